@@ -1,0 +1,30 @@
+# Plain steps on purpose: each RUN line also works by hand in a directory with these files.
+FROM python:3.12-slim AS builder
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /build
+RUN python -m venv /venv
+COPY requirements.lock ./
+RUN /venv/bin/pip install --require-hashes -r requirements.lock
+COPY pyproject.toml README.md ./
+COPY app ./app
+# The build backend is in the lock: nothing unhashed is downloaded.
+RUN /venv/bin/pip install --no-build-isolation --no-deps .
+
+FROM python:3.12-slim
+ENV PATH=/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    KOI_DATA_DIR=/data \
+    KOI_HOST=0.0.0.0
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin koi \
+    && install -d -o koi -g koi -m 0700 /data
+COPY --from=builder /venv /venv
+USER 10001:10001
+WORKDIR /data
+VOLUME /data
+EXPOSE 8000
+# Drain: finish what is paid for. Give it KOI_DRAIN_TIMEOUT_S + 10 s before SIGKILL.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('KOI_PORT', '8000')}/livez\", timeout=4)"]
+ENTRYPOINT ["koi"]
+CMD ["serve"]

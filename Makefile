@@ -1,0 +1,57 @@
+# Koi: `make demo` shows it, `make test` proves it. Needs Python 3.11+, make, and nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+MINUTES ?= 10
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install test check chaos bench lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: install ## start everything on this machine and make one picture
+	@$(BIN)/koi demo
+
+install: $(VENV)/.koi ## .venv with the locked dependencies and the koi command
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Koi needs Python 3.11 or newer; try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.koi: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the locked dependencies into $(VENV) (once, about half a minute) ..."
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.koi
+	@echo "Installing the locked test tools into $(VENV) (once, about a minute) ..."
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@cd tests/sdk/node && npm ci --silent --no-audit --no-fund 2>/dev/null || echo "  (no npm: the Node SDK tests will be skipped)"
+	@touch $@
+
+test: $(VENV)/.dev ## the whole suite: style, types, imports, tests
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## style, types and import contracts only
+	@$(BIN)/ruff format --check --quiet app tests bench
+	@$(BIN)/ruff check --quiet app tests bench
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports
+
+chaos: $(VENV)/.dev ## kill -9 at random moments for MINUTES=10
+	@$(BIN)/python -m pytest -m chaos tests/chaos --chaos-minutes=$(MINUTES)
+
+bench: $(VENV)/.dev ## compare with nginx and LiteLLM on this machine
+	@$(BIN)/python -m bench
+
+lock: ## renew the lock files (needs uv)
+	@uv pip compile pyproject.toml --extra s3 --extra demo --group build --universal --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+	@uv pip compile pyproject.toml --extra s3 --extra demo --group dev --universal --generate-hashes --no-emit-index-url --no-header -q -o requirements-dev.lock
+
+clean: ## remove everything that was built here
+	@rm -rf $(VENV) .koi-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/sdk/node/node_modules

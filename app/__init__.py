@@ -1,0 +1,1 @@
+"""Koi: an OpenAI-compatible image gateway that never pays twice and never loses a paid image."""

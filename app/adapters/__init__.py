@@ -1,0 +1,1 @@
+"""The other edge: the store, the provider, image bytes."""

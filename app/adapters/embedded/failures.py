@@ -1,0 +1,21 @@
+"""Why the embedded store did not come up; every message says what to do."""
+
+
+class EmbeddedStoreError(Exception):
+    """The embedded store cannot be used; the message is a sentence for the operator."""
+
+
+class StoreNotFound(EmbeddedStoreError):
+    """No server program on this machine."""
+
+
+class EngineMismatch(EmbeddedStoreError):
+    """The data was written by another or a newer engine than any found here."""
+
+
+class StoreUnusable(EmbeddedStoreError):
+    """The data directory cannot be written, or is not ours."""
+
+
+class StoreNotStarted(EmbeddedStoreError):
+    """The server ended, or stayed silent, before it was ready."""

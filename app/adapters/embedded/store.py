@@ -1,0 +1,207 @@
+"""The supervisor: exactly one server per data directory, whoever started it, whatever dies."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from app.adapters.embedded.directory import StoreDirectory
+from app.adapters.embedded.engine import (
+    Engine,
+    Search,
+    choose_engine,
+    installed_servers,
+    read_stamp,
+    write_stamp,
+)
+from app.adapters.embedded.failures import EmbeddedStoreError, StoreNotStarted
+from app.adapters.embedded.ping import Answer, ping
+from app.adapters.embedded.server import Server
+
+START_TIMEOUT_S = 10.0
+JOIN_EVERY_S = 0.01
+WATCH_EVERY_S = 0.1
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+HEALTHY_AFTER_S = 30.0
+AFTER_FAILURE_S = 1.0
+
+
+class EmbeddedStore:
+    """A durable Redis-compatible server on a unix socket, for as long as the context lasts.
+
+    The first process on a data directory owns the server: it restarts it when it dies and ends it
+    at `close`. Later ones attach, and one of them takes over when owner and server are gone.
+    Ownership is a file lock that the server inherits, so two servers never share the files.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        log: FilteringBoundLogger | None = None,
+        *,
+        search: Search = installed_servers,
+        start_timeout_s: float = START_TIMEOUT_S,
+    ) -> None:
+        self._data_dir = data_dir
+        self._log: FilteringBoundLogger = log or structlog.get_logger("koi.store")
+        self._search = search
+        self._start_timeout_s = start_timeout_s
+        self._stop = threading.Event()
+        self._joined = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._directory: StoreDirectory | None = None
+        self._engine: Engine | None = None
+        self._lock: int | None = None
+        self._server: Server | None = None
+        self._started_at = 0.0
+        self._pause_s = 0.0
+
+    def __enter__(self) -> Self:
+        """Return when the store answers; an `EmbeddedStoreError` says why it does not."""
+        self._directory = StoreDirectory.prepare(self._data_dir)
+        # The server dies with the thread that spawned it, not with its process: hence one
+        # thread that spawns every server and lives until `close`.
+        self._thread = threading.Thread(target=self._supervise, name="koi-store", daemon=True)
+        self._thread.start()
+        try:
+            self._joined.wait()
+        except BaseException:
+            self.close()
+            raise
+        if self._failure is not None:
+            self.close()
+            raise self._failure
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the server in order if it is ours, else leave it; safe to call again."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    @property
+    def url(self) -> str:
+        """`unix:///…`, quoted, for a Redis client."""
+        return f"unix://{quote(str(self._place.socket))}"
+
+    @property
+    def owner(self) -> bool:
+        """True while this process holds the data directory, by start or by take-over."""
+        return self._lock is not None
+
+    @property
+    def engine(self) -> str:
+        """Name and version of the running server, such as `valkey 9.1.2`."""
+        engine = self._engine or read_stamp(self._place.stamp)
+        return "unknown" if engine is None else str(engine)
+
+    @property
+    def _place(self) -> StoreDirectory:
+        if self._directory is None:
+            raise RuntimeError("the embedded store is not open")
+        return self._directory
+
+    def _supervise(self) -> None:
+        try:
+            self._join()
+        except BaseException as failure:  # noqa: BLE001  carried to the thread that opens
+            self._failure = failure
+            self._stop.set()
+        finally:
+            self._joined.set()
+        while not self._stop.wait(WATCH_EVERY_S):
+            try:
+                self._watch()
+            except Exception as failure:  # noqa: BLE001  the ledger must not stay away for long
+                bug = not isinstance(failure, EmbeddedStoreError)
+                self._log.error("store_not_restarted", reason=str(failure), exc_info=bug)
+                self._stop.wait(AFTER_FAILURE_S)
+        if self._server is not None:
+            self._server.stop()
+            self._log.info("store_stopped")
+        self._let_go()
+
+    def _join(self) -> None:
+        deadline = time.monotonic() + self._start_timeout_s
+        while not self._stop.is_set():
+            if self._take_lock():
+                self._start()
+                return
+            answer = ping(self._place.socket)
+            if answer is Answer.PONG:
+                self._log.info("store_attached", engine=self.engine)
+                return
+            if answer is Answer.LOADING:
+                deadline = time.monotonic() + self._start_timeout_s
+            if time.monotonic() > deadline:
+                raise StoreNotStarted(
+                    f"Another process holds {self._place.path}, but its store does not answer. "
+                    "End that gateway or its server process, then start again."
+                )
+            self._stop.wait(JOIN_EVERY_S)
+
+    def _watch(self) -> None:
+        if self._lock is None:
+            if self._take_lock():
+                self._log.warning("store_taken_over")
+                self._start_or_let_go()
+        elif self._server is None or not self._server.alive:
+            self._restart()
+
+    def _restart(self) -> None:
+        if self._server is not None:
+            self._log.error("store_died", status=self._server.exit_status)
+            self._server = None
+        if time.monotonic() - self._started_at > HEALTHY_AFTER_S:
+            self._pause_s = 0.0
+        pause_s = self._pause_s
+        self._pause_s = min(max(2 * pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+        if not self._stop.wait(pause_s):
+            self._start()
+
+    def _start_or_let_go(self) -> None:
+        try:
+            self._start()
+        except EmbeddedStoreError:
+            # Another process may have the engine or the rights that this one lacks.
+            self._server = None
+            self._let_go()
+            raise
+
+    def _start(self) -> None:
+        began = self._started_at = time.monotonic()
+        engine = choose_engine(self._search, read_stamp(self._place.stamp))
+        write_stamp(self._place.stamp, engine)
+        # Known before anything else can fail: a forgotten server would share its files with the
+        # next one, since both inherit our lock.
+        server = self._server = Server.spawn(engine, self._place, self._held)
+        server.wait_until_ready(self._stop, self._start_timeout_s)
+        self._engine = engine
+        took_ms = round((time.monotonic() - began) * 1000)
+        self._log.info("store_started", engine=self.engine, pid=server.pid, took_ms=took_ms)
+
+    def _take_lock(self) -> bool:
+        self._lock = self._place.try_lock()
+        return self._lock is not None
+
+    @property
+    def _held(self) -> int:
+        if self._lock is None:
+            raise RuntimeError("only the holder of the lock may start the server")
+        return self._lock
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None

@@ -1,0 +1,1 @@
+"""Image bytes: stored, fetched, linked."""

@@ -1,0 +1,130 @@
+"""Where an image may be fetched from: the guard against server-side request forgery."""
+
+import re
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address, ip_network
+
+from yarl import URL
+
+from app.domain.media import FetchRefused
+
+LONGEST_URL = 8 * 1024
+
+HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}", re.IGNORECASE | re.ASCII
+)
+NUMERIC_END = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)", re.IGNORECASE | re.ASCII)
+CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+
+GLOBAL_UNICAST_V6 = ip_network("2000::/3")
+NAT64 = ip_network("64:ff9b::/96")
+# What `is_global` lets pass although nobody publishes pictures there: IETF protocol
+# assignments, 6to4 relays and 6to4 itself, the newer documentation prefix, Azure's host agent.
+NEVER = tuple(
+    map(
+        ip_network,
+        ("192.0.0.0/24", "192.88.99.0/24", "2002::/16", "3fff::/20", "168.63.129.16/32"),
+    )
+)
+
+
+def is_public_address(text: str) -> bool:
+    """True for an address of the open internet (IANA special-purpose registries).
+
+    IPv4-mapped and NAT64 addresses count as the IPv4 address they carry.
+    """
+    ip = ip_address(text)
+    if ip.version == 6:
+        if ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        elif ip in NAT64:
+            ip = IPv4Address(int(ip) & 0xFFFFFFFF)
+        elif ip not in GLOBAL_UNICAST_V6:
+            return False
+    special = ip.is_multicast or ip.is_reserved or any(ip in network for network in NEVER)
+    return ip.is_global and not special
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """What counts as the open internet: its ports, its addresses, and whom TLS believes.
+
+    `tls` None is the system's certificate store.
+    """
+
+    ports: frozenset[int] = frozenset({443})
+    is_public: Callable[[str], bool] = is_public_address
+    tls: ssl.SSLContext | None = None
+
+
+class EgressGuard:
+    """Admits links to the open internet over https, and to trusted hosts wherever they are."""
+
+    def __init__(self, trusted: Iterable[str], egress: Egress) -> None:
+        """`trusted` are URLs such as `http://127.0.0.1:9000/v1`: their hosts are believed on
+        every port, over plain http only where the URL itself is plain (decision 9)."""
+        urls = [_parse(url) for url in trusted]
+        self._trusted = frozenset(_host(url) for url in urls)
+        self._plain = frozenset(_host(url) for url in urls if url.scheme == "http")
+        self._egress = egress
+
+    def admit(self, link: str) -> URL:
+        """The parsed link, in the very form the client will use; `FetchRefused` otherwise."""
+        url = _parse(link)
+        host = _host(url)
+        if url.scheme != "https" and not (url.scheme == "http" and host in self._plain):
+            raise FetchRefused("the link is not https")
+        if host in self._trusted:
+            return url
+        if url.port not in self._egress.ports:
+            raise FetchRefused("the link names an unusual port")
+        self._admit_host(url.raw_host or "")
+        return url
+
+    def admit_addresses(self, host: str, addresses: Iterable[str]) -> None:
+        """One private address among many is enough to refuse: the name is not to be believed."""
+        if host.lower() in self._trusted:
+            return
+        if not all(self._egress.is_public(address) for address in addresses):
+            raise FetchRefused("the link leads to an address that is not public")
+
+    def _admit_host(self, host: str) -> None:
+        literal = _ip_literal(host)
+        if literal is not None:
+            if not self._egress.is_public(literal):
+                raise FetchRefused("the link leads to an address that is not public")
+        elif NUMERIC_END.fullmatch(host) or not HOST_NAME.fullmatch(host):
+            raise FetchRefused("the link names no valid host")
+
+
+def _parse(link: str) -> URL:
+    if len(link.encode(errors="surrogatepass")) > LONGEST_URL:
+        raise FetchRefused("the link is longer than 8 KiB")
+    if CONTROL.search(link):
+        raise FetchRefused("the link holds control characters")
+    try:
+        # Requoting could break the provider's signature, so what is already a URL stays as it is.
+        url = URL(link, encoded=link.isascii() and " " not in link)
+        absolute = url.scheme and url.raw_host and url.port is not None
+    except ValueError:
+        raise FetchRefused("the link is no valid URL") from None
+    if not absolute:
+        raise FetchRefused("the link is no absolute URL")
+    if "@" in url.raw_authority:
+        raise FetchRefused("the link carries credentials")
+    return url
+
+
+def _host(url: URL) -> str:
+    return (url.raw_host or "").lower()
+
+
+def _ip_literal(host: str) -> str | None:
+    if "%" in host:
+        return None
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""Ledger, key ring, cache and signals on Redis or Valkey."""

@@ -1,0 +1,80 @@
+"""The `ResultCache` on Redis: an entry is a list of variants (design, section 5).
+
+Nothing here may stand in a request's way: when the store is away every answer is a bypass.
+"""
+
+from collections.abc import Sequence
+
+import orjson
+
+from app.adapters.redis import keyspace
+from app.adapters.redis.exchange import Argument
+from app.adapters.redis.jobs import read_pictures
+from app.adapters.redis.loader import load
+from app.adapters.redis.store import Store
+from app.domain.errors import LedgerUnavailable
+from app.domain.images import Picture
+from app.domain.job import CacheSlot
+from app.domain.recall import CacheControl, CacheOutcome, Recalled
+
+BYPASS = Recalled(CacheOutcome.BYPASS)
+NOT_STORED = Recalled(CacheOutcome.BYPASS, stored=False)
+
+
+class RedisResultCache:
+    """`lease_s` is how long a job may take to fill its slot: the task deadline."""
+
+    def __init__(self, store: Store, *, ttl_s: int, variants: int, lease_s: int) -> None:
+        self._store, self._ttl_ms, self._variants = store, ttl_s * 1000, variants
+        self._lease_ms = lease_s * 1000
+        self._scripts = load("cache")
+
+    async def recall(self, fingerprint: str, job_id: str, control: CacheControl) -> Recalled:
+        """See the port. A MISS without a slot is made beside the cache: its slot is taken."""
+        if control.no_store:
+            return NOT_STORED if control.only_if_cached else BYPASS
+        if control.only_if_cached and control.no_cache:
+            return NOT_STORED
+        wish = "no-cache" if control.no_cache else ""
+        wish = "only-if-cached" if control.only_if_cached else wish
+        youngest: Argument = "" if control.max_age_s is None else control.max_age_s * 1000
+        try:
+            reply = await self._store.run(
+                self._scripts["recall"],
+                keyspace.cache_keys(fingerprint),
+                *(job_id, self._variants, self._ttl_ms, self._lease_ms, youngest, wish),
+            )
+        except LedgerUnavailable:
+            return NOT_STORED if control.only_if_cached else BYPASS
+        match reply:
+            case ["hit", index, maker, age_ms, pictures]:
+                return Recalled(
+                    CacheOutcome.HIT,
+                    pictures=read_pictures(orjson.loads(pictures)),
+                    job_id=maker,
+                    age_s=age_ms // 1000,
+                    ttl_s=max(self._ttl_ms - age_ms, 0) // 1000,
+                    slot=CacheSlot(fingerprint, index),
+                )
+            case ["joined", index, maker]:
+                slot = CacheSlot(fingerprint, index)
+                return Recalled(CacheOutcome.JOINED, job_id=maker, slot=slot)
+            case ["miss", index]:
+                return Recalled(CacheOutcome.MISS, slot=CacheSlot(fingerprint, index))
+            case ["occupied"]:
+                return Recalled(CacheOutcome.MISS)
+        return NOT_STORED
+
+    async def keep(self, slot: CacheSlot, job_id: str, pictures: Sequence[Picture]) -> None:
+        await self._tell("keep", slot, job_id, self._ttl_ms, orjson.dumps(list(pictures)))
+
+    async def forget(self, slot: CacheSlot, job_id: str) -> None:
+        await self._tell("forget", slot, job_id)
+
+    async def _tell(self, name: str, slot: CacheSlot, job_id: str, *args: Argument) -> None:
+        keys = keyspace.cache_keys(slot.fingerprint)
+        try:
+            await self._store.run(self._scripts[name], keys, job_id, slot.index, *args)
+        except LedgerUnavailable:
+            # The slot frees itself when its lease ends.
+            return

@@ -1,0 +1,80 @@
+"""The ledger's lines, written and read back."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from app.adapters.redis.book import Book
+from app.domain.ledger import Entry, EntryKind
+
+PAGE = 500
+EntryId = tuple[int, int]
+
+
+def entry_fields(entry: Entry) -> list[str]:
+    """Field, value, field, value … of a correction."""
+    fields = {
+        "kind": entry.kind.value,
+        "job": entry.job,
+        "key": entry.key,
+        "user": entry.user,
+        "team": entry.team,
+        "model": entry.model,
+        "size": entry.size,
+        "quality": entry.quality,
+        "images": entry.images,
+        "micros": entry.micros,
+        "delivered": entry.delivered,
+        "presumed": entry.presumed,
+        "surplus": entry.surplus,
+        "day": entry.day,
+        "month": entry.month,
+        "proof": entry.proof,
+        "code": entry.code,
+        "note": entry.note,
+    }
+    return [
+        text for field, value in fields.items() if value is not None for text in (field, str(value))
+    ]
+
+
+def read_entry(id: str, row: dict[str, str]) -> Entry:
+    return Entry(
+        id=id,
+        kind=EntryKind(row["kind"]),
+        at_ms=entry_id(id)[0],
+        job=row["job"],
+        key=row["key"],
+        user=row["user"],
+        team=row.get("team"),
+        model=row["model"],
+        size=row["size"],
+        quality=row["quality"],
+        images=int(row["images"]),
+        micros=int(row["micros"]) if "micros" in row else None,
+        delivered=int(row["delivered"]),
+        presumed=int(row["presumed"]),
+        surplus=int(row["surplus"]),
+        day=row["day"],
+        month=row["month"],
+        proof=row.get("proof"),
+        code=row.get("code"),
+        note=row.get("note"),
+    )
+
+
+def entry_id(text: str) -> EntryId:
+    """A stream id, `<ms>-<count>`, as something that compares."""
+    ms, _, count = text.partition("-")
+    return int(ms), int(count or 0)
+
+
+async def rows(
+    book: Book, first: str = "-", last: str = "+"
+) -> AsyncIterator[tuple[str, dict[str, str]]]:
+    """The stream's entries in order, page by page, as they lie in the store."""
+    while True:
+        page: Sequence[tuple[str, Sequence[str]]] = await book.read("entries", first, last, PAGE)
+        for id, flat in page:
+            yield id, dict(zip(flat[::2], flat[1::2], strict=True))
+        if len(page) < PAGE:
+            return
+        first = f"({page[-1][0]}"

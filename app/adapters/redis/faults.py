@@ -1,0 +1,54 @@
+"""What a failed exchange with the store says, as a short word for metrics (fault F74).
+
+Only what we understand is translated: an error of a script is our own bug and stays loud.
+"""
+
+from redis import exceptions
+
+REFUSING = frozenset({"oom", "misconf", "noreplicas"})
+"""A store that answers and reads but takes no writes now: no reason to stop asking it."""
+
+_TYPES: tuple[tuple[type[Exception], str], ...] = (
+    (exceptions.AuthenticationError, "auth"),
+    (exceptions.AuthenticationWrongNumberOfArgsError, "auth"),
+    (exceptions.NoPermissionError, "auth"),
+    (exceptions.BusyLoadingError, "loading"),
+    (exceptions.ReadOnlyError, "readonly"),
+    (exceptions.OutOfMemoryError, "oom"),
+    (exceptions.MasterDownError, "masterdown"),
+    (exceptions.ClusterDownError, "clusterdown"),
+    (exceptions.TryAgainError, "clusterdown"),
+    (exceptions.MovedError, "clusterdown"),
+    (exceptions.RedisClusterException, "clusterdown"),
+    (exceptions.MaxConnectionsError, "pool"),
+    (exceptions.TimeoutError, "timeout"),
+    (exceptions.ConnectionError, "connection"),
+    (exceptions.InvalidResponse, "connection"),
+    (TimeoutError, "timeout"),
+    (OSError, "connection"),
+)
+_CODES = {
+    "BUSY": "busy",
+    "LOADING": "loading",
+    "MASTERDOWN": "masterdown",
+    "MISCONF": "misconf",
+    "NOAUTH": "auth",
+    "NOPERM": "auth",
+    "NOREPLICAS": "noreplicas",
+    "OOM": "oom",
+    "READONLY": "readonly",
+    "UNBLOCKED": "readonly",
+    "UNKILLABLE": "busy",
+    "WRONGPASS": "auth",
+}
+
+
+def kind_of(error: Exception) -> str | None:
+    """The kind of trouble the store is in; None when the error is no such thing."""
+    for type_, kind in _TYPES:
+        if isinstance(error, type_):
+            return kind
+    if isinstance(error, exceptions.ResponseError):
+        code, _, rest = str(error).partition(" ")
+        return _CODES.get(code.lstrip("-")) or _CODES.get(rest.partition(" ")[0].lstrip("-"))
+    return None

@@ -1,0 +1,165 @@
+"""The `KeyRing` on Redis, with a short memory of its own.
+
+An answer is fresh for three seconds: a revoked key dies everywhere within that. When the store is
+away a key that was known stays known for a minute; others cannot be told from strangers then
+(reliability study, section 13).
+"""
+
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.adapters.redis import keyspace, records
+from app.adapters.redis.book import AMNESIA
+from app.adapters.redis.loader import load
+from app.adapters.redis.store import Store
+from app.domain.errors import LedgerUnavailable
+from app.domain.principal import ApiKey, Team, User
+
+FRESH_S = 3.0
+STALE_S = 60.0
+KNOWN_KEPT = 10_000
+STRANGERS_KEPT = 1_000
+
+Identity = tuple[ApiKey, User, Team | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An answer of the store, when it came (this process's clock) and what its clock said."""
+
+    identity: Identity | None
+    at_s: float
+    store_ms: int
+
+    def usable(self, now_s: float) -> Identity | None:
+        if self.identity is None:
+            return None
+        store_ms = self.store_ms + int((now_s - self.at_s) * 1000)
+        return self.identity if self.identity[0].usable(store_ms) else None
+
+
+class _Memory:
+    """The latest answers by digest. Strangers are kept apart: guesses push out no known key."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, _Seen] = OrderedDict()
+        self._strangers: OrderedDict[str, _Seen] = OrderedDict()
+
+    def get(self, digest: str) -> _Seen | None:
+        return self._known.get(digest) or self._strangers.get(digest)
+
+    def put(self, digest: str, seen: _Seen) -> None:
+        self._known.pop(digest, None)
+        self._strangers.pop(digest, None)
+        kept, most = (
+            (self._strangers, STRANGERS_KEPT)
+            if seen.identity is None
+            else (self._known, KNOWN_KEPT)
+        )
+        kept[digest] = seen
+        if len(kept) > most:
+            kept.popitem(last=False)
+
+    def clear(self) -> None:
+        self._known.clear()
+        self._strangers.clear()
+
+
+class RedisKeyRing:
+    """Users, teams and keys; `app.domain.ports.KeyRing` says what each method does."""
+
+    def __init__(self, store: Store, now: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._now = store, now
+        self._scripts = load("keyring")
+        self._memory = _Memory()
+        self._epoch: str | None = None
+
+    async def authenticate(self, digest: str) -> Identity | None:
+        """The records behind a key's SHA-256 (hex); None when unknown, expired or revoked.
+
+        Raises `LedgerUnavailable` for a key not known for at most a minute, when the store is away
+        or lost its data.
+        """
+        seen = self._memory.get(digest)
+        if seen is None or self._now() - seen.at_s > FRESH_S:
+            try:
+                seen = await self._look_up(digest)
+            except LedgerUnavailable:
+                stale = seen is None or self._now() - seen.at_s > STALE_S
+                if seen is None or seen.identity is None or stale:
+                    raise
+        return seen.usable(self._now())
+
+    async def _look_up(self, digest: str) -> _Seen:
+        store_ms, epoch, key, user, team = await self._run("whois", digest)
+        if self._epoch not in (None, epoch):
+            raise LedgerUnavailable(AMNESIA)
+        self._epoch = epoch
+        identity = None
+        if key is not None and user is not None:
+            owner = records.read_user(user)
+            group = None if team is None else records.read_team(team)
+            identity = (records.read_key(key), owner, group)
+        seen = _Seen(identity, self._now(), store_ms)
+        self._memory.put(digest, seen)
+        return seen
+
+    async def put_user(self, user: User, *, create: bool) -> bool:
+        """Write a record; false when it exists already (`create`) or does not yet (otherwise)."""
+        return await self._enrol("users", user.name, user, create)
+
+    async def put_team(self, team: Team, *, create: bool) -> bool:
+        """Like `put_user`."""
+        return await self._enrol("teams", team.name, team, create)
+
+    async def put_key(self, key: ApiKey) -> None:
+        """Write a key's record, new or changed; an earlier digest of the key stops working."""
+        await self._run("enrol", "keys", key.id, records.write(key), "put", key.digest)
+        self._memory.clear()
+
+    async def user(self, name: str) -> User | None:
+        return next(map(records.read_user, await self._run("records", "users", name)), None)
+
+    async def team(self, name: str) -> Team | None:
+        return next(map(records.read_team, await self._run("records", "teams", name)), None)
+
+    async def key(self, key_id: str) -> ApiKey | None:
+        return next(map(records.read_key, await self._run("records", "keys", key_id)), None)
+
+    async def users(self) -> Sequence[User]:
+        """All users by name."""
+        found = map(records.read_user, await self._run("records", "users"))
+        return sorted(found, key=lambda user: user.name)
+
+    async def teams(self) -> Sequence[Team]:
+        """All teams by name."""
+        found = map(records.read_team, await self._run("records", "teams"))
+        return sorted(found, key=lambda team: team.name)
+
+    async def keys(self, user: str | None = None) -> Sequence[ApiKey]:
+        """All keys, or one user's, oldest first."""
+        found = map(records.read_key, await self._run("records", "keys"))
+        wanted = [key for key in found if user is None or key.user == user]
+        return sorted(wanted, key=lambda key: (key.created_ms, key.id))
+
+    async def now_ms(self) -> int:
+        """The store's clock."""
+        now_ms: int = await self._run("clock")
+        return now_ms
+
+    async def link_secret(self) -> bytes:
+        """32 random bytes to sign links with, the same in every process of this store."""
+        return bytes.fromhex(await self._run("secret", secrets.token_hex(32)))
+
+    async def _enrol(self, family: str, name: str, record: User | Team, create: bool) -> bool:
+        mode = "create" if create else "replace"
+        written = await self._run("enrol", family, name, records.write(record), mode)
+        self._memory.clear()
+        return bool(written)
+
+    async def _run(self, name: str, *args: str | bytes) -> Any:
+        return await self._store.run(self._scripts[name], keyspace.LEDGER_ROUTE, *args)

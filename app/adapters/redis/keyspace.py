@@ -1,0 +1,107 @@
+"""Every key in the store: its name, type, lifetime and owner. Nobody else spells one.
+
+Names open with the data version, so that another layout can live beside this one. Keys that change
+together share a hash tag (`{…}`), so that each script stays within one cluster slot: the whole
+ledger is one tag, a cache entry is a tag of its own, the provider's pace is a third.
+
+`KEYS` is the table; the loader hands it to the scripts as `K`, where a key with a variable part is
+the prefix before it. "Line" is the name of a scope in the books: `key:<id>`, `user:<name>`,
+`team:<name>` or `house`. "Label" is a window: `2026-11-23` (day) or `2026-11` (month).
+"""
+
+from dataclasses import dataclass
+
+DATA_VERSION = 1
+
+_ROOT = f"koi:{DATA_VERSION}:"
+_LEDGER = f"{_ROOT}{{ledger}}:"
+_UPSTREAM = f"{_ROOT}{{upstream}}:"
+_CACHE = f"{_ROOT}cache:"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key or family of keys. `of` names the variable part that follows `name`."""
+
+    noun: str
+    name: str
+    of: str
+    type: str
+    lives: str
+    owner: str
+    holds: str
+
+
+# fmt: off
+KEYS = (
+    Key("epoch", f"{_LEDGER}epoch", "", "string", "for ever", "ledger",
+        "random mark of this store's life; another or none means the data is gone"),
+    Key("seq", f"{_LEDGER}seq", "", "string", "for ever", "ledger",
+        "rises with every admission and entry; a lower one means an old copy"),
+    Key("job", f"{_LEDGER}job:", "<job id>", "hash", "open: for ever; ended: task TTL", "ledger",
+        "one request's record and state"),
+    Key("due", f"{_LEDGER}due", "", "zset", "for ever", "ledger",
+        "open jobs by the time somebody must look at them"),
+    Key("open", f"{_LEDGER}open", "", "hash", "for ever", "ledger",
+        "open jobs by state, images and micro-units held by all of them"),
+    Key("stream", f"{_LEDGER}stream", "", "stream", "for ever", "ledger",
+        "the ledger's entries: the truth"),
+    Key("window", f"{_LEDGER}window:", "<label>", "hash", "day +40 days, month +400 days", "ledger",
+        "line -> 'images micros held_images held_micros', derived from stream and open jobs"),
+    Key("windows", f"{_LEDGER}windows", "", "zset", "for ever", "ledger",
+        "labels of the windows kept, by their end of life"),
+    Key("pace", f"{_LEDGER}pace:", "<line>", "string", "until recovered, <= 1 minute", "ledger",
+        "GCRA: theoretical arrival time of the next request, microseconds"),
+    Key("slots", f"{_LEDGER}slots:", "<line>", "zset", "while jobs run", "ledger",
+        "concurrency: running jobs by the time their slot lapses"),
+    Key("replay", f"{_LEDGER}replay:", "<digest>", "hash", "24 hours", "ledger",
+        "Idempotency-Key -> job and digest of the body"),
+    Key("attempt", f"{_LEDGER}attempt:", "<digest>", "zset", "task TTL; 2 minutes after the end",
+        "ledger", "key and body -> the jobs they started lately"),
+    Key("jobs", f"{_LEDGER}jobs:", "<user>", "zset", "task TTL", "ledger",
+        "a user's newest 1,000 jobs by creation"),
+    Key("upstream", f"{_LEDGER}upstream:", "<provider id>", "string", "task TTL + 1 day", "ledger",
+        "provider's task id -> job and part"),
+    Key("owner", f"{_LEDGER}owner:", "<picture>", "string", "image TTL", "ledger",
+        "picture -> [user, pool]"),
+    Key("adjusted", f"{_LEDGER}adjusted:", "<id>", "string", "24 hours", "ledger",
+        "correction asked for under an id -> entry, so that asking twice corrects once"),
+    Key("users", f"{_LEDGER}users", "", "hash", "for ever", "keyring", "name -> record"),
+    Key("teams", f"{_LEDGER}teams", "", "hash", "for ever", "keyring", "name -> record"),
+    Key("keys", f"{_LEDGER}keys", "", "hash", "for ever", "keyring", "key id -> record"),
+    Key("digests", f"{_LEDGER}digests", "", "hash", "for ever", "keyring",
+        "SHA-256 of a key -> key id"),
+    Key("secret", f"{_LEDGER}secret", "", "string", "for ever", "keyring",
+        "what signed links are signed with"),
+    Key("ended", f"{_ROOT}ended", "", "channel", "-", "signals", "ids of jobs as they end"),
+    Key("turns", f"{_UPSTREAM}turns", "", "zset", "1 minute", "governor",
+        "dispatches granted, by the time they may start"),
+    Key("busy", f"{_UPSTREAM}busy", "", "zset", "lease", "governor",
+        "jobs at the provider by the time their lease ends"),
+    Key("pictures", _CACHE, "{<fingerprint>}:pictures", "hash", "cache TTL", "cache",
+        "slot -> pictures made; slot:making -> the job that makes them"),
+    Key("starts", _CACHE, "{<fingerprint>}:starts", "zset", "2 seconds", "cache",
+        "identical requests that started just now"),
+)
+# fmt: on
+
+_NAMES = {key.noun: key.name for key in KEYS}
+
+LEDGER_ROUTE = (_NAMES["epoch"],)
+"""The declared key of every ledger and key ring script: it names the slot they all live in."""
+
+UPSTREAM_KEYS = (_NAMES["turns"], _NAMES["busy"])
+ENDED_CHANNEL = _NAMES["ended"]
+
+
+def cache_keys(fingerprint: str) -> tuple[str, str]:
+    """The pictures and the recent starts of one fingerprint."""
+    tag = f"{_CACHE}{{{fingerprint}}}"
+    return f"{tag}:pictures", f"{tag}:starts"
+
+
+def lua_table() -> str:
+    """`K`: what the scripts call each key of the ledger."""
+    owned = ("ledger", "keyring", "signals")
+    rows = (f"{key.noun}='{key.name}'" for key in KEYS if key.owner in owned)
+    return f"local K={{{','.join(rows)}}}"

@@ -1,0 +1,275 @@
+"""The `Ledger` on Redis: the arithmetic lives in scripts/ledger, this only carries it there."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any
+
+import orjson
+
+from app.adapters.redis import refusals
+from app.adapters.redis.audit import audit
+from app.adapters.redis.book import DAY_KEPT_MS, MONTH_KEPT_MS, Book, Mark, utc_now
+from app.adapters.redis.bound import Bound, lines_of
+from app.adapters.redis.entries import entry_fields, entry_id, read_entry, rows
+from app.adapters.redis.jobs import job_fields, opened, read_job
+from app.adapters.redis.store import Store
+from app.domain.calendar import Calendar
+from app.domain.errors import (
+    IdempotencyKeyReused,
+    InvalidRequest,
+    PriceUnknown,
+    Proof,
+    TaskCancelled,
+    TaskNotFound,
+)
+from app.domain.images import digest
+from app.domain.job import Job, JobState, Outcome, PartResult, TaskStatus
+from app.domain.ledger import (
+    Admitted,
+    Arrived,
+    Audit,
+    Census,
+    Claim,
+    Entry,
+    EntryKind,
+    Order,
+    Repeat,
+    Settlement,
+)
+from app.domain.limits import Standing
+from app.domain.principal import Principal
+
+
+class RedisLedger:
+    """Quotas, jobs and their settlement; `app.domain.ports.Ledger` says what each method does."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        calendar: Calendar,
+        task_ttl_s: int,
+        image_ttl_s: int,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._book = Book(store, calendar, clock)
+        self._task_ms, self._image_ms = task_ttl_s * 1000, image_ttl_s * 1000
+
+    @property
+    def mark(self) -> Mark | None:
+        """The life of the store this process has seen, to be handed to `open` after a restart."""
+        return self._book.mark
+
+    async def open(self, known: Mark | None = None) -> Mark:
+        """Learn the store's epoch; the first write does it too. Raises `LedgerUnavailable`."""
+        return await self._book.open(known)
+
+    async def arrive(self, principal: Principal, repeat: Repeat) -> Arrived:
+        bound = Bound.of(principal)
+        ask = bound.ask(principal) | {"repeated": _repeated(principal, repeat)}
+        match await self._book.write("arrive", ask, dated=True):
+            case ["paced", line, retry_after_s]:
+                raise refusals.paced(bound.scopes[line - 1], retry_after_s)
+            case ["reused"]:
+                raise IdempotencyKeyReused
+            case [_, joins, standing]:
+                return Arrived(bound.standing(standing), joins)
+        raise AssertionError
+
+    async def admit(self, order: Order) -> Admitted:
+        bound = Bound.of(order.principal)
+        if order.unit_micros is None and bound.has_budget:
+            raise PriceUnknown(refusals.unpriced(bound.scopes, order.request.model))
+        match await self._book.write("admit", self._ask(order, bound), dated=True):
+            case ["opened", created_ms, standing]:
+                return Admitted(opened(order, created_ms), bound.standing(standing))
+            case ["joined" | "known" as how, record, standing]:
+                return Admitted(read_job(record), bound.standing(standing), how == "joined")
+            case ["quota", *refusal]:
+                asked = order.micros if refusal[1] == "money" else order.request.n
+                raise refusals.exhausted(
+                    bound.scopes, refusal, asked or 0, self._book.calendar.zone
+                )
+            case ["busy", line, _]:
+                raise refusals.busy(bound.scopes[line - 1])
+        raise IdempotencyKeyReused
+
+    async def dispatch(self, job_id: str, lease_ms: int) -> bool:
+        reply = await self._book.write("dispatch", {"job": job_id, "lease_ms": lease_ms})
+        return bool(reply[0] == "dispatched")
+
+    async def record(
+        self,
+        job_id: str,
+        part: int,
+        *,
+        upstream_id: str | None = None,
+        result: PartResult | None = None,
+        due_ms: int,
+    ) -> bool:
+        ask: dict[str, Any] = {"job": job_id, "part": part, "due_ms": due_ms}
+        ask["task_ms"] = self._task_ms
+        if upstream_id is not None:
+            ask["upstream"] = upstream_id
+        if result is not None:
+            ask |= {"result": orjson.dumps(result).decode(), "images": result.images}
+        reply = await self._book.write("record", ask)
+        if reply[0] == "missing":
+            raise TaskNotFound
+        return bool(reply[0] != "taken")
+
+    async def advance(
+        self,
+        claim: Claim,
+        *,
+        due_ms: int,
+        status: TaskStatus | None = None,
+        progress: int | None = None,
+    ) -> bool:
+        ask: dict[str, Any] = {"job": claim.job.id, "token": claim.token, "due_ms": due_ms}
+        if status is not None:
+            ask["status"] = status.value
+        if progress is not None:
+            ask["progress"] = progress
+        reply = await self._book.write("advance", ask)
+        return bool(reply[0] == "advanced")
+
+    async def settle(self, job_id: str, outcome: Outcome, *, hold_ms: int = 0) -> Settlement:
+        _check(outcome)
+        reply = await self._end(job_id, outcome, hold_ms=hold_ms)
+        return Settlement(read_job(reply[1]), first=reply[0] == "settled")
+
+    async def cancel(self, job_id: str) -> Settlement | None:
+        failure = TaskCancelled("The task was cancelled before anything was sent.").note
+        outcome = Outcome(JobState.RELEASED, proof=Proof.NEVER_SENT, failure=failure)
+        reply = await self._end(job_id, outcome, only=JobState.RESERVED.value)
+        job = read_job(reply[1])
+        if job.dispatched_ms is not None:
+            return None
+        return Settlement(job, first=reply[0] == "settled")
+
+    async def _end(self, job_id: str, outcome: Outcome, **also: Any) -> Any:
+        ask = {
+            "job": job_id,
+            "state": outcome.state.value,
+            "status": outcome.status.value,
+            "billed": outcome.billed,
+            "presumed": outcome.presumed,
+            "surplus": outcome.surplus,
+            "pictures": orjson.dumps(outcome.pictures).decode(),
+            "names": [picture.name for picture in outcome.pictures],
+            "task_ms": self._task_ms,
+            "image_ms": self._image_ms,
+        }
+        if outcome.proof is not None:
+            ask["proof"] = outcome.proof.value
+        if outcome.failure is not None:
+            ask["code"] = outcome.failure.code
+            ask["failure"] = orjson.dumps(outcome.failure).decode()
+        reply = await self._book.write("settle", ask | also)
+        if reply[0] == "missing":
+            raise TaskNotFound
+        if reply[0] == "unlawful":
+            raise ValueError(reply[1])
+        return reply
+
+    async def claim(self, limit: int, lease_ms: int) -> Sequence[Claim]:
+        _, *claims = await self._book.write("claim", {"limit": limit, "lease_ms": lease_ms})
+        return [Claim(read_job(record), token, late_ms) for late_ms, token, record in claims]
+
+    async def job(self, job_id: str) -> Job | None:
+        record = await self._book.read("job", job_id)
+        return read_job(record) if record else None
+
+    async def jobs_of(self, user: str, limit: int) -> Sequence[Job]:
+        return [read_job(record) for record in await self._book.read("jobs", user, limit)]
+
+    async def abandon(self, job_id: str) -> None:
+        await self._book.write("abandon", {"job": job_id})
+
+    async def owner_of(self, picture: str) -> tuple[str, str] | None:
+        text = await self._book.read("owner", picture)
+        if text is None:
+            return None
+        user, pool = orjson.loads(text)
+        return user, pool
+
+    async def standing(self, principal: Principal) -> Standing:
+        bound = Bound.of(principal)
+        _, standing = await self._book.read_dated("standing", bound.ask(principal))
+        return bound.standing(standing)
+
+    async def adjust(self, entry: Entry) -> Entry:
+        """See the port. A non-empty `entry.id` names the request: repeated, it corrects once.
+
+        Raises `InvalidRequest` when a counter would fall below zero.
+        """
+        if entry.kind is not EntryKind.ADJUST or entry.surplus:
+            raise ValueError("only corrections are entered by hand")
+        day = self._book.calendar.day(date.fromisoformat(entry.day))
+        month = self._book.calendar.day(date.fromisoformat(f"{entry.month}-01"))
+        ask = {
+            "lines": lines_of(entry.key, entry.user, entry.team),
+            "windows": [
+                {"label": entry.day, "keep_ms": day.ends_ms + DAY_KEPT_MS},
+                {"label": entry.month, "keep_ms": month.month_ends_ms + MONTH_KEPT_MS},
+            ],
+            "images": entry.images,
+            "micros": entry.micros or 0,
+            "fields": entry_fields(entry),
+        }
+        reply = await self._book.write("adjust", ask | ({"id": entry.id} if entry.id else {}))
+        if reply[0] == "negative":
+            raise InvalidRequest(
+                "invalid_value", f"The correction would leave {reply[1]} below zero in {reply[2]}."
+            )
+        return replace(entry, id=reply[1], at_ms=entry_id(reply[1])[0])
+
+    async def entries(self, since_ms: int = 0, until_ms: int | None = None) -> AsyncIterator[Entry]:
+        """Entries written at or after `since_ms` and before `until_ms`, in order."""
+        last = "+" if until_ms is None else str(max(until_ms - 1, 0))
+        async for id, row in rows(self._book, str(max(since_ms, 0)), last):
+            yield read_entry(id, row)
+
+    async def audit(self) -> Audit:
+        return await audit(self._book)
+
+    async def census(self) -> Census:
+        *counts, images, micros, lag_ms = await self._book.read("census")
+        states = (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)
+        return Census(dict(zip(states, counts, strict=True)), images, micros, lag_ms)
+
+    def _ask(self, order: Order, bound: Bound) -> dict[str, Any]:
+        ask = bound.ask(order.principal) | {
+            "job": order.job_id,
+            "user": order.principal.user,
+            "repeated": _repeated(order.principal, order.repeat),
+            "images": order.request.n,
+            "lease_ms": order.lease_ms,
+            "task_ms": self._task_ms,
+            "fields": job_fields(order),
+        }
+        return ask if order.unit_micros is None else ask | {"unit": order.unit_micros}
+
+
+def _repeated(principal: Principal, repeat: Repeat) -> dict[str, Any]:
+    ask: dict[str, Any] = {"attempt": digest(principal.key_id, repeat.body), "body": repeat.body}
+    if repeat.marked:
+        ask["marked"] = True
+    if repeat.idempotency_key is not None:
+        ask["replay"] = repeat.idempotency_key
+    return ask
+
+
+def _check(outcome: Outcome) -> None:
+    """Only lawful ends: I2 (no negative amounts), I7 (fair charge)."""
+    charges = outcome.state is JobState.SETTLED
+    lawful = (
+        outcome.state in (JobState.SETTLED, JobState.RELEASED, JobState.UNKNOWN)
+        and 0 <= outcome.presumed <= outcome.billed
+        and outcome.surplus >= 0
+        and (charges or (outcome.billed == 0 and outcome.failure is not None))
+    )
+    if not lawful:
+        raise ValueError(f"no lawful end of a job: {outcome}")

@@ -1,0 +1,56 @@
+"""Scripts as values: the text of a `.lua` file with the key names and preludes put before it."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+from app.adapters.redis import keyspace
+
+PRELUDE = "prelude.lua"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    name: str
+    text: str
+    sha: str
+
+
+def load(folder: str) -> Mapping[str, Script]:
+    """The scripts of one folder by name.
+
+    A script opens with its `#!lua` line (Redis 7.0: the flags decide whether it may run on a full
+    or read-only store), so the names and preludes go after it.
+    """
+    root = resources.files("app.adapters.redis") / "scripts"
+    shared = [keyspace.lua_table(), (root / PRELUDE).read_text()]
+    own = root / folder / PRELUDE
+    if own.is_file():
+        shared.append(own.read_text())
+    files = (file for file in (root / folder).iterdir() if file.name.endswith(".lua"))
+    return {
+        file.name.removesuffix(".lua"): _script(file, shared)
+        for file in files
+        if file.name != PRELUDE
+    }
+
+
+def assemble(name: str, body: str, shared: list[str]) -> Script:
+    flags, _, rest = body.partition("\n")
+    text = "\n".join([flags, *shared, rest])
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, text, sha)
+
+
+def _script(file: Traversable, shared: list[str]) -> Script:
+    return assemble(file.name.removesuffix(".lua"), file.read_text(), shared)
+
+
+def script_names() -> Iterator[str]:
+    """Every script's name, for whoever counts them."""
+    root = resources.files("app.adapters.redis") / "scripts"
+    for folder in root.iterdir():
+        if folder.is_dir():
+            yield from load(folder.name)

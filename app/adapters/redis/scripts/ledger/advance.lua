@@ -1,0 +1,17 @@
+#!lua flags=allow-oom
+-- Give a claimed job back. Status goes only from queued to processing, progress only up.
+-- KEYS [1] slot  ARGV [1] epoch [2] seq [3] {job, token, due_ms, status?, progress?}
+-- -> {'advanced', seq} | {'lost', seq} when another process claimed it since | {'amnesia', seq}
+if amnesia() then return reply('amnesia') end
+local ask = cjson.decode(ARGV[3])
+local key = K.job .. ask.job
+local job = read(key, 'state', 'status', 'progress', 'claims', 'key', 'user', 'team')
+if not OPEN[job.state] or tonumber(job.claims) ~= ask.token then return reply('lost') end
+if job.status == 'queued' and ask.status == 'processing' then
+  redis.call('HSET', key, 'status', 'processing')
+end
+if ask.progress and ask.progress > tonumber(job.progress or 0) and not job.ended then
+  redis.call('HSET', key, 'progress', ask.progress)
+end
+schedule(ask.job, job, now_ms + ask.due_ms)
+return reply('advanced')

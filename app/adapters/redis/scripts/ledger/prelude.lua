@@ -1,0 +1,206 @@
+-- Shared by the ledger's scripts. `K` names the keys (keyspace.py).
+-- Every writing script starts with `if amnesia() then return reply('amnesia') end` and ends in
+-- `reply(status, ...)`: {status, seq, ...}. ARGV[1] is the epoch the caller knows, ARGV[2] the
+-- highest sequence number it has seen, ARGV[3] what it asks for, as one JSON object.
+
+local HANDOVER_MS = 120000    -- so long after its end a job is handed to a retry
+local VERDICT_MS = 60000      -- so long a failure is: later, the retry deserves a new attempt
+local REPLAY_MS = 86400000    -- life of an Idempotency-Key
+local GRACE_MS = 60000        -- a concurrency slot outlives the job's due time by this
+local OPEN = { R = true, D = true, U = true }
+local seq = 0
+
+local function reply(status, ...)
+  return { status, seq, ... }
+end
+
+-- Has the store lost what the caller knows? No epoch, another epoch, or an older copy.
+local function amnesia()
+  local mark = redis.call('MGET', K.epoch, K.seq)
+  seq = tonumber(mark[2] or 0)
+  return mark[1] ~= ARGV[1] or seq < tonumber(ARGV[2])
+end
+
+local function rise()
+  seq = redis.call('INCR', K.seq)
+end
+
+-- Fields of a hash as a table; missing ones are nil.
+local function read(key, ...)
+  local fields, record = { ... }, {}
+  for i, value in ipairs(redis.call('HMGET', key, ...)) do
+    if value then record[fields[i]] = value end
+  end
+  return record
+end
+
+local function record(id)
+  return redis.call('HGETALL', K.job .. id)
+end
+
+-- The lines of the books a job is written in. `house` is last.
+local function lines_of(job)
+  local lines = { 'key:' .. job.key, 'user:' .. job.user }
+  if job.team then lines[3] = 'team:' .. job.team end
+  lines[#lines + 1] = 'house'
+  return lines
+end
+
+-- Windows -------------------------------------------------------------------------------------
+
+-- The calendar day that holds the store's time, of those the caller sent; nil when none does.
+local function today(days)
+  for _, day in ipairs(days) do
+    if now_ms >= day.starts and now_ms < day.ends then return day end
+  end
+end
+
+-- Each line's {images, micros, held images, held micros} in one window.
+local function read_window(label, lines)
+  local window = {}
+  for i, packed in ipairs(redis.call('HMGET', K.window .. label, unpack(lines))) do
+    local a, b, c, d = string.match(packed or '0 0 0 0', '^(%S+) (%S+) (%S+) (%S+)$')
+    window[i] = { tonumber(a), tonumber(b), tonumber(c), tonumber(d) }
+  end
+  return window
+end
+
+local function write_window(label, lines, window)
+  local packed = {}
+  for i, line in ipairs(lines) do
+    local row = window[i]
+    packed[#packed + 1] = line
+    packed[#packed + 1] =
+      string.format('%.0f %.0f %.0f %.0f', row[1] + 0, row[2] + 0, row[3] + 0, row[4] + 0)
+  end
+  redis.call('HSET', K.window .. label, unpack(packed))
+end
+
+-- Give a new window its end of life and list it for the audit.
+local function keep_window(label, until_ms)
+  if redis.call('PEXPIREAT', K.window .. label, int(until_ms), 'NX') == 1 then
+    redis.call('ZREMRANGEBYSCORE', K.windows, '-inf', int(now_ms))
+    redis.call('ZADD', K.windows, int(until_ms), label)
+  end
+end
+
+-- Due times and concurrency -------------------------------------------------------------------
+
+-- The one due time of an open job, and with it the life of its concurrency slots. A job in U has
+-- answered its caller and holds none.
+local function schedule(id, job, at_ms)
+  redis.call('ZADD', K.due, int(at_ms), id)
+  if job.state == 'U' then return end
+  for _, line in ipairs(lines_of(job)) do
+    redis.call('ZADD', K.slots .. line, int(at_ms + GRACE_MS), id)
+  end
+end
+
+local function running(line)
+  return redis.call('ZCOUNT', K.slots .. line, '(' .. int(now_ms), '+inf')
+end
+
+-- Pace (GCRA, burst = limit): microseconds until fully recovered, and those one request takes.
+local function spent_pace(line)
+  return math.max(tonumber(redis.call('GET', K.pace .. line) or 0) - now_us, 0)
+end
+
+local function interval(limit)
+  return math.max(math.floor(60000000 / limit), 1)
+end
+
+-- Standing ------------------------------------------------------------------------------------
+
+-- Rows {line, meter, window, limit or false, used, held, seconds to reset} of every line;
+-- only the limited ones unless `all`.
+local function standing(lines, limits, day, windows, all)
+  local rows = {}
+  local function row(...) rows[#rows + 1] = { ... } end
+  local day_s = math.ceil((day.ends - now_ms) / 1000)
+  local month_s = math.ceil((day.month_ends - now_ms) / 1000)
+  for i, line in ipairs(lines) do
+    local limit, d, m = limits[i], windows[1][i], windows[2][i]
+    if limit.requests or all then
+      local spent = limit.requests and spent_pace(line) or 0
+      local used = spent > 0 and math.ceil(spent / interval(limit.requests)) or 0
+      row(i, 'requests', 'minute', limit.requests or false, used, 0, math.ceil(spent / 1000000))
+    end
+    if limit.concurrency or all then
+      row(i, 'concurrency', 'now', limit.concurrency or false, 0, running(line), 0)
+    end
+    if limit.images_day or all then
+      row(i, 'images', 'day', limit.images_day or false, d[1], d[3], day_s)
+    end
+    if limit.images_month or all then
+      row(i, 'images', 'month', limit.images_month or false, m[1], m[3], month_s)
+    end
+    if limit.micros_day or all then
+      row(i, 'money', 'day', limit.micros_day or false, d[2], d[4], day_s)
+    end
+    if limit.micros_month or all then
+      row(i, 'money', 'month', limit.micros_month or false, m[2], m[4], month_s)
+    end
+  end
+  return rows
+end
+
+-- Repeats -------------------------------------------------------------------------------------
+
+local function since_end(job)
+  return job.ended and now_ms - tonumber(job.ended)
+end
+
+-- Can this job still be the answer to a retry without an Idempotency-Key?
+local function handed_over(job)
+  local age = since_end(job)
+  if not age then return true end
+  return age <= HANDOVER_MS and not (job.status == 'failed' and age > VERDICT_MS)
+end
+
+local function join(id)
+  redis.call('HDEL', K.job .. id, 'abandoned')
+  return id
+end
+
+-- From now on this Idempotency-Key means this job, which stays as long as the key does.
+local function bind(repeated, id)
+  redis.call('HSET', K.replay .. repeated.replay, 'job', id, 'body', repeated.body)
+  redis.call('PEXPIRE', K.replay .. repeated.replay, REPLAY_MS)
+  redis.call('HSET', K.job .. id, 'replay', repeated.replay)
+  local left = redis.call('PTTL', K.job .. id)
+  if left >= 0 and left < REPLAY_MS then redis.call('PEXPIRE', K.job .. id, REPLAY_MS) end
+end
+
+-- An earlier identical request whose answer nobody got (the oldest such), or, for a marked retry,
+-- the newest one.
+local function attempted(repeated)
+  local newest, lost
+  local attempts = K.attempt .. repeated.attempt
+  for _, id in ipairs(redis.call('ZREVRANGE', attempts, 0, -1)) do
+    local job = read(K.job .. id, 'state', 'status', 'ended', 'abandoned')
+    if not job.state then
+      redis.call('ZREM', attempts, id)
+    elseif handed_over(job) then
+      newest = newest or id
+      if job.abandoned then lost = id end
+    end
+  end
+  return lost or (repeated.marked and newest) or nil
+end
+
+-- The job this request repeats, if any; second, true when its Idempotency-Key had another body.
+local function rejoin(repeated)
+  if repeated.replay then
+    local seen = read(K.replay .. repeated.replay, 'job', 'body')
+    if seen.job then
+      if seen.body ~= repeated.body then return nil, true end
+      local job = read(K.job .. seen.job, 'state', 'ended')
+      if job.state and not (job.state == 'X' and since_end(job) > VERDICT_MS) then
+        return join(seen.job)
+      end
+    end
+  end
+  local id = attempted(repeated)
+  if id and repeated.replay then bind(repeated, id) end
+  return id and join(id)
+end

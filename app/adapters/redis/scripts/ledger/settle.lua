@@ -1,0 +1,109 @@
+#!lua flags=allow-oom
+-- End a job: counters, ledger entry, record, replay and signal in one write, once. S and X are
+-- final; U keeps the reservation and may be settled again. Runs on a full store too: what was paid
+-- for is written down.
+-- KEYS [1] slot  ARGV [1] epoch [2] seq
+--      [3] {job, state, status, billed, presumed, surplus, proof?, code?, pictures, names, failure?,
+--           hold_ms, task_ms, image_ms, only?}
+-- -> {'settled' | 'again', seq, record} | {'kept', seq, record} when not in the state `only`
+--    {'unlawful', seq, why} | {'missing', seq} | {'amnesia', seq}
+if amnesia() then return reply('amnesia') end
+local ask = cjson.decode(ARGV[3])
+local id, key = ask.job, K.job .. ask.job
+local job = read(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model', 'size',
+  'quality', 'day', 'month', 'attempt', 'replay', 'ended')
+if not job.state then return reply('missing') end
+if not OPEN[job.state] or job.state == ask.state then return reply('again', record(id)) end
+if ask.only and job.state ~= ask.only then return reply('kept', record(id)) end
+local n, unit = tonumber(job.n), tonumber(job.unit or 0)
+if ask.billed > n then return reply('unlawful', 'charged more images than were reserved') end
+local disproved = ask.proof == 'P0' or ask.proof == 'P1' or ask.proof == 'P2'
+if ask.state == 'X' and job.state ~= 'R' and not disproved then
+  return reply('unlawful', 'a dispatched job is released only with proof')
+end
+
+local lines = lines_of(job)
+local final = ask.state ~= 'U'
+
+local function move_counters()
+  for _, label in ipairs({ job.day, job.month }) do
+    local window = read_window(label, lines)
+    for i, line in ipairs(lines) do
+      local row, images = window[i], ask.billed
+      if line == 'house' then images = images + ask.surplus end
+      row[1], row[2] = row[1] + images, row[2] + images * unit
+      row[3], row[4] = row[3] - n, row[4] - n * unit
+    end
+    write_window(label, lines, window)
+  end
+  redis.call('HINCRBY', K.open, 'images', -n)
+  redis.call('HINCRBY', K.open, 'micros', int(-n * unit))
+end
+
+local function append_entry()
+  local entry = { 'kind', ask.state == 'S' and 'settle' or 'release' }
+  local function put(field, value)
+    if value then entry[#entry + 1] = field; entry[#entry + 1] = value end
+  end
+  for _, field in ipairs({ 'key', 'user', 'team', 'model', 'size', 'quality', 'day', 'month' }) do
+    put(field, job[field])
+  end
+  put('job', id)
+  put('images', int(ask.billed))
+  put('micros', job.unit and int(ask.billed * unit))
+  put('delivered', #ask.names)
+  put('presumed', int(ask.presumed))
+  put('surplus', int(ask.surplus))
+  put('surplus_micros', ask.surplus > 0 and int(ask.surplus * unit))
+  put('proof', ask.proof)
+  put('code', ask.code)
+  redis.call('XADD', K.stream, '*', unpack(entry))
+  rise()
+end
+
+-- What the caller was told stands, except that late pictures turn a failure into their answer.
+local function answer()
+  local fields = { 'state', ask.state, 'billed', int(ask.billed) }
+  local function put(field, value) fields[#fields + 1] = field; fields[#fields + 1] = value end
+  if ask.failure then put('failure', ask.failure) end
+  if not job.ended or ask.status == 'completed' then
+    put('status', ask.status)
+    put('ended', int(now_ms))
+    put('pictures', ask.pictures)
+  end
+  if ask.status == 'completed' then
+    put('progress', 100)
+    redis.call('HDEL', key, 'failure')
+  end
+  redis.call('HSET', key, unpack(fields))
+  for _, name in ipairs(ask.names) do
+    local owner = cjson.encode({ job.user, job.pool })
+    redis.call('SET', K.owner .. name, owner, 'PX', int(ask.image_ms))
+  end
+end
+
+local function let_go()
+  redis.call('HINCRBY', K.open, job.state, -1)
+  for _, line in ipairs(lines) do redis.call('ZREM', K.slots .. line, id) end
+  if not final then
+    redis.call('HINCRBY', K.open, 'U', 1)
+    redis.call('ZADD', K.due, int(now_ms + ask.hold_ms), id)
+    return
+  end
+  redis.call('ZREM', K.due, id)
+  local replay = job.replay and redis.call('PTTL', K.replay .. job.replay) or 0
+  redis.call('PEXPIRE', key, int(math.max(ask.task_ms, replay, HANDOVER_MS)))
+  redis.call('PEXPIRE', K.jobs .. job.user, int(math.max(ask.task_ms, REPLAY_MS)))
+  if redis.call('ZCARD', K.attempt .. job.attempt) == 1 then
+    redis.call('PEXPIRE', K.attempt .. job.attempt, HANDOVER_MS)
+  end
+end
+
+if final then
+  move_counters()
+  append_entry()
+end
+answer()
+let_go()
+redis.call('PUBLISH', K.ended, id)
+return reply('settled', record(id))

@@ -1,0 +1,19 @@
+#!lua flags=no-writes
+-- One window and what the open jobs hold in it, at one moment of the stream.
+-- KEYS [1] slot  ARGV [1] label
+-- -> {last entry id or false, {line, packed, ...}, {{line, images, micros} ...}}
+local held = {}
+for _, id in ipairs(redis.call('ZRANGE', K.due, 0, -1)) do
+  local job = read(K.job .. id, 'state', 'day', 'month', 'n', 'unit', 'key', 'user', 'team')
+  if OPEN[job.state] and (job.day == ARGV[1] or job.month == ARGV[1]) then
+    for _, line in ipairs(lines_of(job)) do
+      local sum = held[line] or { line, 0, 0 }
+      sum[2], sum[3] = sum[2] + job.n, sum[3] + job.n * (job.unit or 0)
+      held[line] = sum
+    end
+  end
+end
+local sums = {}
+for _, sum in pairs(held) do sums[#sums + 1] = sum end
+local last = redis.call('XREVRANGE', K.stream, '+', '-', 'COUNT', 1)
+return { last[1] and last[1][1] or false, redis.call('HGETALL', K.window .. ARGV[1]), sums }

@@ -1,0 +1,52 @@
+"""The `Signals` on Redis pub/sub: fast when it works, and only slower when it does not."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import structlog
+from redis.exceptions import RedisError
+
+from app.adapters.redis import keyspace
+from app.adapters.redis.store import Store
+
+QUIET_S = 5.0
+"""After so long without a message the connection is asked for a sign of life."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+
+
+class RedisSignals:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._log = structlog.get_logger()
+
+    async def ended(self) -> AsyncIterator[str]:
+        """Ids of jobs as they end, in any process. Listens again after every trouble."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                async with contextlib.aclosing(self._listen()) as heard:
+                    async for job_id in heard:
+                        pause_s = FIRST_PAUSE_S
+                        yield job_id
+            except (RedisError, OSError) as error:
+                self._log.info("signals_lost", reason=type(error).__name__, again_in_s=pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _listen(self) -> AsyncGenerator[str, None]:
+        pubsub = self._store.pubsub()
+        try:
+            await pubsub.subscribe(keyspace.ENDED_CHANNEL)
+            pinged = False
+            while True:
+                message = await pubsub.get_message(timeout=QUIET_S)
+                if message is not None and message["type"] == "message":
+                    yield message["data"]
+                elif message is None and pinged:
+                    raise TimeoutError
+                pinged = message is None
+                if pinged:
+                    await pubsub.ping()
+        finally:
+            await pubsub.aclose()  # type: ignore[no-untyped-call]

@@ -1,0 +1,171 @@
+"""Runs scripts on the store. Scripts awaited at the same time share one pipeline.
+
+Calls made in one turn of the loop, or while an exchange is under way, leave together in the next
+one: fewer system calls, and one fsync for all of them. A caller that is cancelled leaves the
+others alone. Whatever keeps the store from answering becomes `LedgerUnavailable`.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from app.adapters.redis.breaker import Breaker, BreakerState
+from app.adapters.redis.connection import Client
+from app.adapters.redis.exchange import Argument, Call, Exchange, each_alone, pipelined
+from app.adapters.redis.faults import REFUSING, kind_of
+from app.adapters.redis.loader import Script
+from app.domain.errors import LedgerUnavailable
+
+MOST_AT_ONCE = 128
+LANES = 16
+"""Calls under way at once where they cannot share a pipeline: the pool's size."""
+
+Observe = Callable[[str, str, float], None]
+"""Called with a script's name, `ok` or the kind of trouble, and the seconds it took."""
+
+
+class Store:
+    """One store and the way to it. `name` tells the ledger's from the cache's in the log.
+
+    A cluster's client finds the node by the key, so there every call goes alone.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        name: str = "ledger",
+        timeout_s: float = 0.5,
+        observe: Observe = lambda _script, _outcome, _seconds: None,
+        on_state: Callable[[str], None] = lambda _state: None,
+        breaker: Breaker | None = None,
+    ) -> None:
+        self._client, self._timeout_s, self._observe = client, timeout_s, observe
+        self._log = structlog.get_logger().bind(store=name)
+        self._on_state = on_state
+        self._breaker = breaker or Breaker()
+        self._breaker.on_state = self._changed
+        self._lanes = asyncio.Semaphore(LANES)
+        self._batch = isinstance(client, Redis)
+        self._exchange: Exchange = (
+            pipelined(client.connection_pool, timeout_s)
+            if isinstance(client, Redis)
+            else each_alone(client, timeout_s)
+        )
+        self._queue: list[Call] = []
+        self._courier: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> BreakerState:
+        return self._breaker.state
+
+    async def run(self, script: Script, keys: Sequence[str], *args: Argument) -> Any:
+        """Run a script, loading it first where the store does not know it.
+
+        The answer is what the script documents. Raises `LedgerUnavailable`; an error of the script
+        itself stays a `ResponseError`.
+        """
+        if not self._breaker.permits():
+            self._observe(script.name, "breaker", 0.0)
+            raise _unavailable("breaker")
+        call = Call.of(script, keys, args)
+        if self._batch:
+            self._queue.append(call)
+            if self._courier is None:
+                self._courier = asyncio.create_task(self._carry(), name="koi-store")
+        else:
+            async with self._lanes:
+                await self._deliver([call])
+        return await call.answer
+
+    async def ping(self) -> None:
+        """Ask for a sign of life. Raises `LedgerUnavailable`."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answer = self._client.ping()
+                if isinstance(answer, Awaitable):
+                    await answer
+        except (RedisError, OSError) as error:
+            kind = kind_of(error)
+            if kind is None:
+                raise
+            raise _unavailable(kind) from error
+
+    def pubsub(self) -> PubSub:
+        """A connection of its own to listen on; the caller closes it."""
+        return self._client.pubsub(ignore_subscribe_messages=True)
+
+    async def aclose(self) -> None:
+        """Finish what is queued, then hang up."""
+        if self._courier is not None:
+            await asyncio.wait([self._courier], timeout=2 * self._timeout_s)
+        await self._client.aclose()
+
+    async def _carry(self) -> None:
+        try:
+            while self._queue:
+                calls = [call for call in self._queue[:MOST_AT_ONCE] if not call.answer.done()]
+                del self._queue[:MOST_AT_ONCE]
+                if calls:
+                    await self._deliver(calls)
+        finally:
+            self._courier = None
+
+    async def _deliver(self, calls: list[Call]) -> None:
+        try:
+            replies = await self._exchange(calls)
+            kinds = [self._answer(call, reply) for call, reply in zip(calls, replies, strict=True)]
+            if any(kind and kind not in REFUSING for kind in kinds):
+                self._breaker.failed()
+            else:
+                self._breaker.succeeded()
+        except (RedisError, OSError) as error:
+            self._fell_silent(calls, error)
+        finally:
+            # Whatever happened here, nobody waits for ever.
+            for call in calls:
+                if not call.answer.done():
+                    call.answer.set_exception(_unavailable("closed"))
+
+    def _fell_silent(self, calls: list[Call], error: Exception) -> None:
+        kind = kind_of(error)
+        if kind is not None:
+            self._breaker.failed()
+        if kind == "timeout":
+            # Those still in line have waited as long as the ones that were sent.
+            calls, self._queue = calls + self._queue, []
+        for call in calls:
+            self._answer(call, error)
+
+    def _answer(self, call: Call, reply: object) -> str | None:
+        """Give a caller its reply or failure; tell the kind of trouble the store is in."""
+        failure = reply if isinstance(reply, Exception) else None
+        kind = kind_of(failure) if failure else None
+        outcome = "ok" if failure is None else kind or "error"
+        self._observe(call.script.name, outcome, time.perf_counter() - call.since)
+        if call.answer.done():
+            return kind
+        if failure is None:
+            call.answer.set_result(reply)
+            return None
+        if kind is None:
+            call.answer.set_exception(failure)
+            return None
+        unavailable = _unavailable(kind)
+        unavailable.__cause__ = failure
+        call.answer.set_exception(unavailable)
+        return kind
+
+    def _changed(self, state: BreakerState) -> None:
+        self._log.warning("store_breaker", state=state.value)
+        self._on_state(state.value)
+
+
+def _unavailable(kind: str) -> LedgerUnavailable:
+    return LedgerUnavailable(f"The ledger is unavailable ({kind}); nothing was spent.")

@@ -1,0 +1,231 @@
+"""The provider as a port: one exchange, one deadline, one proof; nothing is ever sent twice."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+import structlog
+
+from app.adapters.upstream.faults import Faults, broken, fault
+from app.adapters.upstream.transport import Sending
+from app.adapters.upstream.wire import UPSTREAM_ID, Reader, Reply, request_body
+from app.adapters.upstream.wording import Wording
+from app.domain.errors import Proof, UpstreamError
+from app.domain.images import GenerationRequest
+from app.domain.upstream import Answer, PollTroubled, Running
+
+MOST_BYTES = 64 * 1024 * 1024
+MOST_ERROR_BYTES = 1024 * 1024
+LARGE = 1024 * 1024
+"""Bodies from here on are read in a thread, so that other requests go on."""
+REATTEMPTS = 2
+REATTEMPT_WITHIN_S = 5.0
+USER_AGENT = "koi/1"
+
+Observe = Callable[[str], None]
+"""Told, once each time: `reattempt`, `unknown_status`, `wrong_content_type`,
+`silent_moderation`."""
+
+
+def _ignore(_: str) -> None:
+    """Nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Absolute deadlines of whole exchanges, connecting and reading included, in seconds."""
+
+    submit_s: float
+    generate_s: float
+    poll_s: float
+    connect_s: float
+
+
+class DieyuyunProvider:
+    """`ImageProvider` over HTTP.
+
+    `base_url` ends in the API version (`https://open.dieyuyun.com/v1`). The deadlines are those of
+    `Timeouts`. `response_format` is `url` or `b64_json`. The transport is closed with this.
+    """
+
+    def __init__(  # noqa: PLR0913  one parameter for each setting it serves
+        self,
+        base_url: str,
+        api_key: str,
+        transport: httpx.AsyncBaseTransport,
+        *,
+        submit_timeout_s: float,
+        generate_timeout_s: float,
+        poll_timeout_s: float = 10.0,
+        connect_timeout_s: float = 5.0,
+        observe: Observe = _ignore,
+        response_format: str = "url",
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        site = base_url.rstrip("/") + "/"
+        host = urlsplit(site).hostname or ""
+        self._transport = transport
+        self._timeouts = Timeouts(
+            submit_timeout_s, generate_timeout_s, poll_timeout_s, connect_timeout_s
+        )
+        self._observe = observe
+        self._response_format = response_format
+        self._clock = clock
+        self._reader = Reader(site, Faults(Wording((api_key, host))), now)
+        self._site = site
+        self._generations = httpx.URL(site + "images/generations")
+        self._get_headers = httpx.Headers(
+            {
+                "authorization": f"Bearer {api_key}",
+                "accept": "application/json",
+                "accept-encoding": "identity",
+                "user-agent": USER_AGENT,
+            }
+        )
+        self._post_headers = httpx.Headers(
+            {**self._get_headers, "content-type": "application/json"}
+        )
+        self._log = structlog.get_logger()
+
+    async def dispatch(self, request: GenerationRequest, *, asynchronous: bool) -> Answer:
+        """Send one generation. Raises `UpstreamError`; another attempt is made only while no byte
+        of any earlier one was sent, at most `REATTEMPTS` times within `REATTEMPT_WITHIN_S`."""
+        body = request_body(
+            request, asynchronous=asynchronous, response_format=self._response_format
+        )
+        within_s = self._timeouts.submit_s if asynchronous else self._timeouts.generate_s
+        operation = "submit" if asynchronous else "generate"
+        try:
+            reply = await self._post(body, within_s)
+        except UpstreamError as error:
+            self._log.warning("upstream_failed", operation=operation, **_told(error))
+            raise
+        return await self._read(operation, self._reader.submitted, reply)
+
+    async def poll(self, upstream_id: str) -> Answer:
+        """Ask for a task. Raises `UpstreamError` when it ended badly, else `PollTroubled`."""
+        if not UPSTREAM_ID.fullmatch(upstream_id):
+            raise fault("upstream_invalid_response", Proof.UNKNOWN)
+        request = httpx.Request(
+            "GET", f"{self._site}tasks/{upstream_id}", headers=self._get_headers
+        )
+        try:
+            reply = await self._exchange(request, self._timeouts.poll_s)
+        except UpstreamError as error:
+            trouble = PollTroubled(error.reason)
+        else:
+            return await self._read(
+                "poll", lambda reply: self._reader.polled(reply, upstream_id), reply
+            )
+        raise trouble
+
+    async def close(self) -> None:
+        """Close all connections; exchanges under way fail."""
+        await self._transport.aclose()
+
+    async def _post(self, body: bytes, within_s: float) -> Reply:
+        started = self._clock()
+        for attempt in range(REATTEMPTS + 1):
+            request = httpx.Request(
+                "POST", self._generations, headers=self._post_headers, content=body
+            )
+            try:
+                return await self._exchange(request, within_s)
+            except UpstreamError as error:
+                pause_s = random.uniform(0.1, 0.3) * 2**attempt  # noqa: S311  jitter, no secret
+                late = self._clock() - started + pause_s > REATTEMPT_WITHIN_S
+                if error.reason != "upstream_unreachable" or attempt == REATTEMPTS or late:
+                    raise
+            self._observe("reattempt")
+            await asyncio.sleep(pause_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _exchange(self, request: httpx.Request, within_s: float) -> Reply:
+        """One request, one reply, one deadline. Raises `UpstreamError` for a broken exchange."""
+        sending = Sending()
+        connect_s = self._timeouts.connect_s
+        request.extensions = {
+            "sending": sending,
+            "timeout": {"connect": connect_s, "pool": connect_s},
+        }
+        response = None
+        try:
+            async with asyncio.timeout(within_s):
+                response = await self._transport.handle_async_request(request)
+                return await _receive(response)
+        except (TimeoutError, httpx.TransportError) as error:
+            # The original holds the request, and with it the upstream key.
+            failure = broken(error, sent=sending.sent, answered=response is not None)
+        finally:
+            if response is not None:
+                await response.aclose()
+        raise failure
+
+    async def _read(
+        self, operation: str, reader: Callable[[Reply], Answer], reply: Reply
+    ) -> Answer:
+        try:
+            if len(reply.body or b"") > LARGE:
+                answer = await asyncio.to_thread(reader, reply)
+            else:
+                answer = reader(reply)
+        except UpstreamError as error:
+            if reply.status < 300 and error.reason == "content_policy_violation":
+                self._observe("silent_moderation")
+            self._log.warning(
+                "upstream_failed",
+                operation=operation,
+                status=reply.status,
+                provider_request_id=_request_id(reply),
+                **_told(error),
+            )
+            raise
+        if "json" not in reply.headers.get("content-type", "").lower():
+            self._observe("wrong_content_type")
+        if isinstance(answer, Running) and not answer.recognised:
+            self._observe("unknown_status")
+        return answer
+
+
+def _told(error: UpstreamError) -> dict[str, str]:
+    """For a log: never the message, which may quote a prompt."""
+    return {"code": error.reason, "proof": error.proof.value}
+
+
+def _request_id(reply: Reply) -> str | None:
+    """The provider's name for the call, by which its bill can be searched."""
+    name = reply.headers.get("x-request-id", "")
+    return name if UPSTREAM_ID.fullmatch(name) else None
+
+
+async def _receive(response: httpx.Response) -> Reply:
+    """Read a reply up to the cap; nothing at all when its head already rules it out."""
+    status = response.status_code
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    cap = MOST_BYTES if status < 300 else MOST_ERROR_BYTES
+    body = None if _ruled_out(status, headers, cap) else await _read_up_to(response, cap)
+    open_ended = "content-length" not in headers and "transfer-encoding" not in headers
+    return Reply(status, headers, body, open_ended)
+
+
+def _ruled_out(status: int, headers: dict[str, str], cap: int) -> bool:
+    redirected = 300 <= status < 400
+    encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
+    announced = headers.get("content-length", "")
+    return redirected or encoded or (announced.isdecimal() and int(announced) > cap)
+
+
+async def _read_up_to(response: httpx.Response, cap: int) -> bytes | None:
+    chunks: list[bytes] = []
+    received = 0
+    async for chunk in response.aiter_raw():
+        received += len(chunk)
+        if received > cap:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,156 @@
+"""Finding the images in an answer, wherever its dialect puts them (contract study, section 2.1)."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from app.adapters.upstream.statuses import Layers
+from app.domain.images import ProviderImage
+from app.domain.media import decode_base64, inspect
+
+LONGEST_URL = 8 * 1024
+LONGEST_PROMPT = 32_000
+MOST_IMAGES = 100
+MOST_NESTING = 6
+
+CONTAINERS = ("data", "images", "results", "result", "output", "image_urls", "urls", "metadata")
+LINK_KEYS = ("url", "image_url", "imageUrl", "result_url", "image")
+BYTE_KEYS = ("b64_json", "b64", "base64", "image_base64")
+PROMPT_KEYS = ("revised_prompt", "revisedPrompt", "actual_prompt")
+BLOCK_KEYS = ("block_reason", "blockReason", "blocked_reason", "moderation_reason")
+BLOCK_WORDS = frozenset({"content_filter", "safety", "prohibited_content", "blocked", "moderation"})
+
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE | re.ASCII)
+NOT_IN_A_LINK = re.compile(r"[\s\x00-\x20\x7f\\<>\"]")
+
+
+@dataclass(frozen=True, slots=True)
+class Harvest:
+    """The usable images of an answer; `withheld` when moderation kept some or all back.
+
+    `expected` is whether the answer has a place for images at all, however empty.
+    """
+
+    images: tuple[ProviderImage, ...]
+    withheld: bool
+    expected: bool
+
+
+def harvest(layers: Layers, site: str, *, completed: bool) -> Harvest:
+    """Search an answer; `site` is the URL that relative links belong to, with a slash at its end.
+
+    Old rows of one relative keep the link of a completed task in `fail_reason`.
+    """
+    images: list[ProviderImage] = []
+    for layer in layers:
+        images = images or list(_images(layer, site))[:MOST_IMAGES]
+    if completed and not images:
+        reasons = (layer.get("fail_reason") for layer in layers)
+        links = (_linked(reason, site, None) for reason in reasons)
+        images = [image for image in links if image is not None]
+    return Harvest(
+        tuple(images),
+        withheld=any(_withheld(layer) for layer in layers),
+        expected=any(key in layer for layer in layers for key in CONTAINERS),
+    )
+
+
+def _images(node: Any, site: str, nesting: int = 0) -> Iterator[ProviderImage]:
+    if nesting > MOST_NESTING:
+        return
+    if isinstance(node, list):
+        for item in node[:MOST_IMAGES]:
+            yield from _images(item, site, nesting + 1)
+    elif isinstance(node, str):
+        image = _linked(node, site, None)
+        if image is not None:
+            yield image
+    elif isinstance(node, dict):
+        yield from _of_object(node, site, nesting)
+
+
+def _of_object(node: Mapping[str, Any], site: str, nesting: int) -> Iterator[ProviderImage]:
+    """Containers before links: one relative repeats its first image's link at the top."""
+    for key in CONTAINERS:
+        found = list(_images(node.get(key), site, nesting + 1))
+        if found:
+            yield from found
+            return
+    yield from _of_item(node, site, nesting)
+
+
+def _of_item(item: Mapping[str, Any], site: str, nesting: int) -> Iterator[ProviderImage]:
+    if _blocked(item):
+        return
+    prompt = _revised_prompt(item)
+    for key in BYTE_KEYS:
+        body = _bytes(item.get(key))
+        if body is not None:
+            yield ProviderImage(body=body, revised_prompt=prompt)
+            return
+    for key in LINK_KEYS:
+        places = item.get(key)
+        links = places if isinstance(places, list) else [places]
+        found = [image for link in links if (image := _linked(link, site, prompt)) is not None]
+        if not found and isinstance(places, dict):
+            found = list(_images(places, site, nesting + 1))
+        if found:
+            yield from found
+            return
+
+
+def _revised_prompt(item: Mapping[str, Any]) -> str | None:
+    for key in PROMPT_KEYS:
+        prompt = item.get(key)
+        if isinstance(prompt, str) and prompt:
+            return prompt[:LONGEST_PROMPT]
+    return None
+
+
+def _linked(text: Any, site: str, prompt: str | None) -> ProviderImage | None:
+    """The image behind a link: http and https as links, data URIs and long base64 as bytes."""
+    if not isinstance(text, str) or not text.strip():
+        return None
+    text = text.strip()
+    scheme = SCHEME.match(text)
+    kind = "" if scheme is None else scheme[0].lower()
+    if kind == "data:" or (not kind and len(text) > LONGEST_URL):
+        body = _bytes(text)
+        return None if body is None else ProviderImage(body=body, revised_prompt=prompt)
+    if kind not in ("", "http:", "https:"):
+        return None
+    url = _absolute(text.replace(" ", "%20") if kind else text, site)
+    return None if url is None else ProviderImage(url=url, revised_prompt=prompt)
+
+
+def _absolute(text: str, site: str) -> str | None:
+    if "/" not in text or len(text) > LONGEST_URL or NOT_IN_A_LINK.search(text):
+        return None
+    try:
+        url = urljoin(site, text)
+        host = urlsplit(url).hostname
+    except ValueError:
+        return None
+    return url if host and len(url) <= LONGEST_URL else None
+
+
+def _bytes(text: Any) -> bytes | None:
+    body = decode_base64(text) if isinstance(text, str) else None
+    return body if body is not None and inspect(body) is not None else None
+
+
+def _blocked(node: Mapping[str, Any]) -> bool:
+    if node.get("respect_moderation") is False or any(node.get(key) for key in BLOCK_KEYS):
+        return True
+    reasons = (node.get("finish_reason"), node.get("finishReason"))
+    return any(isinstance(word, str) and word.lower() in BLOCK_WORDS for word in reasons)
+
+
+def _withheld(node: Any, nesting: int = 0) -> bool:
+    if isinstance(node, list):
+        return any(_withheld(item, nesting) for item in node[:MOST_IMAGES])
+    if not isinstance(node, dict) or nesting > MOST_NESTING:
+        return False
+    return _blocked(node) or any(_withheld(node.get(key), nesting + 1) for key in CONTAINERS)

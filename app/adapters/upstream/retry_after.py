@@ -1,0 +1,91 @@
+"""When the provider wants to be asked again, in every form its family uses (study, section 2.3)."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+SHORTEST_S = 1
+LONGEST_S = 60
+
+SECONDS = re.compile(r"\d{1,15}(?:\.\d{1,9})?", re.ASCII)
+SPAN = re.compile(
+    r"(?=\d)(?:(\d{1,5})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d{1,9})?)s)?"
+    r"(?:(\d{1,12}(?:\.\d{1,9})?)ms)?",
+    re.ASCII,
+)
+A_MOMENT = 1e9
+"""Numbers from here on are Unix times: nobody waits thirty years."""
+
+
+def retry_after_s(headers: Mapping[str, str], said: Any, now: float) -> int | None:
+    """Whole seconds to wait, 1 to 60; None when nothing legible was said.
+
+    `headers` have lower-case names, `said` is a `retry_after` of the body, `now` Unix seconds.
+    """
+    wait = _first_legible(headers, now)
+    if wait is None and not isinstance(said, bool) and isinstance(said, int | float | str):
+        wait = _seconds(str(said))
+    return None if wait is None else math.ceil(min(max(wait, SHORTEST_S), LONGEST_S))
+
+
+def _first_legible(headers: Mapping[str, str], now: float) -> float | None:
+    for name, read in FORMS:
+        text = headers.get(name)
+        wait = None if text is None else read(text.strip(), now)
+        if wait is not None:
+            return wait
+    return None
+
+
+def _milliseconds(text: str, _now: float) -> float | None:
+    return float(text) / 1000 if SECONDS.fullmatch(text) else None
+
+
+def _seconds_or_date(text: str, now: float) -> float | None:
+    wait = _seconds(text)
+    return _until_date(text, now) if wait is None else wait
+
+
+def _reset(text: str, now: float) -> float | None:
+    """ "42ms", "1m30s", seconds, or the Unix time (in seconds or milliseconds) of the reset."""
+    if not SECONDS.fullmatch(text):
+        return _span(text)
+    number = float(text)
+    if number < A_MOMENT:
+        return number
+    return (number / 1000 if number >= A_MOMENT * 1000 else number) - now
+
+
+def _seconds(text: str) -> float | None:
+    return float(text) if SECONDS.fullmatch(text) else _span(text)
+
+
+def _span(text: str) -> float | None:
+    match = SPAN.fullmatch(text)
+    if match is None:
+        return None
+    hours, minutes, seconds, millis = (float(group or 0) for group in match.groups())
+    return hours * 3600 + minutes * 60 + seconds + millis / 1000
+
+
+def _until_date(text: str, now: float) -> float | None:
+    """RFC 9110, section 5.6.7; a date without a zone is meant as UTC."""
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.timestamp() - now
+
+
+FORMS: tuple[tuple[str, Callable[[str, float], float | None]], ...] = (
+    ("retry-after-ms", _milliseconds),
+    ("retry-after", _seconds_or_date),
+    ("x-ratelimit-reset-requests", _reset),
+    ("x-ratelimit-reset", _reset),
+    ("ratelimit-reset", _reset),
+)

@@ -1,0 +1,282 @@
+"""The provider's JSON: the request we send, and what a reply means in the domain's words.
+
+Order of decision: contract study, section 4. An answer is never trusted further than its text.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from app.adapters.upstream import meaning
+from app.adapters.upstream.complaint import Complaint, complaint_in
+from app.adapters.upstream.faults import Faults, fault, illegible
+from app.adapters.upstream.images import Harvest, harvest
+from app.adapters.upstream.retry_after import retry_after_s
+from app.adapters.upstream.statuses import Layers, Phase, phase_of, progress_in, word_in
+from app.adapters.upstream.strict_json import Unreadable, parse
+from app.domain.errors import Proof, UpstreamError
+from app.domain.images import GenerationRequest
+from app.domain.job import TaskStatus
+from app.domain.upstream import Answer, Finished, PollTroubled, Running
+
+UPSTREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+"""The only ids that ever enter a URL or a store; use with `fullmatch` (F41)."""
+ID_KEYS = ("id", "task_id", "taskId")
+
+
+def request_body(request: GenerationRequest, *, asynchronous: bool, response_format: str) -> bytes:
+    """The documented fields (provider's page) and nothing else."""
+    fields: dict[str, str | int | bool] = {
+        "model": request.model,
+        "prompt": request.prompt,
+        "n": request.n,
+        "size": request.size,
+        "quality": request.quality,
+        "response_format": response_format,
+    }
+    if asynchronous:
+        fields["async"] = True
+    return orjson.dumps(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply in full. `headers` have lower-case names.
+
+    `body` is None when it was not read because it would not have been used: a redirect, a content
+    encoding nobody asked for, more bytes than the cap. `open_ended`: only the connection's close
+    said where the body ends, so that it may be cut short (F11).
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | None
+    open_ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a JSON body says, before anything is decided."""
+
+    word: str | None
+    upstream_id: str | None
+    receipt: bool
+    progress: int | None
+    complaint: Complaint
+    harvest: Harvest
+
+    @property
+    def phase(self) -> Phase | None:
+        """None when no status is given at all."""
+        return None if self.word is None else phase_of(self.word)
+
+    @property
+    def running(self) -> bool:
+        return self.phase is not None and self.phase.running
+
+    @property
+    def over(self) -> bool:
+        return self.phase in (Phase.FAILED, Phase.MODERATED, Phase.EXPIRED)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Turns replies into answers. `site` is the base URL with a slash at its end; `now` gives
+    Unix seconds."""
+
+    site: str
+    faults: Faults
+    now: Callable[[], float]
+
+    def submitted(self, reply: Reply) -> Answer:
+        """The answer to a POST. Raises `UpstreamError` with the proof that the reply gives."""
+        body = _object_in(reply)
+        if body is None:
+            raise _unreadable(reply)
+        said = self._understand(body)
+        if reply.status >= 400:
+            raise self.faults.refused(reply.status, said.complaint, self._wait(reply, said))
+        if said.over:
+            raise self._ended(said)
+        if said.running:
+            return _running(said, said.upstream_id)
+        if said.harvest.images:
+            return Finished(said.harvest.images)
+        return self._imageless(reply, said)
+
+    def _imageless(self, reply: Reply, said: Statement) -> Answer:
+        if said.complaint.faulty and not _accepted(said):
+            raise self.faults.reported(said.complaint, self._wait(reply, said))
+        if said.harvest.withheld:
+            raise self.faults.moderated(said.complaint)
+        if said.phase is Phase.COMPLETED and not said.receipt:
+            raise fault("empty_result", Proof.UNKNOWN)
+        if said.upstream_id is not None:
+            return _running(said, said.upstream_id)
+        if said.harvest.expected or said.word is None:
+            raise fault("empty_result", Proof.UNKNOWN)
+        return _running(said, None)
+
+    def polled(self, reply: Reply, upstream_id: str) -> Answer:
+        """The answer to a poll. Raises `UpstreamError` when the task has ended badly and
+        `PollTroubled` when nothing was learnt about it."""
+        body = _object_in(reply)
+        if body is None:
+            raise PollTroubled(f"a poll was answered with {reply.status} and no JSON object")
+        said = self._understand(body)
+        if reply.status >= 400:
+            raise self._poll_refused(reply, said)
+        if said.phase is Phase.LOST:
+            raise _missing()
+        if said.over:
+            raise self._poll_over(said)
+        if said.running:
+            return _running(said, upstream_id)
+        if said.harvest.images:
+            return Finished(said.harvest.images)
+        return self._poll_imageless(reply, said, upstream_id)
+
+    def _poll_imageless(self, reply: Reply, said: Statement, upstream_id: str) -> Answer:
+        if said.complaint.faulty:
+            raise self._poll_reported(reply, said)
+        if said.harvest.withheld:
+            raise self.faults.moderated(said.complaint)
+        if said.phase is Phase.COMPLETED:
+            raise fault("empty_result", Proof.UNKNOWN)
+        if said.word is None and said.upstream_id is None:
+            if said.harvest.expected:
+                raise fault("empty_result", Proof.UNKNOWN)
+            raise PollTroubled("a poll was answered with JSON that says nothing")
+        return _running(said, upstream_id)
+
+    def _poll_over(self, said: Statement) -> UpstreamError | PollTroubled:
+        if meaning.missing(said.complaint):
+            return _missing()
+        # "error" is also how envelopes spell that the call failed, not the task.
+        anonymous = said.word is not None and said.word.lower() == "error" and not said.upstream_id
+        if anonymous and not meaning.ended(said.complaint):
+            return PollTroubled("a poll was answered with an error")
+        return self._ended(said)
+
+    def _poll_refused(self, reply: Reply, said: Statement) -> UpstreamError | PollTroubled:
+        gone = reply.status in (404, 410) or meaning.missing(said.complaint)
+        if not gone and meaning.moderated(reply.status, said.complaint):
+            return self.faults.moderated(said.complaint)
+        return PollTroubled(
+            f"a poll was answered with {reply.status}",
+            missing=gone,
+            retry_after_s=self._wait(reply, said),
+        )
+
+    def _poll_reported(self, reply: Reply, said: Statement) -> UpstreamError | PollTroubled:
+        """An error in a 200 body without a status word: about the task, or about the poll?"""
+        if meaning.missing(said.complaint):
+            return _missing()
+        about_the_task = said.upstream_id is not None or meaning.ended(said.complaint)
+        if about_the_task or meaning.moderated(reply.status, said.complaint):
+            return self.faults.failed(said.complaint)
+        return PollTroubled(
+            "a poll was answered with an error", retry_after_s=self._wait(reply, said)
+        )
+
+    def _ended(self, said: Statement) -> UpstreamError:
+        if said.phase is Phase.EXPIRED:
+            return fault("task_expired", Proof.UNKNOWN)
+        if said.phase is Phase.MODERATED or said.harvest.withheld:
+            return self.faults.moderated(said.complaint)
+        return self.faults.failed(said.complaint)
+
+    def _wait(self, reply: Reply, said: Statement) -> int | None:
+        return retry_after_s(reply.headers, said.complaint.retry_after, self.now())
+
+    def _understand(self, body: dict[str, Any]) -> Statement:
+        layers = _layers(body)
+        word = word_in(layers)
+        named = _id_in(layers)
+        completed = word is not None and phase_of(word) is Phase.COMPLETED
+        return Statement(
+            word=word,
+            upstream_id=named or _ticket_in(layers),
+            receipt=len(layers) > 1 and word_in(layers[:1]) is None and named is not None,
+            progress=progress_in(layers),
+            complaint=complaint_in(layers),
+            harvest=harvest(layers, self.site, completed=completed),
+        )
+
+
+def _missing() -> PollTroubled:
+    return PollTroubled("the provider does not know the task", missing=True)
+
+
+def _object_in(reply: Reply) -> dict[str, Any] | None:
+    if reply.body is None:
+        return None
+    try:
+        body = parse(reply.body)
+    except Unreadable:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _unreadable(reply: Reply) -> UpstreamError:
+    if reply.open_ended and reply.body is not None and reply.status < 400:
+        return fault("upstream_incomplete", Proof.UNKNOWN)
+    return illegible(reply.status)
+
+
+def _layers(body: dict[str, Any]) -> Layers:
+    """The body and, before it, what its one envelope holds."""
+    content = body.get("data")
+    if isinstance(content, list):
+        content = content[0] if content and _is_task(content[0]) else None
+    for inner in (content, body.get("output"), body.get("task")):
+        if isinstance(inner, dict):
+            return (inner, body)
+    return (body,)
+
+
+def _is_task(item: Any) -> bool:
+    return (
+        isinstance(item, dict) and ("task_id" in item or "taskId" in item) and not item.get("url")
+    )
+
+
+def _id_in(layers: Layers) -> str | None:
+    """The task's id as it stands, sane or not; numbers are a relative's table rows."""
+    for layer in layers:
+        for key in ID_KEYS:
+            named = layer.get(key)
+            if isinstance(named, str) and named:
+                return named
+    return None
+
+
+def _ticket_in(layers: Layers) -> str | None:
+    """xAI's deferred answer is a `request_id`; beside anything else that is only a log line."""
+    ticket = layers[0].get("request_id")
+    alone = len(layers) == 1 and not any(key in layers[0] for key in ("data", "error", "code"))
+    return ticket if alone and isinstance(ticket, str) and ticket else None
+
+
+def _accepted(said: Statement) -> bool:
+    """A task was named next to a code nobody knows: better to ask for it than to lose it."""
+    return (
+        said.upstream_id is not None
+        and not said.complaint.error
+        and meaning.status_of(said.complaint) is None
+    )
+
+
+def _running(said: Statement, upstream_id: str | None) -> Running:
+    if upstream_id is None or not UPSTREAM_ID.fullmatch(upstream_id):
+        raise fault("upstream_invalid_response", Proof.UNKNOWN)
+    queued = said.phase is Phase.QUEUED
+    return Running(
+        upstream_id,
+        status=TaskStatus.QUEUED if queued else TaskStatus.PROCESSING,
+        progress=said.progress,
+        recognised=said.phase is not Phase.UNRECOGNISED,
+    )

@@ -1,0 +1,134 @@
+"""The bodies of successful answers: images responses, tasks, and prepared JSON responses."""
+
+import asyncio
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.errors import error_object
+from app.api.running import edge, running
+from app.domain.errors import FailureNote, GenerationFailed, Overloaded
+from app.domain.images import Picture
+from app.domain.job import Job, TaskStatus
+from app.domain.media import ImageStoreUnavailable
+
+IN_THREAD_BYTES = 256 << 10
+"""From this size on, base64 and JSON would hold up the event loop (reliability study, S37)."""
+
+QUALITIES = {
+    "standard": "medium",
+    "hd": "high",
+    **{name: name for name in ("low", "medium", "high", "xhigh", "max")},
+}
+"""Catalog quality -> the words a strictly validating SDK accepts (statement 34)."""
+OUTPUT_FORMATS = {"image/jpeg": "jpeg", "image/png": "png", "image/webp": "webp"}
+PIXELS = re.compile(r"[0-9]+x[0-9]+", re.ASCII)
+GONE = FailureNote(
+    "image_unavailable", "The image was made, but its bytes are no longer stored.", charged=True
+)
+
+
+def json_response(
+    content: bytes, headers: Mapping[str, str] | None = None, status: int = 200
+) -> Response:
+    return Response(content, status, headers, "application/json")
+
+
+def origin_of(request: Request) -> str:
+    """Where links point: the configured public URL, or the address the client used itself."""
+    public = edge(request).public_url
+    if public is not None:
+        return public.rstrip("/")
+    return f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"
+
+
+def link(request: Request, picture: Picture) -> str:
+    query = running(request).gateway.links.sign(picture.name)
+    return f"{origin_of(request)}/v1/images/{picture.name}?{query}"
+
+
+async def images_content(request: Request, job: Job, response_format: str) -> bytes:
+    """An OpenAI images response as JSON bytes; see `picture_bodies` for what it may raise."""
+    data = await _items(request, job, response_format)
+    return orjson.dumps({"created": job.created_ms // 1000, "data": data, **traits(job)})
+
+
+async def task_content(request: Request, job: Job) -> bytes:
+    """A task as its caller asked for it: base64 if that was the `response_format`."""
+    task = task_object(request, job)
+    if task["data"] is not None and job.response_format == "b64_json":
+        task["data"] = await _items(request, job, "b64_json")
+    return orjson.dumps(task)
+
+
+def traits(job: Job) -> dict[str, str]:
+    """Size, quality and format as OpenAI names them; what has no such name is left out."""
+    first = job.pictures[0]
+    size = job.size if PIXELS.fullmatch(job.size) else f"{first.width}x{first.height}"
+    named = {
+        "size": size,
+        "quality": QUALITIES.get(job.quality),
+        "output_format": OUTPUT_FORMATS.get(first.media_type),
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def linked_items(request: Request, pictures: Sequence[Picture]) -> list[dict[str, str]]:
+    return [_item("url", link(request, picture), picture) for picture in pictures]
+
+
+async def picture_bodies(request: Request, job: Job) -> list[bytes]:
+    """Every picture's bytes. Raises `Overloaded` while the image store is away (a repeat gets
+    the same pictures) and `GenerationFailed` when bytes are gone for good."""
+    store = running(request).gateway.pictures
+    try:
+        images = await asyncio.gather(*(store.get(picture.name) for picture in job.pictures))
+    except ImageStoreUnavailable as error:
+        raise Overloaded("The image store is away; repeat the request.") from error
+    bodies = [image.body for image in images if image is not None]
+    if len(bodies) != len(job.pictures):
+        raise GenerationFailed(GONE, task_id=job.id)
+    return bodies
+
+
+async def _items(request: Request, job: Job, response_format: str) -> orjson.Fragment:
+    if response_format == "url":
+        return orjson.Fragment(orjson.dumps(linked_items(request, job.pictures)))
+    bodies = await picture_bodies(request, job)
+    if sum(map(len, bodies)) > IN_THREAD_BYTES:
+        return await asyncio.to_thread(_encoded, job.pictures, bodies)
+    return _encoded(job.pictures, bodies)
+
+
+def _encoded(pictures: Sequence[Picture], bodies: list[bytes]) -> orjson.Fragment:
+    items = [
+        _item("b64_json", base64.b64encode(body).decode("ascii"), picture)
+        for picture, body in zip(pictures, bodies, strict=True)
+    ]
+    return orjson.Fragment(orjson.dumps(items))
+
+
+def _item(name: str, value: str, picture: Picture) -> dict[str, str]:
+    if picture.revised_prompt is None:
+        return {name: value}
+    return {name: value, "revised_prompt": picture.revised_prompt}
+
+
+def task_object(request: Request, job: Job) -> dict[str, Any]:
+    """The same keys in every state (openai-compat study, section 6); pictures as links."""
+    done = job.status is TaskStatus.COMPLETED
+    return {
+        "id": job.id,
+        "object": "task",
+        "status": job.status,
+        "progress": 100 if done else job.progress,
+        "created": job.created_ms // 1000,
+        "model": job.model,
+        "data": linked_items(request, job.pictures) if done else None,
+        "error": None if job.failure is None else error_object(job.failure),
+    }

@@ -1,0 +1,192 @@
+"""Answering a caller who waits: in silence, with heartbeats, or as a stream of events.
+
+All three watch for the caller hanging up and tell the gateway about it, so that the next
+identical request joins the job instead of buying again. None ever touches the job itself.
+"""
+
+import asyncio
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.api.answers import images_content, json_response, picture_bodies, traits
+from app.api.errors import error_body, status_of
+from app.api.headers import cache_headers, limit_headers
+from app.api.running import edge, exchange, exchange_of, running
+from app.api.waiting import Waiting
+from app.domain.errors import FailureNote, GatewayError, GenerationFailed
+from app.domain.images import Picture
+from app.domain.job import Job
+from app.service.generate import Generated, Started
+
+NO_USAGE = {
+    "total_tokens": 0,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
+}
+UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One caller waiting for one job. `headers` are those known before the job ended."""
+
+    request: Request
+    started: Started
+    response_format: str
+    wait_s: float
+    quiet_s: float | None
+    headers: Mapping[str, str]
+
+    async def generated(self) -> Generated:
+        generate = running(self.request).gateway.generate
+        generated = await generate.finish(self.started, self.wait_s)
+        exchange(self.request).upstream_s = generated.upstream_s
+        return generated
+
+    async def answer(self) -> Response:
+        """The finished images response, bytes and all."""
+        generated = await self.generated()
+        content = await images_content(self.request, generated.job, self.response_format)
+        return json_response(content, {**self.headers, **limit_headers(generated.standing)})
+
+    async def abandon(self) -> None:
+        """Nobody got this answer: the next identical request joins the job."""
+        await running(self.request).gateway.generate.abandon(self.started)
+
+
+def started_headers(started: Started, adjusted: Mapping[str, str]) -> dict[str, str]:
+    return {"x-koi-task-id": started.job.id, **cache_headers(started), **adjusted}
+
+
+class Delivery(Response):
+    """An images response that is written when the job has ended.
+
+    After `quiet_s` of silence the status is committed and white space keeps the connection
+    alive; a failure after that cuts the connection, the only thing SDKs repeat (openai-compat
+    study, section 5).
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        order = self.order
+        exchange_of(scope).waited = True
+        response: Response | None = None
+        try:
+            async with Waiting(receive, order.answer()) as waiting:
+                if await waiting.ready(order.quiet_s):
+                    response = waiting.result()
+                else:
+                    await self._beat(waiting, scope, send)
+        except GenerationFailed:
+            raise
+        except BaseException:
+            await order.abandon()
+            raise
+        if response is not None:
+            await response(scope, receive, send)
+
+    async def _beat(self, waiting: Waiting[Response], scope: Scope, send: Send) -> None:
+        limits = limit_headers(self.order.started.standing)
+        shell = json_response(b"", {**self.order.headers, **limits, **UNBUFFERED})
+        await _start(send, shell)
+        try:
+            await send({"type": "http.response.body", "body": b" ", "more_body": True})
+            while not await waiting.ready(edge(self.order.request).beat_s):
+                await send({"type": "http.response.body", "body": b" ", "more_body": True})
+            body = bytes(waiting.result().body)
+        except GatewayError as error:
+            if not isinstance(error, GenerationFailed):
+                await self.order.abandon()
+            _record(scope, error.note)
+            return
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class EventStream(Response):
+    """Server-sent events: comments while waiting, one completed event per image.
+
+    The provider has no partial images, so none are sent (openai-compat study, section 7).
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        order = self.order
+        exchange_of(scope).waited = True
+        headers = {**order.headers, **limit_headers(order.started.standing), **UNBUFFERED}
+        try:
+            async with Waiting(receive, self._events()) as waiting:
+                await _start(send, Response(b"", 200, headers, "text/event-stream"))
+                await _write(send, b": koi\n\n")
+                while not await waiting.ready(edge(order.request).comment_s):
+                    await _write(send, b": koi\n\n")
+                for event in waiting.result():
+                    await _write(send, event)
+        except GatewayError as error:
+            if not isinstance(error, GenerationFailed):
+                await order.abandon()
+            await _write(send, _failed(scope, error.note, order.started.job.id))
+        except BaseException:
+            await order.abandon()
+            raise
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _events(self) -> list[bytes]:
+        job = (await self.order.generated()).job
+        bodies = await picture_bodies(self.order.request, job)
+        return await asyncio.to_thread(_completed, job, bodies)
+
+
+def _completed(job: Job, bodies: Sequence[bytes]) -> list[bytes]:
+    pairs: zip[tuple[Picture, bytes]] = zip(job.pictures, bodies, strict=True)
+    event = {
+        "type": "image_generation.completed",
+        "created_at": job.created_ms // 1000,
+        "quality": "auto",
+        "output_format": "png",
+        "background": "opaque",
+        **traits(job),
+        "usage": NO_USAGE,
+    }
+    return [
+        _event(
+            "image_generation.completed",
+            orjson.dumps({**event, "b64_json": base64.b64encode(body).decode("ascii")}),
+        )
+        for _, body in pairs
+    ]
+
+
+def _failed(scope: Scope, note: FailureNote, task_id: str) -> bytes:
+    _record(scope, note)
+    return _event("error", error_body(note, task_id))
+
+
+def _event(name: str, payload: bytes) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), payload)
+
+
+def _record(scope: Scope, note: FailureNote) -> None:
+    record = exchange_of(scope)
+    record.code, record.verdict = note.code, status_of(note.code)
+
+
+async def _start(send: Send, shell: Response) -> None:
+    headers = [pair for pair in shell.raw_headers if pair[0] != b"content-length"]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+async def _write(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})

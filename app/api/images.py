@@ -1,0 +1,77 @@
+"""POST /v1/images/generations; edits and variations, which the provider does not offer."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.answers import json_response, task_content
+from app.api.auth import caller
+from app.api.body import drain, read_json
+from app.api.controls import Controls, read_controls
+from app.api.delivery import Delivery, EventStream, Order, started_headers
+from app.api.errors import ErrorResponse
+from app.api.headers import adjusted_header, limit_headers
+from app.api.running import edge, exchange, running
+from app.api.settings import EdgeSettings
+from app.api.tasks import task_headers
+from app.api.wire import Asked, Understood, understand
+from app.domain.errors import InvalidRequest, LedgerUnavailable, Refused
+from app.domain.principal import Principal
+from app.service.generate import Started
+
+
+async def create(request: Request) -> Response:
+    """Generate images: waited for, as a task (`async`), or as events (`stream`)."""
+    principal = await caller(request)
+    controls = read_controls(request.headers)
+    body = await read_json(request)
+    asked = Asked(body, controls, principal, exchange(request).deployment)
+    gateway = running(request).gateway
+    understood = understand(asked, gateway.catalog, edge(request))
+    if understood.steered:
+        running(request).metrics.steered()
+    try:
+        started = await gateway.generate.start(principal, understood.ask)
+    except Refused as refusal:
+        return await _refused(request, principal, refusal)
+    record = exchange(request)
+    record.task_id, record.cache = started.job.id, str(started.cache)
+    return await _answer(request, started, understood, controls)
+
+
+async def unsupported(request: Request) -> Response:
+    """Edits and variations: a clean refusal, once the upload is through (statement 86)."""
+    await caller(request)
+    await drain(request)
+    raise InvalidRequest("unsupported_endpoint", "The provider only generates images from text.")
+
+
+async def _answer(
+    request: Request, started: Started, understood: Understood, controls: Controls
+) -> Response:
+    headers = started_headers(started, adjusted_header(understood.adjusted))
+    if understood.asynchronous:
+        headers |= {**limit_headers(started.standing), **task_headers(started.job)}
+        return json_response(await task_content(request, started.job), headers)
+    wait_s, quiet_s = _patience(edge(request), controls)
+    order = Order(request, started, understood.ask.response_format, wait_s, quiet_s, headers)
+    if understood.stream:
+        return EventStream(order)
+    if started.job.ended:
+        return await order.answer()
+    return Delivery(order)
+
+
+def _patience(settings: EdgeSettings, controls: Controls) -> tuple[float, float | None]:
+    """How long to wait for the job, and how much of that in silence (None: all of it)."""
+    if settings.heartbeat_after_s > 0:
+        return settings.sync_wait_s, controls.quiet_s(settings.heartbeat_after_s)
+    return controls.wait_s(settings.sync_wait_s), None
+
+
+async def _refused(request: Request, principal: Principal, refusal: Refused) -> Response:
+    """A refusal with the numbers behind it (statement 67), as long as they can be had."""
+    try:
+        limits = limit_headers(await running(request).gateway.usage.standing(principal))
+    except LedgerUnavailable:
+        limits = {}
+    return ErrorResponse(refusal.note, headers=limits)

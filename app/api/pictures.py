@@ -1,0 +1,66 @@
+"""GET /v1/images/{name}: stored bytes behind a signed link, or to their owner."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.auth import caller
+from app.api.errors import ErrorResponse, wrong_method
+from app.api.running import edge, running
+from app.domain.errors import ImageNotFound
+from app.domain.media import IMAGE_NAME
+from app.domain.principal import Principal
+
+VERBS = frozenset({"generations", "edits", "variations"})
+"""Names next door that only take POST."""
+SEALED = {
+    "content-security-policy": "default-src 'none'; sandbox",
+    "cross-origin-resource-policy": "cross-origin",
+    "content-disposition": "inline",
+}
+
+
+async def read(request: Request) -> Response:
+    """The picture, with an ETag; 304 when the client has it already."""
+    name: str = request.path_params["name"]
+    if name in VERBS:
+        return ErrorResponse(wrong_method().note, headers={"allow": "POST"})
+    opened = _opened(request, name)
+    principal = None if opened else await _owner(request)
+    headers = {**SEALED, "etag": f'"{name}"', "cache-control": _caching(request, opened)}
+    if opened and _unchanged(request, name):
+        return Response(b"", 304, headers)
+    image = await running(request).gateway.tasks.picture(principal, name)
+    if _unchanged(request, name):
+        return Response(b"", 304, headers)
+    return Response(image.body, 200, headers, image.media_type)
+
+
+def _opened(request: Request, name: str) -> bool:
+    """Whether the link's signature opens the picture; then a bearer is neither needed nor read."""
+    query = request.query_params
+    exp, sig = query.get("exp"), query.get("sig")
+    if exp is None or sig is None or IMAGE_NAME.fullmatch(name) is None:
+        return False
+    return running(request).gateway.links.verify(name, exp, sig)
+
+
+async def _owner(request: Request) -> Principal:
+    if "sig" in request.query_params and "authorization" not in request.headers:
+        raise ImageNotFound
+    return await caller(request)
+
+
+def _caching(request: Request, opened: bool) -> str:
+    """A name never changes its bytes; a link's copy must not outlive the link."""
+    settings = edge(request)
+    if not opened:
+        return f"private, max-age={settings.link_ttl_s}, immutable"
+    left_s = int(request.query_params["exp"]) - int(settings.now())
+    return f"public, max-age={max(left_s, 0)}, immutable"
+
+
+def _unchanged(request: Request, name: str) -> bool:
+    """RFC 9110, section 13.1.2, with weak comparison."""
+    given = request.headers.get("if-none-match", "")
+    tags = {tag.strip().removeprefix("W/") for tag in given.split(",")}
+    return f'"{name}"' in tags or "*" in tags

@@ -1,0 +1,270 @@
+"""HTTP/1.1 at the door: what uvicorn's parser lets through and a gateway should not.
+
+Deadlines for a slow request, caps for a long one, one sane Host, and refusals in the same
+dialect as every other error (reliability study: M11, B76-B86, S31, S32, S38).
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.api.errors import error_body, error_headers, status_of
+from app.api.middleware import new_request_id
+from app.api.routes import UNMATCHED
+from app.api.settings import EdgeSettings
+from app.domain.errors import InvalidRequest
+
+log = structlog.get_logger("koi.access")
+
+MOST_URI_BYTES = 4096
+MOST_HEADER_BYTES = 16 << 10
+MOST_HEADERS = 100
+KEEP_ALIVE_S = 75
+LINGER_S = 1.0
+SLOW_READER_S = 60.0
+HOST = re.compile(
+    rb"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII
+)
+REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [!-~]")
+METHODS = "DELETE, GET, HEAD, OPTIONS, POST"
+WORDS = {
+    "bad_request": "The request is not valid HTTP/1.1.",
+    "header_fields_too_large": "The request headers are too large.",
+    "invalid_host": "The Host header is missing, malformed or not served here.",
+    "method_not_allowed": "This method is not known here.",
+    "request_timeout": "The request did not arrive in time.",
+    "uri_too_long": "The URL is too long.",
+}
+
+
+class Unacceptable(Exception):
+    """Raised inside a parser callback; `code` says why."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class EdgeProtocol(HttpToolsProtocol):
+    """One connection. `edge` comes from the lifespan, as does the gateway itself."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.edge: EdgeSettings = self.app_state.get("edge") or EdgeSettings()
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._in_message = False
+        self._head_bytes = 0
+        self._field_bytes = 0
+        self._unwritten = 0
+        self._finished = False
+
+    # The connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arm(self.edge.first_byte_s, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._finished:
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # An offer (h2c, websocket) that may be ignored: RFC 9110, section 7.8.
+        except httptools.HttpParserError as error:
+            self._refuse(_verdict(error, data))
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_URI_BYTES + MOST_HEADER_BYTES:
+                self._refuse("header_fields_too_large")
+        elif not self._in_message:
+            self._rest()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unwritten = self.transport.get_write_buffer_size()
+        self._stall = self.loop.call_later(SLOW_READER_S, self._check_progress)
+
+    def resume_writing(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        super().resume_writing()
+
+    # The parser
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = self._in_message = True
+        self._head_bytes = self._field_bytes = 0
+        self._arm(self.edge.head_s, lambda: self._refuse("request_timeout"))
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > MOST_URI_BYTES:
+            raise Unacceptable("uri_too_long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._field_bytes += len(name) + len(value) + 4
+        if self._field_bytes > MOST_HEADER_BYTES or len(self.headers) >= MOST_HEADERS:
+            raise Unacceptable("header_fields_too_large")
+        # A trailer must not pass for a header: it comes after everything was decided.
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self.parser.get_http_version() not in ("1.0", "1.1") or not self.url.startswith(b"/"):
+            raise Unacceptable("bad_request")
+        if not self._host_served():
+            raise Unacceptable("invalid_host")
+        self._in_head = False
+        self.url = b"/" + self.url.lstrip(b"/")
+        # The reader of the body answers first; this is for bodies nobody reads.
+        self._arm(self.edge.body_s + LINGER_S, lambda: self._refuse("request_timeout"))
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        self._disarm()
+        super().on_message_complete()
+
+    # Deadlines
+
+    def _arm(self, seconds: float, act: Callable[[], None]) -> None:
+        self._disarm()
+        self._deadline = self.loop.call_later(seconds, act)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _rest(self) -> None:
+        """Between requests, whatever brought us here, the keep-alive clock runs."""
+        idle = self.cycle is not None and self.cycle.response_complete
+        if idle and self.timeout_keep_alive_task is None and not self.transport.is_closing():
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _check_progress(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if waiting >= self._unwritten:
+            self.transport.abort()
+            return
+        self._unwritten = waiting
+        self._stall = self.loop.call_later(SLOW_READER_S, self._check_progress)
+
+    # Refusals
+
+    def _host_served(self) -> bool:
+        hosts = [value for name, value in self.headers if name == b"host"]
+        match = HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+        if match is None:
+            return False
+        allowed = self.edge.allowed_hosts
+        return "*" in allowed or match["name"].decode("ascii").lower() in allowed
+
+    def _refuse(self, code: str) -> None:
+        """End the connection, with an error object if the wire is free for one."""
+        self._finished = True
+        self._disarm()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if self._in_head or not self._in_message or self.pipeline:
+                cycle.keep_alive = False
+                return
+            started = cycle.response_started
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if started:
+                self.transport.close()
+                return
+        elif self._in_message and not self._in_head:
+            self.transport.close()
+            return
+        self._answer(code)
+
+    def _answer(self, code: str) -> None:
+        if self.transport.is_closing():
+            return
+        note = InvalidRequest(code, WORDS[code]).note
+        body, request_id, status = error_body(note), new_request_id(), status_of(code)
+        headers = {
+            **error_headers(note),
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "x-request-id": request_id,
+            "x-content-type-options": "nosniff",
+            "connection": "close",
+        }
+        if code == "method_not_allowed":
+            headers["allow"] = METHODS
+        lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
+        dated = [b"%s: %s\r\n" % pair for pair in self.server_state.default_headers]
+        self.transport.write(b"".join([STATUS_LINE[status], *dated, *lines, b"\r\n", body]))
+        # Closing on unread bytes would reset the answer away, so they are let in for a moment.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._arm(LINGER_S, self.transport.close)
+        self._report(request_id, code, status)
+
+    def _report(self, request_id: str, code: str, status: int) -> None:
+        log.info("request", request_id=request_id, route=UNMATCHED, status=status, code=code)
+        running = self.app_state.get("running")
+        if running is not None:
+            running.metrics.observe_request(UNMATCHED, "other", status, 0.0, None)
+            running.metrics.refused(code)
+
+
+def _verdict(error: httptools.HttpParserError, data: bytes) -> str:
+    if isinstance(error.__context__, Unacceptable):
+        return error.__context__.code
+    unknown = isinstance(error, httptools.HttpParserInvalidMethodError)
+    return "method_not_allowed" if unknown and REQUEST_LINE.match(data) else "bad_request"
+
+
+def uvicorn_options(
+    host: str,
+    port: int,
+    *,
+    trusted_proxies: str = "127.0.0.1",
+    workers: int = 1,
+    graceful_s: int | None = None,
+) -> dict[str, Any]:
+    """Arguments of `uvicorn.Config` and `uvicorn.run` for serving Koi, tests included.
+
+    `trusted_proxies` is a comma-separated list of addresses whose X-Forwarded-* are believed;
+    `graceful_s` is how long requests may run on after SIGTERM, None for ever.
+    """
+    return {
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "http": EdgeProtocol,
+        "loop": "uvloop",
+        "ws": "none",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": True,
+        "forwarded_allow_ips": trusted_proxies,
+        "backlog": 4096,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+        "timeout_graceful_shutdown": graceful_s,
+    }

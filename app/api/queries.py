@@ -1,0 +1,43 @@
+"""Query parameters of the administration API, as SDKs spell them."""
+
+import re
+
+from starlette.datastructures import QueryParams
+
+from app.domain.errors import InvalidRequest
+
+WHOLE = re.compile(r"[0-9]{1,12}", re.ASCII)
+MOST_VALUES = 200
+
+
+def many(query: QueryParams, name: str) -> tuple[str, ...]:
+    """An array: `name[]=a&name[]=b`, `name=a&name=b` or `name=a,b` (openai-compat, section 10)."""
+    given = [*query.getlist(f"{name}[]"), *query.getlist(name)]
+    values = [value.strip() for item in given for value in item.split(",") if value.strip()]
+    if len(values) > MOST_VALUES:
+        raise invalid(name, f"{name} takes at most {MOST_VALUES} values.")
+    return tuple(dict.fromkeys(values))
+
+
+def chosen(query: QueryParams, name: str, known: frozenset[str]) -> tuple[str, ...]:
+    """An array of known words."""
+    values = many(query, name)
+    if not known.issuperset(values):
+        raise invalid(name, f"{name} takes: {', '.join(sorted(known))}.")
+    return values
+
+
+def number(query: QueryParams, name: str, default: int | None = None) -> int:
+    """A whole number; without a default it is required."""
+    given = query.get(name)
+    if given is None:
+        if default is None:
+            raise InvalidRequest("missing_required_parameter", f"{name} is required.", param=name)
+        return default
+    if WHOLE.fullmatch(given) is None:
+        raise invalid(name, f"{name} must be a whole number.")
+    return int(given)
+
+
+def invalid(name: str, message: str) -> InvalidRequest:
+    return InvalidRequest("invalid_value", message, param=name)

@@ -1,0 +1,42 @@
+"""The numbers and names the edge needs, handed in by the composition root."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MAX_PROMPT_CHARS = 32_000
+
+
+def body_cap(max_prompt_chars: int) -> int:
+    """Bytes of the largest sensible body: every character escaped (reliability study, S30)."""
+    return 6 * max_prompt_chars + 4096
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeSettings:
+    """What HTTP needs to know. Names end in their unit; `("*",)` lets everything in.
+
+    `public_url` is the origin (and prefix) written into links; None takes the request's own.
+    `heartbeat_after_s` 0 keeps a waiting answer silent. `loopback_only` opens /metrics.
+    `admin_key` None hides the administration routes.
+    """
+
+    strict: bool = False
+    max_images: int = 10
+    sync_wait_s: float = 180.0
+    heartbeat_after_s: float = 0.0
+    public_url: str | None = None
+    allowed_hosts: tuple[str, ...] = ("*",)
+    cors_origins: tuple[str, ...] = ("*",)
+    admin_key: bytes | None = None
+    metrics_token: bytes | None = None
+    loopback_only: bool = False
+    max_body_bytes: int = body_cap(MAX_PROMPT_CHARS)
+    link_ttl_s: int = 86_400
+    version: str = "unknown"
+    first_byte_s: float = 10.0
+    head_s: float = 10.0
+    body_s: float = 10.0
+    beat_s: float = 10.0
+    comment_s: float = 5.0
+    now: Callable[[], float] = time.time

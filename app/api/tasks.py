@@ -1,0 +1,86 @@
+"""GET and DELETE /v1/tasks: a caller's own jobs."""
+
+import re
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.answers import json_response, task_content, task_object
+from app.api.auth import caller
+from app.api.running import exchange, running
+from app.api.waiting import Waiting
+from app.domain.errors import InvalidRequest, TaskNotFound
+from app.domain.job import Job
+
+TASK_ID = re.compile(r"task_[0-9a-f]{32}", re.ASCII)
+NUMBER = re.compile(r"[0-9]{1,4}", re.ASCII)
+LONGEST_WAIT_S = 25
+POLL_AGAIN_S = 3
+DEFAULT_LIMIT = 20
+MOST_TASKS = 100
+
+
+async def read(request: Request) -> Response:
+    """One task; `?wait=0..25` holds the answer until it ended."""
+    principal = await caller(request)
+    task_id = _task_id(request)
+    wait_s = min(_number(request, "wait", 0), LONGEST_WAIT_S)
+    tasks = running(request).gateway.tasks
+    if wait_s == 0:
+        job = await tasks.read(principal, task_id)
+    else:
+        exchange(request).waited = True
+        async with Waiting(request.receive, tasks.read(principal, task_id, wait_s)) as waiting:
+            await waiting.ready()
+            job = waiting.result()
+    return await _shown(request, job)
+
+
+async def index(request: Request) -> Response:
+    """The caller's own tasks, newest first; pictures as links whatever was asked."""
+    principal = await caller(request)
+    limit = min(max(_number(request, "limit", DEFAULT_LIMIT), 1), MOST_TASKS)
+    jobs = await running(request).gateway.tasks.list(principal, limit)
+    page = {
+        "object": "list",
+        "data": [task_object(request, job) for job in jobs],
+        "first_id": jobs[0].id if jobs else None,
+        "last_id": jobs[-1].id if jobs else None,
+        "has_more": False,
+    }
+    return json_response(orjson.dumps(page), {"cache-control": "no-store"})
+
+
+async def cancel(request: Request) -> Response:
+    """Cancel a task that was not sent to the provider yet."""
+    principal = await caller(request)
+    job = await running(request).gateway.tasks.cancel(principal, _task_id(request))
+    return await _shown(request, job)
+
+
+def task_headers(job: Job) -> dict[str, str]:
+    """No cache may keep a task; a running one says when to ask again."""
+    headers = {"cache-control": "no-store", "x-koi-task-id": job.id}
+    return headers if job.ended else {**headers, "retry-after": str(POLL_AGAIN_S)}
+
+
+async def _shown(request: Request, job: Job) -> Response:
+    exchange(request).task_id = job.id
+    return json_response(await task_content(request, job), task_headers(job))
+
+
+def _task_id(request: Request) -> str:
+    task_id: str = request.path_params["task_id"]
+    if TASK_ID.fullmatch(task_id) is None:
+        raise TaskNotFound
+    return task_id
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    given = request.query_params.get(name)
+    if given is None:
+        return default
+    if NUMBER.fullmatch(given) is None:
+        raise InvalidRequest("invalid_value", f"{name} must be a whole number.", param=name)
+    return int(given)

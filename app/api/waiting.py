@@ -1,0 +1,60 @@
+"""Waiting on behalf of a client that may hang up at any moment."""
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+T = TypeVar("T")
+
+
+class Waiting(Generic[T]):
+    """Work done while the client's presence is watched; leaving the block drops the work.
+
+    The work must be a mere wait: dropping it changes nothing but who hears of its end. The
+    request's body must have been read.
+    """
+
+    def __init__(self, receive: Receive, work: Coroutine[Any, Any, T]) -> None:
+        self._receive = receive
+        self._work = work
+
+    async def __aenter__(self) -> Self:
+        self._working = asyncio.ensure_future(self._work)
+        self._leaving = asyncio.ensure_future(self._gone())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leaving.cancel()
+        self._working.cancel()
+        if self._working.done() and not self._working.cancelled():
+            self._working.exception()
+
+    async def ready(self, within_s: float | None = None) -> bool:
+        """True once the work is done, false when time is up; raises `ClientDisconnect`."""
+        await asyncio.wait(
+            {self._working, self._leaving},
+            timeout=within_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if self._working.done():
+            return True
+        if self._leaving.done():
+            raise ClientDisconnect
+        return False
+
+    def result(self) -> T:
+        """What the work gave, or raised."""
+        return self._working.result()
+
+    async def _gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass

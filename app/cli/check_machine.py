@@ -1,0 +1,115 @@
+"""The doctor's look at settings, disk, clock, catalog and port: nothing that needs a network."""
+
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from app.cli.finding import Finding, fail, ok, warn
+from app.domain.catalog import Catalog
+from app.settings import Settings, unknown_variables
+
+LEAST_FREE_MB = 512
+
+
+def check_settings(settings: Settings) -> Iterator[Finding]:
+    yield ok("settings", "every setting can be used")
+    for name in unknown_variables():
+        yield warn("settings", f"{name} is not a setting of Koi", "Mend its spelling or remove it.")
+    url = urlsplit(settings.upstream_base_url)
+    if url.scheme == "http" and not _is_local(url.hostname or ""):
+        yield warn(
+            "settings",
+            "the upstream key travels unencrypted",
+            "Set KOI_UPSTREAM_BASE_URL to an https:// address.",
+        )
+    if settings.admin_key is None:
+        yield ok("settings", "no admin key: administration by this command only")
+
+
+def check_data_dir(settings: Settings) -> Iterator[Finding]:
+    place = settings.data_dir.absolute()
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place) as trial:
+            trial.write(b"koi")
+            trial.flush()
+            os.fsync(trial.fileno())
+        free_mb = shutil.disk_usage(place).free // 1_000_000
+    except OSError as error:
+        mend = "Let this user own and write it, or set KOI_DATA_DIR to another directory."
+        yield fail("data directory", f"{place} cannot be written ({error.strerror})", mend)
+        return
+    if free_mb < LEAST_FREE_MB:
+        mend = "Make room, or set KOI_DATA_DIR to a larger disk."
+        yield warn("data directory", f"{place} has only {free_mb} MB left", mend)
+    else:
+        yield ok("data directory", f"{place}, {free_mb // 1000} GB free")
+
+
+def check_time_zone(settings: Settings) -> Iterator[Finding]:
+    now = datetime.now(ZoneInfo(settings.timezone))
+    day = f"{now:%Y-%m-%d %H:%M} ({now:%z})"
+    yield ok("time zone", f"{settings.timezone}, now {day}; days and months begin there")
+
+
+def check_catalog(catalog: Catalog) -> Iterator[Finding]:
+    names = ", ".join(model.name for model in catalog.enabled)
+    yield ok("catalog", f"models on offer: {names}")
+    if catalog.unpriced:
+        yield warn(
+            "catalog",
+            f"no price is known for {', '.join(catalog.unpriced)}: costs are shown as unknown "
+            "and money budgets are refused",
+            "Put the provider's prices under [models.prices] in a copy of app/catalog.toml and "
+            "name it with KOI_CATALOG.",
+        )
+
+
+def check_port(settings: Settings) -> Iterator[Finding]:
+    place = f"{settings.host} port {settings.port}"
+    if settings.port == 0:
+        yield ok("port", f"{settings.host}, any free port")
+        return
+    if _answers(settings.host, settings.port):
+        yield ok("port", f"{place}: a gateway answers there")
+        return
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+            trial.listen(1)
+    except OSError as error:
+        mend = "End what listens there, or set KOI_HOST and KOI_PORT to another address."
+        yield fail("port", f"{place} cannot be used ({error.strerror or error})", mend)
+    else:
+        yield ok("port", f"{place} is free")
+
+
+def _answers(host: str, port: int) -> bool:
+    """Whether a Koi gateway listens there: its liveness answers without a key."""
+    reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
+    try:
+        with socket.create_connection((reachable, port), timeout=2) as connection:
+            connection.sendall(
+                b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
+            head = connection.recv(4096).lower()
+    except OSError:
+        return False
+    return head.startswith(b"http/1.1 ") and b"x-request-id" in head
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost" or "." not in host

@@ -1,0 +1,114 @@
+"""`koi doctor`: every part of a deployment looked at, and what to mend; works when nothing runs."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from app.cli.failure import FAILED, CommandFailed
+from app.cli.finding import Finding, Mark, fail, ok
+from app.cli.options import AsJson
+from app.cli.out import patience, say, say_json
+from app.cli.session import quiet, read_settings
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from app.wiring import Office
+
+
+def doctor(*, json: AsJson = False) -> int:
+    """Check this deployment and say what to mend.
+
+    Settings, disk, store, images, catalog, provider, port and time zone. Nothing is changed and
+    nothing is billed; exits 1 when something must be mended.
+
+    Example: koi doctor --json
+    """
+    with patience("Asking the store and the provider"):
+        findings = _examine()
+    if json:
+        say_json([_record(finding) for finding in findings])
+    else:
+        _say(findings)
+    return FAILED if any(finding.mark is Mark.FAIL for finding in findings) else 0
+
+
+def _examine() -> list[Finding]:
+    try:
+        settings = read_settings()
+    except CommandFailed as failure:
+        return [
+            fail("settings", sentence.strip(), "Mend this setting first; nothing else was checked.")
+            for sentence in str(failure).splitlines()
+        ]
+    from app.cli.check_machine import (  # noqa: PLC0415 - heavy
+        check_data_dir,
+        check_port,
+        check_settings,
+        check_time_zone,
+    )
+    from app.cli.check_provider import check_provider  # noqa: PLC0415
+
+    quiet()
+    return [
+        *check_settings(settings),
+        *check_time_zone(settings),
+        *check_data_dir(settings),
+        *_stores(settings),
+        *asyncio.run(check_provider(settings)),
+        *check_port(settings),
+    ]
+
+
+def _stores(settings: "Settings") -> list[Finding]:
+    """What needs the store open: the store itself, the catalog and the images."""
+    from app.cli.check_store import check_store  # noqa: PLC0415 - heavy
+    from app.cli.explain import known_failures  # noqa: PLC0415
+    from app.wiring import open_office, store  # noqa: PLC0415
+
+    async def session() -> list[Finding]:
+        async with open_office(settings) as office:
+            return await _office(office)
+
+    mend = "Do what the sentence says; KOI_REDIS_URL and KOI_DATA_DIR decide where the store is."
+    try:
+        with known_failures(), store(settings) as urls:
+            found = asyncio.run(check_store("store", urls.ledger, durable=True))
+            if settings.cache_redis_url:
+                found += asyncio.run(check_store("cache store", urls.cache, durable=False))
+            if any(finding.mark is Mark.FAIL for finding in found):
+                return found
+            return found + asyncio.run(session())
+    except CommandFailed as failure:
+        return [fail("store", str(failure), mend)]
+
+
+async def _office(office: "Office") -> list[Finding]:
+    from app.cli.check_machine import check_catalog  # noqa: PLC0415 - heavy
+    from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
+
+    findings = list(check_catalog(office.catalog))
+    place = office.settings.image_store
+    try:
+        await office.pictures.check()
+    except ImageStoreUnavailable as error:
+        mend = "Check KOI_IMAGE_STORE, its credentials and its disk."
+        return [*findings, fail("image store", str(error), mend)]
+    return [*findings, ok("image store", f"{place}: write, read and delete work")]
+
+
+def _record(finding: Finding) -> dict[str, str | None]:
+    return {
+        "check": finding.check,
+        "status": finding.mark,
+        "text": finding.text,
+        "mend": finding.mend or None,
+    }
+
+
+def _say(findings: list[Finding]) -> None:
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        say(f"{finding.mark:<4}  {finding.check:<{width}}  {finding.text}")
+        if finding.mend:
+            say(f"{'':<4}  {'':<{width}}  -> {finding.mend}")
+    counts = [sum(finding.mark is mark for finding in findings) for mark in Mark]
+    say(f"{counts[0]} ok, {counts[1]} to look at, {counts[2]} to mend")

@@ -1,0 +1,251 @@
+"""`koi ledger`: the books themselves: audit, export, and corrections as new entries."""
+
+import sys
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from cyclopts import App, Parameter
+
+from app.cli.failure import FAILED, CommandFailed, misused
+from app.cli.options import AsJson, moment_ms, signed_micros
+from app.cli.out import csv_line, say, say_fields, say_json, say_json_line, say_table
+from app.cli.records import entry_record
+from app.cli.session import in_office
+from app.domain.calendar import Calendar
+from app.domain.catalog import Catalog
+from app.domain.ledger import Audit, Entry, EntryKind
+from app.domain.money import format_micros
+
+if TYPE_CHECKING:
+    from app.wiring import Office
+
+ledger = App(name="ledger", help="Audit, export and correct the books.")
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What an operator wants changed: images, and money (None: at the catalog's price)."""
+
+    images: int
+    micros: int | None
+    note: str | None
+
+
+@ledger.command
+def check(*, json: AsJson = False) -> int:
+    """Recompute every counter from the ledger and the open jobs; exits 1 when one differs.
+
+    Example: koi ledger check --json
+    """
+
+    async def work(office: "Office") -> Audit:
+        return await office.ledger.audit()
+
+    audit = in_office(work, what="Recomputing every counter from the ledger")
+    if json:
+        say_json(_audit_record(audit))
+    else:
+        _say_audit(audit)
+    return FAILED if audit.differences else 0
+
+
+@ledger.command
+def export(
+    *,
+    format: Annotated[Literal["jsonl", "csv"], Parameter(help="jsonl or csv.")] = "jsonl",
+    since: Annotated[str | None, Parameter(help="From this day or time.")] = None,
+    until: Annotated[str | None, Parameter(help="Before this day or time.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Write the ledger to standard output, one entry a line, oldest first.
+
+    Example: koi ledger export --format csv --since 2026-11-01 > november.csv
+    """
+
+    async def work(office: "Office") -> None:
+        zone = ZoneInfo(office.settings.timezone)
+        since_ms = 0 if since is None else moment_ms("--since", since, zone)
+        until_ms = None if until is None else moment_ms("--until", until, zone)
+        as_csv = format == "csv" and not json
+        if as_csv:
+            sys.stdout.write(csv_line(list(entry_record(_blank("", "", ""), ""))))
+        async for entry in office.ledger.entries(since_ms, until_ms):
+            record = entry_record(entry, office.catalog.currency)
+            if as_csv:
+                sys.stdout.write(csv_line(list(record.values())))
+            else:
+                say_json_line(record)
+        sys.stdout.flush()
+
+    in_office(work, what="Reading the ledger")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Target:
+    """What a correction is about: a job, or a user and a model."""
+
+    job: Annotated[str | None, Parameter(help="The job whose entry is corrected.")] = None
+    user: Annotated[str | None, Parameter(help="Or a user, with --model.")] = None
+    model: Annotated[str | None, Parameter(help="The model the correction is about.")] = None
+
+    def check(self) -> None:
+        whole = self.user is not None and self.model is not None
+        if (self.job is None) != whole or (self.job is not None and (self.user or self.model)):
+            raise misused("Name what to correct: --job ID, or --user NAME with --model MODEL.")
+
+
+NO_TARGET = Target()
+
+
+@ledger.command
+def adjust(
+    *,
+    target: Target = NO_TARGET,
+    images: Annotated[
+        int, Parameter(help="Images to add; negative takes back.", allow_leading_hyphen=True)
+    ] = 0,
+    amount: Annotated[
+        str | None,
+        Parameter(
+            help="Money to add; negative takes back. Not given: images at the catalog's price.",
+            allow_leading_hyphen=True,
+        ),
+    ] = None,
+    note: Annotated[str | None, Parameter(help="Why; kept in the entry.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Correct the books with a new entry; nothing is ever rewritten.
+
+    Example: koi ledger adjust --job task_… --images -1 --note "refunded by the provider"
+    """
+    target.check()
+    if images == 0 and amount is None:
+        raise misused("Say what to correct: --images N, --amount X, or both; negative takes back.")
+    micros = None if amount is None else signed_micros("--amount", amount)
+    correction = Correction(images, micros, note)
+
+    async def work(office: "Office") -> None:
+        template = await _template(office, target)
+        entry = await office.ledger.adjust(_corrected(template, correction, office.catalog))
+        _say_adjusted(entry, office.catalog.currency, json)
+
+    in_office(work, what="Reading the ledger")
+
+
+def _say_adjusted(entry: Entry, currency: str, json: bool) -> None:
+    if json:
+        say_json(entry_record(entry, currency))
+    else:
+        cost = "unknown" if entry.micros is None else f"{format_micros(entry.micros)} {currency}"
+        say(f"Entry {entry.id}: user {entry.user}, {entry.images:+d} images, money {cost}.")
+
+
+async def _template(office: "Office", target: Target) -> Entry:
+    if target.job is not None:
+        return await _entry_of(office, target.job)
+    return await _entry_for(office, target.user or "", target.model or "")
+
+
+async def _entry_of(office: "Office", job_id: str) -> Entry:
+    """The job's own entry, which says whose windows it counted in."""
+    async for entry in office.ledger.entries():
+        if entry.job == job_id and entry.kind is not EntryKind.ADJUST:
+            return entry
+    if await office.ledger.job(job_id) is not None:
+        raise CommandFailed(f"Job {job_id} has not been settled yet; correct it once it has.")
+    raise CommandFailed(f"The ledger has no entry of a job {job_id!r}; see `koi ledger export`.")
+
+
+async def _entry_for(office: "Office", name: str, model: str) -> Entry:
+    """A fresh entry in today's windows of a user."""
+    user = await office.keys.user(name)
+    found = office.catalog.find(model)
+    if found is None:
+        raise CommandFailed(f"There is no enabled model {model!r} in the catalog.")
+    zone = ZoneInfo(office.settings.timezone)
+    now = datetime.fromtimestamp(await office.keyring.now_ms() / 1000, UTC)
+    today = Calendar(zone).day(now.astimezone(zone).date())
+    blank = _blank(name, today.label, today.month)
+    return replace(blank, team=user.team, model=found.name)
+
+
+def _blank(user: str, day: str, month: str) -> Entry:
+    return Entry(
+        id="",
+        kind=EntryKind.ADJUST,
+        at_ms=0,
+        job="",
+        key="",
+        user=user,
+        team=None,
+        model="",
+        size="",
+        quality="",
+        images=0,
+        micros=None,
+        delivered=0,
+        presumed=0,
+        surplus=0,
+        day=day,
+        month=month,
+    )
+
+
+def _corrected(template: Entry, correction: Correction, catalog: Catalog) -> Entry:
+    micros = correction.micros
+    if micros is None:
+        micros = _at_catalog_price(template, correction.images, catalog)
+    return replace(
+        template, id="", kind=EntryKind.ADJUST, images=correction.images, micros=micros,
+        delivered=0, presumed=0, surplus=0, proof=None, code=None, note=correction.note,
+    )  # fmt: skip
+
+
+def _at_catalog_price(template: Entry, images: int, catalog: Catalog) -> int | None:
+    """What the images cost: as the job was charged, else as the catalog says today."""
+    if template.images and template.micros is not None:
+        return images * template.micros // template.images
+    found = catalog.find(template.model)
+    if found is None:
+        return None
+    price = found.price(
+        template.size or found.default_size, template.quality or found.default_quality
+    )
+    return None if price is None else images * price
+
+
+def _audit_record(audit: Audit) -> dict[str, Any]:
+    return {
+        "entries": audit.entries,
+        "open_jobs": audit.open_jobs,
+        "counters": audit.counters,
+        "difference": audit.difference,
+        "differences": [
+            {
+                "scope": found.scope,
+                "window": found.window,
+                "field": found.field,
+                "counter": found.counter,
+                "ledger": found.ledger,
+            }
+            for found in audit.differences
+        ],
+    }
+
+
+def _say_audit(audit: Audit) -> None:
+    if audit.differences:
+        rows = [(d.scope, d.window, d.field, d.counter, d.ledger) for d in audit.differences]
+        say_table(("scope", "window", "field", "counter", "ledger"), rows)
+        say()
+    say_fields(
+        {
+            "entries": audit.entries,
+            "open jobs": audit.open_jobs,
+            "counters": audit.counters,
+            "difference": audit.difference,
+        }
+    )

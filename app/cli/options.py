@@ -1,0 +1,115 @@
+"""Options that several commands share, and how their text is read."""
+
+import re
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from app.cli.failure import misused
+from app.domain.limits import Limits
+from app.domain.money import parse_micros
+from app.domain.principal import CachePolicy
+
+UNLIMITED = ("unlimited", "none")
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+AsJson = Annotated[
+    bool, Parameter(name="--json", help="Print JSON instead of text.", show_default=False)
+]
+
+
+def _option(help_text: str) -> Parameter:
+    return Parameter(help=f'{help_text}, or "unlimited".', allow_leading_hyphen=True)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LimitOptions:
+    """Limits as typed; what is not given stays as it is, `unlimited` or `none` clears."""
+
+    images_per_day: Annotated[str | None, _option("Images per calendar day")] = None
+    images_per_month: Annotated[str | None, _option("Images per calendar month")] = None
+    budget_per_day: Annotated[str | None, _option("Money per calendar day, such as 12.50")] = None
+    budget_per_month: Annotated[str | None, _option("Money per calendar month")] = None
+    requests_per_minute: Annotated[str | None, _option("Requests per minute")] = None
+    concurrency: Annotated[str | None, _option("Generations at the same time")] = None
+
+    @property
+    def given(self) -> bool:
+        return any(getattr(self, field.name) is not None for field in fields(self))
+
+    def over(self, limits: Limits) -> Limits:
+        """These limits with the typed ones in their place."""
+        return replace(
+            limits,
+            **{
+                field.name.replace("budget", "micros"): _limit(field.name, text)
+                for field in fields(self)
+                if (text := getattr(self, field.name)) is not None
+            },
+        )
+
+
+def _limit(name: str, text: str) -> int | None:
+    option = f"--{name.replace('_', '-')}"
+    if text.lower() in UNLIMITED:
+        return None
+    if name.startswith("budget"):
+        try:
+            return parse_micros(text)
+        except ValueError as error:
+            raise misused(f"{option}: {error}; write for example {option} 12.50.") from None
+    if not re.fullmatch(r"[0-9]{1,12}", text):
+        raise misused(f"{option} must be a whole number, 0 or more, or unlimited.")
+    return int(text)
+
+
+def cache_policy(text: str | None, before: CachePolicy | None = None) -> CachePolicy | None:
+    """`off`, `private`, `shared`, or `default` to follow the deployment."""
+    if text is None:
+        return before
+    if text == "default":
+        return None
+    try:
+        return CachePolicy(text)
+    except ValueError:
+        raise misused("--cache must be off, private, shared or default.") from None
+
+
+def signed_micros(option: str, text: str) -> int:
+    """Decimal text that may be negative, as micro-units."""
+    try:
+        return -parse_micros(text[1:]) if text.startswith("-") else parse_micros(text)
+    except ValueError as error:
+        raise misused(f"{option}: {error}; write for example {option} -0.14.") from None
+
+
+def duration(option: str, text: str) -> timedelta:
+    """`90d`, `12h`, `30m`, `45s` or `2w`."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
+    if match is None:
+        raise misused(f"{option} must be a duration such as 90d, 12h or 30m.")
+    try:
+        return timedelta(seconds=int(match[1]) * UNITS_S[match[2]])
+    except OverflowError:
+        raise misused(f"{option} is longer than a thousand years.") from None
+
+
+def moment_ms(option: str, text: str, zone: tzinfo) -> int:
+    """RFC 3339, or a day (its midnight in `zone`), as Unix milliseconds."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise misused(
+            f"{option} must be a day such as 2026-11-23 or a time such as 2026-11-23T08:00:00Z."
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone)
+    return int(moment.astimezone(UTC).timestamp() * 1000)
+
+
+def words(text: str | None) -> frozenset[str]:
+    """A comma list as a set."""
+    return frozenset(word.strip() for word in (text or "").split(",") if word.strip())

@@ -1,0 +1,107 @@
+"""What commands print: lines, aligned tables, JSON, CSV, and word that something takes a while."""
+
+import csv
+import io
+import json
+import sys
+import threading
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from app.domain.money import format_micros
+
+Record = Mapping[str, Any]
+
+
+def say(line: str = "") -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def note(line: str) -> None:
+    """Something for the person, not for a script: goes to stderr."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def say_json(document: Any) -> None:
+    say(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def say_json_line(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def say_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns two spaces apart; numbers to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(headings, *cells, strict=True)]
+    rightward = [any(isinstance(row[at], int) for row in rows) for at in range(len(headings))]
+    for line in ([heading.upper() for heading in headings], *cells):
+        padded = [
+            _padded(text, width, right)
+            for text, width, right in zip(line, widths, rightward, strict=True)
+        ]
+        say("  ".join(padded).rstrip())
+
+
+def say_fields(fields: Mapping[str, object]) -> None:
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        say(f"{name:<{width}}  {_cell(value)}")
+
+
+def csv_line(values: Sequence[object]) -> str:
+    """One CSV line; text a spreadsheet would run as a formula is disarmed with a quote mark."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow([_unarmed(value) for value in values])
+    return buffer.getvalue()
+
+
+def time_text(at_ms: int | None) -> str | None:
+    """Unix milliseconds as RFC 3339 in UTC, to the second."""
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def money(micros: int | None, currency: str) -> dict[str, str] | None:
+    """Money in JSON: decimal text with its currency; None where unlimited or unknown."""
+    return None if micros is None else {"value": format_micros(micros), "currency": currency}
+
+
+@contextmanager
+def patience(what: str, after_s: float = 1.0) -> Iterator[None]:
+    """Say what is going on when it takes longer than `after_s`."""
+    timer = threading.Timer(after_s, note, [f"{what} …"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None or value == "" else str(value)
+
+
+def _unarmed(value: object) -> object:
+    dangerous = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if dangerous and not _is_number(str(value)) else value
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("-").replace(".", "", 1).isdigit()
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    gap = " " * (width - _width(text))
+    return gap + text if right else text + gap

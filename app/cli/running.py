@@ -1,0 +1,204 @@
+"""One gateway in this process, on a socket that is already bound, until it is told to stop."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import structlog
+import uvicorn
+
+from app.api.protocol import uvicorn_options
+from app.cli.explain import known_failures
+from app.main import create_app
+from app.service.drain import Drain
+from app.settings import Settings
+from app.wiring import Running, open_gateway
+
+log = structlog.get_logger("koi.serve")
+
+LAST_ANSWERS_S = 10
+"""How long connections may take to read their last answer once the work is done."""
+
+Ready = Callable[[], None]
+Guest = Callable[[Running], Awaitable[int]]
+"""Something that uses the running gateway; its answer is the exit code, and ends the gateway."""
+
+
+class StopSignals:
+    """SIGTERM and SIGINT, counted: the first asks to drain, the second to hurry.
+
+    Before the gateway is open there is nothing to drain, and while it is closed nothing to hurry
+    but the wait itself; then the task that opens or closes it is cancelled.
+    """
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        self._waits = asyncio.current_task()
+        self._until = self.first
+
+    @property
+    def closes(self) -> bool:
+        return self._until is self.second
+
+    def opened(self) -> None:
+        self._waits = None
+
+    def closing(self, *, at_once: bool) -> None:
+        self._waits, self._until = asyncio.current_task(), self.second
+        if at_once:
+            self._cancel()
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._hear)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _hear(self) -> None:
+        if self.first.is_set():
+            self.second.set()
+        self.first.set()
+        if self._until.is_set():
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._waits is not None:
+            self._waits.cancel()
+            self._waits = None
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn without its own signal handling, which closes the listener at once and is deaf to
+    a second SIGTERM (reliability study, section 11)."""
+
+    def __init__(self, config: uvicorn.Config, ready: Ready) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+def run_gateway(
+    settings: Settings, listening: socket.socket, ready: Ready, guest: Guest | None = None
+) -> int:
+    """Serve until a stop signal (or the guest's end); 0 when nothing was cut off."""
+    factory = uvicorn.Config("", log_config=None).get_loop_factory()
+    with known_failures(), asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(_serve(settings, listening, ready, guest))
+
+
+async def _serve(
+    settings: Settings, listening: socket.socket, ready: Ready, guest: Guest | None
+) -> int:
+    signals = StopSignals()
+    with signals.heard():
+        try:
+            async with open_gateway(settings) as running:
+                signals.opened()
+                code = await _serve_opened(running, settings, listening, ready, guest, signals)
+                signals.closing(at_once=running.gateway.drain.in_flight > 0)
+                return code
+        except asyncio.CancelledError:
+            if not signals.first.is_set():
+                raise
+            return int(signals.closes)
+
+
+async def _serve_opened(
+    running: Running,
+    settings: Settings,
+    listening: socket.socket,
+    ready: Ready,
+    guest: Guest | None,
+    signals: StopSignals,
+) -> int:
+    server = GatewayServer(_config(settings, running), ready)
+    stopping = asyncio.create_task(_stop(server, running.gateway.drain, settings, signals))
+    visiting = None if guest is None else asyncio.create_task(_visit(guest, running, signals))
+    try:
+        await server.serve(sockets=[listening])
+        await _cut_off(server)
+    finally:
+        settled = await _end(stopping)
+        code = 0 if visiting is None else await _end(visiting)
+    return int(code or 0) or int(settled is False)
+
+
+def _config(settings: Settings, running: Running) -> uvicorn.Config:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Running]:
+        # Opened and closed around the server: uvicorn skips its own closing when it is hurried.
+        yield running
+
+    options = uvicorn_options(
+        settings.host,
+        settings.port,
+        trusted_proxies=settings.trusted_proxies,
+        graceful_s=LAST_ANSWERS_S,
+    )
+    return uvicorn.Config(create_app(opened), **options)
+
+
+async def _stop(
+    server: GatewayServer, drain: Drain, settings: Settings, signals: StopSignals
+) -> bool:
+    """Drain at the first signal, cut off at the second; true when every local job ended."""
+    await signals.first.wait()
+    drain.begin()
+    log.info("draining", in_flight=drain.in_flight)
+    settling = asyncio.create_task(_settle(drain, settings))
+    hurrying = asyncio.create_task(signals.second.wait())
+    await asyncio.wait({settling, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+    hurrying.cancel()
+    settled = settling.done() and settling.result()
+    settling.cancel()
+    if not settled:
+        log.warning("not_drained", in_flight=drain.in_flight)
+    server.force_exit = signals.second.is_set()
+    server.should_exit = True
+    return settled
+
+
+async def _settle(drain: Drain, settings: Settings) -> bool:
+    """Stay reachable for `drain_delay_s` so that a balancer looks away, then finish the work."""
+    await asyncio.sleep(settings.drain_delay_s)
+    return await drain.settled(settings.drain_timeout_s)
+
+
+async def _visit(guest: Guest, running: Running, signals: StopSignals) -> int:
+    try:
+        return await guest(running)
+    finally:
+        signals.first.set()
+
+
+async def _cut_off(server: GatewayServer) -> None:
+    """After a hurried stop: end what still runs before its gateway is closed."""
+    cut = list(server.server_state.tasks)
+    for task in cut:
+        task.cancel()
+    if cut:
+        await asyncio.wait(cut, timeout=1)
+
+
+async def _end(task: "asyncio.Task[Any]") -> Any:
+    if not task.done():
+        task.cancel()
+    with suppress(asyncio.CancelledError):
+        return await task
+    return None

@@ -1,0 +1,52 @@
+"""`koi sandbox`: the stand-in provider alone."""
+
+import signal
+from typing import Annotated, NoReturn
+
+from cyclopts import Parameter, validators
+
+from app.cli.failure import CommandFailed, misused
+from app.cli.out import say
+
+Port = Annotated[
+    int,
+    Parameter(
+        help="Its API; results are served on the next port.",
+        validator=validators.Number(gte=1, lte=65534),
+    ),
+]
+Scale = Annotated[
+    float,
+    Parameter(
+        help="1.0 takes 10 to 30 s a picture, 0.1 a tenth.", validator=validators.Number(gt=0)
+    ),
+]
+
+
+def sandbox(
+    *,
+    port: Port = 9000,
+    profile: Annotated[str, Parameter(help="Which provider behaviour; doc as documented.")] = "doc",
+    time_scale: Scale = 1.0,
+) -> None:
+    """Run the stand-in provider alone: no account, no bill.
+
+    Example: koi sandbox --port 9000 --time-scale 0.1
+    """
+    from app.sandbox.profiles import PROFILES  # noqa: PLC0415 - heavy
+    from app.sandbox.server import serve  # noqa: PLC0415
+
+    if profile not in PROFILES:
+        raise misused(f"--profile knows {', '.join(PROFILES)}; not {profile!r}.")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        serve(port=port, profile=profile, time_scale=time_scale, log=say)
+    except OSError as error:
+        raise CommandFailed(
+            f"The sandbox cannot listen on ports {port} and {port + 1} "
+            f"({error.strerror or error}); choose others with --port."
+        ) from None
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,99 @@
+"""`koi serve`: the gateway, in this process or in several under a supervisor."""
+
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import structlog
+from cyclopts import Parameter, validators
+
+from app.cli.failure import MISUSED, CommandFailed
+from app.cli.listener import listen, url_of
+from app.cli.out import note
+from app.cli.session import read_settings
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+log = structlog.get_logger("koi.serve")
+
+GRACE_S = 15.0
+"""What a worker may need beyond its own drain before it is killed."""
+
+Port = Annotated[
+    int | None,
+    Parameter(help="KOI_PORT; 0 takes a free one.", validator=validators.Number(gte=0, lte=65535)),
+]
+Workers = Annotated[
+    int | None, Parameter(help="Processes; KOI_WORKERS.", validator=validators.Number(gte=1))
+]
+
+
+def serve(
+    *,
+    host: Annotated[str | None, Parameter(help="Address to listen on; KOI_HOST.")] = None,
+    port: Port = None,
+    workers: Workers = None,
+) -> int:
+    """Run the gateway.
+
+    SIGTERM or Ctrl-C makes it finish what it paid for and end; a second one makes it hurry.
+
+    Example: KOI_UPSTREAM_API_KEY=sk-… koi serve --host 0.0.0.0 --port 8000
+    """
+    settings = read_settings(host=host, port=port, workers=workers)
+    if settings.upstream_key is None:
+        raise CommandFailed(
+            "No upstream key: set KOI_UPSTREAM_API_KEY (or KOI_UPSTREAM_API_KEY_FILE) to the "
+            "provider's key, or try `koi demo`, which needs none.",
+            MISUSED,
+        )
+    _warn_of_unknown()
+    with listen(settings.host, settings.port) as listening:
+        if settings.workers == 1:
+            return _alone(settings, listening)
+        return _supervised(settings, listening)
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """The one line that says where to go, once somebody is there."""
+
+    url: str
+    workers: int
+
+    def __call__(self) -> None:
+        log.info("listening", url=self.url, workers=self.workers)
+
+
+def _alone(settings: "Settings", listening: socket.socket) -> int:
+    from app.cli.running import run_gateway  # noqa: PLC0415 - heavy
+    from app.telemetry.logs import configure  # noqa: PLC0415
+
+    configure(settings.log_format, settings.log_level)
+    return run_gateway(settings, listening, Announcement(url_of(listening), 1))
+
+
+def _supervised(settings: "Settings", listening: socket.socket) -> int:
+    from app.cli.explain import known_failures  # noqa: PLC0415 - heavy
+    from app.cli.supervisor import Supervisor  # noqa: PLC0415
+    from app.cli.worker import WorkerCommand  # noqa: PLC0415
+    from app.telemetry.logs import configure  # noqa: PLC0415
+    from app.telemetry.slots import prepare_directory  # noqa: PLC0415
+    from app.wiring import store  # noqa: PLC0415
+
+    configure(settings.log_format, settings.log_level)
+    with known_failures(), store(settings):
+        prepare_directory(settings.data_dir / "metrics")
+        port = listening.getsockname()[1]
+        command = WorkerCommand(listening, settings.host, port, settings.workers)
+        grace_s = settings.drain_delay_s + settings.drain_timeout_s + GRACE_S
+        Announcement(url_of(listening), settings.workers)()
+        return Supervisor(command.spawn, settings.workers, listening, grace_s).run()
+
+
+def _warn_of_unknown() -> None:
+    from app.settings import unknown_variables  # noqa: PLC0415
+
+    for name in unknown_variables():
+        note(f"koi: {name} is not a setting of Koi; is it misspelt?")

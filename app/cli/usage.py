@@ -1,0 +1,148 @@
+"""`koi usage`: what was used, added up from the ledger."""
+
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from cyclopts import Parameter
+
+from app.cli.failure import misused
+from app.cli.options import AsJson, moment_ms
+from app.cli.out import csv_line, money, say, say_json, say_table, time_text
+from app.cli.session import in_office
+from app.domain.money import format_micros
+from app.domain.usage import DIMENSIONS, UsageQuestion, UsageRow
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from app.wiring import Office
+
+Format = Literal["table", "csv", "json"]
+COUNTS = ("requests", "images", "delivered", "presumed")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    question: UsageQuestion
+    rows: tuple[UsageRow, ...]
+    total: UsageRow
+    currency: str
+
+
+def usage(
+    *,
+    since: Annotated[str | None, Parameter(help="From this day or time; month start.")] = None,
+    until: Annotated[str | None, Parameter(help="Before this day or time; now.")] = None,
+    by: Annotated[str, Parameter(help="Any of user, team, key, model, size, day.")] = "user",
+    format: Annotated[Format, Parameter(help="table, csv or json.")] = "table",
+    json: AsJson = False,
+) -> None:
+    """Add up what was used.
+
+    Days are days of KOI_TIMEZONE; a cost is unknown where the catalog has no price.
+
+    Example: koi usage --since 2026-11-01 --by user,model --format csv
+    """
+    dimensions = _dimensions(by)
+
+    async def work(office: "Office") -> None:
+        question = _question(since, until, dimensions, office.settings)
+        buckets = await office.usage.report(question)
+        total = await office.usage.report(UsageQuestion(question.since_ms, question.until_ms))
+        rows = tuple(row for bucket in buckets for row in bucket.rows)
+        report = Report(
+            question,
+            tuple(sorted(rows, key=lambda row: _group(row, dimensions))),
+            next((row for bucket in total for row in bucket.rows), UsageRow(micros=0)),
+            office.catalog.currency,
+        )
+        PRINTERS["json" if json else format](report)
+
+    in_office(work, what="Adding up the ledger")
+
+
+def _dimensions(text: str) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    for word in chosen:
+        if word not in DIMENSIONS:
+            raise misused(f"--by knows {', '.join(DIMENSIONS)}; not {word!r}.")
+    return chosen
+
+
+def _question(
+    since: str | None, until: str | None, by: tuple[str, ...], settings: "Settings"
+) -> UsageQuestion:
+    zone = ZoneInfo(settings.timezone)
+    now = datetime.now(zone)
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    since_ms = _ms(month) if since is None else moment_ms("--since", since, zone)
+    until_ms = _ms(now) + 1 if until is None else moment_ms("--until", until, zone)
+    if since_ms >= until_ms:
+        raise misused("--since must be before --until.")
+    return UsageQuestion(since_ms, until_ms, by)
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.astimezone(UTC).timestamp() * 1000)
+
+
+def _group(row: UsageRow, by: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(getattr(row, name) or "" for name in by)
+
+
+def _counts(row: UsageRow) -> tuple[int, ...]:
+    return tuple(getattr(row, name) for name in COUNTS)
+
+
+def _cost(row: UsageRow) -> str | None:
+    return None if row.micros is None else format_micros(row.micros)
+
+
+def _say_table(report: Report) -> None:
+    by = report.question.by
+    span = f"{time_text(report.question.since_ms)} to {time_text(report.question.until_ms)}"
+    if not report.rows:
+        say(f"Nothing was used from {span}.")
+        return
+    rows = [
+        (*_group(row, by), *_counts(row), _cost(row) or "unknown")
+        for row in ((*report.rows, report.total) if by else report.rows)
+    ]
+    if by:
+        rows[-1] = ("total", *rows[-1][1:])
+    say(f"Used from {span}")
+    say_table((*by, *COUNTS, f"cost {report.currency}"), rows)
+
+
+def _say_csv(report: Report) -> None:
+    by = report.question.by
+    lines = [csv_line((*by, *COUNTS, "cost", "currency"))]
+    lines += [
+        csv_line((*_group(row, by), *_counts(row), _cost(row), report.currency))
+        for row in report.rows
+    ]
+    sys.stdout.writelines(lines)
+
+
+def _say_json(report: Report) -> None:
+    by = report.question.by
+    say_json(
+        {
+            "since": time_text(report.question.since_ms),
+            "until": time_text(report.question.until_ms),
+            "by": list(by),
+            "rows": [_record(row, by, report.currency) for row in report.rows],
+            "total": _record(report.total, (), report.currency),
+        }
+    )
+
+
+def _record(row: UsageRow, by: tuple[str, ...], currency: str) -> dict[str, Any]:
+    groups: dict[str, Any] = {name: getattr(row, name) for name in by}
+    counts = dict(zip(COUNTS, _counts(row), strict=True))
+    return groups | counts | {"cost": money(row.micros, currency)}
+
+
+PRINTERS = {"table": _say_table, "csv": _say_csv, "json": _say_json}

@@ -1,0 +1,1 @@
+"""The meaning: values, states, prices, failures and ports; standard library only."""

@@ -1,0 +1,138 @@
+"""The models on offer: names, aliases, sizes, qualities, modes and prices, as a value."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.domain.money import parse_micros
+
+
+class CatalogInvalid(ValueError):
+    """The catalog file cannot be used; the message names the entry and what to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model as this deployment offers it.
+
+    `modes` lists what the provider supports, "async" and/or "sync"; `max_n` is the most images of
+    one upstream call; `prices` are micro-units per image by (quality, size), with "*" for any.
+    """
+
+    name: str
+    enabled: bool
+    modes: frozenset[str]
+    sizes: tuple[str, ...]
+    qualities: tuple[str, ...]
+    max_n: int
+    max_prompt_chars: int
+    aliases: tuple[str, ...] = ()
+    size_aliases: Mapping[str, str] = field(default_factory=dict)
+    quality_aliases: Mapping[str, str] = field(default_factory=dict)
+    prices: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def default_size(self) -> str:
+        return self.sizes[0]
+
+    @property
+    def default_quality(self) -> str:
+        return self.qualities[0]
+
+    def price(self, size: str, quality: str) -> int | None:
+        """Micro-units of one image, the most specific entry first; None when not known."""
+        for key in ((quality, size), (quality, "*"), ("*", size), ("*", "*")):
+            if key in self.prices:
+                return self.prices[key]
+        return None
+
+    @property
+    def priced(self) -> bool:
+        return all(self.price(s, q) is not None for s in self.sizes for q in self.qualities)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    currency: str
+    default_model: str
+    models: tuple[Model, ...]
+
+    def find(self, name: str) -> Model | None:
+        """An enabled model by its name or alias."""
+        for model in self.models:
+            if model.enabled and (name == model.name or name in model.aliases):
+                return model
+        return None
+
+    @property
+    def enabled(self) -> tuple[Model, ...]:
+        return tuple(model for model in self.models if model.enabled)
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Enabled models for which a money budget could not be kept."""
+        return tuple(model.name for model in self.enabled if not model.priced)
+
+
+def parse_catalog(text: str) -> Catalog:
+    """Read a catalog from TOML; raises `CatalogInvalid`."""
+    try:
+        document = tomllib.loads(text)
+        catalog = Catalog(
+            currency=str(document.get("currency", "CNY")),
+            default_model=document["default_model"],
+            models=tuple(_model(entry) for entry in document["models"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CatalogInvalid(f"The catalog cannot be read: {error!r}") from error
+    names = [n for model in catalog.enabled for n in (model.name, *model.aliases)]
+    if twice := _repeated(names):
+        raise CatalogInvalid(f"The catalog names {twice} more than once")
+    if catalog.find(catalog.default_model) is None:
+        raise CatalogInvalid(f"default_model {catalog.default_model!r} is not an enabled model")
+    return catalog
+
+
+def _model(entry: Mapping[str, Any]) -> Model:
+    name = entry["name"]
+    model = Model(
+        name=name,
+        enabled=bool(entry.get("enabled", True)),
+        modes=frozenset(entry["modes"]),
+        sizes=tuple(entry["sizes"]),
+        qualities=tuple(entry["qualities"]),
+        max_n=int(entry.get("max_n", 10)),
+        max_prompt_chars=int(entry.get("max_prompt_chars", 32_000)),
+        aliases=tuple(entry.get("aliases", ())),
+        size_aliases=dict(entry.get("size_aliases", {})),
+        quality_aliases=dict(entry.get("quality_aliases", {})),
+        prices=dict(_prices(entry.get("prices", {}))),
+    )
+    if not model.modes or not model.modes <= {"async", "sync"}:
+        raise CatalogInvalid(f'{name}: modes must be "async", "sync" or both')
+    if not model.sizes or not model.qualities or model.max_n < 1:
+        raise CatalogInvalid(f"{name}: sizes, qualities and max_n must not be empty")
+    if not set(model.size_aliases.values()) <= set(model.sizes):
+        raise CatalogInvalid(f"{name}: size_aliases must lead to one of its sizes")
+    if not set(model.quality_aliases.values()) <= set(model.qualities):
+        raise CatalogInvalid(f"{name}: quality_aliases must lead to one of its qualities")
+    return model
+
+
+def _prices(table: Mapping[str, Any]) -> Iterable[tuple[tuple[str, str], int]]:
+    """`"*" = "0.14"`, `hd = "0.28"` or `"hd/1536x1024" = "0.35"`: text, so no float is read."""
+    for key, amount in table.items():
+        if not isinstance(amount, str):
+            raise CatalogInvalid(f'price of {key!r} must be text such as "0.14"')
+        quality, _, size = key.partition("/")
+        yield (quality, size or "*"), parse_micros(amount)
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

@@ -1,0 +1,259 @@
+"""Every way a request can fail, as the domain sees it.
+
+A failure says three things: `code` (what happened, stable, public), `retryable` (may the caller
+repeat the same request at once) and `charged` (what must be assumed about the provider's bill).
+The HTTP status of a code is the edge's business (`app.api.errors`).
+
+* GatewayError
+  - InvalidRequest            the caller's own mistake; `param` names the field
+  - InvalidApiKey             no, unknown, expired or revoked key: always the same words
+  - AdminKeyRequired
+  - ModelNotFound, TaskNotFound, ImageNotFound
+  - TaskNotCancellable
+  - IdempotencyKeyReused      same Idempotency-Key, another body
+  - Refused
+    + InsufficientQuota       images or money of a window are used up
+    + RateLimited             too many requests per minute
+    + ConcurrencyLimited      too many jobs at once
+    + PriceUnknown            a money budget cannot be kept for an unpriced model
+  - NotCached                 only-if-cached, and it is not
+  - StillProcessing           the wait is over, the job goes on: repeat to join it
+  - GenerationFailed          a job's own end, told to whoever waits for it
+  - Unavailable
+    + LedgerUnavailable       the store is away: nothing was dispatched
+    + Draining, Interrupted, Overloaded
+  - UpstreamError             the provider failed us; carries a `Proof`
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from app.domain.codes import UPSTREAM_CODES
+
+
+class Proof(StrEnum):
+    """What is known about the provider's bill after a failure (reliability study, section 6.1)."""
+
+    NEVER_SENT = "P0"
+    """No byte of the request left this machine."""
+    REFUSED = "P1"
+    """The provider answered a 4xx with its own JSON error."""
+    FAILED = "P2"
+    """The provider said it failed (JSON 5xx, failed task): released, but unverified."""
+    UNKNOWN = "P3"
+    """Everything else: the work may have been done and billed."""
+
+    @property
+    def disproves_charge(self) -> bool:
+        return self is not Proof.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class FailureNote:
+    """A failure as a value: what a job record keeps and the edge renders."""
+
+    code: str
+    message: str
+    retryable: bool = False
+    charged: bool = False
+    param: str | None = None
+    retry_after_s: int | None = None
+
+
+class GatewayError(Exception):
+    """A failure we can explain to the caller."""
+
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+    charged: ClassVar[bool] = False
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    @property
+    def note(self) -> FailureNote:
+        return FailureNote(
+            self.code, self.message, self.retryable, self.charged, self.param, self.retry_after_s
+        )
+
+
+class InvalidRequest(GatewayError):
+    """The caller's mistake. `code` is one of `INVALID_CODES`."""
+
+    def __init__(self, code: str, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.reason = code
+
+    @property
+    def note(self) -> FailureNote:
+        return FailureNote(self.reason, self.message, param=self.param)
+
+
+class InvalidApiKey(GatewayError):
+    code = "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__("Incorrect API key provided. Ask the operator of this gateway for a key.")
+
+
+class AdminKeyRequired(GatewayError):
+    code = "admin_key_required"
+
+
+class ModelNotFound(GatewayError):
+    code = "model_not_found"
+
+
+class TaskNotFound(GatewayError):
+    code = "task_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("No such task, or it has expired.")
+
+
+class ImageNotFound(GatewayError):
+    code = "image_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("No such image, or its link has expired.")
+
+
+class TaskNotCancellable(GatewayError):
+    code = "task_not_cancellable"
+
+
+class TaskCancelled(GatewayError):
+    code = "task_cancelled"
+
+
+class IdempotencyKeyReused(GatewayError):
+    code = "idempotency_key_reuse"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used with another request body within 24 hours.")
+
+
+class Refused(GatewayError):
+    """A limit of this deployment stands in the way; nothing was dispatched."""
+
+
+class InsufficientQuota(Refused):
+    code = "insufficient_quota"
+
+
+class RateLimited(Refused):
+    code = "rate_limit_exceeded"
+    retryable = True
+
+
+class ConcurrencyLimited(Refused):
+    code = "concurrency_limit_exceeded"
+    retryable = True
+
+
+class PriceUnknown(Refused):
+    code = "price_unknown"
+
+
+class NotCached(GatewayError):
+    code = "not_cached"
+
+
+class StillProcessing(GatewayError):
+    """The job outlives this wait; a repeat of the same request joins it and pays nothing."""
+
+    code = "still_processing"
+    retryable = True
+
+    def __init__(self, message: str, *, task_id: str) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+
+
+class GenerationFailed(GatewayError):
+    """A job ended without a picture; the note is what its record says."""
+
+    def __init__(self, failure: FailureNote, *, task_id: str) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.task_id = task_id
+
+    @property
+    def note(self) -> FailureNote:
+        return self.failure
+
+
+class Unavailable(GatewayError):
+    """Koi itself cannot take the request now; nothing was dispatched."""
+
+    retryable = True
+
+
+class LedgerUnavailable(Unavailable):
+    code = "ledger_unavailable"
+
+    def __init__(self, message: str = "The ledger is unavailable; nothing was spent.") -> None:
+        super().__init__(message, retry_after_s=2)
+
+
+class Draining(Unavailable):
+    code = "draining"
+
+    def __init__(self) -> None:
+        super().__init__("This gateway is restarting; repeat the request.", retry_after_s=1)
+
+
+class Interrupted(Unavailable):
+    code = "interrupted"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway stopped before this request was sent; nothing was spent. Repeat it.",
+            retry_after_s=1,
+        )
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+
+    def __init__(self, message: str = "Too many requests in flight; try again shortly.") -> None:
+        super().__init__(message, retry_after_s=2)
+
+
+class UpstreamError(GatewayError):
+    """The provider failed us. Only `UPSTREAM_CODES` may be used; unknown means charged.
+
+    `retryable` needs proof that nothing was billed: a P3 failure never is, and a provider's JSON
+    500 (P2) is released but not retryable either (design, section 9).
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        proof: Proof,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+        self.reason = code
+        self.proof = proof
+
+    @property
+    def note(self) -> FailureNote:
+        return FailureNote(
+            self.reason,
+            self.message,
+            retryable=UPSTREAM_CODES[self.reason]
+            and self.proof in (Proof.NEVER_SENT, Proof.REFUSED),
+            charged=not self.proof.disproves_charge,
+            param=self.param,
+            retry_after_s=self.retry_after_s,
+        )

@@ -1,0 +1,48 @@
+"""What is asked for and what comes back: generation requests, provider images, stored pictures."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One generation in the provider's words: every field here is sent upstream.
+
+    `model`, `size` and `quality` are catalog values after coercion; `n` counts images, 1 or more.
+    """
+
+    model: str
+    prompt: str
+    n: int
+    size: str
+    quality: str
+
+    def fingerprint(self, pool: str) -> str:
+        """The digest naming requests of one tenant pool that may share one answer."""
+        return digest(pool, self.model, self.prompt, self.n, self.size, self.quality)
+
+
+def digest(*parts: str | int | None) -> str:
+    """SHA-256 (hex) over parts that cannot run into each other."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderImage:
+    """One image as the provider hands it over: either a link or the bytes, never neither."""
+
+    url: str | None = None
+    body: bytes | None = None
+    revised_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image in our own store. `name` is its public name (`img_…`), unguessable."""
+
+    name: str
+    media_type: str
+    width: int
+    height: int
+    revised_prompt: str | None = None

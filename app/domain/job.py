@@ -1,0 +1,146 @@
+"""A job: one request's life in the gateway, socket or not, and what its end means for money."""
+
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.domain.errors import FailureNote, Proof
+from app.domain.images import Picture, digest
+
+
+class JobState(StrEnum):
+    """Money states of the reliability study, section 6.1."""
+
+    RESERVED = "R"
+    """Held; nothing was sent. Lapses to RELEASED."""
+    DISPATCHED = "D"
+    """Written before the socket is. From here on, silence may mean a bill."""
+    UNKNOWN = "U"
+    """Ambiguous: held until resolved, then presumed billed."""
+    SETTLED = "S"
+    RELEASED = "X"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (JobState.SETTLED, JobState.RELEASED)
+
+
+class TaskStatus(StrEnum):
+    """What a caller sees (provider's page: queued, processing; design 1: completed, failed)."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (TaskStatus.COMPLETED, TaskStatus.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One upstream call of a job. `n` images asked of it.
+
+    `upstream_id` is the provider's task id, never shown to a caller. `result` is set once the
+    part has ended.
+    """
+
+    n: int
+    upstream_id: str | None = None
+    result: "PartResult | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartResult:
+    """How one upstream call ended.
+
+    `images` counts what the provider made (and bills); `pictures` are those now in our store.
+    A failure carries its proof class; success has none.
+    """
+
+    images: int = 0
+    pictures: tuple[Picture, ...] = ()
+    failure: FailureNote | None = None
+    proof: Proof | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSlot:
+    """Where a job's pictures belong in the cache once they exist."""
+
+    fingerprint: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The durable record of one request.
+
+    Times are Unix milliseconds of the store's clock. `unit_micros` is the price of one image, or
+    None when unknown. `pool` says who may see it beside its user.
+    """
+
+    id: str
+    key_id: str
+    user: str
+    team: str | None
+    pool: str
+    model: str
+    n: int
+    size: str
+    quality: str
+    unit_micros: int | None
+    created_ms: int
+    state: JobState = JobState.RESERVED
+    status: TaskStatus = TaskStatus.QUEUED
+    progress: int = 0
+    parts: tuple[Part, ...] = ()
+    slot: CacheSlot | None = None
+    dispatched_ms: int | None = None
+    ended_ms: int | None = None
+    pictures: tuple[Picture, ...] = ()
+    billed: int = 0
+    failure: FailureNote | None = None
+    response_format: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """The caller's answer is final (the money may still be held, in UNKNOWN)."""
+        return self.status.terminal
+
+    def visible_to(self, user: str, pool: str) -> bool:
+        """Owner, or a member of the same opted-in cache pool (reliability study, I11)."""
+        return self.user == user or (self.pool == pool and pool.startswith("team:"))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job's end does to the books and to the caller.
+
+    `state` is SETTLED, RELEASED or UNKNOWN. `billed` images are charged (0..n), of which
+    `presumed` without evidence; `surplus` were made beyond n and go to the house account.
+    """
+
+    state: JobState
+    pictures: tuple[Picture, ...] = ()
+    billed: int = 0
+    presumed: int = 0
+    surplus: int = 0
+    proof: Proof | None = None
+    failure: FailureNote | None = None
+
+    @property
+    def status(self) -> TaskStatus:
+        return TaskStatus.COMPLETED if self.failure is None else TaskStatus.FAILED
+
+
+def new_job_id() -> str:
+    """A task id of 128 random bits, in the provider's spelling (`task_…`)."""
+    return f"task_{secrets.token_hex(16)}"
+
+
+def picture_stem(job_id: str, part: int, index: int) -> str:
+    """The name of a job's picture without extension: repeatable, so a second collection of the
+    same result overwrites instead of duplicating; unguessable, since the job id is."""
+    return f"img_{digest(job_id, part, index)[:32]}"

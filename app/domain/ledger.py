@@ -1,0 +1,153 @@
+"""The values the ledger takes and gives: arrivals, orders, admissions, entries, audits."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.domain.images import GenerationRequest
+from app.domain.job import CacheSlot, Job, JobState
+from app.domain.limits import Standing
+from app.domain.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """How a request may be recognised as a repeat of an earlier one.
+
+    `body` is the digest of the canonical request body; `idempotency_key` the caller's own key
+    digested with the user; `marked` is true when the SDK says this is a retry
+    (`x-stainless-retry-count` > 0).
+    """
+
+    body: str
+    idempotency_key: str | None = None
+    marked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request that kept its pace. `joins` is the job an earlier identical request started."""
+
+    standing: Standing
+    joins: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything admission needs to open a job.
+
+    `part_sizes` are the images asked of each upstream call; `lease_ms` is how long the
+    reservation may stay undispatched; `response_format` is what the caller asked for, so that a
+    task read later is answered alike.
+    """
+
+    job_id: str
+    principal: Principal
+    request: GenerationRequest
+    part_sizes: tuple[int, ...]
+    unit_micros: int | None
+    repeat: Repeat
+    lease_ms: int
+    slot: CacheSlot | None = None
+    response_format: str | None = None
+
+    @property
+    def micros(self) -> int | None:
+        return None if self.unit_micros is None else self.unit_micros * self.request.n
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The job to wait for: a new one, or (`joined`) the one this request repeats."""
+
+    job: Job
+    standing: Standing
+    joined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What settling did. `first` is false when the job had been settled before: nothing moved."""
+
+    job: Job
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A due job, leased to this process for one step. `late_ms` is how overdue it was."""
+
+    job: Job
+    token: int
+    late_ms: int
+
+
+class EntryKind(StrEnum):
+    SETTLE = "settle"
+    RELEASE = "release"
+    ADJUST = "adjust"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the append-only ledger: the only truth about what was used.
+
+    `images` and `micros` are charged amounts (adjustments may be negative; `micros` None where
+    the price is unknown); `day` and `month` are the windows of the reservation; `at_ms` is the
+    store's clock when it was written. `id` grows monotonically.
+    """
+
+    id: str
+    kind: EntryKind
+    at_ms: int
+    job: str
+    key: str
+    user: str
+    team: str | None
+    model: str
+    size: str
+    quality: str
+    images: int
+    micros: int | None
+    delivered: int
+    presumed: int
+    surplus: int
+    day: str
+    month: str
+    proof: str | None = None
+    code: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The open side of the books: jobs by state, images and micro-units held, oldest overdue."""
+
+    jobs: dict[JobState, int]
+    held_images: int
+    held_micros: int
+    lag_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A counter that disagrees with the ledger."""
+
+    scope: str
+    window: str
+    field: str
+    counter: int
+    ledger: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The result of recomputing every counter from the ledger and the open jobs."""
+
+    entries: int
+    open_jobs: int
+    counters: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def difference(self) -> int:
+        return sum(abs(d.counter - d.ledger) for d in self.differences)

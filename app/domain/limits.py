@@ -1,0 +1,110 @@
+"""Limits, the scopes they bind, and what is left of them."""
+
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a scope may use; `None` is unlimited. Money in micro-units of the catalog's currency."""
+
+    images_per_day: int | None = None
+    images_per_month: int | None = None
+    micros_per_day: int | None = None
+    micros_per_month: int | None = None
+    requests_per_minute: int | None = None
+    concurrency: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            limit = getattr(self, field.name)
+            if limit is not None and (isinstance(limit, bool) or limit < 0):
+                raise ValueError(f"{field.name} must be a whole number, 0 or more")
+
+    @property
+    def has_budget(self) -> bool:
+        return self.micros_per_day is not None or self.micros_per_month is not None
+
+
+class ScopeKind(StrEnum):
+    KEY = "key"
+    USER = "user"
+    TEAM = "team"
+    HOUSE = "house"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One holder of limits: a key, a user, a team, or the house (the whole deployment)."""
+
+    kind: ScopeKind
+    name: str
+    limits: Limits
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+class Meter(StrEnum):
+    REQUESTS = "requests"
+    CONCURRENCY = "concurrency"
+    IMAGES = "images"
+    MONEY = "money"
+
+
+class Window(StrEnum):
+    MINUTE = "minute"
+    DAY = "day"
+    MONTH = "month"
+    NOW = "now"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """One limit of one scope as it stands: images, requests, jobs or micro-units.
+
+    `used` is settled, `held` is reserved; `reset_s` is seconds until the window ends (requests:
+    until the pace is fully recovered). `limit` is None where the scope is unlimited.
+    """
+
+    scope: ScopeKind
+    name: str
+    meter: Meter
+    window: Window
+    limit: int | None
+    used: int
+    held: int
+    reset_s: int
+
+    @property
+    def remaining(self) -> int | None:
+        return None if self.limit is None else max(self.limit - self.used - self.held, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All allowances that bind one principal, at one moment."""
+
+    allowances: tuple[Allowance, ...] = ()
+
+    def settled(self, n: int, billed: int, unit_micros: int | None) -> "Standing":
+        """This standing once a reservation of `n` images has become `billed` ones."""
+        per_image = {Meter.IMAGES: 1, Meter.MONEY: unit_micros or 0}
+        return Standing(
+            tuple(
+                replace(
+                    a,
+                    used=a.used + billed * per_image[a.meter],
+                    held=a.held - n * per_image[a.meter],
+                )
+                if a.meter in per_image
+                else a
+                for a in self.allowances
+            )
+        )
+
+    def tightest(self, meter: Meter) -> Allowance | None:
+        """The allowance of this meter that will refuse first."""
+        bound = [a for a in self.allowances if a.meter is meter and a.limit is not None]
+        return min(bound, key=lambda a: (a.remaining or 0, a.reset_s), default=None)

@@ -1,0 +1,225 @@
+"""What the use cases need from the world. Each port says what happens when its world is away."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from app.domain.images import GenerationRequest, Picture, ProviderImage
+from app.domain.job import CacheSlot, Job, Outcome, PartResult, TaskStatus
+from app.domain.ledger import (
+    Admitted,
+    Arrived,
+    Audit,
+    Census,
+    Claim,
+    Entry,
+    Order,
+    Repeat,
+    Settlement,
+)
+from app.domain.limits import Standing
+from app.domain.media import StoredImage
+from app.domain.principal import ApiKey, Principal, Team, User
+from app.domain.recall import CacheControl, Recalled
+from app.domain.upstream import Answer
+
+
+class Ledger(Protocol):
+    """Quotas, jobs and their settlement, as one book. Closed: raises `LedgerUnavailable`.
+
+    Every method is atomic and safe to repeat with the same arguments.
+    """
+
+    async def arrive(self, principal: Principal, repeat: Repeat) -> Arrived:
+        """Count one request against every pace (GCRA) and look for the job it repeats.
+
+        Raises `RateLimited`, `IdempotencyKeyReused`.
+        """
+
+    async def admit(self, order: Order) -> Admitted:
+        """Reserve images, money and concurrency of all scopes, all or nothing, and open the job.
+
+        Joins instead of opening when the order repeats an earlier one.
+        Raises `InsufficientQuota`, `ConcurrencyLimited`, `IdempotencyKeyReused`.
+        """
+
+    async def dispatch(self, job_id: str, lease_ms: int) -> bool:
+        """RESERVED -> DISPATCHED, due again after `lease_ms`; false when it is not RESERVED."""
+
+    async def record(
+        self,
+        job_id: str,
+        part: int,
+        *,
+        upstream_id: str | None = None,
+        result: PartResult | None = None,
+        due_ms: int,
+    ) -> bool:
+        """Write down how far a part is; false when the upstream id belongs to another job."""
+
+    async def advance(
+        self,
+        claim: Claim,
+        *,
+        due_ms: int,
+        status: TaskStatus | None = None,
+        progress: int | None = None,
+    ) -> bool:
+        """Give a claimed job back, due again after `due_ms`; false when the lease was lost.
+
+        Progress only rises.
+        """
+
+    async def settle(self, job_id: str, outcome: Outcome, *, hold_ms: int = 0) -> Settlement:
+        """End a job: counters, ledger entry, replay record and task, in one write, once.
+
+        An UNKNOWN outcome answers the caller and keeps the reservation, due after `hold_ms`; it
+        may be settled again with proof. Raises `TaskNotFound` when there is no such job.
+        """
+
+    async def cancel(self, job_id: str) -> Settlement | None:
+        """RESERVED -> RELEASED; None when it was dispatched already."""
+
+    async def claim(self, limit: int, lease_ms: int) -> Sequence[Claim]:
+        """Lease jobs that are due, the most overdue first; no other process gets them meanwhile."""
+
+    async def job(self, job_id: str) -> Job | None: ...
+
+    async def jobs_of(self, user: str, limit: int) -> Sequence[Job]:
+        """A user's own jobs, newest first."""
+
+    async def abandon(self, job_id: str) -> None:
+        """The caller left before its answer: the next identical request of its key joins."""
+
+    async def owner_of(self, picture: str) -> tuple[str, str] | None:
+        """The user and pool a stored picture was made for; None when unknown or expired."""
+
+    async def standing(self, principal: Principal) -> Standing:
+        """Every allowance of the principal, unlimited ones too."""
+
+    async def adjust(self, entry: Entry) -> Entry:
+        """Append a correction (kind ADJUST) and move the counters of its windows with it."""
+
+    def entries(self, since_ms: int = 0, until_ms: int | None = None) -> AsyncIterator[Entry]:
+        """The ledger in order, by time written."""
+
+    async def audit(self) -> Audit: ...
+
+    async def census(self) -> Census: ...
+
+
+class KeyRing(Protocol):
+    """Users, teams and keys. Known keys stay known for a while when the store is away."""
+
+    async def authenticate(self, digest: str) -> tuple[ApiKey, User, Team | None] | None:
+        """The records behind a key's SHA-256 (hex); None when unknown, expired or revoked."""
+
+    async def put_user(self, user: User, *, create: bool) -> bool: ...
+    async def user(self, name: str) -> User | None: ...
+    async def users(self) -> Sequence[User]: ...
+    async def put_team(self, team: Team, *, create: bool) -> bool: ...
+    async def team(self, name: str) -> Team | None: ...
+    async def teams(self) -> Sequence[Team]: ...
+    async def put_key(self, key: ApiKey) -> None: ...
+    async def key(self, key_id: str) -> ApiKey | None: ...
+    async def keys(self, user: str | None = None) -> Sequence[ApiKey]: ...
+    async def now_ms(self) -> int:
+        """The store's clock."""
+
+
+class ResultCache(Protocol):
+    """Pictures by fingerprint and slot. Open: when its store is away every answer is a bypass."""
+
+    async def recall(self, fingerprint: str, job_id: str, control: CacheControl) -> Recalled: ...
+
+    async def keep(self, slot: CacheSlot, job_id: str, pictures: Sequence[Picture]) -> None:
+        """Fill a slot that this job was making."""
+
+    async def forget(self, slot: CacheSlot, job_id: str) -> None:
+        """Free a slot that this job was making, or whose pictures are gone."""
+
+
+class ImageProvider(Protocol):
+    """The provider. Raises `UpstreamError` with its proof; `PollTroubled` for a failed poll."""
+
+    async def dispatch(self, request: GenerationRequest, *, asynchronous: bool) -> Answer:
+        """The one call that may cost money. Never repeated unless no byte was sent."""
+
+    async def poll(self, upstream_id: str) -> Answer: ...
+
+
+class ImageStore(Protocol):
+    """Image bytes by name. Raises `ImageStoreUnavailable`."""
+
+    async def put(self, name: str, body: bytes, media_type: str) -> None: ...
+    async def get(self, name: str) -> StoredImage | None: ...
+    async def delete(self, name: str) -> None: ...
+    async def sweep(self, older_than: timedelta) -> int: ...
+    async def check(self) -> None: ...
+
+
+class ImageFetcher(Protocol):
+    """Downloads a provider's link behind the egress guard. Raises `FetchError`."""
+
+    async def fetch(self, url: str) -> bytes: ...
+
+
+class Links(Protocol):
+    """Signed links to our own pictures."""
+
+    def sign(self, name: str) -> str:
+        """The query string that opens this picture for a while."""
+
+    def verify(self, name: str, exp: str, sig: str) -> bool: ...
+
+
+class Signals(Protocol):
+    """Word that a job ended, from whichever process ended it. Open: a lost signal only delays."""
+
+    def ended(self) -> AsyncIterator[str]:
+        """Job ids as they end, for as long as the store speaks."""
+
+
+class Governor(Protocol):
+    """The provider's own rate and concurrency, shared by all our processes."""
+
+    async def acquire(self, job_id: str, wait_s: float) -> None:
+        """Wait for a turn to dispatch; raises `Overloaded` when none comes in time."""
+
+    async def release(self, job_id: str) -> None: ...
+
+
+class Recorder(Protocol):
+    """What the use cases report for metrics. Never raises, never decides anything."""
+
+    def cached(self, outcome: str, model: str, images: int) -> None:
+        """Outcome hit, miss, joined or bypass; `images` not bought thanks to it."""
+
+    def queued(self, seconds: float) -> None:
+        """Time between admission and dispatch."""
+
+    def upstream(self, operation: str, outcome: str, seconds: float) -> None:
+        """Operation generate, submit, poll or fetch; outcome ok or a failure code."""
+
+    def settled(self, job: Job, outcome: Outcome) -> None: ...
+
+    def polled(self, late_s: float) -> None: ...
+
+    def settlement_lost(self) -> None: ...
+
+    def loop_failed(self, loop: str) -> None: ...
+
+
+__all__ = [
+    "Governor",
+    "ImageFetcher",
+    "ImageProvider",
+    "ImageStore",
+    "KeyRing",
+    "Ledger",
+    "Links",
+    "ProviderImage",
+    "Recorder",
+    "ResultCache",
+    "Signals",
+]

@@ -1,0 +1,79 @@
+"""Who calls: users, teams, API keys and the principal they make together."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.domain.limits import Limits, Scope
+
+
+class CachePolicy(StrEnum):
+    """Whose earlier pictures may answer a request (design, section 5)."""
+
+    OFF = "off"
+    PRIVATE = "private"
+    SHARED = "shared"
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    name: str
+    limits: Limits
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person or an app. `cache` None follows the deployment's default policy."""
+
+    name: str
+    limits: Limits
+    created_ms: int
+    team: str | None = None
+    cache: CachePolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key's record; the secret itself is never stored, only its SHA-256.
+
+    `models` None allows every enabled model. Times are Unix milliseconds of the store's clock.
+    """
+
+    id: str
+    user: str
+    digest: str
+    name: str
+    limits: Limits
+    created_ms: int
+    expires_ms: int | None = None
+    revoked_ms: int | None = None
+    models: frozenset[str] | None = None
+
+    def usable(self, now_ms: int) -> bool:
+        ends = [t for t in (self.expires_ms, self.revoked_ms) if t is not None]
+        return all(now_ms < end for end in ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The identity behind one API key, with every limit that binds it.
+
+    `pool` names whose cached pictures it may get and who may see its jobs: the user's own, or
+    the team's when the policy is shared.
+    """
+
+    key_id: str
+    user: str
+    team: str | None
+    scopes: tuple[Scope, ...]
+    cache: CachePolicy
+    models: frozenset[str] | None = None
+
+    @property
+    def pool(self) -> str:
+        if self.cache is CachePolicy.SHARED and self.team is not None:
+            return f"team:{self.team}"
+        return f"user:{self.user}"
+
+    def may_use(self, model: str) -> bool:
+        return self.models is None or model in self.models

@@ -1,0 +1,77 @@
+"""The rules of money: what a finished job costs, given how its parts ended.
+
+Source: reliability study, sections 6.1 and 6.2 (I5 complete metering, I6 no release without proof,
+I7 fair charge). Pure, so that the rules can be read and tested without a store.
+"""
+
+from collections.abc import Sequence
+
+from app.domain.errors import FailureNote, Proof
+from app.domain.images import Picture
+from app.domain.job import JobState, Outcome, Part, PartResult
+
+
+def conclude(parts: Sequence[Part]) -> Outcome:
+    """The outcome of a job all of whose parts have ended.
+
+    * A part that made m of n images is charged m; beyond n is surplus, charged to the house.
+    * A part that failed with P0-P2 is free; with P3 it is presumed billed in full.
+    * A job whose only evidence is P3 stays UNKNOWN (held) so that late proof can still free it;
+      next to a delivered part the ambiguous one is presumed at once, because the answer and its
+      settlement must be one write (I13).
+    """
+    ended = [(part, part.result) for part in parts if part.result is not None]
+    if len(ended) != len(parts):
+        raise ValueError("a job is concluded when every part has ended")
+    made = sum(min(result.images, part.n) for part, result in ended)
+    surplus = sum(max(result.images - part.n, 0) for part, result in ended)
+    pictures = tuple(p for part, result in ended for p in result.pictures[: part.n])
+    ambiguous = sum(part.n for part, result in ended if result.proof is Proof.UNKNOWN)
+    failures = [result for _, result in ended if result.failure is not None]
+    if made == 0 and ambiguous == 0:
+        return _released(failures, surplus)
+    if made == 0:
+        failure = _weightiest(failures)
+        return Outcome(JobState.UNKNOWN, proof=Proof.UNKNOWN, failure=failure.failure)
+    return Outcome(
+        JobState.SETTLED,
+        pictures=pictures,
+        billed=made + ambiguous,
+        presumed=ambiguous,
+        surplus=surplus,
+        failure=None if pictures else _undeliverable(failures),
+    )
+
+
+def presume(outcome_of: Outcome, n: int) -> Outcome:
+    """An UNKNOWN job that nothing resolved in time: presumed billed in full."""
+    return Outcome(
+        JobState.SETTLED, billed=n, presumed=n, proof=Proof.UNKNOWN, failure=outcome_of.failure
+    )
+
+
+def _released(failures: Sequence[PartResult], surplus: int) -> Outcome:
+    worst = _weightiest(failures)
+    return Outcome(JobState.RELEASED, surplus=surplus, proof=worst.proof, failure=worst.failure)
+
+
+def _weightiest(failures: Sequence[PartResult]) -> PartResult:
+    """The failure to show: the one that says most about the bill (P3 before P2, P1, P0)."""
+    return max(failures, key=lambda result: (result.proof or Proof.NEVER_SENT).value)
+
+
+def _undeliverable(failures: Sequence[PartResult]) -> FailureNote:
+    """Everything made was lost on the way to our store: charged, and said so."""
+    for result in failures:
+        if result.failure is not None and result.failure.charged:
+            return result.failure
+    return FailureNote(
+        "image_unavailable",
+        "The provider made the image but it could not be fetched; it was charged.",
+        charged=True,
+    )
+
+
+def delivered(pictures: Sequence[Picture], made: int) -> PartResult:
+    """The result of a part whose images were made and stored."""
+    return PartResult(images=made, pictures=tuple(pictures))

@@ -1,0 +1,52 @@
+"""What was used: questions to the ledger and their answers."""
+
+from dataclasses import dataclass
+
+DIMENSIONS = ("user", "team", "key", "model", "size", "day")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuestion:
+    """Which ledger entries to add up. Times are Unix milliseconds, `until_ms` exclusive.
+
+    `by` names dimensions (`DIMENSIONS`) to group by; `bucket_ms` cuts time into equal spans
+    counted from `since_ms`, or None for one span. Empty filters let everything through.
+    """
+
+    since_ms: int
+    until_ms: int
+    by: tuple[str, ...] = ()
+    bucket_ms: int | None = None
+    users: frozenset[str] = frozenset()
+    teams: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
+    sizes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """Sums of one group. Ungrouped dimensions are None.
+
+    `images` are charged, `delivered` reached us, `presumed` were charged without evidence,
+    `requests` are jobs; `micros` is None as soon as one image of the group had no price.
+    """
+
+    images: int = 0
+    delivered: int = 0
+    presumed: int = 0
+    requests: int = 0
+    micros: int | None = 0
+    user: str | None = None
+    team: str | None = None
+    key: str | None = None
+    model: str | None = None
+    size: str | None = None
+    day: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageBucket:
+    starts_ms: int
+    ends_ms: int
+    rows: tuple[UsageRow, ...]

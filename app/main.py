@@ -1,0 +1,71 @@
+"""The ASGI application: routes, one middleware, one lifespan. Importing opens nothing."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app.api.errors import on_gateway_error, on_http_exception
+from app.api.middleware import Edge
+from app.api.routes import ROUTES
+from app.api.running import Running
+from app.api.settings import EdgeSettings
+from app.domain.errors import GatewayError
+
+OpenGateway = Callable[[], AbstractAsyncContextManager[Running]]
+
+
+def create_app(
+    open_gateway: OpenGateway | None = None, edge: EdgeSettings | None = None
+) -> FastAPI:
+    """The gateway as an ASGI app; `open_gateway` is entered by the lifespan.
+
+    Without it the gateway of the environment's settings is opened. `edge` replaces the edge
+    settings that come with the opened gateway.
+    """
+    opened = open_gateway or _from_settings
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        async with opened() as running:
+            yield {"running": running, "edge": edge or running.edge}
+
+    app = FastAPI(
+        routes=[*ROUTES],
+        lifespan=lifespan,
+        exception_handlers={
+            GatewayError: on_gateway_error,
+            HTTPException: on_http_exception,
+            RequestValidationError: on_http_exception,
+        },
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # The framework's own telemetry would record request bodies (reliability study, S53).
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
+    )
+    app.add_middleware(Edge)
+    return app
+
+
+def factory() -> FastAPI:
+    """For `uvicorn --factory app.main:factory`."""
+    return create_app()
+
+
+def _from_settings() -> AbstractAsyncContextManager[Running]:
+    # Not at the top: a test that brings its own gateway needs no adapters.
+    from app.settings import Settings  # noqa: PLC0415
+    from app.wiring import open_gateway  # noqa: PLC0415
+
+    return open_gateway(Settings())

@@ -1,0 +1,205 @@
+"""The shapes of the documented provider: results, tasks, errors, and what a profile is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from app.sandbox.switches import Switches
+
+Json: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One refusal before any profile has given it a body."""
+
+    status: int
+    code: str
+    message: str
+    type: str = "invalid_request_error"
+    param: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Refused(Exception):
+    """The provider refuses the request; carries the problem to render."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished generation gives: OpenAI items, and extra keys beside them."""
+
+    data: list[Any] | None
+    extra: Json = field(default_factory=dict)
+
+    def urls(self) -> list[str]:
+        """The links alone, for relatives that give lists of text."""
+        items = self.data or []
+        return [i["url"] for i in items if isinstance(i, dict) and i.get("url")]
+
+    def usable(self) -> int:
+        """How many items carry a picture."""
+        return sum(1 for item in self.data or [] if _carries_picture(item))
+
+
+def _carries_picture(item: Any) -> bool:
+    if not isinstance(item, dict) or item.get("respect_moderation") is False:
+        return False
+    return bool(item.get("url") or item.get("b64_json"))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a generation failed: a code of study section 2.2 and a sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task at one moment, in the documented words; times are unix seconds."""
+
+    id: str
+    model: str
+    status: str  # queued, processing, completed, failed
+    progress: int
+    created: int
+    finishes: int
+    expires: int
+    result: Result | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One relative's shapes and habits (study sections 2.1 and 2.2)."""
+
+    name: str
+    submit: Callable[[TaskView], Json]
+    poll: Callable[[TaskView, Switches], Json]
+    missing: Callable[[str, Switches], tuple[int, Json]]
+    error: Callable[[Problem], tuple[int, Json]]
+    images: Callable[[int, Result], Json]
+    tasks: str = "flag"  # flag, deferred, always, never
+    default_format: str = "url"
+    url_only: bool = False
+    ignores_size: bool = False
+    relative_links: bool = False
+    data_prefix: bool = False
+    bad_key_status: int = 401
+    running_status: int = 200
+    forbidden_fields: frozenset[str] = frozenset()
+
+
+def documented_submit(view: TaskView) -> Json:
+    """The provider page's async reply, exactly its three keys."""
+    return {"id": view.id, "status": view.status, "progress": view.progress}
+
+
+def documented_images(created: int, result: Result) -> Json:
+    """The OpenAI images body."""
+    return {"created": created, "data": result.data, **result.extra}
+
+
+def documented_poll(view: TaskView, switches: Switches) -> Json:
+    """The flat union by default; every variant of study section 5.3 by switch."""
+    head: Json = {
+        "id": view.id,
+        "status": _word(view.status, switches),
+        "progress": _progress(view.progress, switches),
+    }
+    if view.failure is not None:
+        return _failed(head, view.failure, switches.failed_shape)
+    if view.result is None:
+        return head
+    return _done(head, view, view.result, switches.done_shape)
+
+
+def bare_poll(view: TaskView, switches: Switches) -> Json:
+    """The other reading of the page: a finished task is the sync body and nothing else."""
+    if view.result is not None:
+        return documented_images(view.created, view.result)
+    return documented_poll(view, switches)
+
+
+def _word(status: str, switches: Switches) -> str:
+    if switches.status_words == "documented":
+        return status
+    return {"processing": "in_progress", "completed": "succeeded"}.get(status, status)
+
+
+def _progress(progress: int, switches: Switches) -> int | float | str:
+    if switches.progress_form == "percent":
+        return f"{progress}%"
+    return progress / 100 if switches.progress_form == "fraction" else progress
+
+
+def _done(head: Json, view: TaskView, result: Result, shape: str) -> Json:
+    images = documented_images(view.created, result)
+    if shape == "bare":
+        return images
+    if shape in {"result", "data"}:
+        return {**head, shape: images}
+    if shape == "code":
+        return {"code": 0, "message": "success", "data": {**head, **images}}
+    if shape == "results":
+        return {**head, "created": view.created, "results": result.urls()}
+    if shape == "images":
+        pictures = [{"url": [url]} for url in result.urls()]
+        return {**head, "created": view.created, "images": pictures}
+    return {**head, **images}
+
+
+def _failed(head: Json, failure: Failure, shape: str) -> Json:
+    if shape == "string":
+        return {**head, "error": failure.message}
+    if shape == "fail_reason":
+        return {**head, "fail_reason": failure.message}
+    if shape == "code":
+        return {**head, "code": failure.code, "message": failure.message}
+    return {**head, "error": {"code": failure.code, "message": failure.message}}
+
+
+def documented_missing(task_id: str, switches: Switches) -> tuple[int, Json]:
+    """A task that is unknown or past its retention."""
+    message = f"task {task_id[:80]} does not exist"
+    if switches.missing_form == "400":
+        return 400, {"code": "task_not_exist", "message": message, "data": None}
+    if switches.missing_form == "unknown":
+        return 200, {"id": task_id, "status": "UNKNOWN"}
+    return openai_error(Problem(404, "task_not_found", message))
+
+
+def openai_error(problem: Problem) -> tuple[int, Json]:
+    """The OpenAI error envelope."""
+    return problem.status, {
+        "error": {
+            "message": problem.message,
+            "type": problem.type,
+            "param": problem.param,
+            "code": problem.code,
+        }
+    }
+
+
+def coded_error(problem: Problem) -> tuple[int, Json]:
+    """`{code, message, data}`, as new-api's task routes and many relays write it."""
+    return problem.status, {"code": problem.code, "message": problem.message, "data": None}
+
+
+DOC = Profile(
+    "doc",
+    documented_submit,
+    documented_poll,
+    documented_missing,
+    openai_error,
+    documented_images,
+)
+DOC_BARE = Profile(
+    "doc-bare", documented_submit, bare_poll, documented_missing, openai_error, documented_images
+)

@@ -1,0 +1,128 @@
+"""One HTTP exchange over ASGI, with the socket underneath in reach for ugly endings."""
+
+import asyncio
+import json
+import secrets
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, TypeAlias
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Pairs: TypeAlias = Iterable[tuple[str, str]]
+
+TRANSPORT = "sandbox.transport"
+
+
+class BodyTooLarge(Exception):
+    """The request body passed the limit before it ended."""
+
+
+class Exchange:
+    """A request and the ways to answer it, from a plain reply down to raw bytes."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query: str = scope["query_string"].decode("latin-1")
+        self.peer: str = (scope.get("client") or ("", 0))[0]
+        self.headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
+        self.request_id = f"req_{secrets.token_hex(12)}"
+        self.reply_headers: list[tuple[str, str]] = [("x-request-id", self.request_id)]
+        self._gone_before_end = False
+        transport: asyncio.Transport = scope["extensions"][TRANSPORT]["transport"]
+        self._transport = transport
+
+    def header(self, name: str) -> str | None:
+        """The first header of that lower-case name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def closing(self) -> bool:
+        """Whether the client is gone as far as the socket knows."""
+        return self._transport.is_closing()
+
+    async def read(self, limit: int) -> bytes:
+        """The whole request body. Raises BodyTooLarge."""
+        body: bytes = b""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return body
+            body += bytes(message.get("body", b""))
+            if len(body) > limit:
+                raise BodyTooLarge
+            if not message.get("more_body", False):
+                return body
+
+    async def json(self, status: int, value: object, headers: Pairs = ()) -> bool:
+        """A JSON reply; True when the client was there to take it."""
+        return await self.reply(status, json.dumps(value).encode(), headers=headers)
+
+    async def reply(
+        self,
+        status: int,
+        body: bytes,
+        content_type: str = "application/json",
+        headers: Pairs = (),
+    ) -> bool:
+        """A complete reply; True when the client was there to take it."""
+        await self.start(status, content_type, len(body), headers)
+        await self._send({"type": "http.response.body", "body": body})
+        return not self._gone_before_end
+
+    async def start(
+        self, status: int, content_type: str, length: int | None, headers: Pairs = ()
+    ) -> None:
+        """Status line and headers only; no length means chunks."""
+        pairs = [("content-type", content_type), *self.reply_headers, *headers]
+        if length is not None:
+            pairs.append(("content-length", str(length)))
+        self._gone_before_end = self.closing
+        raw = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in pairs]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def chunk(self, body: bytes) -> bool:
+        """One piece of the body, more to come; False when nobody listens any more."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        return not self.closing
+
+    async def end(self) -> bool:
+        """The body is complete; True when the client was there to the end."""
+        there = not self.closing
+        await self._send({"type": "http.response.body", "body": b""})
+        return there
+
+    async def raw(self, wire: bytes) -> None:
+        """These bytes on the socket, then a clean close; ASGI is not asked."""
+        self._transport.write(wire)
+        await self.close()
+
+    async def close(self) -> None:
+        """A clean close (FIN) after what was written."""
+        self._transport.close()
+        await self.gone(5.0)
+
+    async def reset(self) -> None:
+        """A reset (RST), as a crashed process or an angry middlebox sends it."""
+        if not self.closing:
+            linger = struct.pack("ii", 1, 0)
+            wire = self._transport.get_extra_info("socket")
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._transport.abort()
+        await self.gone(5.0)
+
+    async def gone(self, timeout_s: float) -> bool:
+        """Waits until the client has left; False when it stayed that long."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (await self._receive())["type"] != "http.disconnect":
+                    pass
+        except TimeoutError:
+            return False
+        return True

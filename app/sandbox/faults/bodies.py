@@ -1,0 +1,89 @@
+"""Faults of the reply's text: 200 that is none, JSON that is none (F12, F15-F17, F23)."""
+
+import json
+
+from app.sandbox.faults.row import Bills, Fault, ReplyAct, Staged
+
+_CHALLENGE = b"<!doctype html><html><title>Just a moment...</title><body>checking</body></html>"
+
+
+async def _send(staged: Staged, body: bytes) -> bool:
+    await staged.exchange.reply(200, body)
+    return False
+
+
+async def _html(staged: Staged) -> bool:
+    await staged.exchange.reply(200, _CHALLENGE, "text/html; charset=utf-8")
+    return False
+
+
+async def _wrong_type(staged: Staged) -> bool:
+    return await staged.exchange.reply(200, staged.body, staged.arg or "text/plain")
+
+
+async def _error_200(staged: Staged) -> bool:
+    code = staged.arg or "service_error"
+    error = {"message": "the channel failed", "type": "upstream_error", "param": "", "code": code}
+    return await _send(staged, json.dumps({"error": error}).encode())
+
+
+async def _error_200_code(staged: Staged) -> bool:
+    code = int(staged.arg or 1302)
+    text = {"code": code, "message": "the channel is saturated", "data": None}
+    return await _send(staged, json.dumps(text).encode())
+
+
+async def _truncated(staged: Staged) -> bool:
+    return await _send(staged, staged.body[: len(staged.body) * 2 // 3])
+
+
+async def _nan(staged: Staged) -> bool:
+    return await _send(staged, b'{"created": NaN, ' + staged.body.lstrip(b"{"))
+
+
+async def _duplicate(staged: Staged) -> bool:
+    twin = b'{"data": [{"url": "https://other.test/a.jpg"}], "id": "task_other", '
+    return await _send(staged, twin + staged.body.lstrip(b"{"))
+
+
+async def _deep(staged: Staged) -> bool:
+    depth = int(staged.arg or 100_000)
+    bomb = b'{"deep": ' + b"[" * depth + b"]" * depth + b", "
+    return await _send(staged, bomb + staged.body.lstrip(b"{"))
+
+
+async def _surrogate(staged: Staged) -> bool:
+    lone = b'{"note": "\\ud800", "data": [{"url": "https://a.test/\\ud800", "revised_prompt": "'
+    return await _send(staged, lone + b'\\udfff"}]}')
+
+
+async def _empty_body(staged: Staged) -> bool:
+    return await _send(staged, b"")
+
+
+async def _not_an_object(staged: Staged) -> bool:
+    return await _send(staged, b"[" + staged.body + b"]")
+
+
+def _row(name: str, says: str, act: ReplyAct, bills: Bills = Bills.ALL) -> Fault:
+    return Fault(name, bills, says, reply=act)
+
+
+ROWS: tuple[Fault, ...] = (
+    _row("html-200", "a challenge page with 200 over work that was done", _html),
+    Fault(
+        "wrong-content-type",
+        Bills.ALL,
+        "a good reply called text/plain (argument: type)",
+        reply=_wrong_type,
+    ),
+    _row("error-200", "200 with an error object", _error_200, Bills.NOTHING),
+    _row("error-200-code", "200 with code and message", _error_200_code, Bills.NOTHING),
+    _row("truncated-json", "two thirds of the JSON, Content-Length right", _truncated),
+    _row("empty-body", "200 and no body", _empty_body),
+    _row("not-an-object", "200 and a JSON list", _not_an_object),
+    _row("json-nan", "NaN in the JSON", _nan),
+    _row("json-dup", "the same key twice", _duplicate),
+    _row("json-deep", "a hundred thousand brackets (argument: depth)", _deep),
+    _row("json-surrogate", "a lone surrogate in link and text", _surrogate),
+)

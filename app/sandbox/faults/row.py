@@ -1,0 +1,113 @@
+"""What one fault is: where it shows, what it does there, and whether it is billed."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from app.sandbox.contract import Failure, Json, Problem, Profile, Result, TaskView
+from app.sandbox.exchange import Exchange
+
+
+class Bills(StrEnum):
+    """What the provider charges when the fault happens."""
+
+    NOTHING = "nothing"
+    ALL = "every image made"
+    REFUNDED = "every image made, refunded when the task has failed"
+    REFUSAL = "nothing, or every image with the switch moderation_billed"
+    WITHHELD = "all but the withheld one, that too with the switch moderation_billed"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A POST about to be answered badly; `good` is the reply it should have had."""
+
+    exchange: Exchange
+    profile: Profile
+    good: Json
+    arg: str
+    cdn_url: str
+    now: float
+
+    @property
+    def body(self) -> bytes:
+        """The good reply as bytes."""
+        return json.dumps(self.good).encode()
+
+    async def refuse(self, problem: Problem) -> bool:
+        """The profile's own error reply; nothing is delivered."""
+        status, body = self.profile.error(problem)
+        await self.exchange.json(status, body, problem.headers)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """One look at a task; `number` counts looks, `done` those that found it finished."""
+
+    exchange: Exchange
+    profile: Profile
+    view: TaskView
+    number: int
+    done: int
+    arg: str
+    missing: tuple[int, Json]
+
+    def first(self, default: int) -> bool:
+        """Whether this look is among the first ones (the argument, or the default)."""
+        return self.number <= int(self.arg or default)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """One download of a result from the CDN."""
+
+    exchange: Exchange
+    content: bytes
+    media_type: str
+    number: int
+    arg: str
+
+
+ReplyAct: TypeAlias = Callable[[Staged], Awaitable[bool]]
+SubmitAct: TypeAlias = Callable[[Json, str, str, str], Json]
+ResultAct: TypeAlias = Callable[[Result, str], Result]
+TaskAct: TypeAlias = Callable[[Poll], Awaitable[TaskView | None]]
+LinkAct: TypeAlias = Callable[[Fetch], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One row of the registry; exactly one of the five acts or a failure is set.
+
+    `reply` answers the POST itself (True: the images went out intact); `submit` changes the
+    reply that carries a task id (body, id, previous id, argument); `result` changes finished
+    items, in a sync reply and in a poll alike; `task` changes or replaces a poll; `link` serves
+    the CDN's download; `failure` lets the generation fail in its own words.
+    """
+
+    name: str
+    bills: Bills
+    says: str
+    reply: ReplyAct | None = None
+    submit: SubmitAct | None = None
+    result: ResultAct | None = None
+    task: TaskAct | None = None
+    link: LinkAct | None = None
+    failure: Callable[[str], Failure] | None = None
+    extra_images: int = 0
+    as_bytes: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where it shows: reply, submit, result, task, link or failure."""
+        acts = {
+            "reply": self.reply,
+            "submit": self.submit,
+            "task": self.task,
+            "link": self.link,
+            "failure": self.failure,
+        }
+        return next((place for place, act in acts.items() if act is not None), "result")

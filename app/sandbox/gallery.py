@@ -1,0 +1,84 @@
+"""Encoded pictures, kept while they are asked for and drawn off the event loop."""
+
+import asyncio
+import threading
+import zlib
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from app.sandbox import picture
+
+_COMPOSITIONS = 8  # a prompt asked for a thousand times costs eight drawings, not a thousand
+
+
+@dataclass(frozen=True, slots=True)
+class Plate:
+    """What one picture is drawn from; `take` counts generations of the same prompt."""
+
+    seed: int
+    prompt: str
+    width: int
+    height: int
+    index: int
+    take: int
+    image_format: str
+    style: str
+
+    def drawing(self) -> tuple[object, ...]:
+        """The cache key: what the pixels depend on."""
+        pixels = (self.width, self.height, self.image_format, self.style)
+        if self.style == "plain":
+            return pixels
+        return (*pixels, self.seed, self.prompt, self.index, self.take % _COMPOSITIONS)
+
+
+class Gallery:
+    """Draws and remembers the last pictures; safe from any thread."""
+
+    def __init__(self, capacity: int = 64) -> None:
+        self._capacity = capacity
+        self._encoded: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+        self._lock = threading.Lock()
+        self._painters = ThreadPoolExecutor(max_workers=2, thread_name_prefix="painter")
+
+    async def bytes_of(self, plate: Plate) -> bytes:
+        """The file's bytes, different for every take and index."""
+        encoded = self._recall(plate)
+        if encoded is None:
+            loop = asyncio.get_running_loop()
+            encoded = await loop.run_in_executor(self._painters, self._paint, plate)
+        text = f"sandbox {plate.seed} {plate.take} {plate.index} {hash_of(plate.prompt)}"
+        return picture.stamp(encoded, text)
+
+    def close(self) -> None:
+        """Sends the painters home."""
+        self._painters.shutdown(wait=True, cancel_futures=True)
+
+    def _recall(self, plate: Plate) -> bytes | None:
+        with self._lock:
+            key = plate.drawing()
+            if key in self._encoded:
+                self._encoded.move_to_end(key)
+            return self._encoded.get(key)
+
+    def _paint(self, plate: Plate) -> bytes:
+        # Another painter may have finished the same drawing while this one waited.
+        encoded = self._recall(plate)
+        if encoded is not None:
+            return encoded
+        if plate.style == "plain":
+            drawn = picture.draw_plain(plate.width, plate.height)
+        else:
+            drawn = picture.draw(repr(plate.drawing()[4:]), plate.width, plate.height)
+        encoded = picture.encode(drawn, plate.image_format)
+        with self._lock:
+            self._encoded[plate.drawing()] = encoded
+            while len(self._encoded) > self._capacity:
+                self._encoded.popitem(last=False)
+        return encoded
+
+
+def hash_of(prompt: str) -> str:
+    """A short name for a prompt, the same in every run."""
+    return f"{zlib.crc32(prompt.encode('utf-8', 'surrogatepass')):08x}"

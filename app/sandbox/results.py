@@ -1,0 +1,54 @@
+"""Turns a finished generation into the items its caller asked for."""
+
+import base64
+from typing import Any
+
+from app.sandbox.contract import Json, Result
+from app.sandbox.generation import Generation
+from app.sandbox.provider import Provider
+
+
+async def make_result(provider: Provider, generation: Generation) -> Result:
+    """The result as the profile words it, after whatever fault befalls it."""
+    use = generation.use
+    as_bytes = generation.order.response_format == "b64_json"
+    if use is not None and use.fault.as_bytes:
+        as_bytes = True
+    items: list[Any] = []
+    for index in range(generation.made):
+        item = await _item(provider, generation, index, as_bytes)
+        items.append(item | _revision(provider, generation))
+    result = Result(items)
+    if use is not None and use.fault.result is not None:
+        return use.fault.result(result, use.arg)
+    return result
+
+
+def created_field(provider: Provider, seconds: int) -> Any:
+    """`created` as the switch has it; some relays write text."""
+    return str(seconds) if provider.switches.created_as_text else seconds
+
+
+def link(provider: Provider, generation: Generation, index: int) -> str:
+    """A signed, expiring link to one picture."""
+    suffix = "png" if provider.switches.image_format == "png" else "jpg"
+    name = f"{generation.file_id}-{index}.{suffix}"
+    expires = generation.link_expires
+    signature = provider.signature(name, expires, generation.link_epoch)
+    return f"{generation.link_base}/cdn/{name}?expires={expires}&signature={signature}"
+
+
+async def _item(provider: Provider, generation: Generation, index: int, as_bytes: bool) -> Json:
+    if not as_bytes:
+        return {"url": link(provider, generation, index)}
+    content = base64.b64encode(await provider.picture(generation, index)).decode()
+    kind = provider.switches.image_format
+    prefix = f"data:image/{kind};base64," if provider.profile.data_prefix else ""
+    return {"b64_json": prefix + content}
+
+
+def _revision(provider: Provider, generation: Generation) -> Json:
+    wanted = provider.switches.revised_prompt
+    if wanted == "absent":
+        return {}
+    return {"revised_prompt": "" if wanted == "empty" else f"A koi pond: {generation.order.prompt}"}

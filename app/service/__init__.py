@@ -1,0 +1,1 @@
+"""The use cases: the order of steps; they know ports and no framework."""

@@ -1,0 +1,27 @@
+"""The gateway as a value: the frozen bundle of use cases the edges may call."""
+
+from dataclasses import dataclass
+
+from app.domain.catalog import Catalog
+from app.domain.ports import ImageStore, Links
+from app.service.drain import Drain
+from app.service.generate import GenerateImages
+from app.service.identify import Identify
+from app.service.keys import Keys
+from app.service.tasks import Tasks
+from app.service.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything a route needs, opened and closed by `app.wiring`."""
+
+    catalog: Catalog
+    identify: Identify
+    generate: GenerateImages
+    tasks: Tasks
+    usage: Usage
+    keys: Keys
+    pictures: ImageStore
+    links: Links
+    drain: Drain

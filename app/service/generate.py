@@ -1,0 +1,226 @@
+"""Use case: turn a request into a job, and wait for it.
+
+The order of steps (design, section 3): arrive, recall, admit, launch; then, for a caller who
+waits, finish. Nothing a caller does after `start` changes the accounts.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from app.domain.catalog import Catalog, Model
+from app.domain.errors import (
+    Draining,
+    GenerationFailed,
+    LedgerUnavailable,
+    ModelNotFound,
+    NotCached,
+    Overloaded,
+    StillProcessing,
+)
+from app.domain.images import GenerationRequest
+from app.domain.job import Job, JobState, TaskStatus, new_job_id
+from app.domain.ledger import Admitted, Order, Repeat
+from app.domain.limits import Standing
+from app.domain.ports import Ledger, Recorder, ResultCache
+from app.domain.principal import CachePolicy, Principal
+from app.domain.recall import CacheControl, CacheOutcome, Recalled
+from app.service.completions import Completions, Ended
+from app.service.drain import Drain
+from app.service.jobs import RunJob
+
+DRAIN_ANSWER_S = 5.0
+"""While draining, a caller whose job runs at the provider is sent to the next process this soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One understood request. `response_format` is "url" or "b64_json"."""
+
+    request: GenerationRequest
+    repeat: Repeat
+    control: CacheControl
+    response_format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A job under way, or already ended (a cache hit or a replay).
+
+    `age_s` and `ttl_s` describe a hit; `stored` says whether the cache will keep the result;
+    `joined` that an earlier request pays.
+    """
+
+    job: Job
+    standing: Standing
+    cache: CacheOutcome
+    age_s: int = 0
+    ttl_s: int = 0
+    stored: bool = False
+    joined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A job with its pictures. `upstream_s` is the time spent on the provider."""
+
+    job: Job
+    standing: Standing
+    upstream_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateImages:
+    catalog: Catalog
+    ledger: Ledger
+    cache: ResultCache
+    jobs: RunJob
+    completions: Completions
+    recorder: Recorder
+    drain: Drain
+    max_in_flight: int
+
+    async def start(self, principal: Principal, ask: Ask) -> Started:
+        """Raises `ModelNotFound`, the `Refused` and `Unavailable` families, `NotCached`,
+        `IdempotencyKeyReused`; then nothing was dispatched."""
+        model = self._allowed(principal, ask.request.model)
+        self._room()
+        arrived = await self.ledger.arrive(principal, ask.repeat)
+        if arrived.joins is not None:
+            earlier = await self.ledger.job(arrived.joins)
+            if earlier is not None:
+                return self._joined(earlier, arrived.standing)
+        job_id = new_job_id()
+        recalled = await self._recall(principal, ask, job_id)
+        if recalled.outcome is CacheOutcome.HIT:
+            return self._hit(principal, ask, recalled, arrived.standing)
+        if recalled.outcome is CacheOutcome.JOINED:
+            making = await self.ledger.job(recalled.job_id or "")
+            if making is not None and making.failure is None:
+                return self._joined(making, arrived.standing)
+        admitted = await self._admit(principal, ask, model, job_id, recalled)
+        if admitted.joined:
+            return self._joined(admitted.job, admitted.standing)
+        self.recorder.cached(recalled.outcome, model.name, 0)
+        self.jobs.launch(admitted.job, ask.request, model)
+        return Started(
+            admitted.job, admitted.standing, recalled.outcome, stored=recalled.slot is not None
+        )
+
+    async def finish(self, started: Started, wait_s: float) -> Generated:
+        """Wait for a job's pictures; raises `StillProcessing` or `GenerationFailed`."""
+        ended = Ended(started.job, 0.0) if started.job.ended else await self._wait(started, wait_s)
+        job = ended.job
+        if job.failure is not None:
+            raise GenerationFailed(job.failure, task_id=job.id)
+        standing = started.standing
+        if not started.joined and started.cache is not CacheOutcome.HIT:
+            standing = standing.settled(job.n, job.billed, job.unit_micros)
+        return Generated(job, standing, ended.upstream_s)
+
+    async def abandon(self, started: Started) -> None:
+        """The caller left before its answer; its next identical request joins this job."""
+        try:
+            await self.ledger.abandon(started.job.id)
+        except LedgerUnavailable:
+            return
+
+    def _allowed(self, principal: Principal, name: str) -> Model:
+        model = self.catalog.find(name)
+        if model is None or not principal.may_use(model.name):
+            raise ModelNotFound(
+                "The model does not exist or this key may not use it; see GET /v1/models.",
+                param="model",
+            )
+        return model
+
+    def _room(self) -> None:
+        if self.drain.draining:
+            raise Draining
+        if self.drain.in_flight >= self.max_in_flight:
+            raise Overloaded
+
+    async def _recall(self, principal: Principal, ask: Ask, job_id: str) -> Recalled:
+        if principal.cache is CachePolicy.OFF or ask.control.no_store:
+            recalled = Recalled(CacheOutcome.BYPASS, stored=False)
+        else:
+            fingerprint = ask.request.fingerprint(principal.pool)
+            recalled = await self.cache.recall(fingerprint, job_id, ask.control)
+        if recalled.outcome is CacheOutcome.BYPASS and ask.control.only_if_cached:
+            raise NotCached("No stored picture answers this request (only-if-cached).")
+        return recalled
+
+    async def _admit(
+        self, principal: Principal, ask: Ask, model: Model, job_id: str, recalled: Recalled
+    ) -> Admitted:
+        request = ask.request
+        order = Order(
+            job_id=job_id,
+            principal=principal,
+            request=request,
+            part_sizes=self.jobs.part_sizes(model, request.n),
+            unit_micros=model.price(request.size, request.quality),
+            repeat=ask.repeat,
+            lease_ms=self.jobs.lease_ms,
+            slot=recalled.slot,
+            response_format=ask.response_format,
+        )
+        admitted = None
+        try:
+            admitted = await self.ledger.admit(order)
+        finally:
+            if recalled.slot is not None and (admitted is None or admitted.joined):
+                await self.cache.forget(recalled.slot, job_id)
+        return admitted
+
+    def _joined(self, job: Job, standing: Standing) -> Started:
+        self.recorder.cached(CacheOutcome.JOINED, job.model, job.n)
+        return Started(job, standing, CacheOutcome.JOINED, joined=True)
+
+    def _hit(
+        self, principal: Principal, ask: Ask, recalled: Recalled, standing: Standing
+    ) -> Started:
+        request = ask.request
+        self.recorder.cached(CacheOutcome.HIT, request.model, len(recalled.pictures))
+        job = Job(
+            id=recalled.job_id or new_job_id(),
+            key_id=principal.key_id,
+            user=principal.user,
+            team=principal.team,
+            pool=principal.pool,
+            model=request.model,
+            n=request.n,
+            size=request.size,
+            quality=request.quality,
+            unit_micros=None,
+            created_ms=recalled.made_ms,
+            state=JobState.SETTLED,
+            status=TaskStatus.COMPLETED,
+            progress=100,
+            pictures=recalled.pictures,
+            response_format=ask.response_format,
+        )
+        return Started(job, standing, CacheOutcome.HIT, recalled.age_s, recalled.ttl_s, stored=True)
+
+    async def _wait(self, started: Started, wait_s: float) -> Ended:
+        waiting = asyncio.create_task(self.completions.wait(started.job.id, wait_s))
+        draining = asyncio.create_task(self._drain_answer())
+        try:
+            await asyncio.wait({waiting, draining}, return_when=asyncio.FIRST_COMPLETED)
+            ended = waiting.result() if waiting.done() else None
+        finally:
+            waiting.cancel()
+            draining.cancel()
+        if ended is not None:
+            return ended
+        if self.drain.draining:
+            await self.abandon(started)
+            raise Draining
+        raise StillProcessing(
+            "The generation goes on. Repeat the same request to wait for it again, "
+            f"or read it at /v1/tasks/{started.job.id}; it is paid for once.",
+            task_id=started.job.id,
+        )
+
+    async def _drain_answer(self) -> None:
+        await self.drain.begun.wait()
+        await asyncio.sleep(DRAIN_ANSWER_S)

@@ -1,0 +1,38 @@
+"""From a bearer secret to the principal it stands for."""
+
+import hashlib
+
+from app.domain.errors import InvalidApiKey
+from app.domain.limits import Limits, Scope, ScopeKind
+from app.domain.ports import KeyRing
+from app.domain.principal import ApiKey, CachePolicy, Principal, Team, User
+
+
+class Identify:
+    def __init__(self, keyring: KeyRing, house: Limits, cache: CachePolicy) -> None:
+        self._keyring = keyring
+        self._house = Scope(ScopeKind.HOUSE, "house", house)
+        self._cache = cache
+
+    async def __call__(self, secret: str) -> Principal:
+        """Raises `InvalidApiKey`, the same for unknown, expired and revoked keys."""
+        known = await self._keyring.authenticate(hashlib.sha256(secret.encode()).hexdigest())
+        if known is None:
+            raise InvalidApiKey
+        return self.principal(*known)
+
+    def principal(self, key: ApiKey, user: User, team: Team | None) -> Principal:
+        scopes = [
+            Scope(ScopeKind.KEY, key.id, key.limits),
+            Scope(ScopeKind.USER, user.name, user.limits),
+        ]
+        if team is not None:
+            scopes.append(Scope(ScopeKind.TEAM, team.name, team.limits))
+        return Principal(
+            key_id=key.id,
+            user=user.name,
+            team=team.name if team is not None else None,
+            scopes=(*scopes, self._house),
+            cache=user.cache or self._cache,
+            models=key.models,
+        )

@@ -1,0 +1,169 @@
+"""Running a job: queue, dispatch, collect, settle. It outlives the socket that asked for it."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from app.domain.catalog import Model
+from app.domain.errors import (
+    GatewayError,
+    LedgerUnavailable,
+    Overloaded,
+    Proof,
+    UpstreamError,
+)
+from app.domain.images import GenerationRequest
+from app.domain.job import Job, JobState, Outcome, Part, PartResult, TaskStatus
+from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
+from app.domain.upstream import Running
+from app.service.books import Books
+from app.service.collect import Collect
+from app.service.completions import Completions
+from app.service.drain import Drain
+
+MARGIN_S = 10.0
+"""How long after the last possible answer a silent dispatch is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Durations that rule a job, in seconds; `mode` is auto, async or sync."""
+
+    mode: str = "auto"
+    timeout_s: float = 180
+    queue_s: float = 60
+    poll_interval_s: float = 3
+    deadline_s: float = 900
+    moderation_charged: bool = False
+
+    def asynchronous(self, model: Model) -> bool:
+        """Prefer the provider's tasks: their result survives the death of every socket."""
+        if self.mode == "sync":
+            return "sync" not in model.modes
+        return "async" in model.modes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunJob:
+    ledger: Ledger
+    provider: ImageProvider
+    governor: Governor
+    collect: Collect
+    books: Books
+    completions: Completions
+    recorder: Recorder
+    drain: Drain
+    pace: Pace
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a reservation may wait for its dispatch."""
+        return round((self.pace.queue_s + MARGIN_S) * 1000)
+
+    def part_sizes(self, model: Model, n: int) -> tuple[int, ...]:
+        """More images than one upstream call may carry are fanned out inside one job."""
+        full, rest = divmod(n, model.max_n)
+        return (model.max_n,) * full + ((rest,) if rest else ())
+
+    def launch(self, job: Job, request: GenerationRequest, model: Model) -> None:
+        self.drain.launch(self._run(job, request, model), f"job {job.id}")
+
+    async def _run(self, job: Job, request: GenerationRequest, model: Model) -> None:
+        admitted = time.perf_counter()
+        try:
+            await self.governor.acquire(job.id, self.pace.queue_s)
+            dispatched = await self.ledger.dispatch(job.id, self._silence_ms)
+        except Overloaded as error:
+            await self.books.settle(job, _never_sent(error))
+            return
+        except LedgerUnavailable as error:
+            # Nothing was sent; the reservation lapses by itself.
+            self.completions.announce(
+                replace(job, status=TaskStatus.FAILED, failure=error.note), 0.0
+            )
+            return
+        if not dispatched:
+            return
+        self.recorder.queued(time.perf_counter() - admitted)
+        try:
+            await self._dispatch(job, request, self.pace.asynchronous(model))
+        finally:
+            await self.governor.release(job.id)
+
+    @property
+    def _silence_ms(self) -> int:
+        return round((self.pace.timeout_s + MARGIN_S) * 1000)
+
+    async def _dispatch(self, job: Job, request: GenerationRequest, asynchronous: bool) -> None:
+        started = time.perf_counter()
+        parts = await asyncio.gather(
+            *(
+                self._dispatch_part(job, index, replace(request, n=part.n), asynchronous)
+                for index, part in enumerate(job.parts)
+            )
+        )
+        upstream_s = time.perf_counter() - started
+        if all(part.result is not None for part in parts):
+            await self.books.end(job, parts, upstream_s)
+            return
+        await self._hand_over(job, parts)
+
+    async def _dispatch_part(
+        self, job: Job, index: int, request: GenerationRequest, asynchronous: bool
+    ) -> Part:
+        part = job.parts[index]
+        started = time.perf_counter()
+        operation = "submit" if asynchronous else "generate"
+        try:
+            answer = await self.provider.dispatch(request, asynchronous=asynchronous)
+        except UpstreamError as error:
+            self.recorder.upstream(operation, error.reason, time.perf_counter() - started)
+            return replace(part, result=failed(part, error, self.pace))
+        self.recorder.upstream(operation, "ok", time.perf_counter() - started)
+        if isinstance(answer, Running):
+            return await self._accepted(job, index, answer.upstream_id)
+        return replace(part, result=await self.collect(job, index, answer.images))
+
+    async def _accepted(self, job: Job, index: int, upstream_id: str) -> Part:
+        """The provider took a part: from here on its result survives this process."""
+        part = replace(job.parts[index], upstream_id=upstream_id)
+        ours = await self.books.persist(
+            lambda: self.ledger.record(
+                job.id, index, upstream_id=upstream_id, due_ms=self._first_poll_ms
+            )
+        )
+        if ours:
+            return part
+        # The provider gave one id twice: whose picture it is cannot be known.
+        error = UpstreamError(
+            "upstream_ambiguous",
+            "The provider answered with a task that belongs to another request.",
+            proof=Proof.UNKNOWN,
+        )
+        return replace(part, upstream_id=None, result=failed(part, error, self.pace))
+
+    async def _hand_over(self, job: Job, parts: Sequence[Part]) -> None:
+        """Some parts run at the provider: write down those that ended; pollers do the rest."""
+        for index, part in enumerate(parts):
+            if part.result is not None:
+                await self.books.persist(
+                    lambda index=index, part=part: self.ledger.record(  # type: ignore[misc]
+                        job.id, index, result=part.result, due_ms=self._first_poll_ms
+                    )
+                )
+
+    @property
+    def _first_poll_ms(self) -> int:
+        return round(self.pace.poll_interval_s * 1000)
+
+
+def failed(part: Part, error: UpstreamError, pace: Pace) -> PartResult:
+    """A part's failure; a moderation refusal is charged if the operator says the provider does."""
+    if error.reason == "content_policy_violation" and pace.moderation_charged:
+        return PartResult(images=part.n, failure=replace(error.note, charged=True))
+    return PartResult(failure=error.note, proof=error.proof)
+
+
+def _never_sent(error: GatewayError) -> Outcome:
+    return Outcome(JobState.RELEASED, proof=Proof.NEVER_SENT, failure=error.note)

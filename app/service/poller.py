@@ -1,0 +1,178 @@
+"""The one loop that moves time forward: polls provider tasks, lapses leases, resolves silence.
+
+Every open job has exactly one due time in the ledger. Any process may claim a due job; it then
+owns it for one short lease. A job whose process died is simply due at some moment.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from app.domain.errors import Interrupted, LedgerUnavailable, Proof, UpstreamError
+from app.domain.job import Job, JobState, Outcome, Part, PartResult, TaskStatus
+from app.domain.ledger import Claim
+from app.domain.ports import ImageProvider, Ledger, Recorder
+from app.domain.settlement import presume
+from app.domain.upstream import Finished, PollTroubled, Running
+from app.service.books import Books
+from app.service.collect import Collect
+from app.service.drain import Drain
+from app.service.jobs import Pace, failed
+
+LEASE_MS = 20_000
+AT_ONCE = 64
+LOOK_AGAIN_S = 0.25
+MISSING_GRACE_MS = 60_000
+"""The provider may not know a task right after it was submitted (contract study, section 4)."""
+EARLY_MS = 30_000
+SLOWER = 5 / 3
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A part after one look at the provider."""
+
+    part: Part
+    running: Running | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poller:
+    ledger: Ledger
+    provider: ImageProvider
+    collect: Collect
+    books: Books
+    recorder: Recorder
+    drain: Drain
+    pace: Pace
+    now_ms: Callable[[], int] = _wall_ms
+    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+
+    async def run(self) -> None:
+        """Claim and step due jobs until cancelled."""
+        look_again_s = min(LOOK_AGAIN_S, self.pace.poll_interval_s / 4)
+        while True:
+            try:
+                claims = await self.ledger.claim(AT_ONCE, LEASE_MS)
+            except LedgerUnavailable:
+                claims = ()
+            for claim in claims:
+                await self.free.acquire()
+                self.drain.launch(self._step(claim), f"step {claim.job.id}")
+            if len(claims) < AT_ONCE:
+                await asyncio.sleep(look_again_s)
+
+    async def _step(self, claim: Claim) -> None:
+        try:
+            await self.step(claim)
+        except LedgerUnavailable:
+            pass  # the claim lapses and the job is due again
+        except Exception:  # noqa: BLE001  one broken job must not stop the others
+            self.recorder.loop_failed("poller")
+        finally:
+            self.free.release()
+
+    async def step(self, claim: Claim) -> None:
+        """One look at one due job."""
+        job = claim.job
+        self.recorder.polled(claim.late_ms / 1000)
+        if job.state is JobState.RESERVED:
+            await self.books.settle(job, _lapsed())
+        elif _watched(job):
+            await self._poll(claim)
+        elif job.state is JobState.UNKNOWN:
+            await self.books.settle(job, presume(Outcome(job.state, failure=job.failure), job.n))
+        else:
+            await self.books.end(job, [_silent(part) for part in job.parts])
+
+    async def _poll(self, claim: Claim) -> None:
+        job = claim.job
+        seen = await asyncio.gather(
+            *(self._look(job, index, part) for index, part in enumerate(job.parts))
+        )
+        parts = [look.part for look in seen]
+        if all(part.result is not None for part in parts):
+            await self.books.end(job, parts)
+        elif job.state is JobState.UNKNOWN:
+            await self.books.settle(job, presume(Outcome(job.state, failure=job.failure), job.n))
+        elif self._age_ms(job) > self.pace.deadline_s * 1000:
+            await self.books.end(job, [_silent(part) for part in parts])
+        else:
+            await self._look_later(claim, seen)
+
+    async def _look(self, job: Job, index: int, part: Part) -> Seen:
+        if part.result is not None or part.upstream_id is None:
+            return Seen(part if part.result is not None else _silent(part))
+        started = time.perf_counter()
+        try:
+            answer = await self.provider.poll(part.upstream_id)
+        except PollTroubled as trouble:
+            self.recorder.upstream("poll", "troubled", time.perf_counter() - started)
+            if trouble.missing and self._age_ms(job) > MISSING_GRACE_MS:
+                return Seen(replace(part, result=_expired()))
+            return Seen(part, retry_after_s=trouble.retry_after_s)
+        except UpstreamError as error:
+            self.recorder.upstream("poll", error.reason, time.perf_counter() - started)
+            return Seen(replace(part, result=failed(part, error, self.pace)))
+        self.recorder.upstream("poll", "ok", time.perf_counter() - started)
+        if isinstance(answer, Finished):
+            return Seen(await self._finished(job, index, answer))
+        return Seen(part, running=answer)
+
+    async def _finished(self, job: Job, index: int, answer: Finished) -> Part:
+        result = await self.collect(job, index, answer.images)
+        if len(job.parts) > 1:
+            await self.ledger.record(job.id, index, result=result, due_ms=LEASE_MS)
+        return replace(job.parts[index], result=result)
+
+    async def _look_later(self, claim: Claim, seen: list[Seen]) -> None:
+        running = [look.running for look in seen if look.running is not None]
+        started = any(r.status is TaskStatus.PROCESSING for r in running)
+        said = [r.progress for r in running if r.progress is not None]
+        asked = [look.retry_after_s for look in seen if look.retry_after_s is not None]
+        await self.ledger.advance(
+            claim,
+            due_ms=max(self._interval_ms(claim.job), round(max(asked, default=0) * 1000)),
+            status=TaskStatus.PROCESSING if started else None,
+            progress=min(said, default=None),
+        )
+
+    def _interval_ms(self, job: Job) -> int:
+        """Every 3 s, every 5 s after half a minute (provider's advice), a fifth of jitter."""
+        slow = SLOWER if self._age_ms(job) > EARLY_MS else 1.0
+        return round(self.pace.poll_interval_s * slow * random.uniform(0.8, 1.2) * 1000)  # noqa: S311
+
+    def _age_ms(self, job: Job) -> int:
+        return self.now_ms() - (job.dispatched_ms or job.created_ms)
+
+
+def _watched(job: Job) -> bool:
+    """Whether the provider can still be asked about some part."""
+    return any(part.upstream_id is not None and part.result is None for part in job.parts)
+
+
+def _lapsed() -> Outcome:
+    return Outcome(JobState.RELEASED, proof=Proof.NEVER_SENT, failure=Interrupted().note)
+
+
+def _silent(part: Part) -> Part:
+    if part.result is not None:
+        return part
+    error = UpstreamError(
+        "upstream_timeout", "The provider did not answer in time.", proof=Proof.UNKNOWN
+    )
+    return replace(part, result=PartResult(failure=error.note, proof=error.proof))
+
+
+def _expired() -> PartResult:
+    error = UpstreamError(
+        "task_expired", "The provider no longer knows this task.", proof=Proof.UNKNOWN
+    )
+    return PartResult(failure=error.note, proof=error.proof)

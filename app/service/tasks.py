@@ -1,0 +1,70 @@
+"""Use cases around a caller's own jobs: read, wait, list, cancel, fetch a picture."""
+
+from collections.abc import Sequence
+
+from app.domain.errors import ImageNotFound, TaskNotCancellable, TaskNotFound
+from app.domain.job import Job
+from app.domain.media import IMAGE_NAME, ImageStoreUnavailable, StoredImage
+from app.domain.ports import ImageStore, Ledger
+from app.domain.principal import Principal
+from app.service.completions import Completions
+
+
+class Tasks:
+    def __init__(self, ledger: Ledger, completions: Completions, pictures: ImageStore) -> None:
+        self._ledger = ledger
+        self._completions = completions
+        self._pictures = pictures
+
+    async def read(self, principal: Principal, task_id: str, wait_s: float = 0) -> Job:
+        """A task as it stands, or as it stands once it ended within `wait_s`.
+
+        Raises `TaskNotFound`, the same for foreign, unknown and expired ids.
+        """
+        job = await self._own(principal, task_id)
+        if job.ended or wait_s <= 0:
+            return job
+        ended = await self._completions.wait(task_id, wait_s)
+        return ended.job if ended is not None else await self._own(principal, task_id)
+
+    async def list(self, principal: Principal, limit: int) -> Sequence[Job]:
+        return await self._ledger.jobs_of(principal.user, limit)
+
+    async def cancel(self, principal: Principal, task_id: str) -> Job:
+        """Raises `TaskNotFound`, or `TaskNotCancellable` once it was dispatched."""
+        await self._own(principal, task_id)
+        settlement = await self._ledger.cancel(task_id)
+        if settlement is None:
+            raise TaskNotCancellable("The task was already sent to the provider or has ended.")
+        self._completions.announce(settlement.job)
+        return settlement.job
+
+    async def picture(self, principal: Principal | None, name: str) -> StoredImage:
+        """A picture's bytes: for its owner, or for anyone (None) whose link was verified.
+
+        Raises `ImageNotFound`.
+        """
+        if IMAGE_NAME.fullmatch(name) is None:
+            raise ImageNotFound
+        if principal is not None and not await self._owns(principal, name):
+            raise ImageNotFound
+        try:
+            stored = await self._pictures.get(name)
+        except ImageStoreUnavailable as error:
+            raise ImageNotFound from error
+        if stored is None:
+            raise ImageNotFound
+        return stored
+
+    async def _own(self, principal: Principal, task_id: str) -> Job:
+        job = await self._ledger.job(task_id)
+        if job is None or not job.visible_to(principal.user, principal.pool):
+            raise TaskNotFound
+        return job
+
+    async def _owns(self, principal: Principal, name: str) -> bool:
+        owner = await self._ledger.owner_of(name)
+        if owner is None:
+            return False
+        user, pool = owner
+        return user == principal.user or (pool == principal.pool and pool.startswith("team:"))

@@ -1,0 +1,100 @@
+"""What is wrong with a setting, as one sentence that names the variable and says what to do.
+
+No sentence quotes a value that may be secret.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from pydantic_core import ErrorDetails
+
+PREFIX = "KOI_"
+SAMPLES = frozenset({"changeme", "change-me", "secret", "password", "your_api_key", "sk-1234"})
+STORES = re.compile(r"(rediss?(\+sentinel|\+cluster)?|unix)://.+")
+
+
+class SettingsInvalid(Exception):
+    """Settings that cannot be used: one sentence each, never with a secret in it."""
+
+    def __init__(self, sentences: tuple[str, ...]) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+def weak(name: str, secret: SecretStr | None, *, at_least: int) -> Iterator[str]:
+    if secret is None:
+        return
+    value = secret.get_secret_value().strip()
+    if len(value) >= at_least and value.lower() not in SAMPLES:
+        return
+    if at_least == 1:
+        yield f"{name} is blank or a sample value; put the provider's real key there."
+    else:
+        yield (
+            f"{name} is too short or a sample value; use at least {at_least} random characters, "
+            "for example: openssl rand -hex 24."
+        )
+
+
+def unreadable(name: str, path: Path | None) -> Iterator[str]:
+    if path is None:
+        return
+    try:
+        path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        yield f"{name} names a file that cannot be read ({reason}); mend its path or its rights."
+
+
+def not_http(name: str, url: str | None) -> Iterator[str]:
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        yield f"{name} must be an http(s) URL such as https://example.com/v1."
+
+
+def not_a_store(name: str, url: str | None) -> Iterator[str]:
+    if url is not None and not STORES.fullmatch(url):
+        yield (
+            f"{name} must be a URL of Redis or Valkey, such as redis://localhost:6379/0; rediss, "
+            "unix, redis+sentinel and redis+cluster are known too."
+        )
+
+
+_RULES = {
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "bool": "must be one of true or false",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be {ge:g} or more",
+    "less_than_equal": "must be {le:g} or less",
+    "literal_error": "must be one of {expected}",
+    "enum": "must be one of {expected}",
+    "finite_number": "must be a finite number",
+}
+
+
+def sentences(detail: ErrorDetails, defaults: Mapping[str, Any]) -> Iterator[str]:
+    """pydantic's finding in the words of someone who edits variables, not Python."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if not detail["loc"]:
+        yield from str(context.get("error", detail["msg"])).split("\n")
+        return
+    field = str(detail["loc"][0])
+    name = PREFIX + field.upper()
+    if kind == "value_error":
+        yield f"{name}: {context.get('error', 'cannot be used')}."
+        return
+    rule = _RULES.get(kind) or _RULES.get(kind.partition("_")[0])
+    rule = rule.format(**context).replace("'", "") if rule else f"cannot be used: {detail['msg']}"
+    default = defaults.get(field)
+    example = f"for example {name}={default}" if default is not None else "or remove it"
+    yield f"{name} {rule}; {example}."

@@ -1,0 +1,234 @@
+"""Every knob of the gateway, read once from `KOI_…` variables, `.env` and secret files; frozen."""
+
+import os
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from app.domain.limits import Limits
+from app.domain.money import parse_micros
+from app.domain.principal import CachePolicy
+from app.setting_faults import (
+    PREFIX,
+    SettingsInvalid,
+    not_a_store,
+    not_http,
+    sentences,
+    unreadable,
+    weak,
+)
+
+
+class UpstreamMode(StrEnum):
+    AUTO = "auto"
+    ASYNC = "async"
+    SYNC = "sync"
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError(f"{name!r} is not a time zone name such as Asia/Shanghai") from None
+    return name
+
+
+def _amount(text: str | None) -> str | None:
+    if text is not None:
+        parse_micros(text)
+    return text
+
+
+Amount = Annotated[str | None, AfterValidator(_amount)]
+Count = Annotated[int | None, Field(ge=0)]
+
+
+class Settings(BaseSettings):
+    """All settings. Durations are seconds unless the name says otherwise; money is decimal text."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        allow_inf_nan=False,
+    )
+
+    upstream_base_url: str = "https://open.dieyuyun.com/v1"
+    upstream_api_key: SecretStr | None = None
+    upstream_api_key_file: Path | None = None
+    upstream_mode: UpstreamMode = UpstreamMode.AUTO
+    upstream_timeout_s: float = Field(180, gt=0)
+    upstream_submit_timeout_s: float = Field(30, gt=0)
+    upstream_poll_interval_s: float = Field(3, gt=0)
+    upstream_rpm: int | None = Field(None, gt=0)
+    upstream_concurrency: int | None = Field(None, gt=0)
+    upstream_queue_s: float = Field(60, ge=0)
+
+    redis_url: str | None = None
+    cache_redis_url: str | None = None
+    redis_timeout_ms: int = Field(500, gt=0)
+    redis_connections: int = Field(32, gt=0)
+    data_dir: Path = Path(".koi")
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    workers: int = Field(1, ge=1)
+    public_url: str | None = None
+    allowed_hosts: str = "*"
+    trusted_proxies: str = "127.0.0.1"
+    cors_origins: str = "*"
+    admin_key: SecretStr | None = None
+    metrics_token: SecretStr | None = None
+
+    image_store: str = "file"
+    image_ttl_days: float = Field(30, gt=0)
+    link_ttl_s: int = Field(86_400, ge=3600)
+    s3_endpoint: str | None = None
+    s3_region: str | None = None
+    s3_access_key_id: SecretStr | None = None
+    s3_secret_access_key: SecretStr | None = None
+
+    catalog: Path | None = None
+    strict: bool = False
+    max_images: int = Field(10, ge=1)
+    moderation_charged: bool = False
+
+    cache_policy: CachePolicy = CachePolicy.PRIVATE
+    cache_ttl_s: int = Field(3600, gt=0)
+    cache_variants: int = Field(10, ge=1)
+
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    sync_wait_s: float = Field(180, gt=0)
+    heartbeat_after_s: float = Field(45, ge=0)
+    task_deadline_s: float = Field(900, gt=0)
+    task_ttl_s: int = Field(86_400, gt=0)
+    resolve_after_s: float = Field(900, ge=0)
+    max_in_flight: int = Field(1000, gt=0)
+    drain_delay_s: float = Field(0, ge=0)
+    drain_timeout_s: float = Field(190, gt=0)
+
+    default_images_per_day: Count = None
+    default_images_per_month: Count = None
+    default_budget_per_day: Amount = None
+    default_budget_per_month: Amount = None
+    default_requests_per_minute: Count = None
+    default_concurrency: Count = None
+    house_images_per_day: Count = None
+    house_images_per_month: Count = None
+    house_budget_per_day: Amount = None
+    house_budget_per_month: Amount = None
+    house_requests_per_minute: Count = None
+    house_concurrency: Count = None
+
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Settings":
+        problems = (
+            *_short_lives(self),
+            *weak("KOI_ADMIN_KEY", self.admin_key, at_least=16),
+            *weak("KOI_METRICS_TOKEN", self.metrics_token, at_least=16),
+            *weak("KOI_UPSTREAM_API_KEY", self.upstream_api_key, at_least=1),
+            *unreadable("KOI_UPSTREAM_API_KEY_FILE", self.upstream_api_key_file),
+            *unreadable("KOI_CATALOG", self.catalog),
+            *not_http("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
+            *not_http("KOI_PUBLIC_URL", self.public_url),
+            *not_a_store("KOI_REDIS_URL", self.redis_url),
+            *not_a_store("KOI_CACHE_REDIS_URL", self.cache_redis_url),
+        )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def default_limits(self) -> Limits:
+        """Limits of a user created without any."""
+        return Limits(
+            self.default_images_per_day,
+            self.default_images_per_month,
+            _micros(self.default_budget_per_day),
+            _micros(self.default_budget_per_month),
+            self.default_requests_per_minute,
+            self.default_concurrency,
+        )
+
+    @property
+    def house_limits(self) -> Limits:
+        """Limits of the whole deployment."""
+        return Limits(
+            self.house_images_per_day,
+            self.house_images_per_month,
+            _micros(self.house_budget_per_day),
+            _micros(self.house_budget_per_month),
+            self.house_requests_per_minute,
+            self.house_concurrency,
+        )
+
+    @property
+    def upstream_key(self) -> str | None:
+        """The upstream key, from the variable or the file; None when neither is set."""
+        if self.upstream_api_key is not None:
+            return self.upstream_api_key.get_secret_value().strip() or None
+        if self.upstream_api_key_file is not None:
+            return self.upstream_api_key_file.read_text(encoding="utf-8").strip() or None
+        return None
+
+
+def _micros(text: str | None) -> int | None:
+    return None if text is None else parse_micros(text)
+
+
+def _short_lives(settings: Settings) -> Iterator[str]:
+    images_s = settings.image_ttl_days * 86_400
+    if settings.cache_ttl_s > images_s:
+        yield "KOI_CACHE_TTL_S must not outlive KOI_IMAGE_TTL_DAYS; lower the first."
+    if settings.cache_ttl_s > settings.task_ttl_s:
+        yield "KOI_CACHE_TTL_S must not outlive KOI_TASK_TTL_S; lower the first."
+    if settings.task_ttl_s > images_s:
+        yield "KOI_TASK_TTL_S must not outlive KOI_IMAGE_TTL_DAYS; lower the first."
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings once; `overrides` (field names) win. Raises `SettingsInvalid`."""
+    return _built(Settings, overrides)
+
+
+def fixed_settings(**values: Any) -> Settings:
+    """Settings from `values` and defaults alone, deaf to the environment and `.env`."""
+    return _built(_FixedSettings, values)
+
+
+def unknown_variables() -> tuple[str, ...]:
+    """`KOI_…` variables of the environment that no setting reads: most likely misspelt."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return tuple(sorted(n for n in os.environ if n.startswith(PREFIX) and n.upper() not in known))
+
+
+class _FixedSettings(Settings):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: Any,  # noqa: ARG003 - the library names it
+        init_settings: Any,
+        *_: Any,
+        **__: Any,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def _built(kind: type[Settings], values: dict[str, Any]) -> Settings:
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False)
+    # Outside the handler: a chained ValidationError would carry the values, secrets among them.
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    raise SettingsInvalid(tuple(s for detail in details for s in sentences(detail, defaults)))

@@ -1,0 +1,93 @@
+"""One line of JSON per event on standard output, whoever logs: Koi, the server or a library."""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from app.telemetry.redaction import redact
+
+LEVELS = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error")}
+CHATTY = ("httpx", "httpcore", "aiohttp", "uvicorn.access", "asyncio.selector_events")
+"""Libraries whose lines below WARNING carry whole URLs or nothing."""
+SERVER = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio")
+
+
+class StandardOutput:
+    """Whatever `sys.stdout` is at the time of writing; a logger may outlive a redirection."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+def configure(format: str, level: str, stream: TextIO | None = None) -> None:
+    """Set up logging of this process; safe to call again.
+
+    `format` is "json" or "console"; `level` debug, info, warning or error. Lines go to standard
+    output unless a stream is given.
+    """
+    output: Any = stream or StandardOutput()
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+        structlog.processors.format_exc_info,
+        in_order,
+    ]
+    renderer = _renderer(format)
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(file=output),
+        cache_logger_on_first_use=stream is None,
+    )
+    _route_standard_library(output, LEVELS[level], shared, renderer)
+
+
+def _route_standard_library(
+    output: Any, level: int, shared: list[Processor], renderer: Processor
+) -> None:
+    lines = logging.StreamHandler(output)
+    lines.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [lines]
+    root.setLevel(level)
+    for name in SERVER:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Time, level and event first, then the redacted fields."""
+    fields = redact(event)
+    head = {name: fields.pop(name, None) for name in ("ts", "level", "event")}
+    return {**head, **fields}
+
+
+def _renderer(format: str) -> Processor:
+    if format == "console":
+        return structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), timestamp_key="ts")
+    return structlog.processors.JSONRenderer(serializer=_dumps)
+
+
+def _dumps(fields: Mapping[str, Any], **_: Any) -> str:
+    try:
+        return orjson.dumps(fields).decode()
+    except orjson.JSONEncodeError:
+        # Lone surrogates, as a hostile header may carry them: a log line must not fail on them.
+        return json.dumps(fields)

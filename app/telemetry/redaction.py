@@ -1,0 +1,82 @@
+"""Takes prompts, keys and signed links out of anything that is about to be logged."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+SECRET_NAMES = frozenset(
+    {
+        "api_key",
+        "admin_key",
+        "authorization",
+        "b64_json",
+        "body",
+        "cookie",
+        "credentials",
+        "headers",
+        "metrics_token",
+        "password",
+        "prompt",
+        "proxy_authorization",
+        "revised_prompt",
+        "secret",
+        "set_cookie",
+        "sig",
+        "signature",
+        "token",
+        "upstream_api_key",
+        "x_api_key",
+    }
+)
+MASK = "***"
+SECRETS = re.compile(
+    r"""
+      (?P<bearer>\bbearer\s+)\S+
+    | (?P<link>\b(?:sig|signature|x-amz-signature|x-amz-credential|x-amz-security-token)=)
+      [^&\s"'<>]+
+    | (?P<login>://)[^/\s@"']+@
+    | (?P<sk>\bsk-)[A-Za-z0-9_-]{6,}
+    | (?P<koi>\bkoi[-_])(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+DEEPEST = 6
+WIDEST = 1 << 63
+
+
+def redact(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields without secret names, with secret shapes masked in every string, as plain JSON."""
+    return _open(fields, 0)
+
+
+def _open(fields: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    named = ((str(name), value) for name, value in fields.items())
+    return {
+        name: _clean(value, depth)
+        for name, value in named
+        if name.lower().replace("-", "_") not in SECRET_NAMES
+    }
+
+
+def _clean(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return mask(value)
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if -WIDEST <= value < WIDEST else str(value)
+    if depth < DEEPEST and isinstance(value, Mapping):
+        return _open(value, depth + 1)
+    if depth < DEEPEST and isinstance(value, list | tuple | set | frozenset):
+        return [_clean(inner, depth + 1) for inner in value]
+    return mask(str(value))
+
+
+def mask(text: str) -> str:
+    """The text with the secret part of keys, tokens, logins and signed links replaced."""
+    return SECRETS.sub(_mask, text)
+
+
+def _mask(match: re.Match[str]) -> str:
+    kept = match.group(match.lastgroup or 0)
+    return f"{kept}{MASK}@" if match.lastgroup == "login" else f"{kept}{MASK}"

@@ -1,0 +1,208 @@
+"""The composition root: settings in, a running gateway out, everything closed in reverse."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from app.adapters.redis.keyring import RedisKeyRing
+from app.adapters.redis.ledger import RedisLedger
+from app.adapters.redis.signals import RedisSignals
+from app.api.settings import EdgeSettings
+from app.domain.catalog import Catalog
+from app.domain.ports import ImageStore
+from app.service.books import Books
+from app.service.collect import Collect
+from app.service.completions import Completions
+from app.service.drain import Drain
+from app.service.gateway import Gateway
+from app.service.generate import GenerateImages
+from app.service.identify import Identify
+from app.service.jobs import RunJob
+from app.service.keys import Keys
+from app.service.poller import Poller
+from app.service.tasks import Tasks
+from app.service.usage import Usage
+from app.settings import Settings
+from app.telemetry.metrics import Metrics
+from app.wiring import loops
+from app.wiring.parts import (
+    StoreUrls,
+    UpstreamKeyMissing,
+    World,
+    edge_of,
+    open_ledger,
+    open_pictures,
+    open_store,
+    open_world,
+    pace_of,
+    read_catalog,
+    readiness,
+    store,
+)
+
+__all__ = [
+    "Office",
+    "Running",
+    "StoreUrls",
+    "UpstreamKeyMissing",
+    "open_gateway",
+    "open_office",
+    "read_catalog",
+    "store",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An open gateway, as `app.main` serves it."""
+
+    gateway: Gateway
+    edge: EdgeSettings
+    metrics: Metrics
+    readiness: Callable[[], Awaitable[tuple[bool, dict[str, str]]]]
+    alive: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What an operator's command works with: the store and the use cases on it."""
+
+    settings: Settings
+    catalog: Catalog
+    keys: Keys
+    usage: Usage
+    ledger: RedisLedger
+    keyring: RedisKeyRing
+    pictures: ImageStore
+
+
+@asynccontextmanager
+async def open_office(settings: Settings) -> AsyncIterator[Office]:
+    """The operator's view: no admin key and no running gateway needed."""
+    async with AsyncExitStack() as stack:
+        urls = stack.enter_context(store(settings))
+        catalog = read_catalog(settings)
+        opened = open_store(stack, settings, urls.ledger)
+        ledger, keyring = open_ledger(opened, settings), RedisKeyRing(opened)
+        yield Office(
+            settings=settings,
+            catalog=catalog,
+            keys=Keys(keyring, catalog, settings.default_limits),
+            usage=Usage(ledger),
+            ledger=ledger,
+            keyring=keyring,
+            pictures=open_pictures(stack, settings),
+        )
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncIterator[Running]:
+    """Everything a gateway process needs, opened in order and closed in reverse."""
+    async with AsyncExitStack() as stack:
+        catalog = read_catalog(settings)
+        world = await open_world(stack, settings, catalog)
+        house = _house(world, settings, catalog)
+        heart = loops.Heart(world.metrics)
+        running = [
+            asyncio.create_task(loops.keep_running(name, loop, world.metrics), name=name)
+            for name, loop in _loops(world, house, heart, settings).items()
+        ]
+        stack.push_async_callback(_stop, running)
+        stack.push_async_callback(house.gateway.drain.settled, settings.drain_timeout_s)
+        stack.callback(house.gateway.drain.begin)
+        yield Running(
+            gateway=house.gateway,
+            edge=edge_of(settings, catalog),
+            metrics=world.metrics,
+            readiness=partial(readiness, world.store, house.gateway.drain),
+            alive=heart.alive,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _House:
+    gateway: Gateway
+    poller: Poller
+    completions: Completions
+
+
+def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
+    """The use cases on top of an open world."""
+    drain, pace, metrics = Drain(), pace_of(settings), world.metrics
+    completions = Completions(world.ledger)
+    collect = Collect(world.fetcher, world.pictures, metrics)
+    books = Books(
+        ledger=world.ledger,
+        cache=world.cache,
+        completions=completions,
+        recorder=metrics,
+        drain=drain,
+        resolve_after_s=settings.resolve_after_s,
+    )
+    jobs = RunJob(
+        ledger=world.ledger,
+        provider=world.provider,
+        governor=world.governor,
+        collect=collect,
+        books=books,
+        completions=completions,
+        recorder=metrics,
+        drain=drain,
+        pace=pace,
+    )
+    poller = Poller(
+        ledger=world.ledger,
+        provider=world.provider,
+        collect=collect,
+        books=books,
+        recorder=metrics,
+        drain=drain,
+        pace=pace,
+    )
+    generate = GenerateImages(
+        catalog=catalog,
+        ledger=world.ledger,
+        cache=world.cache,
+        jobs=jobs,
+        completions=completions,
+        recorder=metrics,
+        drain=drain,
+        max_in_flight=settings.max_in_flight,
+    )
+    gateway = Gateway(
+        catalog=catalog,
+        identify=Identify(world.keyring, settings.house_limits, settings.cache_policy),
+        generate=generate,
+        tasks=Tasks(world.ledger, completions, world.pictures),
+        usage=Usage(world.ledger),
+        keys=Keys(world.keyring, catalog, settings.default_limits),
+        pictures=world.pictures,
+        links=world.links,
+        drain=drain,
+    )
+    return _House(gateway, poller, completions)
+
+
+def _loops(
+    world: World, house: _House, heart: loops.Heart, settings: Settings
+) -> dict[str, loops.Loop]:
+    ttl = timedelta(days=settings.image_ttl_days)
+    return {
+        "poller": house.poller.run,
+        "signals": partial(house.completions.follow, RedisSignals(world.store)),
+        "census": partial(loops.publish_census, world.ledger, world.metrics),
+        "audit": partial(loops.publish_audit, world.ledger, world.metrics),
+        "sweep": partial(loops.sweep_pictures, world.pictures, ttl),
+        "heart": heart.beat,
+    }
+
+
+async def _stop(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,80 @@
+"""Background loops of one process: started with the gateway, never dead, stopped last."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from app.domain.errors import LedgerUnavailable
+from app.domain.media import ImageStoreUnavailable
+from app.domain.ports import ImageStore, Ledger
+from app.telemetry.metrics import Metrics
+
+log = structlog.get_logger("koi")
+
+Loop = Callable[[], Coroutine[Any, Any, None]]
+
+PAUSE_S = 1.0
+CENSUS_S = 5.0
+AUDIT_S = 300.0
+SWEEP_S = 3600.0
+BEAT_S = 0.5
+STUCK_S = 30.0
+
+
+class Heart:
+    """Whether the event loop turns; liveness asks nothing else (reliability study, section 12)."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._beat_s = time.monotonic()
+
+    def alive(self) -> bool:
+        return time.monotonic() - self._beat_s < STUCK_S
+
+    async def beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            now = time.monotonic()
+            self._metrics.loop_stalled(max(now - self._beat_s - BEAT_S, 0.0))
+            self._beat_s = now
+
+
+async def keep_running(name: str, loop: Loop, metrics: Metrics) -> None:
+    """Run a loop for as long as the process lives; a crash is counted, told and followed on."""
+    while True:
+        try:
+            await loop()
+        except LedgerUnavailable:
+            pass
+        except Exception:
+            metrics.loop_failed(name)
+            log.exception("loop_failed", loop=name)
+        await asyncio.sleep(PAUSE_S)
+
+
+async def publish_census(ledger: Ledger, metrics: Metrics) -> None:
+    while True:
+        metrics.publish(await ledger.census())
+        await asyncio.sleep(CENSUS_S)
+
+
+async def publish_audit(ledger: Ledger, metrics: Metrics) -> None:
+    while True:
+        metrics.publish_audit(await ledger.audit())
+        await asyncio.sleep(AUDIT_S)
+
+
+async def sweep_pictures(pictures: ImageStore, ttl: timedelta) -> None:
+    while True:
+        try:
+            removed = await pictures.sweep(ttl)
+        except ImageStoreUnavailable as error:
+            log.warning("pictures_not_swept", reason=str(error))
+        else:
+            if removed:
+                log.info("pictures_swept", removed=removed)
+        await asyncio.sleep(SWEEP_S)

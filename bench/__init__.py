@@ -1,0 +1,1 @@
+"""The comparison: Koi beside nginx and LiteLLM on this machine, in one command."""

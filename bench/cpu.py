@@ -1,0 +1,86 @@
+"""What a tree of processes costs: CPU seconds and memory, read from /proc."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PROC = Path("/proc")
+STORE_NAMES = ("valkey", "redis-server")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU seconds since the processes began; memory in MiB, now and at its peak."""
+
+    cpu_s: float = 0.0
+    rss_mb: float = 0.0
+    peak_mb: float = 0.0
+
+    def plus(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.cpu_s + other.cpu_s, self.rss_mb + other.rss_mb, self.peak_mb + other.peak_mb
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TreeCost:
+    """A gateway's processes, and apart from them the store that it brought along."""
+
+    gateway: Cost
+    store: Cost
+
+
+def tree_cost(root: int) -> TreeCost:
+    """The cost of `root` and all its descendants that live now."""
+    gateway, store = Cost(), Cost()
+    for pid in descendants(root):
+        try:
+            cost = process_cost(pid)
+            name = (PROC / str(pid) / "comm").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if name.startswith(STORE_NAMES):
+            store = store.plus(cost)
+        else:
+            gateway = gateway.plus(cost)
+    return TreeCost(gateway, store)
+
+
+def process_cost(pid: int) -> Cost:
+    """One process with all its threads."""
+    ticks = sum(map(int, _stat(pid)[11:13]))
+    status = dict(
+        line.split(":", 1) for line in (PROC / str(pid) / "status").read_text().splitlines()
+    )
+    rss, peak = (int(status.get(field, "0 kB").split()[0]) / 1024 for field in ("VmRSS", "VmHWM"))
+    return Cost(ticks / TICKS_PER_S, rss, peak)
+
+
+def descendants(root: int) -> Iterator[int]:
+    """`root` first, then everything below it."""
+    below: dict[int, list[int]] = {}
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            try:
+                below.setdefault(int(_stat(int(entry.name))[1]), []).append(int(entry.name))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    waiting = [root]
+    while waiting:
+        pid = waiting.pop()
+        yield pid
+        waiting += below.get(pid, [])
+
+
+def machine_busy_s() -> float:
+    """CPU seconds that all cores together have spent on anything since boot."""
+    fields = list(map(int, (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]))
+    idle = fields[3] + fields[4]
+    return (sum(fields) - idle) / TICKS_PER_S
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the state on (the name before them may hold anything)."""
+    return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()

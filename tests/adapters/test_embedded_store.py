@@ -1,0 +1,351 @@
+"""EmbeddedStore with real servers, real processes and real kills."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from app.adapters.embedded import EmbeddedStore, StoreNotStarted
+from app.adapters.embedded.engine import installed_servers
+
+ROOT = Path(__file__).parents[2]
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has parent-death signals")
+OWNER = """
+import sys
+from pathlib import Path
+from app.adapters.embedded import EmbeddedStore
+with EmbeddedStore(Path(sys.argv[1])) as store:
+    print("KOI", store.owner, store.url, flush=True)
+    for line in sys.stdin:
+        print("KOI", store.owner, store.url, flush=True)
+"""
+
+
+class Gateway:
+    """Another process with the store open."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", OWNER, str(data_dir)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def _heard(self) -> list[str]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("KOI "):
+                return line.split()
+        raise AssertionError("the other process ended")
+
+    def ready(self) -> bool:
+        """Wait for it; True when it owns the store."""
+        return self._heard()[1] == "True"
+
+    def owns(self) -> bool:
+        assert self.process.stdin is not None
+        self.process.stdin.write("?\n")
+        self.process.stdin.flush()
+        return self.ready()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.communicate(timeout=15)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "koi"
+
+
+@pytest.fixture
+def gateway(data_dir: Path) -> Iterator[Callable[[], Gateway]]:
+    started: list[Gateway] = []
+
+    def start() -> Gateway:
+        started.append(Gateway(data_dir))
+        return started[-1]
+
+    yield start
+    for other in started:
+        other.close()
+
+
+@contextlib.contextmanager
+def client(store: EmbeddedStore) -> Iterator["redis.Redis[str]"]:
+    with redis.Redis.from_url(store.url, decode_responses=True) as connection:
+        yield connection
+
+
+def server_pid(store: EmbeddedStore) -> int:
+    with client(store) as connection:
+        return int(connection.info("server")["process_id"])
+
+
+def wait_for(condition: Callable[[], object], within_s: float = 8) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def answers(store: EmbeddedStore) -> bool:
+    with client(store) as connection, contextlib.suppress(redis.ConnectionError):
+        return bool(connection.ping())
+    return False
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_fresh_directory_is_served_within_a_second(data_dir: Path) -> None:
+    began = time.monotonic()
+
+    with EmbeddedStore(data_dir) as store:
+        took_s = time.monotonic() - began
+
+        assert answers(store)
+        assert store.owner
+        assert store.engine.startswith(("valkey ", "redis "))
+    assert took_s < 1
+
+
+def test_every_acknowledged_write_is_durable_by_settings(data_dir: Path) -> None:
+    with EmbeddedStore(data_dir) as store, client(store) as connection:
+        settings = connection.config_get("*")
+
+    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    assert {name: settings[name] for name in wanted} == wanted
+    assert settings["port"] == "0"
+
+
+def test_nothing_in_the_directory_is_open_to_others(data_dir: Path) -> None:
+    with EmbeddedStore(data_dir):
+        modes = {path.name: path.stat().st_mode & 0o777 for path in data_dir.rglob("*")}
+
+    assert data_dir.stat().st_mode & 0o077 == 0
+    assert modes["store"] == 0o700
+    assert modes["store.sock"] == 0o700
+
+
+def test_books_survive_an_orderly_restart(data_dir: Path) -> None:
+    with EmbeddedStore(data_dir) as store, client(store) as connection:
+        connection.set("spent", 7)
+    with EmbeddedStore(data_dir) as store, client(store) as connection:
+        kept = connection.get("spent")
+
+    assert kept == "7"
+
+
+def test_nothing_is_loading_once_the_store_is_open(data_dir: Path) -> None:
+    with EmbeddedStore(data_dir) as store, client(store) as connection:
+        connection.eval("for i = 1, 200000 do redis.call('SET', 'k' .. i, i) end", 0)
+    with EmbeddedStore(data_dir) as store, client(store) as connection:
+        keys = connection.dbsize()
+
+    assert keys == 200_000
+
+
+def test_a_killed_server_is_back_with_every_acknowledged_write(data_dir: Path) -> None:
+    with EmbeddedStore(data_dir) as store:
+        for round_ in (1, 2):
+            with client(store) as connection:
+                for _ in range(100):
+                    connection.incr("spent")
+            os.kill(server_pid(store), signal.SIGKILL)
+            wait_for(lambda: answers(store))
+
+            with client(store) as connection:
+                assert connection.get("spent") == str(100 * round_)
+
+
+@LINUX
+def test_a_killed_owner_takes_the_server_along_and_loses_nothing(
+    data_dir: Path, gateway: Callable[[], Gateway]
+) -> None:
+    owner = gateway()
+    assert owner.ready()
+    with EmbeddedStore(data_dir) as attached, client(attached) as connection:
+        assert not attached.owner
+        connection.incrby("spent", 41)
+        pid = server_pid(attached)
+
+    owner.kill()
+    wait_for(lambda: gone(pid))
+    with EmbeddedStore(data_dir) as store, client(store) as connection:
+        spent = connection.incr("spent")
+
+    assert spent == 42
+
+
+def test_of_many_simultaneous_starts_exactly_one_owns_the_server(
+    data_dir: Path, gateway: Callable[[], Gateway]
+) -> None:
+    others = [gateway() for _ in range(4)]
+
+    owners = [other.ready() for other in others]
+
+    assert sorted(owners) == [False, False, False, True]
+
+
+@pytest.mark.parametrize("end", [Gateway.kill, Gateway.close], ids=["killed", "closed"])
+@LINUX
+def test_an_attached_gateway_takes_over_when_the_owner_goes(
+    data_dir: Path, gateway: Callable[[], Gateway], end: Callable[[Gateway], None]
+) -> None:
+    owner = gateway()
+    assert owner.ready()
+    with EmbeddedStore(data_dir) as attached:
+        with client(attached) as connection:
+            connection.set("spent", 7)
+
+        end(owner)
+        wait_for(lambda: attached.owner and answers(attached))
+
+        with client(attached) as connection:
+            assert connection.get("spent") == "7"
+
+
+@LINUX
+def test_no_acknowledged_write_is_lost_while_the_owner_dies(
+    data_dir: Path, gateway: Callable[[], Gateway]
+) -> None:
+    owner = gateway()
+    assert owner.ready()
+    acknowledged = unknown = 0
+    with EmbeddedStore(data_dir) as attached, client(attached) as connection:
+        while not attached.owner or acknowledged < 2000:
+            try:
+                connection.incr("spent")
+                acknowledged += 1
+            except redis.ConnectionError:
+                unknown += 1
+                time.sleep(0.005)
+            if acknowledged == 1000:
+                owner.kill()
+        spent = int(connection.get("spent") or 0)
+
+    assert acknowledged <= spent <= acknowledged + unknown
+
+
+@LINUX
+def test_only_one_of_several_attached_gateways_takes_over(
+    data_dir: Path, gateway: Callable[[], Gateway]
+) -> None:
+    owner, *others = gateways = [gateway() for _ in range(3)]
+    if not owner.ready():
+        owner, others = next((g, [o for o in gateways if o is not g]) for g in others if g.owns())
+
+    owner.kill()
+    wait_for(lambda: any(other.owns() for other in others))
+
+    assert sorted(other.owns() for other in others) == [False, True]
+
+
+def test_closing_an_attached_store_leaves_the_server_running(
+    data_dir: Path, gateway: Callable[[], Gateway]
+) -> None:
+    owner = gateway()
+    owner.ready()
+    with EmbeddedStore(data_dir) as attached:
+        pid = server_pid(attached)
+
+    with EmbeddedStore(data_dir) as again:
+        assert server_pid(again) == pid
+    assert owner.owns()
+
+
+@LINUX
+def test_the_server_itself_keeps_the_directory_locked(
+    data_dir: Path, gateway: Callable[[], Gateway]
+) -> None:
+    owner = gateway()
+    owner.ready()
+    with EmbeddedStore(data_dir) as attached:
+        pid = server_pid(attached)
+    os.kill(pid, signal.SIGSTOP)
+    owner.kill()
+
+    with (
+        pytest.raises(StoreNotStarted, match="Another process holds"),
+        EmbeddedStore(data_dir, start_timeout_s=0.2),
+    ):
+        pass
+
+    os.kill(pid, signal.SIGCONT)
+    with EmbeddedStore(data_dir) as store:
+        assert server_pid(store) != pid
+
+
+def test_an_owner_that_cannot_restart_keeps_trying(data_dir: Path) -> None:
+    found = [*installed_servers()]
+    programs = found.copy()
+    with EmbeddedStore(data_dir, search=lambda: programs) as store:
+        programs.clear()
+        os.kill(server_pid(store), signal.SIGKILL)
+        wait_for(lambda: not answers(store))
+        time.sleep(0.2)
+
+        assert store.owner
+        programs.extend(found)
+        wait_for(lambda: answers(store))
+
+
+def test_stale_socket_and_lock_files_do_not_matter(data_dir: Path) -> None:
+    (data_dir / "store").mkdir(parents=True)
+    (data_dir / "store" / "lock").write_text("4711")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(data_dir / "store" / "store.sock"))
+
+    with EmbeddedStore(data_dir) as store:
+        assert store.owner
+        assert answers(store)
+
+
+@pytest.mark.parametrize("name", ["with space", "odd #?%20'\"", "pond池", "long" * 50])
+def test_any_directory_name_will_do(tmp_path: Path, name: str) -> None:
+    with EmbeddedStore(tmp_path / name) as store, client(store) as connection:
+        connection.set("spent", 7)
+        parent = Path(connection.config_get("unixsocket")["unixsocket"]).parent
+
+        assert parent.stat().st_mode & 0o077 == 0
+    with EmbeddedStore(tmp_path / name) as store, client(store) as connection:
+        assert connection.get("spent") == "7"
+    if parent.parent == Path("/tmp"):
+        parent.rmdir()
+
+
+def test_a_terminal_interrupt_does_not_reach_the_server(data_dir: Path) -> None:
+    with EmbeddedStore(data_dir) as store:
+        assert os.getsid(server_pid(store)) != os.getsid(0)
+
+
+def test_closing_twice_and_opening_again_is_harmless(data_dir: Path) -> None:
+    with EmbeddedStore(data_dir) as store:
+        store.close()
+    store.close()
+
+    with EmbeddedStore(data_dir) as again:
+        assert again.owner

@@ -1,0 +1,307 @@
+"""Exchanges that break (reliability study, 7.1): never sent, or held and posted once."""
+
+import asyncio
+import contextlib
+import gzip
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.domain.upstream import Finished, PollTroubled
+from tests.adapters.upstream_script import (
+    DONE,
+    HTML,
+    KOI,
+    OK_BODY,
+    P0,
+    P3,
+    Exchange,
+    Script,
+    Scripted,
+    error,
+    hang,
+    head,
+    listening,
+    provider_at,
+    raw,
+    refused,
+    reply,
+    reset,
+    scripted,
+)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]
+
+
+@pytest.fixture
+def full_backlog() -> Iterator[int]:
+    """A listener whose queue is full: connecting to it never ends."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+async def test_f1_an_unknown_name_is_tried_again_and_never_sent() -> None:
+    events: list[str] = []
+
+    async with provider_at("http://koi-provider.invalid/v1", observe=events.append) as provider:
+        failed = await refused(provider)
+
+    assert (failed.reason, failed.proof) == ("upstream_unreachable", P0)
+    assert failed.note.retryable
+    assert events == ["reattempt", "reattempt"]
+
+
+async def test_f2_a_refused_connection_is_tried_again_and_never_sent(closed_port: int) -> None:
+    events: list[str] = []
+    started = time.monotonic()
+
+    async with provider_at(f"http://127.0.0.1:{closed_port}/v1", observe=events.append) as provider:
+        failed = await refused(provider)
+
+    assert (failed.reason, failed.proof) == ("upstream_unreachable", P0)
+    assert events == ["reattempt", "reattempt"]
+    assert time.monotonic() - started < 3
+
+
+async def test_a_provider_that_comes_back_in_time_is_sent_one_post() -> None:
+    async with listening(reply(200, DONE)) as upstream:
+        port = upstream.port
+    revived = Scripted([reply(200, DONE)])
+
+    async with provider_at(f"http://127.0.0.1:{port}/v1") as provider:
+        call = asyncio.create_task(provider.dispatch(KOI, asynchronous=True))
+        await asyncio.sleep(0.05)
+        server = await asyncio.start_server(revived.serve, "127.0.0.1", port)
+        answer = await call
+    server.close()
+
+    assert isinstance(answer, Finished)
+    assert revived.posts == 1
+
+
+async def test_f3_a_black_hole_ends_at_the_connect_timeout(full_backlog: int) -> None:
+    started = time.monotonic()
+
+    async with provider_at(
+        f"http://127.0.0.1:{full_backlog}/v1", connect_timeout_s=0.3
+    ) as provider:
+        failed = await refused(provider)
+
+    assert (failed.reason, failed.proof) == ("upstream_unreachable", P0)
+    assert time.monotonic() - started < 3
+
+
+async def test_a_deadline_before_the_connection_stands_proves_nothing_was_sent(
+    full_backlog: int,
+) -> None:
+    async with provider_at(f"http://127.0.0.1:{full_backlog}/v1", submit_timeout_s=0.1) as provider:
+        failed = await refused(provider)
+
+    assert (failed.reason, failed.proof) == ("upstream_unreachable", P0)
+
+
+async def close(exchange: Exchange) -> None:
+    exchange.writer.close()
+
+
+async def trickle(exchange: Exchange) -> None:
+    await exchange.send(head(200, "Content-Length: 500"), *[b" "] * 100, pause_s=0.05)
+
+
+async def trickled_head(exchange: Exchange) -> None:
+    await exchange.send(*(bytes([byte]) for byte in head(200, "X-Slow: " + "y" * 90)), pause_s=0.05)
+
+
+async def head_then_hang(exchange: Exchange) -> None:
+    await exchange.send(head(200, "Content-Length: 500"))
+    await exchange.gone()
+
+
+async def reset_in_body(exchange: Exchange) -> None:
+    await exchange.send(head(200, "Content-Length: 500"), b'{"created": 1', pause_s=0.05)
+    exchange.reset()
+
+
+async def closed_in_body(exchange: Exchange) -> None:
+    await exchange.send(head(200, "Content-Length: 500"), b'{"created": 1')
+    exchange.writer.close()
+
+
+async def closed_in_chunk(exchange: Exchange) -> None:
+    await exchange.send(head(200, "Transfer-Encoding: chunked"), b'd\r\n{"created": 1\r\n')
+    exchange.writer.close()
+
+
+async def cut_where_only_close_tells(exchange: Exchange) -> None:
+    await exchange.send(head(200, "Connection: close") + b'{"created": 1, "data": [{"url"')
+    exchange.writer.close()
+
+
+async def endless(exchange: Exchange) -> None:
+    await exchange.send(head(200, "Transfer-Encoding: chunked"))
+    chunk = b"100000\r\n" + b" " * 2**20 + b"\r\n"
+    with contextlib.suppress(OSError):
+        for _ in range(300):
+            await exchange.send(chunk)
+
+
+async def continues_for_ever(exchange: Exchange) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 100, pause_s=0.001)
+
+
+async def announced(exchange: Exchange) -> None:
+    await exchange.send(head(200, f"Content-Length: {300 * 2**20}") + b"{")
+    await exchange.gone()
+
+
+async def not_http(exchange: Exchange) -> None:
+    await exchange.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+
+
+def gzipped(name: str) -> Script:
+    bomb = gzip.compress(bytes(32 * 2**20))
+    return raw(200, bomb, f"Content-Encoding: {name}", "Content-Type: application/json")
+
+
+MANY_HEADERS = [f"X-{number}: 1" for number in range(20_000)]
+
+
+BROKEN: dict[str, tuple[Script, str]] = {
+    "f5-reset": (reset, "upstream_ambiguous"),
+    "f6-close": (close, "upstream_ambiguous"),
+    "f7-hang": (hang, "upstream_timeout"),
+    "f8-trickle": (trickle, "upstream_timeout"),
+    "f8-trickled-head": (trickled_head, "upstream_timeout"),
+    "f9-head-then-hang": (head_then_hang, "upstream_timeout"),
+    "f10-reset-in-body": (reset_in_body, "upstream_incomplete"),
+    "f10-close-in-body": (closed_in_body, "upstream_incomplete"),
+    "f10-close-in-chunk": (closed_in_chunk, "upstream_incomplete"),
+    "f11-close-delimited": (cut_where_only_close_tells, "upstream_incomplete"),
+    "f12-truncated-json": (raw(200, OK_BODY[:30]), "upstream_invalid_response"),
+    "f13-announced-300-mb": (announced, "upstream_invalid_response"),
+    "f13-300-mb": (endless, "upstream_invalid_response"),
+    "f14-gzip": (gzipped("gzip"), "upstream_invalid_response"),
+    "f14-br": (gzipped("br"), "upstream_invalid_response"),
+    "f14-zstd": (gzipped("zstd"), "upstream_invalid_response"),
+    "f15-html": (raw(200, HTML, "Content-Type: text/html"), "upstream_invalid_response"),
+    "f15-empty": (raw(200, b""), "upstream_invalid_response"),
+    "f15-no-content": (raw(204, b""), "upstream_invalid_response"),
+    "f15-list": (raw(200, b"[" + OK_BODY + b"]"), "upstream_invalid_response"),
+    "f18-data-missing": (reply(200, {"created": 1}), "empty_result"),
+    "f18-empty": (reply(200, {"created": 1, "data": []}), "empty_result"),
+    "f21-nothing-usable": (reply(200, {"data": [{}, {"url": 7}, None]}), "empty_result"),
+    "f22-javascript": (reply(200, {"data": [{"url": "javascript:a/b"}]}), "empty_result"),
+    "f22-file": (reply(200, {"data": [{"url": "file:///etc/passwd"}]}), "empty_result"),
+    "f22-1-mb": (reply(200, {"data": [{"url": "https://a/" + "x" * 2**20}]}), "empty_result"),
+    "f23-nan": (raw(200, b'{"created": NaN,' + OK_BODY[1:]), "upstream_invalid_response"),
+    "f23-infinity": (raw(200, b'{"x": 1e999,' + OK_BODY[1:]), "upstream_invalid_response"),
+    "f23-duplicate": (raw(200, b'{"data": [],' + OK_BODY[1:]), "upstream_invalid_response"),
+    "f23-surrogate": (raw(200, b'{"x": "\\ud800",' + OK_BODY[1:]), "upstream_invalid_response"),
+    "f23-deep": (
+        raw(200, b'{"x": ' + b"[" * 64 + b"]" * 64 + b"," + OK_BODY[1:]),
+        "upstream_invalid_response",
+    ),
+    "f23-bomb": (
+        raw(200, b'{"x": ' + b"[" * 90_000 + b"]" * 90_000 + b"," + OK_BODY[1:]),
+        "upstream_invalid_response",
+    ),
+    "f23-million-values": (
+        raw(200, b'{"x": [' + b"0," * 10**6 + b"0]," + OK_BODY[1:]),
+        "upstream_invalid_response",
+    ),
+    "f31-502-html": (raw(502, HTML, "Content-Type: text/html"), "upstream_ambiguous"),
+    "f31-503-html": (raw(503, HTML), "upstream_ambiguous"),
+    "f31-504-html": (raw(504, HTML), "upstream_ambiguous"),
+    "f31-524-empty": (raw(524, b""), "upstream_ambiguous"),
+    "f31-504-json": (error(504, "generation_timeout"), "upstream_ambiguous"),
+    "f31-gateway-json": (reply(503, {"message": "no healthy upstream"}), "upstream_ambiguous"),
+    "f31-500-empty-object": (reply(500, {}), "upstream_ambiguous"),
+    "403-waf-page": (raw(403, HTML), "upstream_invalid_response"),
+    "429-page": (raw(429, HTML, "Retry-After: 9"), "upstream_invalid_response"),
+    "400-empty-object": (reply(400, {}), "upstream_invalid_response"),
+    "408-json": (error(408, "timeout"), "upstream_ambiguous"),
+    "409-json": (error(409, "conflict"), "upstream_ambiguous"),
+    "418-json": (error(418, "teapot"), "upstream_ambiguous"),
+    "f33-20000-headers": (raw(200, OK_BODY, *MANY_HEADERS), "upstream_invalid_response"),
+    "f33-1-mb-header": (raw(200, OK_BODY, "X: " + "a" * 2**20), "upstream_invalid_response"),
+    "f33-no-http": (not_http, "upstream_invalid_response"),
+    "f33-continues": (continues_for_ever, "upstream_timeout"),
+    "f39-no-id": (reply(200, {"status": "queued"}), "upstream_invalid_response"),
+}
+
+
+@pytest.mark.parametrize("row", BROKEN)
+async def test_what_may_have_been_done_is_held_and_posted_once(row: str) -> None:
+    script, code = BROKEN[row]
+    started = time.monotonic()
+
+    async with scripted(script, submit_timeout_s=0.6) as (provider, upstream):
+        failed = await refused(provider)
+
+    assert (failed.reason, failed.proof) == (code, P3)
+    assert failed.note.charged
+    assert not failed.note.retryable
+    assert upstream.posts == 1
+    assert time.monotonic() - started < 2.5
+
+
+TELLING = {"f18-empty", "f21-nothing-usable", "f22-javascript", "f22-file", "f22-1-mb", "f39-no-id"}
+
+
+@pytest.mark.parametrize("row", BROKEN.keys() - TELLING)
+async def test_a_broken_poll_leaves_the_task_alone(row: str) -> None:
+    script, _ = BROKEN[row]
+
+    async with scripted(script, poll_timeout_s=0.6) as (provider, _):
+        with pytest.raises(PollTroubled) as trouble:
+            await provider.poll("task_1")
+
+    assert not trouble.value.missing
+
+
+@pytest.mark.parametrize("script", [endless, gzipped("gzip")], ids=["f13", "f14"])
+async def test_memory_stays_below_twice_the_cap(script: Script) -> None:
+    before_mb = peak_mb()
+
+    async with scripted(script) as (provider, _):
+        await refused(provider)
+
+    assert peak_mb() - before_mb < 128
+
+
+def peak_mb() -> float:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
+
+
+async def test_a_cancelled_call_closes_its_connection_and_posts_once() -> None:
+    async with scripted(hang) as (provider, upstream):
+        call = asyncio.create_task(provider.dispatch(KOI, asynchronous=False))
+        while not upstream.asked:
+            await asyncio.sleep(0.01)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        upstream.scripts[0] = reply(200, DONE)
+        await provider.dispatch(KOI, asynchronous=False)
+
+    assert upstream.posts == 2
+    assert [asked.connection for asked in upstream.asked] == [1, 2]

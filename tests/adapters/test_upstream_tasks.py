@@ -1,0 +1,279 @@
+"""Tasks in every dialect of the provider's family: accepted, running, missing, nameless."""
+
+import contextlib
+from typing import Any
+
+import pytest
+
+from app.domain.errors import UpstreamError
+from app.domain.job import TaskStatus
+from app.domain.upstream import PollTroubled, Running
+from tests.adapters.upstream_script import DONE, KOI, LINK, P3, TASK, poll, reply, scripted, submit
+
+QUEUED, PROCESSING = TaskStatus.QUEUED, TaskStatus.PROCESSING
+
+SUBMITTED: dict[str, tuple[Any, Running]] = {
+    "dieyuyun": (
+        {"id": TASK, "status": "queued", "progress": 0},
+        Running(TASK, QUEUED, 0),
+    ),
+    "dieyuyun-processing": (
+        {"id": TASK, "status": "processing", "progress": 40},
+        Running(TASK, PROCESSING, 40),
+    ),
+    "dieyuyun-video": ({"task_id": TASK, "status": "queued"}, Running(TASK, QUEUED)),
+    "lemondata-empty-url-trap": (
+        {
+            "created": 1,
+            "id": TASK,
+            "task_id": TASK,
+            "poll_url": "/v1/tasks/x",
+            "status": "pending",
+            "data": [{"url": ""}],
+        },
+        Running(TASK, QUEUED),
+    ),
+    "empty-url-trap-without-status": (
+        {"created": 1, "id": TASK, "data": [{"url": ""}]},
+        Running(TASK, PROCESSING),
+    ),
+    "evolink": (
+        {
+            "created": 1,
+            "id": TASK,
+            "object": "image.generation.task",
+            "model": "m",
+            "progress": 0,
+            "status": "pending",
+        },
+        Running(TASK, QUEUED, 0),
+    ),
+    "apimart-list": (
+        {"code": 200, "data": [{"status": "submitted", "task_id": TASK}]},
+        Running(TASK, QUEUED),
+    ),
+    "apimart-object": (
+        {"code": 200, "data": {"status": "submitted", "task_id": TASK}},
+        Running(TASK, QUEUED),
+    ),
+    "toapis": (
+        {
+            "id": TASK,
+            "object": "generation.task",
+            "model": "m",
+            "status": "in_progress",
+            "progress": 5,
+            "created_at": 1,
+            "metadata": {},
+        },
+        Running(TASK, PROCESSING, 5),
+    ),
+    "yuannengai": ({"code": 200, "data": {"task_id": TASK}}, Running(TASK, PROCESSING)),
+    "mountsea": ({"taskId": TASK}, Running(TASK, PROCESSING)),
+    "mountsea-ready": ({"taskId": TASK, "status": "ready"}, Running(TASK, QUEUED)),
+    "jiekou": ({"task_id": TASK}, Running(TASK, PROCESSING)),
+    "jiekou-task-envelope": (
+        {
+            "task": {"task_id": TASK, "status": "TASK_STATUS_QUEUED", "progress_percent": 0},
+            "images": [],
+        },
+        Running(TASK, QUEUED, 0),
+    ),
+    "dashscope": (
+        {"request_id": "req-1", "output": {"task_id": TASK, "task_status": "PENDING"}},
+        Running(TASK, QUEUED),
+    ),
+    "new-api-row-number-is-no-id": (
+        {
+            "code": "success",
+            "message": "",
+            "data": {"id": 17, "task_id": TASK, "status": "NOT_START", "progress": "0%"},
+        },
+        Running(TASK, QUEUED, 0),
+    ),
+    "new-api-video": (
+        {"id": TASK, "task_id": TASK, "object": "video", "status": "queued", "progress": 0},
+        Running(TASK, QUEUED, 0),
+    ),
+    "xai-deferred": ({"request_id": TASK}, Running(TASK, PROCESSING)),
+    "gptimage2api": ({"taskId": TASK, "status": 0}, Running(TASK, PROCESSING)),
+    "51kik": ({"task_id": TASK, "task_status": "pending"}, Running(TASK, QUEUED)),
+    "envelope-says-success-of-the-call": (
+        {"status": "success", "data": {"task_id": TASK}},
+        Running(TASK, PROCESSING),
+    ),
+    "task-next-to-a-code-nobody-knows": (
+        {"code": 10000, "message": "accepted", "data": {"task_id": TASK}},
+        Running(TASK, PROCESSING),
+    ),
+    "unknown-word": (
+        {"id": TASK, "status": "pondering"},
+        Running(TASK, PROCESSING, recognised=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SUBMITTED)
+@pytest.mark.parametrize("status", [200, 202])
+async def test_a_post_answered_by_a_task_is_running(shape: str, status: int) -> None:
+    body, expected = SUBMITTED[shape]
+
+    answer = await submit(body, status)
+
+    assert answer == expected
+
+
+RUNNING: dict[str, tuple[Any, Running]] = {
+    "percent-text": (
+        {"id": TASK, "status": "IN_PROGRESS", "progress": "50%"},
+        Running(TASK, PROCESSING, 50),
+    ),
+    "share": ({"id": TASK, "status": "processing", "progress": 0.5}, Running(TASK, PROCESSING, 50)),
+    "object": (
+        {"id": TASK, "status": "processing", "progress": {"current": 1, "total": 4}},
+        Running(TASK, PROCESSING, 25),
+    ),
+    "beyond": (
+        {"id": TASK, "status": "processing", "progress": "250"},
+        Running(TASK, PROCESSING, 99),
+    ),
+    "null": ({"id": TASK, "status": "processing", "progress": None}, Running(TASK, PROCESSING)),
+    "huge": (
+        {"id": TASK, "status": "processing", "progress": 10**300},
+        Running(TASK, PROCESSING, 99),
+    ),
+    "boolean": ({"id": TASK, "status": "processing", "progress": True}, Running(TASK, PROCESSING)),
+    "another-id": ({"id": "gen_other", "status": "processing"}, Running(TASK, PROCESSING)),
+    "hostile-id": ({"id": "../../x", "status": "processing"}, Running(TASK, PROCESSING)),
+    "no-id": ({"status": "generating"}, Running(TASK, PROCESSING)),
+    "suspended": (
+        {"output": {"task_id": TASK, "task_status": "SUSPENDED"}},
+        Running(TASK, PROCESSING),
+    ),
+    "prefixed": ({"task": {"status": "TASK_STATUS_PROCESSING"}}, Running(TASK, PROCESSING)),
+    "url-while-running": (
+        {"id": TASK, "status": "processing", "data": [{"url": LINK}]},
+        Running(TASK, PROCESSING),
+    ),
+    "unknown-word": ({"status": "painting"}, Running(TASK, PROCESSING, recognised=False)),
+}
+
+
+@pytest.mark.parametrize("shape", RUNNING)
+async def test_a_poll_of_unfinished_work_is_running_under_our_id(shape: str) -> None:
+    body, expected = RUNNING[shape]
+
+    answer = await poll(body)
+
+    assert answer == expected
+
+
+MISSING: dict[str, tuple[int, Any]] = {
+    "openai-404": (404, {"error": {"message": "no such task", "code": "task_not_found"}}),
+    "lemondata": (404, {"error": {"message": "gone", "code": "async_task_not_found"}}),
+    "evolink-malformed": (400, {"error": {"message": "bad id", "code": "invalid_task_id"}}),
+    "new-api": (400, {"code": "task_not_exist", "message": "task_not_exist", "data": None}),
+    "oneapi-200": (200, {"error": {"message": "no such task", "code": "task_not_found"}}),
+    "dashscope-unknown": (200, {"output": {"task_id": TASK, "task_status": "UNKNOWN"}}),
+    "gone": (410, {"error": {"message": "expired"}}),
+    "flat-404": (404, {"detail": "Not Found"}),
+}
+
+
+@pytest.mark.parametrize("shape", MISSING)
+async def test_a_task_the_provider_does_not_know_is_missing(shape: str) -> None:
+    status, body = MISSING[shape]
+
+    with pytest.raises(PollTroubled) as trouble:
+        await poll(body, status)
+
+    assert trouble.value.missing
+
+
+TROUBLED: dict[str, tuple[int, Any]] = {
+    "500": (500, {"error": {"message": "oops", "code": "internal_error"}}),
+    "429": (429, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}),
+    "401": (401, {"error": {"message": "Incorrect API key", "code": "invalid_api_key"}}),
+    "402": (402, {"error": {"message": "empty", "code": "insufficient_balance"}}),
+    "200-error": (200, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}),
+    "200-code": (200, {"code": 1302, "message": "the channel is saturated", "data": None}),
+    "200-status-error": (200, {"status": "error", "message": "too many requests"}),
+    "empty-object": (200, {}),
+    "list": (200, [DONE]),
+}
+
+
+@pytest.mark.parametrize("shape", TROUBLED)
+async def test_a_poll_that_says_nothing_of_the_task_leaves_it_alone(shape: str) -> None:
+    status, body = TROUBLED[shape]
+
+    with pytest.raises(PollTroubled) as trouble:
+        await poll(body, status)
+
+    assert not trouble.value.missing
+
+
+async def test_a_poll_is_told_when_to_come_again() -> None:
+    busy = reply(429, {"error": {"message": "slow down"}}, "Retry-After: 7")
+
+    async with scripted(busy) as (provider, _):
+        with pytest.raises(PollTroubled) as trouble:
+            await provider.poll(TASK)
+
+    assert trouble.value.retry_after_s == 7
+
+
+NO_ID: dict[str, Any] = {
+    "absent": {"status": "queued", "progress": 0},
+    "parent": {"id": "..", "status": "queued"},
+    "path": {"id": "../../v1/models?x=1#", "status": "queued"},
+    "crlf": {"id": "a\r\nx-evil: 1", "status": "queued"},
+    "newline-at-the-end": {"id": "task_1\n", "status": "queued"},
+    "long": {"id": "k" * 129, "status": "queued"},
+    "number": {"id": 12345, "status": "queued"},
+    "object": {"id": {"id": "task_1"}, "status": "queued"},
+    "digits-of-another-script": {"id": "task_١٢٣", "status": "queued"},
+    "unknown-word-without-id": {"status": "pondering"},
+}
+
+
+@pytest.mark.parametrize("shape", NO_ID)
+async def test_a_task_without_a_sane_id_is_held_as_unknown(shape: str) -> None:
+    with pytest.raises(UpstreamError) as failed:
+        await submit(NO_ID[shape])
+
+    assert failed.value.reason == "upstream_invalid_response"
+    assert failed.value.proof is P3
+
+
+@pytest.mark.parametrize("upstream_id", ["..", "a/b", "x?y=1", "", "a\n", "k" * 129, "%2e%2e"])
+async def test_a_hostile_id_never_reaches_a_url(upstream_id: str) -> None:
+    async with scripted(reply(200, DONE)) as (provider, upstream):
+        with pytest.raises(UpstreamError):
+            await provider.poll(upstream_id)
+
+    assert upstream.asked == []
+
+
+async def test_a_poll_asks_for_the_task_it_was_given() -> None:
+    async with scripted(reply(200, DONE)) as (provider, upstream):
+        await provider.poll(TASK)
+
+    assert upstream.asked[0].line == f"GET /v1/tasks/{TASK} HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("script", "event"),
+    [
+        (reply(200, {"id": TASK, "status": "pondering"}), "unknown_status"),
+        (reply(200, {"data": [{"respect_moderation": False}]}), "silent_moderation"),
+    ],
+)
+async def test_oddities_are_observed(script: Any, event: str) -> None:
+    events: list[str] = []
+
+    async with scripted(script, observe=events.append) as (provider, _):
+        with contextlib.suppress(UpstreamError):
+            await provider.dispatch(KOI, asynchronous=True)
+
+    assert events == [event]

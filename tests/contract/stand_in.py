@@ -1,0 +1,300 @@
+"""A gateway small enough to hold in one hand: the same use cases over a dict, no store, no money.
+
+It lets the edge be tested over real sockets on its own, and makes any failure happen on demand.
+"""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import app
+from app.api.settings import EdgeSettings
+from app.domain.catalog import Catalog, parse_catalog
+from app.domain.errors import (
+    FailureNote,
+    GenerationFailed,
+    ImageNotFound,
+    InvalidApiKey,
+    ModelNotFound,
+    StillProcessing,
+    TaskNotCancellable,
+    TaskNotFound,
+)
+from app.domain.images import Picture
+from app.domain.job import Job, JobState, TaskStatus, new_job_id, picture_stem
+from app.domain.limits import Allowance, Limits, Meter, Scope, ScopeKind, Standing, Window
+from app.domain.media import ImageStoreUnavailable, StoredImage
+from app.domain.principal import CachePolicy, Principal
+from app.domain.recall import CacheOutcome
+from app.domain.usage import UsageBucket, UsageQuestion, UsageRow
+from app.service.drain import Drain
+from app.service.gateway import Gateway
+from app.service.generate import Ask, Generated, Started
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+NOW = 1_795_000_000
+MODELS = """
+[[models]]
+name = "painter"
+modes = ["sync"]
+sizes = ["1024x1024"]
+qualities = ["standard"]
+aliases = ["studio/painter"]
+"""
+
+
+def principal(user: str, models: frozenset[str] | None = None) -> Principal:
+    scopes = (Scope(ScopeKind.USER, user, Limits()),)
+    return Principal(f"key_{user}", user, None, scopes, CachePolicy.PRIVATE, models)
+
+
+KEYS = {
+    "koi-ann-0123456789": principal("ann"),
+    "koi-bob-0123456789": principal("bob"),
+    "koi-cat-0123456789": principal("cat", frozenset({"painter"})),
+}
+STANDING = Standing(
+    (
+        Allowance(ScopeKind.USER, "ann", Meter.REQUESTS, Window.MINUTE, 60, 1, 0, 1),
+        Allowance(ScopeKind.USER, "ann", Meter.IMAGES, Window.DAY, 100, 3, 2, 3600),
+        Allowance(ScopeKind.TEAM, "art", Meter.IMAGES, Window.MONTH, 5000, 3, 2, 90_000),
+        Allowance(ScopeKind.USER, "ann", Meter.MONEY, Window.DAY, 10_000_000, 140_000, 0, 3600),
+        Allowance(ScopeKind.USER, "ann", Meter.CONCURRENCY, Window.NOW, None, 0, 1, 0),
+    )
+)
+
+
+@dataclass
+class Stage:
+    """What happens next, and what happened. `delay_s` is how long a job takes."""
+
+    delay_s: float = 0.0
+    refuse: Exception | None = None
+    end: FailureNote | None = None
+    cache: CacheOutcome = CacheOutcome.MISS
+    store_away: bool = False
+    picture: bytes = PNG
+    micros: int | None = 280_000
+    asked: list[Ask] = field(default_factory=list)
+    abandoned: list[str] = field(default_factory=list)
+    questions: list[UsageQuestion] = field(default_factory=list)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    observed: list[tuple[Any, ...]] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    steering: int = 0
+    able: bool = True
+
+    def reset(self) -> None:
+        fresh = Stage()
+        for name in (f.name for f in dataclasses.fields(self)):
+            setattr(self, name, getattr(fresh, name))
+
+    async def identify(self, secret: str) -> Principal:
+        if secret not in KEYS:
+            raise InvalidApiKey
+        return KEYS[secret]
+
+
+@dataclass
+class Generate:
+    stage: Stage
+    catalog: Catalog
+
+    async def start(self, caller: Principal, ask: Ask) -> Started:
+        if self.stage.refuse is not None:
+            raise self.stage.refuse
+        model = self.catalog.find(ask.request.model)
+        if model is None or not caller.may_use(model.name):
+            raise ModelNotFound("no", param="model")
+        self.stage.asked.append(ask)
+        job = self._job(caller, ask)
+        if self.stage.cache is CacheOutcome.HIT:
+            job = finished(job, self.stage.end)
+        self.stage.jobs[job.id] = job
+        return Started(job, STANDING, self.stage.cache, age_s=7, ttl_s=3593, stored=True)
+
+    async def finish(self, started: Started, wait_s: float) -> Generated:
+        if not started.job.ended:
+            await asyncio.sleep(min(self.stage.delay_s, wait_s))
+            if self.stage.delay_s > wait_s:
+                raise StillProcessing("Still at it.", task_id=started.job.id)
+        job = finished(started.job, self.stage.end)
+        self.stage.jobs[job.id] = job
+        if job.failure is not None:
+            raise GenerationFailed(job.failure, task_id=job.id)
+        return Generated(job, STANDING, self.stage.delay_s)
+
+    async def abandon(self, started: Started) -> None:
+        self.stage.abandoned.append(started.job.id)
+
+    def _job(self, caller: Principal, ask: Ask) -> Job:
+        request = ask.request
+        return Job(
+            id=new_job_id(),
+            key_id=caller.key_id,
+            user=caller.user,
+            team=caller.team,
+            pool=caller.pool,
+            model=request.model,
+            n=request.n,
+            size=request.size,
+            quality=request.quality,
+            unit_micros=None,
+            created_ms=NOW * 1000,
+            response_format=ask.response_format,
+        )
+
+
+def finished(job: Job, failure: FailureNote | None) -> Job:
+    if failure is not None:
+        return dataclasses.replace(
+            job, state=JobState.RELEASED, status=TaskStatus.FAILED, failure=failure
+        )
+    pictures = tuple(
+        Picture(f"{picture_stem(job.id, 0, index)}.png", "image/png", 1024, 1024, "a koi, revised")
+        for index in range(job.n)
+    )
+    return dataclasses.replace(
+        job, state=JobState.SETTLED, status=TaskStatus.COMPLETED, progress=100, pictures=pictures
+    )
+
+
+@dataclass
+class Tasks:
+    stage: Stage
+
+    async def read(self, caller: Principal, task_id: str, wait_s: float = 0) -> Job:
+        job = self.stage.jobs.get(task_id)
+        if job is None or job.user != caller.user:
+            raise TaskNotFound
+        if not job.ended and wait_s:
+            await asyncio.sleep(min(self.stage.delay_s, wait_s))
+            if self.stage.delay_s <= wait_s:
+                job = self.stage.jobs[task_id] = finished(job, self.stage.end)
+        return job
+
+    async def list(self, caller: Principal, limit: int) -> Sequence[Job]:
+        return [job for job in self.stage.jobs.values() if job.user == caller.user][:limit]
+
+    async def cancel(self, caller: Principal, task_id: str) -> Job:
+        job = await self.read(caller, task_id)
+        if job.ended:
+            raise TaskNotCancellable("It has ended.")
+        note = FailureNote("task_cancelled", "Cancelled.")
+        self.stage.jobs[task_id] = finished(job, note)
+        return self.stage.jobs[task_id]
+
+    async def picture(self, caller: Principal | None, name: str) -> StoredImage:
+        for job in self.stage.jobs.values():
+            mine = caller is None or caller.user == job.user
+            if mine and any(picture.name == name for picture in job.pictures):
+                return StoredImage(self.stage.picture, "image/png")
+        raise ImageNotFound
+
+
+@dataclass
+class Usage:
+    stage: Stage
+
+    async def standing(self, _caller: Principal) -> Standing:
+        return STANDING
+
+    async def report(self, question: UsageQuestion) -> tuple[UsageBucket, ...]:
+        self.stage.questions.append(question)
+        row = UsageRow(images=2, delivered=2, requests=1, micros=self.stage.micros)
+        named = {name: f"some-{name}" for name in question.by}
+        width = question.bucket_ms or 1
+        return (
+            UsageBucket(
+                question.since_ms, question.since_ms + width, (dataclasses.replace(row, **named),)
+            ),
+        )
+
+
+@dataclass
+class Pictures:
+    stage: Stage
+
+    async def get(self, _name: str) -> StoredImage | None:
+        if self.stage.store_away:
+            raise ImageStoreUnavailable("gone fishing")
+        return StoredImage(self.stage.picture, "image/png")
+
+
+class Links:
+    def sign(self, name: str) -> str:
+        return f"exp={int(time.time()) + 600}&sig=s-{name[4:12]}"
+
+    def verify(self, name: str, exp: str, sig: str) -> bool:
+        return exp.isdecimal() and int(exp) > time.time() and sig == f"s-{name[4:12]}"
+
+
+@dataclass
+class Meters:
+    stage: Stage
+    content_type: str = "text/plain; version=0.0.4; charset=utf-8"
+
+    def render(self) -> bytes:
+        return b"koi_requests_total 1\n"
+
+    def observe_request(self, *request: Any) -> None:
+        self.stage.observed.append(request)
+
+    def in_flight(self, delta: int) -> None:
+        assert delta in (1, -1)
+
+    def refused(self, code: str) -> None:
+        self.stage.refusals.append(code)
+
+    def steered(self) -> None:
+        self.stage.steering += 1
+
+
+@dataclass
+class StandIn:
+    """Has what `app.wiring.Running` has."""
+
+    gateway: Gateway
+    edge: EdgeSettings
+    metrics: Meters
+    stage: Stage
+
+    async def readiness(self) -> tuple[bool, dict[str, str]]:
+        return self.stage.able, {"ledger": "ok" if self.stage.able else "away"}
+
+    def alive(self) -> bool:
+        return True
+
+
+def catalog() -> Catalog:
+    text = (Path(app.__file__).parent / "catalog.toml").read_text(encoding="utf-8")
+    return parse_catalog(text + MODELS)
+
+
+def stand_in(stage: Stage, edge: EdgeSettings) -> StandIn:
+    offer = catalog()
+    gateway: Any = Gateway(
+        catalog=offer,
+        identify=stage.identify,  # type: ignore[arg-type]
+        generate=Generate(stage, offer),  # type: ignore[arg-type]
+        tasks=Tasks(stage),  # type: ignore[arg-type]
+        usage=Usage(stage),  # type: ignore[arg-type]
+        keys=None,  # type: ignore[arg-type]
+        pictures=Pictures(stage),  # type: ignore[arg-type]
+        links=Links(),
+        drain=Drain(),
+    )
+    return StandIn(gateway, edge, Meters(stage), stage)
+
+
+def opener(stage: Stage, edge: EdgeSettings) -> Any:
+    @asynccontextmanager
+    async def open_gateway() -> AsyncIterator[StandIn]:
+        yield stand_in(stage, edge)
+
+    return open_gateway

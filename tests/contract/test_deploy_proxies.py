@@ -1,0 +1,192 @@
+"""The proxy snippets let long answers through and never send a POST twice."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+PROXIES = Path(__file__).parents[2] / "deploy" / "proxies"
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wrapped(directory: Path, snippet: str) -> Path:
+    temporary = "\n".join(
+        f"  {kind}_temp_path {directory}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = directory / "nginx.conf"
+    config.write_text(
+        f"daemon off; master_process off; pid {directory}/pid; error_log {directory}/error.log;\n"
+        f"events {{}}\nhttp {{\n  access_log off;\n{temporary}\n{snippet}\n}}\n"
+    )
+    return config
+
+
+def snippet_with(changes: dict[str, str]) -> str:
+    snippet = (PROXIES / "nginx.conf").read_text(encoding="utf-8")
+    for old, new in changes.items():
+        assert old in snippet
+        snippet = snippet.replace(old, new)
+    return snippet
+
+
+@needs_nginx
+def test_nginx_accepts_the_snippet(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=koi",
+         "-keyout", "koi.key", "-out", "koi.crt"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    config = wrapped(tmp_path, snippet_with({"/etc/nginx/tls": str(tmp_path)}))
+
+    done = subprocess.run([str(NGINX), "-t", "-c", str(config)], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def nginx(directory: Path, backends: list[int]) -> Iterator[int]:
+    port = free_port()
+    servers = "\n".join(f"server 127.0.0.1:{backend};" for backend in backends)
+    snippet = snippet_with(
+        {
+            "listen 443 ssl;": f"listen 127.0.0.1:{port};",
+            "ssl_certificate     /etc/nginx/tls/koi.crt;": "",
+            "ssl_certificate_key /etc/nginx/tls/koi.key;": "",
+            "server 127.0.0.1:8000;": servers,
+        }
+    )
+    process = subprocess.Popen([str(NGINX), "-c", str(wrapped(directory, snippet))])
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+class Backend:
+    """A gateway that counts requests and answers with what it was given, piece by piece."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.pieces: list[bytes] = []
+        self.go_on = asyncio.Event()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"content-length: 2" in head.lower():
+            await reader.readexactly(2)
+        self.requests += 1
+        for piece in self.pieces:
+            writer.write(piece)
+            await writer.drain()
+            await self.go_on.wait()
+        writer.close()
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[tuple[Backend, int]]:
+    backend = Backend()
+    server = await asyncio.start_server(backend.answer, "127.0.0.1", 0)
+    async with server:
+        yield backend, server.sockets[0].getsockname()[1]
+
+
+@asynccontextmanager
+async def call(port: int, method: str, path: str) -> AsyncIterator[httpx.Response]:
+    transport = httpx.AsyncHTTPTransport(retries=5)
+    url = f"http://127.0.0.1:{port}{path}"
+    async with (
+        httpx.AsyncClient(transport=transport, timeout=10) as client,
+        client.stream(method, url, content=b"{}") as response,
+    ):
+        yield response
+
+
+@needs_nginx
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_a_dropped_request_is_not_tried_again(
+    tmp_path: Path, backend: tuple[Backend, int], method: str
+) -> None:
+    gateway, port = backend
+
+    with nginx(tmp_path, [port, port, port]) as proxy:
+        async with call(proxy, method, "/v1/images/generations") as response:
+            status = response.status_code
+
+    assert status == 502
+    assert gateway.requests == 1
+
+
+@needs_nginx
+async def test_an_event_leaves_the_proxy_before_the_next_one_exists(
+    tmp_path: Path, backend: tuple[Backend, int]
+) -> None:
+    gateway, port = backend
+    gateway.pieces = [b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n", b""]
+
+    with nginx(tmp_path, [port]) as proxy:
+        async with call(proxy, "POST", "/v1/images/generations") as response:
+            first = await anext(response.aiter_raw())
+            gateway.go_on.set()
+
+    assert first == b"data: 1\n\n"
+
+
+@needs_nginx
+async def test_metrics_are_not_for_the_outside(
+    tmp_path: Path, backend: tuple[Backend, int]
+) -> None:
+    gateway, port = backend
+
+    with nginx(tmp_path, [port]) as proxy:
+        async with call(proxy, "GET", "/metrics") as response:
+            status = response.status_code
+
+    assert status == 404
+    assert gateway.requests == 0
+
+
+def test_caddy_accepts_the_snippet() -> None:
+    caddy = shutil.which("caddy")
+    if caddy is None:
+        pytest.skip("caddy is not installed")
+
+    done = subprocess.run(
+        [caddy, "validate", "--adapter", "caddyfile", "--config", str(PROXIES / "Caddyfile")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "nginx.conf",
+            ["proxy_read_timeout 300s;", "proxy_buffering off;", "client_max_body_size"],
+        ),
+        ("Caddyfile", ["read_timeout 300s", "flush_interval -1", "lb_retries 0", "max_size"]),
+    ],
+)
+def test_a_snippet_says_how_long_and_how_large(name: str, lines: list[str]) -> None:
+    snippet = (PROXIES / name).read_text(encoding="utf-8")
+
+    assert [line for line in lines if line not in snippet] == []

@@ -1,0 +1,44 @@
+"""The list of metrics in the documentation is the list of metrics in the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.telemetry.series import SERIES, Kind, Merge, Series
+
+README = Path(__file__).parents[2] / "deploy" / "README.md"
+ROW = re.compile(r"^\| `(koi_\w+)` \| (.*?) \| (.+?) \|$", re.MULTILINE)
+STORE_WIDE = {s.full_name for s in SERIES if s.merge is Merge.LATEST} - {"koi_build_info"}
+
+
+def rows() -> list[tuple[str, tuple[str, ...], str]]:
+    found = ROW.findall(README.read_text(encoding="utf-8"))
+    return [(name, tuple(re.findall(r"`(\w+)`", labels)), text) for name, labels, text in found]
+
+
+def test_the_documentation_lists_every_series_with_its_labels_and_meaning() -> None:
+    documented = [(name, labels, text.removesuffix(" (*store*)")) for name, labels, text in rows()]
+
+    assert documented == [(s.full_name, s.labels, s.text) for s in SERIES]
+
+
+def test_the_documentation_marks_what_must_not_be_added_up_over_replicas() -> None:
+    assert {name for name, _, text in rows() if text.endswith("(*store*)")} == STORE_WIDE
+
+
+@pytest.mark.parametrize("series", SERIES, ids=lambda series: series.name)
+def test_a_series_follows_the_naming_rules_of_prometheus(series: Series) -> None:
+    assert re.fullmatch(r"koi_[a-z]+(_[a-z]+)*", series.full_name)
+    assert series.name.endswith("_total") == (series.kind is Kind.COUNTER)
+    assert series.text
+    assert not series.text.endswith(".")
+    if series.kind is Kind.HISTOGRAM:
+        assert series.name.endswith("_seconds")
+        assert list(series.buckets) == sorted(set(series.buckets))
+
+
+def test_no_label_could_name_a_caller() -> None:
+    labels = {label for series in SERIES for label in series.labels}
+
+    assert not labels & {"user", "team", "key", "key_id", "prompt", "task", "task_id", "job"}

@@ -1,0 +1,101 @@
+"""Default deny: every route wants a key unless it is on the list of open ones."""
+
+import pytest
+from starlette.routing import Route
+
+from app.api.routes import OPEN_PATHS, ROUTES, SILENT_PATHS, TEMPLATES
+from app.main import create_app
+from tests.contract.conftest import ADMIN_KEY, METRICS_TOKEN
+from tests.contract.door import Door
+from tests.contract.test_bad_input import assert_error, koi
+
+PLACES = {
+    "task_id": "task_" + "0" * 32,
+    "name": f"img_{'0' * 32}.png",
+    "model:path": "grok-imagine",
+}
+WALK = [(route, method) for route in ROUTES for method in sorted(route.methods or ())]
+ADMIN = [route.path for route in ROUTES if route.path.startswith("/v1/organization")]
+
+
+def path_of(route: Route) -> str:
+    path = route.path
+    for name, value in PLACES.items():
+        path = path.replace(f"{{{name}}}", value)
+    return path
+
+
+def named(item: object) -> str:
+    return item.path if isinstance(item, Route) else str(item)
+
+
+@pytest.mark.parametrize(("route", "method"), WALK, ids=named)
+def test_a_route_without_a_key_is_closed(admin_door: Door, route: Route, method: str) -> None:
+    answer = admin_door.call(method, path_of(route), key=None)
+
+    assert answer.status == (200 if route.path in OPEN_PATHS else 401)
+
+
+def test_the_app_serves_this_table_and_nothing_else() -> None:
+    app = create_app()
+
+    assert [route.path for route in app.routes] == [route.path for route in ROUTES]  # type: ignore[attr-defined]
+    assert {"/livez", "/readyz"} == OPEN_PATHS
+    assert OPEN_PATHS | SILENT_PATHS <= TEMPLATES
+
+
+@pytest.mark.parametrize("path", ADMIN)
+def test_without_an_admin_key_the_administration_does_not_exist(door: Door, path: str) -> None:
+    assert_error(door.call("GET", path), 404, "unknown_url", None)
+    assert_error(door.call("GET", path, key=None), 404, "unknown_url", None)
+
+
+@pytest.mark.parametrize("path", ADMIN)
+def test_a_users_key_does_not_open_the_administration(admin_door: Door, path: str) -> None:
+    assert_error(admin_door.call("GET", path), 403, "admin_key_required", None)
+    assert_error(admin_door.call("GET", path, key="nobody"), 401, "invalid_api_key", None)
+
+
+def test_the_admin_key_is_no_users_key(admin_door: Door) -> None:
+    answer = admin_door.call("GET", "/v1/models", key=ADMIN_KEY)
+
+    assert_error(answer, 401, "invalid_api_key", None)
+
+
+@pytest.mark.parametrize(("key", "status"), [
+    (METRICS_TOKEN, 200), (ADMIN_KEY, 200), (None, 401), ("koi-ann-0123456789", 401),
+])  # fmt: skip
+def test_metrics_want_their_token_or_the_admin_key(
+    admin_door: Door, key: str | None, status: int
+) -> None:
+    answer = admin_door.call("GET", "/metrics", key=key)
+
+    assert answer.status == status
+    assert (b"koi_requests_total" in answer.body) == (status == 200)
+
+
+def test_health_says_words_and_no_more(door: Door) -> None:
+    ready = door.call("GET", "/readyz", key=None)
+    door.stage.able = False
+    unready = door.call("GET", "/readyz", key=None)
+    live = door.call("GET", "/livez", key=None)
+
+    assert (ready.status, ready.json) == (200, {"status": "ready", "ledger": "ok"})
+    assert (unready.status, unready.json) == (503, {"status": "not_ready", "ledger": "away"})
+    assert (live.status, live.json) == (200, {"status": "ok"})
+
+
+def test_every_request_is_measured_under_its_template(door: Door) -> None:
+    door.post(koi())
+    door.call("GET", "/v1/tasks/task_" + "0" * 32)
+    door.call("GET", "/nowhere")
+
+    # The record is written after the answer; a fourth request is a barrier for the third.
+    door.call("GET", "/livez", key=None)
+    routes = [(row[0], row[1], row[2], row[5]) for row in door.stage.observed[:3]]
+    assert routes == [
+        ("/v1/images/generations", "POST", 200, "miss"),
+        ("/v1/tasks/{task_id}", "GET", 404, None),
+        ("unmatched", "GET", 404, None),
+    ]
+    assert all(0 <= row[4] <= row[3] for row in door.stage.observed[:3])

@@ -1,0 +1,127 @@
+"""The `koi` command as an operator runs it: a process, its output, its exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+KOI = [sys.executable, "-m", "app.cli"]
+
+
+@dataclass
+class Serving:
+    """A running `koi serve`."""
+
+    process: "subprocess.Popen[bytes]"
+    url: str
+    log: Path
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line[:1] == "{"]
+        return [line for line in lines if line["event"] == name]
+
+    def wait_for(self, event: str, times: int = 1, within_s: float = 20) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + within_s
+        while len(found := self.events(event)) < times:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
+        return found
+
+    def stop(self, number: int = signal.SIGTERM, within_s: float = 20) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(within_s)
+
+
+@dataclass
+class House:
+    """One deployment: a directory to run in, and its settings as variables."""
+
+    path: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        around = {name: text for name, text in os.environ.items() if not name.startswith("KOI_")}
+        return {**around, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **self.settings}
+
+    def run(self, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+        """Run one command to its end; anything but the expected exit code fails the test."""
+        done = subprocess.run(
+            [*KOI, *words],
+            cwd=self.path,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done
+
+    def text(self, *words: str) -> str:
+        return self.run(*words).stdout
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        return json.loads(self.run(*words, "--json", code=code).stdout)
+
+    def refused(self, *words: str, code: int) -> str:
+        """The one sentence a failing command says."""
+        done = self.run(*words, code=code)
+        assert done.stdout == ""
+        assert done.stderr.startswith("koi: ")
+        return done.stderr
+
+    @contextmanager
+    def serving(self, *words: str) -> Iterator[Serving]:
+        """`koi serve` on a free port, ready; killed at the end if it still runs."""
+        log = self.path / "serve.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [*KOI, "serve", "--port", "0", *words],
+                cwd=self.path,
+                env=self.environment,
+                stdout=out,
+                stderr=out,
+            )
+        serving = Serving(process, "", log)
+        try:
+            serving.url = serving.wait_for("listening")[0]["url"]
+            _wait_until_ready(serving)
+            yield serving
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(serving: Serving) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{serving.url}/readyz", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        assert serving.process.poll() is None, serving.log.read_text()
+        time.sleep(0.02)
+    raise AssertionError(serving.log.read_text())
+
+
+def generate(url: str, key: str, prompt: str = "a koi", **fields: Any) -> httpx.Response:
+    return httpx.post(
+        f"{url}/v1/images/generations",
+        headers={"authorization": f"Bearer {key}"},
+        json={"model": "grok-imagine", "prompt": prompt, **fields},
+        timeout=30,
+    )

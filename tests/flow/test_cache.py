@@ -1,0 +1,175 @@
+"""The same question, the same picture, never a duplicate in a burst (design, section 5)."""
+
+import asyncio
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.flow.conftest import Start
+from tests.harness import KOI, Koi
+
+GENERATE = "/v1/images/generations"
+
+
+def together(koi: Koi, key: str, count: int, **body: Any) -> list[httpx.Response]:
+    async def crowd() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=None)
+        headers = {"authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(
+            base_url=koi.url, headers=headers, timeout=60, limits=limits
+        ) as client:
+            calls = (client.post(GENERATE, json={**KOI, **body}) for _ in range(count))
+            return list(await asyncio.gather(*calls))
+
+    return asyncio.run(crowd())
+
+
+def urls(answers: list[httpx.Response]) -> set[str]:
+    return {a.json()["data"][0]["url"].split("?")[0] for a in answers}
+
+
+def test_a_reload_gets_the_old_picture_and_costs_nothing(koi: Koi) -> None:
+    with koi.client() as client:
+        first = client.post(GENERATE, json=KOI)
+        time.sleep(2.1)
+        second = client.post(GENERATE, json=KOI)
+
+    assert first.json()["data"] == second.json()["data"]
+    assert second.headers["x-koi-cache"] == "hit"
+    assert int(second.headers["age"]) >= 2
+    assert second.headers["cache-status"].lower().startswith("koi; hit")
+    assert koi.sandbox.posts == 1
+
+
+def test_three_identical_calls_at_once_are_three_pictures_and_a_reload_gets_all_three(
+    koi: Koi,
+) -> None:
+    key = koi.key()
+    first = together(koi, key, 3)
+    time.sleep(2.1)
+    second = together(koi, key, 3)
+
+    assert len(urls(first)) == 3
+    assert urls(second) == urls(first)
+    assert koi.sandbox.posts == 3
+
+
+def test_with_one_variant_a_crowd_is_one_generation(start: Start) -> None:
+    koi = start(cache_variants=1)
+    koi.sandbox.set(latency_s=0.5)
+
+    answers = together(koi, koi.key(), 100)
+
+    assert {a.status_code for a in answers} == {200}
+    assert len(urls(answers)) == 1
+    assert koi.sandbox.posts == 1
+    assert sum(entry.images for entry in koi.entries()) == 1
+
+
+def test_with_the_cache_off_live_identical_calls_are_never_merged(start: Start) -> None:
+    koi = start(cache_policy="off")
+
+    answers = together(koi, koi.key(), 5)
+
+    assert len(urls(answers)) == 5
+    assert {a.headers["x-koi-cache"] for a in answers} == {"bypass"}
+
+
+def test_a_hit_can_be_had_in_the_other_format(koi: Koi) -> None:
+    with koi.client() as client:
+        client.post(GENERATE, json=KOI)
+        time.sleep(2.1)
+        hit = client.post(GENERATE, json={**KOI, "response_format": "b64_json"})
+
+    assert hit.headers["x-koi-cache"] == "hit"
+    assert len(hit.json()["data"][0]["b64_json"]) > 1000
+
+
+def test_a_hit_for_an_async_caller_is_a_finished_task(koi: Koi) -> None:
+    with koi.client() as client:
+        client.post(GENERATE, json=KOI)
+        time.sleep(2.1)
+        hit = client.post(GENERATE, json={**KOI, "async": True}).json()
+        read = client.get(f"/v1/tasks/{hit['id']}").json()
+
+    assert hit["status"] == read["status"] == "completed"
+    assert koi.sandbox.posts == 1
+
+
+@pytest.mark.parametrize(
+    ("directive", "outcome", "posts"),
+    [
+        ("no-cache", "miss", 2),
+        ("no-store", "bypass", 2),
+        ("max-age=1", "miss", 2),
+        ("max-age=3600", "hit", 1),
+        ("only-if-cached", "hit", 1),
+        ("nonsense, max-stale=5", "hit", 1),
+    ],
+)
+def test_request_directives_are_obeyed(koi: Koi, directive: str, outcome: str, posts: int) -> None:
+    with koi.client() as client:
+        client.post(GENERATE, json=KOI)
+        time.sleep(2.1)
+        answer = client.post(GENERATE, json=KOI, headers={"cache-control": directive})
+
+    assert answer.headers["x-koi-cache"] == outcome
+    assert koi.sandbox.posts == posts
+
+
+def test_only_if_cached_never_makes_anything(koi: Koi) -> None:
+    with koi.client() as client:
+        answer = client.post(GENERATE, json=KOI, headers={"cache-control": "only-if-cached"})
+
+    assert answer.status_code == 504
+    assert answer.json()["error"]["code"] == "not_cached"
+    assert koi.sandbox.posts == 0
+
+
+def test_pictures_never_cross_users_unless_their_team_shares(koi: Koi) -> None:
+    async def found(office: Any) -> None:
+        from app.domain.limits import Limits
+        from app.domain.principal import CachePolicy
+
+        await office.keys.create_team("blue", Limits())
+        for name in ("cy", "di"):
+            await office.keys.create_user(name, team="blue", cache=CachePolicy.SHARED)
+
+    koi.office(found)
+    for name in ("ann", "bob", "cy", "di"):
+        with koi.client(koi.key(name)) as client:
+            client.post(GENERATE, json=KOI)
+        time.sleep(2.1)
+
+    assert koi.sandbox.posts == 3
+
+
+def test_a_failure_is_never_kept(koi: Koi) -> None:
+    koi.sandbox.script("400")
+    with koi.client() as client:
+        refused = client.post(GENERATE, json=KOI)
+        again = client.post(GENERATE, json=KOI)
+
+    assert refused.status_code == 400
+    assert again.status_code == 200
+
+
+def test_a_caller_out_of_quota_still_gets_what_it_has(koi: Koi) -> None:
+    from app.domain.limits import Limits
+
+    async def poor(office: Any) -> None:
+        await office.keys.create_user("ann", limits=Limits(images_per_day=1))
+
+    koi.office(poor)
+    with koi.client(koi.key("ann")) as client:
+        client.post(GENERATE, json=KOI)
+        time.sleep(2.1)
+        hit = client.post(GENERATE, json=KOI)
+        other = client.post(GENERATE, json={**KOI, "prompt": "something new"})
+
+    assert hit.headers["x-koi-cache"] == "hit"
+    assert other.status_code == 429
+    assert other.json()["error"]["code"] == "insufficient_quota"
+    assert other.headers["x-should-retry"] == "false"

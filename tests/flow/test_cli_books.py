@@ -1,0 +1,228 @@
+"""`koi usage`, `koi ledger` and `koi tasks`, attached to the store of a gateway that runs."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+
+from app.adapters.embedded.store import EmbeddedStore
+from app.cli.root import run
+from app.sandbox.server import Sandbox
+from tests.flow.command import KOI, ROOT, House, Serving, generate
+
+
+@dataclass
+class Office:
+    """A gateway that made three images for ann and refused bob one."""
+
+    house: House
+    serving: Serving
+    ann: dict[str, Any]
+    task: str
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    settings = {
+        "KOI_UPSTREAM_API_KEY": "sk-sandbox",
+        "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
+        "KOI_CATALOG": str(ROOT / "tests/catalog.toml"),
+        "KOI_TIMEZONE": "Asia/Shanghai",
+    }
+    with Sandbox(time_scale=0.01) as sandbox:
+        settings["KOI_UPSTREAM_BASE_URL"] = sandbox.url
+        house = House(tmp_path_factory.mktemp("books"), settings)
+        with house.serving() as serving:
+            ann = house.json("keys", "create", "--user", "ann")
+            first = generate(serving.url, ann["key"], "one")
+            second = generate(serving.url, ann["key"], "two", n=2, quality="hd")
+            assert (first.status_code, second.status_code) == (200, 200)
+            yield Office(house, serving, ann, first.headers["x-koi-task-id"])
+
+
+def test_usage_adds_up_images_and_money(office: Office) -> None:
+    report = office.house.json("usage", "--by", "user,model")
+
+    assert report["by"] == ["user", "model"]
+    assert report["rows"] == [
+        {
+            "user": "ann",
+            "model": "grok-imagine",
+            "requests": 2,
+            "images": 3,
+            "delivered": 3,
+            "presumed": 0,
+            "cost": {"value": "0.70", "currency": "CNY"},
+        }
+    ]
+    assert report["total"]["cost"] == {"value": "0.70", "currency": "CNY"}
+    assert report["since"].endswith("Z")
+
+
+def test_usage_by_day_counts_days_of_the_time_zone(office: Office) -> None:
+    today = datetime.now(UTC) + timedelta(hours=8)
+
+    rows = office.house.json("usage", "--by", "day", "--since", f"{today:%Y-%m-%d}")["rows"]
+
+    assert [row["day"] for row in rows] == [f"{today:%Y-%m-%d}"]
+
+
+def test_usage_is_a_table_or_csv_for_people_and_spreadsheets(office: Office) -> None:
+    table = office.house.text("usage")
+    rows = list(csv.DictReader(io.StringIO(office.house.text("usage", "--format", "csv"))))
+
+    assert re.search(r"^ann +2 +3 +3 +0 +0\.70$", table, re.MULTILINE)
+    assert re.search(r"^total +2 +3 +3 +0 +0\.70$", table, re.MULTILINE)
+    assert rows == [
+        {
+            "user": "ann",
+            "requests": "2",
+            "images": "3",
+            "delivered": "3",
+            "presumed": "0",
+            "cost": "0.70",
+            "currency": "CNY",
+        }
+    ]
+
+
+def test_usage_of_another_time_is_empty(office: Office) -> None:
+    report = office.house.json("usage", "--since", "2020-01-01", "--until", "2020-02-01T00:00:00Z")
+
+    assert report["rows"] == []
+    assert report["total"]["images"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("usage --by colour", "--by knows user, team, key, model, size, day"),
+        ("usage --since yesterday", "--since must be a day such as 2026-11-23"),
+        ("usage --since 2026-02-02 --until 2026-02-01", "--since must be before --until"),
+        ("ledger adjust --images 1", "--job ID, or --user NAME with --model MODEL"),
+        ("ledger adjust --user ann --images 1", "--job ID, or --user NAME with --model MODEL"),
+        ("ledger adjust --job x --user ann --model m --images 1", "--job ID, or --user"),
+        ("ledger adjust --job task_0", "--images N, --amount X"),
+        ("ledger adjust --job task_0 --amount much", "--amount"),
+        ("tasks list --limit 0", "--limit"),
+    ],
+)
+def test_a_misunderstanding_is_said_before_anything_is_opened(
+    office: Office, capsys: pytest.CaptureFixture[str], words: str, says: str
+) -> None:
+    if words.startswith("usage --since"):
+        assert says in office.house.refused(*words.split(), code=2)
+        return
+
+    assert run(words.split()) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_the_ledger_is_exported_as_lines_of_json_and_as_csv(office: Office) -> None:
+    lines = [json.loads(line) for line in office.house.text("ledger", "export").splitlines()]
+    rows = list(
+        csv.DictReader(io.StringIO(office.house.text("ledger", "export", "--format", "csv")))
+    )
+
+    settled = [line for line in lines if line["kind"] == "settle"]
+    assert [(line["images"], line["amount"]) for line in settled] == [(1, "0.14"), (2, "0.56")]
+    assert settled[0]["job"] == office.task
+    assert settled[0]["key_id"] == office.ann["key_id"]
+    assert [row["id"] for row in rows] == [line["id"] for line in lines]
+    assert rows[0].keys() == lines[0].keys()
+
+
+def test_tasks_are_listed_and_shown_without_the_prompt(office: Office) -> None:
+    listed = office.house.json("tasks", "list", "--user", "ann", "--limit", "5")
+    shown = office.house.json("tasks", "show", office.task)
+    text = office.house.text("tasks", "show", office.task)
+
+    assert [task["n"] for task in listed] == [2, 1]
+    assert shown == listed[1]
+    assert (shown["status"], shown["state"], shown["user"]) == ("completed", "settled", "ann")
+    assert shown["cost"] == {"value": "0.14", "currency": "CNY"}
+    assert shown["pictures"][0].startswith("img_")
+    assert "prompt" not in shown
+    assert office.task in text
+
+
+def test_an_unknown_task_is_one_sentence(office: Office) -> None:
+    assert "no task" in office.house.refused("tasks", "show", "task_0", code=1)
+
+
+def test_a_correction_is_a_new_entry_and_the_books_still_balance(office: Office) -> None:
+    house = office.house
+
+    back = house.json(
+        "ledger", "adjust", "--job", office.task, "--images", "-1", "--note", "refunded"
+    )
+    extra = house.json(
+        *("ledger", "adjust", "--user", "ann", "--model", "dall-e-3"), *("--amount", "-0.06")
+    )
+    checked = house.json("ledger", "check")
+    total = house.json("usage")["total"]
+
+    assert (back["kind"], back["images"], back["amount"]) == ("adjust", -1, "-0.14")
+    assert (back["job"], back["user"], back["note"]) == (office.task, "ann", "refunded")
+    assert (extra["images"], extra["amount"], extra["model"]) == (0, "-0.06", "grok-imagine")
+    assert (total["images"], total["cost"]["value"]) == (2, "0.50")
+    assert checked["difference"] == 0
+    assert checked["open_jobs"] == 0
+    assert checked["entries"] >= 4
+    # Undone, so that the other tests find what the gateway did.
+    house.run("ledger", "adjust", "--job", office.task, "--images", "1")
+    house.run(*("ledger", "adjust", "--user", "ann", "--model", "grok-imagine", "--amount", "0.06"))
+
+
+def test_a_correction_of_a_job_nobody_knows_is_refused(office: Office) -> None:
+    said = office.house.refused("ledger", "adjust", "--job", "task_0", "--images", "1", code=1)
+
+    assert "no entry" in said
+
+
+def test_a_counter_that_was_tampered_with_is_found_and_exits_1(office: Office) -> None:
+    with EmbeddedStore(office.house.path / ".koi") as store:
+        assert not store.owner
+        with redis.Redis.from_url(store.url, decode_responses=True) as client:
+            counter, name = _image_counter(client)
+            client.hincrby(counter, name, 7)
+            checked = office.house.json("ledger", "check", code=1)
+            table = office.house.run("ledger", "check", code=1).stdout
+            client.hincrby(counter, name, -7)
+
+    assert checked["difference"] == 7
+    assert [d["counter"] - d["ledger"] for d in checked["differences"]] == [7]
+    assert table.splitlines()[0].split() == ["SCOPE", "WINDOW", "FIELD", "COUNTER", "LEDGER"]
+    assert "difference  0" in office.house.text("ledger", "check")
+
+
+def _image_counter(client: "redis.Redis[str]") -> tuple[str, str]:
+    """Some counter of ann's images, found by its value."""
+    for key in client.scan_iter(count=1000):
+        if client.type(key) == "hash":
+            for name, value in client.hgetall(key).items():
+                if "ann" in f"{key}{name}" and value == "3":
+                    return key, name
+    raise AssertionError("no counter of ann's three images")
+
+
+def test_a_reader_that_leaves_early_is_no_failure(office: Office) -> None:
+    done = subprocess.run(
+        f"{' '.join(KOI)} ledger export | head -c 1",
+        shell=True,
+        cwd=office.house.path,
+        env=office.house.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.stdout, done.stderr) == ("{", "")

@@ -1,0 +1,68 @@
+"""The command tree: quick to start, and every verb explains itself with an example."""
+
+import subprocess
+import sys
+from itertools import chain
+
+import pytest
+from cyclopts import App
+
+from app.cli.root import command_tree, run
+from tests.flow.command import ROOT
+
+HEAVY = ("fastapi", "redis", "aiohttp", "httpx", "pydantic", "uvicorn", "prometheus_client", "PIL")
+GROUPS = {
+    "users": ("create", "set", "list", "show"),
+    "teams": ("create", "set", "list", "show"),
+    "keys": ("create", "list", "revoke", "rotate"),
+    "ledger": ("check", "export", "adjust"),
+    "tasks": ("list", "show"),
+}
+SINGLE = ("serve", "demo", "sandbox", "usage", "doctor")
+VERBS = [*((verb,) for verb in SINGLE), *((g, v) for g, verbs in GROUPS.items() for v in verbs)]
+
+
+def test_help_starts_without_loading_anything_heavy() -> None:
+    script = (
+        "import sys; from app.cli.root import run; run(['--help']);"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "koi demo" in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_explains_itself_with_an_example(
+    verb: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run([*verb, "--help"])
+
+    assert code == 0
+    assert f"koi {' '.join(verb)}" in capsys.readouterr().out.split("Example:")[1]
+
+
+def test_the_tree_holds_exactly_the_verbs_of_the_contract() -> None:
+    tree = command_tree()
+
+    def named(app: App) -> set[str]:
+        return {name for name in app if not name.startswith("-")}
+
+    assert named(tree) - {"probe"} == {*SINGLE, *GROUPS}
+    assert {group: named(tree[group]) for group in GROUPS} == {
+        group: set(verbs) for group, verbs in GROUPS.items()
+    }
+
+
+@pytest.mark.parametrize("verb", [v for v in VERBS if v[0] not in ("serve", "demo", "sandbox")])
+def test_every_verb_that_answers_takes_json(verb: tuple[str, ...]) -> None:
+    tree = command_tree()
+    app = tree[verb[0]] if len(verb) == 1 else tree[verb[0]][verb[1]]
+
+    options = set(chain.from_iterable(a.names for a in app.assemble_argument_collection()))
+
+    assert "--json" in options

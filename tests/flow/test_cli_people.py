@@ -1,0 +1,242 @@
+"""`koi users`, `koi teams` and `koi keys` when no gateway runs."""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+import structlog
+
+from app.adapters.embedded.store import EmbeddedStore
+from app.cli.root import run
+from tests.flow.command import ROOT, House
+
+UNLIMITED = {
+    "images_per_day": None,
+    "images_per_month": None,
+    "budget_per_day": None,
+    "budget_per_month": None,
+    "requests_per_minute": None,
+    "concurrency": None,
+}
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
+    """Kept running so that each command only has to attach."""
+    with EmbeddedStore(tmp_path_factory.mktemp("people")) as store:
+        yield store
+
+
+@pytest.fixture
+def house(store: EmbeddedStore, tmp_path: Path) -> House:
+    with redis.Redis.from_url(store.url) as client:
+        client.flushall()
+    return House(
+        tmp_path,
+        {
+            "KOI_REDIS_URL": store.url,
+            "KOI_CATALOG": str(ROOT / "tests/catalog.toml"),
+            "KOI_DEFAULT_IMAGES_PER_DAY": "40",
+        },
+    )
+
+
+@pytest.fixture
+def _logs_as_before() -> Iterator[None]:
+    """A command run in this process sets up logging for its own streams."""
+    handlers = logging.getLogger().handlers[:]
+    yield
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:] = handlers
+
+
+def test_a_user_gets_the_default_limits_and_those_given(house: House) -> None:
+    house.run("teams", "create", "art", "--images-per-month", "900")
+
+    user = house.json(
+        "users", "create", "alice", "--team", "art", "--budget-per-day", "12.50", "--cache", "off"
+    )
+
+    assert RFC_3339.fullmatch(user.pop("created_at"))
+    assert user == {
+        "name": "alice",
+        "team": "art",
+        "cache": "off",
+        "limits": {
+            **UNLIMITED,
+            "images_per_day": 40,
+            "budget_per_day": {"value": "12.50", "currency": "CNY"},
+        },
+    }
+
+
+def test_set_changes_what_is_named_and_clears_with_unlimited_or_none(house: House) -> None:
+    house.run("teams", "create", "art")
+    house.run("users", "create", "alice", "--team", "art", "--cache", "off")
+
+    house.run(
+        *("users", "set", "alice", "--images-per-day", "unlimited"),
+        *("--requests-per-minute", "30"),
+    )
+    changed = house.json("users", "set", "alice", "--team", "none", "--cache", "default")
+
+    assert changed["limits"] == {**UNLIMITED, "requests_per_minute": 30}
+    assert (changed["team"], changed["cache"]) == (None, None)
+
+
+def test_a_user_is_listed_and_shown_with_what_is_left_and_its_keys(house: House) -> None:
+    key = house.json("keys", "create", "--user", "bob")
+    house.run("users", "create", "alice")
+
+    shown = house.json("users", "show", "bob")
+
+    assert [user["name"] for user in house.json("users", "list")] == ["alice", "bob"]
+    assert house.text("users", "list").splitlines()[1].split()[:2] == ["alice", "-"]
+    assert [found["key_id"] for found in shown["keys"]] == [key["key_id"]]
+    day = next(a for a in shown["standing"] if (a["meter"], a["window"]) == ("images", "day"))
+    assert (day["scope"], day["limit"], day["used"], day["remaining"]) == ("user", 40, 0, 40)
+    assert day["reset_s"] > 0
+
+
+def test_a_team_is_created_changed_listed_and_shown_with_its_users(house: House) -> None:
+    created = house.json("teams", "create", "art", "--budget-per-month", "900")
+    house.run("users", "create", "alice", "--team", "art")
+    house.run("teams", "set", "art", "--budget-per-month", "none", "--images-per-day", "7")
+
+    shown = house.json("teams", "show", "art")
+
+    assert created["limits"]["budget_per_month"] == {"value": "900.00", "currency": "CNY"}
+    assert shown["users"] == ["alice"]
+    assert {allowance["scope"] for allowance in shown["standing"]} == {"team", "house"}
+    assert shown["limits"] == {**UNLIMITED, "images_per_day": 7}
+    table = house.text("teams", "list").splitlines()
+    assert [line.split()[:2] for line in table] == [["TEAM", "IMAGES/DAY"], ["art", "7"]]
+
+
+def test_a_new_key_is_all_there_is_on_standard_output(house: House) -> None:
+    done = house.run("keys", "create", "--user", "new-one", "--expires", "90d")
+
+    assert re.fullmatch(r"sk-koi-\S+\n", done.stdout)
+    assert "not shown again" in done.stderr
+    assert house.json("users", "show", "new-one")["limits"]["images_per_day"] == 40
+
+
+def test_a_key_is_told_in_json_and_listed_without_its_secret(house: House) -> None:
+    made = house.json(
+        *("keys", "create", "--user", "alice", "--name", "lap", "--models", "dall-e-3"),
+        *("--images-per-day", "3", "--expires", "12h"),
+    )
+
+    listed = house.json("keys", "list", "--user", "alice")
+    table = house.text("keys", "list")
+
+    assert {"key", "key_id", "user"} <= made.keys()
+    assert made["models"] == ["grok-imagine"]
+    assert made["limits"]["images_per_day"] == 3
+    assert listed == [{name: value for name, value in made.items() if name != "key"}]
+    assert made["key_id"] in table
+    assert made["key"] not in table
+
+
+def test_a_key_is_rotated_with_overlap_and_revoked_for_good(house: House) -> None:
+    old = house.json("keys", "create", "--user", "alice")
+
+    new = house.json("keys", "rotate", old["key_id"], "--overlap", "1h")
+    revoked = house.json("keys", "revoke", old["key_id"])
+
+    assert new["key"] != old["key"]
+    assert new["key_id"] != old["key_id"]
+    assert (revoked["status"], revoked["user"]) == ("revoked", "alice")
+    by_id = {key["key_id"]: key["status"] for key in house.json("keys", "list")}
+    assert by_id == {old["key_id"]: "revoked", new["key_id"]: "active"}
+
+
+def test_without_a_gateway_the_store_is_started_for_the_command(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.run("users", "create", "alice")
+
+    assert (tmp_path / ".koi/store").is_dir()
+    assert [user["name"] for user in house.json("users", "list")] == ["alice"]
+
+
+def test_a_budget_is_refused_while_prices_are_unknown(tmp_path: Path) -> None:
+    house = House(tmp_path)
+
+    refusal = house.refused("users", "create", "alice", "--budget-per-day", "5", code=1)
+
+    assert "KOI_CATALOG" in refusal
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ("users show nobody", 1, "koi users list"),
+        ("users set nobody --concurrency 1", 1, "koi users list"),
+        ("users create alice --team nowhere", 1, "koi teams list"),
+        ("users create bad/name", 1, "cannot be a name"),
+        ("teams show nowhere", 1, "koi teams list"),
+        ("keys list --user nobody", 1, "koi users list"),
+        ("keys revoke key_0", 1, "koi keys list"),
+        ("keys create --user a --models nothing-like-it", 1, "no enabled model"),
+        ("users create alice --images-per-day many", 2, "--images-per-day"),
+        ("users create alice --budget-per-day 1.0000001", 2, "--budget-per-day"),
+        ("users create alice --budget-per-day -3", 2, "--budget-per-day"),
+        ("users create alice --cache everyone", 2, "--cache must be"),
+        ("keys create --user a --expires soon", 2, "--expires must be a duration"),
+        ("keys create", 2, "--user"),
+        ("users create", 2, "NAME"),
+        ("users crate alice", 2, "create"),
+        ("users list --colour", 2, "--colour"),
+    ],
+)
+@pytest.mark.usefixtures("_logs_as_before")
+def test_a_refusal_is_one_sentence_and_an_exit_code(
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    code: int,
+    says: str,
+) -> None:
+    monkeypatch.chdir(house.path)
+    for name, value in house.settings.items():
+        monkeypatch.setenv(name, value)
+
+    ended = run(words.split())
+
+    told = capsys.readouterr()
+    assert (ended, told.out) == (code, "")
+    assert told.err.startswith("koi: ")
+    assert says in told.err
+    assert told.err.count("\n") == 1
+
+
+def test_a_taken_name_is_refused_and_nothing_changes(house: House) -> None:
+    house.run("users", "create", "alice", "--concurrency", "2")
+
+    said = house.refused("users", "create", "alice", code=1)
+
+    assert "koi users set" in said
+    assert house.json("users", "show", "alice")["limits"]["concurrency"] == 2
+
+
+def test_bad_settings_stop_every_command_and_no_secret_is_told(tmp_path: Path) -> None:
+    house = House(tmp_path, {"KOI_ADMIN_KEY": "tell-no1", "KOI_REDIS_URL": "tell-no2"})
+
+    said = house.refused("users", "list", code=2)
+
+    assert "KOI_ADMIN_KEY" in said
+    assert "KOI_REDIS_URL" in said
+    assert "tell-no" not in said
+
+
+def test_a_store_that_is_away_is_one_sentence(tmp_path: Path) -> None:
+    house = House(tmp_path, {"KOI_REDIS_URL": "redis://127.0.0.1:9"})
+
+    said = house.refused("users", "list", code=1)
+
+    assert said.count("\n") == 1

@@ -1,0 +1,152 @@
+"""kill -9 in mid-generation, restart: the same picture, billed once, metered once."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.sandbox.server import Sandbox
+from app.settings import Settings
+from tests.harness import KOI, PRICED, Koi, environment
+
+GENERATE = "/v1/images/generations"
+
+
+class Process:
+    """`koi serve` as an operator runs it, with the embedded store, killable."""
+
+    def __init__(self, sandbox: Sandbox, data_dir: Path, port: int, mode: str) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._environment = environment(
+            upstream_base_url=sandbox.url,
+            upstream_api_key="sk-sandbox",
+            upstream_mode=mode,
+            upstream_timeout_s="3",
+            upstream_poll_interval_s="0.1",
+            resolve_after_s="0.5",
+            catalog=str(PRICED),
+            data_dir=str(data_dir),
+            port=str(port),
+            log_level="error",
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "serve"], env=self._environment
+        )
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise AssertionError("koi serve did not become ready")
+
+    def kill(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(timeout=20)
+
+
+@pytest.fixture
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def served(sandbox: Sandbox, tmp_path: Path, free_port: int) -> Iterator[Process]:
+    process = Process(sandbox, tmp_path / "koi", free_port, "auto")
+    process.start()
+    yield process
+    process.stop()
+
+
+def operator(process: Process, sandbox: Sandbox, tmp_path: Path) -> Koi:
+    settings = Settings(_env_file=None, data_dir=tmp_path / "koi", catalog=PRICED)
+    return Koi(process.url, sandbox, settings)
+
+
+def test_the_same_idempotency_key_after_kill_minus_nine_gets_the_picture_once_billed(
+    served: Process, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    koi = operator(served, sandbox, tmp_path)
+    key = koi.key()
+    sandbox.set(latency_s=1.5)
+    headers = {"idempotency-key": "order-4711"}
+    with koi.client(key) as client, pytest.raises(httpx.HTTPError):
+        client.post(GENERATE, json=KOI, headers=headers, timeout=0.7)
+
+    served.kill()
+    served.start()
+    with koi.client(key) as client:
+        first = client.post(GENERATE, json=KOI, headers=headers)
+        again = client.post(GENERATE, json=KOI, headers=headers)
+
+    assert first.status_code == 200
+    assert first.json() == again.json()
+    assert httpx.get(first.json()["data"][0]["url"]).status_code == 200
+    assert (sandbox.posts, sandbox.billed_images) == (1, 1)
+    koi.assert_books_balance()
+
+
+def test_a_task_survives_kill_minus_nine_and_is_metered_once(
+    served: Process, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    koi = operator(served, sandbox, tmp_path)
+    key = koi.key()
+    sandbox.set(latency_s=1.5)
+    with koi.client(key) as client:
+        task_id = client.post(GENERATE, json={**KOI, "n": 2, "async": True}).json()["id"]
+    time.sleep(0.5)
+
+    served.kill()
+    served.start()
+    with koi.client(key) as client:
+        task = client.get(f"/v1/tasks/{task_id}", params={"wait": 10}).json()
+
+    assert task["status"] == "completed"
+    assert len(task["data"]) == 2
+    assert [entry.images for entry in koi.entries()] == [2]
+    koi.assert_books_balance()
+
+
+def test_a_sync_only_generation_killed_in_the_middle_is_presumed_billed_never_repeated(
+    sandbox: Sandbox, tmp_path: Path, free_port: int
+) -> None:
+    process = Process(sandbox, tmp_path / "koi", free_port, "sync")
+    process.start()
+    try:
+        koi = operator(process, sandbox, tmp_path)
+        key = koi.key()
+        sandbox.set(latency_s=5)
+        with koi.client(key) as client, pytest.raises(httpx.HTTPError):
+            client.post(GENERATE, json=KOI, timeout=0.7)
+        process.kill()
+        process.start()
+
+        audit = koi.settled(within_s=60)
+        (entry,) = koi.entries()
+    finally:
+        process.stop()
+
+    assert (entry.images, entry.presumed, entry.delivered) == (1, 1, 0)
+    assert audit.difference == 0
+    assert sandbox.posts == 1

@@ -1,0 +1,175 @@
+"""The provider's faults (reliability study, 7.1 and 7.2): what the caller sees, what is charged.
+
+Every row ends with the books compared to the provider's own bill (fixture `start`), and with
+exactly one POST: whatever the provider does, one call is one call.
+"""
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.flow.conftest import Start
+from tests.flow.test_generate import GENERATE
+from tests.harness import KOI, Koi
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault: its number, the sandbox's name for it, and what must come of it."""
+
+    number: str
+    fault: str
+    status: int
+    code: str | None = None
+    retry: str = "false"
+    modes: tuple[str, ...] = ("sync", "auto")
+
+    def __str__(self) -> str:
+        return f"{self.number}-{self.fault}"
+
+
+SYNC = ("sync",)
+TASK = ("auto",)
+
+ROWS = [
+    Row("F5", "reset-after-accept", 502, "upstream_ambiguous"),
+    Row("F5", "reset-before-body", 502, "upstream_ambiguous"),
+    Row("F6", "close-after-accept", 502, "upstream_ambiguous"),
+    Row("F7", "hang", 504, "upstream_timeout"),
+    Row("F8", "trickle", 504, "upstream_timeout", modes=SYNC),
+    Row("F9", "headers-then-hang", 504, "upstream_timeout"),
+    Row("F10", "reset-mid-body", 502, "upstream_incomplete"),
+    Row("F11", "truncated-close", 502, "upstream_incomplete"),
+    Row("F12", "truncated-json", 502, "upstream_invalid_response"),
+    Row("F13", "huge-body", 502, "upstream_invalid_response", modes=SYNC),
+    Row("F14", "gzip-bomb", 502, "upstream_invalid_response"),
+    Row("F15", "html-200", 502, "upstream_invalid_response"),
+    Row("F16", "wrong-content-type", 200),
+    Row("F17", "error-200", 502, None),
+    Row("F18", "empty-200", 502, "empty_result", modes=SYNC),
+    Row("F18", "data-null", 502, "empty_result", modes=SYNC),
+    Row("F19", "fewer", 200),
+    Row("F20", "more", 200),
+    Row("F21", "no-usable", 502, "empty_result", modes=SYNC),
+    Row("F22", "url-http", 502, "image_unavailable"),
+    Row("F22", "url-private", 502, "image_unavailable"),
+    Row("F23", "json-nan", 502, "upstream_invalid_response"),
+    Row("F23", "json-dup", 502, "upstream_invalid_response"),
+    Row("F23", "json-deep", 502, "upstream_invalid_response"),
+    Row("F23", "json-surrogate", 502, "upstream_invalid_response"),
+    Row("F24", "400", 400, "upstream_rejected"),
+    Row("F24", "422", 400, "upstream_rejected"),
+    Row("F24", "moderation-400", 400, "content_policy_violation"),
+    Row("F25", "401", 502, "upstream_auth"),
+    Row("F25", "403", 502, "upstream_auth"),
+    Row("F26", "402", 503, "upstream_billing"),
+    Row("F28", "429-int", 429, "upstream_rate_limited", retry="true"),
+    Row("F29", "429", 429, "upstream_rate_limited", retry="true"),
+    Row("F29", "429-garbage", 429, "upstream_rate_limited", retry="true"),
+    Row("F29", "429-huge", 429, "upstream_rate_limited", retry="true"),
+    Row("F29", "429-date", 429, "upstream_rate_limited", retry="true"),
+    Row("F30", "500", 502, "upstream_error"),
+    Row("F30", "503", 502, "upstream_error"),
+    Row("F31", "502-html", 502, "upstream_ambiguous"),
+    Row("F31", "524-html", 502, "upstream_ambiguous"),
+    Row("F32", "redirect", 502, "upstream_invalid_response"),
+    Row("F33", "headers-flood", 502, "upstream_invalid_response"),
+    Row("F34", "hostile-headers", 200),
+    Row("F39", "no-id", 502, None, modes=TASK),
+    Row("F41", "hostile-id", 502, "upstream_invalid_response", modes=TASK),
+    Row("F42", "404-after-submit", 200, modes=TASK),
+    Row("F44", "stuck-99", 504, "upstream_timeout", modes=TASK),
+    Row("F45", "unknown-status", 200, modes=TASK),
+    Row("F45", "progress-backwards", 200, modes=TASK),
+    Row("F46", "success-then-failed", 200, modes=TASK),
+    Row("F46", "duplicate-completion", 200, modes=TASK),
+    Row("F47", "poll-500", 200, modes=TASK),
+    Row("F47", "poll-429", 200, modes=TASK),
+    Row("F52", "task-failed", 502, "upstream_error", modes=TASK),
+    Row("F52", "moderation-task", 400, "content_policy_violation", modes=TASK),
+    Row("F52", "id-changes", 200, modes=TASK),
+]
+CASES = [(row, mode) for row in ROWS for mode in row.modes]
+
+
+@pytest.mark.parametrize(("row", "mode"), CASES, ids=[f"{r}-{m}" for r, m in CASES])
+def test_a_fault_of_the_provider_is_one_post_one_answer_and_a_true_charge(
+    start: Start, row: Row, mode: str
+) -> None:
+    koi = start(
+        upstream_mode=mode, upstream_timeout_s=1, upstream_submit_timeout_s=1, task_deadline_s=1.5
+    )
+    koi.sandbox.script(row.fault)
+    with koi.client() as client:
+        answer = client.post(GENERATE, json={**KOI, "n": 2})
+
+    assert answer.status_code == row.status, answer.text
+    assert koi.sandbox.posts == 1
+    if row.status != 200:
+        error = answer.json()["error"]
+        assert set(error) >= {"message", "type", "param", "code"}
+        assert row.code in (None, error["code"])
+        assert answer.headers["x-should-retry"] == row.retry
+        assert "sk-" not in answer.text
+        if "retry-after" in answer.headers:
+            assert 1 <= int(answer.headers["retry-after"]) <= 60
+
+
+def test_f1_f2_an_unreachable_provider_costs_nothing_and_may_be_retried(start: Start) -> None:
+    for target in ("http://127.0.0.1:9/v1", "http://koi.invalid/v1"):
+        koi = start(upstream_base_url=target)
+        with koi.client() as client:
+            answer = client.post(GENERATE, json=KOI)
+
+        assert answer.status_code == 502
+        assert answer.json()["error"]["code"] == "upstream_unreachable"
+        assert answer.headers["x-should-retry"] == "true"
+        assert sum(entry.images for entry in koi.entries()) == 0
+
+
+def test_f38_a_failure_the_provider_bills_secretly_shows_as_a_shortfall(
+    start: Start,
+) -> None:
+    koi = start()
+    koi.sandbox.script("silent-bill")
+    with koi.client() as client:
+        answer = client.post(GENERATE, json=KOI)
+    koi.settled()
+
+    assert answer.status_code == 502
+    assert koi.sandbox.billed_images == 1
+    assert sum(entry.images for entry in koi.entries()) == 0
+    koi.sandbox.reset()
+
+
+def test_f40_one_task_id_for_two_submits_never_shows_ones_picture_to_the_other(koi: Koi) -> None:
+    koi.sandbox.script("duplicate-id", "duplicate-id")
+    with koi.client() as client:
+        first = client.post(GENERATE, json={**KOI, "prompt": "one"})
+        second = client.post(GENERATE, json={**KOI, "prompt": "two"})
+
+    assert first.status_code == 200
+    assert second.status_code == 502
+    assert second.json()["error"]["code"] == "upstream_ambiguous"
+
+
+def test_f49_a_task_nobody_asks_about_is_settled_all_the_same(koi: Koi) -> None:
+    with koi.client() as client:
+        client.post(GENERATE, json={**KOI, "async": True})
+
+    koi.settled()
+
+    assert [entry.images for entry in koi.entries()] == [1]
+
+
+def test_f50_however_many_watch_a_task_the_provider_is_asked_once_per_interval(
+    start: Start,
+) -> None:
+    koi = start(upstream_poll_interval_s=0.2)
+    koi.sandbox.set(latency_s=1.0)
+    with koi.client() as client:
+        task_id = client.post(GENERATE, json={**KOI, "async": True}).json()["id"]
+        while client.get(f"/v1/tasks/{task_id}").json()["status"] != "completed":
+            pass
+
+    assert koi.sandbox.polls <= 9

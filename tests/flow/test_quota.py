@@ -1,0 +1,181 @@
+"""Quotas are exact, under any concurrency, for every holder at once."""
+
+import asyncio
+import hashlib
+from typing import Any
+
+import httpx
+import pytest
+
+from app.domain.limits import Limits
+from tests.flow.conftest import Start
+from tests.flow.test_generate import GENERATE
+from tests.harness import KOI, Koi
+
+
+def user(koi: Koi, name: str, **limits: Any) -> str:
+    async def create(office: Any) -> None:
+        await office.keys.create_user(name, limits=Limits(**limits))
+
+    koi.office(create)
+    return koi.key(name)
+
+
+def crowd(koi: Koi, key: str, bodies: list[dict]) -> list[httpx.Response]:
+    async def run() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=None)
+        headers = {"authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(
+            base_url=koi.url, headers=headers, timeout=60, limits=limits
+        ) as client:
+            return list(await asyncio.gather(*(client.post(GENERATE, json=b) for b in bodies)))
+
+    return asyncio.run(run())
+
+
+def test_a_crowd_gets_exactly_what_the_limit_allows(koi: Koi) -> None:
+    key = user(koi, "ann", images_per_day=10)
+    bodies = [{**KOI, "prompt": f"p{i}", "n": 1 + i % 3} for i in range(60)]
+
+    answers = crowd(koi, key, bodies)
+
+    delivered = sum(len(a.json()["data"]) for a in answers if a.status_code == 200)
+    refused = [a for a in answers if a.status_code != 200]
+    assert delivered == 10
+    assert {a.json()["error"]["code"] for a in refused} == {"insufficient_quota"}
+    assert "retry-after" not in refused[0].headers
+
+
+@pytest.mark.parametrize(
+    ("limits", "fits"),
+    [
+        ({"images_per_day": 2}, 2),
+        ({"images_per_month": 3}, 3),
+        ({"micros_per_day": 300_000}, 2),
+        ({"micros_per_month": 420_000}, 3),
+    ],
+)
+def test_each_window_and_meter_refuses_on_its_own(koi: Koi, limits: dict, fits: int) -> None:
+    key = user(koi, "ann", **limits)
+    with koi.client(key) as client:
+        codes = [
+            client.post(GENERATE, json={**KOI, "prompt": f"p{i}"}).status_code
+            for i in range(fits + 1)
+        ]
+
+    assert codes == [200] * fits + [429]
+
+
+def test_a_key_narrows_its_user_and_a_team_binds_them_all(koi: Koi) -> None:
+    async def found(office: Any) -> None:
+        await office.keys.create_team("blue", Limits(images_per_day=3))
+        for name in ("ann", "bob"):
+            await office.keys.create_user(name, team="blue", limits=Limits(images_per_day=5))
+
+    koi.office(found)
+    narrow = koi.key("ann", limits=Limits(images_per_day=1))
+    wide = koi.key("bob", limits=Limits(images_per_day=50))
+
+    with koi.client(narrow) as client:
+        by_ann = [
+            client.post(GENERATE, json={**KOI, "prompt": f"a{i}"}).status_code for i in (1, 2)
+        ]
+    with koi.client(wide) as client:
+        by_bob = [
+            client.post(GENERATE, json={**KOI, "prompt": f"b{i}"}).status_code for i in range(3)
+        ]
+
+    assert by_ann == [200, 429]
+    assert by_bob == [200, 200, 429]
+
+
+def test_the_house_limit_binds_everyone(start: Start) -> None:
+    koi = start(house_images_per_day=2)
+    answers = []
+    for name in ("ann", "bob", "cy"):
+        with koi.client(koi.key(name)) as client:
+            answers.append(client.post(GENERATE, json=KOI).status_code)
+
+    assert answers == [200, 200, 429]
+
+
+def test_pace_is_refused_with_a_pause_that_helps(koi: Koi) -> None:
+    key = user(koi, "ann", requests_per_minute=3)
+    with koi.client(key) as client:
+        answers = [client.post(GENERATE, json={**KOI, "prompt": f"p{i}"}) for i in range(4)]
+
+    refused = answers[-1]
+    assert [a.status_code for a in answers] == [200, 200, 200, 429]
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["x-should-retry"] == "true"
+    assert answers[0].headers["x-ratelimit-limit-requests"] == "3"
+
+
+def test_concurrency_is_leased_and_given_back(koi: Koi) -> None:
+    koi.sandbox.set(latency_s=0.3)
+    key = user(koi, "ann", concurrency=2)
+
+    first = crowd(koi, key, [{**KOI, "prompt": f"p{i}"} for i in range(6)])
+    second = crowd(koi, key, [{**KOI, "prompt": f"q{i}"} for i in range(2)])
+
+    assert sorted(a.status_code for a in first) == [200, 200, 429, 429, 429, 429]
+    assert {a.status_code for a in second} == {200}
+
+
+def test_what_is_left_is_told_with_every_reply_and_on_request(koi: Koi) -> None:
+    key = user(koi, "ann", images_per_day=10, micros_per_month=5_000_000)
+    with koi.client(key) as client:
+        answer = client.post(GENERATE, json={**KOI, "n": 3})
+        usage = client.get("/v1/usage").json()
+
+    assert answer.headers["x-ratelimit-limit-images"] == "10"
+    assert answer.headers["x-ratelimit-remaining-images"] == "7"
+    assert "ratelimit" in answer.headers
+    assert '"used":3' in str(usage).replace("'", '"').replace(" ", "")
+
+
+def test_a_failed_generation_gives_the_reservation_back(koi: Koi) -> None:
+    koi.sandbox.script("400", "429", "500")
+    key = user(koi, "ann", images_per_day=1)
+    with koi.client(key) as client:
+        codes = [
+            client.post(GENERATE, json={**KOI, "prompt": f"p{i}"}).status_code for i in range(4)
+        ]
+
+    assert codes == [400, 429, 502, 200]
+
+
+def test_a_revoked_key_ends_within_five_seconds(koi: Koi) -> None:
+    import time
+
+    key = koi.key("ann")
+    digest = hashlib.sha256(key.encode()).hexdigest()
+
+    async def revoke(office: Any) -> None:
+        (mine,) = [k for k in await office.keys.keys("ann") if k.digest == digest]
+        await office.keys.revoke(mine.id)
+
+    with koi.client(key) as client:
+        before = client.get("/v1/models").status_code
+        koi.office(revoke)
+        time.sleep(4.5)
+        after = client.get("/v1/models")
+
+    assert before == 200
+    assert after.status_code == 401
+    assert after.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_a_key_is_scoped_to_its_models_and_expires(koi: Koi) -> None:
+    from datetime import timedelta
+
+    scoped = koi.key("ann", models=frozenset({"grok-imagine"}))
+    gone = koi.key("ann", expires_in=timedelta(seconds=-1))
+    with koi.client(scoped) as client:
+        listed = client.get("/v1/models").json()["data"]
+    with koi.client(gone) as client:
+        refused = client.post(GENERATE, json=KOI)
+
+    assert [m["id"] for m in listed] == ["grok-imagine"]
+    assert refused.status_code == 401

@@ -1,0 +1,150 @@
+"""Koi as a caller meets it: the whole gateway on a real socket, the sandbox behind it.
+
+Nothing is replaced: a real store engine, real HTTP on both sides, real image bytes. Only
+durations are shortened through settings.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+
+from app.api.protocol import uvicorn_options
+from app.domain.ledger import Audit, Entry
+from app.main import create_app
+from app.sandbox.server import Sandbox
+from app.settings import Settings
+from app.wiring import Office, open_gateway, open_office
+
+T = TypeVar("T")
+
+PRICED = Path(__file__).parent / "catalog.toml"
+KOI = {"model": "grok-imagine", "prompt": "a koi in a nebula"}
+QUICK: dict[str, Any] = {
+    "upstream_api_key": "sk-sandbox",
+    "upstream_poll_interval_s": 0.05,
+    "upstream_timeout_s": 5,
+    "upstream_submit_timeout_s": 2,
+    "catalog": PRICED,
+    "resolve_after_s": 0.3,
+    "task_deadline_s": 6,
+    "log_level": "error",
+}
+
+
+class Server:
+    """One ASGI app under uvicorn in a thread of its own, with the gateway's real protocol."""
+
+    def __init__(self, app: Any) -> None:
+        options = uvicorn_options(host="127.0.0.1", port=0)
+        options.update(log_config=None)
+        self._server = uvicorn.Server(uvicorn.Config(app, **options))
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        deadline = time.monotonic() + 15
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError("the gateway did not start")
+            time.sleep(0.005)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=20)
+
+
+@dataclass
+class Koi:
+    """A running gateway, its sandbox and its operator."""
+
+    url: str
+    sandbox: Sandbox
+    settings: Settings
+
+    @property
+    def v1(self) -> str:
+        return f"{self.url}/v1"
+
+    def key(self, user: str = "ann", **options: Any) -> str:
+        """A fresh key's secret for a user, created on the way."""
+
+        async def issue(office: Office) -> str:
+            return (await office.keys.issue(user, **options)).secret
+
+        return self.office(issue)
+
+    def client(self, key: str | None = None, **options: Any) -> httpx.Client:
+        headers = {"authorization": f"Bearer {key or self.key()}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=20, **options)
+
+    def office(self, work: Callable[[Office], Coroutine[Any, Any, T]]) -> T:
+        """Do an operator's work on the store, from outside the gateway."""
+
+        async def session() -> T:
+            async with open_office(self.settings) as office:
+                return await work(office)
+
+        return asyncio.run(session())
+
+    def entries(self) -> list[Entry]:
+        async def read(office: Office) -> list[Entry]:
+            return [entry async for entry in office.ledger.entries()]
+
+        return self.office(read)
+
+    def audit(self) -> Audit:
+        return self.office(lambda office: office.ledger.audit())
+
+    def settled(self, within_s: float = 10) -> Audit:
+        """The audit once no job is open; fails when some job stays open."""
+        deadline = time.monotonic() + within_s
+        while (audit := self.audit()).open_jobs:
+            assert time.monotonic() < deadline, f"{audit.open_jobs} jobs are still open"
+            time.sleep(0.05)
+        return audit
+
+    def assert_books_balance(self) -> None:
+        """Counters equal the ledger, and the ledger equals the provider's own bill.
+
+        What was presumed without evidence may exceed the bill, never fall short of it (I5).
+        """
+        audit = self.settled()
+        entries = self.entries()
+        metered = sum(e.images + e.surplus for e in entries)
+        presumed = sum(e.presumed for e in entries)
+        billed = self.sandbox.billed_images
+        assert audit.difference == 0, audit.differences
+        assert metered - presumed <= billed <= metered, (metered, presumed, billed)
+
+
+@contextlib.contextmanager
+def gateway(sandbox: Sandbox, redis_url: str, data_dir: Path, **overrides: Any) -> Iterator[Koi]:
+    """A gateway in this process, on a store that runs already."""
+    options = {
+        **QUICK,
+        "upstream_base_url": sandbox.url,
+        "redis_url": redis_url,
+        "data_dir": data_dir,
+        **overrides,
+    }
+    settings = Settings(_env_file=None, **options)
+    app = create_app(lambda: open_gateway(settings))
+    with Server(app) as url:
+        yield Koi(url, sandbox, settings)
+
+
+def environment(**settings: Any) -> dict[str, str]:
+    """The environment of a `koi` subprocess: nothing of ours but these settings."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("KOI_")}
+    return clean | {f"KOI_{name.upper()}": str(value) for name, value in settings.items()}

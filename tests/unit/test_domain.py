@@ -1,0 +1,154 @@
+"""Values of the domain: money, calendar, catalog, limits, fingerprints."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.domain.calendar import Calendar
+from app.domain.catalog import CatalogInvalid, parse_catalog
+from app.domain.images import GenerationRequest
+from app.domain.limits import Allowance, Limits, Meter, ScopeKind, Standing, Window
+from app.domain.money import format_micros, parse_micros
+
+SHIPPED = Path("app/catalog.toml").read_text()
+
+SMALL = """
+default_model = "a"
+[[models]]
+name = "a"
+modes = ["sync"]
+sizes = ["1x1"]
+qualities = ["standard", "hd"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"), [("0", 0), ("0.14", 140_000), ("12.5", 12_500_000), ("0.000001", 1)]
+)
+def test_money_is_read_exactly(text: str, micros: int) -> None:
+    assert parse_micros(text) == micros
+
+
+@pytest.mark.parametrize("text", ["-1", "0.0000001", "NaN", "Infinity", "a", ""])
+def test_what_is_not_an_amount_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="amount of money"):
+        parse_micros(text)
+
+
+@pytest.mark.parametrize(
+    ("micros", "text"), [(0, "0.00"), (140_000, "0.14"), (-1, "-0.000001"), (2_500_000, "2.50")]
+)
+def test_money_is_written_as_decimal_text(micros: int, text: str) -> None:
+    assert format_micros(micros) == text
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-11-23", 24)]
+)
+def test_a_day_is_as_long_as_the_clock_on_the_wall_says(day: str, hours: int) -> None:
+    calendar = Calendar(ZoneInfo("Europe/Berlin"))
+    noon = datetime.fromisoformat(f"{day}T12:00:00+01:00")
+
+    today = calendar.around(noon)[1]
+
+    assert today.label == day
+    assert today.ends_ms - today.starts_ms == hours * 3_600_000
+
+
+def test_days_follow_each_other_without_a_gap_and_months_end_at_midnight() -> None:
+    calendar = Calendar(ZoneInfo("Asia/Shanghai"))
+    new_year = datetime(2026, 12, 31, 20, tzinfo=UTC)
+
+    yesterday, today, tomorrow = calendar.around(new_year)
+
+    assert [d.label for d in (yesterday, today, tomorrow)] == [
+        "2026-12-31",
+        "2027-01-01",
+        "2027-01-02",
+    ]
+    assert yesterday.ends_ms == today.starts_ms
+    assert yesterday.month_ends_ms == today.starts_ms
+    assert timedelta(milliseconds=today.month_ends_ms - today.starts_ms) == timedelta(days=31)
+
+
+def test_the_shipped_catalog_offers_only_what_the_provider_documents() -> None:
+    catalog = parse_catalog(SHIPPED)
+
+    (model,) = catalog.enabled
+    assert model.name == "grok-imagine"
+    assert model.sizes == ("1024x1024", "1536x1024", "1024x1536")
+    assert model.qualities == ("standard", "hd")
+    assert model.price("1024x1024", "hd") is None
+    assert len(catalog.models) > 20
+
+
+def test_the_most_specific_price_wins() -> None:
+    text = SMALL + '[models.prices]\n"*" = "0.1"\nhd = "0.2"\n"hd/1x1" = "0.3"\n'
+
+    model = parse_catalog(text).models[0]
+
+    assert model.price("1x1", "standard") == 100_000
+    assert model.price("1x1", "hd") == 300_000
+    assert model.price("2x2", "hd") == 200_000
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "default_model"),
+        (SMALL.replace('"a"\n[', '"b"\n['), "not an enabled model"),
+        (SMALL + SMALL[SMALL.index("[[") :], "more than once"),
+        (SMALL.replace('["sync"]', '["later"]'), "modes"),
+        (SMALL + '[models.size_aliases]\nauto = "9x9"\n', "size_aliases"),
+        (SMALL + "[models.prices]\nhd = 0.2\n", "must be text"),
+        (SMALL + '[models.prices]\nhd = "-1"\n', "amount"),
+    ],
+)
+def test_a_catalog_that_cannot_be_used_says_why(text: str, says: str) -> None:
+    with pytest.raises(CatalogInvalid, match=says):
+        parse_catalog(text)
+
+
+def test_limits_are_whole_numbers() -> None:
+    with pytest.raises(ValueError, match="images_per_day"):
+        Limits(images_per_day=-1)
+
+
+def allowance(remaining: int, held: int = 0) -> Allowance:
+    return Allowance(
+        ScopeKind.USER, "ann", Meter.IMAGES, Window.DAY, 10, 10 - remaining - held, held, 60
+    )
+
+
+def test_the_tightest_allowance_speaks_for_all() -> None:
+    standing = Standing((allowance(4), allowance(2), allowance(7)))
+
+    tightest = standing.tightest(Meter.IMAGES)
+
+    assert tightest is not None
+    assert tightest.remaining == 2
+    assert standing.tightest(Meter.MONEY) is None
+
+
+def test_a_settled_reservation_gives_back_what_was_not_delivered() -> None:
+    standing = Standing((allowance(4, held=3),))
+
+    (after,) = standing.settled(n=3, billed=1, unit_micros=None).allowances
+
+    assert (after.held, after.remaining) == (0, 6)
+
+
+def test_fingerprints_tell_tenants_and_every_sent_field_apart() -> None:
+    asked = GenerationRequest("m", "p", 1, "1x1", "hd")
+    others = [
+        asked.fingerprint("user:b"),
+        GenerationRequest("m2", "p", 1, "1x1", "hd").fingerprint("user:a"),
+        GenerationRequest("m", "p2", 1, "1x1", "hd").fingerprint("user:a"),
+        GenerationRequest("m", "p", 2, "1x1", "hd").fingerprint("user:a"),
+        GenerationRequest("m", "p", 1, "2x2", "hd").fingerprint("user:a"),
+        GenerationRequest("m", "p", 1, "1x1", "standard").fingerprint("user:a"),
+    ]
+
+    assert len({asked.fingerprint("user:a"), *others}) == 7

@@ -1,0 +1,192 @@
+"""Settings: every bad value is one clear sentence about its variable, and no secret is in it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.limits import Limits
+from app.domain.principal import CachePolicy
+from app.setting_faults import SettingsInvalid
+from app.settings import Settings, fixed_settings, load_settings, unknown_variables
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in unknown_variables():
+        monkeypatch.delenv(name)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"KOI_{name.upper()}", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def faults_of(monkeypatch: pytest.MonkeyPatch, **variables: str) -> tuple[str, ...]:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings()
+    return caught.value.sentences
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("KOI_PORT", "eighty", "must be a whole number"),
+        ("KOI_PORT", "70000", "must be 65535 or less"),
+        ("KOI_PORT", "-1", "must be 0 or more"),
+        ("KOI_WORKERS", "0", "must be 1 or more"),
+        ("KOI_WORKERS", "1.5", "must be a whole number"),
+        ("KOI_UPSTREAM_TIMEOUT_S", "soon", "must be a number"),
+        ("KOI_UPSTREAM_TIMEOUT_S", "0", "must be more than 0"),
+        ("KOI_UPSTREAM_TIMEOUT_S", "inf", "must be a finite number"),
+        ("KOI_SYNC_WAIT_S", "nan", "must be a finite number"),
+        ("KOI_UPSTREAM_RPM", "0", "must be more than 0"),
+        ("KOI_UPSTREAM_MODE", "fast", "must be one of auto, async or sync"),
+        ("KOI_CACHE_POLICY", "everyone", "must be one of off, private or shared"),
+        ("KOI_LOG_LEVEL", "loud", "must be one of debug, info, warning or error"),
+        ("KOI_LOG_FORMAT", "xml", "must be one of json or console"),
+        ("KOI_STRICT", "perhaps", "must be one of true or false"),
+        ("KOI_TIMEZONE", "Mars/Olympus", "is not a time zone name such as Asia/Shanghai"),
+        ("KOI_DEFAULT_BUDGET_PER_DAY", "a lot", "is not an amount of money"),
+        ("KOI_HOUSE_BUDGET_PER_MONTH", "1.0000001", "at most six decimals"),
+        ("KOI_HOUSE_BUDGET_PER_DAY", "-1", "is not an amount of money"),
+        ("KOI_DEFAULT_IMAGES_PER_DAY", "-3", "must be 0 or more"),
+        ("KOI_UPSTREAM_BASE_URL", "open.example.com/v1", "must be an http(s) URL"),
+        ("KOI_UPSTREAM_BASE_URL", "http://[", "must be an http(s) URL"),
+        ("KOI_PUBLIC_URL", "ftp://files.example.com", "must be an http(s) URL"),
+        ("KOI_UPSTREAM_API_KEY", "your_api_key", "put the provider's real key there"),
+        ("KOI_UPSTREAM_API_KEY", "   ", "put the provider's real key there"),
+        ("KOI_UPSTREAM_API_KEY_FILE", "no-such-file", "names a file that cannot be read"),
+        ("KOI_CATALOG", "no-such-file.toml", "names a file that cannot be read"),
+        ("KOI_REDIS_URL", "localhost:6379", "redis://localhost:6379/0"),
+        ("KOI_CACHE_REDIS_URL", "http://cache", "must be a URL of Redis or Valkey"),
+        ("KOI_ADMIN_KEY", "changeme", "openssl rand -hex 24"),
+        ("KOI_METRICS_TOKEN", "short", "openssl rand -hex 24"),
+        ("KOI_CACHE_TTL_S", "90000", "must not outlive KOI_TASK_TTL_S"),
+        ("KOI_TASK_TTL_S", "99999999", "must not outlive KOI_IMAGE_TTL_DAYS"),
+    ],
+)
+def test_a_bad_value_is_one_sentence_that_names_its_variable_and_the_rule(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    sentences = faults_of(monkeypatch, **{variable: value})
+
+    assert len(sentences) == 1
+    assert sentences[0].startswith(variable)
+    assert says in sentences[0]
+    assert sentences[0].endswith(".")
+
+
+def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = faults_of(monkeypatch, KOI_PORT="x", KOI_WORKERS="0", KOI_TIMEZONE="Mars")
+
+    assert [sentence.split()[0].rstrip(":") for sentence in fields] == [
+        "KOI_PORT",
+        "KOI_WORKERS",
+        "KOI_TIMEZONE",
+    ]
+
+
+def test_rules_across_settings_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = faults_of(monkeypatch, KOI_ADMIN_KEY="x", KOI_METRICS_TOKEN="y")
+
+    assert [sentence.split()[0] for sentence in together] == ["KOI_ADMIN_KEY", "KOI_METRICS_TOKEN"]
+
+
+@pytest.mark.parametrize("name", [f for f in Settings.model_fields if "key" in f or "token" in f])
+def test_a_secret_is_in_no_sentence_no_traceback_and_no_repr(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    secret = "tell-no1"
+    monkeypatch.setenv(f"KOI_{name.upper()}", secret)
+    monkeypatch.setenv("KOI_ADMIN_KEY", secret)
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings()
+
+    told = [str(caught.value), *caught.value.sentences]
+    chained = [caught.value.__cause__, caught.value.__context__]
+
+    assert all(secret not in text for text in told)
+    assert chained == [None, None]
+
+
+def test_secrets_do_not_show_in_the_settings_themselves() -> None:
+    settings = load_settings(upstream_api_key="sk-real-one", admin_key="0123456789abcdef")
+
+    assert "sk-real-one" not in repr(settings)
+    assert "0123456789abcdef" not in str(settings)
+
+
+def test_the_environment_is_read_and_overrides_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOI_PORT", "9001")
+    monkeypatch.setenv("KOI_WORKERS", "3")
+
+    settings = load_settings(port=9002)
+
+    assert (settings.port, settings.workers) == (9002, 3)
+
+
+def test_a_dotenv_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("KOI_PORT=9003\nOTHER=1\n")
+
+    assert load_settings().port == 9003
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOI_ADMIN_KEY", "")
+    monkeypatch.setenv("KOI_PORT", "")
+
+    settings = load_settings()
+
+    assert settings.admin_key is None
+    assert settings.port == 8000
+
+
+def test_fixed_settings_are_deaf_to_the_environment_and_to_dotenv(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KOI_UPSTREAM_API_KEY", "sk-real-one")
+    monkeypatch.setenv("KOI_PORT", "not a port")
+    (tmp_path / ".env").write_text("KOI_REDIS_URL=redis://real.example.com\n")
+
+    settings = fixed_settings(data_dir=tmp_path)
+
+    assert (settings.upstream_key, settings.redis_url, settings.port) == (None, None, 8000)
+
+
+def test_the_upstream_key_comes_from_the_variable_or_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("  sk-from-file\n")
+
+    assert load_settings(upstream_api_key_file=file).upstream_key == "sk-from-file"
+    assert load_settings(upstream_api_key="sk-direct").upstream_key == "sk-direct"
+    assert load_settings().upstream_key is None
+
+
+def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOI_UPSTREAM_APIKEY", "x")
+    monkeypatch.setenv("KOI_PORT", "8000")
+
+    assert unknown_variables() == ("KOI_UPSTREAM_APIKEY",)
+
+
+def test_money_settings_become_micro_units() -> None:
+    settings = load_settings(default_budget_per_day="12.50", house_budget_per_month="0.000001")
+
+    assert settings.default_limits == Limits(micros_per_day=12_500_000)
+    assert settings.house_limits == Limits(micros_per_month=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("port", 8000), ("cache_policy", CachePolicy.PRIVATE), ("data_dir", Path(".koi"))],
+)
+def test_defaults_are_those_of_the_design(name: str, value: Any) -> None:
+    assert getattr(load_settings(), name) == value
+
+
+def test_settings_cannot_be_changed_once_read() -> None:
+    settings = load_settings()
+
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]

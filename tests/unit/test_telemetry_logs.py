@@ -1,0 +1,165 @@
+"""What a log line looks like, and what never gets into one."""
+
+import io
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import structlog
+
+from app.telemetry.logs import configure
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure("json", "info", stream)
+    yield stream
+    root.handlers[:], root.level = before
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_is_json_with_time_level_and_event_first(stream: io.StringIO) -> None:
+    structlog.get_logger().info("job_settled", task_id="task_1", images=2)
+
+    [line] = lines(stream)
+
+    assert list(line) == ["ts", "level", "event", "task_id", "images"]
+    assert line["ts"].endswith("Z")
+    assert abs((datetime.fromisoformat(line["ts"]) - datetime.now(UTC)).total_seconds()) < 60
+    assert (line["level"], line["event"], line["images"]) == ("info", "job_settled", 2)
+
+
+def test_what_the_request_bound_is_on_every_line(stream: io.StringIO) -> None:
+    with structlog.contextvars.bound_contextvars(request_id="req_7"):
+        structlog.get_logger().warning("slow")
+        logging.getLogger("uvicorn.error").warning("closing")
+
+    assert [line["request_id"] for line in lines(stream)] == ["req_7", "req_7"]
+
+
+def test_lines_below_the_level_are_not_written(stream: io.StringIO) -> None:
+    structlog.get_logger().debug("detail")
+    logging.getLogger("asyncio").debug("detail")
+
+    assert stream.getvalue() == ""
+
+
+def test_the_server_s_own_lines_take_the_same_form(stream: io.StringIO) -> None:
+    logging.getLogger("uvicorn.error").info("Started %s", "here")
+
+    [line] = lines(stream)
+
+    assert (line["event"], line["logger"], line["level"]) == (
+        "Started here",
+        "uvicorn.error",
+        "info",
+    )
+
+
+def test_an_http_client_does_not_log_its_urls(stream: io.StringIO) -> None:
+    logging.getLogger("httpx").info("HTTP Request: GET https://cdn.example/a.png?token=1")
+
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["prompt", "revised_prompt", "Authorization", "api_key", "x-api-key", "b64_json", "password"],
+)
+def test_a_secret_by_name_is_dropped_at_any_depth(stream: io.StringIO, name: str) -> None:
+    structlog.get_logger().info("odd", **{name: "canary"}, nested={"deep": [{name: "canary"}]})
+
+    assert "canary" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "key sk-koi-Canary123456789 refused",
+        "key sk-Canary_12-345 refused",
+        "key koi_Canary1234567890123 refused",
+        "GET /v1/images/img_1.png?exp=1&sig=Canary",
+        "https://s3.example/a?X-Amz-Signature=Canary&x=1",
+        "authorization: Bearer Canary",
+        "redis://user:Canary@store:6379/0",
+    ],
+)
+def test_a_secret_by_shape_is_masked_wherever_it_stands(stream: io.StringIO, text: str) -> None:
+    structlog.get_logger().info(text, detail=text, nested=[{"x": (text,)}], thing=ValueError(text))
+    logging.getLogger("lib").error("said %s", text)
+    try:
+        raise ValueError(text)
+    except ValueError:
+        structlog.get_logger().exception("failed")
+        logging.getLogger("lib").exception("failed")
+
+    assert "Canary" not in stream.getvalue()
+    assert "***" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task-failed-123456 and a disk-full-99",
+        "koi-gateway 0.1.0 at koi_images_presumed_total",
+        "https://open.example/v1/images",
+        "signature checked, design=ok",
+    ],
+)
+def test_ordinary_words_stay_readable(stream: io.StringIO, text: str) -> None:
+    structlog.get_logger().info(text, key_id="key_1234567890123456")
+
+    [line] = lines(stream)
+
+    assert (line["event"], line["key_id"]) == (text, "key_1234567890123456")
+
+
+@pytest.mark.parametrize("value", ["\ud800", 1 << 70, float("nan"), {1: 2}, {1, 2}, object()])
+def test_no_value_can_break_a_line(stream: io.StringIO, value: object) -> None:
+    structlog.get_logger().info("odd", value=value)
+
+    [line] = lines(stream)
+
+    assert line["event"] == "odd"
+
+
+def test_a_line_break_cannot_forge_a_second_line(stream: io.StringIO) -> None:
+    structlog.get_logger().info("odd", agent='x"}\n{"event":"forged"}')
+
+    assert len(lines(stream)) == 1
+
+
+def test_the_console_format_is_for_people(stream: io.StringIO) -> None:
+    configure("console", "info", stream)
+
+    structlog.get_logger().info("ready", prompt="canary", url="http://127.0.0.1:8000")
+
+    assert "ready" in stream.getvalue()
+    assert "http://127.0.0.1:8000" in stream.getvalue()
+    assert "canary" not in stream.getvalue()
+
+
+def test_without_a_stream_lines_go_to_standard_output() -> None:
+    script = (
+        "import structlog, logging; from app.telemetry.logs import configure;"
+        "configure('json', 'info'); structlog.get_logger().info('one');"
+        "logging.getLogger('uvicorn').info('two')"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["one", "two"]
+    assert done.stderr == ""
