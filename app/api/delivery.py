@@ -80,20 +80,18 @@ class Delivery(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         order = self.order
         exchange_of(scope).waited = True
-        response: Response | None = None
         try:
             async with Waiting(receive, order.answer()) as waiting:
                 if await waiting.ready(order.quiet_s):
-                    response = waiting.result()
+                    await waiting.result()(scope, receive, send)
                 else:
                     await self._beat(waiting, scope, send)
+                waiting.check()
         except GenerationFailed:
             raise
         except BaseException:
             await order.abandon()
             raise
-        if response is not None:
-            await response(scope, receive, send)
 
     async def _beat(self, waiting: Waiting[Response], scope: Scope, send: Send) -> None:
         limits = limit_headers(self.order.started.standing)
@@ -134,6 +132,7 @@ class EventStream(Response):
                     await _write(send, b": koi\n\n")
                 for event in waiting.result():
                     await _write(send, event)
+                waiting.check()
         except GatewayError as error:
             if not isinstance(error, GenerationFailed):
                 await order.abandon()

@@ -72,6 +72,8 @@ class Edge:
             raise
         except Exception:
             # The last resort: no failure may leave the dialect.
+            if exchange.status and await _left(receive):
+                return
             log.exception("unforeseen", request_id=exchange.request_id)
             if exchange.status:
                 raise
@@ -93,6 +95,17 @@ def _arrived(scope: Scope, exchange: Exchange) -> bytes | None:
         elif name == b"x-client-request-id" and CLIENT_ID.fullmatch(value):
             exchange.client_request_id = value.decode("ascii")
     return origin
+
+
+async def _left(receive: Receive) -> bool:
+    """Whether a failure to write was only the client's departure, noticed by the socket first."""
+    try:
+        async with asyncio.timeout(0.1):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _empty(send: Send, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:

@@ -11,7 +11,12 @@ from typing import Any
 
 import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from app.api.errors import error_body, error_headers, status_of
 from app.api.middleware import new_request_id
@@ -64,6 +69,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._field_bytes = 0
         self._unwritten = 0
         self._finished = False
+        self._answering: RequestResponseCycle | None = None
 
     # The connection
 
@@ -74,6 +80,10 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self.resume_writing()
+        # uvicorn tells only the newest of pipelined requests; the one being answered must hear it.
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -142,6 +152,10 @@ class EdgeProtocol(HttpToolsProtocol):
         self._disarm()
         super().on_message_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
     # Deadlines
 
     def _arm(self, seconds: float, act: Callable[[], None]) -> None:
@@ -177,7 +191,8 @@ class EdgeProtocol(HttpToolsProtocol):
         if match is None:
             return False
         allowed = self.edge.allowed_hosts
-        return "*" in allowed or match["name"].decode("ascii").lower() in allowed
+        name = match["name"].decode("ascii").lower()
+        return "*" in allowed or any(name == host.lower() for host in allowed)
 
     def _refuse(self, code: str) -> None:
         """End the connection, with an error object if the wire is free for one."""

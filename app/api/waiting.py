@@ -51,6 +51,12 @@ class Waiting(Generic[T]):
             raise ClientDisconnect
         return False
 
+    def check(self) -> None:
+        """Raise `ClientDisconnect` if the client left; right after sending, before any await,
+        because a complete response looks like a departure too."""
+        if self._leaving.done():
+            raise ClientDisconnect
+
     def result(self) -> T:
         """What the work gave, or raised."""
         return self._working.result()

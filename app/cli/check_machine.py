@@ -76,9 +76,6 @@ def check_port(settings: Settings) -> Iterator[Finding]:
     if settings.port == 0:
         yield ok("port", f"{settings.host}, any free port")
         return
-    if _answers(settings.host, settings.port):
-        yield ok("port", f"{place}: a gateway answers there")
-        return
     try:
         family, _, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM
@@ -88,6 +85,9 @@ def check_port(settings: Settings) -> Iterator[Finding]:
             trial.bind(address)
             trial.listen(1)
     except OSError as error:
+        if _answers(settings.host, settings.port):
+            yield ok("port", f"{place}: a gateway answers there")
+            return
         mend = "End what listens there, or set KOI_HOST and KOI_PORT to another address."
         yield fail("port", f"{place} cannot be used ({error.strerror or error})", mend)
     else:
@@ -98,7 +98,7 @@ def _answers(host: str, port: int) -> bool:
     """Whether a Koi gateway listens there: its liveness answers without a key."""
     reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
     try:
-        with socket.create_connection((reachable, port), timeout=2) as connection:
+        with socket.create_connection((reachable, port), timeout=1) as connection:
             connection.sendall(
                 b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             )

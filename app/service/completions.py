@@ -47,10 +47,12 @@ class Completions:
                 return None
             waiter: asyncio.Future[Ended] = loop.create_future()
             self._waiters.setdefault(job_id, set()).add(waiter)
-            done, _ = await asyncio.wait({waiter}, timeout=min(left, REREAD_S))
+            try:
+                done, _ = await asyncio.wait({waiter}, timeout=min(left, REREAD_S))
+            finally:
+                self._forget(job_id, waiter)
             if done:
                 return waiter.result()
-            self._forget(job_id, waiter)
             await self._reread(job_id)
         return ended
 

@@ -14,6 +14,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
+import uvloop
 from conftest import (
     CALENDAR, delivered, ledger_on, order, presumed, principal, programs, released, running,
     unknown,
@@ -417,7 +418,9 @@ def breaking(script: Script, line: str, instead: str) -> Script:
 def machine() -> Iterator[type[LedgerMachine]]:
     """The machine, bound to one embedded engine and one loop for all its examples."""
     program = programs().get("valkey") or programs()["redis"]
-    with running(program) as engine, engine.client() as admin, asyncio.Runner() as runner:
+    with running(program) as engine, engine.client() as admin, asyncio.Runner(
+        loop_factory=uvloop.new_event_loop
+    ) as runner:
         async def opened() -> Sabotaged:
             return Sabotaged(connect(engine.url, timeout_s=5), timeout_s=5)
 

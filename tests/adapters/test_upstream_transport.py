@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import gzip
 import os
 import ssl
 import threading
@@ -28,6 +29,7 @@ from tests.adapters.upstream_script import (
     head,
     listening,
     provider_at,
+    raw,
     refused,
     reply,
     scripted,
@@ -124,9 +126,11 @@ async def test_tls_before_1_2_is_not_spoken(tmp_path: Path) -> None:
     trust = trusting(path)
     trust.set_ciphers("ALL:@SECLEVEL=0")
 
-    async with listening(reply(200, DONE), tls=old) as upstream:
-        async with provider_at(f"https://127.0.0.1:{upstream.port}/v1", tls=trust) as provider:
-            failed = await refused(provider)
+    async with (
+        listening(reply(200, DONE), tls=old) as upstream,
+        provider_at(f"https://127.0.0.1:{upstream.port}/v1", tls=trust) as provider,
+    ):
+        failed = await refused(provider)
 
     assert failed.proof is P0
     assert upstream.asked == []
@@ -152,9 +156,8 @@ async def test_f4_a_server_without_tls_is_refused_at_once() -> None:
 async def unasked(exchange: Exchange) -> None:
     """A good answer, and then another one that nobody asked for."""
     await reply(200, DONE)(exchange)
-    stray = (
-        head(200, "Content-Length: 52") + b'{"data":[{"url":"https://cdn.example.com/their.png"}]}'
-    )
+    body = b'{"data":[{"url":"https://cdn.example.com/of-another-caller.png"}]}'
+    stray = head(200, f"Content-Length: {len(body)}") + body
     sock = exchange.writer.get_extra_info("socket").fileno()
     threading.Timer(0.05, os.write, (sock, stray)).start()
 
@@ -250,6 +253,17 @@ async def test_a_full_pool_is_called_so_and_nothing_was_sent() -> None:
 
     assert not sending.sent
     assert len(upstream.asked) == 1
+
+
+async def test_compressed_bytes_stay_compressed() -> None:
+    body = gzip.compress(bytes(100_000))
+
+    async with listening(raw(200, body, "Content-Encoding: gzip")) as upstream:
+        transport = AiohttpTransport()
+        received = await fetch(transport, upstream)
+        await transport.aclose()
+
+    assert received == body
 
 
 async def test_a_read_timeout_is_called_so_and_may_have_been_sent() -> None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
+import openai
 import pytest
 import structlog
 
 from app.api.settings import EdgeSettings
 from app.main import create_app
-from tests.contract.door import Door, served
+from tests.contract.door import Door, sdk, served
 from tests.contract.stand_in import Stage, opener
 
 ADMIN_KEY = "koi-admin-0123456789abcdef"
@@ -73,3 +74,10 @@ def strict_door(_strict_door: Door) -> Door:
 def admin_door(_admin_door: Door) -> Door:
     """Admin key, metrics token, heartbeats, host and origin lists, a public URL."""
     return _fresh(_admin_door)
+
+
+@pytest.fixture
+def client(door: Door) -> Iterator[openai.OpenAI]:
+    """The official SDK, as ann."""
+    with sdk(door) as client:
+        yield client

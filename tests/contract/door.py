@@ -4,11 +4,12 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import openai
 import uvicorn
 
 from app.api.protocol import uvicorn_options
@@ -137,3 +138,17 @@ def served(app: Any) -> Iterator[tuple[str, int]]:
     finally:
         server.should_exit = True
         thread.join(timeout=10)
+
+
+def wait_until(happened: Callable[[], object], within_s: float = 3.0) -> None:
+    """Return once something happened on the other side; fail when it does not."""
+    deadline = time.monotonic() + within_s
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def sdk(door: Door, **options: Any) -> openai.OpenAI:
+    """The official client, pointed at this door."""
+    given = {"api_key": door.key, "base_url": f"{door.url}/v1", "timeout": 5, **options}
+    return openai.OpenAI(**given)

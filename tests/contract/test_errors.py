@@ -15,8 +15,8 @@ from app.domain.errors import (
     Proof,
     UpstreamError,
 )
+from tests.contract.bad_bodies import assert_error, koi
 from tests.contract.door import Door
-from tests.contract.test_bad_input import assert_error, koi
 
 TASK = "task_" + "0" * 32
 

@@ -43,7 +43,7 @@ OWNERS = {
     r"prometheus_client": {"app/telemetry/metrics.py", "app/telemetry/meters.py"},
     r"import httpx": {"app/adapters/upstream"},
     r"HTTPStatus\.|status_code=\d": {"app/api", "app/sandbox"},
-    r"\"koi:": {"app/adapters/redis/keyspace.py"},
+    r"koi:[0-9{]": {"app/adapters/redis/keyspace.py"},
 }
 
 

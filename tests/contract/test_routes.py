@@ -5,9 +5,9 @@ from starlette.routing import Route
 
 from app.api.routes import OPEN_PATHS, ROUTES, SILENT_PATHS, TEMPLATES
 from app.main import create_app
+from tests.contract.bad_bodies import assert_error, koi
 from tests.contract.conftest import ADMIN_KEY, METRICS_TOKEN
 from tests.contract.door import Door
-from tests.contract.test_bad_input import assert_error, koi
 
 PLACES = {
     "task_id": "task_" + "0" * 32,

@@ -1,5 +1,6 @@
 """The `koi` command as an operator runs it: a process, its output, its exit code."""
 
+import asyncio
 import json
 import os
 import signal
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from app.settings import fixed_settings
+from app.wiring import open_office
 
 ROOT = Path(__file__).parents[2]
 KOI = [sys.executable, "-m", "app.cli"]
@@ -82,6 +86,16 @@ class House:
         assert done.stdout == ""
         assert done.stderr.startswith("koi: ")
         return done.stderr
+
+    def key(self, user: str = "ann") -> str:
+        """A fresh key, without the second that a process takes to start."""
+
+        async def issue() -> str:
+            settings = fixed_settings(data_dir=self.path / ".koi")
+            async with open_office(settings) as office:
+                return (await office.keys.issue(user)).secret
+
+        return asyncio.run(issue())
 
     @contextmanager
     def serving(self, *words: str) -> Iterator[Serving]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.flow.conftest import Start
 from tests.harness import Koi
 
 NODE = Path(__file__).parent.parent / "sdk" / "node"
@@ -67,7 +68,11 @@ def test_a_failing_provider_gets_one_post_from_node(koi: Koi) -> None:
     assert koi.sandbox.posts == 1
 
 
-def test_an_impatient_node_gets_its_picture_for_one_charge(koi: Koi) -> None:
+@pytest.mark.parametrize("heartbeat_after_s", [0, 45])
+def test_an_impatient_node_gets_its_picture_for_one_charge(
+    start: Start, heartbeat_after_s: float
+) -> None:
+    koi = start(heartbeat_after_s=heartbeat_after_s)
     koi.sandbox.set(latency_s=1.5)
 
     assert caller(koi, "impatient")["images"] == 1

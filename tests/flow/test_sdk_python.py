@@ -162,9 +162,11 @@ def test_one_call_with_default_retries_is_one_post_whatever_the_provider_does(
     assert koi.sandbox.posts == 1
 
 
+@pytest.mark.parametrize("heartbeat_after_s", [0, 45])
 def test_a_timeout_shorter_than_the_generation_is_one_charge_and_the_picture_arrives(
-    koi: Koi,
+    start: Start, heartbeat_after_s: float
 ) -> None:
+    koi = start(heartbeat_after_s=heartbeat_after_s)
     koi.sandbox.set(latency_s=1.5)
     with sdk(koi, timeout=0.6, max_retries=4) as client:
         answer = client.images.generate(model="grok-imagine", prompt="a koi")

@@ -130,7 +130,8 @@ class DieyuyunProvider:
 
     async def _post(self, body: bytes, within_s: float) -> Reply:
         started = self._clock()
-        for attempt in range(REATTEMPTS + 1):
+        attempt = 0
+        while True:
             request = httpx.Request(
                 "POST", self._generations, headers=self._post_headers, content=body
             )
@@ -141,9 +142,9 @@ class DieyuyunProvider:
                 late = self._clock() - started + pause_s > REATTEMPT_WITHIN_S
                 if error.reason != "upstream_unreachable" or attempt == REATTEMPTS or late:
                     raise
+            attempt += 1
             self._observe("reattempt")
             await asyncio.sleep(pause_s)
-        raise AssertionError("the last attempt returns or raises")
 
     async def _exchange(self, request: httpx.Request, within_s: float) -> Reply:
         """One request, one reply, one deadline. Raises `UpstreamError` for a broken exchange."""

@@ -34,8 +34,9 @@ class MalformedResponse(httpx.RemoteProtocolError):
 
 
 class Step(Enum):
-    """How far a request got. Until `SENT` no byte of it has left this machine."""
+    """How far a request got."""
 
+    UNTOLD = auto()
     WAITING = auto()
     CONNECTING = auto()
     SENT = auto()
@@ -45,13 +46,14 @@ class Step(Enum):
 class Sending:
     """Where a request is; the caller passes it as the request extension `sending`."""
 
-    step: Step = Step.WAITING
+    step: Step = Step.UNTOLD
     reused: bool = False
 
     @property
     def sent(self) -> bool:
-        """False is proof that nothing was sent; true only says that something may have been."""
-        return self.step is Step.SENT
+        """False is proof that nothing was sent. True only says that something may have been, as
+        under a transport that tells nothing."""
+        return self.step not in (Step.WAITING, Step.CONNECTING)
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -79,6 +81,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         sending: Sending = request.extensions.get("sending") or Sending()
+        sending.step = Step.WAITING
         _SENDING.set(sending)
         body = await request.aread()
         try:

@@ -1,0 +1,203 @@
+"""The rows of the bad-input matrix that are bodies (reliability study, section 8, B1-B64, B73).
+
+Amended by design section 9: unknown fields are accepted unless strict, a missing content type is
+tolerated, a missing model is the default one.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.contract.door import Answer
+
+MODEL = "grok-imagine"
+PROMPT = "a koi"
+KOI: dict[str, Any] = {"model": MODEL, "prompt": PROMPT}
+START = b'{"model":"grok-imagine","prompt":"a koi"'
+
+
+def koi(**fields: Any) -> bytes:
+    return json.dumps({**KOI, **fields}).encode()
+
+
+def without(name: str) -> bytes:
+    return json.dumps({k: v for k, v in KOI.items() if k != name}).encode()
+
+
+def spliced(tail: str) -> bytes:
+    return START + b"," + tail.encode() + b"}"
+
+
+def assert_error(
+    answer: Answer, status: int | tuple[int, ...], code: str, param: str | None
+) -> None:
+    """An OpenAI error object a client can act on."""
+    statuses = (status,) if isinstance(status, int) else status
+    assert answer.status in statuses, answer
+    assert answer.error["code"] in code.split("|"), answer.error
+    assert answer.error["param"] == param
+    assert {"message", "type", "param", "code"} <= answer.error.keys()
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"].startswith("req_")
+    assert answer.headers["x-should-retry"] in ("true", "false")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A body and what becomes of it; status 200 means accepted."""
+
+    id: str
+    body: bytes
+    status: int = 400
+    code: str = ""
+    param: str | None = None
+    headers: dict[str, Any] = field(default_factory=dict)
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+BODIES = [
+    Row("B1 empty body", b"", code="invalid_json"),
+    Row("B2 no JSON", b"hello", code="invalid_json"),
+    Row("B3 truncated", START, code="invalid_json"),
+    Row("B4 array", b"[]", code="invalid_body"),
+    Row("B5 null", b"null", code="invalid_body"),
+    Row("B5 string", b'"koi"', code="invalid_body"),
+    Row("B5 number", b"12", code="invalid_body"),
+    Row("B6 trailing garbage", koi() + b"x", code="invalid_json"),
+    Row("B6 two documents", koi() + koi(), code="invalid_json"),
+    Row("B7 comment", b"/* koi */" + koi(), code="invalid_json"),
+    Row("B7 single quotes", b"{'prompt':'koi'}", code="invalid_json"),
+    Row("B8 byte order mark", b"\xef\xbb\xbf" + koi(), code="invalid_json"),
+    Row("B9 UTF-16 with mark", koi().decode().encode("utf-16"), code="invalid_encoding"),
+    Row("B9 UTF-16 without mark", koi().decode().encode("utf-16-le"), code="invalid_encoding"),
+    Row("B10 invalid UTF-8", spliced('"user":"\xff"').replace(b"\xc3\xbf", b"\xff"),
+        code="invalid_encoding"),
+    Row("B11 duplicate n", spliced('"n":1,"n":10'), code="duplicate_key", param="n"),
+    Row("B12 duplicate prompt", spliced('"prompt":"b"'), code="duplicate_key", param="prompt"),
+    Row("B12 duplicate deep inside", spliced('"x":{"a":1,"a":2}'), code="duplicate_key",
+        param="a"),
+    Row("B13 prompt nested 500", b'{"prompt":' + nested(500).encode() + b"}", code="too_deep"),
+    Row("B13 prompt nested 5", b'{"prompt":' + nested(5).encode() + b"}", code="invalid_type",
+        param="prompt"),
+    Row("B14 nested 10 000", spliced('"x":' + nested(10_000)), code="too_deep"),
+    Row("B14 nested 90 000", spliced('"x":' + nested(90_000)), code="too_deep"),
+    Row("B14 braces in a prompt are no depth", koi(prompt="{[" * 500), 200),
+    Row("B15 10 000 keys", koi(**{f"k{i}": 1 for i in range(10_000)}),
+        code="unknown_parameter"),
+    Row("B18 body over the cap", koi(prompt="x" * 1_000_000), 413, "request_too_large"),
+    Row("B20 no content type", koi(), 200, headers={"Content-Type": None}),
+    Row("B20 text/plain", koi(), 200, headers={"Content-Type": "text/plain"}),
+    Row("B20 form", koi(), 415, "unsupported_media_type",
+        headers={"Content-Type": "application/x-www-form-urlencoded"}),
+    Row("B20 multipart", koi(), 415, "unsupported_media_type",
+        headers={"Content-Type": "multipart/form-data; boundary=x"}),
+    Row("B21 charset utf-16", koi(), 415, "unsupported_media_type",
+        headers={"Content-Type": "application/json; charset=utf-16"}),
+    Row("B21 charset utf-8", koi(), 200,
+        headers={"Content-Type": 'application/json; charset="UTF-8"'}),
+    Row("B22 gzip", koi(), 415, "unsupported_media_type", headers={"Content-Encoding": "gzip"}),
+    Row("B23 Accept XML", koi(), 200, headers={"Accept": "application/xml"}),
+    Row("B24 model missing", without("model"), 200),
+    Row("B25 model unknown", koi(model="dall-e-9"), 404, "model_not_found", "model"),
+    Row("B27 model int", koi(model=5), code="invalid_type", param="model"),
+    Row("B27 model list", koi(model=["grok-imagine"]), code="invalid_type", param="model"),
+    Row("B27 model 10 KB", koi(model="m" * 10_000), code="string_above_max_length",
+        param="model"),
+    Row("B27 model null", koi(model=None), 200),
+    Row("B28 prompt missing", without("prompt"), code="missing_required_parameter",
+        param="prompt"),
+    Row("B28 prompt null", koi(prompt=None), code="missing_required_parameter", param="prompt"),
+    Row("B29 prompt empty", koi(prompt=""), code="invalid_value", param="prompt"),
+    Row("B30 prompt white space", koi(prompt=" \t\n\u3000"), code="invalid_value",
+        param="prompt"),
+    Row("B30 prompt zero width", koi(prompt="\u200b\u2060\ufeff"), code="invalid_value",
+        param="prompt"),
+    Row("B31 prompt int", koi(prompt=7), code="invalid_type", param="prompt"),
+    Row("B31 prompt list", koi(prompt=["a"]), code="invalid_type", param="prompt"),
+    Row("B31 prompt object", koi(prompt={"a": 1}), code="invalid_type", param="prompt"),
+    Row("B32 prompt at the limit", koi(prompt="\u00e9" * 32_000), 200),
+    Row("B33 prompt over the limit", koi(prompt="x" * 32_001), code="string_above_max_length",
+        param="prompt"),
+    Row("B34 lone surrogate", b'{"prompt":"\\ud800"}', code="invalid_encoding", param="prompt"),
+    Row("B34 surrogate in passing", spliced('"x":["\\uDFFF"]'), code="invalid_encoding",
+        param="x"),
+    Row("B34 a surrogate pair is fine", b'{"prompt":"\\ud83d\\udc1f"}', 200),
+    Row("B35 NUL", koi(prompt="a\x00b"), code="invalid_value", param="prompt"),
+    Row("B35 escape", koi(prompt="a\x1bb"), code="invalid_value", param="prompt"),
+    Row("B35 raw control", START.replace(b"a koi", b"a\x01koi") + b"}", code="invalid_json"),
+    Row("B35 tab and newline", koi(prompt="a\tb\nc\rd"), 200),
+    Row("B36 right-to-left override", koi(prompt="\u202ekoi e\u0301\u0301"), 200),
+    Row("B37 line break and fake log", koi(prompt='koi\r\n{"level":"error"}'), 200),
+    Row("B38 template, SQL, RESP", koi(prompt="{{7*7}} %n ' OR 1=1 *1\r\n$8"), 200),
+    Row("B39 n 0", koi(n=0), code="integer_below_min_value", param="n"),
+    Row("B40 n -1", koi(n=-1), code="integer_below_min_value", param="n"),
+    Row("B41 n 11", koi(n=11), code="integer_above_max_value", param="n"),
+    Row("B41 n 10", koi(n=10), 200),
+    Row("B42 n a billion", koi(n=10**9), code="integer_above_max_value", param="n"),
+    Row("B43 n of 4 000 digits", spliced('"n":' + "9" * 4_000), code="invalid_json"),
+    Row("B44 n of 5 000 digits", spliced('"n":' + "9" * 5_000), code="invalid_json"),
+    Row("B44 n of 11 digits", koi(n=10**11), code="integer_above_max_value", param="n"),
+    Row("B45 n 1.5", koi(n=1.5), code="invalid_type", param="n"),
+    Row("B46 n 1.0", koi(n=1.0), code="invalid_type", param="n"),
+    Row("B46 n 1e0", spliced('"n":1e0'), code="invalid_type", param="n"),
+    Row("B47 n text", koi(n="1"), code="invalid_type", param="n"),
+    Row("B48 n true", koi(n=True), code="invalid_type", param="n"),
+    Row("B49 n NaN", spliced('"n":NaN'), code="invalid_json"),
+    Row("B49 n Infinity", spliced('"n":Infinity'), code="invalid_json"),
+    Row("B49 n 1e400", spliced('"n":1e400'), code="invalid_json"),
+    Row("B50 n null", koi(n=None), 200),
+    Row("B51 n list", koi(n=[]), code="invalid_type", param="n"),
+    Row("B52 size 0x0", koi(size="0x0"), code="invalid_value", param="size"),
+    Row("B52 size with X", koi(size="1024X1024"), code="invalid_value", param="size"),
+    Row("B52 size with *", koi(size="1024*1024"), code="invalid_value", param="size"),
+    Row("B52 size with a blank", koi(size=" 1024x1024"), code="invalid_value", param="size"),
+    Row("B53 size list", koi(size=["1024x1024"]), code="invalid_type", param="size"),
+    Row("B53 size int", koi(size=1024), code="invalid_type", param="size"),
+    Row("B54 size null", koi(size=None), 200),
+    Row("B55 quality ultra", koi(quality="ultra"), code="invalid_value", param="quality"),
+    Row("B56 response_format png", koi(response_format="png"), code="invalid_value",
+        param="response_format"),
+    Row("B57 async text", koi(**{"async": "true"}), code="invalid_type", param="async"),
+    Row("B57 async 1", koi(**{"async": 1}), code="invalid_type", param="async"),
+    Row("B58 async null", koi(**{"async": None}), 200),
+    Row("B59 async_", koi(async_=True), 200),
+    Row("B60 unknown field", koi(seed=7), 200),
+    Row("B61 steering", koi(api_base="http://evil.example", host="evil.example"), 200),
+    Row("B62 prototype", koi(__proto__={"a": 1}, constructor=1), 200),
+    Row("B63 style", koi(style="vivid"), 200),
+    Row("B64 user of 64", koi(user="u" * 64), 200),
+    Row("B64 user of 10 KB", koi(user="u" * 10_000), code="string_above_max_length",
+        param="user"),
+    Row("B64 user object", koi(user={"a": 1}), code="invalid_type", param="user"),
+    Row("stream text", koi(stream="true"), code="invalid_type", param="stream"),
+    Row("stream and async", koi(stream=True, **{"async": True}), code="unsupported_parameter",
+        param="stream"),
+    Row("partial_images 4", koi(partial_images=4), code="integer_above_max_value",
+        param="partial_images"),
+    Row("B73 key empty", koi(), code="invalid_idempotency_key", headers={"Idempotency-Key": ""}),
+    Row("B73 key of 256", koi(), code="invalid_idempotency_key",
+        headers={"Idempotency-Key": "k" * 256}),
+    Row("B73 key with a tab", koi(), code="invalid_idempotency_key",
+        headers={"Idempotency-Key": "a\tb"}),
+    Row("B73 key twice", koi(), code="invalid_idempotency_key",
+        headers={"Idempotency-Key": "a", "idempotency-key": "b"}),
+    Row("B73 key of 255", koi(), 200, headers={"Idempotency-Key": "k" * 255}),
+]  # fmt: skip
+
+
+STRICT = [
+    Row("B24 model missing", without("model"), code="missing_required_parameter", param="model"),
+    Row("B27 model null", koi(model=None), code="missing_required_parameter", param="model"),
+    Row("B52 size 512x512", koi(size="512x512"), code="invalid_value", param="size"),
+    Row("B59 async_", koi(async_=True), code="unknown_parameter", param="async_"),
+    Row("B60 unknown field", koi(seed=7), code="unknown_parameter", param="seed"),
+    Row("B61 steering", koi(base_url="http://evil.example"), code="unknown_parameter",
+        param="base_url"),
+    Row("B62 prototype", koi(__proto__=1), code="unknown_parameter", param="__proto__"),
+    Row("B62 unprintable name", koi(**{"a b\n": 1}), code="unknown_parameter"),
+    Row("B63 style", koi(style="vivid"), code="unsupported_parameter", param="style"),
+    Row("B63 stream false", koi(stream=False, user="u"), 200),
+]  # fmt: skip

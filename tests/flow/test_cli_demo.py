@@ -1,0 +1,125 @@
+"""`koi demo` and `koi sandbox`, end to end."""
+
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.flow.command import KOI, House
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """With settings of a real deployment around, which the demo must not touch."""
+    return House(
+        tmp_path,
+        {
+            "KOI_UPSTREAM_API_KEY": "sk-real",
+            "KOI_UPSTREAM_BASE_URL": "http://127.0.0.1:9/v1",
+            "KOI_REDIS_URL": "redis://127.0.0.1:9",
+            "KOI_PORT": "not a port",
+        },
+    )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+def test_the_demo_makes_a_picture_and_prints_how_to_go_on(house: House) -> None:
+    port = free_port()
+
+    text = house.text("demo", "--once", "--port", str(port))
+
+    picture = (house.path / "koi-demo.jpg").read_bytes()
+    assert picture.startswith(b"\xff\xd8\xff")
+    assert "koi-demo.jpg  (1024x1024" in text
+    assert "sandbox" in text
+    assert re.search(r"task_[0-9a-f]{32}  \(cache: miss\)", text)
+    assert re.search(r"\d+ ms for the same question  \(cache: hit\)", text)
+    assert "1 image today (cost unknown" in text
+    assert text.count("sk-koi-") == 3
+    assert text.count(f"http://127.0.0.1:{port}/v1") == 4
+    assert "KOI_UPSTREAM_API_KEY=… koi serve" in text
+    assert "sk-real" not in text
+    assert (house.path / ".koi-demo/store").is_dir()
+    assert not (house.path / ".koi").exists()
+
+
+def test_the_demo_takes_the_next_port_and_serves_until_ctrl_c(house: House) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        demo = subprocess.Popen(
+            [*KOI, "demo", "--port", str(port)],
+            cwd=house.path,
+            env=house.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert demo.stdout is not None
+        lines = []
+        for line in demo.stdout:
+            lines.append(line)
+            if "Serving until Ctrl-C" in line:
+                break
+        text = "".join(lines)
+        url = re.findall(r"curl (http://[\d.:]+/v1)/images", text)[0]
+        key = re.findall(r"Bearer (sk-koi-\S+?)'", text)[0]
+        models = httpx.get(f"{url}/models", headers={"authorization": f"Bearer {key}"})
+
+        demo.send_signal(signal.SIGINT)
+        rest, _ = demo.communicate(timeout=20)
+
+    assert f"Port {port} is taken" in text
+    assert not url.endswith(f":{port}/v1")
+    assert models.status_code == 200
+    assert demo.returncode == 0
+    assert "Traceback" not in rest
+
+
+def test_the_sandbox_alone_answers_and_ends_with_0(house: House) -> None:
+    port = free_port()
+    sandbox = subprocess.Popen(
+        [*KOI, "sandbox", "--port", str(port), "--time-scale", "0.01"],
+        cwd=house.path,
+        env=house.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert sandbox.stdout is not None
+        assert f"http://127.0.0.1:{port}/v1" in sandbox.stdout.readline()
+        answer = httpx.get(
+            f"http://127.0.0.1:{port}/v1/models", headers={"authorization": "Bearer sk-sandbox"}
+        )
+        assert answer.status_code == 200
+
+        sandbox.terminate()
+
+        assert sandbox.wait(10) == 0
+    finally:
+        sandbox.kill()
+        sandbox.communicate()
+
+
+def test_the_sandbox_says_which_profiles_there_are_and_which_port_is_taken(house: House) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+
+        assert "doc-bare" in house.refused("sandbox", "--profile", "none-such", code=2)
+        assert f"ports {port}" in house.refused("sandbox", "--port", port, code=1)
+
+
+def test_a_picture_that_cannot_be_written_is_one_sentence(house: House) -> None:
+    (house.path / "koi-demo.jpg").mkdir()
+
+    done = house.run("demo", "--once", "--port", str(free_port()), code=1)
+
+    assert done.stderr.startswith("koi: Cannot write koi-demo.jpg here")

@@ -1,0 +1,164 @@
+"""`koi doctor`: what it finds, with nothing running and with everything running."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.adapters.embedded.engine import choose_engine, installed_servers
+from app.adapters.embedded.ping import Answer, ping
+from app.sandbox.server import Sandbox
+from tests.flow.command import ROOT, House
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Sandbox]:
+    with Sandbox(time_scale=0.01) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def house(provider: Sandbox, tmp_path: Path) -> House:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return House(
+        tmp_path,
+        {
+            "KOI_UPSTREAM_BASE_URL": provider.url,
+            "KOI_UPSTREAM_API_KEY": "sk-sandbox",
+            "KOI_CATALOG": str(ROOT / "tests/catalog.toml"),
+            "KOI_PORT": str(port),
+        },
+    )
+
+
+def found(house: House, code: int = 0) -> list[dict[str, Any]]:
+    return house.json("doctor", code=code)
+
+
+def about(findings: list[dict[str, Any]], check: str, status: str) -> str:
+    """The text and the mend of the one finding of that kind."""
+    [finding] = [f for f in findings if (f["check"], f["status"]) == (check, status)]
+    return f"{finding['text']} {finding['mend']}"
+
+
+def test_a_good_deployment_is_all_ok_although_nothing_runs(house: House) -> None:
+    findings = found(house)
+
+    assert {finding["status"] for finding in findings} == {"ok"}
+    assert {finding["check"] for finding in findings} == {
+        *("settings", "time zone", "data directory", "store", "catalog", "image store"),
+        *("provider", "port"),
+    }
+
+
+def test_it_says_what_runs_and_what_to_mend_in_words(house: House) -> None:
+    del house.settings["KOI_CATALOG"]
+    with house.serving() as serving:
+        house.settings |= {"KOI_PORT": serving.url.rpartition(":")[2], "KOI_UPSTREAM_RPMS": "1"}
+
+        text = house.text("doctor")
+
+    assert "a gateway answers there" in text
+    assert "no price is known for grok-imagine" in text
+    assert "KOI_UPSTREAM_RPMS is not a setting" in text
+    assert text.splitlines()[-1].endswith("2 to look at, 0 to mend")
+
+
+def test_settings_that_cannot_be_used_are_the_only_finding(tmp_path: Path) -> None:
+    house = House(tmp_path, {"KOI_PORT": "http", "KOI_ADMIN_KEY": "tell-no1"})
+
+    findings = found(house, code=1)
+
+    assert [finding["check"] for finding in findings] == ["settings"]
+    assert "KOI_PORT" in findings[0]["text"]
+    assert "tell-no1" not in str(findings)
+
+
+def test_an_upstream_key_the_provider_refuses_is_found(house: House) -> None:
+    house.settings["KOI_UPSTREAM_API_KEY"] = "sk-of-somebody-else"
+
+    told = about(found(house, code=1), "provider", "fail")
+
+    assert "refuses the upstream key (401)" in told
+    assert "sk-of-somebody-else" not in told
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://127.0.0.1:9/v1", "is away"),
+        ("http://no-such-host.invalid/v1", "cannot be resolved"),
+    ],
+)
+def test_a_provider_that_cannot_be_reached_is_found(house: House, url: str, says: str) -> None:
+    house.settings["KOI_UPSTREAM_BASE_URL"] = url
+
+    assert says in about(found(house, code=1), "provider", "fail")
+
+
+def test_a_provider_without_tls_behind_https_is_found(house: House, provider: Sandbox) -> None:
+    house.settings["KOI_UPSTREAM_BASE_URL"] = provider.url.replace("http:", "https:")
+
+    assert "TLS" in about(found(house, code=1), "provider", "fail")
+
+
+def test_a_port_that_somebody_else_has_is_found(house: House) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        house.settings["KOI_PORT"] = str(taken.getsockname()[1])
+
+        assert "cannot be used" in about(found(house, code=1), "port", "fail")
+
+
+def test_a_data_directory_that_cannot_be_made_is_found(house: House) -> None:
+    (house.path / "file").write_text("in the way")
+    house.settings["KOI_DATA_DIR"] = "file/below"
+
+    assert "cannot be written" in about(found(house, code=1), "data directory", "fail")
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[str]:
+    """A server as a cache is usually set up: nothing on disk, evicting when full."""
+    program = choose_engine(installed_servers, None).program
+    path = tmp_path / "s"
+    options = {"port": "0", "unixsocket": str(path), "save": "", "maxmemory-policy": "allkeys-lru"}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    server = subprocess.Popen(
+        [str(program), *words], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while ping(path) is not Answer.PONG:
+        assert server.poll() is None
+        time.sleep(0.01)
+    yield f"unix://{path}"
+    server.kill()
+    server.wait()
+
+
+def test_a_store_that_would_forget_the_books_is_found(house: House, forgetful: str) -> None:
+    house.settings["KOI_REDIS_URL"] = forgetful
+
+    failed = [finding for finding in found(house, code=1) if finding["status"] == "fail"]
+
+    assert [finding["check"] for finding in failed] == ["store", "store"]
+    assert "no AOF" in failed[0]["text"]
+    assert "allkeys-lru" in failed[1]["text"]
+
+
+def test_a_cache_store_may_forget(house: House, forgetful: str) -> None:
+    house.settings["KOI_CACHE_REDIS_URL"] = forgetful
+
+    assert "answers" in about(found(house), "cache store", "ok")
+
+
+def test_a_store_that_is_away_is_found(house: House) -> None:
+    house.settings["KOI_REDIS_URL"] = "redis://user:tell-no1@127.0.0.1:9"
+
+    told = about(found(house, code=1), "store", "fail")
+
+    assert "does not answer" in told
+    assert "tell-no1" not in told
