@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.children import ChildFailed
-from bench.cpu import machine_busy_s
+from bench.cpu import interpreter_ms, machine_busy_s
 from bench.koi import Koi, Upstream, hits_of
 from bench.peers import start_litellm, start_nginx, start_stub
 from bench.rounds import Plan, Row, compare
@@ -143,6 +143,7 @@ def _machine() -> dict[str, Any]:
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "platform": platform.platform(),
         "python": platform.python_version(),
+        "interpreter_ms": interpreter_ms(),
         "cores": cores,
         "load_average": os.getloadavg(),
         "koi": version("koi-gateway"),

@@ -121,6 +121,8 @@ def start_litellm(stack: ExitStack, folder: Path, stub_port: int) -> tuple[Targe
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_LOG": "ERROR",
         "LITELLM_MODE": "PRODUCTION",
+        # Its own environment and nothing of ours.
+        "PYTHONPATH": "",
     }
     litellm = stack.enter_context(Child("litellm", command, Place(GATEWAY_CORE, folder), env))
     boot_s = litellm.wait_until_ready(f"http://127.0.0.1:{port}/health/liveliness", 120)

@@ -36,6 +36,7 @@ QUICK: dict[str, Any] = {
     "catalog": PRICED,
     "resolve_after_s": 0.3,
     "task_deadline_s": 6,
+    "redis_timeout_ms": 3000,
     "log_level": "error",
 }
 

@@ -22,6 +22,10 @@ log = structlog.get_logger("koi.serve")
 LAST_ANSWERS_S = 10
 """How long connections may take to read their last answer once the work is done."""
 
+CLOSING_S = 3
+"""How long closing may take before what holds it up is cancelled; everything is settled by then."""
+NUDGE_S = 1
+
 Ready = Callable[[], None]
 Guest = Callable[[Running], Awaitable[int]]
 """Something that uses the running gateway; its answer is the exit code, and ends the gateway."""
@@ -30,27 +34,23 @@ Guest = Callable[[Running], Awaitable[int]]
 class StopSignals:
     """SIGTERM and SIGINT, counted: the first asks to drain, the second to hurry.
 
-    Before the gateway is open there is nothing to drain, and while it is closed nothing to hurry
-    but the wait itself; then the task that opens or closes it is cancelled.
+    Before the gateway is open there is nothing to drain, so the first one ends the opening. While
+    it closes, whatever holds that up is cancelled: at the second one, or when it takes too long.
     """
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
-        self._waits = asyncio.current_task()
+        self._holds = asyncio.current_task()
         self._until = self.first
 
-    @property
-    def closes(self) -> bool:
-        return self._until is self.second
-
     def opened(self) -> None:
-        self._waits = None
+        self._holds = None
 
     def closing(self, *, at_once: bool) -> None:
-        self._waits, self._until = asyncio.current_task(), self.second
-        if at_once:
-            self._cancel()
+        self._holds, self._until = asyncio.current_task(), self.second
+        delay_s = 0 if at_once or self.second.is_set() else CLOSING_S
+        asyncio.get_running_loop().call_later(delay_s, self._nudge)
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -68,12 +68,12 @@ class StopSignals:
             self.second.set()
         self.first.set()
         if self._until.is_set():
-            self._cancel()
+            self._nudge()
 
-    def _cancel(self) -> None:
-        if self._waits is not None:
-            self._waits.cancel()
-            self._waits = None
+    def _nudge(self) -> None:
+        if self._holds is not None:
+            self._holds.cancel()
+            asyncio.get_running_loop().call_later(NUDGE_S, self._nudge)
 
 
 class GatewayServer(uvicorn.Server):
@@ -106,17 +106,17 @@ async def _serve(
     settings: Settings, listening: socket.socket, ready: Ready, guest: Guest | None
 ) -> int:
     signals = StopSignals()
+    code = 0
     with signals.heard():
         try:
             async with open_gateway(settings) as running:
                 signals.opened()
                 code = await _serve_opened(running, settings, listening, ready, guest, signals)
                 signals.closing(at_once=running.gateway.drain.in_flight > 0)
-                return code
         except asyncio.CancelledError:
             if not signals.first.is_set():
                 raise
-            return int(signals.closes)
+    return code
 
 
 async def _serve_opened(
@@ -169,7 +169,8 @@ async def _stop(
     settling.cancel()
     if not settled:
         log.warning("not_drained", in_flight=drain.in_flight)
-    server.force_exit = signals.second.is_set()
+    # What has not ended by now has no answer to wait for.
+    server.force_exit = not settled
     server.should_exit = True
     return settled
 

@@ -6,12 +6,13 @@ until then the job stays DISPATCHED there, which other processes know how to res
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from app.domain.errors import LedgerUnavailable, TaskNotFound
 from app.domain.job import Job, JobState, Outcome, Part
-from app.domain.ports import Ledger, Recorder, ResultCache
+from app.domain.ports import Governor, Ledger, Recorder, ResultCache
 from app.domain.settlement import conclude
 from app.service.completions import Completions
 from app.service.drain import Drain
@@ -26,6 +27,7 @@ LONGEST_PAUSE_S = 5.0
 class Books:
     ledger: Ledger
     cache: ResultCache
+    governor: Governor
     completions: Completions
     recorder: Recorder
     drain: Drain
@@ -42,6 +44,11 @@ class Books:
             self.recorder.settlement_lost()
             self.completions.announce(_as_ended(job, outcome), upstream_s)
             self.drain.launch(self._settle_later(job, outcome), f"settle {job.id}")
+
+    async def let_go(self, job_id: str) -> None:
+        """Free the job's place at the provider; a place nobody frees lapses."""
+        with suppress(LedgerUnavailable):
+            await self.governor.release(job_id)
 
     async def persist(self, write: Callable[[], Awaitable[T]]) -> T:
         """Repeat a repeat-safe write until the store takes it."""
@@ -69,6 +76,7 @@ class Books:
         if settlement.first:
             self.recorder.settled(settlement.job, outcome)
             await self._fill_cache(settlement.job, outcome)
+            await self.let_go(job.id)
         self.completions.announce(settlement.job, upstream_s)
 
     async def _fill_cache(self, job: Job, outcome: Outcome) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
+from enum import Enum
 
 from app.domain.errors import FailureNote
 from app.domain.images import Picture, ProviderImage
@@ -14,8 +16,9 @@ from app.domain.media import (
 )
 from app.domain.ports import ImageFetcher, ImageStore, Recorder
 
-PAUSES_S = (0.2, 1.0, 3.0)
-"""A paid picture is worth several tries; its link may live only minutes."""
+QUICK_S = (0.2, 1.0, 3.0)
+PATIENT_S = (*QUICK_S, 10.0, 30.0)
+"""A paid picture is worth several tries, more of them where its host may only be resting."""
 
 UNAVAILABLE = FailureNote(
     "image_unavailable",
@@ -24,35 +27,58 @@ UNAVAILABLE = FailureNote(
 )
 
 
+class Lost(Enum):
+    """Why an image is not in our store."""
+
+    FOR_NOW = "its link or our store did not answer"
+    FOR_GOOD = "its link may not be followed, or leads to no image"
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A part's result; `missing` counts images that another look at the provider may bring."""
+
+    result: PartResult
+    missing: int
+
+
 class Collect:
     def __init__(self, fetcher: ImageFetcher, store: ImageStore, recorder: Recorder) -> None:
         self._fetcher = fetcher
         self._store = store
         self._recorder = recorder
 
-    async def __call__(self, job: Job, part: int, images: tuple[ProviderImage, ...]) -> PartResult:
+    async def __call__(
+        self, job: Job, part: int, images: tuple[ProviderImage, ...], *, patient: bool = True
+    ) -> Collected:
         """Store a part's images; those beyond what was asked are counted but not kept."""
         wanted = images[: job.parts[part].n]
         stored = await asyncio.gather(
-            *(self._bring(picture_stem(job.id, part, i), image) for i, image in enumerate(wanted))
+            *(
+                self._bring(picture_stem(job.id, part, i), image, patient)
+                for i, image in enumerate(wanted)
+            )
         )
-        pictures = tuple(picture for picture in stored if picture is not None)
-        return PartResult(
+        pictures = tuple(picture for picture in stored if isinstance(picture, Picture))
+        result = PartResult(
             images=len(images),
             pictures=pictures,
             failure=None if pictures else UNAVAILABLE,
         )
+        return Collected(result, missing=stored.count(Lost.FOR_NOW))
 
-    async def _bring(self, stem: str, image: ProviderImage) -> Picture | None:
-        for pause in (*PAUSES_S, None):
+    async def _bring(self, stem: str, image: ProviderImage, patient: bool) -> Picture | Lost:
+        for pause in (*(PATIENT_S if patient else ()), None):
             try:
                 return await self._store_one(stem, image)
             except FetchRefused:
-                return None
-            except (FetchFailed, ImageStoreUnavailable):
-                if pause is not None:
-                    await asyncio.sleep(pause)
-        return None
+                return Lost.FOR_GOOD
+            except (FetchFailed, ImageStoreUnavailable) as error:
+                gone = isinstance(error, FetchFailed) and error.status is not None
+                if pause is None or (gone and pause not in QUICK_S):
+                    break
+                await asyncio.sleep(pause)
+        return Lost.FOR_NOW
 
     async def _store_one(self, stem: str, image: ProviderImage) -> Picture:
         body = image.body if image.body is not None else await self._fetch(image.url or "")

@@ -1,17 +1,21 @@
 """Stopping without losing anything: refuse new work, finish what runs, then close."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
+
+OnFailure = Callable[[str, BaseException], None]
+"""Told the name of work that broke and why: a bug, since work explains its own failures."""
 
 
 class Drain:
     """Owns this process's running work. Work survives the request that started it."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_failure: OnFailure) -> None:
         self.draining = False
         self.begun = asyncio.Event()
-        self._running: set[asyncio.Task[None]] = set()
+        self._on_failure = on_failure
+        self._running: dict[asyncio.Task[None], str] = {}
 
     @property
     def in_flight(self) -> int:
@@ -20,8 +24,13 @@ class Drain:
     def launch(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run work to its end, whatever becomes of the caller."""
         task = asyncio.create_task(work, name=name)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = name
+        task.add_done_callback(self._ended)
+
+    async def finished(self, name: str) -> None:
+        """Wait for the work of that name, if it runs here."""
+        if tasks := [task for task, running in self._running.items() if running == name]:
+            await asyncio.wait(tasks)
 
     def begin(self) -> None:
         self.draining = True
@@ -32,3 +41,8 @@ class Drain:
         if self._running:
             await asyncio.wait(set(self._running), timeout=timeout_s)
         return not self._running
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        name = self._running.pop(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_failure(name, error)

@@ -26,7 +26,7 @@ from app.domain.principal import CachePolicy, Principal
 from app.domain.recall import CacheControl, CacheOutcome, Recalled
 from app.service.completions import Completions, Ended
 from app.service.drain import Drain
-from app.service.jobs import RunJob
+from app.service.jobs import RunJob, job_name
 
 DRAIN_ANSWER_S = 5.0
 """While draining, a caller whose job runs at the provider is sent to the next process this soon."""
@@ -203,7 +203,7 @@ class GenerateImages:
 
     async def _wait(self, started: Started, wait_s: float) -> Ended:
         waiting = asyncio.create_task(self.completions.wait(started.job.id, wait_s))
-        draining = asyncio.create_task(self._drain_answer())
+        draining = asyncio.create_task(self._drain_answer(started.job))
         try:
             await asyncio.wait({waiting, draining}, return_when=asyncio.FIRST_COMPLETED)
             ended = waiting.result() if waiting.done() else None
@@ -221,6 +221,8 @@ class GenerateImages:
             task_id=started.job.id,
         )
 
-    async def _drain_answer(self) -> None:
+    async def _drain_answer(self, job: Job) -> None:
+        """Ends when the next process can serve this caller better: not while the job runs here."""
         await self.drain.begun.wait()
         await asyncio.sleep(DRAIN_ANSWER_S)
+        await self.drain.finished(job_name(job.id))

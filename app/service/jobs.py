@@ -13,17 +13,17 @@ from app.domain.errors import (
     Proof,
     UpstreamError,
 )
-from app.domain.images import GenerationRequest
-from app.domain.job import Job, JobState, Outcome, Part, PartResult, TaskStatus
+from app.domain.images import GenerationRequest, ProviderImage
+from app.domain.job import Job, JobState, Outcome, Part, PartResult
 from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
 from app.domain.upstream import Running
 from app.service.books import Books
 from app.service.collect import Collect
-from app.service.completions import Completions
 from app.service.drain import Drain
 
 MARGIN_S = 10.0
 """How long after the last possible answer a silent dispatch is given up."""
+KEEP_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ class Pace:
     poll_interval_s: float = 3
     deadline_s: float = 900
     moderation_charged: bool = False
+
+    @property
+    def silence_ms(self) -> int:
+        """How long after its dispatch a part without answer or task id counts as silent."""
+        return round((self.timeout_s + MARGIN_S) * 1000)
 
     def asynchronous(self, model: Model) -> bool:
         """Prefer the provider's tasks: their result survives the death of every socket."""
@@ -51,7 +56,6 @@ class RunJob:
     governor: Governor
     collect: Collect
     books: Books
-    completions: Completions
     recorder: Recorder
     drain: Drain
     pace: Pace
@@ -67,33 +71,22 @@ class RunJob:
         return (model.max_n,) * full + ((rest,) if rest else ())
 
     def launch(self, job: Job, request: GenerationRequest, model: Model) -> None:
-        self.drain.launch(self._run(job, request, model), f"job {job.id}")
+        self.drain.launch(self._run(job, request, model), job_name(job.id))
 
     async def _run(self, job: Job, request: GenerationRequest, model: Model) -> None:
         admitted = time.perf_counter()
         try:
             await self.governor.acquire(job.id, self.pace.queue_s)
-            dispatched = await self.ledger.dispatch(job.id, self._silence_ms)
-        except Overloaded as error:
+            dispatched = await self.ledger.dispatch(job.id, self.pace.silence_ms)
+        except (Overloaded, LedgerUnavailable) as error:
+            # Whatever the store wrote down, no byte was sent.
             await self.books.settle(job, _never_sent(error))
             return
-        except LedgerUnavailable as error:
-            # Nothing was sent; the reservation lapses by itself.
-            self.completions.announce(
-                replace(job, status=TaskStatus.FAILED, failure=error.note), 0.0
-            )
-            return
         if not dispatched:
+            await self.books.let_go(job.id)
             return
         self.recorder.queued(time.perf_counter() - admitted)
-        try:
-            await self._dispatch(job, request, self.pace.asynchronous(model))
-        finally:
-            await self.governor.release(job.id)
-
-    @property
-    def _silence_ms(self) -> int:
-        return round((self.pace.timeout_s + MARGIN_S) * 1000)
+        await self._dispatch(job, request, self.pace.asynchronous(model))
 
     async def _dispatch(self, job: Job, request: GenerationRequest, asynchronous: bool) -> None:
         started = time.perf_counter()
@@ -123,7 +116,18 @@ class RunJob:
         self.recorder.upstream(operation, "ok", time.perf_counter() - started)
         if isinstance(answer, Running):
             return await self._accepted(job, index, answer.upstream_id)
-        return replace(part, result=await self.collect(job, index, answer.images))
+        return replace(part, result=await self._collected(job, index, answer.images))
+
+    async def _collected(
+        self, job: Job, index: int, images: tuple[ProviderImage, ...]
+    ) -> PartResult:
+        """Collect, and keep telling the ledger that this part is not silent meanwhile."""
+        collecting = asyncio.ensure_future(self.collect(job, index, images))
+        while not (await asyncio.wait({collecting}, timeout=KEEP_S))[0]:
+            await self.books.persist(
+                lambda: self.ledger.record(job.id, index, due_ms=self.pace.silence_ms)
+            )
+        return collecting.result().result
 
     async def _accepted(self, job: Job, index: int, upstream_id: str) -> Part:
         """The provider took a part: from here on its result survives this process."""
@@ -156,6 +160,10 @@ class RunJob:
     @property
     def _first_poll_ms(self) -> int:
         return round(self.pace.poll_interval_s * 1000)
+
+
+def job_name(job_id: str) -> str:
+    return f"job {job_id}"
 
 
 def failed(part: Part, error: UpstreamError, pace: Pace) -> PartResult:

@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from app.domain.errors import Interrupted, LedgerUnavailable, Proof, UpstreamError
@@ -21,7 +22,9 @@ from app.service.collect import Collect
 from app.service.drain import Drain
 from app.service.jobs import Pace, failed
 
-LEASE_MS = 20_000
+LEASE_MS = 5_000
+"""How long the jobs of a process that died wait for another one."""
+RENEW_S = 2.0
 AT_ONCE = 64
 LOOK_AGAIN_S = 0.25
 MISSING_GRACE_MS = 60_000
@@ -70,12 +73,14 @@ class Poller:
                 await asyncio.sleep(look_again_s)
 
     async def _step(self, claim: Claim) -> None:
+        """One step, its lease renewed for as long as it takes; if it breaks, the lease lapses."""
+        stepping = asyncio.ensure_future(self.step(claim))
         try:
-            await self.step(claim)
-        except LedgerUnavailable:
-            pass  # the claim lapses and the job is due again
-        except Exception:  # noqa: BLE001  one broken job must not stop the others
-            self.recorder.loop_failed("poller")
+            while not (await asyncio.wait({stepping}, timeout=RENEW_S))[0]:
+                with suppress(LedgerUnavailable):
+                    await self.ledger.advance(claim, due_ms=LEASE_MS)
+            with suppress(LedgerUnavailable):
+                stepping.result()
         finally:
             self.free.release()
 
@@ -108,8 +113,11 @@ class Poller:
             await self._look_later(claim, seen)
 
     async def _look(self, job: Job, index: int, part: Part) -> Seen:
-        if part.result is not None or part.upstream_id is None:
-            return Seen(part if part.result is not None else _silent(part))
+        if part.result is not None:
+            return Seen(part)
+        if part.upstream_id is None:
+            # Another call of the same job may still be on its way in some process.
+            return Seen(_silent(part) if self._age_ms(job) > self.pace.silence_ms else part)
         started = time.perf_counter()
         try:
             answer = await self.provider.poll(part.upstream_id)
@@ -123,14 +131,17 @@ class Poller:
             return Seen(replace(part, result=failed(part, error, self.pace)))
         self.recorder.upstream("poll", "ok", time.perf_counter() - started)
         if isinstance(answer, Finished):
-            return Seen(await self._finished(job, index, answer))
+            return await self._finished(job, index, answer)
         return Seen(part, running=answer)
 
-    async def _finished(self, job: Job, index: int, answer: Finished) -> Part:
-        result = await self.collect(job, index, answer.images)
+    async def _finished(self, job: Job, index: int, answer: Finished) -> Seen:
+        part = job.parts[index]
+        collected = await self.collect(job, index, answer.images, patient=False)
+        if collected.missing and self._age_ms(job) < self.pace.deadline_s * 1000:
+            return Seen(part)  # paid for, so worth asking for a fresh link until the deadline
         if len(job.parts) > 1:
-            await self.ledger.record(job.id, index, result=result, due_ms=LEASE_MS)
-        return replace(job.parts[index], result=result)
+            await self.ledger.record(job.id, index, result=collected.result, due_ms=LEASE_MS)
+        return Seen(replace(part, result=collected.result))
 
     async def _look_later(self, claim: Claim, seen: list[Seen]) -> None:
         running = [look.running for look in seen if look.running is not None]

@@ -131,12 +131,14 @@ class _House:
 
 def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
     """The use cases on top of an open world."""
-    drain, pace, metrics = Drain(), pace_of(settings), world.metrics
+    pace, metrics = pace_of(settings), world.metrics
+    drain = Drain(partial(loops.work_failed, metrics))
     completions = Completions(world.ledger)
     collect = Collect(world.fetcher, world.pictures, metrics)
     books = Books(
         ledger=world.ledger,
         cache=world.cache,
+        governor=world.governor,
         completions=completions,
         recorder=metrics,
         drain=drain,
@@ -148,7 +150,6 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         governor=world.governor,
         collect=collect,
         books=books,
-        completions=completions,
         recorder=metrics,
         drain=drain,
         pace=pace,

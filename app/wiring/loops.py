@@ -56,6 +56,12 @@ async def keep_running(name: str, loop: Loop, metrics: Metrics) -> None:
         await asyncio.sleep(PAUSE_S)
 
 
+def work_failed(metrics: Metrics, name: str, error: BaseException) -> None:
+    """A job's own work broke: a bug. The poller resolves the job; nobody is left in the dark."""
+    metrics.loop_failed("work")
+    log.error("work_failed", work=name, exc_info=error)
+
+
 async def publish_census(ledger: Ledger, metrics: Metrics) -> None:
     while True:
         metrics.publish(await ledger.census())

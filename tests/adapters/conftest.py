@@ -74,10 +74,14 @@ class Engine:
             ]
         )  # fmt: skip
         for _ in range(500):
-            with contextlib.suppress(redis.ConnectionError), self.client() as client:
-                client.ping()
+            try:
+                with self.client() as client:
+                    client.ping()
                 return self
-            time.sleep(0.01)
+            except (redis.AuthenticationError, redis.ResponseError):
+                return self
+            except redis.ConnectionError:
+                time.sleep(0.01)
         raise RuntimeError((self.directory / "log").read_text())
 
     def client(self) -> redis.Redis:
@@ -233,17 +237,13 @@ def unknown() -> Outcome:
 
 
 def presumed(n: int) -> Outcome:
-    return Outcome(
-        JobState.SETTLED, billed=n, presumed=n, proof=Proof.UNKNOWN, failure=AMBIGUOUS
-    )
+    return Outcome(JobState.SETTLED, billed=n, presumed=n, proof=Proof.UNKNOWN, failure=AMBIGUOUS)
 
 
 def row(standing: Standing, scope: ScopeKind, meter: Meter, window: Window) -> tuple[int, int]:
     """What one allowance says is used and held."""
     [found] = [
-        a
-        for a in standing.allowances
-        if (a.scope, a.meter, a.window) == (scope, meter, window)
+        a for a in standing.allowances if (a.scope, a.meter, a.window) == (scope, meter, window)
     ]
     return found.used, found.held
 

@@ -36,7 +36,7 @@ from app.domain.job import JobState, Outcome, TaskStatus
 from app.domain.ledger import Entry, EntryKind
 from app.domain.limits import Limits, Meter, Window
 
-EXAMPLES, STEPS = 1000, 14
+EXAMPLES, STEPS = 1000, 11
 LAPSED = -120_000
 """A lease that ended so long ago that the concurrency slot has lapsed with it."""
 
@@ -231,9 +231,7 @@ class LedgerMachine(RuleBasedStateMachine):
         admitted = [self.admit_one(who, n, unit, lapsed, twice) for n in sizes]
         return multiple(*(job for job in admitted if job is not None))
 
-    def admit_one(
-        self, who: Any, n: int, unit: int, lapsed: bool, twice: bool
-    ) -> Modelled | None:
+    def admit_one(self, who: Any, n: int, unit: int, lapsed: bool, twice: bool) -> Modelled | None:
         lease_ms = LAPSED if lapsed else 60_000
         wanted = order(self.principal(who), n=n, unit=unit, lease_ms=lease_ms)
         expected = self.refusal(who, n, unit)
@@ -269,9 +267,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def the_provider_accepts(self, job: Modelled, upstream_id: str) -> None:
         if job.state is JobState.RESERVED:
             return
-        ours = self.run(
-            self.ledger.record(job.id, 0, upstream_id=upstream_id, due_ms=LAPSED)
-        )
+        ours = self.run(self.ledger.record(job.id, 0, upstream_id=upstream_id, due_ms=LAPSED))
 
         assert ours is (self.upstream.setdefault(upstream_id, job.id) == job.id)
         if ours:
@@ -418,9 +414,12 @@ def breaking(script: Script, line: str, instead: str) -> Script:
 def machine() -> Iterator[type[LedgerMachine]]:
     """The machine, bound to one embedded engine and one loop for all its examples."""
     program = programs().get("valkey") or programs()["redis"]
-    with running(program) as engine, engine.client() as admin, asyncio.Runner(
-        loop_factory=uvloop.new_event_loop
-    ) as runner:
+    with (
+        running(program) as engine,
+        engine.client() as admin,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+
         async def opened() -> Sabotaged:
             return Sabotaged(connect(engine.url, timeout_s=5), timeout_s=5)
 

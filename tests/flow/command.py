@@ -1,25 +1,41 @@
 """The `koi` command as an operator runs it: a process, its output, its exit code."""
 
 import asyncio
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import structlog
 
+from app.cli.root import run
 from app.settings import fixed_settings
 from app.wiring import open_office
 
 ROOT = Path(__file__).parents[2]
 KOI = [sys.executable, "-m", "app.cli"]
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    stdout: str
+    stderr: str
+
+    def expected(self, code: int) -> "Done":
+        assert self.code == code, self
+        assert "Traceback" not in self.stderr
+        return self
 
 
 @dataclass
@@ -59,8 +75,21 @@ class House:
         around = {name: text for name, text in os.environ.items() if not name.startswith("KOI_")}
         return {**around, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **self.settings}
 
-    def run(self, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-        """Run one command to its end; anything but the expected exit code fails the test."""
+    def run(self, *words: str, code: int = 0) -> Done:
+        """Run one command in this process, which saves the second that a new one takes to start;
+        anything but the expected exit code fails the test."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            _around(self.path, self.environment),
+            _logs_as_before(),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            ended = run(words)
+        return Done(ended, out.getvalue(), err.getvalue()).expected(code)
+
+    def process(self, *words: str, code: int = 0) -> Done:
+        """The same as a process of its own, as an operator would run it."""
         done = subprocess.run(
             [*KOI, *words],
             cwd=self.path,
@@ -70,9 +99,7 @@ class House:
             timeout=60,
             check=False,
         )
-        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-        assert "Traceback" not in done.stderr
-        return done
+        return Done(done.returncode, done.stdout, done.stderr).expected(code)
 
     def text(self, *words: str) -> str:
         return self.run(*words).stdout
@@ -117,6 +144,33 @@ class House:
         finally:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def _around(path: Path, environment: dict[str, str]) -> Iterator[None]:
+    before, there = dict(os.environ), Path.cwd()
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.chdir(there)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _logs_as_before() -> Iterator[None]:
+    """A command sets up logging for its own streams."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def _wait_until_ready(serving: Serving) -> None:

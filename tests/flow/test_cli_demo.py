@@ -35,7 +35,7 @@ def free_port() -> int:
 def test_the_demo_makes_a_picture_and_prints_how_to_go_on(house: House) -> None:
     port = free_port()
 
-    text = house.text("demo", "--once", "--port", str(port))
+    text = house.process("demo", "--once", "--port", str(port)).stdout
 
     picture = (house.path / "koi-demo.jpg").read_bytes()
     assert picture.startswith(b"\xff\xd8\xff")
@@ -120,6 +120,6 @@ def test_the_sandbox_says_which_profiles_there_are_and_which_port_is_taken(house
 def test_a_picture_that_cannot_be_written_is_one_sentence(house: House) -> None:
     (house.path / "koi-demo.jpg").mkdir()
 
-    done = house.run("demo", "--once", "--port", str(free_port()), code=1)
+    done = house.process("demo", "--once", "--port", str(free_port()), code=1)
 
     assert done.stderr.startswith("koi: Cannot write koi-demo.jpg here")

@@ -1,16 +1,14 @@
 """`koi users`, `koi teams` and `koi keys` when no gateway runs."""
 
-import logging
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
-import structlog
 
 from app.adapters.embedded.store import EmbeddedStore
-from app.cli.root import run
 from tests.flow.command import ROOT, House
 
 UNLIMITED = {
@@ -43,15 +41,6 @@ def house(store: EmbeddedStore, tmp_path: Path) -> House:
             "KOI_DEFAULT_IMAGES_PER_DAY": "40",
         },
     )
-
-
-@pytest.fixture
-def _logs_as_before() -> Iterator[None]:
-    """A command run in this process sets up logging for its own streams."""
-    handlers = logging.getLogger().handlers[:]
-    yield
-    structlog.reset_defaults()
-    logging.getLogger().handlers[:] = handlers
 
 
 def test_a_user_gets_the_default_limits_and_those_given(house: House) -> None:
@@ -157,10 +146,15 @@ def test_a_key_is_rotated_with_overlap_and_revoked_for_good(house: House) -> Non
 
 def test_without_a_gateway_the_store_is_started_for_the_command(tmp_path: Path) -> None:
     house = House(tmp_path)
-    house.run("users", "create", "alice")
+    house.process("teams", "create", "art")
+    house.process("users", "create", "alice", "--team", "art")
+    house.process("users", "set", "alice", "--concurrency", "2")
 
+    key = json.loads(house.process("keys", "create", "--user", "alice", "--json").stdout)
+
+    assert {"key", "key_id", "user"} <= key.keys()
     assert (tmp_path / ".koi/store").is_dir()
-    assert [user["name"] for user in house.json("users", "list")] == ["alice"]
+    assert [user["team"] for user in house.json("users", "list")] == ["art"]
 
 
 def test_a_budget_is_refused_while_prices_are_unknown(tmp_path: Path) -> None:
@@ -193,26 +187,13 @@ def test_a_budget_is_refused_while_prices_are_unknown(tmp_path: Path) -> None:
         ("users list --colour", 2, "--colour"),
     ],
 )
-@pytest.mark.usefixtures("_logs_as_before")
 def test_a_refusal_is_one_sentence_and_an_exit_code(
-    house: House,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: str,
-    code: int,
-    says: str,
+    house: House, words: str, code: int, says: str
 ) -> None:
-    monkeypatch.chdir(house.path)
-    for name, value in house.settings.items():
-        monkeypatch.setenv(name, value)
+    said = house.refused(*words.split(), code=code)
 
-    ended = run(words.split())
-
-    told = capsys.readouterr()
-    assert (ended, told.out) == (code, "")
-    assert told.err.startswith("koi: ")
-    assert says in told.err
-    assert told.err.count("\n") == 1
+    assert says in said
+    assert said.count("\n") == 1
 
 
 def test_a_taken_name_is_refused_and_nothing_changes(house: House) -> None:

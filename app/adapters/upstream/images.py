@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from app.adapters.upstream.statuses import Layers
+from app.adapters.upstream.statuses import Layers, Phase
 from app.domain.images import ProviderImage
 from app.domain.media import decode_base64, inspect
 
@@ -38,7 +38,10 @@ class Harvest:
     expected: bool
 
 
-def harvest(layers: Layers, site: str, *, completed: bool) -> Harvest:
+NO_HARVEST = Harvest((), withheld=False, expected=False)
+
+
+def harvest(layers: Layers, site: str, phase: Phase | None) -> Harvest:
     """Search an answer; `site` is the URL that relative links belong to, with a slash at its end.
 
     Old rows of one relative keep the link of a completed task in `fail_reason`.
@@ -46,7 +49,7 @@ def harvest(layers: Layers, site: str, *, completed: bool) -> Harvest:
     images: list[ProviderImage] = []
     for layer in layers:
         images = images or list(_images(layer, site))[:MOST_IMAGES]
-    if completed and not images:
+    if phase is Phase.COMPLETED and not images:
         reasons = (layer.get("fail_reason") for layer in layers)
         links = (_linked(reason, site, None) for reason in reasons)
         images = [image for image in links if image is not None]

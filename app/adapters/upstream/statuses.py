@@ -17,6 +17,8 @@ class Phase(Enum):
     PROCESSING = auto()
     COMPLETED = auto()
     FAILED = auto()
+    ERRED = auto()
+    """"error": a task's failure, or how an envelope spells that the call failed."""
     MODERATED = auto()
     EXPIRED = auto()
     LOST = auto()
@@ -34,8 +36,9 @@ WORDS: Mapping[Phase, str] = {
     Phase.PROCESSING: "assigned starting started running processing in_progress generating "
     "suspended",
     Phase.COMPLETED: "completed complete succeeded success succeed finished done",
-    Phase.FAILED: "failed failure fail error cancelled canceled timeout timed_out rejected "
+    Phase.FAILED: "failed failure fail cancelled canceled timeout timed_out rejected "
     "aborted request_cancelled",
+    Phase.ERRED: "error",
     Phase.MODERATED: "moderated content_moderated request_moderated blocked nsfw",
     Phase.EXPIRED: "expired",
     Phase.LOST: "unknown",

@@ -13,7 +13,7 @@ import orjson
 from app.adapters.upstream import meaning
 from app.adapters.upstream.complaint import Complaint, complaint_in
 from app.adapters.upstream.faults import Faults, fault, illegible
-from app.adapters.upstream.images import Harvest, harvest
+from app.adapters.upstream.images import NO_HARVEST, Harvest, harvest
 from app.adapters.upstream.retry_after import retry_after_s
 from app.adapters.upstream.statuses import Layers, Phase, phase_of, progress_in, word_in
 from app.adapters.upstream.strict_json import Unreadable, parse
@@ -24,6 +24,7 @@ from app.domain.upstream import Answer, Finished, PollTroubled, Running
 
 UPSTREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 """The only ids that ever enter a URL or a store; use with `fullmatch` (F41)."""
+OVER = frozenset({Phase.FAILED, Phase.ERRED, Phase.MODERATED, Phase.EXPIRED})
 ID_KEYS = ("id", "task_id", "taskId")
 
 
@@ -61,7 +62,8 @@ class Reply:
 class Statement:
     """What a JSON body says, before anything is decided."""
 
-    word: str | None
+    phase: Phase | None
+    """None when no status is given at all."""
     upstream_id: str | None
     receipt: bool
     progress: int | None
@@ -69,17 +71,12 @@ class Statement:
     harvest: Harvest
 
     @property
-    def phase(self) -> Phase | None:
-        """None when no status is given at all."""
-        return None if self.word is None else phase_of(self.word)
-
-    @property
     def running(self) -> bool:
         return self.phase is not None and self.phase.running
 
     @property
     def over(self) -> bool:
-        return self.phase in (Phase.FAILED, Phase.MODERATED, Phase.EXPIRED)
+        return self.phase in OVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +113,7 @@ class Reader:
             raise fault("empty_result", Proof.UNKNOWN)
         if said.upstream_id is not None:
             return _running(said, said.upstream_id)
-        if said.harvest.expected or said.word is None:
+        if said.harvest.expected or said.phase is None:
             raise fault("empty_result", Proof.UNKNOWN)
         return _running(said, None)
 
@@ -146,7 +143,7 @@ class Reader:
             raise self.faults.moderated(said.complaint)
         if said.phase is Phase.COMPLETED:
             raise fault("empty_result", Proof.UNKNOWN)
-        if said.word is None and said.upstream_id is None:
+        if said.phase is None and said.upstream_id is None:
             if said.harvest.expected:
                 raise fault("empty_result", Proof.UNKNOWN)
             raise PollTroubled("a poll was answered with JSON that says nothing")
@@ -155,8 +152,7 @@ class Reader:
     def _poll_over(self, said: Statement) -> UpstreamError | PollTroubled:
         if meaning.missing(said.complaint):
             return _missing()
-        # "error" is also how envelopes spell that the call failed, not the task.
-        anonymous = said.word is not None and said.word.lower() == "error" and not said.upstream_id
+        anonymous = said.phase is Phase.ERRED and said.upstream_id is None
         if anonymous and not meaning.ended(said.complaint):
             return PollTroubled("a poll was answered with an error")
         return self._ended(said)
@@ -196,14 +192,16 @@ class Reader:
         layers = _layers(body)
         word = word_in(layers)
         named = _id_in(layers)
-        completed = word is not None and phase_of(word) is Phase.COMPLETED
+        phase = None if word is None else phase_of(word)
+        running = phase is not None and phase.running
         return Statement(
-            word=word,
+            phase=phase,
             upstream_id=named or _ticket_in(layers),
             receipt=len(layers) > 1 and word_in(layers[:1]) is None and named is not None,
             progress=progress_in(layers),
             complaint=complaint_in(layers),
-            harvest=harvest(layers, self.site, completed=completed),
+            # Whatever a running task shows is no result yet: previews, an empty url.
+            harvest=NO_HARVEST if running else harvest(layers, self.site, phase),
         )
 
 

@@ -1,0 +1,410 @@
+"""The way to the store: batching, lost scripts, every kind of trouble, and how long it may take."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from conftest import (
+    Engine, OpenStore, delivered, ledger_on, order, programs, quick_breaker, running, started,
+)  # fmt: skip
+from redis.exceptions import ResponseError
+
+from app.adapters.redis.breaker import Breaker, BreakerState
+from app.adapters.redis.connection import connect
+from app.adapters.redis.loader import assemble
+from app.adapters.redis.store import Store
+from app.domain.errors import LedgerUnavailable
+
+ECHO = assemble("echo", "#!lua flags=no-writes\nreturn ARGV[1]", [])
+WRITE = assemble("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])
+SLOW = assemble(
+    "slow",
+    "#!lua flags=no-writes\nlocal n = 0; for i = 1, tonumber(ARGV[1]) do n = n + i end; return 'slow'",
+    [],
+)
+WRONG = assemble("wrong", "#!lua\nreturn redis.call('INCR', 'x', 'y')", [])
+
+
+async def echoes(store: Store, count: int) -> list[str]:
+    return await asyncio.gather(*(store.run(ECHO, (), f"n{n}") for n in range(count)))
+
+
+# Batching ----------------------------------------------------------------------------------------
+
+
+async def test_everybody_gets_their_own_answer(store: Store) -> None:
+    assert await echoes(store, 500) == [f"n{n}" for n in range(500)]
+
+
+async def test_calls_of_one_moment_share_one_exchange(engine: Engine, store: Store) -> None:
+    await store.run(ECHO, (), "connected")
+    with engine.client() as admin:
+        before = admin.info("stats")["total_reads_processed"]
+        await echoes(store, 64)
+        reads = admin.info("stats")["total_reads_processed"] - before
+
+    assert reads <= 4
+
+
+async def test_a_cancelled_caller_disturbs_nobody(store: Store) -> None:
+    """Fault F79, CVE-2023-28858: never somebody else's reply."""
+    for round in range(30):
+        calls = [asyncio.create_task(store.run(ECHO, (), f"{round}-{n}")) for n in range(20)]
+        await asyncio.sleep(0 if round % 2 else 0.0005)
+        for call in calls[::3]:
+            call.cancel()
+
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+
+        for n, answer in enumerate(answers):
+            assert answer == f"{round}-{n}" or (
+                n % 3 == 0 and isinstance(answer, asyncio.CancelledError)
+            )
+
+
+async def test_a_bad_argument_fails_its_own_caller_only(store: Store) -> None:
+    good = asyncio.create_task(store.run(ECHO, (), "good"))
+
+    with pytest.raises(UnicodeEncodeError):
+        await store.run(ECHO, (), "\ud800")
+
+    assert await good == "good"
+
+
+async def test_an_error_of_a_script_stays_loud_and_private(store: Store) -> None:
+    wrong, right = await asyncio.gather(
+        store.run(WRONG, ("x",)), store.run(ECHO, (), "right"), return_exceptions=True
+    )
+
+    assert isinstance(wrong, ResponseError)
+    assert right == "right"
+    assert store.state is BreakerState.CLOSED
+
+
+async def test_forgotten_scripts_are_loaded_again(engine: Engine, store: Store) -> None:
+    """Fault F75: a restart or SCRIPT FLUSH goes unnoticed."""
+    ledger = ledger_on(store)
+    job_id = await started(ledger, order())
+    with engine.client() as admin:
+        admin.script_flush()
+
+    await asyncio.gather(
+        ledger.settle(job_id, delivered(1)), *(started(ledger, order()) for _ in "abc")
+    )
+
+    assert (await ledger.audit()).difference == 0
+
+
+async def test_closing_finishes_what_is_queued(engine: Engine) -> None:
+    store = Store(connect(engine.url))
+    calls = [asyncio.create_task(store.run(ECHO, (), str(n))) for n in range(10)]
+    await asyncio.sleep(0)
+
+    await store.aclose()
+
+    assert await asyncio.gather(*calls) == [str(n) for n in range(10)]
+
+
+# Trouble -----------------------------------------------------------------------------------------
+
+
+async def kind_of_trouble(store: Store, script: object = WRITE) -> str:
+    with pytest.raises(LedgerUnavailable) as error:
+        await store.run(script, ("koi:x",))  # type: ignore[arg-type]
+    return error.value.message.partition("(")[2].partition(")")[0]
+
+
+async def test_nobody_listens(open_store: OpenStore, tmp_path: Path) -> None:
+    store = open_store(f"unix://{tmp_path}/none")
+
+    assert await kind_of_trouble(store) == "connection"
+
+
+@pytest.mark.parametrize("name", sorted(programs()))
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        (("--maxmemory", "1"), "oom"),
+        (("--replicaof", "127.0.0.1 1"), "readonly"),
+        (("--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "no"), "masterdown"),
+        (("--min-replicas-to-write", "1"), "noreplicas"),
+        (("--requirepass", "secret"), "auth"),
+    ],
+)
+async def test_a_store_that_refuses(
+    open_store: OpenStore, name: str, options: tuple[str, ...], kind: str
+) -> None:
+    """Fault F74: never taken for an empty ledger, and told apart in the metrics."""
+    seen: list[tuple[str, str]] = []
+    program = programs()[name]
+    with running(program, *options) as engine:
+        store = open_store(
+            engine.url, observe=lambda script, outcome, _: seen.append((script, outcome))
+        )
+
+        assert await kind_of_trouble(store) == kind
+        assert seen == [("write", kind)]
+
+
+async def test_a_store_that_cannot_write_its_log(open_store: OpenStore) -> None:
+    with running(next(iter(programs().values())), "--enable-debug-command", "yes") as engine:
+        store = open_store(engine.url)
+        await store.run(WRITE, ("koi:x",))
+        with engine.client() as admin:
+            admin.config_set("dir", str(engine.directory))
+            admin.config_set("stop-writes-on-bgsave-error", "yes")
+            admin.config_set("save", "1 1")
+            admin.config_set("rdbcompression", "yes")
+            (engine.directory / "dump.rdb").mkdir()
+            admin.bgsave()
+            while admin.info("persistence")["rdb_last_bgsave_status"] == "ok":
+                await asyncio.sleep(0.01)
+
+        assert await kind_of_trouble(store) == "misconf"
+
+
+async def test_a_full_store_still_takes_the_end_of_a_paid_job(
+    own_engine: Engine, open_store: OpenStore
+) -> None:
+    """What was bought is written down; nothing new is bought."""
+    ledger = ledger_on(open_store(own_engine.url))
+    job_id = await started(ledger, order())
+    with own_engine.client() as admin:
+        admin.config_set("maxmemory", 1)
+
+    with pytest.raises(LedgerUnavailable, match="oom"):
+        await ledger.admit(order())
+    assert await ledger.record(job_id, 0, upstream_id="up", due_ms=0)
+    assert (await ledger.settle(job_id, delivered(1))).first
+
+
+async def test_a_frozen_store_refuses_everybody_within_the_timeout(
+    own_engine: Engine, open_store: OpenStore
+) -> None:
+    """Fault F72: also those who asked while the first were waiting."""
+    store = open_store(own_engine.url, timeout_s=0.3)
+    await echoes(store, 2)
+    own_engine.signal(signal.SIGSTOP)
+    waits: list[float] = []
+
+    async def ask(delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        asked = time.monotonic()
+        assert await kind_of_trouble(store) == "timeout"
+        waits.append(time.monotonic() - asked)
+
+    try:
+        await asyncio.gather(*(ask(0.02 * n) for n in range(14)))
+    finally:
+        own_engine.signal(signal.SIGCONT)
+
+    assert max(waits) < 0.45
+    assert await echoes(store, 3) == ["n0", "n1", "n2"]
+
+
+async def test_a_killed_store_is_noticed_at_once_and_found_again(
+    own_engine: Engine, open_store: OpenStore
+) -> None:
+    store = open_store(own_engine.url)
+    await echoes(store, 2)
+    own_engine.stop()
+
+    asked = time.monotonic()
+    assert await kind_of_trouble(store) == "connection"
+    assert time.monotonic() - asked < 0.2
+
+    own_engine.start()
+    assert await echoes(store, 2) == ["n0", "n1"]
+
+
+async def test_a_slow_answer_never_reaches_the_next_caller(
+    own_engine: Engine, open_store: OpenStore
+) -> None:
+    store = open_store(own_engine.url, timeout_s=0.1)
+
+    with pytest.raises(LedgerUnavailable, match="timeout"):
+        await store.run(SLOW, (), 60_000_000)
+    await asyncio.sleep(1.0)
+
+    assert await echoes(store, 5) == [f"n{n}" for n in range(5)]
+
+
+async def test_a_busy_pool_is_waited_for_and_then_told_apart(engine: Engine) -> None:
+    client = connect(engine.url, pool_size=1, pool_wait_s=0.1)
+    store = Store(client)
+    taken = await client.connection_pool.get_connection()  # type: ignore[union-attr, no-untyped-call]
+
+    assert await kind_of_trouble(store) == "pool"
+
+    await client.connection_pool.release(taken)  # type: ignore[union-attr]
+    assert await store.run(ECHO, (), "free") == "free"
+    await store.aclose()
+
+
+# The breaker -------------------------------------------------------------------------------------
+
+
+async def test_the_breaker_opens_after_five_failures_and_a_probe_closes_it(
+    own_engine: Engine, open_store: OpenStore
+) -> None:
+    states: list[str] = []
+    store = open_store(own_engine.url, on_state=states.append, breaker=quick_breaker())
+    own_engine.stop()
+
+    kinds = [await kind_of_trouble(store) for _ in range(7)]
+    own_engine.start()
+    await asyncio.sleep(0.12)
+
+    assert kinds == ["connection"] * 5 + ["breaker"] * 2
+    assert await store.run(ECHO, (), "back") == "back"
+    assert states == ["open", "half-open", "closed"]
+
+
+async def test_while_the_breaker_is_open_only_one_call_probes(tmp_path: Path) -> None:
+    store = Store(connect(f"unix://{tmp_path}/none"), breaker=quick_breaker(threshold=1))
+    await kind_of_trouble(store)
+    await asyncio.sleep(0.12)
+
+    kinds = await asyncio.gather(*(kind_of_trouble(store) for _ in range(5)))
+
+    assert sorted(kinds) == ["breaker"] * 4 + ["connection"]
+    await store.aclose()
+
+
+async def test_a_full_store_does_not_open_the_breaker(
+    own_engine: Engine, open_store: OpenStore
+) -> None:
+    store = open_store(own_engine.url)
+    with own_engine.client() as admin:
+        admin.config_set("maxmemory", 1)
+
+    for _ in range(6):
+        assert await kind_of_trouble(store) == "oom"
+
+    assert await store.run(ECHO, (), "reads") == "reads"
+
+
+def test_the_breakers_rhythm() -> None:
+    now = [0.0]
+    told: list[BreakerState] = []
+    breaker = Breaker(threshold=2, probe_s=1, now=lambda: now[0], on_state=told.append)
+    breaker.failed()
+    breaker.succeeded()
+    breaker.failed()
+    assert breaker.permits()
+    breaker.failed()
+
+    asked = []
+    for at in (0.5, 1.0, 1.5, 2.0):
+        now[0] = at
+        asked.append(breaker.permits())
+        if asked[-1]:
+            breaker.failed()
+
+    assert asked == [False, True, False, True]
+    assert told == ["open", "half-open", "open", "half-open", "open"]
+
+
+# A link that loses replies -----------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def forgetful_link(
+    engine: Engine, path: Path, loses: Callable[[bytes], bool]
+) -> AsyncIterator[str]:
+    """A socket that passes everything on, but hangs up instead of bringing some replies back."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_unix_connection(str(engine.socket))
+        lost = asyncio.Event()
+
+        async def there() -> None:
+            while chunk := await reader.read(65_536):
+                if loses(chunk):
+                    lost.set()
+                far_writer.write(chunk)
+
+        async def back() -> None:
+            while chunk := await far_reader.read(65_536):
+                if lost.is_set():
+                    break
+                writer.write(chunk)
+
+        tasks = [asyncio.create_task(there()), asyncio.create_task(back())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        writer.close()
+        far_writer.close()
+
+    server = await asyncio.start_unix_server(serve, str(path))
+    try:
+        yield f"unix://{path}"
+    finally:
+        server.close()
+
+
+async def test_a_command_whose_reply_is_lost_runs_once(
+    engine: Engine, open_store: OpenStore, tmp_path: Path
+) -> None:
+    """Fault F73, measurement M1: no hidden retry anywhere below us."""
+    left = [1]
+
+    def loses(chunk: bytes) -> bool:
+        if WRITE.sha.encode() in chunk and left[0]:
+            left[0] -= 1
+            return True
+        return False
+
+    with engine.client() as admin:
+        admin.script_load(WRITE.text)
+        async with forgetful_link(engine, tmp_path / "l", loses) as url:
+            store = open_store(url)
+
+            assert await kind_of_trouble(store) == "connection"
+
+            assert admin.get("koi:x") == "1"
+            assert await store.run(WRITE, ("koi:x",)) == 2
+            await store.aclose()
+
+
+async def test_a_whole_story_told_over_a_link_that_loses_every_first_reply(
+    engine: Engine, open_store: OpenStore, tmp_path: Path
+) -> None:
+    """Each step is repeated after its reply was lost, and each has its effect once."""
+    seen: set[bytes] = set()
+    ledger = ledger_on(open_store(engine.url))
+    await ledger.open()
+    wanted = order(n=2)
+    await started(ledger, order())
+
+    def loses(chunk: bytes) -> bool:
+        for word in (b'"lease_ms":60000,"task_ms"', b'"upstream":', b'"billed":2'):
+            if word in chunk and word not in seen:
+                seen.add(word)
+                return True
+        return False
+
+    async with forgetful_link(engine, tmp_path / "l", loses) as url:
+        far = ledger_on(open_store(url))
+
+        async def surely(ask: Callable[[], object]) -> object:
+            try:
+                answer = await ask()  # type: ignore[misc]
+            except LedgerUnavailable:
+                answer = await ask()  # type: ignore[misc]
+            return answer
+
+        await surely(lambda: far.admit(wanted))
+        await surely(lambda: far.dispatch(wanted.job_id, 60_000))
+        assert await surely(lambda: far.record(wanted.job_id, 0, upstream_id="up", due_ms=1000))
+        await surely(lambda: far.settle(wanted.job_id, delivered(2)))
+
+    assert len(seen) == 3
+    assert [(e.job, e.images) async for e in ledger.entries()] == [(wanted.job_id, 2)]
+    assert (await ledger.audit()).difference == 0
+    assert (await ledger.census()).held_images == 1
