@@ -14,7 +14,10 @@ from pydantic_core import ErrorDetails
 
 PREFIX = "KOI_"
 SAMPLES = frozenset({"changeme", "change-me", "secret", "password", "your_api_key", "sk-1234"})
-STORES = re.compile(r"(rediss?(\+sentinel|\+cluster)?|unix)://.+")
+STORES = re.compile(
+    r"rediss?://([^/@]*@)?(\[[0-9a-fA-F:.]+\]|[^/@,:\[\]]+)(:\d+)?(/\d*)?(\?.*)?|unix://.+"
+    r"|rediss?\+cluster://.+|rediss?\+sentinel://[^/]+/[^/]+(/\d*)?"
+)
 
 
 class SettingsInvalid(Exception):
@@ -65,7 +68,7 @@ def not_a_store(name: str, url: str | None) -> Iterator[str]:
     if url is not None and not STORES.fullmatch(url):
         yield (
             f"{name} must be a URL of Redis or Valkey, such as redis://localhost:6379/0; rediss, "
-            "unix, redis+sentinel and redis+cluster are known too."
+            "unix, redis+cluster and redis+sentinel (…/service) are known too."
         )
 
 

@@ -65,7 +65,6 @@ class Settings(BaseSettings):
     upstream_api_key_file: Path | None = None
     upstream_mode: UpstreamMode = UpstreamMode.AUTO
     upstream_timeout_s: float = Field(180, gt=0)
-    upstream_submit_timeout_s: float = Field(30, gt=0)
     upstream_poll_interval_s: float = Field(3, gt=0)
     upstream_rpm: int | None = Field(None, gt=0)
     upstream_concurrency: int | None = Field(None, gt=0)

@@ -32,7 +32,6 @@ QUICK: dict[str, Any] = {
     "upstream_api_key": "sk-sandbox",
     "upstream_poll_interval_s": 0.05,
     "upstream_timeout_s": 5,
-    "upstream_submit_timeout_s": 2,
     "catalog": PRICED,
     "resolve_after_s": 0.3,
     "task_deadline_s": 6,

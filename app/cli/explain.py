@@ -6,10 +6,14 @@ from contextlib import contextmanager
 from app.adapters.embedded.failures import EmbeddedStoreError
 from app.cli.failure import CommandFailed
 from app.domain.catalog import CatalogInvalid
-from app.domain.errors import GatewayError
+from app.domain.errors import GatewayError, LedgerUnavailable
 from app.domain.media import ImageStoreUnavailable
 from app.service.keys import KeysError
 
+STORE_AWAY = (
+    "The store does not answer, so nothing was read or changed; check KOI_REDIS_URL and its server "
+    "(koi doctor says more)."
+)
 EXPECTED = (KeysError, EmbeddedStoreError, GatewayError, CatalogInvalid, ImageStoreUnavailable)
 
 
@@ -17,5 +21,7 @@ EXPECTED = (KeysError, EmbeddedStoreError, GatewayError, CatalogInvalid, ImageSt
 def known_failures() -> Iterator[None]:
     try:
         yield
+    except LedgerUnavailable as error:
+        raise CommandFailed(STORE_AWAY) from error
     except EXPECTED as error:
         raise CommandFailed(str(error)) from error

@@ -151,7 +151,7 @@ def _config(settings: Settings, running: Running) -> uvicorn.Config:
         trusted_proxies=settings.trusted_proxies,
         graceful_s=LAST_ANSWERS_S,
     )
-    return uvicorn.Config(create_app(opened), **options)
+    return uvicorn.Config(create_app(opened), log_level="warning", **options)
 
 
 async def _stop(

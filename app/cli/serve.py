@@ -80,9 +80,11 @@ def _supervised(settings: "Settings", listening: socket.socket) -> int:
     from app.cli.worker import WorkerCommand  # noqa: PLC0415
     from app.telemetry.logs import configure  # noqa: PLC0415
     from app.telemetry.slots import prepare_directory  # noqa: PLC0415
-    from app.wiring import store  # noqa: PLC0415
+    from app.wiring import read_catalog, store  # noqa: PLC0415
 
     configure(settings.log_format, settings.log_level)
+    with known_failures():
+        read_catalog(settings)
     with known_failures(), store(settings):
         prepare_directory(settings.data_dir / "metrics")
         port = listening.getsockname()[1]

@@ -9,6 +9,8 @@ import sys
 import time
 from dataclasses import dataclass
 
+from app.cli.failure import CommandFailed
+from app.cli.out import note
 from app.cli.session import read_settings
 from app.cli.supervisor import Worker
 
@@ -56,16 +58,22 @@ def main() -> int:
     if not _dies_with(asked.parent):
         return 1
     from app.cli.running import run_gateway  # noqa: PLC0415 - first tie to the parent, then load
+    from app.telemetry.logs import configure  # noqa: PLC0415
 
     os.set_inheritable(asked.ready, False)
-    settings = read_settings(host=asked.host, port=asked.port, workers=asked.workers)
     listening = socket.socket(fileno=asked.socket)
     listening.set_inheritable(False)
 
     def ready() -> None:
         os.write(asked.ready, b"ready")
 
-    return run_gateway(settings, listening, ready)
+    try:
+        settings = read_settings(host=asked.host, port=asked.port, workers=asked.workers)
+        configure(settings.log_format, settings.log_level)
+        return run_gateway(settings, listening, ready)
+    except CommandFailed as failure:
+        note(f"koi: {failure}")
+        return failure.code
 
 
 def _dies_with(parent: int) -> bool:

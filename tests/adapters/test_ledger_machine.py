@@ -15,15 +15,29 @@ from typing import Any
 
 import pytest
 import uvloop
-from conftest import (
-    CALENDAR, delivered, ledger_on, order, presumed, principal, programs, released, running,
-    unknown,
-)  # fmt: skip
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule,
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
     run_state_machine_as_test,
+)  # fmt: skip
+from store_rig import (
+    CALENDAR,
+    delivered,
+    ledger_on,
+    order,
+    presumed,
+    principal,
+    programs,
+    released,
+    running,
+    unknown,
 )  # fmt: skip
 
 from app.adapters.redis.connection import connect
@@ -206,7 +220,7 @@ class LedgerMachine(RuleBasedStateMachine):
     # What happens ------------------------------------------------------------------------------
 
     @initialize(given=st.fixed_dictionaries(
-        {line: limits for line in ("key:key_1", "user:ann", "team:art", "house:house")}
+        dict.fromkeys(("key:key_1", "user:ann", "team:art", "house:house"), limits)
     ))  # fmt: skip
     def set_limits(self, given: dict[str, Limits]) -> None:
         self.limits = given
@@ -448,29 +462,26 @@ def test_the_ledger_does_what_its_model_does(machine: type[LedgerMachine]) -> No
     run_state_machine_as_test(machine, settings=profile(EXAMPLES))
 
 
-@pytest.mark.parametrize(
-    ("script", "line", "instead"),
-    [
-        pytest.param(
-            "settle",
-            "if not OPEN[job.state] or job.state == ask.state then return reply('again', record(id)) end",
-            "",
-            id="settling without compare-and-set",
-        ),
-        pytest.param(
-            "settle",
-            "for _, label in ipairs({ job.day, job.month }) do",
-            "for _, label in ipairs({ job.month }) do",
-            id="settling one window only",
-        ),
-        pytest.param(
-            "admit",
-            "judge(i, 'images', day.month, limit.images_month, m[1], m[3], ask.images, day.month_ends)",
-            "judge(i, 'images', day.month, limit.images_month, m[1], 0, ask.images, day.month_ends)",
-            id="admitting without counting what is held",
-        ),
-    ],
-)  # fmt: skip
+PLANTED = {
+    "settling without compare-and-set": (
+        "settle",
+        "if not OPEN[job.state] or job.state == ask.state then",
+        "if false then",
+    ),
+    "settling one window only": (
+        "settle",
+        "for _, label in ipairs({ job.day, job.month }) do",
+        "for _, label in ipairs({ job.month }) do",
+    ),
+    "admitting without counting what is held": (
+        "admit",
+        "limit.images_month, m[1], m[3], ask.images",
+        "limit.images_month, m[1], 0, ask.images",
+    ),
+}
+
+
+@pytest.mark.parametrize(("script", "line", "instead"), PLANTED.values(), ids=PLANTED)
 def test_the_machine_catches_a_planted_bug(
     machine: type[LedgerMachine], script: str, line: str, instead: str
 ) -> None:

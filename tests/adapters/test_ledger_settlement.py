@@ -6,9 +6,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from conftest import (
-    AMBIGUOUS, CALENDAR, Engine, OpenStore, delivered, ledger_on, order, pictures, presumed,
-    principal, released, row, started, unknown,
+from store_rig import (
+    AMBIGUOUS,
+    CALENDAR,
+    Engine,
+    OpenStore,
+    delivered,
+    ledger_on,
+    order,
+    pictures,
+    presumed,
+    principal,
+    released,
+    row,
+    started,
+    unknown,
 )  # fmt: skip
 
 from app.adapters.redis.ledger import RedisLedger
@@ -79,7 +91,8 @@ async def test_cancelling_frees_what_was_never_sent(ledger: RedisLedger) -> None
 
     done, again = await ledger.cancel(job_id), await ledger.cancel(job_id)
 
-    assert done is not None and again is not None
+    assert done is not None
+    assert again is not None
     assert (done.first, again.first) == (True, False)
     assert done.job.failure is not None
     assert done.job.failure.code == "task_cancelled"
@@ -399,7 +412,7 @@ async def test_everything_but_books_and_open_jobs_has_an_end_of_life(
     await ledger.settle(done, delivered(1))
 
     with engine.client() as admin:
-        lasting = {key.partition("}:")[2] for key in admin.keys() if admin.ttl(key) == -1}
+        lasting = {key.partition("}:")[2] for key in admin.scan_iter() if admin.ttl(key) == -1}
         assert lasting == {"epoch", "seq", "open", "stream", "windows"}
 
 

@@ -1,4 +1,4 @@
-"""The way to the store: batching, lost scripts, every kind of trouble, and how long it may take."""
+"""The way to the store: batching, lost scripts, every kind of trouble, how long it may take."""
 
 import asyncio
 import signal
@@ -8,14 +8,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from conftest import (
-    Engine, OpenStore, delivered, ledger_on, order, programs, quick_breaker, running, started,
-)  # fmt: skip
 from redis.exceptions import ResponseError
+from store_rig import (
+    Engine,
+    OpenStore,
+    delivered,
+    ledger_on,
+    order,
+    programs,
+    quick_breaker,
+    running,
+    started,
+)  # fmt: skip
 
 from app.adapters.redis.breaker import Breaker, BreakerState
 from app.adapters.redis.connection import connect
-from app.adapters.redis.loader import assemble
+from app.adapters.redis.loader import Script, assemble
 from app.adapters.redis.store import Store
 from app.domain.errors import LedgerUnavailable
 
@@ -23,7 +31,7 @@ ECHO = assemble("echo", "#!lua flags=no-writes\nreturn ARGV[1]", [])
 WRITE = assemble("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])
 SLOW = assemble(
     "slow",
-    "#!lua flags=no-writes\nlocal n = 0; for i = 1, tonumber(ARGV[1]) do n = n + i end; return 'slow'",
+    "#!lua flags=no-writes\nlocal n = 0; for i = 1, tonumber(ARGV[1]) do n = n + i end; return n",
     [],
 )
 WRONG = assemble("wrong", "#!lua\nreturn redis.call('INCR', 'x', 'y')", [])
@@ -112,9 +120,9 @@ async def test_closing_finishes_what_is_queued(engine: Engine) -> None:
 # Trouble -----------------------------------------------------------------------------------------
 
 
-async def kind_of_trouble(store: Store, script: object = WRITE) -> str:
+async def kind_of_trouble(store: Store, script: Script = WRITE) -> str:
     with pytest.raises(LedgerUnavailable) as error:
-        await store.run(script, ("koi:x",))  # type: ignore[arg-type]
+        await store.run(script, ("koi:x",))
     return error.value.message.partition("(")[2].partition(")")[0]
 
 
@@ -126,17 +134,18 @@ async def test_nobody_listens(open_store: OpenStore, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(programs()))
 @pytest.mark.parametrize(
-    ("options", "kind"),
+    ("options", "script", "kind"),
     [
-        (("--maxmemory", "1"), "oom"),
-        (("--replicaof", "127.0.0.1 1"), "readonly"),
-        (("--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "no"), "masterdown"),
-        (("--min-replicas-to-write", "1"), "noreplicas"),
-        (("--requirepass", "secret"), "auth"),
+        (("--maxmemory", "1"), WRITE, "oom"),
+        (("--replicaof", "127.0.0.1 1"), WRITE, "readonly"),
+        (("--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "no"), ECHO, "masterdown"),
+        (("--min-replicas-to-write", "1"), WRITE, "noreplicas"),
+        (("--requirepass", "secret"), WRITE, "auth"),
+        (("--cluster-enabled", "yes"), WRITE, "clusterdown"),
     ],
 )
 async def test_a_store_that_refuses(
-    open_store: OpenStore, name: str, options: tuple[str, ...], kind: str
+    open_store: OpenStore, name: str, options: tuple[str, ...], script: Script, kind: str
 ) -> None:
     """Fault F74: never taken for an empty ledger, and told apart in the metrics."""
     seen: list[tuple[str, str]] = []
@@ -146,25 +155,22 @@ async def test_a_store_that_refuses(
             engine.url, observe=lambda script, outcome, _: seen.append((script, outcome))
         )
 
-        assert await kind_of_trouble(store) == kind
-        assert seen == [("write", kind)]
+        assert await kind_of_trouble(store, script) == kind
+        assert seen == [(script.name, kind)]
 
 
-async def test_a_store_that_cannot_write_its_log(open_store: OpenStore) -> None:
-    with running(next(iter(programs().values())), "--enable-debug-command", "yes") as engine:
-        store = open_store(engine.url)
-        await store.run(WRITE, ("koi:x",))
-        with engine.client() as admin:
-            admin.config_set("dir", str(engine.directory))
-            admin.config_set("stop-writes-on-bgsave-error", "yes")
-            admin.config_set("save", "1 1")
-            admin.config_set("rdbcompression", "yes")
-            (engine.directory / "dump.rdb").mkdir()
-            admin.bgsave()
-            while admin.info("persistence")["rdb_last_bgsave_status"] == "ok":
-                await asyncio.sleep(0.01)
+async def test_a_store_that_cannot_write_to_its_disk(
+    own_engine: Engine, open_store: OpenStore
+) -> None:
+    store = open_store(own_engine.url)
+    (own_engine.directory / "dump.rdb" / "in the way").mkdir(parents=True)
+    with own_engine.client() as admin:
+        admin.config_set("save", "3600 1")
+        admin.bgsave()
+        while admin.info("persistence")["rdb_last_bgsave_status"] == "ok":
+            await asyncio.sleep(0.01)
 
-        assert await kind_of_trouble(store) == "misconf"
+    assert await kind_of_trouble(store) == "misconf"
 
 
 async def test_a_full_store_still_takes_the_end_of_a_paid_job(
@@ -312,6 +318,13 @@ def test_the_breakers_rhythm() -> None:
 # A link that loses replies -----------------------------------------------------------------------
 
 
+async def back(far: asyncio.StreamReader, near: asyncio.StreamWriter, lost: asyncio.Event) -> None:
+    while chunk := await far.read(65_536):
+        if lost.is_set():
+            return
+        near.write(chunk)
+
+
 @asynccontextmanager
 async def forgetful_link(
     engine: Engine, path: Path, loses: Callable[[bytes], bool]
@@ -321,25 +334,23 @@ async def forgetful_link(
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_unix_connection(str(engine.socket))
         lost = asyncio.Event()
-
-        async def there() -> None:
-            while chunk := await reader.read(65_536):
-                if loses(chunk):
-                    lost.set()
-                far_writer.write(chunk)
-
-        async def back() -> None:
-            while chunk := await far_reader.read(65_536):
-                if lost.is_set():
-                    break
-                writer.write(chunk)
-
-        tasks = [asyncio.create_task(there()), asyncio.create_task(back())]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
+        ways = (
+            asyncio.create_task(there(reader, far_writer, lost)),
+            asyncio.create_task(back(far_reader, writer, lost)),
+        )
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
         writer.close()
         far_writer.close()
+
+    async def there(
+        near: asyncio.StreamReader, far: asyncio.StreamWriter, lost: asyncio.Event
+    ) -> None:
+        while chunk := await near.read(65_536):
+            if loses(chunk):
+                lost.set()
+            far.write(chunk)
 
     server = await asyncio.start_unix_server(serve, str(path))
     try:

@@ -166,7 +166,7 @@ async def test_what_may_have_been_done_is_held_and_posted_once(row: str) -> None
     script, code = BROKEN[row]
     started = time.monotonic()
 
-    async with scripted(script, submit_timeout_s=0.6) as (provider, upstream):
+    async with scripted(script, timeout_s=0.6) as (provider, upstream):
         failed = await refused(provider)
 
     assert (failed.reason, failed.proof) == (code, P3)

@@ -83,7 +83,7 @@ async def test_credentials_balance_and_rate_are_never_quoted(status: int) -> Non
 @pytest.mark.parametrize("script", [reset, error(401, "x", f"bad {KEY}"), hang])
 async def test_the_upstream_key_is_in_no_exception_repr_or_log(script: Script) -> None:
     with structlog.testing.capture_logs() as logs:
-        async with scripted(script, submit_timeout_s=0.3) as (provider, _):
+        async with scripted(script, timeout_s=0.3) as (provider, _):
             failed = await refused(provider)
             kept: BaseException | None = failed
             while kept is not None:
@@ -168,7 +168,7 @@ from app.domain.images import GenerationRequest
 
 async def main():
     provider = DieyuyunProvider(
-        {url!r}, "sk-x", AiohttpTransport(), submit_timeout_s=5, generate_timeout_s=5
+        {url!r}, "sk-x", AiohttpTransport(), timeout_s=5
     )
     request = GenerationRequest("grok-imagine", "koi", 1, "1024x1024", "standard")
     await provider.dispatch(request, asynchronous=False)

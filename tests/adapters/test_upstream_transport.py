@@ -161,7 +161,7 @@ async def test_200_slow_calls_at_once_each_get_their_answer_in_one_slow_time() -
 
     started = time.monotonic()
 
-    async with scripted(slowly(own, 0.5), connections=200, generate_timeout_s=20) as (
+    async with scripted(slowly(own, 0.5), connections=200, timeout_s=20) as (
         provider,
         upstream,
     ):

@@ -100,7 +100,7 @@ async def test_f3_a_black_hole_ends_at_the_connect_timeout(full_backlog: int) ->
 async def test_a_deadline_before_the_connection_stands_proves_nothing_was_sent(
     full_backlog: int,
 ) -> None:
-    async with provider_at(f"http://127.0.0.1:{full_backlog}/v1", submit_timeout_s=0.1) as provider:
+    async with provider_at(f"http://127.0.0.1:{full_backlog}/v1", timeout_s=0.1) as provider:
         failed = await refused(provider)
 
     assert (failed.reason, failed.proof) == ("upstream_unreachable", P0)
@@ -111,8 +111,7 @@ async def test_a_transport_that_tells_nothing_proves_nothing(closed_port: int) -
         f"http://127.0.0.1:{closed_port}/v1",
         KEY,
         httpx.AsyncHTTPTransport(),
-        submit_timeout_s=3,
-        generate_timeout_s=3,
+        timeout_s=3,
     )
 
     failed = await refused(provider)

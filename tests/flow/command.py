@@ -125,7 +125,7 @@ class House:
         return asyncio.run(issue())
 
     @contextmanager
-    def serving(self, *words: str) -> Iterator[Serving]:
+    def serving(self, *words: str, ready: bool = True) -> Iterator[Serving]:
         """`koi serve` on a free port, ready; killed at the end if it still runs."""
         log = self.path / "serve.log"
         with log.open("wb") as out:
@@ -139,7 +139,8 @@ class House:
         serving = Serving(process, "", log)
         try:
             serving.url = serving.wait_for("listening")[0]["url"]
-            _wait_until_ready(serving)
+            if ready:
+                _wait_until_ready(serving)
             yield serving
         finally:
             process.kill()

@@ -87,11 +87,24 @@ def test_a_taken_port_is_told_with_another_choice(tmp_path: Path) -> None:
     assert f"--port {port + 1}" in said
 
 
-def test_a_broken_catalog_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_broken_catalog_is_one_sentence(tmp_path: Path, workers: str) -> None:
     (tmp_path / "catalog.toml").write_text("models = 3")
     settings = {"KOI_UPSTREAM_API_KEY": "sk-real", "KOI_CATALOG": "catalog.toml"}
 
-    assert "catalog" in House(tmp_path, settings).refused("serve", "--port", "0", code=1)
+    house = House(tmp_path, settings)
+
+    assert "catalog" in house.refused("serve", "--port", "0", "--workers", workers, code=1)
+
+
+def test_it_starts_although_the_store_is_away_and_says_that_it_is_not_ready(house: House) -> None:
+    house.settings["KOI_REDIS_URL"] = "redis://127.0.0.1:9"
+    with house.serving(ready=False) as serving:
+        live = httpx.get(f"{serving.url}/livez")
+        ready = httpx.get(f"{serving.url}/readyz")
+
+        assert (live.status_code, ready.status_code) == (200, 503)
+        assert serving.stop() == 0
 
 
 def test_a_misspelt_setting_is_pointed_at(house: House) -> None:
@@ -213,10 +226,10 @@ def test_a_killed_worker_is_replaced_while_requests_keep_working(
     key = house.key()
 
     os.kill(pids[0], signal.SIGKILL)
-    answers = [generate(serving.url, key, f"koi {n}").status_code for n in range(4)]
+    answers = [generate(serving.url, key, f"koi {n}") for n in range(4)]
     ready = serving.wait_for("worker_ready", times=3)
 
-    assert answers == [200] * 4
+    assert [answer.status_code for answer in answers] == [200] * 4, [a.text for a in answers]
     assert len(serving.events("worker_died")) == 1
     assert ready[2]["pid"] not in pids
     assert httpx.get(f"{serving.url}/metrics").status_code == 200

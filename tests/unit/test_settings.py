@@ -59,6 +59,8 @@ def faults_of(monkeypatch: pytest.MonkeyPatch, **variables: str) -> tuple[str, .
         ("KOI_UPSTREAM_API_KEY_FILE", "no-such-file", "names a file that cannot be read"),
         ("KOI_CATALOG", "no-such-file.toml", "names a file that cannot be read"),
         ("KOI_REDIS_URL", "localhost:6379", "redis://localhost:6379/0"),
+        ("KOI_REDIS_URL", "redis://localhost:port", "redis://localhost:6379/0"),
+        ("KOI_REDIS_URL", "redis+sentinel://a:26379,b:26379", "redis+sentinel (…/service)"),
         ("KOI_CACHE_REDIS_URL", "http://cache", "must be a URL of Redis or Valkey"),
         ("KOI_ADMIN_KEY", "changeme", "openssl rand -hex 24"),
         ("KOI_METRICS_TOKEN", "short", "openssl rand -hex 24"),
@@ -75,6 +77,22 @@ def test_a_bad_value_is_one_sentence_that_names_its_variable_and_the_rule(
     assert sentences[0].startswith(variable)
     assert says in sentences[0]
     assert sentences[0].endswith(".")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://:pa%40ss@store.example.com:6380/2",
+        "rediss://user:word@10.0.0.1:6379?ssl_cert_reqs=none",
+        "redis://[::1]:6379/0",
+        "unix:///run/redis.sock?db=1",
+        "redis+sentinel://:word@a:26379,b:26379/mymaster/0",
+        "rediss+cluster://a:6379,b:6379",
+    ],
+)
+def test_every_kind_of_store_url_is_taken(url: str) -> None:
+    assert load_settings(redis_url=url).redis_url == url
 
 
 def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

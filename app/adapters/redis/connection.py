@@ -26,6 +26,11 @@ Client = Redis | RedisCluster
 class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
     """The master's connections, waited for like anybody else's."""
 
+    async def aclose(self) -> None:
+        await super().aclose()
+        for watcher in self.sentinel_manager.sentinels:
+            await watcher.aclose()
+
 
 def connect(
     url: str, *, timeout_s: float = 0.5, pool_size: int = 16, pool_wait_s: float = 2.0

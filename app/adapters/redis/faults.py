@@ -4,6 +4,7 @@ Only what we understand is translated: an error of a script is our own bug and s
 """
 
 from redis import exceptions
+from redis.exceptions import RedisError
 
 REFUSING = frozenset({"oom", "misconf", "noreplicas"})
 """A store that answers and reads but takes no writes now: no reason to stop asking it."""
@@ -45,6 +46,9 @@ _CODES = {
 
 def kind_of(error: Exception) -> str | None:
     """The kind of trouble the store is in; None when the error is no such thing."""
+    if type(error) is exceptions.ConnectionError and isinstance(error.__cause__, RedisError):
+        # What the server said while the connection was being made: a wrong password, loading.
+        error = error.__cause__
     for type_, kind in _TYPES:
         if isinstance(error, type_):
             return kind

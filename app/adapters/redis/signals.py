@@ -10,14 +10,14 @@ from redis.exceptions import RedisError
 from app.adapters.redis import keyspace
 from app.adapters.redis.store import Store
 
-QUIET_S = 5.0
-"""After so long without a message the connection is asked for a sign of life."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 
 
 class RedisSignals:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    """After `quiet_s` without a message the connection is asked for a sign of life."""
+
+    def __init__(self, store: Store, *, quiet_s: float = 5.0) -> None:
+        self._store, self._quiet_s = store, quiet_s
         self._log = structlog.get_logger()
 
     async def ended(self) -> AsyncIterator[str]:
@@ -35,12 +35,12 @@ class RedisSignals:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _listen(self) -> AsyncGenerator[str, None]:
-        pubsub = self._store.pubsub()
+        pubsub = await self._store.pubsub()
         try:
             await pubsub.subscribe(keyspace.ENDED_CHANNEL)
             pinged = False
             while True:
-                message = await pubsub.get_message(timeout=QUIET_S)
+                message = await pubsub.get_message(timeout=self._quiet_s)
                 if message is not None and message["type"] == "message":
                     yield message["data"]
                 elif message is None and pinged:

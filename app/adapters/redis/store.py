@@ -97,9 +97,10 @@ class Store:
                 raise
             raise _unavailable(kind) from error
 
-    def pubsub(self) -> PubSub:
+    async def pubsub(self) -> PubSub:
         """A connection of its own to listen on; the caller closes it."""
-        return self._client.pubsub(ignore_subscribe_messages=True)
+        await self._client.initialize()
+        return self._client.pubsub()
 
     async def aclose(self) -> None:
         """Finish what is queued, then hang up."""

@@ -37,10 +37,13 @@ def _ignore(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Absolute deadlines of whole exchanges, connecting and reading included, in seconds."""
+    """Absolute deadlines of whole exchanges, connecting and reading included, in seconds.
 
-    submit_s: float
-    generate_s: float
+    A submit has as long as a generation: a provider that ignores `async` answers with the images,
+    and giving up on it would give up a paid picture.
+    """
+
+    dispatch_s: float
     poll_s: float
     connect_s: float
 
@@ -58,8 +61,7 @@ class DieyuyunProvider:
         api_key: str,
         transport: httpx.AsyncBaseTransport,
         *,
-        submit_timeout_s: float,
-        generate_timeout_s: float,
+        timeout_s: float,
         poll_timeout_s: float = 10.0,
         connect_timeout_s: float = 5.0,
         observe: Observe = _ignore,
@@ -70,9 +72,7 @@ class DieyuyunProvider:
         site = base_url.rstrip("/") + "/"
         host = urlsplit(site).hostname or ""
         self._transport = transport
-        self._timeouts = Timeouts(
-            submit_timeout_s, generate_timeout_s, poll_timeout_s, connect_timeout_s
-        )
+        self._timeouts = Timeouts(timeout_s, poll_timeout_s, connect_timeout_s)
         self._observe = observe
         self._response_format = response_format
         self._clock = clock
@@ -98,10 +98,9 @@ class DieyuyunProvider:
         body = request_body(
             request, asynchronous=asynchronous, response_format=self._response_format
         )
-        within_s = self._timeouts.submit_s if asynchronous else self._timeouts.generate_s
         operation = "submit" if asynchronous else "generate"
         try:
-            reply = await self._post(body, within_s)
+            reply = await self._post(body)
         except UpstreamError as error:
             self._log.warning("upstream_failed", operation=operation, **_told(error))
             raise
@@ -128,7 +127,7 @@ class DieyuyunProvider:
         """Close all connections; exchanges under way fail."""
         await self._transport.aclose()
 
-    async def _post(self, body: bytes, within_s: float) -> Reply:
+    async def _post(self, body: bytes) -> Reply:
         started = self._clock()
         attempt = 0
         while True:
@@ -136,7 +135,7 @@ class DieyuyunProvider:
                 "POST", self._generations, headers=self._post_headers, content=body
             )
             try:
-                return await self._exchange(request, within_s)
+                return await self._exchange(request, self._timeouts.dispatch_s)
             except UpstreamError as error:
                 pause_s = random.uniform(0.1, 0.3) * 2**attempt  # noqa: S311  jitter, no secret
                 late = self._clock() - started + pause_s > REATTEMPT_WITHIN_S

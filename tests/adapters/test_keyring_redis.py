@@ -1,0 +1,210 @@
+"""Keys, users and teams: found quickly, revoked quickly, remembered when the store is away."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from store_rig import Engine, OpenStore
+
+from app.adapters.redis.keyring import RedisKeyRing
+from app.domain.errors import LedgerUnavailable
+from app.domain.limits import Limits
+from app.domain.principal import ApiKey, CachePolicy, Team, User
+
+DIGEST = hashlib.sha256(b"sk-koi-1").hexdigest()
+LIMITS = Limits(images_per_day=5, micros_per_month=10**15, concurrency=0)
+TEAM = Team("art", Limits(images_per_month=100), 1)
+ANN = User("ann", LIMITS, 2, team="art", cache=CachePolicy.SHARED)
+BOB = User("bob", Limits(), 3)
+KEY = ApiKey("key_1", "ann", DIGEST, "laptop", Limits(), 4, models=frozenset({"b", "a"}))
+
+
+class Watch:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+async def ring(engine: Engine, open_store: OpenStore, watch: Watch) -> RedisKeyRing:
+    ring = RedisKeyRing(open_store(engine.url), watch)
+    await filled(ring)
+    return ring
+
+
+async def filled(ring: RedisKeyRing) -> None:
+    await ring.put_team(TEAM, create=True)
+    await ring.put_user(ANN, create=True)
+    await ring.put_user(BOB, create=True)
+    await ring.put_key(KEY)
+
+
+async def test_a_key_leads_to_its_user_and_team(ring: RedisKeyRing) -> None:
+    assert await ring.authenticate(DIGEST) == (KEY, ANN, TEAM)
+
+
+async def test_a_user_without_a_team(ring: RedisKeyRing) -> None:
+    key = replace(KEY, id="key_2", user="bob", digest="2" * 64, models=None)
+    await ring.put_key(key)
+
+    assert await ring.authenticate("2" * 64) == (key, BOB, None)
+
+
+async def test_only_the_whole_digest_opens(ring: RedisKeyRing) -> None:
+    for wrong in (DIGEST[:-1], DIGEST[:-1] + "x", DIGEST.upper(), "", "*"):
+        assert await ring.authenticate(wrong) is None
+
+
+@pytest.mark.parametrize("end", ["expires_ms", "revoked_ms"])
+async def test_a_key_past_its_end_opens_nothing(ring: RedisKeyRing, end: str) -> None:
+    await ring.put_key(replace(KEY, **{end: await ring.now_ms()}))
+
+    assert await ring.authenticate(DIGEST) is None
+
+
+async def test_a_key_expires_between_two_looks_at_the_store(
+    ring: RedisKeyRing, watch: Watch
+) -> None:
+    await ring.put_key(replace(KEY, expires_ms=await ring.now_ms() + 1500))
+    assert await ring.authenticate(DIGEST) is not None
+
+    watch.now += 2
+
+    assert await ring.authenticate(DIGEST) is None
+
+
+async def test_a_revocation_reaches_every_process_within_three_seconds(
+    engine: Engine, open_store: OpenStore, ring: RedisKeyRing, watch: Watch
+) -> None:
+    other = RedisKeyRing(open_store(engine.url))
+    assert await ring.authenticate(DIGEST) is not None
+
+    await other.put_key(replace(KEY, revoked_ms=await other.now_ms()))
+
+    watch.now += 2.9
+    assert await ring.authenticate(DIGEST) is not None
+    watch.now += 0.2
+    assert await ring.authenticate(DIGEST) is None
+
+
+async def test_a_new_key_works_within_three_seconds_of_a_failed_try(
+    engine: Engine, open_store: OpenStore, ring: RedisKeyRing, watch: Watch
+) -> None:
+    assert await ring.authenticate("9" * 64) is None
+    await RedisKeyRing(open_store(engine.url)).put_key(replace(KEY, id="k9", digest="9" * 64))
+
+    watch.now += 3.1
+
+    assert await ring.authenticate("9" * 64) is not None
+
+
+async def test_this_process_sees_its_own_changes_at_once(ring: RedisKeyRing) -> None:
+    await ring.authenticate(DIGEST)
+
+    await ring.put_user(replace(ANN, limits=Limits(images_per_day=1)), create=False)
+
+    found = await ring.authenticate(DIGEST)
+    assert found is not None
+    assert found[1].limits.images_per_day == 1
+
+
+async def test_a_rotated_key_opens_with_its_new_secret_only(ring: RedisKeyRing) -> None:
+    await ring.put_key(replace(KEY, digest="7" * 64))
+
+    assert await ring.authenticate(DIGEST) is None
+    assert await ring.authenticate("7" * 64) is not None
+
+
+async def test_a_known_key_stays_known_for_a_minute_without_the_store(
+    own_engine: Engine, open_store: OpenStore, watch: Watch
+) -> None:
+    ring = RedisKeyRing(open_store(own_engine.url), watch)
+    await filled(ring)
+    await ring.authenticate(DIGEST)
+    own_engine.stop()
+
+    watch.now += 59
+    assert await ring.authenticate(DIGEST) == (KEY, ANN, TEAM)
+    watch.now += 2
+    with pytest.raises(LedgerUnavailable):
+        await ring.authenticate(DIGEST)
+
+
+async def test_a_stranger_is_told_nothing_without_the_store(
+    own_engine: Engine, open_store: OpenStore, watch: Watch
+) -> None:
+    ring = RedisKeyRing(open_store(own_engine.url), watch)
+    await ring.authenticate("8" * 64)
+    own_engine.stop()
+    watch.now += 4
+
+    for digest in ("8" * 64, DIGEST):
+        with pytest.raises(LedgerUnavailable):
+            await ring.authenticate(digest)
+
+
+async def test_a_flushed_store_does_not_turn_callers_away_as_strangers(
+    engine: Engine, open_store: OpenStore, ring: RedisKeyRing, watch: Watch
+) -> None:
+    """401 would make them throw their keys away; 503 says whose trouble it is."""
+    with engine.client() as admin:
+        [epoch] = admin.keys("koi:*:epoch") or ["koi:1:{ledger}:epoch"]
+        admin.set(epoch, "a life")
+        await ring.authenticate(DIGEST)
+        admin.flushall()
+    watch.now += 61
+
+    with pytest.raises(LedgerUnavailable, match="lost its data"):
+        await ring.authenticate(DIGEST)
+
+
+async def test_guesses_do_not_push_known_keys_out_of_memory(
+    own_engine: Engine, open_store: OpenStore, watch: Watch
+) -> None:
+    ring = RedisKeyRing(open_store(own_engine.url), watch)
+    await filled(ring)
+    await ring.authenticate(DIGEST)
+    for guess in range(1100):
+        await ring.authenticate(f"{guess:064}")
+    own_engine.stop()
+    watch.now += 5
+
+    assert await ring.authenticate(DIGEST) is not None
+    assert len(ring._memory._strangers) == 1000
+
+
+async def test_records_survive_the_round_trip(ring: RedisKeyRing) -> None:
+    assert (await ring.user("ann"), await ring.team("art")) == (ANN, TEAM)
+    assert await ring.key("key_1") == KEY
+    assert (await ring.users(), await ring.teams()) == ([ANN, BOB], [TEAM])
+    assert (await ring.keys(), await ring.keys("bob")) == ([KEY], [])
+    assert await ring.user("nobody") is await ring.team("none") is await ring.key("none") is None
+
+
+async def test_creating_twice_and_changing_nobody(ring: RedisKeyRing) -> None:
+    assert not await ring.put_user(replace(ANN, team=None), create=True)
+    assert not await ring.put_user(replace(ANN, name="nobody"), create=False)
+    assert not await ring.put_team(replace(TEAM, created_ms=9), create=True)
+    assert await ring.put_team(replace(TEAM, created_ms=9), create=False)
+
+    assert await ring.user("ann") == ANN
+    assert await ring.user("nobody") is None
+    assert (await ring.team("art")) == replace(TEAM, created_ms=9)
+
+
+async def test_all_processes_sign_links_alike(
+    engine: Engine, open_store: OpenStore, ring: RedisKeyRing
+) -> None:
+    secret = await ring.link_secret()
+
+    assert len(secret) == 32
+    assert await RedisKeyRing(open_store(engine.url)).link_secret() == secret

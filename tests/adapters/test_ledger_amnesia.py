@@ -1,0 +1,117 @@
+"""Data that vanished refills nobody's quota: spend is refused until somebody has looked (I14)."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from store_rig import Engine, OpenStore, delivered, ledger_on, order, principal, started
+
+from app.adapters.redis.book import Mark
+from app.adapters.redis.ledger import RedisLedger
+from app.domain.errors import LedgerUnavailable
+
+LOST = "lost its data"
+
+SPENDING: dict[str, Callable[[RedisLedger, str], Awaitable[object]]] = {
+    "arrive": lambda ledger, _: ledger.arrive(principal(), order().repeat),
+    "admit": lambda ledger, _: ledger.admit(order()),
+    "dispatch": lambda ledger, job_id: ledger.dispatch(job_id, 1000),
+    "record": lambda ledger, job_id: ledger.record(job_id, 0, upstream_id="up", due_ms=0),
+    "settle": lambda ledger, job_id: ledger.settle(job_id, delivered(1)),
+    "cancel": lambda ledger, job_id: ledger.cancel(job_id),
+    "claim": lambda ledger, _: ledger.claim(1, 1000),
+    "abandon": lambda ledger, job_id: ledger.abandon(job_id),
+}
+
+
+@pytest.mark.parametrize("verb", SPENDING)
+async def test_a_flushed_store_is_noticed_by_every_verb(
+    engine: Engine, ledger: RedisLedger, verb: str
+) -> None:
+    """Fault F76."""
+    job_id = await started(ledger, order())
+    with engine.client() as admin:
+        admin.flushall()
+
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await SPENDING[verb](ledger, job_id)
+
+
+async def test_a_store_refilled_by_another_life_is_noticed(
+    engine: Engine, open_store: OpenStore, ledger: RedisLedger
+) -> None:
+    await ledger.admit(order())
+    with engine.client() as admin:
+        admin.flushall()
+    await ledger_on(open_store(engine.url)).open()
+
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ledger.admit(order())
+
+
+async def test_an_old_copy_of_the_same_life_is_noticed(engine: Engine, ledger: RedisLedger) -> None:
+    """A backup put back, a stale replica promoted: the epoch is right, the counters are not."""
+    await ledger.admit(order())
+    backup = engine.copy()
+    await started(ledger, order())
+    engine.put_back(backup)
+
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ledger.admit(order())
+
+
+async def test_what_another_process_did_meanwhile_is_no_amnesia(
+    engine: Engine, open_store: OpenStore, ledger: RedisLedger
+) -> None:
+    other = ledger_on(open_store(engine.url))
+    for one in (ledger, other, other, ledger):
+        await one.admit(order())
+
+    assert ledger.mark == replace(other.mark, seq=4)  # type: ignore[type-var]
+
+
+async def test_a_restarted_gateway_remembers_how_much_it_had_seen(ledger: RedisLedger) -> None:
+    await ledger.admit(order())
+    seen = ledger.mark
+    assert seen is not None
+
+    assert await ledger.open(seen) == seen
+    for lost in (Mark("another", seen.seq), Mark(seen.epoch, seen.seq + 1)):
+        with pytest.raises(LedgerUnavailable, match=LOST):
+            await ledger.open(lost)
+
+
+async def test_a_gateway_that_starts_before_its_store_opens_the_books_later(
+    own_engine: Engine, open_store: OpenStore
+) -> None:
+    """Fault F69."""
+    own_engine.stop()
+    ledger = ledger_on(open_store(own_engine.url))
+    with pytest.raises(LedgerUnavailable, match="connection"):
+        await ledger.open()
+
+    own_engine.start()
+
+    assert (await ledger.admit(order())).job.n == 1
+
+
+async def test_without_its_store_nothing_is_spent_and_nothing_is_lost_when_it_returns(
+    open_store: OpenStore, own_engine: Engine
+) -> None:
+    """I13, on the durability the embedded store runs with."""
+    with own_engine.client() as admin:
+        admin.config_set("appendonly", "yes")
+        admin.config_set("appendfsync", "always")
+        while admin.info("persistence")["aof_rewrite_in_progress"]:
+            pass
+    own_engine.options = ("--appendonly", "yes", "--appendfsync", "always")
+    ledger = ledger_on(open_store(own_engine.url))
+    job_id = await started(ledger, order(n=2))
+    own_engine.stop()
+
+    with pytest.raises(LedgerUnavailable):
+        await ledger.admit(order())
+
+    own_engine.start()
+    assert (await ledger.settle(job_id, delivered(2))).first
+    assert (await ledger.audit()).difference == 0

@@ -1,0 +1,236 @@
+"""Keys have one owner; scripts use only the names they are handed; everything fits a cluster."""
+
+import contextlib
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis, RedisCluster
+from redis.crc import key_slot
+from store_rig import (
+    Engine,
+    OpenStore,
+    delivered,
+    eventually,
+    ledger_on,
+    listening,
+    order,
+    pictures,
+    principal,
+    programs,
+    running,
+    started,
+)  # fmt: skip
+
+from app.adapters.redis import keyspace
+from app.adapters.redis.cache import RedisResultCache
+from app.adapters.redis.connection import connect
+from app.adapters.redis.governor import RedisGovernor
+from app.adapters.redis.keyring import RedisKeyRing
+from app.adapters.redis.ledger import RedisLedger
+from app.adapters.redis.loader import PRELUDE, load
+from app.adapters.redis.store import Store
+from app.domain.job import CacheSlot
+from app.domain.limits import Limits
+from app.domain.principal import ApiKey, User
+from app.domain.recall import CacheControl
+
+ROOM = Path(keyspace.__file__).parent
+FOLDERS = ("ledger", "keyring", "cache", "upstream")
+
+
+async def everything_once(store: Store) -> RedisLedger:
+    """Touch every family of keys."""
+    ledger, keyring = ledger_on(store), RedisKeyRing(store)
+    await keyring.put_user(User("ann", Limits(), 1), create=True)
+    await keyring.put_key(ApiKey("key_1", "ann", "d" * 64, "", Limits(), 1))
+    assert await keyring.authenticate("d" * 64) is not None
+    assert len(await keyring.link_secret()) == 32
+    who = principal(key=Limits(requests_per_minute=9, images_per_day=9))
+    wanted = order(who, idempotency_key="once")
+    await ledger.arrive(who, wanted.repeat)
+    await started(ledger, wanted)
+    await ledger.record(wanted.job_id, 0, upstream_id="up", due_ms=-1)
+    [claim] = await ledger.claim(1, 1000)
+    await ledger.advance(claim, due_ms=10)
+    await ledger.settle(wanted.job_id, delivered(1))
+    governor = RedisGovernor(store, rpm=5, concurrency=2)
+    await governor.acquire("job", 1)
+    cache = RedisResultCache(store, ttl_s=60, variants=2, lease_s=60)
+    recalled = await cache.recall("fp", "job", CacheControl())
+    assert recalled.slot == CacheSlot("fp", 0)
+    await cache.keep(CacheSlot("fp", 0), "job", pictures(1))
+    return ledger
+
+
+async def test_every_key_is_in_the_table_and_the_ledger_is_one_slot(
+    engine: Engine, store: Store
+) -> None:
+    await everything_once(store)
+
+    with engine.client() as admin:
+        keys: list[str] = admin.keys()
+    families = {key.noun: key.name for key in keyspace.KEYS}
+    families |= {"pictures": "koi:1:cache:{fp}:pictures", "starts": "koi:1:cache:{fp}:starts"}
+    assert {key for key in keys if not key.startswith(tuple(families.values()))} == set()
+    assert len({key_slot(key.encode()) for key in keys if "{ledger}" in key}) == 1
+    assert len({key_slot(key.encode()) for key in keys if "{fp}" in key}) == 1
+    assert all(key.startswith(f"koi:{keyspace.DATA_VERSION}:") for key in keys)
+
+
+def test_nobody_but_the_keyspace_spells_a_key() -> None:
+    files = [*ROOM.rglob("*.lua"), *(f for f in ROOM.glob("*.py") if f.name != "keyspace.py")]
+
+    assert [file.name for file in files if re.search(r"koi:|\{ledger\}", file.read_text())] == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_scripts_reach_keys_only_by_the_names_they_are_handed(folder: str) -> None:
+    for file in (ROOM / "scripts" / folder).glob("*.lua"):
+        for call in re.findall(r"redis\.call\(\s*'([A-Z]+)'(?:,\s*([^,)]+))?", file.read_text()):
+            command, key = call
+            if command not in ("TIME", "PUBLISH"):
+                assert re.match(
+                    r"K\.|KEYS\[|key\b|family|attempts|own\b|slots|repeated", key.strip()
+                ), f"{file.name}: {command} {key}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_script_says_what_it_takes_and_returns(folder: str) -> None:
+    for file in (ROOM / "scripts" / folder).glob("*.lua"):
+        text = file.read_text()
+        if file.name != PRELUDE:
+            assert text.startswith("#!lua"), file.name
+            assert re.search(r"-- KEYS.*->", text, re.DOTALL), file.name
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_script_is_used(folder: str) -> None:
+    code = "".join(file.read_text() for file in ROOM.glob("*.py"))
+
+    assert [name for name in load(folder) if f'"{name}"' not in code] == []
+
+
+def test_every_writing_script_of_the_ledger_checks_for_amnesia_first() -> None:
+    for name, script in load("ledger").items():
+        body = script.text.rpartition("local function rejoin")[2]
+        reads_only = script.text.startswith("#!lua flags=no-writes")
+        assert reads_only or name == "open" or "if amnesia()" in body, name
+
+
+# Ways to a store ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://:pw@redis.internal:6380/2", ("redis.internal", 6380, 2, None, "pw")),
+        ("rediss://ann:p%40w@redis.internal", ("redis.internal", 6379, 0, "ann", "p@w")),
+        ("redis://[::1]:6380", ("::1", 6380, 0, None, None)),
+    ],
+)
+async def test_a_servers_url(url: str, expected: tuple[object, ...]) -> None:
+    client = connect(url)
+
+    assert isinstance(client, Redis)
+    options = client.connection_pool.connection_kwargs
+    names = ("host", "port", "db", "username", "password")
+    defaults = {"port": 6379, "db": 0}
+    assert tuple(options.get(name, defaults.get(name)) for name in names) == expected
+    await client.aclose()
+
+
+async def test_a_sentinel_url() -> None:
+    client = connect("redis+sentinel://:pw@one,two:5,[::1]:6/mymaster/3")
+
+    assert isinstance(client, Redis)
+    pool = client.connection_pool
+    assert pool.service_name == "mymaster"  # type: ignore[attr-defined]
+    watchers = [s.connection_pool.connection_kwargs for s in pool.sentinel_manager.sentinels]  # type: ignore[attr-defined]
+    assert [(w["host"], w["port"]) for w in watchers] == [("one", 26379), ("two", 5), ("::1", 6)]
+    assert (pool.connection_kwargs["db"], pool.connection_kwargs["password"]) == (3, "pw")
+    await client.aclose()
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://x", "redis+sentinel://host", ""])
+def test_a_url_that_leads_nowhere(url: str) -> None:
+    with pytest.raises(ValueError, match="sentinel"):
+        connect(url)
+
+
+@pytest.mark.parametrize("url", ["redis://h", "unix:///s", "redis+cluster://h1:1,h2"])
+async def test_no_client_retries_by_itself(url: str) -> None:
+    """Reliability study, M1: a script whose reply is late must not run again."""
+    client = connect(url)
+
+    if isinstance(client, RedisCluster):
+        assert client.retry.get_retries() == 0
+    else:
+        assert client.connection_pool.make_connection().retry.get_retries() == 0
+    await client.aclose()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize("name", sorted(programs()))
+async def test_everything_runs_on_a_cluster(name: str, open_store: OpenStore) -> None:
+    port = free_port()
+    options = (
+        "--port", str(port), "--bind", "127.0.0.1",
+        "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
+    )  # fmt: skip
+    with running(programs()[name], *options) as engine, engine.client() as admin:
+        admin.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")
+        await eventually(lambda: admin.execute_command("CLUSTER INFO")["cluster_state"] == "ok", 10)
+        store = open_store(f"redis+cluster://127.0.0.1:{port}")
+        heard: list[str] = []
+        async with listening(store, heard):
+            await eventually(lambda: bool(admin.pubsub_numsub(keyspace.ENDED_CHANNEL)[0][1]))
+
+            ledger = await everything_once(store)
+
+            await eventually(lambda: len(heard) == 1)
+        assert (await ledger.audit()).difference == 0
+
+
+@contextlib.contextmanager
+def sentinel(program: Path, directory: Path, master_port: int) -> Iterator[int]:
+    port = free_port()
+    config = directory / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {directory}\nlogfile {directory}/sentinel.log\n"
+        f"sentinel monitor koi 127.0.0.1 {master_port} 1\n"
+    )
+    process = subprocess.Popen([str(program), str(config), "--sentinel"])
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_the_master_is_found_through_sentinel(open_store: OpenStore, tmp_path: Path) -> None:
+    program, port = next(iter(programs().values())), free_port()
+    with (
+        running(program, "--port", str(port), "--bind", "127.0.0.1"),
+        sentinel(program, tmp_path, port) as watcher,
+    ):
+        store = open_store(f"redis+sentinel://127.0.0.1:{watcher}/koi", timeout_s=2)
+        for _ in range(100):
+            with contextlib.suppress(Exception):
+                await store.ping()
+                break
+            time.sleep(0.05)
+
+        ledger = await everything_once(store)
+
+        assert (await ledger.audit()).difference == 0

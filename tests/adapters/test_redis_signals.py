@@ -1,0 +1,90 @@
+"""Word of ended jobs reaches every process, and silence is only slower."""
+
+import asyncio
+import signal
+
+from store_rig import (
+    Engine,
+    OpenStore,
+    delivered,
+    eventually,
+    ledger_on,
+    listening,
+    order,
+    started,
+)  # fmt: skip
+
+from app.adapters.redis import keyspace
+from app.adapters.redis.ledger import RedisLedger
+
+
+async def heard_by_one(engine: Engine) -> None:
+    with engine.client() as admin:
+        await eventually(lambda: bool(admin.pubsub_numsub(keyspace.ENDED_CHANNEL)[0][1]), 5)
+
+
+async def test_another_process_hears_of_the_end(
+    engine: Engine, open_store: OpenStore, ledger: RedisLedger
+) -> None:
+    heard: list[str] = []
+    async with listening(open_store(engine.url), heard):
+        await heard_by_one(engine)
+        job_id = await started(ledger, order())
+
+        await ledger.settle(job_id, delivered(1))
+        await ledger.settle(job_id, delivered(1))
+
+        await eventually(lambda: bool(heard))
+    assert heard == [job_id]
+
+
+async def test_listening_outlives_a_restart_of_the_store(
+    own_engine: Engine, open_store: OpenStore
+) -> None:
+    heard: list[str] = []
+    store = open_store(own_engine.url)
+    async with listening(store, heard):
+        await heard_by_one(own_engine)
+        own_engine.stop()
+        await asyncio.sleep(0.2)
+        own_engine.start()
+        await heard_by_one(own_engine)
+        ledger = ledger_on(store)
+        job_id = await started(ledger, order())
+
+        await ledger.settle(job_id, delivered(1))
+
+        await eventually(lambda: heard == [job_id])
+
+
+async def test_a_quiet_connection_is_not_a_dead_one(engine: Engine, open_store: OpenStore) -> None:
+    heard: list[str] = []
+    async with listening(open_store(engine.url, timeout_s=0.1), heard, quiet_s=0.1):
+        await heard_by_one(engine)
+        with engine.client() as admin:
+            [client] = admin.client_list(_type="pubsub")
+            await asyncio.sleep(0.7)
+
+            assert admin.client_list(_type="pubsub")[0]["id"] == client["id"]
+            admin.publish(keyspace.ENDED_CHANNEL, "task_1")
+        await eventually(lambda: heard == ["task_1"])
+
+
+async def test_a_frozen_store_is_left_for_a_new_connection(
+    own_engine: Engine, open_store: OpenStore
+) -> None:
+    heard: list[str] = []
+    async with listening(open_store(own_engine.url, timeout_s=0.1), heard, quiet_s=0.1):
+        await heard_by_one(own_engine)
+        with own_engine.client() as admin:
+            [before] = admin.client_list(_type="pubsub")
+            own_engine.signal(signal.SIGSTOP)
+            await asyncio.sleep(0.5)
+            own_engine.signal(signal.SIGCONT)
+
+            await eventually(
+                lambda: (
+                    [c["id"] for c in admin.client_list(_type="pubsub")] not in ([before["id"]], [])
+                ),
+                5,
+            )

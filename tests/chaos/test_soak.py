@@ -1,0 +1,60 @@
+"""kill -9 at random moments, for as long as you like: nothing paid twice, nothing paid lost.
+
+`make chaos MINUTES=10` shares its minutes among the variants; the ordinary run has a short gust.
+A run names its seed; `--chaos-seed` draws the same calls and the same kills again.
+"""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from app.sandbox.server import Sandbox
+from tests.chaos.gateways import Variant, deployed
+from tests.chaos.soak import Storm, weather
+
+VARIANTS = [
+    Variant("tasks", ("auto", "auto")),
+    Variant("sync", ("sync", "sync")),
+    Variant("mixed-and-the-store-dies", ("auto", "sync"), store_dies=True),
+    Variant("queued", ("auto", "sync"), settings={"upstream_concurrency": 8}),
+    Variant("embedded", ("auto",), embedded=True),
+]
+GUST_FAULTS = ("500", "502-html", "reset-after-accept", "poll-500")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    asked = request.config.getoption("--chaos-seed")
+    return random.randrange(1_000_000) if asked is None else int(asked)
+
+
+def survives(variant: Variant, storm: Storm, path: Path) -> None:
+    with (
+        Sandbox(time_scale=0.05, seed=storm.seed) as sandbox,
+        deployed(variant, sandbox, path) as deployment,
+    ):
+        evidence = weather(deployment, storm)
+        line = (
+            f"chaos {variant} seed={storm.seed} kills={deployment.kills} "
+            f"store_kills={deployment.store_kills} {evidence.summary()}"
+        )
+    print(line)
+    problems = evidence.problems()
+    assert not problems, "\n".join([line, *problems[:20]])
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_a_long_storm_of_kills_costs_nothing_twice_and_loses_nothing(
+    variant: Variant, seed: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    minutes = float(request.config.getoption("--chaos-minutes"))
+
+    survives(variant, Storm(seed, for_s=60 * minutes / len(VARIANTS)), tmp_path)
+
+
+def test_a_gust_of_kills_costs_nothing_twice_and_loses_nothing(seed: int, tmp_path: Path) -> None:
+    gust = Storm(seed, for_s=3, pause_s=(0.5, 1.2), callers=10, faults=GUST_FAULTS, tight=6)
+
+    survives(Variant("gust", ("auto", "sync")), gust, tmp_path)
