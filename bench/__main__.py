@@ -31,7 +31,7 @@ from bench.verdicts import Measured, judge
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 FULL = Plan(rounds=5, crowd_s=3.0, alone_s=1.5, warm_up_s=1.5)
-QUICK = Plan(rounds=2, crowd_s=2.0, alone_s=0.5)
+QUICK = Plan(rounds=2, crowd_s=1.8, alone_s=0.4, warm_up_s=0.7)
 FULL_CROWD = Crowd(rate=50, seconds=40)
 QUICK_CROWD = Crowd(rate=100, seconds=10)
 BUSY_SHARE = 0.1

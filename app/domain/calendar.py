@@ -23,26 +23,25 @@ class Day:
 class Calendar:
     def __init__(self, zone: ZoneInfo) -> None:
         self.zone = zone
-        self._days: dict[date, Day] = {}
+        self._around: tuple[date, tuple[Day, ...]] | None = None
 
     def around(self, now: datetime) -> tuple[Day, ...]:
         """Yesterday, today and tomorrow of an aware datetime."""
         today = now.astimezone(self.zone).date()
-        return tuple(self.day(today + timedelta(days=shift)) for shift in (-1, 0, 1))
+        if self._around is None or self._around[0] != today:
+            days = tuple(self.day(today + timedelta(days=shift)) for shift in (-1, 0, 1))
+            self._around = today, days
+        return self._around[1]
 
     def day(self, day: date) -> Day:
-        if day not in self._days:
-            if len(self._days) > 16:
-                self._days.clear()
-            next_month = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
-            self._days[day] = Day(
-                label=day.isoformat(),
-                month=f"{day:%Y-%m}",
-                starts_ms=self._midnight(day),
-                ends_ms=self._midnight(day + timedelta(days=1)),
-                month_ends_ms=self._midnight(next_month),
-            )
-        return self._days[day]
+        next_month = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+        return Day(
+            label=day.isoformat(),
+            month=f"{day:%Y-%m}",
+            starts_ms=self._midnight(day),
+            ends_ms=self._midnight(day + timedelta(days=1)),
+            month_ends_ms=self._midnight(next_month),
+        )
 
     def _midnight(self, day: date) -> int:
         return int(datetime.combine(day, time(), self.zone).timestamp() * 1000)

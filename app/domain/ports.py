@@ -176,8 +176,8 @@ class Links(Protocol):
 class Signals(Protocol):
     """Word that a job ended, from whichever process ended it. Open: a lost signal only delays."""
 
-    def ended(self) -> AsyncIterator[str]:
-        """Job ids as they end, for as long as the store speaks."""
+    def ended(self) -> AsyncIterator[str | None]:
+        """Job ids as they end; None when some may have been missed. For as long as it is asked."""
 
 
 class Governor(Protocol):

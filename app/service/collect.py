@@ -53,12 +53,11 @@ class Collect:
     ) -> Collected:
         """Store a part's images; those beyond what was asked are counted but not kept."""
         wanted = images[: job.parts[part].n]
-        stored = await asyncio.gather(
-            *(
-                self._bring(picture_stem(job.id, part, i), image, patient)
-                for i, image in enumerate(wanted)
-            )
-        )
+        calls = [
+            self._bring(picture_stem(job.id, part, i), image, patient)
+            for i, image in enumerate(wanted)
+        ]
+        stored = await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]
         pictures = tuple(picture for picture in stored if isinstance(picture, Picture))
         result = PartResult(
             images=len(images),

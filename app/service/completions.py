@@ -3,14 +3,18 @@
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
+from enum import Enum
 
 from app.domain.errors import LedgerUnavailable
 from app.domain.job import Job
 from app.domain.ports import Ledger, Signals
+from app.service.drain import Drain, job_name
 
-REREAD_S = 5.0
-"""A lost signal delays an answer by at most this."""
+REREAD_S = 30.0
+"""Nobody trusts signals alone for longer than this."""
 REMEMBERED = 4096
+DRAIN_ANSWER_S = 5.0
+"""How soon after the drain began callers are sent to the next process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +25,17 @@ class Ended:
     upstream_s: float
 
 
+class News(Enum):
+    """What a waiter may hear instead of the end."""
+
+    NONE = "look for yourself"
+    DISMISSED = "come back later"
+
+
 class Completions:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._waiters: dict[str, set[asyncio.Future[Ended]]] = {}
+        self._waiters: dict[str, set[asyncio.Future[Ended | News]]] = {}
         self._recent: OrderedDict[str, Ended] = OrderedDict()
 
     def announce(self, job: Job, upstream_s: float | None = None) -> None:
@@ -34,33 +45,48 @@ class Completions:
         if len(self._recent) > REMEMBERED:
             self._recent.popitem(last=False)
         for waiter in self._waiters.pop(job.id, ()):
-            if not waiter.done():
-                waiter.set_result(ended)
+            _tell(waiter, ended)
 
     async def wait(self, job_id: str, timeout_s: float) -> Ended | None:
-        """The job once it has ended; None when it has not after `timeout_s`."""
+        """The job once it has ended; None when it has not after `timeout_s`, or was dismissed."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while (ended := self._recent.get(job_id)) is None:
             left = deadline - loop.time()
             if left <= 0:
                 return None
-            waiter: asyncio.Future[Ended] = loop.create_future()
-            self._waiters.setdefault(job_id, set()).add(waiter)
-            try:
-                done, _ = await asyncio.wait({waiter}, timeout=min(left, REREAD_S))
-            finally:
-                self._forget(job_id, waiter)
-            if done:
-                return waiter.result()
+            news = await self._hear(job_id, min(left, REREAD_S))
+            if news is not News.NONE:
+                return news if isinstance(news, Ended) else None
             await self._reread(job_id)
         return ended
+
+    async def _hear(self, job_id: str, timeout_s: float) -> "Ended | News":
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Ended | News] = loop.create_future()
+        self._waiters.setdefault(job_id, set()).add(waiter)
+        timer = loop.call_later(timeout_s, _tell, waiter, News.NONE)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            self._forget(job_id, waiter)
 
     async def follow(self, signals: Signals) -> None:
         """Turn the store's signals into announcements, for as long as it speaks."""
         async for job_id in signals.ended():
-            if job_id in self._waiters:
-                await self._reread(job_id)
+            for waited in [job_id] if job_id is not None else list(self._waiters):
+                if waited in self._waiters:
+                    await self._reread(waited)
+
+    async def dismiss_on(self, drain: Drain) -> None:
+        """Once draining, send callers away whose job runs at the provider: the next process can
+        serve them. Jobs that run here are waited for."""
+        await drain.begun.wait()
+        await asyncio.sleep(DRAIN_ANSWER_S)
+        for job_id in [i for i in self._waiters if not drain.runs(job_name(i))]:
+            for waiter in self._waiters.pop(job_id):
+                _tell(waiter, News.DISMISSED)
 
     async def _reread(self, job_id: str) -> None:
         try:
@@ -70,12 +96,17 @@ class Completions:
         if job is not None and job.ended:
             self.announce(job)
 
-    def _forget(self, job_id: str, waiter: asyncio.Future[Ended]) -> None:
+    def _forget(self, job_id: str, waiter: asyncio.Future[Ended | News]) -> None:
         waiters = self._waiters.get(job_id)
         if waiters is not None:
             waiters.discard(waiter)
             if not waiters:
                 del self._waiters[job_id]
+
+
+def _tell(waiter: "asyncio.Future[Ended | News]", news: Ended | News) -> None:
+    if not waiter.done():
+        waiter.set_result(news)
 
 
 def _recorded_s(job: Job) -> float:

@@ -8,6 +8,11 @@ OnFailure = Callable[[str, BaseException], None]
 """Told the name of work that broke and why: a bug, since work explains its own failures."""
 
 
+def job_name(job_id: str) -> str:
+    """What a job's own work is called here."""
+    return f"job {job_id}"
+
+
 class Drain:
     """Owns this process's running work. Work survives the request that started it."""
 
@@ -27,10 +32,8 @@ class Drain:
         self._running[task] = name
         task.add_done_callback(self._ended)
 
-    async def finished(self, name: str) -> None:
-        """Wait for the work of that name, if it runs here."""
-        if tasks := [task for task, running in self._running.items() if running == name]:
-            await asyncio.wait(tasks)
+    def runs(self, name: str) -> bool:
+        return name in self._running.values()
 
     def begin(self) -> None:
         self.draining = True

@@ -4,7 +4,6 @@ The order of steps (design, section 3): arrive, recall, admit, launch; then, for
 waits, finish. Nothing a caller does after `start` changes the accounts.
 """
 
-import asyncio
 from dataclasses import dataclass
 
 from app.domain.catalog import Catalog, Model
@@ -26,10 +25,7 @@ from app.domain.principal import CachePolicy, Principal
 from app.domain.recall import CacheControl, CacheOutcome, Recalled
 from app.service.completions import Completions, Ended
 from app.service.drain import Drain
-from app.service.jobs import RunJob, job_name
-
-DRAIN_ANSWER_S = 5.0
-"""While draining, a caller whose job runs at the provider is sent to the next process this soon."""
+from app.service.jobs import RunJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,14 +198,7 @@ class GenerateImages:
         return Started(job, standing, CacheOutcome.HIT, recalled.age_s, recalled.ttl_s, stored=True)
 
     async def _wait(self, started: Started, wait_s: float) -> Ended:
-        waiting = asyncio.create_task(self.completions.wait(started.job.id, wait_s))
-        draining = asyncio.create_task(self._drain_answer(started.job))
-        try:
-            await asyncio.wait({waiting, draining}, return_when=asyncio.FIRST_COMPLETED)
-            ended = waiting.result() if waiting.done() else None
-        finally:
-            waiting.cancel()
-            draining.cancel()
+        ended = await self.completions.wait(started.job.id, wait_s)
         if ended is not None:
             return ended
         if self.drain.draining:
@@ -220,9 +209,3 @@ class GenerateImages:
             f"or read it at /v1/tasks/{started.job.id}; it is paid for once.",
             task_id=started.job.id,
         )
-
-    async def _drain_answer(self, job: Job) -> None:
-        """Ends when the next process can serve this caller better: not while the job runs here."""
-        await self.drain.begun.wait()
-        await asyncio.sleep(DRAIN_ANSWER_S)
-        await self.drain.finished(job_name(job.id))

@@ -19,7 +19,7 @@ from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
 from app.domain.upstream import Running
 from app.service.books import Books
 from app.service.collect import Collect
-from app.service.drain import Drain
+from app.service.drain import Drain, job_name
 
 MARGIN_S = 10.0
 """How long after the last possible answer a silent dispatch is given up."""
@@ -90,12 +90,11 @@ class RunJob:
 
     async def _dispatch(self, job: Job, request: GenerationRequest, asynchronous: bool) -> None:
         started = time.perf_counter()
-        parts = await asyncio.gather(
-            *(
-                self._dispatch_part(job, index, replace(request, n=part.n), asynchronous)
-                for index, part in enumerate(job.parts)
-            )
-        )
+        calls = [
+            self._dispatch_part(job, index, replace(request, n=part.n), asynchronous)
+            for index, part in enumerate(job.parts)
+        ]
+        parts = await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]
         upstream_s = time.perf_counter() - started
         if all(part.result is not None for part in parts):
             await self.books.end(job, parts, upstream_s)
@@ -160,10 +159,6 @@ class RunJob:
     @property
     def _first_poll_ms(self) -> int:
         return round(self.pace.poll_interval_s * 1000)
-
-
-def job_name(job_id: str) -> str:
-    return f"job {job_id}"
 
 
 def failed(part: Part, error: UpstreamError, pace: Pace) -> PartResult:

@@ -194,6 +194,7 @@ def _loops(
     return {
         "poller": house.poller.run,
         "signals": partial(house.completions.follow, RedisSignals(world.store)),
+        "drain": partial(house.completions.dismiss_on, house.gateway.drain),
         "census": partial(loops.publish_census, world.ledger, world.metrics),
         "audit": partial(loops.publish_audit, world.ledger, world.metrics),
         "sweep": partial(loops.sweep_pictures, world.pictures, ttl),

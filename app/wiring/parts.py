@@ -37,7 +37,7 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.vocabulary import Vocabulary
 
 SHIPPED_CATALOG = Path(__file__).parent.parent / "catalog.toml"
-LOOPS = frozenset({"poller", "signals", "census", "audit", "sweep", "heart", "work"})
+LOOPS = frozenset({"poller", "signals", "drain", "census", "audit", "sweep", "heart", "work"})
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 CACHE_TIMEOUT_S = 0.1
 POLLS_AT_ONCE = 64

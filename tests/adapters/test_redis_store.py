@@ -1,8 +1,6 @@
-"""The way to the store: batching, lost scripts, every kind of trouble, how long it may take."""
+"""The way to the store: batching, lost scripts, lost replies, and the breaker."""
 
 import asyncio
-import signal
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,9 +13,7 @@ from store_rig import (
     delivered,
     ledger_on,
     order,
-    programs,
     quick_breaker,
-    running,
     started,
 )  # fmt: skip
 
@@ -39,6 +35,12 @@ WRONG = assemble("wrong", "#!lua\nreturn redis.call('INCR', 'x', 'y')", [])
 
 async def echoes(store: Store, count: int) -> list[str]:
     return await asyncio.gather(*(store.run(ECHO, (), f"n{n}") for n in range(count)))
+
+
+async def kind_of_trouble(store: Store, script: Script = WRITE) -> str:
+    with pytest.raises(LedgerUnavailable) as error:
+        await store.run(script, ("koi:x",))
+    return error.value.message.partition("(")[2].partition(")")[0]
 
 
 # Batching ----------------------------------------------------------------------------------------
@@ -115,140 +117,6 @@ async def test_closing_finishes_what_is_queued(engine: Engine) -> None:
     await store.aclose()
 
     assert await asyncio.gather(*calls) == [str(n) for n in range(10)]
-
-
-# Trouble -----------------------------------------------------------------------------------------
-
-
-async def kind_of_trouble(store: Store, script: Script = WRITE) -> str:
-    with pytest.raises(LedgerUnavailable) as error:
-        await store.run(script, ("koi:x",))
-    return error.value.message.partition("(")[2].partition(")")[0]
-
-
-async def test_nobody_listens(open_store: OpenStore, tmp_path: Path) -> None:
-    store = open_store(f"unix://{tmp_path}/none")
-
-    assert await kind_of_trouble(store) == "connection"
-
-
-@pytest.mark.parametrize("name", sorted(programs()))
-@pytest.mark.parametrize(
-    ("options", "script", "kind"),
-    [
-        (("--maxmemory", "1"), WRITE, "oom"),
-        (("--replicaof", "127.0.0.1 1"), WRITE, "readonly"),
-        (("--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "no"), ECHO, "masterdown"),
-        (("--min-replicas-to-write", "1"), WRITE, "noreplicas"),
-        (("--requirepass", "secret"), WRITE, "auth"),
-        (("--cluster-enabled", "yes"), WRITE, "clusterdown"),
-    ],
-)
-async def test_a_store_that_refuses(
-    open_store: OpenStore, name: str, options: tuple[str, ...], script: Script, kind: str
-) -> None:
-    """Fault F74: never taken for an empty ledger, and told apart in the metrics."""
-    seen: list[tuple[str, str]] = []
-    program = programs()[name]
-    with running(program, *options) as engine:
-        store = open_store(
-            engine.url, observe=lambda script, outcome, _: seen.append((script, outcome))
-        )
-
-        assert await kind_of_trouble(store, script) == kind
-        assert seen == [(script.name, kind)]
-
-
-async def test_a_store_that_cannot_write_to_its_disk(
-    own_engine: Engine, open_store: OpenStore
-) -> None:
-    store = open_store(own_engine.url)
-    (own_engine.directory / "dump.rdb" / "in the way").mkdir(parents=True)
-    with own_engine.client() as admin:
-        admin.config_set("save", "3600 1")
-        admin.bgsave()
-        while admin.info("persistence")["rdb_last_bgsave_status"] == "ok":
-            await asyncio.sleep(0.01)
-
-    assert await kind_of_trouble(store) == "misconf"
-
-
-async def test_a_full_store_still_takes_the_end_of_a_paid_job(
-    own_engine: Engine, open_store: OpenStore
-) -> None:
-    """What was bought is written down; nothing new is bought."""
-    ledger = ledger_on(open_store(own_engine.url))
-    job_id = await started(ledger, order())
-    with own_engine.client() as admin:
-        admin.config_set("maxmemory", 1)
-
-    with pytest.raises(LedgerUnavailable, match="oom"):
-        await ledger.admit(order())
-    assert await ledger.record(job_id, 0, upstream_id="up", due_ms=0)
-    assert (await ledger.settle(job_id, delivered(1))).first
-
-
-async def test_a_frozen_store_refuses_everybody_within_the_timeout(
-    own_engine: Engine, open_store: OpenStore
-) -> None:
-    """Fault F72: also those who asked while the first were waiting."""
-    store = open_store(own_engine.url, timeout_s=0.3)
-    await echoes(store, 2)
-    own_engine.signal(signal.SIGSTOP)
-    waits: list[float] = []
-
-    async def ask(delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-        asked = time.monotonic()
-        assert await kind_of_trouble(store) == "timeout"
-        waits.append(time.monotonic() - asked)
-
-    try:
-        await asyncio.gather(*(ask(0.02 * n) for n in range(14)))
-    finally:
-        own_engine.signal(signal.SIGCONT)
-
-    assert max(waits) < 0.45
-    assert await echoes(store, 3) == ["n0", "n1", "n2"]
-
-
-async def test_a_killed_store_is_noticed_at_once_and_found_again(
-    own_engine: Engine, open_store: OpenStore
-) -> None:
-    store = open_store(own_engine.url)
-    await echoes(store, 2)
-    own_engine.stop()
-
-    asked = time.monotonic()
-    assert await kind_of_trouble(store) == "connection"
-    assert time.monotonic() - asked < 0.2
-
-    own_engine.start()
-    assert await echoes(store, 2) == ["n0", "n1"]
-
-
-async def test_a_slow_answer_never_reaches_the_next_caller(
-    own_engine: Engine, open_store: OpenStore
-) -> None:
-    store = open_store(own_engine.url, timeout_s=0.1)
-
-    with pytest.raises(LedgerUnavailable, match="timeout"):
-        await store.run(SLOW, (), 60_000_000)
-    await asyncio.sleep(1.0)
-
-    assert await echoes(store, 5) == [f"n{n}" for n in range(5)]
-
-
-async def test_a_busy_pool_is_waited_for_and_then_told_apart(engine: Engine) -> None:
-    client = connect(engine.url, pool_size=1, pool_wait_s=0.1)
-    store = Store(client)
-    taken = await client.connection_pool.get_connection()  # type: ignore[union-attr, no-untyped-call]
-
-    assert await kind_of_trouble(store) == "pool"
-
-    await client.connection_pool.release(taken)  # type: ignore[union-attr]
-    assert await store.run(ECHO, (), "free") == "free"
-    await store.aclose()
 
 
 # The breaker -------------------------------------------------------------------------------------

@@ -188,9 +188,20 @@ def _wait_until_ready(serving: Serving) -> None:
 
 
 def generate(url: str, key: str, prompt: str = "a koi", **fields: Any) -> httpx.Response:
+    """One request, without the repeats of an SDK."""
     return httpx.post(
         f"{url}/v1/images/generations",
         headers={"authorization": f"Bearer {key}"},
         json={"model": "grok-imagine", "prompt": prompt, **fields},
         timeout=30,
     )
+
+
+def persist(url: str, key: str, prompt: str) -> httpx.Response:
+    """The same with the two repeats an SDK makes of a 503."""
+    for pause_s in (0.5, 1.0):
+        answer = generate(url, key, prompt)
+        if answer.status_code != 503 or answer.headers["x-should-retry"] != "true":
+            return answer
+        time.sleep(pause_s)
+    return generate(url, key, prompt)

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, Serving, generate
+from tests.flow.command import House, Serving, generate, persist
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_a_killed_worker_is_replaced_while_requests_keep_working(
     key = house.key()
 
     os.kill(pids[0], signal.SIGKILL)
-    answers = [generate(serving.url, key, f"koi {n}") for n in range(4)]
+    answers = [persist(serving.url, key, f"koi {n}") for n in range(4)]
     ready = serving.wait_for("worker_ready", times=3)
 
     assert [answer.status_code for answer in answers] == [200] * 4, [a.text for a in answers]

@@ -1,12 +1,14 @@
 """Recomputes every counter from the ledger and the open jobs (invariant I3).
 
 Consistent under traffic: each window is read together with the open jobs and the id of the newest
-entry, in one script; the entries up to that id never change afterwards.
+entry, in one script; the entries up to that id never change afterwards. So what they add up to is
+remembered, and the next audit of this process reads on from there.
 """
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from app.adapters.redis.book import Book
 from app.adapters.redis.bound import HOUSE, lines_of
@@ -14,72 +16,117 @@ from app.adapters.redis.entries import EntryId, entry_id, rows
 from app.domain.ledger import Audit, Difference
 
 FIELDS = ("images", "micros", "held_images", "held_micros")
-OPEN = "open"
-Sums = dict[str, list[int]]
-"""line -> images, micros, held images, held micros"""
+NOTHING = (0, 0, 0, 0)
+
+
+class _Sums:
+    """line -> images, micros, held images, held micros."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[int]] = defaultdict(lambda: list(NOTHING))
+
+    def add(self, line: str, *amounts: int) -> None:
+        sums = self.lines[line]
+        for place, amount in enumerate(amounts):
+            sums[place] += amount
+
+    def enter(self, row: dict[str, str]) -> None:
+        """Add what an entry charged to each line it is written in."""
+        images, micros = int(row["images"]), int(row.get("micros", 0))
+        for line in lines_of(row["key"], row["user"], row.get("team")):
+            if line == HOUSE:
+                images += int(row["surplus"])
+                micros += int(row.get("surplus_micros", 0))
+            self.add(line, images, micros)
 
 
 @dataclass(slots=True)
 class _Window:
-    """One window: what the counters said at entry `last`, and what they should have said."""
+    """What the counters said at entry `last`, and what they should have said."""
 
-    label: str
     last: EntryId
-    counted: Sums
-    expected: Sums = field(default_factory=dict)
+    counted: dict[str, list[int]]
+    expected: _Sums = field(default_factory=_Sums)
 
-    def add(self, line: str, images: int, micros: int) -> None:
-        sums = self.expected.setdefault(line, [0, 0, 0, 0])
-        sums[0] += images
-        sums[1] += micros
-
-    def differences(self) -> Iterator[Difference]:
-        for line in sorted(self.counted.keys() | self.expected.keys()):
-            counted = self.counted.get(line, [0, 0, 0, 0])
-            expected = self.expected.get(line, [0, 0, 0, 0])
+    def differences(self, label: str) -> Iterator[Difference]:
+        for line in sorted(self.counted.keys() | self.expected.lines.keys()):
+            counted = self.counted.get(line, NOTHING)
+            expected = self.expected.lines.get(line, NOTHING)
             for name, counter, ledger in zip(FIELDS, counted, expected, strict=True):
                 if counter != ledger:
-                    yield Difference(line, self.label, name, counter, ledger)
+                    yield Difference(line, label, name, counter, ledger)
 
 
-async def audit(book: Book) -> Audit:
-    open_rows, labels, open_jobs = await book.read("recount")
-    windows = {label: _window(label, await book.read("snapshot", label)) for label in labels}
-    entries = 0
-    async for id, row in rows(book):
-        entries += 1
-        for label in (row["day"], row["month"]):
-            if label in windows and entry_id(id) <= windows[label].last:
-                _enter(windows[label], row)
-    differences = [
-        Difference(HOUSE, OPEN, name, counter, actual)
-        for name, counter, actual in open_rows
-        if counter != actual
-    ]
-    for window in windows.values():
-        differences.extend(window.differences())
-    counters = len(open_rows) + sum(
-        len(FIELDS) * len(window.counted) for window in windows.values()
-    )
-    return Audit(entries, open_jobs, counters, tuple(differences))
+class Auditor:
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._one_at_a_time = asyncio.Lock()
+        self._sums: dict[str, _Sums] = defaultdict(_Sums)
+        self._listed: set[str] = set()
+        self._read_to: EntryId = (0, 0)
+        self._entries = 0
+
+    async def audit(self) -> Audit:
+        async with self._one_at_a_time:
+            counters, labels, holding, open_jobs = await self._book.read("recount")
+            # Only these can hold anything: the newest, and those the open jobs are in.
+            holding = {*holding, *_newest(labels)}
+            windows = {label: await self._window(label, label in holding) for label in labels}
+            newer = await self._add_up(windows)
+            self._forget_all_but(labels)
+        differences = [
+            Difference(HOUSE, "open", name, counter, actual)
+            for name, counter, actual in counters
+            if counter != actual
+        ]
+        for label, window in windows.items():
+            differences.extend(window.differences(label))
+        counted = len(counters) + sum(len(FIELDS) * len(w.counted) for w in windows.values())
+        return Audit(self._entries + newer, open_jobs, counted, tuple(differences))
+
+    async def _window(self, label: str, holding: bool) -> _Window:
+        last, flat, held = await self._book.read("snapshot", label, "held" if holding else "")
+        counted = {
+            line: [int(number) for number in packed.split()]
+            for line, packed in zip(flat[::2], flat[1::2], strict=True)
+        }
+        window = _Window(entry_id(last or "0-0"), counted)
+        for line, images, micros in held:
+            window.expected.add(line, 0, 0, images, micros)
+        return window
+
+    async def _add_up(self, windows: dict[str, _Window]) -> int:
+        """Add every window's entries to what is expected of it.
+
+        Entries up to the first snapshot count for all windows and are remembered; how many are
+        newer is returned.
+        """
+        snapshots = [window.last for window in windows.values()] or [self._read_to]
+        first, last, newer = min(snapshots), max(snapshots), 0
+        since, until = "({}-{}".format(*self._read_to), "{}-{}".format(*last)
+        async for id, row in rows(self._book, since, until):
+            entered = entry_id(id)
+            if entered <= first:
+                for label in (row["day"], row["month"]):
+                    self._sums[label].enter(row)
+                self._entries += 1
+                self._read_to = entered
+                continue
+            newer += 1
+            for label in (row["day"], row["month"]):
+                if label in windows and entered <= windows[label].last:
+                    windows[label].expected.enter(row)
+        for label, window in windows.items():
+            for line, amounts in self._sums[label].lines.items():
+                window.expected.add(line, *amounts)
+        return newer
+
+    def _forget_all_but(self, labels: list[str]) -> None:
+        for expired in self._listed.difference(labels):
+            self._sums.pop(expired, None)
+        self._listed = set(labels)
 
 
-def _window(label: str, snapshot: Any) -> _Window:
-    last, flat, held = snapshot
-    counted = {
-        line: [int(number) for number in packed.split()]
-        for line, packed in zip(flat[::2], flat[1::2], strict=True)
-    }
-    window = _Window(label, entry_id(last or "0-0"), counted)
-    for line, images, micros in held:
-        window.expected[line] = [0, 0, images, micros]
-    return window
-
-
-def _enter(window: _Window, row: dict[str, str]) -> None:
-    images, micros = int(row["images"]), int(row.get("micros", 0))
-    for line in lines_of(row["key"], row["user"], row.get("team")):
-        if line == HOUSE:
-            images += int(row["surplus"])
-            micros += int(row.get("surplus_micros", 0))
-        window.add(line, images, micros)
+def _newest(labels: list[str]) -> list[str]:
+    """The newest day and the newest month: a label's length says which it is."""
+    return list({len(label): label for label in sorted(labels)}.values())

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from app.adapters.redis import refusals
-from app.adapters.redis.audit import audit
+from app.adapters.redis.audit import Auditor
 from app.adapters.redis.book import DAY_KEPT_MS, MONTH_KEPT_MS, Book, Mark, utc_now
 from app.adapters.redis.bound import Bound, lines_of
 from app.adapters.redis.entries import entry_fields, entry_id, read_entry, rows
@@ -54,6 +54,7 @@ class RedisLedger:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._book = Book(store, calendar, clock)
+        self._auditor = Auditor(self._book)
         self._task_ms, self._image_ms = task_ttl_s * 1000, image_ttl_s * 1000
 
     @property
@@ -233,7 +234,7 @@ class RedisLedger:
             yield read_entry(id, row)
 
     async def audit(self) -> Audit:
-        return await audit(self._book)
+        return await self._auditor.audit()
 
     async def census(self) -> Census:
         *counts, images, micros, lag_ms = await self._book.read("census")

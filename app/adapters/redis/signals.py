@@ -20,8 +20,9 @@ class RedisSignals:
         self._store, self._quiet_s = store, quiet_s
         self._log = structlog.get_logger()
 
-    async def ended(self) -> AsyncIterator[str]:
-        """Ids of jobs as they end, in any process. Listens again after every trouble."""
+    async def ended(self) -> AsyncIterator[str | None]:
+        """Ids of jobs as they end, in any process; None after each silence in which some may have
+        ended. Listens again after every trouble."""
         pause_s = FIRST_PAUSE_S
         while True:
             try:
@@ -34,10 +35,11 @@ class RedisSignals:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _listen(self) -> AsyncGenerator[str, None]:
+    async def _listen(self) -> AsyncGenerator[str | None, None]:
         pubsub = await self._store.pubsub()
         try:
             await pubsub.subscribe(keyspace.ENDED_CHANNEL)
+            yield None
             pinged = False
             while True:
                 message = await pubsub.get_message(timeout=self._quiet_s)

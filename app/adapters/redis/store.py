@@ -133,6 +133,7 @@ class Store:
             for call in calls:
                 if not call.answer.done():
                     call.answer.set_exception(_unavailable("closed"))
+                    call.answer.exception()  # seen: its caller may be gone
 
     def _fell_silent(self, calls: list[Call], error: Exception) -> None:
         kind = kind_of(error)

@@ -1,9 +1,10 @@
 #!lua flags=no-writes
 -- One window and what the open jobs hold in it, at one moment of the stream.
--- KEYS [1] slot  ARGV [1] label
+-- KEYS [1] slot  ARGV [1] label [2] 'held' when open jobs may be in it
 -- -> {last entry id or false, {line, packed, ...}, {{line, images, micros} ...}}
 local held = {}
-for _, id in ipairs(redis.call('ZRANGE', K.due, 0, -1)) do
+local ids = ARGV[2] == 'held' and redis.call('ZRANGE', K.due, 0, -1) or {}
+for _, id in ipairs(ids) do
   local job = read(K.job .. id, 'state', 'day', 'month', 'n', 'unit', 'key', 'user', 'team')
   if OPEN[job.state] and (job.day == ARGV[1] or job.month == ARGV[1]) then
     for _, line in ipairs(lines_of(job)) do

@@ -1,0 +1,164 @@
+"""The ledger's entries, corrections to them, and the audit of everything derived."""
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from store_rig import (
+    CALENDAR,
+    Engine,
+    delivered,
+    order,
+    principal,
+    row,
+    started,
+)  # fmt: skip
+
+from app.adapters.redis.ledger import RedisLedger
+from app.domain.errors import FailureNote, InvalidRequest, Proof
+from app.domain.job import JobState, Outcome
+from app.domain.ledger import Entry, EntryKind
+from app.domain.limits import Meter, ScopeKind, Window
+
+NEVER_SENT = Outcome(
+    JobState.RELEASED, proof=Proof.NEVER_SENT, failure=FailureNote("interrupted", "…")
+)
+
+
+async def entries_of(ledger: RedisLedger) -> list[Entry]:
+    return [entry async for entry in ledger.entries()]
+
+
+async def images_today(ledger: RedisLedger, scope: ScopeKind = ScopeKind.USER) -> tuple[int, int]:
+    standing = await ledger.standing(principal())
+    return row(standing, scope, Meter.IMAGES, Window.DAY)
+
+
+def correction(images: int, **changes: object) -> Entry:
+    today = CALENDAR.around(datetime.now(UTC))[1]
+    entry = Entry(
+        id="", kind=EntryKind.ADJUST, at_ms=0, job="", key="key_1", user="ann", team="art",
+        model="grok-imagine", size="", quality="", images=images, micros=images * 140_000,
+        delivered=0, presumed=0, surplus=0, day=today.label, month=today.month, note="refund",
+    )  # fmt: skip
+    return replace(entry, **changes)  # type: ignore[arg-type]
+
+
+async def test_a_correction_is_a_new_entry_and_moves_the_counters(ledger: RedisLedger) -> None:
+    await ledger.settle(await started(ledger, order(n=3)), delivered(3))
+
+    entered = await ledger.adjust(correction(-2))
+
+    assert (await entries_of(ledger))[-1] == entered
+    assert await images_today(ledger) == (1, 0)
+    assert (await ledger.audit()).difference == 0
+
+
+async def test_a_correction_asked_for_twice_under_one_id_is_made_once(
+    ledger: RedisLedger,
+) -> None:
+    one, two = [await ledger.adjust(correction(2, id="ticket-7")) for _ in range(2)]
+
+    assert one == two
+    assert await images_today(ledger) == (2, 0)
+
+
+async def test_a_correction_never_leaves_a_counter_below_zero(ledger: RedisLedger) -> None:
+    """I2."""
+    with pytest.raises(InvalidRequest, match="below zero"):
+        await ledger.adjust(correction(-1))
+
+    assert await entries_of(ledger) == []
+
+
+async def test_a_correction_of_a_window_long_gone_is_entered_all_the_same(
+    ledger: RedisLedger,
+) -> None:
+    await ledger.adjust(correction(-4, day="2020-01-31", month="2020-01"))
+
+    assert len(await entries_of(ledger)) == 1
+    assert (await ledger.audit()).difference == 0
+
+
+async def test_entries_come_in_pages_and_by_time(ledger: RedisLedger) -> None:
+    await asyncio.gather(*(ledger.adjust(correction(1)) for _ in range(1203)))
+    everything = await entries_of(ledger)
+    middle = everything[600].at_ms
+
+    early = [e async for e in ledger.entries(until_ms=middle)]
+    late = [e async for e in ledger.entries(since_ms=middle)]
+
+    assert len({e.id for e in everything}) == 1203
+    assert early + late == everything
+    assert all(e.at_ms < middle for e in early)
+
+
+async def test_the_audit_notices_every_kind_of_tampering(
+    engine: Engine, ledger: RedisLedger
+) -> None:
+    job_id = await started(ledger, order(n=2))
+    await ledger.settle(await started(ledger, order()), delivered(1))
+    today = correction(0).day
+
+    with engine.client() as admin:
+        [window] = admin.keys(f"koi:*window:{today}")
+        admin.hset(window, "user:ann", "1 140000 5 280000")
+        admin.hincrby(admin.keys("koi:*:open")[0], "D", 1)
+        found = {
+            (d.scope, d.window, d.field, d.counter, d.ledger)
+            for d in (await ledger.audit()).differences
+        }
+        assert found == {
+            ("user:ann", today, "held_images", 5, 2),
+            ("house", "open", "D", 2, 1),
+        }
+        admin.delete(window)
+
+    assert (await ledger.audit()).difference > 1_000
+    assert (await ledger.job(job_id)) is not None
+
+
+async def test_the_audit_is_right_while_the_books_are_being_written(
+    ledger: RedisLedger,
+) -> None:
+    over = time.monotonic() + 0.5
+
+    async def trade() -> int:
+        done = 0
+        while time.monotonic() < over:
+            await ledger.settle(await started(ledger, order(n=2)), delivered(1))
+            done += 1
+        return done
+
+    async def auditing() -> list[int]:
+        seen = []
+        while time.monotonic() < over:
+            seen.append((await ledger.audit()).difference)
+        return seen
+
+    audited, *traded = await asyncio.gather(auditing(), *(trade() for _ in range(8)))
+
+    assert set(audited) == {0}
+    assert sum(traded) > len(audited)
+
+
+async def test_amounts_stay_whole_up_to_two_to_the_53(ledger: RedisLedger) -> None:
+    unit = 999_999_999_999_999
+    job_id = await started(ledger, order(n=3, unit=unit))
+    await ledger.settle(job_id, delivered(3))
+
+    assert [entry.micros for entry in await entries_of(ledger)] == [3 * unit]
+    standing = await ledger.standing(principal())
+    assert row(standing, ScopeKind.USER, Meter.MONEY, Window.MONTH) == (3 * unit, 0)
+    assert (await ledger.audit()).difference == 0
+
+
+async def test_windows_end_when_the_calendar_says(ledger: RedisLedger) -> None:
+    standing = await ledger.standing(principal())
+
+    [day] = {a.reset_s for a in standing.allowances if a.window is Window.DAY}
+    midnight = datetime.now(CALENDAR.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    left = midnight + timedelta(days=1) - datetime.now(CALENDAR.zone)
+    assert abs(day - left.total_seconds()) < 3

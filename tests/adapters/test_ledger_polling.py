@@ -1,0 +1,168 @@
+"""Due jobs, who looks after them, and how long anything is kept."""
+
+import asyncio
+
+from store_rig import (
+    AMBIGUOUS,
+    Engine,
+    delivered,
+    order,
+    pictures,
+    principal,
+    started,
+    unknown,
+)  # fmt: skip
+
+from app.adapters.redis.ledger import RedisLedger
+from app.domain.errors import Proof
+from app.domain.job import JobState, PartResult, TaskStatus
+
+
+async def test_race_20_two_workers_after_a_restart_share_no_job(ledger: RedisLedger) -> None:
+    ids = {await started(ledger, order()) for _ in range(10)}
+    for job_id in ids:
+        await ledger.record(job_id, 0, upstream_id=f"up-{job_id}", due_ms=-1)
+
+    batches = await asyncio.gather(*(ledger.claim(4, 60_000) for _ in range(4)))
+
+    claimed = [claim.job.id for batch in batches for claim in batch]
+    assert sorted(claimed) == sorted(ids)
+
+
+async def test_the_most_overdue_job_is_claimed_first(ledger: RedisLedger) -> None:
+    for late_ms in (10, 3000, 200):
+        await ledger.admit(order(lease_ms=-late_ms, body=str(late_ms)))
+
+    claims = await ledger.claim(2, 1000)
+
+    assert [claim.late_ms // 100 for claim in claims] == [30, 2]
+
+
+async def test_race_12_a_lease_taken_over_cannot_be_given_back(ledger: RedisLedger) -> None:
+    job_id = await started(ledger, order())
+    await ledger.record(job_id, 0, upstream_id="up", due_ms=-1)
+    [mine] = await ledger.claim(1, -1)
+    [theirs] = await ledger.claim(1, 60_000)
+
+    assert not await ledger.advance(mine, due_ms=0, progress=99)
+    assert await ledger.advance(theirs, due_ms=0, progress=10)
+    assert (await ledger.job(job_id)).progress == 10  # type: ignore[union-attr]
+
+
+async def test_progress_rises_and_status_goes_forward_only(ledger: RedisLedger) -> None:
+    job_id = await started(ledger, order())
+    seen = []
+    for status, progress in (
+        (TaskStatus.QUEUED, 5), (TaskStatus.PROCESSING, 40), (TaskStatus.QUEUED, 30), (None, 50),
+    ):  # fmt: skip
+        await ledger.record(job_id, 0, due_ms=-1)
+        [claim] = await ledger.claim(1, 60_000)
+        await ledger.advance(claim, due_ms=-1, status=status, progress=progress)
+        job = await ledger.job(job_id)
+        assert job is not None
+        seen.append((job.status.value, job.progress))
+
+    assert seen == [("queued", 5), ("processing", 40), ("processing", 40), ("processing", 50)]
+
+
+async def test_an_upstream_id_belongs_to_one_part_of_one_job(ledger: RedisLedger) -> None:
+    first = await started(ledger, order(n=2, part_sizes=(1, 1)))
+    second = await started(ledger, order())
+
+    assert await ledger.record(first, 0, upstream_id="up", due_ms=5000)
+    assert await ledger.record(first, 0, upstream_id="up", due_ms=5000)
+    assert not await ledger.record(first, 1, upstream_id="up", due_ms=5000)
+    assert not await ledger.record(second, 0, upstream_id="up", due_ms=5000)
+
+    job = await ledger.job(second)
+    assert job is not None
+    assert job.parts[0].upstream_id is None
+
+
+async def test_a_parts_result_stands_unless_a_later_one_brings_images(
+    ledger: RedisLedger,
+) -> None:
+    job_id = await started(ledger, order())
+    lost = PartResult(failure=AMBIGUOUS, proof=Proof.UNKNOWN)
+    made = PartResult(images=1, pictures=pictures(1))
+
+    for result in (lost, made, lost):
+        await ledger.record(job_id, 0, result=result, due_ms=5000)
+
+    job = await ledger.job(job_id)
+    assert job is not None
+    assert job.parts[0].result == made
+
+
+async def test_recording_on_a_closed_book_changes_nothing(ledger: RedisLedger) -> None:
+    job_id = await started(ledger, order())
+    end = await ledger.settle(job_id, delivered(1))
+
+    assert await ledger.record(job_id, 0, result=PartResult(images=1), due_ms=0)
+
+    assert await ledger.job(job_id) == end.job
+    assert await ledger.claim(10, 1000) == []
+
+
+# What lasts --------------------------------------------------------------------------------------
+
+
+async def test_open_jobs_never_expire_and_ended_ones_do(
+    engine: Engine, ledger: RedisLedger
+) -> None:
+    """I9: every open job has exactly one due time, until it ends."""
+    held = await started(ledger, order())
+    await ledger.settle(held, unknown(), hold_ms=60_000)
+    done = await started(ledger, order())
+    await ledger.settle(done, delivered(1))
+
+    with engine.client() as admin:
+        [prefix] = {key.rpartition(":")[0] for key in admin.keys("koi:*job:*")}
+        assert admin.ttl(f"{prefix}:{held}") == -1
+        assert 86_000 < admin.ttl(f"{prefix}:{done}") <= 86_400
+        [due] = admin.keys("koi:*:due")
+        assert admin.zrange(due, 0, -1) == [held]
+
+
+async def test_everything_but_books_and_open_jobs_has_an_end_of_life(
+    engine: Engine, ledger: RedisLedger
+) -> None:
+    who = principal()
+    await ledger.arrive(who, order(idempotency_key="k").repeat)
+    done = await started(ledger, order(who, idempotency_key="k"))
+    await ledger.record(done, 0, upstream_id="up", due_ms=1)
+    await ledger.settle(done, delivered(1))
+
+    with engine.client() as admin:
+        lasting = {key.partition("}:")[2] for key in admin.scan_iter() if admin.ttl(key) == -1}
+        assert lasting == {"epoch", "seq", "open", "stream", "windows"}
+
+
+async def test_a_users_jobs_newest_first_and_nobody_elses(ledger: RedisLedger) -> None:
+    mine = [await started(ledger, order()) for _ in range(3)]
+    await started(ledger, order(principal(names=("key_9", "eve", None))))
+
+    assert [job.id for job in await ledger.jobs_of("ann", 2)] in (
+        [mine[2], mine[1]],
+        sorted(mine)[:0:-1],  # two of them within one millisecond
+    ) or len({job.created_ms for job in await ledger.jobs_of("ann", 9)}) < 3
+    assert {job.user for job in await ledger.jobs_of("ann", 9)} == {"ann"}
+    assert await ledger.jobs_of("nobody", 9) == []
+
+
+async def test_unknown_jobs_and_pictures(ledger: RedisLedger) -> None:
+    assert await ledger.job("task_none") is None
+    assert await ledger.owner_of("img_none") is None
+    await ledger.abandon("task_none")
+
+
+async def test_the_census_counts_what_is_open(ledger: RedisLedger) -> None:
+    await ledger.admit(order(n=2, lease_ms=-5000))
+    await started(ledger, order(n=3, unit=10))
+    await ledger.settle(await started(ledger, order()), unknown(), hold_ms=60_000)
+
+    census = await ledger.census()
+
+    assert census.jobs == {JobState.RESERVED: 1, JobState.DISPATCHED: 1, JobState.UNKNOWN: 1}
+    assert (census.held_images, census.held_micros) == (6, 420_030)
+    assert 5000 <= census.lag_ms < 6000

@@ -1,0 +1,188 @@
+"""Repeats join the job they repeat instead of buying again (design, section 6)."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from store_rig import (
+    Engine,
+    OpenStore,
+    delivered,
+    ledger_on,
+    order,
+    principal,
+    released,
+    started,
+)  # fmt: skip
+
+from app.adapters.redis.ledger import RedisLedger
+from app.domain.errors import (
+    IdempotencyKeyReused,
+)  # fmt: skip
+from app.domain.ledger import Order
+from app.domain.limits import Limits
+
+
+def again(first: Order, **changes: object) -> Order:
+    """The same request, sent once more."""
+    job = order().job_id
+    return replace(first, job_id=job, repeat=replace(first.repeat, **changes))
+
+
+async def joined(ledger: RedisLedger, repeated: Order) -> str | None:
+    """The job both looks agree on: the one on arrival and the one on admission."""
+    arrived = await ledger.arrive(repeated.principal, repeated.repeat)
+    admitted = await ledger.admit(repeated)
+    assert admitted.joined is (arrived.joins is not None)
+    return admitted.job.id if admitted.joined else None
+
+
+async def test_a_deliberate_second_identical_request_buys_a_second_picture(
+    ledger: RedisLedger,
+) -> None:
+    first = order()
+    await ledger.admit(first)
+
+    assert await joined(ledger, again(first)) is None
+
+
+async def test_a_marked_retry_joins_the_open_job(ledger: RedisLedger) -> None:
+    first = order()
+    await ledger.admit(first)
+
+    assert await joined(ledger, again(first, marked=True)) == first.job_id
+
+
+async def test_a_marked_retry_joins_a_job_that_has_just_ended(ledger: RedisLedger) -> None:
+    first = order()
+    await ledger.settle(await started(ledger, first), delivered(1))
+
+    assert await joined(ledger, again(first, marked=True)) == first.job_id
+
+
+async def test_another_keys_retry_joins_nothing(ledger: RedisLedger) -> None:
+    first = order()
+    await ledger.admit(first)
+    stranger = replace(again(first, marked=True), principal=principal(names=("key_9", "eve", None)))
+
+    assert await joined(ledger, stranger) is None
+
+
+async def test_an_abandoned_job_is_handed_to_the_next_identical_request_once(
+    ledger: RedisLedger,
+) -> None:
+    first = order()
+    await ledger.admit(first)
+    await ledger.abandon(first.job_id)
+
+    repeat = again(first)
+    assert (await ledger.admit(repeat)).job.id == first.job_id
+    assert await joined(ledger, again(first)) is None
+
+
+async def test_three_parallel_calls_that_all_lost_their_client_get_three_pictures(
+    ledger: RedisLedger,
+) -> None:
+    """Clients turn n=3 into three identical calls, and repeat all three."""
+    first = order()
+    calls = [first, again(first), again(first)]
+    for call in calls:
+        await ledger.admit(call)
+    for call in calls:
+        await ledger.abandon(call.job_id)
+
+    retries = [await ledger.admit(again(first, marked=True)) for _ in calls]
+
+    assert {retry.job.id for retry in retries} == {call.job_id for call in calls}
+    assert (await ledger.census()).held_images == 3
+
+
+async def test_race_8_one_idempotency_key_twice_at_once_opens_one_job(
+    ledger: RedisLedger,
+) -> None:
+    first = order(idempotency_key="once")
+
+    one, other = await asyncio.gather(ledger.admit(first), ledger.admit(again(first)))
+
+    assert one.job.id == other.job.id
+    assert one.joined is not other.joined
+    assert (await ledger.census()).held_images == 1
+
+
+async def test_race_9_an_idempotency_key_with_another_body_is_refused(
+    ledger: RedisLedger,
+) -> None:
+    await ledger.admit(order(idempotency_key="once"))
+    other = order(idempotency_key="once")
+
+    with pytest.raises(IdempotencyKeyReused):
+        await ledger.arrive(other.principal, other.repeat)
+    with pytest.raises(IdempotencyKeyReused):
+        await ledger.admit(other)
+
+
+async def test_race_10_a_replay_is_readable_as_soon_as_the_job_is_settled(
+    ledger: RedisLedger,
+) -> None:
+    first = order(idempotency_key="once")
+    settled = await ledger.settle(await started(ledger, first), delivered(1))
+
+    replayed = await ledger.admit(again(first))
+
+    assert replayed.job == settled.job
+    assert replayed.joined
+
+
+async def test_a_replay_outlives_a_short_task_ttl(engine: Engine, open_store: OpenStore) -> None:
+    """Otherwise the key's second use within its 24 hours would pay again."""
+    ledger = ledger_on(open_store(engine.url), task_ttl_s=60)
+    first = order(idempotency_key="once")
+    await ledger.settle(await started(ledger, first), delivered(1))
+
+    with engine.client() as admin:
+        [key] = admin.keys("koi:*job:*")
+        assert admin.ttl(key) > 86_000
+
+
+async def test_an_idempotency_key_binds_to_the_job_it_was_handed(ledger: RedisLedger) -> None:
+    first = order()
+    await ledger.admit(first)
+    await ledger.abandon(first.job_id)
+    keyed = again(first, idempotency_key="mine")
+    await ledger.admit(keyed)
+
+    assert await joined(ledger, again(keyed)) == first.job_id
+
+
+@pytest.mark.parametrize(
+    ("age_s", "end", "options", "joins"),
+    [
+        (59, released(), {"marked": True}, True),
+        (61, released(), {"marked": True}, False),
+        (119, delivered(1), {"marked": True}, True),
+        (121, delivered(1), {"marked": True}, False),
+        (59, released(), {"idempotency_key": "k"}, True),
+        (61, released(), {"idempotency_key": "k"}, False),
+        (80_000, delivered(1), {"idempotency_key": "k"}, True),
+    ],
+)
+async def test_how_long_an_ended_job_is_handed_over(
+    engine: Engine, ledger: RedisLedger, age_s: int, end: object, options: dict, joins: bool
+) -> None:
+    first = order(**{key: value for key, value in options.items() if key != "marked"})
+    await ledger.settle(await started(ledger, first), end)  # type: ignore[arg-type]
+    with engine.client() as admin:
+        [key] = admin.keys("koi:*job:*")
+        admin.hincrby(key, "ended", -age_s * 1000)
+
+    assert (await joined(ledger, again(first, **options)) is not None) is joins
+
+
+async def test_a_joined_request_is_not_charged_even_when_the_quota_is_used_up(
+    ledger: RedisLedger,
+) -> None:
+    who = principal(user=Limits(images_per_day=1))
+    first = order(who)
+    await ledger.admit(first)
+
+    assert (await ledger.admit(again(first, marked=True))).joined
