@@ -75,8 +75,8 @@ CLOSING = frozenset(
 )
 """Codes after which the connection is of no more use."""
 
-NOT_REFUSALS = frozenset({*UPSTREAM_CODES, "internal_error", "still_processing", "task_cancelled"})
-"""Codes that do not say "nothing was dispatched"."""
+NOT_REFUSALS = frozenset({"still_processing", "task_cancelled"})
+"""Codes of answers that refuse nothing: the caller's own wish, and a job that goes on."""
 
 WAITS_S = {"still_processing": 1, "rate_limit_exceeded": 1, "concurrency_limit_exceeded": 1}
 """Where waiting helps although the failure did not say how long, in seconds."""

@@ -4,13 +4,10 @@ import asyncio
 import socket
 from urllib.parse import urlsplit
 
-import httpx
-
-from app.adapters.upstream.transport import AiohttpTransport, TlsFailed
+from app.adapters.upstream.reach import Trouble, reach
 from app.cli.finding import Finding, fail, ok, warn
 from app.settings import Settings
 
-TIMEOUT_S = 10
 CHECK = "provider"
 
 
@@ -24,16 +21,10 @@ async def check_provider(settings: Settings) -> list[Finding]:
     if not await _resolves(host):
         mend = "Check the name in KOI_UPSTREAM_BASE_URL and this machine's DNS."
         return [fail(CHECK, f"the name {host} cannot be resolved", mend)]
-    transport = AiohttpTransport(1)
-    try:
-        async with httpx.AsyncClient(transport=transport, timeout=TIMEOUT_S) as client:
-            response = await client.get(
-                settings.upstream_base_url.rstrip("/") + "/models",
-                headers={"Authorization": f"Bearer {key}", "Accept-Encoding": "identity"},
-            )
-    except httpx.HTTPError as error:
-        return [_unreachable(host, error)]
-    return [_answered(host, response.status_code)]
+    reached = await reach(settings.upstream_base_url, key)
+    if reached.trouble is not None:
+        return [_unreachable(host, reached.trouble)]
+    return [_answered(host, reached.status or 0)]
 
 
 async def _resolves(host: str) -> bool:
@@ -44,13 +35,11 @@ async def _resolves(host: str) -> bool:
     return True
 
 
-def _unreachable(host: str, error: httpx.HTTPError) -> Finding:
-    if isinstance(error, TlsFailed):
-        mend = "Check KOI_UPSTREAM_BASE_URL, this machine's clock and its certificates."
-        return fail(CHECK, f"{host} has no valid TLS certificate for that name", mend)
-    what = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "is away"
+def _unreachable(host: str, trouble: Trouble) -> Finding:
     mend = "Check KOI_UPSTREAM_BASE_URL, the firewall and the way out of this network."
-    return fail(CHECK, f"{host} {what}", mend)
+    if trouble is Trouble.UNTRUSTED:
+        mend = "Check KOI_UPSTREAM_BASE_URL, this machine's clock and its certificates."
+    return fail(CHECK, f"{host} {trouble.value}", mend)
 
 
 def _answered(host: str, status: int) -> Finding:

@@ -89,7 +89,7 @@ SERIES: tuple[Series, ...] = (
     Series(HISTOGRAM, "overhead_duration_seconds", "Koi's own share of a request",
            (A.ROUTE, A.CACHE), OVERHEAD),
     Series(GAUGE, "in_flight_requests", "HTTP requests being answered"),
-    Series(COUNTER, "refusals_total", "Requests refused, by error code", (A.CODE,)),
+    Series(COUNTER, "refusals_total", "Error answers, by code", (A.CODE,)),
     Series(COUNTER, "steering_fields_total", "Request fields dropped for trying to steer egress"),
     Series(COUNTER, "cache_requests_total", "Generations by cache outcome", (A.RECALLED,)),
     Series(COUNTER, "images_saved_total", "Images not bought thanks to cache or join", (A.MODEL,)),

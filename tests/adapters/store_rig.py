@@ -214,8 +214,10 @@ async def started(ledger: RedisLedger, wanted: Order) -> str:
 
 
 @contextlib.asynccontextmanager
-async def listening(store: Store, heard: list[str], quiet_s: float = 5.0) -> AsyncIterator[None]:
-    """Hears jobs end meanwhile."""
+async def listening(
+    store: Store, heard: list[str | None], quiet_s: float = 5.0
+) -> AsyncIterator[None]:
+    """Hears jobs end meanwhile, and None where some may have been missed."""
 
     async def listen() -> None:
         async for job_id in RedisSignals(store, quiet_s=quiet_s).ended():

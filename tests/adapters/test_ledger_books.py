@@ -2,29 +2,31 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from store_rig import (
     CALENDAR,
     Engine,
     delivered,
+    ledger_on,
     order,
     principal,
     row,
     started,
 )  # fmt: skip
 
+from app.adapters.redis.connection import connect
+from app.adapters.redis.exchange import Argument
 from app.adapters.redis.ledger import RedisLedger
-from app.domain.errors import FailureNote, InvalidRequest, Proof
-from app.domain.job import JobState, Outcome
+from app.adapters.redis.loader import Script
+from app.adapters.redis.store import Store
+from app.domain.errors import InvalidRequest, LedgerUnavailable
 from app.domain.ledger import Entry, EntryKind
 from app.domain.limits import Meter, ScopeKind, Window
-
-NEVER_SENT = Outcome(
-    JobState.RELEASED, proof=Proof.NEVER_SENT, failure=FailureNote("interrupted", "…")
-)
 
 
 async def entries_of(ledger: RedisLedger) -> list[Entry]:
@@ -142,6 +144,31 @@ async def test_the_audit_is_right_while_the_books_are_being_written(
 
     assert set(audited) == {0}
     assert sum(traded) > len(audited)
+
+
+class Stumbling(Store):
+    """A store that falls silent once, on the second page of the ledger."""
+
+    pages = 0
+
+    async def run(self, script: Script, keys: Sequence[str], *args: Argument) -> Any:
+        self.pages += script.name == "entries"
+        if script.name == "entries" and self.pages == 2:
+            raise LedgerUnavailable
+        return await super().run(script, keys, *args)
+
+
+async def test_an_audit_that_was_interrupted_counts_nothing_twice(engine: Engine) -> None:
+    store = Stumbling(connect(engine.url, timeout_s=5), timeout_s=5)
+    ledger = ledger_on(store)
+    await asyncio.gather(*(ledger.adjust(correction(1)) for _ in range(700)))
+    with pytest.raises(LedgerUnavailable):
+        await ledger.audit()
+
+    again = await ledger.audit()
+
+    assert (again.entries, again.difference) == (700, 0)
+    await store.aclose()
 
 
 async def test_amounts_stay_whole_up_to_two_to_the_53(ledger: RedisLedger) -> None:

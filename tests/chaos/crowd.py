@@ -19,6 +19,8 @@ PATIENCE_S = 90.0
 LONGEST_PAUSE_S = 2.0
 """A crowd in a hurry: it does not wait longer, whatever Retry-After says."""
 ANSWER_WITHIN_S = 30.0
+TIGHT_SHARE = 0.15
+"""Calls of the user whose limit is soon used up."""
 LEAST_PICTURE_BYTES = 1000
 
 
@@ -48,9 +50,8 @@ class Crowd:
     async def _caller(
         self, client: httpx.AsyncClient, dice: random.Random, number: int, stop: asyncio.Event
     ) -> None:
-        users = sorted(self.keys)
         for turn in itertools.count():
-            keys = self.keys[dice.choice(users)]
+            keys = self.keys["tight" if dice.random() < TIGHT_SHARE else "ann"]
             if stop.is_set() or not keys:
                 return
             issued = keys.pop()

@@ -126,6 +126,7 @@ class Deployment:
     gateways: list[GatewayProcess]
     koi: Koi
     store_kills: int = 0
+    exit_codes: list[int] = field(default_factory=list)
 
     @property
     def kills(self) -> int:
@@ -140,11 +141,18 @@ class Deployment:
         victim.kill()
         victim.start()
 
+    def stop_one(self, dice: random.Random) -> None:
+        """SIGTERM, the orderly end, and a new start: what a deploy does."""
+        victim = dice.choice(self.gateways)
+        self.exit_codes.append(victim.stop())
+        victim.start()
+
     def kill_the_store(self) -> None:
-        for child in children_of(os.getpid()):
-            if "serve" not in _command(child) and "unixsocket" in _command(child):
-                os.kill(child, signal.SIGKILL)
-                self.store_kills += 1
+        """The store's server is the one child of this process that is no gateway."""
+        gateways = {gateway.pid for gateway in self.gateways}
+        for child in set(children_of(os.getpid())) - gateways:
+            os.kill(child, signal.SIGKILL)
+            self.store_kills += 1
 
     def wait_until_ready(self) -> None:
         for gateway in self.gateways:
@@ -195,12 +203,6 @@ def children_of(pid: int) -> list[int]:
             if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
                 found.append(int(stat.parent.name))
     return found
-
-
-def _command(pid: int) -> str:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    return ""
 
 
 def _free_ports(count: int) -> list[int]:

@@ -56,6 +56,8 @@ class Storm:
     callers: int = 20
     fault_rate: float = 0.05
     faults: tuple[str, ...] = HONEST_FAULTS
+    gently: bool = False
+    """SIGTERM instead of SIGKILL."""
     tight: int = 40
     """Images a day of the user with a tight limit."""
 
@@ -128,6 +130,10 @@ async def _kill(deployment: Deployment, storm: Storm, calling: "asyncio.Task[Non
     ends = time.monotonic() + storm.for_s
     while (left_s := ends - time.monotonic()) > 0 and not calling.done():
         await asyncio.sleep(min(dice.uniform(*storm.pause_s), left_s))
+        if storm.gently:
+            await asyncio.to_thread(deployment.wait_until_ready)
+            await asyncio.to_thread(deployment.stop_one, dice)
+            continue
         if deployment.variant.store_dies and dice.random() < 0.2:
             deployment.kill_the_store()
         await asyncio.to_thread(deployment.kill_one, dice)

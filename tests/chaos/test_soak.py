@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from app.sandbox.server import Sandbox
+from tests.chaos.calls import End
 from tests.chaos.gateways import Variant, deployed
 from tests.chaos.soak import Storm, weather
+from tests.chaos.verdict import Evidence
 
 VARIANTS = [
     Variant("tasks", ("auto", "auto")),
@@ -29,7 +31,7 @@ def seed(request: pytest.FixtureRequest) -> int:
     return random.randrange(1_000_000) if asked is None else int(asked)
 
 
-def survives(variant: Variant, storm: Storm, path: Path) -> None:
+def survives(variant: Variant, storm: Storm, path: Path) -> Evidence:
     with (
         Sandbox(time_scale=0.05, seed=storm.seed) as sandbox,
         deployed(variant, sandbox, path) as deployment,
@@ -37,11 +39,14 @@ def survives(variant: Variant, storm: Storm, path: Path) -> None:
         evidence = weather(deployment, storm)
         line = (
             f"chaos {variant} seed={storm.seed} kills={deployment.kills} "
-            f"store_kills={deployment.store_kills} {evidence.summary()}"
+            f"store_kills={deployment.store_kills} exits={sorted(deployment.exit_codes)} "
+            f"{evidence.summary()}"
         )
     print(line)
     problems = evidence.problems()
     assert not problems, "\n".join([line, *problems[:20]])
+    assert set(deployment.exit_codes) <= {0}, line
+    return evidence
 
 
 @pytest.mark.chaos
@@ -52,6 +57,21 @@ def test_a_long_storm_of_kills_costs_nothing_twice_and_loses_nothing(
     minutes = float(request.config.getoption("--chaos-minutes"))
 
     survives(variant, Storm(seed, for_s=60 * minutes / len(VARIANTS)), tmp_path)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("mode", ["auto", "sync"])
+def test_deploys_under_load_lose_nothing_at_all(
+    mode: str, seed: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    minutes = float(request.config.getoption("--chaos-minutes"))
+    storm = Storm(seed, for_s=60 * minutes / len(VARIANTS) / 2, fault_rate=0, gently=True)
+
+    evidence = survives(Variant(f"deploys-{mode}", (mode, mode)), storm, tmp_path)
+
+    refused = {call.code for call in evidence.calls if call.end is End.REFUSED}
+    assert evidence.presumed == 0
+    assert refused <= {"insufficient_quota"}
 
 
 def test_a_gust_of_kills_costs_nothing_twice_and_loses_nothing(seed: int, tmp_path: Path) -> None:

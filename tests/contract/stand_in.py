@@ -287,7 +287,7 @@ def stand_in(stage: Stage, edge: EdgeSettings) -> StandIn:
         keys=None,  # type: ignore[arg-type]
         pictures=Pictures(stage),  # type: ignore[arg-type]
         links=Links(),
-        drain=Drain(),
+        drain=Drain(lambda _name, _error: None),
     )
     return StandIn(gateway, edge, Meters(stage), stage)
 

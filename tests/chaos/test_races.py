@@ -1,0 +1,115 @@
+"""Races that random storms found, each as a test of its own: two gateways, one store."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.adapters.embedded.store import EmbeddedStore
+from app.sandbox.server import Sandbox
+from tests.chaos.crowd import GENERATE
+from tests.harness import KOI, Koi, gateway
+
+AGAIN = {"x-stainless-retry-count": "1"}
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(time_scale=0.01) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def pair(sandbox: Sandbox, tmp_path: Path) -> Iterator[Any]:
+    """Start two gateways with the same settings; at the end the books of all must balance."""
+    with ExitStack() as stack:
+        store = stack.enter_context(EmbeddedStore(tmp_path / "store"))
+
+        def start(**settings: Any) -> tuple[Koi, Koi]:
+            first, second = (
+                stack.enter_context(gateway(sandbox, store.url, tmp_path / "koi", **settings))
+                for _ in range(2)
+            )
+            stack.callback(first.assert_books_balance)
+            return first, second
+
+        yield start
+
+
+def names(answer: httpx.Response) -> list[str]:
+    return [item["url"].partition("?")[0] for item in answer.json()["data"]]
+
+
+def test_identical_calls_at_two_gateways_at_once_are_bought_once(
+    pair: Any, sandbox: Sandbox
+) -> None:
+    first, second = pair(cache_variants=1)
+    key = first.key()
+    sandbox.set(latency_s=0.5)
+    rounds = 30
+
+    with first.client(key) as one, second.client(key) as other, ThreadPoolExecutor(4) as pool:
+        for number in range(rounds):
+            body = {**KOI, "prompt": f"koi {number}", "async": True}
+            calls = [pool.submit(c.post, GENERATE, json=body) for c in (one, other, one, other)]
+            assert {call.result().status_code for call in calls} == {200}
+        first.settled()
+
+    assert sandbox.posts == rounds
+
+
+@pytest.mark.parametrize("headers", [{"idempotency-key": "order-1"}, AGAIN], ids=["keyed", "sdk"])
+def test_a_lost_answer_out_of_the_cache_is_repeated_not_bought(
+    pair: Any, sandbox: Sandbox, headers: dict[str, str]
+) -> None:
+    first, second = pair()
+    with first.client() as maker:
+        maker.post(GENERATE, json=KOI)
+    time.sleep(2.1)  # no longer a sibling of the call that made it
+    key = first.key()
+    attempt = {name: text for name, text in headers.items() if name not in AGAIN}
+
+    with first.client(key) as one, second.client(key) as other:
+        lost = one.post(GENERATE, json=KOI, headers=attempt)
+        again = other.post(GENERATE, json=KOI, headers=headers)
+
+    assert lost.headers["x-koi-cache"] == "hit"
+    assert names(again)[0].rpartition("/")[2] == names(lost)[0].rpartition("/")[2]
+    assert sandbox.posts == 1
+
+
+@pytest.mark.parametrize("headers", [{"idempotency-key": "order-1"}, {}], ids=["keyed", "sdk"])
+def test_a_failure_that_asks_for_a_repeat_does_not_answer_the_repeat(
+    pair: Any, sandbox: Sandbox, headers: dict[str, str]
+) -> None:
+    first, second = pair()
+    key = first.key()
+    sandbox.script("429-int")
+
+    with first.client(key) as one, second.client(key) as other:
+        refused = one.post(GENERATE, json=KOI, headers=headers)
+        again = other.post(GENERATE, json=KOI, headers={**headers, **AGAIN})
+
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (429, "true")
+    assert again.status_code == 200
+    assert sandbox.posts == 2
+
+
+@pytest.mark.parametrize("fault", ["empty-200", "data-null"])
+def test_a_task_that_ends_in_nothing_is_presumed_when_its_time_is_over(
+    pair: Any, sandbox: Sandbox, fault: str
+) -> None:
+    first, _ = pair()
+    sandbox.script(fault)
+
+    with first.client() as client:
+        answer = client.post(GENERATE, json=KOI)
+    first.settled(within_s=15)
+
+    assert answer.headers["x-should-retry"] == "false"
+    assert [(entry.images, entry.presumed) for entry in first.entries()] == [(1, 1)]
