@@ -1,5 +1,6 @@
 """Races that random storms found, each as a test of its own: two gateways, one store."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
+from app.service.drain import Drain
 from tests.chaos.crowd import GENERATE
 from tests.harness import KOI, Koi, gateway
 
@@ -113,3 +115,21 @@ def test_a_task_that_ends_in_nothing_is_presumed_when_its_time_is_over(
 
     assert answer.headers["x-should-retry"] == "false"
     assert [(entry.images, entry.presumed) for entry in first.entries()] == [(1, 1)]
+
+
+async def test_a_drain_waits_for_work_that_running_work_launches() -> None:
+    broken: list[object] = []
+    drain = Drain(lambda *failure: broken.append(failure))
+
+    async def settle() -> None:
+        await asyncio.sleep(0.05)
+
+    async def generate() -> None:
+        await asyncio.sleep(0.05)
+        drain.launch(settle(), "settle")
+
+    drain.launch(generate(), "job")
+    drain.begin()
+
+    assert await drain.settled(5)
+    assert broken == []

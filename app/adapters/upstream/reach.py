@@ -1,4 +1,4 @@
-"""Can the provider be reached, and does it know our key? Asks for its models, which costs nothing."""
+"""Can the provider be reached, and does it know our key? Asking for its models costs nothing."""
 
 from dataclasses import dataclass
 from enum import Enum

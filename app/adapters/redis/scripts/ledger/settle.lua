@@ -3,15 +3,15 @@
 -- final; U keeps the reservation and may be settled again. Runs on a full store too: what was paid
 -- for is written down.
 -- KEYS [1] slot  ARGV [1] epoch [2] seq
---      [3] {job, state, status, billed, presumed, surplus, proof?, code?, pictures, names, failure?,
---           hold_ms, task_ms, image_ms, only?}
+--      [3] {job, state, status, billed, presumed, surplus, proof?, code?, pictures, names,
+--           failure?, hold_ms, task_ms, image_ms, only?}
 -- -> {'settled' | 'again', seq, record} | {'kept', seq, record} when not in the state `only`
 --    {'unlawful', seq, why} | {'missing', seq} | {'amnesia', seq}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
-local job = read(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model', 'size',
-  'quality', 'day', 'month', 'attempt', 'replay', 'ended')
+local job = read(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
+  'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended')
 if not job.state then return reply('missing') end
 if not OPEN[job.state] or job.state == ask.state then return reply('again', record(id)) end
 if ask.only and job.state ~= ask.only then return reply('kept', record(id)) end
