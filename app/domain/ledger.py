@@ -37,7 +37,7 @@ class Order:
 
     `part_sizes` are the images asked of each upstream call; `lease_ms` is how long the
     reservation may stay undispatched; `response_format` is what the caller asked for, so that a
-    task read later is answered alike.
+    task read later is answered alike; `arrived` is false when its pace is still to be counted.
     """
 
     job_id: str
@@ -49,6 +49,7 @@ class Order:
     lease_ms: int
     slot: CacheSlot | None = None
     response_format: str | None = None
+    arrived: bool = True
 
     @property
     def micros(self) -> int | None:

@@ -39,8 +39,9 @@ class Ledger(Protocol):
     async def admit(self, order: Order) -> Admitted:
         """Reserve images, money and concurrency of all scopes, all or nothing, and open the job.
 
-        Joins instead of opening when the order repeats an earlier one.
-        Raises `InsufficientQuota`, `ConcurrencyLimited`, `IdempotencyKeyReused`.
+        Joins instead of opening when the order repeats an earlier one. Counts the request's pace
+        too when it has not arrived before (no cache to ask in between).
+        Raises `RateLimited`, `InsufficientQuota`, `ConcurrencyLimited`, `IdempotencyKeyReused`.
         """
 
     async def dispatch(self, job_id: str, lease_ms: int) -> bool:
@@ -88,6 +89,9 @@ class Ledger(Protocol):
     async def jobs_of(self, user: str, limit: int) -> Sequence[Job]:
         """A user's own jobs, newest first."""
 
+    async def bind(self, principal: Principal, repeat: Repeat, job_id: str) -> None:
+        """Let the repeat's Idempotency-Key mean a job that the cache answered with."""
+
     async def abandon(self, job_id: str) -> None:
         """The caller left before its answer: the next identical request of its key joins."""
 
@@ -130,7 +134,10 @@ class KeyRing(Protocol):
 class ResultCache(Protocol):
     """Pictures by fingerprint and slot. Open: when its store is away every answer is a bypass."""
 
-    async def recall(self, fingerprint: str, job_id: str, control: CacheControl) -> Recalled: ...
+    async def recall(
+        self, fingerprint: str, job_id: str, control: CacheControl, *, repeated: bool = False
+    ) -> Recalled:
+        """A `repeated` request is the latest one over again, not another wish: same slot."""
 
     async def keep(self, slot: CacheSlot, job_id: str, pictures: Sequence[Picture]) -> None:
         """Fill a slot that this job was making."""

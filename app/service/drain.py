@@ -41,8 +41,11 @@ class Drain:
 
     async def settled(self, timeout_s: float) -> bool:
         """Wait until nothing runs here; false when time ran out first."""
-        if self._running:
-            await asyncio.wait(set(self._running), timeout=timeout_s)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while self._running and loop.time() < deadline:
+            # What runs may launch more, so ask again.
+            await asyncio.wait(set(self._running), timeout=deadline - loop.time())
         return not self._running
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -4,6 +4,7 @@ The order of steps (design, section 3): arrive, recall, admit, launch; then, for
 waits, finish. Nothing a caller does after `start` changes the accounts.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 from app.domain.catalog import Catalog, Model
@@ -26,6 +27,9 @@ from app.domain.recall import CacheControl, CacheOutcome, Recalled
 from app.service.completions import Completions, Ended
 from app.service.drain import Drain
 from app.service.jobs import RunJob
+
+MAKING_TRIES = 50
+MAKING_PAUSE_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +84,46 @@ class GenerateImages:
         `IdempotencyKeyReused`; then nothing was dispatched."""
         model = self._allowed(principal, ask.request.model)
         self._room()
+        job_id = new_job_id()
+        if principal.cache is CachePolicy.OFF or ask.control.no_store:
+            return await self._begin(principal, ask, model, job_id, _bypassed(ask), arrived=False)
         arrived = await self.ledger.arrive(principal, ask.repeat)
         if arrived.joins is not None:
             earlier = await self.ledger.job(arrived.joins)
             if earlier is not None:
                 return self._joined(earlier, arrived.standing)
-        job_id = new_job_id()
-        recalled = await self._recall(principal, ask, job_id)
+        recalled, making = await self._recall(principal, ask, job_id)
+        if recalled.job_id is not None and ask.repeat.idempotency_key is not None:
+            await self.ledger.bind(principal, ask.repeat, recalled.job_id)
         if recalled.outcome is CacheOutcome.HIT:
             return self._hit(principal, ask, recalled, arrived.standing)
-        if recalled.outcome is CacheOutcome.JOINED:
-            making = await self.ledger.job(recalled.job_id or "")
-            if making is not None and making.failure is None:
-                return self._joined(making, arrived.standing)
-        admitted = await self._admit(principal, ask, model, job_id, recalled)
+        if making is not None:
+            return self._joined(making, arrived.standing)
+        return await self._begin(principal, ask, model, job_id, recalled, arrived=True)
+
+    async def _begin(
+        self,
+        principal: Principal,
+        ask: Ask,
+        model: Model,
+        job_id: str,
+        recalled: Recalled,
+        *,
+        arrived: bool,
+    ) -> Started:
+        order = Order(
+            job_id=job_id,
+            principal=principal,
+            request=ask.request,
+            part_sizes=self.jobs.part_sizes(model, ask.request.n),
+            unit_micros=model.price(ask.request.size, ask.request.quality),
+            repeat=ask.repeat,
+            lease_ms=self.jobs.lease_ms,
+            slot=recalled.slot,
+            response_format=ask.response_format,
+            arrived=arrived,
+        )
+        admitted = await self._admit(order)
         if admitted.joined:
             return self._joined(admitted.job, admitted.standing)
         self.recorder.cached(recalled.outcome, model.name, 0)
@@ -135,37 +165,38 @@ class GenerateImages:
         if self.drain.in_flight >= self.max_in_flight:
             raise Overloaded
 
-    async def _recall(self, principal: Principal, ask: Ask, job_id: str) -> Recalled:
-        if principal.cache is CachePolicy.OFF or ask.control.no_store:
-            recalled = Recalled(CacheOutcome.BYPASS, stored=False)
+    async def _recall(
+        self, principal: Principal, ask: Ask, job_id: str
+    ) -> tuple[Recalled, Job | None]:
+        """What the cache knows, and the job to join when another one is making it."""
+        recalled = await self._ask_cache(principal, ask, job_id)
+        for _ in range(MAKING_TRIES):
+            if recalled.outcome is not CacheOutcome.JOINED:
+                break
+            making = await self.ledger.job(recalled.job_id or "")
+            if making is not None and making.failure is None:
+                return recalled, making
+            # Its maker is between cache and ledger, or was refused there: look again.
+            await asyncio.sleep(MAKING_PAUSE_S)
+            recalled = await self._ask_cache(principal, ask, job_id)
         else:
-            fingerprint = ask.request.fingerprint(principal.pool)
-            recalled = await self.cache.recall(fingerprint, job_id, ask.control)
+            recalled = Recalled(CacheOutcome.MISS)
         if recalled.outcome is CacheOutcome.BYPASS and ask.control.only_if_cached:
-            raise NotCached("No stored picture answers this request (only-if-cached).")
-        return recalled
+            raise _not_cached()
+        return recalled, None
 
-    async def _admit(
-        self, principal: Principal, ask: Ask, model: Model, job_id: str, recalled: Recalled
-    ) -> Admitted:
-        request = ask.request
-        order = Order(
-            job_id=job_id,
-            principal=principal,
-            request=request,
-            part_sizes=self.jobs.part_sizes(model, request.n),
-            unit_micros=model.price(request.size, request.quality),
-            repeat=ask.repeat,
-            lease_ms=self.jobs.lease_ms,
-            slot=recalled.slot,
-            response_format=ask.response_format,
-        )
+    async def _ask_cache(self, principal: Principal, ask: Ask, job_id: str) -> Recalled:
+        fingerprint = ask.request.fingerprint(principal.pool)
+        return await self.cache.recall(fingerprint, job_id, ask.control, repeated=ask.repeat.marked)
+
+    async def _admit(self, order: Order) -> Admitted:
+        """Admission; a slot that will not be filled by this job is freed for the next one."""
         admitted = None
         try:
             admitted = await self.ledger.admit(order)
         finally:
-            if recalled.slot is not None and (admitted is None or admitted.joined):
-                await self.cache.forget(recalled.slot, job_id)
+            if order.slot is not None and (admitted is None or admitted.joined):
+                await self.cache.forget(order.slot, order.job_id)
         return admitted
 
     def _joined(self, job: Job, standing: Standing) -> Started:
@@ -209,3 +240,13 @@ class GenerateImages:
             f"or read it at /v1/tasks/{started.job.id}; it is paid for once.",
             task_id=started.job.id,
         )
+
+
+def _bypassed(ask: Ask) -> Recalled:
+    if ask.control.only_if_cached:
+        raise _not_cached()
+    return Recalled(CacheOutcome.BYPASS, stored=False)
+
+
+def _not_cached() -> NotCached:
+    return NotCached("No stored picture answers this request (only-if-cached).")

@@ -7,7 +7,7 @@ owns it for one short lease. A job whose process died is simply due at some mome
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +15,7 @@ from app.domain.errors import Interrupted, LedgerUnavailable, Proof, UpstreamErr
 from app.domain.job import Job, JobState, Outcome, Part, PartResult, TaskStatus
 from app.domain.ledger import Claim
 from app.domain.ports import ImageProvider, Ledger, Recorder
-from app.domain.settlement import presume
+from app.domain.settlement import conclude, presume
 from app.domain.upstream import Finished, PollTroubled, Running
 from app.service.books import Books
 from app.service.collect import Collect
@@ -93,9 +93,16 @@ class Poller:
         elif _watched(job):
             await self._poll(claim)
         elif job.state is JobState.UNKNOWN:
-            await self.books.settle(job, presume(Outcome(job.state, failure=job.failure), job.n))
+            await self._resolve(job, ())
         else:
             await self.books.end(job, [_silent(part) for part in job.parts])
+
+    async def _resolve(self, job: Job, parts: Sequence[Part]) -> None:
+        """The hold on an ambiguous job is over: late proof decides, or it is presumed billed."""
+        outcome = conclude(parts) if parts else None
+        if outcome is None or outcome.state is JobState.UNKNOWN:
+            outcome = presume(Outcome(job.state, failure=job.failure), job.n)
+        await self.books.settle(job, outcome)
 
     async def _poll(self, claim: Claim) -> None:
         job = claim.job
@@ -103,10 +110,11 @@ class Poller:
             *(self._look(job, index, part) for index, part in enumerate(job.parts))
         )
         parts = [look.part for look in seen]
-        if all(part.result is not None for part in parts):
+        ended = all(part.result is not None for part in parts)
+        if job.state is JobState.UNKNOWN:
+            await self._resolve(job, parts if ended else ())
+        elif ended:
             await self.books.end(job, parts)
-        elif job.state is JobState.UNKNOWN:
-            await self.books.settle(job, presume(Outcome(job.state, failure=job.failure), job.n))
         elif self._age_ms(job) > self.pace.deadline_s * 1000:
             await self.books.end(job, [_silent(part) for part in parts])
         else:

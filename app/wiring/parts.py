@@ -156,7 +156,7 @@ def open_store(
 ) -> Store:
     name = "cache" if cache else "ledger"
     timeout_s = settings.redis_timeout_ms / 1000
-    if cache:
+    if cache and settings.cache_redis_url is not None:
         timeout_s = min(timeout_s, CACHE_TIMEOUT_S)
     client = connect(url, timeout_s=timeout_s, pool_size=settings.redis_connections)
     if metrics is None:

@@ -31,9 +31,9 @@ class Bound:
         }
         return cls(
             tuple(
-                given.get(kind, Scope(kind, name, Limits()))
+                given.get(kind) or Scope(kind, name, Limits())
                 for kind, name in names.items()
-                if name is not None
+                if name
             )
         )
 

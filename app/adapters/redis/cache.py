@@ -29,7 +29,9 @@ class RedisResultCache:
         self._lease_ms = lease_s * 1000
         self._scripts = load("cache")
 
-    async def recall(self, fingerprint: str, job_id: str, control: CacheControl) -> Recalled:
+    async def recall(
+        self, fingerprint: str, job_id: str, control: CacheControl, *, repeated: bool = False
+    ) -> Recalled:
         """See the port. A MISS without a slot is made beside the cache: its slot is taken."""
         if control.no_store:
             return NOT_STORED if control.only_if_cached else BYPASS
@@ -43,6 +45,7 @@ class RedisResultCache:
                 self._scripts["recall"],
                 keyspace.cache_keys(fingerprint),
                 *(job_id, self._variants, self._ttl_ms, self._lease_ms, youngest, wish),
+                int(repeated),
             )
         except LedgerUnavailable:
             return NOT_STORED if control.only_if_cached else BYPASS

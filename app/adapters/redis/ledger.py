@@ -92,9 +92,14 @@ class RedisLedger:
                 raise refusals.exhausted(
                     bound.scopes, refusal, asked or 0, self._book.calendar.zone
                 )
+            case ["paced", line, retry_after_s]:
+                raise refusals.paced(bound.scopes[line - 1], retry_after_s)
             case ["busy", line, _]:
                 raise refusals.busy(bound.scopes[line - 1])
         raise IdempotencyKeyReused
+
+    async def bind(self, principal: Principal, repeat: Repeat, job_id: str) -> None:
+        await self._book.write("bind", {"job": job_id, "repeated": _repeated(principal, repeat)})
 
     async def dispatch(self, job_id: str, lease_ms: int) -> bool:
         reply = await self._book.write("dispatch", {"job": job_id, "lease_ms": lease_ms})
@@ -251,6 +256,8 @@ class RedisLedger:
             "task_ms": self._task_ms,
             "fields": job_fields(order),
         }
+        if not order.arrived:
+            ask["unpaced"] = True
         return ask if order.unit_micros is None else ask | {"unit": order.unit_micros}
 
 

@@ -3,6 +3,7 @@
 -- KEYS [1] pictures [2] starts
 -- ARGV [1] job id [2] variants [3] ttl ms [4] lease ms
 --      [5] newest age accepted in ms, '' for any [6] '' | no-cache | only-if-cached
+--      [7] 1 when this is the latest request over again, not another wish
 -- -> {'hit', slot, job, age ms, pictures} | {'joined', slot, job} | {'miss', slot} | {'occupied'}
 --    {'empty'}
 local id, variants, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -25,7 +26,9 @@ local function making(slot)
 end
 
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(now_ms - 2000))
+local repeated = ARGV[7] == '1'
 local before = redis.call('ZRANK', KEYS[2], id) or redis.call('ZCARD', KEYS[2])
+if repeated then before = math.max(before - 1, 0) end
 local slot = before % variants
 
 if wish == 'only-if-cached' then
@@ -35,8 +38,10 @@ if wish == 'only-if-cached' then
   return found or { 'empty' }
 end
 
-redis.call('ZADD', KEYS[2], 'NX', int(now_ms), id)
-redis.call('PEXPIRE', KEYS[2], 2000)
+if not repeated then
+  redis.call('ZADD', KEYS[2], 'NX', int(now_ms), id)
+  redis.call('PEXPIRE', KEYS[2], 2000)
+end
 if wish == 'no-cache' then
   if making(slot) then return { 'occupied' } end
 else

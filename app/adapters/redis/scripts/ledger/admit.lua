@@ -1,8 +1,9 @@
 #!lua
 -- Reserve images, money and concurrency of every line, all or nothing, and open the job in R.
 -- KEYS [1] slot  ARGV [1] epoch [2] seq [4] days
---      [3] {job, lines, limits, repeated, images, unit?, lease_ms, task_ms, fields}
--- -> {'opened', seq, now ms, rows} | {'joined' or 'known', seq, record, rows} | {'reused', seq}
+--      [3] {job, lines, limits, repeated, unpaced?, images, unit?, lease_ms, task_ms, fields}
+-- -> {'paced', seq, line, seconds} when it had not arrived and came too soon
+--    {'opened', seq, now ms, rows} | {'joined' or 'known', seq, record, rows} | {'reused', seq}
 --    {'quota', seq, line, meter, label, limit, used, held, reset ms} | {'busy', seq, line, limit}
 --    {'skew', seq, now ms} | {'amnesia', seq}
 if amnesia() then return reply('amnesia') end
@@ -18,6 +19,10 @@ local function found(status, job_id)
 end
 
 if redis.call('EXISTS', K.job .. id) == 1 then return found('known', id) end
+if ask.unpaced then
+  local line, seconds = keep_pace(lines, limits)
+  if line then return reply('paced', line, seconds) end
+end
 local joined, reused = rejoin(ask.repeated)
 if reused then return reply('reused') end
 if joined then return found('joined', joined) end

@@ -109,6 +109,26 @@ local function interval(limit)
   return math.max(math.floor(60000000 / limit), 1)
 end
 
+-- Count one request against every pace, all or nothing: the line that refuses it and the seconds
+-- until it would not, or nil.
+local function keep_pace(lines, limits)
+  local paces, worst, wait = {}, nil, 0
+  for i, line in ipairs(lines) do
+    local limit = limits[i].requests
+    if limit == 0 then
+      worst, wait = i, 60000000
+    elseif limit then
+      local after = spent_pace(line) + interval(limit)
+      paces[line] = after
+      if after - 60000000 > wait then worst, wait = i, after - 60000000 end
+    end
+  end
+  if worst then return worst, math.max(1, math.min(60, math.ceil(wait / 1000000))) end
+  for line, after in pairs(paces) do
+    redis.call('SET', K.pace .. line, int(now_us + after), 'PX', math.max(1, math.ceil(after / 1000)))
+  end
+end
+
 -- Standing ------------------------------------------------------------------------------------
 
 -- Rows {line, meter, window, limit or false, used, held, seconds to reset} of every line;
@@ -150,8 +170,15 @@ local function since_end(job)
   return job.ended and now_ms - tonumber(job.ended)
 end
 
+-- A free failure that asked to be repeated: the repeat is a new attempt, not an echo.
+local function asked_again(job)
+  if job.state ~= 'X' or not job.failure then return false end
+  return cjson.decode(job.failure).retryable == true
+end
+
 -- Can this job still be the answer to a retry without an Idempotency-Key?
 local function handed_over(job)
+  if asked_again(job) then return false end
   local age = since_end(job)
   if not age then return true end
   return age <= HANDOVER_MS and not (job.status == 'failed' and age > VERDICT_MS)
@@ -177,7 +204,7 @@ local function attempted(repeated)
   local newest, lost
   local attempts = K.attempt .. repeated.attempt
   for _, id in ipairs(redis.call('ZREVRANGE', attempts, 0, -1)) do
-    local job = read(K.job .. id, 'state', 'status', 'ended', 'abandoned')
+    local job = read(K.job .. id, 'state', 'status', 'ended', 'abandoned', 'failure')
     if not job.state then
       redis.call('ZREM', attempts, id)
     elseif handed_over(job) then
@@ -194,8 +221,9 @@ local function rejoin(repeated)
     local seen = read(K.replay .. repeated.replay, 'job', 'body')
     if seen.job then
       if seen.body ~= repeated.body then return nil, true end
-      local job = read(K.job .. seen.job, 'state', 'ended')
-      if job.state and not (job.state == 'X' and since_end(job) > VERDICT_MS) then
+      local job = read(K.job .. seen.job, 'state', 'ended', 'failure')
+      local stale = job.state == 'X' and since_end(job) > VERDICT_MS
+      if job.state and not stale and not asked_again(job) then
         return join(seen.job)
       end
     end
