@@ -102,6 +102,20 @@ def test_a_failure_that_asks_for_a_repeat_does_not_answer_the_repeat(
     assert sandbox.posts == 2
 
 
+def test_a_request_that_its_own_retry_overtook_joins_it(pair: Any, sandbox: Sandbox) -> None:
+    first, second = pair(cache_policy="off")
+    key = first.key()
+
+    with first.client(key) as one, second.client(key) as other:
+        retry = one.post(GENERATE, json=KOI, headers=AGAIN)
+        late = other.post(GENERATE, json=KOI)
+        fresh = other.post(GENERATE, json=KOI)
+
+    assert names(late)[0].rpartition("/")[2] == names(retry)[0].rpartition("/")[2]
+    assert fresh.status_code == 200
+    assert sandbox.posts == 2
+
+
 @pytest.mark.parametrize("fault", ["empty-200", "data-null"])
 def test_a_task_that_ends_in_nothing_is_presumed_when_its_time_is_over(
     pair: Any, sandbox: Sandbox, fault: str

@@ -6,27 +6,45 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from app.adapters.images.durable import TEMPORARY, replace, replace_all
 from app.domain.media import IMAGE_NAME, ImageStoreUnavailable, StoredImage, media_type_of
 
 SHARDS = tuple(f"{number:02x}" for number in range(256))
 MOST_EXAMINED = 50_000
-TEMPORARY = ".part-"
+MOST_AT_ONCE = 64
 LEFTOVER_S = 3600.0
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Without O_NONBLOCK a pipe planted under an image's name would hang the reader.
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # A symbolic link, or whatever else is not a file of ours, is as good as nothing.
 ABSENT = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@dataclass(slots=True, eq=False)
+class _Wish:
+    """A file to be written, and who waits for it."""
+
+    name: str
+    body: bytes
+    done: "asyncio.Future[None]"
+
+    def tell(self, failure: ImageStoreUnavailable | None) -> None:
+        if self.done.done():
+            return
+        if failure is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(failure)
 
 
 class FileImageStore:
@@ -40,12 +58,18 @@ class FileImageStore:
         self._root = root
         self._now = now
         self._next_shard = 0
+        self._queue: list[_Wish] = []
+        self._courier: asyncio.Task[None] | None = None
 
     async def put(self, name: str, body: bytes, media_type: str) -> None:
         """Store durably; the same name again replaces. `ValueError` when no `IMAGE_NAME`."""
         if media_type_of(name) != media_type:
             raise ValueError(f"{name!r} does not name an image of type {media_type!r}")
-        await asyncio.to_thread(self._write, name, body)
+        wish = _Wish(name, body, asyncio.get_running_loop().create_future())
+        self._queue.append(wish)
+        if self._courier is None:
+            self._courier = asyncio.create_task(self._carry(), name="koi-images")
+        await wish.done
 
     async def get(self, name: str) -> StoredImage | None:
         """The image, or None when it was never stored or is gone."""
@@ -84,13 +108,46 @@ class FileImageStore:
     async def close(self) -> None:
         """Nothing is held open between calls."""
 
-    def _write(self, name: str, body: bytes) -> None:
+    async def _carry(self) -> None:
+        """Write what is queued, then what was queued meanwhile: one trip to the disk for many."""
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._opened(_shard_of(name), create=True) as shard:
-                _replace(shard, name, body)
-        except OSError as error:
-            raise self._unavailable(error) from error
+            while self._queue:
+                batch, self._queue = self._queue[:MOST_AT_ONCE], self._queue[MOST_AT_ONCE:]
+                failures = await asyncio.to_thread(self._write_all, batch)
+                for wish, failure in zip(batch, failures, strict=True):
+                    wish.tell(failure)
+        finally:
+            self._courier = None
+            for wish in self._queue:
+                wish.done.cancel()
+
+    def _write_all(self, wishes: Sequence["_Wish"]) -> list[ImageStoreUnavailable | None]:
+        by_shard: dict[str, list[int]] = {}
+        for index, wish in enumerate(wishes):
+            by_shard.setdefault(_shard_of(wish.name), []).append(index)
+        failures: list[ImageStoreUnavailable | None] = [None] * len(wishes)
+        with ExitStack() as stack:
+            files, places = [], []
+            for shard, indexes in by_shard.items():
+                try:
+                    self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    opened = stack.enter_context(self._opened(shard, create=True))
+                except (OSError, ImageStoreUnavailable) as error:
+                    for index in indexes:
+                        failures[index] = self._explained(error)
+                    continue
+                files += [(opened, wishes[index].name, wishes[index].body) for index in indexes]
+                places += indexes
+            for index, failure in zip(places, replace_all(files), strict=True):
+                failures[index] = None if failure is None else self._explained(failure)
+        return failures
+
+    def _explained(self, error: OSError | ImageStoreUnavailable) -> ImageStoreUnavailable:
+        if isinstance(error, ImageStoreUnavailable):
+            return error
+        explained = self._unavailable(error)
+        explained.__cause__ = error
+        return explained
 
     def _read(self, name: str) -> bytes | None:
         try:
@@ -127,7 +184,7 @@ class FileImageStore:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _directory(self._root) as root:
                 probe = f"{TEMPORARY}check-{secrets.token_hex(8)}"
-                _replace(root, probe, b"koi")
+                replace(root, probe, b"koi")
                 os.unlink(probe, dir_fd=root)
         except OSError as error:
             raise self._unavailable(error) from error
@@ -178,22 +235,6 @@ def _make_directory(parent: int, name: str) -> None:
     with suppress(FileExistsError):
         os.mkdir(name, mode=0o700, dir_fd=parent)
         os.fsync(parent)
-
-
-def _replace(directory: int, name: str, body: bytes) -> None:
-    """Write beside, sync, rename, sync: after a power cut the file is whole or absent."""
-    temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
-    try:
-        with open(os.open(temporary, WRITE, mode=0o600, dir_fd=directory), "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(temporary, dir_fd=directory)
-        raise
-    os.fsync(directory)
 
 
 def _sweep(shard: int, cutoff: float, leftover: float) -> tuple[int, int]:
