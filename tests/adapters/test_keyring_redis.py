@@ -199,12 +199,3 @@ async def test_creating_twice_and_changing_nobody(ring: RedisKeyRing) -> None:
     assert await ring.user("ann") == ANN
     assert await ring.user("nobody") is None
     assert (await ring.team("art")) == replace(TEAM, created_ms=9)
-
-
-async def test_all_processes_sign_links_alike(
-    engine: Engine, open_store: OpenStore, ring: RedisKeyRing
-) -> None:
-    secret = await ring.link_secret()
-
-    assert len(secret) == 32
-    assert await RedisKeyRing(open_store(engine.url)).link_secret() == secret

@@ -5,7 +5,6 @@ away a key that was known stays known for a minute; others cannot be told from s
 (reliability study, section 13).
 """
 
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -150,10 +149,6 @@ class RedisKeyRing:
         """The store's clock."""
         now_ms: int = await self._run("clock")
         return now_ms
-
-    async def link_secret(self) -> bytes:
-        """32 random bytes to sign links with, the same in every process of this store."""
-        return bytes.fromhex(await self._run("secret", secrets.token_hex(32)))
 
     async def _enrol(self, family: str, name: str, record: User | Team, create: bool) -> bool:
         mode = "create" if create else "replace"

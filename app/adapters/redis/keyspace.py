@@ -71,8 +71,6 @@ KEYS = (
     Key("keys", f"{_LEDGER}keys", "", "hash", "for ever", "keyring", "key id -> record"),
     Key("digests", f"{_LEDGER}digests", "", "hash", "for ever", "keyring",
         "SHA-256 of a key -> key id"),
-    Key("secret", f"{_LEDGER}secret", "", "string", "for ever", "keyring",
-        "what signed links are signed with"),
     Key("ended", f"{_ROOT}ended", "", "channel", "-", "signals", "ids of jobs as they end"),
     Key("turns", f"{_UPSTREAM}turns", "", "zset", "1 minute", "governor",
         "dispatches granted, by the time they may start"),

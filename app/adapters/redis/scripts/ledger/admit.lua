@@ -70,6 +70,8 @@ redis.call('ZADD', K.due, int(now_ms + ask.lease_ms), id)
 redis.call('HSET', K.job .. id, 'state', 'R', 'status', 'queued', 'created', int(now_ms),
   'day', day.label, 'month', day.month, 'attempt', ask.repeated.attempt, unpack(ask.fields))
 
+if ask.repeated.marked then redis.call('HSET', K.job .. id, 'overtook', int(now_ms)) end
+
 local attempts = K.attempt .. ask.repeated.attempt
 redis.call('ZADD', attempts, int(now_ms), id)
 redis.call('ZREMRANGEBYRANK', attempts, 0, -17)

@@ -6,6 +6,7 @@
 local HANDOVER_MS = 120000    -- so long after its end a job is handed to a retry
 local VERDICT_MS = 60000      -- so long a failure is: later, the retry deserves a new attempt
 local REPLAY_MS = 86400000    -- life of an Idempotency-Key
+local OVERTAKEN_MS = 5000     -- so long a retry may have overtaken the request it repeats
 local GRACE_MS = 60000        -- a concurrency slot outlives the job's due time by this
 local OPEN = { R = true, D = true, U = true }
 local seq = 0
@@ -185,7 +186,7 @@ local function handed_over(job)
 end
 
 local function join(id)
-  redis.call('HDEL', K.job .. id, 'abandoned')
+  redis.call('HDEL', K.job .. id, 'abandoned', 'overtook')
   return id
 end
 
@@ -198,18 +199,19 @@ local function bind(repeated, id)
   if left >= 0 and left < REPLAY_MS then redis.call('PEXPIRE', K.job .. id, REPLAY_MS) end
 end
 
--- An earlier identical request whose answer nobody got (the oldest such), or, for a marked retry,
--- the newest one.
+-- An earlier identical request whose answer nobody got (the oldest such), or one that this request's
+-- own retry overtook on the way; for a marked retry, the newest one.
 local function attempted(repeated)
   local newest, lost
   local attempts = K.attempt .. repeated.attempt
   for _, id in ipairs(redis.call('ZREVRANGE', attempts, 0, -1)) do
-    local job = read(K.job .. id, 'state', 'status', 'ended', 'abandoned', 'failure')
+    local job = read(K.job .. id, 'state', 'status', 'ended', 'abandoned', 'overtook', 'failure')
     if not job.state then
       redis.call('ZREM', attempts, id)
     elseif handed_over(job) then
       newest = newest or id
-      if job.abandoned then lost = id end
+      local late = job.overtook and now_ms - tonumber(job.overtook) <= OVERTAKEN_MS
+      if job.abandoned or late then lost = id end
     end
   end
   return lost or (repeated.marked and newest) or nil
