@@ -130,7 +130,6 @@ class FileImageStore:
             files, places = [], []
             for shard, indexes in by_shard.items():
                 try:
-                    self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
                     opened = stack.enter_context(self._opened(shard, create=True))
                 except (OSError, ImageStoreUnavailable) as error:
                     for index in indexes:
@@ -191,20 +190,23 @@ class FileImageStore:
 
     @contextmanager
     def _opened(self, shard: str, *, create: bool = False) -> Iterator[int]:
+        root = self._open_root(create)
         try:
-            root = os.open(self._root, DIRECTORY)
-        except FileNotFoundError:
-            # Not the same as an absent image: an unmounted volume must not look like an empty one.
-            raise ImageStoreUnavailable(
-                f"The image directory {self._root} is missing: create or mount it."
-            ) from None
-        try:
-            if create:
-                _make_directory(root, shard)
-            with _directory(shard, root, os.O_NOFOLLOW) as opened:
+            with _directory(shard, root, os.O_NOFOLLOW, create=create) as opened:
                 yield opened
         finally:
             os.close(root)
+
+    def _open_root(self, create: bool) -> int:
+        with suppress(FileNotFoundError):
+            return os.open(self._root, DIRECTORY)
+        if create:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self._root, DIRECTORY)
+        # Not the same as an absent image: an unmounted volume must not look like an empty one.
+        raise ImageStoreUnavailable(
+            f"The image directory {self._root} is missing: create or mount it."
+        )
 
     def _unavailable(self, error: OSError) -> ImageStoreUnavailable:
         if error.errno in FULL:
@@ -223,8 +225,16 @@ def _shard_of(name: str) -> str:
 
 
 @contextmanager
-def _directory(path: Path | str, parent: int | None = None, extra: int = 0) -> Iterator[int]:
-    opened = os.open(path, DIRECTORY | extra, dir_fd=parent)
+def _directory(
+    path: Path | str, parent: int | None = None, extra: int = 0, *, create: bool = False
+) -> Iterator[int]:
+    try:
+        opened = os.open(path, DIRECTORY | extra, dir_fd=parent)
+    except FileNotFoundError:
+        if not create or parent is None:
+            raise
+        _make_directory(parent, str(path))
+        opened = os.open(path, DIRECTORY | extra, dir_fd=parent)
     try:
         yield opened
     finally:
