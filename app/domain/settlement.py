@@ -7,7 +7,6 @@ I7 fair charge). Pure, so that the rules can be read and tested without a store.
 from collections.abc import Sequence
 
 from app.domain.errors import FailureNote, Proof
-from app.domain.images import Picture
 from app.domain.job import JobState, Outcome, Part, PartResult
 
 
@@ -70,8 +69,3 @@ def _undeliverable(failures: Sequence[PartResult]) -> FailureNote:
         "The provider made the image but it could not be fetched; it was charged.",
         charged=True,
     )
-
-
-def delivered(pictures: Sequence[Picture], made: int) -> PartResult:
-    """The result of a part whose images were made and stored."""
-    return PartResult(images=made, pictures=tuple(pictures))
