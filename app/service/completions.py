@@ -8,13 +8,11 @@ from enum import Enum
 from app.domain.errors import LedgerUnavailable
 from app.domain.job import Job
 from app.domain.ports import Ledger, Signals
-from app.service.drain import Drain, job_name
+from app.service.drain import HAND_OVER_S, Drain, job_name
 
 REREAD_S = 30.0
 """Nobody trusts signals alone for longer than this."""
 REMEMBERED = 4096
-DRAIN_ANSWER_S = 5.0
-"""How soon after the drain began callers are sent to the next process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Completions:
         """Once draining, send callers away whose job runs at the provider: the next process can
         serve them. Jobs that run here are waited for."""
         await drain.begun.wait()
-        await asyncio.sleep(DRAIN_ANSWER_S)
+        await asyncio.sleep(HAND_OVER_S)
         for job_id in [i for i in self._waiters if not drain.runs(job_name(i))]:
             for waiter in self._waiters.pop(job_id):
                 _tell(waiter, News.DISMISSED)

@@ -1,11 +1,17 @@
 """Stopping without losing anything: refuse new work, finish what runs, then close."""
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 OnFailure = Callable[[str, BaseException], None]
 """Told the name of work that broke and why: a bug, since work explains its own failures."""
+
+
+HAND_OVER_S = 5.0
+"""How soon after the drain began tasks at the provider are left to the next process."""
 
 
 def job_name(job_id: str) -> str:
@@ -19,6 +25,7 @@ class Drain:
     def __init__(self, on_failure: OnFailure) -> None:
         self.draining = False
         self.begun = asyncio.Event()
+        self._over_s = math.inf
         self._on_failure = on_failure
         self._running: dict[asyncio.Task[None], str] = {}
 
@@ -36,8 +43,15 @@ class Drain:
         return name in self._running.values()
 
     def begin(self) -> None:
+        if not self.draining:
+            self._over_s = time.monotonic() + HAND_OVER_S
         self.draining = True
         self.begun.set()
+
+    @property
+    def handing_over(self) -> bool:
+        """From here on, what runs at the provider is left to the next process."""
+        return time.monotonic() > self._over_s
 
     async def settled(self, timeout_s: float) -> bool:
         """Wait until nothing runs here; false when time ran out first."""

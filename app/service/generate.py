@@ -126,6 +126,10 @@ class GenerateImages:
         admitted = await self._admit(order)
         if admitted.joined:
             return self._joined(admitted.job, admitted.standing)
+        if self.drain.draining:
+            # The drain began meanwhile and may have ended: nobody waits for work launched now.
+            await self.jobs.renounce(admitted.job, Draining())
+            raise Draining
         self.recorder.cached(recalled.outcome, model.name, 0)
         self.jobs.launch(admitted.job, ask.request, model)
         return Started(

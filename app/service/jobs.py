@@ -73,6 +73,10 @@ class RunJob:
     def launch(self, job: Job, request: GenerationRequest, model: Model) -> None:
         self.drain.launch(self._run(job, request, model), job_name(job.id))
 
+    async def renounce(self, job: Job, error: GatewayError) -> None:
+        """End a job of which no byte was sent."""
+        await self.books.settle(job, _never_sent(error))
+
     async def _run(self, job: Job, request: GenerationRequest, model: Model) -> None:
         admitted = time.perf_counter()
         try:

@@ -59,9 +59,9 @@ class Poller:
     free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def run(self) -> None:
-        """Claim and step due jobs until cancelled."""
+        """Claim and step due jobs until cancelled, or until a drain leaves them to others."""
         look_again_s = min(LOOK_AGAIN_S, self.pace.poll_interval_s / 4)
-        while True:
+        while not self.drain.handing_over:
             try:
                 claims = await self.ledger.claim(AT_ONCE, LEASE_MS)
             except LedgerUnavailable:

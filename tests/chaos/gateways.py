@@ -104,7 +104,7 @@ class GatewayProcess:
         self._process.wait()
         self.kills += 1
 
-    def stop(self, within_s: float = 30) -> int:
+    def stop(self, within_s: float = 60) -> int:
         """SIGTERM; the exit code of an orderly end is 0."""
         assert self._process is not None
         if self._process.poll() is None:

@@ -56,6 +56,8 @@ class Storm:
     callers: int = 20
     fault_rate: float = 0.05
     faults: tuple[str, ...] = HONEST_FAULTS
+    latency_s: float | None = None
+    """How long every generation takes; None draws each one."""
     gently: bool = False
     """SIGTERM instead of SIGKILL."""
     tight: int = 40
@@ -65,7 +67,12 @@ class Storm:
 def weather(deployment: Deployment, storm: Storm) -> Evidence:
     """Let the storm pass and come back with the evidence."""
     sandbox = deployment.sandbox
-    sandbox.set(picture_style="plain", fault_rate=storm.fault_rate, fault_names=list(HONEST_FAULTS))
+    sandbox.set(
+        picture_style="plain",
+        latency_s=storm.latency_s,
+        fault_rate=storm.fault_rate,
+        fault_names=list(storm.faults),
+    )
     keys = deployment.koi.office(lambda office: _keys(office, storm))
     urls = [gateway.url for gateway in deployment.gateways]
     crowd = Crowd(urls, keys, storm.seed, storm.callers)
