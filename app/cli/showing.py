@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import os
+import shutil
+import sys
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -96,7 +98,8 @@ class Show:
         say(f"  used      {used} {'image' if used == 1 else 'images'} today ({cost})")
 
     def _say_how(self, secret: str) -> None:
-        say(Template(SNIPPETS).substitute(url=self.url, key=secret, model=MODEL))
+        words = {"url": self.url, "key": secret, "model": MODEL, "koi": _own_command()}
+        say(Template(SNIPPETS).substitute(words))
 
 
 def generate(url: str, secret: str, *, fresh: bool) -> Shot:
@@ -116,6 +119,11 @@ def generate(url: str, secret: str, *, fresh: bool) -> Shot:
         cache=raw.headers.get("x-koi-cache", "unknown"),
         took_s=time.monotonic() - began,
     )
+
+
+def _own_command() -> str:
+    """How to call this program from here, to be pasted."""
+    return "koi" if shutil.which("koi") else os.path.relpath(sys.argv[0])
 
 
 def _save(body: bytes) -> Path:
