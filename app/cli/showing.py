@@ -123,7 +123,8 @@ def generate(url: str, secret: str, *, fresh: bool) -> Shot:
 
 def _own_command() -> str:
     """How to call this program from here, to be pasted."""
-    return "koi" if shutil.which("koi") else os.path.relpath(sys.argv[0])
+    called = Path(sys.argv[0])
+    return os.path.relpath(called) if called.name == "koi" and not shutil.which("koi") else "koi"
 
 
 def _save(body: bytes) -> Path:
