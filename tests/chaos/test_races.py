@@ -116,6 +116,32 @@ def test_a_request_that_its_own_retry_overtook_joins_it(pair: Any, sandbox: Sand
     assert sandbox.posts == 2
 
 
+def test_a_request_that_two_of_its_retries_overtook_joins_them(pair: Any, sandbox: Sandbox) -> None:
+    first, second = pair(cache_policy="off")
+    key = first.key()
+
+    with first.client(key) as one, second.client(key) as other:
+        retry = one.post(GENERATE, json=KOI, headers=AGAIN)
+        other.post(GENERATE, json=KOI, headers={"x-stainless-retry-count": "2"})
+        late = other.post(GENERATE, json=KOI)
+
+    assert names(late)[0].rpartition("/")[2] == names(retry)[0].rpartition("/")[2]
+    assert sandbox.posts == 1
+
+
+def test_two_idempotency_keys_are_two_calls_even_when_one_was_repeated(
+    pair: Any, sandbox: Sandbox
+) -> None:
+    first, second = pair(cache_policy="off")
+    key = first.key()
+
+    with first.client(key) as one, second.client(key) as other:
+        one.post(GENERATE, json=KOI, headers={"idempotency-key": "order-1", **AGAIN})
+        other.post(GENERATE, json=KOI, headers={"idempotency-key": "order-2"})
+
+    assert sandbox.posts == 2
+
+
 @pytest.mark.parametrize("fault", ["empty-200", "data-null"])
 def test_a_task_that_ends_in_nothing_is_presumed_when_its_time_is_over(
     pair: Any, sandbox: Sandbox, fault: str

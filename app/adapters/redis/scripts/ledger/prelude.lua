@@ -185,8 +185,10 @@ local function handed_over(job)
   return age <= HANDOVER_MS and not (job.status == 'failed' and age > VERDICT_MS)
 end
 
-local function join(id)
-  redis.call('HDEL', K.job .. id, 'abandoned', 'overtook')
+local function join(id, repeated)
+  redis.call('HDEL', K.job .. id, 'abandoned')
+  -- The request that was overtaken is still on its way when only another retry came.
+  if not repeated.marked then redis.call('HDEL', K.job .. id, 'overtook') end
   return id
 end
 
@@ -205,10 +207,12 @@ local function attempted(repeated)
   local newest, lost
   local attempts = K.attempt .. repeated.attempt
   for _, id in ipairs(redis.call('ZREVRANGE', attempts, 0, -1)) do
-    local job = read(K.job .. id, 'state', 'status', 'ended', 'abandoned', 'overtook', 'failure')
+    local job =
+      read(K.job .. id, 'state', 'status', 'ended', 'abandoned', 'overtook', 'failure', 'replay')
+    local other = job.replay and repeated.replay and job.replay ~= repeated.replay
     if not job.state then
       redis.call('ZREM', attempts, id)
-    elseif handed_over(job) then
+    elseif handed_over(job) and not other then
       newest = newest or id
       local late = job.overtook and now_ms - tonumber(job.overtook) <= OVERTAKEN_MS
       if job.abandoned or late then lost = id end
@@ -226,11 +230,11 @@ local function rejoin(repeated)
       local job = read(K.job .. seen.job, 'state', 'ended', 'failure')
       local stale = job.state == 'X' and since_end(job) > VERDICT_MS
       if job.state and not stale and not asked_again(job) then
-        return join(seen.job)
+        return join(seen.job, repeated)
       end
     end
   end
   local id = attempted(repeated)
   if id and repeated.replay then bind(repeated, id) end
-  return id and join(id)
+  return id and join(id, repeated)
 end

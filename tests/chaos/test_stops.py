@@ -1,0 +1,71 @@
+"""SIGTERM at awkward moments: between admission and dispatch, and with tasks at the provider."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+
+from app.sandbox.server import Sandbox
+from tests.chaos.crowd import GENERATE
+from tests.chaos.gateways import Deployment, Variant, children_of, deployed
+from tests.harness import KOI
+
+PATIENT = {"upstream_timeout_s": 30, "task_deadline_s": 300, "redis_timeout_ms": 5000}
+
+TASKS = 20
+
+
+def the_store(deployment: Deployment) -> int:
+    (server,) = set(children_of(os.getpid())) - {g.pid for g in deployment.gateways}
+    return server
+
+
+def test_a_request_admitted_while_the_drain_begins_is_sent_on_not_paid_and_lost(
+    tmp_path: Path,
+) -> None:
+    with (
+        Sandbox(time_scale=0.01) as sandbox,
+        deployed(Variant("late", ("sync",), settings=PATIENT), sandbox, tmp_path) as deployment,
+        ThreadPoolExecutor() as pool,
+    ):
+        sandbox.set(latency_s=11.5)  # longer than the server waits for last answers
+        (gateway,) = deployment.gateways
+        headers = {"authorization": f"Bearer {deployment.koi.key()}"}
+        with httpx.Client(base_url=gateway.url, headers=headers, timeout=30) as client:
+            client.get("/v1/models")  # from here on the key is known without the store
+            os.kill(the_store(deployment), signal.SIGSTOP)
+            waiting = pool.submit(client.post, GENERATE, json=KOI)
+            time.sleep(0.3)
+
+            stopping = pool.submit(gateway.stop)
+            time.sleep(0.3)
+            os.kill(the_store(deployment), signal.SIGCONT)
+
+            assert stopping.result() == 0
+            assert waiting.result().json()["error"]["code"] == "draining"
+            assert sandbox.posts == 0
+
+
+def test_tasks_at_the_provider_do_not_hold_up_a_drain(tmp_path: Path) -> None:
+    with (
+        Sandbox(time_scale=8) as sandbox,  # polls take up to two thirds of a second
+        deployed(Variant("busy", ("auto",), settings=PATIENT), sandbox, tmp_path) as deployment,
+    ):
+        sandbox.set(latency_s=300)
+        (gateway,) = deployment.gateways
+        headers = {"authorization": f"Bearer {deployment.koi.key()}"}
+        with httpx.Client(base_url=gateway.url, headers=headers, timeout=30) as client:
+            for number in range(TASKS):
+                body = {**KOI, "prompt": f"koi {number}", "async": True}
+                assert client.post(GENERATE, json=body).status_code == 200
+        deadline = time.monotonic() + 20
+        while sandbox.polls < TASKS:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        began = time.monotonic()
+
+        assert gateway.stop() == 0
+        assert time.monotonic() - began < 10
