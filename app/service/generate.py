@@ -185,7 +185,7 @@ class GenerateImages:
             recalled = await self._ask_cache(principal, ask, job_id)
         else:
             recalled = Recalled(CacheOutcome.MISS)
-        if recalled.outcome is CacheOutcome.BYPASS and ask.control.only_if_cached:
+        if ask.control.only_if_cached and recalled.outcome is not CacheOutcome.HIT:
             raise _not_cached()
         return recalled, None
 

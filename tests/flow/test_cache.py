@@ -7,6 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
+from app.adapters.redis.cache import RedisResultCache
+from app.adapters.redis.connection import connect
+from app.adapters.redis.store import Store
+from app.domain.images import GenerationRequest
+from app.domain.recall import CacheControl
 from tests.flow.conftest import Start
 from tests.harness import KOI, Koi
 
@@ -173,3 +178,22 @@ def test_a_caller_out_of_quota_still_gets_what_it_has(koi: Koi) -> None:
     assert other.status_code == 429
     assert other.json()["error"]["code"] == "insufficient_quota"
     assert other.headers["x-should-retry"] == "false"
+
+
+def test_only_if_cached_makes_nothing_even_when_the_maker_vanished(
+    koi: Koi, store_url: str
+) -> None:
+    asked = GenerationRequest("grok-imagine", KOI["prompt"], 1, "1024x1024", "standard")
+
+    async def vanish() -> None:
+        store = Store(connect(store_url, timeout_s=3))
+        cache = RedisResultCache(store, ttl_s=60, variants=10, lease_s=60)
+        await cache.recall(asked.fingerprint("user:ann"), "task_gone", CacheControl())
+        await store.aclose()
+
+    asyncio.run(vanish())
+    with koi.client() as client:
+        answer = client.post(GENERATE, json=KOI, headers={"cache-control": "only-if-cached"})
+
+    assert answer.json()["error"]["code"] == "not_cached"
+    assert koi.sandbox.posts == 0
