@@ -50,8 +50,8 @@ bench: $(VENV)/.dev ## compare with nginx and LiteLLM on this machine
 	@$(BIN)/python -m bench
 
 lock: ## renew the lock files (needs uv)
-	@uv pip compile pyproject.toml --extra s3 --extra demo --group build --universal --generate-hashes --no-header -q -o requirements.lock
-	@uv pip compile pyproject.toml --extra s3 --extra demo --group dev --universal --generate-hashes --no-header -q -o requirements-dev.lock
+	@uv pip compile pyproject.toml --extra s3 --extra demo --group build --universal --no-strip-extras --generate-hashes --no-header -q -o requirements.lock
+	@uv pip compile pyproject.toml --extra s3 --extra demo --group dev --universal --no-strip-extras --generate-hashes --no-header -q -o requirements-dev.lock
 
 clean: ## remove everything that was built here
 	@rm -rf $(VENV) .koi-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/sdk/node/node_modules
