@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,10 +11,15 @@ import httpx
 
 from app.sandbox.server import Sandbox
 from tests.chaos.crowd import GENERATE
-from tests.chaos.gateways import Deployment, Variant, children_of, deployed
+from tests.chaos.gateways import Deployment, GatewayProcess, Variant, children_of, deployed
 from tests.harness import KOI
 
-PATIENT = {"upstream_timeout_s": 30, "task_deadline_s": 300, "redis_timeout_ms": 5000}
+PATIENT = {
+    "upstream_timeout_s": 30,
+    "task_deadline_s": 300,
+    "redis_timeout_ms": 10_000,
+    "log_level": "info",
+}
 
 TASKS = 20
 
@@ -21,6 +27,20 @@ TASKS = 20
 def the_store(deployment: Deployment) -> int:
     (server,) = set(children_of(os.getpid())) - {g.pid for g in deployment.gateways}
     return server
+
+
+def in_flight(gateway: GatewayProcess) -> int:
+    """Requests being answered, without the one that asks."""
+    page = httpx.get(f"{gateway.url}/metrics").text
+    (line,) = [row for row in page.splitlines() if row.startswith("koi_in_flight_requests ")]
+    return round(float(line.partition(" ")[2])) - 1
+
+
+def eventually(check: Callable[[], bool], within_s: float = 4) -> None:
+    deadline = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_request_admitted_while_the_drain_begins_is_sent_on_not_paid_and_lost(
@@ -38,10 +58,10 @@ def test_a_request_admitted_while_the_drain_begins_is_sent_on_not_paid_and_lost(
             client.get("/v1/models")  # from here on the key is known without the store
             os.kill(the_store(deployment), signal.SIGSTOP)
             waiting = pool.submit(client.post, GENERATE, json=KOI)
-            time.sleep(0.3)
+            eventually(lambda: in_flight(gateway) == 1)
 
             stopping = pool.submit(gateway.stop)
-            time.sleep(0.3)
+            eventually(lambda: '"draining"' in gateway.log.read_text())
             os.kill(the_store(deployment), signal.SIGCONT)
 
             assert stopping.result() == 0
