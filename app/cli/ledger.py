@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from app.cli.failure import FAILED, CommandFailed, misused
 from app.cli.options import AsJson, moment_ms, signed_micros
 from app.cli.out import csv_line, say, say_fields, say_json, say_json_line, say_table
+from app.cli.rebuild import rebuild
 from app.cli.records import entry_record
 from app.cli.session import in_office
 from app.domain.calendar import Calendar
@@ -21,7 +22,8 @@ from app.domain.money import format_micros
 if TYPE_CHECKING:
     from app.wiring import Office
 
-ledger = App(name="ledger", help="Audit, export and correct the books.")
+ledger = App(name="ledger", help="Audit, export, correct and rebuild the books.")
+ledger.command(rebuild)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ The HTTP status of a code is the edge's business (`app.api.errors`).
   - GenerationFailed          a job's own end, told to whoever waits for it
   - Unavailable
     + LedgerUnavailable       the store is away: nothing was dispatched
+    + LedgerLost              the store lost data: refused until it is rebuilt
     + Draining, Interrupted, Overloaded
   - UpstreamError             the provider failed us; carries a `Proof`
 """
@@ -200,6 +201,15 @@ class LedgerUnavailable(Unavailable):
 
     def __init__(self, message: str = "The ledger is unavailable; nothing was spent.") -> None:
         super().__init__(message, retry_after_s=2)
+
+
+class LedgerLost(LedgerUnavailable):
+    """The store does not know what this gateway has seen of it (reliability study, F76)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The store lost its data; spending stays refused until an operator has seen to it."
+        )
 
 
 class Draining(Unavailable):

@@ -60,10 +60,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One write of the store: where its life stood afterwards, and what changed."""
+    """One write of the store: where its life stood afterwards, what changed, and when by this
+    machine's clock (Unix milliseconds)."""
 
     mark: Mark
     changes: Sequence[Change]
+    at_ms: int
 
     @property
     def rose(self) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from app.domain.catalog import Model
@@ -42,6 +43,11 @@ class Pace:
         """How long after its dispatch a part without answer or task id counts as silent."""
         return round((self.timeout_s + MARGIN_S) * 1000)
 
+    @property
+    def lease_ms(self) -> int:
+        """How long a reservation may wait for its dispatch."""
+        return round((self.queue_s + MARGIN_S) * 1000)
+
     def asynchronous(self, model: Model) -> bool:
         """Prefer the provider's tasks: their result survives the death of every socket."""
         if self.mode == "sync":
@@ -59,11 +65,6 @@ class RunJob:
     recorder: Recorder
     drain: Drain
     pace: Pace
-
-    @property
-    def lease_ms(self) -> int:
-        """How long a reservation may wait for its dispatch."""
-        return round((self.pace.queue_s + MARGIN_S) * 1000)
 
     def part_sizes(self, model: Model, n: int) -> tuple[int, ...]:
         """More images than one upstream call may carry are fanned out inside one job."""
@@ -127,18 +128,15 @@ class RunJob:
         """Collect, and keep telling the ledger that this part is not silent meanwhile."""
         collecting = asyncio.ensure_future(self.collect(job, index, images))
         while not (await asyncio.wait({collecting}, timeout=KEEP_S))[0]:
-            await self.books.persist(
-                lambda: self.ledger.record(job.id, index, due_ms=self.pace.silence_ms)
-            )
+            with suppress(LedgerUnavailable):
+                await self.ledger.record(job.id, index, due_ms=self.pace.silence_ms)
         return collecting.result().result
 
     async def _accepted(self, job: Job, index: int, upstream_id: str) -> Part:
         """The provider took a part: from here on its result survives this process."""
         part = replace(job.parts[index], upstream_id=upstream_id)
-        ours = await self.books.persist(
-            lambda: self.ledger.record(
-                job.id, index, upstream_id=upstream_id, due_ms=self._first_poll_ms
-            )
+        ours = await self.books.record(
+            job.id, index, upstream_id=upstream_id, due_ms=self._first_poll_ms
         )
         if ours:
             return part
@@ -154,10 +152,8 @@ class RunJob:
         """Some parts run at the provider: write down those that ended; pollers do the rest."""
         for index, part in enumerate(parts):
             if part.result is not None:
-                await self.books.persist(
-                    lambda index=index, part=part: self.ledger.record(  # type: ignore[misc]
-                        job.id, index, result=part.result, due_ms=self._first_poll_ms
-                    )
+                await self.books.record(
+                    job.id, index, result=part.result, due_ms=self._first_poll_ms
                 )
 
     @property

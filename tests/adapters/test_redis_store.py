@@ -257,7 +257,6 @@ async def test_a_whole_story_told_over_a_link_that_loses_every_first_reply(
     """Each step is repeated after its reply was lost, and each has its effect once."""
     seen: set[bytes] = set()
     ledger = ledger_on(open_store(engine.url))
-    await ledger.open()
     wanted = order(n=2)
     await started(ledger, order())
 

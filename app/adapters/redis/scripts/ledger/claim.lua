@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Lease the jobs that are due, the most overdue first, by moving their due time ahead.
--- KEYS [1] slot  ARGV [1] epoch [2] seq [3] {limit, lease_ms}
--- -> {'claimed', seq, {late ms, token, record} ...} | {'amnesia', seq}
+-- KEYS [1] slot  ARGV [1] epoch [2] mark [3] {limit, lease_ms}
+-- -> {'claimed', {late ms, token, record} ...} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local due = redis.call(
