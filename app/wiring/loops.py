@@ -87,7 +87,12 @@ async def pay_debts(books: Books, metrics: Metrics) -> None:
 
 
 async def sync_journal(
-    journal: FileJournal, ledger: RedisLedger, metrics: Metrics, kept: timedelta
+    journal: FileJournal,
+    ledger: RedisLedger,
+    metrics: Metrics,
+    *,
+    books: timedelta,
+    jobs: timedelta,
 ) -> None:
     swept_s = -SWEEP_S
     while True:
@@ -96,7 +101,7 @@ async def sync_journal(
             await asyncio.to_thread(journal.sync)
             if time.monotonic() - swept_s > SWEEP_S:
                 swept_s = time.monotonic()
-                await asyncio.to_thread(journal.sweep, kept)
+                await asyncio.to_thread(journal.sweep, books=books, jobs=jobs)
         except OSError as error:
             log.warning("journal_not_synced", reason=error.strerror)
         await asyncio.sleep(SYNC_S)
