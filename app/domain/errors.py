@@ -240,8 +240,11 @@ class UpstreamError(GatewayError):
     """The provider failed us. Only `UPSTREAM_CODES` may be used; unknown means charged.
 
     `retryable` needs proof that nothing was billed: a P3 failure never is, and a provider's JSON
-    500 (P2) is released but not retryable either (design, section 9).
+    500 (P2) is released but not retryable either (design, section 9). `request_id` is what the
+    provider called the exchange, when its answer had begun; for the books, never for a caller.
     """
+
+    request_id: str | None = None
 
     def __init__(
         self,

@@ -87,12 +87,13 @@ class OwedEnd:
 
 @dataclass(frozen=True, slots=True)
 class OwedPart:
-    """The provider's id or the result of one part of a job, which the store does not know yet."""
+    """The provider's ids or the result of one part of a job, which the store does not know yet."""
 
     job_id: str
     part: int
     upstream_id: str | None = None
     result: PartResult | None = None
+    request_id: str | None = None
 
     @property
     def name(self) -> str:

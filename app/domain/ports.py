@@ -54,6 +54,7 @@ class Ledger(Protocol):
         part: int,
         *,
         upstream_id: str | None = None,
+        request_id: str | None = None,
         result: PartResult | None = None,
         due_ms: int,
     ) -> bool:

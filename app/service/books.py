@@ -54,7 +54,7 @@ class Books:
             await self.governor.release(job_id)
 
     async def record(self, job_id: str, part: int, *, due_ms: int, **what: Any) -> bool:
-        """Write down a part's `upstream_id` or `result`, now or when the store is back; false when
+        """Write down a part's ids or `result`, now or when the store is back; false when
         the id belongs to another job."""
         try:
             return await self.ledger.record(job_id, part, due_ms=due_ms, **what)
@@ -69,9 +69,15 @@ class Books:
             if ended is not None:
                 self.completions.announce(ended)
         else:
-            what = {"upstream_id": debt.upstream_id, "result": debt.result}
             with suppress(TaskNotFound):
-                await self.ledger.record(debt.job_id, debt.part, due_ms=PAID_DUE_MS, **what)  # type: ignore[arg-type]
+                await self.ledger.record(
+                    debt.job_id,
+                    debt.part,
+                    upstream_id=debt.upstream_id,
+                    request_id=debt.request_id,
+                    result=debt.result,
+                    due_ms=PAID_DUE_MS,
+                )
         await self.debts.paid(debt)
 
     async def pay_all(self) -> int:

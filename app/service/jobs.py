@@ -14,10 +14,10 @@ from app.domain.errors import (
     Proof,
     UpstreamError,
 )
-from app.domain.images import GenerationRequest, ProviderImage
+from app.domain.images import GenerationRequest
 from app.domain.job import Job, JobState, Outcome, Part, PartResult
 from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
-from app.domain.upstream import Running
+from app.domain.upstream import Finished, Running
 from app.service.books import Books
 from app.service.collect import Collect
 from app.service.drain import Drain, job_name
@@ -116,27 +116,34 @@ class RunJob:
             answer = await self.provider.dispatch(request, asynchronous=asynchronous)
         except UpstreamError as error:
             self.recorder.upstream(operation, error.reason, time.perf_counter() - started)
-            return replace(part, result=failed(part, error, self.pace))
+            failure = failed(part, error, self.pace)
+            return replace(part, request_id=error.request_id, result=failure)
         self.recorder.upstream(operation, "ok", time.perf_counter() - started)
         if isinstance(answer, Running):
-            return await self._accepted(job, index, answer.upstream_id)
-        return replace(part, result=await self._collected(job, index, answer.images))
+            return await self._accepted(job, index, answer)
+        collected = await self._collected(job, index, answer)
+        return replace(part, request_id=answer.request_id, result=collected)
 
-    async def _collected(
-        self, job: Job, index: int, images: tuple[ProviderImage, ...]
-    ) -> PartResult:
+    async def _collected(self, job: Job, index: int, answer: Finished) -> PartResult:
         """Collect, and keep telling the ledger that this part is not silent meanwhile."""
-        collecting = asyncio.ensure_future(self.collect(job, index, images))
+        collecting = asyncio.ensure_future(self.collect(job, index, answer.images))
         while not (await asyncio.wait({collecting}, timeout=KEEP_S))[0]:
             with suppress(LedgerUnavailable):
-                await self.ledger.record(job.id, index, due_ms=self.pace.silence_ms)
+                await self.ledger.record(
+                    job.id, index, request_id=answer.request_id, due_ms=self.pace.silence_ms
+                )
         return collecting.result().result
 
-    async def _accepted(self, job: Job, index: int, upstream_id: str) -> Part:
+    async def _accepted(self, job: Job, index: int, answer: Running) -> Part:
         """The provider took a part: from here on its result survives this process."""
-        part = replace(job.parts[index], upstream_id=upstream_id)
+        upstream_id, request_id = answer.upstream_id, answer.request_id
+        part = replace(job.parts[index], upstream_id=upstream_id, request_id=request_id)
         ours = await self.books.record(
-            job.id, index, upstream_id=upstream_id, due_ms=self._first_poll_ms
+            job.id,
+            index,
+            upstream_id=upstream_id,
+            request_id=request_id,
+            due_ms=self._first_poll_ms,
         )
         if ours:
             return part
@@ -153,7 +160,11 @@ class RunJob:
         for index, part in enumerate(parts):
             if part.result is not None:
                 await self.books.record(
-                    job.id, index, result=part.result, due_ms=self._first_poll_ms
+                    job.id,
+                    index,
+                    request_id=part.request_id,
+                    result=part.result,
+                    due_ms=self._first_poll_ms,
                 )
 
     @property

@@ -82,7 +82,8 @@ def _debt(row: dict[str, Any]) -> Debt:
     if "outcome" in row:
         return OwedEnd(row["job_id"], _outcome(row["outcome"]))
     result = row["result"] and _result(row["result"])
-    return OwedPart(row["job_id"], row["part"], row["upstream_id"], result)
+    request_id = row.get("request_id")
+    return OwedPart(row["job_id"], row["part"], row["upstream_id"], result, request_id)
 
 
 def _outcome(row: dict[str, Any]) -> Outcome:
@@ -91,6 +92,7 @@ def _outcome(row: dict[str, Any]) -> Outcome:
             **row,
             "state": JobState(row["state"]),
             "pictures": tuple(Picture(**picture) for picture in row["pictures"]),
+            "calls": tuple(row.get("calls", ())),
             **_failed(row),
         }
     )

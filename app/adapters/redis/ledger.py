@@ -113,6 +113,7 @@ class RedisLedger:
         part: int,
         *,
         upstream_id: str | None = None,
+        request_id: str | None = None,
         result: PartResult | None = None,
         due_ms: int,
     ) -> bool:
@@ -120,6 +121,8 @@ class RedisLedger:
         ask["task_ms"] = self._task_ms
         if upstream_id is not None:
             ask["upstream"] = upstream_id
+        if request_id is not None:
+            ask["request"] = request_id
         if result is not None:
             ask |= {"result": orjson.dumps(result).decode(), "images": result.images}
         reply = await self._book.write("record", ask)
@@ -172,6 +175,8 @@ class RedisLedger:
         }
         if outcome.proof is not None:
             ask["proof"] = outcome.proof.value
+        if outcome.calls:
+            ask["calls"] = " ".join(outcome.calls)
         if outcome.failure is not None:
             ask["code"] = outcome.failure.code
             ask["failure"] = orjson.dumps(outcome.failure).decode()

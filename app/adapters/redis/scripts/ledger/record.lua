@@ -2,7 +2,7 @@
 -- Write down the provider's id or the result of one part. A result stands, unless it says nothing
 -- was made and a later one brings images.
 -- KEYS [1] slot  ARGV [1] epoch [2] mark
---      [3] {job, part, due_ms, task_ms, upstream?, result?, images?}
+--      [3] {job, part, due_ms, task_ms, upstream?, request?, result?, images?}
 -- -> {'recorded'} | {'taken'} when the id is another part's | {'missing'}
 --    {'ended'} when the books are closed | {'amnesia'}
 if amnesia() then return reply('amnesia') end
@@ -19,6 +19,7 @@ if ask.upstream then
 end
 if not OPEN[job.state] then return reply('ended') end
 if ask.upstream then write(ask.job, 'upstream:' .. ask.part, ask.upstream) end
+if ask.request then write(ask.job, 'request:' .. ask.part, ask.request) end
 if ask.result then
   local before = job[field] and cjson.decode(job[field]).images
   if not before or (before == 0 and ask.images > 0) then
