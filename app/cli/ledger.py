@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from cyclopts import App, Parameter
 
+from app.cli.bill import import_bill
 from app.cli.failure import FAILED, CommandFailed, misused
 from app.cli.options import AsJson, moment_ms, signed_micros
 from app.cli.out import csv_line, say, say_fields, say_json, say_json_line, say_table
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from app.wiring import Office
 
 ledger = App(name="ledger", help="Audit, export, correct and rebuild the books.")
+ledger.command(import_bill)
 ledger.command(rebuild)
 
 

@@ -106,9 +106,10 @@ class _Side:
     @property
     def gap(self) -> int:
         """Images charged beyond the bill, where a call's name may have been lost."""
-        lost = self.account.presumed or not self.account.entry.calls
+        if not self.account.presumed and self.account.entry.calls:
+            return 0
         billed = self.pair.billed_images
-        return self.account.images - billed if lost and billed is not None else 0
+        return 0 if billed is None else self.account.images - billed
 
 
 def reconcile(
