@@ -13,10 +13,10 @@ from app.cli.failure import FAILED, misused
 from app.cli.options import AsJson, duration, moment_ms
 from app.cli.out import time_text
 from app.cli.session import in_office
-from app.domain.bill import Accounts, BillLine
+from app.domain.bill import Accounts, BillLine, Pair, Span
 from app.domain.errors import InvalidRequest
-from app.domain.ledger import Entry
-from app.domain.reconciliation import Pair, Span, correction, reconcile
+from app.domain.ledger import Entry, EntryKind
+from app.domain.reconciliation import correction, reconcile
 
 if TYPE_CHECKING:
     from app.domain.catalog import Catalog
@@ -128,7 +128,8 @@ async def _compared(bill: Bill, span: Span, office: "Office") -> list[Pair]:
     # An entry is written after its call, a correction at any time later. A day more on each side:
     # an id tells whose a line is, also where the clocks do not agree.
     async for entry in office.ledger.entries(span.since_ms - span.within_ms - DAY_MS):
-        if (entry.dispatched_ms or 0) <= span.until_ms + span.within_ms + DAY_MS:
+        sent_ms = entry.at_ms if entry.dispatched_ms is None else entry.dispatched_ms
+        if entry.kind is EntryKind.ADJUST or sent_ms <= span.until_ms + span.within_ms + DAY_MS:
             accounts.enter(entry)
 
     def ours(model: str) -> str:

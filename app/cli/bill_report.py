@@ -7,13 +7,14 @@ from typing import Any
 
 from app.cli.bill_file import Unreadable
 from app.cli.out import money, say, say_json, say_table, time_text
+from app.domain.bill import Finding, How, Pair, Span
 from app.domain.money import format_micros
-from app.domain.reconciliation import Finding, How, Pair, Span
 
 NO_JOB = (
     "No line of this bill belongs to a job of this ledger; is it the bill of another key? "
     "Nothing is corrected."
 )
+NO_ID = "None of its ids is known here: it was matched by time alone. Nothing is corrected."
 OTHER_CLOCK = (
     "Its times are off by more than --within; is the bill in another time zone than KOI_TIMEZONE? "
     "Nothing is corrected."
@@ -49,7 +50,7 @@ class Report:
 
     @property
     def differs(self) -> bool:
-        uncertain = bool(self.unreadable) or self.strange is not None
+        uncertain = bool(self.unreadable) or self.strange == OTHER_CLOCK
         return uncertain or any(pair.differs for pair in self.pairs)
 
     @property
@@ -69,6 +70,8 @@ class Report:
         known = [pair for pair in self.pairs if pair.calls and pair.account is not None]
         if not known:
             return NO_JOB if any(pair.calls for pair in self.pairs) else None
+        if all(pair.how is How.TIME for pair in known) and any(_names(pair) for pair in known):
+            return NO_ID
         middle = sorted(map(_apart_ms, known))[len(known) // 2]
         return OTHER_CLOCK if abs(middle) > self.span.within_ms else None
 
@@ -196,6 +199,9 @@ def _next_steps(report: Report) -> Iterable[str]:
     left = sum(1 for pair in report.pairs if pair.differs and not pair.fix)
     if left:
         yield f"Yours to judge: {left} (koi ledger adjust --job … --images … --note …)"
+    undecided = report.sum_of(Finding.UNDECIDED).jobs
+    if undecided:
+        yield f"Jobs so near an end of the bill that the next one will tell: {undecided}."
     if not report.differs:
         yield "The bill and the ledger agree."
 

@@ -1,7 +1,8 @@
-"""The two sides of a reconciliation: the provider's bill and the ledger, each by upstream call."""
+"""The values of a reconciliation: the provider's calls, the ledger's accounts, and their pairs."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from app.domain.ledger import Entry, EntryKind
 
@@ -96,7 +97,7 @@ class Account:
         )
 
 
-def calls_of(lines: Iterable[BillLine]) -> list[Call]:
+def by_call(lines: Iterable[BillLine]) -> list[Call]:
     """The bill's lines by call; a line without an id is a call of its own."""
     named: dict[str, list[BillLine]] = {}
     calls: list[Call] = []
@@ -133,3 +134,75 @@ class Accounts:
         micros = None if entry.micros is None else entry.micros + entry.surplus * (unit or 0)
         images = entry.images + entry.surplus
         return Account(entry, images, micros, entry.presumed, unit, entry.id)
+
+
+class Finding(StrEnum):
+    MATCHED = "matched"
+    MISSING = "missing"
+    """Billed by the provider and not charged here."""
+    SURPLUS = "surplus"
+    """Charged here and not on the bill."""
+    MISMATCHED = "mismatched"
+    """On both sides with another number of images or another amount."""
+    UNDECIDED = "undecided"
+    """Charged here so near an end of the bill that its line may stand in the next one."""
+
+
+class How(StrEnum):
+    ID = "id"
+    TIME = "model, amount and time"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The time a bill speaks for, in Unix milliseconds, `until_ms` exclusive. `within_ms` is how
+    far a line's time may be from its call's."""
+
+    since_ms: int
+    until_ms: int
+    within_ms: int
+
+    def covers(self, at_ms: int) -> bool:
+        """Whether a call of that moment must be on the bill."""
+        return self.since_ms + self.within_ms <= at_ms <= self.until_ms - self.within_ms
+
+    def holds(self, at_ms: int) -> bool:
+        return self.since_ms <= at_ms < self.until_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What the bill and the ledger say about the same work; one of the sides may be silent.
+
+    `fix` images, added to the ledger, would make the two agree; `advice` says why that is not for
+    Koi to decide. `entered` is the id of the entry that corrected it.
+    """
+
+    finding: Finding
+    calls: tuple[Call, ...] = ()
+    account: Account | None = None
+    how: How | None = None
+    fix: int = 0
+    advice: str = ""
+    entered: str | None = None
+
+    @property
+    def differs(self) -> bool:
+        agreed = (Finding.MATCHED, Finding.UNDECIDED)
+        return self.finding not in agreed and self.entered is None
+
+    @property
+    def lines(self) -> tuple[BillLine, ...]:
+        return tuple(line for call in self.calls for line in call.lines)
+
+    @property
+    def billed_micros(self) -> int:
+        return sum(call.micros for call in self.calls)
+
+    @property
+    def billed_images(self) -> int | None:
+        """None when the bill neither counts them nor can be divided by the job's price."""
+        unit = None if self.account is None else self.account.unit
+        counts = [call.images(unit) for call in self.calls]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None

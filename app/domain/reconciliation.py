@@ -7,86 +7,13 @@ that was billed after all). Pure, so that the rules can be read and tested witho
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
-from app.domain.bill import Account, BillLine, Call, calls_of
+from app.domain.bill import Account, BillLine, Call, Finding, How, Pair, Span, by_call
 from app.domain.images import digest
 from app.domain.ledger import Entry, EntryKind
 from app.domain.nearest import nearest
-
-
-class Finding(StrEnum):
-    MATCHED = "matched"
-    MISSING = "missing"
-    """Billed by the provider and not charged here."""
-    SURPLUS = "surplus"
-    """Charged here and not on the bill."""
-    MISMATCHED = "mismatched"
-    """On both sides with another number of images or another amount."""
-    UNDECIDED = "undecided"
-    """Charged here so near an end of the bill that its line may stand in the next one."""
-
-
-class How(StrEnum):
-    ID = "id"
-    TIME = "model, amount and time"
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The time a bill speaks for, in Unix milliseconds, `until_ms` exclusive. `within_ms` is how
-    far a line's time may be from its call's."""
-
-    since_ms: int
-    until_ms: int
-    within_ms: int
-
-    def covers(self, at_ms: int) -> bool:
-        """Whether a call of that moment must be on the bill."""
-        return self.since_ms + self.within_ms <= at_ms <= self.until_ms - self.within_ms
-
-    def holds(self, at_ms: int) -> bool:
-        return self.since_ms <= at_ms < self.until_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """What the bill and the ledger say about the same work; one of the sides may be silent.
-
-    `fix` images, added to the ledger, would make the two agree; `advice` says why that is not for
-    Koi to decide. `entered` is the id of the entry that corrected it.
-    """
-
-    finding: Finding
-    calls: tuple[Call, ...] = ()
-    account: Account | None = None
-    how: How | None = None
-    fix: int = 0
-    advice: str = ""
-    entered: str | None = None
-
-    @property
-    def differs(self) -> bool:
-        agreed = (Finding.MATCHED, Finding.UNDECIDED)
-        return self.finding not in agreed and self.entered is None
-
-    @property
-    def lines(self) -> tuple[BillLine, ...]:
-        return tuple(line for call in self.calls for line in call.lines)
-
-    @property
-    def billed_micros(self) -> int:
-        return sum(call.micros for call in self.calls)
-
-    @property
-    def billed_images(self) -> int | None:
-        """None when the bill neither counts them nor can be divided by the job's price."""
-        unit = None if self.account is None else self.account.unit
-        counts = [call.images(unit) for call in self.calls]
-        known = [count for count in counts if count is not None]
-        return sum(known) if len(known) == len(counts) else None
 
 
 @dataclass(slots=True)
@@ -96,6 +23,8 @@ class _Side:
     account: Account
     calls: list[Call] = field(default_factory=list)
     how: How = How.ID
+    nameless: bool = False
+    """The bill may know it by no name that is known here."""
 
     @property
     def pair(self) -> Pair:
@@ -105,8 +34,8 @@ class _Side:
 
     @property
     def gap(self) -> int:
-        """Images charged beyond the bill, where a call's name may have been lost."""
-        if not self.account.presumed and self.account.entry.calls:
+        """Images charged beyond the bill, where their line may bear another name."""
+        if not self.nameless:
             return 0
         billed = self.pair.billed_images
         return 0 if billed is None else self.account.images - billed
@@ -119,12 +48,17 @@ def reconcile(
     same_model: Callable[[str], str] = str,
 ) -> list[Pair]:
     """Pair every line with its job: by the provider's ids, then, where an answer and with it the
-    id was lost, by model, amount and time, one to one and the nearest first.
+    id was lost, by model, amount and time, one to one and the nearest first. A bill of which no id
+    is known calls things otherwise: it is matched by time alone.
 
     `same_model` turns the bill's name of a model into the ledger's.
     """
     sides = [_Side(account) for account in accounts]
-    unclaimed = _by_id(calls_of(lines), sides)
+    unclaimed = _by_id(by_call(lines), sides)
+    strange = not any(side.calls for side in sides)
+    for side in sides:
+        account = side.account
+        side.nameless = strange or account.presumed > 0 or not account.entry.calls
     unclaimed = _by_time(unclaimed, sides, span, same_model, _amount, _missing_amount)
     unclaimed = _by_time(unclaimed, sides, span, same_model, Call.images, _missing_images)
     contested = _Contested(unclaimed, span, same_model)
@@ -248,12 +182,18 @@ def _objection(pair: Pair, account: Account, span: Span, contested: _Contested) 
     reasons = {
         "another price than the catalog's": fix == 0,
         "only a refund is on this bill": pair.billed_micros < 0,
+        "the same line stands there more than once": _repeats(pair.lines),
         "more images than were asked for; ask the provider": fix > account.room,
         "not presumed but delivered; ask the provider": -fix > account.presumed,
         "too near an end of the bill; see the next one": not span.covers(account.sent_ms),
         "a line without a job is near; it may be this one": fix < 0 and contested(account),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _repeats(lines: Sequence[BillLine]) -> bool:
+    """Two exports joined with an overlap, or a call that is billed image by image?"""
+    return len({replace(line, number=0) for line in lines}) < len(lines)
 
 
 def _foreign(call: Call) -> Pair:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.bill import Accounts, BillLine
+from app.domain.bill import Accounts, BillLine, Finding, How, Pair, Span
 from app.domain.ledger import Entry, EntryKind
 from app.domain.nearest import nearest
-from app.domain.reconciliation import Finding, How, Pair, Span, correction, reconcile
+from app.domain.reconciliation import correction, reconcile
 
 HOUR, MINUTE = 3_600_000, 60_000
 SPAN = Span(0, 10 * HOUR, 15 * MINUTE)
@@ -89,6 +89,8 @@ def test_a_line_belongs_to_the_job_that_knows_its_id_whatever_else_it_says(call:
         ([line("up_a"), line("req_b")], [entry(images=2, micros=2 * UNIT, calls=("up_a", "req_b"))],
          Finding.MATCHED, 0),
         ([line(micros=3 * UNIT)], [entry(surplus=2)], Finding.MATCHED, 0),
+        ([line(), line(number=3)], [entry(images=2, micros=2 * UNIT)], Finding.MATCHED, 0),
+        ([line(), line(number=3)], [failed(asked=2)], Finding.MISSING, 0),
     ],
 )  # fmt: skip
 def test_what_is_found_about_a_job_and_what_would_mend_it(
@@ -153,10 +155,20 @@ def test_an_id_is_worth_more_than_a_moment() -> None:
     ]
 
 
-def test_a_job_that_has_all_its_names_is_never_matched_by_time() -> None:
-    pairs = compared([line("req_x")], [entry()])
+def test_a_job_that_has_all_its_names_is_not_matched_by_time() -> None:
+    other = entry(job="task_b", calls=("req_b",))
 
-    assert [pair.finding for pair in pairs] == [Finding.SURPLUS, Finding.MISSING]
+    pairs = compared([line("req_x"), line("req_b")], [entry(), other])
+
+    assert [pair.finding for pair in pairs] == [Finding.SURPLUS, Finding.MATCHED, Finding.MISSING]
+
+
+def test_a_bill_that_knows_no_id_of_ours_is_matched_by_time_alone() -> None:
+    later = entry(job="task_b", calls=("req_b",), dispatched_ms=NOON + HOUR)
+
+    pairs = compared([line("x1"), line("x2", at_ms=NOON + HOUR)], [entry(), later])
+
+    assert [(pair.finding, pair.how) for pair in pairs] == [(Finding.MATCHED, How.TIME)] * 2
 
 
 def test_old_entries_without_names_are_matched_by_the_time_they_were_written() -> None:
@@ -309,3 +321,43 @@ def test_every_line_and_every_charge_is_in_exactly_one_pair(
     jobs = sorted(pair.account.entry.job for pair in pairs if pair.account)
     assert numbers == list(range(len(lines)))
     assert jobs == sorted(one.job for one in entries)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["delivered", "lost", "failed"]),
+            st.booleans(),
+            st.integers(1, 2),
+            st.integers(0, 40),
+        ),
+        max_size=8,
+    )
+)
+def test_after_the_corrections_the_books_are_never_short_of_the_bill(
+    calls: list[tuple[str, bool, int, int]],
+) -> None:
+    """I5: what they hold beyond the bill is at most what is still presumed."""
+    make = {"delivered": entry, "lost": presumed, "failed": failed}
+    entries, lines = [], [line("req_first", at_ms=0)]
+    entries.append(entry(job="first", calls=("req_first",), dispatched_ms=0))
+    for index, (how, billed, n, minute) in enumerate(calls):
+        at_ms = NOON + minute * MINUTE
+        charged = 0 if how == "failed" else n
+        names = () if how == "lost" else (f"req_{index}",)
+        entries.append(
+            make[how](
+                job=f"task_{index}", dispatched_ms=at_ms, calls=names, asked=n, images=charged,
+                micros=charged * UNIT, presumed=n if how == "lost" else 0,
+            )
+        )  # fmt: skip
+        if billed or how == "delivered":
+            lines.append(line(f"req_{index}", n * UNIT, at_ms=at_ms, number=index))
+
+    fixes = [correction(pair, "bill") for pair in compared(lines, entries) if pair.fix]
+    books = [*entries, *(replace(fix, id="2-0") for fix in fixes)]
+
+    charged, still = sum(e.images for e in books), sum(e.presumed for e in books)
+    billed_images = sum(one.micros for one in lines) // UNIT
+    assert billed_images <= charged <= billed_images + still
+    assert not [pair for pair in compared(lines, books) if pair.fix]
