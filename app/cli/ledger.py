@@ -205,6 +205,7 @@ def _corrected(template: Entry, correction: Correction, catalog: Catalog) -> Ent
     return replace(
         template, id="", kind=EntryKind.ADJUST, images=correction.images, micros=micros,
         delivered=0, presumed=0, surplus=0, proof=None, code=None, note=correction.note,
+        calls=(), dispatched_ms=None, asked=None,
     )  # fmt: skip
 
 

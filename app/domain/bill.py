@@ -87,12 +87,11 @@ class Account:
 
     def corrected(self, entry: Entry) -> "Account":
         micros = None if self.micros is None else self.micros + (entry.micros or 0)
-        images, presumed = self.images + entry.images, self.presumed + entry.presumed
         return replace(
             self,
-            images=images,
+            images=self.images + entry.images,
             micros=micros,
-            presumed=max(min(presumed, images), 0),
+            presumed=self.presumed + entry.presumed,
             newest=entry.id,
         )
 

@@ -98,13 +98,14 @@ def test_the_names_of_calls_are_in_the_entries_and_for_the_operator_only(
     start: Start, house: House
 ) -> None:
     koi = start(upstream_mode="async")
-    koi.sandbox.script("ok", "500")
+    koi.sandbox.script("ok", "500", "reset-mid-body")
     with koi.client() as client:
         good = client.post(GENERATE, json=KOI)
         bad = client.post(GENERATE, json={**KOI, "prompt": "another"})
+        lost = client.post(GENERATE, json={**KOI, "prompt": "a third"})
         task = client.get(f"/v1/tasks/{good.headers['x-koi-task-id']}")
     koi.settled()
-    billed = koi.sandbox.bill()[0].request_id
+    billed, *_, broken = [line.request_id for line in koi.sandbox.bill()]
     shown = house.json("tasks", "show", good.headers["x-koi-task-id"])
     lines = [json.loads(line) for line in house.text("ledger", "export").splitlines()]
     table = house.text("ledger", "export", "--format", "csv")
@@ -112,9 +113,10 @@ def test_the_names_of_calls_are_in_the_entries_and_for_the_operator_only(
     assert shown["calls"] == lines[0]["calls"] == [shown["upstream"][0]["id"], billed]
     assert lines[1]["kind"] == "release"
     assert lines[1]["calls"][0].startswith("req_")
+    assert (lines[2]["presumed"], lines[2]["calls"]) == (1, [broken])
     assert f"{shown['upstream'][0]['id']} {billed}" in table
-    for name in (*lines[0]["calls"], *lines[1]["calls"]):
-        for answer in (good, bad, task):
+    for name in (*lines[0]["calls"], *lines[1]["calls"], broken):
+        for answer in (good, bad, lost, task):
             assert name not in answer.text + repr(answer.headers)
 
 

@@ -89,6 +89,7 @@ def test_a_line_belongs_to_the_job_that_knows_its_id_whatever_else_it_says(call:
         ([line("up_a"), line("req_b")], [entry(images=2, micros=2 * UNIT, calls=("up_a", "req_b"))],
          Finding.MATCHED, 0),
         ([line(micros=3 * UNIT)], [entry(surplus=2)], Finding.MATCHED, 0),
+        ([line(micros=4 * UNIT)], [entry(surplus=2, asked=2)], Finding.MISMATCHED, 1),
         ([line(), line(number=3)], [entry(images=2, micros=2 * UNIT)], Finding.MATCHED, 0),
         ([line(), line(number=3)], [failed(asked=2)], Finding.MISSING, 0),
     ],
@@ -283,7 +284,26 @@ def test_a_later_bill_may_correct_the_correction() -> None:
     late = only([line()], [presumed(calls=("req_a",)), replace(back, id="2-0")])
 
     assert (late.finding, late.fix) == (Finding.MISSING, 1)
-    assert correction(late, "two").id != back.id
+    forth = replace(correction(late, "two"), id="3-0", presumed=1)
+
+    refunded = only([], [presumed(calls=("req_a",)), replace(back, id="2-0"), forth])
+
+    assert refunded.fix == -1
+    assert len({correction(refunded, "three").id, correction(late, "two").id, back.id}) == 3
+
+
+def test_a_refund_whose_charge_is_on_another_bill_is_left_alone() -> None:
+    pair = only([line(micros=-UNIT)], [presumed(calls=("req_a",))])
+
+    assert (pair.fix, pair.advice) == (0, "only a refund is on this bill")
+
+
+def test_a_correction_by_hand_counts_too() -> None:
+    by_hand = replace(
+        presumed(), id="2-0", kind=EntryKind.ADJUST, images=-1, micros=-UNIT, presumed=0
+    )
+
+    assert compared([], [presumed(), by_hand]) == []
 
 
 MOMENTS = st.lists(st.integers(0, 200), max_size=12)
