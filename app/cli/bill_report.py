@@ -14,6 +14,7 @@ NO_JOB = (
     "No line of this bill belongs to a job of this ledger; is it the bill of another key? "
     "Nothing is corrected."
 )
+NO_LINE = "None of its lines was asked for. Nothing is corrected."
 NO_ID = "None of its ids is known here: it was matched by time alone. Nothing is corrected."
 OTHER_CLOCK = (
     "Its times are off by more than --within; is the bill in another time zone than KOI_TIMEZONE? "
@@ -69,7 +70,9 @@ class Report:
         """Why this bill cannot be trusted to correct anything."""
         known = [pair for pair in self.pairs if pair.calls and pair.account is not None]
         if not known:
-            return NO_JOB if any(pair.calls for pair in self.pairs) else None
+            if any(pair.calls for pair in self.pairs):
+                return NO_JOB
+            return NO_LINE if self.aside else None
         if all(pair.how is How.TIME for pair in known) and any(_names(pair) for pair in known):
             return NO_ID
         middle = sorted(map(_apart_ms, known))[len(known) // 2]

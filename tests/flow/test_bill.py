@@ -229,10 +229,20 @@ def test_a_bill_without_lines_takes_back_what_it_is_said_to_cover(
     until = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%M:%SZ}"
     span = ("--since", since, "--until", until)
 
+    (house.path / "chat.csv").write_text(
+        f"Request ID,Capability,Model,Amount,Time\nreq_1,chat,qwen,0.01,{since}\n"
+    )
+    other = house.json(
+        *("ledger", "import-bill", "chat.csv", *span, "--within", "0s", "--apply"),
+        *("--capability", "image"),
+        code=1,
+    )
     # No bill reaches into the future, nor may a call of the last moments be on it yet.
     held = house.json("ledger", "import-bill", bill_of(koi, house), *span, "--apply")
     done = house.json("ledger", "import-bill", "fees.csv", *span, "--within", "0s", "--apply")
 
+    assert other["refused"] == "None of its lines was asked for. Nothing is corrected."
+    assert [pair["entered"] for pair in other["differences"]] == [None]
     assert [pair["finding"] for pair in held["differences"]] == ["undecided"]
     assert [pair["fix"] for pair in done["differences"]] == [-1]
     assert koi.entries()[-1].presumed == -1
