@@ -134,7 +134,7 @@ def test_no_header_or_path_steers_the_way_out(start: Start) -> None:
 
 @pytest.mark.parametrize("fault", ["redirect", "hostile-id", "url-http", "cdn-redirect"])
 def test_no_answer_of_the_provider_leads_elsewhere(koi: Koi, fault: str) -> None:
-    """S2, S9: neither a redirect nor an id nor a link: nothing is sent there, least of all a key."""
+    """S2, S9: neither a redirect nor an id nor a link; nothing is sent there, no key above all."""
     with trap() as silent, koi.client() as client:
         arguments = {"redirect": silent.url, "hostile-id": f"../../@127.0.0.1:{silent.port}/x",
                      "cdn-redirect": f"http://localhost:{silent.port}/a.png"}  # fmt: skip
