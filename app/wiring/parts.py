@@ -1,6 +1,7 @@
 """Opening the parts: each from the settings alone, each closed by the caller's exit stack."""
 
 import hmac
+import resource
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -39,6 +40,8 @@ LOOPS = frozenset(
 )
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 POLLS_AT_ONCE = 64
+FILES_ELSEWHERE = 256
+"""Open files of the process that are neither callers, calls to the provider nor the store's."""
 VERSION = version("koi-gateway")
 
 
@@ -208,8 +211,16 @@ def edge_of(settings: Settings, catalog: Catalog) -> EdgeSettings:
         loopback_only=settings.host in LOOPBACK,
         max_body_bytes=body_cap(prompts),
         link_ttl_s=settings.link_ttl_s,
+        most_connections=_most_connections(settings),
         version=VERSION,
     )
+
+
+def _most_connections(settings: Settings) -> int:
+    """What callers may hold open while every job still gets its call, its picture and its entry."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    work = settings.max_in_flight + POLLS_AT_ONCE + 4 * settings.redis_connections
+    return max(files - work - FILES_ELSEWHERE, files // 3)
 
 
 def _words(text: str) -> tuple[str, ...]:
