@@ -13,6 +13,7 @@ import httpx
 import pytest
 from starlette.routing import Route
 
+from app.adapters.embedded.store import EmbeddedStore
 from app.api.routes import ROUTES
 from app.sandbox.server import Sandbox
 from app.wiring import Office
@@ -101,9 +102,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(
-    engine: str, provider: Sandbox, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[House]:
+def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """One gateway for the whole walk, as it stands behind a public address."""
     provider.reset()
     directory = tmp_path_factory.mktemp("roles")
@@ -115,7 +114,10 @@ def house(
         "metrics_token": METRICS_TOKEN,
         "catalog": catalog,
     }
-    with gateway(provider, engine, directory, **settings) as koi:
+    with (
+        EmbeddedStore(tmp_path_factory.mktemp("roles-store")) as store,
+        gateway(provider, store.url, directory, **settings) as koi,
+    ):
         secrets = koi.office(enrol)
         with koi.client(secrets["ann"]) as ann:
             task_id = ann.post(GENERATE, json={**KOI, "async": True}).json()["id"]
@@ -129,20 +131,20 @@ def house(
 async def enrol(office: Office) -> dict[str, str | None]:
     issue: Callable[..., Any] = office.keys.issue
     for team in ("blue", "red"):
-        await office.keys.create_team(f"roles-{team}", office.settings.default_limits)
-    await office.keys.create_user("roles-ann", team="roles-blue")
-    await office.keys.create_user("roles-bob", team="roles-red")
-    revoked = await issue("roles-ann")
+        await office.keys.create_team(team, office.settings.default_limits)
+    await office.keys.create_user("ann", team="blue")
+    await office.keys.create_user("bob", team="red")
+    revoked = await issue("ann")
     await office.keys.revoke(revoked.key.id)
     narrow = frozenset({"painter"})
     return {
         "nobody": None,
         "garbage": "garbage",
         "revoked": revoked.secret,
-        "expired": (await issue("roles-ann", expires_in=timedelta(seconds=-1))).secret,
-        "ann": (await issue("roles-ann")).secret,
-        "bob": (await issue("roles-bob")).secret,
-        "narrow": (await issue("roles-ann", models=narrow)).secret,
+        "expired": (await issue("ann", expires_in=timedelta(seconds=-1))).secret,
+        "ann": (await issue("ann")).secret,
+        "bob": (await issue("bob")).secret,
+        "narrow": (await issue("ann", models=narrow)).secret,
         "admin": ADMIN_KEY,
         "scraper": METRICS_TOKEN,
     }
@@ -218,8 +220,8 @@ def test_no_header_of_a_proxy_lends_a_role(house: House, role: str) -> None:
     lent = {
         "x-forwarded-for": "127.0.0.1", "x-real-ip": "127.0.0.1", "forwarded": "for=127.0.0.1",
         "x-forwarded-host": "localhost", "x-original-url": "/livez", "x-rewrite-url": "/livez",
-        "x-http-method-override": "GET", "x-forwarded-user": "roles-ann", "x-user": "roles-ann",
-        "openai-organization": "roles-blue", "openai-project": "roles-blue", "x-admin": "true",
+        "x-http-method-override": "GET", "x-forwarded-user": "ann", "x-user": "ann",
+        "openai-organization": "blue", "openai-project": "blue", "x-admin": "true",
         "cookie": f"key={ADMIN_KEY}; authorization=Bearer {ADMIN_KEY}",
     }  # fmt: skip
     for path in ("/metrics", "/v1/organization/costs", f"/v1/tasks/{house.places['task_id']}"):
@@ -228,12 +230,23 @@ def test_no_header_of_a_proxy_lends_a_role(house: House, role: str) -> None:
         assert lending.status_code == plain.status_code in (401, 403, 404)
 
 
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "via", "origin"])
+def test_metrics_that_are_open_on_loopback_are_shut_to_proxies_and_pages(
+    koi: Koi, header: str
+) -> None:
+    direct = httpx.get(f"{koi.url}/metrics")
+    relayed = httpx.get(f"{koi.url}/metrics", headers={header: "https://evil.example"})
+
+    assert direct.status_code == 200
+    assert relayed.status_code == 401
+
+
 def test_no_field_of_a_body_makes_a_caller_somebody_else(house: House) -> None:
     """S23: user, team, role, limits, price and key in a body change neither bill nor owner."""
     claims = {
-        "user": "roles-ann", "user_id": "roles-ann", "team": "roles-blue", "role": "admin",
+        "user": "ann", "user_id": "ann", "team": "blue", "role": "admin",
         "key_id": "key_0", "limits": {"images_per_day": 10**6}, "unit_micros": 0, "price": 0,
-        "tenant": "roles-blue", "pool": "team:roles-blue", "charged": False, "job_id": "task_1",
+        "tenant": "blue", "pool": "team:blue", "charged": False, "job_id": "task_1",
     }  # fmt: skip
     task = house.ask("bob", "POST", GENERATE, json={**KOI, "prompt": "claims", **claims})
     task_id = task.headers["x-koi-task-id"]
@@ -243,4 +256,4 @@ def test_no_field_of_a_body_makes_a_caller_somebody_else(house: House) -> None:
     assert house.ask("ann", "GET", f"/v1/tasks/{task_id}").status_code == 404
     house.koi.settled()
     (entry,) = [e for e in house.koi.entries() if e.job == task_id]
-    assert (entry.user, entry.team, entry.micros) == ("roles-bob", "roles-red", 140_000)
+    assert (entry.user, entry.team, entry.micros) == ("bob", "red", 140_000)
