@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from app.adapters.images.s3 import ObjectImageStore
+from app.domain.media import ImageStoreUnavailable
 from app.sandbox.server import Sandbox
 from tests.flow.command import House, generate
 from tests.flow.conftest import Start
@@ -226,6 +228,23 @@ def test_the_environment_neither_reroutes_a_gateway_nor_says_whom_to_believe(
     assert good.status_code == 200
     assert unbelieved.json()["error"]["code"] == "upstream_tls"
     assert '"fail"' not in told
+
+
+async def test_pictures_go_to_the_bucket_and_not_to_a_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("obstore")
+    keys = {"access_key_id": "key", "secret_access_key": "word"}
+    with trap() as proxy, trap() as bucket:
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        store = ObjectImageStore.open("s3://koi/p", endpoint=bucket.url, region="x", **keys)
+        with pytest.raises(ImageStoreUnavailable):
+            await store.check()
+        await store.close()
+
+        assert bucket.knocks > 0
+        assert proxy.visits == []
 
 
 def test_what_leaves_is_written_anew_from_what_was_understood(koi: Koi) -> None:
