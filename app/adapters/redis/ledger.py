@@ -291,4 +291,6 @@ def _check(outcome: Outcome) -> None:
         and (charges or (outcome.billed == 0 and outcome.failure is not None))
     )
     if not lawful:
-        raise ValueError(f"no lawful end of a job: {outcome}")
+        # The outcome itself would bring the provider's words about its pictures into a log.
+        amounts = (outcome.billed, outcome.presumed, outcome.surplus)
+        raise ValueError(f"no lawful end of a job: {outcome.state.name} with {amounts}")
