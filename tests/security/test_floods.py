@@ -82,7 +82,7 @@ def test_a_store_that_is_away_is_told_once_and_not_with_every_request(
         with store_at(tmp_path) as store:
             server = store.info("server")["process_id"]
         os.kill(server, signal.SIGSTOP)
-        asked, until = 0, time.monotonic() + 6
+        asked, until = 0, time.monotonic() + 4
         try:
             while time.monotonic() < until:
                 assert generate(serving.url, key, f"{asked}").status_code == 503
@@ -95,7 +95,7 @@ def test_a_store_that_is_away_is_told_once_and_not_with_every_request(
     events = Counter(line["event"] for line in lines)
     states = [line["state"] for line in lines if line["event"] == "store_breaker"]
 
-    assert asked > 20
+    assert asked > 10
     assert states == ["open", "closed"]
     assert events.pop("request") >= asked
     assert events.total() < 20, events
@@ -146,7 +146,7 @@ def test_a_long_poll_ends_and_hundreds_of_them_ask_the_provider_nothing_more(
         async with httpx.AsyncClient(
             base_url=koi.url, headers=headers, timeout=60, limits=limits
         ) as client:
-            calls = [client.get(f"/v1/tasks/{task_id}?wait=9999") for _ in range(200)]
+            calls = [client.get(f"/v1/tasks/{task_id}?wait=9999") for _ in range(100)]
             return {answer.json()["status"] for answer in await asyncio.gather(*calls)}
 
     assert asyncio.run(crowd()) == {"completed"}

@@ -80,12 +80,13 @@ def test_a_refusal_says_the_same_and_takes_as_long_whatever_is_wrong_with_the_ke
 
 @pytest.mark.chaos
 def test_ten_thousand_refusals_cannot_be_told_apart(koi: Koi) -> None:
+    """Beyond |t| = 4.5 a difference is taken for real (Reparaz and others, 2017)."""
     times = timed(koi, 10_000)
-    for kind in times:
-        t = welch_t(times["unknown"], times[kind])
+    told = {kind: welch_t(times["unknown"], times[kind]) for kind in times}
+    for kind, t in told.items():
         print(f"401 {kind:>9}: t = {t:+.2f} against unknown, 10,000 samples each")
-    for kind in ("malformed", "revoked", "expired"):
-        assert gap(times["unknown"], times[kind]) < 0.25, kind
+
+    assert max(map(abs, told.values())) < 4.5
 
 
 def test_a_guess_writes_nothing_costs_little_and_pushes_out_no_known_key(
