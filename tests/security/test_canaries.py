@@ -248,7 +248,7 @@ def test_what_the_provider_says_back_is_kept_with_the_task_and_goes_with_it(
     house: House, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """A revised prompt and the sentence of a refusal belong to their answer, for as long as it
-    can be read again; a ledger entry, which stays, holds neither."""
+    can be read again, and to the journal that a rebuild reads; what stays holds neither."""
     key = house.key()
     headers = {"authorization": f"Bearer {key}"}
     with house.serving() as serving, store_at(tmp_path) as store:
@@ -261,7 +261,13 @@ def test_what_the_provider_says_back_is_kept_with_the_task_and_goes_with_it(
         lives = [store.pttl(name) for name in holding]
         logged = serving.log.read_text()
         exported = house.text("ledger", "export")
+    files = {
+        file.relative_to(tmp_path / ".koi").as_posix()
+        for file in (tmp_path / ".koi").rglob("*")
+        if file.is_file() and REVISED.encode() in file.read_bytes()
+    }
 
+    assert all(file.endswith(".jobs.jsonl") or "appendonly" in file for file in files), files
     assert {name.split(b":")[3 if b"{ledger}" in name else 2] for name in holding} == {
         b"job",
         b"cache",
