@@ -1,4 +1,4 @@
-"""Security tests: the flow tests' store, provider and gateway, and words for measuring them."""
+"""Security tests share the flow tests' store, provider and gateway."""
 
 from tests.flow.conftest import engine, koi, provider, sandbox, start, store_url
 
