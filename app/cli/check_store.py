@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from redis.asyncio import RedisCluster
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.adapters.redis.connection import Client, connect
+from app.adapters.redis.connection import connect, ledger_server
 from app.cli.finding import Finding, fail, ok, warn
 
 LEAST_VERSION = (7, 0)
@@ -22,7 +22,8 @@ async def check_store(name: str, url: str, *, durable: bool) -> list[Finding]:
     except ValueError as error:
         return [fail(name, f"its URL cannot be used: {error}", f"Mend {_variable(name)}.")]
     try:
-        return await _looked_at(name, client, durable=durable)
+        server = await ledger_server(client, TIMEOUT_S)
+        return await _looked_at(name, server, durable=durable)
     except (RedisError, OSError) as error:
         mend = f"Check {_variable(name)}, the server and its password."
         return [fail(name, f"it does not answer ({type(error).__name__})", mend)]
@@ -30,7 +31,7 @@ async def check_store(name: str, url: str, *, durable: bool) -> list[Finding]:
         await client.aclose()
 
 
-async def _looked_at(name: str, client: Client, *, durable: bool) -> list[Finding]:
+async def _looked_at(name: str, client: Redis, *, durable: bool) -> list[Finding]:
     server = await _section(client, "server")
     memory = await _section(client, "memory")
     persistence = await _section(client, "persistence")
@@ -80,41 +81,27 @@ def _eviction(name: str, memory: Mapping[str, Any]) -> Iterator[Finding]:
         yield fail(name, f"it throws away data when full ({policy})", mend)
 
 
-async def _section(client: Client, name: str) -> Mapping[str, Any]:
-    answer: Mapping[str, Any] = await client.execute_command("INFO", name, **_anywhere(client))
-    # A cluster answers by node.
-    inner = next(iter(answer.values()), None)
-    return inner if isinstance(inner, dict) and _is_cluster(client) else answer
+async def _section(client: Redis, name: str) -> Mapping[str, Any]:
+    answer: Mapping[str, Any] = await client.info(name)
+    return answer
 
 
-async def _skew_s(client: Client) -> float:
+async def _skew_s(client: Redis) -> float:
     before = time.time()
-    answer: Any = await client.execute_command("TIME", **_anywhere(client))
+    answer: Any = await client.time()
     after = time.time()
-    if isinstance(answer, dict):
-        answer = next(iter(answer.values()))
     store_s = float(answer[0]) + float(answer[1]) / 1e6
     return max(before - store_s, store_s - after, 0.0)
 
 
-async def _configured(client: Client, setting: str) -> str | None:
+async def _configured(client: Redis, setting: str) -> str | None:
     """A server's setting; None where hosted servers hide it."""
     try:
-        answer: Any = await client.execute_command("CONFIG GET", setting, **_anywhere(client))
+        answer: Any = await client.config_get(setting)
     except RedisError:
         return None
-    if isinstance(answer, dict) and setting not in answer and answer:
-        answer = next(iter(answer.values()))
     found = answer.get(setting) if isinstance(answer, dict) else None
     return None if found is None else str(found)
-
-
-def _anywhere(client: Client) -> dict[str, Any]:
-    return {"target_nodes": RedisCluster.RANDOM} if _is_cluster(client) else {}
-
-
-def _is_cluster(client: Client) -> bool:
-    return isinstance(client, RedisCluster)
 
 
 def _variable(name: str) -> str:

@@ -31,7 +31,7 @@ from app.service.usage import Usage
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.wiring import loops
-from app.wiring.health import readiness
+from app.wiring.health import Readiness
 from app.wiring.parts import (
     UpstreamKeyMissing,
     World,
@@ -134,7 +134,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Running]:
             gateway=house.gateway,
             edge=edge_of(settings, catalog),
             metrics=world.metrics,
-            readiness=partial(readiness, world, house.gateway.drain),
+            readiness=Readiness(world, house.gateway.drain),
             alive=heart.alive,
         )
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.journal.file import FileJournal
 from app.adapters.redis.book import Book
+from app.adapters.redis.breaker import Breaker
 from app.adapters.redis.connection import connect
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.store import Store
@@ -67,18 +68,16 @@ def open_store(
         timeout_s = min(timeout_s, CACHE_TIMEOUT_S)
     client = connect(url, timeout_s=timeout_s, pool_size=settings.redis_connections)
     if metrics is None:
-        opened = Store(client, name=name, timeout_s=timeout_s)
+        opened = Store(client, name=name, timeout_s=timeout_s, replicas=settings.redis_replicas)
     else:
         opened = Store(
             client,
             name=name,
             timeout_s=timeout_s,
             observe=metrics.store_command,
-            on_state=_ignore if cache else metrics.store_state,
+            # The cache's state decides nothing.
+            breaker=Breaker() if cache else Breaker(on_state=metrics.store_state),
+            replicas=0 if cache else settings.redis_replicas,
         )
     stack.push_async_callback(opened.aclose)
     return opened
-
-
-def _ignore(_: str) -> None:
-    """The cache's state decides nothing."""

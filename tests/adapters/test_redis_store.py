@@ -127,7 +127,7 @@ async def test_the_breaker_opens_after_five_failures_and_a_probe_closes_it(
     own_engine: Engine, open_store: OpenStore
 ) -> None:
     states: list[str] = []
-    store = open_store(own_engine.url, on_state=states.append, breaker=quick_breaker())
+    store = open_store(own_engine.url, breaker=quick_breaker(on_state=states.append))
     own_engine.stop()
 
     kinds = [await kind_of_trouble(store) for _ in range(7)]

@@ -4,23 +4,28 @@ Command retries are off: a repeated script whose first reply was late runs twice
 study, M1). The pool waits for a free connection instead of failing (M5).
 """
 
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
-from redis.asyncio.cluster import ClusterNode
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
+
+from app.adapters.redis import keyspace
+from app.adapters.redis.cluster import Cluster
 
 PLAIN = frozenset({"redis", "rediss", "unix"})
 SENTINEL = frozenset({"redis+sentinel", "rediss+sentinel"})
 CLUSTER = frozenset({"redis+cluster", "rediss+cluster"})
 DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
+WATCHERS = ("socket_timeout", "socket_connect_timeout", "retry", "protocol")
+"""What the way to a sentinel has in common with the way to a store."""
 
-Client = Redis | RedisCluster
+Client = Redis | Cluster
 
 
 class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
@@ -48,6 +53,8 @@ def connect(
         "socket_connect_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),
         "client_name": "koi",
+        # Redis 7.0 does not know CLIENT SETINFO, and a slow link is asked once less.
+        "driver_info": None,
         "decode_responses": True,
         "protocol": 3,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
@@ -59,10 +66,21 @@ def connect(
     if scheme in SENTINEL:
         return _sentinel(url, options, pool)
     if scheme in CLUSTER:
-        return _cluster(url, options, pool_size)
+        return _cluster(url, options, pool)
     raise ValueError(
         f"{scheme!r} is no way to a store: use redis, rediss, unix, redis+sentinel or redis+cluster"
     )
+
+
+async def ledger_server(client: Client, timeout_s: float) -> Redis:
+    """The server that holds the ledger, for what is no script. The client's owner closes it.
+
+    Raises `RedisError` or `OSError` when a cluster does not say which one it is.
+    """
+    if isinstance(client, Redis):
+        return client
+    await client.learn(timeout_s)
+    return Redis(connection_pool=client.pool(client.owner(keyspace.LEDGER_ROUTE[0])))
 
 
 def _sentinel(url: str, options: dict[str, Any], pool: dict[str, Any]) -> Client:
@@ -75,7 +93,7 @@ def _sentinel(url: str, options: dict[str, Any], pool: dict[str, Any]) -> Client
         options["ssl"] = True
     watchers = Sentinel(  # type: ignore[no-untyped-call]
         _hosts(parts.netloc, SENTINEL_PORT),
-        sentinel_kwargs={key: options[key] for key in ("socket_timeout", "retry", "protocol")},
+        sentinel_kwargs={key: options[key] for key in WATCHERS},
     )
     options = {**options, **pool, "db": int(db or 0)}
     return Redis.from_pool(
@@ -83,15 +101,12 @@ def _sentinel(url: str, options: dict[str, Any], pool: dict[str, Any]) -> Client
     )
 
 
-def _cluster(url: str, options: dict[str, Any], pool_size: int) -> Client:
+def _cluster(url: str, options: dict[str, Any], pool: dict[str, Any]) -> Client:
     parts = urlsplit(url)
-    hosts = _hosts(parts.netloc, DEFAULT_PORT)
-    options = {**options, **_credentials(parts.netloc), "max_connections": pool_size}
-    return RedisCluster(
-        startup_nodes=[ClusterNode(host, port) for host, port in hosts],
-        ssl=parts.scheme.startswith("rediss"),
-        **options,
-    )
+    options = {**options, **_credentials(parts.netloc), **pool}
+    if parts.scheme.startswith("rediss"):
+        options["connection_class"] = SSLConnection
+    return Cluster(_hosts(parts.netloc, DEFAULT_PORT), partial(BlockingConnectionPool, **options))
 
 
 def _hosts(netloc: str, default_port: int) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""How calls reach the store: together in one pipeline, or each on its own."""
+"""How calls reach one server: together, in one pipeline on one connection."""
 
 import asyncio
 import time
@@ -8,12 +8,26 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MaxConnectionsError, NoScriptError, ResponseError
+from redis.exceptions import (
+    MasterDownError,
+    MaxConnectionsError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+)
 
-from app.adapters.redis.connection import Client
-from app.adapters.redis.loader import Script
+from app.adapters.redis import keyspace
+from app.adapters.redis.loader import Script, assemble
 
 Argument = str | bytes | int
+
+DEMOTED = (ReadOnlyError, MasterDownError)
+"""Said by a server that stopped being the primary: the next connection may find the new one."""
+CONFIRM = assemble("confirm", "#!lua flags=allow-oom\nreturn redis.call('INCRBY', KEYS[1], 0)", [])
+"""A write that changes nothing. WAIT asks for the writes of its own connection only, so a repeat
+that found its work done by an earlier one would be confirmed although no replica has it."""
+WAIT_SHARE = 0.7
+"""Of the store's timeout, so that too few replicas are told from a store that fell silent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -21,7 +35,7 @@ class Call:
     """One script asked for, and where its answer goes. `wire` is the command as bytes."""
 
     script: Script
-    operands: tuple[Argument, ...]
+    keys: Sequence[str]
     wire: bytes
     answer: asyncio.Future[Any]
     since: float = field(default_factory=time.perf_counter)
@@ -29,15 +43,15 @@ class Call:
     @classmethod
     def of(cls, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> "Call":
         """Written out at once, so that a bad argument fails its own caller and no other."""
-        operands = (len(keys), *keys, *args)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        return cls(script, operands, wire("EVALSHA", script.sha, *operands), answer)
+        command = wire("EVALSHA", script.sha, len(keys), *keys, *args)
+        return cls(script, keys, command, answer)
 
 
 Exchange = Callable[[list[Call]], Awaitable[list[Any]]]
-"""Sends calls and gives their replies in order; refusals are values among them.
+"""Sends calls and gives their replies in order; failures are values among them.
 
-Raises `RedisError` or `OSError` when the store fell silent.
+Raises `RedisError` or `OSError` when the store as a whole fell silent.
 """
 
 
@@ -50,57 +64,73 @@ def wire(*words: Argument) -> bytes:
     return b"".join(parts)
 
 
-def pipelined(pool: ConnectionPool, timeout_s: float) -> Exchange:
-    """Everything in one write on one connection, within one timeout."""
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The way to one server. `replicas` must have what the ledger wrote before it counts."""
 
-    async def exchange(commands: list[bytes]) -> list[Any]:
-        connection = await _acquire(pool)
+    pool: ConnectionPool
+    timeout_s: float
+    replicas: int = 0
+
+    async def __call__(self, calls: list[Call], *, asking: bool = False) -> list[Any]:
+        """`asking`: each call is for a slot that is on its way to this server (`ASK`)."""
+        replies = await self._ask(calls, (), asking=asking)
+        unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            texts = {calls[n].script.text for n in unknown}
+            loads = [wire("SCRIPT", "LOAD", text) for text in texts]
+            again = await self._ask([calls[n] for n in unknown], loads, asking=asking)
+            for n, reply in zip(unknown, again, strict=True):
+                replies[n] = reply
+        return replies
+
+    async def _ask(self, calls: list[Call], first: Sequence[bytes], *, asking: bool) -> list[Any]:
+        kept = [n for n, call in enumerate(calls) if self.replicas and _books(call)]
+        commands = [*first]
+        for call in calls:
+            commands += [wire("ASKING"), call.wire] if asking else [call.wire]
+        sent = len(commands)
+        if kept:
+            commands += [*self._confirmation()]
+        replies = await self.talk(commands)
+        answers = replies[len(first) : sent]
+        if asking:
+            answers = answers[1::2]
+        if kept and not _confirmed(replies[-1], self.replicas):
+            for n in kept:
+                if not isinstance(answers[n], Exception):
+                    answers[n] = ResponseError("NOREPLICAS Too few replicas have the write.")
+        return answers
+
+    def _confirmation(self) -> tuple[bytes, bytes]:
+        write = wire("EVAL", CONFIRM.text, 1, keyspace.SEQUENCE)
+        return write, wire("WAIT", self.replicas, int(self.timeout_s * WAIT_SHARE * 1000))
+
+    async def talk(self, commands: Sequence[bytes]) -> list[Any]:
+        """Everything in one write on one connection, within one timeout."""
+        connection = await _acquire(self.pool)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 await connection.send_packed_command(b"".join(commands))
-                return [await _reply(connection) for _ in commands]
+                replies = [await _reply(connection) for _ in commands]
+            if any(isinstance(reply, DEMOTED) for reply in replies):
+                await connection.disconnect()
         except BaseException:
             # Replies still under way belong to nobody now: never to the next caller.
             await connection.disconnect(nowait=True)
             raise
         finally:
-            await pool.release(connection)
-
-    async def together(calls: list[Call]) -> list[Any]:
-        replies = await exchange([call.wire for call in calls])
-        unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if unknown:
-            texts = {calls[n].script.text for n in unknown}
-            loads = [wire("SCRIPT", "LOAD", text) for text in texts]
-            again = await exchange(loads + [calls[n].wire for n in unknown])
-            for n, reply in zip(unknown, again[len(loads) :], strict=True):
-                replies[n] = reply
+            await self.pool.release(connection)
         return replies
 
-    return together
+
+def _books(call: Call) -> bool:
+    """Whether it may change the books."""
+    return call.script.writes and call.keys == keyspace.LEDGER_ROUTE
 
 
-def each_alone(client: Client, timeout_s: float) -> Exchange:
-    """One call after the other through the client, which finds a cluster's node by the key."""
-
-    async def ask(call: Call) -> Any:
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await client.execute_command("EVALSHA", call.script.sha, *call.operands)
-        except NoScriptError:
-            async with asyncio.timeout(timeout_s):
-                return await client.execute_command("EVAL", call.script.text, *call.operands)
-
-    async def alone(calls: list[Call]) -> list[Any]:
-        replies: list[Any] = []
-        for call in calls:
-            try:
-                replies.append(await ask(call))
-            except ResponseError as error:
-                replies.append(error)
-        return replies
-
-    return alone
+def _confirmed(count: object, replicas: int) -> bool:
+    return isinstance(count, int) and count >= replicas
 
 
 async def _acquire(pool: ConnectionPool) -> AbstractConnection:

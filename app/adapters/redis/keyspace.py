@@ -96,6 +96,7 @@ _NAMES = {key.noun: key.name for key in KEYS}
 LEDGER_ROUTE = (_NAMES["epoch"],)
 """The declared key of every ledger and key ring script: it names the slot they all live in."""
 
+SEQUENCE = _NAMES["seq"]
 UPSTREAM_KEYS = (_NAMES["turns"], _NAMES["busy"])
 ENDED_CHANNEL = _NAMES["ended"]
 

@@ -64,6 +64,10 @@ class RedisLedger:
         if self._book.mark is not None:
             await self._book.open()
 
+    async def ready(self) -> None:
+        """Raises `LedgerUnavailable` unless the store would take a write now."""
+        await self._book.read("ready")
+
     async def arrive(self, principal: Principal, repeat: Repeat) -> Arrived:
         self._book.may_spend()
         bound = Bound.of(principal)

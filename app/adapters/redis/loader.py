@@ -17,6 +17,10 @@ class Script:
     text: str
     sha: str
 
+    @property
+    def writes(self) -> bool:
+        return "no-writes" not in self.text.partition("\n")[0]
+
 
 def load(folder: str) -> Mapping[str, Script]:
     """The scripts of one folder by name.

@@ -7,7 +7,7 @@ others alone. Whatever keeps the store from answering becomes `LedgerUnavailable
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -16,15 +16,14 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from app.adapters.redis.breaker import Breaker, BreakerState
-from app.adapters.redis.connection import Client
-from app.adapters.redis.exchange import Argument, Call, Exchange, each_alone, pipelined
+from app.adapters.redis.cluster import Routed
+from app.adapters.redis.connection import Client, ledger_server
+from app.adapters.redis.exchange import Argument, Call, Exchange, Pipeline
 from app.adapters.redis.faults import REFUSING, kind_of
 from app.adapters.redis.loader import Script
 from app.domain.errors import LedgerUnavailable
 
 MOST_AT_ONCE = 128
-LANES = 16
-"""Calls under way at once where they cannot share a pipeline: the pool's size."""
 
 Observe = Callable[[str, str, float], None]
 """Called with a script's name, `ok` or the kind of trouble, and the seconds it took."""
@@ -33,7 +32,7 @@ Observe = Callable[[str, str, float], None]
 class Store:
     """One store and the way to it. `name` tells the ledger's from the cache's in the log.
 
-    A cluster's client finds the node by the key, so there every call goes alone.
+    `replicas` must have what the ledger's scripts wrote before it counts (decision 15).
     """
 
     def __init__(
@@ -43,21 +42,19 @@ class Store:
         name: str = "ledger",
         timeout_s: float = 0.5,
         observe: Observe = lambda _script, _outcome, _seconds: None,
-        on_state: Callable[[str], None] = lambda _state: None,
         breaker: Breaker | None = None,
+        replicas: int = 0,
     ) -> None:
         self._client, self._timeout_s, self._observe = client, timeout_s, observe
         self._log = structlog.get_logger().bind(store=name)
-        self._on_state = on_state
         self._breaker = breaker or Breaker()
+        self._tell = self._breaker.on_state
         self._breaker.on_state = self._changed
         self._away = False
-        self._lanes = asyncio.Semaphore(LANES)
-        self._batch = isinstance(client, Redis)
         self._exchange: Exchange = (
-            pipelined(client.connection_pool, timeout_s)
+            Pipeline(client.connection_pool, timeout_s, replicas)
             if isinstance(client, Redis)
-            else each_alone(client, timeout_s)
+            else Routed(client, timeout_s, replicas)
         )
         self._queue: list[Call] = []
         self._courier: asyncio.Task[None] | None = None
@@ -76,32 +73,14 @@ class Store:
             self._observe(script.name, "breaker", 0.0)
             raise _unavailable("breaker")
         call = Call.of(script, keys, args)
-        if self._batch:
-            self._queue.append(call)
-            if self._courier is None:
-                self._courier = asyncio.create_task(self._carry(), name="koi-store")
-        else:
-            async with self._lanes:
-                await self._deliver([call])
+        self._queue.append(call)
+        if self._courier is None:
+            self._courier = asyncio.create_task(self._carry(), name="koi-store")
         return await call.answer
-
-    async def ping(self) -> None:
-        """Ask for a sign of life. Raises `LedgerUnavailable`."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = self._client.ping()
-                if isinstance(answer, Awaitable):
-                    await answer
-        except (RedisError, OSError) as error:
-            kind = kind_of(error)
-            if kind is None:
-                raise
-            raise _unavailable(kind) from error
 
     async def pubsub(self) -> PubSub:
         """A connection of its own to listen on; the caller closes it."""
-        await self._client.initialize()
-        return self._client.pubsub()
+        return (await ledger_server(self._client, self._timeout_s)).pubsub()
 
     async def aclose(self) -> None:
         """Finish what is queued, then hang up."""
@@ -121,30 +100,26 @@ class Store:
 
     async def _deliver(self, calls: list[Call]) -> None:
         try:
-            replies = await self._exchange(calls)
-            kinds = [self._answer(call, reply) for call, reply in zip(calls, replies, strict=True)]
-            if any(kind and kind not in REFUSING for kind in kinds):
+            try:
+                replies = await self._exchange(calls)
+            except (RedisError, OSError) as error:
+                replies = [error] * len(calls)
+            kinds = {self._answer(call, reply) for call, reply in zip(calls, replies, strict=True)}
+            if "timeout" in kinds:
+                # Those still in line have waited as long as the ones that were sent.
+                waiting, self._queue = self._queue, []
+                for call in waiting:
+                    self._answer(call, TimeoutError())
+            if kinds - REFUSING - {None}:
                 self._breaker.failed()
             else:
                 self._breaker.succeeded()
-        except (RedisError, OSError) as error:
-            self._fell_silent(calls, error)
         finally:
             # Whatever happened here, nobody waits for ever.
             for call in calls:
                 if not call.answer.done():
                     call.answer.set_exception(_unavailable("closed"))
                     call.answer.exception()  # seen: its caller may be gone
-
-    def _fell_silent(self, calls: list[Call], error: Exception) -> None:
-        kind = kind_of(error)
-        if kind is not None:
-            self._breaker.failed()
-        if kind == "timeout":
-            # Those still in line have waited as long as the ones that were sent.
-            calls, self._queue = calls + self._queue, []
-        for call in calls:
-            self._answer(call, error)
 
     def _answer(self, call: Call, reply: object) -> str | None:
         """Give a caller its reply or failure; tell the kind of trouble the store is in."""
@@ -171,7 +146,7 @@ class Store:
             # Once each way: every probe in between changes the state, too (reliability, S39).
             self._away = away
             self._log.warning("store_breaker", state=state.value)
-        self._on_state(state.value)
+        self._tell(state)
 
 
 def _unavailable(kind: str) -> LedgerUnavailable:

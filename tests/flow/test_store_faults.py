@@ -1,0 +1,126 @@
+"""The store's faults (reliability study, 7.4) on every kind of store, seen through the front door.
+
+Whatever the trouble: new work is refused and nothing is dispatched, a picture under way reaches
+its caller and is settled once the store is back, and the books equal the provider's bill.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.sandbox.server import Sandbox
+from tests.flow.test_generate import GENERATE
+from tests.harness import KOI, Koi, gateway
+from tests.store_node import until
+from tests.topologies import Topology
+
+Verb = Callable[[Topology], object]
+TIMEOUT_MS = 600
+GENEROUS_S = 5.0
+"""Far above the store's timeout, far below what any retrying client below us would take."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One kind of trouble, how it comes and how it goes, and where it can happen."""
+
+    number: str
+    name: str
+    strike: Verb
+    mend: Verb
+    stores: tuple[str, ...] = ("embedded", "redis", "cluster", "sentinel")
+    prepare: Verb = lambda _: None
+
+    def __str__(self) -> str:
+        return f"{self.number}-{self.name}"
+
+
+ALONE = ("embedded", "redis")
+FAULTS = [
+    Fault("F70", "refused", Topology.kill, Topology.restart),
+    Fault("F72", "frozen", Topology.freeze, Topology.thaw),
+    Fault("F74", "oom", lambda t: t.configure(maxmemory=1), lambda t: t.configure(maxmemory=0)),
+    Fault(
+        "F74",
+        "noreplicas",
+        lambda t: t.configure(min_replicas_to_write=9),
+        lambda t: t.configure(min_replicas_to_write=0),
+    ),
+    Fault("F74", "readonly", Topology.demote, Topology.promote, ALONE),
+    Fault("F74", "loading", Topology.load, Topology.loaded, ALONE, Topology.weigh_down),
+]
+SHORT = {
+    *(("redis", name) for name in ("refused", "frozen", "oom", "readonly", "loading")),
+    *(("cluster", name) for name in ("frozen", "oom")),
+    *(("sentinel", name) for name in ("refused", "noreplicas")),
+    ("embedded", "refused"),
+}
+CASES = [
+    pytest.param(
+        store,
+        fault,
+        id=f"{store}-{fault}",
+        marks=() if (store, fault.name) in SHORT else pytest.mark.chaos,
+    )
+    for store in ("embedded", "redis", "cluster", "sentinel")
+    for fault in FAULTS
+    if store in fault.stores
+]
+
+
+def post(client: httpx.Client, prompt: str) -> httpx.Response:
+    return client.post(GENERATE, json={**KOI, "prompt": prompt})
+
+
+def words(koi: Koi) -> dict[str, str]:
+    answer = httpx.get(f"{koi.url}/readyz", timeout=GENEROUS_S)
+    assert answer.status_code in (200, 503)
+    return answer.json()
+
+
+def assert_refused(answer: httpx.Response) -> None:
+    assert answer.status_code == 503, answer.text
+    assert answer.json()["error"]["code"] == "ledger_unavailable", answer.text
+    assert answer.headers["x-should-retry"] == "true"
+    assert answer.elapsed.total_seconds() < GENEROUS_S
+
+
+@pytest.mark.parametrize(("topology", "fault"), CASES, indirect=["topology"])
+def test_while_the_store_is_in_trouble_nothing_is_spent_and_no_picture_is_lost(
+    topology: Topology, fault: Fault, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    options = {"upstream_mode": "sync", "redis_timeout_ms": TIMEOUT_MS}
+    with (
+        gateway(sandbox, topology.url, tmp_path / "koi", **options) as koi,
+        koi.client(koi.key()) as client,
+        ThreadPoolExecutor(8) as crowd,
+    ):
+        fault.prepare(topology)
+        sandbox.set(latency_s=2)
+        under_way = crowd.submit(post, client, "under way")
+        until(lambda: sandbox.posts == 1, "it was dispatched")
+
+        fault.strike(topology)
+        refused = list(crowd.map(lambda n: post(client, f"refused {n}"), range(7)))
+
+        for answer in refused:
+            assert_refused(answer)
+        assert httpx.get(f"{koi.url}/livez").status_code == 200
+        assert client.get("/v1/models").status_code == 200
+        until(lambda: words(koi)["ledger"] == "unavailable", "readiness says so")
+        delivered = under_way.result()
+        assert delivered.status_code == 200, delivered.text
+        assert httpx.get(delivered.json()["data"][0]["url"]).status_code == 200
+        assert sandbox.posts == 1
+
+        fault.mend(topology)
+        sandbox.set(latency_s=0)
+        until(lambda: post(client, "afterwards").status_code == 200, "it spends again")
+        until(lambda: words(koi)["ledger"] == "ok", "readiness says so")
+        koi.assert_books_balance()
+        assert sandbox.posts == 2
+        assert sorted(entry.images for entry in koi.entries()) == [1, 1]
