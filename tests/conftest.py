@@ -1,6 +1,13 @@
-"""Options of the whole suite; long runs sit out unless they are asked for."""
+"""Options of the whole suite, and the stores of every kind; long runs sit out unless asked for."""
+
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from tests.topologies import Topology, running_topology
+
+Topologies = Callable[[str], Topology]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,3 +27,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture(scope="session")
+def topologies() -> Iterator[Topologies]:
+    """A store by its topology's name. One runs at a time: tests ask for the same one in a row."""
+    with contextlib.ExitStack() as stack:
+        running: dict[str, Topology] = {}
+
+        def named(name: str) -> Topology:
+            if name not in running:
+                running.clear()
+                stack.close()
+                running[name] = stack.enter_context(running_topology(name))
+            return running[name]
+
+        yield named
+
+
+@pytest.fixture
+def topology(request: pytest.FixtureRequest, topologies: Topologies) -> Topology:
+    """The store of the topology named by the parameter, well and empty."""
+    found = topologies(request.param)
+    found.heal()
+    return found

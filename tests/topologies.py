@@ -60,9 +60,10 @@ class Topology:
         for node in self.nodes:
             node.kill()
 
-    def restart(self) -> None:
-        """Start again what is not running, and wait until all is well."""
+    def revive(self) -> None:
+        """Thaw what is frozen, start what is dead, and wait until all is well."""
         for node in self.nodes:
+            node.signal(signal.SIGCONT)
             if not node.alive:
                 node.start()
         self.wait_until_well()
@@ -70,11 +71,6 @@ class Topology:
     def freeze(self) -> None:
         for node in self.nodes:
             node.signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        for node in self.nodes:
-            node.signal(signal.SIGCONT)
-        self.wait_until_well()
 
     def configure(self, **options: str | int) -> None:
         """The same `CONFIG SET` everywhere; names with `_` for `-`."""
@@ -100,7 +96,7 @@ class Topology:
 
     def loaded(self) -> None:
         self.kill()
-        self.restart()
+        self.revive()
 
     def forget_scripts(self) -> None:
         for node in self.nodes:
@@ -113,18 +109,21 @@ class Topology:
 
     def fail_over(self) -> Node:
         """Kill the primary that holds the ledger; the one that was promoted in its place."""
-        old = self.ledger_node()
-        old.kill()
-        until(lambda: self.ledger_node() is not old, "another primary holds the ledger")
-        return self.ledger_node()
+        return self._replaced(Node.kill)
+
+    def freeze_over(self) -> Node:
+        """The same with a primary that lives, but answers nobody."""
+        return self._replaced(lambda node: node.signal(signal.SIGSTOP))
 
     def hand_over(self) -> Node:
         """An orderly failover: the old primary lives on as a replica."""
-        old = self.ledger_node()
         if self.sentinels:
-            self.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
-        else:
-            self._replica_of(old).ask("CLUSTER", "FAILOVER")
+            return self._replaced(lambda _: self.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE))
+        return self._replaced(lambda old: self._replica_of(old).ask("CLUSTER", "FAILOVER"))
+
+    def _replaced(self, strike: Callable[[Node], object]) -> Node:
+        old = self.ledger_node()
+        strike(old)
         until(lambda: self.ledger_node() is not old, "another primary holds the ledger")
         return self.ledger_node()
 
@@ -202,9 +201,7 @@ class Topology:
 
     def heal(self) -> None:
         """Undo whatever befell it; empty and with its scripts forgotten."""
-        for node in self.nodes:
-            node.signal(signal.SIGCONT)
-        self.restart()
+        self.revive()
         self.configure(maxmemory=0, min_replicas_to_write=0)
         self.empty()
         self.forget_scripts()

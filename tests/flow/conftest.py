@@ -11,7 +11,6 @@ import redis
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from tests.harness import Koi, gateway
-from tests.topologies import Topology, running_topology
 
 
 @pytest.fixture(scope="session")
@@ -25,33 +24,6 @@ def store_url(engine: str) -> str:
     with redis.Redis.from_url(engine) as client:
         client.flushall()
     return engine
-
-
-Topologies = Callable[[str], Topology]
-
-
-@pytest.fixture(scope="session")
-def topologies() -> Iterator[Topologies]:
-    """A store by its topology's name. One runs at a time: tests ask for the same one in a row."""
-    with contextlib.ExitStack() as stack:
-        running: dict[str, Topology] = {}
-
-        def named(name: str) -> Topology:
-            if name not in running:
-                running.clear()
-                stack.close()
-                running[name] = stack.enter_context(running_topology(name))
-            return running[name]
-
-        yield named
-
-
-@pytest.fixture
-def topology(request: pytest.FixtureRequest, topologies: Topologies) -> Topology:
-    """The store of the topology named by the parameter, well and empty."""
-    found = topologies(request.param)
-    found.heal()
-    return found
 
 
 @pytest.fixture(scope="session")

@@ -41,8 +41,8 @@ class Fault:
 
 ALONE = ("embedded", "redis")
 FAULTS = [
-    Fault("F70", "refused", Topology.kill, Topology.restart),
-    Fault("F72", "frozen", Topology.freeze, Topology.thaw),
+    Fault("F70", "refused", Topology.kill, Topology.revive),
+    Fault("F72", "frozen", Topology.freeze, Topology.revive),
     Fault("F74", "oom", lambda t: t.configure(maxmemory=1), lambda t: t.configure(maxmemory=0)),
     Fault(
         "F74",
