@@ -88,6 +88,12 @@ class Topology:
     def weigh_down(self) -> None:
         self.ledger_node().weigh_down("{ledger}:ballast:")
 
+    def sever(self) -> None:
+        """Let the replicas follow nobody."""
+        for node in self.nodes:
+            if not node.primary:
+                node.ask("REPLICAOF", "127.0.0.1", "1")
+
     def load(self) -> None:
         """Restart into a load that takes minutes, once it is weighed down."""
         node = self.ledger_node()

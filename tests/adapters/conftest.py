@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from store_rig import Engine, OpenStore, keyring_on, ledger_on, programs, running
+from store_rig import Engine, OpenStore, keyring_on, ledger_on, running
 
 from app.adapters.redis.connection import connect
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.store import Store
+from tests.store_node import programs
 
 settings.register_profile("nightly", max_examples=20_000)
 

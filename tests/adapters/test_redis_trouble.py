@@ -13,8 +13,7 @@ from store_rig import (
     delivered,
     ledger_on,
     order,
-    programs,
-    running,
+        running,
     started,
 )  # fmt: skip
 
@@ -22,6 +21,7 @@ from app.adapters.redis.connection import connect
 from app.adapters.redis.loader import Script, assemble
 from app.adapters.redis.store import Store
 from app.domain.errors import LedgerUnavailable
+from tests.store_node import programs
 
 ECHO = assemble("echo", "#!lua flags=no-writes\nreturn ARGV[1]", [])
 WRITE = assemble("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])

@@ -149,3 +149,37 @@ def test_spending_resumes_by_itself_and_nothing_is_bought_twice(
         if not forgotten(client):
             koi.settled(within_s=PATIENCE_S)
             koi.assert_books_balance()
+
+
+def sever(topology: Topology) -> None:
+    """Replicas that follow nobody any more, and then the primary dies: what it acknowledged in
+    between is nowhere else."""
+    topology.sever()
+    time.sleep(0.5)
+    topology.fail_over()
+
+
+@pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_what_counts_only_on_a_replica_cannot_be_lost_with_the_primary(
+    topology: Topology, replicas: int, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """`KOI_REDIS_REPLICAS`: without it the loss is noticed, with it there is none."""
+    settings = {**SETTINGS, "redis_replicas": replicas, "upstream_mode": "sync"}
+    with ExitStack() as stack:
+        koi = stack.enter_context(gateway(sandbox, topology.url, tmp_path / "koi", **settings))
+        client = stack.enter_context(koi.client(koi.key()))
+        with asking(client) as crowd:
+            until(lambda: len(crowd.pictures) >= 2 * CALLERS, "the crowd is served")
+            sever(topology)
+            promoted = time.monotonic()
+            until(
+                lambda: crowd.amnesia.is_set() or crowd.since(promoted) >= CALLERS,
+                "spending resumes, or the loss is noticed",
+            )
+        topology.revive()
+        assert_one_post_each(koi, crowd)
+        assert forgotten(client) is (replicas == 0)
+        if replicas:
+            koi.settled(within_s=PATIENCE_S)
+            koi.assert_books_balance()
