@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     redis_url: str | None = None
     cache_redis_url: str | None = None
     redis_timeout_ms: int = Field(500, gt=0)
-    redis_connections: int = Field(32, gt=0)
+    redis_connections: int = Field(32, ge=2)
     redis_replicas: int = Field(0, ge=0)
     data_dir: Path = Path(".koi")
     journal_days: float = Field(400, gt=0)

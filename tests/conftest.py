@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.topologies import Topology, running_topology
+from tests.store_plans import running_topology
+from tests.topologies import Topology
 
 Topologies = Callable[[str], Topology]
 

@@ -15,6 +15,7 @@ import pytest
 from app.sandbox.server import Sandbox
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi, gateway
+from tests.linkfaults import black_hole, lose_replies, reset
 from tests.store_node import until
 from tests.topologies import Topology
 
@@ -40,6 +41,7 @@ class Fault:
 
 
 ALONE = ("embedded", "redis")
+LINK = ("link",)
 FAULTS = [
     Fault("F70", "refused", Topology.kill, Topology.revive),
     Fault("F72", "frozen", Topology.freeze, Topology.revive),
@@ -51,6 +53,9 @@ FAULTS = [
         lambda t: t.configure(min_replicas_to_write=0),
     ),
     Fault("F74", "readonly", Topology.demote, Topology.promote, ALONE),
+    Fault("F70", "reset", lambda t: t.suffer(reset()), Topology.revive, LINK),
+    Fault("F72", "black-hole", lambda t: t.suffer(black_hole()), Topology.revive, LINK),
+    Fault("F73", "lost-replies", lambda t: t.suffer(lose_replies()), Topology.revive, LINK),
     Fault("F74", "loading", Topology.load, Topology.loaded, ALONE, Topology.weigh_down),
 ]
 SHORT = {
@@ -58,6 +63,7 @@ SHORT = {
     *(("cluster", name) for name in ("frozen", "oom")),
     *(("sentinel", name) for name in ("refused", "noreplicas")),
     ("embedded", "refused"),
+    ("link", "lost-replies"),
 }
 CASES = [
     pytest.param(
@@ -66,7 +72,7 @@ CASES = [
         id=f"{store}-{fault}",
         marks=() if (store, fault.name) in SHORT else pytest.mark.chaos,
     )
-    for store in ("embedded", "redis", "cluster", "sentinel")
+    for store in ("embedded", "redis", "link", "cluster", "sentinel")
     for fault in FAULTS
     if store in fault.stores
 ]

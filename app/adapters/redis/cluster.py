@@ -65,12 +65,12 @@ class Cluster:
         self._doubted.add(address)
         self._stale = True
 
-    async def learn(self, timeout_s: float) -> None:
+    async def learn(self, timeout_s: float, *, afresh: bool = False) -> None:
         """Ask for the map if it is in doubt: all nodes at once, and the first answer counts.
 
         Raises `RedisError` or `OSError` when no node answers.
         """
-        if not self._stale:
+        if not (self._stale or afresh):
             return
         known = dict.fromkeys((*self._nodes, *self._seeds))
         asked = [a for a in known if a not in self._doubted] or list(known)

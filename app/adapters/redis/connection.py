@@ -73,13 +73,13 @@ def connect(
 
 
 async def ledger_server(client: Client, timeout_s: float) -> Redis:
-    """The server that holds the ledger, for what is no script. The client's owner closes it.
+    """The server that holds the ledger now, for what is no script. The client's owner closes it.
 
     Raises `RedisError` or `OSError` when a cluster does not say which one it is.
     """
     if isinstance(client, Redis):
         return client
-    await client.learn(timeout_s)
+    await client.learn(timeout_s, afresh=True)
     return Redis(connection_pool=client.pool(client.owner(keyspace.LEDGER_ROUTE[0])))
 
 

@@ -1,0 +1,110 @@
+"""Stores that are slow, crowded, left or beside the point (F72, F77-F79), by the front door."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+
+import httpx
+import pytest
+
+from tests.faultproxy import FaultProxy
+from tests.flow.conftest import Start
+from tests.flow.test_generate import GENERATE
+from tests.harness import KOI
+from tests.linkfaults import delay, freeze, refuse
+from tests.store_node import until
+
+
+@pytest.fixture
+def link(engine: str) -> Iterator[FaultProxy]:
+    with FaultProxy(engine) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store_url(store_url: str, link: FaultProxy, request: pytest.FixtureRequest) -> str:
+    """The store by way of the link, unless only the cache goes that way."""
+    return store_url if "f77" in request.function.__name__ else link.url
+
+
+def post(client: httpx.Client, prompt: str) -> httpx.Response:
+    return client.post(GENERATE, json={**KOI, "prompt": prompt})
+
+
+def test_a_slow_store_makes_slow_answers_and_nothing_else(start: Start, link: FaultProxy) -> None:
+    """L14: 200 ms more for each round trip, and not more of them than the map of the house says."""
+    koi = start(upstream_mode="sync", cache_policy="off")
+    with koi.client() as client:
+        assert post(client, "fast").status_code == 200
+        link.set(delay(0.1))
+        began = time.monotonic()
+        answer = post(client, "slow")
+        took_s = time.monotonic() - began
+        link.heal()
+
+    assert answer.status_code == 200
+    assert took_s > 3 * 0.2
+    assert koi.sandbox.posts == 2
+
+
+@pytest.mark.parametrize("fault", [refuse, freeze])
+def test_f77_a_cache_of_its_own_that_is_down_is_passed_by(
+    start: Start, link: FaultProxy, fault: object
+) -> None:
+    koi = start(cache_redis_url=link.url, cache_variants=1)
+    with koi.client() as client:
+        assert post(client, "one").headers["x-koi-cache"] == "miss"
+        assert post(client, "one").headers["x-koi-cache"] == "hit"
+        link.set(fault())  # type: ignore[operator]
+        passed = [post(client, "one") for _ in range(3)]
+        ready = httpx.get(f"{koi.url}/readyz")
+        link.heal()
+
+        assert [answer.status_code for answer in passed] == [200] * 3
+        assert {answer.headers["x-koi-cache"] for answer in passed} == {"bypass"}
+        assert ready.status_code == 200
+        until(lambda: post(client, "one").headers["x-koi-cache"] == "hit", "it is asked again")
+
+
+def test_f78_a_burst_waits_for_its_turn_at_a_small_pool(start: Start, link: FaultProxy) -> None:
+    """Measurement M5: 704 of 2,000 answers were errors, after they had been paid for."""
+    koi = start(redis_connections=2, cache_policy="off")
+    link.set(delay(0.01))
+    with (
+        koi.client(limits=httpx.Limits(max_connections=None)) as client,
+        ThreadPoolExecutor(60) as crowd,
+    ):
+        answers = list(crowd.map(lambda n: post(client, f"burst {n}"), range(60)))
+
+    assert [answer.status_code for answer in answers] == [200] * 60
+    assert koi.sandbox.posts == 60
+
+
+def test_f79_a_caller_that_hangs_up_leaves_its_reply_to_nobody(
+    start: Start, link: FaultProxy
+) -> None:
+    """S29, CVE-2023-28858: others once got what a cancelled caller had asked for."""
+    koi = start()
+    clients: dict[str, httpx.Client] = {}
+    with ExitStack() as stack:
+        for name in ("ann", "bob", "cid", "dan"):
+            client = stack.enter_context(koi.client(koi.key(name)))
+            clients[post(client, name).headers["x-koi-task-id"]] = client
+        link.set(delay(0.01, jitter_s=0.02))
+        crowd = stack.enter_context(ThreadPoolExecutor(16))
+        rounds = [(task_id, n) for n in range(40) for task_id in clients]
+        seen = list(crowd.map(lambda each: look(clients[each[0]], *each), rounds))
+        link.heal()
+
+    assert all(found in (None, task_id) for found, (task_id, _) in zip(seen, rounds, strict=True))
+    assert seen.count(None) < len(seen)
+
+
+def look(client: httpx.Client, task_id: str, n: int) -> str | None:
+    """The id of the task that was shown; every other caller hangs up before it can be."""
+    with suppress(httpx.TimeoutException):
+        answer = client.get(f"/v1/tasks/{task_id}", timeout=0.01 if n % 2 else 20)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+    return None
