@@ -122,7 +122,9 @@ HOW: dict[str, Verb] = {
     "demoted": Topology.hand_over,
 }
 CASES = [
-    pytest.param(store, how, marks=() if how == "killed" else pytest.mark.chaos)
+    pytest.param(
+        store, how, marks=() if (store, how) == ("cluster", "killed") else pytest.mark.chaos
+    )
     for store in ("cluster", "sentinel")
     for how in HOW
 ]
@@ -160,7 +162,7 @@ def sever(topology: Topology) -> None:
 
 
 @pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
-@pytest.mark.parametrize("replicas", [0, 1])
+@pytest.mark.parametrize("replicas", [pytest.param(0, marks=pytest.mark.chaos), 1])
 def test_what_counts_only_on_a_replica_cannot_be_lost_with_the_primary(
     topology: Topology, replicas: int, sandbox: Sandbox, tmp_path: Path
 ) -> None:

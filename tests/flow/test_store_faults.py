@@ -59,11 +59,13 @@ FAULTS = [
     Fault("F74", "loading", Topology.load, Topology.loaded, ALONE, Topology.weigh_down),
 ]
 SHORT = {
-    *(("redis", name) for name in ("refused", "frozen", "oom", "readonly", "loading")),
-    *(("cluster", name) for name in ("frozen", "oom")),
-    *(("sentinel", name) for name in ("refused", "noreplicas")),
-    ("embedded", "refused"),
+    ("redis", "refused"),
+    ("redis", "frozen"),
+    ("redis", "oom"),
+    ("embedded", "readonly"),
     ("link", "lost-replies"),
+    ("cluster", "frozen"),
+    ("sentinel", "refused"),
 }
 CASES = [
     pytest.param(
@@ -106,7 +108,7 @@ def test_while_the_store_is_in_trouble_nothing_is_spent_and_no_picture_is_lost(
         ThreadPoolExecutor(8) as crowd,
     ):
         fault.prepare(topology)
-        sandbox.set(latency_s=2)
+        sandbox.set(latency_s=1.2)
         under_way = crowd.submit(post, client, "under way")
         until(lambda: sandbox.posts == 1, "it was dispatched")
 

@@ -73,12 +73,12 @@ def test_f78_a_burst_waits_for_its_turn_at_a_small_pool(start: Start, link: Faul
     link.set(delay(0.01))
     with (
         koi.client(limits=httpx.Limits(max_connections=None)) as client,
-        ThreadPoolExecutor(60) as crowd,
+        ThreadPoolExecutor(30) as crowd,
     ):
-        answers = list(crowd.map(lambda n: post(client, f"burst {n}"), range(60)))
+        answers = list(crowd.map(lambda n: post(client, f"burst {n}"), range(30)))
 
-    assert [answer.status_code for answer in answers] == [200] * 60
-    assert koi.sandbox.posts == 60
+    assert [answer.status_code for answer in answers] == [200] * 30
+    assert koi.sandbox.posts == 30
 
 
 def test_f79_a_caller_that_hangs_up_leaves_its_reply_to_nobody(

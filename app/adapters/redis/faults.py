@@ -9,6 +9,9 @@ from redis.exceptions import RedisError
 REFUSING = frozenset({"oom", "misconf", "noreplicas"})
 """A store that answers and reads but takes no writes now: no reason to stop asking it."""
 
+TRAVELLING = "access a non local key"
+"""A script met a key that is not there yet, or not any more, while its slot is being moved."""
+
 _TYPES: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.AuthenticationError, "auth"),
     (exceptions.AuthenticationWrongNumberOfArgsError, "auth"),
@@ -52,6 +55,8 @@ def kind_of(error: Exception) -> str | None:
         if isinstance(error, type_):
             return kind
     if isinstance(error, exceptions.ResponseError):
+        if TRAVELLING in str(error):
+            return "clusterdown"
         code, _, rest = str(error).partition(" ")
         return _CODES.get(code.lstrip("-")) or _CODES.get(rest.partition(" ")[0].lstrip("-"))
     return None
