@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,3 +186,33 @@ def test_what_counts_only_on_a_replica_cannot_be_lost_with_the_primary(
         if replicas:
             koi.settled(within_s=PATIENCE_S)
             koi.assert_books_balance()
+
+
+@pytest.mark.parametrize(
+    "topology",
+    [
+        "cluster",
+        *(pytest.param(store, marks=pytest.mark.chaos) for store in ("redis", "sentinel")),
+    ],
+    indirect=True,
+)
+def test_f76_an_emptied_store_refills_no_quota_and_keeps_no_picture_from_its_caller(
+    topology: Topology, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    settings = {**SETTINGS, "upstream_mode": "sync"}
+    with (
+        gateway(sandbox, topology.url, tmp_path / "koi", **settings) as koi,
+        koi.client(koi.key()) as client,
+        ThreadPoolExecutor(1) as caller,
+    ):
+        sandbox.set(latency_s=1)
+        under_way = caller.submit(client.post, GENERATE, json=KOI)
+        until(lambda: sandbox.posts == 1, "it was dispatched")
+        topology.empty()
+
+        refused = client.post(GENERATE, json={**KOI, "prompt": "free of charge"})
+
+        assert (refused.status_code, LOST in refused.text) == (503, True), refused.text
+        assert under_way.result().status_code == 200
+        assert sandbox.posts == 1
+        until(lambda: httpx.get(f"{koi.url}/readyz").status_code == 503, "readiness says so")

@@ -108,3 +108,28 @@ def look(client: httpx.Client, task_id: str, n: int) -> str | None:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["id"])
     return None
+
+
+@pytest.mark.chaos
+def test_readiness_forgives_a_blip_and_turns_work_away_in_an_outage(
+    start: Start, link: FaultProxy
+) -> None:
+    """Three bad answers, two seconds apart; two good ones to come back. Liveness never asks."""
+    koi = start(redis_timeout_ms=500)
+
+    def status() -> int:
+        assert httpx.get(f"{koi.url}/livez").status_code == 200
+        return httpx.get(f"{koi.url}/readyz", timeout=20).status_code
+
+    def word() -> str:
+        return str(httpx.get(f"{koi.url}/readyz", timeout=20).json()["ledger"])
+
+    until(lambda: status() == 200, "it is ready")
+    link.set(refuse())
+    until(lambda: word() == "unavailable", "it is noticed")
+    assert status() == 200
+    until(lambda: status() == 503, "it lasts")
+    link.heal()
+    until(lambda: word() == "ok", "it is noticed")
+    assert status() == 503
+    until(lambda: status() == 200, "it lasts")

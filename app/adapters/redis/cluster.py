@@ -1,8 +1,9 @@
 """Redis Cluster, as far as Koi needs it: which node holds a slot, and one pipeline to each.
 
-redis-py's own client sends every command alone, so that no two share a write or a sync; it reports
-an outage with errors outside its own family; it cannot learn the map while the first primary in it
-is dead; and it sends `ASKING` on another connection than the command it is meant for.
+redis-py's own client sends every command alone, so that no two share a write or a sync (64 callers:
+eight times the CPU of a call, an eighth of the calls). It reports an outage with errors outside its
+own family, cannot learn the map while the first primary in it is dead, and sends `ASKING` on another
+connection than the command it is meant for.
 """
 
 import asyncio
