@@ -16,10 +16,11 @@ from redis.retry import Retry
 from app.domain.ledger import EntryKind
 from app.sandbox.server import Sandbox
 from app.wiring import Office
-from tests.adapters.store_rig import Engine, programs, running
+from tests.adapters.store_rig import Engine, running
 from tests.flow.command import House
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.harness import KOI, Koi, gateway
+from tests.store_node import programs
 
 FILE = Path("deploy/valkey/users.acl")
 ONCE = Retry(NoBackoff(), 0)
@@ -27,7 +28,7 @@ PASSWORD = "a-password-of-the-tests"
 SCRIPTS = Path("app/adapters/redis/scripts")
 AROUND_SCRIPTS = {
     "hello", "auth", "ping", "select", "client|setname", "info", "eval",
-    "evalsha", "script|load", "subscribe", "unsubscribe",
+    "evalsha", "script|load", "wait", "subscribe", "unsubscribe",
 }  # fmt: skip
 
 REBUILDING = {"del", "rename"}

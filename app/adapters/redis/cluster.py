@@ -2,8 +2,8 @@
 
 redis-py's own client sends every command alone, so that no two share a write or a sync (64 callers:
 eight times the CPU of a call, an eighth of the calls). It reports an outage with errors outside its
-own family, cannot learn the map while the first primary in it is dead, and sends `ASKING` on another
-connection than the command it is meant for.
+own family, cannot learn the map while the first primary in it is dead, and sends `ASKING` on
+another connection than the command it is meant for.
 """
 
 import asyncio

@@ -23,7 +23,11 @@ Argument = str | bytes | int
 
 DEMOTED = (ReadOnlyError, MasterDownError)
 """Said by a server that stopped being the primary: the next connection may find the new one."""
-CONFIRM = assemble("confirm", "#!lua flags=allow-oom\nreturn redis.call('INCRBY', KEYS[1], 0)", [])
+CONFIRM = assemble(
+    "confirm",
+    "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], redis.call('GET', KEYS[1]) or '0')",
+    [],
+)
 """A write that changes nothing. WAIT asks for the writes of its own connection only, so a repeat
 that found its work done by an earlier one would be confirmed although no replica has it."""
 WAIT_SHARE = 0.7
