@@ -50,27 +50,24 @@ class Change:
     """Fields that one record of the store took on, as field, value, field, value …
 
     An entry's and a user's, team's or key's are whole; a job's add to what it had, and an empty
-    value takes a field away.
+    value takes a field away. `seq` is the sequence number it took, 0 for none.
     """
 
     kind: Kind
     id: str
     fields: Sequence[str]
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One write of the store: where its life stood afterwards, what changed, and when by this
-    machine's clock (Unix milliseconds)."""
+    machine's clock (Unix milliseconds). A write that is repeated, because its reply was lost, may
+    be told twice."""
 
     mark: Mark
     changes: Sequence[Change]
     at_ms: int
-
-    @property
-    def rose(self) -> bool:
-        """Whether this write took a sequence number of its own: `mark.seq`."""
-        return any(c.kind is not Kind.JOB or "R" in c.fields[:2] for c in self.changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,32 @@ async def test_an_old_copy_gets_what_it_missed(engine: Engine, host: Host) -> No
     assert await fresh.keyring.authenticate("2" * 64) is None  # its user was never enrolled
 
 
+async def test_what_is_repeated_because_its_reply_was_lost_is_in_the_journal_too(
+    engine: Engine, open_store: OpenStore, host: Host
+) -> None:
+    """The first writing did its work but told nobody: here, another machine that is gone."""
+    gone = Host.on(open_store(engine.url))
+    wanted = order(n=2)
+    correction: Entry | None = None
+    for each in (gone, host):
+        await each.ledger.admit(wanted)
+        await each.ledger.dispatch(wanted.job_id, 60_000)
+        await each.ledger.settle(wanted.job_id, delivered(2))
+        correction = correction or replace(
+            (await entries(host.ledger))[0], id="refund", kind=EntryKind.ADJUST, images=-1,
+            micros=-140_000, delivered=0, presumed=0, surplus=0, calls=(), dispatched_ms=None,
+            asked=None,
+        )  # fmt: skip
+        await each.ledger.adjust(correction)
+    before = await told(host)
+    empty(engine)
+
+    rebuilt = await host.rebuild()
+
+    assert (rebuilt.entries, rebuilt.open, rebuilt.forgotten) == (2, 0, 0)
+    assert await told(host) == before
+
+
 async def test_two_histories_become_one(engine: Engine, open_store: OpenStore) -> None:
     """A stale replica went on without what another gateway had written."""
     ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))

@@ -38,10 +38,10 @@ class FileJournal:
     def note(self, step: Step) -> None:
         jobs = [change for change in step.changes if change.kind is Kind.JOB]
         books = [change for change in step.changes if change.kind is not Kind.JOB]
-        if step.rose:
-            # An admission is a job's affair, but its number must stay known.
-            admitted = [] if books else [Change(Kind.JOB, jobs[0].id, jobs[0].fields[:2])]
-            self._books.write(orjson.dumps(replace(step, changes=books or admitted)))
+        # An admission is a job's affair, but its number must stay known.
+        books += [Change(Kind.JOB, job.id, (), job.seq) for job in jobs if job.seq]
+        if books:
+            self._books.write(orjson.dumps(replace(step, changes=books)))
         if jobs:
             self._jobs.write(orjson.dumps(replace(step, changes=jobs)))
 

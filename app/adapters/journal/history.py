@@ -54,7 +54,9 @@ def _last(file: Path) -> Mark | None:
 def _read(line: bytes) -> Step | None:
     try:
         row = orjson.loads(line)
-        changes = [Change(Kind(c["kind"]), c["id"], _texts(c["fields"])) for c in row["changes"]]
+        changes = [
+            Change(Kind(c["kind"]), c["id"], _texts(c["fields"]), c["seq"]) for c in row["changes"]
+        ]
         return Step(Mark(**row["mark"]), changes, row["at_ms"])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return None

@@ -116,7 +116,7 @@ class Book:
             self.mark = mark
         if changes:
             now_ms = int(self._clock().timestamp() * 1000)
-            told = [Change(Kind(kind), id, fields) for kind, id, fields in changes]
+            told = [Change(Kind(kind), id, fields, seq) for kind, id, fields, seq in changes]
             self.journal.note(Step(mark, told, now_ms))
         self._found(intact=True)
 

@@ -73,7 +73,7 @@ KEYS = (
     Key("owner", f"{_LEDGER}owner:", "<picture>", "string", "image TTL", "ledger",
         "picture -> [user, pool]"),
     Key("adjusted", f"{_LEDGER}adjusted:", "<id>", "string", "24 hours", "ledger",
-        "correction asked for under an id -> entry, so that asking twice corrects once"),
+        "correction asked for under an id -> entry and number, so that asking twice corrects once"),
     Key("users", f"{_LEDGER}users", "", "hash", "for ever", "keyring", "name -> record"),
     Key("teams", f"{_LEDGER}teams", "", "hash", "for ever", "keyring", "name -> record"),
     Key("keys", f"{_LEDGER}keys", "", "hash", "for ever", "keyring", "key id -> record"),

@@ -40,9 +40,9 @@ class Memory:
     def add(self, step: Step) -> None:
         mark = step.mark
         self.newest[mark.epoch] = max(self.newest.get(mark.epoch, 0), mark.seq)
-        if step.rose:
-            self.lives[mark.epoch].add(mark.seq)
         for change in step.changes:
+            if change.seq:
+                self.lives[mark.epoch].add(change.seq)
             self._take(change, step.at_ms)
 
     def _take(self, change: Change, at_ms: int) -> None:

@@ -7,7 +7,7 @@
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local before = ask.id and redis.call('GET', K.adjusted .. ask.id)
-if before then return reply('adjusted', before) end
+if before then return reply('adjusted', tell_entry(before)) end
 local moved = {}
 for _, kept in ipairs(ask.windows) do
   if kept.keep_ms > now_ms then
@@ -24,7 +24,9 @@ for _, pair in ipairs(moved) do
   keep_window(pair[1].label, pair[1].keep_ms)
 end
 local entry = redis.call('XADD', K.stream, '*', unpack(ask.fields))
-tell('entry', entry, ask.fields)
-rise(entry)
-if ask.id then redis.call('SET', K.adjusted .. ask.id, entry, 'PX', REPLAY_MS) end
+local seq = rise(entry)
+tell('entry', entry, ask.fields, seq)
+if ask.id then
+  redis.call('SET', K.adjusted .. ask.id, entry .. ' ' .. int(seq), 'PX', REPLAY_MS)
+end
 return reply('adjusted', entry)

@@ -15,6 +15,9 @@ local id, lines, limits = ask.job, ask.lines, ask.limits
 local labels = { day.label, day.month }
 local windows = { read_window(day.label, lines), read_window(day.month, lines) }
 local function found(status, job_id)
+  if status == 'known' then
+    tell('job', id, record(id), redis.call('HGET', K.job .. id, 'seq'))
+  end
   return reply(status, record(job_id), standing(lines, limits, day, windows))
 end
 
@@ -67,8 +70,10 @@ for _, line in ipairs(lines) do
   redis.call('ZADD', slots, int(now_ms + ask.lease_ms + GRACE_MS), id)
 end
 redis.call('ZADD', K.due, int(now_ms + ask.lease_ms), id)
+local seq = rise(id)
 write(id, 'state', 'R', 'status', 'queued', 'created', int(now_ms), 'day', day.label,
-  'month', day.month, 'attempt', ask.repeated.attempt, unpack(ask.fields))
+  'month', day.month, 'attempt', ask.repeated.attempt, 'seq', int(seq), unpack(ask.fields))
+changes[#changes][4] = seq
 
 if ask.repeated.marked then redis.call('HSET', K.job .. id, 'overtook', int(now_ms)) end
 
@@ -82,5 +87,4 @@ redis.call('ZADD', own, int(now_ms), id)
 redis.call('ZREMRANGEBYRANK', own, 0, -1001)
 redis.call('PEXPIRE', own, int(math.max(ask.task_ms, REPLAY_MS)))
 
-rise(id)
 return reply('opened', now_ms, standing(lines, limits, day, windows))

@@ -2,7 +2,8 @@
 -- Every writing script starts with `if amnesia() then return reply('amnesia') end` and ends in
 -- `reply(status, ...)`: {status, mark, changes, ...}. ARGV[1] is the epoch the caller knows, ARGV[2]
 -- the latest mark it has seen, ARGV[3] what it asks for, as one JSON object. A mark is
--- '<sequence number> <who rose it>'; changes are {kind, id, {field, value, ...}} for the journal.
+-- '<sequence number> <who rose it>'; changes are {kind, id, {field, value, ...}, number it took or 0}
+-- for the journal. A repeat tells again what the first one changed: its reply may have been lost.
 
 local HANDOVER_MS = 120000    -- so long after its end a job is handed to a retry
 local VERDICT_MS = 60000      -- so long a failure is: later, the retry deserves a new attempt
@@ -38,15 +39,24 @@ local function amnesia()
   return lost or life[1] ~= ARGV[1]
 end
 
--- One more change that nobody may forget; `who` made it.
+-- One more change that nobody may forget; `who` made it. Its number.
 local function rise(who)
   local seq = redis.call('INCR', K.seq)
   mark = int(seq) .. ' ' .. who
   redis.call('HSET', K.trail, seq % TRAIL, mark)
+  return seq
 end
 
-local function tell(kind, id, fields)
-  changes[#changes + 1] = { kind, id, fields }
+local function tell(kind, id, fields, seq)
+  changes[#changes + 1] = { kind, id, fields, tonumber(seq or 0) }
+end
+
+-- Tell an entry once more; `place` is '<entry id> <number>'.
+local function tell_entry(place)
+  local id, seq = string.match(place, '^(%S+) (%d+)$')
+  local found = redis.call('XRANGE', K.stream, id, id)[1]
+  if found then tell('entry', id, found[2], seq) end
+  return id
 end
 
 -- Fields of a job, in the store and in the journal.

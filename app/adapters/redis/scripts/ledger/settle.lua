@@ -11,9 +11,13 @@ if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
 local job = read(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
-  'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched')
+  'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry')
 if not job.state then return reply('missing') end
-if not OPEN[job.state] or job.state == ask.state then return reply('again', record(id)) end
+if not OPEN[job.state] or job.state == ask.state then
+  if job.entry then tell_entry(job.entry) end
+  tell('job', id, record(id))
+  return reply('again', record(id))
+end
 if ask.only and job.state ~= ask.only then return reply('kept', record(id)) end
 local n, unit = tonumber(job.n), tonumber(job.unit or 0)
 if ask.billed > n then return reply('unlawful', 'charged more images than were reserved') end
@@ -60,16 +64,18 @@ local function append_entry()
   put('calls', ask.calls)
   put('dispatched', job.dispatched)
   put('asked', job.n)
-  tell('entry', redis.call('XADD', K.stream, '*', unpack(entry)), entry)
-  rise(id)
+  local place, seq = redis.call('XADD', K.stream, '*', unpack(entry)), rise(id)
+  tell('entry', place, entry, seq)
+  return place .. ' ' .. int(seq)
 end
 
 -- What the caller was told stands, except that late pictures turn a failure into their answer.
-local function answer()
+local function answer(entry)
   local fields = { 'state', ask.state, 'billed', int(ask.billed) }
   local function put(field, value) fields[#fields + 1] = field; fields[#fields + 1] = value end
   if ask.failure then put('failure', ask.failure) end
   if ask.calls then put('calls', ask.calls) end
+  if entry then put('entry', entry) end
   if not job.ended or ask.status == 'completed' then
     put('status', ask.status)
     put('ended', int(now_ms))
@@ -103,11 +109,8 @@ local function let_go()
   end
 end
 
-if final then
-  move_counters()
-  append_entry()
-end
-answer()
+if final then move_counters() end
+answer(final and append_entry())
 let_go()
 redis.call('PUBLISH', K.ended, id)
 return reply('settled', record(id))
