@@ -17,7 +17,7 @@ from app.adapters.images.links import LinkSigner
 from app.adapters.images.s3 import ObjectImageStore
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.connection import connect
-from app.adapters.redis.governor import RedisGovernor
+from app.adapters.redis.governor import RedisGovernor, UpstreamLimits
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.loader import script_names
@@ -37,7 +37,9 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.vocabulary import Vocabulary
 
 SHIPPED_CATALOG = Path(__file__).parent.parent / "catalog.toml"
-LOOPS = frozenset({"poller", "signals", "drain", "census", "audit", "sweep", "heart", "work"})
+LOOPS = frozenset(
+    {"poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work"}
+)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 CACHE_TIMEOUT_S = 0.1
 POLLS_AT_ONCE = 64
@@ -95,9 +97,14 @@ async def open_world(stack: AsyncExitStack, settings: Settings, catalog: Catalog
         ),
         governor=RedisGovernor(
             opened,
-            rpm=settings.upstream_rpm,
-            concurrency=settings.upstream_concurrency,
-            lease_s=round(settings.task_deadline_s),
+            UpstreamLimits(
+                rpm=settings.upstream_rpm,
+                burst=settings.upstream_burst,
+                concurrency=settings.upstream_concurrency,
+                queue_s=settings.upstream_queue_s,
+                lease_s=settings.task_deadline_s,
+            ),
+            observe=metrics.traffic,
         ),
         provider=provider,
         fetcher=fetcher,

@@ -181,8 +181,15 @@ class RedisLedger:
         return reply
 
     async def claim(self, limit: int, lease_ms: int) -> Sequence[Claim]:
-        _, *claims = await self._book.write("claim", {"limit": limit, "lease_ms": lease_ms})
-        return [Claim(read_job(record), token, late_ms) for late_ms, token, record in claims]
+        claims, _ = await self._claim({"limit": limit, "lease_ms": lease_ms})
+        return claims
+
+    async def claim_within(self, limit: int, lease_ms: int, polls: int) -> tuple[list[Claim], int]:
+        return await self._claim({"limit": limit, "lease_ms": lease_ms, "polls": polls})
+
+    async def _claim(self, ask: dict[str, Any]) -> tuple[list[Claim], int]:
+        _, left, *rows = await self._book.write("claim", ask)
+        return [Claim(read_job(record), token, late_ms) for late_ms, token, record in rows], left
 
     async def job(self, job_id: str) -> Job | None:
         record = await self._book.read("job", job_id)
