@@ -286,19 +286,19 @@ async def test_without_its_store_nothing_is_sent(open_store: OpenStore, tmp_path
 
 async def test_after_a_429_everybody_pauses_and_goes_on_slower(store: Store) -> None:
     told, other = governed(store), governed(store, naps := Naps())
-    for n in range(40):
+    for n in range(84):
         await told.acquire(f"job{n}", 1, 0)
-    await told.failed("upstream_rate_limited", 3)
+    await told.failed("upstream_rate_limited", 30)
     async with following(store, other):
         await eventually(lambda: other.paced, 10)
 
-        for n in range(10):
+        for n in range(13):
             await other.acquire(f"later{n}", 1, 300)
         assert await other.polls(1) == 0
 
-    # Half of forty a minute: four in twelve seconds, of which one is kept for polls.
-    assert 1 < naps.taken[0] <= 3
-    assert [round(nap - naps.taken[0]) for nap in naps.taken[:7:3]] == [0, 12, 24]
+    # Half of 84 a minute: seven in ten seconds, of which one is kept for polls.
+    assert 15 < naps.taken[0] <= 30
+    assert [round(nap - naps.taken[0]) for nap in naps.taken[::6]] == [0, 10, 20]
 
 
 async def test_echoes_of_a_429_do_not_lower_the_rate_again(store: Store) -> None:
@@ -306,7 +306,7 @@ async def test_echoes_of_a_429_do_not_lower_the_rate_again(store: Store) -> None
     for _ in range(5):
         await governor.failed("upstream_rate_limited", 1000)
 
-    assert governor._view.share == 250  # half of thirty, of sixty: hardly anything was sent
+    assert governor._view.share == 500
     assert 59_000 < governor._view.pause_ms <= 60_000
 
 

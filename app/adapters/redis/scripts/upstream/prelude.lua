@@ -4,10 +4,10 @@
 
 local MINUTE_MS = 61000     -- requests are counted where they arrive, up to a second later
 local SECOND_MS = 1500
-local LAPSE_MS = 5000       -- so long a waiter keeps its place in the queue unheard
+local LAPSE_MS = 3000       -- so long a waiter keeps its place in the queue unheard
 local TYPICAL_MS = 10000    -- how long a place is held, until it is known
 local SLOWEST = 6           -- requests a minute that no throttling goes below
-local QUIET = 30            -- too few in a minute to learn from
+local QUIET = 60            -- so many a minute are assumed where fewer were sent
 local SURE = 3              -- refusals of key or balance in a row that open the breaker
 local LONGEST_GAP_MS = 60000
 local limits = cjson.decode(ARGV[1])
