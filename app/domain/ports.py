@@ -221,10 +221,10 @@ class Governor(Protocol):
         """Give the turn back; harmless when there was none."""
 
     async def polls(self, wanted: int) -> int:
-        """Room for so many polls, now; at most `wanted`."""
+        """Room for so many polls, now; at most `wanted`, none while the store is away."""
 
     async def unused(self, polls: int) -> None:
-        """Give back so many of the polls granted last: they were not made."""
+        """Give back so many of the polls granted last: they were not made. Never raises."""
 
     async def accepted(self, took_s: float) -> None:
         """The provider took a request sent `took_s` seconds ago. Never raises."""

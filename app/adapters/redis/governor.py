@@ -189,11 +189,14 @@ class RedisGovernor:
 
     async def polls(self, wanted: int) -> int:
         """See the port."""
-        granted = wanted
+        granted, name = wanted, ""
         if self.paced:
             name = secrets.token_hex(6)
-            granted = await self._run("polls", name, wanted)
-            self._polls = (name, granted)
+            try:
+                granted = await self._run("polls", name, wanted)
+            except LedgerUnavailable:
+                granted = 0
+        self._polls = (name, granted)
         self._count(granted)
         return granted
 
@@ -201,7 +204,8 @@ class RedisGovernor:
         """See the port."""
         name, granted = self._polls
         if name and polls > 0:
-            await self._run("unpoll", name, granted, granted - polls)
+            with suppress(LedgerUnavailable):
+                await self._run("unpoll", name, granted, granted - polls)
 
     async def accepted(self, took_s: float) -> None:
         """See the port. Only told to the store while somebody was refused lately."""
