@@ -203,6 +203,8 @@ class RedisGovernor:
     async def unused(self, polls: int) -> None:
         """See the port."""
         name, granted = self._polls
+        for _ in range(min(polls, len(self._starts))):
+            self._starts.pop()
         if name and polls > 0:
             with suppress(LedgerUnavailable):
                 await self._run("unpoll", name, granted, granted - polls)

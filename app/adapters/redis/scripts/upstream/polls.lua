@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Room for polls, now. They always have their floor; more only while no submit waits for its
 -- start, and then never the last quarter, nor a minute's worth at once: the next submit is not to
 -- find the minute full.

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- May this request find out whether the provider takes us again? One may in each gap.
 -- KEYS [1] turns  ARGV [1] limits -> {1 or 0, view}
 local h = health('fails', 'gap', 'next')

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- The provider refused our key or our balance. From the third time in a row on, nobody asks it but
 -- a probe now and then; a probe that fails makes the next one rarer.
 -- KEYS [1] turns  ARGV [1] limits [2] code [3] ms since it last took a request of this process, or

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Give a turn back: the place at the provider or in the queue, and the start if its time has not
 -- come. Whoever waits is told.
 -- KEYS [1] turns  ARGV [1] limits [2] job id [3] its member of the queue, or '' -> view

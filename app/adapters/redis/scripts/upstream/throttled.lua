@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- The provider answered 429: everybody pauses, then goes on at half the rate. What was sent before
 -- the pause echoes it: that lengthens the pause and says nothing new about the rate.
 -- KEYS [1] turns  ARGV [1] limits [2] ms to pause [3] process [4] its requests of the last minute

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Take the last of some granted polls out of the log: they were not made.
 -- KEYS [1] turns  ARGV [1] limits [2] their name [3] how many were granted [4] how many were made
 -- -> 1
