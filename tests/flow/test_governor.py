@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import httpx
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.flow.test_metering import sample
-from tests.harness import KOI, Koi
+from tests.harness import KOI, PRICED, Koi
 
 
 def metric(koi: Koi, name: str, **labels: str) -> float:
@@ -52,6 +53,23 @@ def test_a_provider_with_exactly_our_limits_never_answers_429(start: Start) -> N
         assert metric(koi, count, outcome="upstream_rate_limited") == 0
         assert metric(koi, count, operation="poll", outcome="troubled") == 0
         assert metric(koi, "upstream_rate_ratio") == 1
+
+
+def test_a_job_in_parts_is_brought_home_by_fewer_polls_than_it_has_parts(
+    start: Start, tmp_path: Path
+) -> None:
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text(PRICED.read_text().replace("max_n = 10", "max_n = 1", 1))
+    koi = start(catalog=catalog, upstream_rpm=10, upstream_poll_interval_s=0.5)
+    koi.sandbox.set(latency_s=0.3, rpm=10)
+    with koi.client() as client:
+        task = client.post(GENERATE, json={**KOI, "n": 4, "async": True}).json()
+        # Two polls in ten seconds are all there is room for.
+        done = wait_for(client, task["id"], 60)
+
+    assert len(done["data"]) == koi.sandbox.posts == 4
+    assert koi.sandbox.polls == 4
+    assert metric(koi, "upstream_rate_ratio") == 1
 
 
 def test_who_would_wait_in_vain_is_refused_at_once_and_a_repeat_is_not(start: Start) -> None:
