@@ -25,7 +25,9 @@ from app.service.jobs import Pace, failed
 LEASE_MS = 5_000
 """How long the jobs of a process that died wait for another one."""
 RENEW_S = 2.0
-AT_ONCE = 64
+AT_ONCE = 256
+BATCH = 64
+"""Of so many jobs looked at, and so many claimed by one script."""
 LOOK_AGAIN_S = 0.25
 MISSING_GRACE_MS = 60_000
 """The provider may not know a task right after it was submitted (contract study, section 4)."""
@@ -77,10 +79,10 @@ class Poller:
                 await asyncio.sleep(look_again_s)
 
     async def _room(self) -> int:
-        """Take every free step: a job is claimed when it can be looked at, not before."""
+        """Take free steps: a job is claimed when it can be looked at, not before."""
         await self.free.acquire()
         room = 1
-        while not self.free.locked():
+        while room < BATCH and not self.free.locked():
             await self.free.acquire()
             room += 1
         return room

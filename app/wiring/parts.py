@@ -30,6 +30,7 @@ from app.domain.calendar import Calendar
 from app.domain.catalog import Catalog, parse_catalog
 from app.domain.errors import LedgerUnavailable
 from app.domain.ports import ImageStore
+from app.service import poller
 from app.service.drain import Drain
 from app.service.jobs import Pace
 from app.settings import Settings
@@ -42,7 +43,6 @@ LOOPS = frozenset(
 )
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 CACHE_TIMEOUT_S = 0.1
-POLLS_AT_ONCE = 64
 VERSION = version("koi-gateway")
 
 
@@ -210,7 +210,7 @@ def open_provider(settings: Settings, metrics: Metrics) -> DieyuyunProvider:
     return DieyuyunProvider(
         settings.upstream_base_url,
         key,
-        AiohttpTransport(connections=settings.max_in_flight + POLLS_AT_ONCE),
+        AiohttpTransport(connections=settings.max_in_flight + poller.AT_ONCE),
         timeout_s=settings.upstream_timeout_s,
         observe=metrics.upstream_event,
     )
