@@ -16,19 +16,19 @@ from app.domain.errors import Proof, UpstreamError
 
 async def test_after_a_429_everybody_pauses_and_goes_on_slower(store: Store) -> None:
     told, other = governed(store), governed(store, naps := Naps())
-    for n in range(84):
+    for n in range(480):
         await told.acquire(f"job{n}", 1, 0)
     await told.failed("upstream_rate_limited", 30)
     async with following(store, other):
         await eventually(lambda: other.paced, 10)
 
-        for n in range(13):
+        for n in range(61):
             await other.acquire(f"later{n}", 1, 300)
         assert await other.polls(1) == 0
 
-    # Half of 84 a minute: seven in ten seconds, of which one is kept for polls.
+    # Half of 480 a minute: forty in ten seconds, of which ten are kept for polls.
     assert 15 < naps.taken[0] <= 30
-    assert [round(nap - naps.taken[0]) for nap in naps.taken[::6]] == [0, 10, 20]
+    assert [round(nap - naps.taken[0]) for nap in naps.taken[::30]] == [0, 10, 20]
 
 
 async def test_echoes_of_a_429_do_not_lower_the_rate_again(store: Store) -> None:

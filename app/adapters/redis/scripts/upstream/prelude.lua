@@ -7,7 +7,7 @@ local SECOND_MS = 1500
 local LAPSE_MS = 3000       -- so long a waiter keeps its place in the queue unheard
 local TYPICAL_MS = 10000    -- how long a place is held, until it is known
 local SLOWEST = 6           -- requests a minute that no throttling goes below
-local QUIET = 60            -- so many a minute are assumed where fewer were sent
+local QUIET = 240           -- so many a minute are usual where fewer were sent
 local SURE = 3              -- refusals of key or balance in a row that open the breaker
 local LONGEST_GAP_MS = 60000
 local limits = cjson.decode(ARGV[1])
@@ -31,8 +31,7 @@ local function throttle()
   local usual = limits.rpm or tonumber(h.usual)
   local steps = math.floor(math.max(now_ms - ends, 0) / limits.step_ms)
   local rate = h.cut + steps * usual / 10
-  -- Where nobody told us the limit, what was too much once is tried again, up to twice as much.
-  if rate >= (limits.rpm or 2 * usual) then return ends end
+  if rate >= usual then return ends end
   return ends, rate, usual
 end
 
@@ -125,7 +124,7 @@ local function view()
   local fails = tonumber(h.fails or 0)
   return {
     queued(), taken(), held_ms(), earliest(1) - now_ms, math.max(ends - now_ms, 0),
-    rate and math.floor(math.min(1000 * rate / usual, 999)) or 1000, fails >= SURE and h.code or '', fails,
+    rate and math.floor(1000 * rate / usual) or 1000, fails >= SURE and h.code or '', fails,
     math.max((h.next or 0) - now_ms, 0),
   }
 end
