@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     redis_timeout_ms: int = Field(500, gt=0)
     redis_connections: int = Field(32, gt=0)
     data_dir: Path = Path(".koi")
+    journal_days: float = Field(400, gt=0)
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)

@@ -11,6 +11,7 @@ from app.api.running import edge, exchange, running
 from app.domain.errors import AdminKeyRequired, InvalidApiKey, InvalidRequest
 from app.domain.principal import Principal
 
+FROM_ELSEWHERE = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-host", "via", "origin"})
 KEY = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 
 
@@ -35,9 +36,10 @@ async def require_admin(request: Request) -> None:
 
 
 def require_scraper(request: Request) -> None:
-    """Lets the metrics token or the admin key through; anyone when bound to loopback only."""
+    """Lets the metrics token or the admin key through; anyone when bound to loopback only, unless
+    a proxy or a web page is behind the request: those are not of this machine."""
     settings = edge(request)
-    if settings.loopback_only:
+    if settings.loopback_only and FROM_ELSEWHERE.isdisjoint(request.headers.keys()):
         return
     secret = credential(request)
     known = (settings.metrics_token, settings.admin_key)

@@ -22,7 +22,7 @@ from app.api.errors import error_body, error_headers, status_of
 from app.api.middleware import new_request_id
 from app.api.routes import UNMATCHED
 from app.api.settings import EdgeSettings
-from app.domain.errors import InvalidRequest
+from app.domain.errors import InvalidRequest, Overloaded
 
 log = structlog.get_logger("koi.access")
 
@@ -42,6 +42,7 @@ WORDS = {
     "header_fields_too_large": "The request headers are too large.",
     "invalid_host": "The Host header is missing, malformed or not served here.",
     "method_not_allowed": "This method is not known here.",
+    "overloaded": "Too many connections; try again shortly.",
     "request_timeout": "The request did not arrive in time.",
     "uri_too_long": "The URL is too long.",
 }
@@ -75,6 +76,11 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self.edge.most_connections:
+            # The files that are left belong to work that is paid for.
+            self._finished = True
+            self._answer("overloaded")
+            return
         self._arm(self.edge.first_byte_s, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -217,7 +223,8 @@ class EdgeProtocol(HttpToolsProtocol):
     def _answer(self, code: str) -> None:
         if self.transport.is_closing():
             return
-        note = InvalidRequest(code, WORDS[code]).note
+        words = WORDS[code]
+        note = (Overloaded(words) if code == "overloaded" else InvalidRequest(code, words)).note
         body, request_id, status = error_body(note), new_request_id(), status_of(code)
         headers = {
             **error_headers(note),

@@ -33,6 +33,7 @@ class EdgeSettings:
     loopback_only: bool = False
     max_body_bytes: int = body_cap(MAX_PROMPT_CHARS)
     link_ttl_s: int = 86_400
+    most_connections: int = 10_000
     version: str = "unknown"
     first_byte_s: float = 10.0
     head_s: float = 10.0

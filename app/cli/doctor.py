@@ -85,7 +85,7 @@ async def _office(office: "Office") -> list[Finding]:
     from app.cli.check_machine import check_catalog  # noqa: PLC0415 - heavy
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
 
-    findings = list(check_catalog(office.catalog))
+    findings = [*await _books(office), *check_catalog(office.catalog)]
     place = office.settings.image_store
     try:
         await office.pictures.check()
@@ -93,6 +93,18 @@ async def _office(office: "Office") -> list[Finding]:
         mend = "Check KOI_IMAGE_STORE, its credentials and its disk."
         return [*findings, fail("image store", str(error), mend)]
     return [*findings, ok("image store", f"{place}: write, read and delete work")]
+
+
+async def _books(office: "Office") -> list[Finding]:
+    from app.cli.explain import STORE_LOST  # noqa: PLC0415 - heavy
+    from app.domain.errors import LedgerLost  # noqa: PLC0415
+
+    try:
+        await office.ledger.verify()
+    except LedgerLost:
+        said, _, mend = STORE_LOST.partition(". ")
+        return [fail("books", said, mend)]
+    return [ok("books", "the store knows everything the journal remembers")]
 
 
 def _record(finding: Finding) -> dict[str, str | None]:

@@ -8,9 +8,11 @@ from zoneinfo import ZoneInfo
 
 from cyclopts import App, Parameter
 
+from app.cli.bill import import_bill
 from app.cli.failure import FAILED, CommandFailed, misused
 from app.cli.options import AsJson, moment_ms, signed_micros
 from app.cli.out import csv_line, say, say_fields, say_json, say_json_line, say_table
+from app.cli.rebuild import rebuild
 from app.cli.records import entry_record
 from app.cli.session import in_office
 from app.domain.calendar import Calendar
@@ -21,7 +23,9 @@ from app.domain.money import format_micros
 if TYPE_CHECKING:
     from app.wiring import Office
 
-ledger = App(name="ledger", help="Audit, export and correct the books.")
+ledger = App(name="ledger", help="Audit, export, correct and rebuild the books.")
+ledger.command(import_bill)
+ledger.command(rebuild)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,7 @@ def _corrected(template: Entry, correction: Correction, catalog: Catalog) -> Ent
     return replace(
         template, id="", kind=EntryKind.ADJUST, images=correction.images, micros=micros,
         delivered=0, presumed=0, surplus=0, proof=None, code=None, note=correction.note,
+        calls=(), dispatched_ms=None, asked=None,
     )  # fmt: skip
 
 

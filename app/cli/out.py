@@ -90,6 +90,8 @@ def _cell(value: object) -> str:
 
 
 def _unarmed(value: object) -> object:
+    if isinstance(value, list):
+        value = " ".join(map(str, value))
     dangerous = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
     return f"'{value}" if dangerous and not _is_number(str(value)) else value
 

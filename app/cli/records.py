@@ -153,6 +153,7 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
             "charged": failure.charged,
         },
         "upstream": [_part_record(part) for part in job.parts],
+        "calls": list(job.calls),
     }
 
 
@@ -179,6 +180,9 @@ def entry_record(entry: Entry, currency: str) -> dict[str, Any]:
         "proof": entry.proof,
         "code": entry.code,
         "note": entry.note,
+        "calls": list(entry.calls),
+        "dispatched_at": time_text(entry.dispatched_ms),
+        "asked": entry.asked,
     }
 
 

@@ -1,5 +1,6 @@
 """`koi serve`: the gateway, in this process or in several under a supervisor."""
 
+import resource
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("koi.serve")
 
+MOST_FILES = 65_536
 GRACE_S = 15.0
 """What a worker may need beyond its own drain before it is killed."""
 
@@ -49,6 +51,7 @@ def serve(
             MISUSED,
         )
     _warn_of_unknown()
+    _prepare_process()
     with listen(settings.host, settings.port) as listening:
         if settings.workers == 1:
             return _alone(settings, listening)
@@ -92,6 +95,15 @@ def _supervised(settings: "Settings", listening: socket.socket) -> int:
         grace_s = settings.drain_delay_s + settings.drain_timeout_s + GRACE_S
         Announcement(url_of(listening), settings.workers)()
         return Supervisor(command.spawn, settings.workers, listening, grace_s).run()
+
+
+def _prepare_process() -> None:
+    """As many open files as we are allowed, since every caller and every call is one; and no core
+    dump, which would hold every key (reliability study, S33, S46)."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = MOST_FILES if files == resource.RLIM_INFINITY else min(files, MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, files))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _warn_of_unknown() -> None:

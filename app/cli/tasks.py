@@ -65,6 +65,7 @@ def show(task_id: str, /, *, json: AsJson = False) -> None:
             "cost": f"{cost['value']} {cost['currency']}" if cost else "unknown",
             "error": f"{error['code']}: {error['message']}" if error else None,
             "pictures": ", ".join(record["pictures"]),
+            "calls": ", ".join(record["calls"]),
             "upstream": ", ".join(part["id"] or "not sent" for part in record["upstream"]),
         }
         say_fields(flat)

@@ -21,6 +21,7 @@ The HTTP status of a code is the edge's business (`app.api.errors`).
   - GenerationFailed          a job's own end, told to whoever waits for it
   - Unavailable
     + LedgerUnavailable       the store is away: nothing was dispatched
+    + LedgerLost              the store lost data: refused until it is rebuilt
     + Draining, Interrupted, Overloaded
   - UpstreamError             the provider failed us; carries a `Proof`
 """
@@ -202,6 +203,15 @@ class LedgerUnavailable(Unavailable):
         super().__init__(message, retry_after_s=2)
 
 
+class LedgerLost(LedgerUnavailable):
+    """The store does not know what this gateway has seen of it (reliability study, F76)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The store lost its data; spending stays refused until an operator has seen to it."
+        )
+
+
 class Draining(Unavailable):
     code = "draining"
 
@@ -235,8 +245,11 @@ class UpstreamError(GatewayError):
     """The provider failed us. Only `UPSTREAM_CODES` may be used; unknown means charged.
 
     `retryable` needs proof that nothing was billed: a P3 failure never is, and a provider's JSON
-    500 (P2) is released but not retryable either (design, section 9).
+    500 (P2) is released but not retryable either (design, section 9). `request_id` is what the
+    provider called the exchange, when its answer had begun; for the books, never for a caller.
     """
+
+    request_id: str | None = None
 
     def __init__(
         self,

@@ -42,13 +42,18 @@ class TaskStatus(StrEnum):
 class Part:
     """One upstream call of a job. `n` images asked of it.
 
-    `upstream_id` is the provider's task id, never shown to a caller. `result` is set once the
-    part has ended.
+    `upstream_id` is the provider's task id and `request_id` its name for the POST, by either of
+    which its bill may call it; never shown to a caller. `result` is set once the part has ended.
     """
 
     n: int
     upstream_id: str | None = None
     result: "PartResult | None" = None
+    request_id: str | None = None
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.upstream_id, self.request_id) if name is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,8 @@ class Job:
     """The durable record of one request.
 
     Times are Unix milliseconds of the store's clock. `unit_micros` is the price of one image, or
-    None when unknown. `pool` says who may see it beside its user.
+    None when unknown. `pool` says who may see it beside its user. `calls` are the provider's names
+    for its upstream calls, for the operator only.
     """
 
     id: str
@@ -103,6 +109,7 @@ class Job:
     billed: int = 0
     failure: FailureNote | None = None
     response_format: str | None = None
+    calls: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -119,7 +126,8 @@ class Outcome:
     """What a job's end does to the books and to the caller.
 
     `state` is SETTLED, RELEASED or UNKNOWN. `billed` images are charged (0..n), of which
-    `presumed` without evidence; `surplus` were made beyond n and go to the house account.
+    `presumed` without evidence; `surplus` were made beyond n and go to the house account. `calls`
+    name the upstream calls as the provider's bill does.
     """
 
     state: JobState
@@ -129,6 +137,7 @@ class Outcome:
     surplus: int = 0
     proof: Proof | None = None
     failure: FailureNote | None = None
+    calls: tuple[str, ...] = ()
 
     @property
     def status(self) -> TaskStatus:

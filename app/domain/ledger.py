@@ -95,6 +95,9 @@ class Entry:
     `images` and `micros` are charged amounts (adjustments may be negative; `micros` None where
     the price is unknown); `day` and `month` are the windows of the reservation; `at_ms` is the
     store's clock when it was written. `id` grows monotonically.
+
+    For the provider's bill: `calls` are its names for the upstream calls, `dispatched_ms` is when
+    they were sent, `asked` how many images they were to make; a correction has none of them.
     """
 
     id: str
@@ -117,6 +120,9 @@ class Entry:
     proof: str | None = None
     code: str | None = None
     note: str | None = None
+    calls: tuple[str, ...] = ()
+    dispatched_ms: int | None = None
+    asked: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

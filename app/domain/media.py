@@ -16,6 +16,9 @@ MEDIA_TYPES = {
 }
 """File extension -> media type, for every format Koi recognises."""
 
+MOST_PIXELS = 178_956_970
+"""Beyond this a picture is a bomb for whoever opens it (Pillow refuses it, too)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Media:
@@ -68,12 +71,13 @@ def media_type_of(name: str) -> str | None:
 def inspect(body: bytes) -> Media | None:
     """Recognise PNG, JPEG, WebP and GIF by their first bytes and read the size in pixels.
 
-    Only headers are read, so a cut-off tail does not matter; None when this is no image.
+    Only headers are read, so a cut-off tail does not matter; None when this is no image, or one
+    of absurd dimensions.
     """
     for magic, extension, size_of in FORMATS:
         if body.startswith(magic):
             size = size_of(body)
-            if size is None or 0 in size:
+            if size is None or not 0 < size[0] * size[1] <= MOST_PIXELS:
                 return None
             return Media(MEDIA_TYPES[extension], extension, *size)
     return None

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from app.domain.images import GenerationRequest, Picture, ProviderImage
 from app.domain.job import CacheSlot, Job, Outcome, PartResult, TaskStatus
+from app.domain.journal import Debt, Mark, Step
 from app.domain.ledger import (
     Admitted,
     Arrived,
@@ -53,6 +54,7 @@ class Ledger(Protocol):
         part: int,
         *,
         upstream_id: str | None = None,
+        request_id: str | None = None,
         result: PartResult | None = None,
         due_ms: int,
     ) -> bool:
@@ -85,10 +87,8 @@ class Ledger(Protocol):
         """Lease jobs that are due, the most overdue first; no other process gets them meanwhile."""
 
     async def claim_within(self, limit: int, lease_ms: int, polls: int) -> tuple[list[Claim], int]:
-        """The same with room for so many polls: who needs none is not held up by who does.
-
-        A job in several parts takes what room is left. Also says how many polls are due still.
-        """
+        """The same with room for so many polls, in order of age; a job in parts takes what is left.
+        Who needs no poll is not held up. Also says how many polls are due still."""
 
     async def job(self, job_id: str) -> Job | None: ...
 
@@ -116,6 +116,32 @@ class Ledger(Protocol):
     async def audit(self) -> Audit: ...
 
     async def census(self) -> Census: ...
+
+
+class Journal(Protocol):
+    """The second copy of the books. What it cannot take now it takes later, in order."""
+
+    @property
+    def mark(self) -> Mark | None:
+        """The latest mark in it when it was opened; None for a new one."""
+
+    def note(self, step: Step) -> None:
+        """Write a step down. Never raises; see `ready`."""
+
+    def ready(self) -> bool:
+        """False while steps cannot be written: nothing may be spent then (fault F66)."""
+
+
+class Debts(Protocol):
+    """What the store could not be told yet, kept on disk until it was (fault F71)."""
+
+    async def owe(self, debt: Debt) -> bool:
+        """Keep it through the death of this process; false when the disk does not take it."""
+
+    async def paid(self, debt: Debt) -> None: ...
+
+    async def open(self) -> Sequence[Debt]:
+        """Everything owed by processes of this machine, living or dead."""
 
 
 class KeyRing(Protocol):
@@ -258,10 +284,12 @@ class Recorder(Protocol):
 
 
 __all__ = [
+    "Debts",
     "Governor",
     "ImageFetcher",
     "ImageProvider",
     "ImageStore",
+    "Journal",
     "KeyRing",
     "Ledger",
     "Links",

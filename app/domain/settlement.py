@@ -5,6 +5,7 @@ I7 fair charge). Pure, so that the rules can be read and tested without a store.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from app.domain.errors import FailureNote, Proof
 from app.domain.job import JobState, Outcome, Part, PartResult
@@ -27,11 +28,12 @@ def conclude(parts: Sequence[Part]) -> Outcome:
     pictures = tuple(p for part, result in ended for p in result.pictures[: part.n])
     ambiguous = sum(part.n for part, result in ended if result.proof is Proof.UNKNOWN)
     failures = [result for _, result in ended if result.failure is not None]
+    calls = calls_of(parts)
     if made == 0 and ambiguous == 0:
-        return _released(failures, surplus)
+        return _released(failures, surplus, calls)
     if made == 0:
         failure = _weightiest(failures)
-        return Outcome(JobState.UNKNOWN, proof=Proof.UNKNOWN, failure=failure.failure)
+        return Outcome(JobState.UNKNOWN, proof=Proof.UNKNOWN, failure=failure.failure, calls=calls)
     return Outcome(
         JobState.SETTLED,
         pictures=pictures,
@@ -39,19 +41,25 @@ def conclude(parts: Sequence[Part]) -> Outcome:
         presumed=ambiguous,
         surplus=surplus,
         failure=None if pictures else _undeliverable(failures),
+        calls=calls,
     )
 
 
 def presume(outcome_of: Outcome, n: int) -> Outcome:
     """An UNKNOWN job that nothing resolved in time: presumed billed in full."""
-    return Outcome(
-        JobState.SETTLED, billed=n, presumed=n, proof=Proof.UNKNOWN, failure=outcome_of.failure
-    )
+    return replace(outcome_of, state=JobState.SETTLED, billed=n, presumed=n, proof=Proof.UNKNOWN)
 
 
-def _released(failures: Sequence[PartResult], surplus: int) -> Outcome:
+def calls_of(parts: Sequence[Part]) -> tuple[str, ...]:
+    """By which names the provider's bill may know a job, each once."""
+    return tuple(dict.fromkeys(name for part in parts for name in part.calls))
+
+
+def _released(failures: Sequence[PartResult], surplus: int, calls: tuple[str, ...]) -> Outcome:
     worst = _weightiest(failures)
-    return Outcome(JobState.RELEASED, surplus=surplus, proof=worst.proof, failure=worst.failure)
+    return Outcome(
+        JobState.RELEASED, surplus=surplus, proof=worst.proof, failure=worst.failure, calls=calls
+    )
 
 
 def _weightiest(failures: Sequence[PartResult]) -> PartResult:

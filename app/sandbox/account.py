@@ -38,7 +38,8 @@ KEYS: frozenset[str] = frozenset(_KEY_PROBLEMS)
 @dataclass(frozen=True, slots=True)
 class BillLine:
     """One accepted generation; `billed` counts images, `moderation_fee` is the part of them
-    charged for a refusal, `delivered` those sent in a reply to a client still there."""
+    charged for a refusal, `refunded` those charged first and given back, `delivered` those sent in
+    a reply to a client still there."""
 
     request_id: str
     key: str
@@ -48,6 +49,8 @@ class BillLine:
     billed: int
     moderation_fee: int
     created: int
+    quality: str = "standard"
+    refunded: int = 0
 
 
 def key_problem(key: str, profile: Profile, switches: Switches, buying: bool) -> Problem | None:

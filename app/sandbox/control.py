@@ -8,10 +8,12 @@ from typing import Any, TypeAlias
 
 from app.sandbox.exchange import Exchange
 from app.sandbox.faults import FAULTS
+from app.sandbox.fees import fee_details
 from app.sandbox.profiles import PROFILES
 from app.sandbox.provider import Provider
 
 Asked: TypeAlias = dict[str, Any]
+_FEES = ("GET", "/__sim/ledger", "format=csv")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
 
@@ -19,6 +21,9 @@ async def control(exchange: Exchange, provider: Provider) -> None:
     """Answers one control call; only loopback peers are served."""
     if exchange.peer not in _LOOPBACK:
         await exchange.json(403, {"error": "control is for loopback peers"})
+        return
+    if (exchange.method, exchange.path, exchange.query) == _FEES:
+        await exchange.reply(200, fee_details(provider.bill()).encode(), "text/csv; charset=utf-8")
         return
     route = _ROUTES.get((exchange.method, exchange.path.removeprefix("/__sim/")))
     if route is None:

@@ -74,7 +74,8 @@ class Generation:
 
     def bill(self, now: float, switches: Switches) -> BillLine:
         """The line on the bill as it stands now."""
-        billed, fee = self._charges(now, switches)
+        rule = self._rule(switches)
+        billed, fee = self._charges(rule, now, switches)
         return BillLine(
             self.request_id,
             self.key,
@@ -84,12 +85,18 @@ class Generation:
             billed,
             fee,
             int(self.accepted_at),
+            self.order.quality,
+            self.made if rule is Bills.REFUNDED and not billed else 0,
         )
 
-    def _charges(self, now: float, switches: Switches) -> tuple[int, int]:
-        rule = self.use.fault.bills if self.use else Bills.ALL
-        if self.use and switches.fault_bills != "table":
-            rule = Bills.ALL if switches.fault_bills == "always" else Bills.NOTHING
+    def _rule(self, switches: Switches) -> Bills:
+        if self.use is None:
+            return Bills.ALL
+        if switches.fault_bills == "table":
+            return self.use.fault.bills
+        return Bills.ALL if switches.fault_bills == "always" else Bills.NOTHING
+
+    def _charges(self, rule: Bills, now: float, switches: Switches) -> tuple[int, int]:
         if rule is Bills.NOTHING:
             return 0, 0
         if rule is Bills.REFUNDED:

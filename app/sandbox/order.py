@@ -69,6 +69,7 @@ class Order:
     n: int
     response_format: str
     answers_with_task: bool
+    quality: str = "standard"
 
 
 def read_order(body: bytes, profile: Profile, switches: Switches) -> Order:
@@ -89,7 +90,8 @@ def read_order(body: bytes, profile: Profile, switches: Switches) -> Order:
         raise _bad("response_format", "response_format is url or b64_json")
     if profile.url_only or (wants_task and not switches.async_b64):
         wanted = "url"
-    return Order(model.name, prompt, width, height, n, wanted, wants_task)
+    quality = str(fields.get("quality") or "standard")
+    return Order(model.name, prompt, width, height, n, wanted, wants_task, quality)
 
 
 def _bad(param: str, message: str, status: int = 400) -> Refused:

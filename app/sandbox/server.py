@@ -10,6 +10,7 @@ from typing import Any
 from app.sandbox.account import GOOD_KEY, BillLine
 from app.sandbox.api import Api
 from app.sandbox.cdn import Cdn
+from app.sandbox.fees import fee_details
 from app.sandbox.listener import Listener
 from app.sandbox.provider import Provider, Recorded
 from app.sandbox.switches import DOCUMENTED_LIMITS
@@ -100,6 +101,10 @@ class Sandbox:
     def bill(self) -> list[BillLine]:
         """One line for each accepted generation, oldest first."""
         return self._provider.bill()
+
+    def fee_details(self) -> str:
+        """The bill as the CSV file its customer would download."""
+        return fee_details(self.bill())
 
     def reset(self) -> None:
         """As if just started."""

@@ -1,26 +1,27 @@
 """Writing a job's progress and end into the ledger, however long the ledger is away.
 
-A picture that was paid for is delivered first and settled as soon as the store answers again;
-until then the job stays DISPATCHED there, which other processes know how to resolve.
+A picture that was paid for is delivered first and settled as soon as the store answers again. What
+the store did not take is owed: kept on disk until some process here could tell it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any
 
 from app.domain.errors import LedgerUnavailable, TaskNotFound
 from app.domain.job import Job, JobState, Outcome, Part
-from app.domain.ports import Governor, Ledger, Recorder, ResultCache
+from app.domain.journal import Debt, OwedEnd, OwedPart
+from app.domain.ports import Debts, Governor, Ledger, Recorder, ResultCache
 from app.domain.settlement import conclude
 from app.service.completions import Completions
 from app.service.drain import Drain
 
-T = TypeVar("T")
-
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
+PAID_DUE_MS = 500
+"""How soon a part is looked at once the store was told of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,7 @@ class Books:
     cache: ResultCache
     governor: Governor
     completions: Completions
+    debts: Debts
     recorder: Recorder
     drain: Drain
     resolve_after_s: float
@@ -39,45 +41,82 @@ class Books:
 
     async def settle(self, job: Job, outcome: Outcome, upstream_s: float | None = None) -> None:
         try:
-            await self._settle_once(job, outcome, upstream_s)
+            settled = await self._settle_once(job.id, outcome)
         except LedgerUnavailable:
             self.recorder.settlement_lost()
-            self.completions.announce(_as_ended(job, outcome), upstream_s)
-            self.drain.launch(self._settle_later(job, outcome), f"settle {job.id}")
+            await self._owe(OwedEnd(job.id, outcome))
+            settled = None
+        self.completions.announce(settled or _as_ended(job, outcome), upstream_s)
 
     async def let_go(self, job_id: str) -> None:
         """Free the job's place at the provider; a place nobody frees lapses."""
         with suppress(LedgerUnavailable):
             await self.governor.release(job_id)
 
-    async def persist(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a repeat-safe write until the store takes it."""
+    async def record(self, job_id: str, part: int, *, due_ms: int, **what: Any) -> bool:
+        """Write down a part's ids or `result`, now or when the store is back; false when
+        the id belongs to another job."""
+        try:
+            return await self.ledger.record(job_id, part, due_ms=due_ms, **what)
+        except LedgerUnavailable:
+            await self._owe(OwedPart(job_id, part, **what))
+            return True
+
+    async def pay(self, debt: Debt) -> None:
+        """Tell the store what it could not be told. Raises `LedgerUnavailable`."""
+        if isinstance(debt, OwedEnd):
+            ended = await self._settle_once(debt.job_id, debt.outcome)
+            if ended is not None:
+                self.completions.announce(ended)
+        else:
+            with suppress(TaskNotFound):
+                await self.ledger.record(
+                    debt.job_id,
+                    debt.part,
+                    upstream_id=debt.upstream_id,
+                    request_id=debt.request_id,
+                    result=debt.result,
+                    due_ms=PAID_DUE_MS,
+                )
+        await self.debts.paid(debt)
+
+    async def pay_all(self) -> int:
+        """Pay what this machine's processes owe; how much is still owed."""
+        owed = await self.debts.open()
+        for paid, debt in enumerate(owed):
+            try:
+                await self.pay(debt)
+            except LedgerUnavailable:
+                return len(owed) - paid
+        return 0
+
+    async def _owe(self, debt: Debt) -> None:
+        if not await self.debts.owe(debt):
+            # No disk either: then this process must live until the store is back.
+            self.drain.launch(self._persist(debt), f"pay {debt.name}")
+
+    async def _persist(self, debt: Debt) -> None:
         pause = FIRST_PAUSE_S
         while True:
-            try:
-                return await write()
-            except LedgerUnavailable:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE_S)
+            with suppress(LedgerUnavailable):
+                return await self.pay(debt)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    async def _settle_later(self, job: Job, outcome: Outcome) -> None:
-        await self.persist(lambda: self._settle_once(job, outcome, None))
-
-    async def _settle_once(self, job: Job, outcome: Outcome, upstream_s: float | None) -> None:
+    async def _settle_once(self, job_id: str, outcome: Outcome) -> Job | None:
+        """The job as it ended in the books; None when the store does not know it (any more)."""
         try:
             settlement = await self.ledger.settle(
-                job.id, outcome, hold_ms=round(self.resolve_after_s * 1000)
+                job_id, outcome, hold_ms=round(self.resolve_after_s * 1000)
             )
         except TaskNotFound:
-            # The store lost the job: the caller still gets its picture.
             self.recorder.settlement_lost()
-            self.completions.announce(_as_ended(job, outcome), upstream_s)
-            return
+            return None
         if settlement.first:
             self.recorder.settled(settlement.job, outcome)
             await self._fill_cache(settlement.job, outcome)
-            await self.let_go(job.id)
-        self.completions.announce(settlement.job, upstream_s)
+            await self.let_go(job_id)
+        return settlement.job
 
     async def _fill_cache(self, job: Job, outcome: Outcome) -> None:
         """Only complete successes are kept (design, section 5)."""

@@ -125,7 +125,7 @@ class GenerateImages:
             part_sizes=self.jobs.part_sizes(model, ask.request.n),
             unit_micros=model.price(ask.request.size, ask.request.quality),
             repeat=ask.repeat,
-            lease_ms=self.jobs.lease_ms,
+            lease_ms=self.jobs.pace.lease_ms,
             slot=recalled.slot,
             response_format=ask.response_format,
             arrived=arrived,

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from app.domain.catalog import Model
@@ -13,10 +14,10 @@ from app.domain.errors import (
     Proof,
     UpstreamError,
 )
-from app.domain.images import GenerationRequest, ProviderImage
+from app.domain.images import GenerationRequest
 from app.domain.job import Job, JobState, Outcome, Part, PartResult
 from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
-from app.domain.upstream import Running
+from app.domain.upstream import Finished, Running
 from app.service.books import Books
 from app.service.collect import Collect
 from app.service.drain import Drain, job_name
@@ -42,6 +43,11 @@ class Pace:
         """How long after its dispatch a part without answer or task id counts as silent."""
         return round((self.timeout_s + MARGIN_S) * 1000)
 
+    @property
+    def lease_ms(self) -> int:
+        """How long a reservation may wait for its dispatch."""
+        return round((self.queue_s + MARGIN_S) * 1000)
+
     def asynchronous(self, model: Model) -> bool:
         """Prefer the provider's tasks: their result survives the death of every socket."""
         if self.mode == "sync":
@@ -59,11 +65,6 @@ class RunJob:
     recorder: Recorder
     drain: Drain
     pace: Pace
-
-    @property
-    def lease_ms(self) -> int:
-        """How long a reservation may wait for its dispatch."""
-        return round((self.pace.queue_s + MARGIN_S) * 1000)
 
     def part_sizes(self, model: Model, n: int) -> tuple[int, ...]:
         """More images than one upstream call may carry are fanned out inside one job."""
@@ -122,32 +123,36 @@ class RunJob:
         except UpstreamError as error:
             self.recorder.upstream(operation, error.reason, time.perf_counter() - started)
             await self.governor.failed(error.reason, error.retry_after_s)
-            return replace(part, result=failed(part, error, self.pace))
+            failure = failed(part, error, self.pace)
+            return replace(part, request_id=error.request_id, result=failure)
         took_s = time.perf_counter() - started
         self.recorder.upstream(operation, "ok", took_s)
         await self.governor.accepted(took_s)
         if isinstance(answer, Running):
-            return await self._accepted(job, index, answer.upstream_id)
-        return replace(part, result=await self._collected(job, index, answer.images))
+            return await self._accepted(job, index, answer)
+        collected = await self._collected(job, index, answer)
+        return replace(part, request_id=answer.request_id, result=collected)
 
-    async def _collected(
-        self, job: Job, index: int, images: tuple[ProviderImage, ...]
-    ) -> PartResult:
+    async def _collected(self, job: Job, index: int, answer: Finished) -> PartResult:
         """Collect, and keep telling the ledger that this part is not silent meanwhile."""
-        collecting = asyncio.ensure_future(self.collect(job, index, images))
+        collecting = asyncio.ensure_future(self.collect(job, index, answer.images))
         while not (await asyncio.wait({collecting}, timeout=KEEP_S))[0]:
-            await self.books.persist(
-                lambda: self.ledger.record(job.id, index, due_ms=self.pace.silence_ms)
-            )
+            with suppress(LedgerUnavailable):
+                await self.ledger.record(
+                    job.id, index, request_id=answer.request_id, due_ms=self.pace.silence_ms
+                )
         return collecting.result().result
 
-    async def _accepted(self, job: Job, index: int, upstream_id: str) -> Part:
+    async def _accepted(self, job: Job, index: int, answer: Running) -> Part:
         """The provider took a part: from here on its result survives this process."""
-        part = replace(job.parts[index], upstream_id=upstream_id)
-        ours = await self.books.persist(
-            lambda: self.ledger.record(
-                job.id, index, upstream_id=upstream_id, due_ms=self._first_poll_ms
-            )
+        upstream_id, request_id = answer.upstream_id, answer.request_id
+        part = replace(job.parts[index], upstream_id=upstream_id, request_id=request_id)
+        ours = await self.books.record(
+            job.id,
+            index,
+            upstream_id=upstream_id,
+            request_id=request_id,
+            due_ms=self._first_poll_ms,
         )
         if ours:
             return part
@@ -163,10 +168,12 @@ class RunJob:
         """Some parts run at the provider: write down those that ended; pollers do the rest."""
         for index, part in enumerate(parts):
             if part.result is not None:
-                await self.books.persist(
-                    lambda index=index, part=part: self.ledger.record(  # type: ignore[misc]
-                        job.id, index, result=part.result, due_ms=self._first_poll_ms
-                    )
+                await self.books.record(
+                    job.id,
+                    index,
+                    request_id=part.request_id,
+                    result=part.result,
+                    due_ms=self._first_poll_ms,
                 )
 
     @property

@@ -140,7 +140,7 @@ class Poller:
         """The hold on an ambiguous job is over: late proof decides, or it is presumed billed."""
         outcome = conclude(parts) if parts else None
         if outcome is None or outcome.state is JobState.UNKNOWN:
-            outcome = presume(Outcome(job.state, failure=job.failure), job.n)
+            outcome = presume(Outcome(job.state, failure=job.failure, calls=job.calls), job.n)
         await self.books.settle(job, outcome)
 
     async def _poll(self, claim: Claim, polls: int) -> None:

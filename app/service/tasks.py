@@ -21,18 +21,23 @@ class Tasks:
 
         Raises `TaskNotFound`, the same for foreign, unknown and expired ids.
         """
-        job = await self._own(principal, task_id)
+        job = await self._visible(principal, task_id)
         if job.ended or wait_s <= 0:
             return job
         ended = await self._completions.wait(task_id, wait_s)
-        return ended.job if ended is not None else await self._own(principal, task_id)
+        return ended.job if ended is not None else await self._visible(principal, task_id)
 
     async def list(self, principal: Principal, limit: int) -> Sequence[Job]:
         return await self._ledger.jobs_of(principal.user, limit)
 
     async def cancel(self, principal: Principal, task_id: str) -> Job:
-        """Raises `TaskNotFound`, or `TaskNotCancellable` once it was dispatched."""
-        await self._own(principal, task_id)
+        """Raises `TaskNotFound`, or `TaskNotCancellable` once it was dispatched.
+
+        Who may only see it (decision 11) may not end it either: its owner waits for it.
+        """
+        job = await self._visible(principal, task_id)
+        if job.user != principal.user:
+            raise TaskNotCancellable("Only the user who asked for this task can cancel it.")
         settlement = await self._ledger.cancel(task_id)
         if settlement is None:
             raise TaskNotCancellable("The task was already sent to the provider or has ended.")
@@ -56,7 +61,7 @@ class Tasks:
             raise ImageNotFound
         return stored
 
-    async def _own(self, principal: Principal, task_id: str) -> Job:
+    async def _visible(self, principal: Principal, task_id: str) -> Job:
         job = await self._ledger.job(task_id)
         if job is None or not job.visible_to(principal.user, principal.pool):
             raise TaskNotFound

@@ -168,6 +168,13 @@ class Metrics:
         self._gauges["ledger_difference"].child().set(audit.difference)
         self._gauges["ledger_audited_timestamp_seconds"].child().set(time.time())
 
+    def publish_books(self, *, intact: bool, journal: bool) -> None:
+        self._gauges["ledger_intact"].child().set(intact)
+        self._gauges["journal_ready"].child().set(journal)
+
+    def publish_owed(self, owed: int) -> None:
+        self._gauges["settlements_owed"].child().set(owed)
+
     def loop_stalled(self, seconds: float) -> None:
         self._histograms["event_loop_stall_seconds"].child().observe(seconds)
 
@@ -222,7 +229,8 @@ class Metrics:
         for operation, outcome in product(("generate", "submit", "poll"), ALARMING):
             self._histograms["upstream_duration_seconds"].child(operation, outcome)
         self._gauges["in_flight_requests"].child().set(0)
-        self._gauges["store_up"].child().set(1)
+        for well in ("store_up", "ledger_intact", "journal_ready"):
+            self._gauges[well].child().set(1)
         self.traffic(Traffic())
         self._gauges["build_info"].child(self._vocabulary.version).set(1)
 

@@ -17,6 +17,7 @@ class Merge(StrEnum):
 
     SUM = "sum"
     LOWEST = "min"
+    HIGHEST = "max"
     LATEST = "mostrecent"
     """Facts about the shared store: each worker reports the same one, so they must not add up."""
 
@@ -131,6 +132,11 @@ SERIES: tuple[Series, ...] = (
            merge=Merge.LATEST),
     Series(GAUGE, "ledger_audited_timestamp_seconds", "When the ledger was last audited; 0 never",
            merge=Merge.LATEST),
+    Series(GAUGE, "ledger_intact", "0 once the store has lost data, until it is rebuilt",
+           merge=Merge.LOWEST),
+    Series(GAUGE, "journal_ready", "0 while the journal's disk takes nothing", merge=Merge.LOWEST),
+    Series(GAUGE, "settlements_owed", "Writes on disk that the store could not be told yet",
+           merge=Merge.HIGHEST),
     Series(GAUGE, "store_up", "1 while the store answers", merge=Merge.LOWEST),
     Series(HISTOGRAM, "store_command_duration_seconds", "Store scripts and commands",
            (A.SCRIPT, A.STORED), STORE),

@@ -1,18 +1,21 @@
 """The composition root: settings in, a running gateway out, everything closed in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
+from app.adapters.journal.history import History
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.signals import RedisSignals
 from app.api.settings import EdgeSettings
 from app.domain.catalog import Catalog
 from app.domain.ports import ImageStore
+from app.domain.rebuild import Terms
 from app.service.books import Books
 from app.service.collect import Collect
 from app.service.completions import Completions
@@ -29,18 +32,23 @@ from app.service.usage import Usage
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.wiring import loops
+from app.wiring.health import readiness
 from app.wiring.parts import (
-    StoreUrls,
     UpstreamKeyMissing,
     World,
     edge_of,
-    open_ledger,
     open_pictures,
-    open_store,
     open_world,
     pace_of,
     read_catalog,
-    readiness,
+    terms_of,
+)
+from app.wiring.stores import (
+    StoreUrls,
+    journal_directory,
+    open_book,
+    open_ledger,
+    open_store,
     store,
 )
 
@@ -81,6 +89,11 @@ class Office:
     ledger: RedisLedger
     keyring: RedisKeyRing
     pictures: ImageStore
+    terms: Terms
+
+    def history(self, directories: Sequence[Path] | None = None) -> History:
+        """The journals in these directories, or this machine's own."""
+        return History(directories or [journal_directory(self.settings)])
 
 
 @asynccontextmanager
@@ -89,8 +102,8 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
     async with AsyncExitStack() as stack:
         urls = stack.enter_context(store(settings))
         catalog = read_catalog(settings)
-        opened = open_store(stack, settings, urls.ledger)
-        ledger, keyring = open_ledger(opened, settings), RedisKeyRing(opened)
+        _, book = open_book(stack, open_store(stack, settings, urls.ledger), settings)
+        ledger, keyring = open_ledger(book, settings), RedisKeyRing(book)
         yield Office(
             settings=settings,
             catalog=catalog,
@@ -99,6 +112,7 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
             ledger=ledger,
             keyring=keyring,
             pictures=open_pictures(stack, settings),
+            terms=terms_of(settings),
         )
 
 
@@ -121,7 +135,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Running]:
             gateway=house.gateway,
             edge=edge_of(settings, catalog),
             metrics=world.metrics,
-            readiness=partial(readiness, world.store, house.gateway.drain),
+            readiness=partial(readiness, world, house.gateway.drain),
             alive=heart.alive,
         )
 
@@ -129,6 +143,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Running]:
 @dataclass(frozen=True, slots=True)
 class _House:
     gateway: Gateway
+    books: Books
     poller: Poller
     completions: Completions
 
@@ -144,6 +159,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         cache=world.cache,
         governor=world.governor,
         completions=completions,
+        debts=world.debts,
         recorder=metrics,
         drain=drain,
         resolve_after_s=settings.resolve_after_s,
@@ -189,7 +205,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         links=world.links,
         drain=drain,
     )
-    return _House(gateway, poller, completions)
+    return _House(gateway, books, poller, completions)
 
 
 def _loops(
@@ -205,6 +221,15 @@ def _loops(
         "drain": partial(house.completions.dismiss_on, house.gateway.drain),
         "census": partial(loops.publish_census, world.ledger, world.metrics),
         "audit": partial(loops.publish_audit, world.ledger, world.metrics),
+        "debts": partial(loops.pay_debts, house.books, world.metrics),
+        "journal": partial(
+            loops.sync_journal,
+            world.journal,
+            world.ledger,
+            world.metrics,
+            books=timedelta(days=settings.journal_days),
+            jobs=ttl,
+        ),
         "sweep": partial(loops.sweep_pictures, world.pictures, ttl),
         "heart": heart.beat,
     }

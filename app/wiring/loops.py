@@ -8,9 +8,12 @@ from typing import Any
 
 import structlog
 
+from app.adapters.journal.file import FileJournal
+from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import LedgerUnavailable
 from app.domain.media import ImageStoreUnavailable
 from app.domain.ports import ImageStore, Ledger
+from app.service.books import Books
 from app.telemetry.metrics import Metrics
 
 log = structlog.get_logger("koi")
@@ -19,6 +22,8 @@ Loop = Callable[[], Coroutine[Any, Any, None]]
 
 PAUSE_S = 1.0
 CENSUS_S = 5.0
+SYNC_S = 1.0
+PAY_S = 0.5
 AUDIT_S = 300.0
 SWEEP_S = 3600.0
 BEAT_S = 0.5
@@ -72,6 +77,34 @@ async def publish_audit(ledger: Ledger, metrics: Metrics) -> None:
     while True:
         metrics.publish_audit(await ledger.audit())
         await asyncio.sleep(AUDIT_S)
+
+
+async def pay_debts(books: Books, metrics: Metrics) -> None:
+    """Tell the store what it could not be told, also for processes that died (fault F71)."""
+    while True:
+        metrics.publish_owed(await books.pay_all())
+        await asyncio.sleep(PAY_S)
+
+
+async def sync_journal(
+    journal: FileJournal,
+    ledger: RedisLedger,
+    metrics: Metrics,
+    *,
+    books: timedelta,
+    jobs: timedelta,
+) -> None:
+    swept_s = -SWEEP_S
+    while True:
+        metrics.publish_books(intact=ledger.intact, journal=journal.ready())
+        try:
+            await asyncio.to_thread(journal.sync)
+            if time.monotonic() - swept_s > SWEEP_S:
+                swept_s = time.monotonic()
+                await asyncio.to_thread(journal.sweep, books=books, jobs=jobs)
+        except OSError as error:
+            log.warning("journal_not_synced", reason=error.strerror)
+        await asyncio.sleep(SYNC_S)
 
 
 async def sweep_pictures(pictures: ImageStore, ttl: timedelta) -> None:

@@ -1,22 +1,21 @@
 """Opening the parts: each from the settings alone, each closed by the caller's exit stack."""
 
 import hmac
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+import resource
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
 
-from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.images.fetch import ImageFetcher
 from app.adapters.images.file import FileImageStore
 from app.adapters.images.links import LinkSigner
 from app.adapters.images.s3 import ObjectImageStore
+from app.adapters.journal.debts import FileDebts
+from app.adapters.journal.file import FileJournal
 from app.adapters.redis.cache import RedisResultCache
-from app.adapters.redis.connection import connect
 from app.adapters.redis.governor import RedisGovernor, UpstreamLimits
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
@@ -26,23 +25,26 @@ from app.adapters.upstream.client import DieyuyunProvider
 from app.adapters.upstream.transport import AiohttpTransport
 from app.api.routes import TEMPLATES
 from app.api.settings import EdgeSettings, body_cap
-from app.domain.calendar import Calendar
 from app.domain.catalog import Catalog, parse_catalog
-from app.domain.errors import LedgerUnavailable
 from app.domain.ports import ImageStore
+from app.domain.rebuild import Terms
 from app.service import poller
-from app.service.drain import Drain
 from app.service.jobs import Pace
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.telemetry.vocabulary import Vocabulary
+from app.wiring.stores import journal_directory, open_book, open_ledger, open_store, store
 
 SHIPPED_CATALOG = Path(__file__).parent.parent / "catalog.toml"
 LOOPS = frozenset(
-    {"poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work"}
-)
+    {
+        "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
+        "debts", "journal",
+    }
+)  # fmt: skip
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-CACHE_TIMEOUT_S = 0.1
+FILES_ELSEWHERE = 256
+"""Open files of the process that are neither callers, calls to the provider nor the store's."""
 VERSION = version("koi-gateway")
 
 
@@ -63,6 +65,8 @@ class World:
     store: Store
     ledger: RedisLedger
     keyring: RedisKeyRing
+    journal: FileJournal
+    debts: FileDebts
     cache: RedisResultCache
     governor: RedisGovernor
     provider: DieyuyunProvider
@@ -85,10 +89,13 @@ async def open_world(stack: AsyncExitStack, settings: Settings, catalog: Catalog
     stack.push_async_callback(fetcher.close)
     pictures = open_pictures(stack, settings)
     await pictures.check()
+    journal, book = open_book(stack, opened, settings)
     return World(
         store=opened,
-        ledger=open_ledger(opened, settings),
-        keyring=RedisKeyRing(opened),
+        ledger=open_ledger(book, settings),
+        keyring=RedisKeyRing(book),
+        journal=journal,
+        debts=FileDebts(journal_directory(settings) / "owed"),
         cache=RedisResultCache(
             cache_store,
             ttl_s=settings.cache_ttl_s,
@@ -122,66 +129,10 @@ def _link_secret(settings: Settings) -> bytes:
     return digest
 
 
-@dataclass(frozen=True, slots=True)
-class StoreUrls:
-    ledger: str
-    cache: str
-
-
 def read_catalog(settings: Settings) -> Catalog:
     """Raises `CatalogInvalid`."""
     path = settings.catalog or SHIPPED_CATALOG
     return parse_catalog(path.read_text(encoding="utf-8"))
-
-
-@contextmanager
-def store(settings: Settings) -> Iterator[StoreUrls]:
-    """The configured store, or the embedded one: started here, or attached to when it runs."""
-    if settings.redis_url is not None:
-        yield StoreUrls(settings.redis_url, settings.cache_redis_url or settings.redis_url)
-        return
-    with EmbeddedStore(settings.data_dir) as embedded:
-        yield StoreUrls(embedded.url, settings.cache_redis_url or embedded.url)
-
-
-def open_ledger(opened: Store, settings: Settings) -> RedisLedger:
-    return RedisLedger(
-        opened,
-        calendar=Calendar(ZoneInfo(settings.timezone)),
-        task_ttl_s=settings.task_ttl_s,
-        image_ttl_s=round(settings.image_ttl_days * 86_400),
-    )
-
-
-def open_store(
-    stack: AsyncExitStack,
-    settings: Settings,
-    url: str,
-    metrics: Metrics | None = None,
-    *,
-    cache: bool = False,
-) -> Store:
-    name = "cache" if cache else "ledger"
-    timeout_s = settings.redis_timeout_ms / 1000
-    if cache and settings.cache_redis_url is not None:
-        timeout_s = min(timeout_s, CACHE_TIMEOUT_S)
-    client = connect(url, timeout_s=timeout_s, pool_size=settings.redis_connections)
-    if metrics is None:
-        opened = Store(client, name=name, timeout_s=timeout_s)
-    else:
-        opened = Store(
-            client,
-            name=name,
-            timeout_s=timeout_s,
-            observe=metrics.store_command,
-            on_state=_ignore if cache else metrics.store_state,
-        )
-    stack.push_async_callback(opened.aclose)
-    return opened
-
-
-def _ignore(_: str) -> None:
-    """The cache's state decides nothing."""
 
 
 def open_pictures(stack: AsyncExitStack, settings: Settings) -> ImageStore:
@@ -227,6 +178,18 @@ def pace_of(settings: Settings) -> Pace:
     )
 
 
+def terms_of(settings: Settings) -> Terms:
+    """How long restored records live: as long as those they stand for."""
+    pace = pace_of(settings)
+    return Terms(
+        reserved_ms=pace.lease_ms,
+        silence_ms=pace.silence_ms,
+        hold_ms=round(settings.resolve_after_s * 1000),
+        task_ms=settings.task_ttl_s * 1000,
+        image_ms=round(settings.image_ttl_days * 86_400_000),
+    )
+
+
 def open_metrics(settings: Settings, catalog: Catalog) -> Metrics:
     """Several workers count into shared files; one counts in memory."""
     vocabulary = Vocabulary(
@@ -256,8 +219,16 @@ def edge_of(settings: Settings, catalog: Catalog) -> EdgeSettings:
         loopback_only=settings.host in LOOPBACK,
         max_body_bytes=body_cap(prompts),
         link_ttl_s=settings.link_ttl_s,
+        most_connections=_most_connections(settings),
         version=VERSION,
     )
+
+
+def _most_connections(settings: Settings) -> int:
+    """What callers may hold open while every job still gets its call, its picture and its entry."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    work = settings.max_in_flight + poller.AT_ONCE + 4 * settings.redis_connections
+    return max(files - work - FILES_ELSEWHERE, files // 3)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -266,14 +237,3 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _secret(secret: SecretStr | None) -> bytes | None:
     return None if secret is None else secret.get_secret_value().encode()
-
-
-async def readiness(opened: Store, drain: Drain) -> tuple[bool, dict[str, str]]:
-    """Ready unless draining or without a ledger; the provider's health decides nothing here."""
-    try:
-        await opened.ping()
-        ledger = "ok"
-    except LedgerUnavailable:
-        ledger = "unavailable"
-    words = {"ledger": ledger, "gateway": "draining" if drain.draining else "ok"}
-    return ledger == "ok" and not drain.draining, words

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from store_rig import Engine, OpenStore, ledger_on, programs, running
+from store_rig import Engine, OpenStore, keyring_on, ledger_on, programs, running
 
 from app.adapters.redis.connection import connect
 from app.adapters.redis.keyring import RedisKeyRing
@@ -65,4 +65,4 @@ async def ledger(store: Store) -> RedisLedger:
 
 @pytest.fixture
 async def keyring(store: Store) -> RedisKeyRing:
-    return RedisKeyRing(store)
+    return keyring_on(store)

@@ -17,7 +17,10 @@ from zoneinfo import ZoneInfo
 
 import redis
 
+from app.adapters.journal.file import FileJournal
+from app.adapters.redis.book import Book
 from app.adapters.redis.breaker import Breaker
+from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.signals import RedisSignals
 from app.adapters.redis.store import Store
@@ -121,10 +124,28 @@ def running(program: Path, *options: str) -> Iterator[Engine]:
 OpenStore = Callable[..., Store]
 
 
-def ledger_on(store: Store, **options: Any) -> RedisLedger:
-    return RedisLedger(
-        store, **{"calendar": CALENDAR, "task_ttl_s": 86_400, "image_ttl_s": 3600} | options
-    )
+_shelf = tempfile.TemporaryDirectory(prefix="koi-journals", ignore_cleanup_errors=True)
+_volumes = count()
+
+
+def new_journal() -> FileJournal:
+    """A journal of its own, as a process on another machine has it."""
+    return FileJournal(Path(_shelf.name) / f"{next(_volumes)}")
+
+
+def book_on(store: Store, journal: FileJournal | None = None, **options: Any) -> Book:
+    return Book(store, **{"calendar": CALENDAR, "journal": journal or new_journal()} | options)
+
+
+def ledger_on(
+    store: Store, journal: FileJournal | None = None, *, book: Book | None = None, **options: Any
+) -> RedisLedger:
+    lives = {"task_ttl_s": options.pop("task_ttl_s", 86_400), "image_ttl_s": 3600}
+    return RedisLedger(book or book_on(store, journal, **options), **lives)
+
+
+def keyring_on(store: Store, *now: Callable[[], float]) -> RedisKeyRing:
+    return RedisKeyRing(book_on(store), *now)
 
 
 def principal(

@@ -1,14 +1,23 @@
 """Data that vanished refills nobody's quota: spend is refused until somebody has looked (I14)."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
-from store_rig import Engine, OpenStore, delivered, ledger_on, order, principal, started
+from store_rig import (
+    Engine,
+    OpenStore,
+    delivered,
+    ledger_on,
+    new_journal,
+    order,
+    principal,
+    started,
+)  # fmt: skip
 
-from app.adapters.redis.book import Mark
+from app.adapters.journal.file import FileJournal
 from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import LedgerUnavailable
+from app.domain.journal import Mark
 
 LOST = "lost its data"
 
@@ -43,7 +52,7 @@ async def test_a_store_refilled_by_another_life_is_noticed(
     await ledger.admit(order())
     with engine.client() as admin:
         admin.flushall()
-    await ledger_on(open_store(engine.url)).open()
+    await ledger_on(open_store(engine.url)).admit(order())
 
     with pytest.raises(LedgerUnavailable, match=LOST):
         await ledger.admit(order())
@@ -60,25 +69,79 @@ async def test_an_old_copy_of_the_same_life_is_noticed(engine: Engine, ledger: R
         await ledger.admit(order())
 
 
+async def test_a_stale_copy_that_went_on_without_us_is_noticed(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    """A promoted replica lost our admission, and others spent on it: the numbers are equal again,
+    the history is not."""
+    ours, theirs = (ledger_on(open_store(engine.url)) for _ in range(2))
+    await theirs.admit(order())
+    replica = engine.copy()
+    await ours.admit(order())
+    engine.put_back(replica)
+    await theirs.admit(order())
+    await theirs.admit(order())
+
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ours.admit(order())
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await theirs.admit(order())
+    assert not ours.intact
+
+
+async def test_once_one_process_noticed_nobody_spends(
+    engine: Engine, open_store: OpenStore, ledger: RedisLedger
+) -> None:
+    await ledger.admit(order())
+    with engine.client() as admin:
+        admin.flushall()
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ledger.admit(order())
+
+    newcomer = ledger_on(open_store(engine.url))
+
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await newcomer.admit(order())
+
+
+async def test_a_gateway_of_another_store_stops_nobody_but_itself(
+    engine: Engine, open_store: OpenStore, ledger: RedisLedger
+) -> None:
+    """A wrong KOI_REDIS_URL or an old data directory must not halt a deployment."""
+    await ledger.admit(order())
+    stranger = new_journal()
+    stranger.mark = Mark(7, "task_0", "another life")
+
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ledger_on(open_store(engine.url), stranger).admit(order())
+
+    assert (await ledger.admit(order())).job.n == 1
+
+
 async def test_what_another_process_did_meanwhile_is_no_amnesia(
     engine: Engine, open_store: OpenStore, ledger: RedisLedger
 ) -> None:
     other = ledger_on(open_store(engine.url))
     for one in (ledger, other, other, ledger):
-        await one.admit(order())
-
-    assert ledger.mark == replace(other.mark, seq=4)  # type: ignore[type-var]
+        assert (await one.admit(order())).job.n == 1
 
 
-async def test_a_restarted_gateway_remembers_how_much_it_had_seen(ledger: RedisLedger) -> None:
-    await ledger.admit(order())
-    seen = ledger.mark
-    assert seen is not None
+async def test_a_restarted_gateway_remembers_how_much_it_had_seen(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    first = new_journal()
+    await ledger_on(open_store(engine.url), first).admit(order())
+    backup = engine.copy()
+    await ledger_on(open_store(engine.url), first).admit(order())
+    first.close()
 
-    assert await ledger.open(seen) == seen
-    for lost in (Mark("another", seen.seq), Mark(seen.epoch, seen.seq + 1)):
-        with pytest.raises(LedgerUnavailable, match=LOST):
-            await ledger.open(lost)
+    engine.put_back(backup)
+
+    reborn = FileJournal(first.directory)
+    assert reborn.mark is not None
+    assert reborn.mark.seq == 2
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ledger_on(open_store(engine.url), reborn).admit(order())
 
 
 async def test_a_gateway_that_starts_before_its_store_opens_the_books_later(
@@ -88,7 +151,7 @@ async def test_a_gateway_that_starts_before_its_store_opens_the_books_later(
     own_engine.stop()
     ledger = ledger_on(open_store(own_engine.url))
     with pytest.raises(LedgerUnavailable, match="connection"):
-        await ledger.open()
+        await ledger.admit(order())
 
     own_engine.start()
 

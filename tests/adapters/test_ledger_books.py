@@ -51,9 +51,14 @@ def correction(images: int, **changes: object) -> Entry:
 async def test_a_correction_is_a_new_entry_and_moves_the_counters(ledger: RedisLedger) -> None:
     await ledger.settle(await started(ledger, order(n=3)), delivered(3))
 
-    entered = await ledger.adjust(correction(-2))
+    named = correction(-2, calls=("task_1", "req_1"), dispatched_ms=1, asked=3)
+    entered = await ledger.adjust(named)
 
-    assert (await entries_of(ledger))[-1] == entered
+    assert (
+        (await entries_of(ledger))[-1]
+        == entered
+        == replace(named, id=entered.id, at_ms=entered.at_ms)
+    )
     assert await images_today(ledger) == (1, 0)
     assert (await ledger.audit()).difference == 0
 

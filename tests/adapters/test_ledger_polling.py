@@ -1,6 +1,7 @@
 """Due jobs, who looks after them, and how long anything is kept."""
 
 import asyncio
+from dataclasses import replace
 
 from store_rig import (
     AMBIGUOUS,
@@ -153,7 +154,7 @@ async def test_everything_but_books_and_open_jobs_has_an_end_of_life(
 
     with engine.client() as admin:
         lasting = {key.partition("}:")[2] for key in admin.scan_iter() if admin.ttl(key) == -1}
-        assert lasting == {"epoch", "seq", "open", "stream", "windows"}
+        assert lasting == {"epoch", "seq", "trail", "open", "stream", "windows"}
 
 
 async def test_a_users_jobs_newest_first_and_nobody_elses(ledger: RedisLedger) -> None:
@@ -184,3 +185,22 @@ async def test_the_census_counts_what_is_open(ledger: RedisLedger) -> None:
     assert census.jobs == {JobState.RESERVED: 1, JobState.DISPATCHED: 1, JobState.UNKNOWN: 1}
     assert (census.held_images, census.held_micros) == (6, 420_030)
     assert 5000 <= census.lag_ms < 6000
+
+
+# What the bill calls it ---------------------------------------------------------------------------
+
+
+async def test_the_providers_names_are_kept_with_the_job_and_in_its_entry(
+    ledger: RedisLedger,
+) -> None:
+    job_id = await started(ledger, order())
+    await ledger.record(job_id, 0, upstream_id="task_1", request_id="req_1", due_ms=0)
+
+    open_job = await ledger.job(job_id)
+    await ledger.settle(job_id, replace(unknown(), calls=open_job.calls), hold_ms=0)  # type: ignore[union-attr]
+    held = await ledger.job(job_id)
+    await ledger.settle(job_id, replace(delivered(1), calls=held.calls))  # type: ignore[union-attr]
+
+    assert [job and job.calls for job in (open_job, held)] == [("task_1", "req_1")] * 2
+    [entry] = [entry async for entry in ledger.entries()]
+    assert entry.calls == ("task_1", "req_1")

@@ -124,14 +124,16 @@ async def test_race_4_settling_twice_charges_once(ledger: RedisLedger) -> None:
 async def test_a_settled_job_tells_everything_in_one_entry(ledger: RedisLedger) -> None:
     job_id = await started(ledger, order(n=3))
 
-    settled = await ledger.settle(job_id, delivered(2))
+    settled = await ledger.settle(job_id, replace(delivered(2), calls=("task_1", "req_1")))
 
     [entry] = await entries_of(ledger)
     assert replace(entry, id="", at_ms=0, day="", month="") == Entry(
         id="", kind=EntryKind.SETTLE, at_ms=0, job=job_id, key="key_1", user="ann", team="art",
         model="grok-imagine", size="1024x1024", quality="standard", images=2, micros=280_000,
-        delivered=2, presumed=0, surplus=0, day="", month="",
+        delivered=2, presumed=0, surplus=0, day="", month="", calls=("task_1", "req_1"),
+        dispatched_ms=settled.job.dispatched_ms, asked=3,
     )  # fmt: skip
+    assert settled.job.calls == ("task_1", "req_1")
     assert settled.job.status is TaskStatus.COMPLETED
     assert settled.job.progress == 100
     assert 0 <= entry.at_ms - (settled.job.ended_ms or 0) < 50

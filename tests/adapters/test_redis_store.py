@@ -1,8 +1,7 @@
 """The way to the store: batching, lost scripts, lost replies, and the breaker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,8 @@ from app.adapters.redis.connection import connect
 from app.adapters.redis.loader import Script, assemble
 from app.adapters.redis.store import Store
 from app.domain.errors import LedgerUnavailable
+from tests.faultproxy import FaultProxy
+from tests.linkfaults import PASS, Fault, lose_replies
 
 ECHO = assemble("echo", "#!lua flags=no-writes\nreturn ARGV[1]", [])
 WRITE = assemble("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])
@@ -186,90 +187,46 @@ def test_the_breakers_rhythm() -> None:
 # A link that loses replies -----------------------------------------------------------------------
 
 
-async def back(far: asyncio.StreamReader, near: asyncio.StreamWriter, lost: asyncio.Event) -> None:
-    while chunk := await far.read(65_536):
-        if lost.is_set():
-            return
-        near.write(chunk)
-
-
-@asynccontextmanager
-async def forgetful_link(
-    engine: Engine, path: Path, loses: Callable[[bytes], bool]
-) -> AsyncIterator[str]:
-    """A socket that passes everything on, but hangs up instead of bringing some replies back."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_unix_connection(str(engine.socket))
-        lost = asyncio.Event()
-        ways = (
-            asyncio.create_task(there(reader, far_writer, lost)),
-            asyncio.create_task(back(far_reader, writer, lost)),
-        )
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        writer.close()
-        far_writer.close()
-
-    async def there(
-        near: asyncio.StreamReader, far: asyncio.StreamWriter, lost: asyncio.Event
-    ) -> None:
-        while chunk := await near.read(65_536):
-            if loses(chunk):
-                lost.set()
-            far.write(chunk)
-
-    server = await asyncio.start_unix_server(serve, str(path))
-    try:
-        yield f"unix://{path}"
-    finally:
-        server.close()
-
-
 async def test_a_command_whose_reply_is_lost_runs_once(
-    engine: Engine, open_store: OpenStore, tmp_path: Path
+    engine: Engine, open_store: OpenStore
 ) -> None:
     """Fault F73, measurement M1: no hidden retry anywhere below us."""
-    left = [1]
+    left = [lose_replies()]
 
-    def loses(chunk: bytes) -> bool:
-        if WRITE.sha.encode() in chunk and left[0]:
-            left[0] -= 1
-            return True
-        return False
+    def unlucky(request: bytes) -> Fault:
+        return left.pop() if left and WRITE.sha.encode() in request else PASS
 
-    with engine.client() as admin:
+    with engine.client() as admin, FaultProxy(engine.url) as link:
         admin.script_load(WRITE.text)
-        async with forgetful_link(engine, tmp_path / "l", loses) as url:
-            store = open_store(url)
+        link.choose(unlucky)
+        store = open_store(link.url)
 
-            assert await kind_of_trouble(store) == "connection"
+        assert await kind_of_trouble(store) == "connection"
 
-            assert admin.get("koi:x") == "1"
-            assert await store.run(WRITE, ("koi:x",)) == 2
-            await store.aclose()
+        assert admin.get("koi:x") == "1"
+        assert await store.run(WRITE, ("koi:x",)) == 2
+        await store.aclose()
 
 
 async def test_a_whole_story_told_over_a_link_that_loses_every_first_reply(
-    engine: Engine, open_store: OpenStore, tmp_path: Path
+    engine: Engine, open_store: OpenStore
 ) -> None:
     """Each step is repeated after its reply was lost, and each has its effect once."""
     seen: set[bytes] = set()
     ledger = ledger_on(open_store(engine.url))
-    await ledger.open()
     wanted = order(n=2)
     await started(ledger, order())
 
-    def loses(chunk: bytes) -> bool:
+    def unlucky(request: bytes) -> Fault:
         for word in (b'"lease_ms":60000,"task_ms"', b'"upstream":', b'"billed":2'):
-            if word in chunk and word not in seen:
+            if word in request and word not in seen:
                 seen.add(word)
-                return True
-        return False
+                return lose_replies()
+        return PASS
 
-    async with forgetful_link(engine, tmp_path / "l", loses) as url:
-        far = ledger_on(open_store(url))
+    with FaultProxy(engine.url) as link:
+        link.choose(unlucky)
+        far = ledger_on(open_store(link.url))
 
         async def surely(ask: Callable[[], object]) -> object:
             try:

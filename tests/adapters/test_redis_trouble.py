@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,19 @@ WRONG = assemble("wrong", "#!lua\nreturn redis.call('INCR', 'x', 'y')", [])
 
 async def echoes(store: Store, count: int) -> list[str]:
     return await asyncio.gather(*(store.run(ECHO, (), f"n{n}") for n in range(count)))
+
+
+async def until_it_answers(store: Store) -> AsyncIterator[str]:
+    """Five different questions, each asked until it is answered."""
+    deadline = time.monotonic() + 20
+    for n in range(5):
+        while True:
+            try:
+                yield await store.run(ECHO, (), f"n{n}")
+                break
+            except LedgerUnavailable:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
 
 
 async def kind_of_trouble(store: Store, script: Script = WRITE) -> str:
@@ -150,9 +164,9 @@ async def test_a_slow_answer_never_reaches_the_next_caller(
 
     with pytest.raises(LedgerUnavailable, match="timeout"):
         await store.run(SLOW, (), 60_000_000)
-    await asyncio.sleep(1.0)
 
-    assert await echoes(store, 5) == [f"n{n}" for n in range(5)]
+    answers = [answer async for answer in until_it_answers(store)]
+    assert answers == [f"n{n}" for n in range(5)]
 
 
 async def test_a_busy_pool_is_waited_for_and_then_told_apart(engine: Engine) -> None:

@@ -164,7 +164,7 @@ async def listening(*scripts: Script, tls: ssl.SSLContext | None = None) -> Asyn
 async def provider_at(
     url: str, *, tls: ssl.SSLContext | None = None, connections: int = 100, **settings: Any
 ) -> AsyncIterator[DieyuyunProvider]:
-    durations = {"timeout_s": 3.0, "poll_timeout_s": 3.0}
+    durations = {"timeout_s": 15.0, "poll_timeout_s": 15.0}
     transport = AiohttpTransport(connections, tls=tls)
     provider = DieyuyunProvider(url, KEY, transport, **(durations | settings))
     try:

@@ -123,6 +123,7 @@ class Deployment:
     """All processes of one variant, and the operator's view of them."""
 
     variant: Variant
+    path: Path
     gateways: list[GatewayProcess]
     koi: Koi
     store_kills: int = 0
@@ -147,11 +148,19 @@ class Deployment:
         self.exit_codes.append(victim.stop())
         victim.start()
 
+    def the_store(self) -> int:
+        """The pid of the shared store's server: the child of this process that works in its
+        directory. Other tests of this process may have servers of their own."""
+        (server,) = (
+            child
+            for child in children_of(os.getpid())
+            if Path(f"/proc/{child}/cwd").resolve() == (self.path / "store" / "store").resolve()
+        )
+        return server
+
     def kill_the_store(self) -> None:
-        """The store's server is the one child of this process that is no gateway."""
-        gateways = {gateway.pid for gateway in self.gateways}
-        for child in set(children_of(os.getpid())) - gateways:
-            os.kill(child, signal.SIGKILL)
+        with suppress(ValueError):  # it is just being restarted
+            os.kill(self.the_store(), signal.SIGKILL)
             self.store_kills += 1
 
     def wait_until_ready(self) -> None:
@@ -190,7 +199,7 @@ def deployed(variant: Variant, sandbox: Sandbox, path: Path) -> Iterator[Deploym
             stack.callback(gateway.bury)
             gateway.start()
         koi = Koi(gateways[0].url, sandbox, Settings(_env_file=None, **settings))
-        deployment = Deployment(variant, gateways, koi)
+        deployment = Deployment(variant, path, gateways, koi)
         deployment.wait_until_ready()
         yield deployment
 

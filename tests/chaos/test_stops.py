@@ -11,7 +11,7 @@ import httpx
 
 from app.sandbox.server import Sandbox
 from tests.chaos.crowd import GENERATE
-from tests.chaos.gateways import Deployment, GatewayProcess, Variant, children_of, deployed
+from tests.chaos.gateways import GatewayProcess, Variant, deployed
 from tests.harness import KOI
 
 PATIENT = {
@@ -22,11 +22,6 @@ PATIENT = {
 }
 
 TASKS = 20
-
-
-def the_store(deployment: Deployment) -> int:
-    (server,) = set(children_of(os.getpid())) - {g.pid for g in deployment.gateways}
-    return server
 
 
 def in_flight(gateway: GatewayProcess) -> int:
@@ -56,13 +51,13 @@ def test_a_request_admitted_while_the_drain_begins_is_sent_on_not_paid_and_lost(
         headers = {"authorization": f"Bearer {deployment.koi.key()}"}
         with httpx.Client(base_url=gateway.url, headers=headers, timeout=30) as client:
             client.get("/v1/models")  # from here on the key is known without the store
-            os.kill(the_store(deployment), signal.SIGSTOP)
+            os.kill(deployment.the_store(), signal.SIGSTOP)
             waiting = pool.submit(client.post, GENERATE, json=KOI)
             eventually(lambda: in_flight(gateway) == 1)
 
             stopping = pool.submit(gateway.stop)
             eventually(lambda: '"draining"' in gateway.log.read_text())
-            os.kill(the_store(deployment), signal.SIGCONT)
+            os.kill(deployment.the_store(), signal.SIGCONT)
 
             assert stopping.result() == 0
             assert waiting.result().json()["error"]["code"] == "draining"

@@ -205,11 +205,11 @@ def test_the_kubernetes_files_follow_their_schemas() -> None:
     for document in documents:
         kubernetes_validate.validate(document, "1.31", strict=True)
     kinds = {document["kind"] for document in documents}
-    assert {"Deployment", "Service", "ConfigMap", "PodDisruptionBudget"} <= kinds
+    assert {"StatefulSet", "Service", "ConfigMap", "PodDisruptionBudget"} <= kinds
 
 
-def test_the_deployment_is_restricted_probed_and_given_time_to_drain() -> None:
-    pod = one("Deployment")["spec"]["template"]["spec"]
+def test_the_pods_are_restricted_probed_and_given_time_to_drain() -> None:
+    pod = one("StatefulSet")["spec"]["template"]["spec"]
     [container] = pod["containers"]
     settings = one("ConfigMap")["data"]
     drain_s = int(settings["KOI_DRAIN_DELAY_S"]) + int(settings["KOI_DRAIN_TIMEOUT_S"])
@@ -229,8 +229,8 @@ def test_the_deployment_is_restricted_probed_and_given_time_to_drain() -> None:
     assert container["resources"].keys() == {"requests", "limits"}
 
 
-def test_service_and_disruption_budget_select_the_deployment_s_pods() -> None:
-    labels = one("Deployment")["spec"]["template"]["metadata"]["labels"].items()
+def test_service_and_disruption_budget_select_the_pods() -> None:
+    labels = one("StatefulSet")["spec"]["template"]["metadata"]["labels"].items()
 
     assert one("Service")["spec"]["selector"].items() <= labels
     assert one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"].items() <= labels

@@ -150,13 +150,14 @@ async def test_an_event_leaves_the_proxy_before_the_next_one_exists(
 
 
 @needs_nginx
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/%6detrics", "/metrics?a"])
 async def test_metrics_are_not_for_the_outside(
-    tmp_path: Path, backend: tuple[Backend, int]
+    tmp_path: Path, backend: tuple[Backend, int], path: str
 ) -> None:
     gateway, port = backend
 
     with nginx(tmp_path, [port]) as proxy:
-        async with call(proxy, "GET", "/metrics") as response:
+        async with call(proxy, "GET", path) as response:
             status = response.status_code
 
     assert status == 404

@@ -15,7 +15,7 @@ GROUPS = {
     "users": ("create", "set", "list", "show"),
     "teams": ("create", "set", "list", "show"),
     "keys": ("create", "list", "revoke", "rotate"),
-    "ledger": ("check", "export", "adjust"),
+    "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "tasks": ("list", "show"),
 }
 SINGLE = ("serve", "demo", "sandbox", "usage", "doctor")

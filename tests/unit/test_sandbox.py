@@ -342,6 +342,23 @@ def test_a_client_that_leaves_is_billed_all_the_same(
     assert (line.n, line.billed, line.delivered) == (3, 3, 0)
 
 
+def test_the_bill_comes_as_a_customer_downloads_it(sandbox: Sandbox, client: httpx.Client) -> None:
+    sandbox.script("ok", "task-failed", "400")
+    post(client, quality="hd", n=2)
+    post(client)
+    post(client)
+
+    heading, *rows = [line.split(",") for line in sandbox.fee_details().splitlines()]
+
+    good, failed = (line.request_id for line in sandbox.bill())
+    assert heading == ["Request ID", "Capability", "Model", "Tokens", "Amount", "Time"]
+    assert [(row[0], row[2], row[4]) for row in rows] == [
+        (good, "grok-imagine", "0.56"),
+        (failed, "grok-imagine", "0.14"),
+        (failed, "grok-imagine", "-0.14"),
+    ]
+
+
 def test_a_failed_task_is_refunded_when_it_fails(sandbox: Sandbox, client: httpx.Client) -> None:
     sandbox.set(latency_s=60.0)
     sandbox.script("task-failed=resource_exhausted")
@@ -899,6 +916,7 @@ def test_a_sandbox_process_is_driven_over_http_and_ends_on_sigterm() -> None:
             for _ in range(2)
         ]
         ledger = httpx.get(f"{sim}/ledger").json()
+        fees = httpx.get(f"{sim}/ledger?format=csv")
         refused = httpx.post(f"{sim}/switches", json={"colour": "red"}).status_code
         profile = httpx.post(f"{sim}/profile", json={"name": "apimart"}).json()["profile"]
         state = httpx.get(f"{sim}/state").json()
@@ -907,5 +925,7 @@ def test_a_sandbox_process_is_driven_over_http_and_ends_on_sigterm() -> None:
         assert codes == [500, 200]
         assert ledger["billed_images"] == 1
         assert ledger["lines"][0]["model"] == "grok-imagine"
+        assert fees.headers["content-type"].startswith("text/csv")
+        assert fees.text.splitlines()[1].startswith(ledger["lines"][0]["request_id"])
         assert (refused, profile, state["posts"]) == (400, "apimart", 2)
         assert child.wait(timeout=5) == 0

@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import ip_address
 
 import aiohttp
+import certifi
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
@@ -106,7 +108,7 @@ class ImageFetcher:
             connector = aiohttp.TCPConnector(
                 limit=MOST_CONNECTIONS,
                 resolver=_GuardedResolver(self._resolver, self._guard),
-                ssl=self._egress.tls or True,
+                ssl=self._egress.tls or _public_authorities(),
                 use_dns_cache=False,
             )
             self._session = aiohttp.ClientSession(
@@ -118,6 +120,14 @@ class ImageFetcher:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             )
         return self._session
+
+
+def _public_authorities() -> ssl.SSLContext:
+    """Those the provider's own transport believes: the same on every machine, and deaf to
+    SSL_CERT_FILE and its kin (reliability study, S3)."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 class _GuardedResolver(AbstractResolver):

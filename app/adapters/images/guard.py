@@ -51,7 +51,7 @@ def is_public_address(text: str) -> bool:
 class Egress:
     """What counts as the open internet: its ports, its addresses, and whom TLS believes.
 
-    `tls` None is the system's certificate store.
+    `tls` None is the public certificate authorities.
     """
 
     ports: frozenset[int] = frozenset({443})

@@ -11,33 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from app.adapters.redis.book import Book
-from app.adapters.redis.bound import HOUSE, lines_of
+from app.adapters.redis.bound import HOUSE
 from app.adapters.redis.entries import EntryId, entry_id, rows
+from app.adapters.redis.sums import FIELDS, NOTHING, Sums
 from app.domain.ledger import Audit, Difference
-
-FIELDS = ("images", "micros", "held_images", "held_micros")
-NOTHING = (0, 0, 0, 0)
-
-
-class _Sums:
-    """line -> images, micros, held images, held micros."""
-
-    def __init__(self) -> None:
-        self.lines: dict[str, list[int]] = defaultdict(lambda: list(NOTHING))
-
-    def add(self, line: str, *amounts: int) -> None:
-        sums = self.lines[line]
-        for place, amount in enumerate(amounts):
-            sums[place] += amount
-
-    def enter(self, row: dict[str, str]) -> None:
-        """Add what an entry charged to each line it is written in."""
-        images, micros = int(row["images"]), int(row.get("micros", 0))
-        for line in lines_of(row["key"], row["user"], row.get("team")):
-            if line == HOUSE:
-                images += int(row["surplus"])
-                micros += int(row.get("surplus_micros", 0))
-            self.add(line, images, micros)
 
 
 @dataclass(slots=True)
@@ -46,7 +23,7 @@ class _Window:
 
     last: EntryId
     counted: dict[str, list[int]]
-    expected: _Sums = field(default_factory=_Sums)
+    expected: Sums = field(default_factory=Sums)
 
     def differences(self, label: str) -> Iterator[Difference]:
         for line in sorted(self.counted.keys() | self.expected.lines.keys()):
@@ -61,7 +38,7 @@ class Auditor:
     def __init__(self, book: Book) -> None:
         self._book = book
         self._one_at_a_time = asyncio.Lock()
-        self._sums: dict[str, _Sums] = defaultdict(_Sums)
+        self._sums: dict[str, Sums] = defaultdict(Sums)
         self._listed: set[str] = set()
         self._read_to: EntryId = (0, 0)
         self._entries = 0

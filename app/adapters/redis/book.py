@@ -1,36 +1,30 @@
 """The ledger's scripts, run against one life of the store and on its own calendar.
 
 A store that was flushed, restored from an old copy or replaced by a stale replica would refill
-everybody's quota. So each writing script is told the epoch and the highest sequence number this
-process has seen, and answers "amnesia" when the store knows less (reliability study, section 3).
+everybody's quota. So each writing script is told the mark this process has seen, and answers
+"amnesia" when the store does not know it (reliability study, section 3). What a script changed
+goes into the journal as well.
 """
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
+import structlog
 
 from app.adapters.redis import keyspace
 from app.adapters.redis.exchange import Argument
 from app.adapters.redis.loader import load
 from app.adapters.redis.store import Store
 from app.domain.calendar import Calendar, Day
-from app.domain.errors import LedgerUnavailable
+from app.domain.errors import LedgerLost, LedgerUnavailable
+from app.domain.journal import Change, Kind, Mark, Step
+from app.domain.ports import Journal
 
 DAY_KEPT_MS = 40 * 86_400_000
 MONTH_KEPT_MS = 400 * 86_400_000
-AMNESIA = "The store lost its data; spending stays refused until an operator has seen to it."
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """How much of the store's life a process has seen. `seq` rises with every spend."""
-
-    epoch: str
-    seq: int
 
 
 def utc_now() -> datetime:
@@ -38,31 +32,41 @@ def utc_now() -> datetime:
 
 
 class Book:
+    """`journal` is written after every change; its mark is where this process starts from."""
+
     def __init__(
-        self, store: Store, calendar: Calendar, clock: Callable[[], datetime] = utc_now
+        self,
+        store: Store,
+        calendar: Calendar,
+        journal: Journal,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.calendar = calendar
+        self.journal = journal
+        self.mark: Mark | None = journal.mark
+        self.intact = True
         self._store, self._clock = store, clock
         self._scripts = load("ledger")
-        self._mark: Mark | None = None
         self._skew = timedelta()
         self._spans: dict[str, bytes] = {}
 
-    @property
-    def mark(self) -> Mark | None:
-        return self._mark
+    async def open(self) -> Mark:
+        """Learn the store's life, or begin it; a life rebuilt from ours is ours.
 
-    async def open(self, known: Mark | None = None) -> Mark:
-        """Learn the store's epoch, or give it one.
-
-        `known` is what an earlier process wrote down. Raises `LedgerUnavailable`, also when the
-        store knows less than that.
+        Raises `LedgerUnavailable`; `LedgerLost` when the store does not know what we have seen.
         """
-        epoch, seq = await self.read("open", secrets.token_hex(16))
-        if known is not None and (known.epoch != epoch or known.seq > seq):
-            raise LedgerUnavailable(AMNESIA)
-        self._mark = Mark(epoch, seq)
-        return self._mark
+        known = self.mark or Mark(0)
+        epoch, text, verdict = await self.read(
+            "open", secrets.token_hex(16), known.epoch, known.seq
+        )
+        mark = Mark.read(epoch, text)
+        if verdict in ("lost", "foreign"):
+            self._found(intact=False)
+            raise LedgerLost
+        if verdict == "continued" or self.mark is None or mark.seq > self.mark.seq:
+            self.mark = mark
+        self._found(intact=True)
+        return self.mark
 
     async def read(self, name: str, *args: Argument) -> Any:
         """A script that asks and changes nothing of the books."""
@@ -77,25 +81,54 @@ class Book:
         return _told(reply)
 
     async def write(self, name: str, ask: dict[str, Any], *, dated: bool = False) -> Any:
-        """A script that changes the books: its answer without the sequence number.
+        """A script that may change the books: its status and what it answers.
 
-        Raises `LedgerUnavailable` when the store lost its data.
+        Raises `LedgerUnavailable`; `LedgerLost` when the store lost its data.
         """
         reply = await self._write(name, ask, dated)
         if reply[0] == "skew":
-            self._correct(reply[2])
+            self._correct(reply[1])
             reply = await self._write(name, ask, dated)
-        return _told([reply[0], *reply[2:]])
+        return _told(reply)
+
+    def may_spend(self) -> None:
+        """Raises `LedgerUnavailable` while the journal takes nothing (fault F66)."""
+        if not self.journal.ready():
+            raise LedgerUnavailable("The journal's disk takes nothing; nothing was spent.")
 
     async def _write(self, name: str, ask: dict[str, Any], dated: bool) -> Any:
-        mark = self._mark or await self.open()
-        days = (self._days(),) if dated else ()
-        reply = await self.read(name, mark.epoch, mark.seq, orjson.dumps(ask), *days)
-        if reply[0] == "amnesia":
-            raise LedgerUnavailable(AMNESIA)
-        if self._mark is None or reply[1] > self._mark.seq:
-            self._mark = Mark(mark.epoch, reply[1])
-        return reply
+        for _ in range(2):
+            mark = self.mark or await self.open()
+            days = (self._days(),) if dated else ()
+            status, text, changes, *rest = await self.read(
+                name, mark.epoch, mark.text, orjson.dumps(ask), *days
+            )
+            if status != "amnesia":
+                break
+            await self.open()  # raises, unless the books were rebuilt meanwhile
+        else:
+            raise LedgerLost
+        self._seen(Mark.read(mark.epoch, text), changes)
+        return [status, *rest]
+
+    def _seen(self, mark: Mark, changes: list[Any]) -> None:
+        if self.mark is None or mark.seq > self.mark.seq:
+            self.mark = mark
+        if changes:
+            now_ms = int(self._clock().timestamp() * 1000)
+            told = [Change(Kind(kind), id, fields) for kind, id, fields in changes]
+            self.journal.note(Step(mark, told, now_ms))
+        self._found(intact=True)
+
+    def _found(self, *, intact: bool) -> None:
+        if intact is self.intact:
+            return
+        self.intact = intact
+        log = structlog.get_logger("koi.ledger")
+        if intact:
+            log.warning("ledger_found_again")
+        else:
+            log.error("ledger_lost", mend="run `koi ledger rebuild`; until then nothing is spent")
 
     def _days(self) -> bytes:
         """Yesterday, today and tomorrow: the store picks the one that holds its own time."""

@@ -30,6 +30,9 @@ def entry_fields(entry: Entry) -> list[str]:
         "proof": entry.proof,
         "code": entry.code,
         "note": entry.note,
+        "calls": " ".join(entry.calls) or None,
+        "dispatched": entry.dispatched_ms,
+        "asked": entry.asked,
     }
     return [
         text for field, value in fields.items() if value is not None for text in (field, str(value))
@@ -58,6 +61,9 @@ def read_entry(id: str, row: dict[str, str]) -> Entry:
         proof=row.get("proof"),
         code=row.get("code"),
         note=row.get("note"),
+        calls=tuple(row.get("calls", "").split()),
+        dispatched_ms=int(row["dispatched"]) if "dispatched" in row else None,
+        asked=int(row["asked"]) if "asked" in row else None,
     )
 
 

@@ -9,6 +9,7 @@ from app.domain.errors import FailureNote, Proof
 from app.domain.images import Picture
 from app.domain.job import CacheSlot, Job, JobState, Part, PartResult, TaskStatus
 from app.domain.ledger import Order
+from app.domain.settlement import calls_of
 
 
 def job_fields(order: Order) -> list[str]:
@@ -57,6 +58,7 @@ def opened(order: Order, created_ms: int) -> Job:
 
 def read_job(flat: Sequence[str]) -> Job:
     record = dict(zip(flat[::2], flat[1::2], strict=True))
+    parts = _parts(record)
     return Job(
         id=record["id"],
         key_id=record["key"],
@@ -72,7 +74,7 @@ def read_job(flat: Sequence[str]) -> Job:
         state=JobState(record["state"]),
         status=TaskStatus(record["status"]),
         progress=int(record.get("progress", 0)),
-        parts=_parts(record),
+        parts=parts,
         slot=_slot(record.get("slot")),
         dispatched_ms=_whole(record.get("dispatched")),
         ended_ms=_whole(record.get("ended")),
@@ -80,6 +82,7 @@ def read_job(flat: Sequence[str]) -> Job:
         billed=int(record.get("billed", 0)),
         failure=_failure(record),
         response_format=record.get("response_format"),
+        calls=tuple(record["calls"].split()) if "calls" in record else calls_of(parts),
     )
 
 
@@ -93,7 +96,12 @@ def _failure(record: dict[str, str]) -> FailureNote | None:
 
 def _parts(record: dict[str, str]) -> tuple[Part, ...]:
     return tuple(
-        Part(int(n), record.get(f"upstream:{index}"), _result(record.get(f"result:{index}")))
+        Part(
+            int(n),
+            record.get(f"upstream:{index}"),
+            _result(record.get(f"result:{index}")),
+            record.get(f"request:{index}"),
+        )
         for index, n in enumerate(record["parts"].split())
     )
 

@@ -9,12 +9,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from app.adapters.redis import keyspace, records
-from app.adapters.redis.book import AMNESIA
-from app.adapters.redis.loader import load
-from app.adapters.redis.store import Store
+from app.adapters.redis import records
+from app.adapters.redis.book import Book
 from app.domain.errors import LedgerUnavailable
 from app.domain.principal import ApiKey, Team, User
 
@@ -71,11 +68,9 @@ class _Memory:
 class RedisKeyRing:
     """Users, teams and keys; `app.domain.ports.KeyRing` says what each method does."""
 
-    def __init__(self, store: Store, now: Callable[[], float] = time.monotonic) -> None:
-        self._store, self._now = store, now
-        self._scripts = load("keyring")
+    def __init__(self, book: Book, now: Callable[[], float] = time.monotonic) -> None:
+        self._book, self._now = book, now
         self._memory = _Memory()
-        self._epoch: str | None = None
 
     async def authenticate(self, digest: str) -> Identity | None:
         """The records behind a key's SHA-256 (hex); None when unknown, expired or revoked.
@@ -94,10 +89,7 @@ class RedisKeyRing:
         return seen.usable(self._now())
 
     async def _look_up(self, digest: str) -> _Seen:
-        store_ms, epoch, key, user, team = await self._run("whois", digest)
-        if self._epoch not in (None, epoch):
-            raise LedgerUnavailable(AMNESIA)
-        self._epoch = epoch
+        _, store_ms, key, user, team = await self._book.write("whois", {"digest": digest})
         identity = None
         if key is not None and user is not None:
             owner = records.read_user(user)
@@ -109,52 +101,55 @@ class RedisKeyRing:
 
     async def put_user(self, user: User, *, create: bool) -> bool:
         """Write a record; false when it exists already (`create`) or does not yet (otherwise)."""
-        return await self._enrol("users", user.name, user, create)
+        return await self._enrol("users", user.name, user, _mode(create))
 
     async def put_team(self, team: Team, *, create: bool) -> bool:
         """Like `put_user`."""
-        return await self._enrol("teams", team.name, team, create)
+        return await self._enrol("teams", team.name, team, _mode(create))
 
     async def put_key(self, key: ApiKey) -> None:
         """Write a key's record, new or changed; an earlier digest of the key stops working."""
-        await self._run("enrol", "keys", key.id, records.write(key), "put", key.digest)
-        self._memory.clear()
+        await self._enrol("keys", key.id, key, "put", digest=key.digest)
 
     async def user(self, name: str) -> User | None:
-        return next(map(records.read_user, await self._run("records", "users", name)), None)
+        return next(map(records.read_user, await self._book.read("records", "users", name)), None)
 
     async def team(self, name: str) -> Team | None:
-        return next(map(records.read_team, await self._run("records", "teams", name)), None)
+        return next(map(records.read_team, await self._book.read("records", "teams", name)), None)
 
     async def key(self, key_id: str) -> ApiKey | None:
-        return next(map(records.read_key, await self._run("records", "keys", key_id)), None)
+        return next(map(records.read_key, await self._book.read("records", "keys", key_id)), None)
 
     async def users(self) -> Sequence[User]:
         """All users by name."""
-        found = map(records.read_user, await self._run("records", "users"))
+        found = map(records.read_user, await self._book.read("records", "users"))
         return sorted(found, key=lambda user: user.name)
 
     async def teams(self) -> Sequence[Team]:
         """All teams by name."""
-        found = map(records.read_team, await self._run("records", "teams"))
+        found = map(records.read_team, await self._book.read("records", "teams"))
         return sorted(found, key=lambda team: team.name)
 
     async def keys(self, user: str | None = None) -> Sequence[ApiKey]:
         """All keys, or one user's, oldest first."""
-        found = map(records.read_key, await self._run("records", "keys"))
+        found = map(records.read_key, await self._book.read("records", "keys"))
         wanted = [key for key in found if user is None or key.user == user]
         return sorted(wanted, key=lambda key: (key.created_ms, key.id))
 
     async def now_ms(self) -> int:
         """The store's clock."""
-        now_ms: int = await self._run("clock")
+        now_ms: int = await self._book.read("clock")
         return now_ms
 
-    async def _enrol(self, family: str, name: str, record: User | Team, create: bool) -> bool:
-        mode = "create" if create else "replace"
-        written = await self._run("enrol", family, name, records.write(record), mode)
+    async def _enrol(
+        self, family: str, name: str, record: User | Team | ApiKey, mode: str, **also: str
+    ) -> bool:
+        ask = {"family": family, "name": name, "mode": mode, **also}
+        ask["record"] = records.write(record).decode()
+        (status,) = await self._book.write("enrol", ask)
         self._memory.clear()
-        return bool(written)
+        return bool(status == "written")
 
-    async def _run(self, name: str, *args: str | bytes) -> Any:
-        return await self._store.run(self._scripts[name], keyspace.LEDGER_ROUTE, *args)
+
+def _mode(create: bool) -> str:
+    return "create" if create else "replace"

@@ -1,20 +1,20 @@
 """The `Ledger` on Redis: the arithmetic lives in scripts/ledger, this only carries it there."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import orjson
 
 from app.adapters.redis import refusals
 from app.adapters.redis.audit import Auditor
-from app.adapters.redis.book import DAY_KEPT_MS, MONTH_KEPT_MS, Book, Mark, utc_now
+from app.adapters.redis.book import DAY_KEPT_MS, MONTH_KEPT_MS, Book
 from app.adapters.redis.bound import Bound, lines_of
 from app.adapters.redis.entries import entry_fields, entry_id, read_entry, rows
 from app.adapters.redis.jobs import job_fields, opened, read_job
-from app.adapters.redis.store import Store
-from app.domain.calendar import Calendar
+from app.adapters.redis.memory import Memory
+from app.adapters.redis.rebuild import rebuild
 from app.domain.errors import (
     IdempotencyKeyReused,
     InvalidRequest,
@@ -25,6 +25,7 @@ from app.domain.errors import (
 )
 from app.domain.images import digest
 from app.domain.job import Job, JobState, Outcome, PartResult, TaskStatus
+from app.domain.journal import Step
 from app.domain.ledger import (
     Admitted,
     Arrived,
@@ -39,34 +40,32 @@ from app.domain.ledger import (
 )
 from app.domain.limits import Standing
 from app.domain.principal import Principal
+from app.domain.rebuild import Rebuilt, Terms
 
 
 class RedisLedger:
     """Quotas, jobs and their settlement; `app.domain.ports.Ledger` says what each method does."""
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        calendar: Calendar,
-        task_ttl_s: int,
-        image_ttl_s: int,
-        clock: Callable[[], datetime] = utc_now,
-    ) -> None:
-        self._book = Book(store, calendar, clock)
-        self._auditor = Auditor(self._book)
+    def __init__(self, book: Book, *, task_ttl_s: int, image_ttl_s: int) -> None:
+        self._book = book
+        self._auditor = Auditor(book)
         self._task_ms, self._image_ms = task_ttl_s * 1000, image_ttl_s * 1000
 
     @property
-    def mark(self) -> Mark | None:
-        """The life of the store this process has seen, to be handed to `open` after a restart."""
-        return self._book.mark
+    def intact(self) -> bool:
+        """False from the moment the store is known to have lost data until it is rebuilt."""
+        return self._book.intact
 
-    async def open(self, known: Mark | None = None) -> Mark:
-        """Learn the store's epoch; the first write does it too. Raises `LedgerUnavailable`."""
-        return await self._book.open(known)
+    async def verify(self) -> None:
+        """Ask whether the store knows what this machine has seen of it; begins no life of its own.
+
+        Raises `LedgerUnavailable`, `LedgerLost`.
+        """
+        if self._book.mark is not None:
+            await self._book.open()
 
     async def arrive(self, principal: Principal, repeat: Repeat) -> Arrived:
+        self._book.may_spend()
         bound = Bound.of(principal)
         ask = bound.ask(principal) | {"repeated": _repeated(principal, repeat)}
         match await self._book.write("arrive", ask, dated=True):
@@ -82,7 +81,10 @@ class RedisLedger:
         bound = Bound.of(order.principal)
         if order.unit_micros is None and bound.has_budget:
             raise PriceUnknown(refusals.unpriced(bound.scopes, order.request.model))
-        match await self._book.write("admit", self._ask(order, bound), dated=True):
+        self._book.may_spend()
+        reply = await self._book.write("admit", self._ask(order, bound), dated=True)
+        self._book.may_spend()  # what the journal did not take just now is not sent either
+        match reply:
             case ["opened", created_ms, standing]:
                 return Admitted(opened(order, created_ms), bound.standing(standing))
             case ["joined" | "known" as how, record, standing]:
@@ -111,6 +113,7 @@ class RedisLedger:
         part: int,
         *,
         upstream_id: str | None = None,
+        request_id: str | None = None,
         result: PartResult | None = None,
         due_ms: int,
     ) -> bool:
@@ -118,6 +121,8 @@ class RedisLedger:
         ask["task_ms"] = self._task_ms
         if upstream_id is not None:
             ask["upstream"] = upstream_id
+        if request_id is not None:
+            ask["request"] = request_id
         if result is not None:
             ask |= {"result": orjson.dumps(result).decode(), "images": result.images}
         reply = await self._book.write("record", ask)
@@ -170,6 +175,8 @@ class RedisLedger:
         }
         if outcome.proof is not None:
             ask["proof"] = outcome.proof.value
+        if outcome.calls:
+            ask["calls"] = " ".join(outcome.calls)
         if outcome.failure is not None:
             ask["code"] = outcome.failure.code
             ask["failure"] = orjson.dumps(outcome.failure).decode()
@@ -253,6 +260,10 @@ class RedisLedger:
         states = (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)
         return Census(dict(zip(states, counts, strict=True)), images, micros, lag_ms)
 
+    async def rebuild(self, steps: Iterable[Step], terms: Terms) -> Rebuilt:
+        """Put the books together again. Raises `RebuildRefused`, `LedgerUnavailable`."""
+        return await rebuild(self._book, Memory.of(steps), terms)
+
     def _ask(self, order: Order, bound: Bound) -> dict[str, Any]:
         ask = bound.ask(order.principal) | {
             "job": order.job_id,
@@ -287,4 +298,6 @@ def _check(outcome: Outcome) -> None:
         and (charges or (outcome.billed == 0 and outcome.failure is not None))
     )
     if not lawful:
-        raise ValueError(f"no lawful end of a job: {outcome}")
+        # The outcome itself would bring the provider's words about its pictures into a log.
+        amounts = (outcome.billed, outcome.presumed, outcome.surplus)
+        raise ValueError(f"no lawful end of a job: {outcome.state.name} with {amounts}")

@@ -34,7 +34,8 @@ class RedisSignals:
                         pause_s = FIRST_PAUSE_S
                         yield job_id
             except (RedisError, OSError) as error:
-                self._log.info("signals_lost", reason=type(error).__name__, again_in_s=pause_s)
+                if pause_s == FIRST_PAUSE_S:
+                    self._log.info("signals_lost", reason=type(error).__name__)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 

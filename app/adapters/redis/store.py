@@ -51,6 +51,7 @@ class Store:
         self._on_state = on_state
         self._breaker = breaker or Breaker()
         self._breaker.on_state = self._changed
+        self._away = False
         self._lanes = asyncio.Semaphore(LANES)
         self._batch = isinstance(client, Redis)
         self._exchange: Exchange = (
@@ -165,7 +166,11 @@ class Store:
         return kind
 
     def _changed(self, state: BreakerState) -> None:
-        self._log.warning("store_breaker", state=state.value)
+        away = state is not BreakerState.CLOSED
+        if away is not self._away:
+            # Once each way: every probe in between changes the state, too (reliability, S39).
+            self._away = away
+            self._log.warning("store_breaker", state=state.value)
         self._on_state(state.value)
 
 

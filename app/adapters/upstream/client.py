@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,7 +16,7 @@ from app.adapters.upstream.wire import UPSTREAM_ID, Reader, Reply, request_body
 from app.adapters.upstream.wording import Wording
 from app.domain.errors import Proof, UpstreamError
 from app.domain.images import GenerationRequest
-from app.domain.upstream import Answer, PollTroubled, Running
+from app.domain.upstream import CALL_ID, Answer, PollTroubled, Running
 
 MOST_BYTES = 64 * 1024 * 1024
 MOST_ERROR_BYTES = 1024 * 1024
@@ -104,7 +104,8 @@ class DieyuyunProvider:
         except UpstreamError as error:
             self._log.warning("upstream_failed", operation=operation, **_told(error))
             raise
-        return await self._read(operation, self._reader.submitted, reply)
+        answer = await self._read(operation, self._reader.submitted, reply)
+        return replace(answer, request_id=_request_id(reply.headers))
 
     async def poll(self, upstream_id: str) -> Answer:
         """Ask for a task. Raises `UpstreamError` when it ended badly, else `PollTroubled`."""
@@ -161,6 +162,7 @@ class DieyuyunProvider:
         except (TimeoutError, httpx.TransportError) as error:
             # The original holds the request, and with it the upstream key.
             failure = broken(error, sent=sending.sent, answered=response is not None)
+            failure.request_id = None if response is None else _request_id(response.headers)
         finally:
             if response is not None:
                 await response.aclose()
@@ -175,13 +177,14 @@ class DieyuyunProvider:
             else:
                 answer = reader(reply)
         except UpstreamError as error:
+            error.request_id = _request_id(reply.headers)
             if reply.status < 300 and error.reason == "content_policy_violation":
                 self._observe("silent_moderation")
             self._log.warning(
                 "upstream_failed",
                 operation=operation,
                 status=reply.status,
-                provider_request_id=_request_id(reply),
+                provider_request_id=error.request_id,
                 **_told(error),
             )
             raise
@@ -197,10 +200,10 @@ def _told(error: UpstreamError) -> dict[str, str]:
     return {"code": error.reason, "proof": error.proof.value}
 
 
-def _request_id(reply: Reply) -> str | None:
+def _request_id(headers: Mapping[str, str]) -> str | None:
     """The provider's name for the call, by which its bill can be searched."""
-    name = reply.headers.get("x-request-id", "")
-    return name if UPSTREAM_ID.fullmatch(name) else None
+    name = headers.get("x-request-id", "")
+    return name if CALL_ID.fullmatch(name) else None
 
 
 async def _receive(response: httpx.Response) -> Reply:

@@ -1,12 +1,12 @@
 #!lua
 -- The caller left without its answer: the next identical request joins this job.
--- KEYS [1] slot  ARGV [1] epoch [2] seq [3] {job}
--- -> {'abandoned', seq} | {'missing', seq} | {'amnesia', seq}
+-- KEYS [1] slot  ARGV [1] epoch [2] mark [3] {job}
+-- -> {'abandoned'} | {'missing'} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local job = read(K.job .. ask.job, 'state', 'attempt', 'created')
 if not job.state then return reply('missing') end
-redis.call('HSET', K.job .. ask.job, 'abandoned', 1)
+write(ask.job, 'abandoned', 1)
 local attempts = K.attempt .. job.attempt
 redis.call('ZADD', attempts, job.created, ask.job)
 if redis.call('PTTL', attempts) < HANDOVER_MS then

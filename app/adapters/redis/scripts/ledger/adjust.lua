@@ -1,9 +1,9 @@
 #!lua
 -- Append a correction and move the counters of its windows with it. Asking twice under one id
 -- corrects once.
--- KEYS [1] slot  ARGV [1] epoch [2] seq
+-- KEYS [1] slot  ARGV [1] epoch [2] mark
 --      [3] {id?, lines, windows = {{label, keep_ms} ...}, images, micros, surplus, fields}
--- -> {'adjusted', seq, entry id} | {'negative', seq, line, label} | {'amnesia', seq}
+-- -> {'adjusted', entry id} | {'negative', line, label} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local before = ask.id and redis.call('GET', K.adjusted .. ask.id)
@@ -24,6 +24,7 @@ for _, pair in ipairs(moved) do
   keep_window(pair[1].label, pair[1].keep_ms)
 end
 local entry = redis.call('XADD', K.stream, '*', unpack(ask.fields))
-rise()
+tell('entry', entry, ask.fields)
+rise(entry)
 if ask.id then redis.call('SET', K.adjusted .. ask.id, entry, 'PX', REPLAY_MS) end
 return reply('adjusted', entry)

@@ -1,11 +1,11 @@
 #!lua
 -- Reserve images, money and concurrency of every line, all or nothing, and open the job in R.
--- KEYS [1] slot  ARGV [1] epoch [2] seq [4] days
+-- KEYS [1] slot  ARGV [1] epoch [2] mark [4] days
 --      [3] {job, lines, limits, repeated, unpaced?, images, unit?, lease_ms, task_ms, fields}
--- -> {'paced', seq, line, seconds} when it had not arrived and came too soon
---    {'opened', seq, now ms, rows} | {'joined' or 'known', seq, record, rows} | {'reused', seq}
---    {'quota', seq, line, meter, label, limit, used, held, reset ms} | {'busy', seq, line, limit}
---    {'skew', seq, now ms} | {'amnesia', seq}
+-- -> {'paced', line, seconds} when it had not arrived and came too soon
+--    {'opened', now ms, rows} | {'joined' or 'known', record, rows} | {'reused'}
+--    {'quota', line, meter, label, limit, used, held, reset ms} | {'busy', line, limit}
+--    {'skew', now ms} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local day = today(cjson.decode(ARGV[4]))
@@ -67,8 +67,8 @@ for _, line in ipairs(lines) do
   redis.call('ZADD', slots, int(now_ms + ask.lease_ms + GRACE_MS), id)
 end
 redis.call('ZADD', K.due, int(now_ms + ask.lease_ms), id)
-redis.call('HSET', K.job .. id, 'state', 'R', 'status', 'queued', 'created', int(now_ms),
-  'day', day.label, 'month', day.month, 'attempt', ask.repeated.attempt, unpack(ask.fields))
+write(id, 'state', 'R', 'status', 'queued', 'created', int(now_ms), 'day', day.label,
+  'month', day.month, 'attempt', ask.repeated.attempt, unpack(ask.fields))
 
 if ask.repeated.marked then redis.call('HSET', K.job .. id, 'overtook', int(now_ms)) end
 
@@ -82,5 +82,5 @@ redis.call('ZADD', own, int(now_ms), id)
 redis.call('ZREMRANGEBYRANK', own, 0, -1001)
 redis.call('PEXPIRE', own, int(math.max(ask.task_ms, REPLAY_MS)))
 
-rise()
+rise(id)
 return reply('opened', now_ms, standing(lines, limits, day, windows))

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Give a claimed job back. Status goes only from queued to processing, progress only up.
--- KEYS [1] slot  ARGV [1] epoch [2] seq [3] {job, token, due_ms, status?, progress?}
--- -> {'advanced', seq} | {'lost', seq} when another process claimed it since | {'amnesia', seq}
+-- KEYS [1] slot  ARGV [1] epoch [2] mark [3] {job, token, due_ms, status?, progress?}
+-- -> {'advanced'} | {'lost'} when another process claimed it since | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local key = K.job .. ask.job

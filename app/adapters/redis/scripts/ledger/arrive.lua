@@ -1,8 +1,8 @@
 #!lua
 -- Count one request against every pace, all or nothing, and look for the job it repeats.
--- KEYS [1] slot  ARGV [1] epoch [2] seq [3] {lines, limits, repeated} [4] days
--- -> {'arrived', seq, job id or false, rows} | {'paced', seq, line, seconds} | {'reused', seq}
---    {'skew', seq, now ms} | {'amnesia', seq}
+-- KEYS [1] slot  ARGV [1] epoch [2] mark [3] {lines, limits, repeated} [4] days
+-- -> {'arrived', job id or false, rows} | {'paced', line, seconds} | {'reused'}
+--    {'skew', now ms} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local day = today(cjson.decode(ARGV[4]))

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Lease the jobs that are due, the most overdue first, by moving their due time ahead. Where there
 -- is room for so many `polls` only, those that need one and find none left stay as they are.
--- KEYS [1] slot  ARGV [1] epoch [2] seq [3] {limit, lease_ms, polls?}
--- -> {'claimed', seq, polls due still, {late ms, token, record} ...} | {'amnesia', seq}
+-- KEYS [1] slot  ARGV [1] epoch [2] mark [3] {limit, lease_ms, polls?}
+-- -> {'claimed', polls due still, {late ms, token, record} ...} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local MOST_SEEN = 2000

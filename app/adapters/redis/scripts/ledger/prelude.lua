@@ -1,29 +1,58 @@
 -- Shared by the ledger's scripts. `K` names the keys (keyspace.py).
 -- Every writing script starts with `if amnesia() then return reply('amnesia') end` and ends in
--- `reply(status, ...)`: {status, seq, ...}. ARGV[1] is the epoch the caller knows, ARGV[2] the
--- highest sequence number it has seen, ARGV[3] what it asks for, as one JSON object.
+-- `reply(status, ...)`: {status, mark, changes, ...}. ARGV[1] is the epoch the caller knows, ARGV[2]
+-- the latest mark it has seen, ARGV[3] what it asks for, as one JSON object. A mark is
+-- '<sequence number> <who rose it>'; changes are {kind, id, {field, value, ...}} for the journal.
 
 local HANDOVER_MS = 120000    -- so long after its end a job is handed to a retry
 local VERDICT_MS = 60000      -- so long a failure is: later, the retry deserves a new attempt
 local REPLAY_MS = 86400000    -- life of an Idempotency-Key
 local OVERTAKEN_MS = 5000     -- so long a retry may have overtaken the request it repeats
 local GRACE_MS = 60000        -- a concurrency slot outlives the job's due time by this
+local TRAIL = 1024            -- so many of the latest marks are kept
 local OPEN = { R = true, D = true, U = true }
-local seq = 0
+local mark, changes = '0', {}
 
 local function reply(status, ...)
-  return { status, seq, ... }
+  return { status, mark, changes, ... }
 end
 
--- Has the store lost what the caller knows? No epoch, another epoch, or an older copy.
+local function number(of)
+  return tonumber(string.match(of, '^%d+'))
+end
+
+-- Has the store lost what the caller knows? Its epoch is gone, its sequence is lower (an old copy),
+-- or a number is somebody else's (a copy that went on without what the caller saw). Then everybody
+-- refuses until the books are rebuilt. Another epoch is the caller's own mistake as likely as not.
 local function amnesia()
-  local mark = redis.call('MGET', K.epoch, K.seq)
-  seq = tonumber(mark[2] or 0)
-  return mark[1] ~= ARGV[1] or seq < tonumber(ARGV[2])
+  local life = redis.call('MGET', K.epoch, K.seq, K.suspect)
+  local seq, known = tonumber(life[2] or 0), number(ARGV[2])
+  local trail = redis.call('HMGET', K.trail, known % TRAIL, seq % TRAIL)
+  mark = trail[2] or int(seq)
+  if life[3] then return true end
+  local lost = not life[1]
+  if life[1] == ARGV[1] then
+    lost = seq < known or (trail[1] and number(trail[1]) == known and trail[1] ~= ARGV[2])
+  end
+  if lost then redis.call('SET', K.suspect, ARGV[1]) end
+  return lost or life[1] ~= ARGV[1]
 end
 
-local function rise()
-  seq = redis.call('INCR', K.seq)
+-- One more change that nobody may forget; `who` made it.
+local function rise(who)
+  local seq = redis.call('INCR', K.seq)
+  mark = int(seq) .. ' ' .. who
+  redis.call('HSET', K.trail, seq % TRAIL, mark)
+end
+
+local function tell(kind, id, fields)
+  changes[#changes + 1] = { kind, id, fields }
+end
+
+-- Fields of a job, in the store and in the journal.
+local function write(id, ...)
+  redis.call('HSET', K.job .. id, ...)
+  tell('job', id, { ... })
 end
 
 -- Fields of a hash as a table; missing ones are nil.
@@ -196,7 +225,7 @@ end
 local function bind(repeated, id)
   redis.call('HSET', K.replay .. repeated.replay, 'job', id, 'body', repeated.body)
   redis.call('PEXPIRE', K.replay .. repeated.replay, REPLAY_MS)
-  redis.call('HSET', K.job .. id, 'replay', repeated.replay)
+  write(id, 'replay', repeated.replay, 'body', repeated.body)
   local left = redis.call('PTTL', K.job .. id)
   if left >= 0 and left < REPLAY_MS then redis.call('PEXPIRE', K.job .. id, REPLAY_MS) end
 end

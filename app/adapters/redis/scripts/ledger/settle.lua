@@ -2,16 +2,16 @@
 -- End a job: counters, ledger entry, record, replay and signal in one write, once. S and X are
 -- final; U keeps the reservation and may be settled again. Runs on a full store too: what was paid
 -- for is written down.
--- KEYS [1] slot  ARGV [1] epoch [2] seq
+-- KEYS [1] slot  ARGV [1] epoch [2] mark
 --      [3] {job, state, status, billed, presumed, surplus, proof?, code?, pictures, names,
---           failure?, hold_ms, task_ms, image_ms, only?}
--- -> {'settled' | 'again', seq, record} | {'kept', seq, record} when not in the state `only`
---    {'unlawful', seq, why} | {'missing', seq} | {'amnesia', seq}
+--           failure?, calls?, hold_ms, task_ms, image_ms, only?}
+-- -> {'settled' | 'again', record} | {'kept', record} when not in the state `only`
+--    {'unlawful', why} | {'missing'} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
 local job = read(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
-  'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended')
+  'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched')
 if not job.state then return reply('missing') end
 if not OPEN[job.state] or job.state == ask.state then return reply('again', record(id)) end
 if ask.only and job.state ~= ask.only then return reply('kept', record(id)) end
@@ -57,8 +57,11 @@ local function append_entry()
   put('surplus_micros', ask.surplus > 0 and int(ask.surplus * unit))
   put('proof', ask.proof)
   put('code', ask.code)
-  redis.call('XADD', K.stream, '*', unpack(entry))
-  rise()
+  put('calls', ask.calls)
+  put('dispatched', job.dispatched)
+  put('asked', job.n)
+  tell('entry', redis.call('XADD', K.stream, '*', unpack(entry)), entry)
+  rise(id)
 end
 
 -- What the caller was told stands, except that late pictures turn a failure into their answer.
@@ -66,16 +69,17 @@ local function answer()
   local fields = { 'state', ask.state, 'billed', int(ask.billed) }
   local function put(field, value) fields[#fields + 1] = field; fields[#fields + 1] = value end
   if ask.failure then put('failure', ask.failure) end
+  if ask.calls then put('calls', ask.calls) end
   if not job.ended or ask.status == 'completed' then
     put('status', ask.status)
     put('ended', int(now_ms))
     put('pictures', ask.pictures)
   end
-  if ask.status == 'completed' then
-    put('progress', 100)
-    redis.call('HDEL', key, 'failure')
+  if ask.status == 'completed' then put('progress', 100) end
+  write(id, unpack(fields))
+  if ask.status == 'completed' and redis.call('HDEL', key, 'failure') == 1 then
+    tell('job', id, { 'failure', '' })
   end
-  redis.call('HSET', key, unpack(fields))
   for _, name in ipairs(ask.names) do
     local owner = cjson.encode({ job.user, job.pool })
     redis.call('SET', K.owner .. name, owner, 'PX', int(ask.image_ms))

@@ -1,0 +1,70 @@
+"""An append-only file that loses no line to a full disk: what it does not take stays in line."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+AGAIN_S = 1.0
+
+
+class Page:
+    """Lines for the file that `name()` names now; it may name another one tomorrow."""
+
+    def __init__(self, directory: Path, name: Callable[[], str]) -> None:
+        self._directory, self._name = directory, name
+        self._opened, self._file = "", -1
+        self._unwritten = b""
+        self._unsynced = False
+        self._failed_s: float | None = None
+        self._log = structlog.get_logger("koi.journal")
+
+    def write(self, line: bytes) -> None:
+        self._unwritten += line + b"\n"
+        self.ready()
+
+    def ready(self) -> bool:
+        """True when all lines are in the kernel's hands; tries again once a second."""
+        if self._unwritten and (self._failed_s is None or time.monotonic() > self._failed_s):
+            self._flush()
+        return not self._unwritten
+
+    def sync(self) -> None:
+        """Ask the disk to keep what was written; blocks. Raises `OSError`."""
+        if self._unsynced:
+            self._unsynced = False
+            os.fdatasync(self._file)
+
+    def close(self) -> None:
+        self.ready()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _flush(self) -> None:
+        try:
+            self._turn()
+            while self._unwritten:
+                written = os.write(self._file, self._unwritten)
+                self._unwritten, self._unsynced = self._unwritten[written:], True
+        except OSError as error:
+            if self._failed_s is None:
+                self._log.error("journal_failed", reason=error.strerror)
+            self._failed_s = time.monotonic() + AGAIN_S
+            return
+        if self._failed_s is not None:
+            self._failed_s = None
+            self._log.warning("journal_writes_again")
+
+    def _turn(self) -> None:
+        name = self._name()
+        if name == self._opened and self._file >= 0:
+            return
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(self._directory / name, APPEND, 0o600)
+        if self._file >= 0:
+            os.close(self._file)
+        self._opened, self._file = name, file

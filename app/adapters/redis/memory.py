@@ -1,0 +1,80 @@
+"""What the journals of all hosts remember of the books, put together in any order."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from app.domain.journal import Change, Kind, Step
+
+RANK = {"R": 0, "D": 1, "U": 2, "S": 3, "X": 3}
+"""A job's states in the order it can pass through them: the later one knows more."""
+
+Fields = dict[str, str]
+
+
+@dataclass(slots=True)
+class Memory:
+    """`records` are (when, text) by kind and name; `lives` the accounted numbers by epoch, and
+    `newest` the highest number told of each."""
+
+    jobs: dict[str, Fields] = field(default_factory=dict)
+    entries: dict[str, Sequence[str]] = field(default_factory=dict)
+    records: dict[Kind, dict[str, tuple[int, str]]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    lives: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    newest: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, steps: Iterable[Step]) -> "Memory":
+        memory = cls()
+        for step in steps:
+            memory.add(step)
+        return memory
+
+    @property
+    def highest(self) -> int:
+        """The highest sequence number anybody wrote down, in any life."""
+        return max(self.newest.values(), default=0)
+
+    def add(self, step: Step) -> None:
+        mark = step.mark
+        self.newest[mark.epoch] = max(self.newest.get(mark.epoch, 0), mark.seq)
+        if step.rose:
+            self.lives[mark.epoch].add(mark.seq)
+        for change in step.changes:
+            self._take(change, step.at_ms)
+
+    def _take(self, change: Change, at_ms: int) -> None:
+        if change.kind is Kind.JOB:
+            known = self.jobs.get(change.id, {})
+            self.jobs[change.id] = merged(known, pairs(change.fields))
+        elif change.kind is Kind.ENTRY:
+            self.entries[change.id] = change.fields
+        else:
+            before = self.records[change.kind].get(change.id, (-1, ""))
+            self.records[change.kind][change.id] = max(before, (at_ms, change.fields[1]))
+
+    def forgotten(self, epoch: str | None, seq: int) -> int:
+        """Numbers that are known to exist but that nobody at hand wrote down, beside those up to
+        `seq` of the life `epoch`, which the store itself still holds."""
+        missing = 0
+        for life, accounted in self.lives.items():
+            first = max(min(accounted) - 1, seq if life == epoch else 0)
+            missing += self.newest[life] - first - sum(number > first for number in accounted)
+        return missing
+
+
+def merged(known: Fields, told: Mapping[str, str]) -> Fields:
+    """Two accounts of one job: where they differ, the one from its later state is right."""
+    if "state" in told and "state" in known and RANK[told["state"]] < RANK[known["state"]]:
+        return {**told, **known}
+    return {**known, **told}
+
+
+def pairs(flat: Sequence[str]) -> Fields:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def flat(fields: Mapping[str, str]) -> list[str]:
+    return [text for pair in fields.items() for text in pair]

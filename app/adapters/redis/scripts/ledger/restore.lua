@@ -1,0 +1,68 @@
+#!lua
+-- Put records back while the books are closed. Repeating a batch changes nothing.
+-- KEYS [1] slot  ARGV [1] {clear?, entries?, jobs?, windows?, users?, teams?, keys?, owners?}
+-- -> 1, or 0 when the books are open
+if redis.call('EXISTS', K.suspect) == 0 then return 0 end
+local ask = cjson.decode(ARGV[1])
+
+if ask.clear then
+  for _, label in ipairs(redis.call('ZRANGE', K.windows, 0, -1)) do
+    redis.call('DEL', K.window .. label)
+  end
+  redis.call('DEL', K.draft, K.windows)
+end
+for _, entry in ipairs(ask.entries or {}) do
+  redis.call('XADD', K.draft, entry.id, unpack(entry.fields))
+end
+
+local function restore(job)
+  local key, whole = K.job .. job.id, {}
+  for i = 1, #job.fields, 2 do whole[job.fields[i]] = job.fields[i + 1] end
+  redis.call('DEL', key)
+  redis.call('HSET', key, unpack(job.fields))
+  if job.due then
+    schedule(job.id, whole, job.due)
+  else
+    redis.call('ZREM', K.due, job.id)
+    for _, line in ipairs(lines_of(whole)) do redis.call('ZREM', K.slots .. line, job.id) end
+    redis.call('PEXPIREAT', key, int(job.expires))
+  end
+  local own, attempts = K.jobs .. whole.user, K.attempt .. whole.attempt
+  redis.call('ZADD', own, whole.created, job.id)
+  redis.call('PEXPIREAT', own, int(job.expires))
+  redis.call('ZADD', attempts, whole.created, job.id)
+  redis.call('PEXPIREAT', attempts, int(job.expires))
+  if whole.replay then
+    redis.call('HSET', K.replay .. whole.replay, 'job', job.id, 'body', whole.body)
+    redis.call('PEXPIREAT', K.replay .. whole.replay, int(whole.created + REPLAY_MS))
+  end
+  for field, value in pairs(whole) do
+    local part = string.match(field, '^upstream:(%d+)$')
+    if part then
+      redis.call('SET', K.upstream .. value, job.id .. ' ' .. part, 'PXAT', int(job.expires))
+    end
+  end
+end
+for _, job in ipairs(ask.jobs or {}) do restore(job) end
+
+for _, owner in ipairs(ask.owners or {}) do
+  redis.call('SET', K.owner .. owner.picture, owner.record, 'PXAT', int(owner.expires))
+end
+for _, window in ipairs(ask.windows or {}) do
+  redis.call('HSET', K.window .. window.label, unpack(window.rows))
+  keep_window(window.label, window.keep)
+end
+for _, noun in ipairs({ 'users', 'teams', 'keys' }) do
+  local family = K[noun]
+  for name, text in pairs(ask[noun] or {}) do
+    local before = redis.call('HGET', family, name)
+    redis.call('HSET', family, name, text)
+    local digest = cjson.decode(text).digest
+    if digest then
+      local old = before and cjson.decode(before).digest
+      if old and old ~= digest then redis.call('HDEL', K.digests, old) end
+      redis.call('HSET', K.digests, digest, name)
+    end
+  end
+end
+return 1

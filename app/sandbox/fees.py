@@ -1,0 +1,38 @@
+"""The bill as its customer downloads it: the rows of the page Fee Details (study 1.2) as CSV."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from app.sandbox.account import BillLine
+
+HEADINGS = ("Request ID", "Capability", "Model", "Tokens", "Amount", "Time")
+FEN = {"hd": 28}
+"""Hundredths of a yuan for an image by quality; any other costs `FEN_ELSE`."""
+FEN_ELSE = 14
+
+
+def fee_details(lines: Iterable[BillLine]) -> str:
+    """One row for each charge, and another with a negative amount where it was given back."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(HEADINGS)
+    for line in lines:
+        time = datetime.fromtimestamp(line.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for images in _charges(line):
+            amount = _yuan(images * FEN.get(line.quality, FEN_ELSE))
+            writer.writerow((line.request_id, "image", line.model, 0, amount, time))
+    return text.getvalue()
+
+
+def _charges(line: BillLine) -> Iterator[int]:
+    if line.refunded:
+        yield from (line.refunded, -line.refunded)
+    elif line.billed:
+        yield line.billed
+
+
+def _yuan(fen: int) -> str:
+    whole, rest = divmod(abs(fen), 100)
+    return f"{'-' if fen < 0 else ''}{whole}.{rest:02d}"

@@ -1,0 +1,47 @@
+"""What is owed to the store, as it lies on disk until it is paid."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from app.adapters.journal.debts import FileDebts
+from app.domain.errors import FailureNote, Proof
+from app.domain.images import Picture
+from app.domain.job import JobState, Outcome, PartResult
+from app.domain.journal import Debt, OwedEnd, OwedPart
+
+PICTURE = Picture("img_1.png", "image/png", 8, 8, "a koi")
+LOST = FailureNote("upstream_ambiguous", "lost", charged=True)
+DEBTS: tuple[Debt, ...] = (
+    OwedEnd("task_1", Outcome(JobState.SETTLED, (PICTURE,), billed=1, calls=("up_1", "req_1"))),
+    OwedEnd("task_2", Outcome(JobState.UNKNOWN, proof=Proof.UNKNOWN, failure=LOST)),
+    OwedPart("task_3", 0, upstream_id="up_3", request_id="req_3"),
+    OwedPart("task_4", 1, result=PartResult(1, (PICTURE,)), request_id="req_4"),
+    OwedPart("task_5", 0, result=PartResult(failure=LOST, proof=Proof.UNKNOWN)),
+)
+
+
+@pytest.mark.parametrize("debt", DEBTS, ids=lambda debt: debt.name)
+async def test_a_debt_is_read_back_as_it_was_owed_and_gone_once_paid(
+    tmp_path: Path, debt: Debt
+) -> None:
+    assert await FileDebts(tmp_path).owe(debt)
+
+    assert await FileDebts(tmp_path).open() == [debt]
+    await FileDebts(tmp_path).paid(debt)
+    assert await FileDebts(tmp_path).open() == ()
+
+
+async def test_debts_of_a_version_without_the_providers_names_are_still_paid(
+    tmp_path: Path,
+) -> None:
+    for debt in DEBTS:
+        await FileDebts(tmp_path).owe(debt)
+    for file in tmp_path.glob("*.json"):
+        row = orjson.loads(file.read_bytes())
+        row.pop("request_id", None)
+        row.get("outcome", {}).pop("calls", None)
+        file.write_bytes(orjson.dumps(row))
+
+    assert [debt.name for debt in await FileDebts(tmp_path).open()] == [d.name for d in DEBTS]

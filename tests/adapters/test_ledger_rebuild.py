@@ -1,0 +1,368 @@
+"""Books that were lost are put together again: from the journals, and from what the store kept."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store_rig import (
+    Engine,
+    OpenStore,
+    book_on,
+    delivered,
+    eventually,
+    ledger_on,
+    new_journal,
+    order,
+    principal,
+    released,
+    started,
+    unknown,
+)  # fmt: skip
+
+from app.adapters.journal.file import FileJournal
+from app.adapters.journal.history import History
+from app.adapters.redis.keyring import RedisKeyRing
+from app.adapters.redis.ledger import RedisLedger
+from app.adapters.redis.store import Store
+from app.domain.errors import InsufficientQuota, LedgerUnavailable
+from app.domain.job import JobState
+from app.domain.journal import Change, Kind, Mark, Step
+from app.domain.ledger import Entry, EntryKind
+from app.domain.limits import Limits
+from app.domain.principal import ApiKey, User
+from app.domain.rebuild import RebuildRefused, Rebuilt, Terms
+
+LOST = "lost its data"
+TERMS = Terms(70_000, 190_000, 900_000, 86_400_000, 3_600_000)
+KEY = ApiKey("key_1", "ann", "1" * 64, "laptop", Limits(), 1)
+
+
+@dataclass
+class Host:
+    """One machine that runs a gateway: its ledger, its keys and its journal."""
+
+    journal: FileJournal
+    ledger: RedisLedger
+    keyring: RedisKeyRing
+
+    @classmethod
+    def on(cls, store: Store, journal: FileJournal | None = None) -> "Host":
+        journal = journal or new_journal()
+        book = book_on(store, journal)
+        return cls(journal, ledger_on(store, book=book), RedisKeyRing(book))
+
+    async def rebuild(self, *others: "Host") -> Rebuilt:
+        journals = [host.journal.directory for host in (self, *others)]
+        return await self.ledger.rebuild(History(journals), TERMS)
+
+
+@pytest.fixture
+def host(store: Store) -> Host:
+    return Host.on(store)
+
+
+async def entries(ledger: RedisLedger) -> Sequence[Entry]:
+    return [entry async for entry in ledger.entries()]
+
+
+def empty(engine: Engine) -> None:
+    with engine.client() as admin:
+        admin.flushall()
+
+
+async def told(host: Host) -> dict[str, Any]:
+    """Everything an operator or a caller can ask of the books."""
+    audit = await host.ledger.audit()
+    census = await host.ledger.census()
+    standing = await host.ledger.standing(principal(user=Limits(images_per_day=50)))
+    return {
+        "entries": await entries(host.ledger),
+        "standing": [replace(allowance, reset_s=0) for allowance in standing.allowances],
+        "open": (audit.open_jobs, census.jobs, census.held_images, census.held_micros),
+        "differences": audit.differences,
+        "users": await host.keyring.users(),
+        "keys": await host.keyring.keys(),
+    }
+
+
+async def busy_day(host: Host) -> dict[str, str]:
+    """A job in every state, an adjustment, users and keys; ids by state."""
+    ledger = host.ledger
+    await host.keyring.put_user(User("ann", Limits(images_per_day=50), 1), create=True)
+    await host.keyring.put_key(KEY)
+    ids = {"R": (await ledger.admit(order(n=2))).job.id}
+    ids["D"] = await started(ledger, order(n=3))
+    ids["task"] = await started(ledger, order())
+    await ledger.record(ids["task"], 0, upstream_id="up_1", due_ms=60_000)
+    ids["U"] = await started(ledger, order(n=4))
+    await ledger.settle(ids["U"], unknown(), hold_ms=60_000)
+    ids["S"] = await started(ledger, order(n=2, idempotency_key="once", body="the same"))
+    await ledger.settle(ids["S"], delivered(2))
+    ids["X"] = await started(ledger, order())
+    await ledger.settle(ids["X"], released())
+    settled = (await entries(ledger))[0]
+    await ledger.adjust(
+        replace(settled, id="", kind=EntryKind.ADJUST, images=-1, micros=-140_000,
+                delivered=0, presumed=0, surplus=0)
+    )  # fmt: skip
+    return ids
+
+
+async def test_an_emptied_store_is_rebuilt_from_the_journal_alone(
+    engine: Engine, host: Host
+) -> None:
+    ids = await busy_day(host)
+    before = await told(host)
+    jobs = {state: await host.ledger.job(id) for state, id in ids.items()}
+    empty(engine)
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await host.ledger.admit(order())
+
+    rebuilt = await host.rebuild()
+
+    assert (rebuilt.entries, rebuilt.open, rebuilt.forgotten) == (3, 4, 0)
+    assert await told(host) == before
+    assert {state: await host.ledger.job(id) for state, id in ids.items()} == jobs
+    assert await host.keyring.authenticate(KEY.digest) is not None
+    assert await host.ledger.owner_of(jobs["S"].pictures[0].name) == ("ann", "user:ann")  # type: ignore[union-attr]
+
+
+async def test_after_a_rebuild_everything_goes_on_where_it_stood(
+    engine: Engine, host: Host
+) -> None:
+    ids = await busy_day(host)
+    empty(engine)
+    await host.rebuild()
+    ledger = host.ledger
+
+    assert await ledger.dispatch(ids["R"], 60_000)
+    assert (await ledger.settle(ids["D"], delivered(3))).first
+    [claim] = await ledger.claim(10, 1000)
+    assert claim.job.parts[0].upstream_id == "up_1"
+    assert not await ledger.record(ids["R"], 0, upstream_id="up_1", due_ms=1)
+    assert (await ledger.settle(ids["U"], released())).first
+    assert not (await ledger.settle(ids["S"], delivered(2))).first
+    again = await ledger.admit(order(n=2, idempotency_key="once", body="the same"))
+    assert (again.joined, again.job.id) == (True, ids["S"])
+    assert (await ledger.audit()).differences == ()
+
+
+async def test_quotas_are_not_refilled_by_a_rebuild(engine: Engine, host: Host) -> None:
+    who = principal(user=Limits(images_per_day=3))
+    await host.ledger.settle(await started(host.ledger, order(who, n=2)), delivered(2))
+    empty(engine)
+    await host.rebuild()
+
+    await host.ledger.admit(order(who))
+    with pytest.raises(InsufficientQuota):
+        await host.ledger.admit(order(who))
+
+
+async def test_an_old_copy_gets_what_it_missed(engine: Engine, host: Host) -> None:
+    job_id = await started(host.ledger, order(n=2))
+    await host.keyring.put_key(KEY)
+    backup = engine.copy()
+    await host.ledger.settle(job_id, delivered(2))
+    await host.keyring.put_key(replace(KEY, digest="2" * 64))
+    later = await started(host.ledger, order())
+    before = await told(host)
+    engine.put_back(backup)
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await host.ledger.admit(order())
+
+    rebuilt = await host.rebuild()
+
+    assert (rebuilt.from_journal, rebuilt.open, rebuilt.forgotten) == (1, 1, 0)
+    assert await told(host) == before
+    assert (await host.ledger.job(job_id)).state is JobState.SETTLED  # type: ignore[union-attr]
+    assert (await host.ledger.job(later)).state is JobState.DISPATCHED  # type: ignore[union-attr]
+    fresh = Host.on(host.ledger._book._store)
+    assert await fresh.keyring.authenticate(KEY.digest) is None
+    assert await fresh.keyring.authenticate("2" * 64) is None  # its user was never enrolled
+
+
+async def test_two_histories_become_one(engine: Engine, open_store: OpenStore) -> None:
+    """A stale replica went on without what another gateway had written."""
+    ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
+    await theirs.ledger.settle(await started(theirs.ledger, order()), delivered(1))
+    replica = engine.copy()
+    await ours.ledger.settle(await started(ours.ledger, order(n=2)), delivered(2))
+    engine.put_back(replica)
+    await theirs.ledger.settle(await started(theirs.ledger, order(n=4)), delivered(4))
+    await theirs.ledger.admit(order())
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ours.ledger.admit(order())
+
+    rebuilt = await ours.rebuild(theirs)
+
+    assert sorted(entry.images for entry in await entries(ours.ledger)) == [1, 2, 4]
+    assert rebuilt.forgotten == 0
+    for host in (ours, theirs):
+        assert (await host.ledger.admit(order())).job.n == 1
+    assert (await ours.ledger.audit()).differences == ()
+
+
+async def test_a_journal_left_out_is_missed_and_can_be_added(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
+    for host in (ours, theirs, ours):
+        await host.ledger.settle(await started(host.ledger, order()), delivered(1))
+    await theirs.ledger.admit(order())
+    empty(engine)
+
+    assert (await ours.rebuild()).forgotten == 2
+    assert (await ours.ledger.admit(order())).job.n == 1
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await theirs.ledger.admit(order())
+
+    await ours.rebuild(theirs)
+
+    assert len(await entries(ours.ledger)) == 3
+    assert (await theirs.ledger.admit(order())).job.n == 1
+    assert (await ours.ledger.audit()).differences == ()
+
+
+async def test_a_store_that_knows_everything_is_left_alone(host: Host) -> None:
+    await busy_day(host)
+
+    with pytest.raises(RebuildRefused, match="nothing to rebuild"):
+        await host.rebuild()
+
+    assert (await host.ledger.admit(order())).job.n == 1
+
+
+async def test_another_deployments_journal_is_refused(
+    engine: Engine, own_engine: Engine, open_store: OpenStore, host: Host
+) -> None:
+    stranger = Host.on(open_store(own_engine.url))
+    await host.ledger.admit(order())
+    for _ in range(3):
+        await stranger.ledger.admit(order())
+
+    with pytest.raises(RebuildRefused, match="different lives"):
+        await stranger.ledger.rebuild(History([host.journal.directory]), TERMS)
+
+    assert (await stranger.ledger.admit(order())).job.n == 1
+
+
+async def test_a_rebuild_killed_in_the_middle_is_run_again(engine: Engine, host: Host) -> None:
+    """Fault F60: whenever it dies, nobody spends until it has run to its end."""
+    await busy_day(host)
+    before = await told(host)
+    empty(engine)
+    for turns in (3, 8, 13, 30):
+        running = asyncio.ensure_future(host.rebuild())
+        for _ in range(turns):
+            await asyncio.sleep(0.001)
+        if running.cancel():
+            with pytest.raises(LedgerUnavailable, match=LOST):
+                await host.ledger.admit(order())
+        else:
+            empty(engine)
+        await asyncio.wait([running])
+
+    await host.rebuild()
+
+    assert await told(host) == before
+
+
+async def test_a_restarted_gateway_accepts_what_was_rebuilt_meanwhile(
+    engine: Engine, open_store: OpenStore, host: Host
+) -> None:
+    await busy_day(host)
+    host.journal.close()
+    empty(engine)
+    reborn = Host.on(open_store(engine.url), FileJournal(host.journal.directory))
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await reborn.ledger.admit(order())
+
+    await Host.on(open_store(engine.url), FileJournal(host.journal.directory)).rebuild()
+
+    assert (await reborn.ledger.admit(order())).job.n == 1
+    assert reborn.ledger.intact
+
+
+async def test_a_window_of_very_many_lines_is_rebuilt(engine: Engine, host: Host) -> None:
+    people = [principal(names=(f"key_{n}", f"user{n}", None)) for n in range(700)]
+    await asyncio.gather(*(host.ledger.admit(order(who)) for who in people))
+    empty(engine)
+
+    assert (await host.rebuild()).open == 700
+    assert (await host.ledger.audit()).differences == ()
+
+
+async def test_when_old_job_records_are_swept_the_accounts_are_still_whole(
+    engine: Engine, host: Host
+) -> None:
+    """A provider may quote prompts in a job's record: it is kept no longer than the pictures."""
+    await busy_day(host)
+    before = await told(host)
+    host.journal.sweep(books=timedelta(days=1), jobs=timedelta(days=-1))
+    empty(engine)
+
+    rebuilt = await host.rebuild()
+
+    after = await told(host)
+    assert (rebuilt.forgotten, rebuilt.open) == (0, 0)
+    assert (after["entries"], after["users"]) == (before["entries"], before["users"])
+    assert after["differences"] == ()
+
+
+# The journal itself ------------------------------------------------------------------------------
+
+
+async def test_without_room_for_the_journal_nothing_is_spent_but_what_runs_is_settled(
+    engine: Engine, open_store: OpenStore, tmp_path: Path
+) -> None:
+    """Fault F66."""
+    journal = FileJournal(tmp_path / "full" / "journal")
+    (tmp_path / "full").write_text("a file where the directory should be")
+    host = Host.on(open_store(engine.url), journal)
+    other = ledger_on(open_store(engine.url))
+    job_id = await started(other, order())
+
+    assert (await host.ledger.settle(job_id, delivered(1))).first
+    with pytest.raises(LedgerUnavailable, match="journal"):
+        await host.ledger.admit(order())
+    with pytest.raises(LedgerUnavailable, match="journal"):
+        await host.ledger.arrive(principal(), order().repeat)
+
+    (tmp_path / "full").unlink()
+    await eventually(journal.ready)
+    assert (await host.ledger.admit(order())).job.n == 1
+    journal.close()
+    kinds = [change.kind for step in History([journal.directory]) for change in step.changes]
+    assert Counter(kinds) == {"entry": 1, "job": 3}  # the admission is noted in both
+
+
+async def test_half_a_line_is_skipped_and_counted(engine: Engine, host: Host) -> None:
+    await host.ledger.admit(order())
+    [file] = host.journal.directory.glob("*.jobs.jsonl")
+    whole = file.read_bytes()
+    file.write_bytes(whole + whole[: len(whole) // 2])
+
+    history = History([host.journal.directory])
+    assert len(list(history)) == 2
+    assert history.unreadable == 1
+    assert FileJournal(host.journal.directory).mark == host.ledger._book.mark
+
+
+async def test_a_journal_turns_a_page_each_day_and_old_ones_are_swept(tmp_path: Path) -> None:
+    today = datetime(2026, 11, 27, 23, 59, tzinfo=UTC)
+    journal = FileJournal(tmp_path, now=lambda: today)
+    step = Step(Mark(1, "x", "e"), [Change(Kind.USERS, "ann", ["record", "{}"])], 1)
+    journal.note(step)
+    today += timedelta(minutes=2)
+    journal.note(step)
+    journal.sync()
+
+    assert sorted(file.name[:10] for file in tmp_path.glob("*")) == ["2026-11-27", "2026-11-28"]
+    kept, over = timedelta(days=1), timedelta(days=-1)
+    assert journal.sweep(books=kept, jobs=over) == 0
+    assert journal.sweep(books=over, jobs=kept) == 2

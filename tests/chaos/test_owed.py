@@ -1,0 +1,101 @@
+"""What the store could not be told outlives the process that owes it (fault F71)."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from app.sandbox.server import Sandbox
+from tests.chaos.crowd import GENERATE
+from tests.chaos.gateways import Deployment, Variant, deployed
+from tests.harness import KOI
+
+
+@contextmanager
+def frozen_store(deployment: Deployment) -> Iterator[None]:
+    store = deployment.the_store()
+    os.kill(store, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(store, signal.SIGCONT)
+
+
+def until(sandbox: Sandbox, posts: int) -> None:
+    deadline = time.monotonic() + 10
+    while sandbox.posts < posts:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_picture_delivered_without_a_store_is_settled_by_the_next_process(
+    tmp_path: Path,
+) -> None:
+    """Sync mode, where nobody can ask the provider again."""
+    with (
+        Sandbox(time_scale=0.01) as sandbox,
+        deployed(Variant("owed", ("sync",)), sandbox, tmp_path) as deployment,
+        ThreadPoolExecutor() as pool,
+    ):
+        sandbox.set(latency_s=1)
+        (gateway,) = deployment.gateways
+        headers = {
+            "authorization": f"Bearer {deployment.koi.key()}",
+            "idempotency-key": "order-1",
+        }
+        with httpx.Client(base_url=gateway.url, headers=headers, timeout=30) as client:
+            waiting = pool.submit(client.post, GENERATE, json=KOI)
+            until(sandbox, posts=1)
+            with frozen_store(deployment):
+                delivered = waiting.result()
+                gateway.kill()
+            gateway.start()
+            gateway.wait_until_ready()
+
+            audit = deployment.koi.settled()
+            again = client.post(GENERATE, json=KOI)
+
+        (entry,) = deployment.koi.entries()
+        assert delivered.status_code == again.status_code == 200
+        assert (
+            again.json()["data"][0]["url"].partition("?")[0]
+            == (delivered.json()["data"][0]["url"].partition("?")[0])
+        )
+        assert (entry.images, entry.delivered, entry.presumed) == (1, 1, 0)
+        assert (sandbox.posts, sandbox.billed_images) == (1, 1)
+        assert audit.difference == 0
+        assert list((tmp_path / "koi" / "journal" / "owed").iterdir()) == []
+
+
+def test_a_task_id_that_came_without_a_store_is_followed_by_the_next_process(
+    tmp_path: Path,
+) -> None:
+    with (
+        Sandbox(time_scale=0.01) as sandbox,
+        deployed(Variant("owed", ("auto",)), sandbox, tmp_path) as deployment,
+        ThreadPoolExecutor() as pool,
+    ):
+        sandbox.script("trickle=0.03")
+        (gateway,) = deployment.gateways
+        headers = {"authorization": f"Bearer {deployment.koi.key()}"}
+        with httpx.Client(base_url=gateway.url, headers=headers, timeout=30) as client:
+            pool.submit(client.post, GENERATE, json=KOI)
+            until(sandbox, posts=1)
+            with frozen_store(deployment):
+                owed = tmp_path / "koi" / "journal" / "owed"
+                deadline = time.monotonic() + 10
+                while not (owed.is_dir() and list(owed.glob("task_*.json"))):
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                gateway.kill()
+            gateway.start()
+            deployment.koi.settled()
+
+        (entry,) = deployment.koi.entries()
+        assert (entry.delivered, entry.presumed) == (1, 0)
+        assert sandbox.posts == 1

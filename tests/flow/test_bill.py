@@ -1,0 +1,249 @@
+"""The provider's own bill, imported: what the books took on trust is put right, and only that."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flow.command import House
+from tests.flow.conftest import Start
+from tests.flow.test_generate import GENERATE
+from tests.harness import KOI, PRICED, Koi
+
+HOUR_S = 3600
+Import = Callable[..., Any]
+
+
+@pytest.fixture
+def house(store_url: str, tmp_path: Path) -> House:
+    """The operator's desk, on the store of the gateway under test."""
+    settings = {
+        "KOI_REDIS_URL": store_url,
+        "KOI_DATA_DIR": str(tmp_path / "koi"),
+        "KOI_CATALOG": str(PRICED),
+        "KOI_TIMEZONE": "Asia/Shanghai",
+    }
+    return House(tmp_path, settings)
+
+
+def bill_of(koi: Koi, house: House) -> str:
+    (house.path / "fees.csv").write_text(koi.sandbox.fee_details())
+    return "fees.csv"
+
+
+def ask(koi: Koi, *prompts: str, n: int = 1) -> list[int]:
+    """Requests at the same time, each with its answer, good or bad; no two are alike, so that none
+    is a repeat. `[fault:name]` in a prompt is how the provider fails it."""
+    with koi.client() as client, ThreadPoolExecutor(max(len(prompts), 1)) as crowd:
+        asks = [{**KOI, "prompt": prompt, "n": n} for prompt in prompts]
+        answers = crowd.map(lambda body: client.post(GENERATE, json=body), asks)
+        return [answer.status_code for answer in answers]
+
+
+def framed(koi: Koi, *faults: str) -> None:
+    """These calls, and on the bill a good one an hour before and an hour after them."""
+    koi.sandbox.advance(-HOUR_S)
+    assert ask(koi, "before") == [200]
+    koi.sandbox.advance(HOUR_S)
+    ask(koi, *(f"[fault:{fault}]" for fault in faults), n=2)
+    koi.sandbox.advance(HOUR_S)
+    assert ask(koi, "after") == [200]
+    koi.sandbox.advance(-HOUR_S)
+    koi.settled()
+
+
+FAULTS = {
+    "sync": ("reset-after-accept", "reset-before-body", "hang", "headers-then-hang",
+             "silent-bill", "500", "400", "fewer", "502-html"),
+    "async": ("reset-after-accept", "reset-before-body", "hang", "headers-then-hang",
+              "silent-bill", "500", "task-failed", "moderation-task", "no-id"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_after_faults_the_books_are_the_bill_once_it_has_been_imported(
+    start: Start, house: House, mode: str
+) -> None:
+    koi = start(upstream_mode=mode, upstream_timeout_s=2, task_deadline_s=3)
+    koi.sandbox.set(moderation_billed=True)
+    framed(koi, *FAULTS[mode])
+    file = bill_of(koi, house)
+
+    before = house.json("ledger", "import-bill", file, code=1)
+    written = len(koi.entries())
+    applied = house.json("ledger", "import-bill", file, "--apply")
+    corrected = koi.entries()
+    after = house.json("ledger", "import-bill", file)
+    house.run("ledger", "import-bill", file, "--apply")
+
+    found = {(pair["finding"], pair["fix"]) for pair in before["differences"]}
+    assert {("missing", 2), ("surplus", -2)} <= found
+    assert before["agrees"] is False
+    assert before["matched_by_time"]
+    assert written == len(corrected) - len(before["differences"])
+    assert [pair["entered"] for pair in applied["differences"]].count(None) == 0
+    assert after["agrees"]
+    assert (after["differences"], after["missing"]["lines"]) == ([], 0)
+    assert len(koi.entries()) == len(corrected)
+    charged = sum(entry.images + entry.surplus for entry in corrected)
+    assert charged == koi.sandbox.billed_images
+    assert house.json("ledger", "check")["difference"] == 0
+
+
+def test_the_names_of_calls_are_in_the_entries_and_for_the_operator_only(
+    start: Start, house: House
+) -> None:
+    koi = start(upstream_mode="async")
+    koi.sandbox.script("ok", "500", "reset-mid-body")
+    with koi.client() as client:
+        good = client.post(GENERATE, json=KOI)
+        bad = client.post(GENERATE, json={**KOI, "prompt": "another"})
+        lost = client.post(GENERATE, json={**KOI, "prompt": "a third"})
+        task = client.get(f"/v1/tasks/{good.headers['x-koi-task-id']}")
+    koi.settled()
+    billed, *_, broken = [line.request_id for line in koi.sandbox.bill()]
+    shown = house.json("tasks", "show", good.headers["x-koi-task-id"])
+    lines = [json.loads(line) for line in house.text("ledger", "export").splitlines()]
+    table = house.text("ledger", "export", "--format", "csv")
+
+    assert shown["calls"] == lines[0]["calls"] == [shown["upstream"][0]["id"], billed]
+    assert lines[1]["kind"] == "release"
+    assert lines[1]["calls"][0].startswith("req_")
+    assert (lines[2]["presumed"], lines[2]["calls"]) == (1, [broken])
+    assert f"{shown['upstream'][0]['id']} {billed}" in table
+    for name in (*lines[0]["calls"], *lines[1]["calls"], broken):
+        for answer in (good, bad, lost, task):
+            assert name not in answer.text + repr(answer.headers)
+
+
+def test_a_bill_without_surprises_exits_0_and_says_so(start: Start, house: House) -> None:
+    catalog = house.path / "catalog.toml"
+    catalog.write_text(PRICED.read_text().replace("max_n = 10", "max_n = 2", 1))
+    koi = start(catalog=catalog)
+    assert ask(koi, "one") == ask(koi, "in two calls", n=3) == [200]
+
+    said = house.text("ledger", "import-bill", bill_of(koi, house))
+
+    assert said.splitlines()[-1] == "The bill and the ledger agree."
+    assert [line.split() for line in said.splitlines() if line.startswith("matched")] == [
+        ["matched", "3", "2", "4", "4", "0.56", "0.56"]
+    ]
+
+
+def test_differences_are_told_with_what_to_do_about_them(start: Start, house: House) -> None:
+    koi = start(upstream_mode="sync")
+    framed(koi, "silent-bill", "reset-before-body")
+    file = bill_of(koi, house)
+    with (house.path / file).open("a") as bill:
+        bill.write(f"req_else,image,grok-imagine,0,0.14,{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n")
+
+    said = house.run("ledger", "import-bill", file, code=1).stdout
+    house.run("ledger", "import-bill", file, "--apply", code=1)
+    left = house.json("ledger", "import-bill", file, code=1)["differences"]
+
+    assert "+2" in said
+    assert "a line without a job is near; it may be this one" in said
+    assert "other traffic with the provider's key" in said
+    assert "Next: the same with --apply enters 1 of them as new entries." in said
+    assert "Yours to judge: 2" in said
+    assert sorted((pair["finding"], pair["job"] is None) for pair in left) == [
+        ("missing", True),
+        ("surplus", False),
+    ]
+    # Once the stranger is explained, the presumed images are given back.
+    house.run("ledger", "import-bill", bill_of(koi, house), "--apply")
+
+
+def test_a_bill_that_cannot_be_trusted_corrects_nothing(start: Start, house: House) -> None:
+    koi = start(upstream_mode="sync")
+    framed(koi, "reset-before-body")
+    bill, written = koi.sandbox.fee_details(), len(koi.entries())
+    spoilt = {
+        "Mend the unreadable lines first": bill + "Total,,,,0.28,\n",
+        "is it the bill of another key?": bill.replace("req_", "other_"),
+        "in another time zone than KOI_TIMEZONE?": _shifted(bill, hours=8),
+    }
+
+    for says, text in spoilt.items():
+        (house.path / "fees.csv").write_text(text)
+        done = house.run("ledger", "import-bill", "fees.csv", "--apply", code=1)
+        assert says in done.stdout
+
+    assert len(koi.entries()) == written
+
+
+def _shifted(text: str, hours: int) -> str:
+    heading, *rows = text.splitlines()
+    moved = [heading]
+    for row in rows:
+        rest, _, time = row.rpartition(",")
+        moved.append(f"{rest},{datetime.fromisoformat(time) + timedelta(hours=hours)}")
+    return "\n".join(moved)
+
+
+def test_a_long_bill_is_told_in_few_lines(start: Start, house: House) -> None:
+    koi = start()
+    assert ask(koi, "one") == [200]
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    with (house.path / "fees.csv").open("w") as bill:
+        bill.write(koi.sandbox.fee_details())
+        bill.writelines(f"req_{i},image,grok-imagine,0,0.14,{now}\n" for i in range(5_000))
+
+    said = house.run("ledger", "import-bill", "fees.csv", code=1).stdout
+
+    assert len(said.splitlines()) < 50
+    assert "5000" in said
+    assert "and 4980 more; see --all" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("none.csv", "cannot be read"),
+        ("empty.csv", "is empty"),
+        ("heads.csv", "has no line; say what it covers with --since and --until"),
+        ("heads.csv --since 2026-11-02 --until 2026-11-01", "--since must be before --until"),
+        ("heads.csv --within soon", "--within must be a duration"),
+        ("heads.csv --since soon", "--since must be a day"),
+        ("heads.csv --amount-column Net", "no column for the amount"),
+    ],
+)
+def test_what_cannot_be_compared_exits_2(house: House, words: str, says: str) -> None:
+    (house.path / "empty.csv").touch()
+    (house.path / "heads.csv").write_text("Request ID,Model,Amount,Time\n")
+
+    assert says in house.refused("ledger", "import-bill", *words.split(), code=2)
+
+
+def test_a_bill_without_lines_takes_back_what_it_is_said_to_cover(
+    start: Start, house: House
+) -> None:
+    koi = start(upstream_mode="sync")
+    ask(koi, "[fault:reset-before-body]")
+    koi.settled()
+    since = f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
+    until = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%M:%SZ}"
+    span = ("--since", since, "--until", until)
+
+    (house.path / "chat.csv").write_text(
+        f"Request ID,Capability,Model,Amount,Time\nreq_1,chat,qwen,0.01,{since}\n"
+    )
+    other = house.json(
+        *("ledger", "import-bill", "chat.csv", *span, "--within", "0s", "--apply"),
+        *("--capability", "image"),
+        code=1,
+    )
+    # No bill reaches into the future, nor may a call of the last moments be on it yet.
+    held = house.json("ledger", "import-bill", bill_of(koi, house), *span, "--apply")
+    done = house.json("ledger", "import-bill", "fees.csv", *span, "--within", "0s", "--apply")
+
+    assert other["refused"] == "None of its lines was asked for. Nothing is corrected."
+    assert [pair["entered"] for pair in other["differences"]] == [None]
+    assert [pair["finding"] for pair in held["differences"]] == ["undecided"]
+    assert [pair["fix"] for pair in done["differences"]] == [-1]
+    assert koi.entries()[-1].presumed == -1
+    assert house.json("usage")["total"]["images"] == 0

@@ -1,0 +1,111 @@
+"""The store forgets: nobody spends, nothing that was paid is lost, one command mends it."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from app.sandbox.server import Sandbox
+from tests.flow.command import House
+from tests.flow.test_generate import GENERATE
+from tests.harness import KOI, PRICED, Koi, gateway
+
+
+@pytest.fixture
+def koi(sandbox: Sandbox, store_url: str, tmp_path: Path) -> Iterator[Koi]:
+    """A gateway whose store may be emptied; the books must balance all the same."""
+    with gateway(sandbox, store_url, tmp_path / "koi") as koi:
+        yield koi
+        koi.assert_books_balance()
+
+
+@pytest.fixture
+def house(koi: Koi, store_url: str, tmp_path: Path) -> House:
+    """The operator of that gateway, on its machine."""
+    settings = {
+        "KOI_REDIS_URL": store_url,
+        "KOI_DATA_DIR": str(tmp_path / "koi"),
+        "KOI_CATALOG": str(PRICED),
+        "KOI_UPSTREAM_BASE_URL": koi.sandbox.url,
+        "KOI_UPSTREAM_API_KEY": "sk-sandbox",
+    }
+    return House(tmp_path, settings)
+
+
+def forget_everything(store_url: str) -> None:
+    with redis.Redis.from_url(store_url) as store:
+        store.flushall()
+
+
+def wait_for(client: httpx.Client, word: str) -> None:
+    deadline = time.monotonic() + 10
+    while client.get("/readyz").json()["ledger"] != word:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_an_emptied_store_refuses_spend_until_it_is_rebuilt_and_then_answers_repeats(
+    koi: Koi, house: House, store_url: str
+) -> None:
+    """Fault F76, invariants I12 and I14."""
+    keyed = {"idempotency-key": "order-1"}
+    with koi.client() as client:
+        bought = client.post(GENERATE, json=KOI, headers=keyed)
+        forget_everything(store_url)
+        wait_for(client, "lost_data")
+
+        refused = client.post(GENERATE, json={**KOI, "prompt": "another"})
+        livez = client.get("/livez")
+        told = house.run("ledger", "rebuild")
+        wait_for(client, "ok")
+        again = client.post(GENERATE, json=KOI, headers=keyed)
+        fresh = client.post(GENERATE, json={**KOI, "prompt": "another"})
+        task = client.get(f"/v1/tasks/{bought.headers['x-koi-task-id']}")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "ledger_unavailable")
+    assert livez.status_code == 200
+    assert "Nothing is missing" in told.stdout
+    assert again.json() == bought.json()
+    assert task.json()["status"] == "completed"
+    assert fresh.status_code == 200
+    assert koi.sandbox.posts == 2
+
+
+def test_a_picture_under_way_when_the_store_is_emptied_is_delivered_and_metered_after_the_rebuild(
+    koi: Koi, house: House, store_url: str
+) -> None:
+    koi.sandbox.set(latency_s=1.0)
+    with koi.client() as client:
+        task = client.post(GENERATE, json={**KOI, "async": True}).json()
+        forget_everything(store_url)
+        wait_for(client, "lost_data")
+        house.run("ledger", "rebuild")
+        wait_for(client, "ok")
+        done = client.get(f"/v1/tasks/{task['id']}", params={"wait": 20}).json()
+
+    assert done["status"] == "completed"
+    assert [entry.images for entry in koi.entries()] == [1]
+
+
+def test_operators_do_not_write_into_a_store_that_forgot(
+    koi: Koi, house: House, store_url: str
+) -> None:
+    koi.key()
+    forget_everything(store_url)
+
+    refused = house.run("keys", "create", "--user", "bob", code=1)
+    doctor = house.run("doctor", code=1)
+
+    assert "koi ledger rebuild" in refused.stderr
+    assert "koi ledger rebuild" in doctor.stdout
+    house.run("ledger", "rebuild")
+
+
+def test_a_rebuild_says_when_there_is_nothing_to_do(koi: Koi, house: House) -> None:
+    koi.key()
+
+    assert "nothing to rebuild" in house.run("ledger", "rebuild", code=1).stderr
+    assert "not a directory" in house.run("ledger", "rebuild", "--journal", "no", code=2).stderr

@@ -1,0 +1,159 @@
+"""What the code must not even contain, and what the lock and the framework are held to.
+
+The study's S3, S4, S19, S53, S54 and S58, as far as reading the source can keep them.
+"""
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.main import create_app
+from app.service.gateway import Gateway
+from app.service.tasks import Tasks
+
+APP = Path("app")
+SERVED = ("api", "service", "domain", "adapters", "wiring", "telemetry")
+"""Rooms that a caller's words pass through."""
+SOURCES = [file for room in SERVED for file in (APP / room).rglob("*.py")]
+LUA = list(APP.rglob("*.lua"))
+
+
+def calls(file: Path) -> Iterator[tuple[ast.Call, str]]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call):
+            yield node, ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("name", ["read", "list", "cancel", "picture"])
+def test_no_use_case_around_objects_works_without_saying_for_whom(name: str) -> None:
+    """S19: an id alone fetches nothing; the caller comes first."""
+    (_, first, *_) = inspect.signature(getattr(Tasks, name)).parameters.values()
+
+    assert first.name == "principal"
+
+
+def test_tasks_offers_nothing_else() -> None:
+    offered = {name for name in vars(Tasks) if not name.startswith("_")}
+
+    assert offered == {"read", "list", "cancel", "picture"}
+
+
+def test_a_job_is_read_by_id_only_where_its_owner_is_asked_for() -> None:
+    """S19: every place that reads a job or a picture's owner, and why it may."""
+    found = [
+        (file.relative_to(APP).as_posix(), name.rpartition(".")[2], ast.unparse(node.args[0]))
+        for file in SOURCES
+        if file.parts[1] in ("api", "service")
+        for node, name in calls(file)
+        if re.fullmatch(r".*ledger\.(job|owner_of|cancel|jobs_of)", name)
+    ]
+
+    assert sorted(found) == [
+        # The id came out of the completion of this very job.
+        ("service/completions.py", "job", "job_id"),
+        # Found under the caller's own key and body, or in the caller's own cache pool.
+        ("service/generate.py", "job", "arrived.joins"),
+        ("service/generate.py", "job", "recalled.job_id or ''"),
+        # Behind `_visible` and `_owns`, and by the caller's own name.
+        ("service/tasks.py", "cancel", "task_id"),
+        ("service/tasks.py", "job", "task_id"),
+        ("service/tasks.py", "jobs_of", "principal.user"),
+        ("service/tasks.py", "owner_of", "name"),
+    ]
+
+
+def test_the_edge_reaches_no_ledger() -> None:
+    """Routes see use cases, never a store: `Gateway` has no ledger to ask without an owner."""
+    reached = [
+        file.as_posix()
+        for file in (APP / "api").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("ledger", "keyring", "store")
+    ]
+
+    assert reached == []
+    assert not {"ledger", "keyring"} & set(Gateway.__dataclass_fields__)
+
+
+RUNS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.loads",
+        "marshal.loads", "yaml.load", "subprocess.run", "subprocess.Popen"}  # fmt: skip
+
+
+def test_nothing_a_caller_sends_is_run_or_unpickled() -> None:
+    strangers = [
+        (file.as_posix(), name)
+        for file in SOURCES
+        for _, name in calls(file)
+        if name in RUNS and "adapters/embedded" not in file.as_posix()
+    ]
+
+    assert strangers == []
+
+
+def test_no_pattern_comes_from_a_caller() -> None:
+    """S58: neither KEYS nor SCAN anywhere, and every regular expression is written down here."""
+    for file in LUA:
+        assert not re.search(r"'(KEYS|SCAN|HSCAN|SSCAN|ZSCAN|SORT)'", file.read_text()), file
+        assert "loadstring" not in file.read_text()
+    for file in SOURCES:
+        for node, name in calls(file):
+            where = f"{file}:{node.lineno}"
+            assert not re.search(r"\.(h|s|z)?scan(_iter)?$|\.psubscribe$", name), where
+            if name in ("re.compile", "re.match", "re.search", "re.fullmatch", "re.sub"):
+                pattern = ast.unparse(node.args[0])
+                assert isinstance(node.args[0], ast.Constant) or "re.escape" in pattern, where
+
+
+def test_every_client_ignores_the_environment_and_no_check_is_off() -> None:
+    """S2-S4: proxies, netrc, redirects, certificates."""
+    text = "\n".join(file.read_text() for file in SOURCES)
+
+    assert "trust_env=True" not in text
+    assert not re.search(r"verify=False|CERT_NONE|check_hostname\s*=\s*False|ssl=False", text)
+    assert not re.search(r"follow_redirects=True|allow_redirects=True", text)
+
+
+def test_the_framework_tells_nobody_anything(tmp_path: Path) -> None:
+    """S53: its telemetry stays off, also when its variable says otherwise."""
+    environment = {**os.environ, "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
+    script = (
+        "from app.main import create_app; a = create_app();"
+        "print(a._native_telemetry.enabled(), a.openapi_url, a.docs_url, a.redoc_url)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == ["False", "None", "None", "None"]
+    assert create_app().debug is False
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_everything_locked_has_its_version_and_its_hashes_and_comes_from_nowhere_else(
+    lock: str,
+) -> None:
+    """S54: pip refuses what is not the very file that was tested."""
+    text = Path(lock).read_text()
+    entries = re.split(r"\n(?=[A-Za-z0-9])", text.strip())
+
+    assert len(entries) > 30
+    for entry in entries:
+        assert re.match(r"[A-Za-z0-9._-]+(\[[\w,-]+\])?==\S+", entry), entry[:80]
+        assert "--hash=sha256:" in entry, entry[:80]
+    assert not re.search(r"https?://|--index-url|--extra-index|--find-links|git\+", text)
+
+
+def test_what_parses_forms_or_templates_is_not_even_installed() -> None:
+    """S54: no form parser, so none of their holes."""
+    locked = re.findall(
+        r"^([A-Za-z0-9._-]+)==", Path("requirements.lock").read_text(), re.MULTILINE
+    )
+
+    assert not {"python-multipart", "multipart", "jinja2", "itsdangerous", "requests"} & set(locked)

@@ -1,0 +1,259 @@
+"""Who may do what: every role at every route and method, walked from the router's own table.
+
+A route that is added without a row here fails (study S22, S49).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import product
+from typing import Any
+
+import httpx
+import pytest
+from starlette.routing import Route
+
+from app.adapters.embedded.store import EmbeddedStore
+from app.api.routes import ROUTES
+from app.sandbox.server import Sandbox
+from app.wiring import Office
+from tests.flow.test_generate import GENERATE, wait_for
+from tests.harness import KOI, PRICED, Koi, gateway
+
+ADMIN_KEY = "admin-7f0c1e5a9b3d4c2f"
+METRICS_TOKEN = "metrics-1d2c3b4a5f6e7d8c"
+PAINTER = """
+[[models]]
+name = "painter"
+modes = ["sync"]
+sizes = ["1024x1024"]
+qualities = ["standard"]
+"""
+STRANGERS = ("nobody", "garbage", "revoked", "expired", "admin", "scraper")
+CALLERS = ("ann", "bob", "narrow")
+"""ann owns the task and the picture; bob is of another team; narrow is ann's key for one model."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What each caller gets; `strangers` those who are no callers, unless named in `but`."""
+
+    ann: int
+    bob: int
+    narrow: int
+    strangers: int = 401
+    but: tuple[tuple[str, int], ...] = ()
+
+    def of(self, role: str) -> int:
+        return dict(self.but).get(role) or (
+            getattr(self, role) if role in CALLERS else self.strangers
+        )
+
+
+def both(status: int) -> Row:
+    return Row(status, status, status)
+
+
+OPEN = Row(200, 200, 200, strangers=200)
+ADMIN = Row(403, 403, 403, but=(("admin", 200),))
+SCRAPE = Row(401, 401, 401, but=(("admin", 200), ("scraper", 200)))
+OWNED = Row(200, 404, 200)
+
+TABLE = {
+    "POST /v1/images/generations": Row(200, 200, 404),
+    "POST /v1/images/edits": both(400),
+    "POST /v1/images/variations": both(400),
+    "GET /v1/images/{name}": OWNED,
+    "GET /v1/tasks": both(200),
+    "GET /v1/tasks/{task_id}": OWNED,
+    "DELETE /v1/tasks/{task_id}": Row(400, 404, 400),
+    "GET /v1/models": both(200),
+    "GET /v1/models/{model:path}": Row(200, 200, 404),
+    "GET /v1/usage": both(200),
+    "GET /v1/organization/usage/images": ADMIN,
+    "GET /v1/organization/costs": ADMIN,
+    "GET /livez": OPEN,
+    "GET /readyz": OPEN,
+    "GET /metrics": SCRAPE,
+}
+WALK = [(route, method) for route in ROUTES for method in sorted(route.methods or ())]
+
+
+@dataclass(frozen=True)
+class House:
+    koi: Koi
+    secrets: dict[str, str | None]
+    places: dict[str, str]
+    client: httpx.Client
+
+    def ask(self, role: str, method: str, path: str, **options: Any) -> httpx.Response:
+        secret = self.secrets[role]
+        headers = {} if secret is None else {"authorization": f"Bearer {secret}"}
+        headers |= options.pop("headers", {})
+        return self.client.request(method, path, headers=headers, **options)
+
+    def walk(self, role: str, route: Route, method: str) -> httpx.Response:
+        path = route.path
+        for name, value in self.places.items():
+            path = path.replace(f"{{{name}}}", value)
+        body = {**KOI, "prompt": f"by {role}"} if method == "POST" else None
+        params = {"start_time": "1"} if "organization" in path else None
+        return self.ask(role, method, path, json=body, params=params)
+
+
+@pytest.fixture(scope="module")
+def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One gateway for the whole walk, as it stands behind a public address."""
+    provider.reset()
+    directory = tmp_path_factory.mktemp("roles")
+    catalog = directory / "catalog.toml"
+    catalog.write_text(PRICED.read_text() + PAINTER)
+    settings = {
+        "host": "0.0.0.0",
+        "admin_key": ADMIN_KEY,
+        "metrics_token": METRICS_TOKEN,
+        "catalog": catalog,
+    }
+    with (
+        EmbeddedStore(tmp_path_factory.mktemp("roles-store")) as store,
+        gateway(provider, store.url, directory, **settings) as koi,
+    ):
+        secrets = koi.office(enrol)
+        with koi.client(secrets["ann"]) as ann:
+            task_id = ann.post(GENERATE, json={**KOI, "async": True}).json()["id"]
+            link = wait_for(ann, task_id)["data"][0]["url"]
+        name = link.rpartition("/")[2].partition("?")[0]
+        places = {"task_id": task_id, "name": name, "model:path": "grok-imagine"}
+        with httpx.Client(base_url=koi.url, timeout=20) as client:
+            yield House(koi, secrets, places, client)
+
+
+async def enrol(office: Office) -> dict[str, str | None]:
+    issue: Callable[..., Any] = office.keys.issue
+    for team in ("blue", "red"):
+        await office.keys.create_team(team, office.settings.default_limits)
+    await office.keys.create_user("ann", team="blue")
+    await office.keys.create_user("bob", team="red")
+    revoked = await issue("ann")
+    await office.keys.revoke(revoked.key.id)
+    narrow = frozenset({"painter"})
+    return {
+        "nobody": None,
+        "garbage": "garbage",
+        "revoked": revoked.secret,
+        "expired": (await issue("ann", expires_in=timedelta(seconds=-1))).secret,
+        "ann": (await issue("ann")).secret,
+        "bob": (await issue("bob")).secret,
+        "narrow": (await issue("ann", models=narrow)).secret,
+        "admin": ADMIN_KEY,
+        "scraper": METRICS_TOKEN,
+    }
+
+
+def named(route: Route, method: str) -> str:
+    return f"{'GET' if method == 'HEAD' else method} {route.path}"
+
+
+def test_every_route_has_a_row_and_every_row_a_route() -> None:
+    assert {named(route, method) for route, method in WALK} == TABLE.keys()
+
+
+@pytest.mark.parametrize("role", [*STRANGERS, *CALLERS])
+def test_a_role_gets_what_its_row_says_at_every_route(house: House, role: str) -> None:
+    answers = {
+        (named(route, method), method): house.walk(role, route, method) for route, method in WALK
+    }
+
+    got = {key: answer.status_code for key, answer in answers.items()}
+    assert got == {key: TABLE[key[0]].of(role) for key in got}
+    assert not any("server" in answer.headers for answer in answers.values())
+
+
+def test_no_spelling_of_a_path_opens_what_the_route_itself_keeps_shut(house: House) -> None:
+    """Authorisation is by the routed path; what only looks alike is unknown, never open."""
+    closed = [r.path for r in ROUTES if r.path.startswith("/v1/organization")] + ["/metrics"]
+    spellings = [
+        lambda p: p.upper(),
+        lambda p: f"{p}/",
+        lambda p: f"/{p}",
+        lambda p: p.replace("/", "//"),
+        lambda p: f"/livez/..{p}",
+        lambda p: f"/livez/%2e%2e{p}",
+        lambda p: f"/v1{p}",
+        lambda p: p.replace("o", "%6f", 1),
+        lambda p: f"{p};/livez",
+        lambda p: f"{p}%00",
+        lambda p: f"{p}.json",
+        lambda p: f"/openai{p}",
+    ]
+    for path, spelt, role in product(closed, spellings, ("nobody", "ann")):
+        answer = house.ask(role, "GET", spelt(path), params={"start_time": "1"})
+        assert answer.status_code in (400, 401, 403, 404), (spelt(path), role)
+
+
+HOSTILE_HOSTS = [
+    "evil.example", "localhost", "127.0.0.1:1", "127.0.0.1:8000/metrics", "koi/livez", "livez",
+    "a@127.0.0.1", "127.0.0.1/livez?", "127.0.0.1#", "[::1]:80", "[::1", "0x7f.1", "koi:99999",
+    "koi:8000:8000", "koi%2flivez", "koi\\livez", "-", ".", "x" * 300, "admin", "metadata.internal",
+    "169.254.169.254",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/v1/usage", "/v1/organization/costs", "/metrics", "/v1/nowhere"])
+def test_no_host_header_changes_a_decision(house: House, path: str) -> None:
+    """S57: whatever the Host says, the answer is the same, or no answer at all."""
+    for role in ("nobody", "ann", "admin"):
+        usual = house.ask(role, "GET", path, params={"start_time": "1"})
+        for host in HOSTILE_HOSTS:
+            answer = house.ask(
+                role, "GET", path, params={"start_time": "1"}, headers={"host": host}
+            )
+            if answer.status_code == 400:
+                assert answer.json()["error"]["code"] == "invalid_host", host
+            else:
+                assert answer.status_code == usual.status_code, (host, role)
+
+
+@pytest.mark.parametrize("role", ["nobody", "bob"])
+def test_no_header_of_a_proxy_lends_a_role(house: House, role: str) -> None:
+    """S23, S52: nothing a caller writes into a header makes it somebody else."""
+    lent = {
+        "x-forwarded-for": "127.0.0.1", "x-real-ip": "127.0.0.1", "forwarded": "for=127.0.0.1",
+        "x-forwarded-host": "localhost", "x-original-url": "/livez", "x-rewrite-url": "/livez",
+        "x-http-method-override": "GET", "x-forwarded-user": "ann", "x-user": "ann",
+        "openai-organization": "blue", "openai-project": "blue", "x-admin": "true",
+        "cookie": f"key={ADMIN_KEY}; authorization=Bearer {ADMIN_KEY}",
+    }  # fmt: skip
+    for path in ("/metrics", "/v1/organization/costs", f"/v1/tasks/{house.places['task_id']}"):
+        plain = house.ask(role, "GET", path)
+        lending = house.ask(role, "GET", path, headers=lent)
+        assert lending.status_code == plain.status_code in (401, 403, 404)
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "via", "origin"])
+def test_metrics_that_are_open_on_loopback_are_shut_to_proxies_and_pages(
+    koi: Koi, header: str
+) -> None:
+    direct = httpx.get(f"{koi.url}/metrics")
+    relayed = httpx.get(f"{koi.url}/metrics", headers={header: "https://evil.example"})
+
+    assert direct.status_code == 200
+    assert relayed.status_code == 401
+
+
+def test_no_field_of_a_body_makes_a_caller_somebody_else(house: House) -> None:
+    """S23: user, team, role, limits, price and key in a body change neither bill nor owner."""
+    claims = {
+        "user": "ann", "user_id": "ann", "team": "blue", "role": "admin",
+        "key_id": "key_0", "limits": {"images_per_day": 10**6}, "unit_micros": 0, "price": 0,
+        "tenant": "blue", "pool": "team:blue", "charged": False, "job_id": "task_1",
+    }  # fmt: skip
+    task = house.ask("bob", "POST", GENERATE, json={**KOI, "prompt": "claims", **claims})
+    task_id = task.headers["x-koi-task-id"]
+
+    assert task.status_code == 200
+    assert house.ask("bob", "GET", f"/v1/tasks/{task_id}").status_code == 200
+    assert house.ask("ann", "GET", f"/v1/tasks/{task_id}").status_code == 404
+    house.koi.settled()
+    (entry,) = [e for e in house.koi.entries() if e.job == task_id]
+    assert (entry.user, entry.team, entry.micros) == ("bob", "red", 140_000)

@@ -1,0 +1,236 @@
+"""The provider's bill as files come: every spelling that is certain, and none that is not."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.cli.bill_file import Columns, Reading, SetAside, Unreadable, read_bill
+from app.cli.failure import MISUSED, CommandFailed
+from app.domain.bill import BillLine
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+HEADINGS = "request id,model,amount,time"
+NOON_MS = 1_795_755_600_000  # 2026-11-27T05:00:00Z, 13:00 in Shanghai
+PLAIN = BillLine(2, NOON_MS, "grok-imagine", 140_000, "req_1")
+
+Read = Sequence[BillLine | Unreadable | SetAside]
+
+
+def read(
+    path: Path, text: str | bytes, columns: Columns | None = None, capability: str | None = None,
+    currency: str = "CNY",
+) -> Read:  # fmt: skip
+    file = path / "bill.csv"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    reading = Reading(columns or Columns(), SHANGHAI, currency, capability)
+    return list(read_bill(file, reading))
+
+
+def one(path: Path, row: str, headings: str = HEADINGS) -> BillLine | Unreadable | SetAside:
+    [line] = read(path, f"{headings}\n{row}\n")
+    return line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "request id,model,amount,time\nreq_1,grok-imagine,0.14,2026-11-27 13:00:00\n",
+        "Request ID;Model;Amount;Time\r\nreq_1;grok-imagine;0.14;2026-11-27 13:00:00\r\n",
+        "request_id\tmodel\tamount\ttime\nreq_1\tgrok-imagine\t0.14\t2026-11-27 13:00:00",
+        "请求ID,模型,金额,时间\nreq_1,grok-imagine,0.14,2026-11-27 13:00:00\n",
+        "请求 ID,模型,费用(元),时间\nreq_1,grok-imagine,0.14,2026-11-27 13:00:00\n",
+        "请求ID,模型,金额\uff08元\uff09,时间\nreq_1,grok-imagine,￥0.14,2026/11/27 13:00:00\n",
+        'request id,model,"amount",time\n"req_1","grok-imagine","0.14","2026-11-27 13:00:00"\n',
+        "model,time,tokens,amount,request id\ngrok-imagine,2026-11-27 13:00:00,0,0.14,req_1\n",
+        " request id , model , amount , time \n req_1 , grok-imagine , 0.14 , 2026-11-27 13:00:00 ",
+        "\ufeffrequest id,model,amount,time\n\treq_1,grok-imagine,0.14,2026-11-27T05:00:00Z\n",
+        "request id,model,amount,time\rreq_1,grok-imagine,0.14,2026-11-27T13:00:00+08:00\r",
+    ],
+)
+def test_a_bill_is_read_however_it_is_written(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text) == [PLAIN]
+
+
+def test_titles_above_the_headings_and_blank_lines_are_passed_over(tmp_path: Path) -> None:
+    text = (
+        f"Fee Details\n2026-11\n\n{HEADINGS}\n\nreq_1,grok-imagine,0.14,2026-11-27 13:00:00\n,,,\n"
+    )
+
+    lines = read(tmp_path, text)
+
+    assert lines == [BillLine(6, NOON_MS, "grok-imagine", 140_000, "req_1")]
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [
+        ("0.14", 140_000),
+        ("-0.14", -140_000),
+        ("¥0.14", 140_000),
+        ("-¥0.14", -140_000),
+        ("¥-0.14", -140_000),
+        ("￥ 0.14", 140_000),
+        ("0.14 元", 140_000),
+        ("CNY 0.14", 140_000),
+        ("0.140000", 140_000),
+        ("0.00014000", 140),
+        ("14", 14_000_000),
+        ("0", 0),
+        ('"1,234.50"', 1_234_500_000),
+    ],
+)
+def test_amounts_are_exact(tmp_path: Path, text: str, micros: int) -> None:
+    line = one(tmp_path, f"req_1,grok-imagine,{text},2026-11-27 13:00:00")
+
+    assert isinstance(line, BillLine)
+    assert line.micros == micros
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "free", "0.1234567", '"0,14"', '"1,234"', "1 234.5", "$0.14", "USD 0.14", "1e3", "--1",
+        "-¥-1", "+1", "NaN", "inf", "0x1", ".5", "5.", "1_0", "99999999999999", "(0.14)", "0.14¥元",
+    ],
+)  # fmt: skip
+def test_an_amount_that_is_not_certain_is_not_guessed(tmp_path: Path, text: str) -> None:
+    line = one(tmp_path, f"req_1,grok-imagine,{text},2026-11-27 13:00:00")
+
+    assert isinstance(line, Unreadable)
+    assert "is not an amount in CNY" in line.why or "at most six decimals" in line.why
+
+
+def test_the_mark_is_the_catalogs_currency(tmp_path: Path) -> None:
+    row = f"{HEADINGS}\nreq_1,m,$0.02,2026-11-27 13:00:00\nreq_2,m,¥0.14,2026-11-27 13:00:00\n"
+
+    dollars, yuan = read(tmp_path, row, currency="USD")
+
+    assert isinstance(dollars, BillLine)
+    assert isinstance(yuan, Unreadable)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "2026-11-27", "27.11.2026 13:00", "11/27/2026 13:00", "1795755600", "2026-13-01 00:00",
+        "2026-02-30 00:00:00", "2026-11-27 25:00:00", "20261127T130000", "yesterday",
+        "2026-11-27 13:00:00 CST", "2026-11-27 1:00 PM",
+    ],
+)  # fmt: skip
+def test_a_time_that_is_not_certain_is_not_guessed(tmp_path: Path, text: str) -> None:
+    line = one(tmp_path, f"req_1,grok-imagine,0.14,{text}")
+
+    assert isinstance(line, Unreadable)
+    assert "is not a time" in line.why
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("req 1,grok-imagine,0.14,2026-11-27 13:00:00", "'req 1' is not a request id"),
+        ("=cmd(),grok-imagine,0.14,2026-11-27 13:00:00", "is not a request id"),
+        ("req_1,,0.14,2026-11-27 13:00:00", "names no model"),
+        ("req_1,\x1b[2J,0.14,2026-11-27 13:00:00", "names no model"),
+        ("req_1,grok-imagine,0.14", "3 cells under 4 headings"),
+        ("req_1,grok-imagine,0,14,2026-11-27 13:00:00", "5 cells under 4 headings"),
+        ('req_1,"grok-imagine,0.14,2026-11-27 13:00:00', "unexpected end of data"),
+        ('req_1,"grok"x,0.14,2026-11-27 13:00:00', "expected after"),
+        ("Total,,14.00,", "is not a time"),
+    ],
+)
+def test_an_unreadable_line_says_why(tmp_path: Path, row: str, why: str) -> None:
+    line = one(tmp_path, row)
+
+    assert isinstance(line, Unreadable)
+    assert line.number == 2
+    assert why in line.why
+    assert line.why.isprintable()
+
+
+def test_one_bad_line_spoils_no_other(tmp_path: Path) -> None:
+    good = "req_{},grok-imagine,0.14,2026-11-27 13:00:00"
+    rows = [HEADINGS, good.format(1), 'req_2,"open', good.format(3)]
+
+    lines = read(tmp_path, "\n".join(rows))
+
+    assert [type(line) for line in lines] == [BillLine, Unreadable, BillLine]
+    assert [line.number for line in lines] == [2, 3, 4]
+
+
+def test_a_line_without_an_id_is_still_a_line(tmp_path: Path) -> None:
+    line = one(tmp_path, ",grok-imagine,0.14,2026-11-27 13:00:00")
+
+    assert isinstance(line, BillLine)
+    assert line.call is None
+
+
+@pytest.mark.parametrize(
+    ("amount", "count", "images"),
+    [("0.28", "2", 2), ("-0.28", "2", -2), ("-0.28", "-2", -2), ("0.28", "", None)],
+)
+def test_images_are_counted_where_the_bill_counts_them(
+    tmp_path: Path, amount: str, count: str, images: int | None
+) -> None:
+    row = f"req_1,grok-imagine,{amount},2026-11-27 13:00:00,{count}"
+
+    line = one(tmp_path, row, f"{HEADINGS},数量")
+
+    assert isinstance(line, BillLine)
+    assert line.images == images
+
+
+@pytest.mark.parametrize("count", ["two", "1.5", "-2", "1e3"])
+def test_a_count_that_is_none_is_not_guessed(tmp_path: Path, count: str) -> None:
+    row = f"req_1,grok-imagine,0.28,2026-11-27 13:00:00,{count}"
+
+    assert isinstance(one(tmp_path, row, f"{HEADINGS},count"), Unreadable)
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    text = "Ref,What,Net,Gross,When\nreq_1,grok-imagine,0.14,0.15,2026-11-27 13:00:00\n"
+    columns = Columns(id_column="ref", model_column="What", amount_column="net", time_column="WHEN")
+
+    assert read(tmp_path, text, columns) == [PLAIN]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is empty"),
+        ("hello", "no column for the id; name it with --id-column"),
+        ("request id,model,time\n", "no column for the amount; name it with --amount-column"),
+        ("request id,model,amount,cost,time\n", "'amount' and 'cost' could both be the amount"),
+        (b"request id,model,amount,time\n\xff\xfe", "is not UTF-8"),
+        ("金额".encode("gbk"), "is not UTF-8"),
+        ("x" * 70_000, "a line of 65536 characters"),
+    ],
+)
+def test_a_file_that_is_no_bill_is_refused(tmp_path: Path, text: str | bytes, says: str) -> None:
+    with pytest.raises(CommandFailed, match=says) as refused:
+        read(tmp_path, text)
+
+    assert refused.value.code == MISUSED
+
+
+def test_a_named_column_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="no column for the count"):
+        read(tmp_path, f"{HEADINGS}\n", Columns(count_column="Pieces"))
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="cannot be read"):
+        list(read_bill(tmp_path / "none.csv", Reading(Columns(), SHANGHAI, "CNY")))
+
+
+def test_other_capabilities_are_set_aside_when_asked(tmp_path: Path) -> None:
+    rows = [
+        f"{HEADINGS},能力",
+        "req_1,grok-imagine,0.14,2026-11-27 13:00:00,Image Generation",
+        "req_2,qwen,0.01,2026-11-27 13:00:00,chat",
+    ]
+
+    lines = read(tmp_path, "\n".join(rows), capability="image")
+
+    assert [type(line) for line in lines] == [BillLine, SetAside]
