@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     upstream_timeout_s: float = Field(180, gt=0)
     upstream_poll_interval_s: float = Field(3, gt=0)
     upstream_rpm: int | None = Field(None, gt=0)
+    upstream_burst: int | None = Field(None, gt=0)
     upstream_concurrency: int | None = Field(None, gt=0)
     upstream_queue_s: float = Field(60, ge=0)
 

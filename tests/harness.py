@@ -86,7 +86,7 @@ class Koi:
 
     def client(self, key: str | None = None, **options: Any) -> httpx.Client:
         headers = {"authorization": f"Bearer {key or self.key()}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=20, **options)
+        return httpx.Client(base_url=self.url, headers=headers, **{"timeout": 20, **options})
 
     def office(self, work: Callable[[Office], Coroutine[Any, Any, T]]) -> T:
         """Do an operator's work on the store, from outside the gateway."""

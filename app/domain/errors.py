@@ -232,8 +232,13 @@ class Interrupted(Unavailable):
 class Overloaded(Unavailable):
     code = "overloaded"
 
-    def __init__(self, message: str = "Too many requests in flight; try again shortly.") -> None:
-        super().__init__(message, retry_after_s=2)
+    def __init__(
+        self,
+        message: str = "Too many requests in flight; try again shortly.",
+        *,
+        retry_after_s: int = 2,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
 
 
 class UpstreamError(GatewayError):

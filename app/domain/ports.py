@@ -86,6 +86,10 @@ class Ledger(Protocol):
     async def claim(self, limit: int, lease_ms: int) -> Sequence[Claim]:
         """Lease jobs that are due, the most overdue first; no other process gets them meanwhile."""
 
+    async def claim_within(self, limit: int, lease_ms: int, polls: int) -> tuple[list[Claim], int]:
+        """The same with room for so many polls, in order of age; a job in parts takes what is left.
+        Who needs no poll is not held up. Also says how many polls are due still."""
+
     async def job(self, job_id: str) -> Job | None: ...
 
     async def jobs_of(self, user: str, limit: int) -> Sequence[Job]:
@@ -216,12 +220,43 @@ class Signals(Protocol):
 
 
 class Governor(Protocol):
-    """The provider's own rate and concurrency, shared by all our processes."""
+    """What the provider grants us: its rate, places and goodwill, shared by all our processes.
 
-    async def acquire(self, job_id: str, wait_s: float) -> None:
-        """Wait for a turn to dispatch; raises `Overloaded` when none comes in time."""
+    Closed where a turn is asked for: raises `LedgerUnavailable`.
+    """
 
-    async def release(self, job_id: str) -> None: ...
+    @property
+    def paced(self) -> bool:
+        """Whether some rate is to be kept, so that polls need room."""
+
+    def check(self, calls: int) -> None:
+        """Refuse a job of so many calls that would wait in vain, before anything is reserved.
+
+        Goes by what this process knows. Raises `Overloaded` when its turn is not to be expected in
+        time, and `UpstreamError` (proof P0) while the provider keeps refusing our key or balance.
+        """
+
+    async def acquire(self, job_id: str, calls: int, wait_s: float) -> Sequence[float]:
+        """Wait for a turn to dispatch: seconds from now on at which each call may start.
+
+        Raises `Overloaded` when none comes in `wait_s` seconds, at once if that is foreseeable,
+        and `UpstreamError` like `check`, except for the one job that may try every now and then.
+        """
+
+    async def release(self, job_id: str) -> None:
+        """Give the turn back; harmless when there was none."""
+
+    async def polls(self, wanted: int) -> int:
+        """Room for so many polls, now; at most `wanted`, none while the store is away."""
+
+    async def unused(self, polls: int) -> None:
+        """Give back so many of the polls granted last: they were not made. Never raises."""
+
+    async def accepted(self, took_s: float) -> None:
+        """The provider took a request sent `took_s` seconds ago. Never raises."""
+
+    async def failed(self, code: str, retry_after_s: float | None = None) -> None:
+        """The provider refused a request, or throttled a poll. Never raises."""
 
 
 class Recorder(Protocol):
@@ -239,6 +274,9 @@ class Recorder(Protocol):
     def settled(self, job: Job, outcome: Outcome) -> None: ...
 
     def polled(self, late_s: float) -> None: ...
+
+    def polls_waiting(self, polls: int) -> None:
+        """Polls that are due and for which there was no room."""
 
     def settlement_lost(self) -> None: ...
 

@@ -36,16 +36,39 @@ class Finished:
 Answer = Running | Finished
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """How our traffic to the provider stands, for all processes together.
+
+    `queued` jobs wait for one of the places of which `busy` are taken. `share` of the usual rate
+    is asked for, less than 1 while the provider's 429s are remembered; nothing is for `pause_s`.
+    `refused` is the code with which the provider keeps refusing our key or balance.
+    """
+
+    queued: int = 0
+    busy: int = 0
+    share: float = 1.0
+    pause_s: float = 0.0
+    refused: str | None = None
+
+
 class PollTroubled(Exception):
     """A poll that says nothing about the task: network trouble, 5xx, 429. Ask again later.
 
     `missing` is true when the provider does not know the task: normal right after the submit
-    (contract study, section 4), later a sign that it is lost.
+    (contract study, section 4), later a sign that it is lost. `throttled` is true when we asked
+    too often.
     """
 
     def __init__(
-        self, message: str, *, missing: bool = False, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        missing: bool = False,
+        throttled: bool = False,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.missing = missing
+        self.throttled = throttled
         self.retry_after_s = retry_after_s

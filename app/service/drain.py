@@ -14,9 +14,12 @@ HAND_OVER_S = 5.0
 """How soon after the drain began tasks at the provider are left to the next process."""
 
 
+JOB = "job "
+
+
 def job_name(job_id: str) -> str:
     """What a job's own work is called here."""
-    return f"job {job_id}"
+    return JOB + job_id
 
 
 class Drain:
@@ -32,6 +35,11 @@ class Drain:
     @property
     def in_flight(self) -> int:
         return len(self._running)
+
+    @property
+    def jobs(self) -> set[str]:
+        """The names of the jobs that run here."""
+        return {name for name in self._running.values() if name.startswith(JOB)}
 
     def launch(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run work to its end, whatever becomes of the caller."""

@@ -16,6 +16,7 @@ from app.domain.errors import (
     NotCached,
     Overloaded,
     StillProcessing,
+    UpstreamError,
 )
 from app.domain.images import GenerationRequest
 from app.domain.job import Job, JobState, TaskStatus, new_job_id
@@ -27,6 +28,7 @@ from app.domain.recall import CacheControl, CacheOutcome, Recalled
 from app.service.completions import Completions, Ended
 from app.service.drain import Drain
 from app.service.jobs import RunJob
+from app.service.load import Load
 
 MAKING_TRIES = 50
 MAKING_PAUSE_S = 0.02
@@ -77,15 +79,20 @@ class GenerateImages:
     completions: Completions
     recorder: Recorder
     drain: Drain
-    max_in_flight: int
+    load: Load
 
     async def start(self, principal: Principal, ask: Ask) -> Started:
         """Raises `ModelNotFound`, the `Refused` and `Unavailable` families, `NotCached`,
-        `IdempotencyKeyReused`; then nothing was dispatched."""
+        `IdempotencyKeyReused`, `UpstreamError` while the provider refuses us; then nothing was
+        dispatched."""
         model = self._allowed(principal, ask.request.model)
         self._room()
-        job_id = new_job_id()
-        if principal.cache is CachePolicy.OFF or ask.control.no_store:
+        with self.load.starting():
+            return await self._start(principal, ask, model, new_job_id())
+
+    async def _start(self, principal: Principal, ask: Ask, model: Model, job_id: str) -> Started:
+        uncached = principal.cache is CachePolicy.OFF or ask.control.no_store
+        if uncached:
             return await self._begin(principal, ask, model, job_id, _bypassed(ask), arrived=False)
         arrived = await self.ledger.arrive(principal, ask.repeat)
         if arrived.joins is not None:
@@ -166,7 +173,7 @@ class GenerateImages:
     def _room(self) -> None:
         if self.drain.draining:
             raise Draining
-        if self.drain.in_flight >= self.max_in_flight:
+        if self.load.full:
             raise Overloaded
 
     async def _recall(
@@ -197,11 +204,25 @@ class GenerateImages:
         """Admission; a slot that will not be filled by this job is freed for the next one."""
         admitted = None
         try:
-            admitted = await self.ledger.admit(order)
+            admitted = await self._unwelcome(order) or await self.ledger.admit(order)
         finally:
             if order.slot is not None and (admitted is None or admitted.joined):
                 await self.cache.forget(order.slot, order.job_id)
         return admitted
+
+    async def _unwelcome(self, order: Order) -> Admitted | None:
+        """Refuse what the provider will not take in time; a repeat joins its job all the same."""
+        try:
+            self.jobs.governor.check(len(order.part_sizes))
+        except (Overloaded, UpstreamError):
+            if order.arrived:
+                raise
+            arrived = await self.ledger.arrive(order.principal, order.repeat)
+            earlier = arrived.joins and await self.ledger.job(arrived.joins)
+            if not earlier:
+                raise
+            return Admitted(earlier, arrived.standing, joined=True)
+        return None
 
     def _joined(self, job: Job, standing: Standing) -> Started:
         self.recorder.cached(CacheOutcome.JOINED, job.model, job.n)
@@ -233,7 +254,8 @@ class GenerateImages:
         return Started(job, standing, CacheOutcome.HIT, recalled.age_s, recalled.ttl_s, stored=True)
 
     async def _wait(self, started: Started, wait_s: float) -> Ended:
-        ended = await self.completions.wait(started.job.id, wait_s)
+        with self.load.waiting(started.job.id):
+            ended = await self.completions.wait(started.job.id, wait_s)
         if ended is not None:
             return ended
         if self.drain.draining:

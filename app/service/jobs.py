@@ -81,9 +81,10 @@ class RunJob:
     async def _run(self, job: Job, request: GenerationRequest, model: Model) -> None:
         admitted = time.perf_counter()
         try:
-            await self.governor.acquire(job.id, self.pace.queue_s)
-            dispatched = await self.ledger.dispatch(job.id, self.pace.silence_ms)
-        except (Overloaded, LedgerUnavailable) as error:
+            starts = await self.governor.acquire(job.id, len(job.parts), self.pace.queue_s)
+            silence_ms = self.pace.silence_ms + round(1000 * starts[-1])
+            dispatched = await self.ledger.dispatch(job.id, silence_ms)
+        except (Overloaded, UpstreamError, LedgerUnavailable) as error:
             # Whatever the store wrote down, no byte was sent.
             await self.books.settle(job, _never_sent(error))
             return
@@ -91,14 +92,19 @@ class RunJob:
             await self.books.let_go(job.id)
             return
         self.recorder.queued(time.perf_counter() - admitted)
-        await self._dispatch(job, request, self.pace.asynchronous(model))
+        await self._dispatch(job, request, self.pace.asynchronous(model), starts)
 
-    async def _dispatch(self, job: Job, request: GenerationRequest, asynchronous: bool) -> None:
+    async def _dispatch(
+        self, job: Job, request: GenerationRequest, asynchronous: bool, starts: Sequence[float]
+    ) -> None:
         started = time.perf_counter()
-        calls = [
-            self._dispatch_part(job, index, replace(request, n=part.n), asynchronous)
-            for index, part in enumerate(job.parts)
-        ]
+
+        async def dispatch(index: int, part: Part) -> Part:
+            if starts[index]:
+                await asyncio.sleep(starts[index])
+            return await self._dispatch_part(job, index, replace(request, n=part.n), asynchronous)
+
+        calls = [dispatch(index, part) for index, part in enumerate(job.parts)]
         parts = await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]
         upstream_s = time.perf_counter() - started
         if all(part.result is not None for part in parts):
@@ -116,9 +122,12 @@ class RunJob:
             answer = await self.provider.dispatch(request, asynchronous=asynchronous)
         except UpstreamError as error:
             self.recorder.upstream(operation, error.reason, time.perf_counter() - started)
+            await self.governor.failed(error.reason, error.retry_after_s)
             failure = failed(part, error, self.pace)
             return replace(part, request_id=error.request_id, result=failure)
-        self.recorder.upstream(operation, "ok", time.perf_counter() - started)
+        took_s = time.perf_counter() - started
+        self.recorder.upstream(operation, "ok", took_s)
+        await self.governor.accepted(took_s)
         if isinstance(answer, Running):
             return await self._accepted(job, index, answer)
         collected = await self._collected(job, index, answer)

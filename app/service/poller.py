@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from app.domain.errors import Interrupted, LedgerUnavailable, Proof, UpstreamError
 from app.domain.job import Job, JobState, Outcome, Part, PartResult, TaskStatus
 from app.domain.ledger import Claim
-from app.domain.ports import ImageProvider, Ledger, Recorder
+from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
 from app.domain.settlement import conclude, presume
 from app.domain.upstream import Finished, PollTroubled, Running
 from app.service.books import Books
@@ -25,12 +25,15 @@ from app.service.jobs import Pace, failed
 LEASE_MS = 5_000
 """How long the jobs of a process that died wait for another one."""
 RENEW_S = 2.0
-AT_ONCE = 64
+AT_ONCE = 256
+BATCH = 64
+"""Of so many jobs looked at, and so many claimed by one script."""
 LOOK_AGAIN_S = 0.25
 MISSING_GRACE_MS = 60_000
 """The provider may not know a task right after it was submitted (contract study, section 4)."""
 EARLY_MS = 30_000
-SLOWER = 5 / 3
+SLOWER = 4 / 3
+"""A result is to be seen within 5 s of its completion, so no interval is that long."""
 
 
 def _wall_ms() -> int:
@@ -54,6 +57,7 @@ class Poller:
     books: Books
     recorder: Recorder
     drain: Drain
+    governor: Governor
     pace: Pace
     now_ms: Callable[[], int] = _wall_ms
     free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
@@ -62,19 +66,52 @@ class Poller:
         """Claim and step due jobs until cancelled, or until a drain leaves them to others."""
         look_again_s = min(LOOK_AGAIN_S, self.pace.poll_interval_s / 4)
         while not self.drain.handing_over:
+            room = await self._room()
             try:
-                claims = await self.ledger.claim(AT_ONCE, LEASE_MS)
-            except LedgerUnavailable:
-                claims = ()
-            for claim in claims:
-                await self.free.acquire()
-                self.drain.launch(self._step(claim), f"step {claim.job.id}")
-            if len(claims) < AT_ONCE:
+                with suppress(LedgerUnavailable):
+                    for claim, polls in await self._claim(room):
+                        self.drain.launch(self._step(claim, polls), f"step {claim.job.id}")
+                        room -= 1
+            finally:
+                for _ in range(room):
+                    self.free.release()
+            if room > 0:
                 await asyncio.sleep(look_again_s)
 
-    async def _step(self, claim: Claim) -> None:
+    async def _room(self) -> int:
+        """Take free steps: a job is claimed when it can be looked at, not before."""
+        await self.free.acquire()
+        room = 1
+        while room < BATCH and not self.free.locked():
+            await self.free.acquire()
+            room += 1
+        return room
+
+    async def _claim(self, room: int) -> list[tuple[Claim, int]]:
+        """Due jobs, and how many of its parts each may poll.
+
+        Under a rate, room for polls is asked for first: what finds none stays due, in order of its
+        age, and who needs no poll passes by.
+        """
+        if not self.governor.paced:
+            self.recorder.polls_waiting(0)
+            claims = await self.ledger.claim(room, LEASE_MS)
+            due = sum(len(_pollable(claim.job)) for claim in claims)
+            return _shared(claims, await self.governor.polls(due) if due else 0)
+        claims, due = await self.ledger.claim_within(room, LEASE_MS, 0)
+        granted = await self.governor.polls(min(due, room)) if due else 0
+        self.recorder.polls_waiting(due - granted)
+        if granted and len(claims) < room:
+            with suppress(LedgerUnavailable):
+                more, _ = await self.ledger.claim_within(room - len(claims), LEASE_MS, granted)
+                claims += more
+        shared = _shared(claims, granted)
+        await self.governor.unused(granted - sum(polls for _, polls in shared))
+        return shared
+
+    async def _step(self, claim: Claim, polls: int) -> None:
         """One step, its lease renewed for as long as it takes; if it breaks, the lease lapses."""
-        stepping = asyncio.ensure_future(self.step(claim))
+        stepping = asyncio.ensure_future(self.step(claim, polls))
         try:
             while not (await asyncio.wait({stepping}, timeout=RENEW_S))[0]:
                 with suppress(LedgerUnavailable):
@@ -84,14 +121,16 @@ class Poller:
         finally:
             self.free.release()
 
-    async def step(self, claim: Claim) -> None:
-        """One look at one due job."""
+    async def step(self, claim: Claim, polls: int) -> None:
+        """One look at one due job, with so many polls."""
         job = claim.job
         self.recorder.polled(claim.late_ms / 1000)
         if job.state is JobState.RESERVED:
             await self.books.settle(job, _lapsed())
-        elif _watched(job):
-            await self._poll(claim)
+        elif _pollable(job) and polls == 0:
+            await self._look_later(claim, [])
+        elif _pollable(job):
+            await self._poll(claim, polls)
         elif job.state is JobState.UNKNOWN:
             await self._resolve(job, ())
         else:
@@ -104,10 +143,12 @@ class Poller:
             outcome = presume(Outcome(job.state, failure=job.failure, calls=job.calls), job.n)
         await self.books.settle(job, outcome)
 
-    async def _poll(self, claim: Claim) -> None:
+    async def _poll(self, claim: Claim, polls: int) -> None:
         job = claim.job
+        # Where not all may be polled, any of them: one that never ends must not hide the others.
+        chosen = set(random.sample(_pollable(job), polls))
         seen = await asyncio.gather(
-            *(self._look(job, index, part) for index, part in enumerate(job.parts))
+            *(self._look(job, i, part, poll=i in chosen) for i, part in enumerate(job.parts))
         )
         parts = [look.part for look in seen]
         ended = all(part.result is not None for part in parts)
@@ -120,17 +161,23 @@ class Poller:
         else:
             await self._look_later(claim, seen)
 
-    async def _look(self, job: Job, index: int, part: Part) -> Seen:
+    async def _look(self, job: Job, index: int, part: Part, *, poll: bool) -> Seen:
         if part.result is not None:
             return Seen(part)
         if part.upstream_id is None:
             # Another call of the same job may still be on its way in some process.
             return Seen(_silent(part) if self._age_ms(job) > self.pace.silence_ms else part)
+        return await self._ask(job, index, part.upstream_id) if poll else Seen(part)
+
+    async def _ask(self, job: Job, index: int, upstream_id: str) -> Seen:
+        part = job.parts[index]
         started = time.perf_counter()
         try:
-            answer = await self.provider.poll(part.upstream_id)
+            answer = await self.provider.poll(upstream_id)
         except PollTroubled as trouble:
             self.recorder.upstream("poll", "troubled", time.perf_counter() - started)
+            if trouble.throttled:
+                await self.governor.failed("upstream_rate_limited", trouble.retry_after_s)
             if trouble.missing and self._age_ms(job) > MISSING_GRACE_MS:
                 return Seen(replace(part, result=_expired()))
             return Seen(part, retry_after_s=trouble.retry_after_s)
@@ -164,17 +211,31 @@ class Poller:
         )
 
     def _interval_ms(self, job: Job) -> int:
-        """Every 3 s, every 5 s after half a minute (provider's advice), a fifth of jitter."""
+        """Every 3 s, every 4 s after half a minute, up to a fifth earlier."""
         slow = SLOWER if self._age_ms(job) > EARLY_MS else 1.0
-        return round(self.pace.poll_interval_s * slow * random.uniform(0.8, 1.2) * 1000)  # noqa: S311
+        return round(self.pace.poll_interval_s * slow * random.uniform(0.8, 1.0) * 1000)  # noqa: S311
 
     def _age_ms(self, job: Job) -> int:
         return self.now_ms() - (job.dispatched_ms or job.created_ms)
 
 
-def _watched(job: Job) -> bool:
-    """Whether the provider can still be asked about some part."""
-    return any(part.upstream_id is not None and part.result is None for part in job.parts)
+def _pollable(job: Job) -> list[int]:
+    """The parts that the provider can still be asked about."""
+    return [
+        index
+        for index, part in enumerate(job.parts)
+        if part.upstream_id is not None and part.result is None
+    ]
+
+
+def _shared(claims: Sequence[Claim], polls: int) -> list[tuple[Claim, int]]:
+    """Polls for the claimed jobs in their order, until there are none left."""
+    shared = []
+    for claim in claims:
+        some = min(len(_pollable(claim.job)), polls)
+        shared.append((claim, some))
+        polls -= some
+    return shared
 
 
 def _lapsed() -> Outcome:

@@ -16,15 +16,15 @@ from prometheus_client.registry import Collector
 from app.domain.job import Job, JobState, Outcome
 from app.domain.ledger import Audit, Census
 from app.domain.money import MICROS
+from app.domain.upstream import Traffic
 from app.telemetry.meters import PlacedCounter, PlacedGauge, PlacedHistogram, SlotFiles
 from app.telemetry.series import SERIES, Axis, Kind, Series
 from app.telemetry.slots import claim_slot
-from app.telemetry.vocabulary import OPEN_STATES, Family, Vocabulary
+from app.telemetry.vocabulary import ALARMING, OPEN_STATES, Family, Vocabulary
 
 Placed = TypeVar("Placed", PlacedCounter, PlacedGauge, PlacedHistogram)
 
 UP = frozenset({"up", "closed"})
-ALARMING = ("upstream_auth", "upstream_billing")
 FEW = frozenset(
     {Axis.MODEL, Axis.CURRENCY, Axis.CODE, Axis.LOOP, Axis.RECALLED, Axis.ENDING, Axis.EVENT}
 )
@@ -129,6 +129,18 @@ class Metrics:
     def polled(self, late_s: float) -> None:
         self._histograms["poll_lag_seconds"].child().observe(max(late_s, 0.0))
 
+    def polls_waiting(self, polls: int) -> None:
+        self._gauges["polls_waiting"].child().set(polls)
+
+    def traffic(self, traffic: Traffic) -> None:
+        """Where the provider stands in our way, the same whichever worker looks."""
+        self._gauges["upstream_queue_jobs"].child().set(traffic.queued)
+        self._gauges["upstream_busy_places"].child().set(traffic.busy)
+        self._gauges["upstream_rate_ratio"].child().set(traffic.share)
+        self._gauges["upstream_pause_seconds"].child().set(traffic.pause_s)
+        for code in ALARMING:
+            self._gauges["upstream_breaker_open"].child(code).set(code == traffic.refused)
+
     def settlement_lost(self) -> None:
         self._counters["settlements_lost_total"].child().inc()
 
@@ -219,6 +231,7 @@ class Metrics:
         self._gauges["in_flight_requests"].child().set(0)
         for well in ("store_up", "ledger_intact", "journal_ready"):
             self._gauges[well].child().set(1)
+        self.traffic(Traffic())
         self._gauges["build_info"].child(self._vocabulary.version).set(1)
 
 

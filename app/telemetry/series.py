@@ -37,6 +37,7 @@ class Axis(StrEnum):
     SCRIPT = "script"
     VERSION = "version"
     EVENT = "event"
+    REFUSAL = "code:refusal"
     OPERATION = "operation"
     ENDING = "status:job"
     RECALLED = "outcome:cache"
@@ -100,6 +101,17 @@ SERIES: tuple[Series, ...] = (
     Series(COUNTER, "upstream_events_total", "Oddities of the provider that Koi coped with",
            (A.EVENT,)),
     Series(HISTOGRAM, "queue_duration_seconds", "Admission to dispatch", (), QUEUE),
+    Series(GAUGE, "upstream_queue_jobs", "Jobs waiting for a place at the provider",
+           merge=Merge.LATEST),
+    Series(GAUGE, "upstream_busy_places", "Places at the provider that are taken",
+           merge=Merge.LATEST),
+    Series(GAUGE, "upstream_rate_ratio", "Share of the usual rate asked for after 429s; 1 is all",
+           merge=Merge.LATEST),
+    Series(GAUGE, "upstream_pause_seconds", "Rest of the pause after a 429", merge=Merge.LATEST),
+    Series(GAUGE, "upstream_breaker_open", "1 while the provider keeps refusing key or balance",
+           (A.REFUSAL,), merge=Merge.LATEST),
+    Series(GAUGE, "polls_waiting", "Due polls for which the rate has no room",
+           merge=Merge.LATEST),
     Series(HISTOGRAM, "generation_duration_seconds", "Dispatch to the job's end",
            (A.MODEL, A.ENDING), GENERATION),
     Series(COUNTER, "images_delivered_total", "Images stored and handed out", (A.MODEL,)),

@@ -16,6 +16,8 @@ METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 STATUSES = frozenset(str(status.value) for status in HTTPStatus)
 OPERATIONS = frozenset({"generate", "submit", "poll", "fetch"})
 ANSWERS = frozenset({"ok", "troubled", *UPSTREAM_CODES})
+ALARMING = ("upstream_auth", "upstream_billing")
+"""What the provider says of our key and our balance."""
 ENDINGS = frozenset({"completed", "failed", "unknown"})
 OPEN_STATES = tuple(state for state in JobState if not state.terminal)
 STORE_OUTCOMES = frozenset(
@@ -69,6 +71,7 @@ FIXED: dict[Axis, frozenset[str]] = {
     Axis.ANSWERED: ANSWERS,
     Axis.STORED: STORE_OUTCOMES,
     Axis.EVENT: PROVIDER_EVENTS,
+    Axis.REFUSAL: frozenset(ALARMING),
 }
 CHOSEN: dict[Axis, Callable[[Vocabulary], frozenset[str]]] = {
     Axis.MODEL: lambda v: v.models,

@@ -25,6 +25,7 @@ from app.service.generate import GenerateImages
 from app.service.identify import Identify
 from app.service.jobs import RunJob
 from app.service.keys import Keys
+from app.service.load import Load
 from app.service.poller import Poller
 from app.service.tasks import Tasks
 from app.service.usage import Usage
@@ -176,6 +177,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
     poller = Poller(
         ledger=world.ledger,
         provider=world.provider,
+        governor=world.governor,
         collect=collect,
         books=books,
         recorder=metrics,
@@ -190,7 +192,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         completions=completions,
         recorder=metrics,
         drain=drain,
-        max_in_flight=settings.max_in_flight,
+        load=Load(drain, settings.max_in_flight),
     )
     gateway = Gateway(
         catalog=catalog,
@@ -212,7 +214,10 @@ def _loops(
     ttl = timedelta(days=settings.image_ttl_days)
     return {
         "poller": house.poller.run,
-        "signals": partial(house.completions.follow, RedisSignals(world.store)),
+        "signals": partial(
+            house.completions.follow, RedisSignals(world.store, heard=world.governor.nudge)
+        ),
+        "governor": world.governor.run,
         "drain": partial(house.completions.dismiss_on, house.gateway.drain),
         "census": partial(loops.publish_census, world.ledger, world.metrics),
         "audit": partial(loops.publish_audit, world.ledger, world.metrics),

@@ -16,7 +16,7 @@ from app.adapters.images.s3 import ObjectImageStore
 from app.adapters.journal.debts import FileDebts
 from app.adapters.journal.file import FileJournal
 from app.adapters.redis.cache import RedisResultCache
-from app.adapters.redis.governor import RedisGovernor
+from app.adapters.redis.governor import RedisGovernor, UpstreamLimits
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.loader import script_names
@@ -28,6 +28,7 @@ from app.api.settings import EdgeSettings, body_cap
 from app.domain.catalog import Catalog, parse_catalog
 from app.domain.ports import ImageStore
 from app.domain.rebuild import Terms
+from app.service import poller
 from app.service.jobs import Pace
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
@@ -36,10 +37,12 @@ from app.wiring.stores import journal_directory, open_book, open_ledger, open_st
 
 SHIPPED_CATALOG = Path(__file__).parent.parent / "catalog.toml"
 LOOPS = frozenset(
-    {"poller", "signals", "drain", "census", "audit", "sweep", "heart", "work", "debts", "journal"}
-)
+    {
+        "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
+        "debts", "journal",
+    }
+)  # fmt: skip
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-POLLS_AT_ONCE = 64
 FILES_ELSEWHERE = 256
 """Open files of the process that are neither callers, calls to the provider nor the store's."""
 VERSION = version("koi-gateway")
@@ -101,9 +104,14 @@ async def open_world(stack: AsyncExitStack, settings: Settings, catalog: Catalog
         ),
         governor=RedisGovernor(
             opened,
-            rpm=settings.upstream_rpm,
-            concurrency=settings.upstream_concurrency,
-            lease_s=round(settings.task_deadline_s),
+            UpstreamLimits(
+                rpm=settings.upstream_rpm,
+                burst=settings.upstream_burst,
+                concurrency=settings.upstream_concurrency,
+                queue_s=settings.upstream_queue_s,
+                lease_s=settings.task_deadline_s,
+            ),
+            observe=metrics.traffic,
         ),
         provider=provider,
         fetcher=fetcher,
@@ -153,7 +161,7 @@ def open_provider(settings: Settings, metrics: Metrics) -> DieyuyunProvider:
     return DieyuyunProvider(
         settings.upstream_base_url,
         key,
-        AiohttpTransport(connections=settings.max_in_flight + POLLS_AT_ONCE),
+        AiohttpTransport(connections=settings.max_in_flight + poller.AT_ONCE),
         timeout_s=settings.upstream_timeout_s,
         observe=metrics.upstream_event,
     )
@@ -219,7 +227,7 @@ def edge_of(settings: Settings, catalog: Catalog) -> EdgeSettings:
 def _most_connections(settings: Settings) -> int:
     """What callers may hold open while every job still gets its call, its picture and its entry."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    work = settings.max_in_flight + POLLS_AT_ONCE + 4 * settings.redis_connections
+    work = settings.max_in_flight + poller.AT_ONCE + 4 * settings.redis_connections
     return max(files - work - FILES_ELSEWHERE, files // 3)
 
 

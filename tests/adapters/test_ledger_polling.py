@@ -39,6 +39,24 @@ async def test_the_most_overdue_job_is_claimed_first(ledger: RedisLedger) -> Non
     assert [claim.late_ms // 100 for claim in claims] == [30, 2]
 
 
+async def test_jobs_without_room_for_their_polls_hold_up_nobody(ledger: RedisLedger) -> None:
+    for name, ids in {"two": ["up-1", "up-2"], "one": ["up-3"]}.items():
+        wanted = order(n=len(ids), part_sizes=(1,) * len(ids), body=name)
+        job_id = await started(ledger, wanted)
+        for part, upstream_id in enumerate(ids):
+            await ledger.record(job_id, part, upstream_id=upstream_id, due_ms=-2000)
+    lapsed = await ledger.admit(order(lease_ms=-10))
+
+    none, left = await ledger.claim_within(10, 60_000, 0)
+    first, after = await ledger.claim_within(10, 60_000, 1)
+    second, _ = await ledger.claim_within(10, 60_000, 9)
+
+    assert [claim.job.id for claim in none] == [lapsed.job.id]
+    assert left == 3
+    assert [[len(claim.job.parts) for claim in claims] for claims in (first, second)] == [[2], [1]]
+    assert after == 1
+
+
 async def test_race_12_a_lease_taken_over_cannot_be_given_back(ledger: RedisLedger) -> None:
     job_id = await started(ledger, order())
     await ledger.record(job_id, 0, upstream_id="up", due_ms=-1)

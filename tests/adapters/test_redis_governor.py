@@ -1,9 +1,11 @@
 """The provider's pace and places, shared by all processes."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
+from governor_rig import Naps, following, governed
 from store_rig import OpenStore
 
 from app.adapters.redis.governor import RedisGovernor
@@ -11,87 +13,233 @@ from app.adapters.redis.store import Store
 from app.domain.errors import LedgerUnavailable, Overloaded
 
 
-class Naps:
-    """Sleeps at once, and remembers for how long."""
-
-    def __init__(self) -> None:
-        self.taken: list[float] = []
-
-    async def __call__(self, seconds: float) -> None:
-        self.taken.append(seconds)
-        await asyncio.sleep(0)
-
-
 async def test_no_limit_needs_no_store(open_store: OpenStore, tmp_path: Path) -> None:
-    governor = RedisGovernor(open_store(f"unix://{tmp_path}/none"))
+    governor = governed(open_store(f"unix://{tmp_path}/none"))
 
-    await governor.acquire("job", 0)
+    governor.check(1)
+    assert await governor.acquire("job", 2, 0) == (0, 0)
+    assert await governor.polls(5) == 5
+    await governor.unused(2)
+    await governor.accepted(0.1)
     await governor.release("job")
 
 
-async def test_no_minute_holds_more_starts_than_the_limit(store: Store) -> None:
+# The rate
+
+
+async def test_no_minute_holds_more_submits_than_three_quarters(store: Store) -> None:
     naps = Naps()
-    governor = RedisGovernor(store, rpm=3, sleep=naps)
+    governor = governed(store, naps, rpm=4)
 
     for n in range(8):
-        await governor.acquire(f"job{n}", 500)
+        await governor.acquire(f"job{n}", 1, 500)
 
     assert [round(nap, -1) for nap in naps.taken] == [0, 0, 0, 60, 60, 60, 120, 120]
 
 
+async def test_polls_have_a_quarter_of_the_minute_whatever_waits_for_it(store: Store) -> None:
+    governor = governed(store, Naps(), rpm=20)
+    for n in range(30):
+        await governor.acquire(f"job{n}", 1, 500)
+
+    assert await governor.polls(3) == 3
+    assert await governor.polls(9) == 0  # no more than a sixth of a minute's polls at once
+
+
+async def test_polls_leave_a_quarter_of_the_minute_to_submits(store: Store) -> None:
+    governor = governed(store, naps := Naps(), rpm=4)
+
+    assert await governor.polls(9) == 1
+    await governor.acquire("job", 1, 1)
+
+    assert naps.taken == [0]
+
+
+async def test_polls_that_were_not_made_are_taken_out_of_the_log(store: Store) -> None:
+    governor = governed(store, rpm=8)
+    assert await governor.polls(1) == 1
+    assert await governor.polls(1) == 0
+
+    await governor.unused(0)
+    assert await governor.polls(1) == 0
+    first = governed(store, rpm=60)
+    assert await first.polls(7) == 7
+    await first.unused(3)
+
+    assert await first.polls(9) == 3
+
+
+async def test_the_calls_of_one_job_count_each(store: Store) -> None:
+    governor = governed(store, naps := Naps(), rpm=8)
+
+    await governor.acquire("three", 3, 0)
+    await governor.acquire("two", 2, 0)
+    await governor.acquire("two more", 2, 100)
+
+    assert [round(nap, -1) for nap in naps.taken] == [0, 0, 60]
+
+
+async def test_no_second_holds_more_starts_than_the_burst(store: Store) -> None:
+    naps = Naps()
+    governor = governed(store, naps, burst=4)
+
+    for n in range(6):
+        await governor.acquire(f"job{n}", 1, 10)
+    spread = await governor.acquire("many", 7, 10)
+
+    assert [round(nap, 1) for nap in naps.taken[:6]] == [0, 0, 0, 1.5, 1.5, 1.5]
+    assert spread == (0, 0, 0, 1.5, 1.5, 1.5, 3)
+
+
 async def test_a_turn_too_far_away_is_overload_and_costs_nothing(store: Store) -> None:
-    governor = RedisGovernor(store, rpm=1, sleep=Naps())
-    await governor.acquire("job0", 0)
+    governor = governed(store, Naps(), rpm=2)
+    await governor.acquire("job0", 1, 0)
 
     for n in range(3):
-        with pytest.raises(Overloaded):
-            await governor.acquire(f"job{n + 1}", 30)
+        with pytest.raises(Overloaded) as refused:
+            await governor.acquire(f"job{n + 1}", 1, 30)
+        assert refused.value.retry_after_s == 60
 
-    await governor.acquire("job9", 61)
+    await governor.acquire("job9", 1, 62)
 
 
 async def test_the_same_job_asks_twice_and_takes_one_turn(store: Store) -> None:
-    governor = RedisGovernor(store, rpm=2, concurrency=2, sleep=Naps())
+    governor = governed(store, Naps(), rpm=4, concurrency=2)
     for _ in range(3):
-        await governor.acquire("job0", 0)
+        await governor.acquire("job0", 1, 0)
 
-    await governor.acquire("job1", 0)
-
-
-async def test_places_are_shared_and_given_back(store: Store, open_store: OpenStore) -> None:
-    one, other = [RedisGovernor(store, concurrency=2) for _ in range(2)]
-    await one.acquire("a", 0)
-    await other.acquire("b", 0)
-    with pytest.raises(Overloaded):
-        await one.acquire("c", 0.1)
-
-    waiting = asyncio.create_task(one.acquire("c", 5))
-    await asyncio.sleep(0.05)
-    await other.release("b")
-
-    await asyncio.wait_for(waiting, 1)
-
-
-async def test_the_place_of_a_dead_process_comes_free(store: Store) -> None:
-    await RedisGovernor(store, concurrency=1, lease_s=0).acquire("dead", 0)
-
-    await RedisGovernor(store, concurrency=1).acquire("alive", 0)
+    await governor.acquire("job1", 1, 0)
 
 
 async def test_a_waiter_that_gives_up_leaves_its_turn_to_the_next(store: Store) -> None:
-    governor = RedisGovernor(store, rpm=1)
-    await governor.acquire("first", 0)
-    waiter = asyncio.create_task(governor.acquire("gives up", 100))
+    governor = governed(store, rpm=2)
+    await governor.acquire("first", 1, 0)
+    waiter = asyncio.create_task(governor.acquire("gives up", 1, 100))
     await asyncio.sleep(0.1)
 
     waiter.cancel()
     await asyncio.wait([waiter])
 
     naps = Naps()
-    await RedisGovernor(store, rpm=1, sleep=naps).acquire("next", 100)
-    assert 58 < naps.taken[0] <= 60
+    await governed(store, naps, rpm=2).acquire("next", 1, 100)
+    assert 58 < naps.taken[0] <= 61
+
+
+# Places
+
+
+async def test_places_are_shared_and_given_back(store: Store, open_store: OpenStore) -> None:
+    one, other = [governed(store, concurrency=2) for _ in range(2)]
+    await one.acquire("a", 1, 0)
+    await other.acquire("b", 1, 0)
+    with pytest.raises(Overloaded):
+        await one.acquire("c", 1, 0.1)
+
+    waiting = asyncio.create_task(one.acquire("c", 1, 50))
+    async with following(store, one, other):
+        await asyncio.sleep(0.05)
+        await other.release("b")
+
+        await asyncio.wait_for(waiting, 10)
+
+
+async def test_places_go_to_those_who_came_first_in_whatever_process(store: Store) -> None:
+    processes = [governed(store, concurrency=1) for _ in range(3)]
+    await processes[0].acquire("running", 1, 0)
+    order: list[str] = []
+
+    async def wait(governor: RedisGovernor, job_id: str) -> None:
+        await governor.acquire(job_id, 1, 300)
+        order.append(job_id)
+        await governor.release(job_id)
+
+    async with following(store, *processes):
+        waiting = []
+        for n in range(12):
+            waiting.append(asyncio.create_task(wait(processes[n % 3], f"job{n:02}")))
+            while not await queued(processes[n % 3], n + 1):
+                await asyncio.sleep(0.01)
+        await processes[0].release("running")
+        await asyncio.wait_for(asyncio.gather(*waiting), 30)
+
+    assert order == sorted(order)
+
+
+async def queued(governor: RedisGovernor, jobs: int) -> bool:
+    await governor._look()
+    return governor._view.queued == jobs
+
+
+async def test_a_job_of_several_calls_takes_a_place_each_and_is_not_overtaken(
+    store: Store,
+) -> None:
+    governor = governed(store, concurrency=3)
+    await governor.acquire("a", 1, 0)
+    await governor.acquire("b", 1, 0)
+    big = asyncio.create_task(governor.acquire("big", 5, 50))
+    await asyncio.sleep(0.05)
+    small = asyncio.create_task(governor.acquire("small", 1, 50))
+    async with following(store, governor):
+        await governor.release("a")
+        await asyncio.sleep(0.2)
+        assert not big.done()
+        assert not small.done()
+
+        await governor.release("b")
+        await asyncio.wait_for(big, 10)
+        assert not small.done()
+        await governor.release("big")
+        await asyncio.wait_for(small, 10)
+
+
+async def test_who_would_wait_in_vain_is_refused_at_once_with_the_time_to_come_back(
+    store: Store,
+) -> None:
+    governor = governed(store, concurrency=2, queue_s=12)
+    for n in range(2):
+        await governor.acquire(f"job{n}", 1, 12)
+    waiting = [asyncio.create_task(governor.acquire(f"job{n}", 1, 12)) for n in (2, 3)]
+    async with asyncio.timeout(5):
+        while not await queued(governor, 2):
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(Overloaded) as told:
+        governor.check(1)
+    began = time.monotonic()
+    with pytest.raises(Overloaded) as refused:
+        await governor.acquire("job4", 1, 12)
+
+    assert time.monotonic() - began < 5
+    assert told.value.retry_after_s == refused.value.retry_after_s == 15
+    for waiter in waiting:
+        waiter.cancel()
+    await asyncio.wait(waiting)
+
+
+async def test_the_place_of_a_dead_process_comes_free(store: Store) -> None:
+    await governed(store, concurrency=1, lease_s=0).acquire("dead", 1, 0)
+
+    await governed(store, concurrency=1).acquire("alive", 1, 0)
+
+
+async def test_a_dead_process_leaves_the_queue(store: Store) -> None:
+    one, other = governed(store, concurrency=1), governed(store, concurrency=1)
+    await one.acquire("running", 1, 0)
+    dead = asyncio.create_task(other.acquire("dead", 1, 100))
+    async with asyncio.timeout(5):
+        while not await queued(one, 1):
+            await asyncio.sleep(0.01)
+    async with following(store, one):
+        alive = asyncio.create_task(one.acquire("alive", 1, 100))
+        await asyncio.sleep(0.1)
+        await one.release("running")
+
+        await asyncio.wait_for(alive, 20)
+    assert not dead.done()
+    dead.cancel()
+    await asyncio.wait([dead])
 
 
 async def test_without_its_store_nothing_is_sent(open_store: OpenStore, tmp_path: Path) -> None:
     with pytest.raises(LedgerUnavailable):
-        await RedisGovernor(open_store(f"unix://{tmp_path}/none"), rpm=1).acquire("job", 1)
+        await governed(open_store(f"unix://{tmp_path}/none"), rpm=2).acquire("job", 1, 1)

@@ -30,7 +30,7 @@ from app.adapters.redis import keyspace
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.cluster import Cluster
 from app.adapters.redis.connection import connect
-from app.adapters.redis.governor import RedisGovernor
+from app.adapters.redis.governor import RedisGovernor, UpstreamLimits
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.loader import PRELUDE, load
 from app.adapters.redis.store import Store
@@ -58,8 +58,12 @@ async def everything_once(store: Store) -> RedisLedger:
     [claim] = await ledger.claim(1, 1000)
     await ledger.advance(claim, due_ms=10)
     await ledger.settle(wanted.job_id, delivered(1))
-    governor = RedisGovernor(store, rpm=5, concurrency=2)
-    await governor.acquire("job", 1)
+    governor = RedisGovernor(store, UpstreamLimits(rpm=5, concurrency=2))
+    await governor.acquire("job", 1, 1)
+    assert await governor.polls(1) == 1
+    await governor.failed("upstream_rate_limited", 1)
+    await governor.failed("upstream_auth")
+    await governor.release("job")
     cache = RedisResultCache(store, ttl_s=60, variants=2, lease_s=60)
     recalled = await cache.recall("fp", "job", CacheControl())
     assert recalled.slot == CacheSlot("fp", 0)

@@ -1,79 +1,299 @@
-"""The `Governor` on Redis: the provider's rate and concurrency, shared by all processes.
+"""The `Governor` on Redis: the provider's rate, places, throttle and breaker, for all processes.
 
-The rate is a log of the last minute's starts, not a leaking bucket: a bucket lets nearly twice
-the limit through in its first minute, and the provider would answer that with 429.
+The rate is a log of the last minute's requests, not a leaking bucket: a bucket lets nearly twice
+the limit through in its first minute, and the provider would answer that with 429. Whatever is
+decided is decided by a script; this process keeps a view of it that is a second old at most, so
+that nothing is asked while nothing is limited.
 """
 
 import asyncio
-import contextlib
+import math
+import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from app.adapters.redis import keyspace
+from app.adapters.redis.line import Line, Waiter
 from app.adapters.redis.loader import load
 from app.adapters.redis.store import Store
-from app.domain.errors import LedgerUnavailable, Overloaded
+from app.domain.errors import LedgerUnavailable, Overloaded, Proof, UpstreamError
+from app.domain.upstream import Traffic
 
-FULL_PAUSE_S = 0.25
-"""Between looks for a free place: nobody can say when a generation ends."""
+TICK_S = 1.0
+MINUTE_S = 60.0
+SPREAD_S = 1.5
+"""Between calls of one job that a per-second limit keeps apart; SECOND_MS of the scripts."""
+ANSWER_S = 2.0
+"""A store slower than this beyond the wait itself has not answered."""
+DEFAULT_PAUSE_S, LONGEST_PAUSE_S = 2, 60
+REFUSING = {
+    "upstream_auth": "The provider refuses the credentials of this gateway; its operator must act. "
+    "Nothing was sent.",
+    "upstream_billing": "The provider account of this gateway is exhausted; its operator must act. "
+    "Nothing was sent.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamLimits:
+    """What the provider grants this deployment; None: no limit that we know of.
+
+    `burst` is requests per second. `queue_s` is how long a job may wait for its turn, `lease_s`
+    frees the place of a process that died with a job at the provider. After a 429 the rate rises
+    every `step_s`, longer than a generation takes; an open breaker lets a probe through after
+    `probe_s`, later ones after up to a minute.
+    """
+
+    rpm: int | None = None
+    burst: int | None = None
+    concurrency: int | None = None
+    queue_s: float = 60
+    lease_s: float = 900
+    step_s: float = 30
+    probe_s: float = 10
+
+    @property
+    def text(self) -> bytes:
+        """As the scripts read them."""
+        given = {
+            "rpm": self.rpm,
+            "burst": self.burst,
+            "places": self.concurrency,
+            "lease_ms": round(self.lease_s * 1000),
+            "step_ms": round(self.step_s * 1000),
+            "probe_ms": round(self.probe_s * 1000),
+        }
+        return orjson.dumps({name: value for name, value in given.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a script said about the provider's traffic at a moment of this process's clock."""
+
+    at_s: float = 0.0
+    queued: int = 0
+    busy: int = 0
+    held_ms: int = 0
+    next_ms: int = 0
+    pause_ms: int = 0
+    share: int = 1000
+    refused: str = ""
+    fails: int = 0
+    probe_ms: int = 0
+
+    @property
+    def next_s(self) -> float:
+        return self.next_ms / 1000 - (time.monotonic() - self.at_s)
+
+    @property
+    def throttled(self) -> bool:
+        return self.share < 1000 or self.pause_ms / 1000 > time.monotonic() - self.at_s
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic(
+            self.queued, self.busy, self.share / 1000, self.pause_ms / 1000, self.refused or None
+        )
 
 
 class RedisGovernor:
-    """`rpm` and `concurrency` None: no limit, and the store is not asked.
-
-    `lease_s` frees the place of a process that died with a job at the provider.
-    """
+    """`observe` is told how the traffic stands, about once a second."""
 
     def __init__(
         self,
         store: Store,
+        limits: UpstreamLimits,
         *,
-        rpm: int | None = None,
-        concurrency: int | None = None,
-        lease_s: int = 900,
+        observe: Callable[[Traffic], None] = lambda _traffic: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._store, self._rpm, self._concurrency = store, rpm, concurrency
-        self._lease_ms, self._sleep = lease_s * 1000, sleep
+        self._store, self._limits, self._observe, self._sleep = store, limits, observe, sleep
+        self._text = limits.text
         self._scripts = load("upstream")
+        self._view = View()
+        self._line = Line(self._turns)
+        self._name = secrets.token_hex(4)
+        self._starts: deque[float] = deque()
+        self._told = 0
+        self._taken_s: float | None = None
+        self._polls = ("", 0)
 
     @property
-    def unlimited(self) -> bool:
-        return self._rpm is None and self._concurrency is None
+    def paced(self) -> bool:
+        """Whether a rate stands in the way, so that polls have to be asked for."""
+        limits = self._limits
+        return limits.rpm is not None or limits.burst is not None or self._view.throttled
 
-    async def acquire(self, job_id: str, wait_s: float) -> None:
-        """Wait for a turn to dispatch, in order of asking where only the rate is in the way.
+    @property
+    def _free(self) -> bool:
+        return self._limits.concurrency is None and not self.paced
 
-        Raises `Overloaded` when none comes in `wait_s` seconds, `LedgerUnavailable`.
-        """
-        if self.unlimited:
-            return
-        deadline = time.monotonic() + wait_s
+    async def run(self) -> None:
+        """Look at the store every second, and keep this process's waiters in line."""
         while True:
-            left_s = deadline - time.monotonic()
-            answer, delay_ms = await self._ask(job_id, left_s)
-            if answer == "granted":
-                break
-            if answer == "late" or left_s < FULL_PAUSE_S:
-                raise Overloaded("The provider is busy; try again shortly.")
-            await self._sleep(FULL_PAUSE_S)
+            with suppress(LedgerUnavailable):
+                await self._look()
+                self._observe(self._view.traffic)
+            self._line.ask_for_all()
+            await asyncio.sleep(TICK_S)
+
+    def nudge(self) -> None:
+        """Some job ended: there may be a place."""
+        self._line.ask()
+
+    def check(self, calls: int) -> None:
+        """See the port."""
+        view = self._view
+        if view.refused and time.monotonic() < view.at_s + view.probe_ms / 1000:
+            raise refusing(view.refused)
+        wait_s = self._expected_s(calls)
+        if wait_s > self._limits.queue_s:
+            raise busy(wait_s)
+
+    async def acquire(self, job_id: str, calls: int, wait_s: float) -> Sequence[float]:
+        """See the port. First come, first served, across all processes."""
+        if self._view.refused:
+            await self._probe()
+        if self._free:
+            self._count(calls)
+            return (0.0,) * calls
+        waiter = self._line.enter(job_id, calls, time.monotonic() + wait_s)
         try:
-            await self._sleep(delay_ms / 1000)
+            async with asyncio.timeout(wait_s + ANSWER_S):
+                turn = await waiter.turn
+            if turn.late:
+                raise busy(turn.wait_s)
+            await self._sleep(turn.wait_s)
+        except TimeoutError:
+            await self._withdraw(waiter)
+            raise busy(self._expected_s(calls)) from None
         except asyncio.CancelledError:
-            with contextlib.suppress(LedgerUnavailable):
-                await asyncio.shield(self.release(job_id))
+            await asyncio.shield(self._withdraw(waiter))
             raise
+        finally:
+            self._line.leave(job_id)
+        self._count(calls)
+        return tuple(i // turn.abreast * SPREAD_S if turn.abreast else 0.0 for i in range(calls))
 
     async def release(self, job_id: str) -> None:
-        """Give the turn back; harmless when there was none. Raises `LedgerUnavailable`."""
-        if not self.unlimited:
-            await self._store.run(self._scripts["release"], keyspace.UPSTREAM_KEYS, job_id)
+        """See the port."""
+        if self._limits.concurrency is not None:
+            self._see(await self._run("release", job_id, ""))
+            self._line.ask()
 
-    async def _ask(self, job_id: str, wait_s: float) -> tuple[str, int]:
-        answer, delay_ms = await self._store.run(
-            self._scripts["acquire"],
-            keyspace.UPSTREAM_KEYS,
-            *(job_id, self._rpm or "", self._concurrency or "", self._lease_ms),
-            max(int(wait_s * 1000), 0),
+    async def polls(self, wanted: int) -> int:
+        """See the port."""
+        granted, name = wanted, ""
+        if self.paced:
+            name = secrets.token_hex(6)
+            try:
+                granted = await self._run("polls", name, wanted)
+            except LedgerUnavailable:
+                granted = 0
+        self._polls = (name, granted)
+        self._count(granted)
+        return granted
+
+    async def unused(self, polls: int) -> None:
+        """See the port."""
+        name, granted = self._polls
+        for _ in range(min(polls, len(self._starts))):
+            self._starts.pop()
+        if name and polls > 0:
+            with suppress(LedgerUnavailable):
+                await self._run("unpoll", name, granted, granted - polls)
+
+    async def accepted(self, took_s: float) -> None:
+        """See the port. Only told to the store while somebody was refused lately."""
+        self._taken_s = time.monotonic() - took_s
+        if self._view.fails:
+            with suppress(LedgerUnavailable):
+                self._see(await self._run("accepted", round(took_s * 1000)))
+
+    async def failed(self, code: str, retry_after_s: float | None = None) -> None:
+        """See the port."""
+        with suppress(LedgerUnavailable):
+            if code == "upstream_rate_limited":
+                pause_s = min(max(retry_after_s or DEFAULT_PAUSE_S, 1), LONGEST_PAUSE_S)
+                tale = (math.ceil(pause_s * 1000), self._name, self._lately())
+                self._see(await self._run("throttled", *tale))
+            elif code in REFUSING:
+                ago_s = -1.0 if self._taken_s is None else time.monotonic() - self._taken_s
+                ago_ms = -1 if ago_s < 0 else round(ago_s * 1000)
+                self._see(await self._run("refused", code, ago_ms))
+
+    async def _probe(self) -> None:
+        """Pass as the one who finds out whether we are taken again, or fail like the last one."""
+        code = self._view.refused
+        allowed, view = await self._run("probe")
+        self._see(view)
+        if not allowed:
+            raise refusing(code)
+
+    def _expected_s(self, calls: int) -> float:
+        """How long a job that asks now would wait, going by what is known here."""
+        view, places = self._view, self._limits.concurrency
+        wait_s = view.next_s
+        if places is not None:
+            ahead = view.busy + view.queued + self._line.unasked
+            wait_s = max(wait_s, (ahead + calls - places) * view.held_ms / 1000 / places)
+        return max(wait_s, 0.0)
+
+    async def _turns(self, waiters: Sequence[Waiter]) -> list[Any]:
+        now_s = time.monotonic()
+        asks = [(w.job_id, w.calls, max(round((w.deadline_s - now_s) * 1000), 0)) for w in waiters]
+        answers: list[Any] = await self._run("turn", orjson.dumps(asks))
+        self._see(answers.pop(0))
+        return answers
+
+    async def _withdraw(self, waiter: Waiter) -> None:
+        places = min(waiter.calls, self._limits.concurrency or 0)
+        member = f"{places} {waiter.job_id}" if places else ""
+        with suppress(LedgerUnavailable):
+            self._see(await self._run("release", waiter.job_id, member))
+
+    async def _look(self) -> None:
+        count = self._lately()
+        tale = (self._name, count) if count or self._told else ("", 0)
+        view = await self._run("view", *tale)
+        self._told = count
+        self._see(view)
+        if self._view.fails and self._taken_s is not None:
+            # Who was refused elsewhere does not know that we were not.
+            await self.accepted(time.monotonic() - self._taken_s)
+
+    def _see(self, view: Sequence[Any]) -> None:
+        self._view = View(time.monotonic(), *view)
+
+    def _count(self, requests: int) -> None:
+        self._starts.extend([time.monotonic()] * requests)
+        self._lately()
+
+    def _lately(self) -> int:
+        """The requests of this process in the last minute."""
+        since_s = time.monotonic() - MINUTE_S
+        while self._starts and self._starts[0] < since_s:
+            self._starts.popleft()
+        return len(self._starts)
+
+    async def _run(self, script: str, *args: Any) -> Any:
+        return await self._store.run(
+            self._scripts[script], keyspace.UPSTREAM_ROUTE, self._text, *args
         )
-        return answer, delay_ms
+
+
+def refusing(code: str) -> UpstreamError:
+    """The provider's own answer, given for it while it is known."""
+    return UpstreamError(code, REFUSING[code], proof=Proof.NEVER_SENT)
+
+
+def busy(wait_s: float) -> Overloaded:
+    """Nobody waits in vain: refused at once, with the time after which there may be a turn."""
+    again_s = min(max(math.ceil(wait_s), 1), LONGEST_PAUSE_S)
+    return Overloaded("The provider is busy; try again later.", retry_after_s=again_s)

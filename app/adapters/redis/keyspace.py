@@ -81,9 +81,19 @@ KEYS = (
         "SHA-256 of a key -> key id"),
     Key("ended", f"{_ROOT}ended", "", "channel", "-", "signals", "ids of jobs as they end"),
     Key("turns", f"{_UPSTREAM}turns", "", "zset", "1 minute", "governor",
-        "dispatches granted, by the time they may start"),
+        "requests to the provider granted, by the time they may start"),
+    Key("submits", f"{_UPSTREAM}submits", "", "zset", "1 minute", "governor",
+        "those of them that are no polls"),
     Key("busy", f"{_UPSTREAM}busy", "", "zset", "lease", "governor",
-        "jobs at the provider by the time their lease ends"),
+        "places at the provider, '<job id>:<call>', by the time their lease ends"),
+    Key("queue", f"{_UPSTREAM}queue", "", "zset", "while jobs wait", "governor",
+        "jobs that wait for places, '<places> <job id>', in order of arrival"),
+    Key("waiting", f"{_UPSTREAM}waiting", "", "zset", "while jobs wait", "governor",
+        "the same jobs by the time they lose their place in the queue unheard"),
+    Key("minutes", f"{_UPSTREAM}minutes", "", "hash", "1 minute", "governor",
+        "process -> its requests of the last minute, and when it said so"),
+    Key("health", f"{_UPSTREAM}health", "", "hash", "for ever", "governor",
+        "pause and rate after 429s, refusals of key or balance, how long a place is held"),
     Key("pictures", _CACHE, "{<fingerprint>}:pictures", "hash", "cache TTL", "cache",
         "slot -> pictures made; slot:making -> the job that makes them"),
     Key("starts", _CACHE, "{<fingerprint>}:starts", "zset", "2 seconds", "cache",
@@ -96,8 +106,10 @@ _NAMES = {key.noun: key.name for key in KEYS}
 LEDGER_ROUTE = (_NAMES["epoch"],)
 """The declared key of every ledger and key ring script: it names the slot they all live in."""
 
+UPSTREAM_ROUTE = (_NAMES["turns"],)
+"""The same for the governor's scripts."""
+
 SEQUENCE = _NAMES["seq"]
-UPSTREAM_KEYS = (_NAMES["turns"], _NAMES["busy"])
 ENDED_CHANNEL = _NAMES["ended"]
 
 
@@ -108,7 +120,7 @@ def cache_keys(fingerprint: str) -> tuple[str, str]:
 
 
 def lua_table() -> str:
-    """`K`: what the scripts call each key of the ledger."""
-    owned = ("ledger", "keyring", "signals")
+    """`K`: what the scripts call each key."""
+    owned = ("ledger", "keyring", "signals", "governor")
     rows = (f"{key.noun}='{key.name}'" for key in KEYS if key.owner in owned)
     return f"local K={{{','.join(rows)}}}"

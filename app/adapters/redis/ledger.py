@@ -192,8 +192,14 @@ class RedisLedger:
         return reply
 
     async def claim(self, limit: int, lease_ms: int) -> Sequence[Claim]:
-        _, *claims = await self._book.write("claim", {"limit": limit, "lease_ms": lease_ms})
-        return [Claim(read_job(record), token, late_ms) for late_ms, token, record in claims]
+        return (await self._claim(limit=limit, lease_ms=lease_ms))[0]
+
+    async def claim_within(self, limit: int, lease_ms: int, polls: int) -> tuple[list[Claim], int]:
+        return await self._claim(limit=limit, lease_ms=lease_ms, polls=polls)
+
+    async def _claim(self, **ask: int) -> tuple[list[Claim], int]:
+        _, left, *rows = await self._book.write("claim", ask)
+        return [Claim(read_job(record), token, late_ms) for late_ms, token, record in rows], left
 
     async def job(self, job_id: str) -> Job | None:
         record = await self._book.read("job", job_id)
@@ -262,17 +268,14 @@ class RedisLedger:
         return await rebuild(self._book, Memory.of(steps), terms)
 
     def _ask(self, order: Order, bound: Bound) -> dict[str, Any]:
-        ask = bound.ask(order.principal) | {
+        ask = bound.ask(order.principal) | ({} if order.arrived else {"unpaced": True})
+        ask |= {
             "job": order.job_id,
             "user": order.principal.user,
             "repeated": _repeated(order.principal, order.repeat),
             "images": order.request.n,
-            "lease_ms": order.lease_ms,
-            "task_ms": self._task_ms,
-            "fields": job_fields(order),
         }
-        if not order.arrived:
-            ask["unpaced"] = True
+        ask |= {"lease_ms": order.lease_ms, "task_ms": self._task_ms, "fields": job_fields(order)}
         return ask if order.unit_micros is None else ask | {"unit": order.unit_micros}
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import structlog
 from redis.exceptions import RedisError
@@ -14,10 +14,13 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 
 
 class RedisSignals:
-    """After `quiet_s` without a message the connection is asked for a sign of life."""
+    """After `quiet_s` without a message the connection is asked for a sign of life. `heard` is
+    called with every message, whoever else listens to it."""
 
-    def __init__(self, store: Store, *, quiet_s: float = 5.0) -> None:
-        self._store, self._quiet_s = store, quiet_s
+    def __init__(
+        self, store: Store, *, quiet_s: float = 5.0, heard: Callable[[], None] = lambda: None
+    ) -> None:
+        self._store, self._quiet_s, self._heard = store, quiet_s, heard
         self._log = structlog.get_logger()
 
     async def ended(self) -> AsyncIterator[str | None]:
@@ -45,6 +48,7 @@ class RedisSignals:
             while True:
                 message = await pubsub.get_message(timeout=self._quiet_s)
                 if message is not None and message["type"] == "message":
+                    self._heard()
                     yield message["data"]
                 elif message is None and pinged:
                     raise TimeoutError

@@ -164,6 +164,7 @@ class Reader:
         return PollTroubled(
             f"a poll was answered with {reply.status}",
             missing=gone,
+            throttled=reply.status == 429,
             retry_after_s=self._wait(reply, said),
         )
 
@@ -175,7 +176,9 @@ class Reader:
         if about_the_task or meaning.moderated(reply.status, said.complaint):
             return self.faults.failed(said.complaint)
         return PollTroubled(
-            "a poll was answered with an error", retry_after_s=self._wait(reply, said)
+            "a poll was answered with an error",
+            throttled=meaning.status_of(said.complaint) == 429,
+            retry_after_s=self._wait(reply, said),
         )
 
     def _ended(self, said: Statement) -> UpstreamError:

@@ -1,21 +1,52 @@
 #!lua flags=allow-oom
--- Lease the jobs that are due, the most overdue first, by moving their due time ahead.
--- KEYS [1] slot  ARGV [1] epoch [2] mark [3] {limit, lease_ms}
--- -> {'claimed', {late ms, token, record} ...} | {'amnesia'}
+-- Lease the jobs that are due, the most overdue first, by moving their due time ahead. Where there
+-- is room for so many `polls` only, those that need one and find none left stay as they are.
+-- KEYS [1] slot  ARGV [1] epoch [2] mark [3] {limit, lease_ms, polls?}
+-- -> {'claimed', polls due still, {late ms, token, record} ...} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
-local due = redis.call(
-  'ZRANGEBYSCORE', K.due, '-inf', int(now_ms), 'WITHSCORES', 'LIMIT', 0, ask.limit)
+local MOST_SEEN = 2000
+local room, left = ask.polls, 0
+
+-- How many parts of a job the provider can still be asked for.
+local function polls_of(id, parts)
+  local fields, polls = {}, 0
+  for _ in string.gmatch(parts, '%S+') do
+    local index = #fields / 2
+    fields[#fields + 1] = 'upstream:' .. index
+    fields[#fields + 1] = 'result:' .. index
+  end
+  local values = redis.call('HMGET', K.job .. id, unpack(fields))
+  for i = 1, #values, 2 do
+    if values[i] and not values[i + 1] then polls = polls + 1 end
+  end
+  return polls
+end
+
+local function fits(id, parts)
+  if not room then return true end
+  local polls = polls_of(id, parts)
+  if polls > 0 and room == 0 then
+    left = left + polls
+    return false
+  end
+  room = math.max(room - polls, 0)
+  return true
+end
+
+local due = redis.call('ZRANGEBYSCORE', K.due, '-inf', int(now_ms), 'WITHSCORES', 'LIMIT', 0,
+  room and MOST_SEEN or ask.limit)
 local claims = {}
 for i = 1, #due, 2 do
+  if #claims == ask.limit then break end
   local id = due[i]
-  local job = read(K.job .. id, 'state', 'key', 'user', 'team')
-  if job.state then
+  local job = read(K.job .. id, 'state', 'key', 'user', 'team', 'parts')
+  if not job.state then
+    redis.call('ZREM', K.due, id)
+  elseif fits(id, job.parts) then
     local token = redis.call('HINCRBY', K.job .. id, 'claims', 1)
     schedule(id, job, now_ms + ask.lease_ms)
     claims[#claims + 1] = { math.floor(now_ms - due[i + 1]), token, record(id) }
-  else
-    redis.call('ZREM', K.due, id)
   end
 end
-return reply('claimed', unpack(claims))
+return reply('claimed', left, unpack(claims))

@@ -1,7 +1,36 @@
-#!lua
--- Give a turn back: the place at the provider, and the start if its time has not come.
--- KEYS [1] turns [2] busy  ARGV [1] job id -> 1
-redis.call('ZREM', KEYS[2], ARGV[1])
-local start = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if start and tonumber(start) > now_ms then redis.call('ZREM', KEYS[1], ARGV[1]) end
-return 1
+#!lua flags=allow-oom
+-- Give a turn back: the place at the provider or in the queue, and the start if its time has not
+-- come. Whoever waits is told.
+-- KEYS [1] turns  ARGV [1] limits [2] job id [3] its member of the queue, or '' -> view
+local id, gone, unused, held = ARGV[2], 0, false, nil
+local function each(key, act)
+  local n = 0
+  while true do
+    local member = id .. ':' .. n
+    local score = redis.call('ZSCORE', key, member)
+    if not score then return end
+    act(member, tonumber(score))
+    n = n + 1
+  end
+end
+
+each(K.submits, function(member, at)
+  if at <= now_ms then return end
+  unused = true
+  redis.call('ZREM', K.submits, member)
+  redis.call('ZREM', K.turns, member)
+end)
+each(K.busy, function(member, lapses)
+  held = limits.lease_ms - (lapses - now_ms)
+  gone = gone + redis.call('ZREM', K.busy, member)
+end)
+if ARGV[3] ~= '' then
+  gone = gone + redis.call('ZREM', K.queue, ARGV[3])
+  redis.call('ZREM', K.waiting, ARGV[3])
+end
+if held and held >= 0 and not unused then
+  local before = tonumber(health('held').held or held)
+  redis.call('HSET', K.health, 'held', int(before + (held - before) / 10))
+end
+if gone > 0 and queued() > 0 then redis.call('PUBLISH', K.ended, id) end
+return view()

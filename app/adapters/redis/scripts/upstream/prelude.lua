@@ -1,0 +1,130 @@
+
+-- Shared by the governor's scripts. ARGV[1] is what this deployment knows of its provider, as JSON:
+-- {rpm?, burst?, places?, lease_ms, step_ms, probe_ms}. `K` names the keys (keyspace.py).
+
+local MINUTE_MS = 61000     -- requests are counted where they arrive, up to a second later
+local SECOND_MS = 1500
+local LAPSE_MS = 3000       -- so long a waiter keeps its place in the queue unheard
+local TYPICAL_MS = 10000    -- how long a place is held, until it is known
+local SLOWEST = 6           -- requests a minute that no throttling goes below
+local QUIET = 240           -- so many a minute are usual where fewer were sent
+local SURE = 3              -- refusals of key or balance in a row that open the breaker
+local LONGEST_GAP_MS = 60000
+local limits = cjson.decode(ARGV[1])
+
+local function health(...)
+  local fields, found = { ... }, {}
+  for i, value in ipairs(redis.call('HMGET', K.health, ...)) do
+    if value then found[fields[i]] = value end
+  end
+  return found
+end
+
+-- Pace ----------------------------------------------------------------------------------------
+
+-- When the pause after a 429 ends; requests a minute from then on (nil: as many as ever), and
+-- what is usual. They rise by a tenth of that in each step.
+local function throttle()
+  local h = health('until', 'cut', 'usual')
+  local ends = tonumber(h['until'] or 0)
+  if not h.cut then return ends end
+  local usual = limits.rpm or tonumber(h.usual)
+  local steps = math.floor(math.max(now_ms - ends, 0) / limits.step_ms)
+  local rate = h.cut + steps * usual / 10
+  if rate >= usual then return ends end
+  return ends, rate, usual
+end
+
+-- Every limit as {ms, most requests in so many ms, of which polls may always have floor}.
+local function windows()
+  local list = {}
+  local function add(ms, most)
+    local floor = math.min(math.max(math.floor(most / 4), 1), most - 1)
+    list[#list + 1] = { ms = ms, most = most, floor = floor }
+  end
+  local _, rate = throttle()
+  -- A burst alone says enough about a minute to keep some of it for polls.
+  local rpm = limits.rpm or (limits.burst and 60 * limits.burst)
+  if rpm then add(MINUTE_MS, rpm) end
+  if limits.burst then add(SECOND_MS, limits.burst) end
+  if rate then
+    local most = math.max(math.ceil(rate / 6), 2)
+    add(most * 60000 / rate, most)
+  end
+  return list
+end
+
+-- When so many calls of one job may start: after all that were granted before them. Calls beyond
+-- what a window ever lets through are not waited for.
+local function earliest(calls)
+  local last = redis.call('ZREVRANGE', K.submits, 0, 0, 'WITHSCORES')[2]
+  local start = math.max(now_ms, (throttle()), tonumber(last or 0))
+  for _, window in ipairs(windows()) do
+    local own = window.most - window.floor
+    for key, most in pairs({ [K.submits] = own, [K.turns] = window.most }) do
+      local nth = most - math.min(calls, own)
+      local blocking = redis.call('ZREVRANGE', key, nth, nth, 'WITHSCORES')[2]
+      if blocking then start = math.max(start, blocking + window.ms) end
+    end
+  end
+  return start
+end
+
+local function keep(key, until_ms)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', int(now_ms - MINUTE_MS))
+  redis.call('PEXPIRE', key, int(until_ms - now_ms + MINUTE_MS))
+end
+
+-- Places --------------------------------------------------------------------------------------
+
+local function taken()
+  redis.call('ZREMRANGEBYSCORE', K.busy, '-inf', int(now_ms))
+  return redis.call('ZCARD', K.busy)
+end
+
+-- Jobs in line; those whose process fell silent leave it.
+local function queued()
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', K.waiting, '-inf', int(now_ms))) do
+    redis.call('ZREM', K.queue, member)
+    redis.call('ZREM', K.waiting, member)
+  end
+  return redis.call('ZCARD', K.queue)
+end
+
+local function held_ms()
+  return tonumber(health('held').held or TYPICAL_MS)
+end
+
+-- How long until so many more places are free, going by how long places are held.
+local function expected(places)
+  local short = taken() + queued() + places - limits.places
+  return math.max(short, 0) * held_ms() / limits.places
+end
+
+-- Requests of all processes in the last minute, as each last told.
+local function recent()
+  local sum = 0
+  for _, told in ipairs(redis.call('HVALS', K.minutes)) do
+    local count, at = string.match(told, '^(%d+) (%d+)$')
+    if now_ms - at < 10000 then sum = sum + count end
+  end
+  return sum
+end
+
+local function tell(process, count)
+  redis.call('HSET', K.minutes, process, int(count) .. ' ' .. int(now_ms))
+  redis.call('PEXPIRE', K.minutes, MINUTE_MS)
+end
+
+-- {queued, busy, ms a place is held, ms to the next start, ms of pause left, share of the usual
+--  rate in thousandths, code of an open breaker or '', refusals in a row, ms to the next probe}
+local function view()
+  local ends, rate, usual = throttle()
+  local h = health('fails', 'code', 'next')
+  local fails = tonumber(h.fails or 0)
+  return {
+    queued(), taken(), held_ms(), earliest(1) - now_ms, math.max(ends - now_ms, 0),
+    rate and math.floor(1000 * rate / usual) or 1000, fails >= SURE and h.code or '', fails,
+    math.max((h.next or 0) - now_ms, 0),
+  }
+end

@@ -1,0 +1,44 @@
+"""What one process carries, so that it can refuse more before it breaks down."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.service.drain import Drain, job_name
+
+
+class Load:
+    """Requests being admitted, callers waiting for a job wherever it runs, and jobs running here
+    that nobody waits for. `most` is how many may be carried at once."""
+
+    def __init__(self, drain: Drain, most: int) -> None:
+        self._drain, self._most = drain, most
+        self._callers = 0
+        self._waiting: Counter[str] = Counter()
+
+    @property
+    def full(self) -> bool:
+        # The sum counts a job and its caller twice: only when that is too much, look closer.
+        if self._callers + self._drain.in_flight < self._most:
+            return False
+        waited = map(job_name, self._waiting)
+        return self._callers + len(self._drain.jobs.difference(waited)) >= self._most
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        self._callers += 1
+        try:
+            yield
+        finally:
+            self._callers -= 1
+
+    @contextmanager
+    def waiting(self, job_id: str) -> Iterator[None]:
+        self._waiting[job_id] += 1
+        try:
+            with self.starting():
+                yield
+        finally:
+            self._waiting[job_id] -= 1
+            if not self._waiting[job_id]:
+                del self._waiting[job_id]
