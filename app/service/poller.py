@@ -90,12 +90,18 @@ class Poller:
         self.recorder.polled(claim.late_ms / 1000)
         if job.state is JobState.RESERVED:
             await self.books.settle(job, _lapsed())
-        elif _watched(job):
+        elif _watched(job) or self._awaited(job):
             await self._poll(claim)
         elif job.state is JobState.UNKNOWN:
             await self._resolve(job, ())
         else:
             await self.books.end(job, [_silent(part) for part in job.parts])
+
+    def _awaited(self, job: Job) -> bool:
+        """Whether another call of the same job may still be on its way in some process: the job is
+        due for the sake of the call whose task has ended."""
+        several = len(job.parts) > 1 and job.state is JobState.DISPATCHED
+        return several and self._age_ms(job) <= self.pace.silence_ms
 
     async def _resolve(self, job: Job, parts: Sequence[Part]) -> None:
         """The hold on an ambiguous job is over: late proof decides, or it is presumed billed."""
@@ -124,8 +130,7 @@ class Poller:
         if part.result is not None:
             return Seen(part)
         if part.upstream_id is None:
-            # Another call of the same job may still be on its way in some process.
-            return Seen(_silent(part) if self._age_ms(job) > self.pace.silence_ms else part)
+            return Seen(part if self._awaited(job) else _silent(part))
         started = time.perf_counter()
         try:
             answer = await self.provider.poll(part.upstream_id)

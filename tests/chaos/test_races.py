@@ -15,7 +15,7 @@ from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from app.service.drain import Drain
 from tests.chaos.crowd import GENERATE
-from tests.harness import KOI, Koi, gateway
+from tests.harness import KOI, PRICED, Koi, gateway
 
 AGAIN = {"x-stainless-retry-count": "1"}
 
@@ -155,6 +155,21 @@ def test_a_task_that_ends_in_nothing_is_presumed_when_its_time_is_over(
 
     assert answer.headers["x-should-retry"] == "false"
     assert [(entry.images, entry.presumed) for entry in first.entries()] == [(1, 1)]
+
+
+def test_a_call_on_its_way_is_waited_for_when_the_task_of_its_sibling_has_ended(
+    pair: Any, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text(PRICED.read_text().replace("max_n = 10", "max_n = 2", 1))
+    first, _ = pair(catalog=catalog)
+    sandbox.script("ok", "trickle=0.02")  # the second task id arrives in two to three seconds
+
+    with first.client() as client:
+        answer = client.post(GENERATE, json={**KOI, "n": 3})
+
+    assert len(answer.json()["data"]) == 3
+    assert [(entry.delivered, entry.presumed) for entry in first.entries()] == [(3, 0)]
 
 
 async def test_a_drain_waits_for_work_that_running_work_launches() -> None:
