@@ -262,11 +262,11 @@ def _secret(secret: SecretStr | None) -> bytes | None:
 
 
 async def readiness(opened: Store, drain: Drain) -> tuple[bool, dict[str, str]]:
-    """Ready unless draining or without a ledger; the provider's health decides nothing here."""
+    """Ready unless leaving or without a ledger; the provider's health decides nothing here."""
     try:
         await opened.ping()
         ledger = "ok"
     except LedgerUnavailable:
         ledger = "unavailable"
-    words = {"ledger": ledger, "gateway": "draining" if drain.draining else "ok"}
-    return ledger == "ok" and not drain.draining, words
+    words = {"ledger": ledger, "gateway": "draining" if drain.leaving else "ok"}
+    return ledger == "ok" and not drain.leaving, words
