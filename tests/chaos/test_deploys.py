@@ -22,8 +22,8 @@ from tests.nginx import needs_nginx, nginx
 
 MODES = ["auto", "sync"]
 USERS = 12
-LATENCY_S = {"auto": 1.0, "sync": 4.0}
-"""A sync generation holds up a drain for longer than an SDK goes on asking."""
+TIME_SCALE = {"auto": 0.05, "sync": 0.2}
+"""Sync generations of several seconds hold up a drain for longer than an SDK goes on asking."""
 PATIENT: dict[str, Any] = {
     "upstream_api_key": "sk-sandbox",
     "upstream_timeout_s": 60,
@@ -73,8 +73,8 @@ def wait_until_ready(gateway: Fork) -> None:
 @contextmanager
 def deployed(mode: str, path: Path) -> Iterator[tuple[Pair, Koi]]:
     with ExitStack() as stack:
-        sandbox = stack.enter_context(Sandbox(time_scale=0.01))
-        sandbox.set(picture_style="plain", latency_s=LATENCY_S[mode])
+        sandbox = stack.enter_context(Sandbox(time_scale=TIME_SCALE[mode]))
+        sandbox.set(picture_style="plain")
         store = stack.enter_context(EmbeddedStore(path / "store"))
         settings = {
             **PATIENT,
@@ -126,3 +126,24 @@ async def test_a_rolling_deploy_behind_nginx_fails_no_call(mode: str, tmp_path: 
         users = Users(url, key, USERS, httpx.AsyncHTTPTransport())
 
         await restarted_under_load(pair, koi, users, [(1, 0), (1, 1)])
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [pytest.param(3, id="short"), pytest.param(20, id="long", marks=pytest.mark.chaos)],
+)
+async def test_sigterm_at_any_moment_loses_no_settlement_and_sends_nothing_twice(
+    moments: int, seed: int, tmp_path: Path
+) -> None:
+    dice = random.Random(seed)
+    print(f"seed={seed}")
+    restarts = [(dice.uniform(0, 2), dice.randrange(2)) for _ in range(moments)]
+    for mode in MODES:
+        place = tmp_path / mode
+        place.mkdir()
+        with deployed(mode, place) as (pair, koi):
+            key = await asyncio.to_thread(koi.key)
+            users = Users("http://koi/v1", key, USERS, Turns(pair.ports))
+
+            await restarted_under_load(pair, koi, users, restarts[: -(-moments // 2)])
+            restarts = restarts[-(-moments // 2) :]

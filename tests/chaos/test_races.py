@@ -2,45 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from app.service.drain import Drain
 from tests.chaos.crowd import GENERATE
-from tests.harness import KOI, PRICED, Koi, gateway
+from tests.harness import KOI, PRICED
 
 AGAIN = {"x-stainless-retry-count": "1"}
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def pair(sandbox: Sandbox, tmp_path: Path) -> Iterator[Any]:
-    """Start two gateways with the same settings; at the end the books of all must balance."""
-    with ExitStack() as stack:
-        store = stack.enter_context(EmbeddedStore(tmp_path / "store"))
-
-        def start(**settings: Any) -> tuple[Koi, Koi]:
-            first, second = (
-                stack.enter_context(gateway(sandbox, store.url, tmp_path / "koi", **settings))
-                for _ in range(2)
-            )
-            stack.callback(first.assert_books_balance)
-            return first, second
-
-        yield start
 
 
 def names(answer: httpx.Response) -> list[str]:
