@@ -17,10 +17,8 @@ from typing import Any
 from tests.chaos import mortal
 from tests.harness import environment
 
-WARM = ["tests.chaos.mortal", "app.cli.serve", "app.cli.running", "app.telemetry.logs"]
-
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(WARM)
+_context.set_forkserver_preload(["tests.chaos.warm"])
 _books = threading.Lock()
 """A start looks after every earlier child, and two looks at one child would spoil its exit code."""
 
@@ -75,7 +73,7 @@ class Fork:
     def term(self) -> None:
         os.kill(self.pid, signal.SIGTERM)
 
-    def _wait_until_listening(self, within_s: float = 30) -> None:
+    def _wait_until_listening(self, within_s: float = 90) -> None:
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5):

@@ -118,7 +118,7 @@ async def restarted_under_load(
 
 
 @needs_nginx
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["sync", pytest.param("auto", marks=pytest.mark.chaos)])
 async def test_a_rolling_deploy_behind_nginx_fails_no_call(mode: str, tmp_path: Path) -> None:
     with deployed(mode, tmp_path) as (pair, koi), nginx(tmp_path, pair.ports) as port:
         key = await asyncio.to_thread(koi.key)

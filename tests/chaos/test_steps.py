@@ -23,7 +23,7 @@ QUICK: dict[str, Any] = {
     "upstream_api_key": "sk-sandbox",
     "upstream_timeout_s": 5,
     "upstream_queue_s": 1,
-    "upstream_poll_interval_s": 0.1,
+    "upstream_poll_interval_s": 0.8,
     "upstream_concurrency": 8,
     "resolve_after_s": 0.2,
     "redis_timeout_ms": 10_000,
@@ -35,7 +35,7 @@ QUICK: dict[str, Any] = {
 def provider() -> Iterator[Sandbox]:
     with Sandbox(time_scale=0.01) as sandbox:
         # Long enough for a poll that finds it running, short enough for a sync call.
-        sandbox.set(picture_style="plain", latency_s=0.4)
+        sandbox.set(picture_style="plain", latency_s=2)
         yield sandbox
 
 
@@ -81,22 +81,44 @@ def undergone(trials: Sequence[Trial], path: Path, *faults: str) -> None:
     assert not problems, "\n".join(problems)
 
 
-@pytest.mark.parametrize(
-    ("mode", "manner"),
+def around(mode: str, manner: Manner, some: frozenset[str] | None = None) -> list[Trial]:
+    trials = [
+        Trial((step.name,), mode, manner, step.fate)
+        for step in steps(mode)
+        if some is None or step.name in some
+    ]
+    return sorted(trials, key=lambda trial: trial.fate is Fate.PICTURE)  # the others take longest
+
+
+OFTEN = frozenset(
     [
-        ("auto", Manner.MARKED),
-        ("sync", Manner.KEYED),
-        pytest.param("auto", Manner.KEYED, marks=pytest.mark.chaos),
-        pytest.param("sync", Manner.MARKED, marks=pytest.mark.chaos),
-    ],
+        "after-recall",
+        "after-admit",
+        "after-dispatch",
+        "during-post",
+        "after-record",
+        "after-poll",
+        "after-put",
+        "after-settle",
+        "after-answer",
+    ]
 )
+"""One step of each kind, for every run of the suite."""
+
+
+def test_a_gateway_that_dies_costs_nothing_twice_and_loses_nothing(tmp_path: Path) -> None:
+    undergone(
+        [*around("auto", Manner.MARKED, OFTEN), *around("sync", Manner.KEYED, OFTEN)], tmp_path
+    )
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("manner", [Manner.KEYED, Manner.MARKED])
+@pytest.mark.parametrize("mode", ["auto", "sync"])
 def test_a_gateway_that_dies_at_any_step_costs_nothing_twice_and_loses_nothing(
     mode: str, manner: Manner, tmp_path: Path
 ) -> None:
-    trials = [Trial((step.name,), mode, manner, step.fate) for step in steps(mode)]
-    trials.sort(key=lambda trial: trial.fate is Fate.PICTURE)  # the others take longest
-
-    undergone(trials, tmp_path)
+    undergone(around(mode, manner), tmp_path)
 
 
 TAKERS = [
@@ -117,9 +139,15 @@ TAKERS = [
 
 
 def test_whoever_takes_over_may_die_too(tmp_path: Path) -> None:
+    undergone(TAKERS[::4], tmp_path)
+
+
+@pytest.mark.chaos
+def test_whoever_takes_over_may_die_at_any_step_too(tmp_path: Path) -> None:
     undergone(TAKERS, tmp_path)
 
 
+@pytest.mark.chaos
 def test_one_of_two_upstream_calls_is_recovered_when_only_its_task_was_stored(
     tmp_path: Path,
 ) -> None:
