@@ -81,7 +81,7 @@ def undergone(trials: Sequence[Trial], path: Path, *faults: str) -> None:
     assert not problems, "\n".join(problems)
 
 
-def around(mode: str, manner: Manner, some: frozenset[str] | None = None) -> list[Trial]:
+def around(mode: str, manner: Manner, some: set[str] | None = None) -> list[Trial]:
     trials = [
         Trial((step.name,), mode, manner, step.fate)
         for step in steps(mode)
@@ -90,19 +90,17 @@ def around(mode: str, manner: Manner, some: frozenset[str] | None = None) -> lis
     return sorted(trials, key=lambda trial: trial.fate is Fate.PICTURE)  # the others take longest
 
 
-OFTEN = frozenset(
-    [
-        "after-recall",
-        "after-admit",
-        "after-dispatch",
-        "during-post",
-        "after-record",
-        "after-poll",
-        "after-put",
-        "after-settle",
-        "after-answer",
-    ]
-)
+OFTEN = {
+    "after-recall",
+    "after-admit",
+    "after-dispatch",
+    "during-post",
+    "after-record",
+    "after-poll",
+    "after-put",
+    "after-settle",
+    "after-answer",
+}
 """One step of each kind, for every run of the suite."""
 
 
