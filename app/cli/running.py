@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -27,13 +28,16 @@ CLOSING_S = 3
 """How long closing may take before what holds it up is cancelled; everything is settled by then."""
 NUDGE_S = 1
 
+AGAIN_S = 1.0
+"""Signals closer together are one wish: supervisors signal a group and each process in it."""
+
 Ready = Callable[[], None]
 Guest = Callable[[Running], Awaitable[int]]
 """Something that uses the running gateway; its answer is the exit code, and ends the gateway."""
 
 
 class StopSignals:
-    """SIGTERM and SIGINT, counted: the first asks to drain, the second to hurry.
+    """SIGTERM and SIGINT, counted: the first asks to drain, a later one to hurry.
 
     Before the gateway is open there is nothing to drain, so the first one ends the opening. While
     it closes, whatever holds that up is cancelled: at the second one, or when it takes too long.
@@ -44,6 +48,7 @@ class StopSignals:
         self.second = asyncio.Event()
         self._holds = asyncio.current_task()
         self._until = self.first
+        self._heard_s: float | None = None
 
     def opened(self) -> None:
         self._holds = None
@@ -65,6 +70,10 @@ class StopSignals:
                 loop.remove_signal_handler(number)
 
     def _hear(self) -> None:
+        now_s = time.monotonic()
+        if self._heard_s is not None and now_s - self._heard_s < AGAIN_S:
+            return
+        self._heard_s = now_s
         if self.first.is_set():
             self.second.set()
         self.first.set()
@@ -92,6 +101,14 @@ class GatewayServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+    def turn_away(self) -> None:
+        """Refuse connections and keep none for a next request: a proxy or an SDK that is refused
+        goes to another gateway, and nothing was sent that might be sent twice."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
 
 
 def run_gateway(
@@ -168,14 +185,13 @@ async def _stop(
 ) -> bool:
     """Drain at the first signal, cut off at the second; true when every local job ended."""
     await signals.first.wait()
-    drain.begin()
-    log.info("draining", in_flight=drain.in_flight)
-    settling = asyncio.create_task(_settle(drain, settings))
+    settling = asyncio.create_task(_settle(server, drain, settings))
     hurrying = asyncio.create_task(signals.second.wait())
     await asyncio.wait({settling, hurrying}, return_when=asyncio.FIRST_COMPLETED)
     hurrying.cancel()
     settled = settling.done() and settling.result()
     settling.cancel()
+    drain.begin()
     if not settled:
         log.warning("not_drained", in_flight=drain.in_flight)
     # What has not ended by now has no answer to wait for.
@@ -184,9 +200,15 @@ async def _stop(
     return settled
 
 
-async def _settle(drain: Drain, settings: Settings) -> bool:
-    """Stay reachable for `drain_delay_s` so that a balancer looks away, then finish the work."""
-    await asyncio.sleep(settings.drain_delay_s)
+async def _settle(server: GatewayServer, drain: Drain, settings: Settings) -> bool:
+    """Serve for `drain_delay_s` more so that a balancer looks away, then finish the work."""
+    drain.leave()
+    if settings.drain_delay_s:
+        log.info("leaving", delay_s=settings.drain_delay_s)
+        await asyncio.sleep(settings.drain_delay_s)
+    drain.begin()
+    server.turn_away()
+    log.info("draining", in_flight=drain.in_flight)
     return await drain.settled(settings.drain_timeout_s)
 
 

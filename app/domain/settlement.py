@@ -55,6 +55,21 @@ def calls_of(parts: Sequence[Part]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in parts for name in part.calls))
 
 
+def lawful(outcome: Outcome) -> None:
+    """Raises `ValueError` for an end that breaks I2 (no negative amounts) or I7 (fair charge)."""
+    charges = outcome.state is JobState.SETTLED
+    keeps = (
+        outcome.state in (JobState.SETTLED, JobState.RELEASED, JobState.UNKNOWN)
+        and 0 <= outcome.presumed <= outcome.billed
+        and outcome.surplus >= 0
+        and (charges or (outcome.billed == 0 and outcome.failure is not None))
+    )
+    if not keeps:
+        # The outcome itself would bring the provider's words about its pictures into a log.
+        amounts = (outcome.billed, outcome.presumed, outcome.surplus)
+        raise ValueError(f"no lawful end of a job: {outcome.state.name} with {amounts}")
+
+
 def _released(failures: Sequence[PartResult], surplus: int, calls: tuple[str, ...]) -> Outcome:
     worst = _weightiest(failures)
     return Outcome(

@@ -26,6 +26,7 @@ class Drain:
     """Owns this process's running work. Work survives the request that started it."""
 
     def __init__(self, on_failure: OnFailure) -> None:
+        self.leaving = False
         self.draining = False
         self.begun = asyncio.Event()
         self._over_s = math.inf
@@ -50,10 +51,15 @@ class Drain:
     def runs(self, name: str) -> bool:
         return name in self._running.values()
 
+    def leave(self) -> None:
+        """Not ready for new work any more, so that balancers look away; what comes is taken."""
+        self.leaving = True
+
     def begin(self) -> None:
+        """Take no new work."""
         if not self.draining:
             self._over_s = time.monotonic() + HAND_OVER_S
-        self.draining = True
+        self.leaving = self.draining = True
         self.begun.set()
 
     @property

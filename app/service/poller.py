@@ -129,12 +129,18 @@ class Poller:
             await self.books.settle(job, _lapsed())
         elif _pollable(job) and polls == 0:
             await self._look_later(claim, [])
-        elif _pollable(job):
+        elif _pollable(job) or self._awaited(job):
             await self._poll(claim, polls)
         elif job.state is JobState.UNKNOWN:
             await self._resolve(job, ())
         else:
             await self.books.end(job, [_silent(part) for part in job.parts])
+
+    def _awaited(self, job: Job) -> bool:
+        """Whether another call of the same job may still be on its way in some process: the job is
+        due for the sake of the call whose task has ended."""
+        several = len(job.parts) > 1 and job.state is JobState.DISPATCHED
+        return several and self._age_ms(job) <= self.pace.silence_ms
 
     async def _resolve(self, job: Job, parts: Sequence[Part]) -> None:
         """The hold on an ambiguous job is over: late proof decides, or it is presumed billed."""
@@ -165,8 +171,7 @@ class Poller:
         if part.result is not None:
             return Seen(part)
         if part.upstream_id is None:
-            # Another call of the same job may still be on its way in some process.
-            return Seen(_silent(part) if self._age_ms(job) > self.pace.silence_ms else part)
+            return Seen(part if self._awaited(job) else _silent(part))
         return await self._ask(job, index, part.upstream_id) if poll else Seen(part)
 
     async def _ask(self, job: Job, index: int, upstream_id: str) -> Seen:

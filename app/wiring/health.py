@@ -11,7 +11,7 @@ FAILS, OKS = 3, 2
 
 
 class Readiness:
-    """Ready unless draining or unable to spend; the provider's health decides nothing here.
+    """Ready unless leaving or unable to spend; the provider's health decides nothing here.
 
     The store is asked once in two seconds at most. Three bad answers in a row turn work away and
     two good ones let it in again, so that a blip does not empty a balancer; a process's first good
@@ -33,7 +33,7 @@ class Readiness:
         words = {
             "ledger": self._ledger_word(),
             "journal": "ok" if self._world.journal.ready() else "failing",
-            "gateway": "draining" if self._drain.draining else "ok",
+            "gateway": "draining" if self._drain.leaving else "ok",
         }
         firm = {word for word in words.values() if word != "unavailable"}
         return self._able and firm <= {"ok"}, words

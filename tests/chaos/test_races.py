@@ -2,45 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from app.service.drain import Drain
 from tests.chaos.crowd import GENERATE
-from tests.harness import KOI, Koi, gateway
+from tests.harness import KOI, PRICED
 
 AGAIN = {"x-stainless-retry-count": "1"}
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def pair(sandbox: Sandbox, tmp_path: Path) -> Iterator[Any]:
-    """Start two gateways with the same settings; at the end the books of all must balance."""
-    with ExitStack() as stack:
-        store = stack.enter_context(EmbeddedStore(tmp_path / "store"))
-
-        def start(**settings: Any) -> tuple[Koi, Koi]:
-            first, second = (
-                stack.enter_context(gateway(sandbox, store.url, tmp_path / "koi", **settings))
-                for _ in range(2)
-            )
-            stack.callback(first.assert_books_balance)
-            return first, second
-
-        yield start
 
 
 def names(answer: httpx.Response) -> list[str]:
@@ -155,6 +129,21 @@ def test_a_task_that_ends_in_nothing_is_presumed_when_its_time_is_over(
 
     assert answer.headers["x-should-retry"] == "false"
     assert [(entry.images, entry.presumed) for entry in first.entries()] == [(1, 1)]
+
+
+def test_a_call_on_its_way_is_waited_for_when_the_task_of_its_sibling_has_ended(
+    pair: Any, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text(PRICED.read_text().replace("max_n = 10", "max_n = 2", 1))
+    first, _ = pair(catalog=catalog)
+    sandbox.script("ok", "trickle=0.02")  # the second task id arrives in two to three seconds
+
+    with first.client() as client:
+        answer = client.post(GENERATE, json={**KOI, "n": 3})
+
+    assert len(answer.json()["data"]) == 3
+    assert [(entry.delivered, entry.presumed) for entry in first.entries()] == [(3, 0)]
 
 
 async def test_a_drain_waits_for_work_that_running_work_launches() -> None:

@@ -4,7 +4,6 @@
 A run names its seed; `--chaos-seed` draws the same calls and the same kills again.
 """
 
-import random
 from pathlib import Path
 
 import pytest
@@ -24,12 +23,6 @@ VARIANTS = [
 ]
 MODES = ["auto", "sync"]
 GUST_FAULTS = ("500", "502-html", "reset-after-accept", "poll-500")
-
-
-@pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int:
-    asked = request.config.getoption("--chaos-seed")
-    return random.randrange(1_000_000) if asked is None else int(asked)
 
 
 def survives(variant: Variant, storm: Storm, path: Path) -> Evidence:

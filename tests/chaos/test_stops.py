@@ -11,7 +11,7 @@ import httpx
 
 from app.sandbox.server import Sandbox
 from tests.chaos.crowd import GENERATE
-from tests.chaos.gateways import GatewayProcess, Variant, deployed
+from tests.chaos.gateways import Variant, deployed
 from tests.harness import KOI
 
 PATIENT = {
@@ -24,9 +24,9 @@ PATIENT = {
 TASKS = 20
 
 
-def in_flight(gateway: GatewayProcess) -> int:
+def in_flight(url: str) -> int:
     """Requests being answered, without the one that asks."""
-    page = httpx.get(f"{gateway.url}/metrics").text
+    page = httpx.get(f"{url}/metrics").text
     (line,) = [row for row in page.splitlines() if row.startswith("koi_in_flight_requests ")]
     return round(float(line.partition(" ")[2])) - 1
 
@@ -53,7 +53,7 @@ def test_a_request_admitted_while_the_drain_begins_is_sent_on_not_paid_and_lost(
             client.get("/v1/models")  # from here on the key is known without the store
             os.kill(deployment.the_store(), signal.SIGSTOP)
             waiting = pool.submit(client.post, GENERATE, json=KOI)
-            eventually(lambda: in_flight(gateway) == 1)
+            eventually(lambda: in_flight(gateway.url) == 1)
 
             stopping = pool.submit(gateway.stop)
             eventually(lambda: '"draining"' in gateway.log.read_text())

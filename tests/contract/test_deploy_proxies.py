@@ -2,45 +2,17 @@
 
 import asyncio
 import shutil
-import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.nginx import NGINX, free_port, needs_nginx, nginx, snippet_with, wrapped
+
 PROXIES = Path(__file__).parents[2] / "deploy" / "proxies"
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wrapped(directory: Path, snippet: str) -> Path:
-    temporary = "\n".join(
-        f"  {kind}_temp_path {directory}/{kind};"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    config = directory / "nginx.conf"
-    config.write_text(
-        f"daemon off; master_process off; pid {directory}/pid; error_log {directory}/error.log;\n"
-        f"events {{}}\nhttp {{\n  access_log off;\n{temporary}\n{snippet}\n}}\n"
-    )
-    return config
-
-
-def snippet_with(changes: dict[str, str]) -> str:
-    snippet = (PROXIES / "nginx.conf").read_text(encoding="utf-8")
-    for old, new in changes.items():
-        assert old in snippet
-        snippet = snippet.replace(old, new)
-    return snippet
 
 
 @needs_nginx
@@ -58,26 +30,6 @@ def test_nginx_accepts_the_snippet(tmp_path: Path) -> None:
     done = subprocess.run([str(NGINX), "-t", "-c", str(config)], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
-
-
-@contextmanager
-def nginx(directory: Path, backends: list[int]) -> Iterator[int]:
-    port = free_port()
-    servers = "\n".join(f"server 127.0.0.1:{backend};" for backend in backends)
-    snippet = snippet_with(
-        {
-            "listen 443 ssl;": f"listen 127.0.0.1:{port};",
-            "ssl_certificate     /etc/nginx/tls/koi.crt;": "",
-            "ssl_certificate_key /etc/nginx/tls/koi.key;": "",
-            "server 127.0.0.1:8000;": servers,
-        }
-    )
-    process = subprocess.Popen([str(NGINX), "-c", str(wrapped(directory, snippet))])
-    try:
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 class Backend:
@@ -120,18 +72,34 @@ async def call(port: int, method: str, path: str) -> AsyncIterator[httpx.Respons
 
 
 @needs_nginx
-@pytest.mark.parametrize("method", ["POST", "GET"])
 async def test_a_dropped_request_is_not_tried_again(
-    tmp_path: Path, backend: tuple[Backend, int], method: str
+    tmp_path: Path, backend: tuple[Backend, int]
 ) -> None:
     gateway, port = backend
 
     with nginx(tmp_path, [port, port, port]) as proxy:
-        async with call(proxy, method, "/v1/images/generations") as response:
+        async with call(proxy, "POST", "/v1/images/generations") as response:
             status = response.status_code
 
     assert status == 502
     assert gateway.requests == 1
+
+
+@needs_nginx
+async def test_a_gateway_that_refuses_the_connection_is_passed_over_every_time(
+    tmp_path: Path, backend: tuple[Backend, int]
+) -> None:
+    gateway, port = backend
+    gateway.pieces = [b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]
+    gateway.go_on.set()
+    calls = 6
+
+    with nginx(tmp_path, [free_port(), port]) as proxy:
+        for _ in range(calls):
+            async with call(proxy, "POST", "/v1/images/generations") as response:
+                assert response.status_code == 200
+
+    assert gateway.requests == calls
 
 
 @needs_nginx

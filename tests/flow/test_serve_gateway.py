@@ -136,16 +136,51 @@ def test_it_drains_what_runs_and_refuses_new_work(house: House, provider: Sandbo
 
         serving.process.send_signal(signal.SIGTERM)
         serving.wait_for("draining")
-        ready = httpx.get(f"{serving.url}/readyz")
-        refused = generate(serving.url, key, "after")
+        with pytest.raises(httpx.ConnectError):
+            generate(serving.url, key, "after")
 
-        assert ready.status_code == 503
-        assert refused.status_code == 503
-        assert refused.json()["error"]["code"] == "draining"
         assert paid.result().status_code == 200
         assert serving.process.wait(10) == 0
     assert provider.posts == 1
     assert house.json("usage")["total"]["images"] == 1
+
+
+def test_for_a_while_after_sigterm_it_serves_as_ever_but_calls_itself_unready(
+    house: House, provider: Sandbox
+) -> None:
+    house.settings["KOI_DRAIN_DELAY_S"] = "3"
+    with house.serving() as serving:
+        key = house.key()
+        serving.process.send_signal(signal.SIGTERM)
+        serving.wait_for("leaving")
+        ready = httpx.get(f"{serving.url}/readyz")
+        taken = generate(serving.url, key)
+
+        assert (ready.status_code, ready.json()["gateway"]) == (503, "draining")
+        assert taken.status_code == 200
+        assert serving.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_sent_twice_at_once_to_every_process_is_one(
+    house: House, provider: Sandbox, workers: str
+) -> None:
+    house.settings["KOI_UPSTREAM_MODE"] = "sync"
+    provider.set(latency_s=2)
+    with house.serving("--workers", workers) as serving, ThreadPoolExecutor() as pool:
+        paid = pool.submit(generate, serving.url, house.key())
+        assert eventually(lambda: provider.posts == 1)
+        family = [serving.process.pid, *workers_of(serving)]
+
+        for pid in family * 2:
+            os.kill(pid, signal.SIGTERM)
+
+        assert paid.result().status_code == 200
+        assert serving.process.wait(20) == 0
+
+
+def workers_of(serving: Serving) -> list[int]:
+    return [event["pid"] for event in serving.events("worker_ready")]
 
 
 def test_an_async_job_is_handed_to_the_next_process(house: House, provider: Sandbox) -> None:
@@ -182,6 +217,7 @@ def test_a_second_signal_ends_it_at_once_and_the_job_is_not_forgotten(
         assert eventually(lambda: provider.posts == 1)
         serving.process.send_signal(signal.SIGTERM)
         serving.wait_for("draining")
+        time.sleep(1.1)  # what comes sooner is taken for an echo of the first one
         began = time.monotonic()
 
         code = serving.stop(signal.SIGINT)

@@ -41,6 +41,7 @@ from app.domain.ledger import (
 from app.domain.limits import Standing
 from app.domain.principal import Principal
 from app.domain.rebuild import Rebuilt, Terms
+from app.domain.settlement import lawful
 
 
 class RedisLedger:
@@ -151,7 +152,7 @@ class RedisLedger:
         return bool(reply[0] == "advanced")
 
     async def settle(self, job_id: str, outcome: Outcome, *, hold_ms: int = 0) -> Settlement:
-        _check(outcome)
+        lawful(outcome)
         reply = await self._end(job_id, outcome, hold_ms=hold_ms)
         return Settlement(read_job(reply[1]), first=reply[0] == "settled")
 
@@ -286,18 +287,3 @@ def _repeated(principal: Principal, repeat: Repeat) -> dict[str, Any]:
     if repeat.idempotency_key is not None:
         ask["replay"] = repeat.idempotency_key
     return ask
-
-
-def _check(outcome: Outcome) -> None:
-    """Only lawful ends: I2 (no negative amounts), I7 (fair charge)."""
-    charges = outcome.state is JobState.SETTLED
-    lawful = (
-        outcome.state in (JobState.SETTLED, JobState.RELEASED, JobState.UNKNOWN)
-        and 0 <= outcome.presumed <= outcome.billed
-        and outcome.surplus >= 0
-        and (charges or (outcome.billed == 0 and outcome.failure is not None))
-    )
-    if not lawful:
-        # The outcome itself would bring the provider's words about its pictures into a log.
-        amounts = (outcome.billed, outcome.presumed, outcome.surplus)
-        raise ValueError(f"no lawful end of a job: {outcome.state.name} with {amounts}")

@@ -1,0 +1,43 @@
+"""Two gateways on one store, and a seed for each random run."""
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.adapters.embedded.store import EmbeddedStore
+from app.sandbox.server import Sandbox
+from tests.harness import Koi, gateway
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """`--chaos-seed` draws the same calls and moments again."""
+    asked = request.config.getoption("--chaos-seed")
+    return random.randrange(1_000_000) if asked is None else int(asked)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(time_scale=0.01) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def pair(sandbox: Sandbox, tmp_path: Path) -> Iterator[Any]:
+    """Start two gateways with the same settings; at the end the books of all must balance."""
+    with ExitStack() as stack:
+        store = stack.enter_context(EmbeddedStore(tmp_path / "store"))
+
+        def start(**settings: Any) -> tuple[Koi, Koi]:
+            first, second = (
+                stack.enter_context(gateway(sandbox, store.url, tmp_path / "koi", **settings))
+                for _ in range(2)
+            )
+            stack.callback(first.assert_books_balance)
+            return first, second
+
+        yield start
