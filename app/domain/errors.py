@@ -199,8 +199,12 @@ class Unavailable(GatewayError):
 class LedgerUnavailable(Unavailable):
     code = "ledger_unavailable"
 
-    def __init__(self, message: str = "The ledger is unavailable; nothing was spent.") -> None:
+    def __init__(
+        self, message: str = "The ledger is unavailable; nothing was spent.", *, asked: bool = True
+    ) -> None:
         super().__init__(message, retry_after_s=2)
+        self.asked = asked
+        """Whether the store was asked at all: then it may have done what it did not confirm."""
 
 
 class LedgerLost(LedgerUnavailable):

@@ -75,11 +75,16 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A due job, leased to this process for one step. `late_ms` is how overdue it was."""
+    """A due job, leased to this process for one step.
+
+    By the store's clock, `late_ms` is how overdue it was, `age_ms` how long ago it was dispatched
+    (or admitted, if it was not): this machine's own clock may be wrong (fault F64).
+    """
 
     job: Job
     token: int
     late_ms: int
+    age_ms: int
 
 
 class EntryKind(StrEnum):

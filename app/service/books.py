@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.domain.errors import LedgerUnavailable, TaskNotFound
+from app.domain.errors import LedgerUnavailable, Proof, TaskNotFound
 from app.domain.job import Job, JobState, Outcome, Part
 from app.domain.journal import Debt, OwedEnd, OwedPart
 from app.domain.ports import Debts, Governor, Ledger, Recorder, ResultCache
@@ -44,7 +44,7 @@ class Books:
             settled = await self._settle_once(job.id, outcome)
         except LedgerUnavailable:
             self.recorder.settlement_lost()
-            await self._owe(OwedEnd(job.id, outcome))
+            await self.owe(OwedEnd(job.id, outcome))
             settled = None
         self.completions.announce(settled or _as_ended(job, outcome), upstream_s)
 
@@ -59,7 +59,7 @@ class Books:
         try:
             return await self.ledger.record(job_id, part, due_ms=due_ms, **what)
         except LedgerUnavailable:
-            await self._owe(OwedPart(job_id, part, **what))
+            await self.owe(OwedPart(job_id, part, **what))
             return True
 
     async def pay(self, debt: Debt) -> None:
@@ -90,7 +90,8 @@ class Books:
                 return len(owed) - paid
         return 0
 
-    async def _owe(self, debt: Debt) -> None:
+    async def owe(self, debt: Debt) -> None:
+        """Tell the store when it is back."""
         if not await self.debts.owe(debt):
             # No disk either: then this process must live until the store is back.
             self.drain.launch(self._persist(debt), f"pay {debt.name}")
@@ -110,12 +111,14 @@ class Books:
                 job_id, outcome, hold_ms=round(self.resolve_after_s * 1000)
             )
         except TaskNotFound:
-            self.recorder.settlement_lost()
+            if outcome.proof is not Proof.NEVER_SENT:
+                self.recorder.settlement_lost()
             return None
         if settlement.first:
             self.recorder.settled(settlement.job, outcome)
             await self._fill_cache(settlement.job, outcome)
-            await self.let_go(job_id)
+        # Also when it had ended before: whoever ended it may not have come so far.
+        await self.let_go(job_id)
         return settlement.job
 
     async def _fill_cache(self, job: Job, outcome: Outcome) -> None:

@@ -205,6 +205,9 @@ class GenerateImages:
         admitted = None
         try:
             admitted = await self._unwelcome(order) or await self.ledger.admit(order)
+        except LedgerUnavailable as error:
+            await self.jobs.withdraw(order.job_id, error)
+            raise
         finally:
             if order.slot is not None and (admitted is None or admitted.joined):
                 await self.cache.forget(order.slot, order.job_id)

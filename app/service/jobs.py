@@ -2,9 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
 from app.domain.catalog import Model
 from app.domain.errors import (
@@ -12,15 +14,19 @@ from app.domain.errors import (
     LedgerUnavailable,
     Overloaded,
     Proof,
+    TaskNotFound,
     UpstreamError,
 )
 from app.domain.images import GenerationRequest
 from app.domain.job import Job, JobState, Outcome, Part, PartResult
+from app.domain.journal import OwedEnd
 from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
 from app.domain.upstream import Finished, Running
 from app.service.books import Books
 from app.service.collect import Collect
 from app.service.drain import Drain, job_name
+
+T = TypeVar("T")
 
 MARGIN_S = 10.0
 """How long after the last possible answer a silent dispatch is given up."""
@@ -45,8 +51,8 @@ class Pace:
 
     @property
     def lease_ms(self) -> int:
-        """How long a reservation may wait for its dispatch."""
-        return round((self.queue_s + MARGIN_S) * 1000)
+        """How long the reservation of a process that died waits; one that lives renews it."""
+        return round(MARGIN_S * 1000)
 
     def asynchronous(self, model: Model) -> bool:
         """Prefer the provider's tasks: their result survives the death of every socket."""
@@ -78,10 +84,18 @@ class RunJob:
         """End a job of which no byte was sent."""
         await self.books.settle(job, _never_sent(error))
 
+    async def withdraw(self, job_id: str, error: LedgerUnavailable) -> None:
+        """The store may have opened this job without our hearing of it: end it when it is back, so
+        that its repeat is a new attempt and waits for nobody."""
+        if error.asked:
+            await self.books.owe(OwedEnd(job_id, _never_sent(error)))
+
     async def _run(self, job: Job, request: GenerationRequest, model: Model) -> None:
         admitted = time.perf_counter()
         try:
-            starts = await self.governor.acquire(job.id, len(job.parts), self.pace.queue_s)
+            turn = self.governor.acquire(job.id, len(job.parts), self.pace.queue_s)
+            kept = partial(self.ledger.record, job.id, 0, due_ms=self.pace.lease_ms)
+            starts = await _while(turn, kept)
             silence_ms = self.pace.silence_ms + round(1000 * starts[-1])
             dispatched = await self.ledger.dispatch(job.id, silence_ms)
         except (Overloaded, UpstreamError, LedgerUnavailable) as error:
@@ -135,13 +149,14 @@ class RunJob:
 
     async def _collected(self, job: Job, index: int, answer: Finished) -> PartResult:
         """Collect, and keep telling the ledger that this part is not silent meanwhile."""
-        collecting = asyncio.ensure_future(self.collect(job, index, answer.images))
-        while not (await asyncio.wait({collecting}, timeout=KEEP_S))[0]:
-            with suppress(LedgerUnavailable):
-                await self.ledger.record(
-                    job.id, index, request_id=answer.request_id, due_ms=self.pace.silence_ms
-                )
-        return collecting.result().result
+        kept = partial(
+            self.ledger.record,
+            job.id,
+            index,
+            request_id=answer.request_id,
+            due_ms=self.pace.silence_ms,
+        )
+        return (await _while(self.collect(job, index, answer.images), kept)).result
 
     async def _accepted(self, job: Job, index: int, answer: Running) -> Part:
         """The provider took a part: from here on its result survives this process."""
@@ -190,3 +205,15 @@ def failed(part: Part, error: UpstreamError, pace: Pace) -> PartResult:
 
 def _never_sent(error: GatewayError) -> Outcome:
     return Outcome(JobState.RELEASED, proof=Proof.NEVER_SENT, failure=error.note)
+
+
+async def _while(work: Coroutine[Any, Any, T], keep: Callable[[], Awaitable[object]]) -> T:
+    """Work during which the ledger is told that nobody has to look after the job yet."""
+    working = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({working}, timeout=KEEP_S))[0]:
+            with suppress(LedgerUnavailable, TaskNotFound):
+                await keep()
+    finally:
+        working.cancel()
+    return working.result()

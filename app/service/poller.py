@@ -7,7 +7,7 @@ owns it for one short lease. A job whose process died is simply due at some mome
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -36,10 +36,6 @@ SLOWER = 4 / 3
 """A result is to be seen within 5 s of its completion, so no interval is that long."""
 
 
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A part after one look at the provider."""
@@ -59,7 +55,6 @@ class Poller:
     drain: Drain
     governor: Governor
     pace: Pace
-    now_ms: Callable[[], int] = _wall_ms
     free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def run(self) -> None:
@@ -129,18 +124,19 @@ class Poller:
             await self.books.settle(job, _lapsed())
         elif _pollable(job) and polls == 0:
             await self._look_later(claim, [])
-        elif _pollable(job) or self._awaited(job):
+        elif _pollable(job) or self._awaited(claim):
             await self._poll(claim, polls)
         elif job.state is JobState.UNKNOWN:
             await self._resolve(job, ())
         else:
             await self.books.end(job, [_silent(part) for part in job.parts])
 
-    def _awaited(self, job: Job) -> bool:
+    def _awaited(self, claim: Claim) -> bool:
         """Whether another call of the same job may still be on its way in some process: the job is
         due for the sake of the call whose task has ended."""
+        job = claim.job
         several = len(job.parts) > 1 and job.state is JobState.DISPATCHED
-        return several and self._age_ms(job) <= self.pace.silence_ms
+        return several and claim.age_ms <= self.pace.silence_ms
 
     async def _resolve(self, job: Job, parts: Sequence[Part]) -> None:
         """The hold on an ambiguous job is over: late proof decides, or it is presumed billed."""
@@ -154,7 +150,7 @@ class Poller:
         # Where not all may be polled, any of them: one that never ends must not hide the others.
         chosen = set(random.sample(_pollable(job), polls))
         seen = await asyncio.gather(
-            *(self._look(job, i, part, poll=i in chosen) for i, part in enumerate(job.parts))
+            *(self._look(claim, i, part, poll=i in chosen) for i, part in enumerate(job.parts))
         )
         parts = [look.part for look in seen]
         ended = all(part.result is not None for part in parts)
@@ -162,20 +158,20 @@ class Poller:
             await self._resolve(job, parts if ended else ())
         elif ended:
             await self.books.end(job, parts)
-        elif self._age_ms(job) > self.pace.deadline_s * 1000:
+        elif claim.age_ms > self.pace.deadline_s * 1000:
             await self.books.end(job, [_silent(part) for part in parts])
         else:
             await self._look_later(claim, seen)
 
-    async def _look(self, job: Job, index: int, part: Part, *, poll: bool) -> Seen:
+    async def _look(self, claim: Claim, index: int, part: Part, *, poll: bool) -> Seen:
         if part.result is not None:
             return Seen(part)
         if part.upstream_id is None:
-            return Seen(part if self._awaited(job) else _silent(part))
-        return await self._ask(job, index, part.upstream_id) if poll else Seen(part)
+            return Seen(part if self._awaited(claim) else _silent(part))
+        return await self._ask(claim, index, part.upstream_id) if poll else Seen(part)
 
-    async def _ask(self, job: Job, index: int, upstream_id: str) -> Seen:
-        part = job.parts[index]
+    async def _ask(self, claim: Claim, index: int, upstream_id: str) -> Seen:
+        part = claim.job.parts[index]
         started = time.perf_counter()
         try:
             answer = await self.provider.poll(upstream_id)
@@ -183,7 +179,7 @@ class Poller:
             self.recorder.upstream("poll", "troubled", time.perf_counter() - started)
             if trouble.throttled:
                 await self.governor.failed("upstream_rate_limited", trouble.retry_after_s)
-            if trouble.missing and self._age_ms(job) > MISSING_GRACE_MS:
+            if trouble.missing and claim.age_ms > MISSING_GRACE_MS:
                 return Seen(replace(part, result=_expired()))
             return Seen(part, retry_after_s=trouble.retry_after_s)
         except UpstreamError as error:
@@ -191,13 +187,13 @@ class Poller:
             return Seen(replace(part, result=failed(part, error, self.pace)))
         self.recorder.upstream("poll", "ok", time.perf_counter() - started)
         if isinstance(answer, Finished):
-            return await self._finished(job, index, answer)
+            return await self._finished(claim, index, answer)
         return Seen(part, running=answer)
 
-    async def _finished(self, job: Job, index: int, answer: Finished) -> Seen:
-        part = job.parts[index]
+    async def _finished(self, claim: Claim, index: int, answer: Finished) -> Seen:
+        job, part = claim.job, claim.job.parts[index]
         collected = await self.collect(job, index, answer.images, patient=False)
-        if collected.missing and self._age_ms(job) < self.pace.deadline_s * 1000:
+        if collected.missing and claim.age_ms < self.pace.deadline_s * 1000:
             return Seen(part)  # paid for, so worth asking for a fresh link until the deadline
         if len(job.parts) > 1:
             await self.ledger.record(job.id, index, result=collected.result, due_ms=LEASE_MS)
@@ -210,18 +206,15 @@ class Poller:
         asked = [look.retry_after_s for look in seen if look.retry_after_s is not None]
         await self.ledger.advance(
             claim,
-            due_ms=max(self._interval_ms(claim.job), round(max(asked, default=0) * 1000)),
+            due_ms=max(self._interval_ms(claim), round(max(asked, default=0) * 1000)),
             status=TaskStatus.PROCESSING if started else None,
             progress=min(said, default=None),
         )
 
-    def _interval_ms(self, job: Job) -> int:
+    def _interval_ms(self, claim: Claim) -> int:
         """Every 3 s, every 4 s after half a minute, up to a fifth earlier."""
-        slow = SLOWER if self._age_ms(job) > EARLY_MS else 1.0
+        slow = SLOWER if claim.age_ms > EARLY_MS else 1.0
         return round(self.pace.poll_interval_s * slow * random.uniform(0.8, 1.0) * 1000)  # noqa: S311
-
-    def _age_ms(self, job: Job) -> int:
-        return self.now_ms() - (job.dispatched_ms or job.created_ms)
 
 
 def _pollable(job: Job) -> list[int]:

@@ -204,3 +204,13 @@ async def test_the_providers_names_are_kept_with_the_job_and_in_its_entry(
     assert [job and job.calls for job in (open_job, held)] == [("task_1", "req_1")] * 2
     [entry] = [entry async for entry in ledger.entries()]
     assert entry.calls == ("task_1", "req_1")
+
+
+async def test_a_claim_says_the_job_s_age_by_the_stores_clock(ledger: RedisLedger) -> None:
+    """Fault F64: the clock of this machine decides nothing."""
+    await ledger.admit(order(lease_ms=-1))
+    await started(ledger, order())
+
+    [claim] = await ledger.claim(10, 1000)
+
+    assert 0 <= claim.age_ms < 10_000

@@ -12,7 +12,7 @@ from tests.faultproxy import FaultProxy
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI
-from tests.linkfaults import delay, freeze, refuse
+from tests.linkfaults import PASS, Fault, delay, freeze, lose_replies, refuse
 from tests.store_node import until
 
 
@@ -133,3 +133,31 @@ def test_readiness_forgives_a_blip_and_turns_work_away_in_an_outage(
     until(lambda: word() == "ok", "it is noticed")
     assert status() == 503
     until(lambda: status() == 200, "it lasts")
+
+
+@pytest.mark.parametrize("cache_policy", ["off", "private"])
+def test_a_repeat_does_not_wait_for_an_admission_that_nobody_heard_of(
+    start: Start, link: FaultProxy, cache_policy: str
+) -> None:
+    """F73: the store opened the job, its reply was lost: the repeat is a new attempt, soon."""
+    koi = start(cache_policy=cache_policy)
+    headers = {"idempotency-key": "order-1"}
+    with koi.client() as client:
+        assert post(client, "another").status_code == 200
+        lost = [lose_replies()]
+
+        def admissions(request: bytes) -> Fault:
+            return lost.pop() if lost and b'"fields":' in request else PASS
+
+        link.choose(admissions)
+        refused = client.post(GENERATE, json=KOI, headers=headers)
+        began = time.monotonic()
+        while (answer := client.post(GENERATE, json=KOI, headers=headers)).status_code != 200:
+            assert answer.headers["x-should-retry"] == "true"
+            assert time.monotonic() - began < 8
+            time.sleep(0.2)
+        link.heal()
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "ledger_unavailable")
+    assert lost == []
+    assert koi.sandbox.posts == 2

@@ -200,7 +200,8 @@ class RedisLedger:
 
     async def _claim(self, **ask: int) -> tuple[list[Claim], int]:
         _, left, *rows = await self._book.write("claim", ask)
-        return [Claim(read_job(record), token, late_ms) for late_ms, token, record in rows], left
+        claims = [Claim(read_job(row), token, late, age) for late, token, age, row in rows]
+        return claims, left
 
     async def job(self, job_id: str) -> Job | None:
         record = await self._book.read("job", job_id)

@@ -71,7 +71,7 @@ class Store:
         """
         if not self._breaker.permits():
             self._observe(script.name, "breaker", 0.0)
-            raise _unavailable("breaker")
+            raise _unavailable("breaker", asked=False)
         call = Call.of(script, keys, args)
         self._queue.append(call)
         if self._courier is None:
@@ -149,5 +149,5 @@ class Store:
         self._tell(state)
 
 
-def _unavailable(kind: str) -> LedgerUnavailable:
-    return LedgerUnavailable(f"The ledger is unavailable ({kind}); nothing was spent.")
+def _unavailable(kind: str, *, asked: bool = True) -> LedgerUnavailable:
+    return LedgerUnavailable(f"The ledger is unavailable ({kind}); nothing was spent.", asked=asked)

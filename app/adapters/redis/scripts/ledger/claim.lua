@@ -2,7 +2,7 @@
 -- Lease the jobs that are due, the most overdue first, by moving their due time ahead. Where there
 -- is room for so many `polls` only, those that need one and find none left stay as they are.
 -- KEYS [1] slot  ARGV [1] epoch [2] mark [3] {limit, lease_ms, polls?}
--- -> {'claimed', polls due still, {late ms, token, record} ...} | {'amnesia'}
+-- -> {'claimed', polls due still, {late ms, token, age ms, record} ...} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local MOST_SEEN = 2000
@@ -40,13 +40,14 @@ local claims = {}
 for i = 1, #due, 2 do
   if #claims == ask.limit then break end
   local id = due[i]
-  local job = read(K.job .. id, 'state', 'key', 'user', 'team', 'parts')
+  local job = read(K.job .. id, 'state', 'key', 'user', 'team', 'parts', 'created', 'dispatched')
   if not job.state then
     redis.call('ZREM', K.due, id)
   elseif fits(id, job.parts) then
     local token = redis.call('HINCRBY', K.job .. id, 'claims', 1)
     schedule(id, job, now_ms + ask.lease_ms)
-    claims[#claims + 1] = { math.floor(now_ms - due[i + 1]), token, record(id) }
+    local age = now_ms - (job.dispatched or job.created)
+    claims[#claims + 1] = { math.floor(now_ms - due[i + 1]), token, math.floor(age), record(id) }
   end
 end
 return reply('claimed', left, unpack(claims))
