@@ -46,7 +46,8 @@ check: $(VENV)/.dev ## style, types and import contracts only
 chaos: $(VENV)/.dev ## kill -9 at random moments for MINUTES=10, and every fault on every store
 	@$(BIN)/python -m pytest -s -m chaos tests --ignore=tests/chaos/test_long_soak.py --chaos-minutes=$(MINUTES)
 
-soak: $(VENV)/.dev ## every fault at 1 % for MINUTES=60, samples into CSV=file: books equal, nothing grows
+soak: MINUTES = 60
+soak: $(VENV)/.dev ## every fault at 1 % for MINUTES=60, samples in CSV=file
 	@$(BIN)/python -m pytest -s -m chaos tests/chaos/test_long_soak.py --chaos-minutes=$(MINUTES) $(if $(CSV),--soak-csv=$(CSV))
 
 bench: $(VENV)/.dev ## compare with nginx and LiteLLM on this machine

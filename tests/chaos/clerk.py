@@ -64,7 +64,7 @@ class Clerk:
                 self.longest_open_s = max(self.longest_open_s, waited_s)
             elif finally_ or waited_s >= self.settle_s:
                 self._judge(call)
-        self._strangers()
+        self.strangers()
 
     def _judge(self, call: Call) -> None:
         entries = self._entries.pop(call.key_id, [])
@@ -78,7 +78,7 @@ class Clerk:
         self.crowd.calls.remove(call)
         self.crowd.keys[call.user].insert(0, self._issued[call.key_id])
 
-    def _strangers(self) -> None:
+    def strangers(self) -> None:
         """POSTs and entries of calls that were judged already: somebody came too late."""
         prompts = {call.prompt for call in self.crowd.calls} | {""}
         self._add(f"a POST after the end of {p!r}" for p in set(self.posts.by_prompt) - prompts)

@@ -5,7 +5,6 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import count
 
 import redis
 from redis.exceptions import RedisError
@@ -15,7 +14,7 @@ from app.domain.limits import Limits
 from app.service.keys import IssuedKey
 from app.wiring import Office, open_office
 from tests.chaos.clerk import Clerk
-from tests.chaos.crowd import Crowd, issue
+from tests.chaos.crowd import TIGHT_SHARE, Crowd, issue
 from tests.chaos.gateways import Deployment, children_of
 from tests.chaos.posts import Posts
 from tests.chaos.samples import Samples, owed
@@ -40,8 +39,6 @@ EVENTS = {"kill": 6, "kill a worker": 2, "stop": 2, "kill the store": 1}
 SPELLS = 3
 """Kills fall on one gateway for a spell and spare the other, so that lives are long enough to
 tell growth from warming up."""
-POOL = {"ann": 600, "tight": 150}
-"""API keys; more than calls that wait for their verdict."""
 SECOND_LOOKS = 0.1
 
 
@@ -52,6 +49,8 @@ class Endurance:
     deployment: Deployment
     storm: Storm
     samples: Samples
+    keys: int = 750
+    """More than calls that wait for their verdict."""
     settle_s: float = 30.0
     sample_s: float = 10.0
     tell_s: float = 60.0
@@ -63,7 +62,7 @@ class Endurance:
         deployment.sandbox.set(
             picture_style="plain", fault_rate=storm.fault_rate, fault_names=list(storm.faults)
         )
-        keys = koi.office(lambda office: _issued(office, storm))
+        keys = koi.office(lambda office: _issued(office, storm, self.keys))
         urls = [gateway.url for gateway in deployment.gateways]
         self.crowd = Crowd(
             urls, keys, storm.seed, storm.callers, storm.think_s, second_looks=SECOND_LOOKS
@@ -93,38 +92,34 @@ class Endurance:
 
     async def _pass(self) -> None:
         stop, over = asyncio.Event(), asyncio.Event()
-        self._trouble()
         async with asyncio.TaskGroup() as group:
             calling = group.create_task(self.crowd.run(stop))
-            for watcher in (self.clerk.posts.watch, self._look, self._tell, self._freeze):
+            group.create_task(self._trouble(stop))
+            for watcher in (self.clerk.posts.watch, self._look, self._tell):
                 group.create_task(watcher(over))
             await self._strike()
             stop.set()
             await asyncio.to_thread(self.deployment.wait_until_ready)
             await calling
             over.set()
-        for link in (self.deployment.upstream_link, self.deployment.store_link):
-            if link is not None:
-                link.heal()
 
-    def _trouble(self, again: int = 0) -> None:
-        """Faults of connections, each exchange with its own luck."""
-        rate, seed = self.storm.fault_rate, f"{self.storm.seed} {again}"
-        if self.deployment.store_link is not None:
-            self.deployment.store_link.random(rate, f"{seed} store", STORE_FAULTS)
-        if self.deployment.upstream_link is not None and not again:
-            self.deployment.upstream_link.random(rate, f"{seed} upstream", UPSTREAM_FAULTS)
-
-    async def _freeze(self, over: asyncio.Event) -> None:
-        """The way to the store freezes for a moment, about as often as somebody is killed."""
-        dice, link = random.Random(f"{self.storm.seed} frost"), self.deployment.store_link
-        for number in count(1):
-            if link is None or await _over(over, dice.uniform(*self.storm.pause_s) / 2):
-                return
-            link.set(freeze())
+    async def _trouble(self, stop: asyncio.Event) -> None:
+        """Each exchange has its own luck; twice as often as somebody is killed, the way to the
+        store freezes for a moment."""
+        seed, rate, pause_s = self.storm.seed, self.storm.fault_rate, self.storm.pause_s
+        upstream, store = self.deployment.upstream_link, self.deployment.store_link
+        assert upstream is not None
+        assert store is not None
+        dice = random.Random(f"{seed} trouble")
+        upstream.random(rate, f"{seed} upstream", UPSTREAM_FAULTS)
+        store.random(rate, f"{seed} store", STORE_FAULTS)
+        while not await _over(stop, dice.uniform(*pause_s) / 2):
+            store.set(freeze())
             await asyncio.sleep(dice.uniform(*FREEZE_S))
-            self._trouble(number)
+            store.random(rate, dice.random(), STORE_FAULTS)
             self.events["freeze"] += 1
+        upstream.heal()
+        store.heal()
 
     async def _strike(self) -> None:
         dice = random.Random(f"{self.storm.seed} killer")
@@ -205,9 +200,13 @@ class Endurance:
         ]
 
 
-async def _issued(office: Office, storm: Storm) -> dict[str, list[IssuedKey]]:
+async def _issued(office: Office, storm: Storm, count: int) -> dict[str, list[IssuedKey]]:
     await office.keys.create_user("tight", limits=Limits(images_per_day=storm.tight))
-    return {user: await issue(office, user, size) for user, size in POOL.items()}
+    tight = round(TIGHT_SHARE * count)
+    return {
+        "ann": await issue(office, "ann", count - tight),
+        "tight": await issue(office, "tight", tight),
+    }
 
 
 async def _over(event: asyncio.Event, within_s: float) -> bool:

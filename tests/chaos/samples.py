@@ -17,8 +17,8 @@ from app.domain.job import JobState
 from app.domain.ledger import Census
 from tests.chaos.gateways import Deployment, children_of
 
-LIVED_SAMPLES = 12
-"""A process seen less often is too young to be called flat or not."""
+LIVED_S = 300.0
+"""A younger process cannot be called flat or not."""
 
 
 BOOKS = ("reserved", "dispatched", "unknown", "held_images", "files_in_flight", "owed")
@@ -55,7 +55,7 @@ class Sample:
 
 @dataclass
 class Samples:
-    path: Path | None = None
+    path: Path
     began: float = field(default_factory=time.monotonic)
     processes: list[Seen] = field(default_factory=list)
     books: list[Sample] = field(default_factory=list)
@@ -73,11 +73,9 @@ class Samples:
         )
         self.processes += seen
         self.books.append(sample)
-        if self.path is not None:
-            self._append(seen, sample)
+        self._append(seen, sample)
 
     def _append(self, seen: Sequence[Seen], sample: Sample) -> None:
-        assert self.path is not None
         fresh = not self.path.exists()
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file)
@@ -108,7 +106,7 @@ class Samples:
         lives: dict[tuple[str, int], list[Seen]] = defaultdict(list)
         for one in self.processes:
             lives[one.name, one.pid].append(one)
-        return {who: life for who, life in lives.items() if len(life) >= LIVED_SAMPLES}
+        return {who: life for who, life in lives.items() if life[-1].at_s - life[0].at_s >= LIVED_S}
 
     def report(self) -> Iterator[str]:
         """One line for each process that was judged, one for the store."""
