@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check chaos bench lock clean
+.PHONY: help demo install test check chaos soak bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -44,7 +44,11 @@ check: $(VENV)/.dev ## style, types and import contracts only
 	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports
 
 chaos: $(VENV)/.dev ## kill -9 at random moments for MINUTES=10, and every fault on every store
-	@$(BIN)/python -m pytest -s -m chaos tests --chaos-minutes=$(MINUTES)
+	@$(BIN)/python -m pytest -s -m chaos tests --ignore=tests/chaos/test_long_soak.py --chaos-minutes=$(MINUTES)
+
+soak: MINUTES = 60
+soak: $(VENV)/.dev ## every fault at 1 % for MINUTES=60, samples in CSV=file
+	@$(BIN)/python -m pytest -s -m chaos tests/chaos/test_long_soak.py --chaos-minutes=$(MINUTES) $(if $(CSV),--soak-csv=$(CSV))
 
 bench: $(VENV)/.dev ## compare with nginx and LiteLLM on this machine
 	@$(BIN)/python -m bench

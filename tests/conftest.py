@@ -19,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--chaos-seed", type=int, default=None, help="draw the same calls and kills again"
     )
+    group.addoption("--soak-csv", default=None, help="where the long soak writes its samples")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

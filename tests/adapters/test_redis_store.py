@@ -15,6 +15,7 @@ from store_rig import (
     quick_breaker,
     started,
 )  # fmt: skip
+from uvloop import new_event_loop
 
 from app.adapters.redis.breaker import Breaker, BreakerState
 from app.adapters.redis.connection import connect
@@ -22,7 +23,7 @@ from app.adapters.redis.loader import Script, assemble
 from app.adapters.redis.store import Store
 from app.domain.errors import LedgerUnavailable
 from tests.faultproxy import FaultProxy
-from tests.linkfaults import PASS, Fault, lose_replies
+from tests.linkfaults import PASS, Fault, Way, lose_replies, reset
 
 ECHO = assemble("echo", "#!lua flags=no-writes\nreturn ARGV[1]", [])
 WRITE = assemble("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])
@@ -182,6 +183,27 @@ def test_the_breakers_rhythm() -> None:
 
     assert asked == [False, True, False, True]
     assert told == ["open", "half-open", "open", "half-open", "open"]
+
+
+def test_a_connection_reset_while_it_is_made_is_trouble_with_the_connection(
+    engine: Engine,
+) -> None:
+    """uvloop, which the gateway runs on, then says RuntimeError instead of an OSError."""
+
+    async def answers(link: FaultProxy) -> set[str]:
+        store = Store(connect(link.url), breaker=Breaker(threshold=1000))
+        seen = set()
+        for size in range(150, 300):  # somewhere here the first reply ends and the reset follows
+            link.set(reset(after=size, way=Way.BACK))
+            try:
+                seen.add(await store.run(ECHO, (), "arrived"))
+            except LedgerUnavailable as error:
+                seen.add(error.message.partition("(")[2].partition(")")[0])
+        await store.aclose()
+        return seen
+
+    with FaultProxy(engine.url) as link, asyncio.Runner(loop_factory=new_event_loop) as runner:
+        assert runner.run(answers(link)) - {"arrived"} == {"connection"}
 
 
 # A link that loses replies -----------------------------------------------------------------------

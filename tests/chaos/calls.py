@@ -45,10 +45,14 @@ class Call:
     hurry_s: float | None = None
     comes_back: bool = True
     says_timeout: bool = False
+    streams: bool = False
+    cancels: bool = False
     end: End = End.OPEN
     code: str | None = None
     attempts: int = 0
     took_s: float = 0.0
+    over_at: float | None = None
+    """When its caller was done with it, on the monotonic clock."""
     pictures: int = 0
     links: list[str] = field(default_factory=list)
     task_ids: set[str] = field(default_factory=set)
@@ -71,6 +75,8 @@ class Call:
             body["response_format"] = self.response_format
         if self.manner is Manner.TASK:
             body["async"] = True
+        if self.streams:
+            body["stream"] = True
         return body
 
     @property
@@ -98,15 +104,19 @@ class Call:
 def drawn(dice: random.Random, prompt: str, user: str, secret: str, key_id: str) -> Call:
     """A call as the crowd makes them: every manner, hang-ups, one to three pictures."""
     hurried = dice.random() < 0.25
+    manner = dice.choice([Manner.KEYED, Manner.KEYED, Manner.MARKED, Manner.MARKED, Manner.TASK])
+    task = manner is Manner.TASK
     return Call(
         prompt=prompt,
         user=user,
         secret=secret,
         key_id=key_id,
-        manner=dice.choice([Manner.KEYED, Manner.KEYED, Manner.MARKED, Manner.MARKED, Manner.TASK]),
+        manner=manner,
         n=dice.choice([1, 1, 1, 2, 3]),
         response_format=dice.choice(["url", "url", "url", "b64_json"]),
         hurry_s=dice.uniform(0.02, 1.0) if hurried else None,
         comes_back=dice.random() < 0.6,
         says_timeout=dice.random() < 0.2,
+        streams=not task and dice.random() < 0.15,
+        cancels=task and dice.random() < 0.25,
     )

@@ -2,10 +2,12 @@
 
 import asyncio
 import itertools
+import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -22,6 +24,10 @@ ANSWER_WITHIN_S = 30.0
 TIGHT_SHARE = 0.15
 """Calls of the user whose limit is soon used up."""
 LEAST_PICTURE_BYTES = 1000
+PASSING = frozenset(
+    {"draining", "interrupted", "ledger_unavailable", "overloaded", "still_processing"}
+)
+"""Failures after which an event stream is asked for again; it has no header to say so."""
 
 
 @dataclass
@@ -32,6 +38,10 @@ class Crowd:
     keys: dict[str, list[IssuedKey]]
     seed: int
     size: int
+    think_s: float = 0.3
+    """The longest pause between two calls of one caller."""
+    second_looks: float = 0.0
+    """The share of pictures that are opened and asked for again (I12)."""
     calls: list[Call] = field(default_factory=list)
     overdrawn: list[str] = field(default_factory=list)
 
@@ -52,14 +62,19 @@ class Crowd:
     ) -> None:
         for turn in itertools.count():
             keys = self.keys["tight" if dice.random() < TIGHT_SHARE else "ann"]
-            if stop.is_set() or not keys:
+            while not keys and not stop.is_set():
+                await asyncio.sleep(0.1)
+            if stop.is_set():
                 return
             issued = keys.pop()
             prompt = f"koi {self.seed} {number} {turn}"
             call = drawn(dice, prompt, issued.key.user, issued.secret, issued.key.id)
             self.calls.append(call)
             await self.finish(client, call, dice)
-            await asyncio.sleep(dice.uniform(0, 0.3))
+            if call.end is End.PICTURES and dice.random() < self.second_looks:
+                await self._look_again(client, call, dice)
+            call.over_at = time.monotonic()
+            await asyncio.sleep(dice.uniform(0, self.think_s))
 
     async def finish(self, client: httpx.AsyncClient, call: Call, dice: random.Random) -> None:
         """Make one call: repeat its request until it ends or patience runs out."""
@@ -91,7 +106,7 @@ class Crowd:
             await asyncio.sleep(dice.uniform(0.05, 0.5))
             return
         pause_s = self._judge(call, answer)
-        if call.end is End.OPEN and answer.status_code == 200:
+        if call.end is End.OPEN and call.manner is Manner.TASK and answer.status_code == 200:
             await self._follow(client, call, answer.json()["id"], dice)
         elif call.end is End.OPEN:
             await asyncio.sleep(pause_s * dice.uniform(0.5, 1))
@@ -102,9 +117,11 @@ class Crowd:
             call.task_ids.add(answer.headers["x-koi-task-id"])
         if answer.status_code == 200:
             call.trail.append(f"200/{answer.headers.get('x-koi-cache')}")
-            if call.manner is not Manner.TASK:
+            if call.streams:
+                _listen(call, answer.text)
+            elif call.manner is not Manner.TASK:
                 _take(call, answer.json()["data"])
-            return 0
+            return 0.5
         call.code = answer.json()["error"]["code"]
         call.trail.append(f"{answer.status_code}/{call.code}")
         match answer.headers.get("x-should-retry"):
@@ -121,6 +138,11 @@ class Crowd:
         self, client: httpx.AsyncClient, call: Call, task_id: str, dice: random.Random
     ) -> None:
         """Poll a task at any gateway until it ended. Once told, its id must stay known."""
+        if call.cancels:
+            with suppress(httpx.TransportError):
+                url = f"{dice.choice(self.urls)}/v1/tasks/{task_id}"
+                answer = await client.delete(url, headers=call.headers)
+                call.trail.append(f"cancel/{answer.status_code}")
         while call.end is End.OPEN:
             url = f"{dice.choice(self.urls)}/v1/tasks/{task_id}"
             wait = {"wait": str(dice.choice([0, 1, 3]))}
@@ -145,6 +167,20 @@ class Crowd:
             call.trail.append(f"failed/{call.code}")
             call.end = End.REFUSED
 
+    async def _look_again(self, client: httpx.AsyncClient, call: Call, dice: random.Random) -> None:
+        """Every link opens, and an Idempotency-Key gives the same pictures again."""
+        await asyncio.sleep(dice.uniform(0, 5))
+        for link in call.links:
+            with suppress(httpx.TransportError):
+                answer = await client.get(link)
+                if answer.status_code != 200:
+                    call.complaints.append(f"a link answers {answer.status_code}")
+        if call.manner is Manner.KEYED and call.links:
+            again = replace(call, end=End.OPEN, hurry_s=None, links=[], trail=[], complaints=[])
+            await self.finish(client, again, dice)
+            if again.names != call.names:
+                call.complaints.append(f"I12: {again} for {call.names}")
+
     async def _watch_limits(self, client: httpx.AsyncClient, stop: asyncio.Event) -> None:
         """I1 at every instant somebody looks: used and held never pass a limit."""
         watchers = [keys[0] for keys in self.keys.values()]
@@ -164,6 +200,19 @@ class Crowd:
                         and row["limit"] is not None
                         and row["used"] + row["held"] > row["limit"]
                     ]
+
+
+def _listen(call: Call, stream: str) -> None:
+    """The pictures of an event stream, or its one error."""
+    events = [block.partition("data: ")[2] for block in stream.split("\n\n")]
+    told = [json.loads(event) for event in events if event]
+    failures = [event["error"]["code"] for event in told if "error" in event]
+    if failures:
+        call.code = failures[0]
+        call.trail.append(f"event/{call.code}")
+        call.end = End.OPEN if call.code in PASSING else End.REFUSED
+    else:
+        _take(call, told)
 
 
 def _take(call: Call, items: list[dict[str, str]]) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import httpx
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from app.settings import Settings
+from tests.faultproxy import FaultProxy
 from tests.harness import PRICED, Koi, environment
 
 PORTS = range(20_000, 30_000)
@@ -41,13 +43,16 @@ class Variant:
     """One deployment to torture: a gateway for each upstream mode, and what else may die.
 
     `embedded`: one gateway with a store of its own, which dies with it. `store_dies`: the shared
-    store's server is killed now and then, and restarted by its supervisor.
+    store's server is killed now and then, and restarted by its supervisor. `workers` of each
+    gateway, 1 where unsaid. `linked`: gateways reach provider and store through fault proxies.
     """
 
     name: str
     modes: tuple[str, ...]
     embedded: bool = False
     store_dies: bool = False
+    workers: tuple[int, ...] = ()
+    linked: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -104,6 +109,11 @@ class GatewayProcess:
         self._process.wait()
         self.kills += 1
 
+    def kill_a_worker(self) -> None:
+        """SIGKILL to one of several; the supervisor replaces it."""
+        os.kill(random.choice(children_of(self.pid)), signal.SIGKILL)
+        self.kills += 1
+
     def stop(self, within_s: float = 60) -> int:
         """SIGTERM; the exit code of an orderly end is 0."""
         assert self._process is not None
@@ -113,9 +123,7 @@ class GatewayProcess:
 
     def bury(self) -> None:
         if self.alive:
-            assert self._process is not None
-            self._process.kill()
-            self._process.wait()
+            self.kill()
 
 
 @dataclass
@@ -126,6 +134,8 @@ class Deployment:
     path: Path
     gateways: list[GatewayProcess]
     koi: Koi
+    upstream_link: FaultProxy | None = None
+    store_link: FaultProxy | None = None
     store_kills: int = 0
     exit_codes: list[int] = field(default_factory=list)
 
@@ -190,16 +200,26 @@ def deployed(variant: Variant, sandbox: Sandbox, path: Path) -> Iterator[Deploym
         if not variant.embedded:
             store = stack.enter_context(EmbeddedStore(path / "store"))
             settings["redis_url"] = store.url
+        links: list[FaultProxy] = []
+        through = {}
+        if variant.linked:
+            links = [stack.enter_context(FaultProxy(url)) for url in (sandbox.url, store.url)]
+            through = {"upstream_base_url": links[0].url, "redis_url": links[1].url}
         ports = _free_ports(len(variant.modes))
+        places = zip_longest(ports, variant.modes, variant.workers, fillvalue=1)
         gateways = [
-            GatewayProcess(port, {**settings, "upstream_mode": mode}, path / f"{number}-{mode}.log")
-            for number, (port, mode) in enumerate(zip(ports, variant.modes, strict=True))
+            GatewayProcess(
+                port,
+                {**settings, **through, "upstream_mode": mode, "workers": workers},
+                path / f"{number}-{mode}.log",
+            )
+            for number, (port, mode, workers) in enumerate(places)
         ]
         for gateway in gateways:
             stack.callback(gateway.bury)
             gateway.start()
         koi = Koi(gateways[0].url, sandbox, Settings(_env_file=None, **settings))
-        deployment = Deployment(variant, path, gateways, koi)
+        deployment = Deployment(variant, path, gateways, koi, *links)
         deployment.wait_until_ready()
         yield deployment
 

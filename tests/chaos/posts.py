@@ -27,6 +27,11 @@ class Posts:
             self.look()
             await asyncio.sleep(LOOK_EVERY_S)
 
+    def forget(self, prompt: str) -> None:
+        """Keep the total and drop the name."""
+        if prompt in self.by_prompt:
+            self.by_prompt[""] += self.by_prompt.pop(prompt)
+
     def look(self) -> None:
         fresh = list(self._fresh())
         for request in reversed(fresh):

@@ -62,6 +62,8 @@ class Storm:
     """SIGTERM instead of SIGKILL."""
     tight: int = 40
     """Images a day of the user with a tight limit."""
+    think_s: float = 0.3
+    """The longest pause between two calls of one caller."""
 
 
 def weather(deployment: Deployment, storm: Storm) -> Evidence:
@@ -75,10 +77,10 @@ def weather(deployment: Deployment, storm: Storm) -> Evidence:
     )
     keys = deployment.koi.office(lambda office: _keys(office, storm))
     urls = [gateway.url for gateway in deployment.gateways]
-    crowd = Crowd(urls, keys, storm.seed, storm.callers)
+    crowd = Crowd(urls, keys, storm.seed, storm.callers, storm.think_s)
     posts = Posts(sandbox)
     asyncio.run(_pass(deployment, storm, crowd, posts))
-    audit, left_open = _quiet(deployment)
+    audit, left_open = quiet(deployment)
     posts.look()
     evidence = Evidence(
         calls=crowd.calls,
@@ -97,7 +99,7 @@ def weather(deployment: Deployment, storm: Storm) -> Evidence:
     return replace(evidence, posts_told=sandbox.posts, crashes=deployment.crashes())
 
 
-def _quiet(deployment: Deployment) -> tuple[Audit, list[Job]]:
+def quiet(deployment: Deployment) -> tuple[Audit, list[Job]]:
     """The audit once no job is open, or after a while those that still are (I9)."""
     deadline = time.monotonic() + QUIET_WITHIN_S
     while (audit := deployment.koi.audit()).open_jobs and time.monotonic() < deadline:

@@ -37,7 +37,10 @@ class Evidence:
     def duplicates(self) -> int:
         """Calls that were sent upstream again although nothing had been released."""
         books = self.by_key()
-        return sum(_too_many_posts(call, books[call.key_id], self.posts) for call in self.calls)
+        return sum(
+            _too_many_posts(call, books[call.key_id], self.posts[call.prompt])
+            for call in self.calls
+        )
 
     def by_key(self) -> dict[str, list[Entry]]:
         books: dict[str, list[Entry]] = defaultdict(list)
@@ -50,12 +53,7 @@ class Evidence:
         books = self.by_key()
         found = [*self._totals()]
         for call in self.calls:
-            entries = books[call.key_id]
-            found += [f"{problem} [{call}]" for problem in _call_problems(call, entries)]
-            if _too_many_posts(call, entries, self.posts):
-                found.append(f"I8: {self.posts[call.prompt]} POSTs [{call}]")
-            if self.posts[call.prompt] and not entries:
-                found.append(f"I5: sent, but not in the books [{call}]")
+            found += contradictions(call, books[call.key_id], self.posts[call.prompt])
         return found
 
     def _totals(self) -> Iterator[str]:
@@ -95,10 +93,20 @@ class Evidence:
         return " ".join(f"{name}={value}" for name, value in told.items())
 
 
-def _too_many_posts(call: Call, entries: list[Entry], posts: Counter[str]) -> bool:
+def contradictions(call: Call, entries: list[Entry], posts: int) -> list[str]:
+    """What contradicts an invariant in one call, given its entries and its POSTs, in words."""
+    found = list(_call_problems(call, entries))
+    if _too_many_posts(call, entries, posts):
+        found.append(f"I8: {posts} POSTs")
+    if posts and not entries:
+        found.append("I5: sent, but not in the books")
+    return [f"{problem} [{call}]" for problem in found]
+
+
+def _too_many_posts(call: Call, entries: list[Entry], posts: int) -> bool:
     """I8: one job's upstream calls at most, and those of each job that was released (X)."""
     released = sum(entry.kind is EntryKind.RELEASE for entry in entries)
-    return posts[call.prompt] > call.parts * (1 + released)
+    return posts > call.parts * (1 + released)
 
 
 def _call_problems(call: Call, entries: list[Entry]) -> Iterator[str]:

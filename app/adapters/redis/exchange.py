@@ -17,6 +17,7 @@ from redis.exceptions import (
 )
 
 from app.adapters.redis import keyspace
+from app.adapters.redis.faults import resets_told
 from app.adapters.redis.loader import Script, assemble
 
 Argument = str | bytes | int
@@ -112,6 +113,10 @@ class Pipeline:
 
     async def talk(self, commands: Sequence[bytes]) -> list[Any]:
         """Everything in one write on one connection, within one timeout."""
+        with resets_told():
+            return await self._talk(commands)
+
+    async def _talk(self, commands: Sequence[bytes]) -> list[Any]:
         connection = await _acquire(self.pool)
         try:
             async with asyncio.timeout(self.timeout_s):

@@ -3,6 +3,9 @@
 Only what we understand is translated: an error of a script is our own bug and stays loud.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from redis import exceptions
 from redis.exceptions import RedisError
 
@@ -44,6 +47,18 @@ _CODES = {
     "UNKILLABLE": "busy",
     "WRONGPASS": "auth",
 }
+
+
+@contextmanager
+def resets_told() -> Iterator[None]:
+    """Say `ConnectionError` where uvloop says `RuntimeError`: a write to a connection that was
+    reset since the last read."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "handler is closed" not in str(error):
+            raise
+        raise exceptions.ConnectionError(str(error)) from error
 
 
 def kind_of(error: Exception) -> str | None:

@@ -8,6 +8,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from app.adapters.redis import keyspace
+from app.adapters.redis.faults import resets_told
 from app.adapters.redis.store import Store
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
@@ -29,10 +30,11 @@ class RedisSignals:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                async with contextlib.aclosing(self._listen()) as heard:
-                    async for job_id in heard:
-                        pause_s = FIRST_PAUSE_S
-                        yield job_id
+                with resets_told():
+                    async with contextlib.aclosing(self._listen()) as heard:
+                        async for job_id in heard:
+                            pause_s = FIRST_PAUSE_S
+                            yield job_id
             except (RedisError, OSError) as error:
                 if pause_s == FIRST_PAUSE_S:
                     self._log.info("signals_lost", reason=type(error).__name__)
