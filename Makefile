@@ -44,7 +44,7 @@ check: $(VENV)/.dev ## style, types and import contracts only
 	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports
 
 chaos: $(VENV)/.dev ## kill -9 at random moments for MINUTES=10
-	@$(BIN)/python -m pytest -s -m chaos tests/chaos --chaos-minutes=$(MINUTES)
+	@$(BIN)/python -m pytest -s -m chaos tests/chaos tests/adapters/test_ledger_machine.py --chaos-minutes=$(MINUTES)
 
 bench: $(VENV)/.dev ## compare with nginx and LiteLLM on this machine
 	@$(BIN)/python -m bench

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -18,6 +19,7 @@ class Script:
     sha: str
 
 
+@cache
 def load(folder: str) -> Mapping[str, Script]:
     """The scripts of one folder by name.
 
