@@ -15,9 +15,9 @@ from app.domain.job import Outcome, PartResult
 class Mark:
     """How much of a store's life somebody has seen.
 
-    `seq` rises by one with every admission, ledger entry and change of a user, team or key; `who`
-    names what rose it, so that two histories with the same number can be told apart. `epoch` is the
-    random name of the life.
+    `seq` rises by one with every admission, dispatch, task id or result of a part, ledger entry and
+    change of a user, team or key; `who` names what rose it, so that two histories with the same
+    number can be told apart. `epoch` is the random name of the life.
     """
 
     seq: int
@@ -70,7 +70,15 @@ class Step:
     @property
     def rose(self) -> bool:
         """Whether this write took a sequence number of its own: `mark.seq`."""
-        return any(c.kind is not Kind.JOB or "R" in c.fields[:2] for c in self.changes)
+        return any(c.kind is not Kind.JOB or _rises(*c.fields[:2]) for c in self.changes)
+
+
+def _rises(field: str, value: str) -> bool:
+    """Whether a job's change may be forgotten by nobody: that it was admitted, that it was sent,
+    and what the provider said."""
+    if field == "state":
+        return value in ("R", "D")
+    return field.startswith(("upstream:", "result:"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,16 +79,17 @@ class ModelJob:
         self.state = outcome.state
         return True
 
-    def learns(self, index: int, **what: object) -> None:
+    def learns(self, index: int, **what: object) -> bool:
         """A part's id or result; a result stands, unless a later one is the first with images."""
         before, result = self.parts[index], what.get("result")
         if isinstance(result, PartResult) and before.result is not None:
             first_images = result.images and not before.result.images
             if not first_images:
-                return
+                del what["result"]
         parts = list(self.parts)
         parts[index] = replace(before, **what)  # type: ignore[arg-type]
         self.parts = tuple(parts)
+        return bool(what)
 
 
 @dataclass

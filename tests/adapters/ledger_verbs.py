@@ -158,6 +158,7 @@ class Verbs:
         assert sent is (job is not None and job.state is JobState.RESERVED and not job.claims)
         if sent and job:
             job.state, job.dispatched, job.due = JobState.DISPATCHED, self.now, self.now + LEASE
+            self.model.rise(job_id, process)
         return bool(sent)
 
     def record(
@@ -187,10 +188,9 @@ class Verbs:
             if not ours:
                 return False
         if job.open:
-            if upstream_id is not None:
-                job.learns(part, upstream_id=upstream_id)
-            if result is not None:
-                job.learns(part, result=result)
+            what = {"upstream_id": upstream_id} if upstream_id is not None else {}
+            if job.learns(part, **what | ({"result": result} if result is not None else {})):
+                self.model.rise(job_id, process)
             job.due = self.now + due
         return True
 

@@ -215,7 +215,7 @@ async def test_a_journal_left_out_is_missed_and_can_be_added(
     await theirs.ledger.admit(order())
     empty(engine)
 
-    assert (await ours.rebuild()).forgotten == 2
+    assert (await ours.rebuild()).forgotten == 3
     assert (await ours.ledger.admit(order())).job.n == 1
     with pytest.raises(LedgerUnavailable, match=LOST):
         await theirs.ledger.admit(order())

@@ -26,4 +26,5 @@ if ask.result then
   end
 end
 schedule(ask.job, job, now_ms + ask.due_ms)
+if #changes > 0 then rise(ask.job) end
 return reply('recorded')
