@@ -15,9 +15,9 @@ from app.domain.job import Outcome, PartResult
 class Mark:
     """How much of a store's life somebody has seen.
 
-    `seq` rises by one with every admission, ledger entry and change of a user, team or key; `who`
-    names what rose it, so that two histories with the same number can be told apart. `epoch` is the
-    random name of the life.
+    `seq` rises by one with every admission, dispatch, task id or result of a part, ledger entry and
+    change of a user, team or key; `who` names what rose it, so that two histories with the same
+    number can be told apart. `epoch` is the random name of the life.
     """
 
     seq: int

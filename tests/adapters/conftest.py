@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from store_rig import Engine, OpenStore, keyring_on, ledger_on, running
 
 from app.adapters.redis.connection import connect
@@ -12,8 +11,6 @@ from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.store import Store
 from tests.store_node import programs
-
-settings.register_profile("nightly", max_examples=20_000)
 
 
 @pytest.fixture(scope="session", params=sorted(programs()))

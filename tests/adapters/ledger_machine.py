@@ -1,247 +1,261 @@
-"""The machine that drives the ledger and its model through the same histories.
+"""The machine that drives two gateways, one store and a model of it through the same histories.
 
-What it checks after every step: admission says exactly what the model says (I1), the counters
-equal the model and the ledger's own audit (I2, I3), each job ends once and in the windows it
-reserved (I4, I10).
+Which invariant of the reliability study (section 6.2) is kept where:
+
+* I1 cap, I2 sign: admission says exactly what the model says, and what the store then holds is
+  read back (`Verbs.admit`); every counter equals the model's after every step (`the_books_...`).
+* I3 conservation, I10 windows: the ledger's own audit at the end, after every rebuild and now and
+  then; the model's counters are sums over entries and open jobs.
+* I4 one terminal: `Verbs.end` says who was first; one entry per job at the end.
+* I5 complete metering, I6 no release without proof, I7 fair charge: every entry against the
+  provider's own bill at the end (`Ending.fair`), every conclusion against `verdict`.
+* I8 one dispatch: a job is posted once (`Provider.post`), an Idempotency-Key buys once
+  (`Steps.step_post`); which job a repeat joins is the model's word (`ledger_repeats`).
+* I9 bounded hold: at the end pollers alone must end everything in a few rounds (`resolve`).
+* I12 replay: the job a key is answered from is compared whole; another body is refused.
+* I14 fail closed: `Verbs.do`, and books that are rebuilt equal the model again.
 """
 
-import asyncio
-from collections import Counter
-from datetime import timedelta
-from typing import Any
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
+from hypothesis import assume
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    initialize,
-    invariant,
-    multiple,
-    rule,
-)
-from ledger_model import PEOPLE, Model, ModelJob, Who, limits
-from store_rig import (
-    delivered,
-    ledger_on,
-    order,
-    presumed,
-    released,
-    unknown,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from ledger_house import BODIES, PEOPLE, Almanac, Asked, House, Who, limits
+from ledger_losses import Losses
+from ledger_model import Model
+from ledger_world import FATES, PIECE, Fate, Process, Provider, Request
+from store_rig import delivered
 
-from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.store import Store
-from app.domain.errors import InvalidRequest, Proof
-from app.domain.job import JobState, Outcome
-from app.domain.ledger import Entry, EntryKind
-from app.domain.limits import Limits, Meter
+from app.domain.limits import Limits
 
-LAPSED = -120_000
-"""A lease that ended so long ago that the concurrency slot has lapsed with it."""
+TIMELY_S = 4.0
+"""An example that takes longer on a busy machine is dropped: the shortest threshold is 5 s."""
 BOUND = ("key:key_1", "user:ann", "team:art", "house:house")
+some = st.integers(0, 1000)
+one = st.integers(0, 1)
+fates = st.sampled_from(FATES)
 
 
-class LedgerMachine(RuleBasedStateMachine):
-    """`loop`, `store` and `flush` are given by the test that runs the machine."""
+@dataclass(frozen=True)
+class Call:
+    """A request as drawn, and how many of its steps are done at once; the reservation may have
+    lapsed by then."""
 
-    loop: asyncio.AbstractEventLoop
+    who: Who
+    body: str
+    key: str | None
+    marked: bool
+    paced: bool
+    lapsed: bool
+    fates: tuple[Fate, ...]
+    steps: int
+
+
+calls = st.builds(
+    Call,
+    who=st.sampled_from(PEOPLE),
+    body=st.sampled_from(tuple(BODIES)),
+    key=st.sampled_from((None, None, None, None, "k", "l")),
+    marked=st.sampled_from((False, False, True)),
+    paced=st.sampled_from((False, False, True)),
+    lapsed=st.sampled_from((False, False, True)),
+    fates=st.tuples(fates, fates),
+    steps=st.sampled_from((1, 2, 2, 3, 4, 5, 6)),
+)
+
+
+class LedgerMachine(Losses, RuleBasedStateMachine):
+    """`loop`, `store`, `shelf`, `disk` and `conclude` are given by the test that runs it."""
+
     store: Store
-    flush: Any
-
-    open_jobs = Bundle("open_jobs")
-    ended_jobs = Bundle("ended_jobs")
+    disk: Callable[[], Path]
+    examples = 0
 
     def __init__(self) -> None:
         super().__init__()
-        self.flush()
-        self.model = Model()
-        self.ledger: RedisLedger = ledger_on(self.store, calendar=self.model.almanac)
+        type(self).examples += 1
+        self.shelf.empty()
+        self.house, self.model = House(Almanac()), Model()
+        self.provider, self.doubtful = Provider(), set()
+        self.now, self.happened, self.suspect, self.touched = 0, 0, False, True
+        self.began = time.monotonic()
+        self.pasts, self.copies, self.lives = [], [], []
+        self.two = [Process(self.store, self.house.almanac, self.disk()) for _ in range(2)]
 
-    def run(self, awaitable: Any) -> Any:
-        return self.loop.run_until_complete(awaitable)
+    # Requests ----------------------------------------------------------------------------------
 
-    def refuses(self, expected: type[Exception], awaitable: Any) -> None:
-        try:
-            self.run(awaitable)
-        except expected:
-            return
-        raise AssertionError(f"{expected.__name__} was due")
+    @initialize(
+        given=st.fixed_dictionaries(dict.fromkeys(BOUND, limits)),
+        process=one,
+        calls=st.lists(calls, min_size=1, max_size=4),
+    )
+    def open_the_books(self, given: dict[str, Limits], process: int, calls: list[Call]) -> None:
+        """Each gateway has written something once, so that each knows the store's life."""
+        self.house.limits = given
+        self.begin()
+        self.send_all(process, calls)
 
-    def end(self, job: ModelJob, outcome: Outcome) -> None:
-        """Settle for real and in the model, and compare."""
-        settled = self.run(self.ledger.settle(job.id, outcome, hold_ms=LAPSED))
-        first = job.becomes(outcome)
-        if first and outcome.state is not JobState.UNKNOWN:
-            self.model.close(job, outcome)
-        assert settled.first is first
-        assert (settled.job.state, settled.job.status) == (job.state, job.status)
-        if first and outcome.pictures:
-            assert settled.job.pictures == outcome.pictures
+    @rule(process=one, calls=st.lists(calls, min_size=1, max_size=4))
+    def request(self, process: int, calls: list[Call]) -> None:
+        self.send_all(process, calls)
 
-    # What happens ------------------------------------------------------------------------------
-
-    @initialize(given=st.fixed_dictionaries(dict.fromkeys(BOUND, limits)))
-    def set_limits(self, given: dict[str, Limits]) -> None:
-        self.model.limits = given
-
-    @rule(line=st.sampled_from(BOUND), limit=limits)
-    def change_a_limit(self, line: str, limit: Limits) -> None:
-        self.model.limits[line] = limit
-
-    @rule(days=st.sampled_from((1, 1, 3)))
-    def midnight(self, days: int) -> None:
-        self.model.almanac.today += timedelta(days=days)
+    def send_all(self, process: int, calls: list[Call]) -> None:
+        for call in calls:
+            asked = Asked(call.who, call.body, *BODIES[call.body], call.key, call.marked)
+            self.send(process, asked, call)
 
     @rule(
-        target=open_jobs,
+        process=one, which=some, calls=st.lists(calls, min_size=1, max_size=3),
+        other_body=st.sampled_from((False,) * 6 + (True,)),
+    )  # fmt: skip
+    def repeat(self, process: int, which: int, calls: list[Call], other_body: bool) -> None:
+        """The same request again, now and then with another body under its key."""
+        for call in calls if self.asked else ():
+            first = self.asked[which % len(self.asked)]
+            body = call.body if other_body and first.key else first.body
+            asked = Asked(first.who, body, *BODIES[body], first.key or call.key, call.marked)
+            self.send(process, asked, call)
+
+    def send(self, process: int, asked: Asked, call: Call) -> None:
+        sender = self.two[process]
+        self.asked.append(asked)
+        stage = "new" if call.paced else "arrived"
+        request = Request(
+            asked, self.ordered(asked, call.lapsed), call.fates[: len(asked.parts)], stage
+        )
+        sender.requests.append(request)
+        self.go(sender, request, call.steps)
+
+    @rule(which=some, steps=st.integers(1, 5), swept=st.booleans())
+    def go_on(self, which: int, steps: int, swept: bool) -> None:
+        """Perhaps the other gateway has just claimed what is due (race 7)."""
+        waiting = [(p, r) for p in self.two for r in p.requests if r.stage != "over"]
+        if not waiting:
+            return
+        process, request = waiting[which % len(waiting)]
+        if swept:
+            other = self.two[process is self.two[0]]
+            with self.refusable():
+                other.claims += self.claim(other, 20)
+        self.go(process, request, steps)
+
+    @rule(which=some)
+    def leave(self, which: int) -> None:
+        """A caller goes away before its answer."""
+        waiting = [(p, r.job_id) for p in self.two for r in p.requests if r.job_id]
+        if waiting:
+            with self.refusable():
+                self.abandon(*waiting[which % len(waiting)])
+
+    # Processes and pollers ---------------------------------------------------------------------
+
+    @rule(process=one, crash=st.booleans())
+    def restart(self, process: int, crash: bool) -> None:
+        """The death of a process; or only its debts are paid."""
+        if crash:
+            self.two[process].crash()
+        self.pay_all(self.two[process])
+
+    @rule(process=one, lease=st.sampled_from((-1, 20)), at_once=st.booleans())
+    def take(self, process: int, lease: int, at_once: bool) -> None:
+        """Pay what is owed, claim whatever is due, and look at it now or later."""
+        poller = self.two[process]
+        self.pay_all(poller)
+        with self.refusable():
+            claims = self.claim(poller, lease)
+            poller.claims += claims
+            if at_once:
+                self.look_at_all(poller)
+
+    @rule(which=some)
+    def look_at_one(self, which: int) -> None:
+        """However old the claim is by now: another poller may hold the job."""
+        claimed = [(p, claim) for p in self.two for claim in p.claims]
+        if claimed:
+            process, claim = claimed[which % len(claimed)]
+            process.claims.remove(claim)
+            with self.refusable():
+                self.look(process, claim)
+
+    @rule(
+        process=one, which=some, how=st.sampled_from(("cancel", "again", "again", "free", "charge"))
+    )
+    def meddle(self, process: int, which: int, how: str) -> None:
+        """Cancel, settle what was settled, or ask for what nobody may have (I6, I7)."""
+        jobs = list(self.model.jobs.values())
+        if not jobs:
+            return
+        job = jobs[which % len(jobs)]
+        with self.refusable():
+            if how == "cancel":
+                self.cancels(self.two[process], job)
+            elif how == "again" and not job.open:
+                self.end(self.two[process], job.id, delivered(job.n))
+            elif how in ("free", "charge") and job.state.value in "DU":
+                self.refuses(self.two[process], job.id, free=how == "free", n=job.n)
+
+    # The world ---------------------------------------------------------------------------------
+
+    @rule(pieces=st.sampled_from((1, 2, 2, 4)))
+    def time_passes(self, pieces: int) -> None:
+        self.pass_time(pieces * PIECE)
+
+    @rule(process=one, pieces=st.sampled_from((0, 1, 2)), alone=st.sampled_from((False, True)))
+    def the_operator_looks(self, process: int, pieces: int, alone: bool) -> None:
+        """The store is copied while all is well; lost books are rebuilt, at first perhaps without
+        the other host's journal."""
+        if self.whole:
+            self.keep_copy()
+            self.pass_time(pieces * PIECE)
+        else:
+            self.rebuild(self.two[process], alone=alone)
+
+    @rule(days=st.sampled_from((0, 1, 1, 3)), line=st.sampled_from(BOUND), limit=limits)
+    def the_house_changes(self, days: int, line: str, limit: Limits) -> None:
+        """Midnight, perhaps of a month's last day; and other limits, lower ones too."""
+        self.house.almanac.turn(days)
+        self.house.limits[line] = limit
+
+    @rule(
+        process=one,
         who=st.sampled_from(PEOPLE),
-        sizes=st.lists(st.integers(1, 4), min_size=1, max_size=4),
-        unit=st.sampled_from((0, 1, 7)),
-        lapsed=st.booleans(),
-        twice=st.booleans(),
+        images=st.integers(-3, 3),
+        micros=st.integers(-5, 5),
     )
-    def admit(self, who: Who, sizes: list[int], unit: int, lapsed: bool, twice: bool) -> Any:
-        admitted = [self.admit_one(who, n, unit, lapsed, twice) for n in sizes]
-        return multiple(*(job for job in admitted if job is not None))
+    def correct_the_books(self, process: int, who: Who, images: int, micros: int) -> None:
+        with self.refusable():
+            self.correct(self.two[process], who, images, micros)
+            self.run(self.audited(self.two[process]))
 
-    def admit_one(self, who: Who, n: int, unit: int, lapsed: bool, twice: bool) -> ModelJob | None:
-        lease_ms = LAPSED if lapsed else 60_000
-        wanted = order(self.model.principal(who), n=n, unit=unit, lease_ms=lease_ms)
-        expected = self.model.refusal(who, n, unit)
-        if expected is not None:
-            self.refuses(expected, self.ledger.admit(wanted))
-            return None
-        self.run(self.ledger.admit(wanted))
-        if twice:
-            again = self.run(self.ledger.admit(wanted))
-            assert again.job.id == wanted.job_id
-            assert not again.joined
-        job = ModelJob(wanted.job_id, who, n, unit, self.model.almanac.labels, slot=not lapsed)
-        self.model.jobs[job.id] = job
-        self.stays_within_limits(who)
-        return job
+    # Losses ------------------------------------------------------------------------------------
 
-    def stays_within_limits(self, who: Who) -> None:
-        """I1, as the ledger itself sees it: read back from the store."""
-        standing = self.run(self.ledger.standing(self.model.principal(who)))
-        for allowance in standing.allowances:
-            if allowance.limit is not None and allowance.meter is not Meter.REQUESTS:
-                assert allowance.used + allowance.held <= allowance.limit
-
-    @rule(job=open_jobs)
-    def dispatch(self, job: ModelJob) -> None:
-        sent = self.run(self.ledger.dispatch(job.id, 60_000))
-
-        assert sent is (job.state is JobState.RESERVED and not job.claimed)
-        if sent:
-            job.state, job.slot = JobState.DISPATCHED, True
-
-    @rule(job=open_jobs, upstream_id=st.sampled_from("abc"))
-    def the_provider_accepts(self, job: ModelJob, upstream_id: str) -> None:
-        if job.state is JobState.RESERVED:
-            return
-        ours = self.run(self.ledger.record(job.id, 0, upstream_id=upstream_id, due_ms=LAPSED))
-
-        assert ours is (self.model.upstream.setdefault(upstream_id, job.id) == job.id)
-        if ours:
-            job.slot = False
-
-    @rule(
-        target=ended_jobs,
-        job=consumes(open_jobs),
-        less=st.integers(0, 3),
-        surplus=st.integers(0, 2),
-    )
-    def the_provider_delivers(self, job: ModelJob, less: int, surplus: int) -> ModelJob:
-        self.end(job, delivered(max(job.n - less, 0), surplus=surplus))
-        return job
-
-    @rule(target=ended_jobs, job=consumes(open_jobs), proof=st.sampled_from(list(Proof)[:3]))
-    def the_provider_refuses(self, job: ModelJob, proof: Proof) -> ModelJob:
-        self.end(job, released(proof))
-        return job
-
-    @rule(job=open_jobs)
-    def nobody_knows(self, job: ModelJob) -> None:
-        self.end(job, unknown())
-
-    @rule(target=ended_jobs, job=consumes(open_jobs))
-    def nothing_resolves_it(self, job: ModelJob) -> ModelJob:
-        self.end(job, presumed(job.n))
-        return job
-
-    @rule(job=open_jobs)
-    def release_without_proof(self, job: ModelJob) -> None:
-        if job.state in (JobState.DISPATCHED, JobState.UNKNOWN):
-            self.refuses(ValueError, self.ledger.settle(job.id, released(Proof.UNKNOWN)))
-
-    @rule(job=ended_jobs, proof=st.booleans())
-    def settle_again(self, job: ModelJob, proof: bool) -> None:
-        self.end(job, released() if proof else delivered(job.n))
-
-    @rule(job=open_jobs | ended_jobs)
-    def cancel(self, job: ModelJob) -> None:
-        done = self.run(self.ledger.cancel(job.id))
-
-        if job.state is JobState.RESERVED:
-            assert done.first
-            job.becomes(released(Proof.NEVER_SENT))
-            self.model.close(job, released(Proof.NEVER_SENT))
-        else:
-            assert done is None or not done.first
-
-    @rule()
-    def reap(self) -> None:
-        """Whatever is due is claimed; lapsed reservations are released."""
-        for claim in self.run(self.ledger.claim(100, LAPSED)):
-            job = self.model.jobs[claim.job.id]
-            assert claim.job.state is job.state
-            assert not job.state.terminal
-            job.claimed, job.slot = True, False
-            if job.state is JobState.RESERVED:
-                self.end(job, released(Proof.NEVER_SENT))
-
-    @rule(who=st.sampled_from(PEOPLE), images=st.integers(-3, 3), micros=st.integers(-5, 5))
-    def correct(self, who: Who, images: int, micros: int) -> None:
-        day, month = self.model.almanac.labels
-        entry = Entry(
-            id="", kind=EntryKind.ADJUST, at_ms=0, job="", key=who[0], user=who[1], team=who[2],
-            model="m", size="", quality="", images=images, micros=micros, delivered=0, presumed=0,
-            surplus=0, day=day, month=month,
-        )  # fmt: skip
-        if self.model.corrects(who, images, micros):
-            self.run(self.ledger.adjust(entry))
-        else:
-            self.refuses(InvalidRequest, self.ledger.adjust(entry))
+    @rule(which=st.integers(-1, 1))
+    def the_store_is_lost(self, which: int) -> None:
+        """Emptied, or replaced by an old copy of itself."""
+        if self.whole and self.model.jobs:
+            self.lose(self.copies[which] if 0 <= which < len(self.copies) else None)
 
     # What always holds -------------------------------------------------------------------------
 
     @invariant()
-    def the_books_are_right(self) -> None:
-        self.run(self.compare())
+    def in_time(self) -> None:
+        assume(time.monotonic() - self.began < TIMELY_S)
 
-    async def compare(self) -> None:
-        audit, census, *standings = await asyncio.gather(
-            self.ledger.audit(),
-            self.ledger.census(),
-            *(self.ledger.standing(self.model.principal(who)) for who in PEOPLE),
-        )
-        still = self.model.open_jobs
-        assert audit.differences == ()
-        assert (audit.entries, audit.open_jobs) == (len(self.model.entries), len(still))
-        assert census.held_images == sum(job.n for job in still)
-        assert census.held_micros == sum(job.cost for job in still)
-        assert {s: n for s, n in census.jobs.items() if n} == Counter(job.state for job in still)
-        for standing in standings:
-            self.model.equals(standing)
+    @invariant()
+    def the_books_are_right(self) -> None:
+        if self.touched:
+            self.run(self.compare())
 
     def teardown(self) -> None:
-        self.run(self.the_ledger_tells_the_same_story())
-
-    async def the_ledger_tells_the_same_story(self) -> None:
-        told = [(e.job, e.kind, e.images, e.surplus, e.day) async for e in self.ledger.entries()]
-        assert told == self.model.entries
-        ends = Counter(job for job, kind, *_ in told if kind is not EntryKind.ADJUST)
-        assert all(times == 1 for times in ends.values())
-        assert (await ledger_on(self.store).audit()).differences == ()
+        try:
+            if not self.whole:
+                self.rebuild(self.two[0], alone=False)
+            self.close_the_books()
+        finally:
+            for process in self.two:
+                process.journal.close()

@@ -1,194 +1,243 @@
-"""What the ledger ought to do, in plain Python; what it is tried with; and how to break it."""
+"""What the ledger ought to do, in plain Python. Times are virtual seconds, see `ledger_world`."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
 from typing import Any
 
-from hypothesis import strategies as st
-from store_rig import CALENDAR, principal
+from ledger_house import Asked, House, Who, lines
 
-from app.adapters.redis.loader import Script, assemble
-from app.adapters.redis.store import Store
-from app.domain.calendar import Calendar, Day
-from app.domain.errors import ConcurrencyLimited, InsufficientQuota
-from app.domain.job import JobState, Outcome, TaskStatus
+from app.domain.errors import (
+    ConcurrencyLimited,
+    FailureNote,
+    InsufficientQuota,
+    Proof,
+)
+from app.domain.job import JobState, Outcome, Part, PartResult, TaskStatus
 from app.domain.ledger import EntryKind
 from app.domain.limits import Limits, Meter, Standing, Window
-from app.domain.principal import Principal
 
-Who = tuple[str, str, str | None]
-PEOPLE: tuple[Who, ...] = (("key_1", "ann", "art"), ("key_2", "ann", "art"), ("key_3", "bob", None))
+LEASE, HOLD, GRACE, TASK = 60, 60, 60, 260
+"""Seconds that a reservation or a dispatch may stay silent, an ambiguous charge is held, a
+concurrency slot outlives its job's due time, and an ended job can be read."""
 
-
-def lines(who: Who) -> list[str]:
-    key, user, team = who
-    return [f"key:{key}", f"user:{user}", *([f"team:{team}"] if team else []), "house:house"]
-
-
-class Almanac(Calendar):
-    """A calendar whose today is whatever the machine says; the store's clock stays real."""
-
-    def __init__(self) -> None:
-        super().__init__(CALENDAR.zone)
-        self.today = date(2026, 11, 29)
-
-    @property
-    def labels(self) -> tuple[str, str]:
-        day = self.day(self.today)
-        return day.label, day.month
-
-    def around(self, now: datetime) -> tuple[Day, ...]:
-        shown = []
-        for shift in (-1, 0, 1):
-            day = self.day(self.today + timedelta(days=shift))
-            real = self.day(now.astimezone(self.zone).date() + timedelta(days=400 * shift))
-            shown.append(replace(real, label=day.label, month=day.month))
-        return tuple(shown)
+RANK = "RDUSX"
 
 
 @dataclass
 class ModelJob:
+    """`born` sorts jobs by age as the store does; `entry` is the ledger's word on its end."""
+
     id: str
     who: Who
-    n: int
+    body: str
     unit: int
+    parts: tuple[Part, ...]
     windows: tuple[str, str]
-    slot: bool
+    born: tuple[int, str]
+    created: int
+    due: int
     state: JobState = JobState.RESERVED
     status: TaskStatus = TaskStatus.QUEUED
-    claimed: bool = False
+    dispatched: int | None = None
+    ended: int | None = None
+    failure: FailureNote | None = None
+    claims: int = 0
+    gone: int | None = None
+    replay: str | None = None
+    bound: int = 0
+    abandoned: bool = False
+    ever_abandoned: bool = False
+    overtook: int | None = None
+
+    @property
+    def n(self) -> int:
+        return sum(part.n for part in self.parts)
 
     @property
     def lines(self) -> list[str]:
         return lines(self.who)
 
     @property
-    def cost(self) -> int:
-        return self.n * self.unit
+    def open(self) -> bool:
+        return not self.state.terminal
 
-    def becomes(self, outcome: Outcome) -> bool:
-        """Take an outcome; false when the job had ended, or is as unknown as before."""
-        if self.state.terminal or self.state is outcome.state:
+    @property
+    def asks_again(self) -> bool:
+        """A free failure that asked to be repeated."""
+        failure = self.failure
+        return self.state is JobState.RELEASED and failure is not None and failure.retryable
+
+    def takes(self, outcome: Outcome, now: int) -> bool:
+        """End; false when the job had ended, or is as unknown as before."""
+        if not self.open or self.state is outcome.state:
             return False
-        if not self.status.terminal or outcome.failure is None:
-            self.status = outcome.status
-        self.state, self.slot = outcome.state, False
+        late = outcome.failure is None
+        if self.ended is None or late:
+            self.status, self.ended = outcome.status, now
+        self.failure = None if late else outcome.failure
+        self.state = outcome.state
         return True
+
+    def learns(self, index: int, **what: object) -> bool:
+        """A part's id or result; a result stands, unless a later one is the first with images."""
+        before, result = self.parts[index], what.get("result")
+        if isinstance(result, PartResult) and before.result is not None:
+            first_images = result.images and not before.result.images
+            if not first_images:
+                del what["result"]
+        parts = list(self.parts)
+        parts[index] = replace(before, **what)  # type: ignore[arg-type]
+        self.parts = tuple(parts)
+        return bool(what)
+
+
+@dataclass
+class ModelEntry:
+    """A line of the ledger; `at` sorts entries as they happened."""
+
+    at: int
+    job: str
+    kind: EntryKind
+    lines: list[str]
+    windows: tuple[str, str]
+    images: int
+    micros: int
+    surplus: int = 0
+    surplus_micros: int = 0
+    presumed: int = 0
+
+    @property
+    def told(self) -> tuple[str, EntryKind, int, int, int, str]:
+        return self.job, self.kind, self.images, self.presumed, self.surplus, self.windows[0]
+
+
+@dataclass
+class Bound:
+    """What an Idempotency-Key means, and until when."""
+
+    job: str
+    body: str
+    until: int
 
 
 @dataclass
 class Model:
-    """Everything the books should say."""
+    """Everything the books should say. `trail` names what rose each number of this life, `told` the
+    process that wrote it down."""
 
-    almanac: Almanac = field(default_factory=Almanac)
     jobs: dict[str, ModelJob] = field(default_factory=dict)
     used: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    entries: list[tuple[str, EntryKind, int, int, str]] = field(default_factory=list)
-    limits: dict[str, Limits] = field(default_factory=dict)
-    upstream: dict[str, str] = field(default_factory=dict)
-
-    def principal(self, who: Who) -> Principal:
-        given = {line.partition(":")[0]: self.limits.get(line) for line in lines(who)}
-        return principal(**given, names=who)
+    entries: list[ModelEntry] = field(default_factory=list)
+    upstream: dict[str, tuple[str, int]] = field(default_factory=dict)
+    keys: dict[str, Bound] = field(default_factory=dict)
+    trail: dict[int, str] = field(default_factory=dict)
+    told: dict[int, Any] = field(default_factory=dict)
+    seq: int = 0
+    flushed: bool = False
 
     @property
     def open_jobs(self) -> list[ModelJob]:
-        return [job for job in self.jobs.values() if not job.state.terminal]
+        return [job for job in self.jobs.values() if job.open]
+
+    def rise(self, who: str, by: Any = None) -> None:
+        self.seq += 1
+        self.trail[self.seq] = who
+        if by is not None:
+            self.told[self.seq] = by
+
+    def exists(self, job: ModelJob, now: int) -> bool:
+        return job.gone is None or now < job.gone
+
+    def find(self, job_id: str, now: int) -> ModelJob | None:
+        job = self.jobs.get(job_id)
+        return job if job is not None and self.exists(job, now) else None
+
+    # Limits ------------------------------------------------------------------------------------
 
     def held(self, line: str, window: str) -> tuple[int, int]:
         jobs = [j for j in self.open_jobs if line in j.lines and window in j.windows]
-        return sum(job.n for job in jobs), sum(job.cost for job in jobs)
+        return sum(job.n for job in jobs), sum(job.n * job.unit for job in jobs)
 
-    def running(self, line: str) -> int:
-        return sum(job.slot and line in job.lines for job in self.jobs.values())
+    def running(self, line: str, now: int) -> int:
+        """Jobs that hold a concurrency slot: one in U has answered and holds none."""
+        return sum(
+            job.state.value in "RD" and job.due + GRACE > now and line in job.lines
+            for job in self.open_jobs
+        )
 
-    def refusal(self, who: Who, n: int, unit: int) -> type[Exception] | None:
-        """What admission must say; None when it must admit."""
-        for line in lines(who):
-            for window, images, micros in self.bounds(line):
+    def refusal(self, asked: "Asked", house: "House", now: int) -> type[Exception] | None:
+        """What admission must say; None when it must admit (I1)."""
+        for line in lines(asked.who):
+            for window, images, micros in house.bounds(line):
                 held_images, held_micros = self.held(line, window)
-                total = self.used[line, window, "images"] + held_images + n
-                money = self.used[line, window, "micros"] + held_micros + n * unit
+                total = self.used[line, window, "images"] + held_images + asked.n
+                money = self.used[line, window, "micros"] + held_micros + asked.n * asked.unit
                 if images is not None and total > images:
                     return InsufficientQuota
                 if micros is not None and money > micros:
                     return InsufficientQuota
-        for line in lines(who):
-            most = self.limits.get(line, Limits()).concurrency
-            if most is not None and self.running(line) >= most:
+        for line in lines(asked.who):
+            most = house.limits.get(line, Limits()).concurrency
+            if most is not None and self.running(line, now) >= most:
                 return ConcurrencyLimited
         return None
 
-    def bounds(self, line: str) -> Iterator[tuple[str, int | None, int | None]]:
-        day, month = self.almanac.labels
-        limit = self.limits.get(line, Limits())
-        yield day, limit.images_per_day, limit.micros_per_day
-        yield month, limit.images_per_month, limit.micros_per_month
+    # Entries -----------------------------------------------------------------------------------
 
-    def close(self, job: ModelJob, outcome: Outcome) -> None:
-        """What a first, final settlement writes."""
-        for line in job.lines:
-            images = outcome.billed + (outcome.surplus if line.startswith("house") else 0)
-            for window in job.windows:
+    def post(self, entry: ModelEntry) -> None:
+        """Write a line of the ledger and move the counters of its windows with it (I3, I10)."""
+        self.entries.append(entry)
+        for line in entry.lines:
+            house = line.startswith("house")
+            for window in entry.windows:
+                images = entry.images + (entry.surplus if house else 0)
+                micros = entry.micros + (entry.surplus_micros if house else 0)
                 self.used[line, window, "images"] += images
-                self.used[line, window, "micros"] += images * job.unit
+                self.used[line, window, "micros"] += micros
+
+    def close(self, job: ModelJob, outcome: Outcome, at: int, by: Any) -> None:
+        """What a first, final settlement writes (I4)."""
         kind = EntryKind.SETTLE if outcome.state is JobState.SETTLED else EntryKind.RELEASE
-        self.entries.append((job.id, kind, outcome.billed, outcome.surplus, job.windows[0]))
+        self.post(
+            ModelEntry(
+                at, job.id, kind, job.lines, job.windows, outcome.billed,
+                outcome.billed * job.unit, outcome.surplus, outcome.surplus * job.unit,
+                outcome.presumed,
+            )
+        )  # fmt: skip
+        self.rise(job.id, by)
 
-    def corrects(self, who: Who, images: int, micros: int) -> bool:
-        """Take a correction; false when a counter would fall below zero."""
-        cells = [(line, window) for line in lines(who) for window in self.almanac.labels]
-        for cell in cells:
-            if self.used[*cell, "images"] + images < 0 or self.used[*cell, "micros"] + micros < 0:
-                return False
-        for cell in cells:
-            self.used[*cell, "images"] += images
-            self.used[*cell, "micros"] += micros
-        self.entries.append(("", EntryKind.ADJUST, images, 0, self.almanac.labels[0]))
-        return True
+    def overdrawn(self, entry: ModelEntry) -> bool:
+        """Whether a correction would take a counter below zero (I2)."""
+        cells = [(line, window) for line in entry.lines for window in entry.windows]
+        return any(
+            self.used[*cell, "images"] + entry.images < 0
+            or self.used[*cell, "micros"] + entry.micros < 0
+            for cell in cells
+        )
 
-    def equals(self, standing: Standing) -> None:
-        day, month = self.almanac.labels
+    def equals(self, standing: Standing, labels: tuple[str, str], now: int) -> None:
         for a in standing.allowances:
             line = f"{a.scope.value}:{a.name}"
             if a.meter is Meter.CONCURRENCY:
-                assert a.held == self.running(line)
+                assert a.held == self.running(line, now), a
             if a.meter in (Meter.IMAGES, Meter.MONEY):
-                window = day if a.window is Window.DAY else month
+                window = labels[0] if a.window is Window.DAY else labels[1]
                 meter = "images" if a.meter is Meter.IMAGES else "micros"
                 held = self.held(line, window)[a.meter is Meter.MONEY]
-                assert (a.used, a.held) == (self.used[line, window, meter], held)
+                assert (a.used, a.held) == (self.used[line, window, meter], held), a
                 assert min(a.used, a.held) >= 0
 
 
-def rarely(most: int) -> st.SearchStrategy[int | None]:
-    """Often no limit, so that many limits together still let something through."""
-    return st.sampled_from([None, None, None, *range(most + 1)])
-
-
-limits = st.builds(
-    Limits,
-    images_per_day=rarely(9),
-    images_per_month=rarely(12),
-    micros_per_day=rarely(30),
-    micros_per_month=rarely(40),
-    concurrency=rarely(5),
-)
-
-
-class Sabotaged(Store):
-    """A store in which one script has been exchanged for a broken one."""
-
-    broken: Script | None = None
-
-    async def run(self, script: Script, keys: Any, *args: Any) -> Any:
-        if self.broken is not None and script.name == self.broken.name:
-            script = self.broken
-        return await super().run(script, keys, *args)
-
-
-def breaking(script: Script, line: str, instead: str) -> Script:
-    assert line in script.text
-    return assemble(script.name, script.text.replace(line, instead), [])
+def verdict(parts: Iterable[Part]) -> tuple[JobState, int, int, int]:
+    """State, images billed, presumed and surplus of a job all of whose parts ended (I5, I6, I7)."""
+    made = presumed = surplus = 0
+    for part in parts:
+        assert part.result is not None
+        made += min(part.result.images, part.n)
+        surplus += max(part.result.images - part.n, 0)
+        presumed += part.n * (part.result.proof is Proof.UNKNOWN)
+    if made:
+        return JobState.SETTLED, made + presumed, presumed, surplus
+    return (JobState.UNKNOWN if presumed else JobState.RELEASED), 0, 0, surplus

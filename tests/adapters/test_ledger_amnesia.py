@@ -69,6 +69,32 @@ async def test_an_old_copy_of_the_same_life_is_noticed(engine: Engine, ledger: R
         await ledger.admit(order())
 
 
+async def test_race_19_a_copy_that_does_not_know_what_was_sent_is_noticed(
+    engine: Engine, ledger: RedisLedger
+) -> None:
+    """Its lapsed reservation would be released as never sent, and the picture never be paid for."""
+    job_id = (await ledger.admit(order(lease_ms=-1))).job.id
+    backup = engine.copy()
+    assert await ledger.dispatch(job_id, 60_000)
+    engine.put_back(backup)
+
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ledger.claim(1, 1000)
+
+
+async def test_a_copy_that_does_not_know_the_providers_task_is_noticed(
+    engine: Engine, ledger: RedisLedger
+) -> None:
+    """Nobody would ever ask for its picture, which is paid for."""
+    job_id = await started(ledger, order())
+    backup = engine.copy()
+    await ledger.record(job_id, 0, upstream_id="up", due_ms=0)
+    engine.put_back(backup)
+
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ledger.claim(1, 1000)
+
+
 async def test_a_stale_copy_that_went_on_without_us_is_noticed(
     engine: Engine, open_store: OpenStore
 ) -> None:

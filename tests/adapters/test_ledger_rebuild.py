@@ -242,7 +242,7 @@ async def test_a_journal_left_out_is_missed_and_can_be_added(
     await theirs.ledger.admit(order())
     empty(engine)
 
-    assert (await ours.rebuild()).forgotten == 2
+    assert (await ours.rebuild()).forgotten == 3
     assert (await ours.ledger.admit(order())).job.n == 1
     with pytest.raises(LedgerUnavailable, match=LOST):
         await theirs.ledger.admit(order())
@@ -252,6 +252,34 @@ async def test_a_journal_left_out_is_missed_and_can_be_added(
     assert len(await entries(ours.ledger)) == 3
     assert (await theirs.ledger.admit(order())).job.n == 1
     assert (await ours.ledger.audit()).differences == ()
+
+
+async def test_books_lost_twice_before_anything_was_written_go_on(
+    engine: Engine, host: Host
+) -> None:
+    """Whoever saw a life wrote it down: the next one continues it too."""
+    await host.ledger.admit(order())
+    for _ in range(2):
+        empty(engine)
+        with pytest.raises(LedgerUnavailable, match=LOST):
+            await host.ledger.claim(1, 1000)
+        await host.rebuild()
+        assert await host.ledger.claim(1, 1000) == []
+
+    assert (await host.ledger.admit(order())).job.n == 1
+
+
+async def test_a_store_emptied_before_its_first_entry_can_be_rebuilt(
+    engine: Engine, host: Host
+) -> None:
+    await host.ledger.claim(1, 1000)
+    empty(engine)
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await host.ledger.admit(order())
+
+    await host.rebuild()
+
+    assert (await host.ledger.admit(order())).job.n == 1
 
 
 async def test_a_store_that_knows_everything_is_left_alone(host: Host) -> None:
@@ -371,10 +399,10 @@ async def test_half_a_line_is_skipped_and_counted(engine: Engine, host: Host) ->
     await host.ledger.admit(order())
     [file] = host.journal.directory.glob("*.jobs.jsonl")
     whole = file.read_bytes()
-    file.write_bytes(whole + whole[: len(whole) // 2])
+    file.write_bytes(whole + whole[:20])
 
     history = History([host.journal.directory])
-    assert len(list(history)) == 2
+    assert len(list(history)) == 3  # the life it found, and the admission in both
     assert history.unreadable == 1
     assert FileJournal(host.journal.directory).mark == host.ledger._book.mark
 

@@ -13,7 +13,6 @@ import openai
 import redis
 from openai import OpenAI
 
-from app.adapters.redis import keyspace
 from app.domain.ledger import Audit, Entry, EntryKind
 from app.settings import Settings
 from app.wiring import Office, open_office
@@ -30,6 +29,7 @@ FREE_WITHIN_S = 10.0
 REPEATS = 30
 SETTLED = {"after-settle", "before-keep", "after-keep", "before-release", "after-release"}
 """The store has told whoever waits: the caller may have its answer, and after it the death."""
+PLACES = next(key.name for key in keyspace.KEYS if key.noun == "busy")
 LEAVING = SETTLED - {"after-release"} | {"after-answer"}
 """Nobody is left to free the place at the provider: it lapses."""
 
@@ -144,7 +144,7 @@ def undergo(trial: Trial, settings: Mapping[str, Any], path: Path) -> list[str]:
 
 def _places_taken(store: "redis.Redis") -> bool:
     deadline = time.monotonic() + FREE_WITHIN_S
-    while store.zcard(keyspace.UPSTREAM_KEYS[1]):
+    while store.zcard(PLACES):
         if time.monotonic() > deadline:
             return True
         time.sleep(0.05)

@@ -60,6 +60,7 @@ def test_a_job_is_read_by_id_only_where_its_owner_is_asked_for() -> None:
         ("service/completions.py", "job", "job_id"),
         # Found under the caller's own key and body, or in the caller's own cache pool.
         ("service/generate.py", "job", "arrived.joins"),
+        ("service/generate.py", "job", "arrived.joins"),
         ("service/generate.py", "job", "recalled.job_id or ''"),
         # Behind `_visible` and `_owns`, and by the caller's own name.
         ("service/tasks.py", "cancel", "task_id"),

@@ -40,7 +40,7 @@ class FileJournal:
         books = [change for change in step.changes if change.kind is not Kind.JOB]
         # An admission is a job's affair, but its number must stay known.
         books += [Change(Kind.JOB, job.id, (), job.seq) for job in jobs if job.seq]
-        if books:
+        if books or not jobs:
             self._books.write(orjson.dumps(replace(step, changes=books)))
         if jobs:
             self._jobs.write(orjson.dumps(replace(step, changes=jobs)))

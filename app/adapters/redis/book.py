@@ -63,6 +63,8 @@ class Book:
         if verdict in ("lost", "foreign"):
             self._found(intact=False)
             raise LedgerLost
+        if self.mark is None or mark.epoch != self.mark.epoch:
+            self._note(mark, [])  # a life that was seen is one to be continued
         if verdict == "continued" or self.mark is None or mark.seq > self.mark.seq:
             self.mark = mark
         self._found(intact=True)
@@ -115,10 +117,12 @@ class Book:
         if self.mark is None or mark.seq > self.mark.seq:
             self.mark = mark
         if changes:
-            now_ms = int(self._clock().timestamp() * 1000)
             told = [Change(Kind(kind), id, fields, seq) for kind, id, fields, seq in changes]
-            self.journal.note(Step(mark, told, now_ms))
+            self._note(mark, told)
         self._found(intact=True)
+
+    def _note(self, mark: Mark, changes: list[Change]) -> None:
+        self.journal.note(Step(mark, changes, int(self._clock().timestamp() * 1000)))
 
     def _found(self, *, intact: bool) -> None:
         if intact is self.intact:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -22,6 +23,7 @@ class Script:
         return "no-writes" not in self.text.partition("\n")[0]
 
 
+@cache
 def load(folder: str) -> Mapping[str, Script]:
     """The scripts of one folder by name.
 

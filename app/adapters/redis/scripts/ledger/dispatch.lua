@@ -8,6 +8,7 @@ local ask = cjson.decode(ARGV[3])
 local job = read(K.job .. ask.job, 'state', 'claims', 'key', 'user', 'team')
 if job.state ~= 'R' or job.claims then return reply('kept') end
 write(ask.job, 'state', 'D', 'dispatched', int(now_ms))
+changes[1][4] = rise(ask.job)
 redis.call('HINCRBY', K.open, 'R', -1)
 redis.call('HINCRBY', K.open, 'D', 1)
 schedule(ask.job, job, now_ms + ask.lease_ms)

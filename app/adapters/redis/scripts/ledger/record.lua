@@ -27,4 +27,5 @@ if ask.result then
   end
 end
 schedule(ask.job, job, now_ms + ask.due_ms)
+if #changes > 0 then changes[1][4] = rise(ask.job) end
 return reply('recorded')

@@ -1,0 +1,131 @@
+"""Time, losses, and what must hold when all is over."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ledger_house import PEOPLE, Asked
+from ledger_model import ModelJob
+from ledger_steps import Steps
+from ledger_world import PIECE, SILENT, Process, Shelf, age_journal
+
+from app.domain.errors import LedgerUnavailable, Proof
+from app.domain.job import JobState, Outcome
+from app.domain.ledger import EntryKind
+
+ROUNDS = 12
+DAY = 2500 * PIECE
+
+
+class Ending(Steps):
+    shelf: Shelf
+    two: list[Process]
+
+    def begin(self) -> None:
+        self.asked: list[Asked] = []
+        self.epoch = ""
+        for process in self.two:
+            self.correct(process, PEOPLE[2], 0, 0)
+            assert process.mark is not None
+            self.epoch = process.mark.epoch
+
+    @contextmanager
+    def refusable(self) -> Iterator[None]:
+        """A refusal was due, or `do` had said so."""
+        with suppress(LedgerUnavailable):
+            yield
+
+    def pass_time(self, seconds: int) -> None:
+        self.now += seconds
+        self.touched = True
+        self.shelf.age(seconds)
+        for process in self.two:
+            age_journal(process.directory, seconds)
+
+    def look_at_all(self, poller: Process) -> None:
+        while poller.claims:
+            self.look(poller, poller.claims.pop())
+
+    def pay_all(self, process: Process) -> None:
+        owed, process.debts = process.debts, []
+        for debt in owed:
+            self.tell(process, debt)
+
+    # Comparing ---------------------------------------------------------------------------------
+
+    async def compare(self) -> None:
+        self.touched = False
+        ledger = self.two[0].ledger
+        census, *standings = await asyncio.gather(
+            ledger.census(), *(ledger.standing(self.house.principal(who)) for who in PEOPLE)
+        )
+        still = self.model.open_jobs
+        assert census.held_images == sum(job.n for job in still)
+        assert census.held_micros == sum(job.n * job.unit for job in still)
+        assert {s: n for s, n in census.jobs.items() if n} == Counter(job.state for job in still)
+        for standing in standings:
+            self.model.equals(standing, self.house.almanac.labels, self.now)
+
+    async def audited(self, process: Process) -> None:
+        audit = await process.ledger.audit()
+        assert audit.differences == ()
+        assert audit.open_jobs == len(self.model.open_jobs)
+        told = [
+            (e.job, e.kind, e.images, e.presumed, e.surplus, e.day)
+            async for e in process.ledger.entries()
+        ]
+        assert told == [entry.told for entry in self.model.entries]
+
+    # The end -----------------------------------------------------------------------------------
+
+    def close_the_books(self) -> None:
+        for process in self.two:
+            self.pay_all(process)
+        self.resolve()
+        self.run(self.compare())
+        self.run(self.audited(self.two[0]))
+        self.fair()
+
+    def resolve(self) -> None:
+        """I9: with nobody left but pollers, every job ends."""
+        for turn in range(ROUNDS):
+            if not self.model.open_jobs:
+                return
+            self.pass_time(2 * PIECE)
+            poller = self.two[turn % 2]
+            poller.claims += self.claim(poller, 20)
+            self.look_at_all(poller)
+        assert not self.model.open_jobs, "held for ever"
+
+    def fair(self) -> None:
+        """I5, I6, I7: what was charged against what the provider billed."""
+        ends = [entry for entry in self.model.entries if entry.kind is not EntryKind.ADJUST]
+        assert len({entry.job for entry in ends}) == len(ends)
+        for entry in ends:
+            billed = self.provider.bill.get(entry.job, 0)
+            if entry.job not in self.doubtful:
+                assert billed <= entry.images <= billed + entry.presumed, entry
+
+    def cancels(self, process: Process, job: ModelJob) -> None:
+        if not self.model.exists(job, self.now):
+            return
+        done = self.do(process, process.ledger.cancel(job.id))
+        if job.dispatched is not None:
+            assert done is None
+            return
+        first = job.state is JobState.RESERVED
+        assert done.first is first
+        if first:
+            self.ends(process, job, Outcome(JobState.RELEASED, failure=done.job.failure))
+        self.agrees(done.job, job)
+
+    def refuses(self, process: Process, job_id: str, *, free: bool, n: int) -> None:
+        """No release without proof, no charge beyond what was reserved."""
+        unproven = Outcome(JobState.RELEASED, proof=Proof.UNKNOWN, failure=SILENT.failure)
+        outcome = unproven if free else Outcome(JobState.SETTLED, billed=n + 1)
+        try:
+            self.do(process, process.ledger.settle(job_id, outcome))
+        except ValueError:
+            return
+        raise AssertionError("an unlawful end was taken")

@@ -1,0 +1,101 @@
+"""Who asks for what, and within which limits: nobody's books, so no loss touches it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+
+from hypothesis import strategies as st
+from store_rig import CALENDAR, principal
+
+from app.domain.calendar import Calendar, Day
+from app.domain.limits import Limits
+from app.domain.principal import Principal
+
+Who = tuple[str, str, str | None]
+PEOPLE: tuple[Who, ...] = (("key_1", "ann", "art"), ("key_2", "ann", "art"), ("key_3", "bob", None))
+
+BODIES = {"a": ((1,), 1), "b": ((2, 1), 7), "c": ((1, 1), 0), "d": ((4,), 1)}
+"""What can be asked for: images of each upstream call, and the price of one."""
+
+
+def lines(who: Who) -> list[str]:
+    key, user, team = who
+    return [f"key:{key}", f"user:{user}", *([f"team:{team}"] if team else []), "house:house"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as its caller makes it: whose, what, and how it may be recognised."""
+
+    who: Who
+    body: str
+    parts: tuple[int, ...]
+    unit: int
+    key: str | None = None
+    marked: bool = False
+
+    @property
+    def n(self) -> int:
+        return sum(self.parts)
+
+    @property
+    def replay(self) -> str | None:
+        """An Idempotency-Key is a user's own."""
+        return self.key and f"{self.who[1]} {self.key}"
+
+
+class Almanac(Calendar):
+    """A calendar whose today is whatever the machine says; the store's clock stays real."""
+
+    def __init__(self) -> None:
+        super().__init__(CALENDAR.zone)
+        self.today = date(2026, 11, 29)
+
+    def turn(self, days: int) -> None:
+        self.today += timedelta(days=days)
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        day = self.day(self.today)
+        return day.label, day.month
+
+    def around(self, now: datetime) -> tuple[Day, ...]:
+        shown = []
+        for shift in (-1, 0, 1):
+            day = self.day(self.today + timedelta(days=shift))
+            real = self.day(now.astimezone(self.zone).date() + timedelta(days=400 * shift))
+            shown.append(replace(real, label=day.label, month=day.month))
+        return tuple(shown)
+
+
+@dataclass
+class House:
+    """Limits in force and the calendar; both are nobody's books and outlive every loss."""
+
+    almanac: Almanac
+    limits: dict[str, Limits] = field(default_factory=dict)
+
+    def principal(self, who: Who) -> Principal:
+        given = {line.partition(":")[0]: self.limits.get(line) for line in lines(who)}
+        return principal(**given, names=who)
+
+    def bounds(self, line: str) -> Iterator[tuple[str, int | None, int | None]]:
+        day, month = self.almanac.labels
+        limit = self.limits.get(line, Limits())
+        yield day, limit.images_per_day, limit.micros_per_day
+        yield month, limit.images_per_month, limit.micros_per_month
+
+
+def rarely(most: int) -> st.SearchStrategy[int | None]:
+    """Mostly no limit, so that many limits together still let something through."""
+    return st.sampled_from([None] * 15 * most + [0, *range(most // 3, most + 1)])
+
+
+limits = st.builds(
+    Limits,
+    images_per_day=rarely(15),
+    images_per_month=rarely(20),
+    micros_per_day=rarely(40),
+    micros_per_month=rarely(60),
+    concurrency=rarely(5),
+)

@@ -1,0 +1,189 @@
+"""Stores that forget: emptied, replaced by an old copy, gone on from it; and what a rebuild makes.
+
+A copy is taken of the store and of the model together. While an old copy goes on, so does its
+model; the histories given up meanwhile are put together again with it by the rebuild.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+from hypothesis import assume
+from ledger_ending import Ending
+from ledger_model import HOLD, LEASE, TASK, Bound, Model, ModelJob
+from ledger_repeats import REPLAY
+from ledger_world import PIECE, Process
+
+from app.adapters.journal.history import History
+from app.domain.job import JobState, Part
+from app.domain.rebuild import RebuildRefused, Rebuilt, Terms
+
+TERMS = Terms(LEASE * 1000, LEASE * 1000, HOLD * 1000, TASK * 1000, 3_600_000)
+RANK = {"R": 0, "D": 1, "U": 2, "S": 3, "X": 3}
+
+
+@dataclass
+class Copy:
+    taken: int
+    store: list[tuple[bytes, bytes, int]]
+    model: Model
+
+
+class Losses(Ending):
+    """`pasts` are the histories given up in this life, `lives` what earlier lives numbered."""
+
+    copies: list[Copy]
+    pasts: list[Model]
+    lives: list[dict[int, Process]]
+
+    @property
+    def whole(self) -> bool:
+        return not self.pasts
+
+    def keep_copy(self) -> None:
+        if self.whole:
+            self.copies = [*self.copies, Copy(self.now, self.shelf.copy(), self.fork(self.model))][
+                -2:
+            ]
+
+    def fork(self, model: Model) -> Model:
+        told, model.told = model.told, {}
+        copy = deepcopy(model)
+        model.told, copy.told = told, dict(told)
+        return copy
+
+    def lose(self, copy: Copy | None) -> None:
+        """The store as it was, or nothing. Nobody has noticed yet."""
+        self.pasts.append(self.model)
+        self.suspect, self.touched = False, True
+        if copy is None:
+            self.shelf.empty()
+            self.model = Model(flushed=True)
+        else:
+            self.shelf.put_back(copy.store)
+            self.shelf.age(self.now - copy.taken)
+            self.model = self.fork(copy.model)
+
+    def probe(self) -> None:
+        """Every process finds out what has become of the store."""
+        for process in self.two:
+            with self.refusable():
+                self.do(process, process.ledger.claim(0, 1000))
+
+    def rebuild(self, process: Process, *, alone: bool) -> None:
+        self.pass_time(PIECE)
+        self.probe()
+        if not self.suspect:
+            self.nothing_to_rebuild(process)
+            return
+        if alone:
+            rebuilt = self.rebuilt(process, [process])
+            assert rebuilt.forgotten == self.missing(process)
+            self.lose(None)
+            self.probe()
+        rebuilt = self.rebuilt(process, self.two)
+        assert rebuilt.forgotten == 0
+        self.model = self.together([*self.pasts, self.model])
+        self.lives.append({n: p for past in self.pasts for n, p in past.told.items()})
+        self.pasts, self.copies, self.suspect, self.epoch = [], [], False, ""
+        self.touched = True
+        self.probe()
+        assert self.two[0].mark is not None
+        self.epoch = self.two[0].mark.epoch
+        for one in self.two:
+            self.in_step(one)
+            self.run(self.audited(one))
+
+    def rebuilt(self, process: Process, hosts: Sequence[Process]) -> Rebuilt:
+        history = History([host.directory for host in hosts])
+        told: Rebuilt = self.run(process.ledger.rebuild(history, TERMS))
+        return told
+
+    def nothing_to_rebuild(self, process: Process) -> None:
+        """What was lost nobody had seen."""
+        try:
+            self.rebuilt(process, self.two)
+        except RebuildRefused:
+            return
+        raise AssertionError("books that lack nothing were rebuilt")
+
+    def missing(self, alone: Process) -> int:
+        """How many numbers this host knows to exist, but neither it nor the store remembers."""
+        numbers = {n: p for past in self.pasts for n, p in past.told.items()}
+        lives = [(numbers, self.model.seq)] + [
+            (life, 0) for life in self.lives if self.model.flushed
+        ]
+        count = 0
+        for told, kept in lives:
+            own = [n for n, p in told.items() if p is alone]
+            if own:
+                newest = max(n for n in told if n <= self.known_by(alone, told))
+                first = max(min(own) - 1, kept)
+                count += sum(first < n <= newest and p is not alone for n, p in told.items())
+        return count
+
+    def known_by(self, process: Process, told: dict[int, Process]) -> int:
+        marks = [step.mark.seq for step in History([process.directory])]
+        return max(n for n in marks if n in told)
+
+    # The model of a rebuild --------------------------------------------------------------------
+
+    def together(self, histories: Sequence[Model]) -> Model:
+        whole = Model(seq=max(history.seq for history in histories))
+        whole.rise("rebuilt")
+        for history in histories:
+            for job in history.jobs.values():
+                other = whole.jobs.get(job.id)
+                whole.jobs[job.id] = deepcopy(job) if other is None else self.later(other, job)
+        entries = {entry.at: entry for history in histories for entry in history.entries}
+        for _, entry in sorted(entries.items()):
+            whole.post(entry)
+        for job in whole.jobs.values():
+            self.restored(job)
+        self.restore_keys(whole)
+        return whole
+
+    def later(self, one: ModelJob, other: ModelJob) -> ModelJob:
+        """Two accounts of one job: the later state knows more."""
+        older, newer = sorted((one, other), key=lambda job: RANK[job.state.value])
+        told = deepcopy(newer)
+        if older.state is newer.state:
+            assume(older.ended == newer.ended and older.dispatched == newer.dispatched)
+            told.parts = tuple(map(either, older.parts, newer.parts))
+        if older.bound > newer.bound or not newer.replay:
+            told.replay, told.bound = older.replay, older.bound
+        told.ever_abandoned = older.ever_abandoned or newer.ever_abandoned
+        return told
+
+    def restored(self, job: ModelJob) -> None:
+        """An open job is due as if it had never been forgotten; nobody has claimed it."""
+        job.abandoned, job.overtook, job.claims = job.ever_abandoned, None, 0
+        if not job.open:
+            assert job.ended is not None
+            job.gone = job.ended + max(TASK, REPLAY if job.replay else 0)
+            return
+        if job.state is JobState.RESERVED:
+            due = job.created + LEASE
+        elif job.state is JobState.UNKNOWN:
+            due = (job.ended or 0) + HOLD
+        elif any(part.upstream_id for part in job.parts):
+            due = self.now
+        else:
+            due = (job.dispatched or 0) + LEASE
+        job.due = max(due, self.now)
+
+    def restore_keys(self, whole: Model) -> None:
+        known = [job for job in whole.jobs.values() if whole.exists(job, self.now)]
+        for job in sorted(known, key=lambda job: job.bound):
+            if job.replay:
+                whole.keys[job.replay] = Bound(job.id, job.body, job.bound + REPLAY)
+            for index, part in enumerate(job.parts):
+                if part.upstream_id:
+                    whole.upstream[part.upstream_id] = (job.id, index)
+
+
+def either(one: Part, other: Part) -> Part:
+    results = [part.result for part in (one, other) if part.result is not None]
+    assume(len(set(results)) <= 1)
+    result = results[0] if results else None
+    return replace(one, upstream_id=one.upstream_id or other.upstream_id, result=result)

@@ -1,0 +1,98 @@
+"""Fifteen mistakes that gateways have really made (reliability study, section 5), to be planted.
+
+Each is a line of a script or of the rules of money, and what would stand there instead. The names
+say what goes wrong.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from app.adapters.redis.loader import Script, assemble, load
+from app.domain import settlement
+
+
+@dataclass(frozen=True)
+class Planted:
+    """`script` is a script of the ledger, all of them (`*`), or `conclude`; `quick` says that few
+    examples find it, so that the ordinary suite plants it too."""
+
+    script: str
+    line: str
+    instead: str
+    quick: bool = False
+
+
+PLANTED = {
+    "settled twice, without compare-and-set": Planted(
+        "settle", "if not OPEN[job.state] or job.state == ask.state then", "if false then"
+    ),
+    "settled in the month only": Planted(
+        "settle", "ipairs({ job.day, job.month }) do", "ipairs({ job.month }) do", quick=True,
+    ),
+    "admitted without counting what is held": Planted(
+        "admit", "limit.images_month, m[1], m[3], ask.images",
+        "limit.images_month, m[1], 0, ask.images",
+    ),
+    "released without proof": Planted(
+        "settle", "if ask.state == 'X' and job.state ~= 'R' and not disproved then", "if false then"
+    ),
+    "settled in today's window, not the reservation's": Planted(
+        "admit", "'created', int(now_ms), 'day', day.label",
+        "'created', int(now_ms), 'day', '2026-11-29'",
+    ),
+    "a marked retry buys again": Planted(
+        "admit", "local joined, reused = rejoin(ask.repeated)",
+        "ask.repeated.marked = nil\nlocal joined, reused = rejoin(ask.repeated)", quick=True,
+    ),
+    "an Idempotency-Key answers another body": Planted(
+        "admit", "if seen.body ~= repeated.body then return nil, true end", ""
+    ),
+    "a claimed reservation is still sent": Planted(
+        "dispatch", "if job.state ~= 'R' or job.claims then", "if job.state ~= 'R' then"
+    ),
+    "one task of the provider pays two jobs": Planted(
+        "record", "if taken and taken ~= mine then", "if false then"
+    ),
+    "an old copy of the store is believed": Planted(
+        "*", "if lost then redis.call('SET', K.suspect, ARGV[1]) end\n", "lost = false\n"
+    ),
+    "the hold leaks when a part was not made": Planted(
+        "settle", "row[3], row[4] = row[3] - n, row[4] - n * unit",
+        "row[3], row[4] = row[3] - ask.billed, row[4] - ask.billed * unit", quick=True,
+    ),
+    "a correction takes a counter below zero": Planted(
+        "adjust", "if row[1] < 0 or row[2] < 0 then", "if false then"
+    ),
+    "a rebuild forgets who is still at work": Planted(
+        "restore", "if job.due then", "if job.due and whole.state ~= 'D' then", quick=True,
+    ),
+    "ambiguous parts are free beside delivered ones": Planted(
+        "conclude", "billed=made + ambiguous", "billed=made"
+    ),
+    "surplus is charged to the caller": Planted(
+        "conclude", "sum(min(result.images, part.n) for", "sum(result.images for", quick=True,
+    ),
+}  # fmt: skip
+
+
+def broken_script(bug: Planted) -> dict[str, Script]:
+    scripts = load("ledger")
+    names = scripts if bug.script == "*" else (bug.script,)
+    return {name: assemble(name, replaced(scripts[name].text, bug), []) for name in names}
+
+
+def broken_conclude(bug: Planted) -> Callable[..., Any]:
+    module = ModuleType("broken_settlement")
+    text = replaced(inspect.getsource(settlement), bug)
+    module.__dict__["__name__"] = settlement.__name__
+    exec(compile(text, "broken settlement", "exec"), module.__dict__)
+    conclude: Callable[..., Any] = module.conclude
+    return conclude
+
+
+def replaced(text: str, bug: Planted) -> str:
+    assert text.count(bug.line) == 1, f"a planted bug has lost its ground: {bug.line}"
+    return text.replace(bug.line, bug.instead)

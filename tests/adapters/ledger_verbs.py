@@ -1,0 +1,261 @@
+"""The ledger's verbs, each done for real and in the model, and compared.
+
+Whoever calls may be told that the ledger is unavailable: exactly when its process has seen
+something that the store does not know (any more), or when somebody has noticed before (I14).
+"""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from ledger_house import Asked, House, Who, lines
+from ledger_model import HOLD, LEASE, Model, ModelEntry, ModelJob
+from ledger_repeats import Reused, bind, joins, kept_until
+from ledger_world import Process
+from store_rig import order
+
+from app.domain.errors import (
+    GatewayError,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    LedgerUnavailable,
+    TaskNotFound,
+)
+from app.domain.job import Job, JobState, Outcome, PartResult
+from app.domain.ledger import Claim, Entry, EntryKind, Order
+from app.domain.limits import Meter
+
+
+class Verbs:
+    """`now` is the virtual time; `suspect` that somebody noticed a loss."""
+
+    loop: asyncio.AbstractEventLoop
+    model: Model
+    house: House
+    now: int
+    epoch: str
+    suspect: bool
+    touched: bool
+    happened: int
+
+    def run(self, awaitable: Any) -> Any:
+        return self.loop.run_until_complete(awaitable)
+
+    def forgotten(self, process: Process) -> bool:
+        """Whether the store lacks something this process has seen."""
+        if self.suspect or self.model.flushed:
+            return True
+        mark = process.mark
+        if mark is None or mark.epoch != self.epoch:
+            return False  # an earlier life, which this one continues
+        return mark.seq > self.model.seq or self.model.trail.get(mark.seq, mark.who) != mark.who
+
+    def do(self, process: Process, verb: Coroutine[Any, Any, Any]) -> Any:
+        """Raises `LedgerUnavailable` when that is due, and what else the verb raises."""
+        due, refused = self.forgotten(process), None
+        self.touched = True
+        try:
+            return self.run(verb)
+        except LedgerUnavailable as error:
+            refused, self.suspect = error, True
+            raise
+        finally:
+            assert due is (refused is not None), f"lost: {due}, told: {refused}"
+
+    def in_step(self, process: Process) -> None:
+        """The process knows every number that rose, and who rose it."""
+        mark = process.mark
+        assert mark is not None
+        assert (mark.seq, mark.who) == (self.model.seq, self.model.trail.get(mark.seq, ""))
+
+    def tick(self) -> int:
+        self.happened += 1
+        return self.happened
+
+    # Requests ----------------------------------------------------------------------------------
+
+    def ordered(self, asked: Asked, lapsed: bool) -> Order:
+        return order(
+            self.house.principal(asked.who), n=asked.n, unit=asked.unit, body=asked.body,
+            part_sizes=asked.parts, idempotency_key=asked.replay, marked=asked.marked,
+            lease_ms=-1000 if lapsed else LEASE * 1000,
+        )  # fmt: skip
+
+    def arrive(self, process: Process, asked: Asked, wanted: Order) -> ModelJob | None:
+        """The job the request repeats. Raises `Reused`."""
+        joined, reused = None, False
+        try:
+            joined = self.do(process, process.ledger.arrive(wanted.principal, wanted.repeat)).joins
+        except IdempotencyKeyReused:
+            reused = True
+        return self.repeats(asked, joined, reused=reused)
+
+    def repeats(self, asked: Asked, joined: str | None, *, reused: bool) -> ModelJob | None:
+        try:
+            mine = joins(self.model, asked, self.now)
+        except Reused:
+            assert reused, "a key was taken with another body"
+            raise
+        assert not reused
+        assert joined == (mine and mine.id), "joined the wrong job, or none, or one too many"
+        return mine
+
+    def admit(self, process: Process, asked: Asked, wanted: Order) -> ModelJob | None:
+        """The job opened; None when it was refused or joined. Raises `Reused`."""
+        admitted, error = None, None
+        try:
+            admitted = self.do(process, process.ledger.admit(wanted))
+        except LedgerUnavailable:
+            raise
+        except GatewayError as refused:
+            error = type(refused)
+        joined = admitted.job.id if admitted and admitted.joined else None
+        joined_job = self.repeats(asked, joined, reused=error is IdempotencyKeyReused)
+        if joined_job is not None:
+            self.agrees(admitted.job, joined_job)  # type: ignore[union-attr]
+            return None
+        assert error == self.model.refusal(asked, self.house, self.now)
+        if admitted is None:
+            return None
+        job = self.opened(process, asked, wanted, admitted.job)
+        self.in_step(process)
+        self.stays_within_limits(process, asked.who)
+        return job
+
+    def opened(self, process: Process, asked: Asked, wanted: Order, told: Job) -> ModelJob:
+        born = (told.created_ms + self.now * 1000, told.id)
+        job = ModelJob(
+            told.id, asked.who, asked.body, asked.unit, told.parts, self.house.almanac.labels,
+            born, created=self.now, due=self.now + wanted.lease_ms // 1000,
+            overtook=self.now if asked.marked else None,
+        )  # fmt: skip
+        assert job.n == asked.n
+        assert job.id not in self.model.jobs
+        self.model.jobs[job.id] = job
+        bind(self.model, asked, job, self.now)
+        self.model.rise(job.id, process)
+        return job
+
+    def stays_within_limits(self, process: Process, who: Who) -> None:
+        """I1, as the ledger itself sees it: read back from the store."""
+        standing = self.run(process.ledger.standing(self.house.principal(who)))
+        for allowance in standing.allowances:
+            if allowance.limit is not None and allowance.meter is not Meter.REQUESTS:
+                assert allowance.used + allowance.held <= allowance.limit
+
+    def abandon(self, process: Process, job_id: str) -> None:
+        self.do(process, process.ledger.abandon(job_id))
+        job = self.model.find(job_id, self.now)
+        if job is not None:
+            job.abandoned = job.ever_abandoned = True
+
+    # Jobs --------------------------------------------------------------------------------------
+
+    def dispatch(self, process: Process, job_id: str) -> bool:
+        """Whether the one POST may be sent (I8)."""
+        sent = self.do(process, process.ledger.dispatch(job_id, LEASE * 1000))
+        job = self.model.find(job_id, self.now)
+        assert sent is (job is not None and job.state is JobState.RESERVED and not job.claims)
+        if sent and job:
+            job.state, job.dispatched, job.due = JobState.DISPATCHED, self.now, self.now + LEASE
+            self.model.rise(job_id, process)
+        return bool(sent)
+
+    def record(
+        self,
+        process: Process,
+        job_id: str,
+        part: int,
+        *,
+        due: int = -1,
+        upstream_id: str | None = None,
+        result: PartResult | None = None,
+    ) -> bool:
+        """Whether the id is this part's own."""
+        verb = process.ledger.record(
+            job_id, part, upstream_id=upstream_id, result=result, due_ms=due * 1000
+        )
+        job = self.model.find(job_id, self.now)
+        try:
+            ours = self.do(process, verb)
+        except TaskNotFound:
+            assert job is None
+            return True
+        assert job is not None
+        if upstream_id is not None:
+            owner = self.model.upstream.setdefault(upstream_id, (job_id, part))
+            assert ours is (owner == (job_id, part)), "one id of the provider, two jobs"
+            if not ours:
+                return False
+        if job.open:
+            what = {"upstream_id": upstream_id} if upstream_id is not None else {}
+            if job.learns(part, **what | ({"result": result} if result is not None else {})):
+                self.model.rise(job_id, process)
+            job.due = self.now + due
+        return True
+
+    def end(self, process: Process, job_id: str, outcome: Outcome) -> None:
+        job = self.model.find(job_id, self.now)
+        try:
+            settled = self.do(process, process.ledger.settle(job_id, outcome, hold_ms=HOLD * 1000))
+        except TaskNotFound:
+            assert job is None
+            return
+        assert job is not None
+        assert settled.first is self.ends(process, job, outcome), "ended twice, or not at all"
+        self.agrees(settled.job, job)
+
+    def ends(self, process: Process, job: ModelJob, outcome: Outcome) -> bool:
+        if not job.takes(outcome, self.now):
+            return False
+        if job.open:
+            job.due = self.now + HOLD
+        else:
+            self.model.close(job, outcome, self.tick(), process)
+            job.gone = kept_until(self.model, job, self.now)
+        return True
+
+    def agrees(self, told: Job, mine: ModelJob) -> None:
+        assert (told.id, told.n, told.unit_micros) == (mine.id, mine.n, mine.unit)
+        assert (told.state, told.status, told.failure) == (mine.state, mine.status, mine.failure)
+        assert told.parts == mine.parts
+        assert (told.ended_ms is None) is (mine.ended is None)
+
+    def claim(self, process: Process, lease: int) -> Sequence[Claim]:
+        claims: Sequence[Claim] = self.do(process, process.ledger.claim(100, lease * 1000))
+        due = {job.id for job in self.model.open_jobs if job.due <= self.now}
+        assert {claim.job.id for claim in claims} == due
+        for claim in claims:
+            job = self.model.jobs[claim.job.id]
+            job.claims, job.due = job.claims + 1, self.now + lease
+            assert claim.token == job.claims
+            self.agrees(claim.job, job)
+        return claims
+
+    def advance(self, process: Process, claim: Claim) -> None:
+        ours = self.do(process, process.ledger.advance(claim, due_ms=10_000))
+        job = self.model.find(claim.job.id, self.now)
+        assert ours is (job is not None and job.open and job.claims == claim.token)
+        if ours and job:
+            job.due = self.now + 10
+
+    # Corrections -------------------------------------------------------------------------------
+
+    def correct(self, process: Process, who: Who, images: int, micros: int) -> None:
+        day, month = self.house.almanac.labels
+        entry = Entry(
+            id="", kind=EntryKind.ADJUST, at_ms=0, job="", key=who[0], user=who[1], team=who[2],
+            model="m", size="", quality="", images=images, micros=micros, delivered=0, presumed=0,
+            surplus=0, day=day, month=month,
+        )  # fmt: skip
+        mine = ModelEntry(0, "", EntryKind.ADJUST, lines(who), (day, month), images, micros)
+        try:
+            written = self.do(process, process.ledger.adjust(entry))
+        except InvalidRequest:
+            assert self.model.overdrawn(mine)
+            return
+        assert not self.model.overdrawn(mine), "a counter fell below zero"
+        mine.at = self.tick()
+        self.model.post(mine)
+        self.model.rise(written.id, process)
+        self.in_step(process)

@@ -1,0 +1,238 @@
+"""The world around the books: processes that die, a provider that may lie, and time.
+
+Time passes by making everything written that much older: the store, the journals and the copies
+that were taken. The clocks themselves stay real, so what is compared with a threshold must be
+seconds away from it: time passes in pieces of 35 seconds and every threshold keeps its distance.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+import redis
+from ledger_house import Asked
+from store_rig import pictures
+
+from app.adapters.journal.file import FileJournal
+from app.adapters.redis.book import Book
+from app.adapters.redis.ledger import RedisLedger
+from app.adapters.redis.loader import Script
+from app.adapters.redis.store import Store
+from app.domain.calendar import Calendar
+from app.domain.errors import FailureNote, Proof
+from app.domain.job import PartResult
+from app.domain.journal import Debt, Mark
+from app.domain.ledger import Claim, Order
+
+PIECE = 35
+TIMES = ("created", "dispatched", "ended", "overtook", "bound")
+
+AGE = """
+local by, times = tonumber(ARGV[1]), cjson.decode(ARGV[2])
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local noun = string.match(key, '}:(%a+)')
+  if noun == 'job' then
+    for i, at in ipairs(redis.call('HMGET', key, unpack(times))) do
+      if at then redis.call('HSET', key, times[i], string.format('%.0f', at - by)) end
+    end
+  elseif noun == 'due' or noun == 'slots' or noun == 'attempt' or noun == 'jobs' then
+    local rows = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    for i = 1, #rows, 2 do
+      redis.call('ZADD', key, string.format('%.0f', rows[i + 1] - by), rows[i])
+    end
+  end
+  local left = noun == 'window' and -1 or redis.call('PTTL', key)
+  if left > by then redis.call('PEXPIRE', key, left - by) end
+  if left >= 0 and left <= by then redis.call('DEL', key) end
+end
+"""
+COPY = """
+local all = {}
+for i, key in ipairs(redis.call('KEYS', '*')) do
+  all[i] = { key, redis.call('DUMP', key), math.max(redis.call('PTTL', key), 0) }
+end
+return all
+"""
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What the provider does with one upstream call.
+
+    `made` images it makes and bills. `told` is what the caller hears: result, lost (made, but not
+    fetched), refused, failed, unreachable, silent, or task; a task later says `later`: result,
+    failed or missing, after `looks` looks. `twice` gives the id of another task.
+    """
+
+    told: str
+    made: int
+    later: str = "result"
+    looks: int = 0
+    twice: bool = False
+
+    def billed(self, n: int) -> int:
+        """What must be charged for it at least: a surplus nobody heard of cannot be known."""
+        end = self.later if self.told == "task" else self.told
+        free = end in ("refused", "failed", "unreachable")
+        return 0 if free else min(self.made, n)
+
+    def result(self, n: int, end: str) -> PartResult | None:
+        """As the upstream adapter understands it; None when nothing was heard."""
+        match end:
+            case "result":
+                return PartResult(self.made, pictures(self.made)[:n])
+            case "lost":
+                note = FailureNote("image_unavailable", "It is gone.", charged=True)
+                return PartResult(self.made, failure=note)
+            case "refused":
+                return _failure("upstream_rejected", Proof.REFUSED)
+            case "failed":
+                return _failure("upstream_error", Proof.FAILED)
+            case "unreachable":
+                return _failure("upstream_unreachable", Proof.NEVER_SENT, retryable=True)
+            case "missing":
+                return _failure("task_expired", Proof.UNKNOWN)
+        return None
+
+
+def _failure(code: str, proof: Proof, *, retryable: bool = False) -> PartResult:
+    charged = proof is Proof.UNKNOWN
+    return PartResult(failure=FailureNote(code, "…", retryable, charged), proof=proof)
+
+
+FATES = (
+    *(Fate("result", n) for n in (1, 1, 2, 2, 4, 4)),
+    *(Fate("task", n, looks=n % 2) for n in (1, 2, 3, 4)),
+    Fate("task", 2, twice=True),
+    Fate("task", 2, "failed"),
+    Fate("task", 2, "missing"),
+    Fate("lost", 2),
+    Fate("refused", 0),
+    Fate("failed", 0),
+    Fate("unreachable", 0),
+    Fate("silent", 0),
+    Fate("silent", 2),
+)
+
+SILENT = _failure("upstream_timeout", Proof.UNKNOWN)
+
+
+@dataclass
+class Provider:
+    """Keeps the truth: what it made for whom, whoever heard of it."""
+
+    bill: dict[str, int] = field(default_factory=dict)
+    tasks: dict[str, Fate] = field(default_factory=dict)
+
+    def post(self, job_id: str, fates: tuple[Fate, ...], sizes: tuple[int, ...]) -> None:
+        assert job_id not in self.bill, "dispatched twice"
+        self.bill[job_id] = sum(fate.billed(n) for fate, n in zip(fates, sizes, strict=True))
+
+    def accept(self, fate: Fate) -> str:
+        known = list(self.tasks)
+        if fate.twice and known:
+            return known[-1]
+        upstream_id = f"up_{secrets.token_hex(8)}"
+        self.tasks[upstream_id] = fate
+        return upstream_id
+
+    def poll(self, upstream_id: str, n: int) -> PartResult | None:
+        """None while it runs."""
+        fate = self.tasks[upstream_id]
+        if fate.looks:
+            self.tasks[upstream_id] = replace(fate, looks=fate.looks - 1)
+            return None
+        return fate.result(n, fate.later)
+
+
+@dataclass(eq=False)
+class Request:
+    """One caller's request as its process has it in memory: where it is, what it heard."""
+
+    asked: Asked
+    order: Order
+    fates: tuple[Fate, ...]
+    stage: str
+    joined: str | None = None
+    heard: list[PartResult | None] = field(default_factory=list)
+    ids: list[str | None] = field(default_factory=list)
+
+    @property
+    def job_id(self) -> str | None:
+        """The job whose answer the caller waits for."""
+        opened = self.stage not in ("new", "arrived")
+        return self.joined or (self.order.job_id if opened else None)
+
+
+class Process:
+    """One gateway on a host of its own: its memory dies with it, journal and debts do not."""
+
+    def __init__(self, store: Store, calendar: Calendar, directory: Path) -> None:
+        self.store, self.calendar, self.directory = store, calendar, directory
+        self.debts: list[Debt] = []
+        self.start()
+
+    def start(self) -> None:
+        self.journal = FileJournal(self.directory)
+        self.book = Book(self.store, self.calendar, self.journal)
+        self.ledger = RedisLedger(self.book, task_ttl_s=260, image_ttl_s=3600)
+        self.requests: list[Request] = []
+        self.claims: list[Claim] = []
+
+    def crash(self) -> None:
+        self.journal.close()
+        self.start()
+
+    @property
+    def mark(self) -> Mark | None:
+        return self.book.mark
+
+
+class Shelf:
+    """Hands on the store itself: to age, copy, replace and empty it."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+        self._age, self._copy = client.register_script(AGE), client.register_script(COPY)
+
+    def age(self, seconds: int) -> None:
+        self._age(args=[seconds * 1000, orjson.dumps(TIMES)])
+
+    def copy(self) -> list[tuple[bytes, bytes, int]]:
+        return self._copy()  # type: ignore[return-value]
+
+    def put_back(self, copy: list[tuple[bytes, bytes, int]]) -> None:
+        with self.client.pipeline() as pipe:
+            pipe.flushall()
+            for key, value, ttl in copy:
+                pipe.restore(key, ttl, value)
+            pipe.execute()
+
+    def empty(self) -> None:
+        self.client.flushall()
+
+
+def age_journal(directory: Path, seconds: int) -> None:
+    for file in directory.glob("*.jsonl"):
+        steps = [orjson.loads(line) for line in file.read_bytes().splitlines()]
+        for step in steps:
+            for change in step["changes"]:
+                if change["kind"] == "job":
+                    fields = change["fields"]
+                    for i in range(0, len(fields), 2):
+                        if fields[i] in TIMES:
+                            fields[i + 1] = str(int(fields[i + 1]) - seconds * 1000)
+        file.write_bytes(b"".join(orjson.dumps(step) + b"\n" for step in steps))
+
+
+class Sabotaged(Store):
+    """A store in which some scripts have been exchanged for broken ones."""
+
+    broken: Mapping[str, Script] = MappingProxyType({})
+
+    async def run(self, script: Script, keys: Any, *args: Any) -> Any:
+        return await super().run(self.broken.get(script.name, script), keys, *args)
