@@ -13,6 +13,7 @@ import openai
 import redis
 from openai import OpenAI
 
+from app.adapters.redis import keyspace
 from app.domain.ledger import Audit, Entry, EntryKind
 from app.settings import Settings
 from app.wiring import Office, open_office
