@@ -24,6 +24,7 @@ from app.domain.rebuild import RebuildRefused, Rebuilt, Terms
 BATCH = 200
 OPEN = "RDU"
 REPLAY_MS = 86_400_000
+NUMBERS = frozenset({"claims", "seq", "sent"})
 FAMILIES = (Kind.USERS, Kind.TEAMS, Kind.KEYS)
 
 
@@ -112,7 +113,10 @@ def _together(surviving: Books, memory: Memory, *, store_is_newer: bool) -> Book
 
 
 def _clean(job: Fields) -> Fields:
-    return {field: text for field, text in job.items() if text != "" and field != "claims"}
+    """Without what was taken away, and without the numbers of the life that is over."""
+    kept = {field: text for field, text in job.items() if text != "" and field not in NUMBERS}
+    kept = {field: text for field, text in kept.items() if not field.startswith("told:")}
+    return kept | ({"entry": f"{kept['entry'].partition(' ')[0]} 0"} if "entry" in kept else {})
 
 
 async def _batches(

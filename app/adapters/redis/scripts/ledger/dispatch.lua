@@ -5,10 +5,16 @@
 -- -> {'dispatched'} | {'kept'} when the job is not in R or was claimed | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
-local job = read(K.job .. ask.job, 'state', 'claims', 'key', 'user', 'team')
-if job.state ~= 'R' or job.claims then return reply('kept') end
-write(ask.job, 'state', 'D', 'dispatched', int(now_ms))
-changes[1][4] = rise(ask.job)
+local job = read(K.job .. ask.job, 'state', 'claims', 'key', 'user', 'team', 'dispatched', 'sent')
+if job.state ~= 'R' or job.claims then
+  if job.sent then
+    tell('job', ask.job, { 'state', 'D', 'dispatched', job.dispatched }, job.sent)
+  end
+  return reply('kept')
+end
+local seq = rise(ask.job)
+write(ask.job, 'state', 'D', 'dispatched', int(now_ms), 'sent', int(seq))
+changes[1][4] = seq
 redis.call('HINCRBY', K.open, 'R', -1)
 redis.call('HINCRBY', K.open, 'D', 1)
 schedule(ask.job, job, now_ms + ask.lease_ms)

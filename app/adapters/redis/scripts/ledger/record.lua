@@ -9,7 +9,8 @@ if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local key = K.job .. ask.job
 local field = 'result:' .. ask.part
-local job = read(key, 'state', 'key', 'user', 'team', field)
+local told, up = 'told:' .. ask.part, 'upstream:' .. ask.part
+local job = read(key, 'state', 'key', 'user', 'team', field, up, told)
 if not job.state then return reply('missing') end
 if ask.upstream then
   local mine = ask.job .. ' ' .. ask.part
@@ -18,14 +19,20 @@ if ask.upstream then
   if taken and taken ~= mine then return reply('taken') end
 end
 if not OPEN[job.state] then return reply('ended') end
-if ask.upstream then write(ask.job, 'upstream:' .. ask.part, ask.upstream) end
-if ask.request then write(ask.job, 'request:' .. ask.part, ask.request) end
-if ask.result then
-  local before = job[field] and cjson.decode(job[field]).images
-  if not before or (before == 0 and ask.images > 0) then
-    write(ask.job, field, ask.result)
-  end
+local fields = {}
+local function put(name, value) fields[#fields + 1] = name; fields[#fields + 1] = value end
+local before = job[field] and cjson.decode(job[field]).images
+local better = ask.result and (not before or (before == 0 and ask.images > 0))
+if ask.upstream then put(up, ask.upstream) end
+if ask.request then put('request:' .. ask.part, ask.request) end
+if better or (ask.result and ask.result == job[field]) then put(field, ask.result) end
+if better or (ask.upstream and job[up] ~= ask.upstream) or (ask.request and not job[told]) then
+  local seq = rise(ask.job)
+  put(told, int(seq))
+  write(ask.job, unpack(fields))
+  changes[1][4] = seq
+elseif #fields > 0 then
+  tell('job', ask.job, fields, job[told])
 end
 schedule(ask.job, job, now_ms + ask.due_ms)
-if #changes > 0 then changes[1][4] = rise(ask.job) end
 return reply('recorded')
