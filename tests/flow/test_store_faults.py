@@ -6,12 +6,14 @@ its caller and is settled once the store is back, and the books equal the provid
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app.domain.rebuild import RebuildRefused
 from app.sandbox.server import Sandbox
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi, gateway
@@ -90,6 +92,15 @@ def words(koi: Koi) -> dict[str, str]:
     return answer.json()
 
 
+def spends(koi: Koi, client: httpx.Client) -> bool:
+    """Whether a new picture can be bought, at the operator's hand where a failover lost writes
+    that were acknowledged: to notice that is right, to spend on is not."""
+    if words(koi)["ledger"] == "lost_data":
+        with suppress(RebuildRefused):
+            koi.office(lambda office: office.ledger.rebuild(office.history(), office.terms))
+    return post(client, "afterwards").status_code == 200
+
+
 def assert_refused(answer: httpx.Response) -> None:
     assert answer.status_code == 503, answer.text
     assert answer.json()["error"]["code"] == "ledger_unavailable", answer.text
@@ -127,7 +138,7 @@ def test_while_the_store_is_in_trouble_nothing_is_spent_and_no_picture_is_lost(
 
         fault.mend(topology)
         sandbox.set(latency_s=0)
-        until(lambda: post(client, "afterwards").status_code == 200, "it spends again")
+        until(lambda: spends(koi, client), "it spends again")
         until(lambda: words(koi)["ledger"] == "ok", "readiness says so")
         koi.assert_books_balance()
         assert sandbox.posts == 2
