@@ -12,7 +12,7 @@ from hypothesis import assume
 from ledger_ending import Ending
 from ledger_model import HOLD, LEASE, TASK, Bound, Model, ModelJob
 from ledger_repeats import REPLAY
-from ledger_world import PIECE, Process
+from ledger_world import PIECE, Aged, Process
 
 from app.adapters.journal.history import History
 from app.domain.job import JobState, Part
@@ -95,7 +95,7 @@ class Losses(Ending):
             self.run(self.audited(one))
 
     def rebuilt(self, process: Process, hosts: Sequence[Process]) -> Rebuilt:
-        history = History([host.directory for host in hosts])
+        history = Aged([host.directory for host in hosts], self.passes)
         told: Rebuilt = self.run(process.ledger.rebuild(history, TERMS))
         return told
 
@@ -125,6 +125,13 @@ class Losses(Ending):
     def known_by(self, process: Process, told: dict[int, Process]) -> int:
         marks = [step.mark.seq for step in History([process.directory])]
         return max(n for n in marks if n in told)
+
+    def bought_once(self) -> None:
+        """I8: of what one Idempotency-Key sent, all but one were released; while nothing is lost
+        (no example is as long as a key lives)."""
+        for jobs in self.provider.keys.values() if not self.lives else ():
+            states = [self.model.jobs[job].state for job in jobs]
+            assert sum(state is not JobState.RELEASED for state in states) <= 1
 
     # The model of a rebuild --------------------------------------------------------------------
 
