@@ -82,7 +82,7 @@ async def _surviving(book: Book, memory: Memory) -> Books:
     still_open = [pairs(record) for record in await book.read("suspend")]
     entries: dict[str, Sequence[str]] = {id: flat(row) async for id, row in rows(book)}
     jobs = {job["id"]: job for job in still_open}
-    for ids in _chunks([id for id in memory.jobs if id not in jobs]):
+    for ids in _chunks([id for id in memory.told if id not in jobs]):
         found = await asyncio.gather(*(book.read("job", id) for id in ids))
         jobs.update({id: pairs(record) for id, record in zip(ids, found, strict=True) if record})
     records = {}
@@ -97,7 +97,7 @@ def _together(surviving: Books, memory: Memory, *, store_is_newer: bool) -> Book
     entries = {**memory.entries, **surviving.entries}
     entries = {id: entries[id] for id in sorted(entries, key=entry_id)}
     jobs = dict(surviving.jobs)
-    for id, told in memory.jobs.items():
+    for id, told in memory.jobs:
         jobs[id] = merged(jobs.get(id, {}), told)
     ended = {row["job"] for row in map(pairs, entries.values()) if row["kind"] != "adjust"}
     whole = {id: _clean(job) for id, job in jobs.items() if job.keys() >= {"id", "state", "user"}}
