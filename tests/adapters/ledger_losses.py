@@ -137,6 +137,7 @@ class Losses(Ending):
 
     def together(self, histories: Sequence[Model]) -> Model:
         whole = Model(seq=max(history.seq for history in histories))
+        whole.binds = max(history.binds for history in histories)
         whole.rise("rebuilt")
         for history in histories:
             for job in history.jobs.values():
@@ -159,6 +160,7 @@ class Losses(Ending):
             told.parts = tuple(map(either, older.parts, newer.parts))
         if older.bound > newer.bound or not newer.replay:
             told.replay, told.bound = older.replay, older.bound
+            told.binding = older.binding
         told.ever_abandoned = older.ever_abandoned or newer.ever_abandoned
         return told
 
@@ -181,7 +183,7 @@ class Losses(Ending):
 
     def restore_keys(self, whole: Model) -> None:
         known = [job for job in whole.jobs.values() if whole.exists(job, self.now)]
-        for job in sorted(known, key=lambda job: job.bound):
+        for job in sorted(known, key=lambda job: (job.bound, job.binding)):
             if job.replay:
                 whole.keys[job.replay] = Bound(job.id, job.body, job.bound + REPLAY)
             for index, part in enumerate(job.parts):

@@ -120,7 +120,7 @@ async def _batches(
 ) -> AsyncIterator[Mapping[str, Any]]:
     for entries in _chunks(list(books.entries.items())):
         yield {"entries": [{"id": id, "fields": list(fields)} for id, fields in entries]}
-    for jobs in _chunks(list(books.jobs.values())):
+    for jobs in _chunks(sorted(books.jobs.values(), key=_bound)):
         restored = [_job(job, terms, now_ms) for job in jobs]
         yield {"jobs": [job for job in restored if job["expires"] > now_ms or "due" in job]}
         yield {"owners": [o for job in jobs for o in _owners(job, terms) if o["expires"] > now_ms]}
@@ -139,6 +139,11 @@ def _job(job: Fields, terms: Terms, now_ms: int) -> dict[str, Any]:
     if job["state"] in OPEN:
         row["due"] = max(_due(job, terms, now_ms), now_ms)
     return row
+
+
+def _bound(job: Fields) -> tuple[int, bool]:
+    """The job an Idempotency-Key was bound to last is restored last, after those it gave up."""
+    return int(job.get("bound", job["created"])), job["state"] != "X"
 
 
 def _due(job: Fields, terms: Terms, now_ms: int) -> int:
