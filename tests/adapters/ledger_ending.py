@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from ledger_house import PEOPLE, Asked
 from ledger_model import ModelJob
 from ledger_steps import Steps
-from ledger_world import PIECE, SILENT, Process, Shelf, age_journal
+from ledger_world import PIECE, SILENT, Process, Shelf
 
 from app.domain.errors import LedgerUnavailable, Proof
 from app.domain.job import JobState, Outcome
@@ -21,6 +21,7 @@ DAY = 2500 * PIECE
 class Ending(Steps):
     shelf: Shelf
     two: list[Process]
+    passes: list[tuple[int, int]]
 
     def begin(self) -> None:
         self.asked: list[Asked] = []
@@ -39,9 +40,7 @@ class Ending(Steps):
     def pass_time(self, seconds: int) -> None:
         self.now += seconds
         self.touched = True
-        self.shelf.age(seconds)
-        for process in self.two:
-            age_journal(process.directory, seconds)
+        self.passes.append((self.shelf.age(seconds), seconds))
 
     def look_at_all(self, poller: Process) -> None:
         while poller.claims:

@@ -50,6 +50,12 @@ class Almanac(Calendar):
     def __init__(self) -> None:
         super().__init__(CALENDAR.zone)
         self.today = date(2026, 11, 29)
+        self._days: dict[date, Day] = {}
+
+    def day(self, day: date) -> Day:
+        if day not in self._days:
+            self._days[day] = super().day(day)
+        return self._days[day]
 
     def turn(self, days: int) -> None:
         self.today += timedelta(days=days)

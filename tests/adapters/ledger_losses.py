@@ -12,7 +12,7 @@ from hypothesis import assume
 from ledger_ending import Ending
 from ledger_model import HOLD, LEASE, TASK, Bound, Model, ModelJob
 from ledger_repeats import REPLAY
-from ledger_world import PIECE, Process
+from ledger_world import PIECE, Aged, Process
 
 from app.adapters.journal.history import History
 from app.domain.job import JobState, Part
@@ -95,7 +95,7 @@ class Losses(Ending):
             self.run(self.audited(one))
 
     def rebuilt(self, process: Process, hosts: Sequence[Process]) -> Rebuilt:
-        history = History([host.directory for host in hosts])
+        history = Aged([host.directory for host in hosts], self.passes)
         told: Rebuilt = self.run(process.ledger.rebuild(history, TERMS))
         return told
 
@@ -126,10 +126,18 @@ class Losses(Ending):
         marks = [step.mark.seq for step in History([process.directory])]
         return max(n for n in marks if n in told)
 
+    def bought_once(self) -> None:
+        """I8: of what one Idempotency-Key sent, all but one were released; while nothing is lost
+        (no example is as long as a key lives)."""
+        for jobs in self.provider.keys.values() if not self.lives else ():
+            states = [self.model.jobs[job].state for job in jobs]
+            assert sum(state is not JobState.RELEASED for state in states) <= 1
+
     # The model of a rebuild --------------------------------------------------------------------
 
     def together(self, histories: Sequence[Model]) -> Model:
         whole = Model(seq=max(history.seq for history in histories))
+        whole.binds = max(history.binds for history in histories)
         whole.rise("rebuilt")
         for history in histories:
             for job in history.jobs.values():
@@ -152,6 +160,7 @@ class Losses(Ending):
             told.parts = tuple(map(either, older.parts, newer.parts))
         if older.bound > newer.bound or not newer.replay:
             told.replay, told.bound = older.replay, older.bound
+            told.binding = older.binding
         told.ever_abandoned = older.ever_abandoned or newer.ever_abandoned
         return told
 
@@ -174,7 +183,7 @@ class Losses(Ending):
 
     def restore_keys(self, whole: Model) -> None:
         known = [job for job in whole.jobs.values() if whole.exists(job, self.now)]
-        for job in sorted(known, key=lambda job: job.bound):
+        for job in sorted(known, key=lambda job: (job.bound, job.binding)):
             if job.replay:
                 whole.keys[job.replay] = Bound(job.id, job.body, job.bound + REPLAY)
             for index, part in enumerate(job.parts):

@@ -4,13 +4,13 @@ Which invariant of the reliability study (section 6.2) is kept where:
 
 * I1 cap, I2 sign: admission says exactly what the model says, and what the store then holds is
   read back (`Verbs.admit`); every counter equals the model's after every step (`the_books_...`).
-* I3 conservation, I10 windows: the ledger's own audit at the end, after every rebuild and now and
-  then; the model's counters are sums over entries and open jobs.
+* I3 conservation, I10 windows: the ledger's own audit at the end, after every rebuild and every
+  correction; the model's counters are sums over entries and open jobs.
 * I4 one terminal: `Verbs.end` says who was first; one entry per job at the end.
 * I5 complete metering, I6 no release without proof, I7 fair charge: every entry against the
   provider's own bill at the end (`Ending.fair`), every conclusion against `verdict`.
 * I8 one dispatch: a job is posted once (`Provider.post`), an Idempotency-Key buys once
-  (`Steps.step_post`); which job a repeat joins is the model's word (`ledger_repeats`).
+  (`Losses.bought_once`); which job a repeat joins is the model's word (`ledger_repeats`).
 * I9 bounded hold: at the end pollers alone must end everything in a few rounds (`resolve`).
 * I12 replay: the job a key is answered from is compared whole; another body is refused.
 * I14 fail closed: `Verbs.do`, and books that are rebuilt equal the model again.
@@ -84,7 +84,7 @@ class LedgerMachine(Losses, RuleBasedStateMachine):
         self.provider, self.doubtful = Provider(), set()
         self.now, self.happened, self.suspect, self.touched = 0, 0, False, True
         self.began = time.monotonic()
-        self.pasts, self.copies, self.lives = [], [], []
+        self.pasts, self.copies, self.lives, self.passes = [], [], [], []
         self.two = [Process(self.store, self.house.almanac, self.disk()) for _ in range(2)]
 
     # Requests ----------------------------------------------------------------------------------
@@ -256,6 +256,7 @@ class LedgerMachine(Losses, RuleBasedStateMachine):
             if not self.whole:
                 self.rebuild(self.two[0], alone=False)
             self.close_the_books()
+            self.bought_once()
         finally:
             for process in self.two:
                 process.journal.close()

@@ -46,6 +46,7 @@ class ModelJob:
     gone: int | None = None
     replay: str | None = None
     bound: int = 0
+    binding: int = 0
     abandoned: bool = False
     ever_abandoned: bool = False
     overtook: int | None = None
@@ -134,6 +135,7 @@ class Model:
     trail: dict[int, str] = field(default_factory=dict)
     told: dict[int, Any] = field(default_factory=dict)
     seq: int = 0
+    binds: int = 0
     flushed: bool = False
 
     @property

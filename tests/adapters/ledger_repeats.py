@@ -32,7 +32,8 @@ def bind(books: Model, asked: Asked, job: ModelJob, now: int) -> None:
     if asked.replay is None:
         return
     books.keys[asked.replay] = Bound(job.id, asked.body, now + REPLAY)
-    job.replay, job.bound = asked.replay, now
+    books.binds += 1
+    job.replay, job.bound, job.binding = asked.replay, now, books.binds
     if job.gone is not None:
         job.gone = max(job.gone, now + REPLAY)
 

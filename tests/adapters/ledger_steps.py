@@ -71,7 +71,7 @@ class Steps(Verbs):
     def step_post(self, _: Process, request: Request) -> str:
         """The one POST of each part, and what is heard of it."""
         sizes = request.asked.parts
-        self.provider.post(request.order.job_id, request.fates, sizes)
+        self.provider.post(request.order.job_id, request.asked, request.fates)
         for fate, n in zip(request.fates, sizes, strict=True):
             task = fate.told == "task"
             request.ids.append(self.provider.accept(fate) if task else None)

@@ -6,7 +6,8 @@ seconds away from it: time passes in pieces of 35 seconds and every threshold ke
 """
 
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from ledger_house import Asked
 from store_rig import pictures
 
 from app.adapters.journal.file import FileJournal
+from app.adapters.journal.history import History
 from app.adapters.redis.book import Book
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.loader import Script
@@ -25,7 +27,7 @@ from app.adapters.redis.store import Store
 from app.domain.calendar import Calendar
 from app.domain.errors import FailureNote, Proof
 from app.domain.job import PartResult
-from app.domain.journal import Debt, Mark
+from app.domain.journal import Change, Debt, Kind, Mark, Step
 from app.domain.ledger import Claim, Order
 
 PIECE = 35
@@ -126,11 +128,14 @@ class Provider:
     """Keeps the truth: what it made for whom, whoever heard of it."""
 
     bill: dict[str, int] = field(default_factory=dict)
+    keys: dict[str, list[str]] = field(default_factory=dict)
     tasks: dict[str, Fate] = field(default_factory=dict)
 
-    def post(self, job_id: str, fates: tuple[Fate, ...], sizes: tuple[int, ...]) -> None:
+    def post(self, job_id: str, asked: Asked, fates: tuple[Fate, ...]) -> None:
         assert job_id not in self.bill, "dispatched twice"
-        self.bill[job_id] = sum(fate.billed(n) for fate, n in zip(fates, sizes, strict=True))
+        if asked.replay:
+            self.keys.setdefault(asked.replay, []).append(job_id)
+        self.bill[job_id] = sum(fate.billed(n) for fate, n in zip(fates, asked.parts, strict=True))
 
     def accept(self, fate: Fate) -> str:
         known = list(self.tasks)
@@ -192,6 +197,10 @@ class Process:
         return self.book.mark
 
 
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class Shelf:
     """Hands on the store itself: to age, copy, replace and empty it."""
 
@@ -199,8 +208,13 @@ class Shelf:
         self.client = client
         self._age, self._copy = client.register_script(AGE), client.register_script(COPY)
 
-    def age(self, seconds: int) -> None:
+    def age(self, seconds: int) -> int:
+        """Give the real time, in milliseconds, up to which everything written is older now."""
+        at_ms = _now_ms()
         self._age(args=[seconds * 1000, orjson.dumps(TIMES)])
+        while _now_ms() == at_ms:
+            time.sleep(0.0002)
+        return at_ms
 
     def copy(self) -> list[tuple[bytes, bytes, int]]:
         return self._copy()  # type: ignore[return-value]
@@ -216,17 +230,24 @@ class Shelf:
         self.client.flushall()
 
 
-def age_journal(directory: Path, seconds: int) -> None:
-    for file in directory.glob("*.jsonl"):
-        steps = [orjson.loads(line) for line in file.read_bytes().splitlines()]
-        for step in steps:
-            for change in step["changes"]:
-                if change["kind"] == "job":
-                    fields = change["fields"]
-                    for i in range(0, len(fields), 2):
-                        if fields[i] in TIMES:
-                            fields[i + 1] = str(int(fields[i + 1]) - seconds * 1000)
-        file.write_bytes(b"".join(orjson.dumps(step) + b"\n" for step in steps))
+class Aged:
+    """What journals tell, as old as `passes` have made it: (real milliseconds, seconds) each."""
+
+    def __init__(self, directories: Sequence[Path], passes: Sequence[tuple[int, int]]) -> None:
+        self._history, self._passes = History(directories), passes
+
+    def __iter__(self) -> Iterator[Step]:
+        for step in self._history:
+            by = 1000 * sum(seconds for at_ms, seconds in self._passes if step.at_ms <= at_ms)
+            yield replace(step, changes=[_aged(change, by) for change in step.changes])
+
+
+def _aged(change: Change, by: int) -> Change:
+    pairs = zip(change.fields[::2], change.fields[1::2], strict=True)
+    if change.kind is not Kind.JOB:
+        return change
+    fields = [(name, str(int(at) - by) if name in TIMES else at) for name, at in pairs]
+    return replace(change, fields=[text for pair in fields for text in pair])
 
 
 class Sabotaged(Store):

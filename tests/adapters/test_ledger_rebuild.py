@@ -18,6 +18,7 @@ from store_rig import (
     ledger_on,
     new_journal,
     order,
+    presumed,
     principal,
     released,
     started,
@@ -231,6 +232,44 @@ async def test_two_histories_become_one(engine: Engine, open_store: OpenStore) -
     for host in (ours, theirs):
         assert (await host.ledger.admit(order())).job.n == 1
     assert (await ours.ledger.audit()).differences == ()
+
+
+async def test_a_jobs_states_follow_each_other_whoever_wrote_them_down(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    """Read before its beginning, a presumed end must not leave the caller with a queued task."""
+    ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
+    job_id = await started(theirs.ledger, order())
+    await theirs.ledger.settle(job_id, unknown())
+    ended = await ours.ledger.settle(job_id, presumed(1))
+    empty(engine)
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ours.ledger.admit(order())
+
+    await ours.rebuild(theirs)
+
+    assert await ours.ledger.job(job_id) == ended.job
+
+
+async def test_a_key_bound_anew_means_its_latest_job_whichever_journal_is_read_first(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    """I12: its first job failed and was forgotten; the second one is paid for."""
+    ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
+    sent = order(idempotency_key="once", body="the same")
+    refused, bought, again = (replace(sent, job_id=order().job_id) for _ in range(3))
+    await theirs.ledger.settle(await started(theirs.ledger, refused), released())
+    with engine.client() as admin:
+        [key] = admin.keys("koi:*job:*")
+        admin.hincrby(key, "ended", -61_000)
+    await ours.ledger.settle(await started(ours.ledger, bought), delivered(1))
+    empty(engine)
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ours.ledger.admit(order())
+
+    await ours.rebuild(theirs)
+
+    assert (await ours.ledger.admit(again)).job.id == bought.job_id
 
 
 async def test_a_journal_left_out_is_missed_and_can_be_added(

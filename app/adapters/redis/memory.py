@@ -1,23 +1,25 @@
 """What the journals of all hosts remember of the books, put together in any order."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.domain.journal import Change, Kind, Step
 
 RANK = {"R": 0, "D": 1, "U": 2, "S": 3, "X": 3}
 """A job's states in the order it can pass through them: the later one knows more."""
+NO_STATE = 4
+"""What was told of a job in any state is told by nothing else."""
 
 Fields = dict[str, str]
 
 
 @dataclass(slots=True)
 class Memory:
-    """`records` are (when, text) by kind and name; `lives` the accounted numbers by epoch, and
-    `newest` the highest number told of each."""
+    """`told` is what was told of each job in each state; `records` are (when, text) by kind and
+    name; `lives` the accounted numbers by epoch, and `newest` the highest number told of each."""
 
-    jobs: dict[str, Fields] = field(default_factory=dict)
+    told: dict[str, dict[int, Fields]] = field(default_factory=dict)
     entries: dict[str, Sequence[str]] = field(default_factory=dict)
     records: dict[Kind, dict[str, tuple[int, str]]] = field(
         default_factory=lambda: defaultdict(dict)
@@ -31,6 +33,15 @@ class Memory:
         for step in steps:
             memory.add(step)
         return memory
+
+    @property
+    def jobs(self) -> Iterator[tuple[str, Fields]]:
+        """Each job as its states followed each other, in whatever order they were read."""
+        for id, states in self.told.items():
+            yield (
+                id,
+                {name: text for _, part in sorted(states.items()) for name, text in part.items()},
+            )
 
     @property
     def highest(self) -> int:
@@ -47,8 +58,9 @@ class Memory:
 
     def _take(self, change: Change, at_ms: int) -> None:
         if change.kind is Kind.JOB:
-            known = self.jobs.get(change.id, {})
-            self.jobs[change.id] = merged(known, pairs(change.fields))
+            fields = pairs(change.fields)
+            rank = RANK.get(fields.get("state", ""), NO_STATE)
+            self.told.setdefault(change.id, {}).setdefault(rank, {}).update(fields)
         elif change.kind is Kind.ENTRY:
             self.entries[change.id] = change.fields
         else:

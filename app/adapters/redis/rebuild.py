@@ -83,7 +83,7 @@ async def _surviving(book: Book, memory: Memory) -> Books:
     still_open = [pairs(record) for record in await book.read("suspend")]
     entries: dict[str, Sequence[str]] = {id: flat(row) async for id, row in rows(book)}
     jobs = {job["id"]: job for job in still_open}
-    for ids in _chunks([id for id in memory.jobs if id not in jobs]):
+    for ids in _chunks([id for id in memory.told if id not in jobs]):
         found = await asyncio.gather(*(book.read("job", id) for id in ids))
         jobs.update({id: pairs(record) for id, record in zip(ids, found, strict=True) if record})
     records = {}
@@ -98,7 +98,7 @@ def _together(surviving: Books, memory: Memory, *, store_is_newer: bool) -> Book
     entries = {**memory.entries, **surviving.entries}
     entries = {id: entries[id] for id in sorted(entries, key=entry_id)}
     jobs = dict(surviving.jobs)
-    for id, told in memory.jobs.items():
+    for id, told in memory.jobs:
         jobs[id] = merged(jobs.get(id, {}), told)
     ended = {row["job"] for row in map(pairs, entries.values()) if row["kind"] != "adjust"}
     whole = {id: _clean(job) for id, job in jobs.items() if job.keys() >= {"id", "state", "user"}}
@@ -124,7 +124,7 @@ async def _batches(
 ) -> AsyncIterator[Mapping[str, Any]]:
     for entries in _chunks(list(books.entries.items())):
         yield {"entries": [{"id": id, "fields": list(fields)} for id, fields in entries]}
-    for jobs in _chunks(list(books.jobs.values())):
+    for jobs in _chunks(sorted(books.jobs.values(), key=_bound)):
         restored = [_job(job, terms, now_ms) for job in jobs]
         yield {"jobs": [job for job in restored if job["expires"] > now_ms or "due" in job]}
         yield {"owners": [o for job in jobs for o in _owners(job, terms) if o["expires"] > now_ms]}
@@ -143,6 +143,11 @@ def _job(job: Fields, terms: Terms, now_ms: int) -> dict[str, Any]:
     if job["state"] in OPEN:
         row["due"] = max(_due(job, terms, now_ms), now_ms)
     return row
+
+
+def _bound(job: Fields) -> tuple[int, bool]:
+    """The job an Idempotency-Key was bound to last is restored last, after those it gave up."""
+    return int(job.get("bound", job["created"])), job["state"] != "X"
 
 
 def _due(job: Fields, terms: Terms, now_ms: int) -> int:

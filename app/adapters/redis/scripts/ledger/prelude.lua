@@ -235,7 +235,7 @@ end
 local function bind(repeated, id)
   redis.call('HSET', K.replay .. repeated.replay, 'job', id, 'body', repeated.body)
   redis.call('PEXPIRE', K.replay .. repeated.replay, REPLAY_MS)
-  write(id, 'replay', repeated.replay, 'body', repeated.body)
+  write(id, 'replay', repeated.replay, 'body', repeated.body, 'bound', int(now_ms))
   local left = redis.call('PTTL', K.job .. id)
   if left >= 0 and left < REPLAY_MS then redis.call('PEXPIRE', K.job .. id, REPLAY_MS) end
 end

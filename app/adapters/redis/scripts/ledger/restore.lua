@@ -34,7 +34,7 @@ local function restore(job)
   redis.call('PEXPIREAT', attempts, int(job.expires))
   if whole.replay then
     redis.call('HSET', K.replay .. whole.replay, 'job', job.id, 'body', whole.body)
-    redis.call('PEXPIREAT', K.replay .. whole.replay, int(whole.created + REPLAY_MS))
+    redis.call('PEXPIREAT', K.replay .. whole.replay, int((whole.bound or whole.created) + REPLAY_MS))
   end
   for field, value in pairs(whole) do
     local part = string.match(field, '^upstream:(%d+)$')
