@@ -173,6 +173,7 @@ class Losses(Ending):
             return
         if job.state is JobState.RESERVED:
             due = job.created + LEASE
+            job.claims = int(due <= self.now)  # never sent any more
         elif job.state is JobState.UNKNOWN:
             due = (job.ended or 0) + HOLD
         elif any(part.upstream_id for part in job.parts):

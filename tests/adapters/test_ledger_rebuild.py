@@ -30,7 +30,7 @@ from app.adapters.journal.history import History
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.store import Store
-from app.domain.errors import InsufficientQuota, LedgerUnavailable
+from app.domain.errors import InsufficientQuota, LedgerUnavailable, Proof
 from app.domain.job import JobState
 from app.domain.journal import Change, Kind, Mark, Step
 from app.domain.ledger import Entry, EntryKind
@@ -270,6 +270,25 @@ async def test_a_key_bound_anew_means_its_latest_job_whichever_journal_is_read_f
     await ours.rebuild(theirs)
 
     assert (await ours.ledger.admit(again)).job.id == bought.job_id
+
+
+async def test_race_7_a_lapsed_reservation_is_not_sent_after_a_rebuild(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    """Its release as never sent is owed by whoever had claimed it when the store was lost."""
+    ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
+    job_id = (await ours.ledger.admit(order(lease_ms=-1))).job.id
+    await theirs.ledger.claim(1, 1000)
+    empty(engine)
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await theirs.ledger.settle(job_id, released(Proof.NEVER_SENT))
+
+    await ours.ledger.rebuild(
+        History([ours.journal.directory, theirs.journal.directory]), replace(TERMS, reserved_ms=0)
+    )
+
+    assert not await ours.ledger.dispatch(job_id, 60_000)
+    assert (await theirs.ledger.settle(job_id, released(Proof.NEVER_SENT))).first
 
 
 async def test_a_journal_left_out_is_missed_and_can_be_added(

@@ -141,7 +141,11 @@ def _job(job: Fields, terms: Terms, now_ms: int) -> dict[str, Any]:
     row: dict[str, Any] = {"id": job["id"], "fields": flat(job)}
     row["expires"] = (now_ms if job["state"] in OPEN else ended) + lives
     if job["state"] in OPEN:
-        row["due"] = max(_due(job, terms, now_ms), now_ms)
+        due = _due(job, terms, now_ms)
+        row["due"] = max(due, now_ms)
+        if job["state"] == "R" and due <= now_ms:
+            # Somebody may have claimed it and owe its release: it is sent no more (race 7).
+            row["fields"] += ["claims", "1"]
     return row
 
 
