@@ -198,13 +198,14 @@ class Endurance:
         drawn = [dict(link.drawn) if link is not None else {} for link in links]
         return [
             f"soak seed={self.storm.seed} {self.storm.for_s / 60:.1f}min {self.progress()}",
-            f"  ends {dict(clerk.ends)} attempts={clerk.attempts} slowest={clerk.slowest_s:.1f}s",
+            f"  ends {dict(clerk.ends)} attempts={clerk.attempts}",
             f"  codes {dict(clerk.codes)}",
             f"  books metered={evidence.metered} presumed={evidence.presumed} "
             f"billed={evidence.billed} entries={len(evidence.entries)} "
             f"difference={evidence.audit.difference} open={evidence.audit.open_jobs} "
             f"longest_open={clerk.longest_open_s:.0f}s exits={self.deployment.exit_codes}",
             f"  upstream link {drawn[0]}; store link {drawn[1]}",
+            *(f"  took {took_s:.1f}s: {story}" for took_s, story in reversed(clerk.slowest)),
             *self.samples.report(),
         ]
 
