@@ -4,14 +4,19 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 from app.domain.errors import LedgerUnavailable
 from app.domain.job import Job
 from app.domain.ports import Ledger, Signals
 from app.service.drain import HAND_OVER_S, Drain, job_name
 
+T = TypeVar("T")
+
 REREAD_S = 30.0
 """Nobody trusts signals alone for longer than this."""
+RETRY_S = 1.0
+"""After a signal whose job could not be read, or that came before anybody waited for it."""
 REMEMBERED = 4096
 
 
@@ -35,13 +40,13 @@ class Completions:
         self._ledger = ledger
         self._waiters: dict[str, set[asyncio.Future[Ended | News]]] = {}
         self._recent: OrderedDict[str, Ended] = OrderedDict()
+        self._heard: OrderedDict[str, None] = OrderedDict()
+        """Ends told while nobody here waited: the news may overtake the read before the wait."""
 
     def announce(self, job: Job, upstream_s: float | None = None) -> None:
         """Wake everyone here who waits for this job."""
         ended = Ended(job, _recorded_s(job) if upstream_s is None else upstream_s)
-        self._recent[job.id] = ended
-        if len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
+        _remember(self._recent, job.id, ended)
         for waiter in self._waiters.pop(job.id, ()):
             _tell(waiter, ended)
 
@@ -49,14 +54,15 @@ class Completions:
         """The job once it has ended; None when it has not after `timeout_s`, or was dismissed."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
+        patience_s = RETRY_S if job_id in self._heard else REREAD_S
         while (ended := self._recent.get(job_id)) is None:
             left = deadline - loop.time()
             if left <= 0:
                 return None
-            news = await self._hear(job_id, min(left, REREAD_S))
+            news = await self._hear(job_id, min(left, patience_s))
             if news is not News.NONE:
                 return news if isinstance(news, Ended) else None
-            await self._reread(job_id)
+            patience_s = REREAD_S if await self._reread(job_id) else RETRY_S
         return ended
 
     async def _hear(self, job_id: str, timeout_s: float) -> "Ended | News":
@@ -73,9 +79,12 @@ class Completions:
     async def follow(self, signals: Signals) -> None:
         """Turn the store's signals into announcements, for as long as it speaks."""
         async for job_id in signals.ended():
-            for waited in [job_id] if job_id is not None else list(self._waiters):
-                if waited in self._waiters:
-                    await self._reread(waited)
+            for ended in [job_id] if job_id is not None else list(self._waiters):
+                if ended not in self._waiters:
+                    _remember(self._heard, ended, None)
+                elif not await self._reread(ended):
+                    for waiter in self._waiters.pop(ended, ()):
+                        _tell(waiter, News.NONE)
 
     async def dismiss_on(self, drain: Drain) -> None:
         """Once draining, send callers away whose job runs at the provider: the next process can
@@ -86,13 +95,15 @@ class Completions:
             for waiter in self._waiters.pop(job_id):
                 _tell(waiter, News.DISMISSED)
 
-    async def _reread(self, job_id: str) -> None:
+    async def _reread(self, job_id: str) -> bool:
+        """Whether the ledger could be asked; a job that ended is announced."""
         try:
             job = await self._ledger.job(job_id)
         except LedgerUnavailable:
-            return
+            return False
         if job is not None and job.ended:
             self.announce(job)
+        return True
 
     def _forget(self, job_id: str, waiter: asyncio.Future[Ended | News]) -> None:
         waiters = self._waiters.get(job_id)
@@ -100,6 +111,12 @@ class Completions:
             waiters.discard(waiter)
             if not waiters:
                 del self._waiters[job_id]
+
+
+def _remember(memory: OrderedDict[str, T], job_id: str, news: T) -> None:
+    memory[job_id] = news
+    if len(memory) > REMEMBERED:
+        memory.popitem(last=False)
 
 
 def _tell(waiter: "asyncio.Future[Ended | News]", news: Ended | News) -> None:

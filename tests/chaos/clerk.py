@@ -22,6 +22,7 @@ from tests.chaos.verdict import contradictions
 
 NAMES = {key.noun: key.name for key in KEYS}
 MOST_PROBLEMS = 50
+SLOWEST = 3
 
 
 @dataclass
@@ -36,7 +37,8 @@ class Clerk:
     codes: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     attempts: int = 0
-    slowest_s: float = 0.0
+    slowest: list[tuple[float, str]] = field(default_factory=list)
+    """The calls that took longest, with their stories."""
     longest_open_s: float = 0.0
     """The longest time from a call's end to the end of its last job, as seen here."""
     _issued: dict[str, IssuedKey] = field(default_factory=dict)
@@ -73,7 +75,7 @@ class Clerk:
         if call.code is not None:
             self.codes[call.code] += 1
         self.attempts += call.attempts
-        self.slowest_s = max(self.slowest_s, call.took_s)
+        self.slowest = sorted([*self.slowest, (call.took_s, str(call))])[-SLOWEST:]
         self.posts.forget(call.prompt)
         self.crowd.calls.remove(call)
         self.crowd.keys[call.user].insert(0, self._issued[call.key_id])

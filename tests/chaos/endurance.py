@@ -18,7 +18,7 @@ from tests.chaos.crowd import TIGHT_SHARE, Crowd, issue
 from tests.chaos.gateways import Deployment, children_of
 from tests.chaos.posts import Posts
 from tests.chaos.samples import Samples, owed
-from tests.chaos.soak import Storm, quiet
+from tests.chaos.soak import QUIET_WITHIN_S, Storm, quiet
 from tests.chaos.verdict import Evidence
 from tests.linkfaults import Way, black_hole, delay, freeze, lose_replies, reset, truncate
 
@@ -86,9 +86,18 @@ class Endurance:
             crashes=deployment.crashes(),
         )
         left = [f"never judged: {call}" for call in self.crowd.calls]
-        if debts := owed(koi.settings.data_dir):
+        if debts := self._debts():
             left.append(f"{debts} settlements are still owed")
         return [*self.clerk.problems, *left, *self.evidence.problems(), *self.samples.grown()]
+
+    def _debts(self) -> int:
+        """Settlements on disk, once the processes had time to pay them."""
+        deadline = time.monotonic() + QUIET_WITHIN_S
+        while (debts := owed(self.deployment.koi.settings.data_dir)) > 0:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        return debts
 
     async def _pass(self) -> None:
         stop, over = asyncio.Event(), asyncio.Event()
@@ -189,13 +198,14 @@ class Endurance:
         drawn = [dict(link.drawn) if link is not None else {} for link in links]
         return [
             f"soak seed={self.storm.seed} {self.storm.for_s / 60:.1f}min {self.progress()}",
-            f"  ends {dict(clerk.ends)} attempts={clerk.attempts} slowest={clerk.slowest_s:.1f}s",
+            f"  ends {dict(clerk.ends)} attempts={clerk.attempts}",
             f"  codes {dict(clerk.codes)}",
             f"  books metered={evidence.metered} presumed={evidence.presumed} "
             f"billed={evidence.billed} entries={len(evidence.entries)} "
             f"difference={evidence.audit.difference} open={evidence.audit.open_jobs} "
             f"longest_open={clerk.longest_open_s:.0f}s exits={self.deployment.exit_codes}",
             f"  upstream link {drawn[0]}; store link {drawn[1]}",
+            *(f"  took {took_s:.1f}s: {story}" for took_s, story in reversed(clerk.slowest)),
             *self.samples.report(),
         ]
 

@@ -9,10 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
+from app.adapters.embedded.store import EmbeddedStore
+from app.adapters.redis.loader import load
 from app.sandbox.server import Sandbox
 from app.service.drain import Drain
 from tests.chaos.crowd import GENERATE
-from tests.harness import KOI, PRICED
+from tests.faultproxy import FaultProxy
+from tests.harness import KOI, PRICED, gateway
+from tests.linkfaults import PASS, Fault, Way, delay, lose_replies
 
 AGAIN = {"x-stainless-retry-count": "1"}
 
@@ -144,6 +148,37 @@ def test_a_call_on_its_way_is_waited_for_when_the_task_of_its_sibling_has_ended(
 
     assert len(answer.json()["data"]) == 3
     assert [(entry.delivered, entry.presumed) for entry in first.entries()] == [(3, 0)]
+
+
+@pytest.mark.parametrize(
+    "faults", [[PASS, lose_replies()], [delay(1.5, way=Way.BACK)]], ids=["unread", "overtaken"]
+)
+def test_a_waiter_hears_of_an_end_although_its_read_was_lost_or_overtaken_by_the_news(
+    sandbox: Sandbox, tmp_path: Path, faults: list[Fault]
+) -> None:
+    read, left = load("ledger")["job"].sha.encode(), [*faults]
+
+    def troubled(request: bytes) -> Fault:
+        return left.pop(0) if left and read in request else PASS
+
+    with (
+        EmbeddedStore(tmp_path / "store") as store,
+        FaultProxy(store.url) as link,
+        gateway(sandbox, store.url, tmp_path / "koi", upstream_mode="sync") as maker,
+        gateway(sandbox, link.url, tmp_path / "koi") as teller,
+    ):
+        sandbox.set(latency_s=0.7)
+        key = maker.key()
+        with maker.client(key) as one, teller.client(key) as other:
+            other.get(f"/v1/tasks/task_{0:032x}")  # from here on the store knows the script
+            link.choose(troubled)
+            task = one.post(GENERATE, json={**KOI, "async": True}).json()
+            began = time.monotonic()
+            told = other.get(f"/v1/tasks/{task['id']}?wait=18")
+
+        assert told.json()["status"] == "completed"
+        assert time.monotonic() - began < 12
+        assert left == []
 
 
 async def test_a_drain_waits_for_work_that_running_work_launches() -> None:
