@@ -203,6 +203,7 @@ class Endurance:
             f"  books metered={evidence.metered} presumed={evidence.presumed} "
             f"billed={evidence.billed} entries={len(evidence.entries)} "
             f"difference={evidence.audit.difference} open={evidence.audit.open_jobs} "
+            f"store_kb_per_entry={self.samples.store_kb() / max(len(evidence.entries), 1):.1f} "
             f"longest_open={clerk.longest_open_s:.0f}s exits={self.deployment.exit_codes}",
             f"  upstream link {drawn[0]}; store link {drawn[1]}",
             *(f"  took {took_s:.1f}s: {story}" for took_s, story in reversed(clerk.slowest)),

@@ -23,6 +23,9 @@ LIVED_S = 300.0
 
 LEAKS = (("rss_mb", 1.1, 6), ("fds", 1, 8), ("threads", 1, 4))
 """What a process must not gain: factor, and so much more."""
+KEEPERS = ("store", "harness")
+"""They keep what they are told for as long as a run lasts: the ledger, the provider's bill. Their
+memory is not judged; the store's is reported for each entry of the ledger."""
 BOOKS = ("reserved", "dispatched", "unknown", "held_images", "files_in_flight", "owed")
 """What comes and goes with the load."""
 
@@ -89,12 +92,11 @@ class Samples:
         """What is not flat: the last quarter of a life against its second one, by medians.
 
         The first quarter is warming up. A process may gain a tenth and 6 MB, 8 descriptors and 4
-        threads; open jobs and held images, which come and go with the load, may double and 10. The
-        store itself is reported, not judged: it keeps ended jobs for a day and entries for ever.
+        threads; open jobs and held images, which come and go with the load, may double and 10.
         """
         found = []
         for (name, pid), life in self.lives().items():
-            for what, times, plus in LEAKS[1:] if name == "store" else LEAKS:
+            for what, times, plus in LEAKS[1:] if name in KEEPERS else LEAKS:
                 early, late = quarters([getattr(one, what) for one in life])
                 if late > early * times + plus:
                     found.append(f"{name} ({pid}): {what} grew from {early} to {late}")
@@ -119,6 +121,10 @@ class Samples:
             yield f"  {name} pid={pid} lived={lived_s:.0f}s {told}"
         told = _told(self.books, *BOOKS, "store_mb", "journal_mb")
         yield f"  books {told}"
+
+    def store_kb(self) -> float:
+        """What the store gained."""
+        return 1024 * (self.books[-1].store_mb - self.books[0].store_mb)
 
     def now(self) -> str:
         """The last look in short."""
