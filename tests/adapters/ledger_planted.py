@@ -33,8 +33,7 @@ PLANTED = {
         "settle", "ipairs({ job.day, job.month }) do", "ipairs({ job.month }) do", quick=True,
     ),
     "admitted without counting what is held": Planted(
-        "admit", "limit.images_month, m[1], m[3], ask.images",
-        "limit.images_month, m[1], 0, ask.images",
+        "admit", "if limit and used + held + asked > limit", "if limit and used + asked > limit"
     ),
     "released without proof": Planted(
         "settle", "if ask.state == 'X' and job.state ~= 'R' and not disproved then", "if false then"

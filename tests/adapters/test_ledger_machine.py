@@ -82,9 +82,12 @@ def test_the_ledger_does_what_its_model_does(machine: type[LedgerMachine]) -> No
 
 
 @pytest.mark.chaos
-def test_the_ledger_does_what_its_model_does_for_long(machine: type[LedgerMachine]) -> None:
+def test_the_ledger_does_what_its_model_does_for_long(
+    machine: type[LedgerMachine], pytestconfig: pytest.Config
+) -> None:
     """Half of the examples are the same every time, half are new."""
-    number, began = secrets.randbelow(2**32), time.monotonic()
+    drawn = pytestconfig.getoption("--chaos-seed")
+    number, began = secrets.randbelow(2**32) if drawn is None else drawn, time.monotonic()
     print(f"\nledger machine: {LONG} examples, seed {number}")
     run_state_machine_as_test(machine, settings=profile(LONG // 2))
     fresh = profile(LONG // 2, derandomize=False)

@@ -340,6 +340,23 @@ async def test_a_store_emptied_before_its_first_entry_can_be_rebuilt(
     assert (await host.ledger.admit(order())).job.n == 1
 
 
+async def test_what_an_earlier_rebuild_restored_is_not_forgotten(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
+    for host in (ours, theirs, ours):
+        await host.ledger.admit(order())
+    empty(engine)
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ours.ledger.admit(order())
+    await ours.rebuild(theirs)
+    backup = engine.copy()
+    await ours.ledger.admit(order())
+    engine.put_back(backup)
+
+    assert (await ours.rebuild()).forgotten == 0
+
+
 async def test_a_store_that_knows_everything_is_left_alone(host: Host) -> None:
     await busy_day(host)
 

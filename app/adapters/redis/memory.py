@@ -67,12 +67,12 @@ class Memory:
             before = self.records[change.kind].get(change.id, (-1, ""))
             self.records[change.kind][change.id] = max(before, (at_ms, change.fields[1]))
 
-    def forgotten(self, epoch: str | None, seq: int) -> int:
-        """Numbers that are known to exist but that nobody at hand wrote down, beside those up to
-        `seq` of the life `epoch`, which the store itself still holds."""
+    def forgotten(self, held: Mapping[str, int]) -> int:
+        """Numbers that are known to exist but that nobody at hand wrote down, beside those that the
+        store itself still `held`: of each life, up to which one."""
         missing = 0
         for life, accounted in self.lives.items():
-            first = max(min(accounted) - 1, seq if life == epoch else 0)
+            first = max(min(accounted) - 1, held.get(life, 0))
             missing += self.newest[life] - first - sum(number > first for number in accounted)
         return missing
 

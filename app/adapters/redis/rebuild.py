@@ -46,6 +46,7 @@ async def rebuild(book: Book, memory: Memory, terms: Terms) -> Rebuilt:
     epoch, seq, suspect, now_ms, lineage = await book.read("life")
     earlier = {life: int(upto) for life, upto in pairs(lineage).items()}
     _check(memory, epoch, seq, bool(suspect), earlier.keys())
+    forgotten = memory.forgotten({**earlier, **({epoch: seq} if epoch else {})})
     surviving = await _surviving(book, memory)
     known = len(surviving.entries)
     books = _together(surviving, memory, store_is_newer=seq > memory.highest)
@@ -61,7 +62,7 @@ async def rebuild(book: Book, memory: Memory, terms: Terms) -> Rebuilt:
         jobs=len(books.jobs),
         open=len(books.open_jobs),
         records=sum(map(len, books.records.values())),
-        forgotten=memory.forgotten(epoch, seq),
+        forgotten=forgotten,
     )
 
 
