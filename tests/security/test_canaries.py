@@ -211,9 +211,9 @@ def test_no_canary_leaves_its_cage(house: House, sandbox: Sandbox, tmp_path: Pat
     told.keys.add(key)
     with house.serving() as serving:
         every_refusal(serving.url, key, told)
-        asyncio.run(every_fault(serving.url, key, told))  # last: the provider's 429s make us pause
-        with_the_store_away(serving, tmp_path, key, told)
         with_a_traceback(serving, tmp_path, house, told)
+        asyncio.run(every_fault(serving.url, key, told))  # from here on the provider's 429s and
+        with_the_store_away(serving, tmp_path, key, told)  # refusals of our key make us pause
         with store_at(tmp_path) as store:
             kept = b"\n".join(values(store))
         said = operator_reads(house)
