@@ -1,6 +1,8 @@
 """Two gateways on one store, and a seed for each random run."""
 
+import gc
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,3 +43,13 @@ def pair(sandbox: Sandbox, tmp_path: Path) -> Iterator[Any]:
             return first, second
 
         yield start
+
+
+@pytest.fixture(autouse=True)
+def swept_up() -> Iterator[None]:
+    """Callers that hang up in mid-connect leave sockets to the collector, which would complain in
+    the middle of another test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
