@@ -26,10 +26,15 @@ class JobState(StrEnum):
 
 
 class TaskStatus(StrEnum):
-    """What a caller sees (provider's page: queued, processing; design 1: completed, failed)."""
+    """What a caller sees (provider's page: queued, processing; design 1: completed, failed).
+
+    COLLECTING: the provider made the images and they are charged, but none of them has reached our
+    store yet; their links are kept and tried again (`Job.pending`).
+    """
 
     QUEUED = "queued"
     PROCESSING = "processing"
+    COLLECTING = "collecting"
     COMPLETED = "completed"
     FAILED = "failed"
 
@@ -57,17 +62,33 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingImage:
+    """The link of an image that the provider made and that is not in our store yet.
+
+    `part` and `index` name its place among the job's images (`picture_stem`). `expires_ms` is Unix
+    milliseconds, None when the link does not say how long it lives.
+    """
+
+    part: int
+    index: int
+    url: str
+    revised_prompt: str | None = None
+    expires_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PartResult:
     """How one upstream call ended.
 
-    `images` counts what the provider made (and bills); `pictures` are those now in our store.
-    A failure carries its proof class; success has none.
+    `images` counts what the provider made (and bills); `pictures` are those now in our store,
+    `pending` those still to be downloaded. A failure carries its proof class; success has none.
     """
 
     images: int = 0
     pictures: tuple[Picture, ...] = ()
     failure: FailureNote | None = None
     proof: Proof | None = None
+    pending: tuple[PendingImage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,9 @@ class PollTroubled(Exception):
     """A poll that says nothing about the task: network trouble, 5xx, 429. Ask again later.
 
     `missing` is true when the provider does not know the task: normal right after the submit
-    (contract study, section 4), later a sign that it is lost. `throttled` is true when we asked
-    too often.
+    (contract study, section 4), later a sign that it is lost. `empty`: the task is said to be
+    completed and shows no image, which some providers mend a moment later. `throttled` is true when
+    we asked too often.
     """
 
     def __init__(
@@ -65,10 +66,12 @@ class PollTroubled(Exception):
         message: str,
         *,
         missing: bool = False,
+        empty: bool = False,
         throttled: bool = False,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.missing = missing
+        self.empty = empty
         self.throttled = throttled
         self.retry_after_s = retry_after_s

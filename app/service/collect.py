@@ -1,20 +1,14 @@
 """Bringing the provider's images home: every picture is copied the moment it exists."""
 
 import asyncio
-import time
 from dataclasses import dataclass
 from enum import Enum
 
 from app.domain.errors import FailureNote
 from app.domain.images import Picture, ProviderImage
 from app.domain.job import Job, PartResult, picture_stem
-from app.domain.media import (
-    FetchFailed,
-    FetchRefused,
-    ImageStoreUnavailable,
-    inspect,
-)
-from app.domain.ports import ImageFetcher, ImageStore, Recorder
+from app.domain.media import FetchFailed, FetchRefused, ImageStoreUnavailable
+from app.service.download import DownloadImage
 
 QUICK_S = (0.2, 1.0, 3.0)
 PATIENT_S = (*QUICK_S, 10.0, 30.0)
@@ -43,10 +37,8 @@ class Collected:
 
 
 class Collect:
-    def __init__(self, fetcher: ImageFetcher, store: ImageStore, recorder: Recorder) -> None:
-        self._fetcher = fetcher
-        self._store = store
-        self._recorder = recorder
+    def __init__(self, download: DownloadImage) -> None:
+        self._download = download
 
     async def __call__(
         self, job: Job, part: int, images: tuple[ProviderImage, ...], *, patient: bool = True
@@ -69,7 +61,7 @@ class Collect:
     async def _bring(self, stem: str, image: ProviderImage, patient: bool) -> Picture | Lost:
         for pause in (*(PATIENT_S if patient else ()), None):
             try:
-                return await self._store_one(stem, image)
+                return await self._download(stem, image)
             except FetchRefused:
                 return Lost.FOR_GOOD
             except (FetchFailed, ImageStoreUnavailable) as error:
@@ -78,22 +70,3 @@ class Collect:
                     break
                 await asyncio.sleep(pause)
         return Lost.FOR_NOW
-
-    async def _store_one(self, stem: str, image: ProviderImage) -> Picture:
-        body = image.body if image.body is not None else await self._fetch(image.url or "")
-        media = inspect(body)
-        if media is None:
-            raise FetchRefused("the provider's bytes are not an image")
-        name = f"{stem}.{media.extension}"
-        await self._store.put(name, body, media.media_type)
-        return Picture(name, media.media_type, media.width, media.height, image.revised_prompt)
-
-    async def _fetch(self, url: str) -> bytes:
-        started = time.perf_counter()
-        outcome = "image_unavailable"
-        try:
-            body = await self._fetcher.fetch(url)
-            outcome = "ok"
-            return body
-        finally:
-            self._recorder.upstream("fetch", outcome, time.perf_counter() - started)

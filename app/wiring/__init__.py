@@ -19,6 +19,7 @@ from app.domain.rebuild import Terms
 from app.service.books import Books
 from app.service.collect import Collect
 from app.service.completions import Completions
+from app.service.download import DownloadImage
 from app.service.drain import Drain
 from app.service.gateway import Gateway
 from app.service.generate import GenerateImages
@@ -153,7 +154,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
     pace, metrics = pace_of(settings), world.metrics
     drain = Drain(partial(loops.work_failed, metrics))
     completions = Completions(world.ledger)
-    collect = Collect(world.fetcher, world.pictures, metrics)
+    collect = Collect(DownloadImage(world.fetcher, world.pictures, metrics))
     books = Books(
         ledger=world.ledger,
         cache=world.cache,

@@ -13,7 +13,7 @@ import structlog
 
 from app.domain.errors import FailureNote, Proof
 from app.domain.images import Picture
-from app.domain.job import JobState, Outcome, PartResult
+from app.domain.job import JobState, Outcome, PartResult, PendingImage
 from app.domain.journal import Debt, OwedEnd, OwedPart
 
 SUFFIX = ".json"
@@ -100,7 +100,8 @@ def _outcome(row: dict[str, Any]) -> Outcome:
 
 def _result(row: dict[str, Any]) -> PartResult:
     pictures = tuple(Picture(**picture) for picture in row["pictures"])
-    return PartResult(**{**row, "pictures": pictures, **_failed(row)})
+    pending = tuple(PendingImage(**image) for image in row.get("pending", ()))
+    return PartResult(**{**row, "pictures": pictures, "pending": pending, **_failed(row)})
 
 
 def _failed(row: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import orjson
 
 from app.domain.errors import FailureNote, Proof
 from app.domain.images import Picture
-from app.domain.job import CacheSlot, Job, JobState, Part, PartResult, TaskStatus
+from app.domain.job import CacheSlot, Job, JobState, Part, PartResult, PendingImage, TaskStatus
 from app.domain.ledger import Order
 from app.domain.settlement import calls_of
 
@@ -115,7 +115,12 @@ def _result(text: str | None) -> PartResult | None:
         pictures=read_pictures(row["pictures"]),
         failure=row["failure"] and FailureNote(**row["failure"]),
         proof=row["proof"] and Proof(row["proof"]),
+        pending=read_pending(row.get("pending", ())),
     )
+
+
+def read_pending(rows: Sequence[dict[str, Any]]) -> tuple[PendingImage, ...]:
+    return tuple(PendingImage(**row) for row in rows)
 
 
 def _slot(text: str | None) -> CacheSlot | None:
