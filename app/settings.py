@@ -107,7 +107,8 @@ class Settings(BaseSettings):
     cache_variants: int = Field(10, ge=1)
 
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
-    sync_wait_s: float = Field(180, gt=0)
+    sync_wait_s: float | None = Field(None, gt=0)
+    concurrency_wait_s: float = Field(10, ge=0)
     heartbeat_after_s: float = Field(45, ge=0)
     task_deadline_s: float = Field(900, gt=0)
     task_ttl_s: int = Field(86_400, gt=0)

@@ -6,14 +6,34 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
+from app.api.settings import EdgeSettings
 from app.domain.errors import InvalidRequest
 from app.domain.recall import CacheControl
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 SECONDS = re.compile(r"[0-9]{1,10}", re.ASCII)
 TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
+USUAL_WAIT_S = 600.0
+"""The wait of a caller who announces nothing longer, unless the operator sets a limit: as long as
+the official SDKs wait by default."""
 ANSWER_S = 2.0
 """How long before a client's own timeout it gets an answer, half of it at most."""
+
+SHORTEST_BEAT_S = 0.1
+"""No announced timeout, however absurd, is answered with more heartbeats than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How a caller is kept waiting, in seconds.
+
+    `wait_s` is the longest wait for the job, `quiet_s` how much of it passes in silence (None: all
+    of it), `beat_s` the longest pause between two signs of life afterwards.
+    """
+
+    wait_s: float
+    quiet_s: float | None
+    beat_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +49,29 @@ class Controls:
     cache: CacheControl
     client_timeout_s: float | None
 
-    def wait_s(self, longest_s: float) -> float:
-        """How long to keep the caller waiting: never past its own patience."""
-        if self.client_timeout_s is None:
-            return longest_s
-        half = self.client_timeout_s / 2
-        return min(longest_s, max(self.client_timeout_s - ANSWER_S, half))
+    def patience(self, settings: EdgeSettings) -> Patience:
+        """How to keep this caller waiting.
 
-    def quiet_s(self, longest_s: float) -> float:
-        """How long to wait in silence before heartbeats start."""
+        With heartbeats a client's read timeout starts anew with each byte, so that the wait may be
+        longer than what it announced; who hangs up earlier is noticed. In silence the answer comes
+        just before the client's own timeout.
+        """
+        most_s = settings.sync_wait_s or USUAL_WAIT_S
+        beat_s = max(self._half(settings.beat_s), SHORTEST_BEAT_S)
+        if settings.heartbeat_after_s > 0:
+            if settings.sync_wait_s is None:
+                most_s = max(most_s, self.client_timeout_s or 0.0)
+            return Patience(most_s, self._half(settings.heartbeat_after_s), beat_s)
+        if self.client_timeout_s is not None:
+            most_s = min(most_s, max(self.client_timeout_s - ANSWER_S, self.client_timeout_s / 2))
+        return Patience(most_s, None, beat_s)
+
+    def slot_wait_s(self, settings: EdgeSettings) -> float:
+        """How long to wait for a concurrency slot: no heartbeats are sent meanwhile."""
+        return self._half(settings.concurrency_wait_s)
+
+    def _half(self, longest_s: float) -> float:
+        """At most half of the client's own timeout."""
         if self.client_timeout_s is None:
             return longest_s
         return min(longest_s, self.client_timeout_s / 2)

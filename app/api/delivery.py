@@ -6,6 +6,7 @@ identical request joins the job instead of buying again. None ever touches the j
 
 import asyncio
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.answers import images_content, json_response, picture_bodies, traits
+from app.api.controls import Patience
 from app.api.errors import error_body, status_of
 from app.api.headers import cache_headers, limit_headers
 from app.api.running import edge, exchange, exchange_of, running
@@ -40,13 +42,20 @@ class Order:
     request: Request
     started: Started
     response_format: str
-    wait_s: float
-    quiet_s: float | None
+    patience: Patience
     headers: Mapping[str, str]
+
+    @property
+    def quiet_s(self) -> float | None:
+        """What is left of the silence, which began when the request came."""
+        if self.patience.quiet_s is None:
+            return None
+        passed_s = time.perf_counter() - exchange(self.request).started_s
+        return max(self.patience.quiet_s - passed_s, 0.0)
 
     async def generated(self) -> Generated:
         generate = running(self.request).gateway.generate
-        generated = await generate.finish(self.started, self.wait_s)
+        generated = await generate.finish(self.started, self.patience.wait_s)
         exchange(self.request).upstream_s = generated.upstream_s
         return generated
 
@@ -68,7 +77,7 @@ def started_headers(started: Started, adjusted: Mapping[str, str]) -> dict[str, 
 class Delivery(Response):
     """An images response that is written when the job has ended.
 
-    After `quiet_s` of silence the status is committed and white space keeps the connection
+    After a silence the status is committed and white space keeps the connection
     alive; a failure after that cuts the connection, the only thing SDKs repeat (openai-compat
     study, section 5).
     """
@@ -99,7 +108,7 @@ class Delivery(Response):
         await _start(send, shell)
         try:
             await send({"type": "http.response.body", "body": b" ", "more_body": True})
-            while not await waiting.ready(edge(self.order.request).beat_s):
+            while not await waiting.ready(self.order.patience.beat_s):
                 await send({"type": "http.response.body", "body": b" ", "more_body": True})
             body = bytes(waiting.result().body)
         except GatewayError as error:
@@ -128,7 +137,8 @@ class EventStream(Response):
             async with Waiting(receive, self._events()) as waiting:
                 await _start(send, Response(b"", 200, headers, "text/event-stream"))
                 await _write(send, b": koi\n\n")
-                while not await waiting.ready(edge(order.request).comment_s):
+                pause_s = min(edge(order.request).comment_s, order.patience.beat_s)
+                while not await waiting.ready(pause_s):
                     await _write(send, b": koi\n\n")
                 for event in waiting.result():
                     await _write(send, event)

@@ -78,7 +78,7 @@ CLOSING = frozenset(
 NOT_REFUSALS = frozenset({"still_processing", "task_cancelled"})
 """Codes of answers that refuse nothing: the caller's own wish, and a job that goes on."""
 
-WAITS_S = {"still_processing": 1, "rate_limit_exceeded": 1, "concurrency_limit_exceeded": 1}
+WAITS_S = {"still_processing": 1}
 """Where waiting helps although the failure did not say how long, in seconds."""
 
 OUR_BUG = FailureNote("internal_error", "The gateway failed; its operator has been told.")

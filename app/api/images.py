@@ -11,7 +11,6 @@ from app.api.delivery import Delivery, EventStream, Order, started_headers
 from app.api.errors import ErrorResponse
 from app.api.headers import adjusted_header, limit_headers
 from app.api.running import edge, exchange, running
-from app.api.settings import EdgeSettings
 from app.api.tasks import task_headers
 from app.api.wire import Asked, Understood, understand
 from app.domain.errors import InvalidRequest, LedgerUnavailable, Refused
@@ -52,20 +51,13 @@ async def _answer(
     if understood.asynchronous:
         headers |= {**limit_headers(started.standing), **task_headers(started.job)}
         return json_response(await task_content(request, started.job), headers)
-    wait_s, quiet_s = _patience(edge(request), controls)
-    order = Order(request, started, understood.ask.response_format, wait_s, quiet_s, headers)
+    patience = controls.patience(edge(request))
+    order = Order(request, started, understood.ask.response_format, patience, headers)
     if understood.stream:
         return EventStream(order)
     if started.job.ended:
         return await order.answer()
     return Delivery(order)
-
-
-def _patience(settings: EdgeSettings, controls: Controls) -> tuple[float, float | None]:
-    """How long to wait for the job, and how much of that in silence (None: all of it)."""
-    if settings.heartbeat_after_s > 0:
-        return settings.sync_wait_s, controls.quiet_s(settings.heartbeat_after_s)
-    return controls.wait_s(settings.sync_wait_s), None
 
 
 async def _refused(request: Request, principal: Principal, refusal: Refused) -> Response:

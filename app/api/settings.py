@@ -17,13 +17,16 @@ class EdgeSettings:
     """What HTTP needs to know. Names end in their unit; `("*",)` lets everything in.
 
     `public_url` is the origin (and prefix) written into links; None takes the request's own.
+    `sync_wait_s` limits every wait; None waits as long as the client announces, 600 s at least.
+    `concurrency_wait_s` is the longest wait for a concurrency slot before a refusal.
     `heartbeat_after_s` 0 keeps a waiting answer silent. `loopback_only` opens /metrics.
     `admin_key` None hides the administration routes.
     """
 
     strict: bool = False
     max_images: int = 10
-    sync_wait_s: float = 180.0
+    sync_wait_s: float | None = None
+    concurrency_wait_s: float = 10.0
     heartbeat_after_s: float = 0.0
     public_url: str | None = None
     allowed_hosts: tuple[str, ...] = ("*",)

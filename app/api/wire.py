@@ -79,7 +79,13 @@ def understand(asked: Asked, catalog: Catalog, edge: EdgeSettings) -> Understood
     asynchronous, stream = _manner(body)
     _check_accepted(body)
     return Understood(
-        ask=Ask(request, _repeat(asked), asked.controls.cache, response_format),
+        ask=Ask(
+            request,
+            _repeat(asked),
+            asked.controls.cache,
+            response_format,
+            asked.controls.slot_wait_s(edge),
+        ),
         asynchronous=asynchronous,
         stream=stream,
         adjusted=_adjusted(body, request, called),

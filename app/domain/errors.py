@@ -26,7 +26,7 @@ The HTTP status of a code is the edge's business (`app.api.errors`).
   - UpstreamError             the provider failed us; carries a `Proof`
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import ClassVar
 
@@ -149,13 +149,25 @@ class InsufficientQuota(Refused):
 
 
 class RateLimited(Refused):
+    """Too many requests per minute. A limit of 0 is no matter of time: without `retry_after_s` the
+    refusal is not retryable."""
+
     code = "rate_limit_exceeded"
-    retryable = True
+
+    @property
+    def note(self) -> FailureNote:
+        return replace(super().note, retryable=self.retry_after_s is not None)
 
 
-class ConcurrencyLimited(Refused):
+class ConcurrencyLimited(RateLimited):
+    """All concurrency slots of a scope are taken; `scope` is its id, `retry_after_s` when one is
+    expected to be free, None where the limit is 0."""
+
     code = "concurrency_limit_exceeded"
-    retryable = True
+
+    def __init__(self, message: str, *, scope: str, retry_after_s: int | None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.scope = scope
 
 
 class PriceUnknown(Refused):

@@ -42,6 +42,13 @@ class Completions:
         self._recent: OrderedDict[str, Ended] = OrderedDict()
         self._heard: OrderedDict[str, None] = OrderedDict()
         """Ends told while nobody here waited: the news may overtake the read before the wait."""
+        self._any_end: asyncio.Future[None] | None = None
+
+    async def next_end(self, timeout_s: float) -> None:
+        """Wait until any job is said to have ended, here or elsewhere, or until time is up."""
+        if self._any_end is None:
+            self._any_end = asyncio.get_running_loop().create_future()
+        await asyncio.wait({self._any_end}, timeout=timeout_s)
 
     def announce(self, job: Job, upstream_s: float | None = None) -> None:
         """Wake everyone here who waits for this job."""
@@ -79,6 +86,7 @@ class Completions:
     async def follow(self, signals: Signals) -> None:
         """Turn the store's signals into announcements, for as long as it speaks."""
         async for job_id in signals.ended():
+            self._some_end()
             for ended in [job_id] if job_id is not None else list(self._waiters):
                 if ended not in self._waiters:
                     _remember(self._heard, ended, None)
@@ -94,6 +102,11 @@ class Completions:
         for job_id in [i for i in self._waiters if not drain.runs(job_name(i))]:
             for waiter in self._waiters.pop(job_id):
                 _tell(waiter, News.DISMISSED)
+
+    def _some_end(self) -> None:
+        if self._any_end is not None:
+            self._any_end.set_result(None)
+            self._any_end = None
 
     async def _reread(self, job_id: str) -> bool:
         """Whether the ledger could be asked; a job that ended is announced."""

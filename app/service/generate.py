@@ -29,6 +29,7 @@ from app.service.completions import Completions, Ended
 from app.service.drain import Drain
 from app.service.jobs import RunJob
 from app.service.load import Load
+from app.service.slots import SlotQueue
 
 MAKING_TRIES = 50
 MAKING_PAUSE_S = 0.02
@@ -36,12 +37,14 @@ MAKING_PAUSE_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One understood request. `response_format` is "url" or "b64_json"."""
+    """One understood request. `response_format` is "url" or "b64_json"; `slot_wait_s` is how long
+    it may wait for a concurrency slot before it is refused."""
 
     request: GenerationRequest
     repeat: Repeat
     control: CacheControl
     response_format: str
+    slot_wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class GenerateImages:
     recorder: Recorder
     drain: Drain
     load: Load
+    slots: SlotQueue
 
     async def start(self, principal: Principal, ask: Ask) -> Started:
         """Raises `ModelNotFound`, the `Refused` and `Unavailable` families, `NotCached`,
@@ -130,7 +134,7 @@ class GenerateImages:
             response_format=ask.response_format,
             arrived=arrived,
         )
-        admitted = await self._admit(order)
+        admitted = await self._admit(order, ask.slot_wait_s)
         if admitted.joined:
             return self._joined(admitted.job, admitted.standing)
         if self.drain.draining:
@@ -200,11 +204,11 @@ class GenerateImages:
         fingerprint = ask.request.fingerprint(principal.pool)
         return await self.cache.recall(fingerprint, job_id, ask.control, repeated=ask.repeat.marked)
 
-    async def _admit(self, order: Order) -> Admitted:
+    async def _admit(self, order: Order, slot_wait_s: float) -> Admitted:
         """Admission; a slot that will not be filled by this job is freed for the next one."""
         admitted = None
         try:
-            admitted = await self._unwelcome(order) or await self.ledger.admit(order)
+            admitted = await self._unwelcome(order) or await self.slots.admit(order, slot_wait_s)
         except LedgerUnavailable as error:
             await self.jobs.withdraw(order.job_id, error)
             raise

@@ -28,6 +28,7 @@ from app.service.jobs import RunJob
 from app.service.keys import Keys
 from app.service.load import Load
 from app.service.poller import Poller
+from app.service.slots import SlotQueue
 from app.service.tasks import Tasks
 from app.service.usage import Usage
 from app.settings import Settings
@@ -194,6 +195,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         recorder=metrics,
         drain=drain,
         load=Load(drain, settings.max_in_flight),
+        slots=SlotQueue(world.ledger, completions),
     )
     gateway = Gateway(
         catalog=catalog,

@@ -210,6 +210,7 @@ def edge_of(settings: Settings, catalog: Catalog) -> EdgeSettings:
         strict=settings.strict,
         max_images=settings.max_images,
         sync_wait_s=settings.sync_wait_s,
+        concurrency_wait_s=settings.concurrency_wait_s,
         heartbeat_after_s=settings.heartbeat_after_s,
         public_url=settings.public_url,
         allowed_hosts=_words(settings.allowed_hosts),

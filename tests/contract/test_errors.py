@@ -62,7 +62,11 @@ RAISED = [
      None),
     (errors.RateLimited("Slow down.", retry_after_s=7), 429, "rate_limit_error", True, "7"),
     (errors.RateLimited("Slow down.", retry_after_s=3600), 429, "rate_limit_error", True, "60"),
-    (errors.ConcurrencyLimited("One at a time."), 429, "rate_limit_error", True, "1"),
+    (errors.RateLimited("The limit is 0."), 429, "rate_limit_error", False, None),
+    (errors.ConcurrencyLimited("One at a time.", scope="user:ann", retry_after_s=12), 429,
+     "rate_limit_error", True, "12"),
+    (errors.ConcurrencyLimited("None.", scope="user:ann", retry_after_s=None), 429,
+     "rate_limit_error", False, None),
     (errors.PriceUnknown("No price."), 400, "invalid_request_error", False, None),
     (errors.NotCached("Not cached."), 504, "server_error", False, None),
     (errors.IdempotencyKeyReused(), 422, "invalid_request_error", False, None),
@@ -99,7 +103,7 @@ def test_a_failure_tells_the_client_what_to_do(
 
 
 def test_a_refusal_shows_the_limits_behind_it(door: Door) -> None:
-    door.stage.refuse = errors.RateLimited("Slow down.")
+    door.stage.refuse = errors.RateLimited("Slow down.", retry_after_s=1)
 
     answer = door.post(koi())
 

@@ -5,6 +5,7 @@ import hashlib
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from app.domain.limits import Limits
@@ -112,7 +113,8 @@ def test_pace_is_refused_with_a_pause_that_helps(koi: Koi) -> None:
     assert answers[0].headers["x-ratelimit-limit-requests"] == "3"
 
 
-def test_concurrency_is_leased_and_given_back(koi: Koi) -> None:
+def test_concurrency_is_leased_and_given_back(start: Start) -> None:
+    koi = start(concurrency_wait_s=0)
     koi.sandbox.set(latency_s=0.3)
     key = user(koi, "ann", concurrency=2)
 
@@ -121,6 +123,67 @@ def test_concurrency_is_leased_and_given_back(koi: Koi) -> None:
 
     assert sorted(a.status_code for a in first) == [200, 200, 429, 429, 429, 429]
     assert {a.status_code for a in second} == {200}
+
+
+def test_a_request_waits_a_while_for_a_slot_in_the_order_of_arrival(koi: Koi) -> None:
+    koi.sandbox.set(latency_s=0.2)
+    key = user(koi, "ann", concurrency=1)
+    with koi.client(key) as client:
+        client.post(GENERATE, json={**KOI, "prompt": "how long it takes"})
+
+    answers = crowd(koi, key, [{**KOI, "prompt": f"p{i}"} for i in range(5)])
+
+    assert [a.status_code for a in answers] == [200] * 5
+    assert koi.sandbox.posts == 6
+
+
+def test_a_refusal_says_when_a_running_job_should_have_ended(koi: Koi) -> None:
+    """Nothing is known yet of how long jobs take: 15 s is assumed, which is too long to wait."""
+    koi.sandbox.set(latency_s=1.5)
+    key = user(koi, "ann", concurrency=1)
+    with koi.client(key) as client:
+        running = client.post(GENERATE, json={**KOI, "async": True})
+        refused = client.post(GENERATE, json={**KOI, "prompt": "second"})
+
+    assert running.status_code == 200
+    assert refused.json()["error"]["code"] == "concurrency_limit_exceeded"
+    assert 11 <= int(refused.headers["retry-after"]) <= 15
+    assert refused.headers["x-should-retry"] == "true"
+
+
+def test_the_official_client_gets_all_its_parallel_pictures_through_one_slot(koi: Koi) -> None:
+    koi.sandbox.set(latency_s=1)
+    key = user(koi, "ann", concurrency=1)
+
+    async def three() -> list[Any]:
+        async with openai.AsyncOpenAI(base_url=koi.v1, api_key=key) as client:
+            calls = [
+                client.images.generate(model=KOI["model"], prompt=f"p{i}", timeout=60)
+                for i in range(3)
+            ]
+            return await asyncio.gather(*calls)
+
+    assert all(answer.data[0].url for answer in asyncio.run(three()))
+    assert koi.sandbox.posts == 3
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        ({"concurrency": 0}, "concurrency_limit_exceeded"),
+        ({"requests_per_minute": 0}, "rate_limit_exceeded"),
+        ({"images_per_day": 0}, "insufficient_quota"),
+        ({"micros_per_month": 0}, "insufficient_quota"),
+    ],
+)
+def test_a_limit_of_zero_is_never_retryable(koi: Koi, limits: dict, code: str) -> None:
+    with koi.client(user(koi, "ann", **limits)) as client:
+        refused = client.post(GENERATE, json=KOI)
+
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == code
+    assert refused.headers["x-should-retry"] == "false"
+    assert "retry-after" not in refused.headers
 
 
 def test_what_is_left_is_told_with_every_reply_and_on_request(koi: Koi) -> None:

@@ -162,6 +162,15 @@ def test_one_call_with_default_retries_is_one_post_whatever_the_provider_does(
     assert koi.sandbox.posts == 1
 
 
+def test_a_client_of_half_a_seconds_patience_gets_its_picture_in_one_call(koi: Koi) -> None:
+    koi.sandbox.set(latency_s=2)
+    with OpenAI(base_url=koi.v1, api_key=koi.key(), timeout=0.5) as client:
+        answer = client.images.generate(model="grok-imagine", prompt="a koi in a hurry")
+
+    assert answer.data[0].url
+    assert koi.sandbox.posts == 1
+
+
 @pytest.mark.parametrize("heartbeat_after_s", [0, 45])
 def test_a_timeout_shorter_than_the_generation_is_one_charge_and_the_picture_arrives(
     start: Start, heartbeat_after_s: float

@@ -4,7 +4,10 @@ import pytest
 from starlette.datastructures import Headers
 
 from app.api.controls import cache_control, read_controls
+from app.api.settings import EdgeSettings
 from app.domain.recall import CacheControl
+
+SILENT = EdgeSettings(sync_wait_s=180)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +55,36 @@ def test_a_retry_count_above_zero_marks_a_repeat(count: str, marked: bool) -> No
 def test_the_wait_ends_before_the_clients_own_timeout(
     headers: dict[str, str], wait_s: float
 ) -> None:
-    assert read_controls(Headers(headers)).wait_s(180) == wait_s
+    assert read_controls(Headers(headers)).patience(SILENT).wait_s == wait_s
 
 
 def test_silence_lasts_half_of_the_clients_patience_at_most() -> None:
     controls = read_controls(Headers({"x-stainless-timeout": "20"}))
 
-    assert controls.quiet_s(45) == 10
-    assert controls.quiet_s(5) == 5
+    assert controls.patience(EdgeSettings(heartbeat_after_s=45)).quiet_s == 10
+    assert controls.patience(EdgeSettings(heartbeat_after_s=5)).quiet_s == 5
+
+
+@pytest.mark.parametrize(
+    ("announced", "operator", "wait_s", "beat_s"),
+    [
+        (None, None, 600, 10),
+        ("600", None, 600, 10),
+        ("1800", None, 1800, 10),
+        ("0.5", None, 600, 0.25),
+        ("8", None, 600, 4),
+        ("0.000001", None, 600, 0.1),
+        ("1800", 120, 120, 10),
+        (None, 120, 120, 10),
+    ],
+)
+def test_a_wait_kept_alive_lasts_as_long_as_the_client_announced_or_600_s(
+    announced: str | None, operator: float | None, wait_s: float, beat_s: float
+) -> None:
+    headers = Headers({} if announced is None else {"x-stainless-read-timeout": announced})
+    settings = EdgeSettings(heartbeat_after_s=45, sync_wait_s=operator)
+
+    patience = read_controls(headers).patience(settings)
+
+    assert (patience.wait_s, patience.beat_s) == (wait_s, beat_s)
+    assert patience.quiet_s == min(45, float(announced or 600) / 2)

@@ -49,7 +49,7 @@ KEYS = (
     Key("due", f"{_LEDGER}due", "", "zset", "for ever", "ledger",
         "open jobs by the time somebody must look at them"),
     Key("open", f"{_LEDGER}open", "", "hash", "for ever", "ledger",
-        "open jobs by state, images and micro-units held by all of them"),
+        "open jobs by state, images and micro-units held by all of them; how long a job takes"),
     Key("draft", f"{_LEDGER}draft", "", "stream", "while rebuilding", "ledger",
         "the ledger's entries as a rebuild puts them together"),
     Key("stream", f"{_LEDGER}stream", "", "stream", "for ever", "ledger",

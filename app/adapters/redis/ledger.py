@@ -101,8 +101,8 @@ class RedisLedger:
                 )
             case ["paced", line, retry_after_s]:
                 raise refusals.paced(bound.scopes[line - 1], retry_after_s)
-            case ["busy", line, _]:
-                raise refusals.busy(bound.scopes[line - 1])
+            case ["busy", line, wait_ms]:
+                raise refusals.busy(bound.scopes[line - 1], wait_ms)
         raise IdempotencyKeyReused
 
     async def bind(self, principal: Principal, repeat: Repeat, job_id: str) -> None:

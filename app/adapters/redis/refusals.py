@@ -1,5 +1,6 @@
 """What a caller is told when a limit stands in the way."""
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,12 +10,13 @@ from app.domain.errors import ConcurrencyLimited, InsufficientQuota, RateLimited
 from app.domain.limits import Scope, ScopeKind
 from app.domain.money import format_micros
 
-BUSY_RETRY_S = 2
-"""A place frees whenever a generation ends; asking every other second finds it soon enough."""
+LONGEST_WAIT_S = 60
 
 
 def paced(scope: Scope, retry_after_s: int) -> RateLimited:
     limit = scope.limits.requests_per_minute
+    if limit == 0:
+        return RateLimited(_closed(scope, "requests per minute"))
     return RateLimited(
         f"Rate limit of {_name(scope)} reached: {limit} requests per minute. "
         f"Try again in {retry_after_s} s.",
@@ -22,11 +24,23 @@ def paced(scope: Scope, retry_after_s: int) -> RateLimited:
     )
 
 
-def busy(scope: Scope) -> ConcurrencyLimited:
+def busy(scope: Scope, wait_ms: int) -> ConcurrencyLimited:
+    """`wait_ms`: when one of the generations that run is expected to have ended."""
+    if scope.limits.concurrency == 0:
+        message = _closed(scope, "generations at once")
+        return ConcurrencyLimited(message, scope=scope.id, retry_after_s=None)
+    wait_s = min(max(math.ceil(wait_ms / 1000), 1), LONGEST_WAIT_S)
     return ConcurrencyLimited(
         f"{_name(scope).capitalize()} already has {scope.limits.concurrency} generations running, "
-        "its limit. Try again when one has finished.",
-        retry_after_s=BUSY_RETRY_S,
+        f"its limit. Nothing was reserved. One should end in about {wait_s} s.",
+        scope=scope.id,
+        retry_after_s=wait_s,
+    )
+
+
+def _closed(scope: Scope, what: str) -> str:
+    return (
+        f"{_name(scope).capitalize()} may not generate: its limit of {what} is 0. Ask the operator."
     )
 
 

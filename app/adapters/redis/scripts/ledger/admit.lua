@@ -4,7 +4,7 @@
 --      [3] {job, lines, limits, repeated, unpaced?, images, unit?, lease_ms, task_ms, fields}
 -- -> {'paced', line, seconds} when it had not arrived and came too soon
 --    {'opened', now ms, rows} | {'joined' or 'known', record, rows} | {'reused'}
---    {'quota', line, meter, label, limit, used, held, reset ms} | {'busy', line, limit}
+--    {'quota', line, meter, label, limit, used, held, reset ms} | {'busy', line, ms until a slot}
 --    {'skew', now ms} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
@@ -48,7 +48,7 @@ end
 if refusal then return reply('quota', unpack(refusal)) end
 for i, line in ipairs(lines) do
   local limit = limits[i].concurrency
-  if limit and running(line) >= limit then return reply('busy', i, limit) end
+  if limit and running(line) >= limit then return reply('busy', i, slot_wait_ms(line)) end
 end
 
 for w, label in ipairs(labels) do

@@ -10,6 +10,8 @@ local VERDICT_MS = 60000      -- so long a failure is: later, the retry deserves
 local REPLAY_MS = 86400000    -- life of an Idempotency-Key
 local OVERTAKEN_MS = 5000     -- so long a retry may have overtaken the request it repeats
 local GRACE_MS = 60000        -- a concurrency slot outlives the job's due time by this
+local TYPICAL_MS = 15000      -- how long a generation takes, until it is known
+local MOST_SLOTS_READ = 100   -- so many running jobs say when a slot should be free
 local TRAIL = 1024            -- so many of the latest marks are kept
 local OPEN = { R = true, D = true, U = true }
 local mark, changes = '0', {}
@@ -138,6 +140,28 @@ end
 
 local function running(line)
   return redis.call('ZCOUNT', K.slots .. line, '(' .. int(now_ms), '+inf')
+end
+
+-- Milliseconds until the first of the running jobs should have ended, going by how long generations
+-- take. One that takes longer than usual is asked for again after a fifth of that.
+local function slot_wait_ms(line)
+  local typical = tonumber(redis.call('HGET', K.open, 'typical') or TYPICAL_MS)
+  local wait = typical
+  local ids = redis.call('ZRANGEBYSCORE', K.slots .. line, '(' .. int(now_ms), '+inf',
+    'LIMIT', 0, MOST_SLOTS_READ)
+  for _, id in ipairs(ids) do
+    local job = read(K.job .. id, 'created', 'dispatched')
+    local began = tonumber(job.dispatched or job.created or now_ms)
+    wait = math.min(wait, math.max(typical - (now_ms - began), typical / 5))
+  end
+  return math.ceil(wait)
+end
+
+-- Learn how long generations take from one that was dispatched at `began`.
+local function learn_typical(began)
+  local took = math.max(now_ms - tonumber(began), 0)
+  local before = tonumber(redis.call('HGET', K.open, 'typical') or took)
+  redis.call('HSET', K.open, 'typical', int(before + (took - before) / 10))
 end
 
 -- Pace (GCRA, burst = limit): microseconds until fully recovered, and those one request takes.

@@ -110,6 +110,7 @@ local function let_go()
 end
 
 if final then move_counters() end
+if ask.state == 'S' and job.state == 'D' then learn_typical(job.dispatched) end
 answer(final and append_entry())
 let_go()
 redis.call('PUBLISH', K.ended, id)
