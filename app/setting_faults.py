@@ -64,6 +64,21 @@ def not_http(name: str, url: str | None) -> Iterator[str]:
         yield f"{name} must be an http(s) URL such as https://example.com/v1."
 
 
+def plain_upstream(url: str, *, allowed: bool) -> Iterator[str]:
+    """The upstream key would travel in the clear; on this machine nobody reads it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    host = parts.hostname or ""
+    here = host in ("localhost", "::1") or host.startswith("127.")
+    if parts.scheme == "http" and host and not here and not allowed:
+        yield (
+            "KOI_UPSTREAM_BASE_URL is plain http, which shows the upstream key to everybody on the "
+            "way; use https, or set KOI_ALLOW_PLAIN_UPSTREAM=true if the network is yours alone."
+        )
+
+
 def not_a_store(name: str, url: str | None) -> Iterator[str]:
     if url is not None and not STORES.fullmatch(url):
         yield (

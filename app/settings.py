@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app import dotenv
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
@@ -18,6 +19,7 @@ from app.setting_faults import (
     SettingsInvalid,
     not_a_store,
     not_http,
+    plain_upstream,
     sentences,
     unreadable,
     weak,
@@ -63,6 +65,7 @@ class Settings(BaseSettings):
     upstream_base_url: str = "https://open.dieyuyun.com/v1"
     upstream_api_key: SecretStr | None = None
     upstream_api_key_file: Path | None = None
+    allow_plain_upstream: bool = False
     upstream_mode: UpstreamMode = UpstreamMode.AUTO
     upstream_timeout_s: float = Field(180, gt=0)
     upstream_poll_interval_s: float = Field(3, gt=0)
@@ -133,6 +136,19 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library names it
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """A `.env` that others could have written is not read."""
+        trusted = () if dotenv.distrust() else (dotenv_settings,)
+        return (init_settings, env_settings, *trusted, file_secret_settings)
+
     @model_validator(mode="after")
     def _agree(self) -> "Settings":
         problems = (
@@ -143,6 +159,7 @@ class Settings(BaseSettings):
             *unreadable("KOI_UPSTREAM_API_KEY_FILE", self.upstream_api_key_file),
             *unreadable("KOI_CATALOG", self.catalog),
             *not_http("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
+            *plain_upstream(self.upstream_base_url, allowed=self.allow_plain_upstream),
             *not_http("KOI_PUBLIC_URL", self.public_url),
             *not_a_store("KOI_REDIS_URL", self.redis_url),
             *not_a_store("KOI_CACHE_REDIS_URL", self.cache_redis_url),

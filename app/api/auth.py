@@ -11,7 +11,12 @@ from app.api.running import edge, exchange, running
 from app.domain.errors import AdminKeyRequired, InvalidApiKey, InvalidRequest
 from app.domain.principal import Principal
 
-FROM_ELSEWHERE = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-host", "via", "origin"})
+FROM_ELSEWHERE = re.compile(
+    r"forwarded|via|origin|referer|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip"
+    r"|x-original-.*|x-envoy-.*|true-client-ip|fastly-.*|cf-.*|cdn-loop|sec-fetch-site"
+)
+"""Headers that a proxy or a web page puts on a request, and a scraper on this machine does not."""
+LOOPBACK_HOST = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
 KEY = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 
 
@@ -37,14 +42,22 @@ async def require_admin(request: Request) -> None:
 
 def require_scraper(request: Request) -> None:
     """Lets the metrics token or the admin key through; anyone when bound to loopback only, unless
-    a proxy or a web page is behind the request: those are not of this machine."""
+    a proxy or a web page is behind the request: those are not of this machine. A page that was
+    led here by its own name (DNS rebinding) is told by its Host."""
     settings = edge(request)
-    if settings.loopback_only and FROM_ELSEWHERE.isdisjoint(request.headers.keys()):
+    if settings.loopback_only and _of_this_machine(request):
         return
     secret = credential(request)
     known = (settings.metrics_token, settings.admin_key)
     if not any(same(secret, one) for one in known if one is not None):
         raise InvalidApiKey
+
+
+def _of_this_machine(request: Request) -> bool:
+    headers = request.headers
+    return LOOPBACK_HOST.fullmatch(headers.get("host", "")) is not None and not any(
+        FROM_ELSEWHERE.fullmatch(name) for name in headers
+    )
 
 
 def credential(request: Request) -> str:
@@ -53,9 +66,11 @@ def credential(request: Request) -> str:
     if len(given) > 1:
         raise InvalidRequest("duplicate_header", "Send one Authorization header.")
     if given:
+        # SDKs send two spaces for a key that was pasted with a blank before it.
         scheme, _, secret = given[0].partition(" ")
         if scheme.lower() != "bearer":
             raise InvalidApiKey
+        secret = secret.strip()
     else:
         headers = request.headers
         secret = headers.get("api-key") or headers.get("x-api-key") or ""

@@ -14,12 +14,14 @@ from app.domain.errors import InvalidRequest
 PATIENCE_S = 1.0
 PATIENCE_BYTES = 8 << 20
 UPLOAD_BYTES = 64 << 20
+FORM = "application/x-www-form-urlencoded"
+READ_AS_JSON = frozenset({"", "application/json", "text/json", "text/plain", FORM})
 
 
 async def read_json(request: Request) -> dict[str, Any]:
     """The body as a JSON object; raises `InvalidRequest` for anything else.
 
-    A missing content type or text/plain is read as JSON (openai-compat study, statement 14).
+    A missing content type, text/plain and the form that `curl -d` claims to send are read as JSON.
     """
     _check_headers(request)
     limit = edge(request).max_body_bytes
@@ -36,7 +38,12 @@ async def read_json(request: Request) -> dict[str, Any]:
     if raw is None:
         await _swallow(request)
         raise _too_large()
-    return read_object(raw)
+    try:
+        return read_object(raw)
+    except InvalidRequest:
+        if _kind(request) != FORM:
+            raise
+        raise _not_json() from None
 
 
 async def drain(request: Request) -> None:
@@ -52,15 +59,10 @@ def _check_headers(request: Request) -> None:
         raise InvalidRequest(
             "unsupported_media_type", "Send the body without content encoding (no gzip)."
         )
-    kind, _, parameters = request.headers.get("content-type", "").partition(";")
-    kind = kind.strip().lower()
-    if kind not in ("", "application/json", "text/json", "text/plain") and not kind.endswith(
-        "+json"
-    ):
-        raise InvalidRequest(
-            "unsupported_media_type", "Send JSON with Content-Type: application/json."
-        )
-    for parameter in parameters.split(";"):
+    kind = _kind(request)
+    if kind not in READ_AS_JSON and not kind.endswith("+json"):
+        raise _not_json()
+    for parameter in request.headers.get("content-type", "").split(";")[1:]:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in (
             "utf-8",
@@ -68,6 +70,16 @@ def _check_headers(request: Request) -> None:
             "us-ascii",
         ):
             raise InvalidRequest("unsupported_media_type", "The body must be UTF-8.")
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _not_json() -> InvalidRequest:
+    return InvalidRequest(
+        "unsupported_media_type", "Send JSON with Content-Type: application/json."
+    )
 
 
 def _announced(request: Request) -> int:

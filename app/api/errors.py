@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from app.api.paths import makes_no_images
 from app.api.running import exchange_of
 from app.domain.codes import INVALID_CODES, UPSTREAM_CODES
 from app.domain.errors import (
@@ -161,6 +162,14 @@ def unknown_url() -> InvalidRequest:
     return InvalidRequest("unknown_url", "No such URL here. The API starts at /v1.")
 
 
+def images_only() -> InvalidRequest:
+    return InvalidRequest(
+        "unknown_url",
+        "This gateway makes images only, there is no text model here: "
+        "POST /v1/images/generations with one of the models of GET /v1/models.",
+    )
+
+
 def wrong_method() -> InvalidRequest:
     return InvalidRequest("method_not_allowed", "This URL does not take this method.")
 
@@ -169,7 +178,8 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """The framework's own refusals (404, 405) in the same dialect."""
     status = getattr(error, "status_code", 500)
     if status == 404:
-        return ErrorResponse(unknown_url().note)
+        wrong_door = makes_no_images(request.scope["path"])
+        return ErrorResponse((images_only() if wrong_door else unknown_url()).note)
     if status == 405:
         return ErrorResponse(wrong_method().note, headers={"allow": _allowed(request)})
     return ErrorResponse(OUR_BUG)

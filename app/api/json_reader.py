@@ -48,7 +48,7 @@ def _decode(raw: bytes) -> str:
     if b"\x00" in raw[:4]:
         raise _encoding()
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise _encoding() from None
 

@@ -2,23 +2,36 @@
 
 ROOTS = frozenset({"images", "models", "tasks", "usage", "organization"})
 """What follows /v1."""
+PREFIXES = frozenset({"v1", "openai", "api"})
+HEALTH = frozenset({"health", "healthz"})
+"""Names under which platforms look for /livez."""
+ELSEWHERE = frozenset({"chat", "responses", "completions", "embeddings", "audio", "assistants"})
+"""First words of OpenAI's routes that have nothing to do with images."""
 
 
 def routed(path: str) -> tuple[str, str | None]:
     """The path to route, and the model named by an Azure deployment path.
 
-    Extra slashes, a missing or doubled /v1 and `/openai/deployments/{model}` are spellings of
-    the same thing (openai-compat study, statements 2-7). Dots are never resolved: a path that
+    Extra slashes, a missing or doubled /v1, `/api/v1` and `/openai/deployments/{model}` are
+    spellings of the same thing. Dots are never resolved: a path that
     tries stays unknown.
     """
     given = [segment for segment in path.split("/") if segment]
     rest = given
     deployment = None
-    while rest and rest[0] in ("v1", "openai"):
+    while rest and rest[0] in PREFIXES:
         if rest[:2] == ["openai", "deployments"] and len(rest) > 3:
             deployment, rest = rest[2], rest[3:]
         else:
             rest = rest[1:]
     if rest and rest[0] in ROOTS:
         return "/v1/" + "/".join(rest), deployment
+    if len(given) == 1 and given[0] in HEALTH:
+        return "/livez", None
     return "/" + "/".join(given), None
+
+
+def makes_no_images(path: str) -> bool:
+    """Whether a path without a route is one of OpenAI's for something else than images."""
+    rest = [segment for segment in path.split("/") if segment and segment not in PREFIXES]
+    return bool(rest) and rest[0] in ELSEWHERE

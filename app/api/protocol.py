@@ -5,24 +5,19 @@ dialect as every other error (reliability study: M11, B76-B86, S31, S32, S38).
 """
 
 import asyncio
-import re
+import select
 from collections.abc import Callable
 from typing import Any
 
 import httptools
 import structlog
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.api.errors import error_body, error_headers, status_of
-from app.api.middleware import new_request_id
+from app.api.http_forms import ended_by_closing, head_without_offer, host_served, origin_form
+from app.api.refusal import Unacceptable, refusal, verdict
 from app.api.routes import UNMATCHED
 from app.api.settings import EdgeSettings
-from app.domain.errors import InvalidRequest, Overloaded
 
 log = structlog.get_logger("koi.access")
 
@@ -32,28 +27,9 @@ MOST_HEADERS = 100
 KEEP_ALIVE_S = 75
 LINGER_S = 1.0
 SLOW_READER_S = 60.0
-HOST = re.compile(
-    rb"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII
-)
-REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [!-~]")
-METHODS = "DELETE, GET, HEAD, OPTIONS, POST"
-WORDS = {
-    "bad_request": "The request is not valid HTTP/1.1.",
-    "header_fields_too_large": "The request headers are too large.",
-    "invalid_host": "The Host header is missing, malformed or not served here.",
-    "method_not_allowed": "This method is not known here.",
-    "overloaded": "Too many connections; try again shortly.",
-    "request_timeout": "The request did not arrive in time.",
-    "uri_too_long": "The URL is too long.",
-}
-
-
-class Unacceptable(Exception):
-    """Raised inside a parser callback; `code` says why."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+STILL_HERE = b"HTTP/1.1 102 Processing\r\n\r\n"
+LISTENS_S = (0.005, 0.05, 0.25, 1.0)
+"""When a client that closed its side is looked at again: was it reset, it is gone."""
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -70,6 +46,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._field_bytes = 0
         self._unwritten = 0
         self._finished = False
+        self._offered = False
         self._answering: RequestResponseCycle | None = None
 
     # The connection
@@ -97,11 +74,9 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # An offer (h2c, websocket) that may be ignored: RFC 9110, section 7.8.
+            self._feed(data)
         except httptools.HttpParserError as error:
-            self._refuse(_verdict(error, data))
+            self._refuse(verdict(error, data))
             return
         if self._in_head:
             self._head_bytes += len(data)
@@ -109,6 +84,43 @@ class EdgeProtocol(HttpToolsProtocol):
                 self._refuse("header_fields_too_large")
         elif not self._in_message:
             self._rest()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse. An offer to upgrade (h2c, websocket) may be ignored (RFC 9110, section 7.8); the
+        parser takes what follows for another protocol, so it is told the head again without it.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+                data = b""
+            except httptools.HttpParserUpgrade as offer:
+                version = self.parser.get_http_version()
+                head = head_without_offer(self.parser.get_method(), self.url, version, self.headers)
+                data = head + data[offer.args[0] :]
+                self._offered = False
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether to go on: a client that only closed its own side still reads the answer."""
+        cycle = self._answering
+        if cycle is None or cycle.response_complete or self._in_message or self._finished:
+            return False
+        self.cycle.keep_alive = False
+        if not cycle.response_started and cycle.scope["http_version"] == "1.1":
+            # Nobody reads this but who still listens: from all others it brings a reset.
+            self.transport.write(STILL_HERE)
+        for pause_s in LISTENS_S:
+            self.loop.call_later(pause_s, self._close_if_reset)
+        return True
+
+    def _close_if_reset(self) -> None:
+        if self.transport.is_closing():
+            return
+        peer = select.poll()
+        peer.register(self.transport.get_extra_info("socket").fileno(), select.POLLHUP)
+        if any(events & (select.POLLHUP | select.POLLERR) for _, events in peer.poll(0)):
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -135,6 +147,10 @@ class EdgeProtocol(HttpToolsProtocol):
             raise Unacceptable("uri_too_long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        value = value.strip(b" \t")
+        if name.lower() == b"x-forwarded-proto":
+            # Of several proxies the first one spoke with the client.
+            value = value.partition(b",")[0].rstrip()
         self._field_bytes += len(name) + len(value) + 4
         if self._field_bytes > MOST_HEADER_BYTES or len(self.headers) >= MOST_HEADERS:
             raise Unacceptable("header_fields_too_large")
@@ -143,10 +159,19 @@ class EdgeProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if self.parser.get_http_version() not in ("1.0", "1.1") or not self.url.startswith(b"/"):
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
             raise Unacceptable("bad_request")
-        if not self._host_served():
+        self.url = origin_form(self.url, self.headers)
+        if not self.url.startswith(b"/"):
+            raise Unacceptable("bad_request")
+        if not host_served(self.headers, version, self.edge.allowed_hosts):
             raise Unacceptable("invalid_host")
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise Unacceptable("method_not_allowed")
+            self._offered = True
+            return
         self._in_head = False
         self.url = b"/" + self.url.lstrip(b"/")
         # The reader of the body answers first; this is for bodies nobody reads.
@@ -154,12 +179,16 @@ class EdgeProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        if self._offered:
+            return
         self._in_message = False
         self._disarm()
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
+        if cycle.scope["http_version"] == "1.0":
+            app = ended_by_closing(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     # Deadlines
@@ -191,15 +220,6 @@ class EdgeProtocol(HttpToolsProtocol):
 
     # Refusals
 
-    def _host_served(self) -> bool:
-        hosts = [value for name, value in self.headers if name == b"host"]
-        match = HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
-        if match is None:
-            return False
-        allowed = self.edge.allowed_hosts
-        name = match["name"].decode("ascii").lower()
-        return "*" in allowed or any(name == host.lower() for host in allowed)
-
     def _refuse(self, code: str) -> None:
         """End the connection, with an error object if the wire is free for one."""
         self._finished = True
@@ -223,22 +243,8 @@ class EdgeProtocol(HttpToolsProtocol):
     def _answer(self, code: str) -> None:
         if self.transport.is_closing():
             return
-        words = WORDS[code]
-        note = (Overloaded(words) if code == "overloaded" else InvalidRequest(code, words)).note
-        body, request_id, status = error_body(note), new_request_id(), status_of(code)
-        headers = {
-            **error_headers(note),
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            "x-request-id": request_id,
-            "x-content-type-options": "nosniff",
-            "connection": "close",
-        }
-        if code == "method_not_allowed":
-            headers["allow"] = METHODS
-        lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
-        dated = [b"%s: %s\r\n" % pair for pair in self.server_state.default_headers]
-        self.transport.write(b"".join([STATUS_LINE[status], *dated, *lines, b"\r\n", body]))
+        request_id, status, answer = refusal(code, self.server_state.default_headers)
+        self.transport.write(answer)
         # Closing on unread bytes would reset the answer away, so they are let in for a moment.
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -251,13 +257,6 @@ class EdgeProtocol(HttpToolsProtocol):
         if running is not None:
             running.metrics.observe_request(UNMATCHED, "other", status, 0.0, None)
             running.metrics.refused(code)
-
-
-def _verdict(error: httptools.HttpParserError, data: bytes) -> str:
-    if isinstance(error.__context__, Unacceptable):
-        return error.__context__.code
-    unknown = isinstance(error, httptools.HttpParserInvalidMethodError)
-    return "method_not_allowed" if unknown and REQUEST_LINE.match(data) else "bad_request"
 
 
 def uvicorn_options(

@@ -8,8 +8,8 @@ MAX_PROMPT_CHARS = 32_000
 
 
 def body_cap(max_prompt_chars: int) -> int:
-    """Bytes of the largest sensible body: every character escaped (reliability study, S30)."""
-    return 6 * max_prompt_chars + 4096
+    """Bytes of the largest sensible body: each character one outside the BMP, as two escapes."""
+    return 12 * max_prompt_chars + 4096
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from app.domain.errors import InvalidRequest, TaskNotFound
 from app.domain.job import Job
 
 TASK_ID = re.compile(r"task_[0-9a-f]{32}", re.ASCII)
-NUMBER = re.compile(r"[0-9]{1,4}", re.ASCII)
+NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 LONGEST_WAIT_S = 25
 POLL_AGAIN_S = 3
 DEFAULT_LIMIT = 20
@@ -22,7 +22,7 @@ MOST_TASKS = 100
 
 
 async def read(request: Request) -> Response:
-    """One task; `?wait=0..25` holds the answer until it ended."""
+    """One task; `?wait=N` (25 s at most) holds the answer until it ended."""
     principal = await caller(request)
     task_id = _task_id(request)
     wait_s = min(_number(request, "wait", 0), LONGEST_WAIT_S)

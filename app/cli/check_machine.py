@@ -10,6 +10,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from app import dotenv
 from app.cli.finding import Finding, fail, ok, warn
 from app.domain.catalog import Catalog
 from app.settings import Settings, unknown_variables
@@ -21,6 +22,8 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
     yield ok("settings", "every setting can be used")
     for name in unknown_variables():
         yield warn("settings", f"{name} is not a setting of Koi", "Mend its spelling or remove it.")
+    if reason := dotenv.distrust():
+        yield warn("settings", reason, "Until then its settings are not in force.")
     url = urlsplit(settings.upstream_base_url)
     if url.scheme == "http" and not _is_local(url.hostname or ""):
         yield warn(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 from cyclopts import Parameter, validators
 
+from app import dotenv
 from app.cli.failure import MISUSED, CommandFailed
 from app.cli.listener import listen, url_of
 from app.cli.out import note
@@ -66,7 +67,8 @@ class Announcement:
     workers: int
 
     def __call__(self) -> None:
-        log.info("listening", url=self.url, workers=self.workers)
+        env_file = str(dotenv.DOTENV.absolute()) if dotenv.is_read() else None
+        log.info("listening", url=self.url, workers=self.workers, env_file=env_file)
 
 
 def _alone(settings: "Settings", listening: socket.socket) -> int:
@@ -109,5 +111,7 @@ def _prepare_process() -> None:
 def _warn_of_unknown() -> None:
     from app.settings import unknown_variables  # noqa: PLC0415
 
+    if reason := dotenv.distrust():
+        note(f"koi: {reason}")
     for name in unknown_variables():
         note(f"koi: {name} is not a setting of Koi; is it misspelt?")

@@ -93,7 +93,7 @@ def test_an_upstream_key_the_provider_refuses_is_found(house: House) -> None:
     ("url", "says"),
     [
         ("http://127.0.0.1:9/v1", "is away"),
-        ("http://no-such-host.invalid/v1", "cannot be resolved"),
+        ("https://no-such-host.invalid/v1", "cannot be resolved"),
     ],
 )
 def test_a_provider_that_cannot_be_reached_is_found(house: House, url: str, says: str) -> None:

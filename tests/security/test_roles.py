@@ -230,7 +230,14 @@ def test_no_header_of_a_proxy_lends_a_role(house: House, role: str) -> None:
         assert lending.status_code == plain.status_code in (401, 403, 404)
 
 
-@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "via", "origin"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "x-forwarded-for", "x-forwarded-port", "x-forwarded-prefix", "forwarded", "via", "origin",
+        "referer", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "cf-ray",
+        "x-envoy-external-address", "sec-fetch-site",
+    ],
+)  # fmt: skip
 def test_metrics_that_are_open_on_loopback_are_shut_to_proxies_and_pages(
     koi: Koi, header: str
 ) -> None:
@@ -239,6 +246,14 @@ def test_metrics_that_are_open_on_loopback_are_shut_to_proxies_and_pages(
 
     assert direct.status_code == 200
     assert relayed.status_code == 401
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "koi"])
+def test_metrics_that_are_open_on_loopback_are_shut_to_a_page_led_here_by_its_name(
+    koi: Koi, host: str
+) -> None:
+    assert httpx.get(f"{koi.url}/metrics", headers={"host": host}).status_code == 401
+    assert httpx.get(f"{koi.url}/metrics", headers={"host": "localhost:80"}).status_code == 200
 
 
 def test_no_field_of_a_body_makes_a_caller_somebody_else(house: House) -> None:

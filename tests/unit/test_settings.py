@@ -1,10 +1,12 @@
 """Settings: every bad value is one clear sentence about its variable, and no secret is in it."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app import dotenv
 from app.domain.limits import Limits
 from app.domain.principal import CachePolicy
 from app.setting_faults import SettingsInvalid
@@ -148,6 +150,37 @@ def test_a_dotenv_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("KOI_PORT=9003\nOTHER=1\n")
 
     assert load_settings().port == 9003
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o666, 0o622])
+def test_a_dotenv_file_that_others_can_write_is_not_read_and_says_so(
+    tmp_path: Path, mode: int
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text("KOI_PORT=9003\n")
+    file.chmod(mode)
+
+    assert load_settings().port == 8000
+    assert "others can write it" in (dotenv.distrust() or "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_dotenv_file_of_somebody_else_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("KOI_PORT=9003\n")
+    os.chown(file, 12345, 12345)
+
+    assert load_settings().port == 8000
+    assert "another user" in (dotenv.distrust() or "")
+
+
+@pytest.mark.parametrize("url", ["http://provider.example/v1", "http://10.0.0.7:8080/v1"])
+def test_an_upstream_over_plain_http_beyond_this_machine_wants_to_be_allowed(url: str) -> None:
+    with pytest.raises(SettingsInvalid, match="KOI_ALLOW_PLAIN_UPSTREAM=true"):
+        load_settings(upstream_base_url=url)
+
+    assert load_settings(upstream_base_url=url, allow_plain_upstream=True).upstream_base_url == url
+    assert load_settings(upstream_base_url="http://127.0.0.1:9000/v1").port == 8000
 
 
 def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:

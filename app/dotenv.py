@@ -1,0 +1,29 @@
+"""The `.env` file of the working directory: read only when nobody else can have written it.
+
+Whoever can write it decides where the upstream key goes.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+DOTENV = Path(".env")
+
+
+def is_read() -> bool:
+    return DOTENV.exists() and distrust() is None
+
+
+def distrust() -> str | None:
+    """Why the file is not read, with what to do; None when it is read or is not there."""
+    try:
+        found = DOTENV.stat()
+    except OSError:
+        return None
+    where = DOTENV.absolute()
+    if found.st_uid not in (os.geteuid(), 0):
+        return f"{where} is not read: it belongs to another user; chown it to Koi's."
+    others = stat.S_IWOTH | (stat.S_IWGRP if found.st_gid != os.getegid() else 0)
+    if found.st_mode & others:
+        return f"{where} is not read: others can write it; chmod go-w it."
+    return None
