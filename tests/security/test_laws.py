@@ -136,7 +136,9 @@ def test_the_framework_tells_nobody_anything(tmp_path: Path) -> None:
     assert create_app().debug is False
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "requirements-demo.lock", "requirements-dev.lock"]
+)
 def test_everything_locked_has_its_version_and_its_hashes_and_comes_from_nowhere_else(
     lock: str,
 ) -> None:
