@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
@@ -99,6 +100,7 @@ class Settings(BaseSettings):
 
     catalog: Path | None = None
     strict: bool = False
+    response_format: ResponseFormat = ResponseFormat.URL
     max_images: int = Field(10, ge=1)
     moderation_charged: bool = False
 

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.domain.images import ResponseFormat
+
 MAX_PROMPT_CHARS = 32_000
 
 
@@ -18,10 +20,12 @@ class EdgeSettings:
 
     `public_url` is the origin (and prefix) written into links; None takes the request's own.
     `heartbeat_after_s` 0 keeps a waiting answer silent. `loopback_only` opens /metrics.
-    `admin_key` None hides the administration routes.
+    `admin_key` None hides the administration routes. `response_format` is for requests where
+    neither they nor key, user or called name say one.
     """
 
     strict: bool = False
+    response_format: ResponseFormat = ResponseFormat.URL
     max_images: int = 10
     sync_wait_s: float = 180.0
     heartbeat_after_s: float = 0.0

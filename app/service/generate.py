@@ -36,7 +36,7 @@ MAKING_PAUSE_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One understood request. `response_format` is "url" or "b64_json"."""
+    """One understood request. `response_format` is a `ResponseFormat`."""
 
     request: GenerationRequest
     repeat: Repeat
