@@ -164,7 +164,7 @@ def _completed(job: Job, bodies: Sequence[bytes]) -> list[bytes]:
 
 def _failed(scope: Scope, note: FailureNote, task_id: str) -> bytes:
     _record(scope, note)
-    return _event("error", error_body(note, task_id))
+    return _event("error", error_body(note, task_id, exchange_of(scope).moderation))
 
 
 def _event(name: str, payload: bytes) -> bytes:

@@ -27,13 +27,14 @@ async def create(request: Request) -> Response:
     asked = Asked(body, controls, principal, exchange(request).deployment)
     gateway = running(request).gateway
     understood = understand(asked, gateway.catalog, edge(request))
+    record = exchange(request)
+    record.moderation = understood.moderation
     if understood.steered:
         running(request).metrics.steered()
     try:
         started = await gateway.generate.start(principal, understood.ask)
     except Refused as refusal:
         return await _refused(request, principal, refusal)
-    record = exchange(request)
     record.task_id, record.cache = started.job.id, str(started.cache)
     return await _answer(request, started, understood, controls)
 

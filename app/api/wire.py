@@ -6,6 +6,7 @@ from typing import Any
 
 from app.api import fields
 from app.api.controls import Controls
+from app.api.errors import MODERATION_CODES
 from app.api.json_reader import SAFE_NAME, canonical
 from app.api.references import blank, names_picture, refuse_references
 from app.api.settings import EdgeSettings
@@ -14,6 +15,7 @@ from app.domain.catalog import Catalog, Model
 from app.domain.errors import InvalidRequest, ModelNotFound
 from app.domain.images import GenerationRequest, ResponseFormat, digest
 from app.domain.ledger import Repeat
+from app.domain.patterns import matches
 from app.domain.principal import Principal
 from app.service.generate import Ask
 
@@ -49,6 +51,10 @@ STEERING = frozenset(
 )  # fmt: skip
 """Fields with which other gateways let a caller choose where the upstream key goes (S1)."""
 
+NOTHING: tuple[Any, ...] = (None, "", [], {})
+"""Values by which interfaces send every field they have, asked for or not."""
+BLOCKED_NAMES = ("gpt-image-*", "chatgpt-image-*")
+"""Callers of these know a refusal by moderation as `moderation_blocked`."""
 MOST_FIELDS = 100
 LONGEST_MODEL = 256
 LONGEST_USER = 512
@@ -58,13 +64,15 @@ MOST_PARTIAL_IMAGES = 3
 @dataclass(frozen=True, slots=True)
 class Understood:
     """One request, understood. `adjusted` names the fields that were coerced or ignored;
-    `steered` is true when some of them tried to choose the way out."""
+    `steered` is true when some of them tried to choose the way out; `moderation` is how the caller
+    calls a refusal by moderation."""
 
     ask: Ask
     asynchronous: bool
     stream: bool
     adjusted: tuple[str, ...]
     steered: bool
+    moderation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,7 @@ def understand(asked: Asked, catalog: Catalog, edge: EdgeSettings) -> Understood
         stream=stream,
         adjusted=_adjusted(body, request, called),
         steered=not STEERING.isdisjoint(body),
+        moderation=_moderation(called, catalog),
     )
 
 
@@ -143,6 +152,13 @@ def _model(asked: Asked, catalog: Catalog, strict: bool) -> tuple[str, Model]:
     return name, model
 
 
+def _moderation(called: str, catalog: Catalog) -> str:
+    blocked = any(
+        matches(pattern, name) for name in catalog.spellings(called) for pattern in BLOCKED_NAMES
+    )
+    return MODERATION_CODES[blocked]
+
+
 def _quality(body: Mapping[str, Any], model: Model, strict: bool) -> str:
     """The quality that is meant; a word nobody knows is the default one."""
     auto = {AUTO: model.quality_aliases.get(AUTO, model.default_quality)}
@@ -151,8 +167,9 @@ def _quality(body: Mapping[str, Any], model: Model, strict: bool) -> str:
     written = fields.text(body, "quality", fields.LONGEST_WORD)
     if written is None or written in model.qualities:
         return written or model.default_quality
-    known = {quality.lower(): quality for quality in model.qualities}
-    return {**model.quality_aliases, **known}.get(written.strip().lower(), model.default_quality)
+    known = {alias.lower(): quality for alias, quality in model.quality_aliases.items()}
+    known |= {quality.lower(): quality for quality in model.qualities}
+    return known.get(written.strip().lower(), model.default_quality)
 
 
 def _unsent(body: Mapping[str, Any]) -> str | None:
@@ -161,7 +178,7 @@ def _unsent(body: Mapping[str, Any]) -> str | None:
         name: value
         for name, value in body.items()
         if not (name in UNDERSTOOD or name in NEUTRAL or name in STEERING or name in SHAPE_FIELDS)
-        and not (value is None or (names_picture(name) and blank(value)))
+        and not (value in NOTHING or (names_picture(name) and blank(value)))
     }
     return digest(canonical(wishes)) if wishes else None
 

@@ -87,7 +87,7 @@ class Catalog:
 
         An exact name wins over every pattern, the name as written over the one without prefix.
         """
-        for spelling in self._spellings(name):
+        for spelling in self.spellings(name):
             model = self.find(spelling) or self._by_pattern(spelling)
             if model is not None:
                 return model
@@ -95,7 +95,7 @@ class Catalog:
 
     def response_format(self, name: str, model: Model) -> ResponseFormat | None:
         """What callers of this name expect; None when the catalog does not say."""
-        for spelling in self._spellings(name):
+        for spelling in self.spellings(name):
             for pattern, response_format in model.response_formats.items():
                 if matches(pattern, spelling):
                     return response_format
@@ -107,7 +107,7 @@ class Catalog:
                 return model
         return None
 
-    def _spellings(self, name: str) -> Iterator[str]:
+    def spellings(self, name: str) -> Iterator[str]:
         """The name as written, then without its prefixes, one after the other."""
         yield name
         while prefix := next((p for p in self.name_prefixes if name.startswith(p)), None):

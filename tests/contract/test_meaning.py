@@ -6,6 +6,7 @@ from typing import Any
 import openai
 import pytest
 
+from app.domain.errors import FailureNote
 from tests.contract.bad_bodies import MODEL, PROMPT, assert_error, koi
 from tests.contract.door import Answer, Door, sdk
 
@@ -224,7 +225,8 @@ def test_a_dropped_wish_makes_another_fingerprint(door: Door, field: dict[str, A
     [{"user": "u"}, {"safety_identifier": "s"}, {"stream": True}, {"async": True},
      {"response_format": "b64_json"}, {"partial_images": 1}, {"metadata": {"a": "b"}},
      {"output_format": "webp"}, {"output_compression": 50}, {"moderation": "low"},
-     {"api_base": "http://evil.example"}, {"seed": None}, {"size": "auto"}, {"size": "512x512"},
+     {"api_base": "http://evil.example"}, {"seed": None}, {"negative_prompt": ""},
+     {"loras": []}, {"size": "auto"}, {"size": "512x512"},
      {"aspect_ratio": "1:1"}, {"quality": "medium"}, {"n": 1}, {"model": "gpt-image-2"}],
 )  # fmt: skip
 def test_what_leaves_the_picture_alone_leaves_the_fingerprint_alone(
@@ -357,3 +359,37 @@ def test_the_long_answer_after_heartbeats_has_its_usage_too(admin_door: Door) ->
         raw = client.images.with_raw_response.generate(model=MODEL, prompt=PROMPT)
 
     assert json.loads(raw.text)["usage"]["total_tokens"] == 0
+
+
+# Moderation
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [
+        ("gpt-image-1", "moderation_blocked"), ("openai/gpt-image-2", "moderation_blocked"),
+        ("chatgpt-image-latest", "moderation_blocked"), ("dall-e-3", "content_policy_violation"),
+        (MODEL, "content_policy_violation"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refused_prompt_has_the_code_its_callers_know_and_names_both(
+    client: openai.OpenAI, door: Door, model: str, code: str, stream: Any
+) -> None:
+    door.stage.end = FailureNote("content_policy_violation", "Refused.")
+
+    with pytest.raises(openai.APIError) as caught:
+        list(client.images.generate(model=model, prompt=PROMPT, stream=stream))
+
+    assert caught.value.code == code
+    assert "content_policy_violation" in str(caught.value)
+    assert "moderation_blocked" in str(caught.value)
+
+
+def test_a_refused_task_names_both_too(door: Door) -> None:
+    door.stage.end = FailureNote("content_policy_violation", "Refused.")
+    task = door.post(koi(**{"async": True})).json
+    done = door.call("GET", f"/v1/tasks/{task['id']}?wait=2").json
+
+    assert done["error"]["code"] == "content_policy_violation"
+    assert "moderation_blocked" in done["error"]["message"]
