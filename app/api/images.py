@@ -43,7 +43,11 @@ async def unsupported(request: Request) -> Response:
     """Edits and variations: a clean refusal, once the upload is through (statement 86)."""
     await caller(request)
     await drain(request)
-    raise InvalidRequest("unsupported_endpoint", "The provider only generates images from text.")
+    raise InvalidRequest(
+        "unsupported_endpoint",
+        "The provider only generates images from text: POST a prompt to /v1/images/generations. "
+        "Nothing was charged.",
+    )
 
 
 async def _answer(

@@ -51,6 +51,8 @@ STEERING = frozenset(
 )  # fmt: skip
 """Fields with which other gateways let a caller choose where the upstream key goes (S1)."""
 
+NO_WISHES = UNDERSTOOD | STEERING | NEUTRAL
+"""Fields whose values say nothing about the picture that is not read from them."""
 NOTHING: tuple[Any, ...] = (None, "", [], {})
 """Values by which interfaces send every field they have, asked for or not."""
 BLOCKED_NAMES = ("gpt-image-*", "chatgpt-image-*")
@@ -90,7 +92,7 @@ def understand(asked: Asked, catalog: Catalog, edge: EdgeSettings) -> Understood
     body = asked.body
     _check_names(body, edge.strict)
     called, model = _model(asked, catalog, edge.strict)
-    refuse_references(body, UNDERSTOOD | STEERING | NEUTRAL)
+    refuse_references(body, but=NO_WISHES)
     request = GenerationRequest(
         model=model.name,
         prompt=fields.prompt(body, model.max_prompt_chars),
@@ -177,7 +179,7 @@ def _unsent(body: Mapping[str, Any]) -> str | None:
     wishes = {
         name: value
         for name, value in body.items()
-        if not (name in UNDERSTOOD or name in NEUTRAL or name in STEERING or name in SHAPE_FIELDS)
+        if not (name in NO_WISHES or name in SHAPE_FIELDS)
         and not (value in NOTHING or (names_picture(name) and blank(value)))
     }
     return digest(canonical(wishes)) if wishes else None
