@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app import dotenv
+from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
@@ -102,6 +103,7 @@ class Settings(BaseSettings):
 
     catalog: Path | None = None
     strict: bool = False
+    response_format: ResponseFormat = ResponseFormat.URL
     max_images: int = Field(10, ge=1)
     moderation_charged: bool = False
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from app.api.errors import error_object
 from app.api.running import edge, running
 from app.domain.errors import FailureNote, GenerationFailed, Overloaded
-from app.domain.images import Picture
+from app.domain.images import Picture, ResponseFormat
 from app.domain.job import Job, TaskStatus
 from app.domain.media import ImageStoreUnavailable
 
@@ -27,6 +27,13 @@ QUALITIES = {
 }
 """Catalog quality -> the words a strictly validating SDK accepts (statement 34)."""
 OUTPUT_FORMATS = {"image/jpeg": "jpeg", "image/png": "png", "image/webp": "webp"}
+NO_USAGE = {
+    "total_tokens": 0,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
+}
+"""Clients read token counts from every images response; the provider counts images."""
 PIXELS = re.compile(r"[0-9]+x[0-9]+", re.ASCII)
 GONE = FailureNote(
     "image_unavailable", "The image was made, but its bytes are no longer stored.", charged=True
@@ -55,14 +62,16 @@ def link(request: Request, picture: Picture) -> str:
 async def images_content(request: Request, job: Job, response_format: str) -> bytes:
     """An OpenAI images response as JSON bytes; see `picture_bodies` for what it may raise."""
     data = await _items(request, job, response_format)
-    return orjson.dumps({"created": job.created_ms // 1000, "data": data, **traits(job)})
+    body = {"created": job.created_ms // 1000, "data": data, **traits(job), "usage": NO_USAGE}
+    return orjson.dumps(body)
 
 
 async def task_content(request: Request, job: Job) -> bytes:
-    """A task as its caller asked for it: base64 if that was the `response_format`."""
+    """A task as its caller asked for it: with base64 if that was in the `response_format`."""
     task = task_object(request, job)
-    if task["data"] is not None and job.response_format == "b64_json":
-        task["data"] = await _items(request, job, "b64_json")
+    wanted = job.response_format
+    if task["data"] is not None and wanted in (ResponseFormat.B64_JSON, ResponseFormat.BOTH):
+        task["data"] = await _items(request, job, wanted)
     return orjson.dumps(task)
 
 
@@ -79,7 +88,7 @@ def traits(job: Job) -> dict[str, str]:
 
 
 def linked_items(request: Request, pictures: Sequence[Picture]) -> list[dict[str, str]]:
-    return [_item("url", link(request, picture), picture) for picture in pictures]
+    return [_item({"url": link(request, picture)}, picture) for picture in pictures]
 
 
 async def picture_bodies(request: Request, job: Job) -> list[bytes]:
@@ -97,26 +106,32 @@ async def picture_bodies(request: Request, job: Job) -> list[bytes]:
 
 
 async def _items(request: Request, job: Job, response_format: str) -> orjson.Fragment:
-    if response_format == "url":
+    if response_format == ResponseFormat.URL:
         return orjson.Fragment(orjson.dumps(linked_items(request, job.pictures)))
     bodies = await picture_bodies(request, job)
-    if sum(map(len, bodies)) > IN_THREAD_BYTES:
-        return await asyncio.to_thread(_encoded, job.pictures, bodies)
-    return _encoded(job.pictures, bodies)
-
-
-def _encoded(pictures: Sequence[Picture], bodies: list[bytes]) -> orjson.Fragment:
+    both = response_format == ResponseFormat.BOTH
     items = [
-        _item("b64_json", base64.b64encode(body).decode("ascii"), picture)
-        for picture, body in zip(pictures, bodies, strict=True)
+        _item({"url": link(request, picture)} if both else {}, picture) for picture in job.pictures
     ]
-    return orjson.Fragment(orjson.dumps(items))
+    if sum(map(len, bodies)) > IN_THREAD_BYTES:
+        return await asyncio.to_thread(_encoded, items, bodies)
+    return _encoded(items, bodies)
 
 
-def _item(name: str, value: str, picture: Picture) -> dict[str, str]:
+def _encoded(items: list[dict[str, str]], bodies: list[bytes]) -> orjson.Fragment:
+    """The items with their pictures in base64."""
+    filled = [
+        {"b64_json": base64.b64encode(body).decode("ascii"), **item}
+        for item, body in zip(items, bodies, strict=True)
+    ]
+    return orjson.Fragment(orjson.dumps(filled))
+
+
+def _item(places: dict[str, str], picture: Picture) -> dict[str, str]:
+    """Where the picture is, and the prompt it was made from."""
     if picture.revised_prompt is None:
-        return {name: value}
-    return {name: value, "revised_prompt": picture.revised_prompt}
+        return places
+    return {**places, "revised_prompt": picture.revised_prompt}
 
 
 def task_object(request: Request, job: Job) -> dict[str, Any]:

@@ -124,4 +124,8 @@ async def _discard(receive: Receive, limit: int) -> None:
 
 
 def _too_large() -> InvalidRequest:
-    return InvalidRequest("request_too_large", "The request body is too large.")
+    return InvalidRequest(
+        "request_too_large",
+        "The request body is too large: a prompt is text, and pictures are not taken. "
+        "Nothing was charged.",
+    )

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.answers import images_content, json_response, picture_bodies, traits
+from app.api.answers import NO_USAGE, images_content, json_response, picture_bodies, traits
 from app.api.controls import Patience
 from app.api.errors import error_body, status_of
 from app.api.headers import cache_headers, limit_headers
@@ -26,12 +26,6 @@ from app.domain.images import Picture
 from app.domain.job import Job
 from app.service.generate import Generated, Started
 
-NO_USAGE = {
-    "total_tokens": 0,
-    "input_tokens": 0,
-    "output_tokens": 0,
-    "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
-}
 UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -180,7 +174,7 @@ def _completed(job: Job, bodies: Sequence[bytes]) -> list[bytes]:
 
 def _failed(scope: Scope, note: FailureNote, task_id: str) -> bytes:
     _record(scope, note)
-    return _event("error", error_body(note, task_id))
+    return _event("error", error_body(note, task_id, exchange_of(scope).moderation))
 
 
 def _event(name: str, payload: bytes) -> bytes:

@@ -82,6 +82,11 @@ NOT_REFUSALS = frozenset({"still_processing", "task_cancelled"})
 WAITS_S = {"still_processing": 1}
 """Where waiting helps although the failure did not say how long, in seconds."""
 
+MODERATION = "content_policy_violation"
+MODERATION_CODES = (MODERATION, "moderation_blocked")
+"""OpenAI's two codes for a refused prompt. A caller gets the one that the model it names has there
+(`Exchange.moderation`), and both in the message: clients match on either."""
+
 OUR_BUG = FailureNote("internal_error", "The gateway failed; its operator has been told.")
 
 
@@ -89,18 +94,23 @@ def status_of(code: str) -> int:
     return CONTRACT[code][0]
 
 
-def error_object(note: FailureNote) -> dict[str, Any]:
+def error_object(note: FailureNote, moderation: str = MODERATION) -> dict[str, Any]:
     """The four fields an OpenAI error always has."""
+    message, code = note.message, note.code
+    if code == MODERATION:
+        message, code = f"{message} ({', '.join(MODERATION_CODES)})", moderation
     return {
-        "message": note.message,
+        "message": message,
         "type": CONTRACT[note.code][1],
         "param": note.param,
-        "code": note.code,
+        "code": code,
     }
 
 
-def error_body(note: FailureNote, task_id: str | None = None) -> bytes:
-    error = error_object(note)
+def error_body(
+    note: FailureNote, task_id: str | None = None, moderation: str = MODERATION
+) -> bytes:
+    error = error_object(note, moderation)
     if task_id is not None:
         error["task_id"] = task_id
     return orjson.dumps({"error": error})
@@ -132,10 +142,11 @@ class ErrorResponse(Response):
         *,
         task_id: str | None = None,
         headers: Mapping[str, str] | None = None,
+        moderation: str = MODERATION,
     ) -> None:
         extra = {} if task_id is None else {"x-koi-task-id": task_id}
         super().__init__(
-            error_body(note, task_id),
+            error_body(note, task_id, moderation),
             status_of(note.code),
             {**error_headers(note), **extra, **(headers or {})},
             "application/json",
@@ -154,8 +165,10 @@ def task_of(error: GatewayError) -> str | None:
 async def on_gateway_error(request: Request, error: Exception) -> Response:
     """Any failure we can explain; the task id is told as soon as there is one."""
     assert isinstance(error, GatewayError)
-    task_id = task_of(error) or exchange_of(request.scope).task_id
-    return ErrorResponse(error.note, task_id=task_id)
+    record = exchange_of(request.scope)
+    return ErrorResponse(
+        error.note, task_id=task_of(error) or record.task_id, moderation=record.moderation
+    )
 
 
 def unknown_url() -> InvalidRequest:

@@ -8,7 +8,12 @@ from app.domain.errors import InvalidRequest
 
 Body = Mapping[str, Any]
 
-CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+LONGEST_WORD = 64
+"""Characters of a size, a quality or the like, whatever it says."""
+
+LINE_BREAKS = str.maketrans("\x0b\x0c", "\n\n")
+"""Vertical tab and form feed, which word processors paste for a line or page break."""
+CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")
 # Anything but white space, zero-width characters and blanks in disguise.
 VISIBLE = re.compile(
     "[^\\s\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e"
@@ -77,12 +82,17 @@ def word(body: Body, name: str, known: Iterable[str], aliases: Mapping[str, str]
 
 
 def prompt(body: Body, longest: int) -> str:
-    """The prompt, unchanged; raises when it is missing, blank, too long or holds controls."""
+    """The prompt; raises when it is missing, blank, too long or holds controls."""
     value = text(body, "prompt", longest)
     if value is None:
         raise missing("prompt")
+    value = value.translate(LINE_BREAKS)
     if VISIBLE.search(value) is None:
-        raise InvalidRequest("invalid_value", "prompt must not be blank.", param="prompt")
+        raise InvalidRequest(
+            "missing_required_parameter",
+            "prompt is required and must not be blank.",
+            param="prompt",
+        )
     if CONTROLS.search(value) is not None:
         raise InvalidRequest(
             "invalid_value", "prompt must not hold control characters.", param="prompt"

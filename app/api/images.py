@@ -26,13 +26,14 @@ async def create(request: Request) -> Response:
     asked = Asked(body, controls, principal, exchange(request).deployment)
     gateway = running(request).gateway
     understood = understand(asked, gateway.catalog, edge(request))
+    record = exchange(request)
+    record.moderation = understood.moderation
     if understood.steered:
         running(request).metrics.steered()
     try:
         started = await gateway.generate.start(principal, understood.ask)
     except Refused as refusal:
         return await _refused(request, principal, refusal)
-    record = exchange(request)
     record.task_id, record.cache = started.job.id, str(started.cache)
     return await _answer(request, started, understood, controls)
 
@@ -41,7 +42,11 @@ async def unsupported(request: Request) -> Response:
     """Edits and variations: a clean refusal, once the upload is through (statement 86)."""
     await caller(request)
     await drain(request)
-    raise InvalidRequest("unsupported_endpoint", "The provider only generates images from text.")
+    raise InvalidRequest(
+        "unsupported_endpoint",
+        "The provider only generates images from text: POST a prompt to /v1/images/generations. "
+        "Nothing was charged.",
+    )
 
 
 async def _answer(

@@ -23,10 +23,10 @@ async def index(request: Request) -> Response:
 
 
 async def read(request: Request) -> Response:
-    """One model by name or alias; the id may hold slashes."""
+    """One model by whatever name a generation may give it; the id may hold slashes."""
     principal = await caller(request)
     name: str = request.path_params["model"]
-    model = running(request).gateway.catalog.find(name)
+    model = running(request).gateway.catalog.called(name)
     if model is None or not principal.may_use(model.name):
         raise ModelNotFound(
             "The model does not exist or this key may not use it; see GET /v1/models.",

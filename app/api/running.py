@@ -63,7 +63,8 @@ class Exchange:
 
     `started_s` is a monotonic clock; `upstream_s` the share spent on the provider, None while
     unknown; `waited` is true once the answer depended on somebody else's time. `verdict` is the
-    true status of a failure that came after the status line was sent.
+    true status of a failure that came after the status line was sent. `moderation` is the code by
+    which this caller knows a refusal of its prompt.
     """
 
     request_id: str
@@ -79,6 +80,7 @@ class Exchange:
     cache: str | None = None
     upstream_s: float | None = None
     waited: bool = False
+    moderation: str = "content_policy_violation"
 
 
 def exchange_of(scope: Scope) -> Exchange:

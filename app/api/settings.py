@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.domain.images import ResponseFormat
+
 MAX_PROMPT_CHARS = 32_000
 
 
@@ -20,10 +22,12 @@ class EdgeSettings:
     `sync_wait_s` limits every wait; None waits as long as the client announces, 600 s at least.
     `concurrency_wait_s` is the longest wait for a concurrency slot before a refusal.
     `heartbeat_after_s` 0 keeps a waiting answer silent. `loopback_only` opens /metrics.
-    `admin_key` None hides the administration routes.
+    `admin_key` None hides the administration routes. `response_format` is for requests where
+    neither they nor key, user or called name say one.
     """
 
     strict: bool = False
+    response_format: ResponseFormat = ResponseFormat.URL
     max_images: int = 10
     sync_wait_s: float | None = None
     concurrency_wait_s: float = 10.0

@@ -1,10 +1,11 @@
 """`koi keys`: API keys, shown once and stored as a digest."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from app.cli.options import AsJson, LimitOptions, duration, words
+from app.cli.options import AsJson, Format, LimitOptions, duration, response_format, words
 from app.cli.out import note, say, say_json, say_table, time_text
 from app.cli.records import key_record, key_status, limits_text
 from app.cli.session import in_office
@@ -19,13 +20,25 @@ keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
 NO_LIMITS = LimitOptions()
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class KeyOptions:
+    """What a new key is for and may do, as typed."""
+
+    name: Annotated[str, Parameter(help="What the key is for.")] = ""
+    expires: Annotated[str | None, Parameter(help="When it ends, such as 90d or 12h.")] = None
+    models: Annotated[str | None, Parameter(help="Only these models, comma-separated.")] = None
+    pictures: Format = None
+
+
+PLAIN = KeyOptions()
+
+
 @keys.command
 def create(
     *,
     user: Annotated[str, Parameter(help="Whose key; an unknown user is created.")],
-    name: Annotated[str, Parameter(help="What the key is for.")] = "",
-    expires: Annotated[str | None, Parameter(help="When it ends, such as 90d or 12h.")] = None,
-    models: Annotated[str | None, Parameter(help="Only these models, comma-separated.")] = None,
+    key: KeyOptions = PLAIN,
     limits: LimitOptions = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -33,15 +46,17 @@ def create(
 
     Example: koi keys create --user alice --name notebook --expires 90d --images-per-day 20
     """
-    expires_in = None if expires is None else duration("--expires", expires)
+    expires_in = None if key.expires is None else duration("--expires", key.expires)
+    pictures = response_format(key.pictures)
 
     async def work(office: "Office") -> None:
         issued = await office.keys.issue(
             user,
-            name=name,
+            name=key.name,
             expires_in=expires_in,
-            models=words(models) or None,
+            models=words(key.models) or None,
             limits=limits.over(Limits()),
+            response_format=pictures,
         )
         await _say_issued(issued, office, json)
 

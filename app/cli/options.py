@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from app.cli.failure import misused
+from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
@@ -17,6 +18,15 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 AsJson = Annotated[
     bool, Parameter(name="--json", help="Print JSON instead of text.", show_default=False)
+]
+
+
+Format = Annotated[
+    str | None,
+    Parameter(
+        name="--response-format",
+        help="How pictures come when a request does not say: url, b64_json, both, or default.",
+    ),
 ]
 
 
@@ -76,6 +86,20 @@ def cache_policy(text: str | None, before: CachePolicy | None = None) -> CachePo
         return CachePolicy(text)
     except ValueError:
         raise misused("--cache must be off, private, shared or default.") from None
+
+
+def response_format(
+    text: str | None, before: ResponseFormat | None = None
+) -> ResponseFormat | None:
+    """`url`, `b64_json`, `both`, or `default` to leave it to the user, then the model's name."""
+    if text is None:
+        return before
+    if text == "default":
+        return None
+    try:
+        return ResponseFormat(text)
+    except ValueError:
+        raise misused("--response-format must be url, b64_json, both or default.") from None
 
 
 def signed_micros(option: str, text: str) -> int:

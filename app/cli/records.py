@@ -47,6 +47,7 @@ def user_record(user: User, currency: str) -> dict[str, Any]:
         "name": user.name,
         "team": user.team,
         "cache": user.cache,
+        "response_format": user.response_format,
         "limits": limits_record(user.limits, currency),
         "created_at": time_text(user.created_ms),
     }
@@ -67,6 +68,7 @@ def key_record(key: ApiKey, currency: str, now_ms: int) -> dict[str, Any]:
         "name": key.name,
         "status": key_status(key, now_ms),
         "models": None if key.models is None else sorted(key.models),
+        "response_format": key.response_format,
         "limits": limits_record(key.limits, currency),
         "created_at": time_text(key.created_ms),
         "expires_at": time_text(key.expires_ms),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from app.cli.options import AsJson, LimitOptions, cache_policy
+from app.cli.options import AsJson, Format, LimitOptions, cache_policy, response_format
 from app.cli.out import say, say_fields, say_json, say_table, time_text
 from app.cli.records import (
     LIMIT_HEADINGS,
@@ -39,6 +39,7 @@ def create(
     *,
     team: Annotated[str | None, Parameter(help="A team that exists.")] = None,
     cache: Cache = None,
+    pictures: Format = None,
     limits: LimitOptions = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -50,7 +51,11 @@ def create(
     async def work(office: "Office") -> None:
         chosen = limits.over(office.settings.default_limits)
         user = await office.keys.create_user(
-            name, team=team, limits=chosen, cache=cache_policy(cache)
+            name,
+            team=team,
+            limits=chosen,
+            cache=cache_policy(cache),
+            response_format=response_format(pictures),
         )
         _say_user(user, office, "Created", json)
 
@@ -64,6 +69,7 @@ def set_(
     *,
     team: Annotated[str | None, Parameter(help='A team that exists, or "none".')] = None,
     cache: Cache = None,
+    pictures: Format = None,
     limits: LimitOptions = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -79,6 +85,7 @@ def set_(
             team=_team(team, user.team),
             limits=limits.over(user.limits),
             cache=cache_policy(cache, user.cache),
+            response_format=response_format(pictures, user.response_format),
         )
         _say_user(changed, office, "Changed", json)
 
@@ -164,5 +171,6 @@ def _fields(user: User) -> dict[str, object]:
         "user": user.name,
         "team": user.team,
         "cache": user.cache or "default",
+        "response format": user.response_format or "default",
         "created": time_text(user.created_ms),
     }

@@ -1,11 +1,21 @@
 """The models on offer: names, aliases, sizes, qualities, modes and prices, as a value."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
+from app.domain.images import ResponseFormat
 from app.domain.money import parse_micros
+from app.domain.patterns import SPELLING, matches, overlap
+
+BASE64_NAMES: Mapping[str, ResponseFormat] = MappingProxyType(
+    {"gpt-image-*": ResponseFormat.B64_JSON, "chatgpt-image-*": ResponseFormat.B64_JSON}
+)
+"""OpenAI answers base64 for these, so their callers read nothing else; holds where a model in the
+catalog has no table of its own."""
 
 
 class CatalogInvalid(ValueError):
@@ -18,6 +28,8 @@ class Model:
 
     `modes` lists what the provider supports, "async" and/or "sync"; `max_n` is the most images of
     one upstream call; `prices` are micro-units per image by (quality, size), with "*" for any.
+    `alias_patterns` are names it answers to beside its aliases, with `*` for anything;
+    `response_formats` say by pattern how a caller of that name expects its pictures.
     """
 
     name: str
@@ -28,6 +40,8 @@ class Model:
     max_n: int
     max_prompt_chars: int
     aliases: tuple[str, ...] = ()
+    alias_patterns: tuple[str, ...] = ()
+    response_formats: Mapping[str, ResponseFormat] = field(default_factory=dict)
     size_aliases: Mapping[str, str] = field(default_factory=dict)
     quality_aliases: Mapping[str, str] = field(default_factory=dict)
     prices: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -54,16 +68,51 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
+    """`name_prefixes` are what callers may write before any name, such as "openai/"."""
+
     currency: str
     default_model: str
     models: tuple[Model, ...]
+    name_prefixes: tuple[str, ...] = ()
 
     def find(self, name: str) -> Model | None:
-        """An enabled model by its name or alias."""
+        """An enabled model by its name or alias, exactly: for the books and the operator."""
         for model in self.models:
             if model.enabled and (name == model.name or name in model.aliases):
                 return model
         return None
+
+    def called(self, name: str) -> Model | None:
+        """An enabled model by whatever a caller calls it: name, alias, prefix, pattern.
+
+        An exact name wins over every pattern, the name as written over the one without prefix.
+        """
+        for spelling in self.spellings(name):
+            model = self.find(spelling) or self._by_pattern(spelling)
+            if model is not None:
+                return model
+        return None
+
+    def response_format(self, name: str, model: Model) -> ResponseFormat | None:
+        """What callers of this name expect; None when the catalog does not say."""
+        for spelling in self.spellings(name):
+            for pattern, response_format in model.response_formats.items():
+                if matches(pattern, spelling):
+                    return response_format
+        return None
+
+    def _by_pattern(self, name: str) -> Model | None:
+        for model in self.enabled:
+            if any(matches(pattern, name) for pattern in model.alias_patterns):
+                return model
+        return None
+
+    def spellings(self, name: str) -> Iterator[str]:
+        """The name as written, then without its prefixes, one after the other."""
+        yield name
+        while prefix := next((p for p in self.name_prefixes if name.startswith(p)), None):
+            name = name.removeprefix(prefix)
+            yield name
 
     @property
     def enabled(self) -> tuple[Model, ...]:
@@ -83,12 +132,16 @@ def parse_catalog(text: str) -> Catalog:
             currency=str(document.get("currency", "CNY")),
             default_model=document["default_model"],
             models=tuple(_model(entry) for entry in document["models"]),
+            name_prefixes=_texts(document, "name_prefixes"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CatalogInvalid(f"The catalog cannot be read: {error!r}") from error
     names = [n for model in catalog.enabled for n in (model.name, *model.aliases)]
     if twice := _repeated(names):
         raise CatalogInvalid(f"The catalog names {twice} more than once")
+    if "" in catalog.name_prefixes:
+        raise CatalogInvalid("name_prefixes must not hold an empty text")
+    _check_patterns(catalog)
     if catalog.find(catalog.default_model) is None:
         raise CatalogInvalid(f"default_model {catalog.default_model!r} is not an enabled model")
     return catalog
@@ -105,6 +158,8 @@ def _model(entry: Mapping[str, Any]) -> Model:
         max_n=int(entry.get("max_n", 10)),
         max_prompt_chars=int(entry.get("max_prompt_chars", 32_000)),
         aliases=tuple(entry.get("aliases", ())),
+        alias_patterns=_texts(entry, "alias_patterns"),
+        response_formats=_response_formats(entry),
         size_aliases=dict(entry.get("size_aliases", {})),
         quality_aliases=dict(entry.get("quality_aliases", {})),
         prices=dict(_prices(entry.get("prices", {}))),
@@ -118,6 +173,43 @@ def _model(entry: Mapping[str, Any]) -> Model:
     if not set(model.quality_aliases.values()) <= set(model.qualities):
         raise CatalogInvalid(f"{name}: quality_aliases must lead to one of its qualities")
     return model
+
+
+def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    texts = table.get(key, [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise CatalogInvalid(f"{key} must be a list of texts")
+    return tuple(texts)
+
+
+def _response_formats(entry: Mapping[str, Any]) -> Mapping[str, ResponseFormat]:
+    formats: dict[str, ResponseFormat] = {}
+    for pattern, text in entry.get("response_formats", BASE64_NAMES).items():
+        if text not in tuple(ResponseFormat):
+            known = ", ".join(ResponseFormat)
+            raise CatalogInvalid(
+                f"{entry['name']}: response_formats {pattern!r} must be one of {known}"
+            )
+        formats[pattern] = ResponseFormat(text)
+    return formats
+
+
+def _check_patterns(catalog: Catalog) -> None:
+    """Readable, and no name that two models would answer to."""
+    owned = [(pattern, model) for model in catalog.enabled for pattern in model.alias_patterns]
+    expected = [(p, model) for model in catalog.models for p in model.response_formats]
+    for pattern, model in (*owned, *expected):
+        if SPELLING.fullmatch(pattern) is None:
+            raise CatalogInvalid(
+                f"{model.name}: the pattern {pattern!r} must be up to 100 letters, digits and "
+                "._:/@+- with * for anything"
+            )
+    for (one, mine), (other, theirs) in combinations(owned, 2):
+        if mine is not theirs and overlap(one, other):
+            raise CatalogInvalid(
+                f"alias_patterns {one!r} of {mine.name} and {other!r} of {theirs.name} match the "
+                "same names; narrow one of them"
+            )
 
 
 def _prices(table: Mapping[str, Any]) -> Iterable[tuple[tuple[str, str], int]]:

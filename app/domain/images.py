@@ -3,13 +3,24 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ResponseFormat(StrEnum):
+    """How a caller gets its pictures: as links, as base64, or both in each item."""
+
+    URL = "url"
+    B64_JSON = "b64_json"
+    BOTH = "both"
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One generation in the provider's words: every field here is sent upstream.
+    """One generation in the provider's words: every field here but `unsent` is sent upstream.
 
     `model`, `size` and `quality` are catalog values after coercion; `n` counts images, 1 or more.
+    `unsent` digests what the caller asked for beyond that (a seed, a style): the provider has no
+    such field, but who asks for another picture must not get an earlier one.
     """
 
     model: str
@@ -17,10 +28,12 @@ class GenerationRequest:
     n: int
     size: str
     quality: str
+    unsent: str | None = None
 
     def fingerprint(self, pool: str) -> str:
         """The digest naming requests of one tenant pool that may share one answer."""
-        return digest(pool, self.model, self.prompt, self.n, self.size, self.quality)
+        beyond = () if self.unsent is None else (self.unsent,)
+        return digest(pool, self.model, self.prompt, self.n, self.size, self.quality, *beyond)
 
 
 def digest(*parts: str | int | None) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from app.domain.images import ResponseFormat
 from app.domain.limits import Limits, Scope
 
 
@@ -23,20 +24,23 @@ class Team:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person or an app. `cache` None follows the deployment's default policy."""
+    """A person or an app. `cache` None follows the deployment's default policy;
+    `response_format` None leaves it to the name of the model that is called."""
 
     name: str
     limits: Limits
     created_ms: int
     team: str | None = None
     cache: CachePolicy | None = None
+    response_format: ResponseFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key's record; the secret itself is never stored, only its SHA-256.
 
-    `models` None allows every enabled model. Times are Unix milliseconds of the store's clock.
+    `models` None allows every enabled model; `response_format` None follows the user's. Times are
+    Unix milliseconds of the store's clock.
     """
 
     id: str
@@ -48,6 +52,7 @@ class ApiKey:
     expires_ms: int | None = None
     revoked_ms: int | None = None
     models: frozenset[str] | None = None
+    response_format: ResponseFormat | None = None
 
     def usable(self, now_ms: int) -> bool:
         ends = [t for t in (self.expires_ms, self.revoked_ms) if t is not None]
@@ -59,7 +64,8 @@ class Principal:
     """The identity behind one API key, with every limit that binds it.
 
     `pool` names whose cached pictures it may get and who may see its jobs: the user's own, or
-    the team's when the policy is shared.
+    the team's when the policy is shared. `response_format` is how it gets its pictures when a
+    request does not say.
     """
 
     key_id: str
@@ -68,6 +74,7 @@ class Principal:
     scopes: tuple[Scope, ...]
     cache: CachePolicy
     models: frozenset[str] | None = None
+    response_format: ResponseFormat | None = None
 
     @property
     def pool(self) -> str:

@@ -37,7 +37,7 @@ MAKING_PAUSE_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One understood request. `response_format` is "url" or "b64_json"; `slot_wait_s` is how long
+    """One understood request. `response_format` is a `ResponseFormat`; `slot_wait_s` is how long
     it may wait for a concurrency slot before it is refused."""
 
     request: GenerationRequest

@@ -35,4 +35,5 @@ class Identify:
             scopes=(*scopes, self._house),
             cache=user.cache or self._cache,
             models=key.models,
+            response_format=key.response_format or user.response_format,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from app.domain.catalog import Catalog
+from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.ports import KeyRing
 from app.domain.principal import ApiKey, CachePolicy, Team, User
@@ -76,6 +77,7 @@ class Keys:
         team: str | None = None,
         limits: Limits | None = None,
         cache: CachePolicy | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> User:
         """A user with the default limits unless others are given.
 
@@ -87,20 +89,29 @@ class Keys:
             created_ms=await self._keyring.now_ms(),
             team=await self._known_team(team),
             cache=cache,
+            response_format=response_format,
         )
         if not await self._keyring.put_user(user, create=True):
             raise NameTaken(f"There is a user {name!r} already; use `koi users set`.")
         return user
 
     async def set_user(
-        self, name: str, *, team: str | None, limits: Limits, cache: CachePolicy | None
+        self,
+        name: str,
+        *,
+        team: str | None,
+        limits: Limits,
+        cache: CachePolicy | None,
+        response_format: ResponseFormat | None = None,
     ) -> User:
-        """Replace a user's team, limits and cache policy; raises `UserUnknown` and as above."""
+        """Replace a user's team, limits, cache policy and response format; raises `UserUnknown`
+        and as above."""
         user = replace(
             await self.user(name),
             team=await self._known_team(team),
             limits=self._kept(limits),
             cache=cache,
+            response_format=response_format,
         )
         await self._keyring.put_user(user, create=False)
         return user
@@ -143,6 +154,7 @@ class Keys:
         expires_in: timedelta | None = None,
         models: frozenset[str] | None = None,
         limits: Limits | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> IssuedKey:
         """A key for a user, who is created with the default limits when unknown."""
         if await self._keyring.user(user) is None:
@@ -158,6 +170,7 @@ class Keys:
                 created_ms=now,
                 expires_ms=None if expires_in is None else now + _ms(expires_in),
                 models=self._known_models(models),
+                response_format=response_format,
             )
         )
 
@@ -204,9 +217,9 @@ class Keys:
 
     def _known_models(self, models: frozenset[str] | None) -> frozenset[str] | None:
         for name in models or ():
-            if self._catalog.find(name) is None:
+            if self._catalog.called(name) is None:
                 raise ModelUnknown(f"There is no enabled model {name!r} in the catalog.")
-        return models and frozenset(m.name for n in models if (m := self._catalog.find(n)))
+        return models and frozenset(m.name for n in models if (m := self._catalog.called(n)))
 
     def _kept(self, limits: Limits) -> Limits:
         """A money budget on a model without a price could not be kept, so it is refused here."""

@@ -208,6 +208,7 @@ def edge_of(settings: Settings, catalog: Catalog) -> EdgeSettings:
     prompts = max(model.max_prompt_chars for model in catalog.enabled)
     return EdgeSettings(
         strict=settings.strict,
+        response_format=settings.response_format,
         max_images=settings.max_images,
         sync_wait_s=settings.sync_wait_s,
         concurrency_wait_s=settings.concurrency_wait_s,

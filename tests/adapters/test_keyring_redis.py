@@ -1,13 +1,16 @@
 """Keys, users and teams: found quickly, revoked quickly, remembered when the store is away."""
 
 import hashlib
+import json
 from dataclasses import replace
 
 import pytest
 from store_rig import Engine, OpenStore, keyring_on
 
+from app.adapters.redis import records
 from app.adapters.redis.keyring import RedisKeyRing
 from app.domain.errors import LedgerUnavailable
+from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, CachePolicy, Team, User
 
@@ -197,3 +200,39 @@ async def test_creating_twice_and_changing_nobody(ring: RedisKeyRing) -> None:
     assert await ring.user("ann") == ANN
     assert await ring.user("nobody") is None
     assert (await ring.team("art")) == replace(TEAM, created_ms=9)
+
+
+async def test_response_formats_survive_the_round_trip(ring: RedisKeyRing) -> None:
+    user = replace(ANN, response_format=ResponseFormat.BOTH)
+    key = replace(KEY, response_format=ResponseFormat.B64_JSON)
+    await ring.put_user(user, create=False)
+    await ring.put_key(key)
+
+    assert await ring.authenticate(DIGEST) == (key, user, TEAM)
+
+
+@pytest.mark.parametrize("record", [ANN, BOB, KEY, TEAM])
+def test_a_field_that_is_not_set_is_not_written_for_older_gateways_to_stumble_over(
+    record: User | ApiKey | Team,
+) -> None:
+    assert "response_format" not in json.loads(records.write(record))
+
+
+def test_records_from_before_the_field_are_read() -> None:
+    user = json.loads(records.write(ANN))
+    key = json.loads(records.write(KEY))
+
+    assert records.read_user(json.dumps(user)) == ANN
+    assert records.read_key(json.dumps(key)) == KEY
+
+
+def test_records_of_a_later_version_are_read_as_far_as_they_are_known() -> None:
+    later = {"colour": "red", "response_format": "hologram"}
+    user = {**json.loads(records.write(ANN)), **later, "cache": "planet-wide"}
+    user["limits"]["pictures_per_second"] = 1
+    key = {**json.loads(records.write(KEY)), **later}
+    team = {**json.loads(records.write(TEAM)), **later}
+
+    assert records.read_user(json.dumps(user)) == replace(ANN, cache=CachePolicy.OFF)
+    assert records.read_key(json.dumps(key)) == KEY
+    assert records.read_team(json.dumps(team)) == TEAM

@@ -139,6 +139,18 @@ async def test_a_finished_answer_gives_its_image(shape: str, ask: Any) -> None:
 
 PICTURES: dict[str, tuple[Any, list[ProviderImage]]] = {
     "revised-prompt": (DONE, [ProviderImage(url=LINK, revised_prompt="a golden koi")]),
+    "revised-prompt-with-controls": (
+        {
+            "data": [
+                {"url": LINK, "revised_prompt": "\u202ea \x00\x1b[31mkoi\u2066\x9b\tby\nnight\x7f"}
+            ]
+        },
+        [ProviderImage(url=LINK, revised_prompt="a [31mkoi\tby\nnight")],
+    ),
+    "revised-prompt-of-controls-alone": (
+        {"data": [{"url": LINK, "revised_prompt": "\u202e\u200f \x07"}]},
+        [ProviderImage(url=LINK)],
+    ),
     "b64": ({"data": [{"b64_json": B64}]}, [ProviderImage(body=PNG)]),
     "b64-with-prefix": (
         {"data": [{"b64_json": f"data:image/jpeg;base64,{B64}", "revised_prompt": "k"}]},

@@ -87,7 +87,7 @@ def test_62_codes_are_text(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.images.generate(model=MODEL, prompt="")
 
-    assert caught.value.code == "invalid_value"
+    assert caught.value.code == "missing_required_parameter"
     assert caught.value.request_id
 
 

@@ -55,6 +55,7 @@ def test_a_user_gets_the_default_limits_and_those_given(house: House) -> None:
         "name": "alice",
         "team": "art",
         "cache": "off",
+        "response_format": None,
         "limits": {
             **UNLIMITED,
             "images_per_day": 40,
@@ -131,6 +132,20 @@ def test_a_key_is_told_in_json_and_listed_without_its_secret(house: House) -> No
     assert made["key"] not in table
 
 
+def test_how_pictures_come_is_set_for_a_user_and_for_a_key_and_rotated_along(house: House) -> None:
+    created = house.json("users", "create", "alice", "--response-format", "both")
+    kept = house.json("users", "set", "alice", "--concurrency", "2")
+    key = house.json("keys", "create", "--user", "alice", "--response-format", "b64_json")
+    rotated = house.json("keys", "rotate", key["key_id"])
+    shown = house.text("users", "show", "alice")
+    cleared = house.json("users", "set", "alice", "--response-format", "default")
+
+    assert created["response_format"] == kept["response_format"] == "both"
+    assert key["response_format"] == rotated["response_format"] == "b64_json"
+    assert re.search(r"response format +both", shown)
+    assert cleared["response_format"] is None
+
+
 def test_a_key_is_rotated_with_overlap_and_revoked_for_good(house: House) -> None:
     old = house.json("keys", "create", "--user", "alice")
 
@@ -180,6 +195,9 @@ def test_a_budget_is_refused_while_prices_are_unknown(tmp_path: Path) -> None:
         ("users create alice --budget-per-day 1.0000001", 2, "--budget-per-day"),
         ("users create alice --budget-per-day -3", 2, "--budget-per-day"),
         ("users create alice --cache everyone", 2, "--cache must be"),
+        ("users create alice --response-format png", 2, "--response-format must be"),
+        ("users set nobody --response-format base64", 1, "koi users list"),
+        ("keys create --user a --response-format png", 2, "--response-format must be"),
         ("keys create --user a --expires soon", 2, "--expires must be a duration"),
         ("keys create", 2, "--user"),
         ("users create", 2, "NAME"),

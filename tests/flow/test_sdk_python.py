@@ -126,7 +126,7 @@ def test_a_failure_in_a_stream_is_an_api_error_with_our_code(koi: Koi) -> None:
     ("ask", "error", "code"),
     [
         ({"model": "nope"}, openai.NotFoundError, "model_not_found"),
-        ({"prompt": " "}, openai.BadRequestError, "invalid_value"),
+        ({"prompt": " "}, openai.BadRequestError, "missing_required_parameter"),
         ({"n": 11}, openai.BadRequestError, "integer_above_max_value"),
         ({"size": "7x7"}, openai.BadRequestError, "invalid_value"),
         (

@@ -1,34 +1,62 @@
-"""Users, teams and keys as JSON, written and read back."""
+"""Users, teams and keys as JSON, written and read back.
 
+Gateways of several versions share a store. A field this version does not know is left out, and one
+that is not set is not written, so that an older reader meets it only where an operator used it.
+"""
+
+from dataclasses import fields
 from typing import Any
 
 import orjson
 
+from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, CachePolicy, Team, User
 
+UNWRITTEN_WHEN_NONE = ("response_format",)
+
 
 def write(record: ApiKey | User | Team) -> bytes:
-    return orjson.dumps(record, default=sorted)
+    row = {field.name: getattr(record, field.name) for field in fields(record)}
+    for name in UNWRITTEN_WHEN_NONE:
+        if name in row and row[name] is None:
+            del row[name]
+    return orjson.dumps(row, default=sorted)
 
 
 def read_user(text: str) -> User:
-    row = _row(text)
-    cache = row.pop("cache")
-    return User(cache=None if cache is None else CachePolicy(cache), **row)
+    row = _row(text, User)
+    cache = row.pop("cache", None)
+    return User(cache=None if cache is None else _policy(cache), **row)
 
 
 def read_team(text: str) -> Team:
-    return Team(**_row(text))
+    return Team(**_row(text, Team))
 
 
 def read_key(text: str) -> ApiKey:
-    row = _row(text)
-    models = row.pop("models")
+    row = _row(text, ApiKey)
+    models = row.pop("models", None)
     return ApiKey(models=None if models is None else frozenset(models), **row)
 
 
-def _row(text: str) -> dict[str, Any]:
-    row: dict[str, Any] = orjson.loads(text)
-    row["limits"] = Limits(**row["limits"])
+def _row(text: str, kind: type[User | Team | ApiKey]) -> dict[str, Any]:
+    row = _known(orjson.loads(text), kind)
+    row["limits"] = Limits(**_known(row["limits"], Limits))
+    if row.get("response_format") is not None:
+        row["response_format"] = _response_format(row["response_format"])
     return row
+
+
+def _known(row: dict[str, Any], kind: type[User | Team | ApiKey | Limits]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in row.items() if name in names}
+
+
+def _policy(word: str) -> CachePolicy:
+    """A policy of a later version must not share more than its operator meant."""
+    return CachePolicy(word) if word in tuple(CachePolicy) else CachePolicy.OFF
+
+
+def _response_format(word: str) -> ResponseFormat | None:
+    return ResponseFormat(word) if word in tuple(ResponseFormat) else None

@@ -23,6 +23,10 @@ BLOCK_KEYS = ("block_reason", "blockReason", "blocked_reason", "moderation_reaso
 BLOCK_WORDS = frozenset({"content_filter", "safety", "prohibited_content", "blocked", "moderation"})
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE | re.ASCII)
+# Controls but tab and line breaks, marks that turn the direction of text, lone surrogates.
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 NOT_IN_A_LINK = re.compile(r"[\s\x00-\x20\x7f\\<>\"]")
 
 
@@ -107,8 +111,8 @@ def _of_item(item: Mapping[str, Any], site: str, nesting: int) -> Iterator[Provi
 def _revised_prompt(item: Mapping[str, Any]) -> str | None:
     for key in PROMPT_KEYS:
         prompt = item.get(key)
-        if isinstance(prompt, str) and prompt:
-            return prompt[:LONGEST_PROMPT]
+        if isinstance(prompt, str) and (clean := UNSEEN.sub("", prompt[:LONGEST_PROMPT]).strip()):
+            return clean
     return None
 
 

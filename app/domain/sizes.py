@@ -1,0 +1,107 @@
+"""Sizes as callers write them, and the offered size that is nearest.
+
+Nearest means: the shape first (the quotient of the two ratios), then the number of pixels (the
+quotient of the two areas), then the catalog's order. Fractions, so that it is the same everywhere.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+LEAST_SIDE = 64
+MOST_SIDE = 16_384
+
+PIXELS = re.compile(r"([0-9]{1,5})[x*×✕]([0-9]{1,5})", re.ASCII)  # noqa: RUF001 - as people type it
+RATIO = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,4})?)[:/x]([0-9]{1,4}(?:\.[0-9]{1,4})?)", re.ASCII)
+THOUSANDS = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,2})?)k", re.ASCII)
+LINES = re.compile(r"([0-9]{3,4})p", re.ASCII)
+SQUARE = re.compile(r"([0-9]{2,5})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a picture should look like; None where the caller does not mind.
+
+    `ratio` is width by height, `area` counts pixels.
+    """
+
+    ratio: Fraction | None = None
+    area: Fraction | None = None
+
+
+def plain(text: str) -> str:
+    """One spelling of a size: no blanks, lower case, `x` between the sides."""
+    squeezed = "".join(text.split()).lower()
+    match = PIXELS.fullmatch(squeezed)
+    return squeezed if match is None else f"{match[1]}x{match[2]}"
+
+
+def pixels(text: str) -> Wish | None:
+    """`1280x720`, `1024*1024`, `1024 x 1024`; None for anything else and for absurd sides."""
+    match = PIXELS.fullmatch(plain(text))
+    if match is None:
+        return None
+    width, height = int(match[1]), int(match[2])
+    if not all(LEAST_SIDE <= side <= MOST_SIDE for side in (width, height)):
+        return None
+    return Wish(Fraction(width, height), Fraction(width * height))
+
+
+def ratio(text: str) -> Fraction | None:
+    """`16:9`, `3/4`, `2.35:1`, or a size; None for anything else."""
+    match = RATIO.fullmatch(plain(text))
+    if match is None:
+        sized = pixels(text)
+        return None if sized is None else sized.ratio
+    across, down = Fraction(match[1]), Fraction(match[2])
+    return across / down if across and down else None
+
+
+def resolution(text: str) -> Wish | None:
+    """`1k` and `1024` (a square's side), `720p` (lines of a 16:9 picture), or a size.
+
+    Only a size says anything about the shape.
+    """
+    word = plain(text)
+    if match := THOUSANDS.fullmatch(word):
+        return _area(Fraction(match[1]) * 1024)
+    if match := SQUARE.fullmatch(word):
+        return _area(Fraction(match[1]))
+    if match := LINES.fullmatch(word):
+        lines = Fraction(match[1])
+        return Wish(area=lines * lines * Fraction(16, 9))
+    return pixels(text)
+
+
+def nearest(offered: Sequence[str], wish: Wish, default: str) -> str:
+    """The offered size (`WxH`) that comes nearest; words among them are no candidates.
+
+    Where the wish is silent the default size speaks.
+    """
+    measured = tuple(_measured(offered))
+    if not measured:
+        return default
+    usual = pixels(default) or measured[0][1]
+    shape, area = wish.ratio or usual.ratio, wish.area or usual.area
+    return min(
+        (_apart(size.ratio, shape), _apart(size.area, area), place, name)
+        for place, (name, size) in enumerate(measured)
+    )[-1]
+
+
+def _measured(offered: Sequence[str]) -> Iterator[tuple[str, Wish]]:
+    for name in offered:
+        size = pixels(name)
+        if size is not None:
+            yield name, size
+
+
+def _area(side: Fraction) -> Wish | None:
+    return Wish(area=side * side) if LEAST_SIDE <= side <= MOST_SIDE else None
+
+
+def _apart(one: Fraction | None, other: Fraction | None) -> Fraction:
+    if not one or not other:
+        return Fraction(1)
+    return max(one / other, other / one)
