@@ -16,27 +16,42 @@ class CachePolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Team:
+    """Users that share limits. `disabled_ms` is since when none of their keys works; a deleted
+    team keeps its record, so that the ledger's entries can still be explained."""
+
     name: str
     limits: Limits
     created_ms: int
+    disabled_ms: int | None = None
+    deleted_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person or an app. `cache` None follows the deployment's default policy."""
+    """A person or an app. `cache` None follows the deployment's default policy; `disabled_ms` and
+    `deleted_ms` as for a team."""
 
     name: str
     limits: Limits
     created_ms: int
     team: str | None = None
     cache: CachePolicy | None = None
+    disabled_ms: int | None = None
+    deleted_ms: int | None = None
+
+
+def active(holder: User | Team) -> bool:
+    """Whether its keys work."""
+    return holder.disabled_ms is None and holder.deleted_ms is None
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key's record; the secret itself is never stored, only its SHA-256.
 
-    `models` None allows every enabled model. Times are Unix milliseconds of the store's clock.
+    `models` None allows every enabled model; `ending` is the secret's last characters (a checksum),
+    by which a key found somewhere can be told; "" for keys of before. Times are Unix milliseconds
+    of the store's clock.
     """
 
     id: str
@@ -48,6 +63,7 @@ class ApiKey:
     expires_ms: int | None = None
     revoked_ms: int | None = None
     models: frozenset[str] | None = None
+    ending: str = ""
 
     def usable(self, now_ms: int) -> bool:
         ends = [t for t in (self.expires_ms, self.revoked_ms) if t is not None]
