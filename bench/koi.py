@@ -73,7 +73,7 @@ class Koi:
         """A new user of the team with a key; `cache` is off or private."""
         user = name.replace(" ", "-")
         self._operate("users", "create", user, "--team", "bench", "--cache", cache, *_limits())
-        key = self._operate("keys", "create", "--user", user, *_limits())["key"]
+        key = self._operate("keys", "create", "--user", user, "--new", *_limits())["key"]
         return Target(f"Koi, {name}", f"{self._url}{PATH}", str(key), self.pid)
 
     def _operate(self, *words: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from app.cli.failure import CommandFailed
 from app.domain.catalog import CatalogInvalid
 from app.domain.errors import GatewayError, LedgerLost, LedgerUnavailable
 from app.domain.media import ImageStoreUnavailable
-from app.service.keys import KeysError
+from app.service.people import KeysError
 
 STORE_AWAY = (
     "The store does not answer, so nothing was read or changed; check KOI_REDIS_URL and its server "

@@ -1,5 +1,7 @@
 """`koi keys`: API keys, shown once and stored as a digest."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
 NO_LIMITS = LimitOptions()
+NO_KEYS = "No keys yet. Create one: koi keys create --user alice --new"
+HEADINGS = (
+    "key", "ends in", "user", "name", "status", "last used", "expires", "models", "limits",
+)  # fmt: skip
 
 
 @Parameter(name="*")
@@ -37,19 +43,24 @@ PLAIN = KeyOptions()
 @keys.command
 def create(
     *,
-    user: Annotated[str, Parameter(help="Whose key; an unknown user is created.")],
+    user: Annotated[str, Parameter(help="Whose key.")],
+    new: Annotated[
+        bool, Parameter(help="Create the user, with the default limits, when there is none.")
+    ] = False,
     key: KeyOptions = PLAIN,
     limits: LimitOptions = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
     """Issue a key. It is printed once; limits given here narrow the user's, never widen them.
 
-    Example: koi keys create --user alice --name notebook --expires 90d --images-per-day 20
+    Example: koi keys create --user alice --new
+             koi keys create --user alice --name notebook --expires 90d --images-per-day 20
     """
     expires_in = None if key.expires is None else duration("--expires", key.expires)
     pictures = response_format(key.pictures)
 
     async def work(office: "Office") -> None:
+        await office.keys.known_user(user, new=new)
         issued = await office.keys.issue(
             user,
             name=key.name,
@@ -78,16 +89,62 @@ def list_(
         if user is not None:
             await office.keys.user(user)
         found = sorted(await office.keys.keys(user), key=lambda key: (key.user, key.created_ms))
+        await _say_keys(found, office, json, NO_KEYS)
+
+    in_office(work)
+
+
+@keys.command
+def whose(ending: str, /, *, json: AsJson = False) -> None:
+    """Find a key by its last characters (four at least), or by all of it.
+
+    "-" reads it from standard input, so that a whole key stays out of the shell's history. Keys
+    issued before this command existed are found by all of their characters only.
+
+    Example: koi keys whose …3f9a
+             pbpaste | koi keys whose -
+    """
+    text = sys.stdin.readline() if ending == "-" else ending
+
+    async def work(office: "Office") -> None:
+        found = await office.keys.whose(text)
+        await _say_keys(found, office, json, "No key ends like that.")
+
+    in_office(work)
+
+
+@keys.command(name="set")
+def set_(
+    key_id: str,
+    /,
+    *,
+    name: Annotated[str | None, Parameter(help="What the key is for.")] = None,
+    models: Annotated[str | None, Parameter(help='Only these models, or "all".')] = None,
+    expires: Annotated[
+        str | None, Parameter(help='When it ends from now on, such as 90d, or "never".')
+    ] = None,
+    limits: LimitOptions = NO_LIMITS,
+    json: AsJson = False,
+) -> None:
+    """Change a key; what is not named stays, `unlimited` clears a limit.
+
+    Example: koi keys set key_0123456789abcdef --images-per-day 50 --models grok-imagine
+    """
+
+    async def work(office: "Office") -> None:
+        key = await office.keys.key(key_id)
         now_ms = await office.keyring.now_ms()
+        changed = await office.keys.set_key(
+            key_id,
+            name=key.name if name is None else name,
+            models=_models(models, key.models),
+            expires_ms=_expires_ms(expires, key.expires_ms, now_ms),
+            limits=limits.over(key.limits),
+        )
         if json:
-            say_json([key_record(key, office.catalog.currency, now_ms) for key in found])
-        elif found:
-            say_table(
-                ("key", "user", "name", "status", "expires", "models", "limits"),
-                [_row(key, now_ms) for key in found],
-            )
+            say_json(key_record(changed, office.catalog.currency, now_ms))
         else:
-            say("No keys yet. Create one: koi keys create --user alice")
+            say(f"Changed {changed.id} of user {changed.user}: {limits_text(changed.limits)}.")
 
     in_office(work)
 
@@ -133,11 +190,46 @@ def rotate(
     in_office(work)
 
 
-def _row(key: ApiKey, now_ms: int) -> tuple[object, ...]:
-    models = "all" if key.models is None else ", ".join(sorted(key.models))
-    expires = time_text(key.expires_ms)
-    status = key_status(key, now_ms)
-    return (key.id, key.user, key.name, status, expires, models, limits_text(key.limits))
+async def _say_keys(found: Sequence[ApiKey], office: "Office", json: bool, otherwise: str) -> None:
+    now_ms, used = await office.keyring.now_ms(), await office.keyring.last_used()
+    if json:
+        currency = office.catalog.currency
+        say_json([key_record(key, currency, now_ms, used.get(key.id)) for key in found])
+    elif found:
+        say_table(
+            HEADINGS,
+            [_row(key, now_ms, used.get(key.id)) for key in found],
+        )
+    else:
+        say(otherwise)
+
+
+def _row(key: ApiKey, now_ms: int, used_ms: int | None) -> tuple[object, ...]:
+    return (
+        key.id,
+        key.ending,
+        key.user,
+        key.name,
+        key_status(key, now_ms),
+        time_text(used_ms) or "never",
+        time_text(key.expires_ms),
+        "all" if key.models is None else ", ".join(sorted(key.models)),
+        limits_text(key.limits),
+    )
+
+
+def _models(text: str | None, before: frozenset[str] | None) -> frozenset[str] | None:
+    if text is None:
+        return before
+    return None if text.lower() == "all" else words(text)
+
+
+def _expires_ms(text: str | None, before: int | None, now_ms: int) -> int | None:
+    if text is None:
+        return before
+    if text.lower() == "never":
+        return None
+    return now_ms + round(duration("--expires", text).total_seconds() * 1000)
 
 
 async def _say_issued(issued: "IssuedKey", office: "Office", json: bool) -> None:

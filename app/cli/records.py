@@ -50,6 +50,7 @@ def user_record(user: User, currency: str) -> dict[str, Any]:
         "response_format": user.response_format,
         "limits": limits_record(user.limits, currency),
         "created_at": time_text(user.created_ms),
+        "disabled_at": time_text(user.disabled_ms),
     }
 
 
@@ -58,12 +59,16 @@ def team_record(team: Team, currency: str) -> dict[str, Any]:
         "name": team.name,
         "limits": limits_record(team.limits, currency),
         "created_at": time_text(team.created_ms),
+        "disabled_at": time_text(team.disabled_ms),
     }
 
 
-def key_record(key: ApiKey, currency: str, now_ms: int) -> dict[str, Any]:
+def key_record(
+    key: ApiKey, currency: str, now_ms: int, used_ms: int | None = None
+) -> dict[str, Any]:
     return {
         "key_id": key.id,
+        "ending": key.ending or None,
         "user": key.user,
         "name": key.name,
         "status": key_status(key, now_ms),
@@ -73,6 +78,7 @@ def key_record(key: ApiKey, currency: str, now_ms: int) -> dict[str, Any]:
         "created_at": time_text(key.created_ms),
         "expires_at": time_text(key.expires_ms),
         "revoked_at": time_text(key.revoked_ms),
+        "last_used_at": time_text(used_ms),
     }
 
 

@@ -24,7 +24,7 @@ HELP = """Koi, an OpenAI-compatible image gateway that never pays twice.
 Start here:
   koi demo                             all on this machine, no account
   KOI_UPSTREAM_API_KEY=… koi serve     the real thing
-  koi keys create --user alice         a key for somebody
+  koi keys create --user alice --new   a key for somebody
   koi usage --by user,model            what was used
 
 Settings are KOI_… variables or lines of a .env file.

@@ -19,5 +19,5 @@ Node (npm install openai):
   const picture = await client.images.generate({ model: "$model", prompt });
   console.log(picture.data[0].url);
 
-For real: KOI_UPSTREAM_API_KEY=… $koi serve, then: $koi keys create --user alice
+For real: KOI_UPSTREAM_API_KEY=… $koi serve, then: $koi keys create --user alice --new
 """

@@ -67,8 +67,8 @@ def list_(*, json: AsJson = False) -> None:
         if json:
             say_json([team_record(team, office.catalog.currency) for team in found])
         elif found:
-            rows = [(team.name, *limit_cells(team.limits)) for team in found]
-            say_table(("team", *LIMIT_HEADINGS), rows)
+            rows = [(team.name, _status(team), *limit_cells(team.limits)) for team in found]
+            say_table(("team", "status", *LIMIT_HEADINGS), rows)
         else:
             say("No teams yet. Create one: koi teams create art")
 
@@ -92,11 +92,65 @@ def show(name: str, /, *, json: AsJson = False) -> None:
             say_json(record | {"users": members, "standing": standing_records(standing, currency)})
             return
         created = time_text(team.created_ms)
-        say_fields({"team": team.name, "users": ", ".join(members), "created": created})
+        say_fields(
+            {
+                "team": team.name,
+                "users": ", ".join(members),
+                "status": _status(team),
+                "created": created,
+            }
+        )
         say()
         say_standing(standing)
 
     in_office(work)
+
+
+@teams.command
+def disable(name: str, /, *, json: AsJson = False) -> None:
+    """Let no key of a team's users work until `koi teams enable`.
+
+    Example: koi teams disable art
+    """
+    _switch(name, json, disabled=True)
+
+
+@teams.command
+def enable(name: str, /, *, json: AsJson = False) -> None:
+    """Let the keys of a disabled team's users work again.
+
+    Example: koi teams enable art
+    """
+    _switch(name, json, disabled=False)
+
+
+@teams.command
+def delete(name: str, /, *, json: AsJson = False) -> None:
+    """Take a team without users off the lists; the ledger keeps what was used.
+
+    Example: koi teams delete art
+    """
+
+    async def work(office: "Office") -> None:
+        await office.keys.delete_team(name)
+        if json:
+            say_json({"name": name, "deleted": True})
+        else:
+            say(f"Deleted team {name}.")
+
+    in_office(work)
+
+
+def _switch(name: str, json: bool, *, disabled: bool) -> None:
+    async def work(office: "Office") -> None:
+        team = await office.keys.disable_team(name, disabled=disabled)
+        _say_team(team, office, "Disabled" if disabled else "Enabled", json)
+
+    in_office(work)
+
+
+def _status(team: Team) -> str:
+    return "active" if team.disabled_ms is None else "disabled"
 
 
 async def _standing(office: "Office", team: Team) -> Standing:

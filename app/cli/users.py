@@ -104,10 +104,10 @@ def list_(*, json: AsJson = False) -> None:
         if json:
             say_json([user_record(user, office.catalog.currency) for user in found])
         elif found:
-            rows = [(u.name, u.team, u.cache, *limit_cells(u.limits)) for u in found]
-            say_table(("user", "team", "cache", *LIMIT_HEADINGS), rows)
+            rows = [(u.name, u.team, _status(u), u.cache, *limit_cells(u.limits)) for u in found]
+            say_table(("user", "team", "status", "cache", *LIMIT_HEADINGS), rows)
         else:
-            say("No users yet. Create one: koi keys create --user alice")
+            say("No users yet. Create one with a key: koi keys create --user alice --new")
 
     in_office(work)
 
@@ -141,6 +141,58 @@ def show(name: str, /, *, json: AsJson = False) -> None:
     in_office(work)
 
 
+@users.command
+def disable(name: str, /, *, json: AsJson = False) -> None:
+    """Let none of a user's keys work until `koi users enable`; gateways notice within five seconds.
+
+    What already runs is finished, and what was used stays in the ledger.
+
+    Example: koi users disable alice
+    """
+    _switch(name, json, disabled=True)
+
+
+@users.command
+def enable(name: str, /, *, json: AsJson = False) -> None:
+    """Let a disabled user's keys work again.
+
+    Example: koi users enable alice
+    """
+    _switch(name, json, disabled=False)
+
+
+@users.command
+def delete(name: str, /, *, json: AsJson = False) -> None:
+    """Revoke a user's keys for good and take the name off the lists.
+
+    The ledger keeps what was used. The name may be given to a new user later, who finds what is
+    used of this day and month already counted.
+
+    Example: koi users delete alice
+    """
+
+    async def work(office: "Office") -> None:
+        revoked = await office.keys.delete_user(name)
+        if json:
+            say_json({"name": name, "deleted": True, "keys_revoked": revoked})
+        else:
+            say(f"Deleted user {name}; {revoked} keys revoked.")
+
+    in_office(work)
+
+
+def _switch(name: str, json: bool, *, disabled: bool) -> None:
+    async def work(office: "Office") -> None:
+        user = await office.keys.disable_user(name, disabled=disabled)
+        _say_user(user, office, "Disabled" if disabled else "Enabled", json)
+
+    in_office(work)
+
+
+def _status(user: User) -> str:
+    return "active" if user.disabled_ms is None else "disabled"
+
+
 async def _principal(office: "Office", user: User) -> Principal:
     """The user as any of its keys would stand, were the key itself without limits."""
     settings = office.settings
@@ -172,5 +224,6 @@ def _fields(user: User) -> dict[str, object]:
         "team": user.team,
         "cache": user.cache or "default",
         "response format": user.response_format or "default",
+        "status": _status(user),
         "created": time_text(user.created_ms),
     }

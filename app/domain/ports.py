@@ -1,10 +1,10 @@
 """What the use cases need from the world. Each port says what happens when its world is away."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from app.domain.images import GenerationRequest, Picture, ProviderImage
+from app.domain.images import GenerationRequest, Picture
 from app.domain.job import CacheSlot, Job, Outcome, PartResult, TaskStatus
 from app.domain.journal import Debt, Mark, Step
 from app.domain.ledger import (
@@ -159,6 +159,7 @@ class KeyRing(Protocol):
     async def put_key(self, key: ApiKey) -> None: ...
     async def key(self, key_id: str) -> ApiKey | None: ...
     async def keys(self, user: str | None = None) -> Sequence[ApiKey]: ...
+    async def last_used(self) -> Mapping[str, int]: ...
     async def now_ms(self) -> int:
         """The store's clock."""
 
@@ -281,20 +282,3 @@ class Recorder(Protocol):
     def settlement_lost(self) -> None: ...
 
     def loop_failed(self, loop: str) -> None: ...
-
-
-__all__ = [
-    "Debts",
-    "Governor",
-    "ImageFetcher",
-    "ImageProvider",
-    "ImageStore",
-    "Journal",
-    "KeyRing",
-    "Ledger",
-    "Links",
-    "ProviderImage",
-    "Recorder",
-    "ResultCache",
-    "Signals",
-]

@@ -17,15 +17,21 @@ class CachePolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Team:
+    """Users that share limits. `disabled_ms` is since when none of their keys works; a deleted
+    team keeps its record, so that the ledger's entries can still be explained."""
+
     name: str
     limits: Limits
     created_ms: int
+    disabled_ms: int | None = None
+    deleted_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class User:
     """A person or an app. `cache` None follows the deployment's default policy;
-    `response_format` None leaves it to the name of the model that is called."""
+    `response_format` None leaves it to the name of the model that is called; `disabled_ms` and
+    `deleted_ms` as for a team."""
 
     name: str
     limits: Limits
@@ -33,14 +39,22 @@ class User:
     team: str | None = None
     cache: CachePolicy | None = None
     response_format: ResponseFormat | None = None
+    disabled_ms: int | None = None
+    deleted_ms: int | None = None
+
+
+def active(holder: User | Team) -> bool:
+    """Whether its keys work."""
+    return holder.disabled_ms is None and holder.deleted_ms is None
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key's record; the secret itself is never stored, only its SHA-256.
 
-    `models` None allows every enabled model; `response_format` None follows the user's. Times are
-    Unix milliseconds of the store's clock.
+    `models` None allows every enabled model; `response_format` None follows the user's; `ending` is
+    the secret's last characters (a checksum), by which a key found somewhere can be told, "" for
+    keys of before. Times are Unix milliseconds of the store's clock.
     """
 
     id: str
@@ -53,6 +67,7 @@ class ApiKey:
     revoked_ms: int | None = None
     models: frozenset[str] | None = None
     response_format: ResponseFormat | None = None
+    ending: str = ""
 
     def usable(self, now_ms: int) -> bool:
         ends = [t for t in (self.expires_ms, self.revoked_ms) if t is not None]

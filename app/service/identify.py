@@ -5,7 +5,7 @@ import hashlib
 from app.domain.errors import InvalidApiKey
 from app.domain.limits import Limits, Scope, ScopeKind
 from app.domain.ports import KeyRing
-from app.domain.principal import ApiKey, CachePolicy, Principal, Team, User
+from app.domain.principal import ApiKey, CachePolicy, Principal, Team, User, active
 
 
 class Identify:
@@ -15,9 +15,10 @@ class Identify:
         self._cache = cache
 
     async def __call__(self, secret: str) -> Principal:
-        """Raises `InvalidApiKey`, the same for unknown, expired and revoked keys."""
+        """Raises `InvalidApiKey`, the same for unknown, expired and revoked keys and for those of
+        a user or team that is disabled or deleted."""
         known = await self._keyring.authenticate(hashlib.sha256(secret.encode()).hexdigest())
-        if known is None:
+        if known is None or not all(active(holder) for holder in known[1:] if holder is not None):
             raise InvalidApiKey
         return self.principal(*known)
 

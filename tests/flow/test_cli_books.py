@@ -40,7 +40,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
         settings["KOI_UPSTREAM_BASE_URL"] = sandbox.url
         house = House(tmp_path_factory.mktemp("books"), settings)
         with house.serving() as serving:
-            ann = house.json("keys", "create", "--user", "ann")
+            ann = house.json("keys", "create", "--user", "ann", "--new")
             first = generate(serving.url, ann["key"], "one")
             second = generate(serving.url, ann["key"], "two", n=2, quality="hd")
             assert (first.status_code, second.status_code) == (200, 200)

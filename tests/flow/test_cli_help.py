@@ -12,9 +12,9 @@ from tests.flow.command import ROOT
 
 HEAVY = ("fastapi", "redis", "aiohttp", "httpx", "pydantic", "uvicorn", "prometheus_client", "PIL")
 GROUPS = {
-    "users": ("create", "set", "list", "show"),
-    "teams": ("create", "set", "list", "show"),
-    "keys": ("create", "list", "revoke", "rotate"),
+    "users": ("create", "set", "list", "show", "disable", "enable", "delete"),
+    "teams": ("create", "set", "list", "show", "disable", "enable", "delete"),
+    "keys": ("create", "list", "revoke", "rotate", "set", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "tasks": ("list", "show"),
 }

@@ -51,6 +51,7 @@ def test_a_user_gets_the_default_limits_and_those_given(house: House) -> None:
     )
 
     assert RFC_3339.fullmatch(user.pop("created_at"))
+    assert user.pop("disabled_at") is None
     assert user == {
         "name": "alice",
         "team": "art",
@@ -79,13 +80,13 @@ def test_set_changes_what_is_named_and_clears_with_unlimited_or_none(house: Hous
 
 
 def test_a_user_is_listed_and_shown_with_what_is_left_and_its_keys(house: House) -> None:
-    key = house.json("keys", "create", "--user", "bob")
+    key = house.json("keys", "create", "--user", "bob", "--new")
     house.run("users", "create", "alice")
 
     shown = house.json("users", "show", "bob")
 
     assert [user["name"] for user in house.json("users", "list")] == ["alice", "bob"]
-    assert house.text("users", "list").splitlines()[1].split()[:2] == ["alice", "-"]
+    assert house.text("users", "list").splitlines()[1].split()[:3] == ["alice", "-", "active"]
     assert [found["key_id"] for found in shown["keys"]] == [key["key_id"]]
     day = next(a for a in shown["standing"] if (a["meter"], a["window"]) == ("images", "day"))
     assert (day["scope"], day["limit"], day["used"], day["remaining"]) == ("user", 40, 0, 40)
@@ -104,11 +105,14 @@ def test_a_team_is_created_changed_listed_and_shown_with_its_users(house: House)
     assert {allowance["scope"] for allowance in shown["standing"]} == {"team", "house"}
     assert shown["limits"] == {**UNLIMITED, "images_per_day": 7}
     table = house.text("teams", "list").splitlines()
-    assert [line.split()[:2] for line in table] == [["TEAM", "IMAGES/DAY"], ["art", "7"]]
+    assert [line.split()[:3] for line in table] == [
+        ["TEAM", "STATUS", "IMAGES/DAY"],
+        ["art", "active", "7"],
+    ]
 
 
 def test_a_new_key_is_all_there_is_on_standard_output(house: House) -> None:
-    done = house.run("keys", "create", "--user", "new-one", "--expires", "90d")
+    done = house.run("keys", "create", "--user", "new-one", "--new", "--expires", "90d")
 
     assert re.fullmatch(r"sk-koi-\S+\n", done.stdout)
     assert "not shown again" in done.stderr
@@ -117,7 +121,7 @@ def test_a_new_key_is_all_there_is_on_standard_output(house: House) -> None:
 
 def test_a_key_is_told_in_json_and_listed_without_its_secret(house: House) -> None:
     made = house.json(
-        *("keys", "create", "--user", "alice", "--name", "lap", "--models", "dall-e-3"),
+        *("keys", "create", "--user", "alice", "--new", "--name", "lap", "--models", "dall-e-3"),
         *("--images-per-day", "3", "--expires", "12h"),
     )
 
@@ -147,7 +151,7 @@ def test_how_pictures_come_is_set_for_a_user_and_for_a_key_and_rotated_along(hou
 
 
 def test_a_key_is_rotated_with_overlap_and_revoked_for_good(house: House) -> None:
-    old = house.json("keys", "create", "--user", "alice")
+    old = house.json("keys", "create", "--user", "alice", "--new")
 
     new = house.json("keys", "rotate", old["key_id"], "--overlap", "1h")
     revoked = house.json("keys", "revoke", old["key_id"])
@@ -159,13 +163,74 @@ def test_a_key_is_rotated_with_overlap_and_revoked_for_good(house: House) -> Non
     assert by_id == {old["key_id"]: "revoked", new["key_id"]: "active"}
 
 
+def test_a_key_of_an_unknown_user_wants_to_be_meant(house: House) -> None:
+    said = house.refused("keys", "create", "--user", "alcie", code=1)
+
+    assert "--new" in said
+    assert house.json("users", "list") == []
+
+
+def test_a_key_s_limits_models_name_and_end_are_changed(house: House) -> None:
+    key = house.json("keys", "create", "--user", "alice", "--new", "--images-per-day", "3")
+
+    changed = house.json(
+        *("keys", "set", key["key_id"], "--images-per-day", "unlimited", "--concurrency", "2"),
+        *("--models", "dall-e-3", "--name", "lap", "--expires", "90d"),
+    )
+    cleared = house.json("keys", "set", key["key_id"], "--models", "all", "--expires", "never")
+
+    assert changed["limits"] == {**UNLIMITED, "concurrency": 2}
+    assert (changed["models"], changed["name"]) == (["grok-imagine"], "lap")
+    assert RFC_3339.fullmatch(changed["expires_at"])
+    assert (cleared["models"], cleared["expires_at"]) == (None, None)
+    assert cleared["limits"]["concurrency"] == 2
+
+
+@pytest.mark.parametrize("shown", [4, 8, 60])
+def test_a_key_that_was_found_somewhere_is_told_by_its_end(house: House, shown: int) -> None:
+    made = house.json("keys", "create", "--user", "alice", "--new")
+    house.run("keys", "create", "--user", "bob", "--new")
+
+    [found] = house.json("keys", "whose", "…" + made["key"][-shown:])
+
+    assert (found["key_id"], found["user"]) == (made["key_id"], "alice")
+    assert found["last_used_at"] is None
+    assert house.json("keys", "whose", "zz") == []
+    assert made["key"] not in house.text("keys", "whose", made["key"])
+
+
+def test_a_deleted_user_is_gone_from_the_lists_and_the_name_is_free_again(house: House) -> None:
+    key = house.json("keys", "create", "--user", "alice", "--new")
+
+    gone = house.json("users", "delete", "alice")
+
+    assert gone == {"name": "alice", "deleted": True, "keys_revoked": 1}
+    assert house.json("users", "list") == []
+    assert "koi users list" in house.refused("users", "show", "alice", code=1)
+    assert "--new" in house.refused("keys", "create", "--user", "alice", code=1)
+    house.run("users", "create", "alice", "--concurrency", "3")
+    assert house.json("users", "show", "alice")["limits"]["concurrency"] == 3
+    [old] = [k for k in house.json("keys", "list") if k["key_id"] == key["key_id"]]
+    assert old["status"] == "revoked"
+
+
+def test_a_team_with_users_is_not_deleted(house: House) -> None:
+    house.run("teams", "create", "art")
+    house.run("users", "create", "alice", "--team", "art")
+
+    assert "--team none" in house.refused("teams", "delete", "art", code=1)
+    house.run("users", "set", "alice", "--team", "none")
+    assert house.json("teams", "delete", "art")["deleted"] is True
+    assert house.json("teams", "list") == []
+
+
 def test_without_a_gateway_the_store_is_started_for_the_command(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.process("teams", "create", "art")
     house.process("users", "create", "alice", "--team", "art")
     house.process("users", "set", "alice", "--concurrency", "2")
 
-    key = json.loads(house.process("keys", "create", "--user", "alice", "--json").stdout)
+    key = json.loads(house.process("keys", "create", "--user", "alice", "--new", "--json").stdout)
 
     assert {"key", "key_id", "user"} <= key.keys()
     assert (tmp_path / ".koi/store").is_dir()
@@ -190,7 +255,7 @@ def test_a_budget_is_refused_while_prices_are_unknown(tmp_path: Path) -> None:
         ("teams show nowhere", 1, "koi teams list"),
         ("keys list --user nobody", 1, "koi users list"),
         ("keys revoke key_0", 1, "koi keys list"),
-        ("keys create --user a --models nothing-like-it", 1, "no enabled model"),
+        ("keys create --user a --new --models nothing-like-it", 1, "no enabled model"),
         ("users create alice --images-per-day many", 2, "--images-per-day"),
         ("users create alice --budget-per-day 1.0000001", 2, "--budget-per-day"),
         ("users create alice --budget-per-day -3", 2, "--budget-per-day"),
@@ -198,7 +263,7 @@ def test_a_budget_is_refused_while_prices_are_unknown(tmp_path: Path) -> None:
         ("users create alice --response-format png", 2, "--response-format must be"),
         ("users set nobody --response-format base64", 1, "koi users list"),
         ("keys create --user a --response-format png", 2, "--response-format must be"),
-        ("keys create --user a --expires soon", 2, "--expires must be a duration"),
+        ("keys create --user a --new --expires soon", 2, "--expires must be a duration"),
         ("keys create", 2, "--user"),
         ("users create", 2, "NAME"),
         ("users crate alice", 2, "create"),

@@ -96,7 +96,7 @@ def test_operators_do_not_write_into_a_store_that_forgot(
     koi.key()
     forget_everything(store_url)
 
-    refused = house.run("keys", "create", "--user", "bob", code=1)
+    refused = house.run("keys", "create", "--user", "bob", "--new", code=1)
     doctor = house.run("doctor", code=1)
 
     assert "koi ledger rebuild" in refused.stderr

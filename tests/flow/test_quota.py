@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from typing import Any
 
 import httpx
@@ -210,8 +211,6 @@ def test_a_failed_generation_gives_the_reservation_back(koi: Koi) -> None:
 
 
 def test_a_revoked_key_ends_within_five_seconds(koi: Koi) -> None:
-    import time
-
     key = koi.key("ann")
     digest = hashlib.sha256(key.encode()).hexdigest()
 
@@ -228,6 +227,49 @@ def test_a_revoked_key_ends_within_five_seconds(koi: Koi) -> None:
     assert before == 200
     assert after.status_code == 401
     assert after.json()["error"]["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize("holder", ["user", "team"])
+def test_a_disabled_user_or_team_is_shut_out_within_five_seconds_and_let_in_again(
+    koi: Koi, holder: str
+) -> None:
+    async def found(office: Any) -> None:
+        await office.keys.create_team("blue", Limits())
+        await office.keys.create_user("ann", team="blue")
+
+    def switch(disabled: bool) -> None:
+        name = {"user": "ann", "team": "blue"}[holder]
+        koi.office(
+            lambda office: getattr(office.keys, f"disable_{holder}")(name, disabled=disabled)
+        )
+
+    def status_within_5_s(wanted: int) -> int:
+        deadline = time.monotonic() + 5
+        while (status := client.get("/v1/models").status_code) != wanted:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        return status
+
+    koi.office(found)
+    with koi.client(koi.key("ann")) as client:
+        assert client.get("/v1/models").status_code == 200
+        switch(True)
+        assert status_within_5_s(401) == 401
+        switch(False)
+        assert status_within_5_s(200) == 200
+
+
+def test_a_key_s_latest_use_is_known_to_the_minute(koi: Koi) -> None:
+    key = koi.key("ann")
+    with koi.client(key) as client:
+        client.get("/v1/models")
+
+    used = koi.office(lambda office: office.keyring.last_used())
+    now_ms = koi.office(lambda office: office.keyring.now_ms())
+
+    [at_ms] = used.values()
+    assert 0 <= now_ms - at_ms < 60_000
 
 
 def test_a_key_is_scoped_to_its_models_and_expires(koi: Koi) -> None:

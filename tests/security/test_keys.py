@@ -166,7 +166,7 @@ def test_a_revoked_key_ends_on_every_worker_within_five_seconds(
         "KOI_CATALOG": str(PRICED),
     }
     house = House(tmp_path, settings)
-    created = house.json("keys", "create", "--user", "ann")
+    created = house.json("keys", "create", "--user", "ann", "--new")
     headers = bearer(created["key"]) | {"connection": "close"}
     with house.serving("--workers", "2") as serving:
         serving.wait_for("worker_ready", times=2)

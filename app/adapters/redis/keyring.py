@@ -7,7 +7,7 @@ away a key that was known stays known for a minute; others cannot be told from s
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.adapters.redis import records
@@ -135,6 +135,11 @@ class RedisKeyRing:
         found = map(records.read_key, await self._book.read("records", "keys"))
         wanted = [key for key in found if user is None or key.user == user]
         return sorted(wanted, key=lambda key: (key.created_ms, key.id))
+
+    async def last_used(self) -> Mapping[str, int]:
+        """When each key was used last, by key id: Unix milliseconds, to the minute."""
+        flat = await self._book.read("used")
+        return {id: int(ms) for id, ms in zip(flat[::2], flat[1::2], strict=True)}
 
     async def now_ms(self) -> int:
         """The store's clock."""

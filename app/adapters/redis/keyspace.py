@@ -79,6 +79,8 @@ KEYS = (
     Key("keys", f"{_LEDGER}keys", "", "hash", "for ever", "keyring", "key id -> record"),
     Key("digests", f"{_LEDGER}digests", "", "hash", "for ever", "keyring",
         "SHA-256 of a key -> key id"),
+    Key("used", f"{_LEDGER}used", "", "hash", "for ever", "keyring",
+        "key id -> when it was used last, to the minute"),
     Key("ended", f"{_ROOT}ended", "", "channel", "-", "signals", "ids of jobs as they end"),
     Key("turns", f"{_UPSTREAM}turns", "", "zset", "1 minute", "governor",
         "requests to the provider granted, by the time they may start"),

@@ -13,13 +13,14 @@ from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, CachePolicy, Team, User
 
-UNWRITTEN_WHEN_NONE = ("response_format",)
+UNWRITTEN_WHEN_EMPTY = ("response_format", "disabled_ms", "deleted_ms", "ending")
+"""Later fields are left out while they say nothing: a gateway of before does not know them."""
 
 
 def write(record: ApiKey | User | Team) -> bytes:
     row = {field.name: getattr(record, field.name) for field in fields(record)}
-    for name in UNWRITTEN_WHEN_NONE:
-        if name in row and row[name] is None:
+    for name in UNWRITTEN_WHEN_EMPTY:
+        if name in row and not row[name]:
             del row[name]
     return orjson.dumps(row, default=sorted)
 

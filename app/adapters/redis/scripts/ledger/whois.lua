@@ -14,6 +14,9 @@ if key then
   if past(known.expires_ms) or past(known.revoked_ms) then key = nil end
   owner = known.user
 end
+-- Written at most once a minute for each key.
+local used = key and tonumber(redis.call('HGET', K.used, id) or 0)
+if used and now_ms - used >= 60000 then redis.call('HSET', K.used, id, int(now_ms)) end
 local user = key and redis.call('HGET', K.users, owner)
 local name = user and cjson.decode(user).team
 local team = type(name) == 'string' and redis.call('HGET', K.teams, name)
