@@ -1,13 +1,22 @@
 """Every knob of the gateway, read once from `KOI_…` variables, `.env` and secret files; frozen."""
 
+import difflib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app import dotenv
@@ -47,6 +56,16 @@ def _amount(text: str | None) -> str | None:
     return text
 
 
+SERVICE_LINK = re.compile(r"KOI_(?:SERVICE_(?:HOST|PORT)|PORT_\d+_(?:TCP|UDP))")
+
+
+def _port(text: object) -> object:
+    """Kubernetes tells pods of a service named koi its address as KOI_PORT: not meant for us."""
+    linked = isinstance(text, str) and text.startswith(("tcp://", "udp://"))
+    return DEFAULT_PORT if linked else text
+
+
+DEFAULT_PORT = 8000
 Amount = Annotated[str | None, AfterValidator(_amount)]
 Count = Annotated[int | None, Field(ge=0)]
 
@@ -84,7 +103,7 @@ class Settings(BaseSettings):
     journal_days: float = Field(400, gt=0)
 
     host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
+    port: Annotated[int, BeforeValidator(_port)] = Field(DEFAULT_PORT, ge=0, le=65535)
     workers: int = Field(1, ge=1)
     public_url: str | None = None
     allowed_hosts: str = "*"
@@ -228,10 +247,17 @@ def fixed_settings(**values: Any) -> Settings:
     return _built(_FixedSettings, values)
 
 
-def unknown_variables() -> tuple[str, ...]:
-    """`KOI_…` variables of the environment that no setting reads: most likely misspelt."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    return tuple(sorted(n for n in os.environ if n.startswith(PREFIX) and n.upper() not in known))
+def unknown_variables() -> Mapping[str, str | None]:
+    """`KOI_…` variables of the environment that no setting reads, most likely misspelt: each with
+    the nearest real one. What Kubernetes sets for a service named koi is nobody's setting."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    strangers = sorted(
+        name
+        for name in os.environ
+        if name.startswith(PREFIX) and name.upper() not in known and not SERVICE_LINK.match(name)
+    )
+    nearest = {name: difflib.get_close_matches(name.upper(), known, 1) for name in strangers}
+    return {name: close[0] if close else None for name, close in nearest.items()}
 
 
 class _FixedSettings(Settings):

@@ -50,7 +50,8 @@ def origin_of(request: Request) -> str:
     """Where links point: the configured public URL, or the address the client used itself."""
     public = edge(request).public_url
     if public is not None:
-        return public.rstrip("/")
+        # People paste the base_url of their SDK.
+        return public.rstrip("/").removesuffix("/v1").rstrip("/")
     return f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"
 
 

@@ -62,12 +62,19 @@ def _stores(settings: "Settings") -> list[Finding]:
     """What needs the store open: the store itself, the catalog and the images."""
     from app.cli.check_store import check_store  # noqa: PLC0415 - heavy
     from app.cli.explain import known_failures  # noqa: PLC0415
-    from app.wiring import open_office, store  # noqa: PLC0415
+    from app.domain.catalog import CatalogInvalid  # noqa: PLC0415
+    from app.wiring import open_office, read_catalog, store  # noqa: PLC0415
 
     async def session() -> list[Finding]:
         async with open_office(settings) as office:
             return await _office(office)
 
+    try:
+        read_catalog(settings)
+    except CatalogInvalid as error:
+        where = settings.catalog or "the shipped catalog"
+        mend = f"Mend {where}; KOI_CATALOG names it. The store was not looked at."
+        return [fail("catalog", str(error), mend)]
     mend = "Do what the sentence says; KOI_REDIS_URL and KOI_DATA_DIR decide where the store is."
     try:
         with known_failures(), store(settings) as urls:

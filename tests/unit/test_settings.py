@@ -218,7 +218,25 @@ def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOI_UPSTREAM_APIKEY", "x")
     monkeypatch.setenv("KOI_PORT", "8000")
 
-    assert unknown_variables() == ("KOI_UPSTREAM_APIKEY",)
+    assert unknown_variables() == {"KOI_UPSTREAM_APIKEY": "KOI_UPSTREAM_API_KEY"}
+
+
+def test_what_kubernetes_sets_for_a_service_named_koi_is_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    links = {
+        "KOI_PORT": "tcp://10.0.3.7:80",
+        "KOI_PORT_80_TCP": "tcp://10.0.3.7:80",
+        "KOI_PORT_80_TCP_ADDR": "10.0.3.7",
+        "KOI_SERVICE_HOST": "10.0.3.7",
+        "KOI_SERVICE_PORT": "80",
+        "KOI_SERVICE_PORT_HTTP": "80",
+    }
+    for name, value in links.items():
+        monkeypatch.setenv(name, value)
+
+    assert load_settings().port == 8000
+    assert unknown_variables() == {}
 
 
 def test_money_settings_become_micro_units() -> None:
