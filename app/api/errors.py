@@ -54,6 +54,7 @@ CONTRACT: Mapping[str, tuple[int, str]] = MappingProxyType(
         "rate_limit_exceeded": (429, PACE),
         "concurrency_limit_exceeded": (429, PACE),
         "price_unknown": (400, CALLER),
+        "spending_stopped": (403, CALLER),
         "not_cached": (504, SERVER),
         "still_processing": (504, SERVER),
         "ledger_unavailable": (503, AWAY),

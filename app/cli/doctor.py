@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from app.cli.failure import FAILED, CommandFailed
-from app.cli.finding import Finding, Mark, fail, ok
+from app.cli.finding import Finding, Mark, fail, ok, warn
 from app.cli.options import AsJson
 from app.cli.out import patience, say, say_json
 from app.cli.session import quiet, read_settings
@@ -92,7 +92,7 @@ async def _office(office: "Office") -> list[Finding]:
     from app.cli.check_machine import check_catalog  # noqa: PLC0415 - heavy
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
 
-    findings = [*await _books(office), *check_catalog(office.catalog)]
+    findings = [*await _books(office), *await _stops(office), *check_catalog(office.catalog)]
     place = office.settings.image_store
     try:
         await office.pictures.check()
@@ -112,6 +112,17 @@ async def _books(office: "Office") -> list[Finding]:
         said, _, mend = STORE_LOST.partition(". ")
         return [fail("books", said, mend)]
     return [ok("books", "the store knows everything the journal remembers")]
+
+
+async def _stops(office: "Office") -> list[Finding]:
+    """What an operator stopped and may have forgotten."""
+    findings = []
+    for stop in await office.keys.stops():
+        whose = "everybody" if stop.scope == "house" else stop.scope.replace(":", " ")
+        given = "" if stop.scope == "house" else " --{} {}".format(*stop.scope.split(":", 1))
+        mend = f"End it with: koi resume{given}"
+        findings.append(warn("spending", f"stopped for {whose}: {stop.reason}", mend))
+    return findings
 
 
 def _record(finding: Finding) -> dict[str, str | None]:

@@ -13,6 +13,7 @@ The HTTP status of a code is the edge's business (`app.api.errors`).
   - IdempotencyKeyReused      same Idempotency-Key, another body
   - Refused
     + InsufficientQuota       images or money of a window are used up
+    + SpendingStopped         an operator said so
     + RateLimited             too many requests per minute
     + ConcurrencyLimited      too many jobs at once
     + PriceUnknown            a money budget cannot be kept for an unpriced model
@@ -146,6 +147,12 @@ class Refused(GatewayError):
 
 class InsufficientQuota(Refused):
     code = "insufficient_quota"
+
+
+class SpendingStopped(Refused):
+    """An operator stopped spending (`koi stop-spending`)."""
+
+    code = "spending_stopped"
 
 
 class RateLimited(Refused):

@@ -77,6 +77,8 @@ KEYS = (
     Key("users", f"{_LEDGER}users", "", "hash", "for ever", "keyring", "name -> record"),
     Key("teams", f"{_LEDGER}teams", "", "hash", "for ever", "keyring", "name -> record"),
     Key("keys", f"{_LEDGER}keys", "", "hash", "for ever", "keyring", "key id -> record"),
+    Key("stops", f"{_LEDGER}stops", "", "hash", "for ever", "keyring",
+        "line -> whether and why an operator stopped its spending"),
     Key("digests", f"{_LEDGER}digests", "", "hash", "for ever", "keyring",
         "SHA-256 of a key -> key id"),
     Key("used", f"{_LEDGER}used", "", "hash", "for ever", "keyring",

@@ -101,6 +101,8 @@ class RedisLedger:
                 )
             case ["paced", line, retry_after_s]:
                 raise refusals.paced(bound.scopes[line - 1], retry_after_s)
+            case ["stopped", line, reason]:
+                raise refusals.stopped(bound.scopes[line - 1], reason)
             case ["busy", line, wait_ms]:
                 raise refusals.busy(bound.scopes[line - 1], wait_ms)
         raise IdempotencyKeyReused

@@ -25,7 +25,7 @@ BATCH = 200
 OPEN = "RDU"
 REPLAY_MS = 86_400_000
 NUMBERS = frozenset({"claims", "seq", "sent"})
-FAMILIES = (Kind.USERS, Kind.TEAMS, Kind.KEYS)
+FAMILIES = (Kind.USERS, Kind.TEAMS, Kind.KEYS, Kind.STOPS)
 
 
 @dataclass(slots=True)

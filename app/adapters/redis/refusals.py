@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.domain.errors import ConcurrencyLimited, InsufficientQuota, RateLimited
+from app.domain.errors import ConcurrencyLimited, InsufficientQuota, RateLimited, SpendingStopped
 from app.domain.limits import Scope, ScopeKind
 from app.domain.money import format_micros
 
@@ -21,6 +21,13 @@ def paced(scope: Scope, retry_after_s: int) -> RateLimited:
         f"Rate limit of {_name(scope)} reached: {limit} requests per minute. "
         f"Try again in {retry_after_s} s.",
         retry_after_s=retry_after_s,
+    )
+
+
+def stopped(scope: Scope, reason: str) -> SpendingStopped:
+    return SpendingStopped(
+        f"The operator stopped spending for {_name(scope)}: {reason} Nothing was reserved; what "
+        "runs already goes on."
     )
 
 

@@ -4,6 +4,7 @@
 --      [3] {job, lines, limits, repeated, unpaced?, images, unit?, lease_ms, task_ms, fields}
 -- -> {'paced', line, seconds} when it had not arrived and came too soon
 --    {'opened', now ms, rows} | {'joined' or 'known', record, rows} | {'reused'}
+--    {'stopped', line, reason}
 --    {'quota', line, meter, label, limit, used, held, reset ms} | {'busy', line, ms until a slot}
 --    {'skew', now ms} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
@@ -29,6 +30,11 @@ end
 local joined, reused = rejoin(ask.repeated)
 if reused then return reply('reused') end
 if joined then return found('joined', joined) end
+
+for i, text in ipairs(redis.call('HMGET', K.stops, unpack(lines))) do
+  local stop = text and cjson.decode(text)
+  if stop and stop.stopped then return reply('stopped', i, stop.reason) end
+end
 
 -- Of several windows that refuse, name the one that stays closed the longest.
 local cost = ask.images * (ask.unit or 0)
