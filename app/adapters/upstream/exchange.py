@@ -10,12 +10,15 @@ import structlog
 from app.adapters.http.decoding import BodyDamaged, ContentCodingError, Decoder
 from app.adapters.upstream.deadline import deadline
 from app.adapters.upstream.faults import broken, decided, unforeseen
+from app.adapters.upstream.provider_json import BEGINS
 from app.adapters.upstream.transport import Sending
 from app.adapters.upstream.wire import Reply
 from app.domain.upstream_ids import CALL_ID
 
 MOST_BYTES = 64 * 1024 * 1024
 MOST_ERROR_BYTES = 1024 * 1024
+LONGEST_LEAD = 64 * 1024
+"""White space before JSON, sent to keep a connection alive."""
 REFUSAL_S = 5.0
 """How long the body of a refusal is waited for: its status has said what matters."""
 
@@ -92,11 +95,16 @@ def _named(response: httpx.Response) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.items()}
 
 
-async def _decoded(response: httpx.Response, decoder: Decoder) -> bytearray:
+async def _decoded(response: httpx.Response, decoder: Decoder) -> bytearray | None:
     body = bytearray()
+    hopeful = False
     async for chunk in response.aiter_raw():
         for piece in decoder.feed(chunk):
             body += piece
+        if not hopeful and len(body) > LONGEST_LEAD:
+            if BEGINS.match(body) is None:
+                return None  # a flood of something else
+            hopeful = True
     # Without its trailer it may be whole all the same: that is for its reader to say.
     with suppress(BodyDamaged):
         decoder.finish()

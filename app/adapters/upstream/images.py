@@ -23,7 +23,7 @@ BLOCK_KEYS = ("block_reason", "blockReason", "blocked_reason", "moderation_reaso
 BLOCK_WORDS = frozenset({"content_filter", "safety", "prohibited_content", "blocked", "moderation"})
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE | re.ASCII)
-NOT_IN_A_LINK = re.compile(r"[\s\x00-\x20\x7f\\<>\"]")
+NOT_IN_A_LINK = re.compile(r"[\s\x00-\x20\x7f\\<>\"\ufffd]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ MOST_MARKS = 100_000
 MOST_DIGITS = 4_000
 BOM = "\ufeff"
 BEGINS = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+[{\[]")
+"""Objects and lists: whatever else a body is, it tells nothing."""
 NOT_BLANK = re.compile(r"[^ \t\r\n]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
