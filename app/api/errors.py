@@ -81,6 +81,15 @@ NOT_REFUSALS = frozenset({"still_processing", "task_cancelled"})
 WAITS_S = {"still_processing": 1, "rate_limit_exceeded": 1, "concurrency_limit_exceeded": 1}
 """Where waiting helps although the failure did not say how long, in seconds."""
 
+ASIDES: Mapping[str, str] = MappingProxyType(
+    {
+        "content_policy_violation": "moderation_blocked: the request was rejected as a result of "
+        "the safety system"
+    }
+)
+"""What clients look for in a text whose `code` they do not know: OpenAI's later code, and the
+sentence by which LiteLLM tells a refused prompt."""
+
 OUR_BUG = FailureNote("internal_error", "The gateway failed; its operator has been told.")
 
 
@@ -90,8 +99,9 @@ def status_of(code: str) -> int:
 
 def error_object(note: FailureNote) -> dict[str, Any]:
     """The four fields an OpenAI error always has."""
+    aside = ASIDES.get(note.code)
     return {
-        "message": note.message,
+        "message": note.message if aside is None else f"{note.message} ({aside})",
         "type": CONTRACT[note.code][1],
         "param": note.param,
         "code": note.code,
