@@ -81,19 +81,19 @@ def attacks(pattern: str) -> Iterator[tuple[str, str]]:
         yield word + "(", " "
 
 
-def seconds(subject: Subject, text: str) -> float:
-    """The least of some runs: another process may have had the machine during any one."""
+def seconds(subject: Subject, text: str, enough_s: float = 0.0) -> float:
+    """Of this thread alone, the least of some runs: other programs share the machine."""
     pattern: Any = subject.pattern
     given = text.encode() if isinstance(pattern.pattern, bytes) else text
     least = float("inf")
-    for _ in range(3):
-        started = time.perf_counter()
+    for _ in range(5):
+        started = time.thread_time()
         pattern.match(given)
         pattern.fullmatch(given)
         if not subject.anchored:
             pattern.sub(given[:0], given)
-        least = min(least, time.perf_counter() - started)
-        if least < FLOOR_S:
+        least = min(least, time.thread_time() - started)
+        if least < enough_s:
             break
     return least
 
@@ -107,7 +107,7 @@ def test_the_walk_finds_the_patterns() -> None:
 def test_a_pattern_takes_as_long_as_its_input_is(name: str) -> None:
     subject = PATTERNS[name]
     for first, piece in attacks(subject.written):
-        long_s = seconds(subject, first + piece * (LONG // len(piece)) + "\0")
+        long_s = seconds(subject, first + piece * (LONG // len(piece)) + "\0", FLOOR_S)
         if long_s > FLOOR_S:
             part_s = seconds(subject, first + piece * (SHORT // len(piece)) + "\0")
             assert long_s < 8 * part_s, (first, piece, part_s, long_s)
