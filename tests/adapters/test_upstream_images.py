@@ -40,6 +40,7 @@ def _png() -> bytes:
 
 
 PNG = _png()
+UNKNOWN = bytes(range(200, 256))
 
 
 B64 = base64.b64encode(PNG).decode()
@@ -145,6 +146,18 @@ PICTURES: dict[str, tuple[Any, list[ProviderImage]]] = {
         [ProviderImage(body=PNG, revised_prompt="k")],
     ),
     "b64-beside-empty-url": ({"data": [{"url": "", "b64_json": B64}]}, [ProviderImage(body=PNG)]),
+    "b64-of-a-format-unknown-here": (
+        {"data": [{"b64_json": base64.b64encode(UNKNOWN).decode()}]},
+        [ProviderImage(body=UNKNOWN)],
+    ),
+    "data-uri-of-a-format-unknown-here": (
+        {"data": [{"url": f"data:image/jxl;base64,{base64.b64encode(UNKNOWN).decode()}"}]},
+        [ProviderImage(body=UNKNOWN)],
+    ),
+    "a-word-is-no-picture": (
+        {"data": [{"b64_json": "none", "url": LINK}]},
+        [ProviderImage(url=LINK)],
+    ),
     "data-uri-as-url": (
         {"data": [{"url": f"data:image/png;base64,{B64}"}]},
         [ProviderImage(body=PNG)],

@@ -8,7 +8,19 @@ import pytest
 from app.domain.errors import UpstreamError
 from app.domain.job import TaskStatus
 from app.domain.upstream import PollTroubled, Running
-from tests.adapters.upstream_script import DONE, KOI, LINK, P3, TASK, poll, reply, scripted, submit
+from tests.adapters.upstream_script import (
+    DONE,
+    HTML,
+    KOI,
+    LINK,
+    P3,
+    TASK,
+    poll,
+    raw,
+    reply,
+    scripted,
+    submit,
+)
 
 QUEUED, PROCESSING = TaskStatus.QUEUED, TaskStatus.PROCESSING
 
@@ -221,6 +233,17 @@ async def test_a_poll_is_told_when_to_come_again() -> None:
             await provider.poll(TASK)
 
     assert trouble.value.retry_after_s == 7
+
+
+@pytest.mark.parametrize("status", [301, 308, 400, 401, 403, 404, 410, 418, 429, 500, 502])
+async def test_a_strangers_page_says_nothing_of_the_task(status: int) -> None:
+    async with scripted(raw(status, HTML, "Retry-After: 9")) as (provider, _):
+        with pytest.raises(PollTroubled) as trouble:
+            await provider.poll(TASK)
+
+    assert not trouble.value.missing
+    assert trouble.value.throttled is (status == 429)
+    assert trouble.value.retry_after_s == 9
 
 
 NO_ID: dict[str, Any] = {

@@ -14,6 +14,8 @@ LONGEST_URL = 8 * 1024
 LONGEST_PROMPT = 32_000
 MOST_IMAGES = 100
 MOST_NESTING = 6
+SMALLEST = 32
+"""No picture in any format has fewer bytes; words such as "none" read as base64 do."""
 
 CONTAINERS = ("data", "images", "results", "result", "output", "image_urls", "urls", "metadata")
 LINK_KEYS = ("url", "image_url", "imageUrl", "result_url", "image")
@@ -89,7 +91,7 @@ def _of_item(item: Mapping[str, Any], site: str, nesting: int) -> Iterator[Provi
         return
     prompt = _revised_prompt(item)
     for key in BYTE_KEYS:
-        body = _bytes(item.get(key))
+        body = _bytes(item.get(key), named=True)
         if body is not None:
             yield ProviderImage(body=body, revised_prompt=prompt)
             return
@@ -120,7 +122,7 @@ def _linked(text: Any, site: str, prompt: str | None) -> ProviderImage | None:
     scheme = SCHEME.match(text)
     kind = "" if scheme is None else scheme[0].lower()
     if kind == "data:" or (not kind and len(text) > LONGEST_URL):
-        body = _bytes(text)
+        body = _bytes(text, named=text[:11].lower() == "data:image/")
         return None if body is None else ProviderImage(body=body, revised_prompt=prompt)
     if kind not in ("", "http:", "https:"):
         return None
@@ -139,9 +141,13 @@ def _absolute(text: str, site: str) -> str | None:
     return url if host and len(url) <= LONGEST_URL else None
 
 
-def _bytes(text: Any) -> bytes | None:
+def _bytes(text: Any, *, named: bool) -> bytes | None:
+    """Bytes in base64. Where they are `named` an image they are one, in whatever format; elsewhere
+    only if they look like one."""
     body = decode_base64(text) if isinstance(text, str) else None
-    return body if body is not None and inspect(body) is not None else None
+    if body is None or (named and len(body) >= SMALLEST):
+        return body
+    return body if inspect(body) is not None else None
 
 
 def _blocked(node: Mapping[str, Any]) -> bool:
