@@ -34,6 +34,7 @@ from app.setting_faults import (
     unreadable,
     weak,
 )
+from app.upstream_settings import crooked_base_url, mended_base_url, mended_key, unsendable_key
 
 
 class UpstreamMode(StrEnum):
@@ -82,7 +83,9 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    upstream_base_url: str = "https://open.dieyuyun.com/v1"
+    upstream_base_url: Annotated[str, AfterValidator(mended_base_url)] = (
+        "https://open.dieyuyun.com/v1"
+    )
     upstream_api_key: SecretStr | None = None
     upstream_api_key_file: Path | None = None
     allow_plain_upstream: bool = False
@@ -176,11 +179,13 @@ class Settings(BaseSettings):
             *_short_lives(self),
             *weak("KOI_ADMIN_KEY", self.admin_key, at_least=16),
             *weak("KOI_METRICS_TOKEN", self.metrics_token, at_least=16),
-            *weak("KOI_UPSTREAM_API_KEY", self.upstream_api_key, at_least=1),
+            *weak("KOI_UPSTREAM_API_KEY", self.upstream_api_key, at_least=1, clean=mended_key),
             *unreadable("KOI_UPSTREAM_API_KEY_FILE", self.upstream_api_key_file),
             *unreadable("KOI_CATALOG", self.catalog),
+            *_unsendable(self),
             *not_http("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
             *plain_upstream(self.upstream_base_url, allowed=self.allow_plain_upstream),
+            *crooked_base_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
             *not_http("KOI_PUBLIC_URL", self.public_url),
             *not_a_store("KOI_REDIS_URL", self.redis_url),
             *not_a_store("KOI_CACHE_REDIS_URL", self.cache_redis_url),
@@ -217,14 +222,23 @@ class Settings(BaseSettings):
     def upstream_key(self) -> str | None:
         """The upstream key, from the variable or the file; None when neither is set."""
         if self.upstream_api_key is not None:
-            return self.upstream_api_key.get_secret_value().strip() or None
+            return mended_key(self.upstream_api_key.get_secret_value()) or None
         if self.upstream_api_key_file is not None:
-            return self.upstream_api_key_file.read_text(encoding="utf-8").strip() or None
+            return mended_key(self.upstream_api_key_file.read_text(encoding="utf-8")) or None
         return None
 
 
 def _micros(text: str | None) -> int | None:
     return None if text is None else parse_micros(text)
+
+
+def _unsendable(settings: Settings) -> Iterator[str]:
+    name = "KOI_UPSTREAM_API_KEY"
+    if settings.upstream_api_key is None:
+        name += "_FILE"
+        if next(unreadable(name, settings.upstream_api_key_file), None) is not None:
+            return
+    yield from unsendable_key(name, settings.upstream_key or "")
 
 
 def _short_lives(settings: Settings) -> Iterator[str]:

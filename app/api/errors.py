@@ -87,6 +87,8 @@ MODERATION = "content_policy_violation"
 MODERATION_CODES = (MODERATION, "moderation_blocked")
 """OpenAI's two codes for a refused prompt. A caller gets the one that the model it names has there
 (`Exchange.moderation`), and both in the message: clients match on either."""
+MODERATION_ASIDE = f"{', '.join(MODERATION_CODES)}: rejected as a result of the safety system"
+"""Both codes, and the sentence by which LiteLLM tells a refused prompt."""
 
 OUR_BUG = FailureNote("internal_error", "The gateway failed; its operator has been told.")
 
@@ -99,7 +101,7 @@ def error_object(note: FailureNote, moderation: str = MODERATION) -> dict[str, A
     """The four fields an OpenAI error always has."""
     message, code = note.message, note.code
     if code == MODERATION:
-        message, code = f"{message} ({', '.join(MODERATION_CODES)})", moderation
+        message, code = f"{message} ({MODERATION_ASIDE})", moderation
     return {
         "message": message,
         "type": CONTRACT[note.code][1],

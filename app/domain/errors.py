@@ -40,7 +40,7 @@ class Proof(StrEnum):
     NEVER_SENT = "P0"
     """No byte of the request left this machine."""
     REFUSED = "P1"
-    """The provider answered a 4xx with its own JSON error."""
+    """A status below 500 says that nothing was made, whoever said it and in whatever words."""
     FAILED = "P2"
     """The provider said it failed (JSON 5xx, failed task): released, but unverified."""
     UNKNOWN = "P3"
@@ -273,6 +273,10 @@ class UpstreamError(GatewayError):
     """
 
     request_id: str | None = None
+    billed: bool | None = None
+    """Whether the provider's answer itself says that this refusal costs; None: it does not say."""
+    about_us: bool = True
+    """False when a code of key or balance is no verdict on ours, so that no breaker counts it."""
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from app.domain.errors import FailureNote, Proof
 from app.domain.images import Picture, digest
+from app.domain.upstream_ids import call_name
 
 
 class JobState(StrEnum):
@@ -58,7 +59,7 @@ class Part:
 
     @property
     def calls(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.upstream_id, self.request_id) if name is not None)
+        return tuple(call_name(id) for id in (self.upstream_id, self.request_id) if id is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,8 @@ class RunJob:
             answer = await self.provider.dispatch(request, asynchronous=asynchronous)
         except UpstreamError as error:
             self.recorder.upstream(operation, error.reason, time.perf_counter() - started)
-            await self.governor.failed(error.reason, error.retry_after_s)
+            if error.about_us:
+                await self.governor.failed(error.reason, error.retry_after_s)
             failure = failed(part, error, self.pace)
             return replace(part, request_id=error.request_id, result=failure)
         took_s = time.perf_counter() - started
@@ -197,8 +198,11 @@ class RunJob:
 
 
 def failed(part: Part, error: UpstreamError, pace: Pace) -> PartResult:
-    """A part's failure; a moderation refusal is charged if the operator says the provider does."""
-    if error.reason == "content_policy_violation" and pace.moderation_charged:
+    """A part's failure; a refusal is charged where the provider names a fee, and one of its
+    moderation also if the operator says that the provider does."""
+    refused = error.reason == "content_policy_violation" and error.proof is Proof.REFUSED
+    billed = refused and pace.moderation_charged if error.billed is None else error.billed
+    if billed:
         return PartResult(images=part.n, failure=replace(error.note, charged=True))
     return PartResult(failure=error.note, proof=error.proof)
 
