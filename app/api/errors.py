@@ -87,7 +87,9 @@ MODERATION = "content_policy_violation"
 MODERATION_CODES = (MODERATION, "moderation_blocked")
 """OpenAI's two codes for a refused prompt. A caller gets the one that the model it names has there
 (`Exchange.moderation`), and both in the message: clients match on either."""
-MODERATION_ASIDE = f"{', '.join(MODERATION_CODES)}: rejected as a result of the safety system"
+MODERATION_ASIDE = (
+    f"{', '.join(MODERATION_CODES)}: request was rejected as a result of the safety system"
+)
 """Both codes, and the sentence by which LiteLLM tells a refused prompt."""
 
 OUR_BUG = FailureNote("internal_error", "The gateway failed; its operator has been told.")
