@@ -152,7 +152,7 @@ class _Brotli:
 class _Zstd:
     def __init__(self) -> None:
         # RFC 9659: a decoder of web content need not support windows beyond 8 MB.
-        options = {zstd.DecompressionParameter.window_log_max: 23}
+        options = {int(zstd.DecompressionParameter.window_log_max): 23}
         self._engine = zstd.ZstdDecompressor(options=options)
 
     def process(self, data: bytes, most: int) -> bytes:
