@@ -202,6 +202,10 @@ class ImageFetcher(Protocol):
 
     async def fetch(self, url: str) -> bytes: ...
 
+    def expires_ms(self, url: str) -> int | None:
+        """Unix milliseconds at which a signed link itself ends, perhaps in the past; None when it
+        says nothing believable."""
+
 
 class Links(Protocol):
     """Signed links to our own pictures."""

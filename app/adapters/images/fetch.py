@@ -11,6 +11,7 @@ import certifi
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from app.adapters.images.expiry import expires_ms
 from app.adapters.images.guard import Egress, EgressGuard
 from app.domain.media import FetchFailed, FetchRefused, inspect
 
@@ -70,6 +71,10 @@ class ImageFetcher:
         if inspect(body) is None:
             raise FetchFailed("what came is not an image")
         return body
+
+    def expires_ms(self, url: str) -> int | None:
+        """When a signed link itself ends (Unix milliseconds); None when it does not say."""
+        return expires_ms(url)
 
     async def close(self) -> None:
         """Close all connections; fetches still under way fail."""
