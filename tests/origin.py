@@ -2,9 +2,11 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from queue import Queue
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR" + (9).to_bytes(4, "big") * 2 + b"pixels" * 50
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -58,3 +60,24 @@ async def listening(tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncIt
     origin.port = server.sockets[0].getsockname()[1]
     async with server:
         yield origin
+
+
+@contextmanager
+def origin_in_a_thread() -> Iterator[Origin]:
+    """The same host for tests that do not run in a loop themselves."""
+    ready: Queue[tuple[Origin, asyncio.AbstractEventLoop, asyncio.Event]] = Queue()
+
+    async def live() -> None:
+        async with listening() as origin:
+            over = asyncio.Event()
+            ready.put((origin, asyncio.get_running_loop(), over))
+            await over.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(live(),))
+    thread.start()
+    origin, loop, over = ready.get(timeout=10)
+    try:
+        yield origin
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(10)

@@ -17,7 +17,6 @@ VERBS = frozenset({"generations", "edits", "variations"})
 SEALED = {
     "content-security-policy": "default-src 'none'; sandbox",
     "cross-origin-resource-policy": "cross-origin",
-    "x-content-type-options": "nosniff",
 }
 
 

@@ -81,6 +81,53 @@ async def test_what_was_put_is_got(store: ObjectImageStore) -> None:
     assert await store.get(NAME) == StoredImage(body, "image/png")
 
 
+async def test_a_large_draft_is_kept_in_one_request_and_read_in_slices(
+    moto: str, store: ObjectImageStore, tmp_path: Path
+) -> None:
+    body = os.urandom(2_000_000)
+    mine = ObjectImageStore.open(
+        "s3://pictures/koi", endpoint=moto, region="us-east-1", spool=tmp_path / "spool", **KEYS
+    )
+
+    async with mine.draft(NAME[:36]) as draft:
+        for at in range(0, len(body), 90_000):
+            await draft.write(body[at : at + 90_000])
+        await draft.keep(NAME)
+    slices, at = [], 0
+    while at < len(body):
+        part = await mine.read(NAME, at)
+        assert part is not None
+        assert part.size == len(body)
+        slices.append(part.body)
+        at += len(part.body)
+    there = await mine.exists([NAME]), await mine.exists([NAME, NAME.replace("0a", "0b")])
+    await mine.close()
+
+    assert b"".join(slices) == body
+    assert len(slices) > 2
+    assert there == (True, False)
+    assert not list((tmp_path / "spool").iterdir())
+
+
+async def test_what_dead_processes_left_in_the_spool_is_swept(
+    moto: str, store: ObjectImageStore, tmp_path: Path
+) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    for name in (".part-dead", ".part-live", "note.txt"):
+        (spool / name).write_bytes(b"half an im")
+    for name in (".part-dead", "note.txt"):
+        os.utime(spool / name, (1, 1))
+    mine = ObjectImageStore.open(
+        "s3://pictures/koi", endpoint=moto, region="us-east-1", spool=spool, **KEYS
+    )
+
+    await mine.sweep(timedelta(days=1))
+    await mine.close()
+
+    assert {path.name for path in spool.iterdir()} == {".part-live", "note.txt"}
+
+
 async def test_an_unknown_image_is_none_and_may_be_deleted(store: ObjectImageStore) -> None:
     await store.delete(NAME)
 

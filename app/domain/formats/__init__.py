@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from app.domain.formats import bitmaps, boxes, documents, gif, jpeg, png, tiff, webp
 from app.domain.formats.source import Found, InMemory, Source
 
-__all__ = ["MEDIA_TYPES", "UNKNOWN", "Media", "Source", "examine", "inspect"]
+__all__ = ["MEDIA_TYPES", "UNKNOWN", "Media", "Source", "examine", "inspect", "may_be_picture"]
 
 MOST_PIXELS = 178_956_970
 """Beyond this a picture is a bomb for whoever opens it (Pillow refuses it, too)."""
+
+BEGINNING = 4096
+FEWEST_UNKNOWN = 128
 
 MEDIA_TYPES = {
     "png": "image/png",
@@ -91,6 +94,14 @@ def inspect(body: bytes) -> Media | None:
     """What a body in memory is; None when it is no picture of a format Koi knows."""
     media = examine(InMemory(body))
     return None if media.extension in ("html", "bin") else media
+
+
+def may_be_picture(body: bytes) -> bool:
+    """Whether bytes that an answer holds where a picture belongs are one, by their beginning; also
+    of a format Koi does not know, unless they are so few that they are a word in disguise."""
+    media = examine(InMemory(body[:BEGINNING]))
+    known = media.extension not in ("html", "bin")
+    return known or (not media.text and len(body) >= FEWEST_UNKNOWN)
 
 
 def _picture(extension: str, found: Found) -> Media:
