@@ -8,7 +8,9 @@ from app.domain.formats import MEDIA_TYPES
 from app.domain.formats import Media as Media
 from app.domain.formats import inspect as inspect
 
-IMAGE_NAME = re.compile(rf"img_[0-9a-f]{{32}}\.({'|'.join(MEDIA_TYPES)})", re.ASCII)
+IMAGE_NAME = re.compile(
+    r"img_[0-9a-f]{32}\.(png|jpg|webp|gif|avif|heic|jxl|bmp|tiff|ico|svg|html|bin)", re.ASCII
+)
 """The only names an image store knows; use with `fullmatch`."""
 
 DOWNLOADS = frozenset({"image/svg+xml", "text/html", "application/octet-stream"})

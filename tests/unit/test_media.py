@@ -4,6 +4,7 @@ import base64
 
 import pytest
 
+from app.domain.formats import MEDIA_TYPES
 from app.domain.media import IMAGE_NAME, decode_base64, media_type_of, strip_data_uri
 
 
@@ -59,3 +60,8 @@ def test_what_is_not_base64_is_none(text: str) -> None:
 def test_only_a_data_uri_prefix_is_stripped(text: str) -> None:
     assert strip_data_uri(text) == text
     assert strip_data_uri(f"data:image/png;base64,{text}") == text
+
+
+def test_every_type_that_is_stored_has_a_name() -> None:
+    for extension, media_type in MEDIA_TYPES.items():
+        assert media_type_of(f"img_{'0a' * 16}.{extension}") == media_type
