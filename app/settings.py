@@ -117,6 +117,8 @@ class Settings(BaseSettings):
 
     image_store: str = "file"
     image_ttl_days: float = Field(30, gt=0)
+    image_max_mb: int = Field(100, gt=0, le=4096)
+    allow_plain_pictures: bool = False
     link_ttl_s: int = Field(86_400, ge=3600)
     s3_endpoint: str | None = None
     s3_region: str | None = None

@@ -1,7 +1,6 @@
 """What the use cases need from the world. Each port says what happens when its world is away."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import timedelta
 from typing import Protocol
 
 from app.domain.images import GenerationRequest, Picture
@@ -19,7 +18,7 @@ from app.domain.ledger import (
     Settlement,
 )
 from app.domain.limits import SpendingStop, Standing
-from app.domain.media import StoredImage
+from app.domain.picture_ports import Draft, ImageFetcher, ImageStore, Links
 from app.domain.principal import ApiKey, Principal, Team, User
 from app.domain.recall import CacheControl, Recalled
 from app.domain.upstream import Answer
@@ -190,31 +189,6 @@ class ImageProvider(Protocol):
     async def poll(self, upstream_id: str) -> Answer: ...
 
 
-class ImageStore(Protocol):
-    """Image bytes by name. Raises `ImageStoreUnavailable`."""
-
-    async def put(self, name: str, body: bytes, media_type: str) -> None: ...
-    async def get(self, name: str) -> StoredImage | None: ...
-    async def delete(self, name: str) -> None: ...
-    async def sweep(self, older_than: timedelta) -> int: ...
-    async def check(self) -> None: ...
-
-
-class ImageFetcher(Protocol):
-    """Downloads a provider's link behind the egress guard. Raises `FetchError`."""
-
-    async def fetch(self, url: str) -> bytes: ...
-
-
-class Links(Protocol):
-    """Signed links to our own pictures."""
-
-    def sign(self, name: str) -> str:
-        """The query string that opens this picture for a while."""
-
-    def verify(self, name: str, exp: str, sig: str) -> bool: ...
-
-
 class Signals(Protocol):
     """Word that a job ended, from whichever process ended it. Open: a lost signal only delays."""
 
@@ -284,3 +258,20 @@ class Recorder(Protocol):
     def settlement_lost(self) -> None: ...
 
     def loop_failed(self, loop: str) -> None: ...
+
+
+__all__ = [
+    "Debts",
+    "Draft",
+    "Governor",
+    "ImageFetcher",
+    "ImageProvider",
+    "ImageStore",
+    "Journal",
+    "KeyRing",
+    "Ledger",
+    "Links",
+    "Recorder",
+    "ResultCache",
+    "Signals",
+]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from app.domain.errors import ImageNotFound, TaskNotCancellable, TaskNotFound
 from app.domain.job import Job
-from app.domain.media import IMAGE_NAME, ImageStoreUnavailable, StoredImage
+from app.domain.media import IMAGE_NAME, ImageSlice, ImageStoreUnavailable
 from app.domain.ports import ImageStore, Ledger
 from app.domain.principal import Principal
 from app.service.completions import Completions
@@ -44,8 +44,8 @@ class Tasks:
         self._completions.announce(settlement.job)
         return settlement.job
 
-    async def picture(self, principal: Principal | None, name: str) -> StoredImage:
-        """A picture's bytes: for its owner, or for anyone (None) whose link was verified.
+    async def picture(self, principal: Principal | None, name: str) -> ImageSlice:
+        """A picture's first bytes: for its owner, or for anyone (None) whose link was verified.
 
         Raises `ImageNotFound`.
         """
@@ -54,7 +54,7 @@ class Tasks:
         if principal is not None and not await self._owns(principal, name):
             raise ImageNotFound
         try:
-            stored = await self._pictures.get(name)
+            stored = await self._pictures.read(name)
         except ImageStoreUnavailable as error:
             raise ImageNotFound from error
         if stored is None:

@@ -13,6 +13,7 @@ from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.signals import RedisSignals
 from app.api.settings import EdgeSettings
+from app.domain.budget import ByteBudget
 from app.domain.catalog import Catalog
 from app.domain.ports import ImageStore
 from app.domain.rebuild import Terms
@@ -28,6 +29,7 @@ from app.service.jobs import RunJob
 from app.service.keys import Keys
 from app.service.load import Load
 from app.service.poller import Poller
+from app.service.servable import ServableCache
 from app.service.slots import SlotQueue
 from app.service.tasks import Tasks
 from app.service.usage import Usage
@@ -67,6 +69,10 @@ __all__ = [
 
 
 STOP_AGAIN_S = 1.0
+COMING_BYTES = 32 << 20
+LEAVING_BYTES = 64 << 20
+"""What pictures may take of one process's memory: on their way in, and while they are encoded.
+Apart, so that slow hosts do not hold up answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +161,8 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
     pace, metrics = pace_of(settings), world.metrics
     drain = Drain(partial(loops.work_failed, metrics))
     completions = Completions(world.ledger)
-    collect = Collect(DownloadImage(world.fetcher, world.pictures, metrics))
+    download = DownloadImage(world.fetcher, world.pictures, metrics, ByteBudget(COMING_BYTES))
+    collect = Collect(download)
     books = Books(
         ledger=world.ledger,
         cache=world.cache,
@@ -189,7 +196,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
     generate = GenerateImages(
         catalog=catalog,
         ledger=world.ledger,
-        cache=world.cache,
+        cache=ServableCache(world.cache, world.pictures),
         jobs=jobs,
         completions=completions,
         recorder=metrics,
@@ -205,6 +212,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         usage=Usage(world.ledger),
         keys=Keys(world.keyring, catalog, settings.default_limits),
         pictures=world.pictures,
+        budget=ByteBudget(LEAVING_BYTES),
         links=world.links,
         drain=drain,
     )

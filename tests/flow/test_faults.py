@@ -59,7 +59,6 @@ ROWS = [
     Row("F19", "fewer", 200),
     Row("F20", "more", 200),
     Row("F21", "no-usable", 502, "empty_result", modes=SYNC),
-    Row("F22", "url-http", 502, "image_unavailable"),
     Row("F22", "url-private", 502, "image_unavailable"),
     Row("F23", "json-nan", 200),
     Row("F23", "json-dup", 200),

@@ -4,24 +4,16 @@ A host may encode a body that nobody asked it to encode, several times over, and
 bytes may be a gigabyte. Nothing here holds more than some pieces, whatever comes in.
 """
 
-import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
 
-import brotli
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from app.adapters.http.codings import CODINGS, DAMAGE, Coding, Engine
 
 PIECE = 64 << 10
 """The longest piece that comes out, and about what one coding holds."""
-MOST_CODINGS = 3
+MOSTCODINGS = 3
 _MOUTHFUL = 16 << 10
 
-_NOT_CODINGS = frozenset(
+_NOTCODINGS = frozenset(
     {"", "identity", "none", "binary", "aws-chunked", "utf-8", "utf8", "7bit", "8bit", "chunked"}
 )
 """Words that hosts put into the header although they encode nothing (object stores above all)."""
@@ -56,10 +48,10 @@ class Decoder:
 
     def __init__(self, codings: str, *, max_bytes: int) -> None:
         words = [word.strip().lower() for word in codings.split(",")]
-        applied = [word for word in words if word not in _NOT_CODINGS]
-        if len(applied) > MOST_CODINGS or any(word not in _CODINGS for word in applied):
+        applied = [word for word in words if word not in _NOTCODINGS]
+        if len(applied) > MOSTCODINGS or any(word not in CODINGS for word in applied):
             raise UnknownCoding("the body came in a content coding Koi does not know")
-        self._stages = [_Stage(_CODINGS[word](), max_bytes) for word in reversed(applied)]
+        self._stages = [_Stage(CODINGS[word](), max_bytes) for word in reversed(applied)]
         self._max_bytes = max_bytes
         self._given = 0
 
@@ -67,6 +59,11 @@ class Decoder:
     def plain(self) -> bool:
         """Whether there is nothing to undo: what comes out is what goes in."""
         return not self._stages
+
+    @property
+    def tells_end(self) -> bool:
+        """Whether the outermost coding really was applied, so that its end is the body's."""
+        return bool(self._stages) and self._stages[0].applied
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Pieces of at most `PIECE` bytes (of what came, when `plain`), to be taken to the end
@@ -94,148 +91,22 @@ def decoded(body: bytes, codings: str, *, max_bytes: int) -> bytes:
     return whole
 
 
-class _Engine(Protocol):
-    """One stream of one coding. `hungry`: it gives nothing more without more input."""
-
-    def process(self, data: bytes, most: int) -> bytes: ...
-
-    @property
-    def hungry(self) -> bool: ...
-
-    @property
-    def ended(self) -> bool: ...
-
-    @property
-    def rest(self) -> bytes:
-        """What came after the stream's end."""
-
-
-class _Zlib:
-    def __init__(self, window: int) -> None:
-        self._engine = zlib.decompressobj(window)
-
-    def process(self, data: bytes, most: int) -> bytes:
-        return self._engine.decompress(self._engine.unconsumed_tail + data, most)
-
-    @property
-    def hungry(self) -> bool:
-        return not self._engine.unconsumed_tail
-
-    @property
-    def ended(self) -> bool:
-        return self._engine.eof
-
-    @property
-    def rest(self) -> bytes:
-        return self._engine.unused_data
-
-
-class _Brotli:
-    rest = b""
-
-    def __init__(self) -> None:
-        self._engine: Any = brotli.Decompressor()
-
-    def process(self, data: bytes, most: int) -> bytes:
-        out: bytes = self._engine.process(data, output_buffer_limit=most)
-        return out
-
-    @property
-    def hungry(self) -> bool:
-        return bool(self._engine.can_accept_more_data())
-
-    @property
-    def ended(self) -> bool:
-        return bool(self._engine.is_finished())
-
-
-class _Zstd:
-    def __init__(self) -> None:
-        # RFC 9659: a decoder of web content need not support windows beyond 8 MB.
-        options = {int(zstd.DecompressionParameter.window_log_max): 23}
-        self._engine = zstd.ZstdDecompressor(options=options)
-
-    def process(self, data: bytes, most: int) -> bytes:
-        return self._engine.decompress(data, most)
-
-    @property
-    def hungry(self) -> bool:
-        return self._engine.needs_input
-
-    @property
-    def ended(self) -> bool:
-        return self._engine.eof
-
-    @property
-    def rest(self) -> bytes:
-        return self._engine.unused_data
-
-
-class _Coding:
-    """How a stream of this coding is told by its first bytes and opened."""
-
-    needs = 4
-    many = True
-    """Whether another stream may follow the end of one."""
-
-    def open(self, head: bytes) -> _Engine | None:
-        """None: these bytes are not in this coding."""
-        raise NotImplementedError
-
-
-class _GzipCoding(_Coding):
-    needs = 2
-
-    def open(self, head: bytes) -> _Engine | None:
-        return _Zlib(zlib.MAX_WBITS | 16) if head[:2] == b"\x1f\x8b" else None
-
-
-class _DeflateCoding(_Coding):
-    """Meant with a zlib header (RFC 9110, section 8.4.1.2); some leave it out."""
-
-    needs = 2
-    many = False
-
-    def open(self, head: bytes) -> _Engine | None:
-        wrapped = len(head) > 1 and head[0] & 15 == 8 and (head[0] << 8 | head[1]) % 31 == 0
-        return _Zlib(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
-
-
-class _BrotliCoding(_Coding):
-    needs = 1
-    many = False
-
-    def open(self, head: bytes) -> _Engine | None:  # noqa: ARG002 - brotli has no magic number
-        return _Brotli()
-
-
-class _ZstdCoding(_Coding):
-    def open(self, head: bytes) -> _Engine | None:
-        skippable = head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
-        return _Zstd() if skippable or head[:4] == b"\x28\xb5\x2f\xfd" else None
-
-
-_CODINGS: Mapping[str, Callable[[], _Coding]] = {
-    "gzip": _GzipCoding,
-    "x-gzip": _GzipCoding,
-    "deflate": _DeflateCoding,
-    "br": _BrotliCoding,
-    "zstd": _ZstdCoding,
-}
-
-
 class _Stage:
     """One coding of a body: all its streams, or the bytes as they are when it was not applied."""
 
-    def __init__(self, coding: _Coding, max_bytes: int) -> None:
+    def __init__(self, coding: Coding, max_bytes: int) -> None:
         self._coding = coding
         self._max_bytes = max_bytes
         self._given = 0
         self._head = b""
-        self._engine: _Engine | None = None
+        self._engine: Engine | None = None
         self._streams = 0
         self._passing = False
         self._over = False
+
+    @property
+    def applied(self) -> bool:
+        return self._streams > 0 and not self._passing
 
     @property
     def whole(self) -> bool:
@@ -280,7 +151,7 @@ class _Stage:
         self._streams += 1
         return head
 
-    def _drain(self, engine: _Engine, data: bytes) -> Iterator[bytes]:
+    def _drain(self, engine: Engine, data: bytes) -> Iterator[bytes]:
         try:
             while True:
                 out = engine.process(data, PIECE)
@@ -289,5 +160,5 @@ class _Stage:
                     yield out
                 if engine.ended or (engine.hungry and len(out) < PIECE):
                     return
-        except (zlib.error, brotli.error, zstd.ZstdError, EOFError, ValueError):
+        except DAMAGE:
             raise BodyDamaged("the body is not in the content coding it announces") from None

@@ -7,8 +7,9 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from app.adapters.upstream.statuses import Layers, Phase
+from app.domain.formats import may_be_picture
 from app.domain.images import ProviderImage
-from app.domain.media import decode_base64, inspect
+from app.domain.media import decode_base64
 
 LONGEST_URL = 8 * 1024
 LONGEST_PROMPT = 32_000
@@ -151,7 +152,7 @@ def _bytes(text: Any, *, named: bool) -> bytes | None:
     body = decode_base64(text) if isinstance(text, str) else None
     if body is None or (named and len(body) >= SMALLEST):
         return body
-    return body if inspect(body) is not None else None
+    return body if may_be_picture(body) else None
 
 
 def _blocked(node: Mapping[str, Any]) -> bool:
