@@ -14,6 +14,7 @@ from app.api.errors import error_object
 from app.api.running import edge, running
 from app.domain.errors import FailureNote, GenerationFailed, Overloaded
 from app.domain.images import Picture
+from app.domain.incomplete import incomplete
 from app.domain.job import Job, TaskStatus
 from app.domain.media import ImageStoreUnavailable
 
@@ -27,6 +28,8 @@ QUALITIES = {
 }
 """Catalog quality -> the words a strictly validating SDK accepts (statement 34)."""
 OUTPUT_FORMATS = {"image/jpeg": "jpeg", "image/png": "png", "image/webp": "webp"}
+ALMOST = 99
+"""Progress of a task that only waits for its pictures."""
 PIXELS = re.compile(r"[0-9]+x[0-9]+", re.ASCII)
 GONE = FailureNote(
     "image_unavailable", "The image was made, but its bytes are no longer stored.", charged=True
@@ -55,7 +58,8 @@ def link(request: Request, picture: Picture) -> str:
 async def images_content(request: Request, job: Job, response_format: str) -> bytes:
     """An OpenAI images response as JSON bytes; see `picture_bodies` for what it may raise."""
     data = await _items(request, job, response_format)
-    return orjson.dumps({"created": job.created_ms // 1000, "data": data, **traits(job)})
+    answer = {"created": job.created_ms // 1000, "data": data, **traits(job), **shortfall(job)}
+    return orjson.dumps(answer)
 
 
 async def task_content(request: Request, job: Job) -> bytes:
@@ -76,6 +80,26 @@ def traits(job: Job) -> dict[str, str]:
         "output_format": OUTPUT_FORMATS.get(first.media_type),
     }
     return {name: value for name, value in named.items() if value is not None}
+
+
+def shortfall(job: Job) -> dict[str, Any]:
+    """`incomplete`, when fewer images came than were asked for."""
+    missing = incomplete(job)
+    return {} if missing is None else {"incomplete": missing}
+
+
+def _collecting(job: Job) -> dict[str, Any]:
+    """What is still on its way while no picture is shown yet."""
+    if job.status is not TaskStatus.COLLECTING:
+        return {}
+    so_far = job.collecting
+    return {
+        "collecting": {
+            "missing": len(job.pending),
+            "tries": 0 if so_far is None else so_far.tries,
+            "last_error": None if so_far is None else so_far.last_error,
+        }
+    }
 
 
 def linked_items(request: Request, pictures: Sequence[Picture]) -> list[dict[str, str]]:
@@ -120,15 +144,19 @@ def _item(name: str, value: str, picture: Picture) -> dict[str, str]:
 
 
 def task_object(request: Request, job: Job) -> dict[str, Any]:
-    """The same keys in every state (openai-compat study, section 6); pictures as links."""
+    """The same keys in every state (openai-compat study, section 6); pictures as links. Beside them
+    `collecting` or `incomplete`, where the task is so."""
     done = job.status is TaskStatus.COMPLETED
+    progress = ALMOST if job.status is TaskStatus.COLLECTING else job.progress
     return {
         "id": job.id,
         "object": "task",
         "status": job.status,
-        "progress": 100 if done else job.progress,
+        "progress": 100 if done else progress,
         "created": job.created_ms // 1000,
         "model": job.model,
         "data": linked_items(request, job.pictures) if done else None,
         "error": None if job.failure is None else error_object(job.failure),
+        **_collecting(job),
+        **shortfall(job),
     }

@@ -17,8 +17,10 @@ from app.domain.catalog import Catalog
 from app.domain.ports import ImageStore
 from app.domain.rebuild import Terms
 from app.service.books import Books
-from app.service.collect import Collect
+from app.service.collect import Collect, no_expiry
+from app.service.collector import Collector
 from app.service.completions import Completions
+from app.service.deliver import Deliver
 from app.service.download import DownloadImage
 from app.service.drain import Drain
 from app.service.gateway import Gateway
@@ -146,6 +148,7 @@ class _House:
     gateway: Gateway
     books: Books
     poller: Poller
+    collector: Collector
     completions: Completions
 
 
@@ -154,7 +157,11 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
     pace, metrics = pace_of(settings), world.metrics
     drain = Drain(partial(loops.work_failed, metrics))
     completions = Completions(world.ledger)
-    collect = Collect(DownloadImage(world.fetcher, world.pictures, metrics))
+    collect = Collect(
+        DownloadImage(world.fetcher, world.pictures, metrics),
+        expires=getattr(world.fetcher, "expires_ms", no_expiry),
+        tell=loops.download_failed,
+    )
     books = Books(
         ledger=world.ledger,
         cache=world.cache,
@@ -164,12 +171,14 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         recorder=metrics,
         drain=drain,
         resolve_after_s=settings.resolve_after_s,
+        look_s=pace.poll_interval_s,
     )
+    deliver = Deliver(collect=collect, books=books, drain=drain, pace=pace.collecting)
     jobs = RunJob(
         ledger=world.ledger,
         provider=world.provider,
         governor=world.governor,
-        collect=collect,
+        deliver=deliver,
         books=books,
         recorder=metrics,
         drain=drain,
@@ -179,11 +188,22 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         ledger=world.ledger,
         provider=world.provider,
         governor=world.governor,
-        collect=collect,
+        deliver=deliver,
         books=books,
         recorder=metrics,
         drain=drain,
         pace=pace,
+    )
+    collector = Collector(
+        ledger=world.ledger,
+        provider=world.provider,
+        governor=world.governor,
+        collect=collect,
+        books=books,
+        recorder=metrics,
+        drain=drain,
+        pace=pace.collecting,
+        lives_ms=round(settings.collect_s * 1000),
     )
     generate = GenerateImages(
         catalog=catalog,
@@ -206,7 +226,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         links=world.links,
         drain=drain,
     )
-    return _House(gateway, books, poller, completions)
+    return _House(gateway, books, poller, collector, completions)
 
 
 def _loops(
@@ -215,6 +235,7 @@ def _loops(
     ttl = timedelta(days=settings.image_ttl_days)
     return {
         "poller": house.poller.run,
+        "collector": house.collector.run,
         "signals": partial(
             house.completions.follow, RedisSignals(world.store, heard=world.governor.nudge)
         ),

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
-from app.adapters.upstream.faults import Faults, broken, fault
+from app.adapters.upstream.faults import Faults, broken, fault, unforeseen
 from app.adapters.upstream.transport import Sending
 from app.adapters.upstream.wire import UPSTREAM_ID, Reader, Reply, request_body
 from app.adapters.upstream.wording import Wording
@@ -163,6 +163,9 @@ class DieyuyunProvider:
             # The original holds the request, and with it the upstream key.
             failure = broken(error, sent=sending.sent, answered=response is not None)
             failure.request_id = None if response is None else _request_id(response.headers)
+        except Exception as error:  # noqa: BLE001 - such as a key that is no header: it ends, too
+            self._log.error("upstream_unforeseen", kind=type(error).__name__, sent=sending.sent)
+            failure = unforeseen(sent=sending.sent)
         finally:
             if response is not None:
                 await response.aclose()

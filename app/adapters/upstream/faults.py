@@ -76,6 +76,17 @@ def broken(error: Exception, *, sent: bool, answered: bool) -> UpstreamError:
     return fault("upstream_ambiguous", Proof.UNKNOWN)
 
 
+def unforeseen(*, sent: bool) -> UpstreamError:
+    """The exchange broke on this side. Not retryable: the next request would break as well."""
+    if sent:
+        return fault("upstream_ambiguous", Proof.UNKNOWN)
+    return UpstreamError(
+        "upstream_error",
+        "The request could not be sent; nothing was. This gateway's operator must look at its log.",
+        proof=Proof.NEVER_SENT,
+    )
+
+
 def illegible(status: int) -> UpstreamError:
     """A reply that is not the provider's JSON: below 500 somebody else's page (F12-F15, F32),
     from 500 on a proxy's, behind which the work may go on (F31)."""
