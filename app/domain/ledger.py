@@ -157,8 +157,8 @@ class Entry:
 
     `images` and `micros` are charged amounts (adjustments may be negative; `micros` None where
     the price is unknown); `delivered` images were handed over by the provider when the job was
-    settled: in our store or on their way; `day` and `month` are the windows of the reservation; `at_ms` is the
-    store's clock when it was written. `id` grows monotonically.
+    settled: in our store or on their way; `day` and `month` are the windows of the reservation;
+    `at_ms` is the store's clock when it was written. `id` grows monotonically.
 
     For the provider's bill: `calls` are its names for the upstream calls, `dispatched_ms` is when
     they were sent, `asked` how many images they were to make; a correction has none of them.
