@@ -204,6 +204,14 @@ class Outcome:
     pending: tuple[PendingImage, ...] = ()
 
     @property
+    def lost(self) -> int:
+        """Images that were made and are given up already. A charged refusal made none."""
+        if self.failure is not None and self.failure.code != "image_unavailable":
+            return 0
+        kept = self.presumed + len(self.pictures) + len(self.pending)
+        return max(self.billed - kept, 0)
+
+    @property
     def status(self) -> TaskStatus:
         if self.pending:
             return TaskStatus.COLLECTING

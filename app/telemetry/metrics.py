@@ -117,6 +117,7 @@ class Metrics:
             "images_billed_total": outcome.billed,
             "images_presumed_total": outcome.presumed,
             "images_surplus_total": outcome.surplus,
+            "images_lost_total": outcome.lost,
         }
         for name, images in counts.items():
             if images:

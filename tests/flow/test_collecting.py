@@ -15,7 +15,7 @@ from app.domain.usage import UsageQuestion
 from app.wiring import Office
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE, picture_of, wait_for
-from tests.harness import KOI, Koi
+from tests.harness import KOI, PRICED, Koi
 
 MODES = ("sync", "auto")
 
@@ -132,8 +132,7 @@ def test_the_rest_is_added_to_the_same_task_in_its_place(koi: Koi) -> None:
     with koi.client(timeout=40) as client:
         answer = client.post(GENERATE, json={**KOI, "n": 3})
         task_id = answer.headers["x-koi-task-id"]
-        koi.sandbox.set(fresh_links=True)
-        koi.sandbox._provider.generations[0].use = None  # the host has it again
+        koi.sandbox.mend()
         task = task_when(client, task_id, lambda t: "incomplete" not in t)
         second = client.post(GENERATE, json={**KOI, "n": 3})
 
@@ -236,3 +235,41 @@ def test_fewer_images_than_asked_are_told_in_every_kind_of_answer(koi: Koi) -> N
     assert [event["incomplete"] for event in events] == [told, told]
     assert task["incomplete"] == told
     assert koi.sandbox.billed_images == 6
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_job_of_several_upstream_calls_collects_all_their_pictures(
+    start: Start, mode: str, tmp_path: Path
+) -> None:
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text(PRICED.read_text().replace("max_n = 10", "max_n = 2", 1))
+    koi = start(upstream_mode=mode, catalog=catalog)
+    koi.sandbox.set(cdn_status=503)
+    with koi.client() as client:
+        task_id = submitted(client, n=3)
+        task = task_when(client, task_id, collecting)
+        koi.settled()
+        koi.sandbox.set(cdn_status=None)
+        whole = task_when(
+            client, task_id, lambda t: t["status"] == "completed" and "incomplete" not in t
+        )
+
+    assert task["collecting"]["missing"] == 3
+    assert len({item["url"] for item in whole["data"]}) == 3
+    assert [(e.images, e.delivered, e.presumed) for e in koi.entries()] == [(3, 3, 0)]
+    assert koi.sandbox.posts == 2
+
+
+def test_what_cannot_be_read_as_a_picture_is_fetched_with_growing_pauses(koi: Koi) -> None:
+    koi.sandbox.script("cdn-cut")
+    with koi.client() as client:
+        task_id = submitted(client)
+        task = task_when(client, task_id, lambda t: collecting(t) and t["collecting"]["tries"] >= 3)
+        fetches = sum(request.server == "cdn" for request in koi.sandbox.requests)
+        polls = koi.sandbox.polls
+        koi.sandbox.mend()
+        done = task_when(client, task_id, lambda t: t["status"] == "completed")
+
+    assert fetches <= 4 + task["collecting"]["tries"] + 1
+    assert polls < 10
+    assert len(done["data"]) == 1
