@@ -141,6 +141,7 @@ class Settings(BaseSettings):
     heartbeat_after_s: float = Field(45, ge=0)
     task_deadline_s: float = Field(900, gt=0)
     task_ttl_s: int = Field(86_400, gt=0)
+    collect_s: float = Field(86_400, gt=0)
     resolve_after_s: float = Field(900, ge=0)
     max_in_flight: int = Field(1000, gt=0)
     drain_delay_s: float = Field(0, ge=0)

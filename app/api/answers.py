@@ -14,6 +14,7 @@ from app.api.errors import error_object
 from app.api.running import edge, running
 from app.domain.errors import FailureNote, GenerationFailed, Overloaded
 from app.domain.images import Picture, ResponseFormat
+from app.domain.incomplete import incomplete
 from app.domain.job import Job, TaskStatus
 from app.domain.media import ImageStoreUnavailable
 from app.domain.ports import ImageStore
@@ -39,6 +40,8 @@ NO_USAGE = {
     "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
 }
 """Clients read token counts from every images response; the provider counts images."""
+ALMOST = 99
+"""Progress of a task that only waits for its pictures."""
 PIXELS = re.compile(r"[0-9]+x[0-9]+", re.ASCII)
 GONE = FailureNote(
     "image_unavailable", "The image was made, but its bytes are no longer stored.", charged=True
@@ -69,7 +72,7 @@ async def images_content(request: Request, job: Job, response_format: str) -> by
     """An OpenAI images response as JSON bytes; see `picture_bodies` for what it may raise."""
     data = await _items(request, job, response_format)
     body = {"created": job.created_ms // 1000, "data": data, **traits(job), "usage": NO_USAGE}
-    return orjson.dumps(body)
+    return orjson.dumps({**body, **shortfall(job)})
 
 
 async def task_content(request: Request, job: Job) -> bytes:
@@ -92,6 +95,26 @@ def traits(job: Job) -> dict[str, str]:
         "output_format": OUTPUT_FORMATS.get(first.media_type),
     }
     return {name: value for name, value in named.items() if value is not None}
+
+
+def shortfall(job: Job) -> dict[str, Any]:
+    """`incomplete`, when fewer images came than were asked for."""
+    missing = incomplete(job)
+    return {} if missing is None else {"incomplete": missing}
+
+
+def _collecting(job: Job) -> dict[str, Any]:
+    """What is still on its way while no picture is shown yet."""
+    if job.status is not TaskStatus.COLLECTING:
+        return {}
+    so_far = job.collecting
+    return {
+        "collecting": {
+            "missing": len(job.pending),
+            "tries": 0 if so_far is None else so_far.tries,
+            "last_error": None if so_far is None else so_far.last_error,
+        }
+    }
 
 
 def linked_items(request: Request, pictures: Sequence[Picture]) -> list[dict[str, str]]:
@@ -156,15 +179,19 @@ def _item(places: dict[str, str], picture: Picture) -> dict[str, str]:
 
 
 def task_object(request: Request, job: Job) -> dict[str, Any]:
-    """The same keys in every state (openai-compat study, section 6); pictures as links."""
+    """The same keys in every state (openai-compat study, section 6); pictures as links. Beside them
+    `collecting` or `incomplete`, where the task is so."""
     done = job.status is TaskStatus.COMPLETED
+    progress = ALMOST if job.status is TaskStatus.COLLECTING else job.progress
     return {
         "id": job.id,
         "object": "task",
         "status": job.status,
-        "progress": 100 if done else job.progress,
+        "progress": 100 if done else progress,
         "created": job.created_ms // 1000,
         "model": job.model,
         "data": linked_items(request, job.pictures) if done else None,
         "error": None if job.failure is None else error_object(job.failure),
+        **_collecting(job),
+        **shortfall(job),
     }

@@ -4,23 +4,29 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from app.domain.images import GenerationRequest, Picture
-from app.domain.job import CacheSlot, Job, Outcome, PartResult, TaskStatus
+from app.domain.job import CacheSlot, DoubtKind, Job, Outcome, PartResult, TaskStatus
 from app.domain.journal import Debt, Mark, Step
+from app.domain.keyring import KeyRing
 from app.domain.ledger import (
     Admitted,
     Arrived,
     Audit,
     Census,
     Claim,
+    CollectClaim,
+    Collected,
+    CollectPace,
+    CollectReport,
     Entry,
     Order,
     Repeat,
     Settlement,
 )
-from app.domain.limits import SpendingStop, Standing
+from app.domain.limits import Standing
 from app.domain.picture_ports import Draft, ImageFetcher, ImageStore, Links
-from app.domain.principal import ApiKey, Principal, Team, User
+from app.domain.principal import Principal
 from app.domain.recall import CacheControl, Recalled
+from app.domain.signals import Signals
 from app.domain.upstream import Answer
 
 
@@ -66,18 +72,36 @@ class Ledger(Protocol):
         due_ms: int,
         status: TaskStatus | None = None,
         progress: int | None = None,
+        doubts: Mapping[int, DoubtKind | None] | None = None,
     ) -> bool:
         """Give a claimed job back, due again after `due_ms`; false when the lease was lost.
 
-        Progress only rises.
-        """
+        Progress only rises. `doubts` are what this look said against parts, None for a task that
+        answered well; they are counted in the job."""
 
-    async def settle(self, job_id: str, outcome: Outcome, *, hold_ms: int = 0) -> Settlement:
+    async def settle(
+        self,
+        job_id: str,
+        outcome: Outcome,
+        *,
+        hold_ms: int = 0,
+        look_ms: int | None = None,
+        collect_ms: int = 0,
+    ) -> Settlement:
         """End a job: counters, ledger entry, replay record and task, in one write, once.
 
-        An UNKNOWN outcome answers the caller and keeps the reservation, due after `hold_ms`; it
-        may be settled again with proof. Raises `TaskNotFound` when there is no such job.
+        An UNKNOWN outcome answers the caller and keeps the reservation, due after `hold_ms`, or
+        `look_ms` while the provider can be asked; it may be settled again with proof. Pending
+        images are due for a try by anybody after `collect_ms`. Raises `TaskNotFound`.
         """
+
+    async def claim_pending(self, limit: int, pace: CollectPace) -> Sequence[CollectClaim]:
+        """Lease settled jobs whose images are due for a try, counted before it is made."""
+
+    async def collected(self, job_id: str, report: CollectReport) -> Collected:
+        """Write down what became of pending images, each once; the task ends with the last one, or
+        once some are there and the others were tried in vain. Pictures may come before the job is
+        settled, and after they were given up. Raises `TaskNotFound`."""
 
     async def cancel(self, job_id: str) -> Settlement | None:
         """RESERVED -> RELEASED; None when it was dispatched already."""
@@ -143,28 +167,6 @@ class Debts(Protocol):
         """Everything owed by processes of this machine, living or dead."""
 
 
-class KeyRing(Protocol):
-    """Users, teams and keys. Known keys stay known for a while when the store is away."""
-
-    async def authenticate(self, digest: str) -> tuple[ApiKey, User, Team | None] | None:
-        """The records behind a key's SHA-256 (hex); None when unknown, expired or revoked."""
-
-    async def put_user(self, user: User, *, create: bool) -> bool: ...
-    async def user(self, name: str) -> User | None: ...
-    async def users(self) -> Sequence[User]: ...
-    async def put_team(self, team: Team, *, create: bool) -> bool: ...
-    async def team(self, name: str) -> Team | None: ...
-    async def teams(self) -> Sequence[Team]: ...
-    async def put_key(self, key: ApiKey) -> None: ...
-    async def key(self, key_id: str) -> ApiKey | None: ...
-    async def keys(self, user: str | None = None) -> Sequence[ApiKey]: ...
-    async def put_stop(self, stop: SpendingStop, *, stopped: bool) -> None: ...
-    async def stops(self) -> Sequence[SpendingStop]: ...
-    async def last_used(self) -> Mapping[str, int]: ...
-    async def now_ms(self) -> int:
-        """The store's clock."""
-
-
 class ResultCache(Protocol):
     """Pictures by fingerprint and slot. Open: when its store is away every answer is a bypass."""
 
@@ -187,13 +189,6 @@ class ImageProvider(Protocol):
         """The one call that may cost money. Never repeated unless no byte was sent."""
 
     async def poll(self, upstream_id: str) -> Answer: ...
-
-
-class Signals(Protocol):
-    """Word that a job ended, from whichever process ended it. Open: a lost signal only delays."""
-
-    def ended(self) -> AsyncIterator[str | None]:
-        """Job ids as they end; None when some may have been missed. For as long as it is asked."""
 
 
 class Governor(Protocol):
@@ -249,6 +244,9 @@ class Recorder(Protocol):
         """Operation generate, submit, poll or fetch; outcome ok or a failure code."""
 
     def settled(self, job: Job, outcome: Outcome) -> None: ...
+
+    def collected(self, done: Collected) -> None:
+        """Pictures that came after their job was settled, and images given up."""
 
     def polled(self, late_s: float) -> None: ...
 

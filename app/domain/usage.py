@@ -28,8 +28,9 @@ class UsageQuestion:
 class UsageRow:
     """Sums of one group. Ungrouped dimensions are None.
 
-    `images` are charged, `delivered` reached us, `presumed` were charged without evidence,
-    `requests` are jobs; `micros` is None as soon as one image of the group had no price.
+    `images` are charged, `delivered` reached us or are on their way, `presumed` were charged
+    without evidence, `requests` are jobs; `micros` is None as soon as one image of the group had
+    no price.
     """
 
     images: int = 0

@@ -125,6 +125,12 @@ class Provider:
         with self.lock:
             self.link_epoch += 1
 
+    def mend(self) -> None:
+        """The faults of everything accepted so far are over."""
+        with self.lock:
+            for generation in self.generations:
+                generation.use = None
+
     def bill(self) -> list[BillLine]:
         """One line for each accepted generation, oldest first."""
         with self.lock:

@@ -19,7 +19,9 @@ from app.domain.ports import ImageStore
 from app.domain.rebuild import Terms
 from app.service.books import Books
 from app.service.collect import Collect
+from app.service.collector import Collector
 from app.service.completions import Completions
+from app.service.deliver import Deliver
 from app.service.download import DownloadImage
 from app.service.drain import Drain
 from app.service.gateway import Gateway
@@ -153,6 +155,7 @@ class _House:
     gateway: Gateway
     books: Books
     poller: Poller
+    collector: Collector
     completions: Completions
 
 
@@ -161,8 +164,11 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
     pace, metrics = pace_of(settings), world.metrics
     drain = Drain(partial(loops.work_failed, metrics))
     completions = Completions(world.ledger)
-    download = DownloadImage(world.fetcher, world.pictures, metrics, ByteBudget(COMING_BYTES))
-    collect = Collect(download)
+    collect = Collect(
+        DownloadImage(world.fetcher, world.pictures, metrics, ByteBudget(COMING_BYTES)),
+        expires=world.fetcher.expires_ms,
+        tell=loops.download_failed,
+    )
     books = Books(
         ledger=world.ledger,
         cache=world.cache,
@@ -172,12 +178,14 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         recorder=metrics,
         drain=drain,
         resolve_after_s=settings.resolve_after_s,
+        look_s=pace.poll_interval_s,
     )
+    deliver = Deliver(collect=collect, books=books, drain=drain, pace=pace.collecting)
     jobs = RunJob(
         ledger=world.ledger,
         provider=world.provider,
         governor=world.governor,
-        collect=collect,
+        deliver=deliver,
         books=books,
         recorder=metrics,
         drain=drain,
@@ -187,11 +195,22 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         ledger=world.ledger,
         provider=world.provider,
         governor=world.governor,
-        collect=collect,
+        deliver=deliver,
         books=books,
         recorder=metrics,
         drain=drain,
         pace=pace,
+    )
+    collector = Collector(
+        ledger=world.ledger,
+        provider=world.provider,
+        governor=world.governor,
+        collect=collect,
+        books=books,
+        recorder=metrics,
+        drain=drain,
+        pace=pace.collecting,
+        lives_ms=round(settings.collect_s * 1000),
     )
     generate = GenerateImages(
         catalog=catalog,
@@ -216,7 +235,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         links=world.links,
         drain=drain,
     )
-    return _House(gateway, books, poller, completions)
+    return _House(gateway, books, poller, collector, completions)
 
 
 def _loops(
@@ -225,6 +244,7 @@ def _loops(
     ttl = timedelta(days=settings.image_ttl_days)
     return {
         "poller": house.poller.run,
+        "collector": house.collector.run,
         "signals": partial(
             house.completions.follow, RedisSignals(world.store, heard=world.governor.nudge)
         ),

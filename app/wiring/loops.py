@@ -14,6 +14,7 @@ from app.domain.errors import LedgerUnavailable
 from app.domain.media import ImageStoreUnavailable
 from app.domain.ports import ImageStore, Ledger
 from app.service.books import Books
+from app.service.collect import FailedTry
 from app.telemetry.metrics import Metrics
 
 log = structlog.get_logger("koi")
@@ -65,6 +66,18 @@ def work_failed(metrics: Metrics, name: str, error: BaseException) -> None:
     """A job's own work broke: a bug. The poller resolves the job; nobody is left in the dark."""
     metrics.loop_failed("work")
     log.error("work_failed", work=name, exc_info=error)
+
+
+def download_failed(failed: FailedTry) -> None:
+    """Where the provider's pictures fail to come from; the link itself is a secret."""
+    log.warning(
+        "download_failed",
+        job=failed.job_id,
+        host=failed.host,
+        reason=failed.reason,
+        status=failed.status,
+        tries=failed.number,
+    )
 
 
 async def publish_census(ledger: Ledger, metrics: Metrics) -> None:

@@ -669,6 +669,7 @@ SUBMITS: dict[str, Shown] = {
 POLLS: dict[str, tuple[str, ...]] = {
     # What the five looks see: two while it runs, three after its end.
     "404-after-submit": ("404", "404", "completed", "completed", "completed"),
+    "404-for-a-while": ("processing", "404", "404", "completed", "completed"),
     "forgotten": ("404", "404", "404", "404", "404"),
     "stuck-99": ("processing 99",) * 5,
     "progress-backwards": ("processing 80", "processing 60", "completed", "completed", "completed"),
@@ -699,6 +700,7 @@ LINKS: dict[str, Shown] = {
     "cdn-huge": content(lambda r: len(r.content) > 2_000_000, "2"),
     "cdn-404": status(404, "NoSuchKey"),
     "cdn-flaky": status(503, "SlowDown"),
+    "cdn-one-gone": status(404, "NoSuchKey"),
 }
 
 

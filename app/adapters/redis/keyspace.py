@@ -48,6 +48,8 @@ KEYS = (
         "one request's record and state"),
     Key("due", f"{_LEDGER}due", "", "zset", "for ever", "ledger",
         "open jobs by the time somebody must look at them"),
+    Key("collect", f"{_LEDGER}collect", "", "zset", "for ever", "ledger",
+        "settled jobs with images still to be downloaded, by the time of the next try"),
     Key("open", f"{_LEDGER}open", "", "hash", "for ever", "ledger",
         "open jobs by state, images and micro-units held by all of them; how long a job takes"),
     Key("draft", f"{_LEDGER}draft", "", "stream", "while rebuilding", "ledger",

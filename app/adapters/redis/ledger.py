@@ -1,6 +1,6 @@
 """The `Ledger` on Redis: the arithmetic lives in scripts/ledger, this only carries it there."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -11,9 +11,11 @@ from app.adapters.redis import refusals
 from app.adapters.redis.audit import Auditor
 from app.adapters.redis.book import DAY_KEPT_MS, MONTH_KEPT_MS, Book
 from app.adapters.redis.bound import Bound, lines_of
+from app.adapters.redis.ending import end_fields
 from app.adapters.redis.entries import entry_fields, entry_id, read_entry, rows
 from app.adapters.redis.jobs import job_fields, opened, read_job
 from app.adapters.redis.memory import Memory
+from app.adapters.redis.pending import pace_fields, report_fields
 from app.adapters.redis.rebuild import rebuild
 from app.domain.errors import (
     IdempotencyKeyReused,
@@ -24,7 +26,7 @@ from app.domain.errors import (
     TaskNotFound,
 )
 from app.domain.images import digest
-from app.domain.job import Job, JobState, Outcome, PartResult, TaskStatus
+from app.domain.job import DoubtKind, Job, JobState, Outcome, PartResult, TaskStatus
 from app.domain.journal import Step
 from app.domain.ledger import (
     Admitted,
@@ -32,6 +34,10 @@ from app.domain.ledger import (
     Audit,
     Census,
     Claim,
+    CollectClaim,
+    Collected,
+    CollectPace,
+    CollectReport,
     Entry,
     EntryKind,
     Order,
@@ -50,7 +56,8 @@ class RedisLedger:
     def __init__(self, book: Book, *, task_ttl_s: int, image_ttl_s: int) -> None:
         self._book = book
         self._auditor = Auditor(book)
-        self._task_ms, self._image_ms = task_ttl_s * 1000, image_ttl_s * 1000
+        self._task_ms = task_ttl_s * 1000
+        self._lives = {"task_ms": self._task_ms, "image_ms": image_ttl_s * 1000}
 
     @property
     def intact(self) -> bool:
@@ -124,8 +131,7 @@ class RedisLedger:
         result: PartResult | None = None,
         due_ms: int,
     ) -> bool:
-        ask: dict[str, Any] = {"job": job_id, "part": part, "due_ms": due_ms}
-        ask["task_ms"] = self._task_ms
+        ask: dict[str, Any] = {"job": job_id, "part": part, "due_ms": due_ms, **self._lives}
         if upstream_id is not None:
             ask["upstream"] = upstream_id
         if request_id is not None:
@@ -144,23 +150,36 @@ class RedisLedger:
         due_ms: int,
         status: TaskStatus | None = None,
         progress: int | None = None,
+        doubts: Mapping[int, DoubtKind | None] | None = None,
     ) -> bool:
         ask: dict[str, Any] = {"job": claim.job.id, "token": claim.token, "due_ms": due_ms}
         if status is not None:
             ask["status"] = status.value
         if progress is not None:
             ask["progress"] = progress
+        if doubts:
+            ask["doubts"] = [[part, doubt or ""] for part, doubt in doubts.items()]
         reply = await self._book.write("advance", ask)
         return bool(reply[0] == "advanced")
 
-    async def settle(self, job_id: str, outcome: Outcome, *, hold_ms: int = 0) -> Settlement:
+    async def settle(
+        self,
+        job_id: str,
+        outcome: Outcome,
+        *,
+        hold_ms: int = 0,
+        look_ms: int | None = None,
+        collect_ms: int = 0,
+    ) -> Settlement:
         lawful(outcome)
-        reply = await self._end(job_id, outcome, hold_ms=hold_ms)
+        waits = {"hold_ms": hold_ms, "collect_ms": collect_ms}
+        waits |= {} if look_ms is None else {"look_ms": look_ms}
+        reply = await self._end(job_id, outcome, **waits)
         return Settlement(read_job(reply[1]), first=reply[0] == "settled")
 
     async def cancel(self, job_id: str) -> Settlement | None:
-        failure = TaskCancelled("The task was cancelled before anything was sent.").note
-        outcome = Outcome(JobState.RELEASED, proof=Proof.NEVER_SENT, failure=failure)
+        note = TaskCancelled("The task was cancelled before anything was sent.").note
+        outcome = Outcome(JobState.RELEASED, proof=Proof.NEVER_SENT, failure=note)
         reply = await self._end(job_id, outcome, only=JobState.RESERVED.value)
         job = read_job(reply[1])
         if job.dispatched_ms is not None:
@@ -168,26 +187,7 @@ class RedisLedger:
         return Settlement(job, first=reply[0] == "settled")
 
     async def _end(self, job_id: str, outcome: Outcome, **also: Any) -> Any:
-        ask = {
-            "job": job_id,
-            "state": outcome.state.value,
-            "status": outcome.status.value,
-            "billed": outcome.billed,
-            "presumed": outcome.presumed,
-            "surplus": outcome.surplus,
-            "pictures": orjson.dumps(outcome.pictures).decode(),
-            "names": [picture.name for picture in outcome.pictures],
-            "task_ms": self._task_ms,
-            "image_ms": self._image_ms,
-        }
-        if outcome.proof is not None:
-            ask["proof"] = outcome.proof.value
-        if outcome.calls:
-            ask["calls"] = " ".join(outcome.calls)
-        if outcome.failure is not None:
-            ask["code"] = outcome.failure.code
-            ask["failure"] = orjson.dumps(outcome.failure).decode()
-        reply = await self._book.write("settle", ask | also)
+        reply = await self._book.write("settle", end_fields(job_id, outcome) | self._lives | also)
         if reply[0] == "missing":
             raise TaskNotFound
         if reply[0] == "unlawful":
@@ -204,6 +204,16 @@ class RedisLedger:
         _, left, *rows = await self._book.write("claim", ask)
         claims = [Claim(read_job(row), token, late, age) for late, token, age, row in rows]
         return claims, left
+
+    async def claim_pending(self, limit: int, pace: CollectPace) -> Sequence[CollectClaim]:
+        _, now, *rows = await self._book.write("claim_pending", pace_fields(limit, pace))
+        return [CollectClaim(read_job(row), tries, now) for tries, row in rows]
+
+    async def collected(self, job_id: str, report: CollectReport) -> Collected:
+        reply = await self._book.write("collected", report_fields(job_id, report) | self._lives)
+        if reply[0] == "missing":
+            raise TaskNotFound
+        return Collected(read_job(reply[4]), reply[1], reply[2], bool(reply[3]))
 
     async def job(self, job_id: str) -> Job | None:
         record = await self._book.read("job", job_id)
@@ -263,9 +273,9 @@ class RedisLedger:
         return await self._auditor.audit()
 
     async def census(self) -> Census:
-        *counts, images, micros, lag_ms = await self._book.read("census")
+        *counts, images, micros, lag_ms, collecting = await self._book.read("census")
         states = (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)
-        return Census(dict(zip(states, counts, strict=True)), images, micros, lag_ms)
+        return Census(dict(zip(states, counts, strict=True)), images, micros, lag_ms, collecting)
 
     async def rebuild(self, steps: Iterable[Step], terms: Terms) -> Rebuilt:
         """Put the books together again. Raises `RebuildRefused`, `LedgerUnavailable`."""

@@ -215,7 +215,12 @@ def _default_tls() -> ssl.SSLContext:
 
 
 def _text_pairs(headers: httpx.Headers) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.raw]
+    """Raises `ValueError` for what is no header (RFC 9110, section 5.5): aiohttp would say so only
+    when the request counts as sent."""
+    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.raw]
+    if any(sign in value for _, value in pairs for sign in "\r\n\0"):
+        raise ValueError("a header holds a line break")
+    return pairs
 
 
 def _timeout(wanted: Mapping[str, float | None]) -> aiohttp.ClientTimeout:

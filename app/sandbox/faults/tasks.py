@@ -56,6 +56,10 @@ async def _missing_at_first(poll: Poll) -> TaskView | None:
     return await _missing(poll) if poll.first(2) else poll.view
 
 
+async def _missing_for_a_while(poll: Poll) -> TaskView | None:
+    return await _missing(poll) if 1 < poll.number <= 1 + int(poll.arg or 2) else poll.view
+
+
 async def _forgotten(poll: Poll) -> TaskView | None:
     return poll.view if poll.view.status == "queued" and poll.first(2) else await _missing(poll)
 
@@ -166,6 +170,12 @@ ROWS: tuple[Fault, ...] = (
     ),
     Fault("odd-id", Bills.ALL, "an id with a blank, an accent and the like", submit=_odd_id),
     Fault("404-after-submit", Bills.ALL, "missing for 2 polls (argument)", task=_missing_at_first),
+    Fault(
+        "404-for-a-while",
+        Bills.ALL,
+        "missing for 2 polls (argument) after the first",
+        task=_missing_for_a_while,
+    ),
     Fault("forgotten", Bills.ALL, "missing as soon as it runs, for ever", task=_forgotten),
     Fault("stuck-99", Bills.ALL, "99 % for ever", task=_stuck),
     Fault("progress-backwards", Bills.ALL, "progress falls while it runs", task=_backwards),

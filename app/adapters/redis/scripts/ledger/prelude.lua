@@ -80,6 +80,13 @@ local function record(id)
   return redis.call('HGETALL', K.job .. id)
 end
 
+-- All fields of a hash as a table.
+local function all(key)
+  local flat, fields = redis.call('HGETALL', key), {}
+  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  return fields
+end
+
 -- The lines of the books a job is written in. `house` is last.
 local function lines_of(job)
   local lines = { 'key:' .. job.key, 'user:' .. job.user }
@@ -135,6 +142,31 @@ local function schedule(id, job, at_ms)
   if job.state == 'U' then return end
   for _, line in ipairs(lines_of(job)) do
     redis.call('ZADD', K.slots .. line, int(at_ms + GRACE_MS), id)
+  end
+end
+
+-- How many parts of a job the provider can still be asked for.
+local function polls_of(id, parts)
+  local fields, polls = {}, 0
+  for _ in string.gmatch(parts, '%S+') do
+    local index = #fields / 2
+    fields[#fields + 1] = 'upstream:' .. index
+    fields[#fields + 1] = 'result:' .. index
+  end
+  local values = redis.call('HMGET', K.job .. id, unpack(fields))
+  for i = 1, #values, 2 do
+    if values[i] and not values[i + 1] then polls = polls + 1 end
+  end
+  return polls
+end
+
+-- Nothing is left to do for a job: how long it can still be read and repeated.
+local function keep_ended(id, job, task_ms)
+  local replay = job.replay and redis.call('PTTL', K.replay .. job.replay) or 0
+  redis.call('PEXPIRE', K.job .. id, int(math.max(task_ms, replay, HANDOVER_MS)))
+  redis.call('PEXPIRE', K.jobs .. job.user, int(math.max(task_ms, REPLAY_MS)))
+  if redis.call('ZCARD', K.attempt .. job.attempt) == 1 then
+    redis.call('PEXPIRE', K.attempt .. job.attempt, HANDOVER_MS)
   end
 end
 

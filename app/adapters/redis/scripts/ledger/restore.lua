@@ -25,7 +25,12 @@ local function restore(job)
   else
     redis.call('ZREM', K.due, job.id)
     for _, line in ipairs(lines_of(whole)) do redis.call('ZREM', K.slots .. line, job.id) end
-    redis.call('PEXPIREAT', key, int(job.expires))
+  end
+  if job.collect then
+    redis.call('ZADD', K.collect, int(job.collect), job.id)
+  else
+    redis.call('ZREM', K.collect, job.id)
+    if not job.due then redis.call('PEXPIREAT', key, int(job.expires)) end
   end
   local own, attempts = K.jobs .. whole.user, K.attempt .. whole.attempt
   redis.call('ZADD', own, whole.created, job.id)
