@@ -22,7 +22,7 @@ from app.domain.limits import Standing
 from app.domain.media import StoredImage
 from app.domain.principal import ApiKey, Principal, Team, User
 from app.domain.recall import CacheControl, Recalled
-from app.domain.upstream import Answer
+from app.domain.upstream import Answer, Holder
 
 
 class Ledger(Protocol):
@@ -91,6 +91,12 @@ class Ledger(Protocol):
         Who needs no poll is not held up. Also says how many polls are due still."""
 
     async def job(self, job_id: str) -> Job | None: ...
+
+    async def active(self, job_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these jobs that still are to be sent or run at the provider (R or D).
+
+        Raises `LedgerUnavailable` also while the books are known to be lost: nothing is known then.
+        """
 
     async def jobs_of(self, user: str, limit: int) -> Sequence[Job]:
         """A user's own jobs, newest first."""
@@ -167,9 +173,19 @@ class ResultCache(Protocol):
     """Pictures by fingerprint and slot. Open: when its store is away every answer is a bypass."""
 
     async def recall(
-        self, fingerprint: str, job_id: str, control: CacheControl, *, repeated: bool = False
+        self,
+        fingerprint: str,
+        job_id: str,
+        control: CacheControl,
+        *,
+        repeated: bool = False,
+        instead_of: str | None = None,
     ) -> Recalled:
-        """A `repeated` request is the latest one over again, not another wish: same slot."""
+        """A `repeated` request is the latest one over again, not another wish: same slot.
+
+        `instead_of` is a job that was said to make the picture and does not: of all who say so,
+        exactly one gets its slot, and the others join that one.
+        """
 
     async def keep(self, slot: CacheSlot, job_id: str, pictures: Sequence[Picture]) -> None:
         """Fill a slot that this job was making."""
@@ -239,12 +255,21 @@ class Governor(Protocol):
     async def acquire(self, job_id: str, calls: int, wait_s: float) -> Sequence[float]:
         """Wait for a turn to dispatch: seconds from now on at which each call may start.
 
+        A job that ended meanwhile is let through at once: the ledger will not have it sent.
         Raises `Overloaded` when none comes in `wait_s` seconds, at once if that is foreseeable,
         and `UpstreamError` like `check`, except for the one job that may try every now and then.
         """
 
     async def release(self, job_id: str) -> None:
-        """Give the turn back; harmless when there was none."""
+        """Free the places of a job that ran; harmless when there were none."""
+
+    async def withdraw(self, job_id: str, calls: int) -> None:
+        """Give back all that a job of so many calls holds or waits for, in whatever process: its
+        place in the queue, its places, and starts that have not come. Harmless when repeated."""
+
+    async def holders(self) -> Sequence[Holder]:
+        """Jobs that hold or wait for something, those of the last few seconds left out where they
+        hold places; at most some hundreds."""
 
     async def polls(self, wanted: int) -> int:
         """Room for so many polls, now; at most `wanted`, none while the store is away."""

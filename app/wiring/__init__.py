@@ -27,6 +27,7 @@ from app.service.identify import Identify
 from app.service.jobs import RunJob
 from app.service.keys import Keys
 from app.service.load import Load
+from app.service.places import Places
 from app.service.poller import Poller
 from app.service.tasks import Tasks
 from app.service.usage import Usage
@@ -199,7 +200,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         catalog=catalog,
         identify=Identify(world.keyring, settings.house_limits, settings.cache_policy),
         generate=generate,
-        tasks=Tasks(world.ledger, completions, world.pictures),
+        tasks=Tasks(world.ledger, completions, world.pictures, world.governor),
         usage=Usage(world.ledger),
         keys=Keys(world.keyring, catalog, settings.default_limits),
         pictures=world.pictures,
@@ -219,6 +220,7 @@ def _loops(
             house.completions.follow, RedisSignals(world.store, heard=world.governor.nudge)
         ),
         "governor": world.governor.run,
+        "places": partial(loops.free_places, Places(world.ledger, world.governor)),
         "drain": partial(house.completions.dismiss_on, house.gateway.drain),
         "census": partial(loops.publish_census, world.ledger, world.metrics),
         "audit": partial(loops.publish_audit, world.ledger, world.metrics),

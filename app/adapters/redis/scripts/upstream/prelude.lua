@@ -91,8 +91,12 @@ local function queued()
   return redis.call('ZCARD', K.queue)
 end
 
+-- How long a place is held: what was usual, or the age of those held now where that is more.
 local function held_ms()
-  return tonumber(health('held').held or TYPICAL_MS)
+  local usual = tonumber(health('held').held or TYPICAL_MS)
+  local middle = math.floor(redis.call('ZCARD', K.busy) / 2)
+  local lapses = redis.call('ZRANGE', K.busy, middle, middle, 'WITHSCORES')[2]
+  return math.max(usual, lapses and limits.lease_ms - (lapses - now_ms) or 0)
 end
 
 -- How long until so many more places are free, going by how long places are held.
