@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from app.adapters.redis import keyspace
+from app.adapters.redis import clock, keyspace
 from app.adapters.redis.line import Line, Waiter
 from app.adapters.redis.loader import load
 from app.adapters.redis.store import Store
@@ -246,7 +246,7 @@ class RedisGovernor:
 
     async def _run(self, script: str, *args: Any) -> Any:
         return await self._store.run(
-            self._scripts[script], keyspace.UPSTREAM_ROUTE, self._text, *args
+            self._scripts[script], keyspace.UPSTREAM_ROUTE, self._text, *args, clock.shown()
         )
 
 
