@@ -81,7 +81,7 @@ class Ledger(Protocol):
         """
 
     async def cancel(self, job_id: str) -> Settlement | None:
-        """RESERVED -> RELEASED; None when it was dispatched already."""
+        """RESERVED -> RELEASED, without an entry: nothing was used. None when it was dispatched."""
 
     async def claim(self, limit: int, lease_ms: int) -> Sequence[Claim]:
         """Lease jobs that are due, the most overdue first; no other process gets them meanwhile."""

@@ -24,7 +24,7 @@ from app.domain.rebuild import RebuildRefused, Rebuilt, Terms
 BATCH = 200
 OPEN = "RDU"
 REPLAY_MS = 86_400_000
-NUMBERS = frozenset({"claims", "seq", "sent", "shift"})
+NUMBERS = frozenset({"claims", "seq", "sent", "over", "shift"})
 FAMILIES = (Kind.USERS, Kind.TEAMS, Kind.KEYS)
 
 

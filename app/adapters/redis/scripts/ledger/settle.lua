@@ -11,11 +11,11 @@ if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
 local job = read(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
-  'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry')
+  'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry', 'over')
 if not job.state then return reply('missing') end
 if not OPEN[job.state] or job.state == ask.state then
   if job.entry then tell_entry(job.entry) end
-  tell('job', id, record(id))
+  tell('job', id, record(id), job.over)
   return reply('again', record(id))
 end
 if ask.only and job.state ~= ask.only then return reply('kept', record(id)) end
@@ -28,6 +28,9 @@ end
 
 local lines = lines_of(job)
 local final = ask.state ~= 'U'
+-- Cancelled before anything was sent: nothing was used, so the books keep no entry of it. The job's
+-- own line in the journal says that it is over.
+local unsent = ask.only == 'R'
 
 local function move_counters()
   for _, label in ipairs({ job.day, job.month }) do
@@ -76,6 +79,8 @@ local function answer(entry)
   if ask.failure then put('failure', ask.failure) end
   if ask.calls then put('calls', ask.calls) end
   if entry then put('entry', entry) end
+  local seq = unsent and rise(id) or nil
+  if seq then put('over', int(seq)) end
   if not job.ended or ask.status == 'completed' then
     put('status', ask.status)
     put('ended', int(now_ms))
@@ -83,6 +88,7 @@ local function answer(entry)
   end
   if ask.status == 'completed' then put('progress', 100) end
   write(id, unpack(fields))
+  changes[#changes][4] = seq or 0
   if ask.status == 'completed' and redis.call('HDEL', key, 'failure') == 1 then
     tell('job', id, { 'failure', '' })
   end
@@ -110,7 +116,7 @@ local function let_go()
 end
 
 if final then move_counters() end
-answer(final and append_entry())
+answer(final and not unsent and append_entry())
 let_go()
 redis.call('PUBLISH', K.ended, id)
 return reply('settled', record(id))
