@@ -188,8 +188,7 @@ class GenerateImages:
         deadline_s = time.monotonic() + MAKING_WAIT_S
         recalled = await self._ask_cache(principal, ask, job_id)
         while recalled.outcome is CacheOutcome.JOINED:
-            maker = recalled.job_id or ""
-            making = await self.ledger.job(maker)
+            making = await self.ledger.job(recalled.job_id or "")
             if making is not None and making.failure is None:
                 return recalled, making
             gone = making is not None or recalled.marked_s > MAKER_S
@@ -199,7 +198,8 @@ class GenerateImages:
                 raise Overloaded("Identical requests keep failing; nothing was spent on this one.")
             if not gone:
                 await asyncio.sleep(MAKING_PAUSE_S)
-            recalled = await self._ask_cache(principal, ask, job_id, maker if gone else None)
+            instead_of = recalled.job_id if gone else None
+            recalled = await self._ask_cache(principal, ask, job_id, instead_of)
         if ask.control.only_if_cached and recalled.outcome is not CacheOutcome.HIT:
             raise _not_cached()
         return recalled, None
