@@ -160,6 +160,9 @@ class Entry:
     settled: in our store or on their way; `day` and `month` are the windows of the reservation;
     `at_ms` is the store's clock when it was written. `id` grows monotonically.
 
+    `surplus` images were made beyond what was asked and cost the house `surplus_micros`, 0 also
+    where the price is unknown.
+
     For the provider's bill: `calls` are its names for the upstream calls, `dispatched_ms` is when
     they were sent, `asked` how many images they were to make; a correction has none of them.
     """
@@ -187,6 +190,7 @@ class Entry:
     calls: tuple[str, ...] = ()
     dispatched_ms: int | None = None
     asked: int | None = None
+    surplus_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)

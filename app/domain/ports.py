@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from app.domain.governor import Governor
 from app.domain.images import GenerationRequest, Picture
 from app.domain.job import CacheSlot, DoubtKind, Job, Outcome, PartResult, TaskStatus
 from app.domain.journal import Debt, Mark, Step
@@ -104,7 +105,7 @@ class Ledger(Protocol):
         settled, and after they were given up. Raises `TaskNotFound`."""
 
     async def cancel(self, job_id: str) -> Settlement | None:
-        """RESERVED -> RELEASED; None when it was dispatched already."""
+        """RESERVED -> RELEASED, without an entry: nothing was used. None when it was dispatched."""
 
     async def claim(self, limit: int, lease_ms: int) -> Sequence[Claim]:
         """Lease jobs that are due, the most overdue first; no other process gets them meanwhile."""
@@ -114,6 +115,12 @@ class Ledger(Protocol):
         Who needs no poll is not held up. Also says how many polls are due still."""
 
     async def job(self, job_id: str) -> Job | None: ...
+
+    async def active(self, job_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these jobs that still are to be sent or run at the provider (R or D).
+
+        Raises `LedgerUnavailable` also while the books are known to be lost: nothing is known then.
+        """
 
     async def jobs_of(self, user: str, limit: int) -> Sequence[Job]:
         """A user's own jobs, newest first."""
@@ -171,9 +178,19 @@ class ResultCache(Protocol):
     """Pictures by fingerprint and slot. Open: when its store is away every answer is a bypass."""
 
     async def recall(
-        self, fingerprint: str, job_id: str, control: CacheControl, *, repeated: bool = False
+        self,
+        fingerprint: str,
+        job_id: str,
+        control: CacheControl,
+        *,
+        repeated: bool = False,
+        instead_of: str | None = None,
     ) -> Recalled:
-        """A `repeated` request is the latest one over again, not another wish: same slot."""
+        """A `repeated` request is the latest one over again, not another wish: same slot.
+
+        `instead_of` is a job that was said to make the picture and does not: of all who say so,
+        exactly one gets its slot, and the others join that one.
+        """
 
     async def keep(self, slot: CacheSlot, job_id: str, pictures: Sequence[Picture]) -> None:
         """Fill a slot that this job was making."""
@@ -189,46 +206,6 @@ class ImageProvider(Protocol):
         """The one call that may cost money. Never repeated unless no byte was sent."""
 
     async def poll(self, upstream_id: str) -> Answer: ...
-
-
-class Governor(Protocol):
-    """What the provider grants us: its rate, places and goodwill, shared by all our processes.
-
-    Closed where a turn is asked for: raises `LedgerUnavailable`.
-    """
-
-    @property
-    def paced(self) -> bool:
-        """Whether some rate is to be kept, so that polls need room."""
-
-    def check(self, calls: int) -> None:
-        """Refuse a job of so many calls that would wait in vain, before anything is reserved.
-
-        Goes by what this process knows. Raises `Overloaded` when its turn is not to be expected in
-        time, and `UpstreamError` (proof P0) while the provider keeps refusing our key or balance.
-        """
-
-    async def acquire(self, job_id: str, calls: int, wait_s: float) -> Sequence[float]:
-        """Wait for a turn to dispatch: seconds from now on at which each call may start.
-
-        Raises `Overloaded` when none comes in `wait_s` seconds, at once if that is foreseeable,
-        and `UpstreamError` like `check`, except for the one job that may try every now and then.
-        """
-
-    async def release(self, job_id: str) -> None:
-        """Give the turn back; harmless when there was none."""
-
-    async def polls(self, wanted: int) -> int:
-        """Room for so many polls, now; at most `wanted`, none while the store is away."""
-
-    async def unused(self, polls: int) -> None:
-        """Give back so many of the polls granted last: they were not made. Never raises."""
-
-    async def accepted(self, took_s: float) -> None:
-        """The provider took a request sent `took_s` seconds ago. Never raises."""
-
-    async def failed(self, code: str, retry_after_s: float | None = None) -> None:
-        """The provider refused a request, or throttled a poll. Never raises."""
 
 
 class Recorder(Protocol):

@@ -33,6 +33,14 @@ Answer = Running | Finished
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """A job that holds places or a coming start at the provider, or waits for `calls` places."""
+
+    job_id: str
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
     """How our traffic to the provider stands, for all processes together.
 

@@ -1,18 +1,30 @@
 """Use cases around a caller's own jobs: read, wait, list, cancel, fetch a picture."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
-from app.domain.errors import ImageNotFound, TaskNotCancellable, TaskNotFound
+from app.domain.errors import (
+    ImageNotFound,
+    LedgerUnavailable,
+    TaskNotCancellable,
+    TaskNotFound,
+)
 from app.domain.job import Job
 from app.domain.media import IMAGE_NAME, ImageSlice, ImageStoreUnavailable
-from app.domain.ports import ImageStore, Ledger
+from app.domain.ports import Governor, ImageStore, Ledger
 from app.domain.principal import Principal
 from app.service.completions import Completions
 
 
 class Tasks:
-    def __init__(self, ledger: Ledger, completions: Completions, pictures: ImageStore) -> None:
-        self._ledger = ledger
+    def __init__(
+        self,
+        ledger: Ledger,
+        completions: Completions,
+        pictures: ImageStore,
+        governor: Governor,
+    ) -> None:
+        self._ledger, self._governor = ledger, governor
         self._completions = completions
         self._pictures = pictures
 
@@ -42,6 +54,8 @@ class Tasks:
         if settlement is None:
             raise TaskNotCancellable("The task was already sent to the provider or has ended.")
         self._completions.announce(settlement.job)
+        with suppress(LedgerUnavailable):  # found out by the reconciliation, some seconds later
+            await self._governor.withdraw(task_id, len(job.parts))
         return settlement.job
 
     async def picture(self, principal: Principal | None, name: str) -> ImageSlice:

@@ -30,6 +30,7 @@ from app.service.identify import Identify
 from app.service.jobs import RunJob
 from app.service.keys import Keys
 from app.service.load import Load
+from app.service.places import Places
 from app.service.poller import Poller
 from app.service.servable import ServableCache
 from app.service.slots import SlotQueue
@@ -227,7 +228,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         catalog=catalog,
         identify=Identify(world.keyring, settings.house_limits, settings.cache_policy),
         generate=generate,
-        tasks=Tasks(world.ledger, completions, world.pictures),
+        tasks=Tasks(world.ledger, completions, world.pictures, world.governor),
         usage=Usage(world.ledger),
         keys=Keys(world.keyring, catalog, settings.default_limits),
         pictures=world.pictures,
@@ -249,6 +250,7 @@ def _loops(
             house.completions.follow, RedisSignals(world.store, heard=world.governor.nudge)
         ),
         "governor": world.governor.run,
+        "places": partial(loops.free_places, Places(world.ledger, world.governor)),
         "drain": partial(house.completions.dismiss_on, house.gateway.drain),
         "census": partial(loops.publish_census, world.ledger, world.metrics),
         "audit": partial(loops.publish_audit, world.ledger, world.metrics),

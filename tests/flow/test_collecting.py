@@ -104,7 +104,8 @@ def test_a_caller_whose_wait_is_over_gets_the_task_and_its_picture_later(start: 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_one_dead_link_of_four_withholds_nothing(start: Start, mode: str) -> None:
-    koi = start(upstream_mode=mode, collect_s=12)
+    koi = start(upstream_mode=mode)
+    koi.sandbox.set(link_ttl_s=12.0)
     koi.sandbox.script("cdn-one-gone=1")
     with koi.client(timeout=40) as client:
         answer = client.post(GENERATE, json={**KOI, "n": 4, "size": "1024x1024"})
@@ -160,7 +161,8 @@ def test_where_links_have_expired_the_providers_task_is_asked_for_fresh_ones(koi
 
 
 def test_an_image_is_lost_only_when_link_and_task_are_exhausted(start: Start) -> None:
-    koi = start(upstream_mode="sync", collect_s=3)
+    koi = start(upstream_mode="sync")
+    koi.sandbox.set(link_ttl_s=3.0)
     koi.sandbox.script("cdn-404")
     with koi.client(timeout=40) as client:
         answer = client.post(GENERATE, json=KOI)

@@ -20,6 +20,7 @@ from app.adapters.redis.rebuild import rebuild
 from app.domain.errors import (
     IdempotencyKeyReused,
     InvalidRequest,
+    LedgerLost,
     PriceUnknown,
     Proof,
     TaskCancelled,
@@ -218,6 +219,12 @@ class RedisLedger:
     async def job(self, job_id: str) -> Job | None:
         record = await self._book.read("job", job_id)
         return read_job(record) if record else None
+
+    async def active(self, job_ids: Sequence[str]) -> frozenset[str]:
+        reply = await self._book.read("active", *job_ids)
+        if reply is None:
+            raise LedgerLost
+        return frozenset(reply)
 
     async def jobs_of(self, user: str, limit: int) -> Sequence[Job]:
         return [read_job(record) for record in await self._book.read("jobs", user, limit)]

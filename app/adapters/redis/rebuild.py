@@ -25,7 +25,7 @@ from app.domain.rebuild import RebuildRefused, Rebuilt, Terms
 BATCH = 200
 OPEN = "RDU"
 REPLAY_MS = 86_400_000
-NUMBERS = frozenset({"claims", "seq", "sent"})
+NUMBERS = frozenset({"claims", "seq", "sent", "over", "shift"})
 FAMILIES = (Kind.USERS, Kind.TEAMS, Kind.KEYS, Kind.STOPS)
 
 
@@ -145,7 +145,7 @@ def _job(job: Fields, terms: Terms, now_ms: int) -> dict[str, Any]:
     row["expires"] = (now_ms if job["state"] in OPEN else ended) + lives
     if job["state"] in OPEN:
         due = _due(job, terms, now_ms)
-        row["due"] = max(due, now_ms)
+        row["due"] = min(max(due, now_ms), now_ms + _longest(job, terms))
         if job["state"] == "R" and due <= now_ms:
             # Somebody may have claimed it and owe its release: it is sent no more (race 7).
             row["fields"] += ["claims", "1"]
@@ -173,6 +173,12 @@ def _due(job: Fields, terms: Terms, now_ms: int) -> int:
     if any(field.startswith("upstream:") for field in job):
         return now_ms
     return int(job["dispatched"]) + terms.silence_ms
+
+
+def _longest(job: Fields, terms: Terms) -> int:
+    """How far off its due time can be: the clock may have been set back since it was written."""
+    longest = {"R": terms.reserved_ms, "U": terms.hold_ms}
+    return longest.get(job["state"], terms.silence_ms)
 
 
 def _owners(job: Fields, terms: Terms) -> Iterator[dict[str, Any]]:

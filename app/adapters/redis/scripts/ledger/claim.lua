@@ -25,13 +25,14 @@ local claims = {}
 for i = 1, #due, 2 do
   if #claims == ask.limit then break end
   local id = due[i]
-  local job = read(K.job .. id, 'state', 'key', 'user', 'team', 'parts', 'created', 'dispatched')
+  local job = read(K.job .. id, 'state', 'key', 'user', 'team', 'parts', 'created', 'dispatched',
+    'shift')
   if not job.state then
     redis.call('ZREM', K.due, id)
   elseif fits(id, job.parts) then
     local token = redis.call('HINCRBY', K.job .. id, 'claims', 1)
     schedule(id, job, now_ms + ask.lease_ms)
-    local age = now_ms - (job.dispatched or job.created)
+    local age = now_ms - (job.dispatched or job.created) - (job.shift or 0)
     claims[#claims + 1] = { math.floor(now_ms - due[i + 1]), token, math.floor(age), record(id) }
   end
 end

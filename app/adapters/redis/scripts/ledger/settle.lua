@@ -13,11 +13,12 @@ if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
 local job = read(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
-  'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry', 'parts')
+  'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry', 'parts',
+  'over')
 if not job.state then return reply('missing') end
 if not OPEN[job.state] or job.state == ask.state then
   if job.entry then tell_entry(job.entry) end
-  tell('job', id, record(id))
+  tell('job', id, record(id), job.over)
   return reply('again', record(id))
 end
 if ask.only and job.state ~= ask.only then return reply('kept', record(id)) end
@@ -35,6 +36,9 @@ for _, row in ipairs(ask.pending or {}) do
   if not redis.call('HGET', key, 'picture:' .. row[1]) then pending[#pending + 1] = row end
 end
 if status == 'collecting' and #pending == 0 then status = 'completed' end
+-- Cancelled before anything was sent: nothing was used, so the books keep no entry of it. The job's
+-- own line in the journal says that it is over.
+local unsent = ask.only == 'R'
 
 local function move_counters()
   for _, label in ipairs({ job.day, job.month }) do
@@ -83,6 +87,8 @@ local function answer(entry)
   if ask.failure then put('failure', ask.failure) end
   if ask.calls then put('calls', ask.calls) end
   if entry then put('entry', entry) end
+  local seq = unsent and rise(id) or nil
+  if seq then put('over', int(seq)) end
   if not job.ended or status ~= 'failed' then
     put('status', status)
     if #pending == 0 then put('ended', int(now_ms)) else put('collecting', int(now_ms)) end
@@ -91,6 +97,7 @@ local function answer(entry)
   if status == 'completed' then put('progress', 100) end
   for _, row in ipairs(pending) do put('pending:' .. row[1], row[2]) end
   write(id, unpack(fields))
+  changes[#changes][4] = seq or 0
   if status ~= 'failed' and redis.call('HDEL', key, 'failure') == 1 then
     tell('job', id, { 'state', ask.state, 'failure', '' })
   end
@@ -123,7 +130,7 @@ end
 
 if final then move_counters() end
 if ask.state == 'S' and job.state == 'D' then learn_typical(job.dispatched) end
-answer(final and append_entry())
+answer(final and not unsent and append_entry())
 let_go()
 if #pending == 0 then redis.call('PUBLISH', K.ended, id) end
 return reply('settled', record(id))
