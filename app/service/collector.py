@@ -138,12 +138,14 @@ class Collector:
     async def _by_task(self, claim: CollectClaim, missed: Found, shown: Shown) -> Found:
         """By what the task shows; lost where there is nothing left to hope for."""
         place = missed.place
+        old = claim.now_ms - self._since_ms(claim) >= self.lives_ms
         if place.index < len(shown.images):
             image = shown.images[place.index]
             if image.body is not None or image.url != place.url:
                 fresh = self.collect.pending(place.part, place.index, image)
-                return await self._download(claim, fresh, image)
-        old = claim.now_ms - self._since_ms(claim) >= self.lives_ms
+                found = await self._download(claim, fresh, image)
+                # A task may go on for ever to show links that lead nowhere.
+                return replace(found, lost=found.lost or (old and isinstance(found.got, Miss)))
         if (shown.over or old) and claim.now_ms >= self._end_ms(claim, place):
             return replace(missed, lost=True)
         return missed

@@ -104,7 +104,7 @@ def test_a_caller_whose_wait_is_over_gets_the_task_and_its_picture_later(start: 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_one_dead_link_of_four_withholds_nothing(start: Start, mode: str) -> None:
-    koi = start(upstream_mode=mode)
+    koi = start(upstream_mode=mode, collect_s=12)
     koi.sandbox.set(link_ttl_s=12.0)
     koi.sandbox.script("cdn-one-gone=1")
     with koi.client(timeout=40) as client:
