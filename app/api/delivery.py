@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.answers import images_content, json_response, picture_bodies, traits
 from app.api.errors import error_body, status_of
 from app.api.headers import cache_headers, limit_headers
-from app.api.running import edge, exchange, exchange_of, running
+from app.api.running import edge, exchange, exchange_of, present, running
 from app.api.waiting import Waiting
 from app.domain.errors import FailureNote, GatewayError, GenerationFailed
 from app.domain.images import Picture
@@ -34,11 +34,31 @@ UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """One caller waiting for one job. `headers` are those known before the job ended."""
+class Caller:
+    """Who is to get an answer about a job."""
 
     request: Request
     started: Started
+
+    async def abandon(self) -> None:
+        """Nobody got this answer: the next identical request joins the job."""
+        await running(self.request).gateway.generate.abandon(self.started)
+
+    def check(self) -> None:
+        """Raise `ClientDisconnect` when the caller is gone; before the last of the answer is sent,
+        because the server may hang up itself then."""
+        if not present(self.request):
+            raise ClientDisconnect
+
+    def received(self) -> None:
+        """The whole answer was sent to a caller who was there."""
+        running(self.request).gateway.generate.received(self.started)
+
+
+@dataclass(frozen=True, slots=True)
+class Order(Caller):
+    """One caller waiting for one job. `headers` are those known before the job ended."""
+
     response_format: str
     wait_s: float
     quiet_s: float | None
@@ -54,15 +74,31 @@ class Order:
         """The finished images response, bytes and all."""
         generated = await self.generated()
         content = await images_content(self.request, generated.job, self.response_format)
-        return json_response(content, {**self.headers, **limit_headers(generated.standing)})
-
-    async def abandon(self) -> None:
-        """Nobody got this answer: the next identical request joins the job."""
-        await running(self.request).gateway.generate.abandon(self.started)
+        task = {"x-koi-task-id": generated.job.id}
+        limits = limit_headers(generated.standing)
+        return json_response(content, {**self.headers, **task, **limits})
 
 
 def started_headers(started: Started, adjusted: Mapping[str, str]) -> dict[str, str]:
     return {"x-koi-task-id": started.job.id, **cache_headers(started), **adjusted}
+
+
+class Handed(Response):
+    """An answer that is ready at once."""
+
+    def __init__(self, caller: Caller, answer: Response) -> None:
+        self.caller = caller
+        self.answer = answer
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self.caller.check()
+            await self.answer(scope, receive, send)
+        except BaseException:
+            await self.caller.abandon()
+            raise
+        self.caller.received()
 
 
 class Delivery(Response):
@@ -83,17 +119,22 @@ class Delivery(Response):
         try:
             async with Waiting(receive, order.answer()) as waiting:
                 if await waiting.ready(order.quiet_s):
-                    await waiting.result()(scope, receive, send)
+                    answer, answered = waiting.result(), True
+                    order.check()
+                    await answer(scope, receive, send)
                 else:
-                    await self._beat(waiting, scope, send)
+                    answered = await self._beat(waiting, scope, send)
                 waiting.check()
+            if answered:
+                order.received()
         except GenerationFailed:
             raise
         except BaseException:
             await order.abandon()
             raise
 
-    async def _beat(self, waiting: Waiting[Response], scope: Scope, send: Send) -> None:
+    async def _beat(self, waiting: Waiting[Response], scope: Scope, send: Send) -> bool:
+        """Whether there was an answer; a failure cuts the connection."""
         limits = limit_headers(self.order.started.standing)
         shell = json_response(b"", {**self.order.headers, **limits, **UNBUFFERED})
         await _start(send, shell)
@@ -106,8 +147,10 @@ class Delivery(Response):
             if not isinstance(error, GenerationFailed):
                 await self.order.abandon()
             _record(scope, error.note)
-            return
+            return False
+        self.order.check()
         await send({"type": "http.response.body", "body": body, "more_body": False})
+        return True
 
 
 class EventStream(Response):
@@ -132,7 +175,9 @@ class EventStream(Response):
                     await _write(send, b": koi\n\n")
                 for event in waiting.result():
                     await _write(send, event)
+                order.check()
                 waiting.check()
+            order.received()
         except GatewayError as error:
             if not isinstance(error, GenerationFailed):
                 await order.abandon()

@@ -10,6 +10,9 @@ from starlette.types import Scope
 from app.api.settings import EdgeSettings
 from app.service.gateway import Gateway
 
+PRESENT = "koi.present"
+"""Where a connection tells its requests whether the caller is still there, in the scope."""
+
 Readiness = Callable[[], Awaitable[tuple[bool, dict[str, str]]]]
 
 
@@ -63,7 +66,8 @@ class Exchange:
 
     `started_s` is a monotonic clock; `upstream_s` the share spent on the provider, None while
     unknown; `waited` is true once the answer depended on somebody else's time. `verdict` is the
-    true status of a failure that came after the status line was sent.
+    true status of a failure that came after the status line was sent. `over` is called when the
+    request is over, however it ended.
     """
 
     request_id: str
@@ -79,6 +83,7 @@ class Exchange:
     cache: str | None = None
     upstream_s: float | None = None
     waited: bool = False
+    over: Callable[[], None] = lambda: None
 
 
 def exchange_of(scope: Scope) -> Exchange:
@@ -87,6 +92,12 @@ def exchange_of(scope: Scope) -> Exchange:
 
 def exchange(request: Request) -> Exchange:
     return exchange_of(request.scope)
+
+
+def present(request: Request) -> bool:
+    """Whether the caller is still there, as far as the server under us can tell."""
+    look = cast(Callable[[], bool] | None, request.scope.get(PRESENT))
+    return look is None or look()
 
 
 def running(request: Request) -> Running:

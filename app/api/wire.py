@@ -156,6 +156,7 @@ def _repeat(asked: Asked) -> Repeat:
         body=digest(asked.deployment, canonical(dict(asked.body))),
         idempotency_key=None if key is None else digest(asked.principal.user, key),
         marked=asked.controls.marked,
+        fresh=asked.controls.cache.no_cache,
     )
 
 

@@ -5,7 +5,9 @@ waits, finish. Nothing a caller does after `start` changes the accounts.
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 from app.domain.catalog import Catalog, Model
 from app.domain.errors import (
@@ -16,6 +18,7 @@ from app.domain.errors import (
     NotCached,
     Overloaded,
     StillProcessing,
+    TaskCancelled,
     UpstreamError,
 )
 from app.domain.images import GenerationRequest
@@ -25,10 +28,12 @@ from app.domain.limits import Standing
 from app.domain.ports import Ledger, Recorder, ResultCache
 from app.domain.principal import CachePolicy, Principal
 from app.domain.recall import CacheControl, CacheOutcome, Recalled
+from app.service.callers import Call, always
 from app.service.completions import Completions, Ended
 from app.service.drain import Drain
 from app.service.jobs import RunJob
 from app.service.load import Load
+from app.service.repeats import Repeats
 
 MAKING_TRIES = 50
 MAKING_PAUSE_S = 0.02
@@ -49,7 +54,8 @@ class Started:
     """A job under way, or already ended (a cache hit or a replay).
 
     `age_s` and `ttl_s` describe a hit; `stored` says whether the cache will keep the result;
-    `joined` that an earlier request pays.
+    `joined` that an earlier request pays. `call` is this request, to be told how it ends; `again`
+    makes what a guest waited for, should its maker cancel it.
     """
 
     job: Job
@@ -59,6 +65,8 @@ class Started:
     ttl_s: int = 0
     stored: bool = False
     joined: bool = False
+    call: Call | None = None
+    again: "Callable[[], Awaitable[Started]] | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ class Generated:
 class GenerateImages:
     catalog: Catalog
     ledger: Ledger
+    repeats: Repeats
     cache: ResultCache
     jobs: RunJob
     completions: Completions
@@ -81,32 +90,57 @@ class GenerateImages:
     drain: Drain
     load: Load
 
-    async def start(self, principal: Principal, ask: Ask) -> Started:
-        """Raises `ModelNotFound`, the `Refused` and `Unavailable` families, `NotCached`,
-        `IdempotencyKeyReused`, `UpstreamError` while the provider refuses us; then nothing was
-        dispatched."""
-        model = self._allowed(principal, ask.request.model)
-        self._room()
-        with self.load.starting():
-            return await self._start(principal, ask, model, new_job_id())
+    async def start(
+        self, principal: Principal, ask: Ask, present: Callable[[], bool] = always
+    ) -> Started:
+        """`present` says whether the caller is still there.
 
-    async def _start(self, principal: Principal, ask: Ask, model: Model, job_id: str) -> Started:
+        Raises `ModelNotFound`, the `Refused` and `Unavailable` families, `NotCached`,
+        `IdempotencyKeyReused`, `UpstreamError` while the provider refuses us, `CallerLeft`; then
+        nothing was dispatched."""
+        model = self._allowed(principal, ask.request.model)
+        call = self.repeats.begin(principal, ask.repeat, new_job_id(), present)
+        try:
+            self._room()
+            with self.load.starting():
+                return await self._start(principal, replace(ask, repeat=call.repeat), model, call)
+        except BaseException as error:
+            self.repeats.refused(call, error)
+            raise
+
+    async def _start(self, principal: Principal, ask: Ask, model: Model, call: Call) -> Started:
         uncached = principal.cache is CachePolicy.OFF or ask.control.no_store
         if uncached:
-            return await self._begin(principal, ask, model, job_id, _bypassed(ask), arrived=False)
-        arrived = await self.ledger.arrive(principal, ask.repeat)
+            bypassed = _bypassed(ask)
+            started = await self._begin(principal, ask, model, call.id, bypassed, arrived=False)
+            return _of(call, started)
+        arrived = await self.repeats.arrive(principal, call)
         if arrived.joins is not None:
             earlier = await self.ledger.job(arrived.joins)
             if earlier is not None:
-                return self._joined(earlier, arrived.standing)
-        recalled, making = await self._recall(principal, ask, job_id)
+                return _of(call, self._joined(earlier, arrived.standing))
+        await self.repeats.callers.departed(call.attempt)
+        started = await self._make(principal, ask, model, call, arrived.standing)
+        if call.slot is not None:
+            again = partial(self._make, principal, ask, model, call, arrived.standing)
+            return replace(started, again=again)
+        return started
+
+    async def _make(
+        self, principal: Principal, ask: Ask, model: Model, call: Call, standing: Standing
+    ) -> Started:
+        """Answer out of the cache, or be a guest where it is made already, or make it."""
+        recalled, making = await self._recall(principal, ask, call.id)
+        guest = making is not None or recalled.outcome is CacheOutcome.HIT
+        self.repeats.callers.sit_in(call, recalled.slot if guest else None)
         if recalled.job_id is not None and ask.repeat.idempotency_key is not None:
             await self.ledger.bind(principal, ask.repeat, recalled.job_id)
         if recalled.outcome is CacheOutcome.HIT:
-            return self._hit(principal, ask, recalled, arrived.standing)
+            return _of(call, self._hit(principal, ask, recalled, standing))
         if making is not None:
-            return self._joined(making, arrived.standing)
-        return await self._begin(principal, ask, model, job_id, recalled, arrived=True)
+            return _of(call, self._joined(making, standing))
+        started = await self._begin(principal, ask, model, call.id, recalled, arrived=True)
+        return _of(call, started)
 
     async def _begin(
         self,
@@ -148,6 +182,9 @@ class GenerateImages:
         ended = Ended(started.job, 0.0) if started.job.ended else await self._wait(started, wait_s)
         job = ended.job
         if job.failure is not None:
+            if started.again is not None and job.failure.code == TaskCancelled.code:
+                # Somebody else cancelled what this caller waits for as well.
+                return await self.finish(await started.again(), wait_s)
             raise GenerationFailed(job.failure, task_id=job.id)
         standing = started.standing
         if not started.joined and started.cache is not CacheOutcome.HIT:
@@ -156,10 +193,22 @@ class GenerateImages:
 
     async def abandon(self, started: Started) -> None:
         """The caller left before its answer; its next identical request joins this job."""
-        try:
-            await self.ledger.abandon(started.job.id)
-        except LedgerUnavailable:
+        call = started.call
+        if call is None:
             return
+        if call.slot is not None:
+            await self.cache.forget(call.slot, call.id)  # not a second wish, then
+        await self.repeats.abandon(call)
+
+    def received(self, started: Started) -> None:
+        """The caller has its whole answer: what it asks from now on is another wish."""
+        if started.call is not None:
+            self.repeats.received(started.call)
+
+    def over(self, started: Started) -> None:
+        """However it ended, nobody waits for an answer any more."""
+        if started.call is not None:
+            self.repeats.callers.leave(started.call)
 
     def _allowed(self, principal: Principal, name: str) -> Model:
         model = self.catalog.find(name)
@@ -204,7 +253,7 @@ class GenerateImages:
         """Admission; a slot that will not be filled by this job is freed for the next one."""
         admitted = None
         try:
-            admitted = await self._unwelcome(order) or await self.ledger.admit(order)
+            admitted = await self._unwelcome(order) or await self.repeats.admit(order)
         except LedgerUnavailable as error:
             await self.jobs.withdraw(order.job_id, error)
             raise
@@ -218,9 +267,10 @@ class GenerateImages:
         try:
             self.jobs.governor.check(len(order.part_sizes))
         except (Overloaded, UpstreamError):
-            if order.arrived:
+            call = self.repeats.callers.known(order.job_id)
+            if order.arrived or call is None:
                 raise
-            arrived = await self.ledger.arrive(order.principal, order.repeat)
+            arrived = await self.repeats.arrive(order.principal, call)
             earlier = arrived.joins and await self.ledger.job(arrived.joins)
             if not earlier:
                 raise
@@ -269,6 +319,11 @@ class GenerateImages:
             f"or read it at /v1/tasks/{started.job.id}; it is paid for once.",
             task_id=started.job.id,
         )
+
+
+def _of(call: Call, started: Started) -> Started:
+    call.job_id = started.job.id
+    return replace(started, call=call)
 
 
 def _bypassed(ask: Ask) -> Recalled:

@@ -17,6 +17,7 @@ from app.domain.catalog import Catalog
 from app.domain.ports import ImageStore
 from app.domain.rebuild import Terms
 from app.service.books import Books
+from app.service.callers import Callers
 from app.service.collect import Collect
 from app.service.completions import Completions
 from app.service.download import DownloadImage
@@ -28,6 +29,7 @@ from app.service.jobs import RunJob
 from app.service.keys import Keys
 from app.service.load import Load
 from app.service.poller import Poller
+from app.service.repeats import Repeats
 from app.service.tasks import Tasks
 from app.service.usage import Usage
 from app.settings import Settings
@@ -147,12 +149,16 @@ class _House:
     books: Books
     poller: Poller
     completions: Completions
+    callers: Callers
+    signals: RedisSignals
 
 
 def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
     """The use cases on top of an open world."""
     pace, metrics = pace_of(settings), world.metrics
     drain = Drain(partial(loops.work_failed, metrics))
+    signals = RedisSignals(world.store, heard=world.governor.nudge)
+    callers = Callers(world.ledger, signals)
     completions = Completions(world.ledger)
     collect = Collect(DownloadImage(world.fetcher, world.pictures, metrics))
     books = Books(
@@ -188,6 +194,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
     generate = GenerateImages(
         catalog=catalog,
         ledger=world.ledger,
+        repeats=Repeats(world.ledger, callers),
         cache=world.cache,
         jobs=jobs,
         completions=completions,
@@ -206,7 +213,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         links=world.links,
         drain=drain,
     )
-    return _House(gateway, books, poller, completions)
+    return _House(gateway, books, poller, completions, callers, signals)
 
 
 def _loops(
@@ -215,9 +222,9 @@ def _loops(
     ttl = timedelta(days=settings.image_ttl_days)
     return {
         "poller": house.poller.run,
-        "signals": partial(
-            house.completions.follow, RedisSignals(world.store, heard=world.governor.nudge)
-        ),
+        "signals": partial(house.completions.follow, house.signals),
+        "callers": house.callers.listen,
+        "receipts": house.callers.hand_in,
         "governor": world.governor.run,
         "drain": partial(house.completions.dismiss_on, house.gateway.drain),
         "census": partial(loops.publish_census, world.ledger, world.metrics),

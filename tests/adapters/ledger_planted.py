@@ -43,8 +43,8 @@ PLANTED = {
         "'created', int(now_ms), 'day', '2026-11-29'",
     ),
     "a marked retry buys again": Planted(
-        "admit", "local joined, reused = rejoin(ask.repeated)",
-        "ask.repeated.marked = nil\nlocal joined, reused = rejoin(ask.repeated)", quick=True,
+        "admit", "local joined, unsaid, calls = rejoin(ask.repeated)",
+        "ask.repeated.marked = nil\nlocal joined, unsaid, calls = rejoin(ask.repeated)", quick=True,
     ),
     "an Idempotency-Key answers another body": Planted(
         "admit", "if seen.body ~= repeated.body then return nil, true end", ""

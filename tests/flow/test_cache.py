@@ -155,7 +155,7 @@ def test_a_failure_is_never_kept(koi: Koi) -> None:
     koi.sandbox.script("400")
     with koi.client() as client:
         refused = client.post(GENERATE, json=KOI)
-        again = client.post(GENERATE, json=KOI)
+        again = client.post(GENERATE, json=KOI, headers={"idempotency-key": "another call"})
 
     assert refused.status_code == 400
     assert again.status_code == 200

@@ -80,6 +80,8 @@ KEYS = (
     Key("digests", f"{_LEDGER}digests", "", "hash", "for ever", "keyring",
         "SHA-256 of a key -> key id"),
     Key("ended", f"{_ROOT}ended", "", "channel", "-", "signals", "ids of jobs as they end"),
+    Key("callers", f"{_ROOT}callers", "", "channel", "-", "signals",
+        "questions of one process to the others whether callers are still there, and the answers"),
     Key("turns", f"{_UPSTREAM}turns", "", "zset", "1 minute", "governor",
         "requests to the provider granted, by the time they may start"),
     Key("submits", f"{_UPSTREAM}submits", "", "zset", "1 minute", "governor",
@@ -111,6 +113,7 @@ UPSTREAM_ROUTE = (_NAMES["turns"],)
 
 SEQUENCE = _NAMES["seq"]
 ENDED_CHANNEL = _NAMES["ended"]
+CALLERS_CHANNEL = _NAMES["callers"]
 
 
 def cache_keys(fingerprint: str) -> tuple[str, str]:

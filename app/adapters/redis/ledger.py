@@ -32,9 +32,11 @@ from app.domain.ledger import (
     Audit,
     Census,
     Claim,
+    Contested,
     Entry,
     EntryKind,
     Order,
+    Receipt,
     Repeat,
     Settlement,
 )
@@ -69,15 +71,18 @@ class RedisLedger:
         """Raises `LedgerUnavailable` unless the store would take a write now."""
         await self._book.read("ready")
 
-    async def arrive(self, principal: Principal, repeat: Repeat) -> Arrived:
+    async def arrive(self, principal: Principal, repeat: Repeat, *, paced: bool = False) -> Arrived:
         self._book.may_spend()
         bound = Bound.of(principal)
         ask = bound.ask(principal) | {"repeated": _repeated(principal, repeat)}
+        ask |= {} if paced else {"unpaced": True}
         match await self._book.write("arrive", ask, dated=True):
             case ["paced", line, retry_after_s]:
                 raise refusals.paced(bound.scopes[line - 1], retry_after_s)
-            case ["reused"]:
+            case ["reused", *_]:
                 raise IdempotencyKeyReused
+            case ["contested", calls]:
+                raise Contested(tuple(calls))
             case [_, joins, standing]:
                 return Arrived(bound.standing(standing), joins)
         raise AssertionError
@@ -103,6 +108,8 @@ class RedisLedger:
                 raise refusals.paced(bound.scopes[line - 1], retry_after_s)
             case ["busy", line, _]:
                 raise refusals.busy(bound.scopes[line - 1])
+            case ["contested", calls]:
+                raise Contested(tuple(calls))
         raise IdempotencyKeyReused
 
     async def bind(self, principal: Principal, repeat: Repeat, job_id: str) -> None:
@@ -210,8 +217,13 @@ class RedisLedger:
     async def jobs_of(self, user: str, limit: int) -> Sequence[Job]:
         return [read_job(record) for record in await self._book.read("jobs", user, limit)]
 
-    async def abandon(self, job_id: str) -> None:
-        await self._book.write("abandon", {"job": job_id})
+    async def abandon(self, job_id: str, call: str | None = None) -> None:
+        ask = {"job": job_id} if call is None else {"job": job_id, "call": call}
+        await self._book.write("abandon", ask)
+
+    async def received(self, receipts: Sequence[Receipt]) -> None:
+        told = [(receipt.job_id, receipt.call) for receipt in receipts]
+        await self._book.write("received", {"receipts": told})
 
     async def owner_of(self, picture: str) -> tuple[str, str] | None:
         text = await self._book.read("owner", picture)
@@ -283,8 +295,11 @@ class RedisLedger:
 
 def _repeated(principal: Principal, repeat: Repeat) -> dict[str, Any]:
     ask: dict[str, Any] = {"attempt": digest(principal.key_id, repeat.body), "body": repeat.body}
-    if repeat.marked:
-        ask["marked"] = True
+    ask |= {name: True for name in ("marked", "fresh") if getattr(repeat, name)}
+    if repeat.call is not None:
+        ask["call"] = repeat.call
+    if repeat.callers is not None:
+        ask["callers"] = dict(repeat.callers)
     if repeat.idempotency_key is not None:
         ask["replay"] = repeat.idempotency_key
     return ask
