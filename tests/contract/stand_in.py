@@ -107,7 +107,7 @@ class Generate:
     catalog: Catalog
 
     async def start(
-        self, caller: Principal, ask: Ask, present: Callable[[], bool] = lambda: True
+        self, caller: Principal, ask: Ask, _: Callable[[], bool] = lambda: True
     ) -> Started:
         if self.stage.refuse is not None:
             raise self.stage.refuse
