@@ -146,7 +146,7 @@ def test_of_parallel_calls_the_one_that_hung_up_is_repeated_and_the_others_stay_
         answers = [pool.submit(line.last) for line in (calls[0], *calls[2:], *repeats)]
         pictures = [answer.result() for answer in answers]
 
-    # One of the two repeats took the place of the call that hung up, the other is a wish of its own.
+    # One of the two repeats took the place of who hung up, the other is a wish of its own.
     assert len(set(pictures)) == 5 if policy == "off" else 4
     assert sandbox.posts == (5 if policy == "off" else 4)
 

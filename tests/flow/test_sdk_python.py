@@ -258,9 +258,7 @@ def test_parallel_calls_beyond_the_concurrency_are_as_many_pictures(start: Start
 
     async def all_four() -> list[ImagesResponse]:
         async with AsyncOpenAI(base_url=koi.v1, api_key=key, timeout=30, max_retries=8) as client:
-            calls = [
-                client.images.generate(model="grok-imagine", prompt="a koi") for _ in range(4)
-            ]
+            calls = [client.images.generate(model="grok-imagine", prompt="a koi") for _ in range(4)]
             return await asyncio.gather(*calls)
 
     urls = {(answer.data or [])[0].url for answer in asyncio.run(all_four())}

@@ -1,6 +1,6 @@
-"""A failure that asked for no repeat is told again to clients that repeat it unmarked (decision 21).
+"""A failure that asked for no repeat is told again to clients that repeat it unmarked.
 
-They come 0.4 to 8 seconds after it; who comes later asks anew.
+They come 0.4 to 8 seconds after it; who comes later asks anew (decision 21).
 """
 
 from collections.abc import Callable
