@@ -22,7 +22,7 @@ from app.api.waiting import Waiting
 from app.domain.errors import FailureNote, GatewayError, GenerationFailed
 from app.domain.images import Picture
 from app.domain.job import Job
-from app.service.generate import Generated, Started
+from app.service.started import Generated, Started
 
 NO_USAGE = {
     "total_tokens": 0,

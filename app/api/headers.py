@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from app.api.json_reader import SAFE_NAME
 from app.domain.limits import Allowance, Meter, Standing, Window
 from app.domain.recall import CacheOutcome
-from app.service.generate import Started
+from app.service.started import Started
 
 MOST_NAMES = 20
 UNKNOWN = "unknown"

@@ -18,8 +18,8 @@ from app.api.tasks import task_headers
 from app.api.wire import Asked, Understood, understand
 from app.domain.errors import InvalidRequest, LedgerUnavailable, Refused
 from app.domain.principal import Principal
-from app.service.generate import Started
 from app.service.repeats import CallerLeft
+from app.service.started import Started
 
 
 async def create(request: Request) -> Response:

@@ -13,7 +13,7 @@ from app.domain.errors import InvalidRequest, ModelNotFound
 from app.domain.images import GenerationRequest, digest
 from app.domain.ledger import Repeat
 from app.domain.principal import Principal
-from app.service.generate import Ask
+from app.service.started import Ask
 
 UNDERSTOOD = frozenset(
     {"model", "prompt", "n", "size", "quality", "response_format", "stream", "async"}

@@ -23,6 +23,7 @@ from app.domain.limits import Standing
 from app.domain.media import StoredImage
 from app.domain.principal import ApiKey, Principal, Team, User
 from app.domain.recall import CacheControl, Recalled
+from app.domain.signals import Signals
 from app.domain.upstream import Answer
 
 
@@ -102,8 +103,7 @@ class Ledger(Protocol):
         """Let the repeat's Idempotency-Key mean a job that the cache answered with."""
 
     async def abandon(self, job_id: str, call: str | None = None) -> None:
-        """The caller left before its answer: the next identical request of its key joins. Only the
-        departure of the caller who holds the job counts."""
+        """The caller who holds the job left: the next identical request of its key joins."""
 
     async def received(self, receipts: Sequence[Receipt]) -> None:
         """Callers were sent their whole answers: no retry of theirs is to come."""
@@ -217,22 +217,6 @@ class Links(Protocol):
         """The query string that opens this picture for a while."""
 
     def verify(self, name: str, exp: str, sig: str) -> bool: ...
-
-
-class Signals(Protocol):
-    """Word that a job ended, from whichever process ended it. Open: a lost signal only delays."""
-
-    def ended(self) -> AsyncIterator[str | None]:
-        """Job ids as they end; None when some may have been missed. For as long as it is asked."""
-
-    async def say(self, word: str) -> int:
-        """Say something to every process that serves callers, this one too; how many listen.
-
-        Raises `LedgerUnavailable`.
-        """
-
-    def said(self) -> AsyncIterator[str]:
-        """What processes say, for as long as it is asked."""
 
 
 class Governor(Protocol):

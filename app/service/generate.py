@@ -5,7 +5,7 @@ waits, finish. Nothing a caller does after `start` changes the accounts.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,61 +21,22 @@ from app.domain.errors import (
     TaskCancelled,
     UpstreamError,
 )
-from app.domain.images import GenerationRequest
 from app.domain.job import Job, JobState, TaskStatus, new_job_id
-from app.domain.ledger import Admitted, Order, Repeat
+from app.domain.ledger import Admitted, Order
 from app.domain.limits import Standing
 from app.domain.ports import Ledger, Recorder, ResultCache
 from app.domain.principal import CachePolicy, Principal
-from app.domain.recall import CacheControl, CacheOutcome, Recalled
+from app.domain.recall import CacheOutcome, Recalled
 from app.service.callers import Call, always
 from app.service.completions import Completions, Ended
 from app.service.drain import Drain
 from app.service.jobs import RunJob
 from app.service.load import Load
 from app.service.repeats import Repeats
+from app.service.started import Ask, Generated, Started
 
 MAKING_TRIES = 50
 MAKING_PAUSE_S = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One understood request. `response_format` is "url" or "b64_json"."""
-
-    request: GenerationRequest
-    repeat: Repeat
-    control: CacheControl
-    response_format: str
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A job under way, or already ended (a cache hit or a replay).
-
-    `age_s` and `ttl_s` describe a hit; `stored` says whether the cache will keep the result;
-    `joined` that an earlier request pays. `call` is this request, to be told how it ends; `again`
-    makes what a guest waited for, should its maker cancel it.
-    """
-
-    job: Job
-    standing: Standing
-    cache: CacheOutcome
-    age_s: int = 0
-    ttl_s: int = 0
-    stored: bool = False
-    joined: bool = False
-    call: Call | None = None
-    again: "Callable[[], Awaitable[Started]] | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """A job with its pictures. `upstream_s` is the time spent on the provider."""
-
-    job: Job
-    standing: Standing
-    upstream_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from app.domain.recall import CacheOutcome
 from app.domain.usage import UsageBucket, UsageQuestion, UsageRow
 from app.service.drain import Drain
 from app.service.gateway import Gateway
-from app.service.generate import Ask, Generated, Started
+from app.service.started import Ask, Generated, Started
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 NOW = 1_795_000_000

@@ -15,6 +15,7 @@ from app.adapters.redis.entries import entry_fields, entry_id, read_entry, rows
 from app.adapters.redis.jobs import job_fields, opened, read_job
 from app.adapters.redis.memory import Memory
 from app.adapters.redis.rebuild import rebuild
+from app.adapters.redis.repeats import repeated
 from app.domain.errors import (
     IdempotencyKeyReused,
     InvalidRequest,
@@ -23,7 +24,6 @@ from app.domain.errors import (
     TaskCancelled,
     TaskNotFound,
 )
-from app.domain.images import digest
 from app.domain.job import Job, JobState, Outcome, PartResult, TaskStatus
 from app.domain.journal import Step
 from app.domain.ledger import (
@@ -74,7 +74,7 @@ class RedisLedger:
     async def arrive(self, principal: Principal, repeat: Repeat, *, paced: bool = False) -> Arrived:
         self._book.may_spend()
         bound = Bound.of(principal)
-        ask = bound.ask(principal) | {"repeated": _repeated(principal, repeat)}
+        ask = bound.ask(principal) | {"repeated": repeated(principal, repeat)}
         ask |= {} if paced else {"unpaced": True}
         match await self._book.write("arrive", ask, dated=True):
             case ["paced", line, retry_after_s]:
@@ -113,7 +113,7 @@ class RedisLedger:
         raise IdempotencyKeyReused
 
     async def bind(self, principal: Principal, repeat: Repeat, job_id: str) -> None:
-        await self._book.write("bind", {"job": job_id, "repeated": _repeated(principal, repeat)})
+        await self._book.write("bind", {"job": job_id, "repeated": repeated(principal, repeat)})
 
     async def dispatch(self, job_id: str, lease_ms: int) -> bool:
         reply = await self._book.write("dispatch", {"job": job_id, "lease_ms": lease_ms})
@@ -286,20 +286,8 @@ class RedisLedger:
         ask |= {
             "job": order.job_id,
             "user": order.principal.user,
-            "repeated": _repeated(order.principal, order.repeat),
+            "repeated": repeated(order.principal, order.repeat),
             "images": order.request.n,
         }
         ask |= {"lease_ms": order.lease_ms, "task_ms": self._task_ms, "fields": job_fields(order)}
         return ask if order.unit_micros is None else ask | {"unit": order.unit_micros}
-
-
-def _repeated(principal: Principal, repeat: Repeat) -> dict[str, Any]:
-    ask: dict[str, Any] = {"attempt": digest(principal.key_id, repeat.body), "body": repeat.body}
-    ask |= {name: True for name in ("marked", "fresh") if getattr(repeat, name)}
-    if repeat.call is not None:
-        ask["call"] = repeat.call
-    if repeat.callers is not None:
-        ask["callers"] = dict(repeat.callers)
-    if repeat.idempotency_key is not None:
-        ask["replay"] = repeat.idempotency_key
-    return ask
