@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -26,22 +26,42 @@ from app.api.answers import (
 from app.api.controls import Patience
 from app.api.errors import error_body, status_of
 from app.api.headers import cache_headers, limit_headers, with_shortfall
-from app.api.running import edge, exchange, exchange_of, running
+from app.api.running import edge, exchange, exchange_of, present, running
 from app.api.waiting import Waiting
 from app.domain.errors import FailureNote, GatewayError, GenerationFailed
 from app.domain.images import Picture
 from app.domain.job import Job
-from app.service.generate import Generated, Started
+from app.service.started import Generated, Started
 
 UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """One caller waiting for one job. `headers` are those known before the job ended."""
+class Caller:
+    """Who is to get an answer about a job."""
 
     request: Request
     started: Started
+
+    async def abandon(self) -> None:
+        """Nobody got this answer: the next identical request joins the job."""
+        await running(self.request).gateway.generate.abandon(self.started)
+
+    def check(self) -> None:
+        """Raise `ClientDisconnect` when the caller is gone; before the last of the answer is sent,
+        because the server may hang up itself then."""
+        if not present(self.request):
+            raise ClientDisconnect
+
+    def received(self) -> None:
+        """The whole answer was sent to a caller who was there."""
+        running(self.request).gateway.generate.received(self.started)
+
+
+@dataclass(frozen=True, slots=True)
+class Order(Caller):
+    """One caller waiting for one job. `headers` are those known before the job ended."""
+
     response_format: str
     patience: Patience
     headers: Mapping[str, str]
@@ -64,16 +84,30 @@ class Order:
         """The finished images response, bytes and all."""
         generated = await self.generated()
         content = await images_content(self.request, generated.job, self.response_format)
-        headers = with_shortfall(self.headers, generated.job)
+        headers = with_shortfall({**self.headers, "x-koi-task-id": generated.job.id}, generated.job)
         return json_response(content, {**headers, **limit_headers(generated.standing)})
-
-    async def abandon(self) -> None:
-        """Nobody got this answer: the next identical request joins the job."""
-        await running(self.request).gateway.generate.abandon(self.started)
 
 
 def started_headers(started: Started, adjusted: Mapping[str, str]) -> dict[str, str]:
     return {"x-koi-task-id": started.job.id, **cache_headers(started), **adjusted}
+
+
+class Handed(Response):
+    """An answer that is ready at once."""
+
+    def __init__(self, caller: Caller, answer: Response) -> None:
+        self.caller = caller
+        self.answer = answer
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self.caller.check()
+            await self.answer(scope, receive, send)
+        except BaseException:
+            await self.caller.abandon()
+            raise
+        self.caller.received()
 
 
 class Delivery(Response):
@@ -94,17 +128,22 @@ class Delivery(Response):
         try:
             async with Waiting(receive, order.answer()) as waiting:
                 if await waiting.ready(order.quiet_s):
-                    await waiting.result()(scope, receive, send)
+                    answer, answered = waiting.result(), True
+                    order.check()
+                    await answer(scope, receive, send)
                 else:
-                    await self._beat(waiting, scope, send)
+                    answered = await self._beat(waiting, scope, send)
                 waiting.check()
+            if answered:
+                order.received()
         except GenerationFailed:
             raise
         except BaseException:
             await order.abandon()
             raise
 
-    async def _beat(self, waiting: Waiting[Response], scope: Scope, send: Send) -> None:
+    async def _beat(self, waiting: Waiting[Response], scope: Scope, send: Send) -> bool:
+        """Whether there was an answer; a failure cuts the connection."""
         limits = limit_headers(self.order.started.standing)
         shell = json_response(b"", {**self.order.headers, **limits, **UNBUFFERED})
         await _start(send, shell)
@@ -117,8 +156,10 @@ class Delivery(Response):
             if not isinstance(error, GenerationFailed):
                 await self.order.abandon()
             _record(scope, error.note)
-            return
+            return False
+        self.order.check()
         await send({"type": "http.response.body", "body": body, "more_body": False})
+        return True
 
 
 class EventStream(Response):
@@ -144,7 +185,9 @@ class EventStream(Response):
                     await _write(send, b": koi\n\n")
                 for event in waiting.result():
                     await _write(send, event)
+                order.check()
                 waiting.check()
+            order.received()
         except GatewayError as error:
             if not isinstance(error, GenerationFailed):
                 await order.abandon()

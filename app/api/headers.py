@@ -7,7 +7,7 @@ from app.domain.incomplete import incomplete
 from app.domain.job import Job
 from app.domain.limits import Allowance, Meter, Standing, Window
 from app.domain.recall import CacheOutcome
-from app.service.generate import Started
+from app.service.started import Started
 
 ADJUSTED = "x-koi-adjusted"
 MOST_NAMES = 20

@@ -1,21 +1,24 @@
 """POST /v1/images/generations; edits and variations, which the provider does not offer."""
 
-from starlette.requests import Request
+from functools import partial
+
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.api.answers import json_response, task_content
 from app.api.auth import caller
 from app.api.body import drain, read_json
 from app.api.controls import Controls, read_controls
-from app.api.delivery import Delivery, EventStream, Order, started_headers
+from app.api.delivery import Caller, Delivery, EventStream, Handed, Order, started_headers
 from app.api.errors import ErrorResponse
 from app.api.headers import adjusted_header, limit_headers
-from app.api.running import edge, exchange, running
+from app.api.running import edge, exchange, present, running
 from app.api.tasks import task_headers
 from app.api.wire import Asked, Understood, understand
 from app.domain.errors import InvalidRequest, LedgerUnavailable, Refused
 from app.domain.principal import Principal
-from app.service.generate import Started
+from app.service.repeats import CallerLeft
+from app.service.started import Started
 
 
 async def create(request: Request) -> Response:
@@ -31,9 +34,13 @@ async def create(request: Request) -> Response:
     if understood.steered:
         running(request).metrics.steered()
     try:
-        started = await gateway.generate.start(principal, understood.ask)
+        there = partial(present, request)
+        started = await gateway.generate.start(principal, understood.ask, there)
     except Refused as refusal:
         return await _refused(request, principal, refusal)
+    except CallerLeft:
+        raise ClientDisconnect from None
+    record.over = partial(gateway.generate.over, started)
     record.task_id, record.cache = started.job.id, str(started.cache)
     return await _answer(request, started, understood, controls)
 
@@ -55,13 +62,14 @@ async def _answer(
     headers = started_headers(started, adjusted_header(understood.adjusted))
     if understood.asynchronous:
         headers |= {**limit_headers(started.standing), **task_headers(started.job)}
-        return json_response(await task_content(request, started.job), headers)
+        task = json_response(await task_content(request, started.job), headers)
+        return Handed(Caller(request, started), task)
     patience = controls.patience(edge(request))
     order = Order(request, started, understood.ask.response_format, patience, headers)
     if understood.stream:
         return EventStream(order)
     if started.job.ended:
-        return await order.answer()
+        return Handed(order, await order.answer())
     return Delivery(order)
 
 

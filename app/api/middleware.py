@@ -54,6 +54,7 @@ class Edge:
         try:
             await self._serve(scope, receive, answer, exchange)
         finally:
+            exchange.over()
             metrics.in_flight(-1)
             _report(scope, exchange, metrics)
 

@@ -7,7 +7,8 @@ dialect as every other error (reliability study: M11, B76-B86, S31, S32, S38).
 import asyncio
 import select
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import httptools
 import structlog
@@ -17,7 +18,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from app.api.http_forms import ended_by_closing, head_without_offer, host_served, origin_form
 from app.api.refusal import Unacceptable, refusal, verdict
 from app.api.routes import UNMATCHED
+from app.api.running import PRESENT
 from app.api.settings import EdgeSettings
+from app.api.waiting import listens
 
 log = structlog.get_logger("koi.access")
 
@@ -137,6 +140,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        cast(dict[str, Any], self.scope)[PRESENT] = partial(listens, self.transport)
         self._in_head = self._in_message = True
         self._head_bytes = self._field_bytes = 0
         self._arm(self.edge.head_s, lambda: self._refuse("request_timeout"))

@@ -10,6 +10,9 @@ from starlette.types import Scope
 from app.api.settings import EdgeSettings
 from app.service.gateway import Gateway
 
+PRESENT = "koi.present"
+"""Where a connection tells its requests whether the caller is still there, in the scope."""
+
 Readiness = Callable[[], Awaitable[tuple[bool, dict[str, str]]]]
 
 
@@ -64,7 +67,8 @@ class Exchange:
     `started_s` is a monotonic clock; `upstream_s` the share spent on the provider, None while
     unknown; `waited` is true once the answer depended on somebody else's time. `verdict` is the
     true status of a failure that came after the status line was sent. `moderation` is the code by
-    which this caller knows a refusal of its prompt.
+    which this caller knows a refusal of its prompt. `over` is called when the request is over,
+    however it ended.
     """
 
     request_id: str
@@ -81,6 +85,7 @@ class Exchange:
     upstream_s: float | None = None
     waited: bool = False
     moderation: str = "content_policy_violation"
+    over: Callable[[], None] = lambda: None
 
 
 def exchange_of(scope: Scope) -> Exchange:
@@ -89,6 +94,12 @@ def exchange_of(scope: Scope) -> Exchange:
 
 def exchange(request: Request) -> Exchange:
     return exchange_of(request.scope)
+
+
+def present(request: Request) -> bool:
+    """Whether the caller is still there, as far as the server under us can tell."""
+    look = cast(Callable[[], bool] | None, request.scope.get(PRESENT))
+    return look is None or look()
 
 
 def running(request: Request) -> Running:

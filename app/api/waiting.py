@@ -1,6 +1,7 @@
 """Waiting on behalf of a client that may hang up at any moment."""
 
 import asyncio
+import select
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -9,6 +10,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 T = TypeVar("T")
+
+
+def listens(connection: asyncio.Transport) -> bool:
+    """Whether the other end is still there, by what the socket says now: the loop may not have come
+    round to reading that it hung up."""
+    if connection.is_closing():
+        return False
+    hung_up = select.poll()
+    hung_up.register(connection.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    return not hung_up.poll(0)
 
 
 class Waiting(Generic[T]):

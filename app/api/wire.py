@@ -17,7 +17,7 @@ from app.domain.images import GenerationRequest, ResponseFormat, digest
 from app.domain.ledger import Repeat
 from app.domain.patterns import matches
 from app.domain.principal import Principal
-from app.service.generate import Ask
+from app.service.started import Ask
 
 UNDERSTOOD = frozenset(
     {"model", "prompt", "n", "size", "quality", "response_format", "stream", "async"}
@@ -213,6 +213,7 @@ def _repeat(asked: Asked) -> Repeat:
         body=digest(asked.deployment, canonical(dict(asked.body))),
         idempotency_key=None if key is None else digest(asked.principal.user, key),
         marked=asked.controls.marked,
+        fresh=asked.controls.cache.no_cache,
     )
 
 

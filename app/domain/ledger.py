@@ -1,5 +1,6 @@
 """The values the ledger takes and gives: arrivals, orders, admissions, entries, audits."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,18 +10,48 @@ from app.domain.limits import Standing
 from app.domain.principal import Principal
 
 
+class Presence(StrEnum):
+    """What is known of an earlier caller: it still waits or has its answer, it hung up, or the
+    process that serves it does not answer."""
+
+    HERE = "here"
+    LEFT = "left"
+    SILENT = "silent"
+
+
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """How a request may be recognised as a repeat of an earlier one.
+    """How a request may be recognised as a repeat of an earlier one (decision 21).
 
     `body` is the digest of the canonical request body; `idempotency_key` the caller's own key
     digested with the user; `marked` is true when the SDK says this is a retry
-    (`x-stainless-retry-count` > 0).
+    (`x-stainless-retry-count` > 0); `fresh` when no earlier failure will do (`no-cache`).
+    `call` names this request. `callers` is what is known of earlier ones, by call; None asks
+    nobody.
     """
 
     body: str
     idempotency_key: str | None = None
     marked: bool = False
+    fresh: bool = False
+    call: str | None = None
+    callers: Mapping[str, Presence] | None = None
+
+
+class Contested(Exception):
+    """This may repeat one of these calls: ask whether their callers are still there."""
+
+    def __init__(self, calls: tuple[str, ...]) -> None:
+        super().__init__(*calls)
+        self.calls = calls
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A caller (`call`) was sent its whole answer about a job."""
+
+    job_id: str
+    call: str
 
 
 @dataclass(frozen=True, slots=True)

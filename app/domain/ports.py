@@ -20,6 +20,7 @@ from app.domain.ledger import (
     CollectReport,
     Entry,
     Order,
+    Receipt,
     Repeat,
     Settlement,
 )
@@ -37,10 +38,11 @@ class Ledger(Protocol):
     Every method is atomic and safe to repeat with the same arguments.
     """
 
-    async def arrive(self, principal: Principal, repeat: Repeat) -> Arrived:
+    async def arrive(self, principal: Principal, repeat: Repeat, *, paced: bool = False) -> Arrived:
         """Count one request against every pace (GCRA) and look for the job it repeats.
 
-        Raises `RateLimited`, `IdempotencyKeyReused`.
+        A request asked about again is counted once: `paced`. Raises `RateLimited`,
+        `IdempotencyKeyReused`; `Contested` when it may be a repeat and its pace is counted.
         """
 
     async def admit(self, order: Order) -> Admitted:
@@ -48,7 +50,8 @@ class Ledger(Protocol):
 
         Joins instead of opening when the order repeats an earlier one. Counts the request's pace
         too when it has not arrived before (no cache to ask in between).
-        Raises `RateLimited`, `InsufficientQuota`, `ConcurrencyLimited`, `IdempotencyKeyReused`.
+        Raises `RateLimited`, `InsufficientQuota`, `ConcurrencyLimited`, `IdempotencyKeyReused`;
+        `Contested` when it may be a repeat: from then on it has arrived.
         """
 
     async def dispatch(self, job_id: str, lease_ms: int) -> bool:
@@ -128,8 +131,11 @@ class Ledger(Protocol):
     async def bind(self, principal: Principal, repeat: Repeat, job_id: str) -> None:
         """Let the repeat's Idempotency-Key mean a job that the cache answered with."""
 
-    async def abandon(self, job_id: str) -> None:
-        """The caller left before its answer: the next identical request of its key joins."""
+    async def abandon(self, job_id: str, call: str | None = None) -> None:
+        """The caller who holds the job left: the next identical request of its key joins."""
+
+    async def received(self, receipts: Sequence[Receipt]) -> None:
+        """Callers were sent their whole answers: no retry of theirs is to come."""
 
     async def owner_of(self, picture: str) -> tuple[str, str] | None:
         """The user and pool a stored picture was made for; None when unknown or expired."""

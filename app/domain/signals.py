@@ -1,4 +1,4 @@
-"""The port to what processes tell each other."""
+"""The port by which the processes of a deployment hear of each other."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -9,3 +9,12 @@ class Signals(Protocol):
 
     def ended(self) -> AsyncIterator[str | None]:
         """Job ids as they end; None when some may have been missed. For as long as it is asked."""
+
+    async def say(self, word: str) -> int:
+        """Say something to every process that serves callers, this one too; how many listen.
+
+        Raises `LedgerUnavailable`.
+        """
+
+    def said(self) -> AsyncIterator[str]:
+        """What processes say, for as long as it is asked."""

@@ -6,7 +6,9 @@ waits, finish. Nothing a caller does after `start` changes the accounts.
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 from app.domain.catalog import Catalog, Model
 from app.domain.errors import (
@@ -17,20 +19,23 @@ from app.domain.errors import (
     NotCached,
     Overloaded,
     StillProcessing,
+    TaskCancelled,
     UpstreamError,
 )
-from app.domain.images import GenerationRequest
-from app.domain.job import Job, JobState, TaskStatus, new_job_id
-from app.domain.ledger import Admitted, Order, Repeat
+from app.domain.job import Job, new_job_id
+from app.domain.ledger import Admitted, Order
 from app.domain.limits import Standing
 from app.domain.ports import Ledger, Recorder, ResultCache
 from app.domain.principal import CachePolicy, Principal
-from app.domain.recall import CacheControl, CacheOutcome, Recalled
+from app.domain.recall import CacheOutcome, Recalled
+from app.service.callers import Call, always
 from app.service.completions import Completions, Ended
 from app.service.drain import Drain
 from app.service.jobs import RunJob
 from app.service.load import Load
+from app.service.repeats import Repeats
 from app.service.slots import SlotQueue
+from app.service.started import Ask, Generated, Started, recalled_job
 
 MAKING_PAUSE_S = 0.02
 MAKER_S = 3.0
@@ -40,48 +45,11 @@ MAKING_WAIT_S = 10.0
 """Nobody looks for a maker longer than this, however many of them die or are refused in turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One understood request. `response_format` is a `ResponseFormat`; `slot_wait_s` is how long
-    it may wait for a concurrency slot before it is refused."""
-
-    request: GenerationRequest
-    repeat: Repeat
-    control: CacheControl
-    response_format: str
-    slot_wait_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A job under way, or already ended (a cache hit or a replay).
-
-    `age_s` and `ttl_s` describe a hit; `stored` says whether the cache will keep the result;
-    `joined` that an earlier request pays.
-    """
-
-    job: Job
-    standing: Standing
-    cache: CacheOutcome
-    age_s: int = 0
-    ttl_s: int = 0
-    stored: bool = False
-    joined: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """A job with its pictures. `upstream_s` is the time spent on the provider."""
-
-    job: Job
-    standing: Standing
-    upstream_s: float
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateImages:
     catalog: Catalog
     ledger: Ledger
+    repeats: Repeats
     cache: ResultCache
     jobs: RunJob
     completions: Completions
@@ -90,32 +58,57 @@ class GenerateImages:
     load: Load
     slots: SlotQueue
 
-    async def start(self, principal: Principal, ask: Ask) -> Started:
-        """Raises `ModelNotFound`, the `Refused` and `Unavailable` families, `NotCached`,
-        `IdempotencyKeyReused`, `UpstreamError` while the provider refuses us; then nothing was
-        dispatched."""
-        model = self._allowed(principal, ask.request.model)
-        self._room()
-        with self.load.starting():
-            return await self._start(principal, ask, model, new_job_id())
+    async def start(
+        self, principal: Principal, ask: Ask, present: Callable[[], bool] = always
+    ) -> Started:
+        """`present` says whether the caller is still there.
 
-    async def _start(self, principal: Principal, ask: Ask, model: Model, job_id: str) -> Started:
+        Raises `ModelNotFound`, the `Refused` and `Unavailable` families, `NotCached`,
+        `IdempotencyKeyReused`, `UpstreamError` while the provider refuses us, `CallerLeft`; then
+        nothing was dispatched."""
+        model = self._allowed(principal, ask.request.model)
+        call = self.repeats.begin(principal, ask.repeat, new_job_id(), present)
+        try:
+            self._room()
+            with self.load.starting():
+                return await self._start(principal, replace(ask, repeat=call.repeat), model, call)
+        except BaseException as error:
+            self.repeats.refused(call, error)
+            raise
+
+    async def _start(self, principal: Principal, ask: Ask, model: Model, call: Call) -> Started:
         uncached = principal.cache is CachePolicy.OFF or ask.control.no_store
         if uncached:
-            return await self._begin(principal, ask, model, job_id, _bypassed(ask), arrived=False)
-        arrived = await self.ledger.arrive(principal, ask.repeat)
+            bypassed = _bypassed(ask)
+            started = await self._begin(principal, ask, model, call.id, bypassed, arrived=False)
+            return _of(call, started)
+        arrived = await self.repeats.arrive(principal, call)
         if arrived.joins is not None:
             earlier = await self.ledger.job(arrived.joins)
             if earlier is not None:
-                return self._joined(earlier, arrived.standing)
-        recalled, making = await self._recall(principal, ask, job_id)
+                return _of(call, self._joined(earlier, arrived.standing))
+        await self.repeats.callers.departed(call.attempt)
+        started = await self._make(principal, ask, model, call, arrived.standing)
+        if call.slot is not None:
+            again = partial(self._make, principal, ask, model, call, arrived.standing)
+            return replace(started, again=again)
+        return started
+
+    async def _make(
+        self, principal: Principal, ask: Ask, model: Model, call: Call, standing: Standing
+    ) -> Started:
+        """Answer out of the cache, or be a guest where it is made already, or make it."""
+        recalled, making = await self._recall(principal, ask, call.id)
+        guest = making is not None or recalled.outcome is CacheOutcome.HIT
+        self.repeats.callers.sit_in(call, recalled.slot if guest else None)
         if recalled.job_id is not None and ask.repeat.idempotency_key is not None:
             await self.ledger.bind(principal, ask.repeat, recalled.job_id)
         if recalled.outcome is CacheOutcome.HIT:
-            return self._hit(principal, ask, recalled, arrived.standing)
+            return _of(call, self._hit(principal, ask, recalled, standing))
         if making is not None:
-            return self._joined(making, arrived.standing)
-        return await self._begin(principal, ask, model, job_id, recalled, arrived=True)
+            return _of(call, self._joined(making, standing))
+        started = await self._begin(principal, ask, model, call.id, recalled, arrived=True)
+        return _of(call, started)
 
     async def _begin(
         self,
@@ -157,6 +150,9 @@ class GenerateImages:
         ended = Ended(started.job, 0.0) if started.job.ended else await self._wait(started, wait_s)
         job = ended.job
         if job.failure is not None:
+            if started.again is not None and job.failure.code == TaskCancelled.code:
+                # Somebody else cancelled what this caller waits for as well.
+                return await self.finish(await started.again(), wait_s)
             raise GenerationFailed(job.failure, task_id=job.id)
         standing = started.standing
         if not started.joined and started.cache is not CacheOutcome.HIT:
@@ -165,10 +161,22 @@ class GenerateImages:
 
     async def abandon(self, started: Started) -> None:
         """The caller left before its answer; its next identical request joins this job."""
-        try:
-            await self.ledger.abandon(started.job.id)
-        except LedgerUnavailable:
+        call = started.call
+        if call is None:
             return
+        if call.slot is not None:
+            await self.cache.forget(call.slot, call.id)  # not a second wish, then
+        await self.repeats.abandon(call)
+
+    def received(self, started: Started) -> None:
+        """The caller has its whole answer: what it asks from now on is another wish."""
+        if started.call is not None:
+            self.repeats.received(started.call)
+
+    def over(self, started: Started) -> None:
+        """However it ended, nobody waits for an answer any more."""
+        if started.call is not None:
+            self.repeats.callers.leave(started.call)
 
     def _allowed(self, principal: Principal, name: str) -> Model:
         model = self.catalog.find(name)
@@ -234,9 +242,10 @@ class GenerateImages:
         try:
             self.jobs.governor.check(len(order.part_sizes))
         except (Overloaded, UpstreamError):
-            if order.arrived:
+            call = self.repeats.callers.known(order.job_id)
+            if order.arrived or call is None:
                 raise
-            arrived = await self.ledger.arrive(order.principal, order.repeat)
+            arrived = await self.repeats.arrive(order.principal, call)
             earlier = arrived.joins and await self.ledger.job(arrived.joins)
             if not earlier:
                 raise
@@ -250,26 +259,8 @@ class GenerateImages:
     def _hit(
         self, principal: Principal, ask: Ask, recalled: Recalled, standing: Standing
     ) -> Started:
-        request = ask.request
-        self.recorder.cached(CacheOutcome.HIT, request.model, len(recalled.pictures))
-        job = Job(
-            id=recalled.job_id or new_job_id(),
-            key_id=principal.key_id,
-            user=principal.user,
-            team=principal.team,
-            pool=principal.pool,
-            model=request.model,
-            n=request.n,
-            size=request.size,
-            quality=request.quality,
-            unit_micros=None,
-            created_ms=recalled.made_ms,
-            state=JobState.SETTLED,
-            status=TaskStatus.COMPLETED,
-            progress=100,
-            pictures=recalled.pictures,
-            response_format=ask.response_format,
-        )
+        self.recorder.cached(CacheOutcome.HIT, ask.request.model, len(recalled.pictures))
+        job = recalled_job(principal, ask, recalled)
         return Started(job, standing, CacheOutcome.HIT, recalled.age_s, recalled.ttl_s, stored=True)
 
     async def _wait(self, started: Started, wait_s: float) -> Ended:
@@ -285,6 +276,11 @@ class GenerateImages:
             f"or read it at /v1/tasks/{started.job.id}; it is paid for once.",
             task_id=started.job.id,
         )
+
+
+def _of(call: Call, started: Started) -> Started:
+    call.job_id = started.job.id
+    return replace(started, call=call)
 
 
 def _bypassed(ask: Ask) -> Recalled:

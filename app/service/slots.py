@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from app.domain.errors import ConcurrencyLimited
 from app.domain.ledger import Admitted, Order
-from app.domain.ports import Ledger
 from app.service.completions import Completions
+from app.service.repeats import Repeats
 
 MOST_WAITING = 32
 """So many requests of one scope wait in one process; more are refused at once."""
@@ -30,21 +30,21 @@ class SlotQueue:
     """Requests that wait for a concurrency slot: one queue for each scope whose slots are taken,
     first come, first served within this process."""
 
-    def __init__(self, ledger: Ledger, completions: Completions) -> None:
-        self._ledger, self._completions = ledger, completions
+    def __init__(self, repeats: Repeats, completions: Completions) -> None:
+        self._repeats, self._completions = repeats, completions
         self._queues: dict[str, _Queue] = {}
 
     async def admit(self, order: Order, wait_s: float) -> Admitted:
         """Admission that waits up to `wait_s` for a slot, if one can be expected by then.
 
-        Raises what `Ledger.admit` raises; the request's rate limit is counted once.
+        Raises what `Repeats.admit` raises; the request's rate limit is counted once.
         """
         deadline_s = asyncio.get_running_loop().time() + wait_s
         ahead = None if _is_repeat(order) else self._busy_scope(order)
         refusal: ConcurrencyLimited | None = None
         if ahead is None:
             try:
-                return await self._ledger.admit(order)
+                return await self._repeats.admit(order)
             except ConcurrencyLimited as error:
                 if error.retry_after_s is None or error.retry_after_s > max(wait_s, 1):
                     raise
@@ -55,7 +55,7 @@ class SlotQueue:
                 return await self._wait(order, deadline_s)
         if refusal is not None:
             raise refusal
-        return await self._ledger.admit(order)
+        return await self._repeats.admit(order)
 
     def _busy_scope(self, order: Order) -> str | None:
         """A scope for whose slots others wait already: nobody passes them."""
@@ -82,7 +82,7 @@ class SlotQueue:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return await self._ledger.admit(order)
+                return await self._repeats.admit(order)
             except ConcurrencyLimited as refusal:
                 left_s = deadline_s - loop.time()
                 if left_s <= 0 or refusal.retry_after_s is None:

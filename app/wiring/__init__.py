@@ -18,6 +18,7 @@ from app.domain.catalog import Catalog
 from app.domain.ports import ImageStore
 from app.domain.rebuild import Terms
 from app.service.books import Books
+from app.service.callers import Callers
 from app.service.collect import Collect
 from app.service.collector import Collector
 from app.service.completions import Completions
@@ -32,6 +33,7 @@ from app.service.keys import Keys
 from app.service.load import Load
 from app.service.places import Places
 from app.service.poller import Poller
+from app.service.repeats import Repeats
 from app.service.servable import ServableCache
 from app.service.slots import SlotQueue
 from app.service.tasks import Tasks
@@ -158,12 +160,16 @@ class _House:
     poller: Poller
     collector: Collector
     completions: Completions
+    callers: Callers
+    signals: RedisSignals
 
 
 def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
     """The use cases on top of an open world."""
     pace, metrics = pace_of(settings), world.metrics
     drain = Drain(partial(loops.work_failed, metrics))
+    signals = RedisSignals(world.store, heard=world.governor.nudge)
+    callers = Callers(world.ledger, signals)
     completions = Completions(world.ledger)
     collect = Collect(
         DownloadImage(world.fetcher, world.pictures, metrics, ByteBudget(COMING_BYTES)),
@@ -213,16 +219,18 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         pace=pace.collecting,
         lives_ms=round(settings.collect_s * 1000),
     )
+    repeats = Repeats(world.ledger, callers)
     generate = GenerateImages(
         catalog=catalog,
         ledger=world.ledger,
+        repeats=repeats,
         cache=ServableCache(world.cache, world.pictures),
         jobs=jobs,
         completions=completions,
         recorder=metrics,
         drain=drain,
         load=Load(drain, settings.max_in_flight),
-        slots=SlotQueue(world.ledger, completions),
+        slots=SlotQueue(repeats, completions),
     )
     gateway = Gateway(
         catalog=catalog,
@@ -236,7 +244,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         links=world.links,
         drain=drain,
     )
-    return _House(gateway, books, poller, collector, completions)
+    return _House(gateway, books, poller, collector, completions, callers, signals)
 
 
 def _loops(
@@ -246,9 +254,9 @@ def _loops(
     return {
         "poller": house.poller.run,
         "collector": house.collector.run,
-        "signals": partial(
-            house.completions.follow, RedisSignals(world.store, heard=world.governor.nudge)
-        ),
+        "signals": partial(house.completions.follow, house.signals),
+        "callers": house.callers.listen,
+        "receipts": house.callers.hand_in,
         "governor": world.governor.run,
         "places": partial(loops.free_places, Places(world.ledger, world.governor)),
         "drain": partial(house.completions.dismiss_on, house.gateway.drain),

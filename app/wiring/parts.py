@@ -39,7 +39,7 @@ SHIPPED_CATALOG = Path(__file__).parent.parent / "catalog.toml"
 LOOPS = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
-        "debts", "journal", "collector", "places",
+        "debts", "journal", "collector", "places", "callers", "receipts",
     }
 )  # fmt: skip
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

@@ -25,7 +25,8 @@ def lines(who: Who) -> list[str]:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as its caller makes it: whose, what, and how it may be recognised."""
+    """A request as its caller makes it: whose, what, and how it may be recognised. `word` is what
+    processes say of earlier callers when they are asked; without it nobody asks."""
 
     who: Who
     body: str
@@ -33,6 +34,8 @@ class Asked:
     unit: int
     key: str | None = None
     marked: bool = False
+    fresh: bool = False
+    word: str | None = None
 
     @property
     def n(self) -> int:

@@ -50,6 +50,8 @@ class Call:
     body: str
     key: str | None
     marked: bool
+    fresh: bool
+    word: str | None
     paced: bool
     lapsed: bool
     fates: tuple[Fate, ...]
@@ -62,6 +64,8 @@ calls = st.builds(
     body=st.sampled_from(tuple(BODIES)),
     key=st.sampled_from((None, None, None, None, "k", "l")),
     marked=st.sampled_from((False, False, True)),
+    fresh=st.sampled_from((False, False, True)),
+    word=st.sampled_from((None, None, None, "here", "here", "left", "silent")),
     paced=st.sampled_from((False, False, True)),
     lapsed=st.sampled_from((False, False, True)),
     fates=st.tuples(fates, fates),
@@ -106,7 +110,10 @@ class LedgerMachine(Losses, RuleBasedStateMachine):
 
     def send_all(self, process: int, calls: list[Call]) -> None:
         for call in calls:
-            asked = Asked(call.who, call.body, *BODIES[call.body], call.key, call.marked)
+            asked = Asked(
+                call.who, call.body, *BODIES[call.body], call.key, call.marked, call.fresh,
+                call.word,
+            )  # fmt: skip
             self.send(process, asked, call)
 
     @rule(
@@ -118,7 +125,10 @@ class LedgerMachine(Losses, RuleBasedStateMachine):
         for call in calls if self.asked else ():
             first = self.asked[which % len(self.asked)]
             body = call.body if other_body and first.key else first.body
-            asked = Asked(first.who, body, *BODIES[body], first.key or call.key, call.marked)
+            asked = Asked(
+                first.who, body, *BODIES[body], first.key or call.key, call.marked, call.fresh,
+                call.word,
+            )  # fmt: skip
             self.send(process, asked, call)
 
     def send(self, process: int, asked: Asked, call: Call) -> None:
@@ -144,13 +154,14 @@ class LedgerMachine(Losses, RuleBasedStateMachine):
                 other.claims += self.claim(other, 20)
         self.go(process, request, steps)
 
-    @rule(which=some)
-    def leave(self, which: int) -> None:
-        """A caller goes away before its answer."""
-        waiting = [(p, r.job_id) for p in self.two for r in p.requests if r.job_id]
+    @rule(which=some, served=st.booleans())
+    def leave(self, which: int, served: bool) -> None:
+        """A caller goes away before its answer, or with it."""
+        waiting = [(p, r.job_id, r.order.job_id) for p in self.two for r in p.requests if r.job_id]
         if waiting:
+            leaves = self.receive if served else self.abandon
             with self.refusable():
-                self.abandon(*waiting[which % len(waiting)])
+                leaves(*waiting[which % len(waiting)])
 
     # Processes and pollers ---------------------------------------------------------------------
 

@@ -50,6 +50,14 @@ class ModelJob:
     abandoned: bool = False
     ever_abandoned: bool = False
     overtook: int | None = None
+    heir: str | None = None
+    received: bool = False
+    told: int | None = None
+
+    @property
+    def holder(self) -> str:
+        """The call whose departure abandons the job."""
+        return self.heir or self.id
 
     @property
     def n(self) -> int:

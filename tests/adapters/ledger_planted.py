@@ -1,4 +1,4 @@
-"""Fifteen mistakes that gateways have really made (reliability study, section 5), to be planted.
+"""Nineteen mistakes that gateways have really made (reliability study, section 5), to be planted.
 
 Each is a line of a script or of the rules of money, and what would stand there instead. The names
 say what goes wrong.
@@ -43,8 +43,20 @@ PLANTED = {
         "'created', int(now_ms), 'day', '2026-11-29'",
     ),
     "a marked retry buys again": Planted(
-        "admit", "local joined, reused = rejoin(ask.repeated)",
-        "ask.repeated.marked = nil\nlocal joined, reused = rejoin(ask.repeated)", quick=True,
+        "admit", "local joined, unsaid, calls = rejoin(ask.repeated)",
+        "ask.repeated.marked = nil\nlocal joined, unsaid, calls = rejoin(ask.repeated)", quick=True,
+    ),
+    "a caller who hung up and repeats buys again": Planted(
+        "admit", "if job.abandoned or word == 'left'", "if job.abandoned", quick=True,
+    ),
+    "nobody is asked whether earlier callers are there": Planted(
+        "admit", "if not found.lost and #found.doubts > 0", "if false", quick=True,
+    ),
+    "a failure is bought again by those who repeat it unmarked": Planted(
+        "admit", "id = id or found.told", "", quick=True,
+    ),
+    "a picture that was received is handed to another": Planted(
+        "admit", "if not job.received then found.newest", "if true then found.newest"
     ),
     "an Idempotency-Key answers another body": Planted(
         "admit", "if seen.body ~= repeated.body then return nil, true end", ""

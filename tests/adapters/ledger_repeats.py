@@ -1,30 +1,50 @@
 """Which job a repeat joins (I7, I8, I12): what the model says of keys, attempts and hand-over."""
 
+from collections.abc import Mapping
+
 from ledger_house import Asked
 from ledger_model import TASK, Bound, Model, ModelJob
 
 from app.domain.job import JobState, TaskStatus
 
-HANDOVER, VERDICT, OVERTAKEN, REPLAY = 120, 60, 5, 86_400
+HANDOVER, VERDICT, REPEAT, OVERTAKEN, DOUBT, REPLAY = 120, 60, 12, 5, 5, 86_400
 MOST = 16
+
+Words = Mapping[str, str] | None
+"""What is known of earlier callers, by call; None when nobody asks."""
 
 
 class Reused(Exception):
     """The Idempotency-Key came with another body."""
 
 
-def joins(books: Model, asked: Asked, now: int) -> ModelJob | None:
+def joins(books: Model, asked: Asked, call: str, callers: Words, now: int) -> ModelJob | None:
     """The job this request is answered from, and what joining changes. Raises `Reused`."""
     job = _by_key(books, asked, now)
+    takes_over = job is not None and job.abandoned
     if job is None:
-        job = _by_attempt(books, asked, now)
+        job, takes_over = _by_attempt(books, asked, callers, now)
         if job is not None:
             bind(books, asked, job, now)
     if job is not None:
         job.abandoned = False
         if not asked.marked:
             job.overtook = None
+        if job.status is TaskStatus.FAILED:
+            job.told = now
+        if takes_over:
+            job.heir, job.received = call, False
     return job
+
+
+def doubts(books: Model, asked: Asked, callers: Words, now: int) -> set[str]:
+    """The calls whose callers must be asked first. Raises `Reused`."""
+    if callers is None or _by_key(books, asked, now) is not None:
+        return set()
+    alike = _alike(books, asked, now)
+    if any(_lost(job, callers, now) for job in alike):
+        return set()
+    return {job.holder for job in alike if job.holder not in callers and _in_doubt(job, now)}
 
 
 def bind(books: Model, asked: Asked, job: ModelJob, now: int) -> None:
@@ -57,21 +77,53 @@ def _by_key(books: Model, asked: Asked, now: int) -> ModelJob | None:
     return None if verdict_is_old else job
 
 
-def _by_attempt(books: Model, asked: Asked, now: int) -> ModelJob | None:
-    """Without a key: the oldest identical request whose answer nobody got, or that its own retry
-    overtook; for a marked retry also the newest one that can still be its answer."""
+def _by_attempt(
+    books: Model, asked: Asked, callers: Words, now: int
+) -> tuple[ModelJob | None, bool]:
+    """Without a key: the oldest identical request whose answer nobody got; for a marked retry also
+    the newest whose answer its caller has not received; the newest failure told just now. Second,
+    whether this request takes its caller's place."""
+    alike = _alike(books, asked, now)
+    lost = [job for job in alike if _lost(job, callers, now)]
+    waiting = [job for job in alike if asked.marked and not job.received]
+    told = [job for job in alike if _told_lately(job, asked, now)]
+    if lost or waiting:
+        return lost[0] if lost else waiting[-1], True
+    return told[-1] if told else None, False
+
+
+def _alike(books: Model, asked: Asked, now: int) -> list[ModelJob]:
     attempts = [j for j in books.jobs.values() if (j.who[0], j.body) == (asked.who[0], asked.body)]
-    alike = [
+    return [
         job
         for job in sorted(attempts, key=lambda job: job.born)[-MOST:]
         if books.exists(job, now)
         and _can_answer(job, now)
         and not (job.replay and asked.replay and job.replay != asked.replay)
     ]
-    for job in alike:
-        if job.abandoned or (job.overtook is not None and now - job.overtook <= OVERTAKEN):
-            return job
-    return alike[-1] if alike and asked.marked else None
+
+
+def _lost(job: ModelJob, callers: Words, now: int) -> bool:
+    word = (callers or {}).get(job.holder)
+    gone = word == "left" or (word == "silent" and job.ended is None)
+    late = job.overtook is not None and now - job.overtook <= OVERTAKEN
+    return job.abandoned or gone or late
+
+
+def _in_doubt(job: ModelJob, now: int) -> bool:
+    if job.received or job.status is TaskStatus.FAILED:
+        return False
+    return job.ended is None or now - job.ended <= DOUBT
+
+
+def _told_lately(job: ModelJob, asked: Asked, now: int) -> bool:
+    if asked.fresh or asked.replay or job.replay or job.status is not TaskStatus.FAILED:
+        return False
+    if job.failure is not None and job.failure.code == "task_cancelled":
+        return False
+    told = job.ended if job.told is None else job.told
+    assert told is not None
+    return now - told <= REPEAT
 
 
 def _can_answer(job: ModelJob, now: int) -> bool:

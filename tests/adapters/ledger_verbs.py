@@ -5,12 +5,15 @@ something that the store does not know (any more), or when somebody has noticed 
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from ledger_house import Asked, House, Who, lines
 from ledger_model import HOLD, LEASE, Model, ModelEntry, ModelJob
-from ledger_repeats import Reused, bind, joins, kept_until
+from ledger_repeats import Reused, bind, doubts, joins, kept_until
 from ledger_world import Process
 from store_rig import order
 
@@ -22,7 +25,16 @@ from app.domain.errors import (
     TaskNotFound,
 )
 from app.domain.job import Job, JobState, Outcome, PartResult
-from app.domain.ledger import Claim, Entry, EntryKind, Order
+from app.domain.ledger import (
+    Claim,
+    Contested,
+    Entry,
+    EntryKind,
+    Order,
+    Presence,
+    Receipt,
+    Repeat,
+)
 from app.domain.limits import Meter
 
 
@@ -78,21 +90,53 @@ class Verbs:
         return order(
             self.house.principal(asked.who), n=asked.n, unit=asked.unit, body=asked.body,
             part_sizes=asked.parts, idempotency_key=asked.replay, marked=asked.marked,
+            fresh=asked.fresh,
             lease_ms=-1000 if lapsed else LEASE * 1000,
         )  # fmt: skip
 
     def arrive(self, process: Process, asked: Asked, wanted: Order) -> ModelJob | None:
         """The job the request repeats. Raises `Reused`."""
         joined, reused = None, False
+        callers = self.heard(
+            asked,
+            lambda repeat: self.do(
+                process, process.ledger.arrive(wanted.principal, repeat, paced=True)
+            ),
+            wanted,
+        )
+        repeat = replace(wanted.repeat, callers=callers)
         try:
-            joined = self.do(process, process.ledger.arrive(wanted.principal, wanted.repeat)).joins
+            joined = self.do(process, process.ledger.arrive(wanted.principal, repeat)).joins
         except IdempotencyKeyReused:
             reused = True
-        return self.repeats(asked, joined, reused=reused)
+        return self.repeats(asked, joined, wanted.job_id, callers, reused=reused)
 
-    def repeats(self, asked: Asked, joined: str | None, *, reused: bool) -> ModelJob | None:
+    def heard(
+        self, asked: Asked, verb: Callable[[Repeat], object], wanted: Order
+    ) -> dict[str, Presence] | None:
+        """What is said of earlier callers, if somebody asks and the books want to know."""
+        if asked.word is None:
+            return None
+        with suppress(Reused):
+            calls = doubts(self.model, asked, {}, self.now)
+            if calls:
+                with pytest.raises(Contested) as contested:
+                    verb(replace(wanted.repeat, callers={}))
+                assert set(contested.value.calls) == calls
+                return dict.fromkeys(calls, Presence(asked.word))
+        return {}
+
+    def repeats(
+        self,
+        asked: Asked,
+        joined: str | None,
+        call: str,
+        callers: dict[str, Presence] | None,
+        *,
+        reused: bool,
+    ) -> ModelJob | None:
         try:
-            mine = joins(self.model, asked, self.now)
+            mine = joins(self.model, asked, call, callers, self.now)
         except Reused:
             assert reused, "a key was taken with another body"
             raise
@@ -103,6 +147,12 @@ class Verbs:
     def admit(self, process: Process, asked: Asked, wanted: Order) -> ModelJob | None:
         """The job opened; None when it was refused or joined. Raises `Reused`."""
         admitted, error = None, None
+        callers = self.heard(
+            asked,
+            lambda repeat: self.do(process, process.ledger.admit(replace(wanted, repeat=repeat))),
+            wanted,
+        )
+        wanted = replace(wanted, repeat=replace(wanted.repeat, callers=callers))
         try:
             admitted = self.do(process, process.ledger.admit(wanted))
         except LedgerUnavailable:
@@ -110,7 +160,9 @@ class Verbs:
         except GatewayError as refused:
             error = type(refused)
         joined = admitted.job.id if admitted and admitted.joined else None
-        joined_job = self.repeats(asked, joined, reused=error is IdempotencyKeyReused)
+        joined_job = self.repeats(
+            asked, joined, wanted.job_id, callers, reused=error is IdempotencyKeyReused
+        )
         if joined_job is not None:
             self.agrees(admitted.job, joined_job)  # type: ignore[union-attr]
             return None
@@ -143,11 +195,17 @@ class Verbs:
             if allowance.limit is not None and allowance.meter is not Meter.REQUESTS:
                 assert allowance.used + allowance.held <= allowance.limit
 
-    def abandon(self, process: Process, job_id: str) -> None:
-        self.do(process, process.ledger.abandon(job_id))
+    def abandon(self, process: Process, job_id: str, call: str) -> None:
+        self.do(process, process.ledger.abandon(job_id, call))
         job = self.model.find(job_id, self.now)
-        if job is not None:
+        if job is not None and job.holder == call:
             job.abandoned = job.ever_abandoned = True
+
+    def receive(self, process: Process, job_id: str, call: str) -> None:
+        self.do(process, process.ledger.received([Receipt(job_id, call)]))
+        job = self.model.find(job_id, self.now)
+        if job is not None and job.holder == call:
+            job.received = True
 
     # Jobs --------------------------------------------------------------------------------------
 

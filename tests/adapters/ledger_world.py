@@ -31,7 +31,7 @@ from app.domain.journal import Change, Debt, Kind, Mark, Step
 from app.domain.ledger import Claim, Order
 
 PIECE = 35
-TIMES = ("created", "dispatched", "ended", "overtook", "bound")
+TIMES = ("created", "dispatched", "ended", "overtook", "bound", "told")
 
 AGE = """
 local by, times = tonumber(ARGV[1]), cjson.decode(ARGV[2])

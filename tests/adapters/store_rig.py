@@ -166,13 +166,18 @@ def order(
 ) -> Order:
     """An order of a body of its own, so that it repeats nothing by accident."""
     body = body or f"body {next(_bodies)}"
+    job_id = new_job_id()
     repeat = Repeat(
-        digest(body), options.pop("idempotency_key", None), options.pop("marked", False)
+        digest(body),
+        options.pop("idempotency_key", None),
+        options.pop("marked", False),
+        options.pop("fresh", False),
+        job_id,
     )
     request = GenerationRequest("grok-imagine", body, n, "1024x1024", "standard")
     return replace(
         Order(
-            job_id=new_job_id(),
+            job_id=job_id,
             principal=who or principal(),
             request=request,
             part_sizes=(n,),

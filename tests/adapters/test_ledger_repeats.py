@@ -19,14 +19,14 @@ from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import (
     IdempotencyKeyReused,
 )  # fmt: skip
-from app.domain.ledger import Order
+from app.domain.ledger import Contested, Order, Presence, Receipt
 from app.domain.limits import Limits
 
 
 def again(first: Order, **changes: object) -> Order:
     """The same request, sent once more."""
     job = order().job_id
-    return replace(first, job_id=job, repeat=replace(first.repeat, **changes))
+    return replace(first, job_id=job, repeat=replace(first.repeat, **{"call": job, **changes}))
 
 
 async def joined(ledger: RedisLedger, repeated: Order) -> str | None:
@@ -186,3 +186,81 @@ async def test_a_joined_request_is_not_charged_even_when_the_quota_is_used_up(
     await ledger.admit(first)
 
     assert (await ledger.admit(again(first, marked=True))).joined
+
+
+# Who is still there ------------------------------------------------------------------------------
+
+
+async def contested(ledger: RedisLedger, repeated: Order) -> tuple[str, ...]:
+    with pytest.raises(Contested) as arrived:
+        await ledger.arrive(repeated.principal, repeated.repeat)
+    with pytest.raises(Contested) as admitted:
+        await ledger.admit(repeated)
+    assert arrived.value.calls == admitted.value.calls
+    return admitted.value.calls
+
+
+@pytest.mark.parametrize(
+    ("word", "joins"),
+    [(Presence.HERE, False), (Presence.LEFT, True), (Presence.SILENT, True)],
+)
+async def test_who_may_repeat_an_open_job_is_told_whom_to_ask_and_joins_unless_its_caller_is_there(
+    ledger: RedisLedger, word: Presence, joins: bool
+) -> None:
+    first = order()
+    await ledger.admit(first)
+
+    assert await contested(ledger, again(first, callers={})) == (first.job_id,)
+    judged = again(first, callers={first.job_id: word})
+    assert (await ledger.admit(judged)).joined is joins
+
+
+async def test_of_two_who_know_that_a_caller_left_one_takes_its_place_and_the_other_must_ask_again(
+    ledger: RedisLedger,
+) -> None:
+    first = order()
+    await ledger.admit(first)
+    left = {first.job_id: Presence.LEFT}
+    heir, late = again(first, call="heir", callers=left), again(first, call="late", callers=left)
+
+    assert (await ledger.admit(heir)).joined
+    assert await contested(ledger, late) == ("heir",)
+
+
+async def test_only_the_departure_of_the_caller_who_holds_the_job_abandons_it(
+    ledger: RedisLedger,
+) -> None:
+    first = order(idempotency_key="once")
+    await ledger.admit(first)
+    guest = again(first, call="guest")
+    assert (await ledger.admit(guest)).joined
+
+    await ledger.abandon(first.job_id, "guest")
+    asked = again(first, callers={}, idempotency_key=None)
+    assert await contested(ledger, asked) == (first.job_id,)
+    await ledger.abandon(first.job_id, first.job_id)
+    assert (await ledger.admit(asked)).joined
+
+
+async def test_a_marked_retry_does_not_join_what_its_caller_received(ledger: RedisLedger) -> None:
+    first, second = order(), order()
+    second = replace(second, repeat=replace(first.repeat, call=second.job_id))
+    for each in (first, second):
+        await ledger.settle(await started(ledger, each), delivered(1))
+    await ledger.received([Receipt(second.job_id, second.job_id)])
+
+    retry = again(first, marked=True, callers={first.job_id: Presence.HERE})
+    assert (await ledger.admit(retry)).job.id == first.job_id
+
+    await ledger.received([Receipt(first.job_id, retry.job_id)])
+    assert not (await ledger.admit(again(first, marked=True, callers={}))).joined
+
+
+async def test_a_receipt_for_a_job_nobody_knows_makes_none(
+    engine: Engine, ledger: RedisLedger
+) -> None:
+    await ledger.admit(order())
+    await ledger.received([Receipt("task_gone", "task_gone")])
+
+    with engine.client() as admin:
+        assert len(admin.keys("koi:*job:*")) == 1

@@ -6,7 +6,7 @@ It lets the edge be tested over real sockets on its own, and makes any failure h
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,7 @@ from app.domain.recall import CacheOutcome
 from app.domain.usage import UsageBucket, UsageQuestion, UsageRow
 from app.service.drain import Drain
 from app.service.gateway import Gateway
-from app.service.generate import Ask, Generated, Started
+from app.service.started import Ask, Generated, Started
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 NOW = 1_795_000_000
@@ -83,6 +83,7 @@ class Stage:
     micros: int | None = 280_000
     asked: list[Ask] = field(default_factory=list)
     abandoned: list[str] = field(default_factory=list)
+    received: list[str] = field(default_factory=list)
     questions: list[UsageQuestion] = field(default_factory=list)
     jobs: dict[str, Job] = field(default_factory=dict)
     observed: list[tuple[Any, ...]] = field(default_factory=list)
@@ -106,7 +107,9 @@ class Generate:
     stage: Stage
     catalog: Catalog
 
-    async def start(self, caller: Principal, ask: Ask) -> Started:
+    async def start(
+        self, caller: Principal, ask: Ask, _: Callable[[], bool] = lambda: True
+    ) -> Started:
         if self.stage.refuse is not None:
             raise self.stage.refuse
         model = self.catalog.find(ask.request.model)
@@ -132,6 +135,12 @@ class Generate:
 
     async def abandon(self, started: Started) -> None:
         self.stage.abandoned.append(started.job.id)
+
+    def received(self, started: Started) -> None:
+        self.stage.received.append(started.job.id)
+
+    def over(self, started: Started) -> None:
+        pass
 
     def _job(self, caller: Principal, ask: Ask) -> Job:
         request = ask.request

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -155,7 +156,7 @@ def test_a_failure_is_never_kept(koi: Koi) -> None:
     koi.sandbox.script("400")
     with koi.client() as client:
         refused = client.post(GENERATE, json=KOI)
-        again = client.post(GENERATE, json=KOI)
+        again = client.post(GENERATE, json=KOI, headers={"idempotency-key": "another-call"})
 
     assert refused.status_code == 400
     assert again.status_code == 200
@@ -237,3 +238,21 @@ def test_behind_makers_that_are_refused_everybody_hears_why_and_nobody_pays(
 
     assert {a.json()["error"]["code"] for a in answers} == {"insufficient_quota"}
     assert koi.sandbox.posts == 0
+
+
+def test_a_guest_whose_maker_cancels_makes_the_picture_itself(start: Start) -> None:
+    koi = start(upstream_concurrency=1)
+    koi.sandbox.set(latency_s=3)
+    with koi.client() as client, ThreadPoolExecutor() as pool:
+        client.post(GENERATE, json={**KOI, "prompt": "in the way", "async": True})
+        owned = client.post(GENERATE, json={**KOI, "async": True}).json()["id"]
+        time.sleep(2.1)  # no longer a sibling of the call that makes it
+        guest = pool.submit(client.post, GENERATE, json=KOI)
+        time.sleep(0.3)
+        cancelled = client.delete(f"/v1/tasks/{owned}").json()
+        answer = guest.result()
+
+    assert (cancelled["status"], cancelled["error"]["code"]) == ("failed", "task_cancelled")
+    assert answer.status_code == 200
+    assert answer.headers["x-koi-task-id"] != owned
+    assert koi.sandbox.posts == 2

@@ -257,3 +257,20 @@ def test_the_async_client_gets_three_different_pictures_for_three_parallel_calls
     answers = asyncio.run(three())
 
     assert len({answer.data[0].url for answer in answers}) == 3
+
+
+def test_parallel_calls_beyond_the_concurrency_are_as_many_pictures(start: Start) -> None:
+    """The retry of a refusal is a new wish: it left nothing to join."""
+    koi = start(cache_policy="off")
+    key = koi.key(limits=Limits(concurrency=2))
+    koi.sandbox.set(latency_s=0.8)
+
+    async def all_four() -> list[ImagesResponse]:
+        async with AsyncOpenAI(base_url=koi.v1, api_key=key, timeout=30, max_retries=8) as client:
+            calls = [client.images.generate(model="grok-imagine", prompt="a koi") for _ in range(4)]
+            return await asyncio.gather(*calls)
+
+    urls = {(answer.data or [])[0].url for answer in asyncio.run(all_four())}
+
+    assert len({str(url).partition("?")[0] for url in urls}) == 4
+    assert koi.sandbox.posts == 4

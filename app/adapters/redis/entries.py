@@ -1,8 +1,12 @@
 """The ledger's lines, written and read back."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import date
+from typing import Any
 
-from app.adapters.redis.book import Book
+from app.adapters.redis.book import DAY_KEPT_MS, MONTH_KEPT_MS, Book
+from app.adapters.redis.bound import lines_of
+from app.domain.calendar import Calendar
 from app.domain.ledger import Entry, EntryKind
 
 PAGE = 500
@@ -37,6 +41,23 @@ def entry_fields(entry: Entry) -> list[str]:
     return [
         text for field, value in fields.items() if value is not None for text in (field, str(value))
     ]
+
+
+def correction(entry: Entry, calendar: Calendar) -> dict[str, Any]:
+    """What `adjust` is asked to enter, in the windows the entry names."""
+    day = calendar.day(date.fromisoformat(entry.day))
+    month = calendar.day(date.fromisoformat(f"{entry.month}-01"))
+    ask: dict[str, Any] = {
+        "lines": lines_of(entry.key, entry.user, entry.team),
+        "windows": [
+            {"label": entry.day, "keep_ms": day.ends_ms + DAY_KEPT_MS},
+            {"label": entry.month, "keep_ms": month.month_ends_ms + MONTH_KEPT_MS},
+        ],
+        "images": entry.images,
+        "micros": entry.micros or 0,
+        "fields": entry_fields(entry),
+    }
+    return ask | ({"id": entry.id} if entry.id else {})
 
 
 def read_entry(id: str, row: dict[str, str]) -> Entry:

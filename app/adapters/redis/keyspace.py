@@ -88,6 +88,8 @@ KEYS = (
     Key("used", f"{_LEDGER}used", "", "hash", "for ever", "keyring",
         "key id -> when it was used last, to the minute"),
     Key("ended", f"{_ROOT}ended", "", "channel", "-", "signals", "ids of jobs as they end"),
+    Key("callers", f"{_ROOT}callers", "", "channel", "-", "signals",
+        "questions of one process to the others whether callers are still there, and the answers"),
     Key("turns", f"{_UPSTREAM}turns", "", "zset", "1 day", "governor",
         "requests of the last minute to the provider granted, by the time they may start"),
     Key("submits", f"{_UPSTREAM}submits", "", "zset", "1 day", "governor",
@@ -121,6 +123,7 @@ UPSTREAM_ROUTE = (_NAMES["turns"],)
 
 SEQUENCE = _NAMES["seq"]
 ENDED_CHANNEL = _NAMES["ended"]
+CALLERS_CHANNEL = _NAMES["callers"]
 
 
 def cache_keys(fingerprint: str) -> tuple[str, str]:

@@ -2,21 +2,21 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
 from typing import Any
 
 import orjson
 
 from app.adapters.redis import refusals
 from app.adapters.redis.audit import Auditor
-from app.adapters.redis.book import DAY_KEPT_MS, MONTH_KEPT_MS, Book
-from app.adapters.redis.bound import Bound, lines_of
+from app.adapters.redis.book import Book
+from app.adapters.redis.bound import Bound
 from app.adapters.redis.ending import end_fields
-from app.adapters.redis.entries import entry_fields, entry_id, read_entry, rows
+from app.adapters.redis.entries import correction, entry_id, read_entry, rows
 from app.adapters.redis.jobs import job_fields, opened, read_job
 from app.adapters.redis.memory import Memory
 from app.adapters.redis.pending import pace_fields, report_fields
 from app.adapters.redis.rebuild import rebuild
+from app.adapters.redis.repeats import repeated
 from app.domain.errors import (
     IdempotencyKeyReused,
     InvalidRequest,
@@ -26,7 +26,6 @@ from app.domain.errors import (
     TaskCancelled,
     TaskNotFound,
 )
-from app.domain.images import digest
 from app.domain.job import DoubtKind, Job, JobState, Outcome, PartResult, TaskStatus
 from app.domain.journal import Step
 from app.domain.ledger import (
@@ -39,9 +38,11 @@ from app.domain.ledger import (
     Collected,
     CollectPace,
     CollectReport,
+    Contested,
     Entry,
     EntryKind,
     Order,
+    Receipt,
     Repeat,
     Settlement,
 )
@@ -77,15 +78,18 @@ class RedisLedger:
         """Raises `LedgerUnavailable` unless the store would take a write now."""
         await self._book.read("ready")
 
-    async def arrive(self, principal: Principal, repeat: Repeat) -> Arrived:
+    async def arrive(self, principal: Principal, repeat: Repeat, *, paced: bool = False) -> Arrived:
         self._book.may_spend()
         bound = Bound.of(principal)
-        ask = bound.ask(principal) | {"repeated": _repeated(principal, repeat)}
+        ask = bound.ask(principal) | {"repeated": repeated(principal, repeat)}
+        ask |= {} if paced else {"unpaced": True}
         match await self._book.write("arrive", ask, dated=True):
             case ["paced", line, retry_after_s]:
                 raise refusals.paced(bound.scopes[line - 1], retry_after_s)
-            case ["reused"]:
+            case ["reused", *_]:
                 raise IdempotencyKeyReused
+            case ["contested", calls]:
+                raise Contested(tuple(calls))
             case [_, joins, standing]:
                 return Arrived(bound.standing(standing), joins)
         raise AssertionError
@@ -102,21 +106,14 @@ class RedisLedger:
                 return Admitted(opened(order, created_ms), bound.standing(standing))
             case ["joined" | "known" as how, record, standing]:
                 return Admitted(read_job(record), bound.standing(standing), how == "joined")
-            case ["quota", *refusal]:
-                asked = order.micros if refusal[1] == "money" else order.request.n
-                raise refusals.exhausted(
-                    bound.scopes, refusal, asked or 0, self._book.calendar.zone
-                )
-            case ["paced", line, retry_after_s]:
-                raise refusals.paced(bound.scopes[line - 1], retry_after_s)
-            case ["stopped", line, reason]:
-                raise refusals.stopped(bound.scopes[line - 1], reason)
-            case ["busy", line, wait_ms]:
-                raise refusals.busy(bound.scopes[line - 1], wait_ms)
-        raise IdempotencyKeyReused
+            case ["contested", calls]:
+                raise Contested(tuple(calls))
+            case ["reused", *_]:
+                raise IdempotencyKeyReused
+        raise refusals.refused(reply, bound.scopes, order, self._book.calendar.zone)
 
     async def bind(self, principal: Principal, repeat: Repeat, job_id: str) -> None:
-        await self._book.write("bind", {"job": job_id, "repeated": _repeated(principal, repeat)})
+        await self._book.write("bind", {"job": job_id, "repeated": repeated(principal, repeat)})
 
     async def dispatch(self, job_id: str, lease_ms: int) -> bool:
         reply = await self._book.write("dispatch", {"job": job_id, "lease_ms": lease_ms})
@@ -229,8 +226,13 @@ class RedisLedger:
     async def jobs_of(self, user: str, limit: int) -> Sequence[Job]:
         return [read_job(record) for record in await self._book.read("jobs", user, limit)]
 
-    async def abandon(self, job_id: str) -> None:
-        await self._book.write("abandon", {"job": job_id})
+    async def abandon(self, job_id: str, call: str | None = None) -> None:
+        ask = {"job": job_id} if call is None else {"job": job_id, "call": call}
+        await self._book.write("abandon", ask)
+
+    async def received(self, receipts: Sequence[Receipt]) -> None:
+        told = [(receipt.job_id, receipt.call) for receipt in receipts]
+        await self._book.write("received", {"receipts": told})
 
     async def owner_of(self, picture: str) -> tuple[str, str] | None:
         text = await self._book.read("owner", picture)
@@ -251,19 +253,7 @@ class RedisLedger:
         """
         if entry.kind is not EntryKind.ADJUST or entry.surplus:
             raise ValueError("only corrections are entered by hand")
-        day = self._book.calendar.day(date.fromisoformat(entry.day))
-        month = self._book.calendar.day(date.fromisoformat(f"{entry.month}-01"))
-        ask = {
-            "lines": lines_of(entry.key, entry.user, entry.team),
-            "windows": [
-                {"label": entry.day, "keep_ms": day.ends_ms + DAY_KEPT_MS},
-                {"label": entry.month, "keep_ms": month.month_ends_ms + MONTH_KEPT_MS},
-            ],
-            "images": entry.images,
-            "micros": entry.micros or 0,
-            "fields": entry_fields(entry),
-        }
-        reply = await self._book.write("adjust", ask | ({"id": entry.id} if entry.id else {}))
+        reply = await self._book.write("adjust", correction(entry, self._book.calendar))
         if reply[0] == "negative":
             raise InvalidRequest(
                 "invalid_value", f"The correction would leave {reply[1]} below zero in {reply[2]}."
@@ -293,17 +283,8 @@ class RedisLedger:
         ask |= {
             "job": order.job_id,
             "user": order.principal.user,
-            "repeated": _repeated(order.principal, order.repeat),
+            "repeated": repeated(order.principal, order.repeat),
             "images": order.request.n,
         }
         ask |= {"lease_ms": order.lease_ms, "task_ms": self._task_ms, "fields": job_fields(order)}
         return ask if order.unit_micros is None else ask | {"unit": order.unit_micros}
-
-
-def _repeated(principal: Principal, repeat: Repeat) -> dict[str, Any]:
-    ask: dict[str, Any] = {"attempt": digest(principal.key_id, repeat.body), "body": repeat.body}
-    if repeat.marked:
-        ask["marked"] = True
-    if repeat.idempotency_key is not None:
-        ask["replay"] = repeat.idempotency_key
-    return ask

@@ -9,7 +9,8 @@ from importlib.resources.abc import Traversable
 
 from app.adapters.redis import keyspace
 
-PRELUDE = "prelude.lua"
+PRELUDE = "prelude"
+"""What the names of the files begin with that go before every script of their folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +32,12 @@ def load(folder: str) -> Mapping[str, Script]:
     or read-only store), so the names and preludes go after it.
     """
     root = resources.files("app.adapters.redis") / "scripts"
-    shared = [keyspace.lua_table(), (root / PRELUDE).read_text()]
-    own = root / folder / PRELUDE
-    if own.is_file():
-        shared.append(own.read_text())
-    files = (file for file in (root / folder).iterdir() if file.name.endswith(".lua"))
+    files = [file for file in (root / folder).iterdir() if file.name.endswith(".lua")]
+    own = sorted((file for file in files if _shared(file)), key=lambda file: file.name)
+    shared = [keyspace.lua_table(), (root / f"{PRELUDE}.lua").read_text()]
+    shared += [file.read_text() for file in own]
     return {
-        file.name.removesuffix(".lua"): _script(file, shared)
-        for file in files
-        if file.name != PRELUDE
+        file.name.removesuffix(".lua"): _script(file, shared) for file in files if not _shared(file)
     }
 
 
@@ -48,6 +46,10 @@ def assemble(name: str, body: str, shared: list[str]) -> Script:
     text = "\n".join([flags, *shared, rest])
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     return Script(name, text, sha)
+
+
+def _shared(file: Traversable) -> bool:
+    return file.name.startswith(PRELUDE)
 
 
 def _script(file: Traversable, shared: list[str]) -> Script:

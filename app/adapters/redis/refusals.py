@@ -6,11 +6,34 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.domain.errors import ConcurrencyLimited, InsufficientQuota, RateLimited, SpendingStopped
+from app.domain.errors import (
+    ConcurrencyLimited,
+    InsufficientQuota,
+    RateLimited,
+    Refused,
+    SpendingStopped,
+)
+from app.domain.ledger import Order
 from app.domain.limits import Scope, ScopeKind
 from app.domain.money import format_micros
 
 LONGEST_WAIT_S = 60
+
+
+def refused(reply: Sequence[Any], scopes: Sequence[Scope], order: Order, zone: ZoneInfo) -> Refused:
+    """What `admit` answers when a limit stands in the way: which, the number of its scope, and the
+    numbers behind it."""
+    match reply:
+        case ["quota", *refusal]:
+            asked = order.micros if refusal[1] == "money" else order.request.n
+            return exhausted(scopes, refusal, asked or 0, zone)
+        case ["paced", line, retry_after_s]:
+            return paced(scopes[line - 1], retry_after_s)
+        case ["stopped", line, reason]:
+            return stopped(scopes[line - 1], reason)
+        case ["busy", line, wait_ms]:
+            return busy(scopes[line - 1], wait_ms)
+    raise AssertionError(reply[0])
 
 
 def paced(scope: Scope, retry_after_s: int) -> RateLimited:

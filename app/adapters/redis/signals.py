@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from app.adapters.redis import keyspace
 from app.adapters.redis.faults import resets_told
+from app.adapters.redis.loader import load
 from app.adapters.redis.store import Store
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
@@ -26,35 +27,50 @@ class RedisSignals:
         heard: Callable[[str], None] = lambda _job_id: None,
     ) -> None:
         self._store, self._quiet_s, self._heard = store, quiet_s, heard
+        self._say = load("ledger")["say"]
         self._log = structlog.get_logger()
+
+    async def say(self, word: str) -> int:
+        return int(await self._store.run(self._say, keyspace.LEDGER_ROUTE, word))
 
     async def ended(self) -> AsyncIterator[str | None]:
         """Ids of jobs as they end, in any process; None after each silence in which some may have
         ended. Listens again after every trouble."""
+        async for job_id in self._messages(keyspace.ENDED_CHANNEL):
+            if job_id is not None:
+                self._heard(job_id)
+            yield job_id
+
+    async def said(self) -> AsyncIterator[str]:
+        """On a connection of its own: who is asked has to answer soon."""
+        async for word in self._messages(keyspace.CALLERS_CHANNEL):
+            if word is not None:
+                yield word
+
+    async def _messages(self, channel: str) -> AsyncIterator[str | None]:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
                 with resets_told():
-                    async with contextlib.aclosing(self._listen()) as heard:
-                        async for job_id in heard:
+                    async with contextlib.aclosing(self._listen(channel)) as heard:
+                        async for message in heard:
                             pause_s = FIRST_PAUSE_S
-                            yield job_id
+                            yield message
             except (RedisError, OSError) as error:
                 if pause_s == FIRST_PAUSE_S:
-                    self._log.info("signals_lost", reason=type(error).__name__)
+                    self._log.info("signals_lost", channel=channel, reason=type(error).__name__)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _listen(self) -> AsyncGenerator[str | None, None]:
+    async def _listen(self, channel: str) -> AsyncGenerator[str | None, None]:
         pubsub = await self._store.pubsub()
         try:
-            await pubsub.subscribe(keyspace.ENDED_CHANNEL)
+            await pubsub.subscribe(channel)
             yield None
             pinged = False
             while True:
                 message = await pubsub.get_message(timeout=self._quiet_s)
                 if message is not None and message["type"] == "message":
-                    self._heard(message["data"])
                     yield message["data"]
                 elif message is None and pinged:
                     raise TimeoutError

@@ -1,11 +1,13 @@
 #!lua
--- The caller left without its answer: the next identical request joins this job.
--- KEYS [1] slot  ARGV [1] epoch [2] mark [3] {job}
--- -> {'abandoned'} | {'missing'} | {'amnesia'}
+-- The caller left without its answer: the next identical request joins this job. Of several callers
+-- only the departure of its holder counts.
+-- KEYS [1] slot  ARGV [1] epoch [2] mark [3] {job, call?}
+-- -> {'abandoned'} | {'held'} by another call | {'missing'} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
-local job = read(K.job .. ask.job, 'state', 'attempt', 'created')
+local job = read(K.job .. ask.job, 'state', 'attempt', 'created', 'holder')
 if not job.state then return reply('missing') end
+if ask.call and ask.call ~= (job.holder or ask.job) then return reply('held') end
 write(ask.job, 'abandoned', 1)
 local attempts = K.attempt .. job.attempt
 redis.call('ZADD', attempts, job.created, ask.job)

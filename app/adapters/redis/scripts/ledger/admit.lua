@@ -3,6 +3,7 @@
 -- KEYS [1] slot  ARGV [1] epoch [2] mark [4] days
 --      [3] {job, lines, limits, repeated, unpaced?, images, unit?, lease_ms, task_ms, fields}
 -- -> {'paced', line, seconds} when it had not arrived and came too soon
+--    {'contested', calls} when it has arrived, but may repeat one of these
 --    {'opened', now ms, rows} | {'joined' or 'known', record, rows} | {'reused'}
 --    {'stopped', line, reason}
 --    {'quota', line, meter, label, limit, used, held, reset ms} | {'busy', line, ms until a slot}
@@ -27,8 +28,8 @@ if ask.unpaced then
   local line, seconds = keep_pace(lines, limits)
   if line then return reply('paced', line, seconds) end
 end
-local joined, reused = rejoin(ask.repeated)
-if reused then return reply('reused') end
+local joined, unsaid, calls = rejoin(ask.repeated)
+if unsaid then return reply(unsaid, calls) end
 if joined then return found('joined', joined) end
 
 for i, text in ipairs(redis.call('HMGET', K.stops, unpack(lines))) do

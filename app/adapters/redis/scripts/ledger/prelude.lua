@@ -7,9 +7,7 @@
 -- for the journal. A repeat tells again what the first one changed: its reply may have been lost.
 
 local HANDOVER_MS = 120000    -- so long after its end a job is handed to a retry
-local VERDICT_MS = 60000      -- so long a failure is: later, the retry deserves a new attempt
 local REPLAY_MS = 86400000    -- life of an Idempotency-Key
-local OVERTAKEN_MS = 5000     -- so long a retry may have overtaken the request it repeats
 local GRACE_MS = 60000        -- a concurrency slot outlives the job's due time by this
 local TYPICAL_MS = 15000      -- how long a generation takes, until it is known
 local MOST_SLOTS_READ = 100   -- so many running jobs say when a slot should be free
@@ -284,78 +282,4 @@ local function standing(lines, limits, day, windows, all)
     end
   end
   return rows
-end
-
--- Repeats -------------------------------------------------------------------------------------
-
-local function since_end(job)
-  return job.ended and now_ms - tonumber(job.ended)
-end
-
--- A free failure that asked to be repeated: the repeat is a new attempt, not an echo.
-local function asked_again(job)
-  if job.state ~= 'X' or not job.failure then return false end
-  return cjson.decode(job.failure).retryable == true
-end
-
--- Can this job still be the answer to a retry without an Idempotency-Key?
-local function handed_over(job)
-  if asked_again(job) then return false end
-  local age = since_end(job)
-  if not age then return true end
-  return age <= HANDOVER_MS and not (job.status == 'failed' and age > VERDICT_MS)
-end
-
-local function join(id, repeated)
-  redis.call('HDEL', K.job .. id, 'abandoned')
-  -- The request that was overtaken is still on its way when only another retry came.
-  if not repeated.marked then redis.call('HDEL', K.job .. id, 'overtook') end
-  return id
-end
-
--- From now on this Idempotency-Key means this job, which stays as long as the key does.
-local function bind(repeated, id)
-  redis.call('HSET', K.replay .. repeated.replay, 'job', id, 'body', repeated.body)
-  redis.call('PEXPIRE', K.replay .. repeated.replay, REPLAY_MS)
-  write(id, 'replay', repeated.replay, 'body', repeated.body, 'bound', int(now_ms))
-  local left = redis.call('PTTL', K.job .. id)
-  if left >= 0 and left < REPLAY_MS then redis.call('PEXPIRE', K.job .. id, REPLAY_MS) end
-end
-
--- An earlier identical request whose answer nobody got (the oldest such), or one that this request's
--- own retry overtook on the way; for a marked retry, the newest one.
-local function attempted(repeated)
-  local newest, lost
-  local attempts = K.attempt .. repeated.attempt
-  for _, id in ipairs(redis.call('ZREVRANGE', attempts, 0, -1)) do
-    local job =
-      read(K.job .. id, 'state', 'status', 'ended', 'abandoned', 'overtook', 'failure', 'replay')
-    local other = job.replay and repeated.replay and job.replay ~= repeated.replay
-    if not job.state then
-      redis.call('ZREM', attempts, id)
-    elseif handed_over(job) and not other then
-      newest = newest or id
-      local late = job.overtook and now_ms - tonumber(job.overtook) <= OVERTAKEN_MS
-      if job.abandoned or late then lost = id end
-    end
-  end
-  return lost or (repeated.marked and newest) or nil
-end
-
--- The job this request repeats, if any; second, true when its Idempotency-Key had another body.
-local function rejoin(repeated)
-  if repeated.replay then
-    local seen = read(K.replay .. repeated.replay, 'job', 'body')
-    if seen.job then
-      if seen.body ~= repeated.body then return nil, true end
-      local job = read(K.job .. seen.job, 'state', 'ended', 'failure')
-      local stale = job.state == 'X' and since_end(job) > VERDICT_MS
-      if job.state and not stale and not asked_again(job) then
-        return join(seen.job, repeated)
-      end
-    end
-  end
-  local id = attempted(repeated)
-  if id and repeated.replay then bind(repeated, id) end
-  return id and join(id, repeated)
 end
