@@ -43,6 +43,10 @@ class Kind(StrEnum):
     USERS = "users"
     TEAMS = "teams"
     KEYS = "keys"
+    JOURNALS = "journals"
+    """Where some process writes its journal, so that a rebuild knows which ones it was not given."""
+    LIFE = "life"
+    """The number a life of the store began at: `begins`, number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,21 @@ class Step:
     mark: Mark
     changes: Sequence[Change]
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRecord:
+    """One journal directory as the store knows it. `id` is in its marker file, `host` and `path` say
+    where it was, `last_ms` when a process last said that it writes there (the store's clock)."""
+
+    id: str
+    host: str
+    path: str
+    last_ms: int = 0
+
+    @property
+    def place(self) -> str:
+        return f"{self.path} on {self.host}"
 
 
 @dataclass(frozen=True, slots=True)

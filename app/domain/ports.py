@@ -141,7 +141,11 @@ class Debts(Protocol):
     async def paid(self, debt: Debt) -> None: ...
 
     async def open(self) -> Sequence[Debt]:
-        """Everything owed by processes of this machine, living or dead."""
+        """Everything owed by processes of this machine, living or dead. What cannot be read is set
+        aside."""
+
+    async def set_aside(self, debt: Debt, reason: str) -> None:
+        """Keep a debt that can never be paid, out of the way of those that can."""
 
 
 class KeyRing(Protocol):
@@ -279,6 +283,9 @@ class Recorder(Protocol):
         """Polls that are due and for which there was no room."""
 
     def settlement_lost(self) -> None: ...
+
+    def payment_failed(self, debt: str, error: Exception) -> None:
+        """The store did not take what it is owed, and not because it is away; tried again."""
 
     def loop_failed(self, loop: str) -> None: ...
 

@@ -5,9 +5,10 @@ the store did not take is owed: kept on disk until some process here could tell 
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.errors import LedgerUnavailable, Proof, TaskNotFound
@@ -20,6 +21,7 @@ from app.service.drain import Drain
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
+REFUSED_AGAIN_S = 60.0
 PAID_DUE_MS = 500
 """How soon a part is looked at once the store was told of it."""
 
@@ -34,6 +36,8 @@ class Books:
     recorder: Recorder
     drain: Drain
     resolve_after_s: float
+    put_off: dict[str, float] = field(default_factory=dict)
+    """Debts that the store failed on, by when to try them again (this process's clock)."""
 
     async def end(self, job: Job, parts: Sequence[Part], upstream_s: float | None = None) -> None:
         """Settle a job all of whose parts have ended, and tell whoever waits."""
@@ -81,14 +85,30 @@ class Books:
         await self.debts.paid(debt)
 
     async def pay_all(self) -> int:
-        """Pay what this machine's processes owe; how much is still owed."""
+        """Pay what this machine's processes owe; how much is still owed.
+
+        One that the books refuse keeps nobody else waiting: an unlawful one is set aside, one that
+        fails otherwise is tried again later.
+        """
         owed = await self.debts.open()
-        for paid, debt in enumerate(owed):
+        left = 0
+        for tried, debt in enumerate(owed):
+            if time.monotonic() < self.put_off.get(debt.name, 0.0):
+                left += 1
+                continue
             try:
                 await self.pay(debt)
             except LedgerUnavailable:
-                return len(owed) - paid
-        return 0
+                return left + len(owed) - tried
+            except ValueError as error:
+                await self.debts.set_aside(debt, str(error))
+            except Exception as error:  # noqa: BLE001  told, and no reason to owe the others
+                left += 1
+                self.put_off[debt.name] = time.monotonic() + REFUSED_AGAIN_S
+                self.recorder.payment_failed(debt.name, error)
+            else:
+                self.put_off.pop(debt.name, None)
+        return left
 
     async def owe(self, debt: Debt) -> None:
         """Tell the store when it is back."""

@@ -222,7 +222,7 @@ def _loops(
         "drain": partial(house.completions.dismiss_on, house.gateway.drain),
         "census": partial(loops.publish_census, world.ledger, world.metrics),
         "audit": partial(loops.publish_audit, world.ledger, world.metrics),
-        "debts": partial(loops.pay_debts, house.books, world.metrics),
+        "debts": partial(loops.pay_debts, house.books, world.debts, world.metrics),
         "journal": partial(
             loops.sync_journal,
             world.journal,

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from app.adapters.journal.debts import FileDebts
 from app.adapters.journal.file import FileJournal
 from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import LedgerUnavailable
@@ -79,10 +80,10 @@ async def publish_audit(ledger: Ledger, metrics: Metrics) -> None:
         await asyncio.sleep(AUDIT_S)
 
 
-async def pay_debts(books: Books, metrics: Metrics) -> None:
+async def pay_debts(books: Books, debts: FileDebts, metrics: Metrics) -> None:
     """Tell the store what it could not be told, also for processes that died (fault F71)."""
     while True:
-        metrics.publish_owed(await books.pay_all())
+        metrics.publish_owed(await books.pay_all(), debts.damaged())
         await asyncio.sleep(PAY_S)
 
 

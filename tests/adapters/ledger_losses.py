@@ -118,7 +118,7 @@ class Losses(Ending):
             own = [n for n, p in told.items() if p is alone]
             if own:
                 newest = max(n for n in told if n <= self.known_by(alone, told))
-                first = max(min(own) - 1, kept)
+                first = max(min(told) - 1, kept)
                 count += sum(first < n <= newest and p is not alone for n, p in told.items())
         return count
 

@@ -471,7 +471,8 @@ async def test_without_room_for_the_journal_nothing_is_spent_but_what_runs_is_se
     assert (await host.ledger.admit(order())).job.n == 1
     journal.close()
     kinds = [change.kind for step in History([journal.directory]) for change in step.changes]
-    assert Counter(kinds) == {"entry": 1, "job": 3}  # the admission is noted in both
+    # The life it found; the admission is noted in both files.
+    assert Counter(kinds) == {"life": 1, "entry": 1, "job": 3}
 
 
 async def test_half_a_line_is_skipped_and_counted(engine: Engine, host: Host) -> None:

@@ -1,4 +1,8 @@
-"""The `Debts` as one small file each: whole or absent after a power cut, gone once paid."""
+"""The `Debts` as one small file each: whole or absent after a power cut, gone once paid.
+
+What cannot be read or will never be taken is moved to `damaged/` and named: it must not keep the
+debts behind it from being paid, and a person may still make something of it.
+"""
 
 import asyncio
 import os
@@ -17,6 +21,9 @@ from app.domain.job import JobState, Outcome, PartResult, PendingImage
 from app.domain.journal import Debt, OwedEnd, OwedPart
 
 SUFFIX = ".json"
+DAMAGED = "damaged"
+UNREADABLE = (OSError, AttributeError, KeyError, TypeError, ValueError)
+"""What reading a file can raise that holds no debt: it is empty, cut, foreign, a directory …"""
 
 
 class FileDebts:
@@ -43,6 +50,12 @@ class FileDebts:
             return ()
         return await asyncio.to_thread(self._read, names) if names else ()
 
+    async def set_aside(self, debt: Debt, reason: str) -> None:
+        self._set_aside(f"{debt.name}{SUFFIX}", reason)
+
+    def damaged(self) -> int:
+        return len(damaged_debts(self._directory))
+
     def _keep(self, name: str, body: bytes) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self._directory / f".{name}-{secrets.token_hex(4)}"
@@ -60,10 +73,30 @@ class FileDebts:
     def _read(self, names: Sequence[str]) -> Sequence[Debt]:
         found = []
         for name in sorted(names):
-            # A sibling may have paid it meanwhile.
-            with suppress(FileNotFoundError):
+            try:
                 found.append(_debt(orjson.loads((self._directory / name).read_bytes())))
+            except FileNotFoundError:
+                pass  # a sibling paid it meanwhile
+            except UNREADABLE as error:
+                self._set_aside(name, f"{type(error).__name__}: {error}")
         return found
+
+    def _set_aside(self, name: str, reason: str) -> None:
+        damaged = self._directory / DAMAGED
+        place = damaged / f"{name}.{secrets.token_hex(4)}"
+        try:
+            damaged.mkdir(mode=0o700, exist_ok=True)
+            (self._directory / name).rename(place)
+        except FileNotFoundError:
+            return  # a sibling was quicker
+        except OSError as error:
+            reason = f"{reason}; it cannot be moved either: {error.strerror}"
+        self._log.error("debt_set_aside", debt=name, file=str(place), reason=reason)
+
+
+def damaged_debts(directory: Path) -> list[Path]:
+    """What was set aside in this directory of debts."""
+    return sorted((directory / DAMAGED).glob("*"))
 
 
 def _private(path: str, flags: int) -> int:

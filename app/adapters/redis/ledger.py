@@ -1,6 +1,6 @@
 """The `Ledger` on Redis: the arithmetic lives in scripts/ledger, this only carries it there."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -18,6 +18,7 @@ from app.adapters.redis.rebuild import rebuild
 from app.domain.errors import (
     IdempotencyKeyReused,
     InvalidRequest,
+    LedgerLost,
     PriceUnknown,
     Proof,
     TaskCancelled,
@@ -60,10 +61,19 @@ class RedisLedger:
     async def verify(self) -> None:
         """Ask whether the store knows what this machine has seen of it; begins no life of its own.
 
-        Raises `LedgerUnavailable`, `LedgerLost`.
+        Raises `LedgerUnavailable`; `LedgerLost` also when somebody else noticed a loss.
         """
         if self._book.mark is not None:
             await self._book.open()
+            return
+        _, _, suspect, *_ = await self._book.read("life")
+        if suspect:
+            raise LedgerLost
+
+    async def begun(self) -> bool:
+        """Whether the store holds books at all. Raises `LedgerUnavailable`."""
+        epoch, *_ = await self._book.read("life")
+        return epoch is not None
 
     async def ready(self) -> None:
         """Raises `LedgerUnavailable` unless the store would take a write now."""
@@ -109,6 +119,7 @@ class RedisLedger:
         await self._book.write("bind", {"job": job_id, "repeated": _repeated(principal, repeat)})
 
     async def dispatch(self, job_id: str, lease_ms: int) -> bool:
+        self._book.may_spend()
         reply = await self._book.write("dispatch", {"job": job_id, "lease_ms": lease_ms})
         return bool(reply[0] == "dispatched")
 
@@ -265,9 +276,14 @@ class RedisLedger:
         states = (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)
         return Census(dict(zip(states, counts, strict=True)), images, micros, lag_ms)
 
-    async def rebuild(self, steps: Iterable[Step], terms: Terms) -> Rebuilt:
-        """Put the books together again. Raises `RebuildRefused`, `LedgerUnavailable`."""
-        return await rebuild(self._book, Memory.of(steps), terms)
+    async def rebuild(
+        self, steps: Iterable[Step], terms: Terms, given: Collection[str] = ()
+    ) -> Rebuilt:
+        """Put the books together again from the journals that are `given` by name.
+
+        Raises `RebuildRefused`, `LedgerUnavailable`.
+        """
+        return await rebuild(self._book, Memory.of(steps), terms, given)
 
     def _ask(self, order: Order, bound: Bound) -> dict[str, Any]:
         ask = bound.ask(order.principal) | ({} if order.arrived else {"unpaced": True})

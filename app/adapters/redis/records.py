@@ -1,9 +1,10 @@
-"""Users, teams and keys as JSON, written and read back."""
+"""Users, teams, keys and journals as JSON, written and read back."""
 
 from typing import Any
 
 import orjson
 
+from app.domain.journal import JournalRecord
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, CachePolicy, Team, User
 
@@ -26,6 +27,11 @@ def read_key(text: str) -> ApiKey:
     row = _row(text)
     models = row.pop("models")
     return ApiKey(models=None if models is None else frozenset(models), **row)
+
+
+def read_journal(text: str) -> JournalRecord:
+    row = orjson.loads(text)
+    return JournalRecord(row["id"], row.get("host", ""), row.get("path", ""), row.get("last", 0))
 
 
 def _row(text: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ local REPLAY_MS = 86400000    -- life of an Idempotency-Key
 local OVERTAKEN_MS = 5000     -- so long a retry may have overtaken the request it repeats
 local GRACE_MS = 60000        -- a concurrency slot outlives the job's due time by this
 local TRAIL = 1024            -- so many of the latest marks are kept
+local CHANGES = 20000          -- so many of operators' changes lie out for the gateways to copy
 local OPEN = { R = true, D = true, U = true }
 local mark, changes = '0', {}
 
@@ -49,6 +50,14 @@ end
 
 local function tell(kind, id, fields, seq)
   changes[#changes + 1] = { kind, id, fields, tonumber(seq or 0) }
+end
+
+-- The same for what an operator changes, perhaps from a machine whose journal nobody keeps: it is
+-- also laid out for every gateway to copy into its own.
+local function publish(kind, id, fields, seq)
+  tell(kind, id, fields, seq)
+  redis.call('XADD', K.changes, 'MAXLEN', '~', CHANGES, '*', 'epoch', ARGV[1], 'mark', mark,
+    'kind', kind, 'id', id, 'seq', int(seq), 'fields', cjson.encode(fields))
 end
 
 -- Tell an entry once more; `place` is '<entry id> <number>'.
