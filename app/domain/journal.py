@@ -44,7 +44,7 @@ class Kind(StrEnum):
     TEAMS = "teams"
     KEYS = "keys"
     JOURNALS = "journals"
-    """Where some process writes its journal, so that a rebuild knows which ones it was not given."""
+    """Where some process writes its journal: a rebuild names those it was not given."""
     LIFE = "life"
     """The number a life of the store began at: `begins`, number."""
 
@@ -76,13 +76,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class JournalRecord:
-    """One journal directory as the store knows it. `id` is in its marker file, `host` and `path` say
-    where it was, `last_ms` when a process last said that it writes there (the store's clock)."""
+    """One journal directory as the store knows it.
+
+    `id` is in its marker file, `host` and `path` say where it was, `last_ms` when a process last
+    said that it writes there (the store's clock).
+    """
 
     id: str
     host: str
     path: str
     last_ms: int = 0
+    copied: str = ""
+    """Up to which place it holds what operators changed elsewhere."""
 
     @property
     def place(self) -> str:

@@ -2,18 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from app.adapters.journal.elsewhere import Elsewhere
+from app.adapters.journal.file import FileJournal
 from app.adapters.journal.history import History
+from app.adapters.redis.journals import Journals
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.signals import RedisSignals
 from app.api.settings import EdgeSettings
 from app.domain.catalog import Catalog
+from app.domain.errors import LedgerUnavailable
 from app.domain.ports import ImageStore
 from app.domain.rebuild import Terms
 from app.service.books import Books
@@ -33,6 +37,7 @@ from app.service.usage import Usage
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.wiring import loops
+from app.wiring.correspondence import Correspondence, copied_by_some_gateway
 from app.wiring.health import Readiness
 from app.wiring.parts import (
     UpstreamKeyMissing,
@@ -47,6 +52,7 @@ from app.wiring.parts import (
 from app.wiring.stores import (
     StoreUrls,
     journal_directory,
+    office_journal,
     open_book,
     open_ledger,
     open_store,
@@ -89,6 +95,7 @@ class Office:
     usage: Usage
     ledger: RedisLedger
     keyring: RedisKeyRing
+    journals: Journals
     pictures: ImageStore
     terms: Terms
 
@@ -103,7 +110,10 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
     async with AsyncExitStack() as stack:
         urls = stack.enter_context(store(settings))
         catalog = read_catalog(settings)
-        _, book = open_book(stack, open_store(stack, settings, urls.ledger), settings)
+        opened = open_store(stack, settings, urls.ledger)
+        journal = await office_journal(stack, opened, settings)
+        book = open_book(opened, journal, settings, urls.gone)
+        stack.push_async_callback(_spread, journal, Journals(book))
         ledger, keyring = open_ledger(book, settings), RedisKeyRing(book)
         yield Office(
             settings=settings,
@@ -112,9 +122,21 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
             usage=Usage(ledger),
             ledger=ledger,
             keyring=keyring,
+            journals=Journals(book),
             pictures=open_pictures(stack, settings),
             terms=terms_of(settings),
         )
+
+
+async def _spread(journal: FileJournal | Elsewhere, journals: Journals) -> None:
+    """A command that changed something says where it wrote that down, or sees that others did."""
+    if not journal.wrote:
+        return
+    if isinstance(journal, FileJournal):
+        with suppress(LedgerUnavailable, OSError):
+            await Correspondence(journal, journals).enlist()
+    else:
+        await copied_by_some_gateway(journals)
 
 
 @asynccontextmanager
@@ -224,9 +246,10 @@ def _loops(
         "audit": partial(loops.publish_audit, world.ledger, world.metrics),
         "debts": partial(loops.pay_debts, house.books, world.debts, world.metrics),
         "journal": partial(
-            loops.sync_journal,
+            loops.keep_journal,
             world.journal,
-            world.ledger,
+            Correspondence(world.journal, world.journals),
+            lambda: world.ledger.intact and not world.gone(),
             world.metrics,
             books=timedelta(days=settings.journal_days),
             jobs=ttl,

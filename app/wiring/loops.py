@@ -10,12 +10,12 @@ import structlog
 
 from app.adapters.journal.debts import FileDebts
 from app.adapters.journal.file import FileJournal
-from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import LedgerUnavailable
 from app.domain.media import ImageStoreUnavailable
 from app.domain.ports import ImageStore, Ledger
 from app.service.books import Books
 from app.telemetry.metrics import Metrics
+from app.wiring.correspondence import Correspondence
 
 log = structlog.get_logger("koi")
 
@@ -87,9 +87,10 @@ async def pay_debts(books: Books, debts: FileDebts, metrics: Metrics) -> None:
         await asyncio.sleep(PAY_S)
 
 
-async def sync_journal(
+async def keep_journal(
     journal: FileJournal,
-    ledger: RedisLedger,
+    correspondence: Correspondence,
+    intact: Callable[[], bool],
     metrics: Metrics,
     *,
     books: timedelta,
@@ -97,8 +98,9 @@ async def sync_journal(
 ) -> None:
     swept_s = -SWEEP_S
     while True:
-        metrics.publish_books(intact=ledger.intact, journal=journal.ready())
+        metrics.publish_books(intact=intact(), journal=journal.ready())
         try:
+            await correspondence.turn()
             await asyncio.to_thread(journal.sync)
             if time.monotonic() - swept_s > SWEEP_S:
                 swept_s = time.monotonic()

@@ -11,7 +11,7 @@ from app.adapters.journal.marker import read_id
 from app.domain.journal import Mark, Step
 
 COPIES = ".changes.jsonl"
-"""Files of what others changed, copied from the store: their lines are not in the order of marks."""
+"""Files of what others changed, copied from the store: not in the order of their marks."""
 NEWEST_FILES = 64
 TAIL_BYTES = 256 * 1024
 
@@ -19,8 +19,8 @@ TAIL_BYTES = 256 * 1024
 class History:
     """All steps of all files in `directories`, in no particular order of files.
 
-    What cannot be used is skipped and counted: `bad_lines` by file (a machine that lost power leaves
-    half a line), `strangers` are things named like a journal file that cannot be read as one.
+    What cannot be used is skipped and counted: `bad_lines` by file (a machine that lost power
+    leaves half a line), `strangers` are named like a journal file and cannot be read as one.
     """
 
     def __init__(self, directories: Sequence[Path]) -> None:

@@ -19,9 +19,14 @@ class Journals:
     def __init__(self, book: Book) -> None:
         self._book = book
 
+    @property
+    def epoch(self) -> str:
+        """The life of the store that this process has seen last; empty before the first one."""
+        return "" if self._book.mark is None else self._book.mark.epoch
+
     async def enlist(self, journal: JournalRecord) -> None:
         """Say that a process writes there now. Raises `LedgerLost` too."""
-        ask = {"id": journal.id, "host": journal.host, "path": journal.path}
+        ask = {name: getattr(journal, name) for name in ("id", "host", "path", "copied")}
         await self._book.write("enlist", ask)
 
     async def known(self) -> Sequence[JournalRecord]:
@@ -33,6 +38,12 @@ class Journals:
         """The store's clock, which `last_ms` was read from."""
         now_ms: int = await self._book.read("clock")
         return now_ms
+
+    async def copied(self) -> bool:
+        """Whether some journal holds the latest change that an operator made."""
+        newest = await self._book.read("newest")
+        copies = [journal.copied for journal in await self.known() if journal.copied]
+        return newest is None or any(entry_id(copy) >= entry_id(newest) for copy in copies)
 
     async def changes(self, after: str = START) -> AsyncIterator[tuple[str, Step]]:
         """What operators changed since that place, as journals hold it, each with its place."""

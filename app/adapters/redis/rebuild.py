@@ -43,9 +43,7 @@ class Books:
         return [job for job in self.jobs.values() if job["state"] in OPEN]
 
 
-async def rebuild(
-    book: Book, memory: Memory, terms: Terms, given: Collection[str] = ()
-) -> Rebuilt:
+async def rebuild(book: Book, memory: Memory, terms: Terms, given: Collection[str] = ()) -> Rebuilt:
     """Restore the books; `given` names the journals that `memory` was read from.
 
     Raises `RebuildRefused`, `LedgerUnavailable`.
@@ -87,8 +85,8 @@ def _check(
         )
     if epoch is None and not suspect and not memory.newest:
         raise RebuildRefused(
-            "The store is empty and no journal was found, so there is nothing to rebuild from. Name "
-            "the journals of all machines that ran gateways or operator commands with --journal."
+            "The store is empty and no journal was found, so there is nothing to rebuild from. "
+            "Name the journals of all machines that ran gateways or operator commands (--journal)."
         )
     if epoch is not None and not suspect and seq >= memory.highest:
         raise RebuildRefused("The store knows everything the journal does; nothing to rebuild.")

@@ -31,7 +31,8 @@ def read_key(text: str) -> ApiKey:
 
 def read_journal(text: str) -> JournalRecord:
     row = orjson.loads(text)
-    return JournalRecord(row["id"], row.get("host", ""), row.get("path", ""), row.get("last", 0))
+    place = row.get("host", ""), row.get("path", "")
+    return JournalRecord(row["id"], *place, row.get("last", 0), row.get("copied", ""))
 
 
 def _row(text: str) -> dict[str, Any]:
