@@ -140,7 +140,7 @@ async def rebuild_books(office: "Office", journal: list[Path] | None = None) -> 
     try:
         rebuilt = await office.ledger.rebuild(history, office.terms, history.ids)
     except RebuildRefused as refusal:
-        raise CommandFailed(str(refusal)) from None
+        raise CommandFailed(str(refusal)) from refusal
     audit = await office.ledger.audit()
     return Report(rebuilt, audit, history.unreadable_names, history.unreadable)
 

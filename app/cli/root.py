@@ -14,6 +14,7 @@ from app.cli.keys import keys
 from app.cli.ledger import ledger
 from app.cli.sandbox import sandbox
 from app.cli.serve import serve
+from app.cli.store import store
 from app.cli.tasks import tasks
 from app.cli.teams import teams
 from app.cli.usage import usage
@@ -41,6 +42,7 @@ VERBS: tuple[Verb, ...] = (
     keys,
     usage,
     ledger,
+    store,
     tasks,
     doctor,
 )

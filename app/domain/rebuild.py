@@ -6,7 +6,11 @@ from app.domain.journal import JournalRecord
 
 
 class RebuildRefused(Exception):
-    """Rebuilding would do harm or nothing; the message says why."""
+    """Rebuilding would do harm or nothing; the message says why. `complete`: nothing is missing."""
+
+    def __init__(self, message: str, *, complete: bool = False) -> None:
+        super().__init__(message)
+        self.complete = complete
 
 
 @dataclass(frozen=True, slots=True)

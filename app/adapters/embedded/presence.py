@@ -7,8 +7,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-AOF = "appendonlydir"
-MANIFEST = f"{AOF}/appendonly.aof.manifest"
+from app.adapters.embedded.aof import AOF, MANIFEST, logs_of
+
 LOOK_EVERY_S = 0.5
 
 
@@ -44,7 +44,7 @@ class Presence:
         if not self._socket.exists():
             return "its socket"
         try:
-            names = logs_of((self._path / MANIFEST).read_text())
+            names = logs_of((self._path / AOF / MANIFEST).read_text())
             found = {name: _identity(self._path / AOF / name) for name in names}
         except (OSError, ValueError):
             return "its log (appendonlydir)"
@@ -54,16 +54,6 @@ class Presence:
             return "its log (appendonlydir)"
         self._logs = found
         return None
-
-
-def logs_of(manifest: str) -> list[str]:
-    """The files a manifest lists, the base first. Raises `ValueError` when it is no manifest."""
-    rows = [line.split() for line in manifest.splitlines() if line and not line.startswith("#")]
-    if any(len(row) < 6 or (row[0], row[2], row[4]) != ("file", "seq", "type") for row in rows):
-        raise ValueError("this is no manifest")
-    order = {"b": 0, "i": 1}
-    used = [row for row in rows if row[5] in order]  # others are history, about to be deleted
-    return [row[1] for row in sorted(used, key=lambda row: (order[row[5]], int(row[3])))]
 
 
 def same(file: int, path: Path) -> bool:

@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,32 @@ class FileDebts:
         except OSError as error:
             reason = f"{reason}; it cannot be moved either: {error.strerror}"
         self._log.error("debt_set_aside", debt=name, file=str(place), reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class DebtFiles:
+    """What lies in a directory of debts: readable ones that wait (the oldest since when, in Unix
+    seconds), names that cannot be read, names that were set aside."""
+
+    waiting: int
+    oldest_s: float | None
+    unreadable: tuple[str, ...]
+    damaged: tuple[str, ...]
+
+
+def look_at_debts(directory: Path) -> DebtFiles:
+    """Moves nothing."""
+    waiting, unreadable = [], []
+    for file in sorted(directory.glob(f"*{SUFFIX}")):
+        try:
+            _debt(orjson.loads(file.read_bytes()))
+            waiting.append(file.stat().st_mtime)
+        except FileNotFoundError:
+            pass  # paid meanwhile
+        except UNREADABLE:
+            unreadable.append(file.name)
+    damaged = tuple(file.name for file in damaged_debts(directory))
+    return DebtFiles(len(waiting), min(waiting, default=None), tuple(unreadable), damaged)
 
 
 def damaged_debts(directory: Path) -> list[Path]:

@@ -89,7 +89,9 @@ def _check(
             "Name the journals of all machines that ran gateways or operator commands (--journal)."
         )
     if epoch is not None and not suspect and seq >= memory.highest:
-        raise RebuildRefused("The store knows everything the journal does; nothing to rebuild.")
+        raise RebuildRefused(
+            "The store knows everything the journal does; nothing to rebuild.", complete=True
+        )
 
 
 async def _surviving(book: Book, memory: Memory) -> Books:
