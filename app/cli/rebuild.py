@@ -147,4 +147,4 @@ async def rebuild_books(office: "Office", journal: list[Path] | None = None) -> 
 
 def _numbers(gap: Gap) -> str:
     span = str(gap.first) if gap.count == 1 else f"{gap.first} to {gap.last}"
-    return f"{span} of the life {gap.epoch[:8]}"
+    return f"{span} of {f'the life {gap.epoch[:8]}' if gap.epoch else 'an earlier life'}"

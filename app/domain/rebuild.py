@@ -30,8 +30,8 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Changes `first` to `last` of the life `epoch` that are known to have happened, and that no
-    journal at hand remembers."""
+    """Changes `first` to `last` of the life `epoch` (empty: one that is known only by what came
+    after it) that are known to have happened, and that no journal at hand remembers."""
 
     epoch: str
     first: int

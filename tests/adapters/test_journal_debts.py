@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from app.adapters.journal.debts import FileDebts
+from app.adapters.journal.debts import FileDebts, look_at_debts
 from app.domain.errors import FailureNote, Proof
 from app.domain.images import Picture
 from app.domain.job import JobState, Outcome, PartResult
@@ -45,3 +45,41 @@ async def test_debts_of_a_version_without_the_providers_names_are_still_paid(
         file.write_bytes(orjson.dumps(row))
 
     assert [debt.name for debt in await FileDebts(tmp_path).open()] == [d.name for d in DEBTS]
+
+
+BAD = {
+    "empty": lambda file: file.write_bytes(b""),
+    "cut": lambda file: file.write_bytes(b'{"job_id":"task_9","outcome":{"sta'),
+    "zeros": lambda file: file.write_bytes(bytes(512)),
+    "foreign": lambda file: file.write_bytes(b'{"hello":"world"}'),
+    "no object": lambda file: file.write_bytes(b"[1]"),
+    "a newer version's": lambda file: file.write_bytes(
+        b'{"job_id":"task_9","outcome":{"state":"Q","pictures":[],"proof":null,"failure":null}}'
+    ),
+    "a directory": lambda file: file.mkdir(),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_what_is_no_debt_is_set_aside_and_the_rest_is_read(tmp_path: Path, bad: str) -> None:
+    debts = FileDebts(tmp_path)
+    for debt in DEBTS:
+        await debts.owe(debt)
+    BAD[bad](tmp_path / "task_0.json")
+    assert look_at_debts(tmp_path).unreadable == ("task_0.json",)
+
+    assert await debts.open() == list(DEBTS)
+
+    found = look_at_debts(tmp_path)
+    assert (found.unreadable, found.waiting, debts.damaged()) == ((), len(DEBTS), 1)
+    assert found.damaged[0].startswith("task_0.json.")
+
+
+async def test_a_refused_debt_is_kept_out_of_the_way(tmp_path: Path) -> None:
+    debts = FileDebts(tmp_path)
+    await debts.owe(DEBTS[0])
+
+    await debts.set_aside(DEBTS[0], "charged more images than were reserved")
+
+    assert await debts.open() == ()
+    assert debts.damaged() == 1

@@ -88,6 +88,17 @@ class Memory:
                 if number > before + 1:
                     found.append(Gap(life, before + 1, number - 1))
                 before = number
+        return found + self._earlier_gaps(held)
+
+    def _earlier_gaps(self, held: Mapping[str, int]) -> list[Gap]:
+        """A life that begins at a number continues others up to there, whether or not anybody at
+        hand knows how far they came."""
+        found = []
+        ends = {*held.values(), *self.newest.values()}
+        for begins in sorted({begins for begins in self.begins.values() if begins}):
+            known = max((end for end in ends if end < begins), default=0)
+            if known < begins - 1:
+                found.append(Gap("", known + 1, begins - 1))
         return found
 
     def _begin(self, life: str) -> int:
