@@ -36,6 +36,12 @@ def logs_of(manifest: str) -> list[str]:
     return [row[1] for row in sorted(used, key=lambda row: (order[row[5]], int(row[3])))]
 
 
+def without_manifest(log: Path) -> bool:
+    """Whether files lie there that the server would not read but write over."""
+    found = any(FILE.fullmatch(file.name) for file in log.glob("*"))
+    return found and not (log / MANIFEST).exists()
+
+
 def copy_readable(damaged: Path, into: Path) -> Readable:
     """Copy a log up to its first damage, which is all that may be used: later commands build on
     what was lost. An unreadable base is not noticed here; the server refuses it. Raises `OSError`.

@@ -35,11 +35,16 @@ class Presence:
         if missing is None or self._missed > 1:
             self.missing = missing
 
+    def at_home(self) -> bool:
+        """Whether the path still leads to the directory that was opened: nothing may be started in
+        another one."""
+        return same(self._directory, self._path)
+
     def close(self) -> None:
         os.close(self._directory)
 
     def _miss(self) -> str | None:
-        if not same(self._directory, self._path):
+        if not self.at_home():
             return "its directory"
         if not self._socket.exists():
             return "its socket"

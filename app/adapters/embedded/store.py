@@ -10,6 +10,7 @@ from urllib.parse import quote
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from app.adapters.embedded.aof import AOF, without_manifest
 from app.adapters.embedded.directory import StoreDirectory
 from app.adapters.embedded.engine import (
     Engine,
@@ -165,13 +166,15 @@ class EmbeddedStore:
             self._stop.wait(JOIN_EVERY_S)
 
     def _watch(self) -> None:
+        self._look()
+        if self._presence is not None and not self._presence.at_home():
+            return
         if self._lock is None:
             if self._take_lock():
                 self._log.warning("store_taken_over")
                 self._start_or_let_go()
         elif not self._alive:
             self._restart()
-        self._look()
 
     def _look(self) -> None:
         presence = self._presence
@@ -213,6 +216,11 @@ class EmbeddedStore:
 
     def _start(self) -> None:
         began = self._started_at = time.monotonic()
+        if without_manifest(self._place.path / AOF):
+            raise StoreNotStarted(
+                f"The log in {self._place.path / AOF} has lost its manifest, and the server would "
+                "begin an empty one over it. Run `koi store repair`, which saves what can be read."
+            )
         engine = choose_engine(self._search, read_stamp(self._place.stamp))
         write_stamp(self._place.stamp, engine)
         # Known before anything else can fail: a forgotten server would share its files with the
