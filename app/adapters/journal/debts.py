@@ -75,7 +75,7 @@ class FileDebts:
         found = []
         for name in sorted(names):
             try:
-                found.append(_debt(orjson.loads((self._directory / name).read_bytes())))
+                found.append(_named(name, (self._directory / name).read_bytes()))
             except FileNotFoundError:
                 pass  # a sibling paid it meanwhile
             except UNREADABLE as error:
@@ -111,7 +111,7 @@ def look_at_debts(directory: Path) -> DebtFiles:
     waiting, unreadable = [], []
     for file in sorted(directory.glob(f"*{SUFFIX}")):
         try:
-            _debt(orjson.loads(file.read_bytes()))
+            _named(file.name, file.read_bytes())
             waiting.append(file.stat().st_mtime)
         except FileNotFoundError:
             pass  # paid meanwhile
@@ -136,6 +136,14 @@ def _sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _named(name: str, body: bytes) -> Debt:
+    """Raises one of `UNREADABLE`; under another's name it would be paid and that one forgotten."""
+    debt = _debt(orjson.loads(body))
+    if f"{debt.name}{SUFFIX}" != name:
+        raise ValueError(f"it is called {name} and says {debt.name}")
+    return debt
 
 
 def _debt(row: dict[str, Any]) -> Debt:
