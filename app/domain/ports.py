@@ -6,7 +6,6 @@ from typing import Protocol
 
 from app.domain.images import GenerationRequest, Picture, ProviderImage
 from app.domain.job import CacheSlot, Job, Outcome, PartResult, TaskStatus
-from app.domain.journal import Debt, Mark, Step
 from app.domain.ledger import (
     Admitted,
     Arrived,
@@ -116,36 +115,6 @@ class Ledger(Protocol):
     async def audit(self) -> Audit: ...
 
     async def census(self) -> Census: ...
-
-
-class Journal(Protocol):
-    """The second copy of the books. What it cannot take now it takes later, in order."""
-
-    @property
-    def mark(self) -> Mark | None:
-        """The latest mark in it when it was opened; None for a new one."""
-
-    def note(self, step: Step) -> None:
-        """Write a step down. Never raises; see `ready`."""
-
-    def ready(self) -> bool:
-        """False while steps cannot be written: nothing may be spent then (fault F66)."""
-
-
-class Debts(Protocol):
-    """What the store could not be told yet, kept on disk until it was (fault F71)."""
-
-    async def owe(self, debt: Debt) -> bool:
-        """Keep it through the death of this process; false when the disk does not take it."""
-
-    async def paid(self, debt: Debt) -> None: ...
-
-    async def open(self) -> Sequence[Debt]:
-        """Everything owed by processes of this machine, living or dead. What cannot be read is set
-        aside."""
-
-    async def set_aside(self, debt: Debt, reason: str) -> None:
-        """Keep a debt that can never be paid, out of the way of those that can."""
 
 
 class KeyRing(Protocol):
@@ -291,12 +260,10 @@ class Recorder(Protocol):
 
 
 __all__ = [
-    "Debts",
     "Governor",
     "ImageFetcher",
     "ImageProvider",
     "ImageStore",
-    "Journal",
     "KeyRing",
     "Ledger",
     "Links",

@@ -13,8 +13,8 @@ from typing import Any
 
 from app.domain.errors import LedgerUnavailable, Proof, TaskNotFound
 from app.domain.job import Job, JobState, Outcome, Part
-from app.domain.journal import Debt, OwedEnd, OwedPart
-from app.domain.ports import Debts, Governor, Ledger, Recorder, ResultCache
+from app.domain.journal import Debt, Debts, OwedEnd, OwedPart
+from app.domain.ports import Governor, Ledger, Recorder, ResultCache
 from app.domain.settlement import conclude
 from app.service.completions import Completions
 from app.service.drain import Drain

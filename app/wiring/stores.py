@@ -17,7 +17,7 @@ from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.store import Store
 from app.domain.calendar import Calendar
 from app.domain.errors import LedgerUnavailable
-from app.domain.ports import Journal
+from app.domain.journal import Journal
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.wiring.correspondence import alive

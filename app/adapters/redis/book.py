@@ -20,8 +20,7 @@ from app.adapters.redis.loader import load
 from app.adapters.redis.store import Store
 from app.domain.calendar import Calendar, Day
 from app.domain.errors import LedgerLost, LedgerUnavailable
-from app.domain.journal import Change, Kind, Mark, Step
-from app.domain.ports import Journal
+from app.domain.journal import Change, Journal, Kind, Mark, Step
 
 DAY_KEPT_MS = 40 * 86_400_000
 MONTH_KEPT_MS = 400 * 86_400_000
@@ -74,6 +73,23 @@ class Book:
             self.mark = mark
         self._found(intact=True)
         return self.mark
+
+    async def verify(self) -> None:
+        """Ask whether the store knows what this machine has seen of it; begins no life of its own.
+
+        Raises `LedgerUnavailable`; `LedgerLost` also when somebody else noticed a loss.
+        """
+        if self.mark is not None:
+            await self.open()
+            return
+        _, _, suspect, *_ = await self.read("life")
+        if suspect:
+            raise LedgerLost
+
+    async def begun(self) -> bool:
+        """Whether the store holds books at all. Raises `LedgerUnavailable`."""
+        epoch, *_ = await self.read("life")
+        return epoch is not None
 
     async def read(self, name: str, *args: Argument) -> Any:
         """A script that asks and changes nothing of the books."""

@@ -18,7 +18,6 @@ from app.adapters.redis.rebuild import rebuild
 from app.domain.errors import (
     IdempotencyKeyReused,
     InvalidRequest,
-    LedgerLost,
     PriceUnknown,
     Proof,
     TaskCancelled,
@@ -59,21 +58,12 @@ class RedisLedger:
         return self._book.intact
 
     async def verify(self) -> None:
-        """Ask whether the store knows what this machine has seen of it; begins no life of its own.
-
-        Raises `LedgerUnavailable`; `LedgerLost` also when somebody else noticed a loss.
-        """
-        if self._book.mark is not None:
-            await self._book.open()
-            return
-        _, _, suspect, *_ = await self._book.read("life")
-        if suspect:
-            raise LedgerLost
+        """See `Book.verify`."""
+        await self._book.verify()
 
     async def begun(self) -> bool:
-        """Whether the store holds books at all. Raises `LedgerUnavailable`."""
-        epoch, *_ = await self._book.read("life")
-        return epoch is not None
+        """See `Book.begun`."""
+        return await self._book.begun()
 
     async def ready(self) -> None:
         """Raises `LedgerUnavailable` unless the store would take a write now."""
