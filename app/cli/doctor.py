@@ -39,6 +39,7 @@ def _examine() -> list[Finding]:
             fail("settings", sentence.strip(), "Mend this setting first; nothing else was checked.")
             for sentence in str(failure).splitlines()
         ]
+    from app.cli.check_journal import check_journal  # noqa: PLC0415 - heavy
     from app.cli.check_machine import (  # noqa: PLC0415 - heavy
         check_data_dir,
         check_port,
@@ -52,6 +53,7 @@ def _examine() -> list[Finding]:
         *check_settings(settings),
         *check_time_zone(settings),
         *check_data_dir(settings),
+        *check_journal(settings),
         *_stores(settings),
         *asyncio.run(check_provider(settings)),
         *check_port(settings),
@@ -89,10 +91,12 @@ def _stores(settings: "Settings") -> list[Finding]:
 
 
 async def _office(office: "Office") -> list[Finding]:
-    from app.cli.check_machine import check_catalog  # noqa: PLC0415 - heavy
+    from app.cli.check_journal import check_journals  # noqa: PLC0415 - heavy
+    from app.cli.check_machine import check_catalog  # noqa: PLC0415
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
 
     findings = [*await _books(office), *await _stops(office), *check_catalog(office.catalog)]
+    findings += check_journals(office.settings, await office.journals.known())
     place = office.settings.image_store
     try:
         await office.pictures.check()
@@ -111,6 +115,8 @@ async def _books(office: "Office") -> list[Finding]:
     except LedgerLost:
         said, _, mend = STORE_LOST.partition(". ")
         return [fail("books", said, mend)]
+    if not await office.ledger.begun():
+        return [ok("books", "none yet: neither the store nor a journal here holds any")]
     return [ok("books", "the store knows everything the journal remembers")]
 
 

@@ -47,7 +47,7 @@ def check(*, json: AsJson = False) -> int:
     async def work(office: "Office") -> Audit:
         return await office.ledger.audit()
 
-    audit = in_office(work, what="Recomputing every counter from the ledger")
+    audit = in_office(work, what="Recomputing every counter from the ledger", reads=True)
     if json:
         say_json(_audit_record(audit))
     else:
@@ -83,7 +83,7 @@ def export(
                 say_json_line(record)
         sys.stdout.flush()
 
-    in_office(work, what="Reading the ledger")
+    in_office(work, what="Reading the ledger", reads=True)
 
 
 @Parameter(name="*")

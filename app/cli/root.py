@@ -15,6 +15,7 @@ from app.cli.ledger import ledger
 from app.cli.sandbox import sandbox
 from app.cli.serve import serve
 from app.cli.spending import resume, stop_spending
+from app.cli.store import store
 from app.cli.tasks import tasks
 from app.cli.teams import teams
 from app.cli.usage import usage
@@ -42,6 +43,7 @@ VERBS: tuple[Verb, ...] = (
     keys,
     usage,
     ledger,
+    store,
     tasks,
     stop_spending,
     resume,

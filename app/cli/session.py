@@ -6,13 +6,18 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.cli.failure import MISUSED, CommandFailed
-from app.cli.out import patience
+from app.cli.out import note, patience
 
 if TYPE_CHECKING:
     from app.settings import Settings
     from app.wiring import Office
 
 T = TypeVar("T")
+
+NO_BOOKS = (
+    "koi: The store holds no books, and no journal here remembers any. If gateways ever ran on it, "
+    "it lost everything: run `koi ledger rebuild --journal DIR` with their journals."
+)
 
 
 def read_settings(**overrides: Any) -> "Settings":
@@ -34,8 +39,17 @@ def quiet() -> None:
     configure("console", "error", sys.stderr)
 
 
-def in_office(work: "Callable[[Office], Awaitable[T]]", *, what: str = "Working") -> T:
+def in_office(
+    work: "Callable[[Office], Awaitable[T]]",
+    *,
+    what: str = "Working",
+    verify: bool = True,
+    reads: bool = False,
+) -> T:
     """Run one operator command against the store, embedded or not.
+
+    Books that lost data must not look healthy, so they are verified first; what `reads` them all
+    also says when there are none.
 
     The wiring is imported here: it costs more than a second that `--help` should not.
     """
@@ -47,6 +61,10 @@ def in_office(work: "Callable[[Office], Awaitable[T]]", *, what: str = "Working"
 
     async def session() -> T:
         async with open_office(settings) as office:
+            if verify:
+                await office.ledger.verify()
+            if reads and not await office.ledger.begun():
+                note(NO_BOOKS)
             return await work(office)
 
     with known_failures(), patience(what):

@@ -64,7 +64,7 @@ def usage(
         )
         PRINTERS["json" if json else format](report)
 
-    in_office(work, what="Adding up the ledger")
+    in_office(work, what="Adding up the ledger", reads=True)
 
 
 def _dimensions(text: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ process how much of the store's life it must find again (reliability study, sect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from app.domain.job import Outcome, PartResult
 
@@ -44,6 +45,10 @@ class Kind(StrEnum):
     TEAMS = "teams"
     KEYS = "keys"
     STOPS = "stops"
+    JOURNALS = "journals"
+    """Where some process writes its journal: a rebuild names those it was not given."""
+    LIFE = "life"
+    """The number a life of the store began at: `begins`, number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,26 @@ class Step:
     mark: Mark
     changes: Sequence[Change]
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRecord:
+    """One journal directory as the store knows it.
+
+    `id` is in its marker file, `host` and `path` say where it was, `last_ms` when a process last
+    said that it writes there (the store's clock).
+    """
+
+    id: str
+    host: str
+    path: str
+    last_ms: int = 0
+    copied: str = ""
+    """Up to which place it holds what operators changed elsewhere."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.path} on {self.host}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +124,33 @@ class OwedPart:
 
 
 Debt = OwedEnd | OwedPart
+
+
+class Journal(Protocol):
+    """The second copy of the books. What it cannot take now it takes later, in order."""
+
+    @property
+    def mark(self) -> Mark | None:
+        """The latest mark in it when it was opened; None for a new one."""
+
+    def note(self, step: Step) -> None:
+        """Write a step down. Never raises; see `ready`."""
+
+    def ready(self) -> bool:
+        """False while steps cannot be written: nothing may be spent then (fault F66)."""
+
+
+class Debts(Protocol):
+    """What the store could not be told yet, kept on disk until it was (fault F71)."""
+
+    async def owe(self, debt: Debt) -> bool:
+        """Keep it through the death of this process; false when the disk does not take it."""
+
+    async def paid(self, debt: Debt) -> None: ...
+
+    async def open(self) -> Sequence[Debt]:
+        """Everything owed by processes of this machine, living or dead. What cannot be read is set
+        aside."""
+
+    async def set_aside(self, debt: Debt, reason: str) -> None:
+        """Keep a debt that can never be paid, out of the way of those that can."""

@@ -6,7 +6,6 @@ from typing import Protocol
 from app.domain.governor import Governor
 from app.domain.images import GenerationRequest, Picture
 from app.domain.job import CacheSlot, DoubtKind, Job, Outcome, PartResult, TaskStatus
-from app.domain.journal import Debt, Mark, Step
 from app.domain.keyring import KeyRing
 from app.domain.ledger import (
     Admitted,
@@ -154,32 +153,6 @@ class Ledger(Protocol):
     async def census(self) -> Census: ...
 
 
-class Journal(Protocol):
-    """The second copy of the books. What it cannot take now it takes later, in order."""
-
-    @property
-    def mark(self) -> Mark | None:
-        """The latest mark in it when it was opened; None for a new one."""
-
-    def note(self, step: Step) -> None:
-        """Write a step down. Never raises; see `ready`."""
-
-    def ready(self) -> bool:
-        """False while steps cannot be written: nothing may be spent then (fault F66)."""
-
-
-class Debts(Protocol):
-    """What the store could not be told yet, kept on disk until it was (fault F71)."""
-
-    async def owe(self, debt: Debt) -> bool:
-        """Keep it through the death of this process; false when the disk does not take it."""
-
-    async def paid(self, debt: Debt) -> None: ...
-
-    async def open(self) -> Sequence[Debt]:
-        """Everything owed by processes of this machine, living or dead."""
-
-
 class ResultCache(Protocol):
     """Pictures by fingerprint and slot. Open: when its store is away every answer is a bypass."""
 
@@ -238,17 +211,18 @@ class Recorder(Protocol):
 
     def settlement_lost(self) -> None: ...
 
+    def payment_failed(self, debt: str, error: Exception) -> None:
+        """The store did not take what it is owed, and not because it is away; tried again."""
+
     def loop_failed(self, loop: str) -> None: ...
 
 
 __all__ = [
-    "Debts",
     "Draft",
     "Governor",
     "ImageFetcher",
     "ImageProvider",
     "ImageStore",
-    "Journal",
     "KeyRing",
     "Ledger",
     "Links",

@@ -2,9 +2,15 @@
 
 from dataclasses import dataclass
 
+from app.domain.journal import JournalRecord
+
 
 class RebuildRefused(Exception):
-    """Rebuilding would do harm or nothing; the message says why."""
+    """Rebuilding would do harm or nothing; the message says why. `complete`: nothing is missing."""
+
+    def __init__(self, message: str, *, complete: bool = False) -> None:
+        super().__init__(message)
+        self.complete = complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +29,27 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Changes `first` to `last` of the life `epoch` (empty: one that is known only by what came
+    after it) that are known to have happened, and that no journal at hand remembers."""
+
+    epoch: str
+    first: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True)
 class Rebuilt:
     """What the rebuilt books hold, and where it came from.
 
     `entries` of which `from_journal` were gone from the store; `jobs` restored, of which `open`
-    are still to be finished; `records` of users, teams and keys; `forgotten` counts changes whose
-    numbers are known but which no journal at hand remembers.
+    are still to be finished; `records` of users, teams and keys; `gaps` are the changes that are
+    known but remembered nowhere; `absent` the journals that wrote into these books and were not
+    given. `blind`: there was no journal at all, so nobody knows what the store has lost.
     """
 
     entries: int
@@ -36,4 +57,11 @@ class Rebuilt:
     jobs: int
     open: int
     records: int
-    forgotten: int
+    gaps: tuple[Gap, ...] = ()
+    absent: tuple[JournalRecord, ...] = ()
+    blind: bool = False
+
+    @property
+    def forgotten(self) -> int:
+        """How many changes nobody at hand remembers."""
+        return sum(gap.count for gap in self.gaps)

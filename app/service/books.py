@@ -6,22 +6,24 @@ provider made is settled when it made it; pictures that are still on their way f
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.errors import LedgerUnavailable, Proof, TaskNotFound
 from app.domain.job import Job, JobState, Outcome, Part, TaskStatus
-from app.domain.journal import Debt, OwedEnd, OwedPart
+from app.domain.journal import Debt, Debts, OwedEnd, OwedPart
 from app.domain.ledger import Collected, CollectReport
-from app.domain.ports import Debts, Governor, Ledger, Recorder, ResultCache
+from app.domain.ports import Governor, Ledger, Recorder, ResultCache
 from app.domain.settlement import conclude
 from app.service.completions import Completions
 from app.service.drain import Drain
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
+REFUSED_AGAIN_S = 60.0
 PAID_DUE_MS = 500
 """How soon a part is looked at once the store was told of it."""
 LEASE_MS = 5_000
@@ -42,6 +44,8 @@ class Books:
     resolve_after_s: float
     look_s: float = 3
     """How soon an ambiguous job is looked at again while its task can be asked for."""
+    put_off: dict[str, float] = field(default_factory=dict)
+    """Debts that the store failed on, by when to try them again (this process's clock)."""
 
     async def end(
         self, job: Job, parts: Sequence[Part], upstream_s: float | None = None
@@ -117,14 +121,30 @@ class Books:
         await self.debts.paid(debt)
 
     async def pay_all(self) -> int:
-        """Pay what this machine's processes owe; how much is still owed."""
+        """Pay what this machine's processes owe; how much is still owed.
+
+        One that the books refuse keeps nobody else waiting: an unlawful one is set aside, one that
+        fails otherwise is tried again later.
+        """
         owed = await self.debts.open()
-        for paid, debt in enumerate(owed):
+        left = 0
+        for tried, debt in enumerate(owed):
+            if time.monotonic() < self.put_off.get(debt.name, 0.0):
+                left += 1
+                continue
             try:
                 await self.pay(debt)
             except LedgerUnavailable:
-                return len(owed) - paid
-        return 0
+                return left + len(owed) - tried
+            except ValueError as error:
+                await self.debts.set_aside(debt, str(error))
+            except Exception as error:  # noqa: BLE001  told, and no reason to owe the others
+                left += 1
+                self.put_off[debt.name] = time.monotonic() + REFUSED_AGAIN_S
+                self.recorder.payment_failed(debt.name, error)
+            else:
+                self.put_off.pop(debt.name, None)
+        return left
 
     async def owe(self, debt: Debt) -> None:
         """Tell the store when it is back."""

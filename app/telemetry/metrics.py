@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
@@ -158,6 +159,10 @@ class Metrics:
     def settlement_lost(self) -> None:
         self._counters["settlements_lost_total"].child().inc()
 
+    def payment_failed(self, debt: str, error: Exception) -> None:
+        self.loop_failed("debts")
+        structlog.get_logger("koi").error("payment_failed", debt=debt, exc_info=error)
+
     def loop_failed(self, loop: str) -> None:
         self._counters["loop_failures_total"].child(loop).inc()
 
@@ -187,8 +192,9 @@ class Metrics:
         self._gauges["ledger_intact"].child().set(intact)
         self._gauges["journal_ready"].child().set(journal)
 
-    def publish_owed(self, owed: int) -> None:
+    def publish_owed(self, owed: int, damaged: int = 0) -> None:
         self._gauges["settlements_owed"].child().set(owed)
+        self._gauges["settlements_set_aside"].child().set(damaged)
 
     def loop_stalled(self, seconds: float) -> None:
         self._histograms["event_loop_stall_seconds"].child().observe(seconds)

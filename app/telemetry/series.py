@@ -141,6 +141,8 @@ SERIES: tuple[Series, ...] = (
     Series(GAUGE, "journal_ready", "0 while the journal's disk takes nothing", merge=Merge.LOWEST),
     Series(GAUGE, "settlements_owed", "Writes on disk that the store could not be told yet",
            merge=Merge.HIGHEST),
+    Series(GAUGE, "settlements_set_aside", "Of those, files that cannot be read or were refused",
+           merge=Merge.HIGHEST),
     Series(GAUGE, "store_up", "1 while the store answers", merge=Merge.LOWEST),
     Series(HISTOGRAM, "store_command_duration_seconds", "Store scripts and commands",
            (A.SCRIPT, A.STORED), STORE),

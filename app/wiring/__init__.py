@@ -1,22 +1,16 @@
 """The composition root: settings in, a running gateway out, everything closed in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
-from app.adapters.journal.history import History
-from app.adapters.redis.keyring import RedisKeyRing
-from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.signals import RedisSignals
 from app.api.settings import EdgeSettings
 from app.domain.budget import ByteBudget
 from app.domain.catalog import Catalog
-from app.domain.ports import ImageStore
-from app.domain.rebuild import Terms
 from app.service.books import Books
 from app.service.callers import Callers
 from app.service.collect import Collect
@@ -41,30 +35,24 @@ from app.service.usage import Usage
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.wiring import loops
+from app.wiring.correspondence import Correspondence
 from app.wiring.health import Readiness
+from app.wiring.office import Office, open_office
 from app.wiring.parts import (
     UpstreamKeyMissing,
     World,
     edge_of,
-    open_pictures,
     open_world,
     pace_of,
     read_catalog,
-    terms_of,
 )
 from app.wiring.stores import (
-    StoreUrls,
-    journal_directory,
-    open_book,
-    open_ledger,
-    open_store,
     store,
 )
 
 __all__ = [
     "Office",
     "Running",
-    "StoreUrls",
     "UpstreamKeyMissing",
     "open_gateway",
     "open_office",
@@ -89,44 +77,6 @@ class Running:
     metrics: Metrics
     readiness: Callable[[], Awaitable[tuple[bool, dict[str, str]]]]
     alive: Callable[[], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Office:
-    """What an operator's command works with: the store and the use cases on it."""
-
-    settings: Settings
-    catalog: Catalog
-    keys: Keys
-    usage: Usage
-    ledger: RedisLedger
-    keyring: RedisKeyRing
-    pictures: ImageStore
-    terms: Terms
-
-    def history(self, directories: Sequence[Path] | None = None) -> History:
-        """The journals in these directories, or this machine's own."""
-        return History(directories or [journal_directory(self.settings)])
-
-
-@asynccontextmanager
-async def open_office(settings: Settings) -> AsyncIterator[Office]:
-    """The operator's view: no admin key and no running gateway needed."""
-    async with AsyncExitStack() as stack:
-        urls = stack.enter_context(store(settings))
-        catalog = read_catalog(settings)
-        _, book = open_book(stack, open_store(stack, settings, urls.ledger), settings)
-        ledger, keyring = open_ledger(book, settings), RedisKeyRing(book)
-        yield Office(
-            settings=settings,
-            catalog=catalog,
-            keys=Keys(keyring, catalog, settings.default_limits),
-            usage=Usage(ledger),
-            ledger=ledger,
-            keyring=keyring,
-            pictures=open_pictures(stack, settings),
-            terms=terms_of(settings),
-        )
 
 
 @asynccontextmanager
@@ -262,11 +212,12 @@ def _loops(
         "drain": partial(house.completions.dismiss_on, house.gateway.drain),
         "census": partial(loops.publish_census, world.ledger, world.metrics),
         "audit": partial(loops.publish_audit, world.ledger, world.metrics),
-        "debts": partial(loops.pay_debts, house.books, world.metrics),
+        "debts": partial(loops.pay_debts, house.books, world.debts, world.metrics),
         "journal": partial(
-            loops.sync_journal,
+            loops.keep_journal,
             world.journal,
-            world.ledger,
+            Correspondence(world.journal, world.journals),
+            lambda: world.ledger.intact and not world.gone(),
             world.metrics,
             books=timedelta(days=settings.journal_days),
             jobs=ttl,

@@ -32,13 +32,20 @@ class Readiness:
             await self._ask()
         words = {
             "ledger": self._ledger_word(),
-            "journal": "ok" if self._world.journal.ready() else "failing",
+            "journal": self._journal_word(),
             "gateway": "draining" if self._drain.leaving else "ok",
         }
         firm = {word for word in words.values() if word != "unavailable"}
         return self._able and firm <= {"ok"}, words
 
+    def _journal_word(self) -> str:
+        if self._world.journal.gone():
+            return "files_gone"
+        return "ok" if self._world.journal.ready() else "failing"
+
     def _ledger_word(self) -> str:
+        if self._world.gone():
+            return "files_gone"
         if not self._world.ledger.intact:
             return "lost_data"
         return "ok" if self._answered else "unavailable"

@@ -8,8 +8,8 @@ from typing import Any
 
 import structlog
 
+from app.adapters.journal.debts import FileDebts
 from app.adapters.journal.file import FileJournal
-from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import LedgerUnavailable
 from app.domain.media import ImageStoreUnavailable
 from app.domain.ports import ImageStore, Ledger
@@ -17,6 +17,7 @@ from app.service.books import Books
 from app.service.collect import FailedTry
 from app.service.places import Places
 from app.telemetry.metrics import Metrics
+from app.wiring.correspondence import Correspondence
 
 log = structlog.get_logger("koi")
 
@@ -102,16 +103,17 @@ async def free_places(places: Places) -> None:
         await asyncio.sleep(PLACES_S)
 
 
-async def pay_debts(books: Books, metrics: Metrics) -> None:
+async def pay_debts(books: Books, debts: FileDebts, metrics: Metrics) -> None:
     """Tell the store what it could not be told, also for processes that died (fault F71)."""
     while True:
-        metrics.publish_owed(await books.pay_all())
+        metrics.publish_owed(await books.pay_all(), debts.damaged())
         await asyncio.sleep(PAY_S)
 
 
-async def sync_journal(
+async def keep_journal(
     journal: FileJournal,
-    ledger: RedisLedger,
+    correspondence: Correspondence,
+    intact: Callable[[], bool],
     metrics: Metrics,
     *,
     books: timedelta,
@@ -119,8 +121,9 @@ async def sync_journal(
 ) -> None:
     swept_s = -SWEEP_S
     while True:
-        metrics.publish_books(intact=ledger.intact, journal=journal.ready())
+        metrics.publish_books(intact=intact(), journal=journal.ready())
         try:
+            await correspondence.turn()
             await asyncio.to_thread(journal.sync)
             if time.monotonic() - swept_s > SWEEP_S:
                 swept_s = time.monotonic()

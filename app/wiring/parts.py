@@ -2,6 +2,7 @@
 
 import hmac
 import resource
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from app.adapters.journal.debts import FileDebts
 from app.adapters.journal.file import FileJournal
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.governor import RedisGovernor, UpstreamLimits
+from app.adapters.redis.journals import Journals
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.loader import script_names
@@ -33,7 +35,14 @@ from app.service.jobs import Pace
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.telemetry.vocabulary import Vocabulary
-from app.wiring.stores import journal_directory, open_book, open_ledger, open_store, store
+from app.wiring.stores import (
+    journal_directory,
+    open_book,
+    open_journal,
+    open_ledger,
+    open_store,
+    store,
+)
 
 SHIPPED_CATALOG = Path(__file__).parent.parent / "catalog.toml"
 LOOPS = frozenset(
@@ -65,7 +74,10 @@ class World:
     store: Store
     ledger: RedisLedger
     keyring: RedisKeyRing
+    gone: Callable[[], bool]
+    """Whether the embedded store's files were deleted while it runs."""
     journal: FileJournal
+    journals: Journals
     debts: FileDebts
     cache: RedisResultCache
     governor: RedisGovernor
@@ -89,12 +101,15 @@ async def open_world(stack: AsyncExitStack, settings: Settings, catalog: Catalog
     stack.push_async_callback(fetcher.close)
     pictures = open_pictures(stack, settings)
     await pictures.check()
-    journal, book = open_book(stack, opened, settings)
+    journal = open_journal(stack, settings)
+    book = open_book(opened, journal, settings, urls.gone)
     return World(
         store=opened,
         ledger=open_ledger(book, settings),
         keyring=RedisKeyRing(book),
+        gone=urls.gone,
         journal=journal,
+        journals=Journals(book),
         debts=FileDebts(journal_directory(settings) / "owed"),
         cache=RedisResultCache(
             cache_store,

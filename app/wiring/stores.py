@@ -1,29 +1,37 @@
 """The store, the journal beside it, and what is built on both."""
 
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from app.adapters.embedded.store import EmbeddedStore
+from app.adapters.journal.elsewhere import Elsewhere
 from app.adapters.journal.file import FileJournal
 from app.adapters.redis.book import Book
 from app.adapters.redis.breaker import Breaker
 from app.adapters.redis.connection import connect
+from app.adapters.redis.journals import Journals
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.store import Store
 from app.domain.calendar import Calendar
+from app.domain.errors import LedgerUnavailable
+from app.domain.journal import Journal
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+from app.wiring.correspondence import alive
 
 CACHE_TIMEOUT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class StoreUrls:
+    """`gone` says whether the embedded store's files were deleted while it runs."""
+
     ledger: str
     cache: str
+    gone: Callable[[], bool] = lambda: False
 
 
 @contextmanager
@@ -33,17 +41,39 @@ def store(settings: Settings) -> Iterator[StoreUrls]:
         yield StoreUrls(settings.redis_url, settings.cache_redis_url or settings.redis_url)
         return
     with EmbeddedStore(settings.data_dir) as embedded:
-        yield StoreUrls(embedded.url, settings.cache_redis_url or embedded.url)
+        cache = settings.cache_redis_url or embedded.url
+        yield StoreUrls(embedded.url, cache, lambda: embedded.gone)
 
 
 def journal_directory(settings: Settings) -> Path:
     return settings.data_dir / "journal"
 
 
-def open_book(stack: AsyncExitStack, opened: Store, settings: Settings) -> tuple[FileJournal, Book]:
+def open_journal(stack: AsyncExitStack, settings: Settings) -> FileJournal:
     journal = FileJournal(journal_directory(settings))
     stack.callback(journal.close)
-    return journal, Book(opened, Calendar(ZoneInfo(settings.timezone)), journal)
+    return journal
+
+
+async def office_journal(
+    stack: AsyncExitStack, opened: Store, settings: Settings
+) -> FileJournal | Elsewhere:
+    """Where a command's changes are written down: in the journal of this data directory if it is in
+    use; else, on a shared store, by the gateways at work, or here when there are none."""
+    if settings.redis_url is not None:
+        elsewhere = Elsewhere()
+        journals = Journals(open_book(opened, elsewhere, settings))
+        with suppress(LedgerUnavailable):
+            at_work = alive(await journals.known(), await journals.now_ms())
+            if at_work and not any(journal_directory(settings).glob("*.jsonl")):
+                return elsewhere
+    return open_journal(stack, settings)
+
+
+def open_book(
+    opened: Store, journal: Journal, settings: Settings, gone: Callable[[], bool] = lambda: False
+) -> Book:
+    return Book(opened, Calendar(ZoneInfo(settings.timezone)), journal, gone=gone)
 
 
 def open_ledger(book: Book, settings: Settings) -> RedisLedger:

@@ -110,17 +110,17 @@ class Losses(Ending):
     def missing(self, alone: Process) -> int:
         """How many numbers this host knows to exist, but neither it nor the store remembers."""
         numbers = {n: p for past in self.pasts for n, p in past.told.items()}
-        lives = [(numbers, self.model.seq)] + [
-            (life, 0) for life in self.lives if self.model.flushed
-        ]
         count = 0
-        for told, kept in lives:
-            own = [n for n, p in told.items() if p is alone]
-            if own:
-                newest = max(n for n in told if n <= self.known_by(alone, told))
-                first = max(min(own) - 1, kept)
-                count += sum(first < n <= newest and p is not alone for n, p in told.items())
+        if any(process is alone for process in numbers.values()):
+            newest = max(n for n in numbers if n <= self.known_by(alone, numbers))
+            count += self.foreign(alone, numbers, self.model.seq, newest)
+        if self.model.flushed:
+            # The life that followed says how far each earlier one came.
+            count += sum(self.foreign(alone, life, 0, max(life, default=0)) for life in self.lives)
         return count
+
+    def foreign(self, alone: Process, told: dict[int, Process], kept: int, newest: int) -> int:
+        return sum(kept < n <= newest and p is not alone for n, p in told.items())
 
     def known_by(self, process: Process, told: dict[int, Process]) -> int:
         marks = [step.mark.seq for step in History([process.directory])]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.adapters.embedded import EmbeddedStore, StoreNotStarted
+from app.adapters.embedded import EmbeddedStore, StoreNotStarted, StoreUnusable
+from app.adapters.embedded.aof import AOF
 from app.adapters.embedded.engine import installed_servers
+from app.adapters.embedded.repair import repair
 
 ROOT = Path(__file__).parents[2]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has parent-death signals")
@@ -311,6 +314,143 @@ def test_an_owner_that_cannot_restart_keeps_trying(data_dir: Path) -> None:
         assert store.owner
         programs.extend(found)
         wait_for(lambda: answers(store))
+
+
+def test_a_store_whose_directory_is_deleted_says_so_and_gets_no_second_one_beside_it(
+    data_dir: Path,
+) -> None:
+    with EmbeddedStore(data_dir) as store:
+        with client(store) as connection:
+            connection.set("spent", 7)
+        pid = server_pid(store)
+        assert not store.gone
+        shutil.rmtree(data_dir)
+
+        wait_for(lambda: store.gone)
+        if sys.platform == "linux":
+            for _ in range(2):  # with and without a new directory in its place
+                with (
+                    pytest.raises(StoreUnusable, match=rf"process {pid}.*deleted or moved"),
+                    EmbeddedStore(data_dir),
+                ):
+                    pass
+                (data_dir / "store").mkdir(parents=True, exist_ok=True)
+
+
+def test_a_store_whose_directory_comes_back_is_well_again(data_dir: Path, tmp_path: Path) -> None:
+    with EmbeddedStore(data_dir) as store:
+        data_dir.rename(tmp_path / "away")
+        wait_for(lambda: store.gone)
+
+        (tmp_path / "away").rename(data_dir)
+
+        wait_for(lambda: not store.gone)
+        assert answers(store)
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "its log is deleted": lambda place: shutil.rmtree(place / AOF),
+    "one file of its log is deleted": lambda place: next(place.glob(f"{AOF}/*.incr.aof")).unlink(),
+    "its manifest is deleted": lambda place: next(place.glob(f"{AOF}/*.manifest")).unlink(),
+    "its log is replaced by a copy": lambda place: replace_by_copy(
+        next(place.glob(f"{AOF}/*.incr.aof"))
+    ),
+    "its socket is deleted": lambda place: (place / "store.sock").unlink(),
+}
+
+
+def replace_by_copy(file: Path) -> None:
+    copy = file.with_name("copy")
+    copy.write_bytes(file.read_bytes())
+    copy.replace(file)
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_files_that_vanish_under_a_running_store_are_noticed_by_all_its_processes(
+    data_dir: Path, gateway: Callable[[], Gateway], what: str
+) -> None:
+    with EmbeddedStore(data_dir) as owner, EmbeddedStore(data_dir) as attached:
+        time.sleep(1)  # both have seen the files as they are
+
+        FILES[what](data_dir / "store")
+
+        wait_for(lambda: owner.gone and attached.gone)
+
+
+def test_a_log_that_is_rewritten_is_not_gone(data_dir: Path) -> None:
+    with EmbeddedStore(data_dir) as store, client(store) as connection:
+        seen = []
+        for _ in range(3):
+            connection.bgrewriteaof()
+            until = time.monotonic() + 0.8
+            while time.monotonic() < until:
+                seen.append(store.gone)
+                time.sleep(0.02)
+
+    assert not any(seen)
+
+
+# Damage ------------------------------------------------------------------------------------------
+
+
+def filled(data_dir: Path) -> Path:
+    """A store of twenty scripts' writes; its log."""
+    with EmbeddedStore(data_dir) as store, client(store) as connection:
+        for at in range(20):
+            connection.eval(f"redis.call('SET', 'k{at}', {at}) redis.call('INCR', 'spent')", 0)
+    return next((data_dir / "store" / AOF).glob("*.incr.aof"))
+
+
+def overwrite(file: Path, at: int, words: bytes) -> None:
+    with file.open("r+b") as log:
+        log.seek(at)
+        log.write(words)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], int | None]] = {
+    "zeros in the middle": (
+        lambda log: overwrite(log, log.stat().st_size // 2, bytes(300)), None
+    ),
+    "garbage at the start": (lambda log: overwrite(log, 0, b"garbage!"), 0),
+    "no manifest": (lambda log: next(log.parent.glob("*.manifest")).unlink(), 20),
+    "a manifest of zeros": (
+        lambda log: next(log.parent.glob("*.manifest")).write_bytes(bytes(88)), 20
+    ),
+    "no base": (lambda log: next(log.parent.glob("*.base.rdb")).unlink(), 0),
+    "a damaged base": (
+        lambda log: overwrite(next(log.parent.glob("*.base.rdb")), 0, b"garbage!"), 0
+    ),
+    "no log since the base": (lambda log: log.unlink(), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_store_starts_again_with_what_can_be_read_of_it(
+    data_dir: Path, damage: str
+) -> None:
+    log = filled(data_dir)
+    harm, kept = DAMAGE[damage]
+    harm(log)
+    before = {file.name: file.read_bytes() for file in log.parent.iterdir()}
+    with pytest.raises(StoreNotStarted, match="koi store repair"), EmbeddedStore(data_dir):
+        pass
+
+    repaired = repair(data_dir)
+
+    assert repaired is not None
+    assert {file.name: file.read_bytes() for file in (repaired.aside / AOF).iterdir()} == before
+    assert repaired.readable.why
+    with EmbeddedStore(data_dir) as store, client(store) as connection:
+        spent = int(connection.get("spent") or 0)
+        assert connection.dbsize() == (spent + 1 if spent else 0)  # whole scripts only
+    assert spent == kept if kept is not None else 5 < spent < 15
+    assert repair(data_dir) is None
+
+
+def test_a_store_in_use_is_not_repaired(data_dir: Path) -> None:
+    filled(data_dir)
+    with EmbeddedStore(data_dir), pytest.raises(StoreUnusable, match="nothing to repair"):
+        repair(data_dir)
 
 
 def test_stale_socket_and_lock_files_do_not_matter(data_dir: Path) -> None:

@@ -1,15 +1,30 @@
 """What is owed to the store, as it lies on disk until it is paid."""
 
+import contextlib
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import orjson
 import pytest
+from redis.exceptions import ResponseError
+from store_rig import delivered, ledger_on, order, started
 
-from app.adapters.journal.debts import FileDebts
+from app.adapters.journal.debts import FileDebts, look_at_debts
+from app.adapters.redis.cache import RedisResultCache
+from app.adapters.redis.governor import RedisGovernor, UpstreamLimits
+from app.adapters.redis.ledger import RedisLedger
+from app.adapters.redis.store import Store
 from app.domain.errors import FailureNote, Proof
 from app.domain.images import Picture
 from app.domain.job import JobState, Outcome, PartResult
 from app.domain.journal import Debt, OwedEnd, OwedPart
+from app.service.books import Books
+from app.service.completions import Completions
+from app.service.drain import Drain
+from app.settings import Settings
+from app.wiring.loops import work_failed
+from app.wiring.parts import open_metrics, read_catalog
 
 PICTURE = Picture("img_1.png", "image/png", 8, 8, "a koi")
 LOST = FailureNote("upstream_ambiguous", "lost", charged=True)
@@ -45,3 +60,82 @@ async def test_debts_of_a_version_without_the_providers_names_are_still_paid(
         file.write_bytes(orjson.dumps(row))
 
     assert [debt.name for debt in await FileDebts(tmp_path).open()] == [d.name for d in DEBTS]
+
+
+BAD = {
+    "empty": lambda file: file.write_bytes(b""),
+    "cut": lambda file: file.write_bytes(b'{"job_id":"task_9","outcome":{"sta'),
+    "zeros": lambda file: file.write_bytes(bytes(512)),
+    "foreign": lambda file: file.write_bytes(b'{"hello":"world"}'),
+    "no object": lambda file: file.write_bytes(b"[1]"),
+    "a newer version's": lambda file: file.write_bytes(
+        b'{"job_id":"task_9","outcome":{"state":"Q","pictures":[],"proof":null,"failure":null}}'
+    ),
+    "a directory": lambda file: file.mkdir(),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_what_is_no_debt_is_set_aside_and_the_rest_is_read(tmp_path: Path, bad: str) -> None:
+    debts = FileDebts(tmp_path)
+    for debt in DEBTS:
+        await debts.owe(debt)
+    BAD[bad](tmp_path / "task_0.json")
+    assert look_at_debts(tmp_path).unreadable == ("task_0.json",)
+
+    assert await debts.open() == list(DEBTS)
+
+    found = look_at_debts(tmp_path)
+    assert (found.unreadable, found.waiting, debts.damaged()) == ((), len(DEBTS), 1)
+    assert found.damaged[0].startswith("task_0.json.")
+
+
+async def test_a_refused_debt_is_kept_out_of_the_way(tmp_path: Path) -> None:
+    debts = FileDebts(tmp_path)
+    await debts.owe(DEBTS[0])
+
+    await debts.set_aside(DEBTS[0], "charged more images than were reserved")
+
+    assert await debts.open() == ()
+    assert debts.damaged() == 1
+
+
+async def test_a_debt_the_books_refuse_keeps_nobody_waiting(store: Store, tmp_path: Path) -> None:
+    """Unlawful: set aside. Failing otherwise: kept, and tried again later."""
+    ledger, debts = ledger_on(store), FileDebts(tmp_path)
+    jobs = sorted([await started(ledger, order()) for _ in range(3)])
+    for job_id, images in zip(jobs, (7, 1, 1), strict=True):
+        outcome = delivered(1) if images == 1 else replace(delivered(1), billed=7)
+        await debts.owe(OwedEnd(job_id, outcome))
+    with contextlib.ExitStack() as stack:
+        metrics = open_metrics(Settings(_env_file=None), read_catalog(Settings(_env_file=None)))
+        stack.callback(metrics.close)
+        books = Books(
+            ledger=Failing(ledger, jobs[1]),  # type: ignore[arg-type]
+            cache=RedisResultCache(store, ttl_s=60, variants=2, lease_s=60),
+            governor=RedisGovernor(store, UpstreamLimits()),
+            completions=Completions(ledger),
+            debts=debts,
+            recorder=metrics,
+            drain=Drain(partial(work_failed, metrics)),
+            resolve_after_s=60,
+        )
+
+        assert await books.pay_all() == 1
+        assert await books.pay_all() == 1
+
+    assert [entry.job async for entry in ledger.entries()] == [jobs[2]]
+    assert [debt.name for debt in await debts.open()] == [jobs[1]]
+    assert debts.damaged() == 1
+
+
+class Failing:
+    """A ledger whose script breaks on one job."""
+
+    def __init__(self, ledger: RedisLedger, job_id: str) -> None:
+        self._ledger, self._job_id = ledger, job_id
+
+    async def settle(self, job_id: str, outcome: Outcome, *, hold_ms: int) -> object:
+        if job_id == self._job_id:
+            raise ResponseError("ERR a bug of ours")
+        return await self._ledger.settle(job_id, outcome, hold_ms=hold_ms)

@@ -1,8 +1,9 @@
 """Books that were lost are put together again: from the journals, and from what the store kept."""
 
 import asyncio
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,8 +26,10 @@ from store_rig import (
     unknown,
 )  # fmt: skip
 
+from app.adapters.journal.elsewhere import Elsewhere
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.history import History
+from app.adapters.redis.journals import Journals
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.store import Store
@@ -37,8 +40,10 @@ from app.domain.ledger import Entry, EntryKind
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, User
 from app.domain.rebuild import RebuildRefused, Rebuilt, Terms
+from app.wiring.correspondence import Correspondence
 
 LOST = "lost its data"
+GOLDEN = Path(__file__).parents[1] / "golden" / "journal"
 TERMS = Terms(70_000, 190_000, 900_000, 86_400_000, 3_600_000)
 KEY = ApiKey("key_1", "ann", "1" * 64, "laptop", Limits(), 1)
 
@@ -58,8 +63,8 @@ class Host:
         return cls(journal, ledger_on(store, book=book), RedisKeyRing(book))
 
     async def rebuild(self, *others: "Host") -> Rebuilt:
-        journals = [host.journal.directory for host in (self, *others)]
-        return await self.ledger.rebuild(History(journals), TERMS)
+        history = History([host.journal.directory for host in (self, *others)])
+        return await self.ledger.rebuild(history, TERMS, history.ids)
 
 
 @pytest.fixture
@@ -447,6 +452,186 @@ async def test_when_old_job_records_are_swept_the_accounts_are_still_whole(
     assert after["differences"] == ()
 
 
+# What is missing ----------------------------------------------------------------------------------
+
+
+async def restarted(store: Store, host: Host) -> Host:
+    """The same machine's next process: the same directory, files of its own."""
+    host.journal.close()
+    return Host.on(store, FileJournal(host.journal.directory))
+
+
+async def test_a_missing_first_file_counts_from_number_one(engine: Engine, store: Store) -> None:
+    first = Host.on(store)
+    for _ in range(4):
+        await first.ledger.settle(await started(first.ledger, order()), delivered(1))
+    old = list(first.journal.directory.glob("*.jsonl"))
+    host = await restarted(store, first)
+    await host.ledger.admit(order())
+    for file in old:
+        file.unlink()
+    empty(engine)
+
+    rebuilt = await host.rebuild()
+
+    # Four times admission, dispatch and entry.
+    assert [(gap.first, gap.last) for gap in rebuilt.gaps] == [(1, 12)]
+    assert rebuilt.forgotten == 12
+    assert (rebuilt.entries, rebuilt.open) == (0, 1)
+
+
+async def test_what_an_old_copy_still_holds_is_not_missed(engine: Engine, store: Store) -> None:
+    first = Host.on(store)
+    await first.ledger.settle(await started(first.ledger, order()), delivered(1))
+    backup = engine.copy()
+    old = list(first.journal.directory.glob("*.jsonl"))
+    host = await restarted(store, first)
+    await host.ledger.settle(await started(host.ledger, order()), delivered(1))
+    for file in old:
+        file.unlink()
+    engine.put_back(backup)
+
+    rebuilt = await host.rebuild()
+
+    assert (rebuilt.entries, rebuilt.forgotten) == (2, 0)
+
+
+async def test_a_rebuilt_lifes_numbers_begin_where_the_one_before_it_ended(
+    engine: Engine, store: Store
+) -> None:
+    first = Host.on(store)
+    await first.ledger.settle(await started(first.ledger, order()), delivered(1))
+    empty(engine)
+    await first.rebuild()
+    old = list(first.journal.directory.glob("*.jsonl"))
+    second = await restarted(store, first)
+    await second.ledger.settle(await started(second.ledger, order()), delivered(1))
+    third = await restarted(store, second)
+    await third.ledger.settle(await started(third.ledger, order()), delivered(1))
+    empty(engine)
+    copies = {file: file.read_bytes() for file in old}
+    assert (await third.rebuild()).forgotten == 0
+
+    for file in copies:
+        file.unlink()
+    empty(engine)
+    rebuilt = await third.rebuild()
+
+    # Nobody left here knows the first life, only that the second one began after number 3.
+    assert [(gap.epoch, gap.first, gap.last) for gap in rebuilt.gaps] == [("", 1, 3)]
+    assert rebuilt.entries == 2
+
+
+async def test_damaged_lines_are_counted_and_so_are_the_numbers_they_held(
+    engine: Engine, host: Host
+) -> None:
+    for _ in range(4):
+        await host.ledger.settle(await started(host.ledger, order()), delivered(1))
+    [file] = host.journal.directory.glob("*.books.jsonl")
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 13  # the life, then admission, dispatch and entry
+    file.write_bytes(
+        b"".join(line if at % 2 else b"\0" * 40 + b"\n" for at, line in enumerate(lines))
+    )
+    [jobs] = host.journal.directory.glob("*.jobs.jsonl")
+    jobs.unlink()
+    empty(engine)
+
+    history = History([host.journal.directory])
+    rebuilt = await host.ledger.rebuild(history, TERMS)
+
+    assert (history.unreadable, rebuilt.forgotten) == (7, 5)
+    assert history.unreadable_names == [f"{file}: 7 unreadable"]
+
+
+async def test_a_deleted_journal_is_no_reason_to_say_that_nothing_is_missing(
+    engine: Engine, open_store: OpenStore, host: Host, tmp_path: Path
+) -> None:
+    with pytest.raises(RebuildRefused, match="no journal was found"):
+        await host.ledger.rebuild(History([tmp_path]), TERMS)
+
+    await host.ledger.admit(order())
+    empty(engine)
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await host.ledger.admit(order())
+
+    assert (await host.ledger.rebuild(History([tmp_path]), TERMS)).blind
+
+
+async def test_a_journal_that_wrote_and_was_not_given_is_named(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    """Its registration is in the others' journals: the store that knew it is empty."""
+    ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
+    for host in (ours, theirs):
+        await Correspondence(host.journal, Journals(host.ledger._book)).turn()
+    await Correspondence(ours.journal, Journals(ours.ledger._book)).turn()
+    await theirs.ledger.admit(order())
+    empty(engine)
+
+    rebuilt = await ours.rebuild()
+
+    [absent] = rebuilt.absent
+    assert (absent.id, absent.path) == (theirs.journal.id, str(theirs.journal.directory))
+    empty(engine)
+    assert (await ours.rebuild(theirs)).absent == ()
+
+
+async def test_what_an_operator_changed_elsewhere_is_in_every_gateways_journal(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    gateway = Host.on(open_store(engine.url))
+    correspondence = Correspondence(gateway.journal, Journals(gateway.ledger._book))
+    await correspondence.turn()
+    book = book_on(open_store(engine.url), Elsewhere())  # type: ignore[arg-type]
+    keyring = RedisKeyRing(book)
+    await keyring.put_user(User("bob", Limits(images_per_day=7), 1), create=True)
+    assert not await Journals(book).copied()
+
+    await correspondence.turn()
+    await correspondence.turn()
+
+    assert await Journals(book).copied()
+    empty(engine)
+    rebuilt = await gateway.rebuild()
+    assert rebuilt.forgotten == 0
+    assert [user.name for user in await gateway.keyring.users()] == ["bob"]
+    copies = [f for f in gateway.journal.directory.iterdir() if f.name.endswith(".changes.jsonl")]
+    assert sum(len(file.read_bytes().splitlines()) for file in copies) == 2  # itself, and bob
+
+
+@pytest.mark.parametrize("commit", ["2f04236", "b201a03"])
+async def test_journals_of_earlier_versions_stay_readable(
+    engine: Engine, host: Host, commit: str
+) -> None:
+    """Real journals of those commits: a user, a key, three jobs of one, two and one pictures."""
+    history = History([GOLDEN / commit])
+
+    rebuilt = await host.ledger.rebuild(history, TERMS)
+
+    assert (history.unreadable, rebuilt.forgotten) == (0, 0)
+    assert [entry.images for entry in await entries(host.ledger)] == [1, 2, 1]
+    assert [user.name for user in await host.keyring.users()] == ["ann"]
+    assert len(await host.keyring.keys()) == 1
+    assert (await host.ledger.audit()).differences == ()
+
+
+@pytest.mark.parametrize("commit", ["2f04236", "b201a03"])
+async def test_lines_missing_from_an_earlier_versions_journal_are_missed(
+    engine: Engine, host: Host, tmp_path: Path, commit: str
+) -> None:
+    (tmp_path / "old").mkdir()
+    _, *others = sorted(
+        (GOLDEN / commit).iterdir(), key=lambda file: b'"kind":"users"' not in file.read_bytes()
+    )
+    for file in others:
+        (tmp_path / "old" / file.name).write_bytes(file.read_bytes())
+
+    rebuilt = await host.ledger.rebuild(History([tmp_path / "old"]), TERMS)
+
+    assert [(gap.first, gap.last) for gap in rebuilt.gaps] == [(1, 2)]
+
+
 # The journal itself ------------------------------------------------------------------------------
 
 
@@ -471,7 +656,8 @@ async def test_without_room_for_the_journal_nothing_is_spent_but_what_runs_is_se
     assert (await host.ledger.admit(order())).job.n == 1
     journal.close()
     kinds = [change.kind for step in History([journal.directory]) for change in step.changes]
-    assert Counter(kinds) == {"entry": 1, "job": 3}  # the admission is noted in both
+    # The life it found; the admission is noted in both files.
+    assert Counter(kinds) == {"life": 1, "entry": 1, "job": 3}
 
 
 async def test_half_a_line_is_skipped_and_counted(engine: Engine, host: Host) -> None:
@@ -521,3 +707,84 @@ async def test_a_cancelled_job_needs_no_entry_to_stay_over(
         assert job.state is JobState.RELEASED
         assert await entries(host.ledger) == []
         assert not await host.ledger.dispatch(job_id, 1000)
+
+
+STRANGERS: dict[str, Callable[[Path], object]] = {
+    "a directory": lambda file: file.mkdir(),
+    "a pipe": lambda file: os.mkfifo(file),
+    "a link to nowhere": lambda file: file.symlink_to("nowhere"),
+    "a mark whose number is a text": lambda file: file.write_text(
+        '{"mark":{"seq":"7","who":"x","epoch":"e"},"changes":[],"at_ms":1}\n'
+    ),
+    "a line that is a number": lambda file: file.write_text("7\n"),
+    "a mark that is a list": lambda file: file.write_text('{"mark":[],"changes":[],"at_ms":1}\n'),
+    "fields that do not pair": lambda file: file.write_text(
+        '{"mark":{"seq":7,"who":"x","epoch":"e"},"changes":'
+        '[{"kind":"job","id":"task_1","fields":["state"],"seq":7}],"at_ms":1}\n'
+    ),
+    "an entry that says nothing": lambda file: file.write_text(
+        '{"mark":{"seq":7,"who":"x","epoch":"e"},"changes":'
+        '[{"kind":"entry","id":"1-0","fields":["images","1"],"seq":7}],"at_ms":1}\n'
+    ),
+    "a kind of change of a newer version": lambda file: file.write_text(
+        '{"mark":{"seq":7,"who":"x","epoch":"e"},"changes":'
+        '[{"kind":"moon","id":"1","fields":[],"seq":7}],"at_ms":1}\n'
+    ),
+    "nothing but zeros": lambda file: file.write_bytes(bytes(4096)),
+}
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+async def test_strangers_among_the_files_are_skipped_counted_and_named(
+    engine: Engine, store: Store, host: Host, stranger: str
+) -> None:
+    await host.ledger.settle(await started(host.ledger, order()), delivered(1))
+    file = host.journal.directory / "2099-12-31-aaaaaaaa.books.jsonl"
+    STRANGERS[stranger](file)
+
+    reborn = await restarted(store, host)
+    assert reborn.journal.mark == host.ledger._book.mark
+    assert reborn.journal.sweep(books=timedelta(days=1), jobs=timedelta(days=1)) == 0
+    empty(engine)
+    history = History([host.journal.directory])
+    rebuilt = await reborn.ledger.rebuild(history, TERMS)
+
+    assert (rebuilt.entries, rebuilt.forgotten, history.unreadable) == (1, 0, 1)
+    assert str(file) in history.unreadable_names[0]
+
+
+async def test_a_journal_that_is_deleted_or_replaced_takes_nothing_until_it_is_back(
+    host: Host, tmp_path: Path
+) -> None:
+    host.journal.claim()
+    await host.ledger.admit(order())
+    directory = host.journal.directory
+    away = tmp_path / "away"
+    directory.rename(away)
+
+    with pytest.raises(LedgerUnavailable, match="journal cannot be written"):
+        await host.ledger.admit(order())
+    directory.mkdir()
+    assert not host.journal.ready()
+    directory.rmdir()
+    away.rename(directory)
+
+    assert host.journal.ready()
+    assert (await host.ledger.admit(order())).job.n == 1
+    [file] = directory.glob("*.books.jsonl")
+    file.unlink()
+    assert not host.journal.ready()
+
+
+async def test_what_is_settled_while_the_journal_is_gone_is_written_into_what_is_there_at_the_end(
+    engine: Engine, host: Host
+) -> None:
+    job_id = await started(host.ledger, order())
+    [file] = host.journal.directory.glob("*.books.jsonl")
+    file.unlink()
+
+    await host.ledger.settle(job_id, delivered(1))
+    host.journal.close()
+
+    history = History([host.journal.directory])
+    assert [c.kind for step in history for c in step.changes].count(Kind.ENTRY) == 1

@@ -14,6 +14,7 @@ from redis.crc import key_slot
 from store_rig import (
     Engine,
     OpenStore,
+    book_on,
     delivered,
     eventually,
     keyring_on,
@@ -31,10 +32,12 @@ from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.cluster import Cluster
 from app.adapters.redis.connection import connect
 from app.adapters.redis.governor import RedisGovernor, UpstreamLimits
+from app.adapters.redis.journals import Journals
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.loader import PRELUDE, load
 from app.adapters.redis.store import Store
 from app.domain.job import CacheSlot, JobState, Outcome, PendingImage
+from app.domain.journal import JournalRecord
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, User
 from app.domain.recall import CacheControl
@@ -47,6 +50,7 @@ FOLDERS = ("ledger", "cache", "upstream")
 async def everything_once(store: Store) -> RedisLedger:
     """Touch every family of keys."""
     ledger, keyring = ledger_on(store), keyring_on(store)
+    await Journals(book_on(store)).enlist(JournalRecord("0" * 16, "host", "journal"))
     await keyring.put_user(User("ann", Limits(), 1), create=True)
     await keyring.put_key(ApiKey("key_1", "ann", "d" * 64, "", Limits(), 1))
     assert await keyring.authenticate("d" * 64) is not None

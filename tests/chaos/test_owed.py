@@ -99,3 +99,41 @@ def test_a_task_id_that_came_without_a_store_is_followed_by_the_next_process(
         (entry,) = deployment.koi.entries()
         assert (entry.delivered, entry.presumed) == (1, 0)
         assert sandbox.posts == 1
+
+
+def test_what_is_no_debt_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Empty, cut and foreign ones lie before the debt that can be paid."""
+    with (
+        Sandbox(time_scale=0.01) as sandbox,
+        deployed(Variant("owed", ("sync",)), sandbox, tmp_path) as deployment,
+        ThreadPoolExecutor() as pool,
+    ):
+        sandbox.set(latency_s=1)
+        (gateway,) = deployment.gateways
+        owed = tmp_path / "koi" / "journal" / "owed"
+        headers = {"authorization": f"Bearer {deployment.koi.key()}"}
+        with httpx.Client(base_url=gateway.url, headers=headers, timeout=30) as client:
+            waiting = pool.submit(client.post, GENERATE, json=KOI)
+            until(sandbox, posts=1)
+            with frozen_store(deployment):
+                delivered = waiting.result()
+                gateway.kill()
+            (debt,) = owed.glob("*.json")
+            (owed / "a-copy.json").write_bytes(debt.read_bytes())
+            (owed / "b-empty.json").write_bytes(b"")
+            (owed / "c-cut.json").write_bytes(debt.read_bytes()[:40])
+            (owed / "d-directory.json").mkdir()
+            gateway.start()
+            gateway.wait_until_ready()
+            deployment.koi.settled()
+
+        (entry,) = deployment.koi.entries()
+        assert delivered.status_code == 200
+        assert (entry.images, entry.delivered, entry.presumed) == (1, 1, 0)
+        assert sandbox.billed_images == 1
+        deadline = time.monotonic() + 10
+        while list(owed.glob("*.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        names = {file.name.partition(".")[0] for file in (owed / "damaged").iterdir()}
+        assert names == {"a-copy", "b-empty", "c-cut", "d-directory"}

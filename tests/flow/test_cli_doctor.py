@@ -52,8 +52,8 @@ def test_a_good_deployment_is_all_ok_although_nothing_runs(house: House) -> None
 
     assert {finding["status"] for finding in findings} == {"ok"}
     assert {finding["check"] for finding in findings} == {
-        *("settings", "time zone", "data directory", "store", "books", "catalog", "image store"),
-        *("provider", "port"),
+        *("settings", "time zone", "data directory", "journal", "store", "books", "catalog"),
+        *("image store", "provider", "port"),
     }
 
 

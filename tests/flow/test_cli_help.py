@@ -16,6 +16,7 @@ GROUPS = {
     "teams": ("create", "set", "list", "show", "disable", "enable", "delete"),
     "keys": ("create", "list", "revoke", "rotate", "set", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
+    "store": ("repair",),
     "tasks": ("list", "show"),
 }
 SINGLE = ("serve", "demo", "sandbox", "usage", "doctor", "stop-spending", "resume")

@@ -104,6 +104,74 @@ def test_operators_do_not_write_into_a_store_that_forgot(
     house.run("ledger", "rebuild")
 
 
+def test_no_command_shows_emptied_books_as_healthy_ones(
+    koi: Koi, house: House, store_url: str
+) -> None:
+    with koi.client() as client:
+        client.post(GENERATE, json=KOI)
+        forget_everything(store_url)
+
+        for command in (("ledger", "check"), ("usage",), ("ledger", "export"), ("tasks", "list")):
+            assert "koi ledger rebuild" in house.run(*command, code=1).stderr
+        house.run("ledger", "rebuild")
+        wait_for(client, "ok")
+    assert house.json("usage")["total"]["images"] == 1
+
+
+def test_what_an_operator_changed_on_another_machine_is_rebuilt_from_the_gateways_journal(
+    koi: Koi, house: House, store_url: str, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    away = House(elsewhere, {"KOI_REDIS_URL": store_url})
+    deadline = time.monotonic() + 15
+    while not list((tmp_path / "koi/journal").glob("*.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    away.run("users", "create", "cleo", "--images-per-day", "7")
+    key = away.json("keys", "create", "--user", "cleo")["key"]
+    assert list(elsewhere.iterdir()) == []
+
+    forget_everything(store_url)
+    with koi.client(key) as client:
+        wait_for(client, "lost_data")
+        told = house.run("ledger", "rebuild")
+        wait_for(client, "ok")
+        answer = client.post(GENERATE, json=KOI)
+
+    assert "Nothing is missing" in told.stdout
+    assert answer.status_code == 200
+    assert away.json("users", "show", "cleo")["limits"]["images_per_day"] == 7
+
+
+def test_an_operators_own_journal_that_is_not_given_is_missed(
+    store_url: str, tmp_path: Path
+) -> None:
+    """No gateway was at work to write it down, so the command did, where it ran."""
+    houses = {}
+    for name in ("here", "away"):
+        (tmp_path / name).mkdir()
+        houses[name] = House(tmp_path / name, {"KOI_REDIS_URL": store_url})
+    here = houses["here"]
+    here.run("users", "create", "dora")
+    # As if the first command had been some time ago.
+    with redis.Redis.from_url(store_url) as store:
+        store.delete("koi:1:{ledger}:journals")
+    houses["away"].run("users", "create", "cleo")
+    here.run("users", "create", "emil")
+    journals = [tmp_path / name / ".koi/journal" for name in houses]
+    assert all((journal / "id").exists() for journal in journals)
+    forget_everything(store_url)
+
+    missing = here.run("ledger", "rebuild", code=1)
+    forget_everything(store_url)
+    told = here.run("ledger", "rebuild", *(f"--journal={journal}" for journal in journals))
+
+    assert "no journal here remembers" in missing.stdout
+    assert "Nothing is missing" in told.stdout
+    assert {user["name"] for user in here.json("users", "list")} == {"cleo", "dora", "emil"}
+
+
 def test_a_rebuild_says_when_there_is_nothing_to_do(koi: Koi, house: House) -> None:
     koi.key()
 

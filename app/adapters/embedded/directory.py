@@ -36,6 +36,10 @@ class StoreDirectory:
         except OSError as error:
             raise unusable(path, error) from error
 
+    @staticmethod
+    def release(lock: int) -> None:
+        os.close(lock)
+
     @property
     def stamp(self) -> Path:
         return self.path / "engine.json"

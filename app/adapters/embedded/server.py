@@ -99,8 +99,9 @@ class Server:
         log = self._directory.log
         return (
             f"The store's server did not start (exit status {self.exit_status}); its last words: "
-            f"{_last_line(log)!r}. Read {log}, make a copy of {self._directory.path} before any "
-            "repair, and start again; or set KOI_REDIS_URL to another server."
+            f"{_last_line(log)!r}. If its data is damaged, run `koi store repair`, which moves the "
+            "damage aside and puts the books together again from what can be read and the journal. "
+            f"Otherwise read {log} and start again, or set KOI_REDIS_URL to another server."
         )
 
 
@@ -111,6 +112,8 @@ def _command(engine: Engine, directory: StoreDirectory) -> list[str]:
         "unixsocketperm": "700",
         "dir": str(directory.path),
         "daemonize": "no",
+        # So that its command line keeps saying which directory it runs on (presence.py).
+        "set-proc-title": "no",
         "loglevel": "notice",
         "appendonly": "yes",
         "appendfsync": "always",

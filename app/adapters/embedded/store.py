@@ -10,6 +10,7 @@ from urllib.parse import quote
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from app.adapters.embedded.aof import AOF, without_manifest
 from app.adapters.embedded.directory import StoreDirectory
 from app.adapters.embedded.engine import (
     Engine,
@@ -19,8 +20,9 @@ from app.adapters.embedded.engine import (
     read_stamp,
     write_stamp,
 )
-from app.adapters.embedded.failures import EmbeddedStoreError, StoreNotStarted
+from app.adapters.embedded.failures import EmbeddedStoreError, StoreNotStarted, StoreUnusable
 from app.adapters.embedded.ping import Answer, ping
+from app.adapters.embedded.presence import Presence, stray_server
 from app.adapters.embedded.server import Server
 
 START_TIMEOUT_S = 10.0
@@ -57,6 +59,7 @@ class EmbeddedStore:
         self._failure: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._directory: StoreDirectory | None = None
+        self._presence: Presence | None = None
         self._engine: Engine | None = None
         self._lock: int | None = None
         self._server: Server | None = None
@@ -65,7 +68,9 @@ class EmbeddedStore:
 
     def __enter__(self) -> Self:
         """Return when the store answers; an `EmbeddedStoreError` says why it does not."""
+        _refuse_beside_a_stray(Path(os.path.realpath(self._data_dir / "store")))
         self._directory = StoreDirectory.prepare(self._data_dir)
+        self._presence = Presence(self._directory.path, self._directory.socket)
         # The server dies with the thread that spawned it, not with its process: hence one
         # thread that spawns every server and lives until `close`.
         self._thread = threading.Thread(target=self._supervise, name="koi-store", daemon=True)
@@ -89,6 +94,15 @@ class EmbeddedStore:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        if self._presence is not None:
+            self._presence.close()
+            self._presence = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether the store's files were deleted or replaced while it runs: what it is told now is
+        lost with its process. Noticed within two seconds."""
+        return self._presence is not None and self._presence.missing is not None
 
     @property
     def url(self) -> str:
@@ -152,12 +166,33 @@ class EmbeddedStore:
             self._stop.wait(JOIN_EVERY_S)
 
     def _watch(self) -> None:
+        self._look()
+        if self._presence is not None and not self._presence.at_home():
+            return
         if self._lock is None:
             if self._take_lock():
                 self._log.warning("store_taken_over")
                 self._start_or_let_go()
-        elif self._server is None or not self._server.alive:
+        elif not self._alive:
             self._restart()
+
+    def _look(self) -> None:
+        presence = self._presence
+        if presence is None or (self._lock is not None and not self._alive):
+            return
+        before = presence.missing
+        presence.look()
+        if presence.missing and not before:
+            mend = "put the directory back, or restart and run `koi ledger rebuild`"
+            self._log.error(
+                "store_files_gone", missing=presence.missing, path=str(self._place.path), mend=mend
+            )
+        elif before and not presence.missing:
+            self._log.warning("store_files_found_again", path=str(self._place.path))
+
+    @property
+    def _alive(self) -> bool:
+        return self._server is not None and self._server.alive
 
     def _restart(self) -> None:
         if self._server is not None:
@@ -181,6 +216,11 @@ class EmbeddedStore:
 
     def _start(self) -> None:
         began = self._started_at = time.monotonic()
+        if without_manifest(self._place.path / AOF):
+            raise StoreNotStarted(
+                f"The log in {self._place.path / AOF} has lost its manifest, and the server would "
+                "begin an empty one over it. Run `koi store repair`, which saves what can be read."
+            )
         engine = choose_engine(self._search, read_stamp(self._place.stamp))
         write_stamp(self._place.stamp, engine)
         # Known before anything else can fail: a forgotten server would share its files with the
@@ -205,3 +245,14 @@ class EmbeddedStore:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _refuse_beside_a_stray(path: Path) -> None:
+    """Two stores on one path would share their callers, and neither would know of the other."""
+    pid = stray_server(path)
+    if pid is not None:
+        raise StoreUnusable(
+            f"A store runs on {path} (process {pid}), but its directory was deleted or moved while "
+            "it ran: what it holds is lost once it ends. Move the directory back; or stop that "
+            "gateway, start it again and run `koi ledger rebuild` with every journal that is left."
+        )

@@ -1,10 +1,15 @@
-"""The `Debts` as one small file each: whole or absent after a power cut, gone once paid."""
+"""The `Debts` as one small file each: whole or absent after a power cut, gone once paid.
+
+What cannot be read or will never be taken is moved to `damaged/` and named: it must not keep the
+debts behind it from being paid, and a person may still make something of it.
+"""
 
 import asyncio
 import os
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,9 @@ from app.domain.job import JobState, Outcome, PartResult, PendingImage
 from app.domain.journal import Debt, OwedEnd, OwedPart
 
 SUFFIX = ".json"
+DAMAGED = "damaged"
+UNREADABLE = (OSError, AttributeError, KeyError, TypeError, ValueError)
+"""What reading a file can raise that holds no debt: it is empty, cut, foreign, a directory …"""
 
 
 class FileDebts:
@@ -43,6 +51,12 @@ class FileDebts:
             return ()
         return await asyncio.to_thread(self._read, names) if names else ()
 
+    async def set_aside(self, debt: Debt, reason: str) -> None:
+        self._set_aside(f"{debt.name}{SUFFIX}", reason)
+
+    def damaged(self) -> int:
+        return len(damaged_debts(self._directory))
+
     def _keep(self, name: str, body: bytes) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self._directory / f".{name}-{secrets.token_hex(4)}"
@@ -60,10 +74,56 @@ class FileDebts:
     def _read(self, names: Sequence[str]) -> Sequence[Debt]:
         found = []
         for name in sorted(names):
-            # A sibling may have paid it meanwhile.
-            with suppress(FileNotFoundError):
-                found.append(_debt(orjson.loads((self._directory / name).read_bytes())))
+            try:
+                found.append(_named(name, (self._directory / name).read_bytes()))
+            except FileNotFoundError:
+                pass  # a sibling paid it meanwhile
+            except UNREADABLE as error:
+                self._set_aside(name, f"{type(error).__name__}: {error}")
         return found
+
+    def _set_aside(self, name: str, reason: str) -> None:
+        damaged = self._directory / DAMAGED
+        place = damaged / f"{name}.{secrets.token_hex(4)}"
+        try:
+            damaged.mkdir(mode=0o700, exist_ok=True)
+            (self._directory / name).rename(place)
+        except FileNotFoundError:
+            return  # a sibling was quicker
+        except OSError as error:
+            reason = f"{reason}; it cannot be moved either: {error.strerror}"
+        self._log.error("debt_set_aside", debt=name, file=str(place), reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class DebtFiles:
+    """What lies in a directory of debts: readable ones that wait (the oldest since when, in Unix
+    seconds), names that cannot be read, names that were set aside."""
+
+    waiting: int
+    oldest_s: float | None
+    unreadable: tuple[str, ...]
+    damaged: tuple[str, ...]
+
+
+def look_at_debts(directory: Path) -> DebtFiles:
+    """Moves nothing."""
+    waiting, unreadable = [], []
+    for file in sorted(directory.glob(f"*{SUFFIX}")):
+        try:
+            _named(file.name, file.read_bytes())
+            waiting.append(file.stat().st_mtime)
+        except FileNotFoundError:
+            pass  # paid meanwhile
+        except UNREADABLE:
+            unreadable.append(file.name)
+    damaged = tuple(file.name for file in damaged_debts(directory))
+    return DebtFiles(len(waiting), min(waiting, default=None), tuple(unreadable), damaged)
+
+
+def damaged_debts(directory: Path) -> list[Path]:
+    """What was set aside in this directory of debts."""
+    return sorted((directory / DAMAGED).glob("*"))
 
 
 def _private(path: str, flags: int) -> int:
@@ -76,6 +136,14 @@ def _sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _named(name: str, body: bytes) -> Debt:
+    """Raises one of `UNREADABLE`; under another's name it would be paid and that one forgotten."""
+    debt = _debt(orjson.loads(body))
+    if f"{debt.name}{SUFFIX}" != name:
+        raise ValueError(f"it is called {name} and says {debt.name}")
+    return debt
 
 
 def _debt(row: dict[str, Any]) -> Debt:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import structlog
 
+from app.adapters.journal.marker import moved
+
 APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 AGAIN_S = 1.0
 
@@ -28,9 +30,16 @@ class Page:
 
     def ready(self) -> bool:
         """True when all lines are in the kernel's hands; tries again once a second."""
-        if self._unwritten and (self._failed_s is None or time.monotonic() > self._failed_s):
+        due = self._failed_s is None or time.monotonic() > self._failed_s
+        if self._unwritten and due and not self.gone():
             self._flush()
         return not self._unwritten
+
+    def gone(self) -> bool:
+        """Whether the file was deleted or replaced while we write it: what goes there is lost."""
+        # Yesterday's file may be swept; the next line turns the page.
+        current = self._file >= 0 and self._opened == self._name()
+        return current and moved(self._file, self._directory / self._opened)
 
     def sync(self) -> None:
         """Ask the disk to keep what was written; blocks. Raises `OSError`."""
@@ -39,6 +48,8 @@ class Page:
             os.fdatasync(self._file)
 
     def close(self) -> None:
+        if self._unwritten and self.gone():
+            self._opened = ""  # a new file in what is there now: nothing else will keep these lines
         self.ready()
         if self._file >= 0:
             os.close(self._file)

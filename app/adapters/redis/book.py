@@ -20,8 +20,7 @@ from app.adapters.redis.loader import load
 from app.adapters.redis.store import Store
 from app.domain.calendar import Calendar, Day
 from app.domain.errors import LedgerLost, LedgerUnavailable
-from app.domain.journal import Change, Kind, Mark, Step
-from app.domain.ports import Journal
+from app.domain.journal import Change, Journal, Kind, Mark, Step
 
 DAY_KEPT_MS = 40 * 86_400_000
 MONTH_KEPT_MS = 400 * 86_400_000
@@ -32,7 +31,10 @@ def utc_now() -> datetime:
 
 
 class Book:
-    """`journal` is written after every change; its mark is where this process starts from."""
+    """`journal` is written after every change; its mark is where this process starts from.
+
+    `gone` says that the store writes into files that were deleted: what it takes will be lost.
+    """
 
     def __init__(
         self,
@@ -40,12 +42,13 @@ class Book:
         calendar: Calendar,
         journal: Journal,
         clock: Callable[[], datetime] = utc_now,
+        gone: Callable[[], bool] = lambda: False,
     ) -> None:
         self.calendar = calendar
         self.journal = journal
         self.mark: Mark | None = journal.mark
         self.intact = True
-        self._store, self._clock = store, clock
+        self._store, self._clock, self._gone = store, clock, gone
         self._scripts = load("ledger")
         self._skew = timedelta()
         self._spans: dict[str, bytes] = {}
@@ -56,7 +59,7 @@ class Book:
         Raises `LedgerUnavailable`; `LedgerLost` when the store does not know what we have seen.
         """
         known = self.mark or Mark(0)
-        epoch, text, verdict = await self.read(
+        epoch, text, verdict, begins = await self.read(
             "open", secrets.token_hex(16), known.epoch, known.seq
         )
         mark = Mark.read(epoch, text)
@@ -64,11 +67,29 @@ class Book:
             self._found(intact=False)
             raise LedgerLost
         if self.mark is None or mark.epoch != self.mark.epoch:
-            self._note(mark, [])  # a life that was seen is one to be continued
+            # A life that was seen is one to be continued, and its numbers are counted from here.
+            self._note(mark, [Change(Kind.LIFE, epoch, ["begins", str(begins)])])
         if verdict == "continued" or self.mark is None or mark.seq > self.mark.seq:
             self.mark = mark
         self._found(intact=True)
         return self.mark
+
+    async def verify(self) -> None:
+        """Ask whether the store knows what this machine has seen of it; begins no life of its own.
+
+        Raises `LedgerUnavailable`; `LedgerLost` also when somebody else noticed a loss.
+        """
+        if self.mark is not None:
+            await self.open()
+            return
+        _, _, suspect, *_ = await self.read("life")
+        if suspect:
+            raise LedgerLost
+
+    async def begun(self) -> bool:
+        """Whether the store holds books at all. Raises `LedgerUnavailable`."""
+        epoch, *_ = await self.read("life")
+        return epoch is not None
 
     async def read(self, name: str, *args: Argument) -> Any:
         """A script that asks and changes nothing of the books."""
@@ -94,9 +115,11 @@ class Book:
         return _told(reply)
 
     def may_spend(self) -> None:
-        """Raises `LedgerUnavailable` while the journal takes nothing (fault F66)."""
+        """Raises `LedgerUnavailable` while what is spent would not be kept (fault F66)."""
         if not self.journal.ready():
-            raise LedgerUnavailable("The journal's disk takes nothing; nothing was spent.")
+            raise LedgerUnavailable("The journal cannot be written; nothing was spent.")
+        if self._gone():
+            raise LedgerUnavailable("The store's files were deleted; nothing was spent.")
 
     async def _write(self, name: str, ask: dict[str, Any], dated: bool) -> Any:
         for _ in range(2):

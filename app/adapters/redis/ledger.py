@@ -1,6 +1,6 @@
 """The `Ledger` on Redis: the arithmetic lives in scripts/ledger, this only carries it there."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,12 +67,12 @@ class RedisLedger:
         return self._book.intact
 
     async def verify(self) -> None:
-        """Ask whether the store knows what this machine has seen of it; begins no life of its own.
+        """See `Book.verify`."""
+        await self._book.verify()
 
-        Raises `LedgerUnavailable`, `LedgerLost`.
-        """
-        if self._book.mark is not None:
-            await self._book.open()
+    async def begun(self) -> bool:
+        """See `Book.begun`."""
+        return await self._book.begun()
 
     async def ready(self) -> None:
         """Raises `LedgerUnavailable` unless the store would take a write now."""
@@ -116,6 +116,7 @@ class RedisLedger:
         await self._book.write("bind", {"job": job_id, "repeated": repeated(principal, repeat)})
 
     async def dispatch(self, job_id: str, lease_ms: int) -> bool:
+        self._book.may_spend()
         reply = await self._book.write("dispatch", {"job": job_id, "lease_ms": lease_ms})
         return bool(reply[0] == "dispatched")
 
@@ -274,9 +275,14 @@ class RedisLedger:
         states = (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)
         return Census(dict(zip(states, counts, strict=True)), images, micros, lag_ms, collecting)
 
-    async def rebuild(self, steps: Iterable[Step], terms: Terms) -> Rebuilt:
-        """Put the books together again. Raises `RebuildRefused`, `LedgerUnavailable`."""
-        return await rebuild(self._book, Memory.of(steps), terms)
+    async def rebuild(
+        self, steps: Iterable[Step], terms: Terms, given: Collection[str] = ()
+    ) -> Rebuilt:
+        """Put the books together again from the journals that are `given` by name.
+
+        Raises `RebuildRefused`, `LedgerUnavailable`.
+        """
+        return await rebuild(self._book, Memory.of(steps), terms, given)
 
     def _ask(self, order: Order, bound: Bound) -> dict[str, Any]:
         ask = bound.ask(order.principal) | ({} if order.arrived else {"unpaced": True})

@@ -5,11 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.domain.journal import Change, Kind, Step
+from app.domain.rebuild import Gap
 
 RANK = {"R": 0, "D": 1, "U": 2, "S": 3, "X": 3}
 """A job's states in the order it can pass through them: the later one knows more."""
 NO_STATE = 4
 """What was told of a job in any state is told by nothing else."""
+
+REBUILT = "rebuilt"
+"""Who rose the number that a rebuilt life begins with."""
 
 Fields = dict[str, str]
 
@@ -17,7 +21,8 @@ Fields = dict[str, str]
 @dataclass(slots=True)
 class Memory:
     """`told` is what was told of each job in each state; `records` are (when, text) by kind and
-    name; `lives` the accounted numbers by epoch, and `newest` the highest number told of each."""
+    name; `lives` the accounted numbers by epoch, `newest` the highest number told of each, and
+    `begins` the one it began after, where somebody wrote that down."""
 
     told: dict[str, dict[int, Fields]] = field(default_factory=dict)
     entries: dict[str, Sequence[str]] = field(default_factory=dict)
@@ -26,6 +31,7 @@ class Memory:
     )
     lives: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     newest: dict[str, int] = field(default_factory=dict)
+    begins: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, steps: Iterable[Step]) -> "Memory":
@@ -51,6 +57,8 @@ class Memory:
     def add(self, step: Step) -> None:
         mark = step.mark
         self.newest[mark.epoch] = max(self.newest.get(mark.epoch, 0), mark.seq)
+        if mark.seq == 0 or mark.who == REBUILT:
+            self.begins[mark.epoch] = mark.seq
         for change in step.changes:
             if change.seq:
                 self.lives[mark.epoch].add(change.seq)
@@ -63,18 +71,46 @@ class Memory:
             self.told.setdefault(change.id, {}).setdefault(rank, {}).update(fields)
         elif change.kind is Kind.ENTRY:
             self.entries[change.id] = change.fields
+        elif change.kind is Kind.LIFE:
+            self.begins[change.id] = int(pairs(change.fields)["begins"])
         else:
             before = self.records[change.kind].get(change.id, (-1, ""))
             self.records[change.kind][change.id] = max(before, (at_ms, change.fields[1]))
 
-    def forgotten(self, held: Mapping[str, int]) -> int:
+    def gaps(self, held: Mapping[str, int]) -> list[Gap]:
         """Numbers that are known to exist but that nobody at hand wrote down, beside those that the
         store itself still `held`: of each life, up to which one."""
-        missing = 0
-        for life, accounted in self.lives.items():
-            first = max(min(accounted) - 1, held.get(life, 0))
-            missing += self.newest[life] - first - sum(number > first for number in accounted)
-        return missing
+        found = []
+        for life, newest in self.newest.items():
+            before = max(self._begin(life), held.get(life, 0))
+            known = (number for number in self.lives.get(life, ()) if number > before)
+            for number in (*sorted(known), newest + 1):
+                if number > before + 1:
+                    found.append(Gap(life, before + 1, number - 1))
+                before = number
+        return found + self._earlier_gaps(held)
+
+    def _earlier_gaps(self, held: Mapping[str, int]) -> list[Gap]:
+        """A life that begins at a number continues others up to there, whether or not anybody at
+        hand knows how far they came."""
+        found = []
+        ends = {*held.values(), *self.newest.values()}
+        for begins in sorted({begins for begins in self.begins.values() if begins}):
+            known = max((end for end in ends if end < begins), default=0)
+            if known < begins - 1:
+                found.append(Gap("", known + 1, begins - 1))
+        return found
+
+    def _begin(self, life: str) -> int:
+        """The number a life began after: 0, or where the one before it had come to.
+
+        Early versions wrote it down only by chance; then it is the end of another life.
+        """
+        if life in self.begins:
+            return self.begins[life]
+        first = min(self.lives.get(life, ()), default=self.newest[life] + 1)
+        ends = (end for other, end in self.newest.items() if other != life)
+        return max((end for end in ends if end < first), default=0)
 
 
 def merged(known: Fields, told: Mapping[str, str]) -> Fields:

@@ -18,15 +18,17 @@ from app.adapters.redis.book import DAY_KEPT_MS, MONTH_KEPT_MS, Book
 from app.adapters.redis.entries import entry_id, rows
 from app.adapters.redis.memory import Fields, Memory, flat, merged, pairs
 from app.adapters.redis.pending import is_pending, read_late, without_done
+from app.adapters.redis.records import read_journal
 from app.adapters.redis.sums import Sums
-from app.domain.journal import Kind
+from app.domain.journal import JournalRecord, Kind
 from app.domain.rebuild import RebuildRefused, Rebuilt, Terms
 
 BATCH = 200
 OPEN = "RDU"
 REPLAY_MS = 86_400_000
 NUMBERS = frozenset({"claims", "seq", "sent", "over", "shift"})
-FAMILIES = (Kind.USERS, Kind.TEAMS, Kind.KEYS, Kind.STOPS)
+RECORDS = (Kind.USERS, Kind.TEAMS, Kind.KEYS, Kind.STOPS)
+FAMILIES = (*RECORDS, Kind.JOURNALS)
 
 
 @dataclass(slots=True)
@@ -42,12 +44,15 @@ class Books:
         return [job for job in self.jobs.values() if job["state"] in OPEN]
 
 
-async def rebuild(book: Book, memory: Memory, terms: Terms) -> Rebuilt:
-    """Restore the books. Raises `RebuildRefused`, `LedgerUnavailable`."""
+async def rebuild(book: Book, memory: Memory, terms: Terms, given: Collection[str] = ()) -> Rebuilt:
+    """Restore the books; `given` names the journals that `memory` was read from.
+
+    Raises `RebuildRefused`, `LedgerUnavailable`.
+    """
     epoch, seq, suspect, now_ms, lineage = await book.read("life")
     earlier = {life: int(upto) for life, upto in pairs(lineage).items()}
     _check(memory, epoch, seq, bool(suspect), earlier.keys())
-    forgotten = memory.forgotten({**earlier, **({epoch: seq} if epoch else {})})
+    gaps = memory.gaps({**earlier, **({epoch: seq} if epoch else {})})
     surviving = await _surviving(book, memory)
     known = len(surviving.entries)
     books = _together(surviving, memory, store_is_newer=seq > memory.highest)
@@ -56,14 +61,17 @@ async def rebuild(book: Book, memory: Memory, terms: Terms) -> Rebuilt:
         await _write(book, batch)
     for life, newest in {**memory.newest, **({epoch: seq} if epoch else {})}.items():
         earlier[life] = max(earlier.get(life, 0), newest, memory.newest.get(life, 0))
-    await _reopen(book, books, max(seq, memory.highest) + 1, earlier)
+    # Above every number that was ever given; where the new life begins, `open` reads off these.
+    await _reopen(book, books, max(earlier.values(), default=-1) + 1, earlier)
     return Rebuilt(
         entries=len(books.entries),
         from_journal=len(books.entries) - known,
         jobs=len(books.jobs),
         open=len(books.open_jobs),
-        records=sum(map(len, books.records.values())),
-        forgotten=forgotten,
+        records=sum(len(books.records[family]) for family in RECORDS),
+        gaps=tuple(gaps),
+        absent=tuple(_absent(books, given)),
+        blind=not memory.newest,
     )
 
 
@@ -76,8 +84,15 @@ def _check(
             "The journal and the store belong to different lives: neither continues the other. "
             "Check KOI_REDIS_URL and KOI_DATA_DIR, or name the right journals with --journal."
         )
+    if epoch is None and not suspect and not memory.newest:
+        raise RebuildRefused(
+            "The store is empty and no journal was found, so there is nothing to rebuild from. "
+            "Name the journals of all machines that ran gateways or operator commands (--journal)."
+        )
     if epoch is not None and not suspect and seq >= memory.highest:
-        raise RebuildRefused("The store knows everything the journal does; nothing to rebuild.")
+        raise RebuildRefused(
+            "The store knows everything the journal does; nothing to rebuild.", complete=True
+        )
 
 
 async def _surviving(book: Book, memory: Memory) -> Books:
@@ -112,6 +127,13 @@ def _together(surviving: Books, memory: Memory, *, store_is_newer: bool) -> Book
         older, newer = both if store_is_newer else reversed(both)
         records[family] = {**older, **newer}
     return Books(entries, jobs, records)
+
+
+def _absent(books: Books, given: Collection[str]) -> Iterator[JournalRecord]:
+    """Journals that wrote into these books and were not read."""
+    for id, text in sorted(books.records[Kind.JOURNALS].items()):
+        if id not in given:
+            yield read_journal(text)
 
 
 def _clean(job: Fields) -> Fields:

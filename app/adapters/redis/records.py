@@ -1,4 +1,4 @@
-"""Users, teams and keys as JSON, written and read back.
+"""Users, teams, keys and journals as JSON, written and read back.
 
 Gateways of several versions share a store. A field this version does not know is left out, and one
 that is not set is not written, so that an older reader meets it only where an operator used it.
@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from app.domain.images import ResponseFormat
+from app.domain.journal import JournalRecord
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, CachePolicy, Team, User
 
@@ -39,6 +40,12 @@ def read_key(text: str) -> ApiKey:
     row = _row(text, ApiKey)
     models = row.pop("models", None)
     return ApiKey(models=None if models is None else frozenset(models), **row)
+
+
+def read_journal(text: str) -> JournalRecord:
+    row = orjson.loads(text)
+    place = row.get("host", ""), row.get("path", "")
+    return JournalRecord(row["id"], *place, row.get("last", 0), row.get("copied", ""))
 
 
 def _row(text: str, kind: type[User | Team | ApiKey]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ for _, pair in ipairs(moved) do
 end
 local entry = redis.call('XADD', K.stream, '*', unpack(ask.fields))
 local seq = rise(entry)
-tell('entry', entry, ask.fields, seq)
+publish('entry', entry, ask.fields, seq)
 if ask.id then
   redis.call('SET', K.adjusted .. ask.id, entry .. ' ' .. int(seq), 'PX', REPLAY_MS)
 end

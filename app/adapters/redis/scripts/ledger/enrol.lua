@@ -15,5 +15,5 @@ if ask.digest then
   if old and old ~= ask.digest then redis.call('HDEL', K.digests, old) end
   redis.call('HSET', K.digests, ask.digest, ask.name)
 end
-tell(ask.family, ask.name, { 'record', ask.record }, rise(ask.name))
+publish(ask.family, ask.name, { 'record', ask.record }, rise(ask.name))
 return reply('written')

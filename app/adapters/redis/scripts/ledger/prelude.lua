@@ -12,6 +12,7 @@ local GRACE_MS = 60000        -- a concurrency slot outlives the job's due time 
 local TYPICAL_MS = 15000      -- how long a generation takes, until it is known
 local MOST_SLOTS_READ = 100   -- so many running jobs say when a slot should be free
 local TRAIL = 1024            -- so many of the latest marks are kept
+local CHANGES = 20000          -- so many of operators' changes lie out for the gateways to copy
 local OPEN = { R = true, D = true, U = true }
 local mark, changes = '0', {}
 local keep_time
@@ -53,6 +54,14 @@ end
 
 local function tell(kind, id, fields, seq)
   changes[#changes + 1] = { kind, id, fields, tonumber(seq or 0) }
+end
+
+-- The same for what an operator changes, perhaps from a machine whose journal nobody keeps: it is
+-- also laid out for every gateway to copy into its own.
+local function publish(kind, id, fields, seq)
+  tell(kind, id, fields, seq)
+  redis.call('XADD', K.changes, 'MAXLEN', '~', CHANGES, '*', 'epoch', ARGV[1], 'mark', mark,
+    'kind', kind, 'id', id, 'seq', int(seq), 'fields', cjson.encode(fields))
 end
 
 -- Tell an entry once more; `place` is '<entry id> <number>'.

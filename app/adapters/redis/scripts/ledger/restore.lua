@@ -1,6 +1,6 @@
 #!lua
 -- Put records back while the books are closed. Repeating a batch changes nothing.
--- KEYS [1] slot  ARGV [1] {clear?, entries?, jobs?, windows?, users?, teams?, keys?, stops?, owners?}
+-- KEYS [1] slot  ARGV [1] {clear?, entries?, jobs?, windows?, users?, teams?, keys?, stops?, journals?, owners?}
 -- -> 1, or 0 when the books are open
 if redis.call('EXISTS', K.suspect) == 0 then return 0 end
 local ask = cjson.decode(ARGV[1])
@@ -57,7 +57,7 @@ for _, window in ipairs(ask.windows or {}) do
   redis.call('HSET', K.window .. window.label, unpack(window.rows))
   keep_window(window.label, window.keep)
 end
-for _, noun in ipairs({ 'users', 'teams', 'keys', 'stops' }) do
+for _, noun in ipairs({ 'users', 'teams', 'keys', 'stops', 'journals' }) do
   local family = K[noun]
   for name, text in pairs(ask[noun] or {}) do
     local before = redis.call('HGET', family, name)
