@@ -593,6 +593,8 @@ REPLIES: dict[str, Shown] = {
     "429-long": retry("retry-after", "3600"),
     "429-huge": retry("retry-after", "1000000000"),
     "429-garbage": retry("retry-after", "soon"),
+    "429-html": status(429, "<h1>"),
+    "gzip": content(lambda r: r.headers["content-encoding"] == "gzip" and "data" in r.json()),
     "503-no-channel": status(503, "no available channel"),
     "silent-bill": status(500, "internal_error"),
     "502-html": status(502, "<h1>"),
@@ -654,6 +656,8 @@ SUBMITS: dict[str, Shown] = {
 POLLS: dict[str, tuple[str, ...]] = {
     # What the five looks see: two while it runs, three after its end.
     "404-after-submit": ("404", "404", "completed", "completed", "completed"),
+    "404-once": ("processing", "404", "completed", "completed", "completed"),
+    "empty-at-first": ("processing", "processing", "completed", "completed", "completed"),
     "forgotten": ("404", "404", "404", "404", "404"),
     "stuck-99": ("processing 99",) * 5,
     "progress-backwards": ("processing 80", "processing 60", "completed", "completed", "completed"),
@@ -681,6 +685,10 @@ LINKS: dict[str, Shown] = {
     "cdn-disguised": content(lambda r: r.content[:6] == b"<html>"),
     "cdn-huge": content(lambda r: len(r.content) > 2_000_000, "2"),
     "cdn-404": status(404, "NoSuchKey"),
+    "cdn-away": status(404, "NoSuchKey"),
+    "cdn-shorter": content(lambda r: r.content[-2:] != b"\xff\xd9"),
+    "cdn-zeros": content(lambda r: r.content[:2] == b"\xff\xd8" and r.content[-1] == 0),
+    "cdn-gzip": content(lambda r: r.headers["content-encoding"] == "gzip"),
     "cdn-flaky": status(503, "SlowDown"),
 }
 
