@@ -593,8 +593,6 @@ REPLIES: dict[str, Shown] = {
     "429-long": retry("retry-after", "3600"),
     "429-huge": retry("retry-after", "1000000000"),
     "429-garbage": retry("retry-after", "soon"),
-    "429-html": status(429, "<h1>"),
-    "gzip": content(lambda r: r.headers["content-encoding"] == "gzip" and "data" in r.json()),
     "503-no-channel": status(503, "no available channel"),
     "silent-bill": status(500, "internal_error"),
     "502-html": status(502, "<h1>"),
@@ -657,7 +655,6 @@ POLLS: dict[str, tuple[str, ...]] = {
     # What the five looks see: two while it runs, three after its end.
     "404-after-submit": ("404", "404", "completed", "completed", "completed"),
     "404-once": ("processing", "404", "completed", "completed", "completed"),
-    "empty-at-first": ("processing", "processing", "completed", "completed", "completed"),
     "forgotten": ("404", "404", "404", "404", "404"),
     "stuck-99": ("processing 99",) * 5,
     "progress-backwards": ("processing 80", "processing 60", "completed", "completed", "completed"),

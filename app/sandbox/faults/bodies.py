@@ -1,6 +1,5 @@
 """Faults of the reply's text: 200 that is none, JSON that is none (F12, F15-F17, F23)."""
 
-import gzip
 import json
 
 from app.sandbox.faults.row import Bills, Fault, ReplyAct, Staged
@@ -58,11 +57,6 @@ async def _surrogate(staged: Staged) -> bool:
     return await _send(staged, lone + b'\\udfff"}]}')
 
 
-async def _gzip(staged: Staged) -> bool:
-    coded = (("content-encoding", "gzip"),)
-    return await staged.exchange.reply(200, gzip.compress(staged.body), headers=coded)
-
-
 async def _empty_body(staged: Staged) -> bool:
     return await _send(staged, b"")
 
@@ -86,7 +80,6 @@ ROWS: tuple[Fault, ...] = (
     _row("error-200", "200 with an error object", _error_200, Bills.NOTHING),
     _row("error-200-code", "200 with code and message", _error_200_code, Bills.NOTHING),
     _row("truncated-json", "two thirds of the JSON, Content-Length right", _truncated),
-    _row("gzip", "a good reply in gzip, unasked", _gzip),
     _row("empty-body", "200 and no body", _empty_body),
     _row("not-an-object", "200 and a JSON list", _not_an_object),
     _row("json-nan", "NaN in the JSON", _nan),

@@ -66,7 +66,6 @@ ROWS: tuple[Fault, ...] = (
     _refusal(413, "request_too_large", "the request is too large"),
     _refusal(422, "invalid_parameters", "a parameter is not acceptable"),
     *(_named(n, Bills.NOTHING, f"429 with {says}", _pace(form)) for n, form, says in _FORMS),
-    _named("429-html", Bills.NOTHING, "a proxy's 429 page", _page(429, "429 Too Many Requests")),
     _refusal(500, "internal_error", "something went wrong here", _SERVER),
     _refusal(503, "service_unavailable", "the service is overloaded", _SERVER),
     _named(
