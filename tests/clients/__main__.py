@@ -72,19 +72,24 @@ def led_through(client: Client, scenarios: Sequence[Scenario]) -> list[Outcome]:
     """One client through all scenarios, each on a fresh gateway and an empty store."""
     folder = Path(tempfile.mkdtemp(prefix="koi-clients-"))
     try:
-        with EmbeddedStore(folder / "store") as store, Sandbox(time_scale=0.01) as sandbox:
-            return [one_trial(client, s, store.url, sandbox, folder / s.name) for s in scenarios]
+        with (
+            EmbeddedStore(folder / "store") as store,
+            Sandbox(time_scale=0.01) as sandbox,
+            Driver(client) as driver,
+        ):
+            return [one_trial(driver, s, store.url, sandbox, folder / s.name) for s in scenarios]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def one_trial(
-    client: Client, scenario: Scenario, store_url: str, sandbox: Sandbox, folder: Path
+    driver: Driver, scenario: Scenario, store_url: str, sandbox: Sandbox, folder: Path
 ) -> Outcome:
+    client = driver.client
     with redis.Redis.from_url(store_url) as server:
         server.flushall()
     sandbox.reset()
-    with gateway(sandbox, store_url, folder, **scenario.settings) as koi, Driver(client) as driver:
+    with gateway(sandbox, store_url, folder, **scenario.settings) as koi:
         try:
             outcome = play(koi, driver, scenario)
         except (TimeoutError, RuntimeError, AssertionError, httpx.HTTPError) as error:

@@ -28,11 +28,14 @@ def short_table(
     rows: Sequence[Sequence[Outcome]], clients: Sequence[Client], scenarios: Sequence[Scenario]
 ) -> Iterator[str]:
     """POSTs/images billed, with a tick for who got the picture; bold breaks the promise."""
-    yield "| Client | " + " | ".join(scenario.title for scenario in scenarios) + " |"
+    yield "| POSTs/billed | " + " | ".join(scenario.name for scenario in scenarios) + " |"
     yield "|---" * (len(scenarios) + 1) + "|"
     for client, row in zip(clients, rows, strict=True):
         cells = [_cell(o, s) for o, s in zip(row, scenarios, strict=True)]
         yield f"| {client.title} | " + " | ".join(cells) + " |"
+    yield ""
+    legend = "; ".join(f"`{scenario.name}` {scenario.title}" for scenario in scenarios)
+    yield f"{legend}. ✓ has the picture, ✗ has none although it could, - no such option."
 
 
 def _cell(outcome: Outcome, scenario: Scenario) -> str:
