@@ -72,12 +72,14 @@ class Driver:
             if text.startswith("{"):
                 said = json.loads(text)
                 with self._lock:
-                    self._waiting.pop(said["id"]).set_result(said)
+                    future = self._waiting.pop(said["id"])
+                if future.set_running_or_notify_cancel():
+                    future.set_result(said)
         with self._lock:
-            for future in self._waiting.values():
-                future.set_exception(
-                    RuntimeError(f"{self.client.name} ended: {self._last_words()}")
-                )
+            left, self._waiting = list(self._waiting.values()), {}
+        for future in left:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(RuntimeError(f"{self.client.name}: {self._last_words()}"))
 
     def _last_words(self) -> str:
         if self._log.closed:
