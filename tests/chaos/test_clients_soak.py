@@ -39,7 +39,7 @@ FAULTS = (
     "encoded",
     "task-failed",
     "moderation-400",
-    "404-once",
+    "404-for-a-while=1",
     "completed-empty=1",
     "poll-500",
     "poll-reset",

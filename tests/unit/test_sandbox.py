@@ -654,7 +654,6 @@ SUBMITS: dict[str, Shown] = {
 POLLS: dict[str, tuple[str, ...]] = {
     # What the five looks see: two while it runs, three after its end.
     "404-after-submit": ("404", "404", "completed", "completed", "completed"),
-    "404-once": ("processing", "404", "completed", "completed", "completed"),
     "forgotten": ("404", "404", "404", "404", "404"),
     "stuck-99": ("processing 99",) * 5,
     "progress-backwards": ("processing 80", "processing 60", "completed", "completed", "completed"),

@@ -49,10 +49,6 @@ async def _missing_at_first(poll: Poll) -> TaskView | None:
     return await _missing(poll) if poll.first(2) else poll.view
 
 
-async def _missing_once(poll: Poll) -> TaskView | None:
-    return await _missing(poll) if poll.number == int(poll.arg or 2) else poll.view
-
-
 async def _forgotten(poll: Poll) -> TaskView | None:
     return poll.view if poll.view.status == "queued" and poll.first(2) else await _missing(poll)
 
@@ -148,7 +144,6 @@ ROWS: tuple[Fault, ...] = (
         submit=_hostile_id,
     ),
     Fault("404-after-submit", Bills.ALL, "missing for 2 polls (argument)", task=_missing_at_first),
-    Fault("404-once", Bills.ALL, "missing at the second poll only (argument)", task=_missing_once),
     Fault("forgotten", Bills.ALL, "missing as soon as it runs, for ever", task=_forgotten),
     Fault("stuck-99", Bills.ALL, "99 % for ever", task=_stuck),
     Fault("progress-backwards", Bills.ALL, "progress falls while it runs", task=_backwards),
