@@ -14,7 +14,7 @@ from tests.clients.process import Driver, Said
 from tests.clients.scenarios import Scenario
 from tests.harness import Koi
 
-WITHIN_S = 60
+WITHIN_S = 120
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tests.flow.conftest import Start
 FAULTS = {"500": 0, "502-html": 1, "reset-after-accept": 1, "cdn-404": 1}
 """Images billed for one POST."""
 DRIVEN = [HOUSE, *chosen("ai-6")]
-WITHIN_S = 60
+WITHIN_S = 120
 
 
 @pytest.fixture(params=DRIVEN, ids=[client.name for client in DRIVEN])
