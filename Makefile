@@ -6,10 +6,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check chaos soak bench audit lock clean
+.PHONY: help demo install test check chaos soak soak-clients clients bench audit lock clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: install ## start everything on this machine and make one picture
 	@$(BIN)/koi demo
@@ -33,6 +33,7 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.koi
 	@echo "Installing the locked test tools into $(VENV) (once, about a minute) ..."
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@cd tests/sdk/node && npm ci --silent --no-audit --no-fund 2>/dev/null || echo "  (no npm: the Node SDK tests will be skipped)"
+	@$(BIN)/python -m tests.clients.catalog ai-6 2>/dev/null || echo "  (no npm: the AI SDK tests will be skipped)"
 	@touch $@
 
 test: $(VENV)/.dev ## the whole suite: style, types, imports, tests
@@ -52,6 +53,13 @@ soak: MINUTES = 60
 soak: $(VENV)/.dev ## every fault at 1 % for MINUTES=60, samples in CSV=file
 	@$(BIN)/python -m pytest -s -m chaos tests/chaos/test_long_soak.py --chaos-minutes=$(MINUTES) $(if $(CSV),--soak-csv=$(CSV))
 
+soak-clients: MINUTES = 30
+soak-clients: $(VENV)/.dev ## AI SDK and OpenAI SDK processes, every fault at 2 % for MINUTES=30
+	@$(BIN)/python -m pytest -s -m chaos tests/chaos/test_clients_soak.py --chaos-minutes=$(MINUTES)
+
+clients: $(VENV)/.dev ## real clients by fault: POSTs and bills; CLIENTS=ai-7,litellm SCENARIOS=500,reset JSON=file
+	@$(BIN)/python -m tests.clients --clients=$(CLIENTS) --scenarios=$(SCENARIOS) $(if $(JSON),--json=$(JSON)) $(if $(README),--readme)
+
 bench: $(VENV)/.dev ## compare with nginx and LiteLLM on this machine
 	@$(BIN)/python -m bench
 
@@ -66,4 +74,4 @@ lock: ## renew the lock files (needs uv)
 	@$(COMPILE) --extra s3 --extra demo --group dev -o requirements-dev.lock
 
 clean: ## remove everything that was built here
-	@rm -rf $(VENV) .koi-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/sdk/node/node_modules
+	@rm -rf $(VENV) .koi-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .clients tests/sdk/node/node_modules

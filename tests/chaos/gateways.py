@@ -78,7 +78,7 @@ class GatewayProcess:
                 stderr=out,
             )
 
-    def wait_until_ready(self, within_s: float = 30) -> None:
+    def wait_until_ready(self, within_s: float = 120) -> None:
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             with suppress(httpx.TransportError):

@@ -699,6 +699,10 @@ LINKS: dict[str, Shown] = {
     "cdn-disguised": content(lambda r: r.content[:6] == b"<html>"),
     "cdn-huge": content(lambda r: len(r.content) > 2_000_000, "2"),
     "cdn-404": status(404, "NoSuchKey"),
+    "cdn-away": status(404, "NoSuchKey"),
+    "cdn-shorter": content(lambda r: r.content[-2:] != b"\xff\xd9"),
+    "cdn-zeros": content(lambda r: r.content[:2] == b"\xff\xd8" and r.content[-1] == 0),
+    "cdn-gzip": content(lambda r: r.headers["content-encoding"] == "gzip"),
     "cdn-flaky": status(503, "SlowDown"),
     "cdn-one-gone": status(404, "NoSuchKey"),
 }

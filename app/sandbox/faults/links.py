@@ -1,6 +1,7 @@
 """Faults of the CDN that serves the results (study section 5.6)."""
 
 import asyncio
+import gzip
 
 from app.sandbox.faults.row import Bills, Fault, Fetch, LinkAct
 
@@ -73,6 +74,35 @@ async def _one_gone(fetch: Fetch) -> None:
     await (_not_found(fetch) if fetch.index == int(fetch.arg or 0) else _serve(fetch))
 
 
+def _at_first(fetch: Fetch) -> bool:
+    """Whether this download is among the first two (or the argument's number)."""
+    return fetch.number <= int(fetch.arg or 2)
+
+
+async def _away(fetch: Fetch) -> None:
+    await (_not_found(fetch) if _at_first(fetch) else _serve(fetch))
+
+
+async def _shorter(fetch: Fetch) -> None:
+    """Half the picture, no length, and an orderly end."""
+    if not _at_first(fetch):
+        await _serve(fetch)
+        return
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {fetch.media_type}\r\nconnection: close\r\n\r\n"
+    await fetch.exchange.raw(head.encode() + fetch.content[: len(fetch.content) // 2])
+
+
+async def _zeros(fetch: Fetch) -> None:
+    whole = fetch.content
+    cut = whole[: len(whole) // 4].ljust(len(whole), b"\0") if _at_first(fetch) else whole
+    await fetch.exchange.reply(200, cut, fetch.media_type)
+
+
+async def _gzip(fetch: Fetch) -> None:
+    coded = (("content-encoding", "gzip"),)
+    await fetch.exchange.reply(200, gzip.compress(fetch.content), fetch.media_type, coded)
+
+
 async def _flaky(fetch: Fetch) -> None:
     if fetch.number > int(fetch.arg or 2):
         await _serve(fetch)
@@ -102,5 +132,9 @@ ROWS: tuple[Fault, ...] = (
     _row("cdn-huge", "100 MB after the picture (argument: megabytes)", _huge),
     _row("cdn-404", "the picture is gone", _not_found),
     _row("cdn-one-gone", "the first picture (argument: which) is gone", _one_gone),
+    _row("cdn-away", "404 for 2 downloads (argument), then the picture", _away),
+    _row("cdn-shorter", "half of it and FIN for 2 downloads (argument), then all of it", _shorter),
+    _row("cdn-zeros", "zeros for 2 downloads (argument) after a quarter, then the picture", _zeros),
+    _row("cdn-gzip", "the picture in gzip, unasked", _gzip),
     _row("cdn-flaky", "503 for 2 downloads (argument), then the picture", _flaky),
 )

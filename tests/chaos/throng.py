@@ -1,0 +1,127 @@
+"""Callers that are real clients: each driver is a process of its own, with several calls at once.
+
+Every call has its own prompt and its own API key, so that POSTs, pictures and entries of the ledger
+find their call; nothing else tells one call from another, as with clients in the wild.
+"""
+
+import asyncio
+import itertools
+import random
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.service.keys import IssuedKey
+from tests.chaos.crowd import issue
+from tests.clients.process import Driver, Said
+from tests.harness import Koi
+
+USER = "ann"
+BATCH = 100
+"""Keys that are issued together."""
+ANSWER_WITHIN_S = 120
+HANGS_UP = 0.06
+HASTY = 0.1
+HASTY_S = 4.0
+"""Longer than any generation takes here, shorter than its troubles."""
+
+
+@dataclass
+class Wish:
+    """One call of one client, and what its user saw in the end."""
+
+    prompt: str
+    client: str
+    key: IssuedKey
+    call: dict[str, Any]
+    said: Said = field(default_factory=dict)
+
+    @property
+    def has_picture(self) -> bool:
+        return bool(self.said.get("ok") and (self.said["b64"] or self.said["urls"]))
+
+    @property
+    def end(self) -> str:
+        return "picture" if self.has_picture else str(self.said.get("error", "no answer"))[:60]
+
+    def __str__(self) -> str:
+        return f"{self.client} {self.prompt!r} {self.call} -> {self.end}"
+
+
+@dataclass
+class Throng:
+    """`each` calls at once for each driver, a pause of up to `think_s` between two of them."""
+
+    koi: Koi
+    urls: Sequence[str]
+    drivers: Sequence[Driver]
+    seed: int
+    each: int
+    think_s: float
+    wishes: list[Wish] = field(default_factory=list)
+    _keys: deque[IssuedKey] = field(default_factory=deque)
+    _issuing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Call until told to stop; then let what was begun end."""
+        async with asyncio.TaskGroup() as group:
+            for driver, number in itertools.product(self.drivers, range(self.each)):
+                group.create_task(self._caller(driver, number, stop))
+
+    async def _caller(self, driver: Driver, number: int, stop: asyncio.Event) -> None:
+        name = driver.client.name
+        dice = random.Random(f"{self.seed} {name} {number}")
+        for turn in itertools.count():
+            if stop.is_set():
+                return
+            key = await self._key()
+            wish = Wish(f"koi {self.seed} {name} {number} {turn}", name, key, _manners(dice, name))
+            self.wishes.append(wish)
+            await self._finish(driver, wish, dice.choice(self.urls))
+            await asyncio.sleep(dice.uniform(0, self.think_s))
+
+    async def _finish(self, driver: Driver, wish: Wish, url: str) -> None:
+        place = {"base_url": f"{url}/v1", "key": wish.key.secret, "prompt": wish.prompt}
+        future = asyncio.wrap_future(driver.begin(**place, **wish.call))
+        try:
+            wish.said = await asyncio.wait_for(future, ANSWER_WITHIN_S)
+        except TimeoutError:
+            wish.said = {"ok": False, "error": "hung"}
+
+    async def _key(self) -> IssuedKey:
+        async with self._issuing:
+            if not self._keys:
+                self._keys += await asyncio.to_thread(self._fresh_keys)
+            return self._keys.popleft()
+
+    def _fresh_keys(self) -> list[IssuedKey]:
+        """The store may be slow under load, never away: it is not among the faults here."""
+        return self.koi.office(lambda office: issue(office, USER, BATCH))
+
+    def ends(self) -> Counter[str]:
+        return Counter(f"{wish.client}: {wish.end}" for wish in self.wishes)
+
+    def tired(self) -> list[str]:
+        return [f"hung: {wish}" for wish in self.wishes if wish.said.get("error") == "hung"]
+
+    def shared(self) -> list[str]:
+        """Callers who got the same picture although they asked for different ones."""
+        owners: dict[str, Wish] = {}
+        found = []
+        for wish in self.wishes:
+            for picture in wish.said.get("b64", ()):
+                other = owners.setdefault(picture["sha256"], wish)
+                if other is not wish:
+                    found.append(f"the same picture: {other} and {wish}")
+        return found
+
+
+def _manners(dice: random.Random, client: str) -> dict[str, Any]:
+    """Most calls are plain; some hang up and repeat at once, some announce little time."""
+    luck = dice.random()
+    if luck < HANGS_UP:
+        return {"hang_up_after_s": dice.uniform(0.05, 1.0)}
+    if luck < HANGS_UP + HASTY and not client.startswith("ai"):
+        return {"timeout_s": HASTY_S}
+    return {}

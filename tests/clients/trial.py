@@ -1,0 +1,102 @@
+"""One client led through one scenario: what the provider was asked, what it charges, what the
+client's user saw."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import httpx
+
+from app.wiring import Office
+from tests.clients.process import Driver, Said
+from tests.clients.scenarios import Scenario
+from tests.harness import Koi
+
+WITHIN_S = 120
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`pictures` that are whole and distinct; `lacks`: the client has no such option."""
+
+    client: str
+    scenario: str
+    posts: int = 0
+    bills: int = 0
+    pictures: int = 0
+    error: str = ""
+    seconds: float = 0.0
+    lacks: bool = False
+
+    def problems(self, scenario: Scenario) -> list[str]:
+        """What contradicts the scenario, in words. Pictures are the client's matter when it got
+        an answer (some keep the first one only), so none at all is what counts."""
+        if self.lacks:
+            return []
+        found = []
+        if self.posts > scenario.posts:
+            found.append(f"{self.posts} POSTs, {scenario.posts} at most")
+        if self.bills > scenario.bills:
+            found.append(f"{self.bills} images billed, {scenario.bills} at most")
+        if scenario.pictures and (self.error or not self.pictures):
+            found.append(f"no picture: {self.error}")
+        return found
+
+    def as_json(self, scenario: Scenario) -> dict[str, Any]:
+        return {**asdict(self), "problems": self.problems(scenario)}
+
+
+def play(koi: Koi, driver: Driver, scenario: Scenario) -> Outcome:
+    """The gateway was started with the scenario's settings; the sandbox is as if just started."""
+    client = driver.client.name
+    user = f"{client}-{scenario.name}"
+    koi.office(lambda office: _create(office, user, scenario))
+    key = koi.key(user)
+    if scenario.before is not None:
+        koi.sandbox.set(latency_s=0.05)
+        scenario.before(koi, key)
+    koi.sandbox.set(picture_style="plain", **scenario.switches)
+    koi.sandbox.script(*scenario.script)
+    posts, bills = koi.sandbox.posts, koi.sandbox.billed_images
+    said, seconds = _call(koi, driver, scenario, key)
+    if any(one.get("lacks") for one in said):
+        return Outcome(client, scenario.name, lacks=True)
+    koi.settled(within_s=40)
+    return Outcome(
+        client,
+        scenario.name,
+        koi.sandbox.posts - posts,
+        koi.sandbox.billed_images - bills,
+        len(_pictures(said)),
+        "; ".join(sorted({one["error"] for one in said if not one["ok"]})),
+        seconds,
+    )
+
+
+def _call(koi: Koi, driver: Driver, scenario: Scenario, key: str) -> tuple[list[Said], float]:
+    began = time.monotonic()
+    prompt = f"a koi of {driver.client.name}"
+    calls = [
+        driver.begin(base_url=koi.v1, key=key, prompt=f"{prompt} {number}", **scenario.call)
+        for number in range(scenario.calls)
+    ]
+    said = [call.result(WITHIN_S) for call in calls]
+    return said, round(time.monotonic() - began, 1)
+
+
+async def _create(office: Office, user: str, scenario: Scenario) -> None:
+    await office.keys.create_user(user, limits=scenario.limits, cache=scenario.cache)
+
+
+def _pictures(said: Sequence[Said]) -> set[str]:
+    """Digests of all pictures: those sent as base64, and those behind links that open."""
+    digests = {one["sha256"] for answer in said if answer["ok"] for one in answer["b64"]}
+    links = [link for answer in said if answer["ok"] for link in answer["urls"]]
+    with httpx.Client(timeout=20) as client:
+        for link in links:
+            answer = client.get(link)
+            if answer.status_code == 200 and answer.headers["content-type"].startswith("image/"):
+                digests.add(hashlib.sha256(answer.content).hexdigest())
+    return digests
