@@ -119,6 +119,11 @@ class Settings(BaseSettings):
     task_ttl_s: int = Field(86_400, gt=0)
     resolve_after_s: float = Field(900, ge=0)
     max_in_flight: int = Field(1000, gt=0)
+    waiting_share: float = Field(0.25, gt=0, le=1)
+    key_requests_per_second: float = Field(50, ge=0)
+    key_reads_per_second: float = Field(25, ge=0)
+    free_refusals_per_hour: int = Field(60, gt=0)
+    replays_per_hour: int = Field(3600, gt=0)
     drain_delay_s: float = Field(0, ge=0)
     drain_timeout_s: float = Field(190, gt=0)
 
@@ -126,7 +131,7 @@ class Settings(BaseSettings):
     default_images_per_month: Count = None
     default_budget_per_day: Amount = None
     default_budget_per_month: Amount = None
-    default_requests_per_minute: Count = None
+    default_requests_per_minute: Count = 120
     default_concurrency: Count = None
     house_images_per_day: Count = None
     house_images_per_month: Count = None

@@ -11,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.errors import error_object
-from app.api.running import edge, running
+from app.api.running import edge, exchange, running
 from app.domain.errors import FailureNote, GenerationFailed, Overloaded
 from app.domain.images import Picture, ResponseFormat
 from app.domain.job import Job, TaskStatus
+from app.domain.listing import TaskSummary
 from app.domain.media import ImageStoreUnavailable
 
 IN_THREAD_BYTES = 256 << 10
@@ -37,6 +38,11 @@ NO_USAGE = {
 PIXELS = re.compile(r"[0-9]+x[0-9]+", re.ASCII)
 GONE = FailureNote(
     "image_unavailable", "The image was made, but its bytes are no longer stored.", charged=True
+)
+
+ANSWERS_TAKEN = (
+    "Too many answers in base64 are being sent to this API key. The pictures are kept: repeat the "
+    "request, it pays nothing more, or ask for links (response_format url)."
 )
 
 
@@ -93,8 +99,11 @@ def linked_items(request: Request, pictures: Sequence[Picture]) -> list[dict[str
 
 async def picture_bodies(request: Request, job: Job) -> list[bytes]:
     """Every picture's bytes. Raises `Overloaded` while the image store is away (a repeat gets
-    the same pictures) and `GenerationFailed` when bytes are gone for good."""
-    store = running(request).gateway.pictures
+    the same pictures), `TooManyWaiting` while the key has too many such answers under way, and
+    `GenerationFailed` when bytes are gone for good."""
+    record, gateway = exchange(request), running(request).gateway
+    record.held.append(await gateway.answers.take(record.key_id or "", ANSWERS_TAKEN))
+    store = gateway.pictures
     try:
         images = await asyncio.gather(*(store.get(picture.name) for picture in job.pictures))
     except ImageStoreUnavailable as error:
@@ -134,7 +143,7 @@ def _item(places: dict[str, str], picture: Picture) -> dict[str, str]:
     return {**places, "revised_prompt": picture.revised_prompt}
 
 
-def task_object(request: Request, job: Job) -> dict[str, Any]:
+def task_object(request: Request, job: Job | TaskSummary) -> dict[str, Any]:
     """The same keys in every state (openai-compat study, section 6); pictures as links."""
     done = job.status is TaskStatus.COMPLETED
     return {

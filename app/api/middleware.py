@@ -55,6 +55,8 @@ class Edge:
             await self._serve(scope, receive, answer, exchange)
         finally:
             metrics.in_flight(-1)
+            for release in exchange.held:
+                release()
             _report(scope, exchange, metrics)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:

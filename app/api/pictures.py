@@ -5,13 +5,14 @@ from starlette.responses import Response
 
 from app.api.auth import caller
 from app.api.errors import ErrorResponse, wrong_method
-from app.api.running import edge, running
+from app.api.running import edge, exchange, running
 from app.domain.errors import ImageNotFound
 from app.domain.media import IMAGE_NAME
 from app.domain.principal import Principal
 
 VERBS = frozenset({"generations", "edits", "variations"})
 """Names next door that only take POST."""
+DOWNLOADS_TAKEN = "This picture is being downloaded too often at once; try again shortly."
 SEALED = {
     "content-security-policy": "default-src 'none'; sandbox",
     "cross-origin-resource-policy": "cross-origin",
@@ -29,7 +30,9 @@ async def read(request: Request) -> Response:
     headers = {**SEALED, "etag": f'"{name}"', "cache-control": _caching(request, opened)}
     if opened and _unchanged(request, name):
         return Response(b"", 304, headers)
-    image = await running(request).gateway.tasks.picture(principal, name)
+    gateway = running(request).gateway
+    exchange(request).held.append(await gateway.downloads.take(name, DOWNLOADS_TAKEN))
+    image = await gateway.tasks.picture(principal, name)
     if _unchanged(request, name):
         return Response(b"", 304, headers)
     return Response(image.body, 200, headers, image.media_type)

@@ -1,7 +1,7 @@
 """What a request finds when it arrives: the running gateway, and its own exchange record."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from starlette.requests import Request
@@ -81,6 +81,8 @@ class Exchange:
     upstream_s: float | None = None
     waited: bool = False
     moderation: str = "content_policy_violation"
+    held: list[Callable[[], None]] = field(default_factory=list)
+    """Given back when the exchange is over, however it ended."""
 
 
 def exchange_of(scope: Scope) -> Exchange:

@@ -19,6 +19,7 @@ from app.domain.ledger import (
     Settlement,
 )
 from app.domain.limits import Standing
+from app.domain.listing import PageQuery, TaskPage
 from app.domain.media import StoredImage
 from app.domain.principal import ApiKey, Principal, Team, User
 from app.domain.recall import CacheControl, Recalled
@@ -96,7 +97,8 @@ class Ledger(Protocol):
         """A user's own jobs, newest first."""
 
     async def bind(self, principal: Principal, repeat: Repeat, job_id: str) -> None:
-        """Let the repeat's Idempotency-Key mean a job that the cache answered with."""
+        """Let the repeat's Idempotency-Key mean a job that the cache answered with, unless its user
+        had as many of these within the hour as are kept."""
 
     async def abandon(self, job_id: str) -> None:
         """The caller left before its answer: the next identical request of its key joins."""
@@ -116,6 +118,13 @@ class Ledger(Protocol):
     async def audit(self) -> Audit: ...
 
     async def census(self) -> Census: ...
+
+
+class TaskList(Protocol):
+    """A user's own tasks, cheaply. Closed: raises `LedgerUnavailable`."""
+
+    async def page(self, user: str, query: PageQuery) -> TaskPage | None:
+        """None when the task it is to follow is none of the user's, or not listed any more."""
 
 
 class Journal(Protocol):

@@ -32,20 +32,32 @@ class Drain:
         self._over_s = math.inf
         self._on_failure = on_failure
         self._running: dict[asyncio.Task[None], str] = {}
+        self._jobs: set[str] = set()
+        self._attended: set[str] = set()
 
     @property
     def in_flight(self) -> int:
         return len(self._running)
 
     @property
-    def jobs(self) -> set[str]:
-        """The names of the jobs that run here."""
-        return {name for name in self._running.values() if name.startswith(JOB)}
+    def unattended(self) -> int:
+        """Jobs that run here and that no caller waits for."""
+        return len(self._jobs) - len(self._attended)
+
+    def attend(self, name: str) -> None:
+        """Some caller waits for this job, wherever it runs; `leave_alone` says that nobody does."""
+        if name in self._jobs:
+            self._attended.add(name)
+
+    def leave_alone(self, name: str) -> None:
+        self._attended.discard(name)
 
     def launch(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run work to its end, whatever becomes of the caller."""
         task = asyncio.create_task(work, name=name)
         self._running[task] = name
+        if name.startswith(JOB):
+            self._jobs.add(name)
         task.add_done_callback(self._ended)
 
     def runs(self, name: str) -> bool:
@@ -78,5 +90,7 @@ class Drain:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         name = self._running.pop(task)
+        self._jobs.discard(name)
+        self._attended.discard(name)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure(name, error)

@@ -104,7 +104,7 @@ class GenerateImages:
             if earlier is not None:
                 return self._joined(earlier, arrived.standing)
         recalled, making = await self._recall(principal, ask, job_id)
-        if recalled.job_id is not None and ask.repeat.idempotency_key is not None:
+        if recalled.job_id is not None and _binds(ask):
             await self.ledger.bind(principal, ask.repeat, recalled.job_id)
         if recalled.outcome is CacheOutcome.HIT:
             return self._hit(principal, ask, recalled, arrived.standing)
@@ -273,6 +273,11 @@ class GenerateImages:
             f"or read it at /v1/tasks/{started.job.id}; it is paid for once.",
             task_id=started.job.id,
         )
+
+
+def _binds(ask: Ask) -> bool:
+    """Whether the caller's Idempotency-Key is to be kept; a mere look into the cache keeps none."""
+    return ask.repeat.idempotency_key is not None and not ask.control.only_if_cached
 
 
 def _bypassed(ask: Ask) -> Recalled:

@@ -18,11 +18,7 @@ class Load:
 
     @property
     def full(self) -> bool:
-        # The sum counts a job and its caller twice: only when that is too much, look closer.
-        if self._callers + self._drain.in_flight < self._most:
-            return False
-        waited = map(job_name, self._waiting)
-        return self._callers + len(self._drain.jobs.difference(waited)) >= self._most
+        return self._callers + self._drain.unattended >= self._most
 
     @contextmanager
     def starting(self) -> Iterator[None]:
@@ -35,6 +31,7 @@ class Load:
     @contextmanager
     def waiting(self, job_id: str) -> Iterator[None]:
         self._waiting[job_id] += 1
+        self._drain.attend(job_name(job_id))
         try:
             with self.starting():
                 yield
@@ -42,3 +39,4 @@ class Load:
             self._waiting[job_id] -= 1
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
+                self._drain.leave_alone(job_name(job_id))

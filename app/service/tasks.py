@@ -1,18 +1,26 @@
 """Use cases around a caller's own jobs: read, wait, list, cancel, fetch a picture."""
 
-from collections.abc import Sequence
-
 from app.domain.errors import ImageNotFound, TaskNotCancellable, TaskNotFound
-from app.domain.job import Job
+from app.domain.job import Job, JobState
+from app.domain.listing import PageQuery, TaskPage
 from app.domain.media import IMAGE_NAME, ImageStoreUnavailable, StoredImage
-from app.domain.ports import ImageStore, Ledger
+from app.domain.ports import ImageStore, Ledger, TaskList
 from app.domain.principal import Principal
 from app.service.completions import Completions
 
+NOT_CANCELLABLE = "The task was already sent to the provider or has ended."
+
 
 class Tasks:
-    def __init__(self, ledger: Ledger, completions: Completions, pictures: ImageStore) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        listing: TaskList,
+        completions: Completions,
+        pictures: ImageStore,
+    ) -> None:
         self._ledger = ledger
+        self._listing = listing
         self._completions = completions
         self._pictures = pictures
 
@@ -27,8 +35,9 @@ class Tasks:
         ended = await self._completions.wait(task_id, wait_s)
         return ended.job if ended is not None else await self._visible(principal, task_id)
 
-    async def list(self, principal: Principal, limit: int) -> Sequence[Job]:
-        return await self._ledger.jobs_of(principal.user, limit)
+    async def list(self, principal: Principal, query: PageQuery) -> TaskPage | None:
+        """The caller's own; None when the task that the page is to follow is not among them."""
+        return await self._listing.page(principal.user, query)
 
     async def cancel(self, principal: Principal, task_id: str) -> Job:
         """Raises `TaskNotFound`, or `TaskNotCancellable` once it was dispatched.
@@ -38,9 +47,11 @@ class Tasks:
         job = await self._visible(principal, task_id)
         if job.user != principal.user:
             raise TaskNotCancellable("Only the user who asked for this task can cancel it.")
+        if job.state not in (JobState.RESERVED, JobState.RELEASED):
+            raise TaskNotCancellable(NOT_CANCELLABLE)
         settlement = await self._ledger.cancel(task_id)
         if settlement is None:
-            raise TaskNotCancellable("The task was already sent to the provider or has ended.")
+            raise TaskNotCancellable(NOT_CANCELLABLE)
         self._completions.announce(settlement.job)
         return settlement.job
 

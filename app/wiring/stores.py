@@ -14,6 +14,7 @@ from app.adapters.redis.connection import connect
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.store import Store
 from app.domain.calendar import Calendar
+from app.domain.refusals import Caps
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 
@@ -51,6 +52,7 @@ def open_ledger(book: Book, settings: Settings) -> RedisLedger:
         book,
         task_ttl_s=settings.task_ttl_s,
         image_ttl_s=round(settings.image_ttl_days * 86_400),
+        caps=Caps(settings.replays_per_hour, settings.free_refusals_per_hour),
     )
 
 

@@ -224,7 +224,7 @@ def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_money_settings_become_micro_units() -> None:
     settings = load_settings(default_budget_per_day="12.50", house_budget_per_month="0.000001")
 
-    assert settings.default_limits == Limits(micros_per_day=12_500_000)
+    assert settings.default_limits == Limits(micros_per_day=12_500_000, requests_per_minute=120)
     assert settings.house_limits == Limits(micros_per_month=1)
 
 

@@ -18,6 +18,7 @@ import orjson
 
 from app.adapters.journal.history import latest_mark
 from app.adapters.journal.page import Page
+from app.adapters.journal.told import Told
 from app.domain.journal import Change, Kind, Mark, Step
 
 
@@ -31,13 +32,17 @@ class FileJournal:
     def __init__(self, directory: Path, *, now: Callable[[], datetime] = _now) -> None:
         self.mark: Mark | None = latest_mark(directory)
         self.directory = directory
+        self._told = Told()
         process = secrets.token_hex(4)
         self._books = Page(directory, lambda: f"{now():%Y-%m-%d}-{process}.books.jsonl")
         self._jobs = Page(directory, lambda: f"{now():%Y-%m-%d}-{process}.jobs.jsonl")
 
     def note(self, step: Step) -> None:
-        jobs = [change for change in step.changes if change.kind is Kind.JOB]
-        books = [change for change in step.changes if change.kind is not Kind.JOB]
+        news = self._told.news(step)
+        if step.changes and not news:
+            return
+        jobs = [change for change in news if change.kind is Kind.JOB]
+        books = [change for change in news if change.kind is not Kind.JOB]
         # An admission is a job's affair, but its number must stay known.
         books += [Change(Kind.JOB, job.id, (), job.seq) for job in jobs if job.seq]
         if books or not jobs:

@@ -10,7 +10,7 @@ import orjson
 from app.adapters.redis import refusals
 from app.adapters.redis.audit import Auditor
 from app.adapters.redis.book import DAY_KEPT_MS, MONTH_KEPT_MS, Book
-from app.adapters.redis.bound import Bound, lines_of
+from app.adapters.redis.bound import Bound, given, lines_of
 from app.adapters.redis.entries import entry_fields, entry_id, read_entry, rows
 from app.adapters.redis.jobs import job_fields, opened, read_job
 from app.adapters.redis.memory import Memory
@@ -41,14 +41,17 @@ from app.domain.ledger import (
 from app.domain.limits import Standing
 from app.domain.principal import Principal
 from app.domain.rebuild import Rebuilt, Terms
+from app.domain.refusals import UNCAPPED, Caps
 from app.domain.settlement import lawful
 
 
 class RedisLedger:
     """Quotas, jobs and their settlement; `app.domain.ports.Ledger` says what each method does."""
 
-    def __init__(self, book: Book, *, task_ttl_s: int, image_ttl_s: int) -> None:
-        self._book = book
+    def __init__(
+        self, book: Book, *, task_ttl_s: int, image_ttl_s: int, caps: Caps = UNCAPPED
+    ) -> None:
+        self._book, self._caps = book, caps
         self._auditor = Auditor(book)
         self._task_ms, self._image_ms = task_ttl_s * 1000, image_ttl_s * 1000
 
@@ -103,10 +106,13 @@ class RedisLedger:
                 raise refusals.paced(bound.scopes[line - 1], retry_after_s)
             case ["busy", line, wait_ms]:
                 raise refusals.busy(bound.scopes[line - 1], wait_ms)
+            case ["refused", left_ms]:
+                raise refusals.refused(order.principal, left_ms)
         raise IdempotencyKeyReused
 
     async def bind(self, principal: Principal, repeat: Repeat, job_id: str) -> None:
-        await self._book.write("bind", {"job": job_id, "repeated": _repeated(principal, repeat)})
+        ask = {"job": job_id, "user": principal.user, "repeated": _repeated(principal, repeat)}
+        await self._book.write("bind", ask | given(most=self._caps.replays))
 
     async def dispatch(self, job_id: str, lease_ms: int) -> bool:
         reply = await self._book.write("dispatch", {"job": job_id, "lease_ms": lease_ms})
@@ -278,7 +284,7 @@ class RedisLedger:
             "images": order.request.n,
         }
         ask |= {"lease_ms": order.lease_ms, "task_ms": self._task_ms, "fields": job_fields(order)}
-        return ask if order.unit_micros is None else ask | {"unit": order.unit_micros}
+        return ask | given(unit=order.unit_micros, refusals=self._caps.refusals)
 
 
 def _repeated(principal: Principal, repeat: Repeat) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 from app.domain.errors import ConcurrencyLimited, InsufficientQuota, RateLimited
 from app.domain.limits import Scope, ScopeKind
 from app.domain.money import format_micros
+from app.domain.principal import Principal
+from app.domain.refusals import TooManyRefusals
 
 LONGEST_WAIT_S = 60
 
@@ -57,6 +59,15 @@ def exhausted(
         f"{what} of {_name(scopes[line - 1])} for this {window} exceeded: "
         f"limit {write(limit)}, used {write(used)}, held {write(held)}, asked {write(asked)}. "
         f"It resets at {resets}."
+    )
+
+
+def refused(principal: Principal, left_ms: int) -> TooManyRefusals:
+    minutes = max(math.ceil(left_ms / 60_000), 1)
+    return TooManyRefusals(
+        f"The provider refused too many requests of user {principal.user} within the hour, and "
+        "each was work that nobody pays for. Nothing was spent. New requests are taken again in "
+        f"{minutes} min; change the prompts that are refused."
     )
 
 
