@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check chaos soak bench audit lock clean
+.PHONY: help demo install test check chaos soak hostile bench audit lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ chaos: $(VENV)/.dev ## kill -9 at random moments for MINUTES=10, and every fault
 soak: MINUTES = 60
 soak: $(VENV)/.dev ## every fault at 1 % for MINUTES=60, samples in CSV=file
 	@$(BIN)/python -m pytest -s -m chaos tests/chaos/test_long_soak.py --chaos-minutes=$(MINUTES) $(if $(CSV),--soak-csv=$(CSV))
+
+hostile: SECONDS = 8
+hostile: $(VENV)/.dev ## one key does its worst beside a polite one, SECONDS=8 each way
+	@HOSTILE_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s -m chaos tests/security/test_one_key_one_share.py --chaos-minutes=1
 
 bench: $(VENV)/.dev ## compare with nginx and LiteLLM on this machine
 	@$(BIN)/python -m bench

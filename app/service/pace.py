@@ -16,7 +16,7 @@ from app.domain.limits import Scope
 from app.domain.principal import Principal
 
 MOST_KEYS = 10_000
-BURST_S = 4.0
+BURST_S = 2.0
 """A key that was quiet may send the requests of so many seconds at once."""
 REFUSALS_PER_S = 10.0
 COOLING_S = 1.0
