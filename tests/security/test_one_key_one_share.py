@@ -82,7 +82,8 @@ class Polite:
 
 @dataclass(frozen=True)
 class Result:
-    """One attack: what the polite key met before, during it, and what it left behind."""
+    """One attack: what the polite key met before and during it, and what the attack left behind:
+    KB of journal beyond those of the polite key, and MB of memory."""
 
     attack: str
     quiet: list[float]
@@ -135,14 +136,16 @@ class Scene:
         asyncio.run(self.polite.work(1))
 
     def attack(self, name: str, seconds: float) -> Result:
+        before = self._journal()
         quiet = asyncio.run(self.polite.work(seconds))
         journal, memory = self._journal(), self._memory()
+        own = journal - before
         process = self._hostile(name, seconds + 0.5, CONNECTIONS)
         time.sleep(0.5)  # the attacker's own start is no part of the attack
         under = asyncio.run(self.polite.work(seconds))
         rise = self._memory() - memory
         told = process.communicate(timeout=120)[0]
-        grown = (self._journal() - journal) / 1024
+        grown = (self._journal() - journal - own) / 1024
         return Result(name, quiet, under, json.loads(told), grown, rise / 1024)
 
     def _hostile(self, name: str, seconds: float, connections: int) -> "subprocess.Popen[str]":
