@@ -16,12 +16,14 @@ demo: install ## start everything on this machine and make one picture
 
 install: $(VENV)/.koi ## .venv with the locked dependencies and the koi command
 
-$(VENV)/bin/python:
+# Stamped when it is whole: an interrupted one is made anew.
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Koi needs Python 3.11 or newer; try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
 
-$(VENV)/.koi: requirements-demo.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/.koi: requirements-demo.lock pyproject.toml | $(VENV)/.made
 	@echo "Installing the locked dependencies into $(VENV) (once, about half a minute) ..."
 	@$(PIP) install --require-hashes -r requirements-demo.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .

@@ -4,7 +4,7 @@ No sentence quotes a value that may be secret.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,10 +28,16 @@ class SettingsInvalid(Exception):
         self.sentences = sentences
 
 
-def weak(name: str, secret: SecretStr | None, *, at_least: int) -> Iterator[str]:
+def weak(
+    name: str,
+    secret: SecretStr | None,
+    *,
+    at_least: int,
+    clean: Callable[[str], str] = str.strip,
+) -> Iterator[str]:
     if secret is None:
         return
-    value = secret.get_secret_value().strip()
+    value = clean(secret.get_secret_value())
     if len(value) >= at_least and value.lower() not in SAMPLES:
         return
     if at_least == 1:

@@ -1,13 +1,20 @@
 """Every knob of the gateway, read once from `KOI_…` variables, `.env` and secret files; frozen."""
 
+import difflib
 import os
-from collections.abc import Iterator
-from enum import StrEnum
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app import dotenv
@@ -25,30 +32,19 @@ from app.setting_faults import (
     unreadable,
     weak,
 )
+from app.setting_types import Amount, Count, UpstreamMode, Zone
+from app.upstream_settings import crooked_base_url, mended_base_url, mended_key, unsendable_key
+
+SERVICE_LINK = re.compile(r"KOI_(?:SERVICE_(?:HOST|PORT)|PORT_\d+_(?:TCP|UDP))")
 
 
-class UpstreamMode(StrEnum):
-    AUTO = "auto"
-    ASYNC = "async"
-    SYNC = "sync"
+def _port(text: object) -> object:
+    """Kubernetes tells pods of a service named koi its address as KOI_PORT: not meant for us."""
+    linked = isinstance(text, str) and text.startswith(("tcp://", "udp://"))
+    return DEFAULT_PORT if linked else text
 
 
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise ValueError(f"{name!r} is not a time zone name such as Asia/Shanghai") from None
-    return name
-
-
-def _amount(text: str | None) -> str | None:
-    if text is not None:
-        parse_micros(text)
-    return text
-
-
-Amount = Annotated[str | None, AfterValidator(_amount)]
-Count = Annotated[int | None, Field(ge=0)]
+DEFAULT_PORT = 8000
 
 
 class Settings(BaseSettings):
@@ -63,7 +59,9 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    upstream_base_url: str = "https://open.dieyuyun.com/v1"
+    upstream_base_url: Annotated[str, AfterValidator(mended_base_url)] = (
+        "https://open.dieyuyun.com/v1"
+    )
     upstream_api_key: SecretStr | None = None
     upstream_api_key_file: Path | None = None
     allow_plain_upstream: bool = False
@@ -84,7 +82,7 @@ class Settings(BaseSettings):
     journal_days: float = Field(400, gt=0)
 
     host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
+    port: Annotated[int, BeforeValidator(_port)] = Field(DEFAULT_PORT, ge=0, le=65535)
     workers: int = Field(1, ge=1)
     public_url: str | None = None
     allowed_hosts: str = "*"
@@ -95,6 +93,8 @@ class Settings(BaseSettings):
 
     image_store: str = "file"
     image_ttl_days: float = Field(30, gt=0)
+    image_max_mb: int = Field(100, gt=0, le=4096)
+    allow_plain_pictures: bool = False
     link_ttl_s: int = Field(86_400, ge=3600)
     s3_endpoint: str | None = None
     s3_region: str | None = None
@@ -111,12 +111,13 @@ class Settings(BaseSettings):
     cache_ttl_s: int = Field(3600, gt=0)
     cache_variants: int = Field(10, ge=1)
 
-    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    timezone: Zone = "UTC"
     sync_wait_s: float | None = Field(None, gt=0)
     concurrency_wait_s: float = Field(10, ge=0)
     heartbeat_after_s: float = Field(45, ge=0)
     task_deadline_s: float = Field(900, gt=0)
     task_ttl_s: int = Field(86_400, gt=0)
+    collect_s: float = Field(86_400, gt=0)
     resolve_after_s: float = Field(900, ge=0)
     max_in_flight: int = Field(1000, gt=0)
     waiting_share: float = Field(0.25, gt=0, le=1)
@@ -162,11 +163,13 @@ class Settings(BaseSettings):
             *_short_lives(self),
             *weak("KOI_ADMIN_KEY", self.admin_key, at_least=16),
             *weak("KOI_METRICS_TOKEN", self.metrics_token, at_least=16),
-            *weak("KOI_UPSTREAM_API_KEY", self.upstream_api_key, at_least=1),
+            *weak("KOI_UPSTREAM_API_KEY", self.upstream_api_key, at_least=1, clean=mended_key),
             *unreadable("KOI_UPSTREAM_API_KEY_FILE", self.upstream_api_key_file),
             *unreadable("KOI_CATALOG", self.catalog),
+            *_unsendable(self),
             *not_http("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
             *plain_upstream(self.upstream_base_url, allowed=self.allow_plain_upstream),
+            *crooked_base_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
             *not_http("KOI_PUBLIC_URL", self.public_url),
             *not_a_store("KOI_REDIS_URL", self.redis_url),
             *not_a_store("KOI_CACHE_REDIS_URL", self.cache_redis_url),
@@ -203,14 +206,23 @@ class Settings(BaseSettings):
     def upstream_key(self) -> str | None:
         """The upstream key, from the variable or the file; None when neither is set."""
         if self.upstream_api_key is not None:
-            return self.upstream_api_key.get_secret_value().strip() or None
+            return mended_key(self.upstream_api_key.get_secret_value()) or None
         if self.upstream_api_key_file is not None:
-            return self.upstream_api_key_file.read_text(encoding="utf-8").strip() or None
+            return mended_key(self.upstream_api_key_file.read_text(encoding="utf-8")) or None
         return None
 
 
 def _micros(text: str | None) -> int | None:
     return None if text is None else parse_micros(text)
+
+
+def _unsendable(settings: Settings) -> Iterator[str]:
+    name = "KOI_UPSTREAM_API_KEY"
+    if settings.upstream_api_key is None:
+        name += "_FILE"
+        if next(unreadable(name, settings.upstream_api_key_file), None) is not None:
+            return
+    yield from unsendable_key(name, settings.upstream_key or "")
 
 
 def _short_lives(settings: Settings) -> Iterator[str]:
@@ -233,10 +245,17 @@ def fixed_settings(**values: Any) -> Settings:
     return _built(_FixedSettings, values)
 
 
-def unknown_variables() -> tuple[str, ...]:
-    """`KOI_…` variables of the environment that no setting reads: most likely misspelt."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    return tuple(sorted(n for n in os.environ if n.startswith(PREFIX) and n.upper() not in known))
+def unknown_variables() -> Mapping[str, str | None]:
+    """`KOI_…` variables of the environment that no setting reads, most likely misspelt: each with
+    the nearest real one. What Kubernetes sets for a service named koi is nobody's setting."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    strangers = sorted(
+        name
+        for name in os.environ
+        if name.startswith(PREFIX) and name.upper() not in known and not SERVICE_LINK.match(name)
+    )
+    nearest = {name: difflib.get_close_matches(name.upper(), known, 1) for name in strangers}
+    return {name: close[0] if close else None for name, close in nearest.items()}
 
 
 class _FixedSettings(Settings):

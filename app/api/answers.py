@@ -14,12 +14,17 @@ from app.api.errors import error_object
 from app.api.running import edge, exchange, running
 from app.domain.errors import FailureNote, GenerationFailed, Overloaded
 from app.domain.images import Picture, ResponseFormat
+from app.domain.incomplete import incomplete
 from app.domain.job import Job, TaskStatus
-from app.domain.listing import TaskSummary
 from app.domain.media import ImageStoreUnavailable
+from app.domain.ports import ImageStore
 
-IN_THREAD_BYTES = 256 << 10
-"""From this size on, base64 and JSON would hold up the event loop (reliability study, S37)."""
+SLICE = 192 << 10
+"""A multiple of three, so that slices of base64 join; more would hold up the event loop."""
+COPIES = 4
+"""How often the bytes of a base64 answer lie in memory while it is made, base64 being a third
+longer."""
+STORE_AWAY = "The image store is away; repeat the request."
 
 QUALITIES = {
     "standard": "medium",
@@ -35,6 +40,8 @@ NO_USAGE = {
     "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
 }
 """Clients read token counts from every images response; the provider counts images."""
+ALMOST = 99
+"""Progress of a task that only waits for its pictures."""
 PIXELS = re.compile(r"[0-9]+x[0-9]+", re.ASCII)
 GONE = FailureNote(
     "image_unavailable", "The image was made, but its bytes are no longer stored.", charged=True
@@ -56,7 +63,8 @@ def origin_of(request: Request) -> str:
     """Where links point: the configured public URL, or the address the client used itself."""
     public = edge(request).public_url
     if public is not None:
-        return public.rstrip("/")
+        # People paste the base_url of their SDK.
+        return public.rstrip("/").removesuffix("/v1").rstrip("/")
     return f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"
 
 
@@ -69,7 +77,7 @@ async def images_content(request: Request, job: Job, response_format: str) -> by
     """An OpenAI images response as JSON bytes; see `picture_bodies` for what it may raise."""
     data = await _items(request, job, response_format)
     body = {"created": job.created_ms // 1000, "data": data, **traits(job), "usage": NO_USAGE}
-    return orjson.dumps(body)
+    return orjson.dumps({**body, **shortfall(job)})
 
 
 async def task_content(request: Request, job: Job) -> bytes:
@@ -84,13 +92,34 @@ async def task_content(request: Request, job: Job) -> bytes:
 def traits(job: Job) -> dict[str, str]:
     """Size, quality and format as OpenAI names them; what has no such name is left out."""
     first = job.pictures[0]
-    size = job.size if PIXELS.fullmatch(job.size) else f"{first.width}x{first.height}"
+    seen = f"{first.width}x{first.height}" if first.width and first.height else None
+    size = job.size if PIXELS.fullmatch(job.size) else seen
     named = {
         "size": size,
         "quality": QUALITIES.get(job.quality),
         "output_format": OUTPUT_FORMATS.get(first.media_type),
     }
     return {name: value for name, value in named.items() if value is not None}
+
+
+def shortfall(job: Job) -> dict[str, Any]:
+    """`incomplete`, when fewer images came than were asked for."""
+    missing = incomplete(job)
+    return {} if missing is None else {"incomplete": missing}
+
+
+def _collecting(job: Job) -> dict[str, Any]:
+    """What is still on its way while no picture is shown yet."""
+    if job.status is not TaskStatus.COLLECTING:
+        return {}
+    so_far = job.collecting
+    return {
+        "collecting": {
+            "missing": len(job.pending),
+            "tries": 0 if so_far is None else so_far.tries,
+            "last_error": None if so_far is None else so_far.last_error,
+        }
+    }
 
 
 def linked_items(request: Request, pictures: Sequence[Picture]) -> list[dict[str, str]]:
@@ -101,39 +130,59 @@ async def picture_bodies(request: Request, job: Job) -> list[bytes]:
     """Every picture's bytes. Raises `Overloaded` while the image store is away (a repeat gets
     the same pictures), `TooManyWaiting` while the key has too many such answers under way, and
     `GenerationFailed` when bytes are gone for good."""
-    record, gateway = exchange(request), running(request).gateway
-    record.held.append(await gateway.answers.take(record.key_id or "", ANSWERS_TAKEN))
-    store = gateway.pictures
+    await _answer_turn(request)
+    store = running(request).gateway.pictures
     try:
         images = await asyncio.gather(*(store.get(picture.name) for picture in job.pictures))
     except ImageStoreUnavailable as error:
-        raise Overloaded("The image store is away; repeat the request.") from error
+        raise Overloaded(STORE_AWAY) from error
     bodies = [image.body for image in images if image is not None]
     if len(bodies) != len(job.pictures):
         raise GenerationFailed(GONE, task_id=job.id)
     return bodies
 
 
+async def _answer_turn(request: Request) -> None:
+    """Wait until the key may be sent one more answer that holds its pictures."""
+    record, turns = exchange(request), running(request).gateway.answers
+    record.held.append(await turns.take(record.key_id or "", ANSWERS_TAKEN))
+
+
 async def _items(request: Request, job: Job, response_format: str) -> orjson.Fragment:
     if response_format == ResponseFormat.URL:
         return orjson.Fragment(orjson.dumps(linked_items(request, job.pictures)))
-    bodies = await picture_bodies(request, job)
     both = response_format == ResponseFormat.BOTH
     items = [
         _item({"url": link(request, picture)} if both else {}, picture) for picture in job.pictures
     ]
-    if sum(map(len, bodies)) > IN_THREAD_BYTES:
-        return await asyncio.to_thread(_encoded, items, bodies)
-    return _encoded(items, bodies)
+    await _answer_turn(request)
+    gateway = running(request).gateway
+    try:
+        firsts = [await gateway.pictures.read(picture.name, 0, SLICE) for picture in job.pictures]
+        if None in firsts:
+            raise GenerationFailed(GONE, task_id=job.id)
+        weight = COPIES * sum(first.size for first in firsts if first is not None)
+        async with gateway.budget.share(weight):
+            return orjson.Fragment(await _encoded(gateway.pictures, job, items))
+    except ImageStoreUnavailable as error:
+        raise Overloaded(STORE_AWAY) from error
 
 
-def _encoded(items: list[dict[str, str]], bodies: list[bytes]) -> orjson.Fragment:
-    """The items with their pictures in base64."""
-    filled = [
-        {"b64_json": base64.b64encode(body).decode("ascii"), **item}
-        for item, body in zip(items, bodies, strict=True)
-    ]
-    return orjson.Fragment(orjson.dumps(filled))
+async def _encoded(store: ImageStore, job: Job, items: Sequence[Mapping[str, str]]) -> bytes:
+    """The items as JSON with their pictures, read and encoded slice by slice: base64 needs no
+    escapes."""
+    out = bytearray(b"[")
+    for number, (picture, item) in enumerate(zip(job.pictures, items, strict=True)):
+        out += b',{"b64_json":"' if number else b'{"b64_json":"'
+        at, size = 0, 1
+        while at < size:
+            part = await store.read(picture.name, at, SLICE)
+            if part is None or not part.body:
+                raise GenerationFailed(GONE, task_id=job.id)
+            out += base64.b64encode(part.body)
+            at, size = at + len(part.body), part.size
+        out += b'",' + orjson.dumps(item)[1:] if item else b'"}'
+    return bytes(out + b"]")
 
 
 def _item(places: dict[str, str], picture: Picture) -> dict[str, str]:
@@ -143,16 +192,20 @@ def _item(places: dict[str, str], picture: Picture) -> dict[str, str]:
     return {**places, "revised_prompt": picture.revised_prompt}
 
 
-def task_object(request: Request, job: Job | TaskSummary) -> dict[str, Any]:
-    """The same keys in every state (openai-compat study, section 6); pictures as links."""
+def task_object(request: Request, job: Job) -> dict[str, Any]:
+    """The same keys in every state (openai-compat study, section 6); pictures as links. Beside them
+    `collecting` or `incomplete`, where the task is so."""
     done = job.status is TaskStatus.COMPLETED
+    progress = ALMOST if job.status is TaskStatus.COLLECTING else job.progress
     return {
         "id": job.id,
         "object": "task",
         "status": job.status,
-        "progress": 100 if done else job.progress,
+        "progress": 100 if done else progress,
         "created": job.created_ms // 1000,
         "model": job.model,
         "data": linked_items(request, job.pictures) if done else None,
         "error": None if job.failure is None else error_object(job.failure),
+        **_collecting(job),
+        **shortfall(job),
     }

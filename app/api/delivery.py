@@ -15,10 +15,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.answers import NO_USAGE, images_content, json_response, picture_bodies, traits
+from app.api.answers import (
+    NO_USAGE,
+    images_content,
+    json_response,
+    picture_bodies,
+    shortfall,
+    traits,
+)
 from app.api.controls import Patience
 from app.api.errors import error_body, status_of
-from app.api.headers import cache_headers, limit_headers
+from app.api.headers import cache_headers, limit_headers, with_shortfall
 from app.api.running import edge, exchange, exchange_of, running
 from app.api.waiting import Waiting
 from app.domain.errors import FailureNote, GatewayError, GenerationFailed
@@ -57,7 +64,8 @@ class Order:
         """The finished images response, bytes and all."""
         generated = await self.generated()
         content = await images_content(self.request, generated.job, self.response_format)
-        return json_response(content, {**self.headers, **limit_headers(generated.standing)})
+        headers = with_shortfall(self.headers, generated.job)
+        return json_response(content, {**headers, **limit_headers(generated.standing)})
 
     async def abandon(self) -> None:
         """Nobody got this answer: the next identical request joins the job."""
@@ -161,6 +169,7 @@ def _completed(job: Job, bodies: Sequence[bytes]) -> list[bytes]:
         "output_format": "png",
         "background": "opaque",
         **traits(job),
+        **shortfall(job),
         "usage": NO_USAGE,
     }
     return [

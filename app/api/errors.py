@@ -56,6 +56,7 @@ CONTRACT: Mapping[str, tuple[int, str]] = MappingProxyType(
         "too_many_waiting": (429, PACE),
         "too_many_refusals": (429, "insufficient_quota"),
         "price_unknown": (400, CALLER),
+        "spending_stopped": (403, CALLER),
         "not_cached": (504, SERVER),
         "still_processing": (504, SERVER),
         "ledger_unavailable": (503, AWAY),
@@ -88,6 +89,10 @@ MODERATION = "content_policy_violation"
 MODERATION_CODES = (MODERATION, "moderation_blocked")
 """OpenAI's two codes for a refused prompt. A caller gets the one that the model it names has there
 (`Exchange.moderation`), and both in the message: clients match on either."""
+MODERATION_ASIDE = (
+    f"{', '.join(MODERATION_CODES)}: request was rejected as a result of the safety system"
+)
+"""Both codes, and the sentence by which LiteLLM tells a refused prompt."""
 
 OUR_BUG = FailureNote("internal_error", "The gateway failed; its operator has been told.")
 
@@ -100,7 +105,7 @@ def error_object(note: FailureNote, moderation: str = MODERATION) -> dict[str, A
     """The four fields an OpenAI error always has."""
     message, code = note.message, note.code
     if code == MODERATION:
-        message, code = f"{message} ({', '.join(MODERATION_CODES)})", moderation
+        message, code = f"{message} ({MODERATION_ASIDE})", moderation
     return {
         "message": message,
         "type": CONTRACT[note.code][1],

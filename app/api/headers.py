@@ -1,12 +1,15 @@
 """Response headers about limits, the cache and what was changed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from app.api.json_reader import SAFE_NAME
+from app.domain.incomplete import incomplete
+from app.domain.job import Job
 from app.domain.limits import Allowance, Meter, Standing, Window
 from app.domain.recall import CacheOutcome
 from app.service.generate import Started
 
+ADJUSTED = "x-koi-adjusted"
 MOST_NAMES = 20
 UNKNOWN = "unknown"
 WINDOW_S = {Window.MINUTE: 60, Window.DAY: 86_400}
@@ -63,6 +66,17 @@ def _cache_status(started: Started) -> str:
     return "koi; fwd=uri-miss; stored" if started.stored else "koi; fwd=uri-miss"
 
 
+def with_shortfall(headers: Mapping[str, str], job: Job) -> dict[str, str]:
+    """`x-koi-adjusted` with `n=3->1` when fewer images came than were asked for. An arrow in two
+    ASCII letters: the one sign is outside of what a header may hold (RFC 9110, section 5.5)."""
+    missing = incomplete(job)
+    if missing is None:
+        return dict(headers)
+    adjusted = headers.get(ADJUSTED)
+    entry = f"n={missing.asked}->{missing.delivered}"
+    return {**headers, ADJUSTED: entry if adjusted is None else f"{adjusted}, {entry}"}
+
+
 def adjusted_header(names: Iterable[str]) -> dict[str, str]:
     """`x-koi-adjusted`: fields coerced or ignored, bounded and safe to print."""
     safe: list[str] = []
@@ -74,4 +88,4 @@ def adjusted_header(names: Iterable[str]) -> dict[str, str]:
             safe.append(shown)
         if len(safe) > MOST_NAMES:
             break
-    return {"x-koi-adjusted": ", ".join(safe)} if safe else {}
+    return {ADJUSTED: ", ".join(safe)} if safe else {}

@@ -1,13 +1,15 @@
 """GET /v1/images/{name}: stored bytes behind a signed link, or to their owner."""
 
+from collections.abc import AsyncIterator
+
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from app.api.auth import caller
 from app.api.errors import ErrorResponse, wrong_method
 from app.api.running import edge, exchange, running
 from app.domain.errors import ImageNotFound
-from app.domain.media import IMAGE_NAME
+from app.domain.media import DOWNLOADS, IMAGE_NAME, ImageSlice, media_type_of
 from app.domain.principal import Principal
 
 VERBS = frozenset({"generations", "edits", "variations"})
@@ -16,7 +18,6 @@ DOWNLOADS_TAKEN = "This picture is being downloaded too often at once; try again
 SEALED = {
     "content-security-policy": "default-src 'none'; sandbox",
     "cross-origin-resource-policy": "cross-origin",
-    "content-disposition": "inline",
 }
 
 
@@ -27,15 +28,47 @@ async def read(request: Request) -> Response:
         return ErrorResponse(wrong_method().note, headers={"allow": "POST"})
     opened = _opened(request, name)
     principal = None if opened else await _owner(request)
-    headers = {**SEALED, "etag": f'"{name}"', "cache-control": _caching(request, opened)}
+    headers = {
+        **SEALED,
+        **_disposition(name),
+        "etag": f'"{name}"',
+        "cache-control": _caching(request, opened),
+    }
     if opened and _unchanged(request, name):
         return Response(b"", 304, headers)
     gateway = running(request).gateway
     exchange(request).held.append(await gateway.downloads.take(name, DOWNLOADS_TAKEN))
-    image = await gateway.tasks.picture(principal, name)
+    first = await gateway.tasks.picture(principal, name)
     if _unchanged(request, name):
         return Response(b"", 304, headers)
-    return Response(image.body, 200, headers, image.media_type)
+    if len(first.body) == first.size:
+        return Response(first.body, 200, headers, first.media_type)
+    headers["content-length"] = str(first.size)
+    body = _slices(request, name, first) if request.method == "GET" else _nothing()
+    return StreamingResponse(body, 200, headers, first.media_type)
+
+
+async def _slices(request: Request, name: str, first: ImageSlice) -> AsyncIterator[bytes]:
+    """The next bytes are read when the last ones were taken: a slow reader costs one slice."""
+    pictures = running(request).gateway.pictures
+    at, body = 0, first.body
+    while body:
+        yield body
+        at += len(body)
+        if at >= first.size:
+            return
+        more = await pictures.read(name, at)
+        body = more.body if more is not None else b""
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    yield b""
+
+
+def _disposition(name: str) -> dict[str, str]:
+    """What a browser might run, or nobody knows, is saved and never shown."""
+    saved = media_type_of(name) in DOWNLOADS
+    return {"content-disposition": f'attachment; filename="{name}"' if saved else "inline"}
 
 
 def _opened(request: Request, name: str) -> bool:

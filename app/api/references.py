@@ -37,7 +37,7 @@ NAMES = frozenset(
 PART_TYPES = frozenset({"image", "image_url", "input_image", "image_file"})
 """`type` of a message's part that is a picture (chat completions, responses, Anthropic)."""
 INLINE = re.compile(r"\s*data:image/", re.IGNORECASE)
-SEPARATORS = re.compile(r"\[[^\]]*\]|[^A-Za-z0-9]")
+SEPARATORS = re.compile(r"\[[^\[\]]{0,64}\]|[^A-Za-z0-9]")
 
 
 def blank(value: Any) -> bool:

@@ -19,7 +19,7 @@ from cyclopts import Parameter
 from app.cli.failure import CommandFailed, misused
 from app.domain.bill import BillLine
 from app.domain.money import parse_micros
-from app.domain.upstream import CALL_ID
+from app.domain.upstream_ids import call_name, names_a_task
 
 SEPARATORS = (",", ";", "\t")
 LONGEST_LINE = 64 * 1024
@@ -38,6 +38,8 @@ SYNONYMS: Mapping[str, str] = {
 }
 MARKS: Mapping[str, str] = {"CNY": r"¥|元|CNY|RMB", "USD": r"\$|USD"}
 NUMBER = r"[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]+|[0-9]{1,12}(?:\.[0-9]{1,12})?"
+BESIDE = re.compile(r"\([^()]*+\)|[\s_.-]")
+"""What a heading may have beside its name."""
 COUNT = re.compile(r"-?[0-9]{1,6}", re.ASCII)
 TIME = re.compile(
     r"[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
@@ -161,7 +163,7 @@ def _headings(text: str, separator: str, columns: Columns) -> Form | CommandFail
 def _plain(heading: str) -> str:
     """Without case, blanks and the unit behind it: `金额 (元)` is `金额`."""
     heading = unicodedata.normalize("NFKC", heading).casefold()
-    return re.sub(r"\(.*?\)|[\s_.-]", "", heading)
+    return BESIDE.sub("", heading)
 
 
 def _cells(text: str, separator: str) -> list[str]:
@@ -198,12 +200,17 @@ def _understood(number: int, said: Mapping[str, str], reading: Reading) -> BillL
     )
 
 
+@lru_cache(maxsize=16)
+def _marked(currency: str) -> re.Pattern[str]:
+    """An amount with its sign and mark. Nothing is tried twice: a cell may be 64 KB of blanks."""
+    mark = f"(?:{MARKS.get(currency, re.escape(currency))})?+"
+    return re.compile(rf"(-?)\s*+{mark}\s*+(-?)\s*+({NUMBER})\s*+{mark}", re.IGNORECASE | re.ASCII)
+
+
 @lru_cache(maxsize=1024)
 def _micros(text: str, currency: str) -> int:
-    mark = f"(?:{MARKS.get(currency, re.escape(currency))})?"
-    form = rf"(-?)\s*{mark}\s*(-?)\s*({NUMBER})\s*{mark}"
     plain = unicodedata.normalize("NFKC", text)
-    match = re.fullmatch(form, plain, re.IGNORECASE | re.ASCII)
+    match = _marked(currency).fullmatch(plain)
     if match is None or (match[1] and match[2]):
         raise ValueError(f"{_quoted(text)} is not an amount in {currency}")
     micros = parse_micros(match[3].replace(",", ""))
@@ -232,9 +239,9 @@ def _call(text: str) -> str | None:
     """A line may have no id; it is then matched by time."""
     if not text:
         return None
-    if CALL_ID.fullmatch(text) is None:
+    if not (text.isprintable() and names_a_task(text)):
         raise ValueError(f"{_quoted(text)} is not a request id")
-    return text
+    return call_name(text)
 
 
 def _count(text: str, micros: int) -> int | None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import datetime
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -16,12 +17,15 @@ from app.domain.catalog import Catalog
 from app.settings import Settings, unknown_variables
 
 LEAST_FREE_MB = 512
+SHORTEST_TIMEOUT_S = 30
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
     yield ok("settings", "every setting can be used")
-    for name in unknown_variables():
-        yield warn("settings", f"{name} is not a setting of Koi", "Mend its spelling or remove it.")
+    for name, nearest in unknown_variables().items():
+        mend = f"Did you mean {nearest}?" if nearest else "Mend its spelling or remove it."
+        yield warn("settings", f"{name} is not a setting of Koi", mend)
+    yield from _suspicious(settings)
     if reason := dotenv.distrust():
         yield warn("settings", reason, "Until then its settings are not in force.")
     url = urlsplit(settings.upstream_base_url)
@@ -33,6 +37,26 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         )
     if settings.admin_key is None:
         yield ok("settings", "no admin key: administration by this command only")
+
+
+def _suspicious(settings: Settings) -> Iterator[Finding]:
+    """Values that can be used and are hardly meant."""
+    house = settings.house_limits
+    for field in fields(house):
+        if getattr(house, field.name) == 0:
+            variable = f"KOI_HOUSE_{field.name.upper().replace('MICROS', 'BUDGET')}"
+            yield warn(
+                "settings",
+                f"{variable} is 0: nobody can generate anything",
+                f"Remove {variable} if that is not meant.",
+            )
+    if settings.upstream_timeout_s < SHORTEST_TIMEOUT_S:
+        yield warn(
+            "settings",
+            f"KOI_UPSTREAM_TIMEOUT_S is {settings.upstream_timeout_s:g} s: pictures take up to "
+            "30 s, and what is given up is presumed charged",
+            "Remove it, or set it to 60 or more.",
+        )
 
 
 def check_data_dir(settings: Settings) -> Iterator[Finding]:

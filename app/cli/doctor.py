@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from app.cli.failure import FAILED, CommandFailed
-from app.cli.finding import Finding, Mark, fail, ok
+from app.cli.finding import Finding, Mark, fail, ok, warn
 from app.cli.options import AsJson
 from app.cli.out import patience, say, say_json
 from app.cli.session import quiet, read_settings
@@ -62,12 +62,19 @@ def _stores(settings: "Settings") -> list[Finding]:
     """What needs the store open: the store itself, the catalog and the images."""
     from app.cli.check_store import check_store  # noqa: PLC0415 - heavy
     from app.cli.explain import known_failures  # noqa: PLC0415
-    from app.wiring import open_office, store  # noqa: PLC0415
+    from app.domain.catalog import CatalogInvalid  # noqa: PLC0415
+    from app.wiring import open_office, read_catalog, store  # noqa: PLC0415
 
     async def session() -> list[Finding]:
         async with open_office(settings) as office:
             return await _office(office)
 
+    try:
+        read_catalog(settings)
+    except CatalogInvalid as error:
+        where = settings.catalog or "the shipped catalog"
+        mend = f"Mend {where}; KOI_CATALOG names it. The store was not looked at."
+        return [fail("catalog", str(error), mend)]
     mend = "Do what the sentence says; KOI_REDIS_URL and KOI_DATA_DIR decide where the store is."
     try:
         with known_failures(), store(settings) as urls:
@@ -85,7 +92,7 @@ async def _office(office: "Office") -> list[Finding]:
     from app.cli.check_machine import check_catalog  # noqa: PLC0415 - heavy
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
 
-    findings = [*await _books(office), *check_catalog(office.catalog)]
+    findings = [*await _books(office), *await _stops(office), *check_catalog(office.catalog)]
     place = office.settings.image_store
     try:
         await office.pictures.check()
@@ -105,6 +112,17 @@ async def _books(office: "Office") -> list[Finding]:
         said, _, mend = STORE_LOST.partition(". ")
         return [fail("books", said, mend)]
     return [ok("books", "the store knows everything the journal remembers")]
+
+
+async def _stops(office: "Office") -> list[Finding]:
+    """What an operator stopped and may have forgotten."""
+    findings = []
+    for stop in await office.keys.stops():
+        whose = "everybody" if stop.scope == "house" else stop.scope.replace(":", " ")
+        given = "" if stop.scope == "house" else " --{} {}".format(*stop.scope.split(":", 1))
+        mend = f"End it with: koi resume{given}"
+        findings.append(warn("spending", f"stopped for {whose}: {stop.reason}", mend))
+    return findings
 
 
 def _record(finding: Finding) -> dict[str, str | None]:

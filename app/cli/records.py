@@ -8,6 +8,7 @@ from app.domain.ledger import Entry
 from app.domain.limits import Allowance, Limits, Meter, Standing
 from app.domain.money import format_micros
 from app.domain.principal import ApiKey, Team, User
+from app.domain.upstream_ids import call_name
 
 NOBODY = "-"
 """Stands in a principal for the key or user that an operator's question leaves open."""
@@ -195,7 +196,8 @@ def entry_record(entry: Entry, currency: str) -> dict[str, Any]:
 
 
 def _part_record(part: Part) -> dict[str, Any]:
-    return {"id": part.upstream_id, "n": part.n, "ended": part.result is not None}
+    named = None if part.upstream_id is None else call_name(part.upstream_id)
+    return {"id": named, "n": part.n, "ended": part.result is not None}
 
 
 def _amount(micros: int | None) -> str | None:

@@ -14,6 +14,7 @@ from app.cli.keys import keys
 from app.cli.ledger import ledger
 from app.cli.sandbox import sandbox
 from app.cli.serve import serve
+from app.cli.spending import resume, stop_spending
 from app.cli.tasks import tasks
 from app.cli.teams import teams
 from app.cli.usage import usage
@@ -42,6 +43,8 @@ VERBS: tuple[Verb, ...] = (
     usage,
     ledger,
     tasks,
+    stop_spending,
+    resume,
     doctor,
 )
 

@@ -28,6 +28,7 @@ CLOSING_S = 3
 """How long closing may take before what holds it up is cancelled; everything is settled by then."""
 NUDGE_S = 1
 
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 AGAIN_S = 1.0
 """Signals closer together are one wish: supervisors signal a group and each process in it."""
 
@@ -37,7 +38,8 @@ Guest = Callable[[Running], Awaitable[int]]
 
 
 class StopSignals:
-    """SIGTERM and SIGINT, counted: the first asks to drain, a later one to hurry.
+    """SIGTERM, SIGINT and SIGHUP (a closed terminal), counted: the first asks to drain, a later one
+    to hurry.
 
     Before the gateway is open there is nothing to drain, so the first one ends the opening. While
     it closes, whatever holds that up is cancelled: at the second one, or when it takes too long.
@@ -61,12 +63,12 @@ class StopSignals:
     @contextmanager
     def heard(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             loop.add_signal_handler(number, self._hear)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in STOPPING:
                 loop.remove_signal_handler(number)
 
     def _hear(self) -> None:

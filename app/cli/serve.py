@@ -40,7 +40,7 @@ def serve(
 ) -> int:
     """Run the gateway.
 
-    SIGTERM or Ctrl-C makes it finish what it paid for and end; a second one makes it hurry.
+    SIGTERM, SIGHUP or Ctrl-C makes it finish what it paid for and end; a second one makes it hurry.
 
     Example: KOI_UPSTREAM_API_KEY=sk-… koi serve --host 0.0.0.0 --port 8000
     """
@@ -113,5 +113,6 @@ def _warn_of_unknown() -> None:
 
     if reason := dotenv.distrust():
         note(f"koi: {reason}")
-    for name in unknown_variables():
-        note(f"koi: {name} is not a setting of Koi; is it misspelt?")
+    for name, nearest in unknown_variables().items():
+        meant = f"did you mean {nearest}?" if nearest else "is it misspelt?"
+        note(f"koi: {name} is not a setting of Koi; {meant}")

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from app.wiring import Office
 
 Format = Literal["table", "csv", "json"]
-COUNTS = ("requests", "images", "delivered", "presumed")
+COUNTS = ("requests", "images", "delivered", "presumed", "surplus")
+ACCOUNTS = ("user", "key")
+"""Everything but what the house pays for has these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,9 @@ def usage(
 ) -> None:
     """Add up what was used.
 
-    Days are days of KOI_TIMEZONE; a cost is unknown where the catalog has no price.
+    Images are what the provider bills; surplus ones were made beyond what was asked and are
+    charged to the house (user -). Days are days of KOI_TIMEZONE; a cost is unknown where the
+    catalog has no price.
 
     Example: koi usage --since 2026-11-01 --by user,model --format csv
     """
@@ -89,7 +93,8 @@ def _ms(moment: datetime) -> int:
 
 
 def _group(row: UsageRow, by: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(getattr(row, name) or "" for name in by)
+    """As people read it: `-` stands for the house, which pays for images nobody asked for."""
+    return tuple(getattr(row, name) or ("-" if name in ACCOUNTS else "") for name in by)
 
 
 def _counts(row: UsageRow) -> tuple[int, ...]:

@@ -118,6 +118,8 @@ class Accounts:
 
     def enter(self, entry: Entry) -> None:
         known = self._by_job.get(entry.job)
+        if entry.kind is EntryKind.DELIVERY:
+            return
         if entry.kind is not EntryKind.ADJUST:
             self._by_job[entry.job] = self._opened(entry)
         elif known is not None:

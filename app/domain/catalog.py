@@ -135,7 +135,7 @@ def parse_catalog(text: str) -> Catalog:
             name_prefixes=_texts(document, "name_prefixes"),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CatalogInvalid(f"The catalog cannot be read: {error!r}") from error
+        raise CatalogInvalid(f"The catalog cannot be read: {_in_words(error)}.") from error
     names = [n for model in catalog.enabled for n in (model.name, *model.aliases)]
     if twice := _repeated(names):
         raise CatalogInvalid(f"The catalog names {twice} more than once")
@@ -145,6 +145,14 @@ def parse_catalog(text: str) -> Catalog:
     if catalog.find(catalog.default_model) is None:
         raise CatalogInvalid(f"default_model {catalog.default_model!r} is not an enabled model")
     return catalog
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    if isinstance(error, TypeError):
+        return "something has the wrong type (a table, a list or a text is expected)"
+    return str(error)
 
 
 def _model(entry: Mapping[str, Any]) -> Model:

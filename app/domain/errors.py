@@ -13,6 +13,7 @@ The HTTP status of a code is the edge's business (`app.api.errors`).
   - IdempotencyKeyReused      same Idempotency-Key, another body
   - Refused
     + InsufficientQuota       images or money of a window are used up
+    + SpendingStopped         an operator said so
     + RateLimited             too many requests per minute
     + ConcurrencyLimited      too many jobs at once
     + PriceUnknown            a money budget cannot be kept for an unpriced model
@@ -26,40 +27,12 @@ The HTTP status of a code is the edge's business (`app.api.errors`).
   - UpstreamError             the provider failed us; carries a `Proof`
 """
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import ClassVar
 
 from app.domain.codes import UPSTREAM_CODES
-
-
-class Proof(StrEnum):
-    """What is known about the provider's bill after a failure (reliability study, section 6.1)."""
-
-    NEVER_SENT = "P0"
-    """No byte of the request left this machine."""
-    REFUSED = "P1"
-    """The provider answered a 4xx with its own JSON error."""
-    FAILED = "P2"
-    """The provider said it failed (JSON 5xx, failed task): released, but unverified."""
-    UNKNOWN = "P3"
-    """Everything else: the work may have been done and billed."""
-
-    @property
-    def disproves_charge(self) -> bool:
-        return self is not Proof.UNKNOWN
-
-
-@dataclass(frozen=True, slots=True)
-class FailureNote:
-    """A failure as a value: what a job record keeps and the edge renders."""
-
-    code: str
-    message: str
-    retryable: bool = False
-    charged: bool = False
-    param: str | None = None
-    retry_after_s: int | None = None
+from app.domain.failure import FailureNote as FailureNote
+from app.domain.failure import Proof as Proof
 
 
 class GatewayError(Exception):
@@ -146,6 +119,12 @@ class Refused(GatewayError):
 
 class InsufficientQuota(Refused):
     code = "insufficient_quota"
+
+
+class SpendingStopped(Refused):
+    """An operator stopped spending (`koi stop-spending`)."""
+
+    code = "spending_stopped"
 
 
 class RateLimited(Refused):
@@ -266,6 +245,10 @@ class UpstreamError(GatewayError):
     """
 
     request_id: str | None = None
+    billed: bool | None = None
+    """Whether the provider's answer itself says that this refusal costs; None: it does not say."""
+    about_us: bool = True
+    """False when a code of key or balance is no verdict on ours, so that no breaker counts it."""
 
     def __init__(
         self,

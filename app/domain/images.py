@@ -52,10 +52,13 @@ class ProviderImage:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One image in our own store. `name` is its public name (`img_…`), unguessable."""
+    """One image in our own store. `name` is its public name (`img_…`), unguessable.
+
+    `width` and `height` are pixels; None where the format does not tell them.
+    """
 
     name: str
     media_type: str
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     revised_prompt: str | None = None

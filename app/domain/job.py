@@ -1,11 +1,13 @@
 """A job: one request's life in the gateway, socket or not, and what its end means for money."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from app.domain.errors import FailureNote, Proof
 from app.domain.images import Picture, digest
+from app.domain.upstream_ids import call_name
 
 
 class JobState(StrEnum):
@@ -48,17 +50,37 @@ class Part:
     """One upstream call of a job. `n` images asked of it.
 
     `upstream_id` is the provider's task id and `request_id` its name for the POST, by either of
-    which its bill may call it; never shown to a caller. `result` is set once the part has ended.
+    which its bill may call it; never shown to a caller. `result` is set once the part has ended;
+    `doubt` is what the latest polls said against the task, until one says otherwise.
     """
 
     n: int
     upstream_id: str | None = None
     result: "PartResult | None" = None
     request_id: str | None = None
+    doubt: "Doubt | None" = None
 
     @property
     def calls(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.upstream_id, self.request_id) if name is not None)
+        return tuple(call_name(id) for id in (self.upstream_id, self.request_id) if id is not None)
+
+
+class DoubtKind(StrEnum):
+    """What a poll may say against a task that the provider had taken."""
+
+    MISSING = "missing"
+    """The provider does not know it (any more)."""
+    EMPTY = "empty"
+    """It is completed and shows no image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """So many polls in a row said so, the first one at `since_ms` (Unix ms, the store's clock)."""
+
+    kind: DoubtKind
+    polls: int
+    since_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +88,9 @@ class PendingImage:
     """The link of an image that the provider made and that is not in our store yet.
 
     `part` and `index` name its place among the job's images (`picture_stem`). `expires_ms` is Unix
-    milliseconds, None when the link does not say how long it lives.
+    milliseconds, None when the link does not say how long it lives. An empty `url`: the image came
+    as bytes that our store did not take. The provider's task may show it again, if the part has
+    one; otherwise it is in the memory of the process that received it and nowhere else.
     """
 
     part: int
@@ -92,6 +116,16 @@ class PartResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Collecting:
+    """How collecting a job's images goes: since when (its settlement, Unix ms by the store's
+    clock), after how many tries, and why the latest one failed (never with a link)."""
+
+    since_ms: int
+    tries: int = 0
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CacheSlot:
     """Where a job's pictures belong in the cache once they exist."""
 
@@ -105,7 +139,8 @@ class Job:
 
     Times are Unix milliseconds of the store's clock. `unit_micros` is the price of one image, or
     None when unknown. `pool` says who may see it beside its user. `calls` are the provider's names
-    for its upstream calls, for the operator only.
+    for its upstream calls, for the operator only. `pending` images are still to be downloaded;
+    `collecting` says how that goes, also once it is over.
     """
 
     id: str
@@ -131,11 +166,18 @@ class Job:
     failure: FailureNote | None = None
     response_format: str | None = None
     calls: tuple[str, ...] = ()
+    pending: tuple[PendingImage, ...] = ()
+    collecting: Collecting | None = None
 
     @property
     def ended(self) -> bool:
         """The caller's answer is final (the money may still be held, in UNKNOWN)."""
         return self.status.terminal
+
+    @property
+    def whole(self) -> bool:
+        """Every image that was asked for is in our store."""
+        return self.status is TaskStatus.COMPLETED and len(self.pictures) >= self.n
 
     def visible_to(self, user: str, pool: str) -> bool:
         """Owner, or a member of the same opted-in cache pool (reliability study, I11)."""
@@ -148,7 +190,8 @@ class Outcome:
 
     `state` is SETTLED, RELEASED or UNKNOWN. `billed` images are charged (0..n), of which
     `presumed` without evidence; `surplus` were made beyond n and go to the house account. `calls`
-    name the upstream calls as the provider's bill does.
+    name the upstream calls as the provider's bill does. `pending` images were made and are still
+    to be downloaded: while there are any, the job is collecting, whatever else is there.
     """
 
     state: JobState
@@ -159,9 +202,20 @@ class Outcome:
     proof: Proof | None = None
     failure: FailureNote | None = None
     calls: tuple[str, ...] = ()
+    pending: tuple[PendingImage, ...] = ()
+
+    @property
+    def lost(self) -> int:
+        """Images that were made and are given up already. A charged refusal made none."""
+        if self.failure is not None and self.failure.code != "image_unavailable":
+            return 0
+        kept = self.presumed + len(self.pictures) + len(self.pending)
+        return max(self.billed - kept, 0)
 
     @property
     def status(self) -> TaskStatus:
+        if self.pending:
+            return TaskStatus.COLLECTING
         return TaskStatus.COMPLETED if self.failure is None else TaskStatus.FAILED
 
 
@@ -174,3 +228,10 @@ def picture_stem(job_id: str, part: int, index: int) -> str:
     """The name of a job's picture without extension: repeatable, so a second collection of the
     same result overwrites instead of duplicating; unguessable, since the job id is."""
     return f"img_{digest(job_id, part, index)[:32]}"
+
+
+def in_order(job_id: str, parts: Sequence[Part], pictures: Sequence[Picture]) -> list[Picture]:
+    """Pictures in the order of the images they are, whenever each of them came."""
+    places = ((part, index) for part, of in enumerate(parts) for index in range(of.n))
+    order = {picture_stem(job_id, *place): rank for rank, place in enumerate(places)}
+    return sorted(pictures, key=lambda picture: order.get(picture.name.partition(".")[0], -1))

@@ -43,6 +43,7 @@ class Kind(StrEnum):
     USERS = "users"
     TEAMS = "teams"
     KEYS = "keys"
+    STOPS = "stops"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.domain.images import GenerationRequest
-from app.domain.job import CacheSlot, Job, JobState
+from app.domain.images import GenerationRequest, Picture
+from app.domain.job import CacheSlot, Job, JobState, PendingImage
 from app.domain.limits import Standing
 from app.domain.principal import Principal
 
@@ -86,11 +86,69 @@ class Claim:
     late_ms: int
     age_ms: int
 
+    @property
+    def now_ms(self) -> int:
+        """The store's clock when it was claimed."""
+        job = self.job
+        return self.age_ms + (job.created_ms if job.dispatched_ms is None else job.dispatched_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectClaim:
+    """A job whose images are due for another try, leased to this process. `tries` counts this one:
+    it was written down before it is made. `now_ms` is the store's clock."""
+
+    job: Job
+    tries: int
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectPace:
+    """When a job is due for the next try: `first_ms` after the first one, doubling up to
+    `longest_ms`, never sooner than `lease_ms`."""
+
+    first_ms: int
+    longest_ms: int
+    lease_ms: int
+
+    def pause_ms(self, tries: int) -> int:
+        return min(self.first_ms << min(max(tries - 1, 0), 30), self.longest_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectReport:
+    """What became of a job's pending images: those now in our store, those `lost` for good, and
+    `links` that take the place of older ones. `error` is why some are still missing. `tried`: each
+    had its quick tries, so that the caller need not wait for the rest. The next try is due after
+    `due_ms`."""
+
+    pictures: tuple[tuple[PendingImage, Picture], ...] = ()
+    lost: tuple[PendingImage, ...] = ()
+    links: tuple[PendingImage, ...] = ()
+    error: str | None = None
+    tried: bool = False
+    due_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a report did: so many `pictures` were new and images newly `lost`; `ended` when it
+    ended the task for its caller."""
+
+    job: Job
+    pictures: int = 0
+    lost: int = 0
+    ended: bool = False
+
 
 class EntryKind(StrEnum):
     SETTLE = "settle"
     RELEASE = "release"
     ADJUST = "adjust"
+    DELIVERY = "delivery"
+    """Charges nothing: `delivered` is negative for images that were given up after all (or positive
+    when one of those came)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +156,12 @@ class Entry:
     """One line of the append-only ledger: the only truth about what was used.
 
     `images` and `micros` are charged amounts (adjustments may be negative; `micros` None where
-    the price is unknown); `day` and `month` are the windows of the reservation; `at_ms` is the
-    store's clock when it was written. `id` grows monotonically.
+    the price is unknown); `delivered` images were handed over by the provider when the job was
+    settled: in our store or on their way; `day` and `month` are the windows of the reservation;
+    `at_ms` is the store's clock when it was written. `id` grows monotonically.
+
+    `surplus` images were made beyond what was asked and cost the house `surplus_micros`, 0 also
+    where the price is unknown.
 
     For the provider's bill: `calls` are its names for the upstream calls, `dispatched_ms` is when
     they were sent, `asked` how many images they were to make; a correction has none of them.
@@ -128,16 +190,19 @@ class Entry:
     calls: tuple[str, ...] = ()
     dispatched_ms: int | None = None
     asked: int | None = None
+    surplus_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """The open side of the books: jobs by state, images and micro-units held, oldest overdue."""
+    """The open side of the books: jobs by state, images and micro-units held, oldest overdue;
+    `collecting` are settled jobs with images still to be downloaded."""
 
     jobs: dict[JobState, int]
     held_images: int
     held_micros: int
     lag_ms: int
+    collecting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

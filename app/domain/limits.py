@@ -46,6 +46,16 @@ class Scope:
         return f"{self.kind}:{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class SpendingStop:
+    """An operator's word that a scope may buy nothing until it is resumed; what runs goes on, and
+    what is cached is answered. `scope` is a `Scope.id`, `at_ms` Unix milliseconds."""
+
+    scope: str
+    reason: str
+    at_ms: int
+
+
 class Meter(StrEnum):
     REQUESTS = "requests"
     CONCURRENCY = "concurrency"

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.domain.errors import FailureNote
-from app.domain.images import Picture
-from app.domain.job import TaskStatus
+from app.domain.job import Job, TaskStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +18,9 @@ class PageQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskSummary:
-    """What a list shows of a job; the times are Unix milliseconds of the store's clock."""
-
-    id: str
-    status: TaskStatus
-    progress: int
-    created_ms: int
-    model: str
-    pictures: tuple[Picture, ...] = ()
-    failure: FailureNote | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class TaskPage:
-    """`more` is true when tasks follow the last one of these."""
+    """Jobs without what the provider said of their parts; `more` is true when tasks follow the last
+    one of these."""
 
-    tasks: Sequence[TaskSummary]
+    tasks: Sequence[Job]
     more: bool

@@ -1,18 +1,23 @@
 """What the use cases need from the world. Each port says what happens when its world is away."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import timedelta
 from typing import Protocol
 
+from app.domain.governor import Governor
 from app.domain.images import GenerationRequest, Picture
-from app.domain.job import CacheSlot, Job, Outcome, PartResult, TaskStatus
+from app.domain.job import CacheSlot, DoubtKind, Job, Outcome, PartResult, TaskStatus
 from app.domain.journal import Debt, Mark, Step
+from app.domain.keyring import KeyRing
 from app.domain.ledger import (
     Admitted,
     Arrived,
     Audit,
     Census,
     Claim,
+    CollectClaim,
+    Collected,
+    CollectPace,
+    CollectReport,
     Entry,
     Order,
     Repeat,
@@ -20,9 +25,10 @@ from app.domain.ledger import (
 )
 from app.domain.limits import Standing
 from app.domain.listing import PageQuery, TaskPage
-from app.domain.media import StoredImage
-from app.domain.principal import ApiKey, Principal, Team, User
+from app.domain.picture_ports import Draft, ImageFetcher, ImageStore, Links
+from app.domain.principal import Principal
 from app.domain.recall import CacheControl, Recalled
+from app.domain.signals import Signals
 from app.domain.upstream import Answer
 
 
@@ -68,21 +74,39 @@ class Ledger(Protocol):
         due_ms: int,
         status: TaskStatus | None = None,
         progress: int | None = None,
+        doubts: Mapping[int, DoubtKind | None] | None = None,
     ) -> bool:
         """Give a claimed job back, due again after `due_ms`; false when the lease was lost.
 
-        Progress only rises.
-        """
+        Progress only rises. `doubts` are what this look said against parts, None for a task that
+        answered well; they are counted in the job."""
 
-    async def settle(self, job_id: str, outcome: Outcome, *, hold_ms: int = 0) -> Settlement:
+    async def settle(
+        self,
+        job_id: str,
+        outcome: Outcome,
+        *,
+        hold_ms: int = 0,
+        look_ms: int | None = None,
+        collect_ms: int = 0,
+    ) -> Settlement:
         """End a job: counters, ledger entry, replay record and task, in one write, once.
 
-        An UNKNOWN outcome answers the caller and keeps the reservation, due after `hold_ms`; it
-        may be settled again with proof. Raises `TaskNotFound` when there is no such job.
+        An UNKNOWN outcome answers the caller and keeps the reservation, due after `hold_ms`, or
+        `look_ms` while the provider can be asked; it may be settled again with proof. Pending
+        images are due for a try by anybody after `collect_ms`. Raises `TaskNotFound`.
         """
 
+    async def claim_pending(self, limit: int, pace: CollectPace) -> Sequence[CollectClaim]:
+        """Lease settled jobs whose images are due for a try, counted before it is made."""
+
+    async def collected(self, job_id: str, report: CollectReport) -> Collected:
+        """Write down what became of pending images, each once; the task ends with the last one, or
+        once some are there and the others were tried in vain. Pictures may come before the job is
+        settled, and after they were given up. Raises `TaskNotFound`."""
+
     async def cancel(self, job_id: str) -> Settlement | None:
-        """RESERVED -> RELEASED; None when it was dispatched already."""
+        """RESERVED -> RELEASED, without an entry: nothing was used. None when it was dispatched."""
 
     async def claim(self, limit: int, lease_ms: int) -> Sequence[Claim]:
         """Lease jobs that are due, the most overdue first; no other process gets them meanwhile."""
@@ -92,6 +116,12 @@ class Ledger(Protocol):
         Who needs no poll is not held up. Also says how many polls are due still."""
 
     async def job(self, job_id: str) -> Job | None: ...
+
+    async def active(self, job_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these jobs that still are to be sent or run at the provider (R or D).
+
+        Raises `LedgerUnavailable` also while the books are known to be lost: nothing is known then.
+        """
 
     async def jobs_of(self, user: str, limit: int) -> Sequence[Job]:
         """A user's own jobs, newest first."""
@@ -153,33 +183,23 @@ class Debts(Protocol):
         """Everything owed by processes of this machine, living or dead."""
 
 
-class KeyRing(Protocol):
-    """Users, teams and keys. Known keys stay known for a while when the store is away."""
-
-    async def authenticate(self, digest: str) -> tuple[ApiKey, User, Team | None] | None:
-        """The records behind a key's SHA-256 (hex); None when unknown, expired or revoked."""
-
-    async def put_user(self, user: User, *, create: bool) -> bool: ...
-    async def user(self, name: str) -> User | None: ...
-    async def users(self) -> Sequence[User]: ...
-    async def put_team(self, team: Team, *, create: bool) -> bool: ...
-    async def team(self, name: str) -> Team | None: ...
-    async def teams(self) -> Sequence[Team]: ...
-    async def put_key(self, key: ApiKey) -> None: ...
-    async def key(self, key_id: str) -> ApiKey | None: ...
-    async def keys(self, user: str | None = None) -> Sequence[ApiKey]: ...
-    async def last_used(self) -> Mapping[str, int]: ...
-    async def now_ms(self) -> int:
-        """The store's clock."""
-
-
 class ResultCache(Protocol):
     """Pictures by fingerprint and slot. Open: when its store is away every answer is a bypass."""
 
     async def recall(
-        self, fingerprint: str, job_id: str, control: CacheControl, *, repeated: bool = False
+        self,
+        fingerprint: str,
+        job_id: str,
+        control: CacheControl,
+        *,
+        repeated: bool = False,
+        instead_of: str | None = None,
     ) -> Recalled:
-        """A `repeated` request is the latest one over again, not another wish: same slot."""
+        """A `repeated` request is the latest one over again, not another wish: same slot.
+
+        `instead_of` is a job that was said to make the picture and does not: of all who say so,
+        exactly one gets its slot, and the others join that one.
+        """
 
     async def keep(self, slot: CacheSlot, job_id: str, pictures: Sequence[Picture]) -> None:
         """Fill a slot that this job was making."""
@@ -197,78 +217,6 @@ class ImageProvider(Protocol):
     async def poll(self, upstream_id: str) -> Answer: ...
 
 
-class ImageStore(Protocol):
-    """Image bytes by name. Raises `ImageStoreUnavailable`."""
-
-    async def put(self, name: str, body: bytes, media_type: str) -> None: ...
-    async def get(self, name: str) -> StoredImage | None: ...
-    async def delete(self, name: str) -> None: ...
-    async def sweep(self, older_than: timedelta) -> int: ...
-    async def check(self) -> None: ...
-
-
-class ImageFetcher(Protocol):
-    """Downloads a provider's link behind the egress guard. Raises `FetchError`."""
-
-    async def fetch(self, url: str) -> bytes: ...
-
-
-class Links(Protocol):
-    """Signed links to our own pictures."""
-
-    def sign(self, name: str) -> str:
-        """The query string that opens this picture for a while."""
-
-    def verify(self, name: str, exp: str, sig: str) -> bool: ...
-
-
-class Signals(Protocol):
-    """Word that a job ended, from whichever process ended it. Open: a lost signal only delays."""
-
-    def ended(self) -> AsyncIterator[str | None]:
-        """Job ids as they end; None when some may have been missed. For as long as it is asked."""
-
-
-class Governor(Protocol):
-    """What the provider grants us: its rate, places and goodwill, shared by all our processes.
-
-    Closed where a turn is asked for: raises `LedgerUnavailable`.
-    """
-
-    @property
-    def paced(self) -> bool:
-        """Whether some rate is to be kept, so that polls need room."""
-
-    def check(self, calls: int) -> None:
-        """Refuse a job of so many calls that would wait in vain, before anything is reserved.
-
-        Goes by what this process knows. Raises `Overloaded` when its turn is not to be expected in
-        time, and `UpstreamError` (proof P0) while the provider keeps refusing our key or balance.
-        """
-
-    async def acquire(self, job_id: str, calls: int, wait_s: float) -> Sequence[float]:
-        """Wait for a turn to dispatch: seconds from now on at which each call may start.
-
-        Raises `Overloaded` when none comes in `wait_s` seconds, at once if that is foreseeable,
-        and `UpstreamError` like `check`, except for the one job that may try every now and then.
-        """
-
-    async def release(self, job_id: str) -> None:
-        """Give the turn back; harmless when there was none."""
-
-    async def polls(self, wanted: int) -> int:
-        """Room for so many polls, now; at most `wanted`, none while the store is away."""
-
-    async def unused(self, polls: int) -> None:
-        """Give back so many of the polls granted last: they were not made. Never raises."""
-
-    async def accepted(self, took_s: float) -> None:
-        """The provider took a request sent `took_s` seconds ago. Never raises."""
-
-    async def failed(self, code: str, retry_after_s: float | None = None) -> None:
-        """The provider refused a request, or throttled a poll. Never raises."""
-
-
 class Recorder(Protocol):
     """What the use cases report for metrics. Never raises, never decides anything."""
 
@@ -283,6 +231,9 @@ class Recorder(Protocol):
 
     def settled(self, job: Job, outcome: Outcome) -> None: ...
 
+    def collected(self, done: Collected) -> None:
+        """Pictures that came after their job was settled, and images given up."""
+
     def polled(self, late_s: float) -> None: ...
 
     def polls_waiting(self, polls: int) -> None:
@@ -291,3 +242,20 @@ class Recorder(Protocol):
     def settlement_lost(self) -> None: ...
 
     def loop_failed(self, loop: str) -> None: ...
+
+
+__all__ = [
+    "Debts",
+    "Draft",
+    "Governor",
+    "ImageFetcher",
+    "ImageProvider",
+    "ImageStore",
+    "Journal",
+    "KeyRing",
+    "Ledger",
+    "Links",
+    "Recorder",
+    "ResultCache",
+    "Signals",
+]

@@ -32,7 +32,8 @@ class CacheControl:
 class Recalled:
     """The cache's answer.
 
-    HIT: `pictures` made by `job_id` at `made_ms`, `age_s` ago. JOINED: `job_id` is making them.
+    HIT: `pictures` made by `job_id` at `made_ms`, `age_s` ago. JOINED: `job_id` is making them, as
+    it said `marked_s` seconds ago.
     MISS: this request's job now makes `slot`. BYPASS: the cache is off, unasked for or away.
     """
 
@@ -43,4 +44,5 @@ class Recalled:
     ttl_s: int = 0
     made_ms: int = 0
     slot: CacheSlot | None = None
+    marked_s: float = 0.0
     stored: bool = True

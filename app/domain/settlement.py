@@ -10,11 +10,18 @@ from dataclasses import replace
 from app.domain.errors import FailureNote, Proof
 from app.domain.job import JobState, Outcome, Part, PartResult
 
+UNAVAILABLE = FailureNote(
+    "image_unavailable",
+    "The provider made the image but it could not be fetched; it was charged.",
+    charged=True,
+)
+
 
 def conclude(parts: Sequence[Part]) -> Outcome:
     """The outcome of a job all of whose parts have ended.
 
-    * A part that made m of n images is charged m; beyond n is surplus, charged to the house.
+    * A part that made m of n images is charged m, downloaded or not; beyond n is surplus, charged
+      to the house.
     * A part that failed with P0-P2 is free; with P3 it is presumed billed in full.
     * A job whose only evidence is P3 stays UNKNOWN (held) so that late proof can still free it;
       next to a delivered part the ambiguous one is presumed at once, because the answer and its
@@ -26,6 +33,7 @@ def conclude(parts: Sequence[Part]) -> Outcome:
     made = sum(min(result.images, part.n) for part, result in ended)
     surplus = sum(max(result.images - part.n, 0) for part, result in ended)
     pictures = tuple(p for part, result in ended for p in result.pictures[: part.n])
+    pending = tuple(image for _, result in ended for image in result.pending)
     ambiguous = sum(part.n for part, result in ended if result.proof is Proof.UNKNOWN)
     failures = [result for _, result in ended if result.failure is not None]
     calls = calls_of(parts)
@@ -40,8 +48,9 @@ def conclude(parts: Sequence[Part]) -> Outcome:
         billed=made + ambiguous,
         presumed=ambiguous,
         surplus=surplus,
-        failure=None if pictures else _undeliverable(failures),
+        failure=None if pictures or pending else _undeliverable(failures),
         calls=calls,
+        pending=pending,
     )
 
 
@@ -63,6 +72,7 @@ def lawful(outcome: Outcome) -> None:
         and 0 <= outcome.presumed <= outcome.billed
         and outcome.surplus >= 0
         and (charges or (outcome.billed == 0 and outcome.failure is not None))
+        and (charges or not outcome.pending)
     )
     if not keeps:
         # The outcome itself would bring the provider's words about its pictures into a log.
@@ -87,8 +97,4 @@ def _undeliverable(failures: Sequence[PartResult]) -> FailureNote:
     for result in failures:
         if result.failure is not None and result.failure.charged:
             return result.failure
-    return FailureNote(
-        "image_unavailable",
-        "The provider made the image but it could not be fetched; it was charged.",
-        charged=True,
-    )
+    return UNAVAILABLE

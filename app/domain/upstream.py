@@ -1,18 +1,14 @@
 """What the provider can answer, whatever its dialect."""
 
-import re
 from dataclasses import dataclass
 
 from app.domain.images import ProviderImage
 from app.domain.job import TaskStatus
 
-CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
-"""What a call may be named on the provider's bill; use with `fullmatch`."""
-
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The provider works on it under its own id (`[A-Za-z0-9_-]{1,128}`).
+    """The provider works on it under its own id: any text that `names_a_task`.
 
     `progress` is 0-100 or None when not said; `recognised` is false for a status word nobody has
     seen before. `request_id` names the POST (`CALL_ID`), if its answer said so.
@@ -34,6 +30,14 @@ class Finished:
 
 
 Answer = Running | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A job that holds places or a coming start at the provider, or waits for `calls` places."""
+
+    job_id: str
+    calls: int
 
 
 @dataclass(frozen=True, slots=True)

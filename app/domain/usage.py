@@ -28,13 +28,16 @@ class UsageQuestion:
 class UsageRow:
     """Sums of one group. Ungrouped dimensions are None.
 
-    `images` are charged, `delivered` reached us, `presumed` were charged without evidence,
-    `requests` are jobs; `micros` is None as soon as one image of the group had no price.
+    `images` are charged, `delivered` reached us or are on their way, `presumed` were charged
+    without evidence, `surplus` were made beyond what was asked and are charged to the house,
+    `requests` are jobs; `micros` is None as soon as one image of the group had no price. What the
+    house pays for has no user, team or key.
     """
 
     images: int = 0
     delivered: int = 0
     presumed: int = 0
+    surplus: int = 0
     requests: int = 0
     micros: int | None = 0
     user: str | None = None

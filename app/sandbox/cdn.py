@@ -6,7 +6,6 @@ from urllib.parse import parse_qs
 
 from app.sandbox.exchange import Exchange, Receive, Scope, Send
 from app.sandbox.faults.row import Fetch
-from app.sandbox.generation import Generation
 from app.sandbox.provider import Provider, Recorded
 
 _NAME = re.compile(r"/cdn/(([0-9a-f]{16})-(\d{1,3})\.(?:jpg|png))")
@@ -34,7 +33,10 @@ async def serve_picture(exchange: Exchange, provider: Provider) -> None:
     if match is None or generation is None or exchange.method not in {"GET", "HEAD"}:
         await _refuse(exchange, 404, "NoSuchKey")
         return
-    if not _valid(exchange, provider, generation, match[1]):
+    if provider.switches.cdn_status is not None:
+        await _refuse(exchange, provider.switches.cdn_status, "ServiceUnavailable")
+        return
+    if not _valid(exchange, provider, match[1]):
         await _refuse(exchange, 403, "AccessDenied")
         return
     generation.fetches += 1
@@ -42,20 +44,18 @@ async def serve_picture(exchange: Exchange, provider: Provider) -> None:
     media_type = f"image/{provider.switches.image_format}"
     use = generation.use
     if use is not None and use.fault.link is not None:
-        fetch = Fetch(exchange, content, media_type, generation.fetches, use.arg)
+        fetch = Fetch(exchange, content, media_type, generation.fetches, use.arg, int(match[3]))
         await use.fault.link(fetch)
         return
     await exchange.reply(200, content, media_type)
 
 
-def _valid(exchange: Exchange, provider: Provider, generation: Generation, name: str) -> bool:
+def _valid(exchange: Exchange, provider: Provider, name: str) -> bool:
     query = parse_qs(exchange.query)
     expires, signature = query.get("expires", [""])[0], query.get("signature", [""])[0]
     if not expires.isdecimal() or int(expires) <= provider.now():
         return False
-    if generation.link_epoch != provider.link_epoch:
-        return False
-    right = provider.signature(name, int(expires), generation.link_epoch)
+    right = provider.signature(name, int(expires), provider.link_epoch)
     return hmac.compare_digest(right, signature)
 
 

@@ -77,6 +77,11 @@ def _expire(provider: Provider, _asked: Asked) -> Asked:
     return state_of(provider)
 
 
+def _mend(provider: Provider, _asked: Asked) -> Asked:
+    provider.mend()
+    return state_of(provider)
+
+
 def _advance(provider: Provider, asked: Asked) -> Asked:
     provider.advance(float(asked["seconds"]))
     return state_of(provider)
@@ -115,6 +120,7 @@ _ROUTES: Mapping[tuple[str, str], Callable[[Provider, Asked], Asked]] = MappingP
         ("GET", "faults"): _registry,
         ("POST", "switches"): _switches,
         ("POST", "expire_links"): _expire,
+        ("POST", "mend"): _mend,
         ("POST", "advance"): _advance,
         ("GET", "state"): _state,
         ("GET", "ledger"): _ledger,

@@ -16,6 +16,7 @@ from app.sandbox.account import BillLine, Pace, key_problem
 from app.sandbox.contract import Problem, Profile, Refused
 from app.sandbox.faults import FAULTS
 from app.sandbox.faults.row import Bills
+from app.sandbox.faults.tasks import ODD
 from app.sandbox.gallery import Gallery, Plate
 from app.sandbox.generation import FaultUse, Generation, draw_latency
 from app.sandbox.order import Order, read_order
@@ -124,6 +125,12 @@ class Provider:
         with self.lock:
             self.link_epoch += 1
 
+    def mend(self) -> None:
+        """The faults of everything accepted so far are over."""
+        with self.lock:
+            for generation in self.generations:
+                generation.use = None
+
     def bill(self) -> list[BillLine]:
         """One line for each accepted generation, oldest first."""
         with self.lock:
@@ -202,7 +209,7 @@ class Provider:
 
     def task(self, task_id: str) -> Generation | None:
         """A task within its retention; any live key may read any task (study 5.3)."""
-        generation = self.tasks.get(task_id)
+        generation = self.tasks.get(task_id.removesuffix(ODD))
         if generation and self.now() > generation.finish_at + self.switches.task_ttl_s:
             return None
         return generation

@@ -30,11 +30,14 @@ def created_field(provider: Provider, seconds: int) -> Any:
 
 
 def link(provider: Provider, generation: Generation, index: int) -> str:
-    """A signed, expiring link to one picture."""
+    """A signed, expiring link to one picture: the same at every look, unless the switch
+    `fresh_links` has it signed anew each time."""
     suffix = "png" if provider.switches.image_format == "png" else "jpg"
     name = f"{generation.file_id}-{index}.{suffix}"
-    expires = generation.link_expires
-    signature = provider.signature(name, expires, generation.link_epoch)
+    expires, epoch = generation.link_expires, generation.link_epoch
+    if provider.switches.fresh_links:
+        expires, epoch = int(provider.now() + provider.switches.link_ttl_s), provider.link_epoch
+    signature = provider.signature(name, expires, epoch)
     return f"{generation.link_base}/cdn/{name}?expires={expires}&signature={signature}"
 
 

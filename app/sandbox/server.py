@@ -133,6 +133,10 @@ class Sandbox:
         """Every link given so far answers 403 from now on."""
         self._provider.expire_links()
 
+    def mend(self) -> None:
+        """The faults of everything accepted so far are over, and it is billed as made."""
+        self._provider.mend()
+
     def advance(self, seconds: float) -> None:
         """Moves the provider's clock forward: tasks, links, retention and limits follow."""
         self._provider.advance(seconds)

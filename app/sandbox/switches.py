@@ -49,6 +49,8 @@ class Switches:
     task_ttl_s: float = 86_400.0
     # Results (study 5.6)
     link_ttl_s: float = 86_400.0
+    fresh_links: bool = False
+    cdn_status: int | None = None
     image_format: str = "jpeg"
     pixel_exact: bool = True
     revised_prompt: str = "present"
@@ -74,7 +76,9 @@ class Switches:
         return replace(self, **clean)
 
 
-_OPTIONAL_NUMBERS = frozenset({"latency_s", "rpm", "burst", "concurrency", "prompt_limit"})
+_OPTIONAL_NUMBERS = frozenset(
+    {"latency_s", "rpm", "burst", "concurrency", "prompt_limit", "cdn_status"}
+)
 _WORDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "retry_after_form": frozenset(

@@ -1,7 +1,8 @@
 """Writing a job's progress and end into the ledger, however long the ledger is away.
 
 A picture that was paid for is delivered first and settled as soon as the store answers again. What
-the store did not take is owed: kept on disk until some process here could tell it.
+the store did not take is owed: kept on disk until some process here could tell it. What the
+provider made is settled when it made it; pictures that are still on their way follow.
 """
 
 import asyncio
@@ -11,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.domain.errors import LedgerUnavailable, Proof, TaskNotFound
-from app.domain.job import Job, JobState, Outcome, Part
+from app.domain.job import Job, JobState, Outcome, Part, TaskStatus
 from app.domain.journal import Debt, OwedEnd, OwedPart
+from app.domain.ledger import Collected, CollectReport
 from app.domain.ports import Debts, Governor, Ledger, Recorder, ResultCache
 from app.domain.settlement import conclude
 from app.service.completions import Completions
@@ -22,6 +24,10 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 PAID_DUE_MS = 500
 """How soon a part is looked at once the store was told of it."""
+LEASE_MS = 5_000
+"""How long pending images wait for another process when the one that fetches them died."""
+HELD_LEASE_MS = 120_000
+"""The same where they are in that process's memory only, so that nobody can fetch them instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,19 +40,49 @@ class Books:
     recorder: Recorder
     drain: Drain
     resolve_after_s: float
+    look_s: float = 3
+    """How soon an ambiguous job is looked at again while its task can be asked for."""
 
-    async def end(self, job: Job, parts: Sequence[Part], upstream_s: float | None = None) -> None:
-        """Settle a job all of whose parts have ended, and tell whoever waits."""
-        await self.settle(job, conclude(parts), upstream_s)
+    async def end(
+        self, job: Job, parts: Sequence[Part], upstream_s: float | None = None
+    ) -> Job | None:
+        """Settle a job all of whose parts have ended, and tell whoever waits; see `settle`."""
+        return await self.settle(job, conclude(parts), upstream_s, parts)
 
-    async def settle(self, job: Job, outcome: Outcome, upstream_s: float | None = None) -> None:
+    async def settle(
+        self,
+        job: Job,
+        outcome: Outcome,
+        upstream_s: float | None = None,
+        parts: Sequence[Part] = (),
+    ) -> Job | None:
+        """The job as the store has it; None when that is still owed to it."""
+        held = any(not i.url and parts and not parts[i.part].upstream_id for i in outcome.pending)
         try:
-            settled = await self._settle_once(job.id, outcome)
+            settled = await self._settle_once(job.id, outcome, HELD_LEASE_MS if held else LEASE_MS)
         except LedgerUnavailable:
             self.recorder.settlement_lost()
             await self.owe(OwedEnd(job.id, outcome))
             settled = None
         self.completions.announce(settled or _as_ended(job, outcome), upstream_s)
+        return settled
+
+    def tell(self, job: Job, parts: Sequence[Part]) -> None:
+        """Tell whoever waits here what the store cannot be told now."""
+        if parts:
+            self.completions.announce(_as_ended(job, conclude(parts)))
+
+    async def collected(self, job_id: str, report: CollectReport) -> Collected:
+        """Write down what became of pending images, and tell whoever waits.
+
+        Raises `LedgerUnavailable`, `TaskNotFound`.
+        """
+        done = await self.ledger.collected(job_id, report)
+        self.recorder.collected(done)
+        if done.ended or done.pictures:
+            self.completions.announce(done.job)
+            await self._fill_cache(done.job)
+        return done
 
     async def let_go(self, job_id: str) -> None:
         """Free the job's place at the provider; a place nobody frees lapses."""
@@ -104,11 +140,17 @@ class Books:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    async def _settle_once(self, job_id: str, outcome: Outcome) -> Job | None:
+    async def _settle_once(
+        self, job_id: str, outcome: Outcome, collect_ms: int = LEASE_MS
+    ) -> Job | None:
         """The job as it ended in the books; None when the store does not know it (any more)."""
         try:
             settlement = await self.ledger.settle(
-                job_id, outcome, hold_ms=round(self.resolve_after_s * 1000)
+                job_id,
+                outcome,
+                hold_ms=round(self.resolve_after_s * 1000),
+                look_ms=round(self.look_s * 1000),
+                collect_ms=collect_ms,
             )
         except TaskNotFound:
             if outcome.proof is not Proof.NEVER_SENT:
@@ -116,17 +158,18 @@ class Books:
             return None
         if settlement.first:
             self.recorder.settled(settlement.job, outcome)
-            await self._fill_cache(settlement.job, outcome)
+            await self._fill_cache(settlement.job)
         # Also when it had ended before: whoever ended it may not have come so far.
         await self.let_go(job_id)
         return settlement.job
 
-    async def _fill_cache(self, job: Job, outcome: Outcome) -> None:
-        """Only complete successes are kept (design, section 5)."""
-        if job.slot is None:
+    async def _fill_cache(self, job: Job) -> None:
+        """Only complete successes are kept (design, section 5); identical requests join a job
+        none of whose pictures are here yet."""
+        if job.slot is None or (job.state is JobState.SETTLED and not job.ended):
             return
-        if outcome.state is JobState.SETTLED and len(outcome.pictures) == job.n:
-            await self.cache.keep(job.slot, job.id, outcome.pictures)
+        if job.state is JobState.SETTLED and job.whole:
+            await self.cache.keep(job.slot, job.id, job.pictures)
         else:
             await self.cache.forget(job.slot, job.id)
 
@@ -136,8 +179,9 @@ def _as_ended(job: Job, outcome: Outcome) -> Job:
         job,
         state=outcome.state,
         status=outcome.status,
-        progress=100 if outcome.failure is None else job.progress,
+        progress=100 if outcome.status is TaskStatus.COMPLETED else job.progress,
         pictures=outcome.pictures,
         billed=outcome.billed,
         failure=outcome.failure,
+        pending=outcome.pending,
     )

@@ -1,72 +1,190 @@
-"""Bringing the provider's images home: every picture is copied the moment it exists."""
+"""Bringing the provider's images home: every picture is copied the moment it exists.
+
+The downloads of an answer begin at once and go on while the books are settled. What they cannot
+bring within their quick tries is left to the collector of any process.
+"""
 
 import asyncio
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
-from app.domain.errors import FailureNote
 from app.domain.images import Picture, ProviderImage
-from app.domain.job import Job, PartResult, picture_stem
+from app.domain.job import Job, PartResult, PendingImage, picture_stem
 from app.domain.media import FetchFailed, FetchRefused, ImageStoreUnavailable
+from app.domain.settlement import UNAVAILABLE
 from app.service.download import DownloadImage
 
 QUICK_S = (0.2, 1.0, 3.0)
-PATIENT_S = (*QUICK_S, 10.0, 30.0)
-"""A paid picture is worth several tries, more of them where its host may only be resting."""
-
-UNAVAILABLE = FailureNote(
-    "image_unavailable",
-    "The provider made the image but it could not be fetched; it was charged.",
-    charged=True,
-)
-
-
-class Lost(Enum):
-    """Why an image is not in our store."""
-
-    FOR_NOW = "its link or our store did not answer"
-    FOR_GOOD = "its link may not be followed, or leads to no image"
+"""Pauses before the tries that a waiting caller is kept for."""
+LONGEST_PAUSE_S = 30.0
+"""Between two tries for bytes that are nowhere but in this process's memory."""
+GRACE_S = 0.25
+"""So long the settlement waits for downloads: usually all are done, and it is the only write."""
+GONE = frozenset({403, 404, 410})
+"""What the host of a link says that leads nowhere any more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
-    """A part's result; `missing` counts images that another look at the provider may bring."""
+class Miss:
+    """Why an image is not in our store. `reason` never holds the link; `gone`: its link leads
+    nowhere; `for_good`: it may not be followed, or what is behind it is no image."""
 
-    result: PartResult
-    missing: int
+    reason: str
+    gone: bool = False
+    for_good: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTry:
+    """One failed download, for a log. `host` is the link's, None when the bytes were at hand."""
+
+    job_id: str
+    host: str | None
+    reason: str
+    status: int | None
+    number: int
+
+
+Tell = Callable[[FailedTry], None]
+Expires = Callable[[str], int | None]
+"""When a link itself ends, in Unix milliseconds; None when it does not say."""
+
+
+def no_expiry(_: str) -> int | None:
+    return None
+
+
+def _untold(_: FailedTry) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """One image on its way; `place` says what is pending for as long as it is."""
+
+    place: PendingImage
+    task: "asyncio.Task[Picture | Miss]"
+    held: bool
+    """Its bytes are in this process and nowhere else: no link, and no task to ask for them."""
+
+    @property
+    def done(self) -> bool:
+        return self.task.done()
+
+    @property
+    def got(self) -> Picture | Miss | None:
+        return self.task.result() if self.task.done() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Downloads:
+    """The images of one part on their way. `made` counts all that the provider handed over."""
+
+    made: int
+    each: Sequence[Download] = field(default_factory=list)
+
+    async def wait(self, within_s: float) -> None:
+        """Until all are here or were tried in vain, at most so long."""
+        await asyncio.wait([download.task for download in self.each], timeout=within_s)
+
+    def result(self) -> PartResult:
+        """The part as it stands now."""
+        pictures = tuple(d.got for d in self.each if isinstance(d.got, Picture))
+        pending = tuple(d.place for d in self.each if not _settled(d.got))
+        lost = not pictures and not pending
+        return PartResult(
+            images=self.made,
+            pictures=pictures,
+            failure=UNAVAILABLE if lost else None,
+            pending=pending,
+        )
+
+    def __iter__(self) -> Iterator[Download]:
+        return iter(self.each)
 
 
 class Collect:
-    def __init__(self, download: DownloadImage) -> None:
-        self._download = download
+    """`expires` reads when a link ends; `tell` hears of every failed try."""
 
-    async def __call__(
-        self, job: Job, part: int, images: tuple[ProviderImage, ...], *, patient: bool = True
-    ) -> Collected:
-        """Store a part's images; those beyond what was asked are counted but not kept."""
+    def __init__(
+        self, download: DownloadImage, *, expires: Expires = no_expiry, tell: Tell = _untold
+    ) -> None:
+        self._download, self._expires, self._tell = download, expires, tell
+
+    def begin(self, job: Job, part: int, images: tuple[ProviderImage, ...]) -> Downloads:
+        """Start to store a part's images; those beyond what was asked are counted but not kept."""
         wanted = images[: job.parts[part].n]
-        calls = [
-            self._bring(picture_stem(job.id, part, i), image, patient)
-            for i, image in enumerate(wanted)
-        ]
-        stored = await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]
-        pictures = tuple(picture for picture in stored if isinstance(picture, Picture))
-        result = PartResult(
-            images=len(images),
-            pictures=pictures,
-            failure=None if pictures else UNAVAILABLE,
-        )
-        return Collected(result, missing=stored.count(Lost.FOR_NOW))
+        return Downloads(len(images), [self._begin(job, part, i, x) for i, x in enumerate(wanted)])
 
-    async def _bring(self, stem: str, image: ProviderImage, patient: bool) -> Picture | Lost:
-        for pause in (*(PATIENT_S if patient else ()), None):
-            try:
-                return await self._download(stem, image)
-            except FetchRefused:
-                return Lost.FOR_GOOD
-            except (FetchFailed, ImageStoreUnavailable) as error:
-                gone = isinstance(error, FetchFailed) and error.status is not None
-                if pause is None or (gone and pause not in QUICK_S):
-                    break
-                await asyncio.sleep(pause)
-        return Lost.FOR_NOW
+    def _begin(self, job: Job, part: int, index: int, image: ProviderImage) -> Download:
+        place = self.pending(part, index, image)
+        held = image.body is not None and job.parts[part].upstream_id is None
+        bringing = self._bring(job.id, place, image, held=held)
+        return Download(place, asyncio.create_task(bringing, name=f"fetch {job.id}"), held)
+
+    def pending(self, part: int, index: int, image: ProviderImage) -> PendingImage:
+        """The image as it is kept until it is here: its link, or nothing in place of bytes."""
+        url = "" if image.body is not None else image.url or ""
+        return PendingImage(
+            part, index, url, image.revised_prompt, self._expires(url) if url else None
+        )
+
+    async def once(
+        self,
+        job_id: str,
+        place: PendingImage,
+        image: ProviderImage,
+        number: int,
+        *,
+        last: bool = False,
+    ) -> Picture | Miss:
+        """One try. Never raises: whatever breaks, the image is still worth another one. The last
+        one keeps also what looks like a page in place of an image."""
+        stem = picture_stem(job_id, place.part, place.index)
+        try:
+            return await self._download(stem, image, as_is=last)
+        except FetchRefused as error:
+            miss, status = Miss(error.reason, for_good=True), None
+        except FetchFailed as error:
+            miss, status = Miss(error.reason, gone=error.status in GONE), error.status
+        except ImageStoreUnavailable:
+            miss, status = Miss("the image store takes nothing"), None
+        except Exception as error:  # noqa: BLE001 - a bug may cost a try, never the image
+            miss, status = Miss(f"the download broke: {type(error).__name__}"), None
+        self._tell(FailedTry(job_id, _host(image), miss.reason, status, number))
+        return miss
+
+    async def _bring(
+        self, job_id: str, place: PendingImage, image: ProviderImage, *, held: bool
+    ) -> Picture | Miss:
+        """The quick tries; bytes that are nowhere else are tried for as long as we live."""
+        tries = 0
+        while True:
+            tries += 1
+            got = await self.once(job_id, place, image, tries)
+            if isinstance(got, Picture) or got.for_good:
+                return got
+            if tries > len(QUICK_S) and not held:
+                return got
+            await asyncio.sleep(_pause_s(tries))
+
+
+def _pause_s(tries: int) -> float:
+    if tries <= len(QUICK_S):
+        return QUICK_S[tries - 1]
+    return min(QUICK_S[-1] * 2.0 ** min(tries - len(QUICK_S), 10), LONGEST_PAUSE_S)
+
+
+def _settled(got: Picture | Miss | None) -> bool:
+    """Nothing is to be expected of it any more."""
+    return isinstance(got, Picture) or (got is not None and got.for_good)
+
+
+def _host(image: ProviderImage) -> str | None:
+    if not image.url:
+        return None
+    with suppress(ValueError):
+        return urlsplit(image.url).hostname
+    return "?"

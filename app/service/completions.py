@@ -51,7 +51,10 @@ class Completions:
         await asyncio.wait({self._any_end}, timeout=timeout_s)
 
     def announce(self, job: Job, upstream_s: float | None = None) -> None:
-        """Wake everyone here who waits for this job."""
+        """Wake everyone here who waits for this job, if it has ended: they wait on while its
+        pictures are collected."""
+        if not job.ended:
+            return
         ended = Ended(job, _recorded_s(job) if upstream_s is None else upstream_s)
         _remember(self._recent, job.id, ended)
         for waiter in self._waiters.pop(job.id, ()):

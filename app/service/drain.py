@@ -60,6 +60,10 @@ class Drain:
             self._jobs.add(name)
         task.add_done_callback(self._ended)
 
+    def broke(self, name: str, error: BaseException) -> None:
+        """Tell of work that explained its failure all the same."""
+        self._on_failure(name, error)
+
     def runs(self, name: str) -> bool:
         return name in self._running.values()
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.domain.budget import ByteBudget
 from app.domain.catalog import Catalog
 from app.domain.ports import ImageStore, Links
 from app.service.drain import Drain
@@ -27,6 +28,7 @@ class Gateway:
     usage: Usage
     keys: Keys
     pictures: ImageStore
+    budget: ByteBudget
     links: Links
     drain: Drain
     pace: KeyPace

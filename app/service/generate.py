@@ -5,6 +5,7 @@ waits, finish. Nothing a caller does after `start` changes the accounts.
 """
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from app.domain.catalog import Catalog, Model
@@ -31,8 +32,12 @@ from app.service.jobs import RunJob
 from app.service.load import Load
 from app.service.slots import SlotQueue
 
-MAKING_TRIES = 50
 MAKING_PAUSE_S = 0.02
+MAKER_S = 3.0
+"""So long a maker may take from the cache to the ledger: two looks at a slow store. Unknown to the
+ledger for longer, it died in between, and whoever waits for it makes the picture itself."""
+MAKING_WAIT_S = 10.0
+"""Nobody looks for a maker longer than this, however many of them die or are refused in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,8 @@ class GenerateImages:
             if earlier is not None:
                 return self._joined(earlier, arrived.standing)
         recalled, making = await self._recall(principal, ask, job_id)
-        if recalled.job_id is not None and _binds(ask):
+        # A mere look into the cache keeps no Idempotency-Key.
+        if recalled.job_id and ask.repeat.idempotency_key and not ask.control.only_if_cached:
             await self.ledger.bind(principal, ask.repeat, recalled.job_id)
         if recalled.outcome is CacheOutcome.HIT:
             return self._hit(principal, ask, recalled, arrived.standing)
@@ -184,25 +190,32 @@ class GenerateImages:
         self, principal: Principal, ask: Ask, job_id: str
     ) -> tuple[Recalled, Job | None]:
         """What the cache knows, and the job to join when another one is making it."""
+        deadline_s = time.monotonic() + MAKING_WAIT_S
         recalled = await self._ask_cache(principal, ask, job_id)
-        for _ in range(MAKING_TRIES):
-            if recalled.outcome is not CacheOutcome.JOINED:
-                break
+        while recalled.outcome is CacheOutcome.JOINED:
             making = await self.ledger.job(recalled.job_id or "")
             if making is not None and making.failure is None:
                 return recalled, making
-            # Its maker is between cache and ledger, or was refused there: look again.
-            await asyncio.sleep(MAKING_PAUSE_S)
-            recalled = await self._ask_cache(principal, ask, job_id)
-        else:
-            recalled = Recalled(CacheOutcome.MISS)
+            gone = making is not None or recalled.marked_s > MAKER_S
+            if ask.control.only_if_cached and gone:
+                break
+            if time.monotonic() > deadline_s:
+                raise Overloaded("Identical requests keep failing; nothing was spent on this one.")
+            if not gone:
+                await asyncio.sleep(MAKING_PAUSE_S)
+            instead_of = recalled.job_id if gone else None
+            recalled = await self._ask_cache(principal, ask, job_id, instead_of)
         if ask.control.only_if_cached and recalled.outcome is not CacheOutcome.HIT:
             raise _not_cached()
         return recalled, None
 
-    async def _ask_cache(self, principal: Principal, ask: Ask, job_id: str) -> Recalled:
+    async def _ask_cache(
+        self, principal: Principal, ask: Ask, job_id: str, instead_of: str | None = None
+    ) -> Recalled:
         fingerprint = ask.request.fingerprint(principal.pool)
-        return await self.cache.recall(fingerprint, job_id, ask.control, repeated=ask.repeat.marked)
+        return await self.cache.recall(
+            fingerprint, job_id, ask.control, repeated=ask.repeat.marked, instead_of=instead_of
+        )
 
     async def _admit(self, order: Order, slot_wait_s: float) -> Admitted:
         """Admission; a slot that will not be filled by this job is freed for the next one."""
@@ -273,11 +286,6 @@ class GenerateImages:
             f"or read it at /v1/tasks/{started.job.id}; it is paid for once.",
             task_id=started.job.id,
         )
-
-
-def _binds(ask: Ask) -> bool:
-    """Whether the caller's Idempotency-Key is to be kept; a mere look into the cache keeps none."""
-    return ask.repeat.idempotency_key is not None and not ask.control.only_if_cached
 
 
 def _bypassed(ask: Ask) -> Recalled:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from app.domain.catalog import Model
 from app.domain.errors import (
     GatewayError,
+    Interrupted,
     LedgerUnavailable,
     Overloaded,
     Proof,
@@ -20,10 +21,12 @@ from app.domain.errors import (
 from app.domain.images import GenerationRequest
 from app.domain.job import Job, JobState, Outcome, Part, PartResult
 from app.domain.journal import OwedEnd
+from app.domain.ledger import CollectPace
 from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
-from app.domain.upstream import Finished, Running
-from app.service.books import Books
-from app.service.collect import Collect
+from app.domain.upstream import Answer, Running
+from app.service.books import LEASE_MS, Books
+from app.service.collect import Downloads
+from app.service.deliver import Deliver
 from app.service.drain import Drain, job_name
 
 T = TypeVar("T")
@@ -43,6 +46,23 @@ class Pace:
     poll_interval_s: float = 3
     deadline_s: float = 900
     moderation_charged: bool = False
+
+    @property
+    def collecting(self) -> CollectPace:
+        """Pauses between tries for a picture: 10 s at the usual interval, up to half an hour."""
+        first_ms = round(min(10 / 3 * self.poll_interval_s, 10) * 1000)
+        return CollectPace(first_ms=first_ms, longest_ms=1_800_000, lease_ms=LEASE_MS)
+
+    @property
+    def doubted_ms(self) -> int:
+        """How long polls must say that a task is unknown before that is believed: 3 minutes at the
+        usual interval. A lost task's picture may still be billed."""
+        return round(min(60 * self.poll_interval_s, 180) * 1000)
+
+    @property
+    def empty_ms(self) -> int:
+        """The same for a completed task without a picture: 2 minutes at the usual interval."""
+        return round(min(40 * self.poll_interval_s, 120) * 1000)
 
     @property
     def silence_ms(self) -> int:
@@ -66,7 +86,7 @@ class RunJob:
     ledger: Ledger
     provider: ImageProvider
     governor: Governor
-    collect: Collect
+    deliver: Deliver
     books: Books
     recorder: Recorder
     drain: Drain
@@ -102,6 +122,10 @@ class RunJob:
             # Whatever the store wrote down, no byte was sent.
             await self.books.settle(job, _never_sent(error))
             return
+        except Exception as error:  # noqa: BLE001 - whatever broke, nothing holds the quota
+            self.drain.broke(job_name(job.id), error)
+            await self.books.settle(job, _never_sent(Interrupted()))
+            return
         if not dispatched:
             await self.books.let_go(job.id)
             return
@@ -113,22 +137,33 @@ class RunJob:
     ) -> None:
         started = time.perf_counter()
 
+        coming: dict[int, Downloads] = {}
+
         async def dispatch(index: int, part: Part) -> Part:
             if starts[index]:
                 await asyncio.sleep(starts[index])
-            return await self._dispatch_part(job, index, replace(request, n=part.n), asynchronous)
+            answer = await self._call(job, index, replace(request, n=part.n), asynchronous)
+            if isinstance(answer, Part):
+                return answer
+            if isinstance(answer, Running):
+                return await self._accepted(job, index, answer)
+            coming[index] = await self.deliver.begin(job, index, answer.images)
+            return await self._made(job, index, answer.request_id, coming[index])
 
         calls = [dispatch(index, part) for index, part in enumerate(job.parts)]
         parts = await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]
         upstream_s = time.perf_counter() - started
         if all(part.result is not None for part in parts):
-            await self.books.end(job, parts, upstream_s)
+            await self.deliver.end(job, parts, coming, upstream_s)
             return
         await self._hand_over(job, parts)
+        for downloads in coming.values():
+            self.deliver.go_on(job, downloads)
 
-    async def _dispatch_part(
+    async def _call(
         self, job: Job, index: int, request: GenerationRequest, asynchronous: bool
-    ) -> Part:
+    ) -> Answer | Part:
+        """The one call of a part: the provider's answer, or the part as it failed."""
         part = job.parts[index]
         started = time.perf_counter()
         operation = "submit" if asynchronous else "generate"
@@ -136,27 +171,33 @@ class RunJob:
             answer = await self.provider.dispatch(request, asynchronous=asynchronous)
         except UpstreamError as error:
             self.recorder.upstream(operation, error.reason, time.perf_counter() - started)
-            await self.governor.failed(error.reason, error.retry_after_s)
+            if error.about_us:
+                await self.governor.failed(error.reason, error.retry_after_s)
             failure = failed(part, error, self.pace)
             return replace(part, request_id=error.request_id, result=failure)
+        except Exception as error:  # noqa: BLE001 - the job ends with what is known: it may be sent
+            self.drain.broke(job_name(job.id), error)
+            return replace(part, result=failed(part, _unforeseen(), self.pace))
         took_s = time.perf_counter() - started
         self.recorder.upstream(operation, "ok", took_s)
         await self.governor.accepted(took_s)
-        if isinstance(answer, Running):
-            return await self._accepted(job, index, answer)
-        collected = await self._collected(job, index, answer)
-        return replace(part, request_id=answer.request_id, result=collected)
+        return answer
 
-    async def _collected(self, job: Job, index: int, answer: Finished) -> PartResult:
-        """Collect, and keep telling the ledger that this part is not silent meanwhile."""
-        kept = partial(
-            self.ledger.record,
-            job.id,
-            index,
-            request_id=answer.request_id,
-            due_ms=self.pace.silence_ms,
-        )
-        return (await _while(self.collect(job, index, answer.images), kept)).result
+    async def _made(
+        self, job: Job, index: int, request_id: str | None, downloads: Downloads
+    ) -> Part:
+        """A part whose images are made. Where others are still out, it is written down with the
+        links of what is not here yet, so that no death loses them."""
+        part = replace(job.parts[index], request_id=request_id, result=downloads.result())
+        if len(job.parts) > 1:
+            await self.books.record(
+                job.id,
+                index,
+                request_id=request_id,
+                result=part.result,
+                due_ms=self.pace.silence_ms,
+            )
+        return part
 
     async def _accepted(self, job: Job, index: int, answer: Running) -> Part:
         """The provider took a part: from here on its result survives this process."""
@@ -197,10 +238,21 @@ class RunJob:
 
 
 def failed(part: Part, error: UpstreamError, pace: Pace) -> PartResult:
-    """A part's failure; a moderation refusal is charged if the operator says the provider does."""
-    if error.reason == "content_policy_violation" and pace.moderation_charged:
+    """A part's failure; a refusal is charged where the provider names a fee, and one of its
+    moderation also if the operator says that the provider does."""
+    refused = error.reason == "content_policy_violation" and error.proof is Proof.REFUSED
+    billed = refused and pace.moderation_charged if error.billed is None else error.billed
+    if billed:
         return PartResult(images=part.n, failure=replace(error.note, charged=True))
     return PartResult(failure=error.note, proof=error.proof)
+
+
+def _unforeseen() -> UpstreamError:
+    return UpstreamError(
+        "upstream_ambiguous",
+        "The call to the provider broke here; the image may have been made.",
+        proof=Proof.UNKNOWN,
+    )
 
 
 def _never_sent(error: GatewayError) -> Outcome:

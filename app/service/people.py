@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from app.domain.catalog import Catalog
 from app.domain.images import ResponseFormat
-from app.domain.limits import Limits
+from app.domain.limits import Limits, SpendingStop
 from app.domain.ports import KeyRing
 from app.domain.principal import CachePolicy, Team, User
 
+LONGEST_REASON = 200
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
@@ -171,6 +172,23 @@ class People:
         now_ms = await self._keyring.now_ms()
         await self._keyring.put_team(replace(team, deleted_ms=now_ms), create=False)
 
+    async def stop_spending(self, scope: str, reason: str) -> SpendingStop:
+        """Refuse every purchase of a scope (`house`, `user:…`, `team:…`) from now on, on every
+        gateway at once: admission asks for it."""
+        stop = SpendingStop(scope, _sentence(reason), await self._keyring.now_ms())
+        await self._keyring.put_stop(stop, stopped=True)
+        return stop
+
+    async def resume_spending(self, scope: str) -> bool:
+        """Whether it was stopped."""
+        found = [stop for stop in await self._keyring.stops() if stop.scope == scope]
+        for stop in found:
+            await self._keyring.put_stop(stop, stopped=False)
+        return bool(found)
+
+    async def stops(self) -> Sequence[SpendingStop]:
+        return await self._keyring.stops()
+
     async def _put_user(self, user: User) -> bool:
         """Write a new user, also under the name of a deleted one; false when the name is taken."""
         before = await self._keyring.user(user.name)
@@ -202,3 +220,9 @@ def _checked(name: str) -> str:
             f"{name!r} cannot be a name: use letters, digits and . _ @ + - (at most 64)."
         )
     return name
+
+
+def _sentence(reason: str) -> str:
+    """One line for callers to read, with a full stop."""
+    text = " ".join(reason.split())[:LONGEST_REASON]
+    return text if text.endswith((".", "!", "?", "。")) else f"{text}."

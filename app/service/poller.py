@@ -12,15 +12,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from app.domain.errors import Interrupted, LedgerUnavailable, Proof, UpstreamError
-from app.domain.job import Job, JobState, Outcome, Part, PartResult, TaskStatus
+from app.domain.job import (
+    DoubtKind,
+    Job,
+    JobState,
+    Outcome,
+    Part,
+    TaskStatus,
+)
 from app.domain.ledger import Claim
 from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
 from app.domain.settlement import conclude, presume
-from app.domain.upstream import Finished, PollTroubled, Running
+from app.domain.upstream import Finished, PollTroubled
 from app.service.books import Books
-from app.service.collect import Collect
+from app.service.deliver import Deliver
 from app.service.drain import Drain
 from app.service.jobs import Pace, failed
+from app.service.looks import Seen, coming_of, doubted, doubts, given_up, silent
 
 LEASE_MS = 5_000
 """How long the jobs of a process that died wait for another one."""
@@ -29,27 +37,21 @@ AT_ONCE = 256
 BATCH = 64
 """Of so many jobs looked at, and so many claimed by one script."""
 LOOK_AGAIN_S = 0.25
-MISSING_GRACE_MS = 60_000
-"""The provider may not know a task right after it was submitted (contract study, section 4)."""
+SLOWEST = 8
+"""Pauses between such polls double up to so many intervals."""
+LOOK_AGAIN_SHARE = 0.5
+LONGEST_LOOK_MS = 60_000
+"""An ambiguous job is looked at again after half of its age as such, at least every minute."""
 EARLY_MS = 30_000
 SLOWER = 4 / 3
 """A result is to be seen within 5 s of its completion, so no interval is that long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A part after one look at the provider."""
-
-    part: Part
-    running: Running | None = None
-    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poller:
     ledger: Ledger
     provider: ImageProvider
-    collect: Collect
+    deliver: Deliver
     books: Books
     recorder: Recorder
     drain: Drain
@@ -127,9 +129,9 @@ class Poller:
         elif _pollable(job) or self._awaited(claim):
             await self._poll(claim, polls)
         elif job.state is JobState.UNKNOWN:
-            await self._resolve(job, ())
+            await self._presume(job)
         else:
-            await self.books.end(job, [_silent(part) for part in job.parts])
+            await self.books.end(job, [silent(part) for part in job.parts])
 
     def _awaited(self, claim: Claim) -> bool:
         """Whether another call of the same job may still be on its way in some process: the job is
@@ -138,12 +140,26 @@ class Poller:
         several = len(job.parts) > 1 and job.state is JobState.DISPATCHED
         return several and claim.age_ms <= self.pace.silence_ms
 
-    async def _resolve(self, job: Job, parts: Sequence[Part]) -> None:
-        """The hold on an ambiguous job is over: late proof decides, or it is presumed billed."""
-        outcome = conclude(parts) if parts else None
-        if outcome is None or outcome.state is JobState.UNKNOWN:
-            outcome = presume(Outcome(job.state, failure=job.failure, calls=job.calls), job.n)
-        await self.books.settle(job, outcome)
+    async def _presume(self, job: Job) -> None:
+        outcome = Outcome(job.state, failure=job.failure, calls=job.calls)
+        await self.books.settle(job, presume(outcome, job.n))
+
+    async def _resolve(self, claim: Claim, seen: Sequence[Seen]) -> None:
+        """Late proof decides on an ambiguous job. Without any it is looked at again and again, and
+        presumed billed when its hold is over."""
+        job, parts = claim.job, [look.part for look in seen]
+        ended = all(part.result is not None for part in parts)
+        if ended and conclude(parts).state is not JobState.UNKNOWN:
+            await self.deliver.end(job, parts, coming_of(seen))
+            return
+        since_ms = claim.now_ms if job.ended_ms is None else job.ended_ms
+        age_ms = claim.now_ms - since_ms
+        left_ms = round(self.books.resolve_after_s * 1000) - age_ms
+        if left_ms <= 0:
+            await self._presume(job)
+            return
+        pause_ms = min(max(age_ms * LOOK_AGAIN_SHARE, self._interval_ms(claim)), LONGEST_LOOK_MS)
+        await self.ledger.advance(claim, due_ms=round(min(pause_ms, left_ms)))
 
     async def _poll(self, claim: Claim, polls: int) -> None:
         job = claim.job
@@ -155,19 +171,21 @@ class Poller:
         parts = [look.part for look in seen]
         ended = all(part.result is not None for part in parts)
         if job.state is JobState.UNKNOWN:
-            await self._resolve(job, parts if ended else ())
-        elif ended:
-            await self.books.end(job, parts)
-        elif claim.age_ms > self.pace.deadline_s * 1000:
-            await self.books.end(job, [_silent(part) for part in parts])
-        else:
+            await self._resolve(claim, seen)
+            return
+        if not ended and claim.age_ms <= self.pace.deadline_s * 1000:
+            for look in seen:
+                if look.coming is not None:
+                    self.deliver.go_on(job, look.coming)
             await self._look_later(claim, seen)
+            return
+        await self.deliver.end(job, [given_up(look) for look in seen], coming_of(seen))
 
     async def _look(self, claim: Claim, index: int, part: Part, *, poll: bool) -> Seen:
         if part.result is not None:
             return Seen(part)
         if part.upstream_id is None:
-            return Seen(part if self._awaited(claim) else _silent(part))
+            return Seen(part if self._awaited(claim) else silent(part))
         return await self._ask(claim, index, part.upstream_id) if poll else Seen(part)
 
     async def _ask(self, claim: Claim, index: int, upstream_id: str) -> Seen:
@@ -179,36 +197,48 @@ class Poller:
             self.recorder.upstream("poll", "troubled", time.perf_counter() - started)
             if trouble.throttled:
                 await self.governor.failed("upstream_rate_limited", trouble.retry_after_s)
-            if trouble.missing and claim.age_ms > MISSING_GRACE_MS:
-                return Seen(replace(part, result=_expired()))
-            return Seen(part, retry_after_s=trouble.retry_after_s)
+            return self._troubled(claim, part, trouble)
         except UpstreamError as error:
             self.recorder.upstream("poll", error.reason, time.perf_counter() - started)
+            if error.reason == "empty_result":
+                return doubted(claim, part, DoubtKind.EMPTY, self.pace)
             return Seen(replace(part, result=failed(part, error, self.pace)))
+        except Exception as error:  # noqa: BLE001 - it says nothing about the task
+            self.drain.broke(f"poll {claim.job.id}", error)
+            return Seen(part)
         self.recorder.upstream("poll", "ok", time.perf_counter() - started)
         if isinstance(answer, Finished):
             return await self._finished(claim, index, answer)
-        return Seen(part, running=answer)
+        return Seen(part, running=answer, assured=part.doubt is not None)
+
+    def _troubled(self, claim: Claim, part: Part, trouble: PollTroubled) -> Seen:
+        if trouble.missing or trouble.empty:
+            kind = DoubtKind.MISSING if trouble.missing else DoubtKind.EMPTY
+            return doubted(claim, part, kind, self.pace)
+        return Seen(part, retry_after_s=trouble.retry_after_s)
 
     async def _finished(self, claim: Claim, index: int, answer: Finished) -> Seen:
+        """What the provider shows is kept from here on, whatever it shows later."""
         job, part = claim.job, claim.job.parts[index]
-        collected = await self.collect(job, index, answer.images, patient=False)
-        if collected.missing and claim.age_ms < self.pace.deadline_s * 1000:
-            return Seen(part)  # paid for, so worth asking for a fresh link until the deadline
+        coming = await self.deliver.begin(job, index, answer.images)
+        result = coming.result()
         if len(job.parts) > 1:
-            await self.ledger.record(job.id, index, result=collected.result, due_ms=LEASE_MS)
-        return Seen(replace(part, result=collected.result))
+            await self.ledger.record(job.id, index, result=result, due_ms=LEASE_MS)
+        return Seen(replace(part, result=result), coming=coming)
 
     async def _look_later(self, claim: Claim, seen: list[Seen]) -> None:
         running = [look.running for look in seen if look.running is not None]
         started = any(r.status is TaskStatus.PROCESSING for r in running)
         said = [r.progress for r in running if r.progress is not None]
         asked = [look.retry_after_s for look in seen if look.retry_after_s is not None]
+        against = max((look.doubt.polls for look in seen if look.doubt), default=1)
+        pause_ms = self._interval_ms(claim) * min(2 ** (against - 1), SLOWEST)
         await self.ledger.advance(
             claim,
-            due_ms=max(self._interval_ms(claim), round(max(asked, default=0) * 1000)),
+            due_ms=max(pause_ms, round(max(asked, default=0) * 1000)),
             status=TaskStatus.PROCESSING if started else None,
             progress=min(said, default=None),
+            doubts=doubts(seen),
         )
 
     def _interval_ms(self, claim: Claim) -> int:
@@ -238,19 +268,3 @@ def _shared(claims: Sequence[Claim], polls: int) -> list[tuple[Claim, int]]:
 
 def _lapsed() -> Outcome:
     return Outcome(JobState.RELEASED, proof=Proof.NEVER_SENT, failure=Interrupted().note)
-
-
-def _silent(part: Part) -> Part:
-    if part.result is not None:
-        return part
-    error = UpstreamError(
-        "upstream_timeout", "The provider did not answer in time.", proof=Proof.UNKNOWN
-    )
-    return replace(part, result=PartResult(failure=error.note, proof=error.proof))
-
-
-def _expired() -> PartResult:
-    error = UpstreamError(
-        "task_expired", "The provider no longer knows this task.", proof=Proof.UNKNOWN
-    )
-    return PartResult(failure=error.note, proof=error.proof)

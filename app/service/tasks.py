@@ -1,10 +1,17 @@
 """Use cases around a caller's own jobs: read, wait, list, cancel, fetch a picture."""
 
-from app.domain.errors import ImageNotFound, TaskNotCancellable, TaskNotFound
+from contextlib import suppress
+
+from app.domain.errors import (
+    ImageNotFound,
+    LedgerUnavailable,
+    TaskNotCancellable,
+    TaskNotFound,
+)
 from app.domain.job import Job, JobState
 from app.domain.listing import PageQuery, TaskPage
-from app.domain.media import IMAGE_NAME, ImageStoreUnavailable, StoredImage
-from app.domain.ports import ImageStore, Ledger, TaskList
+from app.domain.media import IMAGE_NAME, ImageSlice, ImageStoreUnavailable
+from app.domain.ports import Governor, ImageStore, Ledger, TaskList
 from app.domain.principal import Principal
 from app.service.completions import Completions
 
@@ -18,9 +25,9 @@ class Tasks:
         listing: TaskList,
         completions: Completions,
         pictures: ImageStore,
+        governor: Governor,
     ) -> None:
-        self._ledger = ledger
-        self._listing = listing
+        self._ledger, self._listing, self._governor = ledger, listing, governor
         self._completions = completions
         self._pictures = pictures
 
@@ -53,10 +60,12 @@ class Tasks:
         if settlement is None:
             raise TaskNotCancellable(NOT_CANCELLABLE)
         self._completions.announce(settlement.job)
+        with suppress(LedgerUnavailable):  # found out by the reconciliation, some seconds later
+            await self._governor.withdraw(task_id, len(job.parts))
         return settlement.job
 
-    async def picture(self, principal: Principal | None, name: str) -> StoredImage:
-        """A picture's bytes: for its owner, or for anyone (None) whose link was verified.
+    async def picture(self, principal: Principal | None, name: str) -> ImageSlice:
+        """A picture's first bytes: for its owner, or for anyone (None) whose link was verified.
 
         Raises `ImageNotFound`.
         """
@@ -65,7 +74,7 @@ class Tasks:
         if principal is not None and not await self._owns(principal, name):
             raise ImageNotFound
         try:
-            stored = await self._pictures.get(name)
+            stored = await self._pictures.read(name)
         except ImageStoreUnavailable as error:
             raise ImageNotFound from error
         if stored is None:

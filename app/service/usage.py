@@ -22,10 +22,13 @@ class Usage:
         width = question.bucket_ms or max(question.until_ms - question.since_ms, 1)
         sums: dict[int, dict[UsageRow, UsageRow]] = defaultdict(dict)
         async for entry in self._ledger.entries(question.since_ms, question.until_ms):
-            if _counts(entry, question):
+            rows = sums[(entry.at_ms - question.since_ms) // width]
+            if entry.kind is not EntryKind.RELEASE and _asked_for(entry, question):
                 group = _grouped(entry, question.by)
-                rows = sums[(entry.at_ms - question.since_ms) // width]
                 rows[group] = _added(rows.get(group, group), entry)
+            if entry.surplus and _asked_for(entry, question, house=True):
+                group = replace(_grouped(entry, question.by), user=None, team=None, key=None)
+                rows[group] = _with_surplus(rows.get(group, group), entry)
         spans = range(question.since_ms, question.until_ms, width)
         return tuple(
             UsageBucket(start, min(start + width, question.until_ms), tuple(sums[index].values()))
@@ -33,17 +36,16 @@ class Usage:
         )
 
 
-def _counts(entry: Entry, question: UsageQuestion) -> bool:
+def _asked_for(entry: Entry, question: UsageQuestion, *, house: bool = False) -> bool:
+    """Whether the question is about this entry, or about what the house pays for in it."""
     filters = (
-        (question.users, entry.user),
-        (question.teams, entry.team),
-        (question.keys, entry.key),
+        (question.users, None if house else entry.user),
+        (question.teams, None if house else entry.team),
+        (question.keys, None if house else entry.key),
         (question.models, entry.model),
         (question.sizes, entry.size),
     )
-    return entry.kind is not EntryKind.RELEASE and all(
-        not allowed or value in allowed for allowed, value in filters
-    )
+    return all(not allowed or value in allowed for allowed, value in filters)
 
 
 def _grouped(entry: Entry, by: tuple[str, ...]) -> UsageRow:
@@ -66,4 +68,14 @@ def _added(row: UsageRow, entry: Entry) -> UsageRow:
         presumed=row.presumed + entry.presumed,
         requests=row.requests + (1 if entry.kind is EntryKind.SETTLE else 0),
         micros=None if unknown else (row.micros or 0) + (entry.micros or 0),
+    )
+
+
+def _with_surplus(row: UsageRow, entry: Entry) -> UsageRow:
+    unknown = row.micros is None or entry.micros is None
+    return replace(
+        row,
+        images=row.images + entry.surplus,
+        surplus=row.surplus + entry.surplus,
+        micros=None if unknown else (row.micros or 0) + entry.surplus_micros,
     )

@@ -14,7 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from app.domain.job import Job, JobState, Outcome
-from app.domain.ledger import Audit, Census
+from app.domain.ledger import Audit, Census, Collected
 from app.domain.money import MICROS
 from app.domain.upstream import Traffic
 from app.telemetry.meters import PlacedCounter, PlacedGauge, PlacedHistogram, SlotFiles
@@ -108,12 +108,16 @@ class Metrics:
 
     def settled(self, job: Job, outcome: Outcome) -> None:
         """A job's end. An UNKNOWN job ends for its caller now and for the books later."""
-        self._time(job, outcome)
+        if not (outcome.state is JobState.SETTLED and outcome.presumed and not outcome.pictures):
+            # A verdict on an UNKNOWN job was timed when its caller was told.
+            unknown = outcome.state is JobState.UNKNOWN
+            self._time(job, "unknown" if unknown else outcome.status.value)
         counts = {
             "images_delivered_total": len(outcome.pictures),
             "images_billed_total": outcome.billed,
             "images_presumed_total": outcome.presumed,
             "images_surplus_total": outcome.surplus,
+            "images_lost_total": outcome.lost,
         }
         for name, images in counts.items():
             if images:
@@ -125,6 +129,16 @@ class Metrics:
         else:
             cost = self._counters["cost_total"].child(job.model, self._vocabulary.currency)
             cost.inc(outcome.billed * job.unit_micros / MICROS)
+
+    def collected(self, done: Collected) -> None:
+        """Pictures that came after their job was settled, and images given up."""
+        model = done.job.model
+        if done.pictures:
+            self._counters["images_delivered_total"].child(model).inc(done.pictures)
+        if done.lost:
+            self._counters["images_lost_total"].child(model).inc(done.lost)
+        if done.ended:
+            self._time(done.job, done.job.status.value)
 
     def polled(self, late_s: float) -> None:
         self._histograms["poll_lag_seconds"].child().observe(max(late_s, 0.0))
@@ -162,6 +176,7 @@ class Metrics:
             self._gauges["jobs"].child(state.name.lower()).set(census.jobs.get(state, 0))
         self._gauges["reservations_held_images"].child().set(census.held_images)
         self._gauges["reservations_held_cost"].child().set(census.held_micros / MICROS)
+        self._gauges["jobs_collecting"].child().set(census.collecting)
         self._gauges["oldest_due_seconds"].child().set(max(census.lag_ms, 0) / 1000)
 
     def publish_audit(self, audit: Audit) -> None:
@@ -189,12 +204,9 @@ class Metrics:
         if self._files is not None:
             self._files.close()
 
-    def _time(self, job: Job, outcome: Outcome) -> None:
+    def _time(self, job: Job, ending: str) -> None:
         if job.dispatched_ms is None or job.ended_ms is None:
             return
-        if outcome.state is JobState.SETTLED and outcome.presumed and not outcome.pictures:
-            return  # A verdict on an UNKNOWN job, whose end was timed when its caller was told.
-        ending = "unknown" if outcome.state is JobState.UNKNOWN else outcome.status.value
         seconds = max(job.ended_ms - job.dispatched_ms, 0) / 1000
         self._histograms["generation_duration_seconds"].child(job.model, ending).observe(seconds)
 

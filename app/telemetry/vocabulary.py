@@ -26,7 +26,11 @@ STORE_OUTCOMES = frozenset(
         "readonly", "oom", "misconf", "noreplicas", "masterdown", "clusterdown",
     }
 )  # fmt: skip
-PROVIDER_EVENTS = frozenset({"reattempt", "silent_moderation", "wrong_content_type"})
+PROVIDER_EVENTS = frozenset(
+    {
+        "encoded_answer", "lenient_json", "reattempt", "silent_moderation", "wrong_content_type",
+    }
+)  # fmt: skip
 
 
 def failure_codes() -> frozenset[str]:

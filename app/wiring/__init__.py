@@ -14,12 +14,15 @@ from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.signals import RedisSignals
 from app.api.settings import EdgeSettings
+from app.domain.budget import ByteBudget
 from app.domain.catalog import Catalog
 from app.domain.ports import ImageStore
 from app.domain.rebuild import Terms
 from app.service.books import Books
 from app.service.collect import Collect
+from app.service.collector import Collector
 from app.service.completions import Completions
+from app.service.deliver import Deliver
 from app.service.download import DownloadImage
 from app.service.drain import Drain
 from app.service.gateway import Gateway
@@ -29,7 +32,9 @@ from app.service.jobs import RunJob
 from app.service.keys import Keys
 from app.service.load import Load
 from app.service.pace import KeyPace
+from app.service.places import Places
 from app.service.poller import Poller
+from app.service.servable import ServableCache
 from app.service.shares import Turns, WaitingShare
 from app.service.slots import SlotQueue
 from app.service.tasks import Tasks
@@ -74,6 +79,10 @@ BASE64_ANSWERS, ANSWER_WAIT_S = 8, 30.0
 """Answers in base64 to one key at once, each of which holds its pictures; others wait so long."""
 DOWNLOADS, DOWNLOAD_WAIT_S = 8, 10.0
 """Downloads of one picture at once; others wait so long."""
+COMING_BYTES = 32 << 20
+LEAVING_BYTES = 64 << 20
+"""What pictures may take of one process's memory: on their way in, and while they are encoded.
+Apart, so that slow hosts do not hold up answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +163,7 @@ class _House:
     gateway: Gateway
     books: Books
     poller: Poller
+    collector: Collector
     completions: Completions
 
 
@@ -162,7 +172,11 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
     pace, metrics = pace_of(settings), world.metrics
     drain = Drain(partial(loops.work_failed, metrics))
     completions = Completions(world.ledger)
-    collect = Collect(DownloadImage(world.fetcher, world.pictures, metrics))
+    collect = Collect(
+        DownloadImage(world.fetcher, world.pictures, metrics, ByteBudget(COMING_BYTES)),
+        expires=world.fetcher.expires_ms,
+        tell=loops.download_failed,
+    )
     books = Books(
         ledger=world.ledger,
         cache=world.cache,
@@ -172,12 +186,14 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         recorder=metrics,
         drain=drain,
         resolve_after_s=settings.resolve_after_s,
+        look_s=pace.poll_interval_s,
     )
+    deliver = Deliver(collect=collect, books=books, drain=drain, pace=pace.collecting)
     jobs = RunJob(
         ledger=world.ledger,
         provider=world.provider,
         governor=world.governor,
-        collect=collect,
+        deliver=deliver,
         books=books,
         recorder=metrics,
         drain=drain,
@@ -187,16 +203,27 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         ledger=world.ledger,
         provider=world.provider,
         governor=world.governor,
-        collect=collect,
+        deliver=deliver,
         books=books,
         recorder=metrics,
         drain=drain,
         pace=pace,
     )
+    collector = Collector(
+        ledger=world.ledger,
+        provider=world.provider,
+        governor=world.governor,
+        collect=collect,
+        books=books,
+        recorder=metrics,
+        drain=drain,
+        pace=pace.collecting,
+        lives_ms=round(settings.collect_s * 1000),
+    )
     generate = GenerateImages(
         catalog=catalog,
         ledger=world.ledger,
-        cache=world.cache,
+        cache=ServableCache(world.cache, world.pictures),
         jobs=jobs,
         completions=completions,
         recorder=metrics,
@@ -208,10 +235,11 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         catalog=catalog,
         identify=Identify(world.keyring, settings.house_limits, settings.cache_policy),
         generate=generate,
-        tasks=Tasks(world.ledger, world.listing, completions, world.pictures),
+        tasks=Tasks(world.ledger, world.listing, completions, world.pictures, world.governor),
         usage=Usage(world.ledger),
         keys=Keys(world.keyring, catalog, settings.default_limits),
         pictures=world.pictures,
+        budget=ByteBudget(LEAVING_BYTES),
         links=world.links,
         drain=drain,
         pace=KeyPace(settings.key_requests_per_second, settings.key_reads_per_second),
@@ -219,7 +247,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         answers=Turns(BASE64_ANSWERS, ANSWER_WAIT_S),
         downloads=Turns(DOWNLOADS, DOWNLOAD_WAIT_S),
     )
-    return _House(gateway, books, poller, completions)
+    return _House(gateway, books, poller, collector, completions)
 
 
 def _waiting_share(settings: Settings) -> int | None:
@@ -235,10 +263,12 @@ def _loops(
     ttl = timedelta(days=settings.image_ttl_days)
     return {
         "poller": house.poller.run,
+        "collector": house.collector.run,
         "signals": partial(
             house.completions.follow, RedisSignals(world.store, heard=world.governor.nudge)
         ),
         "governor": world.governor.run,
+        "places": partial(loops.free_places, Places(world.ledger, world.governor)),
         "drain": partial(house.completions.dismiss_on, house.gateway.drain),
         "census": partial(loops.publish_census, world.ledger, world.metrics),
         "audit": partial(loops.publish_audit, world.ledger, world.metrics),

@@ -14,6 +14,8 @@ from app.domain.errors import LedgerUnavailable
 from app.domain.media import ImageStoreUnavailable
 from app.domain.ports import ImageStore, Ledger
 from app.service.books import Books
+from app.service.collect import FailedTry
+from app.service.places import Places
 from app.telemetry.metrics import Metrics
 
 log = structlog.get_logger("koi")
@@ -24,6 +26,7 @@ PAUSE_S = 1.0
 CENSUS_S = 5.0
 SYNC_S = 1.0
 PAY_S = 0.5
+PLACES_S = 2.0
 AUDIT_S = 300.0
 SWEEP_S = 3600.0
 BEAT_S = 0.5
@@ -67,6 +70,18 @@ def work_failed(metrics: Metrics, name: str, error: BaseException) -> None:
     log.error("work_failed", work=name, exc_info=error)
 
 
+def download_failed(failed: FailedTry) -> None:
+    """Where the provider's pictures fail to come from; the link itself is a secret."""
+    log.warning(
+        "download_failed",
+        job=failed.job_id,
+        host=failed.host,
+        reason=failed.reason,
+        status=failed.status,
+        tries=failed.number,
+    )
+
+
 async def publish_census(ledger: Ledger, metrics: Metrics) -> None:
     while True:
         metrics.publish(await ledger.census())
@@ -77,6 +92,14 @@ async def publish_audit(ledger: Ledger, metrics: Metrics) -> None:
     while True:
         metrics.publish_audit(await ledger.audit())
         await asyncio.sleep(AUDIT_S)
+
+
+async def free_places(places: Places) -> None:
+    """Free the provider's places of jobs that are over, also of processes that died."""
+    while True:
+        if freed := await places.reconcile():
+            log.info("places_freed", jobs=freed)
+        await asyncio.sleep(PLACES_S)
 
 
 async def pay_debts(books: Books, metrics: Metrics) -> None:

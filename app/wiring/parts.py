@@ -40,7 +40,7 @@ SHIPPED_CATALOG = Path(__file__).parent.parent / "catalog.toml"
 LOOPS = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
-        "debts", "journal",
+        "debts", "journal", "collector", "places",
     }
 )  # fmt: skip
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -87,7 +87,7 @@ async def open_world(stack: AsyncExitStack, settings: Settings, catalog: Catalog
     cache_store = open_store(stack, settings, urls.cache, metrics, cache=True)
     provider = open_provider(settings, metrics)
     stack.push_async_callback(provider.close)
-    fetcher = ImageFetcher(trusted=[settings.upstream_base_url])
+    fetcher = open_fetcher(settings)
     stack.push_async_callback(fetcher.close)
     pictures = open_pictures(stack, settings)
     await pictures.check()
@@ -138,6 +138,14 @@ def read_catalog(settings: Settings) -> Catalog:
     return parse_catalog(path.read_text(encoding="utf-8"))
 
 
+def open_fetcher(settings: Settings) -> ImageFetcher:
+    return ImageFetcher(
+        trusted=[settings.upstream_base_url],
+        max_bytes=settings.image_max_mb << 20,
+        plain=settings.allow_plain_pictures,
+    )
+
+
 def open_pictures(stack: AsyncExitStack, settings: Settings) -> ImageStore:
     if settings.image_store == "file":
         pictures = FileImageStore(settings.data_dir / "images")
@@ -151,6 +159,7 @@ def open_pictures(stack: AsyncExitStack, settings: Settings) -> ImageStore:
         region=settings.s3_region,
         access_key_id=key.get_secret_value() if key else None,
         secret_access_key=secret.get_secret_value() if secret else None,
+        spool=settings.data_dir / "spool",
     )
     stack.push_async_callback(objects.close)
     return objects

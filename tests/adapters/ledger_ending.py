@@ -116,7 +116,8 @@ class Ending(Steps):
         first = job.state is JobState.RESERVED
         assert done.first is first
         if first:
-            self.ends(process, job, Outcome(JobState.RELEASED, failure=done.job.failure))
+            outcome = Outcome(JobState.RELEASED, failure=done.job.failure)
+            self.ends(process, job, outcome, unsent=True)
         self.agrees(done.job, job)
 
     def refuses(self, process: Process, job_id: str, *, free: bool, n: int) -> None:

@@ -198,8 +198,13 @@ class Model:
                 self.used[line, window, "images"] += images
                 self.used[line, window, "micros"] += micros
 
-    def close(self, job: ModelJob, outcome: Outcome, at: int, by: Any) -> None:
-        """What a first, final settlement writes (I4)."""
+    def close(
+        self, job: ModelJob, outcome: Outcome, at: int, by: Any, *, unsent: bool = False
+    ) -> None:
+        """What a first, final settlement writes (I4); a job cancelled in time leaves no entry."""
+        if unsent:
+            self.rise(job.id, by)
+            return
         kind = EntryKind.SETTLE if outcome.state is JobState.SETTLED else EntryKind.RELEASE
         self.post(
             ModelEntry(

@@ -205,13 +205,15 @@ class Verbs:
         assert settled.first is self.ends(process, job, outcome), "ended twice, or not at all"
         self.agrees(settled.job, job)
 
-    def ends(self, process: Process, job: ModelJob, outcome: Outcome) -> bool:
+    def ends(
+        self, process: Process, job: ModelJob, outcome: Outcome, *, unsent: bool = False
+    ) -> bool:
         if not job.takes(outcome, self.now):
             return False
         if job.open:
             job.due = self.now + HOLD
         else:
-            self.model.close(job, outcome, self.tick(), process)
+            self.model.close(job, outcome, self.tick(), process, unsent=unsent)
             job.gone = kept_until(self.model, job, self.now)
         return True
 

@@ -140,6 +140,42 @@ async def test_a_mark_outlives_no_lease(store: Store) -> None:
     assert answer.outcome is MISS
 
 
+async def test_the_mark_of_a_dead_maker_is_taken_over_by_one_and_joined_by_the_rest(
+    store: Store,
+) -> None:
+    cache = cache_on(store, variants=1)
+    await cache.recall("fp", "dead", ANY)
+
+    answers = await asyncio.gather(
+        *(cache.recall("fp", f"job{n}", ANY, instead_of="dead") for n in range(30))
+    )
+
+    [winner] = [n for n, answer in enumerate(answers) if answer.outcome is MISS]
+    joined = {answer.job_id for n, answer in enumerate(answers) if n != winner}
+    assert joined == {f"job{winner}"}
+
+
+async def test_who_joins_hears_how_long_ago_the_maker_said_so(store: Store) -> None:
+    cache = cache_on(store, variants=1)
+    await cache.recall("fp", "maker", ANY)
+    await asyncio.sleep(0.3)
+
+    assert 0.3 <= (await cache.recall("fp", "other", ANY)).marked_s < 5
+
+
+async def test_a_mark_from_before_the_clock_was_set_back_is_old(
+    store: Store, engine: Engine
+) -> None:
+    cache = cache_on(store, variants=1)
+    await cache.recall("fp", "maker", ANY)
+    with engine.client() as admin:
+        key = keyspace.cache_keys("fp")[0]
+        job, ends = admin.hget(key, "0:making").split()
+        admin.hset(key, "0:making", f"{job} {int(ends) + 7_200_000}")
+
+    assert (await cache.recall("fp", "other", ANY)).marked_s == 900
+
+
 async def test_a_failed_job_frees_its_slot_and_its_place_in_the_burst(caller: Caller) -> None:
     failed = await caller.asks()
     assert failed.slot is not None

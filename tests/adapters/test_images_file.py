@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from app.adapters.images.file import FileImageStore
-from app.domain.media import ImageStoreUnavailable, StoredImage
+from app.adapters.images.spool import IN_MEMORY
+from app.domain.media import SLICE, ImageStoreUnavailable, StoredImage
 
 ROOT = Path(__file__).parents[2]
 NAME = "img_" + "0a" * 16 + ".png"
@@ -63,6 +64,52 @@ async def test_many_at_once_are_all_kept(store: FileImageStore) -> None:
     kept = await asyncio.gather(*(store.get(name(n)) for n in range(60)))
 
     assert [image.body for image in kept if image] == [b"%d" % n for n in range(60)]
+
+
+async def test_an_image_is_read_slice_by_slice(store: FileImageStore) -> None:
+    body = os.urandom(150_000)
+    await store.put(NAME, body, "image/png")
+
+    slices = [await store.read(NAME, at) for at in range(0, len(body), SLICE)]
+
+    assert b"".join(part.body for part in slices if part) == body
+    assert {(part.size, part.media_type) for part in slices if part} == {(150_000, "image/png")}
+    assert await store.read(name(9)) is None
+
+
+async def test_images_exist_only_all_together(store: FileImageStore) -> None:
+    for number in (1, 2):
+        await store.put(name(number), b"bytes", "image/png")
+
+    assert await store.exists([name(1), name(2)])
+    assert not await store.exists([name(1), name(3)])
+    assert not await store.exists(["../" + NAME])
+
+
+@pytest.mark.parametrize("length", [10, IN_MEMORY, 3 * IN_MEMORY + 1])
+async def test_a_draft_is_read_anywhere_and_kept(store: FileImageStore, length: int) -> None:
+    body = os.urandom(length)
+    async with store.draft(NAME[:36]) as draft:
+        for at in range(0, length, 50_000):
+            await draft.write(body[at : at + 50_000])
+        await draft.seal()
+        assert draft.size == length
+        assert all(draft.read(at, 9) == body[at : at + 9] for at in range(0, length, 40_000))
+        assert draft.read(0, length) == body
+        await draft.keep(NAME)
+
+    assert await store.get(NAME) == StoredImage(body, "image/png")
+
+
+async def test_a_draft_that_is_not_kept_leaves_nothing(
+    store: FileImageStore, tmp_path: Path
+) -> None:
+    async with store.draft(NAME[:36]) as draft:
+        await draft.write(bytes(2 * IN_MEMORY))
+        with pytest.raises(ValueError, match="does not name"):
+            await draft.keep("../" + NAME)
+
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 async def test_a_deleted_image_is_gone_however_often(store: FileImageStore) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,12 +52,12 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.terminate()
 
 
-def opened(endpoint: str, url: str = "s3://pictures/koi", **settings: str) -> ObjectImageStore:
+def opened(endpoint: str, url: str = "s3://pictures/koi", **settings: Any) -> ObjectImageStore:
     return ObjectImageStore.open(url, endpoint=endpoint, region="us-east-1", **{**KEYS, **settings})
 
 
 @pytest.fixture
-def store(moto: str) -> ObjectImageStore:
+def store(moto: str, tmp_path: Path) -> ObjectImageStore:
     """A store in a bucket of its own."""
     import boto3
 
@@ -70,7 +71,7 @@ def store(moto: str) -> ObjectImageStore:
     )
     s3.create_bucket(Bucket=bucket)
     s3.close()
-    return opened(moto, f"s3://{bucket}/koi")
+    return opened(moto, f"s3://{bucket}/koi", spool=tmp_path / "spool")
 
 
 async def test_what_was_put_is_got(store: ObjectImageStore) -> None:
@@ -79,6 +80,45 @@ async def test_what_was_put_is_got(store: ObjectImageStore) -> None:
     await store.put(NAME, body, "image/png")
 
     assert await store.get(NAME) == StoredImage(body, "image/png")
+
+
+async def test_a_large_draft_is_kept_in_one_request_and_read_in_slices(
+    store: ObjectImageStore, tmp_path: Path
+) -> None:
+    body = os.urandom(2_000_000)
+
+    async with store.draft(NAME[:36]) as draft:
+        for at in range(0, len(body), 90_000):
+            await draft.write(body[at : at + 90_000])
+        await draft.keep(NAME)
+    slices, at = [], 0
+    while at < len(body):
+        part = await store.read(NAME, at)
+        assert part is not None
+        assert part.size == len(body)
+        slices.append(part.body)
+        at += len(part.body)
+    there = await store.exists([NAME]), await store.exists([NAME, NAME.replace("0a", "0b")])
+
+    assert b"".join(slices) == body
+    assert len(slices) > 2
+    assert there == (True, False)
+    assert not list((tmp_path / "spool").iterdir())
+
+
+async def test_what_dead_processes_left_in_the_spool_is_swept(
+    store: ObjectImageStore, tmp_path: Path
+) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    for name in (".part-dead", ".part-live", "note.txt"):
+        (spool / name).write_bytes(b"half an im")
+    for name in (".part-dead", "note.txt"):
+        os.utime(spool / name, (1, 1))
+
+    await store.sweep(timedelta(days=1))
+
+    assert {path.name for path in spool.iterdir()} == {".part-live", "note.txt"}
 
 
 async def test_an_unknown_image_is_none_and_may_be_deleted(store: ObjectImageStore) -> None:

@@ -499,3 +499,25 @@ async def test_a_journal_turns_a_page_each_day_and_old_ones_are_swept(tmp_path: 
     kept, over = timedelta(days=1), timedelta(days=-1)
     assert journal.sweep(books=kept, jobs=over) == 0
     assert journal.sweep(books=over, jobs=kept) == 2
+
+
+async def test_a_cancelled_job_needs_no_entry_to_stay_over(
+    engine: Engine, host: Host, open_store: OpenStore
+) -> None:
+    """Neither the journal nor an old copy of the store brings it back."""
+    job_id = (await host.ledger.admit(order(n=2))).job.id
+    copy = engine.copy()
+    await host.ledger.cancel(job_id)
+    for lose in (lambda: empty(engine), lambda: engine.put_back(copy)):
+        lose()
+        with pytest.raises(LedgerUnavailable, match=LOST):
+            await host.ledger.admit(order())
+
+        rebuilt = await host.rebuild()
+
+        job = await host.ledger.job(job_id)
+        assert rebuilt.forgotten == rebuilt.open == 0
+        assert job is not None
+        assert job.state is JobState.RELEASED
+        assert await entries(host.ledger) == []
+        assert not await host.ledger.dispatch(job_id, 1000)

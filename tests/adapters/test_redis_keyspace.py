@@ -34,7 +34,7 @@ from app.adapters.redis.governor import RedisGovernor, UpstreamLimits
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.loader import PRELUDE, load
 from app.adapters.redis.store import Store
-from app.domain.job import CacheSlot
+from app.domain.job import CacheSlot, JobState, Outcome, PendingImage
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, User
 from app.domain.recall import CacheControl
@@ -58,6 +58,8 @@ async def everything_once(store: Store) -> RedisLedger:
     [claim] = await ledger.claim(1, 1000)
     await ledger.advance(claim, due_ms=10)
     await ledger.settle(wanted.job_id, delivered(1))
+    pending = Outcome(JobState.SETTLED, billed=1, pending=(PendingImage(0, 0, "https://a.test/"),))
+    await ledger.settle(await started(ledger, order()), pending, collect_ms=60_000)
     governor = RedisGovernor(store, UpstreamLimits(rpm=5, concurrency=2))
     await governor.acquire("job", 1, 1)
     assert await governor.polls(1) == 1

@@ -1,6 +1,8 @@
 """The way to the store: batching, lost scripts, lost replies, and the breaker."""
 
 import asyncio
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -266,3 +268,36 @@ async def test_a_whole_story_told_over_a_link_that_loses_every_first_reply(
     assert [(e.job, e.images) async for e in ledger.entries()] == [(wanted.job_id, 2)]
     assert (await ledger.audit()).difference == 0
     assert (await ledger.census()).held_images == 1
+
+
+# Our own lag -------------------------------------------------------------------------------------
+
+
+async def test_a_stall_of_this_process_is_no_silence_of_the_store(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    store = open_store(engine.url, timeout_s=0.3, breaker=Breaker(threshold=1))
+    await store.run(ECHO, (), "connected")
+
+    for turns in range(8):
+        call = asyncio.create_task(store.run(ECHO, (), "here"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        time.sleep(0.5)  # whatever blocks the event loop
+
+        assert await call == "here"
+    assert store.state is BreakerState.CLOSED
+
+
+async def test_a_silent_store_is_noticed_through_our_own_lag(
+    own_engine: Engine, open_store: OpenStore
+) -> None:
+    store = open_store(own_engine.url, timeout_s=0.3, breaker=Breaker(threshold=1))
+    await store.run(ECHO, (), "connected")
+    own_engine.signal(signal.SIGSTOP)
+    call = asyncio.create_task(kind_of_trouble(store, ECHO))
+    await asyncio.sleep(0.05)
+    time.sleep(0.5)
+
+    assert await asyncio.wait_for(call, 5) == "timeout"
+    assert store.state is BreakerState.OPEN

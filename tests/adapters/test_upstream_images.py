@@ -9,7 +9,7 @@ import pytest
 
 from app.domain.errors import Proof, UpstreamError
 from app.domain.images import ProviderImage
-from app.domain.upstream import Finished
+from app.domain.upstream import Finished, PollTroubled, Running
 from tests.adapters.upstream_script import (
     DONE,
     KOI,
@@ -40,6 +40,7 @@ def _png() -> bytes:
 
 
 PNG = _png()
+UNKNOWN = bytes(range(200, 256))
 
 
 B64 = base64.b64encode(PNG).decode()
@@ -157,6 +158,18 @@ PICTURES: dict[str, tuple[Any, list[ProviderImage]]] = {
         [ProviderImage(body=PNG, revised_prompt="k")],
     ),
     "b64-beside-empty-url": ({"data": [{"url": "", "b64_json": B64}]}, [ProviderImage(body=PNG)]),
+    "b64-of-a-format-unknown-here": (
+        {"data": [{"b64_json": base64.b64encode(UNKNOWN).decode()}]},
+        [ProviderImage(body=UNKNOWN)],
+    ),
+    "data-uri-of-a-format-unknown-here": (
+        {"data": [{"url": f"data:image/jxl;base64,{base64.b64encode(UNKNOWN).decode()}"}]},
+        [ProviderImage(body=UNKNOWN)],
+    ),
+    "a-word-is-no-picture": (
+        {"data": [{"b64_json": "none", "url": LINK}]},
+        [ProviderImage(url=LINK)],
+    ),
     "data-uri-as-url": (
         {"data": [{"url": f"data:image/png;base64,{B64}"}]},
         [ProviderImage(body=PNG)],
@@ -271,14 +284,6 @@ ENDED: dict[str, tuple[Any, str, Proof]] = {
         P1,
     ),
     "moderated-word": ({"id": TASK, "status": "Content Moderated"}, POLICY, P1),
-    "xai-usage-guidelines": (
-        {
-            "code": "invalid-argument",
-            "error": "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_CSAM",
-        },
-        POLICY,
-        P1,
-    ),
     "silent-moderation": (
         {"data": [{"url": LINK, "respect_moderation": False}]},
         POLICY,
@@ -289,9 +294,6 @@ ENDED: dict[str, tuple[Any, str, Proof]] = {
         POLICY,
         P1,
     ),
-    "completed-empty": ({"id": TASK, "status": "completed", "data": []}, "empty_result", P3),
-    "data-empty": ({"created": 1, "data": []}, "empty_result", P3),
-    "data-null": ({"created": 1, "data": None}, "empty_result", P3),
     "expired": ({"status": "expired", "request_id": TASK}, "task_expired", P3),
 }
 
@@ -305,3 +307,52 @@ async def test_a_bad_end_has_its_code_and_proof(shape: str, ask: Any) -> None:
         await ask(body)
 
     assert (ended.value.reason, ended.value.proof) == (code, proof)
+
+
+IMAGELESS: dict[str, Any] = {
+    "completed": {"status": "completed", "data": []},
+    "completed-and-nothing-else": {"status": "completed"},
+    "empty": {"created": 1, "data": []},
+    "null": {"created": 1, "data": None},
+}
+
+
+@pytest.mark.parametrize("shape", IMAGELESS)
+async def test_an_answer_without_images_and_name_is_held(shape: str) -> None:
+    with pytest.raises(UpstreamError) as ended:
+        await submit(IMAGELESS[shape])
+
+    assert (ended.value.reason, ended.value.proof) == ("empty_result", P3)
+
+
+@pytest.mark.parametrize("shape", IMAGELESS)
+async def test_a_post_answered_by_a_completed_task_without_images_is_asked_again(
+    shape: str,
+) -> None:
+    answer = await submit({"id": TASK, **IMAGELESS[shape]})
+
+    assert isinstance(answer, Running)
+    assert answer.upstream_id == TASK
+
+
+@pytest.mark.parametrize("shape", IMAGELESS)
+async def test_a_completed_task_without_images_is_no_end_for_its_poll(shape: str) -> None:
+    with pytest.raises(PollTroubled) as trouble:
+        await poll(IMAGELESS[shape])
+
+    assert trouble.value.empty
+    assert not trouble.value.missing
+
+
+async def test_prose_alone_ends_no_task() -> None:
+    """The provider's words about a poll may be the caller's own, quoted."""
+    guidelines = {"code": "invalid-argument", "error": "Content violates usage guidelines."}
+
+    with pytest.raises(PollTroubled):
+        await poll(guidelines)
+    with pytest.raises(PollTroubled):
+        await poll(guidelines, 400)
+    with pytest.raises(UpstreamError) as ended:
+        await poll({"id": TASK, "status": "failed", "error": "Content violates usage guidelines."})
+
+    assert (ended.value.reason, ended.value.proof) == (POLICY, P2)

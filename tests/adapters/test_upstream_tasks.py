@@ -8,7 +8,19 @@ import pytest
 from app.domain.errors import UpstreamError
 from app.domain.job import TaskStatus
 from app.domain.upstream import PollTroubled, Running
-from tests.adapters.upstream_script import DONE, KOI, LINK, P3, TASK, poll, reply, scripted, submit
+from tests.adapters.upstream_script import (
+    DONE,
+    HTML,
+    KOI,
+    LINK,
+    P3,
+    TASK,
+    poll,
+    raw,
+    reply,
+    scripted,
+    submit,
+)
 
 QUEUED, PROCESSING = TaskStatus.QUEUED, TaskStatus.PROCESSING
 
@@ -223,16 +235,26 @@ async def test_a_poll_is_told_when_to_come_again() -> None:
     assert trouble.value.retry_after_s == 7
 
 
+@pytest.mark.parametrize("status", [301, 308, 400, 401, 403, 404, 410, 418, 429, 500, 502])
+async def test_a_strangers_page_says_nothing_of_the_task(status: int) -> None:
+    async with scripted(raw(status, HTML, "Retry-After: 9")) as (provider, _):
+        with pytest.raises(PollTroubled) as trouble:
+            await provider.poll(TASK)
+
+    assert not trouble.value.missing
+    assert trouble.value.throttled is (status == 429)
+    assert trouble.value.retry_after_s == 9
+
+
 NO_ID: dict[str, Any] = {
     "absent": {"status": "queued", "progress": 0},
+    "blank": {"id": "  ", "status": "queued"},
     "parent": {"id": "..", "status": "queued"},
-    "path": {"id": "../../v1/models?x=1#", "status": "queued"},
-    "crlf": {"id": "a\r\nx-evil: 1", "status": "queued"},
-    "newline-at-the-end": {"id": "task_1\n", "status": "queued"},
-    "long": {"id": "k" * 129, "status": "queued"},
-    "number": {"id": 12345, "status": "queued"},
+    "long": {"id": "k" * 513, "status": "queued"},
+    "long-in-bytes": {"id": "锦" * 200, "status": "queued"},
     "object": {"id": {"id": "task_1"}, "status": "queued"},
-    "digits-of-another-script": {"id": "task_١٢٣", "status": "queued"},
+    "truth": {"id": True, "status": "queued"},
+    "negative": {"id": -1, "status": "queued"},
     "unknown-word-without-id": {"status": "pondering"},
 }
 
@@ -246,8 +268,38 @@ async def test_a_task_without_a_sane_id_is_held_as_unknown(shape: str) -> None:
     assert failed.value.proof is P3
 
 
-@pytest.mark.parametrize("upstream_id", ["..", "a/b", "x?y=1", "", "a\n", "k" * 129, "%2e%2e"])
-async def test_a_hostile_id_never_reaches_a_url(upstream_id: str) -> None:
+ODD_IDS: dict[str, tuple[Any, str]] = {
+    "number": (12345, "12345"),
+    "long-number": (98765432109876543210, "98765432109876543210"),
+    "path": ("../../v1/models?x=1#", "..%2F..%2Fv1%2Fmodels%3Fx%3D1%23"),
+    "line-breaks": ("a\r\nx-evil: 1", "a%0D%0Ax-evil%3A%201"),
+    "newline-at-the-end": ("task_1\n", "task_1%0A"),
+    "blanks": ("a task", "a%20task"),
+    "encoded": ("%2e%2e", "%252e%252e"),
+    "digits-of-another-script": ("task_\u0661", "task_%D9%A1"),
+    "long": ("k" * 512, "k" * 512),
+    "base64": ("Zm9v+/8=", "Zm9v%2B%2F8%3D"),
+}
+
+
+@pytest.mark.parametrize("shape", ODD_IDS)
+async def test_any_id_is_kept_and_asked_for_as_one_segment_of_the_path(shape: str) -> None:
+    said, segment = ODD_IDS[shape]
+
+    async with scripted(reply(200, {"id": said, "status": "queued"}), reply(200, DONE)) as (
+        provider,
+        upstream,
+    ):
+        running = await provider.dispatch(KOI, asynchronous=True)
+        assert isinstance(running, Running)
+        await provider.poll(running.upstream_id)
+
+    assert running.upstream_id == str(said)
+    assert upstream.asked[1].line == f"GET /v1/tasks/{segment} HTTP/1.1"
+
+
+@pytest.mark.parametrize("upstream_id", ["..", ".", "", " ", "k" * 513])
+async def test_what_can_be_no_id_never_reaches_a_url(upstream_id: str) -> None:
     async with scripted(reply(200, DONE)) as (provider, upstream):
         with pytest.raises(UpstreamError):
             await provider.poll(upstream_id)

@@ -22,6 +22,9 @@ class Fate(StrEnum):
     HALF = "half"
     """Two upstream calls for three pictures, and nobody knows the answer to one of them."""
 
+    EITHER = "either"
+    """As LOST, unless the books were settled first: downloads have a short grace before that."""
+
     @property
     def posts(self) -> int:
         return {Fate.SILENT: 0, Fate.HALF: 2}.get(self, 1)
@@ -29,7 +32,7 @@ class Fate(StrEnum):
     @property
     def lost(self) -> tuple[int, ...]:
         """How many images may be presumed."""
-        return {Fate.PICTURE: (0,), Fate.HALF: (1, 2)}.get(self, (1,))
+        return {Fate.PICTURE: (0,), Fate.HALF: (1, 2), Fate.EITHER: (0, 1)}.get(self, (1,))
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Place:
 
 Fates = tuple[Fate | None, Fate | None]
 NOWHERE = (None, None)
-P, L, S = Fate.PICTURE, Fate.LOST, Fate.SILENT
+P, L, S, E = Fate.PICTURE, Fate.LOST, Fate.SILENT, Fate.EITHER
 LEDGER, CACHE = "app.adapters.redis.ledger", "app.adapters.redis.cache"
 GOVERNOR, IMAGES = "app.adapters.redis.governor", "app.adapters.images"
 PROVIDER = "app.adapters.upstream.client"
@@ -66,8 +69,8 @@ PLACES = (
     Place("claim", LEDGER, "RedisLedger.claim", (None, P), NOWHERE),
     Place("poll", PROVIDER, "DieyuyunProvider.poll", (P, P), NOWHERE),
     Place("advance", LEDGER, "RedisLedger.advance", (P, P), NOWHERE),
-    Place("fetch", f"{IMAGES}.fetch", "ImageFetcher.fetch", (P, P), (L, L)),
-    Place("put", f"{IMAGES}.file", "FileImageStore.put", (P, P), (L, L)),
+    Place("fetch", f"{IMAGES}.fetch", "ImageFetcher.fetch", (P, P), (L, E)),
+    Place("put", f"{IMAGES}.file", "FileImageStore.put", (P, P), (E, E)),
     Place("settle", LEDGER, "RedisLedger.settle", (P, P), (L, P)),
     Place("keep", CACHE, "RedisResultCache.keep", (P, P), (P, P)),
     Place("release", GOVERNOR, "RedisGovernor.release", (P, P), (P, P)),

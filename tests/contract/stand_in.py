@@ -14,6 +14,7 @@ from typing import Any
 
 import app
 from app.api.settings import EdgeSettings
+from app.domain.budget import ByteBudget
 from app.domain.catalog import Catalog, parse_catalog
 from app.domain.errors import (
     FailureNote,
@@ -29,8 +30,8 @@ from app.domain.errors import (
 from app.domain.images import Picture
 from app.domain.job import Job, JobState, TaskStatus, new_job_id, picture_stem
 from app.domain.limits import Allowance, Limits, Meter, Scope, ScopeKind, Standing, Window
-from app.domain.listing import PageQuery, TaskPage, TaskSummary
-from app.domain.media import ImageStoreUnavailable, StoredImage
+from app.domain.listing import PageQuery, TaskPage
+from app.domain.media import SLICE, ImageSlice, ImageStoreUnavailable, StoredImage, media_type_of
 from app.domain.principal import CachePolicy, Principal
 from app.domain.recall import CacheOutcome
 from app.domain.usage import UsageBucket, UsageQuestion, UsageRow
@@ -168,6 +169,10 @@ def finished(job: Job, failure: FailureNote | None) -> Job:
     )
 
 
+def sliced(body: bytes, name: str, at: int = 0, most: int = SLICE) -> ImageSlice:
+    return ImageSlice(body[at : at + most], media_type_of(name) or "", len(body))
+
+
 @dataclass
 class Tasks:
     stage: Stage
@@ -184,11 +189,7 @@ class Tasks:
 
     async def list(self, caller: Principal, query: PageQuery) -> TaskPage:
         own = [job for job in self.stage.jobs.values() if job.user == caller.user]
-        shown = [
-            TaskSummary(j.id, j.status, j.progress, j.created_ms, j.model, j.pictures, j.failure)
-            for j in own[: query.limit]
-        ]
-        return TaskPage(shown, len(own) > query.limit)
+        return TaskPage(own[: query.limit], len(own) > query.limit)
 
     async def cancel(self, caller: Principal, task_id: str) -> Job:
         job = await self.read(caller, task_id)
@@ -198,11 +199,11 @@ class Tasks:
         self.stage.jobs[task_id] = finished(job, note)
         return self.stage.jobs[task_id]
 
-    async def picture(self, caller: Principal | None, name: str) -> StoredImage:
+    async def picture(self, caller: Principal | None, name: str) -> ImageSlice:
         for job in self.stage.jobs.values():
             mine = caller is None or caller.user == job.user
             if mine and any(picture.name == name for picture in job.pictures):
-                return StoredImage(self.stage.picture, "image/png")
+                return sliced(self.stage.picture, name)
         raise ImageNotFound
 
 
@@ -229,10 +230,14 @@ class Usage:
 class Pictures:
     stage: Stage
 
-    async def get(self, _name: str) -> StoredImage | None:
+    async def read(self, name: str, at: int = 0, most: int = SLICE) -> ImageSlice | None:
         if self.stage.store_away:
             raise ImageStoreUnavailable("gone fishing")
-        return StoredImage(self.stage.picture, "image/png")
+        return sliced(self.stage.picture, name, at, most)
+
+    async def get(self, name: str) -> StoredImage | None:
+        found = await self.read(name)
+        return found and StoredImage(self.stage.picture, found.media_type)
 
 
 class Links:
@@ -302,6 +307,7 @@ def stand_in(stage: Stage, edge: EdgeSettings) -> StandIn:
         usage=Usage(stage),  # type: ignore[arg-type]
         keys=None,  # type: ignore[arg-type]
         pictures=Pictures(stage),  # type: ignore[arg-type]
+        budget=ByteBudget(64 << 20),
         links=Links(),
         drain=Drain(lambda _name, _error: None),
         pace=Forgetful(0, 0),

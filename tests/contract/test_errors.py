@@ -151,3 +151,13 @@ def test_an_error_object_has_the_four_fields_and_only_them() -> None:
         "code": "invalid_value",
     }
     assert json.dumps(error_object(note))
+
+
+def test_a_refused_prompt_is_told_in_the_words_of_every_client() -> None:
+    """One code fits one string; clients of later image models and of relays read the message."""
+    error = error_object(FailureNote("content_policy_violation", "The provider refused it."))
+
+    assert error["code"] == "content_policy_violation"
+    assert error["message"].startswith("The provider refused it. (")
+    assert "moderation_blocked" in error["message"]
+    assert "request was rejected as a result of the safety system" in error["message"].lower()

@@ -180,9 +180,8 @@ def test_a_caller_out_of_quota_still_gets_what_it_has(koi: Koi) -> None:
     assert other.headers["x-should-retry"] == "false"
 
 
-def test_only_if_cached_makes_nothing_even_when_the_maker_vanished(
-    koi: Koi, store_url: str
-) -> None:
+def mark(store_url: str) -> None:
+    """What a process leaves behind that is killed between the cache and the ledger."""
     asked = GenerationRequest("grok-imagine", KOI["prompt"], 1, "1024x1024", "standard")
 
     async def vanish() -> None:
@@ -192,8 +191,49 @@ def test_only_if_cached_makes_nothing_even_when_the_maker_vanished(
         await store.aclose()
 
     asyncio.run(vanish())
+
+
+def test_only_if_cached_makes_nothing_even_when_the_maker_vanished(
+    koi: Koi, store_url: str
+) -> None:
+    mark(store_url)
     with koi.client() as client:
         answer = client.post(GENERATE, json=KOI, headers={"cache-control": "only-if-cached"})
 
     assert answer.json()["error"]["code"] == "not_cached"
+    assert koi.sandbox.posts == 0
+
+
+def test_a_crowd_behind_a_maker_that_died_is_one_generation(start: Start, store_url: str) -> None:
+    koi = start(cache_variants=1)
+    koi.sandbox.set(latency_s=0.5)
+    key = koi.key()
+    mark(store_url)
+
+    answers = together(koi, key, 30)
+    time.sleep(2.1)
+    again = together(koi, key, 6)
+
+    assert {a.status_code for a in (*answers, *again)} == {200}
+    assert len(urls(answers)) == 1
+    assert urls(again) == urls(answers)
+    assert koi.sandbox.posts == 1
+
+
+def test_behind_makers_that_are_refused_everybody_hears_why_and_nobody_pays(
+    start: Start, store_url: str
+) -> None:
+    from app.domain.limits import Limits
+
+    async def poor(office: Any) -> None:
+        await office.keys.create_user("ann", limits=Limits(images_per_day=0))
+
+    koi = start(cache_variants=1)
+    koi.office(poor)
+    key = koi.key()
+    mark(store_url)
+
+    answers = together(koi, key, 20)
+
+    assert {a.json()["error"]["code"] for a in answers} == {"insufficient_quota"}
     assert koi.sandbox.posts == 0

@@ -59,6 +59,7 @@ def test_usage_adds_up_images_and_money(office: Office) -> None:
             "images": 3,
             "delivered": 3,
             "presumed": 0,
+            "surplus": 0,
             "cost": {"value": "0.70", "currency": "CNY"},
         }
     ]
@@ -88,8 +89,8 @@ def test_usage_is_a_table_or_csv_for_people_and_spreadsheets(office: Office) -> 
     table = office.house.text("usage")
     rows = list(csv.DictReader(io.StringIO(office.house.text("usage", "--format", "csv"))))
 
-    assert re.search(r"^ann +2 +3 +3 +0 +0\.70$", table, re.MULTILINE)
-    assert re.search(r"^total +2 +3 +3 +0 +0\.70$", table, re.MULTILINE)
+    assert re.search(r"^ann +2 +3 +3 +0 +0 +0\.70$", table, re.MULTILINE)
+    assert re.search(r"^total +2 +3 +3 +0 +0 +0\.70$", table, re.MULTILINE)
     assert rows == [
         {
             "user": "ann",
@@ -97,6 +98,7 @@ def test_usage_is_a_table_or_csv_for_people_and_spreadsheets(office: Office) -> 
             "images": "3",
             "delivered": "3",
             "presumed": "0",
+            "surplus": "0",
             "cost": "0.70",
             "currency": "CNY",
         }

@@ -163,3 +163,38 @@ def test_a_store_that_is_away_is_found(house: House) -> None:
 
     assert "does not answer" in told
     assert "tell-no1" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("models = [", "cannot be read"),
+        ('default_model = "x"', "'models' is missing"),
+        ('default_model = "x"\nmodels = 3', "wrong type"),
+    ],
+)
+def test_a_catalog_that_cannot_be_read_is_told_under_catalog_in_words(
+    house: House, tmp_path: Path, text: str, says: str
+) -> None:
+    catalog = tmp_path / "mine.toml"
+    catalog.write_text(text)
+    house.settings["KOI_CATALOG"] = str(catalog)
+
+    told = about(found(house, code=1), "catalog", "fail")
+
+    assert says in told
+    assert "Error(" not in told
+
+
+def test_settings_that_are_hardly_meant_are_named(house: House) -> None:
+    house.settings |= {
+        "KOI_HOUSE_IMAGES_PER_DAY": "0",
+        "KOI_UPSTREAM_TIMEOUT_S": "1",
+        "KOI_UPSTREM_MODE": "sync",
+    }
+
+    warnings = [f["text"] + (f["mend"] or "") for f in found(house) if f["status"] == "warn"]
+
+    assert any("KOI_HOUSE_IMAGES_PER_DAY is 0" in text for text in warnings)
+    assert any("KOI_UPSTREAM_TIMEOUT_S is 1 s" in text for text in warnings)
+    assert any("Did you mean KOI_UPSTREAM_MODE?" in text for text in warnings)

@@ -18,7 +18,7 @@ GROUPS = {
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "tasks": ("list", "show"),
 }
-SINGLE = ("serve", "demo", "sandbox", "usage", "doctor")
+SINGLE = ("serve", "demo", "sandbox", "usage", "doctor", "stop-spending", "resume")
 VERBS = [*((verb,) for verb in SINGLE), *((g, v) for g, verbs in GROUPS.items() for v in verbs)]
 
 

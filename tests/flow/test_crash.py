@@ -128,6 +128,45 @@ def test_a_task_survives_kill_minus_nine_and_is_metered_once(
     koi.assert_books_balance()
 
 
+@pytest.mark.parametrize("mode", ["sync", "auto"])
+def test_a_picture_still_to_be_fetched_survives_kill_minus_nine(
+    sandbox: Sandbox, tmp_path: Path, free_port: int, mode: str
+) -> None:
+    process = Process(sandbox, tmp_path / "koi", free_port, mode)
+    process.start()
+    try:
+        koi = operator(process, sandbox, tmp_path)
+        key = koi.key()
+        sandbox.set(cdn_status=503)
+        with koi.client(key) as client:
+            task_id = client.post(GENERATE, json={**KOI, "async": True}).json()["id"]
+            told = states(client, task_id, until="collecting")
+        process.kill()
+        process.start()
+        with koi.client(key) as client:
+            told += states(client, task_id, until="collecting")
+            sandbox.set(cdn_status=None)
+            told += states(client, task_id, until="completed")
+        koi.assert_books_balance()
+        (entry,) = koi.entries()
+    finally:
+        process.stop()
+
+    assert "failed" not in told
+    assert (entry.images, entry.presumed, entry.delivered) == (1, 0, 1)
+    assert sandbox.posts == 1
+
+
+def states(client: httpx.Client, task_id: str, until: str) -> list[str]:
+    """What the task is said to be, until it is so."""
+    deadline, told = time.monotonic() + 40, [""]
+    while told[-1] != until:
+        assert time.monotonic() < deadline, told[-1]
+        told.append(client.get(f"/v1/tasks/{task_id}").json()["status"])
+        time.sleep(0.05)
+    return told
+
+
 def test_a_sync_only_generation_killed_in_the_middle_is_presumed_billed_never_repeated(
     sandbox: Sandbox, tmp_path: Path, free_port: int
 ) -> None:

@@ -28,6 +28,9 @@ class Row:
         return f"{self.number}-{self.fault}"
 
 
+LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"
+FREE = {"upstream_rejected", "upstream_auth", "upstream_billing", "upstream_rate_limited"}
+"""Codes that come with proof: nothing is held for a moment."""
 SYNC = ("sync",)
 TASK = ("auto",)
 
@@ -43,40 +46,65 @@ ROWS = [
     Row("F12", "truncated-json", 502, "upstream_invalid_response"),
     Row("F13", "huge-body", 502, "upstream_invalid_response", modes=SYNC),
     Row("F14", "gzip-bomb", 502, "upstream_invalid_response"),
+    Row("F14", "encoded", 200),
+    Row("F14", "encoded=deflate", 200),
+    Row("F14", "encoded=br", 200),
+    Row("F14", "encoded=zstd", 200),
     Row("F15", "html-200", 502, "upstream_invalid_response"),
     Row("F16", "wrong-content-type", 200),
     Row("F17", "error-200", 502, None),
+    Row("F17", "prose-200", 502, "upstream_error"),
     Row("F18", "empty-200", 502, "empty_result", modes=SYNC),
     Row("F18", "data-null", 502, "empty_result", modes=SYNC),
     Row("F19", "fewer", 200),
     Row("F20", "more", 200),
     Row("F21", "no-usable", 502, "empty_result", modes=SYNC),
-    Row("F22", "url-http", 502, "image_unavailable"),
     Row("F22", "url-private", 502, "image_unavailable"),
-    Row("F23", "json-nan", 502, "upstream_invalid_response"),
-    Row("F23", "json-dup", 502, "upstream_invalid_response"),
+    Row("F23", "json-nan", 200),
+    Row("F23", "json-dup", 200),
+    Row("F23", "json-bom", 200),
+    Row("F23", "json-junk", 200),
     Row("F23", "json-deep", 502, "upstream_invalid_response"),
-    Row("F23", "json-surrogate", 502, "upstream_invalid_response"),
+    Row("F23", "json-surrogate", 502, "empty_result"),
     Row("F24", "400", 400, "upstream_rejected"),
     Row("F24", "422", 400, "upstream_rejected"),
     Row("F24", "moderation-400", 400, "content_policy_violation"),
     Row("F25", "401", 502, "upstream_auth"),
     Row("F25", "403", 502, "upstream_auth"),
+    Row("F24", "violation-fee", 400, "content_policy_violation"),
+    Row("F24", "400-empty", 400, "upstream_rejected"),
+    Row("F24", "404-html", 400, "upstream_rejected"),
+    Row("F24", "413-html", 400, "upstream_rejected"),
+    Row("F25", "401-text", 502, "upstream_auth"),
+    Row("F25", "403-html", 502, "upstream_auth"),
+    Row("F26", "402-html", 503, "upstream_billing"),
     Row("F26", "402", 503, "upstream_billing"),
     Row("F28", "429-int", 429, "upstream_rate_limited", retry="true"),
     Row("F29", "429", 429, "upstream_rate_limited", retry="true"),
     Row("F29", "429-garbage", 429, "upstream_rate_limited", retry="true"),
     Row("F29", "429-huge", 429, "upstream_rate_limited", retry="true"),
     Row("F29", "429-date", 429, "upstream_rate_limited", retry="true"),
+    Row("F28", "429-html", 429, "upstream_rate_limited", retry="true"),
+    Row("F28", "429-empty", 429, "upstream_rate_limited", retry="true"),
+    Row("F29", "429-html=-5", 429, "upstream_rate_limited", retry="true"),
+    Row("F29", "429-html=99999999999", 429, "upstream_rate_limited", retry="true"),
+    Row(
+        "F29", "429-html=Wed, 21 Oct 2015 07:28:00 GMT", 429, "upstream_rate_limited", retry="true"
+    ),
     Row("F30", "500", 502, "upstream_error"),
     Row("F30", "503", 502, "upstream_error"),
     Row("F31", "502-html", 502, "upstream_ambiguous"),
     Row("F31", "524-html", 502, "upstream_ambiguous"),
-    Row("F32", "redirect", 502, "upstream_invalid_response"),
+    Row("F32", "redirect", 400, "upstream_rejected"),
+    Row("F32", "308", 400, "upstream_rejected"),
     Row("F33", "headers-flood", 502, "upstream_invalid_response"),
     Row("F34", "hostile-headers", 200),
     Row("F39", "no-id", 502, None, modes=TASK),
-    Row("F41", "hostile-id", 502, "upstream_invalid_response", modes=TASK),
+    Row("F41", "odd-id", 200, modes=TASK),
+    Row("F41", "hostile-id", 504, "upstream_timeout", modes=TASK),
+    Row("F41", "hostile-id=number", 504, "upstream_timeout", modes=TASK),
+    Row("F41", "hostile-id=a task/7?", 504, "upstream_timeout", modes=TASK),
+    Row("F43", "completed-empty", 200, modes=TASK),
     Row("F42", "404-after-submit", 200, modes=TASK),
     Row("F44", "stuck-99", 504, "upstream_timeout", modes=TASK),
     Row("F45", "unknown-status", 200, modes=TASK),
@@ -85,6 +113,7 @@ ROWS = [
     Row("F46", "duplicate-completion", 200, modes=TASK),
     Row("F47", "poll-500", 200, modes=TASK),
     Row("F47", "poll-429", 200, modes=TASK),
+    Row("F47", "poll-404-html", 200, modes=TASK),
     Row("F52", "task-failed", 502, "upstream_error", modes=TASK),
     Row("F52", "moderation-task", 400, "content_policy_violation", modes=TASK),
     Row("F52", "id-changes", 200, modes=TASK),
@@ -111,6 +140,9 @@ def test_a_fault_of_the_provider_is_one_post_one_answer_and_a_true_charge(
         assert row.code in (None, error["code"])
         assert answer.headers["x-should-retry"] == row.retry
         assert "sk-" not in answer.text
+        if row.code in FREE:
+            assert [entry.images for entry in koi.entries()] == [0]
+            assert koi.audit().open_jobs == 0
         if "retry-after" in answer.headers:
             assert 1 <= int(answer.headers["retry-after"]) <= 60
 
@@ -173,3 +205,43 @@ def test_f50_however_many_watch_a_task_the_provider_is_asked_once_per_interval(
             pass
 
     assert koi.sandbox.polls <= 9
+
+
+def test_a_task_of_any_name_is_found_on_the_bill_by_it(koi: Koi) -> None:
+    koi.sandbox.script("odd-id")
+    with koi.client() as client:
+        assert client.post(GENERATE, json=KOI).status_code == 200
+    koi.settled()
+
+    (entry,) = koi.entries()
+    assert [name for name in entry.calls if name.endswith("%20%C3%A9%3F%23")]
+
+
+@pytest.mark.parametrize("charged", [False, True])
+def test_a_fee_that_the_provider_names_is_charged_whatever_the_setting(
+    start: Start, charged: bool
+) -> None:
+    koi = start(moderation_charged=charged)
+    koi.sandbox.script("violation-fee", "moderation-400")
+    with koi.client() as client:
+        named = client.post(GENERATE, json={**KOI, "n": 2})
+        unnamed = client.post(GENERATE, json={**KOI, "n": 2, "prompt": "another"})
+    koi.settled()
+
+    assert {named.json()["error"]["code"], unnamed.json()["error"]["code"]} == {
+        "content_policy_violation"
+    }
+    assert sum(entry.images for entry in koi.entries()) == (4 if charged else 2)
+    koi.sandbox.set(moderation_billed=charged)
+
+
+def test_a_firewall_that_dislikes_one_prompt_stops_nobody_else(koi: Koi) -> None:
+    koi.sandbox.script(*["403-html"] * 6)
+    with koi.client() as client:
+        refused = [
+            client.post(GENERATE, json={**KOI, "prompt": f"'; DROP TABLE {n}"}) for n in range(6)
+        ]
+        served = client.post(GENERATE, json={**KOI, "prompt": "a koi"})
+
+    assert {answer.status_code for answer in refused} == {502}
+    assert served.status_code == 200

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import redis
 
+from app.adapters.redis import keyspace
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.flow.test_metering import sample
@@ -153,3 +155,94 @@ def test_callers_whose_tasks_run_at_the_provider_count_as_carried(start: Start) 
         assert alive.status_code == task.status_code == 200
         assert [call.result().status_code for call in calls] == [200] * 4
         assert generate(client, "afterwards").status_code == 200
+
+
+def key_of(noun: str) -> str:
+    return next(key.name for key in keyspace.KEYS if key.noun == noun)
+
+
+def test_a_place_whose_job_is_over_comes_free_within_seconds(start: Start, store_url: str) -> None:
+    koi = start(upstream_concurrency=1, task_deadline_s=900, cache_policy="off")
+    with koi.client(timeout=60) as client, redis.Redis.from_url(store_url) as store:
+        first = generate(client, "one").headers["x-koi-task-id"]
+        # Its gateway was killed between settlement and release; another one in the queue.
+        lapses = time.time() * 1000 + 890_000
+        store.zadd(key_of("busy"), {f"{first}:0": lapses})
+        store.zadd(key_of("queue"), {f"1 {first}": 0})
+        store.zadd(key_of("waiting"), {f"1 {first}": lapses})
+        began = time.monotonic()
+
+        answer = generate(client, "two")
+
+    assert answer.status_code == 200
+    assert time.monotonic() - began < 30
+
+
+def test_the_place_of_a_job_that_runs_stays_taken_however_long(
+    start: Start, store_url: str
+) -> None:
+    koi = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=1, task_deadline_s=60)
+    koi.sandbox.set(latency_s=9)
+    with koi.client(timeout=60) as client, ThreadPoolExecutor() as pool:
+        first = pool.submit(generate, client, "first")
+        eventually(lambda: koi.sandbox.posts == 1)
+        time.sleep(5)  # longer than the reconciliation leaves a place alone
+        refused = generate(client, "second")
+
+        assert refused.status_code == 503
+        assert first.result().status_code == 200
+    assert koi.sandbox.posts == 1
+
+
+def test_a_refusal_says_how_long_places_are_really_held(start: Start, store_url: str) -> None:
+    koi = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=1)
+    koi.sandbox.set(latency_s=5)
+    with koi.client(timeout=60) as client, ThreadPoolExecutor() as pool:
+        with redis.Redis.from_url(store_url) as store:
+            store.hset(key_of("health"), "held", 100)  # as after many quick pictures
+        first = pool.submit(generate, client, "first")
+        eventually(lambda: koi.sandbox.posts == 1)
+        time.sleep(3.5)
+
+        refused = generate(client, "second")
+
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) >= 2
+        assert first.result().status_code == 200
+
+
+def test_a_cancelled_job_leaves_the_queue_at_once(start: Start) -> None:
+    koi = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=30)
+    other = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=30)
+    koi.sandbox.set(latency_s=3)
+    with (
+        koi.client(timeout=60) as client,
+        other.client(timeout=60) as elsewhere,
+        ThreadPoolExecutor() as pool,
+    ):
+        first = pool.submit(generate, client, "first")
+        eventually(lambda: koi.sandbox.posts == 1)
+        for n in range(10):
+            # Each waits in one process and is cancelled at the other.
+            body = {**KOI, "prompt": f"cancelled {n}", "async": True}
+            task = client.post(GENERATE, json=body).json()
+            assert elsewhere.delete(f"/v1/tasks/{task['id']}").status_code == 200
+        eventually(lambda: metric(koi, "upstream_queue_jobs") == 0, 5)
+        second = generate(client, "second")
+
+    assert first.result().status_code == second.status_code == 200
+    assert koi.sandbox.posts == 2
+
+
+def test_a_cancelled_job_gives_its_coming_start_back(start: Start) -> None:
+    koi = start(upstream_rpm=4, upstream_mode="sync", cache_policy="off", upstream_queue_s=70)
+    with koi.client(timeout=90) as client:
+        for n in range(3):
+            assert generate(client, f"koi {n}").status_code == 200
+        # The minute is full: each of these would start in a minute and make the next one too late.
+        for n in range(8):
+            task = client.post(GENERATE, json={**KOI, "prompt": f"x {n}", "async": True}).json()
+            assert task["object"] != "error", task
+            assert client.delete(f"/v1/tasks/{task['id']}").status_code == 200
+
+    assert koi.sandbox.posts == 3

@@ -2,11 +2,13 @@
 
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.domain.usage import UsageQuestion
+from tests.flow.command import House
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi
@@ -48,6 +50,57 @@ def test_one_day_of_use_is_told_alike_by_ledger_report_and_metrics(start: Start)
     assert sample(metrics, "koi_images_billed_total", model="grok-imagine") == 3
     assert sample(metrics, "koi_cost_total") == pytest.approx(0.84)
     assert sample(metrics, "koi_refusals_total", code="upstream_rejected") == 2
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_images_beyond_those_asked_for_are_in_the_usage_as_on_the_bill(
+    start: Start, mode: str, tmp_path: Path
+) -> None:
+    koi = start(admin_key=ADMIN, upstream_mode=mode, cache_policy="off")
+    koi.sandbox.script("more", "ok", "more")
+    for name in ("ann", "bob"):
+        with koi.client(koi.key(name)) as client:
+            for n in range(2):
+                client.post(GENERATE, json={**KOI, "prompt": f"{name} {n}", "quality": "hd"})
+    koi.settled()
+    billed = koi.sandbox.billed_images
+
+    def asked(path: str, *groups: str) -> list[dict[str, Any]]:
+        with koi.client(ADMIN) as admin:
+            params: dict[str, Any] = {"start_time": int(time.time()) - 3600, "group_by": groups}
+            data = admin.get(f"/v1/organization/{path}", params=params).json()["data"]
+        return [result for bucket in data for result in bucket["results"]]
+
+    async def report(office: Any, *by: str, **filters: Any) -> dict[Any, Any]:
+        now = round(time.time() * 1000) + 60_000
+        (bucket,) = await office.usage.report(UsageQuestion(0, now, by=by, **filters))
+        return {
+            row.user: (row.images, row.delivered, row.surplus, row.micros) for row in bucket.rows
+        }
+
+    assert billed == 6
+    assert koi.office(lambda office: report(office, "user")) == {
+        "ann": (2, 2, 0, 560_000), "bob": (2, 2, 0, 560_000), None: (2, 0, 2, 560_000),
+    }  # fmt: skip
+    assert koi.office(report) == {None: (6, 4, 2, 1_680_000)}
+    only = koi.office(lambda office: report(office, "user", users=frozenset({"ann"})))
+    assert only == {"ann": (2, 2, 0, 560_000)}
+    assert sum(row["images"] for row in asked("usage/images", "user_id")) == billed
+    assert [row["images"] for row in asked("usage/images")] == [billed]
+    assert [row["amount"]["value"] for row in asked("costs")] == [1.68]
+    house = House(
+        tmp_path,
+        {
+            "KOI_REDIS_URL": koi.settings.redis_url or "",
+            "KOI_CATALOG": str(koi.settings.catalog),
+        },
+    )
+    told = house.json("usage")
+    assert told["total"]["images"] == billed
+    assert [(row["user"], row["images"], row["surplus"]) for row in told["rows"]] == [
+        (None, 2, 2), ("ann", 2, 0), ("bob", 2, 0),
+    ]  # fmt: skip
+    assert re.search(r"^- +0 +2 +0 +0 +2 +0\.56$", house.text("usage"), re.MULTILINE)
 
 
 def test_metrics_want_their_token(start: Start) -> None:

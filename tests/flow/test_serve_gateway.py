@@ -126,7 +126,10 @@ def test_one_worker_serves_and_ends_with_0_at_sigterm(house: House) -> None:
         assert house.json("ledger", "check")["difference"] == 0
 
 
-def test_it_drains_what_runs_and_refuses_new_work(house: House, provider: Sandbox) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_it_drains_what_runs_and_refuses_new_work(
+    house: House, provider: Sandbox, number: signal.Signals
+) -> None:
     house.settings |= {"KOI_UPSTREAM_MODE": "sync", "KOI_CACHE_POLICY": "off"}
     provider.set(latency_s=1.5)
     with house.serving() as serving, ThreadPoolExecutor() as pool:
@@ -134,7 +137,7 @@ def test_it_drains_what_runs_and_refuses_new_work(house: House, provider: Sandbo
         paid = pool.submit(generate, serving.url, key, "before")
         assert eventually(lambda: provider.posts == 1)
 
-        serving.process.send_signal(signal.SIGTERM)
+        serving.process.send_signal(number)
         serving.wait_for("draining")
         with pytest.raises(httpx.ConnectError):
             generate(serving.url, key, "after")

@@ -18,12 +18,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import brotli
 import httpx
 import pytest
 
+from app.adapters.http.codings import zstd
 from tests.flow.command import House
 from tests.flow.test_generate import GENERATE
 from tests.harness import PRICED
+from tests.pictures import drawn
 from tests.security.trap import listening
 
 MOST_RISE_MB = 400
@@ -47,6 +50,8 @@ def jpeg(width: int, height: int) -> bytes:
 
 
 PNG = png(64, 64, bytes(64 * 193))
+ZSTD_BOMB = zstd.compress(bytes(2**28))
+BROTLI_BOMB = brotli.compress(bytes(2**26), quality=1)
 GIGABYTE = gzip.compress(bytes(2**20)) * 1024
 PAGE = b"<!doctype html><script>alert(document.domain)</script>"
 
@@ -79,28 +84,33 @@ ANSWERS = {
 }
 PICTURES = {
     "picture-gzip": partial(whole, "image/png", GIGABYTE, "Content-Encoding: gzip"),
-    "picture-zstd": partial(whole, "image/png", GIGABYTE, "Content-Encoding: zstd"),
+    "picture-zstd": partial(whole, "image/png", ZSTD_BOMB, "Content-Encoding: zstd"),
+    "picture-br": partial(whole, "image/png", BROTLI_BOMB, "Content-Encoding: br"),
     "picture-nested": partial(whole, "image/png", GIGABYTE, "Content-Encoding: identity, gzip"),
-    "picture-gzip-untold": partial(whole, "image/png", GIGABYTE),
     "picture-chunked": partial(flood, "image/png", PNG, "Transfer-Encoding: chunked"),
     "picture-endless": partial(flood, "image/png", PNG),
     "picture-announced": partial(whole, "image/png", PNG, "Content-Length: 99999999999"),
-    "picture-vast": partial(whole, "image/png", png(2**31 - 1, 2**31 - 1)),
-    "picture-wide": partial(whole, "image/png", png(100_000, 100_000, bytes(2**20))),
     "picture-vast-jpeg": partial(whole, "image/jpeg", jpeg(65_535, 65_535)),
-    "picture-flat": partial(whole, "image/png", png(0, 10)),
     "picture-cut": lambda: (head("image/png", f"Content-Length: {len(PNG)}") + PNG[:-9],),
     "picture-cut-head": partial(whole, "image/png", PNG[:15]),
-    "picture-svg": partial(whole, "image/svg+xml", b"<svg xmlns='x' onload='alert(1)'/>"),
     "picture-page": partial(whole, "image/png", PAGE),
 }
 HARMLESS = {
     "picture-polyglot": partial(whole, "text/html", PNG + PAGE),
-    "picture-gif-polyglot": partial(whole, "text/html", b"GIF89a=1;/*0" + PAGE),
+    "picture-gif-polyglot": partial(whole, "text/html", drawn("GIF", "P") + PAGE),
 }
 """Pictures to every reader of headers, and pages to a browser that sniffs: served so that none
 does."""
-CASES = {**ANSWERS, **PICTURES, **HARMLESS}
+SAVED = {
+    "picture-gzip-untold": partial(whole, "image/png", GIGABYTE),
+    "picture-zstd-untrue": partial(whole, "image/png", GIGABYTE, "Content-Encoding: zstd"),
+    "picture-vast": partial(whole, "image/png", png(2**31 - 1, 2**31 - 1)),
+    "picture-wide": partial(whole, "image/png", png(100_000, 100_000, bytes(2**20))),
+    "picture-flat": partial(whole, "image/png", png(0, 10)),
+    "picture-svg": partial(whole, "image/svg+xml", b"<svg xmlns='x' onload='alert(1)'/>"),
+}
+"""What the provider made, whatever it is: kept, and served only to be saved."""
+CASES = {**ANSWERS, **PICTURES, **HARMLESS, **SAVED}
 
 
 @dataclass
@@ -172,6 +182,7 @@ def test_bombs_cost_one_post_an_honest_failure_and_little_memory(tmp_path: Path)
                 "KOI_UPSTREAM_POLL_INTERVAL_S": "0.2",
                 "KOI_UPSTREAM_TIMEOUT_S": "20",
                 "KOI_TASK_DEADLINE_S": "5",
+                "KOI_IMAGE_MAX_MB": "20",
                 "KOI_CATALOG": str(PRICED),
             },
         )
@@ -182,7 +193,10 @@ def test_bombs_cost_one_post_an_honest_failure_and_little_memory(tmp_path: Path)
             before_mb = peak_mb(pid)
             answers = asyncio.run(meet_all(serving.url, key))
             rise_mb = peak_mb(pid) - before_mb
-            served = {case: httpx.get(answers[case].json()["data"][0]["url"]) for case in HARMLESS}
+            served = {
+                case: httpx.get(answers[case].json()["data"][0]["url"])
+                for case in (*HARMLESS, *SAVED)
+            }
             alive = httpx.get(f"{serving.url}/livez").status_code
 
     codes = {case: answer.json().get("error", {}).get("code") for case, answer in answers.items()}
@@ -192,12 +206,17 @@ def test_bombs_cost_one_post_an_honest_failure_and_little_memory(tmp_path: Path)
     assert codes == {
         **dict.fromkeys(ANSWERS, "upstream_invalid_response"),
         **dict.fromkeys(PICTURES, "image_unavailable"),
-        **dict.fromkeys(HARMLESS),
+        **dict.fromkeys((*HARMLESS, *SAVED)),
     }
     assert liar.posts == Counter(dict.fromkeys(CASES, 1))
     assert rise_mb < MOST_RISE_MB
     assert alive == 200
-    for answer in served.values():
-        assert answer.headers["content-type"] in ("image/png", "image/gif")
+    for case, answer in served.items():
+        saved = answer.headers["content-disposition"].startswith("attachment")
+        kinds = (
+            ("application/octet-stream", "image/svg+xml") if saved else ("image/png", "image/gif")
+        )
+        assert saved is (case in SAVED)
+        assert answer.headers["content-type"] in kinds
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"

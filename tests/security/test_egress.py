@@ -144,7 +144,7 @@ def test_no_answer_of_the_provider_leads_elsewhere(koi: Koi, fault: str) -> None
         koi.sandbox.script(name)
         answer = client.post(GENERATE, json=KOI)
 
-        assert answer.status_code == 502
+        assert answer.status_code in (400, 502, 504)
         assert_only_the_provider_was_asked(koi, silent)
     assert koi.sandbox.posts == 1
 

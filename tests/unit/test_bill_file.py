@@ -9,6 +9,7 @@ import pytest
 from app.cli.bill_file import Columns, Reading, SetAside, Unreadable, read_bill
 from app.cli.failure import MISUSED, CommandFailed
 from app.domain.bill import BillLine
+from app.domain.job import Part
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 HEADINGS = "request id,model,amount,time"
@@ -129,8 +130,8 @@ def test_a_time_that_is_not_certain_is_not_guessed(tmp_path: Path, text: str) ->
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ("req 1,grok-imagine,0.14,2026-11-27 13:00:00", "'req 1' is not a request id"),
-        ("=cmd(),grok-imagine,0.14,2026-11-27 13:00:00", "is not a request id"),
+        ("req\x1b1,grok-imagine,0.14,2026-11-27 13:00:00", "'req\\x1b1' is not a request id"),
+        (f"{'k' * 513},grok-imagine,0.14,2026-11-27 13:00:00", "is not a request id"),
         ("req_1,,0.14,2026-11-27 13:00:00", "names no model"),
         ("req_1,\x1b[2J,0.14,2026-11-27 13:00:00", "names no model"),
         ("req_1,grok-imagine,0.14", "3 cells under 4 headings"),
@@ -157,6 +158,15 @@ def test_one_bad_line_spoils_no_other(tmp_path: Path) -> None:
 
     assert [type(line) for line in lines] == [BillLine, Unreadable, BillLine]
     assert [line.number for line in lines] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["req 1", "=cmd()", "任务/7", "a%20b", "Zm9v+/8="])
+def test_an_id_is_spelt_as_the_books_spell_it(tmp_path: Path, name: str) -> None:
+    line = one(tmp_path, f"{name},grok-imagine,0.14,2026-11-27 13:00:00")
+
+    assert isinstance(line, BillLine)
+    assert (line.call,) == Part(1, upstream_id=name).calls
+    assert not set(line.call or "") & set(" =\t,")
 
 
 def test_a_line_without_an_id_is_still_a_line(tmp_path: Path) -> None:

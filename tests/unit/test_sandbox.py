@@ -593,6 +593,16 @@ REPLIES: dict[str, Shown] = {
     "429-long": retry("retry-after", "3600"),
     "429-huge": retry("retry-after", "1000000000"),
     "429-garbage": retry("retry-after", "soon"),
+    "429-html": retry("retry-after", "7"),
+    "429-empty": retry("retry-after", "none"),
+    "401-text": status(401, "Unauthorized"),
+    "402-html": status(402, "<h1>"),
+    "403-html": status(403, "Just a moment"),
+    "404-html": status(404, "<h1>"),
+    "413-html": status(413, "<h1>"),
+    "400-empty": status(400),
+    "308": content(lambda r: (r.status_code, r.headers["location"][:5]) == (308, "https")),
+    "violation-fee": status(400, "violation_fee"),
     "503-no-channel": status(503, "no available channel"),
     "silent-bill": status(500, "internal_error"),
     "502-html": status(502, "<h1>"),
@@ -620,6 +630,10 @@ REPLIES: dict[str, Shown] = {
     "wrong-content-type": content(lambda r: r.headers["content-type"] == "text/plain"),
     "error-200": status(200, '"error"'),
     "error-200-code": body(lambda b: b["code"] == 1302),
+    "prose-200": status(200, "policy"),
+    "encoded": content(lambda r: r.headers["content-encoding"] == "gzip" and "data" in r.json()),
+    "json-bom": content(lambda r: r.content[:3] == b"\xef\xbb\xbf"),
+    "json-junk": content(lambda r: r.text.endswith("-->")),
     "truncated-json": content(lambda r: r.status_code == 200 and "}]}" not in r.text),
     "empty-body": content(lambda r: (r.status_code, r.content) == (200, b"")),
     "not-an-object": body(lambda b: isinstance(b, list)),
@@ -649,16 +663,20 @@ RESULTS: dict[str, Shown] = {
 SUBMITS: dict[str, Shown] = {
     "no-id": body(lambda b: set(b) == {"status", "progress"}),
     "duplicate-id": body(lambda b: b["id"].startswith("task_")),
+    "odd-id": body(lambda b: b["id"].endswith(" é?#")),
     "hostile-id": body(lambda b: "\r\n" in b["id"]),
 }
 POLLS: dict[str, tuple[str, ...]] = {
     # What the five looks see: two while it runs, three after its end.
     "404-after-submit": ("404", "404", "completed", "completed", "completed"),
+    "404-for-a-while": ("processing", "404", "404", "completed", "completed"),
     "forgotten": ("404", "404", "404", "404", "404"),
     "stuck-99": ("processing 99",) * 5,
     "progress-backwards": ("processing 80", "processing 60", "completed", "completed", "completed"),
     "unknown-status": ("pondering", "pondering", "completed", "completed", "completed"),
     "duplicate-completion": ("processing", "processing", "completed", "completed", "completed"),
+    "completed-empty": ("processing", "processing", "completed", "completed", "completed"),
+    "poll-404-html": ("404", "404", "completed", "completed", "completed"),
     "success-then-failed": ("processing", "processing", "completed", "failed", "failed"),
     "id-changes": ("gen_", "gen_", "gen_", "gen_", "gen_"),
     "poll-500": ("500", "500", "completed", "completed", "completed"),
@@ -682,6 +700,7 @@ LINKS: dict[str, Shown] = {
     "cdn-huge": content(lambda r: len(r.content) > 2_000_000, "2"),
     "cdn-404": status(404, "NoSuchKey"),
     "cdn-flaky": status(503, "SlowDown"),
+    "cdn-one-gone": status(404, "NoSuchKey"),
 }
 
 

@@ -57,6 +57,16 @@ def faults_of(monkeypatch: pytest.MonkeyPatch, **variables: str) -> tuple[str, .
         ("KOI_UPSTREAM_BASE_URL", "http://[", "must be an http(s) URL"),
         ("KOI_PUBLIC_URL", "ftp://files.example.com", "must be an http(s) URL"),
         ("KOI_UPSTREAM_API_KEY", "your_api_key", "put the provider's real key there"),
+        ("KOI_UPSTREAM_API_KEY", "sk-abc\ndef", "has a line break inside"),
+        ("KOI_UPSTREAM_API_KEY", "sk-abc\r\ndef", "has a line break inside"),
+        ("KOI_UPSTREAM_API_KEY", "sk-abc def", "has a blank or control character inside"),
+        ("KOI_UPSTREAM_API_KEY", "sk-abc\x1bdef", "has a blank or control character inside"),
+        ("KOI_UPSTREAM_API_KEY", "sk-\u0430bc", "has characters outside ASCII"),
+        ("KOI_UPSTREAM_API_KEY", "sk-abc…def", "has characters outside ASCII"),
+        ("KOI_UPSTREAM_API_KEY", '"Bearer changeme"', "put the provider's real key there"),
+        ("KOI_UPSTREAM_BASE_URL", "https://a.example/v1?key=1", "ends in a query or fragment"),
+        ("KOI_UPSTREAM_BASE_URL", "https://a.example/v1#top", "ends in a query or fragment"),
+        ("KOI_UPSTREAM_BASE_URL", "https://sk-1@a.example/v1", "holds a name or password"),
         ("KOI_UPSTREAM_API_KEY", "   ", "put the provider's real key there"),
         ("KOI_UPSTREAM_API_KEY_FILE", "no-such-file", "names a file that cannot be read"),
         ("KOI_CATALOG", "no-such-file.toml", "names a file that cannot be read"),
@@ -218,7 +228,25 @@ def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOI_UPSTREAM_APIKEY", "x")
     monkeypatch.setenv("KOI_PORT", "8000")
 
-    assert unknown_variables() == ("KOI_UPSTREAM_APIKEY",)
+    assert unknown_variables() == {"KOI_UPSTREAM_APIKEY": "KOI_UPSTREAM_API_KEY"}
+
+
+def test_what_kubernetes_sets_for_a_service_named_koi_is_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    links = {
+        "KOI_PORT": "tcp://10.0.3.7:80",
+        "KOI_PORT_80_TCP": "tcp://10.0.3.7:80",
+        "KOI_PORT_80_TCP_ADDR": "10.0.3.7",
+        "KOI_SERVICE_HOST": "10.0.3.7",
+        "KOI_SERVICE_PORT": "80",
+        "KOI_SERVICE_PORT_HTTP": "80",
+    }
+    for name, value in links.items():
+        monkeypatch.setenv(name, value)
+
+    assert load_settings().port == 8000
+    assert unknown_variables() == {}
 
 
 def test_money_settings_become_micro_units() -> None:
@@ -241,3 +269,66 @@ def test_settings_cannot_be_changed_once_read() -> None:
 
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1  # type: ignore[misc]
+
+
+PASTED = (
+    "sk-real-one",
+    "  sk-real-one\n",
+    '"sk-real-one"',
+    "'sk-real-one'",
+    "\u201csk-real-one\u201d",
+    "Bearer sk-real-one",
+    "bearer   sk-real-one",
+    "'Bearer sk-real-one' ",
+    'Bearer "sk-real-one"',
+    "Authorization: Bearer sk-real-one",
+    "\ufeffsk-real-one\r\n",
+)
+
+
+@pytest.mark.parametrize("pasted", PASTED)
+def test_an_upstream_key_is_used_without_what_was_pasted_around_it(
+    pasted: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text(pasted, encoding="utf-8")
+
+    assert load_settings(upstream_api_key=pasted).upstream_key == "sk-real-one"
+    assert load_settings(upstream_api_key_file=file).upstream_key == "sk-real-one"
+
+
+def test_an_upstream_key_in_a_file_is_judged_alike(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("sk-one\nsk-two\n", encoding="utf-8")
+
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings(upstream_api_key_file=file)
+
+    assert caught.value.sentences == (
+        "KOI_UPSTREAM_API_KEY_FILE has a line break inside; put the key alone on one line.",
+    )
+
+
+@pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-geheim-é", "sk-geheim x"])
+def test_no_sentence_about_a_key_quotes_it(key: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings(upstream_api_key=key)
+
+    assert not any(part in str(caught.value) for part in ("sk-one", "geheim"))
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("https://a.example", "https://a.example/v1"),
+        ("https://a.example/", "https://a.example/v1"),
+        (" https://a.example/v1/ ", "https://a.example/v1"),
+        ('"https://a.example/v1"', "https://a.example/v1"),
+        ("https://a.example/v1/images/generations", "https://a.example/v1"),
+        ("https://a.example/images/generations/", "https://a.example/v1"),
+        ("https://a.example/v1/chat/completions", "https://a.example/v1"),
+        ("https://a.example/openai/v2", "https://a.example/openai/v2"),
+    ],
+)
+def test_a_base_url_is_mended_where_its_meaning_is_plain(given: str, used: str) -> None:
+    assert load_settings(upstream_base_url=given).upstream_base_url == used

@@ -1,75 +1,72 @@
 """Fetches the provider's pictures, from public places only and never more than is sane."""
 
 import asyncio
-import socket
-import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from ipaddress import ip_address
+import re
+from collections.abc import Iterable
+from urllib.parse import urljoin
 
 import aiohttp
-import certifi
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
 
+from app.adapters.http.decoding import ContentCodingError, DecodedTooLarge, Decoder
+from app.adapters.images.expiry import expires_ms
 from app.adapters.images.guard import Egress, EgressGuard
-from app.domain.media import FetchFailed, FetchRefused, inspect
+from app.adapters.images.session import Resolver, open_session, system_resolver
+from app.domain.media import FetchCut, FetchFailed, FetchRefused
+from app.domain.picture_ports import Draft
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS = 3
-MOST_CONNECTIONS = 64
-CONNECT_TIMEOUT_S = 10.0
-OUTGOING = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "koi"}
-
-Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
-"""(host, port) -> IP addresses as text; `OSError` when the name is unknown."""
-
-
-async def system_resolver(host: str, port: int) -> Sequence[str]:
-    """Ask the operating system."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+SLOWEST = 64 << 10
+"""Bytes a second: a fetch that brings as many may go on beyond its timeout."""
+PLAIN = re.compile(r"http://([^/?#]*?)(?::80)?(?=[/?#]|\Z)", re.IGNORECASE)
 
 
 class ImageFetcher:
     """Brings an image's bytes from a link a provider gave.
 
     https and public addresses only, except for the hosts of `trusted` URLs (the provider's own,
-    such as `http://127.0.0.1:9000/v1`). A name is resolved once per connection, and the
-    connection goes to the addresses that were checked. No cookies, credentials or proxies from
-    the environment.
+    such as `http://127.0.0.1:9000/v1`). A plain link is tried as https; only with `plain` is it
+    then followed as it is. A name is resolved once per connection, and the connection goes to the
+    addresses that were checked. No cookies, credentials or proxies from the environment.
     """
 
     def __init__(
         self,
         trusted: Iterable[str] = (),
         *,
-        max_bytes: int = 20 * 1024 * 1024,
+        max_bytes: int = 100 << 20,
         timeout_s: float = 30.0,
+        plain: bool = False,
         resolver: Resolver = system_resolver,
         egress: Egress | None = None,
     ) -> None:
-        """`timeout_s` bounds a whole fetch, redirects included; `egress` is for tests."""
+        """`timeout_s` bounds a whole fetch, redirects included, as long as little arrives: every
+        `SLOWEST` bytes are worth another second. `egress` is for tests."""
         self._egress = egress or Egress()
         self._guard = EgressGuard(trusted, self._egress)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
+        self._plain = plain
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
 
-    async def fetch(self, url: str) -> bytes:
-        """The bytes behind a link, known to be an image; `FetchRefused` or `FetchFailed`."""
+    async def fetch(self, url: str, into: Draft) -> bool:
+        """Write the body behind a link into a draft; whether its end was told, not only met.
+
+        Raises `FetchRefused`, `FetchFailed`, and `ImageStoreUnavailable` for the draft.
+        """
         try:
-            async with asyncio.timeout(self._timeout_s):
-                body = await self._follow(url)
+            async with asyncio.timeout(self._timeout_s) as deadline:
+                return await self._follow(url, into, deadline)
         except TimeoutError:
             raise FetchFailed(f"the image did not arrive within {self._timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             # Their texts quote the link, which is a secret: only the kind of failure passes.
             raise FetchFailed(f"the connection failed: {type(error).__name__}") from None
-        if inspect(body) is None:
-            raise FetchFailed("what came is not an image")
-        return body
+
+    def expires_ms(self, url: str) -> int | None:
+        """When a signed link itself ends (Unix milliseconds); None when it does not say."""
+        return expires_ms(url)
 
     async def close(self) -> None:
         """Close all connections; fetches still under way fail."""
@@ -77,96 +74,83 @@ class ImageFetcher:
             await self._session.close()
             self._session = None
 
-    async def _follow(self, link: str) -> bytes:
+    async def _follow(self, link: str, into: Draft, deadline: asyncio.Timeout) -> bool:
         for _ in range(MOST_REDIRECTS + 1):
-            url = self._guard.admit(link)
-            async with self._open_session().get(url, allow_redirects=False) as response:
+            response = await self._ask(link)
+            async with response:
                 if response.status not in REDIRECTS:
-                    return await self._read(response)
-                link = _joined(url, response.headers.get("Location"))
+                    return await self._read(response, into, deadline)
+                link = _joined(str(response.url), response.headers.get("Location"))
         raise FetchFailed(f"the link redirects more than {MOST_REDIRECTS} times")
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        status = response.status
+    async def _ask(self, link: str) -> aiohttp.ClientResponse:
+        """The answer to one request: of the host over TLS if that works, even for a plain link."""
+        plain = PLAIN.match(link)
+        if plain is None or self._guard.trusts(link):
+            return await self._get(link)
+        try:
+            answer = await self._get(f"https://{plain[1]}{link[plain.end() :]}")
+        except (aiohttp.ClientError, OSError):
+            if not self._plain:
+                raise
+        else:
+            if answer.status == 200 or not self._plain:
+                return answer
+            answer.close()
+        return await self._get(link, plain=True)
+
+    async def _get(self, link: str, *, plain: bool = False) -> aiohttp.ClientResponse:
+        url = self._guard.admit(link, plain=plain)
+        if self._session is None:
+            self._session = open_session(self._resolver, self._guard, self._egress.tls)
+        return await self._session.get(url, allow_redirects=False)
+
+    async def _read(
+        self, response: aiohttp.ClientResponse, into: Draft, deadline: asyncio.Timeout
+    ) -> bool:
+        status, length = response.status, response.content_length
         if status != 200:
             raise FetchFailed(f"the image's host answered {status}", status=status)
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise FetchFailed("the image came in a content encoding", status=status)
-        too_big = FetchFailed(f"the image is larger than {self._max_bytes} bytes", status=status)
-        if (response.content_length or 0) > self._max_bytes:
-            raise too_big
-        chunks, received = [], 0
-        async for chunk in response.content.iter_any():
-            received += len(chunk)
-            if received > self._max_bytes:
-                raise too_big
-            chunks.append(chunk)
-        return b"".join(chunks)
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(
-                limit=MOST_CONNECTIONS,
-                resolver=_GuardedResolver(self._resolver, self._guard),
-                ssl=self._egress.tls or _public_authorities(),
-                use_dns_cache=False,
+        if (length or 0) > self._max_bytes:
+            raise self._too_large(status)
+        try:
+            decoder = Decoder(
+                ",".join(response.headers.getall("Content-Encoding", ())),
+                max_bytes=self._max_bytes,
             )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=OUTGOING,
-                read_bufsize=256 * 1024,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-            )
-        return self._session
+            await self._pour(response.content, decoder, into, deadline)
+            decoder.finish()
+        except DecodedTooLarge:
+            raise self._too_large(status) from None
+        except ContentCodingError as error:
+            raise FetchCut(f"{error}", status=status) from None
+        chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+        return length is not None or chunked or decoder.tells_end
 
-
-def _public_authorities() -> ssl.SSLContext:
-    """Those the provider's own transport believes: the same on every machine, and deaf to
-    SSL_CERT_FILE and its kin (reliability study, S3)."""
-    context = ssl.create_default_context(cafile=certifi.where())
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-class _GuardedResolver(AbstractResolver):
-    """Sits where the client dials, so that what is checked is what is connected to."""
-
-    def __init__(self, resolver: Resolver, guard: EgressGuard) -> None:
-        self._resolver = resolver
-        self._guard = guard
-
-    async def resolve(
+    async def _pour(
         self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002  both are welcome
-    ) -> list[ResolveResult]:
-        addresses = await self._resolver(host, port)
-        if not addresses:
-            raise OSError("the name has no address")
-        self._guard.admit_addresses(host, addresses)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in addresses
-        ]
+        content: aiohttp.StreamReader,
+        decoder: Decoder,
+        into: Draft,
+        deadline: asyncio.Timeout,
+    ) -> None:
+        received, end = 0, deadline.when()
+        async for chunk in content.iter_any():
+            received += len(chunk)
+            for piece in decoder.feed(chunk):
+                await into.write(piece)
+            if end is not None and received > SLOWEST:
+                deadline.reschedule(end + received / SLOWEST)
 
-    async def close(self) -> None:
-        """Nothing is held."""
+    def _too_large(self, status: int) -> FetchFailed:
+        return FetchFailed(f"the image is larger than {self._max_bytes} bytes", status=status)
 
 
-def _joined(url: URL, location: str | None) -> str:
+def _joined(url: str, location: str | None) -> str:
+    """RFC 9110, section 10.2.2; by text alone, since a signed query must stay as it was given."""
     if not location:
         raise FetchFailed("the link redirects to nowhere")
     try:
-        return str(url.join(URL(location, encoded=True)))
+        return urljoin(url, location.strip())
     except ValueError:
         raise FetchRefused("the link redirects to no valid URL") from None

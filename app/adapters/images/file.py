@@ -1,33 +1,34 @@
 """Images as plain files: `<root>/<two hex characters>/<name>`."""
 
 import asyncio
-import errno
 import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from app.adapters.images.durable import TEMPORARY, replace, replace_all
-from app.domain.media import IMAGE_NAME, ImageStoreUnavailable, StoredImage, media_type_of
+from app.adapters.images.shards import ABSENT, SHARDS, Shards, shard_of
+from app.adapters.images.spool import LEFTOVER_S, Spool, create
+from app.domain.media import (
+    IMAGE_NAME,
+    SLICE,
+    ImageSlice,
+    ImageStoreUnavailable,
+    StoredImage,
+    media_type_of,
+)
 
-SHARDS = tuple(f"{number:02x}" for number in range(256))
 MOST_EXAMINED = 50_000
 MOST_AT_ONCE = 64
-LEFTOVER_S = 3600.0
 
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Without O_NONBLOCK a pipe planted under an image's name would hang the reader.
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-# A symbolic link, or whatever else is not a file of ours, is as good as nothing.
-ABSENT = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @dataclass(slots=True, eq=False)
@@ -55,11 +56,16 @@ class FileImageStore:
     """
 
     def __init__(self, root: Path, now: Callable[[], float] = time.time) -> None:
-        self._root = root
+        self._shards = Shards(root)
         self._now = now
         self._next_shard = 0
         self._queue: list[_Wish] = []
         self._courier: asyncio.Task[None] | None = None
+
+    def draft(self, stem: str) -> Spool:
+        """A place for the bytes of an image to come, on the disk it is going to lie on."""
+        shard = partial(self._shards.open, shard_of(stem), create=True)
+        return Spool(partial(create, shard), self._keep, self._shards.explained)
 
     async def put(self, name: str, body: bytes, media_type: str) -> None:
         """Store durably; the same name again replaces. `ValueError` when no `IMAGE_NAME`."""
@@ -71,13 +77,22 @@ class FileImageStore:
             self._courier = asyncio.create_task(self._carry(), name="koi-images")
         await wish.done
 
-    async def get(self, name: str) -> StoredImage | None:
-        """The image, or None when it was never stored or is gone."""
+    async def read(self, name: str, at: int = 0, most: int = SLICE) -> ImageSlice | None:
+        """Some bytes of an image, or None when it was never stored or is gone."""
         media_type = media_type_of(name)
         if media_type is None:
             return None
-        body = await asyncio.to_thread(self._read, name)
-        return None if body is None else StoredImage(body, media_type)
+        found = await asyncio.to_thread(self._read, name, at, most)
+        return None if found is None else ImageSlice(found[0], media_type, found[1])
+
+    async def get(self, name: str) -> StoredImage | None:
+        """The whole image, or None when it was never stored or is gone."""
+        found = await self.read(name, 0, -1)
+        return None if found is None else StoredImage(found.body, found.media_type)
+
+    async def exists(self, names: Sequence[str]) -> bool:
+        """Whether all these images are stored."""
+        return await asyncio.to_thread(lambda: all(map(self._exists, names)))
 
     async def delete(self, name: str) -> None:
         """Remove an image; nothing happens when there is none."""
@@ -108,6 +123,13 @@ class FileImageStore:
     async def close(self) -> None:
         """Nothing is held open between calls."""
 
+    async def _keep(self, draft: Spool, name: str) -> None:
+        body = draft.in_memory
+        if body is not None:
+            await self.put(name, body, media_type_of(name) or "")
+        else:
+            await asyncio.to_thread(self._place, draft, name)
+
     async def _carry(self) -> None:
         """Write what is queued, then what was queued meanwhile: one trip to the disk for many."""
         try:
@@ -124,127 +146,100 @@ class FileImageStore:
     def _write_all(self, wishes: Sequence["_Wish"]) -> list[ImageStoreUnavailable | None]:
         by_shard: dict[str, list[int]] = {}
         for index, wish in enumerate(wishes):
-            by_shard.setdefault(_shard_of(wish.name), []).append(index)
+            by_shard.setdefault(shard_of(wish.name), []).append(index)
         failures: list[ImageStoreUnavailable | None] = [None] * len(wishes)
         with ExitStack() as stack:
             files, places = [], []
             for shard, indexes in by_shard.items():
                 try:
-                    opened = stack.enter_context(self._opened(shard, create=True))
+                    opened = stack.enter_context(self._shards.opened(shard, create=True))
                 except (OSError, ImageStoreUnavailable) as error:
                     for index in indexes:
-                        failures[index] = self._explained(error)
+                        failures[index] = self._shards.explained(error)
                     continue
                 files += [(opened, wishes[index].name, wishes[index].body) for index in indexes]
                 places += indexes
             for index, failure in zip(places, replace_all(files), strict=True):
-                failures[index] = None if failure is None else self._explained(failure)
+                failures[index] = None if failure is None else self._shards.explained(failure)
         return failures
 
-    def _explained(self, error: OSError | ImageStoreUnavailable) -> ImageStoreUnavailable:
-        if isinstance(error, ImageStoreUnavailable):
-            return error
-        explained = self._unavailable(error)
-        explained.__cause__ = error
-        return explained
+    def _place(self, draft: Spool, name: str) -> None:
+        """Sync the draft's file, give it its name, sync the directory."""
+        file = draft.file
+        try:
+            if file is None:
+                raise FileNotFoundError("the draft was thrown away")
+            os.fsync(file.descriptor)
+            with self._shards.opened(shard_of(name), create=True) as shard:
+                os.rename(file.name, name, src_dir_fd=shard, dst_dir_fd=shard)
+                os.fsync(shard)
+        except OSError as error:
+            raise self._shards.explained(error) from error
 
-    def _read(self, name: str) -> bytes | None:
+    def _read(self, name: str, at: int, most: int) -> tuple[bytes, int] | None:
         try:
             with (
-                self._opened(_shard_of(name)) as shard,
-                open(os.open(name, READ, dir_fd=shard), "rb") as file,
+                self._shards.opened(shard_of(name)) as shard,
+                open(os.open(name, READ, dir_fd=shard), "rb", buffering=0) as file,
             ):
-                regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-                return file.read() if regular else None
+                facts = os.fstat(file.fileno())
+                if not stat.S_ISREG(facts.st_mode):
+                    return None
+                wanted = facts.st_size if most < 0 else most
+                return _pread(file.fileno(), at, wanted), facts.st_size
         except OSError as error:
             if error.errno in ABSENT:
                 return None
-            raise self._unavailable(error) from error
+            raise self._shards.explained(error) from error
+
+    def _exists(self, name: str) -> bool:
+        try:
+            with self._shards.opened(shard_of(name)) as shard:
+                return stat.S_ISREG(os.stat(name, dir_fd=shard, follow_symlinks=False).st_mode)
+        except OSError as error:
+            if error.errno in ABSENT:
+                return False
+            raise self._shards.explained(error) from error
 
     def _remove(self, name: str) -> None:
         try:
-            with self._opened(_shard_of(name)) as shard:
+            with self._shards.opened(shard_of(name)) as shard:
                 os.unlink(name, dir_fd=shard)
         except OSError as error:
             if error.errno not in ABSENT:
-                raise self._unavailable(error) from error
+                raise self._shards.explained(error) from error
 
     def _sweep_shard(self, shard_name: str, cutoff: float) -> tuple[int, int]:
         try:
-            with self._opened(shard_name) as shard:
+            with self._shards.opened(shard_name) as shard:
                 return _sweep(shard, cutoff, min(cutoff, self._now() - LEFTOVER_S))
         except OSError as error:
             if error.errno in ABSENT:
                 return 0, 0
-            raise self._unavailable(error) from error
+            raise self._shards.explained(error) from error
 
     def _prove(self) -> None:
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _directory(self._root) as root:
+            root = self._shards.make()
+            try:
                 probe = f"{TEMPORARY}check-{secrets.token_hex(8)}"
                 replace(root, probe, b"koi")
                 os.unlink(probe, dir_fd=root)
+            finally:
+                os.close(root)
         except OSError as error:
-            raise self._unavailable(error) from error
-
-    @contextmanager
-    def _opened(self, shard: str, *, create: bool = False) -> Iterator[int]:
-        root = self._open_root(create)
-        try:
-            with _directory(shard, root, os.O_NOFOLLOW, create=create) as opened:
-                yield opened
-        finally:
-            os.close(root)
-
-    def _open_root(self, create: bool) -> int:
-        with suppress(FileNotFoundError):
-            return os.open(self._root, DIRECTORY)
-        if create:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return os.open(self._root, DIRECTORY)
-        # Not the same as an absent image: an unmounted volume must not look like an empty one.
-        raise ImageStoreUnavailable(
-            f"The image directory {self._root} is missing: create or mount it."
-        )
-
-    def _unavailable(self, error: OSError) -> ImageStoreUnavailable:
-        if error.errno in FULL:
-            advice = "free some space, or keep images for fewer days (KOI_IMAGE_TTL_DAYS)."
-        elif error.errno in FORBIDDEN:
-            advice = "let the gateway's user own and write this directory, on a writable disk."
-        else:
-            advice = "see that its path is a directory on a healthy disk."
-        return ImageStoreUnavailable(
-            f"The image directory {self._root} cannot be used ({error.strerror}): {advice}"
-        )
+            raise self._shards.explained(error) from error
 
 
-def _shard_of(name: str) -> str:
-    return name[4:6]
-
-
-@contextmanager
-def _directory(
-    path: Path | str, parent: int | None = None, extra: int = 0, *, create: bool = False
-) -> Iterator[int]:
-    try:
-        opened = os.open(path, DIRECTORY | extra, dir_fd=parent)
-    except FileNotFoundError:
-        if not create or parent is None:
-            raise
-        _make_directory(parent, str(path))
-        opened = os.open(path, DIRECTORY | extra, dir_fd=parent)
-    try:
-        yield opened
-    finally:
-        os.close(opened)
-
-
-def _make_directory(parent: int, name: str) -> None:
-    with suppress(FileExistsError):
-        os.mkdir(name, mode=0o700, dir_fd=parent)
-        os.fsync(parent)
+def _pread(descriptor: int, at: int, wanted: int) -> bytes:
+    """As much as there is of what is wanted: one read may give less."""
+    given = os.pread(descriptor, wanted, at)
+    pieces = [given]
+    while given and len(given) < wanted:
+        at, wanted = at + len(given), wanted - len(given)
+        given = os.pread(descriptor, wanted, at)
+        pieces.append(given)
+    return b"".join(pieces) if len(pieces) > 1 else pieces[0]
 
 
 def _sweep(shard: int, cutoff: float, leftover: float) -> tuple[int, int]:

@@ -16,6 +16,8 @@ HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}", re.IGNORECASE | re.ASCII
 )
 NUMERIC_END = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)", re.IGNORECASE | re.ASCII)
+SITE = re.compile(r"([a-z][a-z0-9+.-]*://)[^/?#]*", re.IGNORECASE | re.ASCII)
+ODD = re.compile(r"[^\x21-\x7e]+")
 CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 GLOBAL_UNICAST_V6 = ip_network("2000::/3")
@@ -28,6 +30,19 @@ NEVER = tuple(
         ("192.0.0.0/24", "192.88.99.0/24", "2002::/16", "3fff::/20", "168.63.129.16/32"),
     )
 )
+
+
+NEVER_PORTS = frozenset(
+    {
+        0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101,
+        102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389,
+        427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636,
+        989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665,
+        6666, 6667, 6668, 6669, 6679, 6697, 10080,
+    }
+)  # fmt: skip
+"""Ports no browser fetches from (WHATWG Fetch, "bad port"): a request is not to reach a mail
+server as a letter."""
 
 
 def is_public_address(text: str) -> bool:
@@ -49,12 +64,11 @@ def is_public_address(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """What counts as the open internet: its ports, its addresses, and whom TLS believes.
+    """What counts as the open internet: its addresses, and whom TLS believes.
 
     `tls` None is the public certificate authorities.
     """
 
-    ports: frozenset[int] = frozenset({443})
     is_public: Callable[[str], bool] = is_public_address
     tls: ssl.SSLContext | None = None
 
@@ -70,16 +84,23 @@ class EgressGuard:
         self._plain = frozenset(_host(url) for url in urls if url.scheme == "http")
         self._egress = egress
 
-    def admit(self, link: str) -> URL:
-        """The parsed link, in the very form the client will use; `FetchRefused` otherwise."""
+    def trusts(self, link: str) -> bool:
+        """Whether a link may be followed over plain http, or is of a trusted host at all."""
+        return _host(_parse(link)) in self._trusted
+
+    def admit(self, link: str, *, plain: bool = False) -> URL:
+        """The parsed link, in the very form the client will use; `FetchRefused` otherwise.
+
+        With `plain`, http will do for everybody.
+        """
         url = _parse(link)
         host = _host(url)
-        if url.scheme != "https" and not (url.scheme == "http" and host in self._plain):
+        if url.scheme != "https" and not (url.scheme == "http" and (plain or host in self._plain)):
             raise FetchRefused("the link is not https")
         if host in self._trusted:
             return url
-        if url.port not in self._egress.ports:
-            raise FetchRefused("the link names an unusual port")
+        if url.port in NEVER_PORTS:
+            raise FetchRefused("the link names a port of something else than the web")
         self._admit_host(url.raw_host or "")
         return url
 
@@ -105,8 +126,7 @@ def _parse(link: str) -> URL:
     if CONTROL.search(link):
         raise FetchRefused("the link holds control characters")
     try:
-        # Requoting could break the provider's signature, so what is already a URL stays as it is.
-        url = URL(link, encoded=link.isascii() and " " not in link)
+        url = URL(_encoded(link), encoded=True)
         absolute = url.scheme and url.raw_host and url.port is not None
     except ValueError:
         raise FetchRefused("the link is no valid URL") from None
@@ -115,6 +135,22 @@ def _parse(link: str) -> URL:
     if "@" in url.raw_authority:
         raise FetchRefused("the link carries credentials")
     return url
+
+
+def _encoded(link: str) -> str:
+    """The link in ASCII. Requoting could break the provider's signature: what is already ASCII
+    stays as it is, and the rest is encoded once."""
+    if link.isascii() and " " not in link:
+        return link
+    site = SITE.match(link)
+    if site is None:
+        raise ValueError("no site")
+    authority = URL(site[0]).raw_authority
+    return f"{site[1]}{authority}{ODD.sub(_percent, link[site.end() :])}"
+
+
+def _percent(odd: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in odd[0].encode(errors="surrogateescape"))
 
 
 def _host(url: URL) -> str:

@@ -1,30 +1,44 @@
 """Images as objects of a bucket: S3 and its many likenesses, Google Cloud Storage, Azure."""
 
 import asyncio
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
-from app.domain.media import IMAGE_NAME, ImageStoreUnavailable, StoredImage, media_type_of
+from app.adapters.images.bucket import (
+    PATIENT_S,
+    QUICK_S,
+    failures,
+    no_bucket,
+    opened,
+    settings_of,
+)
+from app.adapters.images.spool import Spool, SpoolDirectory, mapped
+from app.domain.media import (
+    IMAGE_NAME,
+    ImageSlice,
+    ImageStoreUnavailable,
+    StoredImage,
+    media_type_of,
+)
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+    from obstore.store import ObjectStore
 
+SLICE = 512 << 10
+"""Each slice is a request of its own: a slow reader outlives any one of them."""
 MOST_EXAMINED = 5000
 LIST_PAGE = 1000
 DELETES_AT_ONCE = 16
 DRAIN_S = 0.5
 LAST_CALLS_S = 5.0
 
-NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 NOT_ALLOWED = ("PermissionDeniedError", "UnauthenticatedError")
-
-
-class ObjectStoreMissing(RuntimeError):
-    """The optional dependency behind `s3://`, `gs://` and `az://` is not installed."""
 
 
 class ObjectImageStore:
@@ -35,9 +49,18 @@ class ObjectImageStore:
     """
 
     def __init__(
-        self, store: "ObjectStore", where: str, now: Callable[[], float] = time.time
+        self,
+        store: "ObjectStore",
+        where: str,
+        now: Callable[[], float] = time.time,
+        *,
+        patient: "ObjectStore | None" = None,
+        spool: Path | None = None,
     ) -> None:
+        """`patient` is the same bucket with time for large bodies."""
         self._store = store
+        self._patient = patient or store
+        self._spool = SpoolDirectory(spool or Path(tempfile.gettempdir()))
         self._where = where
         self._now = now
         self._cursor: str | None = None
@@ -45,7 +68,7 @@ class ObjectImageStore:
         self._idle = asyncio.Event()
         self._idle.set()
         self._last_call = float("-inf")
-        self._failures = _failures()
+        self._failures = failures()
 
     @classmethod
     def open(
@@ -56,38 +79,22 @@ class ObjectImageStore:
         region: str | None = None,
         access_key_id: str | None = None,
         secret_access_key: str | None = None,
+        spool: Path | None = None,
     ) -> Self:
         """Open `s3://bucket/prefix`, `gs://…` or `az://…` without touching the network.
 
         Without keys the ambient credentials of this machine are used (environment, profile,
-        instance role). `az://` reads the keys as account name and account key. Raises
+        instance role). `az://` reads the keys as account name and account key. Large
+        images wait in the directory `spool` until they are uploaded. Raises
         `ObjectStoreMissing`, or `ImageStoreUnavailable` when the settings make no sense.
         """
-        misconfigured: tuple[type[Exception], ...] = (*_failures(), ValueError)
-        from obstore.store import from_url  # noqa: PLC0415  an optional dependency
+        given = settings_of(url, endpoint, region, access_key_id, secret_access_key)
+        quick, patient = (opened(url, given, timeout_s=limit) for limit in (QUICK_S, PATIENT_S))
+        return cls(quick, url, patient=patient, spool=spool)
 
-        scheme = url.partition("://")[0]
-        given = _settings(scheme, endpoint, region, access_key_id, secret_access_key)
-        # Anything slower than this holds up a finished picture (ecosystem study, section 2.1 a).
-        retry: RetryConfig = {"max_retries": 1, "retry_timeout": timedelta(seconds=3)}
-        client: ClientConfig = {
-            "connect_timeout": timedelta(seconds=1),
-            "timeout": timedelta(seconds=20),
-            "allow_http": (endpoint or "").startswith("http://"),
-            # There is no switch for "no proxy": one that is used for nothing keeps the library
-            # from asking the environment for another (reliability study, S3).
-            "proxy_url": "http://127.0.0.1:9",
-            "proxy_excludes": "*,0.0.0.0/0,::/0",
-        }
-        config: Any = {key: value for key, value in given.items() if value is not None}
-        try:
-            store = from_url(url, config=config, client_options=client, retry_config=retry)
-        except misconfigured as error:
-            reason = str(error).partition("\n")[0]
-            raise ImageStoreUnavailable(
-                f"The image store {url} cannot be opened ({reason}): correct KOI_IMAGE_STORE."
-            ) from None
-        return cls(store, url)
+    def draft(self, stem: str) -> Spool:  # noqa: ARG002 - all drafts lie in one directory
+        """A place for the bytes of an image to come, on this machine's disk."""
+        return Spool(self._spool.create, self._keep, self._spool.explained)
 
     async def put(self, name: str, body: bytes, media_type: str) -> None:
         """Store durably; the same name again replaces. `ValueError` when no `IMAGE_NAME`."""
@@ -96,15 +103,32 @@ class ObjectImageStore:
         with self._asking():
             await self._write(name, body, media_type)
 
+    async def read(self, name: str, at: int = 0, most: int = SLICE) -> ImageSlice | None:
+        """Some bytes of an image (more than `most` where that saves a request), or None when it
+        was never stored or is gone."""
+        media_type = media_type_of(name)
+        if media_type is None:
+            return None
+        most = max(most, SLICE)
+        with suppress(FileNotFoundError), self._asking():
+            answer = await self._store.get_async(name, options={"range": (at, at + most)})
+            body = bytes(await answer.bytes_async())
+            return ImageSlice(body, media_type, answer.meta["size"])
+        return None
+
     async def get(self, name: str) -> StoredImage | None:
-        """The image, or None when it was never stored or is gone."""
+        """The whole image, or None when it was never stored or is gone."""
         media_type = media_type_of(name)
         if media_type is None:
             return None
         with suppress(FileNotFoundError), self._asking():
-            answer = await self._store.get_async(name)
+            answer = await self._patient.get_async(name)
             return StoredImage(bytes(await answer.bytes_async()), media_type)
         return None
+
+    async def exists(self, names: Sequence[str]) -> bool:
+        """Whether all these images are stored."""
+        return all(await asyncio.gather(*map(self._exists, names)))
 
     async def delete(self, name: str) -> None:
         """Remove an image; nothing happens when there is none."""
@@ -132,6 +156,7 @@ class ObjectImageStore:
         for start in range(0, len(old), DELETES_AT_ONCE):
             await self._remove_all(old[start : start + DELETES_AT_ONCE])
         self._cursor = last if examined >= MOST_EXAMINED else None
+        await asyncio.to_thread(self._spool.sweep, self._now())
         return len(old)
 
     async def check(self) -> None:
@@ -151,10 +176,34 @@ class ObjectImageStore:
             await asyncio.wait_for(self._idle.wait(), LAST_CALLS_S)
         await asyncio.sleep(max(self._last_call + DRAIN_S - time.monotonic(), 0))
 
-    async def _write(self, path: str, body: bytes, media_type: str) -> None:
+    async def _keep(self, draft: Spool, name: str) -> None:
+        media_type = media_type_of(name) or ""
+        body = draft.in_memory
+        with self._asking():
+            if body is None:
+                await self._write(name, mapped(draft), media_type, self._patient)
+            else:
+                await self._write(name, body, media_type)
+
+    async def _write(
+        self,
+        path: str,
+        body: "bytes | memoryview",
+        media_type: str,
+        store: "ObjectStore | None" = None,
+    ) -> None:
         # One request, since a half-made multipart upload would stay in the bucket unseen.
         attributes = {"Content-Type": media_type}
-        await self._store.put_async(path, body, attributes=attributes, use_multipart=False)
+        store = store or self._store
+        await store.put_async(path, body, attributes=attributes, use_multipart=False)
+
+    async def _exists(self, name: str) -> bool:
+        if IMAGE_NAME.fullmatch(name) is None:
+            return False
+        with suppress(FileNotFoundError), self._asking():
+            await self._store.head_async(name)
+            return True
+        return False
 
     async def _remove(self, name: str) -> None:
         with suppress(FileNotFoundError), self._asking():
@@ -173,7 +222,7 @@ class ObjectImageStore:
             yield
         except FileNotFoundError as error:
             # An absent bucket is no absent image: the difference is a picture paid for twice.
-            if _no_bucket(error):
+            if no_bucket(error):
                 raise self._unavailable(error) from None
             raise
         except self._failures as error:
@@ -186,56 +235,10 @@ class ObjectImageStore:
 
     def _unavailable(self, error: Exception) -> ImageStoreUnavailable:
         kind = type(error).__name__
-        if _no_bucket(error):
+        if no_bucket(error):
             advice = "does not exist: create the bucket or correct KOI_IMAGE_STORE."
         elif kind in NOT_ALLOWED:
             advice = "refuses our credentials: they must be allowed to list, read, write, delete."
         else:
             advice = "cannot be reached: check its endpoint, its region and the network."
         return ImageStoreUnavailable(f"The image store {self._where} {advice}")
-
-
-def _no_bucket(error: Exception) -> bool:
-    return any(code in str(error) for code in NO_BUCKET)
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    try:
-        from obstore.exceptions import BaseError  # noqa: PLC0415  an optional dependency
-    except ModuleNotFoundError:
-        raise ObjectStoreMissing(
-            "KOI_IMAGE_STORE names a bucket, which needs one more package: "
-            "pip install 'koi-gateway[s3]'"
-        ) from None
-    return (BaseError, OSError)
-
-
-def _settings(
-    scheme: str,
-    endpoint: str | None,
-    region: str | None,
-    access_key_id: str | None,
-    secret_access_key: str | None,
-) -> dict[str, str | None]:
-    if scheme == "s3":
-        return {
-            "endpoint": endpoint,
-            "region": region,
-            "access_key_id": access_key_id,
-            "secret_access_key": secret_access_key,
-        }
-    if scheme == "az":
-        return {
-            "endpoint": endpoint,
-            "account_name": access_key_id,
-            "account_key": secret_access_key,
-        }
-    if scheme == "gs":
-        if access_key_id or secret_access_key:
-            raise ImageStoreUnavailable(
-                "gs:// takes no keys: use the machine's Google credentials instead."
-            )
-        return {"base_url": endpoint}
-    raise ImageStoreUnavailable(
-        f"{scheme}:// is no image store Koi knows: use s3://, gs:// or az://, or a directory."
-    )

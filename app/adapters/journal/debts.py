@@ -93,6 +93,7 @@ def _outcome(row: dict[str, Any]) -> Outcome:
             "state": JobState(row["state"]),
             "pictures": tuple(Picture(**picture) for picture in row["pictures"]),
             "calls": tuple(row.get("calls", ())),
+            "pending": _pending(row),
             **_failed(row),
         }
     )
@@ -100,8 +101,11 @@ def _outcome(row: dict[str, Any]) -> Outcome:
 
 def _result(row: dict[str, Any]) -> PartResult:
     pictures = tuple(Picture(**picture) for picture in row["pictures"])
-    pending = tuple(PendingImage(**image) for image in row.get("pending", ()))
-    return PartResult(**{**row, "pictures": pictures, "pending": pending, **_failed(row)})
+    return PartResult(**{**row, "pictures": pictures, "pending": _pending(row), **_failed(row)})
+
+
+def _pending(row: dict[str, Any]) -> tuple[PendingImage, ...]:
+    return tuple(PendingImage(**image) for image in row.get("pending", ()))
 
 
 def _failed(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import structlog
 
-from app.adapters.redis import keyspace
+from app.adapters.redis import clock, keyspace
 from app.adapters.redis.exchange import Argument
 from app.adapters.redis.loader import load
 from app.adapters.redis.store import Store
@@ -101,9 +101,9 @@ class Book:
     async def _write(self, name: str, ask: dict[str, Any], dated: bool) -> Any:
         for _ in range(2):
             mark = self.mark or await self.open()
-            days = (self._days(),) if dated else ()
+            days = self._days() if dated else b""
             status, text, changes, *rest = await self.read(
-                name, mark.epoch, mark.text, orjson.dumps(ask), *days
+                name, mark.epoch, mark.text, orjson.dumps(ask), days, clock.shown()
             )
             if status != "amnesia":
                 break

@@ -30,7 +30,13 @@ class RedisResultCache:
         self._scripts = load("cache")
 
     async def recall(
-        self, fingerprint: str, job_id: str, control: CacheControl, *, repeated: bool = False
+        self,
+        fingerprint: str,
+        job_id: str,
+        control: CacheControl,
+        *,
+        repeated: bool = False,
+        instead_of: str | None = None,
     ) -> Recalled:
         """See the port. A MISS without a slot is made beside the cache: its slot is taken."""
         if control.no_store:
@@ -45,7 +51,7 @@ class RedisResultCache:
                 self._scripts["recall"],
                 keyspace.cache_keys(fingerprint),
                 *(job_id, self._variants, self._ttl_ms, self._lease_ms, youngest, wish),
-                int(repeated),
+                *(int(repeated), instead_of or ""),
             )
         except LedgerUnavailable:
             return NOT_STORED if control.only_if_cached else BYPASS
@@ -59,9 +65,10 @@ class RedisResultCache:
                     ttl_s=max(self._ttl_ms - age_ms, 0) // 1000,
                     slot=CacheSlot(fingerprint, index),
                 )
-            case ["joined", index, maker]:
+            case ["joined", index, maker, marked_ms]:
                 slot = CacheSlot(fingerprint, index)
-                return Recalled(CacheOutcome.JOINED, job_id=maker, slot=slot)
+                marked_s = int(marked_ms) / 1000
+                return Recalled(CacheOutcome.JOINED, job_id=maker, slot=slot, marked_s=marked_s)
             case ["miss", index]:
                 return Recalled(CacheOutcome.MISS, slot=CacheSlot(fingerprint, index))
             case ["occupied"]:

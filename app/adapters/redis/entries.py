@@ -64,6 +64,7 @@ def read_entry(id: str, row: dict[str, str]) -> Entry:
         calls=tuple(row.get("calls", "").split()),
         dispatched_ms=int(row["dispatched"]) if "dispatched" in row else None,
         asked=int(row["asked"]) if "asked" in row else None,
+        surplus_micros=int(row.get("surplus_micros", 0)),
     )
 
 

@@ -19,6 +19,7 @@ from redis.exceptions import (
 from app.adapters.redis import keyspace
 from app.adapters.redis.faults import resets_told
 from app.adapters.redis.loader import Script, assemble
+from app.adapters.redis.patience import within
 
 Argument = str | bytes | int
 
@@ -119,7 +120,7 @@ class Pipeline:
     async def _talk(self, commands: Sequence[bytes]) -> list[Any]:
         connection = await _acquire(self.pool)
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with within(self.timeout_s):
                 await connection.send_packed_command(b"".join(commands))
                 replies = [await _reply(connection) for _ in commands]
             if any(isinstance(reply, DEMOTED) for reply in replies):

@@ -13,17 +13,19 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from app.adapters.redis import keyspace
+from app.adapters.redis import clock, keyspace
 from app.adapters.redis.line import Line, Waiter
 from app.adapters.redis.loader import load
 from app.adapters.redis.store import Store
+from app.adapters.redis.traffic import UpstreamLimits, View
 from app.domain.errors import LedgerUnavailable, Overloaded, Proof, UpstreamError
-from app.domain.upstream import Traffic
+from app.domain.upstream import Holder, Traffic
+
+__all__ = ["RedisGovernor", "UpstreamLimits"]
 
 TICK_S = 1.0
 MINUTE_S = 60.0
@@ -38,68 +40,6 @@ REFUSING = {
     "upstream_billing": "The provider account of this gateway is exhausted; its operator must act. "
     "Nothing was sent.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamLimits:
-    """What the provider grants this deployment; None: no limit that we know of.
-
-    `burst` is requests per second. `queue_s` is how long a job may wait for its turn, `lease_s`
-    frees the place of a process that died with a job at the provider. After a 429 the rate rises
-    every `step_s`, longer than a generation takes; an open breaker lets a probe through after
-    `probe_s`, later ones after up to a minute.
-    """
-
-    rpm: int | None = None
-    burst: int | None = None
-    concurrency: int | None = None
-    queue_s: float = 60
-    lease_s: float = 900
-    step_s: float = 30
-    probe_s: float = 10
-
-    @property
-    def text(self) -> bytes:
-        """As the scripts read them."""
-        given = {
-            "rpm": self.rpm,
-            "burst": self.burst,
-            "places": self.concurrency,
-            "lease_ms": round(self.lease_s * 1000),
-            "step_ms": round(self.step_s * 1000),
-            "probe_ms": round(self.probe_s * 1000),
-        }
-        return orjson.dumps({name: value for name, value in given.items() if value is not None})
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What a script said about the provider's traffic at a moment of this process's clock."""
-
-    at_s: float = 0.0
-    queued: int = 0
-    busy: int = 0
-    held_ms: int = 0
-    next_ms: int = 0
-    pause_ms: int = 0
-    share: int = 1000
-    refused: str = ""
-    fails: int = 0
-    probe_ms: int = 0
-
-    @property
-    def next_s(self) -> float:
-        return self.next_ms / 1000 - (time.monotonic() - self.at_s)
-
-    @property
-    def throttled(self) -> bool:
-        return self.share < 1000 or self.pause_ms / 1000 > time.monotonic() - self.at_s
-
-    @property
-    def traffic(self) -> Traffic:
-        return Traffic(
-            self.queued, self.busy, self.share / 1000, self.pause_ms / 1000, self.refused or None
-        )
 
 
 class RedisGovernor:
@@ -143,8 +83,9 @@ class RedisGovernor:
             self._line.ask_for_all()
             await asyncio.sleep(TICK_S)
 
-    def nudge(self) -> None:
-        """Some job ended: there may be a place."""
+    def nudge(self, job_id: str) -> None:
+        """A job ended: there may be a place, and if it waits here, it waits no longer."""
+        self._line.end(job_id)
         self._line.ask()
 
     def check(self, calls: int) -> None:
@@ -169,6 +110,9 @@ class RedisGovernor:
                 turn = await waiter.turn
             if turn.late:
                 raise busy(turn.wait_s)
+            if turn.over:
+                await self._withdraw(waiter)
+                return (0.0,) * calls
             await self._sleep(turn.wait_s)
         except TimeoutError:
             await self._withdraw(waiter)
@@ -186,6 +130,20 @@ class RedisGovernor:
         if self._limits.concurrency is not None:
             self._see(await self._run("release", job_id, ""))
             self._line.ask()
+
+    async def withdraw(self, job_id: str, calls: int) -> None:
+        """See the port."""
+        if not self._free:
+            self._see(await self._run("release", job_id, self._member(job_id, calls)))
+            self._line.end(job_id)
+            self._line.ask()
+
+    async def holders(self) -> Sequence[Holder]:
+        """See the port. Not asked for while nobody holds anything, as far as is known here."""
+        view = self._view
+        if self._free or not (view.busy or view.queued or view.next_ms > 0):
+            return ()
+        return tuple(Holder(id, calls) for id, calls in await self._run("holders"))
 
     async def polls(self, wanted: int) -> int:
         """See the port."""
@@ -253,10 +211,14 @@ class RedisGovernor:
         return answers
 
     async def _withdraw(self, waiter: Waiter) -> None:
-        places = min(waiter.calls, self._limits.concurrency or 0)
-        member = f"{places} {waiter.job_id}" if places else ""
+        member = self._member(waiter.job_id, waiter.calls)
         with suppress(LedgerUnavailable):
             self._see(await self._run("release", waiter.job_id, member))
+
+    def _member(self, job_id: str, calls: int) -> str:
+        """How a job stands in the store's queue; empty where there is none."""
+        places = min(calls, self._limits.concurrency or 0)
+        return f"{places} {job_id}" if places else ""
 
     async def _look(self) -> None:
         count = self._lately()
@@ -284,7 +246,7 @@ class RedisGovernor:
 
     async def _run(self, script: str, *args: Any) -> Any:
         return await self._store.run(
-            self._scripts[script], keyspace.UPSTREAM_ROUTE, self._text, *args
+            self._scripts[script], keyspace.UPSTREAM_ROUTE, self._text, *args, clock.shown()
         )
 
 

@@ -5,9 +5,21 @@ from typing import Any
 
 import orjson
 
+from app.adapters.redis.pending import read_collecting, read_late, read_pending
 from app.domain.errors import FailureNote, Proof
 from app.domain.images import Picture
-from app.domain.job import CacheSlot, Job, JobState, Part, PartResult, PendingImage, TaskStatus
+from app.domain.job import (
+    CacheSlot,
+    Doubt,
+    DoubtKind,
+    Job,
+    JobState,
+    Part,
+    PartResult,
+    PendingImage,
+    TaskStatus,
+    in_order,
+)
 from app.domain.ledger import Order
 from app.domain.settlement import calls_of
 
@@ -78,16 +90,24 @@ def read_job(flat: Sequence[str]) -> Job:
         slot=_slot(record.get("slot")),
         dispatched_ms=_whole(record.get("dispatched")),
         ended_ms=_whole(record.get("ended")),
-        pictures=read_pictures(orjson.loads(record.get("pictures", "[]"))),
+        pictures=_all_pictures(record, parts),
         billed=int(record.get("billed", 0)),
         failure=_failure(record),
         response_format=record.get("response_format"),
         calls=tuple(record["calls"].split()) if "calls" in record else calls_of(parts),
+        pending=read_pending(record),
+        collecting=read_collecting(record),
     )
 
 
 def read_pictures(rows: Sequence[dict[str, Any]]) -> tuple[Picture, ...]:
     return tuple(Picture(**row) for row in rows)
+
+
+def _all_pictures(record: dict[str, str], parts: Sequence[Part]) -> tuple[Picture, ...]:
+    first = read_pictures(orjson.loads(record.get("pictures", "[]")))
+    late = read_late(record)
+    return tuple(in_order(record["id"], parts, (*first, *late))) if late else first
 
 
 def _failure(record: dict[str, str]) -> FailureNote | None:
@@ -101,6 +121,7 @@ def _parts(record: dict[str, str]) -> tuple[Part, ...]:
             record.get(f"upstream:{index}"),
             _result(record.get(f"result:{index}")),
             record.get(f"request:{index}"),
+            _doubt(record.get(f"doubt:{index}")),
         )
         for index, n in enumerate(record["parts"].split())
     )
@@ -115,12 +136,15 @@ def _result(text: str | None) -> PartResult | None:
         pictures=read_pictures(row["pictures"]),
         failure=row["failure"] and FailureNote(**row["failure"]),
         proof=row["proof"] and Proof(row["proof"]),
-        pending=read_pending(row.get("pending", ())),
+        pending=tuple(PendingImage(**image) for image in row.get("pending", ())),
     )
 
 
-def read_pending(rows: Sequence[dict[str, Any]]) -> tuple[PendingImage, ...]:
-    return tuple(PendingImage(**row) for row in rows)
+def _doubt(text: str | None) -> Doubt | None:
+    if text is None:
+        return None
+    kind, polls, since_ms = text.split()
+    return Doubt(DoubtKind(kind), int(polls), int(since_ms))
 
 
 def _slot(text: str | None) -> CacheSlot | None:

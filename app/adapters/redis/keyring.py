@@ -10,9 +10,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from app.adapters.redis import records
 from app.adapters.redis.book import Book
 from app.domain.errors import LedgerUnavailable
+from app.domain.limits import SpendingStop
 from app.domain.principal import ApiKey, Team, User
 
 FRESH_S = 3.0
@@ -135,6 +138,23 @@ class RedisKeyRing:
         found = map(records.read_key, await self._book.read("records", "keys"))
         wanted = [key for key in found if user is None or key.user == user]
         return sorted(wanted, key=lambda key: (key.created_ms, key.id))
+
+    async def put_stop(self, stop: SpendingStop, *, stopped: bool) -> None:
+        """Stop a scope's spending, or let it go on."""
+        row = {
+            "name": stop.scope,
+            "reason": stop.reason,
+            "at_ms": stop.at_ms,
+            "stopped": stopped,
+        }
+        ask = {"family": "stops", "name": row["name"], "mode": "put"}
+        await self._book.write("enrol", ask | {"record": orjson.dumps(row).decode()})
+
+    async def stops(self) -> Sequence[SpendingStop]:
+        """The stops in force, by scope."""
+        rows = [orjson.loads(text) for text in await self._book.read("records", "stops")]
+        found = [SpendingStop(r["name"], r["reason"], r["at_ms"]) for r in rows if r["stopped"]]
+        return sorted(found, key=lambda stop: stop.scope)
 
     async def last_used(self) -> Mapping[str, int]:
         """When each key was used last, by key id: Unix milliseconds, to the minute."""

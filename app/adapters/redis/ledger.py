@@ -1,6 +1,6 @@
 """The `Ledger` on Redis: the arithmetic lives in scripts/ledger, this only carries it there."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -11,20 +11,23 @@ from app.adapters.redis import refusals
 from app.adapters.redis.audit import Auditor
 from app.adapters.redis.book import DAY_KEPT_MS, MONTH_KEPT_MS, Book
 from app.adapters.redis.bound import Bound, given, lines_of
+from app.adapters.redis.ending import end_fields
 from app.adapters.redis.entries import entry_fields, entry_id, read_entry, rows
 from app.adapters.redis.jobs import job_fields, opened, read_job
 from app.adapters.redis.memory import Memory
+from app.adapters.redis.pending import pace_fields, report_fields
 from app.adapters.redis.rebuild import rebuild
 from app.domain.errors import (
     IdempotencyKeyReused,
     InvalidRequest,
+    LedgerLost,
     PriceUnknown,
     Proof,
     TaskCancelled,
     TaskNotFound,
 )
 from app.domain.images import digest
-from app.domain.job import Job, JobState, Outcome, PartResult, TaskStatus
+from app.domain.job import DoubtKind, Job, JobState, Outcome, PartResult, TaskStatus
 from app.domain.journal import Step
 from app.domain.ledger import (
     Admitted,
@@ -32,6 +35,10 @@ from app.domain.ledger import (
     Audit,
     Census,
     Claim,
+    CollectClaim,
+    Collected,
+    CollectPace,
+    CollectReport,
     Entry,
     EntryKind,
     Order,
@@ -53,7 +60,8 @@ class RedisLedger:
     ) -> None:
         self._book, self._caps = book, caps
         self._auditor = Auditor(book)
-        self._task_ms, self._image_ms = task_ttl_s * 1000, image_ttl_s * 1000
+        self._task_ms = task_ttl_s * 1000
+        self._lives = {"task_ms": self._task_ms, "image_ms": image_ttl_s * 1000}
 
     @property
     def intact(self) -> bool:
@@ -97,18 +105,7 @@ class RedisLedger:
                 return Admitted(opened(order, created_ms), bound.standing(standing))
             case ["joined" | "known" as how, record, standing]:
                 return Admitted(read_job(record), bound.standing(standing), how == "joined")
-            case ["quota", *refusal]:
-                asked = order.micros if refusal[1] == "money" else order.request.n
-                raise refusals.exhausted(
-                    bound.scopes, refusal, asked or 0, self._book.calendar.zone
-                )
-            case ["paced", line, retry_after_s]:
-                raise refusals.paced(bound.scopes[line - 1], retry_after_s)
-            case ["busy", line, wait_ms]:
-                raise refusals.busy(bound.scopes[line - 1], wait_ms)
-            case ["refused", left_ms]:
-                raise refusals.refused(order.principal, left_ms)
-        raise IdempotencyKeyReused
+        raise refusals.of_admission(reply, order, bound.scopes, self._book.calendar.zone)
 
     async def bind(self, principal: Principal, repeat: Repeat, job_id: str) -> None:
         ask = {"job": job_id, "user": principal.user, "repeated": _repeated(principal, repeat)}
@@ -128,8 +125,7 @@ class RedisLedger:
         result: PartResult | None = None,
         due_ms: int,
     ) -> bool:
-        ask: dict[str, Any] = {"job": job_id, "part": part, "due_ms": due_ms}
-        ask["task_ms"] = self._task_ms
+        ask: dict[str, Any] = {"job": job_id, "part": part, "due_ms": due_ms, **self._lives}
         if upstream_id is not None:
             ask["upstream"] = upstream_id
         if request_id is not None:
@@ -148,23 +144,33 @@ class RedisLedger:
         due_ms: int,
         status: TaskStatus | None = None,
         progress: int | None = None,
+        doubts: Mapping[int, DoubtKind | None] | None = None,
     ) -> bool:
         ask: dict[str, Any] = {"job": claim.job.id, "token": claim.token, "due_ms": due_ms}
-        if status is not None:
-            ask["status"] = status.value
-        if progress is not None:
-            ask["progress"] = progress
+        ask |= given(status=status, progress=progress)
+        if doubts:
+            ask["doubts"] = [[part, doubt or ""] for part, doubt in doubts.items()]
         reply = await self._book.write("advance", ask)
         return bool(reply[0] == "advanced")
 
-    async def settle(self, job_id: str, outcome: Outcome, *, hold_ms: int = 0) -> Settlement:
+    async def settle(
+        self,
+        job_id: str,
+        outcome: Outcome,
+        *,
+        hold_ms: int = 0,
+        look_ms: int | None = None,
+        collect_ms: int = 0,
+    ) -> Settlement:
         lawful(outcome)
-        reply = await self._end(job_id, outcome, hold_ms=hold_ms)
+        waits = {"hold_ms": hold_ms, "collect_ms": collect_ms}
+        waits |= {} if look_ms is None else {"look_ms": look_ms}
+        reply = await self._end(job_id, outcome, **waits)
         return Settlement(read_job(reply[1]), first=reply[0] == "settled")
 
     async def cancel(self, job_id: str) -> Settlement | None:
-        failure = TaskCancelled("The task was cancelled before anything was sent.").note
-        outcome = Outcome(JobState.RELEASED, proof=Proof.NEVER_SENT, failure=failure)
+        note = TaskCancelled("The task was cancelled before anything was sent.").note
+        outcome = Outcome(JobState.RELEASED, proof=Proof.NEVER_SENT, failure=note)
         reply = await self._end(job_id, outcome, only=JobState.RESERVED.value)
         job = read_job(reply[1])
         if job.dispatched_ms is not None:
@@ -172,26 +178,7 @@ class RedisLedger:
         return Settlement(job, first=reply[0] == "settled")
 
     async def _end(self, job_id: str, outcome: Outcome, **also: Any) -> Any:
-        ask = {
-            "job": job_id,
-            "state": outcome.state.value,
-            "status": outcome.status.value,
-            "billed": outcome.billed,
-            "presumed": outcome.presumed,
-            "surplus": outcome.surplus,
-            "pictures": orjson.dumps(outcome.pictures).decode(),
-            "names": [picture.name for picture in outcome.pictures],
-            "task_ms": self._task_ms,
-            "image_ms": self._image_ms,
-        }
-        if outcome.proof is not None:
-            ask["proof"] = outcome.proof.value
-        if outcome.calls:
-            ask["calls"] = " ".join(outcome.calls)
-        if outcome.failure is not None:
-            ask["code"] = outcome.failure.code
-            ask["failure"] = orjson.dumps(outcome.failure).decode()
-        reply = await self._book.write("settle", ask | also)
+        reply = await self._book.write("settle", end_fields(job_id, outcome) | self._lives | also)
         if reply[0] == "missing":
             raise TaskNotFound
         if reply[0] == "unlawful":
@@ -209,9 +196,25 @@ class RedisLedger:
         claims = [Claim(read_job(row), token, late, age) for late, token, age, row in rows]
         return claims, left
 
+    async def claim_pending(self, limit: int, pace: CollectPace) -> Sequence[CollectClaim]:
+        _, now, *rows = await self._book.write("claim_pending", pace_fields(limit, pace))
+        return [CollectClaim(read_job(row), tries, now) for tries, row in rows]
+
+    async def collected(self, job_id: str, report: CollectReport) -> Collected:
+        reply = await self._book.write("collected", report_fields(job_id, report) | self._lives)
+        if reply[0] == "missing":
+            raise TaskNotFound
+        return Collected(read_job(reply[4]), reply[1], reply[2], bool(reply[3]))
+
     async def job(self, job_id: str) -> Job | None:
         record = await self._book.read("job", job_id)
         return read_job(record) if record else None
+
+    async def active(self, job_ids: Sequence[str]) -> frozenset[str]:
+        reply = await self._book.read("active", *job_ids)
+        if reply is None:
+            raise LedgerLost
+        return frozenset(reply)
 
     async def jobs_of(self, user: str, limit: int) -> Sequence[Job]:
         return [read_job(record) for record in await self._book.read("jobs", user, limit)]
@@ -267,9 +270,9 @@ class RedisLedger:
         return await self._auditor.audit()
 
     async def census(self) -> Census:
-        *counts, images, micros, lag_ms = await self._book.read("census")
+        *counts, images, micros, lag_ms, collecting = await self._book.read("census")
         states = (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)
-        return Census(dict(zip(states, counts, strict=True)), images, micros, lag_ms)
+        return Census(dict(zip(states, counts, strict=True)), images, micros, lag_ms, collecting)
 
     async def rebuild(self, steps: Iterable[Step], terms: Terms) -> Rebuilt:
         """Put the books together again. Raises `RebuildRefused`, `LedgerUnavailable`."""

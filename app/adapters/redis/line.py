@@ -14,11 +14,13 @@ FOREMOST = 64
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The answer to a waiter: start in `wait_s`, or (`late`) that it would wait so long."""
+    """The answer to a waiter: start in `wait_s`, or (`late`) that it would wait so long, or
+    (`over`) that its job has ended meanwhile."""
 
     late: bool
     wait_s: float
     abreast: int = 0
+    over: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +59,12 @@ class Line:
 
     def leave(self, job_id: str) -> None:
         self._waiters.pop(job_id, None)
+
+    def end(self, job_id: str) -> None:
+        """A job that ended needs no turn any more."""
+        waiter = self._waiters.get(job_id)
+        if waiter is not None and not waiter.turn.done():
+            waiter.turn.set_result(Turn(late=False, wait_s=0.0, over=True))
 
     def ask_for_all(self) -> None:
         """Also for those far behind: unheard, they would lose their place."""

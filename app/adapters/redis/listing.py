@@ -1,14 +1,8 @@
 """A user's tasks in one cheap command: only what a list shows is read and decoded."""
 
-from collections.abc import Sequence
-
-import orjson
-
 from app.adapters.redis.book import Book
-from app.adapters.redis.jobs import read_pictures
-from app.domain.errors import FailureNote
-from app.domain.job import TaskStatus
-from app.domain.listing import PageQuery, TaskPage, TaskSummary
+from app.adapters.redis.jobs import read_job
+from app.domain.listing import PageQuery, TaskPage
 
 
 class RedisTaskList:
@@ -29,17 +23,4 @@ class RedisTaskList:
         if status == "unknown":
             return None
         more, *rows = found
-        return TaskPage([_summary(row) for row in rows], bool(more))
-
-
-def _summary(row: Sequence[str | None]) -> TaskSummary:
-    id, status, progress, created, model, pictures, failure = row
-    return TaskSummary(
-        id=id or "",
-        status=TaskStatus(status or ""),
-        progress=int(progress or 0),
-        created_ms=int(created or 0),
-        model=model or "",
-        pictures=read_pictures(orjson.loads(pictures or "[]")),
-        failure=None if failure is None else FailureNote(**orjson.loads(failure)),
-    )
+        return TaskPage([read_job(row) for row in rows], bool(more))

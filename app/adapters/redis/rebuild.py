@@ -17,6 +17,7 @@ import orjson
 from app.adapters.redis.book import DAY_KEPT_MS, MONTH_KEPT_MS, Book
 from app.adapters.redis.entries import entry_id, rows
 from app.adapters.redis.memory import Fields, Memory, flat, merged, pairs
+from app.adapters.redis.pending import is_pending, read_late, without_done
 from app.adapters.redis.sums import Sums
 from app.domain.journal import Kind
 from app.domain.rebuild import RebuildRefused, Rebuilt, Terms
@@ -24,8 +25,8 @@ from app.domain.rebuild import RebuildRefused, Rebuilt, Terms
 BATCH = 200
 OPEN = "RDU"
 REPLAY_MS = 86_400_000
-NUMBERS = frozenset({"claims", "seq", "sent"})
-FAMILIES = (Kind.USERS, Kind.TEAMS, Kind.KEYS)
+NUMBERS = frozenset({"claims", "seq", "sent", "over", "shift"})
+FAMILIES = (Kind.USERS, Kind.TEAMS, Kind.KEYS, Kind.STOPS)
 
 
 @dataclass(slots=True)
@@ -116,6 +117,7 @@ def _together(surviving: Books, memory: Memory, *, store_is_newer: bool) -> Book
 def _clean(job: Fields) -> Fields:
     """Without what was taken away, and without the numbers of the life that is over."""
     kept = {field: text for field, text in job.items() if text != "" and field not in NUMBERS}
+    kept = without_done(kept)
     kept = {field: text for field, text in kept.items() if not field.startswith("told:")}
     return kept | ({"entry": f"{kept['entry'].partition(' ')[0]} 0"} if "entry" in kept else {})
 
@@ -127,7 +129,7 @@ async def _batches(
         yield {"entries": [{"id": id, "fields": list(fields)} for id, fields in entries]}
     for jobs in _chunks(sorted(books.jobs.values(), key=_bound)):
         restored = [_job(job, terms, now_ms) for job in jobs]
-        yield {"jobs": [job for job in restored if job["expires"] > now_ms or "due" in job]}
+        yield {"jobs": [job for job in restored if job["expires"] > now_ms or _alive(job)]}
         yield {"owners": [o for job in jobs for o in _owners(job, terms) if o["expires"] > now_ms]}
     for windows in _chunks(list(_windows(books, book, now_ms))):
         yield {"windows": windows}
@@ -143,11 +145,18 @@ def _job(job: Fields, terms: Terms, now_ms: int) -> dict[str, Any]:
     row["expires"] = (now_ms if job["state"] in OPEN else ended) + lives
     if job["state"] in OPEN:
         due = _due(job, terms, now_ms)
-        row["due"] = max(due, now_ms)
+        row["due"] = min(max(due, now_ms), now_ms + _longest(job, terms))
         if job["state"] == "R" and due <= now_ms:
             # Somebody may have claimed it and owe its release: it is sent no more (race 7).
             row["fields"] += ["claims", "1"]
+    elif is_pending(job):
+        row["collect"], row["expires"] = now_ms, now_ms + lives
     return row
+
+
+def _alive(row: Mapping[str, Any]) -> bool:
+    """Somebody has still to look after it."""
+    return "due" in row or "collect" in row
 
 
 def _bound(job: Fields) -> tuple[int, bool]:
@@ -166,11 +175,19 @@ def _due(job: Fields, terms: Terms, now_ms: int) -> int:
     return int(job["dispatched"]) + terms.silence_ms
 
 
+def _longest(job: Fields, terms: Terms) -> int:
+    """How far off its due time can be: the clock may have been set back since it was written."""
+    longest = {"R": terms.reserved_ms, "U": terms.hold_ms}
+    return longest.get(job["state"], terms.silence_ms)
+
+
 def _owners(job: Fields, terms: Terms) -> Iterator[dict[str, Any]]:
     record = orjson.dumps([job["user"], job["pool"]]).decode()
-    for picture in orjson.loads(job.get("pictures", "[]")):
-        expires = int(job["ended"]) + terms.image_ms
-        yield {"picture": picture["name"], "record": record, "expires": expires}
+    names = [picture["name"] for picture in orjson.loads(job.get("pictures", "[]"))]
+    names += [picture.name for picture in read_late(job)]
+    since_ms = int(job.get("ended") or job.get("collecting") or job["created"])
+    for name in names:
+        yield {"picture": name, "record": record, "expires": since_ms + terms.image_ms}
 
 
 def _windows(books: Books, book: Book, now_ms: int) -> Iterator[dict[str, Any]]:

@@ -6,13 +6,40 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.domain.errors import ConcurrencyLimited, InsufficientQuota, RateLimited
+from app.domain.errors import (
+    ConcurrencyLimited,
+    GatewayError,
+    IdempotencyKeyReused,
+    InsufficientQuota,
+    RateLimited,
+    SpendingStopped,
+)
+from app.domain.ledger import Order
 from app.domain.limits import Scope, ScopeKind
 from app.domain.money import format_micros
 from app.domain.principal import Principal
 from app.domain.refusals import TooManyRefusals
 
 LONGEST_WAIT_S = 60
+
+
+def of_admission(
+    reply: Sequence[Any], order: Order, scopes: Sequence[Scope], zone: ZoneInfo
+) -> GatewayError:
+    """What `admit` said instead of opening or joining a job."""
+    match reply:
+        case ["quota", *refusal]:
+            asked = order.micros if refusal[1] == "money" else order.request.n
+            return exhausted(scopes, refusal, asked or 0, zone)
+        case ["paced", line, retry_after_s]:
+            return paced(scopes[line - 1], retry_after_s)
+        case ["stopped", line, reason]:
+            return stopped(scopes[line - 1], reason)
+        case ["busy", line, wait_ms]:
+            return busy(scopes[line - 1], wait_ms)
+        case ["refused", left_ms]:
+            return refused(order.principal, left_ms)
+    return IdempotencyKeyReused()
 
 
 def paced(scope: Scope, retry_after_s: int) -> RateLimited:
@@ -23,6 +50,13 @@ def paced(scope: Scope, retry_after_s: int) -> RateLimited:
         f"Rate limit of {_name(scope)} reached: {limit} requests per minute. "
         f"Try again in {retry_after_s} s.",
         retry_after_s=retry_after_s,
+    )
+
+
+def stopped(scope: Scope, reason: str) -> SpendingStopped:
+    return SpendingStopped(
+        f"The operator stopped spending for {_name(scope)}: {reason} Nothing was reserved; what "
+        "runs already goes on."
     )
 
 

@@ -16,10 +16,14 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 
 class RedisSignals:
     """After `quiet_s` without a message the connection is asked for a sign of life. `heard` is
-    called with every message, whoever else listens to it."""
+    called with the id of every job that ended, whoever else listens to it."""
 
     def __init__(
-        self, store: Store, *, quiet_s: float = 5.0, heard: Callable[[], None] = lambda: None
+        self,
+        store: Store,
+        *,
+        quiet_s: float = 5.0,
+        heard: Callable[[str], None] = lambda _job_id: None,
     ) -> None:
         self._store, self._quiet_s, self._heard = store, quiet_s, heard
         self._log = structlog.get_logger()
@@ -50,7 +54,7 @@ class RedisSignals:
             while True:
                 message = await pubsub.get_message(timeout=self._quiet_s)
                 if message is not None and message["type"] == "message":
-                    self._heard()
+                    self._heard(message["data"])
                     yield message["data"]
                 elif message is None and pinged:
                     raise TimeoutError

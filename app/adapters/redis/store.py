@@ -21,6 +21,7 @@ from app.adapters.redis.connection import Client, ledger_server
 from app.adapters.redis.exchange import Argument, Call, Exchange, Pipeline
 from app.adapters.redis.faults import REFUSING, kind_of
 from app.adapters.redis.loader import Script
+from app.adapters.redis.patience import OwnLag
 from app.domain.errors import LedgerUnavailable
 
 MOST_AT_ONCE = 128
@@ -105,6 +106,9 @@ class Store:
             except (RedisError, OSError) as error:
                 replies = [error] * len(calls)
             kinds = {self._answer(call, reply) for call, reply in zip(calls, replies, strict=True)}
+            if any(isinstance(reply, OwnLag) for reply in replies):
+                # The store may have answered for all we know: that says nothing about it.
+                return
             if "timeout" in kinds:
                 # Those still in line have waited as long as the ones that were sent.
                 waiting, self._queue = self._queue, []

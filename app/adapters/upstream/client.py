@@ -3,32 +3,27 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import httpx
 import structlog
 
-from app.adapters.upstream.faults import Faults, broken, fault
-from app.adapters.upstream.transport import Sending
-from app.adapters.upstream.wire import UPSTREAM_ID, Reader, Reply, request_body
+from app.adapters.upstream.exchange import Courier, Observe, request_id
+from app.adapters.upstream.faults import Faults, fault, misread, unforeseen
+from app.adapters.upstream.wire import Reader, Reply, request_body
 from app.adapters.upstream.wording import Wording
 from app.domain.errors import Proof, UpstreamError
 from app.domain.images import GenerationRequest
-from app.domain.upstream import CALL_ID, Answer, PollTroubled, Running
+from app.domain.upstream import Answer, PollTroubled, Running
+from app.domain.upstream_ids import in_a_path, names_a_task
 
-MOST_BYTES = 64 * 1024 * 1024
-MOST_ERROR_BYTES = 1024 * 1024
 LARGE = 1024 * 1024
 """Bodies from here on are read in a thread, so that other requests go on."""
 REATTEMPTS = 2
 REATTEMPT_WITHIN_S = 5.0
 USER_AGENT = "koi/1"
-
-Observe = Callable[[str], None]
-"""Told, once each time: `reattempt`, `unknown_status`, `wrong_content_type`,
-`silent_moderation`."""
 
 
 def _ignore(_: str) -> None:
@@ -73,10 +68,11 @@ class DieyuyunProvider:
         host = urlsplit(site).hostname or ""
         self._transport = transport
         self._timeouts = Timeouts(timeout_s, poll_timeout_s, connect_timeout_s)
+        self._courier = Courier(transport, connect_timeout_s, observe)
         self._observe = observe
         self._response_format = response_format
         self._clock = clock
-        self._reader = Reader(site, Faults(Wording((api_key, host))), now)
+        self._reader = Reader(site, Faults(Wording((api_key, host))), now, observe)
         self._site = site
         self._generations = httpx.URL(site + "images/generations")
         self._get_headers = httpx.Headers(
@@ -95,27 +91,26 @@ class DieyuyunProvider:
     async def dispatch(self, request: GenerationRequest, *, asynchronous: bool) -> Answer:
         """Send one generation. Raises `UpstreamError`; another attempt is made only while no byte
         of any earlier one was sent, at most `REATTEMPTS` times within `REATTEMPT_WITHIN_S`."""
-        body = request_body(
-            request, asynchronous=asynchronous, response_format=self._response_format
-        )
         operation = "submit" if asynchronous else "generate"
         try:
-            reply = await self._post(body)
+            reply = await self._post(self._body(request, asynchronous))
         except UpstreamError as error:
             self._log.warning("upstream_failed", operation=operation, **_told(error))
             raise
-        answer = await self._read(operation, self._reader.submitted, reply)
-        return replace(answer, request_id=_request_id(reply.headers))
+        answer = await self._read(
+            operation, lambda reply: self._reader.submitted(reply, request.prompt), reply
+        )
+        return replace(answer, request_id=request_id(reply.headers))
 
     async def poll(self, upstream_id: str) -> Answer:
         """Ask for a task. Raises `UpstreamError` when it ended badly, else `PollTroubled`."""
-        if not UPSTREAM_ID.fullmatch(upstream_id):
+        if not names_a_task(upstream_id):
             raise fault("upstream_invalid_response", Proof.UNKNOWN)
         request = httpx.Request(
-            "GET", f"{self._site}tasks/{upstream_id}", headers=self._get_headers
+            "GET", f"{self._site}tasks/{in_a_path(upstream_id)}", headers=self._get_headers
         )
         try:
-            reply = await self._exchange(request, self._timeouts.poll_s)
+            reply = await self._courier(request, self._timeouts.poll_s)
         except UpstreamError as error:
             trouble = PollTroubled(error.reason)
         else:
@@ -128,6 +123,15 @@ class DieyuyunProvider:
         """Close all connections; exchanges under way fail."""
         await self._transport.aclose()
 
+    def _body(self, request: GenerationRequest, asynchronous: bool) -> bytes:
+        try:
+            return request_body(
+                request, asynchronous=asynchronous, response_format=self._response_format
+            )
+        except (TypeError, ValueError) as error:
+            self._log.error("upstream_unforeseen", error=type(error).__name__)
+        raise unforeseen(sent=False)
+
     async def _post(self, body: bytes) -> Reply:
         started = self._clock()
         attempt = 0
@@ -136,7 +140,7 @@ class DieyuyunProvider:
                 "POST", self._generations, headers=self._post_headers, content=body
             )
             try:
-                return await self._exchange(request, self._timeouts.dispatch_s)
+                return await self._courier(request, self._timeouts.dispatch_s)
             except UpstreamError as error:
                 pause_s = random.uniform(0.1, 0.3) * 2**attempt  # noqa: S311  jitter, no secret
                 late = self._clock() - started + pause_s > REATTEMPT_WITHIN_S
@@ -146,38 +150,13 @@ class DieyuyunProvider:
             self._observe("reattempt")
             await asyncio.sleep(pause_s)
 
-    async def _exchange(self, request: httpx.Request, within_s: float) -> Reply:
-        """One request, one reply, one deadline. Raises `UpstreamError` for a broken exchange."""
-        sending = Sending()
-        connect_s = self._timeouts.connect_s
-        request.extensions = {
-            "sending": sending,
-            "timeout": {"connect": connect_s, "pool": connect_s},
-        }
-        response = None
-        try:
-            async with asyncio.timeout(within_s):
-                response = await self._transport.handle_async_request(request)
-                return await _receive(response)
-        except (TimeoutError, httpx.TransportError) as error:
-            # The original holds the request, and with it the upstream key.
-            failure = broken(error, sent=sending.sent, answered=response is not None)
-            failure.request_id = None if response is None else _request_id(response.headers)
-        finally:
-            if response is not None:
-                await response.aclose()
-        raise failure
-
     async def _read(
         self, operation: str, reader: Callable[[Reply], Answer], reply: Reply
     ) -> Answer:
         try:
-            if len(reply.body or b"") > LARGE:
-                answer = await asyncio.to_thread(reader, reply)
-            else:
-                answer = reader(reply)
+            answer = await self._understood(reader, reply)
         except UpstreamError as error:
-            error.request_id = _request_id(reply.headers)
+            error.request_id = request_id(reply.headers)
             if reply.status < 300 and error.reason == "content_policy_violation":
                 self._observe("silent_moderation")
             self._log.warning(
@@ -194,41 +173,20 @@ class DieyuyunProvider:
             self._observe("unknown_status")
         return answer
 
+    async def _understood(self, reader: Callable[[Reply], Answer], reply: Reply) -> Answer:
+        """What a reply means; one that our reader stumbles over has at least its status."""
+        try:
+            if len(reply.body or b"") > LARGE:
+                return await asyncio.to_thread(reader, reply)
+            return reader(reply)
+        except (UpstreamError, PollTroubled):
+            raise
+        except Exception as error:  # noqa: BLE001  a job must end, with the proof there is
+            self._log.error("upstream_unforeseen", error=type(error).__name__)
+        # Outside the handler: the original may hold the whole document.
+        raise misread(reply.status)
+
 
 def _told(error: UpstreamError) -> dict[str, str]:
     """For a log: never the message, which may quote a prompt."""
     return {"code": error.reason, "proof": error.proof.value}
-
-
-def _request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's name for the call, by which its bill can be searched."""
-    name = headers.get("x-request-id", "")
-    return name if CALL_ID.fullmatch(name) else None
-
-
-async def _receive(response: httpx.Response) -> Reply:
-    """Read a reply up to the cap; nothing at all when its head already rules it out."""
-    status = response.status_code
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    cap = MOST_BYTES if status < 300 else MOST_ERROR_BYTES
-    body = None if _ruled_out(status, headers, cap) else await _read_up_to(response, cap)
-    open_ended = "content-length" not in headers and "transfer-encoding" not in headers
-    return Reply(status, headers, body, open_ended)
-
-
-def _ruled_out(status: int, headers: dict[str, str], cap: int) -> bool:
-    redirected = 300 <= status < 400
-    encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
-    announced = headers.get("content-length", "")
-    return redirected or encoded or (announced.isdecimal() and int(announced) > cap)
-
-
-async def _read_up_to(response: httpx.Response, cap: int) -> bytes | None:
-    chunks: list[bytes] = []
-    received = 0
-    async for chunk in response.aiter_raw():
-        received += len(chunk)
-        if received > cap:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)

@@ -20,6 +20,10 @@ MESSAGE_KEYS = (
 )
 CODE_KEYS = ("code", "errorCode", "error_code")
 RETRY_KEYS = ("retry_after", "retryAfter", "retry_after_seconds")
+BILLED_KEYS = ("billed", "charged", "is_billed", "is_charged")
+LONGEST_TEXT = 2048
+"""Here a provider's prose enters: nothing behind reads, matches or shows more of it."""
+FEE = re.compile(r"(?<!no)(?<!without)(?<!insufficient)(?:^|_)fees?(?:$|_(?!refunded|waived))")
 GOOD_WORDS = frozenset({"", "0", "success", "succeeded", "ok", "none", "null", "true"})
 
 
@@ -38,6 +42,14 @@ class Complaint:
     retry_after: Any = None
     error: bool = False
     coded: bool = False
+    flagged_billed: bool | None = None
+
+    @property
+    def billed(self) -> bool | None:
+        """Whether the provider says that this refusal costs; None when it does not say."""
+        if self.flagged_billed is None and (FEE.search(self.code) or FEE.search(self.kind)):
+            return True
+        return self.flagged_billed
 
     @property
     def faulty(self) -> bool:
@@ -93,6 +105,7 @@ def _read(places: tuple[Mapping[str, Any], ...], *, error: bool) -> Complaint:
         retry_after=next(_values(places, RETRY_KEYS), None),
         error=error,
         coded=not good,
+        flagged_billed=next((b for b in _values(places, BILLED_KEYS) if isinstance(b, bool)), None),
     )
 
 
@@ -120,7 +133,7 @@ def _coded(said: Any) -> bool:
 
 def _text(said: Any) -> str:
     if isinstance(said, str):
-        return said
+        return said[:LONGEST_TEXT]
     if isinstance(said, list) and said and isinstance(said[0], Mapping):
         return _first((said[0],), ("msg", "message"), _text)
     return ""

@@ -34,6 +34,15 @@ SENTENCES: Mapping[str, str] = {
     "upstream_tls": "The provider's identity could not be verified; nothing was sent.",
     "upstream_unreachable": "The provider cannot be reached; nothing was sent.",
 }
+BEFORE_THE_PROVIDER = (
+    "Something before the provider refused this request, so nothing was made; "
+    "this gateway's operator must act."
+)
+REDIRECTED = (
+    "The provider's address redirects elsewhere, which is never followed; nothing was made. "
+    "This gateway's operator must correct it."
+)
+UNSENDABLE = "The request could not be sent to the provider; nothing was made."
 MISPLACED: Mapping[int, str] = {
     404: "The provider does not know this model or endpoint; this gateway's operator must act.",
     405: "The provider refuses this kind of request; this gateway's operator must act.",
@@ -51,7 +60,7 @@ BY_STATUS: Mapping[int, str] = {
     422: "upstream_rejected",
     429: "upstream_rate_limited",
 }
-WORK_MAY_GO_ON = frozenset({408, 409, 425, 499, 504, 522, 524})
+WORK_MAY_GO_ON = frozenset({408, 409, 425, 460, 499, 504, 522, 524})
 """Said by whoever stopped waiting, not by whoever does the work (RFC 9110, section 15.6.5)."""
 
 
@@ -76,11 +85,23 @@ def broken(error: Exception, *, sent: bool, answered: bool) -> UpstreamError:
     return fault("upstream_ambiguous", Proof.UNKNOWN)
 
 
-def illegible(status: int) -> UpstreamError:
-    """A reply that is not the provider's JSON: below 500 somebody else's page (F12-F15, F32),
-    from 500 on a proxy's, behind which the work may go on (F31)."""
-    if status >= 500:
+def decided(status: int) -> bool:
+    """Whether a status alone proves that nothing was made, whoever said it and in whatever words:
+    a redirect or a refusal."""
+    return 300 <= status < 500 and status not in WORK_MAY_GO_ON
+
+
+def unforeseen(*, sent: bool) -> UpstreamError:
+    """An exchange that failed in a way nobody thought of."""
+    if sent:
         return fault("upstream_ambiguous", Proof.UNKNOWN)
+    return UpstreamError("upstream_error", UNSENDABLE, proof=Proof.NEVER_SENT)
+
+
+def misread(status: int) -> UpstreamError:
+    """A reply that our reader stumbled over."""
+    if decided(status):
+        return fault(BY_STATUS.get(status, "upstream_rejected"), Proof.REFUSED)
     return fault("upstream_invalid_response", Proof.UNKNOWN)
 
 
@@ -91,48 +112,75 @@ class Faults:
     wording: Wording
 
     def refused(
-        self, status: int, complaint: Complaint, retry_after_s: int | None
+        self, status: int, complaint: Complaint, retry_after_s: int | None, prompt: str = ""
     ) -> UpstreamError:
-        """An answer with an HTTP status of 400 and up, in JSON (F24-F31)."""
-        if meaning.moderated(status, complaint):
+        """An answer with an HTTP status of 300 and up. Below 500 the status is the proof, whatever
+        the body; from 500 on only the provider's own JSON is one."""
+        if meaning.coded_moderation(status, complaint):
             return self.moderated(complaint)
-        if status in WORK_MAY_GO_ON or (status not in BY_STATUS and status < 500):
+        if decided(status):
+            return self._denied(status, complaint, retry_after_s, prompt)
+        if status in WORK_MAY_GO_ON or not complaint.told:
             return fault("upstream_ambiguous", Proof.UNKNOWN)
-        if status >= 500:
-            return self.failed(complaint) if complaint.told else illegible(status)
-        if not complaint.told and not complaint.message:
-            return illegible(status)
-        return self._denied(status, complaint, retry_after_s)
+        return self.failed(complaint, worded=False)
 
-    def reported(self, complaint: Complaint, retry_after_s: int | None) -> UpstreamError:
+    def reported(
+        self, complaint: Complaint, retry_after_s: int | None, prompt: str = ""
+    ) -> UpstreamError:
         """An error inside a reply with status 200 (F17): what its code says, or unknown."""
         status = meaning.status_of(complaint)
         if status is None:
             return fault("upstream_error", Proof.UNKNOWN)
-        return self.refused(status, complaint, retry_after_s)
+        return self.refused(status, complaint, retry_after_s, prompt)
 
-    def failed(self, complaint: Complaint) -> UpstreamError:
-        """The provider says that it failed; nobody has verified that it is free."""
-        if meaning.moderated(200, complaint):
+    def failed(self, complaint: Complaint, *, worded: bool = True) -> UpstreamError:
+        """The provider says that it failed; nobody has verified that it is free. `worded`: its
+        prose may say that moderation was the cause."""
+        if meaning.coded_moderation(200, complaint):
             return self.moderated(complaint)
+        if worded and meaning.worded_moderation(complaint):
+            return self.moderated(complaint, Proof.FAILED)
         message = self.wording.clean(complaint.message, SENTENCES["upstream_error"])
-        return UpstreamError("upstream_error", message, proof=Proof.FAILED)
+        failure = UpstreamError("upstream_error", message, proof=Proof.FAILED)
+        failure.billed = complaint.billed
+        return failure
 
-    def moderated(self, complaint: Complaint) -> UpstreamError:
-        """Refused for its content; whether that costs is the use case's setting."""
+    def moderated(self, complaint: Complaint, proof: Proof = Proof.REFUSED) -> UpstreamError:
+        """Refused for its content; whether that costs is said by a code that names a fee, else it
+        is the use case's setting."""
         code = "content_policy_violation"
         message = self.wording.clean(complaint.message, SENTENCES[code])
-        return UpstreamError(code, message, proof=Proof.REFUSED)
+        failure = UpstreamError(code, message, proof=proof)
+        failure.billed = complaint.billed
+        return failure
 
     def _denied(
-        self, status: int, complaint: Complaint, retry_after_s: int | None
+        self, status: int, complaint: Complaint, retry_after_s: int | None, prompt: str
     ) -> UpstreamError:
-        code = meaning.account_fault(status, complaint) or BY_STATUS[status]
+        code = meaning.account_fault(status, complaint) or BY_STATUS.get(
+            status, "upstream_rejected"
+        )
+        if status not in meaning.NEVER_MODERATION and meaning.worded_moderation(complaint, prompt):
+            return self.moderated(complaint)
+        if code == "upstream_rejected":
+            return self._rejected(status, complaint)
+        failure = fault(code, Proof.REFUSED)
         if code == "upstream_rate_limited":
-            wait_s = DEFAULT_WAIT_S if retry_after_s is None else retry_after_s
-            return UpstreamError(code, SENTENCES[code], proof=Proof.REFUSED, retry_after_s=wait_s)
-        if code != "upstream_rejected":
-            return fault(code, Proof.REFUSED)
-        message = MISPLACED.get(status) or self.wording.clean(complaint.message, SENTENCES[code])
+            failure.retry_after_s = DEFAULT_WAIT_S if retry_after_s is None else retry_after_s
+        # A page is a firewall's, which any caller's prompt may annoy: no verdict on our key.
+        failure.about_us = status != 403 or complaint.told
+        failure.billed = complaint.billed
+        return failure
+
+    def _rejected(self, status: int, complaint: Complaint) -> UpstreamError:
+        if status < 400:
+            message = REDIRECTED
+        elif not complaint.told and not complaint.message:
+            message = MISPLACED.get(status, BEFORE_THE_PROVIDER)
+        else:
+            said = self.wording.clean(complaint.message, SENTENCES["upstream_rejected"])
+            message = MISPLACED.get(status, said)
         param = complaint.param if complaint.param in SENT_FIELDS else None
-        return UpstreamError(code, message, proof=Proof.REFUSED, param=param)
+        failure = UpstreamError("upstream_rejected", message, proof=Proof.REFUSED, param=param)
+        failure.billed = complaint.billed
+        return failure

@@ -7,13 +7,16 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from app.adapters.upstream.statuses import Layers, Phase
+from app.domain.formats import may_be_picture
 from app.domain.images import ProviderImage
-from app.domain.media import decode_base64, inspect
+from app.domain.media import decode_base64
 
 LONGEST_URL = 8 * 1024
 LONGEST_PROMPT = 32_000
 MOST_IMAGES = 100
 MOST_NESTING = 6
+SMALLEST = 32
+"""No picture in any format has fewer bytes; words such as "none" read as base64 do."""
 
 CONTAINERS = ("data", "images", "results", "result", "output", "image_urls", "urls", "metadata")
 LINK_KEYS = ("url", "image_url", "imageUrl", "result_url", "image")
@@ -27,7 +30,7 @@ SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE | re.ASCII)
 UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-NOT_IN_A_LINK = re.compile(r"[\s\x00-\x20\x7f\\<>\"]")
+NOT_IN_A_LINK = re.compile(r"[\s\x00-\x20\x7f\\<>\"\ufffd]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ def _of_item(item: Mapping[str, Any], site: str, nesting: int) -> Iterator[Provi
         return
     prompt = _revised_prompt(item)
     for key in BYTE_KEYS:
-        body = _bytes(item.get(key))
+        body = _bytes(item.get(key), named=True)
         if body is not None:
             yield ProviderImage(body=body, revised_prompt=prompt)
             return
@@ -124,7 +127,7 @@ def _linked(text: Any, site: str, prompt: str | None) -> ProviderImage | None:
     scheme = SCHEME.match(text)
     kind = "" if scheme is None else scheme[0].lower()
     if kind == "data:" or (not kind and len(text) > LONGEST_URL):
-        body = _bytes(text)
+        body = _bytes(text, named=text[:11].lower() == "data:image/")
         return None if body is None else ProviderImage(body=body, revised_prompt=prompt)
     if kind not in ("", "http:", "https:"):
         return None
@@ -143,9 +146,13 @@ def _absolute(text: str, site: str) -> str | None:
     return url if host and len(url) <= LONGEST_URL else None
 
 
-def _bytes(text: Any) -> bytes | None:
+def _bytes(text: Any, *, named: bool) -> bytes | None:
+    """Bytes in base64. Where they are `named` an image they are one, in whatever format; elsewhere
+    only if they look like one."""
     body = decode_base64(text) if isinstance(text, str) else None
-    return body if body is not None and inspect(body) is not None else None
+    if body is None or (named and len(body) >= SMALLEST):
+        return body
+    return body if may_be_picture(body) else None
 
 
 def _blocked(node: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """What a complaint is about: moderation, our account, a missing task, or an HTTP status in words.
 
-A message may quote the caller's prompt, so that texts decide only where a caller gains nothing by
-steering them; elsewhere codes do.
+A message may quote the caller's prompt, so that statuses and codes decide about money and about
+the breaker. Prose only chooses between two public codes where the money is proven already.
 """
 
 import re
@@ -34,19 +34,10 @@ BILLING_CODES = _words(
     "billing_not_active payment_required arrearage budget_exceeded quota_not_enough "
     "pre_consume_token_quota_failed account_overdue"
 )
-BILLING_TEXT = re.compile(
-    r"insufficient[ _](?:\w+[ _])?(?:quota|funds?)|balance\b|billing|budget|credits?\b|arrear"
-    r"|overdue|recharge|top.?up|exceeded your current quota|余额|额度|欠费|充值",
-    re.IGNORECASE,
-)
-QUOTA_TEXT = re.compile(r"quota|配额", re.IGNORECASE)
 AUTH_CODES = _words(
     "invalid_api_key invalid_key invalid_token authentication_error unauthorized "
     "unauthenticated incorrect_api_key api_key_disabled"
 )
-AUTH_TEXT = re.compile(r"\s*(?:incorrect|invalid) api key\b", re.IGNORECASE)
-"""A relative answers a wrong key with 400 (contract study, section 2.2); anchored at the start."""
-
 MISSING_CODES = _words(
     "task_not_found task_not_exist task_not_exists task_does_not_exist async_task_not_found "
     "invalid_task_id task_expired resource_not_found not_found no_such_task"
@@ -78,31 +69,35 @@ STATUSES: Mapping[str, int] = {
     **dict.fromkeys(AUTH_CODES, 401),
     **dict.fromkeys(BILLING_CODES, 402),
 }
+NEVER_MODERATION = frozenset({401, 402, 404, 429})
 VAGUE_KINDS = frozenset({"upstream_error", "api_error"})
 """Types that relays put on every error, whatever it is."""
 
 
-def moderated(status: int, complaint: Complaint) -> bool:
-    """Whether a request was refused for its content. Throttling and account faults never are."""
-    if status in (401, 402, 404, 429):
+def coded_moderation(status: int, complaint: Complaint) -> bool:
+    """Whether a code says that a request was refused for its content. Throttling and account
+    faults never are."""
+    if status in NEVER_MODERATION:
         return False
-    if MODERATION_CODE.search(complaint.code) or MODERATION_CODE.search(complaint.kind):
-        return True
-    if status >= 500:
-        return False
-    return MODERATION_TEXT.search(complaint.message) is not None
+    named = MODERATION_CODE.search(complaint.code) or MODERATION_CODE.search(complaint.kind)
+    return named is not None
+
+
+def worded_moderation(complaint: Complaint, prompt: str = "") -> bool:
+    """Whether the prose says so, without the words that stand in the caller's own prompt.
+
+    Only for a refusal that is proven otherwise.
+    """
+    own = prompt.lower()
+    said = MODERATION_TEXT.finditer(complaint.message)
+    return any(match[0].lower() not in own for match in said)
 
 
 def account_fault(status: int, complaint: Complaint) -> str | None:
     """`upstream_auth` or `upstream_billing` where the status alone says something else."""
     if {complaint.code, complaint.kind} & BILLING_CODES:
         return "upstream_billing"
-    text = complaint.message
-    if status in (403, 429) and BILLING_TEXT.search(text):
-        return "upstream_billing"
-    if status == 403 and QUOTA_TEXT.search(text):
-        return "upstream_billing"
-    if status in (400, 422) and (complaint.code in AUTH_CODES or AUTH_TEXT.match(text)):
+    if status in (400, 422) and complaint.code in AUTH_CODES:
         return "upstream_auth"
     return None
 
@@ -119,7 +114,7 @@ def ended(complaint: Complaint) -> bool:
 
 def status_of(complaint: Complaint) -> int | None:
     """The HTTP status that an error in a 200 body stands for; None when nobody can know."""
-    if moderated(200, complaint):
+    if coded_moderation(200, complaint):
         return 400
     kind = None if complaint.kind in VAGUE_KINDS else STATUSES.get(complaint.kind)
     return complaint.status or STATUSES.get(complaint.code) or kind

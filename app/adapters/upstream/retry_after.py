@@ -10,7 +10,7 @@ from typing import Any
 SHORTEST_S = 1
 LONGEST_S = 60
 
-SECONDS = re.compile(r"\d{1,15}(?:\.\d{1,9})?", re.ASCII)
+SECONDS = re.compile(r"\d{1,300}(?:\.\d{1,30})?", re.ASCII)
 SPAN = re.compile(
     r"(?=\d)(?:(\d{1,5})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d{1,9})?)s)?"
     r"(?:(\d{1,12}(?:\.\d{1,9})?)ms)?",
@@ -75,11 +75,11 @@ def _until_date(text: str, now: float) -> float | None:
     """RFC 9110, section 5.6.7; a date without a zone is meant as UTC."""
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.timestamp() - now
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return moment.timestamp() - now
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None  # years, days and zones that no clock knows
 
 
 FORMS: tuple[tuple[str, Callable[[str, float], float | None]], ...] = (

@@ -48,6 +48,11 @@ class Sending:
 
     step: Step = Step.UNTOLD
     reused: bool = False
+    since: float = 0.0
+    """When that step began, by the loop's clock."""
+
+    def reach(self, step: Step) -> None:
+        self.step, self.since = step, asyncio.get_running_loop().time()
 
     @property
     def sent(self) -> bool:
@@ -81,7 +86,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         sending: Sending = request.extensions.get("sending") or Sending()
-        sending.step = Step.WAITING
+        sending.reach(Step.WAITING)
         _SENDING.set(sending)
         body = await request.aread()
         try:
@@ -111,7 +116,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                     trace_request_ctx=sending,
                 )
             except _Stale:
-                sending.step, sending.reused = Step.WAITING, False
+                sending.reach(Step.WAITING)
+                sending.reused = False
 
     async def aclose(self) -> None:
         """Close every connection; requests under way fail."""
@@ -158,8 +164,13 @@ class _Request(aiohttp.ClientRequest):
         sending = _SENDING.get()
         if sending.reused and _has_spoken(conn):
             raise _Stale
-        sending.step = Step.SENT
-        return await super().send(conn)
+        sending.reach(Step.SENT)
+        try:
+            return await super().send(conn)
+        except (TypeError, ValueError):
+            # The head could not be written down at all, so that no byte of it left.
+            sending.reach(Step.CONNECTING)
+            raise
 
 
 def _has_spoken(conn: Connection) -> bool:
@@ -204,7 +215,12 @@ def _default_tls() -> ssl.SSLContext:
 
 
 def _text_pairs(headers: httpx.Headers) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.raw]
+    """Raises `ValueError` for what is no header (RFC 9110, section 5.5): aiohttp would say so only
+    when the request counts as sent."""
+    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.raw]
+    if any(sign in value for _, value in pairs for sign in "\r\n\0"):
+        raise ValueError("a header holds a line break")
+    return pairs
 
 
 def _timeout(wanted: Mapping[str, float | None]) -> aiohttp.ClientTimeout:
@@ -219,7 +235,7 @@ def _tracing() -> aiohttp.TraceConfig:
     """Hooks that tell waiting for a connection from making one, and a kept one from a new one."""
 
     async def connecting(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.step = Step.CONNECTING
+        context.trace_request_ctx.reach(Step.CONNECTING)
 
     async def reusing(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
         context.trace_request_ctx.reused = True

@@ -3,7 +3,6 @@
 Order of decision: contract study, section 4. An answer is never trusted further than its text.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +11,17 @@ import orjson
 
 from app.adapters.upstream import meaning
 from app.adapters.upstream.complaint import Complaint, complaint_in
-from app.adapters.upstream.faults import Faults, fault, illegible
+from app.adapters.upstream.faults import Faults, fault
 from app.adapters.upstream.images import NO_HARVEST, Harvest, harvest
+from app.adapters.upstream.provider_json import Unreadable, parse
 from app.adapters.upstream.retry_after import retry_after_s
 from app.adapters.upstream.statuses import Layers, Phase, phase_of, progress_in, word_in
-from app.adapters.upstream.strict_json import Unreadable, parse
 from app.domain.errors import Proof, UpstreamError
 from app.domain.images import GenerationRequest
 from app.domain.job import TaskStatus
 from app.domain.upstream import Answer, Finished, PollTroubled, Running
+from app.domain.upstream_ids import names_a_task
 
-UPSTREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
-"""The only ids that ever enter a URL or a store; use with `fullmatch` (F41)."""
 OVER = frozenset({Phase.FAILED, Phase.ERRED, Phase.MODERATED, Phase.EXPIRED})
 ID_KEYS = ("id", "task_id", "taskId")
 
@@ -47,14 +45,14 @@ def request_body(request: GenerationRequest, *, asynchronous: bool, response_for
 class Reply:
     """A reply in full. `headers` have lower-case names.
 
-    `body` is None when it was not read because it would not have been used: a redirect, a content
-    encoding nobody asked for, more bytes than the cap. `open_ended`: only the connection's close
-    said where the body ends, so that it may be cut short (F11).
+    `body` is None when there was none to use: a redirect, a coding that nobody knows, more bytes
+    than the cap, a refusal that broke off. `open_ended`: only the connection's close said where
+    the body ends, so that it may be cut short (F11).
     """
 
     status: int
     headers: Mapping[str, str]
-    body: bytes | None
+    body: bytes | bytearray | None
     open_ended: bool = False
 
 
@@ -65,7 +63,6 @@ class Statement:
     phase: Phase | None
     """None when no status is given at all."""
     upstream_id: str | None
-    receipt: bool
     progress: int | None
     complaint: Complaint
     harvest: Harvest
@@ -82,49 +79,50 @@ class Statement:
 @dataclass(frozen=True, slots=True)
 class Reader:
     """Turns replies into answers. `site` is the base URL with a slash at its end; `now` gives
-    Unix seconds."""
+    Unix seconds; `observe` is told of `lenient_json`, JSON that a strict reader refuses."""
 
     site: str
     faults: Faults
     now: Callable[[], float]
+    observe: Callable[[str], None] = lambda _event: None
 
-    def submitted(self, reply: Reply) -> Answer:
-        """The answer to a POST. Raises `UpstreamError` with the proof that the reply gives."""
-        body = _object_in(reply)
-        if body is None:
+    def submitted(self, reply: Reply, prompt: str = "") -> Answer:
+        """The answer to a POST. Raises `UpstreamError` with the proof that the reply gives; words
+        of the `prompt` in it are the caller's, not the provider's."""
+        body = self._object_in(reply)
+        if body is None and reply.status < 300:
             raise _unreadable(reply)
-        said = self._understand(body)
-        if reply.status >= 400:
-            raise self.faults.refused(reply.status, said.complaint, self._wait(reply, said))
+        said = self._understand(body or {})
+        if reply.status >= 300:
+            wait_s = self._wait(reply, said)
+            raise self.faults.refused(reply.status, said.complaint, wait_s, prompt)
         if said.over:
             raise self._ended(said)
         if said.running:
             return _running(said, said.upstream_id)
         if said.harvest.images:
             return Finished(said.harvest.images)
-        return self._imageless(reply, said)
+        return self._imageless(reply, said, prompt)
 
-    def _imageless(self, reply: Reply, said: Statement) -> Answer:
+    def _imageless(self, reply: Reply, said: Statement, prompt: str) -> Answer:
         if said.complaint.faulty and not _accepted(said):
-            raise self.faults.reported(said.complaint, self._wait(reply, said))
+            raise self.faults.reported(said.complaint, self._wait(reply, said), prompt)
         if said.harvest.withheld:
             raise self.faults.moderated(said.complaint)
-        if said.phase is Phase.COMPLETED and not said.receipt:
-            raise fault("empty_result", Proof.UNKNOWN)
         if said.upstream_id is not None:
             return _running(said, said.upstream_id)
-        if said.harvest.expected or said.phase is None:
+        if said.harvest.expected or said.phase in (None, Phase.COMPLETED):
             raise fault("empty_result", Proof.UNKNOWN)
         return _running(said, None)
 
     def polled(self, reply: Reply, upstream_id: str) -> Answer:
         """The answer to a poll. Raises `UpstreamError` when the task has ended badly and
         `PollTroubled` when nothing was learnt about it."""
-        body = _object_in(reply)
-        if body is None:
+        body = self._object_in(reply)
+        if body is None and reply.status < 300:
             raise PollTroubled(f"a poll was answered with {reply.status} and no JSON object")
-        said = self._understand(body)
-        if reply.status >= 400:
+        said = self._understand(body or {})
+        if reply.status >= 300:
             raise self._poll_refused(reply, said)
         if said.phase is Phase.LOST:
             raise _missing()
@@ -141,11 +139,10 @@ class Reader:
             raise self._poll_reported(reply, said)
         if said.harvest.withheld:
             raise self.faults.moderated(said.complaint)
-        if said.phase is Phase.COMPLETED:
-            raise fault("empty_result", Proof.UNKNOWN)
-        if said.phase is None and said.upstream_id is None:
-            if said.harvest.expected:
-                raise fault("empty_result", Proof.UNKNOWN)
+        unsaid = said.phase is None and said.upstream_id is None
+        if said.phase is Phase.COMPLETED or (unsaid and said.harvest.expected):
+            raise PollTroubled("a completed task shows no image", empty=True)
+        if unsaid:
             raise PollTroubled("a poll was answered with JSON that says nothing")
         return _running(said, upstream_id)
 
@@ -158,8 +155,9 @@ class Reader:
         return self._ended(said)
 
     def _poll_refused(self, reply: Reply, said: Statement) -> UpstreamError | PollTroubled:
-        gone = reply.status in (404, 410) or meaning.missing(said.complaint)
-        if not gone and meaning.moderated(reply.status, said.complaint):
+        known = said.complaint.told or bool(said.complaint.message)
+        gone = (reply.status in (404, 410) and known) or meaning.missing(said.complaint)
+        if not gone and meaning.coded_moderation(reply.status, said.complaint):
             return self.faults.moderated(said.complaint)
         return PollTroubled(
             f"a poll was answered with {reply.status}",
@@ -173,7 +171,7 @@ class Reader:
         if meaning.missing(said.complaint):
             return _missing()
         about_the_task = said.upstream_id is not None or meaning.ended(said.complaint)
-        if about_the_task or meaning.moderated(reply.status, said.complaint):
+        if about_the_task or meaning.coded_moderation(reply.status, said.complaint):
             return self.faults.failed(said.complaint)
         return PollTroubled(
             "a poll was answered with an error",
@@ -188,19 +186,28 @@ class Reader:
             return self.faults.moderated(said.complaint)
         return self.faults.failed(said.complaint)
 
+    def _object_in(self, reply: Reply) -> dict[str, Any] | None:
+        if reply.body is None:
+            return None
+        try:
+            document = parse(reply.body)
+        except Unreadable:
+            return None
+        if document.odd:
+            self.observe("lenient_json")
+        return document.value if isinstance(document.value, dict) else None
+
     def _wait(self, reply: Reply, said: Statement) -> int | None:
         return retry_after_s(reply.headers, said.complaint.retry_after, self.now())
 
     def _understand(self, body: dict[str, Any]) -> Statement:
         layers = _layers(body)
         word = word_in(layers)
-        named = _id_in(layers)
         phase = None if word is None else phase_of(word)
         running = phase is not None and phase.running
         return Statement(
             phase=phase,
-            upstream_id=named or _ticket_in(layers),
-            receipt=len(layers) > 1 and word_in(layers[:1]) is None and named is not None,
+            upstream_id=_id_in(layers) or _ticket_in(layers),
             progress=progress_in(layers),
             complaint=complaint_in(layers),
             # Whatever a running task shows is no result yet: previews, an empty url.
@@ -212,20 +219,10 @@ def _missing() -> PollTroubled:
     return PollTroubled("the provider does not know the task", missing=True)
 
 
-def _object_in(reply: Reply) -> dict[str, Any] | None:
-    if reply.body is None:
-        return None
-    try:
-        body = parse(reply.body)
-    except Unreadable:
-        return None
-    return body if isinstance(body, dict) else None
-
-
 def _unreadable(reply: Reply) -> UpstreamError:
-    if reply.open_ended and reply.body is not None and reply.status < 400:
+    if reply.open_ended and reply.body is not None:
         return fault("upstream_incomplete", Proof.UNKNOWN)
-    return illegible(reply.status)
+    return fault("upstream_invalid_response", Proof.UNKNOWN)
 
 
 def _layers(body: dict[str, Any]) -> Layers:
@@ -246,13 +243,14 @@ def _is_task(item: Any) -> bool:
 
 
 def _id_in(layers: Layers) -> str | None:
-    """The task's id as it stands, sane or not; numbers are a relative's table rows."""
-    for layer in layers:
-        for key in ID_KEYS:
-            named = layer.get(key)
-            if isinstance(named, str) and named:
-                return named
-    return None
+    """The task's id as it stands, sane or not. Text goes before numbers, which beside it are a
+    relative's table rows."""
+    named = [layer.get(key) for layer in layers for key in ID_KEYS]
+    for name in named:
+        if isinstance(name, str) and name:
+            return name
+    numbers = (n for n in named if isinstance(n, int) and not isinstance(n, bool))
+    return next((str(n) for n in numbers if 0 <= n < 10**40), None)
 
 
 def _ticket_in(layers: Layers) -> str | None:
@@ -272,7 +270,7 @@ def _accepted(said: Statement) -> bool:
 
 
 def _running(said: Statement, upstream_id: str | None) -> Running:
-    if upstream_id is None or not UPSTREAM_ID.fullmatch(upstream_id):
+    if upstream_id is None or not names_a_task(upstream_id):
         raise fault("upstream_invalid_response", Proof.UNKNOWN)
     queued = said.phase is Phase.QUEUED
     return Running(

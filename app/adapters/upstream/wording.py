@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 
 LONGEST = 300
-LONGEST_READ = 4000
 
 A_PAGE = re.compile(r"<\s*(?:!doctype|html|head|body|script|title)\b", re.IGNORECASE)
 TAG = re.compile(r"<[^<>]{0,400}>")
@@ -12,7 +11,8 @@ LINK = re.compile(r"(?:[a-z][a-z0-9+.-]{1,15}:)?//[^\s\"'<>]+", re.IGNORECASE)
 DATA_URI = re.compile(r"data:[^\s,]{0,100},[^\s\"']*", re.IGNORECASE)
 KEY = re.compile(r"\b(?:(?:sk|ak|rk|pk|xai|pat)-[\w*.…-]{4,}|bearer\s+\S{4,})", re.IGNORECASE)
 REFERENCE = re.compile(
-    r"\(?\s*\b(?:request|trace|task|log)[\s_-]?id\b\s*[:=]?\s*[\w-]{6,}\s*\)?|\btask_[\w-]{6,}",
+    r"(?:\(\s?)?\b(?:request|trace|task|log)[\s_-]?id\b\s*+[:=]?+\s*+[\w-]{6,}+\s*+\)?"
+    r"|\btask_[\w-]{6,}",
     re.IGNORECASE,
 )
 NOT_TEXT = re.compile(r"[\x00-\x20\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
@@ -36,7 +36,6 @@ class Wording:
     def clean(self, text: str, otherwise: str) -> str:
         """The text fit for a caller, at most 300 characters, or `otherwise` when little is left
         or it is about the operator's account."""
-        text = text[:LONGEST_READ]
         if A_PAGE.search(text) or THE_OPERATORS_AFFAIR.search(text):
             return otherwise
         for secret in self.secrets:

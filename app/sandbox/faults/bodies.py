@@ -1,9 +1,26 @@
 """Faults of the reply's text: 200 that is none, JSON that is none (F12, F15-F17, F23)."""
 
+import gzip
 import json
+import sys
+import zlib
+from collections.abc import Callable, Mapping
+
+import brotli
 
 from app.sandbox.faults.row import Bills, Fault, ReplyAct, Staged
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_ENCODE: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+    "zstd": zstd.compress,
+}
 _CHALLENGE = b"<!doctype html><html><title>Just a moment...</title><body>checking</body></html>"
 
 
@@ -33,17 +50,36 @@ async def _error_200_code(staged: Staged) -> bool:
     return await _send(staged, json.dumps(text).encode())
 
 
+async def _prose_200(staged: Staged) -> bool:
+    message = staged.arg or "Content policy: invalid api key, insufficient balance, rate limited"
+    return await _send(staged, json.dumps({"error": {"message": message}}).encode())
+
+
+async def _encoded(staged: Staged) -> bool:
+    coding = staged.arg or "gzip"
+    body = _ENCODE[coding](staged.body)
+    return await staged.exchange.reply(200, body, headers=(("content-encoding", coding),))
+
+
+async def _bom(staged: Staged) -> bool:
+    return await staged.exchange.reply(200, b"\xef\xbb\xbf" + staged.body)
+
+
+async def _junk(staged: Staged) -> bool:
+    return await staged.exchange.reply(200, staged.body + b"\n<!-- served by koi.test -->")
+
+
 async def _truncated(staged: Staged) -> bool:
     return await _send(staged, staged.body[: len(staged.body) * 2 // 3])
 
 
 async def _nan(staged: Staged) -> bool:
-    return await _send(staged, b'{"created": NaN, ' + staged.body.lstrip(b"{"))
+    return await staged.exchange.reply(200, b'{"created": NaN, ' + staged.body.lstrip(b"{"))
 
 
 async def _duplicate(staged: Staged) -> bool:
     twin = b'{"data": [{"url": "https://other.test/a.jpg"}], "id": "task_other", '
-    return await _send(staged, twin + staged.body.lstrip(b"{"))
+    return await staged.exchange.reply(200, twin + staged.body.lstrip(b"{"))
 
 
 async def _deep(staged: Staged) -> bool:
@@ -79,6 +115,10 @@ ROWS: tuple[Fault, ...] = (
     ),
     _row("error-200", "200 with an error object", _error_200, Bills.NOTHING),
     _row("error-200-code", "200 with code and message", _error_200_code, Bills.NOTHING),
+    _row("prose-200", "200 with an error in prose (argument: it)", _prose_200),
+    _row("encoded", "a good reply in gzip (argument: deflate, br, zstd)", _encoded),
+    _row("json-bom", "a byte order mark before the JSON", _bom),
+    _row("json-junk", "a comment of a cache behind the JSON", _junk),
     _row("truncated-json", "two thirds of the JSON, Content-Length right", _truncated),
     _row("empty-body", "200 and no body", _empty_body),
     _row("not-an-object", "200 and a JSON list", _not_an_object),

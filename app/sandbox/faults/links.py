@@ -69,6 +69,10 @@ async def _not_found(fetch: Fetch) -> None:
     await fetch.exchange.reply(404, xml, "application/xml")
 
 
+async def _one_gone(fetch: Fetch) -> None:
+    await (_not_found(fetch) if fetch.index == int(fetch.arg or 0) else _serve(fetch))
+
+
 async def _flaky(fetch: Fetch) -> None:
     if fetch.number > int(fetch.arg or 2):
         await _serve(fetch)
@@ -97,5 +101,6 @@ ROWS: tuple[Fault, ...] = (
     _row("cdn-disguised", "a page called image/jpeg", _disguised),
     _row("cdn-huge", "100 MB after the picture (argument: megabytes)", _huge),
     _row("cdn-404", "the picture is gone", _not_found),
+    _row("cdn-one-gone", "the first picture (argument: which) is gone", _one_gone),
     _row("cdn-flaky", "503 for 2 downloads (argument), then the picture", _flaky),
 )

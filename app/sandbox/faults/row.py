@@ -62,13 +62,14 @@ class Poll:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """One download of a result from the CDN."""
+    """One download of a result from the CDN; `index` is its place among the results."""
 
     exchange: Exchange
     content: bytes
     media_type: str
     number: int
     arg: str
+    index: int = 0
 
 
 ReplyAct: TypeAlias = Callable[[Staged], Awaitable[bool]]

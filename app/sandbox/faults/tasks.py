@@ -7,6 +7,8 @@ from app.sandbox.contract import Failure, Json, Problem, TaskView
 from app.sandbox.faults.row import Bills, Fault, Poll
 
 _ID_KEYS = frozenset({"id", "task_id", "taskId", "request_id"})
+ODD = " é?#"
+"""What the fault `odd-id` hangs on to an id."""
 _HOSTILE_IDS: dict[str, Any] = {
     "": "../../v1/models?x=1#\r\nx-evil: 1",
     "long": "task_" + "k" * 10_000,
@@ -40,6 +42,11 @@ def _hostile_id(body: Json, real: str, _previous: str, arg: str) -> Json:
     return swapped
 
 
+def _odd_id(body: Json, real: str, _previous: str, _arg: str) -> Json:
+    swapped: Json = _with_id(body, real, real + ODD)
+    return swapped
+
+
 async def _missing(poll: Poll) -> TaskView | None:
     await poll.exchange.json(*poll.missing)
     return None
@@ -47,6 +54,10 @@ async def _missing(poll: Poll) -> TaskView | None:
 
 async def _missing_at_first(poll: Poll) -> TaskView | None:
     return await _missing(poll) if poll.first(2) else poll.view
+
+
+async def _missing_for_a_while(poll: Poll) -> TaskView | None:
+    return await _missing(poll) if 1 < poll.number <= 1 + int(poll.arg or 2) else poll.view
 
 
 async def _forgotten(poll: Poll) -> TaskView | None:
@@ -75,6 +86,13 @@ async def _completed_twice(poll: Poll) -> TaskView | None:
     again = f"&completion={poll.done}"
     items = [{**i, "url": i["url"] + again} if "url" in i else i for i in result.data or []]
     return replace(poll.view, result=replace(result, data=items))
+
+
+async def _empty_at_first(poll: Poll) -> TaskView | None:
+    result = poll.view.result
+    if result is None or poll.done > int(poll.arg or 2):
+        return poll.view
+    return replace(poll.view, result=replace(result, data=[]))
 
 
 async def _failed_after_success(poll: Poll) -> TaskView | None:
@@ -126,6 +144,13 @@ async def _page(poll: Poll) -> TaskView | None:
     return None
 
 
+async def _lost_page(poll: Poll) -> TaskView | None:
+    if not poll.first(2):
+        return poll.view
+    await poll.exchange.reply(404, b"<html><h1>404 Not Found</h1></html>", "text/html")
+    return None
+
+
 def _failed(arg: str) -> Failure:
     return Failure(arg or "service_error", "the generation failed")
 
@@ -143,12 +168,25 @@ ROWS: tuple[Fault, ...] = (
         "an id with dots and line breaks (argument: long, number, object or the id)",
         submit=_hostile_id,
     ),
+    Fault("odd-id", Bills.ALL, "an id with a blank, an accent and the like", submit=_odd_id),
     Fault("404-after-submit", Bills.ALL, "missing for 2 polls (argument)", task=_missing_at_first),
+    Fault(
+        "404-for-a-while",
+        Bills.ALL,
+        "missing for 2 polls (argument) after the first",
+        task=_missing_for_a_while,
+    ),
     Fault("forgotten", Bills.ALL, "missing as soon as it runs, for ever", task=_forgotten),
     Fault("stuck-99", Bills.ALL, "99 % for ever", task=_stuck),
     Fault("progress-backwards", Bills.ALL, "progress falls while it runs", task=_backwards),
     Fault("unknown-status", Bills.ALL, "a word nobody knows (argument)", task=_unknown_word),
     Fault("duplicate-completion", Bills.ALL, "other links at each look", task=_completed_twice),
+    Fault(
+        "completed-empty",
+        Bills.ALL,
+        "completed without images for 2 looks (argument)",
+        task=_empty_at_first,
+    ),
     Fault("success-then-failed", Bills.ALL, "completed, later failed", task=_failed_after_success),
     Fault("id-changes", Bills.ALL, "a poll shows another id", task=_other_id),
     Fault("poll-500", Bills.ALL, "500 for 2 polls (argument)", task=_server_error),
@@ -156,6 +194,7 @@ ROWS: tuple[Fault, ...] = (
     Fault("poll-hang", Bills.ALL, "the first poll hangs (argument: how many)", task=_silent),
     Fault("poll-reset", Bills.ALL, "RST for 2 polls (argument)", task=_cut),
     Fault("poll-502-html", Bills.ALL, "a proxy's page for 2 polls (argument)", task=_page),
+    Fault("poll-404-html", Bills.ALL, "a 404 page for 2 polls (argument)", task=_lost_page),
     Fault("task-failed", Bills.REFUNDED, "the generation fails (argument: code)", failure=_failed),
     Fault("moderation-task", Bills.REFUSAL, "it fails in moderation", failure=_refused),
 )

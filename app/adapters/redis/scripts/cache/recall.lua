@@ -4,8 +4,9 @@
 -- ARGV [1] job id [2] variants [3] ttl ms [4] lease ms
 --      [5] newest age accepted in ms, '' for any [6] '' | no-cache | only-if-cached
 --      [7] 1 when this is the latest request over again, not another wish
--- -> {'hit', slot, job, age ms, pictures} | {'joined', slot, job} | {'miss', slot} | {'occupied'}
---    {'empty'}
+--      [8] a job known to make nothing any more, whose mark may be taken over; or ''
+-- -> {'hit', slot, job, age ms, pictures} | {'joined', slot, job, ms since it was marked}
+--    {'miss', slot} | {'occupied'} | {'empty'}
 local id, variants, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local oldest = math.min(ttl, tonumber(ARGV[5]) or ttl)
 local wish = ARGV[6]
@@ -22,7 +23,10 @@ local function making(slot)
   local mark = redis.call('HGET', KEYS[1], slot .. ':making')
   if not mark then return nil end
   local job, ends = string.match(mark, '^(%S+) (%d+)$')
-  if tonumber(ends) > now_ms and job ~= id then return { 'joined', slot, job } end
+  if job == id or job == ARGV[8] or tonumber(ends) <= now_ms then return nil end
+  -- A mark from the future is one that the clock was set back behind: of no known age, so old.
+  local age = now_ms + ARGV[4] - ends
+  return { 'joined', slot, job, age >= 0 and int(age) or int(ARGV[4]) }
 end
 
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(now_ms - 2000))

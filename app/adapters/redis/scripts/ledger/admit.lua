@@ -5,6 +5,7 @@
 --      refusals?}
 -- -> {'paced', line, seconds} when it had not arrived and came too soon
 --    {'opened', now ms, rows} | {'joined' or 'known', record, rows} | {'reused'}
+--    {'stopped', line, reason}
 --    {'quota', line, meter, label, limit, used, held, reset ms} | {'busy', line, ms until a slot}
 --    {'refused', ms until the user's free refusals count anew}
 --    {'skew', now ms} | {'amnesia'}
@@ -32,6 +33,10 @@ local joined, reused = rejoin(ask.repeated)
 if reused then return reply('reused') end
 if joined then return found('joined', joined) end
 
+for i, text in ipairs(redis.call('HMGET', K.stops, unpack(lines))) do
+  local stop = text and cjson.decode(text)
+  if stop and stop.stopped then return reply('stopped', i, stop.reason) end
+end
 if ask.refusals and tonumber(redis.call('GET', K.refusals .. ask.user) or 0) >= ask.refusals then
   return reply('refused', redis.call('PTTL', K.refusals .. ask.user))
 end

@@ -8,21 +8,6 @@ local ask = cjson.decode(ARGV[3])
 local MOST_SEEN = 2000
 local room, left = ask.polls, 0
 
--- How many parts of a job the provider can still be asked for.
-local function polls_of(id, parts)
-  local fields, polls = {}, 0
-  for _ in string.gmatch(parts, '%S+') do
-    local index = #fields / 2
-    fields[#fields + 1] = 'upstream:' .. index
-    fields[#fields + 1] = 'result:' .. index
-  end
-  local values = redis.call('HMGET', K.job .. id, unpack(fields))
-  for i = 1, #values, 2 do
-    if values[i] and not values[i + 1] then polls = polls + 1 end
-  end
-  return polls
-end
-
 local function fits(id, parts)
   if not room then return true end
   local polls = polls_of(id, parts)
@@ -40,13 +25,14 @@ local claims = {}
 for i = 1, #due, 2 do
   if #claims == ask.limit then break end
   local id = due[i]
-  local job = read(K.job .. id, 'state', 'key', 'user', 'team', 'parts', 'created', 'dispatched')
+  local job = read(K.job .. id, 'state', 'key', 'user', 'team', 'parts', 'created', 'dispatched',
+    'shift')
   if not job.state then
     redis.call('ZREM', K.due, id)
   elseif fits(id, job.parts) then
     local token = redis.call('HINCRBY', K.job .. id, 'claims', 1)
     schedule(id, job, now_ms + ask.lease_ms)
-    local age = now_ms - (job.dispatched or job.created)
+    local age = now_ms - (job.dispatched or job.created) - (job.shift or 0)
     claims[#claims + 1] = { math.floor(now_ms - due[i + 1]), token, math.floor(age), record(id) }
   end
 end

@@ -1,7 +1,7 @@
 #!lua
 -- Write one record.
 -- KEYS [1] slot  ARGV [1] epoch [2] mark
---      [3] {family = users, teams or keys, name, record, mode = create, replace or put, digest?}
+--      [3] {family = users, teams, keys or stops, name, record, mode = create, replace or put, digest?}
 -- -> {'written'} | {'kept'} when it exists (create) or does not (replace) | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])

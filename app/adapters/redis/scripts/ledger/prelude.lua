@@ -1,7 +1,8 @@
 -- Shared by the ledger's scripts. `K` names the keys (keyspace.py).
 -- Every writing script starts with `if amnesia() then return reply('amnesia') end` and ends in
 -- `reply(status, ...)`: {status, mark, changes, ...}. ARGV[1] is the epoch the caller knows, ARGV[2]
--- the latest mark it has seen, ARGV[3] what it asks for, as one JSON object. A mark is
+-- the latest mark it has seen, ARGV[3] what it asks for, as one JSON object, ARGV[4] days where it
+-- needs them, ARGV[5] what its host's own clock shows. A mark is
 -- '<sequence number> <who rose it>'; changes are {kind, id, {field, value, ...}, number it took or 0}
 -- for the journal. A repeat tells again what the first one changed: its reply may have been lost.
 
@@ -17,6 +18,7 @@ local HOUR_MS = 3600000
 local REFUSALS = { content_policy_violation = true, upstream_rejected = true }
 local OPEN = { R = true, D = true, U = true }
 local mark, changes = '0', {}
+local keep_time
 
 local function reply(status, ...)
   return { status, mark, changes, ... }
@@ -40,7 +42,9 @@ local function amnesia()
     lost = seq < known or (trail[1] and number(trail[1]) == known and trail[1] ~= ARGV[2])
   end
   if lost then redis.call('SET', K.suspect, ARGV[1]) end
-  return lost or life[1] ~= ARGV[1]
+  if lost or life[1] ~= ARGV[1] then return true end
+  keep_time()
+  return false
 end
 
 -- One more change that nobody may forget; `who` made it. Its number.
@@ -80,6 +84,13 @@ end
 
 local function record(id)
   return redis.call('HGETALL', K.job .. id)
+end
+
+-- All fields of a hash as a table.
+local function all(key)
+  local flat, fields = redis.call('HGETALL', key), {}
+  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  return fields
 end
 
 -- The lines of the books a job is written in. `house` is last.
@@ -140,6 +151,51 @@ local function schedule(id, job, at_ms)
   end
 end
 
+-- How many parts of a job the provider can still be asked for.
+local function polls_of(id, parts)
+  local fields, polls = {}, 0
+  for _ in string.gmatch(parts, '%S+') do
+    local index = #fields / 2
+    fields[#fields + 1] = 'upstream:' .. index
+    fields[#fields + 1] = 'result:' .. index
+  end
+  local values = redis.call('HMGET', K.job .. id, unpack(fields))
+  for i = 1, #values, 2 do
+    if values[i] and not values[i + 1] then polls = polls + 1 end
+  end
+  return polls
+end
+
+-- Nothing is left to do for a job: how long it can still be read and repeated.
+local function keep_ended(id, job, task_ms)
+  local replay = job.replay and redis.call('PTTL', K.replay .. job.replay) or 0
+  redis.call('PEXPIRE', K.job .. id, int(math.max(task_ms, replay, HANDOVER_MS)))
+  redis.call('PEXPIRE', K.jobs .. job.user, int(math.max(task_ms, REPLAY_MS)))
+  if redis.call('ZCARD', K.attempt .. job.attempt) == 1 then
+    redis.call('PEXPIRE', K.attempt .. job.attempt, HANDOVER_MS)
+  end
+end
+
+-- After a step of the clock all that waits for its time waits as long as before: due times and
+-- slots move along, and a job's time at the provider is counted without the step (`shift`).
+function keep_time()
+  local step = stepped(K.clock, ARGV[5])
+  if step == 0 then return end
+  local due = redis.call('ZRANGE', K.due, 0, -1, 'WITHSCORES')
+  for i = 1, #due, 2 do
+    local id = due[i]
+    local job = read(K.job .. id, 'state', 'key', 'user', 'team', 'dispatched')
+    if job.state then
+      schedule(id, job, due[i + 1] + step)
+      if job.dispatched then redis.call('HINCRBY', K.job .. id, 'shift', int(step)) end
+    end
+  end
+  local collecting = redis.call('ZRANGE', K.collect, 0, -1, 'WITHSCORES')
+  for i = 1, #collecting, 2 do
+    redis.call('ZADD', K.collect, int(collecting[i + 1] + step), collecting[i])
+  end
+end
+
 local function running(line)
   return redis.call('ZCOUNT', K.slots .. line, '(' .. int(now_ms), '+inf')
 end
@@ -161,14 +217,16 @@ end
 
 -- Learn how long generations take from one that was dispatched at `began`.
 local function learn_typical(began)
-  local took = math.max(now_ms - tonumber(began), 0)
+  local took = math.min(math.max(now_ms - tonumber(began), 0), 600000)
   local before = tonumber(redis.call('HGET', K.open, 'typical') or took)
   redis.call('HSET', K.open, 'typical', int(before + (took - before) / 10))
 end
 
 -- Pace (GCRA, burst = limit): microseconds until fully recovered, and those one request takes.
 local function spent_pace(line)
-  return math.max(tonumber(redis.call('GET', K.pace .. line) or 0) - now_us, 0)
+  local spent = math.max(tonumber(redis.call('GET', K.pace .. line) or 0) - now_us, 0)
+  -- More than a whole minute is never spent: the clock was set back.
+  return spent <= 61000000 and spent or 0
 end
 
 local function interval(limit)

@@ -1,6 +1,6 @@
 #!lua
 -- Put records back while the books are closed. Repeating a batch changes nothing.
--- KEYS [1] slot  ARGV [1] {clear?, entries?, jobs?, windows?, users?, teams?, keys?, owners?}
+-- KEYS [1] slot  ARGV [1] {clear?, entries?, jobs?, windows?, users?, teams?, keys?, stops?, owners?}
 -- -> 1, or 0 when the books are open
 if redis.call('EXISTS', K.suspect) == 0 then return 0 end
 local ask = cjson.decode(ARGV[1])
@@ -25,7 +25,12 @@ local function restore(job)
   else
     redis.call('ZREM', K.due, job.id)
     for _, line in ipairs(lines_of(whole)) do redis.call('ZREM', K.slots .. line, job.id) end
-    redis.call('PEXPIREAT', key, int(job.expires))
+  end
+  if job.collect then
+    redis.call('ZADD', K.collect, int(job.collect), job.id)
+  else
+    redis.call('ZREM', K.collect, job.id)
+    if not job.due then redis.call('PEXPIREAT', key, int(job.expires)) end
   end
   local own, attempts = K.jobs .. whole.user, K.attempt .. whole.attempt
   redis.call('ZADD', own, whole.created, job.id)
@@ -52,7 +57,7 @@ for _, window in ipairs(ask.windows or {}) do
   redis.call('HSET', K.window .. window.label, unpack(window.rows))
   keep_window(window.label, window.keep)
 end
-for _, noun in ipairs({ 'users', 'teams', 'keys' }) do
+for _, noun in ipairs({ 'users', 'teams', 'keys', 'stops' }) do
   local family = K[noun]
   for name, text in pairs(ask[noun] or {}) do
     local before = redis.call('HGET', family, name)

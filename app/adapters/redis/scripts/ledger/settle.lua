@@ -1,18 +1,20 @@
 #!lua flags=allow-oom
 -- End a job: counters, ledger entry, record, replay and signal in one write, once. S and X are
 -- final; U keeps the reservation and may be settled again. Runs on a full store too: what was paid
--- for is written down.
+-- for is written down. While images of a job in S are pending its task goes on, and anybody may try
+-- for them; those whose picture came before the settlement are delivered by it.
 -- KEYS [1] slot  ARGV [1] epoch [2] mark
 --      [3] {job, state, status, billed, presumed, surplus, proof?, code?, pictures, names,
---           failure?, calls?, hold_ms, task_ms, image_ms, only?}
+--           pending? = {{place, image} ...}, collect_ms?, failure?, calls?, hold_ms, look_ms?,
+--           task_ms, image_ms, only?}
 -- -> {'settled' | 'again', record} | {'kept', record} when not in the state `only`
 --    {'unlawful', why} | {'missing'} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
 local job = read(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
-  'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry',
-  'failure')
+  'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry', 'parts',
+  'over', 'failure')
 if not job.state then return reply('missing') end
 if not OPEN[job.state] or job.state == ask.state then
   -- Who cancels what ended otherwise, or long ago, is told so and writes nothing down.
@@ -21,7 +23,7 @@ if not OPEN[job.state] or job.state == ask.state then
     return reply('kept', record(id))
   end
   if job.entry then tell_entry(job.entry) end
-  tell('job', id, record(id))
+  tell('job', id, record(id), job.over)
   return reply('again', record(id))
 end
 if ask.only and job.state ~= ask.only then return reply('kept', record(id)) end
@@ -34,6 +36,14 @@ end
 
 local lines = lines_of(job)
 local final = ask.state ~= 'U'
+local status, pending = ask.status, {}
+for _, row in ipairs(ask.pending or {}) do
+  if not redis.call('HGET', key, 'picture:' .. row[1]) then pending[#pending + 1] = row end
+end
+if status == 'collecting' and #pending == 0 then status = 'completed' end
+-- Cancelled before anything was sent: nothing was used, so the books keep no entry of it. The job's
+-- own line in the journal says that it is over.
+local unsent = ask.only == 'R'
 
 local function move_counters()
   for _, label in ipairs({ job.day, job.month }) do
@@ -61,7 +71,7 @@ local function append_entry()
   put('job', id)
   put('images', int(ask.billed))
   put('micros', job.unit and int(ask.billed * unit))
-  put('delivered', #ask.names)
+  put('delivered', #ask.names + #(ask.pending or {}))
   put('presumed', int(ask.presumed))
   put('surplus', int(ask.surplus))
   put('surplus_micros', ask.surplus > 0 and int(ask.surplus * unit))
@@ -82,15 +92,22 @@ local function answer(entry)
   if ask.failure then put('failure', ask.failure) end
   if ask.calls then put('calls', ask.calls) end
   if entry then put('entry', entry) end
-  if not job.ended or ask.status == 'completed' then
-    put('status', ask.status)
-    put('ended', int(now_ms))
+  local seq = unsent and rise(id) or nil
+  if seq then put('over', int(seq)) end
+  if not job.ended or status ~= 'failed' then
+    put('status', status)
+    if #pending == 0 then put('ended', int(now_ms)) else put('collecting', int(now_ms)) end
     put('pictures', ask.pictures)
   end
-  if ask.status == 'completed' then put('progress', 100) end
+  if status == 'completed' then put('progress', 100) end
+  for _, row in ipairs(pending) do put('pending:' .. row[1], row[2]) end
   write(id, unpack(fields))
-  if ask.status == 'completed' and redis.call('HDEL', key, 'failure') == 1 then
-    tell('job', id, { 'failure', '' })
+  changes[#changes][4] = seq or 0
+  if status ~= 'failed' and redis.call('HDEL', key, 'failure') == 1 then
+    tell('job', id, { 'state', ask.state, 'failure', '' })
+  end
+  if #pending > 0 and redis.call('HDEL', key, 'ended') == 1 then
+    tell('job', id, { 'state', ask.state, 'ended', '' })
   end
   for _, name in ipairs(ask.names) do
     local owner = cjson.encode({ job.user, job.pool })
@@ -110,22 +127,23 @@ local function let_go()
   for _, line in ipairs(lines) do redis.call('ZREM', K.slots .. line, id) end
   if not final then
     redis.call('HINCRBY', K.open, 'U', 1)
-    redis.call('ZADD', K.due, int(now_ms + ask.hold_ms), id)
+    local soon = ask.look_ms and polls_of(id, job.parts) > 0
+    local wait = soon and math.min(ask.look_ms, ask.hold_ms) or ask.hold_ms
+    redis.call('ZADD', K.due, int(now_ms + wait), id)
     return
   end
   redis.call('ZREM', K.due, id)
-  local replay = job.replay and redis.call('PTTL', K.replay .. job.replay) or 0
-  redis.call('PEXPIRE', key, int(math.max(ask.task_ms, replay, HANDOVER_MS)))
-  redis.call('PEXPIRE', K.jobs .. job.user, int(math.max(ask.task_ms, REPLAY_MS)))
-  if redis.call('ZCARD', K.attempt .. job.attempt) == 1 then
-    redis.call('PEXPIRE', K.attempt .. job.attempt, HANDOVER_MS)
+  if #pending > 0 then
+    redis.call('ZADD', K.collect, int(now_ms + ask.collect_ms), id)
+  else
+    keep_ended(id, job, ask.task_ms)
   end
 end
 
 if final then move_counters() end
 if ask.state == 'S' and job.state == 'D' then learn_typical(job.dispatched) end
-answer(final and append_entry())
+answer(final and not unsent and append_entry())
 let_go()
 count_refusal()
-redis.call('PUBLISH', K.ended, id)
+if #pending == 0 then redis.call('PUBLISH', K.ended, id) end
 return reply('settled', record(id))

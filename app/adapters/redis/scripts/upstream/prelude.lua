@@ -1,6 +1,7 @@
 
 -- Shared by the governor's scripts. ARGV[1] is what this deployment knows of its provider, as JSON:
--- {rpm?, burst?, places?, lease_ms, step_ms, probe_ms}. `K` names the keys (keyspace.py).
+-- {rpm?, burst?, places?, lease_ms, step_ms, probe_ms}; the last one of ARGV is what this host's own
+-- clock shows. `K` names the keys (keyspace.py).
 
 local MINUTE_MS = 61000     -- requests are counted where they arrive, up to a second later
 local SECOND_MS = 1500
@@ -10,6 +11,7 @@ local SLOWEST = 6           -- requests a minute that no throttling goes below
 local QUIET = 240           -- so many a minute are usual where fewer were sent
 local SURE = 3              -- refusals of key or balance in a row that open the breaker
 local LONGEST_GAP_MS = 60000
+local DAY_MS = 86400000     -- keys outlive what is in them by this: a clock may be set ahead
 local limits = cjson.decode(ARGV[1])
 
 local function health(...)
@@ -19,6 +21,21 @@ local function health(...)
   end
   return found
 end
+
+local function keep_time()
+  local step = stepped(K.upstream_clock, ARGV[#ARGV])
+  if step == 0 then return end
+  for key, unit in pairs({
+    [K.busy] = 1, [K.turns] = 1, [K.submits] = 1, [K.waiting] = 1, [K.queue] = 1000,
+  }) do
+    local rows = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    for i = 1, #rows, 2 do redis.call('ZADD', key, int(rows[i + 1] + step * unit), rows[i]) end
+  end
+  for field, at in pairs(health('until', 'next', 'failed')) do
+    redis.call('HSET', K.health, field, int(at + step))
+  end
+end
+keep_time()
 
 -- Pace ----------------------------------------------------------------------------------------
 
@@ -72,7 +89,7 @@ end
 
 local function keep(key, until_ms)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', int(now_ms - MINUTE_MS))
-  redis.call('PEXPIRE', key, int(until_ms - now_ms + MINUTE_MS))
+  redis.call('PEXPIRE', key, int(until_ms - now_ms + MINUTE_MS + DAY_MS))
 end
 
 -- Places --------------------------------------------------------------------------------------
@@ -91,8 +108,12 @@ local function queued()
   return redis.call('ZCARD', K.queue)
 end
 
+-- How long a place is held: what was usual, or the age of those held now where that is more.
 local function held_ms()
-  return tonumber(health('held').held or TYPICAL_MS)
+  local usual = tonumber(health('held').held or TYPICAL_MS)
+  local middle = math.floor(redis.call('ZCARD', K.busy) / 2)
+  local lapses = redis.call('ZRANGE', K.busy, middle, middle, 'WITHSCORES')[2]
+  return math.max(usual, lapses and limits.lease_ms - (lapses - now_ms) or 0)
 end
 
 -- How long until so many more places are free, going by how long places are held.

@@ -2,7 +2,7 @@
 -- Give a turn back: the place at the provider or in the queue, and the start if its time has not
 -- come. Whoever waits is told.
 -- KEYS [1] turns  ARGV [1] limits [2] job id [3] its member of the queue, or '' -> view
-local id, gone, unused, held = ARGV[2], 0, false, nil
+local id, gone, left, unused, held = ARGV[2], 0, 0, false, nil
 local function each(key, act)
   local n = 0
   while true do
@@ -25,12 +25,13 @@ each(K.busy, function(member, lapses)
   gone = gone + redis.call('ZREM', K.busy, member)
 end)
 if ARGV[3] ~= '' then
-  gone = gone + redis.call('ZREM', K.queue, ARGV[3])
+  left = redis.call('ZREM', K.queue, ARGV[3])
   redis.call('ZREM', K.waiting, ARGV[3])
 end
 if held and held >= 0 and not unused then
   local before = tonumber(health('held').held or held)
   redis.call('HSET', K.health, 'held', int(before + (held - before) / 10))
 end
-if gone > 0 and queued() > 0 then redis.call('PUBLISH', K.ended, id) end
+-- Who left the queue may still be asked for by the process that put it there.
+if left > 0 or (gone > 0 and queued() > 0) then redis.call('PUBLISH', K.ended, id) end
 return view()

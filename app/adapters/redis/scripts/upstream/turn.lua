@@ -37,10 +37,10 @@ local function line_up(i)
     local ms = expected(places)
     if ms > wait_ms then return { 'late', math.ceil(ms) } end
     redis.call('ZADD', K.queue, int(now_us + i), member)
-    redis.call('PEXPIRE', K.queue, int(limits.lease_ms + 60000))
+    redis.call('PEXPIRE', K.queue, int(limits.lease_ms + DAY_MS))
   end
   redis.call('ZADD', K.waiting, int(now_ms + LAPSE_MS), member)
-  redis.call('PEXPIRE', K.waiting, 2 * LAPSE_MS)
+  redis.call('PEXPIRE', K.waiting, 2 * LAPSE_MS + DAY_MS)
   mine[member] = i
   return { 'queued', 0 }
 end
@@ -54,7 +54,7 @@ local function seat(member, places, i)
   for place = 0, places - 1 do
     redis.call('ZADD', K.busy, int(now_ms + limits.lease_ms), asks[i][1] .. ':' .. place)
   end
-  redis.call('PEXPIRE', K.busy, int(limits.lease_ms))
+  redis.call('PEXPIRE', K.busy, int(limits.lease_ms + DAY_MS))
   return places
 end
 

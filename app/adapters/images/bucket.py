@@ -1,0 +1,93 @@
+"""Opening a bucket: S3 and its likenesses, Google Cloud Storage, Azure, each in its own words."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from app.domain.media import ImageStoreUnavailable
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+QUICK_S = 20.0
+PATIENT_S = 300.0
+"""For one request; large bodies are given the longer one."""
+NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+
+
+class ObjectStoreMissing(RuntimeError):
+    """The optional dependency behind `s3://`, `gs://` and `az://` is not installed."""
+
+
+def opened(url: str, given: Mapping[str, str | None], *, timeout_s: float) -> "ObjectStore":
+    """The bucket, without touching the network; raises as `ObjectImageStore.open` does."""
+    misconfigured: tuple[type[Exception], ...] = (*failures(), ValueError)
+    from obstore.store import from_url  # noqa: PLC0415  an optional dependency
+
+    # Anything slower than this holds up a finished picture (ecosystem study, section 2.1 a).
+    retry: RetryConfig = {"max_retries": 1, "retry_timeout": timedelta(seconds=3)}
+    endpoint = given.get("endpoint") or given.get("base_url") or ""
+    client: ClientConfig = {
+        "connect_timeout": timedelta(seconds=1),
+        "timeout": timedelta(seconds=timeout_s),
+        "allow_http": endpoint.startswith("http://"),
+        # There is no switch for "no proxy": one that is used for nothing keeps the library
+        # from asking the environment for another (reliability study, S3).
+        "proxy_url": "http://127.0.0.1:9",
+        "proxy_excludes": "*,0.0.0.0/0,::/0",
+    }
+    config: Any = {key: value for key, value in given.items() if value is not None}
+    try:
+        return from_url(url, config=config, client_options=client, retry_config=retry)
+    except misconfigured as error:
+        reason = str(error).partition("\n")[0]
+        raise ImageStoreUnavailable(
+            f"The image store {url} cannot be opened ({reason}): correct KOI_IMAGE_STORE."
+        ) from None
+
+
+def no_bucket(error: Exception) -> bool:
+    return any(code in str(error) for code in NO_BUCKET)
+
+
+def failures() -> tuple[type[Exception], ...]:
+    try:
+        from obstore.exceptions import BaseError  # noqa: PLC0415  an optional dependency
+    except ModuleNotFoundError:
+        raise ObjectStoreMissing(
+            "KOI_IMAGE_STORE names a bucket, which needs one more package: "
+            "pip install 'koi-gateway[s3]'"
+        ) from None
+    return (BaseError, OSError)
+
+
+def settings_of(
+    url: str,
+    endpoint: str | None,
+    region: str | None,
+    access_key_id: str | None,
+    secret_access_key: str | None,
+) -> dict[str, str | None]:
+    scheme = url.partition("://")[0]
+    if scheme == "s3":
+        return {
+            "endpoint": endpoint,
+            "region": region,
+            "access_key_id": access_key_id,
+            "secret_access_key": secret_access_key,
+        }
+    if scheme == "az":
+        return {
+            "endpoint": endpoint,
+            "account_name": access_key_id,
+            "account_key": secret_access_key,
+        }
+    if scheme == "gs":
+        if access_key_id or secret_access_key:
+            raise ImageStoreUnavailable(
+                "gs:// takes no keys: use the machine's Google credentials instead."
+            )
+        return {"base_url": endpoint}
+    raise ImageStoreUnavailable(
+        f"{scheme}:// is no image store Koi knows: use s3://, gs:// or az://, or a directory."
+    )

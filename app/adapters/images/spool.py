@@ -1,0 +1,195 @@
+"""A picture on its way into a store: a few bytes in memory, more of them in a file beside it."""
+
+import asyncio
+import hashlib
+import mmap
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from app.adapters.images.durable import TEMPORARY
+from app.domain.media import IMAGE_NAME, ImageStoreUnavailable
+
+IN_MEMORY = 256 << 10
+"""Up to here a picture is written with others in one trip to the disk, as most are."""
+WINDOW = 64 << 10
+LEFTOVER_S = 3600.0
+CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFile:
+    """An open temporary file in a directory that `reopen` opens again (a descriptor to close)."""
+
+    descriptor: int
+    name: str
+    reopen: Callable[[], int]
+
+    def unlink(self) -> None:
+        with suppress(OSError):
+            directory = self.reopen()
+            try:
+                os.unlink(self.name, dir_fd=directory)
+            finally:
+                os.close(directory)
+
+
+class SpoolDirectory:
+    """A directory of this machine for images on their way to somewhere else."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    def create(self) -> SpoolFile:
+        self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return create(lambda: os.open(self._place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def explained(self, error: Exception) -> ImageStoreUnavailable:
+        words = error.strerror if isinstance(error, OSError) else type(error).__name__
+        return ImageStoreUnavailable(
+            f"The directory {self._place} for pictures on their way cannot be used ({words}): "
+            "free some space and let the gateway's user write it."
+        )
+
+    def sweep(self, now_s: float) -> None:
+        """Remove what processes that died have left."""
+        for left in self._place.glob(f"{TEMPORARY}*"):
+            with suppress(OSError):
+                if left.lstat().st_mtime < now_s - LEFTOVER_S:
+                    left.unlink()
+
+
+def mapped(draft: "Spool") -> memoryview:
+    """A draft's file as bytes that lie on the disk, not in memory."""
+    if draft.file is None:
+        raise ValueError("the draft has no file")
+    return memoryview(mmap.mmap(draft.file.descriptor, draft.size, access=mmap.ACCESS_READ))
+
+
+def create(reopen: Callable[[], int]) -> SpoolFile:
+    """A new temporary file; raises `OSError`. Those of processes that died are swept by name."""
+    directory = reopen()
+    try:
+        name = f"{TEMPORARY}{secrets.token_hex(8)}"
+        return SpoolFile(os.open(name, CREATE, mode=0o600, dir_fd=directory), name, reopen)
+    finally:
+        os.close(directory)
+
+
+class Spool:
+    """Takes a body piece by piece, and is then read anywhere; an async context manager.
+
+    What was not kept is gone when the block ends. Raises `ImageStoreUnavailable` as `explain`
+    words it when the disk fails.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], SpoolFile],
+        keep: Callable[["Spool", str], Awaitable[None]],
+        explain: Callable[[Exception], ImageStoreUnavailable],
+    ) -> None:
+        self._make = make
+        self._keep = keep
+        self._explain = explain
+        self._pieces: list[bytes] = []
+        self._waiting = 0
+        self._hash = hashlib.sha256()
+        self._window = (0, b"")
+        self.size = 0
+        self.file: SpoolFile | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.file is not None:
+            file, self.file = self.file, None
+            await asyncio.shield(asyncio.to_thread(_discard, file))
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of what was written so far."""
+        return self._hash.digest()
+
+    @property
+    def in_memory(self) -> bytes | None:
+        """The whole body, when it is small enough never to have met the disk."""
+        if self.file is not None:
+            return None
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0] if self._pieces else b""
+
+    async def write(self, data: bytes) -> None:
+        self._hash.update(data)
+        self._pieces.append(data)
+        self.size += len(data)
+        self._waiting += len(data)
+        if self._waiting > IN_MEMORY:
+            await self._flush()
+
+    async def seal(self) -> None:
+        """No more is written: what is still in memory joins the file, if there is one."""
+        if self.file is not None and self._pieces:
+            await self._flush()
+
+    async def keep(self, name: str) -> None:
+        """Store it durably; the same name again replaces. `ValueError` when no `IMAGE_NAME`."""
+        if IMAGE_NAME.fullmatch(name) is None:
+            raise ValueError(f"{name!r} does not name an image")
+        await self.seal()
+        await self._keep(self, name)
+
+    def read(self, at: int, most: int) -> bytes:
+        """Bytes from anywhere, blocking once there is a file; raises `OSError`."""
+        if self.file is None:
+            return (self.in_memory or b"")[at : at + most]
+        begin, window = self._window
+        if begin <= at and at + most <= begin + len(window):
+            return window[at - begin : at - begin + most]
+        if most >= WINDOW:
+            return os.pread(self.file.descriptor, most, at)
+        self._window = (at, os.pread(self.file.descriptor, WINDOW, at))
+        return self._window[1][:most]
+
+    async def _flush(self) -> None:
+        pieces, self._pieces, self._waiting = self._pieces, [], 0
+        try:
+            # Never left to run alone: a cancelled caller must find the file to discard it.
+            await _finished(self._append, pieces)
+        except OSError as error:
+            raise self._explain(error) from None
+
+    def _append(self, pieces: list[bytes]) -> None:
+        if self.file is None:
+            self.file = self._make()
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(self.file.descriptor, view) :]
+
+
+async def _finished(work: Callable[[list[bytes]], None], pieces: list[bytes]) -> None:
+    running = asyncio.ensure_future(asyncio.to_thread(work, pieces))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
+def _discard(file: SpoolFile) -> None:
+    """Remove what was not renamed away meanwhile."""
+    os.close(file.descriptor)
+    file.unlink()

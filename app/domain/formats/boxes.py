@@ -1,0 +1,91 @@
+"""AVIF, HEIC and JPEG XL in boxes (ISO/IEC 14496-12, 23008-12, 18181-2): each says its length."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.domain.formats.source import BLOCK, MOST_STEPS, Found, Source, big, blank_tail
+
+AVIF = frozenset({b"avif", b"avis"})
+HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+PADDING = frozenset({b"free", b"skip", b"\0\0\0\0"})
+JXL = frozenset({b"jxlc", b"jxlp"})
+STILL = frozenset({b"meta", b"moov"})
+KNOWN = PADDING | JXL | STILL | {b"ftyp", b"mdat", b"moof", b"uuid", b"jbrd", b"Exif", b"brob"}
+"""Whatever else reaches beyond the end is not a box but something put behind the picture."""
+LONGEST_BRANDS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    kind: bytes
+    at: int
+    """Where its content begins."""
+    end: int
+    open_end: bool
+    """It lasts as long as the file does: its end says nothing."""
+
+
+def brands(source: Source) -> frozenset[bytes]:
+    """The brands of a `ftyp` box, the major one among them."""
+    listed = source.read(8, max(min(big(source, 0, 4), LONGEST_BRANDS) - 8, 0))
+    return frozenset(listed[at : at + 4] for at in range(0, len(listed), 4) if at != 4)
+
+
+def avif(source: Source) -> Found | None:
+    return _still(source) if AVIF & brands(source) else None
+
+
+def heic(source: Source) -> Found | None:
+    return _still(source) if HEIC & brands(source) else None
+
+
+def jxl(source: Source) -> Found:
+    return Found(None, None, _whole(source, needed=JXL))
+
+
+def _still(source: Source) -> Found:
+    width, height = _extent(source) or (None, None)
+    return Found(width, height, _whole(source, needed=STILL))
+
+
+def _whole(source: Source, needed: frozenset[bytes]) -> bool | None:
+    """All boxes within the file, some of those that are needed, and the last data not blank."""
+    met, last = set(), None
+    for box in _boxes(source):
+        if box.end > source.size:
+            if box.kind in KNOWN:
+                return False
+            break
+        met.add(box.kind)
+        if box.kind not in PADDING:
+            last = box
+    if last is None or not met & needed or blank_tail(source, last.at, last.end):
+        return False
+    return None if last.open_end else True
+
+
+def _boxes(source: Source) -> Iterator[_Box]:
+    at = 0
+    for _ in range(MOST_STEPS):
+        if at + 8 > source.size:
+            return
+        length, kind, head = big(source, at, 4), source.read(at + 4, 4), 8
+        if length == 1:
+            length, head = big(source, at + 8, 8), 16
+        open_end = length == 0
+        end = source.size if open_end else at + length
+        if end < at + head:
+            return
+        yield _Box(kind, at + head, end, open_end)
+        at = end
+
+
+def _extent(source: Source) -> tuple[int, int] | None:
+    """The largest of the sizes named in `ispe` boxes: the others are of tiles and thumbnails."""
+    head = source.read(0, BLOCK)
+    sizes, at = [], head.find(b"ispe")
+    while at >= 0 and len(head) >= at + 16:
+        extent = head[at + 8 : at + 16]
+        sizes.append((int.from_bytes(extent[:4], "big"), int.from_bytes(extent[4:], "big")))
+        at = head.find(b"ispe", at + 4)
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)

@@ -1,0 +1,203 @@
+"""The loop that brings home what could not be fetched when it was made, in whichever process.
+
+A settled job with pending images has one due time in the ledger. Whoever claims it counts its try
+before making it, so that pauses grow also for those who die of it. A link is tried until its own
+end, or for so long as the operator says; where it leads nowhere, the provider's task is asked for a
+fresh one. An image is lost only when both are exhausted.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from app.domain.errors import LedgerUnavailable, TaskNotFound, UpstreamError
+from app.domain.images import Picture, ProviderImage
+from app.domain.job import PendingImage
+from app.domain.ledger import CollectClaim, CollectPace, CollectReport
+from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
+from app.domain.upstream import Finished, PollTroubled
+from app.service.books import Books
+from app.service.collect import Collect, Miss
+from app.service.deliver import jittered
+from app.service.drain import Drain
+
+AT_ONCE = 16
+"""So many jobs are tried for at once, and so many images downloaded for them."""
+LOOK_AGAIN_S = 1.0
+RENEW_S = 2.0
+AFTER_END_MS = 1_000
+"""How soon after the end of a link its last try is."""
+NO_TASK = "its link is over and the provider shows no other"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the provider's task shows now: its images, and whether it can never show more."""
+
+    images: tuple[ProviderImage, ...] = ()
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one try made of a pending image; `place` holds its newest link."""
+
+    place: PendingImage
+    got: Picture | Miss
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collector:
+    """`lives_ms` is how long images are tried for, where their links do not say."""
+
+    ledger: Ledger
+    provider: ImageProvider
+    governor: Governor
+    collect: Collect
+    books: Books
+    recorder: Recorder
+    drain: Drain
+    pace: CollectPace
+    lives_ms: int
+    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    downloads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+
+    async def run(self) -> None:
+        """Claim and try due jobs until cancelled, or until a drain leaves them to others."""
+        look_again_s = min(LOOK_AGAIN_S, self.pace.first_ms / 4000)
+        while not self.drain.handing_over:
+            with suppress(LedgerUnavailable):
+                await self._claim()
+            await asyncio.sleep(look_again_s)
+
+    async def _claim(self) -> None:
+        room = 0
+        while not self.free.locked():
+            await self.free.acquire()
+            room += 1
+        try:
+            for claim in await self.ledger.claim_pending(room, self.pace) if room else ():
+                self.drain.launch(self._try(claim), f"collect {claim.job.id}")
+                room -= 1
+        finally:
+            for _ in range(room):
+                self.free.release()
+
+    async def _try(self, claim: CollectClaim) -> None:
+        """One try, its lease renewed for as long as it takes; if it breaks, the next one is due."""
+        trying = asyncio.ensure_future(self.attempt(claim))
+        kept = CollectReport(due_ms=max(self.pace.lease_ms, self.pace.pause_ms(claim.tries)))
+        try:
+            with suppress(LedgerUnavailable, TaskNotFound):
+                while not (await asyncio.wait({trying}, timeout=RENEW_S))[0]:
+                    await self.ledger.collected(claim.job.id, kept)
+                await self.books.collected(claim.job.id, trying.result())
+        finally:
+            trying.cancel()
+            self.free.release()
+
+    async def attempt(self, claim: CollectClaim) -> CollectReport:
+        """Try once for every pending image of a job, and say what became of them."""
+        pending = claim.job.pending
+        by_part = [[i for i in pending if i.part == part] for part in {i.part for i in pending}]
+        found = [f for some in await self._all(claim, by_part) for f in some]
+        misses = [f for f in found if isinstance(f.got, Miss)]
+        return CollectReport(
+            pictures=tuple((f.place, f.got) for f in found if isinstance(f.got, Picture)),
+            lost=tuple(f.place for f in misses if f.lost),
+            links=tuple(f.place for f in misses if not f.lost and f.place not in pending),
+            error=misses[-1].got.reason if misses and isinstance(misses[-1].got, Miss) else None,
+            tried=True,
+            due_ms=self._due_ms(claim, [f.place for f in misses if not f.lost]),
+        )
+
+    async def _all(
+        self, claim: CollectClaim, by_part: Sequence[list[PendingImage]]
+    ) -> list[list[Found]]:
+        return await asyncio.gather(*(self._part(claim, images) for images in by_part))
+
+    async def _part(self, claim: CollectClaim, images: list[PendingImage]) -> list[Found]:
+        """First by the links we have; then, where these lead nowhere, by the provider's task."""
+        found = await asyncio.gather(*(self._by_link(claim, image) for image in images))
+        astray = [f for f in found if self._astray(claim, f)]
+        if not astray:
+            return found
+        upstream_id = claim.job.parts[images[0].part].upstream_id
+        shown = Shown(over=True) if upstream_id is None else await self._ask(upstream_id)
+        again = await asyncio.gather(*(self._by_task(claim, f, shown) for f in astray))
+        return [f for f in found if f not in astray] + list(again)
+
+    async def _by_link(self, claim: CollectClaim, place: PendingImage) -> Found:
+        if not place.url:
+            return Found(place, Miss("the image store took no bytes", gone=True))
+        return await self._download(claim, place, ProviderImage(place.url))
+
+    async def _by_task(self, claim: CollectClaim, missed: Found, shown: Shown) -> Found:
+        """By what the task shows; lost where there is nothing left to hope for."""
+        place = missed.place
+        old = claim.now_ms - self._since_ms(claim) >= self.lives_ms
+        if place.index < len(shown.images):
+            image = shown.images[place.index]
+            if image.body is not None or image.url != place.url:
+                fresh = self.collect.pending(place.part, place.index, image)
+                found = await self._download(claim, fresh, image)
+                # A task may go on for ever to show links that lead nowhere.
+                return replace(found, lost=found.lost or (old and isinstance(found.got, Miss)))
+        if (shown.over or old) and claim.now_ms >= self._end_ms(claim, place):
+            return replace(missed, lost=True)
+        return missed
+
+    async def _download(
+        self, claim: CollectClaim, place: PendingImage, image: ProviderImage
+    ) -> Found:
+        wanted = replace(image, revised_prompt=place.revised_prompt)
+        last = claim.now_ms >= self._end_ms(claim, place)
+        async with self.downloads:
+            got = await self.collect.once(claim.job.id, place, wanted, claim.tries, last=last)
+        return Found(place, got, lost=isinstance(got, Miss) and got.for_good)
+
+    async def _ask(self, upstream_id: str) -> Shown:
+        """One poll, if there is room for one; whatever says nothing means: ask another time."""
+        if not await self.governor.polls(1):
+            return Shown()
+        started = time.perf_counter()
+        outcome = "ok"
+        try:
+            answer = await self.provider.poll(upstream_id)
+            return Shown(answer.images) if isinstance(answer, Finished) else Shown()
+        except PollTroubled as trouble:
+            outcome = "troubled"
+            if trouble.throttled:
+                await self.governor.failed("upstream_rate_limited", trouble.retry_after_s)
+            return Shown()
+        except UpstreamError as error:
+            outcome = error.reason
+            return Shown(over=True)
+        finally:
+            self.recorder.upstream("poll", outcome, time.perf_counter() - started)
+
+    def _astray(self, claim: CollectClaim, found: Found) -> bool:
+        if isinstance(found.got, Picture) or found.lost:
+            return False
+        return found.got.gone or claim.now_ms >= self._end_ms(claim, found.place)
+
+    def _since_ms(self, claim: CollectClaim) -> int:
+        collecting = claim.job.collecting
+        return claim.now_ms if collecting is None else collecting.since_ms
+
+    def _end_ms(self, claim: CollectClaim, place: PendingImage) -> int:
+        """When a link is over: bytes that were never stored have none."""
+        if not place.url:
+            return claim.now_ms
+        if place.expires_ms is not None:
+            return place.expires_ms
+        return self._since_ms(claim) + self.lives_ms
+
+    def _due_ms(self, claim: CollectClaim, left: Sequence[PendingImage]) -> int:
+        """After the pause that follows this try, or soon after the first end of a link."""
+        pause_ms = jittered(self.pace.pause_ms(claim.tries))
+        ends_ms = [self._end_ms(claim, place) - claim.now_ms for place in left]
+        return min([pause_ms, *(end_ms + AFTER_END_MS for end_ms in ends_ms if end_ms > 0)])

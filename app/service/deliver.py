@@ -1,0 +1,134 @@
+"""From the provider's answer to the caller's pictures: the books are settled, delivery follows.
+
+Downloads have a short grace before the settlement, so that the usual one is a single write. Later
+ones are reported as they come, until the rest is left to the collector of any process.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.domain.errors import LedgerUnavailable, TaskNotFound
+from app.domain.images import Picture, ProviderImage
+from app.domain.job import Job, Part
+from app.domain.ledger import CollectPace, CollectReport
+from app.service.books import HELD_LEASE_MS, LEASE_MS, Books
+from app.service.collect import GRACE_S, Collect, Download, Downloads, Miss
+from app.service.drain import Drain, job_name
+
+RENEW_S = 2.0
+PATIENCE_S = 10.0
+"""A caller is not kept longer for the quick tries of some pictures when others are there."""
+STORE_FULL = "the image store takes nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliver:
+    collect: Collect
+    books: Books
+    drain: Drain
+    pace: CollectPace
+
+    async def begin(self, job: Job, part: int, images: tuple[ProviderImage, ...]) -> Downloads:
+        """Start a part's downloads and give them their grace."""
+        downloads = self.collect.begin(job, part, images)
+        await downloads.wait(GRACE_S)
+        return downloads
+
+    async def end(
+        self,
+        job: Job,
+        parts: Sequence[Part],
+        coming: Mapping[int, Downloads],
+        upstream_s: float | None = None,
+    ) -> None:
+        """Settle a job all of whose parts have ended; `coming` are downloads under way, by part."""
+        settling = _Settling(job, tuple(_as_they_stand(parts, coming)), coming)
+        left = settling.unfinished
+        settled = await self.books.end(job, settling.parts, upstream_s)
+        if left:
+            self._launch(self._follow(settling, left, owed=settled is None), job.id)
+
+    def go_on(self, job: Job, coming: Downloads) -> None:
+        """Report a part's downloads while other parts of the job are still at the provider."""
+        left = [download for download in coming if not isinstance(download.got, Picture)]
+        if left:
+            self._launch(self._follow(_Settling(job, (), {}), left, owed=False), job.id)
+
+    def _launch(self, work: Coroutine[Any, Any, None], job_id: str) -> None:
+        self.drain.launch(work, job_name(job_id))
+
+    async def _follow(self, settling: "_Settling", left: Sequence[Download], *, owed: bool) -> None:
+        """Report downloads that the settlement could not wait for, until none runs here."""
+        began_s, told = time.monotonic(), False
+        while left:
+            running = [download.task for download in left if not download.done]
+            if running:
+                await asyncio.wait(running, timeout=RENEW_S)
+            running_now = [download for download in left if not download.done]
+            report = self._report(left, tried=time.monotonic() - began_s > PATIENCE_S)
+            if owed and not running_now:
+                # The store may have been told the earlier outcome meanwhile: then this says more.
+                owed = await self.books.end(settling.job, settling.now) is None
+            try:
+                await self.books.collected(settling.job.id, report)
+                left, told = running_now, True
+            except TaskNotFound:
+                return
+            except LedgerUnavailable:
+                if not running_now and (self.drain.draining or owed):
+                    return  # owed on disk, or the next process tries for them again
+                if not running_now and not told:
+                    told = True
+                    self.books.tell(settling.job, settling.now)
+                await asyncio.sleep(RENEW_S)
+
+    def _report(self, left: Iterable[Download], *, tried: bool) -> CollectReport:
+        left = list(left)
+        running = [download for download in left if not download.done]
+        misses = [download.got.reason for download in left if isinstance(download.got, Miss)]
+        held = any(download.held for download in running)
+        due_ms = jittered(self.pace.first_ms)
+        if running:
+            due_ms = HELD_LEASE_MS if held else LEASE_MS
+        return CollectReport(
+            pictures=tuple((d.place, d.got) for d in left if isinstance(d.got, Picture)),
+            lost=tuple(d.place for d in left if isinstance(d.got, Miss) and d.got.for_good),
+            error=misses[-1] if misses else STORE_FULL if held else None,
+            tried=tried or not running,
+            due_ms=due_ms,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Settling:
+    """A job whose books are being closed: its parts as settled, and what is still coming."""
+
+    job: Job
+    parts: tuple[Part, ...]
+    coming: Mapping[int, Downloads]
+
+    @property
+    def now(self) -> list[Part]:
+        """The parts with what has come since."""
+        return list(_as_they_stand(self.parts, self.coming))
+
+    @property
+    def unfinished(self) -> list[Download]:
+        """Downloads that the parts count as pending."""
+        pending = [i for part in self.parts if part.result for i in part.result.pending]
+        return [d for downloads in self.coming.values() for d in downloads if d.place in pending]
+
+
+def _as_they_stand(parts: Sequence[Part], coming: Mapping[int, Downloads]) -> Iterable[Part]:
+    for index, part in enumerate(parts):
+        here = coming.get(index)
+        yield part if here is None else replace(part, result=here.result())
+
+
+def jittered(ms: int) -> int:
+    """Up to a fifth earlier, so that a thousand jobs of one moment do not come back as one."""
+    return round(ms * random.uniform(0.8, 1.0))  # noqa: S311  jitter, no secret

@@ -1,0 +1,61 @@
+"""The provider's key and address as people paste them: mended where one meaning can be seen, else
+explained. No sentence quotes a key.
+"""
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+QUOTES = "\"'`\u2018\u2019\u201c\u201d"
+AROUND = " \t\r\n\u00a0\u200b\ufeff"
+BEARER = re.compile(r"(?:authorization:[ \t]*+)?bearer[ \t]++", re.IGNORECASE)
+ENDPOINT = re.compile(
+    r"/(?:images/(?:generations|edits)|chat/completions|responses|models|tasks)/?$", re.IGNORECASE
+)
+
+
+def mended_key(text: str) -> str:
+    """The key without what was pasted around it: blanks, quotes, `Bearer`."""
+    while True:
+        key = text.strip(AROUND)
+        if len(key) > 1 and key[0] in QUOTES and key[-1] in QUOTES:
+            key = key[1:-1]
+        key = BEARER.sub("", key, count=1) if BEARER.match(key) else key
+        if key == text:
+            return key
+        text = key
+
+
+def unsendable_key(name: str, key: str) -> Iterator[str]:
+    """What keeps a mended key out of an HTTP header."""
+    if "\n" in key or "\r" in key:
+        yield f"{name} has a line break inside; put the key alone on one line."
+    elif not key.isascii():
+        yield (
+            f"{name} has characters outside ASCII, perhaps a look-alike letter or the dots of a "
+            "shortened display; copy the key again where the provider shows it in full."
+        )
+    elif any(not " " < mark < "\x7f" for mark in key):
+        yield f"{name} has a blank or control character inside; copy the key again."
+
+
+def mended_base_url(url: str) -> str:
+    """The API's root: without the path of an endpoint, and with a version when there is no path."""
+    try:
+        parts = urlsplit(url.strip(AROUND).strip(QUOTES))
+    except ValueError:
+        return url
+    path = ENDPOINT.sub("", parts.path).rstrip("/") or "/v1"
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, parts.fragment))
+
+
+def crooked_base_url(name: str, url: str) -> Iterator[str]:
+    """What a mended address must not have."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    if parts.query or parts.fragment:
+        yield f"{name} ends in a query or fragment; give the API's root, https://example.com/v1."
+    if "@" in parts.netloc:
+        yield f"{name} holds a name or password; the key belongs in KOI_UPSTREAM_API_KEY."

@@ -1,0 +1,28 @@
+"""Fetching without a store: what comes is looked at and thrown away."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.adapters.images.fetch import ImageFetcher
+from app.adapters.images.spool import Spool, SpoolDirectory
+
+
+@dataclass(frozen=True)
+class Brought:
+    body: bytes
+    told: bool
+
+
+async def bring(fetcher: ImageFetcher, url: str) -> Brought:
+    """What came, and whether its end was told."""
+    with tempfile.TemporaryDirectory() as place:
+        spool = SpoolDirectory(Path(place))
+        async with Spool(spool.create, never, spool.explained) as draft:
+            told = await fetcher.fetch(url, draft)
+            await draft.seal()
+            return Brought(draft.read(0, draft.size), told)
+
+
+async def never(_draft: Spool, _name: str) -> None:
+    raise AssertionError

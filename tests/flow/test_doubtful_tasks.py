@@ -1,0 +1,84 @@
+"""A task is over when several looks over minutes say so, and late proof still counts."""
+
+import pytest
+
+from app.domain.ledger import EntryKind
+from tests.flow.conftest import Start
+from tests.flow.test_generate import GENERATE, wait_for
+from tests.harness import KOI, Koi
+
+
+@pytest.mark.parametrize("fault", ["404-for-a-while=3", "404-after-submit=3", "completed-empty=3"])
+def test_a_few_looks_that_speak_against_a_task_end_nothing(koi: Koi, fault: str) -> None:
+    koi.sandbox.script(fault)
+    with koi.client() as client:
+        answer = client.post(GENERATE, json=KOI)
+
+    assert answer.status_code == 200
+    assert [(entry.images, entry.presumed) for entry in koi.entries()] == [(1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [("forgotten", "task_expired"), ("completed-empty=999", "empty_result")]
+)
+def test_when_they_go_on_for_long_it_is_over_and_held(start: Start, fault: str, code: str) -> None:
+    koi = start(task_deadline_s=60, upstream_poll_interval_s=0.02)
+    koi.sandbox.script(fault)
+    with koi.client() as client:
+        answer = client.post(GENERATE, json=KOI)
+    polls = koi.sandbox.polls
+    koi.settled()
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, code)
+    assert polls >= 5
+    assert [(entry.images, entry.presumed) for entry in koi.entries()] == [(1, 1)]
+
+
+def test_the_deadline_says_what_the_task_said_last(start: Start) -> None:
+    koi = start(task_deadline_s=0.8, upstream_poll_interval_s=0.2)
+    koi.sandbox.script("completed-empty=999")
+    with koi.client() as client:
+        answer = client.post(GENERATE, json=KOI)
+
+    assert answer.json()["error"]["code"] == "empty_result"
+
+
+def test_a_held_task_is_looked_at_again_until_its_picture_comes(start: Start) -> None:
+    koi = start(task_deadline_s=60, upstream_poll_interval_s=0.02, resolve_after_s=30)
+    koi.sandbox.script("404-for-a-while=16")
+    with koi.client() as client:
+        refused = client.post(GENERATE, json=KOI)
+        koi.settled(within_s=30)
+        task = client.get(f"/v1/tasks/{refused.headers['x-koi-task-id']}").json()
+        if task["status"] == "collecting":
+            task = wait_for(client, task["id"])
+
+    assert refused.json()["error"]["code"] == "task_expired"
+    assert (task["status"], task["error"], len(task["data"])) == ("completed", None, 1)
+    assert [(e.images, e.presumed, e.delivered) for e in koi.entries()] == [(1, 0, 1)]
+
+
+def test_a_held_task_that_turns_out_to_have_failed_is_given_back(start: Start) -> None:
+    koi = start(task_deadline_s=0.3, resolve_after_s=30, upstream_poll_interval_s=0.1)
+    koi.sandbox.set(latency_s=1.5)
+    koi.sandbox.script("task-failed")
+    with koi.client() as client:
+        late = client.post(GENERATE, json=KOI)
+    koi.settled(within_s=20)
+
+    assert late.json()["error"]["code"] == "upstream_timeout"
+    assert [(entry.kind, entry.images) for entry in koi.entries()] == [(EntryKind.RELEASE, 0)]
+
+
+@pytest.mark.parametrize("mode", ["sync", "auto"])
+def test_a_key_that_cannot_be_sent_costs_nothing_and_holds_nothing(start: Start, mode: str) -> None:
+    koi = start(upstream_api_key="sk-sand\nbox", upstream_mode=mode)
+    with koi.client() as client:
+        answer = client.post(GENERATE, json=KOI)
+    koi.settled()
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_error")
+    assert answer.headers["x-should-retry"] == "false"
+    assert "sand" not in answer.text
+    assert [(e.kind, e.images, e.proof) for e in koi.entries()] == [(EntryKind.RELEASE, 0, "P0")]
+    assert koi.sandbox.posts == 0

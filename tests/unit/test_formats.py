@@ -1,0 +1,203 @@
+"""What bytes are, and whether they are whole by their own format."""
+
+import io
+import os
+import struct
+import time
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from app.domain.formats import UNKNOWN, Media, examine, inspect
+from app.domain.formats.source import InMemory
+from tests.pictures import DATA, HEIC, JXL, PAGE, PICTURES, SIZE, SVG, box, drawn
+
+NO_SIZE = ("ico", "svg", "jpeg xl in boxes")
+UNCOMPRESSED = ("bmp", "black and white bmp", "tiff", "tiff of pages", "ico")
+"""Zeros among their pixels are black."""
+TEXTS = ("svg",)
+NO_END = ("jpeg xl",)
+
+
+def seen(body: bytes) -> Media:
+    return examine(InMemory(body))
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_a_whole_picture_is_recognised_with_its_type_and_size(kind: str) -> None:
+    body, media_type, extension = PICTURES[kind]
+
+    media = seen(body)
+
+    assert (media.media_type, media.extension, media.text) == (media_type, extension, False)
+    assert media.whole is (None if kind in NO_END else True)
+    if kind not in NO_SIZE:
+        assert (media.width, media.height) == SIZE
+    assert inspect(body) == media
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("kind", [kind for kind in PICTURES if kind not in NO_END])
+def test_a_cut_picture_is_never_whole(kind: str, share: float) -> None:
+    body = PICTURES[kind][0]
+
+    media = seen(body[: int(len(body) * share)])
+
+    assert media.whole is False or media.text or media == UNKNOWN
+    assert media.extension == "bin" or media.whole is False
+
+
+@pytest.mark.parametrize("kind", [k for k in PICTURES if k not in ("tiff of pages", *NO_END)])
+def test_not_one_byte_may_be_missing(kind: str) -> None:
+    body = PICTURES[kind][0].rstrip(b"\0\n")
+
+    assert seen(body[:-1]).whole is False
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+@pytest.mark.parametrize("kind", [k for k in PICTURES if k not in (*UNCOMPRESSED, "flat webp")])
+def test_a_picture_that_goes_on_in_zeros_is_never_whole(kind: str, share: float) -> None:
+    body = PICTURES[kind][0]
+    kept = int(len(body) * share)
+
+    media = seen(body[:kept] + bytes(len(body) - kept))
+
+    assert media.whole is False or media.extension == "bin"
+
+
+@pytest.mark.parametrize("kind", ["bmp", "black and white bmp", "tiff"])
+def test_pixels_that_never_came_are_no_picture(kind: str) -> None:
+    body = PICTURES[kind][0]
+    if kind == "tiff":
+        written = Image.open(io.BytesIO(body)).tag_v2[273][0]  # type: ignore[attr-defined]
+    else:
+        written = int.from_bytes(body[10:14], "little")
+
+    assert seen(body[:written] + bytes(len(body) - written)).whole is False
+
+
+@pytest.mark.parametrize("kind", [k for k in PICTURES if k not in ("svg", "jpeg xl")])
+@pytest.mark.parametrize("tail", [b"\0" * 5, b"put behind the picture", os.urandom(3000)])
+def test_what_follows_a_picture_does_not_matter(kind: str, tail: bytes) -> None:
+    assert seen(PICTURES[kind][0] + tail).whole is True
+
+
+def test_a_chunk_that_was_changed_on_its_way_is_noticed() -> None:
+    body = bytearray(PICTURES["png"][0])
+    body[len(body) // 2] ^= 1
+
+    assert seen(bytes(body)).whole is False
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(b"\0")), chunk(b"IEND", b""))
+    )
+
+
+@pytest.mark.parametrize("size", [(2**31 - 1, 2**31 - 1), (100_000, 100_000), (0, 10)])
+def test_a_picture_of_absurd_dimensions_is_a_file_to_be_saved(size: tuple[int, int]) -> None:
+    assert seen(png(*size)).extension == "bin"
+    assert inspect(png(*size)) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "extension", "text"),
+    [
+        (b"", "bin", True),
+        (PAGE, "html", True),
+        (b"\n  <HTML>", "html", True),
+        (b"<html><body><svg></svg></body></html>", "html", True),
+        (b'{"error": "expired"}', "bin", True),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "bin", True),
+        ("拒绝访问".encode(), "bin", True),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\x00\x01", "bin", False),
+        (b"\x1f\x8b\x08\x00" + bytes(40), "bin", False),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt " + bytes(30), "bin", False),
+        (b"GIF80a" + b"\x01" * 20, "bin", False),
+        (b"BM" + b"\xff" * 60, "bin", False),
+        (b"\0\0\1\0\xff\xff" + bytes(60), "bin", False),
+        (box(b"ftyp", b"isom\0\0\0\0mp42") + box(b"mdat", DATA), "bin", False),
+        (bytes(5000), "bin", False),
+    ],
+    ids=range(15),
+)
+def test_anything_else_is_told_apart_as_text_or_unknown(
+    body: bytes, extension: str, text: bool
+) -> None:
+    media = seen(body)
+
+    assert (media.extension, media.text) == (extension, text)
+    assert inspect(body) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x89PNG\r\n\x1a\n",
+        b"\x89PNG\r\n\x1a\n" + b"x" * 40,
+        b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR" + bytes(8),
+        b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xe0\x00\x10JFIF",
+        b"\xff\xd8\xff\xd9" + bytes(40),
+        b"\xff\xd8\xff\xe0\x00\x00" * 9,
+        b"\xff\xd8" + b"\xff" * 4000,
+        b"RIFF\x00\x00\x00\x00WEBPVP8 " + bytes(30),
+        b"GIF89a",
+        b"GIF89a=1;/*0" + PAGE,
+        HEIC[:24],
+        JXL[:9],
+        b"II*\0" + (8).to_bytes(4, "little") + b"\xff" * 100,
+        b"<svg xmlns='x' onload='alert(1)'>",
+    ],
+    ids=range(15),
+)
+def test_a_beginning_is_no_picture(body: bytes) -> None:
+    assert seen(body).whole is False
+
+
+def test_svg_is_known_by_its_first_element_alone() -> None:
+    assert seen(b"<svg onload='alert(1)'/>").extension == "svg"
+    assert seen(SVG).extension == "svg"
+    assert seen(b"text <svg></svg>").extension == "bin"
+
+
+@given(st.sampled_from(sorted(PICTURES)), st.integers(0, 600), st.binary(max_size=40))
+def test_no_damage_makes_examining_fail(kind: str, at: int, damage: bytes) -> None:
+    body = PICTURES[kind][0]
+
+    media = seen(body[:at] + damage + body[at + len(damage) :])
+
+    assert media.width is None or media.whole is False or media.width > 0
+
+
+HOSTILE = {
+    "png of empty chunks": b"\x89PNG\r\n\x1a\n" + png(9, 9)[8:33] + chunk(b"tEXt", b"") * 900_000,
+    "jpeg of escaped bytes": drawn("JPEG")[:-2] + b"\xff\x00" * 6_000_000,
+    "jpeg of fillers": b"\xff\xd8" + b"\xff" * 12_000_000,
+    "jpeg of scans": drawn("JPEG")[:-2] + b"\xff\xda\x00\x02" * 3_000_000,
+    "gif of tiny blocks": drawn("GIF", "P")[:-2] + b"\x01\x00" * 6_000_000,
+    "webp of empty chunks": b"RIFF\x04\x1b\xb7\0WEBP" + b"EXIF\0\0\0\0" * 1_500_000,
+    "boxes of nothing": box(b"ftyp", b"avif\0\0\0\0") + box(b"free", b"") * 1_500_000,
+    "boxes of extents": box(b"ftyp", b"avif\0\0\0\0") + b"ispe" * 3_000_000,
+    "tiff of fields": b"II*\0\x08\0\0\0\xff\xff" + b"\x11\1\4\0\0\0\2\0\x08\0\0\0" * 1_000_000,
+    "text": b"<" + b"<!--" * 3_000_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_bytes_cost_time_by_their_length_at_most(kind: str) -> None:
+    began = time.process_time()
+
+    media = seen(HOSTILE[kind])
+
+    assert media.whole is not True
+    assert time.process_time() - began < 6
