@@ -1,7 +1,7 @@
 """What a request finds when it arrives: the running gateway, and its own exchange record."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from starlette.requests import Request
@@ -67,8 +67,7 @@ class Exchange:
     `started_s` is a monotonic clock; `upstream_s` the share spent on the provider, None while
     unknown; `waited` is true once the answer depended on somebody else's time. `verdict` is the
     true status of a failure that came after the status line was sent. `moderation` is the code by
-    which this caller knows a refusal of its prompt. `over` is called when the request is over,
-    however it ended.
+    which this caller knows a refusal of its prompt.
     """
 
     request_id: str
@@ -85,7 +84,8 @@ class Exchange:
     upstream_s: float | None = None
     waited: bool = False
     moderation: str = "content_policy_violation"
-    over: Callable[[], None] = lambda: None
+    held: list[Callable[[], None]] = field(default_factory=list)
+    """Given back when the exchange is over, however it ended."""
 
 
 def exchange_of(scope: Scope) -> Exchange:
