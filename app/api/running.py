@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from app.api.settings import EdgeSettings
+from app.api.waiting import Peer
 from app.service.gateway import Gateway
 
 PRESENT = "koi.present"
@@ -98,8 +99,12 @@ def exchange(request: Request) -> Exchange:
 
 def present(request: Request) -> bool:
     """Whether the caller is still there, as far as the server under us can tell."""
-    look = cast(Callable[[], bool] | None, request.scope.get(PRESENT))
-    return look is None or look()
+    return peer(request) is Peer.HERE
+
+
+def peer(request: Request) -> Peer:
+    look = cast(Callable[[], Peer] | None, request.scope.get(PRESENT))
+    return Peer.HERE if look is None else look()
 
 
 def running(request: Request) -> Running:
