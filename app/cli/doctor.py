@@ -91,7 +91,8 @@ def _stores(settings: "Settings") -> list[Finding]:
 
 
 async def _office(office: "Office") -> list[Finding]:
-    from app.cli.check_journal import check_journals  # noqa: PLC0415 - heavy
+    from app.cli.check_gateways import check_gateways  # noqa: PLC0415 - heavy
+    from app.cli.check_journal import check_journals  # noqa: PLC0415
     from app.cli.check_machine import check_catalog  # noqa: PLC0415
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
 
@@ -103,7 +104,9 @@ async def _office(office: "Office") -> list[Finding]:
     except ImageStoreUnavailable as error:
         mend = "Check KOI_IMAGE_STORE, its credentials and its disk."
         return [*findings, fail("image store", str(error), mend)]
-    return [*findings, ok("image store", f"{place}: write, read and delete work")]
+    findings.append(ok("image store", f"{place}: write, read and delete work"))
+    own = await office.pictures.identity()
+    return [*findings, *check_gateways(await office.gateways.alive(), own)]
 
 
 async def _books(office: "Office") -> list[Finding]:

@@ -7,6 +7,7 @@ from app.adapters.embedded.failures import EmbeddedStoreError
 from app.cli.failure import CommandFailed
 from app.domain.catalog import CatalogInvalid
 from app.domain.errors import GatewayError, LedgerLost, LedgerUnavailable
+from app.domain.gateways import ImageStoreNotShared
 from app.domain.media import ImageStoreUnavailable
 from app.service.people import KeysError
 
@@ -19,7 +20,14 @@ STORE_LOST = (
     "store. Run `koi ledger rebuild` to put the books together again, or mend KOI_REDIS_URL; to "
     "begin anew on purpose, move KOI_DATA_DIR/journal away first."
 )
-EXPECTED = (KeysError, EmbeddedStoreError, GatewayError, CatalogInvalid, ImageStoreUnavailable)
+EXPECTED = (
+    KeysError,
+    EmbeddedStoreError,
+    GatewayError,
+    CatalogInvalid,
+    ImageStoreNotShared,
+    ImageStoreUnavailable,
+)
 
 
 @contextmanager
