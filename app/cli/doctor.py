@@ -42,6 +42,7 @@ def _examine() -> list[Finding]:
     from app.cli.check_journal import check_journal  # noqa: PLC0415 - heavy
     from app.cli.check_machine import (  # noqa: PLC0415 - heavy
         check_data_dir,
+        check_ownership,
         check_port,
         check_settings,
         check_time_zone,
@@ -49,6 +50,8 @@ def _examine() -> list[Finding]:
     from app.cli.check_provider import check_provider  # noqa: PLC0415
 
     quiet()
+    if foreign := [*check_ownership(settings)]:
+        return [*check_settings(settings), *foreign]  # the rest would stumble over the same files
     return [
         *check_settings(settings),
         *check_time_zone(settings),
