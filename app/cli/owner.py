@@ -101,24 +101,22 @@ def cannot_use(place: Path) -> str:
 
 
 def _become(owner: Owner) -> None:
-    home, gid = None, owner.gid
+    known = None
     with suppress(KeyError):
         known = pwd.getpwuid(owner.uid)
-        home, gid = known.pw_dir, known.pw_gid
     try:
-        if home is None:
+        if known is None:
             os.setgroups([])
+            os.setgid(owner.gid)
         else:
-            os.initgroups(owner.name, gid)
-        os.setgid(gid)
+            os.initgroups(known.pw_name, known.pw_gid)
+            os.setgid(known.pw_gid)
         os.setuid(owner.uid)
     except OSError as error:
         raise CommandFailed(
             f"This runs as root but may not become {owner.name}, to whom the data directory "
             f"belongs ({error.strerror}): run it as {owner.name}."
         ) from None
-    if home is not None:
-        os.environ.update(HOME=home, USER=owner.name, LOGNAME=owner.name)
 
 
 def _can_work(owner: Owner, data_dir: Path) -> None:
