@@ -11,7 +11,7 @@ DOTENV = Path(".env")
 
 
 def is_read() -> bool:
-    return DOTENV.exists() and distrust() is None
+    return os.path.exists(DOTENV) and distrust() is None
 
 
 def distrust() -> str | None:
@@ -26,4 +26,6 @@ def distrust() -> str | None:
     others = stat.S_IWOTH | (stat.S_IWGRP if found.st_gid != os.getegid() else 0)
     if found.st_mode & others:
         return f"{where} is not read: others can write it; chmod go-w it."
+    if not os.access(DOTENV, os.R_OK):
+        return f"{where} is not read: this user may not; let Koi's user read it."
     return None

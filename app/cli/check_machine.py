@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from app import dotenv
 from app.cli.finding import Finding, fail, ok, warn
+from app.cli.owner import unusable
 from app.domain.catalog import Catalog
 from app.settings import Settings, unknown_variables
 
@@ -77,6 +78,13 @@ def check_data_dir(settings: Settings) -> Iterator[Finding]:
         yield warn("data directory", f"{place} has only {free_mb} MB left", mend)
     else:
         yield ok("data directory", f"{place}, {free_mb // 1000} GB free")
+
+
+def check_ownership(settings: Settings) -> Iterator[Finding]:
+    """What the next start would stumble over."""
+    for sentence in unusable(settings.data_dir, embedded=settings.redis_url is None):
+        said, _, mend = sentence.partition(". ")
+        yield fail("data directory", said, mend)
 
 
 def check_time_zone(settings: Settings) -> Iterator[Finding]:

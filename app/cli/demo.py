@@ -9,6 +9,7 @@ from cyclopts import Parameter, validators
 from app.cli.failure import CommandFailed
 from app.cli.listener import listen_near, url_of
 from app.cli.out import say
+from app.cli.owner import act_as_owner
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -49,6 +50,7 @@ def demo(
     from app.telemetry.logs import configure  # noqa: PLC0415
 
     configure("console", "error")
+    act_as_owner(data_dir)
     with listen_near(HOST, port) as listening, Sandbox(time_scale=TIME_SCALE) as sandbox:
         url = url_of(listening)
         if not url.endswith(f":{port}"):

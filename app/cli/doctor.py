@@ -42,6 +42,7 @@ def _examine() -> list[Finding]:
     from app.cli.check_journal import check_journal  # noqa: PLC0415 - heavy
     from app.cli.check_machine import (  # noqa: PLC0415 - heavy
         check_data_dir,
+        check_ownership,
         check_port,
         check_settings,
         check_time_zone,
@@ -49,6 +50,8 @@ def _examine() -> list[Finding]:
     from app.cli.check_provider import check_provider  # noqa: PLC0415
 
     quiet()
+    if foreign := [*check_ownership(settings)]:
+        return [*check_settings(settings), *foreign]  # the rest would stumble over the same files
     return [
         *check_settings(settings),
         *check_time_zone(settings),
@@ -91,7 +94,8 @@ def _stores(settings: "Settings") -> list[Finding]:
 
 
 async def _office(office: "Office") -> list[Finding]:
-    from app.cli.check_journal import check_journals  # noqa: PLC0415 - heavy
+    from app.cli.check_gateways import check_gateways  # noqa: PLC0415 - heavy
+    from app.cli.check_journal import check_journals  # noqa: PLC0415
     from app.cli.check_machine import check_catalog  # noqa: PLC0415
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
 
@@ -103,7 +107,9 @@ async def _office(office: "Office") -> list[Finding]:
     except ImageStoreUnavailable as error:
         mend = "Check KOI_IMAGE_STORE, its credentials and its disk."
         return [*findings, fail("image store", str(error), mend)]
-    return [*findings, ok("image store", f"{place}: write, read and delete work")]
+    findings.append(ok("image store", f"{place}: write, read and delete work"))
+    own = await office.pictures.identity()
+    return [*findings, *check_gateways(await office.gateways.alive(), own)]
 
 
 async def _books(office: "Office") -> list[Finding]:

@@ -1,6 +1,5 @@
 """`koi ledger`: the books themselves: audit, export, and corrections as new entries."""
 
-import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +10,7 @@ from cyclopts import App, Parameter
 from app.cli.bill import import_bill
 from app.cli.failure import FAILED, CommandFailed, misused
 from app.cli.options import AsJson, moment_ms, signed_micros
-from app.cli.out import csv_line, say, say_fields, say_json, say_json_line, say_table
+from app.cli.out import csv_line, emit, say, say_fields, say_json, say_json_line, say_table
 from app.cli.rebuild import rebuild
 from app.cli.records import entry_record
 from app.cli.session import in_office
@@ -74,14 +73,14 @@ def export(
         until_ms = None if until is None else moment_ms("--until", until, zone)
         as_csv = format == "csv" and not json
         if as_csv:
-            sys.stdout.write(csv_line(list(entry_record(_blank("", "", ""), ""))))
+            emit(csv_line(list(entry_record(_blank("", "", ""), ""))))
         async for entry in office.ledger.entries(since_ms, until_ms):
             record = entry_record(entry, office.catalog.currency)
             if as_csv:
-                sys.stdout.write(csv_line(list(record.values())))
+                emit(csv_line(list(record.values())), flush=False)
             else:
                 say_json_line(record)
-        sys.stdout.flush()
+        emit("")
 
     in_office(work, what="Reading the ledger", reads=True)
 

@@ -1,30 +1,65 @@
 """What commands print: lines, aligned tables, JSON, CSV, and word that something takes a while."""
 
 import csv
+import errno
 import io
 import json
+import os
 import sys
 import threading
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from app.cli.failure import CommandFailed
 from app.domain.money import format_micros
 
 Record = Mapping[str, Any]
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def say(line: str = "") -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    emit(f"{line}\n")
+
+
+def emit(text: str, *, flush: bool = True) -> None:
+    """A part of the answer. Raises `CommandFailed` when it cannot be written, and
+    `BrokenPipeError` when nobody reads on."""
+    try:
+        sys.stdout.write(text)
+        if flush:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandFailed(lost_output(error)) from None
+
+
+def lost_output(error: OSError) -> str:
+    return (
+        f"Standard output cannot be written ({error.strerror}), so this answer is incomplete; "
+        "make room there and ask again."
+    )
 
 
 def note(line: str) -> None:
-    """Something for the person, not for a script: goes to stderr."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    """Something for the person, not for a script: goes to stderr, and is lost if that is full."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+def hang_up() -> None:
+    """Before the end: what a full disk did not take is not tried again, which would change the
+    exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say_json(document: Any) -> None:
@@ -32,7 +67,7 @@ def say_json(document: Any) -> None:
 
 
 def say_json_line(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n")
+    emit(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n", flush=False)
 
 
 def say_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -9,9 +9,10 @@ from cyclopts import App, CycloptsError, Parameter
 
 from app.cli.demo import demo
 from app.cli.doctor import doctor
-from app.cli.failure import MISUSED, CommandFailed
+from app.cli.failure import FAILED, MISUSED, CommandFailed
 from app.cli.keys import keys
 from app.cli.ledger import ledger
+from app.cli.out import FULL, hang_up, lost_output, note
 from app.cli.sandbox import sandbox
 from app.cli.serve import serve
 from app.cli.spending import resume, stop_spending
@@ -74,7 +75,9 @@ def command_tree() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 failed, 2 asked wrongly."""
-    sys.exit(run(arguments))
+    code = run(arguments)
+    hang_up()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -85,17 +88,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _told(f"{' '.join(str(error).split())} See: {place} --help", MISUSED)
     except CommandFailed as failure:
         return _told(str(failure), failure.code)
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
         # The reader (head, less) has gone; nothing more may be flushed into its pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in FULL:
+            raise
+        return _told(lost_output(error), FAILED)
+    except KeyboardInterrupt:
+        return 130
     return answer if isinstance(answer, int) else 0
 
 
 def _told(sentence: str, code: int) -> int:
-    sys.stderr.write(f"koi: {sentence}\n")
+    note(f"koi: {sentence}")
     return code
 
 

@@ -12,6 +12,7 @@ from app import dotenv
 from app.cli.failure import MISUSED, CommandFailed
 from app.cli.listener import listen, url_of
 from app.cli.out import note
+from app.cli.owner import unusable
 from app.cli.session import read_settings
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def serve(
             "provider's key, or try `koi demo`, which needs none.",
             MISUSED,
         )
+    for sentence in unusable(settings.data_dir, embedded=settings.redis_url is None):
+        raise CommandFailed(sentence)
     _warn_of_unknown()
     _prepare_process()
     with listen(settings.host, settings.port) as listening:

@@ -5,8 +5,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from app import dotenv
 from app.cli.failure import MISUSED, CommandFailed
 from app.cli.out import note, patience
+from app.cli.owner import act_as_owner
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -21,7 +23,21 @@ NO_BOOKS = (
 
 
 def read_settings(**overrides: Any) -> "Settings":
-    """The settings, or their faults in one message; None among the overrides changes nothing."""
+    """The settings, or their faults in one message; None among the overrides changes nothing.
+
+    From here on this process works in the name of the data directory's owner.
+    """
+    settings, read = _loaded(overrides), dotenv.is_read()
+    if act_as_owner(settings.data_dir):
+        # Whether a .env may be trusted depends on who reads it.
+        if read and (reason := dotenv.distrust()):
+            raise CommandFailed(reason, MISUSED)
+        settings = _loaded(overrides)
+        act_as_owner(settings.data_dir)
+    return settings
+
+
+def _loaded(overrides: dict[str, Any]) -> "Settings":
     from app.setting_faults import SettingsInvalid  # noqa: PLC0415 - see in_office
     from app.settings import load_settings  # noqa: PLC0415
 

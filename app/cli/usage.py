@@ -1,6 +1,5 @@
 """`koi usage`: what was used, added up from the ledger."""
 
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +9,7 @@ from cyclopts import Parameter
 
 from app.cli.failure import misused
 from app.cli.options import AsJson, moment_ms
-from app.cli.out import csv_line, money, say, say_json, say_table, time_text
+from app.cli.out import csv_line, emit, money, say, say_json, say_table, time_text
 from app.cli.session import in_office
 from app.domain.money import format_micros
 from app.domain.usage import DIMENSIONS, UsageQuestion, UsageRow
@@ -128,7 +127,7 @@ def _say_csv(report: Report) -> None:
         csv_line((*_group(row, by), *_counts(row), _cost(row), report.currency))
         for row in report.rows
     ]
-    sys.stdout.writelines(lines)
+    emit("".join(lines))
 
 
 def _say_json(report: Report) -> None:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from app.cli.failure import CommandFailed
-from app.cli.out import note
+from app.cli.out import hang_up, note
 from app.cli.session import read_settings
 from app.cli.supervisor import Worker
 
@@ -86,4 +86,6 @@ def _dies_with(parent: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    hang_up()
+    sys.exit(code)

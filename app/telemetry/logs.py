@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 import orjson
@@ -18,14 +19,22 @@ CHATTY = ("httpx", "httpcore", "aiohttp", "uvicorn.access", "asyncio.selector_ev
 SERVER = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio")
 
 
-class StandardOutput:
-    """Whatever `sys.stdout` is at the time of writing; a logger may outlive a redirection."""
+class Lines:
+    """Where lines go: a stream, or whatever `sys.stdout` is at the time of writing, since a logger
+    may outlive a redirection. A line that cannot be written (a full disk, a reader that has gone)
+    is lost; it must never fail the request or the job that it speaks of."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
 
     def write(self, text: str) -> int:
-        return sys.stdout.write(text)
+        with suppress(OSError, ValueError):
+            (self._stream or sys.stdout).write(text)
+        return len(text)
 
     def flush(self) -> None:
-        sys.stdout.flush()
+        with suppress(OSError, ValueError):
+            (self._stream or sys.stdout).flush()
 
 
 def configure(format: str, level: str, stream: TextIO | None = None) -> None:
@@ -34,7 +43,7 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
     `format` is "json" or "console"; `level` debug, info, warning or error. Lines go to standard
     output unless a stream is given.
     """
-    output: Any = stream or StandardOutput()
+    output: Any = Lines(stream)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -38,6 +38,7 @@ from app.service.usage import Usage
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.wiring import loops
+from app.wiring.announcement import Announcement
 from app.wiring.correspondence import Correspondence
 from app.wiring.health import Readiness
 from app.wiring.office import Office, open_office
@@ -92,11 +93,18 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         catalog = read_catalog(settings)
         world = await open_world(stack, settings, catalog)
+        announcement = Announcement(world.gateways, world.pictures, settings)
+        stack.push_async_callback(announcement.leave)
+        await announcement.join()
         house = _house(world, settings, catalog)
         heart = loops.Heart(world.metrics)
         running = [
             asyncio.create_task(loops.keep_running(name, loop, world.metrics), name=name)
-            for name, loop in _loops(world, house, heart, settings).items()
+            for name, loop in (
+                *_loops(world, house, heart, settings).items(),
+                ("announcement", announcement.keep),
+                ("room", world.room.watch),
+            )
         ]
         stack.push_async_callback(_stop, running)
         stack.push_async_callback(house.gateway.drain.settled, settings.drain_timeout_s)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from app.adapters.files import read_bytes, write_text
 from app.adapters.journal.file import FileJournal
 from app.adapters.redis.journals import START, Journals
 from app.domain.errors import LedgerUnavailable
@@ -66,14 +67,14 @@ class Correspondence:
         if last and self._journal.ready():
             self._journal.sync()
             part = self._file.with_name(f".{COPIED}-{os.getpid()}")
-            part.write_text(f"{epoch} {last}")
+            write_text(part, f"{epoch} {last}")
             part.replace(self._file)
             await self.enlist(last)
 
     def _copied(self, epoch: str) -> str:
         """Where to go on; from the start in a life whose clock may be another one."""
         try:
-            known, _, place = self._file.read_text().partition(" ")
+            known, _, place = read_bytes(self._file).decode().partition(" ")
         except (OSError, ValueError):
             return START
         return place if known == epoch and PLACE.fullmatch(place) else START

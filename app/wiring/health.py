@@ -41,6 +41,8 @@ class Readiness:
     def _journal_word(self) -> str:
         if self._world.journal.gone():
             return "files_gone"
+        if self._world.room.full is not None:
+            return "disk_full"
         return "ok" if self._world.journal.ready() else "failing"
 
     def _ledger_word(self) -> str:

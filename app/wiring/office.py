@@ -8,6 +8,7 @@ from pathlib import Path
 from app.adapters.journal.elsewhere import Elsewhere
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.history import History
+from app.adapters.redis.gateways import Gateways
 from app.adapters.redis.journals import Journals
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
@@ -41,6 +42,7 @@ class Office:
     ledger: RedisLedger
     keyring: RedisKeyRing
     journals: Journals
+    gateways: Gateways
     pictures: ImageStore
     terms: Terms
 
@@ -68,6 +70,7 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
             ledger=ledger,
             keyring=keyring,
             journals=Journals(book),
+            gateways=Gateways(book),
             pictures=open_pictures(stack, settings),
             terms=terms_of(settings),
         )

@@ -17,6 +17,7 @@ from app.adapters.images.s3 import ObjectImageStore
 from app.adapters.journal.debts import FileDebts
 from app.adapters.journal.file import FileJournal
 from app.adapters.redis.cache import RedisResultCache
+from app.adapters.redis.gateways import Gateways
 from app.adapters.redis.governor import RedisGovernor, UpstreamLimits
 from app.adapters.redis.journals import Journals
 from app.adapters.redis.keyring import RedisKeyRing
@@ -36,6 +37,7 @@ from app.service.jobs import Pace
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.telemetry.vocabulary import Vocabulary
+from app.wiring.room import Room
 from app.wiring.stores import (
     journal_directory,
     open_book,
@@ -49,7 +51,8 @@ SHIPPED_CATALOG = Path(__file__).parent.parent / "catalog.toml"
 LOOPS = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
-        "debts", "journal", "collector", "places", "callers", "receipts",
+        "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
+        "room",
     }
 )  # fmt: skip
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -77,8 +80,10 @@ class World:
     keyring: RedisKeyRing
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
+    room: Room
     journal: FileJournal
     journals: Journals
+    gateways: Gateways
     debts: FileDebts
     cache: RedisResultCache
     governor: RedisGovernor
@@ -104,14 +109,17 @@ async def open_world(stack: AsyncExitStack, settings: Settings, catalog: Catalog
     pictures = open_pictures(stack, settings)
     await pictures.check()
     journal = open_journal(stack, settings)
-    book = open_book(opened, journal, settings, urls.gone)
+    room = Room(settings)
+    book = open_book(opened, journal, settings, urls.gone, lambda: room.full is not None)
     return World(
         store=opened,
         ledger=open_ledger(book, settings),
         keyring=RedisKeyRing(book),
         gone=urls.gone,
+        room=room,
         journal=journal,
         journals=Journals(book),
+        gateways=Gateways(book),
         debts=FileDebts(journal_directory(settings) / "owed"),
         cache=RedisResultCache(
             cache_store,

@@ -72,9 +72,13 @@ async def office_journal(
 
 
 def open_book(
-    opened: Store, journal: Journal, settings: Settings, gone: Callable[[], bool] = lambda: False
+    opened: Store,
+    journal: Journal,
+    settings: Settings,
+    gone: Callable[[], bool] = lambda: False,
+    full: Callable[[], bool] = lambda: False,
 ) -> Book:
-    return Book(opened, Calendar(ZoneInfo(settings.timezone)), journal, gone=gone)
+    return Book(opened, Calendar(ZoneInfo(settings.timezone)), journal, gone=gone, full=full)
 
 
 def open_ledger(book: Book, settings: Settings) -> RedisLedger:

@@ -1,5 +1,6 @@
 """The image, compose and Kubernetes files keep the promises of the operating guide."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -213,6 +214,28 @@ def test_systemd_waits_for_the_drain_and_spares_the_store() -> None:
     assert timeout is not None
     assert int(timeout[1]) >= GRACE_S
     assert "KillMode=mixed" in unit
+
+
+def test_koi_admin_runs_koi_as_the_unit_does_and_hands_its_words_on(tmp_path: Path) -> None:
+    unit = (DEPLOY / "systemd" / "koi.service").read_text(encoding="utf-8")
+    stand_in = tmp_path / "systemd-run"
+    stand_in.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    stand_in.chmod(0o700)
+    said = subprocess.run(
+        ["sh", DEPLOY / "systemd" / "koi-admin", "users", "create", "ann lee", "$(id)"],
+        env={"PATH": os.environ["PATH"], "SYSTEMD_RUN": str(stand_in)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+
+    assert said[-5:] == ["/opt/koi/.venv/bin/koi", "users", "create", "ann lee", "$(id)"]
+    shared = ("DynamicUser", "StateDirectory", "EnvironmentFile", "Environment", "WorkingDirectory")
+    for name in shared:
+        (line,) = re.findall(rf"^({name}=.+)$", unit, re.MULTILINE)
+        assert f"--property={line}" in said
+    assert "--property=User=koi" in said
+    assert os.access(DEPLOY / "systemd" / "koi-admin", os.X_OK)
 
 
 def test_every_koi_variable_in_these_files_is_a_setting() -> None:

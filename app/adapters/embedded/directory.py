@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from app.adapters.embedded.failures import StoreUnusable
+from app.adapters.files import no_links
 
 # sun_path holds 108 bytes on Linux, 104 on macOS; the server wants a little room of its own.
 LONGEST_SOCKET_PATH = 100
@@ -55,7 +56,7 @@ class StoreDirectory:
         directory for as long as it lives, whatever becomes of us.
         """
         try:
-            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = no_links(str(self.path / "lock"), os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise unusable(self.path, error) from error
         try:

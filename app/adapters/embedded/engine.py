@@ -14,6 +14,7 @@ from typing import Self
 
 from app.adapters.embedded.directory import unusable
 from app.adapters.embedded.failures import EngineMismatch, StoreNotFound, StoreUnusable
+from app.adapters.files import no_links, read_bytes
 
 OLDEST = (7, 0, 0)
 PROBE_TIMEOUT_S = 15
@@ -115,7 +116,7 @@ def choose_engine(search: Search, stamp: Engine | None) -> Engine:
 def read_stamp(path: Path) -> Engine | None:
     """The engine that last opened the data; None when there was none yet."""
     try:
-        written = path.read_bytes()
+        written = read_bytes(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -134,7 +135,7 @@ def write_stamp(path: Path, engine: Engine) -> None:
     version = ".".join(map(str, engine.version))
     temporary = path.with_suffix(".part")
     try:
-        with temporary.open("w") as file:
+        with open(temporary, "w", opener=no_links) as file:
             json.dump({"engine": engine.name, "version": version}, file)
             file.flush()
             os.fsync(file.fileno())

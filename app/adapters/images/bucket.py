@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from app.domain.media import ImageStoreUnavailable
 
@@ -44,6 +45,16 @@ def opened(url: str, given: Mapping[str, str | None], *, timeout_s: float) -> "O
         raise ImageStoreUnavailable(
             f"The image store {url} cannot be opened ({reason}): correct KOI_IMAGE_STORE."
         ) from None
+
+
+def identity_of(url: str, endpoint: str | None) -> str:
+    """What tells one bucket from another, without what may be written in two ways or is secret."""
+    place = url.rstrip("/")
+    if not endpoint:
+        return place
+    parts = urlsplit(endpoint)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    return f"{place} at {parts.hostname or endpoint}:{port}"
 
 
 def no_bucket(error: Exception) -> bool:

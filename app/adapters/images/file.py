@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from app.adapters.images.durable import TEMPORARY, replace, replace_all
+from app.adapters.images.marker import claim
 from app.adapters.images.shards import ABSENT, SHARDS, Shards, shard_of
 from app.adapters.images.spool import LEFTOVER_S, Spool, create
 from app.domain.media import (
@@ -120,6 +121,10 @@ class FileImageStore:
         """Create the directory if need be, and prove that it can be written."""
         await asyncio.to_thread(self._prove)
 
+    async def identity(self) -> str:
+        """The name in the directory's marker file, which is made if need be."""
+        return await asyncio.to_thread(self._claim)
+
     async def close(self) -> None:
         """Nothing is held open between calls."""
 
@@ -216,6 +221,16 @@ class FileImageStore:
         except OSError as error:
             if error.errno in ABSENT:
                 return 0, 0
+            raise self._shards.explained(error) from error
+
+    def _claim(self) -> str:
+        try:
+            root = self._shards.make()
+            try:
+                return f"file:{claim(root, str(self._shards.root))}"
+            finally:
+                os.close(root)
+        except OSError as error:
             raise self._shards.explained(error) from error
 
     def _prove(self) -> None:

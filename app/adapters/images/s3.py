@@ -14,6 +14,7 @@ from app.adapters.images.bucket import (
     PATIENT_S,
     QUICK_S,
     failures,
+    identity_of,
     no_bucket,
     opened,
     settings_of,
@@ -56,8 +57,10 @@ class ObjectImageStore:
         *,
         patient: "ObjectStore | None" = None,
         spool: Path | None = None,
+        endpoint: str | None = None,
     ) -> None:
         """`patient` is the same bucket with time for large bodies."""
+        self._identity = identity_of(where, endpoint)
         self._store = store
         self._patient = patient or store
         self._spool = SpoolDirectory(spool or Path(tempfile.gettempdir()))
@@ -90,7 +93,7 @@ class ObjectImageStore:
         """
         given = settings_of(url, endpoint, region, access_key_id, secret_access_key)
         quick, patient = (opened(url, given, timeout_s=limit) for limit in (QUICK_S, PATIENT_S))
-        return cls(quick, url, patient=patient, spool=spool)
+        return cls(quick, url, patient=patient, spool=spool, endpoint=endpoint)
 
     def draft(self, stem: str) -> Spool:  # noqa: ARG002 - all drafts lie in one directory
         """A place for the bytes of an image to come, on this machine's disk."""
@@ -165,6 +168,10 @@ class ObjectImageStore:
         with self._asking():
             await self._write(probe, b"koi", "text/plain")
             await self._store.delete_async(probe)
+
+    async def identity(self) -> str:
+        """Bucket, prefix and endpoint."""
+        return self._identity
 
     async def close(self) -> None:
         """Let the library's threads come to rest.

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import structlog
 
+from app.adapters.files import no_links, read_bytes
 from app.domain.errors import FailureNote, Proof
 from app.domain.images import Picture
 from app.domain.job import JobState, Outcome, PartResult, PendingImage
@@ -61,7 +62,7 @@ class FileDebts:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self._directory / f".{name}-{secrets.token_hex(4)}"
         try:
-            with open(temporary, "xb", opener=_private) as file:
+            with open(temporary, "xb", opener=no_links) as file:
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
@@ -75,7 +76,7 @@ class FileDebts:
         found = []
         for name in sorted(names):
             try:
-                found.append(_named(name, (self._directory / name).read_bytes()))
+                found.append(_named(name, read_bytes(self._directory / name)))
             except FileNotFoundError:
                 pass  # a sibling paid it meanwhile
             except UNREADABLE as error:
@@ -111,7 +112,7 @@ def look_at_debts(directory: Path) -> DebtFiles:
     waiting, unreadable = [], []
     for file in sorted(directory.glob(f"*{SUFFIX}")):
         try:
-            _named(file.name, file.read_bytes())
+            _named(file.name, read_bytes(file))
             waiting.append(file.stat().st_mtime)
         except FileNotFoundError:
             pass  # paid meanwhile
@@ -124,10 +125,6 @@ def look_at_debts(directory: Path) -> DebtFiles:
 def damaged_debts(directory: Path) -> list[Path]:
     """What was set aside in this directory of debts."""
     return sorted((directory / DAMAGED).glob("*"))
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _sync(directory: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from app.adapters.files import is_plain, no_links
 from app.adapters.journal.line import read_step
 from app.adapters.journal.marker import read_id
 from app.domain.journal import Mark, Step
@@ -53,10 +54,10 @@ class History:
                     self.strangers.append(file)
 
     def _steps(self, file: Path) -> Iterator[Step]:
-        if not file.is_file():  # opening a pipe would wait for ever
+        if not is_plain(file):  # opening a pipe would wait for ever
             self.strangers.append(file)
             return
-        with file.open("rb") as lines:
+        with open(file, "rb", opener=no_links) as lines:
             for line in lines:
                 step = read_step(line)
                 if step is None:
@@ -97,7 +98,7 @@ def _files(directory: Path) -> tuple[list[Path], list[str]]:
     found, strangers = [], []
     for file in directory.glob("*.jsonl"):
         try:
-            if file.is_file():
+            if is_plain(file):
                 found.append((file.stat().st_mtime, file))
             else:
                 strangers.append(file.name)
@@ -109,7 +110,7 @@ def _files(directory: Path) -> tuple[list[Path], list[str]]:
 
 def _last(file: Path) -> tuple[Mark | None, int]:
     """The mark of a file's last readable line, and how many after it are not."""
-    with file.open("rb") as tail:
+    with open(file, "rb", opener=no_links) as tail:
         tail.seek(max(file.stat().st_size - TAIL_BYTES, 0))
         bad = 0
         for line in reversed(tail.read().splitlines()):

@@ -6,6 +6,8 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from app.adapters.files import no_links
+
 MARKER = "id"
 ID = re.compile(r"[0-9a-f]{16}")
 
@@ -38,8 +40,8 @@ class Marker:
             return
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = self._path.with_name(f".{MARKER}-{secrets.token_hex(4)}")
-        part.write_text(f"{secrets.token_hex(8)}\n")
-        part.chmod(0o600)
+        with open(part, "x", opener=no_links) as file:
+            file.write(f"{secrets.token_hex(8)}\n")
         try:
             if read_id(self._path.parent) is None:
                 self._path.unlink(missing_ok=True)  # half of one, from a machine that lost power

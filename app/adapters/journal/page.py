@@ -9,7 +9,7 @@ import structlog
 
 from app.adapters.journal.marker import moved
 
-APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 AGAIN_S = 1.0
 
 

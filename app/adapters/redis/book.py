@@ -34,6 +34,7 @@ class Book:
     """`journal` is written after every change; its mark is where this process starts from.
 
     `gone` says that the store writes into files that were deleted: what it takes will be lost.
+    `full` says that pictures could not be kept.
     """
 
     def __init__(
@@ -43,12 +44,13 @@ class Book:
         journal: Journal,
         clock: Callable[[], datetime] = utc_now,
         gone: Callable[[], bool] = lambda: False,
+        full: Callable[[], bool] = lambda: False,
     ) -> None:
         self.calendar = calendar
         self.journal = journal
         self.mark: Mark | None = journal.mark
         self.intact = True
-        self._store, self._clock, self._gone = store, clock, gone
+        self._store, self._clock, self._gone, self._full = store, clock, gone, full
         self._scripts = load("ledger")
         self._skew = timedelta()
         self._spans: dict[str, bytes] = {}
@@ -120,6 +122,8 @@ class Book:
             raise LedgerUnavailable("The journal cannot be written; nothing was spent.")
         if self._gone():
             raise LedgerUnavailable("The store's files were deleted; nothing was spent.")
+        if self._full():
+            raise LedgerUnavailable("The gateway's disk is full; nothing was spent.")
 
     async def _write(self, name: str, ask: dict[str, Any], dated: bool) -> Any:
         for _ in range(2):

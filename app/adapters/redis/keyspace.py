@@ -93,6 +93,8 @@ KEYS = (
         "key id -> when it was used last, to the minute"),
     Key("journals", f"{_LEDGER}journals", "", "hash", "for ever", "ledger",
         "journal's id -> where it is and when it was last written: all that ever wrote"),
+    Key("gateways", f"{_LEDGER}gateways", "", "hash", "30 seconds after the last word", "ledger",
+        "gateway process -> its host and image store, and when it was last heard of"),
     Key("changes", f"{_LEDGER}changes", "", "stream", "the newest 20,000", "ledger",
         "what operators changed, for every gateway to copy into its journal"),
     Key("ended", f"{_ROOT}ended", "", "channel", "-", "signals", "ids of jobs as they end"),
