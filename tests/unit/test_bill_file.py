@@ -80,6 +80,18 @@ def test_titles_above_the_headings_and_blank_lines_are_passed_over(tmp_path: Pat
         ("14", 14_000_000),
         ("0", 0),
         ('"1,234.50"', 1_234_500_000),
+        ('"1,234,567"', 1_234_567_000_000),
+        ('"1.234,50"', 1_234_500_000),
+        ("1.234.567", 1_234_567_000_000),
+        ('"0,14"', 140_000),
+        ('"0,140"', 140_000),
+        ('"12,5"', 12_500_000),
+        ('"1,2345"', 1_234_500),
+        ("1.4E-1", 140_000),
+        ("1.4e-01", 140_000),
+        ("-1.4E-1", -140_000),
+        ('"1,4E-1"', 140_000),
+        ("2E-6", 2),
     ],
 )
 def test_amounts_are_exact(tmp_path: Path, text: str, micros: int) -> None:
@@ -92,7 +104,8 @@ def test_amounts_are_exact(tmp_path: Path, text: str, micros: int) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "free", "0.1234567", '"0,14"', '"1,234"', "1 234.5", "$0.14", "USD 0.14", "1e3", "--1",
+        "", "free", "0.1234567", '"1,234"', '"12,345"', '"1,23,456"', '"1,234.567,8"', "1.23.456",
+        "1.23456E-4", "1.4E+1", "1.4E1", "2E-7", "1 234.5", "$0.14", "USD 0.14", "1e3", "--1",
         "-¥-1", "+1", "NaN", "inf", "0x1", ".5", "5.", "1_0", "99999999999999", "(0.14)", "0.14¥元",
     ],
 )  # fmt: skip
@@ -115,9 +128,13 @@ def test_the_mark_is_the_catalogs_currency(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "2026-11-27", "27.11.2026 13:00", "11/27/2026 13:00", "1795755600", "2026-13-01 00:00",
+        "", "2026-11-27", "05.11.2026 13:00", "11/5/2026 13:00", "1795755600", "2026-13-01 00:00",
+        "26/11/27 13:00", "13/13/2026 13:00", "2026-11/27 13:00", "27/11/26 13:00", "11:2026 13:00",
+        "2026-11-27 13:00 PM", "2026-11-27 0:00 AM", "2026-11-27 13:00:60",
+        "2026-11-27 13:00+99:00",
+        "2026-11-27 13:00+08:60", "0000-11-27 13:00", "9999-12-31 23:59-08:00", "27.11.2026",
         "2026-02-30 00:00:00", "2026-11-27 25:00:00", "20261127T130000", "yesterday",
-        "2026-11-27 13:00:00 CST", "2026-11-27 1:00 PM",
+        "2026-11-27 13:00:00 CST",
     ],
 )  # fmt: skip
 def test_a_time_that_is_not_certain_is_not_guessed(tmp_path: Path, text: str) -> None:
@@ -125,6 +142,89 @@ def test_a_time_that_is_not_certain_is_not_guessed(tmp_path: Path, text: str) ->
 
     assert isinstance(line, Unreadable)
     assert "is not a time" in line.why
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026/11/27 13:00", "2026-11-27T13:00:00.1234567", "2026-11-27T05:00:00.1234567Z",
+        "2026-11-27T13:00:00.1234567+08:00", "2026-11-27 13:00:00 +08:00", "2026.11.27 13:00",
+        "27.11.2026 13:00", "27/11/2026 13:00:00", "11/27/2026 1:00:00 PM",
+        "11/27/2026 1:00:00 PM +08:00", "2026-11-27 5:00 UTC", "2026年11月27日 13:00",
+        "2026年11月27日13:00",
+    ],
+)  # fmt: skip
+def test_a_time_is_read_as_excel_and_dotnet_write_it(tmp_path: Path, text: str) -> None:
+    assert one(tmp_path, f"req_1,grok-imagine,0.14,{text}") == PLAIN
+
+
+def test_days_and_hours_of_one_digit_are_read(tmp_path: Path) -> None:
+    first, second, midnight = read(
+        tmp_path,
+        f"{HEADINGS}\nreq_1,m,0.14,2026/11/5 9:03\nreq_2,m,0.14,11/11/2026 9:03\n"
+        "req_3,m,0.14,2026/11/5 12:03 AM\n",
+    )
+
+    assert isinstance(first, BillLine)
+    assert isinstance(second, BillLine)
+    assert isinstance(midnight, BillLine)
+    assert first.at_ms == 1_793_840_580_000  # 2026-11-05T01:03:00Z
+    assert second.at_ms == first.at_ms + 6 * 86_400_000
+    assert midnight.at_ms == first.at_ms - 9 * 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "what"),
+    [
+        ('req_1,m,"0,14",2026/11/5 9:03', "req_2,m,1.234,2026/11/5 9:03", "decimals"),
+        ("req_1,m,1.234,2026/11/5 9:03", 'req_2,m,"1,5",2026/11/5 9:03', "decimals"),
+        ("req_1,m,1,11/27/2026 9:03", "req_2,m,1,27/11/2026 9:03", "day"),
+    ],
+)
+def test_a_file_is_written_one_way_from_end_to_end(
+    tmp_path: Path, first: str, other: str, what: str
+) -> None:
+    good, odd = read(tmp_path, f"{HEADINGS}\n{first}\n{other}\n")
+
+    assert isinstance(good, BillLine)
+    assert isinstance(odd, Unreadable)
+    assert f"lines above have the {what} as in" in odd.why
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gb18030", "gbk"]
+)
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_bill_is_read_in_the_encodings_of_its_tools(
+    tmp_path: Path, encoding: str, separator: str, end: str
+) -> None:
+    heads = "Request ID,模型,金额(元),时间"
+    row = 'req_1,grok-imagine,"0.14",2026/11/27 13:00'
+    text = f"{heads}{end}{row}{end}".replace(",", separator)
+    raw = text.encode(encoding)
+    if encoding == "utf-16":
+        raw = raw if separator == "," else b"\xfe\xff" + text.encode("utf-16-be")
+
+    assert read(tmp_path, raw) == [PLAIN]
+
+
+def test_bytes_that_are_no_letters_spoil_their_own_line(tmp_path: Path) -> None:
+    good = b"req_%d,grok-imagine,0.14,2026-11-27 13:00:00,note\n"
+    bad = b"req_2,grok\xff\xfe,0.14,2026-11-27 13:00:00,note\n"
+    beside = (good % 4).replace(b"note", b"\xff")
+    raw = f"{HEADINGS},remark\n".encode() + good % 1 + bad + good % 3 + beside
+
+    lines = read(tmp_path, raw)
+
+    assert [type(line) for line in lines] == [BillLine, Unreadable, BillLine, BillLine]
+    assert str(lines[1]) == "line 3, column 'model': letters of no known encoding"
+
+
+def test_an_unreadable_cell_is_named_by_its_line_and_heading(tmp_path: Path) -> None:
+    [line] = read(tmp_path, "请求ID,模型,费用(元),时间\nreq_1,m,free,2026-11-27 13:00:00\n")
+
+    assert str(line) == "line 2, column '费用(元)': 'free' is not an amount in CNY"
 
 
 @pytest.mark.parametrize(
@@ -212,8 +312,9 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         ("hello", "no column for the id; name it with --id-column"),
         ("request id,model,time\n", "no column for the amount; name it with --amount-column"),
         ("request id,model,amount,cost,time\n", "'amount' and 'cost' could both be the amount"),
-        (b"request id,model,amount,time\n\xff\xfe", "is not UTF-8"),
-        ("金额".encode("gbk"), "is not UTF-8"),
+        (b"PK\x03\x04\x14\x00\x06\x00", "no column for the id"),
+        (b"\x00\x01\x02\x03", "is not a text"),
+        ("金额".encode("gbk"), "no column for the id"),
         ("x" * 70_000, "a line of 65536 characters"),
     ],
 )
