@@ -1,6 +1,8 @@
 """Forms of HTTP/1 that clients and proxies use although few servers meet them."""
 
 import re
+import socket
+import struct
 from collections.abc import Sequence
 
 from uvicorn._types import (
@@ -76,3 +78,16 @@ def ended_by_closing(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI
         await app(scope, receive, unchunked)
 
     return answered
+
+
+def cut_short(cycle: RequestResponseCycle) -> None:
+    """End the connection in the middle of an answer, on purpose: the one way to say that it failed
+    once its status is out. Where only the end tells that an answer is whole, it ends in a reset."""
+    if cycle.disconnected:
+        return
+    if cycle.scope["http_version"] == "1.0":
+        connection = cycle.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    cycle.transport.close()
+    # The server takes what is left unanswered for an error of the application, else.
+    cycle.disconnected = True
