@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check chaos soak soak-clients clients bench audit lock clean
+.PHONY: help demo install test check chaos soak soak-clients clients hostile bench audit lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,6 +59,10 @@ soak-clients: $(VENV)/.dev ## AI SDK and OpenAI SDK processes, every fault at 2 
 
 clients: $(VENV)/.dev ## real clients by fault: POSTs and bills; CLIENTS=ai-7,litellm SCENARIOS=500,reset JSON=file
 	@$(BIN)/python -m tests.clients --clients=$(CLIENTS) --scenarios=$(SCENARIOS) $(if $(JSON),--json=$(JSON)) $(if $(README),--readme)
+
+hostile: SECONDS = 8
+hostile: $(VENV)/.dev ## one key does its worst beside a polite one, SECONDS=8 each way
+	@HOSTILE_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s -m chaos tests/security/test_one_key_one_share.py --chaos-minutes=1
 
 bench: $(VENV)/.dev ## compare with nginx and LiteLLM on this machine
 	@$(BIN)/python -m bench

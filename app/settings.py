@@ -4,10 +4,8 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -34,28 +32,8 @@ from app.setting_faults import (
     unreadable,
     weak,
 )
+from app.setting_types import Amount, Count, UpstreamMode, Zone
 from app.upstream_settings import crooked_base_url, mended_base_url, mended_key, unsendable_key
-
-
-class UpstreamMode(StrEnum):
-    AUTO = "auto"
-    ASYNC = "async"
-    SYNC = "sync"
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise ValueError(f"{name!r} is not a time zone name such as Asia/Shanghai") from None
-    return name
-
-
-def _amount(text: str | None) -> str | None:
-    if text is not None:
-        parse_micros(text)
-    return text
-
 
 SERVICE_LINK = re.compile(r"KOI_(?:SERVICE_(?:HOST|PORT)|PORT_\d+_(?:TCP|UDP))")
 
@@ -67,8 +45,6 @@ def _port(text: object) -> object:
 
 
 DEFAULT_PORT = 8000
-Amount = Annotated[str | None, AfterValidator(_amount)]
-Count = Annotated[int | None, Field(ge=0)]
 
 
 class Settings(BaseSettings):
@@ -135,7 +111,7 @@ class Settings(BaseSettings):
     cache_ttl_s: int = Field(3600, gt=0)
     cache_variants: int = Field(10, ge=1)
 
-    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    timezone: Zone = "UTC"
     sync_wait_s: float | None = Field(None, gt=0)
     concurrency_wait_s: float = Field(10, ge=0)
     heartbeat_after_s: float = Field(45, ge=0)
@@ -144,6 +120,11 @@ class Settings(BaseSettings):
     collect_s: float = Field(86_400, gt=0)
     resolve_after_s: float = Field(900, ge=0)
     max_in_flight: int = Field(1000, gt=0)
+    waiting_share: float = Field(0.25, gt=0, le=1)
+    key_requests_per_second: float = Field(100, ge=0)
+    key_reads_per_second: float = Field(50, ge=0)
+    free_refusals_per_hour: int = Field(60, gt=0)
+    replays_per_hour: int = Field(3600, gt=0)
     drain_delay_s: float = Field(0, ge=0)
     drain_timeout_s: float = Field(190, gt=0)
 
@@ -151,7 +132,7 @@ class Settings(BaseSettings):
     default_images_per_month: Count = None
     default_budget_per_day: Amount = None
     default_budget_per_month: Amount = None
-    default_requests_per_minute: Count = None
+    default_requests_per_minute: Count = 120
     default_concurrency: Count = None
     house_images_per_day: Count = None
     house_images_per_month: Count = None

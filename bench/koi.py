@@ -98,6 +98,9 @@ def _environment(folder: Path, upstream: Upstream) -> dict[str, str]:
         "data_dir": str(folder / "state"),
         "catalog": str(folder / "catalog.toml"),
         "max_in_flight": "100000",
+        "waiting_share": "1",
+        "key_requests_per_second": "0",
+        "key_reads_per_second": "0",
         "sync_wait_s": "180",
     } | {f"house_{name}": str(PLENTY) for name in METERS}
     return {f"KOI_{name.upper()}": value for name, value in settings.items()}

@@ -28,6 +28,14 @@ T = TypeVar("T")
 
 PRICED = Path(__file__).parent / "catalog.toml"
 KOI = {"model": "grok-imagine", "prompt": "a koi in a nebula"}
+ONE_KEY_FOR_ALL: dict[str, Any] = {
+    "waiting_share": 1,
+    "key_requests_per_second": 0,
+    "key_reads_per_second": 0,
+    "free_refusals_per_hour": 1_000_000,
+}
+"""One key does in tests what a whole house does elsewhere; the tests of shares set their own."""
+PLENTY_PER_MINUTE = 1_000_000
 QUICK: dict[str, Any] = {
     "upstream_api_key": "sk-sandbox",
     "upstream_poll_interval_s": 0.05,
@@ -37,6 +45,8 @@ QUICK: dict[str, Any] = {
     "task_deadline_s": 6,
     "redis_timeout_ms": 3000,
     "log_level": "error",
+    **ONE_KEY_FOR_ALL,
+    "default_requests_per_minute": None,
 }
 
 
@@ -147,4 +157,6 @@ def gateway(sandbox: Sandbox, redis_url: str, data_dir: Path, **overrides: Any) 
 def environment(**settings: Any) -> dict[str, str]:
     """The environment of a `koi` subprocess: nothing of ours but these settings."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("KOI_")}
+    plenty = {**ONE_KEY_FOR_ALL, "default_requests_per_minute": PLENTY_PER_MINUTE}
+    settings = {**plenty, **settings}
     return clean | {f"KOI_{name.upper()}": str(value) for name, value in settings.items()}

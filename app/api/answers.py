@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.errors import error_object
-from app.api.running import edge, running
+from app.api.running import edge, exchange, running
 from app.domain.errors import FailureNote, GenerationFailed, Overloaded
 from app.domain.images import Picture, ResponseFormat
 from app.domain.incomplete import incomplete
@@ -45,6 +45,11 @@ ALMOST = 99
 PIXELS = re.compile(r"[0-9]+x[0-9]+", re.ASCII)
 GONE = FailureNote(
     "image_unavailable", "The image was made, but its bytes are no longer stored.", charged=True
+)
+
+ANSWERS_TAKEN = (
+    "Too many answers in base64 are being sent to this API key. The pictures are kept: repeat the "
+    "request, it pays nothing more, or ask for links (response_format url)."
 )
 
 
@@ -123,7 +128,9 @@ def linked_items(request: Request, pictures: Sequence[Picture]) -> list[dict[str
 
 async def picture_bodies(request: Request, job: Job) -> list[bytes]:
     """Every picture's bytes. Raises `Overloaded` while the image store is away (a repeat gets
-    the same pictures) and `GenerationFailed` when bytes are gone for good."""
+    the same pictures), `TooManyWaiting` while the key has too many such answers under way, and
+    `GenerationFailed` when bytes are gone for good."""
+    await _answer_turn(request)
     store = running(request).gateway.pictures
     try:
         images = await asyncio.gather(*(store.get(picture.name) for picture in job.pictures))
@@ -135,6 +142,12 @@ async def picture_bodies(request: Request, job: Job) -> list[bytes]:
     return bodies
 
 
+async def _answer_turn(request: Request) -> None:
+    """Wait until the key may be sent one more answer that holds its pictures."""
+    record, turns = exchange(request), running(request).gateway.answers
+    record.held.append(await turns.take(record.key_id or "", ANSWERS_TAKEN))
+
+
 async def _items(request: Request, job: Job, response_format: str) -> orjson.Fragment:
     if response_format == ResponseFormat.URL:
         return orjson.Fragment(orjson.dumps(linked_items(request, job.pictures)))
@@ -142,6 +155,7 @@ async def _items(request: Request, job: Job, response_format: str) -> orjson.Fra
     items = [
         _item({"url": link(request, picture)} if both else {}, picture) for picture in job.pictures
     ]
+    await _answer_turn(request)
     gateway = running(request).gateway
     try:
         firsts = [await gateway.pictures.read(picture.name, 0, SLICE) for picture in job.pictures]

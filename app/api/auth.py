@@ -21,10 +21,15 @@ KEY = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 
 
 async def caller(request: Request) -> Principal:
-    """The principal of this request; raises `InvalidApiKey`, in the same words for every fault."""
-    principal = await running(request).gateway.identify(credential(request))
+    """The principal of this request; raises `InvalidApiKey`, in the same words for every fault,
+    and `RateLimited` when the key comes faster than this process lets any key come."""
+    gateway = running(request).gateway
+    principal = await gateway.identify(credential(request))
     record = exchange(request)
     record.user, record.key_id = principal.user, principal.key_id
+    await gateway.pace.arrive(principal)
+    if request.method == "GET":
+        await gateway.pace.read(principal)
     return principal
 
 

@@ -26,13 +26,15 @@ from app.api.answers import (
 from app.api.controls import Patience
 from app.api.errors import error_body, status_of
 from app.api.headers import cache_headers, limit_headers, with_shortfall
-from app.api.running import cut, edge, exchange, exchange_of, present, running
-from app.api.waiting import Waiting
+from app.api.running import cut, edge, exchange, exchange_of, peer, present, running
+from app.api.waiting import Peer, Waiting
 from app.domain.errors import FailureNote, GatewayError, GenerationFailed
 from app.domain.images import Picture
 from app.domain.job import Job
 from app.service.started import Generated, Started
 
+SILENT_S = (0.01, 0.04, 0.1, 0.15)
+"""A caller that has just closed its own side is given time to turn out to read on."""
 UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -47,9 +49,12 @@ class Caller:
         """Nobody got this answer: the next identical request joins the job."""
         await running(self.request).gateway.generate.abandon(self.started)
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Raise `ClientDisconnect` when the caller is gone; before the last of the answer is sent,
         because the server may hang up itself then."""
+        for pause_s in SILENT_S:
+            if peer(self.request) is Peer.SILENT:
+                await asyncio.sleep(pause_s)
         if not present(self.request):
             raise ClientDisconnect
 
@@ -102,7 +107,7 @@ class Handed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            self.caller.check()
+            await self.caller.check()
             await self.answer(scope, receive, send)
         except BaseException:
             await self.caller.abandon()
@@ -129,7 +134,7 @@ class Delivery(Response):
             async with Waiting(receive, order.answer()) as waiting:
                 if await waiting.ready(order.quiet_s):
                     answer, answered = waiting.result(), True
-                    order.check()
+                    await order.check()
                     await answer(scope, receive, send)
                 else:
                     answered = await self._beat(waiting, scope, send)
@@ -158,7 +163,7 @@ class Delivery(Response):
             _record(scope, error.note)
             cut(scope)
             return False
-        self.order.check()
+        await self.order.check()
         await send({"type": "http.response.body", "body": body, "more_body": False})
         return True
 
@@ -186,7 +191,7 @@ class EventStream(Response):
                     await _write(send, b": koi\n\n")
                 for event in waiting.result():
                     await _write(send, event)
-                order.check()
+                await order.check()
                 waiting.check()
             order.received()
         except GatewayError as error:

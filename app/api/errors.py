@@ -53,6 +53,8 @@ CONTRACT: Mapping[str, tuple[int, str]] = MappingProxyType(
         "insufficient_quota": (429, "insufficient_quota"),
         "rate_limit_exceeded": (429, PACE),
         "concurrency_limit_exceeded": (429, PACE),
+        "too_many_waiting": (429, PACE),
+        "too_many_refusals": (429, "insufficient_quota"),
         "price_unknown": (400, CALLER),
         "spending_stopped": (403, CALLER),
         "not_cached": (504, SERVER),

@@ -4,6 +4,8 @@ import re
 import socket
 import struct
 from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
 
 from uvicorn._types import (
     ASGI3Application,
@@ -13,6 +15,8 @@ from uvicorn._types import (
     Scope,
 )
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from app.api.running import CUT
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -57,6 +61,12 @@ def head_without_offer(method: bytes, url: bytes, version: str, headers: RawHead
         if name != b"upgrade":
             lines.append(b"%s: %s" % (name, kept))
     return b"\r\n".join([*lines, b"", b""])
+
+
+def fitted(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """The app for this request, which may cut its answer short."""
+    cast(dict[str, Any], cycle.scope)[CUT] = partial(cut_short, cycle)
+    return ended_by_closing(app, cycle) if cycle.scope["http_version"] == "1.0" else app
 
 
 def ended_by_closing(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:

@@ -15,7 +15,7 @@ from app.api.headers import adjusted_header, limit_headers
 from app.api.running import edge, exchange, present, running
 from app.api.tasks import task_headers
 from app.api.wire import Asked, Understood, understand
-from app.domain.errors import InvalidRequest, LedgerUnavailable, Refused
+from app.domain.errors import InvalidRequest, LedgerUnavailable, RateLimited, Refused
 from app.domain.principal import Principal
 from app.service.repeats import CallerLeft
 from app.service.started import Started
@@ -24,10 +24,12 @@ from app.service.started import Started
 async def create(request: Request) -> Response:
     """Generate images: waited for, as a task (`async`), or as events (`stream`)."""
     principal = await caller(request)
+    gateway = running(request).gateway
+    await gateway.pace.generate(principal)
+    exchange(request).held.append(gateway.waiting.take(principal))
     controls = read_controls(request.headers)
     body = await read_json(request)
     asked = Asked(body, controls, principal, exchange(request).deployment)
-    gateway = running(request).gateway
     understood = understand(asked, gateway.catalog, edge(request))
     record = exchange(request)
     record.moderation = understood.moderation
@@ -40,7 +42,7 @@ async def create(request: Request) -> Response:
         return await _refused(request, principal, refusal)
     except CallerLeft:
         raise ClientDisconnect from None
-    record.over = partial(gateway.generate.over, started)
+    record.held.append(partial(gateway.generate.over, started))
     record.task_id, record.cache = started.job.id, str(started.cache)
     return await _answer(request, started, understood, controls)
 
@@ -75,8 +77,11 @@ async def _answer(
 
 async def _refused(request: Request, principal: Principal, refusal: Refused) -> Response:
     """A refusal with the numbers behind it (statement 67), as long as they can be had."""
+    gateway = running(request).gateway
+    if type(refusal) is RateLimited:
+        gateway.pace.refused(principal, refusal)
     try:
-        limits = limit_headers(await running(request).gateway.usage.standing(principal))
+        limits = limit_headers(await gateway.usage.standing(principal))
     except LedgerUnavailable:
         limits = {}
     return ErrorResponse(refusal.note, headers=limits)

@@ -11,20 +11,26 @@ from typing import Any, NoReturn
 from app.domain.errors import InvalidRequest
 
 DEEPEST = 32
+MOST_MARKS = 5_000
+"""Brackets, commas and colons outside of strings: each costs the parser more than any text."""
 LONGEST_NUMBER = 32
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 """Field names that may be repeated to the caller, in bodies and headers alike."""
 
 # One pass, possessive: linear on any input. An unclosed string runs to the end.
 TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+MARKS = (b"[", b"{", b",", b":")
 
 
 def read_object(raw: bytes) -> dict[str, Any]:
     """The JSON object in a request body; raises `InvalidRequest`.
 
     Codes: invalid_json, invalid_body (JSON, but no object), invalid_encoding, duplicate_key,
-    too_deep.
+    too_deep, too_complex.
     """
+    if _marks(raw) > MOST_MARKS or raw.count(b'"') > 2 * MOST_MARKS:
+        _refuse_marks(raw)
     text = _decode(raw)
     if raw.count(b"[") + raw.count(b"{") > DEEPEST:
         _refuse_depth(raw)
@@ -51,6 +57,19 @@ def _decode(raw: bytes) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise _encoding() from None
+
+
+def _marks(raw: bytes) -> int:
+    return sum(map(raw.count, MARKS))
+
+
+def _refuse_marks(raw: bytes) -> None:
+    """What stands in strings does not count. More strings than that need as many marks."""
+    bare, strings = STRING.subn(b"", raw, MOST_MARKS)
+    if strings == MOST_MARKS or _marks(bare) > MOST_MARKS:
+        raise InvalidRequest(
+            "too_complex", f"The body has more than {MOST_MARKS} brackets, commas and colons."
+        )
 
 
 def _refuse_depth(raw: bytes) -> None:

@@ -54,8 +54,9 @@ class Edge:
         try:
             await self._serve(scope, receive, answer, exchange)
         finally:
-            exchange.over()
             metrics.in_flight(-1)
+            for release in exchange.held:
+                release()
             _report(scope, exchange, metrics)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:

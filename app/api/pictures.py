@@ -7,13 +7,14 @@ from starlette.responses import Response, StreamingResponse
 
 from app.api.auth import caller
 from app.api.errors import ErrorResponse, wrong_method
-from app.api.running import edge, running
+from app.api.running import edge, exchange, running
 from app.domain.errors import ImageNotFound
 from app.domain.media import DOWNLOADS, IMAGE_NAME, ImageSlice, media_type_of
 from app.domain.principal import Principal
 
 VERBS = frozenset({"generations", "edits", "variations"})
 """Names next door that only take POST."""
+DOWNLOADS_TAKEN = "This picture is being downloaded too often at once; try again shortly."
 SEALED = {
     "content-security-policy": "default-src 'none'; sandbox",
     "cross-origin-resource-policy": "cross-origin",
@@ -35,7 +36,9 @@ async def read(request: Request) -> Response:
     }
     if opened and _unchanged(request, name):
         return Response(b"", 304, headers)
-    first = await running(request).gateway.tasks.picture(principal, name)
+    gateway = running(request).gateway
+    exchange(request).held.append(await gateway.downloads.take(name, DOWNLOADS_TAKEN))
+    first = await gateway.tasks.picture(principal, name)
     if _unchanged(request, name):
         return Response(b"", 304, headers)
     if len(first.body) == first.size:

@@ -5,9 +5,8 @@ dialect as every other error (reliability study: M11, B76-B86, S31, S32, S38).
 """
 
 import asyncio
-import select
+import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import httptools
@@ -18,9 +17,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from app.api import http_forms
 from app.api.refusal import Unacceptable, refusal, verdict
 from app.api.routes import UNMATCHED
-from app.api.running import CUT, PRESENT
+from app.api.running import PRESENT
 from app.api.settings import EdgeSettings
-from app.api.waiting import listens
+from app.api.waiting import Peer, peer_of
 
 log = structlog.get_logger("koi.access")
 
@@ -31,8 +30,8 @@ KEEP_ALIVE_S = 75
 LINGER_S = 1.0
 SLOW_READER_S = 60.0
 STILL_HERE = b"HTTP/1.1 102 Processing\r\n\r\n"
-LISTENS_S = (0.005, 0.05, 0.25, 1.0)
-"""When a client that closed its side is looked at again: was it reset, it is gone."""
+LISTENS_S, READS_ON_S = (0.005, 0.05, 0.25, 1.0), 0.25
+"""When a client that closed its side is looked at again, whether it was reset; if not, it reads."""
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -50,6 +49,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._unwritten = 0
         self._finished = False
         self._offered = False
+        self._silent_s = math.inf
         self._answering: RequestResponseCycle | None = None
 
     # The connection
@@ -115,16 +115,19 @@ class EdgeProtocol(HttpToolsProtocol):
         if not cycle.response_started and cycle.scope["http_version"] == "1.1":
             # Nobody reads this but who still listens: from all others it brings a reset.
             self.transport.write(STILL_HERE)
+        self._silent_s = self.loop.time()
         for pause_s in LISTENS_S:
             self.loop.call_later(pause_s, self._close_if_reset)
         return True
 
+    def _peer(self) -> Peer:
+        peer = peer_of(self.transport)
+        if peer is Peer.SILENT and self.loop.time() - self._silent_s > READS_ON_S:
+            return Peer.HERE
+        return peer
+
     def _close_if_reset(self) -> None:
-        if self.transport.is_closing():
-            return
-        peer = select.poll()
-        peer.register(self.transport.get_extra_info("socket").fileno(), select.POLLHUP)
-        if any(events & (select.POLLHUP | select.POLLERR) for _, events in peer.poll(0)):
+        if not self.transport.is_closing() and peer_of(self.transport) is Peer.GONE:
             self.transport.abort()
 
     def pause_writing(self) -> None:
@@ -142,7 +145,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        cast(dict[str, Any], self.scope)[PRESENT] = partial(listens, self.transport)
+        cast(dict[str, Any], self.scope)[PRESENT] = self._peer
         self._in_head = self._in_message = True
         self._head_bytes = self._field_bytes = 0
         self._arm(self.edge.head_s, lambda: self._refuse("request_timeout"))
@@ -193,10 +196,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        cast(dict[str, Any], cycle.scope)[CUT] = partial(http_forms.cut_short, cycle)
-        if cycle.scope["http_version"] == "1.0":
-            app = http_forms.ended_by_closing(app, cycle)
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, http_forms.fitted(app, cycle))
 
     # Deadlines
 

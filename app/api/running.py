@@ -1,13 +1,14 @@
 """What a request finds when it arrives: the running gateway, and its own exchange record."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from starlette.requests import Request
 from starlette.types import Scope
 
 from app.api.settings import EdgeSettings
+from app.api.waiting import Peer
 from app.service.gateway import Gateway
 
 PRESENT = "koi.present"
@@ -69,8 +70,7 @@ class Exchange:
     `started_s` is a monotonic clock; `upstream_s` the share spent on the provider, None while
     unknown; `waited` is true once the answer depended on somebody else's time. `verdict` is the
     true status of a failure that came after the status line was sent. `moderation` is the code by
-    which this caller knows a refusal of its prompt. `over` is called when the request is over,
-    however it ended.
+    which this caller knows a refusal of its prompt.
     """
 
     request_id: str
@@ -87,7 +87,8 @@ class Exchange:
     upstream_s: float | None = None
     waited: bool = False
     moderation: str = "content_policy_violation"
-    over: Callable[[], None] = lambda: None
+    held: list[Callable[[], None]] = field(default_factory=list)
+    """Given back when the exchange is over, however it ended."""
 
 
 def exchange_of(scope: Scope) -> Exchange:
@@ -100,8 +101,12 @@ def exchange(request: Request) -> Exchange:
 
 def present(request: Request) -> bool:
     """Whether the caller is still there, as far as the server under us can tell."""
-    look = cast(Callable[[], bool] | None, request.scope.get(PRESENT))
-    return look is None or look()
+    return peer(request) is Peer.HERE
+
+
+def peer(request: Request) -> Peer:
+    look = cast(Callable[[], Peer] | None, request.scope.get(PRESENT))
+    return Peer.HERE if look is None else look()
 
 
 def cut(scope: Scope) -> None:

@@ -11,7 +11,8 @@ from app.api.auth import caller
 from app.api.running import exchange, running
 from app.api.waiting import Waiting
 from app.domain.errors import InvalidRequest, TaskNotFound
-from app.domain.job import Job
+from app.domain.job import Job, TaskStatus
+from app.domain.listing import PageQuery
 
 TASK_ID = re.compile(r"task_[0-9a-f]{32}", re.ASCII)
 NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -19,6 +20,8 @@ LONGEST_WAIT_S = 25
 POLL_AGAIN_S = 3
 DEFAULT_LIMIT = 20
 MOST_TASKS = 100
+TASKS_A_READING = 20
+"""A list of so many tasks costs what reading one does."""
 
 
 async def read(request: Request) -> Response:
@@ -30,7 +33,9 @@ async def read(request: Request) -> Response:
     if wait_s == 0:
         job = await tasks.read(principal, task_id)
     else:
-        exchange(request).waited = True
+        record = exchange(request)
+        record.waited = True
+        record.held.append(running(request).gateway.waiting.take(principal))
         async with Waiting(request.receive, tasks.read(principal, task_id, wait_s)) as waiting:
             await waiting.ready()
             job = waiting.result()
@@ -40,14 +45,20 @@ async def read(request: Request) -> Response:
 async def index(request: Request) -> Response:
     """The caller's own tasks, newest first; pictures as links whatever was asked."""
     principal = await caller(request)
-    limit = min(max(_number(request, "limit", DEFAULT_LIMIT), 1), MOST_TASKS)
-    jobs = await running(request).gateway.tasks.list(principal, limit)
+    query = _page_query(request)
+    gateway = running(request).gateway
+    await gateway.pace.read(principal, query.limit / TASKS_A_READING)
+    found = await gateway.tasks.list(principal, query)
+    if found is None:
+        raise InvalidRequest(
+            "invalid_value", "after must be the id of a task in your list.", param="after"
+        )
     page = {
         "object": "list",
-        "data": [task_object(request, job) for job in jobs],
-        "first_id": jobs[0].id if jobs else None,
-        "last_id": jobs[-1].id if jobs else None,
-        "has_more": False,
+        "data": [task_object(request, task) for task in found.tasks],
+        "first_id": found.tasks[0].id if found.tasks else None,
+        "last_id": found.tasks[-1].id if found.tasks else None,
+        "has_more": found.more,
     }
     return json_response(orjson.dumps(page), {"cache-control": "no-store"})
 
@@ -75,6 +86,28 @@ def _task_id(request: Request) -> str:
     if TASK_ID.fullmatch(task_id) is None:
         raise TaskNotFound
     return task_id
+
+
+def _page_query(request: Request) -> PageQuery:
+    """`limit`, `after`, `order` and `status` as OpenAI's lists have them."""
+    after = request.query_params.get("after")
+    if after is not None and TASK_ID.fullmatch(after) is None:
+        raise InvalidRequest("invalid_value", "after must be a task id.", param="after")
+    order = _word(request, "order", ("desc", "asc"))
+    status = _word(request, "status", tuple(TaskStatus))
+    return PageQuery(
+        limit=min(max(_number(request, "limit", DEFAULT_LIMIT), 1), MOST_TASKS),
+        after=after,
+        ascending=order == "asc",
+        status=None if status is None else TaskStatus(status),
+    )
+
+
+def _word(request: Request, name: str, known: tuple[str, ...]) -> str | None:
+    given = request.query_params.get(name)
+    if given is not None and given not in known:
+        raise InvalidRequest("invalid_value", f"{name} takes: {', '.join(known)}.", param=name)
+    return given
 
 
 def _number(request: Request, name: str, default: int) -> int:

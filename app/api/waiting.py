@@ -3,6 +3,7 @@
 import asyncio
 import select
 from collections.abc import Coroutine
+from enum import Enum
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -12,14 +13,24 @@ from starlette.types import Receive
 T = TypeVar("T")
 
 
-def listens(connection: asyncio.Transport) -> bool:
-    """Whether the other end is still there, by what the socket says now: the loop may not have come
-    round to reading that it hung up."""
+class Peer(Enum):
+    """The other end of a connection. SILENT: it sends nothing any more, and whether it still reads
+    is not known yet."""
+
+    HERE = "here"
+    SILENT = "silent"
+    GONE = "gone"
+
+
+def peer_of(connection: asyncio.Transport) -> Peer:
+    """By what the socket says now: the loop may not have come round to reading that it hung up."""
     if connection.is_closing():
-        return False
-    hung_up = select.poll()
-    hung_up.register(connection.get_extra_info("socket").fileno(), select.POLLRDHUP)
-    return not hung_up.poll(0)
+        return Peer.GONE
+    look = select.poll()
+    look.register(connection.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    for _, events in look.poll(0):
+        return Peer.GONE if events & (select.POLLHUP | select.POLLERR) else Peer.SILENT
+    return Peer.HERE
 
 
 class Waiting(Generic[T]):

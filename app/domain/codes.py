@@ -20,6 +20,7 @@ INVALID_CODES = frozenset(
         "request_timeout",
         "request_too_large",
         "string_above_max_length",
+        "too_complex",
         "too_deep",
         "unknown_parameter",
         "unknown_url",

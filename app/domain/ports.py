@@ -24,6 +24,7 @@ from app.domain.ledger import (
     Settlement,
 )
 from app.domain.limits import Standing
+from app.domain.listing import PageQuery, TaskPage
 from app.domain.picture_ports import Draft, ImageFetcher, ImageStore, Links
 from app.domain.principal import Principal
 from app.domain.recall import CacheControl, Recalled
@@ -128,7 +129,8 @@ class Ledger(Protocol):
         """A user's own jobs, newest first."""
 
     async def bind(self, principal: Principal, repeat: Repeat, job_id: str) -> None:
-        """Let the repeat's Idempotency-Key mean a job that the cache answered with."""
+        """Let the repeat's Idempotency-Key mean a job that the cache answered with, unless its user
+        had as many of these within the hour as are kept."""
 
     async def abandon(self, job_id: str, call: str | None = None) -> None:
         """The caller who holds the job left: the next identical request of its key joins."""
@@ -151,6 +153,13 @@ class Ledger(Protocol):
     async def audit(self) -> Audit: ...
 
     async def census(self) -> Census: ...
+
+
+class TaskList(Protocol):
+    """A user's own tasks, cheaply. Closed: raises `LedgerUnavailable`."""
+
+    async def page(self, user: str, query: PageQuery) -> TaskPage | None:
+        """None when the task it is to follow is none of the user's, or not listed any more."""
 
 
 class ResultCache(Protocol):

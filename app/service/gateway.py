@@ -9,13 +9,17 @@ from app.service.drain import Drain
 from app.service.generate import GenerateImages
 from app.service.identify import Identify
 from app.service.keys import Keys
+from app.service.pace import KeyPace
+from app.service.shares import Turns, WaitingShare
 from app.service.tasks import Tasks
 from app.service.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Everything a route needs, opened and closed by `app.wiring`."""
+    """Everything a route needs, opened and closed by `app.wiring`.
+
+    `answers` are base64 answers under way by key, `downloads` pictures sent by signed link."""
 
     catalog: Catalog
     identify: Identify
@@ -27,3 +31,7 @@ class Gateway:
     budget: ByteBudget
     links: Links
     drain: Drain
+    pace: KeyPace
+    waiting: WaitingShare
+    answers: Turns
+    downloads: Turns

@@ -101,7 +101,8 @@ class GenerateImages:
         recalled, making = await self._recall(principal, ask, call.id)
         guest = making is not None or recalled.outcome is CacheOutcome.HIT
         self.repeats.callers.sit_in(call, recalled.slot if guest else None)
-        if recalled.job_id is not None and ask.repeat.idempotency_key is not None:
+        # A mere look into the cache keeps no Idempotency-Key.
+        if recalled.job_id and ask.repeat.idempotency_key and not ask.control.only_if_cached:
             await self.ledger.bind(principal, ask.repeat, recalled.job_id)
         if recalled.outcome is CacheOutcome.HIT:
             return _of(call, self._hit(principal, ask, recalled, standing))

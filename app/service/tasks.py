@@ -1,6 +1,5 @@
 """Use cases around a caller's own jobs: read, wait, list, cancel, fetch a picture."""
 
-from collections.abc import Sequence
 from contextlib import suppress
 
 from app.domain.errors import (
@@ -9,22 +8,26 @@ from app.domain.errors import (
     TaskNotCancellable,
     TaskNotFound,
 )
-from app.domain.job import Job
+from app.domain.job import Job, JobState
+from app.domain.listing import PageQuery, TaskPage
 from app.domain.media import IMAGE_NAME, ImageSlice, ImageStoreUnavailable
-from app.domain.ports import Governor, ImageStore, Ledger
+from app.domain.ports import Governor, ImageStore, Ledger, TaskList
 from app.domain.principal import Principal
 from app.service.completions import Completions
+
+NOT_CANCELLABLE = "The task was already sent to the provider or has ended."
 
 
 class Tasks:
     def __init__(
         self,
         ledger: Ledger,
+        listing: TaskList,
         completions: Completions,
         pictures: ImageStore,
         governor: Governor,
     ) -> None:
-        self._ledger, self._governor = ledger, governor
+        self._ledger, self._listing, self._governor = ledger, listing, governor
         self._completions = completions
         self._pictures = pictures
 
@@ -39,8 +42,9 @@ class Tasks:
         ended = await self._completions.wait(task_id, wait_s)
         return ended.job if ended is not None else await self._visible(principal, task_id)
 
-    async def list(self, principal: Principal, limit: int) -> Sequence[Job]:
-        return await self._ledger.jobs_of(principal.user, limit)
+    async def list(self, principal: Principal, query: PageQuery) -> TaskPage | None:
+        """The caller's own; None when the task that the page is to follow is not among them."""
+        return await self._listing.page(principal.user, query)
 
     async def cancel(self, principal: Principal, task_id: str) -> Job:
         """Raises `TaskNotFound`, or `TaskNotCancellable` once it was dispatched.
@@ -50,9 +54,11 @@ class Tasks:
         job = await self._visible(principal, task_id)
         if job.user != principal.user:
             raise TaskNotCancellable("Only the user who asked for this task can cancel it.")
+        if job.state not in (JobState.RESERVED, JobState.RELEASED):
+            raise TaskNotCancellable(NOT_CANCELLABLE)
         settlement = await self._ledger.cancel(task_id)
         if settlement is None:
-            raise TaskNotCancellable("The task was already sent to the provider or has ended.")
+            raise TaskNotCancellable(NOT_CANCELLABLE)
         self._completions.announce(settlement.job)
         with suppress(LedgerUnavailable):  # found out by the reconciliation, some seconds later
             await self._governor.withdraw(task_id, len(job.parts))

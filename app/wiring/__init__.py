@@ -1,6 +1,7 @@
 """The composition root: settings in, a running gateway out, everything closed in reverse."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -25,10 +26,12 @@ from app.service.identify import Identify
 from app.service.jobs import RunJob
 from app.service.keys import Keys
 from app.service.load import Load
+from app.service.pace import KeyPace
 from app.service.places import Places
 from app.service.poller import Poller
 from app.service.repeats import Repeats
 from app.service.servable import ServableCache
+from app.service.shares import Turns, WaitingShare
 from app.service.slots import SlotQueue
 from app.service.tasks import Tasks
 from app.service.usage import Usage
@@ -62,6 +65,10 @@ __all__ = [
 
 
 STOP_AGAIN_S = 1.0
+BASE64_ANSWERS, ANSWER_WAIT_S = 8, 30.0
+"""Answers in base64 to one key at once, each of which holds its pictures; others wait so long."""
+DOWNLOADS, DOWNLOAD_WAIT_S = 8, 10.0
+"""Downloads of one picture at once; others wait so long."""
 COMING_BYTES = 32 << 20
 LEAVING_BYTES = 64 << 20
 """What pictures may take of one process's memory: on their way in, and while they are encoded.
@@ -186,15 +193,26 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         catalog=catalog,
         identify=Identify(world.keyring, settings.house_limits, settings.cache_policy),
         generate=generate,
-        tasks=Tasks(world.ledger, completions, world.pictures, world.governor),
+        tasks=Tasks(world.ledger, world.listing, completions, world.pictures, world.governor),
         usage=Usage(world.ledger),
         keys=Keys(world.keyring, catalog, settings.default_limits),
         pictures=world.pictures,
         budget=ByteBudget(LEAVING_BYTES),
         links=world.links,
         drain=drain,
+        pace=KeyPace(settings.key_requests_per_second, settings.key_reads_per_second),
+        waiting=WaitingShare(_waiting_share(settings)),
+        answers=Turns(BASE64_ANSWERS, ANSWER_WAIT_S),
+        downloads=Turns(DOWNLOADS, DOWNLOAD_WAIT_S),
     )
     return _House(gateway, books, poller, collector, completions, callers, signals)
+
+
+def _waiting_share(settings: Settings) -> int | None:
+    """Callers of one key that may wait at once; the whole house is nobody's share."""
+    if settings.waiting_share == 1:
+        return None
+    return max(math.floor(settings.max_in_flight * settings.waiting_share), 1)
 
 
 def _loops(

@@ -21,6 +21,7 @@ from app.adapters.redis.governor import RedisGovernor, UpstreamLimits
 from app.adapters.redis.journals import Journals
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
+from app.adapters.redis.listing import RedisTaskList
 from app.adapters.redis.loader import script_names
 from app.adapters.redis.store import Store
 from app.adapters.upstream.client import DieyuyunProvider
@@ -85,6 +86,7 @@ class World:
     fetcher: ImageFetcher
     pictures: ImageStore
     links: LinkSigner
+    listing: RedisTaskList
     metrics: Metrics
 
 
@@ -132,6 +134,7 @@ async def open_world(stack: AsyncExitStack, settings: Settings, catalog: Catalog
         fetcher=fetcher,
         pictures=pictures,
         links=LinkSigner(_link_secret(settings), settings.link_ttl_s),
+        listing=RedisTaskList(book),
         metrics=metrics,
     )
 

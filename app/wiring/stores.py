@@ -18,6 +18,7 @@ from app.adapters.redis.store import Store
 from app.domain.calendar import Calendar
 from app.domain.errors import LedgerUnavailable
 from app.domain.journal import Journal
+from app.domain.refusals import Caps
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.wiring.correspondence import alive
@@ -81,6 +82,7 @@ def open_ledger(book: Book, settings: Settings) -> RedisLedger:
         book,
         task_ttl_s=settings.task_ttl_s,
         image_ttl_s=round(settings.image_ttl_days * 86_400),
+        caps=Caps(settings.replays_per_hour, settings.free_refusals_per_hour),
     )
 
 

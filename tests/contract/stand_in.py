@@ -6,7 +6,7 @@ It lets the edge be tested over real sockets on its own, and makes any failure h
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from app.domain.errors import (
     ImageNotFound,
     InvalidApiKey,
     ModelNotFound,
+    RateLimited,
     StillProcessing,
     TaskNotCancellable,
     TaskNotFound,
@@ -29,12 +30,15 @@ from app.domain.errors import (
 from app.domain.images import Picture
 from app.domain.job import Job, JobState, TaskStatus, new_job_id, picture_stem
 from app.domain.limits import Allowance, Limits, Meter, Scope, ScopeKind, Standing, Window
+from app.domain.listing import PageQuery, TaskPage
 from app.domain.media import SLICE, ImageSlice, ImageStoreUnavailable, StoredImage, media_type_of
 from app.domain.principal import CachePolicy, Principal
 from app.domain.recall import CacheOutcome
 from app.domain.usage import UsageBucket, UsageQuestion, UsageRow
 from app.service.drain import Drain
 from app.service.gateway import Gateway
+from app.service.pace import KeyPace
+from app.service.shares import Turns, WaitingShare
 from app.service.started import Ask, Generated, Started
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
@@ -192,8 +196,9 @@ class Tasks:
                 job = self.stage.jobs[task_id] = finished(job, self.stage.end)
         return job
 
-    async def list(self, caller: Principal, limit: int) -> Sequence[Job]:
-        return [job for job in self.stage.jobs.values() if job.user == caller.user][:limit]
+    async def list(self, caller: Principal, query: PageQuery) -> TaskPage:
+        own = [job for job in self.stage.jobs.values() if job.user == caller.user]
+        return TaskPage(own[: query.limit], len(own) > query.limit)
 
     async def cancel(self, caller: Principal, task_id: str) -> Job:
         job = await self.read(caller, task_id)
@@ -294,6 +299,13 @@ def catalog() -> Catalog:
     return parse_catalog(text + MODELS)
 
 
+class Forgetful(KeyPace):
+    """What one test is refused, the next one is not."""
+
+    def refused(self, principal: Principal, refusal: RateLimited) -> None:
+        pass
+
+
 def stand_in(stage: Stage, edge: EdgeSettings) -> StandIn:
     offer = catalog()
     gateway: Any = Gateway(
@@ -307,6 +319,10 @@ def stand_in(stage: Stage, edge: EdgeSettings) -> StandIn:
         budget=ByteBudget(64 << 20),
         links=Links(),
         drain=Drain(lambda _name, _error: None),
+        pace=Forgetful(0, 0),
+        waiting=WaitingShare(None),
+        answers=Turns(8, 1),
+        downloads=Turns(8, 1),
     )
     return StandIn(gateway, edge, Meters(stage), stage)
 

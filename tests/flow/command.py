@@ -21,6 +21,7 @@ import structlog
 from app.cli.root import run
 from app.settings import fixed_settings
 from app.wiring import open_office
+from tests.harness import ONE_KEY_FOR_ALL
 
 ROOT = Path(__file__).parents[2]
 KOI = [sys.executable, "-m", "app.cli"]
@@ -73,7 +74,9 @@ class House:
     @property
     def environment(self) -> dict[str, str]:
         around = {name: text for name, text in os.environ.items() if not name.startswith("KOI_")}
-        return {**around, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **self.settings}
+        plenty = {f"KOI_{name.upper()}": str(value) for name, value in ONE_KEY_FOR_ALL.items()}
+        ours = {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+        return {**around, **plenty, **ours, **self.settings}
 
     def run(self, *words: str, code: int = 0) -> Done:
         """Run one command in this process, which saves the second that a new one takes to start;

@@ -60,6 +60,7 @@ def test_a_user_gets_the_default_limits_and_those_given(house: House) -> None:
         "limits": {
             **UNLIMITED,
             "images_per_day": 40,
+            "requests_per_minute": 120,
             "budget_per_day": {"value": "12.50", "currency": "CNY"},
         },
     }

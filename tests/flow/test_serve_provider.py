@@ -44,9 +44,10 @@ class Provider:
         handler.send_response(self.status)
         for name, value in self.headers.items():
             handler.send_header(name, value)
-        handler.send_header("content-length", str(len(self.body)))
+        body = self.body.encode()
+        handler.send_header("content-length", str(len(body)))
         handler.end_headers()
-        handler.wfile.write(self.body.encode())
+        handler.wfile.write(body)
 
 
 @pytest.fixture

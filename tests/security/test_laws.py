@@ -52,7 +52,7 @@ def test_a_job_is_read_by_id_only_where_its_owner_is_asked_for() -> None:
         for file in SOURCES
         if file.parts[1] in ("api", "service")
         for node, name in calls(file)
-        if re.fullmatch(r".*ledger\.(job|owner_of|cancel|jobs_of)", name)
+        if re.fullmatch(r".*(ledger\.(job|owner_of|cancel|jobs_of)|listing\.page)", name)
     ]
 
     assert sorted(found) == [
@@ -65,8 +65,8 @@ def test_a_job_is_read_by_id_only_where_its_owner_is_asked_for() -> None:
         # Behind `_visible` and `_owns`, and by the caller's own name.
         ("service/tasks.py", "cancel", "task_id"),
         ("service/tasks.py", "job", "task_id"),
-        ("service/tasks.py", "jobs_of", "principal.user"),
         ("service/tasks.py", "owner_of", "name"),
+        ("service/tasks.py", "page", "principal.user"),
     ]
 
 

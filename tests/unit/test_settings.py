@@ -252,7 +252,7 @@ def test_what_kubernetes_sets_for_a_service_named_koi_is_ignored(
 def test_money_settings_become_micro_units() -> None:
     settings = load_settings(default_budget_per_day="12.50", house_budget_per_month="0.000001")
 
-    assert settings.default_limits == Limits(micros_per_day=12_500_000)
+    assert settings.default_limits == Limits(micros_per_day=12_500_000, requests_per_minute=120)
     assert settings.house_limits == Limits(micros_per_month=1)
 
 

@@ -21,6 +21,7 @@ import structlog
 from app.adapters.journal.history import COPIES, ending
 from app.adapters.journal.marker import Marker
 from app.adapters.journal.page import Page
+from app.adapters.journal.told import Told
 from app.domain.journal import Change, Kind, Mark, Step
 
 
@@ -39,6 +40,7 @@ class FileJournal:
         self._was_gone = False
         self.wrote = False
         """Whether anything that nobody may forget was written by this process."""
+        self._told = Told()
         process = secrets.token_hex(4)
         self._books = Page(directory, lambda: f"{now():%Y-%m-%d}-{process}.books.jsonl")
         self._jobs = Page(directory, lambda: f"{now():%Y-%m-%d}-{process}.jobs.jsonl")
@@ -54,8 +56,11 @@ class FileJournal:
         self._marker.claim()
 
     def note(self, step: Step) -> None:
-        jobs = [change for change in step.changes if change.kind is Kind.JOB]
-        books = [change for change in step.changes if change.kind is not Kind.JOB]
+        news = self._told.news(step)
+        if step.changes and not news:
+            return
+        jobs = [change for change in news if change.kind is Kind.JOB]
+        books = [change for change in news if change.kind is not Kind.JOB]
         # An admission is a job's affair, but its number must stay known.
         books += [Change(Kind.JOB, job.id, (), job.seq) for job in jobs if job.seq]
         self.wrote = self.wrote or any(change.seq for change in step.changes)

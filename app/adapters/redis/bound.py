@@ -79,3 +79,8 @@ def _limits(limits: Limits) -> dict[str, int]:
         "micros_month": limits.micros_per_month,
     }
     return {name: limit for name, limit in named.items() if limit is not None}
+
+
+def given(**fields: int | str | None) -> dict[str, int | str]:
+    """Those that have a value: the scripts take a missing field for none."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -9,7 +9,7 @@ import orjson
 from app.adapters.redis import refusals
 from app.adapters.redis.audit import Auditor
 from app.adapters.redis.book import Book
-from app.adapters.redis.bound import Bound
+from app.adapters.redis.bound import Bound, given
 from app.adapters.redis.ending import end_fields
 from app.adapters.redis.entries import correction, entry_id, read_entry, rows
 from app.adapters.redis.jobs import job_fields, opened, read_job
@@ -49,14 +49,17 @@ from app.domain.ledger import (
 from app.domain.limits import Standing
 from app.domain.principal import Principal
 from app.domain.rebuild import Rebuilt, Terms
+from app.domain.refusals import UNCAPPED, Caps
 from app.domain.settlement import lawful
 
 
 class RedisLedger:
     """Quotas, jobs and their settlement; `app.domain.ports.Ledger` says what each method does."""
 
-    def __init__(self, book: Book, *, task_ttl_s: int, image_ttl_s: int) -> None:
-        self._book = book
+    def __init__(
+        self, book: Book, *, task_ttl_s: int, image_ttl_s: int, caps: Caps = UNCAPPED
+    ) -> None:
+        self._book, self._caps = book, caps
         self._auditor = Auditor(book)
         self._task_ms = task_ttl_s * 1000
         self._lives = {"task_ms": self._task_ms, "image_ms": image_ttl_s * 1000}
@@ -108,12 +111,11 @@ class RedisLedger:
                 return Admitted(read_job(record), bound.standing(standing), how == "joined")
             case ["contested", calls]:
                 raise Contested(tuple(calls))
-            case ["reused", *_]:
-                raise IdempotencyKeyReused
-        raise refusals.refused(reply, bound.scopes, order, self._book.calendar.zone)
+        raise refusals.of_admission(reply, order, bound.scopes, self._book.calendar.zone)
 
     async def bind(self, principal: Principal, repeat: Repeat, job_id: str) -> None:
-        await self._book.write("bind", {"job": job_id, "repeated": repeated(principal, repeat)})
+        ask = {"job": job_id, "user": principal.user, "repeated": repeated(principal, repeat)}
+        await self._book.write("bind", ask | given(most=self._caps.replays))
 
     async def dispatch(self, job_id: str, lease_ms: int) -> bool:
         self._book.may_spend()
@@ -152,10 +154,7 @@ class RedisLedger:
         doubts: Mapping[int, DoubtKind | None] | None = None,
     ) -> bool:
         ask: dict[str, Any] = {"job": claim.job.id, "token": claim.token, "due_ms": due_ms}
-        if status is not None:
-            ask["status"] = status.value
-        if progress is not None:
-            ask["progress"] = progress
+        ask |= given(status=status, progress=progress)
         if doubts:
             ask["doubts"] = [[part, doubt or ""] for part, doubt in doubts.items()]
         reply = await self._book.write("advance", ask)
@@ -293,4 +292,4 @@ class RedisLedger:
             "images": order.request.n,
         }
         ask |= {"lease_ms": order.lease_ms, "task_ms": self._task_ms, "fields": job_fields(order)}
-        return ask if order.unit_micros is None else ask | {"unit": order.unit_micros}
+        return ask | given(unit=order.unit_micros, refusals=self._caps.refusals)

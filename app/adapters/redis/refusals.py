@@ -8,21 +8,25 @@ from zoneinfo import ZoneInfo
 
 from app.domain.errors import (
     ConcurrencyLimited,
+    GatewayError,
+    IdempotencyKeyReused,
     InsufficientQuota,
     RateLimited,
-    Refused,
     SpendingStopped,
 )
 from app.domain.ledger import Order
 from app.domain.limits import Scope, ScopeKind
 from app.domain.money import format_micros
+from app.domain.principal import Principal
+from app.domain.refusals import TooManyRefusals
 
 LONGEST_WAIT_S = 60
 
 
-def refused(reply: Sequence[Any], scopes: Sequence[Scope], order: Order, zone: ZoneInfo) -> Refused:
-    """What `admit` answers when a limit stands in the way: which, the number of its scope, and the
-    numbers behind it."""
+def of_admission(
+    reply: Sequence[Any], order: Order, scopes: Sequence[Scope], zone: ZoneInfo
+) -> GatewayError:
+    """What `admit` said instead of opening or joining a job."""
     match reply:
         case ["quota", *refusal]:
             asked = order.micros if refusal[1] == "money" else order.request.n
@@ -33,7 +37,9 @@ def refused(reply: Sequence[Any], scopes: Sequence[Scope], order: Order, zone: Z
             return stopped(scopes[line - 1], reason)
         case ["busy", line, wait_ms]:
             return busy(scopes[line - 1], wait_ms)
-    raise AssertionError(reply[0])
+        case ["refused", left_ms]:
+            return refused(order.principal, left_ms)
+    return IdempotencyKeyReused()
 
 
 def paced(scope: Scope, retry_after_s: int) -> RateLimited:
@@ -87,6 +93,15 @@ def exhausted(
         f"{what} of {_name(scopes[line - 1])} for this {window} exceeded: "
         f"limit {write(limit)}, used {write(used)}, held {write(held)}, asked {write(asked)}. "
         f"It resets at {resets}."
+    )
+
+
+def refused(principal: Principal, left_ms: int) -> TooManyRefusals:
+    minutes = max(math.ceil(left_ms / 60_000), 1)
+    return TooManyRefusals(
+        f"The provider refused too many requests of user {principal.user} within the hour, and "
+        "each was work that nobody pays for. Nothing was spent. New requests are taken again in "
+        f"{minutes} min; change the prompts that are refused."
     )
 
 

@@ -1,12 +1,14 @@
 #!lua
 -- Reserve images, money and concurrency of every line, all or nothing, and open the job in R.
 -- KEYS [1] slot  ARGV [1] epoch [2] mark [4] days
---      [3] {job, lines, limits, repeated, unpaced?, images, unit?, lease_ms, task_ms, fields}
+--      [3] {job, lines, limits, repeated, unpaced?, images, unit?, lease_ms, task_ms, fields, user,
+--      refusals?}
 -- -> {'paced', line, seconds} when it had not arrived and came too soon
 --    {'contested', calls} when it has arrived, but may repeat one of these
 --    {'opened', now ms, rows} | {'joined' or 'known', record, rows} | {'reused'}
 --    {'stopped', line, reason}
 --    {'quota', line, meter, label, limit, used, held, reset ms} | {'busy', line, ms until a slot}
+--    {'refused', ms until the user's free refusals count anew}
 --    {'skew', now ms} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
 local ask = cjson.decode(ARGV[3])
@@ -35,6 +37,9 @@ if joined then return found('joined', joined) end
 for i, text in ipairs(redis.call('HMGET', K.stops, unpack(lines))) do
   local stop = text and cjson.decode(text)
   if stop and stop.stopped then return reply('stopped', i, stop.reason) end
+end
+if ask.refusals and tonumber(redis.call('GET', K.refusals .. ask.user) or 0) >= ask.refusals then
+  return reply('refused', redis.call('PTTL', K.refusals .. ask.user))
 end
 
 -- Of several windows that refuse, name the one that stays closed the longest.

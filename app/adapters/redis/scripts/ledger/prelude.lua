@@ -13,6 +13,8 @@ local TYPICAL_MS = 15000      -- how long a generation takes, until it is known
 local MOST_SLOTS_READ = 100   -- so many running jobs say when a slot should be free
 local TRAIL = 1024            -- so many of the latest marks are kept
 local CHANGES = 20000          -- so many of operators' changes lie out for the gateways to copy
+local HOUR_MS = 3600000
+local REFUSALS = { content_policy_violation = true, upstream_rejected = true }
 local OPEN = { R = true, D = true, U = true }
 local mark, changes = '0', {}
 local keep_time

@@ -14,9 +14,14 @@ local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
 local job = read(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
   'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry', 'parts',
-  'over')
+  'over', 'failure')
 if not job.state then return reply('missing') end
 if not OPEN[job.state] or job.state == ask.state then
+  -- Who cancels what ended otherwise, or long ago, is told so and writes nothing down.
+  if ask.only and not (job.failure and cjson.decode(job.failure).code == ask.code
+    and now_ms - tonumber(job.ended or 0) <= HANDOVER_MS) then
+    return reply('kept', record(id))
+  end
   if job.entry then tell_entry(job.entry) end
   tell('job', id, record(id), job.over)
   return reply('again', record(id))
@@ -110,6 +115,13 @@ local function answer(entry)
   end
 end
 
+-- A refusal that the request itself brought about and that cost nothing: `admit` counts on it.
+local function count_refusal()
+  if not (REFUSALS[ask.code] and ask.state == 'X' and job.dispatched) then return end
+  local own = K.refusals .. job.user
+  if redis.call('INCR', own) == 1 then redis.call('PEXPIRE', own, HOUR_MS) end
+end
+
 local function let_go()
   redis.call('HINCRBY', K.open, job.state, -1)
   for _, line in ipairs(lines) do redis.call('ZREM', K.slots .. line, id) end
@@ -132,5 +144,6 @@ if final then move_counters() end
 if ask.state == 'S' and job.state == 'D' then learn_typical(job.dispatched) end
 answer(final and not unsent and append_entry())
 let_go()
+count_refusal()
 if #pending == 0 then redis.call('PUBLISH', K.ended, id) end
 return reply('settled', record(id))

@@ -1,0 +1,335 @@
+"""What one key may take of everybody's: its pace, its places, its lines in the books."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from app.domain.limits import Limits
+from tests.flow.conftest import Start
+from tests.flow.test_generate import GENERATE
+from tests.harness import KOI, Koi
+
+STUCK = {**KOI, "prompt": "[fault:stuck-99] a koi that never comes"}
+REFUSED = {**KOI, "prompt": "[fault:moderation-400] a koi nobody may see"}
+ASYNC = {"async": True}
+
+
+def journal_bytes(koi: Koi) -> int:
+    return sum(f.stat().st_size for f in (koi.settings.data_dir / "journal").glob("*.jsonl"))
+
+
+def code(answer: httpx.Response) -> str:
+    return str(answer.json()["error"]["code"])
+
+
+def ended(client: httpx.Client, **fields: Any) -> str:
+    """The id of a task that ended."""
+    task = client.post(GENERATE, json={**KOI, **ASYNC, **fields}).json()["id"]
+    client.get(f"/v1/tasks/{task}?wait=20").raise_for_status()
+    return str(task)
+
+
+def test_a_thousand_refused_cancels_write_nothing(koi: Koi) -> None:
+    with koi.client() as client:
+        task = ended(client)
+        client.delete(f"/v1/tasks/{task}")
+        koi.settled()
+        before = journal_bytes(koi)
+        codes = Counter(code(client.delete(f"/v1/tasks/{task}")) for _ in range(1000))
+
+    assert codes == {"task_not_cancellable": 1000}
+    assert journal_bytes(koi) == before
+
+
+def test_a_cancelled_task_is_told_once_however_often_it_is_cancelled(start: Start) -> None:
+    koi = start(upstream_concurrency=1)
+    with koi.client() as client:
+        koi.sandbox.set(latency_s=2)
+        client.post(GENERATE, json={**KOI, **ASYNC})
+        waits = client.post(GENERATE, json={**KOI, **ASYNC, "prompt": "in the queue"}).json()["id"]
+        first = client.delete(f"/v1/tasks/{waits}")
+        assert code(first) == "task_cancelled"
+        koi.settled(20)
+        # The answer to the first one may have been lost: its repeat is told once more.
+        client.delete(f"/v1/tasks/{waits}")
+        told = journal_bytes(koi)
+        again = [client.delete(f"/v1/tasks/{waits}") for _ in range(100)]
+
+    assert {(a.status_code, code(a)) for a in again} == {(200, "task_cancelled")}
+    assert journal_bytes(koi) == told
+
+
+def test_a_list_is_read_page_by_page_both_ways(koi: Koi) -> None:
+    with koi.client() as client:
+        made = [ended(client, prompt=f"koi {n}") for n in range(5)]
+        refused = ended(client, prompt=REFUSED["prompt"])
+
+        def pages(**query: Any) -> list[list[str]]:
+            found: list[list[str]] = []
+            while True:
+                page = client.get("/v1/tasks", params=query).json()
+                found.append([task["id"] for task in page["data"]])
+                assert (page["first_id"], page["last_id"]) == (found[-1][0], found[-1][-1])
+                if not page["has_more"]:
+                    return found
+                query["after"] = page["last_id"]
+
+        newest = [refused, *reversed(made)]
+        assert pages(limit=4) == [newest[:4], newest[4:]]
+        assert pages(limit=3, order="asc") == [made[:3], [*made[3:], refused]]
+        assert pages(limit=6) == [newest]
+        assert pages(status="failed") == [[refused]]
+        shown = client.get("/v1/tasks?limit=2&status=completed").json()["data"]
+        one = client.get(f"/v1/tasks/{made[-1]}").json()
+        links = [httpx.get(task["data"][0]["url"]).status_code for task in shown]
+        wrong = [
+            client.get(f"/v1/tasks?{query}")
+            for query in ("after=task_" + "0" * 32, "after=x", "order=up", "status=lost", "limit=x")
+        ]
+
+    assert shown[0].keys() == one.keys()
+    assert links == [200, 200]
+    assert {(a.status_code, code(a)) for a in wrong} == {(400, "invalid_value")}
+
+
+def test_nobody_pages_from_a_task_that_is_another_users(koi: Koi) -> None:
+    with koi.client() as ann, koi.client(koi.key("bob")) as bob:
+        task = ended(ann)
+        ended(bob)
+        answer = bob.get(f"/v1/tasks?after={task}")
+
+    assert (answer.status_code, code(answer)) == (400, "invalid_value")
+
+
+def test_a_key_that_comes_too_fast_is_refused_before_its_body_is_read(start: Start) -> None:
+    koi = start(key_requests_per_second=5)
+    with koi.client() as fast, koi.client(koi.key("bob")) as polite:
+        answers = [fast.post(GENERATE, content=b"{") for _ in range(30)]
+        kept = polite.get("/v1/models").status_code
+
+    refused = [a for a in answers if a.status_code == 429]
+    assert 400 in {a.status_code for a in answers}
+    assert refused
+    assert {code(a) for a in refused} == {"rate_limit_exceeded"}
+    assert {a.headers["retry-after"] for a in refused} == {"1"}
+    assert kept == 200
+
+
+def test_reads_have_a_pace_of_their_own_and_long_lists_count_for_more(start: Start) -> None:
+    koi = start(key_reads_per_second=10)
+    with koi.client() as client:
+        lists = [client.get("/v1/tasks?limit=100").status_code for _ in range(6)]
+        posts = client.post(GENERATE, json=KOI).status_code
+    with koi.client(koi.key("bob")) as client:
+        reads = [client.get("/v1/usage").status_code for _ in range(12)]
+
+    assert lists.count(200) in (3, 4)
+    assert lists[-1] == 429
+    assert posts == 200
+    assert reads == [200] * 12
+
+
+def test_what_the_store_said_of_a_keys_pace_is_not_asked_again(
+    koi: Koi, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = koi.key(limits=Limits(requests_per_minute=1))
+    with koi.client(key) as client, redis.Redis.from_url(store_url) as store:
+        assert client.post(GENERATE, json=KOI).status_code == 200
+        assert client.post(GENERATE, json=KOI).status_code == 429
+        koi.settled()
+        before = calls_of(store)
+        answers = [client.post(GENERATE, content=b"not even JSON") for _ in range(10)]
+        asked = calls_of(store) - before
+
+    assert {code(a) for a in answers} == {"rate_limit_exceeded"}
+    assert all(1 <= int(a.headers["retry-after"]) <= 60 for a in answers)
+    assert asked < 10
+
+
+def calls_of(store: "redis.Redis[bytes]") -> int:
+    """Scripts run so far, but those that the gateway runs for itself."""
+    stats: dict[str, Any] = store.info("commandstats")
+    return sum(int(row["calls"]) for name, row in stats.items() if name == "cmdstat_evalsha")
+
+
+def test_a_raised_limit_holds_at_once_although_the_key_was_refused(koi: Koi) -> None:
+    key = koi.key()
+    none: dict[str, Any] = {"team": None, "cache": None}
+    koi.office(
+        lambda office: office.keys.set_user("ann", **none, limits=Limits(requests_per_minute=1))
+    )
+    with koi.client(key) as client:
+        statuses = [client.post(GENERATE, json=KOI).status_code for _ in range(3)]
+        koi.office(lambda office: office.keys.set_user("ann", **none, limits=Limits()))
+        deadline = time.monotonic() + 20
+        while (last := client.post(GENERATE, json=KOI).status_code) != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+    assert 429 in statuses
+    assert last == 200
+
+
+def test_a_body_of_countless_marks_is_refused_by_name(koi: Koi) -> None:
+    body = json.dumps({**KOI, "x": [{}] * 65_000})
+    prompt = {**KOI, "prompt": json.dumps({"a": ["b"] * 1_500}, separators=(",", ":")) + ",:[]" * 5}
+    with koi.client() as client:
+        answer = client.post(GENERATE, content=body)
+        text = client.post(GENERATE, json={**prompt, "prompt": prompt["prompt"] + "," * 20_000})
+
+    assert (answer.status_code, code(answer)) == (400, "too_complex")
+    assert text.status_code == 200
+
+
+def test_waiting_callers_of_one_key_leave_room_for_everybody_else(start: Start) -> None:
+    koi = start(max_in_flight=8, waiting_share=0.25, task_deadline_s=3)
+    greedy, polite = koi.key("ann"), koi.key("bob")
+
+    async def crowd() -> tuple[list[httpx.Response], int]:
+        async with httpx.AsyncClient(base_url=koi.url, timeout=30) as client:
+            headers = {"authorization": f"Bearer {greedy}", "idempotency-key": "again-and-again"}
+            calls = [
+                asyncio.create_task(client.post(GENERATE, json=STUCK, headers=headers))
+                for _ in range(12)
+            ]
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            served = await client.post(
+                GENERATE, json=KOI, headers={"authorization": f"Bearer {polite}"}
+            )
+            return list(await asyncio.gather(*calls)), served.status_code
+
+    answers, served = asyncio.run(crowd())
+
+    refused = [a for a in answers if a.status_code == 429]
+    assert served == 200
+    assert len(refused) == 10
+    assert {code(a) for a in refused} == {"too_many_waiting"}
+    assert {(a.headers["x-should-retry"], a.headers["retry-after"]) for a in refused} == {
+        ("true", "2")
+    }
+
+
+def test_long_polls_and_other_keys_of_the_user_are_in_the_same_share(start: Start) -> None:
+    koi = start(max_in_flight=8, waiting_share=0.25, task_deadline_s=3)
+    one, other = koi.key("ann"), koi.key("ann")
+    with koi.client(one) as client:
+        task = client.post(GENERATE, json={**STUCK, **ASYNC}).json()["id"]
+
+    async def crowd() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=koi.url, timeout=30) as client:
+            calls = [
+                client.get(f"/v1/tasks/{task}?wait=25", headers={"authorization": f"Bearer {key}"})
+                for key in (one, other) * 3
+            ]
+            return list(await asyncio.gather(*calls))
+
+    answers = asyncio.run(crowd())
+    with koi.client(one) as client:
+        free_again = client.get(f"/v1/tasks/{task}?wait=1").status_code
+
+    assert Counter(a.status_code for a in answers) == {200: 2, 429: 4}
+    assert free_again == 200
+
+
+def test_an_hours_free_refusals_are_counted_and_cost_no_more_posts(start: Start) -> None:
+    koi = start(free_refusals_per_hour=3, upstream_mode="sync")
+    with koi.client() as client:
+        told = [
+            client.post(GENERATE, json={**KOI, "prompt": f"{REFUSED['prompt']} {n}"})
+            for n in range(5)
+        ]
+        hit = client.post(GENERATE, json=KOI)
+    with koi.client(koi.key("bob")) as client:
+        other = client.post(GENERATE, json=KOI)
+
+    assert [code(a) for a in told] == ["content_policy_violation"] * 3 + ["too_many_refusals"] * 2
+    assert (told[-1].status_code, told[-1].headers["x-should-retry"]) == (429, "false")
+    assert "60 min" in told[-1].json()["error"]["message"]
+    assert code(hit) == "too_many_refusals"
+    assert other.status_code == 200
+    assert koi.sandbox.posts == 4
+
+
+def test_failures_of_the_provider_are_not_counted_against_its_caller(start: Start) -> None:
+    koi = start(free_refusals_per_hour=1, upstream_mode="sync")
+    with koi.client() as client:
+        failed = [
+            client.post(GENERATE, json={**KOI, "prompt": f"[fault:500] {n}"}) for n in range(3)
+        ]
+        made = client.post(GENERATE, json=KOI)
+
+    assert "too_many_refusals" not in {code(a) for a in failed}
+    assert made.status_code == 200
+
+
+def test_replays_are_kept_up_to_so_many_an_hour_and_hits_go_on(
+    start: Start, store_url: str
+) -> None:
+    koi = start(replays_per_hour=5, cache_variants=1)
+    with koi.client() as client, redis.Redis.from_url(store_url) as store:
+        client.post(GENERATE, json=KOI).raise_for_status()
+
+        def hits(count: int, **headers: str) -> set[str | None]:
+            return {
+                client.post(
+                    GENERATE, json=KOI, headers={"idempotency-key": f"{time.time_ns()}", **headers}
+                ).headers.get("x-koi-cache")
+                for _ in range(count)
+            }
+
+        looks = hits(5, **{"cache-control": "only-if-cached"})
+        kept_by_looks = replays(store)
+        found = hits(20)
+        kept = replays(store)
+
+    assert looks == found == {"hit"}
+    assert (kept_by_looks, kept) == (0, 5)
+
+
+def replays(store: "redis.Redis[bytes]") -> int:
+    return len(store.keys("*:replay:*"))
+
+
+def test_one_picture_is_sent_to_so_many_at_once_and_all_get_it(start: Start) -> None:
+    koi = start()
+    with koi.client() as client:
+        link = client.post(GENERATE, json=KOI).json()["data"][0]["url"]
+
+    async def crowd() -> set[int]:
+        async with httpx.AsyncClient(timeout=30) as client:
+            answers = await asyncio.gather(*(client.get(link) for _ in range(60)))
+            return {answer.status_code for answer in answers}
+
+    assert asyncio.run(crowd()) == {200}
+
+
+def test_the_journal_says_once_what_a_repeated_write_tells_again(tmp_path: Path) -> None:
+    from app.adapters.journal.file import FileJournal
+    from app.domain.journal import Change, Kind, Mark, Step
+
+    journal = FileJournal(tmp_path)
+
+    def note(*changes: Change) -> int:
+        journal.note(Step(Mark(7, "me", "life"), changes, 1))
+        return sum(file.stat().st_size for file in tmp_path.glob("*.jsonl"))
+
+    opened = Change(Kind.JOB, "task_1", ["state", "R", "n", "1"], 5)
+    sent = Change(Kind.JOB, "task_1", ["state", "D"], 6)
+    entry = Change(Kind.ENTRY, "1-0", ["job", "task_1"], 7)
+    user = Change(Kind.USERS, "ann", ["ann", "{}"], 7)
+    written = note(opened)
+
+    assert note(opened) == written
+    assert note(sent) > written
+    assert note(sent, entry) > (both := note(sent)) - 1
+    assert note(entry, sent) == note(entry) >= both
+    assert note(opened) > both, "an earlier state told again is a change"
+    assert note(user) < note(user), "what an operator changes may change back"
+    journal.close()

@@ -1,0 +1,225 @@
+"""One key cannot hurt the house: while it does its worst, another key is served as if alone.
+
+Three processes beside this one: the gateway, its provider, and the hostile key. What the polite key
+meets is measured here, in quiet moments and under attack by turns.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.flow.command import ROOT, House, Serving
+from tests.harness import PRICED
+from tests.security.hostile import ATTACKS, GENERATE
+
+CONNECTIONS = 64
+CALLERS, PAUSE_S = 4, 0.1
+QUIET_AT_LEAST_S = 0.04
+"""A busy machine makes a quiet 99th percentile of less than this a matter of luck."""
+GENEROUS_S = 3.0
+SHARES = {
+    "KOI_WAITING_SHARE": "0.25",
+    "KOI_KEY_REQUESTS_PER_SECOND": "100",
+    "KOI_KEY_READS_PER_SECOND": "50",
+    "KOI_FREE_REFUSALS_PER_HOUR": "60",
+    "KOI_MAX_IN_FLIGHT": "100",
+}
+
+
+@dataclass
+class Polite:
+    """A key at ordinary work: pictures it has, new ones, and looks at its tasks."""
+
+    url: str
+    key: str
+    took_s: list[float] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    turn: int = 0
+
+    async def work(self, seconds: float) -> list[float]:
+        """The seconds each call took, of several callers side by side."""
+        self.took_s, ends = [], time.monotonic() + seconds
+        headers = {"authorization": f"Bearer {self.key}"}
+        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60) as client:
+            await asyncio.gather(*(self._caller(client, ends, n) for n in range(CALLERS)))
+        return sorted(self.took_s)
+
+    async def _caller(self, client: httpx.AsyncClient, ends: float, number: int) -> None:
+        while time.monotonic() < ends:
+            self.turn += 1
+            task = await self._call(client, f"a new koi {self.turn}", {"async": True})
+            for _ in range(3):
+                await asyncio.sleep(PAUSE_S)
+                await self._call(client, f"koi number {number}")
+                await asyncio.sleep(PAUSE_S)
+                await self._timed(client.get(f"/v1/tasks/{task}"))
+
+    async def _call(
+        self, client: httpx.AsyncClient, prompt: str, also: dict[str, object] | None = None
+    ) -> str:
+        body = {"model": "grok-imagine", "prompt": prompt, **(also or {})}
+        answer = await self._timed(client.post(GENERATE, json=body))
+        return answer.headers.get("x-koi-task-id", "none")
+
+    async def _timed(self, call: Awaitable[httpx.Response]) -> httpx.Response:
+        started = time.perf_counter()
+        answer = await call
+        self.took_s.append(time.perf_counter() - started)
+        if answer.status_code != 200:
+            self.refused.append(answer.text)
+        return answer
+
+
+@dataclass(frozen=True)
+class Result:
+    """One attack: what the polite key met before and during it, and what the attack left behind:
+    KB of journal beyond those of the polite key, and MB of memory."""
+
+    attack: str
+    quiet: list[float]
+    under: list[float]
+    answers: dict[str, int]
+    journal_kb: float
+    memory_mb: float
+
+    def __str__(self) -> str:
+        quiet, under = (
+            f"{quantile(took, 0.5) * 1000:5.1f} / {quantile(took, 0.99) * 1000:6.1f}"
+            for took in (self.quiet, self.under)
+        )
+        answers = ", ".join(f"{count} x {what}" for what, count in sorted(self.answers.items()))
+        return (
+            f"| {self.attack:20} | {quiet} | {under} | {answers} | "
+            f"{self.journal_kb:.0f} | {self.memory_mb:.0f} |"
+        )
+
+
+def quantile(sorted_s: list[float], share: float) -> float:
+    return sorted_s[min(int(len(sorted_s) * share), len(sorted_s) - 1)]
+
+
+@contextmanager
+def provider() -> Iterator[str]:
+    command = [sys.executable, "-m", "app.sandbox", "--time-scale", "0.01"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())["url"]
+        finally:
+            process.terminate()
+
+
+@dataclass
+class Scene:
+    """A served house with a polite and a hostile key."""
+
+    house: House
+    serving: Serving
+    polite: Polite
+    hostile: str
+    has: str = ""
+
+    def prepare(self) -> None:
+        """The hostile key is rich first, and limited to a few requests a minute then."""
+        self.has = self._hostile("prepare", 0, 1).communicate(timeout=120)[0]
+        self.house.run("users", "set", "hostile", "--requests-per-minute", "5")
+        asyncio.run(self.polite.work(1))
+
+    def attack(self, name: str, seconds: float) -> Result:
+        before = self._journal()
+        quiet = asyncio.run(self.polite.work(seconds))
+        journal, memory = self._journal(), self._memory()
+        own = journal - before
+        process = self._hostile(name, seconds + 0.5, CONNECTIONS)
+        time.sleep(0.5)  # the attacker's own start is no part of the attack
+        under = asyncio.run(self.polite.work(seconds))
+        rise = self._memory() - memory
+        told = process.communicate(timeout=120)[0]
+        grown = (self._journal() - journal - own) / 1024
+        return Result(name, quiet, under, json.loads(told), grown, rise / 1024)
+
+    def _hostile(self, name: str, seconds: float, connections: int) -> "subprocess.Popen[str]":
+        words = [self.serving.url, self.hostile, name, str(seconds), str(connections)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.security.hostile", *words],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin is not None
+        process.stdin.write(self.has)
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def _journal(self) -> int:
+        files = (self.house.path / ".koi" / "journal").glob("*.jsonl")
+        return sum(file.stat().st_size for file in files)
+
+    def _memory(self) -> int:
+        """Resident KiB of the gateway."""
+        text = Path(f"/proc/{self.serving.process.pid}/status").read_text()
+        return int(text.partition("VmRSS:")[2].split()[0])
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    with provider() as upstream:
+        settings = {
+            "KOI_UPSTREAM_BASE_URL": upstream,
+            "KOI_UPSTREAM_API_KEY": "sk-sandbox",
+            "KOI_UPSTREAM_POLL_INTERVAL_S": "0.2",
+            "KOI_CATALOG": str(PRICED),
+            "KOI_DEFAULT_REQUESTS_PER_MINUTE": "1000000",
+            **SHARES,
+        }
+        house = House(tmp_path, settings)
+        house.run("users", "create", "polite")
+        house.run("users", "create", "hostile")
+        polite, hostile = house.key("polite"), house.key("hostile")
+        with house.serving() as serving:
+            yield Scene(house, serving, Polite(serving.url, polite), hostile)
+
+
+HEAD = """
+| Attack, 64 connections | polite quiet p50 / p99 ms | under attack | the attacker got | journal KB | memory MB |
+|---|---|---|---|---|---|"""  # noqa: E501
+
+
+def test_a_polite_key_is_never_refused_whatever_another_one_does(scene: Scene) -> None:
+    scene.prepare()
+
+    results = [scene.attack(name, 0.6) for name in ATTACKS]
+
+    print(HEAD, *results, sep="\n")
+    assert scene.polite.refused == []
+    slow = [str(r) for r in results if quantile(r.under, 0.99) > GENEROUS_S]
+    assert slow == []
+
+
+@pytest.mark.chaos
+def test_a_polite_keys_slowest_calls_stay_within_twice_their_quiet_time(scene: Scene) -> None:
+    scene.prepare()
+    seconds = float(os.environ.get("HOSTILE_SECONDS", "8"))
+
+    results = [scene.attack(name, seconds) for name in ATTACKS]
+
+    print(HEAD, *results, sep="\n")
+    assert scene.polite.refused == []
+    slow = [
+        str(r)
+        for r in results
+        if quantile(r.under, 0.99) > 2 * max(quantile(r.quiet, 0.99), QUIET_AT_LEAST_S)
+    ]
+    assert slow == []
