@@ -26,7 +26,7 @@ from app.api.answers import (
 from app.api.controls import Patience
 from app.api.errors import error_body, status_of
 from app.api.headers import cache_headers, limit_headers, with_shortfall
-from app.api.running import edge, exchange, exchange_of, peer, present, running
+from app.api.running import cut, edge, exchange, exchange_of, peer, present, running
 from app.api.waiting import Peer, Waiting
 from app.domain.errors import FailureNote, GatewayError, GenerationFailed
 from app.domain.images import Picture
@@ -161,6 +161,7 @@ class Delivery(Response):
             if not isinstance(error, GenerationFailed):
                 await self.order.abandon()
             _record(scope, error.note)
+            cut(scope)
             return False
         await self.order.check()
         await send({"type": "http.response.body", "body": body, "more_body": False})

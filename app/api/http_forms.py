@@ -1,7 +1,11 @@
 """Forms of HTTP/1 that clients and proxies use although few servers meet them."""
 
 import re
+import socket
+import struct
 from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
 
 from uvicorn._types import (
     ASGI3Application,
@@ -11,6 +15,8 @@ from uvicorn._types import (
     Scope,
 )
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from app.api.running import CUT
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -57,6 +63,12 @@ def head_without_offer(method: bytes, url: bytes, version: str, headers: RawHead
     return b"\r\n".join([*lines, b"", b""])
 
 
+def fitted(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """The app for this request, which may cut its answer short."""
+    cast(dict[str, Any], cycle.scope)[CUT] = partial(cut_short, cycle)
+    return ended_by_closing(app, cycle) if cycle.scope["http_version"] == "1.0" else app
+
+
 def ended_by_closing(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
     """The app, its answers sent in a way that a client of HTTP/1.0 understands."""
 
@@ -76,3 +88,16 @@ def ended_by_closing(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI
         await app(scope, receive, unchunked)
 
     return answered
+
+
+def cut_short(cycle: RequestResponseCycle) -> None:
+    """End the connection in the middle of an answer, on purpose: the one way to say that it failed
+    once its status is out. Where only the end tells that an answer is whole, it ends in a reset."""
+    if cycle.disconnected:
+        return
+    if cycle.scope["http_version"] == "1.0":
+        connection = cycle.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    cycle.transport.close()
+    # The server takes what is left unanswered for an error of the application, else.
+    cycle.disconnected = True

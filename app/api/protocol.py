@@ -14,7 +14,7 @@ import structlog
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.api.http_forms import ended_by_closing, head_without_offer, host_served, origin_form
+from app.api import http_forms
 from app.api.refusal import Unacceptable, refusal, verdict
 from app.api.routes import UNMATCHED
 from app.api.running import PRESENT
@@ -98,7 +98,9 @@ class EdgeProtocol(HttpToolsProtocol):
                 data = b""
             except httptools.HttpParserUpgrade as offer:
                 version = self.parser.get_http_version()
-                head = head_without_offer(self.parser.get_method(), self.url, version, self.headers)
+                head = http_forms.head_without_offer(
+                    self.parser.get_method(), self.url, version, self.headers
+                )
                 data = head + data[offer.args[0] :]
                 self._offered = False
                 self.parser = httptools.HttpRequestParser(self)
@@ -169,10 +171,10 @@ class EdgeProtocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1"):
             raise Unacceptable("bad_request")
-        self.url = origin_form(self.url, self.headers)
+        self.url = http_forms.origin_form(self.url, self.headers)
         if not self.url.startswith(b"/"):
             raise Unacceptable("bad_request")
-        if not host_served(self.headers, version, self.edge.allowed_hosts):
+        if not http_forms.host_served(self.headers, version, self.edge.allowed_hosts):
             raise Unacceptable("invalid_host")
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
@@ -194,9 +196,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        if cycle.scope["http_version"] == "1.0":
-            app = ended_by_closing(app, cycle)
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, http_forms.fitted(app, cycle))
 
     # Deadlines
 

@@ -13,6 +13,8 @@ from app.service.gateway import Gateway
 
 PRESENT = "koi.present"
 """Where a connection tells its requests whether the caller is still there, in the scope."""
+CUT = "koi.cut"
+"""Where a connection lets its requests end it in the middle of an answer."""
 
 Readiness = Callable[[], Awaitable[tuple[bool, dict[str, str]]]]
 
@@ -105,6 +107,14 @@ def present(request: Request) -> bool:
 def peer(request: Request) -> Peer:
     look = cast(Callable[[], Peer] | None, request.scope.get(PRESENT))
     return Peer.HERE if look is None else look()
+
+
+def cut(scope: Scope) -> None:
+    """Hang up in the middle of the answer; another server than ours does so when it finds it
+    unfinished."""
+    hang_up = cast(Callable[[], None] | None, scope.get(CUT))
+    if hang_up is not None:
+        hang_up()
 
 
 def running(request: Request) -> Running:

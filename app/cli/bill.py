@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from app.wiring import Office
 
 DAY_MS = 86_400_000
+MOST_NAMED = 20
 EVERY_COLUMN_FOUND = Columns()
 
 
@@ -114,8 +115,20 @@ def _read(
     since = min(moments, default=None) if since is None else since
     until = max(moments, default=None) if until is None else until
     if since is None or until is None:
-        raise misused(f"{file} has no line; say what it covers with --since and --until.")
+        raise misused(_nothing(file, bill))
     return bill, Span(since, max(until, since + 1), within_ms)
+
+
+def _nothing(file: Path, bill: Bill) -> str:
+    """Why there is nothing to compare, line by line where lines could not be read."""
+    if bill.unreadable:
+        named = "".join(f"\n{line}" for line in bill.unreadable[:MOST_NAMED])
+        more = len(bill.unreadable) - MOST_NAMED
+        rest = f"\n… and {more} more" if more > 0 else ""
+        count = len(bill.unreadable)
+        return f"None of {file} can be compared; lines that cannot be read: {count}.{named}{rest}"
+    lines = "no line that was asked for" if bill.aside else "no line"
+    return f"{file} has {lines}; say what it covers with --since and --until."
 
 
 def _inside(at_ms: int, since: int | None, until: int | None) -> bool:

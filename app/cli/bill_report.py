@@ -113,7 +113,7 @@ def say_report(report: Report, currency: str, most: int | None) -> None:
     _say_rows("Matched by model, amount and time:", report.how(How.TIME), most)
     _say_rows("Differences:", report.differences, most)
     for line in report.unreadable[:most]:
-        say(f"line {line.number}: {line.why}")
+        say(str(line))
     if most is not None and len(report.unreadable) > most:
         say(f"… and {len(report.unreadable) - most} unreadable lines more; see --all.")
     say()
@@ -218,7 +218,10 @@ def say_report_json(report: Report, currency: str) -> None:
             "until": time_text(report.span.until_ms),
             "agrees": not report.differs,
             **sums,
-            "unreadable": [{"line": line.number, "why": line.why} for line in report.unreadable],
+            "unreadable": [
+                {"line": line.number, "column": line.heading, "why": line.why}
+                for line in report.unreadable
+            ],
             "not_asked_for": report.aside,
             "matched_by_time": [_pair_record(pair, currency) for pair in report.how(How.TIME)],
             "differences": [_pair_record(pair, currency) for pair in report.differences],

@@ -2,7 +2,9 @@
 
 import resource
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import structlog
@@ -64,26 +66,31 @@ def serve(
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """The one line that says where to go, once somebody is there."""
+    """Where to go, as one line once somebody is there; then `look` is had at the provider."""
 
     url: str
     workers: int
+    look: Callable[[], None]
 
     def __call__(self) -> None:
         env_file = str(dotenv.DOTENV.absolute()) if dotenv.is_read() else None
         log.info("listening", url=self.url, workers=self.workers, env_file=env_file)
+        self.look()
 
 
 def _alone(settings: "Settings", listening: socket.socket) -> int:
-    from app.cli.running import run_gateway  # noqa: PLC0415 - heavy
+    from app.cli.check_provider import look_at_start  # noqa: PLC0415 - heavy
+    from app.cli.running import run_gateway  # noqa: PLC0415
     from app.telemetry.logs import configure  # noqa: PLC0415
 
     configure(settings.log_format, settings.log_level)
-    return run_gateway(settings, listening, Announcement(url_of(listening), 1))
+    announcement = Announcement(url_of(listening), 1, partial(look_at_start, settings))
+    return run_gateway(settings, listening, announcement)
 
 
 def _supervised(settings: "Settings", listening: socket.socket) -> int:
-    from app.cli.explain import known_failures  # noqa: PLC0415 - heavy
+    from app.cli.check_provider import look_at_start  # noqa: PLC0415 - heavy
+    from app.cli.explain import known_failures  # noqa: PLC0415
     from app.cli.supervisor import Supervisor  # noqa: PLC0415
     from app.cli.worker import WorkerCommand  # noqa: PLC0415
     from app.telemetry.logs import configure  # noqa: PLC0415
@@ -98,7 +105,8 @@ def _supervised(settings: "Settings", listening: socket.socket) -> int:
         port = listening.getsockname()[1]
         command = WorkerCommand(listening, settings.host, port, settings.workers)
         grace_s = settings.drain_delay_s + settings.drain_timeout_s + GRACE_S
-        Announcement(url_of(listening), settings.workers)()
+        look = partial(look_at_start, settings)
+        Announcement(url_of(listening), settings.workers, look)()
         return Supervisor(command.spawn, settings.workers, listening, grace_s).run()
 
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -174,6 +175,51 @@ def test_a_bill_that_cannot_be_trusted_corrects_nothing(start: Start, house: Hou
         assert says in done.stdout
 
     assert len(koi.entries()) == written
+
+
+def test_a_bill_saved_again_by_excel_or_dotnet_says_the_same(start: Start, house: House) -> None:
+    koi = start()
+    assert ask(koi, "one", "two") == [200, 200]
+    heading, *rows = koi.sandbox.fee_details().splitlines()
+    zone = ZoneInfo("Asia/Shanghai")
+    moments = [datetime.fromisoformat(row.rpartition(",")[2]).astimezone(zone) for row in rows]
+    spellings = {
+        "utf-16": [f"{m.year}/{m.month}/{m.day} {m.hour}:{m:%M:%S}" for m in moments],
+        "gb18030": [f"{m:%Y-%m-%dT%H:%M:%S}.1234567+08:00" for m in moments],
+    }
+
+    for encoding, times in spellings.items():
+        again = [
+            row.rpartition(",")[0].replace("0.14", "1.4E-1") + f",{time}"
+            for row, time in zip(rows, times, strict=True)
+        ]
+        text = "\r\n".join([heading + ",备注", *(f"{row},好" for row in again)])
+        (house.path / "again.csv").write_bytes(text.replace(",", "\t").encode(encoding))
+        said = house.text("ledger", "import-bill", "again.csv", "--within", "1h")
+        assert said.splitlines()[-1] == "The bill and the ledger agree."
+
+
+def test_lines_that_cannot_be_read_are_named_and_counted(house: House) -> None:
+    rows = ["req_1,m,0.14,05/11/2026 9:03", 'req_2,m,"1,234",2026-11-05 9:03', "req_3,m,0.14"]
+    text = "\n".join(["Request ID,Model,Amount,Time", *rows])
+    (house.path / "fees.csv").write_text(text)
+
+    alone = house.refused("ledger", "import-bill", "fees.csv", code=2)
+    span = ("--since", "2026-11-01", "--until", "2026-11-06")
+    told = house.run("ledger", "import-bill", "fees.csv", *span, "--apply", code=1).stdout
+    record = house.json("ledger", "import-bill", "fees.csv", *span, code=1)
+
+    for said in (alone, told):
+        assert "line 2, column 'Time': '05/11/2026 9:03' is not a time for certain" in said
+        assert "line 3, column 'Amount': '1,234' is not an amount in CNY for certain" in said
+        assert "line 4: 3 cells under 4 headings" in said
+    assert "lines that cannot be read: 3" in alone
+    assert "has no line" not in alone
+    assert [(line["line"], line["column"]) for line in record["unreadable"]] == [
+        (2, "Time"),
+        (3, "Amount"),
+        (4, None),
+    ]
 
 
 def _shifted(text: str, hours: int) -> str:

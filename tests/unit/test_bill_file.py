@@ -1,8 +1,6 @@
 """The provider's bill as files come: every spelling that is certain, and none that is not."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -10,28 +8,7 @@ from app.cli.bill_file import Columns, Reading, SetAside, Unreadable, read_bill
 from app.cli.failure import MISUSED, CommandFailed
 from app.domain.bill import BillLine
 from app.domain.job import Part
-
-SHANGHAI = ZoneInfo("Asia/Shanghai")
-HEADINGS = "request id,model,amount,time"
-NOON_MS = 1_795_755_600_000  # 2026-11-27T05:00:00Z, 13:00 in Shanghai
-PLAIN = BillLine(2, NOON_MS, "grok-imagine", 140_000, "req_1")
-
-Read = Sequence[BillLine | Unreadable | SetAside]
-
-
-def read(
-    path: Path, text: str | bytes, columns: Columns | None = None, capability: str | None = None,
-    currency: str = "CNY",
-) -> Read:  # fmt: skip
-    file = path / "bill.csv"
-    file.write_bytes(text.encode() if isinstance(text, str) else text)
-    reading = Reading(columns or Columns(), SHANGHAI, currency, capability)
-    return list(read_bill(file, reading))
-
-
-def one(path: Path, row: str, headings: str = HEADINGS) -> BillLine | Unreadable | SetAside:
-    [line] = read(path, f"{headings}\n{row}\n")
-    return line
+from tests.bills import HEADINGS, NOON_MS, PLAIN, SHANGHAI, one, read
 
 
 @pytest.mark.parametrize(
@@ -80,6 +57,18 @@ def test_titles_above_the_headings_and_blank_lines_are_passed_over(tmp_path: Pat
         ("14", 14_000_000),
         ("0", 0),
         ('"1,234.50"', 1_234_500_000),
+        ('"1,234,567"', 1_234_567_000_000),
+        ('"1.234,50"', 1_234_500_000),
+        ("1.234.567", 1_234_567_000_000),
+        ('"0,14"', 140_000),
+        ('"0,140"', 140_000),
+        ('"12,5"', 12_500_000),
+        ('"1,2345"', 1_234_500),
+        ("1.4E-1", 140_000),
+        ("1.4e-01", 140_000),
+        ("-1.4E-1", -140_000),
+        ('"1,4E-1"', 140_000),
+        ("2E-6", 2),
     ],
 )
 def test_amounts_are_exact(tmp_path: Path, text: str, micros: int) -> None:
@@ -92,7 +81,8 @@ def test_amounts_are_exact(tmp_path: Path, text: str, micros: int) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "free", "0.1234567", '"0,14"', '"1,234"', "1 234.5", "$0.14", "USD 0.14", "1e3", "--1",
+        "", "free", "0.1234567", '"1,234"', '"12,345"', '"1,23,456"', '"1,234.567,8"', "1.23.456",
+        "1.23456E-4", "1.4E+1", "1.4E1", "2E-7", "1 234.5", "$0.14", "USD 0.14", "1e3", "--1",
         "-¥-1", "+1", "NaN", "inf", "0x1", ".5", "5.", "1_0", "99999999999999", "(0.14)", "0.14¥元",
     ],
 )  # fmt: skip
@@ -115,9 +105,13 @@ def test_the_mark_is_the_catalogs_currency(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "2026-11-27", "27.11.2026 13:00", "11/27/2026 13:00", "1795755600", "2026-13-01 00:00",
+        "", "2026-11-27", "05.11.2026 13:00", "11/5/2026 13:00", "1795755600", "2026-13-01 00:00",
+        "26/11/27 13:00", "13/13/2026 13:00", "2026-11/27 13:00", "27/11/26 13:00", "11:2026 13:00",
+        "2026-11-27 13:00 PM", "2026-11-27 0:00 AM", "2026-11-27 13:00:60",
+        "2026-11-27 13:00+99:00",
+        "2026-11-27 13:00+08:60", "0000-11-27 13:00", "9999-12-31 23:59-08:00", "27.11.2026",
         "2026-02-30 00:00:00", "2026-11-27 25:00:00", "20261127T130000", "yesterday",
-        "2026-11-27 13:00:00 CST", "2026-11-27 1:00 PM",
+        "2026-11-27 13:00:00 CST",
     ],
 )  # fmt: skip
 def test_a_time_that_is_not_certain_is_not_guessed(tmp_path: Path, text: str) -> None:
@@ -125,6 +119,12 @@ def test_a_time_that_is_not_certain_is_not_guessed(tmp_path: Path, text: str) ->
 
     assert isinstance(line, Unreadable)
     assert "is not a time" in line.why
+
+
+def test_an_unreadable_cell_is_named_by_its_line_and_heading(tmp_path: Path) -> None:
+    [line] = read(tmp_path, "请求ID,模型,费用(元),时间\nreq_1,m,free,2026-11-27 13:00:00\n")
+
+    assert str(line) == "line 2, column '费用(元)': 'free' is not an amount in CNY"
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,9 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         ("hello", "no column for the id; name it with --id-column"),
         ("request id,model,time\n", "no column for the amount; name it with --amount-column"),
         ("request id,model,amount,cost,time\n", "'amount' and 'cost' could both be the amount"),
-        (b"request id,model,amount,time\n\xff\xfe", "is not UTF-8"),
-        ("金额".encode("gbk"), "is not UTF-8"),
+        (b"PK\x03\x04\x14\x00\x06\x00", "no column for the id"),
+        (b"\x00\x01\x02\x03", "is not a text"),
+        ("金额".encode("gbk"), "no column for the id"),
         ("x" * 70_000, "a line of 65536 characters"),
     ],
 )

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import app
-from app.cli.bill_file import MARKS, _marked
+from app.cli.bill_cells import MARKS, marked
 from app.setting_faults import STORES
 
 SHORT, LONG = 1_500, 6_000
@@ -51,7 +51,7 @@ def anchored(name: str) -> bool:
 
 
 def patterns() -> dict[str, Subject]:
-    found = {f"amount in {c}": Subject(_marked(c), anchored=True) for c in (*MARKS, "EUR")}
+    found = {f"amount in {c}": Subject(marked(c), anchored=True) for c in (*MARKS, "EUR")}
     for module in pkgutil.walk_packages(app.__path__, "app."):
         if module.name.endswith("__main__"):
             continue

@@ -1,0 +1,123 @@
+"""A failure after heartbeats: the status is out, so the connection is cut, and the log is quiet."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from app.sandbox.server import Sandbox
+from tests.flow.command import House, Serving, generate
+
+
+@pytest.fixture
+def provider() -> Iterator[Sandbox]:
+    with Sandbox(time_scale=0.01) as sandbox:
+        sandbox.set(latency_s=1)
+        yield sandbox
+
+
+@pytest.fixture
+def house(provider: Sandbox, tmp_path: Path) -> House:
+    return House(
+        tmp_path,
+        {
+            "KOI_UPSTREAM_BASE_URL": provider.url,
+            "KOI_UPSTREAM_API_KEY": "sk-sandbox",
+            "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
+            "KOI_HEARTBEAT_AFTER_S": "0.1",
+            "KOI_CACHE_POLICY": "off",
+        },
+    )
+
+
+def raw(url: str, key: str, version: str) -> bytes:
+    """Everything a client gets until the end; a reset is an error, as for any client."""
+    address = urlsplit(url)
+    body = b'{"prompt": "in an old form"}'
+    head = (
+        f"POST /v1/images/generations HTTP/{version}\r\nHost: koi\r\nAuthorization: Bearer {key}"
+        f"\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((address.hostname, address.port), timeout=20) as wire:
+        wire.sendall(head.encode() + body)
+        got = b""
+        while piece := wire.recv(4096):
+            got += piece
+        return got
+
+
+def test_a_failure_after_heartbeats_is_a_cut_a_status_in_the_log_and_no_error_of_the_server(
+    house: House, provider: Sandbox
+) -> None:
+    provider.script("task-failed")
+    with house.serving() as serving:
+        key = house.key()
+        with pytest.raises(httpx.RemoteProtocolError):
+            generate(serving.url, key, "first")
+        told = generate(serving.url, key, "first")
+        line = _posted(serving)
+        task = httpx.get(
+            f"{serving.url}/v1/tasks/{told.json()['error']['task_id']}",
+            headers={"authorization": f"Bearer {key}"},
+        ).json()
+        assert serving.stop() == 0
+
+    assert (line["status"], line["code"]) == (502, "upstream_error")
+    assert (told.status_code, task["status"]) == (502, "failed")
+    assert provider.posts == 1
+    _quiet(serving)
+
+
+def test_an_unfinished_chunked_answer_and_a_reset_tell_old_and_new_clients_alike(
+    house: House, provider: Sandbox
+) -> None:
+    provider.script("task-failed", "task-failed")
+    with house.serving() as serving:
+        chunked = raw(serving.url, house.key("ann"), "1.1")
+        with pytest.raises(ConnectionResetError):
+            raw(serving.url, house.key("bob"), "1.0")
+        whole = raw(serving.url, house.key("eve"), "1.0")
+        assert serving.stop() == 0
+
+    assert b"200 OK" in chunked
+    assert not chunked.endswith(b"0\r\n\r\n")
+    assert whole.rstrip().endswith(b"}")
+    _quiet(serving)
+
+
+def test_a_wait_that_ends_after_heartbeats_is_cut_and_the_repeat_joins_the_job(
+    house: House, provider: Sandbox
+) -> None:
+    provider.set(latency_s=3)
+    house.settings["KOI_SYNC_WAIT_S"] = "1"
+    with house.serving() as serving:
+        key = house.key()
+        with pytest.raises(httpx.RemoteProtocolError):
+            generate(serving.url, key, "slow")
+        assert _posted(serving)["code"] == "still_processing"
+        for _ in range(5):
+            try:
+                again = generate(serving.url, key, "slow")
+                break
+            except httpx.RemoteProtocolError:
+                continue
+        assert serving.stop() == 0
+
+    assert again.status_code == 200
+    assert provider.posts == 1
+    _quiet(serving)
+
+
+def _posted(serving: Serving) -> dict[str, object]:
+    serving.wait_for("request")
+    return next(line for line in serving.events("request") if line["method"] == "POST")
+
+
+def _quiet(serving: Serving) -> None:
+    log = serving.log.read_text()
+    assert "ASGI" not in log
+    assert "Traceback" not in log
+    assert '"level":"error"' not in log.replace(" ", "")
