@@ -135,7 +135,7 @@ class Failing:
     def __init__(self, ledger: RedisLedger, job_id: str) -> None:
         self._ledger, self._job_id = ledger, job_id
 
-    async def settle(self, job_id: str, outcome: Outcome, *, hold_ms: int) -> object:
+    async def settle(self, job_id: str, outcome: Outcome, **lives: int) -> object:
         if job_id == self._job_id:
             raise ResponseError("ERR a bug of ours")
-        return await self._ledger.settle(job_id, outcome, hold_ms=hold_ms)
+        return await self._ledger.settle(job_id, outcome, **lives)
