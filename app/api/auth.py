@@ -21,11 +21,12 @@ KEY = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 
 
 async def caller(request: Request) -> Principal:
-    """The principal of this request; raises `InvalidApiKey`, in the same words for every fault,
-    and `RateLimited` when the key comes faster than this process lets any key come."""
+    """The principal of this request; raises `InvalidApiKey`, in the same words for every fault
+    (the access line alone tells which, and of which key), and `RateLimited` when the key comes
+    faster than this process lets any key come."""
     gateway = running(request).gateway
-    principal = await gateway.identify(credential(request))
     record = exchange(request)
+    principal = await gateway.identify(credential(request))
     record.user, record.key_id = principal.user, principal.key_id
     await gateway.pace.arrive(principal)
     if request.method == "GET":
@@ -55,7 +56,7 @@ def require_scraper(request: Request) -> None:
     secret = credential(request)
     known = (settings.metrics_token, settings.admin_key)
     if not any(same(secret, one) for one in known if one is not None):
-        raise InvalidApiKey
+        raise InvalidApiKey("unknown")
 
 
 def _of_this_machine(request: Request) -> bool:
@@ -74,13 +75,13 @@ def credential(request: Request) -> str:
         # SDKs send two spaces for a key that was pasted with a blank before it.
         scheme, _, secret = given[0].partition(" ")
         if scheme.lower() != "bearer":
-            raise InvalidApiKey
+            raise InvalidApiKey("malformed")
         secret = secret.strip()
     else:
         headers = request.headers
         secret = headers.get("api-key") or headers.get("x-api-key") or ""
     if KEY.fullmatch(secret) is None:
-        raise InvalidApiKey
+        raise InvalidApiKey("malformed" if secret else "missing")
     return secret
 
 

@@ -21,6 +21,7 @@ from app.domain.errors import (
     FailureNote,
     GatewayError,
     GenerationFailed,
+    InvalidApiKey,
     InvalidRequest,
     StillProcessing,
 )
@@ -173,6 +174,8 @@ async def on_gateway_error(request: Request, error: Exception) -> Response:
     """Any failure we can explain; the task id is told as soon as there is one."""
     assert isinstance(error, GatewayError)
     record = exchange_of(request.scope)
+    if isinstance(error, InvalidApiKey):
+        record.reason, record.key_id = error.why, error.key_id
     return ErrorResponse(
         error.note, task_id=task_of(error) or record.task_id, moderation=record.moderation
     )

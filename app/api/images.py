@@ -1,5 +1,6 @@
 """POST /v1/images/generations; edits and variations, which the provider does not offer."""
 
+from dataclasses import replace
 from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
@@ -17,6 +18,7 @@ from app.api.tasks import task_headers
 from app.api.wire import Asked, Understood, understand
 from app.domain.errors import InvalidRequest, LedgerUnavailable, RateLimited, Refused
 from app.domain.principal import Principal
+from app.service.about import about_task
 from app.service.repeats import CallerLeft
 from app.service.started import Started
 
@@ -37,13 +39,15 @@ async def create(request: Request) -> Response:
         running(request).metrics.steered()
     try:
         there = partial(present, request)
-        started = await gateway.generate.start(principal, understood.ask, there)
+        ask = replace(understood.ask, request_id=record.request_id)
+        started = await gateway.generate.start(principal, ask, there)
     except Refused as refusal:
         return await _refused(request, principal, refusal)
     except CallerLeft:
         raise ClientDisconnect from None
     record.held.append(partial(gateway.generate.over, started))
     record.task_id, record.cache = started.job.id, str(started.cache)
+    about_task(started.job.id)
     return await _answer(request, started, understood, controls)
 
 

@@ -19,6 +19,7 @@ from app.api.paths import routed
 from app.api.routes import SILENT_PATHS, UNMATCHED
 from app.api.running import EdgeMetrics, Exchange, edge_of
 from app.domain.errors import Draining
+from app.service.about import about, about_request
 
 log = structlog.get_logger("koi.access")
 
@@ -36,6 +37,7 @@ class Edge:
             await self.app(scope, receive, send)
             return
         exchange = Exchange(new_request_id(), time.perf_counter())
+        about_request(exchange.request_id)
         origin = _arrived(scope, exchange)
         stamp = [
             (b"x-request-id", exchange.request_id.encode()),
@@ -76,7 +78,7 @@ class Edge:
             # The last resort: no failure may leave the dialect.
             if exchange.status and await _left(receive):
                 return
-            log.exception("unforeseen", request_id=exchange.request_id)
+            log.exception("unforeseen", request_id=exchange.request_id, task_id=exchange.task_id)
             if exchange.status:
                 raise
             await ErrorResponse(OUR_BUG, task_id=exchange.task_id)(scope, receive, send)
@@ -135,10 +137,11 @@ def _report(scope: Scope, exchange: Exchange, metrics: EdgeMetrics) -> None:
             route=route,
             status=status,
             code=exchange.code,
+            reason=exchange.reason,
             ms=round(seconds * 1000, 2),
             user=exchange.user,
             key_id=exchange.key_id,
-            task_id=exchange.task_id,
+            task_id=exchange.task_id or about().get("task_id"),
             cache=exchange.cache,
             client_request_id=exchange.client_request_id,
         )

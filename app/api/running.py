@@ -70,7 +70,8 @@ class Exchange:
     `started_s` is a monotonic clock; `upstream_s` the share spent on the provider, None while
     unknown; `waited` is true once the answer depended on somebody else's time. `verdict` is the
     true status of a failure that came after the status line was sent. `moderation` is the code by
-    which this caller knows a refusal of its prompt.
+    which this caller knows a refusal of its prompt. `reason` is why a key was refused, for the log
+    alone.
     """
 
     request_id: str
@@ -82,6 +83,7 @@ class Exchange:
     code: str | None = None
     user: str | None = None
     key_id: str | None = None
+    reason: str | None = None
     task_id: str | None = None
     cache: str | None = None
     upstream_s: float | None = None

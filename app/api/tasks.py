@@ -13,6 +13,7 @@ from app.api.waiting import Waiting
 from app.domain.errors import InvalidRequest, TaskNotFound
 from app.domain.job import Job, TaskStatus
 from app.domain.listing import PageQuery
+from app.service.about import about_task
 
 TASK_ID = re.compile(r"task_[0-9a-f]{32}", re.ASCII)
 NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -85,6 +86,7 @@ def _task_id(request: Request) -> str:
     task_id: str = request.path_params["task_id"]
     if TASK_ID.fullmatch(task_id) is None:
         raise TaskNotFound
+    about_task(task_id)
     return task_id
 
 

@@ -11,12 +11,15 @@ from app.api.answers import json_response
 from app.api.auth import caller
 from app.api.headers import limit_headers
 from app.api.running import edge, running
-from app.domain.limits import Allowance, Meter, Window
+from app.domain.limits import Allowance, Meter, ScopeKind, Standing, Window
 from app.domain.money import format_micros
 
 
 async def read(request: Request) -> Response:
-    """Every allowance that binds this key, unlimited ones with a null limit."""
+    """The limits that this key's holder has, what the holder used, and which limit binds first.
+
+    What the house used is nobody's business but the operator's; that it binds is said.
+    """
     principal = await caller(request)
     gateway = running(request).gateway
     standing = await gateway.usage.standing(principal)
@@ -27,10 +30,28 @@ async def read(request: Request) -> Response:
         "team": principal.team,
         "key_id": principal.key_id,
         "currency": gateway.catalog.currency,
-        "limits": [_allowance(allowance, now) for allowance in standing.allowances],
+        "limits": [_allowance(one, now) for one in standing.allowances if _own(one)],
+        "binding": _binding(standing, now),
     }
     headers = {"cache-control": "no-store", **limit_headers(standing)}
     return json_response(orjson.dumps(content), headers)
+
+
+def _own(allowance: Allowance) -> bool:
+    """The user's images are shown unlimited too: what was used is what people look for here."""
+    if allowance.scope is ScopeKind.HOUSE:
+        return False
+    used = allowance.scope is ScopeKind.USER and allowance.meter is Meter.IMAGES
+    return used or allowance.limit is not None
+
+
+def _binding(standing: Standing, now: datetime) -> dict[str, Any] | None:
+    """The limit that will refuse first, without its numbers: they may be the house's."""
+    binding = standing.binding
+    if binding is None:
+        return None
+    shown = _allowance(binding, now)
+    return {name: shown[name] for name in ("scope", "meter", "window", "resets_at")}
 
 
 def _allowance(allowance: Allowance, now: datetime) -> dict[str, Any]:

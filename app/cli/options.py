@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -15,6 +15,8 @@ from app.domain.principal import CachePolicy
 
 UNLIMITED = ("unlimited", "none")
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+SPAN = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
+DAYS_AGO = {"today": 0, "yesterday": 1}
 
 AsJson = Annotated[
     bool, Parameter(name="--json", help="Print JSON instead of text.", show_default=False)
@@ -112,7 +114,7 @@ def signed_micros(option: str, text: str) -> int:
 
 def duration(option: str, text: str) -> timedelta:
     """`90d`, `12h`, `30m`, `45s` or `2w`."""
-    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
+    match = SPAN.fullmatch(text)
     if match is None:
         raise misused(f"{option} must be a duration such as 90d, 12h or 30m.")
     try:
@@ -122,16 +124,37 @@ def duration(option: str, text: str) -> timedelta:
 
 
 def moment_ms(option: str, text: str, zone: tzinfo) -> int:
-    """RFC 3339, or a day (its midnight in `zone`), as Unix milliseconds."""
+    """RFC 3339, a day (its midnight in `zone`), `today`, `yesterday`, or how long ago (`7d`), as
+    Unix milliseconds."""
+    word, now = text.strip().lower(), datetime.now(zone)
+    if word in DAYS_AGO:
+        day = now.date() - timedelta(days=DAYS_AGO[word])
+        moment = datetime.combine(day, time(), zone)
+    elif SPAN.fullmatch(word):
+        moment = _ago(option, word, now)
+    else:
+        moment = _written(option, text, zone)
+    return int(moment.astimezone(UTC).timestamp() * 1000)
+
+
+def _ago(option: str, text: str, now: datetime) -> datetime:
+    try:
+        return now - duration(option, text)
+    except OverflowError:
+        raise misused(f"{option} is longer ago than there are years.") from None
+
+
+def _written(option: str, text: str, zone: tzinfo) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
+        moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise misused(
-            f"{option} must be a day such as 2026-11-23 or a time such as 2026-11-23T08:00:00Z."
+            f"{option} must be a day such as 2026-11-23, a time such as 2026-11-23T08:00:00Z, "
+            f"today, yesterday, or how long ago, such as 7d or 12h; not {text!r}."
         ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=zone)
-    return int(moment.astimezone(UTC).timestamp() * 1000)
+    return moment
 
 
 def words(text: str | None) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.cli.out import money, say, say_table, time_text
-from app.domain.job import Job, Part
+from app.domain.job import Job, JobState, Part
 from app.domain.ledger import Entry
 from app.domain.limits import Allowance, Limits, Meter, Standing
 from app.domain.money import format_micros
@@ -161,8 +161,9 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
             "retryable": failure.retryable,
             "charged": failure.charged,
         },
-        "upstream": [_part_record(part) for part in job.parts],
+        "upstream": [_part_record(part, sent=_sent(job)) for part in job.parts],
         "calls": list(job.calls),
+        "request_id": job.request_id,
     }
 
 
@@ -195,9 +196,16 @@ def entry_record(entry: Entry, currency: str) -> dict[str, Any]:
     }
 
 
-def _part_record(part: Part) -> dict[str, Any]:
+def _part_record(part: Part, *, sent: bool) -> dict[str, Any]:
     named = None if part.upstream_id is None else call_name(part.upstream_id)
-    return {"id": named, "n": part.n, "ended": part.result is not None}
+    return {"id": named, "sent": sent, "n": part.n, "ended": part.result is not None}
+
+
+def _sent(job: Job) -> bool:
+    """Whether a byte of it may have left: a call that reached nobody was not sent."""
+    code = job.failure.code if job.failure is not None else None
+    unreachable = job.state is JobState.RELEASED and code == "upstream_unreachable"
+    return job.dispatched_ms is not None and not unreachable
 
 
 def _amount(micros: int | None) -> str | None:

@@ -1,48 +1,67 @@
 """`koi tasks`: the operator's view of jobs, all users' or one's."""
 
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 from cyclopts import App, Parameter, validators
 
-from app.cli.failure import CommandFailed
-from app.cli.options import AsJson
-from app.cli.out import say, say_fields, say_json, say_table, time_text
+from app.cli.failure import CommandFailed, misused
+from app.cli.history import READ_AT_MOST, Wanted, found_tasks
+from app.cli.options import AsJson, moment_ms
+from app.cli.out import Record, note, say, say_fields, say_json, say_table
 from app.cli.records import job_record
 from app.cli.session import in_office
-from app.domain.job import Job
+from app.cli.whose import SINCE, Whose
+from app.domain.job import TaskStatus
 
 if TYPE_CHECKING:
     from app.wiring import Office
 
 tasks = App(name="tasks", help="Look at tasks.")
 Limit = Annotated[int, Parameter(help="How many, at most.", validator=validators.Number(gte=1))]
+STATUSES = tuple(status.value for status in TaskStatus)
 
 
 @tasks.command(name="list")
 def list_(
     *,
-    user: Annotated[str | None, Parameter(help="Only this user's.")] = None,
+    whose: Whose | None = None,
+    status: Annotated[str | None, Parameter(help=f"Only {', '.join(STATUSES)}.")] = None,
+    since: Annotated[str | None, Parameter(help=SINCE)] = None,
     limit: Limit = 20,
     json: AsJson = False,
 ) -> None:
-    """List tasks, newest first, for as long as they are kept (KOI_TASK_TTL_S).
+    """List tasks, newest first.
+
+    Those whose record is over (KOI_TASK_TTL_S) are told from the ledger, with what it knows: when
+    they were sent, how they ended and what was charged.
 
     Example: koi tasks list --user alice --limit 5
+             koi tasks list --status failed --since yesterday --team blue
     """
+    if status is not None and status not in STATUSES:
+        raise misused(f"--status must be one of {', '.join(STATUSES)}; not {status!r}.")
+    asked = whose or Whose()
+    names = asked.names
 
     async def work(office: "Office") -> None:
-        found = await _newest(office, user, limit)
+        zone = ZoneInfo(office.settings.timezone)
+        since_ms = 0 if since is None else moment_ms("--since", since, zone)
+        found, whole = await found_tasks(office, Wanted(status, since_ms, limit, names))
+        if not found:
+            await asked.check(office.keyring)
         if json:
-            say_json([job_record(job, office.catalog.currency) for job in found])
+            say_json(found)
         elif found:
-            say_table(
-                ("task", "status", "state", "user", "model", "n", "created", "error"),
-                [_row(job) for job in found],
-            )
+            headings = ("status", "state", "user", "model", "n", "created_at")
+            rows = [_row(record, headings) for record in found]
+            say_table(("task", *headings[:-1], "created", "error"), rows)
         else:
             say("No tasks.")
+        if not whole:
+            note(f"Read {READ_AT_MOST} entries of the ledger; name --since to look at fewer.")
 
-    in_office(work)
+    in_office(work, what="Reading the ledger")
 
 
 @tasks.command
@@ -66,23 +85,19 @@ def show(task_id: str, /, *, json: AsJson = False) -> None:
             "error": f"{error['code']}: {error['message']}" if error else None,
             "pictures": ", ".join(record["pictures"]),
             "calls": ", ".join(record["calls"]),
-            "upstream": ", ".join(part["id"] or "not sent" for part in record["upstream"]),
+            "upstream": ", ".join(_upstream_text(part) for part in record["upstream"]),
         }
         say_fields(flat)
 
     in_office(work)
 
 
-def _row(job: Job) -> tuple[object, ...]:
-    code = job.failure.code if job.failure else None
-    created = time_text(job.created_ms)
-    state = job.state.name.lower()
-    return (job.id, job.status, state, job.user, job.model, job.n, created, code)
+def _upstream_text(part: Record) -> str:
+    if part["id"] is not None:
+        return str(part["id"])
+    return "sent, no task id came back" if part["sent"] else "not sent"
 
 
-async def _newest(office: "Office", user: str | None, limit: int) -> list[Job]:
-    if user is not None:
-        await office.keys.user(user)
-    names = [user] if user is not None else [found.name for found in await office.keys.users()]
-    jobs = [job for name in names for job in await office.ledger.jobs_of(name, limit)]
-    return sorted(jobs, key=lambda job: job.created_ms, reverse=True)[:limit]
+def _row(record: Record, headings: tuple[str, ...]) -> tuple[object, ...]:
+    code = record["error"]["code"] if record["error"] else None
+    return (record["id"], *(record[name] for name in headings), code)

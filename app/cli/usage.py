@@ -1,6 +1,6 @@
 """`koi usage`: what was used, added up from the ledger."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -11,6 +11,7 @@ from app.cli.failure import misused
 from app.cli.options import AsJson, moment_ms
 from app.cli.out import csv_line, emit, money, say, say_json, say_table, time_text
 from app.cli.session import in_office
+from app.cli.whose import SINCE, Whose
 from app.domain.money import format_micros
 from app.domain.usage import DIMENSIONS, UsageQuestion, UsageRow
 
@@ -34,8 +35,9 @@ class Report:
 
 def usage(
     *,
-    since: Annotated[str | None, Parameter(help="From this day or time; month start.")] = None,
+    since: Annotated[str | None, Parameter(help=f"{SINCE} Month start.")] = None,
     until: Annotated[str | None, Parameter(help="Before this day or time; now.")] = None,
+    whose: Whose | None = None,
     by: Annotated[str, Parameter(help="Any of user, team, key, model, size, day.")] = "user",
     format: Annotated[Format, Parameter(help="table, csv or json.")] = "table",
     json: AsJson = False,
@@ -47,14 +49,22 @@ def usage(
     catalog has no price.
 
     Example: koi usage --since 2026-11-01 --by user,model --format csv
+             koi usage --since yesterday --user ann --by key
     """
     dimensions = _dimensions(by)
+    asked = whose or Whose()
+    names = asked.names
 
     async def work(office: "Office") -> None:
-        question = _question(since, until, dimensions, office.settings)
+        span = _span(since, until, office.settings)
+        question = UsageQuestion(
+            *span, dimensions, users=names.users, teams=names.teams, keys=names.keys
+        )
         buckets = await office.usage.report(question)
-        total = await office.usage.report(UsageQuestion(question.since_ms, question.until_ms))
+        total = await office.usage.report(replace(question, by=()))
         rows = tuple(row for bucket in buckets for row in bucket.rows)
+        if not rows:
+            await asked.check(office.keyring)
         report = Report(
             question,
             tuple(sorted(rows, key=lambda row: _group(row, dimensions))),
@@ -74,9 +84,7 @@ def _dimensions(text: str) -> tuple[str, ...]:
     return chosen
 
 
-def _question(
-    since: str | None, until: str | None, by: tuple[str, ...], settings: "Settings"
-) -> UsageQuestion:
+def _span(since: str | None, until: str | None, settings: "Settings") -> tuple[int, int]:
     zone = ZoneInfo(settings.timezone)
     now = datetime.now(zone)
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -84,7 +92,7 @@ def _question(
     until_ms = _ms(now) + 1 if until is None else moment_ms("--until", until, zone)
     if since_ms >= until_ms:
         raise misused("--since must be before --until.")
-    return UsageQuestion(since_ms, until_ms, by)
+    return since_ms, until_ms
 
 
 def _ms(moment: datetime) -> int:

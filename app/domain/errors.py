@@ -70,9 +70,12 @@ class InvalidRequest(GatewayError):
 
 
 class InvalidApiKey(GatewayError):
+    """`why` and `key_id` are for the log: its note is the same whatever is wrong."""
+
     code = "invalid_api_key"
 
-    def __init__(self) -> None:
+    def __init__(self, why: str = "malformed", key_id: str | None = None) -> None:
+        self.why, self.key_id = why, key_id
         super().__init__("Incorrect API key provided. Ask the operator of this gateway for a key.")
 
 

@@ -140,7 +140,8 @@ class Job:
     Times are Unix milliseconds of the store's clock. `unit_micros` is the price of one image, or
     None when unknown. `pool` says who may see it beside its user. `calls` are the provider's names
     for its upstream calls, for the operator only. `pending` images are still to be downloaded;
-    `collecting` says how that goes, also once it is over.
+    `collecting` says how that goes, also once it is over. `request_id` names the request that
+    opened it, as its answer and the log do.
     """
 
     id: str
@@ -168,6 +169,7 @@ class Job:
     calls: tuple[str, ...] = ()
     pending: tuple[PendingImage, ...] = ()
     collecting: Collecting | None = None
+    request_id: str | None = None
 
     @property
     def ended(self) -> bool:

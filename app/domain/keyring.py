@@ -13,6 +13,9 @@ class KeyRing(Protocol):
     async def authenticate(self, digest: str) -> tuple[ApiKey, User, Team | None] | None:
         """The records behind a key's SHA-256 (hex); None when unknown, expired or revoked."""
 
+    def why_refused(self, digest: str) -> tuple[str, str | None]:
+        """Of a key just refused: unknown, expired or revoked, and its id where there is one."""
+
     async def put_user(self, user: User, *, create: bool) -> bool: ...
     async def user(self, name: str) -> User | None: ...
     async def users(self) -> Sequence[User]: ...

@@ -69,6 +69,7 @@ class Order:
     `part_sizes` are the images asked of each upstream call; `lease_ms` is how long the
     reservation may stay undispatched; `response_format` is what the caller asked for, so that a
     task read later is answered alike; `arrived` is false when its pace is still to be counted.
+    `request_id` names the request in the log, for every later line about the job.
     """
 
     job_id: str
@@ -81,6 +82,7 @@ class Order:
     slot: CacheSlot | None = None
     response_format: str | None = None
     arrived: bool = True
+    request_id: str | None = None
 
     @property
     def micros(self) -> int | None:

@@ -118,3 +118,13 @@ class Standing:
         """The allowance of this meter that will refuse first."""
         bound = [a for a in self.allowances if a.meter is meter and a.limit is not None]
         return min(bound, key=lambda a: (a.remaining or 0, a.reset_s), default=None)
+
+    @property
+    def binding(self) -> Allowance | None:
+        """Of all limits the one of which the smallest share is left; None when unlimited."""
+        bound = [a for a in self.allowances if a.limit is not None]
+        return min(bound, key=lambda a: (_share_left(a), -a.reset_s), default=None)
+
+
+def _share_left(allowance: Allowance) -> float:
+    return (allowance.remaining or 0) / allowance.limit if allowance.limit else 0.0

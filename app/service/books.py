@@ -18,6 +18,7 @@ from app.domain.journal import Debt, Debts, OwedEnd, OwedPart
 from app.domain.ledger import Collected, CollectReport
 from app.domain.ports import Governor, Ledger, Recorder, ResultCache
 from app.domain.settlement import conclude
+from app.service.about import about_job
 from app.service.completions import Completions
 from app.service.drain import Drain
 
@@ -133,24 +134,34 @@ class Books:
                 left += 1
                 continue
             try:
-                await self.pay(debt)
+                with about_job(debt.job_id):
+                    left += await self._pay_one(debt)
             except LedgerUnavailable:
                 return left + len(owed) - tried
-            except ValueError as error:
-                await self.debts.set_aside(debt, str(error))
-            except Exception as error:  # noqa: BLE001  told, and no reason to owe the others
-                left += 1
-                self.put_off[debt.name] = time.monotonic() + REFUSED_AGAIN_S
-                self.recorder.payment_failed(debt.name, error)
-            else:
-                self.put_off.pop(debt.name, None)
         return left
+
+    async def _pay_one(self, debt: Debt) -> int:
+        """How many debts that leaves: one that cannot be paid now. Raises `LedgerUnavailable`."""
+        try:
+            await self.pay(debt)
+        except LedgerUnavailable:
+            raise
+        except ValueError as error:
+            await self.debts.set_aside(debt, str(error))
+        except Exception as error:  # noqa: BLE001  told, and no reason to owe the others
+            self.put_off[debt.name] = time.monotonic() + REFUSED_AGAIN_S
+            self.recorder.payment_failed(debt.name, error)
+            return 1
+        else:
+            self.put_off.pop(debt.name, None)
+        return 0
 
     async def owe(self, debt: Debt) -> None:
         """Tell the store when it is back."""
-        if not await self.debts.owe(debt):
-            # No disk either: then this process must live until the store is back.
-            self.drain.launch(self._persist(debt), f"pay {debt.name}")
+        with about_job(debt.job_id):
+            if not await self.debts.owe(debt):
+                # No disk either: then this process must live until the store is back.
+                self.drain.launch(self._persist(debt), f"pay {debt.name}")
 
     async def _persist(self, debt: Debt) -> None:
         pause = FIRST_PAUSE_S

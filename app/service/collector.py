@@ -18,6 +18,7 @@ from app.domain.job import PendingImage
 from app.domain.ledger import CollectClaim, CollectPace, CollectReport
 from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
 from app.domain.upstream import Finished, PollTroubled
+from app.service.about import about_job
 from app.service.books import Books
 from app.service.collect import Collect, Miss
 from app.service.deliver import jittered
@@ -80,7 +81,8 @@ class Collector:
             room += 1
         try:
             for claim in await self.ledger.claim_pending(room, self.pace) if room else ():
-                self.drain.launch(self._try(claim), f"collect {claim.job.id}")
+                with about_job(claim.job.id, claim.job.request_id):
+                    self.drain.launch(self._try(claim), f"collect {claim.job.id}")
                 room -= 1
         finally:
             for _ in range(room):

@@ -132,6 +132,7 @@ class GenerateImages:
             slot=recalled.slot,
             response_format=ask.response_format,
             arrived=arrived,
+            request_id=ask.request_id,
         )
         admitted = await self._admit(order, ask.slot_wait_s)
         if admitted.joined:

@@ -8,6 +8,10 @@ from app.domain.ports import KeyRing
 from app.domain.principal import ApiKey, CachePolicy, Principal, Team, User, active
 
 
+def _word(holder: User | Team) -> str:
+    return "disabled" if holder.deleted_ms is None else "deleted"
+
+
 class Identify:
     def __init__(self, keyring: KeyRing, house: Limits, cache: CachePolicy) -> None:
         self._keyring = keyring
@@ -17,10 +21,15 @@ class Identify:
     async def __call__(self, secret: str) -> Principal:
         """Raises `InvalidApiKey`, the same for unknown, expired and revoked keys and for those of
         a user or team that is disabled or deleted."""
-        known = await self._keyring.authenticate(hashlib.sha256(secret.encode()).hexdigest())
-        if known is None or not all(active(holder) for holder in known[1:] if holder is not None):
-            raise InvalidApiKey
-        return self.principal(*known)
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        known = await self._keyring.authenticate(digest)
+        if known is None:
+            raise InvalidApiKey(*self._keyring.why_refused(digest))
+        key, user, team = known
+        for noun, holder in (("user", user), ("team", team)):
+            if holder is not None and not active(holder):
+                raise InvalidApiKey(f"{noun}_{_word(holder)}", key.id)
+        return self.principal(key, user, team)
 
     def principal(self, key: ApiKey, user: User, team: Team | None) -> Principal:
         scopes = [

@@ -24,6 +24,7 @@ from app.domain.journal import OwedEnd
 from app.domain.ledger import CollectPace
 from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
 from app.domain.upstream import Answer, Running
+from app.service.about import about_job
 from app.service.books import LEASE_MS, Books
 from app.service.collect import Downloads
 from app.service.deliver import Deliver
@@ -98,7 +99,8 @@ class RunJob:
         return (model.max_n,) * full + ((rest,) if rest else ())
 
     def launch(self, job: Job, request: GenerationRequest, model: Model) -> None:
-        self.drain.launch(self._run(job, request, model), job_name(job.id))
+        with about_job(job.id, job.request_id):
+            self.drain.launch(self._run(job, request, model), job_name(job.id))
 
     async def renounce(self, job: Job, error: GatewayError) -> None:
         """End a job of which no byte was sent."""

@@ -24,6 +24,7 @@ from app.domain.ledger import Claim
 from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
 from app.domain.settlement import conclude, presume
 from app.domain.upstream import Finished, PollTroubled
+from app.service.about import about_job
 from app.service.books import Books
 from app.service.deliver import Deliver
 from app.service.drain import Drain
@@ -67,13 +68,17 @@ class Poller:
             try:
                 with suppress(LedgerUnavailable):
                     for claim, polls in await self._claim(room):
-                        self.drain.launch(self._step(claim, polls), f"step {claim.job.id}")
+                        self._launch(claim, polls)
                         room -= 1
             finally:
                 for _ in range(room):
                     self.free.release()
             if room > 0:
                 await asyncio.sleep(look_again_s)
+
+    def _launch(self, claim: Claim, polls: int) -> None:
+        with about_job(claim.job.id, claim.job.request_id):
+            self.drain.launch(self._step(claim, polls), f"step {claim.job.id}")
 
     async def _room(self) -> int:
         """Take free steps: a job is claimed when it can be looked at, not before."""

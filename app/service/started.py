@@ -15,13 +15,14 @@ from app.service.callers import Call
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One understood request. `response_format` is a `ResponseFormat`; `slot_wait_s` is how long
-    it may wait for a concurrency slot before it is refused."""
+    it may wait for a concurrency slot before it is refused; `request_id` names it in the log."""
 
     request: GenerationRequest
     repeat: Repeat
     control: CacheControl
     response_format: str
     slot_wait_s: float = 0.0
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

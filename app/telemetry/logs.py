@@ -11,6 +11,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from app.service.about import about
 from app.telemetry.redaction import redact
 
 LEVELS = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error")}
@@ -46,6 +47,7 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
     output: Any = Lines(stream)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        with_subject,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.processors.format_exc_info,
@@ -79,6 +81,11 @@ def _route_standard_library(
         logging.getLogger(name).propagate = True
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def with_subject(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The job at work and the request that asked for it, unless the line names its own."""
+    return {**about(), **event}
 
 
 def in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

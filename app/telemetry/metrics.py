@@ -23,6 +23,9 @@ from app.telemetry.series import SERIES, Axis, Kind, Series
 from app.telemetry.slots import claim_slot
 from app.telemetry.vocabulary import ALARMING, OPEN_STATES, Family, Vocabulary
 
+log = structlog.get_logger("koi.job")
+"""Each step of a job is also one line of the debug level, with its task id."""
+
 Placed = TypeVar("Placed", PlacedCounter, PlacedGauge, PlacedHistogram)
 
 UP = frozenset({"up", "closed"})
@@ -95,9 +98,11 @@ class Metrics:
             self._counters["images_saved_total"].child(model).inc(images)
 
     def queued(self, seconds: float) -> None:
+        log.debug("dispatching", queued_ms=_ms(seconds))
         self._histograms["queue_duration_seconds"].child().observe(seconds)
 
     def upstream(self, operation: str, outcome: str, seconds: float) -> None:
+        log.debug("upstream", operation=operation, outcome=outcome, ms=_ms(seconds))
         self._histograms["upstream_duration_seconds"].child(operation, outcome).observe(seconds)
 
     def upstream_event(self, event: str) -> None:
@@ -109,6 +114,15 @@ class Metrics:
 
     def settled(self, job: Job, outcome: Outcome) -> None:
         """A job's end. An UNKNOWN job ends for its caller now and for the books later."""
+        log.debug(
+            "settled",
+            task_id=job.id,
+            state=outcome.state.name.lower(),
+            status=outcome.status,
+            billed=outcome.billed,
+            pictures=len(outcome.pictures),
+            pending=len(outcome.pending),
+        )
         if not (outcome.state is JobState.SETTLED and outcome.presumed and not outcome.pictures):
             # A verdict on an UNKNOWN job was timed when its caller was told.
             unknown = outcome.state is JobState.UNKNOWN
@@ -133,7 +147,10 @@ class Metrics:
 
     def collected(self, done: Collected) -> None:
         """Pictures that came after their job was settled, and images given up."""
-        model = done.job.model
+        job, model = done.job, done.job.model
+        log.debug(
+            "collected", task_id=job.id, status=job.status, pictures=done.pictures, lost=done.lost
+        )
         if done.pictures:
             self._counters["images_delivered_total"].child(model).inc(done.pictures)
         if done.lost:
@@ -161,7 +178,7 @@ class Metrics:
 
     def payment_failed(self, debt: str, error: Exception) -> None:
         self.loop_failed("debts")
-        structlog.get_logger("koi").error("payment_failed", debt=debt, exc_info=error)
+        log.error("payment_failed", debt=debt, exc_info=error)
 
     def loop_failed(self, loop: str) -> None:
         self._counters["loop_failures_total"].child(loop).inc()
@@ -251,6 +268,10 @@ class Metrics:
             self._gauges[well].child().set(1)
         self.traffic(Traffic())
         self._gauges["build_info"].child(self._vocabulary.version).set(1)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
 
 
 def _bind(whole: Placed, values: tuple[str, ...]) -> Placed:

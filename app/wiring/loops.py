@@ -75,7 +75,7 @@ def download_failed(failed: FailedTry) -> None:
     """Where the provider's pictures fail to come from; the link itself is a secret."""
     log.warning(
         "download_failed",
-        job=failed.job_id,
+        task_id=failed.job_id,
         host=failed.host,
         reason=failed.reason,
         status=failed.status,

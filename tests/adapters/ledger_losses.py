@@ -170,7 +170,7 @@ class Losses(Ending):
         job.heir, job.received, job.told = None, False, None
         if not job.open:
             assert job.ended is not None
-            job.gone = job.ended + max(TASK, REPLAY if job.replay else 0)
+            job.gone = job.ended + max(job.lives, REPLAY if job.replay else 0)
             return
         if job.state is JobState.RESERVED:
             due = job.created + LEASE

@@ -17,7 +17,7 @@ from app.domain.job import JobState, Outcome, Part, PartResult, TaskStatus
 from app.domain.ledger import EntryKind
 from app.domain.limits import Limits, Meter, Standing, Window
 
-LEASE, HOLD, GRACE, TASK = 60, 60, 60, 260
+LEASE, HOLD, GRACE, TASK, IMAGE = 60, 60, 60, 260, 3600
 """Seconds that a reservation or a dispatch may stay silent, an ambiguous charge is held, a
 concurrency slot outlives its job's due time, and an ended job can be read."""
 
@@ -53,6 +53,11 @@ class ModelJob:
     heir: str | None = None
     received: bool = False
     told: int | None = None
+
+    @property
+    def lives(self) -> int:
+        """How long a record can be read once its job is over: with pictures, as long as these."""
+        return max(TASK, IMAGE) if self.status is TaskStatus.COMPLETED else TASK
 
     @property
     def holder(self) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ledger_house import Asked
-from ledger_model import TASK, Bound, Model, ModelJob
+from ledger_model import Bound, Model, ModelJob
 
 from app.domain.job import JobState, TaskStatus
 
@@ -61,7 +61,7 @@ def bind(books: Model, asked: Asked, job: ModelJob, now: int) -> None:
 def kept_until(books: Model, job: ModelJob, now: int) -> int:
     """Until when a job that ends now can be read."""
     bound = books.keys.get(job.replay or "")
-    return max(now + TASK, now + HANDOVER, bound.until if bound else 0)
+    return max(now + job.lives, now + HANDOVER, bound.until if bound else 0)
 
 
 def _by_key(books: Model, asked: Asked, now: int) -> ModelJob | None:

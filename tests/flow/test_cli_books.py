@@ -116,7 +116,11 @@ def test_usage_of_another_time_is_empty(office: Office) -> None:
     ("words", "says"),
     [
         ("usage --by colour", "--by knows user, team, key, model, size, day"),
-        ("usage --since yesterday", "--since must be a day such as 2026-11-23"),
+        ("usage --since lately", "--since must be a day such as 2026-11-23"),
+        ("usage --since 999999999w", "--since is longer"),
+        ("usage --user ,", "--user needs a name"),
+        ("tasks list --status broken", "--status must be one of queued"),
+        ("tasks list --since lately", "--since must be a day such as 2026-11-23"),
         ("usage --since 2026-02-02 --until 2026-02-01", "--since must be before --until"),
         ("ledger adjust --images 1", "--job ID, or --user NAME with --model MODEL"),
         ("ledger adjust --user ann --images 1", "--job ID, or --user NAME with --model MODEL"),

@@ -96,13 +96,19 @@ def entry_id(text: str) -> EntryId:
 
 
 async def rows(
-    book: Book, first: str = "-", last: str = "+"
+    book: Book, first: str = "-", last: str = "+", *, newest_first: bool = False
 ) -> AsyncIterator[tuple[str, dict[str, str]]]:
-    """The stream's entries in order, page by page, as they lie in the store."""
+    """The stream's entries in order, or the newest ones first, page by page, as they lie in the
+    store."""
+    order = ("newest",) if newest_first else ()
     while True:
-        page: Sequence[tuple[str, Sequence[str]]] = await book.read("entries", first, last, PAGE)
+        page: Sequence[tuple[str, Sequence[str]]]
+        page = await book.read("entries", first, last, PAGE, *order)
         for id, flat in page:
             yield id, dict(zip(flat[::2], flat[1::2], strict=True))
         if len(page) < PAGE:
             return
-        first = f"({page[-1][0]}"
+        if newest_first:
+            last = f"({page[-1][0]}"
+        else:
+            first = f"({page[-1][0]}"

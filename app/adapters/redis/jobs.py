@@ -41,6 +41,7 @@ def job_fields(order: Order) -> list[str]:
         "parts": " ".join(map(str, order.part_sizes)),
         "slot": order.slot and f"{order.slot.index} {order.slot.fingerprint}",
         "response_format": order.response_format,
+        "request_id": order.request_id,
     }
     return [
         text for field, value in fields.items() if value is not None for text in (field, str(value))
@@ -65,6 +66,7 @@ def opened(order: Order, created_ms: int) -> Job:
         parts=tuple(map(Part, order.part_sizes)),
         slot=order.slot,
         response_format=order.response_format,
+        request_id=order.request_id,
     )
 
 
@@ -97,6 +99,7 @@ def read_job(flat: Sequence[str]) -> Job:
         calls=tuple(record["calls"].split()) if "calls" in record else calls_of(parts),
         pending=read_pending(record),
         collecting=read_collecting(record),
+        request_id=record.get("request_id"),
     )
 
 

@@ -28,11 +28,13 @@ Identity = tuple[ApiKey, User, Team | None]
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """An answer of the store, when it came (this process's clock) and what its clock said."""
+    """An answer of the store, when it came (this process's clock) and what its clock said; `ended`
+    is the record of a key that is past its end."""
 
     identity: Identity | None
     at_s: float
     store_ms: int
+    ended: ApiKey | None = None
 
     def usable(self, now_s: float) -> Identity | None:
         if self.identity is None:
@@ -91,14 +93,23 @@ class RedisKeyRing:
                     raise
         return seen.usable(self._now())
 
+    def why_refused(self, digest: str) -> tuple[str, str | None]:
+        """See the port."""
+        seen = self._memory.get(digest)
+        key = seen and (seen.ended or (seen.identity and seen.identity[0]))
+        if not key:
+            return "unknown", None
+        return "expired" if key.revoked_ms is None else "revoked", key.id
+
     async def _look_up(self, digest: str) -> _Seen:
-        _, store_ms, key, user, team = await self._book.write("whois", {"digest": digest})
+        _, store_ms, key, user, team, *past = await self._book.write("whois", {"digest": digest})
+        ended = records.read_key(past[0]) if past and past[0] else None
         identity = None
         if key is not None and user is not None:
             owner = records.read_user(user)
             group = None if team is None else records.read_team(team)
             identity = (records.read_key(key), owner, group)
-        seen = _Seen(identity, self._now(), store_ms)
+        seen = _Seen(identity, self._now(), store_ms, ended)
         self._memory.put(digest, seen)
         return seen
 

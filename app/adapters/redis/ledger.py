@@ -260,10 +260,13 @@ class RedisLedger:
             )
         return replace(entry, id=reply[1], at_ms=entry_id(reply[1])[0])
 
-    async def entries(self, since_ms: int = 0, until_ms: int | None = None) -> AsyncIterator[Entry]:
+    async def entries(
+        self, since_ms: int = 0, until_ms: int | None = None, *, newest_first: bool = False
+    ) -> AsyncIterator[Entry]:
         """Entries written at or after `since_ms` and before `until_ms`, in order."""
         last = "+" if until_ms is None else str(max(until_ms - 1, 0))
-        async for id, row in rows(self._book, str(max(since_ms, 0)), last):
+        span = str(max(since_ms, 0)), last
+        async for id, row in rows(self._book, *span, newest_first=newest_first):
             yield read_entry(id, row)
 
     async def audit(self) -> Audit:

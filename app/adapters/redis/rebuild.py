@@ -162,7 +162,9 @@ async def _batches(
 
 def _job(job: Fields, terms: Terms, now_ms: int) -> dict[str, Any]:
     ended = int(job.get("ended", job["created"]))
-    lives = max(terms.task_ms, REPLAY_MS if "replay" in job else 0)
+    shown = job.get("status") == "completed"
+    kept_ms = max(terms.task_ms, terms.image_ms) if shown else terms.task_ms
+    lives = max(kept_ms, REPLAY_MS if "replay" in job else 0)
     row: dict[str, Any] = {"id": job["id"], "fields": flat(job)}
     row["expires"] = (now_ms if job["state"] in OPEN else ended) + lives
     if job["state"] in OPEN:

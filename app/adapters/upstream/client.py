@@ -113,6 +113,7 @@ class DieyuyunProvider:
             reply = await self._courier(request, self._timeouts.poll_s)
         except UpstreamError as error:
             trouble = PollTroubled(error.reason)
+            self._log.debug("poll_troubled", reason=error.reason)
         else:
             return await self._read(
                 "poll", lambda reply: self._reader.polled(reply, upstream_id), reply
@@ -167,6 +168,10 @@ class DieyuyunProvider:
                 **_told(error),
             )
             raise
+        except PollTroubled as trouble:
+            self._log.debug("poll_troubled", status=reply.status, missing=trouble.missing)
+            raise
+        self._log.debug("upstream_answered", operation=operation, **_shown(answer))
         if "json" not in reply.headers.get("content-type", "").lower():
             self._observe("wrong_content_type")
         if isinstance(answer, Running) and not answer.recognised:
@@ -190,3 +195,10 @@ class DieyuyunProvider:
 def _told(error: UpstreamError) -> dict[str, str]:
     """For a log: never the message, which may quote a prompt."""
     return {"code": error.reason, "proof": error.proof.value}
+
+
+def _shown(answer: Answer) -> dict[str, object]:
+    """For a log: never a link."""
+    if isinstance(answer, Running):
+        return {"answer": answer.status, "progress": answer.progress}
+    return {"answer": "finished", "images": len(answer.images)}

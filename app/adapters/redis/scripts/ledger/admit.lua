@@ -97,6 +97,6 @@ if ask.repeated.replay then bind(ask.repeated, id) end
 local own = K.jobs .. ask.user
 redis.call('ZADD', own, int(now_ms), id)
 redis.call('ZREMRANGEBYRANK', own, 0, -1001)
-redis.call('PEXPIRE', own, int(math.max(ask.task_ms, REPLAY_MS)))
+keep_list(ask.user, ask.task_ms)
 
 return reply('opened', now_ms, standing(lines, limits, day, windows))

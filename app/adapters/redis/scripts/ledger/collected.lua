@@ -134,6 +134,6 @@ if #gone > 0 then
   tell('job', id, without)
 end
 if job.state == 'S' and not redis.call('ZSCORE', K.collect, id) then
-  keep_ended(id, job, ask.task_ms)
+  keep_ended(id, job, ask)
 end
 return reply('collected', #fresh, #lost, ended and 1 or 0, record(id))

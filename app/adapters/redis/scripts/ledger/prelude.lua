@@ -173,14 +173,21 @@ local function polls_of(id, parts)
   return polls
 end
 
--- Nothing is left to do for a job: how long it can still be read and repeated.
-local function keep_ended(id, job, task_ms)
+-- A user's list of jobs lives as long as the longest of them.
+local function keep_list(user, ms)
+  local key, life = K.jobs .. user, int(math.max(ms, REPLAY_MS))
+  for _, when in ipairs({ 'NX', 'GT' }) do redis.call('PEXPIRE', key, life, when) end
+end
+
+-- A job is over: how long it can be read (with pictures: as long as these are kept) and repeated.
+local function keep_ended(id, job, ask)
+  local shown = redis.call('HGET', K.job .. id, 'status') == 'completed'
+  local lives = shown and math.max(ask.task_ms, ask.image_ms) or ask.task_ms
   local replay = job.replay and redis.call('PTTL', K.replay .. job.replay) or 0
-  redis.call('PEXPIRE', K.job .. id, int(math.max(task_ms, replay, HANDOVER_MS)))
-  redis.call('PEXPIRE', K.jobs .. job.user, int(math.max(task_ms, REPLAY_MS)))
-  if redis.call('ZCARD', K.attempt .. job.attempt) == 1 then
-    redis.call('PEXPIRE', K.attempt .. job.attempt, HANDOVER_MS)
-  end
+  redis.call('PEXPIRE', K.job .. id, int(math.max(lives, replay, HANDOVER_MS)))
+  keep_list(job.user, lives)
+  local attempts = K.attempt .. job.attempt
+  if redis.call('ZCARD', attempts) == 1 then redis.call('PEXPIRE', attempts, HANDOVER_MS) end
 end
 
 -- After a step of the clock all that waits for its time waits as long as before: due times and
@@ -190,8 +197,7 @@ function keep_time()
   if step == 0 then return end
   local due = redis.call('ZRANGE', K.due, 0, -1, 'WITHSCORES')
   for i = 1, #due, 2 do
-    local id = due[i]
-    local job = read(K.job .. id, 'state', 'key', 'user', 'team', 'dispatched')
+    local id, job = due[i], read(K.job .. due[i], 'state', 'key', 'user', 'team', 'dispatched')
     if job.state then
       schedule(id, job, due[i + 1] + step)
       if job.dispatched then redis.call('HINCRBY', K.job .. id, 'shift', int(step)) end

@@ -34,7 +34,7 @@ local function restore(job)
   end
   local own, attempts = K.jobs .. whole.user, K.attempt .. whole.attempt
   redis.call('ZADD', own, whole.created, job.id)
-  redis.call('PEXPIREAT', own, int(job.expires))
+  keep_list(whole.user, job.expires - now_ms)
   redis.call('ZADD', attempts, whole.created, job.id)
   redis.call('PEXPIREAT', attempts, int(job.expires))
   if whole.replay then

@@ -136,7 +136,7 @@ local function let_go()
   if #pending > 0 then
     redis.call('ZADD', K.collect, int(now_ms + ask.collect_ms), id)
   else
-    keep_ended(id, job, ask.task_ms)
+    keep_ended(id, job, ask)
   end
 end
 
