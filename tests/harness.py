@@ -154,6 +154,11 @@ def gateway(sandbox: Sandbox, redis_url: str, data_dir: Path, **overrides: Any) 
         yield Koi(url, sandbox, settings)
 
 
+def operator_settings(**settings: Any) -> Settings:
+    """Those of an operator whose new users come as often as they like."""
+    return Settings(_env_file=None, **{"default_requests_per_minute": None, **settings})
+
+
 def environment(**settings: Any) -> dict[str, str]:
     """The environment of a `koi` subprocess: nothing of ours but these settings."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("KOI_")}

@@ -18,9 +18,8 @@ import httpx
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
-from app.settings import Settings
 from tests.faultproxy import FaultProxy
-from tests.harness import PRICED, Koi, environment
+from tests.harness import PRICED, Koi, environment, operator_settings
 
 PORTS = range(20_000, 30_000)
 """Below those the system gives to outgoing connections: a port must be free again after a kill."""
@@ -218,7 +217,7 @@ def deployed(variant: Variant, sandbox: Sandbox, path: Path) -> Iterator[Deploym
         for gateway in gateways:
             stack.callback(gateway.bury)
             gateway.start()
-        koi = Koi(gateways[0].url, sandbox, Settings(_env_file=None, **settings))
+        koi = Koi(gateways[0].url, sandbox, operator_settings(**settings))
         deployment = Deployment(variant, path, gateways, koi, *links)
         deployment.wait_until_ready()
         yield deployment

@@ -13,11 +13,10 @@ import pytest
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
-from app.settings import Settings
 from tests.chaos.forks import Fork
 from tests.chaos.posts import Posts
 from tests.chaos.users import Turns, Users
-from tests.harness import PRICED, Koi
+from tests.harness import PRICED, Koi, operator_settings
 from tests.nginx import needs_nginx, nginx
 
 MODES = ["auto", "sync"]
@@ -85,7 +84,7 @@ def deployed(mode: str, path: Path) -> Iterator[tuple[Pair, Koi]]:
         }
         pair = Pair(settings, path)
         stack.callback(pair.close)
-        yield pair, Koi("", sandbox, Settings(_env_file=None, **settings))
+        yield pair, Koi("", sandbox, operator_settings(**settings))
 
 
 async def restarted_under_load(

@@ -16,11 +16,10 @@ import pytest
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
-from app.settings import Settings
 from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork
 from tests.flow.command import House
-from tests.harness import KOI, PRICED, Koi
+from tests.harness import KOI, PRICED, Koi, operator_settings
 
 TIMES = 20
 
@@ -168,7 +167,7 @@ def test_a_frozen_or_dead_gateways_callers_cannot_be_answered_so_their_repeat_jo
             "log_level": "error",
         }
         frozen, alive = Fork(settings, tmp_path / "log"), Fork(settings, tmp_path / "log")
-        koi = Koi(alive.url, sandbox, Settings(_env_file=None, **settings))
+        koi = Koi(alive.url, sandbox, operator_settings(**settings))
         key = koi.key()
         try:
             Line(alive.url, key).post(prompt="warm").last()

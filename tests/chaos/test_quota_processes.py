@@ -11,11 +11,10 @@ import httpx
 from app.adapters.embedded.store import EmbeddedStore
 from app.domain.limits import Limits
 from app.sandbox.server import Sandbox
-from app.settings import Settings
 from app.wiring import Office
 from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork
-from tests.harness import PRICED, Koi
+from tests.harness import PRICED, Koi, operator_settings
 
 PROCESSES = 4
 CALLS = 500
@@ -46,7 +45,7 @@ def deployed(path: Path) -> Iterator[tuple[list[str], Koi]]:
             stack.callback(fork.place.close)
             stack.callback(fork.kill)
             urls.append(fork.url)
-        yield urls, Koi(urls[0], sandbox, Settings(_env_file=None, **settings))
+        yield urls, Koi(urls[0], sandbox, operator_settings(**settings))
 
 
 async def limited(office: Office) -> str:

@@ -12,11 +12,10 @@ from openai import OpenAI
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
-from app.settings import Settings
 from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork
 from tests.chaos.test_stops import eventually, in_flight
-from tests.harness import KOI, PRICED, Koi
+from tests.harness import KOI, PRICED, Koi, operator_settings
 
 AGAIN = {"x-stainless-retry-count": "1"}
 VERDICT_S = 60
@@ -141,7 +140,7 @@ def test_a_timeout_shorter_than_the_generation_and_a_kill_between_are_one_charge
             "log_level": "error",
         }
         gateways = [Fork(settings, tmp_path / "log")]
-        koi = Koi(gateways[0].url, sandbox, Settings(_env_file=None, **settings))
+        koi = Koi(gateways[0].url, sandbox, operator_settings(**settings))
 
         def restart() -> None:
             gateways[-1].kill()

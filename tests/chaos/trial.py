@@ -21,6 +21,7 @@ from tests.chaos.calls import Manner
 from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork, reserve
 from tests.chaos.steps import Fate
+from tests.harness import operator_settings
 
 KILLED = -9
 DEAD_WITHIN_S = 45.0
@@ -124,7 +125,7 @@ def undergo(trial: Trial, settings: Mapping[str, Any], path: Path) -> list[str]:
     path.mkdir(parents=True)
     with redis.Redis.from_url(settings["redis_url"]) as store:
         store.flushdb()
-        operator = Settings(_env_file=None, **settings)
+        operator = operator_settings(**settings)
         secret = asyncio.run(_key(operator))
         succession = Succession(trial, settings, path)
         try:
