@@ -48,17 +48,18 @@ async def read(request: Request) -> Response:
     return StreamingResponse(body, 200, headers, first.media_type)
 
 
-async def _slices(request: Request, name: str, first: ImageSlice) -> AsyncIterator[bytes]:
+async def _slices(request: Request, name: str, part: ImageSlice | None) -> AsyncIterator[bytes]:
     """The next bytes are read when the last ones were taken: a slow reader costs one slice."""
     pictures = running(request).gateway.pictures
-    at, body = 0, first.body
-    while body:
-        yield body
-        at += len(body)
-        if at >= first.size:
+    at = 0
+    while part is not None and part.body:
+        at, size = at + len(part.body), part.size
+        yield part.body
+        if at >= size:
             return
-        more = await pictures.read(name, at)
-        body = more.body if more is not None else b""
+        part = None
+        yield b""  # goes on when there is room, and holds nothing meanwhile
+        part = await pictures.read(name, at)
 
 
 async def _nothing() -> AsyncIterator[bytes]:

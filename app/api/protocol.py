@@ -27,7 +27,7 @@ MOST_URI_BYTES = 4096
 MOST_HEADER_BYTES = 16 << 10
 MOST_HEADERS = 100
 KEEP_ALIVE_S = 75
-LINGER_S = 1.0
+LINGER_S, UNREAD_BYTES = 1.0, 16 << 10
 SLOW_READER_S = 60.0
 STILL_HERE = b"HTTP/1.1 102 Processing\r\n\r\n"
 LISTENS_S, READS_ON_S = (0.005, 0.05, 0.25, 1.0), 0.25
@@ -61,6 +61,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._finished = True
             self._answer("overloaded")
             return
+        transport.set_write_buffer_limits(high=UNREAD_BYTES)
         self._arm(self.edge.first_byte_s, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -16,7 +16,7 @@ IMAGE_NAME = re.compile(
 DOWNLOADS = frozenset({"image/svg+xml", "text/html", "application/octet-stream"})
 """What a browser might run, or nobody knows: served only to be saved, never to be shown."""
 
-SLICE = 64 << 10
+SLICE = 16 << 10
 """How much of a picture is read, sent or encoded at a time."""
 
 

@@ -120,7 +120,10 @@ class Losses(Ending):
         return count
 
     def foreign(self, alone: Process, told: dict[int, Process], kept: int, newest: int) -> int:
-        return sum(kept < n <= newest and p is not alone for n, p in told.items())
+        """What others rose, unless a repeat of the same step let this host hear of it too."""
+        heard = {change.seq for step in History([alone.directory]) for change in step.changes}
+        others = (n for n, p in told.items() if p is not alone and n not in heard)
+        return sum(kept < n <= newest for n in others)
 
     def known_by(self, process: Process, told: dict[int, Process]) -> int:
         marks = [step.mark.seq for step in History([process.directory])]

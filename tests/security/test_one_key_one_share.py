@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -223,3 +224,63 @@ def test_a_polite_keys_slowest_calls_stay_within_twice_their_quiet_time(scene: S
         if quantile(r.under, 0.99) > 2 * max(quantile(r.quiet, 0.99), QUIET_AT_LEAST_S)
     ]
     assert slow == []
+
+
+READERS, PICTURES = 1000, 130
+PICTURE_BYTES, ALLOWED_KIB = 8 << 20, 80 << 10
+"""A slice, a connection and a request for each reader: 62 MB when measured."""
+SOCKET_BYTES = 4096
+
+
+def test_a_thousand_readers_that_stop_reading_leave_memory_flat(scene: Scene) -> None:
+    links = asyncio.run(_pictures(scene))
+    for file in (scene.house.path / ".koi" / "images").rglob("img_*"):
+        os.truncate(file, PICTURE_BYTES)
+    before = scene._memory()
+
+    served, peak = asyncio.run(_stop_reading(scene, links))
+
+    print(f"{served} of {READERS} readers served, memory +{(peak - before) / 1024:.0f} MB")
+    assert served > READERS // 2
+    assert peak - before < ALLOWED_KIB
+
+
+async def _pictures(scene: Scene) -> list[str]:
+    headers = {"authorization": f"Bearer {scene.hostile}"}
+    turns = asyncio.Semaphore(10)
+    async with httpx.AsyncClient(base_url=scene.serving.url, headers=headers, timeout=60) as client:
+
+        async def make(number: int) -> str:
+            async with turns:
+                body = {"model": "grok-imagine", "prompt": f"picture {number}"}
+                made = await client.post(GENERATE, json=body)
+            return str(made.json()["data"][0]["url"])
+
+        return list(await asyncio.gather(*(make(number) for number in range(PICTURES))))
+
+
+async def _stop_reading(scene: Scene, links: list[str]) -> tuple[int, int]:
+    """How many got the beginning of a picture, and the most memory seen while they read no more."""
+    writers, heads = [], []
+
+    async def reader(link: str) -> None:
+        parts = urlsplit(link)
+        stream, writer = await asyncio.open_connection(
+            parts.hostname, parts.port, limit=SOCKET_BYTES
+        )
+        writers.append(writer)
+        target = f"{parts.path}?{parts.query}"
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+        heads.append(await stream.readline())
+
+    readers = [asyncio.create_task(reader(links[n % len(links)])) for n in range(READERS)]
+    peak, ends = 0, time.monotonic() + 8
+    while time.monotonic() < ends:
+        peak = max(peak, scene._memory())
+        await asyncio.sleep(0.2)
+    for task in readers:
+        task.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
+    for writer in writers:
+        writer.transport.abort()
+    return sum(head.startswith(b"HTTP/1.1 200") for head in heads), peak
