@@ -38,7 +38,7 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.koi
 
 test: $(VENV)/.dev ## the whole suite: style, types, imports, tests
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: $(VENV)/.dev ## style, types and import contracts only
 	@$(BIN)/ruff format --check --quiet app tests bench
