@@ -68,13 +68,19 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "reset", "connection reset after acceptance", 0, switches=always("reset-after-accept")
     ),
-    Scenario("dead-link", "the picture's link is dead", 0, switches=always("cdn-404")),
+    Scenario(
+        "dead-link",
+        "the picture's link is dead",
+        0,
+        switches=always("cdn-404"),
+        settings={"sync_wait_s": 5},
+    ),
     Scenario(
         "late",
         "dead link, told after heartbeats",
         0,
         switches=always("cdn-404", latency_s=2.0),
-        settings={"heartbeat_after_s": 0.5},
+        settings={"sync_wait_s": 5, "heartbeat_after_s": 0.5},
     ),
     Scenario(
         "late-failure",

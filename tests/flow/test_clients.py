@@ -42,7 +42,7 @@ def asked(koi: Any, driver: Driver, faults: dict[str, int], when: str) -> dict[s
 def test_a_failed_call_is_bought_once_whatever_its_client_repeats(
     start: Start, driver: Driver
 ) -> None:
-    koi, beating = start(), start(heartbeat_after_s=0.3)
+    koi, beating = start(sync_wait_s=4), start(sync_wait_s=4, heartbeat_after_s=0.3)
     koi.sandbox.set(latency_s=1.0)
 
     calls = asked(koi, driver, FAULTS, "early") | asked(beating, driver, {"cdn-404": 1}, "late")
