@@ -43,7 +43,7 @@ def test_a_stop_refuses_its_scope_at_once_on_every_gateway_until_it_is_resumed(
     keys = {name: koi.key(name) for name in ("ann", "bob", "cy")}
     url = koi.settings.redis_url
     assert url is not None
-    with gateway(koi.sandbox, url, tmp_path / "second") as second:
+    with gateway(koi.sandbox, url, koi.settings.data_dir) as second:
         stop(koi, scope)
         for there in (koi, second):
             for name, key in keys.items():
