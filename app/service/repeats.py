@@ -84,7 +84,7 @@ class Repeats:
 
     def refused(self, call: Call, error: BaseException) -> None:
         """The call ended before it had a job; its retry may be a new wish."""
-        if isinstance(error, Refused | Overloaded) and error.retryable:
+        if isinstance(error, Refused | Overloaded) and error.note.retryable:
             self.refusals.note(call.attempt)
         self.callers.leave(call)
 
