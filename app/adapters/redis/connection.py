@@ -37,6 +37,10 @@ class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
             await watcher.aclose()
 
 
+SUBSCRIPTIONS = 2
+"""Connections that only listen (ends of jobs, questions about callers), beside those for calls."""
+
+
 def connect(
     url: str, *, timeout_s: float = 0.5, pool_size: int = 16, pool_wait_s: float = 2.0
 ) -> Client:
@@ -59,7 +63,7 @@ def connect(
         "protocol": 3,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
-    pool = {"max_connections": pool_size, "timeout": pool_wait_s}
+    pool = {"max_connections": pool_size + SUBSCRIPTIONS, "timeout": pool_wait_s}
     scheme = url.partition("://")[0]
     if scheme in PLAIN:
         return Redis.from_pool(BlockingConnectionPool.from_url(url, **options, **pool))
