@@ -118,6 +118,7 @@ class Settings(BaseSettings):
     task_deadline_s: float = Field(900, gt=0)
     task_ttl_s: int = Field(86_400, gt=0)
     collect_s: float = Field(86_400, gt=0)
+    collect_wait_s: float = Field(30, gt=0)
     resolve_after_s: float = Field(900, ge=0)
     max_in_flight: int = Field(1000, gt=0)
     waiting_share: float = Field(0.25, gt=0, le=1)

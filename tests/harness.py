@@ -41,6 +41,7 @@ QUICK: dict[str, Any] = {
     "upstream_poll_interval_s": 0.05,
     "upstream_timeout_s": 5,
     "catalog": PRICED,
+    "collect_wait_s": 10,
     "resolve_after_s": 0.3,
     "task_deadline_s": 6,
     "redis_timeout_ms": 3000,

@@ -1,13 +1,14 @@
 """Waiting for a job to end, whichever process ends it."""
 
 import asyncio
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
 from app.domain.errors import LedgerUnavailable
-from app.domain.job import Job
+from app.domain.job import Job, TaskStatus
 from app.domain.ports import Ledger, Signals
 from app.service.drain import HAND_OVER_S, Drain, job_name
 
@@ -42,6 +43,7 @@ class Completions:
         self._recent: OrderedDict[str, Ended] = OrderedDict()
         self._heard: OrderedDict[str, None] = OrderedDict()
         """Ends told while nobody here waited: the news may overtake the read before the wait."""
+        self._collecting: OrderedDict[str, None] = OrderedDict()
         self._any_end: asyncio.Future[None] | None = None
 
     async def next_end(self, timeout_s: float) -> None:
@@ -51,21 +53,30 @@ class Completions:
         await asyncio.wait({self._any_end}, timeout=timeout_s)
 
     def announce(self, job: Job, upstream_s: float | None = None) -> None:
-        """Wake everyone here who waits for this job, if it has ended: they wait on while its
-        pictures are collected."""
+        """Wake everyone here who waits for this job: with its end, or to count how long its
+        images are being collected."""
         if not job.ended:
+            if job.status is TaskStatus.COLLECTING and job.id not in self._collecting:
+                _remember(self._collecting, job.id, None)
+                for waiter in self._waiters.pop(job.id, ()):
+                    _tell(waiter, News.NONE)
             return
         ended = Ended(job, _recorded_s(job) if upstream_s is None else upstream_s)
         _remember(self._recent, job.id, ended)
         for waiter in self._waiters.pop(job.id, ()):
             _tell(waiter, ended)
 
-    async def wait(self, job_id: str, timeout_s: float) -> Ended | None:
-        """The job once it has ended; None when it has not after `timeout_s`, or was dismissed."""
+    async def wait(
+        self, job_id: str, timeout_s: float, collecting_s: float = math.inf
+    ) -> Ended | None:
+        """The job once it has ended; None when it has not after `timeout_s`, nor `collecting_s`
+        after its images were made, or was dismissed."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
+        deadline, made = loop.time() + timeout_s, False
         patience_s = RETRY_S if job_id in self._heard else REREAD_S
         while (ended := self._recent.get(job_id)) is None:
+            if not made and job_id in self._collecting:
+                made, deadline = True, min(deadline, loop.time() + collecting_s)
             left = deadline - loop.time()
             if left <= 0:
                 return None
@@ -117,7 +128,7 @@ class Completions:
             job = await self._ledger.job(job_id)
         except LedgerUnavailable:
             return False
-        if job is not None and job.ended:
+        if job is not None:
             self.announce(job)
         return True
 

@@ -47,6 +47,9 @@ MAKING_WAIT_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateImages:
+    """`collect_wait_s` is how long a caller waits for images that are made and of which none can
+    be downloaded: it keeps the task, and hears so while it still listens."""
+
     catalog: Catalog
     ledger: Ledger
     repeats: Repeats
@@ -57,6 +60,7 @@ class GenerateImages:
     drain: Drain
     load: Load
     slots: SlotQueue
+    collect_wait_s: float
 
     async def start(
         self, principal: Principal, ask: Ask, present: Callable[[], bool] = always
@@ -267,7 +271,7 @@ class GenerateImages:
 
     async def _wait(self, started: Started, wait_s: float) -> Ended:
         with self.load.waiting(started.job.id):
-            ended = await self.completions.wait(started.job.id, wait_s)
+            ended = await self.completions.wait(started.job.id, wait_s, self.collect_wait_s)
         if ended is not None:
             return ended
         if self.drain.draining:

@@ -196,6 +196,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         drain=drain,
         load=Load(drain, settings.max_in_flight),
         slots=SlotQueue(repeats, completions),
+        collect_wait_s=settings.collect_wait_s,
     )
     gateway = Gateway(
         catalog=catalog,

@@ -17,7 +17,7 @@ from store_rig import (
     started,
 )  # fmt: skip
 
-from app.adapters.redis.connection import connect
+from app.adapters.redis.connection import SUBSCRIPTIONS, connect
 from app.adapters.redis.loader import Script, assemble
 from app.adapters.redis.store import Store
 from app.domain.errors import LedgerUnavailable
@@ -172,10 +172,12 @@ async def test_a_slow_answer_never_reaches_the_next_caller(
 async def test_a_busy_pool_is_waited_for_and_then_told_apart(engine: Engine) -> None:
     client = connect(engine.url, pool_size=1, pool_wait_s=0.1)
     store = Store(client)
-    taken = await client.connection_pool.get_connection()  # type: ignore[union-attr, no-untyped-call]
+    pool = client.connection_pool  # type: ignore[union-attr]
+    taken = [await pool.get_connection() for _ in range(1 + SUBSCRIPTIONS)]  # type: ignore[no-untyped-call]
 
     assert await kind_of_trouble(store) == "pool"
 
-    await client.connection_pool.release(taken)  # type: ignore[union-attr]
+    for connection in taken:
+        await pool.release(connection)
     assert await store.run(ECHO, (), "free") == "free"
     await store.aclose()

@@ -110,7 +110,8 @@ def test_a_guess_writes_nothing_costs_little_and_pushes_out_no_known_key(
         after = [store.info("commandstats").get(name) for name in commands]
 
         assert store.dbsize() == size
-        assert [_calls(stat) for stat in after] == [_calls(stat) for stat in written]
+        grown = sum(_calls(stat) for stat in after) - sum(_calls(stat) for stat in written)
+        assert grown < 10  # for 300 guesses: gateways announce themselves every few seconds
         assert client.get(MODELS, headers=bearer(known)).status_code == 200
 
 
