@@ -72,7 +72,9 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
-        self._thread.join(timeout=20)
+        self._thread.join(timeout=60)
+        # On the emptied store of the next test it would tell everybody that the books are lost.
+        assert not self._thread.is_alive(), "the gateway did not stop"
 
 
 @dataclass

@@ -1,20 +1,22 @@
 """GET /v1/images/{name}: stored bytes behind a signed link, or to their owner."""
 
-from collections.abc import AsyncIterator
-
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from app.api.auth import caller
 from app.api.errors import ErrorResponse, wrong_method
-from app.api.running import edge, exchange, running
+from app.api.running import edge, exchange, peer, running
+from app.api.waiting import Peer
 from app.domain.errors import ImageNotFound
-from app.domain.media import DOWNLOADS, IMAGE_NAME, ImageSlice, media_type_of
+from app.domain.media import DOWNLOADS, IMAGE_NAME, SLICE, ImageSlice, media_type_of
 from app.domain.principal import Principal
 
 VERBS = frozenset({"generations", "edits", "variations"})
 """Names next door that only take POST."""
 DOWNLOADS_TAKEN = "This picture is being downloaded too often at once; try again shortly."
+PART = 256 << 10
+"""Bytes read at once for a reader while few are served: each read may be a request to a bucket."""
 SEALED = {
     "content-security-policy": "default-src 'none'; sandbox",
     "cross-origin-resource-policy": "cross-origin",
@@ -44,26 +46,49 @@ async def read(request: Request) -> Response:
     if len(first.body) == first.size:
         return Response(first.body, 200, headers, first.media_type)
     headers["content-length"] = str(first.size)
-    body = _slices(request, name, first) if request.method == "GET" else _nothing()
-    return StreamingResponse(body, 200, headers, first.media_type)
+    if request.method == "HEAD":
+        return Response(b"", 200, headers, first.media_type)
+    return _Slices(request, name, first, headers)
 
 
-async def _slices(request: Request, name: str, part: ImageSlice | None) -> AsyncIterator[bytes]:
-    """The next bytes are read when the last ones were taken: a slow reader costs one slice."""
-    pictures = running(request).gateway.pictures
-    at = 0
-    while part is not None and part.body:
-        at, size = at + len(part.body), part.size
-        yield part.body
-        if at >= size:
-            return
-        part = None
-        yield b""  # goes on when there is room, and holds nothing meanwhile
-        part = await pictures.read(name, at)
+class _Slices(Response):
+    """A picture in parts, each read when the last one was taken: a reader that stops costs one
+    part, a small one unless few others are being read, and no task of its own."""
+
+    def __init__(
+        self, request: Request, name: str, first: ImageSlice, headers: dict[str, str]
+    ) -> None:
+        super().__init__(b"", 200, headers, first.media_type)
+        self._request, self._name, self._first = request, name, [first]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+        gateway = running(self._request).gateway
+        size = self._first[0].size
+        at = await _sent(send, self._first.pop().body)
+        while at < size and peer(self._request) is not Peer.GONE:
+            with gateway.serving.spare(PART) as room:
+                most = PART if room else SLICE
+                part = await gateway.pictures.read(self._name, at, most)
+                if part is None or not part.body:
+                    break
+                at += await _sent(send, part.body)
+        if peer(self._request) is not Peer.GONE:
+            await send(_body(b"", more=False))
 
 
-async def _nothing() -> AsyncIterator[bytes]:
-    yield b""
+async def _sent(send: Send, body: bytes) -> int:
+    """Their number, once the reader has taken most of them."""
+    await send(_body(body))
+    number = len(body)
+    del body
+    await send(_body(b""))
+    return number
+
+
+def _body(body: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
 
 
 def _disposition(name: str) -> dict[str, str]:

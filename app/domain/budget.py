@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 
 class ByteBudget:
@@ -29,6 +29,16 @@ class ByteBudget:
         await self._take(granted)
         try:
             yield
+        finally:
+            self._give(granted)
+
+    @contextmanager
+    def spare(self, wanted: int) -> Iterator[bool]:
+        """Whether that many bytes are free right now; then they are held while the block lasts."""
+        granted = wanted if not self._queue and wanted <= self._free else 0
+        self._free -= granted
+        try:
+            yield granted == wanted
         finally:
             self._give(granted)
 

@@ -84,8 +84,9 @@ class Books:
         """
         done = await self.ledger.collected(job_id, report)
         self.recorder.collected(done)
-        if done.ended or done.pictures:
+        if done.ended or done.pictures or report.error:
             self.completions.announce(done.job)
+        if done.ended or done.pictures:
             await self._fill_cache(done.job)
         return done
 

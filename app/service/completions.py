@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TypeVar
 
 from app.domain.errors import LedgerUnavailable
-from app.domain.job import Job, TaskStatus
+from app.domain.job import Job
 from app.domain.ports import Ledger, Signals
 from app.service.drain import HAND_OVER_S, Drain, job_name
 
@@ -43,7 +43,7 @@ class Completions:
         self._recent: OrderedDict[str, Ended] = OrderedDict()
         self._heard: OrderedDict[str, None] = OrderedDict()
         """Ends told while nobody here waited: the news may overtake the read before the wait."""
-        self._collecting: OrderedDict[str, None] = OrderedDict()
+        self._troubled: OrderedDict[str, None] = OrderedDict()
         self._any_end: asyncio.Future[None] | None = None
 
     async def next_end(self, timeout_s: float) -> None:
@@ -53,11 +53,11 @@ class Completions:
         await asyncio.wait({self._any_end}, timeout=timeout_s)
 
     def announce(self, job: Job, upstream_s: float | None = None) -> None:
-        """Wake everyone here who waits for this job: with its end, or to count how long its
-        images are being collected."""
+        """Wake everyone here who waits for this job: with its end, or to count how long its images
+        cannot be downloaded."""
         if not job.ended:
-            if job.status is TaskStatus.COLLECTING and job.id not in self._collecting:
-                _remember(self._collecting, job.id, None)
+            if _troubled(job) and job.id not in self._troubled:
+                _remember(self._troubled, job.id, None)
                 for waiter in self._waiters.pop(job.id, ()):
                     _tell(waiter, News.NONE)
             return
@@ -70,13 +70,13 @@ class Completions:
         self, job_id: str, timeout_s: float, collecting_s: float = math.inf
     ) -> Ended | None:
         """The job once it has ended; None when it has not after `timeout_s`, nor `collecting_s`
-        after its images were made, or was dismissed."""
+        after a download of its images failed, or was dismissed."""
         loop = asyncio.get_running_loop()
-        deadline, made = loop.time() + timeout_s, False
+        deadline, troubled = loop.time() + timeout_s, False
         patience_s = RETRY_S if job_id in self._heard else REREAD_S
         while (ended := self._recent.get(job_id)) is None:
-            if not made and job_id in self._collecting:
-                made, deadline = True, min(deadline, loop.time() + collecting_s)
+            if not troubled and job_id in self._troubled:
+                troubled, deadline = True, min(deadline, loop.time() + collecting_s)
             left = deadline - loop.time()
             if left <= 0:
                 return None
@@ -138,6 +138,10 @@ class Completions:
             waiters.discard(waiter)
             if not waiters:
                 del self._waiters[job_id]
+
+
+def _troubled(job: Job) -> bool:
+    return job.collecting is not None and job.collecting.last_error is not None
 
 
 def _remember(memory: OrderedDict[str, T], job_id: str, news: T) -> None:

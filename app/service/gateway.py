@@ -19,7 +19,8 @@ from app.service.usage import Usage
 class Gateway:
     """Everything a route needs, opened and closed by `app.wiring`.
 
-    `answers` are base64 answers under way by key, `downloads` pictures sent by signed link."""
+    `answers` are base64 answers under way by key, `downloads` pictures sent by signed link;
+    `budget` bounds what is being encoded, `serving` the large parts of downloads."""
 
     catalog: Catalog
     identify: Identify
@@ -29,6 +30,7 @@ class Gateway:
     keys: Keys
     pictures: ImageStore
     budget: ByteBudget
+    serving: ByteBudget
     links: Links
     drain: Drain
     pace: KeyPace

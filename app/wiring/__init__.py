@@ -68,12 +68,13 @@ __all__ = [
 STOP_AGAIN_S = 1.0
 BASE64_ANSWERS, ANSWER_WAIT_S = 8, 30.0
 """Answers in base64 to one key at once, each of which holds its pictures; others wait so long."""
-DOWNLOADS, DOWNLOAD_WAIT_S = 8, 10.0
+DOWNLOADS, DOWNLOAD_WAIT_S = 64, 10.0
 """Downloads of one picture at once; others wait so long."""
 COMING_BYTES = 32 << 20
 LEAVING_BYTES = 64 << 20
-"""What pictures may take of one process's memory: on their way in, and while they are encoded.
-Apart, so that slow hosts do not hold up answers."""
+SERVING_BYTES = 2 << 20
+"""What pictures may take of one process's memory: on their way in, while they are encoded, and in
+large parts while they are served. Apart, so that slow hosts and readers do not hold up answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,7 @@ def _house(world: World, settings: Settings, catalog: Catalog) -> _House:
         keys=Keys(world.keyring, catalog, settings.default_limits),
         pictures=world.pictures,
         budget=ByteBudget(LEAVING_BYTES),
+        serving=ByteBudget(SERVING_BYTES),
         links=world.links,
         drain=drain,
         pace=KeyPace(settings.key_requests_per_second, settings.key_reads_per_second),

@@ -108,7 +108,7 @@ def test_slow_readers_cost_a_slice_each_and_the_next_one_is_served(koi: Koi, hos
     asking = f"GET {link.path}?{link.query} HTTP/1.1\r\nHost: {link.netloc}\r\n\r\n"
 
     with ExitStack() as stack:
-        for _ in range(7):  # a picture has eight places
+        for _ in range(20):
             line = stack.enter_context(socket.create_connection((link.hostname, link.port)))
             line.sendall(asking.encode())
         began = time.monotonic()

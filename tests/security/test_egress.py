@@ -128,7 +128,7 @@ def test_no_header_or_path_steers_the_way_out(start: Start) -> None:
         posts = [
             Post({**KOI, "prompt": name}, {name: values[n % 3]}) for n, name in enumerate(HEADERS)
         ]
-        posts += [Post({**KOI, "prompt": name}, {name: site}) for name in HEADERS[:6]]
+        posts += [Post({**KOI, "prompt": f"{name} again"}, {name: site}) for name in HEADERS[:6]]
         posts += [Post({**KOI, "prompt": path}, path=words(path, silent)) for path in PATHS]
         answers = post_all(koi, posts)
 

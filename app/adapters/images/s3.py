@@ -22,6 +22,7 @@ from app.adapters.images.bucket import (
 from app.adapters.images.spool import Spool, SpoolDirectory, mapped
 from app.domain.media import (
     IMAGE_NAME,
+    SLICE,
     ImageSlice,
     ImageStoreUnavailable,
     StoredImage,
@@ -31,8 +32,6 @@ from app.domain.media import (
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-SLICE = 512 << 10
-"""Each slice is a request of its own: a slow reader outlives any one of them."""
 MOST_EXAMINED = 5000
 LIST_PAGE = 1000
 DELETES_AT_ONCE = 16
@@ -107,12 +106,11 @@ class ObjectImageStore:
             await self._write(name, body, media_type)
 
     async def read(self, name: str, at: int = 0, most: int = SLICE) -> ImageSlice | None:
-        """Some bytes of an image (more than `most` where that saves a request), or None when it
-        was never stored or is gone."""
+        """Some bytes of an image, or None when it was never stored or is gone; each call is a
+        request of its own."""
         media_type = media_type_of(name)
         if media_type is None:
             return None
-        most = max(most, SLICE)
         with suppress(FileNotFoundError), self._asking():
             answer = await self._store.get_async(name, options={"range": (at, at + most)})
             body = bytes(await answer.bytes_async())
