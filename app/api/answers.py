@@ -16,7 +16,7 @@ from app.domain.errors import FailureNote, GenerationFailed, Overloaded
 from app.domain.images import Picture, ResponseFormat
 from app.domain.incomplete import incomplete
 from app.domain.job import Job, TaskStatus
-from app.domain.media import ImageStoreUnavailable
+from app.domain.media import STORE_AWAY, ImageStoreUnavailable
 from app.domain.ports import ImageStore
 
 SLICE = 192 << 10
@@ -24,7 +24,6 @@ SLICE = 192 << 10
 COPIES = 4
 """How often the bytes of a base64 answer lie in memory while it is made, base64 being a third
 longer."""
-STORE_AWAY = "The image store is away; repeat the request."
 
 QUALITIES = {
     "standard": "medium",

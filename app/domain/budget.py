@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 
 class ByteBudget:
@@ -54,13 +54,16 @@ class ByteBudget:
             if turn.done() and not turn.cancelled():
                 self._give(granted)
             else:
-                self._queue.remove((granted, turn))
+                # Whoever gave in the meantime has taken it out of the queue.
+                with suppress(ValueError):
+                    self._queue.remove((granted, turn))
                 self._give(0)
             raise
 
     def _give(self, granted: int) -> None:
         self._free += granted
-        while self._queue and self._queue[0][0] <= self._free:
+        while self._queue and (self._queue[0][1].done() or self._queue[0][0] <= self._free):
             wanted, turn = self._queue.popleft()
-            self._free -= wanted
-            turn.set_result(None)
+            if not turn.done():  # done: cancelled, and its task did not run since
+                self._free -= wanted
+                turn.set_result(None)

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any
 
+from app.domain.catalog_fields import CatalogInvalid as CatalogInvalid
+from app.domain.catalog_fields import Fields
 from app.domain.images import ResponseFormat
 from app.domain.money import parse_micros
 from app.domain.patterns import SPELLING, matches, overlap
@@ -16,10 +17,6 @@ BASE64_NAMES: Mapping[str, ResponseFormat] = MappingProxyType(
 )
 """OpenAI answers base64 for these, so their callers read nothing else; holds where a model in the
 catalog has no table of its own."""
-
-
-class CatalogInvalid(ValueError):
-    """The catalog file cannot be used; the message names the entry and what to mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +124,9 @@ class Catalog:
 def parse_catalog(text: str) -> Catalog:
     """Read a catalog from TOML; raises `CatalogInvalid`."""
     try:
-        document = tomllib.loads(text)
-        catalog = Catalog(
-            currency=str(document.get("currency", "CNY")),
-            default_model=document["default_model"],
-            models=tuple(_model(entry) for entry in document["models"]),
-            name_prefixes=_texts(document, "name_prefixes"),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CatalogInvalid(f"The catalog cannot be read: {_in_words(error)}.") from error
+        catalog = _catalog(Fields(tomllib.loads(text), "the file"))
+    except ValueError as error:
+        raise CatalogInvalid(f"The catalog cannot be read: {error}.") from error
     names = [n for model in catalog.enabled for n in (model.name, *model.aliases)]
     if twice := _repeated(names):
         raise CatalogInvalid(f"The catalog names {twice} more than once")
@@ -147,30 +138,34 @@ def parse_catalog(text: str) -> Catalog:
     return catalog
 
 
-def _in_words(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"{error.args[0]!r} is missing"
-    if isinstance(error, TypeError):
-        return "something has the wrong type (a table, a list or a text is expected)"
-    return str(error)
+def _catalog(fields: Fields) -> Catalog:
+    return Catalog(
+        currency=fields.text("currency", "CNY"),
+        default_model=fields.text("default_model"),
+        models=tuple(
+            _model(Fields(table, f"model {number}"))
+            for number, table in enumerate(fields.tables("models"), start=1)
+        ),
+        name_prefixes=fields.texts("name_prefixes", ()),
+    )
 
 
-def _model(entry: Mapping[str, Any]) -> Model:
-    name = entry["name"]
+def _model(fields: Fields) -> Model:
+    name = fields.whose = fields.text("name")
     model = Model(
         name=name,
-        enabled=bool(entry.get("enabled", True)),
-        modes=frozenset(entry["modes"]),
-        sizes=tuple(entry["sizes"]),
-        qualities=tuple(entry["qualities"]),
-        max_n=int(entry.get("max_n", 10)),
-        max_prompt_chars=int(entry.get("max_prompt_chars", 32_000)),
-        aliases=tuple(entry.get("aliases", ())),
-        alias_patterns=_texts(entry, "alias_patterns"),
-        response_formats=_response_formats(entry),
-        size_aliases=dict(entry.get("size_aliases", {})),
-        quality_aliases=dict(entry.get("quality_aliases", {})),
-        prices=dict(_prices(entry.get("prices", {}))),
+        enabled=fields.flag("enabled", default=True),
+        modes=frozenset(fields.texts("modes")),
+        sizes=fields.texts("sizes"),
+        qualities=fields.texts("qualities"),
+        max_n=fields.number("max_n", 10),
+        max_prompt_chars=fields.number("max_prompt_chars", 32_000),
+        aliases=fields.texts("aliases", ()),
+        alias_patterns=fields.texts("alias_patterns", ()),
+        response_formats=_response_formats(name, fields.table("response_formats", BASE64_NAMES)),
+        size_aliases=fields.table("size_aliases", {}),
+        quality_aliases=fields.table("quality_aliases", {}),
+        prices=dict(_prices(name, fields.table("prices", {}))),
     )
     if not model.modes or not model.modes <= {"async", "sync"}:
         raise CatalogInvalid(f'{name}: modes must be "async", "sync" or both')
@@ -183,21 +178,12 @@ def _model(entry: Mapping[str, Any]) -> Model:
     return model
 
 
-def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    texts = table.get(key, [])
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise CatalogInvalid(f"{key} must be a list of texts")
-    return tuple(texts)
-
-
-def _response_formats(entry: Mapping[str, Any]) -> Mapping[str, ResponseFormat]:
+def _response_formats(name: str, texts: Mapping[str, str]) -> Mapping[str, ResponseFormat]:
     formats: dict[str, ResponseFormat] = {}
-    for pattern, text in entry.get("response_formats", BASE64_NAMES).items():
+    for pattern, text in texts.items():
         if text not in tuple(ResponseFormat):
             known = ", ".join(ResponseFormat)
-            raise CatalogInvalid(
-                f"{entry['name']}: response_formats {pattern!r} must be one of {known}"
-            )
+            raise CatalogInvalid(f"{name}: response_formats {pattern!r} must be one of {known}")
         formats[pattern] = ResponseFormat(text)
     return formats
 
@@ -220,13 +206,14 @@ def _check_patterns(catalog: Catalog) -> None:
             )
 
 
-def _prices(table: Mapping[str, Any]) -> Iterable[tuple[tuple[str, str], int]]:
+def _prices(name: str, texts: Mapping[str, str]) -> Iterable[tuple[tuple[str, str], int]]:
     """`"*" = "0.14"`, `hd = "0.28"` or `"hd/1536x1024" = "0.35"`: text, so no float is read."""
-    for key, amount in table.items():
-        if not isinstance(amount, str):
-            raise CatalogInvalid(f'price of {key!r} must be text such as "0.14"')
+    for key, amount in texts.items():
         quality, _, size = key.partition("/")
-        yield (quality, size or "*"), parse_micros(amount)
+        try:
+            yield (quality, size or "*"), parse_micros(amount)
+        except ValueError as error:
+            raise CatalogInvalid(f"{name}: prices of {key!r}: {error}") from error
 
 
 def _repeated(names: Iterable[str]) -> str | None:

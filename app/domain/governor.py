@@ -1,9 +1,18 @@
 """The port to what the provider grants us."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from app.domain.upstream import Holder
+
+
+@dataclass(frozen=True, slots=True)
+class PollGrant:
+    """Room for `count` polls; `name` is what the store counts them under, empty where none is."""
+
+    count: int
+    name: str = ""
 
 
 class Governor(Protocol):
@@ -42,11 +51,11 @@ class Governor(Protocol):
         """Jobs that hold or wait for something, those of the last few seconds left out where they
         hold places; at most some hundreds."""
 
-    async def polls(self, wanted: int) -> int:
+    async def polls(self, wanted: int) -> PollGrant:
         """Room for so many polls, now; at most `wanted`, none while the store is away."""
 
-    async def unused(self, polls: int) -> None:
-        """Give back so many of the polls granted last: they were not made. Never raises."""
+    async def unused(self, grant: PollGrant, polls: int) -> None:
+        """Give back so many polls of a grant: they were not made. Once for each. Never raises."""
 
     async def accepted(self, took_s: float) -> None:
         """The provider took a request sent `took_s` seconds ago. Never raises."""

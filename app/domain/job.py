@@ -182,8 +182,13 @@ class Job:
         return self.status is TaskStatus.COMPLETED and len(self.pictures) >= self.n
 
     def visible_to(self, user: str, pool: str) -> bool:
-        """Owner, or a member of the same opted-in cache pool (reliability study, I11)."""
-        return self.user == user or (self.pool == pool and pool.startswith("team:"))
+        return visible((self.user, self.pool), user, pool)
+
+
+def visible(owner: tuple[str, str], user: str, pool: str) -> bool:
+    """Whether what was made for an owner's user and pool may be seen: by that user, or by a member
+    of the same opted-in cache pool."""
+    return owner[0] == user or (owner[1] == pool and pool.startswith("team:"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,10 @@ class ImageStoreUnavailable(Exception):
     """The image store cannot be used now; the message says what to mend."""
 
 
+STORE_AWAY = "The image store is away; repeat the request."
+"""What callers are told of it."""
+
+
 class FetchError(Exception):
     """An image could not be fetched. `reason` is fit for a log: it never holds the link."""
 

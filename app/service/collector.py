@@ -163,7 +163,7 @@ class Collector:
 
     async def _ask(self, upstream_id: str) -> Shown:
         """One poll, if there is room for one; whatever says nothing means: ask another time."""
-        if not await self.governor.polls(1):
+        if not (await self.governor.polls(1)).count:
             return Shown()
         started = time.perf_counter()
         outcome = "ok"

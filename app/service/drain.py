@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -32,7 +33,7 @@ class Drain:
         self._over_s = math.inf
         self._on_failure = on_failure
         self._running: dict[asyncio.Task[None], str] = {}
-        self._jobs: set[str] = set()
+        self._jobs: Counter[str] = Counter()
         self._attended: set[str] = set()
 
     @property
@@ -57,7 +58,7 @@ class Drain:
         task = asyncio.create_task(work, name=name)
         self._running[task] = name
         if name.startswith(JOB):
-            self._jobs.add(name)
+            self._jobs[name] += 1
         task.add_done_callback(self._ended)
 
     def broke(self, name: str, error: BaseException) -> None:
@@ -94,7 +95,11 @@ class Drain:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         name = self._running.pop(task)
-        self._jobs.discard(name)
-        self._attended.discard(name)
+        if name in self._jobs:
+            # More than one work may run for a job: who waits for it waits for the last of them.
+            self._jobs[name] -= 1
+            if not self._jobs[name]:
+                del self._jobs[name]
+                self._attended.discard(name)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure(name, error)

@@ -18,6 +18,8 @@ from app.domain.principal import Principal
 MOST_KEYS = 10_000
 BURST_S = 2.0
 """A key that was quiet may send the requests of so many seconds at once."""
+GRAIN_S = 1e-6
+"""Sums of fractions of a second are not exact: nobody waits for less."""
 REFUSALS_PER_S = 10.0
 COOLING_S = 1.0
 """A key that is refused more often than that is answered so much later: a client that repeats
@@ -29,7 +31,8 @@ CLOSED_S = 3.0
 
 class Buckets:
     """Token buckets by name (GCRA), `per_s` tokens a second and those of `burst_s` in store; 0
-    tokens a second means no limit. Names that were idle for longest are forgotten first."""
+    tokens a second means no limit. What costs more than the store ever holds is granted when that
+    is full, and waited for afterwards. Names that were idle for longest are forgotten first."""
 
     def __init__(self, per_s: float, burst_s: float, now: Callable[[], float]) -> None:
         self._per_s, self._burst_s, self._now = per_s, burst_s, now
@@ -40,8 +43,9 @@ class Buckets:
         if not self._per_s:
             return 0.0
         now = self._now()
-        after = max(self._full_again.get(name, now), now) + tokens / self._per_s
-        if (wait_s := after - now - self._burst_s) > 0:
+        cost_s = tokens / self._per_s
+        after = max(self._full_again.get(name, now), now) + cost_s
+        if (wait_s := after - now - max(self._burst_s, cost_s)) > GRAIN_S:
             return wait_s
         self._full_again[name] = after
         self._full_again.move_to_end(name)

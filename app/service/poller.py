@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from app.domain.errors import Interrupted, LedgerUnavailable, Proof, UpstreamError
+from app.domain.governor import PollGrant
 from app.domain.job import (
     DoubtKind,
     Job,
@@ -99,16 +100,17 @@ class Poller:
             self.recorder.polls_waiting(0)
             claims = await self.ledger.claim(room, LEASE_MS)
             due = sum(len(_pollable(claim.job)) for claim in claims)
-            return _shared(claims, await self.governor.polls(due) if due else 0)
+            return _shared(claims, (await self.governor.polls(due)).count if due else 0)
         claims, due = await self.ledger.claim_within(room, LEASE_MS, 0)
-        granted = await self.governor.polls(min(due, room)) if due else 0
+        grant = await self.governor.polls(min(due, room)) if due else PollGrant(0)
+        granted = grant.count
         self.recorder.polls_waiting(due - granted)
         if granted and len(claims) < room:
             with suppress(LedgerUnavailable):
                 more, _ = await self.ledger.claim_within(room - len(claims), LEASE_MS, granted)
                 claims += more
         shared = _shared(claims, granted)
-        await self.governor.unused(granted - sum(polls for _, polls in shared))
+        await self.governor.unused(grant, granted - sum(polls for _, polls in shared))
         return shared
 
     async def _step(self, claim: Claim, polls: int) -> None:

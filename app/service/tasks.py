@@ -5,12 +5,13 @@ from contextlib import suppress
 from app.domain.errors import (
     ImageNotFound,
     LedgerUnavailable,
+    Overloaded,
     TaskNotCancellable,
     TaskNotFound,
 )
-from app.domain.job import Job, JobState
+from app.domain.job import Job, JobState, visible
 from app.domain.listing import PageQuery, TaskPage
-from app.domain.media import IMAGE_NAME, ImageSlice, ImageStoreUnavailable
+from app.domain.media import IMAGE_NAME, STORE_AWAY, ImageSlice, ImageStoreUnavailable
 from app.domain.ports import Governor, ImageStore, Ledger, TaskList
 from app.domain.principal import Principal
 from app.service.completions import Completions
@@ -67,7 +68,7 @@ class Tasks:
     async def picture(self, principal: Principal | None, name: str) -> ImageSlice:
         """A picture's first bytes: for its owner, or for anyone (None) whose link was verified.
 
-        Raises `ImageNotFound`.
+        Raises `ImageNotFound`, and `Overloaded` while the image store is away.
         """
         if IMAGE_NAME.fullmatch(name) is None:
             raise ImageNotFound
@@ -76,7 +77,7 @@ class Tasks:
         try:
             stored = await self._pictures.read(name)
         except ImageStoreUnavailable as error:
-            raise ImageNotFound from error
+            raise Overloaded(STORE_AWAY) from error
         if stored is None:
             raise ImageNotFound
         return stored
@@ -91,5 +92,4 @@ class Tasks:
         owner = await self._ledger.owner_of(name)
         if owner is None:
             return False
-        user, pool = owner
-        return user == principal.user or (pool == principal.pool and pool.startswith("team:"))
+        return visible(owner, principal.user, principal.pool)

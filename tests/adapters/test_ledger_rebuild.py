@@ -646,10 +646,14 @@ async def test_without_room_for_the_journal_nothing_is_spent_but_what_runs_is_se
     job_id = await started(other, order())
 
     assert (await host.ledger.settle(job_id, delivered(1))).first
-    with pytest.raises(LedgerUnavailable, match="journal"):
-        await host.ledger.admit(order())
-    with pytest.raises(LedgerUnavailable, match="journal"):
-        await host.ledger.arrive(principal(), order().repeat)
+    for spend in (
+        lambda: host.ledger.admit(order()),
+        lambda: host.ledger.arrive(principal(), order().repeat),
+        lambda: host.ledger.dispatch(job_id, 1000),
+    ):
+        with pytest.raises(LedgerUnavailable, match="journal") as refused:
+            await spend()
+        assert not refused.value.asked  # so that nothing is owed for a job that never was
 
     (tmp_path / "full").unlink()
     await eventually(journal.ready)
@@ -658,6 +662,19 @@ async def test_without_room_for_the_journal_nothing_is_spent_but_what_runs_is_se
     kinds = [change.kind for step in History([journal.directory]) for change in step.changes]
     # The life it found; the admission is noted in both files.
     assert Counter(kinds) == {"life": 1, "entry": 1, "job": 3}
+
+
+async def test_what_the_journal_did_not_take_of_an_admission_may_stand_in_the_store(
+    engine: Engine, open_store: OpenStore, tmp_path: Path
+) -> None:
+    journal = FileJournal(tmp_path / "full" / "journal")
+    host = Host.on(open_store(engine.url), journal)
+    (tmp_path / "full").write_text("a file where the directory should be")
+
+    with pytest.raises(LedgerUnavailable, match="journal") as refused:
+        await host.ledger.admit(order())
+
+    assert refused.value.asked
 
 
 async def test_half_a_line_is_skipped_and_counted(engine: Engine, host: Host) -> None:

@@ -18,8 +18,9 @@ async def test_no_limit_needs_no_store(open_store: OpenStore, tmp_path: Path) ->
 
     governor.check(1)
     assert await governor.acquire("job", 2, 0) == (0, 0)
-    assert await governor.polls(5) == 5
-    await governor.unused(2)
+    grant = await governor.polls(5)
+    assert grant.count == 5
+    await governor.unused(grant, 2)
     await governor.accepted(0.1)
     await governor.release("job")
 
@@ -42,14 +43,14 @@ async def test_polls_have_a_quarter_of_the_minute_whatever_waits_for_it(store: S
     for n in range(30):
         await governor.acquire(f"job{n}", 1, 500)
 
-    assert await governor.polls(3) == 3
-    assert await governor.polls(9) == 0  # no more than a sixth of a minute's polls at once
+    assert (await governor.polls(3)).count == 3
+    assert (await governor.polls(9)).count == 0  # no more than a sixth of a minute's polls at once
 
 
 async def test_polls_leave_a_quarter_of_the_minute_to_submits(store: Store) -> None:
     governor = governed(store, naps := Naps(), rpm=4)
 
-    assert await governor.polls(9) == 1
+    assert (await governor.polls(9)).count == 1
     await governor.acquire("job", 1, 1)
 
     assert naps.taken == [0]
@@ -57,16 +58,29 @@ async def test_polls_leave_a_quarter_of_the_minute_to_submits(store: Store) -> N
 
 async def test_polls_that_were_not_made_are_taken_out_of_the_log(store: Store) -> None:
     governor = governed(store, rpm=8)
-    assert await governor.polls(1) == 1
-    assert await governor.polls(1) == 0
+    grant = await governor.polls(1)
+    assert grant.count == 1
+    assert (await governor.polls(1)).count == 0
 
-    await governor.unused(0)
-    assert await governor.polls(1) == 0
+    await governor.unused(grant, 0)
+    assert (await governor.polls(1)).count == 0
     first = governed(store, rpm=60)
-    assert await first.polls(7) == 7
-    await first.unused(3)
+    grant = await first.polls(7)
+    assert grant.count == 7
+    await first.unused(grant, 3)
 
-    assert await first.polls(9) == 3
+    assert (await first.polls(9)).count == 3
+
+
+async def test_only_the_polls_of_that_grant_are_taken_out_of_the_log(store: Store) -> None:
+    governor = governed(store, rpm=60)
+    batch = await governor.polls(5)
+    single = await governor.polls(1)
+    assert (batch.count, single.count) == (5, 1)
+
+    await governor.unused(batch, 5)
+
+    assert (await governor.polls(9)).count == 7  # of eight at once, all but the single one
 
 
 async def test_the_calls_of_one_job_count_each(store: Store) -> None:

@@ -69,7 +69,7 @@ async def everything_once(store: Store) -> RedisLedger:
     await ledger.settle(await started(ledger, order()), pending, collect_ms=60_000)
     governor = RedisGovernor(store, UpstreamLimits(rpm=5, concurrency=2))
     await governor.acquire("job", 1, 1)
-    assert await governor.polls(1) == 1
+    assert (await governor.polls(1)).count == 1
     await governor.failed("upstream_rate_limited", 1)
     await governor.failed("upstream_auth")
     await governor.release("job")

@@ -170,7 +170,7 @@ def test_a_store_that_is_away_is_found(house: House) -> None:
     [
         ("models = [", "cannot be read"),
         ('default_model = "x"', "'models' is missing"),
-        ('default_model = "x"\nmodels = 3', "wrong type"),
+        ('default_model = "x"\nmodels = 3', "list of tables"),
     ],
 )
 def test_a_catalog_that_cannot_be_read_is_told_under_catalog_in_words(

@@ -153,6 +153,29 @@ def test_a_hit_is_kept_while_the_store_is_only_away(start: Start) -> None:
     assert koi.sandbox.posts == 1
 
 
+def test_a_picture_is_not_gone_while_the_store_is_only_away(start: Start) -> None:
+    koi = start()
+    images = koi.settings.data_dir / "images"
+    with koi.client() as client:
+        link = link_of(client.post(GENERATE, json=KOI))
+        mine = urlsplit(link).path
+        images.rename(images.with_name("away"))
+        try:
+            away = [client.get(mine), httpx.get(link)]
+        finally:
+            images.with_name("away").rename(images)
+        back = [client.get(mine), httpx.get(link)]
+        for file in images.rglob("img_*"):
+            file.unlink()
+        gone = [client.get(mine), httpx.get(link)]
+
+    assert [said.status_code for said in away] == [503, 503]
+    assert {said.json()["error"]["code"] for said in away} == {"overloaded"}
+    assert all(said.headers["retry-after"] for said in away)
+    assert [said.status_code for said in back] == [200, 200]
+    assert [said.status_code for said in gone] == [404, 404]
+
+
 def test_an_encoded_picture_is_decoded_on_its_way(koi: Koi, host: Origin) -> None:
     body = drawn("BMP")
     said = made(koi, host, answer(gzip.compress(body), "Content-Encoding: gzip"))

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class Page:
         self._opened, self._file = "", -1
         self._unwritten = b""
         self._unsynced = False
+        self._turned: deque[int] = deque()
+        """Files of other days, which only `sync` closes: it may be at work on one."""
         self._failed_s: float | None = None
         self._log = structlog.get_logger("koi.journal")
 
@@ -42,18 +45,29 @@ class Page:
         return current and moved(self._file, self._directory / self._opened)
 
     def sync(self) -> None:
-        """Ask the disk to keep what was written; blocks. Raises `OSError`."""
+        """Ask the disk to keep what was written; blocks, so in a thread. Raises `OSError`; what was
+        not kept is asked for again by the next call."""
+        while self._turned:
+            os.fdatasync(self._turned[0])
+            os.close(self._turned.popleft())
         if self._unsynced:
+            # In this order: what the loop writes or turns meanwhile is left to the next call.
             self._unsynced = False
-            os.fdatasync(self._file)
+            try:
+                os.fdatasync(self._file)
+            except OSError:
+                self._unsynced = True
+                raise
 
     def close(self) -> None:
         if self._unwritten and self.gone():
             self._opened = ""  # a new file in what is there now: nothing else will keep these lines
         self.ready()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        for file in (*self._turned, self._file):
+            if file >= 0:
+                os.close(file)
+        self._turned.clear()
+        self._file = -1
 
     def _flush(self) -> None:
         try:
@@ -77,5 +91,5 @@ class Page:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = os.open(self._directory / name, APPEND, 0o600)
         if self._file >= 0:
-            os.close(self._file)
+            self._turned.append(self._file)
         self._opened, self._file = name, file

@@ -116,14 +116,15 @@ class Book:
             reply = await self._write(name, ask, dated)
         return _told(reply)
 
-    def may_spend(self) -> None:
-        """Raises `LedgerUnavailable` while what is spent would not be kept (fault F66)."""
+    def may_spend(self, *, asked: bool = False) -> None:
+        """Raises `LedgerUnavailable` while what is spent would not be kept (fault F66); `asked`
+        when the store was told of it already."""
         if not self.journal.ready():
-            raise LedgerUnavailable("The journal cannot be written; nothing was spent.")
+            raise LedgerUnavailable("The journal cannot be written; nothing was spent.", asked=asked)
         if self._gone():
-            raise LedgerUnavailable("The store's files were deleted; nothing was spent.")
+            raise LedgerUnavailable("The store's files were deleted; nothing was spent.", asked=asked)
         if self._full():
-            raise LedgerUnavailable("The gateway's disk is full; nothing was spent.")
+            raise LedgerUnavailable("The gateway's disk is full; nothing was spent.", asked=asked)
 
     async def _write(self, name: str, ask: dict[str, Any], dated: bool) -> Any:
         for _ in range(2):

@@ -23,6 +23,7 @@ from app.adapters.redis.loader import load
 from app.adapters.redis.store import Store
 from app.adapters.redis.traffic import UpstreamLimits, View
 from app.domain.errors import LedgerUnavailable, Overloaded, Proof, UpstreamError
+from app.domain.governor import PollGrant
 from app.domain.upstream import Holder, Traffic
 
 __all__ = ["RedisGovernor", "UpstreamLimits"]
@@ -62,7 +63,6 @@ class RedisGovernor:
         self._starts: deque[float] = deque()
         self._told = 0
         self._taken_s: float | None = None
-        self._polls = ("", 0)
 
     @property
     def paced(self) -> bool:
@@ -145,7 +145,7 @@ class RedisGovernor:
             return ()
         return tuple(Holder(id, calls) for id, calls in await self._run("holders"))
 
-    async def polls(self, wanted: int) -> int:
+    async def polls(self, wanted: int) -> PollGrant:
         """See the port."""
         granted, name = wanted, ""
         if self.paced:
@@ -154,18 +154,16 @@ class RedisGovernor:
                 granted = await self._run("polls", name, wanted)
             except LedgerUnavailable:
                 granted = 0
-        self._polls = (name, granted)
         self._count(granted)
-        return granted
+        return PollGrant(granted, name)
 
-    async def unused(self, polls: int) -> None:
+    async def unused(self, grant: PollGrant, polls: int) -> None:
         """See the port."""
-        name, granted = self._polls
         for _ in range(min(polls, len(self._starts))):
             self._starts.pop()
-        if name and polls > 0:
+        if grant.name and polls > 0:
             with suppress(LedgerUnavailable):
-                await self._run("unpoll", name, granted, granted - polls)
+                await self._run("unpoll", grant.name, grant.count, grant.count - polls)
 
     async def accepted(self, took_s: float) -> None:
         """See the port. Only told to the store while somebody was refused lately."""

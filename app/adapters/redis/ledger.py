@@ -103,7 +103,7 @@ class RedisLedger:
             raise PriceUnknown(refusals.unpriced(bound.scopes, order.request.model))
         self._book.may_spend()
         reply = await self._book.write("admit", self._ask(order, bound), dated=True)
-        self._book.may_spend()  # what the journal did not take just now is not sent either
+        self._book.may_spend(asked=True)  # what the journal did not take is not sent either
         match reply:
             case ["opened", created_ms, standing]:
                 return Admitted(opened(order, created_ms), bound.standing(standing))

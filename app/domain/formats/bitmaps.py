@@ -48,11 +48,19 @@ def ico(source: Source) -> Found | None:
     entries = list(_icons(source, count)) if 0 < count <= MOST_ICONS else []
     if not entries or source.read(9, 1) != b"\0":
         return None
-    whole = all(
-        at > 0 and length > 0 and at + length <= source.size and not blank(source, at, at + length)
-        for length, at in entries
-    )
+    inside = all(at > 0 and length > 0 and at + length <= source.size for length, at in entries)
+    whole = inside and not any(blank(source, at, end) for at, end in _apart(entries))
     return Found(little(source, 6, 1) or 256, little(source, 7, 1) or 256, whole)
+
+
+def _apart(entries: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Where the pictures begin and end, without those that begin inside another: so that no byte
+    is looked at twice."""
+    looked = 0
+    for at, length in sorted((at, length) for length, at in entries):
+        if at >= looked:
+            looked = at + length
+            yield at, looked
 
 
 def _icons(source: Source, count: int) -> Iterator[tuple[int, int]]:

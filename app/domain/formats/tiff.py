@@ -1,21 +1,22 @@
 """TIFF 6.0: directories anywhere in the file that point at strips or tiles anywhere else in it."""
 
 import struct
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from app.domain.formats.source import SHORTEST_PAYLOAD, Found, Source, big, blank, little
+from app.domain.formats.source import SHORTEST_PAYLOAD, Found, Source, big, blocks, little
 
 WIDTH, HEIGHT = 256, 257
 EXTENTS = ((273, 279), (324, 325))
 """Offsets and byte counts: of strips, of tiles."""
 WORDS = {3: "H", 4: "I"}
 """SHORT and LONG, the only types sizes and places are written in."""
+USED = frozenset({WIDTH, HEIGHT, *(tag for pair in EXTENTS for tag in pair)})
 MOST_DIRECTORIES = 64
 MOST_VALUES = 200_000
+MOST_ENTRIES = 1_000_000
+"""Entries and values of all directories together, which may overlap each other."""
 MOST_EXAMINED = 256 << 20
-
-Number = Callable[[Source, int, int], int]
+"""Zero bytes, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,66 +28,82 @@ class _Field:
 
 
 def read(source: Source) -> Found:
-    number = little if source.read(0, 2) == b"II" else big
-    width = height = None
-    whole, seen = False, set[int]()
-    at = number(source, 4, 4)
-    while at > 0 and at not in seen and len(seen) < MOST_DIRECTORIES:
-        seen.add(at)
-        fields = dict(_fields(source, number, at))
-        if not _within(source, number, fields):
-            return Found(width, height, whole=False)
-        whole = True
-        if width is None:
-            width, height = (_first(source, number, fields, tag) for tag in (WIDTH, HEIGHT))
-        at = number(source, at + 2 + 12 * number(source, at, 2), 4)
-    # A directory beyond the end, or one that comes again, ends nothing.
-    return Found(width, height, whole and at == 0)
+    return _Walk(source).to_the_last_page()
 
 
-def _fields(source: Source, number: Number, at: int) -> Iterator[tuple[int, _Field]]:
-    for index in range(max(number(source, at, 2), 0)):
-        entry = at + 2 + 12 * index
-        kind, count = number(source, entry + 2, 2), number(source, entry + 4, 4)
-        yield number(source, entry, 2), _Field(kind, count, entry + 8)
+class _Walk:
+    """One pass over the directories; what is read of them is counted over all of them together."""
 
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._order, self._number = ("<", little) if source.read(0, 2) == b"II" else (">", big)
+        self._entry = struct.Struct(f"{self._order}HHI4x")
+        self._left, self._unexamined = MOST_ENTRIES, MOST_EXAMINED
 
-def _within(source: Source, number: Number, fields: dict[int, _Field]) -> bool:
-    """Whether all the pixels of this directory lie in the file, and there are some."""
-    for places, lengths in EXTENTS:
-        if places not in fields or lengths not in fields:
-            continue
-        starts = _values(source, number, fields[places])
-        counts = _values(source, number, fields[lengths])
-        pieces = list(zip(starts, counts, strict=False))
-        if not pieces or min(*starts, *counts) < 0:
-            return False
-        inside = all(start + count <= source.size for start, count in pieces)
-        return inside and not _blank(source, pieces)
-    return False
+    def to_the_last_page(self) -> Found:
+        width = height = None
+        whole, seen = False, set[int]()
+        at = self._number(self._source, 4, 4)
+        while at > 0 and at not in seen and len(seen) < MOST_DIRECTORIES:
+            seen.add(at)
+            length = max(self._number(self._source, at, 2), 0)
+            fields = self._fields(at, length)
+            if not self._within(fields):
+                return Found(width, height, whole=False)
+            whole = True
+            if width is None:
+                width, height = (self._first(fields, tag) for tag in (WIDTH, HEIGHT))
+            at = self._number(self._source, at + 2 + 12 * length, 4)
+        # A directory beyond the end, or one that comes again, ends nothing.
+        return Found(width, height, whole and at == 0)
 
+    def _fields(self, at: int, length: int) -> dict[int, _Field]:
+        """The entries in use of a directory, as far as they lie in the file."""
+        length = min(length, self._left)
+        self._left -= length
+        listed = self._source.read(at + 2, 12 * length)
+        entries = self._entry.iter_unpack(listed[: len(listed) // 12 * 12])
+        return {
+            tag: _Field(kind, count, at + 10 + 12 * index)
+            for index, (tag, kind, count) in enumerate(entries)
+            if tag in USED
+        }
 
-def _blank(source: Source, pieces: list[tuple[int, int]]) -> bool:
-    """Whether no pixel was ever written: they are all zero, which black pictures rarely are."""
-    drawn, left = False, MOST_EXAMINED
-    for start, count in pieces:
-        drawn = drawn or count < SHORTEST_PAYLOAD or not blank(source, start, start + count)
-        left -= count
-        if drawn or left < 0:
-            break
-    return not drawn
+    def _within(self, fields: dict[int, _Field]) -> bool:
+        """Whether all the pixels of this directory lie in the file, and there are some."""
+        for places, lengths in EXTENTS:
+            if places not in fields or lengths not in fields:
+                continue
+            starts, counts = self._values(fields[places]), self._values(fields[lengths])
+            pieces = list(zip(starts, counts, strict=False))
+            if not pieces:
+                return False
+            inside = all(start + count <= self._source.size for start, count in pieces)
+            return inside and any(self._drawn(start, count) for start, count in pieces)
+        return False
 
+    def _drawn(self, start: int, count: int) -> bool:
+        """Whether pixels were ever written: if not they are zero, as few black pictures are."""
+        if count < SHORTEST_PAYLOAD:
+            return True
+        for block in blocks(self._source, start, start + count):
+            if self._unexamined <= 0:
+                return False
+            self._unexamined -= len(block)
+            if block.strip(b"\0"):
+                return True
+        return False
 
-def _first(source: Source, number: Number, fields: dict[int, _Field], tag: int) -> int | None:
-    values = _values(source, number, fields[tag]) if tag in fields else []
-    return values[0] if values else None
+    def _first(self, fields: dict[int, _Field], tag: int) -> int | None:
+        values = self._values(fields[tag]) if tag in fields else ()
+        return values[0] if values else None
 
-
-def _values(source: Source, number: Number, field: _Field) -> list[int]:
-    word = WORDS.get(field.kind)
-    if word is None or not 0 < field.count <= MOST_VALUES:
-        return []
-    layout = struct.Struct(f"{'<' if number is little else '>'}{field.count}{word}")
-    at = field.at if layout.size <= 4 else number(source, field.at, 4)
-    given = source.read(max(at, 0), layout.size)
-    return list(layout.unpack(given)) if len(given) == layout.size else []
+    def _values(self, field: _Field) -> tuple[int, ...]:
+        word = WORDS.get(field.kind)
+        if word is None or not 0 < field.count <= min(MOST_VALUES, self._left):
+            return ()
+        self._left -= field.count
+        layout = struct.Struct(f"{self._order}{field.count}{word}")
+        at = field.at if layout.size <= 4 else self._number(self._source, field.at, 4)
+        given = self._source.read(max(at, 0), layout.size)
+        return layout.unpack(given) if len(given) == layout.size else ()

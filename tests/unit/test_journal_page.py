@@ -1,0 +1,65 @@
+"""A page of the journal on a disk that fails to sync, and over midnight."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from app.adapters.journal.page import Page
+
+NO_PLACE_TO_SYNC = errno.EINVAL
+"""What a pipe answers to a sync: the one file here that takes lines and syncs none."""
+
+
+def test_what_could_not_be_synced_is_asked_for_again(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "page")
+    reader = os.open(tmp_path / "page", os.O_RDONLY | os.O_NONBLOCK)
+    page = Page(tmp_path, lambda: "page")
+    page.write(b"line")
+
+    for _ in range(3):
+        with pytest.raises(OSError) as failed:
+            page.sync()
+        assert failed.value.errno == NO_PLACE_TO_SYNC
+
+    page.close()
+    os.close(reader)
+
+
+def test_yesterdays_file_is_synced_before_it_is_closed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "yesterday")
+    reader = os.open(tmp_path / "yesterday", os.O_RDONLY | os.O_NONBLOCK)
+    names = ["yesterday"]
+    page = Page(tmp_path, lambda: names[-1])
+    page.write(b"late")
+    names.append("today")
+    page.write(b"early")
+
+    with pytest.raises(OSError):
+        page.sync()
+
+    page.close()
+    os.close(reader)
+
+
+def test_the_page_that_was_turned_stays_open_until_the_sync(tmp_path: Path) -> None:
+    names = ["yesterday"]
+    page = Page(tmp_path, lambda: names[-1])
+    page.write(b"late")
+    names.append("today")
+    page.write(b"early")
+    assert open_in(tmp_path) == {"yesterday", "today"}
+
+    page.sync()
+
+    assert open_in(tmp_path) == {"today"}
+    page.close()
+    assert open_in(tmp_path) == set()
+
+
+def open_in(directory: Path) -> set[str]:
+    """The files there that this process holds open."""
+    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+    files = [Path(os.readlink(link)) for link in links if os.path.lexists(link)]
+    return {file.name for file in files if file.parent == directory}
