@@ -134,7 +134,7 @@ class Poller:
         elif _pollable(job) or self._awaited(claim):
             await self._poll(claim, polls)
         elif job.state is JobState.UNKNOWN:
-            await self._presume(job)
+            await self._resolve(claim, [Seen(part) for part in job.parts])
         else:
             await self.books.end(job, [silent(part) for part in job.parts])
 
@@ -145,7 +145,11 @@ class Poller:
         several = len(job.parts) > 1 and job.state is JobState.DISPATCHED
         return several and claim.age_ms <= self.pace.silence_ms
 
-    async def _presume(self, job: Job) -> None:
+    async def _presume(self, job: Job, seen: Sequence[Seen]) -> None:
+        """The hold is over: what was made is delivered, what nobody knows is presumed billed."""
+        if any(look.part.result is not None and look.part.result.images for look in seen):
+            await self.deliver.end(job, [given_up(look) for look in seen], coming_of(seen))
+            return
         outcome = Outcome(job.state, failure=job.failure, calls=job.calls)
         await self.books.settle(job, presume(outcome, job.n))
 
@@ -161,7 +165,7 @@ class Poller:
         age_ms = claim.now_ms - since_ms
         left_ms = round(self.books.resolve_after_s * 1000) - age_ms
         if left_ms <= 0:
-            await self._presume(job)
+            await self._presume(job, seen)
             return
         pause_ms = min(max(age_ms * LOOK_AGAIN_SHARE, self._interval_ms(claim)), LONGEST_LOOK_MS)
         await self.ledger.advance(claim, due_ms=round(min(pause_ms, left_ms)))
