@@ -167,6 +167,7 @@ class Poller:
         if left_ms <= 0:
             await self._presume(job, seen)
             return
+        self._go_on(job, seen)
         pause_ms = min(max(age_ms * LOOK_AGAIN_SHARE, self._interval_ms(claim)), LONGEST_LOOK_MS)
         await self.ledger.advance(claim, due_ms=round(min(pause_ms, left_ms)))
 
@@ -183,12 +184,15 @@ class Poller:
             await self._resolve(claim, seen)
             return
         if not ended and claim.age_ms <= self.pace.deadline_s * 1000:
-            for look in seen:
-                if look.coming is not None:
-                    self.deliver.go_on(job, look.coming)
+            self._go_on(job, seen)
             await self._look_later(claim, seen)
             return
         await self.deliver.end(job, [given_up(look) for look in seen], coming_of(seen))
+
+    def _go_on(self, job: Job, seen: Sequence[Seen]) -> None:
+        for look in seen:
+            if look.coming is not None:
+                self.deliver.go_on(job, look.coming)
 
     async def _look(self, claim: Claim, index: int, part: Part, *, poll: bool) -> Seen:
         if part.result is not None:
@@ -232,7 +236,7 @@ class Poller:
         coming = await self.deliver.begin(job, index, answer.images)
         result = coming.result()
         if len(job.parts) > 1:
-            await self.ledger.record(job.id, index, result=result, due_ms=LEASE_MS)
+            await self.books.record(job.id, index, result=result, due_ms=LEASE_MS)
         return Seen(replace(part, result=result), coming=coming)
 
     async def _look_later(self, claim: Claim, seen: list[Seen]) -> None:
