@@ -7,13 +7,22 @@ provider made is settled when it made it; pictures that are still on their way f
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.errors import LedgerUnavailable, Proof, TaskNotFound
-from app.domain.job import Job, JobState, Outcome, Part, TaskStatus
+from app.domain.images import Picture
+from app.domain.job import (
+    Job,
+    JobState,
+    Outcome,
+    Part,
+    PendingImage,
+    TaskStatus,
+    picture_stem,
+)
 from app.domain.journal import Debt, Debts, OwedEnd, OwedPart
 from app.domain.ledger import Collected, CollectReport
 from app.domain.ports import Governor, Ledger, Recorder, ResultCache
@@ -110,6 +119,7 @@ class Books:
             ended = await self._settle_once(debt.job_id, debt.outcome)
             if ended is not None:
                 self.completions.announce(ended)
+                await self._add(ended, debt.outcome)
         else:
             with suppress(TaskNotFound):
                 await self.ledger.record(
@@ -121,6 +131,15 @@ class Books:
                     due_ms=PAID_DUE_MS,
                 )
         await self.debts.paid(debt)
+
+    async def _add(self, ended: Job, outcome: Outcome) -> None:
+        """Pictures that an earlier settlement still waits for or gave up: its reply was lost, and
+        what is owed says more than it did."""
+        pictures = tuple(_not_there(ended, outcome))
+        if pictures:
+            report = CollectReport(pictures=pictures, tried=True, due_ms=LEASE_MS)
+            with suppress(TaskNotFound):
+                await self.collected(ended.id, report)
 
     async def pay_all(self) -> int:
         """Pay what this machine's processes owe; how much is still owed.
@@ -204,6 +223,17 @@ class Books:
             await self.cache.keep(job.slot, job.id, job.pictures)
         else:
             await self.cache.forget(job.slot, job.id)
+
+
+def _not_there(job: Job, outcome: Outcome) -> Iterator[tuple[PendingImage, Picture]]:
+    """The outcome's pictures that the job has not, each with its place."""
+    known = {picture.name for picture in job.pictures}
+    more = {p.name.partition(".")[0]: p for p in outcome.pictures if p.name not in known}
+    for part, of in enumerate(job.parts if more else ()):
+        for index in range(of.n):
+            picture = more.get(picture_stem(job.id, part, index))
+            if picture is not None:
+                yield PendingImage(part, index, ""), picture
 
 
 def _as_ended(job: Job, outcome: Outcome) -> Job:

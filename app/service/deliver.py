@@ -72,14 +72,15 @@ class Deliver:
             report = self._report(left, tried=time.monotonic() - began_s > PATIENCE_S)
             if owed and not running_now:
                 # The store may have been told the earlier outcome meanwhile: then this says more.
-                owed = await self.books.end(settling.job, settling.now) is None
+                await self.books.end(settling.job, settling.now)
+                owed = False
             try:
                 await self.books.collected(settling.job.id, report)
                 left, told = running_now, True
             except TaskNotFound:
                 return
             except LedgerUnavailable:
-                if not running_now and (self.drain.draining or owed):
+                if not running_now and self.drain.draining:
                     return  # owed on disk, or the next process tries for them again
                 if not running_now and not told:
                     told = True
