@@ -58,6 +58,18 @@ async def test_a_debt_is_read_back_as_it_was_owed_and_gone_once_paid(
     assert await FileDebts(tmp_path).open() == ()
 
 
+async def test_a_debt_that_was_replaced_while_it_was_paid_is_still_owed(tmp_path: Path) -> None:
+    poor, rich = DEBTS[1], OwedEnd("task_2", delivered(1))
+    await FileDebts(tmp_path).owe(poor)
+    (read,) = await FileDebts(tmp_path).open()
+    await FileDebts(tmp_path).owe(rich)
+
+    await FileDebts(tmp_path).paid(read)
+    await FileDebts(tmp_path).set_aside(read, "unlawful")
+
+    assert await FileDebts(tmp_path).open() == [rich]
+
+
 async def test_debts_of_a_version_without_the_providers_names_are_still_paid(
     tmp_path: Path,
 ) -> None:
