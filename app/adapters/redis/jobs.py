@@ -129,6 +129,7 @@ def _parts(record: dict[str, str]) -> tuple[Part, ...]:
             _result(record.get(f"result:{index}")),
             record.get(f"request:{index}"),
             _doubt(record.get(f"doubt:{index}")),
+            int(record.get(f"denied:{index}", 0)),
         )
         for index, n in enumerate(record["parts"].split())
     )
