@@ -148,6 +148,8 @@ class Books:
         fails otherwise is tried again later.
         """
         owed = await self.debts.open()
+        for paid_elsewhere in self.put_off.keys() - {debt.name for debt in owed}:
+            del self.put_off[paid_elsewhere]
         left = 0
         for tried, debt in enumerate(owed):
             if time.monotonic() < self.put_off.get(debt.name, 0.0):
@@ -184,10 +186,13 @@ class Books:
                 self.drain.launch(self._persist(debt), f"pay {debt.name}")
 
     async def _persist(self, debt: Debt) -> None:
+        """Pay the only copy of a debt: until it is paid, or set aside because the books refuse."""
         pause = FIRST_PAUSE_S
         while True:
             with suppress(LedgerUnavailable):
-                return await self.pay(debt)
+                if not await self._pay_one(debt):
+                    return
+                pause = LONGEST_PAUSE_S  # a script of ours broke on it
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 

@@ -161,6 +161,36 @@ async def test_an_end_that_says_more_than_one_whose_reply_was_lost_adds_its_pict
     assert sum([entry.images async for entry in ledger.entries()]) == 2
 
 
+async def test_a_debt_without_a_disk_outlives_a_script_that_breaks_on_it(
+    store: Store, tmp_path: Path
+) -> None:
+    ledger = ledger_on(store)
+    job_id = await started(ledger, order())
+    no_directory = tmp_path / "a file"
+    no_directory.write_text("")
+    failing = Failing(ledger, job_id, times=1)
+    with books_on(store, FileDebts(no_directory), failing) as books:
+        await books.owe(OwedEnd(job_id, delivered(1)))
+        await books.drain.settled(20)
+
+    assert [entry.job async for entry in ledger.entries()] == [job_id]
+    assert failing.left == 0
+
+
+async def test_debts_that_somebody_else_paid_are_not_put_off_for_ever(
+    store: Store, tmp_path: Path
+) -> None:
+    ledger, debts = ledger_on(store), FileDebts(tmp_path)
+    job_id = await started(ledger, order())
+    await debts.owe(OwedEnd(job_id, delivered(1)))
+    with books_on(store, debts, Failing(ledger, job_id)) as books:
+        assert await books.pay_all() == 1
+        (tmp_path / f"{job_id}.json").unlink()
+        assert await books.pay_all() == 0
+
+        assert books.put_off == {}
+
+
 @contextlib.contextmanager
 def books_on(store: Store, debts: Debts, ledger: Any) -> Iterator[Books]:
     metrics = open_metrics(Settings(_env_file=None), read_catalog(Settings(_env_file=None)))
@@ -182,10 +212,11 @@ def books_on(store: Store, debts: Debts, ledger: Any) -> Iterator[Books]:
 class Failing:
     """A ledger whose script breaks on one job."""
 
-    def __init__(self, ledger: RedisLedger, job_id: str) -> None:
-        self._ledger, self._job_id = ledger, job_id
+    def __init__(self, ledger: RedisLedger, job_id: str, times: int = 1000) -> None:
+        self._ledger, self._job_id, self.left = ledger, job_id, times
 
     async def settle(self, job_id: str, outcome: Outcome, **waits: int) -> object:
-        if job_id == self._job_id:
+        if job_id == self._job_id and self.left:
+            self.left -= 1
             raise ResponseError("ERR a bug of ours")
         return await self._ledger.settle(job_id, outcome, **waits)
