@@ -30,16 +30,15 @@ from app.domain.settlement import conclude
 from app.service.about import about_job
 from app.service.completions import Completions
 from app.service.drain import Drain
+from app.service.lease import LEASE_MS
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 REFUSED_AGAIN_S = 60.0
 PAID_DUE_MS = 500
 """How soon a part is looked at once the store was told of it."""
-LEASE_MS = 5_000
-"""How long pending images wait for another process when the one that fetches them died."""
 HELD_LEASE_MS = 120_000
-"""The same where they are in that process's memory only, so that nobody can fetch them instead."""
+"""The lease of pending images that only one process holds in memory: no other can fetch them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from app.domain.errors import LedgerUnavailable, TaskNotFound, UpstreamError
 from app.domain.images import Picture, ProviderImage
@@ -23,12 +24,12 @@ from app.service.books import Books
 from app.service.collect import Collect, Miss
 from app.service.deliver import jittered
 from app.service.drain import Drain
+from app.service.lease import renewed
 from app.service.looks import DOUBTS
 
 AT_ONCE = 16
 """So many jobs are tried for at once, and so many images downloaded for them."""
 LOOK_AGAIN_S = 1.0
-RENEW_S = 2.0
 AFTER_END_MS = 1_000
 """How soon after the end of a link its last try is."""
 NO_TASK = "its link is over and the provider shows no other"
@@ -94,15 +95,12 @@ class Collector:
 
     async def _try(self, claim: CollectClaim) -> None:
         """One try, its lease renewed for as long as it takes; if it breaks, the next one is due."""
-        trying = asyncio.ensure_future(self.attempt(claim))
-        kept = CollectReport(due_ms=max(self.pace.lease_ms, self.pace.pause_ms(claim.tries)))
+        due = CollectReport(due_ms=max(self.pace.lease_ms, self.pace.pause_ms(claim.tries)))
+        kept = partial(self.ledger.collected, claim.job.id, due)
         try:
             with suppress(LedgerUnavailable, TaskNotFound):
-                while not (await asyncio.wait({trying}, timeout=RENEW_S))[0]:
-                    await self.ledger.collected(claim.job.id, kept)
-                await self.books.collected(claim.job.id, trying.result())
+                await self.books.collected(claim.job.id, await renewed(self.attempt(claim), kept))
         finally:
-            trying.cancel()
             self.free.release()
 
     async def attempt(self, claim: CollectClaim) -> CollectReport:

@@ -15,11 +15,11 @@ from app.domain.errors import LedgerUnavailable, TaskNotFound
 from app.domain.images import Picture, ProviderImage
 from app.domain.job import Job, Part
 from app.domain.ledger import CollectPace, CollectReport
-from app.service.books import HELD_LEASE_MS, LEASE_MS, Books
+from app.service.books import HELD_LEASE_MS, Books
 from app.service.collect import GRACE_S, Collect, Download, Downloads, Miss
 from app.service.drain import Drain, job_name
+from app.service.lease import LEASE_MS, RENEW_S
 
-RENEW_S = 2.0
 PATIENCE_S = 10.0
 """A caller is not kept longer for the quick tries of some pictures when others are there."""
 STORE_FULL = "the image store takes nothing"

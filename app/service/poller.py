@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from app.domain.errors import Interrupted, LedgerUnavailable, Proof, UpstreamError
 from app.domain.job import (
@@ -29,11 +30,9 @@ from app.service.books import Books
 from app.service.deliver import Deliver
 from app.service.drain import Drain
 from app.service.jobs import Pace, failed
+from app.service.lease import LEASE_MS, renewed
 from app.service.looks import Seen, coming_of, doubted, doubts, given_up, silent
 
-LEASE_MS = 5_000
-"""How long the jobs of a process that died wait for another one."""
-RENEW_S = 2.0
 AT_ONCE = 256
 BATCH = 64
 """Of so many jobs looked at, and so many claimed by one script."""
@@ -113,13 +112,10 @@ class Poller:
 
     async def _step(self, claim: Claim, polls: int) -> None:
         """One step, its lease renewed for as long as it takes; if it breaks, the lease lapses."""
-        stepping = asyncio.ensure_future(self.step(claim, polls))
+        kept = partial(self.ledger.advance, claim, due_ms=LEASE_MS)
         try:
-            while not (await asyncio.wait({stepping}, timeout=RENEW_S))[0]:
-                with suppress(LedgerUnavailable):
-                    await self.ledger.advance(claim, due_ms=LEASE_MS)
             with suppress(LedgerUnavailable):
-                stepping.result()
+                await renewed(self.step(claim, polls), kept)
         finally:
             self.free.release()
 

@@ -1,9 +1,11 @@
 """The store goes away while a poll's answer is written down."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import httpx
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.redis.loader import load
@@ -12,6 +14,45 @@ from tests.faultproxy import FaultProxy
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, PRICED, gateway
 from tests.linkfaults import PASS, Fault, reset
+
+
+def test_a_store_that_misses_one_renewal_cuts_no_download(sandbox: Sandbox, tmp_path: Path) -> None:
+    with (
+        EmbeddedStore(tmp_path / "store") as store,
+        FaultProxy(store.url) as link,
+        gateway(sandbox, link.url, tmp_path / "koi") as koi,
+        koi.client() as client,
+    ):
+        sandbox.set(cdn_status=503)
+        sandbox.script("cdn-slow=6")
+        task_id = client.post(GENERATE, json={**KOI, "async": True}).json()["id"]
+        wait_until(lambda: status(client, task_id) == "collecting")
+        wait_until(lambda: fetched(sandbox) > 4)
+        before = fetched(sandbox)
+        sandbox.set(cdn_status=None)
+        wait_until(lambda: fetched(sandbox) > before)
+        with away_from(link, load("ledger")["collected"].sha.encode(), b"") as hit:
+            wait_until(lambda: bool(hit))
+            time.sleep(1)  # longer than the client of the store repeats by itself
+        wait_until(lambda: status(client, task_id) == "completed")
+
+        assert fetched(sandbox) == before + 1
+
+
+def status(client: httpx.Client, task_id: str) -> str | None:
+    found: str | None = client.get(f"/v1/tasks/{task_id}").json().get("status")
+    return found
+
+
+def fetched(sandbox: Sandbox) -> int:
+    return sum(request.server == "cdn" for request in sandbox.requests)
+
+
+def wait_until(check: Callable[[], bool], within_s: float = 30) -> None:
+    deadline = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @contextmanager
