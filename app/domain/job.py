@@ -51,7 +51,8 @@ class Part:
 
     `upstream_id` is the provider's task id and `request_id` its name for the POST, by either of
     which its bill may call it; never shown to a caller. `result` is set once the part has ended;
-    `doubt` is what the latest polls said against the task, until one says otherwise.
+    `doubt` is what the latest polls said against the task, until one says otherwise; `denied` is
+    how many polls in a row said that it failed after it had shown its images.
     """
 
     n: int
@@ -59,6 +60,7 @@ class Part:
     result: "PartResult | None" = None
     request_id: str | None = None
     doubt: "Doubt | None" = None
+    denied: int = 0
 
     @property
     def calls(self) -> tuple[str, ...]:

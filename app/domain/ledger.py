@@ -154,7 +154,7 @@ class CollectReport:
     """What became of a job's pending images: those now in our store, those `lost` for good, and
     `links` that take the place of older ones. `error` is why some are still missing. `tried`: each
     had its quick tries, so that the caller need not wait for the rest. The next try is due after
-    `due_ms`."""
+    `due_ms`. `denied` says of each part whose task was asked whether it has failed by now."""
 
     pictures: tuple[tuple[PendingImage, Picture], ...] = ()
     lost: tuple[PendingImage, ...] = ()
@@ -162,6 +162,7 @@ class CollectReport:
     error: str | None = None
     tried: bool = False
     due_ms: int = 0
+    denied: tuple[tuple[int, bool], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,22 @@ provider made is settled when it made it; pictures that are still on their way f
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.errors import LedgerUnavailable, Proof, TaskNotFound
-from app.domain.job import Job, JobState, Outcome, Part, TaskStatus
+from app.domain.images import Picture
+from app.domain.job import (
+    Job,
+    JobState,
+    Outcome,
+    Part,
+    PendingImage,
+    TaskStatus,
+    picture_stem,
+)
 from app.domain.journal import Debt, Debts, OwedEnd, OwedPart
 from app.domain.ledger import Collected, CollectReport
 from app.domain.ports import Governor, Ledger, Recorder, ResultCache
@@ -21,16 +30,15 @@ from app.domain.settlement import conclude
 from app.service.about import about_job
 from app.service.completions import Completions
 from app.service.drain import Drain
+from app.service.lease import LEASE_MS
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 REFUSED_AGAIN_S = 60.0
 PAID_DUE_MS = 500
 """How soon a part is looked at once the store was told of it."""
-LEASE_MS = 5_000
-"""How long pending images wait for another process when the one that fetches them died."""
 HELD_LEASE_MS = 120_000
-"""The same where they are in that process's memory only, so that nobody can fetch them instead."""
+"""The lease of pending images that only one process holds in memory: no other can fetch them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +118,7 @@ class Books:
             ended = await self._settle_once(debt.job_id, debt.outcome)
             if ended is not None:
                 self.completions.announce(ended)
+                await self._add(ended, debt.outcome)
         else:
             with suppress(TaskNotFound):
                 await self.ledger.record(
@@ -122,6 +131,15 @@ class Books:
                 )
         await self.debts.paid(debt)
 
+    async def _add(self, ended: Job, outcome: Outcome) -> None:
+        """Pictures that an earlier settlement still waits for or gave up: its reply was lost, and
+        what is owed says more than it did."""
+        pictures = tuple(_not_there(ended, outcome))
+        if pictures:
+            report = CollectReport(pictures=pictures, tried=True, due_ms=LEASE_MS)
+            with suppress(TaskNotFound):
+                await self.collected(ended.id, report)
+
     async def pay_all(self) -> int:
         """Pay what this machine's processes owe; how much is still owed.
 
@@ -129,6 +147,8 @@ class Books:
         fails otherwise is tried again later.
         """
         owed = await self.debts.open()
+        for paid_elsewhere in self.put_off.keys() - {debt.name for debt in owed}:
+            del self.put_off[paid_elsewhere]
         left = 0
         for tried, debt in enumerate(owed):
             if time.monotonic() < self.put_off.get(debt.name, 0.0):
@@ -165,10 +185,13 @@ class Books:
                 self.drain.launch(self._persist(debt), f"pay {debt.name}")
 
     async def _persist(self, debt: Debt) -> None:
+        """Pay the only copy of a debt: until it is paid, or set aside because the books refuse."""
         pause = FIRST_PAUSE_S
         while True:
             with suppress(LedgerUnavailable):
-                return await self.pay(debt)
+                if not await self._pay_one(debt):
+                    return
+                pause = LONGEST_PAUSE_S  # a script of ours broke on it
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
@@ -204,6 +227,17 @@ class Books:
             await self.cache.keep(job.slot, job.id, job.pictures)
         else:
             await self.cache.forget(job.slot, job.id)
+
+
+def _not_there(job: Job, outcome: Outcome) -> Iterator[tuple[PendingImage, Picture]]:
+    """The outcome's pictures that the job has not, each with its place."""
+    known = {picture.name for picture in job.pictures}
+    more = {p.name.partition(".")[0]: p for p in outcome.pictures if p.name not in known}
+    for part, of in enumerate(job.parts if more else ()):
+        for index in range(of.n):
+            picture = more.get(picture_stem(job.id, part, index))
+            if picture is not None:
+                yield PendingImage(part, index, ""), picture
 
 
 def _as_ended(job: Job, outcome: Outcome) -> Job:

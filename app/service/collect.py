@@ -29,11 +29,13 @@ GONE = frozenset({403, 404, 410})
 @dataclass(frozen=True, slots=True)
 class Miss:
     """Why an image is not in our store. `reason` never holds the link; `gone`: its link leads
-    nowhere; `for_good`: it may not be followed, or what is behind it is no image."""
+    nowhere; `for_good`: it may not be followed, or what is behind it is no image; `ours`: our own
+    store took nothing, which says nothing about the image."""
 
     reason: str
     gone: bool = False
     for_good: bool = False
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class Collect:
         except FetchFailed as error:
             miss, status = Miss(error.reason, gone=error.status in GONE), error.status
         except ImageStoreUnavailable:
-            miss, status = Miss("the image store takes nothing"), None
+            miss, status = Miss("the image store takes nothing", ours=True), None
         except Exception as error:  # noqa: BLE001 - a bug may cost a try, never the image
             miss, status = Miss(f"the download broke: {type(error).__name__}"), None
         self._tell(FailedTry(job_id, _host(image), miss.reason, status, number))

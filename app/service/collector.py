@@ -3,7 +3,7 @@
 A settled job with pending images has one due time in the ledger. Whoever claims it counts its try
 before making it, so that pauses grow also for those who die of it. A link is tried until its own
 end, or for so long as the operator says; where it leads nowhere, the provider's task is asked for a
-fresh one. An image is lost only when both are exhausted.
+fresh one. An image is lost only when both are exhausted, never because our own store is full.
 """
 
 import asyncio
@@ -11,10 +11,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from app.domain.errors import LedgerUnavailable, TaskNotFound, UpstreamError
 from app.domain.images import Picture, ProviderImage
-from app.domain.job import PendingImage
+from app.domain.job import Part, PendingImage
 from app.domain.ledger import CollectClaim, CollectPace, CollectReport
 from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
 from app.domain.upstream import Finished, PollTroubled
@@ -23,11 +24,12 @@ from app.service.books import Books
 from app.service.collect import Collect, Miss
 from app.service.deliver import jittered
 from app.service.drain import Drain
+from app.service.lease import renewed
+from app.service.looks import DOUBTS
 
 AT_ONCE = 16
 """So many jobs are tried for at once, and so many images downloaded for them."""
 LOOK_AGAIN_S = 1.0
-RENEW_S = 2.0
 AFTER_END_MS = 1_000
 """How soon after the end of a link its last try is."""
 NO_TASK = "its link is over and the provider shows no other"
@@ -35,10 +37,12 @@ NO_TASK = "its link is over and the provider shows no other"
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the provider's task shows now: its images, and whether it can never show more."""
+    """What the provider's task shows now: its images, and whether it can never show more. `denied`:
+    this answer says that it failed, or does not; None when it says nothing."""
 
     images: tuple[ProviderImage, ...] = ()
     over: bool = False
+    denied: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Found:
     place: PendingImage
     got: Picture | Miss
     lost: bool = False
+    denied: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +95,12 @@ class Collector:
 
     async def _try(self, claim: CollectClaim) -> None:
         """One try, its lease renewed for as long as it takes; if it breaks, the next one is due."""
-        trying = asyncio.ensure_future(self.attempt(claim))
-        kept = CollectReport(due_ms=max(self.pace.lease_ms, self.pace.pause_ms(claim.tries)))
+        due = CollectReport(due_ms=max(self.pace.lease_ms, self.pace.pause_ms(claim.tries)))
+        kept = partial(self.ledger.collected, claim.job.id, due)
         try:
             with suppress(LedgerUnavailable, TaskNotFound):
-                while not (await asyncio.wait({trying}, timeout=RENEW_S))[0]:
-                    await self.ledger.collected(claim.job.id, kept)
-                await self.books.collected(claim.job.id, trying.result())
+                await self.books.collected(claim.job.id, await renewed(self.attempt(claim), kept))
         finally:
-            trying.cancel()
             self.free.release()
 
     async def attempt(self, claim: CollectClaim) -> CollectReport:
@@ -114,6 +116,7 @@ class Collector:
             error=misses[-1].got.reason if misses and isinstance(misses[-1].got, Miss) else None,
             tried=True,
             due_ms=self._due_ms(claim, [f.place for f in misses if not f.lost]),
+            denied=tuple({f.place.part: f.denied for f in found if f.denied is not None}.items()),
         )
 
     async def _all(
@@ -127,10 +130,16 @@ class Collector:
         astray = [f for f in found if self._astray(claim, f)]
         if not astray:
             return found
-        upstream_id = claim.job.parts[images[0].part].upstream_id
-        shown = Shown(over=True) if upstream_id is None else await self._ask(upstream_id)
+        shown = await self._shown(claim.job.parts[images[0].part])
         again = await asyncio.gather(*(self._by_task(claim, f, shown) for f in astray))
-        return [f for f in found if f not in astray] + list(again)
+        told = [replace(f, denied=shown.denied) for f in again]
+        return [f for f in found if f not in astray] + told
+
+    async def _shown(self, part: Part) -> Shown:
+        if part.upstream_id is None:
+            return Shown(over=True)
+        shown = await self._ask(part.upstream_id)
+        return replace(shown, over=bool(shown.denied) and part.denied + 1 >= DOUBTS)
 
     async def _by_link(self, claim: CollectClaim, place: PendingImage) -> Found:
         if not place.url:
@@ -147,7 +156,9 @@ class Collector:
                 fresh = self.collect.pending(place.part, place.index, image)
                 found = await self._download(claim, fresh, image)
                 # A task may go on for ever to show links that lead nowhere.
-                return replace(found, lost=found.lost or (old and isinstance(found.got, Miss)))
+                return replace(found, lost=found.lost or (old and _theirs(found.got)))
+        if not _theirs(missed.got):
+            return missed
         if (shown.over or old) and claim.now_ms >= self._end_ms(claim, place):
             return replace(missed, lost=True)
         return missed
@@ -169,7 +180,7 @@ class Collector:
         outcome = "ok"
         try:
             answer = await self.provider.poll(upstream_id)
-            return Shown(answer.images) if isinstance(answer, Finished) else Shown()
+            return Shown(answer.images if isinstance(answer, Finished) else (), denied=False)
         except PollTroubled as trouble:
             outcome = "troubled"
             if trouble.throttled:
@@ -177,7 +188,7 @@ class Collector:
             return Shown()
         except UpstreamError as error:
             outcome = error.reason
-            return Shown(over=True)
+            return Shown(denied=True)
         finally:
             self.recorder.upstream("poll", outcome, time.perf_counter() - started)
 
@@ -203,3 +214,8 @@ class Collector:
         pause_ms = jittered(self.pace.pause_ms(claim.tries))
         ends_ms = [self._end_ms(claim, place) - claim.now_ms for place in left]
         return min([pause_ms, *(end_ms + AFTER_END_MS for end_ms in ends_ms if end_ms > 0)])
+
+
+def _theirs(got: Picture | Miss) -> bool:
+    """Whether the provider's side is why an image is not here."""
+    return isinstance(got, Miss) and not got.ours

@@ -15,11 +15,11 @@ from app.domain.errors import LedgerUnavailable, TaskNotFound
 from app.domain.images import Picture, ProviderImage
 from app.domain.job import Job, Part
 from app.domain.ledger import CollectPace, CollectReport
-from app.service.books import HELD_LEASE_MS, LEASE_MS, Books
+from app.service.books import HELD_LEASE_MS, Books
 from app.service.collect import GRACE_S, Collect, Download, Downloads, Miss
 from app.service.drain import Drain, job_name
+from app.service.lease import LEASE_MS, RENEW_S
 
-RENEW_S = 2.0
 PATIENCE_S = 10.0
 """A caller is not kept longer for the quick tries of some pictures when others are there."""
 STORE_FULL = "the image store takes nothing"
@@ -72,14 +72,15 @@ class Deliver:
             report = self._report(left, tried=time.monotonic() - began_s > PATIENCE_S)
             if owed and not running_now:
                 # The store may have been told the earlier outcome meanwhile: then this says more.
-                owed = await self.books.end(settling.job, settling.now) is None
+                await self.books.end(settling.job, settling.now)
+                owed = False
             try:
                 await self.books.collected(settling.job.id, report)
                 left, told = running_now, True
             except TaskNotFound:
                 return
             except LedgerUnavailable:
-                if not running_now and (self.drain.draining or owed):
+                if not running_now and self.drain.draining:
                     return  # owed on disk, or the next process tries for them again
                 if not running_now and not told:
                     told = True

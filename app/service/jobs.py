@@ -2,11 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
 
 from app.domain.catalog import Model
 from app.domain.errors import (
@@ -15,7 +13,6 @@ from app.domain.errors import (
     LedgerUnavailable,
     Overloaded,
     Proof,
-    TaskNotFound,
     UpstreamError,
 )
 from app.domain.images import GenerationRequest
@@ -25,12 +22,11 @@ from app.domain.ledger import CollectPace
 from app.domain.ports import Governor, ImageProvider, Ledger, Recorder
 from app.domain.upstream import Answer, Running
 from app.service.about import about_job
-from app.service.books import LEASE_MS, Books
+from app.service.books import Books
 from app.service.collect import Downloads
 from app.service.deliver import Deliver
 from app.service.drain import Drain, job_name
-
-T = TypeVar("T")
+from app.service.lease import LEASE_MS, renewed
 
 MARGIN_S = 10.0
 """How long after the last possible answer a silent dispatch is given up."""
@@ -117,7 +113,7 @@ class RunJob:
         try:
             turn = self.governor.acquire(job.id, len(job.parts), self.pace.queue_s)
             kept = partial(self.ledger.record, job.id, 0, due_ms=self.pace.lease_ms)
-            starts = await _while(turn, kept)
+            starts = await renewed(turn, kept, KEEP_S)
             silence_ms = self.pace.silence_ms + round(1000 * starts[-1])
             dispatched = await self.ledger.dispatch(job.id, silence_ms)
         except (Overloaded, UpstreamError, LedgerUnavailable) as error:
@@ -259,15 +255,3 @@ def _unforeseen() -> UpstreamError:
 
 def _never_sent(error: GatewayError) -> Outcome:
     return Outcome(JobState.RELEASED, proof=Proof.NEVER_SENT, failure=error.note)
-
-
-async def _while(work: Coroutine[Any, Any, T], keep: Callable[[], Awaitable[object]]) -> T:
-    """Work during which the ledger is told that nobody has to look after the job yet."""
-    working = asyncio.ensure_future(work)
-    try:
-        while not (await asyncio.wait({working}, timeout=KEEP_S))[0]:
-            with suppress(LedgerUnavailable, TaskNotFound):
-                await keep()
-    finally:
-        working.cancel()
-    return working.result()

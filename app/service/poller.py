@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from app.domain.errors import Interrupted, LedgerUnavailable, Proof, UpstreamError
 from app.domain.governor import PollGrant
@@ -30,11 +31,9 @@ from app.service.books import Books
 from app.service.deliver import Deliver
 from app.service.drain import Drain
 from app.service.jobs import Pace, failed
+from app.service.lease import LEASE_MS, renewed
 from app.service.looks import Seen, coming_of, doubted, doubts, given_up, silent
 
-LEASE_MS = 5_000
-"""How long the jobs of a process that died wait for another one."""
-RENEW_S = 2.0
 AT_ONCE = 256
 BATCH = 64
 """Of so many jobs looked at, and so many claimed by one script."""
@@ -115,13 +114,10 @@ class Poller:
 
     async def _step(self, claim: Claim, polls: int) -> None:
         """One step, its lease renewed for as long as it takes; if it breaks, the lease lapses."""
-        stepping = asyncio.ensure_future(self.step(claim, polls))
+        kept = partial(self.ledger.advance, claim, due_ms=LEASE_MS)
         try:
-            while not (await asyncio.wait({stepping}, timeout=RENEW_S))[0]:
-                with suppress(LedgerUnavailable):
-                    await self.ledger.advance(claim, due_ms=LEASE_MS)
             with suppress(LedgerUnavailable):
-                stepping.result()
+                await renewed(self.step(claim, polls), kept)
         finally:
             self.free.release()
 
@@ -136,7 +132,7 @@ class Poller:
         elif _pollable(job) or self._awaited(claim):
             await self._poll(claim, polls)
         elif job.state is JobState.UNKNOWN:
-            await self._presume(job)
+            await self._resolve(claim, [Seen(part) for part in job.parts])
         else:
             await self.books.end(job, [silent(part) for part in job.parts])
 
@@ -147,7 +143,11 @@ class Poller:
         several = len(job.parts) > 1 and job.state is JobState.DISPATCHED
         return several and claim.age_ms <= self.pace.silence_ms
 
-    async def _presume(self, job: Job) -> None:
+    async def _presume(self, job: Job, seen: Sequence[Seen]) -> None:
+        """The hold is over: what was made is delivered, what nobody knows is presumed billed."""
+        if any(look.part.result is not None and look.part.result.images for look in seen):
+            await self.deliver.end(job, [given_up(look) for look in seen], coming_of(seen))
+            return
         outcome = Outcome(job.state, failure=job.failure, calls=job.calls)
         await self.books.settle(job, presume(outcome, job.n))
 
@@ -163,8 +163,9 @@ class Poller:
         age_ms = claim.now_ms - since_ms
         left_ms = round(self.books.resolve_after_s * 1000) - age_ms
         if left_ms <= 0:
-            await self._presume(job)
+            await self._presume(job, seen)
             return
+        self._go_on(job, seen)
         pause_ms = min(max(age_ms * LOOK_AGAIN_SHARE, self._interval_ms(claim)), LONGEST_LOOK_MS)
         await self.ledger.advance(claim, due_ms=round(min(pause_ms, left_ms)))
 
@@ -181,12 +182,15 @@ class Poller:
             await self._resolve(claim, seen)
             return
         if not ended and claim.age_ms <= self.pace.deadline_s * 1000:
-            for look in seen:
-                if look.coming is not None:
-                    self.deliver.go_on(job, look.coming)
+            self._go_on(job, seen)
             await self._look_later(claim, seen)
             return
         await self.deliver.end(job, [given_up(look) for look in seen], coming_of(seen))
+
+    def _go_on(self, job: Job, seen: Sequence[Seen]) -> None:
+        for look in seen:
+            if look.coming is not None:
+                self.deliver.go_on(job, look.coming)
 
     async def _look(self, claim: Claim, index: int, part: Part, *, poll: bool) -> Seen:
         if part.result is not None:
@@ -230,7 +234,7 @@ class Poller:
         coming = await self.deliver.begin(job, index, answer.images)
         result = coming.result()
         if len(job.parts) > 1:
-            await self.ledger.record(job.id, index, result=result, due_ms=LEASE_MS)
+            await self.books.record(job.id, index, result=result, due_ms=LEASE_MS)
         return Seen(replace(part, result=result), coming=coming)
 
     async def _look_later(self, claim: Claim, seen: list[Seen]) -> None:

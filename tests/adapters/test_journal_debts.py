@@ -1,9 +1,11 @@
 """What is owed to the store, as it lies on disk until it is paid."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -17,8 +19,16 @@ from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.store import Store
 from app.domain.errors import FailureNote, Proof
 from app.domain.images import Picture
-from app.domain.job import JobState, Outcome, PartResult
-from app.domain.journal import Debt, OwedEnd, OwedPart
+from app.domain.job import (
+    JobState,
+    Outcome,
+    PartResult,
+    PendingImage,
+    TaskStatus,
+    picture_stem,
+)
+from app.domain.journal import Debt, Debts, OwedEnd, OwedPart
+from app.domain.ledger import CollectReport
 from app.service.books import Books
 from app.service.completions import Completions
 from app.service.drain import Drain
@@ -46,6 +56,18 @@ async def test_a_debt_is_read_back_as_it_was_owed_and_gone_once_paid(
     assert await FileDebts(tmp_path).open() == [debt]
     await FileDebts(tmp_path).paid(debt)
     assert await FileDebts(tmp_path).open() == ()
+
+
+async def test_a_debt_that_was_replaced_while_it_was_paid_is_still_owed(tmp_path: Path) -> None:
+    poor, rich = DEBTS[1], OwedEnd("task_2", delivered(1))
+    await FileDebts(tmp_path).owe(poor)
+    (read,) = await FileDebts(tmp_path).open()
+    await FileDebts(tmp_path).owe(rich)
+
+    await FileDebts(tmp_path).paid(read)
+    await FileDebts(tmp_path).set_aside(read, "unlawful")
+
+    assert await FileDebts(tmp_path).open() == [rich]
 
 
 async def test_debts_of_a_version_without_the_providers_names_are_still_paid(
@@ -107,20 +129,7 @@ async def test_a_debt_the_books_refuse_keeps_nobody_waiting(store: Store, tmp_pa
     for job_id, images in zip(jobs, (7, 1, 1), strict=True):
         outcome = delivered(1) if images == 1 else replace(delivered(1), billed=7)
         await debts.owe(OwedEnd(job_id, outcome))
-    with contextlib.ExitStack() as stack:
-        metrics = open_metrics(Settings(_env_file=None), read_catalog(Settings(_env_file=None)))
-        stack.callback(metrics.close)
-        books = Books(
-            ledger=Failing(ledger, jobs[1]),  # type: ignore[arg-type]
-            cache=RedisResultCache(store, ttl_s=60, variants=2, lease_s=60),
-            governor=RedisGovernor(store, UpstreamLimits()),
-            completions=Completions(ledger),
-            debts=debts,
-            recorder=metrics,
-            drain=Drain(partial(work_failed, metrics)),
-            resolve_after_s=60,
-        )
-
+    with books_on(store, debts, Failing(ledger, jobs[1])) as books:
         assert await books.pay_all() == 1
         assert await books.pay_all() == 1
 
@@ -129,13 +138,85 @@ async def test_a_debt_the_books_refuse_keeps_nobody_waiting(store: Store, tmp_pa
     assert debts.damaged() == 1
 
 
+async def test_an_end_that_says_more_than_one_whose_reply_was_lost_adds_its_pictures(
+    store: Store, tmp_path: Path
+) -> None:
+    ledger, debts = ledger_on(store), FileDebts(tmp_path)
+    job_id = await started(ledger, order(n=2))
+    made = tuple(Picture(f"{picture_stem(job_id, 0, i)}.png", "image/png", 8, 8) for i in (0, 1))
+    early = Outcome(
+        JobState.SETTLED, billed=2, pending=tuple(PendingImage(0, i, "") for i in (0, 1))
+    )
+    await ledger.settle(job_id, early, collect_ms=60_000)
+    await ledger.collected(job_id, CollectReport(lost=early.pending[:1], due_ms=60_000))
+    await debts.owe(OwedEnd(job_id, Outcome(JobState.SETTLED, made, billed=2)))
+
+    with books_on(store, debts, ledger) as books:
+        assert await books.pay_all() == 0
+
+    job = await ledger.job(job_id)
+    assert job is not None
+    assert (job.status, job.pictures, job.pending) == (TaskStatus.COMPLETED, made, ())
+    assert sum([entry.delivered async for entry in ledger.entries()]) == 2
+    assert sum([entry.images async for entry in ledger.entries()]) == 2
+
+
+async def test_a_debt_without_a_disk_outlives_a_script_that_breaks_on_it(
+    store: Store, tmp_path: Path
+) -> None:
+    ledger = ledger_on(store)
+    job_id = await started(ledger, order())
+    no_directory = tmp_path / "a file"
+    no_directory.write_text("")
+    failing = Failing(ledger, job_id, times=1)
+    with books_on(store, FileDebts(no_directory), failing) as books:
+        await books.owe(OwedEnd(job_id, delivered(1)))
+        await books.drain.settled(20)
+
+    assert [entry.job async for entry in ledger.entries()] == [job_id]
+    assert failing.left == 0
+
+
+async def test_debts_that_somebody_else_paid_are_not_put_off_for_ever(
+    store: Store, tmp_path: Path
+) -> None:
+    ledger, debts = ledger_on(store), FileDebts(tmp_path)
+    job_id = await started(ledger, order())
+    await debts.owe(OwedEnd(job_id, delivered(1)))
+    with books_on(store, debts, Failing(ledger, job_id)) as books:
+        assert await books.pay_all() == 1
+        (tmp_path / f"{job_id}.json").unlink()
+        assert await books.pay_all() == 0
+
+        assert books.put_off == {}
+
+
+@contextlib.contextmanager
+def books_on(store: Store, debts: Debts, ledger: Any) -> Iterator[Books]:
+    metrics = open_metrics(Settings(_env_file=None), read_catalog(Settings(_env_file=None)))
+    try:
+        yield Books(
+            ledger=ledger,
+            cache=RedisResultCache(store, ttl_s=60, variants=2, lease_s=60),
+            governor=RedisGovernor(store, UpstreamLimits()),
+            completions=Completions(ledger),
+            debts=debts,
+            recorder=metrics,
+            drain=Drain(partial(work_failed, metrics)),
+            resolve_after_s=60,
+        )
+    finally:
+        metrics.close()
+
+
 class Failing:
     """A ledger whose script breaks on one job."""
 
-    def __init__(self, ledger: RedisLedger, job_id: str) -> None:
-        self._ledger, self._job_id = ledger, job_id
+    def __init__(self, ledger: RedisLedger, job_id: str, times: int = 1000) -> None:
+        self._ledger, self._job_id, self.left = ledger, job_id, times
 
     async def settle(self, job_id: str, outcome: Outcome, **waits: int) -> object:
-        if job_id == self._job_id:
+        if job_id == self._job_id and self.left:
+            self.left -= 1
             raise ResponseError("ERR a bug of ours")
         return await self._ledger.settle(job_id, outcome, **waits)

@@ -207,6 +207,38 @@ def test_a_full_disk_loses_no_bytes(start: Start, mode: str, tmp_path: Path) -> 
     assert koi.sandbox.posts == 1
 
 
+def test_an_image_that_our_own_store_does_not_take_is_never_given_up(
+    start: Start, tmp_path: Path
+) -> None:
+    koi = start(collect_s=0.5)
+    koi.sandbox.script("b64-prefix")
+    images = tmp_path / "koi" / "images"
+    with koi.client() as client:
+        with unwritable(images):
+            task_id = submitted(client)
+            task_when(client, task_id, lambda t: collecting(t) and t["collecting"]["tries"] > 3)
+        done = task_when(client, task_id, lambda t: t["status"] != "collecting")
+
+    assert (done["status"], done["error"], len(done["data"])) == ("completed", None, 1)
+
+
+def test_one_poll_that_says_failed_gives_no_image_up_and_several_do(start: Start) -> None:
+    koi = start()
+    koi.sandbox.set(cdn_status=404, link_ttl_s=1.0)
+    koi.sandbox.script("success-then-failed", "success-then-failed")
+    with koi.client() as client:
+        task_id, other = submitted(client), submitted(client, prompt="another koi")
+        task = task_when(
+            client,
+            task_id,
+            lambda t: t["status"] == "failed" or (collecting(t) and t["collecting"]["tries"] > 3),
+        )
+        given_up = task_when(client, other, lambda t: t["status"] == "failed")
+
+    assert task["status"] == "collecting"
+    assert given_up["error"]["code"] == "image_unavailable"
+
+
 class unwritable:  # noqa: N801  reads as what it does
     """The image directory refuses, also for root: a file stands where it was."""
 

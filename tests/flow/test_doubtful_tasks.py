@@ -1,11 +1,13 @@
 """A task is over when several looks over minutes say so, and late proof still counts."""
 
+from pathlib import Path
+
 import pytest
 
 from app.domain.ledger import EntryKind
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE, wait_for
-from tests.harness import KOI, Koi
+from tests.harness import KOI, PRICED, Koi
 
 
 @pytest.mark.parametrize("fault", ["404-for-a-while=3", "404-after-submit=3", "completed-empty=3"])
@@ -68,3 +70,21 @@ def test_a_held_task_that_turns_out_to_have_failed_is_given_back(start: Start) -
 
     assert late.json()["error"]["code"] == "upstream_timeout"
     assert [(entry.kind, entry.images) for entry in koi.entries()] == [(EntryKind.RELEASE, 0)]
+
+
+def test_what_one_of_two_tasks_made_late_is_delivered_and_only_the_other_is_presumed(
+    start: Start, tmp_path: Path
+) -> None:
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text(PRICED.read_text().replace("max_n = 10", "max_n = 2", 1))
+    koi = start(catalog=catalog, task_deadline_s=0.3, resolve_after_s=4)
+    koi.sandbox.set(latency_s=1)
+    koi.sandbox.script("stuck-99", "ok")
+    with koi.client() as client:
+        late = client.post(GENERATE, json={**KOI, "n": 4})
+        koi.settled(within_s=20)
+        task = wait_for(client, late.headers["x-koi-task-id"])
+
+    assert late.json()["error"]["code"] == "upstream_timeout"
+    assert (task["status"], task["error"], len(task["data"])) == ("completed", None, 2)
+    assert [(e.images, e.presumed, e.delivered) for e in koi.entries()] == [(4, 2, 2)]

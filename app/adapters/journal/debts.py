@@ -5,10 +5,11 @@ debts behind it from being paid, and a person may still make something of it.
 """
 
 import asyncio
+import fcntl
 import os
 import secrets
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,7 @@ class FileDebts:
         return True
 
     async def paid(self, debt: Debt) -> None:
-        with suppress(OSError):
-            (self._directory / f"{debt.name}{SUFFIX}").unlink(missing_ok=True)
+        await asyncio.to_thread(self._forget, debt)
 
     async def open(self) -> Sequence[Debt]:
         try:
@@ -53,7 +53,7 @@ class FileDebts:
         return await asyncio.to_thread(self._read, names) if names else ()
 
     async def set_aside(self, debt: Debt, reason: str) -> None:
-        self._set_aside(f"{debt.name}{SUFFIX}", reason)
+        await asyncio.to_thread(self._refuse, debt, reason)
 
     def damaged(self) -> int:
         return len(damaged_debts(self._directory))
@@ -66,11 +66,33 @@ class FileDebts:
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.rename(self._directory / f"{name}{SUFFIX}")
+            with _locked(self._directory):
+                temporary.rename(self._directory / f"{name}{SUFFIX}")
             _sync(self._directory)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+    def _forget(self, debt: Debt) -> None:
+        with suppress(OSError), _locked(self._directory):
+            if self._lies_there(debt):
+                (self._directory / f"{debt.name}{SUFFIX}").unlink(missing_ok=True)
+
+    def _refuse(self, debt: Debt, reason: str) -> None:
+        name = f"{debt.name}{SUFFIX}"
+        with suppress(OSError), _locked(self._directory):
+            if self._lies_there(debt):
+                self._set_aside(name, reason)
+                return
+        self._log.error("debt_refused", debt=name, reason=reason)
+
+    def _lies_there(self, debt: Debt) -> bool:
+        """Whether the file still holds this debt: a newer one of its name may say more."""
+        name = f"{debt.name}{SUFFIX}"
+        try:
+            return _named(name, read_bytes(self._directory / name)) == debt
+        except UNREADABLE:
+            return False
 
     def _read(self, names: Sequence[str]) -> Sequence[Debt]:
         found = []
@@ -131,6 +153,18 @@ def _sync(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """No other process replaces or removes a debt meanwhile, as far as the file system can tell."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)
 

@@ -110,7 +110,11 @@ def read_pictures(rows: Sequence[dict[str, Any]]) -> tuple[Picture, ...]:
 def _all_pictures(record: dict[str, str], parts: Sequence[Part]) -> tuple[Picture, ...]:
     first = read_pictures(orjson.loads(record.get("pictures", "[]")))
     late = read_late(record)
-    return tuple(in_order(record["id"], parts, (*first, *late))) if late else first
+    if not late:
+        return first
+    # One that came before the settlement may have been told with it once more.
+    each = {picture.name: picture for picture in (*first, *late)}
+    return tuple(in_order(record["id"], parts, tuple(each.values())))
 
 
 def _failure(record: dict[str, str]) -> FailureNote | None:
@@ -125,6 +129,7 @@ def _parts(record: dict[str, str]) -> tuple[Part, ...]:
             _result(record.get(f"result:{index}")),
             record.get(f"request:{index}"),
             _doubt(record.get(f"doubt:{index}")),
+            int(record.get(f"denied:{index}", 0)),
         )
         for index, n in enumerate(record["parts"].split())
     )

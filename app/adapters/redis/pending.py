@@ -42,6 +42,8 @@ def report_fields(job_id: str, report: CollectReport) -> dict[str, Any]:
         "due_ms": report.due_ms,
         "failure": orjson.dumps(UNAVAILABLE).decode(),
     }
+    if report.denied:
+        ask["denied"] = list(report.denied)
     return ask if report.error is None else ask | {"error": report.error}
 
 

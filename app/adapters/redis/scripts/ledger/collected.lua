@@ -5,7 +5,8 @@
 -- The task ends with its last image, or once some are there and the others were tried in vain.
 -- KEYS [1] slot  ARGV [1] epoch [2] mark
 --      [3] {job, pictures = {{place, picture, name} ...}, lost = {place ...},
---           links = {{place, image} ...}, error?, tried, due_ms, failure, task_ms, image_ms}
+--           links = {{place, image} ...}, error?, tried, due_ms, failure, task_ms, image_ms,
+--           denied? = {{part, whether its task failed} ...}}
 -- -> {'collected', new pictures, images newly lost, 1 when the task ended by this, record}
 --    {'missing'} | {'amnesia'}
 if amnesia() then return reply('amnesia') end
@@ -56,6 +57,13 @@ for _, row in ipairs(ask.links) do
   if job['pending:' .. row[1]] then put('pending:' .. row[1], row[2]) end
 end
 if ask.error then put('trouble', ask.error) end
+for _, row in ipairs(ask.denied or {}) do
+  if row[2] then
+    redis.call('HINCRBY', key, 'denied:' .. row[1], 1)
+  else
+    redis.call('HDEL', key, 'denied:' .. row[1])
+  end
+end
 
 local function append_entry(delivered)
   local entry = { 'kind', 'delivery' }
