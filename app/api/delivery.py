@@ -7,7 +7,8 @@ identical request joins the job instead of buying again. None ever touches the j
 import asyncio
 import base64
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import orjson
@@ -45,9 +46,17 @@ class Caller:
     request: Request
     started: Started
 
-    async def abandon(self) -> None:
-        """Nobody got this answer: the next identical request joins the job."""
-        await running(self.request).gateway.generate.abandon(self.started)
+    @asynccontextmanager
+    async def owed(self) -> AsyncIterator[None]:
+        """Whatever ends this block early left the caller without its answer: the next identical
+        request joins the job. Where the job itself failed, there is nothing to join."""
+        try:
+            yield
+        except GenerationFailed:
+            raise
+        except BaseException:
+            await running(self.request).gateway.generate.abandon(self.started)
+            raise
 
     async def check(self) -> None:
         """Raise `ClientDisconnect` when the caller is gone; before the last of the answer is sent,
@@ -98,20 +107,18 @@ def started_headers(started: Started, adjusted: Mapping[str, str]) -> dict[str, 
 
 
 class Handed(Response):
-    """An answer that is ready at once."""
+    """An answer about a job that has ended, or that nobody waits for."""
 
-    def __init__(self, caller: Caller, answer: Response) -> None:
+    def __init__(self, caller: Caller, answer: Callable[[], Awaitable[Response]]) -> None:
         self.caller = caller
         self.answer = answer
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
+        async with self.caller.owed():
+            answer = await self.answer()
             await self.caller.check()
-            await self.answer(scope, receive, send)
-        except BaseException:
-            await self.caller.abandon()
-            raise
+            await answer(scope, receive, send)
         self.caller.received()
 
 
@@ -131,41 +138,32 @@ class Delivery(Response):
         order = self.order
         exchange_of(scope).waited = True
         try:
-            async with Waiting(receive, order.answer()) as waiting:
+            async with order.owed(), Waiting(receive, order.answer()) as waiting:
                 if await waiting.ready(order.quiet_s):
-                    answer, answered = waiting.result(), True
+                    answer = waiting.result()
                     await order.check()
                     await answer(scope, receive, send)
                 else:
-                    answered = await self._beat(waiting, scope, send)
+                    await self._beat(waiting, send)
                 waiting.check()
-            if answered:
-                order.received()
-        except GenerationFailed:
-            raise
-        except BaseException:
-            await order.abandon()
-            raise
+        except GatewayError as error:
+            if not exchange_of(scope).status:
+                raise
+            _record(scope, error.note)
+            cut(scope)
+        else:
+            order.received()
 
-    async def _beat(self, waiting: Waiting[Response], scope: Scope, send: Send) -> bool:
-        """Whether there was an answer; a failure cuts the connection."""
+    async def _beat(self, waiting: Waiting[Response], send: Send) -> None:
         limits = limit_headers(self.order.started.standing)
         shell = json_response(b"", {**self.order.headers, **limits, **UNBUFFERED})
         await _start(send, shell)
-        try:
-            await send({"type": "http.response.body", "body": b" ", "more_body": True})
-            while not await waiting.ready(self.order.patience.beat_s):
-                await send({"type": "http.response.body", "body": b" ", "more_body": True})
-            body = bytes(waiting.result().body)
-        except GatewayError as error:
-            if not isinstance(error, GenerationFailed):
-                await self.order.abandon()
-            _record(scope, error.note)
-            cut(scope)
-            return False
+        await _write(send, b" ")
+        while not await waiting.ready(self.order.patience.beat_s):
+            await _write(send, b" ")
+        body = bytes(waiting.result().body)
         await self.order.check()
         await send({"type": "http.response.body", "body": body, "more_body": False})
-        return True
 
 
 class EventStream(Response):
@@ -183,7 +181,7 @@ class EventStream(Response):
         exchange_of(scope).waited = True
         headers = {**order.headers, **limit_headers(order.started.standing), **UNBUFFERED}
         try:
-            async with Waiting(receive, self._events()) as waiting:
+            async with order.owed(), Waiting(receive, self._events()) as waiting:
                 await _start(send, Response(b"", 200, headers, "text/event-stream"))
                 await _write(send, b": koi\n\n")
                 pause_s = min(edge(order.request).comment_s, order.patience.beat_s)
@@ -195,12 +193,7 @@ class EventStream(Response):
                 waiting.check()
             order.received()
         except GatewayError as error:
-            if not isinstance(error, GenerationFailed):
-                await order.abandon()
             await _write(send, _failed(scope, error.note, order.started.job.id))
-        except BaseException:
-            await order.abandon()
-            raise
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _events(self) -> list[bytes]:

@@ -68,14 +68,17 @@ async def _answer(
     headers = started_headers(started, adjusted_header(understood.adjusted))
     if understood.asynchronous:
         headers |= {**limit_headers(started.standing), **task_headers(started.job)}
-        task = json_response(await task_content(request, started.job), headers)
+
+        async def task() -> Response:
+            return json_response(await task_content(request, started.job), headers)
+
         return Handed(Caller(request, started), task)
     patience = controls.patience(edge(request))
     order = Order(request, started, understood.ask.response_format, patience, headers)
     if understood.stream:
         return EventStream(order)
     if started.job.ended:
-        return Handed(order, await order.answer())
+        return Handed(order, order.answer)
     return Delivery(order)
 
 

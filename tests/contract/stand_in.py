@@ -317,6 +317,7 @@ def stand_in(stage: Stage, edge: EdgeSettings) -> StandIn:
         keys=None,  # type: ignore[arg-type]
         pictures=Pictures(stage),  # type: ignore[arg-type]
         budget=ByteBudget(64 << 20),
+        serving=ByteBudget(2 << 20),
         links=Links(),
         drain=Drain(lambda _name, _error: None),
         pace=Forgetful(0, 0),

@@ -211,3 +211,17 @@ def test_42_a_store_that_is_away_is_told_and_the_picture_kept_for_the_repeat(doo
     assert_error(answer, 503, "overloaded", None)
     assert answer.headers["x-should-retry"] == "true"
     assert door.stage.abandoned == [answer.headers["x-koi-task-id"]]
+
+
+@pytest.mark.parametrize("manner", [{}, {"async": True}])
+def test_42_a_failure_about_a_job_that_has_ended_keeps_the_picture_too(
+    door: Door, manner: dict[str, Any]
+) -> None:
+    door.stage.store_away = True
+    door.stage.cache = CacheOutcome.HIT  # its job has ended when it is found
+
+    answer = door.post(koi(response_format="b64_json", **manner))
+
+    assert_error(answer, 503, "overloaded", None)
+    assert door.stage.abandoned == list(door.stage.jobs)
+    assert door.stage.received == []
