@@ -5,9 +5,8 @@ identical request joins the job instead of buying again. None ever touches the j
 """
 
 import asyncio
-import base64
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -17,20 +16,23 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.answers import (
+    HERE,
+    HOLE,
     NO_USAGE,
-    images_content,
+    Answer,
+    answer_turn,
+    images_answer,
     json_response,
-    picture_bodies,
     shortfall,
     traits,
 )
 from app.api.controls import Patience
-from app.api.errors import error_body, status_of
+from app.api.errors import end_late, error_body, record_late
 from app.api.headers import cache_headers, limit_headers, with_shortfall
-from app.api.running import cut, edge, exchange, exchange_of, peer, present, running
+from app.api.parts import opened, send_encoded
+from app.api.running import edge, exchange, exchange_of, peer, present, running
 from app.api.waiting import Peer, Waiting
 from app.domain.errors import FailureNote, GatewayError, GenerationFailed
-from app.domain.images import Picture
 from app.domain.job import Job
 from app.service.started import Generated, Started
 
@@ -67,6 +69,16 @@ class Caller:
         if not present(self.request):
             raise ClientDisconnect
 
+    async def hand(self, answer: Answer, send: Send) -> None:
+        """Send an answer, and the end of it only to a caller who is still there."""
+        await self.check()
+        if not exchange(self.request).status:
+            await answer.begin(send)
+        if answer.pictures:
+            await answer.pour(send)
+            await self.check()
+        await answer.end(send)
+
     def received(self) -> None:
         """The whole answer was sent to a caller who was there."""
         running(self.request).gateway.generate.received(self.started)
@@ -94,12 +106,12 @@ class Order(Caller):
         exchange(self.request).upstream_s = generated.upstream_s
         return generated
 
-    async def answer(self) -> Response:
-        """The finished images response, bytes and all."""
+    async def answer(self) -> Answer:
+        """The images response about the finished job."""
         generated = await self.generated()
-        content = await images_content(self.request, generated.job, self.response_format)
         headers = with_shortfall({**self.headers, "x-koi-task-id": generated.job.id}, generated.job)
-        return json_response(content, {**headers, **limit_headers(generated.standing)})
+        headers |= limit_headers(generated.standing)
+        return await images_answer(self.request, generated.job, self.response_format, headers)
 
 
 def started_headers(started: Started, adjusted: Mapping[str, str]) -> dict[str, str]:
@@ -109,16 +121,14 @@ def started_headers(started: Started, adjusted: Mapping[str, str]) -> dict[str, 
 class Handed(Response):
     """An answer about a job that has ended, or that nobody waits for."""
 
-    def __init__(self, caller: Caller, answer: Callable[[], Awaitable[Response]]) -> None:
+    def __init__(self, caller: Caller, answer: Callable[[], Awaitable[Answer]]) -> None:
         self.caller = caller
         self.answer = answer
         self.background = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         async with self.caller.owed():
-            answer = await self.answer()
-            await self.caller.check()
-            await answer(scope, receive, send)
+            await self.caller.hand(await self.answer(), send)
         self.caller.received()
 
 
@@ -139,31 +149,24 @@ class Delivery(Response):
         exchange_of(scope).waited = True
         try:
             async with order.owed(), Waiting(receive, order.answer()) as waiting:
-                if await waiting.ready(order.quiet_s):
-                    answer = waiting.result()
-                    await order.check()
-                    await answer(scope, receive, send)
-                else:
+                if not await waiting.ready(order.quiet_s):
                     await self._beat(waiting, send)
+                await order.hand(waiting.result(), send)
                 waiting.check()
         except GatewayError as error:
             if not exchange_of(scope).status:
                 raise
-            _record(scope, error.note)
-            cut(scope)
+            end_late(scope, error.note)
         else:
             order.received()
 
-    async def _beat(self, waiting: Waiting[Response], send: Send) -> None:
+    async def _beat(self, waiting: Waiting[Answer], send: Send) -> None:
         limits = limit_headers(self.order.started.standing)
         shell = json_response(b"", {**self.order.headers, **limits, **UNBUFFERED})
         await _start(send, shell)
         await _write(send, b" ")
         while not await waiting.ready(self.order.patience.beat_s):
             await _write(send, b" ")
-        body = bytes(waiting.result().body)
-        await self.order.check()
-        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 class EventStream(Response):
@@ -181,14 +184,13 @@ class EventStream(Response):
         exchange_of(scope).waited = True
         headers = {**order.headers, **limit_headers(order.started.standing), **UNBUFFERED}
         try:
-            async with order.owed(), Waiting(receive, self._events()) as waiting:
+            async with order.owed(), Waiting(receive, self._job()) as waiting:
                 await _start(send, Response(b"", 200, headers, "text/event-stream"))
                 await _write(send, b": koi\n\n")
                 pause_s = min(edge(order.request).comment_s, order.patience.beat_s)
                 while not await waiting.ready(pause_s):
                     await _write(send, b": koi\n\n")
-                for event in waiting.result():
-                    await _write(send, event)
+                await self._events(waiting.result(), send)
                 await order.check()
                 waiting.check()
             order.received()
@@ -196,14 +198,21 @@ class EventStream(Response):
             await _write(send, _failed(scope, error.note, order.started.job.id))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _events(self) -> list[bytes]:
+    async def _job(self) -> Job:
         job = (await self.order.generated()).job
-        bodies = await picture_bodies(self.order.request, job)
-        return await asyncio.to_thread(_completed, job, bodies)
+        await answer_turn(self.order.request)
+        return job
+
+    async def _events(self, job: Job, send: Send) -> None:
+        head, _, tail = _completed(job).partition(HERE)
+        for picture in job.pictures:
+            found = await opened(self.order.request, picture.name, job.id)
+            await _write(send, head)
+            await send_encoded(self.order.request, send, found)
+            await _write(send, tail)
 
 
-def _completed(job: Job, bodies: Sequence[bytes]) -> list[bytes]:
-    pairs: zip[tuple[Picture, bytes]] = zip(job.pictures, bodies, strict=True)
+def _completed(job: Job) -> bytes:
     event = {
         "type": "image_generation.completed",
         "created_at": job.created_ms // 1000,
@@ -213,28 +222,18 @@ def _completed(job: Job, bodies: Sequence[bytes]) -> list[bytes]:
         **traits(job),
         **shortfall(job),
         "usage": NO_USAGE,
+        "b64_json": HOLE,
     }
-    return [
-        _event(
-            "image_generation.completed",
-            orjson.dumps({**event, "b64_json": base64.b64encode(body).decode("ascii")}),
-        )
-        for _, body in pairs
-    ]
+    return _event("image_generation.completed", orjson.dumps(event))
 
 
 def _failed(scope: Scope, note: FailureNote, task_id: str) -> bytes:
-    _record(scope, note)
+    record_late(scope, note)
     return _event("error", error_body(note, task_id, exchange_of(scope).moderation))
 
 
 def _event(name: str, payload: bytes) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (name.encode(), payload)
-
-
-def _record(scope: Scope, note: FailureNote) -> None:
-    record = exchange_of(scope)
-    record.code, record.verdict = note.code, status_of(note.code)
 
 
 async def _start(send: Send, shell: Response) -> None:

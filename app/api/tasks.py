@@ -6,7 +6,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.answers import json_response, task_content, task_object
+from app.api.answers import json_response, task_answer, task_object
 from app.api.auth import caller
 from app.api.running import exchange, running
 from app.api.waiting import Waiting
@@ -79,7 +79,7 @@ def task_headers(job: Job) -> dict[str, str]:
 
 async def _shown(request: Request, job: Job) -> Response:
     exchange(request).task_id = job.id
-    return json_response(await task_content(request, job), task_headers(job))
+    return await task_answer(request, job, task_headers(job))
 
 
 def _task_id(request: Request) -> str:
