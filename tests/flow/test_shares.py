@@ -140,10 +140,13 @@ def test_reads_have_a_pace_of_their_own_and_long_lists_count_for_more(start: Sta
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_list_of_twenty_counts_once_however_it_is_read(start: Start, method: str) -> None:
+@pytest.mark.parametrize("path", ["/v1/tasks?limit=20", "/v1/usage"])
+def test_a_list_of_twenty_counts_once_however_it_is_read(
+    start: Start, method: str, path: str
+) -> None:
     koi = start(key_reads_per_second=1)
     with koi.client() as client:
-        answers = [client.request(method, "/v1/tasks?limit=20").status_code for _ in range(6)]
+        answers = [client.request(method, path).status_code for _ in range(6)]
 
     assert answers[:2] == [200, 200]
     assert 429 in answers
