@@ -1,7 +1,5 @@
 """The bodies of successful answers: images responses, tasks, and prepared JSON responses."""
 
-import asyncio
-import base64
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,21 +7,18 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from app.api.errors import error_object
+from app.api.parts import Opened, body_message, opened, send_encoded
 from app.api.running import edge, exchange, running
-from app.domain.errors import FailureNote, GenerationFailed, Overloaded
 from app.domain.images import Picture, ResponseFormat
 from app.domain.incomplete import incomplete
 from app.domain.job import Job, TaskStatus
-from app.domain.media import STORE_AWAY, ImageStoreUnavailable
-from app.domain.ports import ImageStore
 
-SLICE = 192 << 10
-"""A multiple of three, so that slices of base64 join; more would hold up the event loop."""
-COPIES = 4
-"""How often the bytes of a base64 answer lie in memory while it is made, base64 being a third
-longer."""
+HERE = b"\0"
+HOLE = orjson.Fragment(b'"\0"')
+"""Where a picture goes in prepared JSON: a byte that JSON itself never holds."""
 
 QUALITIES = {
     "standard": "medium",
@@ -42,10 +37,6 @@ NO_USAGE = {
 ALMOST = 99
 """Progress of a task that only waits for its pictures."""
 PIXELS = re.compile(r"[0-9]+x[0-9]+", re.ASCII)
-GONE = FailureNote(
-    "image_unavailable", "The image was made, but its bytes are no longer stored.", charged=True
-)
-
 ANSWERS_TAKEN = (
     "Too many answers in base64 are being sent to this API key. The pictures are kept: repeat the "
     "request, it pays nothing more, or ask for links (response_format url)."
@@ -56,6 +47,46 @@ def json_response(
     content: bytes, headers: Mapping[str, str] | None = None, status: int = 200
 ) -> Response:
     return Response(content, status, headers, "application/json")
+
+
+class Answer(Response):
+    """JSON with pictures in base64, which are read and encoded while they are sent.
+
+    `begin`, `pour` and `end` send its status, its pictures, and the little that makes it whole.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        text: bytes,
+        pictures: Sequence[Opened] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        *self.texts, self.tail = text.split(HERE)
+        self.request, self.pictures = request, pictures
+        size = len(text) - len(pictures) + sum(picture.encoded_size for picture in pictures)
+        sized = {**(headers or {}), "content-length": str(size)}
+        super().__init__(None, 200, sized, "application/json")
+
+    async def begin(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+
+    async def pour(self, send: Send) -> None:
+        """Raises `ClientDisconnect`, see `send_rest`."""
+        if self.request.method == "HEAD":
+            return
+        for text, picture in zip(self.texts, self.pictures, strict=True):
+            await send(body_message(text))
+            await send_encoded(self.request, send, picture)
+
+    async def end(self, send: Send) -> None:
+        await send(body_message(self.tail, more=False))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await self.begin(send)
+        await self.pour(send)
+        await self.end(send)
 
 
 def origin_of(request: Request) -> str:
@@ -72,20 +103,31 @@ def link(request: Request, picture: Picture) -> str:
     return f"{origin_of(request)}/v1/images/{picture.name}?{query}"
 
 
-async def images_content(request: Request, job: Job, response_format: str) -> bytes:
-    """An OpenAI images response as JSON bytes; see `picture_bodies` for what it may raise."""
-    data = await _items(request, job, response_format)
-    body = {"created": job.created_ms // 1000, "data": data, **traits(job), "usage": NO_USAGE}
-    return orjson.dumps({**body, **shortfall(job)})
+async def images_answer(
+    request: Request, job: Job, response_format: str, headers: Mapping[str, str]
+) -> Answer:
+    """An OpenAI images response; see `_opened` for what it may raise."""
+    encoded = response_format != ResponseFormat.URL
+    body = {
+        "created": job.created_ms // 1000,
+        "data": _items(request, job.pictures, response_format),
+        **traits(job),
+        "usage": NO_USAGE,
+        **shortfall(job),
+    }
+    pictures = await _opened(request, job) if encoded else ()
+    return Answer(request, orjson.dumps(body), pictures, headers)
 
 
-async def task_content(request: Request, job: Job) -> bytes:
+async def task_answer(request: Request, job: Job, headers: Mapping[str, str]) -> Answer:
     """A task as its caller asked for it: with base64 if that was in the `response_format`."""
     task = task_object(request, job)
     wanted = job.response_format
+    pictures: tuple[Opened, ...] = ()
     if task["data"] is not None and wanted in (ResponseFormat.B64_JSON, ResponseFormat.BOTH):
-        task["data"] = await _items(request, job, wanted)
-    return orjson.dumps(task)
+        task["data"] = _items(request, job.pictures, wanted)
+        pictures = await _opened(request, job)
+    return Answer(request, orjson.dumps(task), pictures, headers)
 
 
 def traits(job: Job) -> dict[str, str]:
@@ -121,74 +163,34 @@ def _collecting(job: Job) -> dict[str, Any]:
     }
 
 
-def linked_items(request: Request, pictures: Sequence[Picture]) -> list[dict[str, str]]:
-    return [_item({"url": link(request, picture)}, picture) for picture in pictures]
+def _items(
+    request: Request, pictures: Sequence[Picture], response_format: str | None
+) -> list[dict[str, Any]]:
+    """Where each picture is, and the prompt it was made from."""
+    items = []
+    for picture in pictures:
+        item: dict[str, Any] = {}
+        if response_format != ResponseFormat.URL:
+            item["b64_json"] = HOLE
+        if response_format != ResponseFormat.B64_JSON:
+            item["url"] = link(request, picture)
+        if picture.revised_prompt is not None:
+            item["revised_prompt"] = picture.revised_prompt
+        items.append(item)
+    return items
 
 
-async def picture_bodies(request: Request, job: Job) -> list[bytes]:
-    """Every picture's bytes. Raises `Overloaded` while the image store is away (a repeat gets
-    the same pictures), `TooManyWaiting` while the key has too many such answers under way, and
-    `GenerationFailed` when bytes are gone for good."""
-    await _answer_turn(request)
-    store = running(request).gateway.pictures
-    try:
-        images = await asyncio.gather(*(store.get(picture.name) for picture in job.pictures))
-    except ImageStoreUnavailable as error:
-        raise Overloaded(STORE_AWAY) from error
-    bodies = [image.body for image in images if image is not None]
-    if len(bodies) != len(job.pictures):
-        raise GenerationFailed(GONE, task_id=job.id)
-    return bodies
+async def _opened(request: Request, job: Job) -> tuple[Opened, ...]:
+    """The job's pictures. Raises as `opened` does, and `TooManyWaiting` while the key has too many
+    such answers under way."""
+    await answer_turn(request)
+    return tuple([await opened(request, picture.name, job.id) for picture in job.pictures])
 
 
-async def _answer_turn(request: Request) -> None:
+async def answer_turn(request: Request) -> None:
     """Wait until the key may be sent one more answer that holds its pictures."""
     record, turns = exchange(request), running(request).gateway.answers
     record.held.append(await turns.take(record.key_id or "", ANSWERS_TAKEN))
-
-
-async def _items(request: Request, job: Job, response_format: str) -> orjson.Fragment:
-    if response_format == ResponseFormat.URL:
-        return orjson.Fragment(orjson.dumps(linked_items(request, job.pictures)))
-    both = response_format == ResponseFormat.BOTH
-    items = [
-        _item({"url": link(request, picture)} if both else {}, picture) for picture in job.pictures
-    ]
-    await _answer_turn(request)
-    gateway = running(request).gateway
-    try:
-        firsts = [await gateway.pictures.read(picture.name, 0, SLICE) for picture in job.pictures]
-        if None in firsts:
-            raise GenerationFailed(GONE, task_id=job.id)
-        weight = COPIES * sum(first.size for first in firsts if first is not None)
-        async with gateway.budget.share(weight):
-            return orjson.Fragment(await _encoded(gateway.pictures, job, items))
-    except ImageStoreUnavailable as error:
-        raise Overloaded(STORE_AWAY) from error
-
-
-async def _encoded(store: ImageStore, job: Job, items: Sequence[Mapping[str, str]]) -> bytes:
-    """The items as JSON with their pictures, read and encoded slice by slice: base64 needs no
-    escapes."""
-    out = bytearray(b"[")
-    for number, (picture, item) in enumerate(zip(job.pictures, items, strict=True)):
-        out += b',{"b64_json":"' if number else b'{"b64_json":"'
-        at, size = 0, 1
-        while at < size:
-            part = await store.read(picture.name, at, SLICE)
-            if part is None or not part.body:
-                raise GenerationFailed(GONE, task_id=job.id)
-            out += base64.b64encode(part.body)
-            at, size = at + len(part.body), part.size
-        out += b'",' + orjson.dumps(item)[1:] if item else b'"}'
-    return bytes(out + b"]")
-
-
-def _item(places: dict[str, str], picture: Picture) -> dict[str, str]:
-    """Where the picture is, and the prompt it was made from."""
-    if picture.revised_prompt is None:
-        return places
-    return {**places, "revised_prompt": picture.revised_prompt}
 
 
 def task_object(request: Request, job: Job) -> dict[str, Any]:
@@ -203,7 +205,7 @@ def task_object(request: Request, job: Job) -> dict[str, Any]:
         "progress": 100 if done else progress,
         "created": job.created_ms // 1000,
         "model": job.model,
-        "data": linked_items(request, job.pictures) if done else None,
+        "data": _items(request, job.pictures, ResponseFormat.URL) if done else None,
         "error": None if job.failure is None else error_object(job.failure),
         **_collecting(job),
         **shortfall(job),

@@ -29,7 +29,7 @@ async def caller(request: Request) -> Principal:
     principal = await gateway.identify(credential(request))
     record.user, record.key_id = principal.user, principal.key_id
     await gateway.pace.arrive(principal)
-    if request.method == "GET":
+    if request.method in ("GET", "HEAD"):
         await gateway.pace.read(principal)
     return principal
 

@@ -5,9 +5,9 @@ identical request joins the job instead of buying again. None ever touches the j
 """
 
 import asyncio
-import base64
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import orjson
@@ -16,20 +16,23 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.answers import (
+    HERE,
+    HOLE,
     NO_USAGE,
-    images_content,
+    Answer,
+    answer_turn,
+    images_answer,
     json_response,
-    picture_bodies,
     shortfall,
     traits,
 )
 from app.api.controls import Patience
-from app.api.errors import error_body, status_of
+from app.api.errors import end_late, error_body, record_late
 from app.api.headers import cache_headers, limit_headers, with_shortfall
-from app.api.running import cut, edge, exchange, exchange_of, peer, present, running
+from app.api.parts import opened, send_encoded
+from app.api.running import edge, exchange, exchange_of, peer, present, running
 from app.api.waiting import Peer, Waiting
 from app.domain.errors import FailureNote, GatewayError, GenerationFailed
-from app.domain.images import Picture
 from app.domain.job import Job
 from app.service.started import Generated, Started
 
@@ -45,9 +48,17 @@ class Caller:
     request: Request
     started: Started
 
-    async def abandon(self) -> None:
-        """Nobody got this answer: the next identical request joins the job."""
-        await running(self.request).gateway.generate.abandon(self.started)
+    @asynccontextmanager
+    async def owed(self) -> AsyncIterator[None]:
+        """Whatever ends this block early left the caller without its answer: the next identical
+        request joins the job. Where the job itself failed, there is nothing to join."""
+        try:
+            yield
+        except GenerationFailed:
+            raise
+        except BaseException:
+            await running(self.request).gateway.generate.abandon(self.started)
+            raise
 
     async def check(self) -> None:
         """Raise `ClientDisconnect` when the caller is gone; before the last of the answer is sent,
@@ -57,6 +68,16 @@ class Caller:
                 await asyncio.sleep(pause_s)
         if not present(self.request):
             raise ClientDisconnect
+
+    async def hand(self, answer: Answer, send: Send) -> None:
+        """Send an answer, and the end of it only to a caller who is still there."""
+        await self.check()
+        if not exchange(self.request).status:
+            await answer.begin(send)
+        if answer.pictures:
+            await answer.pour(send)
+            await self.check()
+        await answer.end(send)
 
     def received(self) -> None:
         """The whole answer was sent to a caller who was there."""
@@ -85,12 +106,12 @@ class Order(Caller):
         exchange(self.request).upstream_s = generated.upstream_s
         return generated
 
-    async def answer(self) -> Response:
-        """The finished images response, bytes and all."""
+    async def answer(self) -> Answer:
+        """The images response about the finished job."""
         generated = await self.generated()
-        content = await images_content(self.request, generated.job, self.response_format)
         headers = with_shortfall({**self.headers, "x-koi-task-id": generated.job.id}, generated.job)
-        return json_response(content, {**headers, **limit_headers(generated.standing)})
+        headers |= limit_headers(generated.standing)
+        return await images_answer(self.request, generated.job, self.response_format, headers)
 
 
 def started_headers(started: Started, adjusted: Mapping[str, str]) -> dict[str, str]:
@@ -98,20 +119,16 @@ def started_headers(started: Started, adjusted: Mapping[str, str]) -> dict[str, 
 
 
 class Handed(Response):
-    """An answer that is ready at once."""
+    """An answer about a job that has ended, or that nobody waits for."""
 
-    def __init__(self, caller: Caller, answer: Response) -> None:
+    def __init__(self, caller: Caller, answer: Callable[[], Awaitable[Answer]]) -> None:
         self.caller = caller
         self.answer = answer
         self.background = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self.caller.check()
-            await self.answer(scope, receive, send)
-        except BaseException:
-            await self.caller.abandon()
-            raise
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        async with self.caller.owed():
+            await self.caller.hand(await self.answer(), send)
         self.caller.received()
 
 
@@ -131,41 +148,25 @@ class Delivery(Response):
         order = self.order
         exchange_of(scope).waited = True
         try:
-            async with Waiting(receive, order.answer()) as waiting:
-                if await waiting.ready(order.quiet_s):
-                    answer, answered = waiting.result(), True
-                    await order.check()
-                    await answer(scope, receive, send)
-                else:
-                    answered = await self._beat(waiting, scope, send)
+            async with order.owed(), Waiting(receive, order.answer()) as waiting:
+                if not await waiting.ready(order.quiet_s):
+                    await self._beat(waiting, send)
+                await order.hand(waiting.result(), send)
                 waiting.check()
-            if answered:
-                order.received()
-        except GenerationFailed:
-            raise
-        except BaseException:
-            await order.abandon()
-            raise
+        except GatewayError as error:
+            if not exchange_of(scope).status:
+                raise
+            end_late(scope, error.note)
+        else:
+            order.received()
 
-    async def _beat(self, waiting: Waiting[Response], scope: Scope, send: Send) -> bool:
-        """Whether there was an answer; a failure cuts the connection."""
+    async def _beat(self, waiting: Waiting[Answer], send: Send) -> None:
         limits = limit_headers(self.order.started.standing)
         shell = json_response(b"", {**self.order.headers, **limits, **UNBUFFERED})
         await _start(send, shell)
-        try:
-            await send({"type": "http.response.body", "body": b" ", "more_body": True})
-            while not await waiting.ready(self.order.patience.beat_s):
-                await send({"type": "http.response.body", "body": b" ", "more_body": True})
-            body = bytes(waiting.result().body)
-        except GatewayError as error:
-            if not isinstance(error, GenerationFailed):
-                await self.order.abandon()
-            _record(scope, error.note)
-            cut(scope)
-            return False
-        await self.order.check()
-        await send({"type": "http.response.body", "body": body, "more_body": False})
-        return True
+        await _write(send, b" ")
+        while not await waiting.ready(self.order.patience.beat_s):
+            await _write(send, b" ")
 
 
 class EventStream(Response):
@@ -183,34 +184,35 @@ class EventStream(Response):
         exchange_of(scope).waited = True
         headers = {**order.headers, **limit_headers(order.started.standing), **UNBUFFERED}
         try:
-            async with Waiting(receive, self._events()) as waiting:
+            async with order.owed(), Waiting(receive, self._job()) as waiting:
                 await _start(send, Response(b"", 200, headers, "text/event-stream"))
                 await _write(send, b": koi\n\n")
                 pause_s = min(edge(order.request).comment_s, order.patience.beat_s)
                 while not await waiting.ready(pause_s):
                     await _write(send, b": koi\n\n")
-                for event in waiting.result():
-                    await _write(send, event)
+                await self._events(waiting.result(), send)
                 await order.check()
                 waiting.check()
             order.received()
         except GatewayError as error:
-            if not isinstance(error, GenerationFailed):
-                await order.abandon()
             await _write(send, _failed(scope, error.note, order.started.job.id))
-        except BaseException:
-            await order.abandon()
-            raise
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _events(self) -> list[bytes]:
+    async def _job(self) -> Job:
         job = (await self.order.generated()).job
-        bodies = await picture_bodies(self.order.request, job)
-        return await asyncio.to_thread(_completed, job, bodies)
+        await answer_turn(self.order.request)
+        return job
+
+    async def _events(self, job: Job, send: Send) -> None:
+        head, _, tail = _completed(job).partition(HERE)
+        for picture in job.pictures:
+            found = await opened(self.order.request, picture.name, job.id)
+            await _write(send, head)
+            await send_encoded(self.order.request, send, found)
+            await _write(send, tail)
 
 
-def _completed(job: Job, bodies: Sequence[bytes]) -> list[bytes]:
-    pairs: zip[tuple[Picture, bytes]] = zip(job.pictures, bodies, strict=True)
+def _completed(job: Job) -> bytes:
     event = {
         "type": "image_generation.completed",
         "created_at": job.created_ms // 1000,
@@ -220,28 +222,18 @@ def _completed(job: Job, bodies: Sequence[bytes]) -> list[bytes]:
         **traits(job),
         **shortfall(job),
         "usage": NO_USAGE,
+        "b64_json": HOLE,
     }
-    return [
-        _event(
-            "image_generation.completed",
-            orjson.dumps({**event, "b64_json": base64.b64encode(body).decode("ascii")}),
-        )
-        for _, body in pairs
-    ]
+    return _event("image_generation.completed", orjson.dumps(event))
 
 
 def _failed(scope: Scope, note: FailureNote, task_id: str) -> bytes:
-    _record(scope, note)
+    record_late(scope, note)
     return _event("error", error_body(note, task_id, exchange_of(scope).moderation))
 
 
 def _event(name: str, payload: bytes) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (name.encode(), payload)
-
-
-def _record(scope: Scope, note: FailureNote) -> None:
-    record = exchange_of(scope)
-    record.code, record.verdict = note.code, status_of(note.code)
 
 
 async def _start(send: Send, shell: Response) -> None:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.paths import makes_no_images
-from app.api.running import exchange_of
+from app.api.running import cut, exchange_of
 from app.domain.codes import INVALID_CODES, UPSTREAM_CODES
 from app.domain.errors import (
     FailureNote,
@@ -164,6 +164,18 @@ class ErrorResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange_of(scope).code = self.code
         await super().__call__(scope, receive, send)
+
+
+def record_late(scope: Scope, note: FailureNote) -> None:
+    """Tell the access line and the metrics of a failure after the status line."""
+    record = exchange_of(scope)
+    record.code, record.verdict = note.code, status_of(note.code)
+
+
+def end_late(scope: Scope, note: FailureNote) -> None:
+    """A failure in the middle of an answer: hanging up is the one way to say it."""
+    record_late(scope, note)
+    cut(scope)
 
 
 def task_of(error: GatewayError) -> str | None:

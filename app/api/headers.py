@@ -19,7 +19,8 @@ METERS = (Meter.REQUESTS, Meter.IMAGES)
 
 def limit_headers(standing: Standing) -> dict[str, str]:
     """OpenAI's `x-ratelimit-*` (openai-compat study, section 9) and the structured fields of
-    draft-ietf-httpapi-ratelimit-headers-11, both for the allowance that will refuse first."""
+    draft-ietf-httpapi-ratelimit-headers-11, both for the allowance that will refuse first.
+    The house's numbers are not told."""
     headers: dict[str, str] = {}
     policies: list[str] = []
     states: list[str] = []

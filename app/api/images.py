@@ -6,7 +6,7 @@ from functools import partial
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from app.api.answers import json_response, task_content
+from app.api.answers import task_answer
 from app.api.auth import caller
 from app.api.body import drain, read_json
 from app.api.controls import Controls, read_controls
@@ -68,14 +68,14 @@ async def _answer(
     headers = started_headers(started, adjusted_header(understood.adjusted))
     if understood.asynchronous:
         headers |= {**limit_headers(started.standing), **task_headers(started.job)}
-        task = json_response(await task_content(request, started.job), headers)
+        task = partial(task_answer, request, started.job, headers)
         return Handed(Caller(request, started), task)
     patience = controls.patience(edge(request))
     order = Order(request, started, understood.ask.response_format, patience, headers)
     if understood.stream:
         return EventStream(order)
     if started.job.ended:
-        return Handed(order, await order.answer())
+        return Handed(order, order.answer)
     return Delivery(order)
 
 

@@ -28,10 +28,7 @@ async def read(request: Request) -> Response:
     name: str = request.path_params["model"]
     model = running(request).gateway.catalog.called(name)
     if model is None or not principal.may_use(model.name):
-        raise ModelNotFound(
-            "The model does not exist or this key may not use it; see GET /v1/models.",
-            param="model",
-        )
+        raise ModelNotFound
     return json_response(orjson.dumps(_model(name)))
 
 

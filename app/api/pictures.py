@@ -2,21 +2,19 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from app.api.auth import caller
 from app.api.errors import ErrorResponse, wrong_method
-from app.api.running import edge, exchange, peer, running
-from app.api.waiting import Peer
+from app.api.parts import Reading, body_message, send_part, send_rest
+from app.api.running import edge, exchange, running
 from app.domain.errors import ImageNotFound
-from app.domain.media import DOWNLOADS, IMAGE_NAME, SLICE, ImageSlice, media_type_of
+from app.domain.media import DOWNLOADS, IMAGE_NAME, ImageSlice, media_type_of
 from app.domain.principal import Principal
 
 VERBS = frozenset({"generations", "edits", "variations"})
 """Names next door that only take POST."""
 DOWNLOADS_TAKEN = "This picture is being downloaded too often at once; try again shortly."
-PART = 256 << 10
-"""Bytes read at once for a reader while few are served: each read may be a request to a bucket."""
 SEALED = {
     "content-security-policy": "default-src 'none'; sandbox",
     "cross-origin-resource-policy": "cross-origin",
@@ -52,8 +50,7 @@ async def read(request: Request) -> Response:
 
 
 class _Slices(Response):
-    """A picture in parts, each read when the last one was taken: a reader that stops costs one
-    part, a small one unless few others are being read, and no task of its own."""
+    """A picture in parts, see `app.api.parts`."""
 
     def __init__(
         self, request: Request, name: str, first: ImageSlice, headers: dict[str, str]
@@ -64,31 +61,13 @@ class _Slices(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
-        gateway = running(self._request).gateway
-        size = self._first[0].size
-        at = await _sent(send, self._first.pop().body)
-        while at < size and peer(self._request) is not Peer.GONE:
-            with gateway.serving.spare(PART) as room:
-                most = PART if room else SLICE
-                part = await gateway.pictures.read(self._name, at, most)
-                if part is None or not part.body:
-                    break
-                at += await _sent(send, part.body)
-        if peer(self._request) is not Peer.GONE:
-            await send(_body(b"", more=False))
-
-
-async def _sent(send: Send, body: bytes) -> int:
-    """Their number, once the reader has taken most of them."""
-    await send(_body(body))
-    number = len(body)
-    del body
-    await send(_body(b""))
-    return number
-
-
-def _body(body: bytes, *, more: bool = True) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": more}
+        first = self._first.pop()
+        serving = running(self._request).gateway.serving
+        reading = Reading(self._name, len(first.body), first.size, serving)
+        await send_part(send, first.body)
+        del first
+        await send_rest(self._request, send, reading)
+        await send(body_message(b"", more=False))
 
 
 def _disposition(name: str) -> dict[str, str]:

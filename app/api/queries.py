@@ -1,6 +1,7 @@
-"""Query parameters of the administration API, as SDKs spell them."""
+"""Query parameters, as SDKs spell them."""
 
 import re
+from collections.abc import Iterable
 
 from starlette.datastructures import QueryParams
 
@@ -25,6 +26,14 @@ def chosen(query: QueryParams, name: str, known: frozenset[str]) -> tuple[str, .
     if not known.issuperset(values):
         raise invalid(name, f"{name} takes: {', '.join(sorted(known))}.")
     return values
+
+
+def word(query: QueryParams, name: str, known: Iterable[str]) -> str | None:
+    """One known word."""
+    given = query.get(name)
+    if given is not None and given not in known:
+        raise invalid(name, f"{name} takes: {', '.join(known)}.")
+    return given
 
 
 def number(query: QueryParams, name: str, default: int | None = None) -> int:

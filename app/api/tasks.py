@@ -6,30 +6,30 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.answers import json_response, task_content, task_object
+from app.api.answers import json_response, task_answer, task_object
 from app.api.auth import caller
+from app.api.queries import invalid, number, word
 from app.api.running import exchange, running
 from app.api.waiting import Waiting
-from app.domain.errors import InvalidRequest, TaskNotFound
+from app.domain.errors import TaskNotFound
 from app.domain.job import Job, TaskStatus
 from app.domain.listing import PageQuery
 from app.service.about import about_task
 
 TASK_ID = re.compile(r"task_[0-9a-f]{32}", re.ASCII)
-NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 LONGEST_WAIT_S = 25
 POLL_AGAIN_S = 3
 DEFAULT_LIMIT = 20
 MOST_TASKS = 100
 TASKS_A_READING = 20
-"""A list of so many tasks costs what reading one does."""
+"""A list of so many tasks costs what reading one does; the first reading is counted on arrival."""
 
 
 async def read(request: Request) -> Response:
     """One task; `?wait=N` (25 s at most) holds the answer until it ended."""
     principal = await caller(request)
     task_id = _task_id(request)
-    wait_s = min(_number(request, "wait", 0), LONGEST_WAIT_S)
+    wait_s = min(number(request.query_params, "wait", 0), LONGEST_WAIT_S)
     tasks = running(request).gateway.tasks
     if wait_s == 0:
         job = await tasks.read(principal, task_id)
@@ -48,12 +48,10 @@ async def index(request: Request) -> Response:
     principal = await caller(request)
     query = _page_query(request)
     gateway = running(request).gateway
-    await gateway.pace.read(principal, query.limit / TASKS_A_READING)
+    await gateway.pace.read(principal, max(query.limit / TASKS_A_READING - 1, 0))
     found = await gateway.tasks.list(principal, query)
     if found is None:
-        raise InvalidRequest(
-            "invalid_value", "after must be the id of a task in your list.", param="after"
-        )
+        raise invalid("after", "after must be the id of a task in your list.")
     page = {
         "object": "list",
         "data": [task_object(request, task) for task in found.tasks],
@@ -79,7 +77,7 @@ def task_headers(job: Job) -> dict[str, str]:
 
 async def _shown(request: Request, job: Job) -> Response:
     exchange(request).task_id = job.id
-    return json_response(await task_content(request, job), task_headers(job))
+    return await task_answer(request, job, task_headers(job))
 
 
 def _task_id(request: Request) -> str:
@@ -92,30 +90,15 @@ def _task_id(request: Request) -> str:
 
 def _page_query(request: Request) -> PageQuery:
     """`limit`, `after`, `order` and `status` as OpenAI's lists have them."""
-    after = request.query_params.get("after")
+    query = request.query_params
+    after = query.get("after")
     if after is not None and TASK_ID.fullmatch(after) is None:
-        raise InvalidRequest("invalid_value", "after must be a task id.", param="after")
-    order = _word(request, "order", ("desc", "asc"))
-    status = _word(request, "status", tuple(TaskStatus))
+        raise invalid("after", "after must be a task id.")
+    order = word(query, "order", ("desc", "asc"))
+    status = word(query, "status", tuple(TaskStatus))
     return PageQuery(
-        limit=min(max(_number(request, "limit", DEFAULT_LIMIT), 1), MOST_TASKS),
+        limit=min(max(number(query, "limit", DEFAULT_LIMIT), 1), MOST_TASKS),
         after=after,
         ascending=order == "asc",
         status=None if status is None else TaskStatus(status),
     )
-
-
-def _word(request: Request, name: str, known: tuple[str, ...]) -> str | None:
-    given = request.query_params.get(name)
-    if given is not None and given not in known:
-        raise InvalidRequest("invalid_value", f"{name} takes: {', '.join(known)}.", param=name)
-    return given
-
-
-def _number(request: Request, name: str, default: int) -> int:
-    given = request.query_params.get(name)
-    if given is None:
-        return default
-    if NUMBER.fullmatch(given) is None:
-        raise InvalidRequest("invalid_value", f"{name} must be a whole number.", param=name)
-    return int(given)

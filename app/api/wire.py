@@ -153,10 +153,7 @@ def _model(asked: Asked, catalog: Catalog, strict: bool) -> tuple[str, Model]:
         name = catalog.default_model
     model = catalog.called(name)
     if model is None or not asked.principal.may_use(model.name):
-        raise ModelNotFound(
-            "The model does not exist or this key may not use it; see GET /v1/models.",
-            param="model",
-        )
+        raise ModelNotFound
     return name, model
 
 

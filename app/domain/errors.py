@@ -86,6 +86,14 @@ class AdminKeyRequired(GatewayError):
 class ModelNotFound(GatewayError):
     code = "model_not_found"
 
+    def __init__(
+        self,
+        message: str = "The model does not exist or this key may not use it; see GET /v1/models.",
+        *,
+        param: str | None = "model",
+    ) -> None:
+        super().__init__(message, param=param)
+
 
 class TaskNotFound(GatewayError):
     code = "task_not_found"

@@ -115,8 +115,10 @@ class Standing:
         )
 
     def tightest(self, meter: Meter) -> Allowance | None:
-        """The allowance of this meter that will refuse first."""
-        bound = [a for a in self.allowances if a.meter is meter and a.limit is not None]
+        """The allowance of this meter that will refuse first, of those that are the caller's to
+        know: what the house used is nobody's business but the operator's."""
+        shown = [a for a in self.allowances if a.scope is not ScopeKind.HOUSE]
+        bound = [a for a in shown if a.meter is meter and a.limit is not None]
         return min(bound, key=lambda a: (a.remaining or 0, a.reset_s), default=None)
 
     @property

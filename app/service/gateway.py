@@ -20,7 +20,7 @@ class Gateway:
     """Everything a route needs, opened and closed by `app.wiring`.
 
     `answers` are base64 answers under way by key, `downloads` pictures sent by signed link;
-    `budget` bounds what is being encoded, `serving` the large parts of downloads."""
+    `budget` bounds the large parts of base64 answers, `serving` those of downloads."""
 
     catalog: Catalog
     identify: Identify

@@ -187,10 +187,7 @@ class GenerateImages:
     def _allowed(self, principal: Principal, name: str) -> Model:
         model = self.catalog.find(name)
         if model is None or not principal.may_use(model.name):
-            raise ModelNotFound(
-                "The model does not exist or this key may not use it; see GET /v1/models.",
-                param="model",
-            )
+            raise ModelNotFound
         return model
 
     def _room(self) -> None:

@@ -76,13 +76,17 @@ STANDING = Standing(
 
 @dataclass
 class Stage:
-    """What happens next, and what happened. `delay_s` is how long a job takes."""
+    """What happens next, and what happened. `delay_s` is how long a job takes; from `ends_at` on
+    pictures cannot be read any more, because they are gone or for `ends_in`."""
 
     delay_s: float = 0.0
     refuse: Exception | None = None
     end: FailureNote | None = None
     cache: CacheOutcome = CacheOutcome.MISS
     store_away: bool = False
+    ends_at: int | None = None
+    ends_in: Exception | None = None
+    reads: int = 0
     picture: bytes = PNG
     micros: int | None = 280_000
     asked: list[Ask] = field(default_factory=list)
@@ -240,8 +244,13 @@ class Pictures:
     stage: Stage
 
     async def read(self, name: str, at: int = 0, most: int = SLICE) -> ImageSlice | None:
+        self.stage.reads += 1
         if self.stage.store_away:
             raise ImageStoreUnavailable("gone fishing")
+        if self.stage.ends_at is not None and at >= self.stage.ends_at:
+            if self.stage.ends_in is not None:
+                raise self.stage.ends_in
+            return None
         return sliced(self.stage.picture, name, at, most)
 
     async def get(self, name: str) -> StoredImage | None:
@@ -317,6 +326,7 @@ def stand_in(stage: Stage, edge: EdgeSettings) -> StandIn:
         keys=None,  # type: ignore[arg-type]
         pictures=Pictures(stage),  # type: ignore[arg-type]
         budget=ByteBudget(64 << 20),
+        serving=ByteBudget(2 << 20),
         links=Links(),
         drain=Drain(lambda _name, _error: None),
         pace=Forgetful(0, 0),

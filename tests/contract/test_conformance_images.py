@@ -5,14 +5,18 @@ no provider is needed for these.
 """
 
 import base64
+import json
+import logging
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
+from app.domain.media import ImageStoreUnavailable
 from app.domain.recall import CacheOutcome
 from tests.contract.bad_bodies import MODEL, PROMPT, assert_error, koi
-from tests.contract.door import Door, sdk
+from tests.contract.door import Door, sdk, wait_until
 from tests.contract.stand_in import PNG
 
 
@@ -211,3 +215,67 @@ def test_42_a_store_that_is_away_is_told_and_the_picture_kept_for_the_repeat(doo
     assert_error(answer, 503, "overloaded", None)
     assert answer.headers["x-should-retry"] == "true"
     assert door.stage.abandoned == [answer.headers["x-koi-task-id"]]
+
+
+@pytest.mark.parametrize("manner", [{}, {"async": True}])
+def test_42_a_failure_about_a_job_that_has_ended_keeps_the_picture_too(
+    door: Door, manner: dict[str, Any]
+) -> None:
+    door.stage.store_away = True
+    door.stage.cache = CacheOutcome.HIT  # its job has ended when it is found
+
+    answer = door.post(koi(response_format="b64_json", **manner))
+
+    assert_error(answer, 503, "overloaded", None)
+    assert door.stage.abandoned == list(door.stage.jobs)
+    assert door.stage.received == []
+
+
+LARGE = PNG + bytes(range(256)) * 6000
+MANNERS: list[dict[str, Any]] = [{"response_format": "b64_json", "n": 2}, {"stream": True, "n": 2}]
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+def test_a_large_picture_takes_few_reads_of_the_store(door: Door, manner: dict[str, Any]) -> None:
+    door.stage.picture = LARGE
+
+    answer = _posted(door, manner)
+
+    if "stream" in manner:
+        lines = [line for line in answer.text.splitlines() if line.startswith("data: ")]
+        items = [json.loads(line.removeprefix("data: ")) for line in lines]
+    else:
+        items = answer.json()["data"]
+        assert answer.headers["content-length"] == str(len(answer.content))
+    assert [base64.b64decode(item["b64_json"]) == LARGE for item in items] == [True, True]
+    assert door.stage.reads <= 2 * (len(LARGE) // (192 << 10) + 2)
+
+
+@pytest.mark.parametrize("failure", [None, ImageStoreUnavailable("gone fishing")])
+@pytest.mark.parametrize("manner", [*MANNERS, "link"])
+def test_a_picture_that_ends_in_the_middle_cuts_the_connection_and_is_no_bug(
+    door: Door,
+    manner: Any,
+    failure: Exception | None,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    door.stage.picture = LARGE
+    made = _posted(door, {"response_format": "url"})
+    door.stage.observed.clear()
+    door.stage.ends_at, door.stage.ends_in = 200_000, failure
+
+    with caplog.at_level(logging.ERROR), pytest.raises(httpx.RemoteProtocolError):
+        _posted(door, manner) if manner != "link" else httpx.get(made.json()["data"][0]["url"])
+
+    wait_until(lambda: door.stage.observed)
+    assert door.stage.observed[0][2] == (502 if failure is None else 503)
+    assert caplog.records == []
+    assert "unforeseen" not in capsys.readouterr().out
+    assert len(door.stage.abandoned) == (manner != "link")
+
+
+def _posted(door: Door, manner: dict[str, Any]) -> httpx.Response:
+    headers = {"authorization": f"Bearer {door.key}"}
+    body = {"model": MODEL, "prompt": PROMPT, **manner}
+    return httpx.post(f"{door.url}/v1/images/generations", json=body, headers=headers, timeout=20)

@@ -181,3 +181,24 @@ def test_an_encoded_picture_is_decoded_on_its_way(koi: Koi, host: Origin) -> Non
     said = made(koi, host, answer(gzip.compress(body), "Content-Encoding: gzip"))
 
     assert httpx.get(link_of(said)).content == body
+
+
+def test_a_repeat_is_not_bought_again_while_its_answer_cannot_be_sent(start: Start) -> None:
+    koi = start(cache_policy="off")
+    images = koi.settings.data_dir / "images"
+    asked = {**KOI, "response_format": "b64_json"}
+    koi.sandbox.set(latency_s=0.6)
+    with koi.client(timeout=30) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(GENERATE, json=asked, timeout=0.2)
+        koi.settled()
+        images.rename(images.with_name("away"))
+        try:
+            told = [client.post(GENERATE, json=asked) for _ in range(2)]
+        finally:
+            images.with_name("away").rename(images)
+        after = client.post(GENERATE, json=asked)
+
+    assert [answer.status_code for answer in told] == [503, 503]
+    assert after.status_code == 200
+    assert koi.sandbox.posts == 1

@@ -91,6 +91,19 @@ def test_a_key_narrows_its_user_and_a_team_binds_them_all(koi: Koi) -> None:
     assert by_bob == [200, 200, 429]
 
 
+def test_what_the_house_used_is_in_no_header(start: Start) -> None:
+    koi = start(house_images_per_day=2, house_requests_per_minute=50)
+    with koi.client() as client:
+        answers = [client.post(GENERATE, json={**KOI, "prompt": f"{n}"}) for n in range(3)]
+        answers += [client.post(GENERATE, json={**KOI, "stream": True}), client.get("/v1/usage")]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429, 200]
+    for answer in answers:
+        told = {name for name in answer.headers if "ratelimit" in name}
+        assert told == set(), told
+    assert answers[2].json()["error"]["code"] == "insufficient_quota"
+
+
 def test_the_house_limit_binds_everyone(start: Start) -> None:
     koi = start(house_images_per_day=2)
     answers = []

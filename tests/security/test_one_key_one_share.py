@@ -238,7 +238,8 @@ def test_a_thousand_readers_that_stop_reading_leave_memory_flat(scene: Scene) ->
         os.truncate(file, PICTURE_BYTES)
     before = scene._memory()
 
-    served, peak = asyncio.run(_stop_reading(scene, links))
+    requests = [_link_request(links[n % len(links)]) for n in range(READERS)]
+    served, peak = asyncio.run(_stop_reading(scene, requests))
 
     print(f"{served} of {READERS} readers served, memory +{(peak - before) / 1024:.0f} MB")
     assert served > READERS // 2
@@ -259,21 +260,65 @@ async def _pictures(scene: Scene) -> list[str]:
         return list(await asyncio.gather(*(make(number) for number in range(PICTURES))))
 
 
-async def _stop_reading(scene: Scene, links: list[str]) -> tuple[int, int]:
-    """How many got the beginning of a picture, and the most memory seen while they read no more."""
+ANSWERS, ANSWERS_KIB = 16, 32 << 10
+"""Half as tasks, half as streams; whole, the pictures alone would take 128 MB."""
+
+
+def test_answers_in_base64_that_nobody_reads_leave_memory_flat(scene: Scene) -> None:
+    requests = asyncio.run(_answers(scene))
+    for file in (scene.house.path / ".koi" / "images").rglob("img_*"):
+        os.truncate(file, PICTURE_BYTES)
+    before = scene._memory()
+
+    served, peak = asyncio.run(_stop_reading(scene, requests))
+
+    print(f"{served} of {ANSWERS} answers begun, memory +{(peak - before) / 1024:.0f} MB")
+    assert served == ANSWERS
+    assert peak - before < ANSWERS_KIB
+
+
+async def _answers(scene: Scene) -> list[bytes]:
+    """Requests for pictures that exist: a task or a stream each, half of them for each key."""
+    requests = []
+    host = urlsplit(scene.serving.url).netloc
+    for key in (scene.hostile, scene.polite.key):
+        headers = {"authorization": f"Bearer {key}"}
+        head = f"Host: {host}\r\nAuthorization: Bearer {key}\r\n"
+        async with httpx.AsyncClient(base_url=scene.serving.url, headers=headers) as client:
+            for number in range(ANSWERS // 4):
+                body = {
+                    "model": "grok-imagine",
+                    "prompt": f"{number}",
+                    "response_format": "b64_json",
+                }
+                made = await client.post(GENERATE, json=body, timeout=60)
+                task = made.headers["x-koi-task-id"]
+                requests.append(f"GET /v1/tasks/{task} HTTP/1.1\r\n{head}\r\n".encode())
+                again = json.dumps({**body, "stream": True})
+                also = f"Cache-Control: only-if-cached\r\nContent-Length: {len(again)}\r\n"
+                requests.append(f"POST {GENERATE} HTTP/1.1\r\n{head}{also}\r\n{again}".encode())
+    return requests
+
+
+def _link_request(link: str) -> bytes:
+    parts = urlsplit(link)
+    return f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
+
+
+async def _stop_reading(scene: Scene, requests: list[bytes]) -> tuple[int, int]:
+    """How many got the beginning of an answer, and the most memory seen while they read no more."""
     writers, heads = [], []
 
-    async def reader(link: str) -> None:
-        parts = urlsplit(link)
+    async def reader(request: bytes) -> None:
+        parts = urlsplit(scene.serving.url)
         stream, writer = await asyncio.open_connection(
             parts.hostname, parts.port, limit=SOCKET_BYTES
         )
         writers.append(writer)
-        target = f"{parts.path}?{parts.query}"
-        writer.write(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+        writer.write(request)
         heads.append(await stream.readline())
 
-    readers = [asyncio.create_task(reader(links[n % len(links)])) for n in range(READERS)]
+    readers = [asyncio.create_task(reader(request)) for request in requests]
     peak, ends = 0, time.monotonic() + 8
     while time.monotonic() < ends:
         peak = max(peak, scene._memory())

@@ -120,9 +120,13 @@ class Book:
         """Raises `LedgerUnavailable` while what is spent would not be kept (fault F66); `asked`
         when the store was told of it already."""
         if not self.journal.ready():
-            raise LedgerUnavailable("The journal cannot be written; nothing was spent.", asked=asked)
+            raise LedgerUnavailable(
+                "The journal cannot be written; nothing was spent.", asked=asked
+            )
         if self._gone():
-            raise LedgerUnavailable("The store's files were deleted; nothing was spent.", asked=asked)
+            raise LedgerUnavailable(
+                "The store's files were deleted; nothing was spent.", asked=asked
+            )
         if self._full():
             raise LedgerUnavailable("The gateway's disk is full; nothing was spent.", asked=asked)
 
