@@ -19,7 +19,7 @@ def test_what_could_not_be_synced_is_asked_for_again(tmp_path: Path) -> None:
     page.write(b"line")
 
     for _ in range(3):
-        with pytest.raises(OSError) as failed:
+        with pytest.raises(OSError, match="Invalid") as failed:
             page.sync()
         assert failed.value.errno == NO_PLACE_TO_SYNC
 
@@ -36,7 +36,7 @@ def test_yesterdays_file_is_synced_before_it_is_closed(tmp_path: Path) -> None:
     names.append("today")
     page.write(b"early")
 
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Invalid"):
         page.sync()
 
     page.close()
