@@ -92,11 +92,7 @@ class GenerateImages:
             if earlier is not None:
                 return _of(call, self._joined(earlier, arrived.standing))
         await self.repeats.callers.departed(call.attempt)
-        started = await self._make(principal, ask, model, call, arrived.standing)
-        if call.slot is not None:
-            again = partial(self._make, principal, ask, model, call, arrived.standing)
-            return replace(started, again=again)
-        return started
+        return await self._make(principal, ask, model, call, arrived.standing)
 
     async def _make(
         self, principal: Principal, ask: Ask, model: Model, call: Call, standing: Standing
@@ -111,7 +107,8 @@ class GenerateImages:
         if recalled.outcome is CacheOutcome.HIT:
             return _of(call, self._hit(principal, ask, recalled, standing))
         if making is not None:
-            return _of(call, self._joined(making, standing))
+            again = partial(self._make, principal, ask, model, call, standing)
+            return replace(_of(call, self._joined(making, standing)), again=again)
         started = await self._begin(principal, ask, model, call.id, recalled, arrived=True)
         return _of(call, started)
 
@@ -153,12 +150,14 @@ class GenerateImages:
 
     async def finish(self, started: Started, wait_s: float) -> Generated:
         """Wait for a job's pictures; raises `StillProcessing` or `GenerationFailed`."""
+        began_s = time.monotonic()
         ended = Ended(started.job, 0.0) if started.job.ended else await self._wait(started, wait_s)
         job = ended.job
         if job.failure is not None:
             if started.again is not None and job.failure.code == TaskCancelled.code:
                 # Somebody else cancelled what this caller waits for as well.
-                return await self.finish(await started.again(), wait_s)
+                again = await started.again()
+                return await self.finish(again, max(wait_s - (time.monotonic() - began_s), 0.0))
             raise GenerationFailed(job.failure, task_id=job.id)
         standing = started.standing
         if not started.joined and started.cache is not CacheOutcome.HIT:
