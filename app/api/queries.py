@@ -8,6 +8,8 @@ from starlette.datastructures import QueryParams
 from app.domain.errors import InvalidRequest
 
 WHOLE = re.compile(r"[0-9]{1,12}", re.ASCII)
+CUT = re.compile(r"[0-9]{1,18}", re.ASCII)
+"""A number that is cut to what is possible, however large."""
 MOST_VALUES = 200
 
 
@@ -36,14 +38,16 @@ def word(query: QueryParams, name: str, known: Iterable[str]) -> str | None:
     return given
 
 
-def number(query: QueryParams, name: str, default: int | None = None) -> int:
+def number(
+    query: QueryParams, name: str, default: int | None = None, form: re.Pattern[str] = WHOLE
+) -> int:
     """A whole number; without a default it is required."""
     given = query.get(name)
     if given is None:
         if default is None:
             raise InvalidRequest("missing_required_parameter", f"{name} is required.", param=name)
         return default
-    if WHOLE.fullmatch(given) is None:
+    if form.fullmatch(given) is None:
         raise invalid(name, f"{name} must be a whole number.")
     return int(given)
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from app.api.answers import json_response, task_answer, task_object
 from app.api.auth import caller
-from app.api.queries import invalid, number, word
+from app.api.queries import CUT, invalid, number, word
 from app.api.running import exchange, running
 from app.api.waiting import Waiting
 from app.domain.errors import TaskNotFound
@@ -29,7 +29,7 @@ async def read(request: Request) -> Response:
     """One task; `?wait=N` (25 s at most) holds the answer until it ended."""
     principal = await caller(request)
     task_id = _task_id(request)
-    wait_s = min(number(request.query_params, "wait", 0), LONGEST_WAIT_S)
+    wait_s = min(number(request.query_params, "wait", 0, CUT), LONGEST_WAIT_S)
     tasks = running(request).gateway.tasks
     if wait_s == 0:
         job = await tasks.read(principal, task_id)
@@ -97,7 +97,7 @@ def _page_query(request: Request) -> PageQuery:
     order = word(query, "order", ("desc", "asc"))
     status = word(query, "status", tuple(TaskStatus))
     return PageQuery(
-        limit=min(max(number(query, "limit", DEFAULT_LIMIT), 1), MOST_TASKS),
+        limit=min(max(number(query, "limit", DEFAULT_LIMIT, CUT), 1), MOST_TASKS),
         after=after,
         ascending=order == "asc",
         status=None if status is None else TaskStatus(status),
