@@ -22,6 +22,9 @@ LONGEST_PAUSE_S = 30.0
 """Between two tries for bytes that are nowhere but in this process's memory."""
 GRACE_S = 0.25
 """So long the settlement waits for downloads: usually all are done, and it is the only write."""
+MOST_WAITING = 128 << 20
+"""Bytes that may wait in one process's memory for an image store that takes none: more would be
+bought only to be lost with the process."""
 GONE = frozenset({403, 404, 410})
 """What the host of a link says that leads nowhere any more."""
 
@@ -114,6 +117,12 @@ class Collect:
         self, download: DownloadImage, *, expires: Expires = no_expiry, tell: Tell = _untold
     ) -> None:
         self._download, self._expires, self._tell = download, expires, tell
+        self._waiting = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether enough bytes wait here for an image store that takes none."""
+        return self._waiting >= MOST_WAITING
 
     def begin(self, job: Job, part: int, images: tuple[ProviderImage, ...]) -> Downloads:
         """Start to store a part's images; those beyond what was asked are counted but not kept."""
@@ -162,15 +171,21 @@ class Collect:
         self, job_id: str, place: PendingImage, image: ProviderImage, *, held: bool
     ) -> Picture | Miss:
         """The quick tries; bytes that are nowhere else are tried for as long as we live."""
-        tries = 0
-        while True:
-            tries += 1
-            got = await self.once(job_id, place, image, tries)
-            if isinstance(got, Picture) or got.for_good:
-                return got
-            if tries > len(QUICK_S) and not held:
-                return got
-            await asyncio.sleep(_pause_s(tries))
+        tries, waiting = 0, 0
+        try:
+            while True:
+                tries += 1
+                got = await self.once(job_id, place, image, tries)
+                if isinstance(got, Picture) or got.for_good:
+                    return got
+                if tries > len(QUICK_S) and not held:
+                    return got
+                if tries == 1 and got.ours:
+                    waiting = len(image.body or b"")
+                    self._waiting += waiting
+                await asyncio.sleep(_pause_s(tries))
+        finally:
+            self._waiting -= waiting
 
 
 def _pause_s(tries: int) -> float:

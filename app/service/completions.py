@@ -43,7 +43,8 @@ class Completions:
         self._recent: OrderedDict[str, Ended] = OrderedDict()
         self._heard: OrderedDict[str, None] = OrderedDict()
         """Ends told while nobody here waited: the news may overtake the read before the wait."""
-        self._troubled: OrderedDict[str, None] = OrderedDict()
+        self._troubled: OrderedDict[str, float] = OrderedDict()
+        """Since when, by our loop, images that were made cannot be downloaded."""
         self._any_end: asyncio.Future[None] | None = None
 
     async def next_end(self, timeout_s: float) -> None:
@@ -57,7 +58,7 @@ class Completions:
         cannot be downloaded."""
         if not job.ended:
             if _troubled(job) and job.id not in self._troubled:
-                _remember(self._troubled, job.id, None)
+                _remember(self._troubled, job.id, asyncio.get_running_loop().time())
                 for waiter in self._waiters.pop(job.id, ()):
                     _tell(waiter, News.NONE)
             return
@@ -70,13 +71,14 @@ class Completions:
         self, job_id: str, timeout_s: float, collecting_s: float = math.inf
     ) -> Ended | None:
         """The job once it has ended; None when it has not after `timeout_s`, nor `collecting_s`
-        after a download of its images failed, or was dismissed."""
+        after a download of its images failed (who comes later waits a moment), or was dismissed."""
         loop = asyncio.get_running_loop()
-        deadline, troubled = loop.time() + timeout_s, False
+        began = loop.time()
+        deadline = began + timeout_s
         patience_s = RETRY_S if job_id in self._heard else REREAD_S
         while (ended := self._recent.get(job_id)) is None:
-            if not troubled and job_id in self._troubled:
-                troubled, deadline = True, min(deadline, loop.time() + collecting_s)
+            if (since := self._troubled.get(job_id)) is not None:
+                deadline = min(deadline, max(since + collecting_s, began + RETRY_S))
             left = deadline - loop.time()
             if left <= 0:
                 return None

@@ -194,6 +194,11 @@ class GenerateImages:
             raise Draining
         if self.load.full:
             raise Overloaded
+        if self.jobs.deliver.collect.full:
+            raise Overloaded(
+                "The image store takes nothing, and images that were made wait for it; nothing was "
+                "spent. Repeat the request when it is back."
+            )
 
     async def _recall(
         self, principal: Principal, ask: Ask, job_id: str

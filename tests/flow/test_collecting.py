@@ -103,6 +103,28 @@ def test_a_caller_whose_wait_is_over_gets_the_task_and_its_picture_later(start: 
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_caller_with_a_dead_link_hears_of_its_task_soon_and_its_repeat_at_once(
+    start: Start, mode: str
+) -> None:
+    koi = start(upstream_mode=mode, collect_wait_s=1)
+    koi.sandbox.set(cdn_status=404)
+    with koi.client(timeout=60) as client:
+        first = client.post(GENERATE, json=KOI)
+        began = time.monotonic()
+        repeat = client.post(GENERATE, json=KOI)
+        took_s = time.monotonic() - began
+        koi.sandbox.set(cdn_status=None)
+        task = wait_for(client, first.json()["error"]["task_id"], 30)
+
+    for said in (first, repeat):
+        assert (said.status_code, said.json()["error"]["code"]) == (504, "still_processing")
+    assert repeat.json()["error"]["task_id"] == first.json()["error"]["task_id"]
+    assert took_s < 10
+    assert task["status"] == "completed"
+    assert koi.sandbox.posts == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_one_dead_link_of_four_withholds_nothing(start: Start, mode: str) -> None:
     koi = start(upstream_mode=mode, collect_s=12)
     koi.sandbox.set(link_ttl_s=12.0)
