@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from app.cli.failure import misused
-from app.cli.options import AsJson
+from app.cli.options import AsJson, filled
 from app.cli.out import say, say_json, time_text
 from app.cli.session import in_office
 
@@ -33,6 +33,7 @@ def stop_spending(
     """
 
     scope = _named(user, team)
+    filled("--reason", reason)
 
     async def work(office: "Office") -> None:
         await _check(office, user, team)
