@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 
 from cyclopts import Parameter
 
-from app.cli.bill_file import Columns, Reading, SetAside, Unreadable, read_bill
+from app.cli.bill_file import ROLES, Columns, Reading, SetAside, Unreadable, read_bill
 from app.cli.bill_report import Report, say_report, say_report_json
 from app.cli.failure import FAILED, misused
-from app.cli.options import AsJson, duration, moment_ms
+from app.cli.options import AsJson, duration, filled, moment_ms
 from app.cli.out import time_text
 from app.cli.session import in_office
 from app.domain.bill import Accounts, BillLine, Pair, Span
@@ -73,6 +73,9 @@ def import_bill(
     Example: koi ledger import-bill fees.csv --since 2026-11-01 --until 2026-12-01
     """
     within_ms = round(duration("--within", scope.within).total_seconds() * 1000)
+    filled("--capability", scope.capability)
+    for role in ROLES:
+        filled(f"--{role}-column", columns.named(role))
 
     async def work(office: "Office") -> int:
         bill, span = _read(file, scope, columns, within_ms, office)

@@ -44,6 +44,7 @@ SYNONYMS: Mapping[str, str] = {
     "count": "count images quantity 数量 张数 图片数量",
     "capability": "capability 能力 能力类型",
 }
+ROLES = tuple(SYNONYMS)
 BESIDE = re.compile(r"\([^()]*+\)|[\s_.-]")
 """What a heading may have beside its name."""
 

@@ -8,6 +8,7 @@ from app.cli.finding import Finding, Mark, fail, ok, warn
 from app.cli.options import AsJson
 from app.cli.out import patience, say, say_json
 from app.cli.session import quiet, read_settings
+from app.cli.spending import resuming, shown_scope
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -128,13 +129,14 @@ async def _books(office: "Office") -> list[Finding]:
 
 async def _stops(office: "Office") -> list[Finding]:
     """What an operator stopped and may have forgotten."""
-    findings = []
-    for stop in await office.keys.stops():
-        whose = "everybody" if stop.scope == "house" else stop.scope.replace(":", " ")
-        given = "" if stop.scope == "house" else " --{} {}".format(*stop.scope.split(":", 1))
-        mend = f"End it with: koi resume{given}"
-        findings.append(warn("spending", f"stopped for {whose}: {stop.reason}", mend))
-    return findings
+    return [
+        warn(
+            "spending",
+            f"stopped for {shown_scope(stop.scope)}: {stop.reason}",
+            f"End it with: {resuming(stop.scope)}",
+        )
+        for stop in await office.keys.stops()
+    ]
 
 
 def _record(finding: Finding) -> dict[str, str | None]:

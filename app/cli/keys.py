@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
 NO_LIMITS = LimitOptions()
 NO_KEYS = "No keys yet. Create one: koi keys create --user alice --new"
+Models = Annotated[str | None, Parameter(help='Only these models, comma-separated, or "all".')]
 HEADINGS = (
     "key", "ends in", "user", "name", "status", "last used", "expires", "models", "limits",
 )  # fmt: skip
@@ -33,7 +34,7 @@ class KeyOptions:
 
     name: Annotated[str, Parameter(help="What the key is for.")] = ""
     expires: Annotated[str | None, Parameter(help="When it ends, such as 90d or 12h.")] = None
-    models: Annotated[str | None, Parameter(help="Only these models, comma-separated.")] = None
+    models: Models = None
     pictures: Format = None
 
 
@@ -58,6 +59,7 @@ def create(
     """
     expires_in = None if key.expires is None else duration("--expires", key.expires)
     pictures = response_format(key.pictures)
+    models = _models(key.models)
 
     async def work(office: "Office") -> None:
         await office.keys.known_user(user, new=new)
@@ -65,7 +67,7 @@ def create(
             user,
             name=key.name,
             expires_in=expires_in,
-            models=words(key.models) or None,
+            models=models,
             limits=limits.over(Limits()),
             response_format=pictures,
         )
@@ -119,7 +121,7 @@ def set_(
     /,
     *,
     name: Annotated[str | None, Parameter(help="What the key is for.")] = None,
-    models: Annotated[str | None, Parameter(help='Only these models, or "all".')] = None,
+    models: Models = None,
     expires: Annotated[
         str | None, Parameter(help='When it ends from now on, such as 90d, or "never".')
     ] = None,
@@ -130,6 +132,7 @@ def set_(
 
     Example: koi keys set key_0123456789abcdef --images-per-day 50 --models grok-imagine
     """
+    allowed = _models(models)
 
     async def work(office: "Office") -> None:
         key = await office.keys.key(key_id)
@@ -137,7 +140,7 @@ def set_(
         changed = await office.keys.set_key(
             key_id,
             name=key.name if name is None else name,
-            models=_models(models, key.models),
+            models=key.models if models is None else allowed,
             expires_ms=_expires_ms(expires, key.expires_ms, now_ms),
             limits=limits.over(key.limits),
         )
@@ -218,10 +221,11 @@ def _row(key: ApiKey, now_ms: int, used_ms: int | None) -> tuple[object, ...]:
     )
 
 
-def _models(text: str | None, before: frozenset[str] | None) -> frozenset[str] | None:
-    if text is None:
-        return before
-    return None if text.lower() == "all" else words(text)
+def _models(text: str | None) -> frozenset[str] | None:
+    """None is every model."""
+    if text is None or text.strip().lower() == "all":
+        return None
+    return words("--models", text)
 
 
 def _expires_ms(text: str | None, before: int | None, now_ms: int) -> int | None:

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from app.cli.bill import import_bill
 from app.cli.failure import FAILED, CommandFailed, misused
-from app.cli.options import AsJson, moment_ms, signed_micros
+from app.cli.options import AsJson, filled, moment_ms, signed_micros
 from app.cli.out import csv_line, emit, say, say_fields, say_json, say_json_line, say_table
 from app.cli.rebuild import rebuild
 from app.cli.records import entry_record
@@ -95,6 +95,8 @@ class Target:
     model: Annotated[str | None, Parameter(help="The model the correction is about.")] = None
 
     def check(self) -> None:
+        for name in ("job", "user", "model"):
+            filled(f"--{name}", getattr(self, name))
         whole = self.user is not None and self.model is not None
         if (self.job is None) != whole or (self.job is not None and (self.user or self.model)):
             raise misused("Name what to correct: --job ID, or --user NAME with --model MODEL.")

@@ -157,6 +157,17 @@ def _written(option: str, text: str, zone: tzinfo) -> datetime:
     return moment
 
 
-def words(text: str | None) -> frozenset[str]:
-    """A comma list as a set."""
-    return frozenset(word.strip() for word in (text or "").split(",") if word.strip())
+def words(option: str, text: str | None) -> frozenset[str]:
+    """A comma list as a set, empty when it is not given. A list of nothing is most likely an unset
+    variable of a script, and must not come to mean everything."""
+    found = frozenset(word.strip() for word in (text or "").split(",") if word.strip())
+    if text is not None and not found:
+        raise misused(f"{option} needs a name, or several with commas.")
+    return found
+
+
+def filled(option: str, text: str | None) -> str | None:
+    """The text, where empty text would come to mean something else than what was meant."""
+    if text is not None and not text.strip():
+        raise misused(f"{option} is empty; give it a value or leave it out.")
+    return text

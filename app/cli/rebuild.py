@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from app.cli.failure import FAILED, CommandFailed, misused
-from app.cli.options import AsJson
+from app.cli.options import AsJson, filled
 from app.cli.out import say, say_fields, say_json, time_text
 from app.cli.session import in_office
 from app.domain.ledger import Audit
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST_NAMED = 20
 
 Journals = Annotated[
-    list[Path] | None,
+    list[str] | None,
     Parameter(
         name="--journal",
         help="A journal directory; once for each machine that ran a gateway. "
@@ -41,12 +41,10 @@ def rebuild(*, journal: Journals = None, json: AsJson = False) -> int:
 
     Example: koi ledger rebuild --journal /var/lib/koi/journal --journal /mnt/other-host/journal
     """
-    for directory in journal or ():
-        if not directory.is_dir():
-            raise misused(f"{directory} is not a directory.")
+    given = None if journal is None else [_directory(text) for text in journal]
 
     async def work(office: "Office") -> Report:
-        return await rebuild_books(office, journal)
+        return await rebuild_books(office, given)
 
     report = in_office(work, what="Rebuilding the books", verify=False)
     if json:
@@ -55,6 +53,13 @@ def rebuild(*, journal: Journals = None, json: AsJson = False) -> int:
         say_fields(report.figures)
         report.advise()
     return 0 if report.whole else FAILED
+
+
+def _directory(text: str) -> Path:
+    filled("--journal", text)  # as a path, nothing is the directory we are in
+    if not Path(text).is_dir():
+        raise misused(f"{text} is not a directory.")
+    return Path(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from cyclopts import Parameter, validators
 from app import dotenv
 from app.cli.failure import MISUSED, CommandFailed
 from app.cli.listener import listen, url_of
+from app.cli.options import filled
 from app.cli.out import note
 from app.cli.owner import unusable
 from app.cli.session import read_settings
@@ -47,7 +48,7 @@ def serve(
 
     Example: KOI_UPSTREAM_API_KEY=sk-… koi serve --host 0.0.0.0 --port 8000
     """
-    settings = read_settings(host=host, port=port, workers=workers)
+    settings = read_settings(host=filled("--host", host), port=port, workers=workers)
     if settings.upstream_key is None:
         raise CommandFailed(
             "No upstream key: set KOI_UPSTREAM_API_KEY (or KOI_UPSTREAM_API_KEY_FILE) to the "

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from app.cli.failure import misused
-from app.cli.options import AsJson
+from app.cli.options import AsJson, filled
 from app.cli.out import say, say_json, time_text
 from app.cli.session import in_office
 
@@ -32,12 +32,16 @@ def stop_spending(
              koi stop-spending --user ann --reason "A loop in your script."
     """
 
+    scope = _named(user, team)
+    filled("--reason", reason)
+
     async def work(office: "Office") -> None:
-        stop = await office.keys.stop_spending(await _scope(office, user, team), reason)
+        await _check(office, user, team)
+        stop = await office.keys.stop_spending(scope, reason)
         if json:
             say_json({"scope": stop.scope, "reason": stop.reason, "at": time_text(stop.at_ms)})
         else:
-            say(f"Stopped spending of {_shown(stop.scope)}. End it with: {_resume(user, team)}")
+            say(f"Stopped spending of {shown_scope(scope)}. End it with: {resuming(scope)}")
 
     in_office(work)
 
@@ -49,33 +53,44 @@ def resume(*, user: User = None, team: Team = None, json: AsJson = False) -> Non
              koi resume --user ann
     """
 
+    scope = _named(user, team)
+
     async def work(office: "Office") -> None:
-        scope = await _scope(office, user, team)
+        # What is stopped may be resumed, also when nobody of that name is left.
         stopped = await office.keys.resume_spending(scope)
+        if not stopped:
+            await _check(office, user, team)
         if json:
             say_json({"scope": scope, "resumed": stopped})
         elif stopped:
-            say(f"Spending of {_shown(scope)} goes on.")
+            say(f"Spending of {shown_scope(scope)} goes on.")
         else:
-            say(f"Spending of {_shown(scope)} was not stopped.")
+            say(f"Spending of {shown_scope(scope)} was not stopped.")
 
     in_office(work)
 
 
-async def _scope(office: "Office", user: str | None, team: str | None) -> str:
+def _named(user: str | None, team: str | None) -> str:
     if user is not None and team is not None:
         raise misused("Name a user or a team, not both.")
     if user is not None:
-        return f"user:{(await office.keys.user(user)).name}"
+        return f"user:{user}"
+    return "house" if team is None else f"team:{team}"
+
+
+async def _check(office: "Office", user: str | None, team: str | None) -> None:
+    """Raises `UserUnknown`, `TeamUnknown`."""
+    if user is not None:
+        await office.keys.user(user)
     if team is not None:
-        return f"team:{(await office.keys.team(team)).name}"
-    return "house"
+        await office.keys.team(team)
 
 
-def _shown(scope: str) -> str:
-    return "everybody" if scope == "house" else scope.replace(":", " ")
+def shown_scope(scope: str) -> str:
+    return "everybody" if scope == "house" else scope.replace(":", " ", 1)
 
 
-def _resume(user: str | None, team: str | None) -> str:
-    given = f" --user {user}" if user else f" --team {team}" if team else ""
-    return f"koi resume{given}"
+def resuming(scope: str) -> str:
+    """The command that ends a stop."""
+    kind, _, name = scope.partition(":")
+    return f"koi resume --{kind} {name}" if name else "koi resume"

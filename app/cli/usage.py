@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from cyclopts import Parameter
 
 from app.cli.failure import misused
-from app.cli.options import AsJson, moment_ms
+from app.cli.options import AsJson, moment_ms, words
 from app.cli.out import csv_line, emit, money, say, say_json, say_table, time_text
 from app.cli.session import in_office
 from app.cli.whose import SINCE, Whose
@@ -77,6 +77,7 @@ def usage(
 
 
 def _dimensions(text: str) -> tuple[str, ...]:
+    words("--by", text)
     chosen = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     for word in chosen:
         if word not in DIMENSIONS:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from app.cli.failure import CommandFailed, misused
+from app.cli.failure import CommandFailed
 from app.cli.options import words
 
 if TYPE_CHECKING:
@@ -34,15 +34,18 @@ class Whose:
 
     @property
     def names(self) -> Names:
-        return Names(_names("user", self.user), _names("team", self.team), _names("key", self.key))
+        return Names(
+            words("--user", self.user), words("--team", self.team), words("--key", self.key)
+        )
 
     async def check(self, keyring: "KeyRing") -> None:
         """Where nothing was found: raises `CommandFailed` for names that nobody knows, which are
         most likely misspelt. What was deleted is known and may still be asked for."""
+        whose = self.names
         for noun, names, look in (
-            ("user", words(self.user), keyring.user),
-            ("team", words(self.team), keyring.team),
-            ("key", words(self.key), keyring.key),
+            ("user", whose.users, keyring.user),
+            ("team", whose.teams, keyring.team),
+            ("key", whose.keys, keyring.key),
         ):
             for name in sorted(names):
                 if await look(name) is None:
@@ -50,10 +53,3 @@ class Whose:
                         f"There is no {noun} {name!r}, and nothing in the ledger is theirs; "
                         f"see `koi {noun}s list`."
                     )
-
-
-def _names(noun: str, text: str | None) -> frozenset[str]:
-    names = words(text)
-    if text is not None and not names:
-        raise misused(f"--{noun} needs a name, or several with commas.")
-    return names

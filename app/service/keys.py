@@ -100,13 +100,15 @@ class Keys(People):
 
     async def delete_user(self, name: str) -> int:
         """Revoke a user's keys and take the name off the lists; the ledger keeps what was used.
-        How many keys ended. Raises `UserUnknown`."""
+        A stop of the user's spending ends too, so that the next one of that name is free of it. How
+        many keys ended. Raises `UserUnknown`."""
         user = await self.user(name)
         keys = [key for key in await self.keys(name) if key.revoked_ms is None]
         for key in keys:
             await self.revoke(key.id)
         now_ms = await self._keyring.now_ms()
         await self._keyring.put_user(replace(user, deleted_ms=now_ms), create=False)
+        await self.resume_spending(f"user:{name}")
         return len(keys)
 
     async def revoke(self, key_id: str) -> ApiKey:

@@ -161,7 +161,8 @@ class People:
         return team
 
     async def delete_team(self, name: str) -> None:
-        """Raises `TeamUnknown`, and `TeamInUse` while it has users."""
+        """A stop of its spending ends with it. Raises `TeamUnknown`, and `TeamInUse` while it has
+        users."""
         team = await self.team(name)
         members = sorted(user.name for user in await self.users() if user.team == name)
         if members:
@@ -171,6 +172,7 @@ class People:
             )
         now_ms = await self._keyring.now_ms()
         await self._keyring.put_team(replace(team, deleted_ms=now_ms), create=False)
+        await self.resume_spending(f"team:{name}")
 
     async def stop_spending(self, scope: str, reason: str) -> SpendingStop:
         """Refuse every purchase of a scope (`house`, `user:…`, `team:…`) from now on, on every

@@ -187,6 +187,14 @@ def test_a_key_s_limits_models_name_and_end_are_changed(house: House) -> None:
     assert cleared["limits"]["concurrency"] == 2
 
 
+def test_all_models_are_said_alike_for_a_new_key_and_an_old_one(house: House) -> None:
+    made = house.json("keys", "create", "--user", "alice", "--new", "--models", "all")
+    narrow = house.json("keys", "set", made["key_id"], "--models", "dall-e-3")
+    wide = house.json("keys", "set", made["key_id"], "--models", "All")
+
+    assert [key["models"] for key in (made, narrow, wide)] == [None, ["grok-imagine"], None]
+
+
 @pytest.mark.parametrize("shown", [4, 8, 60])
 def test_a_key_that_was_found_somewhere_is_told_by_its_end(house: House, shown: int) -> None:
     made = house.json("keys", "create", "--user", "alice", "--new")
