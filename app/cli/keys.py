@@ -60,7 +60,8 @@ def create(
     pictures = response_format(key.pictures)
 
     async def work(office: "Office") -> None:
-        await office.keys.known_user(user, new=new)
+        if not new:
+            await office.keys.known_user(user, new=False)
         issued = await office.keys.issue(
             user,
             name=key.name,
