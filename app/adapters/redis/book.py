@@ -119,12 +119,13 @@ class Book:
     def may_spend(self, *, asked: bool = False) -> None:
         """Raises `LedgerUnavailable` while what is spent would not be kept (fault F66); `asked`
         when the store was told of it already."""
-        if not self.journal.ready():
-            raise LedgerUnavailable("The journal cannot be written; nothing was spent.", asked=asked)
-        if self._gone():
-            raise LedgerUnavailable("The store's files were deleted; nothing was spent.", asked=asked)
-        if self._full():
-            raise LedgerUnavailable("The gateway's disk is full; nothing was spent.", asked=asked)
+        reason = (
+            ("The journal cannot be written" if not self.journal.ready() else "")
+            or ("The store's files were deleted" if self._gone() else "")
+            or ("The gateway's disk is full" if self._full() else "")
+        )
+        if reason:
+            raise LedgerUnavailable(f"{reason}; nothing was spent.", asked=asked)
 
     async def _write(self, name: str, ask: dict[str, Any], dated: bool) -> Any:
         for _ in range(2):
