@@ -62,7 +62,8 @@ def create(
     models = _models(key.models)
 
     async def work(office: "Office") -> None:
-        await office.keys.known_user(user, new=new)
+        if not new:
+            await office.keys.known_user(user, new=False)
         issued = await office.keys.issue(
             user,
             name=key.name,

@@ -10,19 +10,21 @@ The HTTP status of a code is the edge's business (`app.api.errors`).
   - AdminKeyRequired
   - ModelNotFound, TaskNotFound, ImageNotFound
   - TaskNotCancellable
+  - TaskCancelled             told to whoever waits for a task that its owner cancelled
   - IdempotencyKeyReused      same Idempotency-Key, another body
   - Refused
     + InsufficientQuota       images or money of a window are used up
     + SpendingStopped         an operator said so
     + RateLimited             too many requests per minute
-    + ConcurrencyLimited      too many jobs at once
+      * ConcurrencyLimited    too many jobs at once
+    + TooManyWaiting, TooManyRefusals    a caller's share of what is everybody's (`refusals`)
     + PriceUnknown            a money budget cannot be kept for an unpriced model
   - NotCached                 only-if-cached, and it is not
   - StillProcessing           the wait is over, the job goes on: repeat to join it
   - GenerationFailed          a job's own end, told to whoever waits for it
   - Unavailable
     + LedgerUnavailable       the store is away: nothing was dispatched
-    + LedgerLost              the store lost data: refused until it is rebuilt
+      * LedgerLost            the store lost data: refused until it is rebuilt
     + Draining, Interrupted, Overloaded
   - UpstreamError             the provider failed us; carries a `Proof`
 """

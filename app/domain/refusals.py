@@ -4,9 +4,6 @@ from dataclasses import dataclass
 
 from app.domain.errors import Refused
 
-CAUSED_BY_CALLER = frozenset({"content_policy_violation", "upstream_rejected"})
-"""Codes of the provider's refusals that the request itself brought about (scripts/ledger)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Caps:

@@ -19,7 +19,7 @@ from app.service.usage import Usage
 class Gateway:
     """Everything a route needs, opened and closed by `app.wiring`.
 
-    `answers` are base64 answers under way by key, `downloads` pictures sent by signed link;
+    `answers` are base64 answers under way by key, `downloads` pictures sent, by link or key;
     `budget` bounds the large parts of base64 answers, `serving` those of downloads."""
 
     catalog: Catalog

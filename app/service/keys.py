@@ -49,6 +49,8 @@ class Keys(People):
 
         Raises `NameInvalid`, `ModelUnknown`, `BudgetUnpriced`.
         """
+        models, kept = self._known_models(models), self._kept(limits or Limits())
+        # Only now: what is refused leaves no user behind.
         await self.known_user(user, new=True)
         now = await self._keyring.now_ms()
         return await self._put(
@@ -57,10 +59,10 @@ class Keys(People):
                 user=user,
                 digest="",
                 name=name,
-                limits=self._kept(limits if limits is not None else Limits()),
+                limits=kept,
                 created_ms=now,
                 expires_ms=None if expires_in is None else now + _ms(expires_in),
-                models=self._known_models(models),
+                models=models,
                 response_format=response_format,
             )
         )

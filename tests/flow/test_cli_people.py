@@ -313,3 +313,17 @@ def test_a_store_that_is_away_is_one_sentence(tmp_path: Path) -> None:
     said = house.refused("users", "list", code=1)
 
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("wrong", [("--models", "nobody"), ("--budget-per-day", "5")])
+def test_a_key_that_is_refused_leaves_no_user_behind(
+    house: House, tmp_path: Path, wrong: tuple[str, str]
+) -> None:
+    text = (ROOT / "tests/catalog.toml").read_text()
+    unpriced = tmp_path / "unpriced.toml"
+    unpriced.write_text(re.sub(r'(?m)^\S+ = "[\d.]+"$', "", text))
+    house.settings["KOI_CATALOG"] = str(unpriced)
+
+    house.run("keys", "create", "--user", "ann", "--new", *wrong, code=1)
+
+    assert house.json("users", "list") == []
