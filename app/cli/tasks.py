@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from cyclopts import App, Parameter, validators
 
 from app.cli.failure import CommandFailed, misused
-from app.cli.history import READ_AT_MOST, Wanted, found_tasks
+from app.cli.history import Wanted, found_tasks
 from app.cli.options import AsJson, moment_ms
 from app.cli.out import Record, note, say, say_fields, say_json, say_table
 from app.cli.records import job_record
@@ -47,7 +47,7 @@ def list_(
     async def work(office: "Office") -> None:
         zone = ZoneInfo(office.settings.timezone)
         since_ms = 0 if since is None else moment_ms("--since", since, zone)
-        found, whole = await found_tasks(office, Wanted(status, since_ms, limit, names))
+        found, notes = await found_tasks(office, Wanted(status, since_ms, limit, names))
         if not found:
             await asked.check(office.keyring)
         if json:
@@ -58,8 +58,8 @@ def list_(
             say_table(("task", *headings[:-1], "created", "error"), rows)
         else:
             say("No tasks.")
-        if not whole:
-            note(f"Read {READ_AT_MOST} entries of the ledger; name --since to look at fewer.")
+        for sentence in notes:
+            note(sentence)
 
     in_office(work, what="Reading the ledger")
 
