@@ -13,6 +13,7 @@ from app.domain.ledger import Entry, EntryKind
 if TYPE_CHECKING:
     from app.wiring import Office
 
+ENDS = (EntryKind.SETTLE, EntryKind.RELEASE)
 READ_AT_MOST = 100_000
 """Entries of the ledger that one list may read, newest first: some seconds."""
 RECORDS = 200
@@ -47,7 +48,7 @@ class Wanted:
 
     def entry(self, entry: Entry) -> bool:
         """Whether this is the end of a job that is wanted: every job has one such entry."""
-        ended = entry.kind in (EntryKind.SETTLE, EntryKind.RELEASE) and entry.job != ""
+        ended = entry.kind in ENDS and entry.job != ""
         fits = self.status is None or _status(entry) == self.status
         return ended and fits and self.owns(entry.user, entry.team, entry.key)
 
@@ -68,6 +69,14 @@ async def found_tasks(office: "Office", wanted: Wanted) -> tuple[list[dict[str, 
     notes = [] if over.whole else [UNREAD_ENTRIES]
     notes += [UNREAD_RECORDS] if max(oldest_ms, wanted.since_ms) < records.unread_ms else []
     return [record for _, record in found], notes
+
+
+async def expired_task(office: "Office", task_id: str) -> dict[str, Any] | None:
+    """What the ledger knows of a task whose record is over; None when it never heard of it."""
+    async for entry in office.ledger.entries(newest_first=True):
+        if entry.job == task_id and entry.kind in ENDS:
+            return _entry_record(entry, office.catalog.currency)
+    return None
 
 
 class Reading:
