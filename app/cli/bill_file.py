@@ -7,7 +7,7 @@ number and its column and never guessed: a line that was misread could take mone
 import csv
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -27,7 +27,7 @@ from app.cli.bill_cells import (
     quoted,
 )
 from app.cli.bill_text import numbered_lines
-from app.cli.failure import CommandFailed, misused
+from app.cli.failure import misused
 from app.domain.bill import BillLine
 
 SEPARATORS = (",", ";", "\t")
@@ -132,38 +132,57 @@ def read_bill(path: Path, reading: Reading) -> Iterator[BillLine | Unreadable | 
 
 
 def _form(numbered: Iterator[tuple[int, str]], reading: Reading, path: Path) -> Form:
-    """Find the headings. Raises `CommandFailed` (2) naming the column that is not there."""
-    complaint = misused(f"{path} is empty.")
+    """Find the headings. Raises `CommandFailed` (2) naming what the line lacks that is most like
+    them: lines above it, and other separators, lack more."""
+    nearest, complaint = -1, f"{path} is empty."
     for number, text in numbered:
         if number > HEADING_WITHIN:
             break
-        tried = [_headings(text, separator, reading.columns) for separator in SEPARATORS]
-        for form in tried:
-            if isinstance(form, Form):
-                return form
-        if number == 1:
-            complaint = next(fault for fault in tried if isinstance(fault, CommandFailed))
-    raise complaint
+        for separator in SEPARATORS:
+            cells = _headings(text, separator)
+            places = _places(cells, reading.columns)
+            fault = _fault(cells, places, reading.columns)
+            if fault is None:
+                only = {role: found[0] for role, found in places.items()}
+                return Form(separator, only, tuple(cells))
+            if len(places) > nearest:
+                nearest, complaint = len(places), fault
+    raise misused(complaint)
 
 
-def _headings(text: str, separator: str, columns: Columns) -> Form | CommandFailed:
+def _headings(text: str, separator: str) -> list[str]:
     try:
-        cells = _cells(text, separator)
+        return _cells(text, separator)
     except csv.Error:
-        cells = []
-    places = {}
-    for role, synonyms in SYNONYMS.items():
-        wanted = columns.named(role)
-        names = synonyms.split() if wanted is None else [_plain(wanted)]
-        found = [place for place, cell in enumerate(cells) if _plain(cell) in names]
+        return []
+
+
+def _places(cells: Sequence[str], columns: Columns) -> Mapping[str, Sequence[int]]:
+    """Where each role may be; roles that are nowhere are left out."""
+    wanted = {role: columns.named(role) for role in ROLES}
+    names = {
+        role: SYNONYMS[role].split() if heading is None else [_plain(heading)]
+        for role, heading in wanted.items()
+    }
+    plain = [_plain(cell) for cell in cells]
+    found = {
+        role: [place for place, cell in enumerate(plain) if cell in names[role]] for role in ROLES
+    }
+    return {role: places for role, places in found.items() if places}
+
+
+def _fault(
+    cells: Sequence[str], places: Mapping[str, Sequence[int]], columns: Columns
+) -> str | None:
+    """Why these are not the headings, by the first role that is not told; None when they are."""
+    for role in ROLES:
+        found = places.get(role, ())
         if len(found) > 1:
             both = " and ".join(quoted(cells[place]) for place in found)
-            return misused(f"{both} could both be the {role}; choose with --{role}-column.")
-        if found:
-            places[role] = found[0]
-        elif role in REQUIRED or wanted is not None:
-            return misused(f"There is no column for the {role}; name it with --{role}-column.")
-    return Form(separator, places, tuple(cells))
+            return f"{both} could both be the {role}; choose with --{role}-column."
+        if not found and (role in REQUIRED or columns.named(role) is not None):
+            return f"There is no column for the {role}; name it with --{role}-column."
+    return None
 
 
 def _plain(heading: str) -> str:

@@ -13,11 +13,18 @@ from app.domain.ledger import Entry, EntryKind
 if TYPE_CHECKING:
     from app.wiring import Office
 
+ENDS = (EntryKind.SETTLE, EntryKind.RELEASE)
 READ_AT_MOST = 100_000
 """Entries of the ledger that one list may read, newest first: some seconds."""
 RECORDS = 200
-"""Of so many of a user's newest records those of one status are looked for; older ones are told
-from the ledger."""
+"""Of so many of a user's newest records those that are wanted are looked for. Older ones are found
+in the ledger, and where they are still open, in its index of these; not those that were cancelled
+before they were sent, which left no entry."""
+UNREAD_ENTRIES = f"Read {READ_AT_MOST} entries of the ledger; name --since to look at fewer."
+UNREAD_RECORDS = (
+    "Older tasks that were cancelled before they were sent may be missing; a higher --limit reads "
+    "more records, a later --since needs fewer."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +48,35 @@ class Wanted:
 
     def entry(self, entry: Entry) -> bool:
         """Whether this is the end of a job that is wanted: every job has one such entry."""
-        ended = entry.kind in (EntryKind.SETTLE, EntryKind.RELEASE) and entry.job != ""
+        ended = entry.kind in ENDS and entry.job != ""
         fits = self.status is None or _status(entry) == self.status
         return ended and fits and self.owns(entry.user, entry.team, entry.key)
 
 
-async def found_tasks(office: "Office", wanted: Wanted) -> tuple[list[dict[str, Any]], bool]:
-    """Records as JSON, newest first, and whether the ledger was read as far as was needed."""
+async def found_tasks(office: "Office", wanted: Wanted) -> tuple[list[dict[str, Any]], list[str]]:
+    """Records as JSON, newest first, and what may be missing from them, in sentences."""
     currency = office.catalog.currency
-    jobs = {job.id: job for job in await _records(office, wanted)}
+    records = await _records(office, wanted)
+    jobs = {job.id: job for job in [*records.jobs, *await _unended(office, records.jobs)]}
     kept = [job for job in jobs.values() if wanted.job(job)]
     dated = [(job.created_ms, job_record(job, currency)) for job in kept]
     over = Reading(office, wanted, frozenset(jobs))
     if wanted.status is None or TaskStatus(wanted.status).terminal:
         dated += [(_began_ms(e), _entry_record(e, currency)) async for e in over.ends()]
     dated.sort(key=lambda pair: pair[0], reverse=True)
-    return [record for _, record in dated[: wanted.limit]], over.whole
+    found = dated[: wanted.limit]
+    oldest_ms = found[-1][0] if len(found) == wanted.limit else 0
+    notes = [] if over.whole else [UNREAD_ENTRIES]
+    notes += [UNREAD_RECORDS] if max(oldest_ms, wanted.since_ms) < records.unread_ms else []
+    return [record for _, record in found], notes
+
+
+async def expired_task(office: "Office", task_id: str) -> dict[str, Any] | None:
+    """What the ledger knows of a task whose record is over; None when it never heard of it."""
+    async for entry in office.ledger.entries(newest_first=True):
+        if entry.job == task_id and entry.kind in ENDS:
+            return _entry_record(entry, office.catalog.currency)
+    return None
 
 
 class Reading:
@@ -81,11 +101,35 @@ class Reading:
                 return
 
 
-async def _records(office: "Office", wanted: Wanted) -> list[Job]:
-    names = wanted.whose.users or [user.name for user in await office.keys.users()]
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Users' newest records; of some user those from before `unread_ms` were not read."""
+
+    jobs: list[Job]
+    unread_ms: int
+
+
+async def _records(office: "Office", wanted: Wanted) -> Records:
+    """Those of deleted users too."""
+    names = wanted.whose.users or [user.name for user in await office.keyring.users()]
     many = wanted.status is not None or wanted.whose.teams or wanted.whose.keys
     most = max(RECORDS, wanted.limit) if many else wanted.limit
-    return [job for name in sorted(names) for job in await office.ledger.jobs_of(name, most)]
+    jobs: list[Job] = []
+    unread_ms = 0
+    for name in sorted(names):
+        read = await office.ledger.jobs_of(name, most)
+        jobs += read
+        if len(read) == most:
+            unread_ms = max(unread_ms, read[-1].created_ms)
+    return Records(jobs, unread_ms)
+
+
+async def _unended(office: "Office", known: list[Job]) -> list[Job]:
+    """The records of all others that are open, or have pictures pending."""
+    read = {job.id for job in known}
+    wanted = [job_id for job_id in await office.ledger.unended() if job_id not in read]
+    found = [await office.ledger.job(job_id) for job_id in wanted]
+    return [job for job in found if job is not None]
 
 
 def _status(entry: Entry) -> str:

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from cyclopts import App, Parameter, validators
 
 from app.cli.failure import CommandFailed, misused
-from app.cli.history import READ_AT_MOST, Wanted, found_tasks
+from app.cli.history import Wanted, expired_task, found_tasks
 from app.cli.options import AsJson, moment_ms
 from app.cli.out import Record, note, say, say_fields, say_json, say_table
 from app.cli.records import job_record
@@ -47,7 +47,7 @@ def list_(
     async def work(office: "Office") -> None:
         zone = ZoneInfo(office.settings.timezone)
         since_ms = 0 if since is None else moment_ms("--since", since, zone)
-        found, whole = await found_tasks(office, Wanted(status, since_ms, limit, names))
+        found, notes = await found_tasks(office, Wanted(status, since_ms, limit, names))
         if not found:
             await asked.check(office.keyring)
         if json:
@@ -58,8 +58,8 @@ def list_(
             say_table(("task", *headings[:-1], "created", "error"), rows)
         else:
             say("No tasks.")
-        if not whole:
-            note(f"Read {READ_AT_MOST} entries of the ledger; name --since to look at fewer.")
+        for sentence in notes:
+            note(sentence)
 
     in_office(work, what="Reading the ledger")
 
@@ -68,28 +68,35 @@ def list_(
 def show(task_id: str, /, *, json: AsJson = False) -> None:
     """Show one task: its states, its money and what the provider calls it.
 
+    One whose record is over is told from the ledger, with what that knows.
+
     Example: koi tasks show task_0123456789abcdef0123456789abcdef
     """
 
     async def work(office: "Office") -> None:
         job = await office.ledger.job(task_id)
-        if job is None:
-            raise CommandFailed(f"There is no task {task_id!r}, or it has expired.")
-        record = job_record(job, office.catalog.currency)
+        currency = office.catalog.currency
+        record = job_record(job, currency) if job else await expired_task(office, task_id)
+        if record is None:
+            raise CommandFailed(f"There is no task {task_id!r}, and the ledger knows of none.")
         if json:
             say_json(record)
-            return
-        cost, error = record["cost"], record["error"]
-        flat = record | {
-            "cost": f"{cost['value']} {cost['currency']}" if cost else "unknown",
-            "error": f"{error['code']}: {error['message']}" if error else None,
-            "pictures": ", ".join(record["pictures"]),
-            "calls": ", ".join(record["calls"]),
-            "upstream": ", ".join(_upstream_text(part) for part in record["upstream"]),
-        }
-        say_fields(flat)
+        else:
+            say_fields(_flat(record))
 
-    in_office(work)
+    in_office(work, what="Reading the ledger")
+
+
+def _flat(record: Record) -> Record:
+    cost, error = record["cost"], record["error"]
+    return {
+        **record,
+        "cost": f"{cost['value']} {cost['currency']}" if cost else "unknown",
+        "error": ": ".join(filter(None, (error["code"], error["message"]))) if error else None,
+        "pictures": ", ".join(record["pictures"]),
+        "calls": ", ".join(record["calls"]),
+        "upstream": ", ".join(_upstream_text(part) for part in record["upstream"]),
+    }
 
 
 def _upstream_text(part: Record) -> str:

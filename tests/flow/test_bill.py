@@ -293,3 +293,11 @@ def test_a_bill_without_lines_takes_back_what_it_is_said_to_cover(
     assert [pair["fix"] for pair in done["differences"]] == [-1]
     assert koi.entries()[-1].presumed == -1
     assert house.json("usage")["total"]["images"] == 0
+
+
+def test_a_bill_with_tabs_is_told_the_one_column_it_lacks(house: House) -> None:
+    (house.path / "fees.tsv").write_text("Fee Details\n\nrequest id\tmodel\tamount\twhen\n")
+
+    said = house.refused("ledger", "import-bill", "fees.tsv", code=2)
+
+    assert "no column for the time; name it with --time-column" in said

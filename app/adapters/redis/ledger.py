@@ -226,13 +226,15 @@ class RedisLedger:
     async def jobs_of(self, user: str, limit: int) -> Sequence[Job]:
         return [read_job(record) for record in await self._book.read("jobs", user, limit)]
 
+    async def unended(self) -> Sequence[str]:
+        return list(await self._book.read("unended"))
+
     async def abandon(self, job_id: str, call: str | None = None) -> None:
         ask = {"job": job_id} if call is None else {"job": job_id, "call": call}
         await self._book.write("abandon", ask)
 
     async def received(self, receipts: Sequence[Receipt]) -> None:
-        told = [(receipt.job_id, receipt.call) for receipt in receipts]
-        await self._book.write("received", {"receipts": told})
+        await self._book.write("received", {"receipts": [(r.job_id, r.call) for r in receipts]})
 
     async def owner_of(self, picture: str) -> tuple[str, str] | None:
         text = await self._book.read("owner", picture)

@@ -1,0 +1,100 @@
+"""`koi tasks`: no task that there is stays out of the list, and what is listed can be shown."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from app.adapters.redis.keyspace import KEYS
+from app.sandbox.server import Sandbox
+from tests.flow.command import House
+from tests.flow.test_generate import GENERATE
+from tests.harness import KOI, PRICED, Koi, gateway
+
+JOB = next(key.name for key in KEYS if key.noun == "job")
+MORE_THAN_IS_READ = 205
+
+
+@pytest.fixture
+def house(store_url: str, tmp_path: Path) -> House:
+    """The operator's desk, on the store of the gateway under test."""
+    settings = {
+        "KOI_REDIS_URL": store_url,
+        "KOI_DATA_DIR": str(tmp_path / "koi"),
+        "KOI_CATALOG": str(PRICED),
+    }
+    return House(tmp_path, settings)
+
+
+Gateway = Callable[[], AbstractContextManager[Koi]]
+
+
+@pytest.fixture
+def running(sandbox: Sandbox, store_url: str, tmp_path: Path) -> Gateway:
+    """A gateway that may end while the provider still works. Commands run after its end, since they
+    share its standard output."""
+    settings = {"task_deadline_s": 60, "drain_timeout_s": 0.1, "free_refusals_per_hour": 1000}
+    return partial(gateway, sandbox, store_url, tmp_path / "koi", upstream_mode="async", **settings)
+
+
+def begin(koi: Koi, client: httpx.Client) -> str:
+    """A task that the provider works at for a minute."""
+    koi.sandbox.set(latency_s=60)
+    task = client.post(GENERATE, json={**KOI, "prompt": "slow", "async": True}).json()["id"]
+    deadline = time.monotonic() + 20
+    while client.get(f"/v1/tasks/{task}").json()["status"] != "processing":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    koi.sandbox.set(latency_s=None)
+    return str(task)
+
+
+def listed(house: House, *words: str) -> list[Any]:
+    return [task["id"] for task in house.json("tasks", "list", *words)]
+
+
+def test_an_open_task_is_listed_however_many_came_after_it(running: Gateway, house: House) -> None:
+    with running() as koi, koi.client() as client, ThreadPoolExecutor(16) as crowd:
+        task = begin(koi, client)
+        bodies = [{**KOI, "prompt": f"[fault:400] {n}"} for n in range(MORE_THAN_IS_READ)]
+        answers = list(crowd.map(lambda body: client.post(GENERATE, json=body), bodies))
+
+    assert {answer.status_code for answer in answers} == {400}
+    assert listed(house, "--status", "processing") == [task]
+    assert listed(house, "--limit", "1000")[-1] == task
+    assert "may be missing" in house.run("tasks", "list", "--status", "completed").stderr
+    assert "may be missing" not in house.run("tasks", "list").stderr
+    assert "may be missing" not in house.run("tasks", "list", "--status", "failed").stderr
+
+
+def test_the_open_task_of_a_deleted_user_is_listed(running: Gateway, house: House) -> None:
+    with running() as koi, koi.client() as client:
+        task = begin(koi, client)
+    house.run("users", "delete", "ann")
+
+    assert listed(house) == listed(house, "--user", "ann") == [task]
+
+
+def test_what_the_list_tells_from_the_ledger_can_be_shown(
+    running: Gateway, house: House, store_url: str
+) -> None:
+    with running() as koi, koi.client() as client:
+        for prompt in ("koi", "[fault:400]"):
+            client.post(GENERATE, json={**KOI, "prompt": prompt})
+    with redis.Redis.from_url(store_url) as client:
+        for task in listed(house):
+            client.delete(f"{JOB}{task}")
+
+    found = house.json("tasks", "list")
+
+    assert sorted(task["status"] for task in found) == ["completed", "failed"]
+    assert [house.json("tasks", "show", task["id"]) for task in found] == found
+    assert ["None" in house.text("tasks", "show", task["id"]) for task in found] == [False] * 2
+    assert "the ledger knows of none" in house.refused("tasks", "show", "task_0", code=1)
