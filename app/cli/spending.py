@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from app.cli.failure import misused
 from app.cli.options import AsJson, filled
-from app.cli.out import say, say_json, time_text
+from app.cli.out import note, say, say_json, time_text
 from app.cli.session import in_office
 
 if TYPE_CHECKING:
@@ -62,10 +62,12 @@ def resume(*, user: User = None, team: Team = None, json: AsJson = False) -> Non
             await _check(office, user, team)
         if json:
             say_json({"scope": scope, "resumed": stopped})
-        elif stopped:
-            say(f"Spending of {shown_scope(scope)} goes on.")
-        else:
-            say(f"Spending of {shown_scope(scope)} was not stopped.")
+            return
+        verdict = "goes on" if stopped else "was not stopped"
+        say(f"Spending of {shown_scope(scope)} {verdict}.")
+        for stop in await office.keys.stops():
+            still = shown_scope(stop.scope)
+            note(f"Still stopped: {still} ({stop.reason}). End it with: {resuming(stop.scope)}")
 
     in_office(work)
 

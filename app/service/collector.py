@@ -32,7 +32,6 @@ AT_ONCE = 16
 LOOK_AGAIN_S = 1.0
 AFTER_END_MS = 1_000
 """How soon after the end of a link its last try is."""
-NO_TASK = "its link is over and the provider shows no other"
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,17 @@ def test_with_the_cache_off_live_identical_calls_are_never_merged(start: Start) 
     assert {a.headers["x-koi-cache"] for a in answers} == {"bypass"}
 
 
+def test_a_hit_says_when_its_picture_was_made(start: Start) -> None:
+    koi = start(cache_variants=1)
+    with koi.client() as client:
+        made, hit = [client.post(GENERATE, json=KOI) for _ in range(2)]
+        task = client.post(GENERATE, json={**KOI, "async": True})
+
+    assert hit.headers["x-koi-cache"] == task.headers["x-koi-cache"] == "hit"
+    for said in (hit, task):
+        assert 0 <= said.json()["created"] - made.json()["created"] <= 20
+
+
 def test_a_hit_can_be_had_in_the_other_format(koi: Koi) -> None:
     with koi.client() as client:
         client.post(GENERATE, json=KOI)

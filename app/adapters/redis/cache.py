@@ -56,13 +56,14 @@ class RedisResultCache:
         except LedgerUnavailable:
             return NOT_STORED if control.only_if_cached else BYPASS
         match reply:
-            case ["hit", index, maker, age_ms, pictures]:
+            case ["hit", index, maker, age_ms, made_ms, pictures]:
                 return Recalled(
                     CacheOutcome.HIT,
                     pictures=read_pictures(orjson.loads(pictures)),
                     job_id=maker,
                     age_s=age_ms // 1000,
                     ttl_s=max(self._ttl_ms - age_ms, 0) // 1000,
+                    made_ms=made_ms,
                     slot=CacheSlot(fingerprint, index),
                 )
             case ["joined", index, maker, marked_ms]:

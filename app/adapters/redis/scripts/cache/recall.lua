@@ -5,7 +5,7 @@
 --      [5] newest age accepted in ms, '' for any [6] '' | no-cache | only-if-cached
 --      [7] 1 when this is the latest request over again, not another wish
 --      [8] a job known to make nothing any more, whose mark may be taken over; or ''
--- -> {'hit', slot, job, age ms, pictures} | {'joined', slot, job, ms since it was marked}
+-- -> {'hit', slot, job, age ms, made at ms, pictures} | {'joined', slot, job, ms since its mark}
 --    {'miss', slot} | {'occupied'} | {'empty'}
 local id, variants, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local oldest = math.min(ttl, tonumber(ARGV[5]) or ttl)
@@ -16,7 +16,7 @@ local function made(slot)
   if not packed then return nil end
   local job, at, pictures = string.match(packed, '^(%S+) (%d+) (.*)$')
   local age = math.max(now_ms - at, 0)
-  if age <= oldest and age < ttl then return { 'hit', slot, job, age, pictures } end
+  if age <= oldest and age < ttl then return { 'hit', slot, job, age, tonumber(at), pictures } end
 end
 
 local function making(slot)
