@@ -56,7 +56,13 @@ class Bill:
 
 
 def import_bill(
-    file: Annotated[Path, Parameter(help="The provider's fee details as CSV.")],
+    file: Annotated[
+        Path,
+        Parameter(
+            help="The provider's fee details as CSV; - is standard input.",
+            allow_leading_hyphen=True,
+        ),
+    ],
     /,
     *,
     scope: Scope = WHOLE_FILE,

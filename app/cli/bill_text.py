@@ -4,12 +4,19 @@ Bytes that are no letters become `bill_cells.LOST_LETTER`, so that one broken li
 """
 
 import codecs
+import os
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from app.cli.failure import misused
 
+STANDARD_INPUT = ("-", "/dev/stdin")
 LONGEST_LINE = 64 * 1024
 PIECE = 1 << 20
 SIGNS = (
@@ -23,10 +30,33 @@ UNSIGNED_UTF16 = (("utf-16-le", slice(1, 4, 2)), ("utf-16-be", slice(0, 4, 2)))
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """From 1, without their ends. Raises `CommandFailed` (2) for what is no text, and `OSError`."""
-    with path.open("rb") as file:
+    with _seekable(path) as file:
         encoding = _encoding(file, path)
-    with path.open(encoding=encoding, errors="replace") as text:
-        yield from _numbered(text, path)
+        file.seek(0)
+        with TextIOWrapper(file, encoding, errors="replace") as text:
+            yield from _numbered(text, path)
+
+
+@contextmanager
+def _seekable(path: Path) -> Iterator[BinaryIO]:
+    """The file, or a copy of a pipe: it is read twice, first for its encoding."""
+    with ExitStack() as stack:
+        file = stack.enter_context(_opened(path))
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(file, copy)
+            copy.seek(0)
+            yield copy
+        else:
+            yield file
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Standard input is taken as it is: opened by its name, it is refused to everybody but the user
+    who opened it first, who need not be the one that the command works as."""
+    if str(path) in STANDARD_INPUT:
+        return os.fdopen(os.dup(0), "rb")
+    return path.open("rb")
 
 
 def _numbered(file: TextIO, path: Path) -> Iterator[tuple[int, str]]:

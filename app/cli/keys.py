@@ -98,7 +98,9 @@ def list_(
 
 
 @keys.command
-def whose(ending: str, /, *, json: AsJson = False) -> None:
+def whose(
+    ending: Annotated[str, Parameter(allow_leading_hyphen=True)], /, *, json: AsJson = False
+) -> None:
     """Find a key by its last characters (four at least), or by all of it.
 
     "-" reads it from standard input, so that a whole key stays out of the shell's history. Keys

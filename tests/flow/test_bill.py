@@ -1,6 +1,7 @@
 """The provider's own bill, imported: what the books took on trust is put right, and only that."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.flow.command import KOI as COMMAND
 from tests.flow.command import House
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
@@ -301,3 +303,23 @@ def test_a_bill_with_tabs_is_told_the_one_column_it_lacks(house: House) -> None:
     said = house.refused("ledger", "import-bill", "fees.tsv", code=2)
 
     assert "no column for the time; name it with --time-column" in said
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "utf-16"])
+def test_a_bill_may_come_through_a_pipe(house: House, name: str, encoding: str) -> None:
+    row = "req_1,grok-imagine,0.14,2026-11-27T13:00:00Z"
+    bill = f"请求ID,模型,金额,时间\n{row}\n".encode(encoding)
+
+    done = subprocess.run(
+        [*COMMAND, "ledger", "import-bill", name, "--json"],
+        input=bill,
+        env=house.environment,
+        cwd=house.path,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.stderr == b""
+    assert [pair["lines"] for pair in json.loads(done.stdout)["differences"]] == [[2]]

@@ -1,5 +1,6 @@
 """`koi users`, `koi teams` and `koi keys` when no gateway runs."""
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -206,6 +207,18 @@ def test_a_key_that_was_found_somewhere_is_told_by_its_end(house: House, shown: 
     assert found["last_used_at"] is None
     assert house.json("keys", "whose", "zz") == []
     assert made["key"] not in house.text("keys", "whose", made["key"])
+
+
+def test_a_key_to_be_found_is_read_from_standard_input(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = house.json("keys", "create", "--user", "alice", "--new")
+    monkeypatch.setattr("sys.stdin", io.StringIO(made["key"] + "\n"))
+
+    [found] = house.json("keys", "whose", "-")
+
+    assert found["key_id"] == made["key_id"]
+    assert "--jsn" in house.refused("keys", "list", "--jsn", code=2)
 
 
 def test_a_deleted_user_is_gone_from_the_lists_and_the_name_is_free_again(house: House) -> None:

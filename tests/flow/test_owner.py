@@ -74,7 +74,7 @@ class Place:
         self.data.mkdir(mode=0o700)
         os.chown(self.data, NOBODY, NOBODY)
 
-    def koi(self, *words: str, uid: int = 0, **settings: str) -> Done:
+    def koi(self, *words: str, uid: int = 0, given: str = "", **settings: str) -> Done:
         environment = {
             **search(self.python),
             "KOI_DATA_DIR": str(self.data),
@@ -87,6 +87,7 @@ class Place:
             cwd=self.path,
             env=environment,
             capture_output=True,
+            input=given,
             text=True,
             timeout=60,
             check=False,
@@ -123,6 +124,16 @@ def test_the_doctor_and_a_rebuild_of_root_leave_nothing_of_root_s(place: Place) 
     place.koi("store", "repair")
 
     assert place.owners() == {NOBODY}
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_a_bill_is_read_from_the_standard_input_that_root_opened(place: Place, name: str) -> None:
+    bill = "request id,model,amount,time\nreq_1,grok-imagine,0.14,2026-11-27T13:00:00Z\n"
+
+    done = place.koi("ledger", "import-bill", name, given=bill)
+
+    assert (done.code, done.stderr) == (1, "")
+    assert "req_1" in done.stdout
 
 
 def test_another_user_is_refused_with_the_right_command(place: Place) -> None:
