@@ -152,15 +152,16 @@ class CollectPace:
 @dataclass(frozen=True, slots=True)
 class CollectReport:
     """What became of a job's pending images: those now in our store, those `lost` for good, and
-    `links` that take the place of older ones. `error` is why some are still missing. `tried`: each
-    had its quick tries, so that the caller need not wait for the rest. The next try is due after
-    `due_ms`. `denied` says of each part whose task was asked whether it has failed by now."""
+    `links` that take the place of older ones. `error` is why some are still missing. `tried` had
+    their quick tries: once all pending ones had, a caller with some images waits no more. The next
+    try is due after `due_ms`. `denied` says of each part whose task was asked whether it has failed
+    by now."""
 
     pictures: tuple[tuple[PendingImage, Picture], ...] = ()
     lost: tuple[PendingImage, ...] = ()
     links: tuple[PendingImage, ...] = ()
     error: str | None = None
-    tried: bool = False
+    tried: tuple[PendingImage, ...] = ()
     due_ms: int = 0
     denied: tuple[tuple[int, bool], ...] = ()
 

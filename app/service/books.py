@@ -136,7 +136,7 @@ class Books:
         what is owed says more than it did."""
         pictures = tuple(_not_there(ended, outcome))
         if pictures:
-            report = CollectReport(pictures=pictures, tried=True, due_ms=LEASE_MS)
+            report = CollectReport(pictures=pictures, due_ms=LEASE_MS)
             with suppress(TaskNotFound):
                 await self.collected(ended.id, report)
 

@@ -113,7 +113,7 @@ class Collector:
             lost=tuple(f.place for f in misses if f.lost),
             links=tuple(f.place for f in misses if not f.lost and f.place not in pending),
             error=misses[-1].got.reason if misses and isinstance(misses[-1].got, Miss) else None,
-            tried=True,
+            tried=pending,
             due_ms=self._due_ms(claim, [f.place for f in misses if not f.lost]),
             denied=tuple({f.place.part: f.denied for f in found if f.denied is not None}.items()),
         )

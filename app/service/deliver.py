@@ -69,7 +69,7 @@ class Deliver:
             if running:
                 await asyncio.wait(running, timeout=RENEW_S)
             running_now = [download for download in left if not download.done]
-            report = self._report(left, tried=time.monotonic() - began_s > PATIENCE_S)
+            report = self._report(left, enough=time.monotonic() - began_s > PATIENCE_S)
             if owed and not running_now:
                 # The store may have been told the earlier outcome meanwhile: then this says more.
                 await self.books.end(settling.job, settling.now)
@@ -87,8 +87,7 @@ class Deliver:
                     self.books.tell(settling.job, settling.now)
                 await asyncio.sleep(RENEW_S)
 
-    def _report(self, left: Iterable[Download], *, tried: bool) -> CollectReport:
-        left = list(left)
+    def _report(self, left: Sequence[Download], *, enough: bool) -> CollectReport:
         running = [download for download in left if not download.done]
         misses = [download.got.reason for download in left if isinstance(download.got, Miss)]
         held = any(download.held for download in running)
@@ -99,7 +98,7 @@ class Deliver:
             pictures=tuple((d.place, d.got) for d in left if isinstance(d.got, Picture)),
             lost=tuple(d.place for d in left if isinstance(d.got, Miss) and d.got.for_good),
             error=misses[-1] if misses else STORE_FULL if held else None,
-            tried=tried or not running,
+            tried=tuple(d.place for d in left if enough or d.done),
             due_ms=due_ms,
         )
 

@@ -81,8 +81,12 @@ async def test_two_reports_of_one_picture_are_one_picture(ledger: RedisLedger) -
     job = await settled(ledger, there=1, missing=2)
     late = picture(job.id, 1)
 
-    some = await ledger.collected(job.id, CollectReport(((link(1), late),), tried=True, due_ms=9))
-    again = await ledger.collected(job.id, CollectReport(((link(1), late),), tried=True, due_ms=9))
+    some = await ledger.collected(
+        job.id, CollectReport(((link(1), late),), tried=(link(2),), due_ms=9)
+    )
+    again = await ledger.collected(
+        job.id, CollectReport(((link(1), late),), tried=(link(2),), due_ms=9)
+    )
     last = await ledger.collected(job.id, CollectReport(((link(2), picture(job.id, 2)),)))
 
     assert (some.pictures, some.ended, again.pictures, again.ended) == (1, True, 0, False)
@@ -201,7 +205,8 @@ async def test_a_rebuild_brings_back_what_was_collected_and_what_was_not(
     both, one = await settled(ledger, there=1, missing=2), await settled(ledger)
     lost = await settled(ledger)
     await ledger.collected(
-        both.id, CollectReport(((link(1), picture(both.id, 1)),), error="it said 503", tried=True)
+        both.id,
+        CollectReport(((link(1), picture(both.id, 1)),), error="it said 503", tried=(link(2),)),
     )
     await ledger.collected(lost.id, CollectReport(lost=(link(0),)))
     before = [await ledger.job(job.id) for job in (both, one, lost)]

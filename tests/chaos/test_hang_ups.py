@@ -119,8 +119,8 @@ def test_it_does_so_whichever_worker_takes_the_repeat(
         "KOI_REDIS_TIMEOUT_MS": "3000",
     }
     house = House(tmp_path, settings)
+    key = house.key()
     with house.serving("--workers", "2") as serving:
-        key = house.key()
         for pause_s in (0, 0.01):
             hang_up_and_repeat(serving.url, serving.url, key, pause_s)
 

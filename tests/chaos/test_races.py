@@ -140,7 +140,7 @@ def test_a_call_on_its_way_is_waited_for_when_the_task_of_its_sibling_has_ended(
 ) -> None:
     catalog = tmp_path / "catalog.toml"
     catalog.write_text(PRICED.read_text().replace("max_n = 10", "max_n = 2", 1))
-    first, _ = pair(catalog=catalog)
+    first, _ = pair(catalog=catalog, task_deadline_s=60)
     sandbox.script("ok", "trickle=0.02")  # the second task id arrives in two to three seconds
 
     with first.client() as client:

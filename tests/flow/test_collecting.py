@@ -124,6 +124,23 @@ def test_a_caller_with_a_dead_link_hears_of_its_task_soon_and_its_repeat_at_once
     assert koi.sandbox.posts == 1
 
 
+@pytest.mark.parametrize("seconds", [("1", "3"), ("3", "1")])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_caller_waits_for_the_slow_images_of_every_call_of_its_job(
+    start: Start, tmp_path: Path, mode: str, seconds: tuple[str, str]
+) -> None:
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text(PRICED.read_text().replace("max_n = 10", "max_n = 2", 1))
+    koi = start(catalog=catalog, upstream_mode=mode, task_deadline_s=60)
+    koi.sandbox.script(*(f"cdn-slow={late}" for late in seconds))
+    with koi.client(timeout=60) as client:
+        answer = client.post(GENERATE, json={**KOI, "n": 3})
+
+    assert len(answer.json()["data"]) == 3
+    assert "incomplete" not in answer.json()
+    assert delivered(koi) == 3
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_one_dead_link_of_four_withholds_nothing(start: Start, mode: str) -> None:
     koi = start(upstream_mode=mode, collect_s=12)

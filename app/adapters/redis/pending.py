@@ -38,7 +38,7 @@ def report_fields(job_id: str, report: CollectReport) -> dict[str, Any]:
         ],
         "lost": [_place(image) for image in report.lost],
         "links": [pending_row(image) for image in report.links],
-        "tried": report.tried,
+        "tried": [_place(image) for image in report.tried],
         "due_ms": report.due_ms,
         "failure": orjson.dumps(UNAVAILABLE).decode(),
     }

@@ -2,10 +2,11 @@
 -- Write down what became of a job's pending images, each once. Pictures may come before the job is
 -- settled and after they were given up. The settlement counted them as delivered: what is given up
 -- is taken off again by an entry that charges nothing.
--- The task ends with its last image, or once some are there and the others were tried in vain.
+-- The task ends with its last image, or once some are there and each of the others was tried in
+-- vain, by whatever process: the parts of a job may be brought home by several.
 -- KEYS [1] slot  ARGV [1] epoch [2] mark
 --      [3] {job, pictures = {{place, picture, name} ...}, lost = {place ...},
---           links = {{place, image} ...}, error?, tried, due_ms, failure, task_ms, image_ms,
+--           links = {{place, image} ...}, error?, tried = {place ...}, due_ms, failure, task_ms, image_ms,
 --           denied? = {{part, whether its task failed} ...}}
 -- -> {'collected', new pictures, images newly lost, 1 when the task ended by this, record}
 --    {'missing'} | {'amnesia'}
@@ -57,6 +58,10 @@ for _, row in ipairs(ask.links) do
   if job['pending:' .. row[1]] then put('pending:' .. row[1], row[2]) end
 end
 if ask.error then put('trouble', ask.error) end
+for _, place in ipairs(ask.tried) do
+  job['tried:' .. place] = '1'
+  redis.call('HSET', key, 'tried:' .. place, '1')
+end
 for _, row in ipairs(ask.denied or {}) do
   if row[2] then
     redis.call('HINCRBY', key, 'denied:' .. row[1], 1)
@@ -84,18 +89,22 @@ local function append_entry(delivered)
 end
 
 local function counted()
-  local left, there = 0, #cjson.decode(job.pictures or '[]')
+  local left, untried, there = 0, 0, #cjson.decode(job.pictures or '[]')
   for field in pairs(job) do
-    if string.match(field, '^pending:') then left = left + 1 end
+    local place = string.match(field, '^pending:(.*)$')
+    if place then
+      left = left + 1
+      if not job['tried:' .. place] then untried = untried + 1 end
+    end
     if string.match(field, '^picture:') then there = there + 1 end
   end
-  return left, there
+  return left, untried, there
 end
 
 -- What the caller is told from now on; true when that ends the task.
-local function told(left, there)
+local function told(left, untried, there)
   local status = job.status
-  if there > 0 and (left == 0 or ask.tried) then
+  if there > 0 and untried == 0 then
     status = 'completed'
   elseif there == 0 and left == 0 then
     status = 'failed'
@@ -119,8 +128,8 @@ if #fresh > 0 then
   for _, place in ipairs(fresh) do put('told:' .. place, int(seq)) end
 end
 if job.state == 'S' and (#fresh > 0 or redis.call('ZSCORE', K.collect, id)) then
-  local left, there = counted()
-  ended = told(left, there)
+  local left, untried, there = counted()
+  ended = told(left, untried, there)
   if left > 0 then
     redis.call('ZADD', K.collect, int(now_ms + ask.due_ms), id)
   else
