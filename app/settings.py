@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,12 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from app import dotenv
 from app.domain.images import ResponseFormat
@@ -247,16 +252,26 @@ def fixed_settings(**values: Any) -> Settings:
 
 
 def unknown_variables() -> Mapping[str, str | None]:
-    """`KOI_…` variables of the environment that no setting reads, most likely misspelt: each with
-    the nearest real one. What Kubernetes sets for a service named koi is nobody's setting."""
+    """`KOI_…` variables of the environment and of the `.env` that is read, which no setting reads,
+    most likely misspelt: each with the nearest real one. What Kubernetes sets for a service named
+    koi is nobody's setting."""
     known = [PREFIX + name.upper() for name in Settings.model_fields]
+    given = {*os.environ, *_dotenv_names()}
     strangers = sorted(
         name
-        for name in os.environ
-        if name.startswith(PREFIX) and name.upper() not in known and not SERVICE_LINK.match(name)
+        for name in given
+        if name.upper().startswith(PREFIX)
+        and name.upper() not in known
+        and not SERVICE_LINK.match(name)
     )
     nearest = {name: difflib.get_close_matches(name.upper(), known, 1) for name in strangers}
     return {name: close[0] if close else None for name, close in nearest.items()}
+
+
+def _dotenv_names() -> Iterable[str]:
+    if not dotenv.is_read():
+        return ()
+    return DotEnvSettingsSource(Settings, env_file=dotenv.DOTENV, case_sensitive=True).env_vars
 
 
 class _FixedSettings(Settings):

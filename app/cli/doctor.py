@@ -7,6 +7,7 @@ from app.cli.failure import FAILED, CommandFailed
 from app.cli.finding import Finding, Mark, fail, ok, warn
 from app.cli.options import AsJson
 from app.cli.out import patience, say, say_json
+from app.cli.owner import NotTheOwner
 from app.cli.session import quiet, read_settings
 from app.cli.spending import resuming, shown_scope
 
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from app.wiring import Office
 
+NOTHING_ELSE = "Nothing else was checked."
+
 
 def doctor(*, json: AsJson = False) -> int:
     """Check this deployment and say what to mend.
 
-    Settings, disk, store, images, catalog, provider, port and time zone. Nothing is changed and
-    nothing is billed; exits 1 when something must be mended.
+    Settings, disk, store, images, catalog, provider, port and time zone. Nothing is billed and the
+    books stay as they are; a data directory that is not there yet is made, with an empty store, as
+    the first start would. Exits 1 when something must be mended.
 
     Example: koi doctor --json
     """
@@ -35,9 +39,11 @@ def doctor(*, json: AsJson = False) -> int:
 def _examine() -> list[Finding]:
     try:
         settings = read_settings()
+    except NotTheOwner as refusal:
+        return [fail("data directory", refusal.said, f"{refusal.mend} {NOTHING_ELSE}")]
     except CommandFailed as failure:
         return [
-            fail("settings", sentence.strip(), "Mend this setting first; nothing else was checked.")
+            fail("settings", sentence.strip(), f"Mend this setting first. {NOTHING_ELSE}")
             for sentence in str(failure).splitlines()
         ]
     from app.cli.check_journal import check_journal  # noqa: PLC0415 - heavy

@@ -38,7 +38,21 @@ class KeyOptions:
     pictures: Format = None
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class KeyChanges:
+    """What of a key is to be changed, as typed; None stays."""
+
+    name: Annotated[str | None, Parameter(help="What the key is for.")] = None
+    models: Models = None
+    expires: Annotated[
+        str | None, Parameter(help='When it ends from now on, such as 90d, or "never".')
+    ] = None
+    pictures: Format = None
+
+
 PLAIN = KeyOptions()
+UNCHANGED = KeyChanges()
 
 
 @keys.command
@@ -123,11 +137,7 @@ def set_(
     key_id: str,
     /,
     *,
-    name: Annotated[str | None, Parameter(help="What the key is for.")] = None,
-    models: Models = None,
-    expires: Annotated[
-        str | None, Parameter(help='When it ends from now on, such as 90d, or "never".')
-    ] = None,
+    change: KeyChanges = UNCHANGED,
     limits: LimitOptions = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -135,16 +145,17 @@ def set_(
 
     Example: koi keys set key_0123456789abcdef --images-per-day 50 --models grok-imagine
     """
-    allowed = _models(models)
+    allowed = _models(change.models)
 
     async def work(office: "Office") -> None:
         key = await office.keys.key(key_id)
         now_ms = await office.keyring.now_ms()
         changed = await office.keys.set_key(
             key_id,
-            name=key.name if name is None else name,
-            models=key.models if models is None else allowed,
-            expires_ms=_expires_ms(expires, key.expires_ms, now_ms),
+            name=key.name if change.name is None else change.name,
+            models=key.models if change.models is None else allowed,
+            expires_ms=_expires_ms(change.expires, key.expires_ms, now_ms),
+            response_format=response_format(change.pictures, key.response_format),
             limits=limits.over(key.limits),
         )
         if json:
@@ -191,7 +202,8 @@ def rotate(
         issued = await office.keys.rotate(key_id, span)
         await _say_issued(issued, office, json)
         if not json:
-            note(f"The old key {key_id} ends in {overlap}.")
+            old = await office.keys.key(key_id)
+            note(f"The old key {key_id} ends at {time_text(old.expires_ms)}.")
 
     in_office(work)
 

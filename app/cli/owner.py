@@ -25,6 +25,14 @@ WRITTEN_BY_THE_STORE = ("store", "store/lock", "store/engine.json", "store/serve
 READ = ("journal/id",)
 
 
+class NotTheOwner(CommandFailed):
+    """This process may not work in that directory, and how it could."""
+
+    def __init__(self, said: str, mend: str) -> None:
+        super().__init__(f"{said}. {mend}", FAILED)
+        self.said, self.mend = said, mend
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     uid: int
@@ -59,7 +67,7 @@ def owner_of(data_dir: Path) -> Owner | None:
 
 def act_as_owner(data_dir: Path) -> bool:
     """Become the owner when we are root; whether that changed anything. To be called before
-    anything is opened. Raises `CommandFailed` where it is not possible."""
+    anything is opened. Raises `NotTheOwner` where it is not possible."""
     owner = owner_of(data_dir)
     if owner is None or owner.uid == os.geteuid():
         return False
@@ -70,10 +78,11 @@ def act_as_owner(data_dir: Path) -> bool:
     if owner.uid == ROOT and os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
         return False
     words = shlex.join(["sudo", "-u", owner.name, "koi", *sys.argv[1:]])
-    raise CommandFailed(
+    raise NotTheOwner(
         f"{data_dir.absolute()} belongs to {owner.name}, and files made by another user would stop "
-        f"its gateway. Run this as {owner.name}: {words} (with the settings of the service; under "
-        "systemd: koi-admin)."
+        "its gateway",
+        f"Run this as {owner.name}: {words} (with the settings of the service; under systemd: "
+        "koi-admin).",
     )
 
 
@@ -113,23 +122,24 @@ def _become(owner: Owner) -> None:
             os.setgid(known.pw_gid)
         os.setuid(owner.uid)
     except OSError as error:
-        raise CommandFailed(
+        raise NotTheOwner(
             f"This runs as root but may not become {owner.name}, to whom the data directory "
-            f"belongs ({error.strerror}): run it as {owner.name}."
+            f"belongs ({error.strerror})",
+            f"Run it as {owner.name}.",
         ) from None
 
 
 def _can_work(owner: Owner, data_dir: Path) -> None:
     for needed, rights in ((sys.executable, os.X_OK), (app.__file__ or "", os.R_OK)):
         if not os.access(needed, rights):
-            raise CommandFailed(
+            raise NotTheOwner(
                 f"{data_dir.absolute()} belongs to {owner.name}, who cannot read Koi itself "
-                f"({needed}): install it where every user can read it, such as /opt/koi.",
-                FAILED,
+                f"({needed})",
+                "Install it where every user can read it, such as /opt/koi.",
             )
     if not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
-        raise CommandFailed(
-            f"{data_dir.absolute()} belongs to {owner.name}, who cannot reach it from here: run "
-            "this where the service runs (under systemd: koi-admin, in a container: exec in it).",
-            FAILED,
+        raise NotTheOwner(
+            f"{data_dir.absolute()} belongs to {owner.name}, who cannot reach it from here",
+            "Run this where the service runs (under systemd: koi-admin, in a container: exec in "
+            "it).",
         )

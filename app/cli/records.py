@@ -83,6 +83,10 @@ def key_record(
     }
 
 
+def holder_status(holder: User | Team) -> str:
+    return "active" if holder.disabled_ms is None else "disabled"
+
+
 def key_status(key: ApiKey, now_ms: int) -> str:
     if key.revoked_ms is not None:
         return "revoked"

@@ -1,6 +1,7 @@
 """The command tree. Verbs import what is heavy when they run, so `koi --help` stays quick."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -31,8 +32,13 @@ Start here:
   koi usage --by user,model            what was used
 
 Settings are KOI_… variables or lines of a .env file.
-Exit codes: 0 done, 1 failed, 2 asked wrongly.
+Exit codes: 0 done, 1 failed, 2 asked wrongly, 141 nobody read the answer to its end.
 """
+
+INTERRUPTED = 128 + signal.SIGINT
+UNHEARD = 128 + signal.SIGPIPE
+"""As a shell tells a command that ended because nobody read on. It is no success: what was still to
+be looked at is not known."""
 
 Verb = App | Callable[..., int | None]
 VERBS: tuple[Verb, ...] = (
@@ -74,7 +80,7 @@ def command_tree() -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 failed, 2 asked wrongly."""
+    """Run one command and exit: 0 done, 1 failed, 2 asked wrongly, 130 interrupted, 141 unheard."""
     code = run(arguments)
     hang_up()
     sys.exit(code)
@@ -91,13 +97,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader (head, less) has gone; nothing more may be flushed into its pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return UNHEARD
     except OSError as error:
         if error.filename is not None or error.errno not in FULL:
             raise
         return _told(lost_output(error), FAILED)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return answer if isinstance(answer, int) else 0
 
 

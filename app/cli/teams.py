@@ -9,6 +9,7 @@ from app.cli.out import say, say_fields, say_json, say_table, time_text
 from app.cli.records import (
     LIMIT_HEADINGS,
     NOBODY,
+    holder_status,
     limit_cells,
     limits_text,
     say_standing,
@@ -67,7 +68,7 @@ def list_(*, json: AsJson = False) -> None:
         if json:
             say_json([team_record(team, office.catalog.currency) for team in found])
         elif found:
-            rows = [(team.name, _status(team), *limit_cells(team.limits)) for team in found]
+            rows = [(team.name, holder_status(team), *limit_cells(team.limits)) for team in found]
             say_table(("team", "status", *LIMIT_HEADINGS), rows)
         else:
             say("No teams yet. Create one: koi teams create art")
@@ -96,7 +97,7 @@ def show(name: str, /, *, json: AsJson = False) -> None:
             {
                 "team": team.name,
                 "users": ", ".join(members),
-                "status": _status(team),
+                "status": holder_status(team),
                 "created": created,
             }
         )
@@ -147,10 +148,6 @@ def _switch(name: str, json: bool, *, disabled: bool) -> None:
         _say_team(team, office, "Disabled" if disabled else "Enabled", json)
 
     in_office(work)
-
-
-def _status(team: Team) -> str:
-    return "active" if team.disabled_ms is None else "disabled"
 
 
 async def _standing(office: "Office", team: Team) -> Standing:

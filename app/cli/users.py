@@ -9,6 +9,7 @@ from app.cli.out import say, say_fields, say_json, say_table, time_text
 from app.cli.records import (
     LIMIT_HEADINGS,
     NOBODY,
+    holder_status,
     key_record,
     key_status,
     limit_cells,
@@ -104,7 +105,9 @@ def list_(*, json: AsJson = False) -> None:
         if json:
             say_json([user_record(user, office.catalog.currency) for user in found])
         elif found:
-            rows = [(u.name, u.team, _status(u), u.cache, *limit_cells(u.limits)) for u in found]
+            rows = [
+                (u.name, u.team, holder_status(u), u.cache, *limit_cells(u.limits)) for u in found
+            ]
             say_table(("user", "team", "status", "cache", *LIMIT_HEADINGS), rows)
         else:
             say("No users yet. Create one with a key: koi keys create --user alice --new")
@@ -189,10 +192,6 @@ def _switch(name: str, json: bool, *, disabled: bool) -> None:
     in_office(work)
 
 
-def _status(user: User) -> str:
-    return "active" if user.disabled_ms is None else "disabled"
-
-
 async def _principal(office: "Office", user: User) -> Principal:
     """The user as any of its keys would stand, were the key itself without limits."""
     settings = office.settings
@@ -224,6 +223,6 @@ def _fields(user: User) -> dict[str, object]:
         "team": user.team,
         "cache": user.cache or "default",
         "response format": user.response_format or "default",
-        "status": _status(user),
+        "status": holder_status(user),
         "created": time_text(user.created_ms),
     }

@@ -78,6 +78,7 @@ class Keys(People):
         name: str,
         models: frozenset[str] | None,
         expires_ms: int | None,
+        response_format: ResponseFormat | None,
     ) -> ApiKey:
         """Replace what a key may do; raises `KeyUnknown`, `ModelUnknown`, `BudgetUnpriced`."""
         key = replace(
@@ -86,6 +87,7 @@ class Keys(People):
             name=name,
             models=self._known_models(models),
             expires_ms=expires_ms,
+            response_format=response_format,
         )
         await self._keyring.put_key(key)
         return key

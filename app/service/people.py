@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from app.domain.catalog import Catalog
 from app.domain.images import ResponseFormat
@@ -10,6 +11,7 @@ from app.domain.limits import Limits, SpendingStop
 from app.domain.ports import KeyRing
 from app.domain.principal import CachePolicy, Team, User
 
+Holder = TypeVar("Holder", User, Team)
 LONGEST_REASON = 200
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
@@ -125,9 +127,9 @@ class People:
     async def disable_user(self, name: str, *, disabled: bool) -> User:
         """Let none of a user's keys work, or let them work again; gateways notice within five
         seconds, and what runs goes on. Raises `UserUnknown`."""
-        user = await self.user(name)
-        if (user.disabled_ms is not None) is not disabled:
-            user = replace(user, disabled_ms=await self._keyring.now_ms() if disabled else None)
+        before = await self.user(name)
+        user = await self._switched(before, disabled=disabled)
+        if user != before:
             await self._keyring.put_user(user, create=False)
         return user
 
@@ -154,9 +156,9 @@ class People:
 
     async def disable_team(self, name: str, *, disabled: bool) -> Team:
         """The same for all keys of a team's users. Raises `TeamUnknown`."""
-        team = await self.team(name)
-        if (team.disabled_ms is not None) is not disabled:
-            team = replace(team, disabled_ms=await self._keyring.now_ms() if disabled else None)
+        before = await self.team(name)
+        team = await self._switched(before, disabled=disabled)
+        if team != before:
             await self._keyring.put_team(team, create=False)
         return team
 
@@ -190,6 +192,12 @@ class People:
 
     async def stops(self) -> Sequence[SpendingStop]:
         return await self._keyring.stops()
+
+    async def _switched(self, holder: Holder, *, disabled: bool) -> Holder:
+        """Disabled or not; since when stays as it was where nothing changes."""
+        if (holder.disabled_ms is not None) is disabled:
+            return holder
+        return replace(holder, disabled_ms=await self._keyring.now_ms() if disabled else None)
 
     async def _put_user(self, user: User) -> bool:
         """Write a new user, also under the name of a deleted one; false when the name is taken."""

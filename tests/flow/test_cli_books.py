@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -221,7 +222,26 @@ def _counters_of_ann(client: "redis.Redis[str]") -> tuple[str, str]:
     raise AssertionError("no window counts ann's three images")
 
 
-def test_a_reader_that_leaves_early_is_no_failure(office: Office) -> None:
+def test_an_answer_that_nobody_reads_is_no_success(office: Office) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [*KOI, "tasks", "list"],
+            cwd=office.house.path,
+            env=office.house.environment,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_reader_that_leaves_early_is_told_nothing(office: Office) -> None:
     done = subprocess.run(
         f"{' '.join(KOI)} ledger export | head -c 1",
         shell=True,

@@ -70,6 +70,23 @@ def test_it_says_what_runs_and_what_to_mend_in_words(house: House) -> None:
     assert text.splitlines()[-1].endswith("2 to look at, 0 to mend")
 
 
+def test_a_misspelt_line_of_the_env_file_is_named(house: House) -> None:
+    (house.path / ".env").write_text(
+        "export KOI_UPSTREAM_RPMS=1\nkoi_journal_day=9\nKOI_WORKERS=1\nOTHER=1\n"
+    )
+
+    named = [f["text"] + f["mend"] for f in found(house) if f["status"] == "warn"]
+    (house.path / ".env").chmod(0o666)
+    unread = [f["text"] for f in found(house) if f["status"] == "warn"]
+
+    assert named == [
+        "KOI_UPSTREAM_RPMS is not a setting of KoiDid you mean KOI_UPSTREAM_RPM?",
+        "koi_journal_day is not a setting of KoiDid you mean KOI_JOURNAL_DAYS?",
+    ]
+    assert len(unread) == 1
+    assert "is not read" in unread[0]
+
+
 def test_settings_that_cannot_be_used_are_the_only_finding(tmp_path: Path) -> None:
     house = House(tmp_path, {"KOI_PORT": "http", "KOI_ADMIN_KEY": "tell-no1"})
 

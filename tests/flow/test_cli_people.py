@@ -145,11 +145,15 @@ def test_how_pictures_come_is_set_for_a_user_and_for_a_key_and_rotated_along(hou
     rotated = house.json("keys", "rotate", key["key_id"])
     shown = house.text("users", "show", "alice")
     cleared = house.json("users", "set", "alice", "--response-format", "default")
+    changed = house.json("keys", "set", key["key_id"], "--response-format", "url")
+    renamed = house.json("keys", "set", key["key_id"], "--name", "lap")
+    as_the_user = house.json("keys", "set", key["key_id"], "--response-format", "default")
 
     assert created["response_format"] == kept["response_format"] == "both"
     assert key["response_format"] == rotated["response_format"] == "b64_json"
     assert re.search(r"response format +both", shown)
-    assert cleared["response_format"] is None
+    assert cleared["response_format"] is as_the_user["response_format"] is None
+    assert changed["response_format"] == renamed["response_format"] == "url"
 
 
 def test_a_key_is_rotated_with_overlap_and_revoked_for_good(house: House) -> None:
@@ -163,6 +167,19 @@ def test_a_key_is_rotated_with_overlap_and_revoked_for_good(house: House) -> Non
     assert (revoked["status"], revoked["user"]) == ("revoked", "alice")
     by_id = {key["key_id"]: key["status"] for key in house.json("keys", "list")}
     assert by_id == {old["key_id"]: "revoked", new["key_id"]: "active"}
+
+
+@pytest.mark.parametrize(("expires", "overlap"), [("1h", "24h"), ("90d", "2h")])
+def test_a_rotation_says_when_the_old_key_really_ends(
+    house: House, expires: str, overlap: str
+) -> None:
+    old = house.json("keys", "create", "--user", "alice", "--new", "--expires", expires)
+
+    said = house.run("keys", "rotate", old["key_id"], "--overlap", overlap).stderr
+
+    [kept] = [k for k in house.json("keys", "list") if k["key_id"] == old["key_id"]]
+    assert f"The old key {old['key_id']} ends at {kept['expires_at']}." in said
+    assert (kept["expires_at"] == old["expires_at"]) is (expires == "1h")
 
 
 def test_a_key_of_an_unknown_user_wants_to_be_meant(house: House) -> None:

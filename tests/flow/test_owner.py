@@ -1,5 +1,6 @@
 """Commands work in the name of the data directory's owner: nothing of root's is left in there."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -142,6 +143,16 @@ def test_another_user_is_refused_with_the_right_command(place: Place) -> None:
     assert done.code == 1
     assert "belongs to nobody" in done.stderr
     assert "sudo -u nobody koi keys create --user ann" in done.stderr
+    assert list(place.data.iterdir()) == []
+
+
+def test_the_doctor_tells_whose_the_data_directory_is(place: Place) -> None:
+    done = place.koi("doctor", "--json", uid=STRANGER)
+
+    [finding] = json.loads(done.stdout)
+    assert (done.code, finding["check"], finding["status"]) == (1, "data directory", "fail")
+    assert "belongs to nobody" in finding["text"]
+    assert finding["mend"].startswith("Run this as nobody: sudo -u nobody koi doctor --json")
     assert list(place.data.iterdir()) == []
 
 
