@@ -73,7 +73,7 @@ class Answer(Response):
         await send(start)
 
     async def pour(self, send: Send) -> None:
-        """Raises `ClientDisconnect`, see `send_rest`."""
+        """Raises `ClientDisconnect`, see `send_picture`."""
         if self.request.method == "HEAD":
             return
         for text, picture in zip(self.texts, self.pictures, strict=True):

@@ -31,10 +31,6 @@ GONE = FailureNote(
 )
 
 
-def as_it_is(body: bytes) -> bytes:
-    return body
-
-
 @dataclass(slots=True)
 class Opened:
     """A stored picture whose first bytes were read; they are handed on once."""
@@ -61,48 +57,42 @@ async def opened(request: Request, name: str, task_id: str) -> Opened:
 
 
 async def send_encoded(request: Request, send: Send, picture: Opened) -> None:
-    """Send a picture as base64, in the middle of an answer. Raises as `send_rest`."""
-    at, size = len(picture.first.body), picture.first.size
-    body = base64.b64encode(picture.first.body)
-    picture.first = ImageSlice(b"", picture.first.media_type, size)
-    await send_part(send, body)
-    del body
-    reading = Reading(picture.name, at, size, running(request).gateway.budget, COPIES)
-    await send_rest(request, send, reading, base64.b64encode)
+    """Send a picture as base64, in the middle of an answer. Raises as `send_picture`."""
+    budget = running(request).gateway.budget
+    await send_picture(request, send, picture, budget, base64.b64encode, COPIES)
 
 
-@dataclass(slots=True)
-class Reading:
-    """A picture that was sent up to `at`; `room` is where its larger parts are counted, each so
-    many times as it is in memory."""
-
-    name: str
-    at: int
-    size: int
-    room: ByteBudget
-    copies: int = 1
-
-
-async def send_rest(
-    request: Request, send: Send, reading: Reading, form: Callable[[bytes], bytes] = as_it_is
+async def send_picture(
+    request: Request,
+    send: Send,
+    picture: Opened,
+    budget: ByteBudget,
+    form: Callable[[bytes], bytes] = bytes,
+    copies: int = 1,
 ) -> None:
-    """Send what is left of a picture. Raises `ClientDisconnect` when the reader is gone, or when
-    the bytes cannot be had any more: then the connection is cut, a beginning being no picture."""
-    while reading.at < reading.size:
+    """Send a picture; its larger parts are counted in `budget`, each so many times as it is in
+    memory. Raises `ClientDisconnect` when the reader is gone, or when the bytes cannot be had any
+    more: then the connection is cut, a beginning being no picture."""
+    at, size = len(picture.first.body), picture.first.size
+    body = form(picture.first.body)
+    picture.first = ImageSlice(b"", picture.first.media_type, size)
+    await _send_part(send, body)
+    while at < size:
+        del body
         if peer(request) is Peer.GONE:
             cut(request.scope)
             raise ClientDisconnect
-        with reading.room.spare(reading.copies * PART) as room:
-            body = await _read(request, reading, PART if room else SMALL)
-            reading.at += len(body)
-            await send_part(send, form(body))
-            del body
+        with budget.spare(copies * PART) as spare:
+            body = await _read(request, picture.name, at, PART if spare else SMALL)
+            at += len(body)
+            body = form(body)
+            await _send_part(send, body)
 
 
-async def _read(request: Request, reading: Reading, most: int) -> bytes:
+async def _read(request: Request, name: str, at: int, most: int) -> bytes:
     note = GONE
     try:
-        part = await running(request).gateway.pictures.read(reading.name, reading.at, most)
+        part = await running(request).gateway.pictures.read(name, at, most)
     except ImageStoreUnavailable:
         part, note = None, Overloaded(STORE_AWAY).note
     if part is None or not part.body:
@@ -111,10 +101,9 @@ async def _read(request: Request, reading: Reading, most: int) -> bytes:
     return part.body
 
 
-async def send_part(send: Send, body: bytes) -> None:
+async def _send_part(send: Send, body: bytes) -> None:
     """Done once the reader has taken most of it."""
     await send(body_message(body))
-    del body
     await send(body_message(b""))
 
 

@@ -6,10 +6,10 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.auth import caller
 from app.api.errors import ErrorResponse, wrong_method
-from app.api.parts import Reading, body_message, send_part, send_rest
+from app.api.parts import Opened, body_message, send_picture
 from app.api.running import edge, exchange, running
 from app.domain.errors import ImageNotFound
-from app.domain.media import DOWNLOADS, IMAGE_NAME, ImageSlice, media_type_of
+from app.domain.media import DOWNLOADS, IMAGE_NAME, media_type_of
 from app.domain.principal import Principal
 
 VERBS = frozenset({"generations", "edits", "variations"})
@@ -46,27 +46,21 @@ async def read(request: Request) -> Response:
     headers["content-length"] = str(first.size)
     if request.method == "HEAD":
         return Response(b"", 200, headers, first.media_type)
-    return _Slices(request, name, first, headers)
+    return _InParts(request, Opened(name, first), headers)
 
 
-class _Slices(Response):
+class _InParts(Response):
     """A picture in parts, see `app.api.parts`."""
 
-    def __init__(
-        self, request: Request, name: str, first: ImageSlice, headers: dict[str, str]
-    ) -> None:
-        super().__init__(b"", 200, headers, first.media_type)
-        self._request, self._name, self._first = request, name, [first]
+    def __init__(self, request: Request, picture: Opened, headers: dict[str, str]) -> None:
+        super().__init__(b"", 200, headers, picture.first.media_type)
+        self._request, self._picture = request, picture
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
-        first = self._first.pop()
         serving = running(self._request).gateway.serving
-        reading = Reading(self._name, len(first.body), first.size, serving)
-        await send_part(send, first.body)
-        del first
-        await send_rest(self._request, send, reading)
+        await send_picture(self._request, send, self._picture, serving)
         await send(body_message(b"", more=False))
 
 
