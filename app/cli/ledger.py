@@ -133,9 +133,15 @@ def adjust(
     correction = Correction(images, micros, note)
 
     async def work(office: "Office") -> None:
-        template = await _template(office, target)
-        entry = await office.ledger.adjust(_corrected(template, correction, office.catalog))
-        _say_adjusted(entry, office.catalog.currency, json)
+        currency = office.catalog.currency
+        if target.job is not None:
+            charged = await _charged(office, target.job)
+            entry = _corrected(charged.own, correction, office.catalog)
+            charged.check(entry, currency)
+        else:
+            blank = await _entry_for(office, target.user or "", target.model or "")
+            entry = _corrected(blank, correction, office.catalog)
+        _say_adjusted(await office.ledger.adjust(entry), currency, json)
 
     in_office(work, what="Reading the ledger")
 
@@ -148,17 +154,34 @@ def _say_adjusted(entry: Entry, currency: str, json: bool) -> None:
         say(f"Entry {entry.id}: user {entry.user}, {entry.images:+d} images, money {cost}.")
 
 
-async def _template(office: "Office", target: Target) -> Entry:
-    if target.job is not None:
-        return await _entry_of(office, target.job)
-    return await _entry_for(office, target.user or "", target.model or "")
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """What a job is charged by now: its own entry, which says whose windows it counted in, and the
+    sums of all its entries, corrections included."""
+
+    own: Entry
+    images: int
+    micros: int
+
+    def check(self, entry: Entry, currency: str) -> None:
+        """A job gives back no more than it is charged, however often a script asks."""
+        if self.images + entry.images < 0 or self.micros + (entry.micros or 0) < 0:
+            raise CommandFailed(
+                f"Job {self.own.job} is charged {self.images} images and "
+                f"{format_micros(self.micros)} {currency} by now, its corrections included; this "
+                "would take back more. Nothing was changed."
+            )
 
 
-async def _entry_of(office: "Office", job_id: str) -> Entry:
-    """The job's own entry, which says whose windows it counted in."""
+async def _charged(office: "Office", job_id: str) -> Charged:
+    own, images, micros = None, 0, 0
     async for entry in office.ledger.entries():
-        if entry.job == job_id and entry.kind is not EntryKind.ADJUST:
-            return entry
+        if entry.job == job_id:
+            images, micros = images + entry.images, micros + (entry.micros or 0)
+            if own is None and entry.kind is not EntryKind.ADJUST:
+                own = entry
+    if own is not None:
+        return Charged(own, images, micros)
     if await office.ledger.job(job_id) is not None:
         raise CommandFailed(f"Job {job_id} has not been settled yet; correct it once it has.")
     raise CommandFailed(f"The ledger has no entry of a job {job_id!r}; see `koi ledger export`.")

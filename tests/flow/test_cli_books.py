@@ -191,6 +191,21 @@ def test_a_correction_is_a_new_entry_and_the_books_still_balance(office: Office)
     house.run(*("ledger", "adjust", "--user", "ann", "--model", "grok-imagine", "--amount", "0.06"))
 
 
+def test_a_job_gives_back_no_more_than_it_is_charged_however_often_asked(office: Office) -> None:
+    refund = ("ledger", "adjust", "--job", office.task, "--images", "-1", "--note", "refunded")
+    before = office.house.json("usage")["total"]["images"]
+
+    office.house.run(*refund)
+    again = office.house.refused(*refund, code=1)
+    money = office.house.refused(*refund[:4], "--amount", "-0.01", code=1)
+    after = office.house.json("usage")["total"]["images"]
+    office.house.run("ledger", "adjust", "--job", office.task, "--images", "1")
+
+    assert "is charged 0 images and 0.00 CNY by now" in again
+    assert "Nothing was changed" in money
+    assert after == before - 1
+
+
 def test_a_correction_of_a_job_nobody_knows_is_refused(office: Office) -> None:
     said = office.house.refused("ledger", "adjust", "--job", "task_0", "--images", "1", code=1)
 
