@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from app.cli.finding import Finding, fail, ok, warn
-from app.domain.gateways import GatewayRecord
+from app.domain.gateways import STALE_MS, GatewayRecord
 
 CHECK = "gateways"
 MEND = (
@@ -32,4 +32,7 @@ def check_gateways(alive: Sequence[GatewayRecord], own: str) -> Iterator[Finding
         )
     else:
         (place,) = places.values()
-        yield ok(CHECK, f"processes at work: {len(alive)}; all share {place}")
+        yield ok(
+            CHECK,
+            f"processes heard of in the last {STALE_MS // 1000} s: {len(alive)}; all share {place}",
+        )

@@ -18,7 +18,7 @@ from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork
-from tests.flow.command import House
+from tests.flow.command import House, served_by
 from tests.harness import KOI, PRICED, Koi, operator_settings
 
 TIMES = 20
@@ -112,9 +112,7 @@ def test_it_does_so_whichever_worker_takes_the_repeat(
 ) -> None:
     sandbox.set(latency_s=0.2)
     settings = {
-        "KOI_UPSTREAM_BASE_URL": sandbox.url,
-        "KOI_UPSTREAM_API_KEY": sandbox.key,
-        "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
+        **served_by(sandbox.url),
         "KOI_CACHE_POLICY": policy,
         "KOI_REDIS_TIMEOUT_MS": "3000",
     }

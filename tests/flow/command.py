@@ -21,7 +21,7 @@ import structlog
 from app.cli.root import run
 from app.settings import fixed_settings
 from app.wiring import open_office
-from tests.harness import ONE_KEY_FOR_ALL
+from tests.harness import ONE_KEY_FOR_ALL, PRICED
 
 ROOT = Path(__file__).parents[2]
 KOI = [sys.executable, "-m", "app.cli"]
@@ -62,6 +62,22 @@ class Serving:
     def stop(self, number: int = signal.SIGTERM, within_s: float = 20) -> int:
         self.process.send_signal(number)
         return self.process.wait(within_s)
+
+
+def served_by(url: str) -> dict[str, str]:
+    """Settings of a house whose provider is the sandbox at this URL."""
+    return {
+        "KOI_UPSTREAM_BASE_URL": url,
+        "KOI_UPSTREAM_API_KEY": "sk-sandbox",
+        "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
+        "KOI_CATALOG": str(PRICED),
+    }
+
+
+def desk(path: Path, store_url: str, **settings: str) -> "House":
+    """The operator's desk, on the store of the gateway under test."""
+    here = {"KOI_REDIS_URL": store_url, "KOI_DATA_DIR": str(path / "koi")}
+    return House(path, {**here, "KOI_CATALOG": str(PRICED), **settings})
 
 
 @dataclass

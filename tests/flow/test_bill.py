@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.flow.command import KOI as COMMAND
-from tests.flow.command import House
+from tests.flow.command import House, desk
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, PRICED, Koi
@@ -24,13 +24,7 @@ Import = Callable[..., Any]
 @pytest.fixture
 def house(store_url: str, tmp_path: Path) -> House:
     """The operator's desk, on the store of the gateway under test."""
-    settings = {
-        "KOI_REDIS_URL": store_url,
-        "KOI_DATA_DIR": str(tmp_path / "koi"),
-        "KOI_CATALOG": str(PRICED),
-        "KOI_TIMEZONE": "Asia/Shanghai",
-    }
-    return House(tmp_path, settings)
+    return desk(tmp_path, store_url, KOI_TIMEZONE="Asia/Shanghai")
 
 
 def bill_of(koi: Koi, house: House) -> str:

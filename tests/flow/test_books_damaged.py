@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.sandbox.server import Sandbox
-from tests.flow.command import ROOT, House, Serving, generate
+from tests.flow.command import House, Serving, generate, served_by
 
 READING = (
     ("ledger", "check"),
@@ -31,15 +31,7 @@ def provider() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def house(provider: Sandbox, tmp_path: Path) -> House:
-    return House(
-        tmp_path,
-        {
-            "KOI_UPSTREAM_BASE_URL": provider.url,
-            "KOI_UPSTREAM_API_KEY": "sk-sandbox",
-            "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
-            "KOI_CATALOG": str(ROOT / "tests/catalog.toml"),
-        },
-    )
+    return House(tmp_path, served_by(provider.url))
 
 
 def log_of(house: House) -> Path:

@@ -13,7 +13,7 @@ import pytest
 from app.adapters.embedded.engine import choose_engine, installed_servers
 from app.adapters.embedded.ping import Answer, ping
 from app.sandbox.server import Sandbox
-from tests.flow.command import ROOT, House
+from tests.flow.command import House, served_by
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,7 @@ def house(provider: Sandbox, tmp_path: Path) -> House:
     return House(
         tmp_path,
         {
-            "KOI_UPSTREAM_BASE_URL": provider.url,
-            "KOI_UPSTREAM_API_KEY": "sk-sandbox",
-            "KOI_CATALOG": str(ROOT / "tests/catalog.toml"),
+            **served_by(provider.url),
             "KOI_PORT": str(port),
         },
     )

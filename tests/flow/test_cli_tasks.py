@@ -14,9 +14,9 @@ import redis
 
 from app.adapters.redis.keyspace import KEYS
 from app.sandbox.server import Sandbox
-from tests.flow.command import House
+from tests.flow.command import House, desk
 from tests.flow.test_generate import GENERATE
-from tests.harness import KOI, PRICED, Koi, gateway
+from tests.harness import KOI, Koi, gateway
 
 JOB = next(key.name for key in KEYS if key.noun == "job")
 MORE_THAN_IS_READ = 205
@@ -25,12 +25,7 @@ MORE_THAN_IS_READ = 205
 @pytest.fixture
 def house(store_url: str, tmp_path: Path) -> House:
     """The operator's desk, on the store of the gateway under test."""
-    settings = {
-        "KOI_REDIS_URL": store_url,
-        "KOI_DATA_DIR": str(tmp_path / "koi"),
-        "KOI_CATALOG": str(PRICED),
-    }
-    return House(tmp_path, settings)
+    return desk(tmp_path, store_url)
 
 
 Gateway = Callable[[], AbstractContextManager[Koi]]

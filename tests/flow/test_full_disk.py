@@ -12,8 +12,7 @@ import httpx
 import pytest
 
 from app.sandbox.server import Sandbox
-from tests.flow.command import KOI, House, generate
-from tests.harness import PRICED
+from tests.flow.command import KOI, House, generate, served_by
 
 
 @pytest.fixture
@@ -21,10 +20,7 @@ def house(tmp_path: Path, sandbox: Sandbox, store_url: str) -> House:
     return House(
         tmp_path,
         {
-            "KOI_UPSTREAM_BASE_URL": sandbox.url,
-            "KOI_UPSTREAM_API_KEY": "sk-sandbox",
-            "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
-            "KOI_CATALOG": str(PRICED),
+            **served_by(sandbox.url),
             "KOI_REDIS_URL": store_url,
             "KOI_LOG_LEVEL": "debug",
         },

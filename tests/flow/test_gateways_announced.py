@@ -11,8 +11,7 @@ import redis
 
 from app.adapters.redis import keyspace
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, Serving, generate
-from tests.harness import PRICED
+from tests.flow.command import House, Serving, generate, served_by
 
 GATEWAYS = next(key.name for key in keyspace.KEYS if key.noun == "gateways")
 
@@ -22,9 +21,7 @@ def house(path: Path, sandbox: Sandbox, store_url: str, **settings: str) -> Hous
     return House(
         path,
         {
-            "KOI_UPSTREAM_BASE_URL": sandbox.url,
-            "KOI_UPSTREAM_API_KEY": "sk-sandbox",
-            "KOI_CATALOG": str(PRICED),
+            **served_by(sandbox.url),
             "KOI_REDIS_URL": store_url,
             **settings,
         },
@@ -93,7 +90,7 @@ def test_gateways_that_share_a_directory_open_each_others_links(
             f for f in json.loads(first.text("doctor", "--json")) if f["check"] == "gateways"
         ]
         assert finding["status"] == "ok"
-        assert "processes at work: 2" in finding["text"]
+        assert "in the last 30 s: 2;" in finding["text"]
 
 
 def test_a_restart_and_a_new_disk_after_an_orderly_end_are_fine(

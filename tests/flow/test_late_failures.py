@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, Serving, generate
+from tests.flow.command import House, Serving, generate, served_by
 
 
 @pytest.fixture
@@ -24,9 +24,7 @@ def house(provider: Sandbox, tmp_path: Path) -> House:
     return House(
         tmp_path,
         {
-            "KOI_UPSTREAM_BASE_URL": provider.url,
-            "KOI_UPSTREAM_API_KEY": "sk-sandbox",
-            "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
+            **served_by(provider.url),
             "KOI_HEARTBEAT_AFTER_S": "0.1",
             "KOI_CACHE_POLICY": "off",
         },

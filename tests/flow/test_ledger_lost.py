@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from app.sandbox.server import Sandbox
-from tests.flow.command import House
+from tests.flow.command import House, desk, served_by
 from tests.flow.test_generate import GENERATE
-from tests.harness import KOI, PRICED, Koi, gateway
+from tests.harness import KOI, Koi, gateway
 
 
 @pytest.fixture
@@ -25,14 +25,7 @@ def koi(sandbox: Sandbox, store_url: str, tmp_path: Path) -> Iterator[Koi]:
 @pytest.fixture
 def house(koi: Koi, store_url: str, tmp_path: Path) -> House:
     """The operator of that gateway, on its machine."""
-    settings = {
-        "KOI_REDIS_URL": store_url,
-        "KOI_DATA_DIR": str(tmp_path / "koi"),
-        "KOI_CATALOG": str(PRICED),
-        "KOI_UPSTREAM_BASE_URL": koi.sandbox.url,
-        "KOI_UPSTREAM_API_KEY": "sk-sandbox",
-    }
-    return House(tmp_path, settings)
+    return desk(tmp_path, store_url, **served_by(koi.sandbox.url))
 
 
 def forget_everything(store_url: str) -> None:

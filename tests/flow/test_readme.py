@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.sandbox.server import Sandbox
-from tests.flow.command import ROOT, House, generate
+from tests.flow.command import ROOT, House, generate, served_by
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -77,16 +77,7 @@ def provider() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def desk(provider: Sandbox, tmp_path: Path) -> Desk:
-    return Desk(
-        House(
-            tmp_path,
-            {
-                "KOI_UPSTREAM_BASE_URL": provider.url,
-                "KOI_UPSTREAM_API_KEY": "sk-sandbox",
-                "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
-            },
-        )
-    )
+    return Desk(House(tmp_path, served_by(provider.url)))
 
 
 def test_every_command_of_the_operators_section_runs_as_pasted(

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, Serving, generate, persist
+from tests.flow.command import House, Serving, generate, persist, served_by
 
 
 @pytest.fixture
@@ -25,14 +25,7 @@ def provider() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def house(provider: Sandbox, tmp_path: Path) -> House:
-    return House(
-        tmp_path,
-        {
-            "KOI_UPSTREAM_BASE_URL": provider.url,
-            "KOI_UPSTREAM_API_KEY": "sk-sandbox",
-            "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
-        },
-    )
+    return House(tmp_path, served_by(provider.url))
 
 
 def eventually(true: Callable[[], bool], within_s: float = 15) -> bool:

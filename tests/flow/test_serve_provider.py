@@ -15,7 +15,7 @@ import pytest
 
 from app.adapters.upstream.reach import Outlook, look
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, Serving, generate
+from tests.flow.command import House, Serving, generate, served_by
 
 KEY = "sk-upstream-0123456789abcdef"
 PAGE = "<!doctype html><title>Welcome</title>"
@@ -133,11 +133,7 @@ def test_a_provider_without_a_list_of_models_is_no_reason_to_worry(
 
 def test_a_provider_that_works_is_said_to(tmp_path: Path) -> None:
     with Sandbox(time_scale=0.01) as sandbox:
-        settings = {
-            "KOI_UPSTREAM_BASE_URL": sandbox.url,
-            "KOI_UPSTREAM_API_KEY": "sk-sandbox",
-            "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
-        }
+        settings = served_by(sandbox.url)
         house = House(tmp_path, settings)
         with house.serving() as serving:
             line = told(serving)

@@ -15,7 +15,7 @@ import redis
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from app.service.keys import new_secret
-from tests.flow.command import ROOT, House, Serving, generate
+from tests.flow.command import House, Serving, generate, served_by
 
 PROMPT = "a heron nobody may read about"
 STEPS = {"dispatching", "upstream", "upstream_answered", "settled"}
@@ -25,10 +25,7 @@ STEPS = {"dispatching", "upstream", "upstream_answered", "settled"}
 def house(tmp_path: Path) -> Iterator[tuple[House, Sandbox]]:
     with Sandbox(time_scale=0.01) as sandbox:
         settings = {
-            "KOI_UPSTREAM_API_KEY": "sk-sandbox",
-            "KOI_UPSTREAM_BASE_URL": sandbox.url,
-            "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
-            "KOI_CATALOG": str(ROOT / "tests/catalog.toml"),
+            **served_by(sandbox.url),
             "KOI_LOG_LEVEL": "debug",
         }
         yield House(tmp_path, settings), sandbox

@@ -19,10 +19,10 @@ import pytest
 from app.adapters.images.s3 import ObjectImageStore
 from app.domain.media import ImageStoreUnavailable
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, generate
+from tests.flow.command import House, generate, served_by
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
-from tests.harness import KOI, PRICED, Koi
+from tests.harness import KOI, Koi
 from tests.security.trap import Trap, eventually, trap
 
 FIELDS = [
@@ -209,12 +209,7 @@ def test_the_environment_neither_reroutes_a_gateway_nor_says_whom_to_believe(
     sandbox: Sandbox, tmp_path: Path, certificate: Path
 ) -> None:
     with trap() as proxy, trap(tls=server_side(certificate)) as stranger:
-        settings = {
-            "KOI_UPSTREAM_BASE_URL": sandbox.url,
-            "KOI_UPSTREAM_API_KEY": "sk-sandbox",
-            "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
-            "KOI_CATALOG": str(PRICED),
-        }
+        settings = served_by(sandbox.url)
         house = House(tmp_path, {**settings, **hostile_environment(proxy, certificate)})
         key = house.key()
         with house.serving() as serving:

@@ -18,10 +18,10 @@ import pytest
 from app.sandbox.server import Sandbox
 from app.wiring import Office
 from tests.flow import command
-from tests.flow.command import House, generate
+from tests.flow.command import House, generate, served_by
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
-from tests.harness import KOI, PRICED, Koi
+from tests.harness import KOI, Koi
 from tests.security.test_canaries import store_at
 from tests.security.trap import eventually
 
@@ -32,11 +32,9 @@ ASK = b"GET /livez HTTP/1.1\r\nHost: koi\r\n\r\n"
 @pytest.fixture
 def house(sandbox: Sandbox, tmp_path: Path) -> House:
     settings = {
-        "KOI_UPSTREAM_BASE_URL": sandbox.url,
-        "KOI_UPSTREAM_API_KEY": "sk-sandbox",
+        **served_by(sandbox.url),
         "KOI_UPSTREAM_POLL_INTERVAL_S": "0.1",
         "KOI_REDIS_TIMEOUT_MS": "300",
-        "KOI_CATALOG": str(PRICED),
     }
     return House(tmp_path, settings)
 

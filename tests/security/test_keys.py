@@ -14,9 +14,9 @@ import redis
 from app.sandbox.server import Sandbox
 from app.service.keys import new_secret
 from app.wiring import Office
-from tests.flow.command import House
+from tests.flow.command import House, served_by
 from tests.flow.conftest import Start
-from tests.harness import PRICED, Koi
+from tests.harness import Koi
 from tests.security.samples import gap, interleaved, welch_t
 from tests.security.test_roles import ADMIN_KEY
 from tests.security.trap import eventually
@@ -161,11 +161,7 @@ def test_a_revoked_key_ends_on_every_worker_within_five_seconds(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """S15, by the command an operator would use, while the key is in use."""
-    settings = {
-        "KOI_UPSTREAM_BASE_URL": sandbox.url,
-        "KOI_UPSTREAM_API_KEY": "sk-sandbox",
-        "KOI_CATALOG": str(PRICED),
-    }
+    settings = served_by(sandbox.url)
     house = House(tmp_path, settings)
     created = house.json("keys", "create", "--user", "ann", "--new")
     headers = bearer(created["key"]) | {"connection": "close"}
