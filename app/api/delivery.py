@@ -34,10 +34,9 @@ from app.api.running import edge, exchange, exchange_of, peer, present, running
 from app.api.waiting import Peer, Waiting
 from app.domain.errors import FailureNote, GatewayError, GenerationFailed
 from app.domain.job import Job
+from app.service.callers import HALF_CLOSED_S
 from app.service.started import Generated, Started
 
-SILENT_S = (0.01, 0.04, 0.1, 0.15)
-"""A caller that has just closed its own side is given time to turn out to read on."""
 UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -63,7 +62,7 @@ class Caller:
     async def check(self) -> None:
         """Raise `ClientDisconnect` when the caller is gone; before the last of the answer is sent,
         because the server may hang up itself then."""
-        for pause_s in SILENT_S:
+        for pause_s in HALF_CLOSED_S:
             if peer(self.request) is Peer.SILENT:
                 await asyncio.sleep(pause_s)
         if not present(self.request):

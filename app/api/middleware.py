@@ -17,7 +17,7 @@ from app.api import cors
 from app.api.errors import NOT_REFUSALS, OUR_BUG, ErrorResponse
 from app.api.paths import routed
 from app.api.routes import SILENT_PATHS, UNMATCHED
-from app.api.running import EdgeMetrics, Exchange, edge_of
+from app.api.running import EdgeMetrics, Exchange, cut, edge_of
 from app.domain.errors import Draining
 from app.service.about import about, about_request
 
@@ -68,7 +68,7 @@ class Edge:
         try:
             await self.app(scope, receive, send)
         except ClientDisconnect:
-            exchange.status = exchange.status or GONE
+            _let_go(scope, exchange)
         except asyncio.CancelledError:
             # The server's grace is over: say it in the caller's dialect before going down.
             if not exchange.status:
@@ -82,6 +82,13 @@ class Edge:
             if exchange.status:
                 raise
             await ErrorResponse(OUR_BUG, task_id=exchange.task_id)(scope, receive, send)
+
+
+def _let_go(scope: Scope, exchange: Exchange) -> None:
+    """A client that turns out to be there after all must not hear of an error of ours."""
+    if not exchange.status:
+        cut(scope)
+        exchange.status = GONE
 
 
 def new_request_id() -> str:

@@ -23,6 +23,8 @@ DEPARTED_S = 0.25
 QUORUM_S, SILENT_S = 0.3, 1.2
 """How long a caller nobody knows may still turn up: once every listener has answered, and at most
 (a process that is frozen does not answer)."""
+HALF_CLOSED_S = (0.01, 0.04, 0.1, 0.15)
+"""Pauses within which a caller that only closed its own side turns out to read on."""
 RECEIPTS_S = 0.1
 REMEMBERED = 4096
 
@@ -48,6 +50,14 @@ class Call:
     refused_before: bool = False
     slot: CacheSlot | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def stays(self) -> bool:
+        """Whether the caller is there, also when it only closed its own side just now."""
+        for pause_s in HALF_CLOSED_S:
+            if self.present():
+                return True
+            await asyncio.sleep(pause_s)
+        return self.present()
 
 
 class Callers:

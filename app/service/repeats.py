@@ -127,7 +127,7 @@ class Repeats:
                 return await ask(replace(call.repeat, callers=known), round_ > 0)
             except Contested as contested:
                 # Its own repeat may have overtaken it.
-                if not call.present():
+                if not await call.stays():
                     raise CallerLeft from None
                 known |= await self.callers.ask(contested.calls)
         return await ask(replace(call.repeat, callers=None), True)
