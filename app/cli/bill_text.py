@@ -5,7 +5,6 @@ Bytes that are no letters become `bill_cells.LOST_LETTER`, so that one broken li
 
 import codecs
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ from app.cli.failure import misused
 STANDARD_INPUT = ("-", "/dev/stdin")
 LONGEST_LINE = 64 * 1024
 PIECE = 1 << 20
+MOST_PIPED = 256 << 20
+"""A pipe may never end; some two million lines of a bill."""
 SIGNS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -44,11 +45,20 @@ def _seekable(path: Path) -> Iterator[BinaryIO]:
         file = stack.enter_context(_opened(path))
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             copy = stack.enter_context(tempfile.TemporaryFile())
-            shutil.copyfileobj(file, copy)
+            _copied(file, copy, path)
             copy.seek(0)
             yield copy
         else:
             yield file
+
+
+def _copied(file: BinaryIO, copy: BinaryIO, path: Path) -> None:
+    left = MOST_PIPED
+    while piece := file.read(PIECE):
+        left -= len(piece)
+        if left < 0:
+            raise misused(f"{path} gives more than {MOST_PIPED >> 20} MB; save the bill to a file.")
+        copy.write(piece)
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from app.cli.failure import FAILED, misused
 from app.cli.options import AsJson, Format, LimitOptions, duration, response_format, words
 from app.cli.out import note, say, say_json, say_table, time_text
 from app.cli.records import key_record, key_status, limits_text
@@ -71,7 +73,7 @@ def create(
     Example: koi keys create --user alice --new
              koi keys create --user alice --name notebook --expires 90d --images-per-day 20
     """
-    expires_in = None if key.expires is None else duration("--expires", key.expires)
+    expires_in = None if key.expires is None else _life(key.expires)
     pictures = response_format(key.pictures)
     models = _models(key.models)
 
@@ -114,8 +116,8 @@ def list_(
 @keys.command
 def whose(
     ending: Annotated[str, Parameter(allow_leading_hyphen=True)], /, *, json: AsJson = False
-) -> None:
-    """Find a key by its last characters (four at least), or by all of it.
+) -> int:
+    """Find a key by its last characters (four at least), or by all of it; exits 1 without one.
 
     "-" reads it from standard input, so that a whole key stays out of the shell's history. Keys
     issued before this command existed are found by all of their characters only.
@@ -125,11 +127,12 @@ def whose(
     """
     text = sys.stdin.readline() if ending == "-" else ending
 
-    async def work(office: "Office") -> None:
+    async def work(office: "Office") -> int:
         found = await office.keys.whose(text)
-        await _say_keys(found, office, json, "No key ends like that.")
+        await _say_keys(found, office, json, "No key ends like that; four characters are needed.")
+        return 0 if found else FAILED
 
-    in_office(work)
+    return in_office(work)
 
 
 @keys.command(name="set")
@@ -248,7 +251,14 @@ def _expires_ms(text: str | None, before: int | None, now_ms: int) -> int | None
         return before
     if text.lower() == "never":
         return None
-    return now_ms + round(duration("--expires", text).total_seconds() * 1000)
+    return now_ms + round(_life(text).total_seconds() * 1000)
+
+
+def _life(text: str) -> timedelta:
+    span = duration("--expires", text)
+    if not span:
+        raise misused("--expires must be longer than nothing; koi keys revoke ends a key now.")
+    return span
 
 
 async def _say_issued(issued: "IssuedKey", office: "Office", json: bool) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
 from app.cli.bill import import_bill
 from app.cli.failure import FAILED, CommandFailed, misused
@@ -22,6 +22,8 @@ from app.domain.money import format_micros
 if TYPE_CHECKING:
     from app.wiring import Office
 
+MOST_IMAGES = 1_000_000
+"""Of one correction: more is a slip, and counters are exact up to 2^53 only."""
 ledger = App(name="ledger", help="Audit, export, correct and rebuild the books.")
 ledger.command(import_bill)
 ledger.command(rebuild)
@@ -110,7 +112,12 @@ def adjust(
     *,
     target: Target = NO_TARGET,
     images: Annotated[
-        int, Parameter(help="Images to add; negative takes back.", allow_leading_hyphen=True)
+        int,
+        Parameter(
+            help="Images to add; negative takes back.",
+            allow_leading_hyphen=True,
+            validator=validators.Number(gte=-MOST_IMAGES, lte=MOST_IMAGES),
+        ),
     ] = 0,
     amount: Annotated[
         str | None,

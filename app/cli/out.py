@@ -121,7 +121,13 @@ def patience(what: str, after_s: float = 1.0) -> Iterator[None]:
 
 
 def _cell(value: object) -> str:
-    return "-" if value is None or value == "" else str(value)
+    """As one line that does nothing to the terminal: names and notes are typed by people."""
+    text = "-" if value is None or value == "" else str(value)
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
 
 
 def _unarmed(value: object) -> object:

@@ -3,16 +3,21 @@
 from decimal import Decimal, InvalidOperation
 
 MICROS = 1_000_000
+LARGEST = 10**15
+"""A billion. Lua counts in doubles, exact up to 2^53: nine times this."""
 
 
 def parse_micros(text: str) -> int:
-    """Read decimal text ("0.14") as micro-units; `ValueError` if negative, finer or no number."""
+    """Read decimal text ("0.14") as micro-units; `ValueError` if negative, finer, no number, or
+    more than the store's scripts can add exactly."""
     try:
         amount = Decimal(text) * MICROS
     except InvalidOperation:
         raise ValueError(f"{text!r} is not an amount of money") from None
     if not amount.is_finite() or amount < 0 or amount != amount.to_integral_value():
         raise ValueError(f"{text!r} is not an amount of money of at most six decimals")
+    if amount > LARGEST:
+        raise ValueError(f"{text!r} is more than {LARGEST // MICROS:,}")
     return int(amount)
 
 

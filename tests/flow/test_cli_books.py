@@ -128,11 +128,28 @@ def test_usage_of_another_time_is_empty(office: Office) -> None:
         ("ledger adjust --job x --user ann --model m --images 1", "--job ID, or --user"),
         ("ledger adjust --job task_0", "--images N, --amount X"),
         ("ledger adjust --job task_0 --amount much", "--amount"),
+        ("ledger adjust --job task_0 --amount -1e30", "is more than 1,000,000,000"),
+        ("ledger adjust --job task_0 --images 99999999999999999999", "--images"),
+        ("ledger adjust --job task_0 --images 9007199254740993", "--images"),
+        ("keys create --user ann --expires 0d", "longer than nothing"),
+        ("ledger import-bill /dev/zero", "more than 256 MB"),
         ("tasks list --limit 0", "--limit"),
     ],
 )
 def test_a_misunderstanding_is_said_and_exits_2(office: Office, words: str, says: str) -> None:
     assert says in office.house.refused(*words.split(), code=2)
+
+
+def test_what_people_typed_does_nothing_to_the_terminal_that_lists_it(office: Office) -> None:
+    issued = office.house.json(
+        "keys", "create", "--user", "eve", "--new", "--name", "a\nb\x1b[2J", "--expires", "1d"
+    )
+
+    listed = office.house.text("keys", "list")
+    office.house.run("keys", "revoke", issued["key_id"])
+
+    assert r"a\nb\x1b[2J" in listed
+    assert "\x1b" not in listed
 
 
 def test_the_ledger_is_exported_as_lines_of_json_and_as_csv(office: Office) -> None:
