@@ -10,10 +10,11 @@ import httpx
 import redis
 
 from app.adapters.redis import keyspace
+from app.sandbox.server import Sandbox
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.flow.test_metering import sample
-from tests.harness import KOI, PRICED, Koi
+from tests.harness import KOI, PRICED, Koi, gateway
 
 
 def metric(koi: Koi, name: str, **labels: str) -> float:
@@ -234,15 +235,21 @@ def test_a_cancelled_job_leaves_the_queue_at_once(start: Start) -> None:
     assert koi.sandbox.posts == 2
 
 
-def test_a_cancelled_job_gives_its_coming_start_back(start: Start) -> None:
-    koi = start(upstream_rpm=4, upstream_mode="sync", cache_policy="off", upstream_queue_s=70)
-    with koi.client(timeout=90) as client:
-        for n in range(3):
-            assert generate(client, f"koi {n}").status_code == 200
-        # The minute is full: each of these would start in a minute and make the next one too late.
-        for n in range(8):
-            task = client.post(GENERATE, json={**KOI, "prompt": f"x {n}", "async": True}).json()
-            assert task["object"] != "error", task
-            assert client.delete(f"/v1/tasks/{task['id']}").status_code == 200
+def test_a_cancelled_job_gives_its_coming_start_back_and_waits_for_it_no_more(
+    sandbox: Sandbox, store_url: str, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"upstream_rpm": 4, "upstream_mode": "sync", "cache_policy": "off"}
+    with gateway(sandbox, store_url, tmp_path, upstream_queue_s=70, **options) as koi:
+        with koi.client(timeout=90) as client:
+            for n in range(3):
+                assert generate(client, f"koi {n}").status_code == 200
+            # The minute is full: each of these would start in a minute and make the next too late.
+            for n in range(8):
+                task = client.post(GENERATE, json={**KOI, "prompt": f"x {n}", "async": True}).json()
+                assert task["object"] != "error", task
+                assert client.delete(f"/v1/tasks/{task['id']}").status_code == 200
+        koi.assert_books_balance()
+        began = time.monotonic()
 
+    assert time.monotonic() - began < 20
     assert koi.sandbox.posts == 3

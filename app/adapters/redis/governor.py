@@ -110,10 +110,10 @@ class RedisGovernor:
                 turn = await waiter.turn
             if turn.late:
                 raise busy(turn.wait_s)
-            if turn.over:
+            await self._start_of(waiter, turn.wait_s)
+            if waiter.over.is_set():
                 await self._withdraw(waiter)
                 return (0.0,) * calls
-            await self._sleep(turn.wait_s)
         except TimeoutError:
             await self._withdraw(waiter)
             raise busy(self._expected_s(calls)) from None
@@ -124,6 +124,18 @@ class RedisGovernor:
             self._line.leave(job_id)
         self._count(calls)
         return tuple(i // turn.abreast * SPREAD_S if turn.abreast else 0.0 for i in range(calls))
+
+    async def _start_of(self, waiter: Waiter, wait_s: float) -> None:
+        """Wait for the start that was given, or until the job is over."""
+        if wait_s <= 0:
+            await self._sleep(wait_s)
+            return
+        either = {asyncio.ensure_future(w) for w in (self._sleep(wait_s), waiter.over.wait())}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in either:
+                waiting.cancel()
 
     async def release(self, job_id: str) -> None:
         """See the port."""

@@ -14,18 +14,17 @@ FOREMOST = 64
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The answer to a waiter: start in `wait_s`, or (`late`) that it would wait so long, or
-    (`over`) that its job has ended meanwhile."""
+    """The answer to a waiter: start in `wait_s`, or (`late`) that it would wait so long."""
 
     late: bool
     wait_s: float
     abreast: int = 0
-    over: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """`deadline_s` is on the monotonic clock; `asked` once the store has it in line."""
+    """`deadline_s` is on the monotonic clock; `asked` once the store has it in line; `over` once
+    its job has ended: it need not wait for its turn any more, nor for the start it was given."""
 
     job_id: str
     calls: int
@@ -34,6 +33,7 @@ class Waiter:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     asked: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 Ask = Callable[[Sequence[Waiter]], Awaitable[Sequence[Any]]]
@@ -63,8 +63,10 @@ class Line:
     def end(self, job_id: str) -> None:
         """A job that ended needs no turn any more."""
         waiter = self._waiters.get(job_id)
-        if waiter is not None and not waiter.turn.done():
-            waiter.turn.set_result(Turn(late=False, wait_s=0.0, over=True))
+        if waiter is not None:
+            waiter.over.set()
+            if not waiter.turn.done():
+                waiter.turn.set_result(Turn(late=False, wait_s=0.0))
 
     def ask_for_all(self) -> None:
         """Also for those far behind: unheard, they would lose their place."""
