@@ -193,7 +193,7 @@ def test_a_connection_reset_while_it_is_made_is_trouble_with_the_connection(
     """uvloop, which the gateway runs on, then says RuntimeError instead of an OSError."""
 
     async def answers(link: FaultProxy) -> set[str]:
-        store = Store(connect(link.url), breaker=Breaker(threshold=1000))
+        store = Store(connect(link.url, timeout_s=30), breaker=Breaker(threshold=1000))
         seen = set()
         for size in range(150, 300):  # somewhere here the first reply ends and the reset follows
             link.set(reset(after=size, way=Way.BACK))
