@@ -8,38 +8,38 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from app.api.errors import on_gateway_error, on_http_exception
-from app.api.middleware import Edge
+from app.api.errors import handle_gateway_error, handle_http_exception
+from app.api.middleware import EdgeMiddleware
 from app.api.routes import ROUTES
-from app.api.running import Running
 from app.api.settings import EdgeSettings
+from app.api.state import AppState
 from app.domain.errors import GatewayError
 
-OpenGateway = Callable[[], AbstractAsyncContextManager[Running]]
+GatewayOpener = Callable[[], AbstractAsyncContextManager[AppState]]
 
 
 def create_app(
-    open_gateway: OpenGateway | None = None, edge: EdgeSettings | None = None
+    open_gateway: GatewayOpener | None = None, edge_settings: EdgeSettings | None = None
 ) -> FastAPI:
     """The gateway as an ASGI app; `open_gateway` is entered by the lifespan.
 
-    Without it the gateway of the environment's settings is opened. `edge` replaces the edge
-    settings that come with the opened gateway.
+    Without it the gateway of the environment's settings is opened. `edge_settings` replaces the
+    edge settings that come with the opened gateway.
     """
-    opened = open_gateway or _from_settings
+    opened = open_gateway or _open_from_settings
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with opened() as running:
-            yield {"running": running, "edge": edge or running.edge}
+            yield {"running": running, "edge": edge_settings or running.edge_settings}
 
     app = FastAPI(
         routes=[*ROUTES],
         lifespan=lifespan,
         exception_handlers={
-            GatewayError: on_gateway_error,
-            HTTPException: on_http_exception,
-            RequestValidationError: on_http_exception,
+            GatewayError: handle_gateway_error,
+            HTTPException: handle_http_exception,
+            RequestValidationError: handle_http_exception,
         },
         openapi_url=None,
         docs_url=None,
@@ -54,7 +54,7 @@ def create_app(
             "auto_configure": False,
         },
     )
-    app.add_middleware(Edge)
+    app.add_middleware(EdgeMiddleware)
     return app
 
 
@@ -63,7 +63,7 @@ def factory() -> FastAPI:
     return create_app()
 
 
-def _from_settings() -> AbstractAsyncContextManager[Running]:
+def _open_from_settings() -> AbstractAsyncContextManager[AppState]:
     # Not at the top: a test that brings its own gateway needs no adapters.
     from app.settings import Settings  # noqa: PLC0415
     from app.wiring import open_gateway  # noqa: PLC0415

@@ -27,23 +27,26 @@ from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
-from app.setting_faults import (
-    PREFIX,
+from app.settings_validation import (
+    ENV_PREFIX,
+    Amount,
+    Count,
     SettingsInvalid,
-    not_a_store,
-    not_http,
-    plain_upstream,
+    TimeZoneName,
+    UpstreamMode,
+    check_http_url,
+    check_key,
+    check_readable,
+    check_store_url,
+    check_upstream_scheme,
     sentences,
-    unreadable,
-    weak,
 )
-from app.setting_types import Amount, Count, UpstreamMode, Zone
-from app.upstream_settings import crooked_base_url, mended_base_url, mended_key, unsendable_key
+from app.upstream_settings import check_base_url, check_key_characters, clean_base_url, clean_key
 
-SERVICE_LINK = re.compile(r"KOI_(?:SERVICE_(?:HOST|PORT)|PORT_\d+_(?:TCP|UDP))")
+KUBERNETES_LINK = re.compile(r"KOI_(?:SERVICE_(?:HOST|PORT)|PORT_\d+_(?:TCP|UDP))")
 
 
-def _port(text: object) -> object:
+def _parse_port(text: object) -> object:
     """Kubernetes tells pods of a service named koi its address as KOI_PORT: not meant for us."""
     linked = isinstance(text, str) and text.startswith(("tcp://", "udp://"))
     return DEFAULT_PORT if linked else text
@@ -56,7 +59,7 @@ class Settings(BaseSettings):
     """All settings. Durations are seconds unless the name says otherwise; money is decimal text."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
+        env_prefix=ENV_PREFIX,
         env_file=".env",
         extra="ignore",
         frozen=True,
@@ -64,7 +67,7 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    upstream_base_url: Annotated[str, AfterValidator(mended_base_url)] = (
+    upstream_base_url: Annotated[str, AfterValidator(clean_base_url)] = (
         "https://open.dieyuyun.com/v1"
     )
     upstream_api_key: SecretStr | None = None
@@ -87,7 +90,7 @@ class Settings(BaseSettings):
     journal_days: float = Field(400, gt=0)
 
     host: str = "127.0.0.1"
-    port: Annotated[int, BeforeValidator(_port)] = Field(DEFAULT_PORT, ge=0, le=65535)
+    port: Annotated[int, BeforeValidator(_parse_port)] = Field(DEFAULT_PORT, ge=0, le=65535)
     workers: int = Field(1, ge=1)
     public_url: str | None = None
     allowed_hosts: str = "*"
@@ -116,7 +119,7 @@ class Settings(BaseSettings):
     cache_ttl_s: int = Field(3600, gt=0)
     cache_variants: int = Field(10, ge=1)
 
-    timezone: Zone = "UTC"
+    timezone: TimeZoneName = "UTC"
     sync_wait_s: float | None = Field(None, gt=0)
     concurrency_wait_s: float = Field(10, ge=0)
     heartbeat_after_s: float = Field(45, ge=0)
@@ -160,25 +163,25 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """A `.env` that others could have written is not read."""
-        trusted = () if dotenv.distrust() else (dotenv_settings,)
+        trusted = () if dotenv.find_distrust_reason() else (dotenv_settings,)
         return (init_settings, env_settings, *trusted, file_secret_settings)
 
     @model_validator(mode="after")
-    def _agree(self) -> "Settings":
+    def _check_together(self) -> "Settings":
         problems = (
-            *_short_lives(self),
-            *weak("KOI_ADMIN_KEY", self.admin_key, at_least=16),
-            *weak("KOI_METRICS_TOKEN", self.metrics_token, at_least=16),
-            *weak("KOI_UPSTREAM_API_KEY", self.upstream_api_key, at_least=1, clean=mended_key),
-            *unreadable("KOI_UPSTREAM_API_KEY_FILE", self.upstream_api_key_file),
-            *unreadable("KOI_CATALOG", self.catalog),
-            *_unsendable(self),
-            *not_http("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
-            *plain_upstream(self.upstream_base_url, allowed=self.allow_plain_upstream),
-            *crooked_base_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
-            *not_http("KOI_PUBLIC_URL", self.public_url),
-            *not_a_store("KOI_REDIS_URL", self.redis_url),
-            *not_a_store("KOI_CACHE_REDIS_URL", self.cache_redis_url),
+            *_check_lifetimes(self),
+            *check_key("KOI_ADMIN_KEY", self.admin_key, at_least=16),
+            *check_key("KOI_METRICS_TOKEN", self.metrics_token, at_least=16),
+            *check_key("KOI_UPSTREAM_API_KEY", self.upstream_api_key, at_least=1, clean=clean_key),
+            *check_readable("KOI_UPSTREAM_API_KEY_FILE", self.upstream_api_key_file),
+            *check_readable("KOI_CATALOG", self.catalog),
+            *_check_upstream_key(self),
+            *check_http_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
+            *check_upstream_scheme(self.upstream_base_url, allowed=self.allow_plain_upstream),
+            *check_base_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
+            *check_http_url("KOI_PUBLIC_URL", self.public_url),
+            *check_store_url("KOI_REDIS_URL", self.redis_url),
+            *check_store_url("KOI_CACHE_REDIS_URL", self.cache_redis_url),
         )
         if problems:
             raise ValueError("\n".join(problems))
@@ -190,8 +193,8 @@ class Settings(BaseSettings):
         return Limits(
             self.default_images_per_day,
             self.default_images_per_month,
-            _micros(self.default_budget_per_day),
-            _micros(self.default_budget_per_month),
+            _parse_micros(self.default_budget_per_day),
+            _parse_micros(self.default_budget_per_month),
             self.default_requests_per_minute,
             self.default_concurrency,
         )
@@ -202,8 +205,8 @@ class Settings(BaseSettings):
         return Limits(
             self.house_images_per_day,
             self.house_images_per_month,
-            _micros(self.house_budget_per_day),
-            _micros(self.house_budget_per_month),
+            _parse_micros(self.house_budget_per_day),
+            _parse_micros(self.house_budget_per_month),
             self.house_requests_per_minute,
             self.house_concurrency,
         )
@@ -212,26 +215,26 @@ class Settings(BaseSettings):
     def upstream_key(self) -> str | None:
         """The upstream key, from the variable or the file; None when neither is set."""
         if self.upstream_api_key is not None:
-            return mended_key(self.upstream_api_key.get_secret_value()) or None
+            return clean_key(self.upstream_api_key.get_secret_value()) or None
         if self.upstream_api_key_file is not None:
-            return mended_key(self.upstream_api_key_file.read_text(encoding="utf-8")) or None
+            return clean_key(self.upstream_api_key_file.read_text(encoding="utf-8")) or None
         return None
 
 
-def _micros(text: str | None) -> int | None:
+def _parse_micros(text: str | None) -> int | None:
     return None if text is None else parse_micros(text)
 
 
-def _unsendable(settings: Settings) -> Iterator[str]:
+def _check_upstream_key(settings: Settings) -> Iterator[str]:
     name = "KOI_UPSTREAM_API_KEY"
     if settings.upstream_api_key is None:
         name += "_FILE"
-        if next(unreadable(name, settings.upstream_api_key_file), None) is not None:
+        if next(check_readable(name, settings.upstream_api_key_file), None) is not None:
             return
-    yield from unsendable_key(name, settings.upstream_key or "")
+    yield from check_key_characters(name, settings.upstream_key or "")
 
 
-def _short_lives(settings: Settings) -> Iterator[str]:
+def _check_lifetimes(settings: Settings) -> Iterator[str]:
     images_s = settings.image_ttl_days * 86_400
     if settings.cache_ttl_s > images_s:
         yield "KOI_CACHE_TTL_S must not outlive KOI_IMAGE_TTL_DAYS; lower the first."
@@ -243,35 +246,35 @@ def _short_lives(settings: Settings) -> Iterator[str]:
 
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings once; `overrides` (field names) win. Raises `SettingsInvalid`."""
-    return _built(Settings, overrides)
+    return _build(Settings, overrides)
 
 
-def fixed_settings(**values: Any) -> Settings:
+def build_settings(**values: Any) -> Settings:
     """Settings from `values` and defaults alone, deaf to the environment and `.env`."""
-    return _built(_FixedSettings, values)
+    return _build(_FixedSettings, values)
 
 
-def unknown_variables() -> Mapping[str, str | None]:
+def find_unknown_variables() -> Mapping[str, str | None]:
     """`KOI_…` variables of the environment and of the `.env` that is read, which no setting reads,
     most likely misspelt: each with the nearest real one. What Kubernetes sets for a service named
     koi is nobody's setting."""
-    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    known = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
     given = {*os.environ, *_dotenv_names()}
     strangers = sorted(
         name
         for name in given
-        if name.upper().startswith(PREFIX)
+        if name.upper().startswith(ENV_PREFIX)
         and name.upper() not in known
-        and not SERVICE_LINK.match(name)
+        and not KUBERNETES_LINK.match(name)
     )
     nearest = {name: difflib.get_close_matches(name.upper(), known, 1) for name in strangers}
     return {name: close[0] if close else None for name, close in nearest.items()}
 
 
 def _dotenv_names() -> Iterable[str]:
-    if not dotenv.is_read():
+    if not dotenv.is_loaded():
         return ()
-    return DotEnvSettingsSource(Settings, env_file=dotenv.DOTENV, case_sensitive=True).env_vars
+    return DotEnvSettingsSource(Settings, env_file=dotenv.DOTENV_PATH, case_sensitive=True).env_vars
 
 
 class _FixedSettings(Settings):
@@ -286,7 +289,7 @@ class _FixedSettings(Settings):
         return (init_settings,)
 
 
-def _built(kind: type[Settings], values: dict[str, Any]) -> Settings:
+def _build(kind: type[Settings], values: dict[str, Any]) -> Settings:
     try:
         return kind(**values)
     except ValidationError as error:

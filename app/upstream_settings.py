@@ -6,27 +6,27 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
-QUOTES = "\"'`\u2018\u2019\u201c\u201d"
-AROUND = " \t\r\n\u00a0\u200b\ufeff"
-BEARER = re.compile(r"(?:authorization:[ \t]*+)?bearer[ \t]++", re.IGNORECASE)
-ENDPOINT = re.compile(
+QUOTE_CHARS = "\"'`\u2018\u2019\u201c\u201d"
+PASTED_BLANKS = " \t\r\n\u00a0\u200b\ufeff"
+BEARER_PREFIX = re.compile(r"(?:authorization:[ \t]*+)?bearer[ \t]++", re.IGNORECASE)
+ENDPOINT_SUFFIX = re.compile(
     r"/(?:images/(?:generations|edits)|chat/completions|responses|models|tasks)/?$", re.IGNORECASE
 )
 
 
-def mended_key(text: str) -> str:
+def clean_key(text: str) -> str:
     """The key without what was pasted around it: blanks, quotes, `Bearer`."""
     while True:
-        key = text.strip(AROUND)
-        if len(key) > 1 and key[0] in QUOTES and key[-1] in QUOTES:
+        key = text.strip(PASTED_BLANKS)
+        if len(key) > 1 and key[0] in QUOTE_CHARS and key[-1] in QUOTE_CHARS:
             key = key[1:-1]
-        key = BEARER.sub("", key, count=1) if BEARER.match(key) else key
+        key = BEARER_PREFIX.sub("", key, count=1) if BEARER_PREFIX.match(key) else key
         if key == text:
             return key
         text = key
 
 
-def unsendable_key(name: str, key: str) -> Iterator[str]:
+def check_key_characters(name: str, key: str) -> Iterator[str]:
     """What keeps a mended key out of an HTTP header."""
     if "\n" in key or "\r" in key:
         yield f"{name} has a line break inside; put the key alone on one line."
@@ -39,17 +39,17 @@ def unsendable_key(name: str, key: str) -> Iterator[str]:
         yield f"{name} has a blank or control character inside; copy the key again."
 
 
-def mended_base_url(url: str) -> str:
+def clean_base_url(url: str) -> str:
     """The API's root: without the path of an endpoint, and with a version when there is no path."""
     try:
-        parts = urlsplit(url.strip(AROUND).strip(QUOTES))
+        parts = urlsplit(url.strip(PASTED_BLANKS).strip(QUOTE_CHARS))
     except ValueError:
         return url
-    path = ENDPOINT.sub("", parts.path).rstrip("/") or "/v1"
+    path = ENDPOINT_SUFFIX.sub("", parts.path).rstrip("/") or "/v1"
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, parts.fragment))
 
 
-def crooked_base_url(name: str, url: str) -> Iterator[str]:
+def check_base_url(name: str, url: str) -> Iterator[str]:
     """What a mended address must not have."""
     try:
         parts = urlsplit(url)

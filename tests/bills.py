@@ -4,27 +4,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from app.cli.bill_file import Columns, Reading, SetAside, Unreadable, read_bill
-from app.domain.bill import BillLine
+from app.reconcile.bill import BillLine
+from app.reconcile.csv_file import (
+    BillReadOptions,
+    ColumnOptions,
+    SkippedLine,
+    UnreadableLine,
+    read_bill,
+)
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 HEADINGS = "request id,model,amount,time"
 NOON_MS = 1_795_755_600_000  # 2026-11-27T05:00:00Z, 13:00 in Shanghai
 PLAIN = BillLine(2, NOON_MS, "grok-imagine", 140_000, "req_1")
 
-Read = Sequence[BillLine | Unreadable | SetAside]
+Read = Sequence[BillLine | UnreadableLine | SkippedLine]
 
 
 def read(
-    path: Path, text: str | bytes, columns: Columns | None = None, capability: str | None = None,
+    path: Path, text: str | bytes, columns: ColumnOptions | None = None,
+    capability: str | None = None,
     currency: str = "CNY",
 ) -> Read:  # fmt: skip
     file = path / "bill.csv"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
-    reading = Reading(columns or Columns(), SHANGHAI, currency, capability)
-    return list(read_bill(file, reading))
+    options = BillReadOptions(columns or ColumnOptions(), SHANGHAI, currency, capability)
+    return list(read_bill(file, options))
 
 
-def one(path: Path, row: str, headings: str = HEADINGS) -> BillLine | Unreadable | SetAside:
+def one(path: Path, row: str, headings: str = HEADINGS) -> BillLine | UnreadableLine | SkippedLine:
     [line] = read(path, f"{headings}\n{row}\n")
     return line

@@ -4,8 +4,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.adapters.images.fetch import ImageFetcher
-from app.adapters.images.spool import Spool, SpoolDirectory
+from app.adapters.images.fetch import HttpImageFetcher
+from app.adapters.images.spool import SpoolDirectory, SpooledDraft
 
 
 @dataclass(frozen=True)
@@ -14,15 +14,15 @@ class Brought:
     told: bool
 
 
-async def bring(fetcher: ImageFetcher, url: str) -> Brought:
+async def bring(fetcher: HttpImageFetcher, url: str) -> Brought:
     """What came, and whether its end was told."""
     with tempfile.TemporaryDirectory() as place:
         spool = SpoolDirectory(Path(place))
-        async with Spool(spool.create, never, spool.explained) as draft:
+        async with SpooledDraft(spool.create, never, spool.map_error) as draft:
             told = await fetcher.fetch(url, draft)
             await draft.seal()
             return Brought(draft.read(0, draft.size), told)
 
 
-async def never(_draft: Spool, _name: str) -> None:
+async def never(_draft: SpooledDraft, _name: str) -> None:
     raise AssertionError

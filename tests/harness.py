@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 import httpx
 import uvicorn
 
-from app.api.protocol import uvicorn_options
-from app.domain.ledger import Audit, Entry
+from app.domain.ledger import Entry, LedgerAudit
 from app.main import create_app
 from app.sandbox.server import Sandbox
+from app.server.http import build_uvicorn_options
 from app.settings import Settings
-from app.wiring import Office, open_gateway, open_office
+from app.wiring import OperatorContext, open_gateway, open_operator_context
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Server:
     """One ASGI app under uvicorn in a thread of its own, with the gateway's real protocol."""
 
     def __init__(self, app: Any) -> None:
-        options = uvicorn_options(host="127.0.0.1", port=0)
+        options = build_uvicorn_options(host="127.0.0.1", port=0)
         options.update(log_config=None)
         self._server = uvicorn.Server(uvicorn.Config(app, **options))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -92,7 +92,7 @@ class Koi:
     def key(self, user: str = "ann", **options: Any) -> str:
         """A fresh key's secret for a user, created on the way."""
 
-        async def issue(office: Office) -> str:
+        async def issue(office: OperatorContext) -> str:
             return (await office.keys.issue(user, **options)).secret
 
         return self.office(issue)
@@ -101,25 +101,25 @@ class Koi:
         headers = {"authorization": f"Bearer {key or self.key()}"}
         return httpx.Client(base_url=self.url, headers=headers, **{"timeout": 20, **options})
 
-    def office(self, work: Callable[[Office], Coroutine[Any, Any, T]]) -> T:
+    def office(self, work: Callable[[OperatorContext], Coroutine[Any, Any, T]]) -> T:
         """Do an operator's work on the store, from outside the gateway."""
 
         async def session() -> T:
-            async with open_office(self.settings) as office:
+            async with open_operator_context(self.settings) as office:
                 return await work(office)
 
         return asyncio.run(session())
 
     def entries(self) -> list[Entry]:
-        async def read(office: Office) -> list[Entry]:
+        async def read(office: OperatorContext) -> list[Entry]:
             return [entry async for entry in office.ledger.entries()]
 
         return self.office(read)
 
-    def audit(self) -> Audit:
+    def audit(self) -> LedgerAudit:
         return self.office(lambda office: office.ledger.audit())
 
-    def settled(self, within_s: float = 10) -> Audit:
+    def settled(self, within_s: float = 10) -> LedgerAudit:
         """The audit once no job is open; fails when some job stays open."""
         deadline = time.monotonic() + within_s
         while (audit := self.audit()).open_jobs:

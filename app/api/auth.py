@@ -6,29 +6,29 @@ import re
 
 from starlette.requests import Request
 
-from app.api.errors import unknown_url
-from app.api.running import edge, exchange, running
+from app.api.errors import unknown_url_error
+from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.errors import AdminKeyRequired, InvalidApiKey, InvalidRequest
 from app.domain.principal import Principal
 
-FROM_ELSEWHERE = re.compile(
+PROXY_HEADERS = re.compile(
     r"forwarded|via|origin|referer|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip"
     r"|x-original-.*|x-envoy-.*|true-client-ip|fastly-.*|cf-.*|cdn-loop|sec-fetch-site"
 )
 """Headers that a proxy or a web page puts on a request, and a scraper on this machine does not."""
 LOOPBACK_HOST = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
-KEY = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
+API_KEY_FORMAT = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 
 
-async def caller(request: Request) -> Principal:
+async def authenticate_request(request: Request) -> Principal:
     """The principal of this request; raises `InvalidApiKey`, in the same words for every fault
     (the access line alone tells which, and of which key), and `RateLimited` when the key comes
     faster than this process lets any key come."""
-    gateway = running(request).gateway
-    record = exchange(request)
-    principal = await gateway.identify(credential(request))
+    gateway = get_app_state(request).gateway
+    record = get_access_record(request)
+    principal = await gateway.authenticate(extract_api_key(request))
     record.user, record.key_id = principal.user, principal.key_id
-    await gateway.pace.arrive(principal)
+    await gateway.pace.check_rate_limit(principal)
     if request.method in ("GET", "HEAD"):
         await gateway.pace.read(principal)
     return principal
@@ -36,13 +36,13 @@ async def caller(request: Request) -> Principal:
 
 async def require_admin(request: Request) -> None:
     """Lets the admin key through. Without one the routes do not exist; a user's key is told so."""
-    admin_key = edge(request).admin_key
+    admin_key = get_edge_settings(request).admin_key
     if admin_key is None:
-        raise unknown_url()
-    secret = credential(request)
-    if same(secret, admin_key):
+        raise unknown_url_error()
+    secret = extract_api_key(request)
+    if equal_in_constant_time(secret, admin_key):
         return
-    await caller(request)
+    await authenticate_request(request)
     raise AdminKeyRequired("This route needs the admin key.")
 
 
@@ -50,23 +50,23 @@ def require_scraper(request: Request) -> None:
     """Lets the metrics token or the admin key through; anyone when bound to loopback only, unless
     a proxy or a web page is behind the request: those are not of this machine. A page that was
     led here by its own name (DNS rebinding) is told by its Host."""
-    settings = edge(request)
-    if settings.loopback_only and _of_this_machine(request):
+    settings = get_edge_settings(request)
+    if settings.loopback_only and _is_from_this_machine(request):
         return
-    secret = credential(request)
+    secret = extract_api_key(request)
     known = (settings.metrics_token, settings.admin_key)
-    if not any(same(secret, one) for one in known if one is not None):
+    if not any(equal_in_constant_time(secret, one) for one in known if one is not None):
         raise InvalidApiKey("unknown")
 
 
-def _of_this_machine(request: Request) -> bool:
+def _is_from_this_machine(request: Request) -> bool:
     headers = request.headers
     return LOOPBACK_HOST.fullmatch(headers.get("host", "")) is not None and not any(
-        FROM_ELSEWHERE.fullmatch(name) for name in headers
+        PROXY_HEADERS.fullmatch(name) for name in headers
     )
 
 
-def credential(request: Request) -> str:
+def extract_api_key(request: Request) -> str:
     """The key's text from `Authorization: Bearer`, `api-key` or `x-api-key`."""
     given = request.headers.getlist("authorization")
     if len(given) > 1:
@@ -80,12 +80,12 @@ def credential(request: Request) -> str:
     else:
         headers = request.headers
         secret = headers.get("api-key") or headers.get("x-api-key") or ""
-    if KEY.fullmatch(secret) is None:
+    if API_KEY_FORMAT.fullmatch(secret) is None:
         raise InvalidApiKey("malformed" if secret else "missing")
     return secret
 
 
-def same(secret: str, known: bytes) -> bool:
+def equal_in_constant_time(secret: str, known: bytes) -> bool:
     """Equal, in a time that tells nothing: digests, because bytes of any length are compared."""
     return hmac.compare_digest(
         hashlib.sha256(secret.encode()).digest(), hashlib.sha256(known).digest()

@@ -14,9 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.api.paths import makes_no_images
-from app.api.running import cut, exchange_of
-from app.domain.codes import INVALID_CODES, UPSTREAM_CODES
+from app.api.paths import is_non_image_path
+from app.api.state import abort_connection, get_scope_access_record
 from app.domain.errors import (
     FailureNote,
     GatewayError,
@@ -25,116 +24,123 @@ from app.domain.errors import (
     InvalidRequest,
     StillProcessing,
 )
+from app.domain.failure import INVALID_CODES, UPSTREAM_CODES
 
-CALLER = "invalid_request_error"
-SERVER = "server_error"
-PACE = "rate_limit_error"
-AWAY = "service_unavailable_error"
-IMAGE = "image_generation_user_error"
-LONGEST_RETRY_AFTER_S = 60
+INVALID_REQUEST_ERROR = "invalid_request_error"
+SERVER_ERROR = "server_error"
+RATE_LIMIT_ERROR = "rate_limit_error"
+UNAVAILABLE_ERROR = "service_unavailable_error"
+IMAGE_USER_ERROR = "image_generation_user_error"
+MAX_RETRY_AFTER_S = 60
 
-CONTRACT: Mapping[str, tuple[int, str]] = MappingProxyType(
+ERROR_TABLE: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
-        **dict.fromkeys(INVALID_CODES, (400, CALLER)),
-        "unknown_url": (404, CALLER),
-        "method_not_allowed": (405, CALLER),
-        "request_timeout": (408, CALLER),
-        "request_too_large": (413, CALLER),
-        "uri_too_long": (414, CALLER),
-        "unsupported_media_type": (415, CALLER),
-        "header_fields_too_large": (431, CALLER),
-        "invalid_api_key": (401, CALLER),
-        "admin_key_required": (403, CALLER),
-        "model_not_found": (404, CALLER),
-        "task_not_found": (404, CALLER),
-        "image_not_found": (404, CALLER),
-        "task_not_cancellable": (400, CALLER),
-        "task_cancelled": (400, CALLER),
-        "idempotency_key_reuse": (422, CALLER),
+        **dict.fromkeys(INVALID_CODES, (400, INVALID_REQUEST_ERROR)),
+        "unknown_url": (404, INVALID_REQUEST_ERROR),
+        "method_not_allowed": (405, INVALID_REQUEST_ERROR),
+        "request_timeout": (408, INVALID_REQUEST_ERROR),
+        "request_too_large": (413, INVALID_REQUEST_ERROR),
+        "uri_too_long": (414, INVALID_REQUEST_ERROR),
+        "unsupported_media_type": (415, INVALID_REQUEST_ERROR),
+        "header_fields_too_large": (431, INVALID_REQUEST_ERROR),
+        "invalid_api_key": (401, INVALID_REQUEST_ERROR),
+        "admin_key_required": (403, INVALID_REQUEST_ERROR),
+        "model_not_found": (404, INVALID_REQUEST_ERROR),
+        "task_not_found": (404, INVALID_REQUEST_ERROR),
+        "image_not_found": (404, INVALID_REQUEST_ERROR),
+        "task_not_cancellable": (400, INVALID_REQUEST_ERROR),
+        "task_cancelled": (400, INVALID_REQUEST_ERROR),
+        "idempotency_key_reuse": (422, INVALID_REQUEST_ERROR),
         "insufficient_quota": (429, "insufficient_quota"),
-        "rate_limit_exceeded": (429, PACE),
-        "concurrency_limit_exceeded": (429, PACE),
-        "too_many_waiting": (429, PACE),
+        "rate_limit_exceeded": (429, RATE_LIMIT_ERROR),
+        "concurrency_limit_exceeded": (429, RATE_LIMIT_ERROR),
+        "too_many_waiting": (429, RATE_LIMIT_ERROR),
         "too_many_refusals": (429, "insufficient_quota"),
-        "price_unknown": (400, CALLER),
-        "spending_stopped": (403, CALLER),
-        "not_cached": (504, SERVER),
-        "still_processing": (504, SERVER),
-        "ledger_unavailable": (503, AWAY),
-        "draining": (503, AWAY),
-        "interrupted": (503, AWAY),
-        "overloaded": (503, AWAY),
-        "internal_error": (500, SERVER),
-        **dict.fromkeys(UPSTREAM_CODES, (502, SERVER)),
-        "upstream_billing": (503, AWAY),
-        "upstream_rate_limited": (429, PACE),
-        "upstream_rejected": (400, IMAGE),
-        "content_policy_violation": (400, IMAGE),
-        "upstream_timeout": (504, SERVER),
+        "price_unknown": (400, INVALID_REQUEST_ERROR),
+        "spending_stopped": (403, INVALID_REQUEST_ERROR),
+        "not_cached": (504, SERVER_ERROR),
+        "still_processing": (504, SERVER_ERROR),
+        "ledger_unavailable": (503, UNAVAILABLE_ERROR),
+        "draining": (503, UNAVAILABLE_ERROR),
+        "interrupted": (503, UNAVAILABLE_ERROR),
+        "overloaded": (503, UNAVAILABLE_ERROR),
+        "internal_error": (500, SERVER_ERROR),
+        **dict.fromkeys(UPSTREAM_CODES, (502, SERVER_ERROR)),
+        "upstream_billing": (503, UNAVAILABLE_ERROR),
+        "upstream_rate_limited": (429, RATE_LIMIT_ERROR),
+        "upstream_rejected": (400, IMAGE_USER_ERROR),
+        "content_policy_violation": (400, IMAGE_USER_ERROR),
+        "upstream_timeout": (504, SERVER_ERROR),
     }
 )
 """code -> (HTTP status, OpenAI `type`), complete by test."""
 
-CLOSING = frozenset(
+CLOSING_CODES = frozenset(
     {"draining", "request_timeout", "request_too_large", "uri_too_long", "header_fields_too_large"}
 )
 """Codes after which the connection is of no more use."""
 
-NOT_REFUSALS = frozenset({"still_processing", "task_cancelled"})
+NON_REFUSAL_CODES = frozenset({"still_processing", "task_cancelled"})
 """Codes of answers that refuse nothing: the caller's own wish, and a job that goes on."""
 
-WAITS_S = {"still_processing": 1}
+DEFAULT_RETRY_AFTER_S = {"still_processing": 1}
 """Where waiting helps although the failure did not say how long, in seconds."""
 
-MODERATION = "content_policy_violation"
-MODERATION_CODES = (MODERATION, "moderation_blocked")
+DEFAULT_MODERATION_CODE = "content_policy_violation"
+MODERATION_CODES = (DEFAULT_MODERATION_CODE, "moderation_blocked")
 """OpenAI's two codes for a refused prompt. A caller gets the one that the model it names has there
 (`Exchange.moderation`), and both in the message: clients match on either."""
-MODERATION_ASIDE = (
+MODERATION_SUFFIX = (
     f"{', '.join(MODERATION_CODES)}: request was rejected as a result of the safety system"
 )
 """Both codes, and the sentence by which LiteLLM tells a refused prompt."""
 
-OUR_BUG = FailureNote("internal_error", "The gateway failed; its operator has been told.")
+INTERNAL_ERROR = FailureNote("internal_error", "The gateway failed; its operator has been told.")
 
 
-def status_of(code: str) -> int:
-    return CONTRACT[code][0]
+def get_status(code: str) -> int:
+    return ERROR_TABLE[code][0]
 
 
-def error_object(note: FailureNote, moderation: str = MODERATION) -> dict[str, Any]:
+def build_error_object(
+    note: FailureNote, moderation_code: str = DEFAULT_MODERATION_CODE
+) -> dict[str, Any]:
     """The four fields an OpenAI error always has."""
     message, code = note.message, note.code
-    if code == MODERATION:
-        message, code = f"{message} ({MODERATION_ASIDE})", moderation
+    if code == DEFAULT_MODERATION_CODE:
+        message, code = f"{message} ({MODERATION_SUFFIX})", moderation_code
     return {
         "message": message,
-        "type": CONTRACT[note.code][1],
+        "type": ERROR_TABLE[note.code][1],
         "param": note.param,
         "code": code,
     }
 
 
-def error_body(
-    note: FailureNote, task_id: str | None = None, moderation: str = MODERATION
+def build_error_body(
+    note: FailureNote, task_id: str | None = None, moderation_code: str = DEFAULT_MODERATION_CODE
 ) -> bytes:
-    error = error_object(note, moderation)
+    error = build_error_object(note, moderation_code)
     if task_id is not None:
         error["task_id"] = task_id
     return orjson.dumps({"error": error})
 
 
-def error_headers(note: FailureNote) -> dict[str, str]:
+def build_error_headers(note: FailureNote) -> dict[str, str]:
     """The headers a client acts on."""
     # A body that stalled on the way was never understood, so a repeat is safe and may help.
     retry = note.retryable or note.code == "request_timeout"
     headers = {"x-should-retry": "true" if retry else "false"}
-    wait_s = note.retry_after_s if note.retry_after_s is not None else WAITS_S.get(note.code)
+    wait_s = (
+        note.retry_after_s
+        if note.retry_after_s is not None
+        else DEFAULT_RETRY_AFTER_S.get(note.code)
+    )
     if retry and wait_s is not None:
-        wait_s = min(max(wait_s, 1), LONGEST_RETRY_AFTER_S)
+        wait_s = min(max(wait_s, 1), MAX_RETRY_AFTER_S)
         headers["retry-after"] = str(wait_s)
         headers["retry-after-ms"] = str(wait_s * 1000)
-    if note.code in CLOSING:
+    if note.code in CLOSING_CODES:
         headers["connection"] = "close"
     if note.code == "invalid_api_key":
         headers["www-authenticate"] = "Bearer"
@@ -150,54 +156,56 @@ class ErrorResponse(Response):
         *,
         task_id: str | None = None,
         headers: Mapping[str, str] | None = None,
-        moderation: str = MODERATION,
+        moderation_code: str = DEFAULT_MODERATION_CODE,
     ) -> None:
         extra = {} if task_id is None else {"x-koi-task-id": task_id}
         super().__init__(
-            error_body(note, task_id, moderation),
-            status_of(note.code),
-            {**error_headers(note), **extra, **(headers or {})},
+            build_error_body(note, task_id, moderation_code),
+            get_status(note.code),
+            {**build_error_headers(note), **extra, **(headers or {})},
             "application/json",
         )
         self.code = note.code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange_of(scope).code = self.code
+        get_scope_access_record(scope).code = self.code
         await super().__call__(scope, receive, send)
 
 
-def record_late(scope: Scope, note: FailureNote) -> None:
+def record_late_failure(scope: Scope, note: FailureNote) -> None:
     """Tell the access line and the metrics of a failure after the status line."""
-    record = exchange_of(scope)
-    record.code, record.verdict = note.code, status_of(note.code)
+    record = get_scope_access_record(scope)
+    record.code, record.late_status = note.code, get_status(note.code)
 
 
-def end_late(scope: Scope, note: FailureNote) -> None:
+def abort_response(scope: Scope, note: FailureNote) -> None:
     """A failure in the middle of an answer: hanging up is the one way to say it."""
-    record_late(scope, note)
-    cut(scope)
+    record_late_failure(scope, note)
+    abort_connection(scope)
 
 
-def task_of(error: GatewayError) -> str | None:
+def get_task_id(error: GatewayError) -> str | None:
     return error.task_id if isinstance(error, StillProcessing | GenerationFailed) else None
 
 
-async def on_gateway_error(request: Request, error: Exception) -> Response:
+async def handle_gateway_error(request: Request, error: Exception) -> Response:
     """Any failure we can explain; the task id is told as soon as there is one."""
     assert isinstance(error, GatewayError)
-    record = exchange_of(request.scope)
+    record = get_scope_access_record(request.scope)
     if isinstance(error, InvalidApiKey):
         record.reason, record.key_id = error.why, error.key_id
     return ErrorResponse(
-        error.note, task_id=task_of(error) or record.task_id, moderation=record.moderation
+        error.note,
+        task_id=get_task_id(error) or record.task_id,
+        moderation_code=record.moderation_code,
     )
 
 
-def unknown_url() -> InvalidRequest:
+def unknown_url_error() -> InvalidRequest:
     return InvalidRequest("unknown_url", "No such URL here. The API starts at /v1.")
 
 
-def images_only() -> InvalidRequest:
+def images_only_error() -> InvalidRequest:
     return InvalidRequest(
         "unknown_url",
         "This gateway makes images only, there is no text model here: "
@@ -205,22 +213,24 @@ def images_only() -> InvalidRequest:
     )
 
 
-def wrong_method() -> InvalidRequest:
+def wrong_method_error() -> InvalidRequest:
     return InvalidRequest("method_not_allowed", "This URL does not take this method.")
 
 
-async def on_http_exception(request: Request, error: Exception) -> Response:
+async def handle_http_exception(request: Request, error: Exception) -> Response:
     """The framework's own refusals (404, 405) in the same dialect."""
     status = getattr(error, "status_code", 500)
     if status == 404:
-        wrong_door = makes_no_images(request.scope["path"])
-        return ErrorResponse((images_only() if wrong_door else unknown_url()).note)
+        wrong_door = is_non_image_path(request.scope["path"])
+        return ErrorResponse((images_only_error() if wrong_door else unknown_url_error()).note)
     if status == 405:
-        return ErrorResponse(wrong_method().note, headers={"allow": _allowed(request)})
-    return ErrorResponse(OUR_BUG)
+        return ErrorResponse(
+            wrong_method_error().note, headers={"allow": _list_allowed_methods(request)}
+        )
+    return ErrorResponse(INTERNAL_ERROR)
 
 
-def _allowed(request: Request) -> str:
+def _list_allowed_methods(request: Request) -> str:
     """Every method of this path: it may have several routes, and a literal one goes first."""
     path = request.scope["path"]
     routes = [r for r in request.app.routes if isinstance(r, Route) and r.path_regex.match(path)]

@@ -6,55 +6,62 @@ from functools import partial
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from app.api.answers import task_answer
-from app.api.auth import caller
-from app.api.body import drain, read_json
-from app.api.controls import Controls, read_controls
-from app.api.delivery import Caller, Delivery, EventStream, Handed, Order, started_headers
+from app.api.auth import authenticate_request
 from app.api.errors import ErrorResponse
-from app.api.headers import adjusted_header, limit_headers
-from app.api.running import edge, exchange, present, running
-from app.api.tasks import task_headers
-from app.api.wire import Asked, Understood, understand
-from app.domain.errors import InvalidRequest, LedgerUnavailable, RateLimited, Refused
+from app.api.request import ParsedRequest, RawRequest, parse_request
+from app.api.request_body import discard_upload, read_json
+from app.api.request_headers import RequestHeaders, parse_request_headers
+from app.api.response import (
+    EventStreamResponse,
+    HeartbeatResponse,
+    ImmediateResponse,
+    JobRecipient,
+    PendingResponse,
+    build_started_headers,
+)
+from app.api.response_body import build_task_response
+from app.api.response_headers import build_adjusted_header, build_limit_headers
+from app.api.state import get_access_record, get_app_state, get_edge_settings, is_client_connected
+from app.api.tasks import build_task_headers
+from app.domain.errors import AdmissionRefused, InvalidRequest, LedgerUnavailable, RateLimited
 from app.domain.principal import Principal
-from app.service.about import about_task
-from app.service.repeats import CallerLeft
-from app.service.started import Started
+from app.service.dedup import CallerDisconnected
+from app.service.generation import StartedJob
+from app.service.log_context import bind_task_id
 
 
 async def create(request: Request) -> Response:
     """Generate images: waited for, as a task (`async`), or as events (`stream`)."""
-    principal = await caller(request)
-    gateway = running(request).gateway
+    principal = await authenticate_request(request)
+    gateway = get_app_state(request).gateway
     await gateway.pace.generate(principal)
-    exchange(request).held.append(gateway.waiting.take(principal))
-    controls = read_controls(request.headers)
+    get_access_record(request).cleanups.append(gateway.waiting_cap.take(principal))
+    request_headers = parse_request_headers(request.headers)
     body = await read_json(request)
-    asked = Asked(body, controls, principal, exchange(request).deployment)
-    understood = understand(asked, gateway.catalog, edge(request))
-    record = exchange(request)
-    record.moderation = understood.moderation
-    if understood.steered:
-        running(request).metrics.steered()
+    raw = RawRequest(body, request_headers, principal, get_access_record(request).deployment)
+    parsed = parse_request(raw, gateway.catalog, get_edge_settings(request))
+    record = get_access_record(request)
+    record.moderation_code = parsed.moderation_code
+    if parsed.egress_override:
+        get_app_state(request).metrics.egress_override()
     try:
-        there = partial(present, request)
-        ask = replace(understood.ask, request_id=record.request_id)
-        started = await gateway.generate.start(principal, ask, there)
-    except Refused as refusal:
-        return await _refused(request, principal, refusal)
-    except CallerLeft:
+        is_connected = partial(is_client_connected, request)
+        ask = replace(parsed.ask, request_id=record.request_id)
+        started = await gateway.generate.start(principal, ask, is_connected)
+    except AdmissionRefused as refusal:
+        return await _build_refusal(request, principal, refusal)
+    except CallerDisconnected:
         raise ClientDisconnect from None
-    record.held.append(partial(gateway.generate.over, started))
+    record.cleanups.append(partial(gateway.generate.close, started))
     record.task_id, record.cache = started.job.id, str(started.cache)
-    about_task(started.job.id)
-    return await _answer(request, started, understood, controls)
+    bind_task_id(started.job.id)
+    return await _build_response(request, started, parsed, request_headers)
 
 
-async def unsupported(request: Request) -> Response:
+async def reject_unsupported(request: Request) -> Response:
     """Edits and variations: a clean refusal, once the upload is through (statement 86)."""
-    await caller(request)
-    await drain(request)
+    await authenticate_request(request)
+    await discard_upload(request)
     raise InvalidRequest(
         "unsupported_endpoint",
         "The provider only generates images from text: POST a prompt to /v1/images/generations. "
@@ -62,30 +69,35 @@ async def unsupported(request: Request) -> Response:
     )
 
 
-async def _answer(
-    request: Request, started: Started, understood: Understood, controls: Controls
+async def _build_response(
+    request: Request, started: StartedJob, parsed: ParsedRequest, request_headers: RequestHeaders
 ) -> Response:
-    headers = started_headers(started, adjusted_header(understood.adjusted))
-    if understood.asynchronous:
-        headers |= {**limit_headers(started.standing), **task_headers(started.job)}
-        task = partial(task_answer, request, started.job, headers)
-        return Handed(Caller(request, started), task)
-    patience = controls.patience(edge(request))
-    order = Order(request, started, understood.ask.response_format, patience, headers)
-    if understood.stream:
-        return EventStream(order)
+    headers = build_started_headers(started, build_adjusted_header(parsed.adjusted))
+    if parsed.asynchronous:
+        headers |= {
+            **build_limit_headers(started.limit_snapshot),
+            **build_task_headers(started.job),
+        }
+        task = partial(build_task_response, request, started.job, headers)
+        return ImmediateResponse(JobRecipient(request, started), task)
+    patience = request_headers.plan_wait(get_edge_settings(request))
+    pending = PendingResponse(request, started, parsed.ask.response_format, patience, headers)
+    if parsed.stream:
+        return EventStreamResponse(pending)
     if started.job.ended:
-        return Handed(order, order.answer)
-    return Delivery(order)
+        return ImmediateResponse(pending, pending.build_response)
+    return HeartbeatResponse(pending)
 
 
-async def _refused(request: Request, principal: Principal, refusal: Refused) -> Response:
+async def _build_refusal(
+    request: Request, principal: Principal, refusal: AdmissionRefused
+) -> Response:
     """A refusal with the numbers behind it (statement 67), as long as they can be had."""
-    gateway = running(request).gateway
+    gateway = get_app_state(request).gateway
     if type(refusal) is RateLimited:
         gateway.pace.refused(principal, refusal)
     try:
-        limits = limit_headers(await gateway.usage.standing(principal))
+        limits = build_limit_headers(await gateway.usage.read_limits(principal))
     except LedgerUnavailable:
         limits = {}
     return ErrorResponse(refusal.note, headers=limits)

@@ -1,6 +1,8 @@
 """The one middleware: request id, path tolerance, CORS, last-resort errors, access line, metrics.
 
 Pure ASGI and one class, because every layer costs each request (performance study, section 2).
+
+Cross-origin rules (Fetch standard): bearer keys only, cookies never.
 """
 
 import asyncio
@@ -13,22 +15,21 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api import cors
-from app.api.errors import NOT_REFUSALS, OUR_BUG, ErrorResponse
-from app.api.paths import routed
-from app.api.routes import SILENT_PATHS, UNMATCHED
-from app.api.running import EdgeMetrics, Exchange, cut, edge_of
-from app.domain.errors import Draining
-from app.service.about import about, about_request
+from app.api.errors import INTERNAL_ERROR, NON_REFUSAL_CODES, ErrorResponse
+from app.api.paths import normalize_path
+from app.api.routes import UNLOGGED_PATHS, UNMATCHED_ROUTE
+from app.api.state import AccessRecord, EdgeMetrics, abort_connection, get_scope_edge_settings
+from app.domain.errors import GatewayDraining
+from app.service.log_context import bind_request_id, log_context
 
 log = structlog.get_logger("koi.access")
 
-CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-GONE = 499
+CLIENT_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+STATUS_CLIENT_CLOSED_REQUEST = 499
 """Status in the log of a request whose client left; nothing was sent."""
 
 
-class Edge:
+class EdgeMiddleware:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
@@ -36,79 +37,83 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(new_request_id(), time.perf_counter())
-        about_request(exchange.request_id)
-        origin = _arrived(scope, exchange)
+        record = AccessRecord(generate_request_id(), time.perf_counter())
+        bind_request_id(record.request_id)
+        origin = _open_record(scope, record)
         stamp = [
-            (b"x-request-id", exchange.request_id.encode()),
+            (b"x-request-id", record.request_id.encode()),
             (b"x-content-type-options", b"nosniff"),
-            *cors.allowed(origin, edge_of(scope).cors_origins),
+            *build_cors_headers(origin, get_scope_edge_settings(scope).cors_origins),
         ]
 
-        async def answer(message: Message) -> None:
+        async def send_stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                exchange.status = message["status"]
+                record.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *stamp]
             await send(message)
 
         metrics: EdgeMetrics = scope["state"]["running"].metrics
         metrics.in_flight(1)
         try:
-            await self._serve(scope, receive, answer, exchange)
+            await self._serve(scope, receive, send_stamped, record)
         finally:
             metrics.in_flight(-1)
-            for release in exchange.held:
-                release()
-            _report(scope, exchange, metrics)
+            for cleanup in record.cleanups:
+                cleanup()
+            _log_and_count(scope, record, metrics)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
-        if cors.is_preflight(scope):
-            await _empty(send, 204, cors.preflight(scope))
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, record: AccessRecord
+    ) -> None:
+        if is_preflight(scope):
+            await _send_empty(send, 204, build_preflight_headers(scope))
             return
         try:
             await self.app(scope, receive, send)
         except ClientDisconnect:
-            _let_go(scope, exchange)
+            _abort_unanswered(scope, record)
         except asyncio.CancelledError:
             # The server's grace is over: say it in the caller's dialect before going down.
-            if not exchange.status:
-                await ErrorResponse(Draining().note, task_id=exchange.task_id)(scope, receive, send)
+            if not record.status:
+                await ErrorResponse(GatewayDraining().note, task_id=record.task_id)(
+                    scope, receive, send
+                )
             raise
         except Exception:
             # The last resort: no failure may leave the dialect.
-            if exchange.status and await _left(receive):
+            if record.status and await _has_client_left(receive):
                 return
-            log.exception("unforeseen", request_id=exchange.request_id, task_id=exchange.task_id)
-            if exchange.status:
+            log.exception("unforeseen", request_id=record.request_id, task_id=record.task_id)
+            if record.status:
                 raise
-            await ErrorResponse(OUR_BUG, task_id=exchange.task_id)(scope, receive, send)
+            await ErrorResponse(INTERNAL_ERROR, task_id=record.task_id)(scope, receive, send)
 
 
-def _let_go(scope: Scope, exchange: Exchange) -> None:
+def _abort_unanswered(scope: Scope, record: AccessRecord) -> None:
     """A client that turns out to be there after all must not hear of an error of ours."""
-    if not exchange.status:
-        cut(scope)
-        exchange.status = GONE
+    if not record.status:
+        abort_connection(scope)
+        record.status = STATUS_CLIENT_CLOSED_REQUEST
 
 
-def new_request_id() -> str:
+def generate_request_id() -> str:
     return f"req_{secrets.token_hex(16)}"
 
 
-def _arrived(scope: Scope, exchange: Exchange) -> bytes | None:
+def _open_record(scope: Scope, record: AccessRecord) -> bytes | None:
     """Put the exchange and the routed path into the scope; the Origin, if one was sent."""
-    scope["koi.exchange"] = exchange
-    scope["path"], exchange.deployment = routed(scope["path"])
+    scope["koi.exchange"] = record
+    scope["path"], record.deployment = normalize_path(scope["path"])
     origin: bytes | None = None
     for name, value in scope["headers"]:
         if name == b"origin":
             origin = value
-        elif name == b"x-client-request-id" and CLIENT_ID.fullmatch(value):
-            exchange.client_request_id = value.decode("ascii")
+        elif name == b"x-client-request-id" and CLIENT_REQUEST_ID.fullmatch(value):
+            record.client_request_id = value.decode("ascii")
     return origin
 
 
-async def _left(receive: Receive) -> bool:
+async def _has_client_left(receive: Receive) -> bool:
     """Whether a failure to write was only the client's departure, noticed by the socket first."""
     try:
         async with asyncio.timeout(0.1):
@@ -119,36 +124,95 @@ async def _left(receive: Receive) -> bool:
     return True
 
 
-async def _empty(send: Send, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+async def _send_empty(send: Send, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 
-def _report(scope: Scope, exchange: Exchange, metrics: EdgeMetrics) -> None:
-    route = getattr(scope.get("route"), "path_format", UNMATCHED)
-    status = exchange.verdict or exchange.status
-    seconds = time.perf_counter() - exchange.started_s
-    overhead_s: float | None = seconds - (exchange.upstream_s or 0.0)
-    if exchange.waited and exchange.upstream_s is None:
+def _log_and_count(scope: Scope, record: AccessRecord, metrics: EdgeMetrics) -> None:
+    route = getattr(scope.get("route"), "path_format", UNMATCHED_ROUTE)
+    status = record.late_status or record.status
+    seconds = time.perf_counter() - record.started_s
+    overhead_s: float | None = seconds - (record.upstream_s or 0.0)
+    if record.waited and record.upstream_s is None:
         overhead_s = None
     elif overhead_s is not None:
         overhead_s = max(overhead_s, 0.0)
-    metrics.observe_request(route, scope["method"], status, seconds, overhead_s, exchange.cache)
-    if exchange.code is not None and exchange.code not in NOT_REFUSALS:
-        metrics.refused(exchange.code)
-    if route not in SILENT_PATHS:
+    metrics.observe_request(route, scope["method"], status, seconds, overhead_s, record.cache)
+    if record.code is not None and record.code not in NON_REFUSAL_CODES:
+        metrics.refused(record.code)
+    if route not in UNLOGGED_PATHS:
         log.info(
             "request",
-            request_id=exchange.request_id,
+            request_id=record.request_id,
             method=scope["method"],
             route=route,
             status=status,
-            code=exchange.code,
-            reason=exchange.reason,
+            code=record.code,
+            reason=record.reason,
             ms=round(seconds * 1000, 2),
-            user=exchange.user,
-            key_id=exchange.key_id,
-            task_id=exchange.task_id or about().get("task_id"),
-            cache=exchange.cache,
-            client_request_id=exchange.client_request_id,
+            user=record.user,
+            key_id=record.key_id,
+            task_id=record.task_id or log_context().get("task_id"),
+            cache=record.cache,
+            client_request_id=record.client_request_id,
         )
+
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+ANY_ORIGIN = "*"
+CORS_METHODS = b"GET, HEAD, POST, DELETE, OPTIONS"
+CORS_DEFAULT_HEADERS = (
+    b"accept, api-key, authorization, cache-control, content-type, idempotency-key"
+)
+CORS_EXPOSED_HEADERS = b", ".join(
+    name.encode()
+    for name in (
+        "age", "cache-status", "ratelimit", "ratelimit-policy", "retry-after", "retry-after-ms",
+        "x-koi-adjusted", "x-koi-cache", "x-koi-task-id", "x-ratelimit-limit-images",
+        "x-ratelimit-limit-requests", "x-ratelimit-remaining-images",
+        "x-ratelimit-remaining-requests", "x-ratelimit-reset-images",
+        "x-ratelimit-reset-requests", "x-request-id", "x-should-retry",
+    )
+)  # fmt: skip
+HEADER_NAMES = re.compile(rb"[A-Za-z0-9_\-, ]{1,2048}")
+PREFLIGHT_MAX_AGE_S = b"86400"
+
+
+def build_cors_headers(origin: bytes | None, origins: Sequence[str]) -> RawHeaders:
+    """The headers that let a page of this origin read an answer; nothing for strangers."""
+    if origin is None:
+        return []
+    if ANY_ORIGIN in origins:
+        shown: RawHeaders = [(b"access-control-allow-origin", b"*")]
+    elif origin.decode("latin-1") in origins:
+        shown = [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
+    else:
+        return [(b"vary", b"origin")]
+    return [*shown, (b"access-control-expose-headers", CORS_EXPOSED_HEADERS)]
+
+
+def is_preflight(scope: Scope) -> bool:
+    if scope["method"] != "OPTIONS":
+        return False
+    names = {name for name, _ in scope["headers"]}
+    return {b"origin", b"access-control-request-method"} <= names
+
+
+def build_preflight_headers(scope: Scope) -> RawHeaders:
+    """Allow whatever headers are asked for: SDKs add to their list with every release."""
+    given = dict(scope["headers"])
+    asked = given.get(b"access-control-request-headers", b"")
+    headers: RawHeaders = [
+        (b"access-control-allow-methods", CORS_METHODS),
+        (
+            b"access-control-allow-headers",
+            asked if HEADER_NAMES.fullmatch(asked) else CORS_DEFAULT_HEADERS,
+        ),
+        (b"access-control-max-age", PREFLIGHT_MAX_AGE_S),
+        (b"vary", b"access-control-request-headers"),
+    ]
+    if given.get(b"access-control-request-private-network") == b"true":
+        headers.append((b"access-control-allow-private-network", b"true"))
+    return headers

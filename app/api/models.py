@@ -6,32 +6,32 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.answers import json_response
-from app.api.auth import caller
-from app.api.running import running
+from app.api.auth import authenticate_request
+from app.api.response_body import json_response
+from app.api.state import get_app_state
 from app.domain.errors import ModelNotFound
 
-OWNER = "koi"
+OWNED_BY = "koi"
 
 
 async def index(request: Request) -> Response:
     """Models by their own names; aliases work everywhere but are not listed."""
-    principal = await caller(request)
-    models = running(request).gateway.catalog.enabled
-    allowed = [_model(model.name) for model in models if principal.may_use(model.name)]
+    principal = await authenticate_request(request)
+    models = get_app_state(request).gateway.catalog.enabled
+    allowed = [_build_model(model.name) for model in models if principal.may_use(model.name)]
     return json_response(orjson.dumps({"object": "list", "data": allowed}))
 
 
 async def read(request: Request) -> Response:
     """One model by whatever name a generation may give it; the id may hold slashes."""
-    principal = await caller(request)
+    principal = await authenticate_request(request)
     name: str = request.path_params["model"]
-    model = running(request).gateway.catalog.called(name)
+    model = get_app_state(request).gateway.catalog.resolve(name)
     if model is None or not principal.may_use(model.name):
         raise ModelNotFound
-    return json_response(orjson.dumps(_model(name)))
+    return json_response(orjson.dumps(_build_model(name)))
 
 
-def _model(name: str) -> dict[str, Any]:
+def _build_model(name: str) -> dict[str, Any]:
     # The catalog knows no dates; SDKs want an integer.
-    return {"id": name, "object": "model", "created": 0, "owned_by": OWNER}
+    return {"id": name, "object": "model", "created": 0, "owned_by": OWNED_BY}

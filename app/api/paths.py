@@ -1,15 +1,17 @@
 """Paths as clients spell them, brought to the one spelling that is routed; never by redirect."""
 
-ROOTS = frozenset({"images", "models", "tasks", "usage", "organization"})
+ROUTE_ROOTS = frozenset({"images", "models", "tasks", "usage", "organization"})
 """What follows /v1."""
 PREFIXES = frozenset({"v1", "openai", "api"})
-HEALTH = frozenset({"health", "healthz"})
+HEALTH_ALIASES = frozenset({"health", "healthz"})
 """Names under which platforms look for /livez."""
-ELSEWHERE = frozenset({"chat", "responses", "completions", "embeddings", "audio", "assistants"})
+NON_IMAGE_ROOTS = frozenset(
+    {"chat", "responses", "completions", "embeddings", "audio", "assistants"}
+)
 """First words of OpenAI's routes that have nothing to do with images."""
 
 
-def routed(path: str) -> tuple[str, str | None]:
+def normalize_path(path: str) -> tuple[str, str | None]:
     """The path to route, and the model named by an Azure deployment path.
 
     Extra slashes, a missing or doubled /v1, `/api/v1` and `/openai/deployments/{model}` are
@@ -24,14 +26,14 @@ def routed(path: str) -> tuple[str, str | None]:
             deployment, rest = rest[2], rest[3:]
         else:
             rest = rest[1:]
-    if rest and rest[0] in ROOTS:
+    if rest and rest[0] in ROUTE_ROOTS:
         return "/v1/" + "/".join(rest), deployment
-    if len(given) == 1 and given[0] in HEALTH:
+    if len(given) == 1 and given[0] in HEALTH_ALIASES:
         return "/livez", None
     return "/" + "/".join(given), None
 
 
-def makes_no_images(path: str) -> bool:
+def is_non_image_path(path: str) -> bool:
     """Whether a path without a route is one of OpenAI's for something else than images."""
     rest = [segment for segment in path.split("/") if segment and segment not in PREFIXES]
-    return bool(rest) and rest[0] in ELSEWHERE
+    return bool(rest) and rest[0] in NON_IMAGE_ROOTS

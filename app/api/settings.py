@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from app.domain.images import ResponseFormat
 
-MAX_PROMPT_CHARS = 32_000
+DEFAULT_MAX_PROMPT_CHARS = 32_000
 
 
-def body_cap(max_prompt_chars: int) -> int:
+def max_body_bytes_for(max_prompt_chars: int) -> int:
     """Bytes of the largest sensible body: each character one outside the BMP, as two escapes."""
     return 12 * max_prompt_chars + 4096
 
@@ -38,13 +38,13 @@ class EdgeSettings:
     admin_key: bytes | None = None
     metrics_token: bytes | None = None
     loopback_only: bool = False
-    max_body_bytes: int = body_cap(MAX_PROMPT_CHARS)
+    max_body_bytes: int = max_body_bytes_for(DEFAULT_MAX_PROMPT_CHARS)
     link_ttl_s: int = 86_400
-    most_connections: int = 10_000
+    max_connections: int = 10_000
     version: str = "unknown"
-    first_byte_s: float = 10.0
-    head_s: float = 10.0
-    body_s: float = 10.0
-    beat_s: float = 10.0
-    comment_s: float = 5.0
+    first_byte_timeout_s: float = 10.0
+    head_timeout_s: float = 10.0
+    body_timeout_s: float = 10.0
+    heartbeat_interval_s: float = 10.0
+    comment_interval_s: float = 5.0
     now: Callable[[], float] = time.time

@@ -6,55 +6,62 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.answers import json_response, task_answer, task_object
-from app.api.auth import caller
-from app.api.queries import CUT, invalid, number, word
-from app.api.running import exchange, running
-from app.api.waiting import Waiting
+from app.api.auth import authenticate_request
+from app.api.disconnect import DisconnectWatch
+from app.api.parameters import (
+    CLAMPED_INTEGER,
+    invalid_value_error,
+    parse_query_choice,
+    parse_query_integer,
+)
+from app.api.response_body import build_task_object, build_task_response, json_response
+from app.api.state import get_access_record, get_app_state
 from app.domain.errors import TaskNotFound
 from app.domain.job import Job, TaskStatus
-from app.domain.listing import PageQuery
-from app.service.about import about_task
+from app.domain.queries import TaskQuery
+from app.service.log_context import bind_task_id
 
 TASK_ID = re.compile(r"task_[0-9a-f]{32}", re.ASCII)
-LONGEST_WAIT_S = 25
-POLL_AGAIN_S = 3
+MAX_WAIT_S = 25
+TASK_RETRY_AFTER_S = 3
 DEFAULT_LIMIT = 20
-MOST_TASKS = 100
-TASKS_A_READING = 20
+MAX_TASKS = 100
+TASKS_PER_READ = 20
 """A list of so many tasks costs what reading one does; the first reading is counted on arrival."""
 
 
 async def read(request: Request) -> Response:
     """One task; `?wait=N` (25 s at most) holds the answer until it ended."""
-    principal = await caller(request)
-    task_id = _task_id(request)
-    wait_s = min(number(request.query_params, "wait", 0, CUT), LONGEST_WAIT_S)
-    tasks = running(request).gateway.tasks
+    principal = await authenticate_request(request)
+    task_id = _parse_task_id(request)
+    wait_s = min(parse_query_integer(request.query_params, "wait", 0, CLAMPED_INTEGER), MAX_WAIT_S)
+    tasks = get_app_state(request).gateway.tasks
     if wait_s == 0:
         job = await tasks.read(principal, task_id)
     else:
-        record = exchange(request)
+        record = get_access_record(request)
         record.waited = True
-        record.held.append(running(request).gateway.waiting.take(principal))
-        async with Waiting(request.receive, tasks.read(principal, task_id, wait_s)) as waiting:
-            await waiting.ready()
+        record.cleanups.append(get_app_state(request).gateway.waiting_cap.take(principal))
+        async with DisconnectWatch(
+            request.receive, tasks.read(principal, task_id, wait_s)
+        ) as waiting:
+            await waiting.wait()
             job = waiting.result()
-    return await _shown(request, job)
+    return await _build_response(request, job)
 
 
 async def index(request: Request) -> Response:
     """The caller's own tasks, newest first; pictures as links whatever was asked."""
-    principal = await caller(request)
-    query = _page_query(request)
-    gateway = running(request).gateway
-    await gateway.pace.read(principal, max(query.limit / TASKS_A_READING - 1, 0))
+    principal = await authenticate_request(request)
+    query = _parse_page_query(request)
+    gateway = get_app_state(request).gateway
+    await gateway.pace.read(principal, max(query.limit / TASKS_PER_READ - 1, 0))
     found = await gateway.tasks.list(principal, query)
     if found is None:
-        raise invalid("after", "after must be the id of a task in your list.")
+        raise invalid_value_error("after", "after must be the id of a task in your list.")
     page = {
         "object": "list",
-        "data": [task_object(request, task) for task in found.tasks],
+        "data": [build_task_object(request, task) for task in found.tasks],
         "first_id": found.tasks[0].id if found.tasks else None,
         "last_id": found.tasks[-1].id if found.tasks else None,
         "has_more": found.more,
@@ -64,40 +71,42 @@ async def index(request: Request) -> Response:
 
 async def cancel(request: Request) -> Response:
     """Cancel a task that was not sent to the provider yet."""
-    principal = await caller(request)
-    job = await running(request).gateway.tasks.cancel(principal, _task_id(request))
-    return await _shown(request, job)
+    principal = await authenticate_request(request)
+    job = await get_app_state(request).gateway.tasks.cancel(principal, _parse_task_id(request))
+    return await _build_response(request, job)
 
 
-def task_headers(job: Job) -> dict[str, str]:
+def build_task_headers(job: Job) -> dict[str, str]:
     """No cache may keep a task; a running one says when to ask again."""
     headers = {"cache-control": "no-store", "x-koi-task-id": job.id}
-    return headers if job.ended else {**headers, "retry-after": str(POLL_AGAIN_S)}
+    return headers if job.ended else {**headers, "retry-after": str(TASK_RETRY_AFTER_S)}
 
 
-async def _shown(request: Request, job: Job) -> Response:
-    exchange(request).task_id = job.id
-    return await task_answer(request, job, task_headers(job))
+async def _build_response(request: Request, job: Job) -> Response:
+    get_access_record(request).task_id = job.id
+    return await build_task_response(request, job, build_task_headers(job))
 
 
-def _task_id(request: Request) -> str:
+def _parse_task_id(request: Request) -> str:
     task_id: str = request.path_params["task_id"]
     if TASK_ID.fullmatch(task_id) is None:
         raise TaskNotFound
-    about_task(task_id)
+    bind_task_id(task_id)
     return task_id
 
 
-def _page_query(request: Request) -> PageQuery:
+def _parse_page_query(request: Request) -> TaskQuery:
     """`limit`, `after`, `order` and `status` as OpenAI's lists have them."""
     query = request.query_params
     after = query.get("after")
     if after is not None and TASK_ID.fullmatch(after) is None:
-        raise invalid("after", "after must be a task id.")
-    order = word(query, "order", ("desc", "asc"))
-    status = word(query, "status", tuple(TaskStatus))
-    return PageQuery(
-        limit=min(max(number(query, "limit", DEFAULT_LIMIT, CUT), 1), MOST_TASKS),
+        raise invalid_value_error("after", "after must be a task id.")
+    order = parse_query_choice(query, "order", ("desc", "asc"))
+    status = parse_query_choice(query, "status", tuple(TaskStatus))
+    return TaskQuery(
+        limit=min(
+            max(parse_query_integer(query, "limit", DEFAULT_LIMIT, CLAMPED_INTEGER), 1), MAX_TASKS
+        ),
         after=after,
         ascending=order == "asc",
         status=None if status is None else TaskStatus(status),

@@ -7,11 +7,11 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.answers import json_response
-from app.api.auth import caller
-from app.api.headers import limit_headers
-from app.api.running import edge, running
-from app.domain.limits import Allowance, Meter, ScopeKind, Standing, Window
+from app.api.auth import authenticate_request
+from app.api.response_body import json_response
+from app.api.response_headers import build_limit_headers
+from app.api.state import get_app_state, get_edge_settings
+from app.domain.limits import LimitKind, LimitSnapshot, LimitStatus, LimitWindow, ScopeKind
 from app.domain.money import format_micros
 
 
@@ -20,53 +20,53 @@ async def read(request: Request) -> Response:
 
     What the house used is nobody's business but the operator's; that it binds is said.
     """
-    principal = await caller(request)
-    gateway = running(request).gateway
-    standing = await gateway.usage.standing(principal)
-    now = datetime.fromtimestamp(edge(request).now(), UTC)
+    principal = await authenticate_request(request)
+    gateway = get_app_state(request).gateway
+    limit_snapshot = await gateway.usage.read_limits(principal)
+    now = datetime.fromtimestamp(get_edge_settings(request).now(), UTC)
     content = {
         "object": "usage",
         "user": principal.user,
         "team": principal.team,
         "key_id": principal.key_id,
         "currency": gateway.catalog.currency,
-        "limits": [_allowance(one, now) for one in standing.allowances if _own(one)],
-        "binding": _binding(standing, now),
+        "limits": [_describe_limit(one, now) for one in limit_snapshot.statuses if _is_shown(one)],
+        "binding": _describe_binding(limit_snapshot, now),
     }
-    headers = {"cache-control": "no-store", **limit_headers(standing)}
+    headers = {"cache-control": "no-store", **build_limit_headers(limit_snapshot)}
     return json_response(orjson.dumps(content), headers)
 
 
-def _own(allowance: Allowance) -> bool:
+def _is_shown(allowance: LimitStatus) -> bool:
     """The user's images are shown unlimited too: what was used is what people look for here."""
     if allowance.scope is ScopeKind.HOUSE:
         return False
-    used = allowance.scope is ScopeKind.USER and allowance.meter is Meter.IMAGES
+    used = allowance.scope is ScopeKind.USER and allowance.kind is LimitKind.IMAGES
     return used or allowance.limit is not None
 
 
-def _binding(standing: Standing, now: datetime) -> dict[str, Any] | None:
+def _describe_binding(limit_snapshot: LimitSnapshot, now: datetime) -> dict[str, Any] | None:
     """The limit that will refuse first, without its numbers: they may be the house's."""
-    binding = standing.binding
+    binding = limit_snapshot.binding
     if binding is None:
         return None
-    shown = _allowance(binding, now)
+    shown = _describe_limit(binding, now)
     return {name: shown[name] for name in ("scope", "meter", "window", "resets_at")}
 
 
-def _allowance(allowance: Allowance, now: datetime) -> dict[str, Any]:
+def _describe_limit(allowance: LimitStatus, now: datetime) -> dict[str, Any]:
     resets_at = now + timedelta(seconds=allowance.reset_s)
-    amount = format_micros if allowance.meter is Meter.MONEY else int
+    amount = format_micros if allowance.kind is LimitKind.MONEY else int
     limit, remaining = allowance.limit, allowance.remaining
     return {
         "scope": allowance.scope,
-        "meter": allowance.meter,
+        "meter": allowance.kind,
         "window": allowance.window,
         "limit": None if limit is None else amount(limit),
         "used": amount(allowance.used),
         "held": amount(allowance.held),
         "remaining": None if remaining is None else amount(remaining),
         "resets_at": None
-        if allowance.window is Window.NOW
+        if allowance.window is LimitWindow.NOW
         else resets_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from app.cli.bill_file import Unreadable
-from app.cli.out import money, say, say_json, say_table, time_text
-from app.domain.bill import Finding, How, Pair, Span
+from app.cli.output import format_time, money_record, print_json, print_line, print_table
 from app.domain.money import format_micros
+from app.reconcile.bill import BillFinding, BillPeriod, MatchedBy, ReconciledItem
+from app.reconcile.csv_file import UnreadableLine
 
 NO_JOB = (
     "No line of this bill belongs to a job of this ledger; is it the bill of another key? "
@@ -16,14 +16,14 @@ NO_JOB = (
 )
 NO_LINE = "None of its lines was asked for. Nothing is corrected."
 NO_ID = "None of its ids is known here: it was matched by time alone. Nothing is corrected."
-OTHER_CLOCK = (
+CLOCK_OFF = (
     "Its times are off by more than --within; is the bill in another time zone than KOI_TIMEZONE? "
     "Nothing is corrected."
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
+class FindingTotals:
     """One finding in figures; `uncounted` lines say nothing about their number of images."""
 
     lines: int
@@ -36,104 +36,108 @@ class Sum:
 
 
 @dataclass
-class Report:
-    """`pairs` change while corrections are entered; `aside` lines were not asked about."""
+class BillReport:
+    """`items` change while corrections are entered; `skipped` lines were not asked about."""
 
     name: str
-    span: Span
-    pairs: list[Pair]
-    unreadable: Sequence[Unreadable]
-    aside: int
+    period: BillPeriod
+    items: list[ReconciledItem]
+    unreadable: Sequence[UnreadableLine]
+    skipped: int
 
     @property
-    def differences(self) -> list[Pair]:
-        return [pair for pair in self.pairs if pair.finding is not Finding.MATCHED]
+    def differences(self) -> list[ReconciledItem]:
+        return [item for item in self.items if item.finding is not BillFinding.MATCHED]
 
     @property
     def differs(self) -> bool:
-        uncertain = bool(self.unreadable) or self.strange == OTHER_CLOCK
-        return uncertain or any(pair.differs for pair in self.pairs)
+        uncertain = bool(self.unreadable) or self.distrust_reason == CLOCK_OFF
+        return uncertain or any(item.differs for item in self.items)
 
     @property
-    def open_fixes(self) -> int:
-        return sum(1 for pair in self.pairs if pair.fix and pair.entered is None)
+    def open_adjustments(self) -> int:
+        return sum(1 for item in self.items if item.adjustment and item.entered is None)
 
     @property
     def entered(self) -> int:
-        return sum(1 for pair in self.pairs if pair.entered is not None)
+        return sum(1 for item in self.items if item.entered is not None)
 
-    def how(self, how: How) -> list[Pair]:
-        return [pair for pair in self.pairs if pair.how is how]
+    def matched_by(self, matched_by: MatchedBy) -> list[ReconciledItem]:
+        return [item for item in self.items if item.matched_by is matched_by]
 
     @cached_property
-    def strange(self) -> str | None:
+    def distrust_reason(self) -> str | None:
         """Why this bill cannot be trusted to correct anything."""
-        known = [pair for pair in self.pairs if pair.calls and pair.account is not None]
+        known = [item for item in self.items if item.calls and item.charge is not None]
         if not known:
-            if any(pair.calls for pair in self.pairs):
+            if any(item.calls for item in self.items):
                 return NO_JOB
-            return NO_LINE if self.aside else None
-        if all(pair.how is How.TIME for pair in known) and any(_names(pair) for pair in known):
+            return NO_LINE if self.skipped else None
+        if all(item.matched_by is MatchedBy.TIME for item in known) and any(
+            _call_ids(item) for item in known
+        ):
             return NO_ID
-        middle = sorted(map(_apart_ms, known))[len(known) // 2]
-        return OTHER_CLOCK if abs(middle) > self.span.within_ms else None
+        middle = sorted(map(_clock_offset_ms, known))[len(known) // 2]
+        return CLOCK_OFF if abs(middle) > self.period.within_ms else None
 
-    def sum_of(self, finding: Finding) -> Sum:
-        return _sum([pair for pair in self.pairs if pair.finding is finding])
+    def totals(self, finding: BillFinding) -> FindingTotals:
+        return _total([item for item in self.items if item.finding is finding])
 
 
-def _apart_ms(pair: Pair) -> int:
+def _clock_offset_ms(item: ReconciledItem) -> int:
     """How much later the bill has a call than the ledger, which knows when it began and ended."""
-    assert pair.account is not None
-    at_ms = pair.calls[0].at_ms
-    return min(at_ms - pair.account.sent_ms, 0) + max(at_ms - pair.account.entry.at_ms, 0)
+    assert item.charge is not None
+    at_ms = item.calls[0].at_ms
+    return min(at_ms - item.charge.sent_ms, 0) + max(at_ms - item.charge.entry.at_ms, 0)
 
 
-def _sum(pairs: Sequence[Pair]) -> Sum:
-    billed = [pair.billed_images for pair in pairs]
-    accounts = [pair.account for pair in pairs if pair.account is not None]
-    return Sum(
-        lines=sum(len(pair.lines) for pair in pairs),
-        jobs=len(accounts),
+def _total(items: Sequence[ReconciledItem]) -> FindingTotals:
+    billed = [item.billed_images for item in items]
+    charges = [item.charge for item in items if item.charge is not None]
+    return FindingTotals(
+        lines=sum(len(item.lines) for item in items),
+        jobs=len(charges),
         billed_images=sum(images or 0 for images in billed),
-        charged_images=sum(account.images for account in accounts),
-        billed_micros=sum(pair.billed_micros for pair in pairs),
-        charged_micros=sum(account.micros or 0 for account in accounts),
+        charged_images=sum(charge.images for charge in charges),
+        billed_micros=sum(item.billed_micros for item in items),
+        charged_micros=sum(charge.micros or 0 for charge in charges),
         uncounted=sum(
-            len(pair.lines) for pair, images in zip(pairs, billed, strict=True) if images is None
+            len(item.lines) for item, images in zip(items, billed, strict=True) if images is None
         ),
     )
 
 
-def say_report(report: Report, currency: str, most: int | None) -> None:
+def print_report(report: BillReport, currency: str, most: int | None) -> None:
     """Text; at most `most` differences, or all."""
-    span = report.span
-    say(f"{report.name}, from {time_text(span.since_ms)} to {time_text(span.until_ms)}")
-    _say_sums(report, currency)
-    _say_rows("Matched by model, amount and time:", report.how(How.TIME), most)
-    _say_rows("Differences:", report.differences, most)
+    period = report.period
+    print_line(
+        f"{report.name}, from {format_time(period.since_ms)} to {format_time(period.until_ms)}"
+    )
+    _print_totals(report, currency)
+    _print_rows("Matched by model, amount and time:", report.matched_by(MatchedBy.TIME), most)
+    _print_rows("Differences:", report.differences, most)
     for line in report.unreadable[:most]:
-        say(str(line))
+        print_line(str(line))
     if most is not None and len(report.unreadable) > most:
-        say(f"… and {len(report.unreadable) - most} unreadable lines more; see --all.")
-    say()
+        print_line(f"… and {len(report.unreadable) - most} unreadable lines more; see --all.")
+    print_line()
     for sentence in _next_steps(report):
-        say(sentence)
+        print_line(sentence)
 
 
-def _say_sums(report: Report, currency: str) -> None:
+def _print_totals(report: BillReport, currency: str) -> None:
     rows: list[tuple[object, ...]] = []
-    for finding in Finding:
-        found = report.sum_of(finding)
+    for finding in BillFinding:
+        found = report.totals(finding)
         billed, charged = format_micros(found.billed_micros), format_micros(found.charged_micros)
         images = f"{found.billed_images}+?" if found.uncounted else found.billed_images
         rows.append(
             (finding, found.lines, found.jobs, images, found.charged_images, billed, charged)
         )
     rows.append(("unreadable", len(report.unreadable), *[None] * 5))
-    if report.aside:
-        rows.append(("not asked for", report.aside, *[None] * 5))
-    say_table(
+    if report.skipped:
+        rows.append(("not asked for", report.skipped, *[None] * 5))
+    print_table(
         (
             "finding", "lines", "jobs", "images billed", "charged", f"{currency} billed", "charged"
         ),
@@ -141,42 +145,42 @@ def _say_sums(report: Report, currency: str) -> None:
     )  # fmt: skip
 
 
-def _say_rows(title: str, pairs: Sequence[Pair], most: int | None) -> None:
-    if not pairs:
+def _print_rows(title: str, items: Sequence[ReconciledItem], most: int | None) -> None:
+    if not items:
         return
-    say()
-    say(title)
+    print_line()
+    print_line(title)
     headings = ("finding", "lines", "call", "model", "job", "billed", "charged", "correction")
-    say_table(headings, [_row(pair) for pair in pairs[:most]])
-    if most is not None and len(pairs) > most:
-        say(f"… and {len(pairs) - most} more; see --all.")
+    print_table(headings, [_row(item) for item in items[:most]])
+    if most is not None and len(items) > most:
+        print_line(f"… and {len(items) - most} more; see --all.")
 
 
-def _row(pair: Pair) -> tuple[object, ...]:
-    account = pair.account
-    charged = None if account is None else _amount(account.images, account.micros)
+def _row(item: ReconciledItem) -> tuple[object, ...]:
+    charge = item.charge
+    charged = None if charge is None else _amount(charge.images, charge.micros)
     return (
-        pair.finding,
-        _numbers(pair),
-        _names(pair),
-        account.entry.model if account else pair.calls[0].model,
-        account.entry.job if account else None,
-        _amount(pair.billed_images, pair.billed_micros) if pair.calls else None,
+        item.finding,
+        _line_numbers(item),
+        _call_ids(item),
+        charge.entry.model if charge else item.calls[0].model,
+        charge.entry.job if charge else None,
+        _amount(item.billed_images, item.billed_micros) if item.calls else None,
         charged,
-        _action(pair),
+        _action(item),
     )
 
 
-def _names(pair: Pair) -> str:
+def _call_ids(item: ReconciledItem) -> str:
     """What the bill calls it, else what the provider told us it would."""
-    if pair.calls or pair.account is None:
-        return " ".join(call.id for call in pair.calls if call.id is not None)
-    return " ".join(pair.account.entry.calls)
+    if item.calls or item.charge is None:
+        return " ".join(call.id for call in item.calls if call.id is not None)
+    return " ".join(item.charge.entry.calls)
 
 
-def _numbers(pair: Pair) -> str:
+def _line_numbers(item: ReconciledItem) -> str:
     """Never a bare number: `17`, or `17 18`."""
-    return " ".join(str(line.number) for line in pair.lines)
+    return " ".join(str(line.number) for line in item.lines)
 
 
 def _amount(images: int | None, micros: int | None) -> str:
@@ -184,79 +188,84 @@ def _amount(images: int | None, micros: int | None) -> str:
     return f"{count} for {'?' if micros is None else format_micros(micros)}"
 
 
-def _action(pair: Pair) -> str:
-    if pair.entered is not None:
-        return f"{pair.fix:+d} entered as {pair.entered}"
-    return f"{pair.fix:+d}" if pair.fix else pair.advice
+def _action(item: ReconciledItem) -> str:
+    if item.entered is not None:
+        return f"{item.adjustment:+d} entered as {item.entered}"
+    return f"{item.adjustment:+d}" if item.adjustment else item.advice
 
 
-def _next_steps(report: Report) -> Iterable[str]:
-    if report.strange is not None:
-        yield report.strange
+def _next_steps(report: BillReport) -> Iterable[str]:
+    if report.distrust_reason is not None:
+        yield report.distrust_reason
     if report.unreadable:
         yield "Mend the unreadable lines first: one of them may be what is missing."
-    elif report.open_fixes and report.strange is None:
-        yield f"Next: the same with --apply enters {report.open_fixes} of them as new entries."
+    elif report.open_adjustments and report.distrust_reason is None:
+        count = report.open_adjustments
+        yield f"Next: the same with --apply enters {count} of them as new entries."
     if report.entered:
         yield f"Corrections entered: {report.entered}; koi ledger check must print difference 0."
-    left = sum(1 for pair in report.pairs if pair.differs and not pair.fix)
+    left = sum(1 for item in report.items if item.differs and not item.adjustment)
     if left:
         yield f"Yours to judge: {left} (koi ledger adjust --job … --images … --note …)"
-    undecided = report.sum_of(Finding.UNDECIDED).jobs
+    undecided = report.totals(BillFinding.UNDECIDED).jobs
     if undecided:
         yield f"Jobs so near an end of the bill that the next one will tell: {undecided}."
     if not report.differs:
         yield "The bill and the ledger agree."
 
 
-def say_report_json(report: Report, currency: str) -> None:
+def print_report_json(report: BillReport, currency: str) -> None:
     """Everything, for a script."""
-    sums = {finding.value: _sum_record(report.sum_of(finding), currency) for finding in Finding}
-    say_json(
+    sums = {
+        finding.value: _totals_record(report.totals(finding), currency) for finding in BillFinding
+    }
+    print_json(
         {
-            "since": time_text(report.span.since_ms),
-            "until": time_text(report.span.until_ms),
+            "since": format_time(report.period.since_ms),
+            "until": format_time(report.period.until_ms),
             "agrees": not report.differs,
             **sums,
             "unreadable": [
                 {"line": line.number, "column": line.heading, "why": line.why}
                 for line in report.unreadable
             ],
-            "not_asked_for": report.aside,
-            "matched_by_time": [_pair_record(pair, currency) for pair in report.how(How.TIME)],
-            "differences": [_pair_record(pair, currency) for pair in report.differences],
-            "refused": report.strange,
+            "not_asked_for": report.skipped,
+            "matched_by_time": [
+                _item_record(item, currency) for item in report.matched_by(MatchedBy.TIME)
+            ],
+            "differences": [_item_record(item, currency) for item in report.differences],
+            "refused": report.distrust_reason,
         }
     )
 
 
-def _sum_record(found: Sum, currency: str) -> dict[str, Any]:
+def _totals_record(found: FindingTotals, currency: str) -> dict[str, Any]:
     return {
         "lines": found.lines,
         "jobs": found.jobs,
         "images_billed": found.billed_images,
         "images_charged": found.charged_images,
-        "billed": money(found.billed_micros, currency),
-        "charged": money(found.charged_micros, currency),
+        "billed": money_record(found.billed_micros, currency),
+        "charged": money_record(found.charged_micros, currency),
         "lines_without_images": found.uncounted,
     }
 
 
-def _pair_record(pair: Pair, currency: str) -> dict[str, Any]:
-    account = pair.account
+def _item_record(item: ReconciledItem, currency: str) -> dict[str, Any]:
+    charge = item.charge
     return {
-        "finding": pair.finding,
-        "how": pair.how,
-        "lines": [line.number for line in pair.lines],
-        "calls": [call.id for call in pair.calls],
-        "job": None if account is None else account.entry.job,
-        "user": None if account is None else account.entry.user,
-        "model": pair.calls[0].model if account is None else account.entry.model,
-        "images_billed": pair.billed_images,
-        "images_charged": 0 if account is None else account.images,
-        "billed": money(pair.billed_micros, currency),
-        "charged": money(0 if account is None else account.micros, currency),
-        "fix": pair.fix,
-        "entered": pair.entered,
-        "advice": pair.advice or None,
+        "finding": item.finding,
+        "how": item.matched_by,
+        "lines": [line.number for line in item.lines],
+        "calls": [call.id for call in item.calls],
+        "job": None if charge is None else charge.entry.job,
+        "user": None if charge is None else charge.entry.user,
+        "model": item.calls[0].model if charge is None else charge.entry.model,
+        "images_billed": item.billed_images,
+        "images_charged": 0 if charge is None else charge.images,
+        "billed": money_record(item.billed_micros, currency),
+        "charged": money_record(0 if charge is None else charge.micros, currency),
+        "fix": item.adjustment,
+        "entered": item.entered,
+        "advice": item.advice or None,
     }

@@ -6,49 +6,51 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.adapters.journal.debts import DebtFiles, look_at_debts
-from app.adapters.journal.history import History
-from app.adapters.journal.marker import read_id
-from app.cli.finding import Finding, fail, ok, warn
-from app.cli.out import time_text
+from app.adapters.journal.id_file import read_journal_id
+from app.adapters.journal.outbox import OutboxFiles, inspect_outbox
+from app.adapters.journal.reader import JournalHistory
+from app.cli.check_result import CheckResult, fail, ok, warn
+from app.cli.output import format_time
 from app.wiring.stores import journal_directory
 
 if TYPE_CHECKING:
-    from app.domain.journal import JournalRecord
+    from app.domain.journal import RegisteredJournal
     from app.settings import Settings
 
-LATE_S = 120.0
-MOST_NAMED = 5
+MAX_WAIT_S = 120.0
+MAX_NAMED = 5
 
 
-def check_journal(settings: "Settings") -> Iterator[Finding]:
+def check_journal(settings: "Settings") -> Iterator[CheckResult]:
     directory = journal_directory(settings)
-    yield from _lines(directory)
-    yield from _debts(directory / "owed", look_at_debts(directory / "owed"))
+    yield from _check_lines(directory)
+    yield from _check_outbox(directory / "owed", inspect_outbox(directory / "owed"))
 
 
-def check_journals(settings: "Settings", known: "Sequence[JournalRecord]") -> Iterator[Finding]:
+def check_journals(
+    settings: "Settings", known: "Sequence[RegisteredJournal]"
+) -> Iterator[CheckResult]:
     """Journals that the store knows to have been in this directory, and that are not any more."""
     directory = journal_directory(settings)
     place = (socket.gethostname(), str(directory.absolute()))
-    own = read_id(directory)
+    own = read_journal_id(directory)
     for journal in known:
         if (journal.host, journal.path) == place and journal.id != own:
             yield warn(
                 "journal",
                 f"a journal that was in {directory} is gone ({journal.id}, last written "
-                f"{time_text(journal.last_ms)}): the store has no second copy of what it held",
+                f"{format_time(journal.last_ms)}): the store has no second copy of what it held",
                 "Put it back from a backup, so that `koi ledger rebuild` finds everything.",
             )
 
 
-def _lines(directory: Path) -> Iterator[Finding]:
-    history = History([directory])
+def _check_lines(directory: Path) -> Iterator[CheckResult]:
+    history = JournalHistory([directory])
     steps = sum(1 for _ in history)
     if not history.unreadable:
         yield ok("journal", f"{steps} writes of the books can be read back from {directory}")
         return
-    named = "; ".join(history.unreadable_names[:MOST_NAMED])
+    named = "; ".join(history.unreadable_names[:MAX_NAMED])
     yield warn(
         "journal",
         f"{history.unreadable} lines or files beside {steps} good ones cannot be read ({named})",
@@ -57,18 +59,18 @@ def _lines(directory: Path) -> Iterator[Finding]:
     )
 
 
-def _debts(directory: Path, found: DebtFiles) -> Iterator[Finding]:
+def _check_outbox(directory: Path, found: OutboxFiles) -> Iterator[CheckResult]:
     bad = [*found.unreadable, *found.damaged]
     if bad:
         yield fail(
             "owed",
             f"{len(bad)} settlements in {directory} cannot be read or were refused "
-            f"({', '.join(bad[:MOST_NAMED])}): what they say is not in the books",
+            f"({', '.join(bad[:MAX_NAMED])}): what they say is not in the books",
             "Mend a file and move it back to owed/ as task_….json; else compare with the "
             "provider's bill (koi ledger import-bill), correct the books, and delete it.",
         )
     waited_s = time.time() - found.oldest_s if found.oldest_s is not None else 0.0
-    if waited_s > LATE_S:
+    if waited_s > MAX_WAIT_S:
         yield warn(
             "owed",
             f"{found.waiting} settlements wait to be told to the store, the oldest for "

@@ -12,22 +12,22 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from app import dotenv
-from app.cli.finding import Finding, fail, ok, warn
-from app.cli.owner import unusable
+from app.cli.check_result import CheckResult, fail, ok, warn
+from app.cli.data_dir_owner import find_unusable_paths
 from app.domain.catalog import Catalog
-from app.settings import Settings, unknown_variables
+from app.settings import Settings, find_unknown_variables
 
-LEAST_FREE_MB = 512
-SHORTEST_TIMEOUT_S = 30
+MIN_FREE_MB = 512
+MIN_TIMEOUT_S = 30
 
 
-def check_settings(settings: Settings) -> Iterator[Finding]:
+def check_settings(settings: Settings) -> Iterator[CheckResult]:
     yield ok("settings", "every setting can be used")
-    for name, nearest in unknown_variables().items():
-        mend = f"Did you mean {nearest}?" if nearest else "Mend its spelling or remove it."
-        yield warn("settings", f"{name} is not a setting of Koi", mend)
-    yield from _suspicious(settings)
-    if reason := dotenv.distrust():
+    for name, nearest in find_unknown_variables().items():
+        fix = f"Did you mean {nearest}?" if nearest else "Mend its spelling or remove it."
+        yield warn("settings", f"{name} is not a setting of Koi", fix)
+    yield from _check_values(settings)
+    if reason := dotenv.find_distrust_reason():
         yield warn("settings", reason, "Until then its settings are not in force.")
     url = urlsplit(settings.upstream_base_url)
     if url.scheme == "http" and not _is_local(url.hostname or ""):
@@ -40,7 +40,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         yield ok("settings", "no admin key: administration by this command only")
 
 
-def _suspicious(settings: Settings) -> Iterator[Finding]:
+def _check_values(settings: Settings) -> Iterator[CheckResult]:
     """Values that can be used and are hardly meant."""
     house = settings.house_limits
     for field in fields(house):
@@ -51,7 +51,7 @@ def _suspicious(settings: Settings) -> Iterator[Finding]:
                 f"{variable} is 0: nobody can generate anything",
                 f"Remove {variable} if that is not meant.",
             )
-    if settings.upstream_timeout_s < SHORTEST_TIMEOUT_S:
+    if settings.upstream_timeout_s < MIN_TIMEOUT_S:
         yield warn(
             "settings",
             f"KOI_UPSTREAM_TIMEOUT_S is {settings.upstream_timeout_s:g} s: pictures take up to "
@@ -60,40 +60,40 @@ def _suspicious(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def check_data_dir(settings: Settings) -> Iterator[Finding]:
-    place = settings.data_dir.absolute()
+def check_data_dir(settings: Settings) -> Iterator[CheckResult]:
+    path = settings.data_dir.absolute()
     try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place) as trial:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as trial:
             trial.write(b"koi")
             trial.flush()
             os.fsync(trial.fileno())
-        free_mb = shutil.disk_usage(place).free // 1_000_000
+        free_mb = shutil.disk_usage(path).free // 1_000_000
     except OSError as error:
-        mend = "Let this user own and write it, or set KOI_DATA_DIR to another directory."
-        yield fail("data directory", f"{place} cannot be written ({error.strerror})", mend)
+        fix = "Let this user own and write it, or set KOI_DATA_DIR to another directory."
+        yield fail("data directory", f"{path} cannot be written ({error.strerror})", fix)
         return
-    if free_mb < LEAST_FREE_MB:
-        mend = "Make room, or set KOI_DATA_DIR to a larger disk."
-        yield warn("data directory", f"{place} has only {free_mb} MB left", mend)
+    if free_mb < MIN_FREE_MB:
+        fix = "Make room, or set KOI_DATA_DIR to a larger disk."
+        yield warn("data directory", f"{path} has only {free_mb} MB left", fix)
     else:
-        yield ok("data directory", f"{place}, {free_mb // 1000} GB free")
+        yield ok("data directory", f"{path}, {free_mb // 1000} GB free")
 
 
-def check_ownership(settings: Settings) -> Iterator[Finding]:
+def check_ownership(settings: Settings) -> Iterator[CheckResult]:
     """What the next start would stumble over."""
-    for sentence in unusable(settings.data_dir, embedded=settings.redis_url is None):
-        said, _, mend = sentence.partition(". ")
-        yield fail("data directory", said, mend)
+    for sentence in find_unusable_paths(settings.data_dir, embedded=settings.redis_url is None):
+        said, _, fix = sentence.partition(". ")
+        yield fail("data directory", said, fix)
 
 
-def check_time_zone(settings: Settings) -> Iterator[Finding]:
+def check_time_zone(settings: Settings) -> Iterator[CheckResult]:
     now = datetime.now(ZoneInfo(settings.timezone))
     day = f"{now:%Y-%m-%d %H:%M} ({now:%z})"
     yield ok("time zone", f"{settings.timezone}, now {day}; days and months begin there")
 
 
-def check_catalog(catalog: Catalog) -> Iterator[Finding]:
+def check_catalog(catalog: Catalog) -> Iterator[CheckResult]:
     names = ", ".join(model.name for model in catalog.enabled)
     yield ok("catalog", f"models on offer: {names}")
     if catalog.unpriced:
@@ -106,8 +106,8 @@ def check_catalog(catalog: Catalog) -> Iterator[Finding]:
         )
 
 
-def check_port(settings: Settings) -> Iterator[Finding]:
-    place = f"{settings.host} port {settings.port}"
+def check_port(settings: Settings) -> Iterator[CheckResult]:
+    path = f"{settings.host} port {settings.port}"
     if settings.port == 0:
         yield ok("port", f"{settings.host}, any free port")
         return
@@ -120,16 +120,16 @@ def check_port(settings: Settings) -> Iterator[Finding]:
             trial.bind(address)
             trial.listen(1)
     except OSError as error:
-        if _answers(settings.host, settings.port):
-            yield ok("port", f"{place}: a gateway answers there")
+        if _is_gateway(settings.host, settings.port):
+            yield ok("port", f"{path}: a gateway answers there")
             return
-        mend = "End what listens there, or set KOI_HOST and KOI_PORT to another address."
-        yield fail("port", f"{place} cannot be used ({error.strerror or error})", mend)
+        fix = "End what listens there, or set KOI_HOST and KOI_PORT to another address."
+        yield fail("port", f"{path} cannot be used ({error.strerror or error})", fix)
     else:
-        yield ok("port", f"{place} is free")
+        yield ok("port", f"{path} is free")
 
 
-def _answers(host: str, port: int) -> bool:
+def _is_gateway(host: str, port: int) -> bool:
     """Whether a Koi gateway listens there: its liveness answers without a key."""
     reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
     try:

@@ -8,32 +8,32 @@ import threading
 
 import structlog
 
-from app.adapters.upstream.reach import Outlook, Sight, look
-from app.cli.finding import Finding, Mark, fail
+from app.adapters.upstream.probe import ProbeResult, ProbeVerdict, probe_provider
+from app.cli.check_result import CheckResult, CheckStatus, fail
 from app.settings import Settings
 
 log = structlog.get_logger("koi.serve")
 
 CHECK = "provider"
-MARKS = {
-    Outlook.GOOD: Mark.OK,
-    Outlook.OPEN: Mark.WARN,
-    Outlook.DOUBTFUL: Mark.WARN,
-    Outlook.BAD: Mark.FAIL,
+CHECK_STATUSES = {
+    ProbeVerdict.GOOD: CheckStatus.OK,
+    ProbeVerdict.INCONCLUSIVE: CheckStatus.WARN,
+    ProbeVerdict.DOUBTFUL: CheckStatus.WARN,
+    ProbeVerdict.BAD: CheckStatus.FAIL,
 }
 
 
-async def check_provider(settings: Settings) -> list[Finding]:
+async def check_provider(settings: Settings) -> list[CheckResult]:
     """Ask for the list of models, which providers of this kind answer without charging."""
     key = settings.upstream_key
     if key is None:
         mend = "Set KOI_UPSTREAM_API_KEY or KOI_UPSTREAM_API_KEY_FILE to the provider's key."
         return [fail(CHECK, "no upstream key is set", mend)]
-    sight = await look(settings.upstream_base_url, key)
-    return [Finding(CHECK, MARKS[sight.outlook], sight.text, sight.mend)]
+    probed = await probe_provider(settings.upstream_base_url, key)
+    return [CheckResult(CHECK, CHECK_STATUSES[probed.verdict], probed.text, probed.fix)]
 
 
-def look_at_start(settings: Settings) -> None:
+def log_provider_check(settings: Settings) -> None:
     """Tell once how the provider looks. On a thread that nothing waits for: serving begins
     whatever the answer is, and ends without it."""
     key = settings.upstream_key
@@ -41,11 +41,11 @@ def look_at_start(settings: Settings) -> None:
         return
 
     def work() -> None:
-        _tell(asyncio.run(look(settings.upstream_base_url, key)))
+        _log_check(asyncio.run(probe_provider(settings.upstream_base_url, key)))
 
     threading.Thread(target=work, name="look at the provider", daemon=True).start()
 
 
-def _tell(sight: Sight) -> None:
-    tell = log.warning if sight.worrying else log.info
-    tell("provider_checked", host=sight.host, found=sight.text, mend=sight.mend or None)
+def _log_check(probed: ProbeResult) -> None:
+    tell = log.warning if probed.needs_attention else log.info
+    tell("provider_checked", host=probed.host, found=probed.text, mend=probed.fix or None)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 
-from app.cli.failure import CommandFailed
-from app.cli.listener import listen_near, url_of
-from app.cli.out import say
-from app.cli.owner import act_as_owner
+from app.cli.data_dir_owner import act_as_owner
+from app.cli.errors import CommandFailed
+from app.cli.output import print_line
+from app.server.listener import ListenFailed, listen_from, url_of
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -44,27 +44,33 @@ def demo(
     """
     if find_spec("openai") is None:
         raise CommandFailed("The demo needs the OpenAI SDK: pip install 'koi-gateway[demo]'.")
-    from app.cli.running import run_gateway  # noqa: PLC0415 - heavy
-    from app.cli.showing import Show  # noqa: PLC0415
+    from app.cli.demo_client import DemoClient  # noqa: PLC0415
+    from app.cli.error_messages import translate_errors  # noqa: PLC0415
     from app.sandbox.server import Sandbox  # noqa: PLC0415
+    from app.server.run import run_gateway  # noqa: PLC0415 - heavy
     from app.telemetry.logs import configure  # noqa: PLC0415
 
     configure("console", "error")
     act_as_owner(data_dir)
-    with listen_near(HOST, port) as listening, Sandbox(time_scale=TIME_SCALE) as sandbox:
+    try:
+        bound = listen_from(HOST, port)
+    except ListenFailed as failure:
+        raise CommandFailed(str(failure)) from None
+    with bound as listening, Sandbox(time_scale=TIME_SCALE) as sandbox:
         url = url_of(listening)
         if not url.endswith(f":{port}"):
-            say(f"Port {port} is taken, so this demo uses the next free one.")
+            print_line(f"Port {port} is taken, so this demo uses the next free one.")
         settings = _settings(sandbox.url, sandbox.key, url, data_dir)
-        show = Show(url=f"{url}/v1", sandbox_url=sandbox.url, data_dir=data_dir, once=once)
-        return run_gateway(settings, listening, show.ready.set, show)
+        client = DemoClient(url=f"{url}/v1", sandbox_url=sandbox.url, data_dir=data_dir, once=once)
+        with translate_errors():
+            return run_gateway(settings, listening, client.ready.set, client)
 
 
 def _settings(upstream: str, key: str, url: str, data_dir: Path) -> "Settings":
     """A deployment of its own: deaf to KOI_… variables, so that no real key is ever used."""
-    from app.settings import fixed_settings  # noqa: PLC0415
+    from app.settings import build_settings  # noqa: PLC0415
 
-    return fixed_settings(
+    return build_settings(
         upstream_base_url=upstream,
         upstream_api_key=key,
         upstream_poll_interval_s=0.5,

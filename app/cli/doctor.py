@@ -3,19 +3,19 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from app.cli.failure import FAILED, CommandFailed
-from app.cli.finding import Finding, Mark, fail, ok, warn
+from app.cli.check_result import CheckResult, CheckStatus, fail, ok, warn
+from app.cli.data_dir_owner import NotDataDirOwner
+from app.cli.errors import EXIT_FAILED, CommandFailed
 from app.cli.options import AsJson
-from app.cli.out import patience, say, say_json
-from app.cli.owner import NotTheOwner
-from app.cli.session import quiet, read_settings
-from app.cli.spending import resuming, shown_scope
+from app.cli.output import print_json, print_line, progress_notice
+from app.cli.session import configure_quiet_logging, load_settings_as_owner
+from app.cli.spending import format_scope, resume_command
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from app.wiring import Office
+    from app.wiring import OperatorContext
 
-NOTHING_ELSE = "Nothing else was checked."
+NOT_CHECKED = "Nothing else was checked."
 
 
 def doctor(*, json: AsJson = False) -> int:
@@ -27,23 +27,23 @@ def doctor(*, json: AsJson = False) -> int:
 
     Example: koi doctor --json
     """
-    with patience("Asking the store and the provider"):
-        findings = _examine()
+    with progress_notice("Asking the store and the provider"):
+        results = _run_checks()
     if json:
-        say_json([_record(finding) for finding in findings])
+        print_json([_record(result) for result in results])
     else:
-        _say(findings)
-    return FAILED if any(finding.mark is Mark.FAIL for finding in findings) else 0
+        _print_results(results)
+    return EXIT_FAILED if any(result.status is CheckStatus.FAIL for result in results) else 0
 
 
-def _examine() -> list[Finding]:
+def _run_checks() -> list[CheckResult]:
     try:
-        settings = read_settings()
-    except NotTheOwner as refusal:
-        return [fail("data directory", refusal.said, f"{refusal.mend} {NOTHING_ELSE}")]
+        settings = load_settings_as_owner()
+    except NotDataDirOwner as refusal:
+        return [fail("data directory", refusal.said, f"{refusal.fix} {NOT_CHECKED}")]
     except CommandFailed as failure:
         return [
-            fail("settings", sentence.strip(), f"Mend this setting first. {NOTHING_ELSE}")
+            fail("settings", sentence.strip(), f"Mend this setting first. {NOT_CHECKED}")
             for sentence in str(failure).splitlines()
         ]
     from app.cli.check_journal import check_journal  # noqa: PLC0415 - heavy
@@ -56,7 +56,7 @@ def _examine() -> list[Finding]:
     )
     from app.cli.check_provider import check_provider  # noqa: PLC0415
 
-    quiet()
+    configure_quiet_logging()
     if foreign := [*check_ownership(settings)]:
         return [*check_settings(settings), *foreign]  # the rest would stumble over the same files
     return [
@@ -64,101 +64,105 @@ def _examine() -> list[Finding]:
         *check_time_zone(settings),
         *check_data_dir(settings),
         *check_journal(settings),
-        *_stores(settings),
+        *_check_stores(settings),
         *asyncio.run(check_provider(settings)),
         *check_port(settings),
     ]
 
 
-def _stores(settings: "Settings") -> list[Finding]:
+def _check_stores(settings: "Settings") -> list[CheckResult]:
     """What needs the store open: the store itself, the catalog and the images."""
     from app.cli.check_store import check_store  # noqa: PLC0415 - heavy
-    from app.cli.explain import known_failures  # noqa: PLC0415
-    from app.domain.catalog import CatalogInvalid  # noqa: PLC0415
-    from app.wiring import open_office, read_catalog, store  # noqa: PLC0415
+    from app.cli.error_messages import translate_errors  # noqa: PLC0415
+    from app.domain.catalog import CatalogError  # noqa: PLC0415
+    from app.wiring import open_operator_context, read_catalog, store  # noqa: PLC0415
 
-    async def session() -> list[Finding]:
-        async with open_office(settings) as office:
-            return await _office(office)
+    async def session() -> list[CheckResult]:
+        async with open_operator_context(settings) as context:
+            return await _check_deployment(context)
 
     try:
         read_catalog(settings)
-    except CatalogInvalid as error:
+    except CatalogError as error:
         where = settings.catalog or "the shipped catalog"
-        mend = f"Mend {where}; KOI_CATALOG names it. The store was not looked at."
-        return [fail("catalog", str(error), mend)]
-    mend = "Do what the sentence says; KOI_REDIS_URL and KOI_DATA_DIR decide where the store is."
+        fix = f"Mend {where}; KOI_CATALOG names it. The store was not looked at."
+        return [fail("catalog", str(error), fix)]
+    fix = "Do what the sentence says; KOI_REDIS_URL and KOI_DATA_DIR decide where the store is."
     try:
-        with known_failures(), store(settings) as urls:
+        with translate_errors(), store(settings) as urls:
             found = asyncio.run(check_store("store", urls.ledger, durable=True))
             if settings.cache_redis_url:
                 found += asyncio.run(check_store("cache store", urls.cache, durable=False))
-            if any(finding.mark is Mark.FAIL for finding in found):
+            if any(result.status is CheckStatus.FAIL for result in found):
                 return found
             return found + asyncio.run(session())
     except CommandFailed as failure:
-        return [fail("store", str(failure), mend)]
+        return [fail("store", str(failure), fix)]
 
 
-async def _office(office: "Office") -> list[Finding]:
+async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
     from app.cli.check_gateways import check_gateways  # noqa: PLC0415 - heavy
     from app.cli.check_journal import check_journals  # noqa: PLC0415
     from app.cli.check_machine import check_catalog  # noqa: PLC0415
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
 
-    findings = [*await _books(office), *await _stops(office), *check_catalog(office.catalog)]
-    findings += check_journals(office.settings, await office.journals.known())
-    place = office.settings.image_store
+    results = [
+        *await _check_ledger(context),
+        *await _check_stops(context),
+        *check_catalog(context.catalog),
+    ]
+    results += check_journals(context.settings, await context.journals.known())
+    place = context.settings.image_store
     try:
-        await office.pictures.check()
+        await context.pictures.check()
     except ImageStoreUnavailable as error:
-        mend = "Check KOI_IMAGE_STORE, its credentials and its disk."
-        return [*findings, fail("image store", str(error), mend)]
-    findings.append(ok("image store", f"{place}: write, read and delete work"))
-    own = await office.pictures.identity()
-    return [*findings, *check_gateways(await office.gateways.alive(), own)]
+        fix = "Check KOI_IMAGE_STORE, its credentials and its disk."
+        return [*results, fail("image store", str(error), fix)]
+    results.append(ok("image store", f"{place}: write, read and delete work"))
+    own = await context.pictures.identity()
+    return [*results, *check_gateways(await context.gateways.list_alive(), own)]
 
 
-async def _books(office: "Office") -> list[Finding]:
-    from app.cli.explain import STORE_LOST  # noqa: PLC0415 - heavy
-    from app.domain.errors import LedgerLost  # noqa: PLC0415
+async def _check_ledger(context: "OperatorContext") -> list[CheckResult]:
+    from app.cli.error_messages import STORE_LOST_DATA  # noqa: PLC0415 - heavy
+    from app.domain.errors import LedgerDataLost  # noqa: PLC0415
 
     try:
-        await office.ledger.verify()
-    except LedgerLost:
-        said, _, mend = STORE_LOST.partition(". ")
-        return [fail("books", said, mend)]
-    if not await office.ledger.begun():
+        await context.ledger.verify()
+    except LedgerDataLost:
+        said, _, fix = STORE_LOST_DATA.partition(". ")
+        return [fail("books", said, fix)]
+    if not await context.ledger.has_data():
         return [ok("books", "none yet: neither the store nor a journal here holds any")]
     return [ok("books", "the store knows everything the journal remembers")]
 
 
-async def _stops(office: "Office") -> list[Finding]:
+async def _check_stops(context: "OperatorContext") -> list[CheckResult]:
     """What an operator stopped and may have forgotten."""
     return [
         warn(
             "spending",
-            f"stopped for {shown_scope(stop.scope)}: {stop.reason}",
-            f"End it with: {resuming(stop.scope)}",
+            f"stopped for {format_scope(stop.scope)}: {stop.reason}",
+            f"End it with: {resume_command(stop.scope)}",
         )
-        for stop in await office.keys.stops()
+        for stop in await context.keys.stops()
     ]
 
 
-def _record(finding: Finding) -> dict[str, str | None]:
+def _record(result: CheckResult) -> dict[str, str | None]:
     return {
-        "check": finding.check,
-        "status": finding.mark,
-        "text": finding.text,
-        "mend": finding.mend or None,
+        "check": result.check,
+        "status": result.status,
+        "text": result.text,
+        "mend": result.fix or None,
     }
 
 
-def _say(findings: list[Finding]) -> None:
-    width = max(len(finding.check) for finding in findings)
-    for finding in findings:
-        say(f"{finding.mark:<4}  {finding.check:<{width}}  {finding.text}")
-        if finding.mend:
-            say(f"{'':<4}  {'':<{width}}  -> {finding.mend}")
-    counts = [sum(finding.mark is mark for finding in findings) for mark in Mark]
-    say(f"{counts[0]} ok, {counts[1]} to look at, {counts[2]} to mend")
+def _print_results(results: list[CheckResult]) -> None:
+    width = max(len(result.check) for result in results)
+    for result in results:
+        print_line(f"{result.status:<4}  {result.check:<{width}}  {result.text}")
+        if result.fix:
+            print_line(f"{'':<4}  {'':<{width}}  -> {result.fix}")
+    counts = [sum(result.status is status for result in results) for status in CheckStatus]
+    print_line(f"{counts[0]} ok, {counts[1]} to look at, {counts[2]} to mend")

@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from app.cli.failure import FAILED, misused
-from app.cli.options import AsJson, Format, LimitOptions, duration, response_format, words
-from app.cli.out import note, say, say_json, say_table, time_text
+from app.cli.errors import EXIT_FAILED, usage_error
+from app.cli.options import (
+    AsJson,
+    LimitOptions,
+    ResponseFormatOption,
+    parse_duration,
+    parse_names,
+    response_format,
+)
+from app.cli.output import format_time, print_json, print_line, print_notice, print_table
 from app.cli.records import key_record, key_status, limits_text
-from app.cli.session import in_office
+from app.cli.session import run_operation
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey
 
 if TYPE_CHECKING:
     from app.service.keys import IssuedKey
-    from app.wiring import Office
+    from app.wiring import OperatorContext
 
 keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
 NO_LIMITS = LimitOptions()
@@ -37,7 +44,7 @@ class KeyOptions:
     name: Annotated[str, Parameter(help="What the key is for.")] = ""
     expires: Annotated[str | None, Parameter(help="When it ends, such as 90d or 12h.")] = None
     models: Models = None
-    pictures: Format = None
+    pictures: ResponseFormatOption = None
 
 
 @Parameter(name="*")
@@ -50,11 +57,11 @@ class KeyChanges:
     expires: Annotated[
         str | None, Parameter(help='When it ends from now on, such as 90d, or "never".')
     ] = None
-    pictures: Format = None
+    pictures: ResponseFormatOption = None
 
 
-PLAIN = KeyOptions()
-UNCHANGED = KeyChanges()
+NO_KEY_OPTIONS = KeyOptions()
+NO_KEY_CHANGES = KeyChanges()
 
 
 @keys.command
@@ -64,7 +71,7 @@ def create(
     new: Annotated[
         bool, Parameter(help="Create the user, with the default limits, when there is none.")
     ] = False,
-    key: KeyOptions = PLAIN,
+    key: KeyOptions = NO_KEY_OPTIONS,
     limits: LimitOptions = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -73,24 +80,24 @@ def create(
     Example: koi keys create --user alice --new
              koi keys create --user alice --name notebook --expires 90d --images-per-day 20
     """
-    expires_in = None if key.expires is None else _life(key.expires)
+    expires_in = None if key.expires is None else _parse_lifetime(key.expires)
     pictures = response_format(key.pictures)
-    models = _models(key.models)
+    models = _parse_models(key.models)
 
-    async def work(office: "Office") -> None:
+    async def work(context: "OperatorContext") -> None:
         if not new:
-            await office.keys.known_user(user, new=False)
-        issued = await office.keys.issue(
+            await context.keys.ensure_user(user, new=False)
+        issued = await context.keys.issue(
             user,
             name=key.name,
             expires_in=expires_in,
             models=models,
-            limits=limits.over(Limits()),
+            limits=limits.apply_to(Limits()),
             response_format=pictures,
         )
-        await _say_issued(issued, office, json)
+        await _print_issued(issued, context, json)
 
-    in_office(work)
+    run_operation(work)
 
 
 @keys.command(name="list")
@@ -104,13 +111,13 @@ def list_(
     Example: koi keys list --user alice
     """
 
-    async def work(office: "Office") -> None:
+    async def work(context: "OperatorContext") -> None:
         if user is not None:
-            await office.keys.user(user)
-        found = sorted(await office.keys.keys(user), key=lambda key: (key.user, key.created_ms))
-        await _say_keys(found, office, json, NO_KEYS)
+            await context.keys.user(user)
+        found = sorted(await context.keys.keys(user), key=lambda key: (key.user, key.created_ms))
+        await _print_keys(found, context, json, NO_KEYS)
 
-    in_office(work)
+    run_operation(work)
 
 
 @keys.command
@@ -127,12 +134,14 @@ def whose(
     """
     text = sys.stdin.readline() if ending == "-" else ending
 
-    async def work(office: "Office") -> int:
-        found = await office.keys.whose(text)
-        await _say_keys(found, office, json, "No key ends like that; four characters are needed.")
-        return 0 if found else FAILED
+    async def work(context: "OperatorContext") -> int:
+        found = await context.keys.find_by_secret(text)
+        await _print_keys(
+            found, context, json, "No key ends like that; four characters are needed."
+        )
+        return 0 if found else EXIT_FAILED
 
-    return in_office(work)
+    return run_operation(work)
 
 
 @keys.command(name="set")
@@ -140,7 +149,7 @@ def set_(
     key_id: str,
     /,
     *,
-    change: KeyChanges = UNCHANGED,
+    change: KeyChanges = NO_KEY_CHANGES,
     limits: LimitOptions = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -148,25 +157,27 @@ def set_(
 
     Example: koi keys set key_0123456789abcdef --images-per-day 50 --models grok-imagine
     """
-    allowed = _models(change.models)
+    allowed = _parse_models(change.models)
 
-    async def work(office: "Office") -> None:
-        key = await office.keys.key(key_id)
-        now_ms = await office.keyring.now_ms()
-        changed = await office.keys.set_key(
+    async def work(context: "OperatorContext") -> None:
+        key = await context.keys.key(key_id)
+        now_ms = await context.keyring.now_ms()
+        changed = await context.keys.set_key(
             key_id,
             name=key.name if change.name is None else change.name,
             models=key.models if change.models is None else allowed,
-            expires_ms=_expires_ms(change.expires, key.expires_ms, now_ms),
+            expires_ms=_parse_expiry_ms(change.expires, key.expires_ms, now_ms),
             response_format=response_format(change.pictures, key.response_format),
-            limits=limits.over(key.limits),
+            limits=limits.apply_to(key.limits),
         )
         if json:
-            say_json(key_record(changed, office.catalog.currency, now_ms))
+            print_json(key_record(changed, context.catalog.currency, now_ms))
         else:
-            say(f"Changed {changed.id} of user {changed.user}: {limits_text(changed.limits)}.")
+            print_line(
+                f"Changed {changed.id} of user {changed.user}: {limits_text(changed.limits)}."
+            )
 
-    in_office(work)
+    run_operation(work)
 
 
 @keys.command
@@ -176,15 +187,15 @@ def revoke(key_id: str, /, *, json: AsJson = False) -> None:
     Example: koi keys revoke key_0123456789abcdef
     """
 
-    async def work(office: "Office") -> None:
-        key = await office.keys.revoke(key_id)
+    async def work(context: "OperatorContext") -> None:
+        key = await context.keys.revoke(key_id)
         if json:
-            now_ms = await office.keyring.now_ms()
-            say_json(key_record(key, office.catalog.currency, now_ms))
+            now_ms = await context.keyring.now_ms()
+            print_json(key_record(key, context.catalog.currency, now_ms))
         else:
-            say(f"Revoked {key.id} of user {key.user}.")
+            print_line(f"Revoked {key.id} of user {key.user}.")
 
-    in_office(work)
+    run_operation(work)
 
 
 @keys.command
@@ -199,30 +210,32 @@ def rotate(
 
     Example: koi keys rotate key_0123456789abcdef --overlap 1h
     """
-    span = duration("--overlap", overlap)
+    span = parse_duration("--overlap", overlap)
 
-    async def work(office: "Office") -> None:
-        issued = await office.keys.rotate(key_id, span)
-        await _say_issued(issued, office, json)
+    async def work(context: "OperatorContext") -> None:
+        issued = await context.keys.rotate(key_id, span)
+        await _print_issued(issued, context, json)
         if not json:
-            old = await office.keys.key(key_id)
-            note(f"The old key {key_id} ends at {time_text(old.expires_ms)}.")
+            old = await context.keys.key(key_id)
+            print_notice(f"The old key {key_id} ends at {format_time(old.expires_ms)}.")
 
-    in_office(work)
+    run_operation(work)
 
 
-async def _say_keys(found: Sequence[ApiKey], office: "Office", json: bool, otherwise: str) -> None:
-    now_ms, used = await office.keyring.now_ms(), await office.keyring.last_used()
+async def _print_keys(
+    found: Sequence[ApiKey], context: "OperatorContext", json: bool, otherwise: str
+) -> None:
+    now_ms, used = await context.keyring.now_ms(), await context.keyring.last_used()
     if json:
-        currency = office.catalog.currency
-        say_json([key_record(key, currency, now_ms, used.get(key.id)) for key in found])
+        currency = context.catalog.currency
+        print_json([key_record(key, currency, now_ms, used.get(key.id)) for key in found])
     elif found:
-        say_table(
+        print_table(
             HEADINGS,
             [_row(key, now_ms, used.get(key.id)) for key in found],
         )
     else:
-        say(otherwise)
+        print_line(otherwise)
 
 
 def _row(key: ApiKey, now_ms: int, used_ms: int | None) -> tuple[object, ...]:
@@ -232,40 +245,42 @@ def _row(key: ApiKey, now_ms: int, used_ms: int | None) -> tuple[object, ...]:
         key.user,
         key.name,
         key_status(key, now_ms),
-        time_text(used_ms) or "never",
-        time_text(key.expires_ms),
+        format_time(used_ms) or "never",
+        format_time(key.expires_ms),
         "all" if key.models is None else ", ".join(sorted(key.models)),
         limits_text(key.limits),
     )
 
 
-def _models(text: str | None) -> frozenset[str] | None:
+def _parse_models(text: str | None) -> frozenset[str] | None:
     """None is every model."""
     if text is None or text.strip().lower() == "all":
         return None
-    return words("--models", text)
+    return parse_names("--models", text)
 
 
-def _expires_ms(text: str | None, before: int | None, now_ms: int) -> int | None:
+def _parse_expiry_ms(text: str | None, before: int | None, now_ms: int) -> int | None:
     if text is None:
         return before
     if text.lower() == "never":
         return None
-    return now_ms + round(_life(text).total_seconds() * 1000)
+    return now_ms + round(_parse_lifetime(text).total_seconds() * 1000)
 
 
-def _life(text: str) -> timedelta:
-    span = duration("--expires", text)
+def _parse_lifetime(text: str) -> timedelta:
+    span = parse_duration("--expires", text)
     if not span:
-        raise misused("--expires must be longer than nothing; koi keys revoke ends a key now.")
+        raise usage_error("--expires must be longer than nothing; koi keys revoke ends a key now.")
     return span
 
 
-async def _say_issued(issued: "IssuedKey", office: "Office", json: bool) -> None:
+async def _print_issued(issued: "IssuedKey", context: "OperatorContext", json: bool) -> None:
     if json:
-        now_ms = await office.keyring.now_ms()
-        record = key_record(issued.key, office.catalog.currency, now_ms)
-        say_json({"key": issued.secret} | record)
+        now_ms = await context.keyring.now_ms()
+        record = key_record(issued.key, context.catalog.currency, now_ms)
+        print_json({"key": issued.secret} | record)
     else:
-        say(issued.secret)
-        note(f"{issued.key.id} of user {issued.key.user}. Keep the key: it is not shown again.")
+        print_line(issued.secret)
+        print_notice(
+            f"{issued.key.id} of user {issued.key.user}. Keep the key: it is not shown again."
+        )

@@ -7,22 +7,30 @@ from zoneinfo import ZoneInfo
 
 from cyclopts import App, Parameter, validators
 
-from app.cli.bill import import_bill
-from app.cli.failure import FAILED, CommandFailed, misused
-from app.cli.options import AsJson, filled, moment_ms, signed_micros
-from app.cli.out import csv_line, emit, say, say_fields, say_json, say_json_line, say_table
+from app.cli.errors import EXIT_FAILED, CommandFailed, usage_error
+from app.cli.import_bill import import_bill
+from app.cli.options import AsJson, parse_signed_micros, parse_time_ms, require_text
+from app.cli.output import (
+    format_csv_line,
+    print_fields,
+    print_json,
+    print_json_line,
+    print_line,
+    print_table,
+    write_output,
+)
 from app.cli.rebuild import rebuild
 from app.cli.records import entry_record
-from app.cli.session import in_office
+from app.cli.session import run_operation
 from app.domain.calendar import Calendar
 from app.domain.catalog import Catalog
-from app.domain.ledger import Audit, Entry, EntryKind
+from app.domain.ledger import Entry, EntryKind, LedgerAudit
 from app.domain.money import format_micros
 
 if TYPE_CHECKING:
-    from app.wiring import Office
+    from app.wiring import OperatorContext
 
-MOST_IMAGES = 1_000_000
+MAX_ADJUSTED_IMAGES = 1_000_000
 """Of one correction: more is a slip, and counters are exact up to 2^53 only."""
 ledger = App(name="ledger", help="Audit, export, correct and rebuild the books.")
 ledger.command(import_bill)
@@ -30,7 +38,7 @@ ledger.command(rebuild)
 
 
 @dataclass(frozen=True, slots=True)
-class Correction:
+class Adjustment:
     """What an operator wants changed: images, and money (None: at the catalog's price)."""
 
     images: int
@@ -45,15 +53,17 @@ def check(*, json: AsJson = False) -> int:
     Example: koi ledger check --json
     """
 
-    async def work(office: "Office") -> Audit:
-        return await office.ledger.audit()
+    async def work(context: "OperatorContext") -> LedgerAudit:
+        return await context.ledger.audit()
 
-    audit = in_office(work, what="Recomputing every counter from the ledger", reads=True)
+    audit = run_operation(
+        work, activity="Recomputing every counter from the ledger", reads_ledger=True
+    )
     if json:
-        say_json(_audit_record(audit))
+        print_json(_audit_record(audit))
     else:
-        _say_audit(audit)
-    return FAILED if audit.differences else 0
+        _print_audit(audit)
+    return EXIT_FAILED if audit.differences else 0
 
 
 @ledger.command
@@ -69,27 +79,27 @@ def export(
     Example: koi ledger export --format csv --since 2026-11-01 > november.csv
     """
 
-    async def work(office: "Office") -> None:
-        zone = ZoneInfo(office.settings.timezone)
-        since_ms = 0 if since is None else moment_ms("--since", since, zone)
-        until_ms = None if until is None else moment_ms("--until", until, zone)
+    async def work(context: "OperatorContext") -> None:
+        zone = ZoneInfo(context.settings.timezone)
+        since_ms = 0 if since is None else parse_time_ms("--since", since, zone)
+        until_ms = None if until is None else parse_time_ms("--until", until, zone)
         as_csv = format == "csv" and not json
         if as_csv:
-            emit(csv_line(list(entry_record(_blank("", "", ""), ""))))
-        async for entry in office.ledger.entries(since_ms, until_ms):
-            record = entry_record(entry, office.catalog.currency)
+            write_output(format_csv_line(list(entry_record(_empty_entry("", "", ""), ""))))
+        async for entry in context.ledger.entries(since_ms, until_ms):
+            record = entry_record(entry, context.catalog.currency)
             if as_csv:
-                emit(csv_line(list(record.values())), flush=False)
+                write_output(format_csv_line(list(record.values())), flush=False)
             else:
-                say_json_line(record)
-        emit("")
+                print_json_line(record)
+        write_output("")
 
-    in_office(work, what="Reading the ledger", reads=True)
+    run_operation(work, activity="Reading the ledger", reads_ledger=True)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Target:
+class AdjustmentTarget:
     """What a correction is about: a job, or a user and a model."""
 
     job: Annotated[str | None, Parameter(help="The job whose entry is corrected.")] = None
@@ -98,25 +108,25 @@ class Target:
 
     def check(self) -> None:
         for name in ("job", "user", "model"):
-            filled(f"--{name}", getattr(self, name))
+            require_text(f"--{name}", getattr(self, name))
         whole = self.user is not None and self.model is not None
         if (self.job is None) != whole or (self.job is not None and (self.user or self.model)):
-            raise misused("Name what to correct: --job ID, or --user NAME with --model MODEL.")
+            raise usage_error("Name what to correct: --job ID, or --user NAME with --model MODEL.")
 
 
-NO_TARGET = Target()
+NO_TARGET = AdjustmentTarget()
 
 
 @ledger.command
 def adjust(
     *,
-    target: Target = NO_TARGET,
+    target: AdjustmentTarget = NO_TARGET,
     images: Annotated[
         int,
         Parameter(
             help="Images to add; negative takes back.",
             allow_leading_hyphen=True,
-            validator=validators.Number(gte=-MOST_IMAGES, lte=MOST_IMAGES),
+            validator=validators.Number(gte=-MAX_ADJUSTED_IMAGES, lte=MAX_ADJUSTED_IMAGES),
         ),
     ] = 0,
     amount: Annotated[
@@ -135,34 +145,36 @@ def adjust(
     """
     target.check()
     if images == 0 and amount is None:
-        raise misused("Say what to correct: --images N, --amount X, or both; negative takes back.")
-    micros = None if amount is None else signed_micros("--amount", amount)
-    correction = Correction(images, micros, note)
+        raise usage_error(
+            "Say what to correct: --images N, --amount X, or both; negative takes back."
+        )
+    micros = None if amount is None else parse_signed_micros("--amount", amount)
+    adjustment = Adjustment(images, micros, note)
 
-    async def work(office: "Office") -> None:
-        currency = office.catalog.currency
+    async def work(context: "OperatorContext") -> None:
+        currency = context.catalog.currency
         if target.job is not None:
-            charged = await _charged(office, target.job)
-            entry = _corrected(charged.own, correction, office.catalog)
-            charged.check(entry, currency)
+            total = await _sum_job(context, target.job)
+            entry = _adjustment_entry(total.own, adjustment, context.catalog)
+            total.check(entry, currency)
         else:
-            blank = await _entry_for(office, target.user or "", target.model or "")
-            entry = _corrected(blank, correction, office.catalog)
-        _say_adjusted(await office.ledger.adjust(entry), currency, json)
+            blank = await _user_entry(context, target.user or "", target.model or "")
+            entry = _adjustment_entry(blank, adjustment, context.catalog)
+        _print_adjusted(await context.ledger.adjust(entry), currency, json)
 
-    in_office(work, what="Reading the ledger")
+    run_operation(work, activity="Reading the ledger")
 
 
-def _say_adjusted(entry: Entry, currency: str, json: bool) -> None:
+def _print_adjusted(entry: Entry, currency: str, json: bool) -> None:
     if json:
-        say_json(entry_record(entry, currency))
+        print_json(entry_record(entry, currency))
     else:
         cost = "unknown" if entry.micros is None else f"{format_micros(entry.micros)} {currency}"
-        say(f"Entry {entry.id}: user {entry.user}, {entry.images:+d} images, money {cost}.")
+        print_line(f"Entry {entry.id}: user {entry.user}, {entry.images:+d} images, money {cost}.")
 
 
 @dataclass(frozen=True, slots=True)
-class Charged:
+class JobTotal:
     """What a job is charged by now: its own entry, which says whose windows it counted in, and the
     sums of all its entries, corrections included."""
 
@@ -180,34 +192,34 @@ class Charged:
             )
 
 
-async def _charged(office: "Office", job_id: str) -> Charged:
+async def _sum_job(context: "OperatorContext", job_id: str) -> JobTotal:
     own, images, micros = None, 0, 0
-    async for entry in office.ledger.entries():
+    async for entry in context.ledger.entries():
         if entry.job == job_id:
             images, micros = images + entry.images, micros + (entry.micros or 0)
             if own is None and entry.kind is not EntryKind.ADJUST:
                 own = entry
     if own is not None:
-        return Charged(own, images, micros)
-    if await office.ledger.job(job_id) is not None:
+        return JobTotal(own, images, micros)
+    if await context.ledger.job(job_id) is not None:
         raise CommandFailed(f"Job {job_id} has not been settled yet; correct it once it has.")
     raise CommandFailed(f"The ledger has no entry of a job {job_id!r}; see `koi ledger export`.")
 
 
-async def _entry_for(office: "Office", name: str, model: str) -> Entry:
+async def _user_entry(context: "OperatorContext", name: str, model: str) -> Entry:
     """A fresh entry in today's windows of a user."""
-    user = await office.keys.user(name)
-    found = office.catalog.find(model)
+    user = await context.keys.user(name)
+    found = context.catalog.find(model)
     if found is None:
         raise CommandFailed(f"There is no enabled model {model!r} in the catalog.")
-    zone = ZoneInfo(office.settings.timezone)
-    now = datetime.fromtimestamp(await office.keyring.now_ms() / 1000, UTC)
+    zone = ZoneInfo(context.settings.timezone)
+    now = datetime.fromtimestamp(await context.keyring.now_ms() / 1000, UTC)
     today = Calendar(zone).day(now.astimezone(zone).date())
-    blank = _blank(name, today.label, today.month)
+    blank = _empty_entry(name, today.label, today.month)
     return replace(blank, team=user.team, model=found.name)
 
 
-def _blank(user: str, day: str, month: str) -> Entry:
+def _empty_entry(user: str, day: str, month: str) -> Entry:
     return Entry(
         id="",
         kind=EntryKind.ADJUST,
@@ -229,13 +241,13 @@ def _blank(user: str, day: str, month: str) -> Entry:
     )
 
 
-def _corrected(template: Entry, correction: Correction, catalog: Catalog) -> Entry:
-    micros = correction.micros
+def _adjustment_entry(template: Entry, adjustment: Adjustment, catalog: Catalog) -> Entry:
+    micros = adjustment.micros
     if micros is None:
-        micros = _at_catalog_price(template, correction.images, catalog)
+        micros = _at_catalog_price(template, adjustment.images, catalog)
     return replace(
-        template, id="", kind=EntryKind.ADJUST, images=correction.images, micros=micros,
-        delivered=0, presumed=0, surplus=0, proof=None, code=None, note=correction.note,
+        template, id="", kind=EntryKind.ADJUST, images=adjustment.images, micros=micros,
+        delivered=0, presumed=0, surplus=0, proof=None, code=None, note=adjustment.note,
         calls=(), dispatched_ms=None, asked=None,
     )  # fmt: skip
 
@@ -253,7 +265,7 @@ def _at_catalog_price(template: Entry, images: int, catalog: Catalog) -> int | N
     return None if price is None else images * price
 
 
-def _audit_record(audit: Audit) -> dict[str, Any]:
+def _audit_record(audit: LedgerAudit) -> dict[str, Any]:
     return {
         "entries": audit.entries,
         "open_jobs": audit.open_jobs,
@@ -272,12 +284,12 @@ def _audit_record(audit: Audit) -> dict[str, Any]:
     }
 
 
-def _say_audit(audit: Audit) -> None:
+def _print_audit(audit: LedgerAudit) -> None:
     if audit.differences:
         rows = [(d.scope, d.window, d.field, d.counter, d.ledger) for d in audit.differences]
-        say_table(("scope", "window", "field", "counter", "ledger"), rows)
-        say()
-    say_fields(
+        print_table(("scope", "window", "field", "counter", "ledger"), rows)
+        print_line()
+    print_fields(
         {
             "entries": audit.entries,
             "open jobs": audit.open_jobs,

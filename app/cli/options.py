@@ -1,21 +1,28 @@
-"""Options that several commands share, and how their text is read."""
+"""Options that several commands share, and how their text is read.
+
+`--user --team --key`: whose usage or tasks a report is about.
+"""
 
 import re
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, time, timedelta, tzinfo
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from app.cli.failure import misused
+from app.cli.errors import CommandFailed, usage_error
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
 
+if TYPE_CHECKING:
+    from app.domain.principal import KeyRing
+
+
 UNLIMITED = ("unlimited", "none")
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-SPAN = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
+DURATION = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
 DAYS_AGO = {"today": 0, "yesterday": 1}
 
 AsJson = Annotated[
@@ -23,7 +30,7 @@ AsJson = Annotated[
 ]
 
 
-Format = Annotated[
+ResponseFormatOption = Annotated[
     str | None,
     Parameter(
         name="--response-format",
@@ -52,19 +59,19 @@ class LimitOptions:
     def given(self) -> bool:
         return any(getattr(self, field.name) is not None for field in fields(self))
 
-    def over(self, limits: Limits) -> Limits:
+    def apply_to(self, limits: Limits) -> Limits:
         """These limits with the typed ones in their place."""
         return replace(
             limits,
             **{
-                field.name.replace("budget", "micros"): _limit(field.name, text)
+                field.name.replace("budget", "micros"): _parse_limit(field.name, text)
                 for field in fields(self)
                 if (text := getattr(self, field.name)) is not None
             },
         )
 
 
-def _limit(name: str, text: str) -> int | None:
+def _parse_limit(name: str, text: str) -> int | None:
     option = f"--{name.replace('_', '-')}"
     if text.lower() in UNLIMITED:
         return None
@@ -72,9 +79,9 @@ def _limit(name: str, text: str) -> int | None:
         try:
             return parse_micros(text)
         except ValueError as error:
-            raise misused(f"{option}: {error}; write for example {option} 12.50.") from None
+            raise usage_error(f"{option}: {error}; write for example {option} 12.50.") from None
     if not re.fullmatch(r"[0-9]{1,12}", text):
-        raise misused(f"{option} must be a whole number, 0 or more, or unlimited.")
+        raise usage_error(f"{option} must be a whole number, 0 or more, or unlimited.")
     return int(text)
 
 
@@ -87,7 +94,7 @@ def cache_policy(text: str | None, before: CachePolicy | None = None) -> CachePo
     try:
         return CachePolicy(text)
     except ValueError:
-        raise misused("--cache must be off, private, shared or default.") from None
+        raise usage_error("--cache must be off, private, shared or default.") from None
 
 
 def response_format(
@@ -101,73 +108,119 @@ def response_format(
     try:
         return ResponseFormat(text)
     except ValueError:
-        raise misused("--response-format must be url, b64_json, both or default.") from None
+        raise usage_error("--response-format must be url, b64_json, both or default.") from None
 
 
-def signed_micros(option: str, text: str) -> int:
+def parse_signed_micros(option: str, text: str) -> int:
     """Decimal text that may be negative, as micro-units."""
     try:
         return -parse_micros(text[1:]) if text.startswith("-") else parse_micros(text)
     except ValueError as error:
-        raise misused(f"{option}: {error}; write for example {option} -0.14.") from None
+        raise usage_error(f"{option}: {error}; write for example {option} -0.14.") from None
 
 
-def duration(option: str, text: str) -> timedelta:
+def parse_duration(option: str, text: str) -> timedelta:
     """`90d`, `12h`, `30m`, `45s` or `2w`."""
-    match = SPAN.fullmatch(text)
+    match = DURATION.fullmatch(text)
     if match is None:
-        raise misused(f"{option} must be a duration such as 90d, 12h or 30m.")
+        raise usage_error(f"{option} must be a duration such as 90d, 12h or 30m.")
     try:
         return timedelta(seconds=int(match[1]) * UNITS_S[match[2]])
     except OverflowError:
-        raise misused(f"{option} is longer than a thousand years.") from None
+        raise usage_error(f"{option} is longer than a thousand years.") from None
 
 
-def moment_ms(option: str, text: str, zone: tzinfo) -> int:
+def parse_time_ms(option: str, text: str, zone: tzinfo) -> int:
     """RFC 3339, a day (its midnight in `zone`), `today`, `yesterday`, or how long ago (`7d`), as
     Unix milliseconds."""
     word, now = text.strip().lower(), datetime.now(zone)
     if word in DAYS_AGO:
         day = now.date() - timedelta(days=DAYS_AGO[word])
         moment = datetime.combine(day, time(), zone)
-    elif SPAN.fullmatch(word):
-        moment = _ago(option, word, now)
+    elif DURATION.fullmatch(word):
+        moment = _time_ago(option, word, now)
     else:
-        moment = _written(option, text, zone)
+        moment = _parse_time(option, text, zone)
     return int(moment.astimezone(UTC).timestamp() * 1000)
 
 
-def _ago(option: str, text: str, now: datetime) -> datetime:
+def _time_ago(option: str, text: str, now: datetime) -> datetime:
     try:
-        return now - duration(option, text)
+        return now - parse_duration(option, text)
     except OverflowError:
-        raise misused(f"{option} is longer ago than there are years.") from None
+        raise usage_error(f"{option} is longer ago than there are years.") from None
 
 
-def _written(option: str, text: str, zone: tzinfo) -> datetime:
+def _parse_time(option: str, text: str, zone: tzinfo) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
         moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
         moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise misused(
+        raise usage_error(
             f"{option} must be a day such as 2026-11-23, a time such as 2026-11-23T08:00:00Z, "
             f"today, yesterday, or how long ago, such as 7d or 12h; not {text!r}."
         ) from None
     return moment
 
 
-def words(option: str, text: str | None) -> frozenset[str]:
+def parse_names(option: str, text: str | None) -> frozenset[str]:
     """A comma list as a set, empty when it is not given. A list of nothing is most likely an unset
     variable of a script, and must not come to mean everything."""
     found = frozenset(word.strip() for word in (text or "").split(",") if word.strip())
     if text is not None and not found:
-        raise misused(f"{option} needs a name, or several with commas.")
+        raise usage_error(f"{option} needs a name, or several with commas.")
     return found
 
 
-def filled(option: str, text: str | None) -> str | None:
+def require_text(option: str, text: str | None) -> str | None:
     """The text, where empty text would come to mean something else than what was meant."""
     if text is not None and not text.strip():
-        raise misused(f"{option} is empty; give it a value or leave it out.")
+        raise usage_error(f"{option} is empty; give it a value or leave it out.")
     return text
+
+
+SINCE_HELP = "From this day or time, today, yesterday, or how long ago (7d)."
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeFilter:
+    """Whose; an empty set is everybody's."""
+
+    users: frozenset[str]
+    teams: frozenset[str]
+    keys: frozenset[str]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ScopeOptions:
+    """Names as typed, several with commas; nothing typed is everybody."""
+
+    user: Annotated[str | None, Parameter(help="Only these users'.")] = None
+    team: Annotated[str | None, Parameter(help="Only these teams'.")] = None
+    key: Annotated[str | None, Parameter(help="Only these keys' (key_…).")] = None
+
+    @property
+    def selected(self) -> ScopeFilter:
+        return ScopeFilter(
+            parse_names("--user", self.user),
+            parse_names("--team", self.team),
+            parse_names("--key", self.key),
+        )
+
+    async def require_known(self, keyring: "KeyRing") -> None:
+        """Where nothing was found: raises `CommandFailed` for names that nobody knows, which are
+        most likely misspelt. What was deleted is known and may still be asked for."""
+        scopes = self.selected
+        for noun, names, look in (
+            ("user", scopes.users, keyring.user),
+            ("team", scopes.teams, keyring.team),
+            ("key", scopes.keys, keyring.key),
+        ):
+            for name in sorted(names):
+                if await look(name) is None:
+                    raise CommandFailed(
+                        f"There is no {noun} {name!r}, and nothing in the ledger is theirs; "
+                        f"see `koi {noun}s list`."
+                    )

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from app.cli.failure import FAILED, CommandFailed, misused
-from app.cli.options import AsJson, filled
-from app.cli.out import say, say_fields, say_json, time_text
-from app.cli.session import in_office
-from app.domain.ledger import Audit
-from app.domain.rebuild import Gap, RebuildRefused, Rebuilt
+from app.cli.errors import EXIT_FAILED, CommandFailed, usage_error
+from app.cli.options import AsJson, require_text
+from app.cli.output import format_time, print_fields, print_json, print_line
+from app.cli.session import run_operation
+from app.domain.ledger import LedgerAudit
+from app.domain.rebuild import JournalGap, RebuildRefused, RebuildReport
+from app.recovery.rebuild import rebuild_ledger
 
 if TYPE_CHECKING:
-    from app.wiring import Office
+    from app.wiring import OperatorContext
 
-MOST_NAMED = 20
+MAX_NAMED = 20
 
 Journals = Annotated[
     list[str] | None,
@@ -41,40 +42,40 @@ def rebuild(*, journal: Journals = None, json: AsJson = False) -> int:
 
     Example: koi ledger rebuild --journal /var/lib/koi/journal --journal /mnt/other-host/journal
     """
-    given = None if journal is None else [_directory(text) for text in journal]
+    given = None if journal is None else [_parse_directory(text) for text in journal]
 
-    async def work(office: "Office") -> Report:
-        return await rebuild_books(office, given)
+    async def work(context: "OperatorContext") -> RebuildOutcome:
+        return await rebuild_and_audit(context, given)
 
-    report = in_office(work, what="Rebuilding the books", verify=False)
+    report = run_operation(work, activity="Rebuilding the books", verify=False)
     if json:
-        say_json(report.record)
+        print_json(report.record)
     else:
-        say_fields(report.figures)
-        report.advise()
-    return 0 if report.whole else FAILED
+        print_fields(report.figures)
+        report.print_advice()
+    return 0 if report.whole else EXIT_FAILED
 
 
-def _directory(text: str) -> Path:
-    filled("--journal", text)  # as a path, nothing is the directory we are in
+def _parse_directory(text: str) -> Path:
+    require_text("--journal", text)  # as a path, nothing is the directory we are in
     if not Path(text).is_dir():
-        raise misused(f"{text} is not a directory.")
+        raise usage_error(f"{text} is not a directory.")
     return Path(text)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RebuildOutcome:
     """What a rebuild made, and everything that it could not: each by its name."""
 
-    rebuilt: Rebuilt
-    audit: Audit
+    rebuilt: RebuildReport
+    audit: LedgerAudit
     unreadable: Sequence[str]
     unreadable_count: int
 
     @property
     def whole(self) -> bool:
         """Whether nothing is known to be missing."""
-        known = not (self.rebuilt.forgotten or self.rebuilt.absent or self.rebuilt.blind)
+        known = not (self.rebuilt.lost_changes or self.rebuilt.absent or self.rebuilt.blind)
         return known and not (self.unreadable_count or self.audit.differences)
 
     @property
@@ -87,7 +88,7 @@ class Report:
             "open jobs": rebuilt.open,
             "users teams keys": rebuilt.records,
             "unreadable lines": self.unreadable_count,
-            "forgotten": rebuilt.forgotten,
+            "forgotten": rebuilt.lost_changes,
             "journals not given": len(rebuilt.absent),
             "difference": self.audit.difference,
         }
@@ -100,19 +101,19 @@ class Report:
         ]
         absent = [
             {"id": journal.id, "host": journal.host, "path": journal.path,
-             "last_written": time_text(journal.last_ms)}
+             "last_written": format_time(journal.last_ms)}
             for journal in self.rebuilt.absent
         ]  # fmt: skip
         return figures | {"gaps": gaps, "absent": absent, "unreadable": list(self.unreadable)}
 
-    def advise(self) -> None:
-        say()
+    def print_advice(self) -> None:
+        print_line()
         if self.whole:
-            say("Nothing is missing. Gateways spend again by themselves.")
+            print_line("Nothing is missing. Gateways spend again by themselves.")
             return
         for sentence in self._missing():
-            say(sentence)
-        say(
+            print_line(sentence)
+        print_line(
             "Gateways spend again by themselves. If other machines ran gateways or commands, run "
             "this again with their journals too (--journal); then compare with the provider's "
             "bill: koi ledger import-bill."
@@ -121,35 +122,37 @@ class Report:
     def _missing(self) -> Iterator[str]:
         if self.rebuilt.blind:
             yield "No journal was found: nobody knows what the store had lost."
-        if self.rebuilt.forgotten:
-            named = ", ".join(map(_numbers, self.rebuilt.gaps[:MOST_NAMED]))
-            more = "" if len(self.rebuilt.gaps) <= MOST_NAMED else ", …"
+        if self.rebuilt.lost_changes:
+            named = ", ".join(map(_format_gap, self.rebuilt.gaps[:MAX_NAMED]))
+            more = "" if len(self.rebuilt.gaps) <= MAX_NAMED else ", …"
             yield (
-                f"{self.rebuilt.forgotten} changes happened that no journal here remembers: "
+                f"{self.rebuilt.lost_changes} changes happened that no journal here remembers: "
                 f"{named}{more}."
             )
         for journal in self.rebuilt.absent:
             yield (
-                f"Not given: the journal {journal.place} ({journal.id}, last written "
-                f"{time_text(journal.last_ms)})."
+                f"Not given: the journal {journal.location} ({journal.id}, last written "
+                f"{format_time(journal.last_ms)})."
             )
-        for name in self.unreadable[:MOST_NAMED]:
+        for name in self.unreadable[:MAX_NAMED]:
             yield f"Unreadable: {name}."
         if self.audit.differences:
             yield "The counters differ from the ledger; see `koi ledger check`."
 
 
-async def rebuild_books(office: "Office", journal: list[Path] | None = None) -> Report:
+async def rebuild_and_audit(
+    context: "OperatorContext", journal: list[Path] | None = None
+) -> RebuildOutcome:
     """Raises `CommandFailed` when there is nothing to rebuild, or from nothing."""
-    history = office.history(journal)
+    history = context.history(journal)
     try:
-        rebuilt = await office.ledger.rebuild(history, office.terms, history.ids)
+        rebuilt = await rebuild_ledger(context.scripts, history, context.terms, history.ids)
     except RebuildRefused as refusal:
         raise CommandFailed(str(refusal)) from refusal
-    audit = await office.ledger.audit()
-    return Report(rebuilt, audit, history.unreadable_names, history.unreadable)
+    audit = await context.ledger.audit()
+    return RebuildOutcome(rebuilt, audit, history.unreadable_names, history.unreadable)
 
 
-def _numbers(gap: Gap) -> str:
+def _format_gap(gap: JournalGap) -> str:
     span = str(gap.first) if gap.count == 1 else f"{gap.first} to {gap.last}"
     return f"{span} of {f'the life {gap.epoch[:8]}' if gap.epoch else 'an earlier life'}"

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from app.cli.out import money, say, say_table, time_text
-from app.domain.job import Job, JobState, Part
+from app.cli.output import format_time, money_record, print_line, print_table
+from app.domain.job import Job, JobPart, JobState
 from app.domain.ledger import Entry
-from app.domain.limits import Allowance, Limits, Meter, Standing
+from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitStatus
 from app.domain.money import format_micros
 from app.domain.principal import ApiKey, Team, User
-from app.domain.upstream_ids import call_name
+from app.domain.upstream_ids import encode_call_id
 
 NOBODY = "-"
 """Stands in a principal for the key or user that an operator's question leaves open."""
@@ -20,8 +20,8 @@ def limits_record(limits: Limits, currency: str) -> dict[str, Any]:
     return {
         "images_per_day": limits.images_per_day,
         "images_per_month": limits.images_per_month,
-        "budget_per_day": money(limits.micros_per_day, currency),
-        "budget_per_month": money(limits.micros_per_month, currency),
+        "budget_per_day": money_record(limits.micros_per_day, currency),
+        "budget_per_month": money_record(limits.micros_per_month, currency),
         "requests_per_minute": limits.requests_per_minute,
         "concurrency": limits.concurrency,
     }
@@ -50,8 +50,8 @@ def user_record(user: User, currency: str) -> dict[str, Any]:
         "cache": user.cache,
         "response_format": user.response_format,
         "limits": limits_record(user.limits, currency),
-        "created_at": time_text(user.created_ms),
-        "disabled_at": time_text(user.disabled_ms),
+        "created_at": format_time(user.created_ms),
+        "disabled_at": format_time(user.disabled_ms),
     }
 
 
@@ -59,8 +59,8 @@ def team_record(team: Team, currency: str) -> dict[str, Any]:
     return {
         "name": team.name,
         "limits": limits_record(team.limits, currency),
-        "created_at": time_text(team.created_ms),
-        "disabled_at": time_text(team.disabled_ms),
+        "created_at": format_time(team.created_ms),
+        "disabled_at": format_time(team.disabled_ms),
     }
 
 
@@ -76,10 +76,10 @@ def key_record(
         "models": None if key.models is None else sorted(key.models),
         "response_format": key.response_format,
         "limits": limits_record(key.limits, currency),
-        "created_at": time_text(key.created_ms),
-        "expires_at": time_text(key.expires_ms),
-        "revoked_at": time_text(key.revoked_ms),
-        "last_used_at": time_text(used_ms),
+        "created_at": format_time(key.created_ms),
+        "expires_at": format_time(key.expires_ms),
+        "revoked_at": format_time(key.revoked_ms),
+        "last_used_at": format_time(used_ms),
     }
 
 
@@ -90,50 +90,50 @@ def holder_status(holder: User | Team) -> str:
 def key_status(key: ApiKey, now_ms: int) -> str:
     if key.revoked_ms is not None:
         return "revoked"
-    return "active" if key.usable(now_ms) else "expired"
+    return "active" if key.is_usable(now_ms) else "expired"
 
 
-def standing_records(standing: Standing, currency: str) -> list[dict[str, Any]]:
+def limit_status_records(limit_snapshot: LimitSnapshot, currency: str) -> list[dict[str, Any]]:
     return [
         {
-            "scope": allowance.scope,
-            "name": allowance.name,
-            "meter": allowance.meter,
-            "window": allowance.window,
-            "limit": _metered(allowance, allowance.limit, currency),
-            "used": _metered(allowance, allowance.used, currency),
-            "held": _metered(allowance, allowance.held, currency),
-            "remaining": _metered(allowance, allowance.remaining, currency),
-            "reset_s": allowance.reset_s,
+            "scope": status.scope,
+            "name": status.name,
+            "meter": status.kind,
+            "window": status.window,
+            "limit": _limit_amount(status, status.limit, currency),
+            "used": _limit_amount(status, status.used, currency),
+            "held": _limit_amount(status, status.held, currency),
+            "remaining": _limit_amount(status, status.remaining, currency),
+            "reset_s": status.reset_s,
         }
-        for allowance in standing.allowances
-        if allowance.name != NOBODY
+        for status in limit_snapshot.statuses
+        if status.name != NOBODY
     ]
 
 
-def say_standing(standing: Standing) -> None:
+def print_limit_status(limit_snapshot: LimitSnapshot) -> None:
     """What has a limit or was touched; money as decimal text."""
     rows = [
-        _allowance_row(allowance)
-        for allowance in standing.allowances
-        if allowance.limit is not None or allowance.used or allowance.held
+        _limit_status_row(status)
+        for status in limit_snapshot.statuses
+        if status.limit is not None or status.used or status.held
     ]
     if rows:
-        say_table(("scope", "meter", "limit", "used", "held", "left"), rows)
+        print_table(("scope", "meter", "limit", "used", "held", "left"), rows)
     else:
-        say("No limits, and nothing used in this day and month.")
+        print_line("No limits, and nothing used in this day and month.")
 
 
-def _allowance_row(allowance: Allowance) -> tuple[object, ...]:
+def _limit_status_row(status: LimitStatus) -> tuple[object, ...]:
     amounts: tuple[int | None, ...] = (
-        allowance.limit,
-        allowance.used,
-        allowance.held,
-        allowance.remaining,
+        status.limit,
+        status.used,
+        status.held,
+        status.remaining,
     )
-    cells = map(_amount, amounts) if allowance.meter is Meter.MONEY else amounts
-    scope = f"{allowance.scope} {allowance.name}"
-    return (scope, f"{allowance.meter}/{allowance.window}", *cells)
+    cells = map(_amount, amounts) if status.kind is LimitKind.MONEY else amounts
+    scope = f"{status.scope} {status.name}"
+    return (scope, f"{status.kind}/{status.window}", *cells)
 
 
 def job_record(job: Job, currency: str) -> dict[str, Any]:
@@ -152,10 +152,10 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
         "quality": job.quality,
         "progress": job.progress,
         "billed": job.billed,
-        "cost": money(cost, currency),
-        "created_at": time_text(job.created_ms),
-        "dispatched_at": time_text(job.dispatched_ms),
-        "ended_at": time_text(job.ended_ms),
+        "cost": money_record(cost, currency),
+        "created_at": format_time(job.created_ms),
+        "dispatched_at": format_time(job.dispatched_ms),
+        "ended_at": format_time(job.ended_ms),
         "pictures": [picture.name for picture in job.pictures],
         "error": None
         if failure is None
@@ -175,7 +175,7 @@ def entry_record(entry: Entry, currency: str) -> dict[str, Any]:
     return {
         "id": entry.id,
         "kind": entry.kind,
-        "at": time_text(entry.at_ms),
+        "at": format_time(entry.at_ms),
         "job": entry.job or None,
         "key_id": entry.key or None,
         "user": entry.user,
@@ -195,13 +195,13 @@ def entry_record(entry: Entry, currency: str) -> dict[str, Any]:
         "code": entry.code,
         "note": entry.note,
         "calls": list(entry.calls),
-        "dispatched_at": time_text(entry.dispatched_ms),
+        "dispatched_at": format_time(entry.dispatched_ms),
         "asked": entry.asked,
     }
 
 
-def _part_record(part: Part, *, sent: bool) -> dict[str, Any]:
-    named = None if part.upstream_id is None else call_name(part.upstream_id)
+def _part_record(part: JobPart, *, sent: bool) -> dict[str, Any]:
+    named = None if part.upstream_id is None else encode_call_id(part.upstream_id)
     return {"id": named, "sent": sent, "n": part.n, "ended": part.result is not None}
 
 
@@ -216,5 +216,5 @@ def _amount(micros: int | None) -> str | None:
     return None if micros is None else format_micros(micros)
 
 
-def _metered(allowance: Allowance, amount: int | None, currency: str) -> object:
-    return money(amount, currency) if allowance.meter is Meter.MONEY else amount
+def _limit_amount(status: LimitStatus, amount: int | None, currency: str) -> object:
+    return money_record(amount, currency) if status.kind is LimitKind.MONEY else amount

@@ -10,10 +10,10 @@ from cyclopts import App, CycloptsError, Parameter
 
 from app.cli.demo import demo
 from app.cli.doctor import doctor
-from app.cli.failure import FAILED, MISUSED, CommandFailed
+from app.cli.errors import EXIT_FAILED, EXIT_USAGE, CommandFailed
 from app.cli.keys import keys
 from app.cli.ledger import ledger
-from app.cli.out import FULL, hang_up, lost_output, note
+from app.cli.output import OUTPUT_LOST_ERRNOS, close_output, explain_lost_output, print_notice
 from app.cli.sandbox import sandbox
 from app.cli.serve import serve
 from app.cli.spending import resume, stop_spending
@@ -35,8 +35,8 @@ Settings are KOI_… variables or lines of a .env file.
 Exit codes: 0 done, 1 failed, 2 asked wrongly, 141 nobody read the answer to its end.
 """
 
-INTERRUPTED = 128 + signal.SIGINT
-UNHEARD = 128 + signal.SIGPIPE
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 """As a shell tells a command that ended because nobody read on. It is no success: what was still to
 be looked at is not known."""
 
@@ -82,7 +82,7 @@ def command_tree() -> App:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 failed, 2 asked wrongly, 130 interrupted, 141 unheard."""
     code = run(arguments)
-    hang_up()
+    close_output()
     sys.exit(code)
 
 
@@ -91,24 +91,24 @@ def run(arguments: Sequence[str] | None = None) -> int:
         answer = command_tree()(arguments)
     except CycloptsError as error:
         place = " ".join(("koi", *(error.command_chain or ())))
-        return _told(f"{' '.join(str(error).split())} See: {place} --help", MISUSED)
+        return _report(f"{' '.join(str(error).split())} See: {place} --help", EXIT_USAGE)
     except CommandFailed as failure:
-        return _told(str(failure), failure.code)
+        return _report(str(failure), failure.code)
     except BrokenPipeError:
         # The reader (head, less) has gone; nothing more may be flushed into its pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNHEARD
+        return EXIT_BROKEN_PIPE
     except OSError as error:
-        if error.filename is not None or error.errno not in FULL:
+        if error.filename is not None or error.errno not in OUTPUT_LOST_ERRNOS:
             raise
-        return _told(lost_output(error), FAILED)
+        return _report(explain_lost_output(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     return answer if isinstance(answer, int) else 0
 
 
-def _told(sentence: str, code: int) -> int:
-    note(f"koi: {sentence}")
+def _report(sentence: str, code: int) -> int:
+    print_notice(f"koi: {sentence}")
     return code
 
 

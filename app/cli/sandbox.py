@@ -5,8 +5,8 @@ from typing import Annotated, NoReturn
 
 from cyclopts import Parameter, validators
 
-from app.cli.failure import CommandFailed, misused
-from app.cli.out import say
+from app.cli.errors import CommandFailed, usage_error
+from app.cli.output import print_line
 
 Port = Annotated[
     int,
@@ -37,10 +37,10 @@ def sandbox(
     from app.sandbox.server import serve  # noqa: PLC0415
 
     if profile not in PROFILES:
-        raise misused(f"--profile knows {', '.join(PROFILES)}; not {profile!r}.")
+        raise usage_error(f"--profile knows {', '.join(PROFILES)}; not {profile!r}.")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        serve(port=port, profile=profile, time_scale=time_scale, log=say)
+        serve(port=port, profile=profile, time_scale=time_scale, log=print_line)
     except OSError as error:
         raise CommandFailed(
             f"The sandbox cannot listen on ports {port} and {port + 1} "

@@ -11,20 +11,20 @@ import structlog
 from cyclopts import Parameter, validators
 
 from app import dotenv
-from app.cli.failure import MISUSED, CommandFailed
-from app.cli.listener import listen, url_of
-from app.cli.options import filled
-from app.cli.out import note
-from app.cli.owner import unusable
-from app.cli.session import read_settings
+from app.cli.data_dir_owner import find_unusable_paths
+from app.cli.errors import EXIT_USAGE, CommandFailed
+from app.cli.options import require_text
+from app.cli.output import print_notice
+from app.cli.session import load_settings_as_owner
+from app.server.listener import ListenFailed, listen, url_of
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
 log = structlog.get_logger("koi.serve")
 
-MOST_FILES = 65_536
-GRACE_S = 15.0
+MAX_OPEN_FILES = 65_536
+KILL_GRACE_S = 15.0
 """What a worker may need beyond its own drain before it is killed."""
 
 Port = Annotated[
@@ -48,66 +48,72 @@ def serve(
 
     Example: KOI_UPSTREAM_API_KEY=sk-… koi serve --host 0.0.0.0 --port 8000
     """
-    settings = read_settings(host=filled("--host", host), port=port, workers=workers)
+    settings = load_settings_as_owner(host=require_text("--host", host), port=port, workers=workers)
     if settings.upstream_key is None:
         raise CommandFailed(
             "No upstream key: set KOI_UPSTREAM_API_KEY (or KOI_UPSTREAM_API_KEY_FILE) to the "
             "provider's key, or try `koi demo`, which needs none.",
-            MISUSED,
+            EXIT_USAGE,
         )
-    for sentence in unusable(settings.data_dir, embedded=settings.redis_url is None):
+    for sentence in find_unusable_paths(settings.data_dir, embedded=settings.redis_url is None):
         raise CommandFailed(sentence)
-    _warn_of_unknown()
+    _warn_of_unknown_settings()
     _prepare_process()
-    with listen(settings.host, settings.port) as listening:
+    try:
+        listening = listen(settings.host, settings.port)
+    except ListenFailed as failure:
+        raise CommandFailed(str(failure)) from None
+    with listening:
         if settings.workers == 1:
-            return _alone(settings, listening)
-        return _supervised(settings, listening)
+            return _serve_alone(settings, listening)
+        return _serve_supervised(settings, listening)
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement:
-    """Where to go, as one line once somebody is there; then `look` is had at the provider."""
+class ListeningNotice:
+    """Where to go, as one line once somebody is there; then `probe` is had at the provider."""
 
     url: str
     workers: int
-    look: Callable[[], None]
+    probe: Callable[[], None]
 
     def __call__(self) -> None:
-        env_file = str(dotenv.DOTENV.absolute()) if dotenv.is_read() else None
+        env_file = str(dotenv.DOTENV_PATH.absolute()) if dotenv.is_loaded() else None
         log.info("listening", url=self.url, workers=self.workers, env_file=env_file)
-        self.look()
+        self.probe()
 
 
-def _alone(settings: "Settings", listening: socket.socket) -> int:
-    from app.cli.check_provider import look_at_start  # noqa: PLC0415 - heavy
-    from app.cli.running import run_gateway  # noqa: PLC0415
+def _serve_alone(settings: "Settings", listening: socket.socket) -> int:
+    from app.cli.check_provider import log_provider_check  # noqa: PLC0415 - heavy
+    from app.cli.error_messages import translate_errors  # noqa: PLC0415
+    from app.server.run import run_gateway  # noqa: PLC0415
     from app.telemetry.logs import configure  # noqa: PLC0415
 
     configure(settings.log_format, settings.log_level)
-    announcement = Announcement(url_of(listening), 1, partial(look_at_start, settings))
-    return run_gateway(settings, listening, announcement)
+    notice = ListeningNotice(url_of(listening), 1, partial(log_provider_check, settings))
+    with translate_errors():
+        return run_gateway(settings, listening, notice)
 
 
-def _supervised(settings: "Settings", listening: socket.socket) -> int:
-    from app.cli.check_provider import look_at_start  # noqa: PLC0415 - heavy
-    from app.cli.explain import known_failures  # noqa: PLC0415
-    from app.cli.supervisor import Supervisor  # noqa: PLC0415
-    from app.cli.worker import WorkerCommand  # noqa: PLC0415
+def _serve_supervised(settings: "Settings", listening: socket.socket) -> int:
+    from app.cli.check_provider import log_provider_check  # noqa: PLC0415 - heavy
+    from app.cli.error_messages import translate_errors  # noqa: PLC0415
+    from app.server.supervisor import Supervisor  # noqa: PLC0415
+    from app.server.worker import WorkerCommand  # noqa: PLC0415
     from app.telemetry.logs import configure  # noqa: PLC0415
-    from app.telemetry.slots import prepare_directory  # noqa: PLC0415
+    from app.telemetry.multiprocess import clear_stale_files  # noqa: PLC0415
     from app.wiring import read_catalog, store  # noqa: PLC0415
 
     configure(settings.log_format, settings.log_level)
-    with known_failures():
+    with translate_errors():
         read_catalog(settings)
-    with known_failures(), store(settings):
-        prepare_directory(settings.data_dir / "metrics")
+    with translate_errors(), store(settings):
+        clear_stale_files(settings.data_dir / "metrics")
         port = listening.getsockname()[1]
         command = WorkerCommand(listening, settings.host, port, settings.workers)
-        grace_s = settings.drain_delay_s + settings.drain_timeout_s + GRACE_S
-        look = partial(look_at_start, settings)
-        Announcement(url_of(listening), settings.workers, look)()
+        grace_s = settings.drain_delay_s + settings.drain_timeout_s + KILL_GRACE_S
+        probe = partial(log_provider_check, settings)
+        ListeningNotice(url_of(listening), settings.workers, probe)()
         return Supervisor(command.spawn, settings.workers, listening, grace_s).run()
 
 
@@ -115,16 +121,16 @@ def _prepare_process() -> None:
     """As many open files as we are allowed, since every caller and every call is one; and no core
     dump, which would hold every key (reliability study, S33, S46)."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = MOST_FILES if files == resource.RLIM_INFINITY else min(files, MOST_FILES)
+    enough = MAX_OPEN_FILES if files == resource.RLIM_INFINITY else min(files, MAX_OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (enough, files))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def _warn_of_unknown() -> None:
-    from app.settings import unknown_variables  # noqa: PLC0415
+def _warn_of_unknown_settings() -> None:
+    from app.settings import find_unknown_variables  # noqa: PLC0415
 
-    if reason := dotenv.distrust():
-        note(f"koi: {reason}")
-    for name, nearest in unknown_variables().items():
+    if reason := dotenv.find_distrust_reason():
+        print_notice(f"koi: {reason}")
+    for name, nearest in find_unknown_variables().items():
         meant = f"did you mean {nearest}?" if nearest else "is it misspelt?"
-        note(f"koi: {name} is not a setting of Koi; {meant}")
+        print_notice(f"koi: {name} is not a setting of Koi; {meant}")

@@ -6,61 +6,61 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app import dotenv
-from app.cli.failure import MISUSED, CommandFailed
-from app.cli.out import note, patience
-from app.cli.owner import act_as_owner
+from app.cli.data_dir_owner import act_as_owner
+from app.cli.errors import EXIT_USAGE, CommandFailed
+from app.cli.output import print_notice, progress_notice
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from app.wiring import Office
+    from app.wiring import OperatorContext
 
 T = TypeVar("T")
 
-NO_BOOKS = (
+NO_LEDGER_NOTICE = (
     "koi: The store holds no books, and no journal here remembers any. If gateways ever ran on it, "
     "it lost everything: run `koi ledger rebuild --journal DIR` with their journals."
 )
 
 
-def read_settings(**overrides: Any) -> "Settings":
+def load_settings_as_owner(**overrides: Any) -> "Settings":
     """The settings, or their faults in one message; None among the overrides changes nothing.
 
     From here on this process works in the name of the data directory's owner.
     """
-    settings, read = _loaded(overrides), dotenv.is_read()
+    settings, read = _load_settings(overrides), dotenv.is_loaded()
     if act_as_owner(settings.data_dir):
         # Whether a .env may be trusted depends on who reads it.
-        if read and (reason := dotenv.distrust()):
-            raise CommandFailed(reason, MISUSED)
-        settings = _loaded(overrides)
+        if read and (reason := dotenv.find_distrust_reason()):
+            raise CommandFailed(reason, EXIT_USAGE)
+        settings = _load_settings(overrides)
         act_as_owner(settings.data_dir)
     return settings
 
 
-def _loaded(overrides: dict[str, Any]) -> "Settings":
-    from app.setting_faults import SettingsInvalid  # noqa: PLC0415 - see in_office
+def _load_settings(overrides: dict[str, Any]) -> "Settings":
     from app.settings import load_settings  # noqa: PLC0415
+    from app.settings_validation import SettingsInvalid  # noqa: PLC0415 - see in_office
 
     try:
         return load_settings(**{k: v for k, v in overrides.items() if v is not None})
     except SettingsInvalid as invalid:
         sentences = "\n     ".join(invalid.sentences)
-        raise CommandFailed(sentences, MISUSED) from None
+        raise CommandFailed(sentences, EXIT_USAGE) from None
 
 
-def quiet() -> None:
+def configure_quiet_logging() -> None:
     """Log to stderr, and only what an operator must know: standard output is the answer."""
     from app.telemetry.logs import configure  # noqa: PLC0415 - see in_office
 
     configure("console", "error", sys.stderr)
 
 
-def in_office(
-    work: "Callable[[Office], Awaitable[T]]",
+def run_operation(
+    work: "Callable[[OperatorContext], Awaitable[T]]",
     *,
-    what: str = "Working",
+    activity: str = "Working",
     verify: bool = True,
-    reads: bool = False,
+    reads_ledger: bool = False,
 ) -> T:
     """Run one operator command against the store, embedded or not.
 
@@ -69,19 +69,19 @@ def in_office(
 
     The wiring is imported here: it costs more than a second that `--help` should not.
     """
-    from app.cli.explain import known_failures  # noqa: PLC0415
-    from app.wiring import open_office  # noqa: PLC0415
+    from app.cli.error_messages import translate_errors  # noqa: PLC0415
+    from app.wiring import open_operator_context  # noqa: PLC0415
 
-    settings = read_settings()
-    quiet()
+    settings = load_settings_as_owner()
+    configure_quiet_logging()
 
     async def session() -> T:
-        async with open_office(settings) as office:
+        async with open_operator_context(settings) as context:
             if verify:
-                await office.ledger.verify()
-            if reads and not await office.ledger.begun():
-                note(NO_BOOKS)
-            return await work(office)
+                await context.ledger.verify()
+            if reads_ledger and not await context.ledger.has_data():
+                print_notice(NO_LEDGER_NOTICE)
+            return await work(context)
 
-    with known_failures(), patience(what):
+    with translate_errors(), progress_notice(activity):
         return asyncio.run(session())

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from app.cli.failure import misused
-from app.cli.options import AsJson, filled
-from app.cli.out import note, say, say_json, time_text
-from app.cli.session import in_office
+from app.cli.errors import usage_error
+from app.cli.options import AsJson, require_text
+from app.cli.output import format_time, print_json, print_line, print_notice
+from app.cli.session import run_operation
 
 if TYPE_CHECKING:
-    from app.wiring import Office
+    from app.wiring import OperatorContext
 
 User = Annotated[str | None, Parameter(help="Only this user.")]
 Team = Annotated[str | None, Parameter(help="Only this team.")]
@@ -32,18 +32,20 @@ def stop_spending(
              koi stop-spending --user ann --reason "A loop in your script."
     """
 
-    scope = _named(user, team)
-    filled("--reason", reason)
+    scope = _parse_scope(user, team)
+    require_text("--reason", reason)
 
-    async def work(office: "Office") -> None:
-        await _check(office, user, team)
-        stop = await office.keys.stop_spending(scope, reason)
+    async def work(context: "OperatorContext") -> None:
+        await _require_known(context, user, team)
+        stop = await context.keys.stop_spending(scope, reason)
         if json:
-            say_json({"scope": stop.scope, "reason": stop.reason, "at": time_text(stop.at_ms)})
+            print_json({"scope": stop.scope, "reason": stop.reason, "at": format_time(stop.at_ms)})
         else:
-            say(f"Stopped spending of {shown_scope(scope)}. End it with: {resuming(scope)}")
+            print_line(
+                f"Stopped spending of {format_scope(scope)}. End it with: {resume_command(scope)}"
+            )
 
-    in_office(work)
+    run_operation(work)
 
 
 def resume(*, user: User = None, team: Team = None, json: AsJson = False) -> None:
@@ -53,46 +55,48 @@ def resume(*, user: User = None, team: Team = None, json: AsJson = False) -> Non
              koi resume --user ann
     """
 
-    scope = _named(user, team)
+    scope = _parse_scope(user, team)
 
-    async def work(office: "Office") -> None:
+    async def work(context: "OperatorContext") -> None:
         # What is stopped may be resumed, also when nobody of that name is left.
-        stopped = await office.keys.resume_spending(scope)
+        stopped = await context.keys.resume_spending(scope)
         if not stopped:
-            await _check(office, user, team)
+            await _require_known(context, user, team)
         if json:
-            say_json({"scope": scope, "resumed": stopped})
+            print_json({"scope": scope, "resumed": stopped})
             return
         verdict = "goes on" if stopped else "was not stopped"
-        say(f"Spending of {shown_scope(scope)} {verdict}.")
-        for stop in await office.keys.stops():
-            still = shown_scope(stop.scope)
-            note(f"Still stopped: {still} ({stop.reason}). End it with: {resuming(stop.scope)}")
+        print_line(f"Spending of {format_scope(scope)} {verdict}.")
+        for stop in await context.keys.stops():
+            still = format_scope(stop.scope)
+            print_notice(
+                f"Still stopped: {still} ({stop.reason}). End it with: {resume_command(stop.scope)}"
+            )
 
-    in_office(work)
+    run_operation(work)
 
 
-def _named(user: str | None, team: str | None) -> str:
+def _parse_scope(user: str | None, team: str | None) -> str:
     if user is not None and team is not None:
-        raise misused("Name a user or a team, not both.")
+        raise usage_error("Name a user or a team, not both.")
     if user is not None:
         return f"user:{user}"
     return "house" if team is None else f"team:{team}"
 
 
-async def _check(office: "Office", user: str | None, team: str | None) -> None:
+async def _require_known(context: "OperatorContext", user: str | None, team: str | None) -> None:
     """Raises `UserUnknown`, `TeamUnknown`."""
     if user is not None:
-        await office.keys.user(user)
+        await context.keys.user(user)
     if team is not None:
-        await office.keys.team(team)
+        await context.keys.team(team)
 
 
-def shown_scope(scope: str) -> str:
+def format_scope(scope: str) -> str:
     return "everybody" if scope == "house" else scope.replace(":", " ", 1)
 
 
-def resuming(scope: str) -> str:
+def resume_command(scope: str) -> str:
     """The command that ends a stop."""
     kind, _, name = scope.partition(":")
     return f"koi resume --{kind} {name}" if name else "koi resume"

@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App
 
-from app.cli.failure import FAILED, CommandFailed, misused
+from app.cli.errors import EXIT_FAILED, CommandFailed, usage_error
 from app.cli.options import AsJson
-from app.cli.out import patience, say, say_fields, say_json
-from app.cli.rebuild import Report, rebuild_books
-from app.cli.session import in_office, quiet, read_settings
-from app.domain.errors import LedgerLost
+from app.cli.output import print_fields, print_json, print_line, progress_notice
+from app.cli.rebuild import RebuildOutcome, rebuild_and_audit
+from app.cli.session import configure_quiet_logging, load_settings_as_owner, run_operation
+from app.domain.errors import LedgerDataLost
 from app.domain.rebuild import RebuildRefused
 
 if TYPE_CHECKING:
-    from app.adapters.embedded.repair import Repaired
-    from app.wiring import Office
+    from app.adapters.embedded.repair import RepairResult
+    from app.wiring import OperatorContext
 
 store = App(name="store", help="Mend the embedded store.")
 
@@ -31,68 +31,70 @@ def repair(*, json: AsJson = False) -> int:
     Example: koi store repair
     Example: KOI_DATA_DIR=/var/lib/koi koi store repair --json
     """
-    repaired = _repaired()
+    repaired = _repair_store()
     if repaired is None:
-        return _healthy(json)
-    report, sentence = in_office(_rebuilt, what="Putting the books together again", verify=False)
+        return _report_healthy(json)
+    report, sentence = run_operation(
+        _rebuild_ledger, activity="Putting the books together again", verify=False
+    )
     if json:
-        say_json(_record(repaired, report, sentence))
+        print_json(_record(repaired, report, sentence))
     else:
-        _say(repaired, report, sentence)
-    return 0 if (report is None and not sentence) or (report and report.whole) else FAILED
+        _print_repaired(repaired, report, sentence)
+    return 0 if (report is None and not sentence) or (report and report.whole) else EXIT_FAILED
 
 
-def _repaired() -> "Repaired | None":
-    from app.adapters.embedded.repair import repair as mend  # noqa: PLC0415 - heavy
-    from app.cli.explain import known_failures  # noqa: PLC0415
+def _repair_store() -> "RepairResult | None":
+    from app.adapters.embedded.repair import repair as repair_store  # noqa: PLC0415 - heavy
+    from app.cli.error_messages import translate_errors  # noqa: PLC0415
 
-    settings = read_settings()
+    settings = load_settings_as_owner()
     if settings.redis_url is not None:
-        raise misused(
+        raise usage_error(
             "KOI_REDIS_URL names a server of yours: repair it with its own tools, then run "
             "`koi ledger rebuild`. This command mends the embedded store only."
         )
     if not (settings.data_dir / "store").is_dir():
         raise CommandFailed(f"There is no store in {settings.data_dir}; check KOI_DATA_DIR.")
-    quiet()
-    with known_failures(), patience("Looking at the store"):
-        return mend(settings.data_dir)
+    configure_quiet_logging()
+    with translate_errors(), progress_notice("Looking at the store"):
+        return repair_store(settings.data_dir)
 
 
-def _healthy(json: bool) -> int:
+def _report_healthy(json: bool) -> int:
     """The store starts; its books may have lost data all the same."""
 
-    async def look(office: "Office") -> bool:
+    async def look(context: "OperatorContext") -> bool:
         try:
-            await office.ledger.verify()
-        except LedgerLost:
+            await context.ledger.verify()
+        except LedgerDataLost:
             return False
         return True
 
-    whole = in_office(look, verify=False)
+    whole = run_operation(look, verify=False)
     if json:
-        say_json({"repaired": False, "books_intact": whole})
+        print_json({"repaired": False, "books_intact": whole})
     else:
-        say("The store starts; there is nothing to repair.")
+        print_line("The store starts; there is nothing to repair.")
     if not whole:
         raise CommandFailed("The store starts, but its books lost data: run `koi ledger rebuild`.")
     return 0
 
 
-async def _rebuilt(office: "Office") -> tuple[Report | None, str]:
+async def _rebuild_ledger(context: "OperatorContext") -> tuple[RebuildOutcome | None, str]:
     """What a rebuild made: no report when there was none, and a sentence when one was needed."""
-    history = office.history()
+    history = context.history()
     if not any(True for _ in history):
         return None, "No journal was found: what the damaged part held cannot be known."
     try:
-        return await rebuild_books(office), ""
+        return await rebuild_and_audit(context), ""
     except CommandFailed as failure:
         if isinstance(failure.__cause__, RebuildRefused) and failure.__cause__.complete:
             return None, ""
         return None, str(failure)
 
 
-def _figures(repaired: "Repaired") -> dict[str, object]:
+def _figures(repaired: "RepairResult") -> dict[str, object]:
     read = repaired.readable
     return {
         "moved aside": str(repaired.aside),
@@ -101,19 +103,21 @@ def _figures(repaired: "Repaired") -> dict[str, object]:
     }
 
 
-def _say(repaired: "Repaired", report: Report | None, sentence: str) -> None:
-    say_fields(_figures(repaired) | (report.figures if report else {}))
+def _print_repaired(repaired: "RepairResult", report: RebuildOutcome | None, sentence: str) -> None:
+    print_fields(_figures(repaired) | (report.figures if report else {}))
     if report is not None:
-        report.advise()
+        report.print_advice()
         return
-    say()
-    say(
+    print_line()
+    print_line(
         sentence
         or "What could be read of it knows everything the journal does: nothing is missing."
     )
 
 
-def _record(repaired: "Repaired", report: Report | None, sentence: str) -> dict[str, object]:
+def _record(
+    repaired: "RepairResult", report: RebuildOutcome | None, sentence: str
+) -> dict[str, object]:
     read = repaired.readable
     return {
         "repaired": True,

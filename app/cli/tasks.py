@@ -5,17 +5,23 @@ from zoneinfo import ZoneInfo
 
 from cyclopts import App, Parameter, validators
 
-from app.cli.failure import CommandFailed, misused
-from app.cli.history import Wanted, expired_task, found_tasks
-from app.cli.options import AsJson, moment_ms
-from app.cli.out import Record, note, say, say_fields, say_json, say_table
+from app.cli.errors import CommandFailed, usage_error
+from app.cli.options import SINCE_HELP, AsJson, ScopeOptions, parse_time_ms
+from app.cli.output import (
+    JsonRecord,
+    print_fields,
+    print_json,
+    print_line,
+    print_notice,
+    print_table,
+)
 from app.cli.records import job_record
-from app.cli.session import in_office
-from app.cli.whose import SINCE, Whose
+from app.cli.session import run_operation
+from app.cli.task_search import TaskFilter, find_expired_task, find_tasks
 from app.domain.job import TaskStatus
 
 if TYPE_CHECKING:
-    from app.wiring import Office
+    from app.wiring import OperatorContext
 
 tasks = App(name="tasks", help="Look at tasks.")
 Limit = Annotated[int, Parameter(help="How many, at most.", validator=validators.Number(gte=1))]
@@ -25,9 +31,9 @@ STATUSES = tuple(status.value for status in TaskStatus)
 @tasks.command(name="list")
 def list_(
     *,
-    whose: Whose | None = None,
+    scopes: ScopeOptions | None = None,
     status: Annotated[str | None, Parameter(help=f"Only {', '.join(STATUSES)}.")] = None,
-    since: Annotated[str | None, Parameter(help=SINCE)] = None,
+    since: Annotated[str | None, Parameter(help=SINCE_HELP)] = None,
     limit: Limit = 20,
     json: AsJson = False,
 ) -> None:
@@ -40,28 +46,28 @@ def list_(
              koi tasks list --status failed --since yesterday --team blue
     """
     if status is not None and status not in STATUSES:
-        raise misused(f"--status must be one of {', '.join(STATUSES)}; not {status!r}.")
-    asked = whose or Whose()
-    names = asked.names
+        raise usage_error(f"--status must be one of {', '.join(STATUSES)}; not {status!r}.")
+    options = scopes or ScopeOptions()
+    names = options.selected
 
-    async def work(office: "Office") -> None:
-        zone = ZoneInfo(office.settings.timezone)
-        since_ms = 0 if since is None else moment_ms("--since", since, zone)
-        found, notes = await found_tasks(office, Wanted(status, since_ms, limit, names))
+    async def work(context: "OperatorContext") -> None:
+        zone = ZoneInfo(context.settings.timezone)
+        since_ms = 0 if since is None else parse_time_ms("--since", since, zone)
+        found, notes = await find_tasks(context, TaskFilter(status, since_ms, limit, names))
         if not found:
-            await asked.check(office.keyring)
+            await options.require_known(context.keyring)
         if json:
-            say_json(found)
+            print_json(found)
         elif found:
             headings = ("status", "state", "user", "model", "n", "created_at")
             rows = [_row(record, headings) for record in found]
-            say_table(("task", *headings[:-1], "created", "error"), rows)
+            print_table(("task", *headings[:-1], "created", "error"), rows)
         else:
-            say("No tasks.")
+            print_line("No tasks.")
         for sentence in notes:
-            note(sentence)
+            print_notice(sentence)
 
-    in_office(work, what="Reading the ledger")
+    run_operation(work, activity="Reading the ledger")
 
 
 @tasks.command
@@ -73,21 +79,21 @@ def show(task_id: str, /, *, json: AsJson = False) -> None:
     Example: koi tasks show task_0123456789abcdef0123456789abcdef
     """
 
-    async def work(office: "Office") -> None:
-        job = await office.ledger.job(task_id)
-        currency = office.catalog.currency
-        record = job_record(job, currency) if job else await expired_task(office, task_id)
+    async def work(context: "OperatorContext") -> None:
+        job = await context.ledger.job(task_id)
+        currency = context.catalog.currency
+        record = job_record(job, currency) if job else await find_expired_task(context, task_id)
         if record is None:
             raise CommandFailed(f"There is no task {task_id!r}, and the ledger knows of none.")
         if json:
-            say_json(record)
+            print_json(record)
         else:
-            say_fields(_flat(record))
+            print_fields(_flat(record))
 
-    in_office(work, what="Reading the ledger")
+    run_operation(work, activity="Reading the ledger")
 
 
-def _flat(record: Record) -> Record:
+def _flat(record: JsonRecord) -> JsonRecord:
     cost, error = record["cost"], record["error"]
     return {
         **record,
@@ -99,12 +105,12 @@ def _flat(record: Record) -> Record:
     }
 
 
-def _upstream_text(part: Record) -> str:
+def _upstream_text(part: JsonRecord) -> str:
     if part["id"] is not None:
         return str(part["id"])
     return "sent, no task id came back" if part["sent"] else "not sent"
 
 
-def _row(record: Record, headings: tuple[str, ...]) -> tuple[object, ...]:
+def _row(record: JsonRecord, headings: tuple[str, ...]) -> tuple[object, ...]:
     code = record["error"]["code"] if record["error"] else None
     return (record["id"], *(record[name] for name in headings), code)

@@ -5,23 +5,23 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import App
 
 from app.cli.options import AsJson, LimitOptions
-from app.cli.out import say, say_fields, say_json, say_table, time_text
+from app.cli.output import format_time, print_fields, print_json, print_line, print_table
 from app.cli.records import (
     LIMIT_HEADINGS,
     NOBODY,
     holder_status,
     limit_cells,
+    limit_status_records,
     limits_text,
-    say_standing,
-    standing_records,
+    print_limit_status,
     team_record,
 )
-from app.cli.session import in_office
-from app.domain.limits import Limits, Scope, ScopeKind, Standing
+from app.cli.session import run_operation
+from app.domain.limits import Limits, LimitSnapshot, Scope, ScopeKind
 from app.domain.principal import CachePolicy, Principal, Team
 
 if TYPE_CHECKING:
-    from app.wiring import Office
+    from app.wiring import OperatorContext
 
 teams = App(name="teams", help="Create, change and list teams and their limits.")
 NO_LIMITS = LimitOptions()
@@ -34,11 +34,11 @@ def create(name: str, /, *, limits: LimitOptions = NO_LIMITS, json: AsJson = Fal
     Example: koi teams create art --images-per-month 5000
     """
 
-    async def work(office: "Office") -> None:
-        team = await office.keys.create_team(name, limits.over(Limits()))
-        _say_team(team, office, "Created", json)
+    async def work(context: "OperatorContext") -> None:
+        team = await context.keys.create_team(name, limits.apply_to(Limits()))
+        _print_team(team, context, "Created", json)
 
-    in_office(work)
+    run_operation(work)
 
 
 @teams.command(name="set")
@@ -48,12 +48,12 @@ def set_(name: str, /, *, limits: LimitOptions = NO_LIMITS, json: AsJson = False
     Example: koi teams set art --budget-per-month 900
     """
 
-    async def work(office: "Office") -> None:
-        team = await office.keys.team(name)
-        changed = await office.keys.set_team(name, limits.over(team.limits))
-        _say_team(changed, office, "Changed", json)
+    async def work(context: "OperatorContext") -> None:
+        team = await context.keys.team(name)
+        changed = await context.keys.set_team(name, limits.apply_to(team.limits))
+        _print_team(changed, context, "Changed", json)
 
-    in_office(work)
+    run_operation(work)
 
 
 @teams.command(name="list")
@@ -63,17 +63,17 @@ def list_(*, json: AsJson = False) -> None:
     Example: koi teams list
     """
 
-    async def work(office: "Office") -> None:
-        found = sorted(await office.keys.teams(), key=lambda team: team.name)
+    async def work(context: "OperatorContext") -> None:
+        found = sorted(await context.keys.teams(), key=lambda team: team.name)
         if json:
-            say_json([team_record(team, office.catalog.currency) for team in found])
+            print_json([team_record(team, context.catalog.currency) for team in found])
         elif found:
             rows = [(team.name, holder_status(team), *limit_cells(team.limits)) for team in found]
-            say_table(("team", "status", *LIMIT_HEADINGS), rows)
+            print_table(("team", "status", *LIMIT_HEADINGS), rows)
         else:
-            say("No teams yet. Create one: koi teams create art")
+            print_line("No teams yet. Create one: koi teams create art")
 
-    in_office(work)
+    run_operation(work)
 
 
 @teams.command
@@ -83,17 +83,20 @@ def show(name: str, /, *, json: AsJson = False) -> None:
     Example: koi teams show art --json
     """
 
-    async def work(office: "Office") -> None:
-        team = await office.keys.team(name)
-        members = sorted(u.name for u in await office.keys.users() if u.team == name)
-        standing = await _standing(office, team)
-        currency = office.catalog.currency
+    async def work(context: "OperatorContext") -> None:
+        team = await context.keys.team(name)
+        members = sorted(u.name for u in await context.keys.users() if u.team == name)
+        limit_snapshot = await _limit_snapshot(context, team)
+        currency = context.catalog.currency
         if json:
             record: dict[str, Any] = team_record(team, currency)
-            say_json(record | {"users": members, "standing": standing_records(standing, currency)})
+            print_json(
+                record
+                | {"users": members, "standing": limit_status_records(limit_snapshot, currency)}
+            )
             return
-        created = time_text(team.created_ms)
-        say_fields(
+        created = format_time(team.created_ms)
+        print_fields(
             {
                 "team": team.name,
                 "users": ", ".join(members),
@@ -101,10 +104,10 @@ def show(name: str, /, *, json: AsJson = False) -> None:
                 "created": created,
             }
         )
-        say()
-        say_standing(standing)
+        print_line()
+        print_limit_status(limit_snapshot)
 
-    in_office(work)
+    run_operation(work)
 
 
 @teams.command
@@ -113,7 +116,7 @@ def disable(name: str, /, *, json: AsJson = False) -> None:
 
     Example: koi teams disable art
     """
-    _switch(name, json, disabled=True)
+    _set_disabled(name, json, disabled=True)
 
 
 @teams.command
@@ -122,7 +125,7 @@ def enable(name: str, /, *, json: AsJson = False) -> None:
 
     Example: koi teams enable art
     """
-    _switch(name, json, disabled=False)
+    _set_disabled(name, json, disabled=False)
 
 
 @teams.command
@@ -132,36 +135,36 @@ def delete(name: str, /, *, json: AsJson = False) -> None:
     Example: koi teams delete art
     """
 
-    async def work(office: "Office") -> None:
-        await office.keys.delete_team(name)
+    async def work(context: "OperatorContext") -> None:
+        await context.keys.delete_team(name)
         if json:
-            say_json({"name": name, "deleted": True})
+            print_json({"name": name, "deleted": True})
         else:
-            say(f"Deleted team {name}.")
+            print_line(f"Deleted team {name}.")
 
-    in_office(work)
-
-
-def _switch(name: str, json: bool, *, disabled: bool) -> None:
-    async def work(office: "Office") -> None:
-        team = await office.keys.disable_team(name, disabled=disabled)
-        _say_team(team, office, "Disabled" if disabled else "Enabled", json)
-
-    in_office(work)
+    run_operation(work)
 
 
-async def _standing(office: "Office", team: Team) -> Standing:
+def _set_disabled(name: str, json: bool, *, disabled: bool) -> None:
+    async def work(context: "OperatorContext") -> None:
+        team = await context.keys.disable_team(name, disabled=disabled)
+        _print_team(team, context, "Disabled" if disabled else "Enabled", json)
+
+    run_operation(work)
+
+
+async def _limit_snapshot(context: "OperatorContext", team: Team) -> LimitSnapshot:
     scopes = (
         Scope(ScopeKind.TEAM, team.name, team.limits),
-        Scope(ScopeKind.HOUSE, "house", office.settings.house_limits),
+        Scope(ScopeKind.HOUSE, "house", context.settings.house_limits),
     )
-    return await office.usage.standing(
+    return await context.usage.read_limits(
         Principal(NOBODY, NOBODY, team.name, scopes, CachePolicy.OFF)
     )
 
 
-def _say_team(team: Team, office: "Office", done: str, json: bool) -> None:
+def _print_team(team: Team, context: "OperatorContext", done: str, json: bool) -> None:
     if json:
-        say_json(team_record(team, office.catalog.currency))
+        print_json(team_record(team, context.catalog.currency))
     else:
-        say(f"{done} team {team.name}: {limits_text(team.limits)}.")
+        print_line(f"{done} team {team.name}: {limits_text(team.limits)}.")

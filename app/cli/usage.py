@@ -7,27 +7,34 @@ from zoneinfo import ZoneInfo
 
 from cyclopts import Parameter
 
-from app.cli.failure import misused
-from app.cli.options import AsJson, moment_ms, words
-from app.cli.out import csv_line, emit, money, say, say_json, say_table, time_text
-from app.cli.session import in_office
-from app.cli.whose import SINCE, Whose
+from app.cli.errors import usage_error
+from app.cli.options import SINCE_HELP, AsJson, ScopeOptions, parse_names, parse_time_ms
+from app.cli.output import (
+    format_csv_line,
+    format_time,
+    money_record,
+    print_json,
+    print_line,
+    print_table,
+    write_output,
+)
+from app.cli.session import run_operation
 from app.domain.money import format_micros
-from app.domain.usage import DIMENSIONS, UsageQuestion, UsageRow
+from app.domain.queries import USAGE_DIMENSIONS, UsageQuery, UsageRow
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from app.wiring import Office
+    from app.wiring import OperatorContext
 
-Format = Literal["table", "csv", "json"]
+OutputFormat = Literal["table", "csv", "json"]
 COUNTS = ("requests", "images", "delivered", "presumed", "surplus")
-ACCOUNTS = ("user", "key")
+HOUSE_LESS_DIMENSIONS = ("user", "key")
 """Everything but what the house pays for has these."""
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    question: UsageQuestion
+class UsageReport:
+    question: UsageQuery
     rows: tuple[UsageRow, ...]
     total: UsageRow
     currency: str
@@ -35,11 +42,11 @@ class Report:
 
 def usage(
     *,
-    since: Annotated[str | None, Parameter(help=f"{SINCE} Month start.")] = None,
+    since: Annotated[str | None, Parameter(help=f"{SINCE_HELP} Month start.")] = None,
     until: Annotated[str | None, Parameter(help="Before this day or time; now.")] = None,
-    whose: Whose | None = None,
+    scopes: ScopeOptions | None = None,
     by: Annotated[str, Parameter(help="Any of user, team, key, model, size, day.")] = "user",
-    format: Annotated[Format, Parameter(help="table, csv or json.")] = "table",
+    format: Annotated[OutputFormat, Parameter(help="table, csv or json.")] = "table",
     json: AsJson = False,
 ) -> None:
     """Add up what was used.
@@ -51,48 +58,48 @@ def usage(
     Example: koi usage --since 2026-11-01 --by user,model --format csv
              koi usage --since yesterday --user ann --by key
     """
-    dimensions = _dimensions(by)
-    asked = whose or Whose()
-    names = asked.names
+    dimensions = _parse_dimensions(by)
+    options = scopes or ScopeOptions()
+    names = options.selected
 
-    async def work(office: "Office") -> None:
-        span = _span(since, until, office.settings)
-        question = UsageQuestion(
+    async def work(context: "OperatorContext") -> None:
+        span = _parse_period_ms(since, until, context.settings)
+        question = UsageQuery(
             *span, dimensions, users=names.users, teams=names.teams, keys=names.keys
         )
-        buckets = await office.usage.report(question)
-        total = await office.usage.report(replace(question, by=()))
+        buckets = await context.usage.report(question)
+        total = await context.usage.report(replace(question, by=()))
         rows = tuple(row for bucket in buckets for row in bucket.rows)
         if not rows:
-            await asked.check(office.keyring)
-        report = Report(
+            await options.require_known(context.keyring)
+        report = UsageReport(
             question,
             tuple(sorted(rows, key=lambda row: _group(row, dimensions))),
             next((row for bucket in total for row in bucket.rows), UsageRow(micros=0)),
-            office.catalog.currency,
+            context.catalog.currency,
         )
         PRINTERS["json" if json else format](report)
 
-    in_office(work, what="Adding up the ledger", reads=True)
+    run_operation(work, activity="Adding up the ledger", reads_ledger=True)
 
 
-def _dimensions(text: str) -> tuple[str, ...]:
-    words("--by", text)
+def _parse_dimensions(text: str) -> tuple[str, ...]:
+    parse_names("--by", text)
     chosen = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     for word in chosen:
-        if word not in DIMENSIONS:
-            raise misused(f"--by knows {', '.join(DIMENSIONS)}; not {word!r}.")
+        if word not in USAGE_DIMENSIONS:
+            raise usage_error(f"--by knows {', '.join(USAGE_DIMENSIONS)}; not {word!r}.")
     return chosen
 
 
-def _span(since: str | None, until: str | None, settings: "Settings") -> tuple[int, int]:
+def _parse_period_ms(since: str | None, until: str | None, settings: "Settings") -> tuple[int, int]:
     zone = ZoneInfo(settings.timezone)
     now = datetime.now(zone)
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    since_ms = _ms(month) if since is None else moment_ms("--since", since, zone)
-    until_ms = _ms(now) + 1 if until is None else moment_ms("--until", until, zone)
+    since_ms = _ms(month) if since is None else parse_time_ms("--since", since, zone)
+    until_ms = _ms(now) + 1 if until is None else parse_time_ms("--until", until, zone)
     if since_ms >= until_ms:
-        raise misused("--since must be before --until.")
+        raise usage_error("--since must be before --until.")
     return since_ms, until_ms
 
 
@@ -102,7 +109,9 @@ def _ms(moment: datetime) -> int:
 
 def _group(row: UsageRow, by: tuple[str, ...]) -> tuple[str, ...]:
     """As people read it: `-` stands for the house, which pays for images nobody asked for."""
-    return tuple(getattr(row, name) or ("-" if name in ACCOUNTS else "") for name in by)
+    return tuple(
+        getattr(row, name) or ("-" if name in HOUSE_LESS_DIMENSIONS else "") for name in by
+    )
 
 
 def _counts(row: UsageRow) -> tuple[int, ...]:
@@ -113,11 +122,11 @@ def _cost(row: UsageRow) -> str | None:
     return None if row.micros is None else format_micros(row.micros)
 
 
-def _say_table(report: Report) -> None:
+def _print_table(report: UsageReport) -> None:
     by = report.question.by
-    span = f"{time_text(report.question.since_ms)} to {time_text(report.question.until_ms)}"
+    span = f"{format_time(report.question.since_ms)} to {format_time(report.question.until_ms)}"
     if not report.rows:
-        say(f"Nothing was used from {span}.")
+        print_line(f"Nothing was used from {span}.")
         return
     rows = [
         (*_group(row, by), *_counts(row), _cost(row) or "unknown")
@@ -125,26 +134,26 @@ def _say_table(report: Report) -> None:
     ]
     if by:
         rows[-1] = ("total", *rows[-1][1:])
-    say(f"Used from {span}")
-    say_table((*by, *COUNTS, f"cost {report.currency}"), rows)
+    print_line(f"Used from {span}")
+    print_table((*by, *COUNTS, f"cost {report.currency}"), rows)
 
 
-def _say_csv(report: Report) -> None:
+def _print_csv(report: UsageReport) -> None:
     by = report.question.by
-    lines = [csv_line((*by, *COUNTS, "cost", "currency"))]
+    lines = [format_csv_line((*by, *COUNTS, "cost", "currency"))]
     lines += [
-        csv_line((*_group(row, by), *_counts(row), _cost(row), report.currency))
+        format_csv_line((*_group(row, by), *_counts(row), _cost(row), report.currency))
         for row in report.rows
     ]
-    emit("".join(lines))
+    write_output("".join(lines))
 
 
-def _say_json(report: Report) -> None:
+def _print_json(report: UsageReport) -> None:
     by = report.question.by
-    say_json(
+    print_json(
         {
-            "since": time_text(report.question.since_ms),
-            "until": time_text(report.question.until_ms),
+            "since": format_time(report.question.since_ms),
+            "until": format_time(report.question.until_ms),
             "by": list(by),
             "rows": [_record(row, by, report.currency) for row in report.rows],
             "total": _record(report.total, (), report.currency),
@@ -155,7 +164,7 @@ def _say_json(report: Report) -> None:
 def _record(row: UsageRow, by: tuple[str, ...], currency: str) -> dict[str, Any]:
     groups: dict[str, Any] = {name: getattr(row, name) for name in by}
     counts = dict(zip(COUNTS, _counts(row), strict=True))
-    return groups | counts | {"cost": money(row.micros, currency)}
+    return groups | counts | {"cost": money_record(row.micros, currency)}
 
 
-PRINTERS = {"table": _say_table, "csv": _say_csv, "json": _say_json}
+PRINTERS = {"table": _print_table, "csv": _print_csv, "json": _print_json}

@@ -4,8 +4,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from app.cli.options import AsJson, Format, LimitOptions, cache_policy, response_format
-from app.cli.out import say, say_fields, say_json, say_table, time_text
+from app.cli.options import (
+    AsJson,
+    LimitOptions,
+    ResponseFormatOption,
+    cache_policy,
+    response_format,
+)
+from app.cli.output import format_time, print_fields, print_json, print_line, print_table
 from app.cli.records import (
     LIMIT_HEADINGS,
     NOBODY,
@@ -13,17 +19,17 @@ from app.cli.records import (
     key_record,
     key_status,
     limit_cells,
+    limit_status_records,
     limits_text,
-    say_standing,
-    standing_records,
+    print_limit_status,
     user_record,
 )
-from app.cli.session import in_office
+from app.cli.session import run_operation
 from app.domain.limits import Scope, ScopeKind
 from app.domain.principal import Principal, User
 
 if TYPE_CHECKING:
-    from app.wiring import Office
+    from app.wiring import OperatorContext
 
 users = App(name="users", help="Create, change and list users and their limits.")
 
@@ -40,7 +46,7 @@ def create(
     *,
     team: Annotated[str | None, Parameter(help="A team that exists.")] = None,
     cache: Cache = None,
-    pictures: Format = None,
+    pictures: ResponseFormatOption = None,
     limits: LimitOptions = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -49,18 +55,18 @@ def create(
     Example: koi users create alice --team art --images-per-day 50 --budget-per-month 200
     """
 
-    async def work(office: "Office") -> None:
-        chosen = limits.over(office.settings.default_limits)
-        user = await office.keys.create_user(
+    async def work(context: "OperatorContext") -> None:
+        chosen = limits.apply_to(context.settings.default_limits)
+        user = await context.keys.create_user(
             name,
             team=team,
             limits=chosen,
             cache=cache_policy(cache),
             response_format=response_format(pictures),
         )
-        _say_user(user, office, "Created", json)
+        _print_user(user, context, "Created", json)
 
-    in_office(work)
+    run_operation(work)
 
 
 @users.command(name="set")
@@ -70,7 +76,7 @@ def set_(
     *,
     team: Annotated[str | None, Parameter(help='A team that exists, or "none".')] = None,
     cache: Cache = None,
-    pictures: Format = None,
+    pictures: ResponseFormatOption = None,
     limits: LimitOptions = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -79,18 +85,18 @@ def set_(
     Example: koi users set alice --images-per-day unlimited --concurrency 4
     """
 
-    async def work(office: "Office") -> None:
-        user = await office.keys.user(name)
-        changed = await office.keys.set_user(
+    async def work(context: "OperatorContext") -> None:
+        user = await context.keys.user(name)
+        changed = await context.keys.set_user(
             name,
-            team=_team(team, user.team),
-            limits=limits.over(user.limits),
+            team=_parse_team(team, user.team),
+            limits=limits.apply_to(user.limits),
             cache=cache_policy(cache, user.cache),
             response_format=response_format(pictures, user.response_format),
         )
-        _say_user(changed, office, "Changed", json)
+        _print_user(changed, context, "Changed", json)
 
-    in_office(work)
+    run_operation(work)
 
 
 @users.command(name="list")
@@ -100,19 +106,19 @@ def list_(*, json: AsJson = False) -> None:
     Example: koi users list --json
     """
 
-    async def work(office: "Office") -> None:
-        found = sorted(await office.keys.users(), key=lambda user: user.name)
+    async def work(context: "OperatorContext") -> None:
+        found = sorted(await context.keys.users(), key=lambda user: user.name)
         if json:
-            say_json([user_record(user, office.catalog.currency) for user in found])
+            print_json([user_record(user, context.catalog.currency) for user in found])
         elif found:
             rows = [
                 (u.name, u.team, holder_status(u), u.cache, *limit_cells(u.limits)) for u in found
             ]
-            say_table(("user", "team", "status", "cache", *LIMIT_HEADINGS), rows)
+            print_table(("user", "team", "status", "cache", *LIMIT_HEADINGS), rows)
         else:
-            say("No users yet. Create one with a key: koi keys create --user alice --new")
+            print_line("No users yet. Create one with a key: koi keys create --user alice --new")
 
-    in_office(work)
+    run_operation(work)
 
 
 @users.command
@@ -122,26 +128,26 @@ def show(name: str, /, *, json: AsJson = False) -> None:
     Example: koi users show alice
     """
 
-    async def work(office: "Office") -> None:
-        user = await office.keys.user(name)
-        standing = await office.usage.standing(await _principal(office, user))
-        keys = await office.keys.keys(name)
-        now_ms = await office.keyring.now_ms()
-        currency = office.catalog.currency
+    async def work(context: "OperatorContext") -> None:
+        user = await context.keys.user(name)
+        limit_snapshot = await context.usage.read_limits(await _principal(context, user))
+        keys = await context.keys.keys(name)
+        now_ms = await context.keyring.now_ms()
+        currency = context.catalog.currency
         if json:
             record: dict[str, Any] = user_record(user, currency)
-            record["standing"] = standing_records(standing, currency)
+            record["standing"] = limit_status_records(limit_snapshot, currency)
             record["keys"] = [key_record(key, currency, now_ms) for key in keys]
-            say_json(record)
+            print_json(record)
             return
-        say_fields(_fields(user))
-        say()
-        say_standing(standing)
-        say()
+        print_fields(_fields(user))
+        print_line()
+        print_limit_status(limit_snapshot)
+        print_line()
         rows = [(key.id, key.name, key_status(key, now_ms)) for key in keys]
-        say_table(("key", "name", "status"), rows)
+        print_table(("key", "name", "status"), rows)
 
-    in_office(work)
+    run_operation(work)
 
 
 @users.command
@@ -152,7 +158,7 @@ def disable(name: str, /, *, json: AsJson = False) -> None:
 
     Example: koi users disable alice
     """
-    _switch(name, json, disabled=True)
+    _set_disabled(name, json, disabled=True)
 
 
 @users.command
@@ -161,7 +167,7 @@ def enable(name: str, /, *, json: AsJson = False) -> None:
 
     Example: koi users enable alice
     """
-    _switch(name, json, disabled=False)
+    _set_disabled(name, json, disabled=False)
 
 
 @users.command
@@ -174,47 +180,47 @@ def delete(name: str, /, *, json: AsJson = False) -> None:
     Example: koi users delete alice
     """
 
-    async def work(office: "Office") -> None:
-        revoked = await office.keys.delete_user(name)
+    async def work(context: "OperatorContext") -> None:
+        revoked = await context.keys.delete_user(name)
         if json:
-            say_json({"name": name, "deleted": True, "keys_revoked": revoked})
+            print_json({"name": name, "deleted": True, "keys_revoked": revoked})
         else:
-            say(f"Deleted user {name}; {revoked} keys revoked.")
+            print_line(f"Deleted user {name}; {revoked} keys revoked.")
 
-    in_office(work)
-
-
-def _switch(name: str, json: bool, *, disabled: bool) -> None:
-    async def work(office: "Office") -> None:
-        user = await office.keys.disable_user(name, disabled=disabled)
-        _say_user(user, office, "Disabled" if disabled else "Enabled", json)
-
-    in_office(work)
+    run_operation(work)
 
 
-async def _principal(office: "Office", user: User) -> Principal:
+def _set_disabled(name: str, json: bool, *, disabled: bool) -> None:
+    async def work(context: "OperatorContext") -> None:
+        user = await context.keys.disable_user(name, disabled=disabled)
+        _print_user(user, context, "Disabled" if disabled else "Enabled", json)
+
+    run_operation(work)
+
+
+async def _principal(context: "OperatorContext", user: User) -> Principal:
     """The user as any of its keys would stand, were the key itself without limits."""
-    settings = office.settings
+    settings = context.settings
     scopes = [Scope(ScopeKind.USER, user.name, user.limits)]
     if user.team is not None:
-        team = await office.keys.team(user.team)
+        team = await context.keys.team(user.team)
         scopes.append(Scope(ScopeKind.TEAM, team.name, team.limits))
     scopes.append(Scope(ScopeKind.HOUSE, "house", settings.house_limits))
     cache = user.cache or settings.cache_policy
     return Principal(NOBODY, user.name, user.team, tuple(scopes), cache)
 
 
-def _team(text: str | None, before: str | None) -> str | None:
+def _parse_team(text: str | None, before: str | None) -> str | None:
     if text is None:
         return before
     return None if text.lower() == "none" else text
 
 
-def _say_user(user: User, office: "Office", done: str, json: bool) -> None:
+def _print_user(user: User, context: "OperatorContext", done: str, json: bool) -> None:
     if json:
-        say_json(user_record(user, office.catalog.currency))
+        print_json(user_record(user, context.catalog.currency))
     else:
-        say(f"{done} user {user.name}: {limits_text(user.limits)}.")
+        print_line(f"{done} user {user.name}: {limits_text(user.limits)}.")
 
 
 def _fields(user: User) -> dict[str, object]:
@@ -224,5 +230,5 @@ def _fields(user: User) -> dict[str, object]:
         "cache": user.cache or "default",
         "response format": user.response_format or "default",
         "status": holder_status(user),
-        "created": time_text(user.created_ms),
+        "created": format_time(user.created_ms),
     }

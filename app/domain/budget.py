@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 
-class ByteBudget:
+class MemoryBudget:
     """First come, first served: a large wish is not overtaken by small ones for ever.
 
     A wish beyond the whole budget is granted alone. One event loop only.
@@ -18,12 +18,12 @@ class ByteBudget:
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
-    def taken(self) -> int:
+    def reserved_bytes(self) -> int:
         """Bytes granted and not yet given back."""
         return self._total - self._free
 
     @asynccontextmanager
-    async def share(self, wanted: int) -> AsyncIterator[None]:
+    async def reserve(self, wanted: int) -> AsyncIterator[None]:
         """Wait for that many bytes, and hold them for as long as the block lasts."""
         granted = min(max(wanted, 0), self._total)
         await self._take(granted)
@@ -33,7 +33,7 @@ class ByteBudget:
             self._give(granted)
 
     @contextmanager
-    def spare(self, wanted: int) -> Iterator[bool]:
+    def try_reserve(self, wanted: int) -> Iterator[bool]:
         """Whether that many bytes are free right now; then they are held while the block lasts."""
         granted = wanted if not self._queue and wanted <= self._free else 0
         self._free -= granted

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
+class CalendarDay:
     """One calendar day. Times are Unix milliseconds; `label` is 2026-11-23, `month` 2026-11."""
 
     label: str
@@ -23,9 +23,9 @@ class Day:
 class Calendar:
     def __init__(self, zone: ZoneInfo) -> None:
         self.zone = zone
-        self._around: tuple[date, tuple[Day, ...]] | None = None
+        self._around: tuple[date, tuple[CalendarDay, ...]] | None = None
 
-    def around(self, now: datetime) -> tuple[Day, ...]:
+    def days_around(self, now: datetime) -> tuple[CalendarDay, ...]:
         """Yesterday, today and tomorrow of an aware datetime."""
         today = now.astimezone(self.zone).date()
         if self._around is None or self._around[0] != today:
@@ -33,9 +33,9 @@ class Calendar:
             self._around = today, days
         return self._around[1]
 
-    def day(self, day: date) -> Day:
+    def day(self, day: date) -> CalendarDay:
         next_month = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
-        return Day(
+        return CalendarDay(
             label=day.isoformat(),
             month=f"{day:%Y-%m}",
             starts_ms=self._midnight(day),

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from types import MappingProxyType
 
-from app.domain.catalog_fields import CatalogInvalid as CatalogInvalid
-from app.domain.catalog_fields import Fields
+from app.domain.catalog_fields import CatalogError as CatalogError
+from app.domain.catalog_fields import CatalogFields
 from app.domain.images import ResponseFormat
 from app.domain.money import parse_micros
-from app.domain.patterns import SPELLING, matches, overlap
+from app.domain.patterns import PATTERN_SYNTAX, pattern_matches, patterns_overlap
 
 BASE64_NAMES: Mapping[str, ResponseFormat] = MappingProxyType(
     {"gpt-image-*": ResponseFormat.B64_JSON, "chatgpt-image-*": ResponseFormat.B64_JSON}
@@ -79,12 +79,12 @@ class Catalog:
                 return model
         return None
 
-    def called(self, name: str) -> Model | None:
+    def resolve(self, name: str) -> Model | None:
         """An enabled model by whatever a caller calls it: name, alias, prefix, pattern.
 
         An exact name wins over every pattern, the name as written over the one without prefix.
         """
-        for spelling in self.spellings(name):
+        for spelling in self.name_candidates(name):
             model = self.find(spelling) or self._by_pattern(spelling)
             if model is not None:
                 return model
@@ -92,19 +92,19 @@ class Catalog:
 
     def response_format(self, name: str, model: Model) -> ResponseFormat | None:
         """What callers of this name expect; None when the catalog does not say."""
-        for spelling in self.spellings(name):
+        for spelling in self.name_candidates(name):
             for pattern, response_format in model.response_formats.items():
-                if matches(pattern, spelling):
+                if pattern_matches(pattern, spelling):
                     return response_format
         return None
 
     def _by_pattern(self, name: str) -> Model | None:
         for model in self.enabled:
-            if any(matches(pattern, name) for pattern in model.alias_patterns):
+            if any(pattern_matches(pattern, name) for pattern in model.alias_patterns):
                 return model
         return None
 
-    def spellings(self, name: str) -> Iterator[str]:
+    def name_candidates(self, name: str) -> Iterator[str]:
         """The name as written, then without its prefixes, one after the other."""
         yield name
         while prefix := next((p for p in self.name_prefixes if name.startswith(p)), None):
@@ -122,36 +122,36 @@ class Catalog:
 
 
 def parse_catalog(text: str) -> Catalog:
-    """Read a catalog from TOML; raises `CatalogInvalid`."""
+    """Read a catalog from TOML; raises `CatalogError`."""
     try:
-        catalog = _catalog(Fields(tomllib.loads(text), "the file"))
+        catalog = _catalog(CatalogFields(tomllib.loads(text), "the file"))
     except ValueError as error:
-        raise CatalogInvalid(f"The catalog cannot be read: {error}.") from error
+        raise CatalogError(f"The catalog cannot be read: {error}.") from error
     names = [n for model in catalog.enabled for n in (model.name, *model.aliases)]
     if twice := _repeated(names):
-        raise CatalogInvalid(f"The catalog names {twice} more than once")
+        raise CatalogError(f"The catalog names {twice} more than once")
     if "" in catalog.name_prefixes:
-        raise CatalogInvalid("name_prefixes must not hold an empty text")
+        raise CatalogError("name_prefixes must not hold an empty text")
     _check_patterns(catalog)
     if catalog.find(catalog.default_model) is None:
-        raise CatalogInvalid(f"default_model {catalog.default_model!r} is not an enabled model")
+        raise CatalogError(f"default_model {catalog.default_model!r} is not an enabled model")
     return catalog
 
 
-def _catalog(fields: Fields) -> Catalog:
+def _catalog(fields: CatalogFields) -> Catalog:
     return Catalog(
         currency=fields.text("currency", "CNY"),
         default_model=fields.text("default_model"),
         models=tuple(
-            _model(Fields(table, f"model {number}"))
+            _model(CatalogFields(table, f"model {number}"))
             for number, table in enumerate(fields.tables("models"), start=1)
         ),
         name_prefixes=fields.texts("name_prefixes", ()),
     )
 
 
-def _model(fields: Fields) -> Model:
-    name = fields.whose = fields.text("name")
+def _model(fields: CatalogFields) -> Model:
+    name = fields.owner = fields.text("name")
     model = Model(
         name=name,
         enabled=fields.flag("enabled", default=True),
@@ -168,13 +168,13 @@ def _model(fields: Fields) -> Model:
         prices=dict(_prices(name, fields.table("prices", {}))),
     )
     if not model.modes or not model.modes <= {"async", "sync"}:
-        raise CatalogInvalid(f'{name}: modes must be "async", "sync" or both')
+        raise CatalogError(f'{name}: modes must be "async", "sync" or both')
     if not model.sizes or not model.qualities or model.max_n < 1:
-        raise CatalogInvalid(f"{name}: sizes, qualities and max_n must not be empty")
+        raise CatalogError(f"{name}: sizes, qualities and max_n must not be empty")
     if not set(model.size_aliases.values()) <= set(model.sizes):
-        raise CatalogInvalid(f"{name}: size_aliases must lead to one of its sizes")
+        raise CatalogError(f"{name}: size_aliases must lead to one of its sizes")
     if not set(model.quality_aliases.values()) <= set(model.qualities):
-        raise CatalogInvalid(f"{name}: quality_aliases must lead to one of its qualities")
+        raise CatalogError(f"{name}: quality_aliases must lead to one of its qualities")
     return model
 
 
@@ -183,7 +183,7 @@ def _response_formats(name: str, texts: Mapping[str, str]) -> Mapping[str, Respo
     for pattern, text in texts.items():
         if text not in tuple(ResponseFormat):
             known = ", ".join(ResponseFormat)
-            raise CatalogInvalid(f"{name}: response_formats {pattern!r} must be one of {known}")
+            raise CatalogError(f"{name}: response_formats {pattern!r} must be one of {known}")
         formats[pattern] = ResponseFormat(text)
     return formats
 
@@ -193,14 +193,14 @@ def _check_patterns(catalog: Catalog) -> None:
     owned = [(pattern, model) for model in catalog.enabled for pattern in model.alias_patterns]
     expected = [(p, model) for model in catalog.models for p in model.response_formats]
     for pattern, model in (*owned, *expected):
-        if SPELLING.fullmatch(pattern) is None:
-            raise CatalogInvalid(
+        if PATTERN_SYNTAX.fullmatch(pattern) is None:
+            raise CatalogError(
                 f"{model.name}: the pattern {pattern!r} must be up to 100 letters, digits and "
                 "._:/@+- with * for anything"
             )
     for (one, mine), (other, theirs) in combinations(owned, 2):
-        if mine is not theirs and overlap(one, other):
-            raise CatalogInvalid(
+        if mine is not theirs and patterns_overlap(one, other):
+            raise CatalogError(
                 f"alias_patterns {one!r} of {mine.name} and {other!r} of {theirs.name} match the "
                 "same names; narrow one of them"
             )
@@ -213,7 +213,7 @@ def _prices(name: str, texts: Mapping[str, str]) -> Iterable[tuple[tuple[str, st
         try:
             yield (quality, size or "*"), parse_micros(amount)
         except ValueError as error:
-            raise CatalogInvalid(f"{name}: prices of {key!r}: {error}") from error
+            raise CatalogError(f"{name}: prices of {key!r}: {error}") from error
 
 
 def _repeated(names: Iterable[str]) -> str | None:

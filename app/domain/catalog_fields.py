@@ -4,18 +4,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-class CatalogInvalid(ValueError):
+class CatalogError(ValueError):
     """The catalog file cannot be used; the message names the entry and what to mend."""
 
 
-class Fields:
-    """One table. Every reading raises `CatalogInvalid`, which names the field; without a `default`
+class CatalogFields:
+    """One table. Every reading raises `CatalogError`, which names the field; without a `default`
     the field must be there."""
 
-    def __init__(self, table: object, whose: str) -> None:
-        self.whose = whose
+    def __init__(self, table: object, owner: str) -> None:
+        self.owner = owner
         if not isinstance(table, Mapping):
-            raise CatalogInvalid(f"{whose} must be a table")
+            raise CatalogError(f"{owner} must be a table")
         self._table: Mapping[str, Any] = table
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -49,7 +49,7 @@ class Fields:
             raise self._wrong(key, "a table of texts")
         for name, text in value.items():
             if not isinstance(text, str):
-                raise CatalogInvalid(f"{self.whose}: {key} of {name!r} must be text in quotes")
+                raise CatalogError(f"{self.owner}: {key} of {name!r} must be text in quotes")
         return dict(value)
 
     def tables(self, key: str) -> tuple[Mapping[str, Any], ...]:
@@ -61,8 +61,8 @@ class Fields:
     def _value(self, key: str, default: object) -> object:
         value = self._table.get(key, default)
         if value is None:
-            raise CatalogInvalid(f"{self.whose}: {key!r} is missing")
+            raise CatalogError(f"{self.owner}: {key!r} is missing")
         return value
 
-    def _wrong(self, key: str, wanted: str) -> CatalogInvalid:
-        return CatalogInvalid(f"{self.whose}: {key} must be {wanted}")
+    def _wrong(self, key: str, wanted: str) -> CatalogError:
+        return CatalogError(f"{self.owner}: {key} must be {wanted}")

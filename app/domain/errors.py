@@ -26,15 +26,15 @@ The HTTP status of a code is the edge's business (`app.api.errors`).
     + LedgerUnavailable       the store is away: nothing was dispatched
       * LedgerLost            the store lost data: refused until it is rebuilt
     + Draining, Interrupted, Overloaded
-  - UpstreamError             the provider failed us; carries a `Proof`
+  - UpstreamError             the provider failed us; carries a `BillingEvidence`
 """
 
 from dataclasses import replace
 from typing import ClassVar
 
-from app.domain.codes import UPSTREAM_CODES
+from app.domain.failure import UPSTREAM_CODES
+from app.domain.failure import BillingEvidence as BillingEvidence
 from app.domain.failure import FailureNote as FailureNote
-from app.domain.failure import Proof as Proof
 
 
 class GatewayError(Exception):
@@ -126,21 +126,21 @@ class IdempotencyKeyReused(GatewayError):
         super().__init__("This Idempotency-Key was used with another request body within 24 hours.")
 
 
-class Refused(GatewayError):
+class AdmissionRefused(GatewayError):
     """A limit of this deployment stands in the way; nothing was dispatched."""
 
 
-class InsufficientQuota(Refused):
+class InsufficientQuota(AdmissionRefused):
     code = "insufficient_quota"
 
 
-class SpendingStopped(Refused):
+class SpendingStopped(AdmissionRefused):
     """An operator stopped spending (`koi stop-spending`)."""
 
     code = "spending_stopped"
 
 
-class RateLimited(Refused):
+class RateLimited(AdmissionRefused):
     """Too many requests per minute. A limit of 0 is no matter of time: without `retry_after_s` the
     refusal is not retryable."""
 
@@ -162,7 +162,7 @@ class ConcurrencyLimited(RateLimited):
         self.scope = scope
 
 
-class PriceUnknown(Refused):
+class PriceUnknown(AdmissionRefused):
     code = "price_unknown"
 
 
@@ -194,13 +194,13 @@ class GenerationFailed(GatewayError):
         return self.failure
 
 
-class Unavailable(GatewayError):
+class ServiceUnavailable(GatewayError):
     """Koi itself cannot take the request now; nothing was dispatched."""
 
     retryable = True
 
 
-class LedgerUnavailable(Unavailable):
+class LedgerUnavailable(ServiceUnavailable):
     code = "ledger_unavailable"
 
     def __init__(
@@ -211,7 +211,7 @@ class LedgerUnavailable(Unavailable):
         """Whether the store was asked at all: then it may have done what it did not confirm."""
 
 
-class LedgerLost(LedgerUnavailable):
+class LedgerDataLost(LedgerUnavailable):
     """The store does not know what this gateway has seen of it (reliability study, F76)."""
 
     def __init__(self) -> None:
@@ -220,14 +220,14 @@ class LedgerLost(LedgerUnavailable):
         )
 
 
-class Draining(Unavailable):
+class GatewayDraining(ServiceUnavailable):
     code = "draining"
 
     def __init__(self) -> None:
         super().__init__("This gateway is restarting; repeat the request.", retry_after_s=1)
 
 
-class Interrupted(Unavailable):
+class RequestInterrupted(ServiceUnavailable):
     code = "interrupted"
 
     def __init__(self) -> None:
@@ -237,7 +237,7 @@ class Interrupted(Unavailable):
         )
 
 
-class Overloaded(Unavailable):
+class GatewayOverloaded(ServiceUnavailable):
     code = "overloaded"
 
     def __init__(
@@ -260,7 +260,7 @@ class UpstreamError(GatewayError):
     request_id: str | None = None
     billed: bool | None = None
     """Whether the provider's answer itself says that this refusal costs; None: it does not say."""
-    about_us: bool = True
+    concerns_our_account: bool = True
     """False when a code of key or balance is no verdict on ours, so that no breaker counts it."""
 
     def __init__(
@@ -268,7 +268,7 @@ class UpstreamError(GatewayError):
         code: str,
         message: str,
         *,
-        proof: Proof,
+        proof: BillingEvidence,
         param: str | None = None,
         retry_after_s: int | None = None,
     ) -> None:
@@ -282,7 +282,7 @@ class UpstreamError(GatewayError):
             self.reason,
             self.message,
             retryable=UPSTREAM_CODES[self.reason]
-            and self.proof in (Proof.NEVER_SENT, Proof.REFUSED),
+            and self.proof in (BillingEvidence.NEVER_SENT, BillingEvidence.REFUSED),
             charged=not self.proof.disproves_charge,
             param=self.param,
             retry_after_s=self.retry_after_s,

@@ -1,10 +1,13 @@
-"""A failure as a value, and what is known about the provider's bill after one."""
+"""A failure as a value, and what is known about the provider's bill after one.
+
+The registries of failure codes that are not classes of their own; see `app.domain.errors`.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Proof(StrEnum):
+class BillingEvidence(StrEnum):
     """What is known about the provider's bill after a failure (reliability study, section 6.1)."""
 
     NEVER_SENT = "P0"
@@ -18,7 +21,7 @@ class Proof(StrEnum):
 
     @property
     def disproves_charge(self) -> bool:
-        return self is not Proof.UNKNOWN
+        return self is not BillingEvidence.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +34,59 @@ class FailureNote:
     charged: bool = False
     param: str | None = None
     retry_after_s: int | None = None
+
+
+INVALID_CODES = frozenset(
+    {
+        "bad_request",
+        "duplicate_header",
+        "duplicate_key",
+        "header_fields_too_large",
+        "integer_above_max_value",
+        "integer_below_min_value",
+        "invalid_body",
+        "invalid_encoding",
+        "invalid_host",
+        "invalid_idempotency_key",
+        "invalid_json",
+        "invalid_type",
+        "invalid_value",
+        "method_not_allowed",
+        "missing_required_parameter",
+        "request_timeout",
+        "request_too_large",
+        "string_above_max_length",
+        "too_complex",
+        "too_deep",
+        "unknown_parameter",
+        "unknown_url",
+        "unsupported_endpoint",
+        "unsupported_media_type",
+        "unsupported_parameter",
+        "uri_too_long",
+    }
+)
+
+RETRYABLE_UPSTREAM_CODES = frozenset({"upstream_rate_limited", "upstream_unreachable"})
+FINAL_UPSTREAM_CODES = frozenset(
+    {
+        "content_policy_violation",
+        "empty_result",
+        "image_unavailable",
+        "task_expired",
+        "upstream_ambiguous",
+        "upstream_auth",
+        "upstream_billing",
+        "upstream_error",
+        "upstream_incomplete",
+        "upstream_invalid_response",
+        "upstream_rejected",
+        "upstream_timeout",
+        "upstream_tls",
+    }
+)
+UPSTREAM_CODES = {
+    code: code in RETRYABLE_UPSTREAM_CODES
+    for code in sorted(RETRYABLE_UPSTREAM_CODES | FINAL_UPSTREAM_CODES)
+}
+"""code -> whether a repeat can help, given proof that nothing was billed."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-STALE_MS = 30_000
+GATEWAY_STALE_MS = 30_000
 """A process that was not heard of for so long is gone: it must not keep a new one out."""
 
 
@@ -29,5 +29,5 @@ class ImageStoreNotShared(Exception):
             "for every picture that the other one made, so this one does not start. Mount one "
             "directory as KOI_DATA_DIR/images for both, or set KOI_IMAGE_STORE to one s3:// bucket "
             "for both. If that gateway is gone, or its directory was replaced on purpose, start "
-            f"again {STALE_MS // 1000} s after it ended."
+            f"again {GATEWAY_STALE_MS // 1000} s after it ended."
         )

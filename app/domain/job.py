@@ -1,13 +1,16 @@
-"""A job: one request's life in the gateway, socket or not, and what its end means for money."""
+"""A job: one request's life in the gateway, socket or not, and what its end means for money.
+
+What a caller is told when it has fewer pictures than it asked for.
+"""
 
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.domain.errors import FailureNote, Proof
+from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import Picture, digest
-from app.domain.upstream_ids import call_name
+from app.domain.upstream_ids import encode_call_id
 
 
 class JobState(StrEnum):
@@ -46,12 +49,12 @@ class TaskStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class JobPart:
     """One upstream call of a job. `n` images asked of it.
 
     `upstream_id` is the provider's task id and `request_id` its name for the POST, by either of
     which its bill may call it; never shown to a caller. `result` is set once the part has ended;
-    `doubt` is what the latest polls said against the task, until one says otherwise; `denied` is
+    `anomaly` is what the latest polls said against the task, until one says otherwise; `denied` is
     how many polls in a row said that it failed after it had shown its images.
     """
 
@@ -59,15 +62,17 @@ class Part:
     upstream_id: str | None = None
     result: "PartResult | None" = None
     request_id: str | None = None
-    doubt: "Doubt | None" = None
+    anomaly: "PollAnomaly | None" = None
     denied: int = 0
 
     @property
     def calls(self) -> tuple[str, ...]:
-        return tuple(call_name(id) for id in (self.upstream_id, self.request_id) if id is not None)
+        return tuple(
+            encode_call_id(id) for id in (self.upstream_id, self.request_id) if id is not None
+        )
 
 
-class DoubtKind(StrEnum):
+class PollAnomalyKind(StrEnum):
     """What a poll may say against a task that the provider had taken."""
 
     MISSING = "missing"
@@ -77,10 +82,10 @@ class DoubtKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class PollAnomaly:
     """So many polls in a row said so, the first one at `since_ms` (Unix ms, the store's clock)."""
 
-    kind: DoubtKind
+    kind: PollAnomalyKind
     polls: int
     since_ms: int
 
@@ -113,12 +118,12 @@ class PartResult:
     images: int = 0
     pictures: tuple[Picture, ...] = ()
     failure: FailureNote | None = None
-    proof: Proof | None = None
+    proof: BillingEvidence | None = None
     pending: tuple[PendingImage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Collecting:
+class CollectionProgress:
     """How collecting a job's images goes: since when (its settlement, Unix ms by the store's
     clock), after how many tries, and why the latest one failed (never with a link)."""
 
@@ -128,7 +133,7 @@ class Collecting:
 
 
 @dataclass(frozen=True, slots=True)
-class CacheSlot:
+class CacheVariant:
     """Where a job's pictures belong in the cache once they exist."""
 
     fingerprint: str
@@ -160,8 +165,8 @@ class Job:
     state: JobState = JobState.RESERVED
     status: TaskStatus = TaskStatus.QUEUED
     progress: int = 0
-    parts: tuple[Part, ...] = ()
-    slot: CacheSlot | None = None
+    parts: tuple[JobPart, ...] = ()
+    cache_variant: CacheVariant | None = None
     dispatched_ms: int | None = None
     ended_ms: int | None = None
     pictures: tuple[Picture, ...] = ()
@@ -170,7 +175,7 @@ class Job:
     response_format: str | None = None
     calls: tuple[str, ...] = ()
     pending: tuple[PendingImage, ...] = ()
-    collecting: Collecting | None = None
+    collecting: CollectionProgress | None = None
     request_id: str | None = None
 
     @property
@@ -179,15 +184,15 @@ class Job:
         return self.status.terminal
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Every image that was asked for is in our store."""
         return self.status is TaskStatus.COMPLETED and len(self.pictures) >= self.n
 
-    def visible_to(self, user: str, pool: str) -> bool:
-        return visible((self.user, self.pool), user, pool)
+    def is_visible_to(self, user: str, pool: str) -> bool:
+        return is_visible((self.user, self.pool), user, pool)
 
 
-def visible(owner: tuple[str, str], user: str, pool: str) -> bool:
+def is_visible(owner: tuple[str, str], user: str, pool: str) -> bool:
     """Whether what was made for an owner's user and pool may be seen: by that user, or by a member
     of the same opted-in cache pool."""
     return owner[0] == user or (owner[1] == pool and pool.startswith("team:"))
@@ -208,7 +213,7 @@ class Outcome:
     billed: int = 0
     presumed: int = 0
     surplus: int = 0
-    proof: Proof | None = None
+    proof: BillingEvidence | None = None
     failure: FailureNote | None = None
     calls: tuple[str, ...] = ()
     pending: tuple[PendingImage, ...] = ()
@@ -239,8 +244,36 @@ def picture_stem(job_id: str, part: int, index: int) -> str:
     return f"img_{digest(job_id, part, index)[:32]}"
 
 
-def in_order(job_id: str, parts: Sequence[Part], pictures: Sequence[Picture]) -> list[Picture]:
+def in_image_order(
+    job_id: str, parts: Sequence[JobPart], pictures: Sequence[Picture]
+) -> list[Picture]:
     """Pictures in the order of the images they are, whenever each of them came."""
     places = ((part, index) for part, of in enumerate(parts) for index in range(of.n))
     order = {picture_stem(job_id, *place): rank for rank, place in enumerate(places)}
     return sorted(pictures, key=lambda picture: order.get(picture.name.partition(".")[0], -1))
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """`asked` images, of which `delivered` are here and `pending` are still being collected: they
+    are added to the same task. `reason` never holds a link."""
+
+    asked: int
+    delivered: int
+    pending: int
+    reason: str
+
+
+def find_shortfall(job: Job) -> Shortfall | None:
+    """None for a job that is whole, or has not ended with pictures."""
+    if job.status is not TaskStatus.COMPLETED or job.is_complete:
+        return None
+    here, pending = len(job.pictures), len(job.pending)
+    if pending:
+        why = job.collecting.last_error if job.collecting is not None else None
+        reason = f"still being collected: {why or 'not downloaded yet'}"
+    elif job.billed > here:
+        reason = "charged, but neither the provider's link nor its task brought the rest"
+    else:
+        reason = "the provider made fewer images than were asked for"
+    return Shortfall(job.n, here, pending, reason)

@@ -13,7 +13,7 @@ from app.domain.job import Outcome, PartResult
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Position:
     """How much of a store's life somebody has seen.
 
     `seq` rises by one with every admission, dispatch, task id or result of a part, ledger entry and
@@ -31,12 +31,12 @@ class Mark:
         return f"{self.seq} {self.who}" if self.who else str(self.seq)
 
     @classmethod
-    def read(cls, epoch: str, text: str) -> "Mark":
+    def parse(cls, epoch: str, text: str) -> "Position":
         seq, _, who = text.partition(" ")
         return cls(int(seq), who, epoch)
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     """What a change is about."""
 
     JOB = "job"
@@ -47,37 +47,37 @@ class Kind(StrEnum):
     STOPS = "stops"
     JOURNALS = "journals"
     """Where some process writes its journal: a rebuild names those it was not given."""
-    LIFE = "life"
+    EPOCH = "life"
     """The number a life of the store began at: `begins`, number."""
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StoreChange:
     """Fields that one record of the store took on, as field, value, field, value …
 
     An entry's and a user's, team's or key's are whole; a job's add to what it had, and an empty
     value takes a field away. `seq` is the sequence number it took, 0 for none.
     """
 
-    kind: Kind
+    kind: ChangeKind
     id: str
     fields: Sequence[str]
     seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class JournalRecord:
     """One write of the store: where its life stood afterwards, what changed, and when by this
     machine's clock (Unix milliseconds). A write that is repeated, because its reply was lost, may
     be told twice."""
 
-    mark: Mark
-    changes: Sequence[Change]
+    mark: Position
+    changes: Sequence[StoreChange]
     at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class JournalRecord:
+class RegisteredJournal:
     """One journal directory as the store knows it.
 
     `id` is in its marker file, `host` and `path` say where it was, `last_ms` when a process last
@@ -92,12 +92,12 @@ class JournalRecord:
     """Up to which place it holds what operators changed elsewhere."""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return f"{self.path} on {self.host}"
 
 
 @dataclass(frozen=True, slots=True)
-class OwedEnd:
+class OutboxOutcome:
     """How a job ended, which the store does not know yet."""
 
     job_id: str
@@ -109,7 +109,7 @@ class OwedEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class OwedPart:
+class OutboxPart:
     """The provider's ids or the result of one part of a job, which the store does not know yet."""
 
     job_id: str
@@ -123,34 +123,34 @@ class OwedPart:
         return f"{self.job_id}-{self.part}"
 
 
-Debt = OwedEnd | OwedPart
+OutboxMessage = OutboxOutcome | OutboxPart
 
 
 class Journal(Protocol):
     """The second copy of the books. What it cannot take now it takes later, in order."""
 
     @property
-    def mark(self) -> Mark | None:
+    def position(self) -> Position | None:
         """The latest mark in it when it was opened; None for a new one."""
 
-    def note(self, step: Step) -> None:
+    def append(self, record: JournalRecord) -> None:
         """Write a step down. Never raises; see `ready`."""
 
     def ready(self) -> bool:
         """False while steps cannot be written: nothing may be spent then (fault F66)."""
 
 
-class Debts(Protocol):
+class Outbox(Protocol):
     """What the store could not be told yet, kept on disk until it was (fault F71)."""
 
-    async def owe(self, debt: Debt) -> bool:
+    async def enqueue(self, message: OutboxMessage) -> bool:
         """Keep it through the death of this process; false when the disk does not take it."""
 
-    async def paid(self, debt: Debt) -> None: ...
+    async def ack(self, message: OutboxMessage) -> None: ...
 
-    async def open(self) -> Sequence[Debt]:
+    async def pending(self) -> Sequence[OutboxMessage]:
         """Everything owed by processes of this machine, living or dead. What cannot be read is set
         aside."""
 
-    async def set_aside(self, debt: Debt, reason: str) -> None:
+    async def dead_letter(self, message: OutboxMessage, reason: str) -> None:
         """Keep a debt that can never be paid, out of the way of those that can."""

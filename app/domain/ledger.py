@@ -5,26 +5,26 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.domain.images import GenerationRequest, Picture
-from app.domain.job import CacheSlot, Job, JobState, PendingImage
-from app.domain.limits import Standing
+from app.domain.job import CacheVariant, Job, JobState, PendingImage
+from app.domain.limits import LimitSnapshot
 from app.domain.principal import Principal
 
 
-class Presence(StrEnum):
+class CallerPresence(StrEnum):
     """What is known of an earlier caller: it still waits or has its answer, it hung up, or the
     process that serves it does not answer."""
 
-    HERE = "here"
-    LEFT = "left"
-    SILENT = "silent"
+    CONNECTED = "here"
+    DISCONNECTED = "left"
+    UNRESPONSIVE = "silent"
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class DedupKeys:
     """How a request may be recognised as a repeat of an earlier one (decision 21).
 
     `body` is the digest of the canonical request body; `idempotency_key` the caller's own key
-    digested with the user; `marked` is true when the SDK says this is a retry
+    digested with the user; `is_sdk_retry` is true when the SDK says this is a retry
     (`x-stainless-retry-count` > 0); `fresh` when no earlier failure will do (`no-cache`).
     `call` names this request. `callers` is what is known of earlier ones, by call; None asks
     nobody.
@@ -32,13 +32,13 @@ class Repeat:
 
     body: str
     idempotency_key: str | None = None
-    marked: bool = False
+    is_sdk_retry: bool = False
     fresh: bool = False
-    call: str | None = None
-    callers: Mapping[str, Presence] | None = None
+    caller_id: str | None = None
+    callers: Mapping[str, CallerPresence] | None = None
 
 
-class Contested(Exception):
+class PossibleDuplicate(Exception):
     """This may repeat one of these calls: ask whether their callers are still there."""
 
     def __init__(self, calls: tuple[str, ...]) -> None:
@@ -47,29 +47,30 @@ class Contested(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class AnswerReceipt:
     """A caller (`call`) was sent its whole answer about a job."""
 
     job_id: str
-    call: str
+    caller_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
-    """A request that kept its pace. `joins` is the job an earlier identical request started."""
+class RateLimitCheck:
+    """A request that kept its pace. `duplicate_of` is the job an earlier identical request
+    started."""
 
-    standing: Standing
-    joins: str | None = None
+    limit_snapshot: LimitSnapshot
+    duplicate_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class AdmissionRequest:
     """Everything admission needs to open a job.
 
     `part_sizes` are the images asked of each upstream call; `lease_ms` is how long the
     reservation may stay undispatched; `response_format` is what the caller asked for, so that a
-    task read later is answered alike; `arrived` is false when its pace is still to be counted.
-    `request_id` names the request in the log, for every later line about the job.
+    task read later is answered alike; `rate_limit_checked` is false when its pace is still to be
+    counted. `request_id` names the request in the log, for every later line about the job.
     """
 
     job_id: str
@@ -77,11 +78,11 @@ class Order:
     request: GenerationRequest
     part_sizes: tuple[int, ...]
     unit_micros: int | None
-    repeat: Repeat
+    dedup_keys: DedupKeys
     lease_ms: int
-    slot: CacheSlot | None = None
+    cache_variant: CacheVariant | None = None
     response_format: str | None = None
-    arrived: bool = True
+    rate_limit_checked: bool = True
     request_id: str | None = None
 
     @property
@@ -90,11 +91,11 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class AdmissionResult:
     """The job to wait for: a new one, or (`joined`) the one this request repeats."""
 
     job: Job
-    standing: Standing
+    limit_snapshot: LimitSnapshot
     joined: bool = False
 
 
@@ -107,7 +108,7 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class JobClaim:
     """A due job, leased to this process for one step.
 
     By the store's clock, `late_ms` is how overdue it was, `age_ms` how long ago it was dispatched
@@ -127,7 +128,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class CollectClaim:
+class CollectionClaim:
     """A job whose images are due for another try, leased to this process. `tries` counts this one:
     it was written down before it is made. `now_ms` is the store's clock."""
 
@@ -137,20 +138,20 @@ class CollectClaim:
 
 
 @dataclass(frozen=True, slots=True)
-class CollectPace:
+class CollectionTimings:
     """When a job is due for the next try: `first_ms` after the first one, doubling up to
-    `longest_ms`, never sooner than `lease_ms`."""
+    `max_ms`, never sooner than `lease_ms`."""
 
     first_ms: int
-    longest_ms: int
+    max_ms: int
     lease_ms: int
 
-    def pause_ms(self, tries: int) -> int:
-        return min(self.first_ms << min(max(tries - 1, 0), 30), self.longest_ms)
+    def delay_ms(self, tries: int) -> int:
+        return min(self.first_ms << min(max(tries - 1, 0), 30), self.max_ms)
 
 
 @dataclass(frozen=True, slots=True)
-class CollectReport:
+class CollectionReport:
     """What became of a job's pending images: those now in our store, those `lost` for good, and
     `links` that take the place of older ones. `error` is why some are still missing. `tried` had
     their quick tries: once all pending ones had, a caller with some images waits no more. The next
@@ -167,7 +168,7 @@ class CollectReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class CollectionResult:
     """What a report did: so many `pictures` were new and images newly `lost`; `ended` when it
     ended the task for its caller."""
 
@@ -229,7 +230,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class OpenJobStats:
     """The open side of the books: jobs by state, images and micro-units held, oldest overdue;
     `collecting` are settled jobs with images still to be downloaded."""
 
@@ -241,7 +242,7 @@ class Census:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class CounterDifference:
     """A counter that disagrees with the ledger."""
 
     scope: str
@@ -252,13 +253,13 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class LedgerAudit:
     """The result of recomputing every counter from the ledger and the open jobs."""
 
     entries: int
     open_jobs: int
     counters: int
-    differences: tuple[Difference, ...]
+    differences: tuple[CounterDifference, ...]
 
     @property
     def difference(self) -> int:

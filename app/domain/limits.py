@@ -1,7 +1,12 @@
-"""Limits, the scopes they bind, and what is left of them."""
+"""Limits, the scopes they bind, and what is left of them.
+
+Refusals that keep one caller from using up what is everybody's.
+"""
 
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+
+from app.domain.errors import AdmissionRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +61,14 @@ class SpendingStop:
     at_ms: int
 
 
-class Meter(StrEnum):
+class LimitKind(StrEnum):
     REQUESTS = "requests"
     CONCURRENCY = "concurrency"
     IMAGES = "images"
     MONEY = "money"
 
 
-class Window(StrEnum):
+class LimitWindow(StrEnum):
     MINUTE = "minute"
     DAY = "day"
     MONTH = "month"
@@ -71,7 +76,7 @@ class Window(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class LimitStatus:
     """One limit of one scope as it stands: images, requests, jobs or micro-units.
 
     `used` is settled, `held` is reserved; `reset_s` is seconds until the window ends (requests:
@@ -80,8 +85,8 @@ class Allowance:
 
     scope: ScopeKind
     name: str
-    meter: Meter
-    window: Window
+    kind: LimitKind
+    window: LimitWindow
     limit: int | None
     used: int
     held: int
@@ -93,40 +98,68 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LimitSnapshot:
     """All allowances that bind one principal, at one moment."""
 
-    allowances: tuple[Allowance, ...] = ()
+    statuses: tuple[LimitStatus, ...] = ()
 
-    def settled(self, n: int, billed: int, unit_micros: int | None) -> "Standing":
+    def after_settlement(self, n: int, billed: int, unit_micros: int | None) -> "LimitSnapshot":
         """This standing once a reservation of `n` images has become `billed` ones."""
-        per_image = {Meter.IMAGES: 1, Meter.MONEY: unit_micros or 0}
-        return Standing(
+        per_image = {LimitKind.IMAGES: 1, LimitKind.MONEY: unit_micros or 0}
+        return LimitSnapshot(
             tuple(
                 replace(
                     a,
-                    used=a.used + billed * per_image[a.meter],
-                    held=a.held - n * per_image[a.meter],
+                    used=a.used + billed * per_image[a.kind],
+                    held=a.held - n * per_image[a.kind],
                 )
-                if a.meter in per_image
+                if a.kind in per_image
                 else a
-                for a in self.allowances
+                for a in self.statuses
             )
         )
 
-    def tightest(self, meter: Meter) -> Allowance | None:
+    def tightest(self, kind: LimitKind) -> LimitStatus | None:
         """The allowance of this meter that will refuse first, of those that are the caller's to
         know: what the house used is nobody's business but the operator's."""
-        shown = [a for a in self.allowances if a.scope is not ScopeKind.HOUSE]
-        bound = [a for a in shown if a.meter is meter and a.limit is not None]
+        shown = [a for a in self.statuses if a.scope is not ScopeKind.HOUSE]
+        bound = [a for a in shown if a.kind is kind and a.limit is not None]
         return min(bound, key=lambda a: (a.remaining or 0, a.reset_s), default=None)
 
     @property
-    def binding(self) -> Allowance | None:
+    def binding(self) -> LimitStatus | None:
         """Of all limits the one of which the smallest share is left; None when unlimited."""
-        bound = [a for a in self.allowances if a.limit is not None]
+        bound = [a for a in self.statuses if a.limit is not None]
         return min(bound, key=lambda a: (_share_left(a), -a.reset_s), default=None)
 
 
-def _share_left(allowance: Allowance) -> float:
+def _share_left(allowance: LimitStatus) -> float:
     return (allowance.remaining or 0) / allowance.limit if allowance.limit else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FreeUseCaps:
+    """What a user may have for nothing in an hour; None is unlimited.
+
+    `replays` are answers of the cache that an Idempotency-Key is bound to; `refusals` are requests
+    that the provider got, refused, and did not charge for.
+    """
+
+    replays: int | None = None
+    refusals: int | None = None
+
+
+NO_CAPS = FreeUseCaps()
+
+
+class TooManyWaiting(AdmissionRefused):
+    """One caller's share of those who wait, or are being answered, is taken."""
+
+    code = "too_many_waiting"
+    retryable = True
+
+
+class TooManyRefusals(AdmissionRefused):
+    """The provider refused too many of a user's requests within the hour, each for free."""
+
+    code = "too_many_refusals"

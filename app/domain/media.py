@@ -1,27 +1,34 @@
-"""Image bytes as bytes: what they are, how they are named, kept, and fetched in vain."""
+"""Image bytes as bytes: what they are, how they are named, kept, and fetched in vain.
+
+What the use cases need where pictures are: a store of bytes, a way to fetch them, links.
+"""
 
 import binascii
 import re
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
 
-from app.domain.formats import MEDIA_TYPES
-from app.domain.formats import Media as Media
-from app.domain.formats import inspect as inspect
+from app.domain.formats import MEDIA_TYPES, ByteSource
+from app.domain.formats import MediaInfo as MediaInfo
+from app.domain.formats import detect_image as detect_image
 
 IMAGE_NAME = re.compile(
     r"img_[0-9a-f]{32}\.(png|jpg|webp|gif|avif|heic|jxl|bmp|tiff|ico|svg|html|bin)", re.ASCII
 )
 """The only names an image store knows; use with `fullmatch`."""
 
-DOWNLOADS = frozenset({"image/svg+xml", "text/html", "application/octet-stream"})
+ATTACHMENT_MEDIA_TYPES = frozenset({"image/svg+xml", "text/html", "application/octet-stream"})
 """What a browser might run, or nobody knows: served only to be saved, never to be shown."""
 
-SLICE = 16 << 10
+SLICE_BYTES = 16 << 10
 """How much of a picture is read, sent or encoded at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class StoredImage:
+class ImageContent:
     """The bytes of one stored image and what they are."""
 
     body: bytes
@@ -41,7 +48,7 @@ class ImageStoreUnavailable(Exception):
     """The image store cannot be used now; the message says what to mend."""
 
 
-STORE_AWAY = "The image store is away; repeat the request."
+IMAGE_STORE_UNAVAILABLE_MESSAGE = "The image store is away; repeat the request."
 """What callers are told of it."""
 
 
@@ -65,11 +72,11 @@ class FetchFailed(FetchError):
         self.status = status
 
 
-class FetchCut(FetchFailed):
+class FetchTruncated(FetchFailed):
     """What came is not known to be whole: it ends before its own end, or nothing tells its end."""
 
 
-class FetchedText(FetchFailed):
+class FetchedNonImage(FetchFailed):
     """A page, a JSON document or a sentence came where a picture should be: most likely the words
     of whatever stands before the picture's host."""
 
@@ -80,13 +87,13 @@ def media_type_of(name: str) -> str | None:
     return None if match is None else MEDIA_TYPES[match[1]]
 
 
-DATA_URI = re.compile(r"\s*data:[^,\s]{0,200};base64,", re.IGNORECASE)
-URL_SAFE = bytes.maketrans(b"-_", b"+/")
+DATA_URI_PREFIX = re.compile(r"\s*data:[^,\s]{0,200};base64,", re.IGNORECASE)
+URL_SAFE_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 
 def strip_data_uri(text: str) -> str:
     """Take a `data:image/…;base64,` prefix (RFC 2397) off; any other text comes back unchanged."""
-    match = DATA_URI.match(text)
+    match = DATA_URI_PREFIX.match(text)
     return text if match is None else text[match.end() :]
 
 
@@ -94,8 +101,82 @@ def decode_base64(text: str) -> bytes | None:
     """Read base64 as providers write it: with a data URI prefix, line breaks, the URL alphabet
     or missing padding. None when it is not base64, or holds nothing."""
     try:
-        digits = strip_data_uri(text).encode("ascii").translate(URL_SAFE, b" \t\r\n").rstrip(b"=")
+        digits = (
+            strip_data_uri(text)
+            .encode("ascii")
+            .translate(URL_SAFE_ALPHABET, b" \t\r\n")
+            .rstrip(b"=")
+        )
         body = binascii.a2b_base64(digits + b"=" * (-len(digits) % 4), strict_mode=True)
     except (UnicodeEncodeError, binascii.Error):
         return None
     return body or None
+
+
+class ImageDraft(ByteSource, AbstractAsyncContextManager["ImageDraft"], Protocol):
+    """The bytes of an image on their way into a store, never more than a few of them in memory.
+
+    Reading blocks once there are many. Raises `ImageStoreUnavailable`. What was not kept when the
+    block ends is thrown away.
+    """
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of what was written so far."""
+
+    @property
+    def in_memory(self) -> bytes | None:
+        """The whole body while it is small, else None."""
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def seal(self) -> None:
+        """No more is written."""
+
+    async def keep(self, name: str) -> None:
+        """Store it durably; the same name again replaces. `ValueError` when no `IMAGE_NAME`."""
+
+
+class ImageStore(Protocol):
+    """Image bytes by name. Raises `ImageStoreUnavailable`."""
+
+    def draft(self, stem: str) -> ImageDraft:
+        """A place for an image whose name begins with `stem` and whose type is not yet known."""
+
+    async def read(self, name: str, at: int = 0, most: int = SLICE_BYTES) -> ImageSlice | None:
+        """Some bytes of an image; fewer only at its end. None when it is not stored."""
+
+    async def get(self, name: str) -> ImageContent | None: ...
+
+    async def exists(self, names: Sequence[str]) -> bool:
+        """Whether all these images are stored; cheap."""
+
+    async def delete(self, name: str) -> None: ...
+    async def sweep(self, older_than: timedelta) -> int: ...
+    async def check(self) -> None: ...
+    async def identity(self) -> str:
+        """The store's own name: the same for all who see the same images, and for nobody else."""
+
+
+class ImageFetcher(Protocol):
+    """Downloads a provider's link behind the egress guard. Raises `FetchError`."""
+
+    async def fetch(self, url: str, into: ImageDraft) -> bool:
+        """Write the body into a draft, its content codings undone. True when its end was told by
+        a length, by chunks or by its coding; False when only the connection's end told it.
+
+        Raises `FetchError`, and `ImageStoreUnavailable` for the draft.
+        """
+
+    def expires_ms(self, url: str) -> int | None:
+        """Unix milliseconds at which a signed link itself ends, perhaps in the past; None when it
+        says nothing believable."""
+
+
+class ImageLinks(Protocol):
+    """Signed links to our own pictures."""
+
+    def sign(self, name: str) -> str:
+        """The query string that opens this picture for a while."""
+
+    def verify(self, name: str, exp: str, sig: str) -> bool: ...

@@ -2,8 +2,8 @@
 
 from decimal import Decimal, InvalidOperation
 
-MICROS = 1_000_000
-LARGEST = 10**15
+MICROS_PER_UNIT = 1_000_000
+MAX_MICROS = 10**15
 """A billion. Lua counts in doubles, exact up to 2^53: nine times this."""
 
 
@@ -11,18 +11,18 @@ def parse_micros(text: str) -> int:
     """Read decimal text ("0.14") as micro-units; `ValueError` if negative, finer, no number, or
     more than the store's scripts can add exactly."""
     try:
-        amount = Decimal(text) * MICROS
+        amount = Decimal(text) * MICROS_PER_UNIT
     except InvalidOperation:
         raise ValueError(f"{text!r} is not an amount of money") from None
     if not amount.is_finite() or amount < 0 or amount != amount.to_integral_value():
         raise ValueError(f"{text!r} is not an amount of money of at most six decimals")
-    if amount > LARGEST:
-        raise ValueError(f"{text!r} is more than {LARGEST // MICROS:,}")
+    if amount > MAX_MICROS:
+        raise ValueError(f"{text!r} is more than {MAX_MICROS // MICROS_PER_UNIT:,}")
     return int(amount)
 
 
 def format_micros(micros: int) -> str:
     """Write micro-units as decimal text with two to six decimals: 140000 -> "0.14"."""
-    whole, rest = divmod(abs(micros), MICROS)
+    whole, rest = divmod(abs(micros), MICROS_PER_UNIT)
     decimals = f"{rest:06d}".rstrip("0").ljust(2, "0")
     return f"{'-' if micros < 0 else ''}{whole}.{decimals}"

@@ -3,15 +3,15 @@
 import re
 from functools import lru_cache
 
-SPELLING = re.compile(r"[A-Za-z0-9._:/@+*-]{1,100}", re.ASCII)
+PATTERN_SYNTAX = re.compile(r"[A-Za-z0-9._:/@+*-]{1,100}", re.ASCII)
 """What a pattern may be written with; `*` stands for any number of visible ASCII characters."""
 
 
-def matches(pattern: str, name: str) -> bool:
+def pattern_matches(pattern: str, name: str) -> bool:
     return _compiled(pattern).fullmatch(name) is not None
 
 
-def overlap(a: str, b: str) -> bool:
+def patterns_overlap(a: str, b: str) -> bool:
     """Whether some name matches both patterns.
 
     Row by row over `a`: `reached` holds how much of `b` can be used up so far, as in an edit

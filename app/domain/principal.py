@@ -1,10 +1,15 @@
-"""Who calls: users, teams, API keys and the principal they make together."""
+"""Who calls: users, teams, API keys and the principal they make together.
 
+The port to users, teams and keys.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from app.domain.images import ResponseFormat
-from app.domain.limits import Limits, Scope
+from app.domain.limits import Limits, Scope, SpendingStop
 
 
 class CachePolicy(StrEnum):
@@ -43,7 +48,7 @@ class User:
     deleted_ms: int | None = None
 
 
-def active(holder: User | Team) -> bool:
+def is_enabled(holder: User | Team) -> bool:
     """Whether its keys work."""
     return holder.disabled_ms is None and holder.deleted_ms is None
 
@@ -69,7 +74,7 @@ class ApiKey:
     response_format: ResponseFormat | None = None
     ending: str = ""
 
-    def usable(self, now_ms: int) -> bool:
+    def is_usable(self, now_ms: int) -> bool:
         ends = [t for t in (self.expires_ms, self.revoked_ms) if t is not None]
         return all(now_ms < end for end in ends)
 
@@ -99,3 +104,28 @@ class Principal:
 
     def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models
+
+
+class KeyRing(Protocol):
+    """Users, teams and keys. Known keys stay known for a while when the store is away."""
+
+    async def authenticate(self, digest: str) -> tuple[ApiKey, User, Team | None] | None:
+        """The records behind a key's SHA-256 (hex); None when unknown, expired or revoked."""
+
+    def refusal_reason(self, digest: str) -> tuple[str, str | None]:
+        """Of a key just refused: unknown, expired or revoked, and its id where there is one."""
+
+    async def save_user(self, user: User, *, create: bool) -> bool: ...
+    async def user(self, name: str) -> User | None: ...
+    async def users(self) -> Sequence[User]: ...
+    async def save_team(self, team: Team, *, create: bool) -> bool: ...
+    async def team(self, name: str) -> Team | None: ...
+    async def teams(self) -> Sequence[Team]: ...
+    async def save_key(self, key: ApiKey) -> None: ...
+    async def key(self, key_id: str) -> ApiKey | None: ...
+    async def keys(self, user: str | None = None) -> Sequence[ApiKey]: ...
+    async def save_stop(self, stop: SpendingStop, *, stopped: bool) -> None: ...
+    async def stops(self) -> Sequence[SpendingStop]: ...
+    async def last_used(self) -> Mapping[str, int]: ...
+    async def now_ms(self) -> int:
+        """The store's clock."""

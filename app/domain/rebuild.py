@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.domain.journal import JournalRecord
+from app.domain.journal import RegisteredJournal
 
 
 class RebuildRefused(Exception):
@@ -14,7 +14,7 @@ class RebuildRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class RetentionTerms:
     """How long restored records live, in milliseconds.
 
     `reserved` is the wait for a dispatch, `silence` for an answer to one, `hold` for proof of an
@@ -29,7 +29,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class JournalGap:
     """Changes `first` to `last` of the life `epoch` (empty: one that is known only by what came
     after it) that are known to have happened, and that no journal at hand remembers."""
 
@@ -43,7 +43,7 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt:
+class RebuildReport:
     """What the rebuilt books hold, and where it came from.
 
     `entries` of which `from_journal` were gone from the store; `jobs` restored, of which `open`
@@ -57,11 +57,11 @@ class Rebuilt:
     jobs: int
     open: int
     records: int
-    gaps: tuple[Gap, ...] = ()
-    absent: tuple[JournalRecord, ...] = ()
+    gaps: tuple[JournalGap, ...] = ()
+    absent: tuple[RegisteredJournal, ...] = ()
     blind: bool = False
 
     @property
-    def forgotten(self) -> int:
+    def lost_changes(self) -> int:
         """How many changes nobody at hand remembers."""
         return sum(gap.count for gap in self.gaps)

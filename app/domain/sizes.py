@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-LEAST_SIDE = 64
-MOST_SIDE = 16_384
+MIN_SIDE_PX = 64
+MAX_SIDE_PX = 16_384
 
 PIXELS = re.compile(r"([0-9]{1,5})[x*×✕]([0-9]{1,5})", re.ASCII)  # noqa: RUF001 - as people type it
 RATIO = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,4})?)[:/x]([0-9]{1,4}(?:\.[0-9]{1,4})?)", re.ASCII)
@@ -20,7 +20,7 @@ SQUARE = re.compile(r"([0-9]{2,5})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SizePreference:
     """What a picture should look like; None where the caller does not mind.
 
     `ratio` is width by height, `area` counts pixels.
@@ -30,51 +30,51 @@ class Wish:
     area: Fraction | None = None
 
 
-def plain(text: str) -> str:
+def normalize_size(text: str) -> str:
     """One spelling of a size: no blanks, lower case, `x` between the sides."""
     squeezed = "".join(text.split()).lower()
     match = PIXELS.fullmatch(squeezed)
     return squeezed if match is None else f"{match[1]}x{match[2]}"
 
 
-def pixels(text: str) -> Wish | None:
+def parse_pixels(text: str) -> SizePreference | None:
     """`1280x720`, `1024*1024`, `1024 x 1024`; None for anything else and for absurd sides."""
-    match = PIXELS.fullmatch(plain(text))
+    match = PIXELS.fullmatch(normalize_size(text))
     if match is None:
         return None
     width, height = int(match[1]), int(match[2])
-    if not all(LEAST_SIDE <= side <= MOST_SIDE for side in (width, height)):
+    if not all(MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in (width, height)):
         return None
-    return Wish(Fraction(width, height), Fraction(width * height))
+    return SizePreference(Fraction(width, height), Fraction(width * height))
 
 
 def ratio(text: str) -> Fraction | None:
     """`16:9`, `3/4`, `2.35:1`, or a size; None for anything else."""
-    match = RATIO.fullmatch(plain(text))
+    match = RATIO.fullmatch(normalize_size(text))
     if match is None:
-        sized = pixels(text)
+        sized = parse_pixels(text)
         return None if sized is None else sized.ratio
     across, down = Fraction(match[1]), Fraction(match[2])
     return across / down if across and down else None
 
 
-def resolution(text: str) -> Wish | None:
+def parse_resolution(text: str) -> SizePreference | None:
     """`1k` and `1024` (a square's side), `720p` (lines of a 16:9 picture), or a size.
 
     Only a size says anything about the shape.
     """
-    word = plain(text)
+    word = normalize_size(text)
     if match := THOUSANDS.fullmatch(word):
         return _area(Fraction(match[1]) * 1024)
     if match := SQUARE.fullmatch(word):
         return _area(Fraction(match[1]))
     if match := LINES.fullmatch(word):
         lines = Fraction(match[1])
-        return Wish(area=lines * lines * Fraction(16, 9))
-    return pixels(text)
+        return SizePreference(area=lines * lines * Fraction(16, 9))
+    return parse_pixels(text)
 
 
-def nearest(offered: Sequence[str], wish: Wish, default: str) -> str:
+def closest_size(offered: Sequence[str], wish: SizePreference, default: str) -> str:
     """The offered size (`WxH`) that comes nearest; words among them are no candidates.
 
     Where the wish is silent the default size speaks.
@@ -82,7 +82,7 @@ def nearest(offered: Sequence[str], wish: Wish, default: str) -> str:
     measured = tuple(_measured(offered))
     if not measured:
         return default
-    usual = pixels(default) or measured[0][1]
+    usual = parse_pixels(default) or measured[0][1]
     shape, area = wish.ratio or usual.ratio, wish.area or usual.area
     return min(
         (_apart(size.ratio, shape), _apart(size.area, area), place, name)
@@ -90,15 +90,15 @@ def nearest(offered: Sequence[str], wish: Wish, default: str) -> str:
     )[-1]
 
 
-def _measured(offered: Sequence[str]) -> Iterator[tuple[str, Wish]]:
+def _measured(offered: Sequence[str]) -> Iterator[tuple[str, SizePreference]]:
     for name in offered:
-        size = pixels(name)
+        size = parse_pixels(name)
         if size is not None:
             yield name, size
 
 
-def _area(side: Fraction) -> Wish | None:
-    return Wish(area=side * side) if LEAST_SIDE <= side <= MOST_SIDE else None
+def _area(side: Fraction) -> SizePreference | None:
+    return SizePreference(area=side * side) if MIN_SIDE_PX <= side <= MAX_SIDE_PX else None
 
 
 def _apart(one: Fraction | None, other: Fraction | None) -> Fraction:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.domain.errors import LedgerUnavailable
-from app.domain.job import CacheSlot
-from app.domain.ledger import Presence, Receipt, Repeat
-from app.domain.ports import Ledger, Signals
+from app.domain.job import CacheVariant
+from app.domain.ledger import AnswerReceipt, CallerPresence, DedupKeys
+from app.domain.ports import Ledger, SignalBus
 
-SECOND_LOOK_S = 0.02
+RECHECK_S = 0.02
 """A proxy may hand on the repeat before it hangs up the first call."""
-DEPARTED_S = 0.25
+DEPARTURE_WAIT_S = 0.25
 """So long what a caller leaves behind may take to be written down."""
 QUORUM_S, SILENT_S = 0.3, 1.2
 """How long a caller nobody knows may still turn up: once every listener has answered, and at most
@@ -26,84 +26,84 @@ QUORUM_S, SILENT_S = 0.3, 1.2
 HALF_CLOSED_S = (0.01, 0.04, 0.1, 0.15)
 """Pauses within which a caller that only closed its own side turns out to read on."""
 RECEIPTS_S = 0.1
-REMEMBERED = 4096
+MAX_REMEMBERED = 4096
 
 
-def always() -> bool:
+def always_present() -> bool:
     return True
 
 
 @dataclass(eq=False, slots=True)
-class Call:
+class WaitingCaller:
     """One request from its arrival until its caller is done with.
 
     `id` is the job it would open and `job_id` the one it waits for; as a guest, it waits for what
-    fills the cache's `slot` for somebody else. `present` looks at the caller's socket; `attempt`
-    names its key and body. `refused_before`: it may be the retry of a refusal.
+    fills the cache's `variant` for somebody else. `is_present` looks at the caller's socket;
+    `attempt` names its key and body. `refused_before`: it may be the retry of a refusal.
     """
 
     id: str
     attempt: str
-    repeat: Repeat
-    present: Callable[[], bool]
+    dedup_keys: DedupKeys
+    is_present: Callable[[], bool]
     job_id: str
     refused_before: bool = False
-    slot: CacheSlot | None = None
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    cache_variant: CacheVariant | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def stays(self) -> bool:
+    async def is_still_there(self) -> bool:
         """Whether the caller is there, also when it only closed its own side just now."""
         for pause_s in HALF_CLOSED_S:
-            if self.present():
+            if self.is_present():
                 return True
             await asyncio.sleep(pause_s)
-        return self.present()
+        return self.is_present()
 
 
-class Callers:
-    def __init__(self, ledger: Ledger, signals: Signals) -> None:
+class CallerRegistry:
+    def __init__(self, ledger: Ledger, signals: SignalBus) -> None:
         self._ledger, self._signals = ledger, signals
-        self._calls: dict[str, Call] = {}
-        self._guests: dict[str, set[Call]] = {}
+        self._calls: dict[str, WaitingCaller] = {}
+        self._guests: dict[str, set[WaitingCaller]] = {}
         """By attempt."""
         self._served: OrderedDict[str, None] = OrderedDict()
-        self._receipts: list[Call] = []
+        self._receipts: list[WaitingCaller] = []
         self._some = asyncio.Event()
         self._questions: dict[str, _Question] = {}
         self._answering: set[asyncio.Task[None]] = set()
 
-    def enter(self, call: Call) -> None:
-        self._calls[call.id] = call
+    def register(self, caller: WaitingCaller) -> None:
+        self._calls[caller.id] = caller
 
-    def known(self, call_id: str) -> Call | None:
+    def find(self, call_id: str) -> WaitingCaller | None:
         return self._calls.get(call_id)
 
-    def sit_in(self, call: Call, slot: CacheSlot | None) -> None:
+    def set_awaited_variant(self, caller: WaitingCaller, variant: CacheVariant | None) -> None:
         """From now on the call is a guest at this slot; at none, it is no guest any more."""
-        if call.slot is slot is None:
+        if caller.cache_variant is variant is None:
             return
-        call.slot = slot
-        guests = self._guests.setdefault(call.attempt, set())
-        guests.discard(call) if slot is None else guests.add(call)
+        caller.cache_variant = variant
+        guests = self._guests.setdefault(caller.attempt, set())
+        guests.discard(caller) if variant is None else guests.add(caller)
         if not guests:
-            del self._guests[call.attempt]
+            del self._guests[caller.attempt]
 
-    def leave(self, call: Call) -> None:
+    def deregister(self, caller: WaitingCaller) -> None:
         """This caller is done with; harmless when it was before."""
-        self._calls.pop(call.id, None)
-        self.sit_in(call, None)
-        call.over.set()
+        self._calls.pop(caller.id, None)
+        self.set_awaited_variant(caller, None)
+        caller.done.set()
 
-    def served(self, call: Call) -> None:
+    def mark_served(self, caller: WaitingCaller) -> None:
         """Its whole answer went out, and nothing says that the caller is gone."""
-        self._served[call.id] = None
-        if len(self._served) > REMEMBERED:
+        self._served[caller.id] = None
+        if len(self._served) > MAX_REMEMBERED:
             self._served.popitem(last=False)
-        self._receipts.append(call)
+        self._receipts.append(caller)
         self._some.set()
-        self.leave(call)
+        self.deregister(caller)
 
-    async def hand_in(self) -> None:
+    async def send_receipts(self) -> None:
         """Tell the ledger who was served, many at once. What is lost errs on the free side, as
         does a caller whose connection ends now: it may have hung up while the answer came."""
         while True:
@@ -111,62 +111,66 @@ class Callers:
             self._some.clear()
             served, self._receipts = self._receipts, []
             await asyncio.sleep(RECEIPTS_S)
-            receipts = [Receipt(call.job_id, call.id) for call in served if call.present()]
+            receipts = [
+                AnswerReceipt(caller.job_id, caller.id) for caller in served if caller.is_present()
+            ]
             if receipts:
-                await self._ledger.received(receipts)
+                await self._ledger.save_receipts(receipts)
 
-    async def departed(self, attempt: str) -> None:
+    async def wait_for_departures(self, attempt: str) -> None:
         """Wait until what guests with this attempt left behind is written down, if any hung up."""
-        gone = [guest for guest in self._guests.get(attempt, ()) if not guest.present()]
-        await _all_over(gone, DEPARTED_S)
+        gone = [guest for guest in self._guests.get(attempt, ()) if not guest.is_present()]
+        await _all_over(gone, DEPARTURE_WAIT_S)
 
-    async def ask(self, calls: Sequence[str]) -> dict[str, Presence]:
+    async def ask(self, calls: Sequence[str]) -> dict[str, CallerPresence]:
         """What is known of each of these calls now, in whatever process."""
         words, elsewhere = await self._here(calls)
         if elsewhere:
             words |= await self._ask_others(elsewhere)
         return words
 
-    async def _here(self, calls: Sequence[str]) -> tuple[dict[str, Presence], list[str]]:
+    async def _here(self, calls: Sequence[str]) -> tuple[dict[str, CallerPresence], list[str]]:
         """What this process knows of its own, and the calls that are none of them."""
-        mine = {call for call in map(self.known, calls) if call is not None}
+        mine = {caller for caller in map(self.find, calls) if caller is not None}
         served = {id for id in calls if id in self._served}
         if mine:
             left = await _left(mine)
-            await _all_over(left, DEPARTED_S)
-            served |= {call.id for call in mine if call.id in self._served}
-            words = {call.id: _word(call in left and call.id not in served) for call in mine}
+            await _all_over(left, DEPARTURE_WAIT_S)
+            served |= {caller.id for caller in mine if caller.id in self._served}
+            words = {
+                caller.id: _word(caller in left and caller.id not in served) for caller in mine
+            }
         else:
             words = {}
-        words |= dict.fromkeys(served, Presence.HERE)
+        words |= dict.fromkeys(served, CallerPresence.CONNECTED)
         return words, [id for id in calls if id not in words]
 
     # Other processes ---------------------------------------------------------------------------
 
-    async def _ask_others(self, calls: Sequence[str]) -> dict[str, Presence]:
+    async def _ask_others(self, calls: Sequence[str]) -> dict[str, CallerPresence]:
         nonce = secrets.token_hex(8)
         question = self._questions[nonce] = _Question(set(calls))
         try:
-            listeners = await self._signals.say(" ".join(["?", nonce, *calls]))
+            listeners = await self._signals.publish(" ".join(["?", nonce, *calls]))
             await question.answered(listeners)
         except LedgerUnavailable:
-            return dict.fromkeys(calls, Presence.HERE)
+            return dict.fromkeys(calls, CallerPresence.CONNECTED)
         finally:
             del self._questions[nonce]
-        return {id: question.words.get(id, Presence.SILENT) for id in calls}
+        return {id: question.words.get(id, CallerPresence.UNRESPONSIVE) for id in calls}
 
     async def listen(self) -> None:
         """Answer the other processes, and hear their answers."""
-        async for word in self._signals.said():
-            self.hear(word)
+        async for word in self._signals.caller_messages():
+            self.handle(word)
 
-    def hear(self, message: str) -> None:
-        """A question of some process (`? <nonce> <call>…`), or what one knows (`! <nonce>
+    def handle(self, message: str) -> None:
+        """A question of some process (`? <nonce> <caller>…`), or what one knows (`! <nonce>
         <call>=<word>…`)."""
         kind, _, rest = message.partition(" ")
         nonce, *words = rest.split(" ")
         if kind == "!" and nonce in self._questions:
-            self._questions[nonce].hear(dict(word.split("=", 1) for word in words if "=" in word))
+            self._questions[nonce].handle(dict(word.split("=", 1) for word in words if "=" in word))
         elif kind == "?":
             self._start(self._answer(nonce, words))
 
@@ -174,7 +178,7 @@ class Callers:
         words, _ = await self._here(calls)
         known = (f"{id}={word.value}" for id, word in words.items())
         try:
-            await self._signals.say(" ".join(["!", nonce, *known]))
+            await self._signals.publish(" ".join(["!", nonce, *known]))
         except LedgerUnavailable:
             return
 
@@ -191,13 +195,16 @@ class _Question:
         self._calls = calls
         self._answers = 0
         self._news = asyncio.Event()
-        self.words: dict[str, Presence] = {}
+        self.words: dict[str, CallerPresence] = {}
 
-    def hear(self, words: Mapping[str, str]) -> None:
+    def handle(self, words: Mapping[str, str]) -> None:
         self._answers += 1
         for id, word in words.items():
-            if id in self._calls and word in (Presence.HERE, Presence.LEFT):
-                self.words[id] = Presence(word)
+            if id in self._calls and word in (
+                CallerPresence.CONNECTED,
+                CallerPresence.DISCONNECTED,
+            ):
+                self.words[id] = CallerPresence(word)
         self._news.set()
 
     async def answered(self, listeners: int) -> None:
@@ -216,24 +223,24 @@ class _Question:
                 continue
 
 
-async def _left(calls: Iterable[Call]) -> set[Call]:
+async def _left(calls: Iterable[WaitingCaller]) -> set[WaitingCaller]:
     """Those who hung up; the loop is given its turn first, and the others are looked at twice."""
     await asyncio.sleep(0)
-    left = {call for call in calls if not call.present()}
-    here = [call for call in calls if call not in left]
+    left = {caller for caller in calls if not caller.is_present()}
+    here = [caller for caller in calls if caller not in left]
     if here:
-        await asyncio.sleep(SECOND_LOOK_S)
-        left |= {call for call in here if not call.present()}
+        await asyncio.sleep(RECHECK_S)
+        left |= {caller for caller in here if not caller.is_present()}
     return left
 
 
-async def _all_over(calls: Iterable[Call], within_s: float) -> None:
-    waits = [asyncio.ensure_future(call.over.wait()) for call in calls]
+async def _all_over(calls: Iterable[WaitingCaller], within_s: float) -> None:
+    waits = [asyncio.ensure_future(caller.done.wait()) for caller in calls]
     if waits:
         _, late = await asyncio.wait(waits, timeout=within_s)
         for wait in late:
             wait.cancel()
 
 
-def _word(left: bool) -> Presence:
-    return Presence.LEFT if left else Presence.HERE
+def _word(left: bool) -> CallerPresence:
+    return CallerPresence.DISCONNECTED if left else CallerPresence.CONNECTED

@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass
 
-from app.domain.budget import ByteBudget
+from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
-from app.domain.ports import ImageStore, Links
-from app.service.drain import Drain
+from app.domain.ports import ImageLinks, ImageStore
+from app.service.authenticate import Authenticate
+from app.service.background import BackgroundTasks
+from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.generate import GenerateImages
-from app.service.identify import Identify
-from app.service.keys import Keys
-from app.service.pace import KeyPace
-from app.service.shares import Turns, WaitingShare
+from app.service.keys import KeyAdmin
 from app.service.tasks import Tasks
-from app.service.usage import Usage
+from app.service.usage import UsageReports
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +22,17 @@ class Gateway:
     `budget` bounds the large parts of base64 answers, `serving` those of downloads."""
 
     catalog: Catalog
-    identify: Identify
+    authenticate: Authenticate
     generate: GenerateImages
     tasks: Tasks
-    usage: Usage
-    keys: Keys
+    usage: UsageReports
+    keys: KeyAdmin
     pictures: ImageStore
-    budget: ByteBudget
-    serving: ByteBudget
-    links: Links
-    drain: Drain
-    pace: KeyPace
-    waiting: WaitingShare
-    answers: Turns
-    downloads: Turns
+    budget: MemoryBudget
+    serving: MemoryBudget
+    links: ImageLinks
+    background: BackgroundTasks
+    pace: KeyRateLimiter
+    waiting_cap: WaitingCap
+    answers: KeyedSemaphore
+    downloads: KeyedSemaphore

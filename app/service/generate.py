@@ -4,45 +4,36 @@ The order of steps (design, section 3): arrive, recall, admit, launch; then, for
 waits, finish. Nothing a caller does after `start` changes the accounts.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from app.domain.cache import CacheLookup, CacheOutcome
 from app.domain.catalog import Catalog, Model
 from app.domain.errors import (
-    Draining,
+    GatewayDraining,
+    GatewayOverloaded,
     GenerationFailed,
     LedgerUnavailable,
     ModelNotFound,
-    NotCached,
-    Overloaded,
     StillProcessing,
     TaskCancelled,
     UpstreamError,
 )
 from app.domain.job import Job, new_job_id
-from app.domain.ledger import Admitted, Order
-from app.domain.limits import Standing
-from app.domain.ports import Ledger, Recorder, ResultCache
+from app.domain.ledger import AdmissionRequest, AdmissionResult
+from app.domain.limits import LimitSnapshot
+from app.domain.ports import Ledger, MetricsRecorder, ResultCache
 from app.domain.principal import CachePolicy, Principal
-from app.domain.recall import CacheOutcome, Recalled
-from app.service.callers import Call, always
-from app.service.completions import Completions, Ended
-from app.service.drain import Drain
-from app.service.jobs import RunJob
-from app.service.load import Load
-from app.service.repeats import Repeats
-from app.service.slots import SlotQueue
-from app.service.started import Ask, Generated, Started, recalled_job
-
-MAKING_PAUSE_S = 0.02
-MAKER_S = 3.0
-"""So long a maker may take from the cache to the ledger: two looks at a slow store. Unknown to the
-ledger for longer, it died in between, and whoever waits for it makes the picture itself."""
-MAKING_WAIT_S = 10.0
-"""Nobody looks for a maker longer than this, however many of them die or are refused in turn."""
+from app.service.background import BackgroundTasks, LoadLimiter
+from app.service.cache_lookup import bypass_cache, find_or_join
+from app.service.callers import WaitingCaller, always_present
+from app.service.concurrency_queue import ConcurrencyQueue
+from app.service.dedup import Deduplicator
+from app.service.generation import FinishedJob, GenerateCommand, StartedJob, job_from_cache
+from app.service.run_job import RunJob
+from app.service.wait import EndedJob, JobWaiters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,232 +43,242 @@ class GenerateImages:
 
     catalog: Catalog
     ledger: Ledger
-    repeats: Repeats
+    deduplicator: Deduplicator
     cache: ResultCache
     jobs: RunJob
-    completions: Completions
-    recorder: Recorder
-    drain: Drain
-    load: Load
-    slots: SlotQueue
+    waiters: JobWaiters
+    recorder: MetricsRecorder
+    background: BackgroundTasks
+    load: LoadLimiter
+    slots: ConcurrencyQueue
     collect_wait_s: float
 
     async def start(
-        self, principal: Principal, ask: Ask, present: Callable[[], bool] = always
-    ) -> Started:
+        self,
+        principal: Principal,
+        command: GenerateCommand,
+        present: Callable[[], bool] = always_present,
+    ) -> StartedJob:
         """`present` says whether the caller is still there.
 
         Raises `ModelNotFound`, the `Refused` and `Unavailable` families, `NotCached`,
         `IdempotencyKeyReused`, `UpstreamError` while the provider refuses us, `CallerLeft`; then
         nothing was dispatched."""
-        model = self._allowed(principal, ask.request.model)
-        call = self.repeats.begin(principal, ask.repeat, new_job_id(), present)
+        model = self._find_model(principal, command.request.model)
+        caller = self.deduplicator.register(principal, command.dedup_keys, new_job_id(), present)
         try:
-            self._room()
-            with self.load.starting():
-                return await self._start(principal, replace(ask, repeat=call.repeat), model, call)
+            self._check_capacity()
+            with self.load.admitting():
+                return await self._start(
+                    principal, replace(command, dedup_keys=caller.dedup_keys), model, caller
+                )
         except BaseException as error:
-            self.repeats.refused(call, error)
+            self.deduplicator.close_refused(caller, error)
             raise
 
-    async def _start(self, principal: Principal, ask: Ask, model: Model, call: Call) -> Started:
-        uncached = principal.cache is CachePolicy.OFF or ask.control.no_store
+    async def _start(
+        self, principal: Principal, command: GenerateCommand, model: Model, caller: WaitingCaller
+    ) -> StartedJob:
+        uncached = principal.cache is CachePolicy.OFF or command.control.no_store
         if uncached:
-            bypassed = _bypassed(ask)
-            started = await self._begin(principal, ask, model, call.id, bypassed, arrived=False)
-            return _of(call, started)
-        arrived = await self.repeats.arrive(principal, call)
-        if arrived.joins is not None:
-            earlier = await self.ledger.job(arrived.joins)
+            bypassed = bypass_cache(command)
+            started = await self._begin(
+                principal, command, model, caller.id, bypassed, rate_limit_checked=False
+            )
+            return _of(caller, started)
+        checked = await self.deduplicator.check_rate_limit(principal, caller)
+        if checked.duplicate_of is not None:
+            earlier = await self.ledger.job(checked.duplicate_of)
             if earlier is not None:
-                return _of(call, self._joined(earlier, arrived.standing))
-        await self.repeats.callers.departed(call.attempt)
-        return await self._make(principal, ask, model, call, arrived.standing)
+                return _of(caller, self._joined(earlier, checked.limit_snapshot))
+        await self.deduplicator.callers.wait_for_departures(caller.attempt)
+        return await self._make(principal, command, model, caller, checked.limit_snapshot)
 
     async def _make(
-        self, principal: Principal, ask: Ask, model: Model, call: Call, standing: Standing
-    ) -> Started:
+        self,
+        principal: Principal,
+        command: GenerateCommand,
+        model: Model,
+        caller: WaitingCaller,
+        limit_snapshot: LimitSnapshot,
+    ) -> StartedJob:
         """Answer out of the cache, or be a guest where it is made already, or make it."""
-        recalled, making = await self._recall(principal, ask, call.id)
+        recalled, making = await find_or_join(
+            self.cache, self.ledger, principal, command, caller.id
+        )
         guest = making is not None or recalled.outcome is CacheOutcome.HIT
-        self.repeats.callers.sit_in(call, recalled.slot if guest else None)
+        self.deduplicator.callers.set_awaited_variant(
+            caller, recalled.cache_variant if guest else None
+        )
         # A mere look into the cache keeps no Idempotency-Key.
-        if recalled.job_id and ask.repeat.idempotency_key and not ask.control.only_if_cached:
-            await self.ledger.bind(principal, ask.repeat, recalled.job_id)
+        if (
+            recalled.job_id
+            and command.dedup_keys.idempotency_key
+            and not command.control.only_if_cached
+        ):
+            await self.ledger.bind_idempotency_key(principal, command.dedup_keys, recalled.job_id)
         if recalled.outcome is CacheOutcome.HIT:
-            return _of(call, self._hit(principal, ask, recalled, standing))
+            return _of(caller, self._hit(principal, command, recalled, limit_snapshot))
         if making is not None:
-            again = partial(self._make, principal, ask, model, call, standing)
-            return replace(_of(call, self._joined(making, standing)), again=again)
-        started = await self._begin(principal, ask, model, call.id, recalled, arrived=True)
-        return _of(call, started)
+            again = partial(self._make, principal, command, model, caller, limit_snapshot)
+            return replace(_of(caller, self._joined(making, limit_snapshot)), restart=again)
+        started = await self._begin(
+            principal, command, model, caller.id, recalled, rate_limit_checked=True
+        )
+        return _of(caller, started)
 
     async def _begin(
         self,
         principal: Principal,
-        ask: Ask,
+        command: GenerateCommand,
         model: Model,
         job_id: str,
-        recalled: Recalled,
+        recalled: CacheLookup,
         *,
-        arrived: bool,
-    ) -> Started:
-        order = Order(
+        rate_limit_checked: bool,
+    ) -> StartedJob:
+        admission = AdmissionRequest(
             job_id=job_id,
             principal=principal,
-            request=ask.request,
-            part_sizes=self.jobs.part_sizes(model, ask.request.n),
-            unit_micros=model.price(ask.request.size, ask.request.quality),
-            repeat=ask.repeat,
+            request=command.request,
+            part_sizes=self.jobs.part_sizes(model, command.request.n),
+            unit_micros=model.price(command.request.size, command.request.quality),
+            dedup_keys=command.dedup_keys,
             lease_ms=self.jobs.pace.lease_ms,
-            slot=recalled.slot,
-            response_format=ask.response_format,
-            arrived=arrived,
-            request_id=ask.request_id,
+            cache_variant=recalled.cache_variant,
+            response_format=command.response_format,
+            rate_limit_checked=rate_limit_checked,
+            request_id=command.request_id,
         )
-        admitted = await self._admit(order, ask.slot_wait_s)
+        admitted = await self._admit(admission, command.concurrency_wait_s)
         if admitted.joined:
-            return self._joined(admitted.job, admitted.standing)
-        if self.drain.draining:
+            return self._joined(admitted.job, admitted.limit_snapshot)
+        if self.background.is_draining:
             # The drain began meanwhile and may have ended: nobody waits for work launched now.
-            await self.jobs.renounce(admitted.job, Draining())
-            raise Draining
+            await self.jobs.release_unsent(admitted.job, GatewayDraining())
+            raise GatewayDraining
         self.recorder.cached(recalled.outcome, model.name, 0)
-        self.jobs.launch(admitted.job, ask.request, model)
-        return Started(
-            admitted.job, admitted.standing, recalled.outcome, stored=recalled.slot is not None
+        self.jobs.launch(admitted.job, command.request, model)
+        return StartedJob(
+            admitted.job,
+            admitted.limit_snapshot,
+            recalled.outcome,
+            stored=recalled.cache_variant is not None,
         )
 
-    async def finish(self, started: Started, wait_s: float) -> Generated:
+    async def wait_for_images(self, started: StartedJob, wait_s: float) -> FinishedJob:
         """Wait for a job's pictures; raises `StillProcessing` or `GenerationFailed`."""
         began_s = time.monotonic()
-        ended = Ended(started.job, 0.0) if started.job.ended else await self._wait(started, wait_s)
+        ended = (
+            EndedJob(started.job, 0.0) if started.job.ended else await self._wait(started, wait_s)
+        )
         job = ended.job
         if job.failure is not None:
-            if started.again is not None and job.failure.code == TaskCancelled.code:
+            if started.restart is not None and job.failure.code == TaskCancelled.code:
                 # Somebody else cancelled what this caller waits for as well.
-                again = await started.again()
-                return await self.finish(again, max(wait_s - (time.monotonic() - began_s), 0.0))
+                again = await started.restart()
+                return await self.wait_for_images(
+                    again, max(wait_s - (time.monotonic() - began_s), 0.0)
+                )
             raise GenerationFailed(job.failure, task_id=job.id)
-        standing = started.standing
+        limit_snapshot = started.limit_snapshot
         if not started.joined and started.cache is not CacheOutcome.HIT:
-            standing = standing.settled(job.n, job.billed, job.unit_micros)
-        return Generated(job, standing, ended.upstream_s)
+            limit_snapshot = limit_snapshot.after_settlement(job.n, job.billed, job.unit_micros)
+        return FinishedJob(job, limit_snapshot, ended.upstream_s)
 
-    async def abandon(self, started: Started) -> None:
+    async def abandon(self, started: StartedJob) -> None:
         """The caller left before its answer; its next identical request joins this job."""
-        call = started.call
-        if call is None:
+        caller = started.caller
+        if caller is None:
             return
-        if call.slot is not None:
-            await self.cache.forget(call.slot, call.id)  # not a second wish, then
-        await self.repeats.abandon(call)
+        if caller.cache_variant is not None:
+            await self.cache.evict(caller.cache_variant, caller.id)  # not a second wish, then
+        await self.deduplicator.abandon(caller)
 
-    def received(self, started: Started) -> None:
+    def received(self, started: StartedJob) -> None:
         """The caller has its whole answer: what it asks from now on is another wish."""
-        if started.call is not None:
-            self.repeats.received(started.call)
+        if started.caller is not None:
+            self.deduplicator.received(started.caller)
 
-    def over(self, started: Started) -> None:
+    def close(self, started: StartedJob) -> None:
         """However it ended, nobody waits for an answer any more."""
-        if started.call is not None:
-            self.repeats.callers.leave(started.call)
+        if started.caller is not None:
+            self.deduplicator.callers.deregister(started.caller)
 
-    def _allowed(self, principal: Principal, name: str) -> Model:
+    def _find_model(self, principal: Principal, name: str) -> Model:
         model = self.catalog.find(name)
         if model is None or not principal.may_use(model.name):
             raise ModelNotFound
         return model
 
-    def _room(self) -> None:
-        if self.drain.draining:
-            raise Draining
-        if self.load.full:
-            raise Overloaded
-        if self.jobs.deliver.collect.full:
-            raise Overloaded(
+    def _check_capacity(self) -> None:
+        if self.background.is_draining:
+            raise GatewayDraining
+        if self.load.is_full:
+            raise GatewayOverloaded
+        if self.jobs.finisher.downloader.is_full:
+            raise GatewayOverloaded(
                 "The image store takes nothing, and images that were made wait for it; nothing was "
                 "spent. Repeat the request when it is back."
             )
 
-    async def _recall(
-        self, principal: Principal, ask: Ask, job_id: str
-    ) -> tuple[Recalled, Job | None]:
-        """What the cache knows, and the job to join when another one is making it."""
-        deadline_s = time.monotonic() + MAKING_WAIT_S
-        recalled = await self._ask_cache(principal, ask, job_id)
-        while recalled.outcome is CacheOutcome.JOINED:
-            making = await self.ledger.job(recalled.job_id or "")
-            if making is not None and making.failure is None:
-                return recalled, making
-            gone = making is not None or recalled.marked_s > MAKER_S
-            if ask.control.only_if_cached and gone:
-                break
-            if time.monotonic() > deadline_s:
-                raise Overloaded("Identical requests keep failing; nothing was spent on this one.")
-            if not gone:
-                await asyncio.sleep(MAKING_PAUSE_S)
-            instead_of = recalled.job_id if gone else None
-            recalled = await self._ask_cache(principal, ask, job_id, instead_of)
-        if ask.control.only_if_cached and recalled.outcome is not CacheOutcome.HIT:
-            raise _not_cached()
-        return recalled, None
-
-    async def _ask_cache(
-        self, principal: Principal, ask: Ask, job_id: str, instead_of: str | None = None
-    ) -> Recalled:
-        fingerprint = ask.request.fingerprint(principal.pool)
-        return await self.cache.recall(
-            fingerprint, job_id, ask.control, repeated=ask.repeat.marked, instead_of=instead_of
-        )
-
-    async def _admit(self, order: Order, slot_wait_s: float) -> Admitted:
+    async def _admit(
+        self, admission: AdmissionRequest, concurrency_wait_s: float
+    ) -> AdmissionResult:
         """Admission; a slot that will not be filled by this job is freed for the next one."""
         admitted = None
         try:
-            admitted = await self._unwelcome(order) or await self.slots.admit(order, slot_wait_s)
+            admitted = await self._admit_despite_limiter(admission) or await self.slots.admit(
+                admission, concurrency_wait_s
+            )
         except LedgerUnavailable as error:
-            await self.jobs.withdraw(order.job_id, error)
+            await self.jobs.void_unconfirmed(admission.job_id, error)
             raise
         finally:
-            if order.slot is not None and (admitted is None or admitted.joined):
-                await self.cache.forget(order.slot, order.job_id)
+            if admission.cache_variant is not None and (admitted is None or admitted.joined):
+                await self.cache.evict(admission.cache_variant, admission.job_id)
         return admitted
 
-    async def _unwelcome(self, order: Order) -> Admitted | None:
+    async def _admit_despite_limiter(self, admission: AdmissionRequest) -> AdmissionResult | None:
         """Refuse what the provider will not take in time; a repeat joins its job all the same."""
         try:
-            self.jobs.governor.check(len(order.part_sizes))
-        except (Overloaded, UpstreamError):
-            call = self.repeats.callers.known(order.job_id)
-            if order.arrived or call is None:
+            self.jobs.upstream_limiter.check_queue(len(admission.part_sizes))
+        except (GatewayOverloaded, UpstreamError):
+            caller = self.deduplicator.callers.find(admission.job_id)
+            if admission.rate_limit_checked or caller is None:
                 raise
-            arrived = await self.repeats.arrive(order.principal, call)
-            earlier = arrived.joins and await self.ledger.job(arrived.joins)
+            checked = await self.deduplicator.check_rate_limit(admission.principal, caller)
+            earlier = checked.duplicate_of and await self.ledger.job(checked.duplicate_of)
             if not earlier:
                 raise
-            return Admitted(earlier, arrived.standing, joined=True)
+            return AdmissionResult(earlier, checked.limit_snapshot, joined=True)
         return None
 
-    def _joined(self, job: Job, standing: Standing) -> Started:
+    def _joined(self, job: Job, limit_snapshot: LimitSnapshot) -> StartedJob:
         self.recorder.cached(CacheOutcome.JOINED, job.model, job.n)
-        return Started(job, standing, CacheOutcome.JOINED, joined=True)
+        return StartedJob(job, limit_snapshot, CacheOutcome.JOINED, joined=True)
 
     def _hit(
-        self, principal: Principal, ask: Ask, recalled: Recalled, standing: Standing
-    ) -> Started:
-        self.recorder.cached(CacheOutcome.HIT, ask.request.model, len(recalled.pictures))
-        job = recalled_job(principal, ask, recalled)
-        return Started(job, standing, CacheOutcome.HIT, recalled.age_s, recalled.ttl_s, stored=True)
+        self,
+        principal: Principal,
+        command: GenerateCommand,
+        recalled: CacheLookup,
+        limit_snapshot: LimitSnapshot,
+    ) -> StartedJob:
+        self.recorder.cached(CacheOutcome.HIT, command.request.model, len(recalled.pictures))
+        job = job_from_cache(principal, command, recalled)
+        return StartedJob(
+            job, limit_snapshot, CacheOutcome.HIT, recalled.age_s, recalled.ttl_s, stored=True
+        )
 
-    async def _wait(self, started: Started, wait_s: float) -> Ended:
+    async def _wait(self, started: StartedJob, wait_s: float) -> EndedJob:
         with self.load.waiting(started.job.id):
-            ended = await self.completions.wait(started.job.id, wait_s, self.collect_wait_s)
+            ended = await self.waiters.wait(started.job.id, wait_s, self.collect_wait_s)
         if ended is not None:
             return ended
-        if self.drain.draining:
+        if self.background.is_draining:
             await self.abandon(started)
-            raise Draining
+            raise GatewayDraining
         raise StillProcessing(
             "The generation goes on. Repeat the same request to wait for it again, "
             f"or read it at /v1/tasks/{started.job.id}; it is paid for once.",
@@ -285,16 +286,6 @@ class GenerateImages:
         )
 
 
-def _of(call: Call, started: Started) -> Started:
-    call.job_id = started.job.id
-    return replace(started, call=call)
-
-
-def _bypassed(ask: Ask) -> Recalled:
-    if ask.control.only_if_cached:
-        raise _not_cached()
-    return Recalled(CacheOutcome.BYPASS, stored=False)
-
-
-def _not_cached() -> NotCached:
-    return NotCached("No stored picture answers this request (only-if-cached).")
+def _of(caller: WaitingCaller, started: StartedJob) -> StartedJob:
+    caller.job_id = started.job.id
+    return replace(started, caller=caller)

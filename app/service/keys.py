@@ -10,12 +10,12 @@ from datetime import timedelta
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey
-from app.service.people import KeyUnknown, ModelUnknown, People
+from app.service.tenants import KeyUnknown, ModelUnknown, TenantAdmin
 
-PREFIX = "sk-koi-"
-ENDING = 8
+SECRET_PREFIX = "sk-koi-"  # noqa: S105
+ENDING_CHARS = 8
 """Characters of a secret's checksum, kept with the key."""
-SHORTEST_ENDING = 4
+MIN_ENDING_CHARS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ class IssuedKey:
 
 def new_secret() -> str:
     """256 random bits with a checksum, so that a mistyped key is told from a revoked one."""
-    body = PREFIX + secrets.token_urlsafe(32)
+    body = SECRET_PREFIX + secrets.token_urlsafe(32)
     return f"{body}-{zlib.crc32(body.encode()):08x}"
 
 
-class Keys(People):
+class KeyAdmin(TenantAdmin):
     """Users and teams, and the keys by which they are known."""
 
     async def issue(
@@ -49,9 +49,9 @@ class Keys(People):
 
         Raises `NameInvalid`, `ModelUnknown`, `BudgetUnpriced`.
         """
-        models, kept = self._known_models(models), self._kept(limits or Limits())
+        models, kept = self._known_models(models), self._checked_limits(limits or Limits())
         # Only now: what is refused leaves no user behind.
-        await self.known_user(user, new=True)
+        await self.ensure_user(user, new=True)
         now = await self._keyring.now_ms()
         return await self._put(
             ApiKey(
@@ -83,24 +83,24 @@ class Keys(People):
         """Replace what a key may do; raises `KeyUnknown`, `ModelUnknown`, `BudgetUnpriced`."""
         key = replace(
             await self.key(key_id),
-            limits=self._kept(limits),
+            limits=self._checked_limits(limits),
             name=name,
             models=self._known_models(models),
             expires_ms=expires_ms,
             response_format=response_format,
         )
-        await self._keyring.put_key(key)
+        await self._keyring.save_key(key)
         return key
 
-    async def whose(self, text: str) -> Sequence[ApiKey]:
+    async def find_by_secret(self, text: str) -> Sequence[ApiKey]:
         """The keys that a secret, or its last characters (four at least), may belong to."""
         given = text.strip().lstrip("….*")
         digest = hashlib.sha256(given.encode()).hexdigest()
         keys = await self.keys()
         exact = [key for key in keys if key.digest == digest]
-        if exact or len(given) < SHORTEST_ENDING:
+        if exact or len(given) < MIN_ENDING_CHARS:
             return exact
-        return [key for key in keys if key.ending and key.ending.endswith(given[-ENDING:])]
+        return [key for key in keys if key.ending and key.ending.endswith(given[-ENDING_CHARS:])]
 
     async def delete_user(self, name: str) -> int:
         """Revoke a user's keys and take the name off the lists; the ledger keeps what was used.
@@ -111,7 +111,7 @@ class Keys(People):
         for key in keys:
             await self.revoke(key.id)
         now_ms = await self._keyring.now_ms()
-        await self._keyring.put_user(replace(user, deleted_ms=now_ms), create=False)
+        await self._keyring.save_user(replace(user, deleted_ms=now_ms), create=False)
         await self.resume_spending(f"user:{name}")
         return len(keys)
 
@@ -120,20 +120,20 @@ class Keys(People):
         key = await self.key(key_id)
         if key.revoked_ms is None:
             key = replace(key, revoked_ms=await self._keyring.now_ms())
-            await self._keyring.put_key(key)
+            await self._keyring.save_key(key)
         return key
 
     async def rotate(self, key_id: str, overlap: timedelta) -> IssuedKey:
         """A new secret with the same rights; the old one works until the overlap ends."""
         old = await self.key(key_id)
         now = await self._keyring.now_ms()
-        if not old.usable(now):
+        if not old.is_usable(now):
             raise KeyUnknown(f"Key {key_id} is revoked or expired; create a new one.")
         issued = await self._put(
             replace(old, id=f"key_{secrets.token_hex(8)}", digest="", created_ms=now)
         )
         ends = now + _ms(overlap)
-        await self._keyring.put_key(
+        await self._keyring.save_key(
             replace(old, expires_ms=min(ends, old.expires_ms) if old.expires_ms else ends)
         )
         return issued
@@ -141,8 +141,8 @@ class Keys(People):
     async def _put(self, key: ApiKey) -> IssuedKey:
         secret = new_secret()
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        key = replace(key, digest=digest, ending=secret[-ENDING:])
-        await self._keyring.put_key(key)
+        key = replace(key, digest=digest, ending=secret[-ENDING_CHARS:])
+        await self._keyring.save_key(key)
         return IssuedKey(secret, key)
 
     async def key(self, key_id: str) -> ApiKey:
@@ -154,9 +154,9 @@ class Keys(People):
 
     def _known_models(self, models: frozenset[str] | None) -> frozenset[str] | None:
         for name in models or ():
-            if self._catalog.called(name) is None:
+            if self._catalog.resolve(name) is None:
                 raise ModelUnknown(f"There is no enabled model {name!r} in the catalog.")
-        return models and frozenset(m.name for n in models if (m := self._catalog.called(n)))
+        return models and frozenset(m.name for n in models if (m := self._catalog.resolve(n)))
 
 
 def _ms(span: timedelta) -> int:

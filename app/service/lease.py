@@ -1,11 +1,19 @@
-"""Work under a lease: whoever dies lets it lapse, whoever lives renews it."""
+"""Work under a lease: whoever dies lets it lapse, whoever lives renews it.
+
+Places and turns at the provider belong to open jobs.
+
+They are given back with a job's settlement. A process that died in between, or whose word was lost,
+leaves them behind: the ledger knows which jobs are over, so whatever those still hold is freed.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from app.domain.errors import LedgerUnavailable, TaskNotFound
+from app.domain.ports import Ledger, UpstreamLimiter
 
 T = TypeVar("T")
 
@@ -14,7 +22,7 @@ LEASE_MS = 5_000
 RENEW_S = 2.0
 
 
-async def renewed(
+async def run_renewing(
     work: Coroutine[Any, Any, T],
     keep: Callable[[], Awaitable[object]],
     every_s: float = RENEW_S,
@@ -29,3 +37,23 @@ async def renewed(
     finally:
         working.cancel()
     return working.result()
+
+
+@dataclass(frozen=True, slots=True)
+class SlotReclaimer:
+    ledger: Ledger
+    upstream_limiter: UpstreamLimiter
+
+    async def reclaim(self) -> int:
+        """Free what jobs that are over still hold; how many there were.
+
+        Raises `LedgerUnavailable`: what is not known to be over keeps what it has.
+        """
+        holders = await self.upstream_limiter.list_holders()
+        if not holders:
+            return 0
+        active = await self.ledger.filter_open([holder.job_id for holder in holders])
+        over = [holder for holder in holders if holder.job_id not in active]
+        for holder in over:
+            await self.upstream_limiter.release_all(holder.job_id, holder.calls)
+        return len(over)

@@ -3,18 +3,23 @@
 from contextlib import suppress
 
 from app.domain.errors import (
+    GatewayOverloaded,
     ImageNotFound,
     LedgerUnavailable,
-    Overloaded,
     TaskNotCancellable,
     TaskNotFound,
 )
-from app.domain.job import Job, JobState, visible
-from app.domain.listing import PageQuery, TaskPage
-from app.domain.media import IMAGE_NAME, STORE_AWAY, ImageSlice, ImageStoreUnavailable
-from app.domain.ports import Governor, ImageStore, Ledger, TaskList
+from app.domain.job import Job, JobState, is_visible
+from app.domain.media import (
+    IMAGE_NAME,
+    IMAGE_STORE_UNAVAILABLE_MESSAGE,
+    ImageSlice,
+    ImageStoreUnavailable,
+)
+from app.domain.ports import ImageStore, Ledger, TaskList, UpstreamLimiter
 from app.domain.principal import Principal
-from app.service.completions import Completions
+from app.domain.queries import TaskPage, TaskQuery
+from app.service.wait import JobWaiters
 
 NOT_CANCELLABLE = "The task was already sent to the provider or has ended."
 
@@ -24,12 +29,12 @@ class Tasks:
         self,
         ledger: Ledger,
         listing: TaskList,
-        completions: Completions,
+        waiters: JobWaiters,
         pictures: ImageStore,
-        governor: Governor,
+        upstream_limiter: UpstreamLimiter,
     ) -> None:
-        self._ledger, self._listing, self._governor = ledger, listing, governor
-        self._completions = completions
+        self._ledger, self._listing, self._upstream_limiter = ledger, listing, upstream_limiter
+        self._waiters = waiters
         self._pictures = pictures
 
     async def read(self, principal: Principal, task_id: str, wait_s: float = 0) -> Job:
@@ -40,12 +45,12 @@ class Tasks:
         job = await self._visible(principal, task_id)
         if job.ended or wait_s <= 0:
             return job
-        ended = await self._completions.wait(task_id, wait_s)
+        ended = await self._waiters.wait(task_id, wait_s)
         return ended.job if ended is not None else await self._visible(principal, task_id)
 
-    async def list(self, principal: Principal, query: PageQuery) -> TaskPage | None:
+    async def list(self, principal: Principal, query: TaskQuery) -> TaskPage | None:
         """The caller's own; None when the task that the page is to follow is not among them."""
-        return await self._listing.page(principal.user, query)
+        return await self._listing.list_page(principal.user, query)
 
     async def cancel(self, principal: Principal, task_id: str) -> Job:
         """Raises `TaskNotFound`, or `TaskNotCancellable` once it was dispatched.
@@ -60,15 +65,15 @@ class Tasks:
         settlement = await self._ledger.cancel(task_id)
         if settlement is None:
             raise TaskNotCancellable(NOT_CANCELLABLE)
-        self._completions.announce(settlement.job)
+        self._waiters.notify(settlement.job)
         with suppress(LedgerUnavailable):  # found out by the reconciliation, some seconds later
-            await self._governor.withdraw(task_id, len(job.parts))
+            await self._upstream_limiter.release_all(task_id, len(job.parts))
         return settlement.job
 
     async def picture(self, principal: Principal | None, name: str) -> ImageSlice:
         """A picture's first bytes: for its owner, or for anyone (None) whose link was verified.
 
-        Raises `ImageNotFound`, and `Overloaded` while the image store is away.
+        Raises `ImageNotFound`, and `GatewayOverloaded` while the image store is away.
         """
         if IMAGE_NAME.fullmatch(name) is None:
             raise ImageNotFound
@@ -77,19 +82,19 @@ class Tasks:
         try:
             stored = await self._pictures.read(name)
         except ImageStoreUnavailable as error:
-            raise Overloaded(STORE_AWAY) from error
+            raise GatewayOverloaded(IMAGE_STORE_UNAVAILABLE_MESSAGE) from error
         if stored is None:
             raise ImageNotFound
         return stored
 
     async def _visible(self, principal: Principal, task_id: str) -> Job:
         job = await self._ledger.job(task_id)
-        if job is None or not job.visible_to(principal.user, principal.pool):
+        if job is None or not job.is_visible_to(principal.user, principal.pool):
             raise TaskNotFound
         return job
 
     async def _owns(self, principal: Principal, name: str) -> bool:
-        owner = await self._ledger.owner_of(name)
+        owner = await self._ledger.find_owner(name)
         if owner is None:
             return False
-        return visible(owner, principal.user, principal.pool)
+        return is_visible(owner, principal.user, principal.pool)

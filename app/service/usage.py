@@ -4,46 +4,46 @@ from collections import defaultdict
 from dataclasses import replace
 
 from app.domain.ledger import Entry, EntryKind
-from app.domain.limits import Standing
+from app.domain.limits import LimitSnapshot
 from app.domain.ports import Ledger
 from app.domain.principal import Principal
-from app.domain.usage import UsageBucket, UsageQuestion, UsageRow
+from app.domain.queries import UsageBucket, UsageQuery, UsageRow
 
 
-class Usage:
+class UsageReports:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def standing(self, principal: Principal) -> Standing:
-        return await self._ledger.standing(principal)
+    async def read_limits(self, principal: Principal) -> LimitSnapshot:
+        return await self._ledger.read_limits(principal)
 
-    async def report(self, question: UsageQuestion) -> tuple[UsageBucket, ...]:
+    async def report(self, query: UsageQuery) -> tuple[UsageBucket, ...]:
         """Add up the ledger. Every bucket of the span is there, empty ones too."""
-        width = question.bucket_ms or max(question.until_ms - question.since_ms, 1)
+        width = query.bucket_ms or max(query.until_ms - query.since_ms, 1)
         sums: dict[int, dict[UsageRow, UsageRow]] = defaultdict(dict)
-        async for entry in self._ledger.entries(question.since_ms, question.until_ms):
-            rows = sums[(entry.at_ms - question.since_ms) // width]
-            if entry.kind is not EntryKind.RELEASE and _asked_for(entry, question):
-                group = _grouped(entry, question.by)
+        async for entry in self._ledger.entries(query.since_ms, query.until_ms):
+            rows = sums[(entry.at_ms - query.since_ms) // width]
+            if entry.kind is not EntryKind.RELEASE and _asked_for(entry, query):
+                group = _grouped(entry, query.by)
                 rows[group] = _added(rows.get(group, group), entry)
-            if entry.surplus and _asked_for(entry, question, house=True):
-                group = replace(_grouped(entry, question.by), user=None, team=None, key=None)
+            if entry.surplus and _asked_for(entry, query, house=True):
+                group = replace(_grouped(entry, query.by), user=None, team=None, key=None)
                 rows[group] = _with_surplus(rows.get(group, group), entry)
-        spans = range(question.since_ms, question.until_ms, width)
+        spans = range(query.since_ms, query.until_ms, width)
         return tuple(
-            UsageBucket(start, min(start + width, question.until_ms), tuple(sums[index].values()))
+            UsageBucket(start, min(start + width, query.until_ms), tuple(sums[index].values()))
             for index, start in enumerate(spans)
         )
 
 
-def _asked_for(entry: Entry, question: UsageQuestion, *, house: bool = False) -> bool:
+def _asked_for(entry: Entry, query: UsageQuery, *, house: bool = False) -> bool:
     """Whether the question is about this entry, or about what the house pays for in it."""
     filters = (
-        (question.users, None if house else entry.user),
-        (question.teams, None if house else entry.team),
-        (question.keys, None if house else entry.key),
-        (question.models, entry.model),
-        (question.sizes, entry.size),
+        (query.users, None if house else entry.user),
+        (query.teams, None if house else entry.team),
+        (query.keys, None if house else entry.key),
+        (query.models, entry.model),
+        (query.sizes, entry.size),
     )
     return all(not allowed or value in allowed for allowed, value in filters)
 

@@ -11,16 +11,18 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from app.service.about import about
+from app.service.log_context import log_context
 from app.telemetry.redaction import redact
 
-LEVELS = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error")}
-CHATTY = ("httpx", "httpcore", "aiohttp", "uvicorn.access", "asyncio.selector_events")
+LOG_LEVELS = {
+    name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error")
+}
+NOISY_LOGGERS = ("httpx", "httpcore", "aiohttp", "uvicorn.access", "asyncio.selector_events")
 """Libraries whose lines below WARNING carry whole URLs or nothing."""
-SERVER = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio")
+SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio")
 
 
-class Lines:
+class LogStream:
     """Where lines go: a stream, or whatever `sys.stdout` is at the time of writing, since a logger
     may outlive a redirection. A line that cannot be written (a full disk, a reader that has gone)
     is lost; it must never fail the request or the job that it speaks of."""
@@ -44,23 +46,23 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
     `format` is "json" or "console"; `level` debug, info, warning or error. Lines go to standard
     output unless a stream is given.
     """
-    output: Any = Lines(stream)
+    output: Any = LogStream(stream)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        with_subject,
+        add_context,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.processors.format_exc_info,
-        in_order,
+        redact_and_order,
     ]
     renderer = _renderer(format)
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(LOG_LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(file=output),
         cache_logger_on_first_use=stream is None,
     )
-    _route_standard_library(output, LEVELS[level], shared, renderer)
+    _route_standard_library(output, LOG_LEVELS[level], shared, renderer)
 
 
 def _route_standard_library(
@@ -76,19 +78,19 @@ def _route_standard_library(
     root = logging.getLogger()
     root.handlers[:] = [lines]
     root.setLevel(level)
-    for name in SERVER:
+    for name in SERVER_LOGGERS:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    for name in CHATTY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
-def with_subject(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """The job at work and the request that asked for it, unless the line names its own."""
-    return {**about(), **event}
+    return {**log_context(), **event}
 
 
-def in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def redact_and_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Time, level and event first, then the redacted fields."""
     fields = redact(event)
     head = {name: fields.pop(name, None) for name in ("ts", "level", "event")}

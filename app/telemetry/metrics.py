@@ -15,22 +15,27 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from app.domain.job import Job, JobState, Outcome
-from app.domain.ledger import Audit, Census, Collected
-from app.domain.money import MICROS
-from app.domain.upstream import Traffic
-from app.telemetry.meters import PlacedCounter, PlacedGauge, PlacedHistogram, SlotFiles
-from app.telemetry.series import SERIES, Axis, Kind, Series
-from app.telemetry.slots import claim_slot
-from app.telemetry.vocabulary import ALARMING, OPEN_STATES, Family, Vocabulary
+from app.domain.ledger import CollectionResult, LedgerAudit, OpenJobStats
+from app.domain.money import MICROS_PER_UNIT
+from app.domain.upstream import UpstreamTraffic
+from app.telemetry.label_values import BREAKER_CODES, OPEN_STATES, LabelledMetric, LabelValues
+from app.telemetry.metric_specs import METRIC_SPECS, Label, MetricKind, MetricSpec
+from app.telemetry.multiprocess import (
+    FileBackedCounter,
+    FileBackedGauge,
+    FileBackedHistogram,
+    WorkerFiles,
+    claim_worker_number,
+)
 
 log = structlog.get_logger("koi.job")
 """Each step of a job is also one line of the debug level, with its task id."""
 
-Placed = TypeVar("Placed", PlacedCounter, PlacedGauge, PlacedHistogram)
+AnyMetric = TypeVar("AnyMetric", FileBackedCounter, FileBackedGauge, FileBackedHistogram)
 
-UP = frozenset({"up", "closed"})
-FEW = frozenset(
-    {Axis.MODEL, Axis.CURRENCY, Axis.CODE, Axis.LOOP, Axis.RECALLED, Axis.ENDING, Axis.EVENT}
+UP_STATES = frozenset({"up", "closed"})
+PREINITIALISED = frozenset(
+    {Label.MODEL, Label.CURRENCY, Label.CODE, Label.LOOP, Label.RECALLED, Label.ENDING, Label.EVENT}
 )
 """Axes short enough to start every combination at 0, so that a first event is seen as a rise."""
 
@@ -40,26 +45,28 @@ class Metrics:
 
     Without a directory values live in memory, next to process_* figures of this process. With one
     (several workers) they live in the files of a slot claimed here and each worker renders the
-    sum of all; see `app.telemetry.slots`. No method raises for what it is told, except for
+    sum of all; see `app.telemetry.multiprocess`. No method raises for what it is told, except for
     negative amounts.
     """
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
 
-    def __init__(self, vocabulary: Vocabulary, *, directory: Path | None = None) -> None:
-        self._vocabulary = vocabulary
-        self._files = None if directory is None else SlotFiles(directory, claim_slot(directory))
+    def __init__(self, label_values: LabelValues, *, directory: Path | None = None) -> None:
+        self._label_values = label_values
+        self._files = (
+            None if directory is None else WorkerFiles(directory, claim_worker_number(directory))
+        )
         own = CollectorRegistry()
-        self._counters = self._families(Kind.COUNTER, PlacedCounter, own)
-        self._gauges = self._families(Kind.GAUGE, PlacedGauge, own)
-        self._histograms = self._families(Kind.HISTOGRAM, PlacedHistogram, own)
+        self._counters = self._build_metrics(MetricKind.COUNTER, FileBackedCounter, own)
+        self._gauges = self._build_metrics(MetricKind.GAUGE, FileBackedGauge, own)
+        self._histograms = self._build_metrics(MetricKind.HISTOGRAM, FileBackedHistogram, own)
         self._source: Collector = own
         if directory is None:
             ProcessCollector(registry=own)
         else:
             self._source = CollectorRegistry()
             MultiProcessCollector(self._source, path=str(directory))  # type: ignore[no-untyped-call]
-        self._begin()
+        self._initialise()
 
     # The edge
 
@@ -87,7 +94,7 @@ class Metrics:
     def refused(self, code: str) -> None:
         self._counters["refusals_total"].child(code).inc()
 
-    def steered(self) -> None:
+    def egress_override(self) -> None:
         self._counters["steering_fields_total"].child().inc()
 
     # The use cases (`app.domain.ports.Recorder`)
@@ -126,7 +133,7 @@ class Metrics:
         if not (outcome.state is JobState.SETTLED and outcome.presumed and not outcome.pictures):
             # A verdict on an UNKNOWN job was timed when its caller was told.
             unknown = outcome.state is JobState.UNKNOWN
-            self._time(job, "unknown" if unknown else outcome.status.value)
+            self._observe_duration(job, "unknown" if unknown else outcome.status.value)
         counts = {
             "images_delivered_total": len(outcome.pictures),
             "images_billed_total": outcome.billed,
@@ -142,10 +149,10 @@ class Metrics:
         if job.unit_micros is None:
             self._counters["images_unpriced_total"].child(job.model).inc(outcome.billed)
         else:
-            cost = self._counters["cost_total"].child(job.model, self._vocabulary.currency)
-            cost.inc(outcome.billed * job.unit_micros / MICROS)
+            cost = self._counters["cost_total"].child(job.model, self._label_values.currency)
+            cost.inc(outcome.billed * job.unit_micros / MICROS_PER_UNIT)
 
-    def collected(self, done: Collected) -> None:
+    def record_collection(self, done: CollectionResult) -> None:
         """Pictures that came after their job was settled, and images given up."""
         job, model = done.job, done.job.model
         log.debug(
@@ -156,7 +163,7 @@ class Metrics:
         if done.lost:
             self._counters["images_lost_total"].child(model).inc(done.lost)
         if done.ended:
-            self._time(done.job, done.job.status.value)
+            self._observe_duration(done.job, done.job.status.value)
 
     def polled(self, late_s: float) -> None:
         self._histograms["poll_lag_seconds"].child().observe(max(late_s, 0.0))
@@ -164,19 +171,19 @@ class Metrics:
     def polls_waiting(self, polls: int) -> None:
         self._gauges["polls_waiting"].child().set(polls)
 
-    def traffic(self, traffic: Traffic) -> None:
+    def traffic(self, traffic: UpstreamTraffic) -> None:
         """Where the provider stands in our way, the same whichever worker looks."""
         self._gauges["upstream_queue_jobs"].child().set(traffic.queued)
         self._gauges["upstream_busy_places"].child().set(traffic.busy)
         self._gauges["upstream_rate_ratio"].child().set(traffic.share)
         self._gauges["upstream_pause_seconds"].child().set(traffic.pause_s)
-        for code in ALARMING:
+        for code in BREAKER_CODES:
             self._gauges["upstream_breaker_open"].child(code).set(code == traffic.refused)
 
     def settlement_lost(self) -> None:
         self._counters["settlements_lost_total"].child().inc()
 
-    def payment_failed(self, debt: str, error: Exception) -> None:
+    def outbox_delivery_failed(self, debt: str, error: Exception) -> None:
         self.loop_failed("debts")
         log.error("payment_failed", debt=debt, exc_info=error)
 
@@ -190,26 +197,26 @@ class Metrics:
 
     def store_state(self, state: str) -> None:
         """What the breaker says: "up" (or "closed") while the store answers, else anything."""
-        self._gauges["store_up"].child().set(state in UP)
+        self._gauges["store_up"].child().set(state in UP_STATES)
 
-    def publish(self, census: Census) -> None:
+    def publish_job_stats(self, stats: OpenJobStats) -> None:
         """The open side of the books, the same whichever worker looks."""
         for state in OPEN_STATES:
-            self._gauges["jobs"].child(state.name.lower()).set(census.jobs.get(state, 0))
-        self._gauges["reservations_held_images"].child().set(census.held_images)
-        self._gauges["reservations_held_cost"].child().set(census.held_micros / MICROS)
-        self._gauges["jobs_collecting"].child().set(census.collecting)
-        self._gauges["oldest_due_seconds"].child().set(max(census.lag_ms, 0) / 1000)
+            self._gauges["jobs"].child(state.name.lower()).set(stats.jobs.get(state, 0))
+        self._gauges["reservations_held_images"].child().set(stats.held_images)
+        self._gauges["reservations_held_cost"].child().set(stats.held_micros / MICROS_PER_UNIT)
+        self._gauges["jobs_collecting"].child().set(stats.collecting)
+        self._gauges["oldest_due_seconds"].child().set(max(stats.lag_ms, 0) / 1000)
 
-    def publish_audit(self, audit: Audit) -> None:
+    def publish_audit(self, audit: LedgerAudit) -> None:
         self._gauges["ledger_difference"].child().set(audit.difference)
         self._gauges["ledger_audited_timestamp_seconds"].child().set(time.time())
 
-    def publish_books(self, *, intact: bool, journal: bool) -> None:
+    def publish_health(self, *, intact: bool, journal: bool) -> None:
         self._gauges["ledger_intact"].child().set(intact)
         self._gauges["journal_ready"].child().set(journal)
 
-    def publish_owed(self, owed: int, damaged: int = 0) -> None:
+    def publish_outbox(self, owed: int, damaged: int = 0) -> None:
         self._gauges["settlements_owed"].child().set(owed)
         self._gauges["settlements_set_aside"].child().set(damaged)
 
@@ -220,65 +227,67 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text exposition format, version 0.0.4; bytes of `content_type`."""
-        return generate_latest(_Plain(self._source))
+        return generate_latest(_WithoutCreated(self._source))
 
     def close(self) -> None:
         """Let go of a slot's files, last of all: nothing may be counted afterwards."""
         if self._files is not None:
             self._files.close()
 
-    def _time(self, job: Job, ending: str) -> None:
+    def _observe_duration(self, job: Job, ending: str) -> None:
         if job.dispatched_ms is None or job.ended_ms is None:
             return
         seconds = max(job.ended_ms - job.dispatched_ms, 0) / 1000
         self._histograms["generation_duration_seconds"].child(job.model, ending).observe(seconds)
 
-    def _families(
-        self, kind: Kind, meter: type[Placed], registry: CollectorRegistry
-    ) -> dict[str, Family[Placed]]:
+    def _build_metrics(
+        self, kind: MetricKind, meter: type[AnyMetric], registry: CollectorRegistry
+    ) -> dict[str, LabelledMetric[AnyMetric]]:
         return {
-            series.name: self._family(series, meter, registry)
-            for series in SERIES
-            if series.kind is kind
+            spec.name: self._build_metric(spec, meter, registry)
+            for spec in METRIC_SPECS
+            if spec.kind is kind
         }
 
-    def _family(
-        self, series: Series, meter: type[Placed], registry: CollectorRegistry
-    ) -> Family[Placed]:
+    def _build_metric(
+        self, spec: MetricSpec, meter: type[AnyMetric], registry: CollectorRegistry
+    ) -> LabelledMetric[AnyMetric]:
         extra: dict[str, Any] = {"files": self._files}
-        if series.kind is Kind.HISTOGRAM:
-            extra["buckets"] = series.buckets
-        if series.kind is Kind.GAUGE:
-            extra["multiprocess_mode"] = series.merge.value
-        whole = meter(series.full_name, series.text, series.labels, registry=registry, **extra)
-        words = tuple(self._vocabulary.words(axis) for axis in series.axes)
-        return Family(partial(_bind, whole), words)
+        if spec.kind is MetricKind.HISTOGRAM:
+            extra["buckets"] = spec.buckets
+        if spec.kind is MetricKind.GAUGE:
+            extra["multiprocess_mode"] = spec.merge.value
+        metric = meter(spec.full_name, spec.help_text, spec.labels, registry=registry, **extra)
+        allowed = tuple(self._label_values.allowed(label) for label in spec.label_set)
+        return LabelledMetric(partial(_bind_labels, metric), allowed)
 
-    def _begin(self) -> None:
+    def _initialise(self) -> None:
         """Start what a rise must be seen in, and what a dead predecessor left standing."""
-        families: dict[str, Family[Any]] = {**self._counters, **self._histograms}
-        for series in SERIES:
-            if series.name in families and set(series.axes) <= FEW:
-                for values in product(*(self._vocabulary.words(axis) for axis in series.axes)):
-                    families[series.name].child(*values)
-        for operation, outcome in product(("generate", "submit", "poll"), ALARMING):
+        families: dict[str, LabelledMetric[Any]] = {**self._counters, **self._histograms}
+        for spec in METRIC_SPECS:
+            if spec.name in families and set(spec.label_set) <= PREINITIALISED:
+                for values in product(
+                    *(self._label_values.allowed(label) for label in spec.label_set)
+                ):
+                    families[spec.name].child(*values)
+        for operation, outcome in product(("generate", "submit", "poll"), BREAKER_CODES):
             self._histograms["upstream_duration_seconds"].child(operation, outcome)
         self._gauges["in_flight_requests"].child().set(0)
         for well in ("store_up", "ledger_intact", "journal_ready"):
             self._gauges[well].child().set(1)
-        self.traffic(Traffic())
-        self._gauges["build_info"].child(self._vocabulary.version).set(1)
+        self.traffic(UpstreamTraffic())
+        self._gauges["build_info"].child(self._label_values.version).set(1)
 
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 1)
 
 
-def _bind(whole: Placed, values: tuple[str, ...]) -> Placed:
-    return whole.labels(*values) if values else whole
+def _bind_labels(metric: AnyMetric, values: tuple[str, ...]) -> AnyMetric:
+    return metric.labels(*values) if values else metric
 
 
-class _Plain(Collector):
+class _WithoutCreated(Collector):
     """A source without the `_created` samples, which only the OpenMetrics format can carry."""
 
     def __init__(self, source: Collector) -> None:

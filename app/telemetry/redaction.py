@@ -29,7 +29,7 @@ SECRET_NAMES = frozenset(
     }
 )
 MASK = "***"
-SECRETS = re.compile(
+SECRET_PATTERNS = re.compile(
     r"""
       (?P<bearer>\bbearer\s+)\S+
     | (?P<link>\b(?:sig|signature|x-amz-signature|x-amz-credential|x-amz-security-token)=)
@@ -40,43 +40,43 @@ SECRETS = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-DEEPEST = 6
-WIDEST = 1 << 63
+MAX_DEPTH = 6
+INT64_LIMIT = 1 << 63
 
 
 def redact(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields without secret names, with secret shapes masked in every string, as plain JSON."""
-    return _open(fields, 0)
+    return _redact_mapping(fields, 0)
 
 
-def _open(fields: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+def _redact_mapping(fields: Mapping[Any, Any], depth: int) -> dict[str, Any]:
     named = ((str(name), value) for name, value in fields.items())
     return {
-        name: _clean(value, depth)
+        name: _redact_value(value, depth)
         for name, value in named
         if name.lower().replace("-", "_") not in SECRET_NAMES
     }
 
 
-def _clean(value: Any, depth: int) -> Any:
+def _redact_value(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return mask(value)
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
-        return value if -WIDEST <= value < WIDEST else str(value)
-    if depth < DEEPEST and isinstance(value, Mapping):
-        return _open(value, depth + 1)
-    if depth < DEEPEST and isinstance(value, list | tuple | set | frozenset):
-        return [_clean(inner, depth + 1) for inner in value]
+        return value if -INT64_LIMIT <= value < INT64_LIMIT else str(value)
+    if depth < MAX_DEPTH and isinstance(value, Mapping):
+        return _redact_mapping(value, depth + 1)
+    if depth < MAX_DEPTH and isinstance(value, list | tuple | set | frozenset):
+        return [_redact_value(inner, depth + 1) for inner in value]
     return mask(str(value))
 
 
 def mask(text: str) -> str:
     """The text with the secret part of keys, tokens, logins and signed links replaced."""
-    return SECRETS.sub(_mask, text)
+    return SECRET_PATTERNS.sub(_mask_match, text)
 
 
-def _mask(match: re.Match[str]) -> str:
+def _mask_match(match: re.Match[str]) -> str:
     kept = match.group(match.lastgroup or 0)
     return f"{kept}{MASK}@" if match.lastgroup == "login" else f"{kept}{MASK}"

@@ -8,51 +8,51 @@ from typing import Any
 
 import structlog
 
-from app.adapters.journal.debts import FileDebts
 from app.adapters.journal.file import FileJournal
+from app.adapters.journal.outbox import FileOutbox
 from app.domain.errors import LedgerUnavailable
 from app.domain.media import ImageStoreUnavailable
 from app.domain.ports import ImageStore, Ledger
-from app.service.books import Books
-from app.service.collect import FailedTry
-from app.service.places import Places
+from app.service.downloads import FailedDownload
+from app.service.lease import SlotReclaimer
+from app.service.settle import JobSettler
 from app.telemetry.metrics import Metrics
-from app.wiring.correspondence import Correspondence
+from app.wiring.journal_replication import JournalReplication
 
 log = structlog.get_logger("koi")
 
-Loop = Callable[[], Coroutine[Any, Any, None]]
+LoopFunction = Callable[[], Coroutine[Any, Any, None]]
 
-PAUSE_S = 1.0
-CENSUS_S = 5.0
-SYNC_S = 1.0
-PAY_S = 0.5
-PLACES_S = 2.0
-AUDIT_S = 300.0
-SWEEP_S = 3600.0
-BEAT_S = 0.5
-STUCK_S = 30.0
+RESTART_DELAY_S = 1.0
+JOB_STATS_INTERVAL_S = 5.0
+JOURNAL_INTERVAL_S = 1.0
+OUTBOX_INTERVAL_S = 0.5
+SLOT_INTERVAL_S = 2.0
+AUDIT_INTERVAL_S = 300.0
+SWEEP_INTERVAL_S = 3600.0
+WATCHDOG_INTERVAL_S = 0.5
+STUCK_AFTER_S = 30.0
 
 
-class Heart:
+class LoopWatchdog:
     """Whether the event loop turns; liveness asks nothing else (reliability study, section 12)."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._beat_s = time.monotonic()
+        self._turned_at_s = time.monotonic()
 
-    def alive(self) -> bool:
-        return time.monotonic() - self._beat_s < STUCK_S
+    def is_alive(self) -> bool:
+        return time.monotonic() - self._turned_at_s < STUCK_AFTER_S
 
-    async def beat(self) -> None:
+    async def watch(self) -> None:
         while True:
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(WATCHDOG_INTERVAL_S)
             now = time.monotonic()
-            self._metrics.loop_stalled(max(now - self._beat_s - BEAT_S, 0.0))
-            self._beat_s = now
+            self._metrics.loop_stalled(max(now - self._turned_at_s - WATCHDOG_INTERVAL_S, 0.0))
+            self._turned_at_s = now
 
 
-async def keep_running(name: str, loop: Loop, metrics: Metrics) -> None:
+async def run_forever(name: str, loop: LoopFunction, metrics: Metrics) -> None:
     """Run a loop for as long as the process lives; a crash is counted, told and followed on."""
     while True:
         try:
@@ -62,16 +62,16 @@ async def keep_running(name: str, loop: Loop, metrics: Metrics) -> None:
         except Exception:
             metrics.loop_failed(name)
             log.exception("loop_failed", loop=name)
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(RESTART_DELAY_S)
 
 
-def work_failed(metrics: Metrics, name: str, error: BaseException) -> None:
+def report_work_failure(metrics: Metrics, name: str, error: BaseException) -> None:
     """A job's own work broke: a bug. The poller resolves the job; nobody is left in the dark."""
     metrics.loop_failed("work")
     log.error("work_failed", work=name, exc_info=error)
 
 
-def download_failed(failed: FailedTry) -> None:
+def report_download_failure(failed: FailedDownload) -> None:
     """Where the provider's pictures fail to come from; the link itself is a secret."""
     log.warning(
         "download_failed",
@@ -83,57 +83,57 @@ def download_failed(failed: FailedTry) -> None:
     )
 
 
-async def publish_census(ledger: Ledger, metrics: Metrics) -> None:
+async def publish_job_stats(ledger: Ledger, metrics: Metrics) -> None:
     while True:
-        metrics.publish(await ledger.census())
-        await asyncio.sleep(CENSUS_S)
+        metrics.publish_job_stats(await ledger.open_job_stats())
+        await asyncio.sleep(JOB_STATS_INTERVAL_S)
 
 
 async def publish_audit(ledger: Ledger, metrics: Metrics) -> None:
     while True:
         metrics.publish_audit(await ledger.audit())
-        await asyncio.sleep(AUDIT_S)
+        await asyncio.sleep(AUDIT_INTERVAL_S)
 
 
-async def free_places(places: Places) -> None:
+async def reclaim_slots(reclaimer: SlotReclaimer) -> None:
     """Free the provider's places of jobs that are over, also of processes that died."""
     while True:
-        if freed := await places.reconcile():
+        if freed := await reclaimer.reclaim():
             log.info("places_freed", jobs=freed)
-        await asyncio.sleep(PLACES_S)
+        await asyncio.sleep(SLOT_INTERVAL_S)
 
 
-async def pay_debts(books: Books, debts: FileDebts, metrics: Metrics) -> None:
+async def deliver_outbox(books: JobSettler, outbox: FileOutbox, metrics: Metrics) -> None:
     """Tell the store what it could not be told, also for processes that died (fault F71)."""
     while True:
-        metrics.publish_owed(await books.pay_all(), debts.damaged())
-        await asyncio.sleep(PAY_S)
+        metrics.publish_outbox(await books.deliver_all(), outbox.count_dead_letters())
+        await asyncio.sleep(OUTBOX_INTERVAL_S)
 
 
-async def keep_journal(
+async def maintain_journal(
     journal: FileJournal,
-    correspondence: Correspondence,
+    replication: JournalReplication,
     intact: Callable[[], bool],
     metrics: Metrics,
     *,
     books: timedelta,
     jobs: timedelta,
 ) -> None:
-    swept_s = -SWEEP_S
+    swept_s = -SWEEP_INTERVAL_S
     while True:
-        metrics.publish_books(intact=intact(), journal=journal.ready())
+        metrics.publish_health(intact=intact(), journal=journal.ready())
         try:
-            await correspondence.turn()
+            await replication.replicate()
             await asyncio.to_thread(journal.sync)
-            if time.monotonic() - swept_s > SWEEP_S:
+            if time.monotonic() - swept_s > SWEEP_INTERVAL_S:
                 swept_s = time.monotonic()
                 await asyncio.to_thread(journal.sweep, books=books, jobs=jobs)
         except OSError as error:
             log.warning("journal_not_synced", reason=error.strerror)
-        await asyncio.sleep(SYNC_S)
+        await asyncio.sleep(JOURNAL_INTERVAL_S)
 
 
-async def sweep_pictures(pictures: ImageStore, ttl: timedelta) -> None:
+async def delete_expired_images(pictures: ImageStore, ttl: timedelta) -> None:
     while True:
         try:
             removed = await pictures.sweep(ttl)
@@ -142,4 +142,4 @@ async def sweep_pictures(pictures: ImageStore, ttl: timedelta) -> None:
         else:
             if removed:
                 log.info("pictures_swept", removed=removed)
-        await asyncio.sleep(SWEEP_S)
+        await asyncio.sleep(SWEEP_INTERVAL_S)

@@ -7,21 +7,20 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from app.adapters.embedded.store import EmbeddedStore
-from app.adapters.journal.elsewhere import Elsewhere
-from app.adapters.journal.file import FileJournal
-from app.adapters.redis.book import Book
-from app.adapters.redis.breaker import Breaker
-from app.adapters.redis.connection import connect
-from app.adapters.redis.journals import Journals
+from app.adapters.journal.file import DelegatedJournal, FileJournal
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.breaker import CircuitBreaker
+from app.adapters.redis.client.connection import connect
 from app.adapters.redis.ledger import RedisLedger
-from app.adapters.redis.store import Store
+from app.adapters.redis.ledger_scripts import LedgerScripts
+from app.adapters.redis.registry import JournalRegistry
 from app.domain.calendar import Calendar
 from app.domain.errors import LedgerUnavailable
 from app.domain.journal import Journal
-from app.domain.refusals import Caps
+from app.domain.limits import FreeUseCaps
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.wiring.correspondence import alive
+from app.wiring.journal_replication import has_live_journal
 
 CACHE_TIMEOUT_S = 0.1
 
@@ -56,37 +55,39 @@ def open_journal(stack: AsyncExitStack, settings: Settings) -> FileJournal:
     return journal
 
 
-async def office_journal(
-    stack: AsyncExitStack, opened: Store, settings: Settings
-) -> FileJournal | Elsewhere:
+async def open_operator_journal(
+    stack: AsyncExitStack, opened: BatchingStore, settings: Settings
+) -> FileJournal | DelegatedJournal:
     """Where a command's changes are written down: in the journal of this data directory if it is in
     use; else, on a shared store, by the gateways at work, or here when there are none."""
     if settings.redis_url is not None:
-        elsewhere = Elsewhere()
-        journals = Journals(open_book(opened, elsewhere, settings))
+        elsewhere = DelegatedJournal()
+        journals = JournalRegistry(open_scripts(opened, elsewhere, settings))
         with suppress(LedgerUnavailable):
-            at_work = alive(await journals.known(), await journals.now_ms())
+            at_work = has_live_journal(await journals.known(), await journals.now_ms())
             if at_work and not any(journal_directory(settings).glob("*.jsonl")):
                 return elsewhere
     return open_journal(stack, settings)
 
 
-def open_book(
-    opened: Store,
+def open_scripts(
+    opened: BatchingStore,
     journal: Journal,
     settings: Settings,
     gone: Callable[[], bool] = lambda: False,
     full: Callable[[], bool] = lambda: False,
-) -> Book:
-    return Book(opened, Calendar(ZoneInfo(settings.timezone)), journal, gone=gone, full=full)
+) -> LedgerScripts:
+    return LedgerScripts(
+        opened, Calendar(ZoneInfo(settings.timezone)), journal, gone=gone, full=full
+    )
 
 
-def open_ledger(book: Book, settings: Settings) -> RedisLedger:
+def open_ledger(scripts: LedgerScripts, settings: Settings) -> RedisLedger:
     return RedisLedger(
-        book,
+        scripts,
         task_ttl_s=settings.task_ttl_s,
         image_ttl_s=round(settings.image_ttl_days * 86_400),
-        caps=Caps(settings.replays_per_hour, settings.free_refusals_per_hour),
+        caps=FreeUseCaps(settings.replays_per_hour, settings.free_refusals_per_hour),
     )
 
 
@@ -97,22 +98,24 @@ def open_store(
     metrics: Metrics | None = None,
     *,
     cache: bool = False,
-) -> Store:
+) -> BatchingStore:
     name = "cache" if cache else "ledger"
     timeout_s = settings.redis_timeout_ms / 1000
     if cache and settings.cache_redis_url is not None:
         timeout_s = min(timeout_s, CACHE_TIMEOUT_S)
     client = connect(url, timeout_s=timeout_s, pool_size=settings.redis_connections)
     if metrics is None:
-        opened = Store(client, name=name, timeout_s=timeout_s, replicas=settings.redis_replicas)
+        opened = BatchingStore(
+            client, name=name, timeout_s=timeout_s, replicas=settings.redis_replicas
+        )
     else:
-        opened = Store(
+        opened = BatchingStore(
             client,
             name=name,
             timeout_s=timeout_s,
             observe=metrics.store_command,
             # The cache's state decides nothing.
-            breaker=Breaker() if cache else Breaker(on_state=metrics.store_state),
+            breaker=CircuitBreaker() if cache else CircuitBreaker(on_state=metrics.store_state),
             replicas=0 if cache else settings.redis_replicas,
         )
     stack.push_async_callback(opened.aclose)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from store_rig import Engine, OpenStore, keyring_on, ledger_on, running
 
-from app.adapters.redis.connection import connect
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.connection import connect
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
-from app.adapters.redis.store import Store
 from tests.store_node import programs
 
 
@@ -39,10 +39,10 @@ def own_engine() -> Iterator[Engine]:
 
 @pytest.fixture
 async def open_store() -> AsyncIterator[OpenStore]:
-    stores: list[Store] = []
+    stores: list[BatchingStore] = []
 
-    def opened(url: str, *, timeout_s: float = 0.5, **options: Any) -> Store:
-        store = Store(connect(url, timeout_s=timeout_s), timeout_s=timeout_s, **options)
+    def opened(url: str, *, timeout_s: float = 0.5, **options: Any) -> BatchingStore:
+        store = BatchingStore(connect(url, timeout_s=timeout_s), timeout_s=timeout_s, **options)
         stores.append(store)
         return store
 
@@ -52,15 +52,15 @@ async def open_store() -> AsyncIterator[OpenStore]:
 
 
 @pytest.fixture
-async def store(engine: Engine, open_store: OpenStore) -> Store:
+async def store(engine: Engine, open_store: OpenStore) -> BatchingStore:
     return open_store(engine.url, timeout_s=2.0)
 
 
 @pytest.fixture
-async def ledger(store: Store) -> RedisLedger:
+async def ledger(store: BatchingStore) -> RedisLedger:
     return ledger_on(store)
 
 
 @pytest.fixture
-async def keyring(store: Store) -> RedisKeyRing:
+async def keyring(store: BatchingStore) -> RedisKeyRing:
     return keyring_on(store)

@@ -11,22 +11,22 @@ from app.adapters.upstream.client import DieyuyunProvider
 from app.adapters.upstream.transport import AiohttpTransport
 from app.domain.errors import UpstreamError
 from app.domain.images import GenerationRequest
-from app.domain.upstream import Answer, Finished, PollTroubled
+from app.domain.upstream import PollInconclusive, TaskImages, UpstreamAnswer
 
 
 async def call(provider: DieyuyunProvider, number: int) -> str:
     request = GenerationRequest("grok-imagine", f"koi {number}", 1, "1024x1024", "standard")
     try:
-        answer: Answer = (
+        answer: UpstreamAnswer = (
             await provider.poll(f"task_{number}")
             if number % 2
             else await provider.dispatch(request, asynchronous=False)
         )
     except UpstreamError as error:
         return error.reason
-    except PollTroubled as trouble:
+    except PollInconclusive as trouble:
         return f"troubled: {trouble}"
-    return "finished" if isinstance(answer, Finished) else "running"
+    return "finished" if isinstance(answer, TaskImages) else "running"
 
 
 async def main(url: str, calls: int, within_s: float) -> list[str]:

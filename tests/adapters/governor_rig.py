@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from app.adapters.redis.governor import RedisGovernor, UpstreamLimits
+from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.signals import RedisSignals
-from app.adapters.redis.store import Store
+from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 
 
 class Naps:
@@ -21,19 +21,21 @@ class Naps:
         await asyncio.sleep(0)
 
 
-def governed(store: Store, sleep: Any = asyncio.sleep, **limits: Any) -> RedisGovernor:
-    return RedisGovernor(store, UpstreamLimits(**limits), sleep=sleep)
+def governed(
+    store: BatchingStore, sleep: Any = asyncio.sleep, **limits: Any
+) -> RedisUpstreamLimiter:
+    return RedisUpstreamLimiter(store, UpstreamLimits(**limits), sleep=sleep)
 
 
 @contextlib.asynccontextmanager
-async def following(store: Store, *governors: RedisGovernor) -> AsyncIterator[None]:
+async def following(store: BatchingStore, *governors: RedisUpstreamLimiter) -> AsyncIterator[None]:
     """Each looks after its view and its line, and hears of places that come free."""
 
-    async def hear(governor: RedisGovernor) -> None:
-        async for _ in RedisSignals(store, heard=governor.nudge).ended():
+    async def hear(limiter: RedisUpstreamLimiter) -> None:
+        async for _ in RedisSignals(store, heard=limiter.wake).ended():
             pass
 
-    loops = [work(g) for g in governors for work in (RedisGovernor.run, hear)]
+    loops = [work(g) for g in governors for work in (RedisUpstreamLimiter.run, hear)]
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
         yield

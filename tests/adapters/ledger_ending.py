@@ -10,7 +10,7 @@ from ledger_model import ModelJob
 from ledger_steps import Steps
 from ledger_world import PIECE, SILENT, Process, Shelf
 
-from app.domain.errors import LedgerUnavailable, Proof
+from app.domain.errors import BillingEvidence, LedgerUnavailable
 from app.domain.job import JobState, Outcome
 from app.domain.ledger import EntryKind
 
@@ -47,7 +47,7 @@ class Ending(Steps):
             self.look(poller, poller.claims.pop())
 
     def pay_all(self, process: Process) -> None:
-        owed, process.debts = process.debts, []
+        owed, process.outbox = process.outbox, []
         for debt in owed:
             self.tell(process, debt)
 
@@ -57,7 +57,8 @@ class Ending(Steps):
         self.touched = False
         ledger = self.two[0].ledger
         census, *standings = await asyncio.gather(
-            ledger.census(), *(ledger.standing(self.house.principal(who)) for who in PEOPLE)
+            ledger.open_job_stats(),
+            *(ledger.read_limits(self.house.principal(who)) for who in PEOPLE),
         )
         still = self.model.open_jobs
         assert census.held_images == sum(job.n for job in still)
@@ -122,7 +123,7 @@ class Ending(Steps):
 
     def refuses(self, process: Process, job_id: str, *, free: bool, n: int) -> None:
         """No release without proof, no charge beyond what was reserved."""
-        unproven = Outcome(JobState.RELEASED, proof=Proof.UNKNOWN, failure=SILENT.failure)
+        unproven = Outcome(JobState.RELEASED, proof=BillingEvidence.UNKNOWN, failure=SILENT.failure)
         outcome = unproven if free else Outcome(JobState.SETTLED, billed=n + 1)
         try:
             self.do(process, process.ledger.settle(job_id, outcome))

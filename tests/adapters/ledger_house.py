@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from hypothesis import strategies as st
 from store_rig import CALENDAR, principal
 
-from app.domain.calendar import Calendar, Day
+from app.domain.calendar import Calendar, CalendarDay
 from app.domain.limits import Limits
 from app.domain.principal import Principal
 
@@ -33,7 +33,7 @@ class Asked:
     parts: tuple[int, ...]
     unit: int
     key: str | None = None
-    marked: bool = False
+    is_sdk_retry: bool = False
     fresh: bool = False
     word: str | None = None
 
@@ -53,9 +53,9 @@ class Almanac(Calendar):
     def __init__(self) -> None:
         super().__init__(CALENDAR.zone)
         self.today = date(2026, 11, 29)
-        self._days: dict[date, Day] = {}
+        self._days: dict[date, CalendarDay] = {}
 
-    def day(self, day: date) -> Day:
+    def day(self, day: date) -> CalendarDay:
         if day not in self._days:
             self._days[day] = super().day(day)
         return self._days[day]
@@ -68,7 +68,7 @@ class Almanac(Calendar):
         day = self.day(self.today)
         return day.label, day.month
 
-    def around(self, now: datetime) -> tuple[Day, ...]:
+    def days_around(self, now: datetime) -> tuple[CalendarDay, ...]:
         shown = []
         for shift in (-1, 0, 1):
             day = self.day(self.today + timedelta(days=shift))

@@ -14,11 +14,12 @@ from ledger_model import HOLD, LEASE, TASK, Bound, Model, ModelJob
 from ledger_repeats import REPLAY
 from ledger_world import PIECE, Aged, Process
 
-from app.adapters.journal.history import History
-from app.domain.job import JobState, Part
-from app.domain.rebuild import RebuildRefused, Rebuilt, Terms
+from app.adapters.journal.reader import JournalHistory
+from app.domain.job import JobPart, JobState
+from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
+from app.recovery.rebuild import rebuild_ledger
 
-TERMS = Terms(LEASE * 1000, LEASE * 1000, HOLD * 1000, TASK * 1000, 3_600_000)
+TERMS = RetentionTerms(LEASE * 1000, LEASE * 1000, HOLD * 1000, TASK * 1000, 3_600_000)
 RANK = {"R": 0, "D": 1, "U": 2, "S": 3, "X": 3}
 
 
@@ -78,25 +79,25 @@ class Losses(Ending):
             return
         if alone:
             rebuilt = self.rebuilt(process, [process])
-            assert rebuilt.forgotten == self.missing(process)
+            assert rebuilt.lost_changes == self.missing(process)
             self.lose(None)
             self.probe()
         rebuilt = self.rebuilt(process, self.two)
-        assert rebuilt.forgotten == 0
+        assert rebuilt.lost_changes == 0
         self.model = self.together([*self.pasts, self.model])
         self.lives.append({n: p for past in self.pasts for n, p in past.told.items()})
         self.pasts, self.copies, self.suspect, self.epoch = [], [], False, ""
         self.touched = True
         self.probe()
         assert self.two[0].mark is not None
-        self.epoch = self.two[0].mark.epoch
+        self.epoch = self.two[0].position.epoch
         for one in self.two:
             self.in_step(one)
             self.run(self.audited(one))
 
-    def rebuilt(self, process: Process, hosts: Sequence[Process]) -> Rebuilt:
+    def rebuilt(self, process: Process, hosts: Sequence[Process]) -> RebuildReport:
         history = Aged([host.directory for host in hosts], self.passes)
-        told: Rebuilt = self.run(process.ledger.rebuild(history, TERMS))
+        told: RebuildReport = self.run(rebuild_ledger(process.ledger._scripts, history, TERMS))
         return told
 
     def nothing_to_rebuild(self, process: Process) -> None:
@@ -121,12 +122,14 @@ class Losses(Ending):
 
     def foreign(self, alone: Process, told: dict[int, Process], kept: int, newest: int) -> int:
         """What others rose, unless a repeat of the same step let this host hear of it too."""
-        heard = {change.seq for step in History([alone.directory]) for change in step.changes}
+        heard = {
+            change.seq for step in JournalHistory([alone.directory]) for change in step.changes
+        }
         others = (n for n, p in told.items() if p is not alone and n not in heard)
         return sum(kept < n <= newest for n in others)
 
     def known_by(self, process: Process, told: dict[int, Process]) -> int:
-        marks = [step.mark.seq for step in History([process.directory])]
+        marks = [step.mark.seq for step in JournalHistory([process.directory])]
         return max(n for n in marks if n in told)
 
     def bought_once(self) -> None:
@@ -196,7 +199,7 @@ class Losses(Ending):
                     whole.upstream[part.upstream_id] = (job.id, index)
 
 
-def either(one: Part, other: Part) -> Part:
+def either(one: JobPart, other: JobPart) -> JobPart:
     results = [part.result for part in (one, other) if part.result is not None]
     assume(len(set(results)) <= 1)
     result = results[0] if results else None

@@ -30,7 +30,7 @@ from ledger_model import Model
 from ledger_world import FATES, PIECE, Fate, Process, Provider, Request
 from store_rig import delivered
 
-from app.adapters.redis.store import Store
+from app.adapters.redis.client.batching import BatchingStore
 from app.domain.limits import Limits
 
 TIMELY_S = 4.0
@@ -49,7 +49,7 @@ class Call:
     who: Who
     body: str
     key: str | None
-    marked: bool
+    is_sdk_retry: bool
     fresh: bool
     word: str | None
     paced: bool
@@ -63,7 +63,7 @@ calls = st.builds(
     who=st.sampled_from(PEOPLE),
     body=st.sampled_from(tuple(BODIES)),
     key=st.sampled_from((None, None, None, None, "k", "l")),
-    marked=st.sampled_from((False, False, True)),
+    is_sdk_retry=st.sampled_from((False, False, True)),
     fresh=st.sampled_from((False, False, True)),
     word=st.sampled_from((None, None, None, "here", "here", "left", "silent")),
     paced=st.sampled_from((False, False, True)),
@@ -74,9 +74,9 @@ calls = st.builds(
 
 
 class LedgerMachine(Losses, RuleBasedStateMachine):
-    """`loop`, `store`, `shelf`, `disk` and `conclude` are given by the test that runs it."""
+    """`loop`, `store`, `shelf`, `disk` and `compute_outcome` are given by the test that runs it."""
 
-    store: Store
+    store: BatchingStore
     disk: Callable[[], Path]
     examples = 0
 
@@ -111,7 +111,7 @@ class LedgerMachine(Losses, RuleBasedStateMachine):
     def send_all(self, process: int, calls: list[Call]) -> None:
         for call in calls:
             asked = Asked(
-                call.who, call.body, *BODIES[call.body], call.key, call.marked, call.fresh,
+                call.who, call.body, *BODIES[call.body], call.key, call.is_sdk_retry, call.fresh,
                 call.word,
             )  # fmt: skip
             self.send(process, asked, call)
@@ -126,8 +126,8 @@ class LedgerMachine(Losses, RuleBasedStateMachine):
             first = self.asked[which % len(self.asked)]
             body = call.body if other_body and first.key else first.body
             asked = Asked(
-                first.who, body, *BODIES[body], first.key or call.key, call.marked, call.fresh,
-                call.word,
+                first.who, body, *BODIES[body], first.key or call.key, call.is_sdk_retry,
+                call.fresh, call.word,
             )  # fmt: skip
             self.send(process, asked, call)
 

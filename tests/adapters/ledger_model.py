@@ -8,14 +8,14 @@ from typing import Any
 from ledger_house import Asked, House, Who, lines
 
 from app.domain.errors import (
+    BillingEvidence,
     ConcurrencyLimited,
     FailureNote,
     InsufficientQuota,
-    Proof,
 )
-from app.domain.job import JobState, Outcome, Part, PartResult, TaskStatus
+from app.domain.job import JobPart, JobState, Outcome, PartResult, TaskStatus
 from app.domain.ledger import EntryKind
-from app.domain.limits import Limits, Meter, Standing, Window
+from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitWindow
 
 LEASE, HOLD, GRACE, TASK, IMAGE = 60, 60, 60, 260, 3600
 """Seconds that a reservation or a dispatch may stay silent, an ambiguous charge is held, a
@@ -32,7 +32,7 @@ class ModelJob:
     who: Who
     body: str
     unit: int
-    parts: tuple[Part, ...]
+    parts: tuple[JobPart, ...]
     windows: tuple[str, str]
     born: tuple[int, str]
     created: int
@@ -237,27 +237,27 @@ class Model:
             for cell in cells
         )
 
-    def equals(self, standing: Standing, labels: tuple[str, str], now: int) -> None:
-        for a in standing.allowances:
+    def equals(self, standing: LimitSnapshot, labels: tuple[str, str], now: int) -> None:
+        for a in standing.statuses:
             line = f"{a.scope.value}:{a.name}"
-            if a.meter is Meter.CONCURRENCY:
+            if a.kind is LimitKind.CONCURRENCY:
                 assert a.held == self.running(line, now), a
-            if a.meter in (Meter.IMAGES, Meter.MONEY):
-                window = labels[0] if a.window is Window.DAY else labels[1]
-                meter = "images" if a.meter is Meter.IMAGES else "micros"
-                held = self.held(line, window)[a.meter is Meter.MONEY]
+            if a.kind in (LimitKind.IMAGES, LimitKind.MONEY):
+                window = labels[0] if a.window is LimitWindow.DAY else labels[1]
+                meter = "images" if a.kind is LimitKind.IMAGES else "micros"
+                held = self.held(line, window)[a.kind is LimitKind.MONEY]
                 assert (a.used, a.held) == (self.used[line, window, meter], held), a
                 assert min(a.used, a.held) >= 0
 
 
-def verdict(parts: Iterable[Part]) -> tuple[JobState, int, int, int]:
+def verdict(parts: Iterable[JobPart]) -> tuple[JobState, int, int, int]:
     """State, images billed, presumed and surplus of a job all of whose parts ended (I5, I6, I7)."""
     made = presumed = surplus = 0
     for part in parts:
         assert part.result is not None
         made += min(part.result.images, part.n)
         surplus += max(part.result.images - part.n, 0)
-        presumed += part.n * (part.result.proof is Proof.UNKNOWN)
+        presumed += part.n * (part.result.proof is BillingEvidence.UNKNOWN)
     if made:
         return JobState.SETTLED, made + presumed, presumed, surplus
     return (JobState.UNKNOWN if presumed else JobState.RELEASED), 0, 0, surplus

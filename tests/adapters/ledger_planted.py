@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from app.adapters.redis.loader import Script, assemble, load
-from app.domain import settlement
+from app.adapters.redis.client.scripts import Script, build_script, load_scripts
+from app.domain import charging
 
 
 @dataclass(frozen=True)
 class Planted:
-    """`script` is a script of the ledger, all of them (`*`), or `conclude`; `quick` says that few
-    examples find it, so that the ordinary suite plants it too."""
+    """`script` is a script of the ledger, all of them (`*`), or `compute_outcome`; `quick` says
+    that few examples find it, so that the ordinary suite plants it too."""
 
     script: str
     line: str
@@ -43,8 +43,9 @@ PLANTED = {
         "'created', int(now_ms), 'day', '2026-11-29'",
     ),
     "a marked retry buys again": Planted(
-        "admit", "local joined, unsaid, calls = rejoin(ask.repeated)",
-        "ask.repeated.marked = nil\nlocal joined, unsaid, calls = rejoin(ask.repeated)", quick=True,
+        "admit", "local joined, undecided, calls = find_duplicate(ask.dedup)",
+        "ask.dedup.is_sdk_retry = nil\n"
+        "local joined, undecided, calls = find_duplicate(ask.dedup)", quick=True,
     ),
     "a caller who hung up and repeats buys again": Planted(
         "admit", "if job.abandoned or word == 'left'", "if job.abandoned", quick=True,
@@ -81,27 +82,28 @@ PLANTED = {
         "restore", "if job.due then", "if job.due and whole.state ~= 'D' then", quick=True,
     ),
     "ambiguous parts are free beside delivered ones": Planted(
-        "conclude", "billed=made + ambiguous", "billed=made"
+        "compute_outcome", "billed=made + ambiguous", "billed=made"
     ),
     "surplus is charged to the caller": Planted(
-        "conclude", "sum(min(result.images, part.n) for", "sum(result.images for", quick=True,
+        "compute_outcome", "sum(min(result.images, part.n) for", "sum(result.images for",
+        quick=True,
     ),
 }  # fmt: skip
 
 
 def broken_script(bug: Planted) -> dict[str, Script]:
-    scripts = load("ledger")
+    scripts = load_scripts("ledger")
     names = scripts if bug.script == "*" else (bug.script,)
-    return {name: assemble(name, replaced(scripts[name].text, bug), []) for name in names}
+    return {name: build_script(name, replaced(scripts[name].text, bug), []) for name in names}
 
 
-def broken_conclude(bug: Planted) -> Callable[..., Any]:
-    module = ModuleType("broken_settlement")
-    text = replaced(inspect.getsource(settlement), bug)
-    module.__dict__["__name__"] = settlement.__name__
-    exec(compile(text, "broken settlement", "exec"), module.__dict__)
-    conclude: Callable[..., Any] = module.conclude
-    return conclude
+def broken_charging(bug: Planted) -> Callable[..., Any]:
+    module = ModuleType("broken_charging")
+    text = replaced(inspect.getsource(charging), bug)
+    module.__dict__["__name__"] = charging.__name__
+    exec(compile(text, "broken charging", "exec"), module.__dict__)
+    compute_outcome: Callable[..., Any] = module.compute_outcome
+    return compute_outcome
 
 
 def replaced(text: str, bug: Planted) -> str:

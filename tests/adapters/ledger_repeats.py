@@ -28,7 +28,7 @@ def joins(books: Model, asked: Asked, call: str, callers: Words, now: int) -> Mo
             bind(books, asked, job, now)
     if job is not None:
         job.abandoned = False
-        if not asked.marked:
+        if not asked.is_sdk_retry:
             job.overtook = None
         if job.status is TaskStatus.FAILED:
             job.told = now
@@ -85,7 +85,7 @@ def _by_attempt(
     whether this request takes its caller's place."""
     alike = _alike(books, asked, now)
     lost = [job for job in alike if _lost(job, callers, now)]
-    waiting = [job for job in alike if asked.marked and not job.received]
+    waiting = [job for job in alike if asked.is_sdk_retry and not job.received]
     told = [job for job in alike if _told_lately(job, asked, now)]
     if lost or waiting:
         return lost[0] if lost else waiting[-1], True

@@ -12,19 +12,23 @@ from ledger_repeats import Reused
 from ledger_verbs import Verbs
 from ledger_world import SILENT, Process, Provider, Request
 
-from app.domain.errors import Interrupted, LedgerUnavailable, Proof
-from app.domain.job import Job, JobState, Outcome, Part
-from app.domain.journal import Debt, OwedEnd, OwedPart
-from app.domain.ledger import Claim
-from app.domain.settlement import presume
+from app.domain.charging import assume_billed
+from app.domain.errors import BillingEvidence, LedgerUnavailable, RequestInterrupted
+from app.domain.job import Job, JobPart, JobState, Outcome
+from app.domain.journal import OutboxMessage, OutboxOutcome, OutboxPart
+from app.domain.ledger import JobClaim
 
 DEADLINE = 150
-NEVER_SENT = Outcome(JobState.RELEASED, proof=Proof.NEVER_SENT, failure=LedgerUnavailable().note)
-LAPSED = Outcome(JobState.RELEASED, proof=Proof.NEVER_SENT, failure=Interrupted().note)
+NEVER_SENT = Outcome(
+    JobState.RELEASED, proof=BillingEvidence.NEVER_SENT, failure=LedgerUnavailable().note
+)
+LAPSED = Outcome(
+    JobState.RELEASED, proof=BillingEvidence.NEVER_SENT, failure=RequestInterrupted().note
+)
 
 
 class Steps(Verbs):
-    conclude: Callable[[Sequence[Part]], Outcome]
+    compute_outcome: Callable[[Sequence[JobPart]], Outcome]
     provider: Provider
     doubtful: set[str]
     """Jobs whose truth nobody can know: the provider gave their task's id to others too."""
@@ -49,7 +53,7 @@ class Steps(Verbs):
                 request.stage = "over"
 
     def step_arrive(self, process: Process, request: Request) -> str:
-        joined = self.arrive(process, request.asked, request.order)
+        joined = self.check_rate_limit(process, request.asked, request.order)
         request.joined = joined and joined.id
         return "over" if joined else "arrived"
 
@@ -65,7 +69,7 @@ class Steps(Verbs):
             return "dispatched" if self.dispatch(process, job_id) else "over"
         except LedgerUnavailable:
             # Whatever the store wrote down, no byte was sent.
-            process.debts.append(OwedEnd(job_id, NEVER_SENT))
+            process.outbox.append(OutboxOutcome(job_id, NEVER_SENT))
             raise
 
     def step_post(self, _: Process, request: Request) -> str:
@@ -84,7 +88,7 @@ class Steps(Verbs):
         for part, upstream_id in enumerate(request.ids):
             if upstream_id is None or request.heard[part] is not None:
                 continue
-            if not self.tell(process, OwedPart(request.order.job_id, part, upstream_id)):
+            if not self.tell(process, OutboxPart(request.order.job_id, part, upstream_id)):
                 request.heard[part] = SILENT  # the provider gave one id twice
         return "accepted"
 
@@ -92,7 +96,7 @@ class Steps(Verbs):
         """Settle, or write down what ended and leave the rest to pollers."""
         job_id, heard = request.order.job_id, request.heard
         ended = [
-            Part(n, id, result)
+            JobPart(n, id, result)
             for n, id, result in zip(request.asked.parts, request.ids, heard, strict=True)
         ]
         if all(result is not None for result in heard):
@@ -100,36 +104,36 @@ class Steps(Verbs):
             return "over"
         for part, result in enumerate(heard):
             if result is not None:
-                self.tell(process, OwedPart(job_id, part, result=result))
+                self.tell(process, OutboxPart(job_id, part, result=result))
         return "over"
 
-    def tell(self, process: Process, debt: Debt) -> bool:
+    def tell(self, process: Process, debt: OutboxMessage) -> bool:
         """What the store does not take is owed, and kept on the process's disk."""
         try:
             return self.pay(process, debt)
         except LedgerUnavailable:
-            process.debts.append(debt)
+            process.outbox.append(debt)
             return True
 
     def settle(self, process: Process, job_id: str, outcome: Outcome) -> None:
-        self.tell(process, OwedEnd(job_id, outcome))
+        self.tell(process, OutboxOutcome(job_id, outcome))
 
-    def pay(self, process: Process, debt: Debt) -> bool:
-        if isinstance(debt, OwedEnd):
+    def pay(self, process: Process, debt: OutboxMessage) -> bool:
+        if isinstance(debt, OutboxOutcome):
             self.end(process, debt.job_id, debt.outcome)
             return True
         what = {"upstream_id": debt.upstream_id, "result": debt.result}
-        return self.record(process, debt.job_id, debt.part, **what)  # type: ignore[arg-type]
+        return self.record_part(process, debt.job_id, debt.part, **what)  # type: ignore[arg-type]
 
-    def concluded(self, parts: Sequence[Part]) -> Outcome:
-        outcome = self.conclude(parts)
+    def concluded(self, parts: Sequence[JobPart]) -> Outcome:
+        outcome = self.compute_outcome(parts)
         said = (outcome.state, outcome.billed, outcome.presumed, outcome.surplus)
         assert said == verdict(parts), "the rules of money"
         return outcome
 
     # A poller ----------------------------------------------------------------------------------
 
-    def look(self, process: Process, claim: Claim) -> None:
+    def look(self, process: Process, claim: JobClaim) -> None:
         """One step of one claimed job, however old the claim is by now."""
         job = claim.job
         watched = [part for part in job.parts if part.upstream_id and part.result is None]
@@ -142,7 +146,7 @@ class Steps(Verbs):
         else:
             self.settle(process, job.id, self.concluded(silent(job.parts)))
 
-    def poll(self, process: Process, claim: Claim) -> None:
+    def poll(self, process: Process, claim: JobClaim) -> None:
         job = claim.job
         parts = [self.seen(process, job, index) for index in range(len(job.parts))]
         ended = all(part.result is not None for part in parts)
@@ -153,9 +157,9 @@ class Steps(Verbs):
         elif self.age(job) > DEADLINE:
             self.settle(process, job.id, self.concluded(silent(parts)))
         else:
-            self.advance(process, claim)
+            self.reschedule(process, claim)
 
-    def seen(self, process: Process, job: Job, index: int) -> Part:
+    def seen(self, process: Process, job: Job, index: int) -> JobPart:
         part = job.parts[index]
         if part.result is not None:
             return part
@@ -163,14 +167,14 @@ class Steps(Verbs):
             return silent([part])[0] if self.age(job) > LEASE else part
         result = self.provider.poll(part.upstream_id, part.n)
         if result is not None and len(job.parts) > 1:
-            self.record(process, job.id, index, result=result)
+            self.record_part(process, job.id, index, result=result)
         return replace(part, result=result)
 
-    def resolved(self, job: Job, parts: Sequence[Part]) -> Outcome:
+    def resolved(self, job: Job, parts: Sequence[JobPart]) -> Outcome:
         """The hold is over: late proof decides, or it is presumed billed."""
         outcome = self.concluded(parts) if parts else None
         if outcome is None or outcome.state is JobState.UNKNOWN:
-            return presume(Outcome(job.state, failure=job.failure), job.n)
+            return assume_billed(Outcome(job.state, failure=job.failure), job.n)
         return outcome
 
     def age(self, job: Job) -> int:
@@ -178,5 +182,5 @@ class Steps(Verbs):
         return self.now - ((mine.dispatched or mine.created) if mine else 0)
 
 
-def silent(parts: Sequence[Part]) -> list[Part]:
+def silent(parts: Sequence[JobPart]) -> list[JobPart]:
     return [part if part.result else replace(part, result=SILENT) for part in parts]

@@ -26,16 +26,16 @@ from app.domain.errors import (
 )
 from app.domain.job import Job, JobState, Outcome, PartResult
 from app.domain.ledger import (
-    Claim,
-    Contested,
+    AdmissionRequest,
+    AnswerReceipt,
+    CallerPresence,
+    DedupKeys,
     Entry,
     EntryKind,
-    Order,
-    Presence,
-    Receipt,
-    Repeat,
+    JobClaim,
+    PossibleDuplicate,
 )
-from app.domain.limits import Meter
+from app.domain.limits import LimitKind
 
 
 class Verbs:
@@ -86,44 +86,49 @@ class Verbs:
 
     # Requests ----------------------------------------------------------------------------------
 
-    def ordered(self, asked: Asked, lapsed: bool) -> Order:
+    def ordered(self, asked: Asked, lapsed: bool) -> AdmissionRequest:
         return order(
             self.house.principal(asked.who), n=asked.n, unit=asked.unit, body=asked.body,
-            part_sizes=asked.parts, idempotency_key=asked.replay, marked=asked.marked,
+            part_sizes=asked.parts, idempotency_key=asked.replay, is_sdk_retry=asked.is_sdk_retry,
             fresh=asked.fresh,
             lease_ms=-1000 if lapsed else LEASE * 1000,
         )  # fmt: skip
 
-    def arrive(self, process: Process, asked: Asked, wanted: Order) -> ModelJob | None:
+    def check_rate_limit(
+        self, process: Process, asked: Asked, wanted: AdmissionRequest
+    ) -> ModelJob | None:
         """The job the request repeats. Raises `Reused`."""
         joined, reused = None, False
         callers = self.heard(
             asked,
             lambda repeat: self.do(
-                process, process.ledger.arrive(wanted.principal, repeat, paced=True)
+                process,
+                process.ledger.check_rate_limit(wanted.principal, repeat, rate_limit_checked=True),
             ),
             wanted,
         )
-        repeat = replace(wanted.repeat, callers=callers)
+        repeat = replace(wanted.dedup_keys, callers=callers)
         try:
-            joined = self.do(process, process.ledger.arrive(wanted.principal, repeat)).joins
+            joined = self.do(
+                process, process.ledger.check_rate_limit(wanted.principal, repeat)
+            ).duplicate_of
         except IdempotencyKeyReused:
             reused = True
         return self.repeats(asked, joined, wanted.job_id, callers, reused=reused)
 
     def heard(
-        self, asked: Asked, verb: Callable[[Repeat], object], wanted: Order
-    ) -> dict[str, Presence] | None:
+        self, asked: Asked, verb: Callable[[DedupKeys], object], wanted: AdmissionRequest
+    ) -> dict[str, CallerPresence] | None:
         """What is said of earlier callers, if somebody asks and the books want to know."""
         if asked.word is None:
             return None
         with suppress(Reused):
             calls = doubts(self.model, asked, {}, self.now)
             if calls:
-                with pytest.raises(Contested) as contested:
-                    verb(replace(wanted.repeat, callers={}))
+                with pytest.raises(PossibleDuplicate) as contested:
+                    verb(replace(wanted.dedup_keys, callers={}))
                 assert set(contested.value.calls) == calls
-                return dict.fromkeys(calls, Presence(asked.word))
+                return dict.fromkeys(calls, CallerPresence(asked.word))
         return {}
 
     def repeats(
@@ -131,7 +136,7 @@ class Verbs:
         asked: Asked,
         joined: str | None,
         call: str,
-        callers: dict[str, Presence] | None,
+        callers: dict[str, CallerPresence] | None,
         *,
         reused: bool,
     ) -> ModelJob | None:
@@ -144,15 +149,17 @@ class Verbs:
         assert joined == (mine and mine.id), "joined the wrong job, or none, or one too many"
         return mine
 
-    def admit(self, process: Process, asked: Asked, wanted: Order) -> ModelJob | None:
+    def admit(self, process: Process, asked: Asked, wanted: AdmissionRequest) -> ModelJob | None:
         """The job opened; None when it was refused or joined. Raises `Reused`."""
         admitted, error = None, None
         callers = self.heard(
             asked,
-            lambda repeat: self.do(process, process.ledger.admit(replace(wanted, repeat=repeat))),
+            lambda repeat: self.do(
+                process, process.ledger.admit(replace(wanted, dedup_keys=repeat))
+            ),
             wanted,
         )
-        wanted = replace(wanted, repeat=replace(wanted.repeat, callers=callers))
+        wanted = replace(wanted, dedup_keys=replace(wanted.dedup_keys, callers=callers))
         try:
             admitted = self.do(process, process.ledger.admit(wanted))
         except LedgerUnavailable:
@@ -174,12 +181,14 @@ class Verbs:
         self.stays_within_limits(process, asked.who)
         return job
 
-    def opened(self, process: Process, asked: Asked, wanted: Order, told: Job) -> ModelJob:
+    def opened(
+        self, process: Process, asked: Asked, wanted: AdmissionRequest, told: Job
+    ) -> ModelJob:
         born = (told.created_ms + self.now * 1000, told.id)
         job = ModelJob(
             told.id, asked.who, asked.body, asked.unit, told.parts, self.house.almanac.labels,
             born, created=self.now, due=self.now + wanted.lease_ms // 1000,
-            overtook=self.now if asked.marked else None,
+            overtook=self.now if asked.is_sdk_retry else None,
         )  # fmt: skip
         assert job.n == asked.n
         assert job.id not in self.model.jobs
@@ -190,9 +199,9 @@ class Verbs:
 
     def stays_within_limits(self, process: Process, who: Who) -> None:
         """I1, as the ledger itself sees it: read back from the store."""
-        standing = self.run(process.ledger.standing(self.house.principal(who)))
-        for allowance in standing.allowances:
-            if allowance.limit is not None and allowance.meter is not Meter.REQUESTS:
+        standing = self.run(process.ledger.read_limits(self.house.principal(who)))
+        for allowance in standing.statuses:
+            if allowance.limit is not None and allowance.kind is not LimitKind.REQUESTS:
                 assert allowance.used + allowance.held <= allowance.limit
 
     def abandon(self, process: Process, job_id: str, call: str) -> None:
@@ -202,7 +211,7 @@ class Verbs:
             job.abandoned = job.ever_abandoned = True
 
     def receive(self, process: Process, job_id: str, call: str) -> None:
-        self.do(process, process.ledger.received([Receipt(job_id, call)]))
+        self.do(process, process.ledger.save_receipts([AnswerReceipt(job_id, call)]))
         job = self.model.find(job_id, self.now)
         if job is not None and job.holder == call:
             job.received = True
@@ -219,7 +228,7 @@ class Verbs:
             self.model.rise(job_id, process)
         return bool(sent)
 
-    def record(
+    def record_part(
         self,
         process: Process,
         job_id: str,
@@ -230,7 +239,7 @@ class Verbs:
         result: PartResult | None = None,
     ) -> bool:
         """Whether the id is this part's own."""
-        verb = process.ledger.record(
+        verb = process.ledger.record_part(
             job_id, part, upstream_id=upstream_id, result=result, due_ms=due * 1000
         )
         job = self.model.find(job_id, self.now)
@@ -281,8 +290,8 @@ class Verbs:
         assert told.parts == mine.parts
         assert (told.ended_ms is None) is (mine.ended is None)
 
-    def claim(self, process: Process, lease: int) -> Sequence[Claim]:
-        claims: Sequence[Claim] = self.do(process, process.ledger.claim(100, lease * 1000))
+    def claim(self, process: Process, lease: int) -> Sequence[JobClaim]:
+        claims: Sequence[JobClaim] = self.do(process, process.ledger.claim(100, lease * 1000))
         due = {job.id for job in self.model.open_jobs if job.due <= self.now}
         assert {claim.job.id for claim in claims} == due
         for claim in claims:
@@ -292,8 +301,8 @@ class Verbs:
             self.agrees(claim.job, job)
         return claims
 
-    def advance(self, process: Process, claim: Claim) -> None:
-        ours = self.do(process, process.ledger.advance(claim, due_ms=10_000))
+    def reschedule(self, process: Process, claim: JobClaim) -> None:
+        ours = self.do(process, process.ledger.reschedule(claim, due_ms=10_000))
         job = self.model.find(claim.job.id, self.now)
         assert ours is (job is not None and job.open and job.claims == claim.token)
         if ours and job:

@@ -19,16 +19,16 @@ from ledger_house import Asked
 from store_rig import pictures
 
 from app.adapters.journal.file import FileJournal
-from app.adapters.journal.history import History
-from app.adapters.redis.book import Book
+from app.adapters.journal.reader import JournalHistory
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.scripts import Script
 from app.adapters.redis.ledger import RedisLedger
-from app.adapters.redis.loader import Script
-from app.adapters.redis.store import Store
+from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.domain.calendar import Calendar
-from app.domain.errors import FailureNote, Proof
+from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.job import PartResult
-from app.domain.journal import Change, Debt, Kind, Mark, Step
-from app.domain.ledger import Claim, Order
+from app.domain.journal import ChangeKind, JournalRecord, OutboxMessage, Position, StoreChange
+from app.domain.ledger import AdmissionRequest, JobClaim
 
 PIECE = 35
 TIMES = ("created", "dispatched", "ended", "overtook", "bound", "told")
@@ -91,18 +91,18 @@ class Fate:
                 note = FailureNote("image_unavailable", "It is gone.", charged=True)
                 return PartResult(self.made, failure=note)
             case "refused":
-                return _failure("upstream_rejected", Proof.REFUSED)
+                return _failure("upstream_rejected", BillingEvidence.REFUSED)
             case "failed":
-                return _failure("upstream_error", Proof.FAILED)
+                return _failure("upstream_error", BillingEvidence.FAILED)
             case "unreachable":
-                return _failure("upstream_unreachable", Proof.NEVER_SENT, retryable=True)
+                return _failure("upstream_unreachable", BillingEvidence.NEVER_SENT, retryable=True)
             case "missing":
-                return _failure("task_expired", Proof.UNKNOWN)
+                return _failure("task_expired", BillingEvidence.UNKNOWN)
         return None
 
 
-def _failure(code: str, proof: Proof, *, retryable: bool = False) -> PartResult:
-    charged = proof is Proof.UNKNOWN
+def _failure(code: str, proof: BillingEvidence, *, retryable: bool = False) -> PartResult:
+    charged = proof is BillingEvidence.UNKNOWN
     return PartResult(failure=FailureNote(code, "…", retryable, charged), proof=proof)
 
 
@@ -120,7 +120,7 @@ FATES = (
     Fate("silent", 2),
 )
 
-SILENT = _failure("upstream_timeout", Proof.UNKNOWN)
+SILENT = _failure("upstream_timeout", BillingEvidence.UNKNOWN)
 
 
 @dataclass
@@ -159,7 +159,7 @@ class Request:
     """One caller's request as its process has it in memory: where it is, what it heard."""
 
     asked: Asked
-    order: Order
+    order: AdmissionRequest
     fates: tuple[Fate, ...]
     stage: str
     joined: str | None = None
@@ -176,25 +176,25 @@ class Request:
 class Process:
     """One gateway on a host of its own: its memory dies with it, journal and debts do not."""
 
-    def __init__(self, store: Store, calendar: Calendar, directory: Path) -> None:
+    def __init__(self, store: BatchingStore, calendar: Calendar, directory: Path) -> None:
         self.store, self.calendar, self.directory = store, calendar, directory
-        self.debts: list[Debt] = []
+        self.outbox: list[OutboxMessage] = []
         self.start()
 
     def start(self) -> None:
         self.journal = FileJournal(self.directory)
-        self.book = Book(self.store, self.calendar, self.journal)
+        self.book = LedgerScripts(self.store, self.calendar, self.journal)
         self.ledger = RedisLedger(self.book, task_ttl_s=260, image_ttl_s=3600)
         self.requests: list[Request] = []
-        self.claims: list[Claim] = []
+        self.claims: list[JobClaim] = []
 
     def crash(self) -> None:
         self.journal.close()
         self.start()
 
     @property
-    def mark(self) -> Mark | None:
-        return self.book.mark
+    def mark(self) -> Position | None:
+        return self.book.position
 
 
 def _now_ms() -> int:
@@ -234,23 +234,23 @@ class Aged:
     """What journals tell, as old as `passes` have made it: (real milliseconds, seconds) each."""
 
     def __init__(self, directories: Sequence[Path], passes: Sequence[tuple[int, int]]) -> None:
-        self._history, self._passes = History(directories), passes
+        self._history, self._passes = JournalHistory(directories), passes
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[JournalRecord]:
         for step in self._history:
             by = 1000 * sum(seconds for at_ms, seconds in self._passes if step.at_ms <= at_ms)
             yield replace(step, changes=[_aged(change, by) for change in step.changes])
 
 
-def _aged(change: Change, by: int) -> Change:
+def _aged(change: StoreChange, by: int) -> StoreChange:
     pairs = zip(change.fields[::2], change.fields[1::2], strict=True)
-    if change.kind is not Kind.JOB:
+    if change.kind is not ChangeKind.JOB:
         return change
     fields = [(name, str(int(at) - by) if name in TIMES else at) for name, at in pairs]
     return replace(change, fields=[text for pair in fields for text in pair])
 
 
-class Sabotaged(Store):
+class Sabotaged(BatchingStore):
     """A store in which some scripts have been exchanged for broken ones."""
 
     broken: Mapping[str, Script] = MappingProxyType({})

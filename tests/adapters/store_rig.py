@@ -16,18 +16,18 @@ from zoneinfo import ZoneInfo
 import redis
 
 from app.adapters.journal.file import FileJournal
-from app.adapters.redis.book import Book
-from app.adapters.redis.breaker import Breaker
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.breaker import CircuitBreaker
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
+from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.signals import RedisSignals
-from app.adapters.redis.store import Store
 from app.domain.calendar import Calendar
-from app.domain.errors import FailureNote, Proof
+from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import GenerationRequest, Picture, digest
 from app.domain.job import JobState, Outcome, new_job_id
-from app.domain.ledger import Order, Repeat
-from app.domain.limits import Limits, Meter, Scope, ScopeKind, Standing, Window
+from app.domain.ledger import AdmissionRequest, DedupKeys
+from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitWindow, Scope, ScopeKind
 from app.domain.principal import CachePolicy, Principal
 
 CALENDAR = Calendar(ZoneInfo("Asia/Shanghai"))
@@ -106,7 +106,7 @@ def running(program: Path, *options: str) -> Iterator[Engine]:
             engine.stop()
 
 
-OpenStore = Callable[..., Store]
+OpenStore = Callable[..., BatchingStore]
 
 
 _shelf = tempfile.TemporaryDirectory(prefix="koi-journals", ignore_cleanup_errors=True)
@@ -118,18 +118,26 @@ def new_journal() -> FileJournal:
     return FileJournal(Path(_shelf.name) / f"{next(_volumes)}")
 
 
-def book_on(store: Store, journal: FileJournal | None = None, **options: Any) -> Book:
-    return Book(store, **{"calendar": CALENDAR, "journal": journal or new_journal()} | options)
+def book_on(
+    store: BatchingStore, journal: FileJournal | None = None, **options: Any
+) -> LedgerScripts:
+    return LedgerScripts(
+        store, **{"calendar": CALENDAR, "journal": journal or new_journal()} | options
+    )
 
 
 def ledger_on(
-    store: Store, journal: FileJournal | None = None, *, book: Book | None = None, **options: Any
+    store: BatchingStore,
+    journal: FileJournal | None = None,
+    *,
+    book: LedgerScripts | None = None,
+    **options: Any,
 ) -> RedisLedger:
     lives = {"task_ttl_s": options.pop("task_ttl_s", 86_400), "image_ttl_s": 3600}
     return RedisLedger(book or book_on(store, journal, **options), **lives)
 
 
-def keyring_on(store: Store, *now: Callable[[], float]) -> RedisKeyRing:
+def keyring_on(store: BatchingStore, *now: Callable[[], float]) -> RedisKeyRing:
     return RedisKeyRing(book_on(store), *now)
 
 
@@ -163,26 +171,26 @@ def order(
     lease_ms: int = 60_000,
     body: str | None = None,
     **options: Any,
-) -> Order:
+) -> AdmissionRequest:
     """An order of a body of its own, so that it repeats nothing by accident."""
     body = body or f"body {next(_bodies)}"
     job_id = new_job_id()
-    repeat = Repeat(
+    repeat = DedupKeys(
         digest(body),
         options.pop("idempotency_key", None),
-        options.pop("marked", False),
+        options.pop("is_sdk_retry", False),
         options.pop("fresh", False),
         job_id,
     )
     request = GenerationRequest("grok-imagine", body, n, "1024x1024", "standard")
     return replace(
-        Order(
+        AdmissionRequest(
             job_id=job_id,
             principal=who or principal(),
             request=request,
             part_sizes=(n,),
             unit_micros=unit,
-            repeat=repeat,
+            dedup_keys=repeat,
             lease_ms=lease_ms,
         ),
         **options,
@@ -197,27 +205,31 @@ def delivered(n: int, *, surplus: int = 0) -> Outcome:
     return Outcome(JobState.SETTLED, pictures(n), billed=n, surplus=surplus)
 
 
-def released(proof: Proof = Proof.REFUSED) -> Outcome:
+def released(proof: BillingEvidence = BillingEvidence.REFUSED) -> Outcome:
     return Outcome(JobState.RELEASED, proof=proof, failure=REFUSED)
 
 
 def unknown() -> Outcome:
-    return Outcome(JobState.UNKNOWN, proof=Proof.UNKNOWN, failure=AMBIGUOUS)
+    return Outcome(JobState.UNKNOWN, proof=BillingEvidence.UNKNOWN, failure=AMBIGUOUS)
 
 
 def presumed(n: int) -> Outcome:
-    return Outcome(JobState.SETTLED, billed=n, presumed=n, proof=Proof.UNKNOWN, failure=AMBIGUOUS)
+    return Outcome(
+        JobState.SETTLED, billed=n, presumed=n, proof=BillingEvidence.UNKNOWN, failure=AMBIGUOUS
+    )
 
 
-def row(standing: Standing, scope: ScopeKind, meter: Meter, window: Window) -> tuple[int, int]:
+def row(
+    standing: LimitSnapshot, scope: ScopeKind, meter: LimitKind, window: LimitWindow
+) -> tuple[int, int]:
     """What one allowance says is used and held."""
     [found] = [
-        a for a in standing.allowances if (a.scope, a.meter, a.window) == (scope, meter, window)
+        a for a in standing.statuses if (a.scope, a.kind, a.window) == (scope, meter, window)
     ]
     return found.used, found.held
 
 
-async def started(ledger: RedisLedger, wanted: Order) -> str:
+async def started(ledger: RedisLedger, wanted: AdmissionRequest) -> str:
     """A job of that order, dispatched."""
     admitted = await ledger.admit(wanted)
     assert await ledger.dispatch(admitted.job.id, 60_000)
@@ -226,7 +238,7 @@ async def started(ledger: RedisLedger, wanted: Order) -> str:
 
 @contextlib.asynccontextmanager
 async def listening(
-    store: Store, heard: list[str | None], quiet_s: float = 5.0
+    store: BatchingStore, heard: list[str | None], quiet_s: float = 5.0
 ) -> AsyncIterator[None]:
     """Hears jobs end meanwhile, and None where some may have been missed."""
 
@@ -247,5 +259,5 @@ async def eventually(check: Callable[[], bool], within_s: float = 3.0) -> None:
         await asyncio.sleep(0.01)
 
 
-def quick_breaker(**options: Any) -> Breaker:
-    return Breaker(**{"probe_s": 0.1} | options)
+def quick_breaker(**options: Any) -> CircuitBreaker:
+    return CircuitBreaker(**{"probe_s": 0.1} | options)

@@ -9,10 +9,10 @@ from store_rig import Engine, OpenStore, pictures
 
 from app.adapters.redis import keyspace
 from app.adapters.redis.cache import RedisResultCache
-from app.adapters.redis.store import Store
+from app.adapters.redis.client.batching import BatchingStore
+from app.domain.cache import CacheControl, CacheLookup, CacheOutcome
 from app.domain.images import Picture
-from app.domain.job import CacheSlot
-from app.domain.recall import CacheControl, CacheOutcome, Recalled
+from app.domain.job import CacheVariant
 
 ANY = CacheControl()
 HIT, MISS, JOINED, BYPASS = (
@@ -20,12 +20,12 @@ HIT, MISS, JOINED, BYPASS = (
 )  # fmt: skip
 
 
-def cache_on(store: Store, **options: int) -> RedisResultCache:
+def cache_on(store: BatchingStore, **options: int) -> RedisResultCache:
     return RedisResultCache(store, **{"ttl_s": 3600, "variants": 3, "lease_s": 900} | options)
 
 
 @pytest.fixture
-async def cache(store: Store) -> RedisResultCache:
+async def cache(store: BatchingStore) -> RedisResultCache:
     return cache_on(store)
 
 
@@ -36,17 +36,17 @@ class Caller:
         self.cache, self.engine = cache, engine
         self.asked = 0
 
-    async def asks(self, control: CacheControl = ANY) -> Recalled:
+    async def asks(self, control: CacheControl = ANY) -> CacheLookup:
         self.asked += 1
-        return await self.cache.recall("fp", f"job{self.asked}", control)
+        return await self.cache.look_up("fp", f"job{self.asked}", control)
 
     async def makes(self, control: CacheControl = ANY) -> tuple[Picture, ...]:
         """Asks, makes what is missing, and keeps it."""
         recalled = await self.asks(control)
         assert recalled.outcome is MISS
-        assert recalled.slot is not None
+        assert recalled.cache_variant is not None
         made = pictures(1)
-        await self.cache.keep(recalled.slot, f"job{self.asked}", made)
+        await self.cache.fill(recalled.cache_variant, f"job{self.asked}", made)
         return made
 
     def later(self, ms: int = 0) -> None:
@@ -69,7 +69,7 @@ async def test_three_parallel_calls_make_three_pictures(caller: Caller) -> None:
     answers = [await caller.asks() for _ in range(3)]
 
     assert [answer.outcome for answer in answers] == [MISS] * 3
-    assert [answer.slot for answer in answers] == [CacheSlot("fp", n) for n in range(3)]
+    assert [answer.cache_variant for answer in answers] == [CacheVariant("fp", n) for n in range(3)]
 
 
 async def test_beyond_the_variants_a_burst_joins_round_robin(caller: Caller) -> None:
@@ -100,17 +100,17 @@ async def test_a_reload_while_it_is_being_made_joins(caller: Caller) -> None:
     assert (joined.outcome, joined.job_id) == (JOINED, "job1")
 
 
-async def test_one_variant_is_plain_single_flight(store: Store) -> None:
+async def test_one_variant_is_plain_single_flight(store: BatchingStore) -> None:
     cache = cache_on(store, variants=1)
 
-    answers = await asyncio.gather(*(cache.recall("fp", f"job{n}", ANY) for n in range(1000)))
+    answers = await asyncio.gather(*(cache.look_up("fp", f"job{n}", ANY) for n in range(1000)))
 
     outcomes = [answer.outcome for answer in answers]
     assert (outcomes.count(MISS), outcomes.count(JOINED)) == (1, 999)
 
 
 async def test_the_same_job_asking_twice_is_the_maker_both_times(cache: RedisResultCache) -> None:
-    one, two = [await cache.recall("fp", "job", ANY) for _ in range(2)]
+    one, two = [await cache.look_up("fp", "job", ANY) for _ in range(2)]
 
     assert one == two
     assert one.outcome is MISS
@@ -119,9 +119,9 @@ async def test_the_same_job_asking_twice_is_the_maker_both_times(cache: RedisRes
 async def test_other_questions_have_slots_of_their_own(caller: Caller) -> None:
     await caller.makes()
 
-    other = await caller.cache.recall("fp2", "x", ANY)
+    other = await caller.cache.look_up("fp2", "x", ANY)
 
-    assert other.slot == CacheSlot("fp2", 0)
+    assert other.cache_variant == CacheVariant("fp2", 0)
 
 
 async def test_an_entry_expires(caller: Caller) -> None:
@@ -131,23 +131,23 @@ async def test_an_entry_expires(caller: Caller) -> None:
     assert (await caller.asks()).outcome is MISS
 
 
-async def test_a_mark_outlives_no_lease(store: Store) -> None:
+async def test_a_mark_outlives_no_lease(store: BatchingStore) -> None:
     cache = cache_on(store, lease_s=0)
-    await cache.recall("fp", "dead", ANY)
+    await cache.look_up("fp", "dead", ANY)
 
-    answer = await cache_on(store, variants=1).recall("fp", "alive", ANY)
+    answer = await cache_on(store, variants=1).look_up("fp", "alive", ANY)
 
     assert answer.outcome is MISS
 
 
 async def test_the_mark_of_a_dead_maker_is_taken_over_by_one_and_joined_by_the_rest(
-    store: Store,
+    store: BatchingStore,
 ) -> None:
     cache = cache_on(store, variants=1)
-    await cache.recall("fp", "dead", ANY)
+    await cache.look_up("fp", "dead", ANY)
 
     answers = await asyncio.gather(
-        *(cache.recall("fp", f"job{n}", ANY, instead_of="dead") for n in range(30))
+        *(cache.look_up("fp", f"job{n}", ANY, instead_of="dead") for n in range(30))
     )
 
     [winner] = [n for n, answer in enumerate(answers) if answer.outcome is MISS]
@@ -155,55 +155,55 @@ async def test_the_mark_of_a_dead_maker_is_taken_over_by_one_and_joined_by_the_r
     assert joined == {f"job{winner}"}
 
 
-async def test_who_joins_hears_how_long_ago_the_maker_said_so(store: Store) -> None:
+async def test_who_joins_hears_how_long_ago_the_maker_said_so(store: BatchingStore) -> None:
     cache = cache_on(store, variants=1)
-    await cache.recall("fp", "maker", ANY)
+    await cache.look_up("fp", "maker", ANY)
     await asyncio.sleep(0.3)
 
-    assert 0.3 <= (await cache.recall("fp", "other", ANY)).marked_s < 5
+    assert 0.3 <= (await cache.look_up("fp", "other", ANY)).claimed_s < 5
 
 
 async def test_a_mark_from_before_the_clock_was_set_back_is_old(
-    store: Store, engine: Engine
+    store: BatchingStore, engine: Engine
 ) -> None:
     cache = cache_on(store, variants=1)
-    await cache.recall("fp", "maker", ANY)
+    await cache.look_up("fp", "maker", ANY)
     with engine.client() as admin:
         key = keyspace.cache_keys("fp")[0]
         job, ends = admin.hget(key, "0:making").split()
         admin.hset(key, "0:making", f"{job} {int(ends) + 7_200_000}")
 
-    assert (await cache.recall("fp", "other", ANY)).marked_s == 900
+    assert (await cache.look_up("fp", "other", ANY)).claimed_s == 900
 
 
 async def test_a_failed_job_frees_its_slot_and_its_place_in_the_burst(caller: Caller) -> None:
     failed = await caller.asks()
-    assert failed.slot is not None
+    assert failed.cache_variant is not None
 
-    await caller.cache.forget(failed.slot, "job1")
+    await caller.cache.evict(failed.cache_variant, "job1")
 
-    assert (await caller.asks()).slot == failed.slot
+    assert (await caller.asks()).cache_variant == failed.cache_variant
 
 
 async def test_pictures_that_are_gone_are_forgotten_and_made_again(caller: Caller) -> None:
     await caller.makes()
     caller.later()
     hit = await caller.asks()
-    assert hit.slot is not None
+    assert hit.cache_variant is not None
     assert hit.job_id is not None
 
-    await caller.cache.forget(hit.slot, hit.job_id)
+    await caller.cache.evict(hit.cache_variant, hit.job_id)
 
-    again = await caller.cache.recall("fp", "job2", ANY)
-    assert (again.outcome, again.slot) == (MISS, hit.slot)
+    again = await caller.cache.look_up("fp", "job2", ANY)
+    assert (again.outcome, again.cache_variant) == (MISS, hit.cache_variant)
 
 
 async def test_race_15_only_the_maker_fills_and_frees_a_slot(caller: Caller) -> None:
-    slot = (await caller.asks()).slot
+    slot = (await caller.asks()).cache_variant
     assert slot is not None
 
-    await caller.cache.keep(slot, "stranger", pictures(1))
-    await caller.cache.forget(slot, "stranger")
+    await caller.cache.fill(slot, "stranger", pictures(1))
+    await caller.cache.evict(slot, "stranger")
     caller.later()
 
     assert (await caller.asks()).outcome is JOINED
@@ -263,7 +263,7 @@ async def test_no_cache_beside_a_job_that_makes_it_has_no_slot(caller: Caller) -
 
     answer = await caller.asks(CacheControl(no_cache=True))
 
-    assert (answer.outcome, answer.slot) == (MISS, None)
+    assert (answer.outcome, answer.cache_variant) == (MISS, None)
 
 
 async def test_no_store_leaves_no_trace(caller: Caller, engine: Engine) -> None:
@@ -277,7 +277,7 @@ async def test_no_store_leaves_no_trace(caller: Caller, engine: Engine) -> None:
 async def test_any_variant_will_do_for_only_if_cached(caller: Caller) -> None:
     await caller.asks()
     second = await caller.makes()
-    await caller.cache.forget(CacheSlot("fp", 0), "job1")
+    await caller.cache.evict(CacheVariant("fp", 0), "job1")
     caller.later()
 
     assert (await caller.asks(CacheControl(only_if_cached=True))).pictures == second
@@ -294,10 +294,10 @@ async def test_everything_in_the_cache_has_an_end_of_life(caller: Caller, engine
 
 
 async def test_pictures_keep_all_they_say(caller: Caller) -> None:
-    slot = (await caller.asks()).slot
+    slot = (await caller.asks()).cache_variant
     assert slot is not None
     kept = (replace(pictures(1)[0], revised_prompt='a koi — 鯉 "quoted" \\ and\nlines'),)
-    await caller.cache.keep(slot, "job1", kept)
+    await caller.cache.fill(slot, "job1", kept)
     caller.later()
 
     assert (await caller.asks()).pictures == kept
@@ -308,7 +308,7 @@ async def test_without_its_store_every_answer_is_a_bypass(
 ) -> None:
     cache = cache_on(open_store(f"unix://{tmp_path}/none"))
 
-    assert (await cache.recall("fp", "job", ANY)) == Recalled(BYPASS)
-    assert not (await cache.recall("fp", "job", CacheControl(only_if_cached=True))).stored
-    await cache.keep(CacheSlot("fp", 0), "job", pictures(1))
-    await cache.forget(CacheSlot("fp", 0), "job")
+    assert (await cache.look_up("fp", "job", ANY)) == CacheLookup(BYPASS)
+    assert not (await cache.look_up("fp", "job", CacheControl(only_if_cached=True))).stored
+    await cache.fill(CacheVariant("fp", 0), "job", pictures(1))
+    await cache.evict(CacheVariant("fp", 0), "job")

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from app.adapters.embedded import EmbeddedStore, StoreNotStarted, StoreUnusable
-from app.adapters.embedded.aof import AOF
+from app.adapters.embedded.aof import AOF_DIRECTORY
 from app.adapters.embedded.engine import installed_servers
 from app.adapters.embedded.repair import repair
 
@@ -349,11 +349,15 @@ def test_a_store_whose_directory_comes_back_is_well_again(data_dir: Path, tmp_pa
 
 
 FILES: dict[str, Callable[[Path], object]] = {
-    "its log is deleted": lambda place: shutil.rmtree(place / AOF),
-    "one file of its log is deleted": lambda place: next(place.glob(f"{AOF}/*.incr.aof")).unlink(),
-    "its manifest is deleted": lambda place: next(place.glob(f"{AOF}/*.manifest")).unlink(),
+    "its log is deleted": lambda place: shutil.rmtree(place / AOF_DIRECTORY),
+    "one file of its log is deleted": lambda place: next(
+        place.glob(f"{AOF_DIRECTORY}/*.incr.aof")
+    ).unlink(),
+    "its manifest is deleted": lambda place: next(
+        place.glob(f"{AOF_DIRECTORY}/*.manifest")
+    ).unlink(),
     "its log is replaced by a copy": lambda place: replace_by_copy(
-        next(place.glob(f"{AOF}/*.incr.aof"))
+        next(place.glob(f"{AOF_DIRECTORY}/*.incr.aof"))
     ),
     "its socket is deleted": lambda place: (place / "store.sock").unlink(),
 }
@@ -398,7 +402,7 @@ def filled(data_dir: Path) -> Path:
     with EmbeddedStore(data_dir) as store, client(store) as connection:
         for at in range(20):
             connection.eval(f"redis.call('SET', 'k{at}', {at}) redis.call('INCR', 'spent')", 0)
-    return next((data_dir / "store" / AOF).glob("*.incr.aof"))
+    return next((data_dir / "store" / AOF_DIRECTORY).glob("*.incr.aof"))
 
 
 def overwrite(file: Path, at: int, words: bytes) -> None:
@@ -438,7 +442,9 @@ def test_a_damaged_store_starts_again_with_what_can_be_read_of_it(
     repaired = repair(data_dir)
 
     assert repaired is not None
-    assert {file.name: file.read_bytes() for file in (repaired.aside / AOF).iterdir()} == before
+    assert {
+        file.name: file.read_bytes() for file in (repaired.aside / AOF_DIRECTORY).iterdir()
+    } == before
     assert repaired.readable.why
     with EmbeddedStore(data_dir) as store, client(store) as connection:
         spent = int(connection.get("spent") or 0)

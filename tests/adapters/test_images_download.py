@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.images.fetch import ImageFetcher
+from app.adapters.images.fetch import HttpImageFetcher
 from app.adapters.images.file import FileImageStore
-from app.domain.budget import ByteBudget
+from app.domain.budget import MemoryBudget
 from app.domain.images import Picture, ProviderImage
-from app.domain.media import FetchCut, FetchedText, FetchFailed, ImageStoreUnavailable
-from app.service.download import SHARE, DownloadImage
+from app.domain.media import FetchedNonImage, FetchFailed, FetchTruncated, ImageStoreUnavailable
+from app.service.download_image import SHARE_BYTES, DownloadImage
 from tests.origin import Answer, Origin, answer, listening
 from tests.pictures import HEIC, JXL, PAGE, PICTURES, SIZE, SVG, chunked_png
 
@@ -37,8 +37,8 @@ class Desk:
     origin: Origin
     store: FileImageStore
     root: Path
-    fetcher: ImageFetcher
-    budget: ByteBudget = field(default_factory=lambda: ByteBudget(4 * SHARE))
+    fetcher: HttpImageFetcher
+    budget: MemoryBudget = field(default_factory=lambda: MemoryBudget(4 * SHARE_BYTES))
     outcomes: Outcomes = field(default_factory=Outcomes)
 
     def __post_init__(self) -> None:
@@ -49,10 +49,12 @@ class Desk:
             self.budget,
         )
 
-    async def link(self, given: Answer, *, as_is: bool = False, stem: str = STEM) -> Picture:
+    async def link(
+        self, given: Answer, *, accept_anything: bool = False, stem: str = STEM
+    ) -> Picture:
         self.origin.answers["/a"] = given
         image = ProviderImage(url=f"{self.origin.url}/a")
-        return await self.download(stem, image, as_is=as_is)
+        return await self.download(stem, image, accept_anything=accept_anything)
 
     async def kept(self, picture: Picture) -> bytes:
         stored = await self.store.get(picture.name)
@@ -71,7 +73,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with listening() as origin:
         store = FileImageStore(root)
         await store.check()
-        fetcher = ImageFetcher([origin.url], max_bytes=CAPPED)
+        fetcher = HttpImageFetcher([origin.url], max_bytes=CAPPED)
         yield Desk(origin, store, root, fetcher)
         await fetcher.close()
 
@@ -95,7 +97,7 @@ async def test_a_cut_picture_is_fetched_again_and_never_kept(
     half = len(body) // 2
 
     for short in (body[:half], body[:half] + bytes(len(body) - half)):
-        with pytest.raises(FetchCut):
+        with pytest.raises(FetchTruncated):
             await desk.link(answer(short, length=length))
     assert desk.files == []
 
@@ -116,9 +118,9 @@ async def test_what_cannot_tell_its_end_is_kept_with_a_length_or_when_it_comes_t
     desk: Desk, body: bytes
 ) -> None:
     for short in (body, body[:-9]):
-        with pytest.raises(FetchCut):
+        with pytest.raises(FetchTruncated):
             await desk.link(answer(short, length=False))
-    with pytest.raises(FetchCut):
+    with pytest.raises(FetchTruncated):
         await desk.link(answer(body, length=False))
 
     assert await desk.kept(await desk.link(answer(body, length=False))) == body
@@ -142,11 +144,11 @@ async def test_unknown_bytes_are_a_file_to_be_saved(desk: Desk) -> None:
 async def test_a_text_is_asked_for_again_and_kept_only_as_it_is(
     desk: Desk, body: bytes, extension: str
 ) -> None:
-    with pytest.raises(FetchedText):
+    with pytest.raises(FetchedNonImage):
         await desk.link(answer(body))
     assert desk.files == []
 
-    picture = await desk.link(answer(body), as_is=True)
+    picture = await desk.link(answer(body), accept_anything=True)
 
     assert picture.name == f"{STEM}.{extension}"
     assert await desk.kept(picture) == body
@@ -155,17 +157,17 @@ async def test_a_text_is_asked_for_again_and_kept_only_as_it_is(
 async def test_a_cut_picture_as_it_is_does_not_pass_for_a_picture(desk: Desk) -> None:
     body = PICTURES["jpeg"][0][:-400]
 
-    picture = await desk.link(answer(body), as_is=True)
+    picture = await desk.link(answer(body), accept_anything=True)
     inline = await desk.download(STEM[:-1] + "b", ProviderImage(body=body))
 
     assert (picture.media_type, inline.media_type) == ("application/octet-stream",) * 2
     assert await desk.kept(inline) == body
 
 
-@pytest.mark.parametrize("as_is", [True, False])
-async def test_nothing_is_no_picture(desk: Desk, as_is: bool) -> None:
+@pytest.mark.parametrize("accept_anything", [True, False])
+async def test_nothing_is_no_picture(desk: Desk, accept_anything: bool) -> None:
     with pytest.raises(FetchFailed):
-        await desk.link(answer(b""), as_is=as_is)
+        await desk.link(answer(b""), accept_anything=accept_anything)
 
 
 async def test_bytes_in_the_answer_itself_are_kept_whatever_they_are(desk: Desk) -> None:
@@ -220,7 +222,7 @@ async def test_nothing_is_left_of_a_large_picture_that_did_not_come(
         await call
 
     assert desk.files == []
-    assert desk.budget.taken == 0
+    assert desk.budget.reserved_bytes == 0
 
 
 async def test_a_full_disk_is_the_store_s_failure(desk: Desk) -> None:

@@ -15,9 +15,9 @@ import brotli
 import pytest
 
 from app.adapters.http.codings import zstd
-from app.adapters.images.fetch import ImageFetcher
-from app.adapters.images.guard import Egress
-from app.domain.media import FetchCut, FetchError, FetchFailed, FetchRefused
+from app.adapters.images.egress_guard import EgressPolicy
+from app.adapters.images.fetch import HttpImageFetcher
+from app.domain.media import FetchError, FetchFailed, FetchRefused, FetchTruncated
 from tests.drafts import Brought, bring
 from tests.origin import PNG, Answer, Origin, answer, listening, redirect
 
@@ -48,15 +48,15 @@ class Names:
 
 
 @asynccontextmanager
-async def fetching(*trusted: str, **settings: object) -> AsyncIterator[ImageFetcher]:
-    fetcher = ImageFetcher(trusted, **settings)  # type: ignore[arg-type]
+async def fetching(*trusted: str, **settings: object) -> AsyncIterator[HttpImageFetcher]:
+    fetcher = HttpImageFetcher(trusted, **settings)  # type: ignore[arg-type]
     try:
         yield fetcher
     finally:
         await fetcher.close()
 
 
-async def failure(fetcher: ImageFetcher, url: str) -> FetchError:
+async def failure(fetcher: HttpImageFetcher, url: str) -> FetchError:
     with pytest.raises(FetchError) as failed:
         await bring(fetcher, url)
     return failed.value
@@ -170,9 +170,9 @@ async def cdn(certificate: Path) -> AsyncIterator[Origin]:
         yield served
 
 
-def public_loopback(cdn: Origin, certificate: Path | None) -> Egress:
+def public_loopback(cdn: Origin, certificate: Path | None) -> EgressPolicy:
     tls = None if certificate is None else ssl.create_default_context(cafile=str(certificate))
-    return Egress(lambda address: address == "127.0.0.1", tls)
+    return EgressPolicy(lambda address: address == "127.0.0.1", tls)
 
 
 async def test_the_connection_goes_to_the_address_that_was_checked(
@@ -336,7 +336,7 @@ async def test_a_damaged_coding_is_a_cut_image(origin: Origin) -> None:
     origin.answers["/a"] = answer(gzip.compress(PNG)[:-9], "Content-Encoding: gzip")
 
     async with fetching(origin.url) as fetcher:
-        assert isinstance(await failure(fetcher, f"{origin.url}/a"), FetchCut)
+        assert isinstance(await failure(fetcher, f"{origin.url}/a"), FetchTruncated)
 
 
 async def test_what_is_not_ascii_is_encoded_once_and_the_rest_stays(origin: Origin) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from app.adapters.images.file import FileImageStore
-from app.adapters.images.spool import IN_MEMORY
-from app.domain.media import SLICE, ImageStoreUnavailable, StoredImage
+from app.adapters.images.spool import MAX_IN_MEMORY_BYTES
+from app.domain.media import SLICE_BYTES, ImageContent, ImageStoreUnavailable
 
 ROOT = Path(__file__).parents[2]
 NAME = "img_" + "0a" * 16 + ".png"
@@ -45,7 +45,7 @@ def path_of(store_root: Path, image: str) -> Path:
 async def test_what_was_put_is_got(store: FileImageStore, extension: str, media_type: str) -> None:
     await store.put(name(1, extension), b"bytes", media_type)
 
-    assert await store.get(name(1, extension)) == StoredImage(b"bytes", media_type)
+    assert await store.get(name(1, extension)) == ImageContent(b"bytes", media_type)
 
 
 async def test_the_same_name_again_replaces(store: FileImageStore) -> None:
@@ -70,7 +70,7 @@ async def test_an_image_is_read_slice_by_slice(store: FileImageStore) -> None:
     body = os.urandom(150_000)
     await store.put(NAME, body, "image/png")
 
-    slices = [await store.read(NAME, at) for at in range(0, len(body), SLICE)]
+    slices = [await store.read(NAME, at) for at in range(0, len(body), SLICE_BYTES)]
 
     assert b"".join(part.body for part in slices if part) == body
     assert {(part.size, part.media_type) for part in slices if part} == {(150_000, "image/png")}
@@ -86,7 +86,7 @@ async def test_images_exist_only_all_together(store: FileImageStore) -> None:
     assert not await store.exists(["../" + NAME])
 
 
-@pytest.mark.parametrize("length", [10, IN_MEMORY, 3 * IN_MEMORY + 1])
+@pytest.mark.parametrize("length", [10, MAX_IN_MEMORY_BYTES, 3 * MAX_IN_MEMORY_BYTES + 1])
 async def test_a_draft_is_read_anywhere_and_kept(store: FileImageStore, length: int) -> None:
     body = os.urandom(length)
     async with store.draft(NAME[:36]) as draft:
@@ -98,14 +98,14 @@ async def test_a_draft_is_read_anywhere_and_kept(store: FileImageStore, length: 
         assert draft.read(0, length) == body
         await draft.keep(NAME)
 
-    assert await store.get(NAME) == StoredImage(body, "image/png")
+    assert await store.get(NAME) == ImageContent(body, "image/png")
 
 
 async def test_a_draft_that_is_not_kept_leaves_nothing(
     store: FileImageStore, tmp_path: Path
 ) -> None:
     async with store.draft(NAME[:36]) as draft:
-        await draft.write(bytes(2 * IN_MEMORY))
+        await draft.write(bytes(2 * MAX_IN_MEMORY_BYTES))
         with pytest.raises(ValueError, match="does not name"):
             await draft.keep("../" + NAME)
 
@@ -160,7 +160,7 @@ async def test_links_out_of_the_store_are_not_followed(
     await store.put(NAME, b"bytes", "image/png")
 
     assert secret.read_bytes() == b"secret"
-    assert await store.get(NAME) == StoredImage(b"bytes", "image/png")
+    assert await store.get(NAME) == ImageContent(b"bytes", "image/png")
 
 
 async def test_a_linked_shard_is_neither_read_nor_written(
@@ -278,4 +278,4 @@ except ImageStoreUnavailable as unavailable:
 
     assert "cannot be used (File too large)" in tried.stdout
     assert [path.name for path in path_of(tmp_path, NAME).parent.iterdir()] == [NAME]
-    assert await store.get(NAME) == StoredImage(b"bytes", "image/png")
+    assert await store.get(NAME) == ImageContent(b"bytes", "image/png")

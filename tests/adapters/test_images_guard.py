@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.adapters.images.fetch import ImageFetcher
-from app.adapters.images.guard import is_public_address
+from app.adapters.images.egress_guard import is_public_address
+from app.adapters.images.fetch import HttpImageFetcher
 from app.domain.media import FetchRefused
 from tests.drafts import bring
 
@@ -18,7 +18,7 @@ async def refused_with(url: str, addresses: Sequence[str]) -> list[str]:
         asked.append(host)
         return addresses
 
-    fetcher = ImageFetcher(resolver=resolve)
+    fetcher = HttpImageFetcher(resolver=resolve)
     with pytest.raises(FetchRefused):
         await bring(fetcher, url)
     await fetcher.close()

@@ -3,17 +3,17 @@
 import asyncio
 from pathlib import Path
 
-from app.adapters.images.fetch import ImageFetcher
+from app.adapters.images.fetch import HttpImageFetcher
 from app.adapters.images.file import FileImageStore
-from app.domain.budget import ByteBudget
+from app.domain.budget import MemoryBudget
 from app.domain.images import ProviderImage
-from app.domain.job import Job, Part
-from app.service.collect import MOST_WAITING, Collect
-from app.service.download import DownloadImage
+from app.domain.job import Job, JobPart
+from app.service.download_image import DownloadImage
+from app.service.downloads import MAX_WAITING_BYTES, ImageDownloader
 
 TASK = Job(
     id=f"task_{'0' * 32}", key_id="k", user="ann", team=None, pool="user:ann", model="m", n=1,
-    size="1x1", quality="q", unit_micros=None, created_ms=1, parts=(Part(1),),
+    size="1x1", quality="q", unit_micros=None, created_ms=1, parts=(JobPart(1),),
 )  # fmt: skip
 
 
@@ -30,17 +30,19 @@ async def test_more_bytes_than_may_wait_in_memory_are_full_until_the_store_takes
     await store.check()
     images.rename(tmp_path / "aside")
     images.write_text("a file where the directory was")
-    download = DownloadImage(ImageFetcher([], max_bytes=1), store, Unheard(), ByteBudget(1 << 30))  # type: ignore[arg-type]
-    collect = Collect(download, tell=told.append)
-    empty = collect.full
+    download = DownloadImage(
+        HttpImageFetcher([], max_bytes=1), store, Unheard(), MemoryBudget(1 << 30)
+    )  # type: ignore[arg-type]
+    collect = ImageDownloader(download, on_failure=told.append)
+    empty = collect.is_full
 
-    coming = collect.begin(TASK, 0, (ProviderImage(body=bytes(MOST_WAITING)),))
+    coming = collect.start(TASK, 0, (ProviderImage(body=bytes(MAX_WAITING_BYTES)),))
     while not told:
         await asyncio.sleep(0.01)
-    full = collect.full
+    full = collect.is_full
     images.unlink()
     (tmp_path / "aside").rename(images)
     await coming.wait(30)
 
-    assert (empty, full, collect.full) == (False, True, False)
+    assert (empty, full, collect.is_full) == (False, True, False)
     assert len(coming.result().pictures) == 1

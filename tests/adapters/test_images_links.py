@@ -4,7 +4,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from app.adapters.images.links import LinkSigner
+from app.adapters.images.link_signer import LinkSigner
 
 NAME = "img_" + "0a" * 16 + ".png"
 OTHER = "img_" + "0b" * 16 + ".png"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from app.adapters.images.s3 import ObjectImageStore
-from app.domain.media import ImageStoreUnavailable, StoredImage
+from app.domain.media import ImageContent, ImageStoreUnavailable
 
 pytest.importorskip("obstore")
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ async def test_what_was_put_is_got(store: ObjectImageStore) -> None:
 
     await store.put(NAME, body, "image/png")
 
-    assert await store.get(NAME) == StoredImage(body, "image/png")
+    assert await store.get(NAME) == ImageContent(body, "image/png")
 
 
 async def test_a_large_draft_is_kept_in_one_request_and_read_in_slices(
@@ -183,7 +183,7 @@ async def test_signed_requests_pass_a_server_that_verifies(rclone: str) -> None:
     await store.check()
     await store.put(NAME, b"bytes", "image/png")
 
-    assert await store.get(NAME) == StoredImage(b"bytes", "image/png")
+    assert await store.get(NAME) == ImageContent(b"bytes", "image/png")
     assert await store.sweep(timedelta(seconds=-60)) == 1
     assert await store.get(NAME) is None
 

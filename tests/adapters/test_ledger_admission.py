@@ -19,8 +19,8 @@ from store_rig import (
     unknown,
 )  # fmt: skip
 
-from app.adapters.redis.book import utc_now
 from app.adapters.redis.ledger import RedisLedger
+from app.adapters.redis.ledger_scripts import utc_now
 from app.domain.errors import (
     ConcurrencyLimited,
     GatewayError,
@@ -28,8 +28,8 @@ from app.domain.errors import (
     PriceUnknown,
     RateLimited,
 )  # fmt: skip
-from app.domain.job import CacheSlot, JobState
-from app.domain.limits import Limits, Meter, ScopeKind, Window
+from app.domain.job import CacheVariant, JobState
+from app.domain.limits import LimitKind, Limits, LimitWindow, ScopeKind
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +39,9 @@ async def outcomes(*calls: object) -> list[object]:
 
 
 async def test_the_admitted_job_is_what_the_store_keeps(ledger: RedisLedger) -> None:
-    wanted = order(n=5, part_sizes=(4, 1), slot=CacheSlot("fp", 3), response_format="b64_json")
+    wanted = order(
+        n=5, part_sizes=(4, 1), cache_variant=CacheVariant("fp", 3), response_format="b64_json"
+    )
 
     admitted = await ledger.admit(wanted)
 
@@ -69,7 +71,7 @@ async def test_every_scope_and_window_binds(
 
     assert refused.value.retry_after_s is None
     assert "resets at 20" in refused.value.message
-    assert (await ledger.census()).held_images == 2
+    assert (await ledger.open_job_stats()).held_images == 2
 
 
 async def test_a_refusal_by_one_scope_takes_nothing_from_the_others(ledger: RedisLedger) -> None:
@@ -78,9 +80,9 @@ async def test_a_refusal_by_one_scope_takes_nothing_from_the_others(ledger: Redi
     with pytest.raises(InsufficientQuota, match="this gateway"):
         await ledger.admit(order(who, n=2))
 
-    standing = await ledger.standing(who)
-    assert row(standing, ScopeKind.USER, Meter.IMAGES, Window.DAY) == (0, 0)
-    assert row(standing, ScopeKind.USER, Meter.CONCURRENCY, Window.NOW) == (0, 0)
+    standing = await ledger.read_limits(who)
+    assert row(standing, ScopeKind.USER, LimitKind.IMAGES, LimitWindow.DAY) == (0, 0)
+    assert row(standing, ScopeKind.USER, LimitKind.CONCURRENCY, LimitWindow.NOW) == (0, 0)
 
 
 async def test_of_two_exhausted_windows_the_later_reset_is_named(ledger: RedisLedger) -> None:
@@ -95,10 +97,10 @@ async def test_the_standing_shows_what_is_left_after_the_reservation(ledger: Red
 
     admitted = await ledger.admit(order(who, n=2))
 
-    left = {(a.scope, a.meter): a.remaining for a in admitted.standing.allowances}
+    left = {(a.scope, a.kind): a.remaining for a in admitted.limit_snapshot.statuses}
     assert left == {
-        (ScopeKind.USER, Meter.IMAGES): 8,
-        (ScopeKind.TEAM, Meter.MONEY): 720_000,
+        (ScopeKind.USER, LimitKind.IMAGES): 8,
+        (ScopeKind.TEAM, LimitKind.MONEY): 720_000,
     }
 
 
@@ -124,11 +126,11 @@ async def test_race_2_a_lowered_limit_admits_nothing_and_claws_nothing_back(
 CONTENDER = """
 import asyncio, sys
 sys.path[:0] = [{root!r}, {here!r}]
-from store_rig import Limits, Store, ledger_on, order, principal
-from app.adapters.redis.connection import connect
+from store_rig import BatchingStore, Limits, ledger_on, order, principal
+from app.adapters.redis.client.connection import connect
 from app.domain.errors import InsufficientQuota
 async def main(url):
-    store = Store(connect(url, timeout_s=5), timeout_s=5)
+    store = BatchingStore(connect(url, timeout_s=5), timeout_s=5)
     ledger, who = ledger_on(store), principal(key=Limits(images_per_day=10))
     async def one():
         try:
@@ -167,7 +169,7 @@ async def test_a_repeated_admission_reserves_once(ledger: RedisLedger) -> None:
 
     assert again.job == first.job
     assert not again.joined
-    assert (await ledger.census()).held_images == 3
+    assert (await ledger.open_job_stats()).held_images == 3
 
 
 async def test_a_budget_cannot_be_kept_for_an_unpriced_model(ledger: RedisLedger) -> None:
@@ -220,22 +222,26 @@ async def test_the_slot_of_a_dead_process_lapses_with_its_lease(ledger: RedisLed
 async def test_the_pace_lets_a_full_burst_through_and_no_more(ledger: RedisLedger) -> None:
     who = principal(user=Limits(requests_per_minute=7))
     for _ in range(7):
-        await ledger.arrive(who, order(who).repeat)
+        await ledger.check_rate_limit(who, order(who).dedup_keys)
 
     with pytest.raises(RateLimited, match=r"user ann.*7 requests") as refused:
-        await ledger.arrive(who, order(who).repeat)
+        await ledger.check_rate_limit(who, order(who).dedup_keys)
 
     assert refused.value.retry_after_s in (8, 9)
 
 
 async def test_a_refused_request_uses_up_no_pace(ledger: RedisLedger) -> None:
     who = principal(user=Limits(requests_per_minute=5), house=Limits(requests_per_minute=1))
-    await ledger.arrive(who, order(who).repeat)
+    await ledger.check_rate_limit(who, order(who).dedup_keys)
 
-    results = await outcomes(*(ledger.arrive(who, order(who).repeat) for _ in range(8)))
+    results = await outcomes(
+        *(ledger.check_rate_limit(who, order(who).dedup_keys) for _ in range(8))
+    )
 
     assert all(isinstance(result, RateLimited) for result in results)
-    assert row((await ledger.standing(who)), ScopeKind.USER, Meter.REQUESTS, Window.MINUTE) == (
+    assert row(
+        (await ledger.read_limits(who)), ScopeKind.USER, LimitKind.REQUESTS, LimitWindow.MINUTE
+    ) == (
         1,
         0,
     )
@@ -256,7 +262,9 @@ async def test_a_refusal_names_the_time_that_generations_took_lately(ledger: Red
 async def test_the_pace_of_a_burst(ledger: RedisLedger, limit: int, passed: int) -> None:
     who = principal(key=Limits(requests_per_minute=limit))
 
-    results = await outcomes(*(ledger.arrive(who, order(who).repeat) for _ in range(20)))
+    results = await outcomes(
+        *(ledger.check_rate_limit(who, order(who).dedup_keys) for _ in range(20))
+    )
 
     refused = [result for result in results if isinstance(result, RateLimited)]
     assert len(results) - len(refused) == passed

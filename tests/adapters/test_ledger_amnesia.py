@@ -17,15 +17,15 @@ from store_rig import (
 from app.adapters.journal.file import FileJournal
 from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import LedgerUnavailable
-from app.domain.journal import Mark
+from app.domain.journal import Position
 
 LOST = "lost its data"
 
 SPENDING: dict[str, Callable[[RedisLedger, str], Awaitable[object]]] = {
-    "arrive": lambda ledger, _: ledger.arrive(principal(), order().repeat),
+    "arrive": lambda ledger, _: ledger.check_rate_limit(principal(), order().dedup_keys),
     "admit": lambda ledger, _: ledger.admit(order()),
     "dispatch": lambda ledger, job_id: ledger.dispatch(job_id, 1000),
-    "record": lambda ledger, job_id: ledger.record(job_id, 0, upstream_id="up", due_ms=0),
+    "record": lambda ledger, job_id: ledger.record_part(job_id, 0, upstream_id="up", due_ms=0),
     "settle": lambda ledger, job_id: ledger.settle(job_id, delivered(1)),
     "cancel": lambda ledger, job_id: ledger.cancel(job_id),
     "claim": lambda ledger, _: ledger.claim(1, 1000),
@@ -88,7 +88,7 @@ async def test_a_copy_that_does_not_know_the_providers_task_is_noticed(
     """Nobody would ever ask for its picture, which is paid for."""
     job_id = await started(ledger, order())
     backup = engine.copy()
-    await ledger.record(job_id, 0, upstream_id="up", due_ms=0)
+    await ledger.record_part(job_id, 0, upstream_id="up", due_ms=0)
     engine.put_back(backup)
 
     with pytest.raises(LedgerUnavailable, match=LOST):
@@ -136,7 +136,7 @@ async def test_a_gateway_of_another_store_stops_nobody_but_itself(
     """A wrong KOI_REDIS_URL or an old data directory must not halt a deployment."""
     await ledger.admit(order())
     stranger = new_journal()
-    stranger.mark = Mark(7, "task_0", "another life")
+    stranger.position = Position(7, "task_0", "another life")
 
     with pytest.raises(LedgerUnavailable, match=LOST):
         await ledger_on(open_store(engine.url), stranger).admit(order())
@@ -164,8 +164,8 @@ async def test_a_restarted_gateway_remembers_how_much_it_had_seen(
     engine.put_back(backup)
 
     reborn = FileJournal(first.directory)
-    assert reborn.mark is not None
-    assert reborn.mark.seq == 2
+    assert reborn.position is not None
+    assert reborn.position.seq == 2
     with pytest.raises(LedgerUnavailable, match=LOST):
         await ledger_on(open_store(engine.url), reborn).admit(order())
 

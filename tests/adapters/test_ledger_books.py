@@ -19,14 +19,14 @@ from store_rig import (
     started,
 )  # fmt: skip
 
-from app.adapters.redis.connection import connect
-from app.adapters.redis.exchange import Argument
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.connection import connect
+from app.adapters.redis.client.pipeline import Argument
+from app.adapters.redis.client.scripts import Script
 from app.adapters.redis.ledger import RedisLedger
-from app.adapters.redis.loader import Script
-from app.adapters.redis.store import Store
 from app.domain.errors import InvalidRequest, LedgerUnavailable
 from app.domain.ledger import Entry, EntryKind
-from app.domain.limits import Meter, ScopeKind, Window
+from app.domain.limits import LimitKind, LimitWindow, ScopeKind
 
 
 async def entries_of(ledger: RedisLedger) -> list[Entry]:
@@ -34,12 +34,12 @@ async def entries_of(ledger: RedisLedger) -> list[Entry]:
 
 
 async def images_today(ledger: RedisLedger, scope: ScopeKind = ScopeKind.USER) -> tuple[int, int]:
-    standing = await ledger.standing(principal())
-    return row(standing, scope, Meter.IMAGES, Window.DAY)
+    standing = await ledger.read_limits(principal())
+    return row(standing, scope, LimitKind.IMAGES, LimitWindow.DAY)
 
 
 def correction(images: int, **changes: object) -> Entry:
-    today = CALENDAR.around(datetime.now(UTC))[1]
+    today = CALENDAR.days_around(datetime.now(UTC))[1]
     entry = Entry(
         id="", kind=EntryKind.ADJUST, at_ms=0, job="", key="key_1", user="ann", team="art",
         model="grok-imagine", size="", quality="", images=images, micros=images * 140_000,
@@ -151,7 +151,7 @@ async def test_the_audit_is_right_while_the_books_are_being_written(
     assert sum(traded) > len(audited)
 
 
-class Stumbling(Store):
+class Stumbling(BatchingStore):
     """A store that falls silent once, on the second page of the ledger."""
 
     pages = 0
@@ -182,15 +182,15 @@ async def test_amounts_stay_whole_up_to_two_to_the_53(ledger: RedisLedger) -> No
     await ledger.settle(job_id, delivered(3))
 
     assert [entry.micros for entry in await entries_of(ledger)] == [3 * unit]
-    standing = await ledger.standing(principal())
-    assert row(standing, ScopeKind.USER, Meter.MONEY, Window.MONTH) == (3 * unit, 0)
+    standing = await ledger.read_limits(principal())
+    assert row(standing, ScopeKind.USER, LimitKind.MONEY, LimitWindow.MONTH) == (3 * unit, 0)
     assert (await ledger.audit()).difference == 0
 
 
 async def test_windows_end_when_the_calendar_says(ledger: RedisLedger) -> None:
-    standing = await ledger.standing(principal())
+    standing = await ledger.read_limits(principal())
 
-    [day] = {a.reset_s for a in standing.allowances if a.window is Window.DAY}
+    [day] = {a.reset_s for a in standing.statuses if a.window is LimitWindow.DAY}
     midnight = datetime.now(CALENDAR.zone).replace(hour=0, minute=0, second=0, microsecond=0)
     left = midnight + timedelta(days=1) - datetime.now(CALENDAR.zone)
     assert abs(day - left.total_seconds()) < 3

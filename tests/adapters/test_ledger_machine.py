@@ -19,14 +19,14 @@ import uvloop
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from ledger_machine import LedgerMachine
-from ledger_planted import PLANTED, Planted, broken_conclude, broken_script
+from ledger_planted import PLANTED, Planted, broken_charging, broken_script
 from ledger_world import Sabotaged, Shelf
 from store_rig import running
 
-from app.adapters.redis.connection import connect
-from app.adapters.redis.loader import Script
-from app.domain.ledger import Contested
-from app.domain.settlement import conclude
+from app.adapters.redis.client.connection import connect
+from app.adapters.redis.client.scripts import Script
+from app.domain.charging import compute_outcome
+from app.domain.ledger import PossibleDuplicate
 from tests.store_node import programs
 
 EXAMPLES, LONG, STEPS = 1000, 5000, 11
@@ -56,7 +56,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[LedgerMac
             shelf = Shelf(admin)
 
         Bound.disk = staticmethod(disk)
-        Bound.conclude = staticmethod(conclude)
+        Bound.compute_outcome = staticmethod(compute_outcome)
         yield Bound
         runner.run(Bound.store.aclose())
 
@@ -106,14 +106,14 @@ def test_the_ledger_does_what_its_model_does_for_long(
 def test_the_machine_catches_a_planted_bug(machine: type[LedgerMachine], bug: Planted) -> None:
     machine.examples, found = 0, False
     try:
-        if bug.script == "conclude":
-            machine.conclude = staticmethod(broken_conclude(bug))
+        if bug.script == "compute_outcome":
+            machine.compute_outcome = staticmethod(broken_charging(bug))
         else:
             machine.store.broken = broken_script(bug)
         run_state_machine_as_test(machine, settings=profile(EXAMPLES))
-    except (AssertionError, Contested):
+    except (AssertionError, PossibleDuplicate):
         found = True
     finally:
-        machine.store.broken, machine.conclude = NONE, staticmethod(conclude)
+        machine.store.broken, machine.compute_outcome = NONE, staticmethod(compute_outcome)
     print(f"\n{machine.examples} examples")
     assert found

@@ -15,14 +15,14 @@ from store_rig import (
 )  # fmt: skip
 
 from app.adapters.redis.ledger import RedisLedger
-from app.domain.errors import Proof
+from app.domain.errors import BillingEvidence
 from app.domain.job import JobState, PartResult, TaskStatus
 
 
 async def test_race_20_two_workers_after_a_restart_share_no_job(ledger: RedisLedger) -> None:
     ids = {await started(ledger, order()) for _ in range(10)}
     for job_id in ids:
-        await ledger.record(job_id, 0, upstream_id=f"up-{job_id}", due_ms=-1)
+        await ledger.record_part(job_id, 0, upstream_id=f"up-{job_id}", due_ms=-1)
 
     batches = await asyncio.gather(*(ledger.claim(4, 60_000) for _ in range(4)))
 
@@ -44,12 +44,12 @@ async def test_jobs_without_room_for_their_polls_hold_up_nobody(ledger: RedisLed
         wanted = order(n=len(ids), part_sizes=(1,) * len(ids), body=name)
         job_id = await started(ledger, wanted)
         for part, upstream_id in enumerate(ids):
-            await ledger.record(job_id, part, upstream_id=upstream_id, due_ms=-2000)
+            await ledger.record_part(job_id, part, upstream_id=upstream_id, due_ms=-2000)
     lapsed = await ledger.admit(order(lease_ms=-10))
 
-    none, left = await ledger.claim_within(10, 60_000, 0)
-    first, after = await ledger.claim_within(10, 60_000, 1)
-    second, _ = await ledger.claim_within(10, 60_000, 9)
+    none, left = await ledger.claim_with_polls(10, 60_000, 0)
+    first, after = await ledger.claim_with_polls(10, 60_000, 1)
+    second, _ = await ledger.claim_with_polls(10, 60_000, 9)
 
     assert [claim.job.id for claim in none] == [lapsed.job.id]
     assert left == 3
@@ -59,12 +59,12 @@ async def test_jobs_without_room_for_their_polls_hold_up_nobody(ledger: RedisLed
 
 async def test_race_12_a_lease_taken_over_cannot_be_given_back(ledger: RedisLedger) -> None:
     job_id = await started(ledger, order())
-    await ledger.record(job_id, 0, upstream_id="up", due_ms=-1)
+    await ledger.record_part(job_id, 0, upstream_id="up", due_ms=-1)
     [mine] = await ledger.claim(1, -1)
     [theirs] = await ledger.claim(1, 60_000)
 
-    assert not await ledger.advance(mine, due_ms=0, progress=99)
-    assert await ledger.advance(theirs, due_ms=0, progress=10)
+    assert not await ledger.reschedule(mine, due_ms=0, progress=99)
+    assert await ledger.reschedule(theirs, due_ms=0, progress=10)
     assert (await ledger.job(job_id)).progress == 10  # type: ignore[union-attr]
 
 
@@ -74,9 +74,9 @@ async def test_progress_rises_and_status_goes_forward_only(ledger: RedisLedger) 
     for status, progress in (
         (TaskStatus.QUEUED, 5), (TaskStatus.PROCESSING, 40), (TaskStatus.QUEUED, 30), (None, 50),
     ):  # fmt: skip
-        await ledger.record(job_id, 0, due_ms=-1)
+        await ledger.record_part(job_id, 0, due_ms=-1)
         [claim] = await ledger.claim(1, 60_000)
-        await ledger.advance(claim, due_ms=-1, status=status, progress=progress)
+        await ledger.reschedule(claim, due_ms=-1, status=status, progress=progress)
         job = await ledger.job(job_id)
         assert job is not None
         seen.append((job.status.value, job.progress))
@@ -88,10 +88,10 @@ async def test_an_upstream_id_belongs_to_one_part_of_one_job(ledger: RedisLedger
     first = await started(ledger, order(n=2, part_sizes=(1, 1)))
     second = await started(ledger, order())
 
-    assert await ledger.record(first, 0, upstream_id="up", due_ms=5000)
-    assert await ledger.record(first, 0, upstream_id="up", due_ms=5000)
-    assert not await ledger.record(first, 1, upstream_id="up", due_ms=5000)
-    assert not await ledger.record(second, 0, upstream_id="up", due_ms=5000)
+    assert await ledger.record_part(first, 0, upstream_id="up", due_ms=5000)
+    assert await ledger.record_part(first, 0, upstream_id="up", due_ms=5000)
+    assert not await ledger.record_part(first, 1, upstream_id="up", due_ms=5000)
+    assert not await ledger.record_part(second, 0, upstream_id="up", due_ms=5000)
 
     job = await ledger.job(second)
     assert job is not None
@@ -102,11 +102,11 @@ async def test_a_parts_result_stands_unless_a_later_one_brings_images(
     ledger: RedisLedger,
 ) -> None:
     job_id = await started(ledger, order())
-    lost = PartResult(failure=AMBIGUOUS, proof=Proof.UNKNOWN)
+    lost = PartResult(failure=AMBIGUOUS, proof=BillingEvidence.UNKNOWN)
     made = PartResult(images=1, pictures=pictures(1))
 
     for result in (lost, made, lost):
-        await ledger.record(job_id, 0, result=result, due_ms=5000)
+        await ledger.record_part(job_id, 0, result=result, due_ms=5000)
 
     job = await ledger.job(job_id)
     assert job is not None
@@ -117,7 +117,7 @@ async def test_recording_on_a_closed_book_changes_nothing(ledger: RedisLedger) -
     job_id = await started(ledger, order())
     end = await ledger.settle(job_id, delivered(1))
 
-    assert await ledger.record(job_id, 0, result=PartResult(images=1), due_ms=0)
+    assert await ledger.record_part(job_id, 0, result=PartResult(images=1), due_ms=0)
 
     assert await ledger.job(job_id) == end.job
     assert await ledger.claim(10, 1000) == []
@@ -147,9 +147,9 @@ async def test_everything_but_books_and_open_jobs_has_an_end_of_life(
     engine: Engine, ledger: RedisLedger
 ) -> None:
     who = principal()
-    await ledger.arrive(who, order(idempotency_key="k").repeat)
+    await ledger.check_rate_limit(who, order(idempotency_key="k").dedup_keys)
     done = await started(ledger, order(who, idempotency_key="k"))
-    await ledger.record(done, 0, upstream_id="up", due_ms=1)
+    await ledger.record_part(done, 0, upstream_id="up", due_ms=1)
     await ledger.settle(done, delivered(1))
 
     with engine.client() as admin:
@@ -161,17 +161,17 @@ async def test_a_users_jobs_newest_first_and_nobody_elses(ledger: RedisLedger) -
     mine = [await started(ledger, order()) for _ in range(3)]
     await started(ledger, order(principal(names=("key_9", "eve", None))))
 
-    assert [job.id for job in await ledger.jobs_of("ann", 2)] in (
+    assert [job.id for job in await ledger.list_jobs("ann", 2)] in (
         [mine[2], mine[1]],
         sorted(mine)[:0:-1],  # two of them within one millisecond
-    ) or len({job.created_ms for job in await ledger.jobs_of("ann", 9)}) < 3
-    assert {job.user for job in await ledger.jobs_of("ann", 9)} == {"ann"}
-    assert await ledger.jobs_of("nobody", 9) == []
+    ) or len({job.created_ms for job in await ledger.list_jobs("ann", 9)}) < 3
+    assert {job.user for job in await ledger.list_jobs("ann", 9)} == {"ann"}
+    assert await ledger.list_jobs("nobody", 9) == []
 
 
 async def test_unknown_jobs_and_pictures(ledger: RedisLedger) -> None:
     assert await ledger.job("task_none") is None
-    assert await ledger.owner_of("img_none") is None
+    assert await ledger.find_owner("img_none") is None
     await ledger.abandon("task_none")
 
 
@@ -180,7 +180,7 @@ async def test_the_census_counts_what_is_open(ledger: RedisLedger) -> None:
     await started(ledger, order(n=3, unit=10))
     await ledger.settle(await started(ledger, order()), unknown(), hold_ms=60_000)
 
-    census = await ledger.census()
+    census = await ledger.open_job_stats()
 
     assert census.jobs == {JobState.RESERVED: 1, JobState.DISPATCHED: 1, JobState.UNKNOWN: 1}
     assert (census.held_images, census.held_micros) == (6, 420_030)
@@ -194,7 +194,7 @@ async def test_the_providers_names_are_kept_with_the_job_and_in_its_entry(
     ledger: RedisLedger,
 ) -> None:
     job_id = await started(ledger, order())
-    await ledger.record(job_id, 0, upstream_id="task_1", request_id="req_1", due_ms=0)
+    await ledger.record_part(job_id, 0, upstream_id="task_1", request_id="req_1", due_ms=0)
 
     open_job = await ledger.job(job_id)
     await ledger.settle(job_id, replace(unknown(), calls=open_job.calls), hold_ms=0)  # type: ignore[union-attr]

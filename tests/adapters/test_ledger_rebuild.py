@@ -26,25 +26,25 @@ from store_rig import (
     unknown,
 )  # fmt: skip
 
-from app.adapters.journal.elsewhere import Elsewhere
-from app.adapters.journal.file import FileJournal
-from app.adapters.journal.history import History
-from app.adapters.redis.journals import Journals
+from app.adapters.journal.file import DelegatedJournal, FileJournal
+from app.adapters.journal.reader import JournalHistory
+from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
-from app.adapters.redis.store import Store
-from app.domain.errors import InsufficientQuota, LedgerUnavailable, Proof
+from app.adapters.redis.registry import JournalRegistry
+from app.domain.errors import BillingEvidence, InsufficientQuota, LedgerUnavailable
 from app.domain.job import JobState
-from app.domain.journal import Change, Kind, Mark, Step
+from app.domain.journal import ChangeKind, JournalRecord, Position, StoreChange
 from app.domain.ledger import Entry, EntryKind
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, User
-from app.domain.rebuild import RebuildRefused, Rebuilt, Terms
-from app.wiring.correspondence import Correspondence
+from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
+from app.recovery.rebuild import rebuild_ledger
+from app.wiring.journal_replication import JournalReplication
 
 LOST = "lost its data"
 GOLDEN = Path(__file__).parents[1] / "golden" / "journal"
-TERMS = Terms(70_000, 190_000, 900_000, 86_400_000, 3_600_000)
+TERMS = RetentionTerms(70_000, 190_000, 900_000, 86_400_000, 3_600_000)
 KEY = ApiKey("key_1", "ann", "1" * 64, "laptop", Limits(), 1)
 
 
@@ -57,18 +57,18 @@ class Host:
     keyring: RedisKeyRing
 
     @classmethod
-    def on(cls, store: Store, journal: FileJournal | None = None) -> "Host":
+    def on(cls, store: BatchingStore, journal: FileJournal | None = None) -> "Host":
         journal = journal or new_journal()
         book = book_on(store, journal)
         return cls(journal, ledger_on(store, book=book), RedisKeyRing(book))
 
-    async def rebuild(self, *others: "Host") -> Rebuilt:
-        history = History([host.journal.directory for host in (self, *others)])
-        return await self.ledger.rebuild(history, TERMS, history.ids)
+    async def rebuild(self, *others: "Host") -> RebuildReport:
+        history = JournalHistory([host.journal.directory for host in (self, *others)])
+        return await rebuild_ledger(self.ledger._scripts, history, TERMS, history.ids)
 
 
 @pytest.fixture
-def host(store: Store) -> Host:
+def host(store: BatchingStore) -> Host:
     return Host.on(store)
 
 
@@ -84,11 +84,11 @@ def empty(engine: Engine) -> None:
 async def told(host: Host) -> dict[str, Any]:
     """Everything an operator or a caller can ask of the books."""
     audit = await host.ledger.audit()
-    census = await host.ledger.census()
-    standing = await host.ledger.standing(principal(user=Limits(images_per_day=50)))
+    census = await host.ledger.open_job_stats()
+    standing = await host.ledger.read_limits(principal(user=Limits(images_per_day=50)))
     return {
         "entries": await entries(host.ledger),
-        "standing": [replace(allowance, reset_s=0) for allowance in standing.allowances],
+        "standing": [replace(allowance, reset_s=0) for allowance in standing.statuses],
         "open": (audit.open_jobs, census.jobs, census.held_images, census.held_micros),
         "differences": audit.differences,
         "users": await host.keyring.users(),
@@ -99,12 +99,12 @@ async def told(host: Host) -> dict[str, Any]:
 async def busy_day(host: Host) -> dict[str, str]:
     """A job in every state, an adjustment, users and keys; ids by state."""
     ledger = host.ledger
-    await host.keyring.put_user(User("ann", Limits(images_per_day=50), 1), create=True)
-    await host.keyring.put_key(KEY)
+    await host.keyring.save_user(User("ann", Limits(images_per_day=50), 1), create=True)
+    await host.keyring.save_key(KEY)
     ids = {"R": (await ledger.admit(order(n=2))).job.id}
     ids["D"] = await started(ledger, order(n=3))
     ids["task"] = await started(ledger, order())
-    await ledger.record(ids["task"], 0, upstream_id="up_1", due_ms=60_000)
+    await ledger.record_part(ids["task"], 0, upstream_id="up_1", due_ms=60_000)
     ids["U"] = await started(ledger, order(n=4))
     await ledger.settle(ids["U"], unknown(), hold_ms=60_000)
     ids["S"] = await started(ledger, order(n=2, idempotency_key="once", body="the same"))
@@ -131,11 +131,11 @@ async def test_an_emptied_store_is_rebuilt_from_the_journal_alone(
 
     rebuilt = await host.rebuild()
 
-    assert (rebuilt.entries, rebuilt.open, rebuilt.forgotten) == (3, 4, 0)
+    assert (rebuilt.entries, rebuilt.open, rebuilt.lost_changes) == (3, 4, 0)
     assert await told(host) == before
     assert {state: await host.ledger.job(id) for state, id in ids.items()} == jobs
     assert await host.keyring.authenticate(KEY.digest) is not None
-    assert await host.ledger.owner_of(jobs["S"].pictures[0].name) == ("ann", "user:ann")  # type: ignore[union-attr]
+    assert await host.ledger.find_owner(jobs["S"].pictures[0].name) == ("ann", "user:ann")  # type: ignore[union-attr]
 
 
 async def test_after_a_rebuild_everything_goes_on_where_it_stood(
@@ -150,7 +150,7 @@ async def test_after_a_rebuild_everything_goes_on_where_it_stood(
     assert (await ledger.settle(ids["D"], delivered(3))).first
     [claim] = await ledger.claim(10, 1000)
     assert claim.job.parts[0].upstream_id == "up_1"
-    assert not await ledger.record(ids["R"], 0, upstream_id="up_1", due_ms=1)
+    assert not await ledger.record_part(ids["R"], 0, upstream_id="up_1", due_ms=1)
     assert (await ledger.settle(ids["U"], released())).first
     assert not (await ledger.settle(ids["S"], delivered(2))).first
     again = await ledger.admit(order(n=2, idempotency_key="once", body="the same"))
@@ -171,10 +171,10 @@ async def test_quotas_are_not_refilled_by_a_rebuild(engine: Engine, host: Host) 
 
 async def test_an_old_copy_gets_what_it_missed(engine: Engine, host: Host) -> None:
     job_id = await started(host.ledger, order(n=2))
-    await host.keyring.put_key(KEY)
+    await host.keyring.save_key(KEY)
     backup = engine.copy()
     await host.ledger.settle(job_id, delivered(2))
-    await host.keyring.put_key(replace(KEY, digest="2" * 64))
+    await host.keyring.save_key(replace(KEY, digest="2" * 64))
     later = await started(host.ledger, order())
     before = await told(host)
     engine.put_back(backup)
@@ -183,11 +183,11 @@ async def test_an_old_copy_gets_what_it_missed(engine: Engine, host: Host) -> No
 
     rebuilt = await host.rebuild()
 
-    assert (rebuilt.from_journal, rebuilt.open, rebuilt.forgotten) == (1, 1, 0)
+    assert (rebuilt.from_journal, rebuilt.open, rebuilt.lost_changes) == (1, 1, 0)
     assert await told(host) == before
     assert (await host.ledger.job(job_id)).state is JobState.SETTLED  # type: ignore[union-attr]
     assert (await host.ledger.job(later)).state is JobState.DISPATCHED  # type: ignore[union-attr]
-    fresh = Host.on(host.ledger._book._store)
+    fresh = Host.on(host.ledger._scripts._store)
     assert await fresh.keyring.authenticate(KEY.digest) is None
     assert await fresh.keyring.authenticate("2" * 64) is None  # its user was never enrolled
 
@@ -214,7 +214,7 @@ async def test_what_is_repeated_because_its_reply_was_lost_is_in_the_journal_too
 
     rebuilt = await host.rebuild()
 
-    assert (rebuilt.entries, rebuilt.open, rebuilt.forgotten) == (2, 0, 0)
+    assert (rebuilt.entries, rebuilt.open, rebuilt.lost_changes) == (2, 0, 0)
     assert await told(host) == before
 
 
@@ -233,7 +233,7 @@ async def test_two_histories_become_one(engine: Engine, open_store: OpenStore) -
     rebuilt = await ours.rebuild(theirs)
 
     assert sorted(entry.images for entry in await entries(ours.ledger)) == [1, 2, 4]
-    assert rebuilt.forgotten == 0
+    assert rebuilt.lost_changes == 0
     for host in (ours, theirs):
         assert (await host.ledger.admit(order())).job.n == 1
     assert (await ours.ledger.audit()).differences == ()
@@ -286,14 +286,16 @@ async def test_race_7_a_lapsed_reservation_is_not_sent_after_a_rebuild(
     await theirs.ledger.claim(1, 1000)
     empty(engine)
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await theirs.ledger.settle(job_id, released(Proof.NEVER_SENT))
+        await theirs.ledger.settle(job_id, released(BillingEvidence.NEVER_SENT))
 
-    await ours.ledger.rebuild(
-        History([ours.journal.directory, theirs.journal.directory]), replace(TERMS, reserved_ms=0)
+    await rebuild_ledger(
+        ours.ledger._scripts,
+        JournalHistory([ours.journal.directory, theirs.journal.directory]),
+        replace(TERMS, reserved_ms=0),
     )
 
     assert not await ours.ledger.dispatch(job_id, 60_000)
-    assert (await theirs.ledger.settle(job_id, released(Proof.NEVER_SENT))).first
+    assert (await theirs.ledger.settle(job_id, released(BillingEvidence.NEVER_SENT))).first
 
 
 async def test_a_journal_left_out_is_missed_and_can_be_added(
@@ -305,7 +307,7 @@ async def test_a_journal_left_out_is_missed_and_can_be_added(
     await theirs.ledger.admit(order())
     empty(engine)
 
-    assert (await ours.rebuild()).forgotten == 3
+    assert (await ours.rebuild()).lost_changes == 3
     assert (await ours.ledger.admit(order())).job.n == 1
     with pytest.raises(LedgerUnavailable, match=LOST):
         await theirs.ledger.admit(order())
@@ -359,7 +361,7 @@ async def test_what_an_earlier_rebuild_restored_is_not_forgotten(
     await ours.ledger.admit(order())
     engine.put_back(backup)
 
-    assert (await ours.rebuild()).forgotten == 0
+    assert (await ours.rebuild()).lost_changes == 0
 
 
 async def test_a_store_that_knows_everything_is_left_alone(host: Host) -> None:
@@ -380,7 +382,9 @@ async def test_another_deployments_journal_is_refused(
         await stranger.ledger.admit(order())
 
     with pytest.raises(RebuildRefused, match="different lives"):
-        await stranger.ledger.rebuild(History([host.journal.directory]), TERMS)
+        await rebuild_ledger(
+            stranger.ledger._scripts, JournalHistory([host.journal.directory]), TERMS
+        )
 
     assert (await stranger.ledger.admit(order())).job.n == 1
 
@@ -447,7 +451,7 @@ async def test_when_old_job_records_are_swept_the_accounts_are_still_whole(
     rebuilt = await host.rebuild()
 
     after = await told(host)
-    assert (rebuilt.forgotten, rebuilt.open) == (0, 0)
+    assert (rebuilt.lost_changes, rebuilt.open) == (0, 0)
     assert (after["entries"], after["users"]) == (before["entries"], before["users"])
     assert after["differences"] == ()
 
@@ -455,13 +459,15 @@ async def test_when_old_job_records_are_swept_the_accounts_are_still_whole(
 # What is missing ----------------------------------------------------------------------------------
 
 
-async def restarted(store: Store, host: Host) -> Host:
+async def restarted(store: BatchingStore, host: Host) -> Host:
     """The same machine's next process: the same directory, files of its own."""
     host.journal.close()
     return Host.on(store, FileJournal(host.journal.directory))
 
 
-async def test_a_missing_first_file_counts_from_number_one(engine: Engine, store: Store) -> None:
+async def test_a_missing_first_file_counts_from_number_one(
+    engine: Engine, store: BatchingStore
+) -> None:
     first = Host.on(store)
     for _ in range(4):
         await first.ledger.settle(await started(first.ledger, order()), delivered(1))
@@ -476,11 +482,13 @@ async def test_a_missing_first_file_counts_from_number_one(engine: Engine, store
 
     # Four times admission, dispatch and entry.
     assert [(gap.first, gap.last) for gap in rebuilt.gaps] == [(1, 12)]
-    assert rebuilt.forgotten == 12
+    assert rebuilt.lost_changes == 12
     assert (rebuilt.entries, rebuilt.open) == (0, 1)
 
 
-async def test_what_an_old_copy_still_holds_is_not_missed(engine: Engine, store: Store) -> None:
+async def test_what_an_old_copy_still_holds_is_not_missed(
+    engine: Engine, store: BatchingStore
+) -> None:
     first = Host.on(store)
     await first.ledger.settle(await started(first.ledger, order()), delivered(1))
     backup = engine.copy()
@@ -493,11 +501,11 @@ async def test_what_an_old_copy_still_holds_is_not_missed(engine: Engine, store:
 
     rebuilt = await host.rebuild()
 
-    assert (rebuilt.entries, rebuilt.forgotten) == (2, 0)
+    assert (rebuilt.entries, rebuilt.lost_changes) == (2, 0)
 
 
 async def test_a_rebuilt_lifes_numbers_begin_where_the_one_before_it_ended(
-    engine: Engine, store: Store
+    engine: Engine, store: BatchingStore
 ) -> None:
     first = Host.on(store)
     await first.ledger.settle(await started(first.ledger, order()), delivered(1))
@@ -510,7 +518,7 @@ async def test_a_rebuilt_lifes_numbers_begin_where_the_one_before_it_ended(
     await third.ledger.settle(await started(third.ledger, order()), delivered(1))
     empty(engine)
     copies = {file: file.read_bytes() for file in old}
-    assert (await third.rebuild()).forgotten == 0
+    assert (await third.rebuild()).lost_changes == 0
 
     for file in copies:
         file.unlink()
@@ -537,10 +545,10 @@ async def test_damaged_lines_are_counted_and_so_are_the_numbers_they_held(
     jobs.unlink()
     empty(engine)
 
-    history = History([host.journal.directory])
-    rebuilt = await host.ledger.rebuild(history, TERMS)
+    history = JournalHistory([host.journal.directory])
+    rebuilt = await rebuild_ledger(host.ledger._scripts, history, TERMS)
 
-    assert (history.unreadable, rebuilt.forgotten) == (7, 5)
+    assert (history.unreadable, rebuilt.lost_changes) == (7, 5)
     assert history.unreadable_names == [f"{file}: 7 unreadable"]
 
 
@@ -548,14 +556,14 @@ async def test_a_deleted_journal_is_no_reason_to_say_that_nothing_is_missing(
     engine: Engine, open_store: OpenStore, host: Host, tmp_path: Path
 ) -> None:
     with pytest.raises(RebuildRefused, match="no journal was found"):
-        await host.ledger.rebuild(History([tmp_path]), TERMS)
+        await rebuild_ledger(host.ledger._scripts, JournalHistory([tmp_path]), TERMS)
 
     await host.ledger.admit(order())
     empty(engine)
     with pytest.raises(LedgerUnavailable, match=LOST):
         await host.ledger.admit(order())
 
-    assert (await host.ledger.rebuild(History([tmp_path]), TERMS)).blind
+    assert (await rebuild_ledger(host.ledger._scripts, JournalHistory([tmp_path]), TERMS)).blind
 
 
 async def test_a_journal_that_wrote_and_was_not_given_is_named(
@@ -564,8 +572,8 @@ async def test_a_journal_that_wrote_and_was_not_given_is_named(
     """Its registration is in the others' journals: the store that knew it is empty."""
     ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
     for host in (ours, theirs):
-        await Correspondence(host.journal, Journals(host.ledger._book)).turn()
-    await Correspondence(ours.journal, Journals(ours.ledger._book)).turn()
+        await JournalReplication(host.journal, JournalRegistry(host.ledger._scripts)).replicate()
+    await JournalReplication(ours.journal, JournalRegistry(ours.ledger._scripts)).replicate()
     await theirs.ledger.admit(order())
     empty(engine)
 
@@ -581,20 +589,20 @@ async def test_what_an_operator_changed_elsewhere_is_in_every_gateways_journal(
     engine: Engine, open_store: OpenStore
 ) -> None:
     gateway = Host.on(open_store(engine.url))
-    correspondence = Correspondence(gateway.journal, Journals(gateway.ledger._book))
-    await correspondence.turn()
-    book = book_on(open_store(engine.url), Elsewhere())  # type: ignore[arg-type]
+    replication = JournalReplication(gateway.journal, JournalRegistry(gateway.ledger._scripts))
+    await replication.replicate()
+    book = book_on(open_store(engine.url), DelegatedJournal())  # type: ignore[arg-type]
     keyring = RedisKeyRing(book)
-    await keyring.put_user(User("bob", Limits(images_per_day=7), 1), create=True)
-    assert not await Journals(book).copied()
+    await keyring.save_user(User("bob", Limits(images_per_day=7), 1), create=True)
+    assert not await JournalRegistry(book).copied()
 
-    await correspondence.turn()
-    await correspondence.turn()
+    await replication.replicate()
+    await replication.replicate()
 
-    assert await Journals(book).copied()
+    assert await JournalRegistry(book).copied()
     empty(engine)
     rebuilt = await gateway.rebuild()
-    assert rebuilt.forgotten == 0
+    assert rebuilt.lost_changes == 0
     assert [user.name for user in await gateway.keyring.users()] == ["bob"]
     copies = [f for f in gateway.journal.directory.iterdir() if f.name.endswith(".changes.jsonl")]
     assert sum(len(file.read_bytes().splitlines()) for file in copies) == 2  # itself, and bob
@@ -605,11 +613,11 @@ async def test_journals_of_earlier_versions_stay_readable(
     engine: Engine, host: Host, commit: str
 ) -> None:
     """Real journals of those commits: a user, a key, three jobs of one, two and one pictures."""
-    history = History([GOLDEN / commit])
+    history = JournalHistory([GOLDEN / commit])
 
-    rebuilt = await host.ledger.rebuild(history, TERMS)
+    rebuilt = await rebuild_ledger(host.ledger._scripts, history, TERMS)
 
-    assert (history.unreadable, rebuilt.forgotten) == (0, 0)
+    assert (history.unreadable, rebuilt.lost_changes) == (0, 0)
     assert [entry.images for entry in await entries(host.ledger)] == [1, 2, 1]
     assert [user.name for user in await host.keyring.users()] == ["ann"]
     assert len(await host.keyring.keys()) == 1
@@ -627,7 +635,7 @@ async def test_lines_missing_from_an_earlier_versions_journal_are_missed(
     for file in others:
         (tmp_path / "old" / file.name).write_bytes(file.read_bytes())
 
-    rebuilt = await host.ledger.rebuild(History([tmp_path / "old"]), TERMS)
+    rebuilt = await rebuild_ledger(host.ledger._scripts, JournalHistory([tmp_path / "old"]), TERMS)
 
     assert [(gap.first, gap.last) for gap in rebuilt.gaps] == [(1, 2)]
 
@@ -648,7 +656,7 @@ async def test_without_room_for_the_journal_nothing_is_spent_but_what_runs_is_se
     assert (await host.ledger.settle(job_id, delivered(1))).first
     for spend in (
         lambda: host.ledger.admit(order()),
-        lambda: host.ledger.arrive(principal(), order().repeat),
+        lambda: host.ledger.check_rate_limit(principal(), order().dedup_keys),
         lambda: host.ledger.dispatch(job_id, 1000),
     ):
         with pytest.raises(LedgerUnavailable, match="journal") as refused:
@@ -659,7 +667,7 @@ async def test_without_room_for_the_journal_nothing_is_spent_but_what_runs_is_se
     await eventually(journal.ready)
     assert (await host.ledger.admit(order())).job.n == 1
     journal.close()
-    kinds = [change.kind for step in History([journal.directory]) for change in step.changes]
+    kinds = [change.kind for step in JournalHistory([journal.directory]) for change in step.changes]
     # The life it found; the admission is noted in both files.
     assert Counter(kinds) == {"life": 1, "entry": 1, "job": 3}
 
@@ -683,19 +691,21 @@ async def test_half_a_line_is_skipped_and_counted(engine: Engine, host: Host) ->
     whole = file.read_bytes()
     file.write_bytes(whole + whole[:20])
 
-    history = History([host.journal.directory])
+    history = JournalHistory([host.journal.directory])
     assert len(list(history)) == 3  # the life it found, and the admission in both
     assert history.unreadable == 1
-    assert FileJournal(host.journal.directory).mark == host.ledger._book.mark
+    assert FileJournal(host.journal.directory).position == host.ledger._scripts.position
 
 
 async def test_a_journal_turns_a_page_each_day_and_old_ones_are_swept(tmp_path: Path) -> None:
     today = datetime(2026, 11, 27, 23, 59, tzinfo=UTC)
     journal = FileJournal(tmp_path, now=lambda: today)
-    step = Step(Mark(1, "x", "e"), [Change(Kind.USERS, "ann", ["record", "{}"])], 1)
-    journal.note(step)
+    step = JournalRecord(
+        Position(1, "x", "e"), [StoreChange(ChangeKind.USERS, "ann", ["record", "{}"])], 1
+    )
+    journal.append(step)
     today += timedelta(minutes=2)
-    journal.note(step)
+    journal.append(step)
     journal.sync()
 
     assert sorted(file.name[:10] for file in tmp_path.glob("*")) == ["2026-11-27", "2026-11-28"]
@@ -719,7 +729,7 @@ async def test_a_cancelled_job_needs_no_entry_to_stay_over(
         rebuilt = await host.rebuild()
 
         job = await host.ledger.job(job_id)
-        assert rebuilt.forgotten == rebuilt.open == 0
+        assert rebuilt.lost_changes == rebuilt.open == 0
         assert job is not None
         assert job.state is JobState.RELEASED
         assert await entries(host.ledger) == []
@@ -753,27 +763,27 @@ STRANGERS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("stranger", STRANGERS)
 async def test_strangers_among_the_files_are_skipped_counted_and_named(
-    engine: Engine, store: Store, host: Host, stranger: str
+    engine: Engine, store: BatchingStore, host: Host, stranger: str
 ) -> None:
     await host.ledger.settle(await started(host.ledger, order()), delivered(1))
     file = host.journal.directory / "2099-12-31-aaaaaaaa.books.jsonl"
     STRANGERS[stranger](file)
 
     reborn = await restarted(store, host)
-    assert reborn.journal.mark == host.ledger._book.mark
+    assert reborn.journal.position == host.ledger._scripts.position
     assert reborn.journal.sweep(books=timedelta(days=1), jobs=timedelta(days=1)) == 0
     empty(engine)
-    history = History([host.journal.directory])
-    rebuilt = await reborn.ledger.rebuild(history, TERMS)
+    history = JournalHistory([host.journal.directory])
+    rebuilt = await rebuild_ledger(reborn.ledger._scripts, history, TERMS)
 
-    assert (rebuilt.entries, rebuilt.forgotten, history.unreadable) == (1, 0, 1)
+    assert (rebuilt.entries, rebuilt.lost_changes, history.unreadable) == (1, 0, 1)
     assert str(file) in history.unreadable_names[0]
 
 
 async def test_a_journal_that_is_deleted_or_replaced_takes_nothing_until_it_is_back(
     host: Host, tmp_path: Path
 ) -> None:
-    host.journal.claim()
+    host.journal.ensure_id()
     await host.ledger.admit(order())
     directory = host.journal.directory
     away = tmp_path / "away"
@@ -803,5 +813,5 @@ async def test_what_is_settled_while_the_journal_is_gone_is_written_into_what_is
     await host.ledger.settle(job_id, delivered(1))
     host.journal.close()
 
-    history = History([host.journal.directory])
-    assert [c.kind for step in history for c in step.changes].count(Kind.ENTRY) == 1
+    history = JournalHistory([host.journal.directory])
+    assert [c.kind for step in history for c in step.changes].count(ChangeKind.ENTRY) == 1

@@ -19,21 +19,23 @@ from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import (
     IdempotencyKeyReused,
 )  # fmt: skip
-from app.domain.ledger import Contested, Order, Presence, Receipt
+from app.domain.ledger import AdmissionRequest, AnswerReceipt, CallerPresence, PossibleDuplicate
 from app.domain.limits import Limits
 
 
-def again(first: Order, **changes: object) -> Order:
+def again(first: AdmissionRequest, **changes: object) -> AdmissionRequest:
     """The same request, sent once more."""
     job = order().job_id
-    return replace(first, job_id=job, repeat=replace(first.repeat, **{"call": job, **changes}))
+    return replace(
+        first, job_id=job, dedup_keys=replace(first.dedup_keys, **{"call": job, **changes})
+    )
 
 
-async def joined(ledger: RedisLedger, repeated: Order) -> str | None:
+async def joined(ledger: RedisLedger, repeated: AdmissionRequest) -> str | None:
     """The job both looks agree on: the one on arrival and the one on admission."""
-    arrived = await ledger.arrive(repeated.principal, repeated.repeat)
+    arrived = await ledger.check_rate_limit(repeated.principal, repeated.dedup_keys)
     admitted = await ledger.admit(repeated)
-    assert admitted.joined is (arrived.joins is not None)
+    assert admitted.joined is (arrived.duplicate_of is not None)
     return admitted.job.id if admitted.joined else None
 
 
@@ -50,20 +52,22 @@ async def test_a_marked_retry_joins_the_open_job(ledger: RedisLedger) -> None:
     first = order()
     await ledger.admit(first)
 
-    assert await joined(ledger, again(first, marked=True)) == first.job_id
+    assert await joined(ledger, again(first, is_sdk_retry=True)) == first.job_id
 
 
 async def test_a_marked_retry_joins_a_job_that_has_just_ended(ledger: RedisLedger) -> None:
     first = order()
     await ledger.settle(await started(ledger, first), delivered(1))
 
-    assert await joined(ledger, again(first, marked=True)) == first.job_id
+    assert await joined(ledger, again(first, is_sdk_retry=True)) == first.job_id
 
 
 async def test_another_keys_retry_joins_nothing(ledger: RedisLedger) -> None:
     first = order()
     await ledger.admit(first)
-    stranger = replace(again(first, marked=True), principal=principal(names=("key_9", "eve", None)))
+    stranger = replace(
+        again(first, is_sdk_retry=True), principal=principal(names=("key_9", "eve", None))
+    )
 
     assert await joined(ledger, stranger) is None
 
@@ -91,10 +95,10 @@ async def test_three_parallel_calls_that_all_lost_their_client_get_three_picture
     for call in calls:
         await ledger.abandon(call.job_id)
 
-    retries = [await ledger.admit(again(first, marked=True)) for _ in calls]
+    retries = [await ledger.admit(again(first, is_sdk_retry=True)) for _ in calls]
 
     assert {retry.job.id for retry in retries} == {call.job_id for call in calls}
-    assert (await ledger.census()).held_images == 3
+    assert (await ledger.open_job_stats()).held_images == 3
 
 
 async def test_race_8_one_idempotency_key_twice_at_once_opens_one_job(
@@ -106,7 +110,7 @@ async def test_race_8_one_idempotency_key_twice_at_once_opens_one_job(
 
     assert one.job.id == other.job.id
     assert one.joined is not other.joined
-    assert (await ledger.census()).held_images == 1
+    assert (await ledger.open_job_stats()).held_images == 1
 
 
 async def test_race_9_an_idempotency_key_with_another_body_is_refused(
@@ -116,7 +120,7 @@ async def test_race_9_an_idempotency_key_with_another_body_is_refused(
     other = order(idempotency_key="once")
 
     with pytest.raises(IdempotencyKeyReused):
-        await ledger.arrive(other.principal, other.repeat)
+        await ledger.check_rate_limit(other.principal, other.dedup_keys)
     with pytest.raises(IdempotencyKeyReused):
         await ledger.admit(other)
 
@@ -157,10 +161,10 @@ async def test_an_idempotency_key_binds_to_the_job_it_was_handed(ledger: RedisLe
 @pytest.mark.parametrize(
     ("age_s", "end", "options", "joins"),
     [
-        (59, released(), {"marked": True}, True),
-        (61, released(), {"marked": True}, False),
-        (119, delivered(1), {"marked": True}, True),
-        (121, delivered(1), {"marked": True}, False),
+        (59, released(), {"is_sdk_retry": True}, True),
+        (61, released(), {"is_sdk_retry": True}, False),
+        (119, delivered(1), {"is_sdk_retry": True}, True),
+        (121, delivered(1), {"is_sdk_retry": True}, False),
         (59, released(), {"idempotency_key": "k"}, True),
         (61, released(), {"idempotency_key": "k"}, False),
         (80_000, delivered(1), {"idempotency_key": "k"}, True),
@@ -169,7 +173,7 @@ async def test_an_idempotency_key_binds_to_the_job_it_was_handed(ledger: RedisLe
 async def test_how_long_an_ended_job_is_handed_over(
     engine: Engine, ledger: RedisLedger, age_s: int, end: object, options: dict, joins: bool
 ) -> None:
-    first = order(**{key: value for key, value in options.items() if key != "marked"})
+    first = order(**{key: value for key, value in options.items() if key != "is_sdk_retry"})
     await ledger.settle(await started(ledger, first), end)  # type: ignore[arg-type]
     with engine.client() as admin:
         [key] = admin.keys("koi:*job:*")
@@ -185,16 +189,16 @@ async def test_a_joined_request_is_not_charged_even_when_the_quota_is_used_up(
     first = order(who)
     await ledger.admit(first)
 
-    assert (await ledger.admit(again(first, marked=True))).joined
+    assert (await ledger.admit(again(first, is_sdk_retry=True))).joined
 
 
 # Who is still there ------------------------------------------------------------------------------
 
 
-async def contested(ledger: RedisLedger, repeated: Order) -> tuple[str, ...]:
-    with pytest.raises(Contested) as arrived:
-        await ledger.arrive(repeated.principal, repeated.repeat)
-    with pytest.raises(Contested) as admitted:
+async def contested(ledger: RedisLedger, repeated: AdmissionRequest) -> tuple[str, ...]:
+    with pytest.raises(PossibleDuplicate) as arrived:
+        await ledger.check_rate_limit(repeated.principal, repeated.dedup_keys)
+    with pytest.raises(PossibleDuplicate) as admitted:
         await ledger.admit(repeated)
     assert arrived.value.calls == admitted.value.calls
     return admitted.value.calls
@@ -202,10 +206,14 @@ async def contested(ledger: RedisLedger, repeated: Order) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(
     ("word", "joins"),
-    [(Presence.HERE, False), (Presence.LEFT, True), (Presence.SILENT, True)],
+    [
+        (CallerPresence.CONNECTED, False),
+        (CallerPresence.DISCONNECTED, True),
+        (CallerPresence.UNRESPONSIVE, True),
+    ],
 )
 async def test_who_may_repeat_an_open_job_is_told_whom_to_ask_and_joins_unless_its_caller_is_there(
-    ledger: RedisLedger, word: Presence, joins: bool
+    ledger: RedisLedger, word: CallerPresence, joins: bool
 ) -> None:
     first = order()
     await ledger.admit(first)
@@ -220,8 +228,11 @@ async def test_of_two_who_know_that_a_caller_left_one_takes_its_place_and_the_ot
 ) -> None:
     first = order()
     await ledger.admit(first)
-    left = {first.job_id: Presence.LEFT}
-    heir, late = again(first, call="heir", callers=left), again(first, call="late", callers=left)
+    left = {first.job_id: CallerPresence.DISCONNECTED}
+    heir, late = (
+        again(first, caller_id="heir", callers=left),
+        again(first, caller_id="late", callers=left),
+    )
 
     assert (await ledger.admit(heir)).joined
     assert await contested(ledger, late) == ("heir",)
@@ -232,7 +243,7 @@ async def test_only_the_departure_of_the_caller_who_holds_the_job_abandons_it(
 ) -> None:
     first = order(idempotency_key="once")
     await ledger.admit(first)
-    guest = again(first, call="guest")
+    guest = again(first, caller_id="guest")
     assert (await ledger.admit(guest)).joined
 
     await ledger.abandon(first.job_id, "guest")
@@ -244,23 +255,23 @@ async def test_only_the_departure_of_the_caller_who_holds_the_job_abandons_it(
 
 async def test_a_marked_retry_does_not_join_what_its_caller_received(ledger: RedisLedger) -> None:
     first, second = order(), order()
-    second = replace(second, repeat=replace(first.repeat, call=second.job_id))
+    second = replace(second, dedup_keys=replace(first.dedup_keys, caller_id=second.job_id))
     for each in (first, second):
         await ledger.settle(await started(ledger, each), delivered(1))
-    await ledger.received([Receipt(second.job_id, second.job_id)])
+    await ledger.save_receipts([AnswerReceipt(second.job_id, second.job_id)])
 
-    retry = again(first, marked=True, callers={first.job_id: Presence.HERE})
+    retry = again(first, is_sdk_retry=True, callers={first.job_id: CallerPresence.CONNECTED})
     assert (await ledger.admit(retry)).job.id == first.job_id
 
-    await ledger.received([Receipt(first.job_id, retry.job_id)])
-    assert not (await ledger.admit(again(first, marked=True, callers={}))).joined
+    await ledger.save_receipts([AnswerReceipt(first.job_id, retry.job_id)])
+    assert not (await ledger.admit(again(first, is_sdk_retry=True, callers={}))).joined
 
 
 async def test_a_receipt_for_a_job_nobody_knows_makes_none(
     engine: Engine, ledger: RedisLedger
 ) -> None:
     await ledger.admit(order())
-    await ledger.received([Receipt("task_gone", "task_gone")])
+    await ledger.save_receipts([AnswerReceipt("task_gone", "task_gone")])
 
     with engine.client() as admin:
         assert len(admin.keys("koi:*job:*")) == 1

@@ -22,14 +22,14 @@ from store_rig import (
 )  # fmt: skip
 
 from app.adapters.redis.ledger import RedisLedger
-from app.domain.calendar import Calendar, Day
-from app.domain.errors import FailureNote, Proof, TaskNotFound
+from app.domain.calendar import Calendar, CalendarDay
+from app.domain.errors import BillingEvidence, FailureNote, TaskNotFound
 from app.domain.job import JobState, Outcome, TaskStatus
 from app.domain.ledger import Entry, EntryKind
-from app.domain.limits import Meter, ScopeKind, Window
+from app.domain.limits import LimitKind, LimitWindow, ScopeKind
 
 NEVER_SENT = Outcome(
-    JobState.RELEASED, proof=Proof.NEVER_SENT, failure=FailureNote("interrupted", "…")
+    JobState.RELEASED, proof=BillingEvidence.NEVER_SENT, failure=FailureNote("interrupted", "…")
 )
 
 
@@ -38,8 +38,8 @@ async def entries_of(ledger: RedisLedger) -> list[Entry]:
 
 
 async def images_today(ledger: RedisLedger, scope: ScopeKind = ScopeKind.USER) -> tuple[int, int]:
-    standing = await ledger.standing(principal())
-    return row(standing, scope, Meter.IMAGES, Window.DAY)
+    standing = await ledger.read_limits(principal())
+    return row(standing, scope, LimitKind.IMAGES, LimitWindow.DAY)
 
 
 # Dispatch ----------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ async def test_unlawful_ends_are_refused(ledger: RedisLedger, outcome: Outcome) 
     with pytest.raises(ValueError, match="lawful"):
         await ledger.settle(job_id, outcome)
 
-    assert (await ledger.census()).held_images == 1
+    assert (await ledger.open_job_stats()).held_images == 1
 
 
 async def test_nobody_is_charged_more_than_was_reserved(ledger: RedisLedger) -> None:
@@ -191,9 +191,9 @@ async def test_nobody_is_charged_more_than_was_reserved(ledger: RedisLedger) -> 
         await ledger.settle(job_id, delivered(2))
 
 
-@pytest.mark.parametrize("proof", [None, Proof.UNKNOWN])
+@pytest.mark.parametrize("proof", [None, BillingEvidence.UNKNOWN])
 async def test_a_dispatched_job_is_not_released_without_proof(
-    ledger: RedisLedger, proof: Proof | None
+    ledger: RedisLedger, proof: BillingEvidence | None
 ) -> None:
     """I6."""
     job_id = await started(ledger, order())
@@ -201,7 +201,7 @@ async def test_a_dispatched_job_is_not_released_without_proof(
     with pytest.raises(ValueError, match="proof"):
         await ledger.settle(job_id, replace(released(), proof=proof))
 
-    assert (await ledger.census()).jobs[JobState.DISPATCHED] == 1
+    assert (await ledger.open_job_stats()).jobs[JobState.DISPATCHED] == 1
 
 
 async def test_settling_a_job_nobody_knows(ledger: RedisLedger) -> None:
@@ -243,14 +243,14 @@ async def test_late_pictures_turn_an_unknown_failure_into_their_answer(
 
     assert (end.job.status, end.job.failure) == (TaskStatus.COMPLETED, None)
     assert end.job.pictures == late.pictures
-    assert await ledger.owner_of(late.pictures[0].name) == ("ann", "user:ann")
+    assert await ledger.find_owner(late.pictures[0].name) == ("ann", "user:ann")
 
 
 async def test_race_6_a_release_is_final_even_when_success_comes_later(
     ledger: RedisLedger,
 ) -> None:
     job_id = await started(ledger, order())
-    await ledger.settle(job_id, released(Proof.FAILED))
+    await ledger.settle(job_id, released(BillingEvidence.FAILED))
 
     late = await ledger.settle(job_id, delivered(1))
 
@@ -268,10 +268,10 @@ class _Midnight(Calendar):
     def __post_init__(self) -> None:
         super().__init__(CALENDAR.zone)
 
-    def around(self, now: datetime) -> tuple[Day, ...]:
+    def days_around(self, now: datetime) -> tuple[CalendarDay, ...]:
         label = self.day(self.today)
         return tuple(
-            replace(day, label=label.label, month=label.month) for day in super().around(now)
+            replace(day, label=label.label, month=label.month) for day in super().days_around(now)
         )
 
 

@@ -7,12 +7,12 @@ from redis.crc import key_slot
 from store_rig import OpenStore, delivered, eventually, ledger_on, listening, order, started
 
 from app.adapters.redis import keyspace
-from app.adapters.redis.loader import assemble
+from app.adapters.redis.client.scripts import build_script
 from app.domain.errors import LedgerUnavailable
 from tests.store_node import Node
 from tests.topologies import Topology
 
-WRITE = assemble("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])
+WRITE = build_script("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])
 KEY = "koi:{on its way}"
 
 

@@ -8,127 +8,131 @@ import pytest
 from governor_rig import Naps, following, governed
 from store_rig import OpenStore
 
-from app.adapters.redis.governor import RedisGovernor
-from app.adapters.redis.store import Store
-from app.domain.errors import LedgerUnavailable, Overloaded
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter
+from app.domain.errors import GatewayOverloaded, LedgerUnavailable
 
 
 async def test_no_limit_needs_no_store(open_store: OpenStore, tmp_path: Path) -> None:
-    governor = governed(open_store(f"unix://{tmp_path}/none"))
+    limiter = governed(open_store(f"unix://{tmp_path}/none"))
 
-    governor.check(1)
-    assert await governor.acquire("job", 2, 0) == (0, 0)
-    grant = await governor.polls(5)
+    limiter.check_queue(1)
+    assert await limiter.acquire("job", 2, 0) == (0, 0)
+    grant = await limiter.acquire_polls(5)
     assert grant.count == 5
-    await governor.unused(grant, 2)
-    await governor.accepted(0.1)
-    await governor.release("job")
+    await limiter.refund_polls(grant, 2)
+    await limiter.record_success(0.1)
+    await limiter.release("job")
 
 
 # The rate
 
 
-async def test_no_minute_holds_more_submits_than_three_quarters(store: Store) -> None:
+async def test_no_minute_holds_more_submits_than_three_quarters(store: BatchingStore) -> None:
     naps = Naps()
-    governor = governed(store, naps, rpm=4)
+    limiter = governed(store, naps, rpm=4)
 
     for n in range(8):
-        await governor.acquire(f"job{n}", 1, 500)
+        await limiter.acquire(f"job{n}", 1, 500)
 
     assert [round(nap, -1) for nap in naps.taken] == [0, 0, 0, 60, 60, 60, 120, 120]
 
 
-async def test_polls_have_a_quarter_of_the_minute_whatever_waits_for_it(store: Store) -> None:
-    governor = governed(store, Naps(), rpm=20)
+async def test_polls_have_a_quarter_of_the_minute_whatever_waits_for_it(
+    store: BatchingStore,
+) -> None:
+    limiter = governed(store, Naps(), rpm=20)
     for n in range(30):
-        await governor.acquire(f"job{n}", 1, 500)
+        await limiter.acquire(f"job{n}", 1, 500)
 
-    assert (await governor.polls(3)).count == 3
-    assert (await governor.polls(9)).count == 0  # no more than a sixth of a minute's polls at once
+    assert (await limiter.acquire_polls(3)).count == 3
+    assert (
+        await limiter.acquire_polls(9)
+    ).count == 0  # no more than a sixth of a minute's polls at once
 
 
-async def test_polls_leave_a_quarter_of_the_minute_to_submits(store: Store) -> None:
-    governor = governed(store, naps := Naps(), rpm=4)
+async def test_polls_leave_a_quarter_of_the_minute_to_submits(store: BatchingStore) -> None:
+    limiter = governed(store, naps := Naps(), rpm=4)
 
-    assert (await governor.polls(9)).count == 1
-    await governor.acquire("job", 1, 1)
+    assert (await limiter.acquire_polls(9)).count == 1
+    await limiter.acquire("job", 1, 1)
 
     assert naps.taken == [0]
 
 
-async def test_polls_that_were_not_made_are_taken_out_of_the_log(store: Store) -> None:
-    governor = governed(store, rpm=8)
-    grant = await governor.polls(1)
+async def test_polls_that_were_not_made_are_taken_out_of_the_log(store: BatchingStore) -> None:
+    limiter = governed(store, rpm=8)
+    grant = await limiter.acquire_polls(1)
     assert grant.count == 1
-    assert (await governor.polls(1)).count == 0
+    assert (await limiter.acquire_polls(1)).count == 0
 
-    await governor.unused(grant, 0)
-    assert (await governor.polls(1)).count == 0
+    await limiter.refund_polls(grant, 0)
+    assert (await limiter.acquire_polls(1)).count == 0
     first = governed(store, rpm=60)
-    grant = await first.polls(7)
+    grant = await first.acquire_polls(7)
     assert grant.count == 7
-    await first.unused(grant, 3)
+    await first.refund_polls(grant, 3)
 
-    assert (await first.polls(9)).count == 3
+    assert (await first.acquire_polls(9)).count == 3
 
 
-async def test_only_the_polls_of_that_grant_are_taken_out_of_the_log(store: Store) -> None:
-    governor = governed(store, rpm=60)
-    batch = await governor.polls(5)
-    single = await governor.polls(1)
+async def test_only_the_polls_of_that_grant_are_taken_out_of_the_log(store: BatchingStore) -> None:
+    limiter = governed(store, rpm=60)
+    batch = await limiter.acquire_polls(5)
+    single = await limiter.acquire_polls(1)
     assert (batch.count, single.count) == (5, 1)
 
-    await governor.unused(batch, 5)
+    await limiter.refund_polls(batch, 5)
 
-    assert (await governor.polls(9)).count == 7  # of eight at once, all but the single one
+    assert (await limiter.acquire_polls(9)).count == 7  # of eight at once, all but the single one
 
 
-async def test_the_calls_of_one_job_count_each(store: Store) -> None:
-    governor = governed(store, naps := Naps(), rpm=8)
+async def test_the_calls_of_one_job_count_each(store: BatchingStore) -> None:
+    limiter = governed(store, naps := Naps(), rpm=8)
 
-    await governor.acquire("three", 3, 0)
-    await governor.acquire("two", 2, 0)
-    await governor.acquire("two more", 2, 100)
+    await limiter.acquire("three", 3, 0)
+    await limiter.acquire("two", 2, 0)
+    await limiter.acquire("two more", 2, 100)
 
     assert [round(nap, -1) for nap in naps.taken] == [0, 0, 60]
 
 
-async def test_no_second_holds_more_starts_than_the_burst(store: Store) -> None:
+async def test_no_second_holds_more_starts_than_the_burst(store: BatchingStore) -> None:
     naps = Naps()
-    governor = governed(store, naps, burst=4)
+    limiter = governed(store, naps, burst=4)
 
     for n in range(6):
-        await governor.acquire(f"job{n}", 1, 10)
-    spread = await governor.acquire("many", 7, 10)
+        await limiter.acquire(f"job{n}", 1, 10)
+    spread = await limiter.acquire("many", 7, 10)
 
     assert [round(nap, 1) for nap in naps.taken[:6]] == [0, 0, 0, 1.5, 1.5, 1.5]
     assert spread == (0, 0, 0, 1.5, 1.5, 1.5, 3)
 
 
-async def test_a_turn_too_far_away_is_overload_and_costs_nothing(store: Store) -> None:
-    governor = governed(store, Naps(), rpm=2)
-    await governor.acquire("job0", 1, 0)
+async def test_a_turn_too_far_away_is_overload_and_costs_nothing(store: BatchingStore) -> None:
+    limiter = governed(store, Naps(), rpm=2)
+    await limiter.acquire("job0", 1, 0)
 
     for n in range(3):
-        with pytest.raises(Overloaded) as refused:
-            await governor.acquire(f"job{n + 1}", 1, 30)
+        with pytest.raises(GatewayOverloaded) as refused:
+            await limiter.acquire(f"job{n + 1}", 1, 30)
         assert refused.value.retry_after_s == 60
 
-    await governor.acquire("job9", 1, 62)
+    await limiter.acquire("job9", 1, 62)
 
 
-async def test_the_same_job_asks_twice_and_takes_one_turn(store: Store) -> None:
-    governor = governed(store, Naps(), rpm=4, concurrency=2)
+async def test_the_same_job_asks_twice_and_takes_one_turn(store: BatchingStore) -> None:
+    limiter = governed(store, Naps(), rpm=4, concurrency=2)
     for _ in range(3):
-        await governor.acquire("job0", 1, 0)
+        await limiter.acquire("job0", 1, 0)
 
-    await governor.acquire("job1", 1, 0)
+    await limiter.acquire("job1", 1, 0)
 
 
-async def test_a_waiter_that_gives_up_leaves_its_turn_to_the_next(store: Store) -> None:
-    governor = governed(store, rpm=2)
-    await governor.acquire("first", 1, 0)
-    waiter = asyncio.create_task(governor.acquire("gives up", 1, 100))
+async def test_a_waiter_that_gives_up_leaves_its_turn_to_the_next(store: BatchingStore) -> None:
+    limiter = governed(store, rpm=2)
+    await limiter.acquire("first", 1, 0)
+    waiter = asyncio.create_task(limiter.acquire("gives up", 1, 100))
     await asyncio.sleep(0.1)
 
     waiter.cancel()
@@ -142,11 +146,13 @@ async def test_a_waiter_that_gives_up_leaves_its_turn_to_the_next(store: Store) 
 # Places
 
 
-async def test_places_are_shared_and_given_back(store: Store, open_store: OpenStore) -> None:
+async def test_places_are_shared_and_given_back(
+    store: BatchingStore, open_store: OpenStore
+) -> None:
     one, other = [governed(store, concurrency=2) for _ in range(2)]
     await one.acquire("a", 1, 0)
     await other.acquire("b", 1, 0)
-    with pytest.raises(Overloaded):
+    with pytest.raises(GatewayOverloaded):
         await one.acquire("c", 1, 0.1)
 
     waiting = asyncio.create_task(one.acquire("c", 1, 50))
@@ -157,15 +163,15 @@ async def test_places_are_shared_and_given_back(store: Store, open_store: OpenSt
         await asyncio.wait_for(waiting, 10)
 
 
-async def test_places_go_to_those_who_came_first_in_whatever_process(store: Store) -> None:
+async def test_places_go_to_those_who_came_first_in_whatever_process(store: BatchingStore) -> None:
     processes = [governed(store, concurrency=1) for _ in range(3)]
     await processes[0].acquire("running", 1, 0)
     order: list[str] = []
 
-    async def wait(governor: RedisGovernor, job_id: str) -> None:
-        await governor.acquire(job_id, 1, 300)
+    async def wait(limiter: RedisUpstreamLimiter, job_id: str) -> None:
+        await limiter.acquire(job_id, 1, 300)
         order.append(job_id)
-        await governor.release(job_id)
+        await limiter.release(job_id)
 
     async with following(store, *processes):
         waiting = []
@@ -179,49 +185,49 @@ async def test_places_go_to_those_who_came_first_in_whatever_process(store: Stor
     assert order == sorted(order)
 
 
-async def queued(governor: RedisGovernor, jobs: int) -> bool:
-    await governor._look()
-    return governor._view.queued == jobs
+async def queued(limiter: RedisUpstreamLimiter, jobs: int) -> bool:
+    await limiter._look()
+    return limiter._view.queued == jobs
 
 
 async def test_a_job_of_several_calls_takes_a_place_each_and_is_not_overtaken(
-    store: Store,
+    store: BatchingStore,
 ) -> None:
-    governor = governed(store, concurrency=3)
-    await governor.acquire("a", 1, 0)
-    await governor.acquire("b", 1, 0)
-    big = asyncio.create_task(governor.acquire("big", 5, 50))
+    limiter = governed(store, concurrency=3)
+    await limiter.acquire("a", 1, 0)
+    await limiter.acquire("b", 1, 0)
+    big = asyncio.create_task(limiter.acquire("big", 5, 50))
     await asyncio.sleep(0.05)
-    small = asyncio.create_task(governor.acquire("small", 1, 50))
-    async with following(store, governor):
-        await governor.release("a")
+    small = asyncio.create_task(limiter.acquire("small", 1, 50))
+    async with following(store, limiter):
+        await limiter.release("a")
         await asyncio.sleep(0.2)
         assert not big.done()
         assert not small.done()
 
-        await governor.release("b")
+        await limiter.release("b")
         await asyncio.wait_for(big, 10)
         assert not small.done()
-        await governor.release("big")
+        await limiter.release("big")
         await asyncio.wait_for(small, 10)
 
 
 async def test_who_would_wait_in_vain_is_refused_at_once_with_the_time_to_come_back(
-    store: Store,
+    store: BatchingStore,
 ) -> None:
-    governor = governed(store, concurrency=2, queue_s=12)
+    limiter = governed(store, concurrency=2, queue_s=12)
     for n in range(2):
-        await governor.acquire(f"job{n}", 1, 12)
-    waiting = [asyncio.create_task(governor.acquire(f"job{n}", 1, 12)) for n in (2, 3)]
+        await limiter.acquire(f"job{n}", 1, 12)
+    waiting = [asyncio.create_task(limiter.acquire(f"job{n}", 1, 12)) for n in (2, 3)]
     async with asyncio.timeout(5):
-        while not await queued(governor, 2):
+        while not await queued(limiter, 2):
             await asyncio.sleep(0.01)
 
-    with pytest.raises(Overloaded) as told:
-        governor.check(1)
+    with pytest.raises(GatewayOverloaded) as told:
+        limiter.check_queue(1)
     began = time.monotonic()
-    with pytest.raises(Overloaded) as refused:
-        await governor.acquire("job4", 1, 12)
+    with pytest.raises(GatewayOverloaded) as refused:
+        await limiter.acquire("job4", 1, 12)
 
     assert time.monotonic() - began < 5
     assert told.value.retry_after_s == refused.value.retry_after_s == 15
@@ -230,13 +236,13 @@ async def test_who_would_wait_in_vain_is_refused_at_once_with_the_time_to_come_b
     await asyncio.wait(waiting)
 
 
-async def test_the_place_of_a_dead_process_comes_free(store: Store) -> None:
+async def test_the_place_of_a_dead_process_comes_free(store: BatchingStore) -> None:
     await governed(store, concurrency=1, lease_s=0).acquire("dead", 1, 0)
 
     await governed(store, concurrency=1).acquire("alive", 1, 0)
 
 
-async def test_a_dead_process_leaves_the_queue(store: Store) -> None:
+async def test_a_dead_process_leaves_the_queue(store: BatchingStore) -> None:
     one, other = governed(store, concurrency=1), governed(store, concurrency=1)
     await one.acquire("running", 1, 0)
     dead = asyncio.create_task(other.acquire("dead", 1, 100))

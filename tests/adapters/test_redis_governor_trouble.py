@@ -7,49 +7,49 @@ import pytest
 from governor_rig import Naps, following, governed
 from store_rig import eventually
 
-from app.adapters.redis.governor import RedisGovernor
-from app.adapters.redis.store import Store
-from app.domain.errors import Proof, UpstreamError
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter
+from app.domain.errors import BillingEvidence, UpstreamError
 
 # 429s
 
 
-async def test_after_a_429_everybody_pauses_and_goes_on_slower(store: Store) -> None:
+async def test_after_a_429_everybody_pauses_and_goes_on_slower(store: BatchingStore) -> None:
     told, other = governed(store), governed(store, naps := Naps())
     for n in range(480):
         await told.acquire(f"job{n}", 1, 0)
-    await told.failed("upstream_rate_limited", 30)
+    await told.record_failure("upstream_rate_limited", 30)
     async with following(store, other):
-        await eventually(lambda: other.paced, 10)
+        await eventually(lambda: other.has_rate_limit, 10)
 
         for n in range(61):
             await other.acquire(f"later{n}", 1, 300)
-        assert (await other.polls(1)).count == 0
+        assert (await other.acquire_polls(1)).count == 0
 
     # Half of 480 a minute: forty in ten seconds, of which ten are kept for polls.
     assert 15 < naps.taken[0] <= 30
     assert [round(nap - naps.taken[0]) for nap in naps.taken[::30]] == [0, 10, 20]
 
 
-async def test_echoes_of_a_429_do_not_lower_the_rate_again(store: Store) -> None:
-    governor = governed(store, rpm=60)
+async def test_echoes_of_a_429_do_not_lower_the_rate_again(store: BatchingStore) -> None:
+    limiter = governed(store, rpm=60)
     for _ in range(5):
-        await governor.failed("upstream_rate_limited", 1000)
+        await limiter.record_failure("upstream_rate_limited", 1000)
 
-    assert governor._view.share == 500
-    assert 59_000 < governor._view.pause_ms <= 60_000
+    assert limiter._view.share == 500
+    assert 59_000 < limiter._view.pause_ms <= 60_000
 
 
-async def test_the_rate_recovers_step_by_step(store: Store) -> None:
-    governor = governed(store, rpm=10, step_s=0.4)
+async def test_the_rate_recovers_step_by_step(store: BatchingStore) -> None:
+    limiter = governed(store, rpm=10, step_s=0.4)
 
-    await governor.failed("upstream_rate_limited", 1)
+    await limiter.record_failure("upstream_rate_limited", 1)
 
     seen = set()
-    async with asyncio.timeout(20), following(store, governor):
-        while governor._view.throttled:
-            seen.add(governor._view.share)
-            await governor._look()
+    async with asyncio.timeout(20), following(store, limiter):
+        while limiter._view.throttled:
+            seen.add(limiter._view.share)
+            await limiter._look()
             await asyncio.sleep(0.02)
     assert {600, 700, 800, 900} <= seen
 
@@ -61,70 +61,70 @@ def refused() -> Any:
     return pytest.raises(UpstreamError, match="Nothing was sent")
 
 
-async def test_three_refusals_of_the_key_keep_everybody_from_asking(store: Store) -> None:
+async def test_three_refusals_of_the_key_keep_everybody_from_asking(store: BatchingStore) -> None:
     one, other = governed(store), governed(store)
     for _ in range(2):
-        await one.failed("upstream_auth")
-    one.check(1)
+        await one.record_failure("upstream_auth")
+    one.check_queue(1)
     await one.acquire("job", 1, 0)
 
-    await one.failed("upstream_auth")
+    await one.record_failure("upstream_auth")
 
     async with following(store, other):
         await eventually(lambda: other._view.refused == "upstream_auth", 10)
-    for governor in (one, other):
+    for limiter in (one, other):
         with refused() as raised:
-            governor.check(1)
+            limiter.check_queue(1)
         assert raised.value.reason == "upstream_auth"
-        assert raised.value.proof is Proof.NEVER_SENT
+        assert raised.value.proof is BillingEvidence.NEVER_SENT
         with refused():
-            await governor.acquire("job", 1, 0)
+            await limiter.acquire("job", 1, 0)
 
 
-async def test_a_success_between_refusals_is_no_row(store: Store) -> None:
+async def test_a_success_between_refusals_is_no_row(store: BatchingStore) -> None:
     one, other = governed(store), governed(store)
     for _ in range(4):
-        await one.failed("upstream_billing")
-        await one.failed("upstream_billing")
+        await one.record_failure("upstream_billing")
+        await one.record_failure("upstream_billing")
         await asyncio.sleep(0.01)
-        await one.accepted(0)
-    await one.failed("upstream_billing")
-    await one.failed("upstream_billing")
+        await one.record_success(0)
+    await one.record_failure("upstream_billing")
+    await one.record_failure("upstream_billing")
     await asyncio.sleep(0.01)
-    await other.accepted(0)  # it does not know yet that anybody was refused
+    await other.record_success(0)  # it does not know yet that anybody was refused
     await other._look()
-    await one.failed("upstream_billing")
+    await one.record_failure("upstream_billing")
 
-    one.check(1)
+    one.check_queue(1)
 
 
-async def test_one_probe_passes_and_its_success_opens_the_door(store: Store) -> None:
+async def test_one_probe_passes_and_its_success_opens_the_door(store: BatchingStore) -> None:
     governors = [governed(store, probe_s=0.3) for _ in range(3)]
     for _ in range(3):
-        await governors[0].failed("upstream_auth")
-    for governor in governors:
-        await governor._look()
+        await governors[0].record_failure("upstream_auth")
+    for limiter in governors:
+        await limiter._look()
     await asyncio.sleep(0.35)
 
-    async def passes(governor: RedisGovernor) -> bool:
-        governor.check(1)
+    async def passes(limiter: RedisUpstreamLimiter) -> bool:
+        limiter.check_queue(1)
         try:
-            await governor.acquire("job", 1, 0)
+            await limiter.acquire("job", 1, 0)
         except UpstreamError:
             return False
         return True
 
-    assert sum([await passes(governor) for governor in governors]) == 1
-    await governors[1].failed("upstream_auth")  # the probe: the next one may come in 0.6 s
+    assert sum([await passes(limiter) for limiter in governors]) == 1
+    await governors[1].record_failure("upstream_auth")  # the probe: the next one may come in 0.6 s
     await governors[1]._look()
     assert 300 < governors[1]._view.probe_ms <= 600
     await asyncio.sleep(0.65)
     assert await passes(governors[1])
-    await governors[1].accepted(60)  # a success older than the last refusal proves nothing
+    await governors[1].record_success(60)  # a success older than the last refusal proves nothing
     assert governors[1]._view.refused
-    await governors[1].accepted(0)
+    await governors[1].record_success(0)
 
     async with following(store, *governors):
         await eventually(lambda: not any(g._view.refused for g in governors), 10)
-    for governor in governors:
-        assert await passes(governor)
+    for limiter in governors:
+        assert await passes(limiter)

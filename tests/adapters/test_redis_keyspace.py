@@ -23,65 +23,66 @@ from store_rig import (
     order,
     pictures,
     principal,
-        running,
+    running,
     started,
 )  # fmt: skip
 
 from app.adapters.redis import keyspace
 from app.adapters.redis.cache import RedisResultCache
-from app.adapters.redis.cluster import Cluster
-from app.adapters.redis.connection import connect
-from app.adapters.redis.gateways import Gateways
-from app.adapters.redis.governor import RedisGovernor, UpstreamLimits
-from app.adapters.redis.journals import Journals
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.cluster import ClusterTopology
+from app.adapters.redis.client.connection import connect
+from app.adapters.redis.client.scripts import PRELUDE, load_scripts
 from app.adapters.redis.ledger import RedisLedger
-from app.adapters.redis.loader import PRELUDE, load
-from app.adapters.redis.store import Store
+from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
+from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
+from app.domain.cache import CacheControl
 from app.domain.gateways import GatewayRecord
-from app.domain.job import CacheSlot, JobState, Outcome, PendingImage
-from app.domain.journal import JournalRecord
+from app.domain.job import CacheVariant, JobState, Outcome, PendingImage
+from app.domain.journal import RegisteredJournal
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, User
-from app.domain.recall import CacheControl
 from tests.store_node import programs
 
 ROOM = Path(keyspace.__file__).parent
 FOLDERS = ("ledger", "cache", "upstream")
 
 
-async def everything_once(store: Store) -> RedisLedger:
+async def everything_once(store: BatchingStore) -> RedisLedger:
     """Touch every family of keys."""
     ledger, keyring = ledger_on(store), keyring_on(store)
-    await Journals(book_on(store)).enlist(JournalRecord("0" * 16, "host", "journal"))
-    await Gateways(book_on(store)).join(GatewayRecord("1" * 16, "host", "file:1", "images"))
-    await keyring.put_user(User("ann", Limits(), 1), create=True)
-    await keyring.put_key(ApiKey("key_1", "ann", "d" * 64, "", Limits(), 1))
+    await JournalRegistry(book_on(store)).register(RegisteredJournal("0" * 16, "host", "journal"))
+    await GatewayRegistry(book_on(store)).register(
+        GatewayRecord("1" * 16, "host", "file:1", "images")
+    )
+    await keyring.save_user(User("ann", Limits(), 1), create=True)
+    await keyring.save_key(ApiKey("key_1", "ann", "d" * 64, "", Limits(), 1))
     assert await keyring.authenticate("d" * 64) is not None
     who = principal(key=Limits(requests_per_minute=9, images_per_day=9))
     wanted = order(who, idempotency_key="once")
-    await ledger.arrive(who, wanted.repeat)
+    await ledger.check_rate_limit(who, wanted.dedup_keys)
     await started(ledger, wanted)
-    await ledger.record(wanted.job_id, 0, upstream_id="up", due_ms=-1)
+    await ledger.record_part(wanted.job_id, 0, upstream_id="up", due_ms=-1)
     [claim] = await ledger.claim(1, 1000)
-    await ledger.advance(claim, due_ms=10)
+    await ledger.reschedule(claim, due_ms=10)
     await ledger.settle(wanted.job_id, delivered(1))
     pending = Outcome(JobState.SETTLED, billed=1, pending=(PendingImage(0, 0, "https://a.test/"),))
     await ledger.settle(await started(ledger, order()), pending, collect_ms=60_000)
-    governor = RedisGovernor(store, UpstreamLimits(rpm=5, concurrency=2))
-    await governor.acquire("job", 1, 1)
-    assert (await governor.polls(1)).count == 1
-    await governor.failed("upstream_rate_limited", 1)
-    await governor.failed("upstream_auth")
-    await governor.release("job")
+    limiter = RedisUpstreamLimiter(store, UpstreamLimits(rpm=5, concurrency=2))
+    await limiter.acquire("job", 1, 1)
+    assert (await limiter.acquire_polls(1)).count == 1
+    await limiter.record_failure("upstream_rate_limited", 1)
+    await limiter.record_failure("upstream_auth")
+    await limiter.release("job")
     cache = RedisResultCache(store, ttl_s=60, variants=2, lease_s=60)
-    recalled = await cache.recall("fp", "job", CacheControl())
-    assert recalled.slot == CacheSlot("fp", 0)
-    await cache.keep(CacheSlot("fp", 0), "job", pictures(1))
+    recalled = await cache.look_up("fp", "job", CacheControl())
+    assert recalled.cache_variant == CacheVariant("fp", 0)
+    await cache.fill(CacheVariant("fp", 0), "job", pictures(1))
     return ledger
 
 
 async def test_every_key_is_in_the_table_and_the_ledger_is_one_slot(
-    engine: Engine, store: Store
+    engine: Engine, store: BatchingStore
 ) -> None:
     await everything_once(store)
 
@@ -125,7 +126,7 @@ def test_every_script_says_what_it_takes_and_returns(folder: str) -> None:
 def test_every_script_is_used(folder: str) -> None:
     code = "".join(file.read_text() for file in ROOM.glob("*.py"))
 
-    assert [name for name in load(folder) if f'"{name}"' not in code] == []
+    assert [name for name in load_scripts(folder) if f'"{name}"' not in code] == []
 
 
 REBUILDING = {"open", "suspend", "restore", "reopen"}
@@ -135,11 +136,11 @@ NOT_BOOKS = {"announce", "leave"}
 
 
 def test_every_writing_script_of_the_ledger_checks_for_amnesia_first() -> None:
-    for name, script in load("ledger").items():
-        body = script.text.rpartition("local function rejoin")[2]
+    for name, script in load_scripts("ledger").items():
+        body = script.text.rpartition("local function find_duplicate")[2]
         reads_only = script.text.startswith("#!lua flags=no-writes")
         exempt = name in REBUILDING | WRITES_NOTHING | NOT_BOOKS
-        assert reads_only or exempt or "if amnesia()" in body, name
+        assert reads_only or exempt or "if data_lost()" in body, name
 
 
 # Ways to a store ---------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ def test_a_url_that_leads_nowhere(url: str) -> None:
 async def test_no_client_retries_by_itself(url: str) -> None:
     """Reliability study, M1: a script whose reply is late must not run again."""
     client = connect(url)
-    pool = client.pool(("h1", 1)) if isinstance(client, Cluster) else client.connection_pool
+    pool = client.pool(("h1", 1)) if isinstance(client, ClusterTopology) else client.connection_pool
 
     assert pool.make_connection().retry.get_retries() == 0
     await client.aclose()

@@ -19,29 +19,29 @@ from store_rig import (
 )  # fmt: skip
 from uvloop import new_event_loop
 
-from app.adapters.redis.breaker import Breaker, BreakerState
-from app.adapters.redis.connection import connect
-from app.adapters.redis.loader import Script, assemble
-from app.adapters.redis.store import Store
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.breaker import BreakerState, CircuitBreaker
+from app.adapters.redis.client.connection import connect
+from app.adapters.redis.client.scripts import Script, build_script
 from app.domain.errors import LedgerUnavailable
 from tests.faultproxy import FaultProxy
 from tests.linkfaults import PASS, Fault, Way, lose_replies, reset
 
-ECHO = assemble("echo", "#!lua flags=no-writes\nreturn ARGV[1]", [])
-WRITE = assemble("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])
-SLOW = assemble(
+ECHO = build_script("echo", "#!lua flags=no-writes\nreturn ARGV[1]", [])
+WRITE = build_script("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])
+SLOW = build_script(
     "slow",
     "#!lua flags=no-writes\nlocal n = 0; for i = 1, tonumber(ARGV[1]) do n = n + i end; return n",
     [],
 )
-WRONG = assemble("wrong", "#!lua\nreturn redis.call('INCR', 'x', 'y')", [])
+WRONG = build_script("wrong", "#!lua\nreturn redis.call('INCR', 'x', 'y')", [])
 
 
-async def echoes(store: Store, count: int) -> list[str]:
+async def echoes(store: BatchingStore, count: int) -> list[str]:
     return await asyncio.gather(*(store.run(ECHO, (), f"n{n}") for n in range(count)))
 
 
-async def kind_of_trouble(store: Store, script: Script = WRITE) -> str:
+async def kind_of_trouble(store: BatchingStore, script: Script = WRITE) -> str:
     with pytest.raises(LedgerUnavailable) as error:
         await store.run(script, ("koi:x",))
     return error.value.message.partition("(")[2].partition(")")[0]
@@ -50,11 +50,11 @@ async def kind_of_trouble(store: Store, script: Script = WRITE) -> str:
 # Batching ----------------------------------------------------------------------------------------
 
 
-async def test_everybody_gets_their_own_answer(store: Store) -> None:
+async def test_everybody_gets_their_own_answer(store: BatchingStore) -> None:
     assert await echoes(store, 500) == [f"n{n}" for n in range(500)]
 
 
-async def test_calls_of_one_moment_share_one_exchange(engine: Engine, store: Store) -> None:
+async def test_calls_of_one_moment_share_one_exchange(engine: Engine, store: BatchingStore) -> None:
     await store.run(ECHO, (), "connected")
     with engine.client() as admin:
         before = admin.info("stats")["total_reads_processed"]
@@ -64,7 +64,7 @@ async def test_calls_of_one_moment_share_one_exchange(engine: Engine, store: Sto
     assert reads <= 4
 
 
-async def test_a_cancelled_caller_disturbs_nobody(store: Store) -> None:
+async def test_a_cancelled_caller_disturbs_nobody(store: BatchingStore) -> None:
     """Fault F79, CVE-2023-28858: never somebody else's reply."""
     for round in range(30):
         calls = [asyncio.create_task(store.run(ECHO, (), f"{round}-{n}")) for n in range(20)]
@@ -80,7 +80,7 @@ async def test_a_cancelled_caller_disturbs_nobody(store: Store) -> None:
             )
 
 
-async def test_a_bad_argument_fails_its_own_caller_only(store: Store) -> None:
+async def test_a_bad_argument_fails_its_own_caller_only(store: BatchingStore) -> None:
     good = asyncio.create_task(store.run(ECHO, (), "good"))
 
     with pytest.raises(UnicodeEncodeError):
@@ -89,7 +89,7 @@ async def test_a_bad_argument_fails_its_own_caller_only(store: Store) -> None:
     assert await good == "good"
 
 
-async def test_an_error_of_a_script_stays_loud_and_private(store: Store) -> None:
+async def test_an_error_of_a_script_stays_loud_and_private(store: BatchingStore) -> None:
     wrong, right = await asyncio.gather(
         store.run(WRONG, ("x",)), store.run(ECHO, (), "right"), return_exceptions=True
     )
@@ -99,7 +99,7 @@ async def test_an_error_of_a_script_stays_loud_and_private(store: Store) -> None
     assert store.state is BreakerState.CLOSED
 
 
-async def test_forgotten_scripts_are_loaded_again(engine: Engine, store: Store) -> None:
+async def test_forgotten_scripts_are_loaded_again(engine: Engine, store: BatchingStore) -> None:
     """Fault F75: a restart or SCRIPT FLUSH goes unnoticed."""
     ledger = ledger_on(store)
     job_id = await started(ledger, order())
@@ -114,7 +114,7 @@ async def test_forgotten_scripts_are_loaded_again(engine: Engine, store: Store) 
 
 
 async def test_closing_finishes_what_is_queued(engine: Engine) -> None:
-    store = Store(connect(engine.url))
+    store = BatchingStore(connect(engine.url))
     calls = [asyncio.create_task(store.run(ECHO, (), str(n))) for n in range(10)]
     await asyncio.sleep(0)
 
@@ -143,7 +143,7 @@ async def test_the_breaker_opens_after_five_failures_and_a_probe_closes_it(
 
 
 async def test_while_the_breaker_is_open_only_one_call_probes(tmp_path: Path) -> None:
-    store = Store(connect(f"unix://{tmp_path}/none"), breaker=quick_breaker(threshold=1))
+    store = BatchingStore(connect(f"unix://{tmp_path}/none"), breaker=quick_breaker(threshold=1))
     await kind_of_trouble(store)
     await asyncio.sleep(0.12)
 
@@ -169,19 +169,19 @@ async def test_a_full_store_does_not_open_the_breaker(
 def test_the_breakers_rhythm() -> None:
     now = [0.0]
     told: list[BreakerState] = []
-    breaker = Breaker(threshold=2, probe_s=1, now=lambda: now[0], on_state=told.append)
-    breaker.failed()
-    breaker.succeeded()
-    breaker.failed()
-    assert breaker.permits()
-    breaker.failed()
+    breaker = CircuitBreaker(threshold=2, probe_s=1, now=lambda: now[0], on_state=told.append)
+    breaker.record_failure()
+    breaker.record_success()
+    breaker.record_failure()
+    assert breaker.allows()
+    breaker.record_failure()
 
     asked = []
     for at in (0.5, 1.0, 1.5, 2.0):
         now[0] = at
-        asked.append(breaker.permits())
+        asked.append(breaker.allows())
         if asked[-1]:
-            breaker.failed()
+            breaker.record_failure()
 
     assert asked == [False, True, False, True]
     assert told == ["open", "half-open", "open", "half-open", "open"]
@@ -193,7 +193,9 @@ def test_a_connection_reset_while_it_is_made_is_trouble_with_the_connection(
     """uvloop, which the gateway runs on, then says RuntimeError instead of an OSError."""
 
     async def answers(link: FaultProxy) -> set[str]:
-        store = Store(connect(link.url, timeout_s=30), breaker=Breaker(threshold=1000))
+        store = BatchingStore(
+            connect(link.url, timeout_s=30), breaker=CircuitBreaker(threshold=1000)
+        )
         seen = set()
         for size in range(150, 300):  # somewhere here the first reply ends and the reset follows
             link.set(reset(after=size, way=Way.BACK))
@@ -261,13 +263,15 @@ async def test_a_whole_story_told_over_a_link_that_loses_every_first_reply(
 
         await surely(lambda: far.admit(wanted))
         await surely(lambda: far.dispatch(wanted.job_id, 60_000))
-        assert await surely(lambda: far.record(wanted.job_id, 0, upstream_id="up", due_ms=1000))
+        assert await surely(
+            lambda: far.record_part(wanted.job_id, 0, upstream_id="up", due_ms=1000)
+        )
         await surely(lambda: far.settle(wanted.job_id, delivered(2)))
 
     assert len(seen) == 3
     assert [(e.job, e.images) async for e in ledger.entries()] == [(wanted.job_id, 2)]
     assert (await ledger.audit()).difference == 0
-    assert (await ledger.census()).held_images == 1
+    assert (await ledger.open_job_stats()).held_images == 1
 
 
 # Our own lag -------------------------------------------------------------------------------------
@@ -276,7 +280,7 @@ async def test_a_whole_story_told_over_a_link_that_loses_every_first_reply(
 async def test_a_stall_of_this_process_is_no_silence_of_the_store(
     engine: Engine, open_store: OpenStore
 ) -> None:
-    store = open_store(engine.url, timeout_s=0.3, breaker=Breaker(threshold=1))
+    store = open_store(engine.url, timeout_s=0.3, breaker=CircuitBreaker(threshold=1))
     await store.run(ECHO, (), "connected")
 
     for turns in range(8):
@@ -292,7 +296,7 @@ async def test_a_stall_of_this_process_is_no_silence_of_the_store(
 async def test_a_silent_store_is_noticed_through_our_own_lag(
     own_engine: Engine, open_store: OpenStore
 ) -> None:
-    store = open_store(own_engine.url, timeout_s=0.3, breaker=Breaker(threshold=1))
+    store = open_store(own_engine.url, timeout_s=0.3, breaker=CircuitBreaker(threshold=1))
     await store.run(ECHO, (), "connected")
     own_engine.signal(signal.SIGSTOP)
     call = asyncio.create_task(kind_of_trouble(store, ECHO))

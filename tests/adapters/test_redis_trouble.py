@@ -13,31 +13,31 @@ from store_rig import (
     delivered,
     ledger_on,
     order,
-        running,
+    running,
     started,
 )  # fmt: skip
 
-from app.adapters.redis.connection import SUBSCRIPTIONS, connect
-from app.adapters.redis.loader import Script, assemble
-from app.adapters.redis.store import Store
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.connection import PUBSUB_CONNECTIONS, connect
+from app.adapters.redis.client.scripts import Script, build_script
 from app.domain.errors import LedgerUnavailable
 from tests.store_node import programs
 
-ECHO = assemble("echo", "#!lua flags=no-writes\nreturn ARGV[1]", [])
-WRITE = assemble("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])
-SLOW = assemble(
+ECHO = build_script("echo", "#!lua flags=no-writes\nreturn ARGV[1]", [])
+WRITE = build_script("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])
+SLOW = build_script(
     "slow",
     "#!lua flags=no-writes\nlocal n = 0; for i = 1, tonumber(ARGV[1]) do n = n + i end; return n",
     [],
 )
-WRONG = assemble("wrong", "#!lua\nreturn redis.call('INCR', 'x', 'y')", [])
+WRONG = build_script("wrong", "#!lua\nreturn redis.call('INCR', 'x', 'y')", [])
 
 
-async def echoes(store: Store, count: int) -> list[str]:
+async def echoes(store: BatchingStore, count: int) -> list[str]:
     return await asyncio.gather(*(store.run(ECHO, (), f"n{n}") for n in range(count)))
 
 
-async def until_it_answers(store: Store) -> AsyncIterator[str]:
+async def until_it_answers(store: BatchingStore) -> AsyncIterator[str]:
     """Five different questions, each asked until it is answered."""
     deadline = time.monotonic() + 20
     for n in range(5):
@@ -50,7 +50,7 @@ async def until_it_answers(store: Store) -> AsyncIterator[str]:
                 await asyncio.sleep(0.05)
 
 
-async def kind_of_trouble(store: Store, script: Script = WRITE) -> str:
+async def kind_of_trouble(store: BatchingStore, script: Script = WRITE) -> str:
     with pytest.raises(LedgerUnavailable) as error:
         await store.run(script, ("koi:x",))
     return error.value.message.partition("(")[2].partition(")")[0]
@@ -114,7 +114,7 @@ async def test_a_full_store_still_takes_the_end_of_a_paid_job(
 
     with pytest.raises(LedgerUnavailable, match="oom"):
         await ledger.admit(order())
-    assert await ledger.record(job_id, 0, upstream_id="up", due_ms=0)
+    assert await ledger.record_part(job_id, 0, upstream_id="up", due_ms=0)
     assert (await ledger.settle(job_id, delivered(1))).first
 
 
@@ -171,9 +171,9 @@ async def test_a_slow_answer_never_reaches_the_next_caller(
 
 async def test_a_busy_pool_is_waited_for_and_then_told_apart(engine: Engine) -> None:
     client = connect(engine.url, pool_size=1, pool_wait_s=0.1)
-    store = Store(client)
+    store = BatchingStore(client)
     pool = client.connection_pool  # type: ignore[union-attr]
-    taken = [await pool.get_connection() for _ in range(1 + SUBSCRIPTIONS)]  # type: ignore[no-untyped-call]
+    taken = [await pool.get_connection() for _ in range(1 + PUBSUB_CONNECTIONS)]  # type: ignore[no-untyped-call]
 
     assert await kind_of_trouble(store) == "pool"
 

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from app.adapters.upstream.client import DieyuyunProvider
-from app.adapters.upstream.transport import AiohttpTransport, Step
-from app.domain.errors import Proof
-from app.domain.upstream import Finished, PollTroubled
+from app.adapters.upstream.transport import AiohttpTransport, SendStage
+from app.domain.errors import BillingEvidence
+from app.domain.upstream import PollInconclusive, TaskImages
 from tests.adapters.upstream_script import (
     DONE,
     HTML,
@@ -198,7 +198,7 @@ async def test_a_broken_poll_leaves_the_task_alone(row: str) -> None:
 
     within_s = 1.6 if row in LARGE else 0.6
     async with scripted(script, poll_timeout_s=within_s) as (provider, _):
-        with pytest.raises(PollTroubled) as trouble:
+        with pytest.raises(PollInconclusive) as trouble:
             await provider.poll("task_1")
 
     assert not trouble.value.missing
@@ -260,7 +260,7 @@ async def test_an_encoded_answer_is_read_although_nobody_asked_for_it(coding: st
             await provider.poll("task_1"),
         ]
 
-    assert all(isinstance(answer, Finished) for answer in answers)
+    assert all(isinstance(answer, TaskImages) for answer in answers)
     assert ("accept-encoding", "identity") in [(k.lower(), v) for k, v in upstream.asked[0].headers]
     assert events == ["encoded_answer"] * 2
 
@@ -299,7 +299,7 @@ async def test_json_with_one_visible_meaning_is_read_and_counted(row: str) -> No
         ]
 
     for answer in answers:
-        assert isinstance(answer, Finished)
+        assert isinstance(answer, TaskImages)
         assert [image.url for image in answer.images] == ["https://a.example/b.png"]
     assert events == ["lenient_json"] * 2
 
@@ -310,7 +310,7 @@ async def test_what_cannot_be_sent_ends_with_the_proof_of_it(key: str) -> None:
         url = f"http://127.0.0.1:{upstream.port}/v1"
         provider = DieyuyunProvider(url, key, AiohttpTransport(), timeout_s=15)
         failed = await refused(provider)
-        with pytest.raises(PollTroubled):
+        with pytest.raises(PollInconclusive):
             await provider.poll("task_1")
         await provider.close()
 
@@ -322,16 +322,18 @@ async def test_what_cannot_be_sent_ends_with_the_proof_of_it(key: str) -> None:
 class Failing(httpx.AsyncBaseTransport):
     """A transport that breaks in a way of its own, before or after it sent."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: SendStage) -> None:
         self._step = step
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        request.extensions["sending"].reach(self._step)
+        request.extensions["sending"].enter(self._step)
         raise LookupError("nobody thought of this")
 
 
-@pytest.mark.parametrize(("step", "proof"), [(Step.CONNECTING, P0), (Step.SENT, P3)])
-async def test_the_unforeseen_ends_with_the_proof_there_is(step: Step, proof: Proof) -> None:
+@pytest.mark.parametrize(("step", "proof"), [(SendStage.CONNECTING, P0), (SendStage.SENT, P3)])
+async def test_the_unforeseen_ends_with_the_proof_there_is(
+    step: SendStage, proof: BillingEvidence
+) -> None:
     provider = DieyuyunProvider("http://127.0.0.1:9/v1", "sk-1", Failing(step), timeout_s=15)
 
     failed = await refused(provider)

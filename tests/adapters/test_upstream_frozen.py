@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from app.domain.upstream import Finished
+from app.domain.upstream import TaskImages
 from tests.adapters.upstream_script import (
     DONE,
     KOI,
@@ -76,7 +76,7 @@ async def test_a_connection_made_while_the_loop_stood_still_is_used() -> None:
         time.sleep(1)  # the whole process, not only this test
         answer = await call
 
-    assert isinstance(answer, Finished)
+    assert isinstance(answer, TaskImages)
     assert (upstream.posts, upstream.connections) == (1, 1)
 
 

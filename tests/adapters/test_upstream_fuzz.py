@@ -7,20 +7,21 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.adapters.upstream.complaint import CODE_KEYS, MESSAGE_KEYS, RETRY_KEYS
-from app.adapters.upstream.faults import Faults
-from app.adapters.upstream.images import BYTE_KEYS, CONTAINERS, LINK_KEYS, PROMPT_KEYS
-from app.adapters.upstream.provider_json import Unreadable, parse
-from app.adapters.upstream.retry_after import FORMS, retry_after_s
-from app.adapters.upstream.statuses import PHASES, PROGRESS_KEYS, STATUS_KEYS
-from app.adapters.upstream.wire import ID_KEYS, Reader, Reply
-from app.adapters.upstream.wording import LONGEST, Wording
-from app.domain.errors import UPSTREAM_CODES, Proof, UpstreamError
-from app.domain.upstream import Answer, Finished, PollTroubled, Running
-from app.domain.upstream_ids import names_a_task
+from app.adapters.upstream.error_dialects import CODE_KEYS, MESSAGE_KEYS, RETRY_KEYS
+from app.adapters.upstream.error_mapping import MAX_MESSAGE_CHARS, ErrorMapper, MessageSanitizer
+from app.adapters.upstream.image_extraction import BYTE_KEYS, CONTAINERS, LINK_KEYS, PROMPT_KEYS
+from app.adapters.upstream.lenient_json import InvalidJson, parse_lenient_json
+from app.adapters.upstream.retry_after import RETRY_HEADERS, retry_after_s
+from app.adapters.upstream.task_status import PHASES, PROGRESS_KEYS, STATUS_KEYS
+from app.adapters.upstream.wire import ID_KEYS, ProviderReply, ReplyParser
+from app.domain.errors import UPSTREAM_CODES, BillingEvidence, UpstreamError
+from app.domain.upstream import PollInconclusive, TaskImages, TaskPending, UpstreamAnswer
+from app.domain.upstream_ids import is_task_id
 from tests.adapters.upstream_script import LINK
 
-READER = Reader("https://provider.example/v1/", Faults(Wording(("sk-secret",))), lambda: 0.0)
+READER = ReplyParser(
+    "https://provider.example/v1/", ErrorMapper(MessageSanitizer(("sk-secret",))), lambda: 0.0
+)
 ODD_KEYS = "error task request_id type success respect_moderation finish_reason param block_reason"
 READ_KEYS = (CONTAINERS, LINK_KEYS, BYTE_KEYS, PROMPT_KEYS, STATUS_KEYS, PROGRESS_KEYS, ID_KEYS)
 SAID_KEYS = (CODE_KEYS, MESSAGE_KEYS, RETRY_KEYS, ODD_KEYS.split())
@@ -39,47 +40,49 @@ REFUSALS = [304, 308, 400, 401, 402, 403, 404, 408, 409, 422, 429, 500, 503, 504
 STATUSES = st.sampled_from([200, 202, *REFUSALS])
 
 
-def reply(status: int, body: Any) -> Reply:
-    return Reply(status, {}, json.dumps(body).encode())
+def reply(status: int, body: Any) -> ProviderReply:
+    return ProviderReply(status, {}, json.dumps(body).encode())
 
 
-def meaning(read: Callable[[], Answer]) -> Answer | UpstreamError | PollTroubled:
+def meaning(
+    read: Callable[[], UpstreamAnswer],
+) -> UpstreamAnswer | UpstreamError | PollInconclusive:
     try:
         return read()
-    except (UpstreamError, PollTroubled) as meant:
+    except (UpstreamError, PollInconclusive) as meant:
         return meant
 
 
 @settings(max_examples=300, deadline=None)
 @given(status=STATUSES, body=BODIES)
 def test_any_reply_to_a_post_has_a_meaning(status: int, body: Any) -> None:
-    meant = meaning(lambda: READER.submitted(reply(status, body)))
+    meant = meaning(lambda: READER.parse_submit_reply(reply(status, body)))
 
     assert_sane(status, meant)
-    assert not isinstance(meant, PollTroubled)
+    assert not isinstance(meant, PollInconclusive)
 
 
 @settings(max_examples=300, deadline=None)
 @given(status=STATUSES, body=BODIES)
 def test_any_reply_to_a_poll_has_a_meaning(status: int, body: Any) -> None:
-    meant = meaning(lambda: READER.polled(reply(status, body), "task_0"))
+    meant = meaning(lambda: READER.parse_poll_reply(reply(status, body), "task_0"))
 
     assert_sane(status, meant)
 
 
-def assert_sane(status: int, meant: Answer | UpstreamError | PollTroubled) -> None:
+def assert_sane(status: int, meant: UpstreamAnswer | UpstreamError | PollInconclusive) -> None:
     match meant:
         case UpstreamError():
             assert meant.reason in UPSTREAM_CODES
-            assert 0 < len(meant.message) <= LONGEST
-            assert meant.proof is not Proof.NEVER_SENT
-        case PollTroubled():
+            assert 0 < len(meant.message) <= MAX_MESSAGE_CHARS
+            assert meant.proof is not BillingEvidence.NEVER_SENT
+        case PollInconclusive():
             assert meant.retry_after_s is None or 1 <= meant.retry_after_s <= 60
-        case Running():
+        case TaskPending():
             assert status < 300
-            assert names_a_task(meant.upstream_id)
+            assert is_task_id(meant.upstream_id)
             assert meant.progress is None or 0 <= meant.progress <= 99
-        case Finished():
+        case TaskImages():
             assert status < 400
             assert meant.images
             assert all((image.url is None) != (image.body is None) for image in meant.images)
@@ -89,26 +92,26 @@ def assert_sane(status: int, meant: Answer | UpstreamError | PollTroubled) -> No
 @given(st.binary() | st.text().map(str.encode) | st.binary().map(lambda rest: b"{}" + rest))
 def test_any_bytes_are_json_or_unreadable(body: bytes) -> None:
     try:
-        document = parse(body)
-    except Unreadable:
+        document = parse_lenient_json(body)
+    except InvalidJson:
         return
 
     json.dumps(document.value, allow_nan=False).encode()
-    if not document.odd:
+    if not document.is_nonstandard:
         assert json.loads(body.decode("utf-8-sig")) == document.value
 
 
 @settings(max_examples=300, deadline=None)
 @given(BODIES)
 def test_json_that_every_reader_takes_is_read_as_it_is(body: Any) -> None:
-    document = parse(json.dumps(body).encode())
+    document = parse_lenient_json(json.dumps(body).encode())
 
-    assert (document.value, document.odd) == (body, False)
+    assert (document.value, document.is_nonstandard) == (body, False)
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    name=st.sampled_from([name for name, _ in FORMS]),
+    name=st.sampled_from([name for name, _ in RETRY_HEADERS]),
     text=st.text() | st.integers().map(str) | st.floats().map(str),
 )
 def test_any_retry_after_is_a_wait_or_nothing(name: str, text: str) -> None:
@@ -120,8 +123,10 @@ def test_any_retry_after_is_a_wait_or_nothing(name: str, text: str) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.text())
 def test_any_words_become_plain_text(text: str) -> None:
-    said = Wording(("sk-secret",)).clean(f"{text} sk-SECRET {text}", "The provider failed.")
+    said = MessageSanitizer(("sk-secret",)).sanitize(
+        f"{text} sk-SECRET {text}", "The provider failed."
+    )
 
-    assert 3 <= len(said) <= LONGEST
+    assert 3 <= len(said) <= MAX_MESSAGE_CHARS
     assert "sk-secret" not in said.lower()
     assert not set(said) & set("<>\r\n\0\x1b")

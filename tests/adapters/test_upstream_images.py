@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.domain.errors import Proof, UpstreamError
+from app.domain.errors import BillingEvidence, UpstreamError
 from app.domain.images import ProviderImage
-from app.domain.upstream import Finished, PollTroubled, Running
+from app.domain.upstream import PollInconclusive, TaskImages, TaskPending
 from tests.adapters.upstream_script import (
     DONE,
     KOI,
@@ -134,7 +134,7 @@ FINISHED: dict[str, Any] = {
 async def test_a_finished_answer_gives_its_image(shape: str, ask: Any) -> None:
     answer = await ask(FINISHED[shape])
 
-    assert isinstance(answer, Finished)
+    assert isinstance(answer, TaskImages)
     assert links(answer.images) == [LINK]
 
 
@@ -195,7 +195,7 @@ async def test_images_come_as_links_or_as_bytes(shape: str) -> None:
 
     answer = await submit(body)
 
-    assert answer == Finished(tuple(expected))
+    assert answer == TaskImages(tuple(expected))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ async def test_relative_links_belong_to_the_provider(link: str, path: str) -> No
     async with scripted(reply(200, {"data": [{"url": link}]})) as (provider, upstream):
         answer = await provider.dispatch(KOI, asynchronous=False)
 
-    assert isinstance(answer, Finished)
+    assert isinstance(answer, TaskImages)
     assert links(answer.images) == [path.format(port=upstream.port)]
 
 
@@ -220,10 +220,10 @@ async def test_a_large_base64_answer_arrives_whole() -> None:
 
     answer = await submit(body, response_format="b64_json")
 
-    assert answer == Finished((ProviderImage(body=large),) * 2)
+    assert answer == TaskImages((ProviderImage(body=large),) * 2)
 
 
-ENDED: dict[str, tuple[Any, str, Proof]] = {
+ENDED: dict[str, tuple[Any, str, BillingEvidence]] = {
     "evolink-failed": (
         {
             "id": TASK,
@@ -331,13 +331,13 @@ async def test_a_post_answered_by_a_completed_task_without_images_is_asked_again
 ) -> None:
     answer = await submit({"id": TASK, **IMAGELESS[shape]})
 
-    assert isinstance(answer, Running)
+    assert isinstance(answer, TaskPending)
     assert answer.upstream_id == TASK
 
 
 @pytest.mark.parametrize("shape", IMAGELESS)
 async def test_a_completed_task_without_images_is_no_end_for_its_poll(shape: str) -> None:
-    with pytest.raises(PollTroubled) as trouble:
+    with pytest.raises(PollInconclusive) as trouble:
         await poll(IMAGELESS[shape])
 
     assert trouble.value.empty
@@ -348,9 +348,9 @@ async def test_prose_alone_ends_no_task() -> None:
     """The provider's words about a poll may be the caller's own, quoted."""
     guidelines = {"code": "invalid-argument", "error": "Content violates usage guidelines."}
 
-    with pytest.raises(PollTroubled):
+    with pytest.raises(PollInconclusive):
         await poll(guidelines)
-    with pytest.raises(PollTroubled):
+    with pytest.raises(PollInconclusive):
         await poll(guidelines, 400)
     with pytest.raises(UpstreamError) as ended:
         await poll({"id": TASK, "status": "failed", "error": "Content violates usage guidelines."})

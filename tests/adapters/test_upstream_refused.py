@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.domain.errors import Proof, UpstreamError
-from app.domain.upstream import Finished
+from app.domain.errors import BillingEvidence, UpstreamError
+from app.domain.upstream import TaskImages
 from tests.adapters.upstream_script import (
     DONE,
     HTML,
@@ -36,7 +36,7 @@ async def broken_off(exchange: Exchange) -> None:
     exchange.reset()
 
 
-REFUSED: dict[str, tuple[Script, str, Proof]] = {
+REFUSED: dict[str, tuple[Script, str, BillingEvidence]] = {
     "f24-400": (error(400, "invalid_value"), "upstream_rejected", P1),
     "f24-422": (error(422, None), "upstream_rejected", P1),
     "f24-xai": (
@@ -164,7 +164,7 @@ async def test_an_honest_refusal_is_proof_and_is_not_repeated(row: str) -> None:
     assert upstream.posts == 1
 
 
-IN_200: dict[str, tuple[Any, str, Proof]] = {
+IN_200: dict[str, tuple[Any, str, BillingEvidence]] = {
     "openai-envelope": (
         {"error": {"message": "x", "code": "invalid_value"}},
         "upstream_rejected",
@@ -217,7 +217,7 @@ async def test_f16_good_json_of_another_type_is_accepted(content_type: str) -> N
     async with scripted(script, observe=events.append) as (provider, _):
         answer = await provider.dispatch(KOI, asynchronous=False)
 
-    assert isinstance(answer, Finished)
+    assert isinstance(answer, TaskImages)
     assert events == ["wrong_content_type"]
 
 
@@ -319,7 +319,7 @@ async def test_a_firewalls_page_is_no_verdict_on_our_key(script: Script, about_u
     async with scripted(script) as (provider, _):
         failed = await refused(provider)
 
-    assert failed.about_us is about_us
+    assert failed.concerns_our_account is about_us
 
 
 FEES: dict[str, tuple[Script, bool | None]] = {
@@ -365,7 +365,7 @@ QUOTED = "a poster about content policy, invalid api key, moderation failed, you
     ],
 )
 async def test_what_stands_in_the_prompt_changes_nothing(
-    status: int, code: str, proof: Proof
+    status: int, code: str, proof: BillingEvidence
 ) -> None:
     request = replace(KOI, prompt=QUOTED)
     script = error(status, "odd_code", f"Cannot draw {QUOTED.upper()[:60]!r}…")

@@ -7,7 +7,7 @@ import pytest
 
 from app.domain.errors import UpstreamError
 from app.domain.job import TaskStatus
-from app.domain.upstream import PollTroubled, Running
+from app.domain.upstream import PollInconclusive, TaskPending
 from tests.adapters.upstream_script import (
     DONE,
     HTML,
@@ -24,16 +24,16 @@ from tests.adapters.upstream_script import (
 
 QUEUED, PROCESSING = TaskStatus.QUEUED, TaskStatus.PROCESSING
 
-SUBMITTED: dict[str, tuple[Any, Running]] = {
+SUBMITTED: dict[str, tuple[Any, TaskPending]] = {
     "dieyuyun": (
         {"id": TASK, "status": "queued", "progress": 0},
-        Running(TASK, QUEUED, 0),
+        TaskPending(TASK, QUEUED, 0),
     ),
     "dieyuyun-processing": (
         {"id": TASK, "status": "processing", "progress": 40},
-        Running(TASK, PROCESSING, 40),
+        TaskPending(TASK, PROCESSING, 40),
     ),
-    "dieyuyun-video": ({"task_id": TASK, "status": "queued"}, Running(TASK, QUEUED)),
+    "dieyuyun-video": ({"task_id": TASK, "status": "queued"}, TaskPending(TASK, QUEUED)),
     "lemondata-empty-url-trap": (
         {
             "created": 1,
@@ -43,11 +43,11 @@ SUBMITTED: dict[str, tuple[Any, Running]] = {
             "status": "pending",
             "data": [{"url": ""}],
         },
-        Running(TASK, QUEUED),
+        TaskPending(TASK, QUEUED),
     ),
     "empty-url-trap-without-status": (
         {"created": 1, "id": TASK, "data": [{"url": ""}]},
-        Running(TASK, PROCESSING),
+        TaskPending(TASK, PROCESSING),
     ),
     "evolink": (
         {
@@ -58,15 +58,15 @@ SUBMITTED: dict[str, tuple[Any, Running]] = {
             "progress": 0,
             "status": "pending",
         },
-        Running(TASK, QUEUED, 0),
+        TaskPending(TASK, QUEUED, 0),
     ),
     "apimart-list": (
         {"code": 200, "data": [{"status": "submitted", "task_id": TASK}]},
-        Running(TASK, QUEUED),
+        TaskPending(TASK, QUEUED),
     ),
     "apimart-object": (
         {"code": 200, "data": {"status": "submitted", "task_id": TASK}},
-        Running(TASK, QUEUED),
+        TaskPending(TASK, QUEUED),
     ),
     "toapis": (
         {
@@ -78,22 +78,22 @@ SUBMITTED: dict[str, tuple[Any, Running]] = {
             "created_at": 1,
             "metadata": {},
         },
-        Running(TASK, PROCESSING, 5),
+        TaskPending(TASK, PROCESSING, 5),
     ),
-    "yuannengai": ({"code": 200, "data": {"task_id": TASK}}, Running(TASK, PROCESSING)),
-    "mountsea": ({"taskId": TASK}, Running(TASK, PROCESSING)),
-    "mountsea-ready": ({"taskId": TASK, "status": "ready"}, Running(TASK, QUEUED)),
-    "jiekou": ({"task_id": TASK}, Running(TASK, PROCESSING)),
+    "yuannengai": ({"code": 200, "data": {"task_id": TASK}}, TaskPending(TASK, PROCESSING)),
+    "mountsea": ({"taskId": TASK}, TaskPending(TASK, PROCESSING)),
+    "mountsea-ready": ({"taskId": TASK, "status": "ready"}, TaskPending(TASK, QUEUED)),
+    "jiekou": ({"task_id": TASK}, TaskPending(TASK, PROCESSING)),
     "jiekou-task-envelope": (
         {
             "task": {"task_id": TASK, "status": "TASK_STATUS_QUEUED", "progress_percent": 0},
             "images": [],
         },
-        Running(TASK, QUEUED, 0),
+        TaskPending(TASK, QUEUED, 0),
     ),
     "dashscope": (
         {"request_id": "req-1", "output": {"task_id": TASK, "task_status": "PENDING"}},
-        Running(TASK, QUEUED),
+        TaskPending(TASK, QUEUED),
     ),
     "new-api-row-number-is-no-id": (
         {
@@ -101,26 +101,26 @@ SUBMITTED: dict[str, tuple[Any, Running]] = {
             "message": "",
             "data": {"id": 17, "task_id": TASK, "status": "NOT_START", "progress": "0%"},
         },
-        Running(TASK, QUEUED, 0),
+        TaskPending(TASK, QUEUED, 0),
     ),
     "new-api-video": (
         {"id": TASK, "task_id": TASK, "object": "video", "status": "queued", "progress": 0},
-        Running(TASK, QUEUED, 0),
+        TaskPending(TASK, QUEUED, 0),
     ),
-    "xai-deferred": ({"request_id": TASK}, Running(TASK, PROCESSING)),
-    "gptimage2api": ({"taskId": TASK, "status": 0}, Running(TASK, PROCESSING)),
-    "51kik": ({"task_id": TASK, "task_status": "pending"}, Running(TASK, QUEUED)),
+    "xai-deferred": ({"request_id": TASK}, TaskPending(TASK, PROCESSING)),
+    "gptimage2api": ({"taskId": TASK, "status": 0}, TaskPending(TASK, PROCESSING)),
+    "51kik": ({"task_id": TASK, "task_status": "pending"}, TaskPending(TASK, QUEUED)),
     "envelope-says-success-of-the-call": (
         {"status": "success", "data": {"task_id": TASK}},
-        Running(TASK, PROCESSING),
+        TaskPending(TASK, PROCESSING),
     ),
     "task-next-to-a-code-nobody-knows": (
         {"code": 10000, "message": "accepted", "data": {"task_id": TASK}},
-        Running(TASK, PROCESSING),
+        TaskPending(TASK, PROCESSING),
     ),
     "unknown-word": (
         {"id": TASK, "status": "pondering"},
-        Running(TASK, PROCESSING, recognised=False),
+        TaskPending(TASK, PROCESSING, is_known_status=False),
     ),
 }
 
@@ -135,39 +135,45 @@ async def test_a_post_answered_by_a_task_is_running(shape: str, status: int) -> 
     assert answer == expected
 
 
-RUNNING: dict[str, tuple[Any, Running]] = {
+RUNNING: dict[str, tuple[Any, TaskPending]] = {
     "percent-text": (
         {"id": TASK, "status": "IN_PROGRESS", "progress": "50%"},
-        Running(TASK, PROCESSING, 50),
+        TaskPending(TASK, PROCESSING, 50),
     ),
-    "share": ({"id": TASK, "status": "processing", "progress": 0.5}, Running(TASK, PROCESSING, 50)),
+    "share": (
+        {"id": TASK, "status": "processing", "progress": 0.5},
+        TaskPending(TASK, PROCESSING, 50),
+    ),
     "object": (
         {"id": TASK, "status": "processing", "progress": {"current": 1, "total": 4}},
-        Running(TASK, PROCESSING, 25),
+        TaskPending(TASK, PROCESSING, 25),
     ),
     "beyond": (
         {"id": TASK, "status": "processing", "progress": "250"},
-        Running(TASK, PROCESSING, 99),
+        TaskPending(TASK, PROCESSING, 99),
     ),
-    "null": ({"id": TASK, "status": "processing", "progress": None}, Running(TASK, PROCESSING)),
+    "null": ({"id": TASK, "status": "processing", "progress": None}, TaskPending(TASK, PROCESSING)),
     "huge": (
         {"id": TASK, "status": "processing", "progress": 10**300},
-        Running(TASK, PROCESSING, 99),
+        TaskPending(TASK, PROCESSING, 99),
     ),
-    "boolean": ({"id": TASK, "status": "processing", "progress": True}, Running(TASK, PROCESSING)),
-    "another-id": ({"id": "gen_other", "status": "processing"}, Running(TASK, PROCESSING)),
-    "hostile-id": ({"id": "../../x", "status": "processing"}, Running(TASK, PROCESSING)),
-    "no-id": ({"status": "generating"}, Running(TASK, PROCESSING)),
+    "boolean": (
+        {"id": TASK, "status": "processing", "progress": True},
+        TaskPending(TASK, PROCESSING),
+    ),
+    "another-id": ({"id": "gen_other", "status": "processing"}, TaskPending(TASK, PROCESSING)),
+    "hostile-id": ({"id": "../../x", "status": "processing"}, TaskPending(TASK, PROCESSING)),
+    "no-id": ({"status": "generating"}, TaskPending(TASK, PROCESSING)),
     "suspended": (
         {"output": {"task_id": TASK, "task_status": "SUSPENDED"}},
-        Running(TASK, PROCESSING),
+        TaskPending(TASK, PROCESSING),
     ),
-    "prefixed": ({"task": {"status": "TASK_STATUS_PROCESSING"}}, Running(TASK, PROCESSING)),
+    "prefixed": ({"task": {"status": "TASK_STATUS_PROCESSING"}}, TaskPending(TASK, PROCESSING)),
     "url-while-running": (
         {"id": TASK, "status": "processing", "data": [{"url": LINK}]},
-        Running(TASK, PROCESSING),
+        TaskPending(TASK, PROCESSING),
     ),
-    "unknown-word": ({"status": "painting"}, Running(TASK, PROCESSING, recognised=False)),
+    "unknown-word": ({"status": "painting"}, TaskPending(TASK, PROCESSING, is_known_status=False)),
 }
 
 
@@ -196,7 +202,7 @@ MISSING: dict[str, tuple[int, Any]] = {
 async def test_a_task_the_provider_does_not_know_is_missing(shape: str) -> None:
     status, body = MISSING[shape]
 
-    with pytest.raises(PollTroubled) as trouble:
+    with pytest.raises(PollInconclusive) as trouble:
         await poll(body, status)
 
     assert trouble.value.missing
@@ -219,7 +225,7 @@ TROUBLED: dict[str, tuple[int, Any]] = {
 async def test_a_poll_that_says_nothing_of_the_task_leaves_it_alone(shape: str) -> None:
     status, body = TROUBLED[shape]
 
-    with pytest.raises(PollTroubled) as trouble:
+    with pytest.raises(PollInconclusive) as trouble:
         await poll(body, status)
 
     assert not trouble.value.missing
@@ -229,7 +235,7 @@ async def test_a_poll_is_told_when_to_come_again() -> None:
     busy = reply(429, {"error": {"message": "slow down"}}, "Retry-After: 7")
 
     async with scripted(busy) as (provider, _):
-        with pytest.raises(PollTroubled) as trouble:
+        with pytest.raises(PollInconclusive) as trouble:
             await provider.poll(TASK)
 
     assert trouble.value.retry_after_s == 7
@@ -238,7 +244,7 @@ async def test_a_poll_is_told_when_to_come_again() -> None:
 @pytest.mark.parametrize("status", [301, 308, 400, 401, 403, 404, 410, 418, 429, 500, 502])
 async def test_a_strangers_page_says_nothing_of_the_task(status: int) -> None:
     async with scripted(raw(status, HTML, "Retry-After: 9")) as (provider, _):
-        with pytest.raises(PollTroubled) as trouble:
+        with pytest.raises(PollInconclusive) as trouble:
             await provider.poll(TASK)
 
     assert not trouble.value.missing
@@ -291,7 +297,7 @@ async def test_any_id_is_kept_and_asked_for_as_one_segment_of_the_path(shape: st
         upstream,
     ):
         running = await provider.dispatch(KOI, asynchronous=True)
-        assert isinstance(running, Running)
+        assert isinstance(running, TaskPending)
         await provider.poll(running.upstream_id)
 
     assert running.upstream_id == str(said)

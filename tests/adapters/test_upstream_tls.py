@@ -12,8 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from app.adapters.upstream.transport import AiohttpTransport, TlsFailed
-from app.domain.upstream import Finished
+from app.adapters.upstream.transport import AiohttpTransport, TlsHandshakeError
+from app.domain.upstream import TaskImages
 from tests.adapters.upstream_script import (
     DONE,
     KOI,
@@ -84,7 +84,7 @@ async def test_a_trusted_certificate_is_spoken_to(tmp_path: Path) -> None:
         async with provider_at(url, tls=trusting(path)) as provider:
             answers = [await provider.dispatch(KOI, asynchronous=False) for _ in range(3)]
 
-    assert all(isinstance(answer, Finished) for answer in answers)
+    assert all(isinstance(answer, TaskImages) for answer in answers)
     assert upstream.connections == 1
 
 
@@ -146,12 +146,12 @@ async def test_f4_a_server_without_tls_is_refused_at_once() -> None:
 
 
 async def test_a_tls_failure_is_a_connect_error_of_its_own(tmp_path: Path) -> None:
-    assert issubclass(TlsFailed, httpx.ConnectError)
+    assert issubclass(TlsHandshakeError, httpx.ConnectError)
     async with listening(reply(200, DONE), tls=serving(certificate(tmp_path))) as upstream:
         transport = AiohttpTransport()
         request = httpx.Request("GET", f"https://127.0.0.1:{upstream.port}/")
 
-        with pytest.raises(TlsFailed):
+        with pytest.raises(TlsHandshakeError):
             await transport.handle_async_request(request)
 
         await transport.aclose()

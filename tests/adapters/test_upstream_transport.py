@@ -9,8 +9,8 @@ import time
 import httpx
 import pytest
 
-from app.adapters.upstream.transport import AiohttpTransport, Sending, Step
-from app.domain.upstream import Finished
+from app.adapters.upstream.transport import AiohttpTransport, SendStage, SendState
+from app.domain.upstream import TaskImages
 from tests.adapters.upstream_script import (
     DONE,
     KOI,
@@ -96,13 +96,13 @@ async def test_an_idle_connection_ages_out() -> None:
 async def fetch(
     transport: AiohttpTransport,
     upstream: Scripted,
-    sending: Sending | None = None,
+    send_state: SendState | None = None,
     **timeout: float,
 ) -> bytes:
     request = httpx.Request(
         "GET",
         f"http://127.0.0.1:{upstream.port}/",
-        extensions={"timeout": timeout, "sending": sending or Sending()},
+        extensions={"timeout": timeout, "sending": send_state or SendState()},
     )
     response = await transport.handle_async_request(request)
     try:
@@ -117,16 +117,16 @@ async def test_a_full_pool_is_called_so_and_nothing_was_sent() -> None:
         first = asyncio.create_task(fetch(transport, upstream))
         while not upstream.asked:
             await asyncio.sleep(0.01)
-        sending = Sending()
+        send_state = SendState()
 
         with pytest.raises(httpx.PoolTimeout):
-            await fetch(transport, upstream, sending, connect=0.05, pool=0.05)
+            await fetch(transport, upstream, send_state, connect=0.05, pool=0.05)
 
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         await transport.aclose()
 
-    assert not sending.sent
+    assert not send_state.sent
     assert len(upstream.asked) == 1
 
 
@@ -144,14 +144,14 @@ async def test_compressed_bytes_stay_compressed() -> None:
 async def test_a_read_timeout_is_called_so_and_may_have_been_sent() -> None:
     async with listening(hang) as upstream:
         transport = AiohttpTransport()
-        sending = Sending()
+        send_state = SendState()
 
         with pytest.raises(httpx.ReadTimeout):
-            await fetch(transport, upstream, sending, read=0.05)
+            await fetch(transport, upstream, send_state, read=0.05)
 
         await transport.aclose()
 
-    assert sending.step is Step.SENT
+    assert send_state.stage is SendStage.SENT
 
 
 async def test_200_slow_calls_at_once_each_get_their_answer_in_one_slow_time() -> None:
@@ -171,7 +171,7 @@ async def test_200_slow_calls_at_once_each_get_their_answer_in_one_slow_time() -
         )
 
     got = [
-        image.url for answer in answers if isinstance(answer, Finished) for image in answer.images
+        image.url for answer in answers if isinstance(answer, TaskImages) for image in answer.images
     ]
     assert got == [f"https://cdn.example.com/{size}.png" for size in range(1, 201)]
     assert upstream.posts == 200

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.adapters.upstream.client import DieyuyunProvider
-from app.domain.upstream import Finished
+from app.domain.upstream import TaskImages
 from tests.adapters.upstream_script import (
     DONE,
     KEY,
@@ -81,7 +81,7 @@ async def test_a_provider_that_comes_back_in_time_is_sent_one_post() -> None:
         answer = await call
     server.close()
 
-    assert isinstance(answer, Finished)
+    assert isinstance(answer, TaskImages)
     assert revived.posts == 1
 
 

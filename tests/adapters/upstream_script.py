@@ -14,14 +14,19 @@ import pytest
 
 from app.adapters.upstream.client import DieyuyunProvider
 from app.adapters.upstream.transport import AiohttpTransport
-from app.domain.errors import Proof, UpstreamError
+from app.domain.errors import BillingEvidence, UpstreamError
 from app.domain.images import GenerationRequest
-from app.domain.upstream import Answer
+from app.domain.upstream import UpstreamAnswer
 
 KEY = "sk-upstream-0123456789abcdef"
 KOI = GenerationRequest("grok-imagine", "a koi in a nebula", 1, "1024x1024", "standard")
 LINK = "https://cdn.example.com/a.jpg"
-P0, P1, P2, P3 = Proof.NEVER_SENT, Proof.REFUSED, Proof.FAILED, Proof.UNKNOWN
+P0, P1, P2, P3 = (
+    BillingEvidence.NEVER_SENT,
+    BillingEvidence.REFUSED,
+    BillingEvidence.FAILED,
+    BillingEvidence.UNKNOWN,
+)
 POLICY = "content_policy_violation"
 TASK = "task_abc123"
 HTML = b"<!doctype html><html><title>Just a moment...</title><body>502</body></html>"
@@ -188,12 +193,12 @@ def links(images: Sequence[Any]) -> list[str | None]:
     return [image.url for image in images]
 
 
-async def submit(body: Any, status: int = 200, **settings: Any) -> Answer:
+async def submit(body: Any, status: int = 200, **settings: Any) -> UpstreamAnswer:
     async with scripted(reply(status, body), **settings) as (provider, _):
         return await provider.dispatch(KOI, asynchronous=True)
 
 
-async def poll(body: Any, status: int = 200) -> Answer:
+async def poll(body: Any, status: int = 200) -> UpstreamAnswer:
     async with scripted(reply(status, body)) as (provider, _):
         return await provider.poll(TASK)
 

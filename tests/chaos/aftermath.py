@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import httpx
 
-from app.domain.codes import UPSTREAM_CODES
+from app.domain.failure import UPSTREAM_CODES
 from app.domain.job import Job
-from app.domain.ledger import Audit, Entry, EntryKind
+from app.domain.ledger import Entry, EntryKind, LedgerAudit
 from tests.chaos.throng import Throng, Wish
 
 REPEATABLE = {code for code, again in UPSTREAM_CODES.items() if again} | {"interrupted", "draining"}
@@ -24,7 +24,7 @@ class Aftermath:
     posts: Mapping[str, int]
     billed: int
     entries: list[Entry]
-    audit: Audit
+    audit: LedgerAudit
     left_open: list[Job]
     crashes: list[str]
     url: str

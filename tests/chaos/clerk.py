@@ -14,7 +14,7 @@ import redis
 from app.adapters.redis.keyspace import KEYS
 from app.domain.ledger import Entry
 from app.service.keys import IssuedKey
-from app.wiring import Office
+from app.wiring import OperatorContext
 from tests.chaos.calls import Call
 from tests.chaos.crowd import Crowd
 from tests.chaos.posts import Posts
@@ -52,7 +52,9 @@ class Clerk:
     def judged(self) -> int:
         return self.ends.total()
 
-    async def look(self, office: Office, server: redis.Redis, *, finally_: bool = False) -> None:
+    async def look(
+        self, office: OperatorContext, server: redis.Redis, *, finally_: bool = False
+    ) -> None:
         """Judge what can be judged. Raises what the store raises when it is away."""
         # First who is open, then the entries: what is not open any more has its entry.
         still_open = open_keys(server)
@@ -88,7 +90,7 @@ class Clerk:
         for key in set(self._entries) - held:
             self._add(f"an entry after the end of its call: {e}" for e in self._entries.pop(key))
 
-    async def _read(self, office: Office) -> None:
+    async def _read(self, office: OperatorContext) -> None:
         async for entry in office.ledger.entries(self._last[0]):
             at_ms, number = (int(part) for part in entry.id.split("-"))
             if (at_ms, number) > self._last:

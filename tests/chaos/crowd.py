@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from app.service.keys import IssuedKey
-from app.wiring import Office
+from app.wiring import OperatorContext
 from tests.chaos.calls import Call, End, Manner, drawn
 
 GENERATE = "/v1/images/generations"
@@ -226,7 +226,7 @@ def _take(call: Call, items: list[dict[str, str]]) -> None:
             call.complaints.append("a picture without bytes")
 
 
-async def issue(office: Office, user: str, count: int) -> list[IssuedKey]:
+async def issue(office: OperatorContext, user: str, count: int) -> list[IssuedKey]:
     """Fresh keys of one user, issued together so that they share round trips."""
     first = await office.keys.issue(user)
     return [first, *await asyncio.gather(*(office.keys.issue(user) for _ in range(count)))]

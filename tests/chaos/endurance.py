@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from app.domain.errors import LedgerUnavailable
 from app.domain.limits import Limits
 from app.service.keys import IssuedKey
-from app.wiring import Office, open_office
+from app.wiring import OperatorContext, open_operator_context
 from tests.chaos.clerk import Clerk
 from tests.chaos.crowd import TIGHT_SHARE, Crowd, issue
 from tests.chaos.gateways import Deployment, children_of
@@ -163,10 +163,10 @@ class Endurance:
         """Judge calls and take samples; a store that is away for the moment is looked at later."""
         while True:
             try:
-                async with open_office(self.deployment.koi.settings) as office:
+                async with open_operator_context(self.deployment.koi.settings) as office:
                     while True:
                         await self.clerk.look(office, self.server)
-                        census = await office.ledger.census()
+                        census = await office.ledger.open_job_stats()
                         self.samples.take(self.deployment, self.server, census)
                         if await _over(over, self.sample_s):
                             return
@@ -211,7 +211,7 @@ class Endurance:
         ]
 
 
-async def _issued(office: Office, storm: Storm, count: int) -> dict[str, list[IssuedKey]]:
+async def _issued(office: OperatorContext, storm: Storm, count: int) -> dict[str, list[IssuedKey]]:
     await office.keys.create_user("tight", limits=Limits(images_per_day=storm.tight))
     tight = round(TIGHT_SHARE * count)
     return {

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import httpx
 
-from app.adapters.upstream.transport import AiohttpTransport, Sending, Step
+from app.adapters.upstream.transport import AiohttpTransport, SendStage, SendState
 from app.cli import main
 from tests.chaos.steps import DURING_POST, place_of
 
@@ -82,9 +82,9 @@ def _cut_off(original: Method, fuse: Fuse) -> Method:
     async def method(self: AiohttpTransport, request: httpx.Request) -> Any:
         if request.method != "POST":
             return await original(self, request)
-        sending: Sending = request.extensions["sending"]
+        send_state: SendState = request.extensions["sending"]
         exchange = asyncio.ensure_future(original(self, request))
-        while sending.step is not Step.SENT:
+        while send_state.stage is not SendStage.SENT:
             await asyncio.sleep(0.001)
         await asyncio.sleep(SENT_WITHIN_S)
         fuse.burn()

@@ -12,9 +12,9 @@ from statistics import median
 
 import redis
 
-from app.adapters.images.durable import TEMPORARY
+from app.adapters.images.durable_write import TEMPORARY_PREFIX
 from app.domain.job import JobState
-from app.domain.ledger import Census
+from app.domain.ledger import OpenJobStats
 from tests.chaos.gateways import Deployment, children_of
 
 LIVED_S = 300.0
@@ -65,7 +65,7 @@ class Samples:
     processes: list[Seen] = field(default_factory=list)
     books: list[Sample] = field(default_factory=list)
 
-    def take(self, deployment: Deployment, server: redis.Redis, census: Census) -> None:
+    def take(self, deployment: Deployment, server: redis.Redis, census: OpenJobStats) -> None:
         """Look once and append it to the CSV file: one line for each process."""
         at_s = round(time.monotonic() - self.began, 1)
         seen = [one for name, pid in _living(deployment) if (one := _look(at_s, name, pid))]
@@ -157,7 +157,7 @@ def owed(data_dir: Path) -> int:
 
 
 def _on_disk(data_dir: Path) -> tuple[int, int, float]:
-    half = sum(1 for _ in (data_dir / "images").glob(f"*/{TEMPORARY}*"))
+    half = sum(1 for _ in (data_dir / "images").glob(f"*/{TEMPORARY_PREFIX}*"))
     pages = sum(page.stat().st_size for page in (data_dir / "journal").glob("*.jsonl"))
     return half, owed(data_dir), round(pages / 2**20, 2)
 

@@ -11,10 +11,10 @@ from typing import TypeVar
 import httpx
 
 from app.domain.job import Job
-from app.domain.ledger import Audit
+from app.domain.ledger import LedgerAudit
 from app.domain.limits import Limits
 from app.service.keys import IssuedKey
-from app.wiring import Office
+from app.wiring import OperatorContext
 from tests.chaos.calls import Call, End, Manner
 from tests.chaos.crowd import GENERATE, Crowd, issue
 from tests.chaos.gateways import Deployment
@@ -99,7 +99,7 @@ def weather(deployment: Deployment, storm: Storm) -> Evidence:
     return replace(evidence, posts_told=sandbox.posts, crashes=deployment.crashes())
 
 
-def quiet(deployment: Deployment) -> tuple[Audit, list[Job]]:
+def quiet(deployment: Deployment) -> tuple[LedgerAudit, list[Job]]:
     """The audit once no job is open, or after a while those that still are (I9)."""
     deadline = time.monotonic() + QUIET_WITHIN_S
     while (audit := deployment.koi.audit()).open_jobs and time.monotonic() < deadline:
@@ -107,13 +107,13 @@ def quiet(deployment: Deployment) -> tuple[Audit, list[Job]]:
     return audit, deployment.koi.office(_open_jobs)
 
 
-async def _open_jobs(office: Office) -> list[Job]:
+async def _open_jobs(office: OperatorContext) -> list[Job]:
     users = await office.keys.users()
-    jobs = [await office.ledger.jobs_of(user.name, 1000) for user in users]
+    jobs = [await office.ledger.list_jobs(user.name, 1000) for user in users]
     return [job for of_user in jobs for job in of_user if not job.state.terminal]
 
 
-async def _keys(office: Office, storm: Storm) -> dict[str, list[IssuedKey]]:
+async def _keys(office: OperatorContext, storm: Storm) -> dict[str, list[IssuedKey]]:
     count = round(storm.for_s * storm.callers) + storm.callers
     await office.keys.create_user("tight", limits=Limits(images_per_day=storm.tight))
     return {

@@ -55,26 +55,26 @@ Fates = tuple[Fate | None, Fate | None]
 NOWHERE = (None, None)
 P, L, S, E = Fate.PICTURE, Fate.LOST, Fate.SILENT, Fate.EITHER
 LEDGER, CACHE = "app.adapters.redis.ledger", "app.adapters.redis.cache"
-GOVERNOR, IMAGES = "app.adapters.redis.governor", "app.adapters.images"
+GOVERNOR, IMAGES = "app.adapters.redis.upstream_limiter", "app.adapters.images"
 PROVIDER = "app.adapters.upstream.client"
 
 PLACES = (
-    Place("arrive", LEDGER, "RedisLedger.arrive", (P, P), (P, P)),
-    Place("recall", CACHE, "RedisResultCache.recall", (P, P), (P, P)),
+    Place("arrive", LEDGER, "RedisLedger.check_rate_limit", (P, P), (P, P)),
+    Place("recall", CACHE, "RedisResultCache.look_up", (P, P), (P, P)),
     Place("admit", LEDGER, "RedisLedger.admit", (P, P), (P, P)),
-    Place("acquire", GOVERNOR, "RedisGovernor.acquire", (P, P), (P, P)),
+    Place("acquire", GOVERNOR, "RedisUpstreamLimiter.acquire", (P, P), (P, P)),
     Place("dispatch", LEDGER, "RedisLedger.dispatch", (P, S), (P, S)),
     Place("post", PROVIDER, "DieyuyunProvider.dispatch", (S, L), (S, L)),
-    Place("record", LEDGER, "RedisLedger.record", (L, P), NOWHERE),
+    Place("record", LEDGER, "RedisLedger.record_part", (L, P), NOWHERE),
     Place("claim", LEDGER, "RedisLedger.claim", (None, P), NOWHERE),
     Place("poll", PROVIDER, "DieyuyunProvider.poll", (P, P), NOWHERE),
-    Place("advance", LEDGER, "RedisLedger.advance", (P, P), NOWHERE),
-    Place("fetch", f"{IMAGES}.fetch", "ImageFetcher.fetch", (P, P), (L, E)),
+    Place("advance", LEDGER, "RedisLedger.reschedule", (P, P), NOWHERE),
+    Place("fetch", f"{IMAGES}.fetch", "HttpImageFetcher.fetch", (P, P), (L, E)),
     Place("put", f"{IMAGES}.file", "FileImageStore.put", (P, P), (E, E)),
     Place("settle", LEDGER, "RedisLedger.settle", (P, P), (L, P)),
-    Place("keep", CACHE, "RedisResultCache.keep", (P, P), (P, P)),
-    Place("release", GOVERNOR, "RedisGovernor.release", (P, P), (P, P)),
-    Place("answer", "app.api.delivery", "Order.answer", (None, P), (None, P)),
+    Place("keep", CACHE, "RedisResultCache.fill", (P, P), (P, P)),
+    Place("release", GOVERNOR, "RedisUpstreamLimiter.release", (P, P), (P, P)),
+    Place("answer", "app.api.response", "PendingResponse.build_response", (None, P), (None, P)),
 )
 DURING_POST = "during-post"
 

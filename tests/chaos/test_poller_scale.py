@@ -17,7 +17,7 @@ from app.domain.job import Job
 from app.domain.ledger import EntryKind
 from app.sandbox.generation import Generation
 from app.sandbox.server import Sandbox
-from app.wiring import Office
+from app.wiring import OperatorContext
 from tests.chaos.crowd import GENERATE
 from tests.chaos.gateways import Deployment, GatewayProcess, Variant, deployed
 from tests.harness import Koi
@@ -165,15 +165,15 @@ async def _all_known(scale: Scale, koi: Koi, users: int, until: float) -> None:
 
 async def _all_ended(scale: Scale, koi: Koi, until: float) -> None:
     while True:
-        census = await asyncio.to_thread(koi.office, lambda office: office.ledger.census())
+        census = await asyncio.to_thread(koi.office, lambda office: office.ledger.open_job_stats())
         if sum(census.jobs.values()) == 0:
             return
         assert time.monotonic() < until, census
         await asyncio.sleep(1)
 
 
-async def _jobs(office: Office, users: int) -> list[Job]:
-    return [job for n in range(users) for job in await office.ledger.jobs_of(f"user{n}", LISTED)]
+async def _jobs(office: OperatorContext, users: int) -> list[Job]:
+    return [job for n in range(users) for job in await office.ledger.list_jobs(f"user{n}", LISTED)]
 
 
 def _assert_settled_once(scale: Scale, koi: Koi) -> None:

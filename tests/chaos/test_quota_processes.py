@@ -11,7 +11,7 @@ import httpx
 from app.adapters.embedded.store import EmbeddedStore
 from app.domain.limits import Limits
 from app.sandbox.server import Sandbox
-from app.wiring import Office
+from app.wiring import OperatorContext
 from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork
 from tests.harness import PRICED, Koi, operator_settings
@@ -48,7 +48,7 @@ def deployed(path: Path) -> Iterator[tuple[list[str], Koi]]:
         yield urls, Koi(urls[0], sandbox, operator_settings(**settings))
 
 
-async def limited(office: Office) -> str:
+async def limited(office: OperatorContext) -> str:
     await office.keys.create_user("ann", limits=Limits(images_per_day=LIMIT))
     return (await office.keys.issue("ann")).secret
 

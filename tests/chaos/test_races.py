@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from app.adapters.embedded.store import EmbeddedStore
-from app.adapters.redis.loader import load
+from app.adapters.redis.client.scripts import load_scripts
 from app.sandbox.server import Sandbox
-from app.service.drain import Drain
+from app.service.background import BackgroundTasks
 from tests.chaos.crowd import GENERATE
 from tests.faultproxy import FaultProxy
 from tests.harness import KOI, PRICED, gateway
@@ -156,7 +156,7 @@ def test_a_call_on_its_way_is_waited_for_when_the_task_of_its_sibling_has_ended(
 def test_a_waiter_hears_of_an_end_although_its_read_was_lost_or_overtaken_by_the_news(
     sandbox: Sandbox, tmp_path: Path, faults: list[Fault]
 ) -> None:
-    read, left = load("ledger")["job"].sha.encode(), [*faults]
+    read, left = load_scripts("ledger")["job"].sha.encode(), [*faults]
 
     def troubled(request: bytes) -> Fault:
         return left.pop(0) if left and read in request else PASS
@@ -183,7 +183,7 @@ def test_a_waiter_hears_of_an_end_although_its_read_was_lost_or_overtaken_by_the
 
 async def test_a_drain_waits_for_work_that_running_work_launches() -> None:
     broken: list[object] = []
-    drain = Drain(lambda *failure: broken.append(failure))
+    drain = BackgroundTasks(lambda *failure: broken.append(failure))
 
     async def settle() -> None:
         await asyncio.sleep(0.05)
@@ -193,7 +193,7 @@ async def test_a_drain_waits_for_work_that_running_work_launches() -> None:
         drain.launch(settle(), "settle")
 
     drain.launch(generate(), "job")
-    drain.begin()
+    drain.start_draining()
 
     assert await drain.settled(5)
     assert broken == []

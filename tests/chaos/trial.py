@@ -14,9 +14,9 @@ import redis
 from openai import OpenAI
 
 from app.adapters.redis import keyspace
-from app.domain.ledger import Audit, Entry, EntryKind
+from app.domain.ledger import Entry, EntryKind, LedgerAudit
 from app.settings import Settings
-from app.wiring import Office, open_office
+from app.wiring import OperatorContext, open_operator_context
 from tests.chaos.calls import Manner
 from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork, reserve
@@ -175,7 +175,7 @@ def _by_key(trial: Trial, client: httpx.Client, secret: str) -> Told:
     return Told(again=True)
 
 
-def _judge(trial: Trial, told: Told, audit: Audit, entries: list[Entry]) -> Iterator[str]:
+def _judge(trial: Trial, told: Told, audit: LedgerAudit, entries: list[Entry]) -> Iterator[str]:
     charges = [entry for entry in entries if entry.kind is EntryKind.SETTLE]
     if audit.open_jobs or audit.difference:
         yield f"I3, I9: {audit.open_jobs} jobs are open, {audit.differences}"
@@ -206,17 +206,17 @@ def _is_picture(body: bytes) -> bool:
 
 
 async def _key(settings: Settings) -> str:
-    async with open_office(settings) as office:
+    async with open_operator_context(settings) as office:
         return (await office.keys.issue("ann")).secret
 
 
-async def _closed_books(settings: Settings) -> tuple[Audit, list[Entry]]:
-    async with open_office(settings) as office:
+async def _closed_books(settings: Settings) -> tuple[LedgerAudit, list[Entry]]:
+    async with open_operator_context(settings) as office:
         audit = await _audit(office)
         return audit, [entry async for entry in office.ledger.entries()]
 
 
-async def _audit(office: Office) -> Audit:
+async def _audit(office: OperatorContext) -> LedgerAudit:
     deadline = time.monotonic() + QUIET_WITHIN_S
     while (audit := await office.ledger.audit()).open_jobs and time.monotonic() < deadline:
         await asyncio.sleep(0.1)

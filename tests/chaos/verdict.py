@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from app.domain.job import Job
-from app.domain.ledger import Audit, Entry, EntryKind
+from app.domain.ledger import Entry, EntryKind, LedgerAudit
 from tests.chaos.calls import Call, End
 
 
@@ -16,7 +16,7 @@ class Evidence:
 
     calls: list[Call]
     entries: list[Entry]
-    audit: Audit
+    audit: LedgerAudit
     posts: Counter[str]
     posts_told: int
     billed: int

@@ -3,7 +3,7 @@
 import gc
 import importlib
 
-for name in ("tests.chaos.mortal", "app.cli.serve", "app.cli.running", "uvloop", "stringprep"):
+for name in ("tests.chaos.mortal", "app.cli.serve", "app.server.run", "uvloop", "stringprep"):
     importlib.import_module(name)
 gc.collect()
 gc.freeze()

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from app.wiring import Office
+from app.wiring import OperatorContext
 from tests.clients.process import Driver, Said
 from tests.clients.scenarios import Scenario
 from tests.harness import Koi
@@ -86,7 +86,7 @@ def _call(koi: Koi, driver: Driver, scenario: Scenario, key: str) -> tuple[list[
     return said, round(time.monotonic() - began, 1)
 
 
-async def _create(office: Office, user: str, scenario: Scenario) -> None:
+async def _create(office: OperatorContext, user: str, scenario: Scenario) -> None:
     await office.keys.create_user(user, limits=scenario.limits, cache=scenario.cache)
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import app
 from app.api.settings import EdgeSettings
-from app.domain.budget import ByteBudget
+from app.domain.budget import MemoryBudget
+from app.domain.cache import CacheOutcome
 from app.domain.catalog import Catalog, parse_catalog
 from app.domain.errors import (
     FailureNote,
@@ -29,17 +30,28 @@ from app.domain.errors import (
 )
 from app.domain.images import Picture
 from app.domain.job import Job, JobState, TaskStatus, new_job_id, picture_stem
-from app.domain.limits import Allowance, Limits, Meter, Scope, ScopeKind, Standing, Window
-from app.domain.listing import PageQuery, TaskPage
-from app.domain.media import SLICE, ImageSlice, ImageStoreUnavailable, StoredImage, media_type_of
+from app.domain.limits import (
+    LimitKind,
+    Limits,
+    LimitSnapshot,
+    LimitStatus,
+    LimitWindow,
+    Scope,
+    ScopeKind,
+)
+from app.domain.media import (
+    SLICE_BYTES,
+    ImageContent,
+    ImageSlice,
+    ImageStoreUnavailable,
+    media_type_of,
+)
 from app.domain.principal import CachePolicy, Principal
-from app.domain.recall import CacheOutcome
-from app.domain.usage import UsageBucket, UsageQuestion, UsageRow
-from app.service.drain import Drain
+from app.domain.queries import TaskPage, TaskQuery, UsageBucket, UsageQuery, UsageRow
+from app.service.background import BackgroundTasks
+from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.gateway import Gateway
-from app.service.pace import KeyPace
-from app.service.shares import Turns, WaitingShare
-from app.service.started import Ask, Generated, Started
+from app.service.generation import FinishedJob, GenerateCommand, StartedJob
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 NOW = 1_795_000_000
@@ -63,13 +75,15 @@ KEYS = {
     "koi-bob-0123456789": principal("bob"),
     "koi-cat-0123456789": principal("cat", frozenset({"painter"})),
 }
-STANDING = Standing(
+STANDING = LimitSnapshot(
     (
-        Allowance(ScopeKind.USER, "ann", Meter.REQUESTS, Window.MINUTE, 60, 1, 0, 1),
-        Allowance(ScopeKind.USER, "ann", Meter.IMAGES, Window.DAY, 100, 3, 2, 3600),
-        Allowance(ScopeKind.TEAM, "art", Meter.IMAGES, Window.MONTH, 5000, 3, 2, 90_000),
-        Allowance(ScopeKind.USER, "ann", Meter.MONEY, Window.DAY, 10_000_000, 140_000, 0, 3600),
-        Allowance(ScopeKind.USER, "ann", Meter.CONCURRENCY, Window.NOW, None, 0, 1, 0),
+        LimitStatus(ScopeKind.USER, "ann", LimitKind.REQUESTS, LimitWindow.MINUTE, 60, 1, 0, 1),
+        LimitStatus(ScopeKind.USER, "ann", LimitKind.IMAGES, LimitWindow.DAY, 100, 3, 2, 3600),
+        LimitStatus(ScopeKind.TEAM, "art", LimitKind.IMAGES, LimitWindow.MONTH, 5000, 3, 2, 90_000),
+        LimitStatus(
+            ScopeKind.USER, "ann", LimitKind.MONEY, LimitWindow.DAY, 10_000_000, 140_000, 0, 3600
+        ),
+        LimitStatus(ScopeKind.USER, "ann", LimitKind.CONCURRENCY, LimitWindow.NOW, None, 0, 1, 0),
     )
 )
 
@@ -89,10 +103,10 @@ class Stage:
     reads: int = 0
     picture: bytes = PNG
     micros: int | None = 280_000
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[GenerateCommand] = field(default_factory=list)
     abandoned: list[str] = field(default_factory=list)
     received: list[str] = field(default_factory=list)
-    questions: list[UsageQuestion] = field(default_factory=list)
+    questions: list[UsageQuery] = field(default_factory=list)
     jobs: dict[str, Job] = field(default_factory=dict)
     observed: list[tuple[Any, ...]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
@@ -104,7 +118,7 @@ class Stage:
         for name in (f.name for f in dataclasses.fields(self)):
             setattr(self, name, getattr(fresh, name))
 
-    async def identify(self, secret: str) -> Principal:
+    async def authenticate(self, secret: str) -> Principal:
         if secret not in KEYS:
             raise InvalidApiKey
         return KEYS[secret]
@@ -116,8 +130,8 @@ class Generate:
     catalog: Catalog
 
     async def start(
-        self, caller: Principal, ask: Ask, _: Callable[[], bool] = lambda: True
-    ) -> Started:
+        self, caller: Principal, ask: GenerateCommand, _: Callable[[], bool] = lambda: True
+    ) -> StartedJob:
         if self.stage.refuse is not None:
             raise self.stage.refuse
         model = self.catalog.find(ask.request.model)
@@ -128,9 +142,9 @@ class Generate:
         if self.stage.cache is CacheOutcome.HIT:
             job = finished(job, self.stage.end)
         self.stage.jobs[job.id] = job
-        return Started(job, STANDING, self.stage.cache, age_s=7, ttl_s=3593, stored=True)
+        return StartedJob(job, STANDING, self.stage.cache, age_s=7, ttl_s=3593, stored=True)
 
-    async def finish(self, started: Started, wait_s: float) -> Generated:
+    async def wait_for_images(self, started: StartedJob, wait_s: float) -> FinishedJob:
         if not started.job.ended:
             await asyncio.sleep(min(self.stage.delay_s, wait_s))
             if self.stage.delay_s > wait_s:
@@ -139,18 +153,18 @@ class Generate:
         self.stage.jobs[job.id] = job
         if job.failure is not None:
             raise GenerationFailed(job.failure, task_id=job.id)
-        return Generated(job, STANDING, self.stage.delay_s)
+        return FinishedJob(job, STANDING, self.stage.delay_s)
 
-    async def abandon(self, started: Started) -> None:
+    async def abandon(self, started: StartedJob) -> None:
         self.stage.abandoned.append(started.job.id)
 
-    def received(self, started: Started) -> None:
+    def received(self, started: StartedJob) -> None:
         self.stage.received.append(started.job.id)
 
-    def over(self, started: Started) -> None:
+    def close(self, started: StartedJob) -> None:
         pass
 
-    def _job(self, caller: Principal, ask: Ask) -> Job:
+    def _job(self, caller: Principal, ask: GenerateCommand) -> Job:
         request = ask.request
         return Job(
             id=new_job_id(),
@@ -182,7 +196,7 @@ def finished(job: Job, failure: FailureNote | None) -> Job:
     )
 
 
-def sliced(body: bytes, name: str, at: int = 0, most: int = SLICE) -> ImageSlice:
+def sliced(body: bytes, name: str, at: int = 0, most: int = SLICE_BYTES) -> ImageSlice:
     return ImageSlice(body[at : at + most], media_type_of(name) or "", len(body))
 
 
@@ -200,7 +214,7 @@ class Tasks:
                 job = self.stage.jobs[task_id] = finished(job, self.stage.end)
         return job
 
-    async def list(self, caller: Principal, query: PageQuery) -> TaskPage:
+    async def list(self, caller: Principal, query: TaskQuery) -> TaskPage:
         own = [job for job in self.stage.jobs.values() if job.user == caller.user]
         return TaskPage(own[: query.limit], len(own) > query.limit)
 
@@ -224,10 +238,10 @@ class Tasks:
 class Usage:
     stage: Stage
 
-    async def standing(self, _caller: Principal) -> Standing:
+    async def read_limits(self, _caller: Principal) -> LimitSnapshot:
         return STANDING
 
-    async def report(self, question: UsageQuestion) -> tuple[UsageBucket, ...]:
+    async def report(self, question: UsageQuery) -> tuple[UsageBucket, ...]:
         self.stage.questions.append(question)
         row = UsageRow(images=2, delivered=2, requests=1, micros=self.stage.micros)
         named = {name: f"some-{name}" for name in question.by}
@@ -243,7 +257,7 @@ class Usage:
 class Pictures:
     stage: Stage
 
-    async def read(self, name: str, at: int = 0, most: int = SLICE) -> ImageSlice | None:
+    async def read(self, name: str, at: int = 0, most: int = SLICE_BYTES) -> ImageSlice | None:
         self.stage.reads += 1
         if self.stage.store_away:
             raise ImageStoreUnavailable("gone fishing")
@@ -253,9 +267,9 @@ class Pictures:
             return None
         return sliced(self.stage.picture, name, at, most)
 
-    async def get(self, name: str) -> StoredImage | None:
+    async def get(self, name: str) -> ImageContent | None:
         found = await self.read(name)
-        return found and StoredImage(self.stage.picture, found.media_type)
+        return found and ImageContent(self.stage.picture, found.media_type)
 
 
 class Links:
@@ -283,7 +297,7 @@ class Meters:
     def refused(self, code: str) -> None:
         self.stage.refusals.append(code)
 
-    def steered(self) -> None:
+    def egress_override(self) -> None:
         self.stage.steering += 1
 
 
@@ -292,14 +306,14 @@ class StandIn:
     """Has what `app.wiring.Running` has."""
 
     gateway: Gateway
-    edge: EdgeSettings
+    edge_settings: EdgeSettings
     metrics: Meters
     stage: Stage
 
     async def readiness(self) -> tuple[bool, dict[str, str]]:
         return self.stage.able, {"ledger": "ok" if self.stage.able else "away"}
 
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         return True
 
 
@@ -308,38 +322,38 @@ def catalog() -> Catalog:
     return parse_catalog(text + MODELS)
 
 
-class Forgetful(KeyPace):
+class Forgetful(KeyRateLimiter):
     """What one test is refused, the next one is not."""
 
     def refused(self, principal: Principal, refusal: RateLimited) -> None:
         pass
 
 
-def stand_in(stage: Stage, edge: EdgeSettings) -> StandIn:
+def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
     offer = catalog()
     gateway: Any = Gateway(
         catalog=offer,
-        identify=stage.identify,  # type: ignore[arg-type]
+        authenticate=stage.authenticate,  # type: ignore[arg-type]
         generate=Generate(stage, offer),  # type: ignore[arg-type]
         tasks=Tasks(stage),  # type: ignore[arg-type]
         usage=Usage(stage),  # type: ignore[arg-type]
         keys=None,  # type: ignore[arg-type]
         pictures=Pictures(stage),  # type: ignore[arg-type]
-        budget=ByteBudget(64 << 20),
-        serving=ByteBudget(2 << 20),
+        budget=MemoryBudget(64 << 20),
+        serving=MemoryBudget(2 << 20),
         links=Links(),
-        drain=Drain(lambda _name, _error: None),
+        background=BackgroundTasks(lambda _name, _error: None),
         pace=Forgetful(0, 0),
-        waiting=WaitingShare(None),
-        answers=Turns(8, 1),
-        downloads=Turns(8, 1),
+        waiting_cap=WaitingCap(None),
+        answers=KeyedSemaphore(8, 1),
+        downloads=KeyedSemaphore(8, 1),
     )
-    return StandIn(gateway, edge, Meters(stage), stage)
+    return StandIn(gateway, edge_settings, Meters(stage), stage)
 
 
-def opener(stage: Stage, edge: EdgeSettings) -> Any:
+def opener(stage: Stage, edge_settings: EdgeSettings) -> Any:
     @asynccontextmanager
     async def open_gateway() -> AsyncIterator[StandIn]:
-        yield stand_in(stage, edge)
+        yield stand_in(stage, edge_settings)
 
     return open_gateway

@@ -121,9 +121,9 @@ def test_a_repeat_is_recognised_by_body_mark_and_key(door: Door) -> None:
     door.post(json.dumps(dict(reversed(KOI.items())), indent=2).encode(), headers)
     door.post(koi(n=2), headers, key=door.other_key)
 
-    one, same, other = (ask.repeat for ask in door.stage.asked)
+    one, same, other = (ask.dedup_keys for ask in door.stage.asked)
     assert one == same
-    assert one.marked
+    assert one.is_sdk_retry
     assert one.body != other.body
     assert one.idempotency_key != other.idempotency_key
     assert "k1" not in (one.idempotency_key or "")

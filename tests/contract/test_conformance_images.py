@@ -13,8 +13,8 @@ import httpx
 import openai
 import pytest
 
+from app.domain.cache import CacheOutcome
 from app.domain.media import ImageStoreUnavailable
-from app.domain.recall import CacheOutcome
 from tests.contract.bad_bodies import MODEL, PROMPT, assert_error, koi
 from tests.contract.door import Door, sdk, wait_until
 from tests.contract.stand_in import PNG

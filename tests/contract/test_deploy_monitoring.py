@@ -21,11 +21,11 @@ import yaml
 
 from app.domain.images import Picture
 from app.domain.job import Job, JobState, Outcome
-from app.domain.ledger import Audit, Census
+from app.domain.ledger import LedgerAudit, OpenJobStats
 from app.settings import Settings
+from app.telemetry.label_values import LabelValues
+from app.telemetry.metric_specs import METRIC_SPECS, MetricKind
 from app.telemetry.metrics import Metrics
-from app.telemetry.series import SERIES, Kind
-from app.telemetry.vocabulary import Vocabulary
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
 RULES = [
@@ -71,14 +71,14 @@ def selectors(node: Any) -> Iterator[Any]:
 def samples() -> dict[str, set[str]]:
     """Every exported sample name with its labels."""
     known = {"up": {"job", "instance"}, "process_resident_memory_bytes": {"job", "instance"}}
-    for series in SERIES:
-        labels = {*series.labels, "job", "instance"}
-        if series.kind is Kind.HISTOGRAM:
-            known[f"{series.full_name}_bucket"] = labels | {"le"}
-            known[f"{series.full_name}_count"] = labels
-            known[f"{series.full_name}_sum"] = labels
+    for spec in METRIC_SPECS:
+        labels = {*spec.labels, "job", "instance"}
+        if spec.kind is MetricKind.HISTOGRAM:
+            known[f"{spec.full_name}_bucket"] = labels | {"le"}
+            known[f"{spec.full_name}_count"] = labels
+            known[f"{spec.full_name}_sum"] = labels
         else:
-            known[series.full_name] = labels
+            known[spec.full_name] = labels
     return known
 
 
@@ -99,7 +99,7 @@ def test_an_expression_asks_for_series_and_labels_that_exist(name: str, expressi
 def test_the_dashboard_shows_every_series() -> None:
     text = " ".join(expression for _, expression in PANELS)
 
-    assert [s.full_name for s in SERIES if s.full_name not in text] == []
+    assert [s.full_name for s in METRIC_SPECS if s.full_name not in text] == []
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
@@ -157,7 +157,7 @@ def live(metrics: Metrics) -> None:
     for outcome in ("ok", "upstream_error"):
         metrics.upstream("submit", outcome, 0.3)
     metrics.refused("insufficient_quota")
-    metrics.steered()
+    metrics.egress_override()
     metrics.queued(0.01)
     metrics.settled(JOB, Outcome(JobState.SETTLED, (PICTURE,), billed=2, presumed=1, surplus=1))
     metrics.settled(replace(JOB, unit_micros=None), Outcome(JobState.SETTLED, billed=1))
@@ -168,14 +168,14 @@ def live(metrics: Metrics) -> None:
     metrics.loop_failed("poller")
     metrics.store_command("admit", "ok", 0.0004)
     metrics.loop_stalled(0.02)
-    metrics.publish(Census({JobState.DISPATCHED: 4}, 5, 700_000, 1_500))
-    metrics.publish_audit(Audit(9, 4, 3, ()))
+    metrics.publish_job_stats(OpenJobStats({JobState.DISPATCHED: 4}, 5, 700_000, 1_500))
+    metrics.publish_audit(LedgerAudit(9, 4, 3, ()))
 
 
 @contextmanager
 def gateway() -> Iterator[str]:
     metrics = Metrics(
-        Vocabulary(
+        LabelValues(
             models=frozenset({"koi-1"}),
             routes=frozenset({ROUTE}),
             scripts=frozenset({"admit"}),

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.api.errors import CONTRACT, NOT_REFUSALS, error_headers, error_object
+from app.api.errors import ERROR_TABLE, NON_REFUSAL_CODES, build_error_headers, build_error_object
 from app.domain import errors
-from app.domain.codes import INVALID_CODES, UPSTREAM_CODES
 from app.domain.errors import (
+    BillingEvidence,
     FailureNote,
     GatewayError,
     InvalidRequest,
-    Proof,
     UpstreamError,
 )
+from app.domain.failure import INVALID_CODES, UPSTREAM_CODES
 from tests.contract.bad_bodies import assert_error, koi
 from tests.contract.door import Door
 
@@ -31,29 +31,31 @@ CODES = {kind.code for kind in kinds()} | INVALID_CODES | UPSTREAM_CODES.keys()
 
 
 def test_every_code_has_a_row_and_every_row_a_code() -> None:
-    assert CONTRACT.keys() == CODES
-    assert NOT_REFUSALS <= CODES
+    assert ERROR_TABLE.keys() == CODES
+    assert NON_REFUSAL_CODES <= CODES
 
 
 def test_every_row_is_an_error_status() -> None:
-    odd = {code: row for code, row in CONTRACT.items() if not 400 <= row[0] < 600 or not row[1]}
+    odd = {code: row for code, row in ERROR_TABLE.items() if not 400 <= row[0] < 600 or not row[1]}
 
     assert odd == {}
-    assert not any(status in (402, 409, 423, 425) for status, _ in CONTRACT.values())
+    assert not any(status in (402, 409, 423, 425) for status, _ in ERROR_TABLE.values())
 
 
 @pytest.mark.parametrize("code", sorted(CODES))
 def test_no_code_asks_for_a_wait_outside_one_to_sixty_seconds(code: str) -> None:
     for seconds in (None, 0, 1, 60, 86_400):
-        headers = error_headers(FailureNote(code, "x", retryable=True, retry_after_s=seconds))
+        headers = build_error_headers(FailureNote(code, "x", retryable=True, retry_after_s=seconds))
         assert 1 <= int(headers.get("retry-after", "1")) <= 60
 
-    hopeless = error_headers(FailureNote(code, "x", retry_after_s=5))
+    hopeless = build_error_headers(FailureNote(code, "x", retry_after_s=5))
     assert hopeless["x-should-retry"] == ("true" if code == "request_timeout" else "false")
     assert code == "request_timeout" or "retry-after" not in hopeless
 
 
-def upstream(code: str, proof: Proof = Proof.REFUSED, wait_s: int | None = None) -> UpstreamError:
+def upstream(
+    code: str, proof: BillingEvidence = BillingEvidence.REFUSED, wait_s: int | None = None
+) -> UpstreamError:
     return UpstreamError(code, "The provider failed.", proof=proof, retry_after_s=wait_s)
 
 
@@ -71,16 +73,16 @@ RAISED = [
     (errors.NotCached("Not cached."), 504, "server_error", False, None),
     (errors.IdempotencyKeyReused(), 422, "invalid_request_error", False, None),
     (errors.LedgerUnavailable(), 503, "service_unavailable_error", True, "2"),
-    (errors.Draining(), 503, "service_unavailable_error", True, "1"),
-    (errors.Overloaded(), 503, "service_unavailable_error", True, "2"),
+    (errors.GatewayDraining(), 503, "service_unavailable_error", True, "1"),
+    (errors.GatewayOverloaded(), 503, "service_unavailable_error", True, "2"),
     (errors.ModelNotFound("No.", param="model"), 404, "invalid_request_error", False, None),
     (errors.StillProcessing("Go on.", task_id=TASK), 504, "server_error", True, "1"),
     (upstream("upstream_auth"), 502, "server_error", False, None),
     (upstream("upstream_billing"), 503, "service_unavailable_error", False, None),
     (upstream("upstream_rate_limited", wait_s=90), 429, "rate_limit_error", True, "60"),
-    (upstream("upstream_unreachable", Proof.NEVER_SENT), 502, "server_error", True, None),
-    (upstream("upstream_ambiguous", Proof.UNKNOWN), 502, "server_error", False, None),
-    (upstream("upstream_timeout", Proof.UNKNOWN), 504, "server_error", False, None),
+    (upstream("upstream_unreachable", BillingEvidence.NEVER_SENT), 502, "server_error", True, None),
+    (upstream("upstream_ambiguous", BillingEvidence.UNKNOWN), 502, "server_error", False, None),
+    (upstream("upstream_timeout", BillingEvidence.UNKNOWN), 504, "server_error", False, None),
     (upstream("content_policy_violation"), 400, "image_generation_user_error", False, None),
     (upstream("upstream_rejected"), 400, "image_generation_user_error", False, None),
 ]  # fmt: skip
@@ -113,7 +115,7 @@ def test_a_refusal_shows_the_limits_behind_it(door: Door) -> None:
 
 
 def test_a_draining_gateway_closes_the_connection(door: Door) -> None:
-    door.stage.refuse = errors.Draining()
+    door.stage.refuse = errors.GatewayDraining()
 
     assert door.post(koi()).closed
 
@@ -144,18 +146,18 @@ def test_a_bug_is_one_fixed_sentence(door: Door) -> None:
 def test_an_error_object_has_the_four_fields_and_only_them() -> None:
     note = InvalidRequest("invalid_value", "No.", param="n").note
 
-    assert error_object(note) == {
+    assert build_error_object(note) == {
         "message": "No.",
         "type": "invalid_request_error",
         "param": "n",
         "code": "invalid_value",
     }
-    assert json.dumps(error_object(note))
+    assert json.dumps(build_error_object(note))
 
 
 def test_a_refused_prompt_is_told_in_the_words_of_every_client() -> None:
     """One code fits one string; clients of later image models and of relays read the message."""
-    error = error_object(FailureNote("content_policy_violation", "The provider refused it."))
+    error = build_error_object(FailureNote("content_policy_violation", "The provider refused it."))
 
     assert error["code"] == "content_policy_violation"
     assert error["message"].startswith("The provider refused it. (")

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from app.telemetry.series import SERIES, Kind, Merge, Series
+from app.telemetry.metric_specs import METRIC_SPECS, GaugeMerge, MetricKind, MetricSpec
 
 README = Path(__file__).parents[2] / "deploy" / "README.md"
 ROW = re.compile(r"^\| `(koi_\w+)` \| (.*?) \| (.+?) \|$", re.MULTILINE)
-STORE_WIDE = {s.full_name for s in SERIES if s.merge is Merge.LATEST} - {"koi_build_info"}
+STORE_WIDE = {s.full_name for s in METRIC_SPECS if s.merge is GaugeMerge.LATEST} - {
+    "koi_build_info"
+}
 
 
 def rows() -> list[tuple[str, tuple[str, ...], str]]:
@@ -20,25 +22,25 @@ def rows() -> list[tuple[str, tuple[str, ...], str]]:
 def test_the_documentation_lists_every_series_with_its_labels_and_meaning() -> None:
     documented = [(name, labels, text.removesuffix(" (*store*)")) for name, labels, text in rows()]
 
-    assert documented == [(s.full_name, s.labels, s.text) for s in SERIES]
+    assert documented == [(s.full_name, s.labels, s.help_text) for s in METRIC_SPECS]
 
 
 def test_the_documentation_marks_what_must_not_be_added_up_over_replicas() -> None:
     assert {name for name, _, text in rows() if text.endswith("(*store*)")} == STORE_WIDE
 
 
-@pytest.mark.parametrize("series", SERIES, ids=lambda series: series.name)
-def test_a_series_follows_the_naming_rules_of_prometheus(series: Series) -> None:
-    assert re.fullmatch(r"koi_[a-z]+(_[a-z]+)*", series.full_name)
-    assert series.name.endswith("_total") == (series.kind is Kind.COUNTER)
-    assert series.text
-    assert not series.text.endswith(".")
-    if series.kind is Kind.HISTOGRAM:
-        assert series.name.endswith("_seconds")
-        assert list(series.buckets) == sorted(set(series.buckets))
+@pytest.mark.parametrize("spec", METRIC_SPECS, ids=lambda spec: spec.name)
+def test_a_series_follows_the_naming_rules_of_prometheus(spec: MetricSpec) -> None:
+    assert re.fullmatch(r"koi_[a-z]+(_[a-z]+)*", spec.full_name)
+    assert spec.name.endswith("_total") == (spec.kind is MetricKind.COUNTER)
+    assert spec.help_text
+    assert not spec.help_text.endswith(".")
+    if spec.kind is MetricKind.HISTOGRAM:
+        assert spec.name.endswith("_seconds")
+        assert list(spec.buckets) == sorted(set(spec.buckets))
 
 
 def test_no_label_could_name_a_caller() -> None:
-    labels = {label for series in SERIES for label in series.labels}
+    labels = {label for spec in METRIC_SPECS for label in spec.labels}
 
     assert not labels & {"user", "team", "key", "key_id", "prompt", "task", "task_id", "job"}

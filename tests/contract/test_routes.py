@@ -3,7 +3,7 @@
 import pytest
 from starlette.routing import Route
 
-from app.api.routes import OPEN_PATHS, ROUTES, SILENT_PATHS, TEMPLATES
+from app.api.routes import ROUTE_TEMPLATES, ROUTES, UNAUTHENTICATED_PATHS, UNLOGGED_PATHS
 from app.main import create_app
 from tests.contract.bad_bodies import assert_error, koi
 from tests.contract.conftest import ADMIN_KEY, METRICS_TOKEN
@@ -33,15 +33,15 @@ def named(item: object) -> str:
 def test_a_route_without_a_key_is_closed(admin_door: Door, route: Route, method: str) -> None:
     answer = admin_door.call(method, path_of(route), key=None)
 
-    assert answer.status == (200 if route.path in OPEN_PATHS else 401)
+    assert answer.status == (200 if route.path in UNAUTHENTICATED_PATHS else 401)
 
 
 def test_the_app_serves_this_table_and_nothing_else() -> None:
     app = create_app()
 
     assert [route.path for route in app.routes] == [route.path for route in ROUTES]  # type: ignore[attr-defined]
-    assert {"/livez", "/readyz"} == OPEN_PATHS
-    assert OPEN_PATHS | SILENT_PATHS <= TEMPLATES
+    assert {"/livez", "/readyz"} == UNAUTHENTICATED_PATHS
+    assert UNAUTHENTICATED_PATHS | UNLOGGED_PATHS <= ROUTE_TEMPLATES
 
 
 @pytest.mark.parametrize("path", ADMIN)

@@ -19,8 +19,8 @@ import httpx
 import structlog
 
 from app.cli.root import run
-from app.settings import fixed_settings
-from app.wiring import open_office
+from app.settings import build_settings
+from app.wiring import open_operator_context
 from tests.harness import ONE_KEY_FOR_ALL, PRICED
 
 ROOT = Path(__file__).parents[2]
@@ -137,8 +137,8 @@ class House:
         """A fresh key, without the second that a process takes to start."""
 
         async def issue() -> str:
-            settings = fixed_settings(data_dir=self.path / ".koi")
-            async with open_office(settings) as office:
+            settings = build_settings(data_dir=self.path / ".koi")
+            async with open_operator_context(settings) as office:
                 return (await office.keys.issue(user)).secret
 
         return asyncio.run(issue())

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from app.adapters.redis.cache import RedisResultCache
-from app.adapters.redis.connection import connect
-from app.adapters.redis.store import Store
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.connection import connect
+from app.domain.cache import CacheControl
 from app.domain.images import GenerationRequest
-from app.domain.recall import CacheControl
 from tests.flow.conftest import Start
 from tests.harness import KOI, Koi
 
@@ -197,9 +197,9 @@ def mark(store_url: str) -> None:
     asked = GenerationRequest("grok-imagine", KOI["prompt"], 1, "1024x1024", "standard")
 
     async def vanish() -> None:
-        store = Store(connect(store_url, timeout_s=3))
+        store = BatchingStore(connect(store_url, timeout_s=3))
         cache = RedisResultCache(store, ttl_s=60, variants=10, lease_s=60)
-        await cache.recall(asked.fingerprint("user:ann"), "task_gone", CacheControl())
+        await cache.look_up(asked.fingerprint("user:ann"), "task_gone", CacheControl())
         await store.aclose()
 
     asyncio.run(vanish())

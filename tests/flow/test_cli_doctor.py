@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.adapters.embedded.engine import choose_engine, installed_servers
-from app.adapters.embedded.ping import Answer, ping
+from app.adapters.embedded.liveness import PingReply, ping
 from app.sandbox.server import Sandbox
 from tests.flow.command import House, served_by
 
@@ -147,7 +147,7 @@ def forgetful(tmp_path: Path) -> Iterator[str]:
     server = subprocess.Popen(
         [str(program), *words], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while ping(path) is not Answer.PONG:
+    while ping(path) is not PingReply.PONG:
         assert server.poll() is None
         time.sleep(0.01)
     yield f"unix://{path}"

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from app.domain.ledger import EntryKind
-from app.domain.usage import UsageQuestion
-from app.wiring import Office
+from app.domain.queries import UsageQuery
+from app.wiring import OperatorContext
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE, picture_of, wait_for
 from tests.harness import KOI, PRICED, Koi
@@ -221,9 +221,9 @@ def test_an_image_is_lost_only_when_link_and_task_are_exhausted(start: Start) ->
     assert 'koi_images_lost_total{model="grok-imagine"} 1.0' in metrics
 
 
-async def used(office: Office) -> Any:
+async def used(office: OperatorContext) -> Any:
     now_ms = await office.keyring.now_ms()
-    (bucket,) = await office.usage.report(UsageQuestion(now_ms - 60_000, now_ms + 1))
+    (bucket,) = await office.usage.report(UsageQuery(now_ms - 60_000, now_ms + 1))
     return bucket.rows[0]
 
 

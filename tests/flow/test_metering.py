@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.usage import UsageQuestion
+from app.domain.queries import UsageQuery
 from tests.flow.command import House
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
@@ -37,7 +37,7 @@ def test_one_day_of_use_is_told_alike_by_ledger_report_and_metrics(start: Start)
 
     async def report(office: Any) -> Any:
         now = round(time.time() * 1000) + 60_000
-        return await office.usage.report(UsageQuestion(0, now, by=("user", "model", "day")))
+        return await office.usage.report(UsageQuery(0, now, by=("user", "model", "day")))
 
     (bucket,) = koi.office(report)
     with koi.client() as client:
@@ -73,7 +73,7 @@ def test_images_beyond_those_asked_for_are_in_the_usage_as_on_the_bill(
 
     async def report(office: Any, *by: str, **filters: Any) -> dict[Any, Any]:
         now = round(time.time() * 1000) + 60_000
-        (bucket,) = await office.usage.report(UsageQuestion(0, now, by=by, **filters))
+        (bucket,) = await office.usage.report(UsageQuery(0, now, by=by, **filters))
         return {
             row.user: (row.images, row.delivered, row.surplus, row.micros) for row in bucket.rows
         }

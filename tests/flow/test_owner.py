@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.owner import owner_of
+from app.cli.data_dir_owner import find_data_dir_owner
 from tests.flow.command import ROOT, Done
 
 NOBODY = 65534
@@ -168,7 +168,7 @@ def test_a_volume_of_root_s_that_the_service_uses_is_the_service_s(place: Place)
     place.data.chmod(0o770)
     place.koi("users", "create", "ann", uid=NOBODY)
     (place.data / "journal").is_dir()
-    found = owner_of(place.data)
+    found = find_data_dir_owner(place.data)
 
     assert found is not None
     # What group members made in it tells whose it is.

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.adapters.upstream.reach import Outlook, look
+from app.adapters.upstream.probe import ProbeVerdict, probe_provider
 from app.sandbox.server import Sandbox
 from tests.flow.command import House, Serving, generate, served_by
 
@@ -160,21 +160,39 @@ def test_nobody_waits_for_a_provider_that_says_nothing(house: House, provider: P
 @pytest.mark.parametrize(
     ("status", "body", "headers", "outlook", "says"),
     [
-        (200, '{"data": []}', {}, Outlook.GOOD, "answers and knows the upstream key"),
-        (200, "\ufeff [1]", {}, Outlook.GOOD, "answers and knows"),
-        (200, PAGE, {}, Outlook.BAD, "answers 200 without JSON"),
-        (200, "", {}, Outlook.BAD, "answers 200 without JSON"),
-        (200, " " * 400_000, {}, Outlook.BAD, "answers 200 without JSON"),
-        (401, json.dumps(API), {}, Outlook.BAD, "refuses the upstream key (401)"),
-        (403, PAGE, {}, Outlook.BAD, "refuses the upstream key (403)"),
-        (404, json.dumps(API), {}, Outlook.OPEN, "answers 404 for its list"),
-        (404, "404 page not found", {}, Outlook.DOUBTFUL, "answers 404 without JSON"),
-        (405, json.dumps(API), {}, Outlook.OPEN, "answers 405"),
-        (429, PAGE, {}, Outlook.OPEN, "answers 429 now"),
-        (502, PAGE, {}, Outlook.OPEN, "answers 502 now"),
-        (301, "", {"location": "/v1/images/generations"}, Outlook.BAD, "another address (301)"),
-        (308, "", {"location": "/v1/images/generations"}, Outlook.BAD, "another address (308)"),
-        (303, "", {"location": "https://other.example/"}, Outlook.BAD, "another address (303)"),
+        (200, '{"data": []}', {}, ProbeVerdict.GOOD, "answers and knows the upstream key"),
+        (200, "\ufeff [1]", {}, ProbeVerdict.GOOD, "answers and knows"),
+        (200, PAGE, {}, ProbeVerdict.BAD, "answers 200 without JSON"),
+        (200, "", {}, ProbeVerdict.BAD, "answers 200 without JSON"),
+        (200, " " * 400_000, {}, ProbeVerdict.BAD, "answers 200 without JSON"),
+        (401, json.dumps(API), {}, ProbeVerdict.BAD, "refuses the upstream key (401)"),
+        (403, PAGE, {}, ProbeVerdict.BAD, "refuses the upstream key (403)"),
+        (404, json.dumps(API), {}, ProbeVerdict.INCONCLUSIVE, "answers 404 for its list"),
+        (404, "404 page not found", {}, ProbeVerdict.DOUBTFUL, "answers 404 without JSON"),
+        (405, json.dumps(API), {}, ProbeVerdict.INCONCLUSIVE, "answers 405"),
+        (429, PAGE, {}, ProbeVerdict.INCONCLUSIVE, "answers 429 now"),
+        (502, PAGE, {}, ProbeVerdict.INCONCLUSIVE, "answers 502 now"),
+        (
+            301,
+            "",
+            {"location": "/v1/images/generations"},
+            ProbeVerdict.BAD,
+            "another address (301)",
+        ),
+        (
+            308,
+            "",
+            {"location": "/v1/images/generations"},
+            ProbeVerdict.BAD,
+            "another address (308)",
+        ),
+        (
+            303,
+            "",
+            {"location": "https://other.example/"},
+            ProbeVerdict.BAD,
+            "another address (303)",
+        ),
     ],
 )
 def test_each_answer_is_told_in_words_and_asked_for_once(
@@ -182,11 +200,11 @@ def test_each_answer_is_told_in_words_and_asked_for_once(
 ) -> None:
     provider.status, provider.body, provider.headers = status, body, headers
 
-    sight = asyncio.run(look(provider.url, KEY))
+    probed = asyncio.run(probe_provider(provider.url, KEY))
 
-    assert (sight.outlook, sight.host) == (outlook, "127.0.0.1")
-    assert says in sight.text
-    assert bool(sight.mend) is (outlook is not Outlook.GOOD)
+    assert (probed.verdict, probed.host) == (outlook, "127.0.0.1")
+    assert says in probed.text
+    assert bool(probed.fix) is (outlook is not ProbeVerdict.GOOD)
     assert provider.asked == ["GET /v1/models"]
     assert provider.keys == [f"Bearer {KEY}"]
 
@@ -200,15 +218,15 @@ def test_each_answer_is_told_in_words_and_asked_for_once(
     ],
 )
 def test_a_provider_that_is_not_there_is_told_in_words(url: str, says: str) -> None:
-    sight = asyncio.run(look(url, KEY))
+    probed = asyncio.run(probe_provider(url, KEY))
 
-    assert (sight.outlook, says in sight.text) == (Outlook.BAD, True)
+    assert (probed.verdict, says in probed.text) == (ProbeVerdict.BAD, True)
 
 
 def test_a_provider_without_tls_or_without_words_is_told(provider: Provider) -> None:
-    plain = asyncio.run(look(provider.url.replace("http:", "https:"), KEY))
+    plain = asyncio.run(probe_provider(provider.url.replace("http:", "https:"), KEY))
     provider.silent = True
-    silent = asyncio.run(look(provider.url, KEY, timeout_s=0.3))
+    silent = asyncio.run(probe_provider(provider.url, KEY, timeout_s=0.3))
 
     assert "no valid TLS certificate" in plain.text
     assert "did not answer in time" in silent.text

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 DRIVER = """
 import os, socket, subprocess, sys, time
-from app.cli.supervisor import Supervisor, Worker
+from app.server.supervisor import Supervisor, WorkerProcess
 
 def spawn(number):
     news, ready = os.pipe()
@@ -19,7 +19,7 @@ def spawn(number):
         [sys.executable, "-u", "-c", sys.argv[1], str(ready)], pass_fds=(ready,), process_group=0
     )
     os.close(ready)
-    return Worker(child, os.fdopen(news, "rb", buffering=0), time.monotonic())
+    return WorkerProcess(child, os.fdopen(news, "rb", buffering=0), time.monotonic())
 
 sys.exit(Supervisor(spawn, int(sys.argv[2]), socket.socket(), float(sys.argv[3])).run())
 """

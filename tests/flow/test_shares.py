@@ -13,7 +13,7 @@ import httpx
 import pytest
 import redis
 
-from app.adapters.redis.loader import load
+from app.adapters.redis.client.scripts import load_scripts
 from app.domain.limits import Limits
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
@@ -173,7 +173,7 @@ def test_what_the_store_said_of_a_keys_pace_is_not_asked_again(koi: Koi, store_u
 @contextmanager
 def scripts_run(store: "redis.Redis[bytes]") -> Iterator[Counter[str]]:
     """How often each of the ledger's scripts ran meanwhile: the gateway's own loops run others."""
-    known = {script.sha: name for name, script in load("ledger").items()}
+    known = {script.sha: name for name, script in load_scripts("ledger").items()}
     names: Counter[str] = Counter()
     store.config_set("slowlog-max-len", 10_000)
     store.config_set("slowlog-log-slower-than", 0)
@@ -340,18 +340,18 @@ def test_one_picture_is_sent_to_so_many_at_once_and_all_get_it(start: Start) -> 
 
 def test_the_journal_says_once_what_a_repeated_write_tells_again(tmp_path: Path) -> None:
     from app.adapters.journal.file import FileJournal
-    from app.domain.journal import Change, Kind, Mark, Step
+    from app.domain.journal import ChangeKind, JournalRecord, Position, StoreChange
 
     journal = FileJournal(tmp_path)
 
-    def note(*changes: Change) -> int:
-        journal.note(Step(Mark(7, "me", "life"), changes, 1))
+    def note(*changes: StoreChange) -> int:
+        journal.append(JournalRecord(Position(7, "me", "life"), changes, 1))
         return sum(file.stat().st_size for file in tmp_path.glob("*.jsonl"))
 
-    opened = Change(Kind.JOB, "task_1", ["state", "R", "n", "1"], 5)
-    sent = Change(Kind.JOB, "task_1", ["state", "D"], 6)
-    entry = Change(Kind.ENTRY, "1-0", ["job", "task_1"], 7)
-    user = Change(Kind.USERS, "ann", ["ann", "{}"], 7)
+    opened = StoreChange(ChangeKind.JOB, "task_1", ["state", "R", "n", "1"], 5)
+    sent = StoreChange(ChangeKind.JOB, "task_1", ["state", "D"], 6)
+    entry = StoreChange(ChangeKind.ENTRY, "1-0", ["job", "task_1"], 7)
+    user = StoreChange(ChangeKind.USERS, "ann", ["ann", "{}"], 7)
     written = note(opened)
 
     assert note(opened) == written

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from app.domain.rebuild import RebuildRefused
+from app.recovery.rebuild import rebuild_ledger
 from app.sandbox.server import Sandbox
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi, gateway
@@ -97,7 +98,9 @@ def spends(koi: Koi, client: httpx.Client) -> bool:
     that were acknowledged: to notice that is right, to spend on is not."""
     if words(koi)["ledger"] == "lost_data":
         with suppress(RebuildRefused):
-            koi.office(lambda office: office.ledger.rebuild(office.history(), office.terms))
+            koi.office(
+                lambda office: rebuild_ledger(office.scripts, office.history(), office.terms)
+            )
     return post(client, "afterwards").status_code == 200
 
 

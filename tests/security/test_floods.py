@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from app.sandbox.server import Sandbox
-from app.wiring import Office
+from app.wiring import OperatorContext
 from tests.flow import command
 from tests.flow.command import House, generate, served_by
 from tests.flow.conftest import Start
@@ -100,7 +100,7 @@ def test_a_store_that_is_away_is_told_once_and_not_with_every_request(
 
 
 def test_three_hundred_users_add_no_series(koi: Koi) -> None:
-    async def enrol(office: Office) -> list[str]:
+    async def enrol(office: OperatorContext) -> list[str]:
         return [(await office.keys.issue(f"user{n}", name=f"key{n}")).secret for n in range(300)]
 
     async def all_ask(keys: list[str]) -> set[int]:

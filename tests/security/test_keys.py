@@ -13,7 +13,7 @@ import redis
 
 from app.sandbox.server import Sandbox
 from app.service.keys import new_secret
-from app.wiring import Office
+from app.wiring import OperatorContext
 from tests.flow.command import House, served_by
 from tests.flow.conftest import Start
 from tests.harness import Koi
@@ -28,7 +28,7 @@ def bearer(secret: str) -> dict[str, str]:
     return {"authorization": f"Bearer {secret}"}
 
 
-async def _ended(office: Office, number: int) -> dict[str, list[str]]:
+async def _ended(office: OperatorContext, number: int) -> dict[str, list[str]]:
     """So many keys that were revoked, and that have expired."""
     ended: dict[str, list[str]] = {"revoked": [], "expired": []}
     for _ in range(number):

@@ -19,7 +19,7 @@ from app.service.gateway import Gateway
 from app.service.tasks import Tasks
 
 APP = Path("app")
-SERVED = ("api", "service", "domain", "adapters", "wiring", "telemetry")
+SERVED = ("api", "server", "service", "domain", "adapters", "wiring", "telemetry")
 """Rooms that a caller's words pass through."""
 SOURCES = [file for room in SERVED for file in (APP / room).rglob("*.py")]
 LUA = list(APP.rglob("*.lua"))
@@ -52,21 +52,21 @@ def test_a_job_is_read_by_id_only_where_its_owner_is_asked_for() -> None:
         for file in SOURCES
         if file.parts[1] in ("api", "service")
         for node, name in calls(file)
-        if re.fullmatch(r".*(ledger\.(job|owner_of|cancel|jobs_of)|listing\.page)", name)
+        if re.fullmatch(r".*(ledger\.(job|find_owner|cancel|list_jobs)|listing\.list_page)", name)
     ]
 
     assert sorted(found) == [
-        # The id came out of the completion of this very job.
-        ("service/completions.py", "job", "job_id"),
-        # Found under the caller's own key and body, or in the caller's own cache pool.
-        ("service/generate.py", "job", "arrived.joins"),
-        ("service/generate.py", "job", "arrived.joins"),
-        ("service/generate.py", "job", "recalled.job_id or ''"),
+        # Found in the caller's own cache pool, or under the caller's own key and body.
+        ("service/cache_lookup.py", "job", "found.job_id or ''"),
+        ("service/generate.py", "job", "checked.duplicate_of"),
+        ("service/generate.py", "job", "checked.duplicate_of"),
         # Behind `_visible` and `_owns`, and by the caller's own name.
         ("service/tasks.py", "cancel", "task_id"),
+        ("service/tasks.py", "find_owner", "name"),
         ("service/tasks.py", "job", "task_id"),
-        ("service/tasks.py", "owner_of", "name"),
-        ("service/tasks.py", "page", "principal.user"),
+        ("service/tasks.py", "list_page", "principal.user"),
+        # The id came out of the completion of this very job.
+        ("service/wait.py", "job", "job_id"),
     ]
 
 
@@ -92,7 +92,8 @@ def test_nothing_a_caller_sends_is_run_or_unpickled() -> None:
         (file.as_posix(), name)
         for file in SOURCES
         for _, name in calls(file)
-        if name in RUNS and "adapters/embedded" not in file.as_posix()
+        if name in RUNS
+        and file.parts[1:3] not in (("adapters", "embedded"), ("server", "worker.py"))
     ]
 
     assert strangers == []

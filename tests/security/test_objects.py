@@ -10,7 +10,7 @@ import redis
 
 from app.api.routes import ROUTES
 from app.domain.principal import CachePolicy
-from app.wiring import Office
+from app.wiring import OperatorContext
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.harness import KOI, Koi
@@ -128,7 +128,7 @@ def test_nothing_in_an_answer_tells_that_another_tenant_asked_the_same(
     assert "hit" not in other.headers["cache-status"]
 
 
-async def _team(office: Office) -> None:
+async def _team(office: OperatorContext) -> None:
     for team in ("blue", "red"):
         await office.keys.create_team(team, office.settings.default_limits)
     for name, team, cache in (

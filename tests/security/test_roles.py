@@ -16,7 +16,7 @@ from starlette.routing import Route
 from app.adapters.embedded.store import EmbeddedStore
 from app.api.routes import ROUTES
 from app.sandbox.server import Sandbox
-from app.wiring import Office
+from app.wiring import OperatorContext
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.harness import KOI, PRICED, Koi, gateway
 
@@ -128,7 +128,7 @@ def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             yield House(koi, secrets, places, client)
 
 
-async def enrol(office: Office) -> dict[str, str | None]:
+async def enrol(office: OperatorContext) -> dict[str, str | None]:
     issue: Callable[..., Any] = office.keys.issue
     for team in ("blue", "red"):
         await office.keys.create_team(team, office.settings.default_limits)

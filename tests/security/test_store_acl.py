@@ -15,7 +15,7 @@ from redis.retry import Retry
 
 from app.domain.ledger import EntryKind
 from app.sandbox.server import Sandbox
-from app.wiring import Office
+from app.wiring import OperatorContext
 from tests.adapters.store_rig import Engine, running
 from tests.flow.command import House
 from tests.flow.test_generate import GENERATE, wait_for
@@ -120,7 +120,7 @@ def live_through_everything(koi: Koi, client: httpx.Client) -> None:
     assert client.get("/v1/organization/costs?start_time=1", headers=admin).status_code == 200
 
 
-async def manage(office: Office) -> None:
+async def manage(office: OperatorContext) -> None:
     issued = await office.keys.issue("bob")
     await office.keys.rotate(issued.key.id, overlap=timedelta(0))
     await office.keys.revoke(issued.key.id)
@@ -130,7 +130,7 @@ async def manage(office: Office) -> None:
     zero = replace(charged, id="", kind=EntryKind.ADJUST, images=0, micros=0, surplus=0)
     await office.ledger.adjust(zero)
     assert (await office.ledger.audit()).difference == 0
-    await office.ledger.census()
+    await office.ledger.open_job_stats()
 
 
 OUTSIDE = [

@@ -3,9 +3,9 @@
 import pytest
 from starlette.datastructures import Headers
 
-from app.api.controls import cache_control, read_controls
+from app.api.request_headers import parse_cache_control, parse_request_headers
 from app.api.settings import EdgeSettings
-from app.domain.recall import CacheControl
+from app.domain.cache import CacheControl
 
 SILENT = EdgeSettings(sync_wait_s=180)
 
@@ -26,7 +26,7 @@ SILENT = EdgeSettings(sync_wait_s=180)
     ids=str,
 )
 def test_cache_control_is_read_tolerantly(values: list[str], meaning: CacheControl) -> None:
-    assert cache_control(values) == meaning
+    assert parse_cache_control(values) == meaning
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_cache_control_is_read_tolerantly(values: list[str], meaning: CacheContr
     [("0", False), ("1", True), ("2", True), ("-1", False), ("x", False), ("", False)],
 )
 def test_a_retry_count_above_zero_marks_a_repeat(count: str, marked: bool) -> None:
-    assert read_controls(Headers({"x-stainless-retry-count": count})).marked is marked
+    assert parse_request_headers(Headers({"x-stainless-retry-count": count})).is_sdk_retry is marked
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ def test_a_retry_count_above_zero_marks_a_repeat(count: str, marked: bool) -> No
 def test_the_wait_ends_before_the_clients_own_timeout(
     headers: dict[str, str], wait_s: float
 ) -> None:
-    assert read_controls(Headers(headers)).patience(SILENT).wait_s == wait_s
+    assert parse_request_headers(Headers(headers)).plan_wait(SILENT).wait_s == wait_s
 
 
 def test_silence_lasts_half_of_the_clients_patience_at_most() -> None:
-    controls = read_controls(Headers({"x-stainless-timeout": "20"}))
+    request_headers = parse_request_headers(Headers({"x-stainless-timeout": "20"}))
 
-    assert controls.patience(EdgeSettings(heartbeat_after_s=45)).quiet_s == 10
-    assert controls.patience(EdgeSettings(heartbeat_after_s=5)).quiet_s == 5
+    assert request_headers.plan_wait(EdgeSettings(heartbeat_after_s=45)).silence_s == 10
+    assert request_headers.plan_wait(EdgeSettings(heartbeat_after_s=5)).silence_s == 5
 
 
 @pytest.mark.parametrize(
-    ("announced", "operator", "wait_s", "beat_s"),
+    ("announced", "operator", "wait_s", "heartbeat_interval_s"),
     [
         (None, None, 600, 10),
         ("600", None, 600, 10),
@@ -79,12 +79,12 @@ def test_silence_lasts_half_of_the_clients_patience_at_most() -> None:
     ],
 )
 def test_a_wait_kept_alive_lasts_as_long_as_the_client_announced_or_600_s(
-    announced: str | None, operator: float | None, wait_s: float, beat_s: float
+    announced: str | None, operator: float | None, wait_s: float, heartbeat_interval_s: float
 ) -> None:
     headers = Headers({} if announced is None else {"x-stainless-read-timeout": announced})
     settings = EdgeSettings(heartbeat_after_s=45, sync_wait_s=operator)
 
-    patience = read_controls(headers).patience(settings)
+    patience = parse_request_headers(headers).plan_wait(settings)
 
-    assert (patience.wait_s, patience.beat_s) == (wait_s, beat_s)
-    assert patience.quiet_s == min(45, float(announced or 600) / 2)
+    assert (patience.wait_s, patience.heartbeat_interval_s) == (wait_s, heartbeat_interval_s)
+    assert patience.silence_s == min(45, float(announced or 600) / 2)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.api.paths import routed
+from app.api.paths import normalize_path
 
 GENERATIONS = "/v1/images/generations"
 
@@ -29,4 +29,4 @@ GENERATIONS = "/v1/images/generations"
     ],
 )
 def test_a_path_is_brought_to_its_one_spelling(path: str, expected: tuple[str, str | None]) -> None:
-    assert routed(path) == expected
+    assert normalize_path(path) == expected

@@ -4,10 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.bill_file import Columns, Reading, SetAside, Unreadable, read_bill
-from app.cli.failure import MISUSED, CommandFailed
-from app.domain.bill import BillLine
-from app.domain.job import Part
+from app.domain.job import JobPart
+from app.reconcile.bill import BillLine
+from app.reconcile.csv_file import (
+    BillReadOptions,
+    ColumnOptions,
+    SkippedLine,
+    UnreadableLine,
+    read_bill,
+)
+from app.reconcile.csv_text import NotABill
 from tests.bills import HEADINGS, NOON_MS, PLAIN, SHANGHAI, one, read
 
 
@@ -89,7 +95,7 @@ def test_amounts_are_exact(tmp_path: Path, text: str, micros: int) -> None:
 def test_an_amount_that_is_not_certain_is_not_guessed(tmp_path: Path, text: str) -> None:
     line = one(tmp_path, f"req_1,grok-imagine,{text},2026-11-27 13:00:00")
 
-    assert isinstance(line, Unreadable)
+    assert isinstance(line, UnreadableLine)
     assert "is not an amount in CNY" in line.why or "at most six decimals" in line.why
 
 
@@ -99,7 +105,7 @@ def test_the_mark_is_the_catalogs_currency(tmp_path: Path) -> None:
     dollars, yuan = read(tmp_path, row, currency="USD")
 
     assert isinstance(dollars, BillLine)
-    assert isinstance(yuan, Unreadable)
+    assert isinstance(yuan, UnreadableLine)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_the_mark_is_the_catalogs_currency(tmp_path: Path) -> None:
 def test_a_time_that_is_not_certain_is_not_guessed(tmp_path: Path, text: str) -> None:
     line = one(tmp_path, f"req_1,grok-imagine,0.14,{text}")
 
-    assert isinstance(line, Unreadable)
+    assert isinstance(line, UnreadableLine)
     assert "is not a time" in line.why
 
 
@@ -144,7 +150,7 @@ def test_an_unreadable_cell_is_named_by_its_line_and_heading(tmp_path: Path) -> 
 def test_an_unreadable_line_says_why(tmp_path: Path, row: str, why: str) -> None:
     line = one(tmp_path, row)
 
-    assert isinstance(line, Unreadable)
+    assert isinstance(line, UnreadableLine)
     assert line.number == 2
     assert why in line.why
     assert line.why.isprintable()
@@ -156,7 +162,7 @@ def test_one_bad_line_spoils_no_other(tmp_path: Path) -> None:
 
     lines = read(tmp_path, "\n".join(rows))
 
-    assert [type(line) for line in lines] == [BillLine, Unreadable, BillLine]
+    assert [type(line) for line in lines] == [BillLine, UnreadableLine, BillLine]
     assert [line.number for line in lines] == [2, 3, 4]
 
 
@@ -165,7 +171,7 @@ def test_an_id_is_spelt_as_the_books_spell_it(tmp_path: Path, name: str) -> None
     line = one(tmp_path, f"{name},grok-imagine,0.14,2026-11-27 13:00:00")
 
     assert isinstance(line, BillLine)
-    assert (line.call,) == Part(1, upstream_id=name).calls
+    assert (line.call,) == JobPart(1, upstream_id=name).calls
     assert not set(line.call or "") & set(" =\t,")
 
 
@@ -195,12 +201,14 @@ def test_images_are_counted_where_the_bill_counts_them(
 def test_a_count_that_is_none_is_not_guessed(tmp_path: Path, count: str) -> None:
     row = f"req_1,grok-imagine,0.28,2026-11-27 13:00:00,{count}"
 
-    assert isinstance(one(tmp_path, row, f"{HEADINGS},count"), Unreadable)
+    assert isinstance(one(tmp_path, row, f"{HEADINGS},count"), UnreadableLine)
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:
     text = "Ref,What,Net,Gross,When\nreq_1,grok-imagine,0.14,0.15,2026-11-27 13:00:00\n"
-    columns = Columns(id_column="ref", model_column="What", amount_column="net", time_column="WHEN")
+    columns = ColumnOptions(
+        id_column="ref", model_column="What", amount_column="net", time_column="WHEN"
+    )
 
     assert read(tmp_path, text, columns) == [PLAIN]
 
@@ -223,20 +231,18 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_bill_is_refused(tmp_path: Path, text: str | bytes, says: str) -> None:
-    with pytest.raises(CommandFailed, match=says) as refused:
+    with pytest.raises(NotABill, match=says):
         read(tmp_path, text)
-
-    assert refused.value.code == MISUSED
 
 
 def test_a_named_column_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(CommandFailed, match="no column for the count"):
-        read(tmp_path, f"{HEADINGS}\n", Columns(count_column="Pieces"))
+    with pytest.raises(NotABill, match="no column for the count"):
+        read(tmp_path, f"{HEADINGS}\n", ColumnOptions(count_column="Pieces"))
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CommandFailed, match="cannot be read"):
-        list(read_bill(tmp_path / "none.csv", Reading(Columns(), SHANGHAI, "CNY")))
+    with pytest.raises(NotABill, match="cannot be read"):
+        list(read_bill(tmp_path / "none.csv", BillReadOptions(ColumnOptions(), SHANGHAI, "CNY")))
 
 
 def test_other_capabilities_are_set_aside_when_asked(tmp_path: Path) -> None:
@@ -248,4 +254,4 @@ def test_other_capabilities_are_set_aside_when_asked(tmp_path: Path) -> None:
 
     lines = read(tmp_path, "\n".join(rows), capability="image")
 
-    assert [type(line) for line in lines] == [BillLine, SetAside]
+    assert [type(line) for line in lines] == [BillLine, SkippedLine]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.bill_file import Unreadable
-from app.domain.bill import BillLine
+from app.reconcile.bill import BillLine
+from app.reconcile.csv_file import UnreadableLine
 from tests.bills import HEADINGS, PLAIN, one, read
 
 
@@ -52,7 +52,7 @@ def test_a_file_is_written_one_way_from_end_to_end(
     good, odd = read(tmp_path, f"{HEADINGS}\n{first}\n{other}\n")
 
     assert isinstance(good, BillLine)
-    assert isinstance(odd, Unreadable)
+    assert isinstance(odd, UnreadableLine)
     assert f"lines above have the {what} as in" in odd.why
 
 
@@ -82,5 +82,5 @@ def test_bytes_that_are_no_letters_spoil_their_own_line(tmp_path: Path) -> None:
 
     lines = read(tmp_path, raw)
 
-    assert [type(line) for line in lines] == [BillLine, Unreadable, BillLine, BillLine]
+    assert [type(line) for line in lines] == [BillLine, UnreadableLine, BillLine, BillLine]
     assert str(lines[1]) == "line 3, column 'model': letters of no known encoding"

@@ -3,11 +3,11 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from app.domain.budget import ByteBudget
+from app.domain.budget import MemoryBudget
 
 
-async def _waits(budget: ByteBudget, wanted: int) -> None:
-    async with budget.share(wanted):
+async def _waits(budget: MemoryBudget, wanted: int) -> None:
+    async with budget.reserve(wanted):
         await asyncio.sleep(0)
 
 
@@ -17,9 +17,9 @@ async def _all_over(*tasks: asyncio.Task[None]) -> None:
 
 
 async def test_a_waiter_cancelled_as_bytes_are_given_back_costs_the_giver_nothing() -> None:
-    budget = ByteBudget(10)
+    budget = MemoryBudget(10)
     held = AsyncExitStack()
-    await held.enter_async_context(budget.share(10))
+    await held.enter_async_context(budget.reserve(10))
     waiter = asyncio.create_task(_waits(budget, 10))
     await asyncio.sleep(0)
 
@@ -28,14 +28,14 @@ async def test_a_waiter_cancelled_as_bytes_are_given_back_costs_the_giver_nothin
     await _all_over(waiter)
 
     assert waiter.cancelled()
-    assert budget.taken == 0
+    assert budget.reserved_bytes == 0
 
 
 async def test_a_cancelled_waiter_does_not_stand_in_the_way_of_the_next() -> None:
-    budget = ByteBudget(10)
+    budget = MemoryBudget(10)
     held, small = AsyncExitStack(), AsyncExitStack()
-    await held.enter_async_context(budget.share(7))
-    await small.enter_async_context(budget.share(3))
+    await held.enter_async_context(budget.reserve(7))
+    await small.enter_async_context(budget.reserve(3))
     large = asyncio.create_task(_waits(budget, 10))
     next_one = asyncio.create_task(_waits(budget, 3))
     await asyncio.sleep(0)
@@ -46,13 +46,13 @@ async def test_a_cancelled_waiter_does_not_stand_in_the_way_of_the_next() -> Non
 
     assert next_one.exception() is None
     await held.aclose()
-    assert budget.taken == 0
+    assert budget.reserved_bytes == 0
 
 
 async def test_a_waiter_cancelled_after_it_was_served_gives_back_what_it_got() -> None:
-    budget = ByteBudget(10)
+    budget = MemoryBudget(10)
     held = AsyncExitStack()
-    await held.enter_async_context(budget.share(10))
+    await held.enter_async_context(budget.reserve(10))
     waiter = asyncio.create_task(_waits(budget, 10))
     await asyncio.sleep(0)
 
@@ -61,4 +61,4 @@ async def test_a_waiter_cancelled_after_it_was_served_gives_back_what_it_got() -
     await _all_over(waiter)
 
     assert waiter.cancelled()
-    assert budget.taken == 0
+    assert budget.reserved_bytes == 0

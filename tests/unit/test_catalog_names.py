@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.catalog import Catalog, CatalogInvalid, parse_catalog
-from app.domain.patterns import matches, overlap
+from app.domain.catalog import Catalog, CatalogError, parse_catalog
+from app.domain.patterns import pattern_matches, patterns_overlap
 
 TOP = 'default_model = "painter"\nname_prefixes = ["openai/", "azure/"]\n'
 
@@ -21,7 +21,7 @@ def model(name: str, more: str = "") -> str:
 
 
 def named(catalog: Catalog, name: str) -> str | None:
-    found = catalog.called(name)
+    found = catalog.resolve(name)
     return None if found is None else found.name
 
 
@@ -89,12 +89,12 @@ def test_the_first_pattern_that_matches_says_the_response_format() -> None:
     ],
 )  # fmt: skip
 def test_a_catalog_whose_names_cannot_be_used_says_why(text: str, says: str) -> None:
-    with pytest.raises(CatalogInvalid, match=says):
+    with pytest.raises(CatalogError, match=says):
         parse_catalog(TOP + text)
 
 
 def test_an_empty_prefix_is_refused() -> None:
-    with pytest.raises(CatalogInvalid, match="name_prefixes"):
+    with pytest.raises(CatalogError, match="name_prefixes"):
         parse_catalog(TOP.replace('"azure/"', '""') + model("painter"))
 
 
@@ -112,14 +112,14 @@ TEXTS = st.text("ab", max_size=6)
 
 @given(PATTERNS, TEXTS)
 def test_a_pattern_matches_what_the_same_expression_matches(pattern: str, name: str) -> None:
-    assert matches(pattern, name) == bool(re.fullmatch(pattern.replace("*", "[ab]*"), name))
+    assert pattern_matches(pattern, name) == bool(re.fullmatch(pattern.replace("*", "[ab]*"), name))
 
 
 @given(PATTERNS, PATTERNS, TEXTS)
 def test_patterns_that_match_one_name_overlap(a: str, b: str, name: str) -> None:
-    assert overlap(a, b) == overlap(b, a)
-    if matches(a, name) and matches(b, name):
-        assert overlap(a, b)
+    assert patterns_overlap(a, b) == patterns_overlap(b, a)
+    if pattern_matches(a, name) and pattern_matches(b, name):
+        assert patterns_overlap(a, b)
 
 
 @given(PATTERNS, PATTERNS)
@@ -127,4 +127,6 @@ def test_patterns_that_overlap_have_a_name_in_common(a: str, b: str) -> None:
     longest = len(a.replace("*", "")) + len(b.replace("*", ""))
     names = ("".join(word) for size in range(longest + 1) for word in product("ab", repeat=size))
 
-    assert overlap(a, b) == any(matches(a, name) and matches(b, name) for name in names)
+    assert patterns_overlap(a, b) == any(
+        pattern_matches(a, name) and pattern_matches(b, name) for name in names
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.catalog import CatalogInvalid, parse_catalog
+from app.domain.catalog import CatalogError, parse_catalog
 
 VALUES = {
     "text": '"1024x1024"',
@@ -48,7 +48,7 @@ def lines(fields: dict[str, str]) -> str:
 def test_a_field_of_a_model_that_has_the_wrong_type_is_named(key: str, kind: str) -> None:
     model = lines({**MODEL, key: VALUES[kind]})
 
-    with pytest.raises(CatalogInvalid, match=rf"\b{key}\b.* must be ") as refused:
+    with pytest.raises(CatalogError, match=rf"\b{key}\b.* must be ") as refused:
         parse_catalog(f'default_model = "a"\n[[models]]\n{model}')
 
     assert key == "name" or "a:" in str(refused.value)
@@ -58,13 +58,13 @@ def test_a_field_of_a_model_that_has_the_wrong_type_is_named(key: str, kind: str
 def test_a_field_of_the_file_that_has_the_wrong_type_is_named(key: str, kind: str) -> None:
     head = lines({"default_model": '"a"', key: VALUES[kind]})
 
-    with pytest.raises(CatalogInvalid, match=rf"\b{key} must be "):
+    with pytest.raises(CatalogError, match=rf"\b{key} must be "):
         parse_catalog(f"{head}[[models]]\n{lines(MODEL)}")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in VALUES if kind != "list of tables"])
 def test_models_are_a_list_of_tables(kind: str) -> None:
-    with pytest.raises(CatalogInvalid, match="models must be a list of tables"):
+    with pytest.raises(CatalogError, match="models must be a list of tables"):
         parse_catalog(f'default_model = "a"\nmodels = {VALUES[kind]}')
 
 
@@ -72,12 +72,12 @@ def test_models_are_a_list_of_tables(kind: str) -> None:
 def test_a_field_that_is_missing_is_named(key: str) -> None:
     model = lines({name: value for name, value in MODEL.items() if name != key})
 
-    with pytest.raises(CatalogInvalid, match=f"'{key}' is missing"):
+    with pytest.raises(CatalogError, match=f"'{key}' is missing"):
         parse_catalog(f'default_model = "a"\n[[models]]\n{model}')
 
 
 def test_a_price_that_is_no_amount_is_named() -> None:
-    with pytest.raises(CatalogInvalid, match=r"a: prices of '\*'"):
+    with pytest.raises(CatalogError, match=r"a: prices of '\*'"):
         parse_catalog(
             f'default_model = "a"\n[[models]]\n{lines(MODEL)}[models.prices]\n"*" = "cheap"'
         )

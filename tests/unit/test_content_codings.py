@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.adapters.http.decoding import (
-    PIECE,
-    BodyDamaged,
-    DecodedTooLarge,
-    Decoder,
-    UnknownCoding,
-    decoded,
+    MAX_PIECE_BYTES,
+    ContentDecoder,
+    CorruptEncodedBody,
+    DecodedBodyTooLarge,
+    UnsupportedContentCoding,
+    decode_body,
 )
 
 if sys.version_info >= (3, 14):
@@ -55,7 +55,7 @@ def test_whatever_the_pieces_the_same_body_comes_out(codings: str, size: int) ->
     coded = CODED[codings]
     if size == 1:
         coded = coded[:3000]
-    decoder = Decoder(codings, max_bytes=MOST)
+    decoder = ContentDecoder(codings, max_bytes=MOST)
 
     out = b"".join(
         piece for at in range(0, len(coded), size) for piece in decoder.feed(coded[at : at + size])
@@ -69,30 +69,30 @@ def test_whatever_the_pieces_the_same_body_comes_out(codings: str, size: int) ->
 def test_an_end_before_the_end_is_damage(codings: str, share: float) -> None:
     coded = CODED[codings]
 
-    with pytest.raises(BodyDamaged):
-        decoded(coded[: int(len(coded) * share)], codings, max_bytes=MOST)
+    with pytest.raises(CorruptEncodedBody):
+        decode_body(coded[: int(len(coded) * share)], codings, max_bytes=MOST)
 
 
 def test_streams_that_follow_each_other_are_one_body_and_padding_is_none() -> None:
-    assert decoded(gzip.compress(b"a") + gzip.compress(b"b"), "gzip", max_bytes=9) == b"ab"
-    assert decoded(gzip.compress(b"a") + bytes(600), "gzip", max_bytes=9) == b"a"
-    assert decoded(zstd.compress(b"a") + zstd.compress(b"b"), "zstd", max_bytes=9) == b"ab"
+    assert decode_body(gzip.compress(b"a") + gzip.compress(b"b"), "gzip", max_bytes=9) == b"ab"
+    assert decode_body(gzip.compress(b"a") + bytes(600), "gzip", max_bytes=9) == b"a"
+    assert decode_body(zstd.compress(b"a") + zstd.compress(b"b"), "zstd", max_bytes=9) == b"ab"
 
 
 @pytest.mark.parametrize("codings", ["gzip", "zstd", "br", "gzip, zstd"])
 def test_an_empty_body_is_empty(codings: str) -> None:
-    assert decoded(b"", codings, max_bytes=9) == b""
+    assert decode_body(b"", codings, max_bytes=9) == b""
 
 
 @pytest.mark.parametrize("codings", ["gzip", "zstd"])
 def test_a_body_that_was_decoded_on_its_way_passes_as_it_is(codings: str) -> None:
-    assert decoded(b"\x89PNG\r\n\x1a\n", codings, max_bytes=99) == b"\x89PNG\r\n\x1a\n"
+    assert decode_body(b"\x89PNG\r\n\x1a\n", codings, max_bytes=99) == b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.mark.parametrize("codings", ["compress", "gzip, dcb", "gzip, gzip, gzip, gzip"])
 def test_what_nobody_can_undo_is_refused(codings: str) -> None:
-    with pytest.raises(UnknownCoding):
-        Decoder(codings, max_bytes=MOST)
+    with pytest.raises(UnsupportedContentCoding):
+        ContentDecoder(codings, max_bytes=MOST)
 
 
 @pytest.mark.parametrize(
@@ -108,16 +108,16 @@ def test_what_nobody_can_undo_is_refused(codings: str) -> None:
 )
 def test_a_bomb_ends_at_the_bound_and_never_fills_memory(codings: str, bomb: bytes) -> None:
     tracemalloc.start()
-    decoder = Decoder(codings, max_bytes=MOST)
+    decoder = ContentDecoder(codings, max_bytes=MOST)
 
     lengths: list[int] = []
 
-    with pytest.raises(DecodedTooLarge):
+    with pytest.raises(DecodedBodyTooLarge):
         lengths.extend(len(piece) for piece in decoder.feed(bomb))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert max(lengths) <= 2 * PIECE
+    assert max(lengths) <= 2 * MAX_PIECE_BYTES
     assert peak < 4 << 20
 
 
@@ -125,11 +125,11 @@ def test_a_bomb_ends_at_the_bound_and_never_fills_memory(codings: str, bomb: byt
 def test_no_damage_raises_anything_else(codings: str, at: int, damage: bytes) -> None:
     coded = CODED[codings]
     hurt = coded[:at] + damage + coded[at + len(damage) : 30_000]
-    decoder = Decoder(codings, max_bytes=MOST)
+    decoder = ContentDecoder(codings, max_bytes=MOST)
 
     try:
         for _ in decoder.feed(hurt):
             pass
         decoder.finish()
-    except (BodyDamaged, DecodedTooLarge):
+    except (CorruptEncodedBody, DecodedBodyTooLarge):
         pass

@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.domain.calendar import Calendar
-from app.domain.catalog import CatalogInvalid, parse_catalog
+from app.domain.catalog import CatalogError, parse_catalog
 from app.domain.images import GenerationRequest
-from app.domain.limits import Allowance, Limits, Meter, ScopeKind, Standing, Window
+from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitStatus, LimitWindow, ScopeKind
 from app.domain.money import format_micros, parse_micros
 
 SHIPPED = Path("app/catalog.toml").read_text()
@@ -51,7 +51,7 @@ def test_a_day_is_as_long_as_the_clock_on_the_wall_says(day: str, hours: int) ->
     calendar = Calendar(ZoneInfo("Europe/Berlin"))
     noon = datetime.fromisoformat(f"{day}T12:00:00+01:00")
 
-    today = calendar.around(noon)[1]
+    today = calendar.days_around(noon)[1]
 
     assert today.label == day
     assert today.ends_ms - today.starts_ms == hours * 3_600_000
@@ -61,7 +61,7 @@ def test_days_follow_each_other_without_a_gap_and_months_end_at_midnight() -> No
     calendar = Calendar(ZoneInfo("Asia/Shanghai"))
     new_year = datetime(2026, 12, 31, 20, tzinfo=UTC)
 
-    yesterday, today, tomorrow = calendar.around(new_year)
+    yesterday, today, tomorrow = calendar.days_around(new_year)
 
     assert [d.label for d in (yesterday, today, tomorrow)] == [
         "2026-12-31",
@@ -107,7 +107,7 @@ def test_the_most_specific_price_wins() -> None:
     ],
 )
 def test_a_catalog_that_cannot_be_used_says_why(text: str, says: str) -> None:
-    with pytest.raises(CatalogInvalid, match=says):
+    with pytest.raises(CatalogError, match=says):
         parse_catalog(text)
 
 
@@ -116,26 +116,33 @@ def test_limits_are_whole_numbers() -> None:
         Limits(images_per_day=-1)
 
 
-def allowance(remaining: int, held: int = 0) -> Allowance:
-    return Allowance(
-        ScopeKind.USER, "ann", Meter.IMAGES, Window.DAY, 10, 10 - remaining - held, held, 60
+def allowance(remaining: int, held: int = 0) -> LimitStatus:
+    return LimitStatus(
+        ScopeKind.USER,
+        "ann",
+        LimitKind.IMAGES,
+        LimitWindow.DAY,
+        10,
+        10 - remaining - held,
+        held,
+        60,
     )
 
 
 def test_the_tightest_allowance_speaks_for_all() -> None:
-    standing = Standing((allowance(4), allowance(2), allowance(7)))
+    standing = LimitSnapshot((allowance(4), allowance(2), allowance(7)))
 
-    tightest = standing.tightest(Meter.IMAGES)
+    tightest = standing.tightest(LimitKind.IMAGES)
 
     assert tightest is not None
     assert tightest.remaining == 2
-    assert standing.tightest(Meter.MONEY) is None
+    assert standing.tightest(LimitKind.MONEY) is None
 
 
 def test_a_settled_reservation_gives_back_what_was_not_delivered() -> None:
-    standing = Standing((allowance(4, held=3),))
+    standing = LimitSnapshot((allowance(4, held=3),))
 
-    (after,) = standing.settled(n=3, billed=1, unit_micros=None).allowances
+    (after,) = standing.after_settlement(n=3, billed=1, unit_micros=None).statuses
 
     assert (after.held, after.remaining) == (0, 6)
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.domain.formats import UNKNOWN, Media, examine, inspect
-from app.domain.formats.source import InMemory
+from app.domain.formats import UNKNOWN_MEDIA, MediaInfo, detect_image, detect_media
+from app.domain.formats.source import MemorySource
 from tests.pictures import DATA, HEIC, JXL, PAGE, PICTURES, SIZE, SVG, box, drawn
 
 NO_SIZE = ("ico", "svg", "jpeg xl in boxes")
@@ -22,8 +22,8 @@ TEXTS = ("svg",)
 NO_END = ("jpeg xl",)
 
 
-def seen(body: bytes) -> Media:
-    return examine(InMemory(body))
+def seen(body: bytes) -> MediaInfo:
+    return detect_media(MemorySource(body))
 
 
 @pytest.mark.parametrize("kind", PICTURES)
@@ -32,11 +32,11 @@ def test_a_whole_picture_is_recognised_with_its_type_and_size(kind: str) -> None
 
     media = seen(body)
 
-    assert (media.media_type, media.extension, media.text) == (media_type, extension, False)
-    assert media.whole is (None if kind in NO_END else True)
+    assert (media.media_type, media.extension, media.is_text) == (media_type, extension, False)
+    assert media.is_complete is (None if kind in NO_END else True)
     if kind not in NO_SIZE:
         assert (media.width, media.height) == SIZE
-    assert inspect(body) == media
+    assert detect_image(body) == media
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9, 0.99])
@@ -46,15 +46,15 @@ def test_a_cut_picture_is_never_whole(kind: str, share: float) -> None:
 
     media = seen(body[: int(len(body) * share)])
 
-    assert media.whole is False or media.text or media == UNKNOWN
-    assert media.extension == "bin" or media.whole is False
+    assert media.is_complete is False or media.is_text or media == UNKNOWN_MEDIA
+    assert media.extension == "bin" or media.is_complete is False
 
 
 @pytest.mark.parametrize("kind", [k for k in PICTURES if k not in ("tiff of pages", *NO_END)])
 def test_not_one_byte_may_be_missing(kind: str) -> None:
     body = PICTURES[kind][0].rstrip(b"\0\n")
 
-    assert seen(body[:-1]).whole is False
+    assert seen(body[:-1]).is_complete is False
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
@@ -65,7 +65,7 @@ def test_a_picture_that_goes_on_in_zeros_is_never_whole(kind: str, share: float)
 
     media = seen(body[:kept] + bytes(len(body) - kept))
 
-    assert media.whole is False or media.extension == "bin"
+    assert media.is_complete is False or media.extension == "bin"
 
 
 @pytest.mark.parametrize("kind", ["bmp", "black and white bmp", "tiff"])
@@ -76,20 +76,20 @@ def test_pixels_that_never_came_are_no_picture(kind: str) -> None:
     else:
         written = int.from_bytes(body[10:14], "little")
 
-    assert seen(body[:written] + bytes(len(body) - written)).whole is False
+    assert seen(body[:written] + bytes(len(body) - written)).is_complete is False
 
 
 @pytest.mark.parametrize("kind", [k for k in PICTURES if k not in ("svg", "jpeg xl")])
 @pytest.mark.parametrize("tail", [b"\0" * 5, b"put behind the picture", os.urandom(3000)])
 def test_what_follows_a_picture_does_not_matter(kind: str, tail: bytes) -> None:
-    assert seen(PICTURES[kind][0] + tail).whole is True
+    assert seen(PICTURES[kind][0] + tail).is_complete is True
 
 
 def test_a_chunk_that_was_changed_on_its_way_is_noticed() -> None:
     body = bytearray(PICTURES["png"][0])
     body[len(body) // 2] ^= 1
 
-    assert seen(bytes(body)).whole is False
+    assert seen(bytes(body)).is_complete is False
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -106,7 +106,7 @@ def png(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("size", [(2**31 - 1, 2**31 - 1), (100_000, 100_000), (0, 10)])
 def test_a_picture_of_absurd_dimensions_is_a_file_to_be_saved(size: tuple[int, int]) -> None:
     assert seen(png(*size)).extension == "bin"
-    assert inspect(png(*size)) is None
+    assert detect_image(png(*size)) is None
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_anything_else_is_told_apart_as_text_or_unknown(
 ) -> None:
     media = seen(body)
 
-    assert (media.extension, media.text) == (extension, text)
-    assert inspect(body) is None
+    assert (media.extension, media.is_text) == (extension, text)
+    assert detect_image(body) is None
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_anything_else_is_told_apart_as_text_or_unknown(
     ids=range(15),
 )
 def test_a_beginning_is_no_picture(body: bytes) -> None:
-    assert seen(body).whole is False
+    assert seen(body).is_complete is False
 
 
 def test_svg_is_known_by_its_first_element_alone() -> None:
@@ -176,7 +176,7 @@ def test_no_damage_makes_examining_fail(kind: str, at: int, damage: bytes) -> No
 
     media = seen(body[:at] + damage + body[at + len(damage) :])
 
-    assert media.width is None or media.whole is False or media.width > 0
+    assert media.width is None or media.is_complete is False or media.width > 0
 
 
 def directories(number: int, *fields: tuple[int, int, int, int], body: int = 0) -> bytes:
@@ -228,7 +228,7 @@ def test_hostile_bytes_cost_time_by_their_length_at_most(kind: str) -> None:
 
     media = seen(HOSTILE[kind])
 
-    assert media.whole is not True
+    assert media.is_complete is not True
     assert time.process_time() - began < 3
 
 
@@ -236,5 +236,5 @@ def test_pictures_in_one_place_of_an_icon_are_looked_at_once() -> None:
     body = icons(64, 40_000_000)
     began = time.process_time()
 
-    assert seen(body).whole is True
+    assert seen(body).is_complete is True
     assert time.process_time() - began < 2

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.journal.page import Page
+from app.adapters.journal.append_file import AppendFile
 
 NO_PLACE_TO_SYNC = os.strerror(errno.EINVAL)
 """What a pipe answers to a sync: the one file here that takes lines and syncs none."""
@@ -15,14 +15,14 @@ NO_PLACE_TO_SYNC = os.strerror(errno.EINVAL)
 def test_what_could_not_be_synced_is_asked_for_again(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "page")
     reader = os.open(tmp_path / "page", os.O_RDONLY | os.O_NONBLOCK)
-    page = Page(tmp_path, lambda: "page")
-    page.write(b"line")
+    append_file = AppendFile(tmp_path, lambda: "page")
+    append_file.write(b"line")
 
     for _ in range(3):
         with pytest.raises(OSError, match=NO_PLACE_TO_SYNC):
-            page.sync()
+            append_file.sync()
 
-    page.close()
+    append_file.close()
     os.close(reader)
 
 
@@ -30,30 +30,30 @@ def test_yesterdays_file_is_synced_before_it_is_closed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "yesterday")
     reader = os.open(tmp_path / "yesterday", os.O_RDONLY | os.O_NONBLOCK)
     names = ["yesterday"]
-    page = Page(tmp_path, lambda: names[-1])
-    page.write(b"late")
+    append_file = AppendFile(tmp_path, lambda: names[-1])
+    append_file.write(b"late")
     names.append("today")
-    page.write(b"early")
+    append_file.write(b"early")
 
     with pytest.raises(OSError, match=NO_PLACE_TO_SYNC):
-        page.sync()
+        append_file.sync()
 
-    page.close()
+    append_file.close()
     os.close(reader)
 
 
 def test_the_page_that_was_turned_stays_open_until_the_sync(tmp_path: Path) -> None:
     names = ["yesterday"]
-    page = Page(tmp_path, lambda: names[-1])
-    page.write(b"late")
+    append_file = AppendFile(tmp_path, lambda: names[-1])
+    append_file.write(b"late")
     names.append("today")
-    page.write(b"early")
+    append_file.write(b"early")
     assert open_in(tmp_path) == {"yesterday", "today"}
 
-    page.sync()
+    append_file.sync()
 
     assert open_in(tmp_path) == {"today"}
-    page.close()
+    append_file.close()
     assert open_in(tmp_path) == set()
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.adapters.images.expiry import expires_ms
+from app.adapters.images.link_expiry import expires_ms
 
 HOST = "https://cdn.example/a.png?"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.service.pace import BURST_S, Buckets
+from app.service.caller_limits import BURST_S, TokenBuckets
 
 
 class Clock:
@@ -19,7 +19,7 @@ class Clock:
 @pytest.mark.parametrize("per_s", [0.01, 0.4, 0.5, 1.0, 2.0, 2.5, 50.0])
 def test_whoever_waits_as_told_is_served_at_any_setting(per_s: float, tokens: float) -> None:
     clock = Clock()
-    buckets = Buckets(per_s, BURST_S, clock)
+    buckets = TokenBuckets(per_s, BURST_S, clock)
 
     for _ in range(20):
         if wait_s := buckets.take("key", tokens):
@@ -32,13 +32,13 @@ def test_what_costs_more_than_the_store_holds_keeps_the_rate_all_the_same(
     per_s: float, tokens: float
 ) -> None:
     clock = Clock()
-    buckets = Buckets(per_s, BURST_S, clock)
+    buckets = TokenBuckets(per_s, BURST_S, clock)
 
     assert buckets.take("key", tokens) == 0.0
     assert buckets.take("key", tokens) == pytest.approx(tokens / per_s)
 
 
 def test_a_quiet_key_may_send_two_seconds_of_requests_at_once() -> None:
-    buckets = Buckets(5.0, BURST_S, Clock())
+    buckets = TokenBuckets(5.0, BURST_S, Clock())
 
     assert [bool(buckets.take("key")) for _ in range(11)] == [False] * 10 + [True]

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import app
-from app.cli.bill_cells import MARKS, marked
-from app.setting_faults import STORES
+from app.reconcile.csv_cells import CURRENCY_MARKS, amount_pattern
+from app.settings_validation import STORE_URL
 
 SHORT, LONG = 1_500, 6_000
 FLOOR_S = 0.012
@@ -51,7 +51,10 @@ def anchored(name: str) -> bool:
 
 
 def patterns() -> dict[str, Subject]:
-    found = {f"amount in {c}": Subject(marked(c), anchored=True) for c in (*MARKS, "EUR")}
+    found = {
+        f"amount in {c}": Subject(amount_pattern(c), anchored=True)
+        for c in (*CURRENCY_MARKS, "EUR")
+    }
     for module in pkgutil.walk_packages(app.__path__, "app."):
         if module.name.endswith("__main__"):
             continue
@@ -100,7 +103,7 @@ def seconds(subject: Subject, text: str, enough_s: float = 0.0) -> float:
 
 def test_the_walk_finds_the_patterns() -> None:
     assert len(PATTERNS) > 40
-    assert any(subject.pattern is STORES for subject in PATTERNS.values())
+    assert any(subject.pattern is STORE_URL for subject in PATTERNS.values())
 
 
 @pytest.mark.parametrize("name", PATTERNS)

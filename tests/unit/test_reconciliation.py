@@ -7,13 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.bill import Accounts, BillLine, Finding, How, Pair, Span
 from app.domain.ledger import Entry, EntryKind
-from app.domain.nearest import nearest
-from app.domain.reconciliation import correction, reconcile
+from app.reconcile.bill import (
+    BillFinding,
+    BillLine,
+    BillPeriod,
+    JobCharges,
+    MatchedBy,
+    ReconciledItem,
+)
+from app.reconcile.match import build_adjustment, pair_nearest, reconcile
 
 HOUR, MINUTE = 3_600_000, 60_000
-SPAN = Span(0, 10 * HOUR, 15 * MINUTE)
+SPAN = BillPeriod(0, 10 * HOUR, 15 * MINUTE)
 NOON = 5 * HOUR
 UNIT = 140_000
 
@@ -49,15 +55,18 @@ def line(call: str | None = "req_a", micros: int = UNIT, **changes: object) -> B
 
 
 def compared(
-    lines: Iterable[BillLine], entries: Iterable[Entry], span: Span = SPAN, unit: int | None = UNIT
-) -> list[Pair]:
-    accounts = Accounts(lambda _: unit)
+    lines: Iterable[BillLine],
+    entries: Iterable[Entry],
+    span: BillPeriod = SPAN,
+    unit: int | None = UNIT,
+) -> list[ReconciledItem]:
+    charges = JobCharges(lambda _: unit)
     for one in entries:
-        accounts.enter(one)
-    return reconcile(lines, accounts, span)
+        charges.add_entry(one)
+    return reconcile(lines, charges, span)
 
 
-def only(lines: Iterable[BillLine], entries: Iterable[Entry], **more: object) -> Pair:
+def only(lines: Iterable[BillLine], entries: Iterable[Entry], **more: object) -> ReconciledItem:
     [pair] = compared(lines, entries, **more)  # type: ignore[arg-type]
     return pair
 
@@ -66,41 +75,45 @@ def only(lines: Iterable[BillLine], entries: Iterable[Entry], **more: object) ->
 def test_a_line_belongs_to_the_job_that_knows_its_id_whatever_else_it_says(call: str) -> None:
     pair = only([line(call, at_ms=9 * HOUR, model="another")], [entry()])
 
-    assert (pair.finding, pair.how, pair.fix) == (Finding.MATCHED, How.ID, 0)
+    assert (pair.finding, pair.matched_by, pair.adjustment) == (
+        BillFinding.MATCHED,
+        MatchedBy.ID,
+        0,
+    )
 
 
 @pytest.mark.parametrize(
     ("lines", "entries", "finding", "fix"),
     [
-        ([line()], [failed()], Finding.MISSING, 1),
-        ([line(micros=2 * UNIT)], [failed(asked=2)], Finding.MISSING, 2),
-        ([line(micros=2 * UNIT)], [failed(asked=1)], Finding.MISSING, 0),
-        ([line(), line(micros=-UNIT, number=3)], [failed()], Finding.MATCHED, 0),
-        ([], [entry(presumed=1)], Finding.SURPLUS, -1),
-        ([line(), line(micros=-UNIT)], [entry(presumed=1)], Finding.SURPLUS, -1),
-        ([line(), line(micros=-UNIT)], [entry()], Finding.SURPLUS, 0),
-        ([], [entry()], Finding.SURPLUS, 0),
-        ([line(micros=150_000)], [entry()], Finding.MISMATCHED, 0),
-        ([line(images=1, micros=150_000)], [entry()], Finding.MISMATCHED, 0),
-        ([line(micros=-UNIT)], [entry(presumed=1)], Finding.MISMATCHED, 0),
-        ([line()], [entry(images=3, micros=3 * UNIT, presumed=2)], Finding.MISMATCHED, -2),
-        ([line()], [entry(images=3, micros=3 * UNIT, presumed=1)], Finding.MISMATCHED, 0),
-        ([line(micros=3 * UNIT)], [entry(asked=3)], Finding.MISMATCHED, 2),
+        ([line()], [failed()], BillFinding.MISSING, 1),
+        ([line(micros=2 * UNIT)], [failed(asked=2)], BillFinding.MISSING, 2),
+        ([line(micros=2 * UNIT)], [failed(asked=1)], BillFinding.MISSING, 0),
+        ([line(), line(micros=-UNIT, number=3)], [failed()], BillFinding.MATCHED, 0),
+        ([], [entry(presumed=1)], BillFinding.SURPLUS, -1),
+        ([line(), line(micros=-UNIT)], [entry(presumed=1)], BillFinding.SURPLUS, -1),
+        ([line(), line(micros=-UNIT)], [entry()], BillFinding.SURPLUS, 0),
+        ([], [entry()], BillFinding.SURPLUS, 0),
+        ([line(micros=150_000)], [entry()], BillFinding.MISMATCHED, 0),
+        ([line(images=1, micros=150_000)], [entry()], BillFinding.MISMATCHED, 0),
+        ([line(micros=-UNIT)], [entry(presumed=1)], BillFinding.MISMATCHED, 0),
+        ([line()], [entry(images=3, micros=3 * UNIT, presumed=2)], BillFinding.MISMATCHED, -2),
+        ([line()], [entry(images=3, micros=3 * UNIT, presumed=1)], BillFinding.MISMATCHED, 0),
+        ([line(micros=3 * UNIT)], [entry(asked=3)], BillFinding.MISMATCHED, 2),
         ([line("up_a"), line("req_b")], [entry(images=2, micros=2 * UNIT, calls=("up_a", "req_b"))],
-         Finding.MATCHED, 0),
-        ([line(micros=3 * UNIT)], [entry(surplus=2)], Finding.MATCHED, 0),
-        ([line(micros=4 * UNIT)], [entry(surplus=2, asked=2)], Finding.MISMATCHED, 1),
-        ([line(), line(number=3)], [entry(images=2, micros=2 * UNIT)], Finding.MATCHED, 0),
-        ([line(), line(number=3)], [failed(asked=2)], Finding.MISSING, 0),
+         BillFinding.MATCHED, 0),
+        ([line(micros=3 * UNIT)], [entry(surplus=2)], BillFinding.MATCHED, 0),
+        ([line(micros=4 * UNIT)], [entry(surplus=2, asked=2)], BillFinding.MISMATCHED, 1),
+        ([line(), line(number=3)], [entry(images=2, micros=2 * UNIT)], BillFinding.MATCHED, 0),
+        ([line(), line(number=3)], [failed(asked=2)], BillFinding.MISSING, 0),
     ],
 )  # fmt: skip
 def test_what_is_found_about_a_job_and_what_would_mend_it(
-    lines: list[BillLine], entries: list[Entry], finding: Finding, fix: int
+    lines: list[BillLine], entries: list[Entry], finding: BillFinding, fix: int
 ) -> None:
     pair = only(lines, entries)
 
-    assert (pair.finding, pair.fix) == (finding, fix)
-    assert bool(pair.advice) == (finding is not Finding.MATCHED and fix == 0)
+    assert (pair.finding, pair.adjustment) == (finding, fix)
+    assert bool(pair.advice) == (finding is not BillFinding.MATCHED and fix == 0)
 
 
 def test_a_line_nobody_knows_is_missing_and_not_ours_to_charge() -> None:
@@ -108,16 +121,16 @@ def test_a_line_nobody_knows_is_missing_and_not_ours_to_charge() -> None:
 
     pairs = compared([stranger, mine], [entry()])
 
-    assert [(pair.finding, pair.account is None, pair.fix) for pair in pairs] == [
-        (Finding.MATCHED, False, 0),
-        (Finding.MISSING, True, 0),
+    assert [(pair.finding, pair.charge is None, pair.adjustment) for pair in pairs] == [
+        (BillFinding.MATCHED, False, 0),
+        (BillFinding.MISSING, True, 0),
     ]
 
 
 def test_a_charge_whose_name_was_lost_is_found_by_model_amount_and_time() -> None:
     pair = only([line("req_x", at_ms=NOON + 14 * MINUTE)], [presumed()])
 
-    assert (pair.finding, pair.how) == (Finding.MATCHED, How.TIME)
+    assert (pair.finding, pair.matched_by) == (BillFinding.MATCHED, MatchedBy.TIME)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +145,7 @@ def test_a_charge_whose_name_was_lost_is_found_by_model_amount_and_time() -> Non
 def test_it_is_not_found_further_away_or_with_another_model_or_amount(stranger: BillLine) -> None:
     pairs = compared([stranger], [presumed()])
 
-    assert [pair.finding for pair in pairs] == [Finding.SURPLUS, Finding.MISSING]
+    assert [pair.finding for pair in pairs] == [BillFinding.SURPLUS, BillFinding.MISSING]
 
 
 def test_the_nearest_are_matched_first_and_each_once() -> None:
@@ -141,7 +154,7 @@ def test_the_nearest_are_matched_first_and_each_once() -> None:
 
     pairs = compared(lines, lost)
 
-    assert [(pair.account.entry.job, pair.calls[0].id) for pair in pairs] == [  # type: ignore[union-attr]
+    assert [(pair.charge.entry.job, pair.calls[0].id) for pair in pairs] == [  # type: ignore[union-attr]
         ("task_0", "req_5"),
         ("task_3", "req_2"),
     ]
@@ -150,9 +163,9 @@ def test_the_nearest_are_matched_first_and_each_once() -> None:
 def test_an_id_is_worth_more_than_a_moment() -> None:
     pairs = compared([line("req_a")], [presumed(job="task_b"), entry()])
 
-    assert [(pair.account.entry.job, pair.finding) for pair in pairs] == [  # type: ignore[union-attr]
-        ("task_b", Finding.SURPLUS),
-        ("task_a", Finding.MATCHED),
+    assert [(pair.charge.entry.job, pair.finding) for pair in pairs] == [  # type: ignore[union-attr]
+        ("task_b", BillFinding.SURPLUS),
+        ("task_a", BillFinding.MATCHED),
     ]
 
 
@@ -161,7 +174,11 @@ def test_a_job_that_has_all_its_names_is_not_matched_by_time() -> None:
 
     pairs = compared([line("req_x"), line("req_b")], [entry(), other])
 
-    assert [pair.finding for pair in pairs] == [Finding.SURPLUS, Finding.MATCHED, Finding.MISSING]
+    assert [pair.finding for pair in pairs] == [
+        BillFinding.SURPLUS,
+        BillFinding.MATCHED,
+        BillFinding.MISSING,
+    ]
 
 
 def test_a_bill_that_knows_no_id_of_ours_is_matched_by_time_alone() -> None:
@@ -169,13 +186,15 @@ def test_a_bill_that_knows_no_id_of_ours_is_matched_by_time_alone() -> None:
 
     pairs = compared([line("x1"), line("x2", at_ms=NOON + HOUR)], [entry(), later])
 
-    assert [(pair.finding, pair.how) for pair in pairs] == [(Finding.MATCHED, How.TIME)] * 2
+    assert [(pair.finding, pair.matched_by) for pair in pairs] == [
+        (BillFinding.MATCHED, MatchedBy.TIME)
+    ] * 2
 
 
 def test_old_entries_without_names_are_matched_by_the_time_they_were_written() -> None:
     old = entry(calls=(), dispatched_ms=None, asked=None)
 
-    assert only([line("req_x")], [old]).how is How.TIME
+    assert only([line("req_x")], [old]).matched_by is MatchedBy.TIME
 
 
 def test_of_a_job_of_several_calls_the_lost_one_is_found_by_time() -> None:
@@ -183,14 +202,18 @@ def test_of_a_job_of_several_calls_the_lost_one_is_found_by_time() -> None:
 
     pair = only([line(), line("req_x", 2 * UNIT)], [both])
 
-    assert (pair.finding, pair.how, len(pair.calls)) == (Finding.MATCHED, How.TIME, 2)
+    assert (pair.finding, pair.matched_by, len(pair.calls)) == (
+        BillFinding.MATCHED,
+        MatchedBy.TIME,
+        2,
+    )
 
 
 def test_a_presumed_charge_is_kept_while_a_line_without_a_job_stands_near() -> None:
     pairs = compared([line("req_x", 2 * UNIT)], [presumed()])
 
-    assert pairs[0].finding is Finding.SURPLUS
-    assert pairs[0].fix == 0
+    assert pairs[0].finding is BillFinding.SURPLUS
+    assert pairs[0].adjustment == 0
     assert "may be this one" in pairs[0].advice
 
 
@@ -198,15 +221,15 @@ def test_a_presumed_charge_is_kept_while_a_line_without_a_job_stands_near() -> N
     ("sent_ms", "finding"),
     [
         (-1, None),
-        (14 * MINUTE, Finding.UNDECIDED),
-        (15 * MINUTE, Finding.SURPLUS),
-        (10 * HOUR - 15 * MINUTE, Finding.SURPLUS),
-        (10 * HOUR - 14 * MINUTE, Finding.UNDECIDED),
+        (14 * MINUTE, BillFinding.UNDECIDED),
+        (15 * MINUTE, BillFinding.SURPLUS),
+        (10 * HOUR - 15 * MINUTE, BillFinding.SURPLUS),
+        (10 * HOUR - 14 * MINUTE, BillFinding.UNDECIDED),
         (10 * HOUR, None),
     ],
 )
 def test_only_what_the_bill_covers_with_a_margin_is_surplus(
-    sent_ms: int, finding: Finding | None
+    sent_ms: int, finding: BillFinding | None
 ) -> None:
     pairs = compared([], [presumed(dispatched_ms=sent_ms)])
 
@@ -218,39 +241,39 @@ def test_what_failed_so_late_that_its_refund_may_follow_is_not_charged() -> None
 
     pair = only([line(at_ms=late)], [failed(dispatched_ms=late)])
 
-    assert (pair.finding, pair.fix) == (Finding.MISSING, 0)
+    assert (pair.finding, pair.adjustment) == (BillFinding.MISSING, 0)
     assert "see the next" in pair.advice
 
 
 @pytest.mark.parametrize(
     ("lines", "of", "finding", "fix"),
     [
-        ([line()], entry(micros=None), Finding.MATCHED, 0),
-        ([line(images=1)], entry(micros=None), Finding.MATCHED, 0),
-        ([line(images=2)], entry(micros=None, asked=2), Finding.MISMATCHED, 1),
-        ([line()], failed(micros=None), Finding.MISSING, 0),
-        ([line(images=1)], failed(micros=None), Finding.MISSING, 1),
-        ([line("req_x", images=1)], presumed(micros=None), Finding.MATCHED, 0),
-        ([], presumed(micros=None), Finding.SURPLUS, -1),
+        ([line()], entry(micros=None), BillFinding.MATCHED, 0),
+        ([line(images=1)], entry(micros=None), BillFinding.MATCHED, 0),
+        ([line(images=2)], entry(micros=None, asked=2), BillFinding.MISMATCHED, 1),
+        ([line()], failed(micros=None), BillFinding.MISSING, 0),
+        ([line(images=1)], failed(micros=None), BillFinding.MISSING, 1),
+        ([line("req_x", images=1)], presumed(micros=None), BillFinding.MATCHED, 0),
+        ([], presumed(micros=None), BillFinding.SURPLUS, -1),
     ],
 )
 def test_without_a_price_images_are_compared_where_the_bill_counts_them(
-    lines: list[BillLine], of: Entry, finding: Finding, fix: int
+    lines: list[BillLine], of: Entry, finding: BillFinding, fix: int
 ) -> None:
-    accounts = Accounts(lambda _: None)
-    accounts.enter(replace(of, micros=None))
+    charges = JobCharges(lambda _: None)
+    charges.add_entry(replace(of, micros=None))
 
-    [pair] = reconcile(lines, accounts, SPAN)
+    [pair] = reconcile(lines, charges, SPAN)
 
-    assert (pair.finding, pair.fix) == (finding, fix)
+    assert (pair.finding, pair.adjustment) == (finding, fix)
     if fix:
-        assert correction(pair, "bill").micros is None
+        assert build_adjustment(pair, "bill").micros is None
 
 
 def test_a_correction_is_entered_where_the_job_was_and_names_the_line() -> None:
     pair = only([line(number=17)], [failed()])
 
-    entered = correction(pair, "november")
+    entered = build_adjustment(pair, "november")
 
     assert (entered.kind, entered.images, entered.micros) == (EntryKind.ADJUST, 1, UNIT)
     assert (entered.user, entered.key, entered.day) == ("ann", "key_1", "2026-11-27")
@@ -270,32 +293,35 @@ def test_once_corrected_the_two_sides_agree_and_a_repeat_has_the_same_id(
     lines: list[BillLine], entries: list[Entry]
 ) -> None:
     pair = only(lines, entries)
-    entered = correction(pair, "one")
+    entered = build_adjustment(pair, "one")
 
     again = compared(lines, [*entries, replace(entered, id="2-0")])
 
-    assert all(pair.finding is Finding.MATCHED for pair in again)
-    assert correction(only(lines, entries), "other").id == entered.id
+    assert all(pair.finding is BillFinding.MATCHED for pair in again)
+    assert build_adjustment(only(lines, entries), "other").id == entered.id
 
 
 def test_a_later_bill_may_correct_the_correction() -> None:
-    back = correction(only([], [presumed(calls=("req_a",))]), "one")
+    back = build_adjustment(only([], [presumed(calls=("req_a",))]), "one")
 
     late = only([line()], [presumed(calls=("req_a",)), replace(back, id="2-0")])
 
-    assert (late.finding, late.fix) == (Finding.MISSING, 1)
-    forth = replace(correction(late, "two"), id="3-0", presumed=1)
+    assert (late.finding, late.adjustment) == (BillFinding.MISSING, 1)
+    forth = replace(build_adjustment(late, "two"), id="3-0", presumed=1)
 
     refunded = only([], [presumed(calls=("req_a",)), replace(back, id="2-0"), forth])
 
-    assert refunded.fix == -1
-    assert len({correction(refunded, "three").id, correction(late, "two").id, back.id}) == 3
+    assert refunded.adjustment == -1
+    assert (
+        len({build_adjustment(refunded, "three").id, build_adjustment(late, "two").id, back.id})
+        == 3
+    )
 
 
 def test_a_refund_whose_charge_is_on_another_bill_is_left_alone() -> None:
     pair = only([line(micros=-UNIT)], [presumed(calls=("req_a",))])
 
-    assert (pair.fix, pair.advice) == (0, "only a refund is on this bill")
+    assert (pair.adjustment, pair.advice) == (0, "only a refund is on this bill")
 
 
 def test_a_correction_by_hand_counts_too() -> None:
@@ -313,7 +339,7 @@ MOMENTS = st.lists(st.integers(0, 200), max_size=12)
 def test_nearest_is_the_greedy_pairing_one_to_one(
     left: list[int], right: list[int], within: int
 ) -> None:
-    pairs = list(nearest(left, right, within))
+    pairs = list(pair_nearest(left, right, within))
 
     free = list(left), list(right)
     for a, b in pairs:
@@ -338,7 +364,7 @@ def test_every_line_and_every_charge_is_in_exactly_one_pair(
     pairs = compared(lines, entries)
 
     numbers = sorted(one.number for pair in pairs for one in pair.lines)
-    jobs = sorted(pair.account.entry.job for pair in pairs if pair.account)
+    jobs = sorted(pair.charge.entry.job for pair in pairs if pair.charge)
     assert numbers == list(range(len(lines)))
     assert jobs == sorted(one.job for one in entries)
 
@@ -374,10 +400,10 @@ def test_after_the_corrections_the_books_are_never_short_of_the_bill(
         if billed or how == "delivered":
             lines.append(line(f"req_{index}", n * UNIT, at_ms=at_ms, number=index))
 
-    fixes = [correction(pair, "bill") for pair in compared(lines, entries) if pair.fix]
+    fixes = [build_adjustment(pair, "bill") for pair in compared(lines, entries) if pair.adjustment]
     books = [*entries, *(replace(fix, id="2-0") for fix in fixes)]
 
     charged, still = sum(e.images for e in books), sum(e.presumed for e in books)
     billed_images = sum(one.micros for one in lines) // UNIT
     assert billed_images <= charged <= billed_images + still
-    assert not [pair for pair in compared(lines, books) if pair.fix]
+    assert not [pair for pair in compared(lines, books) if pair.adjustment]

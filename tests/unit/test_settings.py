@@ -9,13 +9,13 @@ import pytest
 from app import dotenv
 from app.domain.limits import Limits
 from app.domain.principal import CachePolicy
-from app.setting_faults import SettingsInvalid
-from app.settings import Settings, fixed_settings, load_settings, unknown_variables
+from app.settings import Settings, build_settings, find_unknown_variables, load_settings
+from app.settings_validation import SettingsInvalid
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in unknown_variables():
+    for name in find_unknown_variables():
         monkeypatch.delenv(name)
     for name in Settings.model_fields:
         monkeypatch.delenv(f"KOI_{name.upper()}", raising=False)
@@ -171,7 +171,7 @@ def test_a_dotenv_file_that_others_can_write_is_not_read_and_says_so(
     file.chmod(mode)
 
     assert load_settings().port == 8000
-    assert "others can write it" in (dotenv.distrust() or "")
+    assert "others can write it" in (dotenv.find_distrust_reason() or "")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -181,7 +181,7 @@ def test_a_dotenv_file_of_somebody_else_is_not_read(tmp_path: Path) -> None:
     os.chown(file, 12345, 12345)
 
     assert load_settings().port == 8000
-    assert "another user" in (dotenv.distrust() or "")
+    assert "another user" in (dotenv.find_distrust_reason() or "")
 
 
 @pytest.mark.parametrize("url", ["http://provider.example/v1", "http://10.0.0.7:8080/v1"])
@@ -210,7 +210,7 @@ def test_fixed_settings_are_deaf_to_the_environment_and_to_dotenv(
     monkeypatch.setenv("KOI_PORT", "not a port")
     (tmp_path / ".env").write_text("KOI_REDIS_URL=redis://real.example.com\n")
 
-    settings = fixed_settings(data_dir=tmp_path)
+    settings = build_settings(data_dir=tmp_path)
 
     assert (settings.upstream_key, settings.redis_url, settings.port) == (None, None, 8000)
 
@@ -228,7 +228,7 @@ def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOI_UPSTREAM_APIKEY", "x")
     monkeypatch.setenv("KOI_PORT", "8000")
 
-    assert unknown_variables() == {"KOI_UPSTREAM_APIKEY": "KOI_UPSTREAM_API_KEY"}
+    assert find_unknown_variables() == {"KOI_UPSTREAM_APIKEY": "KOI_UPSTREAM_API_KEY"}
 
 
 def test_what_kubernetes_sets_for_a_service_named_koi_is_ignored(
@@ -246,7 +246,7 @@ def test_what_kubernetes_sets_for_a_service_named_koi_is_ignored(
         monkeypatch.setenv(name, value)
 
     assert load_settings().port == 8000
-    assert unknown_variables() == {}
+    assert find_unknown_variables() == {}
 
 
 def test_money_settings_become_micro_units() -> None:

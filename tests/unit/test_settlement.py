@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.errors import FailureNote, Proof
+from app.domain.charging import assume_billed, compute_outcome
+from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import Picture
-from app.domain.job import JobState, Part, PartResult, TaskStatus
-from app.domain.settlement import conclude, presume
+from app.domain.job import JobPart, JobState, PartResult, TaskStatus
 
 NAMES = (f"img_{i:032x}.png" for i in itertools.count())
 
@@ -18,18 +18,18 @@ def pictures(count: int) -> tuple[Picture, ...]:
     return tuple(Picture(next(NAMES), "image/png", 8, 8) for _ in range(count))
 
 
-def made(n: int, images: int, kept: int | None = None) -> Part:
+def made(n: int, images: int, kept: int | None = None) -> JobPart:
     stored = pictures(min(images, n) if kept is None else kept)
-    return Part(n, result=PartResult(images=images, pictures=stored))
+    return JobPart(n, result=PartResult(images=images, pictures=stored))
 
 
-def failed(n: int, proof: Proof) -> Part:
-    note = FailureNote("upstream_error", "broke", charged=proof is Proof.UNKNOWN)
-    return Part(n, result=PartResult(failure=note, proof=proof))
+def failed(n: int, proof: BillingEvidence) -> JobPart:
+    note = FailureNote("upstream_error", "broke", charged=proof is BillingEvidence.UNKNOWN)
+    return JobPart(n, result=PartResult(failure=note, proof=proof))
 
 
 def test_what_was_delivered_is_charged() -> None:
-    outcome = conclude([made(3, 3)])
+    outcome = compute_outcome([made(3, 3)])
 
     assert (outcome.state, outcome.billed, outcome.status) == (
         JobState.SETTLED,
@@ -39,46 +39,48 @@ def test_what_was_delivered_is_charged() -> None:
 
 
 def test_fewer_images_than_asked_cost_only_what_came() -> None:
-    outcome = conclude([made(4, 1)])
+    outcome = compute_outcome([made(4, 1)])
 
     assert (outcome.billed, len(outcome.pictures), outcome.failure) == (1, 1, None)
 
 
 def test_more_images_than_asked_are_surplus_not_the_callers() -> None:
-    outcome = conclude([made(2, 5)])
+    outcome = compute_outcome([made(2, 5)])
 
     assert (outcome.billed, outcome.surplus, len(outcome.pictures)) == (2, 3, 2)
 
 
-@pytest.mark.parametrize("proof", [Proof.NEVER_SENT, Proof.REFUSED, Proof.FAILED])
-def test_a_failure_with_proof_is_free(proof: Proof) -> None:
-    outcome = conclude([failed(2, proof)])
+@pytest.mark.parametrize(
+    "proof", [BillingEvidence.NEVER_SENT, BillingEvidence.REFUSED, BillingEvidence.FAILED]
+)
+def test_a_failure_with_proof_is_free(proof: BillingEvidence) -> None:
+    outcome = compute_outcome([failed(2, proof)])
 
     assert (outcome.state, outcome.billed, outcome.proof) == (JobState.RELEASED, 0, proof)
 
 
 def test_a_failure_without_proof_is_held_and_then_presumed() -> None:
-    held = conclude([failed(2, Proof.UNKNOWN)])
-    presumed = presume(held, 2)
+    held = compute_outcome([failed(2, BillingEvidence.UNKNOWN)])
+    presumed = assume_billed(held, 2)
 
     assert (held.state, held.billed) == (JobState.UNKNOWN, 0)
     assert (presumed.state, presumed.billed, presumed.presumed) == (JobState.SETTLED, 2, 2)
 
 
 def test_an_ambiguous_part_beside_a_delivered_one_is_presumed_at_once() -> None:
-    outcome = conclude([made(2, 2), failed(3, Proof.UNKNOWN)])
+    outcome = compute_outcome([made(2, 2), failed(3, BillingEvidence.UNKNOWN)])
 
     assert (outcome.billed, outcome.presumed, outcome.status) == (5, 3, TaskStatus.COMPLETED)
 
 
 def test_a_refused_part_beside_a_delivered_one_is_free() -> None:
-    outcome = conclude([made(2, 2), failed(3, Proof.REFUSED)])
+    outcome = compute_outcome([made(2, 2), failed(3, BillingEvidence.REFUSED)])
 
     assert (outcome.billed, outcome.presumed, len(outcome.pictures)) == (2, 0, 2)
 
 
 def test_an_image_lost_on_the_way_is_charged_and_said_so() -> None:
-    outcome = conclude([made(1, 1, kept=0)])
+    outcome = compute_outcome([made(1, 1, kept=0)])
 
     assert outcome.billed == 1
     assert outcome.failure is not None
@@ -87,13 +89,13 @@ def test_an_image_lost_on_the_way_is_charged_and_said_so() -> None:
 
 def test_an_unfinished_job_cannot_be_concluded() -> None:
     with pytest.raises(ValueError, match="every part"):
-        conclude([made(1, 1), Part(1)])
+        compute_outcome([made(1, 1), JobPart(1)])
 
 
 parts = st.lists(
     st.one_of(
         st.builds(made, st.integers(1, 10), st.integers(1, 12)),
-        st.builds(failed, st.integers(1, 10), st.sampled_from(Proof)),
+        st.builds(failed, st.integers(1, 10), st.sampled_from(BillingEvidence)),
     ),
     min_size=1,
     max_size=5,
@@ -101,8 +103,10 @@ parts = st.lists(
 
 
 @given(parts)
-def test_no_outcome_charges_more_than_was_reserved_or_less_than_was_made(asked: list[Part]) -> None:
-    outcome = conclude(asked)
+def test_no_outcome_charges_more_than_was_reserved_or_less_than_was_made(
+    asked: list[JobPart],
+) -> None:
+    outcome = compute_outcome(asked)
 
     n = sum(part.n for part in asked)
     came = sum(min(p.result.images, p.n) for p in asked if p.result is not None)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.sizes import Wish, nearest, pixels, ratio, resolution
+from app.domain.sizes import SizePreference, closest_size, parse_pixels, parse_resolution, ratio
 
 GROK = ("1024x1024", "1536x1024", "1024x1536")
 MANY = ("1024x1024", "2048x2048", "512x512", "1344x768", "768x1344")
@@ -24,35 +24,39 @@ MANY = ("1024x1024", "2048x2048", "512x512", "1344x768", "768x1344")
     ],
 )  # fmt: skip
 def test_shape_comes_first_and_area_second(offered: tuple[str, ...], size: str, found: str) -> None:
-    wish = pixels(size)
+    wish = parse_pixels(size)
 
     assert wish is not None
-    assert nearest(offered, wish, offered[0]) == found
+    assert closest_size(offered, wish, offered[0]) == found
 
 
 def test_a_tie_goes_to_the_one_offered_first_in_whatever_order() -> None:
     for offered in permutations(("1000x500", "500x1000")):
-        assert nearest(offered, Wish(Fraction(1)), offered[0]) == offered[0]
+        assert closest_size(offered, SizePreference(Fraction(1)), offered[0]) == offered[0]
 
 
 def test_where_the_wish_is_silent_the_default_speaks() -> None:
-    assert nearest(MANY, Wish(area=Fraction(2048 * 2048)), "1024x1024") == "2048x2048"
-    assert nearest(MANY, Wish(ratio=Fraction(1)), "512x512") == "512x512"
-    assert nearest(("auto", *GROK), Wish(area=Fraction(10**6)), "auto") == "1024x1024"
+    assert (
+        closest_size(MANY, SizePreference(area=Fraction(2048 * 2048)), "1024x1024") == "2048x2048"
+    )
+    assert closest_size(MANY, SizePreference(ratio=Fraction(1)), "512x512") == "512x512"
+    assert (
+        closest_size(("auto", *GROK), SizePreference(area=Fraction(10**6)), "auto") == "1024x1024"
+    )
 
 
 @given(st.integers(64, 16_384), st.integers(64, 16_384))
 def test_any_size_in_bounds_finds_one_and_its_turned_self_the_turned_one(
     width: int, height: int
 ) -> None:
-    one, turned = pixels(f"{width}x{height}"), pixels(f"{height}x{width}")
+    one, turned = parse_pixels(f"{width}x{height}"), parse_pixels(f"{height}x{width}")
 
     assert one is not None
     assert turned is not None
-    across, down = (nearest(GROK, wish, GROK[0]) for wish in (one, turned))
+    across, down = (closest_size(GROK, wish, GROK[0]) for wish in (one, turned))
     assert across == "x".join(reversed(down.split("x")))
 
 
 @given(st.text(max_size=20))
 def test_no_text_upsets_the_readers(text: str) -> None:
-    pixels(text), ratio(text), resolution(text)
+    parse_pixels(text), ratio(text), parse_resolution(text)

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.domain.errors import FailureNote, Proof
+from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import Picture
 from app.domain.job import Job, JobState, Outcome
-from app.domain.ledger import Audit, Census, Difference
+from app.domain.ledger import CounterDifference, LedgerAudit, OpenJobStats
+from app.telemetry.label_values import LabelValues, list_failure_codes
+from app.telemetry.metric_specs import METRIC_SPECS
 from app.telemetry.metrics import Metrics
-from app.telemetry.series import SERIES
-from app.telemetry.slots import claim_slot, prepare_directory
-from app.telemetry.vocabulary import Vocabulary, failure_codes
+from app.telemetry.multiprocess import claim_worker_number, clear_stale_files
 
 ROUTE = "/v1/images/generations"
-WORDS = Vocabulary(
+WORDS = LabelValues(
     models=frozenset({"koi-1"}),
     routes=frozenset({ROUTE}),
     scripts=frozenset({"admit"}),
@@ -64,15 +64,15 @@ def test_every_series_is_declared_once_and_exported_under_its_declared_name() ->
     families = {f.name for f in text_string_to_metric_families(metrics.render().decode())}
 
     exported = {name for name in families if not name.startswith("process_")}
-    assert exported == {series.full_name.removesuffix("_total") for series in SERIES}
-    assert len({series.name for series in SERIES}) == len(SERIES)
+    assert exported == {series.full_name.removesuffix("_total") for series in METRIC_SPECS}
+    assert len({series.name for series in METRIC_SPECS}) == len(METRIC_SPECS)
 
 
 def use_everything(metrics: Metrics) -> None:
     metrics.observe_request(ROUTE, "POST", 200, 20.0, 0.0004, "miss")
     metrics.in_flight(1)
     metrics.refused("insufficient_quota")
-    metrics.steered()
+    metrics.egress_override()
     metrics.cached("hit", "koi-1", 2)
     metrics.queued(0.01)
     metrics.upstream("submit", "ok", 0.3)
@@ -85,8 +85,8 @@ def use_everything(metrics: Metrics) -> None:
     metrics.loop_failed("poller")
     metrics.store_command("admit", "ok", 0.0004)
     metrics.store_state("up")
-    metrics.publish(Census({JobState.DISPATCHED: 4}, 5, 700_000, 1_500))
-    metrics.publish_audit(Audit(9, 4, 3, ()))
+    metrics.publish_job_stats(OpenJobStats({JobState.DISPATCHED: 4}, 5, 700_000, 1_500))
+    metrics.publish_audit(LedgerAudit(9, 4, 3, ()))
     metrics.loop_stalled(0.02)
 
 
@@ -117,7 +117,7 @@ def test_an_ambiguous_job_is_timed_once_and_billed_when_it_is_presumed() -> None
     metrics = Metrics(WORDS)
     note = FailureNote("upstream_ambiguous", "?", charged=True)
 
-    metrics.settled(JOB, Outcome(JobState.UNKNOWN, proof=Proof.UNKNOWN, failure=note))
+    metrics.settled(JOB, Outcome(JobState.UNKNOWN, proof=BillingEvidence.UNKNOWN, failure=note))
     metrics.settled(JOB, Outcome(JobState.SETTLED, billed=3, presumed=3, failure=note))
 
     assert read(metrics, "images_presumed_total", model="koi-1") == 3
@@ -157,7 +157,7 @@ def test_words_outside_the_closed_sets_collapse_into_other() -> None:
 def test_a_refusal_is_visible_as_a_rise_from_zero() -> None:
     metrics = Metrics(WORDS)
 
-    assert {read(metrics, "refusals_total", code=code) for code in failure_codes()} == {0}
+    assert {read(metrics, "refusals_total", code=code) for code in list_failure_codes()} == {0}
     assert read(metrics, "settlements_lost_total") == 0
     name = "upstream_duration_seconds_count"
     assert read(metrics, name, operation="submit", outcome="upstream_billing") == 0
@@ -166,8 +166,10 @@ def test_a_refusal_is_visible_as_a_rise_from_zero() -> None:
 def test_the_open_books_and_the_audit_are_published_as_they_stand() -> None:
     metrics = Metrics(WORDS)
 
-    metrics.publish(Census({JobState.DISPATCHED: 4}, 5, 700_000, 1_500))
-    metrics.publish_audit(Audit(1, 1, 1, (Difference("user:ada", "2026-11", "images", 3, 5),)))
+    metrics.publish_job_stats(OpenJobStats({JobState.DISPATCHED: 4}, 5, 700_000, 1_500))
+    metrics.publish_audit(
+        LedgerAudit(1, 1, 1, (CounterDifference("user:ada", "2026-11", "images", 3, 5),))
+    )
 
     assert read(metrics, "jobs", state="dispatched") == 4
     assert read(metrics, "jobs", state="reserved") == 0
@@ -204,7 +206,7 @@ def test_workers_add_up_what_they_did_but_not_what_they_saw(
         worker.settlement_lost()
         worker.in_flight(+1)
         worker.observe_request(ROUTE, "POST", 200, 20.0, 0.0004, "miss")
-        worker.publish(Census({}, held, 0, 0))
+        worker.publish_job_stats(OpenJobStats({}, held, 0, 0))
     one.store_state("open")
 
     assert read(one, "settlements_lost_total") == 2
@@ -220,8 +222,8 @@ WORKER = """
 import sys, time
 from pathlib import Path
 from app.telemetry.metrics import Metrics
-from app.telemetry.vocabulary import Vocabulary
-metrics = Metrics(Vocabulary(), directory=Path(sys.argv[1]))
+from app.telemetry.label_values import LabelValues
+metrics = Metrics(LabelValues(), directory=Path(sys.argv[1]))
 for _ in range(100):
     metrics.settlement_lost()
 metrics.in_flight(+7)
@@ -253,7 +255,7 @@ def test_a_killed_worker_s_counts_survive_and_its_open_requests_do_not(
 
 
 def test_slots_are_numbered_from_the_lowest_free_one(tmp_path: Path) -> None:
-    assert [claim_slot(tmp_path), claim_slot(tmp_path)] == [0, 1]
+    assert [claim_worker_number(tmp_path), claim_worker_number(tmp_path)] == [0, 1]
 
 
 def test_preparing_a_directory_forgets_dead_slots_and_spares_living_ones(
@@ -264,7 +266,7 @@ def test_preparing_a_directory_forgets_dead_slots_and_spares_living_ones(
     (tmp_path / "slot-1.lock").touch()
     (tmp_path / "counter_1.db").write_bytes(bytes(4096))
 
-    prepare_directory(tmp_path)
+    clear_stale_files(tmp_path)
 
     assert not (tmp_path / "counter_1.db").exists()
     assert read(living, "settlements_lost_total") == 1
@@ -273,6 +275,6 @@ def test_preparing_a_directory_forgets_dead_slots_and_spares_living_ones(
 def test_a_worker_s_files_are_private_to_its_user(tmp_path: Path) -> None:
     directory = tmp_path / "metrics"
 
-    prepare_directory(directory)
+    clear_stale_files(directory)
 
     assert os.stat(directory).st_mode & 0o077 == 0

@@ -1,6 +1,6 @@
 """The embedded store: a Valkey server of our own, for those who have none."""
 
-from app.adapters.embedded.failures import (
+from app.adapters.embedded.errors import (
     EmbeddedStoreError,
     EngineMismatch,
     StoreNotFound,

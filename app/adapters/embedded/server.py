@@ -9,14 +9,14 @@ from io import FileIO
 from pathlib import Path
 from typing import Self
 
-from app.adapters.embedded.directory import StoreDirectory, unusable
-from app.adapters.embedded.engine import Engine
-from app.adapters.embedded.failures import StoreNotStarted
-from app.adapters.embedded.ping import Answer, ping
+from app.adapters.embedded.directory import StoreDirectory, store_unusable
+from app.adapters.embedded.engine import StoreEngine
+from app.adapters.embedded.errors import StoreNotStarted
+from app.adapters.embedded.liveness import PingReply, ping
 
-PING_EVERY_S = 0.005
+PING_INTERVAL_S = 0.005
 STOP_TIMEOUT_S = 10.0
-LONGEST_LOG = 1024 * 1024
+MAX_LOG_BYTES = 1024 * 1024
 
 # The server must not outlive a killed gateway (ecosystem study, trap 4). The signal is set in a
 # small program of its own, because code between fork and exec may deadlock under threads. When
@@ -30,7 +30,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-class Server:
+class StoreServer:
     """A child process. Spawn it from a thread that lives as long as it shall."""
 
     def __init__(self, child: "subprocess.Popen[bytes]", directory: StoreDirectory) -> None:
@@ -38,12 +38,12 @@ class Server:
         self._directory = directory
 
     @classmethod
-    def spawn(cls, engine: Engine, directory: StoreDirectory, lock: int) -> Self:
+    def spawn(cls, engine: StoreEngine, directory: StoreDirectory, lock: int) -> Self:
         """Start the program on the directory; the lock is inherited. Not ready yet."""
         try:
-            with _opened_log(directory.log) as log:
+            with _open_log(directory.log) as log:
                 child = subprocess.Popen(  # noqa: S603  the program was probed, the rest is ours
-                    _command(engine, directory),
+                    _build_command(engine, directory),
                     cwd=directory.path,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -54,7 +54,7 @@ class Server:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise unusable(directory.path, error) from error
+            raise store_unusable(directory.path, error) from error
         return cls(child, directory)
 
     @property
@@ -62,7 +62,7 @@ class Server:
         return self._child.pid
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         return self._child.poll() is None
 
     @property
@@ -77,14 +77,14 @@ class Server:
         deadline = time.monotonic() + timeout_s
         while not stop.is_set():
             answer = ping(self._directory.socket)
-            if answer is Answer.PONG and self.alive:
+            if answer is PingReply.PONG and self.is_alive:
                 return
-            if answer is Answer.LOADING:
+            if answer is PingReply.LOADING:
                 deadline = time.monotonic() + timeout_s
-            if not self.alive or time.monotonic() > deadline:
+            if not self.is_alive or time.monotonic() > deadline:
                 self.stop()
-                raise StoreNotStarted(self._obituary())
-            stop.wait(PING_EVERY_S)
+                raise StoreNotStarted(self._describe_failure())
+            stop.wait(PING_INTERVAL_S)
 
     def stop(self) -> None:
         """End it in order. Every acknowledged write is on disk already, so force loses nothing."""
@@ -95,17 +95,18 @@ class Server:
             self._child.kill()
             self._child.wait()
 
-    def _obituary(self) -> str:
+    def _describe_failure(self) -> str:
         log = self._directory.log
         return (
             f"The store's server did not start (exit status {self.exit_status}); its last words: "
-            f"{_last_line(log)!r}. If its data is damaged, run `koi store repair`, which moves the "
-            "damage aside and puts the books together again from what can be read and the journal. "
-            f"Otherwise read {log} and start again, or set KOI_REDIS_URL to another server."
+            f"{_read_last_line(log)!r}. If its data is damaged, run `koi store repair`, which "
+            "moves the damage aside and puts the books together again from what can be read and "
+            f"the journal. Otherwise read {log} and start again, or set KOI_REDIS_URL to another "
+            "server."
         )
 
 
-def _command(engine: Engine, directory: StoreDirectory) -> list[str]:
+def _build_command(engine: StoreEngine, directory: StoreDirectory) -> list[str]:
     settings = {
         "port": "0",
         "unixsocket": str(directory.socket),
@@ -129,15 +130,15 @@ def _command(engine: Engine, directory: StoreDirectory) -> list[str]:
     return [*python, str(os.getpid()), *command]
 
 
-def _opened_log(path: Path) -> FileIO:
+def _open_log(path: Path) -> FileIO:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     log = FileIO(os.open(path, flags, 0o600), "ab")
-    if os.fstat(log.fileno()).st_size > LONGEST_LOG:
+    if os.fstat(log.fileno()).st_size > MAX_LOG_BYTES:
         log.truncate(0)
     return log
 
 
-def _last_line(log: Path) -> str:
+def _read_last_line(log: Path) -> str:
     with log.open("rb") as file:
         file.seek(max(os.fstat(file.fileno()).st_size - 1000, 0))
         lines = file.read().decode(errors="replace").split("\n")

@@ -10,28 +10,27 @@ from urllib.parse import quote
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from app.adapters.embedded.aof import AOF, without_manifest
+from app.adapters.embedded.aof import AOF_DIRECTORY, is_manifest_missing
 from app.adapters.embedded.directory import StoreDirectory
 from app.adapters.embedded.engine import (
-    Engine,
-    Search,
+    EngineSearch,
+    StoreEngine,
     choose_engine,
     installed_servers,
     read_stamp,
     write_stamp,
 )
-from app.adapters.embedded.failures import EmbeddedStoreError, StoreNotStarted, StoreUnusable
-from app.adapters.embedded.ping import Answer, ping
-from app.adapters.embedded.presence import Presence, stray_server
-from app.adapters.embedded.server import Server
+from app.adapters.embedded.errors import EmbeddedStoreError, StoreNotStarted, StoreUnusable
+from app.adapters.embedded.liveness import PingReply, StoreFilesMonitor, find_stray_server, ping
+from app.adapters.embedded.server import StoreServer
 
 START_TIMEOUT_S = 10.0
-JOIN_EVERY_S = 0.01
-WATCH_EVERY_S = 0.1
-FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 5.0
-HEALTHY_AFTER_S = 30.0
-AFTER_FAILURE_S = 1.0
+JOIN_INTERVAL_S = 0.01
+WATCH_INTERVAL_S = 0.1
+MIN_RESTART_PAUSE_S = 0.2
+MAX_RESTART_PAUSE_S = 5.0
+MIN_HEALTHY_UPTIME_S = 30.0
+FAILURE_PAUSE_S = 1.0
 
 
 class EmbeddedStore:
@@ -47,7 +46,7 @@ class EmbeddedStore:
         data_dir: Path,
         log: FilteringBoundLogger | None = None,
         *,
-        search: Search = installed_servers,
+        search: EngineSearch = installed_servers,
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         self._data_dir = data_dir
@@ -59,18 +58,18 @@ class EmbeddedStore:
         self._failure: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._directory: StoreDirectory | None = None
-        self._presence: Presence | None = None
-        self._engine: Engine | None = None
+        self._monitor: StoreFilesMonitor | None = None
+        self._engine: StoreEngine | None = None
         self._lock: int | None = None
-        self._server: Server | None = None
+        self._server: StoreServer | None = None
         self._started_at = 0.0
         self._pause_s = 0.0
 
     def __enter__(self) -> Self:
         """Return when the store answers; an `EmbeddedStoreError` says why it does not."""
-        _refuse_beside_a_stray(Path(os.path.realpath(self._data_dir / "store")))
+        _reject_stray_server(Path(os.path.realpath(self._data_dir / "store")))
         self._directory = StoreDirectory.prepare(self._data_dir)
-        self._presence = Presence(self._directory.path, self._directory.socket)
+        self._monitor = StoreFilesMonitor(self._directory.path, self._directory.socket)
         # The server dies with the thread that spawned it, not with its process: hence one
         # thread that spawns every server and lives until `close`.
         self._thread = threading.Thread(target=self._supervise, name="koi-store", daemon=True)
@@ -94,20 +93,20 @@ class EmbeddedStore:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        if self._presence is not None:
-            self._presence.close()
-            self._presence = None
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
 
     @property
     def gone(self) -> bool:
         """Whether the store's files were deleted or replaced while it runs: what it is told now is
         lost with its process. Noticed within two seconds."""
-        return self._presence is not None and self._presence.missing is not None
+        return self._monitor is not None and self._monitor.missing is not None
 
     @property
     def url(self) -> str:
         """`unix:///…`, quoted, for a Redis client."""
-        return f"unix://{quote(str(self._place.socket))}"
+        return f"unix://{quote(str(self._open_directory.socket))}"
 
     @property
     def owner(self) -> bool:
@@ -117,11 +116,11 @@ class EmbeddedStore:
     @property
     def engine(self) -> str:
         """Name and version of the running server, such as `valkey 9.1.2`."""
-        engine = self._engine or read_stamp(self._place.stamp)
+        engine = self._engine or read_stamp(self._open_directory.stamp)
         return "unknown" if engine is None else str(engine)
 
     @property
-    def _place(self) -> StoreDirectory:
+    def _open_directory(self) -> StoreDirectory:
         if self._directory is None:
             raise RuntimeError("the embedded store is not open")
         return self._directory
@@ -134,17 +133,17 @@ class EmbeddedStore:
             self._stop.set()
         finally:
             self._joined.set()
-        while not self._stop.wait(WATCH_EVERY_S):
+        while not self._stop.wait(WATCH_INTERVAL_S):
             try:
                 self._watch()
             except Exception as failure:  # noqa: BLE001  the ledger must not stay away for long
                 bug = not isinstance(failure, EmbeddedStoreError)
                 self._log.error("store_not_restarted", reason=str(failure), exc_info=bug)
-                self._stop.wait(AFTER_FAILURE_S)
+                self._stop.wait(FAILURE_PAUSE_S)
         if self._server is not None:
             self._server.stop()
             self._log.info("store_stopped")
-        self._let_go()
+        self._release_lock()
 
     def _join(self) -> None:
         deadline = time.monotonic() + self._start_timeout_s
@@ -152,104 +151,108 @@ class EmbeddedStore:
             if self._take_lock():
                 self._start()
                 return
-            answer = ping(self._place.socket)
-            if answer is Answer.PONG:
+            answer = ping(self._open_directory.socket)
+            if answer is PingReply.PONG:
                 self._log.info("store_attached", engine=self.engine)
                 return
-            if answer is Answer.LOADING:
+            if answer is PingReply.LOADING:
                 deadline = time.monotonic() + self._start_timeout_s
             if time.monotonic() > deadline:
                 raise StoreNotStarted(
-                    f"Another process holds {self._place.path}, but its store does not answer. "
-                    "End that gateway or its server process, then start again."
+                    f"Another process holds {self._open_directory.path}, but its store does not "
+                    "answer. End that gateway or its server process, then start again."
                 )
-            self._stop.wait(JOIN_EVERY_S)
+            self._stop.wait(JOIN_INTERVAL_S)
 
     def _watch(self) -> None:
-        self._look()
-        if self._presence is not None and not self._presence.at_home():
+        self._check_files()
+        if self._monitor is not None and not self._monitor.is_in_place():
             return
         if self._lock is None:
             if self._take_lock():
                 self._log.warning("store_taken_over")
-                self._start_or_let_go()
-        elif not self._alive:
+                self._start_or_release_lock()
+        elif not self._is_server_alive:
             self._restart()
 
-    def _look(self) -> None:
-        presence = self._presence
-        if presence is None or (self._lock is not None and not self._alive):
+    def _check_files(self) -> None:
+        monitor = self._monitor
+        if monitor is None or (self._lock is not None and not self._is_server_alive):
             return
-        before = presence.missing
-        presence.look()
-        if presence.missing and not before:
+        before = monitor.missing
+        monitor.check()
+        if monitor.missing and not before:
             mend = "put the directory back, or restart and run `koi ledger rebuild`"
             self._log.error(
-                "store_files_gone", missing=presence.missing, path=str(self._place.path), mend=mend
+                "store_files_gone",
+                missing=monitor.missing,
+                path=str(self._open_directory.path),
+                mend=mend,
             )
-        elif before and not presence.missing:
-            self._log.warning("store_files_found_again", path=str(self._place.path))
+        elif before and not monitor.missing:
+            self._log.warning("store_files_found_again", path=str(self._open_directory.path))
 
     @property
-    def _alive(self) -> bool:
-        return self._server is not None and self._server.alive
+    def _is_server_alive(self) -> bool:
+        return self._server is not None and self._server.is_alive
 
     def _restart(self) -> None:
         if self._server is not None:
             self._log.error("store_died", status=self._server.exit_status)
             self._server = None
-        if time.monotonic() - self._started_at > HEALTHY_AFTER_S:
+        if time.monotonic() - self._started_at > MIN_HEALTHY_UPTIME_S:
             self._pause_s = 0.0
         pause_s = self._pause_s
-        self._pause_s = min(max(2 * pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+        self._pause_s = min(max(2 * pause_s, MIN_RESTART_PAUSE_S), MAX_RESTART_PAUSE_S)
         if not self._stop.wait(pause_s):
             self._start()
 
-    def _start_or_let_go(self) -> None:
+    def _start_or_release_lock(self) -> None:
         try:
             self._start()
         except EmbeddedStoreError:
             # Another process may have the engine or the rights that this one lacks.
             self._server = None
-            self._let_go()
+            self._release_lock()
             raise
 
     def _start(self) -> None:
         began = self._started_at = time.monotonic()
-        if without_manifest(self._place.path / AOF):
+        if is_manifest_missing(self._open_directory.path / AOF_DIRECTORY):
             raise StoreNotStarted(
-                f"The log in {self._place.path / AOF} has lost its manifest, and the server would "
-                "begin an empty one over it. Run `koi store repair`, which saves what can be read."
+                f"The log in {self._open_directory.path / AOF_DIRECTORY} has lost its manifest, "
+                "and the server would begin an empty one over it. Run `koi store repair`, which "
+                "saves what can be read."
             )
-        engine = choose_engine(self._search, read_stamp(self._place.stamp))
-        write_stamp(self._place.stamp, engine)
+        engine = choose_engine(self._search, read_stamp(self._open_directory.stamp))
+        write_stamp(self._open_directory.stamp, engine)
         # Known before anything else can fail: a forgotten server would share its files with the
         # next one, since both inherit our lock.
-        server = self._server = Server.spawn(engine, self._place, self._held)
+        server = self._server = StoreServer.spawn(engine, self._open_directory, self._held_lock)
         server.wait_until_ready(self._stop, self._start_timeout_s)
         self._engine = engine
         took_ms = round((time.monotonic() - began) * 1000)
         self._log.info("store_started", engine=self.engine, pid=server.pid, took_ms=took_ms)
 
     def _take_lock(self) -> bool:
-        self._lock = self._place.try_lock()
+        self._lock = self._open_directory.try_lock()
         return self._lock is not None
 
     @property
-    def _held(self) -> int:
+    def _held_lock(self) -> int:
         if self._lock is None:
             raise RuntimeError("only the holder of the lock may start the server")
         return self._lock
 
-    def _let_go(self) -> None:
+    def _release_lock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
 
-def _refuse_beside_a_stray(path: Path) -> None:
+def _reject_stray_server(path: Path) -> None:
     """Two stores on one path would share their callers, and neither would know of the other."""
-    pid = stray_server(path)
+    pid = find_stray_server(path)
     if pid is not None:
         raise StoreUnusable(
             f"A store runs on {path} (process {pid}), but its directory was deleted or moved while "

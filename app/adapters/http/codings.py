@@ -12,7 +12,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-DAMAGE: tuple[type[Exception], ...] = (
+DECODE_ERRORS: tuple[type[Exception], ...] = (
     zlib.error,
     brotli.error,
     zstd.ZstdError,
@@ -22,128 +22,128 @@ DAMAGE: tuple[type[Exception], ...] = (
 """What an engine raises when its bytes make no sense."""
 
 
-class Engine(Protocol):
-    """One stream of one coding. `hungry`: it gives nothing more without more input."""
+class StreamDecoder(Protocol):
+    """One stream of one coding. `needs_input`: it gives nothing more without more input."""
 
-    def process(self, data: bytes, most: int) -> bytes: ...
-
-    @property
-    def hungry(self) -> bool: ...
+    def process(self, data: bytes, max_bytes: int) -> bytes: ...
 
     @property
-    def ended(self) -> bool: ...
+    def needs_input(self) -> bool: ...
 
     @property
-    def rest(self) -> bytes:
+    def is_finished(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes:
         """What came after the stream's end."""
 
 
-class _Zlib:
+class _ZlibDecoder:
     def __init__(self, window: int) -> None:
-        self._engine = zlib.decompressobj(window)
+        self._decompressor = zlib.decompressobj(window)
 
-    def process(self, data: bytes, most: int) -> bytes:
-        return self._engine.decompress(self._engine.unconsumed_tail + data, most)
-
-    @property
-    def hungry(self) -> bool:
-        return not self._engine.unconsumed_tail
+    def process(self, data: bytes, max_bytes: int) -> bytes:
+        return self._decompressor.decompress(self._decompressor.unconsumed_tail + data, max_bytes)
 
     @property
-    def ended(self) -> bool:
-        return self._engine.eof
+    def needs_input(self) -> bool:
+        return not self._decompressor.unconsumed_tail
 
     @property
-    def rest(self) -> bytes:
-        return self._engine.unused_data
+    def is_finished(self) -> bool:
+        return self._decompressor.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decompressor.unused_data
 
 
-class _Brotli:
-    rest = b""
+class _BrotliDecoder:
+    unused_data = b""
 
     def __init__(self) -> None:
-        self._engine: Any = brotli.Decompressor()
+        self._decompressor: Any = brotli.Decompressor()
 
-    def process(self, data: bytes, most: int) -> bytes:
-        out: bytes = self._engine.process(data, output_buffer_limit=most)
+    def process(self, data: bytes, max_bytes: int) -> bytes:
+        out: bytes = self._decompressor.process(data, output_buffer_limit=max_bytes)
         return out
 
     @property
-    def hungry(self) -> bool:
-        return bool(self._engine.can_accept_more_data())
+    def needs_input(self) -> bool:
+        return bool(self._decompressor.can_accept_more_data())
 
     @property
-    def ended(self) -> bool:
-        return bool(self._engine.is_finished())
+    def is_finished(self) -> bool:
+        return bool(self._decompressor.is_finished())
 
 
-class _Zstd:
+class _ZstdDecoder:
     def __init__(self) -> None:
         # RFC 9659: a decoder of web content need not support windows beyond 8 MB.
         options = {int(zstd.DecompressionParameter.window_log_max): 23}
-        self._engine = zstd.ZstdDecompressor(options=options)
+        self._decompressor = zstd.ZstdDecompressor(options=options)
 
-    def process(self, data: bytes, most: int) -> bytes:
-        return self._engine.decompress(data, most)
-
-    @property
-    def hungry(self) -> bool:
-        return self._engine.needs_input
+    def process(self, data: bytes, max_bytes: int) -> bytes:
+        return self._decompressor.decompress(data, max_bytes)
 
     @property
-    def ended(self) -> bool:
-        return self._engine.eof
+    def needs_input(self) -> bool:
+        return self._decompressor.needs_input
 
     @property
-    def rest(self) -> bytes:
-        return self._engine.unused_data
+    def is_finished(self) -> bool:
+        return self._decompressor.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decompressor.unused_data
 
 
-class Coding:
+class ContentCoding:
     """How a stream of this coding is told by its first bytes and opened."""
 
-    needs = 4
-    many = True
+    min_head_bytes = 4
+    allows_concatenation = True
     """Whether another stream may follow the end of one."""
 
-    def open(self, head: bytes) -> Engine | None:
+    def open(self, head: bytes) -> StreamDecoder | None:
         """None: these bytes are not in this coding."""
         raise NotImplementedError
 
 
-class _GzipCoding(Coding):
-    needs = 2
+class _GzipCoding(ContentCoding):
+    min_head_bytes = 2
 
-    def open(self, head: bytes) -> Engine | None:
-        return _Zlib(zlib.MAX_WBITS | 16) if head[:2] == b"\x1f\x8b" else None
+    def open(self, head: bytes) -> StreamDecoder | None:
+        return _ZlibDecoder(zlib.MAX_WBITS | 16) if head[:2] == b"\x1f\x8b" else None
 
 
-class _DeflateCoding(Coding):
+class _DeflateCoding(ContentCoding):
     """Meant with a zlib header (RFC 9110, section 8.4.1.2); some leave it out."""
 
-    needs = 2
-    many = False
+    min_head_bytes = 2
+    allows_concatenation = False
 
-    def open(self, head: bytes) -> Engine | None:
+    def open(self, head: bytes) -> StreamDecoder | None:
         wrapped = len(head) > 1 and head[0] & 15 == 8 and (head[0] << 8 | head[1]) % 31 == 0
-        return _Zlib(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
+        return _ZlibDecoder(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
 
 
-class _BrotliCoding(Coding):
-    needs = 1
-    many = False
+class _BrotliCoding(ContentCoding):
+    min_head_bytes = 1
+    allows_concatenation = False
 
-    def open(self, head: bytes) -> Engine | None:  # noqa: ARG002 - brotli has no magic number
-        return _Brotli()
+    def open(self, head: bytes) -> StreamDecoder | None:  # noqa: ARG002 - brotli has no magic number
+        return _BrotliDecoder()
 
 
-class _ZstdCoding(Coding):
-    def open(self, head: bytes) -> Engine | None:
+class _ZstdCoding(ContentCoding):
+    def open(self, head: bytes) -> StreamDecoder | None:
         skippable = head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
-        return _Zstd() if skippable or head[:4] == b"\x28\xb5\x2f\xfd" else None
+        return _ZstdDecoder() if skippable or head[:4] == b"\x28\xb5\x2f\xfd" else None
 
 
-CODINGS: Mapping[str, Callable[[], Coding]] = {
+CODINGS: Mapping[str, Callable[[], ContentCoding]] = {
     "gzip": _GzipCoding,
     "x-gzip": _GzipCoding,
     "deflate": _DeflateCoding,

@@ -10,19 +10,19 @@ from app.domain.media import ImageStoreUnavailable
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
-QUICK_S = 20.0
-PATIENT_S = 300.0
+SMALL_REQUEST_TIMEOUT_S = 20.0
+LARGE_REQUEST_TIMEOUT_S = 300.0
 """For one request; large bodies are given the longer one."""
-NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+BUCKET_MISSING_CODES = ("NoSuchBucket", "ContainerNotFound")
 
 
-class ObjectStoreMissing(RuntimeError):
+class ObjectStoreNotInstalled(RuntimeError):
     """The optional dependency behind `s3://`, `gs://` and `az://` is not installed."""
 
 
-def opened(url: str, given: Mapping[str, str | None], *, timeout_s: float) -> "ObjectStore":
+def open_bucket(url: str, given: Mapping[str, str | None], *, timeout_s: float) -> "ObjectStore":
     """The bucket, without touching the network; raises as `ObjectImageStore.open` does."""
-    misconfigured: tuple[type[Exception], ...] = (*failures(), ValueError)
+    misconfigured: tuple[type[Exception], ...] = (*backend_errors(), ValueError)
     from obstore.store import from_url  # noqa: PLC0415  an optional dependency
 
     # Anything slower than this holds up a finished picture (ecosystem study, section 2.1 a).
@@ -47,7 +47,7 @@ def opened(url: str, given: Mapping[str, str | None], *, timeout_s: float) -> "O
         ) from None
 
 
-def identity_of(url: str, endpoint: str | None) -> str:
+def bucket_identity(url: str, endpoint: str | None) -> str:
     """What tells one bucket from another, without what may be written in two ways or is secret."""
     place = url.rstrip("/")
     if not endpoint:
@@ -57,22 +57,22 @@ def identity_of(url: str, endpoint: str | None) -> str:
     return f"{place} at {parts.hostname or endpoint}:{port}"
 
 
-def no_bucket(error: Exception) -> bool:
-    return any(code in str(error) for code in NO_BUCKET)
+def is_bucket_missing(error: Exception) -> bool:
+    return any(code in str(error) for code in BUCKET_MISSING_CODES)
 
 
-def failures() -> tuple[type[Exception], ...]:
+def backend_errors() -> tuple[type[Exception], ...]:
     try:
         from obstore.exceptions import BaseError  # noqa: PLC0415  an optional dependency
     except ModuleNotFoundError:
-        raise ObjectStoreMissing(
+        raise ObjectStoreNotInstalled(
             "KOI_IMAGE_STORE names a bucket, which needs one more package: "
             "pip install 'koi-gateway[s3]'"
         ) from None
     return (BaseError, OSError)
 
 
-def settings_of(
+def backend_config(
     url: str,
     endpoint: str | None,
     region: str | None,

@@ -7,21 +7,20 @@ from urllib.parse import urljoin
 
 import aiohttp
 
-from app.adapters.http.decoding import ContentCodingError, DecodedTooLarge, Decoder
-from app.adapters.images.expiry import expires_ms
-from app.adapters.images.guard import Egress, EgressGuard
-from app.adapters.images.session import Resolver, open_session, system_resolver
-from app.domain.media import FetchCut, FetchFailed, FetchRefused
-from app.domain.picture_ports import Draft
+from app.adapters.http.decoding import ContentCodingError, ContentDecoder, DecodedBodyTooLarge
+from app.adapters.images.egress_guard import EgressGuard, EgressPolicy
+from app.adapters.images.link_expiry import expires_ms
+from app.adapters.images.session import Resolver, open_guarded_session, system_resolver
+from app.domain.media import FetchFailed, FetchRefused, FetchTruncated, ImageDraft
 
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-MOST_REDIRECTS = 3
-SLOWEST = 64 << 10
+REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 3
+MIN_BYTES_PER_S = 64 << 10
 """Bytes a second: a fetch that brings as many may go on beyond its timeout."""
-PLAIN = re.compile(r"http://([^/?#]*?)(?::80)?(?=[/?#]|\Z)", re.IGNORECASE)
+PLAIN_HTTP_URL = re.compile(r"http://([^/?#]*?)(?::80)?(?=[/?#]|\Z)", re.IGNORECASE)
 
 
-class ImageFetcher:
+class HttpImageFetcher:
     """Brings an image's bytes from a link a provider gave.
 
     https and public addresses only, except for the hosts of `trusted` URLs (the provider's own,
@@ -38,11 +37,11 @@ class ImageFetcher:
         timeout_s: float = 30.0,
         plain: bool = False,
         resolver: Resolver = system_resolver,
-        egress: Egress | None = None,
+        egress: EgressPolicy | None = None,
     ) -> None:
         """`timeout_s` bounds a whole fetch, redirects included, as long as little arrives: every
-        `SLOWEST` bytes are worth another second. `egress` is for tests."""
-        self._egress = egress or Egress()
+        `MIN_BYTES_PER_S` bytes are worth another second. `egress` is for tests."""
+        self._egress = egress or EgressPolicy()
         self._guard = EgressGuard(trusted, self._egress)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
@@ -50,7 +49,7 @@ class ImageFetcher:
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
 
-    async def fetch(self, url: str, into: Draft) -> bool:
+    async def fetch(self, url: str, into: ImageDraft) -> bool:
         """Write the body behind a link into a draft; whether its end was told, not only met.
 
         Raises `FetchRefused`, `FetchFailed`, and `ImageStoreUnavailable` for the draft.
@@ -74,18 +73,18 @@ class ImageFetcher:
             await self._session.close()
             self._session = None
 
-    async def _follow(self, link: str, into: Draft, deadline: asyncio.Timeout) -> bool:
-        for _ in range(MOST_REDIRECTS + 1):
-            response = await self._ask(link)
+    async def _follow(self, link: str, into: ImageDraft, deadline: asyncio.Timeout) -> bool:
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._request(link)
             async with response:
-                if response.status not in REDIRECTS:
-                    return await self._read(response, into, deadline)
-                link = _joined(str(response.url), response.headers.get("Location"))
-        raise FetchFailed(f"the link redirects more than {MOST_REDIRECTS} times")
+                if response.status not in REDIRECT_STATUSES:
+                    return await self._read_image(response, into, deadline)
+                link = _resolve_redirect(str(response.url), response.headers.get("Location"))
+        raise FetchFailed(f"the link redirects more than {MAX_REDIRECTS} times")
 
-    async def _ask(self, link: str) -> aiohttp.ClientResponse:
+    async def _request(self, link: str) -> aiohttp.ClientResponse:
         """The answer to one request: of the host over TLS if that works, even for a plain link."""
-        plain = PLAIN.match(link)
+        plain = PLAIN_HTTP_URL.match(link)
         if plain is None or self._guard.trusts(link):
             return await self._get(link)
         try:
@@ -100,13 +99,13 @@ class ImageFetcher:
         return await self._get(link, plain=True)
 
     async def _get(self, link: str, *, plain: bool = False) -> aiohttp.ClientResponse:
-        url = self._guard.admit(link, plain=plain)
+        url = self._guard.check_link(link, plain=plain)
         if self._session is None:
-            self._session = open_session(self._resolver, self._guard, self._egress.tls)
+            self._session = open_guarded_session(self._resolver, self._guard, self._egress.tls)
         return await self._session.get(url, allow_redirects=False)
 
-    async def _read(
-        self, response: aiohttp.ClientResponse, into: Draft, deadline: asyncio.Timeout
+    async def _read_image(
+        self, response: aiohttp.ClientResponse, into: ImageDraft, deadline: asyncio.Timeout
     ) -> bool:
         status, length = response.status, response.content_length
         if status != 200:
@@ -114,24 +113,24 @@ class ImageFetcher:
         if (length or 0) > self._max_bytes:
             raise self._too_large(status)
         try:
-            decoder = Decoder(
+            decoder = ContentDecoder(
                 ",".join(response.headers.getall("Content-Encoding", ())),
                 max_bytes=self._max_bytes,
             )
-            await self._pour(response.content, decoder, into, deadline)
+            await self._copy_body(response.content, decoder, into, deadline)
             decoder.finish()
-        except DecodedTooLarge:
+        except DecodedBodyTooLarge:
             raise self._too_large(status) from None
         except ContentCodingError as error:
-            raise FetchCut(f"{error}", status=status) from None
+            raise FetchTruncated(f"{error}", status=status) from None
         chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-        return length is not None or chunked or decoder.tells_end
+        return length is not None or chunked or decoder.marks_end
 
-    async def _pour(
+    async def _copy_body(
         self,
         content: aiohttp.StreamReader,
-        decoder: Decoder,
-        into: Draft,
+        decoder: ContentDecoder,
+        into: ImageDraft,
         deadline: asyncio.Timeout,
     ) -> None:
         received, end = 0, deadline.when()
@@ -139,14 +138,14 @@ class ImageFetcher:
             received += len(chunk)
             for piece in decoder.feed(chunk):
                 await into.write(piece)
-            if end is not None and received > SLOWEST:
-                deadline.reschedule(end + received / SLOWEST)
+            if end is not None and received > MIN_BYTES_PER_S:
+                deadline.reschedule(end + received / MIN_BYTES_PER_S)
 
     def _too_large(self, status: int) -> FetchFailed:
         return FetchFailed(f"the image is larger than {self._max_bytes} bytes", status=status)
 
 
-def _joined(url: str, location: str | None) -> str:
+def _resolve_redirect(url: str, location: str | None) -> str:
     """RFC 9110, section 10.2.2; by text alone, since a signed query must stay as it was given."""
     if not location:
         raise FetchFailed("the link redirects to nowhere")

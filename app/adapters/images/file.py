@@ -12,35 +12,40 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from app.adapters.images.durable import TEMPORARY, replace, replace_all
-from app.adapters.images.marker import claim
-from app.adapters.images.shards import ABSENT, SHARDS, Shards, shard_of
-from app.adapters.images.spool import LEFTOVER_S, Spool, create
+from app.adapters.images.directory import (
+    ABSENT_ERRNOS,
+    SHARDS,
+    ShardedDirectory,
+    ensure_store_id,
+    shard_of,
+)
+from app.adapters.images.durable_write import TEMPORARY_PREFIX, write_all_durably, write_durably
+from app.adapters.images.spool import LEFTOVER_AGE_S, SpooledDraft, create
 from app.domain.media import (
     IMAGE_NAME,
-    SLICE,
+    SLICE_BYTES,
+    ImageContent,
     ImageSlice,
     ImageStoreUnavailable,
-    StoredImage,
     media_type_of,
 )
 
-MOST_EXAMINED = 50_000
-MOST_AT_ONCE = 64
+MAX_EXAMINED_FILES = 50_000
+MAX_BATCH = 64
 
 # Without O_NONBLOCK a pipe planted under an image's name would hang the reader.
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(slots=True, eq=False)
-class _Wish:
+class _QueuedWrite:
     """A file to be written, and who waits for it."""
 
     name: str
     body: bytes
     done: "asyncio.Future[None]"
 
-    def tell(self, failure: ImageStoreUnavailable | None) -> None:
+    def resolve(self, failure: ImageStoreUnavailable | None) -> None:
         if self.done.done():
             return
         if failure is None:
@@ -57,28 +62,28 @@ class FileImageStore:
     """
 
     def __init__(self, root: Path, now: Callable[[], float] = time.time) -> None:
-        self._shards = Shards(root)
+        self._shards = ShardedDirectory(root)
         self._now = now
         self._next_shard = 0
-        self._queue: list[_Wish] = []
-        self._courier: asyncio.Task[None] | None = None
+        self._queue: list[_QueuedWrite] = []
+        self._flusher: asyncio.Task[None] | None = None
 
-    def draft(self, stem: str) -> Spool:
+    def draft(self, stem: str) -> SpooledDraft:
         """A place for the bytes of an image to come, on the disk it is going to lie on."""
         shard = partial(self._shards.open, shard_of(stem), create=True)
-        return Spool(partial(create, shard), self._keep, self._shards.explained)
+        return SpooledDraft(partial(create, shard), self._keep, self._shards.map_error)
 
     async def put(self, name: str, body: bytes, media_type: str) -> None:
         """Store durably; the same name again replaces. `ValueError` when no `IMAGE_NAME`."""
         if media_type_of(name) != media_type:
             raise ValueError(f"{name!r} does not name an image of type {media_type!r}")
-        wish = _Wish(name, body, asyncio.get_running_loop().create_future())
-        self._queue.append(wish)
-        if self._courier is None:
-            self._courier = asyncio.create_task(self._carry(), name="koi-images")
-        await wish.done
+        write = _QueuedWrite(name, body, asyncio.get_running_loop().create_future())
+        self._queue.append(write)
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush_queue(), name="koi-images")
+        await write.done
 
-    async def read(self, name: str, at: int = 0, most: int = SLICE) -> ImageSlice | None:
+    async def read(self, name: str, at: int = 0, most: int = SLICE_BYTES) -> ImageSlice | None:
         """Some bytes of an image, or None when it was never stored or is gone."""
         media_type = media_type_of(name)
         if media_type is None:
@@ -86,10 +91,10 @@ class FileImageStore:
         found = await asyncio.to_thread(self._read, name, at, most)
         return None if found is None else ImageSlice(found[0], media_type, found[1])
 
-    async def get(self, name: str) -> StoredImage | None:
+    async def get(self, name: str) -> ImageContent | None:
         """The whole image, or None when it was never stored or is gone."""
         found = await self.read(name, 0, -1)
-        return None if found is None else StoredImage(found.body, found.media_type)
+        return None if found is None else ImageContent(found.body, found.media_type)
 
     async def exists(self, names: Sequence[str]) -> bool:
         """Whether all these images are stored."""
@@ -113,140 +118,140 @@ class FileImageStore:
             seen, gone = await asyncio.to_thread(self._sweep_shard, shard, cutoff)
             removed += gone
             examined += seen
-            if examined >= MOST_EXAMINED:
+            if examined >= MAX_EXAMINED_FILES:
                 break
         return removed
 
     async def check(self) -> None:
         """Create the directory if need be, and prove that it can be written."""
-        await asyncio.to_thread(self._prove)
+        await asyncio.to_thread(self._check_writable)
 
     async def identity(self) -> str:
         """The name in the directory's marker file, which is made if need be."""
-        return await asyncio.to_thread(self._claim)
+        return await asyncio.to_thread(self._ensure_store_id)
 
     async def close(self) -> None:
         """Nothing is held open between calls."""
 
-    async def _keep(self, draft: Spool, name: str) -> None:
+    async def _keep(self, draft: SpooledDraft, name: str) -> None:
         body = draft.in_memory
         if body is not None:
             await self.put(name, body, media_type_of(name) or "")
         else:
-            await asyncio.to_thread(self._place, draft, name)
+            await asyncio.to_thread(self._commit_draft, draft, name)
 
-    async def _carry(self) -> None:
+    async def _flush_queue(self) -> None:
         """Write what is queued, then what was queued meanwhile: one trip to the disk for many."""
         try:
             while self._queue:
-                batch, self._queue = self._queue[:MOST_AT_ONCE], self._queue[MOST_AT_ONCE:]
+                batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
                 failures = await asyncio.to_thread(self._write_all, batch)
-                for wish, failure in zip(batch, failures, strict=True):
-                    wish.tell(failure)
+                for write, failure in zip(batch, failures, strict=True):
+                    write.resolve(failure)
         finally:
-            self._courier = None
-            for wish in self._queue:
-                wish.done.cancel()
+            self._flusher = None
+            for write in self._queue:
+                write.done.cancel()
 
-    def _write_all(self, wishes: Sequence["_Wish"]) -> list[ImageStoreUnavailable | None]:
+    def _write_all(self, writes: Sequence["_QueuedWrite"]) -> list[ImageStoreUnavailable | None]:
         by_shard: dict[str, list[int]] = {}
-        for index, wish in enumerate(wishes):
-            by_shard.setdefault(shard_of(wish.name), []).append(index)
-        failures: list[ImageStoreUnavailable | None] = [None] * len(wishes)
+        for index, write in enumerate(writes):
+            by_shard.setdefault(shard_of(write.name), []).append(index)
+        failures: list[ImageStoreUnavailable | None] = [None] * len(writes)
         with ExitStack() as stack:
             files, places = [], []
             for shard, indexes in by_shard.items():
                 try:
-                    opened = stack.enter_context(self._shards.opened(shard, create=True))
+                    opened = stack.enter_context(self._shards.open_scoped(shard, create=True))
                 except (OSError, ImageStoreUnavailable) as error:
                     for index in indexes:
-                        failures[index] = self._shards.explained(error)
+                        failures[index] = self._shards.map_error(error)
                     continue
-                files += [(opened, wishes[index].name, wishes[index].body) for index in indexes]
+                files += [(opened, writes[index].name, writes[index].body) for index in indexes]
                 places += indexes
-            for index, failure in zip(places, replace_all(files), strict=True):
-                failures[index] = None if failure is None else self._shards.explained(failure)
+            for index, failure in zip(places, write_all_durably(files), strict=True):
+                failures[index] = None if failure is None else self._shards.map_error(failure)
         return failures
 
-    def _place(self, draft: Spool, name: str) -> None:
+    def _commit_draft(self, draft: SpooledDraft, name: str) -> None:
         """Sync the draft's file, give it its name, sync the directory."""
         file = draft.file
         try:
             if file is None:
                 raise FileNotFoundError("the draft was thrown away")
             os.fsync(file.descriptor)
-            with self._shards.opened(shard_of(name), create=True) as shard:
+            with self._shards.open_scoped(shard_of(name), create=True) as shard:
                 os.rename(file.name, name, src_dir_fd=shard, dst_dir_fd=shard)
                 os.fsync(shard)
         except OSError as error:
-            raise self._shards.explained(error) from error
+            raise self._shards.map_error(error) from error
 
     def _read(self, name: str, at: int, most: int) -> tuple[bytes, int] | None:
         try:
             with (
-                self._shards.opened(shard_of(name)) as shard,
-                open(os.open(name, READ, dir_fd=shard), "rb", buffering=0) as file,
+                self._shards.open_scoped(shard_of(name)) as shard,
+                open(os.open(name, READ_FLAGS, dir_fd=shard), "rb", buffering=0) as file,
             ):
                 facts = os.fstat(file.fileno())
                 if not stat.S_ISREG(facts.st_mode):
                     return None
                 wanted = facts.st_size if most < 0 else most
-                return _pread(file.fileno(), at, wanted), facts.st_size
+                return _read_at(file.fileno(), at, wanted), facts.st_size
         except OSError as error:
-            if error.errno in ABSENT:
+            if error.errno in ABSENT_ERRNOS:
                 return None
-            raise self._shards.explained(error) from error
+            raise self._shards.map_error(error) from error
 
     def _exists(self, name: str) -> bool:
         try:
-            with self._shards.opened(shard_of(name)) as shard:
+            with self._shards.open_scoped(shard_of(name)) as shard:
                 return stat.S_ISREG(os.stat(name, dir_fd=shard, follow_symlinks=False).st_mode)
         except OSError as error:
-            if error.errno in ABSENT:
+            if error.errno in ABSENT_ERRNOS:
                 return False
-            raise self._shards.explained(error) from error
+            raise self._shards.map_error(error) from error
 
     def _remove(self, name: str) -> None:
         try:
-            with self._shards.opened(shard_of(name)) as shard:
+            with self._shards.open_scoped(shard_of(name)) as shard:
                 os.unlink(name, dir_fd=shard)
         except OSError as error:
-            if error.errno not in ABSENT:
-                raise self._shards.explained(error) from error
+            if error.errno not in ABSENT_ERRNOS:
+                raise self._shards.map_error(error) from error
 
     def _sweep_shard(self, shard_name: str, cutoff: float) -> tuple[int, int]:
         try:
-            with self._shards.opened(shard_name) as shard:
-                return _sweep(shard, cutoff, min(cutoff, self._now() - LEFTOVER_S))
+            with self._shards.open_scoped(shard_name) as shard:
+                return _sweep_directory(shard, cutoff, min(cutoff, self._now() - LEFTOVER_AGE_S))
         except OSError as error:
-            if error.errno in ABSENT:
+            if error.errno in ABSENT_ERRNOS:
                 return 0, 0
-            raise self._shards.explained(error) from error
+            raise self._shards.map_error(error) from error
 
-    def _claim(self) -> str:
+    def _ensure_store_id(self) -> str:
         try:
-            root = self._shards.make()
+            root = self._shards.create_root()
             try:
-                return f"file:{claim(root, str(self._shards.root))}"
+                return f"file:{ensure_store_id(root, str(self._shards.root))}"
             finally:
                 os.close(root)
         except OSError as error:
-            raise self._shards.explained(error) from error
+            raise self._shards.map_error(error) from error
 
-    def _prove(self) -> None:
+    def _check_writable(self) -> None:
         try:
-            root = self._shards.make()
+            root = self._shards.create_root()
             try:
-                probe = f"{TEMPORARY}check-{secrets.token_hex(8)}"
-                replace(root, probe, b"koi")
+                probe = f"{TEMPORARY_PREFIX}check-{secrets.token_hex(8)}"
+                write_durably(root, probe, b"koi")
                 os.unlink(probe, dir_fd=root)
             finally:
                 os.close(root)
         except OSError as error:
-            raise self._shards.explained(error) from error
+            raise self._shards.map_error(error) from error
 
 
-def _pread(descriptor: int, at: int, wanted: int) -> bytes:
+def _read_at(descriptor: int, at: int, wanted: int) -> bytes:
     """As much as there is of what is wanted: one read may give less."""
     given = os.pread(descriptor, wanted, at)
     pieces = [given]
@@ -257,14 +262,14 @@ def _pread(descriptor: int, at: int, wanted: int) -> bytes:
     return b"".join(pieces) if len(pieces) > 1 else pieces[0]
 
 
-def _sweep(shard: int, cutoff: float, leftover: float) -> tuple[int, int]:
+def _sweep_directory(shard: int, cutoff: float, leftover: float) -> tuple[int, int]:
     """(files examined, images removed); leftovers of writers that died go as well."""
     seen = removed = 0
     with os.scandir(shard) as entries:
         for entry in entries:
             seen += 1
             image = IMAGE_NAME.fullmatch(entry.name) is not None
-            if not image and not entry.name.startswith(TEMPORARY):
+            if not image and not entry.name.startswith(TEMPORARY_PREFIX):
                 continue
             with suppress(FileNotFoundError):
                 if entry.stat(follow_symlinks=False).st_mtime < (cutoff if image else leftover):

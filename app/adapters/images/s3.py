@@ -11,34 +11,34 @@ from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 from app.adapters.images.bucket import (
-    PATIENT_S,
-    QUICK_S,
-    failures,
-    identity_of,
-    no_bucket,
-    opened,
-    settings_of,
+    LARGE_REQUEST_TIMEOUT_S,
+    SMALL_REQUEST_TIMEOUT_S,
+    backend_config,
+    backend_errors,
+    bucket_identity,
+    is_bucket_missing,
+    open_bucket,
 )
-from app.adapters.images.spool import Spool, SpoolDirectory, mapped
+from app.adapters.images.spool import SpoolDirectory, SpooledDraft, map_draft
 from app.domain.media import (
     IMAGE_NAME,
-    SLICE,
+    SLICE_BYTES,
+    ImageContent,
     ImageSlice,
     ImageStoreUnavailable,
-    StoredImage,
     media_type_of,
 )
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-MOST_EXAMINED = 5000
-LIST_PAGE = 1000
-DELETES_AT_ONCE = 16
+MAX_EXAMINED_OBJECTS = 5000
+LIST_PAGE_SIZE = 1000
+MAX_CONCURRENT_DELETES = 16
 DRAIN_S = 0.5
-LAST_CALLS_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 
-NOT_ALLOWED = ("PermissionDeniedError", "UnauthenticatedError")
+PERMISSION_ERRORS = ("PermissionDeniedError", "UnauthenticatedError")
 
 
 class ObjectImageStore:
@@ -54,14 +54,14 @@ class ObjectImageStore:
         where: str,
         now: Callable[[], float] = time.time,
         *,
-        patient: "ObjectStore | None" = None,
+        large_store: "ObjectStore | None" = None,
         spool: Path | None = None,
         endpoint: str | None = None,
     ) -> None:
-        """`patient` is the same bucket with time for large bodies."""
-        self._identity = identity_of(where, endpoint)
+        """`large_store` is the same bucket with time for large bodies."""
+        self._identity = bucket_identity(where, endpoint)
         self._store = store
-        self._patient = patient or store
+        self._large_store = large_store or store
         self._spool = SpoolDirectory(spool or Path(tempfile.gettempdir()))
         self._where = where
         self._now = now
@@ -70,7 +70,7 @@ class ObjectImageStore:
         self._idle = asyncio.Event()
         self._idle.set()
         self._last_call = float("-inf")
-        self._failures = failures()
+        self._backend_errors = backend_errors()
 
     @classmethod
     def open(
@@ -90,41 +90,44 @@ class ObjectImageStore:
         images wait in the directory `spool` until they are uploaded. Raises
         `ObjectStoreMissing`, or `ImageStoreUnavailable` when the settings make no sense.
         """
-        given = settings_of(url, endpoint, region, access_key_id, secret_access_key)
-        quick, patient = (opened(url, given, timeout_s=limit) for limit in (QUICK_S, PATIENT_S))
-        return cls(quick, url, patient=patient, spool=spool, endpoint=endpoint)
+        given = backend_config(url, endpoint, region, access_key_id, secret_access_key)
+        quick, large_store = (
+            open_bucket(url, given, timeout_s=limit)
+            for limit in (SMALL_REQUEST_TIMEOUT_S, LARGE_REQUEST_TIMEOUT_S)
+        )
+        return cls(quick, url, large_store=large_store, spool=spool, endpoint=endpoint)
 
-    def draft(self, stem: str) -> Spool:  # noqa: ARG002 - all drafts lie in one directory
+    def draft(self, stem: str) -> SpooledDraft:  # noqa: ARG002 - all drafts lie in one directory
         """A place for the bytes of an image to come, on this machine's disk."""
-        return Spool(self._spool.create, self._keep, self._spool.explained)
+        return SpooledDraft(self._spool.create, self._keep, self._spool.map_error)
 
     async def put(self, name: str, body: bytes, media_type: str) -> None:
         """Store durably; the same name again replaces. `ValueError` when no `IMAGE_NAME`."""
         if media_type_of(name) != media_type:
             raise ValueError(f"{name!r} does not name an image of type {media_type!r}")
-        with self._asking():
+        with self._track_call():
             await self._write(name, body, media_type)
 
-    async def read(self, name: str, at: int = 0, most: int = SLICE) -> ImageSlice | None:
+    async def read(self, name: str, at: int = 0, most: int = SLICE_BYTES) -> ImageSlice | None:
         """Some bytes of an image, or None when it was never stored or is gone; each call is a
         request of its own."""
         media_type = media_type_of(name)
         if media_type is None:
             return None
-        with suppress(FileNotFoundError), self._asking():
+        with suppress(FileNotFoundError), self._track_call():
             answer = await self._store.get_async(name, options={"range": (at, at + most)})
             body = bytes(await answer.bytes_async())
             return ImageSlice(body, media_type, answer.meta["size"])
         return None
 
-    async def get(self, name: str) -> StoredImage | None:
+    async def get(self, name: str) -> ImageContent | None:
         """The whole image, or None when it was never stored or is gone."""
         media_type = media_type_of(name)
         if media_type is None:
             return None
-        with suppress(FileNotFoundError), self._asking():
-            answer = await self._patient.get_async(name)
-            return StoredImage(bytes(await answer.bytes_async()), media_type)
+        with suppress(FileNotFoundError), self._track_call():
+            answer = await self._large_store.get_async(name)
+            return ImageContent(bytes(await answer.bytes_async()), media_type)
         return None
 
     async def exists(self, names: Sequence[str]) -> bool:
@@ -143,8 +146,8 @@ class ObjectImageStore:
         """
         cutoff = datetime.fromtimestamp(self._now(), UTC) - older_than
         old, examined, last = [], 0, None
-        with self._asking():
-            async for page in self._store.list(offset=self._cursor, chunk_size=LIST_PAGE):
+        with self._track_call():
+            async for page in self._store.list(offset=self._cursor, chunk_size=LIST_PAGE_SIZE):
                 examined += len(page)
                 last = page[-1]["path"]
                 old += [
@@ -152,18 +155,18 @@ class ObjectImageStore:
                     for found in page
                     if IMAGE_NAME.fullmatch(found["path"]) and found["last_modified"] < cutoff
                 ]
-                if examined >= MOST_EXAMINED:
+                if examined >= MAX_EXAMINED_OBJECTS:
                     break
-        for start in range(0, len(old), DELETES_AT_ONCE):
-            await self._remove_all(old[start : start + DELETES_AT_ONCE])
-        self._cursor = last if examined >= MOST_EXAMINED else None
+        for start in range(0, len(old), MAX_CONCURRENT_DELETES):
+            await self._remove_all(old[start : start + MAX_CONCURRENT_DELETES])
+        self._cursor = last if examined >= MAX_EXAMINED_OBJECTS else None
         await asyncio.to_thread(self._spool.sweep, self._now())
         return len(old)
 
     async def check(self) -> None:
         """Prove that objects can be written and removed; the failure says what to mend."""
         probe = f"koi-check-{uuid4().hex}"
-        with self._asking():
+        with self._track_call():
             await self._write(probe, b"koi", "text/plain")
             await self._store.delete_async(probe)
 
@@ -178,15 +181,15 @@ class ObjectImageStore:
         section 2.1 b): half a second of peace prevents it.
         """
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), LAST_CALLS_S)
+            await asyncio.wait_for(self._idle.wait(), CLOSE_TIMEOUT_S)
         await asyncio.sleep(max(self._last_call + DRAIN_S - time.monotonic(), 0))
 
-    async def _keep(self, draft: Spool, name: str) -> None:
+    async def _keep(self, draft: SpooledDraft, name: str) -> None:
         media_type = media_type_of(name) or ""
         body = draft.in_memory
-        with self._asking():
+        with self._track_call():
             if body is None:
-                await self._write(name, mapped(draft), media_type, self._patient)
+                await self._write(name, map_draft(draft), media_type, self._large_store)
             else:
                 await self._write(name, body, media_type)
 
@@ -205,13 +208,13 @@ class ObjectImageStore:
     async def _exists(self, name: str) -> bool:
         if IMAGE_NAME.fullmatch(name) is None:
             return False
-        with suppress(FileNotFoundError), self._asking():
+        with suppress(FileNotFoundError), self._track_call():
             await self._store.head_async(name)
             return True
         return False
 
     async def _remove(self, name: str) -> None:
-        with suppress(FileNotFoundError), self._asking():
+        with suppress(FileNotFoundError), self._track_call():
             await self._store.delete_async(name)
 
     async def _remove_all(self, names: list[str]) -> None:
@@ -220,17 +223,17 @@ class ObjectImageStore:
             raise failure
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _track_call(self) -> Iterator[None]:
         self._calls += 1
         self._idle.clear()
         try:
             yield
         except FileNotFoundError as error:
             # An absent bucket is no absent image: the difference is a picture paid for twice.
-            if no_bucket(error):
+            if is_bucket_missing(error):
                 raise self._unavailable(error) from None
             raise
-        except self._failures as error:
+        except self._backend_errors as error:
             raise self._unavailable(error) from None
         finally:
             self._calls -= 1
@@ -240,9 +243,9 @@ class ObjectImageStore:
 
     def _unavailable(self, error: Exception) -> ImageStoreUnavailable:
         kind = type(error).__name__
-        if no_bucket(error):
+        if is_bucket_missing(error):
             advice = "does not exist: create the bucket or correct KOI_IMAGE_STORE."
-        elif kind in NOT_ALLOWED:
+        elif kind in PERMISSION_ERRORS:
             advice = "refuses our credentials: they must be allowed to list, read, write, delete."
         else:
             advice = "cannot be reached: check its endpoint, its region and the network."

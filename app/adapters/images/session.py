@@ -10,13 +10,13 @@ import aiohttp
 import certifi
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app.adapters.images.guard import EgressGuard
+from app.adapters.images.egress_guard import EgressGuard
 
-MOST_CONNECTIONS = 64
+MAX_CONNECTIONS = 64
 CONNECT_TIMEOUT_S = 10.0
-SILENCE_S = 30.0
-READ_AHEAD = 64 << 10
-OUTGOING = {
+READ_TIMEOUT_S = 30.0
+READ_BUFFER_BYTES = 64 << 10
+REQUEST_HEADERS = {
     "Accept": "image/*,*/*;q=0.8",
     "Accept-Encoding": "identity",
     "User-Agent": "koi",
@@ -33,28 +33,28 @@ async def system_resolver(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
-def open_session(
+def open_guarded_session(
     resolver: Resolver, guard: EgressGuard, tls: ssl.SSLContext | None
 ) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
-        limit=MOST_CONNECTIONS,
+        limit=MAX_CONNECTIONS,
         resolver=_GuardedResolver(resolver, guard),
-        ssl=tls or _public_authorities(),
+        ssl=tls or _public_tls_context(),
         use_dns_cache=False,
     )
     return aiohttp.ClientSession(
         connector=connector,
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        headers=OUTGOING,
-        read_bufsize=READ_AHEAD,
+        headers=REQUEST_HEADERS,
+        read_bufsize=READ_BUFFER_BYTES,
         timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_S
+            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
         ),
     )
 
 
-def _public_authorities() -> ssl.SSLContext:
+def _public_tls_context() -> ssl.SSLContext:
     """Those the provider's own transport believes: the same on every machine, and deaf to
     SSL_CERT_FILE and its kin (reliability study, S3)."""
     context = ssl.create_default_context(cafile=certifi.where())
@@ -78,7 +78,7 @@ class _GuardedResolver(AbstractResolver):
         addresses = await self._resolver(host, port)
         if not addresses:
             raise OSError("the name has no address")
-        self._guard.admit_addresses(host, addresses)
+        self._guard.check_addresses(host, addresses)
         return [
             ResolveResult(
                 hostname=host,

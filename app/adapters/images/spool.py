@@ -12,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.adapters.images.durable import TEMPORARY
+from app.adapters.images.durable_write import TEMPORARY_PREFIX
 from app.domain.media import IMAGE_NAME, ImageStoreUnavailable
 
-IN_MEMORY = 256 << 10
+MAX_IN_MEMORY_BYTES = 256 << 10
 """Up to here a picture is written with others in one trip to the disk, as most are."""
-WINDOW = 64 << 10
-LEFTOVER_S = 3600.0
-CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+READ_WINDOW_BYTES = 64 << 10
+LEFTOVER_AGE_S = 3600.0
+CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +42,29 @@ class SpoolFile:
 class SpoolDirectory:
     """A directory of this machine for images on their way to somewhere else."""
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
     def create(self) -> SpoolFile:
-        self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return create(lambda: os.open(self._place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return create(lambda: os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
-    def explained(self, error: Exception) -> ImageStoreUnavailable:
+    def map_error(self, error: Exception) -> ImageStoreUnavailable:
         words = error.strerror if isinstance(error, OSError) else type(error).__name__
         return ImageStoreUnavailable(
-            f"The directory {self._place} for pictures on their way cannot be used ({words}): "
+            f"The directory {self._path} for pictures on their way cannot be used ({words}): "
             "free some space and let the gateway's user write it."
         )
 
     def sweep(self, now_s: float) -> None:
         """Remove what processes that died have left."""
-        for left in self._place.glob(f"{TEMPORARY}*"):
+        for left in self._path.glob(f"{TEMPORARY_PREFIX}*"):
             with suppress(OSError):
-                if left.lstat().st_mtime < now_s - LEFTOVER_S:
+                if left.lstat().st_mtime < now_s - LEFTOVER_AGE_S:
                     left.unlink()
 
 
-def mapped(draft: "Spool") -> memoryview:
+def map_draft(draft: "SpooledDraft") -> memoryview:
     """A draft's file as bytes that lie on the disk, not in memory."""
     if draft.file is None:
         raise ValueError("the draft has no file")
@@ -75,13 +75,13 @@ def create(reopen: Callable[[], int]) -> SpoolFile:
     """A new temporary file; raises `OSError`. Those of processes that died are swept by name."""
     directory = reopen()
     try:
-        name = f"{TEMPORARY}{secrets.token_hex(8)}"
-        return SpoolFile(os.open(name, CREATE, mode=0o600, dir_fd=directory), name, reopen)
+        name = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        return SpoolFile(os.open(name, CREATE_FLAGS, mode=0o600, dir_fd=directory), name, reopen)
     finally:
         os.close(directory)
 
 
-class Spool:
+class SpooledDraft:
     """Takes a body piece by piece, and is then read anywhere; an async context manager.
 
     What was not kept is gone when the block ends. Raises `ImageStoreUnavailable` as `explain`
@@ -91,14 +91,14 @@ class Spool:
     def __init__(
         self,
         make: Callable[[], SpoolFile],
-        keep: Callable[["Spool", str], Awaitable[None]],
+        keep: Callable[["SpooledDraft", str], Awaitable[None]],
         explain: Callable[[Exception], ImageStoreUnavailable],
     ) -> None:
         self._make = make
         self._keep = keep
         self._explain = explain
         self._pieces: list[bytes] = []
-        self._waiting = 0
+        self._pending_bytes = 0
         self._hash = hashlib.sha256()
         self._window = (0, b"")
         self.size = 0
@@ -135,8 +135,8 @@ class Spool:
         self._hash.update(data)
         self._pieces.append(data)
         self.size += len(data)
-        self._waiting += len(data)
-        if self._waiting > IN_MEMORY:
+        self._pending_bytes += len(data)
+        if self._pending_bytes > MAX_IN_MEMORY_BYTES:
             await self._flush()
 
     async def seal(self) -> None:
@@ -158,16 +158,16 @@ class Spool:
         begin, window = self._window
         if begin <= at and at + most <= begin + len(window):
             return window[at - begin : at - begin + most]
-        if most >= WINDOW:
+        if most >= READ_WINDOW_BYTES:
             return os.pread(self.file.descriptor, most, at)
-        self._window = (at, os.pread(self.file.descriptor, WINDOW, at))
+        self._window = (at, os.pread(self.file.descriptor, READ_WINDOW_BYTES, at))
         return self._window[1][:most]
 
     async def _flush(self) -> None:
-        pieces, self._pieces, self._waiting = self._pieces, [], 0
+        pieces, self._pieces, self._pending_bytes = self._pieces, [], 0
         try:
             # Never left to run alone: a cancelled caller must find the file to discard it.
-            await _finished(self._append, pieces)
+            await _finish_despite_cancel(self._append, pieces)
         except OSError as error:
             raise self._explain(error) from None
 
@@ -180,7 +180,7 @@ class Spool:
                 view = view[os.write(self.file.descriptor, view) :]
 
 
-async def _finished(work: Callable[[list[bytes]], None], pieces: list[bytes]) -> None:
+async def _finish_despite_cancel(work: Callable[[list[bytes]], None], pieces: list[bytes]) -> None:
     running = asyncio.ensure_future(asyncio.to_thread(work, pieces))
     try:
         await asyncio.shield(running)

@@ -6,11 +6,16 @@ records, in which a provider may quote prompts, and is kept no longer than the p
 
 A line is in the kernel's hands when `note` returns, so it survives the death of the process; the
 disk is asked to sync once a second, so a machine that loses power loses a second of it.
+
+What a process wrote into its journal lately, so that it does not write it again.
+
+The `Journal` of a command whose changes the gateways write down: it keeps nothing here.
 """
 
 import secrets
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,11 +23,10 @@ from pathlib import Path
 import orjson
 import structlog
 
-from app.adapters.journal.history import COPIES, ending
-from app.adapters.journal.marker import Marker
-from app.adapters.journal.page import Page
-from app.adapters.journal.told import Told
-from app.domain.journal import Change, Kind, Mark, Step
+from app.adapters.journal.append_file import AppendFile
+from app.adapters.journal.id_file import JournalIdFile
+from app.adapters.journal.reader import COPIES_SUFFIX, read_journal_tail
+from app.domain.journal import ChangeKind, JournalRecord, Position, StoreChange
 
 
 def _now() -> datetime:
@@ -34,51 +38,53 @@ class FileJournal:
 
     def __init__(self, directory: Path, *, now: Callable[[], datetime] = _now) -> None:
         self._log = structlog.get_logger("koi.journal")
-        self.mark: Mark | None = self._left_off(directory)
+        self.position: Position | None = self._read_last_position(directory)
         self.directory = directory
-        self._marker = Marker(directory)
+        self._id_file = JournalIdFile(directory)
         self._was_gone = False
-        self.wrote = False
+        self.has_changes = False
         """Whether anything that nobody may forget was written by this process."""
-        self._told = Told()
+        self._deduplicator = ChangeDeduplicator()
         process = secrets.token_hex(4)
-        self._books = Page(directory, lambda: f"{now():%Y-%m-%d}-{process}.books.jsonl")
-        self._jobs = Page(directory, lambda: f"{now():%Y-%m-%d}-{process}.jobs.jsonl")
-        self._copies = Page(directory, lambda: f"{now():%Y-%m-%d}-{process}{COPIES}")
+        self._ledger_file = AppendFile(directory, lambda: f"{now():%Y-%m-%d}-{process}.books.jsonl")
+        self._jobs_file = AppendFile(directory, lambda: f"{now():%Y-%m-%d}-{process}.jobs.jsonl")
+        self._copies_file = AppendFile(
+            directory, lambda: f"{now():%Y-%m-%d}-{process}{COPIES_SUFFIX}"
+        )
 
     @property
     def id(self) -> str | None:
         """The directory's name; None before its first line."""
-        return self._marker.id
+        return self._id_file.id
 
-    def claim(self) -> None:
+    def ensure_id(self) -> None:
         """Name the directory, and create it if need be. Raises `OSError`."""
-        self._marker.claim()
+        self._id_file.ensure_id()
 
-    def note(self, step: Step) -> None:
-        news = self._told.news(step)
-        if step.changes and not news:
+    def append(self, record: JournalRecord) -> None:
+        new_changes = self._deduplicator.take_new(record)
+        if record.changes and not new_changes:
             return
-        jobs = [change for change in news if change.kind is Kind.JOB]
-        books = [change for change in news if change.kind is not Kind.JOB]
+        jobs = [change for change in new_changes if change.kind is ChangeKind.JOB]
+        books = [change for change in new_changes if change.kind is not ChangeKind.JOB]
         # An admission is a job's affair, but its number must stay known.
-        books += [Change(Kind.JOB, job.id, (), job.seq) for job in jobs if job.seq]
-        self.wrote = self.wrote or any(change.seq for change in step.changes)
+        books += [StoreChange(ChangeKind.JOB, job.id, (), job.seq) for job in jobs if job.seq]
+        self.has_changes = self.has_changes or any(change.seq for change in record.changes)
         if books or not jobs:
-            self._books.write(orjson.dumps(replace(step, changes=books)))
+            self._ledger_file.write(orjson.dumps(replace(record, changes=books)))
         if jobs:
-            self._jobs.write(orjson.dumps(replace(step, changes=jobs)))
+            self._jobs_file.write(orjson.dumps(replace(record, changes=jobs)))
 
-    def copy(self, step: Step) -> None:
+    def append_copy(self, record: JournalRecord) -> None:
         """Write down what somebody else changed; it says nothing of what this process has seen."""
-        self._copies.write(orjson.dumps(step))
+        self._copies_file.write(orjson.dumps(record))
 
     def ready(self) -> bool:
-        return not self.gone() and all(page.ready() for page in self._pages)
+        return not self.gone() and all(file.try_flush() for file in self._files)
 
     def gone(self) -> bool:
         """Whether our files were deleted or replaced while we write them."""
-        gone = self._marker.gone() or any(page.gone() for page in self._pages)
+        gone = self._id_file.gone() or any(file.gone() for file in self._files)
         if gone is not self._was_gone:
             self._was_gone = gone
             if gone:
@@ -90,30 +96,30 @@ class FileJournal:
 
     def sync(self) -> None:
         """Ask the disk to keep what was written; blocks. Raises `OSError`."""
-        for page in self._pages:
-            page.sync()
+        for file in self._files:
+            file.sync()
 
     def sweep(self, *, books: timedelta, jobs: timedelta) -> int:
         """Remove files last written longer ago than that; how many."""
-        kept = {"*.books.jsonl": books, f"*{COPIES}": books, "*.jobs.jsonl": jobs}
+        kept = {"*.books.jsonl": books, f"*{COPIES_SUFFIX}": books, "*.jobs.jsonl": jobs}
         return sum(_sweep(self.directory, pattern, life) for pattern, life in kept.items())
 
     def close(self) -> None:
-        for page in self._pages:
-            page.close()
-        self._marker.close()
+        for file in self._files:
+            file.close()
+        self._id_file.close()
 
     @property
-    def _pages(self) -> tuple[Page, ...]:
-        return self._books, self._jobs, self._copies
+    def _files(self) -> tuple[AppendFile, ...]:
+        return self._ledger_file, self._jobs_file, self._copies_file
 
-    def _left_off(self, directory: Path) -> Mark | None:
-        found = ending(directory)
-        if found.strangers or found.bad_lines:
+    def _read_last_position(self, directory: Path) -> Position | None:
+        found = read_journal_tail(directory)
+        if found.foreign_files or found.bad_lines:
             self._log.warning(
                 "journal_unreadable",
                 directory=str(directory),
-                skipped=list(found.strangers),
+                skipped=list(found.foreign_files),
                 lines=found.bad_lines,
                 mend="look with `koi doctor`",
             )
@@ -127,3 +133,63 @@ def _sweep(directory: Path, pattern: str, kept: timedelta) -> int:
     for file in old:
         file.unlink(missing_ok=True)
     return len(old)
+
+
+MAX_REMEMBERED = 2048
+"""So many of the jobs and entries told last."""
+
+
+class ChangeDeduplicator:
+    """Drops what the journal holds already: a repeated write of the store tells once more what the
+    first one changed, because the first reply may have been lost. Only this process's own lines
+    count, and only jobs and entries: those follow one another in an order of their own, so that
+    saying them once is enough."""
+
+    def __init__(self, max_remembered: int = MAX_REMEMBERED) -> None:
+        self._max_remembered = max_remembered
+        self._seen_fields: OrderedDict[tuple[str, ChangeKind, str], dict[str, int]] = OrderedDict()
+
+    def take_new(self, record: JournalRecord) -> list[StoreChange]:
+        """The changes that were not told yet; from now on they are."""
+        return [
+            change for change in record.changes if self._remember_if_new(record.mark.epoch, change)
+        ]
+
+    def _remember_if_new(self, epoch: str, change: StoreChange) -> bool:
+        if change.kind not in (ChangeKind.JOB, ChangeKind.ENTRY):
+            return True
+        says = _digests(change.fields)
+        if change.seq:
+            says[f"number {change.seq}"] = 0
+        name = (epoch, change.kind, change.id)
+        known = self._seen_fields.setdefault(name, {})
+        self._seen_fields.move_to_end(name)
+        if says.items() <= known.items():
+            return False
+        known.update(says)
+        if len(self._seen_fields) > self._max_remembered:
+            self._seen_fields.popitem(last=False)
+        return True
+
+
+def _digests(fields: Sequence[str]) -> dict[str, int]:
+    """Each field with a digest of its value: values may be long."""
+    return {name: hash(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
+
+
+class DelegatedJournal:
+    """For a shared store with gateways at work: they copy what operators change (journals.py of the
+    store), and a journal in whatever directory the command was run would be found by nobody."""
+
+    position: Position | None = None
+
+    def __init__(self) -> None:
+        self.has_changes = False
+        """Whether anything that nobody may forget was changed."""
+
+    def append(self, record: JournalRecord) -> None:
+        """The store laid it out for the gateways."""
+        self.has_changes = self.has_changes or any(change.seq for change in record.changes)
+
+    def ready(self) -> bool:
+        return True

@@ -18,6 +18,6 @@ def _host() -> str:
 _HOST = _host()
 
 
-def shown() -> str:
+def monotonic_stamp() -> str:
     """`<host> <milliseconds of its monotonic clock>`, as the scripts read it."""
     return f"{_HOST} {time.monotonic_ns() // 1_000_000}"

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import date
 from typing import Any
 
-from app.adapters.redis.book import DAY_KEPT_MS, MONTH_KEPT_MS, Book
-from app.adapters.redis.bound import lines_of
+from app.adapters.redis.ledger_scripts import DAY_RETENTION_MS, MONTH_RETENTION_MS, LedgerScripts
+from app.adapters.redis.scope_set import scope_keys_of
 from app.domain.calendar import Calendar
 from app.domain.ledger import Entry, EntryKind
 
-PAGE = 500
+ENTRY_PAGE_SIZE = 500
 EntryId = tuple[int, int]
 
 
@@ -43,15 +43,15 @@ def entry_fields(entry: Entry) -> list[str]:
     ]
 
 
-def correction(entry: Entry, calendar: Calendar) -> dict[str, Any]:
+def correction_fields(entry: Entry, calendar: Calendar) -> dict[str, Any]:
     """What `adjust` is asked to enter, in the windows the entry names."""
     day = calendar.day(date.fromisoformat(entry.day))
     month = calendar.day(date.fromisoformat(f"{entry.month}-01"))
     ask: dict[str, Any] = {
-        "lines": lines_of(entry.key, entry.user, entry.team),
+        "scope_keys": scope_keys_of(entry.key, entry.user, entry.team),
         "windows": [
-            {"label": entry.day, "keep_ms": day.ends_ms + DAY_KEPT_MS},
-            {"label": entry.month, "keep_ms": month.month_ends_ms + MONTH_KEPT_MS},
+            {"label": entry.day, "keep_ms": day.ends_ms + DAY_RETENTION_MS},
+            {"label": entry.month, "keep_ms": month.month_ends_ms + MONTH_RETENTION_MS},
         ],
         "images": entry.images,
         "micros": entry.micros or 0,
@@ -96,17 +96,17 @@ def entry_id(text: str) -> EntryId:
 
 
 async def rows(
-    book: Book, first: str = "-", last: str = "+", *, newest_first: bool = False
+    scripts: LedgerScripts, first: str = "-", last: str = "+", *, newest_first: bool = False
 ) -> AsyncIterator[tuple[str, dict[str, str]]]:
     """The stream's entries in order, or the newest ones first, page by page, as they lie in the
     store."""
     order = ("newest",) if newest_first else ()
     while True:
         page: Sequence[tuple[str, Sequence[str]]]
-        page = await book.read("entries", first, last, PAGE, *order)
+        page = await scripts.run("entries", first, last, ENTRY_PAGE_SIZE, *order)
         for id, flat in page:
             yield id, dict(zip(flat[::2], flat[1::2], strict=True))
-        if len(page) < PAGE:
+        if len(page) < ENTRY_PAGE_SIZE:
             return
         if newest_first:
             last = f"({page[-1][0]}"

@@ -10,17 +10,17 @@ from typing import Any
 import orjson
 
 from app.domain.images import ResponseFormat
-from app.domain.journal import JournalRecord
+from app.domain.journal import RegisteredJournal
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, CachePolicy, Team, User
 
-UNWRITTEN_WHEN_EMPTY = ("response_format", "disabled_ms", "deleted_ms", "ending")
+OMITTED_WHEN_EMPTY = ("response_format", "disabled_ms", "deleted_ms", "ending")
 """Later fields are left out while they say nothing: a gateway of before does not know them."""
 
 
 def write(record: ApiKey | User | Team) -> bytes:
     row = {field.name: getattr(record, field.name) for field in fields(record)}
-    for name in UNWRITTEN_WHEN_EMPTY:
+    for name in OMITTED_WHEN_EMPTY:
         if name in row and not row[name]:
             del row[name]
     return orjson.dumps(row, default=sorted)
@@ -42,10 +42,10 @@ def read_key(text: str) -> ApiKey:
     return ApiKey(models=None if models is None else frozenset(models), **row)
 
 
-def read_journal(text: str) -> JournalRecord:
+def read_journal(text: str) -> RegisteredJournal:
     row = orjson.loads(text)
     place = row.get("host", ""), row.get("path", "")
-    return JournalRecord(row["id"], *place, row.get("last", 0), row.get("copied", ""))
+    return RegisteredJournal(row["id"], *place, row.get("last", 0), row.get("copied", ""))
 
 
 def _row(text: str, kind: type[User | Team | ApiKey]) -> dict[str, Any]:

@@ -14,31 +14,30 @@ from app.domain.errors import (
     RateLimited,
     SpendingStopped,
 )
-from app.domain.ledger import Order
-from app.domain.limits import Scope, ScopeKind
+from app.domain.ledger import AdmissionRequest
+from app.domain.limits import Scope, ScopeKind, TooManyRefusals
 from app.domain.money import format_micros
 from app.domain.principal import Principal
-from app.domain.refusals import TooManyRefusals
 
-LONGEST_WAIT_S = 60
+MAX_WAIT_S = 60
 
 
 def of_admission(
-    reply: Sequence[Any], order: Order, scopes: Sequence[Scope], zone: ZoneInfo
+    reply: Sequence[Any], admission: AdmissionRequest, scopes: Sequence[Scope], zone: ZoneInfo
 ) -> GatewayError:
     """What `admit` said instead of opening or joining a job."""
     match reply:
         case ["quota", *refusal]:
-            asked = order.micros if refusal[1] == "money" else order.request.n
+            asked = admission.micros if refusal[1] == "money" else admission.request.n
             return exhausted(scopes, refusal, asked or 0, zone)
-        case ["paced", line, retry_after_s]:
-            return paced(scopes[line - 1], retry_after_s)
-        case ["stopped", line, reason]:
-            return stopped(scopes[line - 1], reason)
-        case ["busy", line, wait_ms]:
-            return busy(scopes[line - 1], wait_ms)
+        case ["rate_limited", scope_index, retry_after_s]:
+            return paced(scopes[scope_index - 1], retry_after_s)
+        case ["stopped", scope_index, reason]:
+            return stopped(scopes[scope_index - 1], reason)
+        case ["busy", scope_index, wait_ms]:
+            return busy(scopes[scope_index - 1], wait_ms)
         case ["refused", left_ms]:
-            return refused(order.principal, left_ms)
+            return refused(admission.principal, left_ms)
     return IdempotencyKeyReused()
 
 
@@ -65,7 +64,7 @@ def busy(scope: Scope, wait_ms: int) -> ConcurrencyLimited:
     if scope.limits.concurrency == 0:
         message = _closed(scope, "generations at once")
         return ConcurrencyLimited(message, scope=scope.id, retry_after_s=None)
-    wait_s = min(max(math.ceil(wait_ms / 1000), 1), LONGEST_WAIT_S)
+    wait_s = min(max(math.ceil(wait_ms / 1000), 1), MAX_WAIT_S)
     return ConcurrencyLimited(
         f"{_name(scope).capitalize()} already has {scope.limits.concurrency} generations running, "
         f"its limit. Nothing was reserved. One should end in about {wait_s} s.",
@@ -84,13 +83,13 @@ def exhausted(
     scopes: Sequence[Scope], refusal: Sequence[Any], asked: int, zone: ZoneInfo
 ) -> InsufficientQuota:
     """`refusal` is the script's: line, meter, label, limit, used, held, end of the window."""
-    line, meter, label, limit, used, held, ends_ms = refusal
+    scope_index, limit_kind, label, limit, used, held, ends_ms = refusal
     resets = datetime.fromtimestamp(ends_ms / 1000, UTC).astimezone(zone).isoformat()
-    write = format_micros if meter == "money" else str
-    what = "Budget" if meter == "money" else "Image quota"
+    write = format_micros if limit_kind == "money" else str
+    what = "Budget" if limit_kind == "money" else "Image quota"
     window = "month" if len(label) == len("2026-11") else "day"
     return InsufficientQuota(
-        f"{what} of {_name(scopes[line - 1])} for this {window} exceeded: "
+        f"{what} of {_name(scopes[scope_index - 1])} for this {window} exceeded: "
         f"limit {write(limit)}, used {write(used)}, held {write(held)}, asked {write(asked)}. "
         f"It resets at {resets}."
     )

@@ -8,11 +8,11 @@ import structlog
 from redis.exceptions import RedisError
 
 from app.adapters.redis import keyspace
-from app.adapters.redis.faults import resets_told
-from app.adapters.redis.loader import load
-from app.adapters.redis.store import Store
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.errors import translate_resets
+from app.adapters.redis.client.scripts import load_scripts
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+MIN_RETRY_S, MAX_RETRY_S = 0.1, 2.0
 
 
 class RedisSignals:
@@ -21,17 +21,17 @@ class RedisSignals:
 
     def __init__(
         self,
-        store: Store,
+        store: BatchingStore,
         *,
         quiet_s: float = 5.0,
         heard: Callable[[str], None] = lambda _job_id: None,
     ) -> None:
         self._store, self._quiet_s, self._heard = store, quiet_s, heard
-        self._say = load("ledger")["say"]
+        self._publish_script = load_scripts("ledger")["say"]
         self._log = structlog.get_logger()
 
-    async def say(self, word: str) -> int:
-        return int(await self._store.run(self._say, keyspace.LEDGER_ROUTE, word))
+    async def publish(self, word: str) -> int:
+        return int(await self._store.run(self._publish_script, keyspace.LEDGER_ROUTE, word))
 
     async def ended(self) -> AsyncIterator[str | None]:
         """Ids of jobs as they end, in any process; None after each silence in which some may have
@@ -41,26 +41,26 @@ class RedisSignals:
                 self._heard(job_id)
             yield job_id
 
-    async def said(self) -> AsyncIterator[str]:
+    async def caller_messages(self) -> AsyncIterator[str]:
         """On a connection of its own: who is asked has to answer soon."""
         async for word in self._messages(keyspace.CALLERS_CHANNEL):
             if word is not None:
                 yield word
 
     async def _messages(self, channel: str) -> AsyncIterator[str | None]:
-        pause_s = FIRST_PAUSE_S
+        pause_s = MIN_RETRY_S
         while True:
             try:
-                with resets_told():
+                with translate_resets():
                     async with contextlib.aclosing(self._listen(channel)) as heard:
                         async for message in heard:
-                            pause_s = FIRST_PAUSE_S
+                            pause_s = MIN_RETRY_S
                             yield message
             except (RedisError, OSError) as error:
-                if pause_s == FIRST_PAUSE_S:
+                if pause_s == MIN_RETRY_S:
                     self._log.info("signals_lost", channel=channel, reason=type(error).__name__)
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, MAX_RETRY_S)
 
     async def _listen(self, channel: str) -> AsyncGenerator[str | None, None]:
         pubsub = await self._store.pubsub()

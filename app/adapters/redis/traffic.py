@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from app.domain.upstream import Traffic
+from app.domain.upstream import UpstreamTraffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class UpstreamLimits:
         given = {
             "rpm": self.rpm,
             "burst": self.burst,
-            "places": self.concurrency,
+            "slots": self.concurrency,
             "lease_ms": round(self.lease_s * 1000),
             "step_ms": round(self.step_s * 1000),
             "probe_ms": round(self.probe_s * 1000),
@@ -41,7 +41,7 @@ class UpstreamLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class TrafficView:
     """What a script said about the provider's traffic at a moment of this process's clock."""
 
     at_s: float = 0.0
@@ -64,7 +64,7 @@ class View:
         return self.share < 1000 or self.pause_ms / 1000 > time.monotonic() - self.at_s
 
     @property
-    def traffic(self) -> Traffic:
-        return Traffic(
+    def traffic(self) -> UpstreamTraffic:
+        return UpstreamTraffic(
             self.queued, self.busy, self.share / 1000, self.pause_ms / 1000, self.refused or None
         )

@@ -8,30 +8,36 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import httpx
+import orjson
 import structlog
 
-from app.adapters.upstream.exchange import Courier, Observe, request_id
-from app.adapters.upstream.faults import Faults, fault, misread, unforeseen
-from app.adapters.upstream.wire import Reader, Reply, request_body
-from app.adapters.upstream.wording import Wording
-from app.domain.errors import Proof, UpstreamError
+from app.adapters.upstream.error_mapping import (
+    ErrorMapper,
+    MessageSanitizer,
+    make_error,
+    make_parser_error,
+    make_unexpected_error,
+)
+from app.adapters.upstream.exchange import HttpExchange, Observe, request_id
+from app.adapters.upstream.wire import ProviderReply, ReplyParser
+from app.domain.errors import BillingEvidence, UpstreamError
 from app.domain.images import GenerationRequest
-from app.domain.upstream import Answer, PollTroubled, Running
-from app.domain.upstream_ids import in_a_path, names_a_task
+from app.domain.upstream import PollInconclusive, TaskPending, UpstreamAnswer
+from app.domain.upstream_ids import is_task_id, quote_path_segment
 
-LARGE = 1024 * 1024
+LARGE_REPLY_BYTES = 1024 * 1024
 """Bodies from here on are read in a thread, so that other requests go on."""
-REATTEMPTS = 2
-REATTEMPT_WITHIN_S = 5.0
+MAX_REATTEMPTS = 2
+REATTEMPT_WINDOW_S = 5.0
 USER_AGENT = "koi/1"
 
 
-def _ignore(_: str) -> None:
+def _observe_nothing(_: str) -> None:
     """Nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
+class UpstreamTimeouts:
     """Absolute deadlines of whole exchanges, connecting and reading included, in seconds.
 
     A submit has as long as a generation: a provider that ignores `async` answers with the images,
@@ -47,7 +53,7 @@ class DieyuyunProvider:
     """`ImageProvider` over HTTP.
 
     `base_url` ends in the API version (`https://open.dieyuyun.com/v1`). The deadlines are those of
-    `Timeouts`. `response_format` is `url` or `b64_json`. The transport is closed with this.
+    `UpstreamTimeouts`. `response_format` is `url` or `b64_json`. The transport is closed with this.
     """
 
     def __init__(  # noqa: PLR0913  one parameter for each setting it serves
@@ -59,7 +65,7 @@ class DieyuyunProvider:
         timeout_s: float,
         poll_timeout_s: float = 10.0,
         connect_timeout_s: float = 5.0,
-        observe: Observe = _ignore,
+        observe: Observe = _observe_nothing,
         response_format: str = "url",
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -67,12 +73,14 @@ class DieyuyunProvider:
         site = base_url.rstrip("/") + "/"
         host = urlsplit(site).hostname or ""
         self._transport = transport
-        self._timeouts = Timeouts(timeout_s, poll_timeout_s, connect_timeout_s)
-        self._courier = Courier(transport, connect_timeout_s, observe)
+        self._timeouts = UpstreamTimeouts(timeout_s, poll_timeout_s, connect_timeout_s)
+        self._exchange = HttpExchange(transport, connect_timeout_s, observe)
         self._observe = observe
         self._response_format = response_format
         self._clock = clock
-        self._reader = Reader(site, Faults(Wording((api_key, host))), now, observe)
+        self._parser = ReplyParser(
+            site, ErrorMapper(MessageSanitizer((api_key, host))), now, observe
+        )
         self._site = site
         self._generations = httpx.URL(site + "images/generations")
         self._get_headers = httpx.Headers(
@@ -88,37 +96,37 @@ class DieyuyunProvider:
         )
         self._log = structlog.get_logger()
 
-    async def dispatch(self, request: GenerationRequest, *, asynchronous: bool) -> Answer:
+    async def dispatch(self, request: GenerationRequest, *, asynchronous: bool) -> UpstreamAnswer:
         """Send one generation. Raises `UpstreamError`; another attempt is made only while no byte
-        of any earlier one was sent, at most `REATTEMPTS` times within `REATTEMPT_WITHIN_S`."""
+        of any earlier one was sent, at most `MAX_REATTEMPTS` times within `REATTEMPT_WINDOW_S`."""
         operation = "submit" if asynchronous else "generate"
         try:
             reply = await self._post(self._body(request, asynchronous))
         except UpstreamError as error:
-            self._log.warning("upstream_failed", operation=operation, **_told(error))
+            self._log.warning("upstream_failed", operation=operation, **_error_log_fields(error))
             raise
-        answer = await self._read(
-            operation, lambda reply: self._reader.submitted(reply, request.prompt), reply
+        answer = await self._parse_reply(
+            operation, lambda reply: self._parser.parse_submit_reply(reply, request.prompt), reply
         )
         return replace(answer, request_id=request_id(reply.headers))
 
-    async def poll(self, upstream_id: str) -> Answer:
-        """Ask for a task. Raises `UpstreamError` when it ended badly, else `PollTroubled`."""
-        if not names_a_task(upstream_id):
-            raise fault("upstream_invalid_response", Proof.UNKNOWN)
+    async def poll(self, upstream_id: str) -> UpstreamAnswer:
+        """Ask for a task. Raises `UpstreamError` when it ended badly, else `PollInconclusive`."""
+        if not is_task_id(upstream_id):
+            raise make_error("upstream_invalid_response", BillingEvidence.UNKNOWN)
         request = httpx.Request(
-            "GET", f"{self._site}tasks/{in_a_path(upstream_id)}", headers=self._get_headers
+            "GET", f"{self._site}tasks/{quote_path_segment(upstream_id)}", headers=self._get_headers
         )
         try:
-            reply = await self._courier(request, self._timeouts.poll_s)
+            reply = await self._exchange(request, self._timeouts.poll_s)
         except UpstreamError as error:
-            trouble = PollTroubled(error.reason)
+            inconclusive = PollInconclusive(error.reason)
             self._log.debug("poll_troubled", reason=error.reason)
         else:
-            return await self._read(
-                "poll", lambda reply: self._reader.polled(reply, upstream_id), reply
+            return await self._parse_reply(
+                "poll", lambda reply: self._parser.parse_poll_reply(reply, upstream_id), reply
             )
-        raise trouble
+        raise inconclusive
 
     async def close(self) -> None:
         """Close all connections; exchanges under way fail."""
@@ -126,14 +134,14 @@ class DieyuyunProvider:
 
     def _body(self, request: GenerationRequest, asynchronous: bool) -> bytes:
         try:
-            return request_body(
+            return _encode_request(
                 request, asynchronous=asynchronous, response_format=self._response_format
             )
         except (TypeError, ValueError) as error:
             self._log.error("upstream_unforeseen", error=type(error).__name__)
-        raise unforeseen(sent=False)
+        raise make_unexpected_error(sent=False)
 
-    async def _post(self, body: bytes) -> Reply:
+    async def _post(self, body: bytes) -> ProviderReply:
         started = self._clock()
         attempt = 0
         while True:
@@ -141,21 +149,21 @@ class DieyuyunProvider:
                 "POST", self._generations, headers=self._post_headers, content=body
             )
             try:
-                return await self._courier(request, self._timeouts.dispatch_s)
+                return await self._exchange(request, self._timeouts.dispatch_s)
             except UpstreamError as error:
                 pause_s = random.uniform(0.1, 0.3) * 2**attempt  # noqa: S311  jitter, no secret
-                late = self._clock() - started + pause_s > REATTEMPT_WITHIN_S
-                if error.reason != "upstream_unreachable" or attempt == REATTEMPTS or late:
+                late = self._clock() - started + pause_s > REATTEMPT_WINDOW_S
+                if error.reason != "upstream_unreachable" or attempt == MAX_REATTEMPTS or late:
                     raise
             attempt += 1
             self._observe("reattempt")
             await asyncio.sleep(pause_s)
 
-    async def _read(
-        self, operation: str, reader: Callable[[Reply], Answer], reply: Reply
-    ) -> Answer:
+    async def _parse_reply(
+        self, operation: str, parse: Callable[[ProviderReply], UpstreamAnswer], reply: ProviderReply
+    ) -> UpstreamAnswer:
         try:
-            answer = await self._understood(reader, reply)
+            answer = await self._parse_safely(parse, reply)
         except UpstreamError as error:
             error.request_id = request_id(reply.headers)
             if reply.status < 300 and error.reason == "content_policy_violation":
@@ -165,40 +173,59 @@ class DieyuyunProvider:
                 operation=operation,
                 status=reply.status,
                 provider_request_id=error.request_id,
-                **_told(error),
+                **_error_log_fields(error),
             )
             raise
-        except PollTroubled as trouble:
-            self._log.debug("poll_troubled", status=reply.status, missing=trouble.missing)
+        except PollInconclusive as inconclusive:
+            self._log.debug("poll_troubled", status=reply.status, missing=inconclusive.missing)
             raise
-        self._log.debug("upstream_answered", operation=operation, **_shown(answer))
+        self._log.debug("upstream_answered", operation=operation, **_result_log_fields(answer))
         if "json" not in reply.headers.get("content-type", "").lower():
             self._observe("wrong_content_type")
-        if isinstance(answer, Running) and not answer.recognised:
+        if isinstance(answer, TaskPending) and not answer.is_known_status:
             self._observe("unknown_status")
         return answer
 
-    async def _understood(self, reader: Callable[[Reply], Answer], reply: Reply) -> Answer:
+    async def _parse_safely(
+        self, parse: Callable[[ProviderReply], UpstreamAnswer], reply: ProviderReply
+    ) -> UpstreamAnswer:
         """What a reply means; one that our reader stumbles over has at least its status."""
         try:
-            if len(reply.body or b"") > LARGE:
-                return await asyncio.to_thread(reader, reply)
-            return reader(reply)
-        except (UpstreamError, PollTroubled):
+            if len(reply.body or b"") > LARGE_REPLY_BYTES:
+                return await asyncio.to_thread(parse, reply)
+            return parse(reply)
+        except (UpstreamError, PollInconclusive):
             raise
         except Exception as error:  # noqa: BLE001  a job must end, with the proof there is
             self._log.error("upstream_unforeseen", error=type(error).__name__)
         # Outside the handler: the original may hold the whole document.
-        raise misread(reply.status)
+        raise make_parser_error(reply.status)
 
 
-def _told(error: UpstreamError) -> dict[str, str]:
+def _error_log_fields(error: UpstreamError) -> dict[str, str]:
     """For a log: never the message, which may quote a prompt."""
     return {"code": error.reason, "proof": error.proof.value}
 
 
-def _shown(answer: Answer) -> dict[str, object]:
+def _result_log_fields(answer: UpstreamAnswer) -> dict[str, object]:
     """For a log: never a link."""
-    if isinstance(answer, Running):
+    if isinstance(answer, TaskPending):
         return {"answer": answer.status, "progress": answer.progress}
     return {"answer": "finished", "images": len(answer.images)}
+
+
+def _encode_request(
+    request: GenerationRequest, *, asynchronous: bool, response_format: str
+) -> bytes:
+    """The documented fields (provider's page) and nothing else."""
+    fields: dict[str, str | int | bool] = {
+        "model": request.model,
+        "prompt": request.prompt,
+        "n": request.n,
+        "size": request.size,
+        "quality": request.quality,
+        "response_format": response_format,
+    }
+    if asynchronous:
+        fields["async"] = True
+    return orjson.dumps(fields)

@@ -1,25 +1,34 @@
-"""One request, one reply, one deadline, one proof."""
+"""One request, one reply, one deadline, one proof.
+
+When an exchange has taken too long, judged by a process that may itself have stood still.
+
+A process that was stopped or starved hears of its deadline and of what lies in its sockets in the
+same moment. What has arrived is read first: it may be a paid picture.
+"""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import structlog
 
-from app.adapters.http.decoding import BodyDamaged, ContentCodingError, Decoder
-from app.adapters.upstream.deadline import deadline
-from app.adapters.upstream.faults import broken, decided, unforeseen
-from app.adapters.upstream.provider_json import BEGINS
-from app.adapters.upstream.transport import Sending
-from app.adapters.upstream.wire import Reply
-from app.domain.upstream_ids import CALL_ID
+from app.adapters.http.decoding import ContentCodingError, ContentDecoder, CorruptEncodedBody
+from app.adapters.upstream.error_mapping import (
+    is_definite_refusal,
+    make_unexpected_error,
+    map_transport_error,
+)
+from app.adapters.upstream.lenient_json import JSON_START
+from app.adapters.upstream.transport import SendState
+from app.adapters.upstream.wire import ProviderReply
+from app.domain.upstream_ids import CALL_ID_PATTERN
 
-MOST_BYTES = 64 * 1024 * 1024
-MOST_ERROR_BYTES = 1024 * 1024
-LONGEST_LEAD = 64 * 1024
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+MAX_ERROR_REPLY_BYTES = 1024 * 1024
+MAX_LEADING_BYTES = 64 * 1024
 """White space before JSON, sent to keep a connection alive."""
-REFUSAL_S = 5.0
+ERROR_BODY_TIMEOUT_S = 5.0
 """How long the body of a refusal is waited for: its status has said what matters."""
 
 Observe = Callable[[str], None]
@@ -27,7 +36,7 @@ Observe = Callable[[str], None]
 `unknown_status`, `wrong_content_type`."""
 
 
-class Courier:
+class HttpExchange:
     """Takes a request to the provider and brings back its reply in full.
 
     `connect_s` bounds waiting for a connection and making one, in seconds each.
@@ -39,74 +48,78 @@ class Courier:
         self._transport, self._connect_s, self._observe = transport, connect_s, observe
         self._log = structlog.get_logger()
 
-    async def __call__(self, request: httpx.Request, within_s: float) -> Reply:
+    async def __call__(self, request: httpx.Request, within_s: float) -> ProviderReply:
         """Raises `UpstreamError` for an exchange that failed, whatever failed in it. A refusal or
         redirect whose body broke off is a reply without one: its status stands."""
-        sending = Sending()
-        request.extensions = {"sending": sending}
+        send_state = SendState()
+        request.extensions = {"sending": send_state}
         response = None
         try:
-            async with deadline(sending, within_s, self._connect_s):
+            async with enforce_deadline(send_state, within_s, self._connect_s):
                 response = await self._transport.handle_async_request(request)
-                return await self._receive(response)
+                return await self._read_reply(response)
         except (TimeoutError, httpx.TransportError) as error:
             # The original holds the request, and with it the upstream key.
-            failure = broken(error, sent=sending.sent, answered=response is not None)
+            failure = map_transport_error(
+                error, sent=send_state.sent, answered=response is not None
+            )
         except Exception as error:  # noqa: BLE001  a job must end, with the proof there is
             self._log.error("upstream_unforeseen", error=type(error).__name__)
-            failure = unforeseen(sent=sending.sent)
+            failure = make_unexpected_error(sent=send_state.sent)
         finally:
             if response is not None:
                 await response.aclose()
         if response is None:
             raise failure
-        if decided(response.status_code):
-            return Reply(response.status_code, _named(response), None)
+        if is_definite_refusal(response.status_code):
+            return ProviderReply(response.status_code, _lower_case_headers(response), None)
         failure.request_id = request_id(response.headers)
         raise failure
 
-    async def _receive(self, response: httpx.Response) -> Reply:
+    async def _read_reply(self, response: httpx.Response) -> ProviderReply:
         status = response.status_code
-        headers = _named(response)
+        headers = _lower_case_headers(response)
         open_ended = "content-length" not in headers and "transfer-encoding" not in headers
         body = None
-        if not decided(status):
-            body = await self._body(response, MOST_BYTES if status < 300 else MOST_ERROR_BYTES)
+        if not is_definite_refusal(status):
+            body = await self._read_body(
+                response, MAX_REPLY_BYTES if status < 300 else MAX_ERROR_REPLY_BYTES
+            )
         elif status >= 400:
-            async with asyncio.timeout(REFUSAL_S):
-                body = await self._body(response, MOST_ERROR_BYTES)
-        return Reply(status, headers, body, open_ended)
+            async with asyncio.timeout(ERROR_BODY_TIMEOUT_S):
+                body = await self._read_body(response, MAX_ERROR_REPLY_BYTES)
+        return ProviderReply(status, headers, body, open_ended)
 
-    async def _body(self, response: httpx.Response, cap: int) -> bytearray | None:
+    async def _read_body(self, response: httpx.Response, cap: int) -> bytearray | None:
         """The decoded body, None when that is impossible or more than `cap`."""
         announced = response.headers.get("content-length", "")
         if announced.isdecimal() and int(announced[:20]) > cap:
             return None
         try:
-            decoder = Decoder(response.headers.get("content-encoding", ""), max_bytes=cap)
-            if not decoder.plain:
+            decoder = ContentDecoder(response.headers.get("content-encoding", ""), max_bytes=cap)
+            if not decoder.is_identity:
                 self._observe("encoded_answer")
-            return await _decoded(response, decoder)
+            return await _read_decoded(response, decoder)
         except ContentCodingError:
             return None
 
 
-def _named(response: httpx.Response) -> dict[str, str]:
+def _lower_case_headers(response: httpx.Response) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.items()}
 
 
-async def _decoded(response: httpx.Response, decoder: Decoder) -> bytearray | None:
+async def _read_decoded(response: httpx.Response, decoder: ContentDecoder) -> bytearray | None:
     body = bytearray()
-    hopeful = False
+    looks_like_json = False
     async for chunk in response.aiter_raw():
         for piece in decoder.feed(chunk):
             body += piece
-        if not hopeful and len(body) > LONGEST_LEAD:
-            if BEGINS.match(body) is None:
+        if not looks_like_json and len(body) > MAX_LEADING_BYTES:
+            if JSON_START.match(body) is None:
                 return None  # a flood of something else
-            hopeful = True
+            looks_like_json = True
     # Without its trailer it may be whole all the same: that is for its reader to say.
-    with suppress(BodyDamaged):
+    with suppress(CorruptEncodedBody):
         decoder.finish()
     return body
 
@@ -114,4 +127,56 @@ async def _decoded(response: httpx.Response, decoder: Decoder) -> bytearray | No
 def request_id(headers: Mapping[str, str]) -> str | None:
     """The provider's name for the call, by which its bill can be searched."""
     name = headers.get("x-request-id", "")
-    return name if CALL_ID.fullmatch(name) else None
+    return name if CALL_ID_PATTERN.fullmatch(name) else None
+
+
+STALL_THRESHOLD_S = 0.25
+"""A timer that fires this much after its time says that the process stood still."""
+GRACE_S = 2.0
+MAX_GRACES = 3
+"""A machine that is always late must not wait for ever."""
+
+
+@asynccontextmanager
+async def enforce_deadline(
+    send_state: SendState, within_s: float, connect_s: float
+) -> AsyncIterator[None]:
+    """Raises `TimeoutError` once the whole has taken `within_s`, or waiting for a connection or
+    making one `connect_s` each."""
+    async with asyncio.timeout(None) as limit:
+        timer = _DeadlineTimer(limit, send_state, within_s, connect_s)
+        try:
+            yield
+        finally:
+            timer.close()
+
+
+class _DeadlineTimer:
+    def __init__(
+        self, limit: asyncio.Timeout, send_state: SendState, within_s: float, connect_s: float
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit, self._send_state, self._connect_s = limit, send_state, connect_s
+        self._end = self._loop.time() + within_s
+        self._graces = MAX_GRACES
+        self._schedule(self._loop.time() + min(connect_s, within_s))
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _schedule(self, when: float) -> None:
+        self._scheduled_at = when
+        self._timer = self._loop.call_at(when, self._check)
+
+    def _check(self) -> None:
+        now = self._loop.time()
+        due = self._end
+        if not self._send_state.sent:
+            due = min(due, self._send_state.since + self._connect_s)
+        if now < due:
+            self._schedule(due)
+        elif now - self._scheduled_at > STALL_THRESHOLD_S and self._graces:
+            self._graces -= 1
+            self._schedule(now + GRACE_S)
+        else:
+            self._limit.reschedule(now)

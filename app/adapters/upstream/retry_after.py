@@ -7,16 +7,16 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-SHORTEST_S = 1
-LONGEST_S = 60
+MIN_RETRY_AFTER_S = 1
+MAX_RETRY_AFTER_S = 60
 
 SECONDS = re.compile(r"\d{1,300}(?:\.\d{1,30})?", re.ASCII)
-SPAN = re.compile(
+DURATION = re.compile(
     r"(?=\d)(?:(\d{1,5})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d{1,9})?)s)?"
     r"(?:(\d{1,12}(?:\.\d{1,9})?)ms)?",
     re.ASCII,
 )
-A_MOMENT = 1e9
+MIN_UNIX_TIME_S = 1e9
 """Numbers from here on are Unix times: nobody waits thirty years."""
 
 
@@ -28,11 +28,11 @@ def retry_after_s(headers: Mapping[str, str], said: Any, now: float) -> int | No
     wait = _first_legible(headers, now)
     if wait is None and not isinstance(said, bool) and isinstance(said, int | float | str):
         wait = _seconds(str(said))
-    return None if wait is None else math.ceil(min(max(wait, SHORTEST_S), LONGEST_S))
+    return None if wait is None else math.ceil(min(max(wait, MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S))
 
 
 def _first_legible(headers: Mapping[str, str], now: float) -> float | None:
-    for name, read in FORMS:
+    for name, read in RETRY_HEADERS:
         text = headers.get(name)
         wait = None if text is None else read(text.strip(), now)
         if wait is not None:
@@ -52,19 +52,19 @@ def _seconds_or_date(text: str, now: float) -> float | None:
 def _reset(text: str, now: float) -> float | None:
     """ "42ms", "1m30s", seconds, or the Unix time (in seconds or milliseconds) of the reset."""
     if not SECONDS.fullmatch(text):
-        return _span(text)
+        return _duration(text)
     number = float(text)
-    if number < A_MOMENT:
+    if number < MIN_UNIX_TIME_S:
         return number
-    return (number / 1000 if number >= A_MOMENT * 1000 else number) - now
+    return (number / 1000 if number >= MIN_UNIX_TIME_S * 1000 else number) - now
 
 
 def _seconds(text: str) -> float | None:
-    return float(text) if SECONDS.fullmatch(text) else _span(text)
+    return float(text) if SECONDS.fullmatch(text) else _duration(text)
 
 
-def _span(text: str) -> float | None:
-    match = SPAN.fullmatch(text)
+def _duration(text: str) -> float | None:
+    match = DURATION.fullmatch(text)
     if match is None:
         return None
     hours, minutes, seconds, millis = (float(group or 0) for group in match.groups())
@@ -82,7 +82,7 @@ def _until_date(text: str, now: float) -> float | None:
         return None  # years, days and zones that no clock knows
 
 
-FORMS: tuple[tuple[str, Callable[[str, float], float | None]], ...] = (
+RETRY_HEADERS: tuple[tuple[str, Callable[[str, float], float | None]], ...] = (
     ("retry-after-ms", _milliseconds),
     ("retry-after", _seconds_or_date),
     ("x-ratelimit-reset-requests", _reset),

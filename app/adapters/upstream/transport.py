@@ -18,14 +18,14 @@ import httpx
 from aiohttp.connector import Connection
 from yarl import URL
 
-KEEPALIVE_S = 4.0
+MAX_IDLE_S = 4.0
 """An idle connection older than this is never reused (reliability study, F6)."""
-MOST_HEADERS = 128
-LONGEST_HEADER = 8190
-READ_AHEAD = 128 * 1024
+MAX_HEADERS = 128
+MAX_HEADER_BYTES = 8190
+READ_BUFFER_BYTES = 128 * 1024
 
 
-class TlsFailed(httpx.ConnectError):
+class TlsHandshakeError(httpx.ConnectError):
     """The TLS handshake failed: wrong certificate, wrong name, or no TLS at all."""
 
 
@@ -33,32 +33,32 @@ class MalformedResponse(httpx.RemoteProtocolError):
     """Bytes came back that are no HTTP, or a head beyond our limits."""
 
 
-class Step(Enum):
+class SendStage(Enum):
     """How far a request got."""
 
-    UNTOLD = auto()
+    UNREPORTED = auto()
     WAITING = auto()
     CONNECTING = auto()
     SENT = auto()
 
 
 @dataclass(slots=True)
-class Sending:
-    """Where a request is; the caller passes it as the request extension `sending`."""
+class SendState:
+    """Where a request is; the caller passes it as the request extension `send_state`."""
 
-    step: Step = Step.UNTOLD
+    stage: SendStage = SendStage.UNREPORTED
     reused: bool = False
     since: float = 0.0
     """When that step began, by the loop's clock."""
 
-    def reach(self, step: Step) -> None:
-        self.step, self.since = step, asyncio.get_running_loop().time()
+    def enter(self, stage: SendStage) -> None:
+        self.stage, self.since = stage, asyncio.get_running_loop().time()
 
     @property
     def sent(self) -> bool:
         """False is proof that nothing was sent. True only says that something may have been, as
         under a transport that tells nothing."""
-        return self.step not in (Step.WAITING, Step.CONNECTING)
+        return self.stage not in (SendStage.WAITING, SendStage.CONNECTING)
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -68,15 +68,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     certificate authorities, TLS 1.2 and up, verification on). The session opens with the first
     request, in the loop that runs it.
 
-    Understands the request extensions `timeout` (httpx's, seconds) and `sending` (`Sending`).
-    Raises httpx's exceptions, and for a TLS failure `TlsFailed`, for no HTTP `MalformedResponse`.
+    Understands the request extensions `timeout` (httpx's, seconds) and `send_state` (`SendState`).
+    Raises httpx's exceptions, and for a TLS failure `TlsHandshakeError`, for no HTTP
+    `MalformedResponse`.
     """
 
     def __init__(
         self,
         connections: int = 100,
         *,
-        keepalive_s: float = KEEPALIVE_S,
+        keepalive_s: float = MAX_IDLE_S,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._connections = connections
@@ -85,23 +86,25 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        sending: Sending = request.extensions.get("sending") or Sending()
-        sending.reach(Step.WAITING)
-        _SENDING.set(sending)
+        send_state: SendState = request.extensions.get("sending") or SendState()
+        send_state.enter(SendStage.WAITING)
+        _SEND_STATE.set(send_state)
         body = await request.aread()
         try:
-            response = await self._send(request, body, sending)
+            response = await self._send(request, body, send_state)
         except (aiohttp.ClientError, OSError) as error:
             # The originals quote hosts and headers; none of them survives as context.
-            failure = _before_head(error, sending.step)
+            failure = _map_head_error(error, send_state.stage)
         else:
             return httpx.Response(
-                response.status, headers=list(response.raw_headers), stream=_Body(response)
+                response.status,
+                headers=list(response.raw_headers),
+                stream=_ResponseStream(response),
             )
         raise failure
 
     async def _send(
-        self, request: httpx.Request, body: bytes, sending: Sending
+        self, request: httpx.Request, body: bytes, send_state: SendState
     ) -> aiohttp.ClientResponse:
         # Every stale connection found leaves the pool, so this ends.
         while True:
@@ -109,15 +112,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 return await self._open_session().request(
                     request.method,
                     URL(str(request.url), encoded=True),
-                    headers=_text_pairs(request.headers),
+                    headers=_checked_header_pairs(request.headers),
                     data=body or None,
                     allow_redirects=False,
-                    timeout=_timeout(request.extensions.get("timeout", {})),
-                    trace_request_ctx=sending,
+                    timeout=_aiohttp_timeout(request.extensions.get("timeout", {})),
+                    trace_request_ctx=send_state,
                 )
-            except _Stale:
-                sending.reach(Step.WAITING)
-                sending.reused = False
+            except _StaleConnection:
+                send_state.enter(SendStage.WAITING)
+                send_state.reused = False
 
     async def aclose(self) -> None:
         """Close every connection; requests under way fail."""
@@ -138,17 +141,17 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
                 trust_env=False,
-                read_bufsize=READ_AHEAD,
-                max_line_size=LONGEST_HEADER,
-                max_field_size=LONGEST_HEADER,
-                max_headers=MOST_HEADERS,
+                read_bufsize=READ_BUFFER_BYTES,
+                max_line_size=MAX_HEADER_BYTES,
+                max_field_size=MAX_HEADER_BYTES,
+                max_headers=MAX_HEADERS,
                 request_class=_Request,
-                trace_configs=[_tracing()],
+                trace_configs=[_trace_config()],
             )
         return self._session
 
 
-class _Stale(aiohttp.ClientConnectionError):
+class _StaleConnection(aiohttp.ClientConnectionError):
     """A kept connection that spoke, or ended, while nothing was asked of it."""
 
 
@@ -161,19 +164,19 @@ class _Request(aiohttp.ClientRequest):
     """
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        sending = _SENDING.get()
-        if sending.reused and _has_spoken(conn):
-            raise _Stale
-        sending.reach(Step.SENT)
+        send_state = _SEND_STATE.get()
+        if send_state.reused and _has_unsolicited_data(conn):
+            raise _StaleConnection
+        send_state.enter(SendStage.SENT)
         try:
             return await super().send(conn)
         except (TypeError, ValueError):
             # The head could not be written down at all, so that no byte of it left.
-            sending.reach(Step.CONNECTING)
+            send_state.enter(SendStage.CONNECTING)
             raise
 
 
-def _has_spoken(conn: Connection) -> bool:
+def _has_unsolicited_data(conn: Connection) -> bool:
     protocol, transport = conn.protocol, conn.transport
     if protocol is None or transport is None or protocol.should_close:
         return True
@@ -183,20 +186,20 @@ def _has_spoken(conn: Connection) -> bool:
     return bool(waiting.poll(0))
 
 
-class _Body(httpx.AsyncByteStream):
+class _ResponseStream(httpx.AsyncByteStream):
     """A response's bytes as they come; closing early closes the connection."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
 
-    def __aiter__(self) -> "_Body":
+    def __aiter__(self) -> "_ResponseStream":
         return self
 
     async def __anext__(self) -> bytes:
         try:
             chunk = await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            failure = _within_body(error)
+            failure = _map_body_error(error)
         else:
             if chunk:
                 return chunk
@@ -214,7 +217,7 @@ def _default_tls() -> ssl.SSLContext:
     return context
 
 
-def _text_pairs(headers: httpx.Headers) -> list[tuple[str, str]]:
+def _checked_header_pairs(headers: httpx.Headers) -> list[tuple[str, str]]:
     """Raises `ValueError` for what is no header (RFC 9110, section 5.5): aiohttp would say so only
     when the request counts as sent."""
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.raw]
@@ -223,7 +226,7 @@ def _text_pairs(headers: httpx.Headers) -> list[tuple[str, str]]:
     return pairs
 
 
-def _timeout(wanted: Mapping[str, float | None]) -> aiohttp.ClientTimeout:
+def _aiohttp_timeout(wanted: Mapping[str, float | None]) -> aiohttp.ClientTimeout:
     connect, pool = wanted.get("connect"), wanted.get("pool")
     whole = None if connect is None or pool is None else connect + pool
     return aiohttp.ClientTimeout(
@@ -231,11 +234,11 @@ def _timeout(wanted: Mapping[str, float | None]) -> aiohttp.ClientTimeout:
     )
 
 
-def _tracing() -> aiohttp.TraceConfig:
+def _trace_config() -> aiohttp.TraceConfig:
     """Hooks that tell waiting for a connection from making one, and a kept one from a new one."""
 
     async def connecting(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.reach(Step.CONNECTING)
+        context.trace_request_ctx.enter(SendStage.CONNECTING)
 
     async def reusing(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
         context.trace_request_ctx.reused = True
@@ -246,12 +249,14 @@ def _tracing() -> aiohttp.TraceConfig:
     return tracing
 
 
-def _before_head(error: Exception, step: Step) -> httpx.TransportError:
+def _map_head_error(error: Exception, stage: SendStage) -> httpx.TransportError:
     kind = type(error).__name__
     if isinstance(error, asyncio.TimeoutError):
-        return _TIMEOUTS[step](kind)
-    if step is not Step.SENT:
-        return TlsFailed(kind) if isinstance(error, _TLS_ERRORS) else httpx.ConnectError(kind)
+        return _TIMEOUTS[stage](kind)
+    if stage is not SendStage.SENT:
+        return (
+            TlsHandshakeError(kind) if isinstance(error, _TLS_ERRORS) else httpx.ConnectError(kind)
+        )
     if isinstance(error, aiohttp.ClientResponseError):
         return MalformedResponse(kind)
     if isinstance(error, aiohttp.ServerDisconnectedError):
@@ -261,7 +266,7 @@ def _before_head(error: Exception, step: Step) -> httpx.TransportError:
     return httpx.ReadError(kind)
 
 
-def _within_body(error: Exception) -> httpx.TransportError:
+def _map_body_error(error: Exception) -> httpx.TransportError:
     kind = type(error).__name__
     if isinstance(error, asyncio.TimeoutError):
         return httpx.ReadTimeout(kind)
@@ -270,10 +275,10 @@ def _within_body(error: Exception) -> httpx.TransportError:
     return httpx.ReadError(kind)
 
 
-_SENDING: ContextVar[Sending] = ContextVar("sending")
+_SEND_STATE: ContextVar[SendState] = ContextVar("sending")
 _TLS_ERRORS = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError)
-_TIMEOUTS: Mapping[Step, type[httpx.TransportError]] = {
-    Step.WAITING: httpx.PoolTimeout,
-    Step.CONNECTING: httpx.ConnectTimeout,
-    Step.SENT: httpx.ReadTimeout,
+_TIMEOUTS: Mapping[SendStage, type[httpx.TransportError]] = {
+    SendStage.WAITING: httpx.PoolTimeout,
+    SendStage.CONNECTING: httpx.ConnectTimeout,
+    SendStage.SENT: httpx.ReadTimeout,
 }

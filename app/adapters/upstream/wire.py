@@ -7,42 +7,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from app.adapters.upstream import meaning
-from app.adapters.upstream.complaint import Complaint, complaint_in
-from app.adapters.upstream.faults import Faults, fault
-from app.adapters.upstream.images import NO_HARVEST, Harvest, harvest
-from app.adapters.upstream.provider_json import Unreadable, parse
+from app.adapters.upstream import error_dialects
+from app.adapters.upstream.error_dialects import ProviderError, find_provider_error
+from app.adapters.upstream.error_mapping import ErrorMapper, make_error
+from app.adapters.upstream.image_extraction import NO_IMAGES, ExtractedImages, extract_images
+from app.adapters.upstream.lenient_json import InvalidJson, parse_lenient_json
 from app.adapters.upstream.retry_after import retry_after_s
-from app.adapters.upstream.statuses import Layers, Phase, phase_of, progress_in, word_in
-from app.domain.errors import Proof, UpstreamError
-from app.domain.images import GenerationRequest
+from app.adapters.upstream.task_status import (
+    JsonLayers,
+    TaskPhase,
+    find_progress,
+    find_status_word,
+    parse_phase,
+)
+from app.domain.errors import BillingEvidence, UpstreamError
 from app.domain.job import TaskStatus
-from app.domain.upstream import Answer, Finished, PollTroubled, Running
-from app.domain.upstream_ids import names_a_task
+from app.domain.upstream import PollInconclusive, TaskImages, TaskPending, UpstreamAnswer
+from app.domain.upstream_ids import is_task_id
 
-OVER = frozenset({Phase.FAILED, Phase.ERRED, Phase.MODERATED, Phase.EXPIRED})
+FAILED_PHASES = frozenset(
+    {TaskPhase.FAILED, TaskPhase.ERRED, TaskPhase.MODERATED, TaskPhase.EXPIRED}
+)
 ID_KEYS = ("id", "task_id", "taskId")
 
 
-def request_body(request: GenerationRequest, *, asynchronous: bool, response_format: str) -> bytes:
-    """The documented fields (provider's page) and nothing else."""
-    fields: dict[str, str | int | bool] = {
-        "model": request.model,
-        "prompt": request.prompt,
-        "n": request.n,
-        "size": request.size,
-        "quality": request.quality,
-        "response_format": response_format,
-    }
-    if asynchronous:
-        fields["async"] = True
-    return orjson.dumps(fields)
-
-
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ProviderReply:
     """A reply in full. `headers` have lower-case names.
 
     `body` is None when there was none to use: a redirect, a coding that nobody knows, more bytes
@@ -57,175 +47,191 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class ParsedReply:
     """What a JSON body says, before anything is decided."""
 
-    phase: Phase | None
+    phase: TaskPhase | None
     """None when no status is given at all."""
     upstream_id: str | None
     progress: int | None
-    complaint: Complaint
-    harvest: Harvest
+    provider_error: ProviderError
+    extracted: ExtractedImages
 
     @property
-    def running(self) -> bool:
-        return self.phase is not None and self.phase.running
+    def is_running(self) -> bool:
+        return self.phase is not None and self.phase.is_running
 
     @property
-    def over(self) -> bool:
-        return self.phase in OVER
+    def is_failed(self) -> bool:
+        return self.phase in FAILED_PHASES
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class ReplyParser:
     """Turns replies into answers. `site` is the base URL with a slash at its end; `now` gives
     Unix seconds; `observe` is told of `lenient_json`, JSON that a strict reader refuses."""
 
     site: str
-    faults: Faults
+    errors: ErrorMapper
     now: Callable[[], float]
     observe: Callable[[str], None] = lambda _event: None
 
-    def submitted(self, reply: Reply, prompt: str = "") -> Answer:
+    def parse_submit_reply(self, reply: ProviderReply, prompt: str = "") -> UpstreamAnswer:
         """The answer to a POST. Raises `UpstreamError` with the proof that the reply gives; words
         of the `prompt` in it are the caller's, not the provider's."""
-        body = self._object_in(reply)
+        body = self._parse_object(reply)
         if body is None and reply.status < 300:
-            raise _unreadable(reply)
-        said = self._understand(body or {})
+            raise _unparsable_reply_error(reply)
+        parsed = self._parse_body(body or {})
         if reply.status >= 300:
-            wait_s = self._wait(reply, said)
-            raise self.faults.refused(reply.status, said.complaint, wait_s, prompt)
-        if said.over:
-            raise self._ended(said)
-        if said.running:
-            return _running(said, said.upstream_id)
-        if said.harvest.images:
-            return Finished(said.harvest.images)
-        return self._imageless(reply, said, prompt)
+            wait_s = self._retry_after(reply, parsed)
+            raise self.errors.map_refusal(reply.status, parsed.provider_error, wait_s, prompt)
+        if parsed.is_failed:
+            raise self._map_task_failure(parsed)
+        if parsed.is_running:
+            return _task_pending(parsed, parsed.upstream_id)
+        if parsed.extracted.images:
+            return TaskImages(parsed.extracted.images)
+        return self._decide_submit_without_images(reply, parsed, prompt)
 
-    def _imageless(self, reply: Reply, said: Statement, prompt: str) -> Answer:
-        if said.complaint.faulty and not _accepted(said):
-            raise self.faults.reported(said.complaint, self._wait(reply, said), prompt)
-        if said.harvest.withheld:
-            raise self.faults.moderated(said.complaint)
-        if said.upstream_id is not None:
-            return _running(said, said.upstream_id)
-        if said.harvest.expected or said.phase in (None, Phase.COMPLETED):
-            raise fault("empty_result", Proof.UNKNOWN)
-        return _running(said, None)
+    def _decide_submit_without_images(
+        self, reply: ProviderReply, parsed: ParsedReply, prompt: str
+    ) -> UpstreamAnswer:
+        if parsed.provider_error.is_failure and not _is_accepted(parsed):
+            raise self.errors.map_error_in_success(
+                parsed.provider_error, self._retry_after(reply, parsed), prompt
+            )
+        if parsed.extracted.is_withheld:
+            raise self.errors.map_moderation(parsed.provider_error)
+        if parsed.upstream_id is not None:
+            return _task_pending(parsed, parsed.upstream_id)
+        if parsed.extracted.has_image_field or parsed.phase in (None, TaskPhase.COMPLETED):
+            raise make_error("empty_result", BillingEvidence.UNKNOWN)
+        return _task_pending(parsed, None)
 
-    def polled(self, reply: Reply, upstream_id: str) -> Answer:
+    def parse_poll_reply(self, reply: ProviderReply, upstream_id: str) -> UpstreamAnswer:
         """The answer to a poll. Raises `UpstreamError` when the task has ended badly and
-        `PollTroubled` when nothing was learnt about it."""
-        body = self._object_in(reply)
+        `PollInconclusive` when nothing was learnt about it."""
+        body = self._parse_object(reply)
         if body is None and reply.status < 300:
-            raise PollTroubled(f"a poll was answered with {reply.status} and no JSON object")
-        said = self._understand(body or {})
+            raise PollInconclusive(f"a poll was answered with {reply.status} and no JSON object")
+        parsed = self._parse_body(body or {})
         if reply.status >= 300:
-            raise self._poll_refused(reply, said)
-        if said.phase is Phase.LOST:
-            raise _missing()
-        if said.over:
-            raise self._poll_over(said)
-        if said.running:
-            return _running(said, upstream_id)
-        if said.harvest.images:
-            return Finished(said.harvest.images)
-        return self._poll_imageless(reply, said, upstream_id)
+            raise self._map_poll_status(reply, parsed)
+        if parsed.phase is TaskPhase.LOST:
+            raise _task_missing()
+        if parsed.is_failed:
+            raise self._map_poll_failure(parsed)
+        if parsed.is_running:
+            return _task_pending(parsed, upstream_id)
+        if parsed.extracted.images:
+            return TaskImages(parsed.extracted.images)
+        return self._decide_poll_without_images(reply, parsed, upstream_id)
 
-    def _poll_imageless(self, reply: Reply, said: Statement, upstream_id: str) -> Answer:
-        if said.complaint.faulty:
-            raise self._poll_reported(reply, said)
-        if said.harvest.withheld:
-            raise self.faults.moderated(said.complaint)
-        unsaid = said.phase is None and said.upstream_id is None
-        if said.phase is Phase.COMPLETED or (unsaid and said.harvest.expected):
-            raise PollTroubled("a completed task shows no image", empty=True)
+    def _decide_poll_without_images(
+        self, reply: ProviderReply, parsed: ParsedReply, upstream_id: str
+    ) -> UpstreamAnswer:
+        if parsed.provider_error.is_failure:
+            raise self._map_poll_error(reply, parsed)
+        if parsed.extracted.is_withheld:
+            raise self.errors.map_moderation(parsed.provider_error)
+        unsaid = parsed.phase is None and parsed.upstream_id is None
+        if parsed.phase is TaskPhase.COMPLETED or (unsaid and parsed.extracted.has_image_field):
+            raise PollInconclusive("a completed task shows no image", empty=True)
         if unsaid:
-            raise PollTroubled("a poll was answered with JSON that says nothing")
-        return _running(said, upstream_id)
+            raise PollInconclusive("a poll was answered with JSON that says nothing")
+        return _task_pending(parsed, upstream_id)
 
-    def _poll_over(self, said: Statement) -> UpstreamError | PollTroubled:
-        if meaning.missing(said.complaint):
-            return _missing()
-        anonymous = said.phase is Phase.ERRED and said.upstream_id is None
-        if anonymous and not meaning.ended(said.complaint):
-            return PollTroubled("a poll was answered with an error")
-        return self._ended(said)
+    def _map_poll_failure(self, parsed: ParsedReply) -> UpstreamError | PollInconclusive:
+        if error_dialects.is_task_missing(parsed.provider_error):
+            return _task_missing()
+        anonymous = parsed.phase is TaskPhase.ERRED and parsed.upstream_id is None
+        if anonymous and not error_dialects.is_task_failure(parsed.provider_error):
+            return PollInconclusive("a poll was answered with an error")
+        return self._map_task_failure(parsed)
 
-    def _poll_refused(self, reply: Reply, said: Statement) -> UpstreamError | PollTroubled:
-        known = said.complaint.told or bool(said.complaint.message)
-        gone = (reply.status in (404, 410) and known) or meaning.missing(said.complaint)
-        if not gone and meaning.coded_moderation(reply.status, said.complaint):
-            return self.faults.moderated(said.complaint)
-        return PollTroubled(
+    def _map_poll_status(
+        self, reply: ProviderReply, parsed: ParsedReply
+    ) -> UpstreamError | PollInconclusive:
+        known = parsed.provider_error.is_from_provider or bool(parsed.provider_error.message)
+        gone = (reply.status in (404, 410) and known) or error_dialects.is_task_missing(
+            parsed.provider_error
+        )
+        if not gone and error_dialects.has_moderation_code(reply.status, parsed.provider_error):
+            return self.errors.map_moderation(parsed.provider_error)
+        return PollInconclusive(
             f"a poll was answered with {reply.status}",
             missing=gone,
             throttled=reply.status == 429,
-            retry_after_s=self._wait(reply, said),
+            retry_after_s=self._retry_after(reply, parsed),
         )
 
-    def _poll_reported(self, reply: Reply, said: Statement) -> UpstreamError | PollTroubled:
+    def _map_poll_error(
+        self, reply: ProviderReply, parsed: ParsedReply
+    ) -> UpstreamError | PollInconclusive:
         """An error in a 200 body without a status word: about the task, or about the poll?"""
-        if meaning.missing(said.complaint):
-            return _missing()
-        about_the_task = said.upstream_id is not None or meaning.ended(said.complaint)
-        if about_the_task or meaning.coded_moderation(reply.status, said.complaint):
-            return self.faults.failed(said.complaint)
-        return PollTroubled(
+        if error_dialects.is_task_missing(parsed.provider_error):
+            return _task_missing()
+        about_the_task = parsed.upstream_id is not None or error_dialects.is_task_failure(
+            parsed.provider_error
+        )
+        if about_the_task or error_dialects.has_moderation_code(
+            reply.status, parsed.provider_error
+        ):
+            return self.errors.map_task_failure(parsed.provider_error)
+        return PollInconclusive(
             "a poll was answered with an error",
-            throttled=meaning.status_of(said.complaint) == 429,
-            retry_after_s=self._wait(reply, said),
+            throttled=error_dialects.infer_status(parsed.provider_error) == 429,
+            retry_after_s=self._retry_after(reply, parsed),
         )
 
-    def _ended(self, said: Statement) -> UpstreamError:
-        if said.phase is Phase.EXPIRED:
-            return fault("task_expired", Proof.UNKNOWN)
-        if said.phase is Phase.MODERATED or said.harvest.withheld:
-            return self.faults.moderated(said.complaint)
-        return self.faults.failed(said.complaint)
+    def _map_task_failure(self, parsed: ParsedReply) -> UpstreamError:
+        if parsed.phase is TaskPhase.EXPIRED:
+            return make_error("task_expired", BillingEvidence.UNKNOWN)
+        if parsed.phase is TaskPhase.MODERATED or parsed.extracted.is_withheld:
+            return self.errors.map_moderation(parsed.provider_error)
+        return self.errors.map_task_failure(parsed.provider_error)
 
-    def _object_in(self, reply: Reply) -> dict[str, Any] | None:
+    def _parse_object(self, reply: ProviderReply) -> dict[str, Any] | None:
         if reply.body is None:
             return None
         try:
-            document = parse(reply.body)
-        except Unreadable:
+            document = parse_lenient_json(reply.body)
+        except InvalidJson:
             return None
-        if document.odd:
+        if document.is_nonstandard:
             self.observe("lenient_json")
         return document.value if isinstance(document.value, dict) else None
 
-    def _wait(self, reply: Reply, said: Statement) -> int | None:
-        return retry_after_s(reply.headers, said.complaint.retry_after, self.now())
+    def _retry_after(self, reply: ProviderReply, parsed: ParsedReply) -> int | None:
+        return retry_after_s(reply.headers, parsed.provider_error.retry_after, self.now())
 
-    def _understand(self, body: dict[str, Any]) -> Statement:
-        layers = _layers(body)
-        word = word_in(layers)
-        phase = None if word is None else phase_of(word)
-        running = phase is not None and phase.running
-        return Statement(
+    def _parse_body(self, body: dict[str, Any]) -> ParsedReply:
+        layers = _unwrap_layers(body)
+        word = find_status_word(layers)
+        phase = None if word is None else parse_phase(word)
+        running = phase is not None and phase.is_running
+        return ParsedReply(
             phase=phase,
-            upstream_id=_id_in(layers) or _ticket_in(layers),
-            progress=progress_in(layers),
-            complaint=complaint_in(layers),
+            upstream_id=_find_task_id(layers) or _find_deferred_id(layers),
+            progress=find_progress(layers),
+            provider_error=find_provider_error(layers),
             # Whatever a running task shows is no result yet: previews, an empty url.
-            harvest=NO_HARVEST if running else harvest(layers, self.site, phase),
+            extracted=NO_IMAGES if running else extract_images(layers, self.site, phase),
         )
 
 
-def _missing() -> PollTroubled:
-    return PollTroubled("the provider does not know the task", missing=True)
+def _task_missing() -> PollInconclusive:
+    return PollInconclusive("the provider does not know the task", missing=True)
 
 
-def _unreadable(reply: Reply) -> UpstreamError:
+def _unparsable_reply_error(reply: ProviderReply) -> UpstreamError:
     if reply.open_ended and reply.body is not None:
-        return fault("upstream_incomplete", Proof.UNKNOWN)
-    return fault("upstream_invalid_response", Proof.UNKNOWN)
+        return make_error("upstream_incomplete", BillingEvidence.UNKNOWN)
+    return make_error("upstream_invalid_response", BillingEvidence.UNKNOWN)
 
 
-def _layers(body: dict[str, Any]) -> Layers:
+def _unwrap_layers(body: dict[str, Any]) -> JsonLayers:
     """The body and, before it, what its one envelope holds."""
     content = body.get("data")
     if isinstance(content, list):
@@ -242,7 +248,7 @@ def _is_task(item: Any) -> bool:
     )
 
 
-def _id_in(layers: Layers) -> str | None:
+def _find_task_id(layers: JsonLayers) -> str | None:
     """The task's id as it stands, sane or not. Text goes before numbers, which beside it are a
     relative's table rows."""
     named = [layer.get(key) for layer in layers for key in ID_KEYS]
@@ -253,29 +259,29 @@ def _id_in(layers: Layers) -> str | None:
     return next((str(n) for n in numbers if 0 <= n < 10**40), None)
 
 
-def _ticket_in(layers: Layers) -> str | None:
+def _find_deferred_id(layers: JsonLayers) -> str | None:
     """xAI's deferred answer is a `request_id`; beside anything else that is only a log line."""
     ticket = layers[0].get("request_id")
     alone = len(layers) == 1 and not any(key in layers[0] for key in ("data", "error", "code"))
     return ticket if alone and isinstance(ticket, str) and ticket else None
 
 
-def _accepted(said: Statement) -> bool:
+def _is_accepted(parsed: ParsedReply) -> bool:
     """A task was named next to a code nobody knows: better to ask for it than to lose it."""
     return (
-        said.upstream_id is not None
-        and not said.complaint.error
-        and meaning.status_of(said.complaint) is None
+        parsed.upstream_id is not None
+        and not parsed.provider_error.error
+        and error_dialects.infer_status(parsed.provider_error) is None
     )
 
 
-def _running(said: Statement, upstream_id: str | None) -> Running:
-    if upstream_id is None or not names_a_task(upstream_id):
-        raise fault("upstream_invalid_response", Proof.UNKNOWN)
-    queued = said.phase is Phase.QUEUED
-    return Running(
+def _task_pending(parsed: ParsedReply, upstream_id: str | None) -> TaskPending:
+    if upstream_id is None or not is_task_id(upstream_id):
+        raise make_error("upstream_invalid_response", BillingEvidence.UNKNOWN)
+    queued = parsed.phase is TaskPhase.QUEUED
+    return TaskPending(
         upstream_id,
         status=TaskStatus.QUEUED if queued else TaskStatus.PROCESSING,
-        progress=said.progress,
-        recognised=said.phase is not Phase.UNRECOGNISED,
+        progress=parsed.progress,
+        is_known_status=parsed.phase is not TaskPhase.UNRECOGNISED,
     )

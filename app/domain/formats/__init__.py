@@ -8,15 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.domain.formats import bitmaps, boxes, documents, gif, jpeg, png, tiff, webp
-from app.domain.formats.source import Found, InMemory, Source
+from app.domain.formats.source import ByteSource, FormatInfo, MemorySource
 
-__all__ = ["MEDIA_TYPES", "UNKNOWN", "Media", "Source", "examine", "inspect", "may_be_picture"]
+__all__ = [
+    "MEDIA_TYPES",
+    "UNKNOWN_MEDIA",
+    "ByteSource",
+    "MediaInfo",
+    "detect_image",
+    "detect_media",
+    "may_be_image",
+]
 
-MOST_PIXELS = 178_956_970
+MAX_PIXELS = 178_956_970
 """Beyond this a picture is a bomb for whoever opens it (Pillow refuses it, too)."""
 
-BEGINNING = 4096
-FEWEST_UNKNOWN = 128
+SNIFF_BYTES = 4096
+MIN_UNKNOWN_BYTES = 128
 
 MEDIA_TYPES = {
     "png": "image/png",
@@ -35,44 +43,44 @@ MEDIA_TYPES = {
 }
 """File extension -> media type, for everything that is stored."""
 
-Reader = Callable[[Source], Found | None]
-FORMATS: tuple[tuple[int, bytes, str, Reader], ...] = (
+FormatReader = Callable[[ByteSource], FormatInfo | None]
+FORMATS: tuple[tuple[int, bytes, str, FormatReader], ...] = (
     (0, png.SIGNATURE, "png", png.read),
     (0, b"\xff\xd8\xff", "jpg", jpeg.read),
     (0, b"RIFF", "webp", webp.read),
     (0, b"GIF8", "gif", gif.read),
-    (4, b"ftyp", "avif", boxes.avif),
-    (4, b"ftyp", "heic", boxes.heic),
-    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "jxl", boxes.jxl),
-    (0, b"\xff\x0a", "jxl", bitmaps.jxl),
-    (0, b"BM", "bmp", bitmaps.bmp),
+    (4, b"ftyp", "avif", boxes.read_avif),
+    (4, b"ftyp", "heic", boxes.read_heic),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "jxl", boxes.read_jxl),
+    (0, b"\xff\x0a", "jxl", bitmaps.read_jxl),
+    (0, b"BM", "bmp", bitmaps.read_bmp),
     (0, b"II*\0", "tiff", tiff.read),
     (0, b"MM\0*", "tiff", tiff.read),
-    (0, b"\0\0\1\0", "ico", bitmaps.ico),
+    (0, b"\0\0\1\0", "ico", bitmaps.read_ico),
 )
 """Where the magic number stands, what it is, the extension, and who reads the rest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Media:
+class MediaInfo:
     """What some bytes are: media type, file extension (no dot), size in pixels if it is known.
 
-    `whole` is what the format says of its own end: None when it cannot say. `text` marks what is
-    more likely to be a host's words than a picture.
+    `is_complete` is what the format says of its own end: None when it cannot say. `text` marks
+    what is more likely to be a host's words than a picture.
     """
 
     media_type: str
     extension: str
     width: int | None = None
     height: int | None = None
-    whole: bool | None = None
-    text: bool = False
+    is_complete: bool | None = None
+    is_text: bool = False
 
 
-UNKNOWN = Media(MEDIA_TYPES["bin"], "bin")
+UNKNOWN_MEDIA = MediaInfo(MEDIA_TYPES["bin"], "bin")
 
 
-def examine(source: Source) -> Media:
+def detect_media(source: ByteSource) -> MediaInfo:
     """Say what a body is; anything Koi does not know is `application/octet-stream`.
 
     So is a picture of absurd dimensions: nobody's browser is to open it by itself.
@@ -82,32 +90,34 @@ def examine(source: Source) -> Media:
         found = read(source) if head.startswith(magic, at) else None
         if found is not None:
             return _picture(extension, found)
-    drawing = documents.svg(source)
+    drawing = documents.read_svg(source)
     if drawing is not None:
         return _picture("svg", drawing)
-    if documents.is_page(source):
-        return Media(MEDIA_TYPES["html"], "html", text=True)
-    return Media(UNKNOWN.media_type, "bin", text=source.size == 0 or documents.is_text(source))
+    if documents.is_html(source):
+        return MediaInfo(MEDIA_TYPES["html"], "html", is_text=True)
+    return MediaInfo(
+        UNKNOWN_MEDIA.media_type, "bin", is_text=source.size == 0 or documents.is_text(source)
+    )
 
 
-def inspect(body: bytes) -> Media | None:
+def detect_image(body: bytes) -> MediaInfo | None:
     """What a body in memory is; None when it is no picture of a format Koi knows."""
-    media = examine(InMemory(body))
+    media = detect_media(MemorySource(body))
     return None if media.extension in ("html", "bin") else media
 
 
-def may_be_picture(body: bytes) -> bool:
+def may_be_image(body: bytes) -> bool:
     """Whether bytes that an answer holds where a picture belongs are one, by their beginning; also
     of a format Koi does not know, unless they are so few that they are a word in disguise."""
-    media = examine(InMemory(body[:BEGINNING]))
+    media = detect_media(MemorySource(body[:SNIFF_BYTES]))
     known = media.extension not in ("html", "bin")
-    return known or (not media.text and len(body) >= FEWEST_UNKNOWN)
+    return known or (not media.is_text and len(body) >= MIN_UNKNOWN_BYTES)
 
 
-def _picture(extension: str, found: Found) -> Media:
+def _picture(extension: str, found: FormatInfo) -> MediaInfo:
     width, height = found.width, found.height
     if width is None or height is None:
-        return Media(MEDIA_TYPES[extension], extension, whole=found.whole)
-    if min(width, height) > 0 and width * height <= MOST_PIXELS:
-        return Media(MEDIA_TYPES[extension], extension, width, height, found.whole)
-    return Media(UNKNOWN.media_type, "bin", whole=found.whole)
+        return MediaInfo(MEDIA_TYPES[extension], extension, is_complete=found.is_complete)
+    if min(width, height) > 0 and width * height <= MAX_PIXELS:
+        return MediaInfo(MEDIA_TYPES[extension], extension, width, height, found.is_complete)
+    return MediaInfo(UNKNOWN_MEDIA.media_type, "bin", is_complete=found.is_complete)

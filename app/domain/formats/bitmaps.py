@@ -5,52 +5,55 @@ Pixels that are not compressed and all zero are taken for pixels that never came
 
 from collections.abc import Iterator
 
-from app.domain.formats.source import Found, Source, blank, blank_tail, little
+from app.domain.formats.source import ByteSource, FormatInfo, has_blank_tail, is_blank, read_uint_le
 
-HEADS = frozenset({12, 40, 52, 56, 64, 108, 124})
+BMP_HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
 """Lengths of the information header, one for each version of BMP."""
-CORE = 12
+BMP_CORE_HEADER_BYTES = 12
 UNCOMPRESSED = frozenset({0, 3, 6})
-MOST_ICONS = 64
+MAX_ICONS = 64
 RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 SIZE_BITS = (9, 13, 18, 30)
 
 
-def bmp(source: Source) -> Found | None:
-    head = little(source, 14, 4)
-    if head not in HEADS or source.read(6, 4) != bytes(4):
+def read_bmp(source: ByteSource) -> FormatInfo | None:
+    head = read_uint_le(source, 14, 4)
+    if head not in BMP_HEADER_BYTES or source.read(6, 4) != bytes(4):
         return None
-    if head == CORE:
-        width, height, planes_at = little(source, 18, 2), little(source, 20, 2), 22
+    if head == BMP_CORE_HEADER_BYTES:
+        width, height, planes_at = read_uint_le(source, 18, 2), read_uint_le(source, 20, 2), 22
     else:
         width, height, planes_at = _signed(source, 18), abs(_signed(source, 22)), 26
-    return Found(width, height, _bmp_whole(source, width, height, planes_at))
+    return FormatInfo(width, height, _bmp_whole(source, width, height, planes_at))
 
 
-def _bmp_whole(source: Source, width: int, height: int, planes_at: int) -> bool:
+def _bmp_whole(source: ByteSource, width: int, height: int, planes_at: int) -> bool:
     """As long as its head says, and as its rows need."""
-    depth = little(source, planes_at + 2, 2)
-    packed = little(source, 14, 4) != CORE and little(source, 30, 4) not in UNCOMPRESSED
+    depth = read_uint_le(source, planes_at + 2, 2)
+    packed = (
+        read_uint_le(source, 14, 4) != BMP_CORE_HEADER_BYTES
+        and read_uint_le(source, 30, 4) not in UNCOMPRESSED
+    )
     rows = 0 if packed else (width * depth + 31) // 32 * 4 * height
-    pixels_at = little(source, 10, 4)
-    needed = max(little(source, 2, 4), pixels_at + rows)
-    return 26 < needed <= source.size and not blank(source, pixels_at, needed)
+    pixels_at = read_uint_le(source, 10, 4)
+    needed = max(read_uint_le(source, 2, 4), pixels_at + rows)
+    return 26 < needed <= source.size and not is_blank(source, pixels_at, needed)
 
 
-def _signed(source: Source, at: int) -> int:
-    value = little(source, at, 4)
+def _signed(source: ByteSource, at: int) -> int:
+    value = read_uint_le(source, at, 4)
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
-def ico(source: Source) -> Found | None:
+def read_ico(source: ByteSource) -> FormatInfo | None:
     """The first of its pictures; whole when all of them lie in the file."""
-    count = little(source, 4, 2)
-    entries = list(_icons(source, count)) if 0 < count <= MOST_ICONS else []
+    count = read_uint_le(source, 4, 2)
+    entries = list(_icons(source, count)) if 0 < count <= MAX_ICONS else []
     if not entries or source.read(9, 1) != b"\0":
         return None
     inside = all(at > 0 and length > 0 and at + length <= source.size for length, at in entries)
-    whole = inside and not any(blank(source, at, end) for at, end in _apart(entries))
-    return Found(little(source, 6, 1) or 256, little(source, 7, 1) or 256, whole)
+    whole = inside and not any(is_blank(source, at, end) for at, end in _apart(entries))
+    return FormatInfo(read_uint_le(source, 6, 1) or 256, read_uint_le(source, 7, 1) or 256, whole)
 
 
 def _apart(entries: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -63,16 +66,16 @@ def _apart(entries: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
             yield at, looked
 
 
-def _icons(source: Source, count: int) -> Iterator[tuple[int, int]]:
+def _icons(source: ByteSource, count: int) -> Iterator[tuple[int, int]]:
     for index in range(count):
-        yield little(source, 14 + 16 * index, 4), little(source, 18 + 16 * index, 4)
+        yield read_uint_le(source, 14 + 16 * index, 4), read_uint_le(source, 18 + 16 * index, 4)
 
 
-def jxl(source: Source) -> Found:
+def read_jxl(source: ByteSource) -> FormatInfo:
     """ISO/IEC 18181-1: its end is known only to a decoder, but its end is never blank."""
-    width, height = _jxl_size(little(source, 2, 12))
-    cut = blank_tail(source, 2, source.size) or source.size < 16
-    return Found(width, height, False if cut else None)
+    width, height = _jxl_size(read_uint_le(source, 2, 12))
+    cut = has_blank_tail(source, 2, source.size) or source.size < 16
+    return FormatInfo(width, height, False if cut else None)
 
 
 def _jxl_size(bits: int) -> tuple[int | None, int | None]:

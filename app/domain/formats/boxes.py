@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.domain.formats.source import BLOCK, MOST_STEPS, Found, Source, big, blank_tail
+from app.domain.formats.source import (
+    BLOCK_BYTES,
+    MAX_STEPS,
+    ByteSource,
+    FormatInfo,
+    has_blank_tail,
+    read_uint_be,
+)
 
 AVIF = frozenset({b"avif", b"avis"})
 HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
@@ -12,7 +19,7 @@ JXL = frozenset({b"jxlc", b"jxlp"})
 STILL = frozenset({b"meta", b"moov"})
 KNOWN = PADDING | JXL | STILL | {b"ftyp", b"mdat", b"moof", b"uuid", b"jbrd", b"Exif", b"brob"}
 """Whatever else reaches beyond the end is not a box but something put behind the picture."""
-LONGEST_BRANDS = 1024
+MAX_BRANDS_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,30 +32,30 @@ class _Box:
     """It lasts as long as the file does: its end says nothing."""
 
 
-def brands(source: Source) -> frozenset[bytes]:
+def read_brands(source: ByteSource) -> frozenset[bytes]:
     """The brands of a `ftyp` box, the major one among them."""
-    listed = source.read(8, max(min(big(source, 0, 4), LONGEST_BRANDS) - 8, 0))
+    listed = source.read(8, max(min(read_uint_be(source, 0, 4), MAX_BRANDS_BYTES) - 8, 0))
     return frozenset(listed[at : at + 4] for at in range(0, len(listed), 4) if at != 4)
 
 
-def avif(source: Source) -> Found | None:
-    return _still(source) if AVIF & brands(source) else None
+def read_avif(source: ByteSource) -> FormatInfo | None:
+    return _still(source) if AVIF & read_brands(source) else None
 
 
-def heic(source: Source) -> Found | None:
-    return _still(source) if HEIC & brands(source) else None
+def read_heic(source: ByteSource) -> FormatInfo | None:
+    return _still(source) if HEIC & read_brands(source) else None
 
 
-def jxl(source: Source) -> Found:
-    return Found(None, None, _whole(source, needed=JXL))
+def read_jxl(source: ByteSource) -> FormatInfo:
+    return FormatInfo(None, None, _whole(source, needed=JXL))
 
 
-def _still(source: Source) -> Found:
+def _still(source: ByteSource) -> FormatInfo:
     width, height = _extent(source) or (None, None)
-    return Found(width, height, _whole(source, needed=STILL))
+    return FormatInfo(width, height, _whole(source, needed=STILL))
 
 
-def _whole(source: Source, needed: frozenset[bytes]) -> bool | None:
+def _whole(source: ByteSource, needed: frozenset[bytes]) -> bool | None:
     """All boxes within the file, some of those that are needed, and the last data not blank."""
     met, last = set(), None
     for box in _boxes(source):
@@ -59,19 +66,19 @@ def _whole(source: Source, needed: frozenset[bytes]) -> bool | None:
         met.add(box.kind)
         if box.kind not in PADDING:
             last = box
-    if last is None or not met & needed or blank_tail(source, last.at, last.end):
+    if last is None or not met & needed or has_blank_tail(source, last.at, last.end):
         return False
     return None if last.open_end else True
 
 
-def _boxes(source: Source) -> Iterator[_Box]:
+def _boxes(source: ByteSource) -> Iterator[_Box]:
     at = 0
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         if at + 8 > source.size:
             return
-        length, kind, head = big(source, at, 4), source.read(at + 4, 4), 8
+        length, kind, head = read_uint_be(source, at, 4), source.read(at + 4, 4), 8
         if length == 1:
-            length, head = big(source, at + 8, 8), 16
+            length, head = read_uint_be(source, at + 8, 8), 16
         open_end = length == 0
         end = source.size if open_end else at + length
         if end < at + head:
@@ -80,9 +87,9 @@ def _boxes(source: Source) -> Iterator[_Box]:
         at = end
 
 
-def _extent(source: Source) -> tuple[int, int] | None:
+def _extent(source: ByteSource) -> tuple[int, int] | None:
     """The largest of the sizes named in `ispe` boxes: the others are of tiles and thumbnails."""
-    head = source.read(0, BLOCK)
+    head = source.read(0, BLOCK_BYTES)
     sizes, at = [], head.find(b"ispe")
     while at >= 0 and len(head) >= at + 16:
         extent = head[at + 8 : at + 16]

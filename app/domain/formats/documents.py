@@ -3,34 +3,34 @@
 import codecs
 import re
 
-from app.domain.formats.source import Found, Source
+from app.domain.formats.source import ByteSource, FormatInfo
 
-HEAD = 1024
-TAIL = 4096
-SVG = re.compile(rb"<svg[\s/>]", re.IGNORECASE)
-PAGE = re.compile(rb"<(!doctype html|html|head|body|script|title)\b", re.IGNORECASE)
+HEAD_BYTES = 1024
+TAIL_BYTES = 4096
+SVG_TAG = re.compile(rb"<svg[\s/>]", re.IGNORECASE)
+HTML_TAG = re.compile(rb"<(!doctype html|html|head|body|script|title)\b", re.IGNORECASE)
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 SVG_END = re.compile(rb"</svg\s*>", re.IGNORECASE)
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def svg(source: Source) -> Found | None:
+def read_svg(source: ByteSource) -> FormatInfo | None:
     """Whole when its last element is closed."""
     head = _head(source)
-    found = SVG.search(head)
-    if found is None or not head.startswith(b"<") or PAGE.search(head, 0, found.start()):
+    found = SVG_TAG.search(head)
+    if found is None or not head.startswith(b"<") or HTML_TAG.search(head, 0, found.start()):
         return None
-    tail = source.read(max(source.size - TAIL, 0), TAIL)
-    return Found(None, None, SVG_END.search(tail) is not None or tail.rstrip().endswith(b"/>"))
+    tail = source.read(max(source.size - TAIL_BYTES, 0), TAIL_BYTES)
+    return FormatInfo(None, None, SVG_END.search(tail) is not None or tail.rstrip().endswith(b"/>"))
 
 
-def is_page(source: Source) -> bool:
+def is_html(source: ByteSource) -> bool:
     """Something a browser would take for a page of HTML."""
     head = _head(source)
-    return head.startswith(b"<") and PAGE.search(head) is not None
+    return head.startswith(b"<") and HTML_TAG.search(head) is not None
 
 
-def is_text(source: Source) -> bool:
+def is_text(source: ByteSource) -> bool:
     """Text at least at its beginning; no format of pictures begins like that."""
     try:
         # The last character may be cut.
@@ -40,8 +40,8 @@ def is_text(source: Source) -> bool:
     return CONTROL.search(text) is None
 
 
-def _head(source: Source) -> bytes:
-    head = source.read(0, HEAD)
+def _head(source: ByteSource) -> bytes:
+    head = source.read(0, HEAD_BYTES)
     if head.startswith(UTF_16):
         head = head[: len(head) & ~1].decode("utf-16", errors="replace").encode()
     return head.removeprefix(codecs.BOM_UTF8).lstrip()

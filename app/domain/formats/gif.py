@@ -1,34 +1,34 @@
 """GIF (89a): a screen, then images and extensions in sub-blocks, then the trailer."""
 
-from app.domain.formats.source import Found, Source, big, little
+from app.domain.formats.source import ByteSource, FormatInfo, read_uint_be, read_uint_le
 
 IMAGE, EXTENSION, TRAILER, STRAY = 0x2C, 0x21, 0x3B, 0x00
 TABLE = 0x80
-MOST_STEPS = 1_000_000
+MAX_STEPS = 1_000_000
 """A sub-block holds 255 bytes at most, so a large picture has many."""
 
 
-def read(source: Source) -> Found | None:
+def read(source: ByteSource) -> FormatInfo | None:
     if source.read(4, 2) not in (b"7a", b"9a"):
         return None
-    width, height = little(source, 6, 2), little(source, 8, 2)
+    width, height = read_uint_le(source, 6, 2), read_uint_le(source, 8, 2)
     if min(width, height) < 0:
-        return Found(None, None, whole=False)
-    return Found(width, height, _Walk(source).to_the_trailer())
+        return FormatInfo(None, None, is_complete=False)
+    return FormatInfo(width, height, _GifBlocks(source).to_the_trailer())
 
 
-class _Walk:
+class _GifBlocks:
     """One pass over the blocks; the steps are counted over all of them together."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
-        self._left = MOST_STEPS
+        self._left = MAX_STEPS
 
     def to_the_trailer(self) -> bool:
         at, drawn = 13 + self._table(10), False
         while at < self._source.size and self._left > 0:
             self._left -= 1
-            kind = big(self._source, at, 1)
+            kind = read_uint_be(self._source, at, 1)
             if kind == TRAILER:
                 return drawn
             if kind == IMAGE:
@@ -43,14 +43,14 @@ class _Walk:
 
     def _table(self, flags_at: int) -> int:
         """The length of the colour table these flags announce."""
-        flags = max(big(self._source, flags_at, 1), 0)
+        flags = max(read_uint_be(self._source, flags_at, 1), 0)
         return 3 << (flags & 7) + 1 if flags & TABLE else 0
 
     def _past(self, at: int) -> int:
         """Behind a chain of sub-blocks."""
         while self._left > 0:
             self._left -= 1
-            length = big(self._source, at, 1)
+            length = read_uint_be(self._source, at, 1)
             if length < 1:
                 return at + 1
             at += 1 + length

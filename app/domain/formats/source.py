@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-BLOCK = 64 << 10
-MOST_STEPS = 200_000
+BLOCK_BYTES = 64 << 10
+MAX_STEPS = 200_000
 """A genuine picture of any size has fewer parts; one with more is made to keep us busy."""
-TAIL = 64
-SHORTEST_PAYLOAD = 16
+TAIL_BYTES = 64
+MIN_PAYLOAD_BYTES = 16
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Random access to a body. Reads near each other are cheap; a read beyond the end is short."""
 
     @property
@@ -21,8 +21,8 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class InMemory:
-    """A body as a `Source`."""
+class MemorySource:
+    """A body as a `ByteSource`."""
 
     body: bytes
 
@@ -35,47 +35,47 @@ class InMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a format says of itself. `whole` None: it cannot tell its own end."""
+class FormatInfo:
+    """What a format says of itself. `is_complete` None: it cannot tell its own end."""
 
     width: int | None
     height: int | None
-    whole: bool | None
+    is_complete: bool | None
 
 
-def big(source: Source, at: int, length: int) -> int:
+def read_uint_be(source: ByteSource, at: int, length: int) -> int:
     """A big-endian number; -1 beyond the end."""
     return _number(source.read(at, length), length, "big")
 
 
-def little(source: Source, at: int, length: int) -> int:
+def read_uint_le(source: ByteSource, at: int, length: int) -> int:
     """A little-endian number; -1 beyond the end."""
     return _number(source.read(at, length), length, "little")
 
 
-def blocks(source: Source, at: int, end: int) -> Iterator[bytes]:
+def iter_blocks(source: ByteSource, at: int, end: int) -> Iterator[bytes]:
     """The bytes of a stretch, block by block."""
     while at < end:
-        block = source.read(at, min(BLOCK, end - at))
+        block = source.read(at, min(BLOCK_BYTES, end - at))
         if not block:
             return
         yield block
         at += len(block)
 
 
-def blank_tail(source: Source, at: int, end: int) -> bool:
+def has_blank_tail(source: ByteSource, at: int, end: int) -> bool:
     """Whether compressed data ends in nothing but zeros: its end was never written.
 
     Arithmetic and prefix coders do not write dozens of zero bytes in a row.
     """
-    tail = source.read(max(at, end - TAIL), min(TAIL, end - at))
-    return len(tail) >= SHORTEST_PAYLOAD and not any(tail)
+    tail = source.read(max(at, end - TAIL_BYTES), min(TAIL_BYTES, end - at))
+    return len(tail) >= MIN_PAYLOAD_BYTES and not any(tail)
 
 
-def blank(source: Source, at: int, end: int) -> bool:
+def is_blank(source: ByteSource, at: int, end: int) -> bool:
     """Whether a stretch of some length is nothing but zeros."""
-    return end - at >= SHORTEST_PAYLOAD and not any(
-        block.strip(b"\0") for block in blocks(source, at, end)
+    return end - at >= MIN_PAYLOAD_BYTES and not any(
+        block.strip(b"\0") for block in iter_blocks(source, at, end)
     )
 
 

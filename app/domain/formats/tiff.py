@@ -3,7 +3,14 @@
 import struct
 from dataclasses import dataclass
 
-from app.domain.formats.source import SHORTEST_PAYLOAD, Found, Source, big, blocks, little
+from app.domain.formats.source import (
+    MIN_PAYLOAD_BYTES,
+    ByteSource,
+    FormatInfo,
+    iter_blocks,
+    read_uint_be,
+    read_uint_le,
+)
 
 WIDTH, HEIGHT = 256, 257
 EXTENTS = ((273, 279), (324, 325))
@@ -11,11 +18,11 @@ EXTENTS = ((273, 279), (324, 325))
 WORDS = {3: "H", 4: "I"}
 """SHORT and LONG, the only types sizes and places are written in."""
 USED = frozenset({WIDTH, HEIGHT, *(tag for pair in EXTENTS for tag in pair)})
-MOST_DIRECTORIES = 64
-MOST_VALUES = 200_000
-MOST_ENTRIES = 1_000_000
+MAX_DIRECTORIES = 64
+MAX_VALUES = 200_000
+MAX_ENTRIES = 1_000_000
 """Entries and values of all directories together, which may overlap each other."""
-MOST_EXAMINED = 256 << 20
+MAX_EXAMINED_BYTES = 256 << 20
 """Zero bytes, likewise."""
 
 
@@ -27,35 +34,37 @@ class _Field:
     """Where its value is, or where the place of its values is written."""
 
 
-def read(source: Source) -> Found:
-    return _Walk(source).to_the_last_page()
+def read(source: ByteSource) -> FormatInfo:
+    return _TiffDirectories(source).to_the_last_page()
 
 
-class _Walk:
+class _TiffDirectories:
     """One pass over the directories; what is read of them is counted over all of them together."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
-        self._order, self._number = ("<", little) if source.read(0, 2) == b"II" else (">", big)
+        self._order, self._number = (
+            ("<", read_uint_le) if source.read(0, 2) == b"II" else (">", read_uint_be)
+        )
         self._entry = struct.Struct(f"{self._order}HHI4x")
-        self._left, self._unexamined = MOST_ENTRIES, MOST_EXAMINED
+        self._left, self._unexamined = MAX_ENTRIES, MAX_EXAMINED_BYTES
 
-    def to_the_last_page(self) -> Found:
+    def to_the_last_page(self) -> FormatInfo:
         width = height = None
         whole, seen = False, set[int]()
         at = self._number(self._source, 4, 4)
-        while at > 0 and at not in seen and len(seen) < MOST_DIRECTORIES:
+        while at > 0 and at not in seen and len(seen) < MAX_DIRECTORIES:
             seen.add(at)
             length = max(self._number(self._source, at, 2), 0)
             fields = self._fields(at, length)
             if not self._within(fields):
-                return Found(width, height, whole=False)
+                return FormatInfo(width, height, is_complete=False)
             whole = True
             if width is None:
                 width, height = (self._first(fields, tag) for tag in (WIDTH, HEIGHT))
             at = self._number(self._source, at + 2 + 12 * length, 4)
         # A directory beyond the end, or one that comes again, ends nothing.
-        return Found(width, height, whole and at == 0)
+        return FormatInfo(width, height, whole and at == 0)
 
     def _fields(self, at: int, length: int) -> dict[int, _Field]:
         """The entries in use of a directory, as far as they lie in the file."""
@@ -84,9 +93,9 @@ class _Walk:
 
     def _drawn(self, start: int, count: int) -> bool:
         """Whether pixels were ever written: if not they are zero, as few black pictures are."""
-        if count < SHORTEST_PAYLOAD:
+        if count < MIN_PAYLOAD_BYTES:
             return True
-        for block in blocks(self._source, start, start + count):
+        for block in iter_blocks(self._source, start, start + count):
             if self._unexamined <= 0:
                 return False
             self._unexamined -= len(block)
@@ -100,7 +109,7 @@ class _Walk:
 
     def _values(self, field: _Field) -> tuple[int, ...]:
         word = WORDS.get(field.kind)
-        if word is None or not 0 < field.count <= min(MOST_VALUES, self._left):
+        if word is None or not 0 < field.count <= min(MAX_VALUES, self._left):
             return ()
         self._left -= field.count
         layout = struct.Struct(f"{self._order}{field.count}{word}")

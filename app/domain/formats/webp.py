@@ -1,15 +1,21 @@
 """WebP (RFC 9649): a RIFF file that says how long it is, and so does each of its chunks."""
 
-from app.domain.formats.source import MOST_STEPS, Found, Source, blank_tail, little
+from app.domain.formats.source import (
+    MAX_STEPS,
+    ByteSource,
+    FormatInfo,
+    has_blank_tail,
+    read_uint_le,
+)
 
 DRAWN = frozenset({b"VP8 ", b"VP8L", b"ANMF"})
 
 
-def read(source: Source) -> Found | None:
+def read(source: ByteSource) -> FormatInfo | None:
     if source.read(8, 4) != b"WEBP":
         return None
     width, height = _size(source.read(12, 4), source.read(20, 10)) or (None, None)
-    return Found(width, height, _whole(source))
+    return FormatInfo(width, height, _whole(source))
 
 
 def _size(chunk: bytes, head: bytes) -> tuple[int, int] | None:
@@ -28,21 +34,21 @@ def _size(chunk: bytes, head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _whole(source: Source) -> bool:
-    length = little(source, 4, 4)
+def _whole(source: ByteSource) -> bool:
+    length = read_uint_le(source, 4, 4)
     end = 8 + length
     # Some writers leave out the padding byte of the last chunk.
     if length < 12 or source.size < end - (length & 1):
         return False
     at, drawn = 12, False
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         if at + 8 > end:
             return drawn
-        kind, size = source.read(at, 4), little(source, at + 4, 4)
+        kind, size = source.read(at, 4), read_uint_le(source, at + 4, 4)
         if size < 0 or at + 8 + size > source.size:
             return False
         if kind in DRAWN:
-            if blank_tail(source, at + 8, at + 8 + size):
+            if has_blank_tail(source, at + 8, at + 8 + size):
                 return False
             drawn = True
         at += 8 + size + (size & 1)

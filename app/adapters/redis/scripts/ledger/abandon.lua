@@ -1,17 +1,17 @@
 #!lua
 -- The caller left without its answer: the next identical request joins this job. Of several callers
 -- only the departure of its holder counts.
--- KEYS [1] slot  ARGV [1] epoch [2] mark [3] {job, call?}
--- -> {'abandoned'} | {'held'} by another call | {'missing'} | {'amnesia'}
-if amnesia() then return reply('amnesia') end
+-- KEYS [1] slot  ARGV [1] epoch [2] position [3] {job, call?}
+-- -> {'abandoned'} | {'held'} by another call | {'missing'} | {'data_loss'}
+if data_lost() then return reply('data_loss') end
 local ask = cjson.decode(ARGV[3])
-local job = read(K.job .. ask.job, 'state', 'attempt', 'created', 'holder')
+local job = read_fields(K.job .. ask.job, 'state', 'attempt', 'created', 'holder')
 if not job.state then return reply('missing') end
 if ask.call and ask.call ~= (job.holder or ask.job) then return reply('held') end
-write(ask.job, 'abandoned', 1)
+write_job(ask.job, 'abandoned', 1)
 local attempts = K.attempt .. job.attempt
 redis.call('ZADD', attempts, job.created, ask.job)
-if redis.call('PTTL', attempts) < HANDOVER_MS then
-  redis.call('PEXPIRE', attempts, OPEN[job.state] and REPLAY_MS or HANDOVER_MS)
+if redis.call('PTTL', attempts) < RETRY_JOIN_MS then
+  redis.call('PEXPIRE', attempts, OPEN[job.state] and IDEMPOTENCY_TTL_MS or RETRY_JOIN_MS)
 end
 return reply('abandoned')

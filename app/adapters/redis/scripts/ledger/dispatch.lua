@@ -1,19 +1,19 @@
 #!lua flags=allow-oom
 -- R -> D, written before the first byte leaves: from here on, silence may mean a bill. A lapsed
 -- reservation that somebody has claimed is theirs to release, and never sent any more.
--- KEYS [1] slot  ARGV [1] epoch [2] mark [3] {job, lease_ms}
--- -> {'dispatched'} | {'kept'} when the job is not in R or was claimed | {'amnesia'}
-if amnesia() then return reply('amnesia') end
+-- KEYS [1] slot  ARGV [1] epoch [2] position [3] {job, lease_ms}
+-- -> {'dispatched'} | {'kept'} when the job is not in R or was claimed | {'data_loss'}
+if data_lost() then return reply('data_loss') end
 local ask = cjson.decode(ARGV[3])
-local job = read(K.job .. ask.job, 'state', 'claims', 'key', 'user', 'team', 'dispatched', 'sent')
+local job = read_fields(K.job .. ask.job, 'state', 'claims', 'key', 'user', 'team', 'dispatched', 'sent')
 if job.state ~= 'R' or job.claims then
   if job.sent then
-    tell('job', ask.job, { 'state', 'D', 'dispatched', job.dispatched }, job.sent)
+    emit_change('job', ask.job, { 'state', 'D', 'dispatched', job.dispatched }, job.sent)
   end
   return reply('kept')
 end
-local seq = rise(ask.job)
-write(ask.job, 'state', 'D', 'dispatched', int(now_ms), 'sent', int(seq))
+local seq = next_seq(ask.job)
+write_job(ask.job, 'state', 'D', 'dispatched', int(now_ms), 'sent', int(seq))
 changes[1][4] = seq
 redis.call('HINCRBY', K.open, 'R', -1)
 redis.call('HINCRBY', K.open, 'D', 1)

@@ -24,7 +24,7 @@ local function restore(job)
     schedule(job.id, whole, job.due)
   else
     redis.call('ZREM', K.due, job.id)
-    for _, line in ipairs(lines_of(whole)) do redis.call('ZREM', K.slots .. line, job.id) end
+    for _, scope_key in ipairs(scope_keys_of(whole)) do redis.call('ZREM', K.slots .. scope_key, job.id) end
   end
   if job.collect then
     redis.call('ZADD', K.collect, int(job.collect), job.id)
@@ -34,12 +34,12 @@ local function restore(job)
   end
   local own, attempts = K.jobs .. whole.user, K.attempt .. whole.attempt
   redis.call('ZADD', own, whole.created, job.id)
-  keep_list(whole.user, job.expires - now_ms)
+  extend_job_list(whole.user, job.expires - now_ms)
   redis.call('ZADD', attempts, whole.created, job.id)
   redis.call('PEXPIREAT', attempts, int(job.expires))
   if whole.replay then
     redis.call('HSET', K.replay .. whole.replay, 'job', job.id, 'body', whole.body)
-    redis.call('PEXPIREAT', K.replay .. whole.replay, int((whole.bound or whole.created) + REPLAY_MS))
+    redis.call('PEXPIREAT', K.replay .. whole.replay, int((whole.bound or whole.created) + IDEMPOTENCY_TTL_MS))
   end
   for field, value in pairs(whole) do
     local part = string.match(field, '^upstream:(%d+)$')
@@ -55,7 +55,7 @@ for _, owner in ipairs(ask.owners or {}) do
 end
 for _, window in ipairs(ask.windows or {}) do
   redis.call('HSET', K.window .. window.label, unpack(window.rows))
-  keep_window(window.label, window.keep)
+  expire_window(window.label, window.keep)
 end
 for _, noun in ipairs({ 'users', 'teams', 'keys', 'stops', 'journals' }) do
   local family = K[noun]

@@ -1,16 +1,16 @@
 
 -- Shared by the governor's scripts. ARGV[1] is what this deployment knows of its provider, as JSON:
--- {rpm?, burst?, places?, lease_ms, step_ms, probe_ms}; the last one of ARGV is what this host's own
+-- {rpm?, burst?, slots?, lease_ms, step_ms, probe_ms}; the last one of ARGV is what this host's own
 -- clock shows. `K` names the keys (keyspace.py).
 
 local MINUTE_MS = 61000     -- requests are counted where they arrive, up to a second later
 local SECOND_MS = 1500
-local LAPSE_MS = 3000       -- so long a waiter keeps its place in the queue unheard
-local TYPICAL_MS = 10000    -- how long a place is held, until it is known
-local SLOWEST = 6           -- requests a minute that no throttling goes below
-local QUIET = 240           -- so many a minute are usual where fewer were sent
-local SURE = 3              -- refusals of key or balance in a row that open the breaker
-local LONGEST_GAP_MS = 60000
+local WAITER_TTL_MS = 3000       -- so long a waiter keeps its place in the queue unheard
+local DEFAULT_SLOT_HELD_MS = 10000    -- how long a place is held, until it is known
+local MIN_RPM = 6           -- requests a minute that no throttling goes below
+local MIN_USUAL_RPM = 240           -- so many a minute are usual where fewer were sent
+local BREAKER_THRESHOLD = 3              -- refusals of key or balance in a row that open the breaker
+local MAX_PROBE_GAP_MS = 60000
 local DAY_MS = 86400000     -- keys outlive what is in them by this: a clock may be set ahead
 local limits = cjson.decode(ARGV[1])
 
@@ -22,8 +22,8 @@ local function health(...)
   return found
 end
 
-local function keep_time()
-  local step = stepped(K.upstream_clock, ARGV[#ARGV])
+local function apply_clock_step()
+  local step = clock_step(K.upstream_clock, ARGV[#ARGV])
   if step == 0 then return end
   for key, unit in pairs({
     [K.busy] = 1, [K.turns] = 1, [K.submits] = 1, [K.waiting] = 1, [K.queue] = 1000,
@@ -35,7 +35,7 @@ local function keep_time()
     redis.call('HSET', K.health, field, int(at + step))
   end
 end
-keep_time()
+apply_clock_step()
 
 -- Pace ----------------------------------------------------------------------------------------
 
@@ -53,14 +53,14 @@ local function throttle()
 end
 
 -- Every limit as {ms, most requests in so many ms, of which polls may always have floor}.
-local function windows()
+local function rate_windows()
   local list = {}
   local function add(ms, most)
     local floor = math.min(math.max(math.floor(most / 4), 1), most - 1)
     list[#list + 1] = { ms = ms, most = most, floor = floor }
   end
   local _, rate = throttle()
-  -- A burst alone says enough about a minute to keep some of it for polls.
+  -- A burst alone says enough about a minute to trim_and_expire some of it for polls.
   local rpm = limits.rpm or (limits.burst and 60 * limits.burst)
   if rpm then add(MINUTE_MS, rpm) end
   if limits.burst then add(SECOND_MS, limits.burst) end
@@ -73,10 +73,10 @@ end
 
 -- When so many calls of one job may start: after all that were granted before them. Calls beyond
 -- what a window ever lets through are not waited for.
-local function earliest(calls)
+local function earliest_start_ms(calls)
   local last = redis.call('ZREVRANGE', K.submits, 0, 0, 'WITHSCORES')[2]
   local start = math.max(now_ms, (throttle()), tonumber(last or 0))
-  for _, window in ipairs(windows()) do
+  for _, window in ipairs(rate_windows()) do
     local own = window.most - window.floor
     for key, most in pairs({ [K.submits] = own, [K.turns] = window.most }) do
       local nth = most - math.min(calls, own)
@@ -87,20 +87,20 @@ local function earliest(calls)
   return start
 end
 
-local function keep(key, until_ms)
+local function trim_and_expire(key, until_ms)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', int(now_ms - MINUTE_MS))
   redis.call('PEXPIRE', key, int(until_ms - now_ms + MINUTE_MS + DAY_MS))
 end
 
 -- Places --------------------------------------------------------------------------------------
 
-local function taken()
+local function count_busy()
   redis.call('ZREMRANGEBYSCORE', K.busy, '-inf', int(now_ms))
   return redis.call('ZCARD', K.busy)
 end
 
 -- Jobs in line; those whose process fell silent leave it.
-local function queued()
+local function count_queued()
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', K.waiting, '-inf', int(now_ms))) do
     redis.call('ZREM', K.queue, member)
     redis.call('ZREM', K.waiting, member)
@@ -109,43 +109,43 @@ local function queued()
 end
 
 -- How long a place is held: what was usual, or the age of those held now where that is more.
-local function held_ms()
-  local usual = tonumber(health('held').held or TYPICAL_MS)
+local function slot_held_ms()
+  local usual = tonumber(health('held').held or DEFAULT_SLOT_HELD_MS)
   local middle = math.floor(redis.call('ZCARD', K.busy) / 2)
   local lapses = redis.call('ZRANGE', K.busy, middle, middle, 'WITHSCORES')[2]
   return math.max(usual, lapses and limits.lease_ms - (lapses - now_ms) or 0)
 end
 
--- How long until so many more places are free, going by how long places are held.
-local function expected(places)
-  local short = taken() + queued() + places - limits.places
-  return math.max(short, 0) * held_ms() / limits.places
+-- How long until so many more slots are free, going by how long slots are held.
+local function expected_wait_ms(slots)
+  local short = count_busy() + count_queued() + slots - limits.slots
+  return math.max(short, 0) * slot_held_ms() / limits.slots
 end
 
--- Requests of all processes in the last minute, as each last told.
-local function recent()
+-- Requests of all processes in the last minute, as each last report.
+local function recent_requests()
   local sum = 0
-  for _, told in ipairs(redis.call('HVALS', K.minutes)) do
-    local count, at = string.match(told, '^(%d+) (%d+)$')
+  for _, report in ipairs(redis.call('HVALS', K.minutes)) do
+    local count, at = string.match(report, '^(%d+) (%d+)$')
     if now_ms - at < 10000 then sum = sum + count end
   end
   return sum
 end
 
-local function tell(process, count)
+local function report_requests(process, count)
   redis.call('HSET', K.minutes, process, int(count) .. ' ' .. int(now_ms))
   redis.call('PEXPIRE', K.minutes, MINUTE_MS)
 end
 
--- {queued, busy, ms a place is held, ms to the next start, ms of pause left, share of the usual
+-- {count_queued, busy, ms a place is held, ms to the next start, ms of pause left, share of the usual
 --  rate in thousandths, code of an open breaker or '', refusals in a row, ms to the next probe}
-local function view()
+local function traffic_view()
   local ends, rate, usual = throttle()
   local h = health('fails', 'code', 'next')
   local fails = tonumber(h.fails or 0)
   return {
-    queued(), taken(), held_ms(), earliest(1) - now_ms, math.max(ends - now_ms, 0),
-    rate and math.floor(1000 * rate / usual) or 1000, fails >= SURE and h.code or '', fails,
+    count_queued(), count_busy(), slot_held_ms(), earliest_start_ms(1) - now_ms, math.max(ends - now_ms, 0),
+    rate and math.floor(1000 * rate / usual) or 1000, fails >= BREAKER_THRESHOLD and h.code or '', fails,
     math.max((h.next or 0) - now_ms, 0),
   }
 end

@@ -1,0 +1,161 @@
+"""The directory of a file image store: a root, 256 shards, and what their failures mean.
+
+The name of an image directory: a small file in it, the same for everybody who shares it.
+"""
+
+import errno
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from app.adapters.images.durable_write import TEMPORARY_PREFIX
+from app.domain.media import ImageStoreUnavailable
+
+SHARDS = tuple(f"{number:02x}" for number in range(256))
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+# A symbolic link, or whatever else is not a file of ours, is as good as nothing.
+ABSENT_ERRNOS = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+PERMISSION_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def shard_of(name: str) -> str:
+    return name[4:6]
+
+
+class ShardedDirectory:
+    """Opens a root's shards; nothing below the root is reached through a symbolic link."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @contextmanager
+    def open_scoped(self, shard: str, *, create: bool = False) -> Iterator[int]:
+        """The shard's descriptor; raises `OSError`, and `ImageStoreUnavailable` without a root."""
+        descriptor = self.open(shard, create=create)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def open(self, shard: str, *, create: bool = False) -> int:
+        """Like `open_scoped`, to be closed by the caller."""
+        root = self._open_root(create)
+        try:
+            return _open_shard(root, shard, create)
+        finally:
+            os.close(root)
+
+    def create_root(self) -> int:
+        """The root's descriptor, after making it if need be; to be closed by the caller."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(self.root, DIRECTORY_FLAGS)
+
+    def _open_root(self, create: bool) -> int:
+        with suppress(FileNotFoundError):
+            return os.open(self.root, DIRECTORY_FLAGS)
+        if create:
+            return self.create_root()
+        # Not the same as an absent image: an unmounted volume must not look like an empty one.
+        raise ImageStoreUnavailable(
+            f"The image directory {self.root} is missing: create or mount it."
+        )
+
+    def map_error(self, error: Exception) -> ImageStoreUnavailable:
+        """The same failure in words that say what to mend."""
+        if isinstance(error, ImageStoreUnavailable):
+            return error
+        code = error.errno if isinstance(error, OSError) else None
+        if code in DISK_FULL_ERRNOS:
+            advice = "free some space, or keep images for fewer days (KOI_IMAGE_TTL_DAYS)."
+        elif code in PERMISSION_ERRNOS:
+            advice = "let the gateway's user own and write this directory, on a writable disk."
+        else:
+            advice = "see that its path is a directory on a healthy disk."
+        words = error.strerror if isinstance(error, OSError) else type(error).__name__
+        explained = ImageStoreUnavailable(
+            f"The image directory {self.root} cannot be used ({words}): {advice}"
+        )
+        explained.__cause__ = error
+        return explained
+
+
+def _open_shard(root: int, shard: str, create: bool) -> int:
+    with suppress(FileNotFoundError):
+        return os.open(shard, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=root)
+    if create:
+        with suppress(FileExistsError):
+            os.mkdir(shard, mode=0o700, dir_fd=root)
+            os.fsync(root)
+    return os.open(shard, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=root)
+
+
+STORE_ID_FILE = "store-id"
+STORE_ID = re.compile(r"[0-9a-f]{32}")
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+WRITE_TIMEOUT_S = 2.0
+RETRY_INTERVAL_S = 0.05
+
+
+def ensure_store_id(root: int, where: str) -> str:
+    """The directory's name, given now if it has none. It is never written over.
+
+    `root` is the open directory. Raises `OSError`; `ImageStoreUnavailable` for a damaged name.
+    """
+    deadline_s = time.monotonic() + WRITE_TIMEOUT_S
+    while True:
+        with suppress(FileNotFoundError):
+            name = _read_store_id(root)
+            if STORE_ID.fullmatch(name):
+                return name
+            if time.monotonic() > deadline_s:
+                raise ImageStoreUnavailable(
+                    f"{where}/{STORE_ID_FILE} should hold the name of this image directory and is "
+                    "damaged: restore it from a backup; or stop every gateway, delete it and "
+                    "start them."
+                )
+            # Where links do not exist, another process may be writing it.
+            time.sleep(RETRY_INTERVAL_S)
+            continue
+        _create_store_id(root)
+
+
+def _read_store_id(root: int) -> str:
+    file = os.open(STORE_ID_FILE, READ_FLAGS, dir_fd=root)
+    try:
+        return os.read(file, 64).decode("ascii", "replace").strip()
+    finally:
+        os.close(file)
+
+
+def _create_store_id(root: int) -> None:
+    """Of several processes at it, one succeeds; what the others wrote is thrown away."""
+    part = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    body = f"{secrets.token_hex(16)}\n".encode()
+    _write_new_file(root, part, body)
+    try:
+        os.link(part, STORE_ID_FILE, src_dir_fd=root, dst_dir_fd=root)
+    except FileExistsError:
+        return
+    except OSError:
+        # Some network and user-space file systems have no links.
+        with suppress(FileExistsError):
+            _write_new_file(root, STORE_ID_FILE, body)
+    finally:
+        os.unlink(part, dir_fd=root)
+    os.fsync(root)
+
+
+def _write_new_file(root: int, name: str, body: bytes) -> None:
+    file = os.open(name, CREATE_FLAGS, 0o600, dir_fd=root)
+    try:
+        os.write(file, body)
+        os.fsync(file)
+    finally:
+        os.close(file)

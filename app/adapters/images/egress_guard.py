@@ -1,0 +1,170 @@
+"""Where an image may be fetched from: the guard against server-side request forgery."""
+
+import re
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address, ip_network
+
+from yarl import URL
+
+from app.domain.media import FetchRefused
+
+MAX_URL_BYTES = 8 * 1024
+
+HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}", re.IGNORECASE | re.ASCII
+)
+NUMERIC_HOST = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)", re.IGNORECASE | re.ASCII)
+URL_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*://)[^/?#]*", re.IGNORECASE | re.ASCII)
+NON_ASCII = re.compile(r"[^\x21-\x7e]+")
+CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+
+GLOBAL_UNICAST_V6 = ip_network("2000::/3")
+NAT64 = ip_network("64:ff9b::/96")
+# What `is_global` lets pass although nobody publishes pictures there: IETF protocol
+# assignments, 6to4 relays and 6to4 itself, the newer documentation prefix, Azure's host agent.
+BLOCKED_NETWORKS = tuple(
+    map(
+        ip_network,
+        ("192.0.0.0/24", "192.88.99.0/24", "2002::/16", "3fff::/20", "168.63.129.16/32"),
+    )
+)
+
+
+BLOCKED_PORTS = frozenset(
+    {
+        0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101,
+        102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389,
+        427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636,
+        989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665,
+        6666, 6667, 6668, 6669, 6679, 6697, 10080,
+    }
+)  # fmt: skip
+"""Ports no browser fetches from (WHATWG Fetch, "bad port"): a request is not to reach a mail
+server as a letter."""
+
+
+def is_public_address(text: str) -> bool:
+    """True for an address of the open internet (IANA special-purpose registries).
+
+    IPv4-mapped and NAT64 addresses count as the IPv4 address they carry.
+    """
+    ip = ip_address(text)
+    if ip.version == 6:
+        if ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        elif ip in NAT64:
+            ip = IPv4Address(int(ip) & 0xFFFFFFFF)
+        elif ip not in GLOBAL_UNICAST_V6:
+            return False
+    special = (
+        ip.is_multicast or ip.is_reserved or any(ip in network for network in BLOCKED_NETWORKS)
+    )
+    return ip.is_global and not special
+
+
+@dataclass(frozen=True, slots=True)
+class EgressPolicy:
+    """What counts as the open internet: its addresses, and whom TLS believes.
+
+    `tls` None is the public certificate authorities.
+    """
+
+    is_public: Callable[[str], bool] = is_public_address
+    tls: ssl.SSLContext | None = None
+
+
+class EgressGuard:
+    """Admits links to the open internet over https, and to trusted hosts wherever they are."""
+
+    def __init__(self, trusted: Iterable[str], egress: EgressPolicy) -> None:
+        """`trusted` are URLs such as `http://127.0.0.1:9000/v1`: their hosts are believed on
+        every port, over plain http only where the URL itself is plain (decision 9)."""
+        urls = [_parse_link(url) for url in trusted]
+        self._trusted = frozenset(_host(url) for url in urls)
+        self._http_hosts = frozenset(_host(url) for url in urls if url.scheme == "http")
+        self._egress = egress
+
+    def trusts(self, link: str) -> bool:
+        """Whether a link may be followed over plain http, or is of a trusted host at all."""
+        return _host(_parse_link(link)) in self._trusted
+
+    def check_link(self, link: str, *, plain: bool = False) -> URL:
+        """The parsed link, in the very form the client will use; `FetchRefused` otherwise.
+
+        With `plain`, http will do for everybody.
+        """
+        url = _parse_link(link)
+        host = _host(url)
+        if url.scheme != "https" and not (
+            url.scheme == "http" and (plain or host in self._http_hosts)
+        ):
+            raise FetchRefused("the link is not https")
+        if host in self._trusted:
+            return url
+        if url.port in BLOCKED_PORTS:
+            raise FetchRefused("the link names a port of something else than the web")
+        self._check_host(url.raw_host or "")
+        return url
+
+    def check_addresses(self, host: str, addresses: Iterable[str]) -> None:
+        """One private address among many is enough to refuse: the name is not to be believed."""
+        if host.lower() in self._trusted:
+            return
+        if not all(self._egress.is_public(address) for address in addresses):
+            raise FetchRefused("the link leads to an address that is not public")
+
+    def _check_host(self, host: str) -> None:
+        literal = _ip_literal(host)
+        if literal is not None:
+            if not self._egress.is_public(literal):
+                raise FetchRefused("the link leads to an address that is not public")
+        elif NUMERIC_HOST.fullmatch(host) or not HOST_NAME.fullmatch(host):
+            raise FetchRefused("the link names no valid host")
+
+
+def _parse_link(link: str) -> URL:
+    if len(link.encode(errors="surrogatepass")) > MAX_URL_BYTES:
+        raise FetchRefused("the link is longer than 8 KiB")
+    if CONTROL.search(link):
+        raise FetchRefused("the link holds control characters")
+    try:
+        url = URL(_encode_non_ascii(link), encoded=True)
+        absolute = url.scheme and url.raw_host and url.port is not None
+    except ValueError:
+        raise FetchRefused("the link is no valid URL") from None
+    if not absolute:
+        raise FetchRefused("the link is no absolute URL")
+    if "@" in url.raw_authority:
+        raise FetchRefused("the link carries credentials")
+    return url
+
+
+def _encode_non_ascii(link: str) -> str:
+    """The link in ASCII. Requoting could break the provider's signature: what is already ASCII
+    stays as it is, and the rest is encoded once."""
+    if link.isascii() and " " not in link:
+        return link
+    site = URL_ORIGIN.match(link)
+    if site is None:
+        raise ValueError("no site")
+    authority = URL(site[0]).raw_authority
+    return f"{site[1]}{authority}{NON_ASCII.sub(_percent_encode, link[site.end() :])}"
+
+
+def _percent_encode(odd: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in odd[0].encode(errors="surrogateescape"))
+
+
+def _host(url: URL) -> str:
+    return (url.raw_host or "").lower()
+
+
+def _ip_literal(host: str) -> str | None:
+    if "%" in host:
+        return None
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return None

@@ -1,0 +1,86 @@
+"""The name of a journal directory: a small file in it, and the proof that it is still there."""
+
+import os
+import re
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from app.adapters.files import open_no_follow
+
+ID_FILE_NAME = "id"
+ID_PATTERN = re.compile(r"[0-9a-f]{16}")
+
+
+def read_journal_id(directory: Path) -> str | None:
+    """The journal's name; None when it has none (yet)."""
+    try:
+        file = os.open(directory / ID_FILE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        return _read_id(file)
+    finally:
+        os.close(file)
+
+
+class JournalIdFile:
+    """Held open, so that a journal that was deleted or replaced is noticed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / ID_FILE_NAME
+        self._file = -1
+        self.id: str | None = None
+        with suppress(OSError):
+            self._open()
+
+    def ensure_id(self) -> None:
+        """Name the journal unless it has a name. Raises `OSError`."""
+        if self.id is not None:
+            return
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = self._path.with_name(f".{ID_FILE_NAME}-{secrets.token_hex(4)}")
+        with open(part, "x", opener=open_no_follow) as file:
+            file.write(f"{secrets.token_hex(8)}\n")
+        try:
+            if read_journal_id(self._path.parent) is None:
+                self._path.unlink(missing_ok=True)  # half of one, from a machine that lost power
+            with suppress(FileExistsError):
+                os.link(part, self._path)  # of two processes, one names it
+        finally:
+            part.unlink(missing_ok=True)
+        self._open()
+
+    def gone(self) -> bool:
+        """Whether the directory that was named is no longer the one at this path."""
+        return self._file >= 0 and was_replaced(self._file, self._path)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _open(self) -> None:
+        file = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.id = _read_id(file)
+        if self.id is None:
+            os.close(file)
+        else:
+            self._file = file
+
+
+def was_replaced(file: int, path: Path) -> bool:
+    """Whether this open file is no longer what lies at the path."""
+    try:
+        there, here = os.stat(path, follow_symlinks=False), os.fstat(file)
+    except OSError:
+        return True
+    return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)
+
+
+def _read_id(file: int) -> str | None:
+    try:
+        text = os.read(file, 64).decode("ascii", "replace").strip()
+    except OSError:
+        return None
+    return text if ID_PATTERN.fullmatch(text) else None

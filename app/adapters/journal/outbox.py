@@ -1,0 +1,217 @@
+"""The `Debts` as one small file each: whole or absent after a power cut, gone once paid.
+
+What cannot be read or will never be taken is moved to `damaged/` and named: it must not keep the
+debts behind it from being paid, and a person may still make something of it.
+"""
+
+import asyncio
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from app.adapters.files import open_no_follow, read_bytes
+from app.domain.errors import BillingEvidence, FailureNote
+from app.domain.images import Picture
+from app.domain.job import JobState, Outcome, PartResult, PendingImage
+from app.domain.journal import OutboxMessage, OutboxOutcome, OutboxPart
+
+SUFFIX = ".json"
+DEAD_LETTER_DIRECTORY = "damaged"
+DECODE_ERRORS = (OSError, AttributeError, KeyError, TypeError, ValueError)
+"""What reading a file can raise that holds no debt: it is empty, cut, foreign, a directory …"""
+
+
+class FileOutbox:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._log = structlog.get_logger("koi.journal")
+
+    async def enqueue(self, debt: OutboxMessage) -> bool:
+        try:
+            await asyncio.to_thread(self._write_file, debt.name, orjson.dumps(debt))
+        except OSError as error:
+            self._log.error("debt_not_kept", debt=debt.name, reason=error.strerror)
+            return False
+        return True
+
+    async def ack(self, debt: OutboxMessage) -> None:
+        await asyncio.to_thread(self._delete_if_same, debt)
+
+    async def pending(self) -> Sequence[OutboxMessage]:
+        try:
+            names = [name for name in os.listdir(self._directory) if name.endswith(SUFFIX)]
+        except FileNotFoundError:
+            return ()
+        return await asyncio.to_thread(self._read_files, names) if names else ()
+
+    async def dead_letter(self, debt: OutboxMessage, reason: str) -> None:
+        await asyncio.to_thread(self._dead_letter_if_same, debt, reason)
+
+    def count_dead_letters(self) -> int:
+        return len(list_dead_letters(self._directory))
+
+    def _write_file(self, name: str, body: bytes) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self._directory / f".{name}-{secrets.token_hex(4)}"
+        try:
+            with open(temporary, "xb", opener=open_no_follow) as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            with _lock_directory(self._directory):
+                temporary.rename(self._directory / f"{name}{SUFFIX}")
+            _sync_directory(self._directory)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _delete_if_same(self, debt: OutboxMessage) -> None:
+        with suppress(OSError), _lock_directory(self._directory):
+            if self._is_current(debt):
+                (self._directory / f"{debt.name}{SUFFIX}").unlink(missing_ok=True)
+
+    def _dead_letter_if_same(self, debt: OutboxMessage, reason: str) -> None:
+        name = f"{debt.name}{SUFFIX}"
+        with suppress(OSError), _lock_directory(self._directory):
+            if self._is_current(debt):
+                self._move_to_dead_letters(name, reason)
+                return
+        self._log.error("debt_refused", debt=name, reason=reason)
+
+    def _is_current(self, debt: OutboxMessage) -> bool:
+        """Whether the file still holds this debt: a newer one of its name may say more."""
+        name = f"{debt.name}{SUFFIX}"
+        try:
+            return _decode_file(name, read_bytes(self._directory / name)) == debt
+        except DECODE_ERRORS:
+            return False
+
+    def _read_files(self, names: Sequence[str]) -> Sequence[OutboxMessage]:
+        found = []
+        for name in sorted(names):
+            try:
+                found.append(_decode_file(name, read_bytes(self._directory / name)))
+            except FileNotFoundError:
+                pass  # a sibling paid it meanwhile
+            except DECODE_ERRORS as error:
+                self._move_to_dead_letters(name, f"{type(error).__name__}: {error}")
+        return found
+
+    def _move_to_dead_letters(self, name: str, reason: str) -> None:
+        damaged = self._directory / DEAD_LETTER_DIRECTORY
+        place = damaged / f"{name}.{secrets.token_hex(4)}"
+        try:
+            damaged.mkdir(mode=0o700, exist_ok=True)
+            (self._directory / name).rename(place)
+        except FileNotFoundError:
+            return  # a sibling was quicker
+        except OSError as error:
+            reason = f"{reason}; it cannot be moved either: {error.strerror}"
+        self._log.error("debt_set_aside", debt=name, file=str(place), reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxFiles:
+    """What lies in a directory of debts: readable ones that wait (the oldest since when, in Unix
+    seconds), names that cannot be read, names that were set aside."""
+
+    waiting: int
+    oldest_s: float | None
+    unreadable: tuple[str, ...]
+    damaged: tuple[str, ...]
+
+
+def inspect_outbox(directory: Path) -> OutboxFiles:
+    """Moves nothing."""
+    waiting, unreadable = [], []
+    for file in sorted(directory.glob(f"*{SUFFIX}")):
+        try:
+            _decode_file(file.name, read_bytes(file))
+            waiting.append(file.stat().st_mtime)
+        except FileNotFoundError:
+            pass  # paid meanwhile
+        except DECODE_ERRORS:
+            unreadable.append(file.name)
+    damaged = tuple(file.name for file in list_dead_letters(directory))
+    return OutboxFiles(len(waiting), min(waiting, default=None), tuple(unreadable), damaged)
+
+
+def list_dead_letters(directory: Path) -> list[Path]:
+    """What was set aside in this directory of debts."""
+    return sorted((directory / DEAD_LETTER_DIRECTORY).glob("*"))
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _lock_directory(directory: Path) -> Iterator[None]:
+    """No other process replaces or removes a debt meanwhile, as far as the file system can tell."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _decode_file(name: str, body: bytes) -> OutboxMessage:
+    """Raises one of `DECODE_ERRORS`; under another's name it would be paid and that one
+    forgotten."""
+    debt = _decode_message(orjson.loads(body))
+    if f"{debt.name}{SUFFIX}" != name:
+        raise ValueError(f"it is called {name} and says {debt.name}")
+    return debt
+
+
+def _decode_message(row: dict[str, Any]) -> OutboxMessage:
+    if "outcome" in row:
+        return OutboxOutcome(row["job_id"], _decode_outcome(row["outcome"]))
+    result = row["result"] and _decode_result(row["result"])
+    request_id = row.get("request_id")
+    return OutboxPart(row["job_id"], row["part"], row["upstream_id"], result, request_id)
+
+
+def _decode_outcome(row: dict[str, Any]) -> Outcome:
+    return Outcome(
+        **{
+            **row,
+            "state": JobState(row["state"]),
+            "pictures": tuple(Picture(**picture) for picture in row["pictures"]),
+            "calls": tuple(row.get("calls", ())),
+            "pending": _decode_pending(row),
+            **_decode_failure(row),
+        }
+    )
+
+
+def _decode_result(row: dict[str, Any]) -> PartResult:
+    pictures = tuple(Picture(**picture) for picture in row["pictures"])
+    return PartResult(
+        **{**row, "pictures": pictures, "pending": _decode_pending(row), **_decode_failure(row)}
+    )
+
+
+def _decode_pending(row: dict[str, Any]) -> tuple[PendingImage, ...]:
+    return tuple(PendingImage(**image) for image in row.get("pending", ()))
+
+
+def _decode_failure(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "proof": row["proof"] and BillingEvidence(row["proof"]),
+        "failure": row["failure"] and FailureNote(**row["failure"]),
+    }

@@ -1,0 +1,205 @@
+"""One line of a journal, read with suspicion: a damaged or foreign one is no step, never an error.
+
+Lines of earlier versions are read too: before changes carried numbers of their own, a write took at
+most one, which was its mark's.
+
+Reading journals back: the latest mark for a fresh process, everything for a rebuild.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from app.adapters.files import is_regular_file, open_no_follow
+from app.adapters.journal.id_file import read_journal_id
+from app.domain.job import JobState
+from app.domain.journal import ChangeKind, JournalRecord, Position, StoreChange
+
+JOB_STATES = frozenset(JobState)
+ENTRY_AMOUNTS = ("images", "surplus")
+ENTRY = frozenset(
+    {"kind", "job", "key", "user", "model", "size", "quality", "day", "month", "delivered",
+     "presumed", *ENTRY_AMOUNTS}
+)  # fmt: skip
+RECORD_KINDS = frozenset({ChangeKind.USERS, ChangeKind.TEAMS, ChangeKind.KEYS, ChangeKind.JOURNALS})
+
+
+def parse_record(line: bytes) -> JournalRecord | None:
+    """None when the line says nothing that can be used as it is."""
+    try:
+        row = orjson.loads(line)
+        mark = _parse_position(row["mark"])
+        changes = [_parse_change(change, mark) for change in row["changes"]]
+        return JournalRecord(mark, changes, _require_count(row["at_ms"]))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _parse_position(row: Mapping[str, Any]) -> Position:
+    return Position(
+        _require_count(row["seq"]), _require_text(row["who"]), _require_text(row["epoch"])
+    )
+
+
+def _parse_change(row: Mapping[str, Any], mark: Position) -> StoreChange:
+    kind, fields = ChangeKind(row["kind"]), _require_texts(row["fields"])
+    _validate(kind, row["id"], dict(zip(fields[::2], fields[1::2], strict=True)))
+    seq = _require_count(row["seq"]) if "seq" in row else _infer_seq(kind, fields, mark)
+    return StoreChange(kind, _require_text(row["id"]), fields, seq)
+
+
+def _validate(kind: ChangeKind, id: str, fields: Mapping[str, str]) -> None:
+    """Raises `ValueError` or `KeyError` when a rebuild could not use it."""
+    if kind is ChangeKind.JOB and "state" in fields and fields["state"] not in JOB_STATES:
+        raise ValueError("no state of a job")
+    if kind is ChangeKind.ENTRY:
+        ms, _, count = id.partition("-")
+        if not (ms.isdecimal() and count.isdecimal() and fields.keys() >= ENTRY):
+            raise ValueError("no entry of the ledger")
+        for name in ENTRY_AMOUNTS:
+            int(fields[name])
+    if kind in RECORD_KINDS and not isinstance(orjson.loads(fields["record"]), dict):
+        raise ValueError("no record")
+    if kind is ChangeKind.EPOCH:
+        int(fields["begins"])
+
+
+def _infer_seq(kind: ChangeKind, fields: Sequence[str], mark: Position) -> int:
+    """The number an old version's change took: only a job's admission is worth one."""
+    return mark.seq if kind is not ChangeKind.JOB or list(fields[:2]) == ["state", "R"] else 0
+
+
+def _require_texts(fields: Sequence[object]) -> list[str]:
+    """A script's numbers are written as numbers."""
+    if not isinstance(fields, list) or any(isinstance(field, list | dict) for field in fields):
+        raise TypeError("no fields")
+    return [str(field) for field in fields]
+
+
+def _require_text(found: object) -> str:
+    if not isinstance(found, str):
+        raise TypeError("no text")
+    return found
+
+
+def _require_count(found: object) -> int:
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise TypeError("no number")
+    return found
+
+
+COPIES_SUFFIX = ".changes.jsonl"
+"""Files of what others changed, copied from the store: not in the order of their marks."""
+MAX_TAIL_FILES = 64
+TAIL_BYTES = 256 * 1024
+
+
+class JournalHistory:
+    """All steps of all files in `directories`, in no particular order of files.
+
+    What cannot be used is skipped and counted: `bad_lines` by file (a machine that lost power
+    leaves half a line), `foreign_files` are named like a journal file and cannot be read as one.
+    """
+
+    def __init__(self, directories: Sequence[Path]) -> None:
+        self.directories = directories
+        self.bad_lines: Counter[Path] = Counter()
+        self.foreign_files: list[Path] = []
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The names of the journals that were given."""
+        return frozenset(
+            id for place in self.directories if (id := read_journal_id(place)) is not None
+        )
+
+    @property
+    def unreadable(self) -> int:
+        """Lines, and files as a whole, that say nothing."""
+        return self.bad_lines.total() + len(self.foreign_files)
+
+    @property
+    def unreadable_names(self) -> list[str]:
+        lines = [f"{file}: {count} unreadable" for file, count in sorted(self.bad_lines.items())]
+        return lines + [f"{file}: no journal file" for file in sorted(self.foreign_files)]
+
+    def __iter__(self) -> Iterator[JournalRecord]:
+        self.bad_lines, self.foreign_files = Counter(), []
+        for directory in self.directories:
+            for file in sorted(directory.glob("*.jsonl")):
+                try:
+                    yield from self._read_records(file)
+                except OSError:
+                    self.foreign_files.append(file)
+
+    def _read_records(self, file: Path) -> Iterator[JournalRecord]:
+        if not is_regular_file(file):  # opening a pipe would wait for ever
+            self.foreign_files.append(file)
+            return
+        with open(file, "rb", opener=open_no_follow) as lines:
+            for line in lines:
+                record = parse_record(line)
+                if record is None:
+                    self.bad_lines[file] += 1
+                else:
+                    yield record
+
+
+@dataclass(frozen=True, slots=True)
+class JournalTail:
+    """Where a journal ends: its latest mark, None when there is none; what is no journal file; how
+    many of the lines looked at cannot be read."""
+
+    mark: Position | None
+    foreign_files: tuple[str, ...]
+    bad_lines: int
+
+
+def read_journal_tail(directory: Path) -> JournalTail:
+    """Look at the ends of the newest files. Never raises."""
+    files, foreign_files = _list_journal_files(directory)
+    marks, bad_lines = [], 0
+    for file in islice(files, MAX_TAIL_FILES):
+        try:
+            mark, bad = _read_last_mark(file)
+        except OSError:
+            foreign_files.append(file.name)
+            continue
+        bad_lines += bad
+        if mark is not None:
+            marks.append(mark)
+    latest = max(marks, key=lambda mark: mark.seq, default=None)
+    return JournalTail(latest, tuple(sorted(foreign_files)), bad_lines)
+
+
+def _list_journal_files(directory: Path) -> tuple[list[Path], list[str]]:
+    """Journal files, the newest first, and the names of what only looks like one."""
+    found, foreign_files = [], []
+    for file in directory.glob("*.jsonl"):
+        try:
+            if is_regular_file(file):
+                found.append((file.stat().st_mtime, file))
+            else:
+                foreign_files.append(file.name)
+        except OSError:
+            foreign_files.append(file.name)
+    own = [file for _, file in sorted(found, reverse=True) if not file.name.endswith(COPIES_SUFFIX)]
+    return own, foreign_files
+
+
+def _read_last_mark(file: Path) -> tuple[Position | None, int]:
+    """The mark of a file's last readable line, and how many after it are not."""
+    with open(file, "rb", opener=open_no_follow) as tail:
+        tail.seek(max(file.stat().st_size - TAIL_BYTES, 0))
+        bad = 0
+        for line in reversed(tail.read().splitlines()):
+            record = parse_record(line)
+            if record is not None:
+                return record.mark, bad
+            bad += 1
+    return None, bad

@@ -1,0 +1,157 @@
+"""Runs scripts on the store. Scripts awaited at the same time share one pipeline.
+
+Calls made in one turn of the loop, or while an exchange is under way, leave together in the next
+one: fewer system calls, and one fsync for all of them. A caller that is cancelled leaves the
+others alone. Whatever keeps the store from answering becomes `LedgerUnavailable`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from app.adapters.redis.client.breaker import BreakerState, CircuitBreaker
+from app.adapters.redis.client.cluster import ClusterPipeline
+from app.adapters.redis.client.connection import Client, find_ledger_node
+from app.adapters.redis.client.errors import WRITE_REFUSALS, classify_error
+from app.adapters.redis.client.pipeline import Argument, NodePipeline, ScriptCall, SendBatch
+from app.adapters.redis.client.scripts import Script
+from app.adapters.redis.client.timeouts import EventLoopLag
+from app.domain.errors import LedgerUnavailable
+
+MAX_BATCH = 128
+
+Observe = Callable[[str, str, float], None]
+"""Called with a script's name, `ok` or the kind of trouble, and the seconds it took."""
+
+
+class BatchingStore:
+    """One store and the way to it. `name` tells the ledger's from the cache's in the log.
+
+    `replicas` must have what the ledger's scripts wrote before it counts (decision 15).
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        name: str = "ledger",
+        timeout_s: float = 0.5,
+        observe: Observe = lambda _script, _outcome, _seconds: None,
+        breaker: CircuitBreaker | None = None,
+        replicas: int = 0,
+    ) -> None:
+        self._client, self._timeout_s, self._observe = client, timeout_s, observe
+        self._log = structlog.get_logger().bind(store=name)
+        self._breaker = breaker or CircuitBreaker()
+        self._on_state = self._breaker.on_state
+        self._breaker.on_state = self._breaker_changed
+        self._is_away = False
+        self._pipeline: SendBatch = (
+            NodePipeline(client.connection_pool, timeout_s, replicas)
+            if isinstance(client, Redis)
+            else ClusterPipeline(client, timeout_s, replicas)
+        )
+        self._queue: list[ScriptCall] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> BreakerState:
+        return self._breaker.state
+
+    async def run(self, script: Script, keys: Sequence[str], *args: Argument) -> Any:
+        """Run a script, loading it first where the store does not know it.
+
+        The answer is what the script documents. Raises `LedgerUnavailable`; an error of the script
+        itself stays a `ResponseError`.
+        """
+        if not self._breaker.allows():
+            self._observe(script.name, "breaker", 0.0)
+            raise _unavailable("breaker", asked=False)
+        call = ScriptCall.of(script, keys, args)
+        self._queue.append(call)
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush(), name="koi-store")
+        return await call.reply
+
+    async def pubsub(self) -> PubSub:
+        """A connection of its own to listen on; the caller closes it."""
+        return (await find_ledger_node(self._client, self._timeout_s)).pubsub()
+
+    async def aclose(self) -> None:
+        """Finish what is queued, then hang up."""
+        if self._flusher is not None:
+            await asyncio.wait([self._flusher], timeout=2 * self._timeout_s)
+        await self._client.aclose()
+
+    async def _flush(self) -> None:
+        try:
+            while self._queue:
+                calls = [call for call in self._queue[:MAX_BATCH] if not call.reply.done()]
+                del self._queue[:MAX_BATCH]
+                if calls:
+                    await self._send_batch(calls)
+        finally:
+            self._flusher = None
+
+    async def _send_batch(self, calls: list[ScriptCall]) -> None:
+        try:
+            try:
+                replies = await self._pipeline(calls)
+            except (RedisError, OSError) as error:
+                replies = [error] * len(calls)
+            kinds = {self._resolve(call, reply) for call, reply in zip(calls, replies, strict=True)}
+            if any(isinstance(reply, EventLoopLag) for reply in replies):
+                # The store may have answered for all we know: that says nothing about it.
+                return
+            if "timeout" in kinds:
+                # Those still in line have waited as long as the ones that were sent.
+                waiting, self._queue = self._queue, []
+                for call in waiting:
+                    self._resolve(call, TimeoutError())
+            if kinds - WRITE_REFUSALS - {None}:
+                self._breaker.record_failure()
+            else:
+                self._breaker.record_success()
+        finally:
+            # Whatever happened here, nobody waits for ever.
+            for call in calls:
+                if not call.reply.done():
+                    call.reply.set_exception(_unavailable("closed"))
+                    call.reply.exception()  # seen: its caller may be gone
+
+    def _resolve(self, call: ScriptCall, reply: object) -> str | None:
+        """Give a caller its reply or failure; tell the kind of trouble the store is in."""
+        failure = reply if isinstance(reply, Exception) else None
+        kind = classify_error(failure) if failure else None
+        outcome = "ok" if failure is None else kind or "error"
+        self._observe(call.script.name, outcome, time.perf_counter() - call.queued_at_s)
+        if call.reply.done():
+            return kind
+        if failure is None:
+            call.reply.set_result(reply)
+            return None
+        if kind is None:
+            call.reply.set_exception(failure)
+            return None
+        unavailable = _unavailable(kind)
+        unavailable.__cause__ = failure
+        call.reply.set_exception(unavailable)
+        return kind
+
+    def _breaker_changed(self, state: BreakerState) -> None:
+        away = state is not BreakerState.CLOSED
+        if away is not self._is_away:
+            # Once each way: every probe in between changes the state, too (reliability, S39).
+            self._is_away = away
+            self._log.warning("store_breaker", state=state.value)
+        self._on_state(state)
+
+
+def _unavailable(kind: str, *, asked: bool = True) -> LedgerUnavailable:
+    return LedgerUnavailable(f"The ledger is unavailable ({kind}); nothing was spent.", asked=asked)

@@ -1,0 +1,79 @@
+"""What a failed exchange with the store says, as a short word for metrics (fault F74).
+
+Only what we understand is translated: an error of a script is our own bug and stays loud.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import exceptions
+from redis.exceptions import RedisError
+
+WRITE_REFUSALS = frozenset({"oom", "misconf", "noreplicas"})
+"""A store that answers and reads but takes no writes now: no reason to stop asking it."""
+
+MIGRATING_KEY_MESSAGE = "access a non local key"
+"""A script met a key that is not there yet, or not any more, while its slot is being moved."""
+
+_KIND_BY_TYPE: tuple[tuple[type[Exception], str], ...] = (
+    (exceptions.AuthenticationError, "auth"),
+    (exceptions.AuthenticationWrongNumberOfArgsError, "auth"),
+    (exceptions.NoPermissionError, "auth"),
+    (exceptions.BusyLoadingError, "loading"),
+    (exceptions.ReadOnlyError, "readonly"),
+    (exceptions.OutOfMemoryError, "oom"),
+    (exceptions.MasterDownError, "masterdown"),
+    (exceptions.ClusterDownError, "clusterdown"),
+    (exceptions.TryAgainError, "clusterdown"),
+    (exceptions.AskError, "clusterdown"),
+    (exceptions.MaxConnectionsError, "pool"),
+    (exceptions.TimeoutError, "timeout"),
+    (exceptions.ConnectionError, "connection"),
+    (exceptions.InvalidResponse, "connection"),
+    (TimeoutError, "timeout"),
+    (OSError, "connection"),
+)
+_KIND_BY_CODE = {
+    "BUSY": "busy",
+    "LOADING": "loading",
+    "MASTERDOWN": "masterdown",
+    "MISCONF": "misconf",
+    "NOAUTH": "auth",
+    "NOPERM": "auth",
+    "NOREPLICAS": "noreplicas",
+    "OOM": "oom",
+    "READONLY": "readonly",
+    "UNBLOCKED": "readonly",
+    "UNKILLABLE": "busy",
+    "WRONGPASS": "auth",
+}
+
+
+@contextmanager
+def translate_resets() -> Iterator[None]:
+    """Say `ConnectionError` where uvloop says `RuntimeError`: a write to a connection that was
+    reset since the last read."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "handler is closed" not in str(error):
+            raise
+        raise exceptions.ConnectionError(str(error)) from error
+
+
+def classify_error(error: Exception) -> str | None:
+    """The kind of trouble the store is in; None when the error is no such thing."""
+    if type(error) is exceptions.ConnectionError and isinstance(error.__cause__, RedisError):
+        # What the server said while the connection was being made: a wrong password, loading.
+        error = error.__cause__
+    for type_, kind in _KIND_BY_TYPE:
+        if isinstance(error, type_):
+            return kind
+    if isinstance(error, exceptions.ResponseError):
+        if MIGRATING_KEY_MESSAGE in str(error):
+            return "clusterdown"
+        code, _, rest = str(error).partition(" ")
+        return _KIND_BY_CODE.get(code.lstrip("-")) or _KIND_BY_CODE.get(
+            rest.partition(" ")[0].lstrip("-")
+        )
+    return None

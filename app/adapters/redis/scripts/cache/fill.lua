@@ -1,0 +1,9 @@
+#!lua
+-- Fill a slot that this job was making, or that nobody is.
+-- KEYS [1] pictures [2] starts  ARGV [1] job id [2] slot [3] ttl ms [4] pictures -> 1 when kept
+local lease = redis.call('HGET', KEYS[1], ARGV[2] .. ':making')
+if lease and string.match(lease, '^%S+') ~= ARGV[1] then return 0 end
+redis.call('HDEL', KEYS[1], ARGV[2] .. ':making')
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[1] .. ' ' .. int(now_ms) .. ' ' .. ARGV[4])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+return 1

@@ -1,0 +1,57 @@
+#!lua
+-- Which slot is this request's, and what is in it.
+-- KEYS [1] pictures [2] starts
+-- ARGV [1] job id [2] variants [3] ttl ms [4] lease ms
+--      [5] newest age accepted in ms, '' for any [6] '' | no-cache | only-if-cached
+--      [7] 1 when this is the latest request over again, not another directive
+--      [8] a job known to make nothing any more, whose lease may be taken over; or ''
+-- -> {'hit', slot, job, age ms, made at ms, pictures} | {'joined', slot, job, ms since its lease}
+--    {'miss', slot} | {'occupied'} | {'empty'}
+local id, variants, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local oldest = math.min(ttl, tonumber(ARGV[5]) or ttl)
+local directive = ARGV[6]
+
+local function made(slot)
+  local packed = redis.call('HGET', KEYS[1], slot)
+  if not packed then return nil end
+  local job, at, pictures = string.match(packed, '^(%S+) (%d+) (.*)$')
+  local age = math.max(now_ms - at, 0)
+  if age <= oldest and age < ttl then return { 'hit', slot, job, age, tonumber(at), pictures } end
+end
+
+local function making(slot)
+  local lease = redis.call('HGET', KEYS[1], slot .. ':making')
+  if not lease then return nil end
+  local job, ends = string.match(lease, '^(%S+) (%d+)$')
+  if job == id or job == ARGV[8] or tonumber(ends) <= now_ms then return nil end
+  -- A lease from the future is one that the clock was set back behind: of no known age, so old.
+  local age = now_ms + ARGV[4] - ends
+  return { 'joined', slot, job, age >= 0 and int(age) or int(ARGV[4]) }
+end
+
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(now_ms - 2000))
+local repeated = ARGV[7] == '1'
+local before = redis.call('ZRANK', KEYS[2], id) or redis.call('ZCARD', KEYS[2])
+if repeated then before = math.max(before - 1, 0) end
+local slot = before % variants
+
+if directive == 'only-if-cached' then
+  local found = made(slot) or making(slot)
+  for other = 0, variants - 1 do found = found or made(other) end
+  for other = 0, variants - 1 do found = found or making(other) end
+  return found or { 'empty' }
+end
+
+if not repeated then
+  redis.call('ZADD', KEYS[2], 'NX', int(now_ms), id)
+  redis.call('PEXPIRE', KEYS[2], 2000)
+end
+if directive == 'no-cache' then
+  if making(slot) then return { 'occupied' } end
+else
+  local found = made(slot) or making(slot)
+  if found then return found end
+end
+redis.call('HSET', KEYS[1], slot .. ':making', id .. ' ' .. int(now_ms + ARGV[4]))
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
+return { 'miss', slot }

@@ -1,0 +1,15 @@
+#!lua
+-- Open rebuilt books as a new life that continues the earlier ones.
+-- KEYS [1] slot  ARGV [1] {epoch, seq, earlier = {epoch = rebuilt up to}, open = {field, count, ...}}
+-- -> 1, or 0 when the books are open already
+if redis.call('EXISTS', K.suspect) == 0 then return 0 end
+local ask = cjson.decode(ARGV[1])
+redis.call('DEL', K.stream, K.open, K.trail)
+if redis.call('EXISTS', K.draft) == 1 then redis.call('RENAME', K.draft, K.stream) end
+redis.call('HSET', K.open, unpack(ask.open))
+redis.call('SET', K.seq, int(ask.seq))
+redis.call('HSET', K.trail, ask.seq % MAX_POSITIONS, int(ask.seq) .. ' rebuilt')
+for epoch, seq in pairs(ask.earlier) do redis.call('HSET', K.lineage, epoch, int(seq)) end
+redis.call('SET', K.epoch, ask.epoch)
+redis.call('DEL', K.suspect)
+return 1

@@ -1,4 +1,0 @@
-#!lua
--- Would the store take a write now? Writes nothing, but runs only where writing is allowed.
--- KEYS [1] slot -> 'ready'
-return 'ready'

@@ -1,0 +1,156 @@
+#!lua flags=allow-oom
+-- Write down what became of a job's pending images, each once. Pictures may come before the job is
+-- settled and after they were given up. The settlement count_images them as delivered: what is given up
+-- is taken off again by an entry that charges nothing.
+-- The task ends with its last image, or once some are there and each of the others was tried in
+-- vain, by whatever process: the parts of a job may be brought home by several.
+-- KEYS [1] slot  ARGV [1] epoch [2] position
+--      [3] {job, pictures = {{place, picture, name} ...}, lost = {place ...},
+--           links = {{place, image} ...}, error?, tried = {place ...}, due_ms, failure, task_ms, image_ms,
+--           denied? = {{part, whether its task failed} ...}}
+-- -> {'collected', new pictures, images newly lost, 1 when the task ended by this, record}
+--    {'missing'} | {'data_loss'}
+if data_lost() then return reply('data_loss') end
+local ask = cjson.decode(ARGV[3])
+local id, key = ask.job, K.job .. ask.job
+local job = all(key)
+if not job.state then return reply('missing') end
+local fields, gone, fresh, lost, found = {}, {}, {}, {}, 0
+
+local function put(field, value)
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
+  job[field] = value
+end
+
+local function take(field)
+  if not job[field] then return false end
+  gone[#gone + 1] = field
+  job[field] = nil
+  return true
+end
+
+local function save_picture(place, picture, name)
+  local before = job['picture:' .. place]
+  if before then
+    local known = { 'picture:' .. place, before, 'pending:' .. place, '' }
+    return emit_change('job', id, known, job['told:' .. place])
+  end
+  local awaited, given_up = take('pending:' .. place), take('lost:' .. place)
+  if not (awaited or given_up or OPEN[job.state]) then return end
+  if given_up then found = found + 1 end
+  put('picture:' .. place, picture)
+  redis.call('SET', K.owner .. name, cjson.encode({ job.user, job.pool }), 'PX', int(ask.image_ms))
+  fresh[#fresh + 1] = place
+end
+
+for _, row in ipairs(ask.pictures) do save_picture(unpack(row)) end
+for _, place in ipairs(ask.lost) do
+  if take('pending:' .. place) then
+    put('lost:' .. place, '1')
+    lost[#lost + 1] = place
+  elseif job['lost:' .. place] and job['told:' .. place] then
+    emit_entry(job['told:' .. place])
+    emit_change('job', id, { 'lost:' .. place, '1', 'pending:' .. place, '' })
+  end
+end
+for _, row in ipairs(ask.links) do
+  if job['pending:' .. row[1]] then put('pending:' .. row[1], row[2]) end
+end
+if ask.error then put('trouble', ask.error) end
+for _, place in ipairs(ask.tried) do
+  job['tried:' .. place] = '1'
+  redis.call('HSET', key, 'tried:' .. place, '1')
+end
+for _, row in ipairs(ask.denied or {}) do
+  if row[2] then
+    redis.call('HINCRBY', key, 'denied:' .. row[1], 1)
+  else
+    redis.call('HDEL', key, 'denied:' .. row[1])
+  end
+end
+
+local function append_entry(delivered)
+  local entry = { 'kind', 'delivery' }
+  for _, field in ipairs({ 'key', 'user', 'team', 'model', 'size', 'quality', 'day', 'month' }) do
+    if job[field] then
+      entry[#entry + 1] = field
+      entry[#entry + 1] = job[field]
+    end
+  end
+  for field, value in pairs({ job = id, images = '0', delivered = int(delivered), presumed = '0',
+    surplus = '0', micros = job.unit and '0' }) do
+    entry[#entry + 1] = field
+    entry[#entry + 1] = value
+  end
+  local at, seq = redis.call('XADD', K.stream, '*', unpack(entry)), next_seq(id)
+  emit_change('entry', at, entry, seq)
+  for _, place in ipairs(lost) do put('told:' .. place, at .. ' ' .. int(seq)) end
+end
+
+local function count_images()
+  local left, untried, there = 0, 0, #cjson.decode(job.pictures or '[]')
+  for field in pairs(job) do
+    local place = string.match(field, '^pending:(.*)$')
+    if place then
+      left = left + 1
+      if not job['tried:' .. place] then untried = untried + 1 end
+    end
+    if string.match(field, '^picture:') then there = there + 1 end
+  end
+  return left, untried, there
+end
+
+-- What the caller is told from now on; true when that ends the task.
+local function told(left, untried, there)
+  local status = job.status
+  if there > 0 and untried == 0 then
+    status = 'completed'
+  elseif there == 0 and left == 0 then
+    status = 'failed'
+  end
+  if status == job.status then return false end
+  put('status', status)
+  put('ended', int(now_ms))
+  if status == 'completed' then
+    put('progress', '100')
+    take('failure')
+  else
+    put('failure', ask.failure)
+  end
+  return true
+end
+
+local ended, seq = false, 0
+if job.state == 'S' and found ~= #lost then append_entry(found - #lost) end
+if #fresh > 0 then
+  seq = next_seq(id)
+  for _, place in ipairs(fresh) do put('told:' .. place, int(seq)) end
+end
+if job.state == 'S' and (#fresh > 0 or redis.call('ZSCORE', K.collect, id)) then
+  local left, untried, there = count_images()
+  ended = told(left, untried, there)
+  if left > 0 then
+    redis.call('ZADD', K.collect, int(now_ms + ask.due_ms), id)
+  else
+    redis.call('ZREM', K.collect, id)
+  end
+  if ended then redis.call('PUBLISH', K.ended, id) end
+end
+if #fields > 0 then
+  write_job(id, unpack(fields))
+  changes[#changes][4] = seq
+end
+if #gone > 0 then
+  redis.call('HDEL', key, unpack(gone))
+  local without = {}
+  for _, field in ipairs(gone) do
+    without[#without + 1] = field
+    without[#without + 1] = ''
+  end
+  emit_change('job', id, without)
+end
+if job.state == 'S' and not redis.call('ZSCORE', K.collect, id) then
+  expire_ended_job(id, job, ask)
+end
+return reply('collected', #fresh, #lost, ended and 1 or 0, record(id))

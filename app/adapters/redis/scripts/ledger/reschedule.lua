@@ -1,0 +1,31 @@
+#!lua flags=allow-oom
+-- Give a claimed job back. Status goes only from queued to processing, progress only up.
+-- What was said against a part's task is counted: '<what> <times in a row> <first time, ms>'.
+-- KEYS [1] slot  ARGV [1] epoch [2] position
+--      [3] {job, token, due_ms, status?, progress?, doubts? = {{part, what or ''} ...}}
+-- -> {'advanced'} | {'lost'} when another process claimed it since | {'data_loss'}
+if data_lost() then return reply('data_loss') end
+local ask = cjson.decode(ARGV[3])
+local key = K.job .. ask.job
+local job = read_fields(key, 'state', 'status', 'progress', 'claims', 'key', 'user', 'team')
+if not OPEN[job.state] or tonumber(job.claims) ~= ask.token then return reply('lost') end
+if job.status == 'queued' and ask.status == 'processing' then
+  redis.call('HSET', key, 'status', 'processing')
+end
+if ask.progress and ask.progress > tonumber(job.progress or 0) and not job.ended then
+  redis.call('HSET', key, 'progress', ask.progress)
+end
+for _, row in ipairs(ask.doubts or {}) do
+  local field, what = 'doubt:' .. row[1], row[2]
+  local before = redis.call('HGET', key, field)
+  local same, times, since = string.match(before or '', '^(%S+) (%d+) (%d+)$')
+  if what == '' then
+    if before then redis.call('HDEL', key, field) end
+  elseif same == what then
+    redis.call('HSET', key, field, what .. ' ' .. int(times + 1) .. ' ' .. since)
+  else
+    redis.call('HSET', key, field, what .. ' 1 ' .. int(now_ms))
+  end
+end
+schedule(ask.job, job, now_ms + ask.due_ms)
+return reply('advanced')

@@ -1,0 +1,19 @@
+#!lua
+-- Write one record.
+-- KEYS [1] slot  ARGV [1] epoch [2] position
+--      [3] {family = users, teams, keys or stops, name, record, mode = create, replace or put, digest?}
+-- -> {'written'} | {'kept'} when it exists (create) or does not (replace) | {'data_loss'}
+if data_lost() then return reply('data_loss') end
+local ask = cjson.decode(ARGV[3])
+local family = K[ask.family]
+local before = redis.call('HGET', family, ask.name)
+if ask.mode == 'create' and before then return reply('kept') end
+if ask.mode == 'replace' and not before then return reply('kept') end
+redis.call('HSET', family, ask.name, ask.record)
+if ask.digest then
+  local old = before and cjson.decode(before).digest
+  if old and old ~= ask.digest then redis.call('HDEL', K.digests, old) end
+  redis.call('HSET', K.digests, ask.digest, ask.name)
+end
+publish_change(ask.family, ask.name, { 'record', ask.record }, next_seq(ask.name))
+return reply('written')

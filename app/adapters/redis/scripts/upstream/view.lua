@@ -1,5 +1,0 @@
-#!lua flags=allow-oom
--- How the provider's traffic stands; and what this process added to it.
--- KEYS [1] turns  ARGV [1] limits [2] process, or '' [3] its requests of the last minute -> view
-if ARGV[2] ~= '' then tell(ARGV[2], ARGV[3]) end
-return view()

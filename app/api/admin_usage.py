@@ -1,0 +1,197 @@
+"""GET /v1/organization/usage/images and /costs: OpenAI's administration API over our ledger.
+
+Openai-compat study, section 10: team = project, the official SDK's `client.admin` works here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api import parameters
+from app.api.auth import require_admin
+from app.api.response_body import json_response
+from app.api.state import get_app_state, get_edge_settings
+from app.domain.money import format_micros
+from app.domain.queries import UsageQuery, UsageRow
+
+SOURCE = "image.generation"
+KNOWN_SOURCES = frozenset({SOURCE, "image.edit", "image.variation"})
+DIMENSIONS = {
+    "project_id": "team",
+    "user_id": "user",
+    "api_key_id": "key",
+    "model": "model",
+    "size": "size",
+    "line_item": "model",
+}
+"""OpenAI's word -> ours."""
+USAGE_GROUPS = frozenset({"project_id", "user_id", "api_key_id", "model", "size", "source"})
+COST_GROUPS = frozenset({"project_id", "user_id", "api_key_id", "line_item", "api_source"})
+BUCKET_WIDTHS_S = {"1m": 60, "1h": 3600, "1d": 86_400}
+USAGE_PAGE_LIMITS = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}
+COST_PAGE_LIMITS = {"1d": (7, 180)}
+CURSOR_PREFIX = "page_"
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPage:
+    """One page of buckets. Times are Unix seconds, `until_s` exclusive; `next_s` starts the next
+    page, None on the last."""
+
+    since_s: int
+    until_s: int
+    width_s: int
+    next_s: int | None
+
+
+async def images(request: Request) -> Response:
+    """Images per bucket, grouped and filtered as asked."""
+    await require_admin(request)
+    query = request.query_params
+    page = _parse_page(request, USAGE_PAGE_LIMITS)
+    groups = parameters.parse_query_choices(query, "group_by", USAGE_GROUPS)
+    sources = parameters.parse_query_choices(query, "sources", KNOWN_SOURCES)
+    if sources and SOURCE not in sources:
+        return _build_page_response(page, {})
+    buckets = await get_app_state(request).gateway.usage.report(
+        _build_usage_question(query, page, groups)
+    )
+    return _build_page_response(
+        page,
+        {
+            b.starts_ms // 1000: [_build_usage_result(row, groups) for row in b.rows]
+            for b in buckets
+        },
+    )
+
+
+async def costs(request: Request) -> Response:
+    """Money per day; null where a price is not known."""
+    await require_admin(request)
+    query = request.query_params
+    page = _parse_page(request, COST_PAGE_LIMITS)
+    groups = parameters.parse_query_choices(query, "group_by", COST_GROUPS)
+    gateway = get_app_state(request).gateway
+    buckets = await gateway.usage.report(_build_usage_question(query, page, groups))
+    currency = gateway.catalog.currency.lower()
+    return _build_page_response(
+        page,
+        {
+            b.starts_ms // 1000: [_build_cost_result(row, groups, currency) for row in b.rows]
+            for b in buckets
+        },
+    )
+
+
+def _parse_page(request: Request, limits: Mapping[str, tuple[int, int]]) -> BucketPage:
+    query = request.query_params
+    since_s = parameters.parse_query_integer(query, "start_time")
+    until_s = parameters.parse_query_integer(
+        query, "end_time", int(get_edge_settings(request).now()) + 1
+    )
+    width = query.get("bucket_width", "1d")
+    if width not in limits:
+        raise parameters.invalid_value_error(
+            "bucket_width", f"bucket_width takes: {', '.join(limits)}."
+        )
+    default_limit, max_limit = limits[width]
+    limit = parameters.parse_query_integer(query, "limit", default_limit)
+    if not 1 <= limit <= max_limit:
+        raise parameters.invalid_value_error(
+            "limit", f"limit must be 1 to {max_limit} for this bucket_width."
+        )
+    if until_s <= since_s:
+        raise parameters.invalid_value_error("end_time", "end_time must be later than start_time.")
+    width_s = BUCKET_WIDTHS_S[width]
+    start_s = _parse_cursor(query, since_s, width_s)
+    end_s = start_s + limit * width_s
+    return BucketPage(start_s, min(end_s, until_s), width_s, end_s if end_s < until_s else None)
+
+
+def _parse_cursor(query: QueryParams, since_s: int, width_s: int) -> int:
+    """Where this page starts: a cursor names a bucket of the same question."""
+    cursor = query.get("page")
+    if not cursor:
+        return since_s
+    digits = cursor.removeprefix(CURSOR_PREFIX)
+    if not cursor.startswith(CURSOR_PREFIX) or parameters.QUERY_INTEGER.fullmatch(digits) is None:
+        raise parameters.invalid_value_error(
+            "page", "page must be a next_page of an earlier answer."
+        )
+    if int(digits) < since_s or (int(digits) - since_s) % width_s:
+        raise parameters.invalid_value_error("page", "page belongs to another question.")
+    return int(digits)
+
+
+def _build_usage_question(
+    query: QueryParams, page: BucketPage, groups: tuple[str, ...]
+) -> UsageQuery:
+    by = tuple(dict.fromkeys(DIMENSIONS[group] for group in groups if group in DIMENSIONS))
+    return UsageQuery(
+        since_ms=page.since_s * 1000,
+        until_ms=page.until_s * 1000,
+        by=by,
+        bucket_ms=page.width_s * 1000,
+        users=frozenset(parameters.parse_query_list(query, "user_ids")),
+        teams=frozenset(parameters.parse_query_list(query, "project_ids")),
+        keys=frozenset(parameters.parse_query_list(query, "api_key_ids")),
+        models=frozenset(parameters.parse_query_list(query, "models")),
+        sizes=frozenset(parameters.parse_query_list(query, "sizes")),
+    )
+
+
+def _build_usage_result(row: UsageRow, groups: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "object": "organization.usage.images.result",
+        "images": row.images,
+        "num_model_requests": row.requests,
+        "size": row.size,
+        "source": SOURCE if "source" in groups else None,
+        "model": row.model,
+        "user_id": row.user,
+        "api_key_id": row.key,
+        "project_id": row.team,
+    }
+
+
+def _build_cost_result(row: UsageRow, groups: tuple[str, ...], currency: str) -> dict[str, Any]:
+    by_item = "line_item" in groups
+    amount = None
+    if row.micros is not None:
+        value = orjson.Fragment(format_micros(row.micros).encode())
+        amount = {"value": value, "currency": currency}
+    return {
+        "object": "organization.costs.result",
+        "amount": amount,
+        "line_item": f"{row.model}, images" if by_item else None,
+        "project_id": row.team,
+        "user_id": row.user,
+        "api_key_id": row.key,
+        "api_source": "unlabeled" if "api_source" in groups else None,
+        "quantity": row.images if by_item else None,
+        "quantity_unit": "images" if by_item else None,
+    }
+
+
+def _build_page_response(page: BucketPage, results: Mapping[int, list[dict[str, Any]]]) -> Response:
+    buckets = [
+        {
+            "object": "bucket",
+            "start_time": start_s,
+            "end_time": min(start_s + page.width_s, page.until_s),
+            "results": results.get(start_s, []),
+        }
+        for start_s in range(page.since_s, page.until_s, page.width_s)
+    ]
+    content = {
+        "object": "page",
+        "data": buckets,
+        "has_more": page.next_s is not None,
+        "next_page": None if page.next_s is None else f"{CURSOR_PREFIX}{page.next_s}",
+    }
+    return json_response(orjson.dumps(content), {"cache-control": "no-store"})

@@ -1,0 +1,164 @@
+"""Fields of a request body by type: strict about types, `null` means absent (design, section 9).
+
+Query parameters, as SDKs spell them.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from starlette.datastructures import QueryParams
+
+from app.domain.errors import InvalidRequest
+
+Body = Mapping[str, Any]
+
+MAX_WORD_CHARS = 64
+"""Characters of a size, a quality or the like, whatever it says."""
+
+LINE_BREAKS = str.maketrans("\x0b\x0c", "\n\n")
+"""Vertical tab and form feed, which word processors paste for a line or page break."""
+CONTROL_CHARS = re.compile(r"[\x00-\x08\x0e-\x1f]")
+# Anything but white space, zero-width characters and blanks in disguise.
+VISIBLE_CHAR = re.compile(
+    "[^\\s\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0]"
+)
+
+
+def parse_string(body: Body, name: str, max_chars: int) -> str | None:
+    """A string of at most `max_chars` characters, or None."""
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise wrong_type_error(name, "a string")
+    if len(value) > max_chars:
+        raise InvalidRequest(
+            "string_above_max_length",
+            f"{name} is longer than {max_chars} characters.",
+            param=name,
+        )
+    return value
+
+
+def parse_integer(body: Body, name: str, minimum: int, maximum: int) -> int | None:
+    """A whole number within bounds, or None. 1.0, "1" and true are no whole numbers here."""
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise wrong_type_error(name, "an integer")
+    if value < minimum:
+        raise InvalidRequest(
+            "integer_below_min_value", f"{name} must be at least {minimum}.", param=name
+        )
+    if value > maximum:
+        raise InvalidRequest(
+            "integer_above_max_value", f"{name} must be at most {maximum}.", param=name
+        )
+    return value
+
+
+def parse_boolean(body: Body, name: str) -> bool:
+    value = body.get(name)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise wrong_type_error(name, "a boolean")
+    return value
+
+
+def parse_choice(
+    body: Body, name: str, known: Iterable[str], aliases: Mapping[str, str]
+) -> str | None:
+    """One of the known words, aliases resolved, or None."""
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise wrong_type_error(name, "a string")
+    if value in known:
+        return value
+    if value in aliases:
+        return aliases[value]
+    allowed = ", ".join(known)
+    raise InvalidRequest(
+        "invalid_value", f"{name} must be one of the supported values: {allowed}.", param=name
+    )
+
+
+def parse_prompt(body: Body, max_chars: int) -> str:
+    """The prompt; raises when it is missing, blank, too long or holds controls."""
+    value = parse_string(body, "prompt", max_chars)
+    if value is None:
+        raise missing_error("prompt")
+    value = value.translate(LINE_BREAKS)
+    if VISIBLE_CHAR.search(value) is None:
+        raise InvalidRequest(
+            "missing_required_parameter",
+            "prompt is required and must not be blank.",
+            param="prompt",
+        )
+    if CONTROL_CHARS.search(value) is not None:
+        raise InvalidRequest(
+            "invalid_value", "prompt must not hold control characters.", param="prompt"
+        )
+    return value
+
+
+def missing_error(name: str) -> InvalidRequest:
+    return InvalidRequest("missing_required_parameter", f"{name} is required.", param=name)
+
+
+def wrong_type_error(name: str, expected: str) -> InvalidRequest:
+    return InvalidRequest("invalid_type", f"{name} must be {expected}.", param=name)
+
+
+QUERY_INTEGER = re.compile(r"[0-9]{1,12}", re.ASCII)
+CLAMPED_INTEGER = re.compile(r"[0-9]{1,18}", re.ASCII)
+"""A number that is cut to what is possible, however large."""
+MAX_QUERY_VALUES = 200
+
+
+def parse_query_list(query: QueryParams, name: str) -> tuple[str, ...]:
+    """An array: `name[]=a&name[]=b`, `name=a&name=b` or `name=a,b` (openai-compat, section 10)."""
+    given = [*query.getlist(f"{name}[]"), *query.getlist(name)]
+    values = [value.strip() for item in given for value in item.split(",") if value.strip()]
+    if len(values) > MAX_QUERY_VALUES:
+        raise invalid_value_error(name, f"{name} takes at most {MAX_QUERY_VALUES} values.")
+    return tuple(dict.fromkeys(values))
+
+
+def parse_query_choices(query: QueryParams, name: str, known: frozenset[str]) -> tuple[str, ...]:
+    """An array of known words."""
+    values = parse_query_list(query, name)
+    if not known.issuperset(values):
+        raise invalid_value_error(name, f"{name} takes: {', '.join(sorted(known))}.")
+    return values
+
+
+def parse_query_choice(query: QueryParams, name: str, known: Iterable[str]) -> str | None:
+    """One known word."""
+    given = query.get(name)
+    if given is not None and given not in known:
+        raise invalid_value_error(name, f"{name} takes: {', '.join(known)}.")
+    return given
+
+
+def parse_query_integer(
+    query: QueryParams, name: str, default: int | None = None, form: re.Pattern[str] = QUERY_INTEGER
+) -> int:
+    """A whole number; without a default it is required."""
+    given = query.get(name)
+    if given is None:
+        if default is None:
+            raise InvalidRequest("missing_required_parameter", f"{name} is required.", param=name)
+        return default
+    if form.fullmatch(given) is None:
+        raise invalid_value_error(name, f"{name} must be a whole number.")
+    return int(given)
+
+
+def invalid_value_error(name: str, message: str) -> InvalidRequest:
+    return InvalidRequest("invalid_value", message, param=name)

@@ -1,0 +1,244 @@
+"""From a request body to what is asked: understand once, coerce by catalog, report changes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.api import parameters
+from app.api.errors import MODERATION_CODES
+from app.api.image_inputs import is_blank, is_image_field, reject_image_inputs
+from app.api.request_body import PRINTABLE_NAME, canonical_json
+from app.api.request_headers import RequestHeaders
+from app.api.settings import EdgeSettings
+from app.api.sizes import AUTO, SIZE_HINT_FIELDS, parse_exact_size, resolve_nearest_size
+from app.domain.catalog import Catalog, Model
+from app.domain.errors import InvalidRequest, ModelNotFound
+from app.domain.images import GenerationRequest, ResponseFormat, digest
+from app.domain.ledger import DedupKeys
+from app.domain.patterns import pattern_matches
+from app.domain.principal import Principal
+from app.service.generation import GenerateCommand
+
+SUPPORTED_FIELDS = frozenset(
+    {"model", "prompt", "n", "size", "quality", "response_format", "stream", "async"}
+)
+ACCEPTED_FIELDS = frozenset({"user", "safety_identifier", "partial_images"})
+"""Checked, then left out: the provider knows nothing like them."""
+UNSUPPORTED_FIELDS = frozenset(
+    {"background", "input_fidelity", "moderation", "output_compression", "output_format", "style"}
+)
+"""OpenAI's own fields that this provider lacks."""
+NEUTRAL_FIELDS = ACCEPTED_FIELDS | frozenset(
+    {
+        "chat_id", "client_request_id", "conversation_id", "drop_params",
+        "enable_sync_mode", "extra_query", "idempotency_key", "input_fidelity",
+        "litellm_call_id", "litellm_metadata", "litellm_session_id", "litellm_trace_id",
+        "max_retries", "message_id", "metadata", "moderation", "num_retries",
+        "output_compression", "output_format", "prompt_cache_key", "request_id",
+        "request_timeout", "return_base64", "service_tier", "session_id", "store",
+        "stream_options", "sync_mode", "tags", "timeout", "trace_id", "user_id",
+    }
+)  # fmt: skip
+"""Fields that leave the picture as it is: who asks, how it is sent, in which encoding. Any other
+field that cannot be sent on may be a wish for another picture."""
+EGRESS_FIELDS = frozenset(
+    {
+        "api_base", "api_key", "api_type", "api_version", "base_model", "base_url",
+        "callback_url", "custom_llm_provider", "endpoint", "extra_headers", "headers", "host",
+        "mock_response", "organization", "provider", "proxies", "proxy", "target_url",
+        "upstream", "upstream_url", "url", "webhook", "webhook_url",
+    }
+)  # fmt: skip
+"""Fields with which other gateways let a caller choose where the upstream key goes (S1)."""
+
+FIELDS_NOT_HASHED = SUPPORTED_FIELDS | EGRESS_FIELDS | NEUTRAL_FIELDS
+"""Fields whose values say nothing about the picture that is not read from them."""
+EMPTY_VALUES: tuple[Any, ...] = (None, "", [], {})
+"""Values by which interfaces send every field they have, asked for or not."""
+MODERATION_BLOCKED_MODELS = ("gpt-image-*", "chatgpt-image-*")
+"""Callers of these know a refusal by moderation as `moderation_blocked`."""
+MAX_FIELDS = 100
+MAX_MODEL_CHARS = 256
+MAX_USER_CHARS = 512
+MAX_PARTIAL_IMAGES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """One request, understood. `adjusted` names the fields that were coerced or ignored;
+    `egress_override` is true when some of them tried to choose the way out; `moderation_code` is
+    how the caller calls a refusal by moderation."""
+
+    ask: GenerateCommand
+    asynchronous: bool
+    stream: bool
+    adjusted: tuple[str, ...]
+    egress_override: bool
+    moderation_code: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawRequest:
+    """A body with everything that decides how to read it."""
+
+    body: Mapping[str, Any]
+    request_headers: RequestHeaders
+    principal: Principal
+    deployment: str | None = None
+
+
+def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> ParsedRequest:
+    """Raises `InvalidRequest` naming the field, or `ModelNotFound`."""
+    body = raw.body
+    _check_names(body, settings.strict)
+    called, model = _resolve_model(raw, catalog, settings.strict)
+    reject_image_inputs(body, except_for=FIELDS_NOT_HASHED)
+    request = GenerationRequest(
+        model=model.name,
+        prompt=parameters.parse_prompt(body, model.max_prompt_chars),
+        n=parameters.parse_integer(body, "n", 1, settings.max_images) or 1,
+        size=parse_exact_size(body, model)
+        if settings.strict
+        else resolve_nearest_size(body, model),
+        quality=_resolve_quality(body, model, settings.strict),
+        unsent=_hash_unsent_fields(body),
+    )
+    response_format = (
+        parameters.parse_choice(body, "response_format", tuple(ResponseFormat), {})
+        or raw.principal.response_format
+        or catalog.response_format(called, model)
+        or settings.response_format
+    )
+    asynchronous, stream = _parse_response_mode(body)
+    _check_accepted(body)
+    return ParsedRequest(
+        ask=GenerateCommand(
+            request,
+            _build_dedup_keys(raw),
+            raw.request_headers.cache,
+            str(response_format),
+            raw.request_headers.concurrency_wait_s(settings),
+        ),
+        asynchronous=asynchronous,
+        stream=stream,
+        adjusted=_list_adjusted(body, request, called),
+        egress_override=not EGRESS_FIELDS.isdisjoint(body),
+        moderation_code=_choose_moderation_code(called, catalog),
+    )
+
+
+def _check_names(body: Mapping[str, Any], strict: bool) -> None:
+    if len(body) > MAX_FIELDS:
+        raise InvalidRequest("unknown_parameter", f"The body has more than {MAX_FIELDS} fields.")
+    if not strict:
+        return
+    for name, value in body.items():
+        if name in SUPPORTED_FIELDS or name in ACCEPTED_FIELDS or is_image_field(name):
+            # A picture is refused by its own words, and an empty place for one asks for nothing.
+            continue
+        if name in SIZE_HINT_FIELDS and value is None:
+            continue
+        shown = name if PRINTABLE_NAME.fullmatch(name) else None
+        if name in UNSUPPORTED_FIELDS or name in SIZE_HINT_FIELDS:
+            raise InvalidRequest(
+                "unsupported_parameter", "The provider has no such parameter.", param=shown
+            )
+        raise InvalidRequest("unknown_parameter", "Unknown parameter.", param=shown)
+
+
+def _resolve_model(raw: RawRequest, catalog: Catalog, strict: bool) -> tuple[str, Model]:
+    """The name the caller used, and the model it means."""
+    name = parameters.parse_string(raw.body, "model", MAX_MODEL_CHARS) or raw.deployment
+    if name is None:
+        if strict or raw.body.get("model") == "":
+            raise parameters.missing_error("model")
+        name = catalog.default_model
+    model = catalog.resolve(name)
+    if model is None or not raw.principal.may_use(model.name):
+        raise ModelNotFound
+    return name, model
+
+
+def _choose_moderation_code(called: str, catalog: Catalog) -> str:
+    blocked = any(
+        pattern_matches(pattern, name)
+        for name in catalog.name_candidates(called)
+        for pattern in MODERATION_BLOCKED_MODELS
+    )
+    return MODERATION_CODES[blocked]
+
+
+def _resolve_quality(body: Mapping[str, Any], model: Model, strict: bool) -> str:
+    """The quality that is meant; a word nobody knows is the default one."""
+    auto = {AUTO: model.quality_aliases.get(AUTO, model.default_quality)}
+    if strict:
+        return (
+            parameters.parse_choice(body, "quality", model.qualities, auto) or model.default_quality
+        )
+    written = parameters.parse_string(body, "quality", parameters.MAX_WORD_CHARS)
+    if written is None or written in model.qualities:
+        return written or model.default_quality
+    known = {alias.lower(): quality for alias, quality in model.quality_aliases.items()}
+    known |= {quality.lower(): quality for quality in model.qualities}
+    return known.get(written.strip().lower(), model.default_quality)
+
+
+def _hash_unsent_fields(body: Mapping[str, Any]) -> str | None:
+    """A digest of the fields that ask for a certain picture and cannot be sent on, or None."""
+    hashed_fields = {
+        name: value
+        for name, value in body.items()
+        if not (name in FIELDS_NOT_HASHED or name in SIZE_HINT_FIELDS)
+        and not (value in EMPTY_VALUES or (is_image_field(name) and is_blank(value)))
+    }
+    return digest(canonical_json(hashed_fields)) if hashed_fields else None
+
+
+def _parse_response_mode(body: Mapping[str, Any]) -> tuple[bool, bool]:
+    asynchronous = parameters.parse_boolean(body, "async")
+    stream = parameters.parse_boolean(body, "stream")
+    if asynchronous and stream:
+        raise InvalidRequest(
+            "unsupported_parameter", "stream and async cannot be combined.", param="stream"
+        )
+    return asynchronous, stream
+
+
+def _check_accepted(body: Mapping[str, Any]) -> None:
+    parameters.parse_string(body, "user", MAX_USER_CHARS)
+    parameters.parse_string(body, "safety_identifier", MAX_USER_CHARS)
+    parameters.parse_integer(body, "partial_images", 0, MAX_PARTIAL_IMAGES)
+
+
+def _build_dedup_keys(raw: RawRequest) -> DedupKeys:
+    key = raw.request_headers.idempotency_key
+    return DedupKeys(
+        body=digest(raw.deployment, canonical_json(dict(raw.body))),
+        idempotency_key=None if key is None else digest(raw.principal.user, key),
+        is_sdk_retry=raw.request_headers.is_sdk_retry,
+        fresh=raw.request_headers.cache.no_cache,
+    )
+
+
+def _list_adjusted(
+    body: Mapping[str, Any], request: GenerationRequest, called: str
+) -> tuple[str, ...]:
+    coerced = [
+        name
+        for name, value in (
+            ("model", request.model),
+            ("size", request.size),
+            ("quality", request.quality),
+        )
+        if body.get(name) not in (None, value)
+    ]
+    if not body.get("model") and called != request.model:
+        coerced.append("model")
+    ignored = [
+        name
+        for name, value in body.items()
+        if name not in SUPPORTED_FIELDS
+        and value is not None
+        and not (is_image_field(name) and is_blank(value))
+    ]
+    return (*coerced, *ignored)

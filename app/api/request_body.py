@@ -1,0 +1,276 @@
+"""Taking a request's body off the wire: its type, its size and its time.
+
+Strict JSON from raw bytes: what standard parsers let through is refused (reliability, B1-B15).
+
+`orjson` cannot see duplicate keys and Python's own reader accepts NaN, surrogates and numbers of
+any length, so the standard reader runs with hooks and two scans in front.
+"""
+
+import asyncio
+import json
+import re
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
+
+from app.api.state import get_edge_settings
+from app.domain.errors import InvalidRequest
+
+OVERSIZED_DISCARD_S = 1.0
+MAX_OVERSIZED_DISCARD_BYTES = 8 << 20
+MAX_UPLOAD_DISCARD_BYTES = 64 << 20
+FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
+JSON_MEDIA_TYPES = frozenset({"", "application/json", "text/json", "text/plain", FORM_MEDIA_TYPE})
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The body as a JSON object; raises `InvalidRequest` for anything else.
+
+    A missing content type, text/plain and the form that `curl -d` claims to send are read as JSON.
+    """
+    _check_headers(request)
+    limit = get_edge_settings(request).max_body_bytes
+    if _get_content_length(request) > limit:
+        await _discard_oversized(request)
+        raise _too_large_error()
+    try:
+        async with asyncio.timeout(get_edge_settings(request).body_timeout_s):
+            raw = await _read_limited(request.receive, limit)
+    except TimeoutError:
+        raise InvalidRequest(
+            "request_timeout", "The request body did not arrive in time."
+        ) from None
+    if raw is None:
+        await _discard_oversized(request)
+        raise _too_large_error()
+    try:
+        return parse_json_object(raw)
+    except InvalidRequest:
+        if _get_media_type(request) != FORM_MEDIA_TYPE:
+            raise
+        raise _media_type_error() from None
+
+
+async def discard_upload(request: Request) -> None:
+    """Read an upload to its end so that its sender will read the answer; give up when it lasts."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(get_edge_settings(request).body_timeout_s):
+            await _discard(request.receive, MAX_UPLOAD_DISCARD_BYTES)
+
+
+def _check_headers(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise InvalidRequest(
+            "unsupported_media_type", "Send the body without content encoding (no gzip)."
+        )
+    media_type = _get_media_type(request)
+    if media_type not in JSON_MEDIA_TYPES and not media_type.endswith("+json"):
+        raise _media_type_error()
+    for parameter in request.headers.get("content-type", "").split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in (
+            "utf-8",
+            "utf8",
+            "us-ascii",
+        ):
+            raise InvalidRequest("unsupported_media_type", "The body must be UTF-8.")
+
+
+def _get_media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _media_type_error() -> InvalidRequest:
+    return InvalidRequest(
+        "unsupported_media_type", "Send JSON with Content-Type: application/json."
+    )
+
+
+def _get_content_length(request: Request) -> int:
+    length = request.headers.get("content-length", "0")
+    return int(length) if length.isdecimal() and len(length) < 20 else 0
+
+
+async def _read_limited(receive: Receive, limit: int) -> bytes | None:
+    """The whole body, or None as soon as it passes the limit."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _discard_oversized(request: Request) -> None:
+    """Let a slightly too long body arrive: closing on unread bytes would reset the answer away."""
+    if "expect" not in request.headers:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OVERSIZED_DISCARD_S):
+                await _discard(request.receive, MAX_OVERSIZED_DISCARD_BYTES)
+
+
+async def _discard(receive: Receive, limit: int) -> None:
+    size = 0
+    while size <= limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        size += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
+
+
+def _too_large_error() -> InvalidRequest:
+    return InvalidRequest(
+        "request_too_large",
+        "The request body is too large: a prompt is text, and pictures are not taken. "
+        "Nothing was charged.",
+    )
+
+
+MAX_DEPTH = 32
+MAX_PUNCTUATION = 5_000
+"""Brackets, commas and colons outside of strings: each costs the parser more than any text."""
+MAX_NUMBER_CHARS = 32
+PRINTABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+"""Field names that may be repeated to the caller, in bodies and headers alike."""
+
+# One pass, possessive: linear on any input. An unclosed string runs to the end.
+TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+PUNCTUATION = (b"[", b"{", b",", b":")
+
+
+def parse_json_object(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a request body; raises `InvalidRequest`.
+
+    Codes: invalid_json, invalid_body (JSON, but no object), invalid_encoding, duplicate_key,
+    too_deep, too_complex.
+    """
+    if _count_punctuation(raw) > MAX_PUNCTUATION or raw.count(b'"') > 2 * MAX_PUNCTUATION:
+        _reject_complexity(raw)
+    text = _decode(raw)
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        _reject_depth(raw)
+    try:
+        value = JSON_DECODER.decode(text)
+    except (json.JSONDecodeError, RecursionError):
+        raise _invalid_json_error() from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("invalid_body", "The body must be a JSON object.")
+    if b"\\u" in raw:
+        _reject_surrogates(value)
+    return value
+
+
+def canonical_json(body: dict[str, Any]) -> str:
+    """One spelling for equal bodies, whatever their key order and white space."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"))
+
+
+def _decode(raw: bytes) -> str:
+    if b"\x00" in raw[:4]:
+        raise _encoding_error()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise _encoding_error() from None
+
+
+def _count_punctuation(raw: bytes) -> int:
+    return sum(map(raw.count, PUNCTUATION))
+
+
+def _reject_complexity(raw: bytes) -> None:
+    """What stands in strings does not count. More strings than that need as many marks."""
+    bare, strings = STRING.subn(b"", raw, MAX_PUNCTUATION)
+    if strings == MAX_PUNCTUATION or _count_punctuation(bare) > MAX_PUNCTUATION:
+        raise InvalidRequest(
+            "too_complex", f"The body has more than {MAX_PUNCTUATION} brackets, commas and colons."
+        )
+
+
+def _reject_depth(raw: bytes) -> None:
+    depth = 0
+    for match in TOKENS.finditer(raw):
+        first = match[0][0]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise InvalidRequest(
+                    "too_deep", f"The body is nested more than {MAX_DEPTH} levels deep."
+                )
+        elif first in b"]}":
+            depth -= 1
+
+
+def _reject_surrogates(body: dict[str, Any]) -> None:
+    for name, value in body.items():
+        try:
+            json.dumps([name, value], ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise _encoding_error(name) from None
+
+
+def _parse_integer(digits: str) -> int:
+    if len(digits) > MAX_NUMBER_CHARS:
+        raise InvalidRequest("invalid_json", "The body holds a number that is too long.")
+    return int(digits)
+
+
+def _parse_float(digits: str) -> float:
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        raise InvalidRequest("invalid_json", "The body holds a number that is too large.")
+    return value
+
+
+def _reject_constant(_: str) -> NoReturn:
+    raise _invalid_json_error()
+
+
+def _build_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise InvalidRequest(
+                    "duplicate_key", "A field is given more than once.", param=_printable(name)
+                )
+            seen.add(name)
+    return fields
+
+
+def _printable(name: str | None) -> str | None:
+    return name if name is not None and PRINTABLE_NAME.fullmatch(name) else None
+
+
+def _invalid_json_error() -> InvalidRequest:
+    return InvalidRequest("invalid_json", "The body is not valid JSON.")
+
+
+def _encoding_error(name: str | None = None) -> InvalidRequest:
+    return InvalidRequest(
+        "invalid_encoding",
+        "The body must be UTF-8 without lone surrogates.",
+        param=_printable(name),
+    )
+
+
+JSON_DECODER = json.JSONDecoder(
+    object_pairs_hook=_build_unique,
+    parse_int=_parse_integer,
+    parse_float=_parse_float,
+    parse_constant=_reject_constant,
+)

@@ -1,0 +1,274 @@
+"""Answering a caller who waits: in silence, with heartbeats, or as a stream of events.
+
+All three watch for the caller hanging up and tell the gateway about it, so that the next
+identical request joins the job instead of buying again. None ever touches the job itself.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.api.disconnect import DisconnectWatch, PeerState
+from app.api.errors import abort_response, build_error_body, record_late_failure
+from app.api.image_stream import open_image, send_image_base64
+from app.api.request_headers import WaitPlan
+from app.api.response_body import (
+    JSON_PLACEHOLDER,
+    NO_USAGE,
+    PLACEHOLDER,
+    JsonImagesResponse,
+    acquire_answer_permit,
+    build_images_response,
+    describe_image,
+    describe_incomplete,
+    json_response,
+)
+from app.api.response_headers import add_incomplete_header, build_cache_headers, build_limit_headers
+from app.api.state import (
+    get_access_record,
+    get_app_state,
+    get_edge_settings,
+    get_peer_state,
+    get_scope_access_record,
+    is_client_connected,
+)
+from app.domain.errors import FailureNote, GatewayError, GenerationFailed
+from app.domain.job import Job
+from app.service.callers import HALF_CLOSED_S
+from app.service.generation import FinishedJob, StartedJob
+
+UNBUFFERED_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecipient:
+    """Who is to get an answer about a job."""
+
+    request: Request
+    started: StartedJob
+
+    @asynccontextmanager
+    async def abandon_unless_answered(self) -> AsyncIterator[None]:
+        """Whatever ends this block early left the caller without its answer: the next identical
+        request joins the job. Where the job itself failed, there is nothing to join."""
+        try:
+            yield
+        except GenerationFailed:
+            raise
+        except BaseException:
+            await get_app_state(self.request).gateway.generate.abandon(self.started)
+            raise
+
+    async def raise_if_disconnected(self) -> None:
+        """Raise `ClientDisconnect` when the caller is gone; before the last of the answer is sent,
+        because the server may hang up itself then."""
+        for pause_s in HALF_CLOSED_S:
+            if get_peer_state(self.request) is PeerState.HALF_CLOSED:
+                await asyncio.sleep(pause_s)
+        if not is_client_connected(self.request):
+            raise ClientDisconnect
+
+    async def send_response(self, answer: JsonImagesResponse, send: Send) -> None:
+        """Send an answer, and the end of it only to a caller who is still there."""
+        await self.raise_if_disconnected()
+        if not get_access_record(self.request).status:
+            await answer.send_start(send)
+        if answer.pictures:
+            await answer.send_images(send)
+            await self.raise_if_disconnected()
+        await answer.send_end(send)
+
+    def received(self) -> None:
+        """The whole answer was sent to a caller who was there."""
+        get_app_state(self.request).gateway.generate.received(self.started)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingResponse(JobRecipient):
+    """One caller waiting for one job. `headers` are those known before the job ended."""
+
+    response_format: str
+    wait_plan: WaitPlan
+    headers: Mapping[str, str]
+
+    @property
+    def silence_s(self) -> float | None:
+        """What is left of the silence, which began when the request came."""
+        if self.wait_plan.silence_s is None:
+            return None
+        passed_s = time.perf_counter() - get_access_record(self.request).started_s
+        return max(self.wait_plan.silence_s - passed_s, 0.0)
+
+    async def wait_for_job(self) -> FinishedJob:
+        generate = get_app_state(self.request).gateway.generate
+        generated = await generate.wait_for_images(self.started, self.wait_plan.wait_s)
+        get_access_record(self.request).upstream_s = generated.upstream_s
+        return generated
+
+    async def build_response(self) -> JsonImagesResponse:
+        """The images response about the finished job."""
+        generated = await self.wait_for_job()
+        headers = add_incomplete_header(
+            {**self.headers, "x-koi-task-id": generated.job.id}, generated.job
+        )
+        headers |= build_limit_headers(generated.limit_snapshot)
+        return await build_images_response(
+            self.request, generated.job, self.response_format, headers
+        )
+
+
+def build_started_headers(started: StartedJob, adjusted: Mapping[str, str]) -> dict[str, str]:
+    return {"x-koi-task-id": started.job.id, **build_cache_headers(started), **adjusted}
+
+
+class ImmediateResponse(Response):
+    """An answer about a job that has ended, or that nobody waits for."""
+
+    def __init__(
+        self, recipient: JobRecipient, answer: Callable[[], Awaitable[JsonImagesResponse]]
+    ) -> None:
+        self.recipient = recipient
+        self.build_response = answer
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        async with self.recipient.abandon_unless_answered():
+            await self.recipient.send_response(await self.build_response(), send)
+        self.recipient.received()
+
+
+class HeartbeatResponse(Response):
+    """An images response that is written when the job has ended.
+
+    After a silence the status is committed and white space keeps the connection
+    alive; a failure after that cuts the connection, the only thing SDKs repeat (openai-compat
+    study, section 5).
+    """
+
+    def __init__(self, pending: PendingResponse) -> None:
+        self.pending = pending
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        pending = self.pending
+        get_scope_access_record(scope).waited = True
+        try:
+            async with (
+                pending.abandon_unless_answered(),
+                DisconnectWatch(receive, pending.build_response()) as watch,
+            ):
+                if not await watch.wait(pending.silence_s):
+                    await self._send_heartbeats(watch, send)
+                await pending.send_response(watch.result(), send)
+                watch.raise_if_disconnected()
+        except GatewayError as error:
+            if not get_scope_access_record(scope).status:
+                raise
+            abort_response(scope, error.note)
+        else:
+            pending.received()
+
+    async def _send_heartbeats(
+        self, watch: DisconnectWatch[JsonImagesResponse], send: Send
+    ) -> None:
+        limits = build_limit_headers(self.pending.started.limit_snapshot)
+        head = json_response(b"", {**self.pending.headers, **limits, **UNBUFFERED_HEADERS})
+        await _send_start(send, head)
+        await _send_chunk(send, b" ")
+        while not await watch.wait(self.pending.wait_plan.heartbeat_interval_s):
+            await _send_chunk(send, b" ")
+
+
+class EventStreamResponse(Response):
+    """Server-sent events: comments while waiting, one completed event per image.
+
+    The provider has no partial images, so none are sent (openai-compat study, section 7).
+    """
+
+    def __init__(self, pending: PendingResponse) -> None:
+        self.pending = pending
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        pending = self.pending
+        get_scope_access_record(scope).waited = True
+        headers = {
+            **pending.headers,
+            **build_limit_headers(pending.started.limit_snapshot),
+            **UNBUFFERED_HEADERS,
+        }
+        try:
+            async with (
+                pending.abandon_unless_answered(),
+                DisconnectWatch(receive, self._wait_for_job()) as watch,
+            ):
+                await _send_start(send, Response(b"", 200, headers, "text/event-stream"))
+                await _send_chunk(send, b": koi\n\n")
+                pause_s = min(
+                    get_edge_settings(pending.request).comment_interval_s,
+                    pending.wait_plan.heartbeat_interval_s,
+                )
+                while not await watch.wait(pause_s):
+                    await _send_chunk(send, b": koi\n\n")
+                await self._send_events(watch.result(), send)
+                await pending.raise_if_disconnected()
+                watch.raise_if_disconnected()
+            pending.received()
+        except GatewayError as error:
+            await _send_chunk(send, _build_error_event(scope, error.note, pending.started.job.id))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _wait_for_job(self) -> Job:
+        job = (await self.pending.wait_for_job()).job
+        await acquire_answer_permit(self.pending.request)
+        return job
+
+    async def _send_events(self, job: Job, send: Send) -> None:
+        head, _, tail = _build_completed_event(job).partition(PLACEHOLDER)
+        for picture in job.pictures:
+            found = await open_image(self.pending.request, picture.name, job.id)
+            await _send_chunk(send, head)
+            await send_image_base64(self.pending.request, send, found)
+            await _send_chunk(send, tail)
+
+
+def _build_completed_event(job: Job) -> bytes:
+    event = {
+        "type": "image_generation.completed",
+        "created_at": job.created_ms // 1000,
+        "quality": "auto",
+        "output_format": "png",
+        "background": "opaque",
+        **describe_image(job),
+        **describe_incomplete(job),
+        "usage": NO_USAGE,
+        "b64_json": JSON_PLACEHOLDER,
+    }
+    return _encode_event("image_generation.completed", orjson.dumps(event))
+
+
+def _build_error_event(scope: Scope, note: FailureNote, task_id: str) -> bytes:
+    record_late_failure(scope, note)
+    return _encode_event(
+        "error", build_error_body(note, task_id, get_scope_access_record(scope).moderation_code)
+    )
+
+
+def _encode_event(name: str, payload: bytes) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), payload)
+
+
+async def _send_start(send: Send, head: Response) -> None:
+    headers = [pair for pair in head.raw_headers if pair[0] != b"content-length"]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+async def _send_chunk(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})

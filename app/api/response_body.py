@@ -1,0 +1,214 @@
+"""The bodies of successful answers: images responses, tasks, and prepared JSON responses."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.api.errors import build_error_object
+from app.api.image_stream import OpenedImage, build_body_message, open_image, send_image_base64
+from app.api.state import get_access_record, get_app_state, get_edge_settings
+from app.domain.images import Picture, ResponseFormat
+from app.domain.job import Job, TaskStatus, find_shortfall
+
+PLACEHOLDER = b"\0"
+JSON_PLACEHOLDER = orjson.Fragment(b'"\0"')
+"""Where a picture goes in prepared JSON: a byte that JSON itself never holds."""
+
+QUALITIES = {
+    "standard": "medium",
+    "hd": "high",
+    **{name: name for name in ("low", "medium", "high", "xhigh", "max")},
+}
+"""Catalog quality -> the words a strictly validating SDK accepts (statement 34)."""
+OUTPUT_FORMATS = {"image/jpeg": "jpeg", "image/png": "png", "image/webp": "webp"}
+NO_USAGE = {
+    "total_tokens": 0,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
+}
+"""Clients read token counts from every images response; the provider counts images."""
+MAX_OPEN_PROGRESS = 99
+"""Progress of a task that only waits for its pictures."""
+PIXEL_SIZE = re.compile(r"[0-9]+x[0-9]+", re.ASCII)
+TOO_MANY_ANSWERS = (
+    "Too many answers in base64 are being sent to this API key. The pictures are kept: repeat the "
+    "request, it pays nothing more, or ask for links (response_format url)."
+)
+
+
+def json_response(
+    content: bytes, headers: Mapping[str, str] | None = None, status: int = 200
+) -> Response:
+    return Response(content, status, headers, "application/json")
+
+
+class JsonImagesResponse(Response):
+    """JSON with pictures in base64, which are read and encoded while they are sent.
+
+    `send_start`, `pour` and `end` send its status, its pictures, and the little that makes it
+    whole.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        text: bytes,
+        pictures: Sequence[OpenedImage] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        *self.texts, self.tail = text.split(PLACEHOLDER)
+        self.request, self.pictures = request, pictures
+        size = len(text) - len(pictures) + sum(picture.encoded_size for picture in pictures)
+        sized = {**(headers or {}), "content-length": str(size)}
+        super().__init__(None, 200, sized, "application/json")
+
+    async def send_start(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+
+    async def send_images(self, send: Send) -> None:
+        """Raises `ClientDisconnect`, see `send_picture`."""
+        if self.request.method == "HEAD":
+            return
+        for text, picture in zip(self.texts, self.pictures, strict=True):
+            await send(build_body_message(text))
+            await send_image_base64(self.request, send, picture)
+
+    async def send_end(self, send: Send) -> None:
+        await send(build_body_message(self.tail, more=False))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await self.send_start(send)
+        await self.send_images(send)
+        await self.send_end(send)
+
+
+def get_public_origin(request: Request) -> str:
+    """Where links point: the configured public URL, or the address the client used itself."""
+    public = get_edge_settings(request).public_url
+    if public is not None:
+        # People paste the base_url of their SDK.
+        return public.rstrip("/").removesuffix("/v1").rstrip("/")
+    return f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"
+
+
+def build_image_link(request: Request, picture: Picture) -> str:
+    query = get_app_state(request).gateway.links.sign(picture.name)
+    return f"{get_public_origin(request)}/v1/images/{picture.name}?{query}"
+
+
+async def build_images_response(
+    request: Request, job: Job, response_format: str, headers: Mapping[str, str]
+) -> JsonImagesResponse:
+    """An OpenAI images response; see `_open_images` for what it may raise."""
+    encoded = response_format != ResponseFormat.URL
+    body = {
+        "created": job.created_ms // 1000,
+        "data": _build_items(request, job.pictures, response_format),
+        **describe_image(job),
+        "usage": NO_USAGE,
+        **describe_incomplete(job),
+    }
+    pictures = await _open_images(request, job) if encoded else ()
+    return JsonImagesResponse(request, orjson.dumps(body), pictures, headers)
+
+
+async def build_task_response(
+    request: Request, job: Job, headers: Mapping[str, str]
+) -> JsonImagesResponse:
+    """A task as its caller asked for it: with base64 if that was in the `response_format`."""
+    task = build_task_object(request, job)
+    wanted = job.response_format
+    pictures: tuple[OpenedImage, ...] = ()
+    if task["data"] is not None and wanted in (ResponseFormat.B64_JSON, ResponseFormat.BOTH):
+        task["data"] = _build_items(request, job.pictures, wanted)
+        pictures = await _open_images(request, job)
+    return JsonImagesResponse(request, orjson.dumps(task), pictures, headers)
+
+
+def describe_image(job: Job) -> dict[str, str]:
+    """Size, quality and format as OpenAI names them; what has no such name is left out."""
+    first = job.pictures[0]
+    seen = f"{first.width}x{first.height}" if first.width and first.height else None
+    size = job.size if PIXEL_SIZE.fullmatch(job.size) else seen
+    named = {
+        "size": size,
+        "quality": QUALITIES.get(job.quality),
+        "output_format": OUTPUT_FORMATS.get(first.media_type),
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def describe_incomplete(job: Job) -> dict[str, Any]:
+    """`find_shortfall`, when fewer images came than were asked for."""
+    missing = find_shortfall(job)
+    return {} if missing is None else {"incomplete": missing}
+
+
+def _describe_collecting(job: Job) -> dict[str, Any]:
+    """What is still on its way while no picture is shown yet."""
+    if job.status is not TaskStatus.COLLECTING:
+        return {}
+    so_far = job.collecting
+    return {
+        "collecting": {
+            "missing": len(job.pending),
+            "tries": 0 if so_far is None else so_far.tries,
+            "last_error": None if so_far is None else so_far.last_error,
+        }
+    }
+
+
+def _build_items(
+    request: Request, pictures: Sequence[Picture], response_format: str | None
+) -> list[dict[str, Any]]:
+    """Where each picture is, and the prompt it was made from."""
+    items = []
+    for picture in pictures:
+        item: dict[str, Any] = {}
+        if response_format != ResponseFormat.URL:
+            item["b64_json"] = JSON_PLACEHOLDER
+        if response_format != ResponseFormat.B64_JSON:
+            item["url"] = build_image_link(request, picture)
+        if picture.revised_prompt is not None:
+            item["revised_prompt"] = picture.revised_prompt
+        items.append(item)
+    return items
+
+
+async def _open_images(request: Request, job: Job) -> tuple[OpenedImage, ...]:
+    """The job's pictures. Raises as `open_image` does, and `TooManyWaiting` while the key has too
+    many such answers under way."""
+    await acquire_answer_permit(request)
+    return tuple([await open_image(request, picture.name, job.id) for picture in job.pictures])
+
+
+async def acquire_answer_permit(request: Request) -> None:
+    """Wait until the key may be sent one more answer that holds its pictures."""
+    record, turns = get_access_record(request), get_app_state(request).gateway.answers
+    record.cleanups.append(await turns.take(record.key_id or "", TOO_MANY_ANSWERS))
+
+
+def build_task_object(request: Request, job: Job) -> dict[str, Any]:
+    """The same keys in every state (openai-compat study, section 6); pictures as links. Beside them
+    `collecting` or `find_shortfall`, where the task is so."""
+    done = job.status is TaskStatus.COMPLETED
+    progress = MAX_OPEN_PROGRESS if job.status is TaskStatus.COLLECTING else job.progress
+    return {
+        "id": job.id,
+        "object": "task",
+        "status": job.status,
+        "progress": 100 if done else progress,
+        "created": job.created_ms // 1000,
+        "model": job.model,
+        "data": _build_items(request, job.pictures, ResponseFormat.URL) if done else None,
+        "error": None if job.failure is None else build_error_object(job.failure),
+        **_describe_collecting(job),
+        **describe_incomplete(job),
+    }

@@ -1,0 +1,91 @@
+"""Response headers about limits, the cache and what was changed."""
+
+from collections.abc import Iterable, Mapping
+
+from app.api.request_body import PRINTABLE_NAME
+from app.domain.cache import CacheOutcome
+from app.domain.job import Job, find_shortfall
+from app.domain.limits import LimitKind, LimitSnapshot, LimitStatus, LimitWindow
+from app.service.generation import StartedJob
+
+ADJUSTED_HEADER = "x-koi-adjusted"
+MAX_ADJUSTED_NAMES = 20
+UNKNOWN_NAME = "unknown"
+WINDOW_S = {LimitWindow.MINUTE: 60, LimitWindow.DAY: 86_400}
+"""Windows of fixed length; a month is not."""
+REPORTED_KINDS = (LimitKind.REQUESTS, LimitKind.IMAGES)
+
+
+def build_limit_headers(limit_snapshot: LimitSnapshot) -> dict[str, str]:
+    """OpenAI's `x-ratelimit-*` (openai-compat study, section 9) and the structured fields of
+    draft-ietf-httpapi-ratelimit-headers-11, both for the allowance that will refuse first.
+    The house's numbers are not told."""
+    headers: dict[str, str] = {}
+    policies: list[str] = []
+    states: list[str] = []
+    for meter in REPORTED_KINDS:
+        allowance = limit_snapshot.tightest(meter)
+        if allowance is None:
+            continue
+        headers[f"x-ratelimit-limit-{meter}"] = str(allowance.limit)
+        headers[f"x-ratelimit-remaining-{meter}"] = str(allowance.remaining)
+        headers[f"x-ratelimit-reset-{meter}"] = f"{allowance.reset_s}s"
+        policies.append(_format_policy(allowance))
+        states.append(f'"{_name_policy(allowance)}";r={allowance.remaining};t={allowance.reset_s}')
+    if policies:
+        headers["ratelimit-policy"] = ", ".join(policies)
+        headers["ratelimit"] = ", ".join(states)
+    return headers
+
+
+def _name_policy(allowance: LimitStatus) -> str:
+    return f"{allowance.kind}-{allowance.scope}-{allowance.window}"
+
+
+def _format_policy(allowance: LimitStatus) -> str:
+    policy = f'"{_name_policy(allowance)}";q={allowance.limit};qu="{allowance.kind}"'
+    window_s = WINDOW_S.get(allowance.window)
+    return policy if window_s is None else f"{policy};w={window_s}"
+
+
+def build_cache_headers(started: StartedJob) -> dict[str, str]:
+    """`x-koi-cache`, `Cache-Status` (RFC 9211) and, on a hit, `Age` (RFC 9111, section 5.1)."""
+    headers = {"x-koi-cache": str(started.cache), "cache-status": _cache_status(started)}
+    if started.cache is CacheOutcome.HIT:
+        headers["age"] = str(started.age_s)
+    return headers
+
+
+def _cache_status(started: StartedJob) -> str:
+    if started.cache is CacheOutcome.HIT:
+        return f"koi; hit; ttl={started.ttl_s}"
+    if started.cache is CacheOutcome.JOINED:
+        return "koi; fwd=uri-miss; collapsed"
+    if started.cache is CacheOutcome.BYPASS:
+        return "koi; fwd=bypass"
+    return "koi; fwd=uri-miss; stored" if started.stored else "koi; fwd=uri-miss"
+
+
+def add_incomplete_header(headers: Mapping[str, str], job: Job) -> dict[str, str]:
+    """`x-koi-adjusted` with `n=3->1` when fewer images came than were asked for. An arrow in two
+    ASCII letters: the one sign is outside of what a header may hold (RFC 9110, section 5.5)."""
+    missing = find_shortfall(job)
+    if missing is None:
+        return dict(headers)
+    adjusted = headers.get(ADJUSTED_HEADER)
+    entry = f"n={missing.asked}->{missing.delivered}"
+    return {**headers, ADJUSTED_HEADER: entry if adjusted is None else f"{adjusted}, {entry}"}
+
+
+def build_adjusted_header(names: Iterable[str]) -> dict[str, str]:
+    """`x-koi-adjusted`: fields coerced or ignored, bounded and safe to print."""
+    safe: list[str] = []
+    for name in names:
+        shown = name if PRINTABLE_NAME.fullmatch(name) else UNKNOWN_NAME
+        if len(safe) == MAX_ADJUSTED_NAMES:
+            shown = UNKNOWN_NAME
+        if shown not in safe:
+            safe.append(shown)
+        if len(safe) > MAX_ADJUSTED_NAMES:
+            break
+    return {ADJUSTED_HEADER: ", ".join(safe)} if safe else {}

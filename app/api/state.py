@@ -1,0 +1,132 @@
+"""What a request finds when it arrives: the running gateway, and its own exchange record."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from app.api.disconnect import PeerState
+from app.api.settings import EdgeSettings
+from app.service.gateway import Gateway
+
+PEER_STATE_KEY = "koi.present"
+"""Where a connection tells its requests whether the caller is still there, in the scope."""
+ABORT_KEY = "koi.cut"
+"""Where a connection lets its requests end it in the middle of an answer."""
+
+ReadinessCheck = Callable[[], Awaitable[tuple[bool, dict[str, str]]]]
+
+
+class EdgeMetrics(Protocol):
+    """What the edge reports. Nothing here raises."""
+
+    content_type: str
+
+    def render(self) -> bytes: ...
+
+    def observe_request(
+        self,
+        route: str,
+        method: str,
+        status: int,
+        seconds: float,
+        overhead_s: float | None,
+        cache: str | None = None,
+    ) -> None: ...
+
+    def in_flight(self, delta: int) -> None: ...
+
+    def refused(self, code: str) -> None: ...
+
+    def egress_override(self) -> None: ...
+
+
+class AppState(Protocol):
+    """An open gateway, as `app.wiring.open_gateway` yields it."""
+
+    @property
+    def gateway(self) -> Gateway: ...
+
+    @property
+    def edge_settings(self) -> EdgeSettings: ...
+
+    @property
+    def metrics(self) -> EdgeMetrics: ...
+
+    @property
+    def readiness(self) -> ReadinessCheck:
+        """Whether new work should come here, and a status word per part."""
+
+    @property
+    def is_alive(self) -> Callable[[], bool]: ...
+
+
+@dataclass(slots=True)
+class AccessRecord:
+    """One request as its access line and metrics will tell it; filled in on the way.
+
+    `started_s` is a monotonic clock; `upstream_s` the share spent on the provider, None while
+    unknown; `waited` is true once the answer depended on somebody else's time. `late_status` is the
+    true status of a failure that came after the status line was sent. `moderation_code` is the
+    code by
+    which this caller knows a refusal of its prompt. `reason` is why a key was refused, for the log
+    alone.
+    """
+
+    request_id: str
+    started_s: float
+    deployment: str | None = None
+    client_request_id: str | None = None
+    status: int = 0
+    late_status: int | None = None
+    code: str | None = None
+    user: str | None = None
+    key_id: str | None = None
+    reason: str | None = None
+    task_id: str | None = None
+    cache: str | None = None
+    upstream_s: float | None = None
+    waited: bool = False
+    moderation_code: str = "content_policy_violation"
+    cleanups: list[Callable[[], None]] = field(default_factory=list)
+    """Given back when the exchange is over, however it ended."""
+
+
+def get_scope_access_record(scope: Scope) -> AccessRecord:
+    return cast(AccessRecord, scope["koi.exchange"])
+
+
+def get_access_record(request: Request) -> AccessRecord:
+    return get_scope_access_record(request.scope)
+
+
+def is_client_connected(request: Request) -> bool:
+    """Whether the caller is still there, as far as the server under us can tell."""
+    return get_peer_state(request) is PeerState.CONNECTED
+
+
+def get_peer_state(request: Request) -> PeerState:
+    read_peer_state = cast(Callable[[], PeerState] | None, request.scope.get(PEER_STATE_KEY))
+    return PeerState.CONNECTED if read_peer_state is None else read_peer_state()
+
+
+def abort_connection(scope: Scope) -> None:
+    """Hang up in the middle of the answer; another server than ours does so when it finds it
+    unfinished."""
+    hang_up = cast(Callable[[], None] | None, scope.get(ABORT_KEY))
+    if hang_up is not None:
+        hang_up()
+
+
+def get_app_state(request: Request) -> AppState:
+    return cast(AppState, request.scope["state"]["running"])
+
+
+def get_scope_edge_settings(scope: Scope) -> EdgeSettings:
+    return cast(EdgeSettings, scope["state"]["edge"])
+
+
+def get_edge_settings(request: Request) -> EdgeSettings:
+    return get_scope_edge_settings(request.scope)

@@ -1,0 +1,152 @@
+"""What commands print: lines, aligned tables, JSON, CSV, and word that something takes a while."""
+
+import csv
+import errno
+import io
+import json
+import os
+import sys
+import threading
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from app.cli.errors import CommandFailed
+from app.domain.money import format_micros
+
+JsonRecord = Mapping[str, Any]
+OUTPUT_LOST_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def print_line(line: str = "") -> None:
+    write_output(f"{line}\n")
+
+
+def write_output(text: str, *, flush: bool = True) -> None:
+    """A part of the answer. Raises `CommandFailed` when it cannot be written, and
+    `BrokenPipeError` when nobody reads on."""
+    try:
+        sys.stdout.write(text)
+        if flush:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandFailed(explain_lost_output(error)) from None
+
+
+def explain_lost_output(error: OSError) -> str:
+    return (
+        f"Standard output cannot be written ({error.strerror}), so this answer is incomplete; "
+        "make room there and ask again."
+    )
+
+
+def print_notice(line: str) -> None:
+    """Something for the person, not for a script: goes to stderr, and is lost if that is full."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+def close_output() -> None:
+    """Before the end: what a full disk did not take is not tried again, which would change the
+    exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def print_json(document: Any) -> None:
+    print_line(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def print_json_line(document: Any) -> None:
+    write_output(
+        json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n", flush=False
+    )
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns two spaces apart; numbers to the right."""
+    cells = [[_format_cell(value) for value in row] for row in rows]
+    widths = [max(map(_display_width, column)) for column in zip(headings, *cells, strict=True)]
+    rightward = [any(isinstance(row[at], int) for row in rows) for at in range(len(headings))]
+    for line in ([heading.upper() for heading in headings], *cells):
+        padded = [
+            _pad(text, width, right)
+            for text, width, right in zip(line, widths, rightward, strict=True)
+        ]
+        print_line("  ".join(padded).rstrip())
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        print_line(f"{name:<{width}}  {_format_cell(value)}")
+
+
+def format_csv_line(values: Sequence[object]) -> str:
+    """One CSV line; text a spreadsheet would run as a formula is disarmed with a quote mark."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow([_escape_formula(value) for value in values])
+    return buffer.getvalue()
+
+
+def format_time(at_ms: int | None) -> str | None:
+    """Unix milliseconds as RFC 3339 in UTC, to the second."""
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def money_record(micros: int | None, currency: str) -> dict[str, str] | None:
+    """Money in JSON: decimal text with its currency; None where unlimited or unknown."""
+    return None if micros is None else {"value": format_micros(micros), "currency": currency}
+
+
+@contextmanager
+def progress_notice(activity: str, after_s: float = 1.0) -> Iterator[None]:
+    """Say what is going on when it takes longer than `after_s`."""
+    timer = threading.Timer(after_s, print_notice, [f"{activity} …"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _format_cell(value: object) -> str:
+    """As one line that does nothing to the terminal: names and notes are typed by people."""
+    text = "-" if value is None or value == "" else str(value)
+    return text if text.isprintable() else "".join(map(_escape_unprintable, text))
+
+
+def _escape_unprintable(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+
+
+def _escape_formula(value: object) -> object:
+    if isinstance(value, list):
+        value = " ".join(map(str, value))
+    dangerous = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if dangerous and not _is_number(str(value)) else value
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("-").replace(".", "", 1).isdigit()
+
+
+def _display_width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _pad(text: str, width: int, right: bool) -> str:
+    gap = " " * (width - _display_width(text))
+    return gap + text if right else text + gap

@@ -1,0 +1,82 @@
+"""A user's tasks as a list shows them, page by page.
+
+What was used: questions to the ledger and their answers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.domain.job import Job, TaskStatus
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuery:
+    """Which tasks: at most `limit` of them, those that follow the task `after` in this order
+    (newest first, or oldest first when `ascending`), all or those of one status."""
+
+    limit: int
+    after: str | None = None
+    ascending: bool = False
+    status: TaskStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """Jobs without what the provider said of their parts; `more` is true when tasks follow the last
+    one of these."""
+
+    tasks: Sequence[Job]
+    more: bool
+
+
+USAGE_DIMENSIONS = ("user", "team", "key", "model", "size", "day")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """Which ledger entries to add up. Times are Unix milliseconds, `until_ms` exclusive.
+
+    `by` names dimensions (`USAGE_DIMENSIONS`) to group by; `bucket_ms` cuts time into equal spans
+    counted from `since_ms`, or None for one span. Empty filters let everything through.
+    """
+
+    since_ms: int
+    until_ms: int
+    by: tuple[str, ...] = ()
+    bucket_ms: int | None = None
+    users: frozenset[str] = frozenset()
+    teams: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
+    sizes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """Sums of one group. Ungrouped dimensions are None.
+
+    `images` are charged, `delivered` reached us or are on their way, `presumed` were charged
+    without evidence, `surplus` were made beyond what was asked and are charged to the house,
+    `requests` are jobs; `micros` is None as soon as one image of the group had no price. What the
+    house pays for has no user, team or key.
+    """
+
+    images: int = 0
+    delivered: int = 0
+    presumed: int = 0
+    surplus: int = 0
+    requests: int = 0
+    micros: int | None = 0
+    user: str | None = None
+    team: str | None = None
+    key: str | None = None
+    model: str | None = None
+    size: str | None = None
+    day: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageBucket:
+    starts_ms: int
+    ends_ms: int
+    rows: tuple[UsageRow, ...]

@@ -1,0 +1,1 @@
+"""Putting a ledger together again after its store lost data."""

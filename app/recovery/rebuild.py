@@ -1,0 +1,297 @@
+"""The ledger rebuilt from what is left of the store and what the journals remember.
+
+Gateways refuse to spend while this runs, and go on by themselves afterwards: the new epoch names
+the earlier ones it continues. Killed in the middle, it is simply run again.
+"""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import orjson
+
+from app.adapters.redis.auditor import CounterTotals
+from app.adapters.redis.entries import entry_id, rows
+from app.adapters.redis.ledger_scripts import DAY_RETENTION_MS, MONTH_RETENTION_MS, LedgerScripts
+from app.adapters.redis.pending_images import (
+    drop_finished_images,
+    has_pending_images,
+    read_late_pictures,
+)
+from app.adapters.redis.records import read_journal
+from app.domain.journal import ChangeKind, JournalRecord, RegisteredJournal
+from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
+from app.recovery.merge import (
+    JobFields,
+    JournalMerge,
+    flat,
+    merge_accounts,
+    unflatten,
+)
+
+BATCH_SIZE = 200
+OPEN_STATES = "RDU"
+IDEMPOTENCY_TTL_MS = 86_400_000
+EPOCH_FIELDS = frozenset({"claims", "seq", "sent", "over", "shift"})
+RECORD_KINDS = (ChangeKind.USERS, ChangeKind.TEAMS, ChangeKind.KEYS, ChangeKind.STOPS)
+RESTORED_KINDS = (*RECORD_KINDS, ChangeKind.JOURNALS)
+
+
+@dataclass(slots=True)
+class LedgerContents:
+    """Everything the rebuilt store will hold, before it is written."""
+
+    entries: dict[str, Sequence[str]]
+    jobs: dict[str, JobFields]
+    records: dict[ChangeKind, dict[str, str]]
+
+    @property
+    def open_jobs(self) -> list[JobFields]:
+        return [job for job in self.jobs.values() if job["state"] in OPEN_STATES]
+
+
+async def rebuild_ledger(
+    scripts: LedgerScripts,
+    records: Iterable[JournalRecord],
+    terms: RetentionTerms,
+    journal_ids: Collection[str] = (),
+) -> RebuildReport:
+    """`journal_ids` names where `records` came from.
+
+    Raises `RebuildRefused`, `LedgerUnavailable`."""
+    merge = JournalMerge.of(records)
+    epoch, seq, quarantined, now_ms, lineage = await scripts.run("read_epoch")
+    earlier = {known_epoch: int(upto) for known_epoch, upto in unflatten(lineage).items()}
+    _check(merge, epoch, seq, bool(quarantined), earlier.keys())
+    gaps = merge.find_gaps({**earlier, **({epoch: seq} if epoch else {})})
+    survivors = await _read_survivors(scripts, merge)
+    known = len(survivors.entries)
+    contents = _merge_all(survivors, merge, store_is_newer=seq > merge.highest_seq)
+    await _restore_batch(scripts, {"clear": True})
+    async for batch in _batches(contents, scripts, terms, now_ms):
+        await _restore_batch(scripts, batch)
+    for known_epoch, last_seq in {**merge.max_seqs, **({epoch: seq} if epoch else {})}.items():
+        earlier[known_epoch] = max(
+            earlier.get(known_epoch, 0), last_seq, merge.max_seqs.get(known_epoch, 0)
+        )
+    # Above every number that was ever given; where the new life begins, `open` reads off these.
+    await _finish_rebuild(scripts, contents, max(earlier.values(), default=-1) + 1, earlier)
+    return RebuildReport(
+        entries=len(contents.entries),
+        from_journal=len(contents.entries) - known,
+        jobs=len(contents.jobs),
+        open=len(contents.open_jobs),
+        records=sum(len(contents.records[kind]) for kind in RECORD_KINDS),
+        gaps=tuple(gaps),
+        absent=tuple(_missing_journals(contents, journal_ids)),
+        blind=not merge.max_seqs,
+    )
+
+
+def _check(
+    merge: JournalMerge, epoch: str | None, seq: int, quarantined: bool, earlier: Collection[str]
+) -> None:
+    ours = epoch is None or epoch in merge.max_seqs or not merge.max_seqs.keys().isdisjoint(earlier)
+    if merge.max_seqs and not ours:
+        raise RebuildRefused(
+            "The journal and the store belong to different lives: neither continues the other. "
+            "Check KOI_REDIS_URL and KOI_DATA_DIR, or name the right journals with --journal."
+        )
+    if epoch is None and not quarantined and not merge.max_seqs:
+        raise RebuildRefused(
+            "The store is empty and no journal was found, so there is nothing to rebuild from. "
+            "Name the journals of all machines that ran gateways or operator commands (--journal)."
+        )
+    if epoch is not None and not quarantined and seq >= merge.highest_seq:
+        raise RebuildRefused(
+            "The store knows everything the journal does; nothing to rebuild.", complete=True
+        )
+
+
+async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> LedgerContents:
+    """What this copy of the store still holds; from here on nobody else changes it."""
+    still_open = [unflatten(record) for record in await scripts.run("quarantine")]
+    entries: dict[str, Sequence[str]] = {id: flat(row) async for id, row in rows(scripts)}
+    jobs = {job["id"]: job for job in still_open}
+    for ids in _chunks([id for id in merge.jobs_by_state if id not in jobs]):
+        found = await asyncio.gather(*(scripts.run("job", id) for id in ids))
+        jobs.update(
+            {id: unflatten(record) for id, record in zip(ids, found, strict=True) if record}
+        )
+    records = {}
+    for kind in RESTORED_KINDS:
+        texts = await scripts.run("records", kind.value)
+        named = ((orjson.loads(text), text) for text in texts)
+        records[kind] = {row.get("id") or row["name"]: text for row, text in named}
+    return LedgerContents(entries, jobs, records)
+
+
+def _merge_all(
+    survivors: LedgerContents, merge: JournalMerge, *, store_is_newer: bool
+) -> LedgerContents:
+    entries = {**merge.entries, **survivors.entries}
+    entries = {id: entries[id] for id in sorted(entries, key=entry_id)}
+    jobs = dict(survivors.jobs)
+    for id, reported in merge.jobs:
+        jobs[id] = merge_accounts(jobs.get(id, {}), reported)
+    ended = {row["job"] for row in map(unflatten, entries.values()) if row["kind"] != "adjust"}
+    whole = {
+        id: _drop_stale_fields(job)
+        for id, job in jobs.items()
+        if job.keys() >= {"id", "state", "user"}
+    }
+    jobs = {
+        id: job for id, job in whole.items() if job["state"] not in OPEN_STATES or id not in ended
+    }
+    records = {}
+    for kind in RESTORED_KINDS:
+        told_records = {name: text for name, (_, text) in merge.records[kind].items()}
+        both = (told_records, survivors.records[kind])
+        older, newer = both if store_is_newer else reversed(both)
+        records[kind] = {**older, **newer}
+    return LedgerContents(entries, jobs, records)
+
+
+def _missing_journals(
+    contents: LedgerContents, journal_ids: Collection[str]
+) -> Iterator[RegisteredJournal]:
+    """Journals that wrote into these books and were not read."""
+    for id, text in sorted(contents.records[ChangeKind.JOURNALS].items()):
+        if id not in journal_ids:
+            yield read_journal(text)
+
+
+def _drop_stale_fields(job: JobFields) -> JobFields:
+    """Without what was taken away, and without the numbers of the life that is over."""
+    kept = {field: text for field, text in job.items() if text != "" and field not in EPOCH_FIELDS}
+    kept = drop_finished_images(kept)
+    kept = {field: text for field, text in kept.items() if not field.startswith("told:")}
+    return kept | ({"entry": f"{kept['entry'].partition(' ')[0]} 0"} if "entry" in kept else {})
+
+
+async def _batches(
+    contents: LedgerContents, scripts: LedgerScripts, terms: RetentionTerms, now_ms: int
+) -> AsyncIterator[Mapping[str, Any]]:
+    for entries in _chunks(list(contents.entries.items())):
+        yield {"entries": [{"id": id, "fields": list(fields)} for id, fields in entries]}
+    for jobs in _chunks(sorted(contents.jobs.values(), key=_restore_order)):
+        restored = [_job_row(job, terms, now_ms) for job in jobs]
+        yield {
+            "jobs": [job for job in restored if job["expires"] > now_ms or _needs_attention(job)]
+        }
+        yield {
+            "owners": [o for job in jobs for o in _owner_rows(job, terms) if o["expires"] > now_ms]
+        }
+    for windows in _chunks(list(_window_rows(contents, scripts, now_ms))):
+        yield {"windows": windows}
+    for kind, records in contents.records.items():
+        for some in _chunks(list(records.items())):
+            yield {kind.value: dict(some)}
+
+
+def _job_row(job: JobFields, terms: RetentionTerms, now_ms: int) -> dict[str, Any]:
+    ended = int(job.get("ended", job["created"]))
+    shown = job.get("status") == "completed"
+    kept_ms = max(terms.task_ms, terms.image_ms) if shown else terms.task_ms
+    lives = max(kept_ms, IDEMPOTENCY_TTL_MS if "replay" in job else 0)
+    row: dict[str, Any] = {"id": job["id"], "fields": flat(job)}
+    row["expires"] = (now_ms if job["state"] in OPEN_STATES else ended) + lives
+    if job["state"] in OPEN_STATES:
+        due = _due_ms(job, terms, now_ms)
+        row["due"] = min(max(due, now_ms), now_ms + _max_due_ms(job, terms))
+        if job["state"] == "R" and due <= now_ms:
+            # Somebody may have claimed it and owe its release: it is sent no more (race 7).
+            row["fields"] += ["claims", "1"]
+    elif has_pending_images(job):
+        row["collect"], row["expires"] = now_ms, now_ms + lives
+    return row
+
+
+def _needs_attention(row: Mapping[str, Any]) -> bool:
+    """Somebody has still to look after it."""
+    return "due" in row or "collect" in row
+
+
+def _restore_order(job: JobFields) -> tuple[int, bool]:
+    """The job an Idempotency-Key was bound to last is restored last, after those it gave up."""
+    return int(job.get("bound", job["created"])), job["state"] != "X"
+
+
+def _due_ms(job: JobFields, terms: RetentionTerms, now_ms: int) -> int:
+    """When somebody must look at an open job, as if it had never been forgotten."""
+    if job["state"] == "R":
+        return int(job["created"]) + terms.reserved_ms
+    if job["state"] == "U":
+        return int(job["ended"]) + terms.hold_ms
+    if any(field.startswith("upstream:") for field in job):
+        return now_ms
+    return int(job["dispatched"]) + terms.silence_ms
+
+
+def _max_due_ms(job: JobFields, terms: RetentionTerms) -> int:
+    """How far off its due time can be: the clock may have been set back since it was written."""
+    longest = {"R": terms.reserved_ms, "U": terms.hold_ms}
+    return longest.get(job["state"], terms.silence_ms)
+
+
+def _owner_rows(job: JobFields, terms: RetentionTerms) -> Iterator[dict[str, Any]]:
+    record = orjson.dumps([job["user"], job["pool"]]).decode()
+    names = [picture["name"] for picture in orjson.loads(job.get("pictures", "[]"))]
+    names += [picture.name for picture in read_late_pictures(job)]
+    since_ms = int(job.get("ended") or job.get("collecting") or job["created"])
+    for name in names:
+        yield {"picture": name, "record": record, "expires": since_ms + terms.image_ms}
+
+
+def _window_rows(
+    contents: LedgerContents, scripts: LedgerScripts, now_ms: int
+) -> Iterator[dict[str, Any]]:
+    sums: dict[str, CounterTotals] = {}
+    for row in map(unflatten, contents.entries.values()):
+        for label in (row["day"], row["month"]):
+            sums.setdefault(label, CounterTotals()).add_entry(row)
+    for job in contents.open_jobs:
+        for label in (job["day"], job["month"]):
+            sums.setdefault(label, CounterTotals()).add_open_job(job)
+    for label, window in sums.items():
+        keep = _window_expires_ms(label, scripts)
+        lines = [
+            (scope_key, " ".join(map(str, row))) for scope_key, row in window.by_scope_key.items()
+        ]
+        for some in _chunks(lines) if keep > now_ms else ():
+            yield {"label": label, "rows": flat(dict(some)), "keep": keep}
+
+
+def _window_expires_ms(label: str, scripts: LedgerScripts) -> int:
+    if len(label) == len("2026-11"):
+        return (
+            scripts.calendar.day(date.fromisoformat(f"{label}-01")).month_ends_ms
+            + MONTH_RETENTION_MS
+        )
+    return scripts.calendar.day(date.fromisoformat(label)).ends_ms + DAY_RETENTION_MS
+
+
+async def _restore_batch(scripts: LedgerScripts, batch: Mapping[str, Any]) -> None:
+    if not await scripts.run("restore", orjson.dumps(batch)):
+        raise RebuildRefused("Another rebuild ended meanwhile; look with `koi ledger check`.")
+
+
+async def _finish_rebuild(
+    scripts: LedgerScripts, contents: LedgerContents, seq: int, earlier: Mapping[str, int]
+) -> None:
+    states = Counter(job["state"] for job in contents.open_jobs)
+    images = sum(int(job["n"]) for job in contents.open_jobs)
+    micros = sum(int(job["n"]) * int(job.get("unit", 0)) for job in contents.open_jobs)
+    counts = {**{state: states[state] for state in OPEN_STATES}, "images": images, "micros": micros}
+    totals = flat({name: str(count) for name, count in counts.items()})
+    ask = {"epoch": secrets.token_hex(16), "seq": seq, "earlier": earlier, "open": totals}
+    await scripts.run("finish_rebuild", orjson.dumps(ask))
+
+
+def _chunks(things: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(things), BATCH_SIZE):
+        yield things[start : start + BATCH_SIZE]

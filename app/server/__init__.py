@@ -1,0 +1,1 @@
+"""Serving: the HTTP protocol, the listening socket, one process or several under a supervisor."""

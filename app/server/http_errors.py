@@ -1,0 +1,64 @@
+"""A refusal by the HTTP parser, as bytes: no request reached the routes."""
+
+import re
+from collections.abc import Sequence
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from app.api.errors import build_error_body, build_error_headers, get_status
+from app.api.middleware import generate_request_id
+from app.domain.errors import GatewayOverloaded, InvalidRequest
+
+REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [!-~]")
+KNOWN_METHODS = "DELETE, GET, HEAD, OPTIONS, POST"
+ERROR_MESSAGES = {
+    "bad_request": "The request is not valid HTTP/1.1.",
+    "header_fields_too_large": "The request headers are too large.",
+    "invalid_host": "The Host header is missing, malformed or not served here.",
+    "method_not_allowed": "This method is not known here.",
+    "overloaded": "Too many connections; try again shortly.",
+    "request_timeout": "The request did not arrive in time.",
+    "uri_too_long": "The URL is too long.",
+}
+
+
+class RequestRejected(Exception):
+    """Raised inside a parser callback; `code` says why."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def build_error_response(
+    code: str, default_headers: Sequence[tuple[bytes, bytes]]
+) -> tuple[str, int, bytes]:
+    """The request id, the status and the whole answer; `default_headers` are the server's own
+    headers."""
+    message = ERROR_MESSAGES[code]
+    note = (
+        GatewayOverloaded(message) if code == "overloaded" else InvalidRequest(code, message)
+    ).note
+    body, request_id, status = build_error_body(note), generate_request_id(), get_status(code)
+    headers = {
+        **build_error_headers(note),
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "x-request-id": request_id,
+        "x-content-type-options": "nosniff",
+        "connection": "close",
+    }
+    if code == "method_not_allowed":
+        headers["allow"] = KNOWN_METHODS
+    lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
+    first = [b"%s: %s\r\n" % pair for pair in default_headers]
+    return request_id, status, b"".join([STATUS_LINE[status], *first, *lines, b"\r\n", body])
+
+
+def classify_parser_error(error: httptools.HttpParserError, data: bytes) -> str:
+    """The code of what the parser did not take."""
+    if isinstance(error.__context__, RequestRejected):
+        return error.__context__.code
+    unknown = isinstance(error, httptools.HttpParserInvalidMethodError)
+    return "method_not_allowed" if unknown and REQUEST_LINE.match(data) else "bad_request"

@@ -1,0 +1,103 @@
+"""One image from the provider into our own store."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from app.domain.budget import MemoryBudget
+from app.domain.formats import UNKNOWN_MEDIA, MediaInfo, detect_media
+from app.domain.images import Picture, ProviderImage
+from app.domain.media import FetchedNonImage, FetchFailed, FetchTruncated
+from app.domain.ports import ImageDraft, ImageFetcher, ImageStore, MetricsRecorder
+
+SHARE_BYTES = 512 << 10
+"""What one image takes of the budget on its way, whatever its size: read-ahead and pieces."""
+MAX_UNPROVEN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadImage:
+    fetcher: ImageFetcher
+    store: ImageStore
+    recorder: MetricsRecorder
+    budget: MemoryBudget
+    _unproven: OrderedDict[str, bytes] = field(default_factory=OrderedDict, init=False)
+    """Stem -> digest of bytes that nothing proved whole: the same bytes twice are."""
+
+    async def __call__(
+        self, stem: str, image: ProviderImage, *, accept_anything: bool = False
+    ) -> Picture:
+        """Bring one image home under the name `stem` and its type's extension; one try.
+
+        `accept_anything` takes what came for what the provider made, also a page, or bytes that
+        are cut:
+        those become an unknown file to be saved. Raises `FetchRefused` (never to be tried again),
+        `FetchFailed`, `ImageStoreUnavailable`.
+        """
+        async with self.budget.reserve(SHARE_BYTES), self.store.draft(stem) as draft:
+            is_delimited = await self._fill(draft, image)
+            media = await _examined(draft)
+            if not accept_anything and image.body is None:
+                self._validate(stem, draft, media, is_delimited)
+            if draft.size == 0:
+                raise FetchFailed("nothing came")
+            if media.is_complete is False:
+                media = UNKNOWN_MEDIA
+            name = f"{stem}.{media.extension}"
+            await draft.keep(name)
+        return Picture(name, media.media_type, media.width, media.height, image.revised_prompt)
+
+    async def _fill(self, draft: ImageDraft, image: ProviderImage) -> bool:
+        """Whether the end of the bytes was told, not only met."""
+        if image.body is None:
+            is_delimited = await self._fetch(draft, image.url or "")
+        else:
+            await draft.write(image.body)
+            is_delimited = True
+        await draft.seal()
+        return is_delimited
+
+    def _validate(self, stem: str, draft: ImageDraft, media: MediaInfo, is_delimited: bool) -> None:
+        """A picture is whole by its own format; where that cannot say, by its told length, or
+        because the same bytes came twice."""
+        if draft.size == 0:
+            raise FetchFailed("nothing came", status=200)
+        if media.is_text:
+            raise FetchedNonImage("a text came instead of an image", status=200)
+        if media.is_complete is False:
+            raise FetchTruncated("the image is cut: it ends before its own end", status=200)
+        if (
+            media.is_complete is None
+            and not is_delimited
+            and not self._seen_before(stem, draft.digest)
+        ):
+            raise FetchTruncated("nothing says that the image is whole", status=200)
+
+    def _seen_before(self, stem: str, digest: bytes) -> bool:
+        if self._unproven.pop(stem, None) == digest:
+            return True
+        self._unproven[stem] = digest
+        if len(self._unproven) > MAX_UNPROVEN:
+            self._unproven.popitem(last=False)
+        return False
+
+    async def _fetch(self, draft: ImageDraft, url: str) -> bool:
+        started = time.perf_counter()
+        outcome = "image_unavailable"
+        try:
+            is_delimited = await self.fetcher.fetch(url, draft)
+            outcome = "ok"
+            return is_delimited
+        finally:
+            self.recorder.upstream("fetch", outcome, time.perf_counter() - started)
+
+
+async def _examined(draft: ImageDraft) -> MediaInfo:
+    """Small bodies at once, large ones in a thread: they are read from the disk."""
+    if draft.in_memory is not None:
+        return detect_media(draft)
+    try:
+        return await asyncio.to_thread(detect_media, draft)
+    except OSError as error:
+        raise FetchFailed(f"the spooled image cannot be read: {error.strerror}") from None

@@ -1,0 +1,78 @@
+"""What a caller asks for, and what its request has become."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from app.domain.cache import CacheControl, CacheLookup, CacheOutcome
+from app.domain.images import GenerationRequest
+from app.domain.job import Job, JobState, TaskStatus, new_job_id
+from app.domain.ledger import DedupKeys
+from app.domain.limits import LimitSnapshot
+from app.domain.principal import Principal
+from app.service.callers import WaitingCaller
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateCommand:
+    """One understood request. `response_format` is a `ResponseFormat`; `concurrency_wait_s` is how
+    long
+    it may wait for a concurrency slot before it is refused; `request_id` names it in the log."""
+
+    request: GenerationRequest
+    dedup_keys: DedupKeys
+    control: CacheControl
+    response_format: str
+    concurrency_wait_s: float = 0.0
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartedJob:
+    """A job under way, or already ended (a cache hit or a replay).
+
+    `age_s` and `ttl_s` describe a hit; `stored` says whether the cache will keep the result;
+    `joined` that an earlier request pays. `caller` is this request, to be told how it ends;
+    `restart` makes what a guest waited for, should its maker cancel it.
+    """
+
+    job: Job
+    limit_snapshot: LimitSnapshot
+    cache: CacheOutcome
+    age_s: int = 0
+    ttl_s: int = 0
+    stored: bool = False
+    joined: bool = False
+    caller: WaitingCaller | None = None
+    restart: "Callable[[], Awaitable[StartedJob]] | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedJob:
+    """A job with its pictures. `upstream_s` is the time spent on the provider."""
+
+    job: Job
+    limit_snapshot: LimitSnapshot
+    upstream_s: float
+
+
+def job_from_cache(principal: Principal, command: GenerateCommand, recalled: CacheLookup) -> Job:
+    """A cache hit as the job of whoever asks, who pays nothing for it."""
+    request = command.request
+    return Job(
+        id=recalled.job_id or new_job_id(),
+        key_id=principal.key_id,
+        user=principal.user,
+        team=principal.team,
+        pool=principal.pool,
+        model=request.model,
+        n=request.n,
+        size=request.size,
+        quality=request.quality,
+        unit_micros=None,
+        created_ms=recalled.made_ms,
+        state=JobState.SETTLED,
+        status=TaskStatus.COMPLETED,
+        progress=100,
+        pictures=recalled.pictures,
+        response_format=command.response_format,
+    )

@@ -1,0 +1,238 @@
+"""The loop that brings home what could not be fetched when it was made, in whichever process.
+
+A settled job with pending images has one due time in the ledger. Whoever claims it counts its try
+before making it, so that pauses grow also for those who die of it. A link is tried until its own
+end, or for so long as the operator says; where it leads nowhere, the provider's task is asked for a
+fresh one. An image is lost only when both are exhausted, never because our own store is full.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from app.domain.errors import LedgerUnavailable, TaskNotFound, UpstreamError
+from app.domain.images import Picture, ProviderImage
+from app.domain.job import JobPart, PendingImage
+from app.domain.ledger import CollectionClaim, CollectionReport, CollectionTimings
+from app.domain.ports import ImageProvider, Ledger, MetricsRecorder, UpstreamLimiter
+from app.domain.upstream import PollInconclusive, TaskImages
+from app.service.background import BackgroundTasks
+from app.service.downloads import DownloadMiss, ImageDownloader
+from app.service.finish_job import jittered
+from app.service.lease import run_renewing
+from app.service.log_context import job_log_context
+from app.service.poll_result import MIN_ANOMALOUS_POLLS
+from app.service.settle import JobSettler
+
+MAX_CONCURRENT_JOBS = 16
+"""So many jobs are tried for at once, and so many images downloaded for them."""
+CHECK_INTERVAL_S = 1.0
+AFTER_END_MS = 1_000
+"""How soon after the end of a link its last try is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSnapshot:
+    """What the provider's task shows now: its images, and whether it can never show more. `denied`:
+    this answer says that it failed, or does not; None when it says nothing."""
+
+    images: tuple[ProviderImage, ...] = ()
+    over: bool = False
+    denied: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedImage:
+    """What one try made of a pending image; `place` holds its newest link."""
+
+    place: PendingImage
+    fetched: Picture | DownloadMiss
+    lost: bool = False
+    denied: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageCollector:
+    """`lifetime_ms` is how long images are tried for, where their links do not say."""
+
+    ledger: Ledger
+    provider: ImageProvider
+    upstream_limiter: UpstreamLimiter
+    downloader: ImageDownloader
+    books: JobSettler
+    recorder: MetricsRecorder
+    background: BackgroundTasks
+    pace: CollectionTimings
+    lifetime_ms: int
+    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS))
+    downloads: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS)
+    )
+
+    async def run(self) -> None:
+        """Claim and try due jobs until cancelled, or until a drain leaves them to others."""
+        look_again_s = min(CHECK_INTERVAL_S, self.pace.first_ms / 4000)
+        while not self.background.is_handing_over:
+            with suppress(LedgerUnavailable):
+                await self._claim()
+            await asyncio.sleep(look_again_s)
+
+    async def _claim(self) -> None:
+        room = 0
+        while not self.free.locked():
+            await self.free.acquire()
+            room += 1
+        try:
+            for claim in await self.ledger.claim_collections(room, self.pace) if room else ():
+                with job_log_context(claim.job.id, claim.job.request_id):
+                    self.background.launch(self._try(claim), f"collect {claim.job.id}")
+                room -= 1
+        finally:
+            for _ in range(room):
+                self.free.release()
+
+    async def _try(self, claim: CollectionClaim) -> None:
+        """One try, its lease renewed for as long as it takes; if it breaks, the next one is due."""
+        due = CollectionReport(due_ms=max(self.pace.lease_ms, self.pace.delay_ms(claim.tries)))
+        kept = partial(self.ledger.record_collection, claim.job.id, due)
+        try:
+            with suppress(LedgerUnavailable, TaskNotFound):
+                await self.books.record_collection(
+                    claim.job.id, await run_renewing(self.collect(claim), kept)
+                )
+        finally:
+            self.free.release()
+
+    async def collect(self, claim: CollectionClaim) -> CollectionReport:
+        """Try once for every pending image of a job, and say what became of them."""
+        pending = claim.job.pending
+        by_part = [[i for i in pending if i.part == part] for part in {i.part for i in pending}]
+        found = [f for some in await self._all(claim, by_part) for f in some]
+        misses = [f for f in found if isinstance(f.fetched, DownloadMiss)]
+        return CollectionReport(
+            pictures=tuple((f.place, f.fetched) for f in found if isinstance(f.fetched, Picture)),
+            lost=tuple(f.place for f in misses if f.lost),
+            links=tuple(f.place for f in misses if not f.lost and f.place not in pending),
+            error=misses[-1].fetched.reason
+            if misses and isinstance(misses[-1].fetched, DownloadMiss)
+            else None,
+            tried=pending,
+            due_ms=self._due_ms(claim, [f.place for f in misses if not f.lost]),
+            denied=tuple({f.place.part: f.denied for f in found if f.denied is not None}.items()),
+        )
+
+    async def _all(
+        self, claim: CollectionClaim, by_part: Sequence[list[PendingImage]]
+    ) -> list[list[CollectedImage]]:
+        return await asyncio.gather(*(self._part(claim, images) for images in by_part))
+
+    async def _part(
+        self, claim: CollectionClaim, images: list[PendingImage]
+    ) -> list[CollectedImage]:
+        """First by the links we have; then, where these lead nowhere, by the provider's task."""
+        found = await asyncio.gather(*(self._by_link(claim, image) for image in images))
+        astray = [f for f in found if self._astray(claim, f)]
+        if not astray:
+            return found
+        shown = await self._shown(claim.job.parts[images[0].part])
+        again = await asyncio.gather(*(self._by_task(claim, f, shown) for f in astray))
+        told = [replace(f, denied=shown.denied) for f in again]
+        return [f for f in found if f not in astray] + told
+
+    async def _shown(self, part: JobPart) -> TaskSnapshot:
+        if part.upstream_id is None:
+            return TaskSnapshot(over=True)
+        shown = await self._ask(part.upstream_id)
+        return replace(shown, over=bool(shown.denied) and part.denied + 1 >= MIN_ANOMALOUS_POLLS)
+
+    async def _by_link(self, claim: CollectionClaim, place: PendingImage) -> CollectedImage:
+        if not place.url:
+            return CollectedImage(place, DownloadMiss("the image store took no bytes", gone=True))
+        return await self._download(claim, place, ProviderImage(place.url))
+
+    async def _by_task(
+        self, claim: CollectionClaim, missed: CollectedImage, shown: TaskSnapshot
+    ) -> CollectedImage:
+        """By what the task shows; lost where there is nothing left to hope for."""
+        place = missed.place
+        old = claim.now_ms - self._since_ms(claim) >= self.lifetime_ms
+        if place.index < len(shown.images):
+            image = shown.images[place.index]
+            if image.body is not None or image.url != place.url:
+                fresh = self.downloader.pending(place.part, place.index, image)
+                found = await self._download(claim, fresh, image)
+                # A task may go on for ever to show links that lead nowhere.
+                return replace(found, lost=found.lost or (old and _theirs(found.fetched)))
+        if not _theirs(missed.fetched):
+            return missed
+        if (shown.over or old) and claim.now_ms >= self._end_ms(claim, place):
+            return replace(missed, lost=True)
+        return missed
+
+    async def _download(
+        self, claim: CollectionClaim, place: PendingImage, image: ProviderImage
+    ) -> CollectedImage:
+        wanted = replace(image, revised_prompt=place.revised_prompt)
+        last = claim.now_ms >= self._end_ms(claim, place)
+        async with self.downloads:
+            fetched = await self.downloader.try_once(
+                claim.job.id, place, wanted, claim.tries, last=last
+            )
+        return CollectedImage(
+            place, fetched, lost=isinstance(fetched, DownloadMiss) and fetched.for_good
+        )
+
+    async def _ask(self, upstream_id: str) -> TaskSnapshot:
+        """One poll, if there is room for one; whatever says nothing means: ask another time."""
+        if not (await self.upstream_limiter.acquire_polls(1)).count:
+            return TaskSnapshot()
+        started = time.perf_counter()
+        outcome = "ok"
+        try:
+            answer = await self.provider.poll(upstream_id)
+            return TaskSnapshot(
+                answer.images if isinstance(answer, TaskImages) else (), denied=False
+            )
+        except PollInconclusive as trouble:
+            outcome = "troubled"
+            if trouble.throttled:
+                await self.upstream_limiter.record_failure(
+                    "upstream_rate_limited", trouble.retry_after_s
+                )
+            return TaskSnapshot()
+        except UpstreamError as error:
+            outcome = error.reason
+            return TaskSnapshot(denied=True)
+        finally:
+            self.recorder.upstream("poll", outcome, time.perf_counter() - started)
+
+    def _astray(self, claim: CollectionClaim, found: CollectedImage) -> bool:
+        if isinstance(found.fetched, Picture) or found.lost:
+            return False
+        return found.fetched.gone or claim.now_ms >= self._end_ms(claim, found.place)
+
+    def _since_ms(self, claim: CollectionClaim) -> int:
+        collecting = claim.job.collecting
+        return claim.now_ms if collecting is None else collecting.since_ms
+
+    def _end_ms(self, claim: CollectionClaim, place: PendingImage) -> int:
+        """When a link is over: bytes that were never stored have none."""
+        if not place.url:
+            return claim.now_ms
+        if place.expires_ms is not None:
+            return place.expires_ms
+        return self._since_ms(claim) + self.lifetime_ms
+
+    def _due_ms(self, claim: CollectionClaim, left: Sequence[PendingImage]) -> int:
+        """After the pause that follows this try, or soon after the first end of a link."""
+        delay_ms = jittered(self.pace.delay_ms(claim.tries))
+        ends_ms = [self._end_ms(claim, place) - claim.now_ms for place in left]
+        return min([delay_ms, *(end_ms + AFTER_END_MS for end_ms in ends_ms if end_ms > 0)])
+
+
+def _theirs(fetched: Picture | DownloadMiss) -> bool:
+    """Whether the provider's side is why an image is not here."""
+    return isinstance(fetched, DownloadMiss) and not fetched.ours

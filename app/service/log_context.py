@@ -1,0 +1,37 @@
+"""What a log line is about: the job at work and the request that asked for it.
+
+Work inherits it from whoever starts it, so one word at the root of a job's work is enough,
+whichever process goes on with it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_LOG_CONTEXT: ContextVar[Mapping[str, str] | None] = ContextVar("koi.about", default=None)
+
+
+def log_context() -> Mapping[str, str]:
+    """`task_id` and `request_id`, as far as they are known here."""
+    return _LOG_CONTEXT.get() or {}
+
+
+def bind_request_id(request_id: str) -> None:
+    """For the rest of this asyncio task and what it starts."""
+    _LOG_CONTEXT.set({"request_id": request_id})
+
+
+def bind_task_id(job_id: str) -> None:
+    """The same for the job that a request turned out to be about."""
+    _LOG_CONTEXT.set({**log_context(), "task_id": job_id})
+
+
+@contextmanager
+def job_log_context(job_id: str, request_id: str | None = None) -> Iterator[None]:
+    """For the time of a block and what is started in it."""
+    asked = {} if request_id is None else {"request_id": request_id}
+    token = _LOG_CONTEXT.set({**log_context(), "task_id": job_id, **asked})
+    try:
+        yield
+    finally:
+        _LOG_CONTEXT.reset(token)

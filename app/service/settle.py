@@ -1,0 +1,253 @@
+"""Writing a job's progress and end into the ledger, however long the ledger is away.
+
+A picture that was paid for is delivered first and settled as soon as the store answers again. What
+the store did not take is owed: kept on disk until some process here could tell it. What the
+provider made is settled when it made it; pictures that are still on their way follow.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from app.domain.charging import compute_outcome
+from app.domain.errors import BillingEvidence, LedgerUnavailable, TaskNotFound
+from app.domain.images import Picture
+from app.domain.job import (
+    Job,
+    JobPart,
+    JobState,
+    Outcome,
+    PendingImage,
+    TaskStatus,
+    picture_stem,
+)
+from app.domain.journal import Outbox, OutboxMessage, OutboxOutcome, OutboxPart
+from app.domain.ledger import CollectionReport, CollectionResult
+from app.domain.ports import Ledger, MetricsRecorder, ResultCache, UpstreamLimiter
+from app.service.background import BackgroundTasks
+from app.service.lease import LEASE_MS
+from app.service.log_context import job_log_context
+from app.service.wait import JobWaiters
+
+MIN_PAUSE_S = 0.1
+MAX_PAUSE_S = 5.0
+REJECTED_RETRY_S = 60.0
+DELIVERED_DUE_MS = 500
+"""How soon a part is looked at once the store was told of it."""
+HELD_LEASE_MS = 120_000
+"""The lease of pending images that only one process holds in memory: no other can fetch them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettler:
+    ledger: Ledger
+    cache: ResultCache
+    upstream_limiter: UpstreamLimiter
+    waiters: JobWaiters
+    outbox: Outbox
+    recorder: MetricsRecorder
+    background: BackgroundTasks
+    resolve_after_s: float
+    recheck_s: float = 3
+    """How soon an ambiguous job is looked at again while its task can be asked for."""
+    retry_at: dict[str, float] = field(default_factory=dict)
+    """Debts that the store failed on, by when to try them again (this process's clock)."""
+
+    async def settle_parts(
+        self, job: Job, parts: Sequence[JobPart], upstream_s: float | None = None
+    ) -> Job | None:
+        """Settle a job all of whose parts have ended, and tell whoever waits; see `settle`."""
+        return await self.settle(job, compute_outcome(parts), upstream_s, parts)
+
+    async def settle(
+        self,
+        job: Job,
+        outcome: Outcome,
+        upstream_s: float | None = None,
+        parts: Sequence[JobPart] = (),
+    ) -> Job | None:
+        """The job as the store has it; None when that is still owed to it."""
+        held = any(not i.url and parts and not parts[i.part].upstream_id for i in outcome.pending)
+        try:
+            settled = await self._settle_once(job.id, outcome, HELD_LEASE_MS if held else LEASE_MS)
+        except LedgerUnavailable:
+            self.recorder.settlement_lost()
+            await self.enqueue(OutboxOutcome(job.id, outcome))
+            settled = None
+        self.waiters.notify(settled or _ended_job(job, outcome), upstream_s)
+        return settled
+
+    def announce_unsaved(self, job: Job, parts: Sequence[JobPart]) -> None:
+        """Tell whoever waits here what the store cannot be told now."""
+        if parts:
+            self.waiters.notify(_ended_job(job, compute_outcome(parts)))
+
+    async def record_collection(self, job_id: str, report: CollectionReport) -> CollectionResult:
+        """Write down what became of pending images, and tell whoever waits.
+
+        Raises `LedgerUnavailable`, `TaskNotFound`.
+        """
+        done = await self.ledger.record_collection(job_id, report)
+        self.recorder.record_collection(done)
+        if done.ended or done.pictures or report.error:
+            self.waiters.notify(done.job)
+        if done.ended or done.pictures:
+            await self._fill_cache(done.job)
+        return done
+
+    async def release_slot(self, job_id: str) -> None:
+        """Free the job's place at the provider; a place nobody frees lapses."""
+        with suppress(LedgerUnavailable):
+            await self.upstream_limiter.release(job_id)
+
+    async def record_part(self, job_id: str, part: int, *, due_ms: int, **what: Any) -> bool:
+        """Write down a part's ids or `result`, now or when the store is back; false when
+        the id belongs to another job."""
+        try:
+            return await self.ledger.record_part(job_id, part, due_ms=due_ms, **what)
+        except LedgerUnavailable:
+            await self.enqueue(OutboxPart(job_id, part, **what))
+            return True
+
+    async def deliver(self, message: OutboxMessage) -> None:
+        """Tell the store what it could not be told. Raises `LedgerUnavailable`."""
+        if isinstance(message, OutboxOutcome):
+            ended = await self._settle_once(message.job_id, message.outcome)
+            if ended is not None:
+                self.waiters.notify(ended)
+                await self._report_missing_pictures(ended, message.outcome)
+        else:
+            with suppress(TaskNotFound):
+                await self.ledger.record_part(
+                    message.job_id,
+                    message.part,
+                    upstream_id=message.upstream_id,
+                    request_id=message.request_id,
+                    result=message.result,
+                    due_ms=DELIVERED_DUE_MS,
+                )
+        await self.outbox.ack(message)
+
+    async def _report_missing_pictures(self, ended: Job, outcome: Outcome) -> None:
+        """Pictures that an earlier settlement still waits for or gave up: its reply was lost, and
+        what is owed says more than it did."""
+        pictures = tuple(_missing_pictures(ended, outcome))
+        if pictures:
+            report = CollectionReport(pictures=pictures, due_ms=LEASE_MS)
+            with suppress(TaskNotFound):
+                await self.record_collection(ended.id, report)
+
+    async def deliver_all(self) -> int:
+        """Pay what this machine's processes owe; how much is still owed.
+
+        One that the books refuse keeps nobody else waiting: an unlawful one is set aside, one that
+        fails otherwise is tried again later.
+        """
+        owed = await self.outbox.pending()
+        for paid_elsewhere in self.retry_at.keys() - {message.name for message in owed}:
+            del self.retry_at[paid_elsewhere]
+        left = 0
+        for tried, message in enumerate(owed):
+            if time.monotonic() < self.retry_at.get(message.name, 0.0):
+                left += 1
+                continue
+            try:
+                with job_log_context(message.job_id):
+                    left += await self._deliver_one(message)
+            except LedgerUnavailable:
+                return left + len(owed) - tried
+        return left
+
+    async def _deliver_one(self, message: OutboxMessage) -> int:
+        """How many debts that leaves: one that cannot be paid now. Raises `LedgerUnavailable`."""
+        try:
+            await self.deliver(message)
+        except LedgerUnavailable:
+            raise
+        except ValueError as error:
+            await self.outbox.dead_letter(message, str(error))
+        except Exception as error:  # noqa: BLE001  told, and no reason to owe the others
+            self.retry_at[message.name] = time.monotonic() + REJECTED_RETRY_S
+            self.recorder.outbox_delivery_failed(message.name, error)
+            return 1
+        else:
+            self.retry_at.pop(message.name, None)
+        return 0
+
+    async def enqueue(self, message: OutboxMessage) -> None:
+        """Tell the store when it is back."""
+        with job_log_context(message.job_id):
+            if not await self.outbox.enqueue(message):
+                # No disk either: then this process must live until the store is back.
+                self.background.launch(self._deliver_until_done(message), f"pay {message.name}")
+
+    async def _deliver_until_done(self, message: OutboxMessage) -> None:
+        """Pay the only copy of a debt: until it is paid, or set aside because the books refuse."""
+        pause = MIN_PAUSE_S
+        while True:
+            with suppress(LedgerUnavailable):
+                if not await self._deliver_one(message):
+                    return
+                pause = MAX_PAUSE_S  # a script of ours broke on it
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, MAX_PAUSE_S)
+
+    async def _settle_once(
+        self, job_id: str, outcome: Outcome, collect_ms: int = LEASE_MS
+    ) -> Job | None:
+        """The job as it ended in the books; None when the store does not know it (any more)."""
+        try:
+            settlement = await self.ledger.settle(
+                job_id,
+                outcome,
+                hold_ms=round(self.resolve_after_s * 1000),
+                recheck_ms=round(self.recheck_s * 1000),
+                collect_ms=collect_ms,
+            )
+        except TaskNotFound:
+            if outcome.proof is not BillingEvidence.NEVER_SENT:
+                self.recorder.settlement_lost()
+            return None
+        if settlement.first:
+            self.recorder.settled(settlement.job, outcome)
+            await self._fill_cache(settlement.job)
+        # Also when it had ended before: whoever ended it may not have come so far.
+        await self.release_slot(job_id)
+        return settlement.job
+
+    async def _fill_cache(self, job: Job) -> None:
+        """Only complete successes are kept (design, section 5); identical requests join a job
+        none of whose pictures are here yet."""
+        if job.cache_variant is None or (job.state is JobState.SETTLED and not job.ended):
+            return
+        if job.state is JobState.SETTLED and job.is_complete:
+            await self.cache.fill(job.cache_variant, job.id, job.pictures)
+        else:
+            await self.cache.evict(job.cache_variant, job.id)
+
+
+def _missing_pictures(job: Job, outcome: Outcome) -> Iterator[tuple[PendingImage, Picture]]:
+    """The outcome's pictures that the job has not, each with its place."""
+    known = {picture.name for picture in job.pictures}
+    more = {p.name.partition(".")[0]: p for p in outcome.pictures if p.name not in known}
+    for part, of in enumerate(job.parts if more else ()):
+        for index in range(of.n):
+            picture = more.get(picture_stem(job.id, part, index))
+            if picture is not None:
+                yield PendingImage(part, index, ""), picture
+
+
+def _ended_job(job: Job, outcome: Outcome) -> Job:
+    return replace(
+        job,
+        state=outcome.state,
+        status=outcome.status,
+        progress=100 if outcome.status is TaskStatus.COMPLETED else job.progress,
+        pictures=outcome.pictures,
+        billed=outcome.billed,
+        failure=outcome.failure,
+        pending=outcome.pending,
+    )

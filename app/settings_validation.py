@@ -1,0 +1,157 @@
+"""What is wrong with a setting, as one sentence that names the variable and says what to do.
+
+No sentence quotes a value that may be secret.
+
+Kinds of settings that the standard types do not know: modes, time zones, amounts, counts.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_core import ErrorDetails
+
+from app.domain.money import parse_micros
+
+ENV_PREFIX = "KOI_"
+SAMPLE_SECRETS = frozenset(
+    {"changeme", "change-me", "secret", "password", "your_api_key", "sk-1234"}
+)
+STORE_URL = re.compile(
+    r"rediss?://([^/@]*@)?(\[[0-9a-fA-F:.]+\]|[^/@,:\[\]]+)(:\d+)?(/\d*)?(\?.*)?|unix://.+"
+    r"|rediss?\+cluster://.+|rediss?\+sentinel://[^/]+/[^/]+(/\d*)?"
+)
+
+
+class SettingsInvalid(Exception):
+    """Settings that cannot be used: one sentence each, never with a secret in it."""
+
+    def __init__(self, sentences: tuple[str, ...]) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+def check_key(
+    name: str,
+    secret: SecretStr | None,
+    *,
+    at_least: int,
+    clean: Callable[[str], str] = str.strip,
+) -> Iterator[str]:
+    if secret is None:
+        return
+    value = clean(secret.get_secret_value())
+    if len(value) >= at_least and value.lower() not in SAMPLE_SECRETS:
+        return
+    if at_least == 1:
+        yield f"{name} is blank or a sample value; put the provider's real key there."
+    else:
+        yield (
+            f"{name} is too short or a sample value; use at least {at_least} random characters, "
+            "for example: openssl rand -hex 24."
+        )
+
+
+def check_readable(name: str, path: Path | None) -> Iterator[str]:
+    if path is None:
+        return
+    try:
+        path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        yield f"{name} names a file that cannot be read ({reason}); mend its path or its rights."
+
+
+def check_http_url(name: str, url: str | None) -> Iterator[str]:
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        yield f"{name} must be an http(s) URL such as https://example.com/v1."
+
+
+def check_upstream_scheme(url: str, *, allowed: bool) -> Iterator[str]:
+    """The upstream key would travel in the clear; on this machine nobody reads it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    host = parts.hostname or ""
+    here = host in ("localhost", "::1") or host.startswith("127.")
+    if parts.scheme == "http" and host and not here and not allowed:
+        yield (
+            "KOI_UPSTREAM_BASE_URL is plain http, which shows the upstream key to everybody on the "
+            "way; use https, or set KOI_ALLOW_PLAIN_UPSTREAM=true if the network is yours alone."
+        )
+
+
+def check_store_url(name: str, url: str | None) -> Iterator[str]:
+    if url is not None and not STORE_URL.fullmatch(url):
+        yield (
+            f"{name} must be a URL of Redis or Valkey, such as redis://localhost:6379/0; rediss, "
+            "unix, redis+cluster and redis+sentinel (…/service) are known too."
+        )
+
+
+_RULES = {
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "bool": "must be one of true or false",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be {ge:g} or more",
+    "less_than_equal": "must be {le:g} or less",
+    "literal_error": "must be one of {expected}",
+    "enum": "must be one of {expected}",
+    "finite_number": "must be a finite number",
+}
+
+
+def sentences(detail: ErrorDetails, defaults: Mapping[str, Any]) -> Iterator[str]:
+    """pydantic's finding in the words of someone who edits variables, not Python."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if not detail["loc"]:
+        yield from str(context.get("error", detail["msg"])).split("\n")
+        return
+    field = str(detail["loc"][0])
+    name = ENV_PREFIX + field.upper()
+    if kind == "value_error":
+        yield f"{name}: {context.get('error', 'cannot be used')}."
+        return
+    rule = _RULES.get(kind) or _RULES.get(kind.partition("_")[0])
+    rule = rule.format(**context).replace("'", "") if rule else f"cannot be used: {detail['msg']}"
+    default = defaults.get(field)
+    example = f"for example {name}={default}" if default is not None else "or remove it"
+    yield f"{name} {rule}; {example}."
+
+
+class UpstreamMode(StrEnum):
+    AUTO = "auto"
+    ASYNC = "async"
+    SYNC = "sync"
+
+
+def validate_time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError(f"{name!r} is not a time zone name such as Asia/Shanghai") from None
+    return name
+
+
+def validate_amount(text: str | None) -> str | None:
+    if text is not None:
+        parse_micros(text)
+    return text
+
+
+Amount = Annotated[str | None, AfterValidator(validate_amount)]
+Count = Annotated[int | None, Field(ge=0)]
+TimeZoneName = Annotated[str, AfterValidator(validate_time_zone)]

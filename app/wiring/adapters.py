@@ -1,0 +1,277 @@
+"""Opening the parts: each from the settings alone, each closed by the caller's exit stack."""
+
+import hmac
+import resource
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from app.adapters.images.fetch import HttpImageFetcher
+from app.adapters.images.file import FileImageStore
+from app.adapters.images.link_signer import LinkSigner
+from app.adapters.images.s3 import ObjectImageStore
+from app.adapters.journal.file import FileJournal
+from app.adapters.journal.outbox import FileOutbox
+from app.adapters.redis.cache import RedisResultCache
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.scripts import script_names
+from app.adapters.redis.keyring import RedisKeyRing
+from app.adapters.redis.ledger import RedisLedger
+from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
+from app.adapters.redis.task_list import RedisTaskList
+from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
+from app.adapters.upstream.client import DieyuyunProvider
+from app.adapters.upstream.transport import AiohttpTransport
+from app.api.routes import ROUTE_TEMPLATES
+from app.api.settings import EdgeSettings, max_body_bytes_for
+from app.domain.catalog import Catalog, parse_catalog
+from app.domain.ports import ImageStore
+from app.domain.rebuild import RetentionTerms
+from app.service import poller
+from app.service.run_job import JobTimings
+from app.settings import Settings
+from app.telemetry.label_values import LabelValues
+from app.telemetry.metrics import Metrics
+from app.wiring.disk_space import DiskSpaceMonitor
+from app.wiring.stores import (
+    journal_directory,
+    open_journal,
+    open_ledger,
+    open_scripts,
+    open_store,
+    store,
+)
+
+DEFAULT_CATALOG_PATH = Path(__file__).parent.parent / "catalog.toml"
+LOOP_NAMES = frozenset(
+    {
+        "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
+        "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
+        "room",
+    }
+)  # fmt: skip
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+RESERVED_FILES = 256
+"""Open files of the process that are neither callers, calls to the provider nor the store's."""
+VERSION = version("koi-gateway")
+
+
+class UpstreamKeyMissing(Exception):
+    """No key for the provider; the message says what to do."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no upstream key: set KOI_UPSTREAM_API_KEY (or KOI_UPSTREAM_API_KEY_FILE), "
+            "or try `koi demo`, which needs none."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """Every adapter of a gateway process, open."""
+
+    store: BatchingStore
+    ledger: RedisLedger
+    keyring: RedisKeyRing
+    gone: Callable[[], bool]
+    """Whether the embedded store's files were deleted while it runs."""
+    disk_space: DiskSpaceMonitor
+    journal: FileJournal
+    journals: JournalRegistry
+    gateways: GatewayRegistry
+    outbox: FileOutbox
+    cache: RedisResultCache
+    upstream_limiter: RedisUpstreamLimiter
+    provider: DieyuyunProvider
+    fetcher: HttpImageFetcher
+    pictures: ImageStore
+    links: LinkSigner
+    listing: RedisTaskList
+    metrics: Metrics
+
+
+async def open_adapters(stack: AsyncExitStack, settings: Settings, catalog: Catalog) -> Adapters:
+    """Raises `UpstreamKeyMissing`; a store that is away does not stop the start."""
+    urls = stack.enter_context(store(settings))
+    metrics = open_metrics(settings, catalog)
+    stack.callback(metrics.close)
+    opened = open_store(stack, settings, urls.ledger, metrics)
+    cache_store = open_store(stack, settings, urls.cache, metrics, cache=True)
+    provider = open_provider(settings, metrics)
+    stack.push_async_callback(provider.close)
+    fetcher = open_fetcher(settings)
+    stack.push_async_callback(fetcher.close)
+    pictures = open_pictures(stack, settings)
+    await pictures.check()
+    journal = open_journal(stack, settings)
+    disk_space = DiskSpaceMonitor(settings)
+    scripts = open_scripts(
+        opened, journal, settings, urls.gone, lambda: disk_space.full_directory is not None
+    )
+    return Adapters(
+        store=opened,
+        ledger=open_ledger(scripts, settings),
+        keyring=RedisKeyRing(scripts),
+        gone=urls.gone,
+        disk_space=disk_space,
+        journal=journal,
+        journals=JournalRegistry(scripts),
+        gateways=GatewayRegistry(scripts),
+        outbox=FileOutbox(journal_directory(settings) / "owed"),
+        cache=RedisResultCache(
+            cache_store,
+            ttl_s=settings.cache_ttl_s,
+            variants=settings.cache_variants,
+            lease_s=round(settings.task_deadline_s),
+        ),
+        upstream_limiter=RedisUpstreamLimiter(
+            opened,
+            UpstreamLimits(
+                rpm=settings.upstream_rpm,
+                burst=settings.upstream_burst,
+                concurrency=settings.upstream_concurrency,
+                queue_s=settings.upstream_queue_s,
+                lease_s=settings.task_deadline_s,
+            ),
+            observe=metrics.traffic,
+        ),
+        provider=provider,
+        fetcher=fetcher,
+        pictures=pictures,
+        links=LinkSigner(_derive_link_secret(settings), settings.link_ttl_s),
+        listing=RedisTaskList(scripts),
+        metrics=metrics,
+    )
+
+
+def _derive_link_secret(settings: Settings) -> bytes:
+    """The same in every process that holds the upstream key, and kept nowhere (decision 13)."""
+    digest: bytes = hmac.digest(
+        (settings.upstream_key or "").encode(), b"koi picture links", "sha256"
+    )
+    return digest
+
+
+def read_catalog(settings: Settings) -> Catalog:
+    """Raises `CatalogInvalid`."""
+    path = settings.catalog or DEFAULT_CATALOG_PATH
+    return parse_catalog(path.read_text(encoding="utf-8"))
+
+
+def open_fetcher(settings: Settings) -> HttpImageFetcher:
+    return HttpImageFetcher(
+        trusted=[settings.upstream_base_url],
+        max_bytes=settings.image_max_mb << 20,
+        plain=settings.allow_plain_pictures,
+    )
+
+
+def open_pictures(stack: AsyncExitStack, settings: Settings) -> ImageStore:
+    if settings.image_store == "file":
+        pictures = FileImageStore(settings.data_dir / "images")
+        stack.push_async_callback(pictures.close)
+        return pictures
+    secret = settings.s3_secret_access_key
+    key = settings.s3_access_key_id
+    objects = ObjectImageStore.open(
+        settings.image_store,
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        access_key_id=key.get_secret_value() if key else None,
+        secret_access_key=secret.get_secret_value() if secret else None,
+        spool=settings.data_dir / "spool",
+    )
+    stack.push_async_callback(objects.close)
+    return objects
+
+
+def open_provider(settings: Settings, metrics: Metrics) -> DieyuyunProvider:
+    """Raises `UpstreamKeyMissing`."""
+    key = settings.upstream_key
+    if key is None:
+        raise UpstreamKeyMissing
+    return DieyuyunProvider(
+        settings.upstream_base_url,
+        key,
+        AiohttpTransport(connections=settings.max_in_flight + poller.MAX_CONCURRENT_JOBS),
+        timeout_s=settings.upstream_timeout_s,
+        observe=metrics.upstream_event,
+    )
+
+
+def build_job_timings(settings: Settings) -> JobTimings:
+    return JobTimings(
+        mode=settings.upstream_mode.value,
+        timeout_s=settings.upstream_timeout_s,
+        queue_s=settings.upstream_queue_s,
+        poll_interval_s=settings.upstream_poll_interval_s,
+        deadline_s=settings.task_deadline_s,
+        moderation_charged=settings.moderation_charged,
+    )
+
+
+def build_rebuild_terms(settings: Settings) -> RetentionTerms:
+    """How long restored records live: as long as those they stand for."""
+    pace = build_job_timings(settings)
+    return RetentionTerms(
+        reserved_ms=pace.lease_ms,
+        silence_ms=pace.silence_ms,
+        hold_ms=round(settings.resolve_after_s * 1000),
+        task_ms=settings.task_ttl_s * 1000,
+        image_ms=round(settings.image_ttl_days * 86_400_000),
+    )
+
+
+def open_metrics(settings: Settings, catalog: Catalog) -> Metrics:
+    """Several workers count into shared files; one counts in memory."""
+    label_values = LabelValues(
+        models=frozenset(model.name for model in catalog.enabled),
+        currency=catalog.currency,
+        routes=ROUTE_TEMPLATES,
+        scripts=frozenset(script_names()),
+        loops=LOOP_NAMES,
+        version=VERSION,
+    )
+    directory = settings.data_dir / "metrics" if settings.workers > 1 else None
+    return Metrics(label_values, directory=directory)
+
+
+def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
+    prompts = max(model.max_prompt_chars for model in catalog.enabled)
+    return EdgeSettings(
+        strict=settings.strict,
+        response_format=settings.response_format,
+        max_images=settings.max_images,
+        sync_wait_s=settings.sync_wait_s,
+        concurrency_wait_s=settings.concurrency_wait_s,
+        heartbeat_after_s=settings.heartbeat_after_s,
+        public_url=settings.public_url,
+        allowed_hosts=_split_list(settings.allowed_hosts),
+        cors_origins=_split_list(settings.cors_origins),
+        admin_key=_get_secret_bytes(settings.admin_key),
+        metrics_token=_get_secret_bytes(settings.metrics_token),
+        loopback_only=settings.host in LOOPBACK_HOSTS,
+        max_body_bytes=max_body_bytes_for(prompts),
+        link_ttl_s=settings.link_ttl_s,
+        max_connections=_compute_max_connections(settings),
+        version=VERSION,
+    )
+
+
+def _compute_max_connections(settings: Settings) -> int:
+    """What callers may hold open while every job still gets its call, its picture and its entry."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    work = settings.max_in_flight + poller.MAX_CONCURRENT_JOBS + 4 * settings.redis_connections
+    return max(files - work - RESERVED_FILES, files // 3)
+
+
+def _split_list(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _get_secret_bytes(secret: SecretStr | None) -> bytes | None:
+    return None if secret is None else secret.get_secret_value().encode()

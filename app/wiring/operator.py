@@ -1,0 +1,90 @@
+"""What an operator's command works with."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.adapters.journal.file import DelegatedJournal, FileJournal
+from app.adapters.journal.reader import JournalHistory
+from app.adapters.redis.keyring import RedisKeyRing
+from app.adapters.redis.ledger import RedisLedger
+from app.adapters.redis.ledger_scripts import LedgerScripts
+from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
+from app.domain.catalog import Catalog
+from app.domain.errors import LedgerUnavailable
+from app.domain.ports import ImageStore
+from app.domain.rebuild import RetentionTerms
+from app.service.keys import KeyAdmin
+from app.service.usage import UsageReports
+from app.settings import Settings
+from app.wiring.adapters import build_rebuild_terms, open_pictures, read_catalog
+from app.wiring.journal_replication import JournalReplication, wait_until_replicated
+from app.wiring.stores import (
+    journal_directory,
+    open_ledger,
+    open_operator_journal,
+    open_scripts,
+    open_store,
+    store,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorContext:
+    """What an operator's command works with: the store and the use cases on it."""
+
+    settings: Settings
+    catalog: Catalog
+    keys: KeyAdmin
+    usage: UsageReports
+    scripts: LedgerScripts
+    ledger: RedisLedger
+    keyring: RedisKeyRing
+    journals: JournalRegistry
+    gateways: GatewayRegistry
+    pictures: ImageStore
+    terms: RetentionTerms
+
+    def history(self, directories: Sequence[Path] | None = None) -> JournalHistory:
+        """The journals in these directories, or this machine's own."""
+        return JournalHistory(directories or [journal_directory(self.settings)])
+
+
+@asynccontextmanager
+async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorContext]:
+    """The operator's view: no admin key and no running gateway needed."""
+    async with AsyncExitStack() as stack:
+        urls = stack.enter_context(store(settings))
+        catalog = read_catalog(settings)
+        opened = open_store(stack, settings, urls.ledger)
+        journal = await open_operator_journal(stack, opened, settings)
+        scripts = open_scripts(opened, journal, settings, urls.gone)
+        stack.push_async_callback(_publish_changes, journal, JournalRegistry(scripts))
+        ledger, keyring = open_ledger(scripts, settings), RedisKeyRing(scripts)
+        yield OperatorContext(
+            settings=settings,
+            catalog=catalog,
+            keys=KeyAdmin(keyring, catalog, settings.default_limits),
+            usage=UsageReports(ledger),
+            scripts=scripts,
+            ledger=ledger,
+            keyring=keyring,
+            journals=JournalRegistry(scripts),
+            gateways=GatewayRegistry(scripts),
+            pictures=open_pictures(stack, settings),
+            terms=build_rebuild_terms(settings),
+        )
+
+
+async def _publish_changes(
+    journal: FileJournal | DelegatedJournal, journals: JournalRegistry
+) -> None:
+    """A command that changed something says where it wrote that down, or sees that others did."""
+    if not journal.has_changes:
+        return
+    if isinstance(journal, FileJournal):
+        with suppress(LedgerUnavailable, OSError):
+            await JournalReplication(journal, journals).register()
+    else:
+        await wait_until_replicated(journals)
