@@ -14,7 +14,7 @@ from typing import Self
 
 from app.adapters.embedded.directory import store_unusable
 from app.adapters.embedded.errors import EngineMismatch, StoreNotFound, StoreUnusable
-from app.adapters.files import open_no_follow, read_bytes
+from app.adapters.files import read_bytes, replace_file
 
 MIN_VERSION = (7, 0, 0)
 PROBE_TIMEOUT_S = 15
@@ -133,12 +133,7 @@ def read_stamp(path: Path) -> StoreEngine | None:
 def write_stamp(path: Path, engine: StoreEngine) -> None:
     """Record the engine before it opens the data, whole or not at all."""
     version = ".".join(map(str, engine.version))
-    temporary = path.with_suffix(".part")
     try:
-        with open(temporary, "w", opener=open_no_follow) as file:
-            json.dump({"engine": engine.name, "version": version}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        replace_file(path, json.dumps({"engine": engine.name, "version": version}).encode())
     except OSError as error:
         raise store_unusable(path.parent, error) from error

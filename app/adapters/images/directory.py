@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from app.adapters.images.durable_write import TEMPORARY_PREFIX
+from app.adapters.files import DIRECTORY_FLAGS, create_file_once
 from app.domain.media import ImageStoreUnavailable
 
 SHARDS = tuple(f"{number:02x}" for number in range(256))
-DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 # A symbolic link, or whatever else is not a file of ours, is as good as nothing.
 ABSENT_ERRNOS = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
@@ -98,7 +97,6 @@ def _open_shard(root: int, shard: str, create: bool) -> int:
 STORE_ID_FILE = "store-id"
 STORE_ID = re.compile(r"[0-9a-f]{32}")
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 WRITE_TIMEOUT_S = 2.0
 RETRY_INTERVAL_S = 0.05
 
@@ -123,39 +121,12 @@ def ensure_store_id(root: int, where: str) -> str:
             # Where links do not exist, another process may be writing it.
             time.sleep(RETRY_INTERVAL_S)
             continue
-        _create_store_id(root)
+        create_file_once(root, STORE_ID_FILE, f"{secrets.token_hex(16)}\n".encode())
 
 
 def _read_store_id(root: int) -> str:
     file = os.open(STORE_ID_FILE, READ_FLAGS, dir_fd=root)
     try:
         return os.read(file, 64).decode("ascii", "replace").strip()
-    finally:
-        os.close(file)
-
-
-def _create_store_id(root: int) -> None:
-    """Of several processes at it, one succeeds; what the others wrote is thrown away."""
-    part = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-    body = f"{secrets.token_hex(16)}\n".encode()
-    _write_new_file(root, part, body)
-    try:
-        os.link(part, STORE_ID_FILE, src_dir_fd=root, dst_dir_fd=root)
-    except FileExistsError:
-        return
-    except OSError:
-        # Some network and user-space file systems have no links.
-        with suppress(FileExistsError):
-            _write_new_file(root, STORE_ID_FILE, body)
-    finally:
-        os.unlink(part, dir_fd=root)
-    os.fsync(root)
-
-
-def _write_new_file(root: int, name: str, body: bytes) -> None:
-    file = os.open(name, CREATE_FLAGS, 0o600, dir_fd=root)
-    try:
-        os.write(file, body)
-        os.fsync(file)
     finally:
         os.close(file)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from app.adapters.files import TEMPORARY_PREFIX, replace_file, replace_files
 from app.adapters.images.directory import (
     ABSENT_ERRNOS,
     SHARDS,
@@ -19,7 +20,6 @@ from app.adapters.images.directory import (
     ensure_store_id,
     shard_of,
 )
-from app.adapters.images.durable_write import TEMPORARY_PREFIX, write_all_durably, write_durably
 from app.adapters.images.spool import LEFTOVER_AGE_S, SpooledDraft, create
 from app.domain.media import (
     IMAGE_NAME,
@@ -169,7 +169,7 @@ class FileImageStore:
                     continue
                 files += [(opened, writes[index].name, writes[index].body) for index in indexes]
                 places += indexes
-            for index, failure in zip(places, write_all_durably(files), strict=True):
+            for index, failure in zip(places, replace_files(files), strict=True):
                 failures[index] = None if failure is None else self._shards.map_error(failure)
         return failures
 
@@ -240,13 +240,10 @@ class FileImageStore:
 
     def _check_writable(self) -> None:
         try:
-            root = self._shards.create_root()
-            try:
-                probe = f"{TEMPORARY_PREFIX}check-{secrets.token_hex(8)}"
-                write_durably(root, probe, b"koi")
-                os.unlink(probe, dir_fd=root)
-            finally:
-                os.close(root)
+            os.close(self._shards.create_root())
+            probe = self._shards.root / f"{TEMPORARY_PREFIX}check-{secrets.token_hex(8)}"
+            replace_file(probe, b"koi")
+            probe.unlink()
         except OSError as error:
             raise self._shards.map_error(error) from error
 

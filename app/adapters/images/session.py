@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 
 import aiohttp
-import certifi
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from app.adapters.http.tls import public_tls_context
 from app.adapters.images.egress_guard import EgressGuard
 
 MAX_CONNECTIONS = 64
@@ -39,7 +39,7 @@ def open_guarded_session(
     connector = aiohttp.TCPConnector(
         limit=MAX_CONNECTIONS,
         resolver=_GuardedResolver(resolver, guard),
-        ssl=tls or _public_tls_context(),
+        ssl=tls or public_tls_context(),
         use_dns_cache=False,
     )
     return aiohttp.ClientSession(
@@ -52,14 +52,6 @@ def open_guarded_session(
             total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
         ),
     )
-
-
-def _public_tls_context() -> ssl.SSLContext:
-    """Those the provider's own transport believes: the same on every machine, and deaf to
-    SSL_CERT_FILE and its kin (reliability study, S3)."""
-    context = ssl.create_default_context(cafile=certifi.where())
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 class _GuardedResolver(AbstractResolver):

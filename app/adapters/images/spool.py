@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.adapters.images.durable_write import TEMPORARY_PREFIX
+from app.adapters.files import DIRECTORY_FLAGS, TEMPORARY_PREFIX
 from app.domain.media import IMAGE_NAME, ImageStoreUnavailable
 
 MAX_IN_MEMORY_BYTES = 256 << 10
@@ -47,7 +47,7 @@ class SpoolDirectory:
 
     def create(self) -> SpoolFile:
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return create(lambda: os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        return create(lambda: os.open(self._path, DIRECTORY_FLAGS))
 
     def map_error(self, error: Exception) -> ImageStoreUnavailable:
         words = error.strerror if isinstance(error, OSError) else type(error).__name__

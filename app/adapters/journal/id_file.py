@@ -6,7 +6,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from app.adapters.files import open_no_follow
+from app.adapters.files import DIRECTORY_FLAGS, create_file_once
 
 ID_FILE_NAME = "id"
 ID_PATTERN = re.compile(r"[0-9a-f]{16}")
@@ -39,16 +39,13 @@ class JournalIdFile:
         if self.id is not None:
             return
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = self._path.with_name(f".{ID_FILE_NAME}-{secrets.token_hex(4)}")
-        with open(part, "x", opener=open_no_follow) as file:
-            file.write(f"{secrets.token_hex(8)}\n")
+        if read_journal_id(self._path.parent) is None:
+            self._path.unlink(missing_ok=True)  # half of one, from a machine that lost power
+        directory = os.open(self._path.parent, DIRECTORY_FLAGS)
         try:
-            if read_journal_id(self._path.parent) is None:
-                self._path.unlink(missing_ok=True)  # half of one, from a machine that lost power
-            with suppress(FileExistsError):
-                os.link(part, self._path)  # of two processes, one names it
+            create_file_once(directory, ID_FILE_NAME, f"{secrets.token_hex(8)}\n".encode())
         finally:
-            part.unlink(missing_ok=True)
+            os.close(directory)
         self._open()
 
     def gone(self) -> bool:

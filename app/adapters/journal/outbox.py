@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 import structlog
 
-from app.adapters.files import open_no_follow, read_bytes
+from app.adapters.files import DIRECTORY_FLAGS, read_bytes, replace_file
 from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import Picture
 from app.domain.job import JobState, Outcome, PartResult, PendingImage
@@ -60,18 +60,8 @@ class FileOutbox:
 
     def _write_file(self, name: str, body: bytes) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self._directory / f".{name}-{secrets.token_hex(4)}"
-        try:
-            with open(temporary, "xb", opener=open_no_follow) as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            with _lock_directory(self._directory):
-                temporary.rename(self._directory / f"{name}{SUFFIX}")
-            _sync_directory(self._directory)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        path = self._directory / f"{name}{SUFFIX}"
+        replace_file(path, body, lock=_lock_directory(self._directory))
 
     def _delete_if_same(self, debt: OutboxMessage) -> None:
         with suppress(OSError), _lock_directory(self._directory):
@@ -149,18 +139,10 @@ def list_dead_letters(directory: Path) -> list[Path]:
     return sorted((directory / DEAD_LETTER_DIRECTORY).glob("*"))
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def _lock_directory(directory: Path) -> Iterator[None]:
     """No other process replaces or removes a debt meanwhile, as far as the file system can tell."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(directory, DIRECTORY_FLAGS)
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -18,6 +18,8 @@ import httpx
 from aiohttp.connector import Connection
 from yarl import URL
 
+from app.adapters.http.tls import public_tls_context
+
 MAX_IDLE_S = 4.0
 """An idle connection older than this is never reused (reliability study, F6)."""
 MAX_HEADERS = 128
@@ -134,7 +136,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 connector=aiohttp.TCPConnector(
                     limit=self._connections,
                     keepalive_timeout=self._keepalive_s,
-                    ssl=self._tls or _default_tls(),
+                    ssl=self._tls or public_tls_context(),
                     resolver=aiohttp.ThreadedResolver(),
                 ),
                 auto_decompress=False,
@@ -208,13 +210,6 @@ class _ResponseStream(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._response.close()
-
-
-def _default_tls() -> ssl.SSLContext:
-    """httpx's own authorities, deaf to SSL_CERT_FILE and its kin."""
-    context = httpx.create_ssl_context(trust_env=False)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def _checked_header_pairs(headers: httpx.Headers) -> list[tuple[str, str]]:
