@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -20,18 +27,12 @@ from app.domain.money import MICROS_PER_UNIT
 from app.domain.upstream import UpstreamTraffic
 from app.telemetry.label_values import BREAKER_CODES, OPEN_STATES, LabelledMetric, LabelValues
 from app.telemetry.metric_specs import METRIC_SPECS, Label, MetricKind, MetricSpec
-from app.telemetry.multiprocess import (
-    FileBackedCounter,
-    FileBackedGauge,
-    FileBackedHistogram,
-    WorkerFiles,
-    claim_worker_number,
-)
+from app.telemetry.multiprocess import share_values, stop_sharing_values
 
 log = structlog.get_logger("koi.job")
 """Each step of a job is also one line of the debug level, with its task id."""
 
-AnyMetric = TypeVar("AnyMetric", FileBackedCounter, FileBackedGauge, FileBackedHistogram)
+AnyMetric = TypeVar("AnyMetric", Counter, Gauge, Histogram)
 
 UP_STATES = frozenset({"up", "closed"})
 PREINITIALISED = frozenset(
@@ -44,22 +45,22 @@ class Metrics:
     """Every series of the gateway; implements the domain's `Recorder` and the edges' hooks.
 
     Without a directory values live in memory, next to process_* figures of this process. With one
-    (several workers) they live in the files of a slot claimed here and each worker renders the
-    sum of all; see `app.telemetry.multiprocess`. No method raises for what it is told, except for
-    negative amounts.
+    (several workers) they live in files there and each worker renders the sum of all; only one
+    such object may exist in a process, see `app.telemetry.multiprocess`. No method raises for what
+    it is told, except for negative amounts.
     """
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(self, label_values: LabelValues, *, directory: Path | None = None) -> None:
         self._label_values = label_values
-        self._files = (
-            None if directory is None else WorkerFiles(directory, claim_worker_number(directory))
-        )
+        self._is_shared = directory is not None
+        if directory is not None:
+            share_values(directory)
         own = CollectorRegistry()
-        self._counters = self._build_metrics(MetricKind.COUNTER, FileBackedCounter, own)
-        self._gauges = self._build_metrics(MetricKind.GAUGE, FileBackedGauge, own)
-        self._histograms = self._build_metrics(MetricKind.HISTOGRAM, FileBackedHistogram, own)
+        self._counters = self._build_metrics(MetricKind.COUNTER, Counter, own)
+        self._gauges = self._build_metrics(MetricKind.GAUGE, Gauge, own)
+        self._histograms = self._build_metrics(MetricKind.HISTOGRAM, Histogram, own)
         self._source: Collector = own
         if directory is None:
             ProcessCollector(registry=own)
@@ -230,9 +231,9 @@ class Metrics:
         return generate_latest(_WithoutCreated(self._source))
 
     def close(self) -> None:
-        """Let go of a slot's files, last of all: nothing may be counted afterwards."""
-        if self._files is not None:
-            self._files.close()
+        """Let go of shared files, last of all: nothing may be counted afterwards."""
+        if self._is_shared:
+            stop_sharing_values()
 
     def _observe_duration(self, job: Job, ending: str) -> None:
         if job.dispatched_ms is None or job.ended_ms is None:
@@ -252,7 +253,7 @@ class Metrics:
     def _build_metric(
         self, spec: MetricSpec, meter: type[AnyMetric], registry: CollectorRegistry
     ) -> LabelledMetric[AnyMetric]:
-        extra: dict[str, Any] = {"files": self._files}
+        extra: dict[str, Any] = {}
         if spec.kind is MetricKind.HISTOGRAM:
             extra["buckets"] = spec.buckets
         if spec.kind is MetricKind.GAUGE:
