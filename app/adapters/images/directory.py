@@ -1,6 +1,6 @@
-"""The directory of a file image store: a root, 256 shards, and what their failures mean.
+"""The directory of a file image store: a root with 256 shards, its id, and its failures in words.
 
-The name of an image directory: a small file in it, the same for everybody who shares it.
+The id is a small file in the root, so that all gateways that share the directory read the same one.
 """
 
 import errno
@@ -17,7 +17,7 @@ from app.domain.media import ImageStoreUnavailable
 
 SHARDS = tuple(f"{number:02x}" for number in range(256))
 
-# A symbolic link, or whatever else is not a file of ours, is as good as nothing.
+# A symbolic link, or anything else that is not a regular file, counts as absent.
 ABSENT_ERRNOS = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
 DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 PERMISSION_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -28,7 +28,7 @@ def shard_of(name: str) -> str:
 
 
 class ShardedDirectory:
-    """Opens a root's shards; nothing below the root is reached through a symbolic link."""
+    """Opens the shards of a root. No symbolic link below the root is followed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -43,7 +43,7 @@ class ShardedDirectory:
             os.close(descriptor)
 
     def open(self, shard: str, *, create: bool = False) -> int:
-        """Like `open_scoped`, to be closed by the caller."""
+        """Like `open_scoped`, but the caller closes the descriptor."""
         root = self._open_root(create)
         try:
             return _open_shard(root, shard, create)
@@ -51,7 +51,7 @@ class ShardedDirectory:
             os.close(root)
 
     def create_root(self) -> int:
-        """The root's descriptor, after making it if need be; to be closed by the caller."""
+        """The root's descriptor; the root is created if it is missing. The caller closes it."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(self.root, DIRECTORY_FLAGS)
 
@@ -60,13 +60,13 @@ class ShardedDirectory:
             return os.open(self.root, DIRECTORY_FLAGS)
         if create:
             return self.create_root()
-        # Not the same as an absent image: an unmounted volume must not look like an empty one.
+        # An unmounted volume must not look like an empty one, whose images are gone for good.
         raise ImageStoreUnavailable(
             f"The image directory {self.root} is missing: create or mount it."
         )
 
     def map_error(self, error: Exception) -> ImageStoreUnavailable:
-        """The same failure in words that say what to mend."""
+        """The failure in words that tell the operator what to do."""
         if isinstance(error, ImageStoreUnavailable):
             return error
         code = error.errno if isinstance(error, OSError) else None
@@ -102,9 +102,9 @@ RETRY_INTERVAL_S = 0.05
 
 
 def ensure_store_id(root: int, where: str) -> str:
-    """The directory's name, given now if it has none. It is never written over.
+    """The directory's id, created now if there is none. An id is never overwritten.
 
-    `root` is the open directory. Raises `OSError`; `ImageStoreUnavailable` for a damaged name.
+    `root` is the open directory. Raises `OSError`; `ImageStoreUnavailable` for a damaged id.
     """
     deadline_s = time.monotonic() + WRITE_TIMEOUT_S
     while True:
@@ -118,7 +118,7 @@ def ensure_store_id(root: int, where: str) -> str:
                     "damaged: restore it from a backup; or stop every gateway, delete it and "
                     "start them."
                 )
-            # Where links do not exist, another process may be writing it.
+            # Where the file system has no links, another process may be writing it now.
             time.sleep(RETRY_INTERVAL_S)
             continue
         create_file_once(root, STORE_ID_FILE, f"{secrets.token_hex(16)}\n".encode())

@@ -1,4 +1,4 @@
-"""The connections pictures come over: to checked addresses, with nothing taken along."""
+"""Connections for downloading images: only to checked addresses, without cookies or credentials."""
 
 import asyncio
 import socket
@@ -55,7 +55,8 @@ def open_guarded_session(
 
 
 class _GuardedResolver(AbstractResolver):
-    """Sits where the client dials, so that what is checked is what is connected to."""
+    """Checks addresses inside the client's resolver: the client connects to these very addresses,
+    and no second lookup can return others."""
 
     def __init__(self, resolver: Resolver, guard: EgressGuard) -> None:
         self._resolver = resolver
@@ -65,7 +66,7 @@ class _GuardedResolver(AbstractResolver):
         self,
         host: str,
         port: int = 0,
-        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002  both are welcome
+        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002  both are used
     ) -> list[ResolveResult]:
         addresses = await self._resolver(host, port)
         if not addresses:
@@ -84,4 +85,4 @@ class _GuardedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to close."""

@@ -1,4 +1,4 @@
-"""The name of a journal directory: a small file in it, and the proof that it is still there."""
+"""The id of a journal directory: a small file in it, by which its loss is noticed too."""
 
 import os
 import re
@@ -13,7 +13,7 @@ ID_PATTERN = re.compile(r"[0-9a-f]{16}")
 
 
 def read_journal_id(directory: Path) -> str | None:
-    """The journal's name; None when it has none (yet)."""
+    """The journal's id; None when it has none (yet)."""
     try:
         file = os.open(directory / ID_FILE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -25,7 +25,7 @@ def read_journal_id(directory: Path) -> str | None:
 
 
 class JournalIdFile:
-    """Held open, so that a journal that was deleted or replaced is noticed."""
+    """Keeps the id file open, so that a deleted or replaced journal is noticed."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / ID_FILE_NAME
@@ -35,12 +35,12 @@ class JournalIdFile:
             self._open()
 
     def ensure_id(self) -> None:
-        """Name the journal unless it has a name. Raises `OSError`."""
+        """Give the journal an id unless it has one. Raises `OSError`."""
         if self.id is not None:
             return
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if read_journal_id(self._path.parent) is None:
-            self._path.unlink(missing_ok=True)  # half of one, from a machine that lost power
+            self._path.unlink(missing_ok=True)  # cut short by a power loss
         directory = os.open(self._path.parent, DIRECTORY_FLAGS)
         try:
             create_file_once(directory, ID_FILE_NAME, f"{secrets.token_hex(8)}\n".encode())
@@ -49,7 +49,7 @@ class JournalIdFile:
         self._open()
 
     def gone(self) -> bool:
-        """Whether the directory that was named is no longer the one at this path."""
+        """Whether the path no longer leads to the id file that was opened."""
         return self._file >= 0 and was_replaced(self._file, self._path)
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class JournalIdFile:
 
 
 def was_replaced(file: int, path: Path) -> bool:
-    """Whether this open file is no longer what lies at the path."""
+    """Whether the path no longer leads to this open file."""
     try:
         there, here = os.stat(path, follow_symlinks=False), os.fstat(file)
     except OSError:
