@@ -54,7 +54,7 @@ class BillLine:
 
 
 def key_problem(key: str, profile: Profile, switches: Switches, buying: bool) -> Problem | None:
-    """Why this key is refused; None when it is not. Reading (`buying` False) needs any valid key."""
+    """Why this key is refused, or None. Reading (`buying` False) needs any valid key."""
     if key not in _KEY_PROBLEMS:
         message = "Incorrect API key provided"
         return Problem(profile.bad_key_status, "invalid_api_key", message, "authentication_error")
