@@ -50,12 +50,12 @@ def replace_file(
     body: bytes,
     *,
     durable: bool = True,
-    lock: AbstractContextManager[object] = nullcontext(),  # noqa: B008  it holds nothing
+    lock: AbstractContextManager[object] | None = None,
 ) -> None:
     """Write beside and rename, so that a reader finds the old file or the new one, never a part.
 
-    A `durable` file is also whole after a power cut, and there once this returned. `lock` is held
-    during the rename only. Raises `OSError`, and leaves nothing beside.
+    If `durable`, the same holds after a power cut, and the new file is on disk when this returns.
+    `lock` is held only during the rename. Raises `OSError`, after removing the temporary file.
     """
     directory = os.open(path.parent, DIRECTORY_FLAGS)
     try:
@@ -63,7 +63,7 @@ def replace_file(
         if durable:
             _sync(file)
         try:
-            with lock:
+            with lock or nullcontext():
                 _rename(file)
         except OSError:
             _discard(file)

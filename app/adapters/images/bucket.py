@@ -101,5 +101,5 @@ def backend_config(
             )
         return {"base_url": endpoint}
     raise ImageStoreUnavailable(
-        f"{scheme}:// is no image store Koi knows: use s3://, gs:// or az://, or a directory."
+        f"Koi knows no image store {scheme}://: use s3://, gs:// or az://, or a directory."
     )

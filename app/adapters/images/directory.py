@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from app.adapters.files import DIRECTORY_FLAGS, create_file_once
+from app.adapters.files import DIRECTORY_FLAGS, SAFE_OPEN_FLAGS, create_file_once
 from app.domain.media import ImageStoreUnavailable
 
 SHARDS = tuple(f"{number:02x}" for number in range(256))
@@ -96,7 +96,7 @@ def _open_shard(root: int, shard: str, create: bool) -> int:
 
 STORE_ID_FILE = "store-id"
 STORE_ID = re.compile(r"[0-9a-f]{32}")
-READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+READ_FLAGS = os.O_RDONLY | SAFE_OPEN_FLAGS
 WRITE_TIMEOUT_S = 2.0
 RETRY_INTERVAL_S = 0.05
 

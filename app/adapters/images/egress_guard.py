@@ -104,7 +104,7 @@ class EgressGuard:
         if host in self._trusted:
             return url
         if url.port in BLOCKED_PORTS:
-            raise FetchRefused("the link names a port of something else than the web")
+            raise FetchRefused("the link names a port that is not for HTTP")
         self._check_host(url.raw_host or "")
         return url
 

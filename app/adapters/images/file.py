@@ -15,6 +15,7 @@ from pathlib import Path
 from app.adapters.files import TEMPORARY_PREFIX, replace_file, replace_files
 from app.adapters.images.directory import (
     ABSENT_ERRNOS,
+    READ_FLAGS,
     SHARDS,
     ShardedDirectory,
     ensure_store_id,
@@ -32,9 +33,6 @@ from app.domain.media import (
 
 MAX_EXAMINED_FILES = 50_000
 MAX_BATCH = 64
-
-# Without O_NONBLOCK, opening a named pipe with an image's name would wait for ever.
-READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(slots=True, eq=False)

@@ -62,12 +62,12 @@ class FileJournal:
         if record.changes and not new_changes:
             return
         jobs = [change for change in new_changes if change.kind is ChangeKind.JOB]
-        books = [change for change in new_changes if change.kind is not ChangeKind.JOB]
+        others = [change for change in new_changes if change.kind is not ChangeKind.JOB]
         # Job records are swept early, but the numbers they took must stay known for a rebuild.
-        books += [StoreChange(ChangeKind.JOB, job.id, (), job.seq) for job in jobs if job.seq]
+        others += [StoreChange(ChangeKind.JOB, job.id, (), job.seq) for job in jobs if job.seq]
         self.has_changes = self.has_changes or any(change.seq for change in record.changes)
-        if books or not jobs:
-            self._ledger_file.write(orjson.dumps(replace(record, changes=books)))
+        if others or not jobs:
+            self._ledger_file.write(orjson.dumps(replace(record, changes=others)))
         if jobs:
             self._jobs_file.write(orjson.dumps(replace(record, changes=jobs)))
 
@@ -84,7 +84,7 @@ class FileJournal:
         if gone is not self._was_gone:
             self._was_gone = gone
             if gone:
-                mend = "put the directory back, or restart and run `koi doctor`; nothing is spent"
+                mend = "put it back, or restart and run `koi doctor`; until then nothing is bought"
                 self._log.error("journal_gone", directory=str(self.directory), mend=mend)
             else:
                 self._log.warning("journal_found_again", directory=str(self.directory))

@@ -6,7 +6,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from app.adapters.files import DIRECTORY_FLAGS, create_file_once
+from app.adapters.files import DIRECTORY_FLAGS, create_file_once, open_no_follow
 
 ID_FILE_NAME = "id"
 ID_PATTERN = re.compile(r"[0-9a-f]{16}")
@@ -15,7 +15,7 @@ ID_PATTERN = re.compile(r"[0-9a-f]{16}")
 def read_journal_id(directory: Path) -> str | None:
     """The journal's id; None when it has none (yet)."""
     try:
-        file = os.open(directory / ID_FILE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = open_no_follow(str(directory / ID_FILE_NAME), os.O_RDONLY)
     except OSError:
         return None
     try:
@@ -58,7 +58,7 @@ class JournalIdFile:
             self._file = -1
 
     def _open(self) -> None:
-        file = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_no_follow(str(self._path), os.O_RDONLY)
         self.id = _read_id(file)
         if self.id is None:
             os.close(file)

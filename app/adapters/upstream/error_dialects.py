@@ -251,7 +251,7 @@ def find_account_error(status: int, provider_error: ProviderError) -> str | None
 
 
 def is_task_missing(provider_error: ProviderError) -> bool:
-    """Whether a poll was told that there is no such task."""
+    """Whether the provider says that there is no such task."""
     return provider_error.code in MISSING_CODES
 
 

@@ -88,7 +88,7 @@ MESSAGES: Mapping[str, str] = {
     "upstream_unreachable": "The provider cannot be reached; nothing was sent.",
 }
 BLOCKED_BEFORE_PROVIDER = (
-    "Something before the provider refused this request, so nothing was made; "
+    "A proxy or firewall before the provider refused this request, so nothing was made; "
     "this gateway's operator must act."
 )
 REDIRECTED = (

@@ -23,7 +23,7 @@ class ConnectFailure(Enum):
     UNRESOLVED = "cannot be resolved"
     UNTRUSTED = "has no valid TLS certificate for that name"
     SILENT = "did not answer in time"
-    AWAY = "is away"
+    AWAY = "cannot be reached"
 
 
 class ProbeVerdict(StrEnum):
