@@ -17,8 +17,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import INTERNAL_ERROR, NON_REFUSAL_CODES, ErrorResponse
 from app.api.paths import normalize_path
+from app.api.response_headers import EXPOSED_HEADERS
 from app.api.routes import UNLOGGED_PATHS, UNMATCHED_ROUTE
-from app.api.state import AccessRecord, EdgeMetrics, abort_connection, get_scope_edge_settings
+from app.api.state import (
+    RECORD_KEY,
+    AccessRecord,
+    EdgeMetrics,
+    abort_connection,
+    get_scope_edge_settings,
+    get_scope_metrics,
+)
 from app.domain.errors import GatewayDraining
 from app.service.log_context import bind_request_id, log_context
 
@@ -52,7 +60,7 @@ class EdgeMiddleware:
                 message["headers"] = [*message.get("headers", ()), *stamp]
             await send(message)
 
-        metrics: EdgeMetrics = scope["state"]["running"].metrics
+        metrics = get_scope_metrics(scope)
         metrics.in_flight(1)
         try:
             await self._serve(scope, receive, send_stamped, record)
@@ -102,7 +110,7 @@ def generate_request_id() -> str:
 
 def _open_record(scope: Scope, record: AccessRecord) -> bytes | None:
     """Put the exchange and the routed path into the scope; the Origin, if one was sent."""
-    scope["koi.exchange"] = record
+    scope[RECORD_KEY] = record
     scope["path"], record.deployment = normalize_path(scope["path"])
     origin: bytes | None = None
     for name, value in scope["headers"]:
@@ -166,16 +174,7 @@ CORS_METHODS = b"GET, HEAD, POST, DELETE, OPTIONS"
 CORS_DEFAULT_HEADERS = (
     b"accept, api-key, authorization, cache-control, content-type, idempotency-key"
 )
-CORS_EXPOSED_HEADERS = b", ".join(
-    name.encode()
-    for name in (
-        "age", "cache-status", "ratelimit", "ratelimit-policy", "retry-after", "retry-after-ms",
-        "x-koi-adjusted", "x-koi-cache", "x-koi-task-id", "x-ratelimit-limit-images",
-        "x-ratelimit-limit-requests", "x-ratelimit-remaining-images",
-        "x-ratelimit-remaining-requests", "x-ratelimit-reset-images",
-        "x-ratelimit-reset-requests", "x-request-id", "x-should-retry",
-    )
-)  # fmt: skip
+CORS_EXPOSED_HEADERS = ", ".join(sorted(EXPOSED_HEADERS)).encode()
 HEADER_NAMES = re.compile(rb"[A-Za-z0-9_\-, ]{1,2048}")
 PREFLIGHT_MAX_AGE_S = b"86400"
 

@@ -9,6 +9,26 @@ from app.domain.limits import LimitKind, LimitSnapshot, LimitStatus, LimitWindow
 from app.service.generation import StartedJob
 
 ADJUSTED_HEADER = "x-koi-adjusted"
+EXPOSED_HEADERS: Mapping[str, str] = {
+    "age": "Seconds since the cached answer was made.",
+    "cache-status": "What the cache did (RFC 9211).",
+    "ratelimit": "What is left of each policy (structured fields).",
+    "ratelimit-policy": "The limits that bind this key.",
+    "retry-after": "Seconds after which a repeat helps.",
+    "retry-after-ms": "The same in milliseconds.",
+    ADJUSTED_HEADER: "Fields that were coerced or ignored; n=3->1 when fewer pictures came.",
+    "x-koi-cache": "hit, miss, joined or bypass.",
+    "x-koi-task-id": "The job behind the answer: GET /v1/tasks/{task_id}.",
+    "x-ratelimit-limit-images": "Images that the tightest limit allows.",
+    "x-ratelimit-limit-requests": "Requests that the tightest limit allows.",
+    "x-ratelimit-remaining-images": "Images that are left.",
+    "x-ratelimit-remaining-requests": "Requests that are left.",
+    "x-ratelimit-reset-images": "When they are all there again, such as 12s.",
+    "x-ratelimit-reset-requests": "When they are all there again, such as 1s.",
+    "x-request-id": "This request, as the gateway's log calls it.",
+    "x-should-retry": "Whether a repeat may help and costs nothing twice.",
+}
+"""Response headers that pages of other origins may read, and what each says."""
 MAX_ADJUSTED_NAMES = 20
 UNKNOWN_NAME = "unknown"
 WINDOW_S = {LimitWindow.MINUTE: 60, LimitWindow.DAY: 86_400}

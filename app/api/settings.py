@@ -40,6 +40,7 @@ class EdgeSettings:
     loopback_only: bool = False
     max_body_bytes: int = max_body_bytes_for(DEFAULT_MAX_PROMPT_CHARS)
     link_ttl_s: int = 86_400
+    docs: bool = True
     max_connections: int = 10_000
     version: str = "unknown"
     first_byte_timeout_s: float = 10.0
