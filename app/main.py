@@ -40,11 +40,12 @@ def create_app(
             HTTPException: handle_http_exception,
             RequestValidationError: handle_http_exception,
         },
+        # Koi serves the schema itself (`app.api.docs`), so that a setting can hide it.
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # The framework's own telemetry would record request bodies (reliability study, S53).
+        # The framework's own telemetry would record request bodies (S53).
         telemetry={
             "tracing": False,
             "metrics": False,

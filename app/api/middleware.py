@@ -1,8 +1,10 @@
 """The one middleware: request id, path tolerance, CORS, last-resort errors, access line, metrics.
 
-Pure ASGI and one class, because every layer costs each request (performance study, section 2).
+It is one class in pure ASGI, because every layer costs each request. CORS is in it and not in
+Starlette's middleware: that one is a second layer around every request, answers a refused preflight
+in plain text without a request id, and does not reach the errors of this layer.
 
-Cross-origin rules (Fetch standard): bearer keys only, cookies never.
+Cross-origin pages may use bearer keys, never cookies (Fetch standard).
 """
 
 import asyncio
@@ -34,7 +36,7 @@ log = structlog.get_logger("koi.access")
 
 CLIENT_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 STATUS_CLIENT_CLOSED_REQUEST = 499
-"""Status in the log of a request whose client left; nothing was sent."""
+"""Status in the log of a request whose client left before an answer; it is never sent."""
 
 
 class EdgeMiddleware:
@@ -81,14 +83,14 @@ class EdgeMiddleware:
         except ClientDisconnect:
             _abort_unanswered(scope, record)
         except asyncio.CancelledError:
-            # The server's grace is over: say it in the caller's dialect before going down.
+            # The server stops and waits no longer: answer with an OpenAI error before it ends.
             if not record.status:
                 await ErrorResponse(GatewayDraining().note, task_id=record.task_id)(
                     scope, receive, send
                 )
             raise
         except Exception:
-            # The last resort: no failure may leave the dialect.
+            # Whatever failed, the caller gets an OpenAI error.
             if record.status and await _has_client_left(receive):
                 return
             log.exception("unforeseen", request_id=record.request_id, task_id=record.task_id)
@@ -98,7 +100,7 @@ class EdgeMiddleware:
 
 
 def _abort_unanswered(scope: Scope, record: AccessRecord) -> None:
-    """A client that turns out to be there after all must not hear of an error of ours."""
+    """End the connection without an answer: the client has left, and a 500 would be untrue."""
     if not record.status:
         abort_connection(scope)
         record.status = STATUS_CLIENT_CLOSED_REQUEST
@@ -109,7 +111,7 @@ def generate_request_id() -> str:
 
 
 def _open_record(scope: Scope, record: AccessRecord) -> bytes | None:
-    """Put the exchange and the routed path into the scope; the Origin, if one was sent."""
+    """Put the access record and the path to route into the scope. Returns the Origin, if any."""
     scope[RECORD_KEY] = record
     scope["path"], record.deployment = normalize_path(scope["path"])
     origin: bytes | None = None
@@ -122,7 +124,7 @@ def _open_record(scope: Scope, record: AccessRecord) -> bytes | None:
 
 
 async def _has_client_left(receive: Receive) -> bool:
-    """Whether a failure to write was only the client's departure, noticed by the socket first."""
+    """Whether a write failed only because the client left, which the socket noticed first."""
     try:
         async with asyncio.timeout(0.1):
             while (await receive())["type"] != "http.disconnect":
@@ -180,7 +182,7 @@ PREFLIGHT_MAX_AGE_S = b"86400"
 
 
 def build_cors_headers(origin: bytes | None, origins: Sequence[str]) -> RawHeaders:
-    """The headers that let a page of this origin read an answer; nothing for strangers."""
+    """The headers that let a page of this origin read an answer; none for other origins."""
     if origin is None:
         return []
     if ANY_ORIGIN in origins:
@@ -200,7 +202,7 @@ def is_preflight(scope: Scope) -> bool:
 
 
 def build_preflight_headers(scope: Scope) -> RawHeaders:
-    """Allow whatever headers are asked for: SDKs add to their list with every release."""
+    """Allow every header that is asked for: SDKs send new ones with every release."""
     given = dict(scope["headers"])
     asked = given.get(b"access-control-request-headers", b"")
     headers: RawHeaders = [

@@ -12,6 +12,7 @@ from app.api import admin_usage, tasks
 from app.api.error_examples import CREDENTIAL_CODES, GENERATION_CODES, KEY_CODES, QUERY_CODES
 from app.api.parameters import Schema, describe_query
 from app.api.request_headers import IDEMPOTENCY_KEY_FORMAT, TIMEOUT_HEADERS
+from app.api.response import COMPLETED_EVENT, ERROR_EVENT
 from app.api.response_headers import EXPOSED_HEADERS
 from app.api.wire import (
     BucketPageBody,
@@ -121,10 +122,16 @@ ADMIN_CODES = CREDENTIAL_CODES | QUERY_CODES | {
     "admin_key_required", "ledger_unavailable", "rate_limit_exceeded", "unknown_url",
 }  # fmt: skip
 PICTURE_CODES = frozenset({"image_unavailable", "too_many_waiting"})
-EVENTS = (
-    "event: image_generation.completed\n"
-    'data: {"type": "image_generation.completed", "b64_json": "...", "created_at": 1795000000}\n\n'
-)
+EVENT: Schema = {
+    "type": "object",
+    "description": "One event for each image, or one error; comments keep the connection alive.",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": [COMPLETED_EVENT, ERROR_EVENT]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+"""Describes each event, as `schema` does before OpenAPI 3.2."""
 
 CREATE_IMAGES = Operation(
     "createImage",
@@ -137,9 +144,7 @@ CREATE_IMAGES = Operation(
                 "The images; with async a task; with stream one event for each image.",
                 GENERATION_HEADERS,
             ),
-            "content": {
-                "text/event-stream": {"schema": {"type": "string"}, "example": EVENTS},
-            },
+            "content": {"text/event-stream": {"schema": EVENT}},
         }
     },
     GENERATION_CODES,

@@ -37,12 +37,12 @@ async def read(request: Request) -> Response:
     return json_response(orjson.dumps(content), headers)
 
 
-def _is_shown(allowance: LimitStatus) -> bool:
+def _is_shown(status: LimitStatus) -> bool:
     """The user's images are shown even without a limit: people look here for what they used."""
-    if allowance.scope is ScopeKind.HOUSE:
+    if status.scope is ScopeKind.HOUSE:
         return False
-    used = allowance.scope is ScopeKind.USER and allowance.kind is LimitKind.IMAGES
-    return used or allowance.limit is not None
+    own_images = status.scope is ScopeKind.USER and status.kind is LimitKind.IMAGES
+    return own_images or status.limit is not None
 
 
 def _describe_binding(limit_snapshot: LimitSnapshot, now: datetime) -> BindingLimitObject | None:
@@ -59,19 +59,19 @@ def _describe_binding(limit_snapshot: LimitSnapshot, now: datetime) -> BindingLi
     }
 
 
-def _describe_limit(allowance: LimitStatus, now: datetime) -> LimitObject:
-    resets_at = now + timedelta(seconds=allowance.reset_s)
-    amount = format_micros if allowance.kind is LimitKind.MONEY else int
-    limit, remaining = allowance.limit, allowance.remaining
+def _describe_limit(status: LimitStatus, now: datetime) -> LimitObject:
+    resets_at = now + timedelta(seconds=status.reset_s)
+    amount = format_micros if status.kind is LimitKind.MONEY else int
+    limit, remaining = status.limit, status.remaining
     return {
-        "scope": allowance.scope,
-        "meter": allowance.kind,
-        "window": allowance.window,
+        "scope": status.scope,
+        "meter": status.kind,
+        "window": status.window,
         "limit": None if limit is None else amount(limit),
-        "used": amount(allowance.used),
-        "held": amount(allowance.held),
+        "used": amount(status.used),
+        "held": amount(status.held),
         "remaining": None if remaining is None else amount(remaining),
         "resets_at": None
-        if allowance.window is LimitWindow.NOW
+        if status.window is LimitWindow.NOW
         else resets_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
