@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import orjson
 from starlette.requests import Request
@@ -19,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 
 from app.api.errors import unknown_url_error
 from app.api.openapi import DocumentedRoute, build_openapi
-from app.api.response_body import get_public_origin, json_response
+from app.api.response_body import get_public_origin
 from app.api.state import get_edge_settings
 
 ASSET_PACKAGE = "fastapi_offline"
@@ -30,7 +29,6 @@ ASSET_MEDIA_TYPES = {
     "swagger-ui.css": "text/css; charset=utf-8",
 }
 CHUNK_BYTES = 32 << 10
-"""A reader that stops holds no more than this in memory."""
 PAGE = """\
 <!doctype html>
 <html lang="en">
@@ -60,7 +58,7 @@ PAGE_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class DocsAsset:
-    """One file of the page; `etag` is a digest of its bytes."""
+    """The bytes of one file, shared by all who read it."""
 
     body: bytes
     media_type: str
@@ -70,8 +68,11 @@ class DocsAsset:
 async def schema(request: Request) -> Response:
     """The schema of this API with the limits of this deployment; `KOI_DOCS=off` hides it."""
     _require_docs(request)
-    document = {**await _build_document(request), "servers": [{"url": get_public_origin(request)}]}
-    return json_response(orjson.dumps(document), {"cache-control": "no-cache"})
+    state = request.app.state
+    if not hasattr(state, "schema"):
+        # Built once and in a thread: it takes up to a second.
+        state.schema = asyncio.create_task(asyncio.to_thread(_build_schema, request))
+    return _send(request, await asyncio.shield(state.schema))
 
 
 async def page(request: Request) -> Response:
@@ -88,20 +89,17 @@ async def asset(request: Request) -> Response:
     name: str = request.path_params["name"]
     if name not in ASSET_MEDIA_TYPES:
         raise unknown_url_error()
-    found = load_asset(name)
-    headers = {"cache-control": "no-cache", "etag": found.etag}
-    if request.headers.get("if-none-match") == found.etag:
-        return Response(b"", 304, headers)
-    headers["content-length"] = str(len(found.body))
-    return StreamingResponse(_chunk(found.body), 200, headers, found.media_type)
+    return _send(request, load_asset(name))
+
+
+def _make_asset(body: bytes, media_type: str) -> DocsAsset:
+    return DocsAsset(body, media_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 @cache
 def load_asset(name: str) -> DocsAsset:
     """A file of the page, read once."""
-    body = (_find_directory(name) / name).read_bytes()
-    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    return DocsAsset(body, ASSET_MEDIA_TYPES[name], etag)
+    return _make_asset((_find_directory(name) / name).read_bytes(), ASSET_MEDIA_TYPES[name])
 
 
 def _find_directory(name: str) -> Path:
@@ -118,16 +116,22 @@ async def _chunk(body: bytes) -> AsyncIterator[bytes]:
         yield body[start : start + CHUNK_BYTES]
 
 
-async def _build_document(request: Request) -> dict[str, Any]:
-    """The document without its address, built at the first request and not on the event loop."""
-    app = request.app
-    if app.openapi_schema is None:
-        routes = [route for route in app.routes if isinstance(route, DocumentedRoute)]
-        app.openapi_schema = await asyncio.to_thread(
-            build_openapi, routes, get_edge_settings(request)
-        )
-    document: dict[str, Any] = app.openapi_schema
-    return document
+def _send(request: Request, asset: DocsAsset) -> Response:
+    """In parts, so that a reader that stops holds one of them in memory and no more."""
+    headers = {"cache-control": "no-cache", "etag": asset.etag}
+    if request.headers.get("if-none-match") == asset.etag:
+        return Response(b"", 304, headers)
+    headers["content-length"] = str(len(asset.body))
+    return StreamingResponse(_chunk(asset.body), 200, headers, asset.media_type)
+
+
+def _build_schema(request: Request) -> DocsAsset:
+    """The same bytes for every caller: an address that is not configured is a relative one."""
+    settings = get_edge_settings(request)
+    routes = [route for route in request.app.routes if isinstance(route, DocumentedRoute)]
+    address = "." if settings.public_url is None else get_public_origin(request)
+    document = {**build_openapi(routes, settings), "servers": [{"url": address}]}
+    return _make_asset(orjson.dumps(document), "application/json")
 
 
 def _require_docs(request: Request) -> None:

@@ -271,7 +271,10 @@ SCHEMA = Operation(
     "openapi",
     "Documentation",
     "This document",
-    {200: _answer(dict[str, Any], "OpenAPI 3.1.")},
+    {
+        200: _answer(dict[str, Any], "OpenAPI 3.1.", (*COMMON_HEADERS, "etag")),
+        304: {"description": "You have it.", "headers": refer_headers("etag")},
+    },
     HIDDEN,
     Security.NONE,
 )

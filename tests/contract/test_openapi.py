@@ -49,7 +49,11 @@ def test_the_document_is_valid_and_names_every_route(door: Door) -> None:
     assert {s["name"] for s in schema["components"]["securitySchemes"].values() if "name" in s} == {
         "api-key", "x-api-key",
     }  # fmt: skip
-    assert schema["servers"] == [{"url": door.url}]
+    assert schema["servers"] == [{"url": "."}]
+
+
+def test_links_of_the_document_go_to_the_public_url(admin_door: Door) -> None:
+    assert document(admin_door)["servers"] == [{"url": "https://koi.example/gate"}]
 
 
 def test_every_error_has_a_sentence_and_a_route_that_answers_it(door: Door) -> None:
