@@ -26,6 +26,8 @@ An OpenAI-compatible gateway for images: point the base URL of an OpenAI SDK at 
 
 Every failure is an OpenAI error object. Decide by its `code`; `x-should-retry` says whether a
 repeat may help. Repeating the same request never pays twice.
+
+What answers to GET answers to HEAD too. Any other method is a 405 with an `Allow` header.
 """
 SECURITY_SCHEMES = {
     "bearer": {
@@ -114,13 +116,17 @@ def _describe_errors(operation: Operation) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def _name_codes(codes: list[str]) -> str:
+    return ", ".join(f"`{code}`" for code in codes)
+
+
 def _describe_error(codes: list[str], beside: Mapping[str, Any]) -> dict[str, Any]:
     """One status of a route; `beside` is what else it answers with this status."""
     names = sorted({"x-request-id", *(name for code in codes for name in list_headers(code))})
     model = beside.get("model")
     return {
         "model": ErrorBody if model is None or model is ErrorBody else ErrorBody | model,
-        "description": ", ".join(f"`{code}`" for code in codes),
+        "description": " ".join(filter(None, (beside.get("description"), _name_codes(codes)))),
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
         "content": {
             "application/json": {

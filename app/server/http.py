@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from app.api.disconnect import PeerState, probe_peer
 from app.api.routes import UNMATCHED_ROUTE
 from app.api.settings import EdgeSettings
-from app.api.state import PEER_STATE_KEY
+from app.api.state import PEER_STATE_KEY, AppState
 from app.server import http_compat
 from app.server.http_errors import RequestRejected, build_error_response, classify_parser_error
 
@@ -262,7 +262,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
 
     def _log_and_count(self, request_id: str, code: str, status: int) -> None:
         log.info("request", request_id=request_id, route=UNMATCHED_ROUTE, status=status, code=code)
-        running = self.app_state.get("running")
+        running: AppState | None = self.app_state.get("running")
         if running is not None:
             running.metrics.observe_request(UNMATCHED_ROUTE, "other", status, 0.0, None)
             running.metrics.refused(code)

@@ -1,12 +1,14 @@
 """The published schema says what the gateway does, and its page needs nothing from elsewhere."""
 
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
 
+from app.api.docs import ASSET_PACKAGE
 from app.api.error_examples import MEANINGS
 from app.api.errors import ERROR_TABLE
 from app.api.request_fields import ACCEPTED_FIELDS, SUPPORTED_FIELDS
@@ -190,6 +192,7 @@ def test_the_page_runs_no_inline_code_and_loads_nothing_from_elsewhere(door: Doo
         assert asset.headers["content-type"].split(";")[0] in ("text/css", "text/javascript")
         assert len(asset.body) == int(asset.headers["content-length"])
         assert repeated(door, link, asset).status == 304
+    assert ASSET_PACKAGE not in sys.modules, "its files are served, its code is never run"
 
 
 def repeated(door: Door, link: str, asset: Answer) -> Answer:
