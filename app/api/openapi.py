@@ -19,7 +19,7 @@ from app.api.errors import ERROR_TABLE, MODERATION_CODES
 from app.api.operations import HEADERS, Operation, Security
 from app.api.request_fields import describe_body
 from app.api.settings import EdgeSettings
-from app.api.wire import ErrorBody
+from app.api.wire import EXAMPLES, ErrorBody
 
 DESCRIPTION = """\
 An OpenAI-compatible gateway for images: point the base URL of an OpenAI SDK at `/v1`.
@@ -69,7 +69,10 @@ def build_openapi(routes: Iterable[DocumentedRoute], settings: EdgeSettings) -> 
     components = document["components"]
     components["securitySchemes"] = SECURITY_SCHEMES
     # Added here, because FastAPI leaves nulls out and an error always has its `param`.
-    components["examples"] = {code: {"value": build_example(code)} for code in ERROR_TABLE}
+    components["examples"] = {
+        **{code: {"value": build_example(code)} for code in ERROR_TABLE},
+        **{name: {"value": value} for name, (_, value) in EXAMPLES.items()},
+    }
     components["headers"] = {
         name: {"description": about, "schema": {"type": "string"}}
         for name, about in HEADERS.items()

@@ -6,15 +6,16 @@ Limits, patterns and words come from the constants that the code itself reads.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, get_args
 
 from app.api import admin_usage, tasks
 from app.api.error_examples import CREDENTIAL_CODES, GENERATION_CODES, KEY_CODES, QUERY_CODES
 from app.api.parameters import Schema, describe_query
 from app.api.request_headers import IDEMPOTENCY_KEY_FORMAT, TIMEOUT_HEADERS
-from app.api.response import COMPLETED_EVENT, ERROR_EVENT
 from app.api.response_headers import EXPOSED_HEADERS
 from app.api.wire import (
+    EVENT_SCHEMA,
+    EXAMPLES,
     BucketPageBody,
     CostResultObject,
     ImagesBody,
@@ -78,7 +79,14 @@ def refer_headers(*names: str) -> dict[str, Any]:
 
 
 def _answer(model: Any, about: str, headers: Sequence[str] = COMMON_HEADERS) -> dict[str, Any]:
-    return {"model": model, "description": about, "headers": refer_headers(*headers)}
+    shown = [name for name, (kind, _) in EXAMPLES.items() if kind in (model, *get_args(model))]
+    examples = {name: {"$ref": f"#/components/examples/{name}"} for name in shown}
+    return {
+        "model": model,
+        "description": about,
+        "headers": refer_headers(*headers),
+        "content": {"application/json": {"examples": examples}} if examples else {},
+    }
 
 
 def _file(about: str, *media_types: str, headers: Sequence[str] = COMMON_HEADERS) -> dict[str, Any]:
@@ -122,31 +130,18 @@ ADMIN_CODES = CREDENTIAL_CODES | QUERY_CODES | {
     "admin_key_required", "ledger_unavailable", "rate_limit_exceeded", "unknown_url",
 }  # fmt: skip
 PICTURE_CODES = frozenset({"image_unavailable", "too_many_waiting"})
-EVENT: Schema = {
-    "type": "object",
-    "description": "One event for each image, or one error; comments keep the connection alive.",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": [COMPLETED_EVENT, ERROR_EVENT]},
-        "data": {"type": "string", "contentMediaType": "application/json"},
-    },
-}
-"""Describes each event, as `schema` does before OpenAPI 3.2."""
 
+_CREATED = _answer(
+    ImagesBody | TaskObject,
+    "The images; with async a task; with stream one event for each image.",
+    GENERATION_HEADERS,
+)
+_CREATED["content"]["text/event-stream"] = {"schema": EVENT_SCHEMA}
 CREATE_IMAGES = Operation(
     "createImage",
     "Images",
     "Generate images",
-    {
-        200: {
-            **_answer(
-                ImagesBody | TaskObject,
-                "The images; with async a task; with stream one event for each image.",
-                GENERATION_HEADERS,
-            ),
-            "content": {"text/event-stream": {"schema": EVENT}},
-        }
-    },
+    {200: _CREATED},
     GENERATION_CODES,
     parameters=GENERATION_REQUEST_HEADERS,
     body={

@@ -21,7 +21,6 @@ from app.api.image_stream import open_image, send_image_base64
 from app.api.request_headers import WaitPlan
 from app.api.response_body import (
     JSON_PLACEHOLDER,
-    NO_USAGE,
     PLACEHOLDER,
     JsonImagesResponse,
     acquire_answer_permit,
@@ -39,14 +38,13 @@ from app.api.state import (
     get_scope_access_record,
     is_client_connected,
 )
+from app.api.wire import COMPLETED_EVENT, ERROR_EVENT, NO_USAGE
 from app.domain.errors import FailureNote, GatewayError, GenerationFailed
 from app.domain.job import Job
 from app.service.callers import HALF_CLOSED_S
 from app.service.generation import FinishedJob, StartedJob
 
 UNBUFFERED_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-COMPLETED_EVENT = "image_generation.completed"
-ERROR_EVENT = "error"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from app.api.errors import build_error_object
 from app.api.image_stream import OpenedImage, build_body_message, open_image, send_image_base64
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.api.wire import (
+    NO_USAGE,
     CollectingObject,
     ImageItem,
     ImagesBody,
     IncompleteObject,
     TaskObject,
-    TokenUsage,
 )
 from app.domain.images import Picture, ResponseFormat
 from app.domain.job import Job, TaskStatus, find_shortfall
@@ -34,13 +34,6 @@ QUALITIES = {
 }
 """Catalog quality -> the words that a strictly validating SDK accepts."""
 OUTPUT_FORMATS = {"image/jpeg": "jpeg", "image/png": "png", "image/webp": "webp"}
-NO_USAGE: TokenUsage = {
-    "total_tokens": 0,
-    "input_tokens": 0,
-    "output_tokens": 0,
-    "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
-}
-"""Clients read token counts from every images response, although the provider counts images."""
 MAX_OPEN_PROGRESS = 99
 """Progress of a task that only waits for its pictures."""
 PIXEL_SIZE = re.compile(r"[0-9]+x[0-9]+", re.ASCII)

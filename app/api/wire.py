@@ -194,3 +194,59 @@ class ReadinessBody(TypedDict):
     """Beside the status one word for each part, by its name."""
 
     status: Literal["ready", "not_ready"]
+
+
+COMPLETED_EVENT = "image_generation.completed"
+ERROR_EVENT = "error"
+EVENT_SCHEMA = {
+    "type": "object",
+    "description": "One event for each image, or one error; comments keep the connection alive.",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": [COMPLETED_EVENT, ERROR_EVENT]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+"""Describes each event of a stream, as `schema` does before OpenAPI 3.2."""
+
+NO_USAGE: TokenUsage = {
+    "total_tokens": 0,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
+}
+"""Clients read token counts from every images response, although the provider counts images."""
+
+PICTURE_EXAMPLE: ImageItem = {
+    "url": "https://koi.example/v1/images/img_0123456789abcdef0123456789abcdef.png?exp=…&sig=…"
+}
+IMAGES_EXAMPLE: ImagesBody = {
+    "created": 1795000000,
+    "data": [PICTURE_EXAMPLE],
+    "size": "1024x1024",
+    "quality": "medium",
+    "output_format": "png",
+    "usage": NO_USAGE,
+}
+TASK_EXAMPLE: TaskObject = {
+    "id": "task_0123456789abcdef0123456789abcdef",
+    "object": "task",
+    "status": TaskStatus.COMPLETED,
+    "progress": 100,
+    "created": 1795000000,
+    "model": "grok-imagine",
+    "data": [PICTURE_EXAMPLE],
+    "error": None,
+}
+MODEL_EXAMPLE: ModelObject = {
+    "id": "grok-imagine",
+    "object": "model",
+    "created": 0,
+    "owned_by": "koi",
+}
+EXAMPLES: dict[str, tuple[Any, Any]] = {
+    "images": (ImagesBody, IMAGES_EXAMPLE),
+    "task": (TaskObject, TASK_EXAMPLE),
+    "model": (ModelObject, MODEL_EXAMPLE),
+}
+"""name -> what it is an example of, and the example."""

@@ -1,5 +1,6 @@
 """The published schema says what the gateway does, and its page needs nothing from elsewhere."""
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
+from pydantic import TypeAdapter
 
 from app.api.docs import ASSET_PACKAGE
 from app.api.error_examples import MEANINGS
@@ -14,6 +16,7 @@ from app.api.errors import ERROR_TABLE
 from app.api.request_fields import ACCEPTED_FIELDS, SUPPORTED_FIELDS
 from app.api.routes import ROUTES
 from app.api.settings import EdgeSettings
+from app.api.wire import EXAMPLES
 from app.main import create_app
 from tests.contract.bad_bodies import BODIES, STRICT, Row, assert_error, koi
 from tests.contract.door import Answer, Door, served
@@ -39,6 +42,7 @@ def documented_codes(door: Door, method: str, path: str) -> set[tuple[int, str]]
         (int(status), code)
         for status, answer in answers.items()
         for code in answer.get("content", {}).get("application/json", {}).get("examples", {})
+        if int(status) >= 400
     }
 
 
@@ -67,6 +71,14 @@ def test_every_error_has_a_sentence_and_a_route_that_answers_it(door: Door) -> N
         for _, code in documented_codes(door, route.method, route.path_format)
     }
     assert documented == ERROR_TABLE.keys()
+
+
+def test_the_examples_of_answers_are_of_the_kinds_they_stand_for(door: Door) -> None:
+    for name, (kind, value) in EXAMPLES.items():
+        assert TypeAdapter(kind).validate_python(value, strict=True) == value, name
+        assert document(door)["components"]["examples"][name]["value"] == json.loads(
+            json.dumps(value)
+        )
 
 
 def test_an_example_is_a_whole_openai_error(door: Door) -> None:
