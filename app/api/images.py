@@ -34,7 +34,7 @@ async def create(request: Request) -> Response:
     """Generate images: waited for, as a task (`async`), or as events (`stream`)."""
     principal = await authenticate_request(request)
     gateway = get_app_state(request).gateway
-    await gateway.pace.generate(principal)
+    await gateway.rate_limiter.generate(principal)
     get_access_record(request).cleanups.append(gateway.waiting_cap.take(principal))
     request_headers = parse_request_headers(request.headers)
     body = await read_json(request)
@@ -95,7 +95,7 @@ async def _build_refusal(
     """A refusal with the numbers behind it (statement 67), as long as they can be had."""
     gateway = get_app_state(request).gateway
     if type(refusal) is RateLimited:
-        gateway.pace.refused(principal, refusal)
+        gateway.rate_limiter.refused(principal, refusal)
     try:
         limits = build_limit_headers(await gateway.usage.read_limits(principal))
     except LedgerUnavailable:

@@ -17,8 +17,8 @@ from app.cli.records import (
     team_record,
 )
 from app.cli.session import run_operation
-from app.domain.limits import Limits, LimitSnapshot, Scope, ScopeKind
-from app.domain.principal import CachePolicy, Principal, Team
+from app.domain.limits import Limits, LimitSnapshot
+from app.domain.principal import CachePolicy, Principal, Team, build_scopes
 
 if TYPE_CHECKING:
     from app.wiring import OperatorContext
@@ -154,10 +154,7 @@ def _set_disabled(name: str, json: bool, *, disabled: bool) -> None:
 
 
 async def _limit_snapshot(context: "OperatorContext", team: Team) -> LimitSnapshot:
-    scopes = (
-        Scope(ScopeKind.TEAM, team.name, team.limits),
-        Scope(ScopeKind.HOUSE, "house", context.settings.house_limits),
-    )
+    scopes = build_scopes(context.settings.house_limits, team=team)
     return await context.usage.read_limits(
         Principal(NOBODY, NOBODY, team.name, scopes, CachePolicy.OFF)
     )

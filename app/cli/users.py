@@ -25,8 +25,7 @@ from app.cli.records import (
     user_record,
 )
 from app.cli.session import run_operation
-from app.domain.limits import Scope, ScopeKind
-from app.domain.principal import Principal, User
+from app.domain.principal import Principal, User, build_scopes
 
 if TYPE_CHECKING:
     from app.wiring import OperatorContext
@@ -201,13 +200,9 @@ def _set_disabled(name: str, json: bool, *, disabled: bool) -> None:
 async def _principal(context: "OperatorContext", user: User) -> Principal:
     """The user as any of its keys would stand, were the key itself without limits."""
     settings = context.settings
-    scopes = [Scope(ScopeKind.USER, user.name, user.limits)]
-    if user.team is not None:
-        team = await context.keys.team(user.team)
-        scopes.append(Scope(ScopeKind.TEAM, team.name, team.limits))
-    scopes.append(Scope(ScopeKind.HOUSE, "house", settings.house_limits))
-    cache = user.cache or settings.cache_policy
-    return Principal(NOBODY, user.name, user.team, tuple(scopes), cache)
+    team = None if user.team is None else await context.keys.team(user.team)
+    scopes = build_scopes(settings.house_limits, user=user, team=team)
+    return Principal(NOBODY, user.name, user.team, scopes, user.cache or settings.cache_policy)
 
 
 def _parse_team(text: str | None, before: str | None) -> str | None:

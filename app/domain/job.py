@@ -188,15 +188,6 @@ class Job:
         """Every image that was asked for is in our store."""
         return self.status is TaskStatus.COMPLETED and len(self.pictures) >= self.n
 
-    def is_visible_to(self, user: str, pool: str) -> bool:
-        return is_visible((self.user, self.pool), user, pool)
-
-
-def is_visible(owner: tuple[str, str], user: str, pool: str) -> bool:
-    """Whether what was made for an owner's user and pool may be seen: by that user, or by a member
-    of the same opted-in cache pool."""
-    return owner[0] == user or (owner[1] == pool and pool.startswith("team:"))
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -34,9 +34,9 @@ STORE_FULL_REASON = "the image store takes nothing"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFinisher:
     downloader: ImageDownloader
-    books: JobSettler
+    settler: JobSettler
     background: BackgroundTasks
-    pace: CollectionTimings
+    timings: CollectionTimings
 
     async def start(self, job: Job, part: int, images: tuple[ProviderImage, ...]) -> PartDownloads:
         """Start a part's downloads and give them their grace."""
@@ -54,7 +54,7 @@ class JobFinisher:
         """Settle a job all of whose parts have ended; `coming` are downloads under way, by part."""
         settling = _ClosingJob(job, tuple(_as_they_stand(parts, coming)), coming)
         left = settling.unfinished
-        settled = await self.books.settle_parts(job, settling.parts, upstream_s)
+        settled = await self.settler.settle_parts(job, settling.parts, upstream_s)
         if left:
             self._launch(self._follow(settling, left, owed=settled is None), job.id)
 
@@ -80,10 +80,10 @@ class JobFinisher:
             report = self._report(left, enough=time.monotonic() - began_s > MAX_WAIT_S)
             if owed and not running_now:
                 # The store may have been told the earlier outcome meanwhile: then this says more.
-                await self.books.settle_parts(settling.job, settling.current_parts)
+                await self.settler.settle_parts(settling.job, settling.current_parts)
                 owed = False
             try:
-                await self.books.record_collection(settling.job.id, report)
+                await self.settler.record_collection(settling.job.id, report)
                 left, told = running_now, True
             except TaskNotFound:
                 return
@@ -92,7 +92,7 @@ class JobFinisher:
                     return  # owed on disk, or the next process tries for them again
                 if not running_now and not told:
                     told = True
-                    self.books.announce_unsaved(settling.job, settling.current_parts)
+                    self.settler.announce_unsaved(settling.job, settling.current_parts)
                 await asyncio.sleep(RENEW_S)
 
     def _report(self, left: Sequence[ImageDownload], *, enough: bool) -> CollectionReport:
@@ -103,7 +103,7 @@ class JobFinisher:
             if isinstance(download.fetched, DownloadMiss)
         ]
         held = any(download.held for download in running)
-        due_ms = jittered(self.pace.first_ms)
+        due_ms = jittered(self.timings.first_ms)
         if running:
             due_ms = HELD_LEASE_MS if held else LEASE_MS
         return CollectionReport(

@@ -32,7 +32,7 @@ class Gateway:
     serving: MemoryBudget
     links: ImageLinks
     background: BackgroundTasks
-    pace: KeyRateLimiter
+    rate_limiter: KeyRateLimiter
     waiting_cap: WaitingCap
     answers: KeyedSemaphore
     downloads: KeyedSemaphore

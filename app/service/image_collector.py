@@ -62,10 +62,10 @@ class ImageCollector:
     provider: ImageProvider
     upstream_limiter: UpstreamLimiter
     downloader: ImageDownloader
-    books: JobSettler
+    settler: JobSettler
     recorder: MetricsRecorder
     background: BackgroundTasks
-    pace: CollectionTimings
+    timings: CollectionTimings
     lifetime_ms: int
     free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS))
     downloads: asyncio.Semaphore = field(
@@ -74,7 +74,7 @@ class ImageCollector:
 
     async def run(self) -> None:
         """Claim and try due jobs until cancelled, or until a drain leaves them to others."""
-        look_again_s = min(CHECK_INTERVAL_S, self.pace.first_ms / 4000)
+        look_again_s = min(CHECK_INTERVAL_S, self.timings.first_ms / 4000)
         while not self.background.is_handing_over:
             with suppress(LedgerUnavailable):
                 await self._claim()
@@ -86,7 +86,7 @@ class ImageCollector:
             await self.free.acquire()
             room += 1
         try:
-            for claim in await self.ledger.claim_collections(room, self.pace) if room else ():
+            for claim in await self.ledger.claim_collections(room, self.timings) if room else ():
                 with job_log_context(claim.job.id, claim.job.request_id):
                     self.background.launch(self._try(claim), f"collect {claim.job.id}")
                 room -= 1
@@ -96,11 +96,13 @@ class ImageCollector:
 
     async def _try(self, claim: CollectionClaim) -> None:
         """One try, its lease renewed for as long as it takes; if it breaks, the next one is due."""
-        due = CollectionReport(due_ms=max(self.pace.lease_ms, self.pace.delay_ms(claim.tries)))
+        due = CollectionReport(
+            due_ms=max(self.timings.lease_ms, self.timings.delay_ms(claim.tries))
+        )
         kept = partial(self.ledger.record_collection, claim.job.id, due)
         try:
             with suppress(LedgerUnavailable, TaskNotFound):
-                await self.books.record_collection(
+                await self.settler.record_collection(
                     claim.job.id, await run_renewing(self.collect(claim), kept)
                 )
         finally:
@@ -228,7 +230,7 @@ class ImageCollector:
 
     def _due_ms(self, claim: CollectionClaim, left: Sequence[PendingImage]) -> int:
         """After the pause that follows this try, or soon after the first end of a link."""
-        delay_ms = jittered(self.pace.delay_ms(claim.tries))
+        delay_ms = jittered(self.timings.delay_ms(claim.tries))
         ends_ms = [self._end_ms(claim, place) - claim.now_ms for place in left]
         return min([delay_ms, *(end_ms + AFTER_END_MS for end_ms in ends_ms if end_ms > 0)])
 

@@ -8,7 +8,7 @@ from app.domain.job import JobPart, PartResult, PollAnomaly, PollAnomalyKind
 from app.domain.ledger import JobClaim
 from app.domain.upstream import TaskPending
 from app.service.downloads import PartDownloads
-from app.service.run_job import JobTimings
+from app.service.timings import JobTimings
 
 MIN_ANOMALOUS_POLLS = 5
 """So many polls in a row must speak against a task, over minutes, before they are believed: a

@@ -30,8 +30,9 @@ from app.service.poll_result import (
     give_up,
     time_out,
 )
-from app.service.run_job import JobTimings, failed
+from app.service.run_job import failed
 from app.service.settle import JobSettler
+from app.service.timings import JobTimings
 
 MAX_CONCURRENT_JOBS = 256
 MAX_BATCH = 64
@@ -52,16 +53,16 @@ class Poller:
     ledger: Ledger
     provider: ImageProvider
     finisher: JobFinisher
-    books: JobSettler
+    settler: JobSettler
     recorder: MetricsRecorder
     background: BackgroundTasks
     upstream_limiter: UpstreamLimiter
-    pace: JobTimings
+    timings: JobTimings
     free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS))
 
     async def run(self) -> None:
         """Claim and step due jobs until cancelled, or until a drain leaves them to others."""
-        look_again_s = min(CHECK_INTERVAL_S, self.pace.poll_interval_s / 4)
+        look_again_s = min(CHECK_INTERVAL_S, self.timings.poll_interval_s / 4)
         while not self.background.is_handing_over:
             room = await self._acquire_steps()
             try:
@@ -127,7 +128,7 @@ class Poller:
         job = claim.job
         self.recorder.polled(claim.late_ms / 1000)
         if job.state is JobState.RESERVED:
-            await self.books.settle(job, _lapsed())
+            await self.settler.settle(job, _lapsed())
         elif _pollable(job) and polls == 0:
             await self._reschedule(claim, [])
         elif _pollable(job) or self._may_be_in_flight(claim):
@@ -135,14 +136,14 @@ class Poller:
         elif job.state is JobState.UNKNOWN:
             await self._resolve(claim, [PollResult(part) for part in job.parts])
         else:
-            await self.books.settle_parts(job, [time_out(part) for part in job.parts])
+            await self.settler.settle_parts(job, [time_out(part) for part in job.parts])
 
     def _may_be_in_flight(self, claim: JobClaim) -> bool:
         """Whether another call of the same job may still be on its way in some process: the job is
         due for the sake of the call whose task has ended."""
         job = claim.job
         several = len(job.parts) > 1 and job.state is JobState.DISPATCHED
-        return several and claim.age_ms <= self.pace.silence_ms
+        return several and claim.age_ms <= self.timings.silence_ms
 
     async def _assume_billed(self, job: Job, seen: Sequence[PollResult]) -> None:
         """The hold is over: what was made is delivered, what nobody knows is presumed billed."""
@@ -152,7 +153,7 @@ class Poller:
             )
             return
         outcome = Outcome(job.state, failure=job.failure, calls=job.calls)
-        await self.books.settle(job, assume_billed(outcome, job.n))
+        await self.settler.settle(job, assume_billed(outcome, job.n))
 
     async def _resolve(self, claim: JobClaim, seen: Sequence[PollResult]) -> None:
         """Late proof decides on an ambiguous job. Without any it is looked at again and again, and
@@ -164,7 +165,7 @@ class Poller:
             return
         since_ms = claim.now_ms if job.ended_ms is None else job.ended_ms
         age_ms = claim.now_ms - since_ms
-        left_ms = round(self.books.resolve_after_s * 1000) - age_ms
+        left_ms = round(self.settler.resolve_after_s * 1000) - age_ms
         if left_ms <= 0:
             await self._assume_billed(job, seen)
             return
@@ -184,7 +185,7 @@ class Poller:
         if job.state is JobState.UNKNOWN:
             await self._resolve(claim, seen)
             return
-        if not ended and claim.age_ms <= self.pace.deadline_s * 1000:
+        if not ended and claim.age_ms <= self.timings.deadline_s * 1000:
             self._report_later(job, seen)
             await self._reschedule(claim, seen)
             return
@@ -221,8 +222,8 @@ class Poller:
         except UpstreamError as error:
             self.recorder.upstream("poll", error.reason, time.perf_counter() - started)
             if error.reason == "empty_result":
-                return count_anomaly(claim, part, PollAnomalyKind.EMPTY, self.pace)
-            return PollResult(replace(part, result=failed(part, error, self.pace)))
+                return count_anomaly(claim, part, PollAnomalyKind.EMPTY, self.timings)
+            return PollResult(replace(part, result=failed(part, error, self.timings)))
         except Exception as error:  # noqa: BLE001 - it says nothing about the task
             self.background.report_failure(f"poll {claim.job.id}", error)
             return PollResult(part)
@@ -236,7 +237,7 @@ class Poller:
     ) -> PollResult:
         if trouble.missing or trouble.empty:
             kind = PollAnomalyKind.MISSING if trouble.missing else PollAnomalyKind.EMPTY
-            return count_anomaly(claim, part, kind, self.pace)
+            return count_anomaly(claim, part, kind, self.timings)
         return PollResult(part, retry_after_s=trouble.retry_after_s)
 
     async def _made(self, claim: JobClaim, index: int, answer: TaskImages) -> PollResult:
@@ -245,7 +246,7 @@ class Poller:
         coming = await self.finisher.start(job, index, answer.images)
         result = coming.result()
         if len(job.parts) > 1:
-            await self.books.record_part(job.id, index, result=result, due_ms=LEASE_MS)
+            await self.settler.record_part(job.id, index, result=result, due_ms=LEASE_MS)
         return PollResult(replace(part, result=result), downloads=coming)
 
     async def _reschedule(self, claim: JobClaim, seen: list[PollResult]) -> None:
@@ -266,7 +267,7 @@ class Poller:
     def _interval_ms(self, claim: JobClaim) -> int:
         """Every 3 s, every 4 s after half a minute, up to a fifth earlier."""
         slow = LATE_SLOWDOWN if claim.age_ms > EARLY_MS else 1.0
-        return round(self.pace.poll_interval_s * slow * random.uniform(0.8, 1.0) * 1000)  # noqa: S311
+        return round(self.timings.poll_interval_s * slow * random.uniform(0.8, 1.0) * 1000)  # noqa: S311
 
 
 def _pollable(job: Job) -> list[int]:

@@ -9,7 +9,7 @@ from app.domain.errors import (
     TaskNotCancellable,
     TaskNotFound,
 )
-from app.domain.job import Job, JobState, is_visible
+from app.domain.job import Job, JobState
 from app.domain.media import (
     IMAGE_NAME,
     IMAGE_STORE_UNAVAILABLE_MESSAGE,
@@ -77,7 +77,7 @@ class Tasks:
         """
         if IMAGE_NAME.fullmatch(name) is None:
             raise ImageNotFound
-        if principal is not None and not await self._owns(principal, name):
+        if principal is not None and not await self._may_see_picture(principal, name):
             raise ImageNotFound
         try:
             stored = await self._pictures.read(name)
@@ -89,12 +89,10 @@ class Tasks:
 
     async def _visible(self, principal: Principal, task_id: str) -> Job:
         job = await self._ledger.job(task_id)
-        if job is None or not job.is_visible_to(principal.user, principal.pool):
+        if job is None or not principal.may_see(job.user, job.pool):
             raise TaskNotFound
         return job
 
-    async def _owns(self, principal: Principal, name: str) -> bool:
+    async def _may_see_picture(self, principal: Principal, name: str) -> bool:
         owner = await self._ledger.find_owner(name)
-        if owner is None:
-            return False
-        return is_visible(owner, principal.user, principal.pool)
+        return owner is not None and principal.may_see(*owner)

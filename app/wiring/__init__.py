@@ -122,7 +122,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
 @dataclass(frozen=True, slots=True)
 class _Services:
     gateway: Gateway
-    books: JobSettler
+    settler: JobSettler
     poller: Poller
     collector: ImageCollector
     waiters: JobWaiters
@@ -132,73 +132,75 @@ class _Services:
 
 def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> _Services:
     """The use cases on top of an open world."""
-    pace, metrics = build_job_timings(settings), adapters.metrics
-    drain = BackgroundTasks(partial(loops.report_work_failure, metrics))
+    timings, metrics = build_job_timings(settings), adapters.metrics
+    background = BackgroundTasks(partial(loops.report_work_failure, metrics))
     signals = RedisSignals(adapters.store, heard=adapters.upstream_limiter.wake)
     callers = CallerRegistry(adapters.ledger, signals)
-    completions = JobWaiters(adapters.ledger)
-    collect = ImageDownloader(
+    waiters = JobWaiters(adapters.ledger)
+    downloader = ImageDownloader(
         DownloadImage(
             adapters.fetcher, adapters.pictures, metrics, MemoryBudget(MAX_INCOMING_BYTES)
         ),
         expires=adapters.fetcher.expires_ms,
         on_failure=loops.report_download_failure,
     )
-    books = JobSettler(
+    settler = JobSettler(
         ledger=adapters.ledger,
         cache=adapters.cache,
         upstream_limiter=adapters.upstream_limiter,
-        waiters=completions,
+        waiters=waiters,
         outbox=adapters.outbox,
         recorder=metrics,
-        background=drain,
+        background=background,
         resolve_after_s=settings.resolve_after_s,
-        recheck_s=pace.poll_interval_s,
+        recheck_s=timings.poll_interval_s,
     )
-    deliver = JobFinisher(downloader=collect, books=books, background=drain, pace=pace.collection)
+    finisher = JobFinisher(
+        downloader=downloader, settler=settler, background=background, timings=timings.collection
+    )
     jobs = RunJob(
         ledger=adapters.ledger,
         provider=adapters.provider,
         upstream_limiter=adapters.upstream_limiter,
-        finisher=deliver,
-        books=books,
+        finisher=finisher,
+        settler=settler,
         recorder=metrics,
-        background=drain,
-        pace=pace,
+        background=background,
+        timings=timings,
     )
     poller = Poller(
         ledger=adapters.ledger,
         provider=adapters.provider,
         upstream_limiter=adapters.upstream_limiter,
-        finisher=deliver,
-        books=books,
+        finisher=finisher,
+        settler=settler,
         recorder=metrics,
-        background=drain,
-        pace=pace,
+        background=background,
+        timings=timings,
     )
     collector = ImageCollector(
         ledger=adapters.ledger,
         provider=adapters.provider,
         upstream_limiter=adapters.upstream_limiter,
-        downloader=collect,
-        books=books,
+        downloader=downloader,
+        settler=settler,
         recorder=metrics,
-        background=drain,
-        pace=pace.collection,
+        background=background,
+        timings=timings.collection,
         lifetime_ms=round(settings.collect_s * 1000),
     )
-    repeats = Deduplicator(adapters.ledger, callers)
+    deduplicator = Deduplicator(adapters.ledger, callers)
     generate = GenerateImages(
         catalog=catalog,
         ledger=adapters.ledger,
-        deduplicator=repeats,
+        deduplicator=deduplicator,
         cache=ServableCache(adapters.cache, adapters.pictures),
         jobs=jobs,
-        waiters=completions,
+        waiters=waiters,
         recorder=metrics,
-        background=drain,
-        load=LoadLimiter(drain, settings.max_in_flight),
-        slots=ConcurrencyQueue(repeats, completions),
+        background=background,
+        load=LoadLimiter(background, settings.max_in_flight),
+        slots=ConcurrencyQueue(deduplicator, waiters),
         collect_wait_s=settings.collect_wait_s,
     )
     gateway = Gateway(
@@ -208,7 +210,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         tasks=Tasks(
             adapters.ledger,
             adapters.listing,
-            completions,
+            waiters,
             adapters.pictures,
             adapters.upstream_limiter,
         ),
@@ -218,13 +220,15 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         budget=MemoryBudget(MAX_ENCODING_BYTES),
         serving=MemoryBudget(MAX_SERVING_BYTES),
         links=adapters.links,
-        background=drain,
-        pace=KeyRateLimiter(settings.key_requests_per_second, settings.key_reads_per_second),
+        background=background,
+        rate_limiter=KeyRateLimiter(
+            settings.key_requests_per_second, settings.key_reads_per_second
+        ),
         waiting_cap=WaitingCap(_max_waiting_per_key(settings)),
         answers=KeyedSemaphore(MAX_BASE64_ANSWERS, ANSWER_WAIT_S),
         downloads=KeyedSemaphore(MAX_DOWNLOADS, DOWNLOAD_WAIT_S),
     )
-    return _Services(gateway, books, poller, collector, completions, callers, signals)
+    return _Services(gateway, settler, poller, collector, waiters, callers, signals)
 
 
 def _max_waiting_per_key(settings: Settings) -> int | None:
@@ -251,7 +255,7 @@ def _build_loops(
         "drain": partial(services.waiters.dismiss_on_drain, services.gateway.background),
         "census": partial(loops.publish_job_stats, adapters.ledger, adapters.metrics),
         "audit": partial(loops.publish_audit, adapters.ledger, adapters.metrics),
-        "debts": partial(loops.deliver_outbox, services.books, adapters.outbox, adapters.metrics),
+        "debts": partial(loops.deliver_outbox, services.settler, adapters.outbox, adapters.metrics),
         "journal": partial(
             loops.maintain_journal,
             adapters.journal,

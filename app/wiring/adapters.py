@@ -32,7 +32,7 @@ from app.domain.catalog import Catalog, parse_catalog
 from app.domain.ports import ImageStore
 from app.domain.rebuild import RetentionTerms
 from app.service import poller
-from app.service.run_job import JobTimings
+from app.service.timings import JobTimings
 from app.settings import Settings
 from app.telemetry.label_values import LabelValues
 from app.telemetry.metrics import Metrics
@@ -216,10 +216,10 @@ def build_job_timings(settings: Settings) -> JobTimings:
 
 def build_rebuild_terms(settings: Settings) -> RetentionTerms:
     """How long restored records live: as long as those they stand for."""
-    pace = build_job_timings(settings)
+    timings = build_job_timings(settings)
     return RetentionTerms(
-        reserved_ms=pace.lease_ms,
-        silence_ms=pace.silence_ms,
+        reserved_ms=timings.lease_ms,
+        silence_ms=timings.silence_ms,
         hold_ms=round(settings.resolve_after_s * 1000),
         task_ms=settings.task_ttl_s * 1000,
         image_ms=round(settings.image_ttl_days * 86_400_000),

@@ -11,7 +11,6 @@ from app.domain.limits import (
     LimitStatus,
     LimitWindow,
     Scope,
-    ScopeKind,
 )
 from app.domain.principal import Principal
 
@@ -30,20 +29,7 @@ class ScopeSet:
 
     @classmethod
     def of(cls, principal: Principal) -> "ScopeSet":
-        given = {scope.kind: scope for scope in principal.scopes}
-        names = {
-            ScopeKind.KEY: principal.key_id,
-            ScopeKind.USER: principal.user,
-            ScopeKind.TEAM: principal.team,
-            ScopeKind.HOUSE: HOUSE_SCOPE_KEY,
-        }
-        return cls(
-            tuple(
-                given.get(kind) or Scope(kind, name, Limits())
-                for kind, name in names.items()
-                if name
-            )
-        )
+        return cls(principal.all_scopes)
 
     @property
     def has_budget(self) -> bool:
