@@ -1,4 +1,4 @@
-"""Running a job: queue, dispatch, collect, settle. It outlives the socket that asked for it."""
+"""Running a job: permit, dispatch, download, settle. It goes on when the caller hangs up."""
 
 import asyncio
 import time
@@ -52,16 +52,20 @@ class RunJob:
             self.background.launch(self._run(job, request, model), job_task_name(job.id))
 
     async def release_unsent(self, job: Job, error: GatewayError) -> None:
-        """End a job of which no byte was sent."""
+        """End a job of which nothing was sent to the provider."""
         await self.settler.settle(job, _never_sent(error))
 
     async def void_unconfirmed(self, job_id: str, error: LedgerUnavailable) -> None:
-        """The store may have opened this job without our hearing of it: end it when it is back, so
-        that its repeat is a new attempt and waits for nobody."""
+        """The store may have opened this job and its reply was lost: end the job when the store is
+        back, so that a repeat of the request opens its own."""
         if error.asked:
             await self.settler.enqueue(OutboxOutcome(job_id, _never_sent(error)))
 
     async def _run(self, job: Job, request: GenerationRequest, model: Model) -> None:
+        """Wait for a permit of the provider's rate, record the dispatch, then send.
+
+        Before the dispatch is recorded nothing was sent, so every failure releases the job.
+        """
         admitted = time.perf_counter()
         try:
             permit = self.upstream_limiter.acquire(job.id, len(job.parts), self.timings.queue_s)
@@ -70,10 +74,10 @@ class RunJob:
             silence_ms = self.timings.silence_ms + round(1000 * starts[-1])
             dispatched = await self.ledger.dispatch(job.id, silence_ms)
         except (GatewayOverloaded, UpstreamError, LedgerUnavailable) as error:
-            # Whatever the store wrote down, no byte was sent.
+            # Also when the store recorded the dispatch without our knowing: nothing was sent.
             await self.settler.settle(job, _never_sent(error))
             return
-        except Exception as error:  # noqa: BLE001 - whatever broke, nothing holds the quota
+        except Exception as error:  # noqa: BLE001 - also after a bug of ours the quota is freed
             self.background.report_failure(job_task_name(job.id), error)
             await self.settler.settle(job, _never_sent(RequestInterrupted()))
             return
@@ -114,7 +118,7 @@ class RunJob:
     async def _call(
         self, job: Job, index: int, request: GenerationRequest, asynchronous: bool
     ) -> UpstreamAnswer | JobPart:
-        """The one call of a part: the provider's answer, or the part as it failed."""
+        """The only POST of a part: the provider's answer, or the part as it failed."""
         part = job.parts[index]
         started = time.perf_counter()
         operation = "submit" if asynchronous else "generate"
@@ -126,7 +130,7 @@ class RunJob:
                 await self.upstream_limiter.record_failure(error.reason, error.retry_after_s)
             failure = failed(part, error, self.timings)
             return replace(part, request_id=error.request_id, result=failure)
-        except Exception as error:  # noqa: BLE001 - the job ends with what is known: it may be sent
+        except Exception as error:  # noqa: BLE001 - a bug of ours; the request may have been sent
             self.background.report_failure(job_task_name(job.id), error)
             return replace(part, result=failed(part, _unforeseen(), self.timings))
         took_s = time.perf_counter() - started
@@ -137,8 +141,8 @@ class RunJob:
     async def _made(
         self, job: Job, index: int, request_id: str | None, downloads: PartDownloads
     ) -> JobPart:
-        """A part whose images are made. Where others are still out, it is written down with the
-        links of what is not here yet, so that no death loses them."""
+        """A part whose images are made. While other parts still run, it is recorded with the links
+        of images that are not here yet, so that the end of this process does not lose them."""
         part = replace(job.parts[index], request_id=request_id, result=downloads.result())
         if len(job.parts) > 1:
             await self.settler.record_part(
@@ -151,7 +155,7 @@ class RunJob:
         return part
 
     async def _accepted(self, job: Job, index: int, answer: TaskPending) -> JobPart:
-        """The provider took a part: from here on its result survives this process."""
+        """The provider accepted a part as a task: from here on its result survives this process."""
         upstream_id, request_id = answer.upstream_id, answer.request_id
         part = replace(job.parts[index], upstream_id=upstream_id, request_id=request_id)
         ours = await self.settler.record_part(
@@ -163,7 +167,7 @@ class RunJob:
         )
         if ours:
             return part
-        # The provider gave one id twice: whose picture it is cannot be known.
+        # The provider gave two requests one id: nobody can tell whose picture it is.
         error = UpstreamError(
             "upstream_ambiguous",
             "The provider answered with a task that belongs to another request.",
@@ -172,7 +176,7 @@ class RunJob:
         return replace(part, upstream_id=None, result=failed(part, error, self.timings))
 
     async def _hand_over(self, job: Job, parts: Sequence[JobPart]) -> None:
-        """Some parts run at the provider: write down those that ended; pollers do the rest."""
+        """Some parts run at the provider: record those that ended; the poller does the rest."""
         for index, part in enumerate(parts):
             if part.result is not None:
                 await self.settler.record_part(
@@ -185,8 +189,8 @@ class RunJob:
 
 
 def failed(part: JobPart, error: UpstreamError, timings: JobTimings) -> PartResult:
-    """A part's failure; a refusal is charged where the provider names a fee, and one of its
-    moderation also if the operator says that the provider does."""
+    """A part's failure. A refusal is charged where the provider names a fee; a refusal by its
+    moderation also where the operator says that the provider charges for these (decision 5)."""
     refused = error.reason == "content_policy_violation" and error.proof is BillingEvidence.REFUSED
     billed = refused and timings.moderation_charged if error.billed is None else error.billed
     if billed:

@@ -38,9 +38,9 @@ class Tasks:
         self._pictures = pictures
 
     async def read(self, principal: Principal, task_id: str, wait_s: float = 0) -> Job:
-        """A task as it stands, or as it stands once it ended within `wait_s`.
+        """A task as it is now, or as it is when it ends within `wait_s`.
 
-        Raises `TaskNotFound`, the same for foreign, unknown and expired ids.
+        Raises `TaskNotFound`, with the same text for foreign, unknown and expired ids.
         """
         job = await self._visible(principal, task_id)
         if job.ended or wait_s <= 0:
@@ -49,13 +49,13 @@ class Tasks:
         return ended.job if ended is not None else await self._visible(principal, task_id)
 
     async def list(self, principal: Principal, query: TaskQuery) -> TaskPage | None:
-        """The caller's own; None when the task that the page is to follow is not among them."""
+        """The caller's own tasks; None when the task that the page is to follow is not one."""
         return await self._listing.list_page(principal.user, query)
 
     async def cancel(self, principal: Principal, task_id: str) -> Job:
         """Raises `TaskNotFound`, or `TaskNotCancellable` once it was dispatched.
 
-        Who may only see it (decision 11) may not end it either: its owner waits for it.
+        A team mate who may see the task (decision 11) may not cancel it: its owner waits for it.
         """
         job = await self._visible(principal, task_id)
         if job.user != principal.user:
@@ -66,12 +66,13 @@ class Tasks:
         if settlement is None:
             raise TaskNotCancellable(NOT_CANCELLABLE)
         self._waiters.notify(settlement.job)
-        with suppress(LedgerUnavailable):  # found out by the reconciliation, some seconds later
+        with suppress(LedgerUnavailable):  # otherwise `SlotReclaimer` frees them, seconds later
             await self._upstream_limiter.release_all(task_id, len(job.parts))
         return settlement.job
 
     async def picture(self, principal: Principal | None, name: str) -> ImageSlice:
-        """A picture's first bytes: for its owner, or for anyone (None) whose link was verified.
+        """A picture's first bytes: for a principal who may see it, or for anyone (None) who has a
+        verified link.
 
         Raises `ImageNotFound`, and `GatewayOverloaded` while the image store is away.
         """

@@ -1,4 +1,4 @@
-"""Use cases around what was used: a caller's standing, and sums over the ledger."""
+"""Use cases about usage: what is left of a caller's limits, and sums over the ledger."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -18,7 +18,7 @@ class UsageReports:
         return await self._ledger.read_limits(principal)
 
     async def report(self, query: UsageQuery) -> tuple[UsageBucket, ...]:
-        """Add up the ledger. Every bucket of the span is there, empty ones too."""
+        """Add up the ledger's entries. Empty buckets are included."""
         width = query.bucket_ms or max(query.until_ms - query.since_ms, 1)
         sums: dict[int, dict[UsageRow, UsageRow]] = defaultdict(dict)
         async for entry in self._ledger.entries(query.since_ms, query.until_ms):
@@ -37,7 +37,7 @@ class UsageReports:
 
 
 def _asked_for(entry: Entry, query: UsageQuery, *, house: bool = False) -> bool:
-    """Whether the question is about this entry, or about what the house pays for in it."""
+    """Whether the query includes this entry, or (`house`) its surplus, which the house pays."""
     filters = (
         (query.users, None if house else entry.user),
         (query.teams, None if house else entry.team),

@@ -1,4 +1,4 @@
-"""The composition root: settings in, a running gateway out, everything closed in reverse."""
+"""The composition root: opens a gateway from its settings, and closes everything in reverse."""
 
 import asyncio
 import math
@@ -65,14 +65,15 @@ __all__ = [
 
 CANCEL_RETRY_S = 1.0
 MAX_BASE64_ANSWERS, ANSWER_WAIT_S = 8, 30.0
-"""Answers in base64 to one key at once, each of which holds its pictures; others wait so long."""
+"""How many base64 answers to one key are sent at once, as each keeps its pictures in memory, and
+how long others wait."""
 MAX_DOWNLOADS, DOWNLOAD_WAIT_S = 64, 10.0
-"""Downloads of one picture at once; others wait so long."""
+"""How many downloads of one picture run at once, and how long others wait."""
 MAX_INCOMING_BYTES = 32 << 20
 MAX_ENCODING_BYTES = 64 << 20
 MAX_SERVING_BYTES = 2 << 20
-"""What pictures may take of one process's memory: on their way in, while they are encoded, and in
-large parts while they are served. Apart, so that slow hosts and readers do not hold up answers."""
+"""How much of one process's memory pictures may use while they are downloaded from the provider,
+encoded as base64, and sent. Three budgets, so that slow hosts and readers hold up no answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class _Services:
 
 
 def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> _Services:
-    """The use cases on top of an open world."""
+    """The use cases on top of open adapters."""
     timings, metrics = build_job_timings(settings), adapters.metrics
     background = BackgroundTasks(partial(loops.report_work_failure, metrics))
     signals = RedisSignals(adapters.store, heard=adapters.upstream_limiter.wake)
@@ -232,7 +233,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
 
 
 def _max_waiting_per_key(settings: Settings) -> int | None:
-    """Callers of one key that may wait at once; the whole house is nobody's share."""
+    """How many callers of one key may wait at once; a share of 1 means no limit of its own."""
     if settings.waiting_share == 1:
         return None
     return max(math.floor(settings.max_in_flight * settings.waiting_share), 1)
@@ -271,7 +272,7 @@ def _build_loops(
 
 
 async def _stop(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel until they are gone: a library may swallow a first cancellation."""
+    """Cancel until all have ended, because a library may swallow a first cancellation."""
     pending = set(tasks)
     while pending:
         for task in pending:

@@ -1,4 +1,4 @@
-"""What an operator's command works with."""
+"""What the operator's commands work with."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -32,7 +32,7 @@ from app.wiring.stores import (
 
 @dataclass(frozen=True, slots=True)
 class OperatorContext:
-    """What an operator's command works with: the store and the use cases on it."""
+    """The open store, the use cases on it, and the settings of one command."""
 
     settings: Settings
     catalog: Catalog
@@ -53,7 +53,7 @@ class OperatorContext:
 
 @asynccontextmanager
 async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorContext]:
-    """The operator's view: no admin key and no running gateway needed."""
+    """Opens the store for a command; needs no admin key and no running gateway."""
     async with AsyncExitStack() as stack:
         urls = stack.enter_context(store(settings))
         catalog = read_catalog(settings)
@@ -80,7 +80,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
 async def _publish_changes(
     journal: FileJournal | DelegatedJournal, journals: JournalRegistry
 ) -> None:
-    """A command that changed something says where it wrote that down, or sees that others did."""
+    """After a change: register the journal that has it, or wait until a gateway's journal does."""
     if not journal.has_changes:
         return
     if isinstance(journal, FileJournal):

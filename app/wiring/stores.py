@@ -1,4 +1,4 @@
-"""The store, the journal beside it, and what is built on both."""
+"""Opening the store, the journal, and the ledger on top of both."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -58,8 +58,8 @@ def open_journal(stack: AsyncExitStack, settings: Settings) -> FileJournal:
 async def open_operator_journal(
     stack: AsyncExitStack, opened: BatchingStore, settings: Settings
 ) -> FileJournal | DelegatedJournal:
-    """Where a command's changes are written down: in the journal of this data directory if it is in
-    use; else, on a shared store, by the gateways at work, or here when there are none."""
+    """Where a command's changes are recorded: in the journal of this data directory if it is used;
+    otherwise, on a shared store, by the running gateways, or here when there are none."""
     if settings.redis_url is not None:
         elsewhere = DelegatedJournal()
         journals = JournalRegistry(open_scripts(opened, elsewhere, settings))
