@@ -183,7 +183,7 @@ class JobSettler:
         with job_log_context(message.job_id):
             if not await self.outbox.enqueue(message):
                 # The disk takes nothing either, so this process must live until the store is back.
-                self.background.launch(self._deliver_until_done(message), f"pay {message.name}")
+                self.background.launch(self._deliver_until_done(message), f"deliver {message.name}")
 
     async def _deliver_until_done(self, message: OutboxMessage) -> None:
         """Deliver a message of which memory holds the only copy: until the store has it, or it is
