@@ -186,7 +186,7 @@ async def test_places_go_to_those_who_came_first_in_whatever_process(store: Batc
 
 
 async def queued(limiter: RedisUpstreamLimiter, jobs: int) -> bool:
-    await limiter._look()
+    await limiter._refresh_view()
     return limiter._view.queued == jobs
 
 

@@ -49,7 +49,7 @@ async def test_the_rate_recovers_step_by_step(store: BatchingStore) -> None:
     async with asyncio.timeout(20), following(store, limiter):
         while limiter._view.throttled:
             seen.add(limiter._view.share)
-            await limiter._look()
+            await limiter._refresh_view()
             await asyncio.sleep(0.02)
     assert {600, 700, 800, 900} <= seen
 
@@ -92,7 +92,7 @@ async def test_a_success_between_refusals_is_no_row(store: BatchingStore) -> Non
     await one.record_failure("upstream_billing")
     await asyncio.sleep(0.01)
     await other.record_success(0)  # it does not know yet that anybody was refused
-    await other._look()
+    await other._refresh_view()
     await one.record_failure("upstream_billing")
 
     one.check_queue(1)
@@ -103,7 +103,7 @@ async def test_one_probe_passes_and_its_success_opens_the_door(store: BatchingSt
     for _ in range(3):
         await governors[0].record_failure("upstream_auth")
     for limiter in governors:
-        await limiter._look()
+        await limiter._refresh_view()
     await asyncio.sleep(0.35)
 
     async def passes(limiter: RedisUpstreamLimiter) -> bool:
@@ -116,7 +116,7 @@ async def test_one_probe_passes_and_its_success_opens_the_door(store: BatchingSt
 
     assert sum([await passes(limiter) for limiter in governors]) == 1
     await governors[1].record_failure("upstream_auth")  # the probe: the next one may come in 0.6 s
-    await governors[1]._look()
+    await governors[1]._refresh_view()
     assert 300 < governors[1]._view.probe_ms <= 600
     await asyncio.sleep(0.65)
     assert await passes(governors[1])
