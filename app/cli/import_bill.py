@@ -29,7 +29,7 @@ from app.reconcile.match import build_adjustment, reconcile
 
 if TYPE_CHECKING:
     from app.domain.catalog import Catalog
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 DAY_MS = 86_400_000
 MAX_NAMED = 20

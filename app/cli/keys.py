@@ -25,7 +25,7 @@ from app.domain.principal import ApiKey
 
 if TYPE_CHECKING:
     from app.service.keys import IssuedKey
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
 NO_LIMITS = LimitOptions()

@@ -16,7 +16,7 @@ from app.domain.rebuild import JournalGap, RebuildRefused, RebuildReport
 from app.recovery.rebuild import rebuild_ledger
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 MAX_NAMED = 20
 

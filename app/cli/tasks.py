@@ -21,7 +21,7 @@ from app.cli.task_search import TaskFilter, find_expired_task, find_tasks
 from app.domain.job import TaskStatus
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 tasks = App(name="tasks", help="Look at tasks.")
 Limit = Annotated[int, Parameter(help="How many, at most.", validator=validators.Number(gte=1))]

@@ -21,7 +21,7 @@ from app.domain.limits import Limits, LimitSnapshot, Scope, ScopeKind
 from app.domain.principal import CachePolicy, Principal, Team
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 teams = App(name="teams", help="Create, change and list teams and their limits.")
 NO_LIMITS = LimitOptions()

@@ -24,7 +24,7 @@ from app.domain.queries import USAGE_DIMENSIONS, UsageQuery, UsageRow
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 OutputFormat = Literal["table", "csv", "json"]
 COUNTS = ("requests", "images", "delivered", "presumed", "surplus")

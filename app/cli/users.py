@@ -29,7 +29,7 @@ from app.domain.limits import Scope, ScopeKind
 from app.domain.principal import Principal, User
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 users = App(name="users", help="Create, change and list users and their limits.")
 

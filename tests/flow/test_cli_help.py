@@ -7,7 +7,8 @@ from itertools import chain
 import pytest
 from cyclopts import App
 
-from app.cli.root import command_tree, run
+from app.cli.command_tree import command_tree
+from app.cli.root import run
 from tests.flow.command import ROOT
 
 HEAVY = ("fastapi", "redis", "aiohttp", "httpx", "pydantic", "uvicorn", "prometheus_client", "PIL")
