@@ -1,11 +1,24 @@
 """The commands as cyclopts reads them; a module is loaded when its verb is typed."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
 
 from app.cli.errors import usage_error
 from app.cli.overview import HELP, MODULES, VERBS, koi_version
+
+
+class _PlainHelp:
+    """The plain formatter of cyclopts, which is loaded when help is printed."""
+
+    def __call__(self, console: Any, options: Any, panel: Any) -> None:
+        self.__getattr__("__call__")(console, options, panel)
+
+    def __getattr__(self, name: str) -> Any:
+        from cyclopts.help import PlainFormatter  # noqa: PLC0415
+
+        return getattr(PlainFormatter(), name)
 
 
 def command_tree(named: Collection[str] = VERBS) -> App:
@@ -15,7 +28,7 @@ def command_tree(named: Collection[str] = VERBS) -> App:
         name="koi",
         help=HELP,
         help_format="plaintext",
-        help_formatter="plain",
+        help_formatter=_PlainHelp(),
         version=koi_version,
         default_parameter=Parameter(negative=()),
         exit_on_error=False,

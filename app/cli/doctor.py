@@ -9,7 +9,12 @@ from app.cli.data_dir_owner import NotDataDirOwner
 from app.cli.errors import EXIT_FAILED, CommandFailed, translate_errors
 from app.cli.options import AsJson
 from app.cli.output import print_json, print_line, progress_notice
-from app.cli.session import configure_quiet_logging, load_settings_as_owner
+from app.cli.session import (
+    configure_quiet_logging,
+    empty_data_dir,
+    has_no_data,
+    load_settings_as_owner,
+)
 from app.cli.spending import format_scope, resume_command
 
 if TYPE_CHECKING:
@@ -65,10 +70,19 @@ def _run_checks() -> list[CheckResult]:
         *check_time_zone(settings),
         *check_data_dir(settings),
         *check_journal(settings),
-        *_check_stores(settings),
+        *(_check_new_stores(settings) if has_no_data(settings) else _check_stores(settings)),
         *asyncio.run(check_provider(settings)),
         *check_port(settings),
     ]
+
+
+def _check_new_stores(settings: "Settings") -> list[CheckResult]:
+    """Without a data directory, which only the first start makes: whether a store would start."""
+    with empty_data_dir(settings) as empty:
+        found = _check_stores(empty)
+    untried = ok("image store", "file: the first start makes its directory")
+    in_files = settings.image_store == "file"
+    return [untried if in_files and one.check == untried.check else one for one in found]
 
 
 def _check_stores(settings: "Settings") -> list[CheckResult]:

@@ -57,7 +57,7 @@ def check(*, json: AsJson = False) -> int:
         return await context.ledger.audit()
 
     audit = run_operation(
-        work, activity="Recomputing every counter from the ledger", reads_ledger=True
+        work, activity="Recomputing every counter from the ledger", reads_ledger=True, changes=False
     )
     if json:
         print_json(_audit_record(audit))
@@ -94,7 +94,7 @@ def export(
                 print_json_line(record)
         write_output("")
 
-    run_operation(work, activity="Reading the ledger", reads_ledger=True)
+    run_operation(work, activity="Reading the ledger", reads_ledger=True, changes=False)
 
 
 @Parameter(name="*")

@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
+import os
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,10 @@ T = TypeVar("T")
 NO_LEDGER_NOTICE = (
     "koi: The store holds no ledger, and there is no journal here. If gateways ever ran on this "
     "store, it lost everything: run `koi ledger rebuild --journal DIR` with their journals."
+)
+NO_DATA_DIR_NOTICE = (
+    "is not there: no gateway has kept anything in it yet, or KOI_DATA_DIR has to name another "
+    "directory."
 )
 
 
@@ -93,6 +98,11 @@ def run_operation(
         configure_quiet_logging()
         from app.wiring.operator import open_operator_context  # noqa: PLC0415
 
+    empty = not changes and has_no_data(settings)
+    if empty and settings.redis_url is None:
+        print_notice(f"koi: {settings.data_dir.absolute()} {NO_DATA_DIR_NOTICE}")
+        reads_ledger = False
+
     async def session(settings: "Settings") -> T:
         async with open_operator_context(settings) as context:
             if verify:
@@ -101,12 +111,9 @@ def run_operation(
                 print_notice(NO_LEDGER_NOTICE)
             return await work(context)
 
-    with (
-        translate_errors(),
-        progress_notice(activity),
-        existing_or_empty_store(settings, changes=changes) as opened,
-    ):
-        return asyncio.run(session(opened))
+    opened = empty_data_dir(settings) if empty else nullcontext(settings)
+    with translate_errors(), progress_notice(activity), opened as used:
+        return asyncio.run(session(used))
 
 
 @contextmanager
@@ -119,16 +126,18 @@ def _without_gc() -> Iterator[None]:
         gc.enable()
 
 
+def has_no_data(settings: "Settings") -> bool:
+    """Whether there is no data directory. One that was deleted while its store runs counts as
+    there: opening it says so."""
+    if settings.data_dir.exists():
+        return False
+    from app.adapters.embedded.liveness import find_stray_server  # noqa: PLC0415
+
+    return find_stray_server(Path(os.path.realpath(settings.data_dir / "store"))) is None
+
+
 @contextmanager
-def existing_or_empty_store(settings: "Settings", *, changes: bool) -> "Iterator[Settings]":
-    """The settings; where there is no data directory yet and none is to be made, those of an empty
-    store that is deleted afterwards."""
-    if changes or settings.redis_url is not None or settings.data_dir.exists():
-        yield settings
-        return
-    print_notice(
-        f"koi: There is no data directory {settings.data_dir.absolute()} yet; if that is not the "
-        "gateway's, set KOI_DATA_DIR."
-    )
+def empty_data_dir(settings: "Settings") -> "Iterator[Settings]":
+    """The same settings with an empty data directory, which is deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="koi-") as empty:
         yield settings.model_copy(update={"data_dir": Path(empty)})

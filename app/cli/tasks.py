@@ -67,7 +67,7 @@ def list_(
         for sentence in notes:
             print_notice(sentence)
 
-    run_operation(work, activity="Reading the ledger")
+    run_operation(work, activity="Reading the ledger", changes=False)
 
 
 @tasks.command
@@ -90,7 +90,7 @@ def show(task_id: str, /, *, json: AsJson = False) -> None:
         else:
             print_fields(_flat(record))
 
-    run_operation(work, activity="Reading the ledger")
+    run_operation(work, activity="Reading the ledger", changes=False)
 
 
 def _flat(record: JsonRecord) -> JsonRecord:

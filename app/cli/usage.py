@@ -80,7 +80,7 @@ def usage(
         )
         PRINTERS["json" if json else format](report)
 
-    run_operation(work, activity="Adding up the ledger", reads_ledger=True)
+    run_operation(work, activity="Adding up the ledger", reads_ledger=True, changes=False)
 
 
 def _parse_dimensions(text: str) -> tuple[str, ...]:

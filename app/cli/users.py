@@ -118,7 +118,7 @@ def list_(*, json: AsJson = False) -> None:
         else:
             print_line("No users yet. Create one with a key: koi keys create --user alice --new")
 
-    run_operation(work)
+    run_operation(work, changes=False)
 
 
 @users.command
@@ -147,7 +147,7 @@ def show(name: str, /, *, json: AsJson = False) -> None:
         rows = [(key.id, key.name, key_status(key, now_ms)) for key in keys]
         print_table(("key", "name", "status"), rows)
 
-    run_operation(work)
+    run_operation(work, changes=False)
 
 
 @users.command
