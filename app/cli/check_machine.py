@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -62,8 +63,10 @@ def _check_values(settings: Settings) -> Iterator[CheckResult]:
 
 def check_data_dir(settings: Settings) -> Iterator[CheckResult]:
     path = settings.data_dir.absolute()
+    if not path.exists():
+        yield _check_missing_data_dir(path)
+        return
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as trial:
             trial.write(b"koi")
             trial.flush()
@@ -78,6 +81,15 @@ def check_data_dir(settings: Settings) -> Iterator[CheckResult]:
         yield warn("data directory", f"{path} has only {free_mb} MB left", fix)
     else:
         yield ok("data directory", f"{path}, {free_mb // 1000} GB free")
+
+
+def _check_missing_data_dir(path: Path) -> CheckResult:
+    """Not made here: it would belong to whoever looks, who need not be the gateway's user."""
+    parent = next(parent for parent in path.parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        fix = f"Let this user write {parent}, or set KOI_DATA_DIR to another directory."
+        return fail("data directory", f"{path} cannot be made: {parent} cannot be written", fix)
+    return ok("data directory", f"{path} is not there yet; the first start makes it")
 
 
 def check_ownership(settings: Settings) -> Iterator[CheckResult]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter, validators
 
 from app.cli.data_dir_owner import act_as_owner
-from app.cli.errors import CommandFailed
+from app.cli.errors import CommandFailed, translate_errors
 from app.cli.output import print_line
 from app.server.listener import ListenFailed, listen_from, url_of
 
@@ -45,7 +45,6 @@ def demo(
     if find_spec("openai") is None:
         raise CommandFailed("The demo needs the OpenAI SDK: pip install 'koi-gateway[demo]'.")
     from app.cli.demo_client import DemoClient  # noqa: PLC0415
-    from app.cli.error_messages import translate_errors  # noqa: PLC0415
     from app.sandbox.server import Sandbox  # noqa: PLC0415
     from app.server.run import run_gateway  # noqa: PLC0415 - heavy
     from app.telemetry.logs import configure  # noqa: PLC0415

@@ -20,7 +20,7 @@ from app.cli.errors import CommandFailed
 from app.cli.output import print_line
 from app.domain.limits import LimitKind, LimitWindow, ScopeKind
 from app.domain.media import detect_image
-from app.wiring import RunningGateway
+from app.wiring.gateway import RunningGateway
 
 SNIPPETS = """
 curl:

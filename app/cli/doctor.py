@@ -1,25 +1,31 @@
 """`koi doctor`: every part of a deployment looked at, and what to mend; works when nothing runs."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from app.cli.check_result import CheckResult, CheckStatus, fail, ok, warn
 from app.cli.data_dir_owner import NotDataDirOwner
-from app.cli.errors import EXIT_FAILED, CommandFailed
+from app.cli.errors import EXIT_FAILED, CommandFailed, translate_errors
 from app.cli.options import AsJson
 from app.cli.output import print_json, print_line, progress_notice
-from app.cli.session import configure_quiet_logging, load_settings_as_owner
+from app.cli.session import (
+    configure_quiet_logging,
+    empty_data_dir,
+    has_no_data,
+    load_settings_as_owner,
+)
 from app.cli.spending import format_scope, resume_command
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 NOT_CHECKED = "Nothing else was checked."
 
 
 def doctor(*, json: AsJson = False) -> int:
-    """Check this deployment and say what to mend.
+    """Check this deployment and say what to fix.
 
     Settings, disk, store, images, catalog, provider, port and time zone. Nothing is billed and the
     books stay as they are; a data directory that is not there yet is made, with an empty store, as
@@ -64,18 +70,28 @@ def _run_checks() -> list[CheckResult]:
         *check_time_zone(settings),
         *check_data_dir(settings),
         *check_journal(settings),
-        *_check_stores(settings),
+        *(_check_new_stores(settings) if has_no_data(settings) else _check_stores(settings)),
         *asyncio.run(check_provider(settings)),
         *check_port(settings),
     ]
 
 
+def _check_new_stores(settings: "Settings") -> list[CheckResult]:
+    """Without a data directory, which only the first start makes: whether a store would start."""
+    with empty_data_dir(settings) as empty:
+        found = _check_stores(empty)
+    untried = ok("image store", "file: the first start makes its directory")
+    in_files = settings.image_store == "file"
+    return [untried if in_files and one.check == untried.check else one for one in found]
+
+
 def _check_stores(settings: "Settings") -> list[CheckResult]:
     """What needs the store open: the store itself, the catalog and the images."""
     from app.cli.check_store import check_store  # noqa: PLC0415 - heavy
-    from app.cli.error_messages import translate_errors  # noqa: PLC0415
     from app.domain.catalog import CatalogError  # noqa: PLC0415
-    from app.wiring import open_operator_context, read_catalog, store  # noqa: PLC0415
+    from app.wiring.catalog_file import read_catalog  # noqa: PLC0415
+    from app.wiring.operator import open_operator_context  # noqa: PLC0415
+    from app.wiring.stores import store  # noqa: PLC0415
 
     async def session() -> list[CheckResult]:
         async with open_operator_context(settings) as context:
@@ -105,6 +121,7 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
     from app.cli.check_journal import check_journals  # noqa: PLC0415
     from app.cli.check_machine import check_catalog  # noqa: PLC0415
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
+    from app.wiring.adapters import open_pictures  # noqa: PLC0415
 
     results = [
         *await _check_ledger(context),
@@ -112,14 +129,16 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
         *check_catalog(context.catalog),
     ]
     results += check_journals(context.settings, await context.journals.known())
-    place = context.settings.image_store
+    settings = context.settings
     try:
-        await context.pictures.check()
+        async with AsyncExitStack() as stack:
+            pictures = open_pictures(stack, settings)
+            await pictures.check()
+            own = await pictures.identity()
     except ImageStoreUnavailable as error:
         fix = "Check KOI_IMAGE_STORE, its credentials and its disk."
         return [*results, fail("image store", str(error), fix)]
-    results.append(ok("image store", f"{place}: write, read and delete work"))
-    own = await context.pictures.identity()
+    results.append(ok("image store", f"{settings.image_store}: write, read and delete work"))
     return [*results, *check_gateways(await context.gateways.list_alive(), own)]
 
 

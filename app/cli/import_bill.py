@@ -29,7 +29,7 @@ from app.reconcile.match import build_adjustment, reconcile
 
 if TYPE_CHECKING:
     from app.domain.catalog import Catalog
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 DAY_MS = 86_400_000
 MAX_NAMED = 20
@@ -110,7 +110,7 @@ def import_bill(
             print_report(report, context.catalog.currency, most=None if all else 20)
         return EXIT_FAILED if report.differs else 0
 
-    return run_operation(work, activity="Comparing the bill with the ledger")
+    return run_operation(work, activity="Comparing the bill with the ledger", changes=apply)
 
 
 def _read_bill(

@@ -25,7 +25,7 @@ from app.domain.principal import ApiKey
 
 if TYPE_CHECKING:
     from app.service.keys import IssuedKey
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
 NO_LIMITS = LimitOptions()
@@ -117,7 +117,7 @@ def list_(
         found = sorted(await context.keys.keys(user), key=lambda key: (key.user, key.created_ms))
         await _print_keys(found, context, json, NO_KEYS)
 
-    run_operation(work)
+    run_operation(work, changes=False)
 
 
 @keys.command
@@ -141,7 +141,7 @@ def whose(
         )
         return 0 if found else EXIT_FAILED
 
-    return run_operation(work)
+    return run_operation(work, changes=False)
 
 
 @keys.command(name="set")

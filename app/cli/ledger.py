@@ -28,11 +28,11 @@ from app.domain.ledger import Entry, EntryKind, LedgerAudit
 from app.domain.money import format_micros
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 MAX_ADJUSTED_IMAGES = 1_000_000
 """Of one correction: more is a slip, and counters are exact up to 2^53 only."""
-ledger = App(name="ledger", help="Audit, export, correct and rebuild the books.")
+ledger = App(name="ledger", help="Audit, export, correct and rebuild the ledger.")
 ledger.command(import_bill)
 ledger.command(rebuild)
 
@@ -57,7 +57,7 @@ def check(*, json: AsJson = False) -> int:
         return await context.ledger.audit()
 
     audit = run_operation(
-        work, activity="Recomputing every counter from the ledger", reads_ledger=True
+        work, activity="Recomputing every counter from the ledger", reads_ledger=True, changes=False
     )
     if json:
         print_json(_audit_record(audit))
@@ -94,7 +94,7 @@ def export(
                 print_json_line(record)
         write_output("")
 
-    run_operation(work, activity="Reading the ledger", reads_ledger=True)
+    run_operation(work, activity="Reading the ledger", reads_ledger=True, changes=False)
 
 
 @Parameter(name="*")

@@ -15,7 +15,7 @@ from app.domain.ledger import LedgerAudit
 from app.domain.rebuild import JournalGap, RebuildRefused, RebuildReport
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 MAX_NAMED = 20
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter, validators
 
 from app import dotenv
 from app.cli.data_dir_owner import find_unusable_paths
-from app.cli.errors import EXIT_USAGE, CommandFailed
+from app.cli.errors import EXIT_USAGE, CommandFailed, translate_errors
 from app.cli.options import require_text
 from app.cli.output import print_notice
 from app.cli.session import load_settings_as_owner
@@ -85,7 +85,6 @@ class ListeningNotice:
 
 def _serve_alone(settings: "Settings", listening: socket.socket) -> int:
     from app.cli.check_provider import log_provider_check  # noqa: PLC0415 - heavy
-    from app.cli.error_messages import translate_errors  # noqa: PLC0415
     from app.server.run import run_gateway  # noqa: PLC0415
     from app.telemetry.logs import configure  # noqa: PLC0415
 
@@ -97,12 +96,12 @@ def _serve_alone(settings: "Settings", listening: socket.socket) -> int:
 
 def _serve_supervised(settings: "Settings", listening: socket.socket) -> int:
     from app.cli.check_provider import log_provider_check  # noqa: PLC0415 - heavy
-    from app.cli.error_messages import translate_errors  # noqa: PLC0415
     from app.server.supervisor import Supervisor  # noqa: PLC0415
     from app.server.worker import WorkerCommand  # noqa: PLC0415
     from app.telemetry.logs import configure  # noqa: PLC0415
     from app.telemetry.multiprocess import clear_stale_files  # noqa: PLC0415
-    from app.wiring import read_catalog, store  # noqa: PLC0415
+    from app.wiring.catalog_file import read_catalog  # noqa: PLC0415
+    from app.wiring.stores import store  # noqa: PLC0415
 
     configure(settings.log_format, settings.log_level)
     with translate_errors():

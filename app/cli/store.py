@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App
 
-from app.cli.errors import EXIT_FAILED, CommandFailed, usage_error
+from app.cli.errors import EXIT_FAILED, CommandFailed, translate_errors, usage_error
 from app.cli.options import AsJson
 from app.cli.output import print_fields, print_json, print_line, progress_notice
 from app.cli.rebuild import RebuildOutcome, rebuild_and_audit
@@ -14,9 +14,9 @@ from app.domain.rebuild import RebuildRefused
 
 if TYPE_CHECKING:
     from app.adapters.embedded.repair import RepairResult
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
-store = App(name="store", help="Mend the embedded store.")
+store = App(name="store", help="Repair the embedded store.")
 
 
 @store.command
@@ -46,7 +46,6 @@ def repair(*, json: AsJson = False) -> int:
 
 def _repair_store() -> "RepairResult | None":
     from app.adapters.embedded.repair import repair as repair_store  # noqa: PLC0415 - heavy
-    from app.cli.error_messages import translate_errors  # noqa: PLC0415
 
     settings = load_settings_as_owner()
     if settings.redis_url is not None:

@@ -11,7 +11,7 @@ from app.domain.job import Job, TaskStatus
 from app.domain.ledger import Entry, EntryKind
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 END_KINDS = (EntryKind.SETTLE, EntryKind.RELEASE)
 MAX_ENTRIES_READ = 100_000

@@ -21,7 +21,7 @@ from app.cli.task_search import TaskFilter, find_expired_task, find_tasks
 from app.domain.job import TaskStatus
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 tasks = App(name="tasks", help="Look at tasks.")
 Limit = Annotated[int, Parameter(help="How many, at most.", validator=validators.Number(gte=1))]
@@ -67,7 +67,7 @@ def list_(
         for sentence in notes:
             print_notice(sentence)
 
-    run_operation(work, activity="Reading the ledger")
+    run_operation(work, activity="Reading the ledger", changes=False)
 
 
 @tasks.command
@@ -90,7 +90,7 @@ def show(task_id: str, /, *, json: AsJson = False) -> None:
         else:
             print_fields(_flat(record))
 
-    run_operation(work, activity="Reading the ledger")
+    run_operation(work, activity="Reading the ledger", changes=False)
 
 
 def _flat(record: JsonRecord) -> JsonRecord:

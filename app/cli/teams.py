@@ -21,7 +21,7 @@ from app.domain.limits import Limits, LimitSnapshot
 from app.domain.principal import CachePolicy, Principal, Team, build_scopes
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 teams = App(name="teams", help="Create, change and list teams and their limits.")
 NO_LIMITS = LimitOptions()
@@ -73,7 +73,7 @@ def list_(*, json: AsJson = False) -> None:
         else:
             print_line("No teams yet. Create one: koi teams create art")
 
-    run_operation(work)
+    run_operation(work, changes=False)
 
 
 @teams.command
@@ -107,7 +107,7 @@ def show(name: str, /, *, json: AsJson = False) -> None:
         print_line()
         print_limit_status(limit_snapshot)
 
-    run_operation(work)
+    run_operation(work, changes=False)
 
 
 @teams.command

@@ -24,7 +24,7 @@ from app.domain.queries import USAGE_DIMENSIONS, UsageQuery, UsageRow
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 OutputFormat = Literal["table", "csv", "json"]
 COUNTS = ("requests", "images", "delivered", "presumed", "surplus")
@@ -80,7 +80,7 @@ def usage(
         )
         PRINTERS["json" if json else format](report)
 
-    run_operation(work, activity="Adding up the ledger", reads_ledger=True)
+    run_operation(work, activity="Adding up the ledger", reads_ledger=True, changes=False)
 
 
 def _parse_dimensions(text: str) -> tuple[str, ...]:

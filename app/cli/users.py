@@ -28,7 +28,7 @@ from app.cli.session import run_operation
 from app.domain.principal import Principal, User, build_scopes
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 users = App(name="users", help="Create, change and list users and their limits.")
 
@@ -117,7 +117,7 @@ def list_(*, json: AsJson = False) -> None:
         else:
             print_line("No users yet. Create one with a key: koi keys create --user alice --new")
 
-    run_operation(work)
+    run_operation(work, changes=False)
 
 
 @users.command
@@ -146,7 +146,7 @@ def show(name: str, /, *, json: AsJson = False) -> None:
         rows = [(key.id, key.name, key_status(key, now_ms)) for key in keys]
         print_table(("key", "name", "status"), rows)
 
-    run_operation(work)
+    run_operation(work, changes=False)
 
 
 @users.command

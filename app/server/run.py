@@ -17,7 +17,7 @@ from app.main import create_app
 from app.server.http import build_uvicorn_options
 from app.service.background import BackgroundTasks
 from app.settings import Settings
-from app.wiring import RunningGateway, open_gateway
+from app.wiring.gateway import RunningGateway, open_gateway
 
 log = structlog.get_logger("koi.serve")
 

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from app.domain.catalog import Catalog
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits, SpendingStop
-from app.domain.ports import KeyRing
 from app.domain.principal import CachePolicy, Team, User
+
+if TYPE_CHECKING:
+    from app.domain.ports import KeyRing
 
 UserOrTeam = TypeVar("UserOrTeam", User, Team)
 MAX_REASON_CHARS = 200
@@ -55,7 +57,7 @@ class BudgetUnpriced(AdminError):
 class TenantAdmin:
     """`defaults` are the limits of new users."""
 
-    def __init__(self, keyring: KeyRing, catalog: Catalog, defaults: Limits) -> None:
+    def __init__(self, keyring: "KeyRing", catalog: Catalog, defaults: Limits) -> None:
         self._keyring = keyring
         self._catalog = catalog
         self._defaults = defaults

@@ -2,16 +2,19 @@
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from app.domain.ledger import Entry, EntryKind
 from app.domain.limits import LimitSnapshot
-from app.domain.ports import Ledger
 from app.domain.principal import Principal
 from app.domain.queries import UsageBucket, UsageQuery, UsageRow
 
+if TYPE_CHECKING:
+    from app.domain.ports import Ledger
+
 
 class UsageReports:
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: "Ledger") -> None:
         self._ledger = ledger
 
     async def read_limits(self, principal: Principal) -> LimitSnapshot:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -28,7 +27,7 @@ from app.adapters.upstream.client import DieyuyunProvider
 from app.adapters.upstream.transport import AiohttpTransport
 from app.api.routes import ROUTE_TEMPLATES
 from app.api.settings import EdgeSettings, max_body_bytes_for
-from app.domain.catalog import Catalog, parse_catalog
+from app.domain.catalog import Catalog
 from app.domain.ports import ImageStore
 from app.domain.rebuild import RetentionTerms
 from app.service import poller
@@ -46,7 +45,6 @@ from app.wiring.stores import (
     store,
 )
 
-DEFAULT_CATALOG_PATH = Path(__file__).parent.parent / "catalog.toml"
 LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
@@ -154,12 +152,6 @@ def _derive_link_secret(settings: Settings) -> bytes:
         (settings.upstream_key or "").encode(), b"koi picture links", "sha256"
     )
     return digest
-
-
-def read_catalog(settings: Settings) -> Catalog:
-    """Raises `CatalogError`."""
-    path = settings.catalog or DEFAULT_CATALOG_PATH
-    return parse_catalog(path.read_text(encoding="utf-8"))
 
 
 def open_fetcher(settings: Settings) -> HttpImageFetcher:

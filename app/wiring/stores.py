@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from app.adapters.embedded.store import EmbeddedStore
@@ -19,8 +20,10 @@ from app.domain.errors import LedgerUnavailable
 from app.domain.journal import Journal
 from app.domain.limits import FreeUseCaps
 from app.settings import Settings
-from app.telemetry.metrics import Metrics
 from app.wiring.journal_replication import has_live_journal
+
+if TYPE_CHECKING:
+    from app.telemetry.metrics import Metrics
 
 CACHE_TIMEOUT_S = 0.1
 
@@ -95,7 +98,7 @@ def open_store(
     stack: AsyncExitStack,
     settings: Settings,
     url: str,
-    metrics: Metrics | None = None,
+    metrics: "Metrics | None" = None,
     *,
     cache: bool = False,
 ) -> BatchingStore:

@@ -303,7 +303,7 @@ class Meters:
 
 @dataclass
 class StandIn:
-    """Has what `app.wiring.Running` has."""
+    """Has what `app.wiring.gateway.RunningGateway` has."""
 
     gateway: Gateway
     edge_settings: EdgeSettings

@@ -1,0 +1,89 @@
+"""A command loads and makes only what it needs. Times vary with the machine, modules do not."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.cli.command_tree import command_tree
+from app.cli.overview import VERBS
+from tests.flow.command import House
+
+GATEWAY_ONLY = {
+    *("fastapi", "starlette", "uvicorn", "aiohttp", "httpx", "prometheus_client", "rich"),
+    *("PIL", "openai", "obstore", "brotli", "app.api", "app.sandbox", "app.recovery"),
+    *("app.reconcile", "app.server", "app.adapters.upstream", "app.adapters.images"),
+    *("app.wiring.gateway", "app.wiring.adapters", "app.telemetry.metrics"),
+}
+STORE_ONLY = {"redis", "pydantic", "structlog", "asyncio", "app.settings", "app.wiring"}
+SCRIPT = """
+import sys
+from app.cli.root import run
+code = run(sys.argv[1:])
+print("loaded", *sys.modules, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def loaded(path: Path, *words: str) -> set[str]:
+    """The modules that a command loads, run as a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words],
+        cwd=path,
+        env=House(path).environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    [said] = [line for line in done.stderr.splitlines() if line.startswith("loaded ")]
+    assert done.returncode == 0, done
+    return set(said.split())
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["-h"], []], ids=" ".join)
+def test_version_and_help_load_no_library(tmp_path: Path, words: list[str]) -> None:
+    assert loaded(tmp_path, *words) & (GATEWAY_ONLY | STORE_ONLY | {"cyclopts"}) == set()
+
+
+@pytest.mark.parametrize("words", ["users --help", "ledger import-bill --help", "serve --help"])
+def test_the_help_of_a_command_loads_no_store(tmp_path: Path, words: str) -> None:
+    kept = {"rich", "app.reconcile", "app.server", "app.recovery", "structlog", "asyncio"}
+
+    assert loaded(tmp_path, *words.split()) & (GATEWAY_ONLY | STORE_ONLY) <= kept
+
+
+@pytest.mark.parametrize("words", ["users list", "teams list --json", "keys list", "tasks list"])
+def test_a_command_that_lists_loads_nothing_of_a_gateway(tmp_path: Path, words: str) -> None:
+    assert loaded(tmp_path, *words.split()) & GATEWAY_ONLY == set()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_overview_has_the_first_line_of_each_verb(verb: str) -> None:
+    whole = command_tree()[verb].help or command_tree()[verb].default_command.__doc__
+
+    assert whole.partition("\n")[0] == VERBS[verb]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        *(("users list", 0), ("users show ann", 1), ("teams list", 0), ("teams show art", 1)),
+        *(("keys list", 0), ("keys whose abcd", 1), ("tasks list", 0), ("tasks show task_0", 1)),
+        *(("usage", 0), ("ledger check", 0), ("ledger export", 0), ("doctor", 1)),
+    ],
+)
+def test_a_command_that_only_reads_makes_no_data_directory(
+    tmp_path: Path, words: str, code: int
+) -> None:
+    done = House(tmp_path).run(*words.split(), code=code)
+
+    assert list(tmp_path.iterdir()) == []
+    assert words == "doctor" or ".koi is not there" in done.stderr
+
+
+def test_a_command_that_changes_something_makes_the_data_directory(tmp_path: Path) -> None:
+    House(tmp_path).run("users", "create", "ann")
+
+    assert (tmp_path / ".koi/store").is_dir()
+    assert "ann" in House(tmp_path).run("users", "list").stdout
