@@ -97,7 +97,7 @@ class PollGrant:
 class UpstreamLimiter(Protocol):
     """What the provider grants us: its rate, places and goodwill, shared by all our processes.
 
-    Closed where a turn is asked for: raises `LedgerUnavailable`.
+    Closed where a permit is asked for: raises `StoreUnavailable`.
     """
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.domain.errors import LedgerUnavailable
+from app.domain.errors import StoreUnavailable
 from app.domain.job import CacheVariant
 from app.domain.ledger import AnswerReceipt, CallerPresence, DedupKeys
 from app.domain.ports import Ledger, SignalBus
@@ -153,7 +153,7 @@ class CallerRegistry:
         try:
             listeners = await self._signals.publish(" ".join(["?", nonce, *calls]))
             await question.answered(listeners)
-        except LedgerUnavailable:
+        except StoreUnavailable:
             return dict.fromkeys(calls, CallerPresence.CONNECTED)
         finally:
             del self._questions[nonce]
@@ -179,7 +179,7 @@ class CallerRegistry:
         known = (f"{id}={word.value}" for id, word in words.items())
         try:
             await self._signals.publish(" ".join(["!", nonce, *known]))
-        except LedgerUnavailable:
+        except StoreUnavailable:
             return
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

@@ -47,7 +47,7 @@ class SlotReclaimer:
     async def reclaim(self) -> int:
         """Free what jobs that are over still hold; how many there were.
 
-        Raises `LedgerUnavailable`: what is not known to be over keeps what it has.
+        Raises `StoreUnavailable`: what is not known to be over keeps what it has.
         """
         holders = await self.upstream_limiter.list_holders()
         if not holders:

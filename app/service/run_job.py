@@ -13,6 +13,7 @@ from app.domain.errors import (
     GatewayOverloaded,
     LedgerUnavailable,
     RequestInterrupted,
+    StoreUnavailable,
     UpstreamError,
 )
 from app.domain.images import GenerationRequest
@@ -116,7 +117,7 @@ class RunJob:
             starts = await run_renewing(permit, kept, RENEW_RESERVATION_S)
             silence_ms = self.pace.silence_ms + round(1000 * starts[-1])
             dispatched = await self.ledger.dispatch(job.id, silence_ms)
-        except (GatewayOverloaded, UpstreamError, LedgerUnavailable) as error:
+        except (GatewayOverloaded, UpstreamError, StoreUnavailable) as error:
             # Whatever the store wrote down, no byte was sent.
             await self.books.settle(job, _never_sent(error))
             return
