@@ -92,11 +92,13 @@ def test_a_caller_is_answered_500_and_not_blamed(
     ):
         key = koi.key()
         plant(monkeypatch, "ledger", "admit", GIBBERISH)
-        with koi.client(key) as client:
+        with capture_logs() as logs, koi.client(key) as client:
             refused: httpx.Response = client.post("/v1/images/generations", json=KOI)
 
     assert (refused.status_code, refused.json()["error"]["code"]) == (500, "internal_error")
     assert "gibberish" not in refused.text
+    [line] = [line for line in logs if line["event"] == "unexpected_reply"]
+    assert (line["script"], line["word"]) == ("admit", "gibberish")
 
 
 def lua(name: str) -> str:
