@@ -89,7 +89,7 @@ class Losses(Ending):
         self.pasts, self.copies, self.suspect, self.epoch = [], [], False, ""
         self.touched = True
         self.probe()
-        assert self.two[0].position is not None
+        assert self.two[0].mark is not None
         self.epoch = self.two[0].position.epoch
         for one in self.two:
             self.in_step(one)
