@@ -22,10 +22,11 @@ The HTTP status of each code is in `app.api.errors`.
   - NotCached                 only-if-cached, and it is not
   - StillProcessing           the wait is over, the job goes on: repeat to join it
   - GenerationFailed          a job's own end, told to whoever waits for it
-  - Unavailable
-    + LedgerUnavailable       the store is away: nothing was dispatched
-      * LedgerLost            the store lost data: refused until it is rebuilt
-    + Draining, Interrupted, Overloaded
+  - ServiceUnavailable        Koi cannot take the request now; nothing was dispatched
+    + StoreUnavailable        Redis does not answer: nothing was dispatched
+      * LedgerUnavailable     and it was the ledger that was asked
+        - LedgerDataLost      the store lost data: refused until it is rebuilt
+    + GatewayDraining, RequestInterrupted, GatewayOverloaded
   - UpstreamError             the provider failed us; carries a `BillingEvidence`
 """
 
@@ -200,7 +201,9 @@ class ServiceUnavailable(GatewayError):
     retryable = True
 
 
-class LedgerUnavailable(ServiceUnavailable):
+class StoreUnavailable(ServiceUnavailable):
+    """Redis does not answer. The ledger, the cache and the rate limits share its public code."""
+
     code = "ledger_unavailable"
 
     def __init__(
@@ -211,8 +214,12 @@ class LedgerUnavailable(ServiceUnavailable):
         """Whether the store was asked at all. If so, it may have done what it did not confirm."""
 
 
+class LedgerUnavailable(StoreUnavailable):
+    """The ledger cannot be read or written."""
+
+
 class LedgerDataLost(LedgerUnavailable):
-    """The store does not know what this gateway has seen in it: it was emptied or is old."""
+    """The store does not know what this gateway has seen of it: it was emptied or is outdated."""
 
     def __init__(self) -> None:
         super().__init__(

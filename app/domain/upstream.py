@@ -96,7 +96,7 @@ class UpstreamLimiter(Protocol):
     """Keeps the provider's limits in all our processes together: its rate, its concurrency slots,
     and the pauses that it asks for.
 
-    Fails closed where a permit is asked for: raises `LedgerUnavailable`.
+    Fails closed where a permit is asked for: raises `StoreUnavailable`.
     """
 
     @property

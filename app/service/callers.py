@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.domain.errors import LedgerUnavailable
+from app.domain.errors import StoreUnavailable
 from app.domain.job import CacheVariant
 from app.domain.ledger import AnswerReceipt, CallerPresence, DedupKeys
 from app.domain.ports import Ledger, SignalBus
@@ -159,7 +159,7 @@ class CallerRegistry:
         try:
             listeners = await self._signals.publish(" ".join(["?", nonce, *caller_ids]))
             await question.answered(listeners)
-        except LedgerUnavailable:
+        except StoreUnavailable:
             return dict.fromkeys(caller_ids, CallerPresence.CONNECTED)
         finally:
             del self._questions[nonce]
@@ -185,7 +185,7 @@ class CallerRegistry:
         known = (f"{id}={word.value}" for id, word in found.items())
         try:
             await self._signals.publish(" ".join(["!", nonce, *known]))
-        except LedgerUnavailable:
+        except StoreUnavailable:
             return
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

@@ -49,7 +49,7 @@ class SlotReclaimer:
     async def reclaim(self) -> int:
         """Free the slots of jobs that have ended; how many such jobs there were.
 
-        Raises `LedgerUnavailable`; then every job keeps what it has, as its end is not known.
+        Raises `StoreUnavailable`; then every job keeps what it has, as its end is not known.
         """
         holders = await self.upstream_limiter.list_holders()
         if not holders:

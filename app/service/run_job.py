@@ -13,6 +13,7 @@ from app.domain.errors import (
     GatewayOverloaded,
     LedgerUnavailable,
     RequestInterrupted,
+    StoreUnavailable,
     UpstreamError,
 )
 from app.domain.images import GenerationRequest
@@ -73,7 +74,7 @@ class RunJob:
             starts = await run_renewing(permit, kept, RENEW_RESERVATION_S)
             silence_ms = self.timings.silence_ms + round(1000 * starts[-1])
             dispatched = await self.ledger.dispatch(job.id, silence_ms)
-        except (GatewayOverloaded, UpstreamError, LedgerUnavailable) as error:
+        except (GatewayOverloaded, UpstreamError, StoreUnavailable) as error:
             # Also when the store recorded the dispatch without our knowing: nothing was sent.
             await self.settler.settle(job, _never_sent(error))
             return

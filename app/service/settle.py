@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.charging import compute_outcome
-from app.domain.errors import BillingEvidence, LedgerUnavailable, TaskNotFound
+from app.domain.errors import BillingEvidence, LedgerUnavailable, StoreUnavailable, TaskNotFound
 from app.domain.images import Picture
 from app.domain.job import (
     Job,
@@ -100,7 +100,7 @@ class JobSettler:
 
     async def release_slot(self, job_id: str) -> None:
         """Free the job's slots at the provider. If that fails, `SlotReclaimer` frees them later."""
-        with suppress(LedgerUnavailable):
+        with suppress(StoreUnavailable):
             await self.upstream_limiter.release(job_id)
 
     async def record_part(self, job_id: str, part: int, *, due_ms: int, **what: Any) -> bool:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from app.domain.errors import (
     GatewayOverloaded,
     ImageNotFound,
-    LedgerUnavailable,
+    StoreUnavailable,
     TaskNotCancellable,
     TaskNotFound,
 )
@@ -66,7 +66,7 @@ class Tasks:
         if settlement is None:
             raise TaskNotCancellable(NOT_CANCELLABLE)
         self._waiters.notify(settlement.job)
-        with suppress(LedgerUnavailable):  # otherwise `SlotReclaimer` frees them, seconds later
+        with suppress(StoreUnavailable):  # otherwise `SlotReclaimer` frees them, seconds later
             await self._upstream_limiter.release_all(task_id, len(job.parts))
         return settlement.job
 

@@ -10,7 +10,7 @@ import structlog
 
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
-from app.domain.errors import LedgerUnavailable
+from app.domain.errors import StoreUnavailable
 from app.domain.media import ImageStoreUnavailable
 from app.domain.ports import ImageStore, Ledger
 from app.service.downloads import FailedDownload
@@ -59,7 +59,7 @@ async def run_forever(name: str, loop: LoopFunction, metrics: Metrics) -> None:
     while True:
         try:
             await loop()
-        except LedgerUnavailable:
+        except StoreUnavailable:
             pass
         except Exception:
             metrics.loop_failed(name)

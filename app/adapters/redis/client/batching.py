@@ -2,7 +2,7 @@
 
 Calls made in one turn of the loop, or while an exchange is under way, leave together in the next
 one: fewer system calls, and one fsync for all of them. A caller that is cancelled leaves the
-others alone. Whatever keeps the store from answering becomes `LedgerUnavailable`.
+others alone. Whatever keeps the store from answering becomes `StoreUnavailable`.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from app.adapters.redis.client.breaker import BreakerState, CircuitBreaker
 from app.adapters.redis.client.cluster import ClusterPipeline
 from app.adapters.redis.client.connection import Client, find_ledger_node
 from app.adapters.redis.client.errors import WRITE_REFUSALS, classify_error
-from app.adapters.redis.client.pipeline import Argument, NodePipeline, ScriptCall, SendBatch
-from app.adapters.redis.client.scripts import Script
+from app.adapters.redis.client.pipeline import NodePipeline, ScriptCall, SendBatch
+from app.adapters.redis.client.scripts import Argument, Command, Script
 from app.adapters.redis.client.timeouts import EventLoopLag
-from app.domain.errors import LedgerUnavailable
+from app.domain.errors import StoreUnavailable
 
 MAX_BATCH = 128
 
@@ -64,10 +64,10 @@ class BatchingStore:
     def state(self) -> BreakerState:
         return self._breaker.state
 
-    async def run(self, script: Script, keys: Sequence[str], *args: Argument) -> Any:
-        """Run a script, loading it first where the store does not know it.
+    async def run(self, script: Script | Command, keys: Sequence[str], *args: Argument) -> Any:
+        """Run a script or a command; a script that the store does not know is loaded first.
 
-        The answer is what the script documents. Raises `LedgerUnavailable`; an error of the script
+        A script answers what its header says. Raises `StoreUnavailable`; an error of the script
         itself stays a `ResponseError`.
         """
         if not self._breaker.allows():
@@ -153,5 +153,5 @@ class BatchingStore:
         self._on_state(state)
 
 
-def _unavailable(kind: str, *, asked: bool = True) -> LedgerUnavailable:
-    return LedgerUnavailable(f"The ledger is unavailable ({kind}); nothing was spent.", asked=asked)
+def _unavailable(kind: str, *, asked: bool = True) -> StoreUnavailable:
+    return StoreUnavailable(f"The ledger is unavailable ({kind}); nothing was spent.", asked=asked)

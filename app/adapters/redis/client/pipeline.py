@@ -18,10 +18,8 @@ from redis.exceptions import (
 
 from app.adapters.redis import keyspace
 from app.adapters.redis.client.errors import translate_resets
-from app.adapters.redis.client.scripts import Script, build_script
+from app.adapters.redis.client.scripts import Argument, Command, Script, build_script
 from app.adapters.redis.client.timeouts import reply_timeout
-
-Argument = str | bytes | int
 
 DEMOTED_ERRORS = (ReadOnlyError, MasterDownError)
 """Said by a server that stopped being the primary: the next connection may find the new one."""
@@ -38,20 +36,21 @@ WAIT_TIMEOUT_SHARE = 0.7
 
 @dataclass(slots=True, eq=False)
 class ScriptCall:
-    """One script asked for, and where its answer goes. `packed_command` is the command as bytes."""
+    """One script or command to run, and where its answer goes. `packed` is the command as bytes."""
 
-    script: Script
+    script: Script | Command
     keys: Sequence[str]
-    packed_command: bytes
+    packed: bytes
     reply: asyncio.Future[Any]
     queued_at_s: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def of(cls, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> "ScriptCall":
-        """Written out at once, so that a bad argument fails its own caller and no other."""
+    def of(
+        cls, script: Script | Command, keys: Sequence[str], args: Sequence[Argument]
+    ) -> "ScriptCall":
+        """Packed at once, so that a bad argument fails its own caller and no other."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        command = packed_command("EVALSHA", script.sha, len(keys), *keys, *args)
-        return cls(script, keys, command, reply)
+        return cls(script, keys, packed_command(*script.words(keys, args)), reply)
 
 
 SendBatch = Callable[[list[ScriptCall]], Awaitable[list[Any]]]
@@ -83,7 +82,8 @@ class NodePipeline:
         replies = await self._send_calls(calls, (), asking=asking)
         unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            texts = {calls[n].script.text for n in unknown}
+            scripts = (calls[n].script for n in unknown)
+            texts = {script.text for script in scripts if isinstance(script, Script)}
             loads = [packed_command("SCRIPT", "LOAD", text) for text in texts]
             again = await self._send_calls([calls[n] for n in unknown], loads, asking=asking)
             for n, reply in zip(unknown, again, strict=True):
@@ -96,9 +96,7 @@ class NodePipeline:
         kept = [n for n, call in enumerate(calls) if self.replicas and _writes_ledger(call)]
         commands = [*first]
         for call in calls:
-            commands += (
-                [packed_command("ASKING"), call.packed_command] if asking else [call.packed_command]
-            )
+            commands += [packed_command("ASKING"), call.packed] if asking else [call.packed]
         sent = len(commands)
         if kept:
             commands += [*self._wait_commands()]
