@@ -96,6 +96,7 @@ class Settings(BaseSettings):
     allowed_hosts: str = "*"
     trusted_proxies: str = "127.0.0.1"
     cors_origins: str = "*"
+    docs: bool = True
     admin_key: SecretStr | None = None
     metrics_token: SecretStr | None = None
 
