@@ -211,22 +211,22 @@ def write_job(job: Job) -> Record:
     if job.collecting is not None:
         record |= _write(COLLECTING_FIELDS, job.collecting)
     for image in job.pending:
-        place, text = write_pending(image)
-        record[PENDING + place] = text
+        image_id, text = write_pending(image)
+        record[PENDING + image_id] = text
     return record
 
 
 def write_pending(image: PendingImage) -> tuple[str, str]:
-    """The place of an image and its link, as stored."""
+    """The id of an image and its link, as stored."""
     row = {
         "url": image.url,
         "revised_prompt": image.revised_prompt,
         "expires_ms": image.expires_ms,
     }
-    return place_of(image), to_json(row)
+    return image_id_of(image), to_json(row)
 
 
-def place_of(image: PendingImage) -> str:
+def image_id_of(image: PendingImage) -> str:
     return f"{image.part}.{image.index}"
 
 
@@ -252,9 +252,9 @@ def drop_finished_images(record: Mapping[str, str]) -> Record:
     kept = dict(record)
     for field in record:
         if field.startswith(PICTURE):
-            place = field.removeprefix(PICTURE)
-            kept.pop(PENDING + place, None)
-            kept.pop(LOST + place, None)
+            image_id = field.removeprefix(PICTURE)
+            kept.pop(PENDING + image_id, None)
+            kept.pop(LOST + image_id, None)
         elif field.startswith(LOST):
             kept.pop(PENDING + field.removeprefix(LOST), None)
     return kept
