@@ -5,8 +5,7 @@ of a job (`day`, `month`, `attempt`, `seq`, `holder` …), which nothing else de
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -83,8 +82,7 @@ def _read_words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """An attribute and the field it is stored in. One with a `default` is not written while the
     attribute has it, and may be missing: earlier versions did not know it."""
 
@@ -160,15 +158,15 @@ ENTRY_FIELDS = (
 
 
 def _read(fields: Sequence[Field], record: Mapping[str, str], suffix: str = "") -> dict[str, Any]:
-    values = {}
-    for field in fields:
-        text = record.get(field.stored + suffix)
+    values: dict[str, Any] = {}
+    for attribute, stored, read, _, default in fields:
+        text = record.get(stored + suffix if suffix else stored)
         if text is not None:
-            values[field.attribute] = field.read(text)
-        elif field.default is REQUIRED:
-            raise KeyError(field.stored)
+            values[attribute] = text if read is str else read(text)
+        elif default is REQUIRED:
+            raise KeyError(stored)
         else:
-            values[field.attribute] = field.default
+            values[attribute] = default
     return values
 
 
