@@ -15,7 +15,7 @@ class RebuildRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RetentionTerms:
-    """How long restored records live, in milliseconds.
+    """How long restored records are kept, in milliseconds.
 
     `reserved_ms` is the longest wait for a dispatch, `silence_ms` for its answer, `hold_ms` for
     evidence about an ambiguous charge; `task_ms` is how long an ended job is kept, and `image_ms` a

@@ -78,10 +78,8 @@ async def rebuild_ledger(
     await _restore_batch(scripts, {"clear": True})
     async for batch in _batches(contents, scripts, terms, now_ms):
         await _restore_batch(scripts, batch)
-    for known_epoch, last_seq in {**merge.max_seqs, **({epoch: seq} if epoch else {})}.items():
-        earlier[known_epoch] = max(
-            earlier.get(known_epoch, 0), last_seq, merge.max_seqs.get(known_epoch, 0)
-        )
+    for name, last_seq in (*merge.max_seqs.items(), *([(epoch, seq)] if epoch else [])):
+        earlier[name] = max(earlier.get(name, 0), last_seq)
     # The new epoch begins above every number that was ever given; `open_epoch.lua` relies on it.
     await _finish_rebuild(scripts, contents, max(earlier.values(), default=-1) + 1, earlier)
     return RebuildReport(
@@ -261,19 +259,16 @@ def _window_rows(
             sums.setdefault(label, CounterTotals()).add_open_job(job)
     for label, window in sums.items():
         keep = _window_expires_ms(label, scripts)
-        rows = [
-            (scope_key, " ".join(map(str, row))) for scope_key, row in window.by_scope_key.items()
-        ]
+        sums_by_scope = window.by_scope_key.items()
+        rows = [(scope_key, " ".join(map(str, row))) for scope_key, row in sums_by_scope]
         for some in _chunks(rows) if keep > now_ms else ():
             yield {"label": label, "rows": flatten(dict(some)), "keep": keep}
 
 
 def _window_expires_ms(label: str, scripts: LedgerScripts) -> int:
     if len(label) == len("2026-11"):
-        return (
-            scripts.calendar.day(date.fromisoformat(f"{label}-01")).month_ends_ms
-            + MONTH_RETENTION_MS
-        )
+        month = scripts.calendar.day(date.fromisoformat(f"{label}-01"))
+        return month.month_ends_ms + MONTH_RETENTION_MS
     return scripts.calendar.day(date.fromisoformat(label)).ends_ms + DAY_RETENTION_MS
 
 

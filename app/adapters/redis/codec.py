@@ -5,8 +5,7 @@ of a job (`day`, `month`, `attempt`, `seq`, `holder` …), which nothing else de
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -83,8 +82,7 @@ def _read_words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """An attribute and the field it is stored in. One with a `default` is not written while the
     attribute has it, and may be missing: earlier versions did not know it."""
 
@@ -160,15 +158,15 @@ ENTRY_FIELDS = (
 
 
 def _read(fields: Sequence[Field], record: Mapping[str, str], suffix: str = "") -> dict[str, Any]:
-    values = {}
-    for field in fields:
-        text = record.get(field.stored + suffix)
+    values: dict[str, Any] = {}
+    for attribute, stored, read, _, default in fields:
+        text = record.get(stored + suffix if suffix else stored)
         if text is not None:
-            values[field.attribute] = field.read(text)
-        elif field.default is REQUIRED:
-            raise KeyError(field.stored)
+            values[attribute] = text if read is str else read(text)
+        elif default is REQUIRED:
+            raise KeyError(stored)
         else:
-            values[field.attribute] = field.default
+            values[attribute] = default
     return values
 
 
@@ -211,22 +209,22 @@ def write_job(job: Job) -> Record:
     if job.collecting is not None:
         record |= _write(COLLECTING_FIELDS, job.collecting)
     for image in job.pending:
-        place, text = write_pending(image)
-        record[PENDING + place] = text
+        image_id, text = write_pending(image)
+        record[PENDING + image_id] = text
     return record
 
 
 def write_pending(image: PendingImage) -> tuple[str, str]:
-    """The place of an image and its link, as stored."""
+    """The id of an image and its link, as stored."""
     row = {
         "url": image.url,
         "revised_prompt": image.revised_prompt,
         "expires_ms": image.expires_ms,
     }
-    return place_of(image), to_json(row)
+    return image_id_of(image), to_json(row)
 
 
-def place_of(image: PendingImage) -> str:
+def image_id_of(image: PendingImage) -> str:
     return f"{image.part}.{image.index}"
 
 
@@ -252,9 +250,9 @@ def drop_finished_images(record: Mapping[str, str]) -> Record:
     kept = dict(record)
     for field in record:
         if field.startswith(PICTURE):
-            place = field.removeprefix(PICTURE)
-            kept.pop(PENDING + place, None)
-            kept.pop(LOST + place, None)
+            image_id = field.removeprefix(PICTURE)
+            kept.pop(PENDING + image_id, None)
+            kept.pop(LOST + image_id, None)
         elif field.startswith(LOST):
             kept.pop(PENDING + field.removeprefix(LOST), None)
     return kept

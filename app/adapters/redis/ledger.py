@@ -85,8 +85,8 @@ class RedisLedger:
     ) -> RateLimitCheck:
         self._scripts.ensure_can_spend()
         scope_set = ScopeSet.of(principal)
-        request = scope_set.limit_fields(principal)
-        request |= {"dedup": dedup_request(principal, dedup_keys)}
+        dedup = dedup_request(principal, dedup_keys)
+        request = scope_set.limit_fields(principal) | {"dedup": dedup}
         request |= {} if rate_limit_checked else {"rate_unchecked": True}
         _, fields = await self._write("check_rate_limit", request, scope_set, dated=True)
         return RateLimitCheck(scope_set.snapshot(fields["limits"]), fields.get("duplicate_of"))
@@ -113,11 +113,8 @@ class RedisLedger:
     async def bind_idempotency_key(
         self, principal: Principal, dedup_keys: DedupKeys, job_id: str
     ) -> None:
-        request = {
-            "job": job_id,
-            "user": principal.user,
-            "dedup": dedup_request(principal, dedup_keys),
-        }
+        dedup = dedup_request(principal, dedup_keys)
+        request = {"job": job_id, "user": principal.user, "dedup": dedup}
         await self._write("bind_idempotency_key", request | given(most=self._caps.replays))
 
     async def dispatch(self, job_id: str, lease_ms: int) -> bool:

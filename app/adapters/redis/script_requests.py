@@ -5,7 +5,7 @@ from typing import Any
 
 from app.adapters.redis.codec import (
     flatten,
-    place_of,
+    image_id_of,
     to_json,
     write_entry,
     write_job,
@@ -117,11 +117,12 @@ def collection_request(job_id: str, report: CollectionReport) -> Request:
     return {
         "job": job_id,
         "pictures": [
-            [place_of(image), to_json(picture), picture.name] for image, picture in report.pictures
+            [image_id_of(image), to_json(picture), picture.name]
+            for image, picture in report.pictures
         ],
-        "lost": [place_of(image) for image in report.lost],
+        "lost": [image_id_of(image) for image in report.lost],
         "links": [write_pending(image) for image in report.links],
-        "tried": [place_of(image) for image in report.tried],
+        "tried": [image_id_of(image) for image in report.tried],
         "due_ms": report.due_ms,
         "failure": to_json(IMAGE_UNAVAILABLE),
         **given(denied=list(report.denied) or None, error=report.error),

@@ -154,7 +154,7 @@ class RedisUpstreamLimiter:
             self._queue.request_permits()
 
     async def list_holders(self) -> Sequence[SlotHolder]:
-        """See the port. Not asked for while nobody holds anything, as far as is known here."""
+        """See the port. The store is not asked while this process knows of no holder."""
         view = self._view
         if self._is_unlimited or not (view.busy or view.queued or view.next_ms > 0):
             return ()
@@ -222,14 +222,10 @@ class RedisUpstreamLimiter:
 
     async def _ask_for_permits(self, waiters: Sequence[PermitWaiter]) -> list[Permit | None]:
         now_s = time.monotonic()
-        asks = [
-            {
-                "job": waiter.job_id,
-                "calls": waiter.calls,
-                "wait_ms": max(round((waiter.deadline_s - now_s) * 1000), 0),
-            }
-            for waiter in waiters
-        ]
+        asks = []
+        for waiter in waiters:
+            wait_ms = max(round((waiter.deadline_s - now_s) * 1000), 0)
+            asks.append({"job": waiter.job_id, "calls": waiter.calls, "wait_ms": wait_ms})
         found = await self._run("acquire", orjson.dumps(asks))
         self._update_view(found["traffic"])
         return [_permit(answer) for answer in found["answers"]]

@@ -8,7 +8,7 @@
 -- * Changes are for the caller's journal: {kind, id, {field, value ...}, sequence number or 0}. A
 --   repeated call reports again what the first one changed, since its reply may have been lost.
 -- * Headers name the status words with their fields, and the errors. `E.data_lost` is always one.
--- A record is a job's hash as {field, value ...}. A place is '<part>.<index>' of an image.
+-- A record is a job's hash as {field, value ...}. An image id is '<part>.<index>'.
 
 local RETRY_JOIN_MS = 120000         -- a retry can get an ended job's answer for so long
 local IDEMPOTENCY_TTL_MS = 86400000
@@ -32,7 +32,7 @@ local function seq_of(text)
 end
 
 -- Has the store lost what the caller knows? Its epoch is gone, its sequence is lower (an old copy),
--- or the caller's position belongs to somebody else (a copy that went on without what the caller
+-- or the caller's position was raised by another change (a copy that went on without what the caller
 -- saw). Then every call is refused until the ledger is rebuilt. Another epoch is refused without
 -- that: the mistake may be the caller's own.
 local function data_lost()
@@ -70,7 +70,7 @@ local function number_last_change(seq)
   changes[#changes][4] = seq
 end
 
--- An operator's change, perhaps from a machine whose journal nobody keeps: every gateway copies it.
+-- An operator's change, perhaps from a machine whose journal is not kept: every gateway copies it.
 local function publish_change(kind, id, fields, seq)
   emit_change(kind, id, fields, seq)
   redis.call('XADD', K.changes, 'MAXLEN', '~', MAX_CHANGES, '*', 'epoch', ARGV[1], 'mark', position,

@@ -5,8 +5,8 @@
 -- The task ends with its last image, or once some pictures are there and each of the other images was
 -- tried in vain, by whatever process: several may download the parts of one job.
 -- KEYS [1] slot  ARGV [1] epoch [2] position
---      [3] {job, pictures = {{place, picture, name} ...}, lost = {place ...},
---           links = {{place, image} ...}, error?, tried = {place ...}, due_ms, failure, task_ms, image_ms,
+--      [3] {job, pictures = {{image_id, picture, name} ...}, lost = {image_id ...},
+--           links = {{image_id, image} ...}, error?, tried = {image_id ...}, due_ms, failure, task_ms, image_ms,
 --           denied? = {{part, whether its task failed} ...}}
 -- -> collected {pictures (new ones), lost (images newly given up), ended = 1 when this ended the task
 --    or 0, record}
@@ -31,38 +31,38 @@ local function take(field)
   return true
 end
 
-local function save_picture(place, picture, name)
-  local before = job['picture:' .. place]
+local function save_picture(image_id, picture, name)
+  local before = job['picture:' .. image_id]
   if before then
-    local known = { 'picture:' .. place, before, 'pending:' .. place, '' }
-    return emit_change('job', id, known, job['told:' .. place])
+    local known = { 'picture:' .. image_id, before, 'pending:' .. image_id, '' }
+    return emit_change('job', id, known, job['told:' .. image_id])
   end
-  local awaited, given_up = take('pending:' .. place), take('lost:' .. place)
+  local awaited, given_up = take('pending:' .. image_id), take('lost:' .. image_id)
   if not (awaited or given_up or OPEN[job.state]) then return end
   if given_up then found = found + 1 end
-  put('picture:' .. place, picture)
+  put('picture:' .. image_id, picture)
   redis.call('SET', K.owner .. name, cjson.encode({ job.user, job.pool }), 'PX', int(ask.image_ms))
-  fresh[#fresh + 1] = place
+  fresh[#fresh + 1] = image_id
 end
 
 for _, row in ipairs(ask.pictures) do save_picture(unpack(row)) end
-for _, place in ipairs(ask.lost) do
-  if take('pending:' .. place) then
-    put('lost:' .. place, '1')
-    lost[#lost + 1] = place
-  elseif job['lost:' .. place] and job['told:' .. place] then
-    emit_entry(job['told:' .. place])
-    emit_change('job', id, { 'lost:' .. place, '1', 'pending:' .. place, '' })
+for _, image_id in ipairs(ask.lost) do
+  if take('pending:' .. image_id) then
+    put('lost:' .. image_id, '1')
+    lost[#lost + 1] = image_id
+  elseif job['lost:' .. image_id] and job['told:' .. image_id] then
+    emit_entry(job['told:' .. image_id])
+    emit_change('job', id, { 'lost:' .. image_id, '1', 'pending:' .. image_id, '' })
   end
 end
 for _, row in ipairs(ask.links) do
-  local place, image = unpack(row)
-  if job['pending:' .. place] then put('pending:' .. place, image) end
+  local image_id, image = unpack(row)
+  if job['pending:' .. image_id] then put('pending:' .. image_id, image) end
 end
 if ask.error then put('trouble', ask.error) end
-for _, place in ipairs(ask.tried) do
-  job['tried:' .. place] = '1'
-  redis.call('HSET', key, 'tried:' .. place, '1')
+for _, image_id in ipairs(ask.tried) do
+  job['tried:' .. image_id] = '1'
+  redis.call('HSET', key, 'tried:' .. image_id, '1')
 end
 for _, row in ipairs(ask.denied or {}) do
   local part, has_failed = unpack(row)
@@ -81,16 +81,16 @@ local function correct_delivered(delivered)
     { 'presumed', '0' },
     { 'surplus', '0' },
   }))
-  for _, place in ipairs(lost) do put('told:' .. place, stored) end
+  for _, image_id in ipairs(lost) do put('told:' .. image_id, stored) end
 end
 
 local function count_images()
   local left, untried, there = 0, 0, #cjson.decode(job.pictures or '[]')
   for field in pairs(job) do
-    local place = string.match(field, '^pending:(.*)$')
-    if place then
+    local image_id = string.match(field, '^pending:(.*)$')
+    if image_id then
       left = left + 1
-      if not job['tried:' .. place] then untried = untried + 1 end
+      if not job['tried:' .. image_id] then untried = untried + 1 end
     end
     if string.match(field, '^picture:') then there = there + 1 end
   end
@@ -121,7 +121,7 @@ local ended, seq = false, 0
 if job.state == 'S' and found ~= #lost then correct_delivered(found - #lost) end
 if #fresh > 0 then
   seq = next_seq(id)
-  for _, place in ipairs(fresh) do put('told:' .. place, int(seq)) end
+  for _, image_id in ipairs(fresh) do put('told:' .. image_id, int(seq)) end
 end
 if job.state == 'S' and (#fresh > 0 or redis.call('ZSCORE', K.collect, id)) then
   local left, untried, there = count_images()

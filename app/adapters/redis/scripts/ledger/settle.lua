@@ -5,7 +5,7 @@
 -- process may try to download them; pictures that came before the settlement are delivered by it.
 -- KEYS [1] slot  ARGV [1] epoch [2] position
 --      [3] {job, state, status, billed, presumed, surplus, proof?, code?, pictures, names,
---           pending? = {{place, image} ...}, collect_ms?, failure?, calls?, hold_ms, look_ms?,
+--           pending? = {{image_id, image} ...}, collect_ms?, failure?, calls?, hold_ms, look_ms?,
 --           task_ms, image_ms, only?}
 -- -> settled {record} | again {record} (it had this end already: nothing moved) | kept {record} (it is
 --    not in the state `only`)
@@ -41,9 +41,9 @@ local scope_keys = scope_keys_of(job)
 local final = ask.state ~= 'U'
 local status, pending = ask.status, {}
 for _, row in ipairs(ask.pending or {}) do
-  local place, image = unpack(row)
-  if not redis.call('HGET', key, 'picture:' .. place) then
-    pending[#pending + 1] = { place = place, image = image }
+  local image_id, image = unpack(row)
+  if not redis.call('HGET', key, 'picture:' .. image_id) then
+    pending[#pending + 1] = { image_id = image_id, image = image }
   end
 end
 if status == 'collecting' and #pending == 0 then status = 'completed' end
@@ -100,7 +100,7 @@ local function write_outcome(entry)
     put('pictures', ask.pictures)
   end
   if status == 'completed' then put('progress', 100) end
-  for _, link in ipairs(pending) do put('pending:' .. link.place, link.image) end
+  for _, link in ipairs(pending) do put('pending:' .. link.image_id, link.image) end
   write_job(id, unpack(fields))
   number_last_change(seq or 0)
   if status ~= 'failed' and redis.call('HDEL', key, 'failure') == 1 then
