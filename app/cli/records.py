@@ -1,5 +1,6 @@
 """Domain values as the JSON records and table cells of the operator's commands."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from app.cli.output import format_time, money_record, print_line, print_table
@@ -41,6 +42,25 @@ def limit_cells(limits: Limits) -> tuple[object, ...]:
 def limits_text(limits: Limits) -> str:
     pairs = zip(LIMIT_HEADINGS, limit_cells(limits), strict=True)
     return ", ".join(f"{name} {value}" for name, value in pairs if value is not None) or "unlimited"
+
+
+def limit_fields(limits: Limits) -> dict[str, object]:
+    cells = zip(LIMIT_HEADINGS, limit_cells(limits), strict=True)
+    return {name: "unlimited" if cell is None else cell for name, cell in cells}
+
+
+def changes_text(before: Mapping[str, object], after: Mapping[str, object]) -> str:
+    """What became of each field that is another now: `images/day 50 -> unlimited`."""
+    changed = (
+        f"{name} {_or_none(old)} -> {_or_none(after[name])}"
+        for name, old in before.items()
+        if old != after[name]
+    )
+    return ", ".join(changed) or "nothing, it was set so before"
+
+
+def _or_none(value: object) -> object:
+    return "none" if value in (None, "") else value
 
 
 def user_record(user: User, currency: str) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from app.cli.output import format_time, print_fields, print_json, print_line, pr
 from app.cli.records import (
     LIMIT_HEADINGS,
     NOBODY,
+    changes_text,
     holder_status,
     limit_cells,
+    limit_fields,
     limit_status_records,
     limits_text,
     print_limit_status,
@@ -51,7 +53,11 @@ def set_(name: str, /, *, limits: LimitOptions = NO_LIMITS, json: AsJson = False
     async def work(context: "OperatorContext") -> None:
         team = await context.keys.team(name)
         changed = await context.keys.set_team(name, limits.apply_to(team.limits))
-        _print_team(changed, context, "Changed", json)
+        if json:
+            print_json(team_record(changed, context.catalog.currency))
+        else:
+            text = changes_text(limit_fields(team.limits), limit_fields(changed.limits))
+            print_line(f"Changed team {name}: {text}.")
 
     run_operation(work)
 

@@ -122,3 +122,24 @@ def on_terminal(house: House, *words: str) -> str:
                 said += piece
     os.close(outer)
     return said.decode()
+
+
+@pytest.mark.parametrize(
+    ("verb", "missing"), [("demo", "openai"), ("demo", "PIL"), ("sandbox", "PIL")]
+)
+def test_what_a_production_image_lacks_is_named(tmp_path: Path, verb: str, missing: str) -> None:
+    hide = f"import sys; sys.modules[{missing!r}] = None; from app.cli.root import main; main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", hide, verb],
+        cwd=tmp_path,
+        env=House(tmp_path).environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("koi: ")
+    assert "pip install 'koi-gateway[demo]'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
