@@ -137,7 +137,7 @@ def whose(
     async def work(context: "OperatorContext") -> int:
         found = await context.keys.find_by_secret(text)
         await _print_keys(
-            found, context, json, "No key ends like that; four characters are needed."
+            found, context, json, "No key ends like that; at least four characters are needed."
         )
         return 0 if found else EXIT_FAILED
 

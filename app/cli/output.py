@@ -1,4 +1,4 @@
-"""What commands print: lines, aligned tables, JSON, CSV, and word that something takes a while."""
+"""What commands print: lines, aligned tables, JSON, CSV, and notices."""
 
 import csv
 import errno
@@ -52,8 +52,8 @@ def print_notice(line: str) -> None:
 
 
 def close_output() -> None:
-    """Before the end: what a full disk did not take is not tried again, which would change the
-    exit code."""
+    """Flush before the end. Where that fails (a full disk), the interpreter must not try again: it
+    would change the exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -147,7 +147,7 @@ def progress_notice(activity: str, after_s: float = 1.0) -> Iterator[None]:
 
 
 def _format_cell(value: object) -> str:
-    """As one line that does nothing to the terminal: names and notes are typed by people."""
+    """As one line without control characters: names and notes are typed by people."""
     text = "-" if value is None or value == "" else str(value)
     return text if text.isprintable() else "".join(map(_escape_unprintable, text))
 

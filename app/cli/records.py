@@ -12,7 +12,7 @@ from app.domain.principal import ApiKey, Team, User
 from app.domain.upstream_ids import encode_call_id
 
 NOBODY = "-"
-"""Stands in a principal for the key or user that an operator's question leaves open."""
+"""The name of the key or user in a principal when the operator names none."""
 LIMIT_HEADINGS = ("images/day", "images/month", "budget/day", "budget/month", "req/min", "parallel")
 
 
@@ -226,7 +226,7 @@ def _part_record(part: JobPart, *, sent: bool) -> dict[str, Any]:
 
 
 def _sent(job: Job) -> bool:
-    """Whether a byte of it may have left: a call that reached nobody was not sent."""
+    """Whether any byte may have reached the provider."""
     code = job.failure.code if job.failure is not None else None
     unreachable = job.state is JobState.RELEASED and code == "upstream_unreachable"
     return job.dispatched_ms is not None and not unreachable

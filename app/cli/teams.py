@@ -31,7 +31,7 @@ NO_LIMITS = LimitOptions()
 
 @teams.command
 def create(name: str, /, *, limits: LimitOptions = NO_LIMITS, json: AsJson = False) -> None:
-    """Create a team; without limits it may use what the house allows.
+    """Create a team; without limits only those of the deployment apply.
 
     Example: koi teams create art --images-per-month 5000
     """

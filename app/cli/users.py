@@ -205,7 +205,7 @@ def _set_disabled(name: str, json: bool, *, disabled: bool) -> None:
 
 
 async def _principal(context: "OperatorContext", user: User) -> Principal:
-    """The user as any of its keys would stand, were the key itself without limits."""
+    """The user as seen by a key of theirs that has no limits of its own."""
     settings = context.settings
     scopes = [Scope(ScopeKind.USER, user.name, user.limits)]
     if user.team is not None:

@@ -147,7 +147,7 @@ def test_set_says_what_became_of_what(house: House) -> None:
     team = house.text("teams", "set", "art", "--budget-per-month", "9.5")
     changed = house.text("keys", "set", key, "--models", "grok-imagine", "--name", "lap")
 
-    assert user == "Changed user bob: team none -> art, images/day unlimited -> 5.\n"
+    assert user == "Changed user bob: team none -> art, images/day 40 -> 5.\n"
     assert again == "Changed user bob: nothing, it was set so before.\n"
     assert team == "Changed team art: budget/month unlimited -> 9.50.\n"
     assert changed.endswith("user bob: name none -> lap, models all -> grok-imagine.\n")
