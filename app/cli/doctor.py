@@ -1,4 +1,4 @@
-"""`koi doctor`: every part of a deployment looked at, and what to mend; works when nothing runs."""
+"""`koi doctor`: checks every part of a deployment and says what to fix; no gateway need run."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -27,9 +27,8 @@ NOT_CHECKED = "Nothing else was checked."
 def doctor(*, json: AsJson = False) -> int:
     """Check this deployment and say what to fix.
 
-    Settings, disk, store, images, catalog, provider, port and time zone. Nothing is billed and the
-    books stay as they are; a data directory that is not there yet is made, with an empty store, as
-    the first start would. Exits 1 when something must be mended.
+    Settings, disk, store, images, catalog, provider, port and time zone. Nothing is billed, the
+    ledger stays as it is, and no data directory is made. Exits 1 when something must be fixed.
 
     Example: koi doctor --json
     """
@@ -49,7 +48,7 @@ def _run_checks() -> list[CheckResult]:
         return [fail("data directory", refusal.said, f"{refusal.fix} {NOT_CHECKED}")]
     except CommandFailed as failure:
         return [
-            fail("settings", sentence.strip(), f"Mend this setting first. {NOT_CHECKED}")
+            fail("settings", sentence.strip(), f"Correct this setting first. {NOT_CHECKED}")
             for sentence in str(failure).splitlines()
         ]
     from app.cli.check_journal import check_journal  # noqa: PLC0415 - heavy
@@ -64,7 +63,10 @@ def _run_checks() -> list[CheckResult]:
 
     configure_quiet_logging()
     if foreign := [*check_ownership(settings)]:
-        return [*check_settings(settings), *foreign]  # the rest would stumble over the same files
+        return [
+            *check_settings(settings),
+            *foreign,
+        ]  # the other checks would fail on the same files
     return [
         *check_settings(settings),
         *check_time_zone(settings),
@@ -101,7 +103,7 @@ def _check_stores(settings: "Settings") -> list[CheckResult]:
         read_catalog(settings)
     except CatalogError as error:
         where = settings.catalog or "the shipped catalog"
-        fix = f"Mend {where}; KOI_CATALOG names it. The store was not looked at."
+        fix = f"Correct {where}; KOI_CATALOG names it. The store was not checked."
         return [fail("catalog", str(error), fix)]
     fix = "Do what the sentence says; KOI_REDIS_URL and KOI_DATA_DIR decide where the store is."
     try:
@@ -152,12 +154,12 @@ async def _check_ledger(context: "OperatorContext") -> list[CheckResult]:
         said, _, fix = STORE_LOST_DATA.partition(". ")
         return [fail("books", said, fix)]
     if not await context.ledger.has_data():
-        return [ok("books", "none yet: neither the store nor a journal here holds any")]
-    return [ok("books", "the store knows everything the journal remembers")]
+        return [ok("books", "no ledger yet, neither in the store nor in a journal here")]
+    return [ok("books", "the store has everything that the journal has")]
 
 
 async def _check_stops(context: "OperatorContext") -> list[CheckResult]:
-    """What an operator stopped and may have forgotten."""
+    """Stops that an operator may have forgotten."""
     return [
         warn(
             "spending",
@@ -184,4 +186,4 @@ def _print_results(results: list[CheckResult]) -> None:
         if result.fix:
             print_line(f"{'':<4}  {'':<{width}}  -> {result.fix}")
     counts = [sum(result.status is status for result in results) for status in CheckStatus]
-    print_line(f"{counts[0]} ok, {counts[1]} to look at, {counts[2]} to mend")
+    print_line(f"{counts[0]} ok, {counts[1]} to look at, {counts[2]} to fix")

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import os
 import sys
 import tempfile
@@ -72,7 +73,7 @@ def _import_structlog() -> None:
         return
     sys.modules["rich"] = None  # type: ignore[assignment]
     try:
-        import structlog  # noqa: F401, PLC0415
+        importlib.import_module("structlog")
     finally:
         del sys.modules["rich"]
 

@@ -1,4 +1,4 @@
-"""`koi stop-spending` and `koi resume`: the switch for the moment something goes wrong."""
+"""`koi stop-spending` and `koi resume`: for the moment when something goes wrong."""
 
 from typing import TYPE_CHECKING, Annotated
 

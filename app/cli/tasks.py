@@ -39,8 +39,8 @@ def list_(
 ) -> None:
     """List tasks, newest first.
 
-    Those whose record is over (KOI_TASK_TTL_S) are told from the ledger, with what it knows: when
-    they were sent, how they ended and what was charged.
+    Of those whose record has expired (KOI_TASK_TTL_S) the ledger knows when they were sent, how
+    they ended and what was charged.
 
     Example: koi tasks list --user alice --limit 5
              koi tasks list --status failed --since yesterday --team blue
@@ -74,7 +74,7 @@ def list_(
 def show(task_id: str, /, *, json: AsJson = False) -> None:
     """Show one task: its states, its money and what the provider calls it.
 
-    One whose record is over is told from the ledger, with what that knows.
+    Of one whose record has expired it shows what the ledger knows.
 
     Example: koi tasks show task_0123456789abcdef0123456789abcdef
     """

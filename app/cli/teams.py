@@ -9,8 +9,10 @@ from app.cli.output import format_time, print_fields, print_json, print_line, pr
 from app.cli.records import (
     LIMIT_HEADINGS,
     NOBODY,
+    changes_text,
     holder_status,
     limit_cells,
+    limit_fields,
     limit_status_records,
     limits_text,
     print_limit_status,
@@ -29,7 +31,7 @@ NO_LIMITS = LimitOptions()
 
 @teams.command
 def create(name: str, /, *, limits: LimitOptions = NO_LIMITS, json: AsJson = False) -> None:
-    """Create a team; without limits it may use what the house allows.
+    """Create a team; without limits only those of the deployment apply.
 
     Example: koi teams create art --images-per-month 5000
     """
@@ -51,7 +53,11 @@ def set_(name: str, /, *, limits: LimitOptions = NO_LIMITS, json: AsJson = False
     async def work(context: "OperatorContext") -> None:
         team = await context.keys.team(name)
         changed = await context.keys.set_team(name, limits.apply_to(team.limits))
-        _print_team(changed, context, "Changed", json)
+        if json:
+            print_json(team_record(changed, context.catalog.currency))
+        else:
+            text = changes_text(limit_fields(team.limits), limit_fields(changed.limits))
+            print_line(f"Changed team {name}: {text}.")
 
     run_operation(work)
 

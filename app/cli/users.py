@@ -15,10 +15,12 @@ from app.cli.output import format_time, print_fields, print_json, print_line, pr
 from app.cli.records import (
     LIMIT_HEADINGS,
     NOBODY,
+    changes_text,
     holder_status,
     key_record,
     key_status,
     limit_cells,
+    limit_fields,
     limit_status_records,
     limits_text,
     print_limit_status,
@@ -93,7 +95,11 @@ def set_(
             cache=cache_policy(cache, user.cache),
             response_format=response_format(pictures, user.response_format),
         )
-        _print_user(changed, context, "Changed", json)
+        if json:
+            print_json(user_record(changed, context.catalog.currency))
+        else:
+            text = changes_text(_settings(user), _settings(changed))
+            print_line(f"Changed user {name}: {text}.")
 
     run_operation(work)
 
@@ -198,7 +204,7 @@ def _set_disabled(name: str, json: bool, *, disabled: bool) -> None:
 
 
 async def _principal(context: "OperatorContext", user: User) -> Principal:
-    """The user as any of its keys would stand, were the key itself without limits."""
+    """The user as seen by a key of theirs that has no limits of its own."""
     settings = context.settings
     team = None if user.team is None else await context.keys.team(user.team)
     scopes = build_scopes(settings.house_limits, user=user, team=team)
@@ -216,6 +222,16 @@ def _print_user(user: User, context: "OperatorContext", done: str, json: bool) -
         print_json(user_record(user, context.catalog.currency))
     else:
         print_line(f"{done} user {user.name}: {limits_text(user.limits)}.")
+
+
+def _settings(user: User) -> dict[str, object]:
+    """What `set` may change."""
+    return {
+        "team": user.team,
+        "cache": user.cache or "default",
+        "response format": user.response_format or "default",
+        **limit_fields(user.limits),
+    }
 
 
 def _fields(user: User) -> dict[str, object]:

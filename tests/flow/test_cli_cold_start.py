@@ -1,14 +1,17 @@
 """A command loads and makes only what it needs. Times vary with the machine, modules do not."""
 
+import os
+import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from app.cli.command_tree import command_tree
 from app.cli.overview import VERBS
-from tests.flow.command import House
+from tests.flow.command import KOI, House
 
 GATEWAY_ONLY = {
     *("fastapi", "starlette", "uvicorn", "aiohttp", "httpx", "prometheus_client", "rich"),
@@ -87,3 +90,56 @@ def test_a_command_that_changes_something_makes_the_data_directory(tmp_path: Pat
 
     assert (tmp_path / ".koi/store").is_dir()
     assert "ann" in House(tmp_path).run("users", "list").stdout
+
+
+def test_a_terminal_gets_a_table_of_its_width_and_a_pipe_one_line_a_row(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.run("keys", "create", "--user", "ann", "--new", "--name", "a [red]long[/red] name " * 5)
+
+    piped = house.process("keys", "list").stdout
+    shown = on_terminal(house, "keys", "list")
+
+    assert "\x1b" not in piped
+    assert len(piped.splitlines()) == 2
+    assert "\x1b[1m" in shown
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert len(plain) > 2
+    assert all(len(line) <= 100 for line in plain)
+    assert "[red]" in "".join(plain)
+
+
+def on_terminal(house: House, *words: str) -> str:
+    """What a command prints on a terminal of 100 columns (`COLUMNS`)."""
+    outer, inner = os.openpty()
+    terminal = {"TERM": "xterm-256color"}
+    with subprocess.Popen(
+        [*KOI, *words], cwd=house.path, env=house.environment | terminal, stdout=inner
+    ):
+        os.close(inner)
+        said = b""
+        with suppress(OSError):  # the terminal's end, once the command has closed its own
+            while piece := os.read(outer, 4096):
+                said += piece
+    os.close(outer)
+    return said.decode()
+
+
+@pytest.mark.parametrize(
+    ("verb", "missing"), [("demo", "openai"), ("demo", "PIL"), ("sandbox", "PIL")]
+)
+def test_what_a_production_image_lacks_is_named(tmp_path: Path, verb: str, missing: str) -> None:
+    hide = f"import sys; sys.modules[{missing!r}] = None; from app.cli.root import main; main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", hide, verb],
+        cwd=tmp_path,
+        env=House(tmp_path).environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("koi: ")
+    assert "pip install 'koi-gateway[demo]'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
