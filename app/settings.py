@@ -279,6 +279,8 @@ def _dotenv_names() -> Iterable[str]:
 
 
 class _FixedSettings(Settings):
+    model_config = SettingsConfigDict(defer_build=True)  # most commands never need it
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -22,7 +22,8 @@ from app.main import create_app
 from app.sandbox.server import Sandbox
 from app.server.http import build_uvicorn_options
 from app.settings import Settings
-from app.wiring import OperatorContext, open_gateway, open_operator_context
+from app.wiring.gateway import open_gateway
+from app.wiring.operator import OperatorContext, open_operator_context
 
 T = TypeVar("T")
 

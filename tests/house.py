@@ -16,6 +16,7 @@ from statistics import median
 
 APP = Path("app")
 MAP = APP / "README.md"
+GLOSSARY = APP / "GLOSSARY.md"
 MAX_FILE_LINES = 300
 MAX_SPINE_LINES = 4_000
 """Lua included: what somebody reads in one sitting."""
@@ -86,6 +87,26 @@ def twice(python: list[Path]) -> Iterator[str]:
             yield f"class {name} is defined in {' and '.join(found)}: one name, one meaning"
 
 
+def glossary(python: list[Path]) -> Iterator[str]:
+    """Names in it that are no class, and public classes of domain and service that it lacks.
+
+    The other rooms hold implementations of these nouns: they may be listed, and need not be."""
+    rows = [line.split("|")[1] for line in GLOSSARY.read_text().splitlines() if line[:2] == "| "]
+    listed = set(re.findall(r"`([A-Z]\w+)`", " ".join(rows)))
+    defined = {
+        node.name: path
+        for path in python
+        if path.parts[1] != "sandbox"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    }
+    for name in sorted(listed - defined.keys()):
+        yield f"{GLOSSARY} explains {name}, which is no class any more"
+    for name, path in sorted(defined.items()):
+        if path.parts[1] in ("domain", "service") and name not in listed:
+            yield f"{GLOSSARY} does not explain {name} ({path})"
+
+
 def unresolved(files: list[Path]) -> Iterator[str]:
     texts = {path: path.read_text() for path in files if path.suffix in TEXTS}
     defined = {
@@ -126,7 +147,12 @@ def main() -> int:
     files = tracked()
     python = [path for path in files if path.suffix == ".py" and path.parts[0] == "app"]
     lua = [path for path in files if path.suffix == ".lua"]
-    broken = [*twice(python), *unresolved(files), *long_or_missing(python)]
+    broken = [
+        *twice(python),
+        *glossary(python),
+        *unresolved(files),
+        *long_or_missing(python),
+    ]
     if "--quiet" not in sys.argv[1:]:
         print(*table(python), sep="\n")
         print(f"\nLua: {len(lua)} files, {sum(map(lines_of, lua)):,} lines")

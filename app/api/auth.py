@@ -30,9 +30,9 @@ async def authenticate_request(request: Request) -> Principal:
     record = get_access_record(request)
     principal = await gateway.authenticate(extract_api_key(request))
     record.user, record.key_id = principal.user, principal.key_id
-    await gateway.pace.check_rate_limit(principal)
+    await gateway.rate_limiter.check_rate_limit(principal)
     if request.method in ("GET", "HEAD"):
-        await gateway.pace.read(principal)
+        await gateway.rate_limiter.read(principal)
     return principal
 
 

@@ -8,7 +8,6 @@ from app.api.auth import authenticate_request
 from app.api.response_body import json_response
 from app.api.state import get_app_state
 from app.api.wire import ModelListBody, ModelObject
-from app.domain.errors import ModelNotFound
 
 OWNED_BY = "koi"
 
@@ -26,9 +25,7 @@ async def read(request: Request) -> Response:
     """One model by any name that a generation may use for it; the name may hold slashes."""
     principal = await authenticate_request(request)
     name: str = request.path_params["model"]
-    model = get_app_state(request).gateway.catalog.resolve(name)
-    if model is None or not principal.may_use(model.name):
-        raise ModelNotFound
+    principal.resolve_model(get_app_state(request).gateway.catalog, name)
     return json_response(orjson.dumps(_build_model(name)))
 
 

@@ -14,7 +14,7 @@ from app.api.request_headers import RequestHeaders
 from app.api.settings import EdgeSettings
 from app.api.sizes import AUTO, parse_exact_size, resolve_nearest_size
 from app.domain.catalog import Catalog, Model
-from app.domain.errors import InvalidRequest, ModelNotFound
+from app.domain.errors import InvalidRequest
 from app.domain.images import GenerationRequest, digest
 from app.domain.ledger import DedupKeys
 from app.domain.patterns import pattern_matches
@@ -149,10 +149,7 @@ def _resolve_model(raw: RawRequest, catalog: Catalog, strict: bool) -> tuple[str
         if strict or raw.body.get("model") == "":
             raise parameters.missing_error("model")
         name = catalog.default_model
-    model = catalog.resolve(name)
-    if model is None or not raw.principal.may_use(model.name):
-        raise ModelNotFound
-    return name, model
+    return name, raw.principal.resolve_model(catalog, name)
 
 
 def _choose_moderation_code(called: str, catalog: Catalog) -> str:

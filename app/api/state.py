@@ -48,7 +48,7 @@ class EdgeMetrics(Protocol):
 
 
 class AppState(Protocol):
-    """An open gateway, as `app.wiring.open_gateway` yields it."""
+    """An open gateway, as `app.wiring.gateway.open_gateway` yields it."""
 
     @property
     def gateway(self) -> Gateway: ...

@@ -1,4 +1,4 @@
-"""What a reconciliation says: sums by finding, the differences, and what to do about them."""
+"""The report of a reconciliation: totals by finding, the differences, and what to do about them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,8 @@ class FindingTotals:
 
 @dataclass
 class BillReport:
-    """`items` change while corrections are entered; `skipped` lines were not asked about."""
+    """`items` change while corrections are entered; `skipped` counts the lines that the
+    options leave out."""
 
     name: str
     period: BillPeriod
@@ -172,14 +173,14 @@ def _row(item: ReconciledItem) -> tuple[object, ...]:
 
 
 def _call_ids(item: ReconciledItem) -> str:
-    """What the bill calls it, else what the provider told us it would."""
+    """The provider's ids as on the bill, else as in the provider's answers."""
     if item.calls or item.charge is None:
         return " ".join(call.id for call in item.calls if call.id is not None)
     return " ".join(item.charge.entry.calls)
 
 
 def _line_numbers(item: ReconciledItem) -> str:
-    """Never a bare number: `17`, or `17 18`."""
+    """As text, so that a column of them is not aligned like an amount."""
     return " ".join(str(line.number) for line in item.lines)
 
 
@@ -198,7 +199,7 @@ def _next_steps(report: BillReport) -> Iterable[str]:
     if report.distrust_reason is not None:
         yield report.distrust_reason
     if report.unreadable:
-        yield "Mend the unreadable lines first: one of them may be what is missing."
+        yield "Correct the unreadable lines first: one of them may be what is missing."
     elif report.open_adjustments and report.distrust_reason is None:
         count = report.open_adjustments
         yield f"Next: the same with --apply enters {count} of them as new entries."
@@ -206,10 +207,10 @@ def _next_steps(report: BillReport) -> Iterable[str]:
         yield f"Corrections entered: {report.entered}; koi ledger check must print difference 0."
     left = sum(1 for item in report.items if item.differs and not item.adjustment)
     if left:
-        yield f"Yours to judge: {left} (koi ledger adjust --job … --images … --note …)"
+        yield f"Yours to decide: {left} (koi ledger adjust --job … --images … --note …)"
     undecided = report.totals(BillFinding.UNDECIDED).jobs
     if undecided:
-        yield f"Jobs so near an end of the bill that the next one will tell: {undecided}."
+        yield f"Jobs so near an end of the bill that the next bill decides: {undecided}."
     if not report.differs:
         yield "The bill and the ledger agree."
 

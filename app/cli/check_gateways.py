@@ -1,4 +1,4 @@
-"""The doctor's look at the gateways at work: whether all of them can read each other's pictures."""
+"""What `koi doctor` checks of the running gateways: can all of them read each other's pictures?"""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,18 +15,18 @@ FIX = (
 def check_gateways(alive: Sequence[GatewayRecord], own: str) -> Iterator[CheckResult]:
     """`own` names the image store of the settings at hand."""
     if not alive:
-        yield ok(CHECK, "none is at work on this store")
+        yield ok(CHECK, "none runs on this store")
         return
     places = {one.images: f"{one.place} on {one.host}" for one in alive}
     if len(places) > 1:
         named = "; ".join(sorted(places.values()))
-        text = f"they keep pictures in places the others cannot read ({named}): links answer 404"
+        text = f"they keep pictures where the others cannot read them ({named}): links answer 404"
         yield fail(CHECK, text, FIX)
     elif own not in places:
         (place,) = places.values()
         yield warn(
             CHECK,
-            f"those at work keep their pictures in {place}, which is not the image store of these "
+            f"those that run keep their pictures in {place}, which is not the image store of these "
             "settings: a gateway started with them would be refused",
             f"Run this command with the gateways' own settings. To add a gateway: {FIX}",
         )

@@ -1,4 +1,4 @@
-"""The doctor's look at the journal and at what is owed: files only, nothing is moved."""
+"""What `koi doctor` checks of the journal and of the outbox: files are read, nothing is changed."""
 
 import socket
 import time
@@ -23,7 +23,7 @@ MAX_NAMED = 5
 
 def check_journal(settings: "Settings") -> Iterator[CheckResult]:
     directory = journal_directory(settings)
-    yield from _check_lines(directory)
+    yield from _check_records(directory)
     yield from _check_outbox(directory / "owed", inspect_outbox(directory / "owed"))
 
 
@@ -44,18 +44,18 @@ def check_journals(
             )
 
 
-def _check_lines(directory: Path) -> Iterator[CheckResult]:
+def _check_records(directory: Path) -> Iterator[CheckResult]:
     history = JournalHistory([directory])
-    steps = sum(1 for _ in history)
+    records = sum(1 for _ in history)
     if not history.unreadable:
-        yield ok("journal", f"{steps} writes of the books can be read back from {directory}")
+        yield ok("journal", f"{records} changes of the ledger can be read back from {directory}")
         return
     named = "; ".join(history.unreadable_names[:MAX_NAMED])
     yield warn(
         "journal",
-        f"{history.unreadable} lines or files beside {steps} good ones cannot be read ({named})",
-        "A machine that lost power leaves half a line; more than that is a damaged disk or a newer "
-        "version's journal. Restore these files from a backup, move what is no journal elsewhere.",
+        f"{history.unreadable} lines or files beside {records} good ones cannot be read ({named})",
+        "A machine that lost power leaves half a line; more than that is a damaged disk or a "
+        "newer version's journal. Restore these files from a backup; move other files elsewhere.",
     )
 
 
@@ -65,15 +65,16 @@ def _check_outbox(directory: Path, found: OutboxFiles) -> Iterator[CheckResult]:
         yield fail(
             "owed",
             f"{len(bad)} settlements in {directory} cannot be read or were refused "
-            f"({', '.join(bad[:MAX_NAMED])}): what they say is not in the books",
-            "Mend a file and move it back to owed/ as task_….json; else compare with the "
-            "provider's bill (koi ledger import-bill), correct the books, and delete it.",
+            f"({', '.join(bad[:MAX_NAMED])}): what they charge is not in the ledger",
+            "Repair a file and move it back to owed/ as task_….json; else compare with the "
+            "provider's bill (koi ledger import-bill), correct the ledger, and delete it.",
         )
     waited_s = time.time() - found.oldest_s if found.oldest_s is not None else 0.0
     if waited_s > MAX_WAIT_S:
         yield warn(
             "owed",
-            f"{found.waiting} settlements wait to be told to the store, the oldest for "
+            f"{found.waiting} settlements have not reached the store, the oldest for "
             f"{waited_s / 60:.0f} minutes",
-            "Start a gateway on this data directory, and see that its store answers.",
+            "Start a gateway on this data directory and check its store: until then the ledger "
+            "charges too little.",
         )

@@ -1,4 +1,4 @@
-"""The doctor's look at settings, disk, clock, catalog and port: nothing that needs a network."""
+"""What `koi doctor` checks without a network: settings, disk, clock, catalog and port."""
 
 import ipaddress
 import os
@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -24,7 +25,7 @@ MIN_TIMEOUT_S = 30
 def check_settings(settings: Settings) -> Iterator[CheckResult]:
     yield ok("settings", "every setting can be used")
     for name, nearest in find_unknown_variables().items():
-        fix = f"Did you mean {nearest}?" if nearest else "Mend its spelling or remove it."
+        fix = f"Did you mean {nearest}?" if nearest else "Correct its spelling or remove it."
         yield warn("settings", f"{name} is not a setting of Koi", fix)
     yield from _check_values(settings)
     if reason := dotenv.find_distrust_reason():
@@ -41,29 +42,31 @@ def check_settings(settings: Settings) -> Iterator[CheckResult]:
 
 
 def _check_values(settings: Settings) -> Iterator[CheckResult]:
-    """Values that can be used and are hardly meant."""
-    house = settings.house_limits
-    for field in fields(house):
-        if getattr(house, field.name) == 0:
+    """Values that are valid and most likely a mistake."""
+    limits = settings.house_limits
+    for field in fields(limits):
+        if getattr(limits, field.name) == 0:
             variable = f"KOI_HOUSE_{field.name.upper().replace('MICROS', 'BUDGET')}"
             yield warn(
                 "settings",
                 f"{variable} is 0: nobody can generate anything",
-                f"Remove {variable} if that is not meant.",
+                f"Remove {variable} if that is a mistake.",
             )
     if settings.upstream_timeout_s < MIN_TIMEOUT_S:
         yield warn(
             "settings",
             f"KOI_UPSTREAM_TIMEOUT_S is {settings.upstream_timeout_s:g} s: pictures take up to "
-            "30 s, and what is given up is presumed charged",
+            "30 s, and a call that is given up is assumed to be billed",
             "Remove it, or set it to 60 or more.",
         )
 
 
 def check_data_dir(settings: Settings) -> Iterator[CheckResult]:
     path = settings.data_dir.absolute()
+    if not path.exists():
+        yield _check_missing_data_dir(path)
+        return
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as trial:
             trial.write(b"koi")
             trial.flush()
@@ -80,8 +83,17 @@ def check_data_dir(settings: Settings) -> Iterator[CheckResult]:
         yield ok("data directory", f"{path}, {free_mb // 1000} GB free")
 
 
+def _check_missing_data_dir(path: Path) -> CheckResult:
+    """The doctor does not make it: it would belong to the doctor's user, not to the gateway's."""
+    parent = next(parent for parent in path.parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        fix = f"Let this user write {parent}, or set KOI_DATA_DIR to another directory."
+        return fail("data directory", f"{path} cannot be made: {parent} cannot be written", fix)
+    return ok("data directory", f"{path} is not there yet; the first start makes it")
+
+
 def check_ownership(settings: Settings) -> Iterator[CheckResult]:
-    """What the next start would stumble over."""
+    """Files that would stop the next start."""
     for sentence in find_unusable_paths(settings.data_dir, embedded=settings.redis_url is None):
         said, _, fix = sentence.partition(". ")
         yield fail("data directory", said, fix)

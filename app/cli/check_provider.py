@@ -1,6 +1,6 @@
-"""A look at the provider: can it be reached, and does it know our key? Costs nothing.
+"""Whether the provider can be reached and accepts our key. It costs nothing.
 
-The doctor's finding, and one line in the log at each start.
+`koi doctor` reports it, and each start logs it.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ async def check_provider(settings: Settings) -> list[CheckResult]:
     """Ask for the list of models, which providers of this kind answer without charging."""
     key = settings.upstream_key
     if key is None:
-        mend = "Set KOI_UPSTREAM_API_KEY or KOI_UPSTREAM_API_KEY_FILE to the provider's key."
-        return [fail(CHECK, "no upstream key is set", mend)]
+        fix = "Set KOI_UPSTREAM_API_KEY or KOI_UPSTREAM_API_KEY_FILE to the provider's key."
+        return [fail(CHECK, "no upstream key is set", fix)]
     probed = await probe_provider(settings.upstream_base_url, key)
     return [CheckResult(CHECK, CHECK_STATUSES[probed.verdict], probed.text, probed.fix)]
 
 
 def log_provider_check(settings: Settings) -> None:
-    """Tell once how the provider looks. On a thread that nothing waits for: serving begins
-    whatever the answer is, and ends without it."""
+    """Log the result once. It runs on a thread that nothing waits for: a provider that does not
+    answer delays neither the start nor the end."""
     key = settings.upstream_key
     if key is None:
         return
@@ -43,9 +43,9 @@ def log_provider_check(settings: Settings) -> None:
     def work() -> None:
         _log_check(asyncio.run(probe_provider(settings.upstream_base_url, key)))
 
-    threading.Thread(target=work, name="look at the provider", daemon=True).start()
+    threading.Thread(target=work, name="check the provider", daemon=True).start()
 
 
 def _log_check(probed: ProbeResult) -> None:
-    tell = log.warning if probed.needs_attention else log.info
-    tell("provider_checked", host=probed.host, found=probed.text, mend=probed.fix or None)
+    write = log.warning if probed.needs_attention else log.info
+    write("provider_checked", host=probed.host, found=probed.text, mend=probed.fix or None)

@@ -1,4 +1,4 @@
-"""What a check of the doctor found, and what to do about it."""
+"""The result of one check of `koi doctor`, and what to do about it."""
 
 from dataclasses import dataclass
 from enum import StrEnum

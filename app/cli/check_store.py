@@ -1,4 +1,4 @@
-"""The doctor's look at a store: does it answer, what is it, and would it keep what it is told?"""
+"""What `koi doctor` checks of a store: does it answer, which one is it, will it keep its data?"""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -16,11 +16,11 @@ TIMEOUT_S = 2.0
 
 
 async def check_store(name: str, url: str, *, durable: bool) -> list[CheckResult]:
-    """`durable` asks for what a ledger needs; a cache may forget."""
+    """`durable` also checks what a ledger needs; a cache may lose its data."""
     try:
         client = connect(url, timeout_s=TIMEOUT_S)
     except ValueError as error:
-        return [fail(name, f"its URL cannot be used: {error}", f"Mend {_variable(name)}.")]
+        return [fail(name, f"its URL cannot be used: {error}", f"Correct {_variable(name)}.")]
     try:
         server = await find_ledger_node(client, TIMEOUT_S)
         return await _check_server(name, server, durable=durable)
@@ -63,12 +63,12 @@ def _check_persistence(
     name: str, info: Mapping[str, Any], fsync: str | None
 ) -> Iterator[CheckResult]:
     if not int(info.get("aof_enabled", 0)):
-        fix = "Set appendonly yes and appendfsync always: what was paid is kept there alone."
+        fix = "Set appendonly yes and appendfsync always: only the store knows what was charged."
         yield fail(name, "nothing is written to disk as it happens (no AOF)", fix)
     elif fsync is None:
         yield warn(name, "AOF is on; how often it is synced cannot be read", "Ask for `always`.")
     elif fsync != "always":
-        fix = "Set appendfsync always; otherwise a power loss forgets the last second of spending."
+        fix = "Set appendfsync always; otherwise a power loss loses the last second of spending."
         yield warn(name, f"AOF is on, synced {fsync}", fix)
     else:
         yield ok(name, "every write is on disk before it counts (AOF, always)")

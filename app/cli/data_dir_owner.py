@@ -1,7 +1,7 @@
-"""Whose the data directory is: commands work in its owner's name, whoever runs them.
+"""The owner of the data directory: commands run as this user, whoever starts them.
 
-Files that root made there could not be written by the service any more, and links that the service
-planted there would be followed with root's rights.
+Files that root made there could not be written by the service any more, and a hijacked service
+could plant links there that root would follow.
 """
 
 import os
@@ -26,7 +26,7 @@ READ_PATHS = ("journal/id",)
 
 
 class NotDataDirOwner(CommandFailed):
-    """This process may not work in that directory, and how it could."""
+    """This process may not work in that directory; `fix` says who may."""
 
     def __init__(self, said: str, fix: str) -> None:
         super().__init__(f"{said}. {fix}", EXIT_FAILED)
@@ -49,8 +49,8 @@ class DataDirOwner:
 def find_data_dir_owner(data_dir: Path) -> DataDirOwner | None:
     """None when there is no such directory yet.
 
-    Some volumes belong to root and are written by a group; what the service made in one tells whose
-    it is.
+    Some volumes belong to root and are written by a group; then the owner of what the service made
+    in it counts.
     """
     try:
         found = data_dir.stat()

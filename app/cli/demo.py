@@ -1,14 +1,14 @@
 """`koi demo`: sandbox provider, store and gateway on this machine, and one picture through them."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 
 from app.cli.data_dir_owner import act_as_owner
-from app.cli.errors import CommandFailed
+from app.cli.errors import CommandFailed, translate_errors
 from app.cli.output import print_line
+from app.cli.sandbox import require_demo_extra
 from app.server.listener import ListenFailed, listen_from, url_of
 
 if TYPE_CHECKING:
@@ -42,10 +42,8 @@ def demo(
 
     Example: koi demo --port 8000
     """
-    if find_spec("openai") is None:
-        raise CommandFailed("The demo needs the OpenAI SDK: pip install 'koi-gateway[demo]'.")
+    require_demo_extra("openai", "PIL")
     from app.cli.demo_client import DemoClient  # noqa: PLC0415
-    from app.cli.error_messages import translate_errors  # noqa: PLC0415
     from app.sandbox.server import Sandbox  # noqa: PLC0415
     from app.server.run import run_gateway  # noqa: PLC0415 - heavy
     from app.telemetry.logs import configure  # noqa: PLC0415

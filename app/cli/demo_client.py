@@ -1,7 +1,4 @@
-"""Ready-to-paste code the demo prints, as templates of `url`, `key` and `model`.
-
-What the demo does once its gateway runs: a key, a picture, and how to go on.
-"""
+"""What the demo does once its gateway runs: it makes a key and a picture, and says what is next."""
 
 import asyncio
 import base64
@@ -20,7 +17,7 @@ from app.cli.errors import CommandFailed
 from app.cli.output import print_line
 from app.domain.limits import LimitKind, LimitWindow, ScopeKind
 from app.domain.media import detect_image
-from app.wiring import RunningGateway
+from app.wiring.gateway import RunningGateway
 
 SNIPPETS = """
 curl:
@@ -49,7 +46,8 @@ MODEL = "grok-imagine"
 PROMPT = "A koi in a quiet pond, ink and water, one red leaf"
 USER_IMAGES_PER_DAY = (ScopeKind.USER, LimitKind.IMAGES, LimitWindow.DAY)
 REPEAT_AFTER_S = 2.5
-"""Identical requests closer together than two seconds mean several pictures (design, section 5)."""
+"""An identical request within two seconds asks for another picture; a later one may be answered
+from the cache."""
 KEY_TTL = timedelta(days=30)
 
 
@@ -65,7 +63,7 @@ class DemoImage:
 
 @dataclass(frozen=True, slots=True)
 class DemoClient:
-    """A guest of the running gateway (`app.server.run.Guest`); its answer is the exit code."""
+    """Uses the running gateway (`app.server.run.InProcessClient`); returns the exit code."""
 
     url: str
     sandbox_url: str

@@ -1,29 +1,34 @@
-"""`koi doctor`: every part of a deployment looked at, and what to mend; works when nothing runs."""
+"""`koi doctor`: checks every part of a deployment and says what to fix; no gateway need run."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from app.cli.check_result import CheckResult, CheckStatus, fail, ok, warn
 from app.cli.data_dir_owner import NotDataDirOwner
-from app.cli.errors import EXIT_FAILED, CommandFailed
+from app.cli.errors import EXIT_FAILED, CommandFailed, translate_errors
 from app.cli.options import AsJson
 from app.cli.output import print_json, print_line, progress_notice
-from app.cli.session import configure_quiet_logging, load_settings_as_owner
+from app.cli.session import (
+    configure_quiet_logging,
+    empty_data_dir,
+    has_no_data,
+    load_settings_as_owner,
+)
 from app.cli.spending import format_scope, resume_command
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 NOT_CHECKED = "Nothing else was checked."
 
 
 def doctor(*, json: AsJson = False) -> int:
-    """Check this deployment and say what to mend.
+    """Check this deployment and say what to fix.
 
-    Settings, disk, store, images, catalog, provider, port and time zone. Nothing is billed and the
-    books stay as they are; a data directory that is not there yet is made, with an empty store, as
-    the first start would. Exits 1 when something must be mended.
+    Settings, disk, store, images, catalog, provider, port and time zone. Nothing is billed, the
+    ledger stays as it is, and no data directory is made. Exits 1 when something must be fixed.
 
     Example: koi doctor --json
     """
@@ -43,7 +48,7 @@ def _run_checks() -> list[CheckResult]:
         return [fail("data directory", refusal.said, f"{refusal.fix} {NOT_CHECKED}")]
     except CommandFailed as failure:
         return [
-            fail("settings", sentence.strip(), f"Mend this setting first. {NOT_CHECKED}")
+            fail("settings", sentence.strip(), f"Correct this setting first. {NOT_CHECKED}")
             for sentence in str(failure).splitlines()
         ]
     from app.cli.check_journal import check_journal  # noqa: PLC0415 - heavy
@@ -58,24 +63,37 @@ def _run_checks() -> list[CheckResult]:
 
     configure_quiet_logging()
     if foreign := [*check_ownership(settings)]:
-        return [*check_settings(settings), *foreign]  # the rest would stumble over the same files
+        return [
+            *check_settings(settings),
+            *foreign,
+        ]  # the other checks would fail on the same files
     return [
         *check_settings(settings),
         *check_time_zone(settings),
         *check_data_dir(settings),
         *check_journal(settings),
-        *_check_stores(settings),
+        *(_check_new_stores(settings) if has_no_data(settings) else _check_stores(settings)),
         *asyncio.run(check_provider(settings)),
         *check_port(settings),
     ]
 
 
+def _check_new_stores(settings: "Settings") -> list[CheckResult]:
+    """Without a data directory, which only the first start makes: whether a store would start."""
+    with empty_data_dir(settings) as empty:
+        found = _check_stores(empty)
+    untried = ok("image store", "file: the first start makes its directory")
+    in_files = settings.image_store == "file"
+    return [untried if in_files and one.check == untried.check else one for one in found]
+
+
 def _check_stores(settings: "Settings") -> list[CheckResult]:
     """What needs the store open: the store itself, the catalog and the images."""
     from app.cli.check_store import check_store  # noqa: PLC0415 - heavy
-    from app.cli.error_messages import translate_errors  # noqa: PLC0415
     from app.domain.catalog import CatalogError  # noqa: PLC0415
-    from app.wiring import open_operator_context, read_catalog, store  # noqa: PLC0415
+    from app.wiring.catalog_file import read_catalog  # noqa: PLC0415
+    from app.wiring.operator import open_operator_context  # noqa: PLC0415
+    from app.wiring.stores import store  # noqa: PLC0415
 
     async def session() -> list[CheckResult]:
         async with open_operator_context(settings) as context:
@@ -85,7 +103,7 @@ def _check_stores(settings: "Settings") -> list[CheckResult]:
         read_catalog(settings)
     except CatalogError as error:
         where = settings.catalog or "the shipped catalog"
-        fix = f"Mend {where}; KOI_CATALOG names it. The store was not looked at."
+        fix = f"Correct {where}; KOI_CATALOG names it. The store was not checked."
         return [fail("catalog", str(error), fix)]
     fix = "Do what the sentence says; KOI_REDIS_URL and KOI_DATA_DIR decide where the store is."
     try:
@@ -105,6 +123,7 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
     from app.cli.check_journal import check_journals  # noqa: PLC0415
     from app.cli.check_machine import check_catalog  # noqa: PLC0415
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
+    from app.wiring.adapters import open_pictures  # noqa: PLC0415
 
     results = [
         *await _check_ledger(context),
@@ -112,14 +131,16 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
         *check_catalog(context.catalog),
     ]
     results += check_journals(context.settings, await context.journals.known())
-    place = context.settings.image_store
+    settings = context.settings
     try:
-        await context.pictures.check()
+        async with AsyncExitStack() as stack:
+            pictures = open_pictures(stack, settings)
+            await pictures.check()
+            own = await pictures.identity()
     except ImageStoreUnavailable as error:
         fix = "Check KOI_IMAGE_STORE, its credentials and its disk."
         return [*results, fail("image store", str(error), fix)]
-    results.append(ok("image store", f"{place}: write, read and delete work"))
-    own = await context.pictures.identity()
+    results.append(ok("image store", f"{settings.image_store}: write, read and delete work"))
     return [*results, *check_gateways(await context.gateways.list_alive(), own)]
 
 
@@ -133,12 +154,12 @@ async def _check_ledger(context: "OperatorContext") -> list[CheckResult]:
         said, _, fix = STORE_LOST_DATA.partition(". ")
         return [fail("books", said, fix)]
     if not await context.ledger.has_data():
-        return [ok("books", "none yet: neither the store nor a journal here holds any")]
-    return [ok("books", "the store knows everything the journal remembers")]
+        return [ok("books", "no ledger yet, neither in the store nor in a journal here")]
+    return [ok("books", "the store has everything that the journal has")]
 
 
 async def _check_stops(context: "OperatorContext") -> list[CheckResult]:
-    """What an operator stopped and may have forgotten."""
+    """Stops that an operator may have forgotten."""
     return [
         warn(
             "spending",
@@ -165,4 +186,4 @@ def _print_results(results: list[CheckResult]) -> None:
         if result.fix:
             print_line(f"{'':<4}  {'':<{width}}  -> {result.fix}")
     counts = [sum(result.status is status for result in results) for status in CheckStatus]
-    print_line(f"{counts[0]} ok, {counts[1]} to look at, {counts[2]} to mend")
+    print_line(f"{counts[0]} ok, {counts[1]} to look at, {counts[2]} to fix")

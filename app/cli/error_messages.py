@@ -1,14 +1,11 @@
-"""Failures a command can expect, as one sentence each; anything else is a bug and stays loud."""
+"""What a command says about the failures that an operator can do something about."""
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from app.adapters.embedded.errors import EmbeddedStoreError
 from app.cli.data_dir_owner import explain_unusable_path
-from app.cli.errors import CommandFailed
 from app.domain.catalog import CatalogError
 from app.domain.errors import GatewayError, LedgerDataLost, LedgerUnavailable
 from app.domain.gateways import ImageStoreNotShared
@@ -21,8 +18,9 @@ STORE_UNAVAILABLE = (
 )
 STORE_LOST_DATA = (
     "The store does not know what this machine's journal remembers: it lost data, or it is another "
-    "store. Run `koi ledger rebuild` to put the books together again, or mend KOI_REDIS_URL; to "
-    "begin anew on purpose, move KOI_DATA_DIR/journal away first."
+    "store. Gateways buy nothing until this is settled. Run `koi ledger rebuild` to restore the "
+    "ledger from the journal, or correct KOI_REDIS_URL; to start with an empty ledger on purpose, "
+    "move KOI_DATA_DIR/journal away first."
 )
 EXPECTED_ERRORS = (
     AdminError,
@@ -32,30 +30,24 @@ EXPECTED_ERRORS = (
     ImageStoreNotShared,
     ImageStoreUnavailable,
 )
-
-
 OPERATOR_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOSPC})
-"""What a disk says that an operator can mend; anything else is a bug."""
+"""Errors of a disk that an operator can repair; any other one is a bug."""
 
 
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    try:
-        yield
-    except LedgerDataLost as error:
-        raise CommandFailed(STORE_LOST_DATA) from error
-    except LedgerUnavailable as error:
-        raise CommandFailed(STORE_UNAVAILABLE) from error
-    except OSError as error:
-        if error.errno not in OPERATOR_ERRNOS or not isinstance(error.filename, str | bytes):
-            raise
-        raise CommandFailed(_explain_os_error(error)) from error
-    except EXPECTED_ERRORS as error:
-        raise CommandFailed(str(error)) from error
+def explain_error(error: Exception) -> str | None:
+    """What happened and what to do; None for a bug."""
+    if isinstance(error, LedgerDataLost):
+        return STORE_LOST_DATA
+    if isinstance(error, LedgerUnavailable):
+        return STORE_UNAVAILABLE
+    if isinstance(error, OSError):
+        known = error.errno in OPERATOR_ERRNOS and isinstance(error.filename, str | bytes)
+        return _explain_os_error(error) if known else None
+    return str(error) if isinstance(error, EXPECTED_ERRORS) else None
 
 
 def _explain_os_error(error: OSError) -> str:
     path = Path(os.fsdecode(error.filename))
     if error.errno in (errno.EACCES, errno.EPERM):
         return explain_unusable_path(path)
-    return f"{path} cannot be used ({error.strerror}): see to its disk; links are not followed."
+    return f"{path} cannot be used ({error.strerror}): check its disk; links are not followed."

@@ -1,4 +1,4 @@
-"""`koi ledger import-bill`: the provider's bill beside the ledger, and corrections from it."""
+"""`koi ledger import-bill`: compares the provider's bill with the ledger, and corrects it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ from app.reconcile.match import build_adjustment, reconcile
 
 if TYPE_CHECKING:
     from app.domain.catalog import Catalog
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 DAY_MS = 86_400_000
 MAX_NAMED = 20
@@ -110,7 +110,7 @@ def import_bill(
             print_report(report, context.catalog.currency, most=None if all else 20)
         return EXIT_FAILED if report.differs else 0
 
-    return run_operation(work, activity="Comparing the bill with the ledger")
+    return run_operation(work, activity="Comparing the bill with the ledger", changes=apply)
 
 
 def _read_bill(
@@ -173,8 +173,8 @@ async def _compare(
 ) -> list[ReconciledItem]:
     catalog = context.catalog
     charges = JobCharges(lambda entry: _price(entry, catalog))
-    # An entry is written after its call, a correction at any time later. A day more on each side:
-    # an id tells whose a line is, also where the clocks do not agree.
+    # An entry is written after its call, a correction at any time later. A day more on each side,
+    # since a line is matched by its id also where the clocks differ.
     async for entry in context.ledger.entries(period.since_ms - period.within_ms - DAY_MS):
         sent_ms = entry.at_ms if entry.dispatched_ms is None else entry.dispatched_ms
         if entry.kind is EntryKind.ADJUST or sent_ms <= period.until_ms + period.within_ms + DAY_MS:
@@ -193,7 +193,7 @@ def _price(entry: Entry, catalog: "Catalog") -> int | None:
 
 
 async def _apply_adjustments(report: BillReport, context: "OperatorContext") -> None:
-    """Enter every correction that can be made by itself; what was not, says why."""
+    """Enter every correction that is certain; the other items say why they are not."""
     if report.unreadable or report.distrust_reason:
         return
     period = report.period

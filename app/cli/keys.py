@@ -18,14 +18,14 @@ from app.cli.options import (
     response_format,
 )
 from app.cli.output import format_time, print_json, print_line, print_notice, print_table
-from app.cli.records import key_record, key_status, limits_text
+from app.cli.records import changes_text, key_record, key_status, limit_fields, limits_text
 from app.cli.session import run_operation
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey
 
 if TYPE_CHECKING:
     from app.service.keys import IssuedKey
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
 NO_LIMITS = LimitOptions()
@@ -117,7 +117,7 @@ def list_(
         found = sorted(await context.keys.keys(user), key=lambda key: (key.user, key.created_ms))
         await _print_keys(found, context, json, NO_KEYS)
 
-    run_operation(work)
+    run_operation(work, changes=False)
 
 
 @keys.command
@@ -137,11 +137,11 @@ def whose(
     async def work(context: "OperatorContext") -> int:
         found = await context.keys.find_by_secret(text)
         await _print_keys(
-            found, context, json, "No key ends like that; four characters are needed."
+            found, context, json, "No key ends like that; at least four characters are needed."
         )
         return 0 if found else EXIT_FAILED
 
-    return run_operation(work)
+    return run_operation(work, changes=False)
 
 
 @keys.command(name="set")
@@ -173,9 +173,8 @@ def set_(
         if json:
             print_json(key_record(changed, context.catalog.currency, now_ms))
         else:
-            print_line(
-                f"Changed {changed.id} of user {changed.user}: {limits_text(changed.limits)}."
-            )
+            text = changes_text(_settings(key), _settings(changed))
+            print_line(f"Changed {changed.id} of user {changed.user}: {text}.")
 
     run_operation(work)
 
@@ -247,9 +246,24 @@ def _row(key: ApiKey, now_ms: int, used_ms: int | None) -> tuple[object, ...]:
         key_status(key, now_ms),
         format_time(used_ms) or "never",
         format_time(key.expires_ms),
-        "all" if key.models is None else ", ".join(sorted(key.models)),
+        _models_text(key),
         limits_text(key.limits),
     )
+
+
+def _models_text(key: ApiKey) -> str:
+    return "all" if key.models is None else ", ".join(sorted(key.models))
+
+
+def _settings(key: ApiKey) -> dict[str, object]:
+    """What `set` may change."""
+    return {
+        "name": key.name,
+        "models": _models_text(key),
+        "expires": format_time(key.expires_ms) or "never",
+        "response format": key.response_format or "default",
+        **limit_fields(key.limits),
+    }
 
 
 def _parse_models(text: str | None) -> frozenset[str] | None:

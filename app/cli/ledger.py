@@ -1,4 +1,4 @@
-"""`koi ledger`: the books themselves: audit, export, and corrections as new entries."""
+"""`koi ledger`: audit and export of the ledger, and corrections as new entries."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,11 +28,11 @@ from app.domain.ledger import Entry, EntryKind, LedgerAudit
 from app.domain.money import format_micros
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 MAX_ADJUSTED_IMAGES = 1_000_000
-"""Of one correction: more is a slip, and counters are exact up to 2^53 only."""
-ledger = App(name="ledger", help="Audit, export, correct and rebuild the books.")
+"""Of one correction: more is a typing error, and counters are exact only up to 2^53."""
+ledger = App(name="ledger", help="Audit, export, correct and rebuild the ledger.")
 ledger.command(import_bill)
 ledger.command(rebuild)
 
@@ -57,7 +57,7 @@ def check(*, json: AsJson = False) -> int:
         return await context.ledger.audit()
 
     audit = run_operation(
-        work, activity="Recomputing every counter from the ledger", reads_ledger=True
+        work, activity="Recomputing every counter from the ledger", reads_ledger=True, changes=False
     )
     if json:
         print_json(_audit_record(audit))
@@ -94,7 +94,7 @@ def export(
                 print_json_line(record)
         write_output("")
 
-    run_operation(work, activity="Reading the ledger", reads_ledger=True)
+    run_operation(work, activity="Reading the ledger", reads_ledger=True, changes=False)
 
 
 @Parameter(name="*")
@@ -139,7 +139,7 @@ def adjust(
     note: Annotated[str | None, Parameter(help="Why; kept in the entry.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Correct the books with a new entry; nothing is ever rewritten.
+    """Correct the ledger with a new entry; nothing is ever rewritten.
 
     Example: koi ledger adjust --job task_… --images -1 --note "refunded by the provider"
     """
@@ -175,8 +175,8 @@ def _print_adjusted(entry: Entry, currency: str, json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class JobTotal:
-    """What a job is charged by now: its own entry, which says whose windows it counted in, and the
-    sums of all its entries, corrections included."""
+    """What a job is charged by now: its own entry, which says whose days and months it counts in,
+    and the sums of all its entries, corrections included."""
 
     own: Entry
     images: int
@@ -207,7 +207,7 @@ async def _sum_job(context: "OperatorContext", job_id: str) -> JobTotal:
 
 
 async def _user_entry(context: "OperatorContext", name: str, model: str) -> Entry:
-    """A fresh entry in today's windows of a user."""
+    """An empty entry that counts in a user's day and month of today."""
     user = await context.keys.user(name)
     found = context.catalog.find(model)
     if found is None:

@@ -1,7 +1,4 @@
-"""Options that several commands share, and how their text is read.
-
-`--user --team --key`: whose usage or tasks a report is about.
-"""
+"""Options that several commands share, and how their text is read."""
 
 import re
 from dataclasses import dataclass, fields, replace
@@ -60,7 +57,7 @@ class LimitOptions:
         return any(getattr(self, field.name) is not None for field in fields(self))
 
     def apply_to(self, limits: Limits) -> Limits:
-        """These limits with the typed ones in their place."""
+        """`limits`, with those that were typed replaced."""
         return replace(
             limits,
             **{
@@ -165,8 +162,8 @@ def _parse_time(option: str, text: str, zone: tzinfo) -> datetime:
 
 
 def parse_names(option: str, text: str | None) -> frozenset[str]:
-    """A comma list as a set, empty when it is not given. A list of nothing is most likely an unset
-    variable of a script, and must not come to mean everything."""
+    """A comma-separated list as a set, empty when it is not given. An empty list is most likely an
+    unset variable of a script, and must not mean everything."""
     found = frozenset(word.strip() for word in (text or "").split(",") if word.strip())
     if text is not None and not found:
         raise usage_error(f"{option} needs a name, or several with commas.")
@@ -174,7 +171,7 @@ def parse_names(option: str, text: str | None) -> frozenset[str]:
 
 
 def require_text(option: str, text: str | None) -> str | None:
-    """The text, where empty text would come to mean something else than what was meant."""
+    """The text; refused when it is empty, which would mean something else than what was meant."""
     if text is not None and not text.strip():
         raise usage_error(f"{option} is empty; give it a value or leave it out.")
     return text
@@ -185,7 +182,7 @@ SINCE_HELP = "From this day or time, today, yesterday, or how long ago (7d)."
 
 @dataclass(frozen=True, slots=True)
 class ScopeFilter:
-    """Whose; an empty set is everybody's."""
+    """Whose tasks or usage; an empty set means everybody's."""
 
     users: frozenset[str]
     teams: frozenset[str]
@@ -195,7 +192,7 @@ class ScopeFilter:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class ScopeOptions:
-    """Names as typed, several with commas; nothing typed is everybody."""
+    """`--user --team --key` as typed, several names with commas; nothing typed means everybody."""
 
     user: Annotated[str | None, Parameter(help="Only these users'.")] = None
     team: Annotated[str | None, Parameter(help="Only these teams'.")] = None
@@ -213,13 +210,13 @@ class ScopeOptions:
         """Where nothing was found: raises `CommandFailed` for names that nobody knows, which are
         most likely misspelt. What was deleted is known and may still be asked for."""
         scopes = self.selected
-        for noun, names, look in (
+        for noun, names, find in (
             ("user", scopes.users, keyring.user),
             ("team", scopes.teams, keyring.team),
             ("key", scopes.keys, keyring.key),
         ):
             for name in sorted(names):
-                if await look(name) is None:
+                if await find(name) is None:
                     raise CommandFailed(
                         f"There is no {noun} {name!r}, and nothing in the ledger is theirs; "
                         f"see `koi {noun}s list`."

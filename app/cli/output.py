@@ -1,4 +1,4 @@
-"""What commands print: lines, aligned tables, JSON, CSV, and word that something takes a while."""
+"""What commands print: lines, aligned tables, JSON, CSV, and notices."""
 
 import csv
 import errno
@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from app.cli.errors import CommandFailed
 from app.domain.money import format_micros
@@ -52,8 +52,8 @@ def print_notice(line: str) -> None:
 
 
 def close_output() -> None:
-    """Before the end: what a full disk did not take is not tried again, which would change the
-    exit code."""
+    """Flush before the end. Where that fails (a full disk), the interpreter must not try again: it
+    would change the exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -73,16 +73,40 @@ def print_json_line(document: Any) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns two spaces apart; numbers to the right."""
+    """Columns two spaces apart; numbers to the right. A terminal has it wrapped to its width; for a
+    script each row stays one line, without colour, and rich is not loaded."""
     cells = [[_format_cell(value) for value in row] for row in rows]
-    widths = [max(map(_display_width, column)) for column in zip(headings, *cells, strict=True)]
     rightward = [any(isinstance(row[at], int) for row in rows) for at in range(len(headings))]
+    if sys.stdout.isatty():
+        write_output(_render_for_terminal(headings, cells, rightward))
+        return
+    widths = [max(map(_display_width, column)) for column in zip(headings, *cells, strict=True)]
     for line in ([heading.upper() for heading in headings], *cells):
         padded = [
             _pad(text, width, right)
             for text, width, right in zip(line, widths, rightward, strict=True)
         ]
         print_line("  ".join(padded).rstrip())
+
+
+def _render_for_terminal(
+    headings: Sequence[str], cells: Sequence[Sequence[str]], rightward: Sequence[bool]
+) -> str:
+    from rich.console import Console  # noqa: PLC0415 - slow to load, and never for a script
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, (heading, right) in enumerate(zip(headings, rightward, strict=True)):
+        # The first column names the row, to be copied in one piece.
+        justify: Literal["right", "left"] = "right" if right else "left"
+        table.add_column(heading.upper(), justify=justify, overflow="fold", no_wrap=place == 0)
+    for row in cells:
+        table.add_row(*map(Text, row))  # as text: a name is no markup
+    console = Console()
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
@@ -123,7 +147,7 @@ def progress_notice(activity: str, after_s: float = 1.0) -> Iterator[None]:
 
 
 def _format_cell(value: object) -> str:
-    """As one line that does nothing to the terminal: names and notes are typed by people."""
+    """As one line without control characters: names and notes are typed by people."""
     text = "-" if value is None or value == "" else str(value)
     return text if text.isprintable() else "".join(map(_escape_unprintable, text))
 

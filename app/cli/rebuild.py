@@ -1,4 +1,4 @@
-"""`koi ledger rebuild`: the books put together again after the store lost data."""
+"""`koi ledger rebuild`: restores the ledger after the store lost data."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from app.domain.ledger import LedgerAudit
 from app.domain.rebuild import JournalGap, RebuildRefused, RebuildReport
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 MAX_NAMED = 20
 
@@ -31,13 +31,13 @@ Journals = Annotated[
 
 
 def rebuild(*, journal: Journals = None, json: AsJson = False) -> int:
-    """Put the books together again from the journal, after the store lost data.
+    """Restore the ledger from the journal, after the store lost data.
 
     Needed when the store was emptied, restored from an old copy or replaced by a stale replica:
     gateways refuse to spend from then on, and go on by themselves once this has run. What the store
-    still holds is kept, what only the journal knows is put back: entries, users, teams, keys, open
+    still holds is kept; what only the journal has is put back: entries, users, teams, keys, open
     jobs and the answers to recent ones. Exits 1 when something is known to be missing, and names
-    it: numbers no journal remembers, unreadable lines, journals that wrote and were not given.
+    it: changes that are in no journal, unreadable lines, journals that were not given.
 
     Example: koi ledger rebuild --journal /var/lib/koi/journal --journal /mnt/other-host/journal
     """
@@ -46,7 +46,7 @@ def rebuild(*, journal: Journals = None, json: AsJson = False) -> int:
     async def work(context: "OperatorContext") -> RebuildOutcome:
         return await rebuild_and_audit(context, given)
 
-    report = run_operation(work, activity="Rebuilding the books", verify=False)
+    report = run_operation(work, activity="Rebuilding the ledger", verify=False)
     if json:
         print_json(report.record)
     else:
@@ -56,7 +56,7 @@ def rebuild(*, journal: Journals = None, json: AsJson = False) -> int:
 
 
 def _parse_directory(text: str) -> Path:
-    require_text("--journal", text)  # as a path, nothing is the directory we are in
+    require_text("--journal", text)  # an empty path would be the current directory
     if not Path(text).is_dir():
         raise usage_error(f"{text} is not a directory.")
     return Path(text)
@@ -64,7 +64,7 @@ def _parse_directory(text: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class RebuildOutcome:
-    """What a rebuild made, and everything that it could not: each by its name."""
+    """What a rebuild restored, and by name what it could not restore."""
 
     rebuilt: RebuildReport
     audit: LedgerAudit
@@ -120,12 +120,12 @@ class RebuildOutcome:
 
     def _missing(self) -> Iterator[str]:
         if self.rebuilt.blind:
-            yield "No journal was found: nobody knows what the store had lost."
+            yield "No journal was found: what the store lost cannot be known."
         if self.rebuilt.lost_changes:
             named = ", ".join(map(_format_gap, self.rebuilt.gaps[:MAX_NAMED]))
             more = "" if len(self.rebuilt.gaps) <= MAX_NAMED else ", …"
             yield (
-                f"{self.rebuilt.lost_changes} changes happened that no journal here remembers: "
+                f"{self.rebuilt.lost_changes} changes happened that are in no journal here: "
                 f"{named}{more}."
             )
         for journal in self.rebuilt.absent:
@@ -142,7 +142,7 @@ class RebuildOutcome:
 async def rebuild_and_audit(
     context: "OperatorContext", journal: list[Path] | None = None
 ) -> RebuildOutcome:
-    """Raises `CommandFailed` when there is nothing to rebuild, or from nothing."""
+    """Raises `CommandFailed` when there is nothing to restore, or nothing to restore it from."""
     from app.recovery.rebuild import rebuild_ledger  # noqa: PLC0415 - loads the Redis client
 
     history = context.history(journal)
@@ -156,4 +156,4 @@ async def rebuild_and_audit(
 
 def _format_gap(gap: JournalGap) -> str:
     span = str(gap.first) if gap.count == 1 else f"{gap.first} to {gap.last}"
-    return f"{span} of {f'the life {gap.epoch[:8]}' if gap.epoch else 'an earlier life'}"
+    return f"{span} of {f'the epoch {gap.epoch[:8]}' if gap.epoch else 'an earlier epoch'}"

@@ -1,5 +1,6 @@
 """Domain values as the JSON records and table cells of the operator's commands."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from app.cli.output import format_time, money_record, print_line, print_table
@@ -11,7 +12,7 @@ from app.domain.principal import ApiKey, Team, User
 from app.domain.upstream_ids import encode_call_id
 
 NOBODY = "-"
-"""Stands in a principal for the key or user that an operator's question leaves open."""
+"""The name of the key or user in a principal when the operator names none."""
 LIMIT_HEADINGS = ("images/day", "images/month", "budget/day", "budget/month", "req/min", "parallel")
 
 
@@ -41,6 +42,25 @@ def limit_cells(limits: Limits) -> tuple[object, ...]:
 def limits_text(limits: Limits) -> str:
     pairs = zip(LIMIT_HEADINGS, limit_cells(limits), strict=True)
     return ", ".join(f"{name} {value}" for name, value in pairs if value is not None) or "unlimited"
+
+
+def limit_fields(limits: Limits) -> dict[str, object]:
+    cells = zip(LIMIT_HEADINGS, limit_cells(limits), strict=True)
+    return {name: "unlimited" if cell is None else cell for name, cell in cells}
+
+
+def changes_text(before: Mapping[str, object], after: Mapping[str, object]) -> str:
+    """What became of each field that is another now: `images/day 50 -> unlimited`."""
+    changed = (
+        f"{name} {_or_none(old)} -> {_or_none(after[name])}"
+        for name, old in before.items()
+        if old != after[name]
+    )
+    return ", ".join(changed) or "nothing, it was set so before"
+
+
+def _or_none(value: object) -> object:
+    return "none" if value in (None, "") else value
 
 
 def user_record(user: User, currency: str) -> dict[str, Any]:
@@ -206,7 +226,7 @@ def _part_record(part: JobPart, *, sent: bool) -> dict[str, Any]:
 
 
 def _sent(job: Job) -> bool:
-    """Whether a byte of it may have left: a call that reached nobody was not sent."""
+    """Whether any byte may have reached the provider."""
     code = job.failure.code if job.failure is not None else None
     unreachable = job.state is JobState.RELEASED and code == "upstream_unreachable"
     return job.dispatched_ms is not None and not unreachable

@@ -1,6 +1,7 @@
 """`koi sandbox`: the stand-in provider alone."""
 
 import signal
+from importlib.util import find_spec
 from typing import Annotated, NoReturn
 
 from cyclopts import Parameter, validators
@@ -33,6 +34,7 @@ def sandbox(
 
     Example: koi sandbox --port 9000 --time-scale 0.1
     """
+    require_demo_extra("PIL")
     from app.sandbox.profiles import PROFILES  # noqa: PLC0415 - heavy
     from app.sandbox.server import serve  # noqa: PLC0415
 
@@ -46,6 +48,16 @@ def sandbox(
             f"The sandbox cannot listen on ports {port} and {port + 1} "
             f"({error.strerror or error}); choose others with --port."
         ) from None
+
+
+def require_demo_extra(*modules: str) -> None:
+    """Raises `CommandFailed` where a gateway was installed without what the stand-in provider needs
+    to draw pictures, or the demo to ask for one."""
+    if any(find_spec(module) is None for module in modules):
+        raise CommandFailed(
+            "This installation is for production and cannot draw pictures. The demo and the "
+            "sandbox need an extra: pip install 'koi-gateway[demo]', or `make demo` in a checkout."
+        )
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -12,7 +12,7 @@ from cyclopts import Parameter, validators
 
 from app import dotenv
 from app.cli.data_dir_owner import find_unusable_paths
-from app.cli.errors import EXIT_USAGE, CommandFailed
+from app.cli.errors import EXIT_USAGE, CommandFailed, translate_errors
 from app.cli.options import require_text
 from app.cli.output import print_notice
 from app.cli.session import load_settings_as_owner
@@ -25,7 +25,7 @@ log = structlog.get_logger("koi.serve")
 
 MAX_OPEN_FILES = 65_536
 KILL_GRACE_S = 15.0
-"""What a worker may need beyond its own drain before it is killed."""
+"""How long a worker may live beyond its own drain before it is killed."""
 
 Port = Annotated[
     int | None,
@@ -44,7 +44,7 @@ def serve(
 ) -> int:
     """Run the gateway.
 
-    SIGTERM, SIGHUP or Ctrl-C makes it finish what it paid for and end; a second one makes it hurry.
+    SIGTERM, SIGHUP or Ctrl-C makes it finish what it paid for and end; a second one ends it now.
 
     Example: KOI_UPSTREAM_API_KEY=sk-… koi serve --host 0.0.0.0 --port 8000
     """
@@ -71,7 +71,7 @@ def serve(
 
 @dataclass(frozen=True, slots=True)
 class ListeningNotice:
-    """Where to go, as one line once somebody is there; then `probe` is had at the provider."""
+    """Logs the address once the gateway listens there, then calls `probe` to check the provider."""
 
     url: str
     workers: int
@@ -85,7 +85,6 @@ class ListeningNotice:
 
 def _serve_alone(settings: "Settings", listening: socket.socket) -> int:
     from app.cli.check_provider import log_provider_check  # noqa: PLC0415 - heavy
-    from app.cli.error_messages import translate_errors  # noqa: PLC0415
     from app.server.run import run_gateway  # noqa: PLC0415
     from app.telemetry.logs import configure  # noqa: PLC0415
 
@@ -97,12 +96,12 @@ def _serve_alone(settings: "Settings", listening: socket.socket) -> int:
 
 def _serve_supervised(settings: "Settings", listening: socket.socket) -> int:
     from app.cli.check_provider import log_provider_check  # noqa: PLC0415 - heavy
-    from app.cli.error_messages import translate_errors  # noqa: PLC0415
     from app.server.supervisor import Supervisor  # noqa: PLC0415
     from app.server.worker import WorkerCommand  # noqa: PLC0415
     from app.telemetry.logs import configure  # noqa: PLC0415
     from app.telemetry.multiprocess import clear_stale_files  # noqa: PLC0415
-    from app.wiring import read_catalog, store  # noqa: PLC0415
+    from app.wiring.catalog_file import read_catalog  # noqa: PLC0415
+    from app.wiring.stores import store  # noqa: PLC0415
 
     configure(settings.log_format, settings.log_level)
     with translate_errors():
@@ -118,8 +117,8 @@ def _serve_supervised(settings: "Settings", listening: socket.socket) -> int:
 
 
 def _prepare_process() -> None:
-    """As many open files as we are allowed, since every caller and every call is one; and no core
-    dump, which would hold every key (reliability study, S33, S46)."""
+    """As many open files as allowed, since every caller and every upstream call needs one; and no
+    core dump, which would contain every key."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = MAX_OPEN_FILES if files == resource.RLIM_INFINITY else min(files, MAX_OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (enough, files))

@@ -1,31 +1,41 @@
-"""Opening the office: settings, store and use cases for one command, and its known failures."""
+"""What one command works with: settings, and the store with the use cases on it."""
 
 import asyncio
+import gc
+import importlib
+import os
 import sys
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app import dotenv
 from app.cli.data_dir_owner import act_as_owner
-from app.cli.errors import EXIT_USAGE, CommandFailed
+from app.cli.errors import EXIT_USAGE, CommandFailed, translate_errors
 from app.cli.output import print_notice, progress_notice
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 T = TypeVar("T")
 
 NO_LEDGER_NOTICE = (
-    "koi: The store holds no books, and no journal here remembers any. If gateways ever ran on it, "
-    "it lost everything: run `koi ledger rebuild --journal DIR` with their journals."
+    "koi: The store holds no ledger, and there is no journal here. If gateways ever ran on this "
+    "store, it lost everything: run `koi ledger rebuild --journal DIR` with their journals."
+)
+NO_DATA_DIR_NOTICE = (
+    "is not there: no gateway has kept anything in it yet, or KOI_DATA_DIR has to name another "
+    "directory."
 )
 
 
 def load_settings_as_owner(**overrides: Any) -> "Settings":
-    """The settings, or their faults in one message; None among the overrides changes nothing.
+    """The settings, or all their faults in one message; an override that is None changes nothing.
 
-    From here on this process works in the name of the data directory's owner.
+    From here on this process runs as the owner of the data directory.
     """
     settings, read = _load_settings(overrides), dotenv.is_loaded()
     if act_as_owner(settings.data_dir):
@@ -38,8 +48,8 @@ def load_settings_as_owner(**overrides: Any) -> "Settings":
 
 
 def _load_settings(overrides: dict[str, Any]) -> "Settings":
-    from app.settings import load_settings  # noqa: PLC0415
-    from app.settings_validation import SettingsInvalid  # noqa: PLC0415 - see in_office
+    from app.settings import load_settings  # noqa: PLC0415 - see run_operation
+    from app.settings_validation import SettingsInvalid  # noqa: PLC0415
 
     try:
         return load_settings(**{k: v for k, v in overrides.items() if v is not None})
@@ -49,10 +59,23 @@ def _load_settings(overrides: dict[str, Any]) -> "Settings":
 
 
 def configure_quiet_logging() -> None:
-    """Log to stderr, and only what an operator must know: standard output is the answer."""
-    from app.telemetry.logs import configure  # noqa: PLC0415 - see in_office
+    """Log errors only, and to stderr: standard output is the answer."""
+    _import_structlog()
+    from app.telemetry.logs import configure  # noqa: PLC0415 - see run_operation
 
     configure("console", "error", sys.stderr)
+
+
+def _import_structlog() -> None:
+    """Without rich, which structlog loads to print tracebacks, and which takes as long to load as
+    Koi itself. Koi formats its tracebacks before structlog could."""
+    if "structlog" in sys.modules or "rich" in sys.modules:
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("structlog")
+    finally:
+        del sys.modules["rich"]
 
 
 def run_operation(
@@ -60,22 +83,28 @@ def run_operation(
     *,
     activity: str = "Working",
     verify: bool = True,
+    changes: bool = True,
     reads_ledger: bool = False,
 ) -> T:
     """Run one operator command against the store, embedded or not.
 
-    Books that lost data must not look healthy, so they are verified first; what `reads` them all
-    also says when there are none.
+    A store that lost data must not look healthy, so it is verified first. A command that `changes`
+    nothing leaves no data directory behind where there was none. One that reads the whole ledger
+    also says when there is none.
 
-    The wiring is imported here: it costs more than a second that `--help` should not.
+    Nothing heavy is imported at the top of a command's module: that would slow down every command.
     """
-    from app.cli.error_messages import translate_errors  # noqa: PLC0415
-    from app.wiring import open_operator_context  # noqa: PLC0415
+    with _without_gc():
+        settings = load_settings_as_owner()
+        configure_quiet_logging()
+        from app.wiring.operator import open_operator_context  # noqa: PLC0415
 
-    settings = load_settings_as_owner()
-    configure_quiet_logging()
+    empty = not changes and has_no_data(settings)
+    if empty and settings.redis_url is None:
+        print_notice(f"koi: {settings.data_dir.absolute()} {NO_DATA_DIR_NOTICE}")
+        reads_ledger = False
 
-    async def session() -> T:
+    async def session(settings: "Settings") -> T:
         async with open_operator_context(settings) as context:
             if verify:
                 await context.ledger.verify()
@@ -83,5 +112,33 @@ def run_operation(
                 print_notice(NO_LEDGER_NOTICE)
             return await work(context)
 
-    with translate_errors(), progress_notice(activity):
-        return asyncio.run(session())
+    opened = empty_data_dir(settings) if empty else nullcontext(settings)
+    with translate_errors(), progress_notice(activity), opened as used:
+        return asyncio.run(session(used))
+
+
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """For loading modules: the collector would look through all of them several times."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def has_no_data(settings: "Settings") -> bool:
+    """Whether there is no data directory. One that was deleted while its store runs counts as
+    there: opening it says so."""
+    if settings.data_dir.exists():
+        return False
+    from app.adapters.embedded.liveness import find_stray_server  # noqa: PLC0415
+
+    return find_stray_server(Path(os.path.realpath(settings.data_dir / "store"))) is None
+
+
+@contextmanager
+def empty_data_dir(settings: "Settings") -> "Iterator[Settings]":
+    """The same settings with an empty data directory, which is deleted afterwards."""
+    with tempfile.TemporaryDirectory(prefix="koi-") as empty:
+        yield settings.model_copy(update={"data_dir": Path(empty)})

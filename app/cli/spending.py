@@ -1,4 +1,4 @@
-"""`koi stop-spending` and `koi resume`: the switch for the moment something goes wrong."""
+"""`koi stop-spending` and `koi resume`: for the moment when something goes wrong."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ from app.cli.output import format_time, print_json, print_line, print_notice
 from app.cli.session import run_operation
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 User = Annotated[str | None, Parameter(help="Only this user.")]
 Team = Annotated[str | None, Parameter(help="Only this team.")]
@@ -23,7 +23,7 @@ def stop_spending(
     team: Team = None,
     json: AsJson = False,
 ) -> None:
-    """Buy nothing any more, on every gateway at once: for everybody, a team or a user.
+    """Buy nothing any more, on every gateway: for everybody, a team or a user.
 
     Callers get a 403 `spending_stopped` with the reason. What runs is finished and charged, and
     cached pictures are answered. `koi resume` ends it; `koi doctor` shows what is stopped.

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App
 
-from app.cli.errors import EXIT_FAILED, CommandFailed, usage_error
+from app.cli.errors import EXIT_FAILED, CommandFailed, translate_errors, usage_error
 from app.cli.options import AsJson
 from app.cli.output import print_fields, print_json, print_line, progress_notice
 from app.cli.rebuild import RebuildOutcome, rebuild_and_audit
@@ -14,9 +14,13 @@ from app.domain.rebuild import RebuildRefused
 
 if TYPE_CHECKING:
     from app.adapters.embedded.repair import RepairResult
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
-store = App(name="store", help="Mend the embedded store.")
+NO_JOURNAL = (
+    "No journal was found: what the damaged part held cannot be known. Compare with the provider's "
+    "bill: koi ledger import-bill."
+)
+store = App(name="store", help="Repair the embedded store.")
 
 
 @store.command
@@ -24,7 +28,7 @@ def repair(*, json: AsJson = False) -> int:
     """Make an embedded store start again whose data is damaged.
 
     Its log is moved to KOI_DATA_DIR/store/damaged-…; a new store takes over what can be read of it,
-    and the books are put together again with the journal. Nothing is deleted. Stop the gateway
+    and the ledger is completed from the journal. Nothing is deleted. Stop the gateway
     first: nothing is done while one runs. Exits 1 when something could not be recovered, and says
     what.
 
@@ -35,7 +39,7 @@ def repair(*, json: AsJson = False) -> int:
     if repaired is None:
         return _report_healthy(json)
     report, sentence = run_operation(
-        _rebuild_ledger, activity="Putting the books together again", verify=False
+        _rebuild_ledger, activity="Rebuilding the ledger", verify=False
     )
     if json:
         print_json(_record(repaired, report, sentence))
@@ -46,46 +50,45 @@ def repair(*, json: AsJson = False) -> int:
 
 def _repair_store() -> "RepairResult | None":
     from app.adapters.embedded.repair import repair as repair_store  # noqa: PLC0415 - heavy
-    from app.cli.error_messages import translate_errors  # noqa: PLC0415
 
     settings = load_settings_as_owner()
     if settings.redis_url is not None:
         raise usage_error(
             "KOI_REDIS_URL names a server of yours: repair it with its own tools, then run "
-            "`koi ledger rebuild`. This command mends the embedded store only."
+            "`koi ledger rebuild`. This command repairs the embedded store only."
         )
     if not (settings.data_dir / "store").is_dir():
         raise CommandFailed(f"There is no store in {settings.data_dir}; check KOI_DATA_DIR.")
     configure_quiet_logging()
-    with translate_errors(), progress_notice("Looking at the store"):
+    with translate_errors(), progress_notice("Reading the store"):
         return repair_store(settings.data_dir)
 
 
 def _report_healthy(json: bool) -> int:
-    """The store starts; its books may have lost data all the same."""
+    """The store starts; its ledger may have lost data all the same."""
 
-    async def look(context: "OperatorContext") -> bool:
+    async def is_intact(context: "OperatorContext") -> bool:
         try:
             await context.ledger.verify()
         except LedgerDataLost:
             return False
         return True
 
-    whole = run_operation(look, verify=False)
+    whole = run_operation(is_intact, verify=False)
     if json:
         print_json({"repaired": False, "books_intact": whole})
     else:
         print_line("The store starts; there is nothing to repair.")
     if not whole:
-        raise CommandFailed("The store starts, but its books lost data: run `koi ledger rebuild`.")
+        raise CommandFailed("The store starts, but its ledger lost data: run `koi ledger rebuild`.")
     return 0
 
 
 async def _rebuild_ledger(context: "OperatorContext") -> tuple[RebuildOutcome | None, str]:
-    """What a rebuild made: no report when there was none, and a sentence when one was needed."""
+    """What a rebuild restored; without a rebuild None, and why if one was needed."""
     history = context.history()
     if not any(True for _ in history):
-        return None, "No journal was found: what the damaged part held cannot be known."
+        return None, NO_JOURNAL
     try:
         return await rebuild_and_audit(context), ""
     except CommandFailed as failure:
@@ -111,7 +114,7 @@ def _print_repaired(repaired: "RepairResult", report: RebuildOutcome | None, sen
     print_line()
     print_line(
         sentence
-        or "What could be read of it knows everything the journal does: nothing is missing."
+        or "What could be read of it has everything that the journal has: nothing is missing."
     )
 
 

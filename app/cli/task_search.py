@@ -1,4 +1,4 @@
-"""Tasks as far back as the ledger goes: their records while these live, its entries beyond."""
+"""Tasks as far back as the ledger goes: from their records, later from its entries."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from app.domain.job import Job, TaskStatus
 from app.domain.ledger import Entry, EntryKind
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 END_KINDS = (EntryKind.SETTLE, EntryKind.RELEASE)
 MAX_ENTRIES_READ = 100_000
 """Entries of the ledger that one list may read, newest first: some seconds."""
 MIN_RECORDS_READ = 200
-"""Of so many of a user's newest records those that are wanted are looked for. Older ones are found
-in the ledger, and where they are still open, in its index of these; not those that were cancelled
-before they were sent, which left no entry."""
+"""How many of a user's newest records are searched at least. Older tasks are found in the ledger
+or its index of open jobs; not those that were cancelled before they were sent: these have no
+entry."""
 UNREAD_ENTRIES = f"Read {MAX_ENTRIES_READ} entries of the ledger; name --since to look at fewer."
 UNREAD_RECORDS = (
     "Older tasks that were cancelled before they were sent may be missing; a higher --limit reads "
@@ -56,7 +56,7 @@ class TaskFilter:
 async def find_tasks(
     context: "OperatorContext", wanted: TaskFilter
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Records as JSON, newest first, and what may be missing from them, in sentences."""
+    """Records as JSON, newest first, and sentences about what may be missing."""
     currency = context.catalog.currency
     records = await _newest_jobs(context, wanted)
     jobs = {job.id: job for job in [*records.jobs, *await _open_jobs(context, records.jobs)]}
@@ -74,7 +74,7 @@ async def find_tasks(
 
 
 async def find_expired_task(context: "OperatorContext", task_id: str) -> dict[str, Any] | None:
-    """What the ledger knows of a task whose record is over; None when it never heard of it."""
+    """What the ledger knows of a task whose record has expired; None when it knows nothing."""
     async for entry in context.ledger.entries(newest_first=True):
         if entry.job == task_id and entry.kind in END_KINDS:
             return _entry_record(entry, context.catalog.currency)
@@ -82,16 +82,16 @@ async def find_expired_task(context: "OperatorContext", task_id: str) -> dict[st
 
 
 class LedgerScan:
-    """One reading of the ledger, newest entries first, for tasks that are not `known`."""
+    """Reads the ledger once, newest entries first, for tasks that are not `known`."""
 
     def __init__(
         self, context: "OperatorContext", wanted: TaskFilter, known: frozenset[str]
     ) -> None:
-        self._office, self._wanted, self._known = context, wanted, known
+        self._context, self._wanted, self._known = context, wanted, known
         self.complete = True
 
     async def matching_ends(self) -> AsyncIterator[Entry]:
-        entries = self._office.ledger.entries(self._wanted.since_ms, newest_first=True)
+        entries = self._context.ledger.entries(self._wanted.since_ms, newest_first=True)
         read = found = 0
         async for entry in entries:
             read += 1

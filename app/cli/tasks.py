@@ -21,7 +21,7 @@ from app.cli.task_search import TaskFilter, find_expired_task, find_tasks
 from app.domain.job import TaskStatus
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 tasks = App(name="tasks", help="Look at tasks.")
 Limit = Annotated[int, Parameter(help="How many, at most.", validator=validators.Number(gte=1))]
@@ -39,8 +39,8 @@ def list_(
 ) -> None:
     """List tasks, newest first.
 
-    Those whose record is over (KOI_TASK_TTL_S) are told from the ledger, with what it knows: when
-    they were sent, how they ended and what was charged.
+    Of those whose record has expired (KOI_TASK_TTL_S) the ledger knows when they were sent, how
+    they ended and what was charged.
 
     Example: koi tasks list --user alice --limit 5
              koi tasks list --status failed --since yesterday --team blue
@@ -67,14 +67,14 @@ def list_(
         for sentence in notes:
             print_notice(sentence)
 
-    run_operation(work, activity="Reading the ledger")
+    run_operation(work, activity="Reading the ledger", changes=False)
 
 
 @tasks.command
 def show(task_id: str, /, *, json: AsJson = False) -> None:
     """Show one task: its states, its money and what the provider calls it.
 
-    One whose record is over is told from the ledger, with what that knows.
+    Of one whose record has expired it shows what the ledger knows.
 
     Example: koi tasks show task_0123456789abcdef0123456789abcdef
     """
@@ -90,7 +90,7 @@ def show(task_id: str, /, *, json: AsJson = False) -> None:
         else:
             print_fields(_flat(record))
 
-    run_operation(work, activity="Reading the ledger")
+    run_operation(work, activity="Reading the ledger", changes=False)
 
 
 def _flat(record: JsonRecord) -> JsonRecord:

@@ -9,19 +9,21 @@ from app.cli.output import format_time, print_fields, print_json, print_line, pr
 from app.cli.records import (
     LIMIT_HEADINGS,
     NOBODY,
+    changes_text,
     holder_status,
     limit_cells,
+    limit_fields,
     limit_status_records,
     limits_text,
     print_limit_status,
     team_record,
 )
 from app.cli.session import run_operation
-from app.domain.limits import Limits, LimitSnapshot, Scope, ScopeKind
-from app.domain.principal import CachePolicy, Principal, Team
+from app.domain.limits import Limits, LimitSnapshot
+from app.domain.principal import CachePolicy, Principal, Team, build_scopes
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 teams = App(name="teams", help="Create, change and list teams and their limits.")
 NO_LIMITS = LimitOptions()
@@ -29,7 +31,7 @@ NO_LIMITS = LimitOptions()
 
 @teams.command
 def create(name: str, /, *, limits: LimitOptions = NO_LIMITS, json: AsJson = False) -> None:
-    """Create a team; without limits it may use what the house allows.
+    """Create a team; without limits only those of the deployment apply.
 
     Example: koi teams create art --images-per-month 5000
     """
@@ -51,7 +53,11 @@ def set_(name: str, /, *, limits: LimitOptions = NO_LIMITS, json: AsJson = False
     async def work(context: "OperatorContext") -> None:
         team = await context.keys.team(name)
         changed = await context.keys.set_team(name, limits.apply_to(team.limits))
-        _print_team(changed, context, "Changed", json)
+        if json:
+            print_json(team_record(changed, context.catalog.currency))
+        else:
+            text = changes_text(limit_fields(team.limits), limit_fields(changed.limits))
+            print_line(f"Changed team {name}: {text}.")
 
     run_operation(work)
 
@@ -73,7 +79,7 @@ def list_(*, json: AsJson = False) -> None:
         else:
             print_line("No teams yet. Create one: koi teams create art")
 
-    run_operation(work)
+    run_operation(work, changes=False)
 
 
 @teams.command
@@ -107,7 +113,7 @@ def show(name: str, /, *, json: AsJson = False) -> None:
         print_line()
         print_limit_status(limit_snapshot)
 
-    run_operation(work)
+    run_operation(work, changes=False)
 
 
 @teams.command
@@ -154,10 +160,7 @@ def _set_disabled(name: str, json: bool, *, disabled: bool) -> None:
 
 
 async def _limit_snapshot(context: "OperatorContext", team: Team) -> LimitSnapshot:
-    scopes = (
-        Scope(ScopeKind.TEAM, team.name, team.limits),
-        Scope(ScopeKind.HOUSE, "house", context.settings.house_limits),
-    )
+    scopes = build_scopes(context.settings.house_limits, team=team)
     return await context.usage.read_limits(
         Principal(NOBODY, NOBODY, team.name, scopes, CachePolicy.OFF)
     )

@@ -24,12 +24,12 @@ from app.domain.queries import USAGE_DIMENSIONS, UsageQuery, UsageRow
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 OutputFormat = Literal["table", "csv", "json"]
 COUNTS = ("requests", "images", "delivered", "presumed", "surplus")
-HOUSE_LESS_DIMENSIONS = ("user", "key")
-"""Everything but what the house pays for has these."""
+CALLER_DIMENSIONS = ("user", "key")
+"""Empty for images that nobody asked for, which the deployment pays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def usage(
     """Add up what was used.
 
     Images are what the provider bills; surplus ones were made beyond what was asked and are
-    charged to the house (user -). Days are days of KOI_TIMEZONE; a cost is unknown where the
-    catalog has no price.
+    charged to the deployment itself (user -). Days are days of KOI_TIMEZONE; a cost is unknown
+    where the catalog has no price.
 
     Example: koi usage --since 2026-11-01 --by user,model --format csv
              koi usage --since yesterday --user ann --by key
@@ -80,7 +80,7 @@ def usage(
         )
         PRINTERS["json" if json else format](report)
 
-    run_operation(work, activity="Adding up the ledger", reads_ledger=True)
+    run_operation(work, activity="Adding up the ledger", reads_ledger=True, changes=False)
 
 
 def _parse_dimensions(text: str) -> tuple[str, ...]:
@@ -108,10 +108,8 @@ def _ms(moment: datetime) -> int:
 
 
 def _group(row: UsageRow, by: tuple[str, ...]) -> tuple[str, ...]:
-    """As people read it: `-` stands for the house, which pays for images nobody asked for."""
-    return tuple(
-        getattr(row, name) or ("-" if name in HOUSE_LESS_DIMENSIONS else "") for name in by
-    )
+    """As people read it: `-` stands for nobody, where the deployment itself pays."""
+    return tuple(getattr(row, name) or ("-" if name in CALLER_DIMENSIONS else "") for name in by)
 
 
 def _counts(row: UsageRow) -> tuple[int, ...]:

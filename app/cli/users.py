@@ -15,21 +15,22 @@ from app.cli.output import format_time, print_fields, print_json, print_line, pr
 from app.cli.records import (
     LIMIT_HEADINGS,
     NOBODY,
+    changes_text,
     holder_status,
     key_record,
     key_status,
     limit_cells,
+    limit_fields,
     limit_status_records,
     limits_text,
     print_limit_status,
     user_record,
 )
 from app.cli.session import run_operation
-from app.domain.limits import Scope, ScopeKind
-from app.domain.principal import Principal, User
+from app.domain.principal import Principal, User, build_scopes
 
 if TYPE_CHECKING:
-    from app.wiring import OperatorContext
+    from app.wiring.operator import OperatorContext
 
 users = App(name="users", help="Create, change and list users and their limits.")
 
@@ -94,7 +95,11 @@ def set_(
             cache=cache_policy(cache, user.cache),
             response_format=response_format(pictures, user.response_format),
         )
-        _print_user(changed, context, "Changed", json)
+        if json:
+            print_json(user_record(changed, context.catalog.currency))
+        else:
+            text = changes_text(_settings(user), _settings(changed))
+            print_line(f"Changed user {name}: {text}.")
 
     run_operation(work)
 
@@ -118,7 +123,7 @@ def list_(*, json: AsJson = False) -> None:
         else:
             print_line("No users yet. Create one with a key: koi keys create --user alice --new")
 
-    run_operation(work)
+    run_operation(work, changes=False)
 
 
 @users.command
@@ -147,7 +152,7 @@ def show(name: str, /, *, json: AsJson = False) -> None:
         rows = [(key.id, key.name, key_status(key, now_ms)) for key in keys]
         print_table(("key", "name", "status"), rows)
 
-    run_operation(work)
+    run_operation(work, changes=False)
 
 
 @users.command
@@ -199,15 +204,11 @@ def _set_disabled(name: str, json: bool, *, disabled: bool) -> None:
 
 
 async def _principal(context: "OperatorContext", user: User) -> Principal:
-    """The user as any of its keys would stand, were the key itself without limits."""
+    """The user as seen by a key of theirs that has no limits of its own."""
     settings = context.settings
-    scopes = [Scope(ScopeKind.USER, user.name, user.limits)]
-    if user.team is not None:
-        team = await context.keys.team(user.team)
-        scopes.append(Scope(ScopeKind.TEAM, team.name, team.limits))
-    scopes.append(Scope(ScopeKind.HOUSE, "house", settings.house_limits))
-    cache = user.cache or settings.cache_policy
-    return Principal(NOBODY, user.name, user.team, tuple(scopes), cache)
+    team = None if user.team is None else await context.keys.team(user.team)
+    scopes = build_scopes(settings.house_limits, user=user, team=team)
+    return Principal(NOBODY, user.name, user.team, scopes, user.cache or settings.cache_policy)
 
 
 def _parse_team(text: str | None, before: str | None) -> str | None:
@@ -221,6 +222,16 @@ def _print_user(user: User, context: "OperatorContext", done: str, json: bool) -
         print_json(user_record(user, context.catalog.currency))
     else:
         print_line(f"{done} user {user.name}: {limits_text(user.limits)}.")
+
+
+def _settings(user: User) -> dict[str, object]:
+    """What `set` may change."""
+    return {
+        "team": user.team,
+        "cache": user.cache or "default",
+        "response format": user.response_format or "default",
+        **limit_fields(user.limits),
+    }
 
 
 def _fields(user: User) -> dict[str, object]:

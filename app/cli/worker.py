@@ -3,8 +3,7 @@
 import argparse
 import sys
 
-from app.cli.error_messages import translate_errors
-from app.cli.errors import CommandFailed
+from app.cli.errors import CommandFailed, translate_errors
 from app.cli.output import close_output, print_notice
 from app.cli.session import load_settings_as_owner
 from app.server.worker import WorkerOptions, run_worker, tie_to_parent

@@ -1,4 +1,4 @@
-"""A budget of bytes: how much of the process's memory pictures may take at the same time."""
+"""A budget of bytes: how much of the process's memory pictures may use at the same time."""
 
 import asyncio
 from collections import deque
@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 
 class MemoryBudget:
-    """First come, first served: a large wish is not overtaken by small ones for ever.
+    """First come, first served, so that small reservations do not keep out a large one for ever.
 
-    A wish beyond the whole budget is granted alone. One event loop only.
+    A reservation larger than the whole budget is granted alone. One event loop only.
     """
 
     def __init__(self, total: int) -> None:
@@ -19,12 +19,12 @@ class MemoryBudget:
 
     @property
     def reserved_bytes(self) -> int:
-        """Bytes granted and not yet given back."""
+        """Bytes in use."""
         return self._total - self._free
 
     @asynccontextmanager
     async def reserve(self, wanted: int) -> AsyncIterator[None]:
-        """Wait for that many bytes, and hold them for as long as the block lasts."""
+        """Wait for this many bytes, and hold them while the block lasts."""
         granted = min(max(wanted, 0), self._total)
         await self._take(granted)
         try:
@@ -34,7 +34,7 @@ class MemoryBudget:
 
     @contextmanager
     def try_reserve(self, wanted: int) -> Iterator[bool]:
-        """Whether that many bytes are free right now; then they are held while the block lasts."""
+        """Whether this many bytes are free now; if so, they are held while the block lasts."""
         granted = wanted if not self._queue and wanted <= self._free else 0
         self._free -= granted
         try:
@@ -46,24 +46,24 @@ class MemoryBudget:
         if not self._queue and granted <= self._free:
             self._free -= granted
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._queue.append((granted, turn))
+        waiter = asyncio.get_running_loop().create_future()
+        self._queue.append((granted, waiter))
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if waiter.done() and not waiter.cancelled():
                 self._give(granted)
             else:
-                # Whoever gave in the meantime has taken it out of the queue.
+                # `_give` may have removed it from the queue already.
                 with suppress(ValueError):
-                    self._queue.remove((granted, turn))
+                    self._queue.remove((granted, waiter))
                 self._give(0)
             raise
 
     def _give(self, granted: int) -> None:
         self._free += granted
         while self._queue and (self._queue[0][1].done() or self._queue[0][0] <= self._free):
-            wanted, turn = self._queue.popleft()
-            if not turn.done():  # done: cancelled, and its task did not run since
+            wanted, waiter = self._queue.popleft()
+            if not waiter.done():  # done: cancelled, and its task did not run since
                 self._free -= wanted
-                turn.set_result(None)
+                waiter.set_result(None)

@@ -18,8 +18,8 @@ class CacheOutcome(StrEnum):
 class CacheControl:
     """Request directives of RFC 9111 section 5.2.1 that a caller may send.
 
-    `no_cache`: make anew, keep the result. `no_store`: stay out of the cache. `max_age_s`: serve
-    only what is that young. `only_if_cached`: never make anything.
+    `no_cache`: make a new picture and cache it. `no_store`: neither read nor fill the cache.
+    `max_age_s`: serve only younger pictures. `only_if_cached`: never make a picture.
     """
 
     no_cache: bool = False
@@ -32,9 +32,9 @@ class CacheControl:
 class CacheLookup:
     """The cache's answer.
 
-    HIT: `pictures` made by `job_id` at `made_ms`, `age_s` ago. JOINED: `job_id` is making them, as
-    it said `claimed_s` seconds ago.
-    MISS: this request's job now makes `slot`. BYPASS: the cache is off, unasked for or away.
+    HIT: `pictures` made by `job_id` at `made_ms`, `age_s` seconds ago. JOINED: `job_id` makes them,
+    and claimed the variant `claimed_s` seconds ago. MISS: this request's job is to fill
+    `cache_variant`. BYPASS: the cache is off, not wanted or unavailable.
     """
 
     outcome: CacheOutcome

@@ -1,7 +1,7 @@
 """Calendar days and months of one time zone, as spans a store script can choose from.
 
-The store's clock decides which day it is; it knows no time zones, so it is handed the spans
-around now and picks the one that holds its own time.
+The store's clock decides which day it is. The store knows no time zones, so it gets the spans of
+the days around now and picks the one that contains its own time.
 """
 
 from dataclasses import dataclass

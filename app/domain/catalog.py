@@ -15,7 +15,7 @@ from app.domain.patterns import PATTERN_SYNTAX, pattern_matches, patterns_overla
 BASE64_NAMES: Mapping[str, ResponseFormat] = MappingProxyType(
     {"gpt-image-*": ResponseFormat.B64_JSON, "chatgpt-image-*": ResponseFormat.B64_JSON}
 )
-"""OpenAI answers base64 for these, so their callers read nothing else; holds where a model in the
+"""OpenAI answers these with base64, so their callers read nothing else. Used where a model in the
 catalog has no table of its own."""
 
 
@@ -25,8 +25,8 @@ class Model:
 
     `modes` lists what the provider supports, "async" and/or "sync"; `max_n` is the most images of
     one upstream call; `prices` are micro-units per image by (quality, size), with "*" for any.
-    `alias_patterns` are names it answers to beside its aliases, with `*` for anything;
-    `response_formats` say by pattern how a caller of that name expects its pictures.
+    `alias_patterns` are further names of the model, with `*` for anything; `response_formats` says
+    by pattern how a caller that uses such a name expects its pictures.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Model:
         return self.qualities[0]
 
     def price(self, size: str, quality: str) -> int | None:
-        """Micro-units of one image, the most specific entry first; None when not known."""
+        """Micro-units of one image, by the most specific entry; None when not known."""
         for key in ((quality, size), (quality, "*"), ("*", size), ("*", "*")):
             if key in self.prices:
                 return self.prices[key]
@@ -73,16 +73,16 @@ class Catalog:
     name_prefixes: tuple[str, ...] = ()
 
     def find(self, name: str) -> Model | None:
-        """An enabled model by its name or alias, exactly: for the books and the operator."""
+        """An enabled model by its exact name or alias, as the ledger and the operator write it."""
         for model in self.models:
             if model.enabled and (name == model.name or name in model.aliases):
                 return model
         return None
 
     def resolve(self, name: str) -> Model | None:
-        """An enabled model by whatever a caller calls it: name, alias, prefix, pattern.
+        """An enabled model by any name that a caller may use: name, alias, prefix, pattern.
 
-        An exact name wins over every pattern, the name as written over the one without prefix.
+        An exact name wins over every pattern, and the name as written over the one without prefix.
         """
         for spelling in self.name_candidates(name):
             model = self.find(spelling) or self._by_pattern(spelling)
@@ -91,7 +91,7 @@ class Catalog:
         return None
 
     def response_format(self, name: str, model: Model) -> ResponseFormat | None:
-        """What callers of this name expect; None when the catalog does not say."""
+        """What callers that use this name expect; None when the catalog does not say."""
         for spelling in self.name_candidates(name):
             for pattern, response_format in model.response_formats.items():
                 if pattern_matches(pattern, spelling):
@@ -105,7 +105,7 @@ class Catalog:
         return None
 
     def name_candidates(self, name: str) -> Iterator[str]:
-        """The name as written, then without its prefixes, one after the other."""
+        """The name as written, then without one prefix after the other."""
         yield name
         while prefix := next((p for p in self.name_prefixes if name.startswith(p)), None):
             name = name.removeprefix(prefix)
@@ -117,7 +117,7 @@ class Catalog:
 
     @property
     def unpriced(self) -> tuple[str, ...]:
-        """Enabled models for which a money budget could not be kept."""
+        """Enabled models with a size or quality without a price: no money budget can be kept."""
         return tuple(model.name for model in self.enabled if not model.priced)
 
 
@@ -189,7 +189,7 @@ def _response_formats(name: str, texts: Mapping[str, str]) -> Mapping[str, Respo
 
 
 def _check_patterns(catalog: Catalog) -> None:
-    """Readable, and no name that two models would answer to."""
+    """Raises `CatalogError` for bad syntax, and for patterns of two models that match one name."""
     owned = [(pattern, model) for model in catalog.enabled for pattern in model.alias_patterns]
     expected = [(p, model) for model in catalog.models for p in model.response_formats]
     for pattern, model in (*owned, *expected):

@@ -1,16 +1,16 @@
-"""Fields of the catalog's tables, each read as the one type it may have."""
+"""The fields of the catalog's tables, each read as the only type it may have."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 class CatalogError(ValueError):
-    """The catalog file cannot be used; the message names the entry and what to mend."""
+    """The catalog file cannot be used; the message names the entry and what to change."""
 
 
 class CatalogFields:
-    """One table. Every reading raises `CatalogError`, which names the field; without a `default`
-    the field must be there."""
+    """One table. Every method raises `CatalogError`, which names the field. Without a `default` the
+    field is required."""
 
     def __init__(self, table: object, owner: str) -> None:
         self.owner = owner
@@ -43,7 +43,7 @@ class CatalogFields:
         return value
 
     def table(self, key: str, default: Mapping[str, str]) -> dict[str, str]:
-        """A table of texts."""
+        """A table whose values are texts."""
         value = self._value(key, default)
         if not isinstance(value, Mapping):
             raise self._wrong(key, "a table of texts")

@@ -1,7 +1,8 @@
 """The rules of money: what a finished job costs, given how its parts ended.
 
-Source: reliability study, sections 6.1 and 6.2 (I5 complete metering, I6 no release without proof,
-I7 fair charge). Pure, so that the rules can be read and tested without a store.
+The rules keep I5 (what is metered equals the bill), I6 (no release without evidence) and I7 (no
+charge above what was asked for), see decision 29. They need no store, so that they can be read
+and tested alone.
 """
 
 from collections.abc import Sequence
@@ -20,12 +21,12 @@ IMAGE_UNAVAILABLE = FailureNote(
 def compute_outcome(parts: Sequence[JobPart]) -> Outcome:
     """The outcome of a job all of whose parts have ended.
 
-    * A part that made m of n images is charged m, downloaded or not; beyond n is surplus, charged
-      to the house.
-    * A part that failed with P0-P2 is free; with P3 it is presumed billed in full.
-    * A job whose only evidence is P3 stays UNKNOWN (held) so that late proof can still free it;
-      next to a delivered part the ambiguous one is presumed at once, because the answer and its
-      settlement must be one write (I13).
+    * A part that made m of n images is charged m, downloaded or not. Images beyond n are surplus,
+      charged to the house.
+    * A part that failed with evidence P0 to P2 is free; with P3 it is presumed billed in full.
+    * A job with no other evidence than P3 stays UNKNOWN (held), so that late evidence can still
+      release it. Next to a delivered part the ambiguous part is presumed billed at once, because
+      the answer and its settlement must be one write (I13).
     """
     ended = [(part, part.result) for part in parts if part.result is not None]
     if len(ended) != len(parts):
@@ -57,19 +58,20 @@ def compute_outcome(parts: Sequence[JobPart]) -> Outcome:
 
 
 def assume_billed(outcome: Outcome, n: int) -> Outcome:
-    """An UNKNOWN job that nothing resolved in time: presumed billed in full."""
+    """The outcome of an UNKNOWN job that nothing decided in time: presumed billed in full."""
     return replace(
         outcome, state=JobState.SETTLED, billed=n, presumed=n, proof=BillingEvidence.UNKNOWN
     )
 
 
 def call_ids_of(parts: Sequence[JobPart]) -> tuple[str, ...]:
-    """By which names the provider's bill may know a job, each once."""
+    """The names by which the provider's bill may know a job, each once."""
     return tuple(dict.fromkeys(name for part in parts for name in part.calls))
 
 
 def validate_outcome(outcome: Outcome) -> None:
-    """Raises `ValueError` for an end that breaks I2 (no negative amounts) or I7 (fair charge)."""
+    """Raises `ValueError` for an outcome that breaks I2 (no negative amounts) or I7 (no charge
+    above what was asked for)."""
     charges = outcome.state is JobState.SETTLED
     keeps = (
         outcome.state in (JobState.SETTLED, JobState.RELEASED, JobState.UNKNOWN)
@@ -79,7 +81,7 @@ def validate_outcome(outcome: Outcome) -> None:
         and (charges or not outcome.pending)
     )
     if not keeps:
-        # The outcome itself would bring the provider's words about its pictures into a log.
+        # Not the outcome itself: the provider's words about its pictures belong in no log.
         amounts = (outcome.billed, outcome.presumed, outcome.surplus)
         raise ValueError(f"no lawful end of a job: {outcome.state.name} with {amounts}")
 
@@ -92,12 +94,12 @@ def _released(failures: Sequence[PartResult], surplus: int, calls: tuple[str, ..
 
 
 def _weightiest(failures: Sequence[PartResult]) -> PartResult:
-    """The failure to show: the one that says most about the bill (P3 before P2, P1, P0)."""
+    """The failure to show: the one with the weakest evidence (P3 before P2, P1, P0)."""
     return max(failures, key=lambda result: (result.proof or BillingEvidence.NEVER_SENT).value)
 
 
 def _undeliverable(failures: Sequence[PartResult]) -> FailureNote:
-    """Everything made was lost on the way to our store: charged, and said so."""
+    """The failure of a job whose images were made and lost on the way to our store: charged."""
     for result in failures:
         if result.failure is not None and result.failure.charged:
             return result.failure

@@ -1,31 +1,32 @@
 """Every way a request can fail, as the domain sees it.
 
-A failure says three things: `code` (what happened, stable, public), `retryable` (may the caller
+A failure says three things: `code` (what happened; stable and public), `retryable` (may the caller
 repeat the same request at once) and `charged` (what must be assumed about the provider's bill).
-The HTTP status of a code is the edge's business (`app.api.errors`).
+The HTTP status of each code is in `app.api.errors`.
 
 * GatewayError
   - InvalidRequest            the caller's own mistake; `param` names the field
-  - InvalidApiKey             no, unknown, expired or revoked key: always the same words
+  - InvalidApiKey             no, unknown, expired or revoked key: always the same text
   - AdminKeyRequired
   - ModelNotFound, TaskNotFound, ImageNotFound
   - TaskNotCancellable
   - TaskCancelled             told to whoever waits for a task that its owner cancelled
   - IdempotencyKeyReused      same Idempotency-Key, another body
-  - Refused
+  - AdmissionRefused          a limit of this deployment; nothing was dispatched
     + InsufficientQuota       images or money of a window are used up
-    + SpendingStopped         an operator said so
+    + SpendingStopped         an operator stopped spending
     + RateLimited             too many requests per minute
       * ConcurrencyLimited    too many jobs at once
-    + TooManyWaiting, TooManyRefusals    a caller's share of what is everybody's (`refusals`)
-    + PriceUnknown            a money budget cannot be kept for an unpriced model
+    + TooManyWaiting, TooManyRefusals    one caller's share is used up (in `app.domain.limits`)
+    + PriceUnknown            a money budget cannot be kept for a model without a price
   - NotCached                 only-if-cached, and it is not
   - StillProcessing           the wait is over, the job goes on: repeat to join it
   - GenerationFailed          a job's own end, told to whoever waits for it
-  - Unavailable
-    + LedgerUnavailable       the store is away: nothing was dispatched
-      * LedgerLost            the store lost data: refused until it is rebuilt
-    + Draining, Interrupted, Overloaded
+  - ServiceUnavailable        Koi cannot take the request now; nothing was dispatched
+    + StoreUnavailable        Redis does not answer: nothing was dispatched
+      * LedgerUnavailable     and it was the ledger that was asked
+        - LedgerDataLost      the store lost data: refused until it is rebuilt
+    + GatewayDraining, RequestInterrupted, GatewayOverloaded
   - UpstreamError             the provider failed us; carries a `BillingEvidence`
 """
 
@@ -38,7 +39,7 @@ from app.domain.failure import FailureNote as FailureNote
 
 
 class GatewayError(Exception):
-    """A failure we can explain to the caller."""
+    """A failure that can be explained to the caller."""
 
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
@@ -72,7 +73,7 @@ class InvalidRequest(GatewayError):
 
 
 class InvalidApiKey(GatewayError):
-    """`why` and `key_id` are for the log: its note is the same whatever is wrong."""
+    """`why` and `key_id` are for the log: callers get the same text for every reason."""
 
     code = "invalid_api_key"
 
@@ -127,7 +128,7 @@ class IdempotencyKeyReused(GatewayError):
 
 
 class AdmissionRefused(GatewayError):
-    """A limit of this deployment stands in the way; nothing was dispatched."""
+    """A limit of this deployment refused the request; nothing was dispatched."""
 
 
 class InsufficientQuota(AdmissionRefused):
@@ -141,8 +142,8 @@ class SpendingStopped(AdmissionRefused):
 
 
 class RateLimited(AdmissionRefused):
-    """Too many requests per minute. A limit of 0 is no matter of time: without `retry_after_s` the
-    refusal is not retryable."""
+    """Too many requests per minute. Under a limit of 0 waiting does not help: then there is no
+    `retry_after_s`, and the refusal is not retryable."""
 
     code = "rate_limit_exceeded"
 
@@ -152,8 +153,8 @@ class RateLimited(AdmissionRefused):
 
 
 class ConcurrencyLimited(RateLimited):
-    """All concurrency slots of a scope are taken; `scope` is its id, `retry_after_s` when one is
-    expected to be free, None where the limit is 0."""
+    """All concurrency slots of a scope are taken. `scope` is its id; `retry_after_s` is when a slot
+    is expected to be free, None where the limit is 0."""
 
     code = "concurrency_limit_exceeded"
 
@@ -171,7 +172,7 @@ class NotCached(GatewayError):
 
 
 class StillProcessing(GatewayError):
-    """The job outlives this wait; a repeat of the same request joins it and pays nothing."""
+    """The job goes on after this wait; the same request again joins it and pays nothing."""
 
     code = "still_processing"
     retryable = True
@@ -182,7 +183,7 @@ class StillProcessing(GatewayError):
 
 
 class GenerationFailed(GatewayError):
-    """A job ended without a picture; the note is what its record says."""
+    """A job ended without a picture; its record holds the failure."""
 
     def __init__(self, failure: FailureNote, *, task_id: str) -> None:
         super().__init__(failure.message)
@@ -200,7 +201,9 @@ class ServiceUnavailable(GatewayError):
     retryable = True
 
 
-class LedgerUnavailable(ServiceUnavailable):
+class StoreUnavailable(ServiceUnavailable):
+    """Redis does not answer. The ledger, the cache and the rate limits share its public code."""
+
     code = "ledger_unavailable"
 
     def __init__(
@@ -208,11 +211,15 @@ class LedgerUnavailable(ServiceUnavailable):
     ) -> None:
         super().__init__(message, retry_after_s=2)
         self.asked = asked
-        """Whether the store was asked at all: then it may have done what it did not confirm."""
+        """Whether the store was asked at all. If so, it may have done what it did not confirm."""
+
+
+class LedgerUnavailable(StoreUnavailable):
+    """The ledger cannot be read or written."""
 
 
 class LedgerDataLost(LedgerUnavailable):
-    """The store does not know what this gateway has seen of it (reliability study, F76)."""
+    """The store does not know what this gateway has seen of it: it was emptied or is outdated."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -250,18 +257,20 @@ class GatewayOverloaded(ServiceUnavailable):
 
 
 class UpstreamError(GatewayError):
-    """The provider failed us. Only `UPSTREAM_CODES` may be used; unknown means charged.
+    """The provider failed. `code` is one of `UPSTREAM_CODES`.
 
-    `retryable` needs proof that nothing was billed: a P3 failure never is, and a provider's JSON
-    500 (P2) is released but not retryable either (design, section 9). `request_id` is what the
-    provider called the exchange, when its answer had begun; for the books, never for a caller.
+    Only a failure with evidence P0 or P1 may be retryable. After a P2 failure (the provider's own
+    JSON 500) nothing is charged, but the provider is not asked again for the same request (I8);
+    after P3 the image may be billed. `request_id` is the provider's name for the exchange, when its
+    answer had begun; it is for the ledger, never for a caller.
     """
 
     request_id: str | None = None
     billed: bool | None = None
-    """Whether the provider's answer itself says that this refusal costs; None: it does not say."""
+    """Whether the provider's answer says that this refusal costs money; None: it does not say."""
     concerns_our_account: bool = True
-    """False when a code of key or balance is no verdict on ours, so that no breaker counts it."""
+    """False when a code about key or balance does not concern our own account, so that the circuit
+    breaker does not count it."""
 
     def __init__(
         self,

@@ -8,16 +8,16 @@ from enum import StrEnum
 
 
 class BillingEvidence(StrEnum):
-    """What is known about the provider's bill after a failure (reliability study, section 6.1)."""
+    """What is known about the provider's bill after a failure (decision 29)."""
 
     NEVER_SENT = "P0"
     """No byte of the request left this machine."""
     REFUSED = "P1"
-    """A status below 500 says that nothing was made, whoever said it and in whatever words."""
+    """A status below 500 says that nothing was made, whoever sent it and in whatever words."""
     FAILED = "P2"
-    """The provider said it failed (JSON 5xx, failed task): released, but unverified."""
+    """The provider says that it failed (JSON 5xx, failed task): released, but not verified."""
     UNKNOWN = "P3"
-    """Everything else: the work may have been done and billed."""
+    """Everything else: the image may have been made and billed."""
 
     @property
     def disproves_charge(self) -> bool:
@@ -26,7 +26,7 @@ class BillingEvidence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailureNote:
-    """A failure as a value: what a job record keeps and the edge renders."""
+    """A failure as a value: a job's record keeps it, and routes answer with it."""
 
     code: str
     message: str
@@ -89,4 +89,4 @@ UPSTREAM_CODES = {
     code: code in RETRYABLE_UPSTREAM_CODES
     for code in sorted(RETRYABLE_UPSTREAM_CODES | FINAL_UPSTREAM_CODES)
 }
-"""code -> whether a repeat can help, given proof that nothing was billed."""
+"""code -> whether a repeat can help, given evidence that nothing was billed."""

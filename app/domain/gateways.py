@@ -1,16 +1,16 @@
-"""The gateway processes on one store: each says that it is there and where its pictures are."""
+"""The gateway processes on one store: each registers itself and where its pictures are."""
 
 from dataclasses import dataclass
 
 GATEWAY_STALE_MS = 30_000
-"""A process that was not heard of for so long is gone: it must not keep a new one out."""
+"""A process without a heartbeat for this long is gone, and must not keep a new one out."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayRecord:
-    """`id` is random for each process. `images` names the image store: equal where one process can
-    read what another one keeps. `place` says to a person where that is. `last_ms` is the store's
-    time of its latest announcement."""
+    """`id` is random for each process. `images` names the image store: two processes with the same
+    name can read each other's pictures. `place` tells a person where that store is. `last_ms` is
+    the store's time of the latest heartbeat."""
 
     id: str
     host: str
@@ -20,7 +20,7 @@ class GatewayRecord:
 
 
 class ImageStoreNotShared(Exception):
-    """A gateway at work keeps its pictures where this one cannot read them."""
+    """A running gateway keeps its pictures where this one cannot read them."""
 
     def __init__(self, own: GatewayRecord, other: GatewayRecord) -> None:
         super().__init__(

@@ -16,11 +16,11 @@ class ResponseFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One generation in the provider's words: every field here but `unsent` is sent upstream.
+    """One generation in the provider's terms: every field but `unsent` is sent upstream.
 
-    `model`, `size` and `quality` are catalog values after coercion; `n` counts images, 1 or more.
-    `unsent` digests what the caller asked for beyond that (a seed, a style): the provider has no
-    such field, but who asks for another picture must not get an earlier one.
+    `model`, `size` and `quality` are catalog values; `n` counts images, 1 or more. `unsent` is a
+    digest of what else the caller asked for (a seed, a style). The provider has no such fields,
+    but a request with another seed must not be answered with an earlier picture.
     """
 
     model: str
@@ -31,19 +31,19 @@ class GenerationRequest:
     unsent: str | None = None
 
     def fingerprint(self, pool: str) -> str:
-        """The digest naming requests of one tenant pool that may share one answer."""
+        """The digest that is equal for requests of one cache pool that may share an answer."""
         beyond = () if self.unsent is None else (self.unsent,)
         return digest(pool, self.model, self.prompt, self.n, self.size, self.quality, *beyond)
 
 
 def digest(*parts: str | int | None) -> str:
-    """SHA-256 (hex) over parts that cannot run into each other."""
+    """SHA-256 (hex) over a list of parts; no two different lists look alike."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderImage:
-    """One image as the provider hands it over: either a link or the bytes, never neither."""
+    """One image as the provider hands it over: a link or the bytes, at least one of them."""
 
     url: str | None = None
     body: bytes | None = None

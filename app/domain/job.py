@@ -1,7 +1,4 @@
-"""A job: one request's life in the gateway, socket or not, and what its end means for money.
-
-What a caller is told when it has fewer pictures than it asked for.
-"""
+"""A job: the durable record of one request, which outlives its connection, and how it ends."""
 
 import secrets
 from collections.abc import Sequence
@@ -14,16 +11,18 @@ from app.domain.upstream_ids import encode_call_id
 
 
 class JobState(StrEnum):
-    """Money states of the reliability study, section 6.1."""
+    """What a job means for money. The letters are what the store keeps."""
 
     RESERVED = "R"
-    """Held; nothing was sent. Lapses to RELEASED."""
+    """Images and money are held; nothing was sent. Ends RELEASED when its lease lapses."""
     DISPATCHED = "D"
-    """Written before the socket is. From here on, silence may mean a bill."""
+    """Recorded before the request is sent. From here on, a lost answer may mean a bill."""
     UNKNOWN = "U"
-    """Ambiguous: held until resolved, then presumed billed."""
+    """Nobody knows whether it was billed: held until evidence comes, then presumed billed."""
     SETTLED = "S"
+    """Charged."""
     RELEASED = "X"
+    """Free."""
 
     @property
     def terminal(self) -> bool:
@@ -31,10 +30,10 @@ class JobState(StrEnum):
 
 
 class TaskStatus(StrEnum):
-    """What a caller sees (provider's page: queued, processing; design 1: completed, failed).
+    """What a caller sees.
 
-    COLLECTING: the provider made the images and they are charged, but none of them has reached our
-    store yet; their links are kept and tried again (`Job.pending`).
+    COLLECTING: the provider made the images and they are charged, but none of them is in our store
+    yet; their links are kept and tried again (`Job.pending`).
     """
 
     QUEUED = "queued"
@@ -50,12 +49,12 @@ class TaskStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobPart:
-    """One upstream call of a job. `n` images asked of it.
+    """One upstream call of a job, which asks for `n` images.
 
-    `upstream_id` is the provider's task id and `request_id` its name for the POST, by either of
-    which its bill may call it; never shown to a caller. `result` is set once the part has ended;
-    `anomaly` is what the latest polls said against the task, until one says otherwise; `denied` is
-    how many polls in a row said that it failed after it had shown its images.
+    `upstream_id` is the provider's task id and `request_id` its name for the POST. Its bill may use
+    either; callers see neither. `result` is set once the part has ended. `anomaly` is what the
+    latest polls said against the task, until one says otherwise. `denied` counts the polls in a row
+    that called the task failed after it had shown its images.
     """
 
     n: int
@@ -73,17 +72,17 @@ class JobPart:
 
 
 class PollAnomalyKind(StrEnum):
-    """What a poll may say against a task that the provider had taken."""
+    """What a poll may say against a task that the provider had accepted."""
 
     MISSING = "missing"
     """The provider does not know it (any more)."""
     EMPTY = "empty"
-    """It is completed and shows no image."""
+    """The task is completed and shows no image."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollAnomaly:
-    """So many polls in a row said so, the first one at `since_ms` (Unix ms, the store's clock)."""
+    """`polls` polls in a row said `kind`, the first at `since_ms` (Unix ms, the store's clock)."""
 
     kind: PollAnomalyKind
     polls: int
@@ -94,10 +93,10 @@ class PollAnomaly:
 class PendingImage:
     """The link of an image that the provider made and that is not in our store yet.
 
-    `part` and `index` name its place among the job's images (`picture_stem`). `expires_ms` is Unix
-    milliseconds, None when the link does not say how long it lives. An empty `url`: the image came
-    as bytes that our store did not take. The provider's task may show it again, if the part has
-    one; otherwise it is in the memory of the process that received it and nowhere else.
+    `part` and `index` say which of the job's images it is (`picture_stem`). `expires_ms` is Unix
+    milliseconds, None when the link does not say when it ends. An empty `url` means that the image
+    came as bytes that our store did not take. If the part has a task, the provider may show it
+    again; otherwise it is only in the memory of the process that received it.
     """
 
     part: int
@@ -111,8 +110,9 @@ class PendingImage:
 class PartResult:
     """How one upstream call ended.
 
-    `images` counts what the provider made (and bills); `pictures` are those now in our store,
-    `pending` those still to be downloaded. A failure carries its proof class; success has none.
+    `images` counts what the provider made (and bills); `pictures` are those in our store now,
+    `pending` those still to be downloaded. A failure has its evidence in `proof`; a success has
+    none.
     """
 
     images: int = 0
@@ -124,8 +124,8 @@ class PartResult:
 
 @dataclass(frozen=True, slots=True)
 class CollectionProgress:
-    """How collecting a job's images goes: since when (its settlement, Unix ms by the store's
-    clock), after how many tries, and why the latest one failed (never with a link)."""
+    """How far the download of a job's pending images is: since when (the settlement, Unix ms by the
+    store's clock), after how many tries, and why the latest one failed (never with a link)."""
 
     since_ms: int
     tries: int = 0
@@ -134,7 +134,7 @@ class CollectionProgress:
 
 @dataclass(frozen=True, slots=True)
 class CacheVariant:
-    """Where a job's pictures belong in the cache once they exist."""
+    """The cache entry that a job fills: the `index`-th picture kept for one fingerprint."""
 
     fingerprint: str
     index: int
@@ -144,11 +144,11 @@ class CacheVariant:
 class Job:
     """The durable record of one request.
 
-    Times are Unix milliseconds of the store's clock. `unit_micros` is the price of one image, or
-    None when unknown. `pool` says who may see it beside its user. `calls` are the provider's names
-    for its upstream calls, for the operator only. `pending` images are still to be downloaded;
-    `collecting` says how that goes, also once it is over. `request_id` names the request that
-    opened it, as its answer and the log do.
+    Times are Unix milliseconds of the store's clock. `unit_micros` is the price of one image, None
+    when unknown. `pool` says who may see the job beside its user. `calls` are the provider's names
+    for its upstream calls, for the operator only. `pending` images are still to be downloaded, and
+    `collecting` says how that goes, also when it is over. `request_id` is the id, in answers and
+    logs, of the request that opened the job.
     """
 
     id: str
@@ -180,32 +180,23 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """The caller's answer is final (the money may still be held, in UNKNOWN)."""
+        """Whether the caller's answer is final (in UNKNOWN the money may still be held)."""
         return self.status.terminal
 
     @property
     def is_complete(self) -> bool:
-        """Every image that was asked for is in our store."""
+        """Whether every image that was asked for is in our store."""
         return self.status is TaskStatus.COMPLETED and len(self.pictures) >= self.n
-
-    def is_visible_to(self, user: str, pool: str) -> bool:
-        return is_visible((self.user, self.pool), user, pool)
-
-
-def is_visible(owner: tuple[str, str], user: str, pool: str) -> bool:
-    """Whether what was made for an owner's user and pool may be seen: by that user, or by a member
-    of the same opted-in cache pool."""
-    return owner[0] == user or (owner[1] == pool and pool.startswith("team:"))
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job's end does to the books and to the caller.
+    """What a job's end means for the ledger and for the caller.
 
     `state` is SETTLED, RELEASED or UNKNOWN. `billed` images are charged (0..n), of which
-    `presumed` without evidence; `surplus` were made beyond n and go to the house account. `calls`
-    name the upstream calls as the provider's bill does. `pending` images were made and are still
-    to be downloaded: while there are any, the job is collecting, whatever else is there.
+    `presumed` without evidence; `surplus` images were made beyond n and are charged to the house.
+    `calls` are the provider's names for the upstream calls. `pending` images were made and are
+    still to be downloaded: while there are any, the job is collecting.
     """
 
     state: JobState
@@ -220,7 +211,7 @@ class Outcome:
 
     @property
     def lost(self) -> int:
-        """Images that were made and are given up already. A charged refusal made none."""
+        """How many images were made and are given up. A charged refusal made none."""
         if self.failure is not None and self.failure.code != "image_unavailable":
             return 0
         kept = self.presumed + len(self.pictures) + len(self.pending)
@@ -239,24 +230,24 @@ def new_job_id() -> str:
 
 
 def picture_stem(job_id: str, part: int, index: int) -> str:
-    """The name of a job's picture without extension: repeatable, so a second collection of the
-    same result overwrites instead of duplicating; unguessable, since the job id is."""
+    """The name of a job's picture without extension. It is always the same, so that a second
+    download replaces the first; and it cannot be guessed, because the job id cannot."""
     return f"img_{digest(job_id, part, index)[:32]}"
 
 
 def in_image_order(
     job_id: str, parts: Sequence[JobPart], pictures: Sequence[Picture]
 ) -> list[Picture]:
-    """Pictures in the order of the images they are, whenever each of them came."""
-    places = ((part, index) for part, of in enumerate(parts) for index in range(of.n))
-    order = {picture_stem(job_id, *place): rank for rank, place in enumerate(places)}
+    """Pictures in the order of the job's images, in whatever order they came."""
+    positions = ((part, index) for part, of in enumerate(parts) for index in range(of.n))
+    order = {picture_stem(job_id, *position): rank for rank, position in enumerate(positions)}
     return sorted(pictures, key=lambda picture: order.get(picture.name.partition(".")[0], -1))
 
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """`asked` images, of which `delivered` are here and `pending` are still being collected: they
-    are added to the same task. `reason` never holds a link."""
+    """Why a caller has fewer pictures than it asked for. Of `asked` images `delivered` are here and
+    `pending` are still downloaded, to be added to the same task. `reason` never holds a link."""
 
     asked: int
     delivered: int
@@ -265,7 +256,7 @@ class Shortfall:
 
 
 def find_shortfall(job: Job) -> Shortfall | None:
-    """None for a job that is whole, or has not ended with pictures."""
+    """None for a job with all its pictures, and for one that has not ended or has failed."""
     if job.status is not TaskStatus.COMPLETED or job.is_complete:
         return None
     here, pending = len(job.pictures), len(job.pending)

@@ -1,7 +1,7 @@
-"""The second copy of the books: what each change of the store was, kept on this machine's disk.
+"""The journal is a second copy of the ledger: each change of the store, on this machine's disk.
 
-The store is the truth. The journal lets an operator rebuild it when it vanished, and tells a fresh
-process how much of the store's life it must find again (reliability study, section 3).
+The store is the truth. The journal lets an operator rebuild it after a loss, and tells a new
+process how much of the ledger's history the store must know, so that a loss is noticed.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from app.domain.job import Outcome, PartResult
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How much of a store's life somebody has seen.
+    """How much of the ledger's history a process has seen.
 
     `seq` rises by one with every admission, dispatch, task id or result of a part, ledger entry and
-    change of a user, team or key; `who` names what rose it, so that two histories with the same
-    number can be told apart. `epoch` is the random name of the life.
+    change of a user, team or key. `who` is the id of what raised it, so that two histories with the
+    same number can be told apart. `epoch` is the random name of this history.
     """
 
     seq: int
@@ -46,17 +46,17 @@ class ChangeKind(StrEnum):
     KEYS = "keys"
     STOPS = "stops"
     JOURNALS = "journals"
-    """Where some process writes its journal: a rebuild names those it was not given."""
+    """Where a process writes its journal: a rebuild lists those it was not given."""
     EPOCH = "life"
-    """The number a life of the store began at: `begins`, number."""
+    """The sequence number an epoch began after: `begins`, number."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreChange:
-    """Fields that one record of the store took on, as field, value, field, value …
+    """Fields of one record of the store that changed, as field, value, field, value …
 
-    An entry's and a user's, team's or key's are whole; a job's add to what it had, and an empty
-    value takes a field away. `seq` is the sequence number it took, 0 for none.
+    Entries and records of users, teams and keys are complete. A job's fields add to what it had,
+    and an empty value removes a field. `seq` is the sequence number it took, 0 for none.
     """
 
     kind: ChangeKind
@@ -67,9 +67,9 @@ class StoreChange:
 
 @dataclass(frozen=True, slots=True)
 class JournalRecord:
-    """One write of the store: where its life stood afterwards, what changed, and when by this
-    machine's clock (Unix milliseconds). A write that is repeated, because its reply was lost, may
-    be told twice."""
+    """One write of the store: the position afterwards, what changed, and when by this machine's
+    clock (Unix milliseconds). A write that is repeated because its reply was lost may be in the
+    journal twice."""
 
     mark: Position
     changes: Sequence[StoreChange]
@@ -89,7 +89,7 @@ class RegisteredJournal:
     path: str
     last_ms: int = 0
     copied: str = ""
-    """Up to which place it holds what operators changed elsewhere."""
+    """The id of the latest change of an operator elsewhere that it holds a copy of."""
 
     @property
     def location(self) -> str:
@@ -98,7 +98,7 @@ class RegisteredJournal:
 
 @dataclass(frozen=True, slots=True)
 class OutboxOutcome:
-    """How a job ended, which the store does not know yet."""
+    """How a job ended; the store does not know it yet."""
 
     job_id: str
     outcome: Outcome
@@ -110,7 +110,7 @@ class OutboxOutcome:
 
 @dataclass(frozen=True, slots=True)
 class OutboxPart:
-    """The provider's ids or the result of one part of a job, which the store does not know yet."""
+    """The provider's ids or the result of one part of a job; the store does not know them yet."""
 
     job_id: str
     part: int
@@ -127,21 +127,22 @@ OutboxMessage = OutboxOutcome | OutboxPart
 
 
 class Journal(Protocol):
-    """The second copy of the books. What it cannot take now it takes later, in order."""
+    """The second copy of the ledger. What cannot be written now is written later, in order."""
 
     @property
     def position(self) -> Position | None:
-        """The latest mark in it when it was opened; None for a new one."""
+        """The latest position in it when it was opened; None for a new one."""
 
     def append(self, record: JournalRecord) -> None:
-        """Write a step down. Never raises; see `ready`."""
+        """Write a record. Never raises; see `ready`."""
 
     def ready(self) -> bool:
-        """False while steps cannot be written: nothing may be spent then (fault F66)."""
+        """False while records cannot be written: nothing may be spent then, since it could not be
+        rebuilt."""
 
 
 class Outbox(Protocol):
-    """What the store could not be told yet, kept on disk until it was (fault F71)."""
+    """What the store could not be told yet, kept on disk until it was."""
 
     async def enqueue(self, message: OutboxMessage) -> bool:
         """Keep it through the death of this process; false when the disk does not take it."""
@@ -149,8 +150,8 @@ class Outbox(Protocol):
     async def ack(self, message: OutboxMessage) -> None: ...
 
     async def pending(self) -> Sequence[OutboxMessage]:
-        """Everything owed by processes of this machine, living or dead. What cannot be read is set
-        aside."""
+        """All messages of this machine's processes, running or not. What cannot be read becomes a
+        dead letter."""
 
     async def dead_letter(self, message: OutboxMessage, reason: str) -> None:
-        """Keep a debt that can never be paid, out of the way of those that can."""
+        """Keep a message that the store will never take, apart from those it will."""

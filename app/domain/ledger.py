@@ -1,4 +1,4 @@
-"""The values the ledger takes and gives: arrivals, orders, admissions, entries, audits."""
+"""The values the ledger takes and gives: admissions, claims, settlements, entries, audits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class DedupKeys:
     `body` is the digest of the canonical request body; `idempotency_key` the caller's own key
     digested with the user; `is_sdk_retry` is true when the SDK says this is a retry
     (`x-stainless-retry-count` > 0); `fresh` when no earlier failure will do (`no-cache`).
-    `call` names this request. `callers` is what is known of earlier ones, by call; None asks
-    nobody.
+    `caller_id` names this request. `callers` is what is known of earlier callers, by id; None: they
+    are not asked.
     """
 
     body: str
@@ -39,7 +39,7 @@ class DedupKeys:
 
 
 class PossibleDuplicate(Exception):
-    """This may repeat one of these calls: ask whether their callers are still there."""
+    """This may repeat a request of one of these callers: ask whether they are still connected."""
 
     def __init__(self, calls: tuple[str, ...]) -> None:
         super().__init__(*calls)
@@ -48,7 +48,7 @@ class PossibleDuplicate(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AnswerReceipt:
-    """A caller (`call`) was sent its whole answer about a job."""
+    """A caller was sent its whole answer about a job."""
 
     job_id: str
     caller_id: str
@@ -56,7 +56,7 @@ class AnswerReceipt:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitCheck:
-    """A request that kept its pace. `duplicate_of` is the job an earlier identical request
+    """A request within its rate limits. `duplicate_of` is the job that an earlier identical request
     started."""
 
     limit_snapshot: LimitSnapshot
@@ -69,7 +69,7 @@ class AdmissionRequest:
 
     `part_sizes` are the images asked of each upstream call; `lease_ms` is how long the
     reservation may stay undispatched; `response_format` is what the caller asked for, so that a
-    task read later is answered alike; `rate_limit_checked` is false when its pace is still to be
+    task read later is answered alike; `rate_limit_checked` is false when the request is still to be
     counted. `request_id` names the request in the log, for every later line about the job.
     """
 
@@ -112,7 +112,7 @@ class JobClaim:
     """A due job, leased to this process for one step.
 
     By the store's clock, `late_ms` is how overdue it was, `age_ms` how long ago it was dispatched
-    (or admitted, if it was not): this machine's own clock may be wrong (fault F64).
+    (or admitted, if it was not): this machine's own clock may be wrong.
     """
 
     job: Job
@@ -130,7 +130,7 @@ class JobClaim:
 @dataclass(frozen=True, slots=True)
 class CollectionClaim:
     """A job whose images are due for another try, leased to this process. `tries` counts this one:
-    it was written down before it is made. `now_ms` is the store's clock."""
+    it is counted before it is made. `now_ms` is the store's clock."""
 
     job: Job
     tries: int
@@ -153,10 +153,9 @@ class CollectionTimings:
 @dataclass(frozen=True, slots=True)
 class CollectionReport:
     """What became of a job's pending images: those now in our store, those `lost` for good, and
-    `links` that take the place of older ones. `error` is why some are still missing. `tried` had
-    their quick tries: once all pending ones had, a caller with some images waits no more. The next
-    try is due after `due_ms`. `denied` says of each part whose task was asked whether it has failed
-    by now."""
+    `links` that replace older ones. `error` is why some are still missing. `tried` had their quick
+    tries: once all pending images had, a caller that has some waits no more. The next try is due
+    after `due_ms`. `denied` says of each part whose task was polled whether the task has failed."""
 
     pictures: tuple[tuple[PendingImage, Picture], ...] = ()
     lost: tuple[PendingImage, ...] = ()
@@ -169,8 +168,8 @@ class CollectionReport:
 
 @dataclass(frozen=True, slots=True)
 class CollectionResult:
-    """What a report did: so many `pictures` were new and images newly `lost`; `ended` when it
-    ended the task for its caller."""
+    """What a report changed: how many `pictures` are new and how many images newly `lost`; `ended`
+    when the task ended by it."""
 
     job: Job
     pictures: int = 0
@@ -183,13 +182,13 @@ class EntryKind(StrEnum):
     RELEASE = "release"
     ADJUST = "adjust"
     DELIVERY = "delivery"
-    """Charges nothing: `delivered` is negative for images that were given up after all (or positive
-    when one of those came)."""
+    """Charges nothing. `delivered` is negative for images that were given up after the settlement,
+    positive when one of those came."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the append-only ledger: the only truth about what was used.
+    """One entry of the append-only ledger: the only truth about what was used.
 
     `images` and `micros` are charged amounts (adjustments may be negative; `micros` None where
     the price is unknown); `delivered` images were handed over by the provider when the job was
@@ -231,8 +230,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class OpenJobStats:
-    """The open side of the books: jobs by state, images and micro-units held, oldest overdue;
-    `collecting` are settled jobs with images still to be downloaded."""
+    """The open jobs by state, and the images and micro-units they hold. `lag_ms` is how overdue the
+    oldest is; `collecting` counts settled jobs with images still to be downloaded."""
 
     jobs: dict[JobState, int]
     held_images: int

@@ -1,7 +1,4 @@
-"""Limits, the scopes they bind, and what is left of them.
-
-Refusals that keep one caller from using up what is everybody's.
-"""
+"""Limits, the scopes that have them, what is left of them, and the refusals of free use."""
 
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -11,7 +8,7 @@ from app.domain.errors import AdmissionRefused
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a scope may use; `None` is unlimited. Money in micro-units of the catalog's currency."""
+    """What a scope may use; None is unlimited. Money in micro-units of the catalog's currency."""
 
     images_per_day: int | None = None
     images_per_month: int | None = None
@@ -40,7 +37,7 @@ class ScopeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One holder of limits: a key, a user, a team, or the house (the whole deployment)."""
+    """One holder of limits: a key, a user, a team, or the house, which is the whole deployment."""
 
     kind: ScopeKind
     name: str
@@ -53,8 +50,8 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class SpendingStop:
-    """An operator's word that a scope may buy nothing until it is resumed; what runs goes on, and
-    what is cached is answered. `scope` is a `Scope.id`, `at_ms` Unix milliseconds."""
+    """An operator's order that a scope spends nothing until it is resumed. Running jobs go on, and
+    the cache still answers. `scope` is a `Scope.id`, `at_ms` Unix milliseconds."""
 
     scope: str
     reason: str
@@ -77,10 +74,10 @@ class LimitWindow(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """One limit of one scope as it stands: images, requests, jobs or micro-units.
+    """What is used of one limit of one scope: images, requests, jobs or micro-units.
 
-    `used` is settled, `held` is reserved; `reset_s` is seconds until the window ends (requests:
-    until the pace is fully recovered). `limit` is None where the scope is unlimited.
+    `used` is settled, `held` is reserved. `reset_s` is the seconds until the window ends, or for
+    requests until the full burst is available again. `limit` None means unlimited.
     """
 
     scope: ScopeKind
@@ -99,50 +96,50 @@ class LimitStatus:
 
 @dataclass(frozen=True, slots=True)
 class LimitSnapshot:
-    """All allowances that bind one principal, at one moment."""
+    """All limits of one principal at one moment."""
 
     statuses: tuple[LimitStatus, ...] = ()
 
     def after_settlement(self, n: int, billed: int, unit_micros: int | None) -> "LimitSnapshot":
-        """This standing once a reservation of `n` images has become `billed` ones."""
+        """This snapshot after a reservation of `n` images was settled with `billed` images."""
         per_image = {LimitKind.IMAGES: 1, LimitKind.MONEY: unit_micros or 0}
         return LimitSnapshot(
             tuple(
                 replace(
-                    a,
-                    used=a.used + billed * per_image[a.kind],
-                    held=a.held - n * per_image[a.kind],
+                    status,
+                    used=status.used + billed * per_image[status.kind],
+                    held=status.held - n * per_image[status.kind],
                 )
-                if a.kind in per_image
-                else a
-                for a in self.statuses
+                if status.kind in per_image
+                else status
+                for status in self.statuses
             )
         )
 
     def tightest(self, kind: LimitKind) -> LimitStatus | None:
-        """The allowance of this meter that will refuse first, of those that are the caller's to
-        know: what the house used is nobody's business but the operator's."""
-        shown = [a for a in self.statuses if a.scope is not ScopeKind.HOUSE]
-        bound = [a for a in shown if a.kind is kind and a.limit is not None]
-        return min(bound, key=lambda a: (a.remaining or 0, a.reset_s), default=None)
+        """The limit of this kind that will refuse first. The house's limits are left out: what the
+        whole deployment uses is for the operator only."""
+        shown = [status for status in self.statuses if status.scope is not ScopeKind.HOUSE]
+        bound = [status for status in shown if status.kind is kind and status.limit is not None]
+        return min(bound, key=lambda status: (status.remaining or 0, status.reset_s), default=None)
 
     @property
     def binding(self) -> LimitStatus | None:
         """Of all limits the one of which the smallest share is left; None when unlimited."""
-        bound = [a for a in self.statuses if a.limit is not None]
-        return min(bound, key=lambda a: (_share_left(a), -a.reset_s), default=None)
+        bound = [status for status in self.statuses if status.limit is not None]
+        return min(bound, key=lambda status: (_share_left(status), -status.reset_s), default=None)
 
 
-def _share_left(allowance: LimitStatus) -> float:
-    return (allowance.remaining or 0) / allowance.limit if allowance.limit else 0.0
+def _share_left(status: LimitStatus) -> float:
+    return (status.remaining or 0) / status.limit if status.limit else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class FreeUseCaps:
-    """What a user may have for nothing in an hour; None is unlimited.
+    """What a user may have for free in an hour; None is unlimited.
 
-    `replays` are answers of the cache that an Idempotency-Key is bound to; `refusals` are requests
-    that the provider got, refused, and did not charge for.
+    `replays` are cache answers that are kept for an Idempotency-Key; `refusals` are requests that
+    the provider received, refused, and did not charge.
     """
 
     replays: int | None = None
@@ -153,7 +150,7 @@ NO_CAPS = FreeUseCaps()
 
 
 class TooManyWaiting(AdmissionRefused):
-    """One caller's share of those who wait, or are being answered, is taken."""
+    """One caller has too many requests waiting or being answered in this process."""
 
     code = "too_many_waiting"
     retryable = True

@@ -1,7 +1,4 @@
-"""Image bytes as bytes: what they are, how they are named, kept, and fetched in vain.
-
-What the use cases need where pictures are: a store of bytes, a way to fetch them, links.
-"""
+"""Image bytes: what they are, how they are named, and the ports that store, fetch and link them."""
 
 import binascii
 import re
@@ -18,10 +15,10 @@ from app.domain.formats import detect_image as detect_image
 IMAGE_NAME = re.compile(
     r"img_[0-9a-f]{32}\.(png|jpg|webp|gif|avif|heic|jxl|bmp|tiff|ico|svg|html|bin)", re.ASCII
 )
-"""The only names an image store knows; use with `fullmatch`."""
+"""The only names in an image store; use with `fullmatch`."""
 
 ATTACHMENT_MEDIA_TYPES = frozenset({"image/svg+xml", "text/html", "application/octet-stream"})
-"""What a browser might run, or nobody knows: served only to be saved, never to be shown."""
+"""What a browser might run, and unknown bytes: served as a download, never shown in a page."""
 
 SLICE_BYTES = 16 << 10
 """How much of a picture is read, sent or encoded at a time."""
@@ -45,15 +42,15 @@ class ImageSlice:
 
 
 class ImageStoreUnavailable(Exception):
-    """The image store cannot be used now; the message says what to mend."""
+    """The image store cannot be used now; the message says what to change."""
 
 
 IMAGE_STORE_UNAVAILABLE_MESSAGE = "The image store is away; repeat the request."
-"""What callers are told of it."""
+"""What callers are told then."""
 
 
 class FetchError(Exception):
-    """An image could not be fetched. `reason` is fit for a log: it never holds the link."""
+    """An image could not be downloaded. `reason` may be logged: it never holds the link."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -61,7 +58,7 @@ class FetchError(Exception):
 
 
 class FetchRefused(FetchError):
-    """The link points where Koi does not go, or is no link at all: never to be retried."""
+    """The link leads where Koi does not go, or is no link at all: never to be retried."""
 
 
 class FetchFailed(FetchError):
@@ -73,16 +70,16 @@ class FetchFailed(FetchError):
 
 
 class FetchTruncated(FetchFailed):
-    """What came is not known to be whole: it ends before its own end, or nothing tells its end."""
+    """The image is not known to be complete: it ends too early, or nothing tells where it ends."""
 
 
 class FetchedNonImage(FetchFailed):
-    """A page, a JSON document or a sentence came where a picture should be: most likely the words
-    of whatever stands before the picture's host."""
+    """A web page, a JSON document or a sentence came instead of a picture: most likely an error
+    message of a proxy in front of the picture's host."""
 
 
 def media_type_of(name: str) -> str | None:
-    """The media type an image name stands for; None when it is no `IMAGE_NAME`."""
+    """The media type of an image name; None when it is no `IMAGE_NAME`."""
     match = IMAGE_NAME.fullmatch(name)
     return None if match is None else MEDIA_TYPES[match[1]]
 
@@ -92,7 +89,7 @@ URL_SAFE_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 
 def strip_data_uri(text: str) -> str:
-    """Take a `data:image/…;base64,` prefix (RFC 2397) off; any other text comes back unchanged."""
+    """Remove a `data:image/…;base64,` prefix (RFC 2397); any other text comes back unchanged."""
     match = DATA_URI_PREFIX.match(text)
     return text if match is None else text[match.end() :]
 
@@ -114,10 +111,10 @@ def decode_base64(text: str) -> bytes | None:
 
 
 class ImageDraft(ByteSource, AbstractAsyncContextManager["ImageDraft"], Protocol):
-    """The bytes of an image on their way into a store, never more than a few of them in memory.
+    """The bytes of an image on their way into a store; large ones are on disk, not in memory.
 
-    Reading blocks once there are many. Raises `ImageStoreUnavailable`. What was not kept when the
-    block ends is thrown away.
+    Reading them from disk blocks. Raises `ImageStoreUnavailable`. A draft that was not kept when
+    the block ends is deleted.
     """
 
     @property
@@ -126,22 +123,23 @@ class ImageDraft(ByteSource, AbstractAsyncContextManager["ImageDraft"], Protocol
 
     @property
     def in_memory(self) -> bytes | None:
-        """The whole body while it is small, else None."""
+        """The whole body if it is small, else None."""
 
     async def write(self, data: bytes) -> None: ...
 
     async def seal(self) -> None:
-        """No more is written."""
+        """End the writing."""
 
     async def keep(self, name: str) -> None:
-        """Store it durably; the same name again replaces. `ValueError` when no `IMAGE_NAME`."""
+        """Store it durably, and replace an image of the same name. Raises `ValueError` for what is
+        no `IMAGE_NAME`."""
 
 
 class ImageStore(Protocol):
     """Image bytes by name. Raises `ImageStoreUnavailable`."""
 
     def draft(self, stem: str) -> ImageDraft:
-        """A place for an image whose name begins with `stem` and whose type is not yet known."""
+        """A draft of an image whose name begins with `stem` and whose type is not yet known."""
 
     async def read(self, name: str, at: int = 0, most: int = SLICE_BYTES) -> ImageSlice | None:
         """Some bytes of an image; fewer only at its end. None when it is not stored."""
@@ -155,28 +153,29 @@ class ImageStore(Protocol):
     async def sweep(self, older_than: timedelta) -> int: ...
     async def check(self) -> None: ...
     async def identity(self) -> str:
-        """The store's own name: the same for all who see the same images, and for nobody else."""
+        """The store's own name: the same for all processes that see the same images, and for no
+        other."""
 
 
 class ImageFetcher(Protocol):
     """Downloads a provider's link behind the egress guard. Raises `FetchError`."""
 
     async def fetch(self, url: str, into: ImageDraft) -> bool:
-        """Write the body into a draft, its content codings undone. True when its end was told by
-        a length, by chunks or by its coding; False when only the connection's end told it.
+        """Write the body into a draft, with its content codings decoded. True when a length, chunks
+        or the coding said where it ends; False when only the connection's end did.
 
         Raises `FetchError`, and `ImageStoreUnavailable` for the draft.
         """
 
     def expires_ms(self, url: str) -> int | None:
-        """Unix milliseconds at which a signed link itself ends, perhaps in the past; None when it
-        says nothing believable."""
+        """Unix milliseconds at which a signed link ends, perhaps in the past; None when it does not
+        say, or says nothing believable."""
 
 
 class ImageLinks(Protocol):
     """Signed links to our own pictures."""
 
     def sign(self, name: str) -> str:
-        """The query string that opens this picture for a while."""
+        """The query string with which this picture can be read for a limited time."""
 
     def verify(self, name: str, exp: str, sig: str) -> bool: ...

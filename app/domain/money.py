@@ -4,12 +4,12 @@ from decimal import Decimal, InvalidOperation
 
 MICROS_PER_UNIT = 1_000_000
 MAX_MICROS = 10**15
-"""A billion. Lua counts in doubles, exact up to 2^53: nine times this."""
+"""A billion units. Lua counts in doubles, which are exact up to 2^53, nine times this."""
 
 
 def parse_micros(text: str) -> int:
-    """Read decimal text ("0.14") as micro-units; `ValueError` if negative, finer, no number, or
-    more than the store's scripts can add exactly."""
+    """Read decimal text ("0.14") as micro-units. Raises `ValueError` if it is negative, has more
+    than six decimals, is no number, or is more than the store's scripts can add exactly."""
     try:
         amount = Decimal(text) * MICROS_PER_UNIT
     except InvalidOperation:

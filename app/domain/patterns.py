@@ -14,8 +14,8 @@ def pattern_matches(pattern: str, name: str) -> bool:
 def patterns_overlap(a: str, b: str) -> bool:
     """Whether some name matches both patterns.
 
-    Row by row over `a`: `reached` holds how much of `b` can be used up so far, as in an edit
-    distance, so that patterns with many stars take no longer than others.
+    For each letter of `a`, `reached` holds the positions of `b` that can be matched so far, as in
+    an edit distance, so that patterns with many stars take no longer than others.
     """
     reached = _past_stars({0}, b)
     for letter in a:
@@ -29,7 +29,7 @@ def patterns_overlap(a: str, b: str) -> bool:
 
 
 def _past_stars(reached: set[int], b: str) -> set[int]:
-    """A star may also stand for nothing."""
+    """The positions, and those behind stars at them: a star may also stand for nothing."""
     found = set(reached)
     for at in sorted(reached):
         while at < len(b) and b[at] == "*":

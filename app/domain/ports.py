@@ -1,7 +1,4 @@
-"""What the use cases need from the world. Each port says what happens when its world is away.
-
-The port by which the processes of a deployment hear of each other.
-"""
+"""What the use cases need from outside. Each port says what happens when it does not answer."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
@@ -33,7 +30,7 @@ from app.domain.upstream import UpstreamAnswer, UpstreamLimiter
 
 
 class Ledger(Protocol):
-    """Quotas, jobs and their settlement, as one book. Closed: raises `LedgerUnavailable`.
+    """Quotas, jobs and their settlement. Closed: raises `LedgerUnavailable` when it is away.
 
     Every method is atomic and safe to repeat with the same arguments.
     """
@@ -41,19 +38,20 @@ class Ledger(Protocol):
     async def check_rate_limit(
         self, principal: Principal, dedup_keys: DedupKeys, *, rate_limit_checked: bool = False
     ) -> RateLimitCheck:
-        """Count one request against every pace (GCRA) and look for the job it repeats.
+        """Count one request against every rate limit (GCRA) and look for the job it repeats.
 
-        A request asked about again is counted once: `paced`. Raises `RateLimited`,
-        `IdempotencyKeyReused`; `Contested` when it may be a repeat and its pace is counted.
+        With `rate_limit_checked` it was counted before. Raises `RateLimited`,
+        `IdempotencyKeyReused`; `PossibleDuplicate` when it may be a repeat: then it is counted.
         """
 
     async def admit(self, admission: AdmissionRequest) -> AdmissionResult:
         """Reserve images, money and concurrency of all scopes, all or nothing, and open the job.
 
-        Joins instead of opening when the order repeats an earlier one. Counts the request's pace
-        too when it has not arrived before (no cache to ask in between).
-        Raises `RateLimited`, `InsufficientQuota`, `ConcurrencyLimited`, `IdempotencyKeyReused`;
-        `Contested` when it may be a repeat: from then on it has arrived.
+        Joins instead of opening when the request repeats an earlier one. Counts the request
+        against its rate limits too, unless `rate_limit_checked` (no cache was asked in between).
+        Raises `RateLimited`, `InsufficientQuota`, `ConcurrencyLimited`, `IdempotencyKeyReused`,
+        `SpendingStopped`, `TooManyRefusals`; `PossibleDuplicate` when it may be a repeat: then it
+        is counted.
         """
 
     async def dispatch(self, job_id: str, lease_ms: int) -> bool:
@@ -69,7 +67,7 @@ class Ledger(Protocol):
         result: PartResult | None = None,
         due_ms: int,
     ) -> bool:
-        """Write down how far a part is; false when the upstream id belongs to another job."""
+        """Record how far a part is; false when the upstream id belongs to another job."""
 
     async def reschedule(
         self,
@@ -82,8 +80,8 @@ class Ledger(Protocol):
     ) -> bool:
         """Give a claimed job back, due again after `due_ms`; false when the lease was lost.
 
-        Progress only rises. `anomalies` are what this look said against parts, None for a task that
-        answered well; they are counted in the job."""
+        Progress only rises. `anomalies` are what this step's polls found wrong with parts, None for
+        a task that answered well; they are counted in the job."""
 
     async def settle(
         self,
@@ -104,11 +102,11 @@ class Ledger(Protocol):
     async def claim_collections(
         self, limit: int, timings: CollectionTimings
     ) -> Sequence[CollectionClaim]:
-        """Lease settled jobs whose images are due for a try, counted before it is made."""
+        """Lease settled jobs whose images are due for a try, which is counted before it is made."""
 
     async def record_collection(self, job_id: str, report: CollectionReport) -> CollectionResult:
-        """Write down what became of pending images, each once; the task ends with the last one, or
-        once some are there and the others were tried in vain. Pictures may come before the job is
+        """Record what became of pending images, each once. The task ends with the last one, or once
+        some are there and the others were tried in vain. Pictures may come before the job is
         settled, and after they were given up. Raises `TaskNotFound`."""
 
     async def cancel(self, job_id: str) -> Settlement | None:
@@ -120,15 +118,16 @@ class Ledger(Protocol):
     async def claim_with_polls(
         self, limit: int, lease_ms: int, polls: int
     ) -> tuple[list[JobClaim], int]:
-        """The same with room for so many polls, in order of age; a job in parts takes what is left.
-        Who needs no poll is not held up. Also says how many polls are due still."""
+        """The same with room for so many polls, the most overdue jobs first; a job of several parts
+        takes what is left. Jobs that need no poll do not wait. Also returns how many polls are
+        still due."""
 
     async def job(self, job_id: str) -> Job | None: ...
 
     async def filter_open(self, job_ids: Sequence[str]) -> frozenset[str]:
         """Those of these jobs that still are to be sent or run at the provider (R or D).
 
-        Raises `LedgerUnavailable` also while the books are known to be lost: nothing is known then.
+        Raises `LedgerDataLost` while the ledger is quarantined: nothing is known then.
         """
 
     async def list_jobs(self, user: str, limit: int) -> Sequence[Job]:
@@ -137,20 +136,20 @@ class Ledger(Protocol):
     async def bind_idempotency_key(
         self, principal: Principal, dedup_keys: DedupKeys, job_id: str
     ) -> None:
-        """Let the repeat's Idempotency-Key mean a job that the cache answered with, unless its user
-        had as many of these within the hour as are kept."""
+        """Let an Idempotency-Key mean a job whose pictures the cache answered with, unless its user
+        had as many of these within the hour as are allowed."""
 
     async def abandon(self, job_id: str, caller_id: str | None = None) -> None:
-        """The caller who holds the job left: the next identical request of its key joins."""
+        """The caller who holds the job left: the next identical request of its key joins it."""
 
     async def save_receipts(self, receipts: Sequence[AnswerReceipt]) -> None:
-        """Callers were sent their whole answers: no retry of theirs is to come."""
+        """Callers were sent their whole answers, so no retry of theirs will come."""
 
     async def find_owner(self, picture: str) -> tuple[str, str] | None:
         """The user and pool a stored picture was made for; None when unknown or expired."""
 
     async def read_limits(self, principal: Principal) -> LimitSnapshot:
-        """Every allowance of the principal, unlimited ones too."""
+        """How every limit of the principal stands, unlimited ones too."""
 
     async def adjust(self, entry: Entry) -> Entry:
         """Append a correction (kind ADJUST) and move the counters of its windows with it."""
@@ -167,11 +166,11 @@ class TaskList(Protocol):
     """A user's own tasks, cheaply. Closed: raises `LedgerUnavailable`."""
 
     async def list_page(self, user: str, query: TaskQuery) -> TaskPage | None:
-        """None when the task it is to follow is none of the user's, or not listed any more."""
+        """None when the task the page is to follow is not the user's, or no longer listed."""
 
 
 class ResultCache(Protocol):
-    """Pictures by fingerprint and slot. Open: when its store is away every answer is a bypass."""
+    """Pictures by fingerprint and variant. Open: without its store every answer is a bypass."""
 
     async def look_up(
         self,
@@ -182,21 +181,22 @@ class ResultCache(Protocol):
         repeated: bool = False,
         instead_of: str | None = None,
     ) -> CacheLookup:
-        """A `repeated` request is the latest one over again, not another wish: same slot.
+        """A `repeated` request is the latest one over again, so it gets the same variant.
 
-        `instead_of` is a job that was said to make the picture and does not: of all who say so,
-        exactly one gets its slot, and the others join that one.
+        `instead_of` is a job that was to make the pictures and does not: of all requests that say
+        so, exactly one gets its variant, and the others join that one.
         """
 
     async def fill(self, variant: CacheVariant, job_id: str, pictures: Sequence[Picture]) -> None:
-        """Fill a slot that this job was making."""
+        """Fill a variant that this job was making."""
 
     async def evict(self, variant: CacheVariant, job_id: str) -> None:
-        """Free a slot that this job was making, or whose pictures are gone."""
+        """Free a variant that this job was making, or whose pictures are gone."""
 
 
 class ImageProvider(Protocol):
-    """The provider. Raises `UpstreamError` with its proof; `PollTroubled` for a failed poll."""
+    """The provider. Raises `UpstreamError` with its evidence about the bill,
+    `PollInconclusive` for a poll that says nothing."""
 
     async def dispatch(self, request: GenerationRequest, *, asynchronous: bool) -> UpstreamAnswer:
         """The one call that may cost money. Never repeated unless no byte was sent."""
@@ -224,12 +224,12 @@ class MetricsRecorder(Protocol):
     def polled(self, late_s: float) -> None: ...
 
     def polls_waiting(self, polls: int) -> None:
-        """Polls that are due and for which there was no room."""
+        """Polls that are due and that the rate limit did not allow."""
 
     def settlement_lost(self) -> None: ...
 
     def outbox_delivery_failed(self, message: str, error: Exception) -> None:
-        """The store did not take what it is owed, and not because it is away; tried again."""
+        """The store did not take an outbox message although it is there; it is tried again."""
 
     def loop_failed(self, loop: str) -> None: ...
 
@@ -250,16 +250,17 @@ __all__ = [
 
 
 class SignalBus(Protocol):
-    """Word that a job ended, from whichever process ended it. Open: a lost signal only delays."""
+    """Signals that a job ended, from any process. Open: a lost signal only delays."""
 
     def ended(self) -> AsyncIterator[str | None]:
-        """Job ids as they end; None when some may have been missed. For as long as it is asked."""
+        """Ids of jobs as they end; None when some may have been missed. Never ends."""
 
     async def publish(self, message: str) -> int:
-        """Say something to every process that serves callers, this one too; how many listen.
+        """Send a message to every process that serves callers, this one too; returns how many
+        listen.
 
-        Raises `LedgerUnavailable`.
+        Raises `StoreUnavailable`.
         """
 
     def caller_messages(self) -> AsyncIterator[str]:
-        """What processes say, for as long as it is asked."""
+        """The messages that processes send. Never ends."""

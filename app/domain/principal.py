@@ -1,6 +1,6 @@
-"""Who calls: users, teams, API keys and the principal they make together.
+"""Who calls: users, teams, API keys and the principal they make together; the port to them.
 
-The port to users, teams and keys.
+What a principal may use, may see and is limited by is decided here and nowhere else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from app.domain.catalog import Catalog, Model
+from app.domain.errors import ModelNotFound
 from app.domain.images import ResponseFormat
-from app.domain.limits import Limits, Scope, SpendingStop
+from app.domain.limits import Limits, Scope, ScopeKind, SpendingStop
+
+HOUSE = "house"
+"""The name of the scope that is the whole deployment."""
+TEAM_POOL = "team:"
+"""What the names of shared cache pools begin with."""
 
 
 class CachePolicy(StrEnum):
-    """Whose earlier pictures may answer a request (design, section 5)."""
+    """Whose earlier pictures may answer a request: nobody's, the user's own, or the team's."""
 
     OFF = "off"
     PRIVATE = "private"
@@ -22,8 +29,8 @@ class CachePolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """Users that share limits. `disabled_ms` is since when none of their keys works; a deleted
-    team keeps its record, so that the ledger's entries can still be explained."""
+    """Users that share limits. None of their keys works since `disabled_ms`; a deleted team keeps
+    its record, so that the ledger's entries can still be explained."""
 
     name: str
     limits: Limits
@@ -57,9 +64,10 @@ def is_enabled(holder: User | Team) -> bool:
 class ApiKey:
     """A key's record; the secret itself is never stored, only its SHA-256.
 
-    `models` None allows every enabled model; `response_format` None follows the user's; `ending` is
-    the secret's last characters (a checksum), by which a key found somewhere can be told, "" for
-    keys of before. Times are Unix milliseconds of the store's clock.
+    `models` None allows every enabled model; `response_format` None follows the user's; `ending`
+    holds the secret's last characters (a checksum), by which a key found somewhere can be
+    recognised; it is empty for keys of earlier versions. Times are Unix milliseconds of the
+    store's clock.
     """
 
     id: str
@@ -84,8 +92,8 @@ class Principal:
     """The identity behind one API key, with every limit that binds it.
 
     `pool` names whose cached pictures it may get and who may see its jobs: the user's own, or
-    the team's when the policy is shared. `response_format` is how it gets its pictures when a
-    request does not say.
+    the team's when the policy is shared. `response_format` applies when a request does not say
+    how it wants its pictures.
     """
 
     key_id: str
@@ -99,11 +107,58 @@ class Principal:
     @property
     def pool(self) -> str:
         if self.cache is CachePolicy.SHARED and self.team is not None:
-            return f"team:{self.team}"
+            return f"{TEAM_POOL}{self.team}"
         return f"user:{self.user}"
 
+    @property
+    def all_scopes(self) -> tuple[Scope, ...]:
+        """Key, user, team and house in this order; one without limits where none are given.
+
+        Every job is counted in all of them, so that a limit set later finds the counters right.
+        """
+        given = {scope.kind: scope for scope in self.scopes}
+        names = {
+            ScopeKind.KEY: self.key_id,
+            ScopeKind.USER: self.user,
+            ScopeKind.TEAM: self.team,
+            ScopeKind.HOUSE: HOUSE,
+        }
+        return tuple(
+            given.get(kind) or Scope(kind, name, Limits()) for kind, name in names.items() if name
+        )
+
     def may_use(self, model: str) -> bool:
+        """Whether the key may use the model of this catalog name."""
         return self.models is None or model in self.models
+
+    def resolve_model(self, catalog: Catalog, name: str) -> Model:
+        """The model that a caller means by a name, alias or pattern.
+
+        Raises `ModelNotFound`, in the same words for a model that does not exist and for one that
+        this key may not use: the answer tells nobody what others are offered.
+        """
+        model = catalog.resolve(name)
+        if model is None or not self.may_use(model.name):
+            raise ModelNotFound
+        return model
+
+    def may_see(self, user: str, pool: str) -> bool:
+        """Whether a task or picture that was made for this user and pool is shown: to that user,
+        and to members of the same shared team pool (decision 11)."""
+        return user == self.user or (pool == self.pool and pool.startswith(TEAM_POOL))
+
+
+def build_scopes(
+    house: Limits, *, key: ApiKey | None = None, user: User | None = None, team: Team | None = None
+) -> tuple[Scope, ...]:
+    """The scopes that limit whoever is given, the narrowest first, and the house last."""
+    holders = (
+        (ScopeKind.KEY, key and key.id, key and key.limits),
+        (ScopeKind.USER, user and user.name, user and user.limits),
+        (ScopeKind.TEAM, team and team.name, team and team.limits),
+        (ScopeKind.HOUSE, HOUSE, house),
+    )
+    return tuple(Scope(kind, name, limits) for kind, name, limits in holders if name and limits)
 
 
 class KeyRing(Protocol):
@@ -113,7 +168,7 @@ class KeyRing(Protocol):
         """The records behind a key's SHA-256 (hex); None when unknown, expired or revoked."""
 
     def refusal_reason(self, digest: str) -> tuple[str, str | None]:
-        """Of a key just refused: unknown, expired or revoked, and its id where there is one."""
+        """Why a key was just refused (unknown, expired, revoked), and its id where it has one."""
 
     async def save_user(self, user: User, *, create: bool) -> bool: ...
     async def user(self, name: str) -> User | None: ...

@@ -1,7 +1,4 @@
-"""A user's tasks as a list shows them, page by page.
-
-What was used: questions to the ledger and their answers.
-"""
+"""Queries and their results: pages of a user's tasks, and sums of what was used."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +8,8 @@ from app.domain.job import Job, TaskStatus
 
 @dataclass(frozen=True, slots=True)
 class TaskQuery:
-    """Which tasks: at most `limit` of them, those that follow the task `after` in this order
-    (newest first, or oldest first when `ascending`), all or those of one status."""
+    """Which tasks to list: at most `limit`, those after the task `after` in this order (newest
+    first, or oldest first when `ascending`), all or those of one status."""
 
     limit: int
     after: str | None = None
@@ -22,8 +19,7 @@ class TaskQuery:
 
 @dataclass(frozen=True, slots=True)
 class TaskPage:
-    """Jobs without what the provider said of their parts; `more` is true when tasks follow the last
-    one of these."""
+    """Jobs without their parts' results; `more` is true when more tasks follow."""
 
     tasks: Sequence[Job]
     more: bool
@@ -55,10 +51,10 @@ class UsageQuery:
 class UsageRow:
     """Sums of one group. Ungrouped dimensions are None.
 
-    `images` are charged, `delivered` reached us or are on their way, `presumed` were charged
-    without evidence, `surplus` were made beyond what was asked and are charged to the house,
-    `requests` are jobs; `micros` is None as soon as one image of the group had no price. What the
-    house pays for has no user, team or key.
+    `images` are charged, of which `presumed` without evidence; `delivered` are in our store or
+    still downloaded; `surplus` were made beyond what was asked and are charged to the house;
+    `requests` are jobs. `micros` is None when one image of the group had no price. What the house
+    pays for has no user, team or key.
     """
 
     images: int = 0

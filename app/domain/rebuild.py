@@ -1,4 +1,4 @@
-"""What rebuilding the books takes and reports."""
+"""What a rebuild of the ledger needs and what it reports."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from app.domain.journal import RegisteredJournal
 
 
 class RebuildRefused(Exception):
-    """Rebuilding would do harm or nothing; the message says why. `complete`: nothing is missing."""
+    """A rebuild would do harm, or nothing; the message says why. `complete`: nothing is missing."""
 
     def __init__(self, message: str, *, complete: bool = False) -> None:
         super().__init__(message)
@@ -15,10 +15,11 @@ class RebuildRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RetentionTerms:
-    """How long restored records live, in milliseconds.
+    """How long restored records are kept, in milliseconds.
 
-    `reserved` is the wait for a dispatch, `silence` for an answer to one, `hold` for proof of an
-    ambiguous charge; `task` is the life of an ended job and `image` of a picture.
+    `reserved_ms` is the longest wait for a dispatch, `silence_ms` for its answer, `hold_ms` for
+    evidence about an ambiguous charge; `task_ms` is how long an ended job is kept, and `image_ms` a
+    picture.
     """
 
     reserved_ms: int
@@ -30,8 +31,8 @@ class RetentionTerms:
 
 @dataclass(frozen=True, slots=True)
 class JournalGap:
-    """Changes `first` to `last` of the life `epoch` (empty: one that is known only by what came
-    after it) that are known to have happened, and that no journal at hand remembers."""
+    """Changes `first` to `last` of an epoch that are known to have happened and are in no journal
+    at hand. An empty `epoch`: one that is known only because a later one continued it."""
 
     epoch: str
     first: int
@@ -44,12 +45,12 @@ class JournalGap:
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport:
-    """What the rebuilt books hold, and where it came from.
+    """What the rebuilt ledger holds, and where it came from.
 
-    `entries` of which `from_journal` were gone from the store; `jobs` restored, of which `open`
-    are still to be finished; `records` of users, teams and keys; `gaps` are the changes that are
-    known but remembered nowhere; `absent` the journals that wrote into these books and were not
-    given. `blind`: there was no journal at all, so nobody knows what the store has lost.
+    Of `entries`, `from_journal` were gone from the store. Of `jobs` restored, `open` are still to
+    be finished. `records` counts users, teams and keys. `gaps` are changes that happened and are in
+    no journal; `absent` are journals that wrote into this ledger and were not given. `blind`: there
+    was no journal at all, so nobody knows what the store has lost.
     """
 
     entries: int
@@ -63,5 +64,5 @@ class RebuildReport:
 
     @property
     def lost_changes(self) -> int:
-        """How many changes nobody at hand remembers."""
+        """How many changes are in no journal at hand."""
         return sum(gap.count for gap in self.gaps)

@@ -1,7 +1,8 @@
 """Sizes as callers write them, and the offered size that is nearest.
 
-Nearest means: the shape first (the quotient of the two ratios), then the number of pixels (the
-quotient of the two areas), then the catalog's order. Fractions, so that it is the same everywhere.
+Nearest means: first in shape (the quotient of the two ratios), then in the number of pixels (the
+quotient of the two areas), then the first in the catalog. Fractions give the same result on every
+machine.
 """
 
 import re
@@ -21,7 +22,7 @@ SQUARE = re.compile(r"([0-9]{2,5})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class SizePreference:
-    """What a picture should look like; None where the caller does not mind.
+    """The shape and size that a caller asks for; None where it does not say.
 
     `ratio` is width by height, `area` counts pixels.
     """
@@ -38,7 +39,7 @@ def normalize_size(text: str) -> str:
 
 
 def parse_pixels(text: str) -> SizePreference | None:
-    """`1280x720`, `1024*1024`, `1024 x 1024`; None for anything else and for absurd sides."""
+    """`1280x720`, `1024*1024`, `1024 x 1024`; None for anything else and for impossible sides."""
     match = PIXELS.fullmatch(normalize_size(text))
     if match is None:
         return None
@@ -61,7 +62,7 @@ def ratio(text: str) -> Fraction | None:
 def parse_resolution(text: str) -> SizePreference | None:
     """`1k` and `1024` (a square's side), `720p` (lines of a 16:9 picture), or a size.
 
-    Only a size says anything about the shape.
+    Only a size says something about the shape.
     """
     word = normalize_size(text)
     if match := THOUSANDS.fullmatch(word):
@@ -74,16 +75,16 @@ def parse_resolution(text: str) -> SizePreference | None:
     return parse_pixels(text)
 
 
-def closest_size(offered: Sequence[str], wish: SizePreference, default: str) -> str:
-    """The offered size (`WxH`) that comes nearest; words among them are no candidates.
+def closest_size(offered: Sequence[str], preference: SizePreference, default: str) -> str:
+    """The offered size (`WxH`) that is nearest; names among them are not candidates.
 
-    Where the wish is silent the default size speaks.
+    The default size decides what the preference does not say.
     """
     measured = tuple(_measured(offered))
     if not measured:
         return default
     usual = parse_pixels(default) or measured[0][1]
-    shape, area = wish.ratio or usual.ratio, wish.area or usual.area
+    shape, area = preference.ratio or usual.ratio, preference.area or usual.area
     return min(
         (_apart(size.ratio, shape), _apart(size.area, area), place, name)
         for place, (name, size) in enumerate(measured)

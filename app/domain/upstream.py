@@ -1,7 +1,4 @@
-"""What the provider can answer, whatever its dialect.
-
-The port to what the provider grants us.
-"""
+"""What the provider can answer, in whatever dialect; and the port that keeps its limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +10,10 @@ from app.domain.job import TaskStatus
 
 @dataclass(frozen=True, slots=True)
 class TaskPending:
-    """The provider works on it under its own id: any text that `names_a_task`.
+    """The provider works on it under its own task id: any text that `is_task_id` accepts.
 
-    `progress` is 0-100 or None when not said; `is_known_status` is false for a status word nobody
-    has seen before. `request_id` names the POST (`CALL_ID`), if its answer said so.
+    `progress` is 0-100, None when not said; `is_known_status` is false for a status word that Koi
+    does not know. `request_id` is the provider's name for the POST, if its answer said one.
     """
 
     upstream_id: str
@@ -39,7 +36,8 @@ UpstreamAnswer = TaskPending | TaskImages
 
 @dataclass(frozen=True, slots=True)
 class SlotHolder:
-    """A job that holds places or a coming start at the provider, or waits for `calls` places."""
+    """A job that holds provider slots or the permit for a coming start, or waits for `calls`
+    slots."""
 
     job_id: str
     calls: int
@@ -47,11 +45,11 @@ class SlotHolder:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTraffic:
-    """How our traffic to the provider stands, for all processes together.
+    """The traffic to the provider of all processes together.
 
-    `queued` jobs wait for one of the places of which `busy` are taken. `share` of the usual rate
-    is asked for, less than 1 while the provider's 429s are remembered; nothing is for `pause_s`.
-    `refused` is the code with which the provider keeps refusing our key or balance.
+    `queued` jobs wait for slots, of which `busy` are taken. `share` of the usual rate is used, less
+    than 1 after 429s of the provider; for `pause_s` nothing is sent. `refused` is the code with
+    which the provider keeps refusing our key or balance.
     """
 
     queued: int = 0
@@ -62,12 +60,11 @@ class UpstreamTraffic:
 
 
 class PollInconclusive(Exception):
-    """A poll that says nothing about the task: network trouble, 5xx, 429. Ask again later.
+    """A poll that says nothing certain about the task: network trouble, 5xx, 429. Ask again later.
 
-    `missing` is true when the provider does not know the task: normal right after the submit
-    (contract study, section 4), later a sign that it is lost. `empty`: the task is said to be
-    completed and shows no image, which some providers mend a moment later. `throttled` is true when
-    we asked too often.
+    `missing`: the provider does not know the task, which is normal right after the submit and later
+    a sign that it is lost. `empty`: the task is completed and shows no image, which some providers
+    correct a moment later. `throttled`: Koi asked too often.
     """
 
     def __init__(
@@ -88,57 +85,59 @@ class PollInconclusive(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PollGrant:
-    """Room for `count` polls; `name` is what the store counts them under, empty where none is."""
+    """Room for `count` polls; `name` is the store's name for this grant, empty where it counts
+    none."""
 
     count: int
     name: str = ""
 
 
 class UpstreamLimiter(Protocol):
-    """What the provider grants us: its rate, places and goodwill, shared by all our processes.
+    """Keeps the provider's limits in all our processes together: its rate, its concurrency slots,
+    and the pauses that it asks for.
 
-    Closed where a turn is asked for: raises `LedgerUnavailable`.
+    Fails closed where a permit is asked for: raises `StoreUnavailable`.
     """
 
     @property
     def has_rate_limit(self) -> bool:
-        """Whether some rate is to be kept, so that polls need room."""
+        """Whether a rate is limited, so that polls need room."""
 
     def check_queue(self, calls: int) -> None:
-        """Refuse a job of so many calls that would wait in vain, before anything is reserved.
+        """Refuse a job of this many calls that would wait in vain, before anything is reserved.
 
-        Goes by what this process knows. Raises `Overloaded` when its turn is not to be expected in
-        time, and `UpstreamError` (proof P0) while the provider keeps refusing our key or balance.
+        Uses what this process knows. Raises `GatewayOverloaded` when no permit can be expected in
+        time, and `UpstreamError` (P0) while the provider keeps refusing our key or balance.
         """
 
     async def acquire(self, job_id: str, calls: int, wait_s: float) -> Sequence[float]:
-        """Wait for a turn to dispatch: seconds from now on at which each call may start.
+        """Wait for a permit to dispatch: after how many seconds from now each call may start.
 
-        A job that ended meanwhile is let through at once: the ledger will not have it sent.
-        Raises `Overloaded` when none comes in `wait_s` seconds, at once if that is foreseeable,
-        and `UpstreamError` like `check_queue`, except for the one job that may try every now and
-        then.
+        A job that ended meanwhile gets one at once, because the ledger will not let it be sent.
+        Raises `GatewayOverloaded` when none comes in `wait_s` seconds, at once if that is
+        foreseeable; and `UpstreamError` like `check_queue`, except for the one job that may probe
+        the provider now and then.
         """
 
     async def release(self, job_id: str) -> None:
-        """Free the places of a job that ran; harmless when there were none."""
+        """Free the slots of a job that ran. May be repeated."""
 
     async def release_all(self, job_id: str, calls: int) -> None:
-        """Give back all that a job of so many calls holds or waits for, in whatever process: its
-        place in the queue, its places, and starts that have not come. Harmless when repeated."""
+        """Give back all that a job of this many calls holds or waits for, in whatever process: its
+        queue entry, its slots, and permits for later starts. May be repeated."""
 
     async def list_holders(self) -> Sequence[SlotHolder]:
-        """Jobs that hold or wait for something, those of the last few seconds left out where they
-        hold places; at most some hundreds."""
+        """Jobs that hold or wait for something, at most some hundreds. Slots that were taken in the
+        last few seconds are left out."""
 
     async def acquire_polls(self, wanted: int) -> PollGrant:
-        """Room for so many polls, now; at most `wanted`, none while the store is away."""
+        """Room for at most `wanted` polls now; none while the store is unavailable."""
 
     async def refund_polls(self, grant: PollGrant, polls: int) -> None:
-        """Give back so many polls of a grant: they were not made. Once for each. Never raises."""
+        """Give back polls of a grant that were not made, each once. Never raises."""
 
     async def record_success(self, took_s: float) -> None:
-        """The provider took a request sent `took_s` seconds ago. Never raises."""
+        """The provider accepted a request that was sent `took_s` seconds ago. Never raises."""
 
     async def record_failure(self, code: str, retry_after_s: float | None = None) -> None:
         """The provider refused a request, or throttled a poll. Never raises."""

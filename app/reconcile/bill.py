@@ -1,4 +1,4 @@
-"""The values of a reconciliation: the provider's calls, the ledger's accounts, and their pairs."""
+"""The values of a reconciliation: the provider's calls, the ledger's charges, and their pairs."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,8 +14,8 @@ UnitPrice = Callable[[Entry], int | None]
 class BillLine:
     """One line of the provider's bill; a refund has a negative amount.
 
-    `number` is its place in the file, `call` the provider's id (`upstream.CALL_ID`) if it gives
-    one, `at_ms` Unix milliseconds, `images` None where the bill does not count them.
+    `number` is its line in the file, `call` the provider's id as `encode_call_id` writes it, if
+    there is one, `at_ms` Unix milliseconds, `images` None where the bill does not count them.
     """
 
     number: int
@@ -63,9 +63,9 @@ class BilledCall:
 class JobCharge:
     """What the ledger holds against one job: its own entry and every correction of it.
 
-    `images` and `micros` include the house's surplus; `micros` is None where the job had no price,
-    `unit_micros` is what one image of it costs. `presumed` images are charged without evidence;
-    `newest` is the id of the latest entry.
+    `images` and `micros` include the surplus that the deployment pays; `micros` is None where the
+    job had no price, `unit_micros` is what one image of it costs. `presumed` images are charged
+    without evidence; `newest` is the id of the latest entry.
     """
 
     entry: Entry
@@ -77,7 +77,7 @@ class JobCharge:
 
     @property
     def sent_ms(self) -> int:
-        """When its calls were sent; entries of old do not say, and stand for themselves."""
+        """When its calls were sent; for entries without that, when they were written."""
         entry = self.entry
         return entry.at_ms if entry.dispatched_ms is None else entry.dispatched_ms
 
@@ -174,10 +174,10 @@ class BillPeriod:
 
 @dataclass(frozen=True, slots=True)
 class ReconciledItem:
-    """What the bill and the ledger say about the same work; one of the sides may be silent.
+    """What the bill and the ledger say about the same work; one of the sides may be missing.
 
-    `adjustment` images, added to the ledger, would make the two agree; `advice` says why that is
-    not for Koi to decide. `entered` is the id of the entry that corrected it.
+    `adjustment` images, added to the ledger, would make the two agree; `advice` says why Koi does
+    not decide that. `entered` is the id of the entry that corrected it.
     """
 
     finding: BillFinding

@@ -1,7 +1,7 @@
 """One cell of a bill: the amounts and times that a provider, Excel or .NET writes, read one way.
 
-A cell that could be read in two ways is refused: `1,234` is money in one country and change in
-another. `FileSpelling` sees to it that a file is written one way from its first line to its last.
+A cell that could be read in two ways is refused: `1,234` is a thousand in one country and
+little more than one in another. `FileSpelling` keeps a file to one spelling from its first line on.
 """
 
 import re
@@ -27,7 +27,7 @@ COMMAED = re.compile(
 COMMAED_GROUPS = re.compile(
     r"[0-9]{1,3}(?:(?:\.[0-9]{3}){1,4},[0-9]{1,12}|(?:\.[0-9]{3}){2,4})", re.ASCII
 )
-"""Three digits behind a comma are decimals or thousands, unless other marks beside them tell."""
+"""Three digits behind a comma may be decimals or thousands, unless other separators decide."""
 COUNT = re.compile(r"-?[0-9]{1,6}", re.ASCII)
 DAY = r"([0-9]{1,4})([-/.])([0-9]{1,2})\2([0-9]{1,4})"
 CHINESE_DAY = re.compile(r"([0-9]{4})年([0-9]{1,2})月([0-9]{1,2})日 ?", re.ASCII)
@@ -44,7 +44,7 @@ REPLACEMENT_CHARACTER = "\ufffd"
 
 @dataclass(slots=True)
 class FileSpelling:
-    """How one file writes decimals and days, as its first telling line does."""
+    """How one file writes decimals and days, as the first line shows that does."""
 
     seen: dict[str, str] = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class FileSpelling:
 
 @lru_cache(maxsize=16)
 def amount_pattern(currency: str) -> re.Pattern[str]:
-    """An amount with its sign and mark. Nothing is tried twice: a cell may be 64 KB of blanks."""
+    """An amount with its sign and mark. No backtracking: a cell may be 64 KB of blanks."""
     mark = f"(?:{CURRENCY_MARKS.get(currency, re.escape(currency))})?+"
     return re.compile(rf"(-?)\s*+{mark}\s*+(-?)\s*+({NUMBER})\s*+{mark}", re.IGNORECASE | re.ASCII)
 
@@ -178,5 +178,5 @@ def parse_image_count(text: str, micros: int) -> int | None:
 
 
 def quote(text: str) -> str:
-    """A bill is a stranger's text: short, and nothing a terminal would act on."""
+    """Text of a bill is not trusted: shortened, and without control characters."""
     return repr(text if len(text) <= 40 else text[:40] + "…")

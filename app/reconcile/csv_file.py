@@ -1,4 +1,4 @@
-"""The provider's bill as a file: tolerant about how it is written, strict about what it says.
+"""The provider's bill as a file: tolerant of how it is written, strict about what it means.
 
 One line of text is one line of the bill. What cannot be read for certain is reported with its
 number and its column and never guessed: a line that was misread could take money from somebody.
@@ -69,7 +69,7 @@ class ColumnOptions:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableLine:
-    """A line that says nothing certain, and under which heading; None: the line as a whole."""
+    """A line that cannot be read for certain, and the column; None: the line as a whole."""
 
     number: int
     why: str
@@ -135,8 +135,8 @@ def read_bill(
 def _find_layout(
     numbered: Iterator[tuple[int, str]], options: BillReadOptions, path: Path
 ) -> CsvLayout:
-    """Find the headings. Raises `NotABill` naming what the line lacks that is most like
-    them: lines above it, and other separators, lack more."""
+    """Find the headings. Raises `NotABill` about the line that is most like them, naming what it
+    lacks."""
     nearest, complaint = -1, f"{path} is empty."
     for number, text in numbered:
         if number > MAX_HEADING_LINE:
@@ -177,7 +177,7 @@ def _find_columns(cells: Sequence[str], columns: ColumnOptions) -> Mapping[str, 
 def _find_fault(
     cells: Sequence[str], places: Mapping[str, Sequence[int]], columns: ColumnOptions
 ) -> str | None:
-    """Why these are not the headings, by the first role that is not told; None when they are."""
+    """Why these are not the headings, for the first role without a column; None when they are."""
     for role in ROLES:
         found = places.get(role, ())
         if len(found) > 1:

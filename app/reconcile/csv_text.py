@@ -1,6 +1,7 @@
 """A bill's bytes as numbered lines of text: UTF-8, UTF-16 and GB18030, as Excel and .NET save them.
 
-Bytes that are no letters become `bill_cells.LOST_LETTER`, so that one broken line spoils no other.
+Bytes that are no letters become `csv_cells.REPLACEMENT_CHARACTER`, so that a broken line spoils no
+other.
 """
 
 import codecs
@@ -15,7 +16,7 @@ from typing import BinaryIO, TextIO
 
 
 class NotABill(Exception):
-    """The file is no bill, or cannot be read; the message says what is wrong with it."""
+    """The file is not a bill, or cannot be read; the message says why."""
 
 
 STANDARD_INPUT = ("-", "/dev/stdin")

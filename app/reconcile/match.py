@@ -1,8 +1,8 @@
 """The provider's bill against the ledger: what matches, what is missing, what is surplus.
 
-Source: reliability study, sections 6.1 (a presumed charge is adjusted by a new entry), 6.2 (I5:
-the excess of the books over the bill is at most what was presumed) and 7.1 (F38: a failed call
-that was billed after all). Pure, so that the rules can be read and tested without a store.
+A charge without evidence is corrected by a new entry, and never by more than was charged without
+evidence (I5); a call that failed here may have been billed after all. No I/O, so that the rules
+can be read and tested without a store.
 """
 
 from bisect import bisect_left
@@ -27,13 +27,13 @@ from app.reconcile.nearest import pair_nearest
 
 @dataclass(slots=True)
 class _JobMatch:
-    """One account and the calls of the bill that are its own."""
+    """The charge of one job and the calls of the bill that belong to it."""
 
     charge: JobCharge
     calls: list[BilledCall] = field(default_factory=list)
     matched_by: MatchedBy = MatchedBy.ID
     id_unknown: bool = False
-    """The bill may know it by no name that is known here."""
+    """Whether the bill may use an id for it that the ledger does not know."""
 
     @property
     def item(self) -> ReconciledItem:
@@ -46,7 +46,7 @@ class _JobMatch:
 
     @property
     def unbilled_images(self) -> int:
-        """Images charged beyond the bill, where their line may bear another name."""
+        """Images charged beyond the bill, where their line may have an unknown id."""
         if not self.id_unknown:
             return 0
         billed = self.item.billed_images
@@ -61,7 +61,7 @@ def reconcile(
 ) -> list[ReconciledItem]:
     """Pair every line with its job: by the provider's ids, then, where an answer and with it the
     id was lost, by model, amount and time, one to one and the nearest first. A bill of which no id
-    is known calls things otherwise: it is matched by time alone.
+    is known uses other ids: it is matched by time alone.
 
     `same_model` turns the bill's name of a model into the ledger's.
     """
@@ -83,7 +83,7 @@ def reconcile(
 
 
 def _match_by_id(calls: Iterable[BilledCall], matches: Iterable[_JobMatch]) -> list[BilledCall]:
-    """Give each call to the account that knows its id; the others are returned."""
+    """Give each call to the charge that knows its id; the others are returned."""
     named: dict[str | None, _JobMatch] = {}
     for match in matches:
         for name in match.charge.entry.calls:
@@ -130,8 +130,8 @@ def _match_by_time(
     for call in calls:
         offering[same_model(call.model), offered(call)].append(call)
     claimed: set[int] = set()
-    for wish, seekers in seeking.items():
-        offers = offering.get(wish, []) if wish[1] else []
+    for key, seekers in seeking.items():
+        offers = offering.get(key, []) if key[1] else []
         moments = [call.at_ms for call in offers], [match.charge.sent_ms for match in seekers]
         for mine, theirs in pair_nearest(*moments, period.within_ms):
             seekers[theirs].calls.append(offers[mine])
@@ -141,7 +141,7 @@ def _match_by_time(
 
 
 class _UnclaimedCalls:
-    """Whether a line that nobody claims could be a job's after all: then nothing is taken back."""
+    """Whether an unmatched line could belong to a job after all: then nothing is taken back."""
 
     def __init__(
         self, unclaimed: Iterable[BilledCall], period: BillPeriod, same_model: Callable[[str], str]
@@ -163,7 +163,7 @@ class _UnclaimedCalls:
 def _judge(
     item: ReconciledItem, period: BillPeriod, unclaimed_near: _UnclaimedCalls
 ) -> ReconciledItem | None:
-    """The finding about one account; None when it is none of this bill's business."""
+    """The finding about one charge; None when the bill does not cover it."""
     charge = item.charge
     assert charge is not None
     if not item.calls and (charge.images <= 0 or not period.contains(charge.sent_ms)):
@@ -186,7 +186,7 @@ def _judge(
 
 
 def _agrees(item: ReconciledItem, charge: JobCharge) -> bool:
-    """As far as both sides say: a job may have no price, a bill may not count images."""
+    """As far as both sides know: a job may have no price, a bill may not count images."""
     return (
         charge.micros in (None, item.billed_micros)
         and item.billed_images in (None, charge.images)
@@ -197,7 +197,7 @@ def _agrees(item: ReconciledItem, charge: JobCharge) -> bool:
 def _find_objection(
     item: ReconciledItem, charge: JobCharge, period: BillPeriod, unclaimed_near: _UnclaimedCalls
 ) -> str:
-    """Why the ledger is not corrected by itself, or nothing."""
+    """Why the ledger is not corrected automatically; empty when it is."""
     if charge.unit_micros is None and item.billed_images is None:
         return "the catalog has no price to count its images by"
     if item.billed_images is None:
@@ -236,7 +236,7 @@ def build_adjustment(item: ReconciledItem, bill: str) -> Entry:
     assert charge is not None
     entry, adjustment = charge.entry, item.adjustment
     known = entry.micros is not None and charge.unit_micros is not None
-    places = ", ".join(f"line {line.number}" for line in item.lines) or "not on it"
+    where = ", ".join(f"line {line.number}" for line in item.lines) or "not on it"
     return replace(
         entry,
         id=digest("bill", entry.job, charge.newest, adjustment),
@@ -248,7 +248,7 @@ def build_adjustment(item: ReconciledItem, bill: str) -> Entry:
         surplus=0,
         proof=None,
         code=None,
-        note=f"provider's bill, {bill}: {places}",
+        note=f"provider's bill, {bill}: {where}",
         calls=(),
         dispatched_ms=None,
         asked=None,

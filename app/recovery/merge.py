@@ -1,30 +1,29 @@
-"""What the journals of all hosts remember of the books, put together in any order."""
+"""What the journals of all hosts say about the ledger, merged in any order."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from app.adapters.redis.codec import Record, unflatten
 from app.domain.journal import ChangeKind, JournalRecord, StoreChange
 from app.domain.rebuild import JournalGap
 
 STATE_RANK = {"R": 0, "D": 1, "U": 2, "S": 3, "X": 3}
-"""A job's states in the order it can pass through them: the later one knows more."""
+"""A job's states in the order it can pass through them: a later one knows more."""
 STATELESS_RANK = 4
-"""What was told of a job in any state is told by nothing else."""
+"""The rank of a change that names no state: no change of a state may overwrite it."""
 
 REBUILT_AUTHOR = "rebuilt"
-"""Who rose the number that a rebuilt life begins with."""
-
-JobFields = dict[str, str]
+"""What raised the number that a rebuilt epoch begins with."""
 
 
 @dataclass(slots=True)
 class JournalMerge:
-    """`reported` is what was told of each job in each state; `records` are (when, text) by kind and
-    name; `known_seqs` the accounted numbers by epoch, `last_seq` the highest number told of each,
-    and `first_seqs` the one it began after, where somebody wrote that down."""
+    """`jobs_by_state` is what was reported of each job in each state. `records` are (time, text) by
+    kind and name. By epoch, `seen_seqs` are the sequence numbers whose change is known, `max_seqs`
+    the highest number mentioned, and `first_seqs` the number it began after, where it is known."""
 
-    jobs_by_state: dict[str, dict[int, JobFields]] = field(default_factory=dict)
+    jobs_by_state: dict[str, dict[int, Record]] = field(default_factory=dict)
     entries: dict[str, Sequence[str]] = field(default_factory=dict)
     records: dict[ChangeKind, dict[str, tuple[int, str]]] = field(
         default_factory=lambda: defaultdict(dict)
@@ -34,15 +33,15 @@ class JournalMerge:
     first_seqs: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, steps: Iterable[JournalRecord]) -> "JournalMerge":
+    def of(cls, records: Iterable[JournalRecord]) -> "JournalMerge":
         merge = cls()
-        for record in steps:
+        for record in records:
             merge.add(record)
         return merge
 
     @property
-    def jobs(self) -> Iterator[tuple[str, JobFields]]:
-        """Each job as its states followed each other, in whatever order they were read."""
+    def jobs(self) -> Iterator[tuple[str, Record]]:
+        """Each job with its states applied in order, in whatever order they were read."""
         for id, states in self.jobs_by_state.items():
             yield (
                 id,
@@ -51,7 +50,7 @@ class JournalMerge:
 
     @property
     def highest_seq(self) -> int:
-        """The highest sequence number anybody wrote down, in any life."""
+        """The highest sequence number in any journal, of any epoch."""
         return max(self.max_seqs.values(), default=0)
 
     def add(self, record: JournalRecord) -> None:
@@ -78,8 +77,8 @@ class JournalMerge:
             self.records[change.kind][change.id] = max(before, (at_ms, change.fields[1]))
 
     def find_gaps(self, store_seqs: Mapping[str, int]) -> list[JournalGap]:
-        """Numbers that are known to exist but that nobody at hand wrote down, beside those that the
-        store itself still `store_seqs`: of each life, up to which one."""
+        """Sequence numbers that are known to exist, but whose change is in no journal at hand and
+        not in the store either, which holds each epoch up to the number in `store_seqs`."""
         found = []
         for epoch, last_seq in self.max_seqs.items():
             before = max(self._first_seq(epoch), store_seqs.get(epoch, 0))
@@ -91,8 +90,8 @@ class JournalMerge:
         return found + self._earlier_gaps(store_seqs)
 
     def _earlier_gaps(self, store_seqs: Mapping[str, int]) -> list[JournalGap]:
-        """A life that begins at a number continues others up to there, whether or not anybody at
-        hand knows how far they came."""
+        """An epoch that begins at a number continues others up to there, whether or not any journal
+        knows how far they came."""
         found = []
         ends = {*store_seqs.values(), *self.max_seqs.values()}
         for begins in sorted({begins for begins in self.first_seqs.values() if begins}):
@@ -102,9 +101,9 @@ class JournalMerge:
         return found
 
     def _first_seq(self, epoch: str) -> int:
-        """The number a life began after: 0, or where the one before it had come to.
+        """The number an epoch began after: 0, or the end of the epoch before it.
 
-        Early versions wrote it down only by chance; then it is the end of another life.
+        Early versions did not always write it down; then it is the end of another known epoch.
         """
         if epoch in self.first_seqs:
             return self.first_seqs[epoch]
@@ -113,8 +112,8 @@ class JournalMerge:
         return max((end for end in ends if end < first), default=0)
 
 
-def merge_accounts(known: JobFields, reported: Mapping[str, str]) -> JobFields:
-    """Two accounts of one job: where they differ, the one from its later state is right."""
+def merge_accounts(known: Record, reported: Mapping[str, str]) -> Record:
+    """Two accounts of one job: where they differ, the one of its later state is right."""
     if (
         "state" in reported
         and "state" in known
@@ -122,11 +121,3 @@ def merge_accounts(known: JobFields, reported: Mapping[str, str]) -> JobFields:
     ):
         return {**reported, **known}
     return {**known, **reported}
-
-
-def unflatten(flat: Sequence[str]) -> JobFields:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def flat(fields: Mapping[str, str]) -> list[str]:
-    return [text for pair in fields.items() for text in pair]

@@ -1,37 +1,40 @@
-"""The ledger rebuilt from what is left of the store and what the journals remember.
+"""Rebuilds the ledger from what is left of the store and what the journals say.
 
 Gateways refuse to spend while this runs, and go on by themselves afterwards: the new epoch names
-the earlier ones it continues. Killed in the middle, it is simply run again.
+the earlier ones it continues. A rebuild that was killed is simply run again.
 """
 
 import asyncio
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import orjson
 
+from app.adapters.redis import keyspace
 from app.adapters.redis.auditor import CounterTotals
-from app.adapters.redis.entries import entry_id, rows
-from app.adapters.redis.ledger_scripts import DAY_RETENTION_MS, MONTH_RETENTION_MS, LedgerScripts
-from app.adapters.redis.pending_images import (
+from app.adapters.redis.client.scripts import READ_JOB
+from app.adapters.redis.codec import (
+    Record,
     drop_finished_images,
+    entry_id,
+    flatten,
     has_pending_images,
     read_late_pictures,
-)
-from app.adapters.redis.records import read_journal
-from app.domain.journal import ChangeKind, JournalRecord, RegisteredJournal
-from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
-from app.recovery.merge import (
-    JobFields,
-    JournalMerge,
-    flat,
-    merge_accounts,
+    read_pictures,
+    to_json,
     unflatten,
 )
+from app.adapters.redis.ledger_scripts import DAY_RETENTION_MS, MONTH_RETENTION_MS, LedgerScripts
+from app.adapters.redis.records import read_journal
+from app.adapters.redis.replies import ErrorCode, ScriptError
+from app.domain.journal import ChangeKind, JournalRecord, RegisteredJournal
+from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
+from app.recovery.merge import JournalMerge, merge_accounts
 
 BATCH_SIZE = 200
 OPEN_STATES = "RDU"
@@ -46,11 +49,11 @@ class LedgerContents:
     """Everything the rebuilt store will hold, before it is written."""
 
     entries: dict[str, Sequence[str]]
-    jobs: dict[str, JobFields]
+    jobs: dict[str, Record]
     records: dict[ChangeKind, dict[str, str]]
 
     @property
-    def open_jobs(self) -> list[JobFields]:
+    def open_jobs(self) -> list[Record]:
         return [job for job in self.jobs.values() if job["state"] in OPEN_STATES]
 
 
@@ -64,9 +67,10 @@ async def rebuild_ledger(
 
     Raises `RebuildRefused`, `LedgerUnavailable`."""
     merge = JournalMerge.of(records)
-    epoch, seq, quarantined, now_ms, lineage = await scripts.run("read_epoch")
-    earlier = {known_epoch: int(upto) for known_epoch, upto in unflatten(lineage).items()}
-    _check(merge, epoch, seq, bool(quarantined), earlier.keys())
+    found = await scripts.run("read_epoch")
+    epoch, seq, now_ms = found["epoch"], found["seq"], found["now_ms"]
+    earlier = {name: int(rebuilt_to) for name, rebuilt_to in unflatten(found["earlier"]).items()}
+    _check(merge, epoch, seq, bool(found["quarantined"]), earlier.keys())
     gaps = merge.find_gaps({**earlier, **({epoch: seq} if epoch else {})})
     survivors = await _read_survivors(scripts, merge)
     known = len(survivors.entries)
@@ -74,11 +78,9 @@ async def rebuild_ledger(
     await _restore_batch(scripts, {"clear": True})
     async for batch in _batches(contents, scripts, terms, now_ms):
         await _restore_batch(scripts, batch)
-    for known_epoch, last_seq in {**merge.max_seqs, **({epoch: seq} if epoch else {})}.items():
-        earlier[known_epoch] = max(
-            earlier.get(known_epoch, 0), last_seq, merge.max_seqs.get(known_epoch, 0)
-        )
-    # Above every number that was ever given; where the new life begins, `open` reads off these.
+    for name, last_seq in (*merge.max_seqs.items(), *([(epoch, seq)] if epoch else [])):
+        earlier[name] = max(earlier.get(name, 0), last_seq)
+    # The new epoch begins above every number that was ever given; `open_epoch.lua` relies on it.
     await _finish_rebuild(scripts, contents, max(earlier.values(), default=-1) + 1, earlier)
     return RebuildReport(
         entries=len(contents.entries),
@@ -98,7 +100,7 @@ def _check(
     ours = epoch is None or epoch in merge.max_seqs or not merge.max_seqs.keys().isdisjoint(earlier)
     if merge.max_seqs and not ours:
         raise RebuildRefused(
-            "The journal and the store belong to different lives: neither continues the other. "
+            "The journal and the store belong to different ledgers: neither continues the other. "
             "Check KOI_REDIS_URL and KOI_DATA_DIR, or name the right journals with --journal."
         )
     if epoch is None and not quarantined and not merge.max_seqs:
@@ -113,19 +115,17 @@ def _check(
 
 
 async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> LedgerContents:
-    """What this copy of the store still holds; from here on nobody else changes it."""
-    still_open = [unflatten(record) for record in await scripts.run("quarantine")]
-    entries: dict[str, Sequence[str]] = {id: flat(row) async for id, row in rows(scripts)}
+    """What this copy of the store still holds; from here on no other process changes it."""
+    still_open = [unflatten(record) for record in (await scripts.run("quarantine"))["jobs"]]
+    entries: dict[str, Sequence[str]] = {id: flatten(row) async for id, row in scripts.entries()}
     jobs = {job["id"]: job for job in still_open}
     for ids in _chunks([id for id in merge.jobs_by_state if id not in jobs]):
-        found = await asyncio.gather(*(scripts.run("job", id) for id in ids))
-        jobs.update(
-            {id: unflatten(record) for id, record in zip(ids, found, strict=True) if record}
-        )
+        asked = (scripts.command(READ_JOB, keyspace.key("job", id)) for id in ids)
+        found = zip(ids, await asyncio.gather(*asked), strict=True)
+        jobs.update({id: record for id, record in found if record})
     records = {}
     for kind in RESTORED_KINDS:
-        texts = await scripts.run("records", kind.value)
-        named = ((orjson.loads(text), text) for text in texts)
+        named = ((orjson.loads(text), text) for text in await scripts.records(kind.value))
         records[kind] = {row.get("id") or row["name"]: text for row, text in named}
     return LedgerContents(entries, jobs, records)
 
@@ -159,14 +159,14 @@ def _merge_all(
 def _missing_journals(
     contents: LedgerContents, journal_ids: Collection[str]
 ) -> Iterator[RegisteredJournal]:
-    """Journals that wrote into these books and were not read."""
+    """Journals that wrote into this ledger and were not read."""
     for id, text in sorted(contents.records[ChangeKind.JOURNALS].items()):
         if id not in journal_ids:
             yield read_journal(text)
 
 
-def _drop_stale_fields(job: JobFields) -> JobFields:
-    """Without what was taken away, and without the numbers of the life that is over."""
+def _drop_stale_fields(job: Record) -> Record:
+    """Without fields that were taken away, and without numbers of the epoch that is over."""
     kept = {field: text for field, text in job.items() if text != "" and field not in EPOCH_FIELDS}
     kept = drop_finished_images(kept)
     kept = {field: text for field, text in kept.items() if not field.startswith("told:")}
@@ -193,18 +193,18 @@ async def _batches(
             yield {kind.value: dict(some)}
 
 
-def _job_row(job: JobFields, terms: RetentionTerms, now_ms: int) -> dict[str, Any]:
+def _job_row(job: Record, terms: RetentionTerms, now_ms: int) -> dict[str, Any]:
     ended = int(job.get("ended", job["created"]))
     shown = job.get("status") == "completed"
     kept_ms = max(terms.task_ms, terms.image_ms) if shown else terms.task_ms
     lives = max(kept_ms, IDEMPOTENCY_TTL_MS if "replay" in job else 0)
-    row: dict[str, Any] = {"id": job["id"], "fields": flat(job)}
+    row: dict[str, Any] = {"id": job["id"], "fields": flatten(job)}
     row["expires"] = (now_ms if job["state"] in OPEN_STATES else ended) + lives
     if job["state"] in OPEN_STATES:
         due = _due_ms(job, terms, now_ms)
         row["due"] = min(max(due, now_ms), now_ms + _max_due_ms(job, terms))
         if job["state"] == "R" and due <= now_ms:
-            # Somebody may have claimed it and owe its release: it is sent no more (race 7).
+            # A process may have claimed it and be about to release it: it must never be sent.
             row["fields"] += ["claims", "1"]
     elif has_pending_images(job):
         row["collect"], row["expires"] = now_ms, now_ms + lives
@@ -212,17 +212,17 @@ def _job_row(job: JobFields, terms: RetentionTerms, now_ms: int) -> dict[str, An
 
 
 def _needs_attention(row: Mapping[str, Any]) -> bool:
-    """Somebody has still to look after it."""
+    """It is kept even when it has expired: it must still be finished."""
     return "due" in row or "collect" in row
 
 
-def _restore_order(job: JobFields) -> tuple[int, bool]:
+def _restore_order(job: Record) -> tuple[int, bool]:
     """The job an Idempotency-Key was bound to last is restored last, after those it gave up."""
     return int(job.get("bound", job["created"])), job["state"] != "X"
 
 
-def _due_ms(job: JobFields, terms: RetentionTerms, now_ms: int) -> int:
-    """When somebody must look at an open job, as if it had never been forgotten."""
+def _due_ms(job: Record, terms: RetentionTerms, now_ms: int) -> int:
+    """When an open job is due, as if it had never been lost."""
     if job["state"] == "R":
         return int(job["created"]) + terms.reserved_ms
     if job["state"] == "U":
@@ -232,16 +232,16 @@ def _due_ms(job: JobFields, terms: RetentionTerms, now_ms: int) -> int:
     return int(job["dispatched"]) + terms.silence_ms
 
 
-def _max_due_ms(job: JobFields, terms: RetentionTerms) -> int:
+def _max_due_ms(job: Record, terms: RetentionTerms) -> int:
     """How far off its due time can be: the clock may have been set back since it was written."""
     longest = {"R": terms.reserved_ms, "U": terms.hold_ms}
     return longest.get(job["state"], terms.silence_ms)
 
 
-def _owner_rows(job: JobFields, terms: RetentionTerms) -> Iterator[dict[str, Any]]:
-    record = orjson.dumps([job["user"], job["pool"]]).decode()
-    names = [picture["name"] for picture in orjson.loads(job.get("pictures", "[]"))]
-    names += [picture.name for picture in read_late_pictures(job)]
+def _owner_rows(job: Record, terms: RetentionTerms) -> Iterator[dict[str, Any]]:
+    record = to_json([job["user"], job["pool"]])
+    pictures = [*read_pictures(job.get("pictures", "[]")), *read_late_pictures(job)]
+    names = [picture.name for picture in pictures]
     since_ms = int(job.get("ended") or job.get("collecting") or job["created"])
     for name in names:
         yield {"picture": name, "record": record, "expires": since_ms + terms.image_ms}
@@ -259,25 +259,27 @@ def _window_rows(
             sums.setdefault(label, CounterTotals()).add_open_job(job)
     for label, window in sums.items():
         keep = _window_expires_ms(label, scripts)
-        lines = [
-            (scope_key, " ".join(map(str, row))) for scope_key, row in window.by_scope_key.items()
-        ]
-        for some in _chunks(lines) if keep > now_ms else ():
-            yield {"label": label, "rows": flat(dict(some)), "keep": keep}
+        sums_by_scope = window.by_scope_key.items()
+        rows = [(scope_key, " ".join(map(str, row))) for scope_key, row in sums_by_scope]
+        for some in _chunks(rows) if keep > now_ms else ():
+            yield {"label": label, "rows": flatten(dict(some)), "keep": keep}
 
 
 def _window_expires_ms(label: str, scripts: LedgerScripts) -> int:
     if len(label) == len("2026-11"):
-        return (
-            scripts.calendar.day(date.fromisoformat(f"{label}-01")).month_ends_ms
-            + MONTH_RETENTION_MS
-        )
+        month = scripts.calendar.day(date.fromisoformat(f"{label}-01"))
+        return month.month_ends_ms + MONTH_RETENTION_MS
     return scripts.calendar.day(date.fromisoformat(label)).ends_ms + DAY_RETENTION_MS
 
 
 async def _restore_batch(scripts: LedgerScripts, batch: Mapping[str, Any]) -> None:
-    if not await scripts.run("restore", orjson.dumps(batch)):
-        raise RebuildRefused("Another rebuild ended meanwhile; look with `koi ledger check`.")
+    try:
+        await scripts.run("restore", orjson.dumps(batch))
+    except ScriptError as error:
+        if error.code is not ErrorCode.LEDGER_OPEN:
+            raise
+        message = "Another rebuild ended meanwhile; look with `koi ledger check`."
+        raise RebuildRefused(message) from error
 
 
 async def _finish_rebuild(
@@ -287,9 +289,10 @@ async def _finish_rebuild(
     images = sum(int(job["n"]) for job in contents.open_jobs)
     micros = sum(int(job["n"]) * int(job.get("unit", 0)) for job in contents.open_jobs)
     counts = {**{state: states[state] for state in OPEN_STATES}, "images": images, "micros": micros}
-    totals = flat({name: str(count) for name, count in counts.items()})
+    totals = flatten({name: str(count) for name, count in counts.items()})
     ask = {"epoch": secrets.token_hex(16), "seq": seq, "earlier": earlier, "open": totals}
-    await scripts.run("finish_rebuild", orjson.dumps(ask))
+    with suppress(ScriptError):  # another rebuild has opened it already
+        await scripts.run("finish_rebuild", orjson.dumps(ask))
 
 
 def _chunks(things: list[Any]) -> Iterator[list[Any]]:

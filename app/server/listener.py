@@ -7,7 +7,7 @@ BACKLOG = 2048
 
 
 class ListenFailed(Exception):
-    """The address cannot be had; the message says what to do."""
+    """The address cannot be used; the message says what to do."""
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -17,27 +17,27 @@ from app.main import create_app
 from app.server.http import build_uvicorn_options
 from app.service.background import BackgroundTasks
 from app.settings import Settings
-from app.wiring import RunningGateway, open_gateway
+from app.wiring.gateway import RunningGateway, open_gateway
 
 log = structlog.get_logger("koi.serve")
 
 CONNECTION_CLOSE_TIMEOUT_S = 10
-"""How long connections may take to read their last answer once the work is done."""
+"""How long clients may take to read their last answer once the work is done."""
 
 CLOSE_TIMEOUT_S = 3
-"""How long closing may take before what holds it up is cancelled; everything is settled by then."""
+"""How long closing may take before what delays it is cancelled; everything is settled by then."""
 CANCEL_RETRY_S = 1
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SIGNAL_DEBOUNCE_S = 1.0
-"""Signals closer together are one wish: supervisors signal a group and each process in it."""
+"""Signals closer together count as one: supervisors signal a group and each process in it."""
 
 M_ARENA_MAX = -8
 """From malloc.h of glibc."""
 
 OnReady = Callable[[], None]
 InProcessClient = Callable[[RunningGateway], Awaitable[int]]
-"""Something that uses the running gateway; its answer is the exit code, and ends the gateway."""
+"""Something that uses the running gateway; when it returns an exit code, the gateway ends."""
 
 
 class StopSignals:
@@ -45,7 +45,7 @@ class StopSignals:
     to hurry.
 
     Before the gateway is open there is nothing to drain, so the first one ends the opening. While
-    it closes, whatever holds that up is cancelled: at the second one, or when it takes too long.
+    it closes, whatever delays that is cancelled: at the second one, or when it takes too long.
     """
 
     def __init__(self) -> None:
@@ -92,8 +92,8 @@ class StopSignals:
 
 
 class GatewayServer(uvicorn.Server):
-    """uvicorn without its own signal handling, which closes the listener at once and is deaf to
-    a second SIGTERM (reliability study, section 11)."""
+    """uvicorn without its own signal handling, which closes the listener at once and ignores a
+    second SIGTERM."""
 
     def __init__(self, config: uvicorn.Config, on_ready: OnReady) -> None:
         super().__init__(config)
@@ -149,14 +149,14 @@ async def _serve(
 
 def _limit_malloc_arenas() -> None:
     """Let glibc keep one heap for all threads. Pictures are read and written in threads and freed
-    in the loop, and each heap of a thread would hold on to its own most (a third of the memory
-    that a thousand slow readers took). Other C libraries have one heap anyway."""
+    in the event loop, and the heap of a thread does not give back what it once held: a third of
+    the memory that a thousand slow readers took. Other C libraries have one heap anyway."""
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _freeze_gc() -> None:
-    """What is loaded by now stays: keep the collector from walking it at every turn."""
+    """What is loaded by now stays: the collector need not walk it in every pass."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -189,7 +189,7 @@ async def _serve_gateway(
 def _uvicorn_config(settings: Settings, running: RunningGateway) -> uvicorn.Config:
     @asynccontextmanager
     async def opened() -> AsyncIterator[RunningGateway]:
-        # Opened and closed around the server: uvicorn skips its own closing when it is hurried.
+        # Opened and closed around the server: uvicorn skips the lifespan's end at a forced exit.
         yield running
 
     options = build_uvicorn_options(
@@ -204,7 +204,7 @@ def _uvicorn_config(settings: Settings, running: RunningGateway) -> uvicorn.Conf
 async def _stop_on_signal(
     server: GatewayServer, drain: BackgroundTasks, settings: Settings, signals: StopSignals
 ) -> bool:
-    """Drain at the first signal, cut off at the second; true when every local job ended."""
+    """Drain at the first signal, stop at once at the second; true when every local job ended."""
     await signals.drain_requested.wait()
     finishing = asyncio.create_task(_finish_jobs(server, drain, settings))
     forcing = asyncio.create_task(signals.force_requested.wait())
@@ -215,14 +215,14 @@ async def _stop_on_signal(
     drain.start_draining()
     if not settled:
         log.warning("not_drained", in_flight=drain.in_flight)
-    # What has not ended by now has no answer to wait for.
+    # Requests that have not ended by now get no answer.
     server.force_exit = not settled
     server.should_exit = True
     return settled
 
 
 async def _finish_jobs(server: GatewayServer, drain: BackgroundTasks, settings: Settings) -> bool:
-    """Serve for `drain_delay_s` more so that a balancer looks away, then finish the work."""
+    """Serve for `drain_delay_s` more so that load balancers notice, then finish the work."""
     drain.mark_unready()
     if settings.drain_delay_s:
         log.info("leaving", delay_s=settings.drain_delay_s)
@@ -243,7 +243,7 @@ async def _run_client(
 
 
 async def _cancel_requests(server: GatewayServer) -> None:
-    """After a hurried stop: end what still runs before its gateway is closed."""
+    """After a forced stop: end what still runs before its gateway is closed."""
     cut = list(server.server_state.tasks)
     for task in cut:
         task.cancel()

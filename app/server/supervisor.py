@@ -24,7 +24,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """One process. `news` is a pipe it writes to when ready, and that ends when it ends."""
+    """One process. It writes to `status_pipe` when it is ready; the pipe closes when it ends."""
 
     child: "subprocess.Popen[bytes]"
     status_pipe: IO[bytes]
@@ -34,7 +34,7 @@ class WorkerProcess:
 
 @dataclass(slots=True)
 class WorkerSlot:
-    """Where a worker runs, whichever process fills it. Times are monotonic seconds."""
+    """A worker by number, whichever process it is just now. Times are monotonic seconds."""
 
     number: int
     worker: WorkerProcess | None = None
@@ -44,7 +44,7 @@ class WorkerSlot:
 
 
 Spawn = Callable[[int], WorkerProcess]
-"""Starts the process of a place."""
+"""Starts the process of the worker with this number."""
 
 
 class Supervisor:
@@ -141,7 +141,7 @@ class Supervisor:
         slot.backoff_s = min(2 * slot.backoff_s, MAX_BACKOFF_S)
 
     def _stop_workers(self) -> None:
-        """Pass every stop signal on once; force what has not ended by the end of the grace."""
+        """Pass every stop signal on once; kill what lives on after the grace period."""
         if self._stops_received and self._kill_at_s is None:
             self._listening.close()
             self._kill_at_s = time.monotonic() + self._grace_s

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WorkerCommand:
-    """What the supervisor's own command line changed, handed on to every worker."""
+    """How a worker is started: the socket, and the options of the supervisor's command line."""
 
     listening: socket.socket
     host: str
@@ -51,7 +51,7 @@ class WorkerCommand:
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """What a worker hears from its supervisor: inherited descriptors, and who the parent is."""
+    """A worker's command line: inherited descriptors, the parent's process id, and options."""
 
     socket: int
     ready: int
@@ -63,7 +63,7 @@ class WorkerOptions:
 
 
 def run_worker(settings: "Settings", options: WorkerOptions) -> int:
-    """Serve on the inherited socket, and say on the inherited pipe when the gateway is open."""
+    """Serve on the inherited socket, and write to the inherited pipe once the gateway is open."""
     from app.server.run import run_gateway  # noqa: PLC0415 - first tie to the parent, then load
     from app.telemetry.logs import configure  # noqa: PLC0415
 

@@ -3,24 +3,32 @@
 import hashlib
 
 from app.domain.errors import InvalidApiKey
-from app.domain.limits import Limits, Scope, ScopeKind
+from app.domain.limits import Limits
 from app.domain.ports import KeyRing
-from app.domain.principal import ApiKey, CachePolicy, Principal, Team, User, is_enabled
-
-
-def _state_word(holder: User | Team) -> str:
-    return "disabled" if holder.deleted_ms is None else "deleted"
+from app.domain.principal import (
+    ApiKey,
+    CachePolicy,
+    Principal,
+    Team,
+    User,
+    build_scopes,
+    is_enabled,
+)
 
 
 class Authenticate:
+    """`house` limits the whole deployment; `cache` applies to users without a policy of their
+    own."""
+
     def __init__(self, keyring: KeyRing, house: Limits, cache: CachePolicy) -> None:
-        self._keyring = keyring
-        self._house = Scope(ScopeKind.HOUSE, "house", house)
-        self._cache = cache
+        self._keyring, self._house, self._cache = keyring, house, cache
 
     async def __call__(self, secret: str) -> Principal:
-        """Raises `InvalidApiKey`, the same for unknown, expired and revoked keys and for those of
-        a user or team that is disabled or deleted."""
+        """The principal of a secret.
+
+        Raises `InvalidApiKey`, with one text for every reason (unknown, expired or revoked key,
+        disabled or deleted user or team); the reason itself is for the log.
+        """
         digest = hashlib.sha256(secret.encode()).hexdigest()
         known = await self._keyring.authenticate(digest)
         if known is None:
@@ -29,21 +37,19 @@ class Authenticate:
         for noun, holder in (("user", user), ("team", team)):
             if holder is not None and not is_enabled(holder):
                 raise InvalidApiKey(f"{noun}_{_state_word(holder)}", key.id)
-        return self.principal(key, user, team)
+        return self._build_principal(key, user, team)
 
-    def principal(self, key: ApiKey, user: User, team: Team | None) -> Principal:
-        scopes = [
-            Scope(ScopeKind.KEY, key.id, key.limits),
-            Scope(ScopeKind.USER, user.name, user.limits),
-        ]
-        if team is not None:
-            scopes.append(Scope(ScopeKind.TEAM, team.name, team.limits))
+    def _build_principal(self, key: ApiKey, user: User, team: Team | None) -> Principal:
         return Principal(
             key_id=key.id,
             user=user.name,
             team=team.name if team is not None else None,
-            scopes=(*scopes, self._house),
+            scopes=build_scopes(self._house, key=key, user=user, team=team),
             cache=user.cache or self._cache,
             models=key.models,
             response_format=key.response_format or user.response_format,
         )
+
+
+def _state_word(holder: User | Team) -> str:
+    return "disabled" if holder.deleted_ms is None else "deleted"

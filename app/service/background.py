@@ -1,6 +1,6 @@
-"""Stopping without losing anything: refuse new work, finish what runs, then close.
+"""The work that runs in this process: what must end before it stops, and how much it can carry.
 
-What one process carries, so that it can refuse more before it breaks down.
+A stop loses nothing: new work is refused, running work is finished, then the process closes.
 """
 
 import asyncio
@@ -12,23 +12,20 @@ from contextlib import contextmanager
 from typing import Any
 
 OnFailure = Callable[[str, BaseException], None]
-"""Told the name of work that broke and why: a bug, since work explains its own failures."""
-
-
+"""Gets the name of work that raised, and the error. Work handles the failures it expects, so this
+is a bug."""
 HAND_OVER_S = 5.0
-"""How soon after the drain began tasks at the provider are left to the next process."""
-
-
+"""How long after the drain began tasks at the provider are left to the next process."""
 JOB_PREFIX = "job "
 
 
 def job_task_name(job_id: str) -> str:
-    """What a job's own work is called here."""
+    """The name of the work that a job's own process does for it."""
     return JOB_PREFIX + job_id
 
 
 class BackgroundTasks:
-    """Owns this process's running work. Work survives the request that started it."""
+    """Owns the running work of this process, which outlives the request that started it."""
 
     def __init__(self, on_failure: OnFailure) -> None:
         self.is_unready = False
@@ -50,8 +47,7 @@ class BackgroundTasks:
         return len(self._jobs) - len(self._awaited)
 
     def mark_awaited(self, name: str) -> None:
-        """Some caller waits for this job, wherever it runs; `mark_unawaited` says that nobody
-        does."""
+        """A caller waits for the job of this name, if it runs here."""
         if name in self._jobs:
             self._awaited.add(name)
 
@@ -59,7 +55,7 @@ class BackgroundTasks:
         self._awaited.discard(name)
 
     def launch(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Run work to its end, whatever becomes of the caller."""
+        """Run work to its end, also when the caller leaves."""
         task = asyncio.create_task(work, name=name)
         self._running[task] = name
         if name.startswith(JOB_PREFIX):
@@ -67,14 +63,14 @@ class BackgroundTasks:
         task.add_done_callback(self._ended)
 
     def report_failure(self, name: str, error: BaseException) -> None:
-        """Tell of work that explained its failure all the same."""
+        """Report a bug that the work itself could handle."""
         self._on_failure(name, error)
 
     def is_running(self, name: str) -> bool:
         return name in self._running.values()
 
     def mark_unready(self) -> None:
-        """Not ready for new work any more, so that balancers look away; what comes is taken."""
+        """Report not ready, so that load balancers send nothing new; what comes is still taken."""
         self.is_unready = True
 
     def start_draining(self) -> None:
@@ -86,7 +82,7 @@ class BackgroundTasks:
 
     @property
     def is_handing_over(self) -> bool:
-        """From here on, what runs at the provider is left to the next process."""
+        """Whether tasks that run at the provider are now left to the next process."""
         return time.monotonic() > self._over_s
 
     async def wait_until_idle(self, timeout_s: float) -> bool:
@@ -94,14 +90,14 @@ class BackgroundTasks:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while self._running and loop.time() < deadline:
-            # What runs may launch more, so ask again.
+            # Running work may launch more work, so look again.
             await asyncio.wait(set(self._running), timeout=deadline - loop.time())
         return not self._running
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         name = self._running.pop(task)
         if name in self._jobs:
-            # More than one work may run for a job: who waits for it waits for the last of them.
+            # Several pieces of work may run for one job: a caller waits for the last of them.
             self._jobs[name] -= 1
             if not self._jobs[name]:
                 del self._jobs[name]
@@ -111,8 +107,9 @@ class BackgroundTasks:
 
 
 class LoadLimiter:
-    """Requests being admitted, callers waiting for a job wherever it runs, and jobs running here
-    that nobody waits for. `limit` is how many may be carried at once."""
+    """Counts what this process carries: requests being admitted, callers that wait for a job
+    (wherever it runs), and jobs that run here and nobody waits for. More than `limit` is
+    refused, before the process breaks down."""
 
     def __init__(self, background: BackgroundTasks, limit: int) -> None:
         self._background, self._limit = background, limit

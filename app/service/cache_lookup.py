@@ -1,4 +1,4 @@
-"""What the cache knows of a request, and which running job it may join instead of its own."""
+"""What the cache knows of a request, and which running job the request may join."""
 
 import asyncio
 import time
@@ -12,19 +12,20 @@ from app.service.generation import GenerateCommand
 
 MAKER_POLL_S = 0.02
 MAX_MAKER_S = 3.0
-"""So long a maker may take from the cache to the ledger: two reads of a slow store. Unknown to the
-ledger for longer, it died in between, and whoever waits for it makes the picture itself."""
+"""The longest time from a cache lookup to the admission of the job that fills the variant: two
+answers of a slow store. When the ledger does not know the job after that, its process died in
+between, and one of the waiting requests makes the picture instead."""
 MAX_MAKER_WAIT_S = 10.0
-"""Nobody looks for a maker longer than this, however many of them die or are refused in turn."""
+"""The longest wait for such jobs, however many of them die or are refused in turn."""
 
 
 async def find_or_join(
     cache: ResultCache, ledger: Ledger, principal: Principal, command: GenerateCommand, job_id: str
 ) -> tuple[CacheLookup, Job | None]:
-    """What the cache knows, and the job to join when another one is making it.
+    """What the cache knows, and the job to join when one is making the picture already.
 
-    Raises `NotCached` for `only-if-cached` without an entry, `GatewayOverloaded` when one maker
-    after another fails.
+    Raises `NotCached` for `only-if-cached` without an entry, and `GatewayOverloaded` when one job
+    after another fails to make it.
     """
     deadline_s = time.monotonic() + MAX_MAKER_WAIT_S
     found = await _look_up(cache, principal, command, job_id)

@@ -1,9 +1,8 @@
-"""A key's pace as this process sees it: looked at before a body is read or the store is asked.
+"""How much of this process one caller may use: its request rate, and how many of it wait at once.
 
-The store keeps the exact limits of all gateways together. This is the cheap gate in front of it:
-whoever comes faster than any honest client, or was told just now to wait, costs next to nothing.
-
-How much of this process one caller may occupy, so that it cannot keep everybody else out.
+The store keeps the exact limits of all gateways together. These checks come before a body is read
+or the store is asked, so that a client that is far too fast, or was just told to wait, costs next
+to nothing and keeps nobody else out (decision 27).
 """
 
 import asyncio
@@ -20,29 +19,30 @@ from app.domain.principal import Principal
 
 MAX_KEYS = 10_000
 BURST_S = 2.0
-"""A key that was quiet may send the requests of so many seconds at once."""
+"""A key that was quiet may send the requests of this many seconds at once."""
 TOLERANCE_S = 1e-6
-"""Sums of fractions of a second are not exact: nobody waits for less."""
+"""Sums of fractions of a second are not exact, so shorter waits are ignored."""
 REFUSALS_PER_S = 10.0
 REFUSAL_DELAY_S = 1.0
-"""A key that is refused more often than that is answered so much later: a client that repeats
-without a pause then waits for us, instead of us for it."""
+"""A key that is refused more often is answered this much later, because a client that repeats
+without a pause must not keep the process busy."""
 MAX_DELAYED = 256
 ZERO_LIMIT_TTL_S = 3.0
 """How long a limit of 0 is taken as known: as long as a key's record is."""
 
 
 class TokenBuckets:
-    """Token buckets by name (GCRA), `per_s` tokens a second and those of `burst_s` in store; 0
-    tokens a second means no limit. What costs more than the store ever holds is granted when that
-    is full, and waited for afterwards. Names that were idle for longest are forgotten first."""
+    """Token buckets by name (GCRA): `per_s` tokens a second, at most those of `burst_s` saved up;
+    `per_s` 0 means no limit. What costs more than a full bucket is granted when the bucket is full,
+    and the wait comes afterwards. The names that were idle for longest are forgotten first."""
 
     def __init__(self, per_s: float, burst_s: float, now: Callable[[], float]) -> None:
         self._per_s, self._burst_s, self._now = per_s, burst_s, now
         self._full_again: OrderedDict[str, float] = OrderedDict()
 
     def take(self, name: str, tokens: float = 1.0) -> float:
-        """0.0, or the seconds until there are so many; then none was taken."""
+        """Take the tokens and return 0.0, or take none and return the seconds until they are
+        there."""
         if not self._per_s:
             return 0.0
         now = self._now()
@@ -59,7 +59,7 @@ class TokenBuckets:
 
 @dataclass(frozen=True, slots=True)
 class _RecentRefusal:
-    """A refusal of the store, and the limits it stands on: others may allow more."""
+    """A refusal of the store, and the limits that it was based on: new limits may allow more."""
 
     refusal: RateLimited
     scopes: tuple[Scope, ...]
@@ -90,13 +90,14 @@ class KeyRateLimiter:
             await self._refuse(principal, _too_fast("requests", self._requests_per_s, wait_s))
 
     async def read(self, principal: Principal, tokens: float = 1.0) -> None:
-        """Count one reading request; a costly one is worth several. Raises `RateLimited`."""
+        """Count one request that only reads; an expensive one costs several tokens. Raises
+        `RateLimited`."""
         wait_s = self._reads.take(principal.key_id, tokens)
         if wait_s:
             await self._refuse(principal, _too_fast("readings", self._reads_per_s, wait_s))
 
     async def generate(self, principal: Principal) -> None:
-        """Repeat what the store said about this key's pace a moment ago. Raises `RateLimited`."""
+        """Repeat what the store said about this key's rate a moment ago. Raises `RateLimited`."""
         told = self._recent_refusals.get(principal.key_id)
         if told is None:
             return
@@ -108,7 +109,7 @@ class KeyRateLimiter:
         await self._refuse(principal, RateLimited(told.refusal.message, retry_after_s=wait_s))
 
     def refused(self, principal: Principal, refusal: RateLimited) -> None:
-        """The store refused this key for its pace: until then it need not be asked again."""
+        """Remember that the store refused this key for its rate, until it need be asked again."""
         wait_s = ZERO_LIMIT_TTL_S if refusal.retry_after_s is None else refusal.retry_after_s
         self._recent_refusals[principal.key_id] = _RecentRefusal(
             refusal, principal.scopes, self._now() + wait_s
@@ -140,16 +141,16 @@ def _too_fast(what: str, per_s: float, wait_s: float) -> RateLimited:
 
 
 Release = Callable[[], None]
-"""Gives back what was taken. To be called once, also when the caller left."""
+"""Gives back what was taken. Call it once, also when the caller left."""
 
 MAX_QUEUED = 64
-"""So many wait for a turn under one name; more are refused at once."""
+"""How many may wait under one name; more are refused at once."""
 RETRY_AFTER_S = 2
 
 
 class WaitingCap:
-    """At most `limit` callers of one key, and of one user, wait here at once: for a generation, a
-    stream, a slot or a task. None lets everybody wait."""
+    """At most `limit` callers of one key, and of one user, wait in this process at once: for a
+    generation, a stream, a slot or a task. None means no limit."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
@@ -186,14 +187,14 @@ class _SemaphoreEntry:
 
 
 class KeyedSemaphore:
-    """At most `limit` at once under each name; others wait in line, up to `wait_s` seconds."""
+    """At most `limit` at once under each name; others wait in a queue, up to `wait_s` seconds."""
 
     def __init__(self, limit: int, wait_s: float) -> None:
         self._limit, self._wait_s = limit, wait_s
         self._gates: dict[str, _SemaphoreEntry] = {}
 
     async def take(self, name: str, refusal: str) -> Release:
-        """Raises `TooManyWaiting` with this sentence when no turn comes in time."""
+        """Raises `TooManyWaiting` with the text `refusal` when the wait is too long."""
         gate = self._gates.setdefault(name, _SemaphoreEntry(asyncio.Semaphore(self._limit)))
         if gate.users >= self._limit + MAX_QUEUED:
             raise TooManyWaiting(refusal, retry_after_s=RETRY_AFTER_S)

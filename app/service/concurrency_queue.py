@@ -1,7 +1,7 @@
-"""Waiting a short while for a concurrency slot, instead of sending the caller away.
+"""Waiting a short time for a concurrency slot, instead of refusing at once (decision 22).
 
-A picture takes ten seconds and more while SDKs give up after two short pauses, so that a refusal
-for want of a slot fails calls that only had to wait their turn.
+A picture takes ten seconds and more, while SDKs give up after two short pauses. A refusal because
+all slots are taken would fail calls that only had to wait a moment.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from app.service.dedup import Deduplicator
 from app.service.wait import JobWaiters
 
 MAX_WAITING = 32
-"""So many requests of one scope wait in one process; more are refused at once."""
+"""How many requests of one scope wait in one process; more are refused at once."""
 RETRY_INTERVAL_S = 1.0
-"""Nobody trusts the signals of ended jobs for longer than this."""
+"""The longest pause between two tries: signals of ended jobs may be lost."""
 
 
 @dataclass(slots=True)
 class _Queue:
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
 
 
@@ -30,8 +30,8 @@ class ConcurrencyQueue:
     """Requests that wait for a concurrency slot: one queue for each scope whose slots are taken,
     first come, first served within this process."""
 
-    def __init__(self, repeats: Deduplicator, waiters: JobWaiters) -> None:
-        self._deduplicator, self._waiters = repeats, waiters
+    def __init__(self, deduplicator: Deduplicator, waiters: JobWaiters) -> None:
+        self._deduplicator, self._waiters = deduplicator, waiters
         self._queues: dict[str, _Queue] = {}
 
     async def admit(self, admission: AdmissionRequest, wait_s: float) -> AdmissionResult:
@@ -58,22 +58,22 @@ class ConcurrencyQueue:
         return await self._deduplicator.admit(admission)
 
     def _busy_scope(self, admission: AdmissionRequest) -> str | None:
-        """A scope for whose slots others wait already: nobody passes them."""
+        """A scope for whose slots other requests wait already, and are served first."""
         return next((s.id for s in admission.principal.scopes if s.id in self._queues), None)
 
     @asynccontextmanager
     async def _queued(self, scope: str, deadline_s: float) -> AsyncIterator[bool]:
-        """Stand in the queue of a scope; false when the turn did not come in time."""
+        """Wait in the queue of a scope; false when its head was not reached in time."""
         queue = self._queues.setdefault(scope, _Queue())
         queue.waiting += 1
         reached = False
         try:
             if queue.waiting <= MAX_WAITING:
-                reached = await _acquired(queue.turn, deadline_s)
+                reached = await _acquired(queue.lock, deadline_s)
             yield reached
         finally:
             if reached:
-                queue.turn.release()
+                queue.lock.release()
             queue.waiting -= 1
             if not queue.waiting:
                 self._queues.pop(scope, None)
@@ -92,14 +92,14 @@ class ConcurrencyQueue:
 
 
 def _is_repeat(admission: AdmissionRequest) -> bool:
-    """Whether it may join a job that runs already, which takes no slot."""
+    """Whether the request may join a running job, which takes no slot."""
     return admission.dedup_keys.is_sdk_retry or admission.dedup_keys.idempotency_key is not None
 
 
-async def _acquired(turn: asyncio.Lock, deadline_s: float) -> bool:
+async def _acquired(lock: asyncio.Lock, deadline_s: float) -> bool:
     try:
         async with asyncio.timeout_at(deadline_s):
-            await turn.acquire()
+            await lock.acquire()
     except TimeoutError:
         return False
     return True

@@ -1,7 +1,8 @@
-"""Recognising a request that repeats an earlier one, so that it is not bought again (decision 21).
+"""Recognising a request that repeats an earlier one, so that it is paid for once (decision 21).
 
-The ledger says which job a request repeats, the other processes whether earlier callers are still
-there, and this process remembers which requests it refused: the retry of a refusal is a new wish.
+The ledger says which job a request repeats, and the other processes whether earlier callers are
+still there. This process remembers which requests it refused, because the retry of a refusal has
+no job to join and is a new request.
 """
 
 import time
@@ -26,25 +27,25 @@ from app.service.callers import CallerRegistry, WaitingCaller
 T = TypeVar("T")
 
 MAX_ROUNDS = 8
-"""Each round learns of calls that opened meanwhile."""
+"""How often the ledger is asked about callers: each round may meet some that came meanwhile."""
 REFUSAL_TTL_S = 60.0
-"""Clients wait no longer than the longest `Retry-After` before they retry a refusal."""
+"""The longest `Retry-After`: no client waits longer before it retries a refusal."""
 MAX_REFUSALS = 4096
 MAX_REFUSALS_PER_ATTEMPT = 64
 
 
 class CallerDisconnected(Exception):
-    """The caller hung up before anything was opened for it: nothing is spent."""
+    """The caller hung up before a job was opened for it: nothing is spent."""
 
 
 @dataclass(slots=True)
 class RecentRefusals:
-    """Refusals told lately that asked for a retry, by attempt, each until it is forgotten."""
+    """Recent refusals that asked for a retry, by attempt."""
 
     _expiries: OrderedDict[str, deque[float]] = field(default_factory=OrderedDict)
 
     def note(self, attempt: str) -> None:
-        """A refusal that asks for a retry was told."""
+        """A caller was told a refusal that asks for a retry."""
         until = self._expiries.setdefault(attempt, deque(maxlen=MAX_REFUSALS_PER_ATTEMPT))
         until.append(time.monotonic() + REFUSAL_TTL_S)
         self._expiries.move_to_end(attempt)
@@ -52,7 +53,8 @@ class RecentRefusals:
             self._expiries.popitem(last=False)
 
     def take(self, attempt: str) -> bool:
-        """Whether a retry was to be expected that has nothing to join; from now on, one less."""
+        """Whether the retry of a refusal was expected. It is counted: the next call expects one
+        fewer."""
         until = self._expiries.get(attempt)
         if until is None:
             return False
@@ -69,7 +71,7 @@ class RecentRefusals:
 
 @dataclass(frozen=True, slots=True)
 class Deduplicator:
-    """Asks the ledger on behalf of calls, each under the id of the job it would open."""
+    """Asks the ledger on behalf of callers, each named by the id of the job it would open."""
 
     ledger: Ledger
     callers: CallerRegistry
@@ -78,25 +80,25 @@ class Deduplicator:
     def register(
         self, principal: Principal, dedup_keys: DedupKeys, job_id: str, present: Callable[[], bool]
     ) -> WaitingCaller:
-        """A new call, which `callers` keeps until it is over."""
+        """A new caller, which `callers` keeps until its request is over."""
         attempt = f"{principal.key_id} {dedup_keys.body}"
         refused_before = dedup_keys.is_sdk_retry and self.refusals.take(attempt)
         if refused_before:
-            # What was refused left nothing to join; a job whose caller left is joined all the same.
+            # The refused request left no job to join. A job whose caller left is joined as usual.
             dedup_keys = replace(dedup_keys, is_sdk_retry=False, fresh=True)
         dedup_keys = replace(dedup_keys, caller_id=job_id, callers={})
-        call = WaitingCaller(job_id, attempt, dedup_keys, present, job_id, refused_before)
-        self.callers.register(call)
-        return call
+        caller = WaitingCaller(job_id, attempt, dedup_keys, present, job_id, refused_before)
+        self.callers.register(caller)
+        return caller
 
-    def close_refused(self, call: WaitingCaller, error: BaseException) -> None:
-        """The call ended before it had a job; its retry may be a new wish."""
+    def close_refused(self, caller: WaitingCaller, error: BaseException) -> None:
+        """The request ended before it had a job; its retry may be a new request."""
         if isinstance(error, AdmissionRefused | GatewayOverloaded) and error.note.retryable:
-            self.refusals.note(call.attempt)
-        self.callers.deregister(call)
+            self.refusals.note(caller.attempt)
+        self.callers.deregister(caller)
 
-    async def check_rate_limit(self, principal: Principal, call: WaitingCaller) -> RateLimitCheck:
-        """`Ledger.check_rate_limit`, once it is known who is still there. Raises
+    async def check_rate_limit(self, principal: Principal, caller: WaitingCaller) -> RateLimitCheck:
+        """`Ledger.check_rate_limit`, which is told which earlier callers are still there. Raises
         `CallerDisconnected` too."""
 
         async def ask(dedup_keys: DedupKeys, again: bool) -> RateLimitCheck:
@@ -104,15 +106,16 @@ class Deduplicator:
                 principal, dedup_keys, rate_limit_checked=again
             )
 
-        rate_limit_checked = await self._with_presence(call, ask)
+        rate_limit_checked = await self._with_presence(caller, ask)
         if rate_limit_checked.duplicate_of is not None:
-            self._joined(call)
+            self._joined(caller)
         return rate_limit_checked
 
     async def admit(self, admission: AdmissionRequest) -> AdmissionResult:
-        """`Ledger.admit`, once it is known who is still there. Raises `CallerDisconnected` too."""
-        call = self.callers.find(admission.job_id)
-        if call is None:
+        """`Ledger.admit`, which is told which earlier callers are still there. Raises
+        `CallerDisconnected` too."""
+        caller = self.callers.find(admission.job_id)
+        if caller is None:
             return await self.ledger.admit(admission)
 
         async def ask(dedup_keys: DedupKeys, again: bool) -> AdmissionResult:
@@ -121,43 +124,43 @@ class Deduplicator:
                 replace(admission, dedup_keys=dedup_keys, rate_limit_checked=rate_limit_checked)
             )
 
-        admitted = await self._with_presence(call, ask)
+        admitted = await self._with_presence(caller, ask)
         if admitted.joined:
-            self._joined(call)
+            self._joined(caller)
         return admitted
 
-    def _joined(self, call: WaitingCaller) -> None:
-        if call.refused_before:
-            # It was another's retry: the one that was refused is still to come.
-            call.refused_before = False
-            self.refusals.note(call.attempt)
+    def _joined(self, caller: WaitingCaller) -> None:
+        if caller.refused_before:
+            # This was the retry of another request: the retry of the refused one is still to come.
+            caller.refused_before = False
+            self.refusals.note(caller.attempt)
 
     async def _with_presence(
-        self, call: WaitingCaller, ask: Callable[[DedupKeys, bool], Awaitable[T]]
+        self, caller: WaitingCaller, ask: Callable[[DedupKeys, bool], Awaitable[T]]
     ) -> T:
         known: dict[str, CallerPresence] = {}
         for round_ in range(MAX_ROUNDS):
             try:
-                return await ask(replace(call.dedup_keys, callers=known), round_ > 0)
+                return await ask(replace(caller.dedup_keys, callers=known), round_ > 0)
             except PossibleDuplicate as contested:
-                # Its own repeat may have overtaken it.
-                if not await call.is_still_there():
+                # The caller may have hung up and repeated the request, and the repeat came first.
+                if not await caller.is_still_there():
                     raise CallerDisconnected from None
                 known |= await self.callers.ask(contested.calls)
-        return await ask(replace(call.dedup_keys, callers=None), True)
+        return await ask(replace(caller.dedup_keys, callers=None), True)
 
-    async def abandon(self, call: WaitingCaller) -> None:
+    async def abandon(self, caller: WaitingCaller) -> None:
         """The caller left before its answer; its next identical request joins the job."""
         try:
-            await self.ledger.abandon(call.job_id, call.id)
+            await self.ledger.abandon(caller.job_id, caller.id)
         except LedgerUnavailable:
             pass
         finally:
-            self.callers.deregister(call)
+            self.callers.deregister(caller)
 
-    def received(self, call: WaitingCaller) -> None:
-        """The whole answer went out and the caller is there to read it."""
-        if call.cache_variant is None:
-            self.callers.mark_served(call)
+    def received(self, caller: WaitingCaller) -> None:
+        """The whole answer was sent while the caller was connected."""
+        if caller.cache_variant is None:
+            self.callers.mark_served(caller)
         else:
-            self.callers.deregister(call)
+            self.callers.deregister(caller)

@@ -1,4 +1,4 @@
-"""One image from the provider into our own store."""
+"""Downloading one image from the provider into our own store."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from app.domain.media import FetchedNonImage, FetchFailed, FetchTruncated
 from app.domain.ports import ImageDraft, ImageFetcher, ImageStore, MetricsRecorder
 
 SHARE_BYTES = 512 << 10
-"""What one image takes of the budget on its way, whatever its size: read-ahead and pieces."""
+"""What one download takes of the memory budget for its buffers, whatever the image's size."""
 MAX_UNPROVEN = 1000
 
 
@@ -23,17 +23,16 @@ class DownloadImage:
     recorder: MetricsRecorder
     budget: MemoryBudget
     _unproven: OrderedDict[str, bytes] = field(default_factory=OrderedDict, init=False)
-    """Stem -> digest of bytes that nothing proved whole: the same bytes twice are."""
+    """Stem -> digest of bytes that nothing proves complete; the same bytes twice prove it."""
 
     async def __call__(
         self, stem: str, image: ProviderImage, *, accept_anything: bool = False
     ) -> Picture:
-        """Bring one image home under the name `stem` and its type's extension; one try.
+        """Store one image under the name `stem` and its type's extension; one try.
 
-        `accept_anything` takes what came for what the provider made, also a page, or bytes that
-        are cut:
-        those become an unknown file to be saved. Raises `FetchRefused` (never to be tried again),
-        `FetchFailed`, `ImageStoreUnavailable`.
+        `accept_anything` keeps whatever came, also a web page or incomplete bytes, which become a
+        file of unknown type. Raises `FetchRefused` (never to be tried again), `FetchFailed`,
+        `ImageStoreUnavailable`.
         """
         async with self.budget.reserve(SHARE_BYTES), self.store.draft(stem) as draft:
             is_delimited = await self._fill(draft, image)
@@ -49,7 +48,7 @@ class DownloadImage:
         return Picture(name, media.media_type, media.width, media.height, image.revised_prompt)
 
     async def _fill(self, draft: ImageDraft, image: ProviderImage) -> bool:
-        """Whether the end of the bytes was told, not only met."""
+        """Write the bytes into the draft; whether their length was announced and reached."""
         if image.body is None:
             is_delimited = await self._fetch(draft, image.url or "")
         else:
@@ -59,8 +58,8 @@ class DownloadImage:
         return is_delimited
 
     def _validate(self, stem: str, draft: ImageDraft, media: MediaInfo, is_delimited: bool) -> None:
-        """A picture is whole by its own format; where that cannot say, by its told length, or
-        because the same bytes came twice."""
+        """An image is complete by its own format; where the format cannot tell, by its announced
+        length, or because the same bytes came twice (decision 20)."""
         if draft.size == 0:
             raise FetchFailed("nothing came", status=200)
         if media.is_text:
@@ -94,7 +93,7 @@ class DownloadImage:
 
 
 async def _examined(draft: ImageDraft) -> MediaInfo:
-    """Small bodies at once, large ones in a thread: they are read from the disk."""
+    """Small bodies at once, large ones in a thread, because they are read from the disk."""
     if draft.in_memory is not None:
         return detect_media(draft)
     try:

@@ -1,7 +1,7 @@
-"""Bringing the provider's images home: every picture is copied the moment it exists.
+"""Downloading the provider's images into our own store, as soon as they exist.
 
-The downloads of an answer begin at once and go on while the books are settled. What they cannot
-bring within their quick tries is left to the collector of any process.
+The downloads of an answer begin at once and go on while the job is settled. What the quick tries
+cannot download is left to the collector of any process (decision 19).
 """
 
 import asyncio
@@ -17,23 +17,23 @@ from app.domain.media import FetchFailed, FetchRefused, ImageStoreUnavailable
 from app.service.download_image import DownloadImage
 
 QUICK_RETRY_PAUSES_S = (0.2, 1.0, 3.0)
-"""Pauses before the tries that a waiting caller is kept for."""
+"""Pauses between the quick tries, during which a caller is kept waiting."""
 MAX_PAUSE_S = 30.0
-"""Between two tries for bytes that are nowhere but in this process's memory."""
+"""The longest pause between two tries for bytes that are only in this process's memory."""
 GRACE_S = 0.25
-"""So long the settlement waits for downloads: usually all are done, and it is the only write."""
+"""How long the settlement waits for downloads: usually all are done, and one write is enough."""
 MAX_WAITING_BYTES = 128 << 20
-"""Bytes that may wait in one process's memory for an image store that takes none: more would be
-bought only to be lost with the process."""
+"""How many bytes may wait in memory while the image store takes none. More would be paid for and
+lost with the process."""
 GONE_STATUSES = frozenset({403, 404, 410})
-"""What the host of a link says that leads nowhere any more."""
+"""The HTTP statuses of a link that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadMiss:
-    """Why an image is not in our store. `reason` never holds the link; `gone`: its link leads
-    nowhere; `for_good`: it may not be followed, or what is behind it is no image; `ours`: our own
-    store took nothing, which says nothing about the image."""
+    """Why an image is not in our store. `reason` never holds the link. `gone`: its link has ended.
+    `for_good`: the link may not be followed, or leads to no image. `ours`: our own store took
+    nothing, which says nothing about the image."""
 
     reason: str
     gone: bool = False
@@ -54,7 +54,7 @@ class FailedDownload:
 
 OnFailedDownload = Callable[[FailedDownload], None]
 LinkExpiry = Callable[[str], int | None]
-"""When a link itself ends, in Unix milliseconds; None when it does not say."""
+"""When a link ends, in Unix milliseconds; None when the link does not say."""
 
 
 def no_expiry(_: str) -> int | None:
@@ -62,17 +62,17 @@ def no_expiry(_: str) -> int | None:
 
 
 def _ignore(_: FailedDownload) -> None:
-    """Nobody listens."""
+    """No log."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageDownload:
-    """One image on its way; `place` says what is pending for as long as it is."""
+    """One running download; `pending_image` is the pending image as the job's record keeps it."""
 
-    place: PendingImage
+    pending_image: PendingImage
     task: "asyncio.Task[Picture | DownloadMiss]"
     held: bool
-    """Its bytes are in this process and nowhere else: no link, and no task to ask for them."""
+    """Whether the bytes are in this process only: there is no link, and no task to ask for them."""
 
     @property
     def done(self) -> bool:
@@ -85,19 +85,19 @@ class ImageDownload:
 
 @dataclass(frozen=True, slots=True)
 class PartDownloads:
-    """The images of one part on their way. `made` counts all that the provider handed over."""
+    """The downloads of one part. `image_count` counts all images that the provider handed over."""
 
     image_count: int
     downloads: Sequence[ImageDownload] = field(default_factory=list)
 
     async def wait(self, within_s: float) -> None:
-        """Until all are here or were tried in vain, at most so long."""
+        """Wait until all have ended, at most this long."""
         await asyncio.wait([download.task for download in self.downloads], timeout=within_s)
 
     def result(self) -> PartResult:
         """The part as it stands now."""
         pictures = tuple(d.fetched for d in self.downloads if isinstance(d.fetched, Picture))
-        pending = tuple(d.place for d in self.downloads if not _settled(d.fetched))
+        pending = tuple(d.pending_image for d in self.downloads if not _settled(d.fetched))
         lost = not pictures and not pending
         return PartResult(
             images=self.image_count,
@@ -111,7 +111,7 @@ class PartDownloads:
 
 
 class ImageDownloader:
-    """`expires` reads when a link ends; `on_failure` hears of every failed try."""
+    """`expires` reads when a link ends; `on_failure` is told of every failed try."""
 
     def __init__(
         self,
@@ -125,24 +125,25 @@ class ImageDownloader:
 
     @property
     def is_full(self) -> bool:
-        """Whether enough bytes wait here for an image store that takes none."""
+        """Whether no more bytes may wait here for an image store that takes none."""
         return self._waiting >= MAX_WAITING_BYTES
 
     def start(self, job: Job, part: int, images: tuple[ProviderImage, ...]) -> PartDownloads:
-        """Start to store a part's images; those beyond what was asked are counted but not kept."""
+        """Start to download a part's images; more than were asked for are counted but not kept."""
         wanted = images[: job.parts[part].n]
         return PartDownloads(
             len(images), [self._begin(job, part, i, x) for i, x in enumerate(wanted)]
         )
 
     def _begin(self, job: Job, part: int, index: int, image: ProviderImage) -> ImageDownload:
-        place = self.pending(part, index, image)
+        pending_image = self.pending(part, index, image)
         held = image.body is not None and job.parts[part].upstream_id is None
-        bringing = self._bring(job.id, place, image, held=held)
-        return ImageDownload(place, asyncio.create_task(bringing, name=f"fetch {job.id}"), held)
+        work = self._download_with_retries(job.id, pending_image, image, held=held)
+        return ImageDownload(pending_image, asyncio.create_task(work, name=f"fetch {job.id}"), held)
 
     def pending(self, part: int, index: int, image: ProviderImage) -> PendingImage:
-        """The image as it is kept until it is here: its link, or nothing in place of bytes."""
+        """The image as the job's record keeps it until it is stored: its link, or no link where
+        the provider sent bytes."""
         url = "" if image.body is not None else image.url or ""
         return PendingImage(
             part, index, url, image.revised_prompt, self._expires(url) if url else None
@@ -151,15 +152,15 @@ class ImageDownloader:
     async def try_once(
         self,
         job_id: str,
-        place: PendingImage,
+        pending_image: PendingImage,
         image: ProviderImage,
         number: int,
         *,
         last: bool = False,
     ) -> Picture | DownloadMiss:
-        """One try. Never raises: whatever breaks, the image is still worth another one. The last
-        one keeps also what looks like a page in place of an image."""
-        stem = picture_stem(job_id, place.part, place.index)
+        """One try. Never raises: after any failure the image is worth another try. The last try
+        also keeps what looks like a web page instead of an image."""
+        stem = picture_stem(job_id, pending_image.part, pending_image.index)
         try:
             return await self._download(stem, image, accept_anything=last)
         except FetchRefused as error:
@@ -171,20 +172,21 @@ class ImageDownloader:
             )
         except ImageStoreUnavailable:
             miss, status = DownloadMiss("the image store takes nothing", ours=True), None
-        except Exception as error:  # noqa: BLE001 - a bug may cost a try, never the image
+        except Exception as error:  # noqa: BLE001 - a bug may cost one try, never the image
             miss, status = DownloadMiss(f"the download broke: {type(error).__name__}"), None
         self._on_failure(FailedDownload(job_id, _host(image), miss.reason, status, number))
         return miss
 
-    async def _bring(
-        self, job_id: str, place: PendingImage, image: ProviderImage, *, held: bool
+    async def _download_with_retries(
+        self, job_id: str, pending_image: PendingImage, image: ProviderImage, *, held: bool
     ) -> Picture | DownloadMiss:
-        """The quick tries; bytes that are nowhere else are tried for as long as we live."""
+        """The quick tries; for bytes that are only here, until they are stored or the process
+        ends."""
         tries, waiting = 0, 0
         try:
             while True:
                 tries += 1
-                fetched = await self.try_once(job_id, place, image, tries)
+                fetched = await self.try_once(job_id, pending_image, image, tries)
                 if isinstance(fetched, Picture) or fetched.for_good:
                     return fetched
                 if tries > len(QUICK_RETRY_PAUSES_S) and not held:
@@ -206,7 +208,7 @@ def _pause_s(tries: int) -> float:
 
 
 def _settled(fetched: Picture | DownloadMiss | None) -> bool:
-    """Nothing is to be expected of it any more."""
+    """Whether no later try can change the result."""
     return isinstance(fetched, Picture) or (fetched is not None and fetched.for_good)
 
 

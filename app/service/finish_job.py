@@ -1,7 +1,7 @@
-"""From the provider's answer to the caller's pictures: the books are settled, delivery follows.
+"""From the provider's answer to the caller's pictures: the job is settled, and delivery follows.
 
-Downloads have a short grace before the settlement, so that the usual one is a single write. Later
-ones are reported as they come, until the rest is left to the collector of any process.
+The settlement waits a short time for the downloads, so that it usually is a single write. Later
+downloads are reported as they end, until the rest is left to the collector of any process.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ from app.service.lease import LEASE_MS, RENEW_S
 from app.service.settle import HELD_LEASE_MS, JobSettler
 
 MAX_WAIT_S = 10.0
-"""A caller is not kept longer for the quick tries of some pictures when others are there."""
+"""A caller that has some pictures waits no longer than this for the quick tries of the others."""
 STORE_FULL_REASON = "the image store takes nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFinisher:
     downloader: ImageDownloader
-    books: JobSettler
+    settler: JobSettler
     background: BackgroundTasks
-    pace: CollectionTimings
+    timings: CollectionTimings
 
     async def start(self, job: Job, part: int, images: tuple[ProviderImage, ...]) -> PartDownloads:
-        """Start a part's downloads and give them their grace."""
+        """Start a part's downloads, and wait a short time for them."""
         downloads = self.downloader.start(job, part, images)
         await downloads.wait(GRACE_S)
         return downloads
@@ -51,10 +51,10 @@ class JobFinisher:
         coming: Mapping[int, PartDownloads],
         upstream_s: float | None = None,
     ) -> None:
-        """Settle a job all of whose parts have ended; `coming` are downloads under way, by part."""
+        """Settle a job all of whose parts have ended; `coming` are running downloads, by part."""
         settling = _ClosingJob(job, tuple(_as_they_stand(parts, coming)), coming)
         left = settling.unfinished
-        settled = await self.books.settle_parts(job, settling.parts, upstream_s)
+        settled = await self.settler.settle_parts(job, settling.parts, upstream_s)
         if left:
             self._launch(self._follow(settling, left, owed=settled is None), job.id)
 
@@ -70,7 +70,8 @@ class JobFinisher:
     async def _follow(
         self, settling: "_ClosingJob", left: Sequence[ImageDownload], *, owed: bool
     ) -> None:
-        """Report downloads that the settlement could not wait for, until none runs here."""
+        """Report the downloads that the settlement did not wait for, until none runs here. `owed`
+        says that the store has not taken the settlement yet."""
         began_s, told = time.monotonic(), False
         while left:
             running = [download.task for download in left if not download.done]
@@ -79,20 +80,20 @@ class JobFinisher:
             running_now = [download for download in left if not download.done]
             report = self._report(left, enough=time.monotonic() - began_s > MAX_WAIT_S)
             if owed and not running_now:
-                # The store may have been told the earlier outcome meanwhile: then this says more.
-                await self.books.settle_parts(settling.job, settling.current_parts)
+                # The earlier outcome may have reached the store meanwhile; this one has more in it.
+                await self.settler.settle_parts(settling.job, settling.current_parts)
                 owed = False
             try:
-                await self.books.record_collection(settling.job.id, report)
+                await self.settler.record_collection(settling.job.id, report)
                 left, told = running_now, True
             except TaskNotFound:
                 return
             except LedgerUnavailable:
                 if not running_now and self.background.is_draining:
-                    return  # owed on disk, or the next process tries for them again
+                    return  # the outbox has it, or the next process downloads it again
                 if not running_now and not told:
                     told = True
-                    self.books.announce_unsaved(settling.job, settling.current_parts)
+                    self.settler.announce_unsaved(settling.job, settling.current_parts)
                 await asyncio.sleep(RENEW_S)
 
     def _report(self, left: Sequence[ImageDownload], *, enough: bool) -> CollectionReport:
@@ -103,23 +104,27 @@ class JobFinisher:
             if isinstance(download.fetched, DownloadMiss)
         ]
         held = any(download.held for download in running)
-        due_ms = jittered(self.pace.first_ms)
+        due_ms = jittered(self.timings.first_ms)
         if running:
             due_ms = HELD_LEASE_MS if held else LEASE_MS
         return CollectionReport(
-            pictures=tuple((d.place, d.fetched) for d in left if isinstance(d.fetched, Picture)),
+            pictures=tuple(
+                (d.pending_image, d.fetched) for d in left if isinstance(d.fetched, Picture)
+            ),
             lost=tuple(
-                d.place for d in left if isinstance(d.fetched, DownloadMiss) and d.fetched.for_good
+                d.pending_image
+                for d in left
+                if isinstance(d.fetched, DownloadMiss) and d.fetched.for_good
             ),
             error=misses[-1] if misses else STORE_FULL_REASON if held else None,
-            tried=tuple(d.place for d in left if enough or d.done),
+            tried=tuple(d.pending_image for d in left if enough or d.done),
             due_ms=due_ms,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _ClosingJob:
-    """A job whose books are being closed: its parts as settled, and what is still coming."""
+    """A job that is being settled: its parts as settled, and the downloads that still run."""
 
     job: Job
     parts: tuple[JobPart, ...]
@@ -127,14 +132,16 @@ class _ClosingJob:
 
     @property
     def current_parts(self) -> list[JobPart]:
-        """The parts with what has come since."""
+        """The parts with the pictures that came since."""
         return list(_as_they_stand(self.parts, self.coming))
 
     @property
     def unfinished(self) -> list[ImageDownload]:
         """Downloads that the parts count as pending."""
         pending = [i for part in self.parts if part.result for i in part.result.pending]
-        return [d for downloads in self.coming.values() for d in downloads if d.place in pending]
+        return [
+            d for downloads in self.coming.values() for d in downloads if d.pending_image in pending
+        ]
 
 
 def _as_they_stand(
@@ -146,5 +153,5 @@ def _as_they_stand(
 
 
 def jittered(ms: int) -> int:
-    """Up to a fifth earlier, so that a thousand jobs of one moment do not come back as one."""
+    """Up to a fifth earlier, so that a thousand jobs of one moment do not come back together."""
     return round(ms * random.uniform(0.8, 1.0))  # noqa: S311  jitter, no secret

@@ -1,4 +1,4 @@
-"""The gateway as a value: the frozen bundle of use cases the edges may call."""
+"""The use cases that routes may call, in one frozen value."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,9 @@ from app.service.usage import UsageReports
 class Gateway:
     """Everything a route needs, opened and closed by `app.wiring`.
 
-    `answers` are base64 answers under way by key, `downloads` pictures sent, by link or key;
-    `budget` bounds the large parts of base64 answers, `serving` those of downloads."""
+    `answers` bounds the base64 answers being sent to one key, `downloads` the pictures being sent
+    by one link or key. `budget` bounds the memory for base64 answers, `serving` that for
+    downloads."""
 
     catalog: Catalog
     authenticate: Authenticate
@@ -32,7 +33,7 @@ class Gateway:
     serving: MemoryBudget
     links: ImageLinks
     background: BackgroundTasks
-    pace: KeyRateLimiter
+    rate_limiter: KeyRateLimiter
     waiting_cap: WaitingCap
     answers: KeyedSemaphore
     downloads: KeyedSemaphore

@@ -1,7 +1,6 @@
-"""Use case: turn a request into a job, and wait for it.
+"""Use case: turn a request into a job, and wait for its pictures.
 
-The order of steps (design, section 3): arrive, recall, admit, launch; then, for a caller who
-waits, finish. Nothing a caller does after `start` changes the accounts.
+`GenerateImages.start` shows every step of a request in order, with the errors it may end with.
 """
 
 import time
@@ -10,36 +9,41 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from app.domain.cache import CacheLookup, CacheOutcome
-from app.domain.catalog import Catalog, Model
+from app.domain.catalog import Catalog
 from app.domain.errors import (
     GatewayDraining,
     GatewayOverloaded,
     GenerationFailed,
     LedgerUnavailable,
-    ModelNotFound,
     StillProcessing,
     TaskCancelled,
     UpstreamError,
 )
 from app.domain.job import Job, new_job_id
-from app.domain.ledger import AdmissionRequest, AdmissionResult
+from app.domain.ledger import AdmissionRequest, AdmissionResult, RateLimitCheck
 from app.domain.limits import LimitSnapshot
 from app.domain.ports import Ledger, MetricsRecorder, ResultCache
-from app.domain.principal import CachePolicy, Principal
+from app.domain.principal import Principal
 from app.service.background import BackgroundTasks, LoadLimiter
 from app.service.cache_lookup import bypass_cache, find_or_join
-from app.service.callers import WaitingCaller, always_present
+from app.service.callers import always_present
 from app.service.concurrency_queue import ConcurrencyQueue
 from app.service.dedup import Deduplicator
-from app.service.generation import FinishedJob, GenerateCommand, StartedJob, job_from_cache
+from app.service.generation import (
+    FinishedJob,
+    GenerateCommand,
+    IncomingRequest,
+    StartedJob,
+    job_from_cache,
+)
 from app.service.run_job import RunJob
 from app.service.wait import EndedJob, JobWaiters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateImages:
-    """`collect_wait_s` is how long a caller waits for images that are made and of which none can
-    be downloaded: it keeps the task, and hears so while it still listens."""
+    """`collect_wait_s` is how long a caller waits for images that are made while none of them can
+    be downloaded. Then it is told its task id, while it still listens."""
 
     catalog: Catalog
     ledger: Ledger
@@ -57,117 +61,102 @@ class GenerateImages:
         self,
         principal: Principal,
         command: GenerateCommand,
-        present: Callable[[], bool] = always_present,
+        is_present: Callable[[], bool] = always_present,
     ) -> StartedJob:
-        """`present` says whether the caller is still there.
+        """Answer with a job that is there already, or open and launch a new one.
 
-        Raises `ModelNotFound`, the `Refused` and `Unavailable` families, `NotCached`,
-        `IdempotencyKeyReused`, `UpstreamError` while the provider refuses us, `CallerLeft`; then
-        nothing was dispatched."""
-        model = self._find_model(principal, command.request.model)
-        caller = self.deduplicator.register(principal, command.dedup_keys, new_job_id(), present)
+        The steps, and the errors that may end the request at each. Whichever is raised, nothing
+        was sent to the provider and nothing is charged:
+
+        1. find the model: `ModelNotFound`
+        2. register the caller, so that a later repeat can be told from a new request
+        3. check what this process can carry: `GatewayDraining`, `GatewayOverloaded`
+        4. check the rate limit, and join the job that this request repeats: `RateLimited`,
+           `IdempotencyKeyReused`, `CallerDisconnected`
+        5. look in the cache, and answer with its pictures or join the job that makes them:
+           `NotCached`, `GatewayOverloaded`
+        6. reserve images, money and a concurrency slot in every scope, and open the job:
+           the other `AdmissionRefused`, `LedgerUnavailable`, `UpstreamError` while the provider
+           refuses our key or balance
+        7. launch the job. From here on it needs no caller: `RunJob` waits for a permit, sends it to
+           the provider, downloads the images and settles it; `Poller` takes over what the provider
+           accepted as a task.
+
+        Where no cache is used, step 6 includes step 4. `is_present` says whether the caller is
+        still connected. `wait_for_images` waits for the result.
+        """
+        model = principal.resolve_model(self.catalog, command.request.model)
+        caller = self.deduplicator.register(principal, command.dedup_keys, new_job_id(), is_present)
+        incoming = IncomingRequest(
+            principal, replace(command, dedup_keys=caller.dedup_keys), model, caller
+        )
         try:
             self._check_capacity()
             with self.load.admitting():
-                return await self._start(
-                    principal, replace(command, dedup_keys=caller.dedup_keys), model, caller
-                )
+                if incoming.skips_cache:
+                    return await self._open_job(incoming, bypass_cache(command))
+                checked = await self.deduplicator.check_rate_limit(principal, caller)
+                if (earlier := await self._find_repeated(checked)) is not None:
+                    return self._join(incoming, earlier, checked.limit_snapshot)
+                await self.deduplicator.callers.wait_for_departures(caller.attempt)
+                return await self._use_cache_or_open_job(incoming, checked.limit_snapshot)
         except BaseException as error:
             self.deduplicator.close_refused(caller, error)
             raise
 
-    async def _start(
-        self, principal: Principal, command: GenerateCommand, model: Model, caller: WaitingCaller
+    async def _use_cache_or_open_job(
+        self, incoming: IncomingRequest, limit_snapshot: LimitSnapshot
     ) -> StartedJob:
-        uncached = principal.cache is CachePolicy.OFF or command.control.no_store
-        if uncached:
-            bypassed = bypass_cache(command)
-            started = await self._begin(
-                principal, command, model, caller.id, bypassed, rate_limit_checked=False
-            )
-            return _of(caller, started)
-        checked = await self.deduplicator.check_rate_limit(principal, caller)
-        if checked.duplicate_of is not None:
-            earlier = await self.ledger.job(checked.duplicate_of)
-            if earlier is not None:
-                return _of(caller, self._joined(earlier, checked.limit_snapshot))
-        await self.deduplicator.callers.wait_for_departures(caller.attempt)
-        return await self._make(principal, command, model, caller, checked.limit_snapshot)
-
-    async def _make(
-        self,
-        principal: Principal,
-        command: GenerateCommand,
-        model: Model,
-        caller: WaitingCaller,
-        limit_snapshot: LimitSnapshot,
-    ) -> StartedJob:
-        """Answer out of the cache, or be a guest where it is made already, or make it."""
-        recalled, making = await find_or_join(
-            self.cache, self.ledger, principal, command, caller.id
-        )
-        guest = making is not None or recalled.outcome is CacheOutcome.HIT
+        """Steps 5 to 7. They are taken again when the job that was joined here is cancelled."""
+        principal, command, caller = incoming.principal, incoming.command, incoming.caller
+        found, making = await find_or_join(self.cache, self.ledger, principal, command, caller.id)
+        is_hit = found.outcome is CacheOutcome.HIT
         self.deduplicator.callers.set_awaited_variant(
-            caller, recalled.cache_variant if guest else None
+            caller, found.cache_variant if is_hit or making is not None else None
         )
-        # A mere look into the cache keeps no Idempotency-Key.
+        # `only-if-cached` asks what is there and orders nothing, so it binds no Idempotency-Key.
         if (
-            recalled.job_id
+            found.job_id
             and command.dedup_keys.idempotency_key
             and not command.control.only_if_cached
         ):
-            await self.ledger.bind_idempotency_key(principal, command.dedup_keys, recalled.job_id)
-        if recalled.outcome is CacheOutcome.HIT:
-            return _of(caller, self._hit(principal, command, recalled, limit_snapshot))
+            await self.ledger.bind_idempotency_key(principal, command.dedup_keys, found.job_id)
+        if is_hit:
+            return self._answer_from_cache(incoming, found, limit_snapshot)
         if making is not None:
-            again = partial(self._make, principal, command, model, caller, limit_snapshot)
-            return replace(_of(caller, self._joined(making, limit_snapshot)), restart=again)
-        started = await self._begin(
-            principal, command, model, caller.id, recalled, rate_limit_checked=True
-        )
-        return _of(caller, started)
+            again = partial(self._use_cache_or_open_job, incoming, limit_snapshot)
+            return replace(self._join(incoming, making, limit_snapshot), restart=again)
+        return await self._open_job(incoming, found, rate_limit_checked=True)
 
-    async def _begin(
-        self,
-        principal: Principal,
-        command: GenerateCommand,
-        model: Model,
-        job_id: str,
-        recalled: CacheLookup,
-        *,
-        rate_limit_checked: bool,
+    async def _open_job(
+        self, incoming: IncomingRequest, found: CacheLookup, *, rate_limit_checked: bool = False
     ) -> StartedJob:
-        admission = AdmissionRequest(
-            job_id=job_id,
-            principal=principal,
-            request=command.request,
-            part_sizes=self.jobs.part_sizes(model, command.request.n),
-            unit_micros=model.price(command.request.size, command.request.quality),
-            dedup_keys=command.dedup_keys,
-            lease_ms=self.jobs.pace.lease_ms,
-            cache_variant=recalled.cache_variant,
-            response_format=command.response_format,
-            rate_limit_checked=rate_limit_checked,
-            request_id=command.request_id,
-        )
-        admitted = await self._admit(admission, command.concurrency_wait_s)
+        """Steps 6 and 7."""
+        admission = self._build_admission(incoming, found, rate_limit_checked=rate_limit_checked)
+        admitted = await self._admit(admission, incoming.command.concurrency_wait_s)
         if admitted.joined:
-            return self._joined(admitted.job, admitted.limit_snapshot)
+            return self._join(incoming, admitted.job, admitted.limit_snapshot)
         if self.background.is_draining:
-            # The drain began meanwhile and may have ended: nobody waits for work launched now.
+            # The drain began meanwhile and may be over: nobody would wait for work launched now.
             await self.jobs.release_unsent(admitted.job, GatewayDraining())
             raise GatewayDraining
-        self.recorder.cached(recalled.outcome, model.name, 0)
-        self.jobs.launch(admitted.job, command.request, model)
-        return StartedJob(
-            admitted.job,
-            admitted.limit_snapshot,
-            recalled.outcome,
-            stored=recalled.cache_variant is not None,
+        self.recorder.cached(found.outcome, incoming.model.name, 0)
+        self.jobs.launch(admitted.job, incoming.command.request, incoming.model)
+        return incoming.started(
+            StartedJob(
+                admitted.job,
+                admitted.limit_snapshot,
+                found.outcome,
+                stored=found.cache_variant is not None,
+            )
         )
 
     async def wait_for_images(self, started: StartedJob, wait_s: float) -> FinishedJob:
-        """Wait for a job's pictures; raises `StillProcessing` or `GenerationFailed`."""
+        """Wait for a job's pictures.
+
+        Raises `StillProcessing` when `wait_s` is over, `GenerationFailed`, and `GatewayDraining`
+        when another process goes on with the job; what the restart of a joined job raises too.
+        """
         began_s = time.monotonic()
         ended = (
             EndedJob(started.job, 0.0) if started.job.ended else await self._wait(started, wait_s)
@@ -175,7 +164,7 @@ class GenerateImages:
         job = ended.job
         if job.failure is not None:
             if started.restart is not None and job.failure.code == TaskCancelled.code:
-                # Somebody else cancelled what this caller waits for as well.
+                # The owner of the joined job cancelled it; this caller still wants its pictures.
                 again = await started.restart()
                 return await self.wait_for_images(
                     again, max(wait_s - (time.monotonic() - began_s), 0.0)
@@ -192,24 +181,19 @@ class GenerateImages:
         if caller is None:
             return
         if caller.cache_variant is not None:
-            await self.cache.evict(caller.cache_variant, caller.id)  # not a second wish, then
+            # Otherwise the repeat would count as a request for another picture.
+            await self.cache.evict(caller.cache_variant, caller.id)
         await self.deduplicator.abandon(caller)
 
     def received(self, started: StartedJob) -> None:
-        """The caller has its whole answer: what it asks from now on is another wish."""
+        """The caller has its whole answer: an identical request is a new one from now on."""
         if started.caller is not None:
             self.deduplicator.received(started.caller)
 
     def close(self, started: StartedJob) -> None:
-        """However it ended, nobody waits for an answer any more."""
+        """Nobody waits for the answer any more, however the request ended."""
         if started.caller is not None:
             self.deduplicator.callers.deregister(started.caller)
-
-    def _find_model(self, principal: Principal, name: str) -> Model:
-        model = self.catalog.find(name)
-        if model is None or not principal.may_use(model.name):
-            raise ModelNotFound
-        return model
 
     def _check_capacity(self) -> None:
         if self.background.is_draining:
@@ -222,13 +206,31 @@ class GenerateImages:
                 "spent. Repeat the request when it is back."
             )
 
+    def _build_admission(
+        self, incoming: IncomingRequest, found: CacheLookup, *, rate_limit_checked: bool
+    ) -> AdmissionRequest:
+        command, model = incoming.command, incoming.model
+        return AdmissionRequest(
+            job_id=incoming.caller.id,
+            principal=incoming.principal,
+            request=command.request,
+            part_sizes=self.jobs.part_sizes(model, command.request.n),
+            unit_micros=model.price(command.request.size, command.request.quality),
+            dedup_keys=command.dedup_keys,
+            lease_ms=self.jobs.timings.lease_ms,
+            cache_variant=found.cache_variant,
+            response_format=command.response_format,
+            rate_limit_checked=rate_limit_checked,
+            request_id=command.request_id,
+        )
+
     async def _admit(
         self, admission: AdmissionRequest, concurrency_wait_s: float
     ) -> AdmissionResult:
-        """Admission; a slot that will not be filled by this job is freed for the next one."""
+        """Admission; a cache variant that this job will not fill is freed for the next one."""
         admitted = None
         try:
-            admitted = await self._admit_despite_limiter(admission) or await self.slots.admit(
+            admitted = await self._check_upstream_queue(admission) or await self.slots.admit(
                 admission, concurrency_wait_s
             )
         except LedgerUnavailable as error:
@@ -239,8 +241,9 @@ class GenerateImages:
                 await self.cache.evict(admission.cache_variant, admission.job_id)
         return admitted
 
-    async def _admit_despite_limiter(self, admission: AdmissionRequest) -> AdmissionResult | None:
-        """Refuse what the provider will not take in time; a repeat joins its job all the same."""
+    async def _check_upstream_queue(self, admission: AdmissionRequest) -> AdmissionResult | None:
+        """Refuse what the provider would not take in time, but let a repeat join its job; None
+        lets the request go on."""
         try:
             self.jobs.upstream_limiter.check_queue(len(admission.part_sizes))
         except (GatewayOverloaded, UpstreamError):
@@ -248,27 +251,29 @@ class GenerateImages:
             if admission.rate_limit_checked or caller is None:
                 raise
             checked = await self.deduplicator.check_rate_limit(admission.principal, caller)
-            earlier = checked.duplicate_of and await self.ledger.job(checked.duplicate_of)
-            if not earlier:
+            earlier = await self._find_repeated(checked)
+            if earlier is None:
                 raise
             return AdmissionResult(earlier, checked.limit_snapshot, joined=True)
         return None
 
-    def _joined(self, job: Job, limit_snapshot: LimitSnapshot) -> StartedJob:
-        self.recorder.cached(CacheOutcome.JOINED, job.model, job.n)
-        return StartedJob(job, limit_snapshot, CacheOutcome.JOINED, joined=True)
+    async def _find_repeated(self, checked: RateLimitCheck) -> Job | None:
+        """The job that this request repeats, if the ledger still has it."""
+        return await self.ledger.job(checked.duplicate_of) if checked.duplicate_of else None
 
-    def _hit(
-        self,
-        principal: Principal,
-        command: GenerateCommand,
-        recalled: CacheLookup,
-        limit_snapshot: LimitSnapshot,
+    def _join(
+        self, incoming: IncomingRequest, job: Job, limit_snapshot: LimitSnapshot
     ) -> StartedJob:
-        self.recorder.cached(CacheOutcome.HIT, command.request.model, len(recalled.pictures))
-        job = job_from_cache(principal, command, recalled)
-        return StartedJob(
-            job, limit_snapshot, CacheOutcome.HIT, recalled.age_s, recalled.ttl_s, stored=True
+        self.recorder.cached(CacheOutcome.JOINED, job.model, job.n)
+        return incoming.started(StartedJob(job, limit_snapshot, CacheOutcome.JOINED, joined=True))
+
+    def _answer_from_cache(
+        self, incoming: IncomingRequest, found: CacheLookup, limit_snapshot: LimitSnapshot
+    ) -> StartedJob:
+        self.recorder.cached(CacheOutcome.HIT, incoming.model.name, len(found.pictures))
+        job = job_from_cache(incoming.principal, incoming.command, found)
+        return incoming.started(
+            StartedJob(job, limit_snapshot, CacheOutcome.HIT, found.age_s, found.ttl_s, stored=True)
         )
 
     async def _wait(self, started: StartedJob, wait_s: float) -> EndedJob:
@@ -284,8 +289,3 @@ class GenerateImages:
             f"or read it at /v1/tasks/{started.job.id}; it is paid for once.",
             task_id=started.job.id,
         )
-
-
-def _of(caller: WaitingCaller, started: StartedJob) -> StartedJob:
-    caller.job_id = started.job.id
-    return replace(started, caller=caller)

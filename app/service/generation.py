@@ -1,21 +1,21 @@
-"""What a caller asks for, and what its request has become."""
+"""What a caller asks for, and what becomes of its request."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.domain.cache import CacheControl, CacheLookup, CacheOutcome
+from app.domain.catalog import Model
 from app.domain.images import GenerationRequest
 from app.domain.job import Job, JobState, TaskStatus, new_job_id
 from app.domain.ledger import DedupKeys
 from app.domain.limits import LimitSnapshot
-from app.domain.principal import Principal
+from app.domain.principal import CachePolicy, Principal
 from app.service.callers import WaitingCaller
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateCommand:
-    """One understood request. `response_format` is a `ResponseFormat`; `concurrency_wait_s` is how
-    long
+    """One parsed request. `response_format` is a `ResponseFormat`; `concurrency_wait_s` is how long
     it may wait for a concurrency slot before it is refused; `request_id` names it in the log."""
 
     request: GenerationRequest
@@ -30,9 +30,10 @@ class GenerateCommand:
 class StartedJob:
     """A job under way, or already ended (a cache hit or a replay).
 
-    `age_s` and `ttl_s` describe a hit; `stored` says whether the cache will keep the result;
-    `joined` that an earlier request pays. `caller` is this request, to be told how it ends;
-    `restart` makes what a guest waited for, should its maker cancel it.
+    `age_s` and `ttl_s` describe a cache hit; `stored` says whether the cache will keep the result,
+    `joined` that an earlier request pays for it. `caller` is to be told how the request ends.
+    `restart` is set when this request joined another caller's job through the cache: it opens a
+    job of its own should that one be cancelled.
     """
 
     job: Job
@@ -47,8 +48,27 @@ class StartedJob:
 
 
 @dataclass(frozen=True, slots=True)
+class IncomingRequest:
+    """A request on its way through the steps: who asks for what, and the caller that waits."""
+
+    principal: Principal
+    command: GenerateCommand
+    model: Model
+    caller: WaitingCaller
+
+    @property
+    def skips_cache(self) -> bool:
+        return self.principal.cache is CachePolicy.OFF or self.command.control.no_store
+
+    def started(self, started: StartedJob) -> StartedJob:
+        """What the request has become; from now on its caller waits for that job."""
+        self.caller.job_id = started.job.id
+        return replace(started, caller=self.caller)
+
+
+@dataclass(frozen=True, slots=True)
 class FinishedJob:
-    """A job with its pictures. `upstream_s` is the time spent on the provider."""
+    """A job with its pictures. `upstream_s` is the time that the provider took."""
 
     job: Job
     limit_snapshot: LimitSnapshot
@@ -56,7 +76,7 @@ class FinishedJob:
 
 
 def job_from_cache(principal: Principal, command: GenerateCommand, recalled: CacheLookup) -> Job:
-    """A cache hit as the job of whoever asks, who pays nothing for it."""
+    """A cache hit, shown as a job of the caller, who pays nothing for it."""
     request = command.request
     return Job(
         id=recalled.job_id or new_job_id(),

@@ -1,9 +1,9 @@
-"""The loop that brings home what could not be fetched when it was made, in whichever process.
+"""The loop that downloads images that could not be downloaded when they were made (decision 19).
 
-A settled job with pending images has one due time in the ledger. Whoever claims it counts its try
-before making it, so that pauses grow also for those who die of it. A link is tried until its own
-end, or for so long as the operator says; where it leads nowhere, the provider's task is asked for a
-fresh one. An image is lost only when both are exhausted, never because our own store is full.
+A settled job with pending images has one due time in the ledger. A process that claims it counts
+the try before it makes it, so that pauses grow also for a job that kills its process. A link is
+tried until it ends, or for as long as the operator says. Where it has ended, the provider's task
+is asked for a fresh link. An image is lost only when both fail, never because our store is full.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ from app.service.poll_result import MIN_ANOMALOUS_POLLS
 from app.service.settle import JobSettler
 
 MAX_CONCURRENT_JOBS = 16
-"""So many jobs are tried for at once, and so many images downloaded for them."""
+"""How many jobs are worked on at once, and how many images are downloaded for them."""
 CHECK_INTERVAL_S = 1.0
 AFTER_END_MS = 1_000
-"""How soon after the end of a link its last try is."""
+"""How soon after the end of a link its last try comes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSnapshot:
-    """What the provider's task shows now: its images, and whether it can never show more. `denied`:
-    this answer says that it failed, or does not; None when it says nothing."""
+    """What the provider's task shows now. `over`: it can never show more. `denied`: whether this
+    answer says that the task failed; None when it says nothing about that."""
 
     images: tuple[ProviderImage, ...] = ()
     over: bool = False
@@ -46,9 +46,9 @@ class TaskSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class CollectedImage:
-    """What one try made of a pending image; `place` holds its newest link."""
+    """The result of one try for a pending image; `pending_image` holds its newest link."""
 
-    place: PendingImage
+    pending_image: PendingImage
     fetched: Picture | DownloadMiss
     lost: bool = False
     denied: bool | None = None
@@ -56,16 +56,16 @@ class CollectedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCollector:
-    """`lifetime_ms` is how long images are tried for, where their links do not say."""
+    """`lifetime_ms` is how long images are tried for when their links do not say when they end."""
 
     ledger: Ledger
     provider: ImageProvider
     upstream_limiter: UpstreamLimiter
     downloader: ImageDownloader
-    books: JobSettler
+    settler: JobSettler
     recorder: MetricsRecorder
     background: BackgroundTasks
-    pace: CollectionTimings
+    timings: CollectionTimings
     lifetime_ms: int
     free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS))
     downloads: asyncio.Semaphore = field(
@@ -73,8 +73,9 @@ class ImageCollector:
     )
 
     async def run(self) -> None:
-        """Claim and try due jobs until cancelled, or until a drain leaves them to others."""
-        look_again_s = min(CHECK_INTERVAL_S, self.pace.first_ms / 4000)
+        """Claim due jobs and download their images, until cancelled or until a drain leaves them to
+        other processes."""
+        look_again_s = min(CHECK_INTERVAL_S, self.timings.first_ms / 4000)
         while not self.background.is_handing_over:
             with suppress(LedgerUnavailable):
                 await self._claim()
@@ -86,7 +87,7 @@ class ImageCollector:
             await self.free.acquire()
             room += 1
         try:
-            for claim in await self.ledger.claim_collections(room, self.pace) if room else ():
+            for claim in await self.ledger.claim_collections(room, self.timings) if room else ():
                 with job_log_context(claim.job.id, claim.job.request_id):
                     self.background.launch(self._try(claim), f"collect {claim.job.id}")
                 room -= 1
@@ -95,12 +96,14 @@ class ImageCollector:
                 self.free.release()
 
     async def _try(self, claim: CollectionClaim) -> None:
-        """One try, its lease renewed for as long as it takes; if it breaks, the next one is due."""
-        due = CollectionReport(due_ms=max(self.pace.lease_ms, self.pace.delay_ms(claim.tries)))
+        """One try, whose lease is renewed for as long as it takes. If it fails, another is due."""
+        due = CollectionReport(
+            due_ms=max(self.timings.lease_ms, self.timings.delay_ms(claim.tries))
+        )
         kept = partial(self.ledger.record_collection, claim.job.id, due)
         try:
             with suppress(LedgerUnavailable, TaskNotFound):
-                await self.books.record_collection(
+                await self.settler.record_collection(
                     claim.job.id, await run_renewing(self.collect(claim), kept)
                 )
         finally:
@@ -113,15 +116,21 @@ class ImageCollector:
         found = [f for some in await self._all(claim, by_part) for f in some]
         misses = [f for f in found if isinstance(f.fetched, DownloadMiss)]
         return CollectionReport(
-            pictures=tuple((f.place, f.fetched) for f in found if isinstance(f.fetched, Picture)),
-            lost=tuple(f.place for f in misses if f.lost),
-            links=tuple(f.place for f in misses if not f.lost and f.place not in pending),
+            pictures=tuple(
+                (f.pending_image, f.fetched) for f in found if isinstance(f.fetched, Picture)
+            ),
+            lost=tuple(f.pending_image for f in misses if f.lost),
+            links=tuple(
+                f.pending_image for f in misses if not f.lost and f.pending_image not in pending
+            ),
             error=misses[-1].fetched.reason
             if misses and isinstance(misses[-1].fetched, DownloadMiss)
             else None,
             tried=pending,
-            due_ms=self._due_ms(claim, [f.place for f in misses if not f.lost]),
-            denied=tuple({f.place.part: f.denied for f in found if f.denied is not None}.items()),
+            due_ms=self._due_ms(claim, [f.pending_image for f in misses if not f.lost]),
+            denied=tuple(
+                {f.pending_image.part: f.denied for f in found if f.denied is not None}.items()
+            ),
         )
 
     async def _all(
@@ -132,7 +141,7 @@ class ImageCollector:
     async def _part(
         self, claim: CollectionClaim, images: list[PendingImage]
     ) -> list[CollectedImage]:
-        """First by the links we have; then, where these lead nowhere, by the provider's task."""
+        """First by the links we have; where these have ended, by the provider's task."""
         found = await asyncio.gather(*(self._by_link(claim, image) for image in images))
         astray = [f for f in found if self._astray(claim, f)]
         if not astray:
@@ -148,45 +157,48 @@ class ImageCollector:
         shown = await self._ask(part.upstream_id)
         return replace(shown, over=bool(shown.denied) and part.denied + 1 >= MIN_ANOMALOUS_POLLS)
 
-    async def _by_link(self, claim: CollectionClaim, place: PendingImage) -> CollectedImage:
-        if not place.url:
-            return CollectedImage(place, DownloadMiss("the image store took no bytes", gone=True))
-        return await self._download(claim, place, ProviderImage(place.url))
+    async def _by_link(self, claim: CollectionClaim, pending_image: PendingImage) -> CollectedImage:
+        if not pending_image.url:
+            return CollectedImage(
+                pending_image, DownloadMiss("the image store took no bytes", gone=True)
+            )
+        return await self._download(claim, pending_image, ProviderImage(pending_image.url))
 
     async def _by_task(
         self, claim: CollectionClaim, missed: CollectedImage, shown: TaskSnapshot
     ) -> CollectedImage:
-        """By what the task shows; lost where there is nothing left to hope for."""
-        place = missed.place
+        """Try what the task shows; the image is lost when nothing is left to try."""
+        pending_image = missed.pending_image
         old = claim.now_ms - self._since_ms(claim) >= self.lifetime_ms
-        if place.index < len(shown.images):
-            image = shown.images[place.index]
-            if image.body is not None or image.url != place.url:
-                fresh = self.downloader.pending(place.part, place.index, image)
+        if pending_image.index < len(shown.images):
+            image = shown.images[pending_image.index]
+            if image.body is not None or image.url != pending_image.url:
+                fresh = self.downloader.pending(pending_image.part, pending_image.index, image)
                 found = await self._download(claim, fresh, image)
-                # A task may go on for ever to show links that lead nowhere.
+                # A task may show ended links for ever.
                 return replace(found, lost=found.lost or (old and _theirs(found.fetched)))
         if not _theirs(missed.fetched):
             return missed
-        if (shown.over or old) and claim.now_ms >= self._end_ms(claim, place):
+        if (shown.over or old) and claim.now_ms >= self._end_ms(claim, pending_image):
             return replace(missed, lost=True)
         return missed
 
     async def _download(
-        self, claim: CollectionClaim, place: PendingImage, image: ProviderImage
+        self, claim: CollectionClaim, pending_image: PendingImage, image: ProviderImage
     ) -> CollectedImage:
-        wanted = replace(image, revised_prompt=place.revised_prompt)
-        last = claim.now_ms >= self._end_ms(claim, place)
+        wanted = replace(image, revised_prompt=pending_image.revised_prompt)
+        last = claim.now_ms >= self._end_ms(claim, pending_image)
         async with self.downloads:
             fetched = await self.downloader.try_once(
-                claim.job.id, place, wanted, claim.tries, last=last
+                claim.job.id, pending_image, wanted, claim.tries, last=last
             )
         return CollectedImage(
-            place, fetched, lost=isinstance(fetched, DownloadMiss) and fetched.for_good
+            pending_image, fetched, lost=isinstance(fetched, DownloadMiss) and fetched.for_good
         )
 
     async def _ask(self, upstream_id: str) -> TaskSnapshot:
-        """One poll, if there is room for one; whatever says nothing means: ask another time."""
+        """One poll, if the provider's rate has room for it; an inconclusive answer means: ask
+        another time."""
         if not (await self.upstream_limiter.acquire_polls(1)).count:
             return TaskSnapshot()
         started = time.perf_counter()
@@ -212,27 +224,27 @@ class ImageCollector:
     def _astray(self, claim: CollectionClaim, found: CollectedImage) -> bool:
         if isinstance(found.fetched, Picture) or found.lost:
             return False
-        return found.fetched.gone or claim.now_ms >= self._end_ms(claim, found.place)
+        return found.fetched.gone or claim.now_ms >= self._end_ms(claim, found.pending_image)
 
     def _since_ms(self, claim: CollectionClaim) -> int:
         collecting = claim.job.collecting
         return claim.now_ms if collecting is None else collecting.since_ms
 
-    def _end_ms(self, claim: CollectionClaim, place: PendingImage) -> int:
-        """When a link is over: bytes that were never stored have none."""
-        if not place.url:
+    def _end_ms(self, claim: CollectionClaim, pending_image: PendingImage) -> int:
+        """When a link ends; now, where there is none because bytes came that were never stored."""
+        if not pending_image.url:
             return claim.now_ms
-        if place.expires_ms is not None:
-            return place.expires_ms
+        if pending_image.expires_ms is not None:
+            return pending_image.expires_ms
         return self._since_ms(claim) + self.lifetime_ms
 
     def _due_ms(self, claim: CollectionClaim, left: Sequence[PendingImage]) -> int:
-        """After the pause that follows this try, or soon after the first end of a link."""
-        delay_ms = jittered(self.pace.delay_ms(claim.tries))
-        ends_ms = [self._end_ms(claim, place) - claim.now_ms for place in left]
+        """After the pause that follows this try, or soon after the first link ends."""
+        delay_ms = jittered(self.timings.delay_ms(claim.tries))
+        ends_ms = [self._end_ms(claim, pending_image) - claim.now_ms for pending_image in left]
         return min([delay_ms, *(end_ms + AFTER_END_MS for end_ms in ends_ms if end_ms > 0)])
 
 
 def _theirs(fetched: Picture | DownloadMiss) -> bool:
-    """Whether the provider's side is why an image is not here."""
+    """Whether an image is missing because of the provider, not because of our store."""
     return isinstance(fetched, DownloadMiss) and not fetched.ours

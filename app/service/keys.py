@@ -50,7 +50,7 @@ class KeyAdmin(TenantAdmin):
         Raises `NameInvalid`, `ModelUnknown`, `BudgetUnpriced`.
         """
         models, kept = self._known_models(models), self._checked_limits(limits or Limits())
-        # Only now: what is refused leaves no user behind.
+        # Only now, so that a refused command creates no user.
         await self.ensure_user(user, new=True)
         now = await self._keyring.now_ms()
         return await self._put(
@@ -103,9 +103,11 @@ class KeyAdmin(TenantAdmin):
         return [key for key in keys if key.ending and key.ending.endswith(given[-ENDING_CHARS:])]
 
     async def delete_user(self, name: str) -> int:
-        """Revoke a user's keys and take the name off the lists; the ledger keeps what was used.
-        A stop of the user's spending ends too, so that the next one of that name is free of it. How
-        many keys ended. Raises `UserUnknown`."""
+        """Revoke a user's keys and take the name off the lists; returns how many keys that were.
+
+        The ledger keeps what was used. A stop of the user's spending ends too, so that it does not
+        hit the next user of that name. Raises `UserUnknown`.
+        """
         user = await self.user(name)
         keys = [key for key in await self.keys(name) if key.revoked_ms is None]
         for key in keys:
@@ -116,7 +118,7 @@ class KeyAdmin(TenantAdmin):
         return len(keys)
 
     async def revoke(self, key_id: str) -> ApiKey:
-        """Ends a key for good, on all workers within five seconds."""
+        """End a key for good, on all workers within five seconds. Raises `KeyUnknown`."""
         key = await self.key(key_id)
         if key.revoked_ms is None:
             key = replace(key, revoked_ms=await self._keyring.now_ms())
@@ -124,7 +126,8 @@ class KeyAdmin(TenantAdmin):
         return key
 
     async def rotate(self, key_id: str, overlap: timedelta) -> IssuedKey:
-        """A new secret with the same rights; the old one works until the overlap ends."""
+        """A new secret with the same rights; the old one works until the overlap ends. Raises
+        `KeyUnknown`."""
         old = await self.key(key_id)
         now = await self._keyring.now_ms()
         if not old.is_usable(now):

@@ -1,9 +1,8 @@
-"""Work under a lease: whoever dies lets it lapse, whoever lives renews it.
+"""Leases, which a live process renews and a dead one lets lapse; and provider slots left behind.
 
-Places and turns at the provider belong to open jobs.
-
-They are given back with a job's settlement. A process that died in between, or whose word was lost,
-leaves them behind: the ledger knows which jobs are over, so whatever those still hold is freed.
+Slots and permits at the provider belong to open jobs and are given back with the settlement. A
+process that died in between, or whose message was lost, leaves them behind. The ledger knows which
+jobs have ended, so what those still hold is freed (decision 26).
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from app.domain.ports import Ledger, UpstreamLimiter
 T = TypeVar("T")
 
 LEASE_MS = 5_000
-"""How long the work of a process that died waits for another one."""
+"""How long the work of a dead process waits for another process."""
 RENEW_S = 2.0
 
 
@@ -27,8 +26,11 @@ async def run_renewing(
     keep: Callable[[], Awaitable[object]],
     every_s: float = RENEW_S,
 ) -> T:
-    """The work's result; `keep` renews its lease for as long as it takes. A renewal that the store
-    does not take ends nothing: the next one may be in time. Cancelled with whoever waits for it."""
+    """The result of the work, whose lease `keep` renews for as long as it takes.
+
+    A renewal that fails ends nothing, because the next one may be in time. The work is cancelled
+    with its caller.
+    """
     working = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait({working}, timeout=every_s))[0]:
@@ -45,9 +47,9 @@ class SlotReclaimer:
     upstream_limiter: UpstreamLimiter
 
     async def reclaim(self) -> int:
-        """Free what jobs that are over still hold; how many there were.
+        """Free the slots of jobs that have ended; how many such jobs there were.
 
-        Raises `LedgerUnavailable`: what is not known to be over keeps what it has.
+        Raises `StoreUnavailable`; then every job keeps what it has, as its end is not known.
         """
         holders = await self.upstream_limiter.list_holders()
         if not holders:

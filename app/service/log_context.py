@@ -1,7 +1,7 @@
-"""What a log line is about: the job at work and the request that asked for it.
+"""Which job and request a log event is about.
 
-Work inherits it from whoever starts it, so one word at the root of a job's work is enough,
-whichever process goes on with it.
+Asyncio tasks inherit it from the task that starts them, so it is set once where a job's work
+begins, in whichever process that is.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ _LOG_CONTEXT: ContextVar[Mapping[str, str] | None] = ContextVar("koi.about", def
 
 
 def log_context() -> Mapping[str, str]:
-    """`task_id` and `request_id`, as far as they are known here."""
+    """`task_id` and `request_id`, if they are known here."""
     return _LOG_CONTEXT.get() or {}
 
 
@@ -22,13 +22,13 @@ def bind_request_id(request_id: str) -> None:
 
 
 def bind_task_id(job_id: str) -> None:
-    """The same for the job that a request turned out to be about."""
+    """The same for the job that the request opened or joined."""
     _LOG_CONTEXT.set({**log_context(), "task_id": job_id})
 
 
 @contextmanager
 def job_log_context(job_id: str, request_id: str | None = None) -> Iterator[None]:
-    """For the time of a block and what is started in it."""
+    """For the duration of a block, and for what is started in it."""
     asked = {} if request_id is None else {"request_id": request_id}
     token = _LOG_CONTEXT.set({**log_context(), "task_id": job_id, **asked})
     try:

@@ -1,4 +1,4 @@
-"""What one look at the provider says about the parts of a job, and when it is the last word."""
+"""What one poll says about the parts of a job, and when several of them are believed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,30 +8,30 @@ from app.domain.job import JobPart, PartResult, PollAnomaly, PollAnomalyKind
 from app.domain.ledger import JobClaim
 from app.domain.upstream import TaskPending
 from app.service.downloads import PartDownloads
-from app.service.run_job import JobTimings
+from app.service.timings import JobTimings
 
 MIN_ANOMALOUS_POLLS = 5
-"""So many polls in a row must speak against a task, over minutes, before they are believed: a
+"""How many polls in a row must speak against a task, over minutes, before they are believed. A
 provider may not know a task right after it was submitted, or for a while later on."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollResult:
-    """A part after one look at the provider."""
+    """A part after one poll."""
 
     part: JobPart
     running: TaskPending | None = None
     retry_after_s: float | None = None
     anomaly: PollAnomaly | None = None
     is_cleared: bool = False
-    """Its task answered well after polls that spoke against it."""
+    """The task gave a good answer after polls that spoke against it."""
     downloads: PartDownloads | None = None
 
 
 def count_anomaly(
     claim: JobClaim, part: JobPart, kind: PollAnomalyKind, timings: JobTimings
 ) -> PollResult:
-    """One more poll that speaks against a task: it ends only when several over minutes do."""
+    """Count one more poll that speaks against a task; the part ends when enough of them did."""
     before = part.anomaly
     if before is None or before.kind is not kind:
         before = PollAnomaly(kind, 0, claim.now_ms)
@@ -52,7 +52,7 @@ def time_out(part: JobPart) -> JobPart:
 
 
 def give_up(look: PollResult) -> JobPart:
-    """A part whose time is over, with what its task said last."""
+    """End a part whose time is over, by what its task said last."""
     anomaly = look.anomaly or look.part.anomaly
     if look.part.result is None and anomaly is not None:
         return replace(look.part, result=lost_task_result(anomaly.kind))
@@ -69,7 +69,7 @@ def lost_task_result(kind: PollAnomalyKind) -> PartResult:
 
 
 def anomalies(seen: Sequence[PollResult]) -> dict[int, PollAnomalyKind | None]:
-    """What this look said against parts, by index; None where a part's task answered well."""
+    """What these polls said against parts, by index; None where a task gave a good answer."""
     told = ((index, look) for index, look in enumerate(seen) if look.anomaly or look.is_cleared)
     return {index: look.anomaly.kind if look.anomaly else None for index, look in told}
 

@@ -1,7 +1,8 @@
-"""The one loop that moves time forward: polls provider tasks, lapses leases, resolves silence.
+"""The loop that goes on with every open job: it polls tasks, ends lapsed reservations, and decides
+jobs that nobody knows the end of.
 
-Every open job has exactly one due time in the ledger. Any process may claim a due job; it then
-owns it for one short lease. A job whose process died is simply due at some moment.
+Every open job has exactly one due time in the ledger. Any process may claim a due job and then
+owns it for one short lease. The job of a process that died becomes due at some moment.
 """
 
 import asyncio
@@ -30,21 +31,23 @@ from app.service.poll_result import (
     give_up,
     time_out,
 )
-from app.service.run_job import JobTimings, failed
+from app.service.run_job import failed
 from app.service.settle import JobSettler
+from app.service.timings import JobTimings
 
 MAX_CONCURRENT_JOBS = 256
+"""How many jobs are worked on at once here, and the most that one script claims."""
 MAX_BATCH = 64
-"""Of so many jobs looked at, and so many claimed by one script."""
 CHECK_INTERVAL_S = 0.25
 MAX_SLOWDOWN = 8
-"""Pauses between such polls double up to so many intervals."""
+"""After polls that speak against a task the pause doubles, up to this many intervals."""
 RECHECK_AGE_SHARE = 0.5
 MAX_RECHECK_MS = 60_000
-"""An ambiguous job is looked at again after half of its age as such, at least every minute."""
+"""An ambiguous job is looked at again after half of the time it has been so, at least every
+minute."""
 EARLY_MS = 30_000
 LATE_SLOWDOWN = 4 / 3
-"""A result is to be seen within 5 s of its completion, so no interval is that long."""
+"""A result is to be seen within 5 s of its completion, so every interval is shorter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +55,17 @@ class Poller:
     ledger: Ledger
     provider: ImageProvider
     finisher: JobFinisher
-    books: JobSettler
+    settler: JobSettler
     recorder: MetricsRecorder
     background: BackgroundTasks
     upstream_limiter: UpstreamLimiter
-    pace: JobTimings
+    timings: JobTimings
     free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS))
 
     async def run(self) -> None:
-        """Claim and step due jobs until cancelled, or until a drain leaves them to others."""
-        look_again_s = min(CHECK_INTERVAL_S, self.pace.poll_interval_s / 4)
+        """Claim due jobs and take one step of each, until cancelled or until a drain leaves them to
+        other processes."""
+        look_again_s = min(CHECK_INTERVAL_S, self.timings.poll_interval_s / 4)
         while not self.background.is_handing_over:
             room = await self._acquire_steps()
             try:
@@ -80,7 +84,7 @@ class Poller:
             self.background.launch(self._step(claim, polls), f"step {claim.job.id}")
 
     async def _acquire_steps(self) -> int:
-        """Take free steps: a job is claimed when it can be looked at, not before."""
+        """Wait for free workers here; a job is claimed only when one is free for it."""
         await self.free.acquire()
         room = 1
         while room < MAX_BATCH and not self.free.locked():
@@ -91,8 +95,8 @@ class Poller:
     async def _claim(self, room: int) -> list[tuple[JobClaim, int]]:
         """Due jobs, and how many of its parts each may poll.
 
-        Under a rate, room for polls is asked for first: what finds none stays due, in order of its
-        age, and who needs no poll passes by.
+        Where the provider's rate is limited, room for polls is asked for first. A job that finds no
+        room stays due, in order of age, while jobs that need no poll are not held up.
         """
         if not self.upstream_limiter.has_rate_limit:
             self.recorder.polls_waiting(0)
@@ -114,7 +118,8 @@ class Poller:
         return shared
 
     async def _step(self, claim: JobClaim, polls: int) -> None:
-        """One step, its lease renewed for as long as it takes; if it breaks, the lease lapses."""
+        """One step, whose lease is renewed for as long as it takes; if it fails, the lease lapses
+        and another process takes the job."""
         kept = partial(self.ledger.reschedule, claim, due_ms=LEASE_MS)
         try:
             with suppress(LedgerUnavailable):
@@ -123,11 +128,11 @@ class Poller:
             self.free.release()
 
     async def step(self, claim: JobClaim, polls: int) -> None:
-        """One look at one due job, with so many polls."""
+        """Go on with one due job, with at most this many polls."""
         job = claim.job
         self.recorder.polled(claim.late_ms / 1000)
         if job.state is JobState.RESERVED:
-            await self.books.settle(job, _lapsed())
+            await self.settler.settle(job, _lapsed())
         elif _pollable(job) and polls == 0:
             await self._reschedule(claim, [])
         elif _pollable(job) or self._may_be_in_flight(claim):
@@ -135,27 +140,28 @@ class Poller:
         elif job.state is JobState.UNKNOWN:
             await self._resolve(claim, [PollResult(part) for part in job.parts])
         else:
-            await self.books.settle_parts(job, [time_out(part) for part in job.parts])
+            await self.settler.settle_parts(job, [time_out(part) for part in job.parts])
 
     def _may_be_in_flight(self, claim: JobClaim) -> bool:
-        """Whether another call of the same job may still be on its way in some process: the job is
-        due for the sake of the call whose task has ended."""
+        """Whether another call of the same job may still run in some process. The job may be due
+        because one call has a task to poll, while another has not been answered yet."""
         job = claim.job
         several = len(job.parts) > 1 and job.state is JobState.DISPATCHED
-        return several and claim.age_ms <= self.pace.silence_ms
+        return several and claim.age_ms <= self.timings.silence_ms
 
     async def _assume_billed(self, job: Job, seen: Sequence[PollResult]) -> None:
-        """The hold is over: what was made is delivered, what nobody knows is presumed billed."""
+        """The hold is over: pictures that were made are delivered, and what nobody knows is
+        presumed billed."""
         if any(look.part.result is not None and look.part.result.images for look in seen):
             await self.finisher.settle_parts(
                 job, [give_up(look) for look in seen], downloads_by_part(seen)
             )
             return
         outcome = Outcome(job.state, failure=job.failure, calls=job.calls)
-        await self.books.settle(job, assume_billed(outcome, job.n))
+        await self.settler.settle(job, assume_billed(outcome, job.n))
 
     async def _resolve(self, claim: JobClaim, seen: Sequence[PollResult]) -> None:
-        """Late proof decides on an ambiguous job. Without any it is looked at again and again, and
+        """Late evidence decides an ambiguous job. Without any it is looked at again and again, and
         presumed billed when its hold is over."""
         job, parts = claim.job, [look.part for look in seen]
         ended = all(part.result is not None for part in parts)
@@ -164,7 +170,7 @@ class Poller:
             return
         since_ms = claim.now_ms if job.ended_ms is None else job.ended_ms
         age_ms = claim.now_ms - since_ms
-        left_ms = round(self.books.resolve_after_s * 1000) - age_ms
+        left_ms = round(self.settler.resolve_after_s * 1000) - age_ms
         if left_ms <= 0:
             await self._assume_billed(job, seen)
             return
@@ -174,7 +180,7 @@ class Poller:
 
     async def _poll(self, claim: JobClaim, polls: int) -> None:
         job = claim.job
-        # Where not all may be polled, any of them: one that never ends must not hide the others.
+        # Where not all may be polled, choose at random: one that never ends must not hide others.
         chosen = set(random.sample(_pollable(job), polls))
         seen = await asyncio.gather(
             *(self._poll_part(claim, i, part, poll=i in chosen) for i, part in enumerate(job.parts))
@@ -184,7 +190,7 @@ class Poller:
         if job.state is JobState.UNKNOWN:
             await self._resolve(claim, seen)
             return
-        if not ended and claim.age_ms <= self.pace.deadline_s * 1000:
+        if not ended and claim.age_ms <= self.timings.deadline_s * 1000:
             self._report_later(job, seen)
             await self._reschedule(claim, seen)
             return
@@ -221,9 +227,9 @@ class Poller:
         except UpstreamError as error:
             self.recorder.upstream("poll", error.reason, time.perf_counter() - started)
             if error.reason == "empty_result":
-                return count_anomaly(claim, part, PollAnomalyKind.EMPTY, self.pace)
-            return PollResult(replace(part, result=failed(part, error, self.pace)))
-        except Exception as error:  # noqa: BLE001 - it says nothing about the task
+                return count_anomaly(claim, part, PollAnomalyKind.EMPTY, self.timings)
+            return PollResult(replace(part, result=failed(part, error, self.timings)))
+        except Exception as error:  # noqa: BLE001 - a bug of ours says nothing about the task
             self.background.report_failure(f"poll {claim.job.id}", error)
             return PollResult(part)
         self.recorder.upstream("poll", "ok", time.perf_counter() - started)
@@ -236,16 +242,16 @@ class Poller:
     ) -> PollResult:
         if trouble.missing or trouble.empty:
             kind = PollAnomalyKind.MISSING if trouble.missing else PollAnomalyKind.EMPTY
-            return count_anomaly(claim, part, kind, self.pace)
+            return count_anomaly(claim, part, kind, self.timings)
         return PollResult(part, retry_after_s=trouble.retry_after_s)
 
     async def _made(self, claim: JobClaim, index: int, answer: TaskImages) -> PollResult:
-        """What the provider shows is kept from here on, whatever it shows later."""
+        """Record the images that the provider shows, as it may not show them again."""
         job, part = claim.job, claim.job.parts[index]
         coming = await self.finisher.start(job, index, answer.images)
         result = coming.result()
         if len(job.parts) > 1:
-            await self.books.record_part(job.id, index, result=result, due_ms=LEASE_MS)
+            await self.settler.record_part(job.id, index, result=result, due_ms=LEASE_MS)
         return PollResult(replace(part, result=result), downloads=coming)
 
     async def _reschedule(self, claim: JobClaim, seen: list[PollResult]) -> None:
@@ -264,9 +270,9 @@ class Poller:
         )
 
     def _interval_ms(self, claim: JobClaim) -> int:
-        """Every 3 s, every 4 s after half a minute, up to a fifth earlier."""
+        """Usually 3 s, 4 s after half a minute, and up to a fifth earlier at random."""
         slow = LATE_SLOWDOWN if claim.age_ms > EARLY_MS else 1.0
-        return round(self.pace.poll_interval_s * slow * random.uniform(0.8, 1.0) * 1000)  # noqa: S311
+        return round(self.timings.poll_interval_s * slow * random.uniform(0.8, 1.0) * 1000)  # noqa: S311
 
 
 def _pollable(job: Job) -> list[int]:
@@ -279,7 +285,7 @@ def _pollable(job: Job) -> list[int]:
 
 
 def _shared(claims: Sequence[JobClaim], polls: int) -> list[tuple[JobClaim, int]]:
-    """Polls for the claimed jobs in their order, until there are none left."""
+    """Share the polls among the claimed jobs in their order, until none are left."""
     shared = []
     for claim in claims:
         some = min(len(_pollable(claim.job)), polls)

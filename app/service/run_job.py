@@ -1,4 +1,4 @@
-"""Running a job: queue, dispatch, collect, settle. It outlives the socket that asked for it."""
+"""Running a job: permit, dispatch, download, settle. It goes on when the caller hangs up."""
 
 import asyncio
 import time
@@ -13,69 +13,23 @@ from app.domain.errors import (
     GatewayOverloaded,
     LedgerUnavailable,
     RequestInterrupted,
+    StoreUnavailable,
     UpstreamError,
 )
 from app.domain.images import GenerationRequest
 from app.domain.job import Job, JobPart, JobState, Outcome, PartResult
 from app.domain.journal import OutboxOutcome
-from app.domain.ledger import CollectionTimings
 from app.domain.ports import ImageProvider, Ledger, MetricsRecorder, UpstreamLimiter
 from app.domain.upstream import TaskPending, UpstreamAnswer
 from app.service.background import BackgroundTasks, job_task_name
 from app.service.downloads import PartDownloads
 from app.service.finish_job import JobFinisher
-from app.service.lease import LEASE_MS, run_renewing
+from app.service.lease import run_renewing
 from app.service.log_context import job_log_context
 from app.service.settle import JobSettler
+from app.service.timings import JobTimings
 
-SILENCE_MARGIN_S = 10.0
-"""How long after the last possible answer a silent dispatch is given up."""
 RENEW_RESERVATION_S = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class JobTimings:
-    """Durations that rule a job, in seconds; `mode` is auto, async or sync."""
-
-    mode: str = "auto"
-    timeout_s: float = 180
-    queue_s: float = 60
-    poll_interval_s: float = 3
-    deadline_s: float = 900
-    moderation_charged: bool = False
-
-    @property
-    def collection(self) -> CollectionTimings:
-        """Pauses between tries for a picture: 10 s at the usual interval, up to half an hour."""
-        first_ms = round(min(10 / 3 * self.poll_interval_s, 10) * 1000)
-        return CollectionTimings(first_ms=first_ms, max_ms=1_800_000, lease_ms=LEASE_MS)
-
-    @property
-    def missing_task_ms(self) -> int:
-        """How long polls must say that a task is unknown before that is believed: 3 minutes at the
-        usual interval. A lost task's picture may still be billed."""
-        return round(min(60 * self.poll_interval_s, 180) * 1000)
-
-    @property
-    def empty_task_ms(self) -> int:
-        """The same for a completed task without a picture: 2 minutes at the usual interval."""
-        return round(min(40 * self.poll_interval_s, 120) * 1000)
-
-    @property
-    def silence_ms(self) -> int:
-        """How long after its dispatch a part without answer or task id counts as silent."""
-        return round((self.timeout_s + SILENCE_MARGIN_S) * 1000)
-
-    @property
-    def lease_ms(self) -> int:
-        """How long the reservation of a process that died waits; one that lives renews it."""
-        return round(SILENCE_MARGIN_S * 1000)
-
-    def asynchronous(self, model: Model) -> bool:
-        """Prefer the provider's tasks: their result survives the death of every socket."""
-        if self.mode == "sync":
-            return "sync" not in model.modes
-        return "async" in model.modes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +38,10 @@ class RunJob:
     provider: ImageProvider
     upstream_limiter: UpstreamLimiter
     finisher: JobFinisher
-    books: JobSettler
+    settler: JobSettler
     recorder: MetricsRecorder
     background: BackgroundTasks
-    pace: JobTimings
+    timings: JobTimings
 
     def part_sizes(self, model: Model, n: int) -> tuple[int, ...]:
         """More images than one upstream call may carry are fanned out inside one job."""
@@ -99,36 +53,40 @@ class RunJob:
             self.background.launch(self._run(job, request, model), job_task_name(job.id))
 
     async def release_unsent(self, job: Job, error: GatewayError) -> None:
-        """End a job of which no byte was sent."""
-        await self.books.settle(job, _never_sent(error))
+        """End a job of which nothing was sent to the provider."""
+        await self.settler.settle(job, _never_sent(error))
 
     async def void_unconfirmed(self, job_id: str, error: LedgerUnavailable) -> None:
-        """The store may have opened this job without our hearing of it: end it when it is back, so
-        that its repeat is a new attempt and waits for nobody."""
+        """The store may have opened this job and its reply was lost: end the job when the store is
+        back, so that a repeat of the request opens its own."""
         if error.asked:
-            await self.books.enqueue(OutboxOutcome(job_id, _never_sent(error)))
+            await self.settler.enqueue(OutboxOutcome(job_id, _never_sent(error)))
 
     async def _run(self, job: Job, request: GenerationRequest, model: Model) -> None:
+        """Wait for a permit of the provider's rate, record the dispatch, then send.
+
+        Before the dispatch is recorded nothing was sent, so every failure releases the job.
+        """
         admitted = time.perf_counter()
         try:
-            permit = self.upstream_limiter.acquire(job.id, len(job.parts), self.pace.queue_s)
-            kept = partial(self.ledger.record_part, job.id, 0, due_ms=self.pace.lease_ms)
+            permit = self.upstream_limiter.acquire(job.id, len(job.parts), self.timings.queue_s)
+            kept = partial(self.ledger.record_part, job.id, 0, due_ms=self.timings.lease_ms)
             starts = await run_renewing(permit, kept, RENEW_RESERVATION_S)
-            silence_ms = self.pace.silence_ms + round(1000 * starts[-1])
+            silence_ms = self.timings.silence_ms + round(1000 * starts[-1])
             dispatched = await self.ledger.dispatch(job.id, silence_ms)
-        except (GatewayOverloaded, UpstreamError, LedgerUnavailable) as error:
-            # Whatever the store wrote down, no byte was sent.
-            await self.books.settle(job, _never_sent(error))
+        except (GatewayOverloaded, UpstreamError, StoreUnavailable) as error:
+            # Also when the store recorded the dispatch without our knowing: nothing was sent.
+            await self.settler.settle(job, _never_sent(error))
             return
-        except Exception as error:  # noqa: BLE001 - whatever broke, nothing holds the quota
+        except Exception as error:  # noqa: BLE001 - also after a bug of ours the quota is freed
             self.background.report_failure(job_task_name(job.id), error)
-            await self.books.settle(job, _never_sent(RequestInterrupted()))
+            await self.settler.settle(job, _never_sent(RequestInterrupted()))
             return
         if not dispatched:
-            await self.books.release_slot(job.id)
+            await self.settler.release_slot(job.id)
             return
         self.recorder.queued(time.perf_counter() - admitted)
-        await self._dispatch(job, request, self.pace.asynchronous(model), starts)
+        await self._dispatch(job, request, self.timings.is_asynchronous(model), starts)
 
     async def _dispatch(
         self, job: Job, request: GenerationRequest, asynchronous: bool, starts: Sequence[float]
@@ -161,7 +119,7 @@ class RunJob:
     async def _call(
         self, job: Job, index: int, request: GenerationRequest, asynchronous: bool
     ) -> UpstreamAnswer | JobPart:
-        """The one call of a part: the provider's answer, or the part as it failed."""
+        """The only POST of a part: the provider's answer, or the part as it failed."""
         part = job.parts[index]
         started = time.perf_counter()
         operation = "submit" if asynchronous else "generate"
@@ -171,11 +129,11 @@ class RunJob:
             self.recorder.upstream(operation, error.reason, time.perf_counter() - started)
             if error.concerns_our_account:
                 await self.upstream_limiter.record_failure(error.reason, error.retry_after_s)
-            failure = failed(part, error, self.pace)
+            failure = failed(part, error, self.timings)
             return replace(part, request_id=error.request_id, result=failure)
-        except Exception as error:  # noqa: BLE001 - the job ends with what is known: it may be sent
+        except Exception as error:  # noqa: BLE001 - a bug of ours; the request may have been sent
             self.background.report_failure(job_task_name(job.id), error)
-            return replace(part, result=failed(part, _unforeseen(), self.pace))
+            return replace(part, result=failed(part, _unforeseen(), self.timings))
         took_s = time.perf_counter() - started
         self.recorder.upstream(operation, "ok", took_s)
         await self.upstream_limiter.record_success(took_s)
@@ -184,62 +142,58 @@ class RunJob:
     async def _made(
         self, job: Job, index: int, request_id: str | None, downloads: PartDownloads
     ) -> JobPart:
-        """A part whose images are made. Where others are still out, it is written down with the
-        links of what is not here yet, so that no death loses them."""
+        """A part whose images are made. While other parts still run, it is recorded with the links
+        of images that are not here yet, so that the end of this process does not lose them."""
         part = replace(job.parts[index], request_id=request_id, result=downloads.result())
         if len(job.parts) > 1:
-            await self.books.record_part(
+            await self.settler.record_part(
                 job.id,
                 index,
                 request_id=request_id,
                 result=part.result,
-                due_ms=self.pace.silence_ms,
+                due_ms=self.timings.silence_ms,
             )
         return part
 
     async def _accepted(self, job: Job, index: int, answer: TaskPending) -> JobPart:
-        """The provider took a part: from here on its result survives this process."""
+        """The provider accepted a part as a task: from here on its result survives this process."""
         upstream_id, request_id = answer.upstream_id, answer.request_id
         part = replace(job.parts[index], upstream_id=upstream_id, request_id=request_id)
-        ours = await self.books.record_part(
+        ours = await self.settler.record_part(
             job.id,
             index,
             upstream_id=upstream_id,
             request_id=request_id,
-            due_ms=self._first_poll_ms,
+            due_ms=self.timings.first_poll_ms,
         )
         if ours:
             return part
-        # The provider gave one id twice: whose picture it is cannot be known.
+        # The provider gave two requests one id: nobody can tell whose picture it is.
         error = UpstreamError(
             "upstream_ambiguous",
             "The provider answered with a task that belongs to another request.",
             proof=BillingEvidence.UNKNOWN,
         )
-        return replace(part, upstream_id=None, result=failed(part, error, self.pace))
+        return replace(part, upstream_id=None, result=failed(part, error, self.timings))
 
     async def _hand_over(self, job: Job, parts: Sequence[JobPart]) -> None:
-        """Some parts run at the provider: write down those that ended; pollers do the rest."""
+        """Some parts run at the provider: record those that ended; the poller does the rest."""
         for index, part in enumerate(parts):
             if part.result is not None:
-                await self.books.record_part(
+                await self.settler.record_part(
                     job.id,
                     index,
                     request_id=part.request_id,
                     result=part.result,
-                    due_ms=self._first_poll_ms,
+                    due_ms=self.timings.first_poll_ms,
                 )
 
-    @property
-    def _first_poll_ms(self) -> int:
-        return round(self.pace.poll_interval_s * 1000)
 
-
-def failed(part: JobPart, error: UpstreamError, pace: JobTimings) -> PartResult:
-    """A part's failure; a refusal is charged where the provider names a fee, and one of its
-    moderation also if the operator says that the provider does."""
+def failed(part: JobPart, error: UpstreamError, timings: JobTimings) -> PartResult:
+    """A part's failure. A refusal is charged where the provider names a fee; a refusal by its
+    moderation also where the operator says that the provider charges for these (decision 5)."""
     refused = error.reason == "content_policy_violation" and error.proof is BillingEvidence.REFUSED
-    billed = refused and pace.moderation_charged if error.billed is None else error.billed
+    billed = refused and timings.moderation_charged if error.billed is None else error.billed
     if billed:
         return PartResult(images=part.n, failure=replace(error.note, charged=True))
     return PartResult(failure=error.note, proof=error.proof)

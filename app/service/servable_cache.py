@@ -1,4 +1,4 @@
-"""A cache whose hits can be served: an entry whose pictures are gone has ended."""
+"""A cache whose hits can be served: an entry whose pictures are gone counts as a miss."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ MAX_TRIES = 3
 
 
 class ServableCache:
-    """The `ResultCache` port over another one and the store its pictures lie in."""
+    """A `ResultCache` on top of another one and of the store that holds the pictures."""
 
     def __init__(self, cache: ResultCache, pictures: ImageStore) -> None:
         self._cache = cache
@@ -22,7 +22,7 @@ class ServableCache:
     async def look_up(
         self, fingerprint: str, job_id: str, control: CacheControl, **how: Any
     ) -> CacheLookup:
-        """See the port; after an entry that has ended the request is as if it had not been."""
+        """See the port. An entry whose pictures are gone is removed, and the look-up repeated."""
         for _ in range(MAX_TRIES):
             recalled = await self._cache.look_up(fingerprint, job_id, control, **how)
             if recalled.outcome is not CacheOutcome.HIT or await self._is_stored(recalled):
@@ -38,7 +38,7 @@ class ServableCache:
         await self._cache.evict(variant, job_id)
 
     async def _is_stored(self, recalled: CacheLookup) -> bool:
-        """A store that is away has lost nothing."""
+        """An image store that is away has not lost anything, so the hit stands."""
         try:
             return await self._pictures.exists([picture.name for picture in recalled.pictures])
         except ImageStoreUnavailable:

@@ -1,8 +1,8 @@
 """Writing a job's progress and end into the ledger, however long the ledger is away.
 
-A picture that was paid for is delivered first and settled as soon as the store answers again. What
-the store did not take is owed: kept on disk until some process here could tell it. What the
-provider made is settled when it made it; pictures that are still on their way follow.
+When the store does not answer, a picture is delivered first and settled later: the settlement waits
+in the outbox on disk until some process of this machine has delivered it to the store (decision
+18). A job is settled when the provider made its images; downloads that still run follow.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.charging import compute_outcome
-from app.domain.errors import BillingEvidence, LedgerUnavailable, TaskNotFound
+from app.domain.errors import BillingEvidence, LedgerUnavailable, StoreUnavailable, TaskNotFound
 from app.domain.images import Picture
 from app.domain.job import (
     Job,
@@ -36,9 +36,9 @@ MIN_PAUSE_S = 0.1
 MAX_PAUSE_S = 5.0
 REJECTED_RETRY_S = 60.0
 DELIVERED_DUE_MS = 500
-"""How soon a part is looked at once the store was told of it."""
+"""How soon the poller looks at a part that came out of the outbox."""
 HELD_LEASE_MS = 120_000
-"""The lease of pending images that only one process holds in memory: no other can fetch them."""
+"""The lease of pending images that are in one process's memory only: no other can download them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class JobSettler:
     recheck_s: float = 3
     """How soon an ambiguous job is looked at again while its task can be asked for."""
     retry_at: dict[str, float] = field(default_factory=dict)
-    """Debts that the store failed on, by when to try them again (this process's clock)."""
+    """Outbox messages that the store failed on -> when to try again (this process's clock)."""
 
     async def settle_parts(
         self, job: Job, parts: Sequence[JobPart], upstream_s: float | None = None
@@ -69,7 +69,7 @@ class JobSettler:
         upstream_s: float | None = None,
         parts: Sequence[JobPart] = (),
     ) -> Job | None:
-        """The job as the store has it; None when that is still owed to it."""
+        """The job as the store has it; None when the settlement waits in the outbox."""
         held = any(not i.url and parts and not parts[i.part].upstream_id for i in outcome.pending)
         try:
             settled = await self._settle_once(job.id, outcome, HELD_LEASE_MS if held else LEASE_MS)
@@ -81,12 +81,12 @@ class JobSettler:
         return settled
 
     def announce_unsaved(self, job: Job, parts: Sequence[JobPart]) -> None:
-        """Tell whoever waits here what the store cannot be told now."""
+        """Tell whoever waits here how the job ended, although the store cannot be told now."""
         if parts:
             self.waiters.notify(_ended_job(job, compute_outcome(parts)))
 
     async def record_collection(self, job_id: str, report: CollectionReport) -> CollectionResult:
-        """Write down what became of pending images, and tell whoever waits.
+        """Record what became of pending images, and tell whoever waits.
 
         Raises `LedgerUnavailable`, `TaskNotFound`.
         """
@@ -99,13 +99,13 @@ class JobSettler:
         return done
 
     async def release_slot(self, job_id: str) -> None:
-        """Free the job's place at the provider; a place nobody frees lapses."""
-        with suppress(LedgerUnavailable):
+        """Free the job's slots at the provider. If that fails, `SlotReclaimer` frees them later."""
+        with suppress(StoreUnavailable):
             await self.upstream_limiter.release(job_id)
 
     async def record_part(self, job_id: str, part: int, *, due_ms: int, **what: Any) -> bool:
-        """Write down a part's ids or `result`, now or when the store is back; false when
-        the id belongs to another job."""
+        """Record a part's ids or `result`, now or when the store is back; false when the id belongs
+        to another job."""
         try:
             return await self.ledger.record_part(job_id, part, due_ms=due_ms, **what)
         except LedgerUnavailable:
@@ -113,7 +113,7 @@ class JobSettler:
             return True
 
     async def deliver(self, message: OutboxMessage) -> None:
-        """Tell the store what it could not be told. Raises `LedgerUnavailable`."""
+        """Deliver one outbox message to the store. Raises `LedgerUnavailable`."""
         if isinstance(message, OutboxOutcome):
             ended = await self._settle_once(message.job_id, message.outcome)
             if ended is not None:
@@ -132,8 +132,8 @@ class JobSettler:
         await self.outbox.ack(message)
 
     async def _report_missing_pictures(self, ended: Job, outcome: Outcome) -> None:
-        """Pictures that an earlier settlement still waits for or gave up: its reply was lost, and
-        what is owed says more than it did."""
+        """Report pictures that the job's record does not have: its settlement was written and the
+        reply was lost, and the outcome in the outbox has more pictures than that one."""
         pictures = tuple(_missing_pictures(ended, outcome))
         if pictures:
             report = CollectionReport(pictures=pictures, due_ms=LEASE_MS)
@@ -141,16 +141,16 @@ class JobSettler:
                 await self.record_collection(ended.id, report)
 
     async def deliver_all(self) -> int:
-        """Pay what this machine's processes owe; how much is still owed.
+        """Deliver the outbox of this machine's processes; how many messages are left in it.
 
-        One that the books refuse keeps nobody else waiting: an unlawful one is set aside, one that
-        fails otherwise is tried again later.
+        A message that the ledger rejects holds up no other: an invalid one is set aside, and one
+        that fails otherwise is tried again later.
         """
-        owed = await self.outbox.pending()
-        for paid_elsewhere in self.retry_at.keys() - {message.name for message in owed}:
-            del self.retry_at[paid_elsewhere]
+        messages = await self.outbox.pending()
+        for gone in self.retry_at.keys() - {message.name for message in messages}:
+            del self.retry_at[gone]
         left = 0
-        for tried, message in enumerate(owed):
+        for tried, message in enumerate(messages):
             if time.monotonic() < self.retry_at.get(message.name, 0.0):
                 left += 1
                 continue
@@ -158,18 +158,19 @@ class JobSettler:
                 with job_log_context(message.job_id):
                     left += await self._deliver_one(message)
             except LedgerUnavailable:
-                return left + len(owed) - tried
+                return left + len(messages) - tried
         return left
 
     async def _deliver_one(self, message: OutboxMessage) -> int:
-        """How many debts that leaves: one that cannot be paid now. Raises `LedgerUnavailable`."""
+        """How many messages that leaves: 1 when it must be tried again. Raises
+        `LedgerUnavailable`."""
         try:
             await self.deliver(message)
         except LedgerUnavailable:
             raise
         except ValueError as error:
             await self.outbox.dead_letter(message, str(error))
-        except Exception as error:  # noqa: BLE001  told, and no reason to owe the others
+        except Exception as error:  # noqa: BLE001 - logged; it must not hold up the others
             self.retry_at[message.name] = time.monotonic() + REJECTED_RETRY_S
             self.recorder.outbox_delivery_failed(message.name, error)
             return 1
@@ -178,27 +179,28 @@ class JobSettler:
         return 0
 
     async def enqueue(self, message: OutboxMessage) -> None:
-        """Tell the store when it is back."""
+        """Put a message into the outbox, to be delivered when the store is back."""
         with job_log_context(message.job_id):
             if not await self.outbox.enqueue(message):
-                # No disk either: then this process must live until the store is back.
-                self.background.launch(self._deliver_until_done(message), f"pay {message.name}")
+                # The disk takes nothing either, so this process must live until the store is back.
+                self.background.launch(self._deliver_until_done(message), f"deliver {message.name}")
 
     async def _deliver_until_done(self, message: OutboxMessage) -> None:
-        """Pay the only copy of a debt: until it is paid, or set aside because the books refuse."""
+        """Deliver a message of which memory holds the only copy: until the store has it, or it is
+        set aside as invalid."""
         pause = MIN_PAUSE_S
         while True:
             with suppress(LedgerUnavailable):
                 if not await self._deliver_one(message):
                     return
-                pause = MAX_PAUSE_S  # a script of ours broke on it
+                pause = MAX_PAUSE_S  # the store is there, and its script failed on this message
             await asyncio.sleep(pause)
             pause = min(pause * 2, MAX_PAUSE_S)
 
     async def _settle_once(
         self, job_id: str, outcome: Outcome, collect_ms: int = LEASE_MS
     ) -> Job | None:
-        """The job as it ended in the books; None when the store does not know it (any more)."""
+        """The job as it ended in the ledger; None when the ledger does not know it (any more)."""
         try:
             settlement = await self.ledger.settle(
                 job_id,
@@ -214,13 +216,13 @@ class JobSettler:
         if settlement.first:
             self.recorder.settled(settlement.job, outcome)
             await self._fill_cache(settlement.job)
-        # Also when it had ended before: whoever ended it may not have come so far.
+        # Also when the job had ended before: the process that ended it may have died before this.
         await self.release_slot(job_id)
         return settlement.job
 
     async def _fill_cache(self, job: Job) -> None:
-        """Only complete successes are kept (design, section 5); identical requests join a job
-        none of whose pictures are here yet."""
+        """Keep only jobs with all their pictures. While none of a job's pictures is here, identical
+        requests still join it."""
         if job.cache_variant is None or (job.state is JobState.SETTLED and not job.ended):
             return
         if job.state is JobState.SETTLED and job.is_complete:
@@ -230,7 +232,7 @@ class JobSettler:
 
 
 def _missing_pictures(job: Job, outcome: Outcome) -> Iterator[tuple[PendingImage, Picture]]:
-    """The outcome's pictures that the job has not, each with its place."""
+    """The outcome's pictures that the job does not have, each with its pending image."""
     known = {picture.name for picture in job.pictures}
     more = {p.name.partition(".")[0]: p for p in outcome.pictures if p.name not in known}
     for part, of in enumerate(job.parts if more else ()):

@@ -5,11 +5,11 @@ from contextlib import suppress
 from app.domain.errors import (
     GatewayOverloaded,
     ImageNotFound,
-    LedgerUnavailable,
+    StoreUnavailable,
     TaskNotCancellable,
     TaskNotFound,
 )
-from app.domain.job import Job, JobState, is_visible
+from app.domain.job import Job, JobState
 from app.domain.media import (
     IMAGE_NAME,
     IMAGE_STORE_UNAVAILABLE_MESSAGE,
@@ -38,9 +38,9 @@ class Tasks:
         self._pictures = pictures
 
     async def read(self, principal: Principal, task_id: str, wait_s: float = 0) -> Job:
-        """A task as it stands, or as it stands once it ended within `wait_s`.
+        """A task as it is now, or as it is when it ends within `wait_s`.
 
-        Raises `TaskNotFound`, the same for foreign, unknown and expired ids.
+        Raises `TaskNotFound`, with the same text for foreign, unknown and expired ids.
         """
         job = await self._visible(principal, task_id)
         if job.ended or wait_s <= 0:
@@ -49,13 +49,13 @@ class Tasks:
         return ended.job if ended is not None else await self._visible(principal, task_id)
 
     async def list(self, principal: Principal, query: TaskQuery) -> TaskPage | None:
-        """The caller's own; None when the task that the page is to follow is not among them."""
+        """The caller's own tasks; None when the task that the page is to follow is not one."""
         return await self._listing.list_page(principal.user, query)
 
     async def cancel(self, principal: Principal, task_id: str) -> Job:
         """Raises `TaskNotFound`, or `TaskNotCancellable` once it was dispatched.
 
-        Who may only see it (decision 11) may not end it either: its owner waits for it.
+        A team mate who may see the task (decision 11) may not cancel it: its owner waits for it.
         """
         job = await self._visible(principal, task_id)
         if job.user != principal.user:
@@ -66,18 +66,19 @@ class Tasks:
         if settlement is None:
             raise TaskNotCancellable(NOT_CANCELLABLE)
         self._waiters.notify(settlement.job)
-        with suppress(LedgerUnavailable):  # found out by the reconciliation, some seconds later
+        with suppress(StoreUnavailable):  # otherwise `SlotReclaimer` frees them, seconds later
             await self._upstream_limiter.release_all(task_id, len(job.parts))
         return settlement.job
 
     async def picture(self, principal: Principal | None, name: str) -> ImageSlice:
-        """A picture's first bytes: for its owner, or for anyone (None) whose link was verified.
+        """A picture's first bytes: for a principal who may see it, or for anyone (None) who has a
+        verified link.
 
         Raises `ImageNotFound`, and `GatewayOverloaded` while the image store is away.
         """
         if IMAGE_NAME.fullmatch(name) is None:
             raise ImageNotFound
-        if principal is not None and not await self._owns(principal, name):
+        if principal is not None and not await self._may_see_picture(principal, name):
             raise ImageNotFound
         try:
             stored = await self._pictures.read(name)
@@ -89,12 +90,10 @@ class Tasks:
 
     async def _visible(self, principal: Principal, task_id: str) -> Job:
         job = await self._ledger.job(task_id)
-        if job is None or not job.is_visible_to(principal.user, principal.pool):
+        if job is None or not principal.may_see(job.user, job.pool):
             raise TaskNotFound
         return job
 
-    async def _owns(self, principal: Principal, name: str) -> bool:
+    async def _may_see_picture(self, principal: Principal, name: str) -> bool:
         owner = await self._ledger.find_owner(name)
-        if owner is None:
-            return False
-        return is_visible(owner, principal.user, principal.pool)
+        return owner is not None and principal.may_see(*owner)

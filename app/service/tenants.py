@@ -3,13 +3,15 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from app.domain.catalog import Catalog
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits, SpendingStop
-from app.domain.ports import KeyRing
 from app.domain.principal import CachePolicy, Team, User
+
+if TYPE_CHECKING:
+    from app.domain.ports import KeyRing
 
 UserOrTeam = TypeVar("UserOrTeam", User, Team)
 MAX_REASON_CHARS = 200
@@ -17,7 +19,7 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
 class AdminError(Exception):
-    """The operator asked for something that cannot be; the message says what to do."""
+    """The operator asked for something impossible; the message says what to do."""
 
 
 class NameInvalid(AdminError):
@@ -53,7 +55,9 @@ class BudgetUnpriced(AdminError):
 
 
 class TenantAdmin:
-    def __init__(self, keyring: KeyRing, catalog: Catalog, defaults: Limits) -> None:
+    """`defaults` are the limits of new users."""
+
+    def __init__(self, keyring: "KeyRing", catalog: Catalog, defaults: Limits) -> None:
         self._keyring = keyring
         self._catalog = catalog
         self._defaults = defaults
@@ -125,8 +129,8 @@ class TenantAdmin:
         return [user for user in await self._keyring.users() if user.deleted_ms is None]
 
     async def disable_user(self, name: str, *, disabled: bool) -> User:
-        """Let none of a user's keys work, or let them work again; gateways notice within five
-        seconds, and what runs goes on. Raises `UserUnknown`."""
+        """Make a user's keys stop working, or work again. Gateways notice within five seconds;
+        running jobs go on. Raises `UserUnknown`."""
         before = await self.user(name)
         user = await self._with_disabled(before, disabled=disabled)
         if user != before:
@@ -155,7 +159,7 @@ class TenantAdmin:
         return [team for team in await self._keyring.teams() if team.deleted_ms is None]
 
     async def disable_team(self, name: str, *, disabled: bool) -> Team:
-        """The same for all keys of a team's users. Raises `TeamUnknown`."""
+        """The same for the keys of all the team's users. Raises `TeamUnknown`."""
         before = await self.team(name)
         team = await self._with_disabled(before, disabled=disabled)
         if team != before:
@@ -163,8 +167,8 @@ class TenantAdmin:
         return team
 
     async def delete_team(self, name: str) -> None:
-        """A stop of its spending ends with it. Raises `TeamUnknown`, and `TeamInUse` while it has
-        users."""
+        """Delete a team, and end a stop of its spending. Raises `TeamUnknown`, and `TeamInUse`
+        while it has users."""
         team = await self.team(name)
         members = sorted(user.name for user in await self.users() if user.team == name)
         if members:
@@ -177,14 +181,14 @@ class TenantAdmin:
         await self.resume_spending(f"team:{name}")
 
     async def stop_spending(self, scope: str, reason: str) -> SpendingStop:
-        """Refuse every purchase of a scope (`house`, `user:…`, `team:…`) from now on, on every
-        gateway at once: admission asks for it."""
+        """Refuse all spending of a scope (`house`, `user:…`, `team:…`) from now on, on all gateways
+        at once, because each admission reads the stops."""
         stop = SpendingStop(scope, _sentence(reason), await self._keyring.now_ms())
         await self._keyring.save_stop(stop, stopped=True)
         return stop
 
     async def resume_spending(self, scope: str) -> bool:
-        """Whether it was stopped."""
+        """End a stop; whether there was one."""
         found = [stop for stop in await self._keyring.stops() if stop.scope == scope]
         for stop in found:
             await self._keyring.save_stop(stop, stopped=False)
@@ -194,7 +198,7 @@ class TenantAdmin:
         return await self._keyring.stops()
 
     async def _with_disabled(self, holder: UserOrTeam, *, disabled: bool) -> UserOrTeam:
-        """Disabled or not; since when stays as it was where nothing changes."""
+        """The record, disabled or enabled; unchanged when it is so already."""
         if (holder.disabled_ms is not None) is disabled:
             return holder
         return replace(holder, disabled_ms=await self._keyring.now_ms() if disabled else None)

@@ -1,24 +1,27 @@
-"""Use cases around what was used: a caller's standing, and sums over the ledger."""
+"""Use cases about usage: what is left of a caller's limits, and sums over the ledger."""
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from app.domain.ledger import Entry, EntryKind
 from app.domain.limits import LimitSnapshot
-from app.domain.ports import Ledger
 from app.domain.principal import Principal
 from app.domain.queries import UsageBucket, UsageQuery, UsageRow
 
+if TYPE_CHECKING:
+    from app.domain.ports import Ledger
+
 
 class UsageReports:
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: "Ledger") -> None:
         self._ledger = ledger
 
     async def read_limits(self, principal: Principal) -> LimitSnapshot:
         return await self._ledger.read_limits(principal)
 
     async def report(self, query: UsageQuery) -> tuple[UsageBucket, ...]:
-        """Add up the ledger. Every bucket of the span is there, empty ones too."""
+        """Add up the ledger's entries. Empty buckets are included."""
         width = query.bucket_ms or max(query.until_ms - query.since_ms, 1)
         sums: dict[int, dict[UsageRow, UsageRow]] = defaultdict(dict)
         async for entry in self._ledger.entries(query.since_ms, query.until_ms):
@@ -37,7 +40,7 @@ class UsageReports:
 
 
 def _asked_for(entry: Entry, query: UsageQuery, *, house: bool = False) -> bool:
-    """Whether the question is about this entry, or about what the house pays for in it."""
+    """Whether the query includes this entry, or (`house`) its surplus, which the house pays."""
     filters = (
         (query.users, None if house else entry.user),
         (query.teams, None if house else entry.team),

@@ -15,25 +15,25 @@ from app.service.background import HAND_OVER_S, BackgroundTasks, job_task_name
 T = TypeVar("T")
 
 MAX_UNCHECKED_S = 30.0
-"""Nobody trusts signals alone for longer than this."""
+"""How long a waiter relies on signals alone, which may be lost."""
 RETRY_S = 1.0
-"""After a signal whose job could not be read, or that came before anybody waited for it."""
+"""The pause after a signal whose job could not be read, or that came before anybody waited."""
 MAX_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class EndedJob:
-    """A job that ended; `upstream_s` is the time its provider took, as far as it is known."""
+    """A job that ended; `upstream_s` is the time the provider took, 0 when not known."""
 
     job: Job
     upstream_s: float
 
 
 class WakeReason(Enum):
-    """What a waiter may hear instead of the end."""
+    """Why a waiter wakes up, other than the job's end."""
 
-    RECHECK = "look for yourself"
-    DISMISSED = "come back later"
+    RECHECK = "read the job"
+    DISMISSED = "this process drains"
 
 
 class JobWaiters:
@@ -42,20 +42,21 @@ class JobWaiters:
         self._waiters: dict[str, set[asyncio.Future[EndedJob | WakeReason]]] = {}
         self._recent: OrderedDict[str, EndedJob] = OrderedDict()
         self._heard: OrderedDict[str, None] = OrderedDict()
-        """Ends told while nobody here waited: the news may overtake the read before the wait."""
+        """Jobs whose end was signalled while nobody here waited: a caller may have read the job
+        just before that."""
         self._troubled: OrderedDict[str, float] = OrderedDict()
-        """Since when, by our loop, images that were made cannot be downloaded."""
+        """Job -> since when (the loop's time) its images cannot be downloaded."""
         self._any_end: asyncio.Future[None] | None = None
 
     async def wait_for_any_end(self, timeout_s: float) -> None:
-        """Wait until any job is said to have ended, here or elsewhere, or until time is up."""
+        """Wait for a signal that any job ended, here or elsewhere, or until time is up."""
         if self._any_end is None:
             self._any_end = asyncio.get_running_loop().create_future()
         await asyncio.wait({self._any_end}, timeout=timeout_s)
 
     def notify(self, job: Job, upstream_s: float | None = None) -> None:
-        """Wake everyone here who waits for this job: with its end, or to count how long its images
-        cannot be downloaded."""
+        """Wake everyone here who waits for this job: because it ended, or because its images cannot
+        be downloaded, which shortens the wait."""
         if not job.ended:
             if _troubled(job) and job.id not in self._troubled:
                 _remember(self._troubled, job.id, asyncio.get_running_loop().time())
@@ -70,8 +71,12 @@ class JobWaiters:
     async def wait(
         self, job_id: str, timeout_s: float, collecting_s: float = math.inf
     ) -> EndedJob | None:
-        """The job once it has ended; None when it has not after `timeout_s`, nor `collecting_s`
-        after a download of its images failed (who comes later waits a moment), or was dismissed."""
+        """The job once it has ended.
+
+        None when it has not ended after `timeout_s`, or `collecting_s` after its first failed
+        download (a later caller waits a moment all the same), or when the drain dismissed the
+        caller.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + timeout_s
@@ -100,7 +105,7 @@ class JobWaiters:
             self._forget(job_id, waiter)
 
     async def follow_signals(self, signals: SignalBus) -> None:
-        """Turn the store's signals into announcements, for as long as it speaks."""
+        """Wake the waiters of jobs whose end other processes signal."""
         async for job_id in signals.ended():
             self._some_end()
             for ended in [job_id] if job_id is not None else list(self._waiters):
@@ -111,8 +116,8 @@ class JobWaiters:
                         _tell(waiter, WakeReason.RECHECK)
 
     async def dismiss_on_drain(self, background: BackgroundTasks) -> None:
-        """Once draining, send callers away whose job runs at the provider: the next process can
-        serve them. Jobs that run here are waited for."""
+        """Once the drain has begun, dismiss callers whose job runs at the provider: their repeat
+        reaches another process, which can serve them. Jobs that run here are waited for."""
         await background.drain_started.wait()
         await asyncio.sleep(HAND_OVER_S)
         for job_id in [i for i in self._waiters if not background.is_running(job_task_name(i))]:
@@ -125,7 +130,7 @@ class JobWaiters:
             self._any_end = None
 
     async def _reread(self, job_id: str) -> bool:
-        """Whether the ledger could be asked; a job that ended is announced."""
+        """Read the job and notify its waiters; false when the ledger is unavailable."""
         try:
             job = await self._ledger.job(job_id)
         except LedgerUnavailable:

@@ -1,4 +1,4 @@
-"""Opening the parts: each from the settings alone, each closed by the caller's exit stack."""
+"""Opening the adapters: each from the settings alone, each closed by the caller's exit stack."""
 
 import hmac
 import resource
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -28,11 +27,11 @@ from app.adapters.upstream.client import DieyuyunProvider
 from app.adapters.upstream.transport import AiohttpTransport
 from app.api.routes import ROUTE_TEMPLATES
 from app.api.settings import EdgeSettings, max_body_bytes_for
-from app.domain.catalog import Catalog, parse_catalog
+from app.domain.catalog import Catalog
 from app.domain.ports import ImageStore
 from app.domain.rebuild import RetentionTerms
 from app.service import poller
-from app.service.run_job import JobTimings
+from app.service.timings import JobTimings
 from app.settings import Settings
 from app.telemetry.label_values import LabelValues
 from app.telemetry.metrics import Metrics
@@ -46,7 +45,6 @@ from app.wiring.stores import (
     store,
 )
 
-DEFAULT_CATALOG_PATH = Path(__file__).parent.parent / "catalog.toml"
 LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
@@ -56,12 +54,12 @@ LOOP_NAMES = frozenset(
 )  # fmt: skip
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 RESERVED_FILES = 256
-"""Open files of the process that are neither callers, calls to the provider nor the store's."""
+"""Open files of the process beside its connections to callers, to the provider and to the store."""
 VERSION = version("koi-gateway")
 
 
 class UpstreamKeyMissing(Exception):
-    """No key for the provider; the message says what to do."""
+    """There is no key for the provider; the message says what to do."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -95,7 +93,7 @@ class Adapters:
 
 
 async def open_adapters(stack: AsyncExitStack, settings: Settings, catalog: Catalog) -> Adapters:
-    """Raises `UpstreamKeyMissing`; a store that is away does not stop the start."""
+    """Raises `UpstreamKeyMissing`. An unavailable store does not stop the start."""
     urls = stack.enter_context(store(settings))
     metrics = open_metrics(settings, catalog)
     stack.callback(metrics.close)
@@ -149,17 +147,11 @@ async def open_adapters(stack: AsyncExitStack, settings: Settings, catalog: Cata
 
 
 def _derive_link_secret(settings: Settings) -> bytes:
-    """The same in every process that holds the upstream key, and kept nowhere (decision 13)."""
+    """The same in every process with this upstream key, and stored nowhere (decision 13)."""
     digest: bytes = hmac.digest(
         (settings.upstream_key or "").encode(), b"koi picture links", "sha256"
     )
     return digest
-
-
-def read_catalog(settings: Settings) -> Catalog:
-    """Raises `CatalogInvalid`."""
-    path = settings.catalog or DEFAULT_CATALOG_PATH
-    return parse_catalog(path.read_text(encoding="utf-8"))
 
 
 def open_fetcher(settings: Settings) -> HttpImageFetcher:
@@ -215,11 +207,11 @@ def build_job_timings(settings: Settings) -> JobTimings:
 
 
 def build_rebuild_terms(settings: Settings) -> RetentionTerms:
-    """How long restored records live: as long as those they stand for."""
-    pace = build_job_timings(settings)
+    """How long restored records are kept: as long as the records that they replace."""
+    timings = build_job_timings(settings)
     return RetentionTerms(
-        reserved_ms=pace.lease_ms,
-        silence_ms=pace.silence_ms,
+        reserved_ms=timings.lease_ms,
+        silence_ms=timings.silence_ms,
         hold_ms=round(settings.resolve_after_s * 1000),
         task_ms=settings.task_ttl_s * 1000,
         image_ms=round(settings.image_ttl_days * 86_400_000),
@@ -227,7 +219,7 @@ def build_rebuild_terms(settings: Settings) -> RetentionTerms:
 
 
 def open_metrics(settings: Settings, catalog: Catalog) -> Metrics:
-    """Several workers count into shared files; one counts in memory."""
+    """Several workers count into shared files, a single one in memory."""
     label_values = LabelValues(
         models=frozenset(model.name for model in catalog.enabled),
         currency=catalog.currency,
@@ -264,7 +256,8 @@ def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
 
 
 def _compute_max_connections(settings: Settings) -> int:
-    """What callers may hold open while every job still gets its call, its picture and its entry."""
+    """How many connections callers may hold open, so that every job can still open its own: to the
+    provider, for its pictures and to the store."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     work = settings.max_in_flight + poller.MAX_CONCURRENT_JOBS + 4 * settings.redis_connections
     return max(files - work - RESERVED_FILES, files // 3)

@@ -1,4 +1,4 @@
-"""Whether the disks still have room: what is bought while they have none cannot be kept."""
+"""Whether the disks still have room: pictures that are made while they have none cannot be kept."""
 
 import asyncio
 import os
@@ -10,30 +10,30 @@ import structlog
 from app.settings import Settings
 
 MIN_FREE_BYTES = 4 << 20
-"""About one picture and its lines in the journal."""
+"""About one picture and its journal entries."""
 CHECK_INTERVAL_S = 1.0
 
 log = structlog.get_logger("koi")
 
 
 class DiskSpaceMonitor:
-    """Of the directories for journal, pictures and pictures on their way."""
+    """Watches the disks of the journal, of pictures and of pictures that are being uploaded."""
 
     def __init__(self, settings: Settings) -> None:
         data = settings.data_dir
         self._directories = [data, data / "journal", data / "images", data / "spool"]
         self.full_directory: Path | None = _find_full(self._directories)
-        """A directory whose disk is full, by the latest look; None while there is room."""
+        """A directory whose disk was full at the latest check; None while there is room."""
 
     async def watch(self) -> None:
-        """In a thread: a network file system may take its time."""
+        """Check in a thread, because a network file system may be slow."""
         while True:
             before, self.full_directory = (
                 self.full_directory,
                 await asyncio.to_thread(_find_full, self._directories),
             )
             if self.full_directory is not None and before is None:
-                mend = "free some space; until then nothing is bought"
+                mend = "free some space; until then every generation is refused (503)"
                 log.error("disk_full", directory=str(self.full_directory), mend=mend)
             elif before is not None and self.full_directory is None:
                 log.warning("disk_has_room_again", directory=str(before))
@@ -48,6 +48,6 @@ def _is_full(directory: Path) -> bool:
     try:
         found = os.statvfs(directory)
     except OSError:
-        return False  # not made yet, or somebody else's complaint
+        return False  # not created yet, or unreadable, which other checks report
     # Some file systems do not say how large they are.
     return found.f_blocks > 0 and found.f_bavail * found.f_frsize < MIN_FREE_BYTES

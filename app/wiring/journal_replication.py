@@ -1,4 +1,4 @@
-"""What journals tell each other through the store: that they exist, and what operators changed."""
+"""How journals learn through the store of each other, and of changes that operators make."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ from app.domain.journal import RegisteredJournal
 
 REGISTER_INTERVAL_S = 300.0
 JOURNAL_TTL_MS = 900_000
-"""A gateway whose journal was not heard of for so long is not counted on to copy anything."""
+"""A gateway whose journal did not register for this long is not expected to copy changes."""
 POSITION_FILE = "copied"
 REPLICATION_TIMEOUT_S = 5.0
 CHECK_INTERVAL_S = 0.1
@@ -29,12 +29,12 @@ log = structlog.get_logger("koi.journal")
 
 
 class JournalReplication:
-    """One process's part. How far changes were copied is kept in the journal's directory, so that
-    each is copied about once by all processes on it; copying one twice changes nothing."""
+    """One process's part. The journal's directory keeps the position of the last copied change, so
+    that the processes on it copy each change about once; copying one twice changes nothing."""
 
     def __init__(self, journal: FileJournal, journals: JournalRegistry) -> None:
         self._journal, self._journals = journal, journals
-        self._enlisted_s = float("-inf")
+        self._registered_s = float("-inf")
         self._file = journal.directory / POSITION_FILE
 
     async def replicate(self) -> None:
@@ -45,17 +45,17 @@ class JournalReplication:
             await self.register()
             await self._copy_changes()
         except LedgerUnavailable:
-            pass  # the next turn comes soon
+            pass  # `maintain_journal` tries again in a second
 
     async def register(self, copied: str = "") -> None:
         """Raises `LedgerUnavailable`, `OSError`."""
         self._journal.ensure_id()
-        due = copied or time.monotonic() - self._enlisted_s > REGISTER_INTERVAL_S
+        due = copied or time.monotonic() - self._registered_s > REGISTER_INTERVAL_S
         if due and self._journal.id is not None:
             record = build_local_record(self._journal.id, self._journal.directory)
             copied = copied or self._read_position(self._journals.epoch)
             await self._journals.register(replace(record, copied=copied))
-            self._enlisted_s = time.monotonic()
+            self._registered_s = time.monotonic()
 
     async def _copy_changes(self) -> None:
         epoch = self._journals.epoch
@@ -69,7 +69,8 @@ class JournalReplication:
             await self.register(last)
 
     def _read_position(self, epoch: str) -> str:
-        """Where to go on; from the start in a life whose clock may be another one."""
+        """The position after which to go on; the first one in another epoch, whose clock may
+        differ."""
         try:
             known, _, position = read_bytes(self._file).decode().partition(" ")
         except (OSError, ValueError):
@@ -80,7 +81,7 @@ class JournalReplication:
 
 
 async def wait_until_replicated(journals: JournalRegistry) -> None:
-    """Return once a gateway holds what this command changed; say so when none does for a while."""
+    """Return when a gateway's journal has what this command changed, or after a warning."""
     deadline = time.monotonic() + REPLICATION_TIMEOUT_S
     with suppress(LedgerUnavailable):
         while not await journals.copied():
@@ -96,5 +97,5 @@ def build_local_record(id: str, directory: Path) -> RegisteredJournal:
 
 
 def has_live_journal(known: Sequence[RegisteredJournal], now_ms: int) -> bool:
-    """Whether some gateway is at work that copies what operators change."""
+    """Whether a running gateway copies what operators change."""
     return any(now_ms - journal.last_ms < JOURNAL_TTL_MS for journal in known)

@@ -10,7 +10,7 @@ import structlog
 
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
-from app.domain.errors import LedgerUnavailable
+from app.domain.errors import StoreUnavailable
 from app.domain.media import ImageStoreUnavailable
 from app.domain.ports import ImageStore, Ledger
 from app.service.downloads import FailedDownload
@@ -35,29 +35,31 @@ STUCK_AFTER_S = 30.0
 
 
 class LoopWatchdog:
-    """Whether the event loop turns; liveness asks nothing else (reliability study, section 12)."""
+    """Whether the event loop runs. Liveness checks nothing else, because restarting a process mends
+    neither the store nor the provider."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._turned_at_s = time.monotonic()
+        self._last_run_s = time.monotonic()
 
     def is_alive(self) -> bool:
-        return time.monotonic() - self._turned_at_s < STUCK_AFTER_S
+        return time.monotonic() - self._last_run_s < STUCK_AFTER_S
 
     async def watch(self) -> None:
         while True:
             await asyncio.sleep(WATCHDOG_INTERVAL_S)
             now = time.monotonic()
-            self._metrics.loop_stalled(max(now - self._turned_at_s - WATCHDOG_INTERVAL_S, 0.0))
-            self._turned_at_s = now
+            self._metrics.loop_stalled(max(now - self._last_run_s - WATCHDOG_INTERVAL_S, 0.0))
+            self._last_run_s = now
 
 
 async def run_forever(name: str, loop: LoopFunction, metrics: Metrics) -> None:
-    """Run a loop for as long as the process lives; a crash is counted, told and followed on."""
+    """Run a loop for as long as the process lives. A crash is counted and logged, and the loop
+    restarted."""
     while True:
         try:
             await loop()
-        except LedgerUnavailable:
+        except StoreUnavailable:
             pass
         except Exception:
             metrics.loop_failed(name)
@@ -66,13 +68,13 @@ async def run_forever(name: str, loop: LoopFunction, metrics: Metrics) -> None:
 
 
 def report_work_failure(metrics: Metrics, name: str, error: BaseException) -> None:
-    """A job's own work broke: a bug. The poller resolves the job; nobody is left in the dark."""
+    """A job's own work raised, which is a bug. The poller ends the job and answers its callers."""
     metrics.loop_failed("work")
     log.error("work_failed", work=name, exc_info=error)
 
 
 def report_download_failure(failed: FailedDownload) -> None:
-    """Where the provider's pictures fail to come from; the link itself is a secret."""
+    """Log which host failed to send a picture, without the link, which is a secret."""
     log.warning(
         "download_failed",
         task_id=failed.job_id,
@@ -96,17 +98,17 @@ async def publish_audit(ledger: Ledger, metrics: Metrics) -> None:
 
 
 async def reclaim_slots(reclaimer: SlotReclaimer) -> None:
-    """Free the provider's places of jobs that are over, also of processes that died."""
+    """Free the provider slots of jobs that have ended, also those of processes that died."""
     while True:
         if freed := await reclaimer.reclaim():
-            log.info("places_freed", jobs=freed)
+            log.info("slots_freed", jobs=freed)
         await asyncio.sleep(SLOT_INTERVAL_S)
 
 
-async def deliver_outbox(books: JobSettler, outbox: FileOutbox, metrics: Metrics) -> None:
-    """Tell the store what it could not be told, also for processes that died (fault F71)."""
+async def deliver_outbox(settler: JobSettler, outbox: FileOutbox, metrics: Metrics) -> None:
+    """Deliver what the store could not be told, also for processes of this machine that died."""
     while True:
-        metrics.publish_outbox(await books.deliver_all(), outbox.count_dead_letters())
+        metrics.publish_outbox(await settler.deliver_all(), outbox.count_dead_letters())
         await asyncio.sleep(OUTBOX_INTERVAL_S)
 
 

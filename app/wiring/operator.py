@@ -1,9 +1,10 @@
-"""What an operator's command works with."""
+"""What the operator's commands work with."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
@@ -13,12 +14,10 @@ from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.domain.catalog import Catalog
 from app.domain.errors import LedgerUnavailable
-from app.domain.ports import ImageStore
-from app.domain.rebuild import RetentionTerms
 from app.service.keys import KeyAdmin
 from app.service.usage import UsageReports
 from app.settings import Settings
-from app.wiring.adapters import build_rebuild_terms, open_pictures, read_catalog
+from app.wiring.catalog_file import read_catalog
 from app.wiring.journal_replication import JournalReplication, wait_until_replicated
 from app.wiring.stores import (
     journal_directory,
@@ -29,10 +28,13 @@ from app.wiring.stores import (
     store,
 )
 
+if TYPE_CHECKING:
+    from app.domain.rebuild import RetentionTerms
+
 
 @dataclass(frozen=True, slots=True)
 class OperatorContext:
-    """What an operator's command works with: the store and the use cases on it."""
+    """The open store, the use cases on it, and the settings of one command."""
 
     settings: Settings
     catalog: Catalog
@@ -43,8 +45,12 @@ class OperatorContext:
     keyring: RedisKeyRing
     journals: JournalRegistry
     gateways: GatewayRegistry
-    pictures: ImageStore
-    terms: RetentionTerms
+
+    @property
+    def terms(self) -> "RetentionTerms":
+        from app.wiring.adapters import build_rebuild_terms  # noqa: PLC0415 - only a rebuild asks
+
+        return build_rebuild_terms(self.settings)
 
     def history(self, directories: Sequence[Path] | None = None) -> JournalHistory:
         """The journals in these directories, or this machine's own."""
@@ -53,7 +59,7 @@ class OperatorContext:
 
 @asynccontextmanager
 async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorContext]:
-    """The operator's view: no admin key and no running gateway needed."""
+    """Opens the store for a command; needs no admin key and no running gateway."""
     async with AsyncExitStack() as stack:
         urls = stack.enter_context(store(settings))
         catalog = read_catalog(settings)
@@ -72,15 +78,13 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             keyring=keyring,
             journals=JournalRegistry(scripts),
             gateways=GatewayRegistry(scripts),
-            pictures=open_pictures(stack, settings),
-            terms=build_rebuild_terms(settings),
         )
 
 
 async def _publish_changes(
     journal: FileJournal | DelegatedJournal, journals: JournalRegistry
 ) -> None:
-    """A command that changed something says where it wrote that down, or sees that others did."""
+    """After a change: register the journal that has it, or wait until a gateway's journal does."""
     if not journal.has_changes:
         return
     if isinstance(journal, FileJournal):

@@ -1,4 +1,4 @@
-"""Whether new work should come here (reliability study, section 12)."""
+"""Whether load balancers should send new requests here."""
 
 import time
 
@@ -11,11 +11,12 @@ FAILURE_THRESHOLD, SUCCESS_THRESHOLD = 3, 2
 
 
 class ReadinessProbe:
-    """Ready unless leaving or unable to spend; the provider's health decides nothing here.
+    """Ready unless the process drains or cannot spend. The provider's health does not count,
+    because every gateway has the same provider.
 
-    The store is asked once in two seconds at most. Three bad answers in a row turn work away and
-    two good ones let it in again, so that a blip does not empty a balancer; a process's first good
-    answer is enough.
+    The store is asked at most once in two seconds. Three bad answers in a row make the process
+    unready and two good ones ready again, so that a short failure does not empty a load balancer.
+    After the start one good answer is enough.
     """
 
     def __init__(self, adapters: Adapters, background: BackgroundTasks) -> None:
@@ -23,10 +24,11 @@ class ReadinessProbe:
         self._asked_s = float("-inf")
         self._answered = self._is_ready = False
         self._contrary_answers, self._threshold = 0, 1
-        """Answers in a row that speak against the present state, and how many change it."""
+        """Answers in a row that contradict the present state, and how many of them change it."""
 
     async def __call__(self) -> tuple[bool, dict[str, str]]:
-        """Able, and one status word per part: the ledger's as of its latest answer."""
+        """Whether the process is ready, and one status word per part; the ledger's is of its latest
+        answer."""
         if time.monotonic() - self._asked_s >= MAX_ANSWER_AGE_S:
             self._asked_s = time.monotonic()
             await self._ask()

@@ -1,5 +1,7 @@
-"""What gateway processes tell each other through the store: that they are there, and where their
-pictures are. Several on one store must share one image store, or links answer 404 at random."""
+"""How gateway processes register in the store, with the place of their pictures (decision 28).
+
+Gateways on one store must share one image store, or picture links answer 404 at random.
+"""
 
 import asyncio
 import secrets
@@ -28,11 +30,11 @@ class GatewayRegistration:
         self._place = describe_image_store(settings)
         self._id = secrets.token_hex(8)
         self._reported_store: str | None = None
-        """The image store that was last complained of."""
+        """The other image store that was last logged as not shared."""
 
     async def register(self) -> None:
-        """Raises `ImageStoreNotShared`, `ImageStoreUnavailable`; a store that is away is no reason
-        not to start."""
+        """Raises `ImageStoreNotShared`, `ImageStoreUnavailable`. The process starts also when the
+        store is unavailable."""
         own = await self._build_record()
         with suppress(LedgerUnavailable):
             other = await self._gateways.register(own)
@@ -42,7 +44,7 @@ class GatewayRegistration:
     async def send_heartbeats(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_INTERVAL_S)
-            # The directory is named anew each time: it may have been replaced.
+            # The record is built each time, because the directory may have been replaced.
             with suppress(LedgerUnavailable, ImageStoreUnavailable):
                 self._report_unshared_store(
                     await self._gateways.heartbeat(await self._build_record())
@@ -53,8 +55,8 @@ class GatewayRegistration:
             await self._gateways.unregister(self._id)
 
     def _report_unshared_store(self, other: GatewayRecord | None) -> None:
-        """Two that were kept apart from the store when they started; work that was paid for must
-        not be cut off now."""
+        """Log an image store that is not shared. Two gateways may have started while the store was
+        unavailable; they go on, because their running jobs are paid for."""
         images = None if other is None else other.images
         if other is not None and images != self._reported_store:
             log.error(
@@ -72,7 +74,7 @@ class GatewayRegistration:
 
 
 def describe_image_store(settings: Settings) -> str:
-    """Where pictures are, for a person."""
+    """Where the pictures are, in words for a person."""
     if settings.image_store == "file":
         return str((settings.data_dir / "images").absolute())
     return settings.image_store

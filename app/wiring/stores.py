@@ -1,9 +1,10 @@
-"""The store, the journal beside it, and what is built on both."""
+"""Opening the store, the journal, and the ledger on top of both."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from app.adapters.embedded.store import EmbeddedStore
@@ -19,8 +20,10 @@ from app.domain.errors import LedgerUnavailable
 from app.domain.journal import Journal
 from app.domain.limits import FreeUseCaps
 from app.settings import Settings
-from app.telemetry.metrics import Metrics
 from app.wiring.journal_replication import has_live_journal
+
+if TYPE_CHECKING:
+    from app.telemetry.metrics import Metrics
 
 CACHE_TIMEOUT_S = 0.1
 
@@ -58,8 +61,8 @@ def open_journal(stack: AsyncExitStack, settings: Settings) -> FileJournal:
 async def open_operator_journal(
     stack: AsyncExitStack, opened: BatchingStore, settings: Settings
 ) -> FileJournal | DelegatedJournal:
-    """Where a command's changes are written down: in the journal of this data directory if it is in
-    use; else, on a shared store, by the gateways at work, or here when there are none."""
+    """Where a command's changes are recorded: in the journal of this data directory if it is used;
+    otherwise, on a shared store, by the running gateways, or here when there are none."""
     if settings.redis_url is not None:
         elsewhere = DelegatedJournal()
         journals = JournalRegistry(open_scripts(opened, elsewhere, settings))
@@ -95,7 +98,7 @@ def open_store(
     stack: AsyncExitStack,
     settings: Settings,
     url: str,
-    metrics: Metrics | None = None,
+    metrics: "Metrics | None" = None,
     *,
     cache: bool = False,
 ) -> BatchingStore:

@@ -60,23 +60,23 @@ PLANTED = {
         "admit", "if not job.received then found.newest", "if true then found.newest"
     ),
     "an Idempotency-Key answers another body": Planted(
-        "admit", "if seen.body ~= repeated.body then return nil, true end", ""
+        "admit", "if seen.body ~= dedup.body then return nil, true end", ""
     ),
     "a claimed reservation is still sent": Planted(
         "dispatch", "if job.state ~= 'R' or job.claims then", "if job.state ~= 'R' then"
     ),
     "one task of the provider pays two jobs": Planted(
-        "record", "if taken and taken ~= mine then", "if false then"
+        "record_part", "if taken and taken ~= mine then", "if false then"
     ),
     "an old copy of the store is believed": Planted(
         "*", "if lost then redis.call('SET', K.suspect, ARGV[1]) end\n", "lost = false\n"
     ),
     "the hold leaks when a part was not made": Planted(
-        "settle", "row[3], row[4] = row[3] - n, row[4] - n * unit",
-        "row[3], row[4] = row[3] - ask.billed, row[4] - ask.billed * unit", quick=True,
+        "settle", "sums.held_images - n, sums.held_micros - n * unit",
+        "sums.held_images - ask.billed, sums.held_micros - ask.billed * unit", quick=True,
     ),
     "a correction takes a counter below zero": Planted(
-        "adjust", "if row[1] < 0 or row[2] < 0 then", "if false then"
+        "adjust", "if sums.images < 0 or sums.micros < 0 then", "if false then"
     ),
     "a rebuild forgets who is still at work": Planted(
         "restore", "if job.due then", "if job.due and whole.state ~= 'D' then", quick=True,

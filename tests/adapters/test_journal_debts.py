@@ -33,7 +33,8 @@ from app.service.background import BackgroundTasks
 from app.service.settle import JobSettler
 from app.service.wait import JobWaiters
 from app.settings import Settings
-from app.wiring.adapters import open_metrics, read_catalog
+from app.wiring.adapters import open_metrics
+from app.wiring.catalog_file import read_catalog
 from app.wiring.loops import report_work_failure
 
 PICTURE = Picture("img_1.png", "image/png", 8, 8, "a koi")

@@ -381,7 +381,7 @@ async def test_another_deployments_journal_is_refused(
     for _ in range(3):
         await stranger.ledger.admit(order())
 
-    with pytest.raises(RebuildRefused, match="different lives"):
+    with pytest.raises(RebuildRefused, match="different ledgers"):
         await rebuild_ledger(
             stranger.ledger._scripts, JournalHistory([host.journal.directory]), TERMS
         )

@@ -10,7 +10,7 @@ from store_rig import OpenStore
 
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter
-from app.domain.errors import GatewayOverloaded, LedgerUnavailable
+from app.domain.errors import GatewayOverloaded, StoreUnavailable
 
 
 async def test_no_limit_needs_no_store(open_store: OpenStore, tmp_path: Path) -> None:
@@ -261,5 +261,5 @@ async def test_a_dead_process_leaves_the_queue(store: BatchingStore) -> None:
 
 
 async def test_without_its_store_nothing_is_sent(open_store: OpenStore, tmp_path: Path) -> None:
-    with pytest.raises(LedgerUnavailable):
+    with pytest.raises(StoreUnavailable):
         await governed(open_store(f"unix://{tmp_path}/none"), rpm=2).acquire("job", 1, 1)

@@ -23,7 +23,7 @@ from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.breaker import BreakerState, CircuitBreaker
 from app.adapters.redis.client.connection import connect
 from app.adapters.redis.client.scripts import Script, build_script
-from app.domain.errors import LedgerUnavailable
+from app.domain.errors import StoreUnavailable
 from tests.faultproxy import FaultProxy
 from tests.linkfaults import PASS, Fault, Way, lose_replies, reset
 
@@ -42,7 +42,7 @@ async def echoes(store: BatchingStore, count: int) -> list[str]:
 
 
 async def kind_of_trouble(store: BatchingStore, script: Script = WRITE) -> str:
-    with pytest.raises(LedgerUnavailable) as error:
+    with pytest.raises(StoreUnavailable) as error:
         await store.run(script, ("koi:x",))
     return error.value.message.partition("(")[2].partition(")")[0]
 
@@ -201,7 +201,7 @@ def test_a_connection_reset_while_it_is_made_is_trouble_with_the_connection(
             link.set(reset(after=size, way=Way.BACK))
             try:
                 seen.add(await store.run(ECHO, (), "arrived"))
-            except LedgerUnavailable as error:
+            except StoreUnavailable as error:
                 seen.add(error.message.partition("(")[2].partition(")")[0])
         await store.aclose()
         return seen
@@ -257,7 +257,7 @@ async def test_a_whole_story_told_over_a_link_that_loses_every_first_reply(
         async def surely(ask: Callable[[], object]) -> object:
             try:
                 answer = await ask()  # type: ignore[misc]
-            except LedgerUnavailable:
+            except StoreUnavailable:
                 answer = await ask()  # type: ignore[misc]
             return answer
 

@@ -20,7 +20,7 @@ from store_rig import (
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.connection import PUBSUB_CONNECTIONS, connect
 from app.adapters.redis.client.scripts import Script, build_script
-from app.domain.errors import LedgerUnavailable
+from app.domain.errors import StoreUnavailable
 from tests.store_node import programs
 
 ECHO = build_script("echo", "#!lua flags=no-writes\nreturn ARGV[1]", [])
@@ -45,13 +45,13 @@ async def until_it_answers(store: BatchingStore) -> AsyncIterator[str]:
             try:
                 yield await store.run(ECHO, (), f"n{n}")
                 break
-            except LedgerUnavailable:
+            except StoreUnavailable:
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.05)
 
 
 async def kind_of_trouble(store: BatchingStore, script: Script = WRITE) -> str:
-    with pytest.raises(LedgerUnavailable) as error:
+    with pytest.raises(StoreUnavailable) as error:
         await store.run(script, ("koi:x",))
     return error.value.message.partition("(")[2].partition(")")[0]
 
@@ -112,7 +112,7 @@ async def test_a_full_store_still_takes_the_end_of_a_paid_job(
     with own_engine.client() as admin:
         admin.config_set("maxmemory", 1)
 
-    with pytest.raises(LedgerUnavailable, match="oom"):
+    with pytest.raises(StoreUnavailable, match="oom"):
         await ledger.admit(order())
     assert await ledger.record_part(job_id, 0, upstream_id="up", due_ms=0)
     assert (await ledger.settle(job_id, delivered(1))).first
@@ -162,7 +162,7 @@ async def test_a_slow_answer_never_reaches_the_next_caller(
 ) -> None:
     store = open_store(own_engine.url, timeout_s=0.1)
 
-    with pytest.raises(LedgerUnavailable, match="timeout"):
+    with pytest.raises(StoreUnavailable, match="timeout"):
         await store.run(SLOW, (), 60_000_000)
 
     answers = [answer async for answer in until_it_answers(store)]

@@ -14,7 +14,7 @@ import redis
 from app.adapters.redis.keyspace import KEYS
 from app.domain.ledger import Entry
 from app.service.keys import IssuedKey
-from app.wiring import OperatorContext
+from app.wiring.operator import OperatorContext
 from tests.chaos.calls import Call
 from tests.chaos.crowd import Crowd
 from tests.chaos.posts import Posts

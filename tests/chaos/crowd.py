@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from app.service.keys import IssuedKey
-from app.wiring import OperatorContext
+from app.wiring.operator import OperatorContext
 from tests.chaos.calls import Call, End, Manner, drawn
 
 GENERATE = "/v1/images/generations"

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from app.domain.errors import LedgerUnavailable
 from app.domain.limits import Limits
 from app.service.keys import IssuedKey
-from app.wiring import OperatorContext, open_operator_context
+from app.wiring.operator import OperatorContext, open_operator_context
 from tests.chaos.clerk import Clerk
 from tests.chaos.crowd import TIGHT_SHARE, Crowd, issue
 from tests.chaos.gateways import Deployment, children_of

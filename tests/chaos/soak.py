@@ -14,7 +14,7 @@ from app.domain.job import Job
 from app.domain.ledger import LedgerAudit
 from app.domain.limits import Limits
 from app.service.keys import IssuedKey
-from app.wiring import OperatorContext
+from app.wiring.operator import OperatorContext
 from tests.chaos.calls import Call, End, Manner
 from tests.chaos.crowd import GENERATE, Crowd, issue
 from tests.chaos.gateways import Deployment

@@ -17,7 +17,7 @@ from app.domain.job import Job
 from app.domain.ledger import EntryKind
 from app.sandbox.generation import Generation
 from app.sandbox.server import Sandbox
-from app.wiring import OperatorContext
+from app.wiring.operator import OperatorContext
 from tests.chaos.crowd import GENERATE
 from tests.chaos.gateways import Deployment, GatewayProcess, Variant, deployed
 from tests.harness import Koi

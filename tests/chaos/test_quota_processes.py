@@ -11,7 +11,7 @@ import httpx
 from app.adapters.embedded.store import EmbeddedStore
 from app.domain.limits import Limits
 from app.sandbox.server import Sandbox
-from app.wiring import OperatorContext
+from app.wiring.operator import OperatorContext
 from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork
 from tests.harness import PRICED, Koi, operator_settings

@@ -16,7 +16,7 @@ from openai import OpenAI
 from app.adapters.redis import keyspace
 from app.domain.ledger import Entry, EntryKind, LedgerAudit
 from app.settings import Settings
-from app.wiring import OperatorContext, open_operator_context
+from app.wiring.operator import OperatorContext, open_operator_context
 from tests.chaos.calls import Manner
 from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork, reserve

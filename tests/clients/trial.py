@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from app.wiring import OperatorContext
+from app.wiring.operator import OperatorContext
 from tests.clients.process import Driver, Said
 from tests.clients.scenarios import Scenario
 from tests.harness import Koi

@@ -303,7 +303,7 @@ class Meters:
 
 @dataclass
 class StandIn:
-    """Has what `app.wiring.Running` has."""
+    """Has what `app.wiring.gateway.RunningGateway` has."""
 
     gateway: Gateway
     edge_settings: EdgeSettings
@@ -343,7 +343,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         serving=MemoryBudget(2 << 20),
         links=Links(),
         background=BackgroundTasks(lambda _name, _error: None),
-        pace=Forgetful(0, 0),
+        rate_limiter=Forgetful(0, 0),
         waiting_cap=WaitingCap(None),
         answers=KeyedSemaphore(8, 1),
         downloads=KeyedSemaphore(8, 1),

@@ -72,8 +72,8 @@ def test_the_image_holds_only_what_production_needs() -> None:
     ]
 
     assert tools > image
-    assert not {"openai", "hatchling", "editables", "pytest", "setuptools", "pip"} & image
-    assert {"openai", "hatchling"} <= tools
+    assert not {"openai", "pillow", "hatchling", "editables", "pytest", "setuptools", "pip"} & image
+    assert {"openai", "pillow", "hatchling"} <= tools
     assert "obstore" in image
 
 

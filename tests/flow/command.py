@@ -20,7 +20,7 @@ import structlog
 
 from app.cli.root import run
 from app.settings import build_settings
-from app.wiring import open_operator_context
+from app.wiring.operator import open_operator_context
 from tests.harness import ONE_KEY_FOR_ALL, PRICED
 
 ROOT = Path(__file__).parents[2]

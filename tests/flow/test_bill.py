@@ -146,7 +146,7 @@ def test_differences_are_told_with_what_to_do_about_them(start: Start, house: Ho
     assert "a line without a job is near; it may be this one" in said
     assert "other traffic with the provider's key" in said
     assert "Next: the same with --apply enters 1 of them as new entries." in said
-    assert "Yours to judge: 2" in said
+    assert "Yours to decide: 2" in said
     assert sorted((pair["finding"], pair["job"] is None) for pair in left) == [
         ("missing", True),
         ("surplus", False),
@@ -160,7 +160,7 @@ def test_a_bill_that_cannot_be_trusted_corrects_nothing(start: Start, house: Hou
     framed(koi, "reset-before-body")
     bill, written = koi.sandbox.fee_details(), len(koi.entries())
     spoilt = {
-        "Mend the unreadable lines first": bill + "Total,,,,0.28,\n",
+        "Correct the unreadable lines first": bill + "Total,,,,0.28,\n",
         "is it the bill of another key?": bill.replace("req_", "other_"),
         "in another time zone than KOI_TIMEZONE?": _shifted(bill, hours=8),
     }

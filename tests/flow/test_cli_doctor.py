@@ -65,7 +65,7 @@ def test_it_says_what_runs_and_what_to_mend_in_words(house: House) -> None:
     assert "a gateway answers there" in text
     assert "no price is known for grok-imagine" in text
     assert "KOI_UPSTREAM_RPMS is not a setting" in text
-    assert text.splitlines()[-1].endswith("2 to look at, 0 to mend")
+    assert text.splitlines()[-1].endswith("2 to look at, 0 to fix")
 
 
 def test_a_misspelt_line_of_the_env_file_is_named(house: House) -> None:

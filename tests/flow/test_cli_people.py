@@ -138,6 +138,21 @@ def test_a_key_is_told_in_json_and_listed_without_its_secret(house: House) -> No
     assert made["key"] not in table
 
 
+def test_set_says_what_became_of_what(house: House) -> None:
+    house.run("teams", "create", "art")
+    key = house.json("keys", "create", "--user", "bob", "--new")["key_id"]
+
+    user = house.text("users", "set", "bob", "--images-per-day", "5", "--team", "art")
+    again = house.text("users", "set", "bob", "--images-per-day", "5")
+    team = house.text("teams", "set", "art", "--budget-per-month", "9.5")
+    changed = house.text("keys", "set", key, "--models", "grok-imagine", "--name", "lap")
+
+    assert user == "Changed user bob: team none -> art, images/day 40 -> 5.\n"
+    assert again == "Changed user bob: nothing, it was set so before.\n"
+    assert team == "Changed team art: budget/month unlimited -> 9.50.\n"
+    assert changed.endswith("user bob: name none -> lap, models all -> grok-imagine.\n")
+
+
 def test_how_pictures_come_is_set_for_a_user_and_for_a_key_and_rotated_along(house: House) -> None:
     created = house.json("users", "create", "alice", "--response-format", "both")
     kept = house.json("users", "set", "alice", "--concurrency", "2")

@@ -12,7 +12,7 @@ import pytest
 
 from app.domain.ledger import EntryKind
 from app.domain.queries import UsageQuery
-from app.wiring import OperatorContext
+from app.wiring.operator import OperatorContext
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE, picture_of, wait_for
 from tests.harness import KOI, PRICED, Koi

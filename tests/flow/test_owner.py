@@ -210,7 +210,7 @@ def test_a_start_on_a_file_it_cannot_write_is_one_sentence(place: Place, name: s
     [sentence] = done.stderr.splitlines()
     assert str(broken) in sentence
     assert "sudo chown -R nobody" in sentence
-    assert "to mend" in place.koi("doctor", uid=NOBODY).stdout
+    assert "to fix" in place.koi("doctor", uid=NOBODY).stdout
 
 
 def test_root_serves_in_the_owner_s_name(place: Place) -> None:

@@ -31,7 +31,7 @@ def test_a_store_that_misses_one_renewal_cuts_no_download(sandbox: Sandbox, tmp_
         before = fetched(sandbox)
         sandbox.set(cdn_status=None)
         wait_until(lambda: fetched(sandbox) > before)
-        with away_from(link, load_scripts("ledger")["collected"].sha.encode(), b"") as hit:
+        with away_from(link, load_scripts("ledger")["record_collection"].sha.encode(), b"") as hit:
             wait_until(lambda: bool(hit))
             time.sleep(1)  # longer than the client of the store repeats by itself
         wait_until(lambda: status(client, task_id) == "completed")
@@ -87,7 +87,9 @@ def test_a_result_that_the_store_could_not_be_told_is_owed_although_the_task_fai
     ):  # fmt: skip
         sandbox.set(latency_s=1)
         sandbox.script("success-then-failed", "404-after-submit=1")
-        with away_from(link, load_scripts("ledger")["record"].sha.encode(), b'"result"') as hit:
+        with away_from(
+            link, load_scripts("ledger")["record_part"].sha.encode(), b'"result"'
+        ) as hit:
             task_id = client.post(GENERATE, json={**KOI, "n": 4, "async": True}).json()["id"]
             deadline = time.monotonic() + 20
             while not hit:

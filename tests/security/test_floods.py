@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from app.sandbox.server import Sandbox
-from app.wiring import OperatorContext
+from app.wiring.operator import OperatorContext
 from tests.flow import command
 from tests.flow.command import House, generate, served_by
 from tests.flow.conftest import Start

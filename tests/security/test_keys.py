@@ -13,7 +13,7 @@ import redis
 
 from app.sandbox.server import Sandbox
 from app.service.keys import new_secret
-from app.wiring import OperatorContext
+from app.wiring.operator import OperatorContext
 from tests.flow.command import House, served_by
 from tests.flow.conftest import Start
 from tests.harness import Koi

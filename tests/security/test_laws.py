@@ -59,8 +59,7 @@ def test_a_job_is_read_by_id_only_where_its_owner_is_asked_for() -> None:
         # Found in the caller's own cache pool, or under the caller's own key and body.
         ("service/cache_lookup.py", "job", "found.job_id or ''"),
         ("service/generate.py", "job", "checked.duplicate_of"),
-        ("service/generate.py", "job", "checked.duplicate_of"),
-        # Behind `_visible` and `_owns`, and by the caller's own name.
+        # Behind `_visible` and `_may_see_picture`, and by the caller's own name.
         ("service/tasks.py", "cancel", "task_id"),
         ("service/tasks.py", "find_owner", "name"),
         ("service/tasks.py", "job", "task_id"),

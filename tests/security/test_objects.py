@@ -10,7 +10,7 @@ import redis
 
 from app.api.routes import ROUTES
 from app.domain.principal import CachePolicy
-from app.wiring import OperatorContext
+from app.wiring.operator import OperatorContext
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.harness import KOI, Koi

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from app.adapters.embedded.store import EmbeddedStore
 from app.api.routes import ROUTES
 from app.sandbox.server import Sandbox
-from app.wiring import OperatorContext
+from app.wiring.operator import OperatorContext
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.harness import KOI, PRICED, Koi, gateway
 

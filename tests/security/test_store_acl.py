@@ -15,7 +15,7 @@ from redis.retry import Retry
 
 from app.domain.ledger import EntryKind
 from app.sandbox.server import Sandbox
-from app.wiring import OperatorContext
+from app.wiring.operator import OperatorContext
 from tests.adapters.store_rig import Engine, running
 from tests.flow.command import House
 from tests.flow.test_generate import GENERATE, wait_for

@@ -1,18 +1,16 @@
-"""What entries and open jobs add up to, line by line.
+"""Recomputes every counter of the ledger from its entries and the open jobs (invariant I3).
 
-Recomputes every counter from the ledger and the open jobs (invariant I3).
-
-Consistent under traffic: each window is read together with the open jobs and the id of the newest
-entry, in one script; the entries up to that id never change afterwards. So what they add up to is
+This is consistent under traffic: each window is read together with the open jobs and the id of the
+newest entry, in one script, and entries up to that id never change afterwards. So their sums are
 remembered, and the next audit of this process reads on from there.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from app.adapters.redis.entries import EntryId, entry_id, rows
+from app.adapters.redis.codec import EntryId, Record, entry_id, unflatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.scope_set import HOUSE_SCOPE_KEY, scope_keys_of
 from app.domain.ledger import CounterDifference, LedgerAudit
@@ -22,18 +20,19 @@ ZERO_TOTALS = (0, 0, 0, 0)
 
 
 class CounterTotals:
-    """line -> images, micros, held images, held micros."""
+    """Scope key -> images, micros, held images, held micros. Records are summed as stored, since an
+    audit reads all of them."""
 
     def __init__(self) -> None:
         self.by_scope_key: dict[str, list[int]] = defaultdict(lambda: list(ZERO_TOTALS))
 
     def add(self, scope_key: str, *amounts: int) -> None:
         sums = self.by_scope_key[scope_key]
-        for place, amount in enumerate(amounts):
-            sums[place] += amount
+        for index, amount in enumerate(amounts):
+            sums[index] += amount
 
-    def add_entry(self, row: Mapping[str, str]) -> None:
-        """Add what an entry charged to each line it is written in."""
+    def add_entry(self, row: Record) -> None:
+        """Add what an entry charged to each scope it is counted in."""
         images, micros = int(row["images"]), int(row.get("micros", 0))
         for scope_key in scope_keys_of(row["key"], row["user"], row.get("team")):
             if scope_key == HOUSE_SCOPE_KEY:
@@ -41,8 +40,8 @@ class CounterTotals:
                 micros += int(row.get("surplus_micros", 0))
             self.add(scope_key, images, micros)
 
-    def add_open_job(self, job: Mapping[str, str]) -> None:
-        """Add what an open job holds in each line it is written in."""
+    def add_open_job(self, job: Record) -> None:
+        """Add what an open job holds in each scope it is counted in."""
         images = int(job["n"])
         micros = images * int(job.get("unit", 0))
         for scope_key in scope_keys_of(job["key"], job["user"], job.get("team")):
@@ -77,35 +76,35 @@ class Auditor:
 
     async def audit(self) -> LedgerAudit:
         async with self._lock:
-            counters, labels, holding, open_jobs = await self._scripts.run("recount_open_jobs")
-            # Only these can hold anything: the newest, and those the open jobs are in.
-            holding = {*holding, *_newest(labels)}
+            recount = await self._scripts.run("recount_open_jobs")
+            labels, counters = recount["labels"], recount["counters"]
+            # Open jobs can be only in these: their own windows and the newest ones.
+            holding = {*recount["holding"], *_newest(labels)}
             windows = {label: await self._window(label, label in holding) for label in labels}
             newer = await self._sum_entries(windows)
             self._drop_expired(labels)
         differences = [
-            CounterDifference(HOUSE_SCOPE_KEY, "open", name, counter, actual)
-            for name, counter, actual in counters
-            if counter != actual
+            CounterDifference(HOUSE_SCOPE_KEY, "open", c["field"], c["counted"], c["actual"])
+            for c in counters
+            if c["counted"] != c["actual"]
         ]
         for label, window in windows.items():
             differences.extend(window.differences(label))
         counted = len(counters) + sum(
             len(COUNTER_FIELDS) * len(w.counted) for w in windows.values()
         )
-        return LedgerAudit(self._entries + newer, open_jobs, counted, tuple(differences))
+        entries, open_jobs = self._entries + newer, recount["open_jobs"]
+        return LedgerAudit(entries, open_jobs, counted, tuple(differences))
 
     async def _window(self, label: str, holding: bool) -> _WindowCheck:
-        last, flat, held = await self._scripts.run(
-            "snapshot_window", label, "held" if holding else ""
-        )
+        found = await self._scripts.run("snapshot_window", label, "held" if holding else "")
         counted = {
             scope_key: [int(number) for number in packed.split()]
-            for scope_key, packed in zip(flat[::2], flat[1::2], strict=True)
+            for scope_key, packed in unflatten(found["counters"]).items()
         }
-        window = _WindowCheck(entry_id(last or "0-0"), counted)
-        for scope_key, images, micros in held:
-            window.expected.add(scope_key, 0, 0, images, micros)
+        window = _WindowCheck(entry_id(found.get("last_entry") or "0-0"), counted)
+        for held in found["held"]:
+            window.expected.add(held["scope_key"], 0, 0, held["images"], held["micros"])
         return window
 
     async def _sum_entries(self, windows: dict[str, _WindowCheck]) -> int:
@@ -117,7 +116,7 @@ class Auditor:
         snapshots = [window.last for window in windows.values()] or [self._summed_up_to]
         first, last, newer = min(snapshots), max(snapshots), 0
         since, until = "({}-{}".format(*self._summed_up_to), "{}-{}".format(*last)
-        async for id, row in rows(self._scripts, since, until):
+        async for id, row in self._scripts.entries(since, until):
             entered = entry_id(id)
             if entered <= first:
                 for label in (row["day"], row["month"]):

@@ -1,19 +1,17 @@
-"""The `ResultCache` on Redis: an entry is a list of variants (design, section 5).
+"""The `ResultCache` on Redis: an entry is a list of variants.
 
-Nothing here may stand in a request's way: when the store is away every answer is a bypass.
+The cache never blocks a request: when its store is away every answer is a bypass.
 """
 
 from collections.abc import Sequence
 
-import orjson
-
 from app.adapters.redis import keyspace
 from app.adapters.redis.client.batching import BatchingStore
-from app.adapters.redis.client.pipeline import Argument
-from app.adapters.redis.client.scripts import load_scripts
-from app.adapters.redis.job_codec import read_pictures
+from app.adapters.redis.client.scripts import Argument, load_scripts
+from app.adapters.redis.codec import read_pictures, to_json
+from app.adapters.redis.replies import Fields, check_fields, unexpected_reply
 from app.domain.cache import CacheControl, CacheLookup, CacheOutcome
-from app.domain.errors import LedgerUnavailable
+from app.domain.errors import StoreUnavailable
 from app.domain.images import Picture
 from app.domain.job import CacheVariant
 
@@ -22,7 +20,7 @@ NOT_STORED = CacheLookup(CacheOutcome.BYPASS, stored=False)
 
 
 class RedisResultCache:
-    """`lease_s` is how long a job may take to fill its slot: the task deadline."""
+    """`lease_s` is how long a job may take to fill its variant: the task deadline."""
 
     def __init__(self, store: BatchingStore, *, ttl_s: int, variants: int, lease_s: int) -> None:
         self._store, self._ttl_ms, self._variants = store, ttl_s * 1000, variants
@@ -38,7 +36,7 @@ class RedisResultCache:
         repeated: bool = False,
         instead_of: str | None = None,
     ) -> CacheLookup:
-        """See the port. A MISS without a slot is made beside the cache: its slot is taken."""
+        """See the port. A MISS without a variant is made beside the cache: another job has it."""
         if control.no_store:
             return NOT_STORED if control.only_if_cached else BYPASS
         if control.only_if_cached and control.no_cache:
@@ -53,47 +51,51 @@ class RedisResultCache:
                 *(job_id, self._variants, self._ttl_ms, self._lease_ms, youngest, directive),
                 *(int(repeated), instead_of or ""),
             )
-        except LedgerUnavailable:
+        except StoreUnavailable:
             return NOT_STORED if control.only_if_cached else BYPASS
-        match reply:
-            case ["hit", index, maker, age_ms, made_ms, pictures]:
-                return CacheLookup(
-                    CacheOutcome.HIT,
-                    pictures=read_pictures(orjson.loads(pictures)),
-                    job_id=maker,
-                    age_s=age_ms // 1000,
-                    ttl_s=max(self._ttl_ms - age_ms, 0) // 1000,
-                    made_ms=made_ms,
-                    cache_variant=CacheVariant(fingerprint, index),
-                )
-            case ["joined", index, maker, marked_ms]:
-                slot = CacheVariant(fingerprint, index)
-                marked_s = int(marked_ms) / 1000
-                return CacheLookup(
-                    CacheOutcome.JOINED, job_id=maker, cache_variant=slot, claimed_s=marked_s
-                )
-            case ["miss", index]:
-                return CacheLookup(
-                    CacheOutcome.MISS, cache_variant=CacheVariant(fingerprint, index)
-                )
-            case ["occupied"]:
-                return CacheLookup(CacheOutcome.MISS)
-        return NOT_STORED
+        return self._read(fingerprint, check_fields("look_up", reply))
 
-    async def fill(self, slot: CacheVariant, job_id: str, pictures: Sequence[Picture]) -> None:
-        await self._run_best_effort(
-            "fill", slot, job_id, self._ttl_ms, orjson.dumps(list(pictures))
+    def _read(self, fingerprint: str, found: Fields) -> CacheLookup:
+        match found.get("outcome"):
+            case "empty":
+                return NOT_STORED
+            case "occupied":
+                return CacheLookup(CacheOutcome.MISS)
+            case "miss" | "joined" | "hit" as outcome:
+                variant = CacheVariant(fingerprint, found["variant"])
+            case unknown:
+                raise unexpected_reply("look_up", unknown)
+        if outcome == "miss":
+            return CacheLookup(CacheOutcome.MISS, cache_variant=variant)
+        maker = found["job"]
+        if outcome == "joined":
+            claimed_s = found["lease_age_ms"] / 1000
+            return CacheLookup(
+                CacheOutcome.JOINED, job_id=maker, cache_variant=variant, claimed_s=claimed_s
+            )
+        return CacheLookup(
+            CacheOutcome.HIT,
+            pictures=read_pictures(found["pictures"]),
+            job_id=maker,
+            age_s=found["age_ms"] // 1000,
+            ttl_s=max(self._ttl_ms - found["age_ms"], 0) // 1000,
+            made_ms=found["made_ms"],
+            cache_variant=variant,
         )
 
-    async def evict(self, slot: CacheVariant, job_id: str) -> None:
-        await self._run_best_effort("evict", slot, job_id)
+    async def fill(self, variant: CacheVariant, job_id: str, pictures: Sequence[Picture]) -> None:
+        await self._run_best_effort("fill", variant, job_id, self._ttl_ms, to_json(list(pictures)))
+
+    async def evict(self, variant: CacheVariant, job_id: str) -> None:
+        await self._run_best_effort("evict", variant, job_id)
 
     async def _run_best_effort(
-        self, name: str, slot: CacheVariant, job_id: str, *args: Argument
+        self, name: str, variant: CacheVariant, job_id: str, *args: Argument
     ) -> None:
-        keys = keyspace.cache_keys(slot.fingerprint)
+        keys = keyspace.cache_keys(variant.fingerprint)
         try:
-            await self._store.run(self._scripts[name], keys, job_id, slot.index, *args)
-        except LedgerUnavailable:
-            # The slot frees itself when its lease ends.
+            reply = await self._store.run(self._scripts[name], keys, job_id, variant.index, *args)
+        except StoreUnavailable:
+            # The variant becomes free when its lease ends.
             return
+        check_fields(name, reply)

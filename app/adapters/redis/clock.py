@@ -1,4 +1,4 @@
-"""This host's own clock, for a store whose clock may be set while jobs wait for their time."""
+"""This host's monotonic clock, by which the scripts notice that the store's clock was set."""
 
 import secrets
 import time
@@ -9,7 +9,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def _host() -> str:
-    """The monotonic clock of one boot is one clock for all its processes, also later ones."""
+    """Names this boot: all processes of one boot share its monotonic clock."""
     with suppress(OSError):
         return BOOT_ID.read_text().strip().replace("-", "")[:16]
     return secrets.token_hex(8)

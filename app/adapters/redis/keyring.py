@@ -1,8 +1,7 @@
-"""The `KeyRing` on Redis, with a short memory of its own.
+"""The `KeyRing` on Redis, with a small cache in each process.
 
-An answer is fresh for three seconds: a revoked key dies everywhere within that. When the store is
-away a key that was known stays known for a minute; others cannot be told from strangers then
-(reliability study, section 13).
+An answer is fresh for three seconds: a revoked key stops working everywhere within that. While the
+store is away a known key stays known for a minute; other keys cannot be checked then.
 """
 
 import time
@@ -12,7 +11,9 @@ from dataclasses import dataclass
 
 import orjson
 
-from app.adapters.redis import records
+from app.adapters.redis import keyspace, records
+from app.adapters.redis.client.scripts import LIST_KEY_USE
+from app.adapters.redis.codec import to_json
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.domain.errors import LedgerUnavailable
 from app.domain.limits import SpendingStop
@@ -28,8 +29,8 @@ KeyIdentity = tuple[ApiKey, User, Team | None]
 
 @dataclass(frozen=True, slots=True)
 class _CachedLookup:
-    """An answer of the store, when it came (this process's clock) and what its clock said; `ended`
-    is the record of a key that is past its end."""
+    """An answer of the store, when it came (this process's clock) and the store's time then.
+    `ended` is the record of an expired or revoked key."""
 
     identity: KeyIdentity | None
     at_s: float
@@ -44,7 +45,7 @@ class _CachedLookup:
 
 
 class _LookupCache:
-    """The latest answers by digest. Strangers are kept apart: guesses push out no known key."""
+    """The latest answers by digest. Unknown digests are kept apart: guesses evict no known key."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, _CachedLookup] = OrderedDict()
@@ -102,16 +103,14 @@ class RedisKeyRing:
         return "expired" if key.revoked_ms is None else "revoked", key.id
 
     async def _look_up(self, digest: str) -> _CachedLookup:
-        _, store_ms, key, user, team, *past = await self._scripts.write(
-            "lookup_key", {"digest": digest}
-        )
-        ended = records.read_key(past[0]) if past and past[0] else None
+        _, found = await self._scripts.write("lookup_key", {"digest": digest})
+        key, user, team = found.get("key"), found.get("user"), found.get("team")
         identity = None
-        if key is not None and user is not None:
-            owner = records.read_user(user)
-            group = None if team is None else records.read_team(team)
-            identity = (records.read_key(key), owner, group)
-        look_up = _CachedLookup(identity, self._now(), store_ms, ended)
+        if key and user:
+            group = records.read_team(team) if team else None
+            identity = (records.read_key(key), records.read_user(user), group)
+        ended = records.read_key(found["ended"]) if found.get("ended") else None
+        look_up = _CachedLookup(identity, self._now(), found["now_ms"], ended)
         self._cache.put(digest, look_up)
         return look_up
 
@@ -128,27 +127,30 @@ class RedisKeyRing:
         await self._save_record("keys", key.id, key, "put", digest=key.digest)
 
     async def user(self, name: str) -> User | None:
-        return next(map(records.read_user, await self._scripts.run("records", "users", name)), None)
+        text = await self._scripts.record("users", name)
+        return records.read_user(text) if text else None
 
     async def team(self, name: str) -> Team | None:
-        return next(map(records.read_team, await self._scripts.run("records", "teams", name)), None)
+        text = await self._scripts.record("teams", name)
+        return records.read_team(text) if text else None
 
     async def key(self, key_id: str) -> ApiKey | None:
-        return next(map(records.read_key, await self._scripts.run("records", "keys", key_id)), None)
+        text = await self._scripts.record("keys", key_id)
+        return records.read_key(text) if text else None
 
     async def users(self) -> Sequence[User]:
         """All users by name."""
-        found = map(records.read_user, await self._scripts.run("records", "users"))
+        found = map(records.read_user, await self._scripts.records("users"))
         return sorted(found, key=lambda user: user.name)
 
     async def teams(self) -> Sequence[Team]:
         """All teams by name."""
-        found = map(records.read_team, await self._scripts.run("records", "teams"))
+        found = map(records.read_team, await self._scripts.records("teams"))
         return sorted(found, key=lambda team: team.name)
 
     async def keys(self, user: str | None = None) -> Sequence[ApiKey]:
         """All keys, or one user's, oldest first."""
-        found = map(records.read_key, await self._scripts.run("records", "keys"))
+        found = map(records.read_key, await self._scripts.records("keys"))
         wanted = [key for key in found if user is None or key.user == user]
         return sorted(wanted, key=lambda key: (key.created_ms, key.id))
 
@@ -161,32 +163,31 @@ class RedisKeyRing:
             "stopped": stopped,
         }
         ask = {"family": "stops", "name": row["name"], "mode": "put"}
-        await self._scripts.write("save_record", ask | {"record": orjson.dumps(row).decode()})
+        await self._scripts.write("save_record", ask | {"record": to_json(row)})
 
     async def stops(self) -> Sequence[SpendingStop]:
         """The stops in force, by scope."""
-        rows = [orjson.loads(text) for text in await self._scripts.run("records", "stops")]
+        rows = [orjson.loads(text) for text in await self._scripts.records("stops")]
         found = [SpendingStop(r["name"], r["reason"], r["at_ms"]) for r in rows if r["stopped"]]
         return sorted(found, key=lambda stop: stop.scope)
 
     async def last_used(self) -> Mapping[str, int]:
         """When each key was used last, by key id: Unix milliseconds, to the minute."""
-        flat = await self._scripts.run("list_key_use")
-        return {id: int(ms) for id, ms in zip(flat[::2], flat[1::2], strict=True)}
+        used = await self._scripts.command(LIST_KEY_USE, keyspace.key("used"))
+        return {id: int(ms) for id, ms in used.items()}
 
     async def now_ms(self) -> int:
         """The store's clock."""
-        now_ms: int = await self._scripts.run("clock")
-        return now_ms
+        return await self._scripts.now_ms()
 
     async def _save_record(
         self, family: str, name: str, record: User | Team | ApiKey, mode: str, **also: str
     ) -> bool:
         ask = {"family": family, "name": name, "mode": mode, **also}
         ask["record"] = records.write(record).decode()
-        (status,) = await self._scripts.write("save_record", ask)
+        status, _ = await self._scripts.write("save_record", ask)
         self._cache.clear()
-        return bool(status == "written")
+        return status == "written"
 
 
 def _mode(create: bool) -> str:

@@ -1,12 +1,12 @@
-"""Every key in the store: its name, type, lifetime and owner. Nobody else spells one.
+"""Every key in the store: its name, type, lifetime and owner. No other module spells one.
 
 Names open with the data version, so that another layout can live beside this one. Keys that change
 together share a hash tag (`{…}`), so that each script stays within one cluster slot: the whole
-ledger is one tag, a cache entry is a tag of its own, the provider's pace is a third.
+ledger is one tag, each cache entry is a tag of its own, the limits of the provider are a third.
 
 `KEYS` is the table; the loader hands it to the scripts as `K`, where a key with a variable part is
-the prefix before it. "Line" is the name of a scope in the books: `key:<id>`, `user:<name>`,
-`team:<name>` or `house`. "Label" is a window: `2026-11-23` (day) or `2026-11` (month).
+the prefix before it. A scope key is `key:<id>`, `user:<name>`, `team:<name>` or `house`. A label
+names a window: `2026-11-23` (day) or `2026-11` (month).
 """
 
 from dataclasses import dataclass
@@ -35,44 +35,44 @@ class Key:
 # fmt: off
 KEYS = (
     Key("epoch", f"{_LEDGER}epoch", "", "string", "for ever", "ledger",
-        "random mark of this store's life; another or none means the data is gone"),
+        "random name of this store's history; another or none means the data is gone"),
     Key("seq", f"{_LEDGER}seq", "", "string", "for ever", "ledger",
-        "rises with every change nobody may forget; a lower one means an old copy"),
+        "rises with every change that must not be lost; a lower one means an old copy"),
     Key("trail", f"{_LEDGER}trail", "", "hash", "for ever", "ledger",
-        "the newest 1,024 numbers and who rose them; another owner means another history"),
+        "the newest 1,024 numbers and what raised them; another id means another history"),
     Key("suspect", f"{_LEDGER}suspect", "", "string", "until rebuilt", "ledger",
-        "set once data is known to be lost: everybody refuses to spend"),
+        "set once data is known to be lost: every gateway refuses to spend"),
     Key("lineage", f"{_LEDGER}lineage", "", "hash", "for ever", "ledger",
-        "earlier epochs that this life was rebuilt from -> up to which number"),
+        "earlier epochs that this one was rebuilt from -> up to which number"),
     Key("clock", f"{_LEDGER}clock", "", "hash", "for ever", "ledger",
         "newest time seen; host -> its monotonic clock and ours then, so that a step is noticed"),
     Key("job", f"{_LEDGER}job:", "<job id>", "hash",
         "open: for ever; ended: task TTL, with pictures image TTL", "ledger",
         "one request's record and state"),
     Key("due", f"{_LEDGER}due", "", "zset", "for ever", "ledger",
-        "open jobs by the time somebody must look at them"),
+        "open jobs by the time a process must look at them"),
     Key("collect", f"{_LEDGER}collect", "", "zset", "for ever", "ledger",
         "settled jobs with images still to be downloaded, by the time of the next try"),
     Key("open", f"{_LEDGER}open", "", "hash", "for ever", "ledger",
         "open jobs by state, images and micro-units held by all of them; how long a job takes"),
     Key("draft", f"{_LEDGER}draft", "", "stream", "while rebuilding", "ledger",
-        "the ledger's entries as a rebuild puts them together"),
+        "the ledger's entries while a rebuild writes them"),
     Key("stream", f"{_LEDGER}stream", "", "stream", "for ever", "ledger",
         "the ledger's entries: the truth"),
     Key("window", f"{_LEDGER}window:", "<label>", "hash", "day +40 days, month +400 days", "ledger",
-        "line -> 'images micros held_images held_micros', derived from stream and open jobs"),
+        "scope key -> 'images micros held_images held_micros', derived from stream and open jobs"),
     Key("windows", f"{_LEDGER}windows", "", "zset", "for ever", "ledger",
         "labels of the windows kept, by their end of life"),
-    Key("pace", f"{_LEDGER}pace:", "<line>", "string", "until recovered, <= 1 minute", "ledger",
-        "GCRA: theoretical arrival time of the next request, microseconds"),
-    Key("slots", f"{_LEDGER}slots:", "<line>", "zset", "while jobs run", "ledger",
+    Key("pace", f"{_LEDGER}pace:", "<scope key>", "string", "until recovered, <= 1 minute",
+        "ledger", "GCRA: theoretical arrival time of the next request, microseconds"),
+    Key("slots", f"{_LEDGER}slots:", "<scope key>", "zset", "while jobs run", "ledger",
         "concurrency: running jobs by the time their slot lapses"),
     Key("replay", f"{_LEDGER}replay:", "<digest>", "hash", "24 hours", "ledger",
         "Idempotency-Key -> job and digest of the body"),
     Key("replays", f"{_LEDGER}replays:", "<user>", "string", "1 hour", "ledger",
-        "answers of the cache that Idempotency-Keys were bound to"),
+        "how many answers of the cache Idempotency-Keys were bound to"),
     Key("refusals", f"{_LEDGER}refusals:", "<user>", "string", "1 hour", "ledger",
-        "requests that the provider refused and did not charge for"),
+        "how many requests the provider refused without a charge"),
     Key("attempt", f"{_LEDGER}attempt:", "<digest>", "zset", "task TTL; 2 minutes after the end",
         "ledger", "key and body -> the jobs they started lately"),
     Key("jobs", f"{_LEDGER}jobs:", "<user>", "zset", "as its longest job", "ledger",
@@ -87,38 +87,38 @@ KEYS = (
     Key("teams", f"{_LEDGER}teams", "", "hash", "for ever", "keyring", "name -> record"),
     Key("keys", f"{_LEDGER}keys", "", "hash", "for ever", "keyring", "key id -> record"),
     Key("stops", f"{_LEDGER}stops", "", "hash", "for ever", "keyring",
-        "line -> whether and why an operator stopped its spending"),
+        "scope key -> whether and why an operator stopped its spending"),
     Key("digests", f"{_LEDGER}digests", "", "hash", "for ever", "keyring",
         "SHA-256 of a key -> key id"),
     Key("used", f"{_LEDGER}used", "", "hash", "for ever", "keyring",
         "key id -> when it was used last, to the minute"),
     Key("journals", f"{_LEDGER}journals", "", "hash", "for ever", "ledger",
         "journal's id -> where it is and when it was last written: all that ever wrote"),
-    Key("gateways", f"{_LEDGER}gateways", "", "hash", "30 seconds after the last word", "ledger",
-        "gateway process -> its host and image store, and when it was last heard of"),
+    Key("gateways", f"{_LEDGER}gateways", "", "hash", "30 seconds after the last heartbeat",
+        "ledger", "gateway process -> its host, its image store and its latest heartbeat"),
     Key("changes", f"{_LEDGER}changes", "", "stream", "the newest 20,000", "ledger",
         "what operators changed, for every gateway to copy into its journal"),
     Key("ended", f"{_ROOT}ended", "", "channel", "-", "signals", "ids of jobs as they end"),
     Key("callers", f"{_ROOT}callers", "", "channel", "-", "signals",
-        "questions of one process to the others whether callers are still there, and the answers"),
-    Key("turns", f"{_UPSTREAM}turns", "", "zset", "1 day", "governor",
+        "processes ask each other whether callers are still connected, and answer"),
+    Key("turns", f"{_UPSTREAM}turns", "", "zset", "1 day", "limiter",
         "requests of the last minute to the provider granted, by the time they may start"),
-    Key("submits", f"{_UPSTREAM}submits", "", "zset", "1 day", "governor",
+    Key("submits", f"{_UPSTREAM}submits", "", "zset", "1 day", "limiter",
         "those of them that are no polls"),
-    Key("busy", f"{_UPSTREAM}busy", "", "zset", "lease + 1 day", "governor",
-        "places at the provider, '<job id>:<call>', by the time their lease ends"),
-    Key("queue", f"{_UPSTREAM}queue", "", "zset", "while jobs wait", "governor",
-        "jobs that wait for places, '<places> <job id>', in order of arrival"),
-    Key("waiting", f"{_UPSTREAM}waiting", "", "zset", "while jobs wait", "governor",
-        "the same jobs by the time they lose their place in the queue unheard"),
-    Key("minutes", f"{_UPSTREAM}minutes", "", "hash", "1 minute", "governor",
-        "process -> its requests of the last minute, and when it said so"),
-    Key("health", f"{_UPSTREAM}health", "", "hash", "for ever", "governor",
-        "pause and rate after 429s, refusals of key or balance, how long a place is held"),
-    Key("upstream_clock", f"{_UPSTREAM}clock", "", "hash", "for ever", "governor",
-        "the same as `clock` for the governor's times"),
+    Key("busy", f"{_UPSTREAM}busy", "", "zset", "lease + 1 day", "limiter",
+        "slots at the provider, '<job id>:<call>', by the time their lease ends"),
+    Key("queue", f"{_UPSTREAM}queue", "", "zset", "while jobs wait", "limiter",
+        "jobs that wait for slots, '<slots> <job id>', in order of arrival"),
+    Key("waiting", f"{_UPSTREAM}waiting", "", "zset", "while jobs wait", "limiter",
+        "the same jobs by the time they leave the queue unless their process asks again"),
+    Key("minutes", f"{_UPSTREAM}minutes", "", "hash", "1 minute", "limiter",
+        "process -> its requests of the last minute, and when it reported them"),
+    Key("health", f"{_UPSTREAM}health", "", "hash", "for ever", "limiter",
+        "pause and rate after 429s, refusals of key or balance, how long a slot is held"),
+    Key("upstream_clock", f"{_UPSTREAM}clock", "", "hash", "for ever", "limiter",
+        "the same as `clock` for the upstream limiter's times"),
     Key("pictures", _CACHE, "{<fingerprint>}:pictures", "hash", "cache TTL", "cache",
-        "slot -> pictures made; slot:making -> the job that makes them"),
+        "variant -> pictures made; variant:making -> the job that makes them"),
     Key("starts", _CACHE, "{<fingerprint>}:starts", "zset", "2 seconds", "cache",
         "identical requests that started just now"),
 )
@@ -127,14 +127,19 @@ KEYS = (
 _NAMES = {key.noun: key.name for key in KEYS}
 
 LEDGER_ROUTE = (_NAMES["epoch"],)
-"""The declared key of every ledger and key ring script: it names the slot they all live in."""
+"""The declared key of every script of the ledger and key ring: it names their cluster slot."""
 
 UPSTREAM_ROUTE = (_NAMES["turns"],)
-"""The same for the governor's scripts."""
+"""The same for the upstream limiter's scripts."""
 
 SEQUENCE = _NAMES["seq"]
 ENDED_CHANNEL = _NAMES["ended"]
 CALLERS_CHANNEL = _NAMES["callers"]
+
+
+def key(noun: str, of: str = "") -> str:
+    """One key of the ledger's; `of` is its variable part."""
+    return _NAMES[noun] + of
 
 
 def cache_keys(fingerprint: str) -> tuple[str, str]:
@@ -145,6 +150,6 @@ def cache_keys(fingerprint: str) -> tuple[str, str]:
 
 def lua_table() -> str:
     """`K`: what the scripts call each key."""
-    owned = ("ledger", "keyring", "signals", "governor")
+    owned = ("ledger", "keyring", "signals", "limiter")
     rows = (f"{key.noun}='{key.name}'" for key in KEYS if key.owner in owned)
     return f"local K={{{','.join(rows)}}}"

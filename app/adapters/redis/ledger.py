@@ -1,4 +1,4 @@
-"""The `Ledger` on Redis: scripts/ledger does the arithmetic, this only carries it there."""
+"""The `Ledger` on Redis: scripts/ledger does the work, this asks the scripts and reads replies."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -6,29 +6,26 @@ from typing import Any
 
 import orjson
 
-from app.adapters.redis import refusals
+from app.adapters.redis import keyspace, refusals
 from app.adapters.redis.auditor import Auditor
-from app.adapters.redis.entries import correction_fields, entry_id, read_entry, rows
-from app.adapters.redis.job_codec import (
-    admission_fields,
-    admitted_job,
-    dedup_fields,
-    read_job,
-    settle_fields,
-)
+from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
+from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
-from app.adapters.redis.pending_images import backoff_fields, report_fields
-from app.adapters.redis.scope_set import ScopeSet, given
-from app.domain.charging import validate_outcome
-from app.domain.errors import (
-    BillingEvidence,
-    IdempotencyKeyReused,
-    InvalidRequest,
-    LedgerDataLost,
-    PriceUnknown,
-    TaskCancelled,
-    TaskNotFound,
+from app.adapters.redis.replies import Fields, ScriptError
+from app.adapters.redis.scope_set import ScopeSet
+from app.adapters.redis.script_requests import (
+    Request,
+    admission_request,
+    admitted_job,
+    backoff_request,
+    collection_request,
+    correction_request,
+    dedup_request,
+    given,
+    settle_request,
 )
+from app.domain.charging import validate_outcome
+from app.domain.errors import BillingEvidence, PriceUnknown, TaskCancelled
 from app.domain.job import Job, JobState, Outcome, PartResult, PollAnomalyKind, TaskStatus
 from app.domain.ledger import (
     AdmissionRequest,
@@ -44,7 +41,6 @@ from app.domain.ledger import (
     JobClaim,
     LedgerAudit,
     OpenJobStats,
-    PossibleDuplicate,
     RateLimitCheck,
     Settlement,
 )
@@ -89,52 +85,42 @@ class RedisLedger:
     ) -> RateLimitCheck:
         self._scripts.ensure_can_spend()
         scope_set = ScopeSet.of(principal)
-        ask = scope_set.limit_fields(principal) | {"dedup": dedup_fields(principal, dedup_keys)}
-        ask |= {} if rate_limit_checked else {"rate_unchecked": True}
-        match await self._scripts.write("check_rate_limit", ask, dated=True):
-            case ["rate_limited", scope_index, retry_after_s]:
-                raise refusals.paced(scope_set.scopes[scope_index - 1], retry_after_s)
-            case ["reused", *_]:
-                raise IdempotencyKeyReused
-            case ["contested", calls]:
-                raise PossibleDuplicate(tuple(calls))
-            case [_, duplicate_of, limit_snapshot]:
-                return RateLimitCheck(scope_set.snapshot(limit_snapshot), duplicate_of)
-        raise AssertionError
+        dedup = dedup_request(principal, dedup_keys)
+        request = scope_set.limit_fields(principal) | {"dedup": dedup}
+        request |= {} if rate_limit_checked else {"rate_unchecked": True}
+        _, fields = await self._write("check_rate_limit", request, scope_set, dated=True)
+        return RateLimitCheck(scope_set.snapshot(fields["limits"]), fields.get("duplicate_of"))
 
     async def admit(self, admission: AdmissionRequest) -> AdmissionResult:
         scope_set = ScopeSet.of(admission.principal)
         if admission.unit_micros is None and scope_set.has_budget:
             raise PriceUnknown(refusals.unpriced(scope_set.scopes, admission.request.model))
         self._scripts.ensure_can_spend()
-        ask = scope_set.limit_fields(admission.principal) | admission_fields(admission)
-        ask |= given(refusals=self._caps.refusals) | {"task_ms": self._task_ms}
-        reply = await self._scripts.write("admit", ask, dated=True)
-        # What the journal did not take is not sent either.
+        request = scope_set.limit_fields(admission.principal) | admission_request(admission)
+        request |= given(refusals=self._caps.refusals) | {"task_ms": self._task_ms}
+        try:
+            status, fields = await self._scripts.write("admit", request, dated=True)
+        except ScriptError as error:
+            self._scripts.ensure_can_spend(asked=True)
+            raise self._explain(error, scope_set, admission) from error
+        # A job that the journal did not take is not sent either.
         self._scripts.ensure_can_spend(asked=True)
-        match reply:
-            case ["opened", created_ms, limit_snapshot]:
-                return AdmissionResult(
-                    admitted_job(admission, created_ms), scope_set.snapshot(limit_snapshot)
-                )
-            case ["joined" | "known" as how, record, limit_snapshot]:
-                return AdmissionResult(
-                    read_job(record), scope_set.snapshot(limit_snapshot), how == "joined"
-                )
-            case ["contested", calls]:
-                raise PossibleDuplicate(tuple(calls))
-        raise refusals.of_admission(reply, admission, scope_set.scopes, self._scripts.calendar.zone)
+        limit_snapshot = scope_set.snapshot(fields["limits"])
+        if status == "opened":
+            return AdmissionResult(admitted_job(admission, fields["created_ms"]), limit_snapshot)
+        return AdmissionResult(_job(fields), limit_snapshot, status == "joined")
 
     async def bind_idempotency_key(
         self, principal: Principal, dedup_keys: DedupKeys, job_id: str
     ) -> None:
-        ask = {"job": job_id, "user": principal.user, "dedup": dedup_fields(principal, dedup_keys)}
-        await self._scripts.write("bind_idempotency_key", ask | given(most=self._caps.replays))
+        dedup = dedup_request(principal, dedup_keys)
+        request = {"job": job_id, "user": principal.user, "dedup": dedup}
+        await self._write("bind_idempotency_key", request | given(most=self._caps.replays))
 
     async def dispatch(self, job_id: str, lease_ms: int) -> bool:
         self._scripts.ensure_can_spend()
-        reply = await self._scripts.write("dispatch", {"job": job_id, "lease_ms": lease_ms})
-        return bool(reply[0] == "dispatched")
+        status, _ = await self._write("dispatch", {"job": job_id, "lease_ms": lease_ms})
+        return status == "dispatched"
 
     async def record_part(
         self,
@@ -146,14 +132,12 @@ class RedisLedger:
         result: PartResult | None = None,
         due_ms: int,
     ) -> bool:
-        ask: dict[str, Any] = {"job": job_id, "part": part, "due_ms": due_ms, **self._ttls}
-        ask |= given(upstream=upstream_id, request=request_id)
+        request: Request = {"job": job_id, "part": part, "due_ms": due_ms, **self._ttls}
+        request |= given(upstream=upstream_id, request=request_id)
         if result is not None:
-            ask |= {"result": orjson.dumps(result).decode(), "images": result.images}
-        reply = await self._scripts.write("record_part", ask)
-        if reply[0] == "missing":
-            raise TaskNotFound
-        return bool(reply[0] != "taken")
+            request |= {"result": to_json(result), "images": result.images}
+        status, _ = await self._write("record_part", request)
+        return status != "taken"
 
     async def reschedule(
         self,
@@ -164,12 +148,12 @@ class RedisLedger:
         progress: int | None = None,
         anomalies: Mapping[int, PollAnomalyKind | None] | None = None,
     ) -> bool:
-        ask: dict[str, Any] = {"job": claim.job.id, "token": claim.token, "due_ms": due_ms}
-        ask |= given(status=status, progress=progress)
+        request: Request = {"job": claim.job.id, "token": claim.token, "due_ms": due_ms}
+        request |= given(status=status, progress=progress)
         if anomalies:
-            ask["doubts"] = [[part, doubt or ""] for part, doubt in anomalies.items()]
-        reply = await self._scripts.write("reschedule", ask)
-        return bool(reply[0] == "advanced")
+            request["doubts"] = [[part, kind or ""] for part, kind in anomalies.items()]
+        outcome, _ = await self._write("reschedule", request)
+        return outcome == "rescheduled"
 
     async def settle(
         self,
@@ -183,27 +167,20 @@ class RedisLedger:
         validate_outcome(outcome)
         waits = {"hold_ms": hold_ms, "collect_ms": collect_ms}
         waits |= {} if recheck_ms is None else {"look_ms": recheck_ms}
-        reply = await self._end(job_id, outcome, **waits)
-        return Settlement(read_job(reply[1]), first=reply[0] == "settled")
+        status, fields = await self._settle(job_id, outcome, **waits)
+        return Settlement(_job(fields), first=status == "settled")
 
     async def cancel(self, job_id: str) -> Settlement | None:
         note = TaskCancelled("The task was cancelled before anything was sent.").note
         outcome = Outcome(JobState.RELEASED, proof=BillingEvidence.NEVER_SENT, failure=note)
-        reply = await self._end(job_id, outcome, only=JobState.RESERVED.value)
-        job = read_job(reply[1])
+        status, fields = await self._settle(job_id, outcome, only=JobState.RESERVED.value)
+        job = _job(fields)
         if job.dispatched_ms is not None:
             return None
-        return Settlement(job, first=reply[0] == "settled")
+        return Settlement(job, first=status == "settled")
 
-    async def _end(self, job_id: str, outcome: Outcome, **also: Any) -> Any:
-        reply = await self._scripts.write(
-            "settle", settle_fields(job_id, outcome) | self._ttls | also
-        )
-        if reply[0] == "missing":
-            raise TaskNotFound
-        if reply[0] == "unlawful":
-            raise ValueError(reply[1])
-        return reply
+    async def _settle(self, job_id: str, outcome: Outcome, **also: Any) -> tuple[str, Fields]:
+        return await self._write("settle", settle_request(job_id, outcome) | self._ttls | also)
 
     async def claim(self, limit: int, lease_ms: int) -> Sequence[JobClaim]:
         return (await self._claim(limit=limit, lease_ms=lease_ms))[0]
@@ -213,51 +190,52 @@ class RedisLedger:
     ) -> tuple[list[JobClaim], int]:
         return await self._claim(limit=limit, lease_ms=lease_ms, polls=polls)
 
-    async def _claim(self, **ask: int) -> tuple[list[JobClaim], int]:
-        _, left, *rows = await self._scripts.write("claim", ask)
-        claims = [JobClaim(read_job(row), token, late, age) for late, token, age, row in rows]
-        return claims, left
+    async def _claim(self, **request: int) -> tuple[list[JobClaim], int]:
+        _, fields = await self._write("claim", request)
+        claims = [
+            JobClaim(_job(claim), claim["token"], claim["late_ms"], claim["age_ms"])
+            for claim in fields["claims"]
+        ]
+        return claims, fields["polls_left"]
 
     async def claim_collections(
-        self, limit: int, pace: CollectionTimings
+        self, limit: int, timings: CollectionTimings
     ) -> Sequence[CollectionClaim]:
-        _, now, *rows = await self._scripts.write("claim_collections", backoff_fields(limit, pace))
-        return [CollectionClaim(read_job(row), tries, now) for tries, row in rows]
+        _, fields = await self._write("claim_collections", backoff_request(limit, timings))
+        now_ms = fields["now_ms"]
+        return [CollectionClaim(_job(c), c["tries"], now_ms) for c in fields["claims"]]
 
     async def record_collection(self, job_id: str, report: CollectionReport) -> CollectionResult:
-        ask = report_fields(job_id, report) | self._ttls
-        reply = await self._scripts.write("record_collection", ask)
-        if reply[0] == "missing":
-            raise TaskNotFound
-        return CollectionResult(read_job(reply[4]), reply[1], reply[2], bool(reply[3]))
+        request = collection_request(job_id, report) | self._ttls
+        _, fields = await self._write("record_collection", request)
+        return CollectionResult(
+            _job(fields), fields["pictures"], fields["lost"], bool(fields["ended"])
+        )
 
     async def job(self, job_id: str) -> Job | None:
-        record = await self._scripts.run("job", job_id)
+        record = await self._scripts.command(READ_JOB, keyspace.key("job", job_id))
         return read_job(record) if record else None
 
     async def filter_open(self, job_ids: Sequence[str]) -> frozenset[str]:
-        reply = await self._scripts.run("filter_open", *job_ids)
-        if reply is None:
-            raise LedgerDataLost
-        return frozenset(reply)
+        return frozenset((await self._scripts.run("filter_open", *job_ids))["jobs"])
 
     async def list_jobs(self, user: str, limit: int) -> Sequence[Job]:
-        return [read_job(record) for record in await self._scripts.run("list_jobs", user, limit)]
+        found = await self._scripts.run("list_jobs", user, limit)
+        return [read_job(unflatten(record)) for record in found["jobs"]]
 
     async def list_unfinished(self) -> Sequence[str]:
-        return list(await self._scripts.run("list_unfinished"))
+        jobs: list[str] = (await self._scripts.run("list_unfinished"))["jobs"]
+        return jobs
 
     async def abandon(self, job_id: str, caller_id: str | None = None) -> None:
-        ask = {"job": job_id} if caller_id is None else {"job": job_id, "call": caller_id}
-        await self._scripts.write("abandon", ask)
+        await self._write("abandon", {"job": job_id} | given(call=caller_id))
 
     async def save_receipts(self, receipts: Sequence[AnswerReceipt]) -> None:
-        await self._scripts.write(
-            "save_receipts", {"receipts": [(r.job_id, r.caller_id) for r in receipts]}
-        )
+        pairs = [(receipt.job_id, receipt.caller_id) for receipt in receipts]
+        await self._write("save_receipts", {"receipts": pairs})
 
     async def find_owner(self, picture: str) -> tuple[str, str] | None:
-        text = await self._scripts.run("find_owner", picture)
+        text = await self._scripts.command(FIND_OWNER, keyspace.key("owner", picture))
         if text is None:
             return None
         user, pool = orjson.loads(text)
@@ -265,36 +243,56 @@ class RedisLedger:
 
     async def read_limits(self, principal: Principal) -> LimitSnapshot:
         scope_set = ScopeSet.of(principal)
-        _, limit_snapshot = await self._scripts.run_dated(
-            "read_limits", scope_set.limit_fields(principal)
-        )
-        return scope_set.snapshot(limit_snapshot)
+        request = scope_set.limit_fields(principal)
+        fields = await self._scripts.run_dated("read_limits", request)
+        return scope_set.snapshot(fields["limits"])
 
     async def adjust(self, entry: Entry) -> Entry:
         """A non-empty `entry.id` names the request: repeated, it corrects once."""
         if entry.kind is not EntryKind.ADJUST or entry.surplus:
             raise ValueError("only corrections are entered by hand")
-        reply = await self._scripts.write(
-            "adjust", correction_fields(entry, self._scripts.calendar)
-        )
-        if reply[0] == "negative":
-            raise InvalidRequest(
-                "invalid_value", f"The correction would leave {reply[1]} below zero in {reply[2]}."
-            )
-        return replace(entry, id=reply[1], at_ms=entry_id(reply[1])[0])
+        request = correction_request(entry, self._scripts.calendar)
+        _, fields = await self._write("adjust", request)
+        return replace(entry, id=fields["entry"], at_ms=entry_id(fields["entry"])[0])
 
     async def entries(
         self, since_ms: int = 0, until_ms: int | None = None, *, newest_first: bool = False
     ) -> AsyncIterator[Entry]:
         last = "+" if until_ms is None else str(max(until_ms - 1, 0))
         span = str(max(since_ms, 0)), last
-        async for id, row in rows(self._scripts, *span, newest_first=newest_first):
-            yield read_entry(id, row)
+        async for id, record in self._scripts.entries(*span, newest_first=newest_first):
+            yield read_entry(id, record)
 
     async def audit(self) -> LedgerAudit:
         return await self._auditor.audit()
 
     async def open_job_stats(self) -> OpenJobStats:
-        *counts, images, micros, lag_ms, collecting = await self._scripts.run("open_job_stats")
-        states = dict(zip(OPEN_STATES, counts, strict=True))
-        return OpenJobStats(states, images, micros, lag_ms, collecting)
+        stats = await self._scripts.run("open_job_stats")
+        return OpenJobStats(
+            {state: stats[state.value] for state in OPEN_STATES},
+            stats["images"],
+            stats["micros"],
+            stats["lag_ms"],
+            stats["collecting"],
+        )
+
+    async def _write(
+        self, name: str, request: Request, scope_set: ScopeSet | None = None, *, dated: bool = False
+    ) -> tuple[str, Fields]:
+        try:
+            return await self._scripts.write(name, request, dated=dated)
+        except ScriptError as error:
+            raise self._explain(error, scope_set) from error
+
+    def _explain(
+        self,
+        error: ScriptError,
+        scope_set: ScopeSet | None,
+        admission: AdmissionRequest | None = None,
+    ) -> Exception:
+        scopes = () if scope_set is None else scope_set.scopes
+        return refusals.explain(error, scopes, admission, self._scripts.calendar.zone)
+
+
+def _job(fields: Fields) -> Job:
+    return read_job(unflatten(fields["record"]))

@@ -1,13 +1,12 @@
-"""The ledger's scripts, run against one life of the store and on its own calendar.
+"""The ledger's scripts, run against one epoch of the store and on the ledger's own calendar.
 
-A store that was flushed, restored from an old copy or replaced by a stale replica would refill
-everybody's quota. So each writing script is told the mark this process has seen, and answers
-"amnesia" when the store does not know it (reliability study, section 3). What a script changed
-goes into the journal as well.
+A store that was emptied, restored from an old copy or replaced by a stale replica would refill
+everybody's quota. So each writing script is told the position this process has seen, and refuses
+when the store does not know it. What a script changed goes into the journal as well.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,14 +15,33 @@ import structlog
 
 from app.adapters.redis import clock, keyspace
 from app.adapters.redis.client.batching import BatchingStore
-from app.adapters.redis.client.pipeline import Argument
-from app.adapters.redis.client.scripts import load_scripts
+from app.adapters.redis.client.scripts import (
+    CLOCK,
+    LIST_ENTRIES,
+    LIST_NEWEST_ENTRIES,
+    LIST_RECORDS,
+    READ_RECORD,
+    Argument,
+    Command,
+    Script,
+    load_scripts,
+)
+from app.adapters.redis.codec import Record, unflatten
+from app.adapters.redis.replies import (
+    ErrorCode,
+    Fields,
+    ScriptError,
+    check_fields,
+    check_status,
+    unexpected_reply,
+)
 from app.domain.calendar import Calendar, CalendarDay
-from app.domain.errors import LedgerDataLost, LedgerUnavailable
+from app.domain.errors import LedgerDataLost, LedgerUnavailable, StoreUnavailable
 from app.domain.journal import ChangeKind, Journal, JournalRecord, Position, StoreChange
 
 DAY_RETENTION_MS = 40 * 86_400_000
 MONTH_RETENTION_MS = 400 * 86_400_000
+ENTRY_PAGE_SIZE = 500
 
 
 def utc_now() -> datetime:
@@ -31,10 +49,10 @@ def utc_now() -> datetime:
 
 
 class LedgerScripts:
-    """`journal` is written after every change; its mark is where this process starts from.
+    """`journal` is written after every change; its position is where this process starts from.
 
     `gone` says that the store writes into files that were deleted: what it takes will be lost.
-    `full` says that pictures could not be kept.
+    `full` says that pictures could not be kept. Every method raises `LedgerUnavailable`.
     """
 
     def __init__(
@@ -56,71 +74,120 @@ class LedgerScripts:
         self._day_fields_cache: dict[str, bytes] = {}
 
     async def open(self) -> Position:
-        """Learn the store's life, or begin it; a life rebuilt from ours is ours.
+        """Learn the store's epoch, or begin one; one that was rebuilt from ours continues ours.
 
-        Raises `LedgerUnavailable`; `LedgerDataLost` when the store does not know what we have seen.
+        Raises `LedgerDataLost` when the store does not know what we have seen.
         """
         known = self.position or Position(0)
-        epoch, text, verdict, begins = await self.run(
-            "open_epoch", secrets.token_hex(16), known.epoch, known.seq
-        )
-        position = Position.parse(epoch, text)
+        found = await self.run("open_epoch", secrets.token_hex(16), known.epoch, known.seq)
+        epoch, verdict = found["epoch"], found["verdict"]
+        position = Position.parse(epoch, found["position"])
         if verdict in ("lost", "foreign"):
             self._set_intact(intact=False)
             raise LedgerDataLost
         if self.position is None or position.epoch != self.position.epoch:
-            # A life that was seen is one to be continued, and its numbers are counted from here.
-            self._append_to_journal(
-                position, [StoreChange(ChangeKind.EPOCH, epoch, ["begins", str(begins)])]
-            )
+            # A rebuild continues every epoch that was seen, and counts its numbers from here.
+            begins = ["begins", str(found["begins"])]
+            self._append_to_journal(position, [StoreChange(ChangeKind.EPOCH, epoch, begins)])
         if verdict == "continued" or self.position is None or position.seq > self.position.seq:
             self.position = position
         self._set_intact(intact=True)
         return self.position
 
     async def verify(self) -> None:
-        """Ask whether the store knows what this machine has seen of it; begins no life of its own.
+        """Ask whether the store knows what this machine has seen of it; begins no epoch.
 
-        Raises `LedgerUnavailable`; `LedgerDataLost` also when somebody else noticed a loss.
+        Raises `LedgerDataLost` also when another process noticed a loss.
         """
         if self.position is not None:
             await self.open()
-            return
-        _, _, suspect, *_ = await self.run("read_epoch")
-        if suspect:
+        elif (await self.run("read_epoch"))["quarantined"]:
             raise LedgerDataLost
 
     async def has_data(self) -> bool:
-        """Whether the store holds books at all. Raises `LedgerUnavailable`."""
-        epoch, *_ = await self.run("read_epoch")
-        return epoch is not None
+        """Whether the store holds a ledger at all."""
+        return (await self.run("read_epoch"))["epoch"] is not None
+
+    async def now_ms(self) -> int:
+        """The store's clock, Unix milliseconds."""
+        seconds, micros = await self._send(CLOCK, keyspace.LEDGER_ROUTE)
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def records(self, family: str) -> list[str]:
+        """All records of a family (users, teams, keys, stops, journals or gateways), as JSON."""
+        return list(await self.command(LIST_RECORDS, keyspace.key(family)))
+
+    async def record(self, family: str, name: str) -> str | None:
+        text: str | None = await self.command(READ_RECORD, keyspace.key(family), name)
+        return text
+
+    async def entries(
+        self, first: str = "-", last: str = "+", *, newest_first: bool = False
+    ) -> AsyncIterator[tuple[str, Record]]:
+        """The ledger's entries in order, or the newest ones first, page by page, as stored."""
+        stream = keyspace.key("stream")
+        while True:
+            command, span = LIST_ENTRIES, (first, last)
+            if newest_first:
+                command, span = LIST_NEWEST_ENTRIES, (last, first)
+            page: Sequence[tuple[str, Sequence[str]]]
+            page = await self.command(command, stream, *span, "COUNT", ENTRY_PAGE_SIZE)
+            for id, flat in page:
+                yield id, unflatten(flat)
+            if len(page) < ENTRY_PAGE_SIZE:
+                return
+            if newest_first:
+                last = f"({page[-1][0]}"
+            else:
+                first = f"({page[-1][0]}"
+
+    async def command(self, command: Command, key: str, *args: Argument) -> Any:
+        """A plain command on one of the ledger's keys."""
+        return await self._send(command, (key,), *args)
 
     async def run(self, name: str, *args: Argument) -> Any:
-        """A script that asks and changes nothing of the books."""
-        return await self._store.run(self._scripts[name], keyspace.LEDGER_ROUTE, *args)
+        """A script that knows no position: its named fields, or its single value.
 
-    async def run_dated(self, name: str, ask: dict[str, Any]) -> Any:
-        """`read` with the days around now as last argument."""
-        reply = await self.run(name, orjson.dumps(ask), self._days())
-        if reply[0] == "skew":
-            self._follow_store_clock(reply[1])
-            reply = await self.run(name, orjson.dumps(ask), self._days())
-        return _checked(reply)
+        Raises `ScriptError`; `LedgerDataLost` when the store is known to have lost data."""
+        reply = await self._send(self._scripts[name], keyspace.LEDGER_ROUTE, *args)
+        try:
+            return check_fields(name, reply)
+        except ScriptError as error:
+            if error.code is ErrorCode.DATA_LOST:
+                raise LedgerDataLost from error
+            raise
 
-    async def write(self, name: str, ask: dict[str, Any], *, dated: bool = False) -> Any:
-        """A script that may change the books: its status and what it answers.
+    async def run_dated(self, name: str, request: dict[str, Any]) -> Fields:
+        """`run` with the days around now as last argument."""
+        fields: Fields
+        for _ in range(2):
+            try:
+                fields = await self.run(name, orjson.dumps(request), self._days())
+            except ScriptError as error:
+                if error.code is not ErrorCode.CLOCK_SKEW:
+                    raise
+                self._follow_store_clock(error.fields["now_ms"])
+            else:
+                return fields
+        raise _calendar_too_short()
 
-        Raises `LedgerUnavailable`; `LedgerDataLost` when the store lost its data.
+    async def write(
+        self, name: str, request: dict[str, Any], *, dated: bool = False
+    ) -> tuple[str, Fields]:
+        """A script that may change the ledger: its status and named fields.
+
+        Raises `ScriptError`; `LedgerDataLost` when the store lost its data.
         """
-        reply = await self._run_once(name, ask, dated)
-        if reply[0] == "skew":
-            self._follow_store_clock(reply[1])
-            reply = await self._run_once(name, ask, dated)
-        return _checked(reply)
+        for _ in range(2):
+            status, fields = await self._write(name, request, dated)
+            if status != ErrorCode.CLOCK_SKEW:
+                return check_status(name, status, fields)
+            self._follow_store_clock(fields["now_ms"])
+        raise _calendar_too_short()
 
     def ensure_can_spend(self, *, asked: bool = False) -> None:
-        """Raises `LedgerUnavailable` while what is spent would not be kept (fault F66); `asked`
-        when the store was told of it already."""
+        """Raises `LedgerUnavailable` while a record of what is spent would not be kept. `asked`:
+        the store was told of it already."""
         if not self.journal.ready():
             raise LedgerUnavailable(
                 "The journal cannot be written; nothing was spent.", asked=asked
@@ -132,25 +199,33 @@ class LedgerScripts:
         if self._full():
             raise LedgerUnavailable("The gateway's disk is full; nothing was spent.", asked=asked)
 
-    async def _run_once(self, name: str, ask: dict[str, Any], dated: bool) -> Any:
+    async def _send(self, script: Script | Command, keys: Sequence[str], *args: Argument) -> Any:
+        try:
+            return await self._store.run(script, keys, *args)
+        except StoreUnavailable as error:
+            raise LedgerUnavailable(error.message, asked=error.asked) from error
+
+    async def _write(self, name: str, request: dict[str, Any], dated: bool) -> tuple[Any, Fields]:
         for _ in range(2):
             position = self.position or await self.open()
-            days = self._days() if dated else b""
-            status, text, changes, *rest = await self.run(
-                name,
+            reply = await self._send(
+                self._scripts[name],
+                keyspace.LEDGER_ROUTE,
                 position.epoch,
                 position.text,
-                orjson.dumps(ask),
-                days,
+                orjson.dumps(request),
+                self._days() if dated else b"",
                 clock.monotonic_stamp(),
             )
-            if status != "data_loss":
-                break
-            await self.open()  # raises, unless the books were rebuilt meanwhile
-        else:
-            raise LedgerDataLost
-        self._advance_position(Position.parse(position.epoch, text), changes)
-        return [status, *rest]
+            match reply:
+                case [status, str(text), list(changes), dict(fields)]:
+                    if status != ErrorCode.DATA_LOST:
+                        self._advance_position(Position.parse(position.epoch, text), changes)
+                        return status, fields
+                case _:
+                    raise unexpected_reply(name, reply)
+            await self.open()  # raises, unless the ledger was rebuilt meanwhile
+        raise LedgerDataLost
 
     def _advance_position(self, position: Position, changes: list[Any]) -> None:
         if self.position is None or position.seq > self.position.seq:
@@ -189,10 +264,8 @@ class LedgerScripts:
         self._clock_offset = datetime.fromtimestamp(store_ms / 1000, UTC) - self._clock()
 
 
-def _checked(reply: Any) -> Any:
-    if reply[0] == "skew":
-        raise LedgerUnavailable("The calendar does not cover the store's time.")
-    return reply
+def _calendar_too_short() -> LedgerUnavailable:
+    return LedgerUnavailable("The calendar does not cover the store's time.")
 
 
 def _day_fields(day: CalendarDay) -> dict[str, str | int]:

@@ -1,20 +1,21 @@
-"""The jobs of this process that wait for a turn at the provider, and the one who asks for all."""
+"""The jobs of this process that wait for a permit, and one task that asks the store for all."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from app.domain.errors import LedgerUnavailable
+from app.adapters.redis.replies import UnexpectedReply
+from app.domain.errors import StoreUnavailable
 
 MAX_BATCH = 256
 MAX_HEAD_ASKED = 64
-"""So many of those already in line are asked for when somebody left: no more can move up."""
+"""How many of the queued jobs are asked for when others left: more cannot move up at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """The answer to a waiter: start in `wait_s`, or (`late`) that it would wait so long."""
+    """The answer to a waiter: start in `wait_s`, or (`too_late`) it would have to wait so long. Of
+    its calls `burst` may start in one second, all of them when that is 0."""
 
     too_late: bool
     wait_s: float
@@ -23,9 +24,9 @@ class Permit:
 
 @dataclass(slots=True, eq=False)
 class PermitWaiter:
-    """`deadline_s` is on the monotonic clock; `is_registered` once the store has it in line;
-    `over` once
-    its job has ended: it need not wait for its turn any more, nor for the start it was given."""
+    """`deadline_s` is on the monotonic clock. `is_registered` is true once the store has queued it.
+    `job_ended` is set when it need not wait any more, for its permit or for the start it was
+    granted."""
 
     job_id: str
     calls: int
@@ -37,8 +38,9 @@ class PermitWaiter:
     job_ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-RequestPermits = Callable[[Sequence[PermitWaiter]], Awaitable[Sequence[Any]]]
-"""Asks the store for turns: an answer for each waiter. May raise `LedgerUnavailable`."""
+RequestPermits = Callable[[Sequence[PermitWaiter]], Awaitable[Sequence[Permit | None]]]
+"""Asks the store: a permit for each waiter, None while it is queued. May raise `StoreUnavailable`
+and `UnexpectedReply`."""
 
 
 class PermitQueue:
@@ -50,7 +52,7 @@ class PermitQueue:
 
     @property
     def unregistered_calls(self) -> int:
-        """Calls of waiters whom the store has not counted yet."""
+        """Calls of waiters that the store has not counted yet."""
         return sum(w.calls for w in self._waiters.values() if not w.is_registered)
 
     def enqueue(self, job_id: str, calls: int, deadline_s: float) -> PermitWaiter:
@@ -62,7 +64,7 @@ class PermitQueue:
         self._waiters.pop(job_id, None)
 
     def mark_ended(self, job_id: str) -> None:
-        """A job that ended needs no turn any more."""
+        """A job that ended needs no permit any more."""
         waiter = self._waiters.get(job_id)
         if waiter is not None:
             waiter.job_ended.set()
@@ -70,7 +72,7 @@ class PermitQueue:
                 waiter.permit.set_result(Permit(too_late=False, wait_s=0.0))
 
     def request_all_permits(self) -> None:
-        """Also for those far behind: unheard, they would lose their place."""
+        """Also for those far behind: the store drops a waiter that is not asked for."""
         self._include_tail = True
         self.request_permits()
 
@@ -78,7 +80,7 @@ class PermitQueue:
         """Ask the store soon: once, however many times this is called meanwhile."""
         self._again = True
         if self._waiters and self._asking is None:
-            self._asking = asyncio.create_task(self._ask_until_quiet(), name="koi-line")
+            self._asking = asyncio.create_task(self._ask_until_quiet(), name="koi-permits")
 
     async def _ask_until_quiet(self) -> None:
         try:
@@ -99,14 +101,14 @@ class PermitQueue:
 
     async def _ask_batch(self, batch: list[PermitWaiter]) -> None:
         try:
-            answers = await self._request_permits(batch)
-        except LedgerUnavailable as error:
+            permits = await self._request_permits(batch)
+        except (StoreUnavailable, UnexpectedReply) as error:
             for waiter in batch:
-                # Who is in line stays there; who is not was not taken.
+                # A queued waiter stays in the queue; the others were not accepted.
                 if not waiter.is_registered and not waiter.permit.done():
                     waiter.permit.set_exception(error)
             return
-        for waiter, (word, ms, *burst) in zip(batch, answers, strict=True):
+        for waiter, permit in zip(batch, permits, strict=True):
             waiter.is_registered = True
-            if word != "queued" and not waiter.permit.done():
-                waiter.permit.set_result(Permit(word == "late", ms / 1000, *burst))
+            if permit is not None and not waiter.permit.done():
+                waiter.permit.set_result(permit)

@@ -1,7 +1,7 @@
 """Users, teams, keys and journals as JSON, written and read back.
 
-Gateways of several versions share a store. A field this version does not know is left out, and one
-that is not set is not written, so that an older reader meets it only where an operator used it.
+Gateways of several versions share a store. A field that this version does not know is ignored, and
+a later field that is not set is not written: an older gateway meets it only where it is used.
 """
 
 from dataclasses import fields
@@ -15,7 +15,7 @@ from app.domain.limits import Limits
 from app.domain.principal import ApiKey, CachePolicy, Team, User
 
 OMITTED_WHEN_EMPTY = ("response_format", "disabled_ms", "deleted_ms", "ending")
-"""Later fields are left out while they say nothing: a gateway of before does not know them."""
+"""Later fields, left out while they are empty: an older gateway does not know them."""
 
 
 def write(record: ApiKey | User | Team) -> bytes:
@@ -62,7 +62,7 @@ def _known(row: dict[str, Any], kind: type[User | Team | ApiKey | Limits]) -> di
 
 
 def _policy(word: str) -> CachePolicy:
-    """A policy of a later version must not share more than its operator meant."""
+    """A policy of a later version, unknown here, must not share more than its operator meant."""
     return CachePolicy(word) if word in tuple(CachePolicy) else CachePolicy.OFF
 
 

@@ -1,47 +1,73 @@
-"""What a caller is told when a limit stands in the way."""
+"""What a caller is told when the ledger refuses a request: the error replies of its scripts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
+from app.adapters.redis.replies import ErrorCode, Fields, ScriptError
 from app.domain.errors import (
     ConcurrencyLimited,
-    GatewayError,
     IdempotencyKeyReused,
     InsufficientQuota,
+    InvalidRequest,
     RateLimited,
     SpendingStopped,
+    TaskNotFound,
 )
-from app.domain.ledger import AdmissionRequest
+from app.domain.ledger import AdmissionRequest, PossibleDuplicate
 from app.domain.limits import Scope, ScopeKind, TooManyRefusals
 from app.domain.money import format_micros
-from app.domain.principal import Principal
 
 MAX_WAIT_S = 60
 
 
-def of_admission(
-    reply: Sequence[Any], admission: AdmissionRequest, scopes: Sequence[Scope], zone: ZoneInfo
-) -> GatewayError:
-    """What `admit` said instead of opening or joining a job."""
-    match reply:
-        case ["quota", *refusal]:
-            asked = admission.micros if refusal[1] == "money" else admission.request.n
-            return exhausted(scopes, refusal, asked or 0, zone)
-        case ["rate_limited", scope_index, retry_after_s]:
-            return paced(scopes[scope_index - 1], retry_after_s)
-        case ["stopped", scope_index, reason]:
-            return stopped(scopes[scope_index - 1], reason)
-        case ["busy", scope_index, wait_ms]:
-            return busy(scopes[scope_index - 1], wait_ms)
-        case ["refused", left_ms]:
-            return refused(admission.principal, left_ms)
-    return IdempotencyKeyReused()
+EXPLANATIONS: Mapping[ErrorCode, Callable[[Fields], Exception]] = {
+    ErrorCode.JOB_MISSING: lambda _: TaskNotFound(),
+    ErrorCode.KEY_REUSED: lambda _: IdempotencyKeyReused(),
+    ErrorCode.POSSIBLE_DUPLICATE: lambda fields: PossibleDuplicate(tuple(fields["calls"])),
+    ErrorCode.OUTCOME_INVALID: lambda fields: ValueError(fields["why"]),
+    ErrorCode.COUNTER_NEGATIVE: lambda fields: InvalidRequest(
+        "invalid_value",
+        f"The correction would leave {fields['scope_key']} below zero in {fields['label']}.",
+    ),
+}
 
 
-def paced(scope: Scope, retry_after_s: int) -> RateLimited:
+def explain(
+    error: ScriptError,
+    scopes: Sequence[Scope],
+    admission: AdmissionRequest | None,
+    zone: ZoneInfo,
+) -> Exception:
+    """The failure that an error reply stands for. One that stands for none is our own bug and stays
+    what it is."""
+    fields = error.fields
+    if error.code in EXPLANATIONS:
+        return EXPLANATIONS[error.code](fields)
+    if error.code is ErrorCode.RATE_LIMITED:
+        return rate_limited(_scope(scopes, fields), fields["seconds"])
+    if admission is None:
+        return error
+    match error.code:
+        case ErrorCode.QUOTA_EXCEEDED:
+            asked = admission.micros if fields["kind"] == "money" else admission.request.n
+            return quota_exceeded(_scope(scopes, fields), fields, asked or 0, zone)
+        case ErrorCode.SPENDING_STOPPED:
+            return spending_stopped(_scope(scopes, fields), fields["reason"])
+        case ErrorCode.SLOTS_TAKEN:
+            return slots_taken(_scope(scopes, fields), fields["wait_ms"])
+        case ErrorCode.TOO_MANY_REFUSALS:
+            return too_many_refusals(admission.principal.user, fields["wait_ms"])
+    return error
+
+
+def _scope(scopes: Sequence[Scope], fields: Fields) -> Scope:
+    scope: Scope = scopes[fields["scope"] - 1]
+    return scope
+
+
+def rate_limited(scope: Scope, retry_after_s: int) -> RateLimited:
     limit = scope.limits.requests_per_minute
     if limit == 0:
         return RateLimited(_closed(scope, "requests per minute"))
@@ -52,14 +78,14 @@ def paced(scope: Scope, retry_after_s: int) -> RateLimited:
     )
 
 
-def stopped(scope: Scope, reason: str) -> SpendingStopped:
+def spending_stopped(scope: Scope, reason: str) -> SpendingStopped:
     return SpendingStopped(
         f"The operator stopped spending for {_name(scope)}: {reason} Nothing was reserved; what "
         "runs already goes on."
     )
 
 
-def busy(scope: Scope, wait_ms: int) -> ConcurrencyLimited:
+def slots_taken(scope: Scope, wait_ms: int) -> ConcurrencyLimited:
     """`wait_ms`: when one of the generations that run is expected to have ended."""
     if scope.limits.concurrency == 0:
         message = _closed(scope, "generations at once")
@@ -79,26 +105,23 @@ def _closed(scope: Scope, what: str) -> str:
     )
 
 
-def exhausted(
-    scopes: Sequence[Scope], refusal: Sequence[Any], asked: int, zone: ZoneInfo
-) -> InsufficientQuota:
-    """`refusal` is the script's: line, meter, label, limit, used, held, end of the window."""
-    scope_index, limit_kind, label, limit, used, held, ends_ms = refusal
-    resets = datetime.fromtimestamp(ends_ms / 1000, UTC).astimezone(zone).isoformat()
-    write = format_micros if limit_kind == "money" else str
-    what = "Budget" if limit_kind == "money" else "Image quota"
+def quota_exceeded(scope: Scope, fields: Fields, asked: int, zone: ZoneInfo) -> InsufficientQuota:
+    is_money, label = fields["kind"] == "money", fields["label"]
+    resets = datetime.fromtimestamp(fields["ends_ms"] / 1000, UTC).astimezone(zone).isoformat()
+    write = format_micros if is_money else str
+    what = "Budget" if is_money else "Image quota"
     window = "month" if len(label) == len("2026-11") else "day"
     return InsufficientQuota(
-        f"{what} of {_name(scopes[scope_index - 1])} for this {window} exceeded: "
-        f"limit {write(limit)}, used {write(used)}, held {write(held)}, asked {write(asked)}. "
+        f"{what} of {_name(scope)} for this {window} exceeded: limit {write(fields['limit'])}, "
+        f"used {write(fields['used'])}, held {write(fields['held'])}, asked {write(asked)}. "
         f"It resets at {resets}."
     )
 
 
-def refused(principal: Principal, left_ms: int) -> TooManyRefusals:
-    minutes = max(math.ceil(left_ms / 60_000), 1)
+def too_many_refusals(user: str, wait_ms: int) -> TooManyRefusals:
+    minutes = max(math.ceil(wait_ms / 60_000), 1)
     return TooManyRefusals(
-        f"The provider refused too many requests of user {principal.user} within the hour, and "
+        f"The provider refused too many requests of user {user} within the hour, and "
         "each was work that nobody pays for. Nothing was spent. New requests are taken again in "
         f"{minutes} min; change the prompts that are refused."
     )

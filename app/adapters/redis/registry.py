@@ -1,13 +1,12 @@
-"""Which gateway processes are at work on this store, and where each keeps its pictures.
-
-Which journals write into these books, and what operators changed for all of them to keep.
-"""
+"""The gateway processes at work on this store, and the journals that keep its changes."""
 
 from collections.abc import AsyncIterator, Sequence
 
 import orjson
 
-from app.adapters.redis.entries import entry_id
+from app.adapters.redis import keyspace
+from app.adapters.redis.client.scripts import LATEST_CHANGE, LIST_CHANGES, UNREGISTER_GATEWAY
+from app.adapters.redis.codec import entry_id, unflatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.records import read_journal
 from app.domain.gateways import GATEWAY_STALE_MS, GatewayRecord
@@ -21,20 +20,20 @@ class GatewayRegistry:
         self._scripts = scripts
 
     async def register(self, gateway: GatewayRecord) -> GatewayRecord | None:
-        """Enter a process; or enter nothing, and return one at work with another image store."""
+        """Register a process; or register nothing, and return one with another image store."""
         return await self._upsert(gateway, registers=True)
 
     async def heartbeat(self, gateway: GatewayRecord) -> GatewayRecord | None:
-        """Say that a process is still there; one at work with another image store, if any."""
+        """Say that a process is alive; returns one with another image store, if there is one."""
         return await self._upsert(gateway, registers=False)
 
     async def unregister(self, id: str) -> None:
-        await self._scripts.run("unregister_gateway", id)
+        await self._scripts.command(UNREGISTER_GATEWAY, keyspace.key("gateways"), id)
 
     async def list_alive(self) -> Sequence[GatewayRecord]:
-        """Those heard of lately, by host and id."""
-        now_ms: int = await self._scripts.run("clock")
-        found = map(_gateway_record, await self._scripts.run("records", "gateways"))
+        """Those with a recent heartbeat, by host and id."""
+        now_ms = await self._scripts.now_ms()
+        found = map(_gateway_record, await self._scripts.records("gateways"))
         here = [one for one in found if abs(now_ms - one.last_ms) <= GATEWAY_STALE_MS]
         return sorted(here, key=lambda one: (one.host, one.id))
 
@@ -68,44 +67,45 @@ class JournalRegistry:
 
     @property
     def epoch(self) -> str:
-        """The life of the store that this process has seen last; empty before the first one."""
+        """The epoch of the store that this process has seen last; empty before the first one."""
         return "" if self._scripts.position is None else self._scripts.position.epoch
 
     async def register(self, journal: RegisteredJournal) -> None:
-        """Say that a process writes there now. Raises `LedgerLost` too."""
+        """Say that a process writes there now. Raises `LedgerDataLost` too."""
         ask = {name: getattr(journal, name) for name in ("id", "host", "path", "copied")}
         await self._scripts.write("register_journal", ask)
 
     async def known(self) -> Sequence[RegisteredJournal]:
         """All that ever wrote, by id."""
-        found = map(read_journal, await self._scripts.run("records", "journals"))
+        found = map(read_journal, await self._scripts.records("journals"))
         return sorted(found, key=lambda journal: journal.id)
 
     async def now_ms(self) -> int:
         """The store's clock, which `last_ms` was read from."""
-        now_ms: int = await self._scripts.run("clock")
-        return now_ms
+        return await self._scripts.now_ms()
 
     async def copied(self) -> bool:
         """Whether some journal holds the latest change that an operator made."""
-        newest = await self._scripts.run("latest_change")
+        changes = keyspace.key("changes")
+        latest = await self._scripts.command(LATEST_CHANGE, changes, "+", "-", "COUNT", 1)
         copies = [journal.copied for journal in await self.known() if journal.copied]
-        return newest is None or any(entry_id(copy) >= entry_id(newest) for copy in copies)
+        return not latest or any(entry_id(copy) >= entry_id(latest[0][0]) for copy in copies)
 
     async def changes(
         self, after: str = FIRST_CHANGE_ID
     ) -> AsyncIterator[tuple[str, JournalRecord]]:
-        """What operators changed since that place, as journals hold it, each with its place."""
+        """What operators changed after that change id, as journals hold it, each with its id."""
         while True:
-            page = await self._scripts.run("list_changes", after, CHANGE_PAGE_SIZE)
-            for place, flat in page:
-                yield place, _journal_record(place, dict(zip(flat[::2], flat[1::2], strict=True)))
+            span = f"({after}", "+", "COUNT", CHANGE_PAGE_SIZE
+            page = await self._scripts.command(LIST_CHANGES, keyspace.key("changes"), *span)
+            for id, flat in page:
+                yield id, _journal_record(id, unflatten(flat))
             if len(page) < CHANGE_PAGE_SIZE:
                 return
             after = page[-1][0]
 
 
-def _journal_record(place: str, row: dict[str, str]) -> JournalRecord:
+def _journal_record(id: str, row: dict[str, str]) -> JournalRecord:
     fields = [str(field) for field in orjson.loads(row["fields"])]
     change = StoreChange(ChangeKind(row["kind"]), row["id"], fields, int(row["seq"]))
-    return JournalRecord(Position.parse(row["epoch"], row["mark"]), [change], entry_id(place)[0])
+    return JournalRecord(Position.parse(row["epoch"], row["mark"]), [change], entry_id(id)[0])

@@ -1,6 +1,6 @@
-"""A principal as the books see it: lines, the limits on each, and what is left of them."""
+"""A principal as the ledger sees it: scope keys, the limits on each, and what is left of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ from app.domain.limits import (
     LimitStatus,
     LimitWindow,
     Scope,
-    ScopeKind,
 )
 from app.domain.principal import Principal
 
@@ -20,30 +19,17 @@ HOUSE_SCOPE_KEY = "house"
 
 @dataclass(frozen=True, slots=True)
 class ScopeSet:
-    """The scopes of a principal in the order of their lines: key, user, team, house.
+    """The scopes of a principal in the order of their scope keys: key, user, team, house.
 
-    Every job is written in all of them, limited or not, so that usage is known and a limit set
-    later finds the counters right.
+    Every job is counted in all of them, limited or not, so that usage is known and a limit that is
+    set later finds the counters right.
     """
 
     scopes: tuple[Scope, ...]
 
     @classmethod
     def of(cls, principal: Principal) -> "ScopeSet":
-        given = {scope.kind: scope for scope in principal.scopes}
-        names = {
-            ScopeKind.KEY: principal.key_id,
-            ScopeKind.USER: principal.user,
-            ScopeKind.TEAM: principal.team,
-            ScopeKind.HOUSE: HOUSE_SCOPE_KEY,
-        }
-        return cls(
-            tuple(
-                given.get(kind) or Scope(kind, name, Limits())
-                for kind, name in names.items()
-                if name
-            )
-        )
+        return cls(principal.all_scopes)
 
     @property
     def has_budget(self) -> bool:
@@ -55,33 +41,33 @@ class ScopeSet:
             "limits": [_limits(scope.limits) for scope in self.scopes],
         }
 
-    def snapshot(self, rows: Iterable[Sequence[Any]]) -> LimitSnapshot:
-        """Rows of the script: line, meter, window, limit, used, held, seconds to reset."""
-        allowances = []
-        for scope_index, limit_kind, window, limit, used, held, reset_s in rows:
-            scope = self.scopes[scope_index - 1]
-            allowances.append(
+    def snapshot(self, rows: Iterable[Mapping[str, Any]]) -> LimitSnapshot:
+        """`rows` are the `limits` of a script's reply."""
+        statuses = []
+        for row in rows:
+            scope = self.scopes[row["scope"] - 1]
+            statuses.append(
                 LimitStatus(
                     scope.kind,
                     scope.name,
-                    LimitKind(limit_kind),
-                    LimitWindow(window),
-                    limit,
-                    used,
-                    held,
-                    reset_s,
+                    LimitKind(row["kind"]),
+                    LimitWindow(row["window"]),
+                    row.get("limit"),
+                    row["used"],
+                    row["held"],
+                    row["reset_s"],
                 )
             )
-        return LimitSnapshot(tuple(allowances))
+        return LimitSnapshot(tuple(statuses))
 
 
 def scope_keys_of(key: str, user: str, team: str | None) -> list[str]:
-    """Where an amount is written: `scope_keys_of` in the scripts' prelude says the same.
+    """Where an amount is counted; the same as `scope_keys_of` in the scripts' prelude.
 
     A correction may leave out key or user.
     """
-    lines = [f"{kind}:{name}" for kind, name in (("key", key), ("user", user)) if name]
-    return [*lines, *([f"team:{team}"] if team is not None else []), HOUSE_SCOPE_KEY]
+    keys = [f"{kind}:{name}" for kind, name in (("key", key), ("user", user)) if name]
+    return [*keys, *([f"team:{team}"] if team is not None else []), HOUSE_SCOPE_KEY]
 
 
 def _limits(limits: Limits) -> dict[str, int]:
@@ -94,8 +80,3 @@ def _limits(limits: Limits) -> dict[str, int]:
         "micros_month": limits.micros_per_month,
     }
     return {name: limit for name, limit in named.items() if limit is not None}
-
-
-def given(**fields: int | str | None) -> dict[str, int | str]:
-    """Those that have a value: the scripts take a missing field for none."""
-    return {name: value for name, value in fields.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The `Signals` on Redis pub/sub: fast when it works, and only slower when it does not."""
+"""The `SignalBus` on Redis pub/sub: when it does not work, everything is only slower."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,14 @@ from redis.exceptions import RedisError
 from app.adapters.redis import keyspace
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.errors import translate_resets
-from app.adapters.redis.client.scripts import load_scripts
+from app.adapters.redis.client.scripts import PUBLISH
 
 MIN_RETRY_S, MAX_RETRY_S = 0.1, 2.0
 
 
 class RedisSignals:
-    """After `quiet_s` without a message the connection is asked for a sign of life. `heard` is
-    called with the id of every job that ended, whoever else listens to it."""
+    """After `quiet_s` without a message the connection is pinged. `heard` is called with the id of
+    every job that ended, whoever else listens to it."""
 
     def __init__(
         self,
@@ -27,25 +27,26 @@ class RedisSignals:
         heard: Callable[[str], None] = lambda _job_id: None,
     ) -> None:
         self._store, self._quiet_s, self._heard = store, quiet_s, heard
-        self._publish_script = load_scripts("ledger")["publish"]
         self._log = structlog.get_logger()
 
-    async def publish(self, word: str) -> int:
-        return int(await self._store.run(self._publish_script, keyspace.LEDGER_ROUTE, word))
+    async def publish(self, message: str) -> int:
+        """See the port. Raises `StoreUnavailable`."""
+        channel = keyspace.CALLERS_CHANNEL
+        return int(await self._store.run(PUBLISH, keyspace.LEDGER_ROUTE, channel, message))
 
     async def ended(self) -> AsyncIterator[str | None]:
-        """Ids of jobs as they end, in any process; None after each silence in which some may have
-        ended. Listens again after every trouble."""
+        """Ids of jobs as they end, in any process; None after each gap in which some may have
+        ended. Listens again after every failure."""
         async for job_id in self._messages(keyspace.ENDED_CHANNEL):
             if job_id is not None:
                 self._heard(job_id)
             yield job_id
 
     async def caller_messages(self) -> AsyncIterator[str]:
-        """On a connection of its own: who is asked has to answer soon."""
-        async for word in self._messages(keyspace.CALLERS_CHANNEL):
-            if word is not None:
-                yield word
+        """On a connection of its own: a question has to be answered soon."""
+        async for message in self._messages(keyspace.CALLERS_CHANNEL):
+            if message is not None:
+                yield message
 
     async def _messages(self, channel: str) -> AsyncIterator[str | None]:
         pause_s = MIN_RETRY_S

@@ -1,9 +1,10 @@
-"""A user's tasks in one cheap command: only what a list shows is read and decoded."""
+"""A user's tasks in one cheap script: only what a list shows is read and decoded."""
 
 from typing import Any
 
-from app.adapters.redis.job_codec import read_job
+from app.adapters.redis.codec import read_job, unflatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
+from app.adapters.redis.replies import ErrorCode, ScriptError
 from app.domain.job import Job
 from app.domain.queries import TaskPage, TaskQuery
 
@@ -21,23 +22,19 @@ class RedisTaskList:
         self._scripts = scripts
 
     async def list_page(self, user: str, query: TaskQuery) -> TaskPage | None:
-        status, *found = await self._scripts.run(
-            "list_page",
-            user,
-            query.limit,
-            query.after or "",
-            "oldest" if query.ascending else "",
-            query.status or "",
-            *LISTED_FIELDS,
-        )
-        if status == "unknown":
-            return None
-        more, *rows = found
-        return TaskPage([_job(row) for row in rows], bool(more))
+        order, after = "oldest" if query.ascending else "", query.after or ""
+        asked = (user, query.limit, after, order, query.status or "")
+        try:
+            page = await self._scripts.run("list_page", *asked, *LISTED_FIELDS)
+        except ScriptError as error:
+            if error.code is ErrorCode.TASK_UNKNOWN:
+                return None
+            raise
+        return TaskPage([_job(row) for row in page["jobs"]], bool(page["more"]))
 
 
 def _job(row: list[Any]) -> Job:
     if len(row) == 1:
-        return read_job(row[0])
+        return read_job(unflatten(row[0]))
     given = zip(LISTED_FIELDS, row, strict=True)
-    return read_job([text for pair in given if pair[1] is not None for text in pair])
+    return read_job({field: text for field, text in given if text is not None})

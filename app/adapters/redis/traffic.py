@@ -1,4 +1,4 @@
-"""What the provider grants this deployment, and how its traffic stood a moment ago."""
+"""What the provider grants this deployment, and how the traffic to it stood a moment ago."""
 
 import time
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from app.domain.upstream import UpstreamTraffic
 class UpstreamLimits:
     """What the provider grants this deployment; None: no limit that we know of.
 
-    `burst` is requests per second. `queue_s` is how long a job may wait for its turn, `lease_s`
-    frees the place of a process that died with a job at the provider. After a 429 the rate rises
+    `burst` is requests per second. `queue_s` is how long a job may wait for its permit. `lease_s`
+    frees the slot of a process that died with a job at the provider. After a 429 the rate rises
     every `step_s`, longer than a generation takes; an open breaker lets a probe through after
     `probe_s`, later ones after up to a minute.
     """
@@ -42,7 +42,8 @@ class UpstreamLimits:
 
 @dataclass(frozen=True, slots=True)
 class TrafficView:
-    """What a script said about the provider's traffic at a moment of this process's clock."""
+    """What a script said about the traffic at a moment of this process's clock. The fields are
+    those of `traffic_view` in the scripts' prelude."""
 
     at_s: float = 0.0
     queued: int = 0

@@ -1,9 +1,10 @@
-"""The `Governor` on Redis: the provider's rate, places, throttle and breaker, for all processes.
+"""The `UpstreamLimiter` on Redis: the provider's rate limit, concurrency slots, throttling and
+circuit breaker, for all processes.
 
 The rate is a log of the last minute's requests, not a leaking bucket: a bucket lets nearly twice
-the limit through in its first minute, and the provider would answer that with 429. Whatever is
-decided is decided by a script; this process keeps a view of it that is a second old at most, so
-that nothing is asked while nothing is limited.
+the limit through in its first minute, and the provider would answer that with 429. A script makes
+every decision. This process keeps a view of the traffic that is at most a second old, so that it
+asks nothing while nothing is limited.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,9 +21,10 @@ import orjson
 from app.adapters.redis import clock, keyspace
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import load_scripts
-from app.adapters.redis.permit_queue import PermitQueue, PermitWaiter
+from app.adapters.redis.permit_queue import Permit, PermitQueue, PermitWaiter
+from app.adapters.redis.replies import check_fields, unexpected_reply
 from app.adapters.redis.traffic import TrafficView, UpstreamLimits
-from app.domain.errors import BillingEvidence, GatewayOverloaded, LedgerUnavailable, UpstreamError
+from app.domain.errors import BillingEvidence, GatewayOverloaded, StoreUnavailable, UpstreamError
 from app.domain.upstream import PollGrant, SlotHolder, UpstreamTraffic
 
 __all__ = ["RedisUpstreamLimiter", "UpstreamLimits"]
@@ -32,7 +34,7 @@ MINUTE_S = 60.0
 BURST_INTERVAL_S = 1.5
 """Between calls of one job that a per-second limit keeps apart; SECOND_MS of the scripts."""
 REPLY_MARGIN_S = 2.0
-"""A store slower than this beyond the wait itself has not answered."""
+"""A store that answers later than this after the wait is taken for one that does not answer."""
 DEFAULT_PAUSE_S, MAX_PAUSE_S = 2, 60
 REFUSAL_MESSAGES = {
     "upstream_auth": "The provider refuses the credentials of this gateway; its operator must act. "
@@ -43,7 +45,7 @@ REFUSAL_MESSAGES = {
 
 
 class RedisUpstreamLimiter:
-    """`observe` is told how the traffic stands, about once a second."""
+    """`observe` is called with how the traffic stands, about once a second."""
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class RedisUpstreamLimiter:
 
     @property
     def has_rate_limit(self) -> bool:
-        """Whether a rate stands in the way, so that polls have to be asked for."""
+        """Whether the rate is limited now, so that polls need a grant."""
         limits = self._limits
         return limits.rpm is not None or limits.burst is not None or self._view.throttled
 
@@ -74,16 +76,16 @@ class RedisUpstreamLimiter:
         return self._limits.concurrency is None and not self.has_rate_limit
 
     async def run(self) -> None:
-        """Look at the store every second, and keep this process's waiters in line."""
+        """Read the traffic every second, and keep this process's waiters in the queue."""
         while True:
-            with suppress(LedgerUnavailable):
+            with suppress(StoreUnavailable):
                 await self._refresh_view()
                 self._observe(self._view.traffic)
             self._queue.request_all_permits()
             await asyncio.sleep(REFRESH_INTERVAL_S)
 
     def wake(self, job_id: str) -> None:
-        """A job ended: there may be a place, and if it waits here, it waits no longer."""
+        """A job ended: a slot may be free, and if the job waits here, it waits no longer."""
         self._queue.mark_ended(job_id)
         self._queue.request_permits()
 
@@ -127,7 +129,7 @@ class RedisUpstreamLimiter:
         )
 
     async def _wait_for_start(self, waiter: PermitWaiter, wait_s: float) -> None:
-        """Wait for the start that was given, or until the job is over."""
+        """Wait for the start that was granted, or until the job is over."""
         if wait_s <= 0:
             await self._sleep(wait_s)
             return
@@ -152,11 +154,12 @@ class RedisUpstreamLimiter:
             self._queue.request_permits()
 
     async def list_holders(self) -> Sequence[SlotHolder]:
-        """See the port. Not asked for while nobody holds anything, as far as is known here."""
+        """See the port. The store is not asked while this process knows of no holder."""
         view = self._view
         if self._is_unlimited or not (view.busy or view.queued or view.next_ms > 0):
             return ()
-        return tuple(SlotHolder(id, calls) for id, calls in await self._run("list_holders"))
+        holders = (await self._run("list_holders"))["holders"]
+        return tuple(SlotHolder(holder["job"], holder["calls"]) for holder in holders)
 
     async def acquire_polls(self, wanted: int) -> PollGrant:
         """See the port."""
@@ -165,7 +168,7 @@ class RedisUpstreamLimiter:
             name = secrets.token_hex(6)
             try:
                 granted = await self._run("acquire_polls", name, wanted)
-            except LedgerUnavailable:
+            except StoreUnavailable:
                 granted = 0
         self._count_requests(granted)
         return PollGrant(granted, name)
@@ -175,19 +178,19 @@ class RedisUpstreamLimiter:
         for _ in range(min(polls, len(self._request_times))):
             self._request_times.pop()
         if grant.name and polls > 0:
-            with suppress(LedgerUnavailable):
+            with suppress(StoreUnavailable):
                 await self._run("refund_polls", grant.name, grant.count, grant.count - polls)
 
     async def record_success(self, took_s: float) -> None:
-        """See the port. Only told to the store while somebody was refused lately."""
+        """See the port. The store is told only while some process was refused lately."""
         self._accepted_at_s = time.monotonic() - took_s
         if self._view.fails:
-            with suppress(LedgerUnavailable):
+            with suppress(StoreUnavailable):
                 self._update_view(await self._run("record_success", round(took_s * 1000)))
 
     async def record_failure(self, code: str, retry_after_s: float | None = None) -> None:
         """See the port."""
-        with suppress(LedgerUnavailable):
+        with suppress(StoreUnavailable):
             if code == "upstream_rate_limited":
                 pause_s = min(max(retry_after_s or DEFAULT_PAUSE_S, 1), MAX_PAUSE_S)
                 report = (math.ceil(pause_s * 1000), self._process_id, self._recent_requests())
@@ -200,15 +203,16 @@ class RedisUpstreamLimiter:
                 self._update_view(await self._run("report_refusal", code, ago_ms))
 
     async def _probe(self) -> None:
-        """Pass as the one who finds out whether we are taken again, or fail like the last one."""
+        """Pass as the request that finds out whether the provider accepts us again, or fail as the
+        last one did."""
         code = self._view.refused
-        allowed, view = await self._run("probe")
-        self._update_view(view)
-        if not allowed:
+        found = await self._run("probe")
+        self._update_view(found["traffic"])
+        if not found["allowed"]:
             raise provider_refusal(code)
 
     def _expected_wait_s(self, calls: int) -> float:
-        """How long a job that asks now would wait, going by what is known here."""
+        """How long a job that asks now would wait, as far as this process knows."""
         view, slots = self._view, self._limits.concurrency
         wait_s = view.next_s
         if slots is not None:
@@ -216,20 +220,23 @@ class RedisUpstreamLimiter:
             wait_s = max(wait_s, (ahead + calls - slots) * view.held_ms / 1000 / slots)
         return max(wait_s, 0.0)
 
-    async def _ask_for_permits(self, waiters: Sequence[PermitWaiter]) -> list[Any]:
+    async def _ask_for_permits(self, waiters: Sequence[PermitWaiter]) -> list[Permit | None]:
         now_s = time.monotonic()
-        asks = [(w.job_id, w.calls, max(round((w.deadline_s - now_s) * 1000), 0)) for w in waiters]
-        answers: list[Any] = await self._run("acquire", orjson.dumps(asks))
-        self._update_view(answers.pop(0))
-        return answers
+        asks = []
+        for waiter in waiters:
+            wait_ms = max(round((waiter.deadline_s - now_s) * 1000), 0)
+            asks.append({"job": waiter.job_id, "calls": waiter.calls, "wait_ms": wait_ms})
+        found = await self._run("acquire", orjson.dumps(asks))
+        self._update_view(found["traffic"])
+        return [_permit(answer) for answer in found["answers"]]
 
     async def _release_all(self, waiter: PermitWaiter) -> None:
         member = self._queue_member(waiter.job_id, waiter.calls)
-        with suppress(LedgerUnavailable):
+        with suppress(StoreUnavailable):
             self._update_view(await self._run("release", waiter.job_id, member))
 
     def _queue_member(self, job_id: str, calls: int) -> str:
-        """How a job stands in the store's queue; empty where there is none."""
+        """The job's member of the store's queue; empty where slots are unlimited."""
         slots = min(calls, self._limits.concurrency or 0)
         return f"{slots} {job_id}" if slots else ""
 
@@ -240,11 +247,11 @@ class RedisUpstreamLimiter:
         self._reported = count
         self._update_view(view)
         if self._view.fails and self._accepted_at_s is not None:
-            # Who was refused elsewhere does not know that we were not.
+            # A process that was refused does not know that this one was accepted.
             await self.record_success(time.monotonic() - self._accepted_at_s)
 
-    def _update_view(self, view: Sequence[Any]) -> None:
-        self._view = TrafficView(time.monotonic(), *view)
+    def _update_view(self, traffic: Mapping[str, Any]) -> None:
+        self._view = TrafficView(time.monotonic(), **traffic)
 
     def _count_requests(self, requests: int) -> None:
         self._request_times.extend([time.monotonic()] * requests)
@@ -258,21 +265,35 @@ class RedisUpstreamLimiter:
         return len(self._request_times)
 
     async def _run(self, script: str, *args: Any) -> Any:
-        return await self._store.run(
+        reply = await self._store.run(
             self._scripts[script],
             keyspace.UPSTREAM_ROUTE,
             self._text,
             *args,
             clock.monotonic_stamp(),
         )
+        return check_fields(script, reply)
+
+
+def _permit(answer: Mapping[str, Any]) -> Permit | None:
+    """None while the job is queued."""
+    status, wait_s = answer["status"], answer["wait_ms"] / 1000
+    match status:
+        case "queued":
+            return None
+        case "granted":
+            return Permit(too_late=False, wait_s=wait_s, burst=answer["burst"])
+        case "late":
+            return Permit(too_late=True, wait_s=wait_s)
+    raise unexpected_reply("acquire", status)
 
 
 def provider_refusal(code: str) -> UpstreamError:
-    """The provider's own answer, given for it while it is known."""
+    """The provider's own answer, given without asking it while the breaker is open."""
     return UpstreamError(code, REFUSAL_MESSAGES[code], proof=BillingEvidence.NEVER_SENT)
 
 
 def busy(wait_s: float) -> GatewayOverloaded:
-    """Nobody waits in vain: refused at once, with the time after which there may be a turn."""
+    """Refused at once, with the time after which there may be a permit: no job waits in vain."""
     again_s = min(max(math.ceil(wait_s), 1), MAX_PAUSE_S)
     return GatewayOverloaded("The provider is busy; try again later.", retry_after_s=again_s)

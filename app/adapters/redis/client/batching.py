@@ -1,8 +1,8 @@
 """Runs scripts on the store. Scripts awaited at the same time share one pipeline.
 
-Calls made in one turn of the loop, or while an exchange is under way, leave together in the next
-one: fewer system calls, and one fsync for all of them. A caller that is cancelled leaves the
-others alone. Whatever keeps the store from answering becomes `LedgerUnavailable`.
+Calls made in one turn of the event loop, or while a pipeline is under way, leave together in the
+next one: fewer system calls, and one fsync for all of them. A caller that is cancelled does not
+affect the others. Whatever keeps the store from answering becomes `StoreUnavailable`.
 """
 
 import asyncio
@@ -19,21 +19,21 @@ from app.adapters.redis.client.breaker import BreakerState, CircuitBreaker
 from app.adapters.redis.client.cluster import ClusterPipeline
 from app.adapters.redis.client.connection import Client, find_ledger_node
 from app.adapters.redis.client.errors import WRITE_REFUSALS, classify_error
-from app.adapters.redis.client.pipeline import Argument, NodePipeline, ScriptCall, SendBatch
-from app.adapters.redis.client.scripts import Script
+from app.adapters.redis.client.pipeline import NodePipeline, ScriptCall, SendBatch
+from app.adapters.redis.client.scripts import Argument, Command, Script
 from app.adapters.redis.client.timeouts import EventLoopLag
-from app.domain.errors import LedgerUnavailable
+from app.domain.errors import StoreUnavailable
 
 MAX_BATCH = 128
 
 Observe = Callable[[str, str, float], None]
-"""Called with a script's name, `ok` or the kind of trouble, and the seconds it took."""
+"""Called with a script's name, `ok` or the kind of failure, and the seconds it took."""
 
 
 class BatchingStore:
-    """One store and the way to it. `name` tells the ledger's from the cache's in the log.
+    """One store and the connections to it. In the log, `name` says which store it is.
 
-    `replicas` must have what the ledger's scripts wrote before it counts (decision 15).
+    So many `replicas` must have what the ledger's scripts wrote before it counts (decision 15).
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class BatchingStore:
     def state(self) -> BreakerState:
         return self._breaker.state
 
-    async def run(self, script: Script, keys: Sequence[str], *args: Argument) -> Any:
-        """Run a script, loading it first where the store does not know it.
+    async def run(self, script: Script | Command, keys: Sequence[str], *args: Argument) -> Any:
+        """Run a script or a command; a script that the store does not know is loaded first.
 
-        The answer is what the script documents. Raises `LedgerUnavailable`; an error of the script
+        A script answers what its header says. Raises `StoreUnavailable`; an error of the script
         itself stays a `ResponseError`.
         """
         if not self._breaker.allows():
@@ -107,10 +107,10 @@ class BatchingStore:
                 replies = [error] * len(calls)
             kinds = {self._resolve(call, reply) for call, reply in zip(calls, replies, strict=True)}
             if any(isinstance(reply, EventLoopLag) for reply in replies):
-                # The store may have answered for all we know: that says nothing about it.
+                # This process was too late to read the answers: that says nothing about the store.
                 return
             if "timeout" in kinds:
-                # Those still in line have waited as long as the ones that were sent.
+                # The calls still queued have waited as long as the ones that were sent.
                 waiting, self._queue = self._queue, []
                 for call in waiting:
                     self._resolve(call, TimeoutError())
@@ -119,14 +119,14 @@ class BatchingStore:
             else:
                 self._breaker.record_success()
         finally:
-            # Whatever happened here, nobody waits for ever.
+            # Whatever happened here, no caller may wait for ever.
             for call in calls:
                 if not call.reply.done():
                     call.reply.set_exception(_unavailable("closed"))
-                    call.reply.exception()  # seen: its caller may be gone
+                    call.reply.exception()  # marked as read: its caller may be gone
 
     def _resolve(self, call: ScriptCall, reply: object) -> str | None:
-        """Give a caller its reply or failure; tell the kind of trouble the store is in."""
+        """Give a caller its reply or failure; returns the kind of failure, if it is the store's."""
         failure = reply if isinstance(reply, Exception) else None
         kind = classify_error(failure) if failure else None
         outcome = "ok" if failure is None else kind or "error"
@@ -147,11 +147,11 @@ class BatchingStore:
     def _breaker_changed(self, state: BreakerState) -> None:
         away = state is not BreakerState.CLOSED
         if away is not self._is_away:
-            # Once each way: every probe in between changes the state, too (reliability, S39).
+            # Logged once each way: every probe in between changes the state, too.
             self._is_away = away
             self._log.warning("store_breaker", state=state.value)
         self._on_state(state)
 
 
-def _unavailable(kind: str, *, asked: bool = True) -> LedgerUnavailable:
-    return LedgerUnavailable(f"The ledger is unavailable ({kind}); nothing was spent.", asked=asked)
+def _unavailable(kind: str, *, asked: bool = True) -> StoreUnavailable:
+    return StoreUnavailable(f"The ledger is unavailable ({kind}); nothing was spent.", asked=asked)

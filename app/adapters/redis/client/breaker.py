@@ -14,8 +14,8 @@ class BreakerState(StrEnum):
 class CircuitBreaker:
     """`allows` before each exchange, `record_success` or `record_failure` after it.
 
-    Open, it permits one exchange every `probe_s` seconds (half-open) and refuses the rest. Each
-    change of state is told once.
+    Open, it permits one exchange every `probe_s` seconds (half-open) and refuses the rest.
+    `on_state` is called once for each change of state.
     """
 
     def __init__(

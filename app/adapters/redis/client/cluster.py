@@ -24,8 +24,8 @@ MAX_REDIRECTS = 4
 
 
 class ClusterTopology:
-    """The map as the nodes tell it, learnt again after every doubt. Nothing is dialled before the
-    first call."""
+    """Which node holds which slots, asked for again after every sign that it changed. No connection
+    is made before the first call."""
 
     def __init__(self, seeds: Sequence[Address], pool_to: Callable[..., ConnectionPool]) -> None:
         self._seeds, self._pool_to = tuple(seeds), pool_to
@@ -55,19 +55,19 @@ class ClusterTopology:
         raise ClusterDownError(f"nobody holds slot {hash_slot}")
 
     def record_move(self, hash_slot: int, address: Address) -> None:
-        """A node said so: true for now, and a sign that the map is old. A node that does not know
-        its own name leaves it out."""
+        """A node answered MOVED: the slot is there now, and the map is outdated. A node that does
+        not know its own address leaves it out."""
         if address[0]:
             self._moved_slots[hash_slot] = address
         self._stale = True
 
     def distrust(self, address: Address) -> None:
-        """The node fell silent or knows no cluster: ask the others for the map."""
+        """The node does not answer or knows no cluster: ask the others for the map."""
         self._distrusted.add(address)
         self._stale = True
 
     async def refresh(self, timeout_s: float, *, force: bool = False) -> None:
-        """Ask for the map if it is in doubt: all nodes at once, and the first answer counts.
+        """Ask for the map if it may be outdated: all nodes at once, and the first answer counts.
 
         Raises `RedisError` or `OSError` when no node answers.
         """
@@ -114,7 +114,7 @@ class ClusterTopology:
         self._stale = False
 
     async def _close_removed_nodes(self) -> None:
-        """Hang up on nodes that are gone."""
+        """Close the connections to nodes that left the cluster."""
         for address in set(self._pools) - {*self._nodes, *self._seeds}:
             await self._pools.pop(address).disconnect()
 
@@ -178,7 +178,7 @@ class ClusterPipeline:
         return replies
 
     def _redirects(self, reply: object) -> Iterator[Address | None]:
-        """Where a call that was not run goes next: nothing, when it was."""
+        """Where a call that was not run goes next; nothing when it was run."""
         if isinstance(reply, MovedError):
             self._cluster.record_move(reply.slot_id, (reply.host, reply.port))
             yield None

@@ -1,7 +1,7 @@
-"""From a store's URL to its client: one server, Sentinel or Cluster, all with the same manners.
+"""From a store's URL to its client: one server, Sentinel or Cluster, with the same behaviour.
 
-Command retries are off: a repeated script whose first reply was late runs twice (reliability
-study, M1). The pool waits for a free connection instead of failing (M5).
+The client retries no command: a script whose first reply was late would run twice. The pool waits
+for a free connection instead of failing.
 """
 
 from functools import partial
@@ -23,13 +23,13 @@ CLUSTER_SCHEMES = frozenset({"redis+cluster", "rediss+cluster"})
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
 SENTINEL_OPTIONS = ("socket_timeout", "socket_connect_timeout", "retry", "protocol")
-"""What the way to a sentinel has in common with the way to a store."""
+"""Options that connections to a sentinel share with those to a store."""
 
 Client = Redis | ClusterTopology
 
 
 class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
-    """The master's connections, waited for like anybody else's."""
+    """Connections to the primary; callers wait for a free one."""
 
     async def aclose(self) -> None:
         await super().aclose()
@@ -44,7 +44,7 @@ PUBSUB_CONNECTIONS = 2
 def connect(
     url: str, *, timeout_s: float = 0.5, pool_size: int = 16, pool_wait_s: float = 2.0
 ) -> Client:
-    """A client for the URL; nothing is dialled before the first command.
+    """A client for the URL; no connection is made before the first command.
 
     * `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS), `unix:///path[?db=0]`
     * `redis+sentinel://[user:password@]host[:26379],host…/service[/db]`
@@ -77,7 +77,7 @@ def connect(
 
 
 async def find_ledger_node(client: Client, timeout_s: float) -> Redis:
-    """The server that holds the ledger now, for what is no script. The client's owner closes it.
+    """The server that holds the ledger now, to listen on. The client's owner closes it.
 
     Raises `RedisError` or `OSError` when a cluster does not say which one it is.
     """

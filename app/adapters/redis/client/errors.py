@@ -1,6 +1,6 @@
-"""What a failed exchange with the store says, as a short word for metrics (fault F74).
+"""What a failed exchange with the store means, as a short word for metrics.
 
-Only what we understand is translated: an error of a script is our own bug and stays loud.
+Only failures of the store are translated: an error of a script is our own bug and is raised as is.
 """
 
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from redis import exceptions
 from redis.exceptions import RedisError
 
 WRITE_REFUSALS = frozenset({"oom", "misconf", "noreplicas"})
-"""A store that answers and reads but takes no writes now: no reason to stop asking it."""
+"""The store answers and reads but takes no writes now: no reason to open the breaker."""
 
 MIGRATING_KEY_MESSAGE = "access a non local key"
-"""A script met a key that is not there yet, or not any more, while its slot is being moved."""
+"""A script met a key that is not on this node while its cluster slot is being moved."""
 
 _KIND_BY_TYPE: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.AuthenticationError, "auth"),
@@ -51,8 +51,8 @@ _KIND_BY_CODE = {
 
 @contextmanager
 def translate_resets() -> Iterator[None]:
-    """Say `ConnectionError` where uvloop says `RuntimeError`: a write to a connection that was
-    reset since the last read."""
+    """Raise `ConnectionError` where uvloop raises `RuntimeError`: for a write to a connection that
+    was reset since the last read."""
     try:
         yield
     except RuntimeError as error:
@@ -62,7 +62,7 @@ def translate_resets() -> Iterator[None]:
 
 
 def classify_error(error: Exception) -> str | None:
-    """The kind of trouble the store is in; None when the error is no such thing."""
+    """The kind of failure of the store; None when the error is not the store's."""
     if type(error) is exceptions.ConnectionError and isinstance(error.__cause__, RedisError):
         # What the server said while the connection was being made: a wrong password, loading.
         error = error.__cause__

@@ -1,4 +1,4 @@
-"""How calls reach one server: together, in one pipeline on one connection."""
+"""Sends calls to one server together, in one pipeline on one connection."""
 
 import asyncio
 import time
@@ -18,46 +18,45 @@ from redis.exceptions import (
 
 from app.adapters.redis import keyspace
 from app.adapters.redis.client.errors import translate_resets
-from app.adapters.redis.client.scripts import Script, build_script
+from app.adapters.redis.client.scripts import Argument, Command, Script, build_script
 from app.adapters.redis.client.timeouts import reply_timeout
 
-Argument = str | bytes | int
-
 DEMOTED_ERRORS = (ReadOnlyError, MasterDownError)
-"""Said by a server that stopped being the primary: the next connection may find the new one."""
+"""Answers of a server that stopped being the primary: a new connection may find the new one."""
 NOOP_WRITE = build_script(
     "confirm",
     "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], redis.call('GET', KEYS[1]) or '0')",
     [],
 )
-"""A write that changes nothing. WAIT asks for the writes of its own connection only, so a repeat
-that found its work done by an earlier one would be confirmed although no replica has it."""
+"""A write that changes nothing. WAIT confirms only the writes of its own connection: without this,
+a repeated call that found its work done already would be confirmed although no replica has it."""
 WAIT_TIMEOUT_SHARE = 0.7
-"""Of the store's timeout, so that too few replicas are told from a store that fell silent."""
+"""Of the store's timeout, so that too few replicas differ from a store that does not answer."""
 
 
 @dataclass(slots=True, eq=False)
 class ScriptCall:
-    """One script asked for, and where its answer goes. `packed_command` is the command as bytes."""
+    """One script or command to run, and where its answer goes. `packed` is the command as bytes."""
 
-    script: Script
+    script: Script | Command
     keys: Sequence[str]
-    packed_command: bytes
+    packed: bytes
     reply: asyncio.Future[Any]
     queued_at_s: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def of(cls, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> "ScriptCall":
-        """Written out at once, so that a bad argument fails its own caller and no other."""
+    def of(
+        cls, script: Script | Command, keys: Sequence[str], args: Sequence[Argument]
+    ) -> "ScriptCall":
+        """Packed at once, so that a bad argument fails its own caller and no other."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        command = packed_command("EVALSHA", script.sha, len(keys), *keys, *args)
-        return cls(script, keys, command, reply)
+        return cls(script, keys, packed_command(*script.words(keys, args)), reply)
 
 
 SendBatch = Callable[[list[ScriptCall]], Awaitable[list[Any]]]
 """Sends calls and gives their replies in order; failures are values among them.
 
-Raises `RedisError` or `OSError` when the store as a whole fell silent.
+Raises `RedisError` or `OSError` when the store as a whole does not answer.
 """
 
 
@@ -72,18 +71,19 @@ def packed_command(*words: Argument) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class NodePipeline:
-    """The way to one server. `replicas` must have what the ledger wrote before it counts."""
+    """One server. So many `replicas` must have what the ledger wrote before it counts."""
 
     pool: ConnectionPool
     timeout_s: float
     replicas: int = 0
 
     async def __call__(self, calls: list[ScriptCall], *, asking: bool = False) -> list[Any]:
-        """`asking`: each call is for a slot that is on its way to this server (`ASK`)."""
+        """`asking`: each call is for a slot that is being moved to this server (`ASK`)."""
         replies = await self._send_calls(calls, (), asking=asking)
         unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            texts = {calls[n].script.text for n in unknown}
+            scripts = (calls[n].script for n in unknown)
+            texts = {script.text for script in scripts if isinstance(script, Script)}
             loads = [packed_command("SCRIPT", "LOAD", text) for text in texts]
             again = await self._send_calls([calls[n] for n in unknown], loads, asking=asking)
             for n, reply in zip(unknown, again, strict=True):
@@ -96,9 +96,7 @@ class NodePipeline:
         kept = [n for n, call in enumerate(calls) if self.replicas and _writes_ledger(call)]
         commands = [*first]
         for call in calls:
-            commands += (
-                [packed_command("ASKING"), call.packed_command] if asking else [call.packed_command]
-            )
+            commands += [packed_command("ASKING"), call.packed] if asking else [call.packed]
         sent = len(commands)
         if kept:
             commands += [*self._wait_commands()]
@@ -132,7 +130,7 @@ class NodePipeline:
             if any(isinstance(reply, DEMOTED_ERRORS) for reply in replies):
                 await connection.disconnect()
         except BaseException:
-            # Replies still under way belong to nobody now: never to the next caller.
+            # Replies still under way must never reach the next caller.
             await connection.disconnect(nowait=True)
             raise
         finally:
@@ -141,7 +139,7 @@ class NodePipeline:
 
 
 def _writes_ledger(call: ScriptCall) -> bool:
-    """Whether it may change the books."""
+    """Whether it may change the ledger."""
     return call.script.writes and call.keys == keyspace.LEDGER_ROUTE
 
 
@@ -161,7 +159,7 @@ async def _acquire(pool: ConnectionPool) -> AbstractConnection:
 
 async def _read_reply(connection: AbstractConnection) -> Any:
     try:
-        # The exchange as a whole is timed; a timer for each reply would cost more than the reply.
+        # The pipeline as a whole is timed: a timer for each reply would cost more than the reply.
         return await connection.read_response(timeout=float("inf"))
     except ResponseError as error:
         return error

@@ -1,16 +1,22 @@
-"""Scripts as values: the text of a `.lua` file with the key names and preludes put before it."""
+"""What the store can be asked: Lua scripts, and plain commands where one of them is enough.
+
+A script is the text of a `.lua` file, after the key names, the error codes and the preludes.
+"""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
 from app.adapters.redis import keyspace
+from app.adapters.redis.replies import lua_error_codes
 
 PRELUDE = "prelude"
-"""What the names of the files begin with that go before every script of their folder."""
+"""Files whose name begins like this go before every script of their folder."""
+
+Argument = str | bytes | int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,39 @@ class Script:
     def writes(self) -> bool:
         return "no-writes" not in self.text.partition("\n")[0]
 
+    def words(self, keys: Sequence[str], args: Sequence[Argument]) -> tuple[Argument, ...]:
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of the store, sent in the same pipelines as the scripts. `name` is what metrics
+    call it. `takes_key` false: the key only says which node of a cluster is asked."""
+
+    name: str
+    verb: str
+    takes_key: bool = True
+    writes: bool = False
+
+    def words(self, keys: Sequence[str], args: Sequence[Argument]) -> tuple[Argument, ...]:
+        return (self.verb, *keys, *args) if self.takes_key else (self.verb, *args)
+
+
+CLOCK = Command("clock", "TIME", takes_key=False)
+PUBLISH = Command("publish", "PUBLISH", takes_key=False)
+READ_JOB = Command("job", "HGETALL")
+FIND_OWNER = Command("find_owner", "GET")
+LIST_ENTRIES = Command("entries", "XRANGE")
+LIST_NEWEST_ENTRIES = Command("entries", "XREVRANGE")
+LIST_RECORDS = Command("records", "HVALS")
+READ_RECORD = Command("records", "HGET")
+LIST_KEY_USE = Command("list_key_use", "HGETALL")
+LIST_CHANGES = Command("list_changes", "XRANGE")
+LATEST_CHANGE = Command("latest_change", "XREVRANGE")
+UNREGISTER_GATEWAY = Command("unregister_gateway", "HDEL", writes=True)
+
+_COMMANDS = tuple(value for value in globals().values() if isinstance(value, Command))
+
 
 @cache
 def load_scripts(folder: str) -> Mapping[str, Script]:
@@ -34,7 +73,7 @@ def load_scripts(folder: str) -> Mapping[str, Script]:
     root = resources.files("app.adapters.redis") / "scripts"
     files = [file for file in (root / folder).iterdir() if file.name.endswith(".lua")]
     own = sorted((file for file in files if _shared(file)), key=lambda file: file.name)
-    shared = [keyspace.lua_table(), (root / f"{PRELUDE}.lua").read_text()]
+    shared = [keyspace.lua_table(), lua_error_codes(), (root / f"{PRELUDE}.lua").read_text()]
     shared += [file.read_text() for file in own]
     return {
         file.name.removesuffix(".lua"): _script(file, shared) for file in files if not _shared(file)
@@ -57,8 +96,9 @@ def _script(file: Traversable, shared: list[str]) -> Script:
 
 
 def script_names() -> Iterator[str]:
-    """Every script's name, for whoever counts them."""
+    """The name of every script and command, for whoever counts them."""
     root = resources.files("app.adapters.redis") / "scripts"
     for folder in root.iterdir():
         if folder.is_dir():
             yield from load_scripts(folder.name)
+    yield from (command.name for command in _COMMANDS)

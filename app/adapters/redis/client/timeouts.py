@@ -1,7 +1,7 @@
-"""A time limit that tells a silent store from a process that was too late to listen.
+"""A timeout that tells a silent store from a process whose event loop was blocked.
 
-While the event loop is held up, answers lie unread in the socket and the limit passes all the same.
-When its timer comes late, the store gets the time again: what has arrived is read first.
+While the loop is blocked, answers lie unread in the socket and the time passes all the same. When
+the timer fires late, the store gets the time again, so that what has arrived is read first.
 """
 
 import asyncio
@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 MIN_LAG_S = 0.05
-"""A timer that comes so late says that the loop was held up."""
+"""A timer that fires so late says that the loop was blocked."""
 MAX_EXTENSIONS = 5
 
 
 class EventLoopLag(TimeoutError):
-    """The time was up again and again because this process did not come to listen."""
+    """The time ran out again and again because this process did not get to read."""
 
 
 def _at(
@@ -25,7 +25,8 @@ def _at(
 
 @asynccontextmanager
 async def reply_timeout(seconds: float) -> AsyncIterator[None]:
-    """Raises `TimeoutError` after so many seconds of silence, `EventLoopLag` when they were not."""
+    """Raises `TimeoutError` after so many seconds without an answer, and `EventLoopLag` when the
+    loop was blocked so often that it cannot say."""
     loop = asyncio.get_running_loop()
     extensions = MAX_EXTENSIONS
     lagged = False

@@ -1,6 +1,7 @@
 #!lua
--- Fill a slot that this job was making, or that nobody is.
--- KEYS [1] pictures [2] starts  ARGV [1] job id [2] slot [3] ttl ms [4] pictures -> 1 when kept
+-- Fill a variant that this job was making, or that no job is making.
+-- KEYS [1] pictures [2] starts  ARGV [1] job id [2] variant [3] ttl ms [4] pictures
+-- -> 1, or 0 when another job is making it
 local lease = redis.call('HGET', KEYS[1], ARGV[2] .. ':making')
 if lease and string.match(lease, '^%S+') ~= ARGV[1] then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[2] .. ':making')

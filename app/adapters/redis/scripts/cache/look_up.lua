@@ -1,12 +1,14 @@
 #!lua
--- Which slot is this request's, and what is in it.
+-- Find this request's variant of a cache entry, and what is in it.
 -- KEYS [1] pictures [2] starts
 -- ARGV [1] job id [2] variants [3] ttl ms [4] lease ms
---      [5] newest age accepted in ms, '' for any [6] '' | no-cache | only-if-cached
---      [7] 1 when this is the latest request over again, not another directive
+--      [5] greatest age accepted in ms, '' for any [6] '' | no-cache | only-if-cached
+--      [7] 1 when this repeats the latest request, so that it gets the same variant
 --      [8] a job known to make nothing any more, whose lease may be taken over; or ''
--- -> {'hit', slot, job, age ms, made at ms, pictures} | {'joined', slot, job, ms since its lease}
---    {'miss', slot} | {'occupied'} | {'empty'}
+-- -> {outcome = 'hit', variant, job, age_ms, made_ms, pictures}
+--    {outcome = 'joined', variant, job, lease_age_ms} (that job is making the pictures)
+--    {outcome = 'miss', variant} (this job makes them now) | {outcome = 'occupied'} (a job that must make
+--    its own pictures finds another at work) | {outcome = 'empty'} (only-if-cached, and it is not)
 local id, variants, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local oldest = math.min(ttl, tonumber(ARGV[5]) or ttl)
 local directive = ARGV[6]
@@ -16,7 +18,10 @@ local function made(slot)
   if not packed then return nil end
   local job, at, pictures = string.match(packed, '^(%S+) (%d+) (.*)$')
   local age = math.max(now_ms - at, 0)
-  if age <= oldest and age < ttl then return { 'hit', slot, job, age, tonumber(at), pictures } end
+  if age > oldest or age >= ttl then return nil end
+  return named({
+    outcome = 'hit', variant = slot, job = job, age_ms = age, made_ms = tonumber(at), pictures = pictures,
+  })
 end
 
 local function making(slot)
@@ -24,9 +29,11 @@ local function making(slot)
   if not lease then return nil end
   local job, ends = string.match(lease, '^(%S+) (%d+)$')
   if job == id or job == ARGV[8] or tonumber(ends) <= now_ms then return nil end
-  -- A lease from the future is one that the clock was set back behind: of no known age, so old.
+  -- A lease from the future: the clock was set back, so its age is unknown and counts as the longest.
   local age = now_ms + ARGV[4] - ends
-  return { 'joined', slot, job, age >= 0 and int(age) or int(ARGV[4]) }
+  return named({
+    outcome = 'joined', variant = slot, job = job, lease_age_ms = age >= 0 and age or tonumber(ARGV[4]),
+  })
 end
 
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(now_ms - 2000))
@@ -39,7 +46,7 @@ if directive == 'only-if-cached' then
   local found = made(slot) or making(slot)
   for other = 0, variants - 1 do found = found or made(other) end
   for other = 0, variants - 1 do found = found or making(other) end
-  return found or { 'empty' }
+  return found or named({ outcome = 'empty' })
 end
 
 if not repeated then
@@ -47,11 +54,11 @@ if not repeated then
   redis.call('PEXPIRE', KEYS[2], 2000)
 end
 if directive == 'no-cache' then
-  if making(slot) then return { 'occupied' } end
+  if making(slot) then return named({ outcome = 'occupied' }) end
 else
   local found = made(slot) or making(slot)
   if found then return found end
 end
 redis.call('HSET', KEYS[1], slot .. ':making', id .. ' ' .. int(now_ms + ARGV[4]))
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
-return { 'miss', slot }
+return named({ outcome = 'miss', variant = slot })

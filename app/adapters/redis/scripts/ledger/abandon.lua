@@ -1,9 +1,9 @@
 #!lua
 -- The caller left without its answer: the next identical request joins this job. Of several callers
--- only the departure of its holder counts.
+-- only the departure of the job's holder counts.
 -- KEYS [1] slot  ARGV [1] epoch [2] position [3] {job, call?}
--- -> {'abandoned'} | {'held'} by another call | {'missing'} | {'data_loss'}
-if data_lost() then return reply('data_loss') end
+-- -> abandoned | held (by another call) | missing
+if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local job = read_fields(K.job .. ask.job, 'state', 'attempt', 'created', 'holder')
 if not job.state then return reply('missing') end

@@ -1,27 +1,30 @@
 #!lua
--- Append a correction and move the counters of its windows with it. Asking twice under one id
+-- Append a correction and move the counters of its windows with it. Asked twice under one id, it
 -- corrects once.
 -- KEYS [1] slot  ARGV [1] epoch [2] position
---      [3] {id?, scope_keys, windows = {{label, keep_ms} ...}, images, micros, surplus, fields}
--- -> {'adjusted', entry id} | {'negative', scope_key, label} | {'data_loss'}
-if data_lost() then return reply('data_loss') end
+--      [3] {id?, scope_keys, windows = {{label, keep_ms} ...}, images, micros, fields}
+-- -> adjusted {entry}
+-- errors: counter_negative {scope_key, label}
+if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local before = ask.id and redis.call('GET', K.adjusted .. ask.id)
-if before then return reply('adjusted', emit_entry(before)) end
+if before then return reply('adjusted', { entry = emit_entry(before) }) end
 local moved = {}
-for _, kept in ipairs(ask.windows) do
-  if kept.keep_ms > now_ms then
-    local window = read_window(kept.label, ask.scope_keys)
-    for i, row in ipairs(window) do
-      row[1], row[2] = row[1] + ask.images, row[2] + ask.micros
-      if row[1] < 0 or row[2] < 0 then return reply('negative', ask.scope_keys[i], kept.label) end
+for _, window in ipairs(ask.windows) do
+  if window.keep_ms > now_ms then
+    window.sums = read_window(window.label, ask.scope_keys)
+    for i, sums in ipairs(window.sums) do
+      sums.images, sums.micros = sums.images + ask.images, sums.micros + ask.micros
+      if sums.images < 0 or sums.micros < 0 then
+        return fail(E.counter_negative, { scope_key = ask.scope_keys[i], label = window.label })
+      end
     end
-    moved[#moved + 1] = { kept, window }
+    moved[#moved + 1] = window
   end
 end
-for _, pair in ipairs(moved) do
-  write_window(pair[1].label, ask.scope_keys, pair[2])
-  expire_window(pair[1].label, pair[1].keep_ms)
+for _, window in ipairs(moved) do
+  write_window(window.label, ask.scope_keys, window.sums)
+  expire_window(window.label, window.keep_ms)
 end
 local entry = redis.call('XADD', K.stream, '*', unpack(ask.fields))
 local seq = next_seq(entry)
@@ -29,4 +32,4 @@ publish_change('entry', entry, ask.fields, seq)
 if ask.id then
   redis.call('SET', K.adjusted .. ask.id, entry .. ' ' .. int(seq), 'PX', IDEMPOTENCY_TTL_MS)
 end
-return reply('adjusted', entry)
+return reply('adjusted', { entry = entry })

@@ -1,8 +1,8 @@
 #!lua
--- Let an Idempotency-Key mean a job that answered out of the cache.
+-- Let an Idempotency-Key mean a job whose pictures the cache answered with.
 -- KEYS [1] slot  ARGV [1] epoch [2] position [3] {job, dedup, user, most?}
--- -> {'bound'} | {'full'} when the user had `most` within the hour | {'missing'} | {'data_loss'}
-if data_lost() then return reply('data_loss') end
+-- -> bound | full (the user had `most` within the hour) | missing
+if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 if redis.call('EXISTS', K.job .. ask.job) == 0 then return reply('missing') end
 if ask.most then

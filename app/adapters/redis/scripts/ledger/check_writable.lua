@@ -1,4 +1,4 @@
 #!lua
--- Would the store take a write_job now? Writes nothing, but runs only where writing is allowed.
+-- Would the store take a write now? This writes nothing, but runs only where writing is allowed.
 -- KEYS [1] slot -> 'ready'
 return 'ready'

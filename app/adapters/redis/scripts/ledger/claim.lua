@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Lease the jobs that are due, the most overdue first, by moving their due time ahead. Where there
--- is room for so many `polls` only, those that need one and find none left stay as they are.
+-- Lease the jobs that are due, the most overdue first, by moving their due time ahead. With `polls`
+-- there is room for so many polls only: jobs that need one and find none left stay as they are.
 -- KEYS [1] slot  ARGV [1] epoch [2] position [3] {limit, lease_ms, polls?}
--- -> {'claimed', polls due still, {late ms, token, age ms, record} ...} | {'data_loss'}
-if data_lost() then return reply('data_loss') end
+-- -> claimed {polls_left (due, but without room), claims = {{late_ms, token, age_ms, record} ...}}
+if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local MAX_SCANNED = 2000
 local room, left = ask.polls, 0
@@ -24,7 +24,7 @@ local due = redis.call('ZRANGEBYSCORE', K.due, '-inf', int(now_ms), 'WITHSCORES'
 local claims = {}
 for i = 1, #due, 2 do
   if #claims == ask.limit then break end
-  local id = due[i]
+  local id, due_ms = due[i], due[i + 1]
   local job = read_fields(K.job .. id, 'state', 'key', 'user', 'team', 'parts', 'created', 'dispatched',
     'shift')
   if not job.state then
@@ -32,8 +32,11 @@ for i = 1, #due, 2 do
   elseif fits(id, job.parts) then
     local token = redis.call('HINCRBY', K.job .. id, 'claims', 1)
     schedule(id, job, now_ms + ask.lease_ms)
-    local age = now_ms - (job.dispatched or job.created) - (job.shift or 0)
-    claims[#claims + 1] = { math.floor(now_ms - due[i + 1]), token, math.floor(age), record(id) }
+    local age_ms = now_ms - (job.dispatched or job.created) - (job.shift or 0)
+    claims[#claims + 1] = named({
+      late_ms = math.floor(now_ms - due_ms), token = token, age_ms = math.floor(age_ms),
+      record = record(id),
+    })
   end
 end
-return reply('claimed', left, unpack(claims))
+return reply('claimed', { polls_left = left, claims = claims })

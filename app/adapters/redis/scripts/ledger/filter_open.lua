@@ -1,11 +1,14 @@
 #!lua flags=no-writes
--- Which of these jobs still are to be sent, or run at the provider.
--- KEYS [1] slot  ARGV job ids -> {job id ...}, or false while nothing can be told: the books are lost
+-- Which of these jobs are still to be sent, or running at the provider.
+-- KEYS [1] slot  ARGV job ids
+-- -> {jobs = {id ...}}
+-- errors: data_lost (then nothing is known)
 local stored = redis.call('MGET', K.epoch, K.suspect)
-if not stored[1] or stored[2] then return false end
-local found = {}
+local epoch, quarantined = stored[1], stored[2]
+if not epoch or quarantined then return fail(E.data_lost) end
+local open = {}
 for _, id in ipairs(ARGV) do
   local state = redis.call('HGET', K.job .. id, 'state')
-  if state == 'R' or state == 'D' then found[#found + 1] = id end
+  if state == 'R' or state == 'D' then open[#open + 1] = id end
 end
-return found
+return named({ jobs = open })

@@ -1,8 +1,9 @@
 #!lua
--- Open rebuilt books as a new life that continues the earlier ones.
--- KEYS [1] slot  ARGV [1] {epoch, seq, earlier = {epoch = rebuilt up to}, open = {field, count, ...}}
--- -> 1, or 0 when the books are open already
-if redis.call('EXISTS', K.suspect) == 0 then return 0 end
+-- Open a rebuilt ledger in a new epoch that continues the earlier ones.
+-- KEYS [1] slot  ARGV [1] {epoch, seq, earlier = {epoch = rebuilt up to}, open = {field, count ...}}
+-- -> 1
+-- errors: ledger_open
+if redis.call('EXISTS', K.suspect) == 0 then return fail(E.ledger_open) end
 local ask = cjson.decode(ARGV[1])
 redis.call('DEL', K.stream, K.open, K.trail)
 if redis.call('EXISTS', K.draft) == 1 then redis.call('RENAME', K.draft, K.stream) end

@@ -2,25 +2,27 @@
 -- One page of a user's jobs that still exist, with only those fields of each that a list shows. A
 -- page ends early where its texts grow long.
 -- KEYS [1] slot  ARGV [1] user [2] limit [3] '' or the job it follows [4] '' or oldest [5] '' or
---      status [6 ...] fields; the first is the status, the second says that pictures are collected
--- -> {'page', 1 when more follow, {value or nil ...} or {record} ...} | {'unknown'}
+--      status [6 ...] fields: the first must be the status, the second says that images are collected
+-- -> {more = 1 when more follow or 0, jobs = {{value or nil of each field} or {record} ...}}
+-- errors: task_unknown
 local MAX_CHARS = 262144
 local own, limit, wanted = K.jobs .. ARGV[1], tonumber(ARGV[2]), ARGV[5]
 local oldest = ARGV[4] == 'oldest'
 local first = 0
 if ARGV[3] ~= '' then
   local rank = redis.call(oldest and 'ZRANK' or 'ZREVRANK', own, ARGV[3])
-  if not rank then return { 'unknown' } end
+  if not rank then return fail(E.task_unknown) end
   first = rank + 1
 end
 
 local rows, chars = {}, 0
 for _, id in ipairs(redis.call(oldest and 'ZRANGE' or 'ZREVRANGE', own, first, -1)) do
   local row = redis.call('HMGET', K.job .. id, unpack(ARGV, 6))
-  if row[1] and (wanted == '' or wanted == row[1]) then
-    if #rows == limit or chars > MAX_CHARS then return { 'page', 1, unpack(rows) } end
+  local status, collecting = row[1], row[2]
+  if status and (wanted == '' or wanted == status) then
+    if #rows == limit or chars > MAX_CHARS then return named({ more = 1, jobs = rows }) end
     local texts = row
-    if row[2] then  -- each picture that is collected has a field of its own
+    if collecting then  -- each picture that is collected has a field of its own
       texts = record(id)
       row = { texts }
     end
@@ -28,4 +30,4 @@ for _, id in ipairs(redis.call(oldest and 'ZRANGE' or 'ZREVRANGE', own, first, -
     rows[#rows + 1] = row
   end
 end
-return { 'page', 0, unpack(rows) }
+return named({ more = 0, jobs = rows })

@@ -1,30 +1,30 @@
--- Which earlier job a request repeats (decision 21). One whose Idempotency-Key is bound repeats that
--- job. Otherwise, of the jobs that the same key started with the same body, in this order:
+-- Which earlier job a request repeats (decision 21). A request whose Idempotency-Key is bound repeats
+-- that job. Otherwise, of the jobs that the same API key started with the same body, in this order:
 --
 -- 1. the oldest whose answer nobody got: its caller left, or its process is silent, or its own retry
 --    overtook it on the way (within OVERTAKEN_MS);
--- 2. while it is not known whether the callers of the others are still there: none, ask them first;
--- 3. a is_sdk_retry retry (`x-stainless-retry-count` > 0): the newest whose caller has not received it,
---    until RETRY_JOIN_MS after its end, a failure until FAILURE_TTL_MS;
--- 4. any other request: the newest failure that asked for no repeat, until REPEAT_MS after it was
---    last told and FAILURE_TTL_MS after its end: some clients repeat whatever they are told, unmarked;
--- 5. none: it is a wish of its own. A free failure that asked to be dedup is never handed on.
+-- 2. none while it is unknown whether the callers of the others are still there: ask them first;
+-- 3. for an SDK's retry (`x-stainless-retry-count` > 0): the newest whose caller has not received it,
+--    until RETRY_JOIN_MS after its end, for a failure until FAILURE_TTL_MS;
+-- 4. for any other request: the newest failure that is not retryable, until REPEAT_MS after it was last
+--    told and FAILURE_TTL_MS after its end: some clients repeat any failure, without a retry header;
+-- 5. none: it is a new request. A free failure that asked to be retried is never given to another.
 --
 -- `dedup` = {attempt, body, call?, is_sdk_retry?, fresh?, replay?, callers?}. `attempt` names key and
--- body; `call` is this request, the job's new holder when it takes over; `fresh` wants no failure of
--- before; `callers` = {call = 'here' | 'left' | 'silent'}, what is known of earlier ones (without it
--- nobody is asked).
+-- body; `call` is this request, which becomes the job's holder when it takes over; `fresh` accepts no
+-- earlier failure; `callers` = {call = 'here' | 'left' | 'silent'} is what is known of earlier callers
+-- (without it nobody is asked).
 
-local FAILURE_TTL_MS = 60000      -- so long a failure is an answer: later, a retry is a new attempt
-local REPEAT_MS = 12000       -- clients that position nothing repeat 0.4 to 8 s after a failure
-local OVERTAKEN_MS = 5000     -- so long a retry may have overtaken the request it repeats
-local DOUBT_MS = 5000         -- so long after its end an answer may still be on its way out
+local FAILURE_TTL_MS = 60000  -- a failure answers a retry for so long; then a retry is a new attempt
+local REPEAT_MS = 12000       -- clients without a retry header repeat 0.4 to 8 s after a failure
+local OVERTAKEN_MS = 5000     -- a retry can have overtaken the request it repeats for so long
+local DOUBT_MS = 5000         -- an answer can still be on its way for so long after the job's end
 
 local function ms_since_end(job)
   return job.ended and now_ms - tonumber(job.ended)
 end
 
--- A free failure that asked to be dedup: the repeat is a new attempt, not an echo.
+-- A free failure that asked to be retried: the retry is a new attempt.
 local function is_retryable_failure(job)
   if job.state ~= 'X' or not job.failure then return false end
   return cjson.decode(job.failure).retryable == true
@@ -38,7 +38,7 @@ local function can_answer_retry(job)
   return age <= RETRY_JOIN_MS and not (job.status == 'failed' and age > FAILURE_TTL_MS)
 end
 
--- Did nobody get this job's answer? A silent process may have sent that of a job that ended.
+-- Did nobody get this job's answer? A silent process may have sent the answer of a job that ended.
 local function lost(job, word)
   if job.abandoned or word == 'left' or (word == 'silent' and not job.ended) then return true end
   return job.overtook and now_ms - tonumber(job.overtook) <= OVERTAKEN_MS
@@ -49,17 +49,17 @@ local function is_caller_unknown(job)
   return not job.ended or ms_since_end(job) <= DOUBT_MS
 end
 
--- Is this the failure that a client without marks repeats? What a caller cancelled is none.
+-- Is this the failure that a client without retry headers repeats? A cancelled task is none.
 local function is_recent_failure(job, dedup)
   if dedup.fresh or dedup.replay or job.replay or job.status ~= 'failed' then return false end
   if job.failure and cjson.decode(job.failure).code == 'task_cancelled' then return false end
   return now_ms - tonumber(job.told or job.ended) <= REPEAT_MS
 end
 
--- From now on this request waits for the job. Its holder is the caller whose departure abandons it.
+-- From now on this request waits for the job. If it takes over, its own departure abandons the job.
 local function join(id, dedup, takes_over)
   redis.call('HDEL', K.job .. id, 'abandoned')
-  -- The request that was overtaken is still on its way when only another retry came.
+  -- When only another retry came, the request that was overtaken is still on its way.
   if not dedup.is_sdk_retry then redis.call('HDEL', K.job .. id, 'overtook') end
   if redis.call('HGET', K.job .. id, 'status') == 'failed' then
     redis.call('HSET', K.job .. id, 'told', int(now_ms))
@@ -71,16 +71,17 @@ local function join(id, dedup, takes_over)
   return id
 end
 
--- From now on this Idempotency-Key means this job, which stays as long as the key does.
+-- From now on this Idempotency-Key means this job, which is kept as long as the key.
 local function bind(dedup, id)
   redis.call('HSET', K.replay .. dedup.replay, 'job', id, 'body', dedup.body)
   redis.call('PEXPIRE', K.replay .. dedup.replay, IDEMPOTENCY_TTL_MS)
   write_job(id, 'replay', dedup.replay, 'body', dedup.body, 'bound', int(now_ms))
-  local left = redis.call('PTTL', K.job .. id)
-  if left >= 0 and left < IDEMPOTENCY_TTL_MS then redis.call('PEXPIRE', K.job .. id, IDEMPOTENCY_TTL_MS) end
+  local ttl = redis.call('PTTL', K.job .. id)
+  if ttl >= 0 and ttl < IDEMPOTENCY_TTL_MS then redis.call('PEXPIRE', K.job .. id, IDEMPOTENCY_TTL_MS) end
 end
 
--- What the earlier identical requests have left behind: {lost?, newest?, told?, doubts}.
+-- What the earlier identical requests left behind: {lost? (job), newest? (job), told? (failed job),
+-- doubts = {call ...}}.
 local function find_attempts(dedup)
   local found = { doubts = {} }
   local attempts, callers = K.attempt .. dedup.attempt, dedup.callers
@@ -105,7 +106,7 @@ local function find_attempts(dedup)
   return found
 end
 
--- The job this request's own Idempotency-Key means; second, true when it had another body.
+-- The job that this request's own Idempotency-Key means; or nil, and true if it had another body.
 local function find_by_idempotency_key(dedup)
   local seen = read_fields(K.replay .. dedup.replay, 'job', 'body')
   if not seen.job then return nil end
@@ -116,16 +117,16 @@ local function find_by_idempotency_key(dedup)
   return join(seen.job, dedup, job.abandoned)
 end
 
--- The job this request repeats, if any. Else why that is not said: 'reused' when its Idempotency-Key
--- had another body, 'contested' when callers must be asked first, and then which calls of theirs.
+-- The job this request repeats; or nil, the error that stands in the way of an answer if there is one,
+-- and for `E.possible_duplicate` the calls whose callers must be asked first.
 local function find_duplicate(dedup)
   if dedup.replay then
     local id, reused = find_by_idempotency_key(dedup)
     if id then return id end
-    if reused then return nil, 'reused' end
+    if reused then return nil, E.key_reused end
   end
   local found = find_attempts(dedup)
-  if not found.lost and #found.doubts > 0 then return nil, 'contested', found.doubts end
+  if not found.lost and #found.doubts > 0 then return nil, E.possible_duplicate, found.doubts end
   local id = found.lost or (dedup.is_sdk_retry and found.newest)
   local takes_over = id
   id = id or found.told

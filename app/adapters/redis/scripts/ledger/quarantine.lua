@@ -1,6 +1,6 @@
 #!lua
--- Close the books for a rebuild: from here on every other writing script refuses.
--- KEYS [1] slot -> {record ...} of the jobs that are open, or have images pending, in this copy
+-- Close the ledger for a rebuild: from here on every other writing script refuses.
+-- KEYS [1] slot -> {jobs = {record ...}} of the jobs in this copy that are open or have images pending
 redis.call('SET', K.suspect, 'rebuilding')
 local found = {}
 for _, key in ipairs({ K.due, K.collect }) do
@@ -9,4 +9,4 @@ for _, key in ipairs({ K.due, K.collect }) do
     if #fields > 0 then found[#found + 1] = fields end
   end
 end
-return found
+return named({ jobs = found })

@@ -1,8 +1,10 @@
 #!lua flags=no-writes
--- Every allowance of a principal, unlimited ones too.
--- KEYS [1] slot  ARGV [1] {scope_keys, limits} [2] days -> {'stands', rows} | {'skew', now ms}
+-- How every limit of a principal stands, unlimited ones too.
+-- KEYS [1] slot  ARGV [1] {scope_keys, limits} [2] days
+-- -> {limits}
+-- errors: clock_skew {now_ms}
 local ask = cjson.decode(ARGV[1])
 local day = today(cjson.decode(ARGV[2]))
-if not day then return { 'skew', now_ms } end
+if not day then return fail(E.clock_skew, { now_ms = now_ms }) end
 local windows = { read_window(day.label, ask.scope_keys), read_window(day.month, ask.scope_keys) }
-return { 'stands', limit_rows(ask.scope_keys, ask.limits, day, windows, true) }
+return named({ limits = limit_rows(ask.scope_keys, ask.limits, day, windows, true) })

@@ -1,8 +1,10 @@
 #!lua flags=no-writes
 -- The open jobs as counted and as they are, and the windows that are kept.
 -- KEYS [1] slot
--- -> {{{field, counter, recount} ...}, {label ...}, {label of an open job ...}, open jobs}
-local counter = read_fields(K.open, 'R', 'D', 'U', 'images', 'micros')
+-- -> {counters = {{field, counted, actual} ...}, labels = {label ...}, holding = {label of an open
+--    job ...}, open_jobs}
+local FIELDS = { 'R', 'D', 'U', 'images', 'micros' }
+local counted = read_fields(K.open, unpack(FIELDS))
 local actual = { R = 0, D = 0, U = 0, images = 0, micros = 0 }
 local holding, held_in = {}, {}
 local ids = redis.call('ZRANGE', K.due, 0, -1)
@@ -15,10 +17,14 @@ for _, id in ipairs(ids) do
     holding[job.day], holding[job.month] = true, true
   end
 end
-local rows = {}
-for field, count in pairs(actual) do
-  rows[#rows + 1] = { field, tonumber(counter[field] or 0), count }
+local counters = {}
+for i, field in ipairs(FIELDS) do
+  counters[i] = named({
+    field = field, counted = tonumber(counted[field] or 0), actual = actual[field],
+  })
 end
-local labels = redis.call('ZRANGEBYSCORE', K.windows, '(' .. int(now_ms), '+inf')
 for label in pairs(holding) do held_in[#held_in + 1] = label end
-return { rows, labels, held_in, #ids }
+return named({
+  counters = counters, labels = redis.call('ZRANGEBYSCORE', K.windows, '(' .. int(now_ms), '+inf'),
+  holding = held_in, open_jobs = #ids,
+})

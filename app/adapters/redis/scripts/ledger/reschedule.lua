@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Give a claimed job back. Status goes only from queued to processing, progress only up.
--- What was said against a part's task is counted: '<what> <times in a row> <first time, ms>'.
+-- Give a claimed job back. Its status goes only from queued to processing, its progress only up.
+-- Anomalies of a part's task are counted as '<kind> <times in a row> <first time, ms>'.
 -- KEYS [1] slot  ARGV [1] epoch [2] position
---      [3] {job, token, due_ms, status?, progress?, doubts? = {{part, what or ''} ...}}
--- -> {'advanced'} | {'lost'} when another process claimed it since | {'data_loss'}
-if data_lost() then return reply('data_loss') end
+--      [3] {job, token, due_ms, status?, progress?, doubts? = {{part, kind or ''} ...}}
+-- -> rescheduled | lost (another process claimed it since, or it ended)
+if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local key = K.job .. ask.job
 local job = read_fields(key, 'state', 'status', 'progress', 'claims', 'key', 'user', 'team')
@@ -16,16 +16,17 @@ if ask.progress and ask.progress > tonumber(job.progress or 0) and not job.ended
   redis.call('HSET', key, 'progress', ask.progress)
 end
 for _, row in ipairs(ask.doubts or {}) do
-  local field, what = 'doubt:' .. row[1], row[2]
+  local part, kind = unpack(row)
+  local field = 'doubt:' .. part
   local before = redis.call('HGET', key, field)
   local same, times, since = string.match(before or '', '^(%S+) (%d+) (%d+)$')
-  if what == '' then
+  if kind == '' then
     if before then redis.call('HDEL', key, field) end
-  elseif same == what then
-    redis.call('HSET', key, field, what .. ' ' .. int(times + 1) .. ' ' .. since)
+  elseif same == kind then
+    redis.call('HSET', key, field, kind .. ' ' .. int(times + 1) .. ' ' .. since)
   else
-    redis.call('HSET', key, field, what .. ' 1 ' .. int(now_ms))
+    redis.call('HSET', key, field, kind .. ' 1 ' .. int(now_ms))
   end
 end
 schedule(ask.job, job, now_ms + ask.due_ms)
-return reply('advanced')
+return reply('rescheduled')

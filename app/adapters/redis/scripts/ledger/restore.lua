@@ -1,8 +1,10 @@
 #!lua
--- Put records back while the books are closed. Repeating a batch changes nothing.
--- KEYS [1] slot  ARGV [1] {clear?, entries?, jobs?, windows?, users?, teams?, keys?, stops?, journals?, owners?}
--- -> 1, or 0 when the books are open
-if redis.call('EXISTS', K.suspect) == 0 then return 0 end
+-- Put records back while the ledger is quarantined. A repeated batch changes nothing.
+-- KEYS [1] slot  ARGV [1] {clear?, entries?, jobs?, windows?, users?, teams?, keys?, stops?, journals?,
+--      owners?}
+-- -> 1
+-- errors: ledger_open
+if redis.call('EXISTS', K.suspect) == 0 then return fail(E.ledger_open) end
 local ask = cjson.decode(ARGV[1])
 
 if ask.clear then

@@ -1,9 +1,9 @@
 #!lua
--- Write one record.
+-- Write the record of a user, team, key or spending stop.
 -- KEYS [1] slot  ARGV [1] epoch [2] position
 --      [3] {family = users, teams, keys or stops, name, record, mode = create, replace or put, digest?}
--- -> {'written'} | {'kept'} when it exists (create) or does not (replace) | {'data_loss'}
-if data_lost() then return reply('data_loss') end
+-- -> written | kept (it exists already, for create; or does not yet, for replace)
+if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local family = K[ask.family]
 local before = redis.call('HGET', family, ask.name)

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Room for polls, now. They always have their floor; more only while no submit waits for its
--- start, and then never the last quarter, nor a minute's worth at once: the next submit is not to
--- find the minute full.
--- KEYS [1] turns  ARGV [1] limits [2] a name for these polls [3] how many are wanted -> granted
+-- Grant polls that may be made now. Polls always have their floor. They get more only while no submit
+-- waits for its start, but never the last quarter of the rate nor a whole minute's worth at once: the
+-- next submit must not find the minute used up.
+-- KEYS [1] turns  ARGV [1] limits [2] a name for these polls [3] how many are wanted
+-- -> how many are granted
 local granted = tonumber(ARGV[3])
 local function count(key, from, to)
   return redis.call('ZCOUNT', key, '(' .. int(from), to)

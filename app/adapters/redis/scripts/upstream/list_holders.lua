@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Jobs that hold slots, wait for them, or have a start that has not come: the reconciliation asks
--- the ledger which of them still are open. A place count_busy just now is left out.
--- KEYS [1] turns  ARGV [1] limits -> {{job id, calls} ...}
+-- Jobs that hold slots, wait for them, or have a start that has not come: the slot reclaimer asks the
+-- ledger which of them are still open. A slot that was taken just now is left out.
+-- KEYS [1] turns  ARGV [1] limits -> {holders = {{job, calls} ...}}
 local MAX_HOLDERS, SETTLED_IN_MS = 256, 3000
 local found, calls = {}, {}
 local function add(id, n)
@@ -22,5 +22,5 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', K.submits, coming, '+inf', '
   add(string.match(member, '^(.*):%d+$'), 1)
 end
 local list = {}
-for i, id in ipairs(found) do list[i] = { id, calls[id] } end
-return list
+for i, id in ipairs(found) do list[i] = named({ job = id, calls = calls[id] }) end
+return named({ holders = list })

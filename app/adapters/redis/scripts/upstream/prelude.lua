@@ -1,17 +1,15 @@
+-- Shared by the upstream limiter's scripts. ARGV[1] is what the provider grants this deployment, as
+-- JSON: {rpm?, burst?, slots?, lease_ms, step_ms, probe_ms}; the last of ARGV is the host's clock stamp.
 
--- Shared by the governor's scripts. ARGV[1] is what this deployment knows of its provider, as JSON:
--- {rpm?, burst?, slots?, lease_ms, step_ms, probe_ms}; the last one of ARGV is what this host's own
--- clock shows. `K` names the keys (keyspace.py).
-
-local MINUTE_MS = 61000     -- requests are counted where they arrive, up to a second later
+local MINUTE_MS = 61000             -- the provider counts a request when it arrives, up to 1 s later
 local SECOND_MS = 1500
-local WAITER_TTL_MS = 3000       -- so long a waiter keeps its place in the queue unheard
-local DEFAULT_SLOT_HELD_MS = 10000    -- how long a place is held, until it is known
-local MIN_RPM = 6           -- requests a minute that no throttling goes below
-local MIN_USUAL_RPM = 240           -- so many a minute are usual where fewer were sent
-local BREAKER_THRESHOLD = 3              -- refusals of key or balance in a row that open the breaker
+local WAITER_TTL_MS = 3000          -- a silent waiter keeps its position in the queue for so long
+local DEFAULT_SLOT_HELD_MS = 10000  -- assumed time a slot is held until one was measured
+local MIN_RPM = 6                   -- throttling goes no lower
+local MIN_USUAL_RPM = 240           -- assumed usual rate where fewer requests were sent
+local BREAKER_THRESHOLD = 3         -- refusals of key or balance in a row that open the breaker
 local MAX_PROBE_GAP_MS = 60000
-local DAY_MS = 86400000     -- keys outlive what is in them by this: a clock may be set ahead
+local DAY_MS = 86400000             -- keys outlive their content by this: a clock may be set ahead
 local limits = cjson.decode(ARGV[1])
 
 local function health(...)
@@ -29,7 +27,10 @@ local function apply_clock_step()
     [K.busy] = 1, [K.turns] = 1, [K.submits] = 1, [K.waiting] = 1, [K.queue] = 1000,
   }) do
     local rows = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
-    for i = 1, #rows, 2 do redis.call('ZADD', key, int(rows[i + 1] + step * unit), rows[i]) end
+    for i = 1, #rows, 2 do
+      local member, score = rows[i], rows[i + 1]
+      redis.call('ZADD', key, int(score + step * unit), member)
+    end
   end
   for field, at in pairs(health('until', 'next', 'failed')) do
     redis.call('HSET', K.health, field, int(at + step))
@@ -37,10 +38,10 @@ local function apply_clock_step()
 end
 apply_clock_step()
 
--- Pace ----------------------------------------------------------------------------------------
+-- Rate ----------------------------------------------------------------------------------------
 
--- When the pause after a 429 ends; requests a minute from then on (nil: as many as ever), and
--- what is usual. They rise by a tenth of that in each step.
+-- When the pause after a 429 ends; the requests a minute allowed from then on (nil: unthrottled), and
+-- the usual rate. The allowed rate rises by a tenth of the usual one in each step.
 local function throttle()
   local h = health('until', 'cut', 'usual')
   local ends = tonumber(h['until'] or 0)
@@ -52,7 +53,7 @@ local function throttle()
   return ends, rate, usual
 end
 
--- Every limit as {ms, most requests in so many ms, of which polls may always have floor}.
+-- Every limit as {ms, most (requests in so many ms), floor (of these, kept for polls)}.
 local function rate_windows()
   local list = {}
   local function add(ms, most)
@@ -60,7 +61,7 @@ local function rate_windows()
     list[#list + 1] = { ms = ms, most = most, floor = floor }
   end
   local _, rate = throttle()
-  -- A burst alone says enough about a minute to trim_and_expire some of it for polls.
+  -- A limit per second alone implies one per minute, of which polls get their share.
   local rpm = limits.rpm or (limits.burst and 60 * limits.burst)
   if rpm then add(MINUTE_MS, rpm) end
   if limits.burst then add(SECOND_MS, limits.burst) end
@@ -71,8 +72,8 @@ local function rate_windows()
   return list
 end
 
--- When so many calls of one job may start: after all that were granted before them. Calls beyond
--- what a window ever lets through are not waited for.
+-- When so many calls of one job may start: after all that were granted before. Calls beyond what a
+-- window can ever hold are not waited for.
 local function earliest_start_ms(calls)
   local last = redis.call('ZREVRANGE', K.submits, 0, 0, 'WITHSCORES')[2]
   local start = math.max(now_ms, (throttle()), tonumber(last or 0))
@@ -92,14 +93,14 @@ local function trim_and_expire(key, until_ms)
   redis.call('PEXPIRE', key, int(until_ms - now_ms + MINUTE_MS + DAY_MS))
 end
 
--- Places --------------------------------------------------------------------------------------
+-- Concurrency slots ---------------------------------------------------------------------------
 
 local function count_busy()
   redis.call('ZREMRANGEBYSCORE', K.busy, '-inf', int(now_ms))
   return redis.call('ZCARD', K.busy)
 end
 
--- Jobs in line; those whose process fell silent leave it.
+-- Jobs in the queue, without those whose process fell silent.
 local function count_queued()
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', K.waiting, '-inf', int(now_ms))) do
     redis.call('ZREM', K.queue, member)
@@ -108,7 +109,7 @@ local function count_queued()
   return redis.call('ZCARD', K.queue)
 end
 
--- How long a place is held: what was usual, or the age of those held now where that is more.
+-- How long a slot is held: the usual time, or the age of those held now where that is more.
 local function slot_held_ms()
   local usual = tonumber(health('held').held or DEFAULT_SLOT_HELD_MS)
   local middle = math.floor(redis.call('ZCARD', K.busy) / 2)
@@ -116,13 +117,13 @@ local function slot_held_ms()
   return math.max(usual, lapses and limits.lease_ms - (lapses - now_ms) or 0)
 end
 
--- How long until so many more slots are free, going by how long slots are held.
+-- How long until so many more slots should be free.
 local function expected_wait_ms(slots)
   local short = count_busy() + count_queued() + slots - limits.slots
   return math.max(short, 0) * slot_held_ms() / limits.slots
 end
 
--- Requests of all processes in the last minute, as each last report.
+-- Requests of all processes in the last minute, by the latest report of each.
 local function recent_requests()
   local sum = 0
   for _, report in ipairs(redis.call('HVALS', K.minutes)) do
@@ -137,15 +138,18 @@ local function report_requests(process, count)
   redis.call('PEXPIRE', K.minutes, MINUTE_MS)
 end
 
--- {count_queued, busy, ms a place is held, ms to the next start, ms of pause left, share of the usual
---  rate in thousandths, code of an open breaker or '', refusals in a row, ms to the next probe}
+-- How the traffic stands: {queued (jobs), busy (slots), held_ms (usual time a slot is held), next_ms (to
+-- the next start), pause_ms (left), share (of the usual rate, in thousandths), refused (code of an open
+-- breaker, or ''), fails (refusals in a row), probe_ms (to the next probe)}.
 local function traffic_view()
   local ends, rate, usual = throttle()
   local h = health('fails', 'code', 'next')
   local fails = tonumber(h.fails or 0)
-  return {
-    count_queued(), count_busy(), slot_held_ms(), earliest_start_ms(1) - now_ms, math.max(ends - now_ms, 0),
-    rate and math.floor(1000 * rate / usual) or 1000, fails >= BREAKER_THRESHOLD and h.code or '', fails,
-    math.max((h.next or 0) - now_ms, 0),
-  }
+  return named({
+    queued = count_queued(), busy = count_busy(), held_ms = slot_held_ms(),
+    next_ms = earliest_start_ms(1) - now_ms, pause_ms = math.max(ends - now_ms, 0),
+    share = rate and math.floor(1000 * rate / usual) or 1000,
+    refused = fails >= BREAKER_THRESHOLD and h.code or '', fails = fails,
+    probe_ms = math.max((h.next or 0) - now_ms, 0),
+  })
 end

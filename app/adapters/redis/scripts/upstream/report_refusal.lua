@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- The provider refused our key or our balance. From the third time in a row on, nobody asks it but
--- a probe now and then; a probe that fails makes the next one rarer.
--- KEYS [1] turns  ARGV [1] limits [2] code [3] ms since it last took a request of this process, or
--- -1 -> traffic_view
+-- The provider refused our key or our balance. From the third time in a row on, only a probe now and
+-- then is sent; a probe that fails doubles the gap to the next one.
+-- KEYS [1] turns  ARGV [1] limits [2] code [3] ms since it last accepted a request of this process, or
+-- -1 -> traffic
 local h = health('fails', 'failed', 'gap', 'probing')
 local fails, taken_ago = tonumber(h.fails or 0), tonumber(ARGV[3])
 if taken_ago >= 0 and now_ms - taken_ago > tonumber(h.failed or 0) then fails = 0 end

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- The provider answered 429: everybody pauses, then goes on at half the rate. What was sent before
--- the pause echoes it: that lengthens the pause and says nothing new about the rate.
+-- The provider answered 429: all processes pause, then go on at half the rate. A 429 for a request
+-- that was sent before the pause lengthens the pause, but does not cut the rate again.
 -- KEYS [1] turns  ARGV [1] limits [2] ms to pause [3] process [4] its requests of the last minute
--- -> traffic_view
+-- -> traffic
 report_requests(ARGV[3], ARGV[4])
 local ends, rate, usual = throttle()
 if now_ms > ends + 1000 then

@@ -1,0 +1,156 @@
+"""What the ledger's scripts are asked, as the JSON their headers describe."""
+
+from datetime import date
+from typing import Any
+
+from app.adapters.redis.codec import (
+    flatten,
+    image_id_of,
+    to_json,
+    write_entry,
+    write_job,
+    write_pending,
+)
+from app.adapters.redis.ledger_scripts import DAY_RETENTION_MS, MONTH_RETENTION_MS
+from app.adapters.redis.scope_set import scope_keys_of
+from app.domain.calendar import Calendar
+from app.domain.charging import IMAGE_UNAVAILABLE
+from app.domain.images import digest
+from app.domain.job import Job, JobPart, Outcome
+from app.domain.ledger import (
+    AdmissionRequest,
+    CollectionReport,
+    CollectionTimings,
+    DedupKeys,
+    Entry,
+)
+from app.domain.principal import Principal
+
+WRITTEN_BY_ADMIT = frozenset({"created", "state", "status"})
+"""Fields of a new job that `admit.lua` writes itself: they depend on the store's clock."""
+
+Request = dict[str, Any]
+
+
+def given(**fields: Any) -> Request:
+    """Those that have a value: the scripts take a missing field for none."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def admission_request(admission: AdmissionRequest) -> Request:
+    """For `admit.lua`, beside the limits of the scopes."""
+    record = write_job(admitted_job(admission, 0))
+    fields = {name: text for name, text in record.items() if name not in WRITTEN_BY_ADMIT}
+    return {
+        "job": admission.job_id,
+        "user": admission.principal.user,
+        "dedup": dedup_request(admission.principal, admission.dedup_keys),
+        "images": admission.request.n,
+        "lease_ms": admission.lease_ms,
+        "fields": flatten(fields),
+        **given(
+            unit=admission.unit_micros,
+            rate_unchecked=None if admission.rate_limit_checked else True,
+        ),
+    }
+
+
+def admitted_job(admission: AdmissionRequest, created_ms: int) -> Job:
+    """The job as admission writes it."""
+    who, request = admission.principal, admission.request
+    return Job(
+        id=admission.job_id,
+        key_id=who.key_id,
+        user=who.user,
+        team=who.team,
+        pool=who.pool,
+        model=request.model,
+        n=request.n,
+        size=request.size,
+        quality=request.quality,
+        unit_micros=admission.unit_micros,
+        created_ms=created_ms,
+        parts=tuple(map(JobPart, admission.part_sizes)),
+        cache_variant=admission.cache_variant,
+        response_format=admission.response_format,
+        request_id=admission.request_id,
+    )
+
+
+def dedup_request(principal: Principal, keys: DedupKeys) -> Request:
+    return {
+        "attempt": digest(principal.key_id, keys.body),
+        "body": keys.body,
+        **given(
+            is_sdk_retry=keys.is_sdk_retry or None,
+            fresh=keys.fresh or None,
+            call=keys.caller_id,
+            callers=None if keys.callers is None else dict(keys.callers),
+            replay=keys.idempotency_key,
+        ),
+    }
+
+
+def settle_request(job_id: str, outcome: Outcome) -> Request:
+    failure = outcome.failure
+    return {
+        "job": job_id,
+        "state": outcome.state.value,
+        "status": outcome.status.value,
+        "billed": outcome.billed,
+        "presumed": outcome.presumed,
+        "surplus": outcome.surplus,
+        "pictures": to_json(outcome.pictures),
+        "names": [picture.name for picture in outcome.pictures],
+        **given(
+            proof=outcome.proof,
+            pending=[write_pending(image) for image in outcome.pending] or None,
+            calls=" ".join(outcome.calls) or None,
+            code=failure and failure.code,
+            failure=failure and to_json(failure),
+        ),
+    }
+
+
+def collection_request(job_id: str, report: CollectionReport) -> Request:
+    """For `record_collection.lua`."""
+    return {
+        "job": job_id,
+        "pictures": [
+            [image_id_of(image), to_json(picture), picture.name]
+            for image, picture in report.pictures
+        ],
+        "lost": [image_id_of(image) for image in report.lost],
+        "links": [write_pending(image) for image in report.links],
+        "tried": [image_id_of(image) for image in report.tried],
+        "due_ms": report.due_ms,
+        "failure": to_json(IMAGE_UNAVAILABLE),
+        **given(denied=list(report.denied) or None, error=report.error),
+    }
+
+
+def backoff_request(limit: int, timings: CollectionTimings) -> Request:
+    """For `claim_collections.lua`."""
+    return {
+        "limit": limit,
+        "first_ms": timings.first_ms,
+        "longest_ms": timings.max_ms,
+        "lease_ms": timings.lease_ms,
+    }
+
+
+def correction_request(entry: Entry, calendar: Calendar) -> Request:
+    """For `adjust.lua`: the entry, and the windows that it names."""
+    day = calendar.day(date.fromisoformat(entry.day))
+    month = calendar.day(date.fromisoformat(f"{entry.month}-01"))
+    return {
+        "scope_keys": scope_keys_of(entry.key, entry.user, entry.team),
+        "windows": [
+            {"label": entry.day, "keep_ms": day.ends_ms + DAY_RETENTION_MS},
+            {"label": entry.month, "keep_ms": month.month_ends_ms + MONTH_RETENTION_MS},
+        ],
+        "images": entry.images,
+        "micros": entry.micros or 0,
+        "fields": flatten(write_entry(entry)),
+        **given(id=entry.id or None),
+    }

@@ -1,0 +1,48 @@
+"""What `koi --help` and `koi --version` print, without loading any command or cyclopts."""
+
+HELP = """Koi, an OpenAI-compatible image gateway that never pays twice.
+
+Start here:
+  koi demo                             all on this machine, no account
+  KOI_UPSTREAM_API_KEY=… koi serve     the real thing
+  koi keys create --user alice --new   a key for somebody
+  koi usage --by user,model            what was used
+
+Settings are KOI_… variables or lines of a .env file.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 141 the reader of the output has gone.
+"""
+FLAGS = {
+    "--help, -h": "Display this message and exit.",
+    "--version": "Display application version.",
+}
+VERBS = {
+    "serve": "Run the gateway.",
+    "demo": "Try everything on this machine: one picture, no account.",
+    "sandbox": "Run the stand-in provider alone: no account, no bill.",
+    "users": "Create, change and list users and their limits.",
+    "teams": "Create, change and list teams and their limits.",
+    "keys": "Issue, list, revoke and rotate API keys.",
+    "usage": "Add up what was used.",
+    "ledger": "Audit, export, correct and rebuild the ledger.",
+    "store": "Repair the embedded store.",
+    "tasks": "Look at tasks.",
+    "stop-spending": "Buy nothing any more, on every gateway: for everybody, a team or a user.",
+    "resume": "Let spending go on that `koi stop-spending` stopped.",
+    "doctor": "Check this deployment and say what to fix.",
+}
+MODULES = {"stop-spending": "app.cli.spending:stop_spending", "resume": "app.cli.spending:resume"}
+"""Where a verb is, if not in the module of its name."""
+
+
+def overview() -> str:
+    rows = "".join(f"  {name}: {summary}\n" for name, summary in (VERBS | FLAGS).items())
+    return f"Usage: koi COMMAND\n\n{HELP}\nCommands:\n{rows}"
+
+
+def koi_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - slow to load
+
+    try:
+        return version("koi-gateway")
+    except PackageNotFoundError:
+        return "unknown"

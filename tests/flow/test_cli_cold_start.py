@@ -1,0 +1,145 @@
+"""A command loads and makes only what it needs. Times vary with the machine, modules do not."""
+
+import os
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from app.cli.command_tree import command_tree
+from app.cli.overview import VERBS
+from tests.flow.command import KOI, House
+
+GATEWAY_ONLY = {
+    *("fastapi", "starlette", "uvicorn", "aiohttp", "httpx", "prometheus_client", "rich"),
+    *("PIL", "openai", "obstore", "brotli", "app.api", "app.sandbox", "app.recovery"),
+    *("app.reconcile", "app.server", "app.adapters.upstream", "app.adapters.images"),
+    *("app.wiring.gateway", "app.wiring.adapters", "app.telemetry.metrics"),
+}
+STORE_ONLY = {"redis", "pydantic", "structlog", "asyncio", "app.settings", "app.wiring"}
+SCRIPT = """
+import sys
+from app.cli.root import run
+code = run(sys.argv[1:])
+print("loaded", *sys.modules, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def loaded(path: Path, *words: str) -> set[str]:
+    """The modules that a command loads, run as a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words],
+        cwd=path,
+        env=House(path).environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    [said] = [line for line in done.stderr.splitlines() if line.startswith("loaded ")]
+    assert done.returncode == 0, done
+    return set(said.split())
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["-h"], []], ids=" ".join)
+def test_version_and_help_load_no_library(tmp_path: Path, words: list[str]) -> None:
+    assert loaded(tmp_path, *words) & (GATEWAY_ONLY | STORE_ONLY | {"cyclopts"}) == set()
+
+
+@pytest.mark.parametrize("words", ["users --help", "ledger import-bill --help", "serve --help"])
+def test_the_help_of_a_command_loads_no_store(tmp_path: Path, words: str) -> None:
+    kept = {"rich", "app.reconcile", "app.server", "app.recovery", "structlog", "asyncio"}
+
+    assert loaded(tmp_path, *words.split()) & (GATEWAY_ONLY | STORE_ONLY) <= kept
+
+
+@pytest.mark.parametrize("words", ["users list", "teams list --json", "keys list", "tasks list"])
+def test_a_command_that_lists_loads_nothing_of_a_gateway(tmp_path: Path, words: str) -> None:
+    assert loaded(tmp_path, *words.split()) & GATEWAY_ONLY == set()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_overview_has_the_first_line_of_each_verb(verb: str) -> None:
+    whole = command_tree()[verb].help or command_tree()[verb].default_command.__doc__
+
+    assert whole.partition("\n")[0] == VERBS[verb]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        *(("users list", 0), ("users show ann", 1), ("teams list", 0), ("teams show art", 1)),
+        *(("keys list", 0), ("keys whose abcd", 1), ("tasks list", 0), ("tasks show task_0", 1)),
+        *(("usage", 0), ("ledger check", 0), ("ledger export", 0), ("doctor", 1)),
+    ],
+)
+def test_a_command_that_only_reads_makes_no_data_directory(
+    tmp_path: Path, words: str, code: int
+) -> None:
+    done = House(tmp_path).run(*words.split(), code=code)
+
+    assert list(tmp_path.iterdir()) == []
+    assert words == "doctor" or ".koi is not there" in done.stderr
+
+
+def test_a_command_that_changes_something_makes_the_data_directory(tmp_path: Path) -> None:
+    House(tmp_path).run("users", "create", "ann")
+
+    assert (tmp_path / ".koi/store").is_dir()
+    assert "ann" in House(tmp_path).run("users", "list").stdout
+
+
+def test_a_terminal_gets_a_table_of_its_width_and_a_pipe_one_line_a_row(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.run("keys", "create", "--user", "ann", "--new", "--name", "a [red]long[/red] name " * 5)
+
+    piped = house.process("keys", "list").stdout
+    shown = on_terminal(house, "keys", "list")
+
+    assert "\x1b" not in piped
+    assert len(piped.splitlines()) == 2
+    assert "\x1b[1m" in shown
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert len(plain) > 2
+    assert all(len(line) <= 100 for line in plain)
+    assert "[red]" in "".join(plain)
+
+
+def on_terminal(house: House, *words: str) -> str:
+    """What a command prints on a terminal of 100 columns (`COLUMNS`)."""
+    outer, inner = os.openpty()
+    terminal = {"TERM": "xterm-256color"}
+    with subprocess.Popen(
+        [*KOI, *words], cwd=house.path, env=house.environment | terminal, stdout=inner
+    ):
+        os.close(inner)
+        said = b""
+        with suppress(OSError):  # the terminal's end, once the command has closed its own
+            while piece := os.read(outer, 4096):
+                said += piece
+    os.close(outer)
+    return said.decode()
+
+
+@pytest.mark.parametrize(
+    ("verb", "missing"), [("demo", "openai"), ("demo", "PIL"), ("sandbox", "PIL")]
+)
+def test_what_a_production_image_lacks_is_named(tmp_path: Path, verb: str, missing: str) -> None:
+    hide = f"import sys; sys.modules[{missing!r}] = None; from app.cli.root import main; main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", hide, verb],
+        cwd=tmp_path,
+        env=House(tmp_path).environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("koi: ")
+    assert "pip install 'koi-gateway[demo]'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
