@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +11,7 @@ from app.api.errors import handle_gateway_error, handle_http_exception
 from app.api.middleware import EdgeMiddleware
 from app.api.routes import ROUTES
 from app.api.settings import EdgeSettings
-from app.api.state import AppState
+from app.api.state import AppState, LifespanState
 from app.domain.errors import GatewayError
 
 GatewayOpener = Callable[[], AbstractAsyncContextManager[AppState]]
@@ -29,7 +28,7 @@ def create_app(
     opened = open_gateway or _open_from_settings
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
         async with opened() as running:
             yield {"running": running, "edge": edge_settings or running.edge_settings}
 
@@ -41,11 +40,12 @@ def create_app(
             HTTPException: handle_http_exception,
             RequestValidationError: handle_http_exception,
         },
+        # Koi serves the schema itself (`app.api.docs`), so that a setting can hide it.
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # The framework's own telemetry would record request bodies (reliability study, S53).
+        # The framework's own telemetry would record request bodies (S53).
         telemetry={
             "tracing": False,
             "metrics": False,

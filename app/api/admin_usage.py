@@ -1,11 +1,10 @@
-"""GET /v1/organization/usage/images and /costs: OpenAI's administration API over our ledger.
+"""GET /v1/organization/usage/images and /costs: OpenAI's administration API over Koi's ledger.
 
-Openai-compat study, section 10: team = project, the official SDK's `client.admin` works here.
+A team is a project; the official SDK's `client.admin` works here.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 from starlette.datastructures import QueryParams
@@ -14,8 +13,17 @@ from starlette.responses import Response
 
 from app.api import parameters
 from app.api.auth import require_admin
+from app.api.parameters import INTEGER, Schema, describe_list, describe_query
 from app.api.response_body import json_response
 from app.api.state import get_app_state, get_edge_settings
+from app.api.wire import (
+    BucketObject,
+    BucketPageBody,
+    CostResultObject,
+    MoneyObject,
+    Result,
+    UsageResultObject,
+)
 from app.domain.money import format_micros
 from app.domain.queries import UsageQuery, UsageRow
 
@@ -29,13 +37,45 @@ DIMENSIONS = {
     "size": "size",
     "line_item": "model",
 }
-"""OpenAI's word -> ours."""
+"""OpenAI's word -> the ledger's dimension."""
 USAGE_GROUPS = frozenset({"project_id", "user_id", "api_key_id", "model", "size", "source"})
 COST_GROUPS = frozenset({"project_id", "user_id", "api_key_id", "line_item", "api_source"})
 BUCKET_WIDTHS_S = {"1m": 60, "1h": 3600, "1d": 86_400}
 USAGE_PAGE_LIMITS = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}
 COST_PAGE_LIMITS = {"1d": (7, 180)}
 CURSOR_PREFIX = "page_"
+
+
+def _describe_page(limits: Mapping[str, tuple[int, int]], groups: frozenset[str]) -> list[Schema]:
+    """The parameters of both routes. They are declared here, beside the code that reads them."""
+    return [
+        describe_query(
+            "start_time", INTEGER, "Unix seconds; the first bucket starts here.", required=True
+        ),
+        describe_query("end_time", INTEGER, "Unix seconds, exclusive; missing: now."),
+        describe_query("bucket_width", {"type": "string", "enum": [*limits]}, "Missing: 1d."),
+        describe_query(
+            "limit",
+            {**INTEGER, "minimum": 1, "maximum": max(most for _, most in limits.values())},
+            "Buckets on a page: "
+            + ", ".join(f"{most} at most of {width}" for width, (_, most) in limits.items()),
+        ),
+        describe_query(
+            "page", {"type": "string", "pattern": f"^{CURSOR_PREFIX}[0-9]+$"}, "A next_page."
+        ),
+        describe_list("group_by", "Dimensions to group by.", groups),
+        *(
+            describe_list(name, "Only these.")
+            for name in ("project_ids", "user_ids", "api_key_ids", "models", "sizes")
+        ),
+    ]
+
+
+USAGE_PARAMETERS = [
+    *_describe_page(USAGE_PAGE_LIMITS, USAGE_GROUPS),
+    describe_list("sources", "Only these; Koi makes generations only.", KNOWN_SOURCES),
+]
+COST_PARAMETERS = _describe_page(COST_PAGE_LIMITS, COST_GROUPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +90,15 @@ class BucketPage:
 
 
 async def images(request: Request) -> Response:
-    """Images per bucket, grouped and filtered as asked."""
+    """Images per bucket of time, grouped and filtered; the URL exists only with an admin key."""
     await require_admin(request)
     query = request.query_params
     page = _parse_page(request, USAGE_PAGE_LIMITS)
     groups = parameters.parse_query_choices(query, "group_by", USAGE_GROUPS)
     sources = parameters.parse_query_choices(query, "sources", KNOWN_SOURCES)
     if sources and SOURCE not in sources:
-        return _build_page_response(page, {})
-    buckets = await get_app_state(request).gateway.usage.report(
-        _build_usage_question(query, page, groups)
-    )
+        return _build_page_response(page, dict[int, list[UsageResultObject]]())
+    buckets = await get_app_state(request).gateway.usage.report(_build_query(query, page, groups))
     return _build_page_response(
         page,
         {
@@ -71,13 +109,13 @@ async def images(request: Request) -> Response:
 
 
 async def costs(request: Request) -> Response:
-    """Money per day; null where a price is not known."""
+    """Money per day, null where a price is not known; the URL exists only with an admin key."""
     await require_admin(request)
     query = request.query_params
     page = _parse_page(request, COST_PAGE_LIMITS)
     groups = parameters.parse_query_choices(query, "group_by", COST_GROUPS)
     gateway = get_app_state(request).gateway
-    buckets = await gateway.usage.report(_build_usage_question(query, page, groups))
+    buckets = await gateway.usage.report(_build_query(query, page, groups))
     currency = gateway.catalog.currency.lower()
     return _build_page_response(
         page,
@@ -114,7 +152,7 @@ def _parse_page(request: Request, limits: Mapping[str, tuple[int, int]]) -> Buck
 
 
 def _parse_cursor(query: QueryParams, since_s: int, width_s: int) -> int:
-    """Where this page starts: a cursor names a bucket of the same question."""
+    """Where this page starts: a cursor names the start of a bucket of the same query."""
     cursor = query.get("page")
     if not cursor:
         return since_s
@@ -124,13 +162,11 @@ def _parse_cursor(query: QueryParams, since_s: int, width_s: int) -> int:
             "page", "page must be a next_page of an earlier answer."
         )
     if int(digits) < since_s or (int(digits) - since_s) % width_s:
-        raise parameters.invalid_value_error("page", "page belongs to another question.")
+        raise parameters.invalid_value_error("page", "page belongs to another query.")
     return int(digits)
 
 
-def _build_usage_question(
-    query: QueryParams, page: BucketPage, groups: tuple[str, ...]
-) -> UsageQuery:
+def _build_query(query: QueryParams, page: BucketPage, groups: tuple[str, ...]) -> UsageQuery:
     by = tuple(dict.fromkeys(DIMENSIONS[group] for group in groups if group in DIMENSIONS))
     return UsageQuery(
         since_ms=page.since_s * 1000,
@@ -145,7 +181,7 @@ def _build_usage_question(
     )
 
 
-def _build_usage_result(row: UsageRow, groups: tuple[str, ...]) -> dict[str, Any]:
+def _build_usage_result(row: UsageRow, groups: tuple[str, ...]) -> UsageResultObject:
     return {
         "object": "organization.usage.images.result",
         "images": row.images,
@@ -159,9 +195,9 @@ def _build_usage_result(row: UsageRow, groups: tuple[str, ...]) -> dict[str, Any
     }
 
 
-def _build_cost_result(row: UsageRow, groups: tuple[str, ...], currency: str) -> dict[str, Any]:
+def _build_cost_result(row: UsageRow, groups: tuple[str, ...], currency: str) -> CostResultObject:
     by_item = "line_item" in groups
-    amount = None
+    amount: MoneyObject | None = None
     if row.micros is not None:
         value = orjson.Fragment(format_micros(row.micros).encode())
         amount = {"value": value, "currency": currency}
@@ -178,8 +214,8 @@ def _build_cost_result(row: UsageRow, groups: tuple[str, ...], currency: str) ->
     }
 
 
-def _build_page_response(page: BucketPage, results: Mapping[int, list[dict[str, Any]]]) -> Response:
-    buckets = [
+def _build_page_response(page: BucketPage, results: Mapping[int, list[Result]]) -> Response:
+    buckets: list[BucketObject[Result]] = [
         {
             "object": "bucket",
             "start_time": start_s,
@@ -188,7 +224,7 @@ def _build_page_response(page: BucketPage, results: Mapping[int, list[dict[str, 
         }
         for start_s in range(page.since_s, page.until_s, page.width_s)
     ]
-    content = {
+    content: BucketPageBody[Result] = {
         "object": "page",
         "data": buckets,
         "has_more": page.next_s is not None,

@@ -15,15 +15,17 @@ PROXY_HEADERS = re.compile(
     r"forwarded|via|origin|referer|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip"
     r"|x-original-.*|x-envoy-.*|true-client-ip|fastly-.*|cf-.*|cdn-loop|sec-fetch-site"
 )
-"""Headers that a proxy or a web page puts on a request, and a scraper on this machine does not."""
+"""Headers that a proxy or a web page adds to a request. A scraper on this machine sends none."""
 LOOPBACK_HOST = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
 API_KEY_FORMAT = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 
 
 async def authenticate_request(request: Request) -> Principal:
-    """The principal of this request; raises `InvalidApiKey`, in the same words for every fault
-    (the access line alone tells which, and of which key), and `RateLimited` when the key comes
-    faster than this process lets any key come."""
+    """The principal of this request.
+
+    Raises `InvalidApiKey`, with the same text whatever is wrong (only the access line says what,
+    and which key), and `RateLimited` when the key sends more requests than this process allows any
+    key."""
     gateway = get_app_state(request).gateway
     record = get_access_record(request)
     principal = await gateway.authenticate(extract_api_key(request))
@@ -35,7 +37,8 @@ async def authenticate_request(request: Request) -> Principal:
 
 
 async def require_admin(request: Request) -> None:
-    """Lets the admin key through. Without one the routes do not exist; a user's key is told so."""
+    """Lets the admin key through. Without an admin key in the settings these URLs do not exist; a
+    user's key is told that it is not the admin key."""
     admin_key = get_edge_settings(request).admin_key
     if admin_key is None:
         raise unknown_url_error()
@@ -47,9 +50,9 @@ async def require_admin(request: Request) -> None:
 
 
 def require_scraper(request: Request) -> None:
-    """Lets the metrics token or the admin key through; anyone when bound to loopback only, unless
-    a proxy or a web page is behind the request: those are not of this machine. A page that was
-    led here by its own name (DNS rebinding) is told by its Host."""
+    """Lets the metrics token or the admin key through. When bound to loopback only, anyone on this
+    machine may enter without: neither a proxy nor a web page, which speak for others. The Host
+    header gives away a page that reached us by a name of its own (DNS rebinding)."""
     settings = get_edge_settings(request)
     if settings.loopback_only and _is_from_this_machine(request):
         return
@@ -72,7 +75,7 @@ def extract_api_key(request: Request) -> str:
     if len(given) > 1:
         raise InvalidRequest("duplicate_header", "Send one Authorization header.")
     if given:
-        # SDKs send two spaces for a key that was pasted with a blank before it.
+        # A key that was pasted with a blank before it arrives behind two spaces.
         scheme, _, secret = given[0].partition(" ")
         if scheme.lower() != "bearer":
             raise InvalidApiKey("malformed")
@@ -86,7 +89,7 @@ def extract_api_key(request: Request) -> str:
 
 
 def equal_in_constant_time(secret: str, known: bytes) -> bool:
-    """Equal, in a time that tells nothing: digests, because bytes of any length are compared."""
+    """Compare in a time that says nothing about either. Digests make both of one length."""
     return hmac.compare_digest(
         hashlib.sha256(secret.encode()).digest(), hashlib.sha256(known).digest()
     )

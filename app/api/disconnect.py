@@ -1,4 +1,4 @@
-"""Waiting on behalf of a client that may hang up at any moment."""
+"""Waiting for a client that may hang up at any moment."""
 
 import asyncio
 import select
@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 
 class PeerState(Enum):
-    """The other end of a connection. SILENT: it sends nothing any more, and whether it still reads
-    is not known yet."""
+    """The other end of a connection. HALF_CLOSED: it sends nothing any more, and whether it still
+    reads is not known yet."""
 
     CONNECTED = "here"
     HALF_CLOSED = "silent"
@@ -23,7 +23,7 @@ class PeerState(Enum):
 
 
 def probe_peer(connection: asyncio.Transport) -> PeerState:
-    """By what the socket says now: the loop may not have come round to reading that it hung up."""
+    """What the socket says now. The event loop may not have read yet that the peer hung up."""
     if connection.is_closing():
         return PeerState.DISCONNECTED
     poller = select.poll()
@@ -38,9 +38,9 @@ def probe_peer(connection: asyncio.Transport) -> PeerState:
 
 
 class DisconnectWatch(Generic[T]):
-    """Work done while the client's presence is watched; leaving the block drops the work.
+    """Runs a wait and watches whether the client is still there; leaving the block cancels both.
 
-    The work must be a mere wait: dropping it changes nothing but who hears of its end. The
+    The work must only wait for something, so that nothing is lost when it is cancelled. The
     request's body must have been read.
     """
 
@@ -78,13 +78,13 @@ class DisconnectWatch(Generic[T]):
         return False
 
     def raise_if_disconnected(self) -> None:
-        """Raise `ClientDisconnect` if the client left; right after sending, before any await,
-        because a complete response looks like a departure too."""
+        """Raise `ClientDisconnect` if the client left. Call it right after sending and before any
+        await: the server reports a complete response as a disconnect too."""
         if self._disconnect_task.done():
             raise ClientDisconnect
 
     def result(self) -> T:
-        """What the work gave, or raised."""
+        """What the work returned; raises what it raised."""
         return self._work_task.result()
 
     async def _wait_for_disconnect(self) -> None:

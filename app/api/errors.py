@@ -1,12 +1,10 @@
 """The public error contract: which failure becomes which HTTP status and OpenAI error object.
 
-Statuses and types after openai-compat study, section 9; retry advice after section 4. SDKs repeat
-408, 409, 429 and 5xx unless told not to, so every error says whether to.
+SDKs repeat 408, 409, 429 and 5xx unless told not to, so every error says whether to repeat.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 import orjson
 from starlette.requests import Request
@@ -16,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.paths import is_non_image_path
 from app.api.state import abort_connection, get_scope_access_record
+from app.api.wire import ErrorObject
 from app.domain.errors import (
     FailureNote,
     GatewayError,
@@ -78,22 +77,22 @@ ERROR_TABLE: Mapping[str, tuple[int, str]] = MappingProxyType(
 CLOSING_CODES = frozenset(
     {"draining", "request_timeout", "request_too_large", "uri_too_long", "header_fields_too_large"}
 )
-"""Codes after which the connection is of no more use."""
+"""Codes after which the server closes the connection."""
 
 NON_REFUSAL_CODES = frozenset({"still_processing", "task_cancelled"})
-"""Codes of answers that refuse nothing: the caller's own wish, and a job that goes on."""
+"""Codes of answers that refuse nothing: the caller cancelled, or the job goes on."""
 
 DEFAULT_RETRY_AFTER_S = {"still_processing": 1}
-"""Where waiting helps although the failure did not say how long, in seconds."""
+"""Seconds to wait where waiting helps although the failure does not say how long."""
 
 DEFAULT_MODERATION_CODE = "content_policy_violation"
 MODERATION_CODES = (DEFAULT_MODERATION_CODE, "moderation_blocked")
-"""OpenAI's two codes for a refused prompt. A caller gets the one that the model it names has there
-(`Exchange.moderation`), and both in the message: clients match on either."""
+"""OpenAI's two codes for a refused prompt. A caller gets the one that OpenAI uses for the model it
+named (`AccessRecord.moderation_code`), and both in the message: clients match on either."""
 MODERATION_SUFFIX = (
     f"{', '.join(MODERATION_CODES)}: request was rejected as a result of the safety system"
 )
-"""Both codes, and the sentence by which LiteLLM tells a refused prompt."""
+"""Both codes, and the sentence by which LiteLLM recognises a refused prompt."""
 
 INTERNAL_ERROR = FailureNote("internal_error", "The gateway failed; its operator has been told.")
 
@@ -104,8 +103,8 @@ def get_status(code: str) -> int:
 
 def build_error_object(
     note: FailureNote, moderation_code: str = DEFAULT_MODERATION_CODE
-) -> dict[str, Any]:
-    """The four fields an OpenAI error always has."""
+) -> ErrorObject:
+    """The four fields that an OpenAI error always has."""
     message, code = note.message, note.code
     if code == DEFAULT_MODERATION_CODE:
         message, code = f"{message} ({MODERATION_SUFFIX})", moderation_code
@@ -128,7 +127,7 @@ def build_error_body(
 
 def build_error_headers(note: FailureNote) -> dict[str, str]:
     """The headers a client acts on."""
-    # A body that stalled on the way was never understood, so a repeat is safe and may help.
+    # A body that did not arrive in time was never read, so a repeat is safe and may help.
     retry = note.retryable or note.code == "request_timeout"
     headers = {"x-should-retry": "true" if retry else "false"}
     wait_s = (
@@ -148,7 +147,7 @@ def build_error_headers(note: FailureNote) -> dict[str, str]:
 
 
 class ErrorResponse(Response):
-    """A failure as the caller sees it. Sent, it tells the exchange its code."""
+    """A failure as the caller sees it. Sending it writes its code into the access record."""
 
     def __init__(
         self,
@@ -173,13 +172,13 @@ class ErrorResponse(Response):
 
 
 def record_late_failure(scope: Scope, note: FailureNote) -> None:
-    """Tell the access line and the metrics of a failure after the status line."""
+    """Put a failure that came after the status line into the access record."""
     record = get_scope_access_record(scope)
     record.code, record.late_status = note.code, get_status(note.code)
 
 
 def abort_response(scope: Scope, note: FailureNote) -> None:
-    """A failure in the middle of an answer: hanging up is the one way to say it."""
+    """A failure in the middle of an answer: only hanging up can tell the caller."""
     record_late_failure(scope, note)
     abort_connection(scope)
 
@@ -189,7 +188,7 @@ def get_task_id(error: GatewayError) -> str | None:
 
 
 async def handle_gateway_error(request: Request, error: Exception) -> Response:
-    """Any failure we can explain; the task id is told as soon as there is one."""
+    """Answer a failure that Koi raised itself; with the task id as soon as there is one."""
     assert isinstance(error, GatewayError)
     record = get_scope_access_record(request.scope)
     if isinstance(error, InvalidApiKey):
@@ -218,11 +217,11 @@ def wrong_method_error() -> InvalidRequest:
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response:
-    """The framework's own refusals (404, 405) in the same dialect."""
+    """Answer the framework's own refusals (404, 405) as OpenAI errors too."""
     status = getattr(error, "status_code", 500)
     if status == 404:
-        wrong_door = is_non_image_path(request.scope["path"])
-        return ErrorResponse((images_only_error() if wrong_door else unknown_url_error()).note)
+        is_text_api = is_non_image_path(request.scope["path"])
+        return ErrorResponse((images_only_error() if is_text_api else unknown_url_error()).note)
     if status == 405:
         return ErrorResponse(
             wrong_method_error().note, headers={"allow": _list_allowed_methods(request)}
@@ -231,7 +230,7 @@ async def handle_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _list_allowed_methods(request: Request) -> str:
-    """Every method of this path: it may have several routes, and a literal one goes first."""
+    """Every method of this path: several routes may match, and one without parameters wins."""
     path = request.scope["path"]
     routes = [r for r in request.app.routes if isinstance(r, Route) and r.path_regex.match(path)]
     literal = [route for route in routes if route.path == path]

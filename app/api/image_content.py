@@ -1,4 +1,4 @@
-"""GET /v1/images/{name}: stored bytes behind a signed link, or to their owner."""
+"""GET /v1/images/{name}: stored bytes, to whoever has a signed link and to their owner."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from app.domain.media import ATTACHMENT_MEDIA_TYPES, IMAGE_NAME, media_type_of
 from app.domain.principal import Principal
 
 POST_ONLY_NAMES = frozenset({"generations", "edits", "variations"})
-"""Names next door that only take POST."""
+"""Last parts of URLs that look like a picture's and only take POST."""
 TOO_MANY_DOWNLOADS = "This picture is being downloaded too often at once; try again shortly."
 SANDBOX_HEADERS = {
     "content-security-policy": "default-src 'none'; sandbox",
@@ -22,7 +22,7 @@ SANDBOX_HEADERS = {
 
 
 async def read(request: Request) -> Response:
-    """The picture, with an ETag; 304 when the client has it already."""
+    """The bytes of a picture, with an ETag; 304 when you have them already."""
     name: str = request.path_params["name"]
     if name in POST_ONLY_NAMES:
         return ErrorResponse(wrong_method_error().note, headers={"allow": "POST"})
@@ -52,7 +52,7 @@ async def read(request: Request) -> Response:
 
 
 class _ImageResponse(Response):
-    """A picture in parts, see `app.api.image_stream`."""
+    """A picture that is sent in parts, see `app.api.image_stream`."""
 
     def __init__(self, request: Request, picture: OpenedImage, headers: dict[str, str]) -> None:
         super().__init__(b"", 200, headers, picture.first.media_type)
@@ -67,13 +67,13 @@ class _ImageResponse(Response):
 
 
 def _build_disposition(name: str) -> dict[str, str]:
-    """What a browser might run, or nobody knows, is saved and never shown."""
+    """A browser saves what it might run, and unknown bytes; it never shows them."""
     saved = media_type_of(name) in ATTACHMENT_MEDIA_TYPES
     return {"content-disposition": f'attachment; filename="{name}"' if saved else "inline"}
 
 
 def _has_valid_signature(request: Request, name: str) -> bool:
-    """Whether the link's signature opens the picture; then a bearer is neither needed nor read."""
+    """Whether the link carries a valid signature. Then no key is needed, and none is read."""
     query = request.query_params
     exp, sig = query.get("exp"), query.get("sig")
     if exp is None or sig is None or IMAGE_NAME.fullmatch(name) is None:
@@ -88,7 +88,7 @@ async def _authenticate_owner(request: Request) -> Principal:
 
 
 def _build_cache_control(request: Request, is_signed: bool) -> str:
-    """A name never changes its bytes; a link's copy must not outlive the link."""
+    """The bytes behind a name never change, but a cached copy must not outlive its link."""
     settings = get_edge_settings(request)
     if not is_signed:
         return f"private, max-age={settings.link_ttl_s}, immutable"

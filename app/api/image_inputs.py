@@ -1,8 +1,9 @@
-"""Pictures in a request: a model that takes none would paint without them, and be paid for it.
+"""Pictures in a request. The models take text only: they would ignore a picture, and the result
+would be paid for. So such a request is refused.
 
-A field counts by its name (`image`, `mask`, `input_image`, `reference_images[]` …) whatever it
-holds, and by what it holds (a `data:image/…` URL, an `image_url` part of a message) whatever its
-name. Blank values ask for nothing.
+A field is a picture by its name (`image`, `mask`, `input_image`, `reference_images[]` …) whatever
+it holds, or by its value (a `data:image/…` URL, an `image_url` part of a message) whatever its
+name. Blank values are no pictures.
 """
 
 import re
@@ -33,15 +34,15 @@ IMAGE_FIELD_NAMES = frozenset(
         "subjectreference", "targetimage", "uploadedimage", "uploadedimages",
     }
 )  # fmt: skip
-"""Without case, `_`, `-` and brackets."""
+"""In lower case, without `_`, `-` and brackets."""
 IMAGE_PART_TYPES = frozenset({"image", "image_url", "input_image", "image_file"})
-"""`type` of a message's part that is a picture (chat completions, responses, Anthropic)."""
+"""`type` of a message part that is a picture, in OpenAI's and Anthropic's APIs."""
 IMAGE_DATA_URL = re.compile(r"\s*data:image/", re.IGNORECASE)
 SEPARATORS = re.compile(r"\[[^\[\]]{0,64}\]|[^A-Za-z0-9]")
 
 
 def is_blank(value: Any) -> bool:
-    """Null, false, an empty text, and lists and objects of nothing else."""
+    """Null, false, blank text, and lists and objects of only these."""
     if isinstance(value, str):
         return not value.strip()
     if isinstance(value, list):
@@ -56,8 +57,7 @@ def is_image_field(name: str) -> bool:
 
 
 def reject_image_inputs(body: Mapping[str, Any], except_for: Container[str]) -> None:
-    """Raises `InvalidRequest` for the first field with a picture; fields in `except_for` are not
-    read."""
+    """Raises `InvalidRequest` for the first field with a picture; skips fields in `except_for`."""
     for name, value in body.items():
         if name not in except_for and (
             (is_image_field(name) and not is_blank(value)) or _contains_image(value)

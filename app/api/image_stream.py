@@ -1,7 +1,7 @@
-"""Stored pictures on their way out: in parts, each read when the reader has taken the last one.
+"""Sending stored pictures in parts: each is read when the client has taken the one before.
 
-A reader that stops costs one part, a small one while many others are served, and no task of its
-own: nothing here waits for memory, so that a slow reader holds up nobody else.
+A client that stops reading costs the memory of one part, and of a small one while many pictures
+are being sent. Nothing here waits for memory, so a slow client delays no other.
 """
 
 import base64
@@ -25,12 +25,13 @@ from app.domain.media import (
 
 PART_BYTES = 192 << 10
 SMALL_PART_BYTES = SLICE_BYTES - SLICE_BYTES % 3
-"""Bytes read at once, as a rule and while many are served: each read may be a request to a bucket,
-and larger ones hold up the event loop. Multiples of three, so that parts of base64 join."""
+"""Bytes read at once: usually, and while many pictures are sent. Each read may be a request to a
+bucket, so small parts are slow; larger ones would hold up the event loop. Both are multiples of
+three, so that encoded parts join to valid base64."""
 FIRST_PART_BYTES = 48 << 10
-"""Read before an answer begins, of each of its pictures: its size is known then."""
+"""Read of each picture before an answer begins, because its size must be known then."""
 COPIES_PER_PART = 4
-"""How often a part lies in memory on its way, base64 being a third longer."""
+"""How often a part is in memory at once while it is encoded and sent."""
 IMAGE_GONE = FailureNote(
     "image_unavailable", "The image was made, but its bytes are no longer stored.", charged=True
 )
@@ -38,7 +39,7 @@ IMAGE_GONE = FailureNote(
 
 @dataclass(slots=True)
 class OpenedImage:
-    """A stored picture whose first bytes were read; they are handed on once."""
+    """A stored picture whose first bytes have been read; `send_image` sends and drops them."""
 
     name: str
     first: ImageSlice
@@ -50,8 +51,8 @@ class OpenedImage:
 
 
 async def open_image(request: Request, name: str, task_id: str) -> OpenedImage:
-    """Raises `GatewayOverloaded` while the image store is away (a repeat gets the same pictures),
-    and `GenerationFailed` when the bytes are gone for good."""
+    """Raises `GatewayOverloaded` while the image store is unavailable (a repeat of the request gets
+    the same pictures), and `GenerationFailed` when the bytes no longer exist."""
     try:
         first = await get_app_state(request).gateway.pictures.read(name, 0, FIRST_PART_BYTES)
     except ImageStoreUnavailable as error:
@@ -75,9 +76,11 @@ async def send_image(
     encode: Callable[[bytes], bytes] = bytes,
     copies: int = 1,
 ) -> None:
-    """Send a picture; its larger parts are counted in `budget`, each so many times as it is in
-    memory. Raises `ClientDisconnect` when the reader is gone, or when the bytes cannot be had any
-    more: then the connection is cut, a beginning being no picture."""
+    """Send a picture. Its larger parts are counted in `budget`, `copies` times each.
+
+    Raises `ClientDisconnect` when the client is gone. It also does so when the rest of the bytes
+    cannot be read: the connection is cut then, so that nobody takes the beginning for a picture.
+    """
     offset, size = len(picture.first.body), picture.first.size
     body = encode(picture.first.body)
     picture.first = ImageSlice(b"", picture.first.media_type, size)
@@ -87,9 +90,9 @@ async def send_image(
         if get_peer_state(request) is PeerState.DISCONNECTED:
             abort_connection(request.scope)
             raise ClientDisconnect
-        with budget.try_reserve(copies * PART_BYTES) as spare:
+        with budget.try_reserve(copies * PART_BYTES) as reserved:
             body = await _read_part(
-                request, picture.name, offset, PART_BYTES if spare else SMALL_PART_BYTES
+                request, picture.name, offset, PART_BYTES if reserved else SMALL_PART_BYTES
             )
             offset += len(body)
             body = encode(body)
@@ -109,7 +112,7 @@ async def _read_part(request: Request, name: str, offset: int, most: int) -> byt
 
 
 async def _send_part(send: Send, body: bytes) -> None:
-    """Done once the reader has taken most of it."""
+    """Returns once the client has taken most of it."""
     await send(build_body_message(body))
     await send(build_body_message(b""))
 

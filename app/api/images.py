@@ -1,4 +1,4 @@
-"""POST /v1/images/generations; edits and variations, which the provider does not offer."""
+"""POST /v1/images/generations. Edits and variations are refused: the provider has neither."""
 
 from dataclasses import replace
 from functools import partial
@@ -31,7 +31,7 @@ from app.service.log_context import bind_task_id
 
 
 async def create(request: Request) -> Response:
-    """Generate images: waited for, as a task (`async`), or as events (`stream`)."""
+    """Generate images from text: wait for them, take a task (async), or read events (stream)."""
     principal = await authenticate_request(request)
     gateway = get_app_state(request).gateway
     await gateway.pace.generate(principal)
@@ -59,8 +59,9 @@ async def create(request: Request) -> Response:
 
 
 async def reject_unsupported(request: Request) -> Response:
-    """Edits and variations: a clean refusal, once the upload is through (statement 86)."""
+    """The provider only generates images from text. Nothing is charged."""
     await authenticate_request(request)
+    # A client that is still sending its upload would not read the answer.
     await discard_upload(request)
     raise InvalidRequest(
         "unsupported_endpoint",
@@ -92,7 +93,7 @@ async def _build_response(
 async def _build_refusal(
     request: Request, principal: Principal, refusal: AdmissionRefused
 ) -> Response:
-    """A refusal with the numbers behind it (statement 67), as long as they can be had."""
+    """A refusal with the numbers behind it, unless the ledger cannot tell them now."""
     gateway = get_app_state(request).gateway
     if type(refusal) is RateLimited:
         gateway.pace.refused(principal, refusal)

@@ -1,6 +1,6 @@
-"""Fields of a request body by type: strict about types, `null` means absent (design, section 9).
+"""Values of body fields and query parameters by type: strict about types, `null` means absent.
 
-Query parameters, as SDKs spell them.
+Query parameters are read in every spelling that SDKs use.
 """
 
 import re
@@ -14,12 +14,14 @@ from app.domain.errors import InvalidRequest
 Body = Mapping[str, Any]
 
 MAX_WORD_CHARS = 64
-"""Characters of a size, a quality or the like, whatever it says."""
+"""Longest size, quality or other single word."""
 
 LINE_BREAKS = str.maketrans("\x0b\x0c", "\n\n")
-"""Vertical tab and form feed, which word processors paste for a line or page break."""
+"""Vertical tab and form feed become line breaks: word processors paste them as such."""
 CONTROL_CHARS = re.compile(r"[\x00-\x08\x0e-\x1f]")
-# Anything but white space, zero-width characters and blanks in disguise.
+NO_CONTROL_CHARS = f"^{CONTROL_CHARS.pattern.replace('[', '[^', 1)}*$"
+"""The same as a pattern for a whole text, for the schema."""
+# Anything but white space, characters without width, and letters that look like a blank.
 VISIBLE_CHAR = re.compile(
     "[^\\s\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0]"
@@ -43,7 +45,7 @@ def parse_string(body: Body, name: str, max_chars: int) -> str | None:
 
 
 def parse_integer(body: Body, name: str, minimum: int, maximum: int) -> int | None:
-    """A whole number within bounds, or None. 1.0, "1" and true are no whole numbers here."""
+    """A whole number within bounds, or None. 1.0, "1" and true are refused."""
     value = body.get(name)
     if value is None:
         return None
@@ -88,21 +90,21 @@ def parse_choice(
     )
 
 
-def parse_prompt(body: Body, max_chars: int) -> str:
-    """The prompt; raises when it is missing, blank, too long or holds controls."""
-    value = parse_string(body, "prompt", max_chars)
+def parse_prompt(body: Body, name: str, max_chars: int) -> str:
+    """A required text; raises when it is missing, blank, too long or holds control characters."""
+    value = parse_string(body, name, max_chars)
     if value is None:
-        raise missing_error("prompt")
+        raise missing_error(name)
     value = value.translate(LINE_BREAKS)
     if VISIBLE_CHAR.search(value) is None:
         raise InvalidRequest(
             "missing_required_parameter",
-            "prompt is required and must not be blank.",
-            param="prompt",
+            f"{name} is required and must not be blank.",
+            param=name,
         )
     if CONTROL_CHARS.search(value) is not None:
         raise InvalidRequest(
-            "invalid_value", "prompt must not hold control characters.", param="prompt"
+            "invalid_value", f"{name} must not hold control characters.", param=name
         )
     return value
 
@@ -117,12 +119,35 @@ def wrong_type_error(name: str, expected: str) -> InvalidRequest:
 
 QUERY_INTEGER = re.compile(r"[0-9]{1,12}", re.ASCII)
 CLAMPED_INTEGER = re.compile(r"[0-9]{1,18}", re.ASCII)
-"""A number that is cut to what is possible, however large."""
+"""A number that the caller of this module cuts to its bounds, so that a large one is no error."""
 MAX_QUERY_VALUES = 200
+
+Schema = dict[str, Any]
+INTEGER: Schema = {"type": "integer", "minimum": 0}
+
+
+def describe_query(name: str, schema: Schema, about: str, *, required: bool = False) -> Schema:
+    """A query parameter for the schema."""
+    return {
+        "name": name,
+        "in": "query",
+        "required": required,
+        "schema": schema,
+        "description": about,
+    }
+
+
+def describe_list(name: str, about: str, known: Iterable[str] | None = None) -> Schema:
+    """A query parameter that `parse_query_list` or `parse_query_choices` reads."""
+    items: Schema = {"type": "string"}
+    if known is not None:
+        items["enum"] = sorted(known)
+    schema = {"type": "array", "items": items, "maxItems": MAX_QUERY_VALUES}
+    return describe_query(name, schema, about)
 
 
 def parse_query_list(query: QueryParams, name: str) -> tuple[str, ...]:
-    """An array: `name[]=a&name[]=b`, `name=a&name=b` or `name=a,b` (openai-compat, section 10)."""
+    """An array: `name[]=a&name[]=b`, `name=a&name=b` or `name=a,b`, as the SDKs differ."""
     given = [*query.getlist(f"{name}[]"), *query.getlist(name)]
     values = [value.strip() for item in given for value in item.split(",") if value.strip()]
     if len(values) > MAX_QUERY_VALUES:
@@ -153,7 +178,7 @@ def parse_query_integer(
     given = query.get(name)
     if given is None:
         if default is None:
-            raise InvalidRequest("missing_required_parameter", f"{name} is required.", param=name)
+            raise missing_error(name)
         return default
     if form.fullmatch(given) is None:
         raise invalid_value_error(name, f"{name} must be a whole number.")

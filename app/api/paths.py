@@ -1,22 +1,21 @@
-"""Paths as clients spell them, brought to the one spelling that is routed; never by redirect."""
+"""Turns a path as a client spells it into the one that is routed, without a redirect."""
 
 ROUTE_ROOTS = frozenset({"images", "models", "tasks", "usage", "organization"})
-"""What follows /v1."""
+"""First words after /v1."""
 PREFIXES = frozenset({"v1", "openai", "api"})
 HEALTH_ALIASES = frozenset({"health", "healthz"})
-"""Names under which platforms look for /livez."""
+"""Other names for /livez that hosting platforms ask for."""
 NON_IMAGE_ROOTS = frozenset(
     {"chat", "responses", "completions", "embeddings", "audio", "assistants"}
 )
-"""First words of OpenAI's routes that have nothing to do with images."""
+"""First words of OpenAI's routes that are not about images."""
 
 
 def normalize_path(path: str) -> tuple[str, str | None]:
     """The path to route, and the model named by an Azure deployment path.
 
-    Extra slashes, a missing or doubled /v1, `/api/v1` and `/openai/deployments/{model}` are
-    spellings of the same thing. Dots are never resolved: a path that
-    tries stays unknown.
+    Extra slashes, a missing or doubled /v1, `/api/v1` and `/openai/deployments/{model}` all lead
+    to the same route. Dots are never resolved: a path with `..` in it is unknown.
     """
     given = [segment for segment in path.split("/") if segment]
     rest = given

@@ -1,29 +1,26 @@
-"""From a request body to what is asked: understand once, coerce by catalog, report changes."""
+"""From the body of a generation request to a command: read it once, fit it to the catalog, and say
+what was changed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.api import parameters
+from app.api import parameters, request_fields
 from app.api.errors import MODERATION_CODES
 from app.api.image_inputs import is_blank, is_image_field, reject_image_inputs
 from app.api.request_body import PRINTABLE_NAME, canonical_json
+from app.api.request_fields import ACCEPTED_FIELDS, SIZE_HINT_FIELDS, SUPPORTED_FIELDS
 from app.api.request_headers import RequestHeaders
 from app.api.settings import EdgeSettings
-from app.api.sizes import AUTO, SIZE_HINT_FIELDS, parse_exact_size, resolve_nearest_size
+from app.api.sizes import AUTO, parse_exact_size, resolve_nearest_size
 from app.domain.catalog import Catalog, Model
 from app.domain.errors import InvalidRequest, ModelNotFound
-from app.domain.images import GenerationRequest, ResponseFormat, digest
+from app.domain.images import GenerationRequest, digest
 from app.domain.ledger import DedupKeys
 from app.domain.patterns import pattern_matches
 from app.domain.principal import Principal
 from app.service.generation import GenerateCommand
 
-SUPPORTED_FIELDS = frozenset(
-    {"model", "prompt", "n", "size", "quality", "response_format", "stream", "async"}
-)
-ACCEPTED_FIELDS = frozenset({"user", "safety_identifier", "partial_images"})
-"""Checked, then left out: the provider knows nothing like them."""
 UNSUPPORTED_FIELDS = frozenset(
     {"background", "input_fidelity", "moderation", "output_compression", "output_format", "style"}
 )
@@ -39,8 +36,8 @@ NEUTRAL_FIELDS = ACCEPTED_FIELDS | frozenset(
         "stream_options", "sync_mode", "tags", "timeout", "trace_id", "user_id",
     }
 )  # fmt: skip
-"""Fields that leave the picture as it is: who asks, how it is sent, in which encoding. Any other
-field that cannot be sent on may be a wish for another picture."""
+"""Fields that do not change the picture: who asks, how it is sent, in which encoding. Any other
+field that the provider cannot be sent may ask for a different picture."""
 EGRESS_FIELDS = frozenset(
     {
         "api_base", "api_key", "api_type", "api_version", "base_model", "base_url",
@@ -49,25 +46,23 @@ EGRESS_FIELDS = frozenset(
         "upstream", "upstream_url", "url", "webhook", "webhook_url",
     }
 )  # fmt: skip
-"""Fields with which other gateways let a caller choose where the upstream key goes (S1)."""
+"""Fields with which other gateways let a caller choose where the upstream key goes (S1). They are
+dropped, reported and counted."""
 
 FIELDS_NOT_HASHED = SUPPORTED_FIELDS | EGRESS_FIELDS | NEUTRAL_FIELDS
-"""Fields whose values say nothing about the picture that is not read from them."""
+"""Fields that need not be hashed: they are read in full, or do not change the picture."""
 EMPTY_VALUES: tuple[Any, ...] = (None, "", [], {})
-"""Values by which interfaces send every field they have, asked for or not."""
+"""Values of a field that a client sends although its user filled in nothing."""
 MODERATION_BLOCKED_MODELS = ("gpt-image-*", "chatgpt-image-*")
-"""Callers of these know a refusal by moderation as `moderation_blocked`."""
+"""Callers of these models expect the code `moderation_blocked` when a prompt is refused."""
 MAX_FIELDS = 100
-MAX_MODEL_CHARS = 256
-MAX_USER_CHARS = 512
-MAX_PARTIAL_IMAGES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """One request, understood. `adjusted` names the fields that were coerced or ignored;
-    `egress_override` is true when some of them tried to choose the way out; `moderation_code` is
-    how the caller calls a refusal by moderation."""
+    """One request, read. `adjusted` names the fields that were coerced or ignored;
+    `egress_override` is true when one of them tried to choose where Koi connects;
+    `moderation_code` is the code that this caller expects when its prompt is refused."""
 
     ask: GenerateCommand
     asynchronous: bool
@@ -95,8 +90,8 @@ def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> 
     reject_image_inputs(body, except_for=FIELDS_NOT_HASHED)
     request = GenerationRequest(
         model=model.name,
-        prompt=parameters.parse_prompt(body, model.max_prompt_chars),
-        n=parameters.parse_integer(body, "n", 1, settings.max_images) or 1,
+        prompt=request_fields.PROMPT.parse(body, model.max_prompt_chars),
+        n=request_fields.N.parse(body, settings.max_images) or 1,
         size=parse_exact_size(body, model)
         if settings.strict
         else resolve_nearest_size(body, model),
@@ -104,13 +99,14 @@ def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> 
         unsent=_hash_unsent_fields(body),
     )
     response_format = (
-        parameters.parse_choice(body, "response_format", tuple(ResponseFormat), {})
+        request_fields.RESPONSE_FORMAT.parse(body)
         or raw.principal.response_format
         or catalog.response_format(called, model)
         or settings.response_format
     )
     asynchronous, stream = _parse_response_mode(body)
-    _check_accepted(body)
+    for field in request_fields.ACCEPTED:
+        field.parse(body)
     return ParsedRequest(
         ask=GenerateCommand(
             request,
@@ -134,7 +130,7 @@ def _check_names(body: Mapping[str, Any], strict: bool) -> None:
         return
     for name, value in body.items():
         if name in SUPPORTED_FIELDS or name in ACCEPTED_FIELDS or is_image_field(name):
-            # A picture is refused by its own words, and an empty place for one asks for nothing.
+            # `reject_image_inputs` refuses a picture; an empty picture field asks for nothing.
             continue
         if name in SIZE_HINT_FIELDS and value is None:
             continue
@@ -148,7 +144,7 @@ def _check_names(body: Mapping[str, Any], strict: bool) -> None:
 
 def _resolve_model(raw: RawRequest, catalog: Catalog, strict: bool) -> tuple[str, Model]:
     """The name the caller used, and the model it means."""
-    name = parameters.parse_string(raw.body, "model", MAX_MODEL_CHARS) or raw.deployment
+    name = request_fields.MODEL.parse(raw.body) or raw.deployment
     if name is None:
         if strict or raw.body.get("model") == "":
             raise parameters.missing_error("model")
@@ -169,13 +165,13 @@ def _choose_moderation_code(called: str, catalog: Catalog) -> str:
 
 
 def _resolve_quality(body: Mapping[str, Any], model: Model, strict: bool) -> str:
-    """The quality that is meant; a word nobody knows is the default one."""
+    """The quality that the request names; an unknown word means the default, unless strict."""
     auto = {AUTO: model.quality_aliases.get(AUTO, model.default_quality)}
     if strict:
         return (
             parameters.parse_choice(body, "quality", model.qualities, auto) or model.default_quality
         )
-    written = parameters.parse_string(body, "quality", parameters.MAX_WORD_CHARS)
+    written = request_fields.QUALITY.parse(body)
     if written is None or written in model.qualities:
         return written or model.default_quality
     known = {alias.lower(): quality for alias, quality in model.quality_aliases.items()}
@@ -184,7 +180,8 @@ def _resolve_quality(body: Mapping[str, Any], model: Model, strict: bool) -> str
 
 
 def _hash_unsent_fields(body: Mapping[str, Any]) -> str | None:
-    """A digest of the fields that ask for a certain picture and cannot be sent on, or None."""
+    """A digest of the fields that may ask for a different picture and cannot be sent on, or None.
+    It keeps such requests from sharing a cached picture."""
     hashed_fields = {
         name: value
         for name, value in body.items()
@@ -195,19 +192,13 @@ def _hash_unsent_fields(body: Mapping[str, Any]) -> str | None:
 
 
 def _parse_response_mode(body: Mapping[str, Any]) -> tuple[bool, bool]:
-    asynchronous = parameters.parse_boolean(body, "async")
-    stream = parameters.parse_boolean(body, "stream")
+    asynchronous = request_fields.ASYNC.parse(body)
+    stream = request_fields.STREAM.parse(body)
     if asynchronous and stream:
         raise InvalidRequest(
             "unsupported_parameter", "stream and async cannot be combined.", param="stream"
         )
     return asynchronous, stream
-
-
-def _check_accepted(body: Mapping[str, Any]) -> None:
-    parameters.parse_string(body, "user", MAX_USER_CHARS)
-    parameters.parse_string(body, "safety_identifier", MAX_USER_CHARS)
-    parameters.parse_integer(body, "partial_images", 0, MAX_PARTIAL_IMAGES)
 
 
 def _build_dedup_keys(raw: RawRequest) -> DedupKeys:

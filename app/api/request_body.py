@@ -1,9 +1,7 @@
-"""Taking a request's body off the wire: its type, its size and its time.
+"""Reading the body of a request: its type, its size, its time, and strict JSON.
 
-Strict JSON from raw bytes: what standard parsers let through is refused (reliability, B1-B15).
-
-`orjson` cannot see duplicate keys and Python's own reader accepts NaN, surrogates and numbers of
-any length, so the standard reader runs with hooks and two scans in front.
+`orjson` does not see duplicate keys, and Python's own parser accepts NaN, lone surrogates and
+numbers of any length. So Python's parser runs with hooks, after two scans of the raw bytes.
 """
 
 import asyncio
@@ -54,7 +52,7 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 
 async def discard_upload(request: Request) -> None:
-    """Read an upload to its end so that its sender will read the answer; give up when it lasts."""
+    """Read an upload to its end, because clients read the answer only then; for a limited time."""
     with suppress(TimeoutError):
         async with asyncio.timeout(get_edge_settings(request).body_timeout_s):
             await _discard(request.receive, MAX_UPLOAD_DISCARD_BYTES)
@@ -112,7 +110,8 @@ async def _read_limited(receive: Receive, limit: int) -> bytes | None:
 
 
 async def _discard_oversized(request: Request) -> None:
-    """Let a slightly too long body arrive: closing on unread bytes would reset the answer away."""
+    """Read the rest of a body that is too long, for a moment: closing the connection on unread
+    bytes would reset it, and the client would lose the answer."""
     if "expect" not in request.headers:
         with suppress(TimeoutError):
             async with asyncio.timeout(OVERSIZED_DISCARD_S):
@@ -140,12 +139,12 @@ def _too_large_error() -> InvalidRequest:
 
 MAX_DEPTH = 32
 MAX_PUNCTUATION = 5_000
-"""Brackets, commas and colons outside of strings: each costs the parser more than any text."""
+"""Brackets, commas and colons outside of strings. Each costs the parser more than text does."""
 MAX_NUMBER_CHARS = 32
 PRINTABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
-"""Field names that may be repeated to the caller, in bodies and headers alike."""
+"""Field names that may be repeated to the caller, in bodies and in headers."""
 
-# One pass, possessive: linear on any input. An unclosed string runs to the end.
+# Possessive quantifiers make this linear on any input. An unclosed string runs to the end.
 TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 PUNCTUATION = (b"[", b"{", b",", b":")
@@ -174,7 +173,7 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
 
 
 def canonical_json(body: dict[str, Any]) -> str:
-    """One spelling for equal bodies, whatever their key order and white space."""
+    """The same text for equal bodies, whatever the order of their keys and their white space."""
     return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
 
@@ -192,7 +191,8 @@ def _count_punctuation(raw: bytes) -> int:
 
 
 def _reject_complexity(raw: bytes) -> None:
-    """What stands in strings does not count. More strings than that need as many marks."""
+    """Characters inside of strings do not count. More strings than the limit are too many too,
+    because a comma or colon stands between any two."""
     bare, strings = STRING.subn(b"", raw, MAX_PUNCTUATION)
     if strings == MAX_PUNCTUATION or _count_punctuation(bare) > MAX_PUNCTUATION:
         raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""What a caller asks for in request headers, read tolerantly where the RFCs say so."""
+"""What a caller asks for in request headers. Where the RFCs say so, nonsense is ignored."""
 
 import math
 import re
@@ -14,21 +14,21 @@ IDEMPOTENCY_KEY_FORMAT = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 WHOLE_SECONDS = re.compile(r"[0-9]{1,10}", re.ASCII)
 TIMEOUT_HEADERS = ("x-stainless-read-timeout", "x-stainless-timeout")
 DEFAULT_WAIT_S = 600.0
-"""The wait of a caller who announces nothing longer, unless the operator sets a limit: as long as
-the official SDKs wait by default."""
+"""Longest wait when neither the operator nor the caller sets another: the default timeout of the
+official SDKs."""
 ANSWER_MARGIN_S = 2.0
-"""How long before a client's own timeout it gets an answer, half of it at most."""
+"""How long before its own timeout a client gets an answer, at most half of that timeout."""
 
 MIN_HEARTBEAT_INTERVAL_S = 0.1
-"""No announced timeout, however absurd, is answered with more heartbeats than this."""
+"""Shortest pause between heartbeats, however short a timeout the client announces."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitPlan:
     """How a caller is kept waiting, in seconds.
 
-    `wait_s` is the longest wait for the job, `silence_s` how much of it passes in silence (None:
-    all of it), `heartbeat_interval_s` the longest pause between two signs of life afterwards.
+    `wait_s` is the longest wait for the job. `silence_s` is how long nothing is sent (None: all
+    the time), `heartbeat_interval_s` the pause between two heartbeats after that.
     """
 
     wait_s: float
@@ -40,8 +40,8 @@ class WaitPlan:
 class RequestHeaders:
     """Request controls of a generation.
 
-    `is_sdk_retry`: the SDK says this is a repeat. `client_timeout_s`: how long the client itself
-    will wait, when it says so (openai-compat study, section 2).
+    `is_sdk_retry`: the SDK says that this is a repeat. `client_timeout_s`: how long the client
+    itself will wait, when it says so.
     """
 
     idempotency_key: str | None
@@ -52,9 +52,9 @@ class RequestHeaders:
     def plan_wait(self, settings: EdgeSettings) -> WaitPlan:
         """How to keep this caller waiting.
 
-        With heartbeats a client's read timeout starts anew with each byte, so that the wait may be
-        longer than what it announced; who hangs up earlier is noticed. In silence the answer comes
-        just before the client's own timeout.
+        With heartbeats the wait may be longer than the timeout that the client announced, because
+        a read timeout starts again with each byte; a client that hangs up earlier is noticed.
+        Without heartbeats the answer must come just before the client's own timeout.
         """
         max_wait_s = settings.sync_wait_s or DEFAULT_WAIT_S
         heartbeat_interval_s = max(
@@ -75,7 +75,7 @@ class RequestHeaders:
         return WaitPlan(max_wait_s, None, heartbeat_interval_s)
 
     def concurrency_wait_s(self, settings: EdgeSettings) -> float:
-        """How long to wait for a concurrency slot: no heartbeats are sent meanwhile."""
+        """How long to wait for a concurrency slot. No heartbeats are sent meanwhile."""
         return self._cap_to_half_timeout(settings.concurrency_wait_s)
 
     def _cap_to_half_timeout(self, max_s: float) -> float:

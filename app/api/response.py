@@ -1,7 +1,7 @@
 """Answering a caller who waits: in silence, with heartbeats, or as a stream of events.
 
-All three watch for the caller hanging up and tell the gateway about it, so that the next
-identical request joins the job instead of buying again. None ever touches the job itself.
+All three notice when the caller hangs up and tell the gateway, so that the next identical request
+joins the job and does not buy again. None of them changes the job itself.
 """
 
 import asyncio
@@ -21,7 +21,6 @@ from app.api.image_stream import open_image, send_image_base64
 from app.api.request_headers import WaitPlan
 from app.api.response_body import (
     JSON_PLACEHOLDER,
-    NO_USAGE,
     PLACEHOLDER,
     JsonImagesResponse,
     acquire_answer_permit,
@@ -39,6 +38,7 @@ from app.api.state import (
     get_scope_access_record,
     is_client_connected,
 )
+from app.api.wire import COMPLETED_EVENT, ERROR_EVENT, NO_USAGE
 from app.domain.errors import FailureNote, GatewayError, GenerationFailed
 from app.domain.job import Job
 from app.service.callers import HALF_CLOSED_S
@@ -49,15 +49,15 @@ UNBUFFERED_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 @dataclass(frozen=True, slots=True)
 class JobRecipient:
-    """Who is to get an answer about a job."""
+    """The caller who is to get an answer about a job."""
 
     request: Request
     started: StartedJob
 
     @asynccontextmanager
     async def abandon_unless_answered(self) -> AsyncIterator[None]:
-        """Whatever ends this block early left the caller without its answer: the next identical
-        request joins the job. Where the job itself failed, there is nothing to join."""
+        """A block that ends early leaves the caller without its answer, so the next identical
+        request joins the job. If the job itself failed, there is nothing to join."""
         try:
             yield
         except GenerationFailed:
@@ -67,8 +67,8 @@ class JobRecipient:
             raise
 
     async def raise_if_disconnected(self) -> None:
-        """Raise `ClientDisconnect` when the caller is gone; before the last of the answer is sent,
-        because the server may hang up itself then."""
+        """Raise `ClientDisconnect` when the caller is gone. Call it before the end of the answer is
+        sent, because the server may close the connection itself after that."""
         for pause_s in HALF_CLOSED_S:
             if get_peer_state(self.request) is PeerState.HALF_CLOSED:
                 await asyncio.sleep(pause_s)
@@ -76,7 +76,7 @@ class JobRecipient:
             raise ClientDisconnect
 
     async def send_response(self, answer: JsonImagesResponse, send: Send) -> None:
-        """Send an answer, and the end of it only to a caller who is still there."""
+        """Send an answer; its end only while the caller is still there."""
         await self.raise_if_disconnected()
         if not get_access_record(self.request).status:
             await answer.send_start(send)
@@ -86,13 +86,13 @@ class JobRecipient:
         await answer.send_end(send)
 
     def received(self) -> None:
-        """The whole answer was sent to a caller who was there."""
+        """Note that the whole answer was sent while the caller was there."""
         get_app_state(self.request).gateway.generate.received(self.started)
 
 
 @dataclass(frozen=True, slots=True)
 class PendingResponse(JobRecipient):
-    """One caller waiting for one job. `headers` are those known before the job ended."""
+    """One caller waiting for one job. `headers` are known before the job has ended."""
 
     response_format: str
     wait_plan: WaitPlan
@@ -100,7 +100,7 @@ class PendingResponse(JobRecipient):
 
     @property
     def silence_s(self) -> float | None:
-        """What is left of the silence, which began when the request came."""
+        """What is left of the silent time, which began when the request arrived."""
         if self.wait_plan.silence_s is None:
             return None
         passed_s = time.perf_counter() - get_access_record(self.request).started_s
@@ -113,7 +113,7 @@ class PendingResponse(JobRecipient):
         return generated
 
     async def build_response(self) -> JsonImagesResponse:
-        """The images response about the finished job."""
+        """The images response for the finished job."""
         generated = await self.wait_for_job()
         headers = add_incomplete_header(
             {**self.headers, "x-koi-task-id": generated.job.id}, generated.job
@@ -129,7 +129,7 @@ def build_started_headers(started: StartedJob, adjusted: Mapping[str, str]) -> d
 
 
 class ImmediateResponse(Response):
-    """An answer about a job that has ended, or that nobody waits for."""
+    """An answer about a job that has ended, or that the caller does not wait for."""
 
     def __init__(
         self, recipient: JobRecipient, answer: Callable[[], Awaitable[JsonImagesResponse]]
@@ -145,11 +145,10 @@ class ImmediateResponse(Response):
 
 
 class HeartbeatResponse(Response):
-    """An images response that is written when the job has ended.
+    """An images response that is sent when the job has ended.
 
-    After a silence the status is committed and white space keeps the connection
-    alive; a failure after that cuts the connection, the only thing SDKs repeat (openai-compat
-    study, section 5).
+    After some time the status 200 is sent, and white space keeps the connection alive. A failure
+    after that cuts the connection, because SDKs repeat nothing else at that point.
     """
 
     def __init__(self, pending: PendingResponse) -> None:
@@ -189,7 +188,7 @@ class HeartbeatResponse(Response):
 class EventStreamResponse(Response):
     """Server-sent events: comments while waiting, one completed event per image.
 
-    The provider has no partial images, so none are sent (openai-compat study, section 7).
+    The provider has no partial images, so none are sent.
     """
 
     def __init__(self, pending: PendingResponse) -> None:
@@ -241,7 +240,7 @@ class EventStreamResponse(Response):
 
 def _build_completed_event(job: Job) -> bytes:
     event = {
-        "type": "image_generation.completed",
+        "type": COMPLETED_EVENT,
         "created_at": job.created_ms // 1000,
         "quality": "auto",
         "output_format": "png",
@@ -251,13 +250,13 @@ def _build_completed_event(job: Job) -> bytes:
         "usage": NO_USAGE,
         "b64_json": JSON_PLACEHOLDER,
     }
-    return _encode_event("image_generation.completed", orjson.dumps(event))
+    return _encode_event(COMPLETED_EVENT, orjson.dumps(event))
 
 
 def _build_error_event(scope: Scope, note: FailureNote, task_id: str) -> bytes:
     record_late_failure(scope, note)
     return _encode_event(
-        "error", build_error_body(note, task_id, get_scope_access_record(scope).moderation_code)
+        ERROR_EVENT, build_error_body(note, task_id, get_scope_access_record(scope).moderation_code)
     )
 
 

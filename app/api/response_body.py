@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 from starlette.requests import Request
@@ -12,11 +12,19 @@ from starlette.types import Receive, Scope, Send
 from app.api.errors import build_error_object
 from app.api.image_stream import OpenedImage, build_body_message, open_image, send_image_base64
 from app.api.state import get_access_record, get_app_state, get_edge_settings
+from app.api.wire import (
+    NO_USAGE,
+    CollectingObject,
+    ImageItem,
+    ImagesBody,
+    IncompleteObject,
+    TaskObject,
+)
 from app.domain.images import Picture, ResponseFormat
 from app.domain.job import Job, TaskStatus, find_shortfall
 
 PLACEHOLDER = b"\0"
-JSON_PLACEHOLDER = orjson.Fragment(b'"\0"')
+JSON_PLACEHOLDER: Any = orjson.Fragment(b'"\0"')
 """Where a picture goes in prepared JSON: a byte that JSON itself never holds."""
 
 QUALITIES = {
@@ -24,15 +32,8 @@ QUALITIES = {
     "hd": "high",
     **{name: name for name in ("low", "medium", "high", "xhigh", "max")},
 }
-"""Catalog quality -> the words a strictly validating SDK accepts (statement 34)."""
+"""Catalog quality -> the words that a strictly validating SDK accepts."""
 OUTPUT_FORMATS = {"image/jpeg": "jpeg", "image/png": "png", "image/webp": "webp"}
-NO_USAGE = {
-    "total_tokens": 0,
-    "input_tokens": 0,
-    "output_tokens": 0,
-    "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
-}
-"""Clients read token counts from every images response; the provider counts images."""
 MAX_OPEN_PROGRESS = 99
 """Progress of a task that only waits for its pictures."""
 PIXEL_SIZE = re.compile(r"[0-9]+x[0-9]+", re.ASCII)
@@ -40,6 +41,20 @@ TOO_MANY_ANSWERS = (
     "Too many answers in base64 are being sent to this API key. The pictures are kept: repeat the "
     "request, it pays nothing more, or ask for links (response_format url)."
 )
+
+
+class ImageFacts(TypedDict, total=False):
+    size: str
+    quality: str
+    output_format: str
+
+
+class IncompleteFact(TypedDict, total=False):
+    incomplete: IncompleteObject
+
+
+class CollectingFact(TypedDict, total=False):
+    collecting: CollectingObject
 
 
 def json_response(
@@ -51,8 +66,8 @@ def json_response(
 class JsonImagesResponse(Response):
     """JSON with pictures in base64, which are read and encoded while they are sent.
 
-    `send_start`, `pour` and `end` send its status, its pictures, and the little that makes it
-    whole.
+    It is sent in three steps: `send_start` the status, `send_images` the pictures, and `send_end`
+    the last bytes, without which it is no JSON.
     """
 
     def __init__(
@@ -73,7 +88,7 @@ class JsonImagesResponse(Response):
         await send(start)
 
     async def send_images(self, send: Send) -> None:
-        """Raises `ClientDisconnect`, see `send_picture`."""
+        """Raises `ClientDisconnect`, see `send_image`."""
         if self.request.method == "HEAD":
             return
         for text, picture in zip(self.texts, self.pictures, strict=True):
@@ -90,10 +105,10 @@ class JsonImagesResponse(Response):
 
 
 def get_public_origin(request: Request) -> str:
-    """Where links point: the configured public URL, or the address the client used itself."""
+    """Where links point: the configured public URL, or the address that the client used."""
     public = get_edge_settings(request).public_url
     if public is not None:
-        # People paste the base_url of their SDK.
+        # Operators paste the base_url of their SDK, which ends in /v1.
         return public.rstrip("/").removesuffix("/v1").rstrip("/")
     return f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"
 
@@ -108,7 +123,7 @@ async def build_images_response(
 ) -> JsonImagesResponse:
     """An OpenAI images response; see `_open_images` for what it may raise."""
     encoded = response_format != ResponseFormat.URL
-    body = {
+    body: ImagesBody = {
         "created": job.created_ms // 1000,
         "data": _build_items(request, job.pictures, response_format),
         **describe_image(job),
@@ -132,27 +147,38 @@ async def build_task_response(
     return JsonImagesResponse(request, orjson.dumps(task), pictures, headers)
 
 
-def describe_image(job: Job) -> dict[str, str]:
-    """Size, quality and format as OpenAI names them; what has no such name is left out."""
+def describe_image(job: Job) -> ImageFacts:
+    """Size, quality and format in OpenAI's words; what has no such word is left out."""
     first = job.pictures[0]
     seen = f"{first.width}x{first.height}" if first.width and first.height else None
     size = job.size if PIXEL_SIZE.fullmatch(job.size) else seen
-    named = {
-        "size": size,
-        "quality": QUALITIES.get(job.quality),
-        "output_format": OUTPUT_FORMATS.get(first.media_type),
-    }
-    return {name: value for name, value in named.items() if value is not None}
+    facts: ImageFacts = {}
+    if size is not None:
+        facts["size"] = size
+    if (quality := QUALITIES.get(job.quality)) is not None:
+        facts["quality"] = quality
+    if (output_format := OUTPUT_FORMATS.get(first.media_type)) is not None:
+        facts["output_format"] = output_format
+    return facts
 
 
-def describe_incomplete(job: Job) -> dict[str, Any]:
-    """`find_shortfall`, when fewer images came than were asked for."""
+def describe_incomplete(job: Job) -> IncompleteFact:
+    """What is missing, when fewer images came than were asked for."""
     missing = find_shortfall(job)
-    return {} if missing is None else {"incomplete": missing}
+    if missing is None:
+        return {}
+    return {
+        "incomplete": {
+            "asked": missing.asked,
+            "delivered": missing.delivered,
+            "pending": missing.pending,
+            "reason": missing.reason,
+        }
+    }
 
 
-def _describe_collecting(job: Job) -> dict[str, Any]:
-    """What is still on its way while no picture is shown yet."""
+def _describe_collecting(job: Job) -> CollectingFact:
+    """What is still to be downloaded while no picture is shown yet."""
     if job.status is not TaskStatus.COLLECTING:
         return {}
     so_far = job.collecting
@@ -167,11 +193,11 @@ def _describe_collecting(job: Job) -> dict[str, Any]:
 
 def _build_items(
     request: Request, pictures: Sequence[Picture], response_format: str | None
-) -> list[dict[str, Any]]:
+) -> list[ImageItem]:
     """Where each picture is, and the prompt it was made from."""
-    items = []
+    items: list[ImageItem] = []
     for picture in pictures:
-        item: dict[str, Any] = {}
+        item: ImageItem = {}
         if response_format != ResponseFormat.URL:
             item["b64_json"] = JSON_PLACEHOLDER
         if response_format != ResponseFormat.B64_JSON:
@@ -191,13 +217,13 @@ async def _open_images(request: Request, job: Job) -> tuple[OpenedImage, ...]:
 
 async def acquire_answer_permit(request: Request) -> None:
     """Wait until the key may be sent one more answer that holds its pictures."""
-    record, turns = get_access_record(request), get_app_state(request).gateway.answers
-    record.cleanups.append(await turns.take(record.key_id or "", TOO_MANY_ANSWERS))
+    record, permits = get_access_record(request), get_app_state(request).gateway.answers
+    record.cleanups.append(await permits.take(record.key_id or "", TOO_MANY_ANSWERS))
 
 
-def build_task_object(request: Request, job: Job) -> dict[str, Any]:
-    """The same keys in every state (openai-compat study, section 6); pictures as links. Beside them
-    `collecting` or `find_shortfall`, where the task is so."""
+def build_task_object(request: Request, job: Job) -> TaskObject:
+    """The same keys in every state, pictures as links; beside them `collecting` while pictures are
+    downloaded, and `incomplete` when some are missing."""
     done = job.status is TaskStatus.COMPLETED
     progress = MAX_OPEN_PROGRESS if job.status is TaskStatus.COLLECTING else job.progress
     return {

@@ -9,42 +9,62 @@ from app.domain.limits import LimitKind, LimitSnapshot, LimitStatus, LimitWindow
 from app.service.generation import StartedJob
 
 ADJUSTED_HEADER = "x-koi-adjusted"
+EXPOSED_HEADERS: Mapping[str, str] = {
+    "age": "Seconds since the cached answer was made.",
+    "cache-status": "What the cache did (RFC 9211).",
+    "ratelimit": "What is left of each policy (structured fields).",
+    "ratelimit-policy": "The limits that bind this key.",
+    "retry-after": "Seconds after which a repeat helps.",
+    "retry-after-ms": "The same in milliseconds.",
+    ADJUSTED_HEADER: "Fields that were coerced or ignored; n=3->1 when fewer pictures came.",
+    "x-koi-cache": "hit, miss, joined or bypass.",
+    "x-koi-task-id": "The job behind the answer: GET /v1/tasks/{task_id}.",
+    "x-ratelimit-limit-images": "Images that the tightest limit allows.",
+    "x-ratelimit-limit-requests": "Requests that the tightest limit allows.",
+    "x-ratelimit-remaining-images": "Images that are left.",
+    "x-ratelimit-remaining-requests": "Requests that are left.",
+    "x-ratelimit-reset-images": "When they are all there again, such as 12s.",
+    "x-ratelimit-reset-requests": "When they are all there again, such as 1s.",
+    "x-request-id": "This request, as the gateway's log calls it.",
+    "x-should-retry": "Whether a repeat may help and costs nothing twice.",
+}
+"""Response headers that pages of other origins may read, and what each says."""
 MAX_ADJUSTED_NAMES = 20
 UNKNOWN_NAME = "unknown"
 WINDOW_S = {LimitWindow.MINUTE: 60, LimitWindow.DAY: 86_400}
-"""Windows of fixed length; a month is not."""
+"""Seconds of the windows with a fixed length; a month has none."""
 REPORTED_KINDS = (LimitKind.REQUESTS, LimitKind.IMAGES)
 
 
 def build_limit_headers(limit_snapshot: LimitSnapshot) -> dict[str, str]:
-    """OpenAI's `x-ratelimit-*` (openai-compat study, section 9) and the structured fields of
-    draft-ietf-httpapi-ratelimit-headers-11, both for the allowance that will refuse first.
-    The house's numbers are not told."""
+    """OpenAI's `x-ratelimit-*` and the structured fields of
+    draft-ietf-httpapi-ratelimit-headers-11, both for the limit that will refuse first. Limits of
+    the whole deployment are not shown."""
     headers: dict[str, str] = {}
     policies: list[str] = []
     states: list[str] = []
-    for meter in REPORTED_KINDS:
-        allowance = limit_snapshot.tightest(meter)
-        if allowance is None:
+    for kind in REPORTED_KINDS:
+        status = limit_snapshot.tightest(kind)
+        if status is None:
             continue
-        headers[f"x-ratelimit-limit-{meter}"] = str(allowance.limit)
-        headers[f"x-ratelimit-remaining-{meter}"] = str(allowance.remaining)
-        headers[f"x-ratelimit-reset-{meter}"] = f"{allowance.reset_s}s"
-        policies.append(_format_policy(allowance))
-        states.append(f'"{_name_policy(allowance)}";r={allowance.remaining};t={allowance.reset_s}')
+        headers[f"x-ratelimit-limit-{kind}"] = str(status.limit)
+        headers[f"x-ratelimit-remaining-{kind}"] = str(status.remaining)
+        headers[f"x-ratelimit-reset-{kind}"] = f"{status.reset_s}s"
+        policies.append(_format_policy(status))
+        states.append(f'"{_name_policy(status)}";r={status.remaining};t={status.reset_s}')
     if policies:
         headers["ratelimit-policy"] = ", ".join(policies)
         headers["ratelimit"] = ", ".join(states)
     return headers
 
 
-def _name_policy(allowance: LimitStatus) -> str:
-    return f"{allowance.kind}-{allowance.scope}-{allowance.window}"
+def _name_policy(status: LimitStatus) -> str:
+    return f"{status.kind}-{status.scope}-{status.window}"
 
 
-def _format_policy(allowance: LimitStatus) -> str:
-    policy = f'"{_name_policy(allowance)}";q={allowance.limit};qu="{allowance.kind}"'
-    window_s = WINDOW_S.get(allowance.window)
+def _format_policy(status: LimitStatus) -> str:
+    policy = f'"{_name_policy(status)}";q={status.limit};qu="{status.kind}"'
+    window_s = WINDOW_S.get(status.window)
     return policy if window_s is None else f"{policy};w={window_s}"
 
 
@@ -67,8 +87,8 @@ def _cache_status(started: StartedJob) -> str:
 
 
 def add_incomplete_header(headers: Mapping[str, str], job: Job) -> dict[str, str]:
-    """`x-koi-adjusted` with `n=3->1` when fewer images came than were asked for. An arrow in two
-    ASCII letters: the one sign is outside of what a header may hold (RFC 9110, section 5.5)."""
+    """`x-koi-adjusted` with `n=3->1` when fewer images came than were asked for. The arrow is two
+    ASCII characters, because a header may hold no others (RFC 9110, section 5.5)."""
     missing = find_shortfall(job)
     if missing is None:
         return dict(headers)
@@ -78,7 +98,7 @@ def add_incomplete_header(headers: Mapping[str, str], job: Job) -> dict[str, str
 
 
 def build_adjusted_header(names: Iterable[str]) -> dict[str, str]:
-    """`x-koi-adjusted`: fields coerced or ignored, bounded and safe to print."""
+    """`x-koi-adjusted`: names of fields that were coerced or ignored, few and printable."""
     safe: list[str] = []
     for name in names:
         shown = name if PRINTABLE_NAME.fullmatch(name) else UNKNOWN_NAME

@@ -1,41 +1,32 @@
 """Every route of the gateway, on one page."""
 
-from starlette.routing import Match, Route
-from starlette.types import Scope
-
-from app.api import admin_usage, image_content, images, models, ops, tasks, usage
-
-
-class TemplatedRoute(Route):
-    """A route that leaves its template in the scope, as the framework's own kind does."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, found = super().matches(scope)
-        if match is not Match.NONE:
-            found["route"] = self
-        return match, found
-
+from app.api import admin_usage, docs, image_content, images, models, ops, tasks, usage
+from app.api import operations as op
+from app.api.openapi import DocumentedRoute
 
 ROUTES = (
-    TemplatedRoute("/v1/images/generations", images.create, methods=["POST"]),
-    TemplatedRoute("/v1/images/edits", images.reject_unsupported, methods=["POST"]),
-    TemplatedRoute("/v1/images/variations", images.reject_unsupported, methods=["POST"]),
-    TemplatedRoute("/v1/images/{name}", image_content.read, methods=["GET"]),
-    TemplatedRoute("/v1/tasks", tasks.index, methods=["GET"]),
-    TemplatedRoute("/v1/tasks/{task_id}", tasks.read, methods=["GET"]),
-    TemplatedRoute("/v1/tasks/{task_id}", tasks.cancel, methods=["DELETE"]),
-    TemplatedRoute("/v1/models", models.index, methods=["GET"]),
-    TemplatedRoute("/v1/models/{model:path}", models.read, methods=["GET"]),
-    TemplatedRoute("/v1/usage", usage.read, methods=["GET"]),
-    TemplatedRoute("/v1/organization/usage/images", admin_usage.images, methods=["GET"]),
-    TemplatedRoute("/v1/organization/costs", admin_usage.costs, methods=["GET"]),
-    TemplatedRoute("/livez", ops.live, methods=["GET"]),
-    TemplatedRoute("/readyz", ops.ready, methods=["GET"]),
-    TemplatedRoute("/metrics", ops.metrics, methods=["GET"]),
+    DocumentedRoute("POST", "/v1/images/generations", images.create, op.CREATE_IMAGES),
+    DocumentedRoute("POST", "/v1/images/edits", images.reject_unsupported, op.EDIT_IMAGES),
+    DocumentedRoute("POST", "/v1/images/variations", images.reject_unsupported, op.VARY_IMAGES),
+    DocumentedRoute("GET", "/v1/images/{name}", image_content.read, op.READ_IMAGE),
+    DocumentedRoute("GET", "/v1/tasks", tasks.index, op.LIST_TASKS),
+    DocumentedRoute("GET", "/v1/tasks/{task_id}", tasks.read, op.READ_TASK),
+    DocumentedRoute("DELETE", "/v1/tasks/{task_id}", tasks.cancel, op.CANCEL_TASK),
+    DocumentedRoute("GET", "/v1/models", models.index, op.LIST_MODELS),
+    DocumentedRoute("GET", "/v1/models/{model:path}", models.read, op.READ_MODEL),
+    DocumentedRoute("GET", "/v1/usage", usage.read, op.READ_USAGE),
+    DocumentedRoute("GET", "/v1/organization/usage/images", admin_usage.images, op.USAGE_IMAGES),
+    DocumentedRoute("GET", "/v1/organization/costs", admin_usage.costs, op.USAGE_COSTS),
+    DocumentedRoute("GET", "/livez", ops.live, op.LIVE),
+    DocumentedRoute("GET", "/readyz", ops.ready, op.READY),
+    DocumentedRoute("GET", "/metrics", ops.metrics, op.METRICS),
+    DocumentedRoute("GET", "/openapi.json", docs.schema, op.SCHEMA),
+    DocumentedRoute("GET", "/docs", docs.page, op.DOCS),
+    DocumentedRoute("GET", "/docs/{name}", docs.asset, op.DOCS_FILE),
 )
 
-UNAUTHENTICATED_PATHS = frozenset({"/livez", "/readyz"})
-"""Routes that need no credential at all; a test walks all others (default deny)."""
+UNAUTHENTICATED_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", "/docs", "/docs/{name}"})
+"""Routes that need no credential at all; a test walks all others."""
 
 UNLOGGED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 """Routes without an access line."""
@@ -43,4 +34,4 @@ UNLOGGED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 UNMATCHED_ROUTE = "unmatched"
 
 ROUTE_TEMPLATES = frozenset({UNMATCHED_ROUTE, *(route.path_format for route in ROUTES)})
-"""Every value the route label of a metric may take."""
+"""Every value that the route label of a metric may take."""

@@ -1,4 +1,4 @@
-"""The numbers and names the edge needs, handed in by the composition root."""
+"""The settings that the HTTP edge needs; `app.wiring` builds them."""
 
 import time
 from collections.abc import Callable
@@ -10,20 +10,21 @@ DEFAULT_MAX_PROMPT_CHARS = 32_000
 
 
 def max_body_bytes_for(max_prompt_chars: int) -> int:
-    """Bytes of the largest sensible body: each character one outside the BMP, as two escapes."""
+    """Bytes of the longest prompt when each character is written as two `\\uXXXX` escapes, and some
+    for the other fields."""
     return 12 * max_prompt_chars + 4096
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeSettings:
-    """What HTTP needs to know. Names end in their unit; `("*",)` lets everything in.
+    """Names end in their unit; `("*",)` allows everything.
 
-    `public_url` is the origin (and prefix) written into links; None takes the request's own.
-    `sync_wait_s` limits every wait; None waits as long as the client announces, 600 s at least.
+    `public_url` is the origin (and prefix) of links; None takes the address that the client used.
+    `sync_wait_s` limits every wait; None waits as long as the client announces, at least 600 s.
     `concurrency_wait_s` is the longest wait for a concurrency slot before a refusal.
-    `heartbeat_after_s` 0 keeps a waiting answer silent. `loopback_only` opens /metrics.
-    `admin_key` None hides the administration routes. `response_format` is for requests where
-    neither they nor key, user or called name say one.
+    `heartbeat_after_s` 0 sends no heartbeats. `loopback_only` opens /metrics to this machine.
+    `admin_key` None hides the administration routes, `docs` False the schema and its page.
+    `response_format` applies where neither request, key, user nor model name says one.
     """
 
     strict: bool = False
@@ -40,6 +41,7 @@ class EdgeSettings:
     loopback_only: bool = False
     max_body_bytes: int = max_body_bytes_for(DEFAULT_MAX_PROMPT_CHARS)
     link_ttl_s: int = 86_400
+    docs: bool = True
     max_connections: int = 10_000
     version: str = "unknown"
     first_byte_timeout_s: float = 10.0

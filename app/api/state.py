@@ -1,8 +1,11 @@
-"""What a request finds when it arrives: the running gateway, and its own exchange record."""
+"""What a request finds when it arrives: the open gateway, its settings, and its access record.
+
+The scope is an untyped mapping, so every key of it that Koi uses is read here and nowhere else.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol, TypedDict
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -12,9 +15,10 @@ from app.api.settings import EdgeSettings
 from app.service.gateway import Gateway
 
 PEER_STATE_KEY = "koi.present"
-"""Where a connection tells its requests whether the caller is still there, in the scope."""
+"""Scope key under which a connection tells its requests whether the caller is still there."""
 ABORT_KEY = "koi.cut"
-"""Where a connection lets its requests end it in the middle of an answer."""
+"""Scope key under which a connection lets its requests end it in the middle of an answer."""
+RECORD_KEY = "koi.exchange"
 
 ReadinessCheck = Callable[[], Awaitable[tuple[bool, dict[str, str]]]]
 
@@ -63,16 +67,22 @@ class AppState(Protocol):
     def is_alive(self) -> Callable[[], bool]: ...
 
 
+class LifespanState(TypedDict):
+    """What the lifespan puts into the scope of every request."""
+
+    running: AppState
+    edge: EdgeSettings
+
+
 @dataclass(slots=True)
 class AccessRecord:
-    """One request as its access line and metrics will tell it; filled in on the way.
+    """One request as its access line and its metrics will tell it; filled in on the way.
 
-    `started_s` is a monotonic clock; `upstream_s` the share spent on the provider, None while
-    unknown; `waited` is true once the answer depended on somebody else's time. `late_status` is the
-    true status of a failure that came after the status line was sent. `moderation_code` is the
-    code by
-    which this caller knows a refusal of its prompt. `reason` is why a key was refused, for the log
-    alone.
+    `started_s` is a monotonic clock. `upstream_s` is the share of the time that the provider took,
+    None while unknown. `waited` is true once the answer depended on somebody else's time.
+    `late_status` is the true status of a failure that came after the status line was sent.
+    `moderation_code` is the code that this caller expects when its prompt is refused. `reason` is
+    why a key was refused; only the log may say it.
     """
 
     request_id: str
@@ -91,11 +101,12 @@ class AccessRecord:
     waited: bool = False
     moderation_code: str = "content_policy_violation"
     cleanups: list[Callable[[], None]] = field(default_factory=list)
-    """Given back when the exchange is over, however it ended."""
+    """Called when the request is over, however it ended."""
 
 
 def get_scope_access_record(scope: Scope) -> AccessRecord:
-    return cast(AccessRecord, scope["koi.exchange"])
+    record: AccessRecord = scope[RECORD_KEY]
+    return record
 
 
 def get_access_record(request: Request) -> AccessRecord:
@@ -103,29 +114,36 @@ def get_access_record(request: Request) -> AccessRecord:
 
 
 def is_client_connected(request: Request) -> bool:
-    """Whether the caller is still there, as far as the server under us can tell."""
+    """Whether the caller is still there, as far as the server can tell."""
     return get_peer_state(request) is PeerState.CONNECTED
 
 
 def get_peer_state(request: Request) -> PeerState:
-    read_peer_state = cast(Callable[[], PeerState] | None, request.scope.get(PEER_STATE_KEY))
+    read_peer_state: Callable[[], PeerState] | None = request.scope.get(PEER_STATE_KEY)
     return PeerState.CONNECTED if read_peer_state is None else read_peer_state()
 
 
 def abort_connection(scope: Scope) -> None:
-    """Hang up in the middle of the answer; another server than ours does so when it finds it
-    unfinished."""
-    hang_up = cast(Callable[[], None] | None, scope.get(ABORT_KEY))
+    """Hang up in the middle of the answer. A server that is not Koi's own sets no such key; it
+    hangs up itself when it finds the answer unfinished."""
+    hang_up: Callable[[], None] | None = scope.get(ABORT_KEY)
     if hang_up is not None:
         hang_up()
 
 
 def get_app_state(request: Request) -> AppState:
-    return cast(AppState, request.scope["state"]["running"])
+    state: LifespanState = request.scope["state"]
+    return state["running"]
 
 
 def get_scope_edge_settings(scope: Scope) -> EdgeSettings:
-    return cast(EdgeSettings, scope["state"]["edge"])
+    state: LifespanState = scope["state"]
+    return state["edge"]
+
+
+def get_scope_metrics(scope: Scope) -> EdgeMetrics:
+    state: LifespanState = scope["state"]
+    return state["running"].metrics
 
 
 def get_edge_settings(request: Request) -> EdgeSettings:

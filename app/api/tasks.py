@@ -10,12 +10,15 @@ from app.api.auth import authenticate_request
 from app.api.disconnect import DisconnectWatch
 from app.api.parameters import (
     CLAMPED_INTEGER,
+    INTEGER,
+    describe_query,
     invalid_value_error,
     parse_query_choice,
     parse_query_integer,
 )
 from app.api.response_body import build_task_object, build_task_response, json_response
 from app.api.state import get_access_record, get_app_state
+from app.api.wire import TaskListBody
 from app.domain.errors import TaskNotFound
 from app.domain.job import Job, TaskStatus
 from app.domain.queries import TaskQuery
@@ -27,11 +30,30 @@ TASK_RETRY_AFTER_S = 3
 DEFAULT_LIMIT = 20
 MAX_TASKS = 100
 TASKS_PER_READ = 20
-"""A list of so many tasks costs what reading one does; the first reading is counted on arrival."""
+"""How many tasks of a list cost as much of the key's rate as reading one task. The first read is
+counted when the key is checked."""
+
+
+READ_PARAMETERS = [
+    describe_query(
+        "wait", {**INTEGER, "default": 0}, f"Seconds to wait for its end, {MAX_WAIT_S} at most."
+    )
+]
+ORDERS = ("desc", "asc")
+LIST_PARAMETERS = [
+    describe_query(
+        "limit", {**INTEGER, "default": DEFAULT_LIMIT}, f"Cut to 1 at least, {MAX_TASKS} at most."
+    ),
+    describe_query(
+        "after", {"type": "string", "pattern": f"^{TASK_ID.pattern}$"}, "The last id you have."
+    ),
+    describe_query("order", {"type": "string", "enum": [*ORDERS]}, "By time of creation."),
+    describe_query("status", {"type": "string", "enum": [*TaskStatus]}, "Only these tasks."),
+]
 
 
 async def read(request: Request) -> Response:
-    """One task; `?wait=N` (25 s at most) holds the answer until it ended."""
+    """One of your tasks; `wait` holds the answer back until the task has ended."""
     principal = await authenticate_request(request)
     task_id = _parse_task_id(request)
     wait_s = min(parse_query_integer(request.query_params, "wait", 0, CLAMPED_INTEGER), MAX_WAIT_S)
@@ -51,7 +73,7 @@ async def read(request: Request) -> Response:
 
 
 async def index(request: Request) -> Response:
-    """The caller's own tasks, newest first; pictures as links whatever was asked."""
+    """Your tasks, newest first; pictures as links, whatever their request asked for."""
     principal = await authenticate_request(request)
     query = _parse_page_query(request)
     gateway = get_app_state(request).gateway
@@ -59,7 +81,7 @@ async def index(request: Request) -> Response:
     found = await gateway.tasks.list(principal, query)
     if found is None:
         raise invalid_value_error("after", "after must be the id of a task in your list.")
-    page = {
+    page: TaskListBody = {
         "object": "list",
         "data": [build_task_object(request, task) for task in found.tasks],
         "first_id": found.tasks[0].id if found.tasks else None,
@@ -70,14 +92,14 @@ async def index(request: Request) -> Response:
 
 
 async def cancel(request: Request) -> Response:
-    """Cancel a task that was not sent to the provider yet."""
+    """Cancel a task that was not sent to the provider yet. Nothing is charged for it."""
     principal = await authenticate_request(request)
     job = await get_app_state(request).gateway.tasks.cancel(principal, _parse_task_id(request))
     return await _build_response(request, job)
 
 
 def build_task_headers(job: Job) -> dict[str, str]:
-    """No cache may keep a task; a running one says when to ask again."""
+    """No cache may keep a task; one that has not ended says when to ask again."""
     headers = {"cache-control": "no-store", "x-koi-task-id": job.id}
     return headers if job.ended else {**headers, "retry-after": str(TASK_RETRY_AFTER_S)}
 
@@ -101,7 +123,7 @@ def _parse_page_query(request: Request) -> TaskQuery:
     after = query.get("after")
     if after is not None and TASK_ID.fullmatch(after) is None:
         raise invalid_value_error("after", "after must be a task id.")
-    order = parse_query_choice(query, "order", ("desc", "asc"))
+    order = parse_query_choice(query, "order", ORDERS)
     status = parse_query_choice(query, "status", tuple(TaskStatus))
     return TaskQuery(
         limit=min(

@@ -1,7 +1,6 @@
 """GET /v1/usage: the caller's own limits, what is used and held, when windows reset."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import orjson
 from starlette.requests import Request
@@ -11,20 +10,21 @@ from app.api.auth import authenticate_request
 from app.api.response_body import json_response
 from app.api.response_headers import build_limit_headers
 from app.api.state import get_app_state, get_edge_settings
+from app.api.wire import BindingLimitObject, LimitObject, UsageBody
 from app.domain.limits import LimitKind, LimitSnapshot, LimitStatus, LimitWindow, ScopeKind
 from app.domain.money import format_micros
 
 
 async def read(request: Request) -> Response:
-    """The limits that this key's holder has, what the holder used, and which limit binds first.
+    """Your limits, what you used of them, what open jobs hold, and which limit will refuse first.
 
-    What the house used is nobody's business but the operator's; that it binds is said.
+    Numbers of the whole deployment are not shown, only whether its limit is the one that binds.
     """
     principal = await authenticate_request(request)
     gateway = get_app_state(request).gateway
     limit_snapshot = await gateway.usage.read_limits(principal)
     now = datetime.fromtimestamp(get_edge_settings(request).now(), UTC)
-    content = {
+    content: UsageBody = {
         "object": "usage",
         "user": principal.user,
         "team": principal.team,
@@ -37,36 +37,41 @@ async def read(request: Request) -> Response:
     return json_response(orjson.dumps(content), headers)
 
 
-def _is_shown(allowance: LimitStatus) -> bool:
-    """The user's images are shown unlimited too: what was used is what people look for here."""
-    if allowance.scope is ScopeKind.HOUSE:
+def _is_shown(status: LimitStatus) -> bool:
+    """The user's images are shown even without a limit: people look here for what they used."""
+    if status.scope is ScopeKind.HOUSE:
         return False
-    used = allowance.scope is ScopeKind.USER and allowance.kind is LimitKind.IMAGES
-    return used or allowance.limit is not None
+    own_images = status.scope is ScopeKind.USER and status.kind is LimitKind.IMAGES
+    return own_images or status.limit is not None
 
 
-def _describe_binding(limit_snapshot: LimitSnapshot, now: datetime) -> dict[str, Any] | None:
-    """The limit that will refuse first, without its numbers: they may be the house's."""
+def _describe_binding(limit_snapshot: LimitSnapshot, now: datetime) -> BindingLimitObject | None:
+    """The limit that will refuse first, without its numbers: they may be the deployment's."""
     binding = limit_snapshot.binding
     if binding is None:
         return None
     shown = _describe_limit(binding, now)
-    return {name: shown[name] for name in ("scope", "meter", "window", "resets_at")}
-
-
-def _describe_limit(allowance: LimitStatus, now: datetime) -> dict[str, Any]:
-    resets_at = now + timedelta(seconds=allowance.reset_s)
-    amount = format_micros if allowance.kind is LimitKind.MONEY else int
-    limit, remaining = allowance.limit, allowance.remaining
     return {
-        "scope": allowance.scope,
-        "meter": allowance.kind,
-        "window": allowance.window,
+        "scope": shown["scope"],
+        "meter": shown["meter"],
+        "window": shown["window"],
+        "resets_at": shown["resets_at"],
+    }
+
+
+def _describe_limit(status: LimitStatus, now: datetime) -> LimitObject:
+    resets_at = now + timedelta(seconds=status.reset_s)
+    amount = format_micros if status.kind is LimitKind.MONEY else int
+    limit, remaining = status.limit, status.remaining
+    return {
+        "scope": status.scope,
+        "meter": status.kind,
+        "window": status.window,
         "limit": None if limit is None else amount(limit),
-        "used": amount(allowance.used),
-        "held": amount(allowance.held),
+        "used": amount(status.used),
+        "held": amount(status.held),
         "remaining": None if remaining is None else amount(remaining),
         "resets_at": None
-        if allowance.window is LimitWindow.NOW
+        if status.window is LimitWindow.NOW
         else resets_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }

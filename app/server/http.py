@@ -1,7 +1,7 @@
-"""HTTP/1.1 at the door: what uvicorn's parser lets through and a gateway should not.
+"""HTTP/1.1 on one connection: what uvicorn's parser accepts and a gateway should refuse.
 
-Deadlines for a slow request, caps for a long one, one sane Host, and refusals in the same
-dialect as every other error (reliability study: M11, B76-B86, S31, S32, S38).
+A slow request has deadlines, a long one limits, and there must be one valid Host. Refusals are
+OpenAI errors like all others.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from app.api.disconnect import PeerState, probe_peer
 from app.api.routes import UNMATCHED_ROUTE
 from app.api.settings import EdgeSettings
-from app.api.state import PEER_STATE_KEY
+from app.api.state import PEER_STATE_KEY, AppState
 from app.server import http_compat
 from app.server.http_errors import RequestRejected, build_error_response, classify_parser_error
 
@@ -31,11 +31,12 @@ LINGER_S, WRITE_BUFFER_BYTES = 1.0, 16 << 10
 WRITE_STALL_TIMEOUT_S = 60.0
 RESET_PROBE = b"HTTP/1.1 102 Processing\r\n\r\n"
 RESET_CHECKS_S, EOF_GRACE_S = (0.005, 0.05, 0.25, 1.0), 0.25
-"""When a client that closed its side is looked at again, whether it was reset; if not, it reads."""
+"""When to check whether a client that closed its side has reset the connection, and after how long
+it is taken for one that still reads."""
 
 
 class EdgeHttpProtocol(HttpToolsProtocol):
-    """One connection. `settings` comes from the lifespan, as does the gateway itself."""
+    """One connection. Its settings and the gateway come from the lifespan."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -57,7 +58,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.settings.max_connections:
-            # The files that are left belong to work that is paid for.
+            # The remaining file descriptors are needed for jobs that are paid for.
             self._closing = True
             self._send_error("overloaded")
             return
@@ -67,7 +68,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self.resume_writing()
-        # uvicorn tells only the newest of pipelined requests; the one being answered must hear it.
+        # uvicorn tells only the newest pipelined request; the one being answered must know too.
         if self._active_cycle is not None and not self._active_cycle.response_complete:
             self._active_cycle.disconnected = True
             self._active_cycle.message_event.set()
@@ -90,8 +91,8 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             self._start_keep_alive_timer()
 
     def _feed(self, data: bytes) -> None:
-        """Parse. An offer to upgrade (h2c, websocket) may be ignored (RFC 9110, section 7.8); the
-        parser takes what follows for another protocol, so it is told the head again without it.
+        """Parse. An offer to upgrade (h2c, websocket) may be ignored (RFC 9110, section 7.8). The
+        parser would take the rest for another protocol, so it gets the head again without it.
         """
         while data:
             try:
@@ -108,13 +109,13 @@ class EdgeHttpProtocol(HttpToolsProtocol):
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Whether to go on: a client that only closed its own side still reads the answer."""
+        """Whether to keep the connection: a client that closed only its own side still reads."""
         cycle = self._active_cycle
         if cycle is None or cycle.response_complete or self._in_message or self._closing:
             return False
         self.cycle.keep_alive = False
         if not cycle.response_started and cycle.scope["http_version"] == "1.1":
-            # Nobody reads this but who still listens: from all others it brings a reset.
+            # A client that still reads ignores this; one that is gone answers with a reset.
             self.transport.write(RESET_PROBE)
         self._eof_at_s = self.loop.time()
         for pause_s in RESET_CHECKS_S:
@@ -184,7 +185,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             return
         self._in_head = False
         self.url = b"/" + self.url.lstrip(b"/")
-        # The reader of the body answers first; this is for bodies nobody reads.
+        # The route's own timeout for its body comes first; this one is for routes that read none.
         self._arm(self.settings.body_timeout_s + LINGER_S, lambda: self._reject("request_timeout"))
         super().on_headers_complete()
 
@@ -211,7 +212,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _start_keep_alive_timer(self) -> None:
-        """Between requests, whatever brought us here, the keep-alive clock runs."""
+        """Start the keep-alive timeout if the connection is idle and it does not run yet."""
         idle = self.cycle is not None and self.cycle.response_complete
         if idle and self.timeout_keep_alive_task is None and not self.transport.is_closing():
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -229,7 +230,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     # Refusals
 
     def _reject(self, code: str) -> None:
-        """End the connection, with an error object if the wire is free for one."""
+        """End the connection, with an error object unless another answer is being sent."""
         self._closing = True
         self._disarm()
         cycle = self.cycle
@@ -253,7 +254,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             return
         request_id, status, answer = build_error_response(code, self.server_state.default_headers)
         self.transport.write(answer)
-        # Closing on unread bytes would reset the answer away, so they are let in for a moment.
+        # Closing at once on unread bytes would reset the connection, and the answer would be lost.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._arm(LINGER_S, self.transport.close)
@@ -261,7 +262,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
 
     def _log_and_count(self, request_id: str, code: str, status: int) -> None:
         log.info("request", request_id=request_id, route=UNMATCHED_ROUTE, status=status, code=code)
-        running = self.app_state.get("running")
+        running: AppState | None = self.app_state.get("running")
         if running is not None:
             running.metrics.observe_request(UNMATCHED_ROUTE, "other", status, 0.0, None)
             running.metrics.refused(code)

@@ -1,4 +1,4 @@
-"""Forms of HTTP/1 that clients and proxies use although few servers meet them."""
+"""Rare forms of HTTP/1 that some clients and proxies use."""
 
 import re
 import socket
@@ -39,7 +39,7 @@ def to_origin_form(url: bytes, headers: RawHeaders) -> bytes:
 
 
 def is_host_allowed(headers: RawHeaders, version: str, allowed: Sequence[str]) -> bool:
-    """Whether exactly one sane Host was named that is served here; HTTP/1.0 needs none."""
+    """Whether there is exactly one valid Host header and it is served here; HTTP/1.0 needs none."""
     hosts = [value for name, value in headers if name == b"host"]
     if not hosts and version == "1.0":
         return "*" in allowed
@@ -51,7 +51,7 @@ def is_host_allowed(headers: RawHeaders, version: str, allowed: Sequence[str]) -
 
 
 def strip_upgrade(method: bytes, url: bytes, version: str, headers: RawHeaders) -> bytes:
-    """A request's head without its offer to speak another protocol."""
+    """The head of a request without its offer to upgrade to another protocol."""
     lines = [b"%s %s HTTP/%s" % (method, url, version.encode())]
     for name, value in headers:
         kept = value
@@ -64,13 +64,14 @@ def strip_upgrade(method: bytes, url: bytes, version: str, headers: RawHeaders) 
 
 
 def adapt_app(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
-    """The app for this request, which may cut its answer short."""
+    """The app for this request; it can end the connection in the middle of its answer."""
     cast(dict[str, Any], cycle.scope)[ABORT_KEY] = partial(abort_cycle, cycle)
     return close_delimited(app, cycle) if cycle.scope["http_version"] == "1.0" else app
 
 
 def close_delimited(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
-    """The app, its answers sent in a way that a client of HTTP/1.0 understands."""
+    """The app for a client of HTTP/1.0, which knows no chunks: an answer without a length ends with
+    the connection."""
 
     async def answered(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         endless = False
@@ -91,13 +92,13 @@ def close_delimited(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3
 
 
 def abort_cycle(cycle: RequestResponseCycle) -> None:
-    """End the connection in the middle of an answer, on purpose: the one way to say that it failed
-    once its status is out. Where only the end tells that an answer is whole, it ends in a reset."""
+    """End the connection in the middle of an answer: nothing else can say that it failed after its
+    status was sent. For HTTP/1.0 it is a reset, because a normal end would mean a whole answer."""
     if cycle.disconnected:
         return
     if cycle.scope["http_version"] == "1.0":
         connection = cycle.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     cycle.transport.close()
-    # The server takes what is left unanswered for an error of the application, else.
+    # Otherwise the server would report the unfinished answer as an error of the application.
     cycle.disconnected = True

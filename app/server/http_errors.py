@@ -1,4 +1,4 @@
-"""A refusal by the HTTP parser, as bytes: no request reached the routes."""
+"""Refusals of the HTTP parser, as bytes: such a request never reaches the routes."""
 
 import re
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def build_error_response(
 
 
 def classify_parser_error(error: httptools.HttpParserError, data: bytes) -> str:
-    """The code of what the parser did not take."""
+    """The error code for a request that the parser refused."""
     if isinstance(error.__context__, RequestRejected):
         return error.__context__.code
     unknown = isinstance(error, httptools.HttpParserInvalidMethodError)

@@ -257,6 +257,7 @@ def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
         loopback_only=settings.host in LOOPBACK_HOSTS,
         max_body_bytes=max_body_bytes_for(prompts),
         link_ttl_s=settings.link_ttl_s,
+        docs=settings.docs,
         max_connections=_compute_max_connections(settings),
         version=VERSION,
     )

@@ -90,7 +90,7 @@ class Losses(Ending):
         self.touched = True
         self.probe()
         assert self.two[0].mark is not None
-        self.epoch = self.two[0].position.epoch
+        self.epoch = self.two[0].mark.epoch
         for one in self.two:
             self.in_step(one)
             self.run(self.audited(one))

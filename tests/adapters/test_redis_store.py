@@ -244,7 +244,7 @@ async def test_a_whole_story_told_over_a_link_that_loses_every_first_reply(
     await started(ledger, order())
 
     def unlucky(request: bytes) -> Fault:
-        for word in (b'"lease_ms":60000,"task_ms"', b'"upstream":', b'"billed":2'):
+        for word in (b'"lease_ms":60000,"fields"', b'"upstream":', b'"billed":2'):
             if word in request and word not in seen:
                 seen.add(word)
                 return lose_replies()

@@ -155,7 +155,7 @@ class Crowd:
                 call.complaints.append(f"{task_id} was promised and is unknown")
                 call.end = End.REFUSED
             elif answer.status_code == 200:
-                self._refresh_view(call, answer.json())
+                self._look(call, answer.json())
             await asyncio.sleep(dice.uniform(0.1, 0.4))
 
     def _look(self, call: Call, task: dict[str, Any]) -> None:

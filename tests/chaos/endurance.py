@@ -104,7 +104,7 @@ class Endurance:
         async with asyncio.TaskGroup() as group:
             calling = group.create_task(self.crowd.run(stop))
             group.create_task(self._trouble(stop))
-            for watcher in (self.clerk.posts.watch, self._refresh_view, self._tell):
+            for watcher in (self.clerk.posts.watch, self._look, self._tell):
                 group.create_task(watcher(over))
             await self._strike()
             stop.set()

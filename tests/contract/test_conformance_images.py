@@ -262,6 +262,8 @@ def test_a_picture_that_ends_in_the_middle_cuts_the_connection_and_is_no_bug(
 ) -> None:
     door.stage.picture = LARGE
     made = _posted(door, {"response_format": "url"})
+    # The record of this request is written after its answer.
+    wait_until(lambda: door.stage.observed)
     door.stage.observed.clear()
     door.stage.ends_at, door.stage.ends_in = 200_000, failure
 

@@ -20,7 +20,7 @@ from tests.security.trap import eventually
 OBJECTS = [
     (route.path, method)
     for route in ROUTES
-    if "{" in route.path and "model" not in route.path
+    if "{" in route.path and not route.path.startswith(("/v1/models", "/docs"))
     for method in sorted(route.methods or ())
 ]
 OWN_WORDS = {"x-request-id", "date"}

@@ -75,6 +75,9 @@ TABLE = {
     "GET /livez": OPEN,
     "GET /readyz": OPEN,
     "GET /metrics": SCRAPE,
+    "GET /openapi.json": OPEN,
+    "GET /docs": OPEN,
+    "GET /docs/{name}": OPEN,
 }
 WALK = [(route, method) for route in ROUTES for method in sorted(route.methods or ())]
 
@@ -93,7 +96,7 @@ class House:
         return self.client.request(method, path, headers=headers, **options)
 
     def walk(self, role: str, route: Route, method: str) -> httpx.Response:
-        path = route.path
+        path = route.path.replace("docs/{name}", "docs/init.js")
         for name, value in self.places.items():
             path = path.replace(f"{{{name}}}", value)
         body = {**KOI, "prompt": f"by {role}"} if method == "POST" else None

@@ -1,0 +1,295 @@
+"""What the schema says of each route: parameters, headers, answers and errors.
+
+Limits, patterns and words come from the constants that the code itself reads.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, get_args
+
+from app.api import admin_usage, tasks
+from app.api.error_examples import CREDENTIAL_CODES, GENERATION_CODES, KEY_CODES, QUERY_CODES
+from app.api.parameters import Schema, describe_query
+from app.api.request_headers import IDEMPOTENCY_KEY_FORMAT, TIMEOUT_HEADERS
+from app.api.response_headers import EXPOSED_HEADERS
+from app.api.wire import (
+    EVENT_SCHEMA,
+    EXAMPLES,
+    BucketPageBody,
+    CostResultObject,
+    ImagesBody,
+    LivenessBody,
+    ModelListBody,
+    ModelObject,
+    ReadinessBody,
+    TaskListBody,
+    TaskObject,
+    UsageBody,
+    UsageResultObject,
+)
+from app.domain.formats import MEDIA_TYPES
+from app.domain.media import IMAGE_NAME
+
+HEADERS: Mapping[str, str] = {
+    **EXPOSED_HEADERS,
+    "allow": "Methods that this URL takes.",
+    "cache-control": "How long the answer may be kept.",
+    "content-disposition": "inline, or attachment for what a browser might run.",
+    "etag": "The name of the picture: its bytes never change.",
+    "www-authenticate": "Bearer.",
+}
+"""Every response header with a meaning."""
+LIMIT_HEADERS = tuple(name for name in EXPOSED_HEADERS if "ratelimit" in name)
+COMMON_HEADERS = ("x-request-id",)
+GENERATION_HEADERS = (
+    *COMMON_HEADERS, "x-koi-task-id", "x-koi-cache", "cache-status", "age", "x-koi-adjusted",
+    *LIMIT_HEADERS,
+)  # fmt: skip
+TASK_HEADERS = (*COMMON_HEADERS, "cache-control", "x-koi-task-id", "retry-after")
+
+Answers = dict[int | str, dict[str, Any]]
+
+
+class Security(Enum):
+    """Whether a route wants a key: a user's, the admin's or the scraper's, as its summary says."""
+
+    KEY = "key"
+    OPTIONAL = "optional"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One route for the schema; `codes` are its own errors beside those of any connection."""
+
+    id: str
+    tag: str
+    summary: str
+    responses: Answers
+    codes: frozenset[str] = frozenset()
+    security: Security = Security.KEY
+    parameters: Sequence[Schema] = ()
+    body: Schema | None = None
+    status: int = 200
+
+
+def refer_headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _answer(model: Any, about: str, headers: Sequence[str] = COMMON_HEADERS) -> dict[str, Any]:
+    shown = [name for name, (kind, _) in EXAMPLES.items() if kind in (model, *get_args(model))]
+    examples = {name: {"$ref": f"#/components/examples/{name}"} for name in shown}
+    return {
+        "model": model,
+        "description": about,
+        "headers": refer_headers(*headers),
+        "content": {"application/json": {"examples": examples}} if examples else {},
+    }
+
+
+def _file(about: str, *media_types: str, headers: Sequence[str] = COMMON_HEADERS) -> dict[str, Any]:
+    """An answer that is not JSON."""
+    content = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
+    return {"description": about, "headers": refer_headers(*headers), "content": content}
+
+
+def _header(name: str, about: str, **schema: Any) -> Schema:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": about,
+        "schema": {"type": "string", **schema},
+    }
+
+
+def _path(name: str, about: str, **schema: Any) -> Schema:
+    return {**_header(name, about, **schema), "in": "path", "required": True}
+
+
+CLIENT_REQUEST_ID = _header("X-Client-Request-Id", "Your name for the request, for the log.")
+GENERATION_REQUEST_HEADERS = (
+    _header(
+        "Idempotency-Key",
+        "The same key and body within 24 hours are the same job.",
+        pattern=f"^{IDEMPOTENCY_KEY_FORMAT.pattern}$",
+    ),
+    _header("Cache-Control", "no-cache, no-store, max-age=N, only-if-cached (RFC 9111)."),
+    _header("X-Stainless-Retry-Count", "SDKs count their repeats here; above 0 it joins the job."),
+    *(_header(name.title(), "How many seconds the client waits.") for name in TIMEOUT_HEADERS),
+    CLIENT_REQUEST_ID,
+)
+TASK_ID = _path("task_id", "As in x-koi-task-id.", pattern=f"^{tasks.TASK_ID.pattern}$")
+SIGNATURE = (
+    describe_query("exp", {"type": "string"}, "Of a signed link: when it expires."),
+    describe_query("sig", {"type": "string"}, "Of a signed link: its signature; no key is needed."),
+)
+ADMIN_CODES = CREDENTIAL_CODES | QUERY_CODES | {
+    "admin_key_required", "ledger_unavailable", "rate_limit_exceeded", "unknown_url",
+}  # fmt: skip
+PICTURE_CODES = frozenset({"image_unavailable", "too_many_waiting"})
+
+_CREATED = _answer(
+    ImagesBody | TaskObject,
+    "The images; with async a task; with stream one event for each image.",
+    GENERATION_HEADERS,
+)
+_CREATED["content"]["text/event-stream"] = {"schema": EVENT_SCHEMA}
+CREATE_IMAGES = Operation(
+    "createImage",
+    "Images",
+    "Generate images",
+    {200: _CREATED},
+    GENERATION_CODES,
+    parameters=GENERATION_REQUEST_HEADERS,
+    body={
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/GenerationBody"}}
+        },
+    },
+)
+
+
+def _refuse(id: str, summary: str) -> Operation:
+    codes = KEY_CODES | {"unsupported_endpoint"}
+    answers: Answers = {400: {"description": "Always refused."}}
+    body = {"content": {"multipart/form-data": {"schema": {"type": "object"}}}}
+    return Operation(id, "Images", summary, answers, codes, body=body, status=400)
+
+
+EDIT_IMAGES = _refuse("createImageEdit", "Edit images: the provider cannot")
+VARY_IMAGES = _refuse("createImageVariation", "Vary images: the provider cannot")
+READ_IMAGE = Operation(
+    "readImage",
+    "Images",
+    "Download an image",
+    {
+        200: _file(
+            "The bytes as the provider sent them.",
+            *sorted({*MEDIA_TYPES.values(), "application/octet-stream"}),
+            headers=(*COMMON_HEADERS, "cache-control", "content-disposition", "etag"),
+        ),
+        304: {"description": "You have these bytes.", "headers": refer_headers("etag")},
+    },
+    KEY_CODES | {"image_not_found", "method_not_allowed", "too_many_waiting"},
+    Security.OPTIONAL,
+    parameters=(
+        _path("name", "As in a link.", pattern=f"^{IMAGE_NAME.pattern}$"),
+        *SIGNATURE,
+        _header("If-None-Match", "ETags that you have."),
+    ),
+)
+LIST_TASKS = Operation(
+    "listTasks",
+    "Tasks",
+    "List your tasks",
+    {200: _answer(TaskListBody, "One page.", (*COMMON_HEADERS, "cache-control"))},
+    KEY_CODES | {"invalid_value"},
+    parameters=tasks.LIST_PARAMETERS,
+)
+READ_TASK = Operation(
+    "readTask",
+    "Tasks",
+    "Read a task",
+    {200: _answer(TaskObject, "The task.", TASK_HEADERS)},
+    KEY_CODES | PICTURE_CODES | {"invalid_value", "task_not_found"},
+    parameters=(TASK_ID, *tasks.READ_PARAMETERS),
+)
+CANCEL_TASK = Operation(
+    "cancelTask",
+    "Tasks",
+    "Cancel a task",
+    {200: _answer(TaskObject, "The cancelled task.", TASK_HEADERS)},
+    KEY_CODES | PICTURE_CODES | {"task_not_cancellable", "task_not_found"},
+    parameters=(TASK_ID,),
+)
+LIST_MODELS = Operation(
+    "listModels", "Models", "List models", {200: _answer(ModelListBody, "The models.")}, KEY_CODES
+)
+READ_MODEL = Operation(
+    "retrieveModel",
+    "Models",
+    "Read a model",
+    {200: _answer(ModelObject, "The model.")},
+    KEY_CODES | {"model_not_found"},
+    parameters=(_path("model", "A name or alias; it may hold slashes."),),
+)
+READ_USAGE = Operation(
+    "readUsage",
+    "Usage",
+    "Read your limits and usage",
+    {200: _answer(UsageBody, "Limits and usage.", (*COMMON_HEADERS, *LIMIT_HEADERS))},
+    KEY_CODES,
+)
+USAGE_IMAGES = Operation(
+    "usageImages",
+    "Organization",
+    "Images by time, project, user, key, model, size (admin key)",
+    {200: _answer(BucketPageBody[UsageResultObject], "One page of buckets.")},
+    ADMIN_CODES,
+    parameters=admin_usage.USAGE_PARAMETERS,
+)
+USAGE_COSTS = Operation(
+    "usageCosts",
+    "Organization",
+    "Costs by day, project, user, key, model (admin key)",
+    {200: _answer(BucketPageBody[CostResultObject], "One page of buckets.")},
+    ADMIN_CODES,
+    parameters=admin_usage.COST_PARAMETERS,
+)
+LIVE = Operation(
+    "live",
+    "Operation",
+    "Whether the process lives",
+    {200: _answer(LivenessBody, "It does."), 503: _answer(LivenessBody, "It is stuck.")},
+    security=Security.NONE,
+)
+READY = Operation(
+    "ready",
+    "Operation",
+    "Whether it takes work",
+    {200: _answer(ReadinessBody, "It does."), 503: _answer(ReadinessBody, "Not now.")},
+    security=Security.NONE,
+)
+METRICS = Operation(
+    "metrics",
+    "Operation",
+    "Metrics for Prometheus (metrics token or admin key)",
+    {200: _file("The metrics.", "text/plain")},
+    CREDENTIAL_CODES,
+)
+HIDDEN = frozenset({"unknown_url"})
+SCHEMA = Operation(
+    "openapi",
+    "Documentation",
+    "This document",
+    {
+        200: _answer(dict[str, Any], "OpenAPI 3.1.", (*COMMON_HEADERS, "etag")),
+        304: {"description": "You have it.", "headers": refer_headers("etag")},
+    },
+    HIDDEN,
+    Security.NONE,
+)
+DOCS = Operation(
+    "docs",
+    "Documentation",
+    "A page to read and try it",
+    {200: _file("The page.", "text/html")},
+    HIDDEN,
+    Security.NONE,
+)
+DOCS_FILE = Operation(
+    "docsFile",
+    "Documentation",
+    "A file of that page",
+    {
+        200: _file("The file.", "text/css", "text/javascript", headers=(*COMMON_HEADERS, "etag")),
+        304: {"description": "You have these bytes.", "headers": refer_headers("etag")},
+    },
+    HIDDEN,
+    Security.NONE,
+    (_path("name", "Its name."),),
+)

@@ -1,0 +1,148 @@
+"""Schemathesis against the published schema: what it allows, what it forbids, and what comes back.
+
+A real gateway before the sandbox. The draws are the same in each run, and few.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from app.adapters.embedded.store import EmbeddedStore
+from app.api.openapi import DocumentedRoute
+from app.api.routes import ROUTES
+from app.sandbox.server import Sandbox
+from tests.harness import KOI, Koi, gateway
+
+ADMIN_KEY = "admin-0a1b2c3d4e5f6a7b"
+METRICS_TOKEN = "metrics-7b6a5f4e3d2c1b0a"
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+DRAWS = settings(
+    max_examples=10,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+DRAWN = [route for route in ROUTES if not route.path.startswith("/docs")]
+WITH_INPUT = [route for route in DRAWN if route.operation.body or route.operation.parameters]
+
+
+class House:
+    """One gateway, its schema as a stranger reads it, and the key that each route wants."""
+
+    def __init__(self, koi: Koi) -> None:
+        self.koi, self.user_key = koi, koi.key()
+        self.schema = schemathesis.openapi.from_url(f"{koi.url}/openapi.json")
+
+    def operation(self, route: DocumentedRoute) -> Any:
+        return self.schema[route.path_format][route.method]
+
+    def headers(self, route: DocumentedRoute) -> dict[str, str]:
+        key = self.user_key
+        if "/organization" in route.path:
+            key = ADMIN_KEY
+        elif route.path == "/metrics":
+            key = METRICS_TOKEN
+        return {"authorization": f"Bearer {key}"}
+
+    def ask(self, name: str, **parts: Any) -> Any:
+        """The answer to one request, after a check that it is as the schema says."""
+        (route,) = (route for route in ROUTES if route.operation.id == name)
+        case = self.operation(route).Case(**parts)
+        return case.call_and_validate(headers=self.headers(route), checks=CHECKS)
+
+
+@pytest.fixture(scope="module")
+def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    provider.reset()
+    tokens = {"admin_key": ADMIN_KEY, "metrics_token": METRICS_TOKEN}
+    with (
+        EmbeddedStore(tmp_path_factory.mktemp("schema-store")) as store,
+        gateway(provider, store.url, tmp_path_factory.mktemp("schema"), **tokens) as koi,
+    ):
+        yield House(koi)
+        koi.assert_books_balance()
+
+
+def named(route: DocumentedRoute) -> str:
+    return f"{route.method} {route.path_format}"
+
+
+@pytest.mark.parametrize("route", DRAWN, ids=named)
+def test_what_the_schema_allows_is_answered_as_it_says(
+    house: House, route: DocumentedRoute
+) -> None:
+    @DRAWS
+    @given(case=house.operation(route).as_strategy(GenerationMode.POSITIVE))
+    def check(case: Any) -> None:
+        case.call_and_validate(headers=house.headers(route), checks=CHECKS)
+
+    check()
+
+
+@pytest.mark.parametrize("route", WITH_INPUT, ids=named)
+def test_what_the_schema_forbids_never_breaks_the_gateway(
+    house: House, route: DocumentedRoute
+) -> None:
+    @DRAWS
+    @given(case=house.operation(route).as_strategy(GenerationMode.NEGATIVE))
+    def check(case: Any) -> None:
+        case.call_and_validate(headers=house.headers(route), checks=CHECKS)
+
+    check()
+
+
+BODIES = [
+    {},
+    {"response_format": "b64_json", "n": 2},
+    {"response_format": "both", "quality": "hd", "size": "1536x1024"},
+    {"stream": True},
+    {"async": True},
+]
+
+
+@pytest.mark.parametrize("fields", BODIES, ids=lambda fields: "-".join(fields) or "plain")
+def test_pictures_and_tasks_look_as_the_schema_says(house: House, fields: dict[str, Any]) -> None:
+    body = {**KOI, "prompt": f"a koi with {fields}", **fields}
+    made = house.ask("createImage", body=body, media_type="application/json")
+    task_id = made.headers["x-koi-task-id"][0]
+    place = {"task_id": task_id}
+
+    task = house.ask("readTask", path_parameters=place, query={"wait": 20}).json()
+    (listed,) = house.ask("listTasks", query={"limit": 1}).json()["data"]
+    name = listed["data"][0]["url"].rpartition("/")[2].partition("?")[0]
+    picture = house.ask("readImage", path_parameters={"name": name})
+    known = {"If-None-Match": picture.headers["etag"][0]}
+
+    assert (made.status_code, task["status"], listed["id"]) == (200, "completed", task_id)
+    assert house.ask("readImage", path_parameters={"name": name}, headers=known).status_code == 304
+    assert house.ask("cancelTask", path_parameters=place).status_code == 400
+    assert house.ask("retrieveModel", path_parameters={"model": KOI["model"]}).status_code == 200
+    assert house.ask("usageCosts", query={"start_time": 1}).json()["data"]
+
+
+@pytest.mark.parametrize("route", DRAWN, ids=named)
+def test_a_stranger_is_answered_as_the_schema_says(house: House, route: DocumentedRoute) -> None:
+    @settings(DRAWS, max_examples=2)
+    @given(case=house.operation(route).as_strategy(GenerationMode.POSITIVE))
+    def check(case: Any) -> None:
+        case.call_and_validate(headers={"authorization": "Bearer nobody"}, checks=CHECKS)
+
+    check()
