@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from tests.golden.data_directory import ARCHIVE, CATALOG, SHOWN
+from tests.golden.data_directory import ARCHIVE, CATALOG, DAY_MS, SHOWN
 from tests.golden.earlier_version import EarlierVersion, Running, Sandbox, gateway, until
 from tests.golden.provider import serving
 
@@ -173,6 +173,8 @@ def times(data: Path) -> tuple[int, int]:
         line for file in data.glob("journal/*.jsonl") for line in file.read_text().splitlines()
     ]
     found = [json.loads(line)["at_ms"] for line in lines]
+    if min(found) // DAY_MS != max(found) // DAY_MS:
+        raise SystemExit("midnight came in between: run this again")
     return min(found), max(found)
 
 
