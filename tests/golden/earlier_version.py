@@ -87,7 +87,7 @@ class EarlierVersion:
 
 @dataclass
 class Running:
-    """A gateway of the earlier version."""
+    """A gateway at work."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
@@ -102,6 +102,7 @@ class Running:
 
     @property
     def store_pid(self) -> int:
+        """The embedded store's process."""
         return int(self.event("store_started")["pid"])
 
     def generate(self, secret: str, prompt: str, **fields: Any) -> httpx.Response:
@@ -134,9 +135,9 @@ def gateway(earlier: EarlierVersion, name: str) -> Iterator[Running]:
         until("ready", lambda: httpx.get(f"{running.url}/readyz").status_code == 200)
         yield running
     finally:
-        for pid in (running.process.pid, running.store_pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError, KeyError):
+            os.kill(running.store_pid, signal.SIGKILL)
+        running.process.kill()
         running.process.wait()
 
 
