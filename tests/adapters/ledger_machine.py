@@ -1,6 +1,6 @@
 """The machine that drives two gateways, one store and a model of it through the same histories.
 
-Which invariant of the reliability study (section 6.2) is kept where:
+Which invariant (decision 29) is kept where:
 
 * I1 cap, I2 sign: admission says exactly what the model says, and what the store then holds is
   read back (`Verbs.admit`); every counter equals the model's after every step (`the_books_...`).
@@ -143,7 +143,7 @@ class LedgerMachine(Losses, RuleBasedStateMachine):
 
     @rule(which=some, steps=st.integers(1, 5), swept=st.booleans())
     def go_on(self, which: int, steps: int, swept: bool) -> None:
-        """Perhaps the other gateway has just claimed what is due (race 7)."""
+        """Perhaps the other gateway has just claimed what is due."""
         waiting = [(p, r) for p in self.two for r in p.requests if r.stage != "over"]
         if not waiting:
             return

@@ -1,4 +1,4 @@
-"""The same question, the same picture, and never a duplicate in a burst (design, section 5)."""
+"""The same question, the same picture, and never a duplicate in a burst."""
 
 import asyncio
 from dataclasses import replace

@@ -161,7 +161,7 @@ async def test_four_processes_of_64_tasks_share_ten_images_exactly(
 
 
 async def test_a_repeated_admission_reserves_once(ledger: RedisLedger) -> None:
-    """Race 13 and fault F73: the caller cannot know whether the lost reply's command ran."""
+    """The caller cannot know whether the command ran when its reply is lost."""
     wanted = order(n=3)
     first = await ledger.admit(wanted)
 

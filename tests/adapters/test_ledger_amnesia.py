@@ -37,7 +37,6 @@ SPENDING: dict[str, Callable[[RedisLedger, str], Awaitable[object]]] = {
 async def test_a_flushed_store_is_noticed_by_every_verb(
     engine: Engine, ledger: RedisLedger, verb: str
 ) -> None:
-    """Fault F76."""
     job_id = await started(ledger, order())
     with engine.client() as admin:
         admin.flushall()
@@ -173,7 +172,6 @@ async def test_a_restarted_gateway_remembers_how_much_it_had_seen(
 async def test_a_gateway_that_starts_before_its_store_opens_the_books_later(
     own_engine: Engine, open_store: OpenStore
 ) -> None:
-    """Fault F69."""
     own_engine.stop()
     ledger = ledger_on(open_store(own_engine.url))
     with pytest.raises(LedgerUnavailable, match="connection"):

@@ -207,7 +207,7 @@ async def test_the_providers_names_are_kept_with_the_job_and_in_its_entry(
 
 
 async def test_a_claim_says_the_job_s_age_by_the_stores_clock(ledger: RedisLedger) -> None:
-    """Fault F64: the clock of this machine decides nothing."""
+    """The clock of this machine decides nothing."""
     await ledger.admit(order(lease_ms=-1))
     await started(ledger, order())
 

@@ -390,7 +390,7 @@ async def test_another_deployments_journal_is_refused(
 
 
 async def test_a_rebuild_killed_in_the_middle_is_run_again(engine: Engine, host: Host) -> None:
-    """Fault F60: whenever it dies, nobody spends until it has run to its end."""
+    """Whenever it dies, nobody spends until it has run to its end."""
     await busy_day(host)
     before = await told(host)
     empty(engine)
@@ -646,7 +646,6 @@ async def test_lines_missing_from_an_earlier_versions_journal_are_missed(
 async def test_without_room_for_the_journal_nothing_is_spent_but_what_runs_is_settled(
     engine: Engine, open_store: OpenStore, tmp_path: Path
 ) -> None:
-    """Fault F66."""
     journal = FileJournal(tmp_path / "full" / "journal")
     (tmp_path / "full").write_text("a file where the directory should be")
     host = Host.on(open_store(engine.url), journal)

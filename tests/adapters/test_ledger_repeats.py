@@ -1,4 +1,4 @@
-"""Repeats join the job they repeat instead of buying again (design, section 6)."""
+"""Repeats join the job they repeat instead of buying again."""
 
 import asyncio
 from dataclasses import replace

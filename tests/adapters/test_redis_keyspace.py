@@ -185,7 +185,7 @@ def test_a_url_that_leads_nowhere(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["redis://h", "unix:///s", "redis+cluster://h1:1,h2"])
 async def test_no_client_retries_by_itself(url: str) -> None:
-    """Reliability study, M1: a script whose reply is late must not run again."""
+    """A script whose reply is late must not run again."""
     client = connect(url)
     pool = client.pool(("h1", 1)) if isinstance(client, ClusterTopology) else client.connection_pool
 

@@ -65,7 +65,7 @@ async def test_calls_of_one_moment_share_one_exchange(engine: Engine, store: Bat
 
 
 async def test_a_cancelled_caller_disturbs_nobody(store: BatchingStore) -> None:
-    """Fault F79, CVE-2023-28858: never somebody else's reply."""
+    """CVE-2023-28858: never somebody else's reply."""
     for round in range(30):
         calls = [asyncio.create_task(store.run(ECHO, (), f"{round}-{n}")) for n in range(20)]
         await asyncio.sleep(0 if round % 2 else 0.0005)
@@ -100,7 +100,7 @@ async def test_an_error_of_a_script_stays_loud_and_private(store: BatchingStore)
 
 
 async def test_forgotten_scripts_are_loaded_again(engine: Engine, store: BatchingStore) -> None:
-    """Fault F75: a restart or SCRIPT FLUSH goes unnoticed."""
+    """A restart or SCRIPT FLUSH goes unnoticed."""
     ledger = ledger_on(store)
     job_id = await started(ledger, order())
     with engine.client() as admin:
@@ -216,7 +216,7 @@ def test_a_connection_reset_while_it_is_made_is_trouble_with_the_connection(
 async def test_a_command_whose_reply_is_lost_runs_once(
     engine: Engine, open_store: OpenStore
 ) -> None:
-    """Fault F73, measurement M1: no hidden retry anywhere below us."""
+    """No hidden retry anywhere below us."""
     left = [lose_replies()]
 
     def unlucky(request: bytes) -> Fault:

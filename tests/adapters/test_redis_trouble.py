@@ -77,7 +77,7 @@ async def test_nobody_listens(open_store: OpenStore, tmp_path: Path) -> None:
 async def test_a_store_that_refuses(
     open_store: OpenStore, name: str, options: tuple[str, ...], script: Script, kind: str
 ) -> None:
-    """Fault F74: never taken for an empty ledger, and told apart in the metrics."""
+    """Never taken for an empty ledger, and told apart in the metrics."""
     seen: list[tuple[str, str]] = []
     program = programs()[name]
     with running(program, *options) as engine:
@@ -121,7 +121,7 @@ async def test_a_full_store_still_takes_the_end_of_a_paid_job(
 async def test_a_frozen_store_refuses_everybody_within_the_timeout(
     own_engine: Engine, open_store: OpenStore
 ) -> None:
-    """Fault F72: also those who asked while the first were waiting."""
+    """Also those who asked while the first were waiting."""
     store = open_store(own_engine.url, timeout_s=0.3)
     await echoes(store, 2)
     own_engine.signal(signal.SIGSTOP)

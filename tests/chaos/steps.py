@@ -2,7 +2,7 @@
 
 A step is `before-`, `after-` or (a POST only) `during-` a place. The table is the expectation: a
 caller repeats its request until it ends, and then it has its picture for one charge, unless the
-table says that nobody can know what the provider made (reliability study, F53-F60).
+table says that nobody can know what the provider made.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Fate(StrEnum):
     LOST = "lost"
     """Sent, and nobody knows the answer: presumed billed, told as a failure not to repeat."""
     SILENT = "silent"
-    """About to be sent, never sent: as LOST, because the ledger cannot tell them apart (F55)."""
+    """About to be sent, never sent: as LOST, because the ledger cannot tell them apart."""
 
     HALF = "half"
     """Two upstream calls for three pictures, and nobody knows the answer to one of them."""

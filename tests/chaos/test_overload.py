@@ -1,4 +1,4 @@
-"""Far more callers than one process carries (reliability study, L3): the excess is refused at once
+"""Far more callers than one process carries: the excess is refused at once
 and says when to come back, those within are served, and nothing is paid that was not admitted."""
 
 import asyncio

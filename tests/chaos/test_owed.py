@@ -1,4 +1,4 @@
-"""What the store could not be told outlives the process that owes it (fault F71)."""
+"""What the store could not be told outlives the process that has it in its outbox."""
 
 import os
 import signal

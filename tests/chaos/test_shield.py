@@ -1,4 +1,4 @@
-"""Retries cost nothing, at whichever gateway they arrive (design, section 6)."""
+"""Retries cost nothing, at whichever gateway they arrive."""
 
 import time
 from collections.abc import Callable

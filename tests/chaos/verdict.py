@@ -1,4 +1,4 @@
-"""The invariants of the reliability study (6.2), judged from three witnesses after the storm:
+"""The invariants (decision 29), judged from three witnesses after the storm:
 what the callers got, what the ledger says, what the provider was asked and charges."""
 
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""The same question, the same picture, never a duplicate in a burst (design, section 5)."""
+"""The same question, the same picture, never a duplicate in a burst."""
 
 import asyncio
 import time

@@ -43,7 +43,7 @@ def wait_for(client: httpx.Client, word: str) -> None:
 def test_an_emptied_store_refuses_spend_until_it_is_rebuilt_and_then_answers_repeats(
     koi: Koi, house: House, store_url: str
 ) -> None:
-    """Fault F76, invariants I12 and I14."""
+    """Invariants I12 and I14."""
     keyed = {"idempotency-key": "order-1"}
     with koi.client() as client:
         bought = client.post(GENERATE, json=KOI, headers=keyed)

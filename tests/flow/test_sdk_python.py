@@ -1,4 +1,4 @@
-"""The official Python SDK, unchanged but for its base_url (openai-compat study, section 14)."""
+"""The official Python SDK, unchanged but for its base_url."""
 
 import asyncio
 import base64

@@ -196,7 +196,7 @@ def test_what_counts_only_on_a_replica_cannot_be_lost_with_the_primary(
     ],
     indirect=True,
 )
-def test_f76_an_emptied_store_refills_no_quota_and_keeps_no_picture_from_its_caller(
+def test_an_emptied_store_refills_no_quota_and_keeps_no_picture_from_its_caller(
     topology: Topology, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     settings = {**SETTINGS, "upstream_mode": "sync"}

@@ -1,4 +1,4 @@
-"""Answers made to hurt: bombs, floods and pictures that are not what they seem (study S8, S10).
+"""Answers made to hurt: bombs, floods and pictures that are not what they seem (S8, S10).
 
 One gateway process meets them all at once. It asks for each once, fails honestly, and its memory
 stays bounded.

@@ -1,4 +1,4 @@
-"""Words that nobody should find anywhere but where they belong (study S5, S18, S45-S48, S51).
+"""Words that nobody should find anywhere but where they belong (S5, S18, S45-S48, S51).
 
 A gateway as an operator runs it, logging all it can, is led through every success and every
 failure it knows; then everything it said, wrote and kept is searched for words planted before.

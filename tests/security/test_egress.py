@@ -1,4 +1,4 @@
-"""Where Koi connects is decided by its settings alone (study S1-S3, S6-S8).
+"""Where Koi connects is decided by its settings alone (S1-S3, S6-S8).
 
 Hostile rows point at a listener of this machine that must stay silent; the provider keeps what it
 was sent.

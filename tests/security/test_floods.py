@@ -1,4 +1,4 @@
-"""What callers can use up: connections, log lines, series, waits (study S33, S34, S36, S39)."""
+"""What callers can use up: connections, log lines, series, waits (S33, S34, S36, S39)."""
 
 import asyncio
 import contextlib

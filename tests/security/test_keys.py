@@ -1,4 +1,4 @@
-"""Keys: what a guess costs, what a refusal tells, how soon a revocation holds (study S11-S18)."""
+"""Keys: what a guess costs, what a refusal tells, how soon a revocation holds (S11-S18)."""
 
 import asyncio
 import secrets

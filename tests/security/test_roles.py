@@ -1,6 +1,6 @@
 """Who may do what: every role at every route and method, walked from the router's own table.
 
-A route that is added without a row here fails (study S22, S49).
+A route that is added without a row here fails (S22, S49).
 """
 
 from collections.abc import Callable, Iterator

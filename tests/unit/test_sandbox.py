@@ -257,7 +257,7 @@ def test_a_bad_key_is_refused_in_its_own_way_and_costs_nothing(
         ({"prompt": "[fault:nonsense]"}, {}, 400, None),
     ],
 )
-def test_a_request_is_validated_as_the_study_says(
+def test_a_request_is_validated_as_the_provider_does(
     sandbox: Sandbox,
     client: httpx.Client,
     fields: dict[str, Any],

@@ -27,7 +27,7 @@ class RedisSignals:
         heard: Callable[[str], None] = lambda _job_id: None,
     ) -> None:
         self._store, self._quiet_s, self._heard = store, quiet_s, heard
-        self._publish_script = load_scripts("ledger")["say"]
+        self._publish_script = load_scripts("ledger")["publish"]
         self._log = structlog.get_logger()
 
     async def publish(self, word: str) -> int:
