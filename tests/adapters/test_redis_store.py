@@ -11,9 +11,9 @@ from redis.exceptions import ResponseError
 from store_rig import (
     Engine,
     OpenStore,
+    admission,
     delivered,
     ledger_on,
-    order,
     quick_breaker,
     started,
 )  # fmt: skip
@@ -102,12 +102,12 @@ async def test_an_error_of_a_script_stays_loud_and_private(store: BatchingStore)
 async def test_forgotten_scripts_are_loaded_again(engine: Engine, store: BatchingStore) -> None:
     """A restart or SCRIPT FLUSH goes unnoticed."""
     ledger = ledger_on(store)
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     with engine.client() as admin:
         admin.script_flush()
 
     await asyncio.gather(
-        ledger.settle(job_id, delivered(1)), *(started(ledger, order()) for _ in "abc")
+        ledger.settle(job_id, delivered(1)), *(started(ledger, admission()) for _ in "abc")
     )
 
     assert (await ledger.audit()).difference == 0
@@ -240,8 +240,8 @@ async def test_a_whole_story_told_over_a_link_that_loses_every_first_reply(
     """Each step is repeated after its reply was lost, and each has its effect once."""
     seen: set[bytes] = set()
     ledger = ledger_on(open_store(engine.url))
-    wanted = order(n=2)
-    await started(ledger, order())
+    wanted = admission(n=2)
+    await started(ledger, admission())
 
     def unlucky(request: bytes) -> Fault:
         for word in (b'"lease_ms":60000,"task_ms"', b'"upstream":', b'"billed":2'):

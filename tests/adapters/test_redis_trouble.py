@@ -10,9 +10,9 @@ import pytest
 from store_rig import (
     Engine,
     OpenStore,
+    admission,
     delivered,
     ledger_on,
-    order,
     running,
     started,
 )  # fmt: skip
@@ -108,12 +108,12 @@ async def test_a_full_store_still_takes_the_end_of_a_paid_job(
 ) -> None:
     """What was bought is written down; nothing new is bought."""
     ledger = ledger_on(open_store(own_engine.url))
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     with own_engine.client() as admin:
         admin.config_set("maxmemory", 1)
 
     with pytest.raises(LedgerUnavailable, match="oom"):
-        await ledger.admit(order())
+        await ledger.admit(admission())
     assert await ledger.record_part(job_id, 0, upstream_id="up", due_ms=0)
     assert (await ledger.settle(job_id, delivered(1))).first
 

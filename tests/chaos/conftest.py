@@ -39,7 +39,7 @@ def pair(sandbox: Sandbox, tmp_path: Path) -> Iterator[Any]:
                 stack.enter_context(gateway(sandbox, store.url, tmp_path / "koi", **settings))
                 for _ in range(2)
             )
-            stack.callback(first.assert_books_balance)
+            stack.callback(first.assert_ledger_matches_bill)
             return first, second
 
         yield start

@@ -62,7 +62,7 @@ class Endurance:
         deployment.sandbox.set(
             picture_style="plain", fault_rate=storm.fault_rate, fault_names=list(storm.faults)
         )
-        keys = koi.office(lambda office: _issued(office, storm, self.keys))
+        keys = koi.operate(lambda operator: _issued(operator, storm, self.keys))
         urls = [gateway.url for gateway in deployment.gateways]
         self.crowd = Crowd(
             urls, keys, storm.seed, storm.callers, storm.think_s, second_looks=SECOND_LOOKS
@@ -72,7 +72,7 @@ class Endurance:
         with self.server:
             asyncio.run(self._pass())
             audit, left_open = quiet(deployment)
-            koi.office(lambda office: self.clerk.look(office, self.server, finally_=True))
+            koi.operate(lambda operator: self.clerk.look(operator, self.server, finally_=True))
         self.evidence = Evidence(
             calls=[],
             entries=koi.entries(),
@@ -163,11 +163,11 @@ class Endurance:
         """Judge calls and take samples; a store that is away for the moment is looked at later."""
         while True:
             try:
-                async with open_operator_context(self.deployment.koi.settings) as office:
+                async with open_operator_context(self.deployment.koi.settings) as operator:
                     while True:
-                        await self.clerk.look(office, self.server)
-                        census = await office.ledger.open_job_stats()
-                        self.samples.take(self.deployment, self.server, census)
+                        await self.clerk.look(operator, self.server)
+                        stats = await operator.ledger.open_job_stats()
+                        self.samples.take(self.deployment, self.server, stats)
                         if await _over(over, self.sample_s):
                             return
             except (RedisError, LedgerUnavailable):
@@ -211,12 +211,14 @@ class Endurance:
         ]
 
 
-async def _issued(office: OperatorContext, storm: Storm, count: int) -> dict[str, list[IssuedKey]]:
-    await office.keys.create_user("tight", limits=Limits(images_per_day=storm.tight))
+async def _issued(
+    operator: OperatorContext, storm: Storm, count: int
+) -> dict[str, list[IssuedKey]]:
+    await operator.keys.create_user("tight", limits=Limits(images_per_day=storm.tight))
     tight = round(TIGHT_SHARE * count)
     return {
-        "ann": await issue(office, "ann", count - tight),
-        "tight": await issue(office, "tight", tight),
+        "ann": await issue(operator, "ann", count - tight),
+        "tight": await issue(operator, "tight", tight),
     }
 
 

@@ -65,15 +65,15 @@ class Samples:
     processes: list[Seen] = field(default_factory=list)
     books: list[Sample] = field(default_factory=list)
 
-    def take(self, deployment: Deployment, server: redis.Redis, census: OpenJobStats) -> None:
+    def take(self, deployment: Deployment, server: redis.Redis, stats: OpenJobStats) -> None:
         """Look once and append it to the CSV file: one line for each process."""
         at_s = round(time.monotonic() - self.began, 1)
         seen = [one for name, pid in _living(deployment) if (one := _look(at_s, name, pid))]
         sample = Sample(
             at_s,
             round(server.info("memory")["used_memory"] / 2**20, 2),
-            *(census.jobs[s] for s in (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)),
-            census.held_images,
+            *(stats.jobs[s] for s in (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)),
+            stats.held_images,
             *_on_disk(deployment.koi.settings.data_dir),
         )
         self.processes += seen

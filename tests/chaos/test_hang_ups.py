@@ -18,7 +18,7 @@ from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork
-from tests.flow.command import House, served_by
+from tests.flow.command import Cli, served_by
 from tests.harness import KOI, PRICED, Koi, operator_settings
 
 TIMES = 20
@@ -116,9 +116,9 @@ def test_it_does_so_whichever_worker_takes_the_repeat(
         "KOI_CACHE_POLICY": policy,
         "KOI_REDIS_TIMEOUT_MS": "3000",
     }
-    house = House(tmp_path, settings)
-    key = house.key()
-    with house.serving("--workers", "2") as serving:
+    cli = Cli(tmp_path, settings)
+    key = cli.key()
+    with cli.serving("--workers", "2") as serving:
         for pause_s in (0, 0.01):
             hang_up_and_repeat(serving.url, serving.url, key, pause_s)
 

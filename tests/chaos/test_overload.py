@@ -115,7 +115,7 @@ def rushed(rush: Rush, path: Path) -> Toll:
             assert 1 <= int(reply.headers["retry-after"]) <= 60
             assert reply.headers["x-should-retry"] == "true"
         assert sandbox.posts == statuses[200]
-        deployment.koi.assert_books_balance()
+        deployment.koi.assert_ledger_matches_bill()
         assert deployment.crashes() == []
     return toll
 

@@ -195,5 +195,5 @@ async def test_a_drain_waits_for_work_that_running_work_launches() -> None:
     drain.launch(generate(), "job")
     drain.start_draining()
 
-    assert await drain.settled(5)
+    assert await drain.wait_until_idle(5)
     assert broken == []

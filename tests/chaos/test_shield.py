@@ -157,7 +157,7 @@ def test_a_timeout_shorter_than_the_generation_and_a_kill_between_are_one_charge
             ) as client:
                 answer = client.images.generate(model="grok-imagine", prompt="a koi")
             picture = httpx.get((answer.data or [])[0].url or "")
-            koi.assert_books_balance()
+            koi.assert_ledger_matches_bill()
         finally:
             gateways[-1].kill()
             gateways[0].place.close()

@@ -97,7 +97,7 @@ class Throng:
 
     def _fresh_keys(self) -> list[IssuedKey]:
         """The store may be slow under load, never away: it is not among the faults here."""
-        return self.koi.office(lambda office: issue(office, USER, BATCH))
+        return self.koi.operate(lambda operator: issue(operator, USER, BATCH))
 
     def ends(self) -> Counter[str]:
         return Counter(f"{wish.client}: {wish.end}" for wish in self.wishes)

@@ -125,14 +125,14 @@ def undergo(trial: Trial, settings: Mapping[str, Any], path: Path) -> list[str]:
     path.mkdir(parents=True)
     with redis.Redis.from_url(settings["redis_url"]) as store:
         store.flushdb()
-        operator = operator_settings(**settings)
-        secret = asyncio.run(_key(operator))
+        as_operator = operator_settings(**settings)
+        secret = asyncio.run(_key(as_operator))
         succession = Succession(trial, settings, path)
         try:
             with httpx.Client(transport=succession, base_url="http://koi", timeout=60) as client:
                 call = _by_sdk if trial.manner is Manner.MARKED else _by_key
                 told = call(trial, client, secret)
-                audit, entries = asyncio.run(_closed_books(operator))
+                audit, entries = asyncio.run(_settled_ledger(as_operator))
                 left = _places_taken(store)
         finally:
             succession.close()
@@ -206,18 +206,18 @@ def _is_picture(body: bytes) -> bool:
 
 
 async def _key(settings: Settings) -> str:
-    async with open_operator_context(settings) as office:
-        return (await office.keys.issue("ann")).secret
+    async with open_operator_context(settings) as operator:
+        return (await operator.keys.issue("ann")).secret
 
 
-async def _closed_books(settings: Settings) -> tuple[LedgerAudit, list[Entry]]:
-    async with open_operator_context(settings) as office:
-        audit = await _audit(office)
-        return audit, [entry async for entry in office.ledger.entries()]
+async def _settled_ledger(settings: Settings) -> tuple[LedgerAudit, list[Entry]]:
+    async with open_operator_context(settings) as operator:
+        audit = await _audit(operator)
+        return audit, [entry async for entry in operator.ledger.entries()]
 
 
-async def _audit(office: OperatorContext) -> LedgerAudit:
+async def _audit(operator: OperatorContext) -> LedgerAudit:
     deadline = time.monotonic() + QUIET_WITHIN_S
-    while (audit := await office.ledger.audit()).open_jobs and time.monotonic() < deadline:
+    while (audit := await operator.ledger.audit()).open_jobs and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
     return audit

@@ -54,7 +54,7 @@ def start(sandbox: Sandbox, store_url: str, tmp_path: Path) -> Iterator[Start]:
 
         yield run
         if started:
-            started[0].assert_books_balance()
+            started[0].assert_ledger_matches_bill()
 
 
 @pytest.fixture

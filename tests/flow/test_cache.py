@@ -146,15 +146,15 @@ def test_only_if_cached_never_makes_anything(koi: Koi) -> None:
 
 
 def test_pictures_never_cross_users_unless_their_team_shares(koi: Koi) -> None:
-    async def found(office: Any) -> None:
+    async def found(operator: Any) -> None:
         from app.domain.limits import Limits
         from app.domain.principal import CachePolicy
 
-        await office.keys.create_team("blue", Limits())
+        await operator.keys.create_team("blue", Limits())
         for name in ("cy", "di"):
-            await office.keys.create_user(name, team="blue", cache=CachePolicy.SHARED)
+            await operator.keys.create_user(name, team="blue", cache=CachePolicy.SHARED)
 
-    koi.office(found)
+    koi.operate(found)
     for name in ("ann", "bob", "cy", "di"):
         with koi.client(koi.key(name)) as client:
             client.post(GENERATE, json=KOI)
@@ -176,10 +176,10 @@ def test_a_failure_is_never_kept(koi: Koi) -> None:
 def test_a_caller_out_of_quota_still_gets_what_it_has(koi: Koi) -> None:
     from app.domain.limits import Limits
 
-    async def poor(office: Any) -> None:
-        await office.keys.create_user("ann", limits=Limits(images_per_day=1))
+    async def poor(operator: Any) -> None:
+        await operator.keys.create_user("ann", limits=Limits(images_per_day=1))
 
-    koi.office(poor)
+    koi.operate(poor)
     with koi.client(koi.key("ann")) as client:
         client.post(GENERATE, json=KOI)
         time.sleep(2.1)
@@ -237,11 +237,11 @@ def test_behind_makers_that_are_refused_everybody_hears_why_and_nobody_pays(
 ) -> None:
     from app.domain.limits import Limits
 
-    async def poor(office: Any) -> None:
-        await office.keys.create_user("ann", limits=Limits(images_per_day=0))
+    async def poor(operator: Any) -> None:
+        await operator.keys.create_user("ann", limits=Limits(images_per_day=0))
 
     koi = start(cache_variants=1)
-    koi.office(poor)
+    koi.operate(poor)
     key = koi.key()
     mark(store_url)
 

@@ -104,7 +104,7 @@ def test_the_same_idempotency_key_after_kill_minus_nine_gets_the_picture_once_bi
     assert first.json() == again.json()
     assert httpx.get(first.json()["data"][0]["url"]).status_code == 200
     assert (sandbox.posts, sandbox.billed_images) == (1, 1)
-    koi.assert_books_balance()
+    koi.assert_ledger_matches_bill()
 
 
 def test_a_task_survives_kill_minus_nine_and_is_metered_once(
@@ -125,7 +125,7 @@ def test_a_task_survives_kill_minus_nine_and_is_metered_once(
     assert task["status"] == "completed"
     assert len(task["data"]) == 2
     assert [entry.images for entry in koi.entries()] == [2]
-    koi.assert_books_balance()
+    koi.assert_ledger_matches_bill()
 
 
 @pytest.mark.parametrize("mode", ["sync", "auto"])
@@ -147,7 +147,7 @@ def test_a_picture_still_to_be_fetched_survives_kill_minus_nine(
             told += states(client, task_id, until="collecting")
             sandbox.set(cdn_status=None)
             told += states(client, task_id, until="completed")
-        koi.assert_books_balance()
+        koi.assert_ledger_matches_bill()
         (entry,) = koi.entries()
     finally:
         process.stop()

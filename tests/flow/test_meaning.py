@@ -110,11 +110,11 @@ def test_request_key_user_and_name_decide_in_this_order(
     model: str,
     expected: set[str],
 ) -> None:
-    async def prepare(office: Any) -> None:
+    async def prepare(operator: Any) -> None:
         chosen = None if user_says is None else ResponseFormat(user_says)
-        await office.keys.create_user("ann", response_format=chosen)
+        await operator.keys.create_user("ann", response_format=chosen)
 
-    koi.office(prepare)
+    koi.operate(prepare)
     key = koi.key("ann", response_format=None if key_says is None else ResponseFormat(key_says))
     with koi.client(key) as client:
         answer = client.post(

@@ -186,10 +186,10 @@ def test_a_timeout_shorter_than_the_generation_is_one_charge_and_the_picture_arr
 
 
 def test_an_empty_quota_is_asked_once(koi: Koi) -> None:
-    async def none_left(office: Any) -> None:
-        await office.keys.create_user("ann", limits=Limits(images_per_day=0))
+    async def none_left(operator: Any) -> None:
+        await operator.keys.create_user("ann", limits=Limits(images_per_day=0))
 
-    koi.office(none_left)
+    koi.operate(none_left)
     with sdk(koi) as client, pytest.raises(openai.RateLimitError) as caught:
         client.images.generate(model="grok-imagine", prompt="a koi")
 

@@ -190,12 +190,12 @@ def scripts_run(store: "redis.Redis[bytes]") -> Iterator[Counter[str]]:
 def test_a_raised_limit_holds_at_once_although_the_key_was_refused(koi: Koi) -> None:
     key = koi.key()
     none: dict[str, Any] = {"team": None, "cache": None}
-    koi.office(
-        lambda office: office.keys.set_user("ann", **none, limits=Limits(requests_per_minute=1))
+    koi.operate(
+        lambda operator: operator.keys.set_user("ann", **none, limits=Limits(requests_per_minute=1))
     )
     with koi.client(key) as client:
         statuses = [client.post(GENERATE, json=KOI).status_code for _ in range(3)]
-        koi.office(lambda office: office.keys.set_user("ann", **none, limits=Limits()))
+        koi.operate(lambda operator: operator.keys.set_user("ann", **none, limits=Limits()))
         deadline = time.monotonic() + 20
         while (last := client.post(GENERATE, json=KOI).status_code) != 200:
             assert time.monotonic() < deadline

@@ -96,8 +96,10 @@ def spends(koi: Koi, client: httpx.Client) -> bool:
     that were acknowledged: to notice that is right, to spend on is not."""
     if words(koi)["ledger"] == "lost_data":
         with suppress(RebuildRefused):
-            koi.office(
-                lambda office: rebuild_ledger(office.scripts, office.history(), office.terms)
+            koi.operate(
+                lambda operator: rebuild_ledger(
+                    operator.scripts, operator.history(), operator.terms
+                )
             )
     return post(client, "afterwards").status_code == 200
 
@@ -141,6 +143,6 @@ def test_while_the_store_is_in_trouble_nothing_is_spent_and_no_picture_is_lost(
         sandbox.set(latency_s=0)
         until(lambda: spends(koi, client), "it spends again")
         until(lambda: words(koi)["ledger"] == "ok", "readiness says so")
-        koi.assert_books_balance()
+        koi.assert_ledger_matches_bill()
         assert sandbox.posts == 2
         assert sorted(entry.images for entry in koi.entries()) == [1, 1]

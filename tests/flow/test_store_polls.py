@@ -102,4 +102,4 @@ def test_a_result_that_the_store_could_not_be_told_is_owed_although_the_task_fai
 
         assert len(task["data"]) == 4
         assert [(e.images, e.presumed) for e in koi.entries()] == [(4, 0)]
-        koi.assert_books_balance()
+        koi.assert_ledger_matches_bill()

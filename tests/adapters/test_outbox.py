@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from redis.exceptions import ResponseError
-from store_rig import delivered, ledger_on, order, started
+from store_rig import admission, delivered, ledger_on, started
 
 from app.adapters.journal.outbox import FileOutbox, inspect_outbox
 from app.adapters.redis.cache import RedisResultCache
@@ -129,7 +129,7 @@ async def test_a_debt_the_books_refuse_keeps_nobody_waiting(
 ) -> None:
     """Unlawful: set aside. Failing otherwise: kept, and tried again later."""
     ledger, debts = ledger_on(store), FileOutbox(tmp_path)
-    jobs = sorted([await started(ledger, order()) for _ in range(3)])
+    jobs = sorted([await started(ledger, admission()) for _ in range(3)])
     for job_id, images in zip(jobs, (7, 1, 1), strict=True):
         outcome = delivered(1) if images == 1 else replace(delivered(1), billed=7)
         await debts.enqueue(OutboxOutcome(job_id, outcome))
@@ -146,7 +146,7 @@ async def test_an_end_that_says_more_than_one_whose_reply_was_lost_adds_its_pict
     store: BatchingStore, tmp_path: Path
 ) -> None:
     ledger, debts = ledger_on(store), FileOutbox(tmp_path)
-    job_id = await started(ledger, order(n=2))
+    job_id = await started(ledger, admission(n=2))
     made = tuple(Picture(f"{picture_stem(job_id, 0, i)}.png", "image/png", 8, 8) for i in (0, 1))
     early = Outcome(
         JobState.SETTLED, billed=2, pending=tuple(PendingImage(0, i, "") for i in (0, 1))
@@ -169,7 +169,7 @@ async def test_a_debt_without_a_disk_outlives_a_script_that_breaks_on_it(
     store: BatchingStore, tmp_path: Path
 ) -> None:
     ledger = ledger_on(store)
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     no_directory = tmp_path / "a file"
     no_directory.write_text("")
     failing = Failing(ledger, job_id, times=1)
@@ -185,7 +185,7 @@ async def test_debts_that_somebody_else_paid_are_not_put_off_for_ever(
     store: BatchingStore, tmp_path: Path
 ) -> None:
     ledger, debts = ledger_on(store), FileOutbox(tmp_path)
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     await debts.enqueue(OutboxOutcome(job_id, delivered(1)))
     with books_on(store, debts, Failing(ledger, job_id)) as books:
         assert await books.deliver_all() == 1

@@ -28,14 +28,14 @@ def governed(
 
 
 @contextlib.asynccontextmanager
-async def following(store: BatchingStore, *governors: RedisUpstreamLimiter) -> AsyncIterator[None]:
+async def following(store: BatchingStore, *limiters: RedisUpstreamLimiter) -> AsyncIterator[None]:
     """Each looks after its view and its line, and hears of places that come free."""
 
     async def hear(limiter: RedisUpstreamLimiter) -> None:
         async for _ in RedisSignals(store, heard=limiter.wake).ended():
             pass
 
-    loops = [work(g) for g in governors for work in (RedisUpstreamLimiter.run, hear)]
+    loops = [work(g) for g in limiters for work in (RedisUpstreamLimiter.run, hear)]
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
         yield

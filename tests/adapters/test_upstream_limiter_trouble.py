@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from governor_rig import Naps, following, governed
+from limiter_rig import Naps, following, governed
 from store_rig import eventually
 
 from app.adapters.redis.client.batching import BatchingStore
@@ -99,10 +99,10 @@ async def test_a_success_between_refusals_is_no_row(store: BatchingStore) -> Non
 
 
 async def test_one_probe_passes_and_its_success_opens_the_door(store: BatchingStore) -> None:
-    governors = [governed(store, probe_s=0.3) for _ in range(3)]
+    limiters = [governed(store, probe_s=0.3) for _ in range(3)]
     for _ in range(3):
-        await governors[0].record_failure("upstream_auth")
-    for limiter in governors:
+        await limiters[0].record_failure("upstream_auth")
+    for limiter in limiters:
         await limiter._look()
     await asyncio.sleep(0.35)
 
@@ -114,17 +114,17 @@ async def test_one_probe_passes_and_its_success_opens_the_door(store: BatchingSt
             return False
         return True
 
-    assert sum([await passes(limiter) for limiter in governors]) == 1
-    await governors[1].record_failure("upstream_auth")  # the probe: the next one may come in 0.6 s
-    await governors[1]._look()
-    assert 300 < governors[1]._view.probe_ms <= 600
+    assert sum([await passes(limiter) for limiter in limiters]) == 1
+    await limiters[1].record_failure("upstream_auth")  # the probe: the next one may come in 0.6 s
+    await limiters[1]._look()
+    assert 300 < limiters[1]._view.probe_ms <= 600
     await asyncio.sleep(0.65)
-    assert await passes(governors[1])
-    await governors[1].record_success(60)  # a success older than the last refusal proves nothing
-    assert governors[1]._view.refused
-    await governors[1].record_success(0)
+    assert await passes(limiters[1])
+    await limiters[1].record_success(60)  # a success older than the last refusal proves nothing
+    assert limiters[1]._view.refused
+    await limiters[1].record_success(0)
 
-    async with following(store, *governors):
-        await eventually(lambda: not any(g._view.refused for g in governors), 10)
-    for limiter in governors:
+    async with following(store, *limiters):
+        await eventually(lambda: not any(g._view.refused for g in limiters), 10)
+    for limiter in limiters:
         assert await passes(limiter)

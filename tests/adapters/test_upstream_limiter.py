@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from governor_rig import Naps, following, governed
+from limiter_rig import Naps, following, governed
 from store_rig import OpenStore
 
 from app.adapters.redis.client.batching import BatchingStore
