@@ -34,7 +34,7 @@ ONE_KEY_FOR_ALL: dict[str, Any] = {
     "key_reads_per_second": 0,
     "free_refusals_per_hour": 1_000_000,
 }
-"""One key does in tests what a whole house does elsewhere; the tests of shares set their own."""
+"""One key does in tests what all keys do elsewhere; the tests of shares set their own."""
 PLENTY_PER_MINUTE = 1_000_000
 QUICK: dict[str, Any] = {
     "upstream_api_key": "sk-sandbox",
@@ -73,7 +73,7 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
         self._thread.join(timeout=60)
-        # On the emptied store of the next test it would tell everybody that the books are lost.
+        # On the emptied store of the next test it would tell everybody that the ledger is lost.
         assert not self._thread.is_alive(), "the gateway did not stop"
 
 

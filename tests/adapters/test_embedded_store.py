@@ -153,7 +153,7 @@ def test_nothing_in_the_directory_is_open_to_others(data_dir: Path) -> None:
     assert modes["store.sock"] == 0o700
 
 
-def test_books_survive_an_orderly_restart(data_dir: Path) -> None:
+def test_the_ledger_survives_an_orderly_restart(data_dir: Path) -> None:
     with EmbeddedStore(data_dir) as store, client(store) as connection:
         connection.set("spent", 7)
     with EmbeddedStore(data_dir) as store, client(store) as connection:

@@ -104,7 +104,7 @@ async def test_the_standing_shows_what_is_left_after_the_reservation(ledger: Red
     }
 
 
-async def test_race_1_two_reservations_and_one_last_image(ledger: RedisLedger) -> None:
+async def test_two_reservations_and_one_last_image(ledger: RedisLedger) -> None:
     who = principal(user=Limits(images_per_day=1))
 
     results = await outcomes(ledger.admit(admission(who)), ledger.admit(admission(who)))
@@ -112,7 +112,7 @@ async def test_race_1_two_reservations_and_one_last_image(ledger: RedisLedger) -
     assert sum(isinstance(result, InsufficientQuota) for result in results) == 1
 
 
-async def test_race_2_a_lowered_limit_admits_nothing_and_claws_nothing_back(
+async def test_a_lowered_limit_admits_nothing_and_claws_nothing_back(
     ledger: RedisLedger,
 ) -> None:
     job_id = await started(ledger, admission(principal(user=Limits(images_per_day=5)), n=4))
@@ -219,7 +219,7 @@ async def test_the_slot_of_a_dead_process_lapses_with_its_lease(ledger: RedisLed
 # Pace --------------------------------------------------------------------------------------------
 
 
-async def test_the_pace_lets_a_full_burst_through_and_no_more(ledger: RedisLedger) -> None:
+async def test_the_rate_limit_lets_a_full_burst_through_and_no_more(ledger: RedisLedger) -> None:
     who = principal(user=Limits(requests_per_minute=7))
     for _ in range(7):
         await ledger.check_rate_limit(who, admission(who).dedup_keys)
@@ -230,7 +230,7 @@ async def test_the_pace_lets_a_full_burst_through_and_no_more(ledger: RedisLedge
     assert refused.value.retry_after_s in (8, 9)
 
 
-async def test_a_refused_request_uses_up_no_pace(ledger: RedisLedger) -> None:
+async def test_a_refused_request_does_not_count_against_the_rate_limit(ledger: RedisLedger) -> None:
     who = principal(user=Limits(requests_per_minute=5), house=Limits(requests_per_minute=1))
     await ledger.check_rate_limit(who, admission(who).dedup_keys)
 
@@ -259,7 +259,7 @@ async def test_a_refusal_names_the_time_that_generations_took_lately(ledger: Red
 
 
 @pytest.mark.parametrize(("limit", "passed"), [(0, 0), (1, 1), (3, 3), (60, 20)])
-async def test_the_pace_of_a_burst(ledger: RedisLedger, limit: int, passed: int) -> None:
+async def test_the_rate_limit_of_a_burst(ledger: RedisLedger, limit: int, passed: int) -> None:
     who = principal(key=Limits(requests_per_minute=limit))
 
     results = await outcomes(
@@ -272,9 +272,7 @@ async def test_the_pace_of_a_burst(ledger: RedisLedger, limit: int, passed: int)
     assert waits == {None} if limit == 0 else all(1 <= (wait or 0) <= 60 for wait in waits)
 
 
-async def test_race_18_the_stores_clock_decides_the_day(
-    engine: Engine, open_store: OpenStore
-) -> None:
+async def test_the_stores_clock_decides_the_day(engine: Engine, open_store: OpenStore) -> None:
     """A gateway whose clock is a year off writes into the same windows as the others."""
     right = ledger_on(open_store(engine.url))
     wrong = ledger_on(open_store(engine.url), clock=lambda: utc_now() + timedelta(days=365))

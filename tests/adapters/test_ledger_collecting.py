@@ -105,7 +105,7 @@ async def test_what_is_given_up_is_taken_off_once_and_may_still_come(ledger: Red
 
     lost = await ledger.record_collection(job.id, CollectionReport(lost=(link(0),), error="404"))
     await ledger.record_collection(job.id, CollectionReport(lost=(link(0),)))
-    books = [(e.kind, e.images, e.delivered) for e in await entries_of(ledger)]
+    entered = [(e.kind, e.images, e.delivered) for e in await entries_of(ledger)]
     found = await ledger.record_collection(
         job.id, CollectionReport(((link(0), picture(job.id, 0)),))
     )
@@ -113,7 +113,7 @@ async def test_what_is_given_up_is_taken_off_once_and_may_still_come(ledger: Red
     assert (lost.lost, lost.ended, lost.job.status) == (1, True, TaskStatus.FAILED)
     assert lost.job.failure is not None
     assert lost.job.failure.code == "image_unavailable"
-    assert books == [(EntryKind.SETTLE, 1, 1), (EntryKind.DELIVERY, 0, -1)]
+    assert entered == [(EntryKind.SETTLE, 1, 1), (EntryKind.DELIVERY, 0, -1)]
     assert (found.job.status, found.job.failure) == (TaskStatus.COMPLETED, None)
     assert sum(e.delivered for e in await entries_of(ledger)) == 1
     assert (await ledger.audit()).difference == 0
@@ -132,7 +132,7 @@ async def test_a_fresh_link_takes_the_place_of_the_old_one(ledger: RedisLedger) 
     assert done.job.collecting.last_error == "it said 403"
 
 
-async def test_a_picture_may_come_before_the_books_are_closed(ledger: RedisLedger) -> None:
+async def test_a_picture_may_come_before_its_job_is_settled(ledger: RedisLedger) -> None:
     job_id = await started(ledger, admission(n=2, part_sizes=(1, 1)))
     waiting = PartResult(1, pending=(link(0),))
     await ledger.record_part(job_id, 0, result=waiting, due_ms=9)
@@ -218,7 +218,7 @@ async def test_a_rebuild_brings_back_what_was_collected_and_what_was_not(
     )
     await ledger.record_collection(lost.id, CollectionReport(lost=(link(0),)))
     before = [await ledger.job(job.id) for job in (both, one, lost)]
-    books = await entries_of(ledger)
+    entered = await entries_of(ledger)
     empty(engine)
 
     rebuilt = await host.rebuild()
@@ -227,7 +227,7 @@ async def test_a_rebuild_brings_back_what_was_collected_and_what_was_not(
 
     assert after == before
     assert rebuilt.lost_changes == 0
-    assert await entries_of(ledger) == books
+    assert await entries_of(ledger) == entered
     assert {claim.job.id for claim in claims} == {both.id, one.id}
     assert await ledger.find_owner(picture(both.id, 1).name) == ("ann", "user:ann")
     assert (await ledger.audit()).difference == 0

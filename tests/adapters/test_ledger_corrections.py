@@ -127,7 +127,7 @@ async def test_the_audit_notices_every_kind_of_tampering(
     assert (await ledger.job(job_id)) is not None
 
 
-async def test_the_audit_is_right_while_the_books_are_being_written(
+async def test_the_audit_is_right_while_the_ledger_is_being_written(
     ledger: RedisLedger,
 ) -> None:
     over = time.monotonic() + 0.5

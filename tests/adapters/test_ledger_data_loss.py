@@ -45,7 +45,7 @@ async def test_a_flushed_store_is_noticed_by_every_verb(
         await SPENDING[verb](ledger, job_id)
 
 
-async def test_a_store_refilled_by_another_life_is_noticed(
+async def test_a_store_refilled_in_another_epoch_is_noticed(
     engine: Engine, open_store: OpenStore, ledger: RedisLedger
 ) -> None:
     await ledger.admit(admission())
@@ -57,7 +57,9 @@ async def test_a_store_refilled_by_another_life_is_noticed(
         await ledger.admit(admission())
 
 
-async def test_an_old_copy_of_the_same_life_is_noticed(engine: Engine, ledger: RedisLedger) -> None:
+async def test_an_old_copy_of_the_same_epoch_is_noticed(
+    engine: Engine, ledger: RedisLedger
+) -> None:
     """A backup put back, a stale replica promoted: the epoch is right, the counters are not."""
     await ledger.admit(admission())
     backup = engine.copy()
@@ -68,7 +70,7 @@ async def test_an_old_copy_of_the_same_life_is_noticed(engine: Engine, ledger: R
         await ledger.admit(admission())
 
 
-async def test_race_19_a_copy_that_does_not_know_what_was_sent_is_noticed(
+async def test_a_copy_that_does_not_know_what_was_sent_is_noticed(
     engine: Engine, ledger: RedisLedger
 ) -> None:
     """Its lapsed reservation would be released as never sent, and the picture never be paid for."""
@@ -135,7 +137,7 @@ async def test_a_gateway_of_another_store_stops_nobody_but_itself(
     """A wrong KOI_REDIS_URL or an old data directory must not halt a deployment."""
     await ledger.admit(admission())
     stranger = new_journal()
-    stranger.position = Position(7, "task_0", "another life")
+    stranger.position = Position(7, "task_0", "another epoch")
 
     with pytest.raises(LedgerUnavailable, match=LOST):
         await ledger_on(open_store(engine.url), stranger).admit(admission())
@@ -143,7 +145,7 @@ async def test_a_gateway_of_another_store_stops_nobody_but_itself(
     assert (await ledger.admit(admission())).job.n == 1
 
 
-async def test_what_another_process_did_meanwhile_is_no_amnesia(
+async def test_what_another_process_did_meanwhile_is_no_data_loss(
     engine: Engine, open_store: OpenStore, ledger: RedisLedger
 ) -> None:
     other = ledger_on(open_store(engine.url))
@@ -162,14 +164,14 @@ async def test_a_restarted_gateway_remembers_how_much_it_had_seen(
 
     engine.put_back(backup)
 
-    reborn = FileJournal(first.directory)
-    assert reborn.position is not None
-    assert reborn.position.seq == 2
+    restarted = FileJournal(first.directory)
+    assert restarted.position is not None
+    assert restarted.position.seq == 2
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await ledger_on(open_store(engine.url), reborn).admit(admission())
+        await ledger_on(open_store(engine.url), restarted).admit(admission())
 
 
-async def test_a_gateway_that_starts_before_its_store_opens_the_books_later(
+async def test_a_gateway_that_starts_before_its_store_opens_the_ledger_later(
     own_engine: Engine, open_store: OpenStore
 ) -> None:
     own_engine.stop()

@@ -19,7 +19,7 @@ from app.domain.errors import BillingEvidence
 from app.domain.job import JobState, PartResult, TaskStatus
 
 
-async def test_race_20_two_workers_after_a_restart_share_no_job(ledger: RedisLedger) -> None:
+async def test_two_workers_after_a_restart_share_no_job(ledger: RedisLedger) -> None:
     ids = {await started(ledger, admission()) for _ in range(10)}
     for job_id in ids:
         await ledger.record_part(job_id, 0, upstream_id=f"up-{job_id}", due_ms=-1)
@@ -57,7 +57,7 @@ async def test_jobs_without_room_for_their_polls_hold_up_nobody(ledger: RedisLed
     assert after == 1
 
 
-async def test_race_12_a_lease_taken_over_cannot_be_given_back(ledger: RedisLedger) -> None:
+async def test_a_lease_taken_over_cannot_be_given_back(ledger: RedisLedger) -> None:
     job_id = await started(ledger, admission())
     await ledger.record_part(job_id, 0, upstream_id="up", due_ms=-1)
     [mine] = await ledger.claim(1, -1)
@@ -113,7 +113,7 @@ async def test_a_parts_result_stands_unless_a_later_one_brings_images(
     assert job.parts[0].result == made
 
 
-async def test_recording_on_a_closed_book_changes_nothing(ledger: RedisLedger) -> None:
+async def test_recording_on_a_settled_job_changes_nothing(ledger: RedisLedger) -> None:
     job_id = await started(ledger, admission())
     end = await ledger.settle(job_id, delivered(1))
 
@@ -143,7 +143,7 @@ async def test_open_jobs_never_expire_and_ended_ones_do(
         assert admin.zrange(due, 0, -1) == [held]
 
 
-async def test_everything_but_books_and_open_jobs_has_an_end_of_life(
+async def test_everything_but_the_ledger_and_open_jobs_expires(
     engine: Engine, ledger: RedisLedger
 ) -> None:
     who = principal()
@@ -175,7 +175,7 @@ async def test_unknown_jobs_and_pictures(ledger: RedisLedger) -> None:
     await ledger.abandon("task_none")
 
 
-async def test_the_census_counts_what_is_open(ledger: RedisLedger) -> None:
+async def test_the_statistics_count_the_open_jobs(ledger: RedisLedger) -> None:
     await ledger.admit(admission(n=2, lease_ms=-5000))
     await started(ledger, admission(n=3, unit=10))
     await ledger.settle(await started(ledger, admission()), unknown(), hold_ms=60_000)

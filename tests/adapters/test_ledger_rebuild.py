@@ -1,4 +1,4 @@
-"""Books that were lost are put together again: from the journals, and from what the store kept."""
+"""A ledger that was lost is put together again: from the journals and what the store kept."""
 
 import asyncio
 import os
@@ -82,7 +82,7 @@ def empty(engine: Engine) -> None:
 
 
 async def told(host: Host) -> dict[str, Any]:
-    """Everything an operator or a caller can ask of the books."""
+    """Everything an operator or a caller can ask of the ledger."""
     audit = await host.ledger.audit()
     stats = await host.ledger.open_job_stats()
     snapshot = await host.ledger.read_limits(principal(user=Limits(images_per_day=50)))
@@ -277,10 +277,10 @@ async def test_a_key_bound_anew_means_its_latest_job_whichever_journal_is_read_f
     assert (await ours.ledger.admit(again)).job.id == bought.job_id
 
 
-async def test_race_7_a_lapsed_reservation_is_not_sent_after_a_rebuild(
+async def test_a_lapsed_reservation_is_not_sent_after_a_rebuild(
     engine: Engine, open_store: OpenStore
 ) -> None:
-    """Its release as never sent is owed by whoever had claimed it when the store was lost."""
+    """Whoever had claimed it when the store was lost keeps its release in the outbox."""
     ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
     job_id = (await ours.ledger.admit(admission(lease_ms=-1))).job.id
     await theirs.ledger.claim(1, 1000)
@@ -319,10 +319,10 @@ async def test_a_journal_left_out_is_missed_and_can_be_added(
     assert (await ours.ledger.audit()).differences == ()
 
 
-async def test_books_lost_twice_before_anything_was_written_go_on(
+async def test_a_ledger_lost_twice_before_anything_was_written_goes_on(
     engine: Engine, host: Host
 ) -> None:
-    """Whoever saw a life wrote it down: the next one continues it too."""
+    """Whoever saw an epoch wrote it down: the next one continues it too."""
     await host.ledger.admit(admission())
     for _ in range(2):
         empty(engine)
@@ -420,14 +420,14 @@ async def test_a_restarted_gateway_accepts_what_was_rebuilt_meanwhile(
     await busy_day(host)
     host.journal.close()
     empty(engine)
-    reborn = Host.on(open_store(engine.url), FileJournal(host.journal.directory))
+    new = Host.on(open_store(engine.url), FileJournal(host.journal.directory))
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await reborn.ledger.admit(admission())
+        await new.ledger.admit(admission())
 
     await Host.on(open_store(engine.url), FileJournal(host.journal.directory)).rebuild()
 
-    assert (await reborn.ledger.admit(admission())).job.n == 1
-    assert reborn.ledger.intact
+    assert (await new.ledger.admit(admission())).job.n == 1
+    assert new.ledger.intact
 
 
 async def test_a_window_of_very_many_lines_is_rebuilt(engine: Engine, host: Host) -> None:
@@ -504,7 +504,7 @@ async def test_what_an_old_copy_still_holds_is_not_missed(
     assert (rebuilt.entries, rebuilt.lost_changes) == (2, 0)
 
 
-async def test_a_rebuilt_lifes_numbers_begin_where_the_one_before_it_ended(
+async def test_a_rebuilt_epochs_numbers_begin_where_the_one_before_it_ended(
     engine: Engine, store: BatchingStore
 ) -> None:
     first = Host.on(store)
@@ -525,7 +525,7 @@ async def test_a_rebuilt_lifes_numbers_begin_where_the_one_before_it_ended(
     empty(engine)
     rebuilt = await third.rebuild()
 
-    # Nobody left here knows the first life, only that the second one began after number 3.
+    # Nobody left here knows the first epoch, only that the second one began after number 3.
     assert [(gap.epoch, gap.first, gap.last) for gap in rebuilt.gaps] == [("", 1, 3)]
     assert rebuilt.entries == 2
 
@@ -537,7 +537,7 @@ async def test_damaged_lines_are_counted_and_so_are_the_numbers_they_held(
         await host.ledger.settle(await started(host.ledger, admission()), delivered(1))
     [file] = host.journal.directory.glob("*.books.jsonl")
     lines = file.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 13  # the life, then admission, dispatch and entry
+    assert len(lines) == 13  # the epoch, then admission, dispatch and entry
     file.write_bytes(
         b"".join(line if at % 2 else b"\0" * 40 + b"\n" for at, line in enumerate(lines))
     )
@@ -660,14 +660,14 @@ async def test_without_room_for_the_journal_nothing_is_spent_but_what_runs_is_se
     ):
         with pytest.raises(LedgerUnavailable, match="journal") as refused:
             await spend()
-        assert not refused.value.asked  # so that nothing is owed for a job that never was
+        assert not refused.value.asked  # so that no outbox keeps a job that never was
 
     (tmp_path / "full").unlink()
     await eventually(journal.ready)
     assert (await host.ledger.admit(admission())).job.n == 1
     journal.close()
     kinds = [change.kind for step in JournalHistory([journal.directory]) for change in step.changes]
-    # The life it found; the admission is noted in both files.
+    # The epoch it found; the admission is noted in both files.
     assert Counter(kinds) == {"life": 1, "entry": 1, "job": 3}
 
 
@@ -691,12 +691,12 @@ async def test_half_a_line_is_skipped_and_counted(engine: Engine, host: Host) ->
     file.write_bytes(whole + whole[:20])
 
     history = JournalHistory([host.journal.directory])
-    assert len(list(history)) == 3  # the life it found, and the admission in both
+    assert len(list(history)) == 3  # the epoch it found, and the admission in both
     assert history.unreadable == 1
     assert FileJournal(host.journal.directory).position == host.ledger._scripts.position
 
 
-async def test_a_journal_turns_a_page_each_day_and_old_ones_are_swept(tmp_path: Path) -> None:
+async def test_a_journal_starts_a_file_each_day_and_old_ones_are_swept(tmp_path: Path) -> None:
     today = datetime(2026, 11, 27, 23, 59, tzinfo=UTC)
     journal = FileJournal(tmp_path, now=lambda: today)
     step = JournalRecord(
@@ -768,12 +768,12 @@ async def test_strangers_among_the_files_are_skipped_counted_and_named(
     file = host.journal.directory / "2099-12-31-aaaaaaaa.books.jsonl"
     STRANGERS[stranger](file)
 
-    reborn = await restarted(store, host)
-    assert reborn.journal.position == host.ledger._scripts.position
-    assert reborn.journal.sweep(books=timedelta(days=1), jobs=timedelta(days=1)) == 0
+    new = await restarted(store, host)
+    assert new.journal.position == host.ledger._scripts.position
+    assert new.journal.sweep(books=timedelta(days=1), jobs=timedelta(days=1)) == 0
     empty(engine)
     history = JournalHistory([host.journal.directory])
-    rebuilt = await rebuild_ledger(reborn.ledger._scripts, history, TERMS)
+    rebuilt = await rebuild_ledger(new.ledger._scripts, history, TERMS)
 
     assert (rebuilt.entries, rebuilt.lost_changes, history.unreadable) == (1, 0, 1)
     assert str(file) in history.unreadable_names[0]

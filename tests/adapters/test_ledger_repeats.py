@@ -48,14 +48,14 @@ async def test_a_deliberate_second_identical_request_buys_a_second_picture(
     assert await joined(ledger, again(first)) is None
 
 
-async def test_a_marked_retry_joins_the_open_job(ledger: RedisLedger) -> None:
+async def test_a_retry_of_an_sdk_joins_the_open_job(ledger: RedisLedger) -> None:
     first = admission()
     await ledger.admit(first)
 
     assert await joined(ledger, again(first, is_sdk_retry=True)) == first.job_id
 
 
-async def test_a_marked_retry_joins_a_job_that_has_just_ended(ledger: RedisLedger) -> None:
+async def test_a_retry_of_an_sdk_joins_a_job_that_has_just_ended(ledger: RedisLedger) -> None:
     first = admission()
     await ledger.settle(await started(ledger, first), delivered(1))
 
@@ -101,7 +101,7 @@ async def test_three_parallel_calls_that_all_lost_their_client_get_three_picture
     assert (await ledger.open_job_stats()).held_images == 3
 
 
-async def test_race_8_one_idempotency_key_twice_at_once_opens_one_job(
+async def test_one_idempotency_key_twice_at_once_opens_one_job(
     ledger: RedisLedger,
 ) -> None:
     first = admission(idempotency_key="once")
@@ -113,7 +113,7 @@ async def test_race_8_one_idempotency_key_twice_at_once_opens_one_job(
     assert (await ledger.open_job_stats()).held_images == 1
 
 
-async def test_race_9_an_idempotency_key_with_another_body_is_refused(
+async def test_an_idempotency_key_with_another_body_is_refused(
     ledger: RedisLedger,
 ) -> None:
     await ledger.admit(admission(idempotency_key="once"))
@@ -125,7 +125,7 @@ async def test_race_9_an_idempotency_key_with_another_body_is_refused(
         await ledger.admit(other)
 
 
-async def test_race_10_a_replay_is_readable_as_soon_as_the_job_is_settled(
+async def test_a_replay_is_readable_as_soon_as_the_job_is_settled(
     ledger: RedisLedger,
 ) -> None:
     first = admission(idempotency_key="once")
@@ -243,8 +243,8 @@ async def test_only_the_departure_of_the_caller_who_holds_the_job_abandons_it(
 ) -> None:
     first = admission(idempotency_key="once")
     await ledger.admit(first)
-    guest = again(first, caller_id="guest")
-    assert (await ledger.admit(guest)).joined
+    joined_call = again(first, caller_id="guest")
+    assert (await ledger.admit(joined_call)).joined
 
     await ledger.abandon(first.job_id, "guest")
     asked = again(first, callers={}, idempotency_key=None)
@@ -253,7 +253,9 @@ async def test_only_the_departure_of_the_caller_who_holds_the_job_abandons_it(
     assert (await ledger.admit(asked)).joined
 
 
-async def test_a_marked_retry_does_not_join_what_its_caller_received(ledger: RedisLedger) -> None:
+async def test_a_retry_of_an_sdk_does_not_join_what_its_caller_received(
+    ledger: RedisLedger,
+) -> None:
     first, second = admission(), admission()
     second = replace(second, dedup_keys=replace(first.dedup_keys, caller_id=second.job_id))
     for each in (first, second):

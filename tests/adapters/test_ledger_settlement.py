@@ -54,7 +54,7 @@ async def test_a_job_is_dispatched_at_most_once(ledger: RedisLedger) -> None:
     assert sorted(said) == [False, False, False, False, True]
 
 
-async def test_race_7_a_claimed_reservation_is_dispatched_no_more(ledger: RedisLedger) -> None:
+async def test_a_claimed_reservation_is_dispatched_no_more(ledger: RedisLedger) -> None:
     """The sweeper read RESERVED and is about to release: sending now would be paid and lost."""
     job_id = (await ledger.admit(admission(lease_ms=-1))).job.id
     [claim] = await ledger.claim(10, 60_000)
@@ -63,7 +63,7 @@ async def test_race_7_a_claimed_reservation_is_dispatched_no_more(ledger: RedisL
     assert (await ledger.settle(claim.job.id, NEVER_SENT)).first
 
 
-async def test_race_7_a_slow_gateway_may_still_dispatch_what_nobody_claimed(
+async def test_a_slow_gateway_may_still_dispatch_what_nobody_claimed(
     ledger: RedisLedger,
 ) -> None:
     job_id = (await ledger.admit(admission(lease_ms=-1))).job.id
@@ -72,7 +72,7 @@ async def test_race_7_a_slow_gateway_may_still_dispatch_what_nobody_claimed(
     assert await ledger.claim(10, 60_000) == []
 
 
-async def test_race_5_settling_against_the_sweep_ends_once(ledger: RedisLedger) -> None:
+async def test_settling_against_the_sweep_ends_once(ledger: RedisLedger) -> None:
     job_id = await started(ledger, admission(n=2))
 
     first, second = await asyncio.gather(
@@ -110,7 +110,7 @@ async def test_a_dispatched_job_cannot_be_cancelled(ledger: RedisLedger) -> None
 # Ends --------------------------------------------------------------------------------------------
 
 
-async def test_race_4_settling_twice_charges_once(ledger: RedisLedger) -> None:
+async def test_settling_twice_charges_once(ledger: RedisLedger) -> None:
     job_id = await started(ledger, admission(n=2))
     outcome = delivered(2)
 
@@ -141,7 +141,7 @@ async def test_a_settled_job_tells_everything_in_one_entry(ledger: RedisLedger) 
     assert await ledger.job(job_id) == settled.job
 
 
-async def test_race_16_partial_success_charges_what_was_made_and_frees_the_rest(
+async def test_partial_success_charges_what_was_made_and_frees_the_rest(
     ledger: RedisLedger,
 ) -> None:
     job_id = await started(ledger, admission(n=4))
@@ -151,7 +151,7 @@ async def test_race_16_partial_success_charges_what_was_made_and_frees_the_rest(
     assert await images_today(ledger) == (3, 0)
 
 
-async def test_race_17_surplus_is_the_houses_and_the_audit_agrees(ledger: RedisLedger) -> None:
+async def test_surplus_is_the_houses_and_the_audit_agrees(ledger: RedisLedger) -> None:
     job_id = await started(ledger, admission(n=2))
 
     await ledger.settle(job_id, delivered(2, surplus=3))
@@ -246,7 +246,7 @@ async def test_late_pictures_turn_an_unknown_failure_into_their_answer(
     assert await ledger.find_owner(late.pictures[0].name) == ("ann", "user:ann")
 
 
-async def test_race_6_a_release_is_final_even_when_success_comes_later(
+async def test_a_release_is_final_even_when_success_comes_later(
     ledger: RedisLedger,
 ) -> None:
     job_id = await started(ledger, admission())
@@ -275,7 +275,7 @@ class _Midnight(Calendar):
         )
 
 
-async def test_race_3_what_was_reserved_before_midnight_settles_in_yesterday(
+async def test_what_was_reserved_before_midnight_settles_in_yesterday(
     open_store: OpenStore, engine: Engine
 ) -> None:
     """I10, over the end of a month."""

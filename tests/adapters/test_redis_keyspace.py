@@ -137,7 +137,7 @@ NOT_BOOKS = {"announce", "leave"}
 """Who is at work now: true in any life of the store, and gone with it."""
 
 
-def test_every_writing_script_of_the_ledger_checks_for_amnesia_first() -> None:
+def test_every_writing_script_of_the_ledger_checks_for_data_loss_first() -> None:
     for name, script in load_scripts("ledger").items():
         body = script.text.rpartition("local function find_duplicate")[2]
         reads_only = script.text.startswith("#!lua flags=no-writes")

@@ -234,7 +234,7 @@ async def test_a_command_whose_reply_is_lost_runs_once(
         await store.aclose()
 
 
-async def test_a_whole_story_told_over_a_link_that_loses_every_first_reply(
+async def test_a_whole_job_over_a_link_that_loses_every_first_reply(
     engine: Engine, open_store: OpenStore
 ) -> None:
     """Each step is repeated after its reply was lost, and each has its effect once."""

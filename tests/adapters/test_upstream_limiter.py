@@ -109,7 +109,7 @@ async def test_no_second_holds_more_starts_than_the_burst(store: BatchingStore) 
     assert spread == (0, 0, 0, 1.5, 1.5, 1.5, 3)
 
 
-async def test_a_turn_too_far_away_is_overload_and_costs_nothing(store: BatchingStore) -> None:
+async def test_a_permit_too_far_away_is_overload_and_costs_nothing(store: BatchingStore) -> None:
     limiter = governed(store, Naps(), rpm=2)
     await limiter.acquire("job0", 1, 0)
 
@@ -121,7 +121,7 @@ async def test_a_turn_too_far_away_is_overload_and_costs_nothing(store: Batching
     await limiter.acquire("job9", 1, 62)
 
 
-async def test_the_same_job_asks_twice_and_takes_one_turn(store: BatchingStore) -> None:
+async def test_a_job_that_asks_twice_takes_one_permit(store: BatchingStore) -> None:
     limiter = governed(store, Naps(), rpm=4, concurrency=2)
     for _ in range(3):
         await limiter.acquire("job0", 1, 0)
@@ -129,7 +129,7 @@ async def test_the_same_job_asks_twice_and_takes_one_turn(store: BatchingStore) 
     await limiter.acquire("job1", 1, 0)
 
 
-async def test_a_waiter_that_gives_up_leaves_its_turn_to_the_next(store: BatchingStore) -> None:
+async def test_a_waiter_that_gives_up_leaves_its_permit_to_the_next(store: BatchingStore) -> None:
     limiter = governed(store, rpm=2)
     await limiter.acquire("first", 1, 0)
     waiter = asyncio.create_task(limiter.acquire("gives up", 1, 100))
@@ -146,9 +146,7 @@ async def test_a_waiter_that_gives_up_leaves_its_turn_to_the_next(store: Batchin
 # Places
 
 
-async def test_places_are_shared_and_given_back(
-    store: BatchingStore, open_store: OpenStore
-) -> None:
+async def test_slots_are_shared_and_given_back(store: BatchingStore, open_store: OpenStore) -> None:
     one, other = [governed(store, concurrency=2) for _ in range(2)]
     await one.acquire("a", 1, 0)
     await other.acquire("b", 1, 0)
@@ -163,7 +161,7 @@ async def test_places_are_shared_and_given_back(
         await asyncio.wait_for(waiting, 10)
 
 
-async def test_places_go_to_those_who_came_first_in_whatever_process(store: BatchingStore) -> None:
+async def test_slots_go_to_those_who_came_first_in_whatever_process(store: BatchingStore) -> None:
     processes = [governed(store, concurrency=1) for _ in range(3)]
     await processes[0].acquire("running", 1, 0)
     order: list[str] = []
@@ -190,7 +188,7 @@ async def queued(limiter: RedisUpstreamLimiter, jobs: int) -> bool:
     return limiter._view.queued == jobs
 
 
-async def test_a_job_of_several_calls_takes_a_place_each_and_is_not_overtaken(
+async def test_a_job_of_several_calls_takes_a_slot_each_and_is_not_overtaken(
     store: BatchingStore,
 ) -> None:
     limiter = governed(store, concurrency=3)
@@ -236,7 +234,7 @@ async def test_who_would_wait_in_vain_is_refused_at_once_with_the_time_to_come_b
     await asyncio.wait(waiting)
 
 
-async def test_the_place_of_a_dead_process_comes_free(store: BatchingStore) -> None:
+async def test_the_slot_of_a_dead_process_comes_free(store: BatchingStore) -> None:
     await governed(store, concurrency=1, lease_s=0).acquire("dead", 1, 0)
 
     await governed(store, concurrency=1).acquire("alive", 1, 0)

@@ -98,7 +98,7 @@ async def test_a_success_between_refusals_is_no_row(store: BatchingStore) -> Non
     one.check_queue(1)
 
 
-async def test_one_probe_passes_and_its_success_opens_the_door(store: BatchingStore) -> None:
+async def test_one_probe_passes_and_its_success_closes_the_breaker(store: BatchingStore) -> None:
     limiters = [governed(store, probe_s=0.3) for _ in range(3)]
     for _ in range(3):
         await limiters[0].record_failure("upstream_auth")

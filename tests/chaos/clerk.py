@@ -1,4 +1,4 @@
-"""A rolling verdict: calls are judged as soon as their books are closed, and then forgotten.
+"""A rolling verdict: calls are judged as soon as their jobs are settled, and then forgotten.
 
 So a storm of hours needs no more memory than one of minutes, and no more API keys: a key is one
 call's alone until that call was judged, which is how entries of the ledger find their call.
@@ -28,7 +28,7 @@ SLOWEST = 3
 @dataclass
 class Clerk:
     """`settle_s`: how long after its end a call is judged at the earliest, so that a request
-    still on its way when its caller hung up has reached the books."""
+    still on its way when its caller hung up has reached the ledger."""
 
     crowd: Crowd
     posts: Posts

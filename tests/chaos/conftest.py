@@ -30,7 +30,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def pair(sandbox: Sandbox, tmp_path: Path) -> Iterator[Any]:
-    """Start two gateways with the same settings; at the end the books of all must balance."""
+    """Start two gateways with the same settings; in the end their ledger must equal the bill."""
     with ExitStack() as stack:
         store = stack.enter_context(EmbeddedStore(tmp_path / "store"))
 

@@ -17,7 +17,7 @@ from tests.chaos.clerk import Clerk
 from tests.chaos.crowd import TIGHT_SHARE, Crowd, issue
 from tests.chaos.gateways import Deployment, children_of
 from tests.chaos.posts import Posts
-from tests.chaos.samples import Samples, owed
+from tests.chaos.samples import Samples, outbox_size
 from tests.chaos.soak import QUIET_WITHIN_S, Storm, quiet
 from tests.chaos.verdict import Evidence
 from tests.linkfaults import Way, black_hole, delay, freeze, lose_replies, reset, truncate
@@ -86,18 +86,18 @@ class Endurance:
             crashes=deployment.crashes(),
         )
         left = [f"never judged: {call}" for call in self.crowd.calls]
-        if debts := self._debts():
-            left.append(f"{debts} settlements are still owed")
+        if undelivered := self._undelivered():
+            left.append(f"{undelivered} settlements are still in the outbox")
         return [*self.clerk.problems, *left, *self.evidence.problems(), *self.samples.grown()]
 
-    def _debts(self) -> int:
-        """Settlements on disk, once the processes had time to pay them."""
+    def _undelivered(self) -> int:
+        """Settlements on disk, once the processes had time to deliver them."""
         deadline = time.monotonic() + QUIET_WITHIN_S
-        while (debts := owed(self.deployment.koi.settings.data_dir)) > 0:
+        while (undelivered := outbox_size(self.deployment.koi.settings.data_dir)) > 0:
             if time.monotonic() > deadline:
                 break
             time.sleep(0.2)
-        return debts
+        return undelivered
 
     async def _pass(self) -> None:
         stop, over = asyncio.Event(), asyncio.Event()
@@ -200,7 +200,7 @@ class Endurance:
             f"soak seed={self.storm.seed} {self.storm.for_s / 60:.1f}min {self.progress()}",
             f"  ends {dict(clerk.ends)} attempts={clerk.attempts}",
             f"  codes {dict(clerk.codes)}",
-            f"  books metered={evidence.metered} presumed={evidence.presumed} "
+            f"  ledger metered={evidence.metered} presumed={evidence.presumed} "
             f"billed={evidence.billed} entries={len(evidence.entries)} "
             f"difference={evidence.audit.difference} open={evidence.audit.open_jobs} "
             f"store_kb_per_entry={self.samples.store_kb() / max(len(evidence.entries), 1):.1f} "

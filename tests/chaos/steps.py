@@ -23,7 +23,7 @@ class Fate(StrEnum):
     """Two upstream calls for three pictures, and nobody knows the answer to one of them."""
 
     EITHER = "either"
-    """As LOST, unless the books were settled first: downloads have a short grace before that."""
+    """As LOST, unless the job was settled first: downloads have a short grace before that."""
 
     @property
     def posts(self) -> int:

@@ -84,7 +84,7 @@ def test_goodput_stays_at_capacity_and_the_excess_is_refused_fast(tmp_path: Path
     assert 0.6 < share <= 1.05
 
 
-def test_a_rush_is_served_or_told_to_come_back_and_the_books_balance(tmp_path: Path) -> None:
+def test_a_rush_is_served_or_told_to_come_back_and_the_ledger_balances(tmp_path: Path) -> None:
     toll = rushed(SHORT, tmp_path)
 
     assert len(toll.of(200)) >= SHORT.max_in_flight

@@ -153,7 +153,7 @@ def test_a_call_on_its_way_is_waited_for_when_the_task_of_its_sibling_has_ended(
 @pytest.mark.parametrize(
     "faults", [[PASS, lose_replies()], [delay(1.5, way=Way.BACK)]], ids=["unread", "overtaken"]
 )
-def test_a_waiter_hears_of_an_end_although_its_read_was_lost_or_overtaken_by_the_news(
+def test_a_waiter_hears_of_an_end_although_its_read_was_lost_or_overtaken_by_the_signal(
     sandbox: Sandbox, tmp_path: Path, faults: list[Fault]
 ) -> None:
     read, left = load_scripts("ledger")["job"].sha.encode(), [*faults]

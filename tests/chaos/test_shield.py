@@ -46,7 +46,7 @@ def test_an_idempotency_key_gives_the_same_answer_at_every_gateway_also_later_on
 
 
 @pytest.mark.parametrize("policy", ["off", "private"])
-def test_identical_calls_that_live_at_the_same_time_are_several_wishes(
+def test_identical_calls_under_way_at_the_same_time_want_several_pictures(
     pair: Any, sandbox: Sandbox, policy: str
 ) -> None:
     first, second = pair(cache_policy=policy)

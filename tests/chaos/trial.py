@@ -121,7 +121,7 @@ class Succession(httpx.BaseTransport):
 
 
 def undergo(trial: Trial, settings: Mapping[str, Any], path: Path) -> list[str]:
-    """Make the call until it ends, wait until the books are closed, and judge: the problems."""
+    """Make the call until it ends, wait until every job is settled, and judge: the problems."""
     path.mkdir(parents=True)
     with redis.Redis.from_url(settings["redis_url"]) as store:
         store.flushdb()
@@ -188,9 +188,9 @@ def _judge(trial: Trial, told: Told, audit: LedgerAudit, entries: list[Entry]) -
     lost = sum(entry.presumed for entry in charges)
     if lost not in trial.fate.lost:
         yield f"I5: {lost} presumed"
-    books = [(entry.images, entry.delivered) for entry in charges]
-    if books != [(trial.n, trial.n - lost)]:
-        yield f"I5: charged and delivered are {books}"
+    charged = [(entry.images, entry.delivered) for entry in charges]
+    if charged != [(trial.n, trial.n - lost)]:
+        yield f"I5: charged and delivered are {charged}"
     yield from _judge_delivery(told, trial.n - lost)
 
 

@@ -133,7 +133,7 @@ NOWHERE = [
 
 @pytest.mark.parametrize(("method", "path", "status", "code", "allow"),
                          [row[1:] for row in NOWHERE], ids=[row[0] for row in NOWHERE])  # fmt: skip
-def test_a_way_that_leads_nowhere_says_so(
+def test_a_path_that_leads_nowhere_says_so(
     door: Door, method: str, path: str, status: int, code: str, allow: str | None
 ) -> None:
     answer = door.call(method, path)

@@ -114,7 +114,7 @@ def test_limits_are_told_with_every_answer(door: Door) -> None:
     assert headers["ratelimit"] == '"requests-user-minute";r=59;t=1, "images-user-day";r=95;t=3600'
 
 
-def test_a_repeat_is_recognised_by_body_mark_and_key(door: Door) -> None:
+def test_a_repeat_is_recognised_by_body_retry_header_and_key(door: Door) -> None:
     headers = {"Idempotency-Key": "k1", "x-stainless-retry-count": "1"}
     door.post(koi(), headers)
     door.post(json.dumps(dict(reversed(KOI.items())), indent=2).encode(), headers)

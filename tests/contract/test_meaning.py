@@ -209,7 +209,7 @@ def test_vertical_tabs_and_form_feeds_are_line_breaks(door: Door) -> None:
     [{"seed": 7}, {"negative_prompt": "rain"}, {"style": "vivid"}, {"background": "transparent"},
      {"guidance_scale": 7.5}, {"extra_body": {"seed": 1}}, {"width": 1280, "height": 720}],
 )  # fmt: skip
-def test_a_dropped_wish_makes_another_fingerprint(door: Door, field: dict[str, Any]) -> None:
+def test_a_dropped_option_makes_another_fingerprint(door: Door, field: dict[str, Any]) -> None:
     door.post(koi())
     door.post(koi(**field))
     door.post(koi(**dict.fromkeys(field, "other")))

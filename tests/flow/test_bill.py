@@ -1,4 +1,4 @@
-"""The provider's own bill, imported: what the books took on trust is put right, and only that."""
+"""The provider's own bill, imported: what the ledger took on trust is put right, and only that."""
 
 import json
 import subprocess
@@ -62,7 +62,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_after_faults_the_books_are_the_bill_once_it_has_been_imported(
+def test_after_faults_the_ledger_equals_the_bill_once_it_has_been_imported(
     start: Start, cli: Cli, mode: str
 ) -> None:
     koi = start(upstream_mode=mode, upstream_timeout_s=2, task_deadline_s=3)

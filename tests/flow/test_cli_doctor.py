@@ -55,7 +55,7 @@ def test_a_good_deployment_is_all_ok_although_nothing_runs(cli: Cli) -> None:
     }
 
 
-def test_it_says_what_runs_and_what_to_mend_in_words(cli: Cli) -> None:
+def test_it_says_what_runs_and_what_to_fix_in_words(cli: Cli) -> None:
     del cli.settings["KOI_CATALOG"]
     with cli.serving() as serving:
         cli.settings |= {"KOI_PORT": serving.url.rpartition(":")[2], "KOI_UPSTREAM_RPMS": "1"}
@@ -155,7 +155,7 @@ def forgetful(tmp_path: Path) -> Iterator[str]:
     server.wait()
 
 
-def test_a_store_that_would_forget_the_books_is_found(cli: Cli, forgetful: str) -> None:
+def test_a_store_that_would_forget_the_ledger_is_found(cli: Cli, forgetful: str) -> None:
     cli.settings["KOI_REDIS_URL"] = forgetful
 
     failed = [finding for finding in found(cli, code=1) if finding["status"] == "fail"]

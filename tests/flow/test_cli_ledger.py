@@ -39,7 +39,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     }
     with Sandbox(time_scale=0.01) as sandbox:
         settings["KOI_UPSTREAM_BASE_URL"] = sandbox.url
-        cli = Cli(tmp_path_factory.mktemp("books"), settings)
+        cli = Cli(tmp_path_factory.mktemp("ledger"), settings)
         with cli.serving() as serving:
             ann = cli.json("keys", "create", "--user", "ann", "--new")
             first = generate(serving.url, ann["key"], "one")
@@ -184,7 +184,7 @@ def test_an_unknown_task_is_one_sentence(example: Example) -> None:
     assert "no task" in example.cli.refused("tasks", "show", "task_0", code=1)
 
 
-def test_a_correction_is_a_new_entry_and_the_books_still_balance(example: Example) -> None:
+def test_a_correction_is_a_new_entry_and_the_ledger_still_balances(example: Example) -> None:
     cli = example.cli
 
     back = cli.json(
@@ -273,7 +273,7 @@ def test_an_answer_that_nobody_reads_is_no_success(example: Example) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_a_reader_that_leaves_early_is_told_nothing(example: Example) -> None:
+def test_a_reader_that_leaves_early_gets_no_error(example: Example) -> None:
     done = subprocess.run(
         f"{' '.join(KOI)} ledger export | head -c 1",
         shell=True,

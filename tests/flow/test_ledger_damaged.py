@@ -1,5 +1,5 @@
 """Files that vanish or rot under the embedded store: noticed, never bought on into, mended by one
-command; and no command shows lost books as healthy ones."""
+command; and no command shows a lost ledger as a healthy one."""
 
 import shutil
 import signal

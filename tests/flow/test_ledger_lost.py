@@ -16,7 +16,7 @@ from tests.harness import KOI, Koi, gateway
 
 @pytest.fixture
 def koi(sandbox: Sandbox, store_url: str, tmp_path: Path) -> Iterator[Koi]:
-    """A gateway whose store may be emptied; the books must balance all the same."""
+    """A gateway whose store may be emptied; the ledger must equal the bill all the same."""
     with gateway(sandbox, store_url, tmp_path / "koi") as koi:
         yield koi
         koi.assert_ledger_matches_bill()
@@ -97,7 +97,9 @@ def test_operators_do_not_write_into_a_store_that_forgot(
     cli.run("ledger", "rebuild")
 
 
-def test_no_command_shows_emptied_books_as_healthy_ones(koi: Koi, cli: Cli, store_url: str) -> None:
+def test_no_command_shows_an_emptied_ledger_as_a_healthy_one(
+    koi: Koi, cli: Cli, store_url: str
+) -> None:
     with koi.client() as client:
         client.post(GENERATE, json=KOI)
         forget_everything(store_url)

@@ -62,7 +62,7 @@ def test_the_picture_that_is_made_has_the_size_that_was_told(
     assert answer.headers["x-koi-adjusted"] == ", ".join(fields)
 
 
-def test_other_wishes_never_share_a_picture_and_the_same_wish_does(koi: Koi) -> None:
+def test_other_options_never_share_a_picture_and_the_same_options_do(koi: Koi) -> None:
     wishes: list[dict[str, Any]] = [{}, {"seed": 1}, {"seed": 2}, {"negative_prompt": "rain"}]
     with koi.client() as client:
         made = [client.post(GENERATE, json={**KOI, **wish}) for wish in wishes]
@@ -77,7 +77,7 @@ def test_other_wishes_never_share_a_picture_and_the_same_wish_does(koi: Koi) -> 
     assert koi.sandbox.posts == len(wishes)
 
 
-def test_a_picture_cached_before_the_wishes_counted_still_answers_the_plain_question(
+def test_a_picture_cached_before_options_counted_still_answers_the_plain_question(
     koi: Koi,
 ) -> None:
     """The digest of a plain request, as every release wrote it."""

@@ -115,7 +115,7 @@ def test_metrics_want_their_token(start: Start) -> None:
     assert token.status_code == 200
 
 
-def test_a_correction_is_a_new_entry_and_the_books_still_agree(koi: Koi) -> None:
+def test_a_correction_is_a_new_entry_and_the_ledger_still_agrees(koi: Koi) -> None:
     with koi.client() as client:
         client.post(GENERATE, json={**KOI, "n": 2})
     koi.settled()

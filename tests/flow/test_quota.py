@@ -114,7 +114,7 @@ def test_the_house_limit_binds_everyone(start: Start) -> None:
     assert answers == [200, 200, 429]
 
 
-def test_pace_is_refused_with_a_pause_that_helps(koi: Koi) -> None:
+def test_a_call_over_the_rate_limit_is_refused_with_a_pause_that_helps(koi: Koi) -> None:
     key = user(koi, "ann", requests_per_minute=3)
     with koi.client(key) as client:
         answers = [client.post(GENERATE, json={**KOI, "prompt": f"p{i}"}) for i in range(4)]

@@ -134,7 +134,7 @@ def test_also_when_the_gateway_was_down_meanwhile(
             assert sum(entry.images for entry in koi.entries()) == sandbox.billed_images == 1
 
 
-def test_a_pace_is_no_longer_than_a_minute_after_the_clock_was_set_back(
+def test_a_rate_limit_lasts_no_longer_than_a_minute_after_the_clock_was_set_back(
     store: str, clock: Clock, tmp_path: Path
 ) -> None:
     from app.domain.limits import Limits

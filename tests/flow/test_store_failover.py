@@ -1,7 +1,7 @@
 """The primary that holds the ledger goes away under load, and a replica takes its place.
 
 Replication is asynchronous: what the old primary had acknowledged may be gone. Either nothing is,
-and the books equal the bill, or the gateway says that the store lost its data and spends nothing
+and the ledger equals the bill, or the gateway says that the store lost its data and spends nothing
 until an operator has seen to it. A quota silently refilled is never right. With
 `KOI_REDIS_REPLICAS` nothing is lost.
 """

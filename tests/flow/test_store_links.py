@@ -33,7 +33,7 @@ def post(client: httpx.Client, prompt: str) -> httpx.Response:
 
 
 def test_a_slow_store_makes_slow_answers_and_nothing_else(start: Start, link: FaultProxy) -> None:
-    """L14: 200 ms more for each round trip, and not more of them than the map of the house says."""
+    """200 ms more for each round trip, and not more of them than `app/README.md` says."""
     koi = start(upstream_mode="sync", cache_policy="off")
     with koi.client() as client:
         assert post(client, "fast").status_code == 200
@@ -67,7 +67,7 @@ def test_a_cache_of_its_own_that_is_down_is_passed_by(
         until(lambda: post(client, "one").headers["x-koi-cache"] == "hit", "it is asked again")
 
 
-def test_a_burst_waits_for_its_turn_at_a_small_pool(start: Start, link: FaultProxy) -> None:
+def test_a_burst_waits_for_the_connections_of_a_small_pool(start: Start, link: FaultProxy) -> None:
     """Answers must not become errors after they were paid for: 704 of 2,000 once did."""
     koi = start(redis_connections=2, cache_policy="off")
     link.set(delay(0.01))

@@ -246,7 +246,7 @@ def test_a_task_can_be_read_for_as_long_as_its_pictures_are_kept(
     assert ten_days - 60 < lists <= ten_days
 
 
-def test_a_holder_sees_its_own_limits_and_the_one_that_binds_and_not_the_house_s(
+def test_a_caller_sees_its_own_limits_and_the_one_that_binds_and_not_those_of_the_house(
     served: tuple[Cli, Sandbox],
 ) -> None:
     koi, _ = served

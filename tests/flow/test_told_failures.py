@@ -134,7 +134,7 @@ def test_a_free_failure_that_asks_for_a_repeat_is_not_told_to_it(koi: Koi) -> No
     assert (refused.status_code, again.status_code) == (429, 200)
 
 
-def test_a_failure_behind_heartbeats_is_told_as_what_it_is_to_the_unmarked_repeat(
+def test_a_failure_after_heartbeats_is_told_as_what_it_is_to_a_repeat_without_a_retry_header(
     start: Start,
 ) -> None:
     """The connection was cut: the repeat is in time to hear the status."""

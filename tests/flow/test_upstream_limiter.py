@@ -162,7 +162,7 @@ def key_of(noun: str) -> str:
     return next(key.name for key in keyspace.KEYS if key.noun == noun)
 
 
-def test_a_place_whose_job_is_over_comes_free_within_seconds(start: Start, store_url: str) -> None:
+def test_a_slot_whose_job_is_over_comes_free_within_seconds(start: Start, store_url: str) -> None:
     koi = start(upstream_concurrency=1, task_deadline_s=900, cache_policy="off")
     with koi.client(timeout=60) as client, redis.Redis.from_url(store_url) as store:
         first = generate(client, "one").headers["x-koi-task-id"]
@@ -179,9 +179,7 @@ def test_a_place_whose_job_is_over_comes_free_within_seconds(start: Start, store
     assert time.monotonic() - began < 30
 
 
-def test_the_place_of_a_job_that_runs_stays_taken_however_long(
-    start: Start, store_url: str
-) -> None:
+def test_the_slot_of_a_job_that_runs_stays_taken_however_long(start: Start, store_url: str) -> None:
     koi = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=1, task_deadline_s=60)
     koi.sandbox.set(latency_s=9)
     with koi.client(timeout=60) as client, ThreadPoolExecutor() as pool:
@@ -195,7 +193,7 @@ def test_the_place_of_a_job_that_runs_stays_taken_however_long(
     assert koi.sandbox.posts == 1
 
 
-def test_a_refusal_says_how_long_places_are_really_held(start: Start, store_url: str) -> None:
+def test_a_refusal_says_how_long_slots_are_really_held(start: Start, store_url: str) -> None:
     koi = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=1)
     koi.sandbox.set(latency_s=5)
     with koi.client(timeout=60) as client, ThreadPoolExecutor() as pool:

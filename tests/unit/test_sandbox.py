@@ -275,7 +275,7 @@ def test_a_request_is_validated_as_the_provider_does(
         assert sandbox.billed_images == 0
 
 
-def test_pace_is_off_until_switched_on_and_then_refuses(
+def test_the_rate_limit_is_off_until_switched_on_and_then_refuses(
     sandbox: Sandbox, client: httpx.Client
 ) -> None:
     sandbox.set(latency_s=0.0)
@@ -306,7 +306,7 @@ def test_burst_and_concurrency_are_limits_of_their_own(
     assert post(client, **{"async": True}).status_code == 200
 
 
-def test_polls_count_against_the_pace(sandbox: Sandbox, client: httpx.Client) -> None:
+def test_polls_count_against_the_rate_limit(sandbox: Sandbox, client: httpx.Client) -> None:
     sandbox.set(rpm=2)
     task = post(client, **{"async": True}).json()
 

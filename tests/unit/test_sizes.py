@@ -35,7 +35,7 @@ def test_a_tie_goes_to_the_one_offered_first_in_whatever_order() -> None:
         assert closest_size(offered, SizePreference(Fraction(1)), offered[0]) == offered[0]
 
 
-def test_where_the_wish_is_silent_the_default_speaks() -> None:
+def test_a_preference_that_is_not_given_is_the_default() -> None:
     assert (
         closest_size(MANY, SizePreference(area=Fraction(2048 * 2048)), "1024x1024") == "2048x2048"
     )
