@@ -1,4 +1,4 @@
-"""Interleaved rounds: every target in turn, again and again, so that all see the same weather."""
+"""Interleaved rounds: every target in turn, again and again, so that the same load of the machine meets all."""
 
 import sys
 from collections.abc import Sequence

@@ -33,7 +33,7 @@ class Ending(Steps):
 
     @contextmanager
     def refusable(self) -> Iterator[None]:
-        """A refusal was due, or `do` had said so."""
+        """A refusal passes: `do` has checked that it was due."""
         with suppress(LedgerUnavailable):
             yield
 

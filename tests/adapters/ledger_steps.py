@@ -1,6 +1,6 @@
 """What a request and a poller do, one store trip or one call of the provider at a time.
 
-As `app.service.generate`, `jobs` and `poller` do it. Between any two steps anything may happen, and
+As `app.service.generate`, `run_job` and `poller` do it. Between any two steps anything may happen, and
 a process may die.
 """
 

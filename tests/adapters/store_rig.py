@@ -60,7 +60,7 @@ class Engine:
                 "--daemonize", "no", "--logfile", str(self.directory / "log"), *self.options,
             ]
         )  # fmt: skip
-        for _ in range(500):
+        for _ in range(6000):
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
                 line.connect(str(self.socket))
                 line.sendall(b"PING\r\n")
@@ -250,7 +250,7 @@ async def listening(
     await asyncio.wait([task])
 
 
-async def eventually(check: Callable[[], bool], within_s: float = 3.0) -> None:
+async def eventually(check: Callable[[], bool], within_s: float = 30.0) -> None:
     deadline = time.monotonic() + within_s
     while not check():
         assert time.monotonic() < deadline, "it never happened"

@@ -160,7 +160,7 @@ async def test_who_joins_hears_how_long_ago_the_maker_said_so(store: BatchingSto
     await cache.look_up("fp", "maker", ANY)
     await asyncio.sleep(0.3)
 
-    assert 0.3 <= (await cache.look_up("fp", "other", ANY)).claimed_s < 5
+    assert 0.3 <= (await cache.look_up("fp", "other", ANY)).claimed_s < 60
 
 
 async def test_a_claim_from_before_the_clock_was_set_back_is_old(

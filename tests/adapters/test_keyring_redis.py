@@ -180,7 +180,7 @@ async def test_guesses_do_not_push_known_keys_out_of_memory(
     watch.now += 5
 
     assert await ring.authenticate(DIGEST) is not None
-    assert len(ring._memory._strangers) == 1000
+    assert len(ring._cache._unknown) == 1000
 
 
 async def test_records_survive_the_round_trip(ring: RedisKeyRing) -> None:

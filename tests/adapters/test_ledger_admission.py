@@ -1,4 +1,4 @@
-"""Admission: pace, quotas and concurrency, all or nothing, by the store's clock."""
+"""Admission: rate limits, quotas and concurrency, all or nothing, by the store's clock."""
 
 import asyncio
 import subprocess

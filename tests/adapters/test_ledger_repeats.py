@@ -32,7 +32,7 @@ def again(first: AdmissionRequest, **changes: object) -> AdmissionRequest:
 
 
 async def joined(ledger: RedisLedger, repeated: AdmissionRequest) -> str | None:
-    """The job both looks agree on: the one on arrival and the one on admission."""
+    """The job both checks agree on: the one on arrival and the one on admission."""
     arrived = await ledger.check_rate_limit(repeated.principal, repeated.dedup_keys)
     admitted = await ledger.admit(repeated)
     assert admitted.joined is (arrived.duplicate_of is not None)

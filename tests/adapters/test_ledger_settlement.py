@@ -137,7 +137,7 @@ async def test_a_settled_job_tells_everything_in_one_entry(ledger: RedisLedger) 
     assert settled.job.calls == ("task_1", "req_1")
     assert settled.job.status is TaskStatus.COMPLETED
     assert settled.job.progress == 100
-    assert 0 <= entry.at_ms - (settled.job.ended_ms or 0) < 50
+    assert 0 <= entry.at_ms - (settled.job.ended_ms or 0) < 5000
     assert await ledger.job(job_id) == settled.job
 
 

@@ -49,7 +49,7 @@ MESSAGES: tuple[OutboxMessage, ...] = (
 )
 
 
-@pytest.mark.parametrize("debt", MESSAGES, ids=lambda message: message.name)
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.name)
 async def test_a_message_is_read_back_as_it_was_enqueued_and_gone_once_acknowledged(
     tmp_path: Path, message: OutboxMessage
 ) -> None:

@@ -244,7 +244,7 @@ async def test_a_whole_job_over_a_link_that_loses_every_first_reply(
     await started(ledger, admission())
 
     def unlucky(request: bytes) -> Fault:
-        for word in (b'"lease_ms":60000,"task_ms"', b'"upstream":', b'"billed":2'):
+        for word in (b'"lease_ms":60000,"fields"', b'"upstream":', b'"billed":2'):
             if word in request and word not in seen:
                 seen.add(word)
                 return lose_replies()
@@ -303,5 +303,5 @@ async def test_a_silent_store_is_noticed_through_our_own_lag(
     await asyncio.sleep(0.05)
     time.sleep(0.5)
 
-    assert await asyncio.wait_for(call, 5) == "timeout"
+    assert await asyncio.wait_for(call, 30) == "timeout"
     assert store.state is BreakerState.OPEN

@@ -122,7 +122,7 @@ async def test_a_frozen_store_refuses_everybody_within_the_timeout(
     own_engine: Engine, open_store: OpenStore
 ) -> None:
     """Also those who asked while the first were waiting."""
-    store = open_store(own_engine.url, timeout_s=0.3)
+    store = open_store(own_engine.url, timeout_s=2)
     await echoes(store, 2)
     own_engine.signal(signal.SIGSTOP)
     waits: list[float] = []
@@ -138,20 +138,20 @@ async def test_a_frozen_store_refuses_everybody_within_the_timeout(
     finally:
         own_engine.signal(signal.SIGCONT)
 
-    assert max(waits) < 0.45
+    assert max(waits) < 3.5
     assert await echoes(store, 3) == ["n0", "n1", "n2"]
 
 
 async def test_a_killed_store_is_noticed_at_once_and_found_again(
     own_engine: Engine, open_store: OpenStore
 ) -> None:
-    store = open_store(own_engine.url)
+    store = open_store(own_engine.url, timeout_s=20)
     await echoes(store, 2)
     own_engine.stop()
 
     asked = time.monotonic()
     assert await kind_of_trouble(store) == "connection"
-    assert time.monotonic() - asked < 0.2
+    assert time.monotonic() - asked < 10
 
     own_engine.start()
     assert await echoes(store, 2) == ["n0", "n1"]

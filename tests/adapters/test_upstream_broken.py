@@ -5,7 +5,6 @@ import contextlib
 import gzip
 import re
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -170,41 +169,50 @@ BROKEN: dict[str, tuple[Script, str]] = {
 }
 
 
-LARGE = {"300-mb", "bomb", "blanks"}
+NEVER_S = 120
+
+
+def patience_s(code: str) -> float:
+    """Short where the deadline is what the row is about, else longer than any machine takes."""
+    return 1 if code == "upstream_timeout" else 60
 
 
 @pytest.mark.parametrize("row", BROKEN)
 async def test_what_may_have_been_done_is_held_and_posted_once(row: str) -> None:
     script, code = BROKEN[row]
-    started = time.monotonic()
 
-    within_s = 1.6 if row in LARGE else 0.6
-    async with scripted(script, timeout_s=within_s) as (provider, upstream):
+    async with (
+        asyncio.timeout(NEVER_S),
+        scripted(script, timeout_s=patience_s(code)) as (provider, upstream),
+    ):
         failed = await refused(provider)
 
     assert (failed.reason, failed.proof) == (code, P3)
     assert failed.note.charged
     assert not failed.note.retryable
     assert upstream.posts == 1
-    assert time.monotonic() - started < 2.5
 
 
-TELLING = {"empty", "nothing-usable", "javascript", "file", "link-of-1-mb", "no-id"}
+TELLING = {
+    "data-empty", "nothing-usable", "javascript-link", "file-link", "link-of-1-mb", "no-id",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("row", [row for row in BROKEN if row not in TELLING])
 async def test_a_broken_poll_leaves_the_task_alone(row: str) -> None:
-    script, _ = BROKEN[row]
+    script, code = BROKEN[row]
 
-    within_s = 1.6 if row in LARGE else 0.6
-    async with scripted(script, poll_timeout_s=within_s) as (provider, _):
+    async with (
+        asyncio.timeout(NEVER_S),
+        scripted(script, poll_timeout_s=patience_s(code)) as (provider, _),
+    ):
         with pytest.raises(PollInconclusive) as trouble:
             await provider.poll("task_1")
 
     assert not trouble.value.missing
 
 
-@pytest.mark.parametrize("script", [endless, gzipped("gzip", 500)], ids=["f13", "f14"])
+@pytest.mark.parametrize("script", [endless, gzipped("gzip", 500)], ids=["endless", "bomb"])
 async def test_memory_stays_below_twice_the_cap(script: Script) -> None:
     clear_peak = Path("/proc/self/clear_refs")
     if not clear_peak.exists():

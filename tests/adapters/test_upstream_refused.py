@@ -392,7 +392,7 @@ async def test_a_long_text_of_the_provider_costs_no_time() -> None:
             started = time.process_time()
             await refused(provider)
 
-        assert time.process_time() - started < 1
+        assert time.process_time() - started < 3
 
 
 async def test_a_field_we_sent_is_named_and_another_is_not() -> None:

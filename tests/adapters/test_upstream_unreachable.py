@@ -66,7 +66,7 @@ async def test_a_refused_connection_is_tried_again_and_never_sent(closed_port: i
 
     assert (failed.reason, failed.proof) == ("upstream_unreachable", P0)
     assert events == ["reattempt", "reattempt"]
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 12
 
 
 async def test_a_provider_that_comes_back_in_time_is_sent_one_post() -> None:
@@ -89,12 +89,12 @@ async def test_a_black_hole_ends_at_the_connect_timeout(full_backlog: int) -> No
     started = time.monotonic()
 
     async with provider_at(
-        f"http://127.0.0.1:{full_backlog}/v1", connect_timeout_s=0.3
+        f"http://127.0.0.1:{full_backlog}/v1", connect_timeout_s=0.3, timeout_s=60
     ) as provider:
         failed = await refused(provider)
 
     assert (failed.reason, failed.proof) == ("upstream_unreachable", P0)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
 
 
 async def test_a_deadline_before_the_connection_stands_proves_nothing_was_sent(

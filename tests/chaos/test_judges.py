@@ -1,4 +1,4 @@
-"""Who judges the long soak can find somebody guilty."""
+"""The judges of the long soak find what is wrong when something is."""
 
 from collections import Counter
 from pathlib import Path

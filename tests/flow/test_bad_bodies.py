@@ -1,4 +1,4 @@
-"""The bad-input matrix against the whole gateway: refused by name, nothing dispatched or held."""
+"""Bad bodies against the whole gateway: refused by name, nothing dispatched or held."""
 
 from urllib.parse import urlsplit
 

@@ -43,8 +43,9 @@ class Process:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "app.cli", "serve"], env=self._environment
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
+            assert self._process.poll() is None, "koi serve ended"
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200:
                     return
@@ -59,7 +60,7 @@ class Process:
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=60)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A task is over when several looks over minutes say so, and late proof still counts."""
+"""A task is over when several polls over minutes say so, and late proof still counts."""
 
 from pathlib import Path
 

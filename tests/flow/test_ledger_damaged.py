@@ -1,4 +1,4 @@
-"""Files that vanish or rot under the embedded store: noticed, never bought on into, mended by one
+"""Files that vanish or rot under the embedded store: noticed, never bought on into, repaired by one
 command; and no command shows a lost ledger as a healthy one."""
 
 import shutil

@@ -1,4 +1,4 @@
-"""The store forgets: nobody spends, nothing that was paid is lost, one command mends it."""
+"""The store forgets: nobody spends, nothing that was paid is lost, one command rebuilds it."""
 
 import time
 from collections.abc import Iterator

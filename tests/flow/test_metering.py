@@ -1,4 +1,4 @@
-"""The ledger, the usage report and Prometheus tell one story."""
+"""The ledger, the usage report and Prometheus agree."""
 
 import re
 import time

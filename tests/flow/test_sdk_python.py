@@ -260,7 +260,7 @@ def test_the_async_client_gets_three_different_pictures_for_three_parallel_calls
 
 
 def test_parallel_calls_beyond_the_concurrency_are_as_many_pictures(start: Start) -> None:
-    """The retry of a refusal is a new wish: it left nothing to join."""
+    """The retry of a refusal is a new call: the refusal left nothing to join."""
     koi = start(cache_policy="off")
     key = koi.key(limits=Limits(concurrency=2))
     koi.sandbox.set(latency_s=0.8)

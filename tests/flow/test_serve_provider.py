@@ -1,4 +1,4 @@
-"""One unpaid look at the provider when a gateway starts: told in words, waited for by nobody."""
+"""One free request to the provider when a gateway starts: told in words, waited for by nobody."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The provider's rate, places and goodwill, as callers feel them."""
+"""The provider's rate, slots and refusals, as callers meet them."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""One key cannot hurt the house: while it does its worst, another key is served as if alone.
+"""One key cannot hurt the others: while it does its worst, another key is served as if alone.
 
 Three processes beside this one: the gateway, its provider, and the hostile key. What the polite key
 meets is measured here, in quiet moments and under attack by turns.
@@ -122,7 +122,7 @@ def provider() -> Iterator[str]:
 
 @dataclass
 class Scene:
-    """A served house with a polite and a hostile key."""
+    """A gateway in service, with a polite and a hostile key."""
 
     cli: Cli
     serving: Serving

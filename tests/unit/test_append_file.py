@@ -1,4 +1,4 @@
-"""A page of the journal on a disk that fails to sync, and over midnight."""
+"""A file of the journal on a disk that fails to sync, and over midnight."""
 
 import errno
 import os
