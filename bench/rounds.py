@@ -1,4 +1,4 @@
-"""Interleaved rounds: every target in turn, again and again, so that the same load of the machine meets all."""
+"""Interleaved rounds: every target in turn, again and again, so that all meet the same machine."""
 
 import sys
 from collections.abc import Sequence

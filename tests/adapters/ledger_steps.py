@@ -1,7 +1,7 @@
 """What a request and a poller do, one store trip or one call of the provider at a time.
 
-As `app.service.generate`, `run_job` and `poller` do it. Between any two steps anything may happen, and
-a process may die.
+As `app.service.generate`, `run_job` and `poller` do it. Between any two steps anything may
+happen, and a process may die.
 """
 
 from collections.abc import Callable, Sequence

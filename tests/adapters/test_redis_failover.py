@@ -1,4 +1,4 @@
-"""Stores whose servers change places: slots on their way, dead neighbours, signals of ended jobs."""
+"""Stores whose servers change roles: slots on the move, dead neighbours, signals of ended jobs."""
 
 import asyncio
 

@@ -31,7 +31,7 @@ FREE_WITHIN_S = 30.0
 REPEATS = 30
 SETTLED = {"after-settle", "before-keep", "after-keep", "before-release", "after-release"}
 """The store has told whoever waits: the caller may have its answer, and after it the death."""
-PLACES = next(key.name for key in keyspace.KEYS if key.noun == "busy")
+SLOTS = next(key.name for key in keyspace.KEYS if key.noun == "busy")
 
 
 @dataclass(frozen=True)
@@ -133,18 +133,18 @@ def undergo(trial: Trial, settings: Mapping[str, Any], path: Path) -> list[str]:
                 call = _by_sdk if trial.manner is Manner.MARKED else _by_key
                 told = call(trial, client, secret)
                 audit, entries = asyncio.run(_settled_ledger(as_operator))
-                left = _places_taken(store)
+                left = _slots_taken(store)
         finally:
             succession.close()
     found = [*succession.problems, *_judge(trial, told, audit, entries)]
     if left:
-        found.append("a place at the provider is still taken")
+        found.append("a slot at the provider is still taken")
     return [f"{trial}: {problem}" for problem in found]
 
 
-def _places_taken(store: "redis.Redis") -> bool:
+def _slots_taken(store: "redis.Redis") -> bool:
     deadline = time.monotonic() + FREE_WITHIN_S
-    while store.zcard(PLACES):
+    while store.zcard(SLOTS):
         if time.monotonic() > deadline:
             return True
         time.sleep(0.05)

@@ -102,7 +102,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("429", "provider 429 once", posts=2, script=("429=1",), switches={"latency_s": 0.2}),
     Scenario(
         "pace",
-        "pace refusal, then a place",
+        "rate limit refusal, then a token",
         switches={"latency_s": 0.2},
         limits=Limits(requests_per_minute=RATE_LIMIT),
         before=_use_up_the_rate_limit,

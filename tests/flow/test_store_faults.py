@@ -34,7 +34,7 @@ class Fault:
 
     name: str
     strike: Verb
-    mend: Verb
+    repair: Verb
     stores: tuple[str, ...] = ("embedded", "redis", "cluster", "sentinel")
     prepare: Verb = lambda _: None
 
@@ -139,7 +139,7 @@ def test_while_the_store_is_in_trouble_nothing_is_spent_and_no_picture_is_lost(
         assert httpx.get(delivered.json()["data"][0]["url"]).status_code == 200
         assert sandbox.posts == 1
 
-        fault.mend(topology)
+        fault.repair(topology)
         sandbox.set(latency_s=0)
         until(lambda: spends(koi, client), "it spends again")
         until(lambda: words(koi)["ledger"] == "ok", "readiness says so")

@@ -89,7 +89,7 @@ def later(koi: Koi, key: str, store_url: str) -> httpx.Response:
     return post(koi, key)
 
 
-NEW_WISHES: dict[str, Callable[[Koi, str, str], httpx.Response]] = {
+NEW_CALLS: dict[str, Callable[[Koi, str, str], httpx.Response]] = {
     "after a human's pause": later,
     "with no-cache": lambda koi, key, _: post(koi, key, cache_control="no-cache"),
     "with an Idempotency-Key": lambda koi, key, _: post(koi, key, idempotency_key="another"),
@@ -98,17 +98,17 @@ NEW_WISHES: dict[str, Callable[[Koi, str, str], httpx.Response]] = {
 }
 
 
-@pytest.mark.parametrize("wish", NEW_WISHES)
+@pytest.mark.parametrize("change", NEW_CALLS)
 @pytest.mark.parametrize("policy", ["off", "private"])
 def test_who_asks_anew_gets_a_new_attempt(
-    start: Start, store_url: str, policy: str, wish: str
+    start: Start, store_url: str, policy: str, change: str
 ) -> None:
     koi = start(cache_policy=policy)
     key = koi.key()
     koi.sandbox.script("500")
 
     failed = post(koi, key)
-    again = NEW_WISHES[wish](koi, key, store_url)
+    again = NEW_CALLS[change](koi, key, store_url)
 
     assert (failed.status_code, again.status_code) == (502, 200)
     assert koi.sandbox.posts == 2

@@ -185,7 +185,7 @@ def test_the_slot_of_a_job_that_runs_stays_taken_however_long(start: Start, stor
     with koi.client(timeout=60) as client, ThreadPoolExecutor() as pool:
         first = pool.submit(generate, client, "first")
         eventually(lambda: koi.sandbox.posts == 1)
-        time.sleep(5)  # longer than the reconciliation leaves a place alone
+        time.sleep(5)  # longer than the reconciliation leaves a slot alone
         refused = generate(client, "second")
 
         assert refused.status_code == 503

@@ -206,7 +206,7 @@ def test_a_switch_changes_the_shape_of_a_finished_task(
     assert check(client.get(f"/tasks/{task['id']}").json())
 
 
-# Keys, validation, pace
+# Keys, validation, rate limits
 
 
 @pytest.mark.parametrize(
