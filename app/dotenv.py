@@ -1,6 +1,6 @@
-"""The `.env` file of the working directory: read only when nobody else can have written it.
+"""The `.env` file of the working directory: read only when no other user can have written it.
 
-Whoever can write it decides where the upstream key goes.
+Whoever can write it decides to which host the upstream key is sent.
 """
 
 import os
@@ -15,7 +15,7 @@ def is_loaded() -> bool:
 
 
 def find_distrust_reason() -> str | None:
-    """Why the file is not read, with what to do; None when it is read or is not there."""
+    """Why the file is not read, and what to do; None when it is read or does not exist."""
     try:
         found = DOTENV_PATH.stat()
     except OSError:

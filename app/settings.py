@@ -1,4 +1,4 @@
-"""Every knob of the gateway, read once from `KOI_…` variables, `.env` and secret files; frozen."""
+"""All settings of the gateway, read once from `KOI_…` variables, `.env` and secret files."""
 
 import difflib
 import os
@@ -47,7 +47,7 @@ KUBERNETES_LINK = re.compile(r"KOI_(?:SERVICE_(?:HOST|PORT)|PORT_\d+_(?:TCP|UDP)
 
 
 def _parse_port(text: object) -> object:
-    """Kubernetes tells pods of a service named koi its address as KOI_PORT: not meant for us."""
+    """Kubernetes sets KOI_PORT to an address for a service named koi: that is not our setting."""
     linked = isinstance(text, str) and text.startswith(("tcp://", "udp://"))
     return DEFAULT_PORT if linked else text
 
@@ -250,14 +250,14 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def build_settings(**values: Any) -> Settings:
-    """Settings from `values` and defaults alone, deaf to the environment and `.env`."""
+    """Settings from `values` and defaults alone, without the environment and `.env`."""
     return _build(_FixedSettings, values)
 
 
 def find_unknown_variables() -> Mapping[str, str | None]:
-    """`KOI_…` variables of the environment and of the `.env` that is read, which no setting reads,
-    most likely misspelt: each with the nearest real one. What Kubernetes sets for a service named
-    koi is nobody's setting."""
+    """`KOI_…` variables, of the environment or a `.env` that is read, that are no setting and most
+    likely misspelt; each with the nearest real one. Those that Kubernetes sets for a service named
+    koi are left out."""
     known = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
     given = {*os.environ, *_dotenv_names()}
     strangers = sorted(
@@ -294,6 +294,6 @@ def _build(kind: type[Settings], values: dict[str, Any]) -> Settings:
         return kind(**values)
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
-    # Outside the handler: a chained ValidationError would carry the values, secrets among them.
+    # Raised outside the handler: a chained ValidationError would hold the values, secrets too.
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     raise SettingsInvalid(tuple(s for detail in details for s in sentences(detail, defaults)))

@@ -1,8 +1,7 @@
-"""What is wrong with a setting, as one sentence that names the variable and says what to do.
+"""Checks of settings. Each fault is one sentence that names the variable and says what to do.
 
-No sentence quotes a value that may be secret.
-
-Kinds of settings that the standard types do not know: modes, time zones, amounts, counts.
+No sentence quotes a value that may be secret. The types of modes, time zones, amounts and counts
+are here too.
 """
 
 import re
@@ -64,7 +63,7 @@ def check_readable(name: str, path: Path | None) -> Iterator[str]:
         path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        yield f"{name} names a file that cannot be read ({reason}); mend its path or its rights."
+        yield f"{name} names a file that cannot be read ({reason}); fix its path or permissions."
 
 
 def check_http_url(name: str, url: str | None) -> Iterator[str]:
@@ -79,7 +78,7 @@ def check_http_url(name: str, url: str | None) -> Iterator[str]:
 
 
 def check_upstream_scheme(url: str, *, allowed: bool) -> Iterator[str]:
-    """The upstream key would travel in the clear; on this machine nobody reads it."""
+    """Refuse http, which would send the upstream key unencrypted, except to this machine."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -115,7 +114,7 @@ _RULES = {
 
 
 def sentences(detail: ErrorDetails, defaults: Mapping[str, Any]) -> Iterator[str]:
-    """pydantic's finding in the words of someone who edits variables, not Python."""
+    """A finding of pydantic, in words for someone who edits variables and not Python."""
     kind, context = detail["type"], detail.get("ctx", {})
     if not detail["loc"]:
         yield from str(context.get("error", detail["msg"])).split("\n")

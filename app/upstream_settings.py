@@ -1,5 +1,5 @@
-"""The provider's key and address as people paste them: mended where one meaning can be seen, else
-explained. No sentence quotes a key.
+"""The provider's key and base URL as people paste them: cleaned where the meaning is certain, else
+refused with a reason. No sentence quotes a key.
 """
 
 import re
@@ -15,7 +15,7 @@ ENDPOINT_SUFFIX = re.compile(
 
 
 def clean_key(text: str) -> str:
-    """The key without what was pasted around it: blanks, quotes, `Bearer`."""
+    """The key without blanks, quotes or `Bearer` that were pasted with it."""
     while True:
         key = text.strip(PASTED_BLANKS)
         if len(key) > 1 and key[0] in QUOTE_CHARS and key[-1] in QUOTE_CHARS:
@@ -27,7 +27,7 @@ def clean_key(text: str) -> str:
 
 
 def check_key_characters(name: str, key: str) -> Iterator[str]:
-    """What keeps a mended key out of an HTTP header."""
+    """Why a cleaned key cannot be sent in an HTTP header."""
     if "\n" in key or "\r" in key:
         yield f"{name} has a line break inside; put the key alone on one line."
     elif not key.isascii():
@@ -40,7 +40,7 @@ def check_key_characters(name: str, key: str) -> Iterator[str]:
 
 
 def clean_base_url(url: str) -> str:
-    """The API's root: without the path of an endpoint, and with a version when there is no path."""
+    """The API's root: an endpoint's path is removed, and `/v1` added when there is no path."""
     try:
         parts = urlsplit(url.strip(PASTED_BLANKS).strip(QUOTE_CHARS))
     except ValueError:
@@ -50,7 +50,7 @@ def clean_base_url(url: str) -> str:
 
 
 def check_base_url(name: str, url: str) -> Iterator[str]:
-    """What a mended address must not have."""
+    """What a cleaned base URL must not have."""
     try:
         parts = urlsplit(url)
     except ValueError:

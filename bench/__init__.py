@@ -1,1 +1,1 @@
-"""The comparison: Koi beside nginx and LiteLLM on this machine, in one command."""
+"""The benchmark: compares Koi with nginx and LiteLLM on this machine, in one command."""

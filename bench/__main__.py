@@ -70,7 +70,7 @@ class Run:
         return rows, run_slow(self._folder, crowd, self._asked.mode)
 
     def _boot_koi(self, times: int) -> None:
-        """Starts apart from the measured one, each on a fresh directory."""
+        """Measure starts, each on a new directory, apart from the gateway under load."""
         for number_ in range(times):
             with ExitStack() as stack:
                 koi = Koi(stack, self._folder / f"boot-{number_}", Upstream(1))
@@ -151,7 +151,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _others_share(busy_s: float, lasted_s: float, cores: int) -> float:
-    """The part of the machine that processes other than ours used meanwhile."""
+    """The share of the machine that other processes used meanwhile."""
     ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     ours_s = sum(usage.ru_utime + usage.ru_stime for usage in ours)
     return max(busy_s - ours_s, 0.0) / (lasted_s * cores)

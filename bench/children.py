@@ -1,4 +1,4 @@
-"""Child processes: pinned to a core, watched until they answer, ended by pid."""
+"""Child processes: pinned to a core, awaited until they answer, stopped by process id."""
 
 import ctypes
 import json
@@ -27,14 +27,14 @@ class ChildFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where children run: their core, working directory and log."""
+    """The core of a child, and the directory for its work and its log."""
 
     core: int
     folder: Path
 
 
 class Child:
-    """One running process; leaving the context ends it."""
+    """One running process, stopped when its context ends."""
 
     def __init__(
         self, name: str, command: Sequence[str], place: Place, env: Mapping[str, str] | None = None
@@ -81,14 +81,14 @@ class Child:
         raise ChildFailed(f"{self.name} did not start: {self._last_words()}")
 
     def wait_json(self, timeout_s: float = 120.0) -> dict[str, Any]:
-        """Wait until it ends by itself; the JSON object of its last line."""
+        """Wait until it ends by itself; returns the JSON object in its last line."""
         if self._process.wait(timeout_s):
             raise ChildFailed(f"{self.name} failed: {self._last_words()}")
         answer: dict[str, Any] = json.loads(self._log.read_text().splitlines()[-1])
         return answer
 
     def stop(self, timeout_s: float = 15.0) -> None:
-        """Ask, wait, force: this process only, its own children end with it."""
+        """Stop this process, by force if it takes too long; its children end with it."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -103,14 +103,14 @@ class Child:
 
 
 def settle_in(core: int) -> None:
-    """In the child, before its program: pick the core, and end when the benchmark does."""
+    """In the child, before its program starts: pin the core, and end when the benchmark ends."""
     LIBC.prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
     allowed = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {allowed[core % len(allowed)]})
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours without anybody's settings and proxies."""
+    """The environment without settings of Koi or LiteLLM and without proxies."""
     proxies = {"http_proxy", "https_proxy", "all_proxy"}
     kept = {
         name: value
@@ -121,7 +121,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port nobody listens on at this moment."""
+    """A port on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""What a tree of processes costs: CPU seconds and memory, read from /proc."""
+"""CPU seconds and memory of a tree of processes, read from /proc."""
 
 import os
 import time
@@ -13,7 +13,7 @@ STORE_NAMES = ("valkey", "redis-server")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU seconds since the processes began; memory in MiB, now and at its peak."""
+    """CPU seconds since the start of the processes; memory in MiB, now and at its peak."""
 
     cpu_s: float = 0.0
     rss_mb: float = 0.0
@@ -27,14 +27,14 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class TreeCost:
-    """A gateway's processes, and apart from them the store that it brought along."""
+    """The cost of a gateway's processes and, separately, of the store that it started."""
 
     gateway: Cost
     store: Cost
 
 
 def tree_cost(root: int) -> TreeCost:
-    """The cost of `root` and all its descendants that live now."""
+    """The cost of `root` and all its living descendants."""
     gateway, store = Cost(), Cost()
     for pid in descendants(root):
         try:
@@ -60,7 +60,7 @@ def process_cost(pid: int) -> Cost:
 
 
 def descendants(root: int) -> Iterator[int]:
-    """`root` first, then everything below it."""
+    """`root` first, then all its descendants."""
     below: dict[int, list[int]] = {}
     for entry in PROC.iterdir():
         if entry.name.isdigit():
@@ -76,15 +76,15 @@ def descendants(root: int) -> Iterator[int]:
 
 
 def machine_busy_s() -> float:
-    """CPU seconds that all cores together have spent on anything since boot."""
+    """CPU seconds of all cores together since boot, except idle ones."""
     fields = list(map(int, (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]))
     idle = fields[3] + fields[4]
     return (sum(fields) - idle) / TICKS_PER_S
 
 
 def interpreter_ms() -> float:
-    """CPU milliseconds of a fixed loop, the best of five: the same Python version takes half as
-    long again when it was built without profile-guided optimisation."""
+    """CPU milliseconds of a fixed loop, the best of five. It shows how Python was built: without
+    profile-guided optimisation it takes half as long again."""
     best_s = float("inf")
     for _ in range(5):
         began_s = time.process_time()

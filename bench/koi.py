@@ -1,4 +1,4 @@
-"""Koi as its users run it: one worker, its own store, every limit set and admission in full."""
+"""Koi as its users run it: one worker, embedded store, all limits set."""
 
 import sys
 from contextlib import ExitStack
@@ -39,14 +39,14 @@ METERS = (
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """The stub a gateway stands before; `mode` is sync, async or auto."""
+    """The stub behind a gateway; `mode` is sync, async or auto."""
 
     port: int
     mode: str = "sync"
 
 
 class Koi:
-    """One gateway on a fresh directory. Limits bind the key, its user, its team and the house."""
+    """One gateway on a new directory, with limits for key, user, team and deployment."""
 
     def __init__(self, stack: ExitStack, folder: Path, upstream: Upstream) -> None:
         folder.mkdir()
@@ -82,7 +82,7 @@ class Koi:
 
 
 def hits_of(target: Target) -> Target:
-    """The same caller asking the same again and again."""
+    """The same caller, sending the same request again and again."""
     return replace(target, name="Koi, cache hit", same=True)
 
 

@@ -1,4 +1,4 @@
-"""The load generator: raw keep-alive clients in a process of their own; answers in JSON."""
+"""The load generator: keep-alive clients in their own process; prints a report in JSON."""
 
 import argparse
 import asyncio
@@ -14,7 +14,7 @@ import uvloop
 
 
 class Requests:
-    """Ready bytes of the next request; prompts differ unless `same`."""
+    """The bytes of each next request; prompts differ unless `same`."""
 
     def __init__(self, url: str, key: str, *, same: bool) -> None:
         parts = urlsplit(url)
@@ -36,7 +36,7 @@ class Requests:
 
 
 class Client(asyncio.Protocol):
-    """One connection. `ask` resolves to the status, or to a word for how the connection failed."""
+    """One connection. `ask` resolves to the status, or to a word for how it failed."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -88,7 +88,7 @@ class Client(asyncio.Protocol):
 
 
 class Load:
-    """Sends requests and keeps what came back. Latencies are seconds."""
+    """Sends requests and counts the answers. Latencies are seconds."""
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
@@ -100,13 +100,13 @@ class Load:
         self.most_in_flight = self._in_flight = 0
 
     async def closed(self, connections: int, duration_s: float) -> None:
-        """Every connection asks again as soon as it is answered."""
+        """Every connection sends its next request as soon as it has an answer."""
         clients = [await self._connect() for _ in range(connections)]
         ends = time.perf_counter() + duration_s
         await asyncio.gather(*(self._repeat(client, ends) for client in clients))
 
     async def open(self, rate: float, duration_s: float) -> None:
-        """Requests start at `rate` a second whatever the answers do."""
+        """Requests start at `rate` per second, whenever the answers come."""
         started = time.perf_counter()
         pending = []
         for i in range(int(rate * duration_s)):
@@ -127,7 +127,7 @@ class Load:
         client.close()
 
     async def _once(self, due: float) -> None:
-        # Counted from the moment it was due: a stalled generator must not hide the wait.
+        # Latency counts from when the request was due, or a stalled generator would hide it.
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)
         client = self._idle.pop() if self._idle else await self._connect()
@@ -146,7 +146,7 @@ class Load:
         self.in_time += now <= ends
 
     def report(self, duration_s: float) -> dict[str, object]:
-        """`requests` counts all good answers, `rps` those that came before the end."""
+        """`requests` counts all good answers, `rps` only those before the end."""
         ordered = sorted(self.latencies)
         return {
             "requests": len(ordered),

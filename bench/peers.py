@@ -1,4 +1,4 @@
-"""The stub alone, nginx and LiteLLM, each started the way its own manual says."""
+"""Starts the stub, nginx and LiteLLM, each as its manual says."""
 
 import os
 import shutil
@@ -62,7 +62,7 @@ general_settings:
 
 
 def start_stub(stack: ExitStack, folder: Path, latency_s: float = 0.0) -> Target:
-    """On the load generator's core. Its target is the stub itself, nothing between."""
+    """Start the stub on the load generator's core; the target is the stub itself."""
     port = free_port()
     command = [sys.executable, str(HOME / "stub.py"), "--port", str(port)]
     command += ["--latency", str(latency_s)]
@@ -73,12 +73,12 @@ def start_stub(stack: ExitStack, folder: Path, latency_s: float = 0.0) -> Target
 
 
 def start_nginx(stack: ExitStack, folder: Path, stub_port: int) -> tuple[Target, float]:
-    """Target and boot seconds. Raises `ChildFailed` with the reason why it is missing."""
+    """Target and boot seconds. Raises `ChildFailed` when nginx is missing or does not start."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if program is None:
         raise ChildFailed("nginx is not installed on this machine")
     port = free_port()
-    # As root its workers would become nobody, who may not enter our folder.
+    # Started by root, its workers would run as nobody, who may not read our folder.
     user = "user root;" if os.geteuid() == 0 else ""
     text = NGINX.format(user=user, folder=folder, stub=stub_port, port=port, key=UPSTREAM_KEY)
     configuration = folder / "nginx.conf"
@@ -90,7 +90,7 @@ def start_nginx(stack: ExitStack, folder: Path, stub_port: int) -> tuple[Target,
 
 
 def install_litellm() -> Path:
-    """The `litellm` program in an environment of its own; raises `ChildFailed`."""
+    """The `litellm` program in its own virtual environment. Raises `ChildFailed`."""
     program = LITELLM_HOME / "bin" / "litellm"
     if program.exists():
         return program
@@ -109,7 +109,7 @@ def install_litellm() -> Path:
 
 
 def start_litellm(stack: ExitStack, folder: Path, stub_port: int) -> tuple[Target, float]:
-    """One worker, no database, no callbacks, quiet logs: its fastest honest shape."""
+    """One worker, no database, no callbacks, quiet logs: its fastest configuration."""
     program = install_litellm()
     port = free_port()
     configuration = folder / "litellm.yaml"
@@ -121,7 +121,7 @@ def start_litellm(stack: ExitStack, folder: Path, stub_port: int) -> tuple[Targe
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_LOG": "ERROR",
         "LITELLM_MODE": "PRODUCTION",
-        # Its own environment and nothing of ours.
+        # Only the packages of its own environment.
         "PYTHONPATH": "",
     }
     litellm = stack.enter_context(Child("litellm", command, Place(GATEWAY_CORE, folder), env))

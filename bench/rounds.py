@@ -1,4 +1,5 @@
-"""Interleaved rounds: every target in turn, again and again, so that all meet the same machine."""
+"""Interleaved rounds: every target in turn, again and again, so that a busy moment of the machine
+meets them all."""
 
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ CROWD = 64
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many rounds, and the seconds of load each target gets in one."""
+    """How many rounds, and the seconds of load for each target in a round."""
 
     rounds: int
     crowd_s: float
@@ -41,12 +42,12 @@ class Sample:
     requests: int
     errors: int
     posts: int
-    """What the provider was asked to paint during this sample, both loads together."""
+    """Generations that the stub was asked for during this sample, with both loads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A target's samples; `middle` takes the median of one of their fields."""
+    """The samples of a target; `middle` is the median of one of their fields."""
 
     target: Target
     samples: tuple[Sample, ...]
@@ -61,7 +62,7 @@ class Row:
 
 
 def ratio(ours: Row, theirs: Row, field: str) -> float | None:
-    """Median of the rounds' own ratios: two samples of one round met the same machine."""
+    """The median of the ratios of each round, whose samples met the machine in the same state."""
     pairs = [
         (getattr(a, field), getattr(b, field))
         for a, b in zip(ours.samples, theirs.samples, strict=True)
@@ -71,7 +72,7 @@ def ratio(ours: Row, theirs: Row, field: str) -> float | None:
 
 
 def compare(targets: Sequence[Target], stub: Target, plan: Plan, folder: Path) -> list[Row]:
-    """All targets through all rounds; the first load of each warms it up and is not kept."""
+    """Measure all targets in all rounds. The first load of each is a warm-up and not counted."""
     for target in targets:
         load(target, folder, connections=CROWD, duration_s=plan.warm_up_s)
     samples: dict[str, list[Sample]] = {target.name: [] for target in targets}
@@ -85,7 +86,7 @@ def compare(targets: Sequence[Target], stub: Target, plan: Plan, folder: Path) -
 def load(
     target: Target, folder: Path, *, connections: int = 1, duration_s: float, rate: float = 0.0
 ) -> dict[str, Any]:
-    """One run of the load generator; its report."""
+    """Run the load generator once; returns its report."""
     command = load_command(target, duration_s, "--connections", connections, "--rate", rate)
     return run_json("the load generator", command, Place(LOAD_CORE, folder))
 

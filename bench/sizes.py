@@ -1,4 +1,4 @@
-"""How much there is: installed megabytes and lines of code."""
+"""Installed megabytes and lines of code."""
 
 import re
 from importlib.metadata import Distribution, distributions
@@ -12,14 +12,14 @@ CODE = (".py", ".lua")
 
 
 def locked_mb() -> float:
-    """What the runtime lock puts on disk here, in MB (packages other platforms need are absent)."""
+    """Megabytes on disk of the packages in the runtime lock that are installed here."""
     pinned = re.findall(r"^([A-Za-z0-9._-]+)==", LOCK.read_text(), re.MULTILINE)
     wanted = {_plain(name) for name in pinned}
     return sum(_size(d) for d in distributions() if _plain(d.metadata["Name"]) in wanted) / 1e6
 
 
 def litellm_mb() -> float | None:
-    """The same for LiteLLM's own environment, without pip; None when it is not installed."""
+    """Megabytes of LiteLLM's own environment, without pip; None when it is not installed."""
     places = [str(place) for place in LITELLM_HOME.glob("lib/python*/site-packages")]
     tools = {"pip", "setuptools"}
     found = [d for d in distributions(path=places) if _plain(d.metadata["Name"]) not in tools]
@@ -27,7 +27,7 @@ def litellm_mb() -> float | None:
 
 
 def lines_by_room() -> dict[str, int]:
-    """Lines that hold anything, of Python and Lua, by folder."""
+    """Lines of Python and Lua that are not empty, by folder."""
     rooms: dict[str, int] = {}
     for top in ("app", "tests", "bench"):
         for path in sorted((REPOSITORY / top).rglob("*")):

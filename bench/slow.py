@@ -1,4 +1,4 @@
-"""A thousand generations of twenty seconds in flight on one worker, as a working day has them."""
+"""A thousand generations of twenty seconds in flight at once on one worker."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ CONTROL_RATE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Requests per second for so many seconds; in flight are at most rate x 20 of them."""
+    """Requests per second for some seconds; at most rate x 20 of them are in flight."""
 
     rate: float
     seconds: float
@@ -25,7 +25,7 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class SlowRun:
-    """Added times are what came on top of the twenty seconds; `control` went to the stub alone."""
+    """Added times come on top of the twenty seconds; `control` are requests to the stub alone."""
 
     requests: int
     errors: int
@@ -42,7 +42,7 @@ class SlowRun:
 
 
 def run_slow(folder: Path, crowd: Crowd, mode: str) -> SlowRun:
-    """Start a stub and a gateway for it, load them, stop them. Memory is the peak."""
+    """Start a stub and a gateway before it, load them, stop them. Memory is the peak."""
     with ExitStack() as stack:
         stub = start_stub(stack, folder, LATENCY_S)
         koi = Koi(stack, folder / "slow", Upstream(urlsplit(stub.url).port or 0, mode))

@@ -1,4 +1,4 @@
-"""A provider stub as fast as Python allows, so that what a benchmark sees is the gateway."""
+"""A provider stub as fast as Python allows, so that the benchmark measures the gateway."""
 
 import argparse
 import asyncio
@@ -20,7 +20,7 @@ SIGNATURE = "X-Expires=86400&X-Signature=" + "0123456789abcdef" * 12
 
 
 def png(width: int = 1024, height: int = 1024, at_least: int = 0) -> bytes:
-    """A real picture in one colour; a private chunk pads it to `at_least` bytes."""
+    """A real image in one colour; a private chunk pads it to `at_least` bytes."""
     rows = (b"\x00" + b"\x1f\x6f\x9f" * width) * height
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [_chunk(b"IHDR", head), _chunk(b"IDAT", zlib.compress(rows, 9)), _chunk(b"IEND", b"")]
@@ -40,7 +40,7 @@ def _answer(status: bytes, body: bytes, kind: bytes = b"application/json") -> by
 
 
 class Provider:
-    """What the stub answers and what it has counted. `latency_s` is the time of a generation."""
+    """The answers and counts of the stub. `latency_s` is the time of a generation."""
 
     def __init__(self, origin: str, latency_s: float, picture: bytes, *, inline: bool) -> None:
         self.latency_s = latency_s

@@ -22,7 +22,7 @@ HEADINGS = (
 
 
 def rows_table(rows: Sequence[Row]) -> str:
-    """The first row is the stub alone: what a gateway adds is counted from it."""
+    """The table. Its first row is the stub alone, from which "added" is counted."""
     direct = rows[0].middle("alone_p50_ms")
     return grid([HEADINGS, *(_cells(row, direct) for row in rows)])
 
@@ -76,7 +76,7 @@ def number(value: float | None, digits: int = 0) -> str:
 
 
 def grid(lines: Sequence[Sequence[str]]) -> str:
-    """First column to the left, the others to the right."""
+    """Align the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

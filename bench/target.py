@@ -1,15 +1,15 @@
-"""What the load generator can be pointed at."""
+"""A target of the load generator."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A gateway as one kind of caller sees it. `pid` None: nothing to account for."""
+    """A URL with a key. `pid` is the gateway's process, None for the stub."""
 
     name: str
     url: str
     key: str = "none"
     pid: int | None = None
     same: bool = False
-    """Every request asks the same, so that a cache can answer."""
+    """Every request is the same, so that a cache can answer it."""

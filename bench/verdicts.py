@@ -1,4 +1,4 @@
-"""The project's targets beside what was measured; nothing here knows a result in advance."""
+"""The goals of the project, compared with what was measured."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ GENERATION, HIT, LITELLM = "Koi, generation", "Koi, cache hit", "LiteLLM proxy"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Everything a target may ask for; None where it was not measured."""
+    """Everything that a goal may need; None where it was not measured."""
 
     rows: Mapping[str, Row]
     boots_s: tuple[float, ...]

@@ -13,7 +13,6 @@ from app.cli.output import format_time, print_fields, print_json, print_line
 from app.cli.session import run_operation
 from app.domain.ledger import LedgerAudit
 from app.domain.rebuild import JournalGap, RebuildRefused, RebuildReport
-from app.recovery.rebuild import rebuild_ledger
 
 if TYPE_CHECKING:
     from app.wiring import OperatorContext
@@ -144,6 +143,8 @@ async def rebuild_and_audit(
     context: "OperatorContext", journal: list[Path] | None = None
 ) -> RebuildOutcome:
     """Raises `CommandFailed` when there is nothing to rebuild, or from nothing."""
+    from app.recovery.rebuild import rebuild_ledger  # noqa: PLC0415 - loads the Redis client
+
     history = context.history(journal)
     try:
         rebuilt = await rebuild_ledger(context.scripts, history, context.terms, history.ids)

@@ -1,1 +1,1 @@
-"""The stand-in provider: a believable dieyuyun on loopback, with its own bill."""
+"""The sandbox: a provider like dieyuyun on loopback, with its own bill."""

@@ -1,4 +1,4 @@
-"""`python -m app.sandbox`: the provider as a process of its own, announced by one JSON line."""
+"""`python -m app.sandbox`: the provider as its own process, which prints its URLs as JSON."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from app.sandbox.switches import DOCUMENTED_LIMITS
 
 
 def main() -> None:
-    """Serves until SIGTERM or SIGINT; limits are off unless asked for."""
+    """Serves until SIGTERM or SIGINT; limits are off by default."""
     parser = argparse.ArgumentParser(prog="python -m app.sandbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--profile", choices=list(PROFILES), default="doc")
     parser.add_argument("--time-scale", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limits", action="store_true", help="the documented pace per key")
+    parser.add_argument("--limits", action="store_true", help="the documented rate limits per key")
     asked = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""The provider's keys, its bill, and the pace it grants each key."""
+"""The provider's keys, its bill, and the rate limits of each key."""
 
 import heapq
 from collections import deque
@@ -37,9 +37,9 @@ KEYS: frozenset[str] = frozenset(_KEY_PROBLEMS)
 
 @dataclass(frozen=True, slots=True)
 class BillLine:
-    """One accepted generation; `billed` counts images, `moderation_fee` is the part of them
-    charged for a refusal, `refunded` those charged first and given back, `delivered` those sent in
-    a reply to a client still there."""
+    """One accepted generation, in images: `billed`; `moderation_fee`, the part of them charged for
+    a refusal; `refunded`, charged first and given back; `delivered`, sent in a reply while the
+    client was still connected."""
 
     request_id: str
     key: str
@@ -54,7 +54,7 @@ class BillLine:
 
 
 def key_problem(key: str, profile: Profile, switches: Switches, buying: bool) -> Problem | None:
-    """Why this key may not proceed; reading (`buying` False) only needs a live key."""
+    """Why this key is refused, or None. Reading (`buying` False) needs any valid key."""
     if key not in _KEY_PROBLEMS:
         message = "Incorrect API key provided"
         return Problem(profile.bad_key_status, "invalid_api_key", message, "authentication_error")
@@ -68,7 +68,7 @@ def key_problem(key: str, profile: Profile, switches: Switches, buying: bool) ->
     return problem
 
 
-# Study section 2.3 and 5.5: every form of Retry-After seen in the family.
+# Every form of Retry-After that the provider and compatible ones are known to send.
 RETRY_FORMS: Mapping[str, Callable[[float, float], Headers]] = MappingProxyType(
     {
         "none": lambda _wait, _now: (),
@@ -85,7 +85,7 @@ _ROTATION = ("none", "int", "float", "date", "ms", "long")
 
 
 class Pace:
-    """Requests per minute, per second and at once, for each key; limits come from switches."""
+    """Requests of each key per minute, per second and at once; the switches set the limits."""
 
     def __init__(self) -> None:
         self._recent: dict[str, deque[float]] = {}
@@ -93,7 +93,7 @@ class Pace:
         self._refusals = 0
 
     def check(self, key: str, switches: Switches, now: float, buying: bool) -> Problem | None:
-        """Counts one request, or says why it is too many."""
+        """Counts one request, or says why there are too many."""
         if switches.rpm is None and switches.burst is None and switches.concurrency is None:
             return None
         if not buying and not switches.polls_count:
@@ -107,11 +107,11 @@ class Pace:
         return None
 
     def started(self, key: str, finish_at: float) -> None:
-        """One generation of this key runs until then."""
+        """Notes that a generation of this key runs until `finish_at`."""
         heapq.heappush(self._running.setdefault(key, []), finish_at)
 
     def headers(self, key: str, switches: Switches, now: float) -> Headers:
-        """The counters some relatives publish, when switched on."""
+        """The rate limit headers that some compatible providers send, when switched on."""
         if not switches.ratelimit_headers or switches.rpm is None:
             return ()
         recent = self._recent.get(key, ())

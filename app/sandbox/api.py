@@ -1,4 +1,4 @@
-"""The API's front door: routes, keys and the record of what was asked."""
+"""The API: routes, keys, and a record of all requests."""
 
 import re
 
@@ -21,7 +21,7 @@ class Api:
         self._provider = provider
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; refusals take the profile's own error shape."""
+        """Serves one request; errors have the shape of the profile."""
         exchange = Exchange(scope, receive, send)
         if exchange.path.startswith("/__sim/"):
             await control(exchange, self._provider)

@@ -1,4 +1,4 @@
-"""What may stand behind a reseller: relays, clouds and raw backends (study 2.1, 2.4, 2.5)."""
+"""Profiles of what may stand behind a reseller: relays, clouds and raw backends."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -30,7 +30,7 @@ _NEW_API_WORDS: Mapping[str, str] = MappingProxyType(
 
 
 def _new_row(view: TaskView) -> Json:
-    # The integer id is its database row, never the id to poll with.
+    # The integer id is a database row; tasks are polled by `task_id`.
     row = {"id": 17, "task_id": view.id, "platform": "image", "action": "GENERATE"}
     status = _NEW_API_WORDS[view.status]
     return {**row, "status": status, "progress": f"{view.progress}%", "fail_reason": ""}
@@ -109,7 +109,7 @@ def _xai_images(_created: int, result: Result) -> Json:
     data: list[Any] | None = result.data
     if data is not None:
         data = [{**i, "mime_type": "image/jpeg"} if isinstance(i, dict) else i for i in data]
-    # 10^10 ticks are one dollar; two cents an image (study 2.4).
+    # 10^10 ticks are one dollar; an image costs two cents.
     ticks = 200_000_000 * result.usable()
     return {"data": data, "usage": {"cost_in_usd_ticks": ticks}, **result.extra}
 

@@ -1,4 +1,4 @@
-"""The results' own server: signed links that expire, and its faults."""
+"""The server of the results: signed links that expire, and its faults."""
 
 import hmac
 import re
@@ -18,7 +18,7 @@ class Cdn:
         self._provider = provider
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One download."""
+        """Serves one download."""
         exchange = Exchange(scope, receive, send)
         self._provider.requests.append(
             Recorded("cdn", exchange.method, exchange.path, exchange.query, exchange.headers, b"")
@@ -27,7 +27,7 @@ class Cdn:
 
 
 async def serve_picture(exchange: Exchange, provider: Provider) -> None:
-    """The bytes behind a link; object-store style XML when there are none to give."""
+    """Sends the image of a link, or an error in XML as object stores do."""
     match = _NAME.fullmatch(exchange.path)
     generation = provider.files.get(match[2]) if match else None
     if match is None or generation is None or exchange.method not in {"GET", "HEAD"}:

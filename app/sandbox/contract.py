@@ -1,4 +1,4 @@
-"""The shapes of the documented provider: results, tasks, errors, and what a profile is."""
+"""The documented shapes of results, tasks and errors, and what a profile is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Json: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One refusal before any profile has given it a body."""
+    """One refusal; the profile makes the body of it."""
 
     status: int
     code: str
@@ -22,7 +22,7 @@ class Problem:
 
 
 class Refused(Exception):
-    """The provider refuses the request; carries the problem to render."""
+    """The provider refuses the request for this problem."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -31,18 +31,18 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a finished generation gives: OpenAI items, and extra keys beside them."""
+    """The result of a finished generation: items as OpenAI has them, and extra keys."""
 
     data: list[Any] | None
     extra: Json = field(default_factory=dict)
 
     def urls(self) -> list[str]:
-        """The links alone, for relatives that give lists of text."""
+        """Only the links, for profiles that send lists of text."""
         items = self.data or []
         return [i["url"] for i in items if isinstance(i, dict) and i.get("url")]
 
     def usable(self) -> int:
-        """How many items carry a picture."""
+        """How many items have an image."""
         return sum(1 for item in self.data or [] if _carries_picture(item))
 
 
@@ -54,7 +54,7 @@ def _carries_picture(item: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a generation failed: a code of study section 2.2 and a sentence."""
+    """Why a generation failed: an error code and a sentence."""
 
     code: str
     message: str
@@ -62,7 +62,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """A task at one moment, in the documented words; times are unix seconds."""
+    """A task at one moment, in the documented words; times are Unix seconds."""
 
     id: str
     model: str
@@ -77,7 +77,7 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One relative's shapes and habits (study sections 2.1 and 2.2)."""
+    """The shapes and behaviour of one compatible provider."""
 
     name: str
     submit: Callable[[TaskView], Json]
@@ -97,7 +97,7 @@ class Profile:
 
 
 def documented_submit(view: TaskView) -> Json:
-    """The provider page's async reply, exactly its three keys."""
+    """The documented async reply, with exactly its three keys."""
     return {"id": view.id, "status": view.status, "progress": view.progress}
 
 
@@ -107,7 +107,7 @@ def documented_images(created: int, result: Result) -> Json:
 
 
 def documented_poll(view: TaskView, switches: Switches) -> Json:
-    """The flat union by default; every variant of study section 5.3 by switch."""
+    """All keys on one level by default; the other known variants by switch."""
     head: Json = {
         "id": view.id,
         "status": _word(view.status, switches),
@@ -121,7 +121,7 @@ def documented_poll(view: TaskView, switches: Switches) -> Json:
 
 
 def bare_poll(view: TaskView, switches: Switches) -> Json:
-    """The other reading of the page: a finished task is the sync body and nothing else."""
+    """The other reading of the documentation: a finished task is the sync body only."""
     if view.result is not None:
         return documented_images(view.created, view.result)
     return documented_poll(view, switches)
@@ -166,7 +166,7 @@ def _failed(head: Json, failure: Failure, shape: str) -> Json:
 
 
 def documented_missing(task_id: str, switches: Switches) -> tuple[int, Json]:
-    """A task that is unknown or past its retention."""
+    """The reply for a task that is unknown or past its retention."""
     message = f"task {task_id[:80]} does not exist"
     if switches.missing_form == "400":
         return 400, {"code": "task_not_exist", "message": message, "data": None}

@@ -1,4 +1,4 @@
-"""The control routes under /__sim/: what a test of another process may ask and change."""
+"""The control routes under /__sim/, for tests in other processes."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
 
 async def control(exchange: Exchange, provider: Provider) -> None:
-    """Answers one control call; only loopback peers are served."""
+    """Answers one control call, from loopback addresses only."""
     if exchange.peer not in _LOOPBACK:
         await exchange.json(403, {"error": "control is for loopback peers"})
         return
@@ -39,7 +39,7 @@ async def control(exchange: Exchange, provider: Provider) -> None:
 
 
 def state_of(provider: Provider) -> Asked:
-    """Counters and settings at a glance."""
+    """Counters and settings."""
     return {
         "profile": provider.profile.name,
         "switches": asdict(provider.switches),

@@ -1,4 +1,4 @@
-"""One HTTP exchange over ASGI, with the socket underneath in reach for ugly endings."""
+"""One HTTP exchange over ASGI, with access to the socket for faults on the connection."""
 
 import asyncio
 import json
@@ -18,11 +18,11 @@ TRANSPORT = "sandbox.transport"
 
 
 class BodyTooLarge(Exception):
-    """The request body passed the limit before it ended."""
+    """The request body is larger than the limit."""
 
 
 class Exchange:
-    """A request and the ways to answer it, from a plain reply down to raw bytes."""
+    """A request and the ways to answer it, from a normal reply to raw bytes."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -39,12 +39,12 @@ class Exchange:
         self._transport = transport
 
     def header(self, name: str) -> str | None:
-        """The first header of that lower-case name."""
+        """The first header with that lower-case name."""
         return next((value for key, value in self.headers if key == name), None)
 
     @property
     def closing(self) -> bool:
-        """Whether the client is gone as far as the socket knows."""
+        """Whether the connection is closed, as far as the socket knows."""
         return self._transport.is_closing()
 
     async def read(self, limit: int) -> bytes:
@@ -61,7 +61,7 @@ class Exchange:
                 return body
 
     async def json(self, status: int, value: object, headers: Pairs = ()) -> bool:
-        """A JSON reply; True when the client was there to take it."""
+        """Sends a JSON reply; True when the client was still connected."""
         return await self.reply(status, json.dumps(value).encode(), headers=headers)
 
     async def reply(
@@ -71,7 +71,7 @@ class Exchange:
         content_type: str = "application/json",
         headers: Pairs = (),
     ) -> bool:
-        """A complete reply; True when the client was there to take it."""
+        """Sends a complete reply; True when the client was still connected."""
         await self.start(status, content_type, len(body), headers)
         await self._send({"type": "http.response.body", "body": body})
         return not self._gone_before_end
@@ -79,7 +79,7 @@ class Exchange:
     async def start(
         self, status: int, content_type: str, length: int | None, headers: Pairs = ()
     ) -> None:
-        """Status line and headers only; no length means chunks."""
+        """Sends status and headers only; without a length the body is chunked."""
         pairs = [("content-type", content_type), *self.reply_headers, *headers]
         if length is not None:
             pairs.append(("content-length", str(length)))
@@ -88,28 +88,28 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     async def chunk(self, body: bytes) -> bool:
-        """One piece of the body, more to come; False when nobody listens any more."""
+        """Sends a piece of the body; False when the client has left."""
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
         return not self.closing
 
     async def end(self) -> bool:
-        """The body is complete; True when the client was there to the end."""
+        """Ends the body; True when the client was connected to the end."""
         there = not self.closing
         await self._send({"type": "http.response.body", "body": b""})
         return there
 
     async def raw(self, wire: bytes) -> None:
-        """These bytes on the socket, then a clean close; ASGI is not asked."""
+        """Writes bytes to the socket, past ASGI, then closes it."""
         self._transport.write(wire)
         await self.close()
 
     async def close(self) -> None:
-        """A clean close (FIN) after what was written."""
+        """Closes the connection in order (FIN)."""
         self._transport.close()
         await self.gone(5.0)
 
     async def reset(self) -> None:
-        """A reset (RST), as a crashed process or an angry middlebox sends it."""
+        """Resets the connection (RST), as after the crash of a process."""
         if not self.closing:
             linger = struct.pack("ii", 1, 0)
             wire = self._transport.get_extra_info("socket")

@@ -1,4 +1,4 @@
-"""The bill as its customer downloads it: the rows of the page Fee Details (study 1.2) as CSV."""
+"""The bill as a customer downloads it: the rows of the provider's page Fee Details as CSV."""
 
 import csv
 import io
@@ -9,12 +9,12 @@ from app.sandbox.account import BillLine
 
 HEADINGS = ("Request ID", "Capability", "Model", "Tokens", "Amount", "Time")
 FEN = {"hd": 28}
-"""Hundredths of a yuan for an image by quality; any other costs `FEN_ELSE`."""
+"""Hundredths of a yuan for an image by quality; every other quality costs `FEN_ELSE`."""
 FEN_ELSE = 14
 
 
 def fee_details(lines: Iterable[BillLine]) -> str:
-    """One row for each charge, and another with a negative amount where it was given back."""
+    """One row for each charge, and one with a negative amount for each refund."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(HEADINGS)

@@ -1,4 +1,4 @@
-"""Encoded pictures, kept while they are asked for and drawn off the event loop."""
+"""Encoded images, drawn in threads and cached."""
 
 import asyncio
 import threading
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from app.sandbox import picture
 
-_COMPOSITIONS = 8  # a prompt asked for a thousand times costs eight drawings, not a thousand
+_COMPOSITIONS = 8  # a prompt that is repeated a thousand times costs eight drawings
 
 
 @dataclass(frozen=True, slots=True)
 class Plate:
-    """What one picture is drawn from; `take` counts generations of the same prompt."""
+    """What an image is drawn from; `take` counts the generations of the same prompt."""
 
     seed: int
     prompt: str
@@ -26,7 +26,7 @@ class Plate:
     style: str
 
     def drawing(self) -> tuple[object, ...]:
-        """The cache key: what the pixels depend on."""
+        """The cache key: everything that the pixels depend on."""
         pixels = (self.width, self.height, self.image_format, self.style)
         if self.style == "plain":
             return pixels
@@ -34,7 +34,7 @@ class Plate:
 
 
 class Gallery:
-    """Draws and remembers the last pictures; safe from any thread."""
+    """Draws images and caches the latest; thread-safe."""
 
     def __init__(self, capacity: int = 64) -> None:
         self._capacity = capacity
@@ -43,7 +43,7 @@ class Gallery:
         self._painters = ThreadPoolExecutor(max_workers=2, thread_name_prefix="painter")
 
     async def bytes_of(self, plate: Plate) -> bytes:
-        """The file's bytes, different for every take and index."""
+        """The bytes of the file, which differ for every take and index."""
         encoded = self._recall(plate)
         if encoded is None:
             loop = asyncio.get_running_loop()
@@ -52,7 +52,7 @@ class Gallery:
         return picture.stamp(encoded, text)
 
     def close(self) -> None:
-        """Sends the painters home."""
+        """Stops the threads."""
         self._painters.shutdown(wait=True, cancel_futures=True)
 
     def _recall(self, plate: Plate) -> bytes | None:
@@ -63,7 +63,7 @@ class Gallery:
             return self._encoded.get(key)
 
     def _paint(self, plate: Plate) -> bytes:
-        # Another painter may have finished the same drawing while this one waited.
+        # Another thread may have drawn the same image while this call waited.
         encoded = self._recall(plate)
         if encoded is not None:
             return encoded
@@ -80,5 +80,5 @@ class Gallery:
 
 
 def hash_of(prompt: str) -> str:
-    """A short name for a prompt, the same in every run."""
+    """A short hash of a prompt, the same in every run."""
     return f"{zlib.crc32(prompt.encode('utf-8', 'surrogatepass')):08x}"

@@ -1,4 +1,4 @@
-"""One accepted generation: its life by the clock, and what it costs."""
+"""One accepted generation: its progress over time, and what it costs."""
 
 import math
 import random
@@ -10,12 +10,12 @@ from app.sandbox.faults.row import Bills, Fault
 from app.sandbox.order import Order
 from app.sandbox.switches import Switches
 
-_QUEUED_SHARE = 0.1  # of the whole time; at 16 s that is the study's 0-3 s
+_QUEUED_SHARE = 0.1  # of the whole time
 
 
 @dataclass(frozen=True, slots=True)
 class FaultUse:
-    """A fault chosen for one request, with the argument it was asked with."""
+    """A fault chosen for one request, with its argument."""
 
     fault: Fault
     arg: str = ""
@@ -23,7 +23,7 @@ class FaultUse:
 
 @dataclass(slots=True)
 class Generation:
-    """The provider's record of one accepted POST; times are unix seconds."""
+    """The provider's record of one accepted POST; times are Unix seconds."""
 
     task_id: str
     file_id: str
@@ -50,7 +50,7 @@ class Generation:
         return max(0, self.order.n + extra)
 
     def view(self, now: float) -> TaskView:
-        """The task as the clock has it, before its result is built."""
+        """The task at this time, before its result is built."""
         span = max(self.finish_at - self.accepted_at, 1e-6)
         share = (now - self.accepted_at) / span
         status, progress = "processing", min(99, max(1, int(share * 100)))
@@ -73,7 +73,7 @@ class Generation:
         )
 
     def bill(self, now: float, switches: Switches) -> BillLine:
-        """The line on the bill as it stands now."""
+        """The line of the bill as of now."""
         rule = self._rule(switches)
         billed, fee = self._charges(rule, now, switches)
         return BillLine(
@@ -111,7 +111,7 @@ class Generation:
 
 
 def draw_latency(seed: str, n: int, switches: Switches) -> float:
-    """Unscaled seconds: log-normal, median 16, clipped to 10-30; the slowest of n draws."""
+    """Seconds before scaling: the slowest of n log-normal draws, median 16, clipped to 10-30."""
     dice = random.Random(seed)  # noqa: S311
     slowest = 0.0
     for _ in range(n):

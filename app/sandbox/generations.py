@@ -11,7 +11,7 @@ from app.sandbox.results import created_field, make_result
 
 
 async def generate(exchange: Exchange, provider: Provider, key: str, body: bytes) -> None:
-    """Answers one POST. Raises Refused before acceptance; after it, the bill has a line."""
+    """Answers one POST. Raises Refused, else accepts it, which adds a line to the bill."""
     provider.identify(key, buying=True)
     exchange.reply_headers.extend(provider.pace_headers(key))
     order = provider.understand(body)
@@ -45,7 +45,7 @@ def _staged(exchange: Exchange, provider: Provider, use: FaultUse, good: Json) -
 
 
 def _host(exchange: Exchange) -> str:
-    """The name the caller used for us: its links must work where it stands."""
+    """The host name that the caller used, since links with it work from there."""
     return (exchange.header("host") or "127.0.0.1").rpartition(":")[0] or "127.0.0.1"
 
 
@@ -67,7 +67,7 @@ def _submitted(provider: Provider, generation: Generation) -> Json:
 
 
 async def _make_and_wait(exchange: Exchange, provider: Provider, generation: Generation) -> None:
-    # The clock may be moved while we wait, so the wait is looked at again, not trusted.
+    # A test may advance the clock during the wait, so it waits in short steps.
     while True:
         left = generation.finish_at - provider.now()
         if left <= 0:

@@ -1,4 +1,4 @@
-"""The two loopback servers: uvicorn's protocol on sockets of our own, quick to start and stop."""
+"""The HTTP servers: uvicorn's protocol on our own sockets, quick to start and stop."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Wire(HttpToolsProtocol):
-    """Uvicorn's HTTP protocol with the transport in the scope, so that faults reach the bytes."""
+    """Uvicorn's HTTP protocol with the transport in the scope, for faults on the connection."""
 
     def on_message_begin(self) -> None:
         """Starts a request's scope."""
@@ -36,8 +36,8 @@ class Listener:
         self._dating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Serves from now on."""
-        # No lifespan, no log set-up: the process around us keeps its own logging.
+        """Starts to serve."""
+        # Without lifespan and logging, since the process may have its own.
         config = Config(
             cast("Any", self._guarded),
             log_config=None,
@@ -54,14 +54,14 @@ class Listener:
         self._dating = asyncio.create_task(self._date())
 
     async def stop(self) -> None:
-        """Cuts every connection and ends every request at once."""
+        """Closes every connection and cancels every request at once."""
         if self._server is None or self._dating is None:
             return
         self._dating.cancel()
         self._server.close()
         for connection in list(self._state.connections):
             cast("Wire", connection).transport.abort()
-        # Lets the lost connections be noticed before their requests are cancelled.
+        # Let the requests notice their lost connections before they are cancelled.
         await asyncio.sleep(0.01)
         pending = [self._dating, *self._state.tasks]
         for task in pending:
@@ -72,7 +72,7 @@ class Listener:
         try:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
-            # Only stop() cancels requests, and it has cut their connections before.
+            # Only stop() cancels requests, after it has closed their connections.
             return
 
     async def _date(self) -> None:

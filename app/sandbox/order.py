@@ -1,4 +1,4 @@
-"""What a caller may order: the models' table, and reading one generation request."""
+"""The table of models, and the validation of a generation request."""
 
 import json
 import re
@@ -26,7 +26,7 @@ _LARGEST_SIDE = 6240
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """One row of study section 1.5; `sizes` None means any size the sides allow."""
+    """One model; `sizes` None means any size within the limits of the sides."""
 
     name: str
     modes: str = "both"  # both, async (only), sync (only)
@@ -51,7 +51,7 @@ _ROWS = (
     ModelRow("qwen-image-2.0", "sync", 6),
     ModelRow("qwen-image-max", "sync", 1),
     ModelRow("qwen-image-plus", max_n=1),
-    # Names the relatives' profiles are asked for.
+    # Names of models at compatible providers.
     ModelRow("grok-imagine-image"),
     ModelRow("grok-2-image"),
 )
@@ -60,7 +60,7 @@ MODELS: Mapping[str, ModelRow] = MappingProxyType({row.name: row for row in _ROW
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A valid generation request; `answers_with_task` is decided by flag, model and profile."""
+    """A valid generation request; flag, model and profile decide on `answers_with_task`."""
 
     model: str
     prompt: str
@@ -73,7 +73,7 @@ class Order:
 
 
 def read_order(body: bytes, profile: Profile, switches: Switches) -> Order:
-    """Understands a request body. Raises Refused with the reply of study section 5.2."""
+    """Validates a request body. Raises Refused."""
     fields = _parse(body)
     model = _model(fields, switches)
     _refuse_fields(fields, profile, switches)
@@ -166,7 +166,7 @@ def _size(
 
 
 def _one_megapixel(width: int, height: int) -> tuple[int, int]:
-    """What xAI delivers: about one megapixel, sides rounded to 16 (study 2.4)."""
+    """The size that xAI delivers: about one megapixel, sides in multiples of 16."""
     shrink = (1024 * 1024 / (width * height)) ** 0.5
     return int(width * shrink) // 16 * 16, int(height * shrink) // 16 * 16
 

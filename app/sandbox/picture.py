@@ -1,4 +1,4 @@
-"""Pictures worth looking at: a koi pond of exact pixel size, drawn from a seed."""
+"""Draws the images: a koi pond of an exact size in pixels, from a seed."""
 
 import io
 import math
@@ -47,7 +47,7 @@ def draw(seed: str, width: int, height: int) -> Image.Image:
 
 
 def draw_plain(width: int, height: int) -> Image.Image:
-    """A bare gradient of the exact size: cheap, for load tests."""
+    """A plain gradient of the exact size: cheap, for load tests."""
     light = Image.linear_gradient("L").resize((width, height), Image.Resampling.NEAREST)
     picture = ImageOps.colorize(light, black=(18, 104, 128), white=(122, 196, 196))
     _sign(picture)
@@ -55,7 +55,7 @@ def draw_plain(width: int, height: int) -> Image.Image:
 
 
 def encode(picture: Image.Image, image_format: str) -> bytes:
-    """Real JPEG or PNG bytes."""
+    """The image as a JPEG or PNG file."""
     buffer = io.BytesIO()
     if image_format == "png":
         picture.save(buffer, "PNG", compress_level=1)
@@ -65,10 +65,10 @@ def encode(picture: Image.Image, image_format: str) -> bytes:
 
 
 def stamp(encoded: bytes, text: str) -> bytes:
-    """The same picture with a comment in its file, so that no two results share their bytes."""
+    """The file with a comment added, so that no two results have the same bytes."""
     note = text.encode("ascii", "replace")
     if encoded[:2] == b"\xff\xd8":
-        # After the JFIF header, which readers expect first.
+        # After the JFIF header, which must come first.
         at = 4 + int.from_bytes(encoded[4:6], "big")
         segment = b"\xff\xfe" + struct.pack(">H", len(note) + 2) + note
         return encoded[:at] + segment + encoded[at:]
@@ -169,7 +169,7 @@ def _spots(dice: random.Random, spine: Spine, body: Image.Image) -> Image.Image:
 
 
 def _sign(picture: Image.Image) -> None:
-    """The honest word: nobody should take this for a model's work."""
+    """Writes \"sandbox\" into the image, so that nobody takes it for the work of a model."""
     size = max(10, min(picture.size) // 40)
     mark = _word(size)
     x, y = picture.width - mark.width - size, picture.height - mark.height - size

@@ -1,4 +1,4 @@
-"""GET of a task: the documented route and its relatives' routes."""
+"""GET of a task, on the documented route and on those of compatible providers."""
 
 import asyncio
 from dataclasses import replace
@@ -12,7 +12,7 @@ from app.sandbox.results import make_result
 
 
 async def poll(exchange: Exchange, provider: Provider, key: str, task_id: str) -> None:
-    """Answers one look at a task. Raises Refused for key and pace."""
+    """Answers one poll of a task. Raises Refused for its key or rate."""
     provider.identify(key, buying=False)
     exchange.reply_headers.extend(provider.pace_headers(key))
     await asyncio.sleep(provider.pause_s(0.02, 0.08))

@@ -1,4 +1,4 @@
-"""The provider's whole state: what it was asked, what it made, what it charges."""
+"""The provider's state: requests, generations and the bill."""
 
 import hashlib
 import hmac
@@ -28,7 +28,7 @@ _TAG = re.compile(r"\[fault:([a-z0-9-]+)(?:=([^\]]*))?\]")
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One request as it arrived; `server` is `api` or `cdn`."""
+    """One request as received; `server` is `api` or `cdn`."""
 
     server: str
     method: str
@@ -39,7 +39,7 @@ class Recorded:
 
 
 class Provider:
-    """Everything both servers and the control client share; every method is thread-safe."""
+    """The state that both servers and the control routes share; every method is thread-safe."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Provider:
         self.reset()
 
     def reset(self) -> None:
-        """As if just started: no tasks, no bill, no script, first profile and switches."""
+        """Resets to the start: no tasks, no bill, no script, the first profile and switches."""
         with self.lock:
             self.profile: Profile = self._first_profile
             self.switches = self._first_switches
@@ -79,7 +79,7 @@ class Provider:
             self._dice = random.Random(self.seed)  # noqa: S311
 
     def now(self) -> float:
-        """Unix seconds on the provider's own clock."""
+        """Unix seconds by the provider's own clock."""
         return self._clock() + self._offset_s
 
     # Control
@@ -97,36 +97,36 @@ class Provider:
             self.switches = fresh
 
     def start_with(self, **changes: Any) -> None:
-        """Switches that a reset comes back to. Raises UnknownSwitch."""
+        """Sets switches that a reset keeps. Raises UnknownSwitch."""
         self.set_switches(**changes)
         self._first_switches = self.switches
 
     def script(self, *faults: str) -> None:
-        """Faults for the next accepted POSTs, one each; `ok` lets one pass. Raises ValueError."""
+        """Faults for the next accepted POSTs, one each; `ok` is none. Raises ValueError."""
         uses = [None if name == "ok" else read_fault(name) for name in faults]
         with self.lock:
             self._script.extend(uses)
 
     def report_to(self, log: Callable[[str], None]) -> None:
-        """`log` takes one line for each accepted generation."""
+        """Calls `log` with one line for each accepted generation."""
         self._log = log
 
     def script_left(self) -> int:
-        """How many scripted faults are still to come."""
+        """How many scripted faults are left."""
         return len(self._script)
 
     def advance(self, seconds: float) -> None:
-        """Moves the provider's clock: tasks, links, retention and limits follow."""
+        """Advances the provider's clock, by which tasks, links, retention and limits go."""
         with self.lock:
             self._offset_s += seconds
 
     def expire_links(self) -> None:
-        """Every link given so far answers as expired, also when a task shows it again."""
+        """Lets every link issued so far expire, also when a task shows it again."""
         with self.lock:
             self.link_epoch += 1
 
     def mend(self) -> None:
-        """The faults of everything accepted so far are over."""
+        """Ends the faults of every generation accepted so far."""
         with self.lock:
             for generation in self.generations:
                 generation.use = None
@@ -140,7 +140,7 @@ class Provider:
     # Serving
 
     def identify(self, key: str, buying: bool) -> None:
-        """Refuses a key or its pace. Raises Refused."""
+        """Checks a key and its rate. Raises Refused."""
         with self.lock:
             problem = key_problem(key, self.profile, self.switches, buying)
             if problem is None:
@@ -149,15 +149,16 @@ class Provider:
             raise Refused(problem)
 
     def pace_headers(self, key: str) -> tuple[tuple[str, str], ...]:
-        """The published counters, when switched on."""
+        """The rate limit headers, when switched on."""
         return self._pace.headers(key, self.switches, self.now())
 
     def understand(self, body: bytes) -> Order:
-        """Reads a generation request. Raises Refused."""
+        """Validates a generation request. Raises Refused."""
         return read_order(body, self.profile, self.switches)
 
     def next_fault(self, prompt: str) -> FaultUse | None:
-        """Script first, then the prompt's tag, then the rate. Raises Refused for a bad tag."""
+        """The next fault of the script, else of the prompt's tag, else by the fault rate. Raises
+        Refused for a bad tag."""
         with self.lock:
             if self._script:
                 return self._script.popleft()
@@ -174,7 +175,7 @@ class Provider:
     def accept(
         self, order: Order, key: str, use: FaultUse | None, request_id: str, host: str
     ) -> Generation:
-        """Takes the order: from here on it is on the bill, whoever stays to see it."""
+        """Accepts the order: from here on it is on the bill, even if the client leaves."""
         with self.lock:
             take = self._takes[order.prompt] = self._takes.get(order.prompt, 0) + 1
             now = self.now()
@@ -200,7 +201,7 @@ class Provider:
         return generation
 
     def counts(self, use: FaultUse | None) -> bool:
-        """Whether a request with this fault is accepted at all, and so billed or refunded."""
+        """Whether a request with this fault is accepted, and so billed or refunded."""
         if use is None or use.fault.reply is None:
             return True
         if self.switches.fault_bills != "table":
@@ -208,35 +209,35 @@ class Provider:
         return use.fault.bills is not Bills.NOTHING
 
     def task(self, task_id: str) -> Generation | None:
-        """A task within its retention; any live key may read any task (study 5.3)."""
+        """A task within its retention; any valid key may read any task."""
         generation = self.tasks.get(task_id.removesuffix(ODD))
         if generation and self.now() > generation.finish_at + self.switches.task_ttl_s:
             return None
         return generation
 
     def previous_id(self, generation: Generation) -> str:
-        """The task id given to the generation before this one, or its own when first."""
+        """The task id of the generation before this one, or its own if it is the first."""
         with self.lock:
             index = self.generations.index(generation)
             return self.generations[max(0, index - 1)].task_id
 
     def delivered(self, generation: Generation, images: int) -> None:
-        """These images went out in a reply; the best delivery counts."""
+        """Notes how many images a reply delivered; the largest number counts."""
         generation.delivered = max(generation.delivered, images)
 
     def pause_s(self, least: float, most: float) -> float:
-        """An API call's own time, scaled (study 5.4)."""
+        """The latency of an API call itself, scaled."""
         if not self.switches.api_latency:
             return 0.0
         return self._dice.uniform(least, most) * self.time_scale
 
     def signature(self, name: str, expires: int, epoch: int) -> str:
-        """Signs one link."""
+        """The signature of a link."""
         text = f"{name}|{expires}|{epoch}".encode()
         return hmac.new(self._secret, text, hashlib.sha256).hexdigest()[:32]
 
     async def picture(self, generation: Generation, index: int) -> bytes:
-        """The bytes of one result."""
+        """The file of one result."""
         order, switches = generation.order, self.switches
         plate = Plate(
             self.seed,

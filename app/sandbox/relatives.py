@@ -1,4 +1,4 @@
-"""The provider's relatives: the async image resellers of study section 2.1."""
+"""Profiles of other resellers of images with an asynchronous API like the provider's."""
 
 import re
 
@@ -108,7 +108,7 @@ def _to_submit(view: TaskView) -> Json:
 
 
 def _to_poll(view: TaskView, _switches: Switches) -> Json:
-    # The sample in its documentation answers with another id than the one asked for.
+    # The sample in its documentation answers with another id than that of the request.
     body = {**_to_submit(view), "id": f"gen_{view.id[-12:]}", **_error_object(view)}
     if view.result is None:
         return body

@@ -1,4 +1,4 @@
-"""Turns a finished generation into the items its caller asked for."""
+"""Turns a finished generation into the items of a reply."""
 
 import base64
 from typing import Any
@@ -9,7 +9,7 @@ from app.sandbox.provider import Provider
 
 
 async def make_result(provider: Provider, generation: Generation) -> Result:
-    """The result as the profile words it, after whatever fault befalls it."""
+    """The result in the shape of the profile, with the generation's fault applied."""
     use = generation.use
     as_bytes = generation.order.response_format == "b64_json"
     if use is not None and use.fault.as_bytes:
@@ -25,13 +25,13 @@ async def make_result(provider: Provider, generation: Generation) -> Result:
 
 
 def created_field(provider: Provider, seconds: int) -> Any:
-    """`created` as the switch has it; some relays write text."""
+    """`created` as a number or, by switch, as text, which some relays send."""
     return str(seconds) if provider.switches.created_as_text else seconds
 
 
 def link(provider: Provider, generation: Generation, index: int) -> str:
-    """A signed, expiring link to one picture: the same at every look, unless the switch
-    `fresh_links` has it signed anew each time."""
+    """A signed link to one image, with an expiry. It is the same in every poll, unless the switch
+    `fresh_links` is on."""
     suffix = "png" if provider.switches.image_format == "png" else "jpg"
     name = f"{generation.file_id}-{index}.{suffix}"
     expires, epoch = generation.link_expires, generation.link_epoch

@@ -1,4 +1,4 @@
-"""The stand-in provider as one object: two servers in a thread, and their controls."""
+"""The sandbox provider as one object: two servers in a thread, and their controls."""
 
 import asyncio
 import socket
@@ -19,8 +19,8 @@ from app.sandbox.switches import DOCUMENTED_LIMITS
 class Sandbox:
     """The provider on `host`, in a background thread from `__enter__` to `__exit__`.
 
-    `time_scale` stretches drawn latencies and nothing else: limits, links, retention, hangs and
-    the switch `latency_s` are wall time. Limits are off until switched on by `set`.
+    `time_scale` multiplies drawn latencies only: limits, links, retention, hangs and the switch
+    `latency_s` are in real time. Limits are off until `set` switches them on.
     """
 
     key = GOOD_KEY
@@ -62,7 +62,7 @@ class Sandbox:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Cuts every connection and stops; the bill and the records stay readable."""
+        """Closes every connection and stops; the bill and the records stay readable."""
         if self._loop is not None and self._stop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
@@ -75,12 +75,12 @@ class Sandbox:
 
     @property
     def cdn_url(self) -> str:
-        """The root of the server that holds the results."""
+        """The root URL of the server that has the results."""
         return f"http://{self._reachable_host()}:{self._ports[1]}"
 
     @property
     def posts(self) -> int:
-        """Generation POSTs that reached the provider, refused ones too."""
+        """Generation POSTs that reached the provider, including refused ones."""
         return self._provider.posts
 
     @property
@@ -90,12 +90,12 @@ class Sandbox:
 
     @property
     def requests(self) -> list[Recorded]:
-        """The latest 1,000 requests of both servers, control calls left out."""
+        """The latest 1,000 requests to both servers, without control calls."""
         return list(self._provider.requests)
 
     @property
     def billed_images(self) -> int:
-        """What the provider charges as of now, in images."""
+        """What the provider charges so far, in images."""
         return sum(line.billed for line in self.bill())
 
     def bill(self) -> list[BillLine]:
@@ -103,15 +103,15 @@ class Sandbox:
         return self._provider.bill()
 
     def fee_details(self) -> str:
-        """The bill as the CSV file its customer would download."""
+        """The bill as the CSV file that a customer downloads."""
         return fee_details(self.bill())
 
     def reset(self) -> None:
-        """As if just started."""
+        """Resets to the start."""
         self._provider.reset()
 
     def script(self, *faults: str) -> None:
-        """Faults for the next accepted POSTs, `name` or `name=argument`; `ok` lets one pass.
+        """Faults for the next accepted POSTs, `name` or `name=argument`; `ok` is none.
 
         Raises ValueError for a name not in the registry.
         """
@@ -126,23 +126,23 @@ class Sandbox:
         self._provider.set_switches(**switches)
 
     def start_with(self, **switches: Any) -> None:
-        """Like `set`, and `reset` comes back to it."""
+        """Like `set`, but a `reset` keeps it."""
         self._provider.start_with(**switches)
 
     def expire_links(self) -> None:
-        """Every link given so far answers 403 from now on."""
+        """Lets every link issued so far answer 403 from now on."""
         self._provider.expire_links()
 
     def mend(self) -> None:
-        """The faults of everything accepted so far are over, and it is billed as made."""
+        """Ends the faults of every generation accepted so far; they are billed as made."""
         self._provider.mend()
 
     def advance(self, seconds: float) -> None:
-        """Moves the provider's clock forward: tasks, links, retention and limits follow."""
+        """Advances the provider's clock, by which tasks, links, retention and limits go."""
         self._provider.advance(seconds)
 
     def report_to(self, log: Callable[[str], None]) -> None:
-        """`log` takes one line for each accepted generation."""
+        """Calls `log` with one line for each accepted generation."""
         self._provider.report_to(log)
 
     def _reachable_host(self) -> str:
@@ -174,7 +174,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:
-        # There is none for Windows.
+        # uvloop does not exist for Windows.
         return asyncio.new_event_loop
     return uvloop.new_event_loop
 
@@ -203,7 +203,7 @@ def serve(
 ) -> None:
     """Runs the provider with its documented limits until interrupted; the CDN is on port + 1.
 
-    `log` takes one line for each event. Raises OSError when a port is taken, KeyError for a
+    Calls `log` with one line for each event. Raises OSError when a port is taken, KeyError for a
     profile that does not exist.
     """
     cdn_port = port + 1 if port else 0

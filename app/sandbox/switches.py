@@ -1,42 +1,42 @@
-"""Every behaviour of the stand-in provider that a test or an operator may change."""
+"""Every behaviour of the sandbox provider that a test or an operator may change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
-# Study section 5.5: the numbers are guesses, their existence is documented.
+# The provider documents that there are limits, not which: these numbers are guesses.
 DOCUMENTED_LIMITS: Mapping[str, Any] = MappingProxyType({"rpm": 60, "burst": 5, "concurrency": 10})
 
 
 class UnknownSwitch(ValueError):
-    """A switch name or a value's type that the stand-in provider does not know."""
+    """A switch name, or the type of a value, that the sandbox provider does not know."""
 
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """Seconds are wall seconds; only drawn latencies are stretched by the time scale."""
+    """Seconds are real seconds; the time scale multiplies drawn latencies only."""
 
-    # Time (study 5.4)
+    # Time
     latency_s: float | None = None
     latency_factor: float = 1.0
     tail_rate: float = 0.0
     api_latency: bool = True
-    # Limits per key (study 5.5), None = off
+    # Limits per key, None = off
     rpm: int | None = None
     burst: int | None = None
     concurrency: int | None = None
     polls_count: bool = True
     retry_after_form: str = "rotate"
     ratelimit_headers: bool = False
-    # Validation (study 5.2)
+    # Validation
     strict_size: bool = True
     strict_quality: bool = True
     strict_fields: bool = False
     prompt_limit: int | None = None
     unknown_model_status: int = 404
     balance_status: int = 402
-    # Tasks (study 5.3)
+    # Tasks
     force_task_on_sync: bool = False
     submit_status: int = 200
     async_b64: bool = True
@@ -47,7 +47,7 @@ class Switches:
     progress_form: str = "int"
     result_in_fail_reason: bool = False
     task_ttl_s: float = 86_400.0
-    # Results (study 5.6)
+    # Results
     link_ttl_s: float = 86_400.0
     fresh_links: bool = False
     cdn_status: int | None = None
@@ -56,7 +56,7 @@ class Switches:
     revised_prompt: str = "present"
     created_as_text: bool = False
     picture_style: str = "koi"
-    # Faults and money (study 5.7 and 5.8)
+    # Faults and money
     fault_rate: float = 0.0
     fault_names: tuple[str, ...] = ("500", "502-html", "429-int", "reset-after-accept")
     fault_bills: str = "table"

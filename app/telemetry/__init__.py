@@ -1,1 +1,1 @@
-"""What the operator sees: metrics and logs."""
+"""Metrics and logs for the operator."""

@@ -1,4 +1,4 @@
-"""The words a label may take: closed sets, so that no caller can multiply the series."""
+"""The values each label may have: closed sets, so that no caller can multiply the series."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ STATUSES = frozenset(str(status.value) for status in HTTPStatus)
 OPERATIONS = frozenset({"generate", "submit", "poll", "fetch"})
 UPSTREAM_OUTCOMES = frozenset({"ok", "troubled", *UPSTREAM_CODES})
 BREAKER_CODES = ("upstream_auth", "upstream_billing")
-"""What the provider says of our key and our balance."""
+"""The provider refuses our key, or our balance: for these the breaker opens."""
 JOB_ENDINGS = frozenset({"completed", "failed", "unknown"})
 OPEN_STATES = tuple(state for state in JobState if not state.terminal)
 STORE_OUTCOMES = frozenset(
@@ -34,7 +34,7 @@ PROVIDER_EVENTS = frozenset(
 
 
 def list_failure_codes() -> frozenset[str]:
-    """Every code the domain knows."""
+    """Every error code of the domain."""
     return INVALID_CODES | UPSTREAM_CODES.keys() | set(_walk_codes(GatewayError))
 
 
@@ -46,9 +46,9 @@ def _walk_codes(kind: type[GatewayError]) -> Iterable[str]:
 
 @dataclass(frozen=True, slots=True)
 class LabelValues:
-    """What is only known at the start: models of the catalog, routes of the edge, and so on.
+    """The values known only at the start, such as models and routes.
 
-    Anything else is counted under "other".
+    Any other value is counted as "other".
     """
 
     models: frozenset[str] = frozenset()
@@ -91,7 +91,7 @@ Child = TypeVar("Child")
 
 
 class LabelledMetric(Generic[Child]):
-    """The children of one series by their label values, bound once."""
+    """The children of one series by their label values, each created once."""
 
     def __init__(
         self, bind: Callable[[tuple[str, ...]], Child], allowed: tuple[frozenset[str], ...]

@@ -1,4 +1,4 @@
-"""One line of JSON per event on standard output, whoever logs: Koi, the server or a library."""
+"""One line of JSON on standard output for each log event of Koi, the server and libraries."""
 
 import json
 import logging
@@ -18,14 +18,14 @@ LOG_LEVELS = {
     name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error")
 }
 NOISY_LOGGERS = ("httpx", "httpcore", "aiohttp", "uvicorn.access", "asyncio.selector_events")
-"""Libraries whose lines below WARNING carry whole URLs or nothing."""
+"""Libraries whose lines below WARNING hold whole URLs or nothing useful."""
 SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio")
 
 
 class LogStream:
-    """Where lines go: a stream, or whatever `sys.stdout` is at the time of writing, since a logger
-    may outlive a redirection. A line that cannot be written (a full disk, a reader that has gone)
-    is lost; it must never fail the request or the job that it speaks of."""
+    """Writes lines to a stream, by default to what `sys.stdout` is at that time, since a logger may
+    outlive a redirection. A line that cannot be written (a full disk, a closed pipe) is lost: it
+    must never fail the request or job that logs it."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
@@ -86,7 +86,7 @@ def _route_standard_library(
 
 
 def add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """The job at work and the request that asked for it, unless the line names its own."""
+    """Add the current job and request, unless the event names its own."""
     return {**log_context(), **event}
 
 
@@ -107,5 +107,5 @@ def _dumps(fields: Mapping[str, Any], **_: Any) -> str:
     try:
         return orjson.dumps(fields).decode()
     except orjson.JSONEncodeError:
-        # Lone surrogates, as a hostile header may carry them: a log line must not fail on them.
+        # orjson refuses lone surrogates, which a hostile header may hold; the log must not fail.
         return json.dumps(fields)

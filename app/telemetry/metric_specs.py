@@ -13,17 +13,17 @@ class MetricKind(StrEnum):
 
 
 class GaugeMerge(StrEnum):
-    """How a gauge of several workers becomes one number; counters and histograms add up."""
+    """How the gauges of several workers become one number; counters and histograms add up."""
 
     SUM = "sum"
     LOWEST = "min"
     HIGHEST = "max"
     LATEST = "mostrecent"
-    """Facts about the shared store: each worker reports the same one, so they must not add up."""
+    """For facts about the shared store: each worker reports the same value, so do not add."""
 
 
 class Label(StrEnum):
-    """A closed set of label values. The label's own name is the part before the colon."""
+    """A closed set of label values. The label's name is the part before the colon."""
 
     MODEL = "model"
     CURRENCY = "currency"
@@ -108,22 +108,22 @@ METRIC_SPECS: tuple[MetricSpec, ...] = (
     MetricSpec(GAUGE, "in_flight_requests", "HTTP requests being answered"),
     MetricSpec(COUNTER, "refusals_total", "Error answers, by code", (A.CODE,)),
     MetricSpec(COUNTER, "steering_fields_total",
-               "Request fields dropped for trying to steer egress"),
+               "Requests with fields, dropped, that would redirect the upstream call"),
     MetricSpec(COUNTER, "cache_requests_total", "Generations by cache outcome", (A.RECALLED,)),
     MetricSpec(COUNTER, "images_saved_total", "Images not bought thanks to cache or join",
                (A.MODEL,)),
     MetricSpec(HISTOGRAM, "upstream_duration_seconds", "Calls to the provider and image downloads",
                (A.OPERATION, A.ANSWERED), UPSTREAM_BUCKETS_S),
     MetricSpec(COUNTER, "upstream_unknown_status_total", "Provider status words never seen before"),
-    MetricSpec(COUNTER, "upstream_events_total", "Oddities of the provider that Koi coped with",
+    MetricSpec(COUNTER, "upstream_events_total", "Oddities of the provider that Koi handled",
                (A.EVENT,)),
     MetricSpec(HISTOGRAM, "queue_duration_seconds", "Admission to dispatch", (), QUEUE_BUCKETS_S),
-    MetricSpec(GAUGE, "upstream_queue_jobs", "Jobs waiting for a place at the provider",
+    MetricSpec(GAUGE, "upstream_queue_jobs", "Jobs waiting for a slot at the provider",
                merge=GaugeMerge.LATEST),
-    MetricSpec(GAUGE, "upstream_busy_places", "Places at the provider that are taken",
+    MetricSpec(GAUGE, "upstream_busy_places", "Slots at the provider in use",
                merge=GaugeMerge.LATEST),
     MetricSpec(GAUGE, "upstream_rate_ratio",
-               "Share of the usual rate asked for after 429s; 1 is all",
+               "Share of the usual rate that is used after 429s; 1 is all of it",
                merge=GaugeMerge.LATEST),
     MetricSpec(GAUGE, "upstream_pause_seconds", "Rest of the pause after a 429",
                merge=GaugeMerge.LATEST),
@@ -138,7 +138,8 @@ METRIC_SPECS: tuple[MetricSpec, ...] = (
            "Images charged and given up: neither link nor task had them", (A.MODEL,)),
     MetricSpec(COUNTER, "images_billed_total", "Images charged to users", (A.MODEL,)),
     MetricSpec(COUNTER, "images_presumed_total", "Images charged without evidence", (A.MODEL,)),
-    MetricSpec(COUNTER, "images_surplus_total", "Images made beyond n, on the house", (A.MODEL,)),
+    MetricSpec(COUNTER, "images_surplus_total", "Images made beyond n, charged to no user",
+               (A.MODEL,)),
     MetricSpec(COUNTER, "images_unpriced_total", "Images charged whose price is unknown",
                (A.MODEL,)),
     MetricSpec(COUNTER, "cost_total", "Charged money in whole units of the currency",
@@ -147,23 +148,23 @@ METRIC_SPECS: tuple[MetricSpec, ...] = (
     MetricSpec(GAUGE, "jobs", "Open jobs by state", (A.STATE,), merge=GaugeMerge.LATEST),
     MetricSpec(GAUGE, "jobs_collecting", "Settled jobs with images still to be downloaded",
                merge=GaugeMerge.LATEST),
-    MetricSpec(HISTOGRAM, "poll_lag_seconds", "How late due jobs were taken up", (), LAG_BUCKETS_S),
+    MetricSpec(HISTOGRAM, "poll_lag_seconds", "How late due jobs were polled", (), LAG_BUCKETS_S),
     MetricSpec(GAUGE, "oldest_due_seconds", "How overdue the most overdue job is",
                merge=GaugeMerge.LATEST),
     MetricSpec(GAUGE, "reservations_held_images", "Images held by open jobs",
                merge=GaugeMerge.LATEST),
     MetricSpec(GAUGE, "reservations_held_cost", "Money held by open jobs, in whole currency units",
                merge=GaugeMerge.LATEST),
-    MetricSpec(GAUGE, "ledger_difference", "Counters against the ledger; must be 0",
+    MetricSpec(GAUGE, "ledger_difference", "Difference between counters and ledger; must be 0",
                merge=GaugeMerge.LATEST),
     MetricSpec(GAUGE, "ledger_audited_timestamp_seconds",
                "When the ledger was last audited; 0 never",
                merge=GaugeMerge.LATEST),
     MetricSpec(GAUGE, "ledger_intact", "0 once the store has lost data, until it is rebuilt",
                merge=GaugeMerge.LOWEST),
-    MetricSpec(GAUGE, "journal_ready", "0 while the journal's disk takes nothing",
+    MetricSpec(GAUGE, "journal_ready", "0 while the journal cannot be written",
                merge=GaugeMerge.LOWEST),
-    MetricSpec(GAUGE, "settlements_owed", "Writes on disk that the store could not be told yet",
+    MetricSpec(GAUGE, "settlements_owed", "Writes kept on disk that the store does not have yet",
                merge=GaugeMerge.HIGHEST),
     MetricSpec(GAUGE, "settlements_set_aside",
                "Of those, files that cannot be read or were refused",
@@ -172,7 +173,7 @@ METRIC_SPECS: tuple[MetricSpec, ...] = (
     MetricSpec(HISTOGRAM, "store_command_duration_seconds", "Store scripts and commands",
                (A.SCRIPT, A.STORED), STORE_BUCKETS_S),
     MetricSpec(COUNTER, "loop_failures_total", "Errors survived by background loops", (A.LOOP,)),
-    MetricSpec(HISTOGRAM, "event_loop_stall_seconds", "How late the event loop turned", (),
+    MetricSpec(HISTOGRAM, "event_loop_stall_seconds", "How late the event loop ran a timer", (),
                STALL_BUCKETS_S),
     MetricSpec(GAUGE, "build_info", "The running version, always 1", (A.VERSION,),
                merge=GaugeMerge.LATEST),

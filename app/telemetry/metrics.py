@@ -1,4 +1,4 @@
-"""What happens, as numbers for Prometheus."""
+"""Every event that Koi counts or measures, exported for Prometheus."""
 
 import time
 from collections.abc import Iterable
@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -20,46 +27,40 @@ from app.domain.money import MICROS_PER_UNIT
 from app.domain.upstream import UpstreamTraffic
 from app.telemetry.label_values import BREAKER_CODES, OPEN_STATES, LabelledMetric, LabelValues
 from app.telemetry.metric_specs import METRIC_SPECS, Label, MetricKind, MetricSpec
-from app.telemetry.multiprocess import (
-    FileBackedCounter,
-    FileBackedGauge,
-    FileBackedHistogram,
-    WorkerFiles,
-    claim_worker_number,
-)
+from app.telemetry.multiprocess import share_values, stop_sharing_values
 
 log = structlog.get_logger("koi.job")
-"""Each step of a job is also one line of the debug level, with its task id."""
+"""Each step of a job is also logged at debug level, with its task id."""
 
-AnyMetric = TypeVar("AnyMetric", FileBackedCounter, FileBackedGauge, FileBackedHistogram)
+AnyMetric = TypeVar("AnyMetric", Counter, Gauge, Histogram)
 
 UP_STATES = frozenset({"up", "closed"})
 PREINITIALISED = frozenset(
     {Label.MODEL, Label.CURRENCY, Label.CODE, Label.LOOP, Label.RECALLED, Label.ENDING, Label.EVENT}
 )
-"""Axes short enough to start every combination at 0, so that a first event is seen as a rise."""
+"""Labels with so few values that every combination starts at 0: then the first event is a rise."""
 
 
 class Metrics:
-    """Every series of the gateway; implements the domain's `Recorder` and the edges' hooks.
+    """Every series of the gateway; implements the domain's `Recorder` and the adapters' hooks.
 
-    Without a directory values live in memory, next to process_* figures of this process. With one
-    (several workers) they live in the files of a slot claimed here and each worker renders the
-    sum of all; see `app.telemetry.multiprocess`. No method raises for what it is told, except for
-    negative amounts.
+    Without a directory, values are in memory, beside the process_* figures of this process. With
+    one (several workers) they are in files there, and each worker renders the sum of all; a process
+    may have only one such object, see `app.telemetry.multiprocess`. No method raises for its
+    arguments, except for negative amounts.
     """
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(self, label_values: LabelValues, *, directory: Path | None = None) -> None:
         self._label_values = label_values
-        self._files = (
-            None if directory is None else WorkerFiles(directory, claim_worker_number(directory))
-        )
+        self._is_shared = directory is not None
+        if directory is not None:
+            share_values(directory)
         own = CollectorRegistry()
-        self._counters = self._build_metrics(MetricKind.COUNTER, FileBackedCounter, own)
-        self._gauges = self._build_metrics(MetricKind.GAUGE, FileBackedGauge, own)
-        self._histograms = self._build_metrics(MetricKind.HISTOGRAM, FileBackedHistogram, own)
+        self._counters = self._build_metrics(MetricKind.COUNTER, Counter, own)
+        self._gauges = self._build_metrics(MetricKind.GAUGE, Gauge, own)
+        self._histograms = self._build_metrics(MetricKind.HISTOGRAM, Histogram, own)
         self._source: Collector = own
         if directory is None:
             ProcessCollector(registry=own)
@@ -79,7 +80,7 @@ class Metrics:
         overhead_s: float | None,
         cache: str | None = None,
     ) -> None:
-        """One answered request; `overhead_s` is None where Koi's own share is not known."""
+        """One answered request; `overhead_s` is None when Koi's own share is not known."""
         self._histograms["request_duration_seconds"].child(route, method, str(status)).observe(
             seconds
         )
@@ -113,14 +114,14 @@ class Metrics:
         self._histograms["upstream_duration_seconds"].child(operation, outcome).observe(seconds)
 
     def upstream_event(self, event: str) -> None:
-        """Something the provider adapter coped with; an unknown status word has its own series."""
+        """An oddity that the provider adapter handled; unknown statuses have their own series."""
         if event == "unknown_status":
             self._counters["upstream_unknown_status_total"].child().inc()
         else:
             self._counters["upstream_events_total"].child(event).inc()
 
     def settled(self, job: Job, outcome: Outcome) -> None:
-        """A job's end. An UNKNOWN job ends for its caller now and for the books later."""
+        """A job's end. An UNKNOWN job ends for its caller now, and in the ledger later."""
         log.debug(
             "settled",
             task_id=job.id,
@@ -131,7 +132,7 @@ class Metrics:
             pending=len(outcome.pending),
         )
         if not (outcome.state is JobState.SETTLED and outcome.presumed and not outcome.pictures):
-            # A verdict on an UNKNOWN job was timed when its caller was told.
+            # An UNKNOWN job that is settled later was timed when its caller got the answer.
             unknown = outcome.state is JobState.UNKNOWN
             self._observe_duration(job, "unknown" if unknown else outcome.status.value)
         counts = {
@@ -153,7 +154,7 @@ class Metrics:
             cost.inc(outcome.billed * job.unit_micros / MICROS_PER_UNIT)
 
     def record_collection(self, done: CollectionResult) -> None:
-        """Pictures that came after their job was settled, and images given up."""
+        """Images downloaded after their job was settled, and images given up."""
         job, model = done.job, done.job.model
         log.debug(
             "collected", task_id=job.id, status=job.status, pictures=done.pictures, lost=done.lost
@@ -172,7 +173,7 @@ class Metrics:
         self._gauges["polls_waiting"].child().set(polls)
 
     def traffic(self, traffic: UpstreamTraffic) -> None:
-        """Where the provider stands in our way, the same whichever worker looks."""
+        """Queue, slots, rate and breaker at the provider; the same for every worker."""
         self._gauges["upstream_queue_jobs"].child().set(traffic.queued)
         self._gauges["upstream_busy_places"].child().set(traffic.busy)
         self._gauges["upstream_rate_ratio"].child().set(traffic.share)
@@ -196,11 +197,11 @@ class Metrics:
         self._histograms["store_command_duration_seconds"].child(script, outcome).observe(seconds)
 
     def store_state(self, state: str) -> None:
-        """What the breaker says: "up" (or "closed") while the store answers, else anything."""
+        """The state of the store's breaker: "up" (or "closed") while the store answers."""
         self._gauges["store_up"].child().set(state in UP_STATES)
 
     def publish_job_stats(self, stats: OpenJobStats) -> None:
-        """The open side of the books, the same whichever worker looks."""
+        """The open jobs and what they hold; the same for every worker."""
         for state in OPEN_STATES:
             self._gauges["jobs"].child(state.name.lower()).set(stats.jobs.get(state, 0))
         self._gauges["reservations_held_images"].child().set(stats.held_images)
@@ -230,9 +231,9 @@ class Metrics:
         return generate_latest(_WithoutCreated(self._source))
 
     def close(self) -> None:
-        """Let go of a slot's files, last of all: nothing may be counted afterwards."""
-        if self._files is not None:
-            self._files.close()
+        """Close shared files. Call it last: nothing may be counted afterwards."""
+        if self._is_shared:
+            stop_sharing_values()
 
     def _observe_duration(self, job: Job, ending: str) -> None:
         if job.dispatched_ms is None or job.ended_ms is None:
@@ -252,7 +253,7 @@ class Metrics:
     def _build_metric(
         self, spec: MetricSpec, meter: type[AnyMetric], registry: CollectorRegistry
     ) -> LabelledMetric[AnyMetric]:
-        extra: dict[str, Any] = {"files": self._files}
+        extra: dict[str, Any] = {}
         if spec.kind is MetricKind.HISTOGRAM:
             extra["buckets"] = spec.buckets
         if spec.kind is MetricKind.GAUGE:
@@ -262,7 +263,7 @@ class Metrics:
         return LabelledMetric(partial(_bind_labels, metric), allowed)
 
     def _initialise(self) -> None:
-        """Start what a rise must be seen in, and what a dead predecessor left standing."""
+        """Create series whose first rise matters, and reset gauges that a dead worker left."""
         families: dict[str, LabelledMetric[Any]] = {**self._counters, **self._histograms}
         for spec in METRIC_SPECS:
             if spec.name in families and set(spec.label_set) <= PREINITIALISED:
@@ -288,7 +289,7 @@ def _bind_labels(metric: AnyMetric, values: tuple[str, ...]) -> AnyMetric:
 
 
 class _WithoutCreated(Collector):
-    """A source without the `_created` samples, which only the OpenMetrics format can carry."""
+    """A source without `_created` samples, which only the OpenMetrics format allows."""
 
     def __init__(self, source: Collector) -> None:
         self._source = source

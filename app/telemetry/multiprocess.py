@@ -1,144 +1,54 @@
-"""Counters, gauges and histograms whose values live in memory or in a slot's shared files.
+"""Metric files that several worker processes share, named by the worker's number.
 
-prometheus_client chooses between the two once per interpreter, by an environment variable, and
-names its files by process id. These three classes choose per instance and name them by slot; the
-file format and the merging of files stay the library's.
-
-Numbered places for worker processes, so that a replaced worker counts on where the dead one was.
-
-Metric files named by process id pile up and pull gauges of the dead along; files named by slot do
-neither (ecosystem study, section 4.3).
+By default the library names them by process id: such files pile up, and the gauges of dead
+processes still count. A number is taken again by the process that replaces a dead worker, which
+goes on counting from where that one was.
 """
 
 import fcntl
 import itertools
 import os
-import time
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
-from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.mmap_dict import MmapedDict, mmap_key
-from prometheus_client.utils import floatToGoString
+from prometheus_client import values
+
+from app.telemetry.metric_specs import GaugeMerge
 
 INITIAL_FILE_BYTES = 1 << 20
+FILE_KINDS = ("counter", "histogram", *(f"gauge_{merge}" for merge in GaugeMerge))
 
 
-class WorkerFiles:
-    """The value files of one slot, one for each kind of series."""
-
-    def __init__(self, directory: Path, worker_number: int) -> None:
-        self._directory = directory
-        self._worker_number = worker_number
-        self._open: dict[str, MmapedDict] = {}
-        self.lock = Lock()
-
-    def open_file(self, kind: str) -> MmapedDict:
-        if kind not in self._open:
-            path = self._directory / f"{kind}_{self._worker_number}.db"
-            if not path.exists():
-                self._create_file(path)
-            self._open[kind] = MmapedDict(str(path))  # type: ignore[no-untyped-call]
-        return self._open[kind]
-
-    def close(self) -> None:
-        for file in self._open.values():
-            file.close()  # type: ignore[no-untyped-call]
-        self._open.clear()
-
-    def _create_file(self, path: Path) -> None:
-        """Real zeros under the final name at once: a scrape must not read an empty file, and a
-        full disk must fail here and not as SIGBUS in the middle of a request."""
-        draft = path.with_suffix(".new")
-        draft.write_bytes(bytes(INITIAL_FILE_BYTES))
-        draft.rename(path)
+def share_values(directory: Path) -> None:
+    """From here on the metrics that this process makes keep their values in files of `directory`,
+    under the lowest number that is free. Raises `OSError`."""
+    worker_number = claim_worker_number(directory)
+    for kind in FILE_KINDS:
+        path = directory / f"{kind}_{worker_number}.db"
+        if not path.exists():
+            _create_file(path)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    values.ValueClass = values.MultiProcessValue(lambda: worker_number)  # type: ignore[no-untyped-call]
 
 
-class SharedValue:
-    """One sample in a slot's file; it survives the death of the process that wrote it."""
-
-    _multiprocess = True
-
-    def __init__(self, files: WorkerFiles, kind: str, key: str) -> None:
-        self._lock = files.lock
-        self._file = files.open_file(kind)
-        self._key = key
-        with self._lock:
-            self._value, self._timestamp = self._file.read_value(key)  # type: ignore[no-untyped-call]
-
-    def inc(self, amount: float) -> None:
-        with self._lock:
-            self._value += amount
-            self._file.write_value(self._key, self._value, 0.0)  # type: ignore[no-untyped-call]
-
-    def set(self, value: float, timestamp: float | None = None) -> None:
-        with self._lock:
-            self._value = value
-            self._file.write_value(self._key, value, timestamp or 0.0)  # type: ignore[no-untyped-call]
-
-    def get(self) -> float:
-        return float(self._value)
-
-    def get_exemplar(self) -> None:
-        return None
+def stop_sharing_values() -> None:
+    """Close the files: the metrics of `share_values` must not be used afterwards, and those made
+    from here on keep their values in memory."""
+    values.close_all_multiprocess_files()  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MutexValue
 
 
-class _FileBackedMetric:
-    """Hands the files of the parent down to every labelled child."""
-
-    _kwargs: dict[str, Any]
-    _name: str
-    _documentation: str
-    _labelnames: tuple[str, ...]
-    _labelvalues: tuple[str, ...]
-
-    def __init__(self, *args: Any, files: WorkerFiles | None = None, **kwargs: Any) -> None:
-        self._files = files
-        super().__init__(*args, **kwargs)
-        self._kwargs["files"] = files
-
-    def _open_value(
-        self, files: WorkerFiles, kind: str, suffix: str = "", le: float | None = None
-    ) -> SharedValue:
-        names, words = self._labelnames, self._labelvalues
-        if le is not None:
-            names, words = (*names, "le"), (*words, floatToGoString(le))  # type: ignore[no-untyped-call]
-        name = self._name + suffix
-        key = mmap_key(self._name, name, list(names), list(words), self._documentation)
-        return SharedValue(files, kind, key)
-
-
-class FileBackedCounter(_FileBackedMetric, Counter):
-    def _metric_init(self) -> None:
-        super()._metric_init()
-        if self._files is not None:
-            self._value = self._open_value(self._files, "counter", "_total")
-
-
-class FileBackedGauge(_FileBackedMetric, Gauge):
-    def _metric_init(self) -> None:
-        super()._metric_init()
-        if self._files is not None:
-            self._value = self._open_value(self._files, f"gauge_{self._multiprocess_mode}")
-
-
-class FileBackedHistogram(_FileBackedMetric, Histogram):
-    def _metric_init(self) -> None:
-        if self._files is None:
-            super()._metric_init()
-            return
-        self._created = time.time()
-        self._sum = self._open_value(self._files, "histogram", "_sum")
-        self._buckets = [
-            self._open_value(self._files, "histogram", "_bucket", le) for le in self._upper_bounds
-        ]
+def _create_file(path: Path) -> None:
+    """Real zeros, since a full disk must fail here and not as SIGBUS in the middle of a request;
+    and the final name only for a whole file, since a scrape must not read an empty one."""
+    draft = path.with_suffix(".new")
+    draft.write_bytes(bytes(INITIAL_FILE_BYTES))
+    draft.rename(path)
 
 
 def claim_worker_number(directory: Path) -> int:
-    """Take the lowest free slot of a directory for as long as this process lives.
+    """Take the lowest free number in a directory for as long as this process lives.
 
-    The lock belongs to an open file that is never closed on purpose: the kernel frees the slot
+    The lock belongs to an open file that is never closed on purpose: the kernel frees the number
     when the process dies, however it dies.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -151,7 +61,7 @@ def claim_worker_number(directory: Path) -> int:
 def clear_stale_files(directory: Path) -> None:
     """Forget the counts of an earlier run. Called by the supervisor before its first worker.
 
-    Files of a slot that a living process holds stay: two gateways that were given one directory
+    Files of a number that a living process holds stay: two gateways that were given one directory
     by mistake must not wipe each other's counters.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,4 +1,4 @@
-"""Takes prompts, keys and signed links out of anything that is about to be logged."""
+"""Removes prompts, keys and signed links from everything that is logged."""
 
 import re
 from collections.abc import Mapping
@@ -45,7 +45,8 @@ INT64_LIMIT = 1 << 63
 
 
 def redact(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields without secret names, with secret shapes masked in every string, as plain JSON."""
+    """The fields as plain JSON, without those that have secret names, and with keys and links
+    masked in every string."""
     return _redact_mapping(fields, 0)
 
 

@@ -1,7 +1,6 @@
 """What journals tell each other through the store: that they exist, and what operators changed."""
 
 import asyncio
-import os
 import re
 import socket
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from app.adapters.files import read_bytes, write_text
+from app.adapters.files import read_bytes, replace_file
 from app.adapters.journal.file import FileJournal
 from app.adapters.redis.registry import FIRST_CHANGE_ID, JournalRegistry
 from app.domain.errors import LedgerUnavailable
@@ -66,9 +65,7 @@ class JournalReplication:
             last = position
         if last and self._journal.ready():
             self._journal.sync()
-            part = self._file.with_name(f".{POSITION_FILE}-{os.getpid()}")
-            write_text(part, f"{epoch} {last}")
-            part.replace(self._file)
+            replace_file(self._file, f"{epoch} {last}".encode(), durable=False)
             await self.register(last)
 
     def _read_position(self, epoch: str) -> str:

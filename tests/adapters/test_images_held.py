@@ -31,8 +31,11 @@ async def test_more_bytes_than_may_wait_in_memory_are_full_until_the_store_takes
     images.rename(tmp_path / "aside")
     images.write_text("a file where the directory was")
     download = DownloadImage(
-        HttpImageFetcher([], max_bytes=1), store, Unheard(), MemoryBudget(1 << 30)
-    )  # type: ignore[arg-type]
+        HttpImageFetcher([], max_bytes=1),
+        store,
+        Unheard(),  # type: ignore[arg-type]
+        MemoryBudget(1 << 30),
+    )
     collect = ImageDownloader(download, on_failure=told.append)
     empty = collect.is_full
 

@@ -27,7 +27,7 @@ def again(first: AdmissionRequest, **changes: object) -> AdmissionRequest:
     """The same request, sent once more."""
     job = admission().job_id
     return replace(
-        first, job_id=job, dedup_keys=replace(first.dedup_keys, **{"call": job, **changes})
+        first, job_id=job, dedup_keys=replace(first.dedup_keys, **{"caller_id": job, **changes})
     )
 
 

@@ -12,7 +12,7 @@ from statistics import median
 
 import redis
 
-from app.adapters.images.durable_write import TEMPORARY_PREFIX
+from app.adapters.files import TEMPORARY_PREFIX
 from app.domain.job import JobState
 from app.domain.ledger import OpenJobStats
 from tests.chaos.gateways import Deployment, children_of

@@ -20,7 +20,8 @@ from tests.harness import Koi
 USER = "ann"
 BATCH = 100
 """Keys that are issued together."""
-ANSWER_WITHIN_S = 120
+ANSWER_WITHIN_S = 240
+"""Three tries of a few seconds, and twice the longest `Retry-After` that a client waits (60 s)."""
 HANGS_UP = 0.06
 HASTY = 0.1
 HASTY_S = 4.0

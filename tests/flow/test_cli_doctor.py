@@ -107,7 +107,7 @@ def test_an_upstream_key_the_provider_refuses_is_found(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("http://127.0.0.1:9/v1", "is away"),
+        ("http://127.0.0.1:9/v1", "cannot be reached"),
         ("https://no-such-host.invalid/v1", "cannot be resolved"),
     ],
 )

@@ -212,7 +212,7 @@ def test_each_answer_is_told_in_words_and_asked_for_once(
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("http://127.0.0.1:9/v1", "is away"),
+        ("http://127.0.0.1:9/v1", "cannot be reached"),
         ("https://no-such-host.invalid/v1", "cannot be resolved"),
         (f"http://{'a' * 80}.example/v1", "cannot be resolved"),
     ],

@@ -74,7 +74,7 @@ def test_the_file_names_the_commands_of_the_scripts_and_no_others() -> None:
     destroying = {file.name for file, commands in used.items() if commands & REBUILDING}
 
     assert allowed == set().union(*used.values()) - REBUILDING | AROUND_SCRIPTS
-    assert destroying == {"restore.lua", "reopen.lua"}
+    assert destroying == {"restore.lua", "finish_rebuild.lua"}
 
 
 def test_all_of_koi_runs_within_it(

@@ -16,7 +16,8 @@ from app.reconcile.bill import (
     MatchedBy,
     ReconciledItem,
 )
-from app.reconcile.match import build_adjustment, pair_nearest, reconcile
+from app.reconcile.match import build_adjustment, reconcile
+from app.reconcile.nearest import pair_nearest
 
 HOUR, MINUTE = 3_600_000, 60_000
 SPAN = BillPeriod(0, 10 * HOUR, 15 * MINUTE)

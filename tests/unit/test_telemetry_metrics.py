@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,14 @@ from app.domain.ledger import CounterDifference, LedgerAudit, OpenJobStats
 from app.telemetry.label_values import LabelValues, list_failure_codes
 from app.telemetry.metric_specs import METRIC_SPECS
 from app.telemetry.metrics import Metrics
-from app.telemetry.multiprocess import claim_worker_number, clear_stale_files
+from app.telemetry.multiprocess import (
+    FILE_KINDS,
+    INITIAL_FILE_BYTES,
+    claim_worker_number,
+    clear_stale_files,
+    share_values,
+    stop_sharing_values,
+)
 
 ROUTE = "/v1/images/generations"
 WORDS = LabelValues(
@@ -197,54 +204,78 @@ def test_two_instances_share_nothing() -> None:
     assert read(two, "settlements_lost_total") == 0
 
 
-def test_workers_add_up_what_they_did_but_not_what_they_saw(
-    tmp_path: Path, shared: Callable[[Path], Metrics]
-) -> None:
-    one, two = shared(tmp_path), shared(tmp_path)
-
-    for worker, held in ((one, 5), (two, 6)):
-        worker.settlement_lost()
-        worker.in_flight(+1)
-        worker.observe_request(ROUTE, "POST", 200, 20.0, 0.0004, "miss")
-        worker.publish_job_stats(OpenJobStats({}, held, 0, 0))
-    one.store_state("open")
-
-    assert read(one, "settlements_lost_total") == 2
-    assert read(one, "in_flight_requests") == 2
-    whole = {"route": ROUTE, "method": "POST", "status": "200"}
-    assert read(two, "request_duration_seconds_count", **whole) == 2
-    assert read(one, "reservations_held_images") == 6
-    assert read(two, "store_up") == 0
-    assert read(two, "build_info", version="1.2.3") == 1
-
-
 WORKER = """
 import sys, time
 from pathlib import Path
+from app.domain.ledger import OpenJobStats
 from app.telemetry.metrics import Metrics
 from app.telemetry.label_values import LabelValues
-metrics = Metrics(LabelValues(), directory=Path(sys.argv[1]))
+route = "/v1/images/generations"
+metrics = Metrics(LabelValues(routes=frozenset({route})), directory=Path(sys.argv[1]))
 for _ in range(100):
     metrics.settlement_lost()
 metrics.in_flight(+7)
+metrics.observe_request(route, "POST", 200, 20.0, 0.0004, "miss")
+metrics.publish_job_stats(OpenJobStats({}, 5, 0, 0))
 metrics.store_state("open")
 print("ready", flush=True)
 time.sleep(60)
 """
 
 
+@contextmanager
+def working(directory: Path) -> Iterator[None]:
+    """Another worker on the directory, which has counted and is killed at the end."""
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(directory)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+        yield
+    finally:
+        worker.send_signal(signal.SIGKILL)
+        worker.communicate()
+
+
+def test_workers_add_up_what_they_did_but_not_what_they_saw(
+    tmp_path: Path, shared: Callable[[Path], Metrics]
+) -> None:
+    with working(tmp_path):
+        two = shared(tmp_path)
+        two.settlement_lost()
+        two.in_flight(+1)
+        two.observe_request(ROUTE, "POST", 200, 20.0, 0.0004, "miss")
+        two.publish_job_stats(OpenJobStats({}, 6, 0, 0))
+
+        assert read(two, "settlements_lost_total") == 101
+        assert read(two, "in_flight_requests") == 8
+        whole = {"route": ROUTE, "method": "POST", "status": "200"}
+        assert read(two, "request_duration_seconds_count", **whole) == 2
+        assert read(two, "reservations_held_images") == 6
+        assert read(two, "store_up") == 0
+        assert read(two, "build_info", version="1.2.3") == 1
+    assert len(list(tmp_path.glob("counter_*.db"))) == 2
+
+
+def test_a_full_disk_fails_at_the_start_and_not_while_counting(tmp_path: Path) -> None:
+    """Every byte of a new file is written: a page of a sparse one may find no room when it is
+    first counted in, which kills the process."""
+    share_values(tmp_path)
+    stop_sharing_values()
+
+    files = list(tmp_path.glob("*.db"))
+    assert len(files) == len(FILE_KINDS)
+    for file in files:
+        assert file.stat().st_blocks * 512 >= file.stat().st_size >= INITIAL_FILE_BYTES
+
+
 def test_a_killed_worker_s_counts_survive_and_its_open_requests_do_not(
     tmp_path: Path, shared: Callable[[Path], Metrics]
 ) -> None:
     for _ in range(2):
-        worker = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "ready\n"
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
-        worker.stdout.close()
+        with working(tmp_path):
+            pass
 
     replaced = shared(tmp_path)
 

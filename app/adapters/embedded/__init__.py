@@ -1,4 +1,4 @@
-"""The embedded store: a Valkey server of our own, for those who have none."""
+"""The embedded store: a Valkey server that Koi starts itself when no store is configured."""
 
 from app.adapters.embedded.errors import (
     EmbeddedStoreError,

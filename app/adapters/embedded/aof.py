@@ -1,7 +1,7 @@
-"""The server's append-only log as files: which there are, and how far each can be read.
+"""The files of the server's append-only log, and how far each can be read.
 
 Layout and format are those of Redis 7.0 and Valkey: a manifest, a base (a snapshot, or commands)
-and what was written since, as RESP arrays. A script's writes stand between MULTI and EXEC.
+and the commands since then, as RESP arrays. The writes of a script are between MULTI and EXEC.
 """
 
 import re
@@ -14,12 +14,12 @@ AOF_DIRECTORY = "appendonlydir"
 MANIFEST = "appendonly.aof.manifest"
 LOG_FILE_NAME = re.compile(r"appendonly\.aof\.(\d+)\.(?:(base)\.(?:rdb|aof)|incr\.aof)")
 MAX_VALUE_BYTES = 512 * 1024 * 1024
-"""No value in the server is longer; a length above it is damage."""
+"""The server takes no longer value, so a longer length in the log is damage."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveredLog:
-    """How much of a damaged log could be copied: bytes of bytes, and why not all of it."""
+    """How much of a damaged log was copied: `kept` of `whole` bytes, and why not all."""
 
     kept: int
     whole: int
@@ -32,19 +32,19 @@ def parse_manifest(manifest: str) -> list[str]:
     if any(len(row) < 6 or (row[0], row[2], row[4]) != ("file", "seq", "type") for row in rows):
         raise ValueError("this is no manifest")
     order = {"b": 0, "i": 1}
-    used = [row for row in rows if row[5] in order]  # others are history, about to be deleted
+    used = [row for row in rows if row[5] in order]  # the server deletes the others
     return [row[1] for row in sorted(used, key=lambda row: (order[row[5]], int(row[3])))]
 
 
 def is_manifest_missing(log: Path) -> bool:
-    """Whether files lie there that the server would not read but write over."""
+    """Whether there are log files that the server would not read but overwrite."""
     found = any(LOG_FILE_NAME.fullmatch(file.name) for file in log.glob("*"))
     return found and not (log / MANIFEST).exists()
 
 
 def copy_readable_log(damaged: Path, into: Path) -> RecoveredLog:
-    """Copy a log up to its first damage, which is all that may be used: later commands build on
-    what was lost. An unreadable base is not noticed here; the server refuses it. Raises `OSError`.
+    """Copy a log up to its first damage. Later commands depend on what was lost and must not be
+    used. An unreadable base is not noticed here; the server refuses it. Raises `OSError`.
     """
     into.mkdir(mode=0o700)
     names, why = _list_log_files(damaged)
@@ -70,7 +70,7 @@ def copy_readable_log(damaged: Path, into: Path) -> RecoveredLog:
 
 
 def count_readable_bytes(path: Path) -> int:
-    """Up to which byte a log of commands is whole, and no transaction half done."""
+    """Up to which byte a log of commands is whole, an unfinished transaction left out."""
     good = 0
     open_transaction = False
     with path.open("rb") as file:
@@ -87,7 +87,8 @@ def count_readable_bytes(path: Path) -> int:
 
 
 def _list_log_files(damaged: Path) -> tuple[list[str], str]:
-    """The log's files in order; without a manifest only when their order is beyond doubt."""
+    """The log's files in order, and what is wrong with the manifest. Without a manifest, files are
+    listed only if their order is certain."""
     try:
         return parse_manifest((damaged / MANIFEST).read_text()), ""
     except (OSError, ValueError):

@@ -11,10 +11,10 @@ from typing import Self
 from app.adapters.embedded.errors import StoreUnusable
 from app.adapters.files import open_no_follow
 
-# sun_path holds 108 bytes on Linux, 104 on macOS; the server wants a little room of its own.
+# A socket's path has at most 108 bytes on Linux and 104 on macOS; the server needs a few of them.
 MAX_SOCKET_PATH_BYTES = 100
-# Not the temporary directory of the environment: two processes of one user must agree on it.
-RUNTIME_ROOT = Path("/tmp")  # noqa: S108  the directory below it is ours alone, or refused
+# Not TMPDIR of the environment: two processes of one user must find the same directory.
+RUNTIME_ROOT = Path("/tmp")  # noqa: S108  a directory below it that others could write is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ class StoreDirectory:
         return self.path / "server.log"
 
     def try_lock(self) -> int | None:
-        """Take the directory, or None when somebody has it. Closing the descriptor lets go.
+        """Lock the directory; None when another process holds it. Close the descriptor to unlock.
 
-        The lock belongs to the open file, so a server that inherits the descriptor keeps the
-        directory for as long as it lives, whatever becomes of us.
+        The lock belongs to the open file: a server that inherits the descriptor keeps the directory
+        locked as long as it lives, even after the death of this process.
         """
         try:
             lock = open_no_follow(str(self.path / "lock"), os.O_RDWR | os.O_CREAT)
@@ -71,7 +71,7 @@ class StoreDirectory:
 
 
 def store_unusable(path: Path, error: OSError) -> StoreUnusable:
-    """The same sentence for every way a disk says no."""
+    """One sentence for all failures of the disk."""
     return StoreUnusable(
         f"The store cannot use {path} ({error.strerror or error}). Let the gateway's user own "
         "and write this directory on a local disk, or set KOI_DATA_DIR to another one, or set "

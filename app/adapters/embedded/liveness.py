@@ -1,7 +1,6 @@
-"""One PING over a unix socket (RESP2), to know whether a server really answers.
+"""Whether a store answers, and whether its files are still at their path.
 
-Whether a running store still lies where its path says: deleted or replaced files lose everything
-with the process, and nobody who looks at the path would know.
+When the files of a running store are deleted or replaced, everything is lost once its process ends.
 """
 
 import os
@@ -21,12 +20,12 @@ class PingReply(Enum):
 
     PONG = auto()
     LOADING = auto()
-    """It reads its data from disk and will be ready."""
+    """It is reading its data from disk and will be ready."""
     SILENCE = auto()
 
 
 def ping(path: Path) -> PingReply:
-    """Ask the server behind this socket."""
+    """Send one PING (RESP2) to the server behind this unix socket."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(PING_TIMEOUT_S)
@@ -44,8 +43,8 @@ CHECK_INTERVAL_S = 0.5
 
 
 class StoreFilesMonitor:
-    """One look every half second; files count as gone when two looks in a row miss them, since the
-    server exchanges some of them while it rewrites its log."""
+    """Checks every half second. Files count as gone when two checks in a row miss them, since the
+    server replaces some of them while it rewrites its log."""
 
     def __init__(self, path: Path, socket: Path) -> None:
         self._path, self._socket = path, socket
@@ -54,10 +53,10 @@ class StoreFilesMonitor:
         self._missed = 0
         self._logs: dict[str, tuple[int, int]] = {}
         self.missing: str | None = None
-        """What is gone; None while everything is there."""
+        """What is gone, in words; None while everything is there."""
 
     def check(self) -> None:
-        """For whoever knows that the server runs and was ready once."""
+        """Call this only while the server runs and after it was ready once."""
         if time.monotonic() - self._checked_s < CHECK_INTERVAL_S:
             return
         self._checked_s = time.monotonic()
@@ -67,8 +66,8 @@ class StoreFilesMonitor:
             self.missing = missing
 
     def is_in_place(self) -> bool:
-        """Whether the path still leads to the directory that was opened: nothing may be started in
-        another one."""
+        """Whether the path still leads to the directory that was opened. No server may be started
+        in another one."""
         return is_same_file(self._directory, self._path)
 
     def close(self) -> None:
@@ -84,7 +83,7 @@ class StoreFilesMonitor:
             found = {name: _file_identity(self._path / AOF_DIRECTORY / name) for name in names}
         except (OSError, ValueError):
             return "its log (appendonlydir)"
-        # The server never writes a new file under an old name.
+        # The server never reuses a file name, so another file under a known name is a replaced one.
         replaced = any(self._logs.get(name, here) != here for name, here in found.items())
         if replaced:
             return "its log (appendonlydir)"
@@ -93,7 +92,7 @@ class StoreFilesMonitor:
 
 
 def is_same_file(file: int, path: Path) -> bool:
-    """Whether an open file is what lies at this path."""
+    """Whether the path leads to this open file."""
     with suppress(OSError):
         there, here = path.stat(), os.fstat(file)
         return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
@@ -101,9 +100,9 @@ def is_same_file(file: int, path: Path) -> bool:
 
 
 def find_stray_server(path: Path) -> int | None:
-    """The process id of a store that runs on a directory which this path does not lead to any more.
+    """The process id of a store that runs on a directory to which this path no longer leads.
 
-    Linux only: elsewhere a deleted directory cannot be told from one that never was.
+    Linux only: it needs /proc to find the processes.
     """
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A store whose log is damaged starts again: with what can be read of it, else empty."""
+"""Repair a store with a damaged log: it starts with what can be read of the log, else empty."""
 
 import shutil
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class RepairResult:
 
 
 def repair(data_dir: Path) -> RepairResult | None:
-    """Make the store start; None when it does already.
+    """Make the store start; None when it starts as it is.
 
-    Raises `EmbeddedStoreError` when somebody runs on it, or when it is not the data that keeps it
-    from starting: then everything is as it was.
+    Raises `EmbeddedStoreError`, and changes nothing, when another process uses the store, or when
+    something else than its data keeps it from starting.
     """
     try:
         _check_starts(data_dir)
@@ -41,12 +41,12 @@ def _check_starts(data_dir: Path) -> None:
         if not store.owner:
             raise StoreUnusable(
                 "A gateway or another command runs on this store, and it answers: there is nothing "
-                "to repair. What its books lack, `koi doctor` says."
+                "to repair. `koi doctor` says what its ledger lacks."
             )
 
 
 def _is_locked(data_dir: Path) -> bool:
-    """Whether another process holds the directory, however ill its server is."""
+    """Whether another process holds the directory, even if its server does not answer."""
     lock = StoreDirectory.prepare(data_dir).try_lock()
     if lock is None:
         return True
@@ -57,7 +57,7 @@ def _is_locked(data_dir: Path) -> bool:
 def _recover(directory: StoreDirectory, data_dir: Path, failure: StoreNotStarted) -> RepairResult:
     log, part = directory.path / AOF_DIRECTORY, directory.path / PARTIAL_AOF
     if not log.is_dir():
-        raise failure  # no data: something else is wrong
+        raise failure  # there is no data, so something else is wrong
     aside = directory.path / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
         shutil.rmtree(part, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""One run of the server program: spawned with a lock, watched until ready, ended with care."""
+"""One run of the server program: spawned with the lock, watched until ready, stopped in order."""
 
 import os
 import subprocess
@@ -18,9 +18,9 @@ PING_INTERVAL_S = 0.005
 STOP_TIMEOUT_S = 10.0
 MAX_LOG_BYTES = 1024 * 1024
 
-# The server must not outlive a killed gateway (ecosystem study, trap 4). The signal is set in a
-# small program of its own, because code between fork and exec may deadlock under threads. When
-# the gateway died before it was set, nobody would send it: hence the look at the parent.
+# The server must not outlive a killed gateway, so the kernel is asked to send it SIGTERM when its
+# parent dies. A program of its own asks, since Python code between fork and exec may deadlock when
+# there are threads. If the gateway died before that, no signal would come: hence the comparison.
 DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
@@ -31,7 +31,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 class StoreServer:
-    """A child process. Spawn it from a thread that lives as long as it shall."""
+    """A child process. Spawn it from a thread that lives as long as the server must."""
 
     def __init__(self, child: "subprocess.Popen[bytes]", directory: StoreDirectory) -> None:
         self._child = child
@@ -42,7 +42,7 @@ class StoreServer:
         """Start the program on the directory; the lock is inherited. Not ready yet."""
         try:
             with _open_log(directory.log) as log:
-                child = subprocess.Popen(  # noqa: S603  the program was probed, the rest is ours
+                child = subprocess.Popen(  # noqa: S603  the program was probed, the arguments are ours
                     _build_command(engine, directory),
                     cwd=directory.path,
                     stdin=subprocess.DEVNULL,
@@ -70,9 +70,9 @@ class StoreServer:
         return self._child.poll()
 
     def wait_until_ready(self, stop: threading.Event, timeout_s: float) -> None:
-        """Return when it answers, or when told to stop; loading much data may take its time.
+        """Return when it answers or `stop` is set. Time spent loading data does not count.
 
-        Raises `StoreNotStarted`; the process is gone then.
+        Raises `StoreNotStarted`; the process has ended then.
         """
         deadline = time.monotonic() + timeout_s
         while not stop.is_set():
@@ -87,7 +87,7 @@ class StoreServer:
             stop.wait(PING_INTERVAL_S)
 
     def stop(self) -> None:
-        """End it in order. Every acknowledged write is on disk already, so force loses nothing."""
+        """Stop it, by force if it takes too long: every acknowledged write is already on disk."""
         self._child.terminate()
         try:
             self._child.wait(STOP_TIMEOUT_S)
@@ -98,9 +98,9 @@ class StoreServer:
     def _describe_failure(self) -> str:
         log = self._directory.log
         return (
-            f"The store's server did not start (exit status {self.exit_status}); its last words: "
+            f"The store's server did not start (exit status {self.exit_status}); its last line: "
             f"{_read_last_line(log)!r}. If its data is damaged, run `koi store repair`, which "
-            "moves the damage aside and puts the books together again from what can be read and "
+            "moves the damaged files aside and rebuilds the ledger from what can be read and from "
             f"the journal. Otherwise read {log} and start again, or set KOI_REDIS_URL to another "
             "server."
         )
@@ -113,7 +113,7 @@ def _build_command(engine: StoreEngine, directory: StoreDirectory) -> list[str]:
         "unixsocketperm": "700",
         "dir": str(directory.path),
         "daemonize": "no",
-        # So that its command line keeps saying which directory it runs on (presence.py).
+        # The command line must keep the directory, by which `find_stray_server` finds it.
         "set-proc-title": "no",
         "loglevel": "notice",
         "appendonly": "yes",

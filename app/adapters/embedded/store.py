@@ -1,4 +1,4 @@
-"""The supervisor: exactly one server per data directory, whoever started it, whatever dies."""
+"""The supervisor: exactly one server per data directory, however processes start and die."""
 
 import os
 import threading
@@ -36,7 +36,7 @@ FAILURE_PAUSE_S = 1.0
 class EmbeddedStore:
     """A durable Redis-compatible server on a unix socket, for as long as the context lasts.
 
-    The first process on a data directory owns the server: it restarts it when it dies and ends it
+    The first process on a data directory owns the server: it restarts it when it dies and stops it
     at `close`. Later ones attach, and one of them takes over when owner and server are gone.
     Ownership is a file lock that the server inherits, so two servers never share the files.
     """
@@ -88,7 +88,7 @@ class EmbeddedStore:
         self.close()
 
     def close(self) -> None:
-        """End the server in order if it is ours, else leave it; safe to call again."""
+        """Stop the server if this process owns it, else leave it running; safe to call again."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -99,18 +99,18 @@ class EmbeddedStore:
 
     @property
     def gone(self) -> bool:
-        """Whether the store's files were deleted or replaced while it runs: what it is told now is
-        lost with its process. Noticed within two seconds."""
+        """Whether the store's files were deleted or replaced while it runs: what is written now is
+        lost once its process ends. Noticed within two seconds."""
         return self._monitor is not None and self._monitor.missing is not None
 
     @property
     def url(self) -> str:
-        """`unix:///…`, quoted, for a Redis client."""
+        """`unix:///…`, percent-encoded, for a Redis client."""
         return f"unix://{quote(str(self._open_directory.socket))}"
 
     @property
     def owner(self) -> bool:
-        """True while this process holds the data directory, by start or by take-over."""
+        """Whether this process holds the data directory's lock."""
         return self._lock is not None
 
     @property
@@ -128,7 +128,7 @@ class EmbeddedStore:
     def _supervise(self) -> None:
         try:
             self._join()
-        except BaseException as failure:  # noqa: BLE001  carried to the thread that opens
+        except BaseException as failure:  # noqa: BLE001  raised again in `__enter__`
             self._failure = failure
             self._stop.set()
         finally:
@@ -136,7 +136,7 @@ class EmbeddedStore:
         while not self._stop.wait(WATCH_INTERVAL_S):
             try:
                 self._watch()
-            except Exception as failure:  # noqa: BLE001  the ledger must not stay away for long
+            except Exception as failure:  # noqa: BLE001  the store must come back: try again
                 bug = not isinstance(failure, EmbeddedStoreError)
                 self._log.error("store_not_restarted", reason=str(failure), exc_info=bug)
                 self._stop.wait(FAILURE_PAUSE_S)
@@ -211,7 +211,7 @@ class EmbeddedStore:
         try:
             self._start()
         except EmbeddedStoreError:
-            # Another process may have the engine or the rights that this one lacks.
+            # Another process may have the engine or the permissions that this one lacks.
             self._server = None
             self._release_lock()
             raise
@@ -221,13 +221,13 @@ class EmbeddedStore:
         if is_manifest_missing(self._open_directory.path / AOF_DIRECTORY):
             raise StoreNotStarted(
                 f"The log in {self._open_directory.path / AOF_DIRECTORY} has lost its manifest, "
-                "and the server would begin an empty one over it. Run `koi store repair`, which "
+                "and the server would overwrite it with an empty one. Run `koi store repair`: it "
                 "saves what can be read."
             )
         engine = choose_engine(self._search, read_stamp(self._open_directory.stamp))
         write_stamp(self._open_directory.stamp, engine)
-        # Known before anything else can fail: a forgotten server would share its files with the
-        # next one, since both inherit our lock.
+        # Remember the server before anything else can fail: a forgotten one would share its files
+        # with the next one, since both inherit the lock.
         server = self._server = StoreServer.spawn(engine, self._open_directory, self._held_lock)
         server.wait_until_ready(self._stop, self._start_timeout_s)
         self._engine = engine
@@ -251,7 +251,7 @@ class EmbeddedStore:
 
 
 def _reject_stray_server(path: Path) -> None:
-    """Two stores on one path would share their callers, and neither would know of the other."""
+    """Refuse a second store on this path: some callers would reach one and some the other."""
     pid = find_stray_server(path)
     if pid is not None:
         raise StoreUnusable(

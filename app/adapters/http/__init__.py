@@ -1,1 +1,1 @@
-"""What the adapters that speak HTTP share; it knows none of them."""
+"""What the HTTP adapters share: content codings and TLS. It imports none of them."""

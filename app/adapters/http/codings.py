@@ -1,4 +1,4 @@
-"""The content codings Koi knows: how a stream of each is told, opened and read."""
+"""The content codings Koi knows: how each is recognised, opened and decoded."""
 
 import sys
 import zlib
@@ -19,11 +19,11 @@ DECODE_ERRORS: tuple[type[Exception], ...] = (
     EOFError,
     ValueError,
 )
-"""What an engine raises when its bytes make no sense."""
+"""What the libraries raise for bytes that are not in their coding."""
 
 
 class StreamDecoder(Protocol):
-    """One stream of one coding. `needs_input`: it gives nothing more without more input."""
+    """One stream in one coding. `needs_input`: it gives no more output without more input."""
 
     def process(self, data: bytes, max_bytes: int) -> bytes: ...
 
@@ -35,7 +35,7 @@ class StreamDecoder(Protocol):
 
     @property
     def unused_data(self) -> bytes:
-        """What came after the stream's end."""
+        """The bytes after the stream's end."""
 
 
 class _ZlibDecoder:
@@ -100,11 +100,11 @@ class _ZstdDecoder:
 
 
 class ContentCoding:
-    """How a stream of this coding is told by its first bytes and opened."""
+    """How a stream in this coding is recognised by its first bytes and opened."""
 
     min_head_bytes = 4
     allows_concatenation = True
-    """Whether another stream may follow the end of one."""
+    """Whether another stream may follow after the end of one."""
 
     def open(self, head: bytes) -> StreamDecoder | None:
         """None: these bytes are not in this coding."""
@@ -119,7 +119,7 @@ class _GzipCoding(ContentCoding):
 
 
 class _DeflateCoding(ContentCoding):
-    """Meant with a zlib header (RFC 9110, section 8.4.1.2); some leave it out."""
+    """RFC 9110, section 8.4.1.2 asks for a zlib header; some servers leave it out."""
 
     min_head_bytes = 2
     allows_concatenation = False

@@ -1,7 +1,7 @@
-"""Content codings (RFC 9110, section 8.4.1) undone piece by piece, within bounds.
+"""Content codings (RFC 9110, section 8.4.1) decoded piece by piece, within bounds.
 
-A host may encode a body that nobody asked it to encode, several times over, and a few hundred
-bytes may be a gigabyte. Nothing here holds more than some pieces, whatever comes in.
+A host may encode a body although nobody asked for it, even several times, and a few hundred bytes
+may decode to a gigabyte. Never more than a few pieces are in memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,18 +9,18 @@ from collections.abc import Iterable, Iterator
 from app.adapters.http.codings import CODINGS, DECODE_ERRORS, ContentCoding, StreamDecoder
 
 MAX_PIECE_BYTES = 64 << 10
-"""The longest piece that comes out, and about what one coding holds."""
+"""The longest decoded piece, and about how much memory one coding uses."""
 MAX_CODINGS = 3
 _INPUT_CHUNK_BYTES = 16 << 10
 
 _IGNORED_CODINGS = frozenset(
     {"", "identity", "none", "binary", "aws-chunked", "utf-8", "utf8", "7bit", "8bit", "chunked"}
 )
-"""Words that hosts put into the header although they encode nothing (object stores above all)."""
+"""Words that hosts, object stores above all, write into the header although nothing is encoded."""
 
 
 class ContentCodingError(Exception):
-    """The body cannot be decoded. The message quotes nothing of what came."""
+    """The body cannot be decoded. The message quotes nothing of the body."""
 
 
 class UnsupportedContentCoding(ContentCodingError):
@@ -28,20 +28,20 @@ class UnsupportedContentCoding(ContentCodingError):
 
 
 class DecodedBodyTooLarge(ContentCodingError):
-    """What comes out is larger than the bound."""
+    """The decoded body is larger than the bound."""
 
 
 class CorruptEncodedBody(ContentCodingError):
-    """What came is not in the coding that was announced, or ends before its end."""
+    """The body is not in the announced coding, or is cut short."""
 
 
 class ContentDecoder:
-    """Undoes the codings of one body.
+    """Decodes one body.
 
     `codings` is the value of `Content-Encoding` (several fields joined by commas), in the order
-    in which they were applied; empty for none. `max_bytes` bounds what comes out, and what comes
-    out of every coding on the way. Bytes that are announced as gzip or zstd and are not pass as
-    they are: intermediaries are known to decode a body and leave the header.
+    in which they were applied; empty for none. `max_bytes` bounds the output of each coding. Bytes
+    that are announced as gzip or zstd but are not pass unchanged, since some proxies decode a body
+    and leave the header.
 
     Raises `UnsupportedContentCoding`.
     """
@@ -57,17 +57,18 @@ class ContentDecoder:
 
     @property
     def is_identity(self) -> bool:
-        """Whether there is nothing to undo: what comes out is what goes in."""
+        """Whether there is nothing to decode."""
         return not self._stages
 
     @property
     def marks_end(self) -> bool:
-        """Whether the outermost coding really was applied, so that its end is the body's."""
+        """Whether the outermost coding was really applied, so that its end is the body's end."""
         return bool(self._stages) and self._stages[0].is_applied
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Pieces of at most `MAX_PIECE_BYTES` bytes (of what came, when `is_identity`), to be
-        taken to the end before more is fed. Raises `DecodedBodyTooLarge`, `CorruptEncodedBody`."""
+        """Decoded pieces of at most `MAX_PIECE_BYTES` bytes (`data` itself when `is_identity`).
+        Exhaust the iterator before the next call. Raises `DecodedBodyTooLarge`,
+        `CorruptEncodedBody`."""
         pieces: Iterator[bytes] = iter((data,) if data else ())
         for stage in self._stages:
             pieces = stage.stream(pieces)
@@ -78,7 +79,7 @@ class ContentDecoder:
             yield piece
 
     def finish(self) -> None:
-        """No more comes. Raises `CorruptEncodedBody` when some coding has not reached its end."""
+        """Call after the last `feed`. Raises `CorruptEncodedBody` when a coding is cut short."""
         if not all(stage.is_complete for stage in self._stages):
             raise CorruptEncodedBody("the encoded body ends before its end")
 
@@ -92,7 +93,7 @@ def decode_body(body: bytes, codings: str, *, max_bytes: int) -> bytes:
 
 
 class _CodingStage:
-    """One coding of a body: all its streams, or the bytes as they are when it was not applied."""
+    """One coding of a body: decodes all its streams, or passes the bytes if it was not applied."""
 
     def __init__(self, coding: ContentCoding, max_bytes: int) -> None:
         self._coding = coding
@@ -110,7 +111,7 @@ class _CodingStage:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the end may come now."""
+        """Whether the body may end here."""
         if self._decoder is not None:
             return self._decoder.is_finished
         return self._passing or self._is_over or not self._head or self._streams > 0
@@ -139,7 +140,7 @@ class _CodingStage:
                 self._is_over = not self._coding.allows_concatenation
 
     def _begin(self, data: bytes) -> bytes:
-        """Open the next stream; what follows the last one and is none is only padding."""
+        """Open the next stream. Bytes after the last stream that begin no other are padding."""
         head = self._head + data
         if len(head) < self._coding.min_head_bytes:
             self._head = head

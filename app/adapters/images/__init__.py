@@ -1,1 +1,1 @@
-"""Image bytes: stored, fetched, linked."""
+"""Images: stored, downloaded, and linked."""

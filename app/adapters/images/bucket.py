@@ -1,4 +1,4 @@
-"""Opening a bucket: S3 and its likenesses, Google Cloud Storage, Azure, each in its own words."""
+"""Opening a bucket of S3 (or a compatible store), Google Cloud Storage or Azure."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -25,15 +25,15 @@ def open_bucket(url: str, given: Mapping[str, str | None], *, timeout_s: float) 
     misconfigured: tuple[type[Exception], ...] = (*backend_errors(), ValueError)
     from obstore.store import from_url  # noqa: PLC0415  an optional dependency
 
-    # Anything slower than this holds up a finished picture (ecosystem study, section 2.1 a).
+    # By default the library retries for three minutes, while a finished picture waits.
     retry: RetryConfig = {"max_retries": 1, "retry_timeout": timedelta(seconds=3)}
     endpoint = given.get("endpoint") or given.get("base_url") or ""
     client: ClientConfig = {
         "connect_timeout": timedelta(seconds=1),
         "timeout": timedelta(seconds=timeout_s),
         "allow_http": endpoint.startswith("http://"),
-        # There is no switch for "no proxy": one that is used for nothing keeps the library
-        # from asking the environment for another (reliability study, S3).
+        # The library has no switch for "no proxy". A proxy that is used for no address keeps it
+        # from taking one from the environment (S3).
         "proxy_url": "http://127.0.0.1:9",
         "proxy_excludes": "*,0.0.0.0/0,::/0",
     }
@@ -48,7 +48,8 @@ def open_bucket(url: str, given: Mapping[str, str | None], *, timeout_s: float) 
 
 
 def bucket_identity(url: str, endpoint: str | None) -> str:
-    """What tells one bucket from another, without what may be written in two ways or is secret."""
+    """A text that is equal for equal buckets and holds no secret: neither a default port nor a
+    slash at the end makes a difference."""
     place = url.rstrip("/")
     if not endpoint:
         return place
@@ -100,5 +101,5 @@ def backend_config(
             )
         return {"base_url": endpoint}
     raise ImageStoreUnavailable(
-        f"{scheme}:// is no image store Koi knows: use s3://, gs:// or az://, or a directory."
+        f"Koi knows no image store {scheme}://: use s3://, gs:// or az://, or a directory."
     )

@@ -1,6 +1,6 @@
-"""The directory of a file image store: a root, 256 shards, and what their failures mean.
+"""The directory of a file image store: a root with 256 shards, its id, and its failures in words.
 
-The name of an image directory: a small file in it, the same for everybody who shares it.
+The id is a small file in the root, so that all gateways that share the directory read the same one.
 """
 
 import errno
@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from app.adapters.images.durable_write import TEMPORARY_PREFIX
+from app.adapters.files import DIRECTORY_FLAGS, SAFE_OPEN_FLAGS, create_file_once
 from app.domain.media import ImageStoreUnavailable
 
 SHARDS = tuple(f"{number:02x}" for number in range(256))
-DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
-# A symbolic link, or whatever else is not a file of ours, is as good as nothing.
+# A symbolic link, or anything else that is not a regular file, counts as absent.
 ABSENT_ERRNOS = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
 DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 PERMISSION_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -29,7 +28,7 @@ def shard_of(name: str) -> str:
 
 
 class ShardedDirectory:
-    """Opens a root's shards; nothing below the root is reached through a symbolic link."""
+    """Opens the shards of a root. No symbolic link below the root is followed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -44,7 +43,7 @@ class ShardedDirectory:
             os.close(descriptor)
 
     def open(self, shard: str, *, create: bool = False) -> int:
-        """Like `open_scoped`, to be closed by the caller."""
+        """Like `open_scoped`, but the caller closes the descriptor."""
         root = self._open_root(create)
         try:
             return _open_shard(root, shard, create)
@@ -52,7 +51,7 @@ class ShardedDirectory:
             os.close(root)
 
     def create_root(self) -> int:
-        """The root's descriptor, after making it if need be; to be closed by the caller."""
+        """The root's descriptor; the root is created if it is missing. The caller closes it."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(self.root, DIRECTORY_FLAGS)
 
@@ -61,13 +60,13 @@ class ShardedDirectory:
             return os.open(self.root, DIRECTORY_FLAGS)
         if create:
             return self.create_root()
-        # Not the same as an absent image: an unmounted volume must not look like an empty one.
+        # An unmounted volume must not look like an empty one, whose images are gone for good.
         raise ImageStoreUnavailable(
             f"The image directory {self.root} is missing: create or mount it."
         )
 
     def map_error(self, error: Exception) -> ImageStoreUnavailable:
-        """The same failure in words that say what to mend."""
+        """The failure in words that tell the operator what to do."""
         if isinstance(error, ImageStoreUnavailable):
             return error
         code = error.errno if isinstance(error, OSError) else None
@@ -97,16 +96,15 @@ def _open_shard(root: int, shard: str, create: bool) -> int:
 
 STORE_ID_FILE = "store-id"
 STORE_ID = re.compile(r"[0-9a-f]{32}")
-READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+READ_FLAGS = os.O_RDONLY | SAFE_OPEN_FLAGS
 WRITE_TIMEOUT_S = 2.0
 RETRY_INTERVAL_S = 0.05
 
 
 def ensure_store_id(root: int, where: str) -> str:
-    """The directory's name, given now if it has none. It is never written over.
+    """The directory's id, created now if there is none. An id is never overwritten.
 
-    `root` is the open directory. Raises `OSError`; `ImageStoreUnavailable` for a damaged name.
+    `root` is the open directory. Raises `OSError`; `ImageStoreUnavailable` for a damaged id.
     """
     deadline_s = time.monotonic() + WRITE_TIMEOUT_S
     while True:
@@ -120,42 +118,15 @@ def ensure_store_id(root: int, where: str) -> str:
                     "damaged: restore it from a backup; or stop every gateway, delete it and "
                     "start them."
                 )
-            # Where links do not exist, another process may be writing it.
+            # Where the file system has no links, another process may be writing it now.
             time.sleep(RETRY_INTERVAL_S)
             continue
-        _create_store_id(root)
+        create_file_once(root, STORE_ID_FILE, f"{secrets.token_hex(16)}\n".encode())
 
 
 def _read_store_id(root: int) -> str:
     file = os.open(STORE_ID_FILE, READ_FLAGS, dir_fd=root)
     try:
         return os.read(file, 64).decode("ascii", "replace").strip()
-    finally:
-        os.close(file)
-
-
-def _create_store_id(root: int) -> None:
-    """Of several processes at it, one succeeds; what the others wrote is thrown away."""
-    part = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-    body = f"{secrets.token_hex(16)}\n".encode()
-    _write_new_file(root, part, body)
-    try:
-        os.link(part, STORE_ID_FILE, src_dir_fd=root, dst_dir_fd=root)
-    except FileExistsError:
-        return
-    except OSError:
-        # Some network and user-space file systems have no links.
-        with suppress(FileExistsError):
-            _write_new_file(root, STORE_ID_FILE, body)
-    finally:
-        os.unlink(part, dir_fd=root)
-    os.fsync(root)
-
-
-def _write_new_file(root: int, name: str, body: bytes) -> None:
-    file = os.open(name, CREATE_FLAGS, 0o600, dir_fd=root)
-    try:
-        os.write(file, body)
-        os.fsync(file)
     finally:
         os.close(file)

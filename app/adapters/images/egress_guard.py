@@ -1,4 +1,4 @@
-"""Where an image may be fetched from: the guard against server-side request forgery."""
+"""Where an image may be downloaded from: the guard against server-side request forgery."""
 
 import re
 import ssl
@@ -22,8 +22,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 GLOBAL_UNICAST_V6 = ip_network("2000::/3")
 NAT64 = ip_network("64:ff9b::/96")
-# What `is_global` lets pass although nobody publishes pictures there: IETF protocol
-# assignments, 6to4 relays and 6to4 itself, the newer documentation prefix, Azure's host agent.
+# `is_global` is true for these, but no host of images is there: IETF protocol assignments,
+# 6to4 relays, 6to4, the newer documentation prefix, Azure's host agent.
 BLOCKED_NETWORKS = tuple(
     map(
         ip_network,
@@ -41,8 +41,8 @@ BLOCKED_PORTS = frozenset(
         6666, 6667, 6668, 6669, 6679, 6697, 10080,
     }
 )  # fmt: skip
-"""Ports no browser fetches from (WHATWG Fetch, "bad port"): a request is not to reach a mail
-server as a letter."""
+"""Ports that browsers refuse (WHATWG Fetch, "bad port"): on these, a mail server or the like could
+take a request for commands of its own protocol."""
 
 
 def is_public_address(text: str) -> bool:
@@ -66,9 +66,9 @@ def is_public_address(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class EgressPolicy:
-    """What counts as the open internet: its addresses, and whom TLS believes.
+    """Which addresses count as public, and which certificate authorities are believed.
 
-    `tls` None is the public certificate authorities.
+    `tls` None is the public authorities.
     """
 
     is_public: Callable[[str], bool] = is_public_address
@@ -76,24 +76,24 @@ class EgressPolicy:
 
 
 class EgressGuard:
-    """Admits links to the open internet over https, and to trusted hosts wherever they are."""
+    """Admits https links to public addresses, and links to trusted hosts at any address."""
 
     def __init__(self, trusted: Iterable[str], egress: EgressPolicy) -> None:
-        """`trusted` are URLs such as `http://127.0.0.1:9000/v1`: their hosts are believed on
-        every port, over plain http only where the URL itself is plain (decision 9)."""
+        """`trusted` are URLs such as `http://127.0.0.1:9000/v1`: their hosts are trusted on every
+        port, over http only where the URL itself has http (decision 9)."""
         urls = [_parse_link(url) for url in trusted]
         self._trusted = frozenset(_host(url) for url in urls)
         self._http_hosts = frozenset(_host(url) for url in urls if url.scheme == "http")
         self._egress = egress
 
     def trusts(self, link: str) -> bool:
-        """Whether a link may be followed over plain http, or is of a trusted host at all."""
+        """Whether a link leads to a trusted host."""
         return _host(_parse_link(link)) in self._trusted
 
     def check_link(self, link: str, *, plain: bool = False) -> URL:
-        """The parsed link, in the very form the client will use; `FetchRefused` otherwise.
+        """The parsed link, in the form in which the client uses it. Raises `FetchRefused`.
 
-        With `plain`, http will do for everybody.
+        With `plain`, http is allowed for every host.
         """
         url = _parse_link(link)
         host = _host(url)
@@ -104,12 +104,12 @@ class EgressGuard:
         if host in self._trusted:
             return url
         if url.port in BLOCKED_PORTS:
-            raise FetchRefused("the link names a port of something else than the web")
+            raise FetchRefused("the link names a port that is not for HTTP")
         self._check_host(url.raw_host or "")
         return url
 
     def check_addresses(self, host: str, addresses: Iterable[str]) -> None:
-        """One private address among many is enough to refuse: the name is not to be believed."""
+        """Raises `FetchRefused` if any address is private: one among many may be an attack."""
         if host.lower() in self._trusted:
             return
         if not all(self._egress.is_public(address) for address in addresses):
@@ -142,8 +142,8 @@ def _parse_link(link: str) -> URL:
 
 
 def _encode_non_ascii(link: str) -> str:
-    """The link in ASCII. Requoting could break the provider's signature: what is already ASCII
-    stays as it is, and the rest is encoded once."""
+    """The link in ASCII. Only what is not ASCII is percent-encoded: encoding the rest again could
+    break the provider's signature."""
     if link.isascii() and " " not in link:
         return link
     site = URL_ORIGIN.match(link)

@@ -1,4 +1,4 @@
-"""Fetches the provider's pictures, from public places only and never more than is sane."""
+"""Downloads the provider's images, from public addresses only and with a limit on their size."""
 
 import asyncio
 import re
@@ -16,17 +16,17 @@ from app.domain.media import FetchFailed, FetchRefused, FetchTruncated, ImageDra
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 3
 MIN_BYTES_PER_S = 64 << 10
-"""Bytes a second: a fetch that brings as many may go on beyond its timeout."""
+"""A download that is at least this fast may go on beyond its timeout."""
 PLAIN_HTTP_URL = re.compile(r"http://([^/?#]*?)(?::80)?(?=[/?#]|\Z)", re.IGNORECASE)
 
 
 class HttpImageFetcher:
-    """Brings an image's bytes from a link a provider gave.
+    """Downloads an image from a link in a provider's answer.
 
     https and public addresses only, except for the hosts of `trusted` URLs (the provider's own,
-    such as `http://127.0.0.1:9000/v1`). A plain link is tried as https; only with `plain` is it
-    then followed as it is. A name is resolved once per connection, and the connection goes to the
-    addresses that were checked. No cookies, credentials or proxies from the environment.
+    such as `http://127.0.0.1:9000/v1`). A link with http is tried with https first; plain http
+    follows only with `plain`. A name is resolved once for each connection, which goes to the
+    addresses that were checked. No cookies, and no credentials or proxies from the environment.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class HttpImageFetcher:
         resolver: Resolver = system_resolver,
         egress: EgressPolicy | None = None,
     ) -> None:
-        """`timeout_s` bounds a whole fetch, redirects included, as long as little arrives: every
-        `MIN_BYTES_PER_S` bytes are worth another second. `egress` is for tests."""
+        """`timeout_s` bounds a whole download, redirects included; every `MIN_BYTES_PER_S` bytes
+        that arrive extend it by a second. `egress` is for tests."""
         self._egress = egress or EgressPolicy()
         self._guard = EgressGuard(trusted, self._egress)
         self._max_bytes = max_bytes
@@ -50,7 +50,8 @@ class HttpImageFetcher:
         self._session: aiohttp.ClientSession | None = None
 
     async def fetch(self, url: str, into: ImageDraft) -> bool:
-        """Write the body behind a link into a draft; whether its end was told, not only met.
+        """Write the body behind a link into a draft. True when the host said where the body ends,
+        False when only the end of the connection did, which may have cut the body short.
 
         Raises `FetchRefused`, `FetchFailed`, and `ImageStoreUnavailable` for the draft.
         """
@@ -60,15 +61,15 @@ class HttpImageFetcher:
         except TimeoutError:
             raise FetchFailed(f"the image did not arrive within {self._timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            # Their texts quote the link, which is a secret: only the kind of failure passes.
+            # Their texts quote the link, which is a secret: tell only the kind of failure.
             raise FetchFailed(f"the connection failed: {type(error).__name__}") from None
 
     def expires_ms(self, url: str) -> int | None:
-        """When a signed link itself ends (Unix milliseconds); None when it does not say."""
+        """When a signed link expires (Unix milliseconds); None when the link does not say."""
         return expires_ms(url)
 
     async def close(self) -> None:
-        """Close all connections; fetches still under way fail."""
+        """Close all connections; running downloads fail."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -83,7 +84,7 @@ class HttpImageFetcher:
         raise FetchFailed(f"the link redirects more than {MAX_REDIRECTS} times")
 
     async def _request(self, link: str) -> aiohttp.ClientResponse:
-        """The answer to one request: of the host over TLS if that works, even for a plain link."""
+        """The answer to one request; a link with http is tried with https first."""
         plain = PLAIN_HTTP_URL.match(link)
         if plain is None or self._guard.trusts(link):
             return await self._get(link)
@@ -146,7 +147,7 @@ class HttpImageFetcher:
 
 
 def _resolve_redirect(url: str, location: str | None) -> str:
-    """RFC 9110, section 10.2.2; by text alone, since a signed query must stay as it was given."""
+    """RFC 9110, section 10.2.2. Works on the text, since a signed query must not be re-encoded."""
     if not location:
         raise FetchFailed("the link redirects to nowhere")
     try:

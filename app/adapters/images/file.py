@@ -12,14 +12,15 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from app.adapters.files import TEMPORARY_PREFIX, replace_file, replace_files
 from app.adapters.images.directory import (
     ABSENT_ERRNOS,
+    READ_FLAGS,
     SHARDS,
     ShardedDirectory,
     ensure_store_id,
     shard_of,
 )
-from app.adapters.images.durable_write import TEMPORARY_PREFIX, write_all_durably, write_durably
 from app.adapters.images.spool import LEFTOVER_AGE_S, SpooledDraft, create
 from app.domain.media import (
     IMAGE_NAME,
@@ -33,13 +34,10 @@ from app.domain.media import (
 MAX_EXAMINED_FILES = 50_000
 MAX_BATCH = 64
 
-# Without O_NONBLOCK a pipe planted under an image's name would hang the reader.
-READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
 
 @dataclass(slots=True, eq=False)
 class _QueuedWrite:
-    """A file to be written, and who waits for it."""
+    """A file to be written, and the future of the caller who waits for it."""
 
     name: str
     body: bytes
@@ -57,7 +55,7 @@ class _QueuedWrite:
 class FileImageStore:
     """Image store on a local or mounted directory; file work is done in threads.
 
-    Nothing below the root is reached through a symbolic link. Age is a file's modification time.
+    No symbolic link below the root is followed. Age is a file's modification time.
     Every method but `close` raises `ImageStoreUnavailable` when the disk fails.
     """
 
@@ -69,7 +67,7 @@ class FileImageStore:
         self._flusher: asyncio.Task[None] | None = None
 
     def draft(self, stem: str) -> SpooledDraft:
-        """A place for the bytes of an image to come, on the disk it is going to lie on."""
+        """A draft for the bytes of an image, on the disk where it will be stored."""
         shard = partial(self._shards.open, shard_of(stem), create=True)
         return SpooledDraft(partial(create, shard), self._keep, self._shards.map_error)
 
@@ -123,11 +121,11 @@ class FileImageStore:
         return removed
 
     async def check(self) -> None:
-        """Create the directory if need be, and prove that it can be written."""
+        """Create the directory if it is missing, and prove that it can be written."""
         await asyncio.to_thread(self._check_writable)
 
     async def identity(self) -> str:
-        """The name in the directory's marker file, which is made if need be."""
+        """The id in the directory's id file, which is created if it is missing."""
         return await asyncio.to_thread(self._ensure_store_id)
 
     async def close(self) -> None:
@@ -141,7 +139,7 @@ class FileImageStore:
             await asyncio.to_thread(self._commit_draft, draft, name)
 
     async def _flush_queue(self) -> None:
-        """Write what is queued, then what was queued meanwhile: one trip to the disk for many."""
+        """Write in batches until nothing is queued, so that many files share one sync."""
         try:
             while self._queue:
                 batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
@@ -169,7 +167,7 @@ class FileImageStore:
                     continue
                 files += [(opened, writes[index].name, writes[index].body) for index in indexes]
                 places += indexes
-            for index, failure in zip(places, write_all_durably(files), strict=True):
+            for index, failure in zip(places, replace_files(files), strict=True):
                 failures[index] = None if failure is None else self._shards.map_error(failure)
         return failures
 
@@ -240,19 +238,16 @@ class FileImageStore:
 
     def _check_writable(self) -> None:
         try:
-            root = self._shards.create_root()
-            try:
-                probe = f"{TEMPORARY_PREFIX}check-{secrets.token_hex(8)}"
-                write_durably(root, probe, b"koi")
-                os.unlink(probe, dir_fd=root)
-            finally:
-                os.close(root)
+            os.close(self._shards.create_root())
+            probe = self._shards.root / f"{TEMPORARY_PREFIX}check-{secrets.token_hex(8)}"
+            replace_file(probe, b"koi")
+            probe.unlink()
         except OSError as error:
             raise self._shards.map_error(error) from error
 
 
 def _read_at(descriptor: int, at: int, wanted: int) -> bytes:
-    """As much as there is of what is wanted: one read may give less."""
+    """The wanted bytes, as far as the file has them: one `pread` may give less."""
     given = os.pread(descriptor, wanted, at)
     pieces = [given]
     while given and len(given) < wanted:
@@ -263,7 +258,7 @@ def _read_at(descriptor: int, at: int, wanted: int) -> bytes:
 
 
 def _sweep_directory(shard: int, cutoff: float, leftover: float) -> tuple[int, int]:
-    """(files examined, images removed); leftovers of writers that died go as well."""
+    """(files examined, images removed); temporary files of dead processes are removed too."""
     seen = removed = 0
     with os.scandir(shard) as entries:
         for entry in entries:

@@ -1,4 +1,4 @@
-"""When a signed link itself ends: what object stores and their front doors write into its query."""
+"""When a signed link expires, read from its query as object stores and CDNs write it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ MAX_URL_CHARS = 8 * 1024
 MAX_QUERY_FIELDS = 100
 MIN_EXPIRY_S = 1_000_000_000
 MAX_EXPIRY_S = 4_102_444_800
-"""September 2001 and January 2100: a moment outside is no moment a host could mean."""
+"""September 2001 and January 2100: a time outside these is not an expiry."""
 
 SIGNED_DATE = re.compile(r"x-([a-z]{2,10})-date", re.ASCII)
 """AWS, Google, Aliyun, Volcengine, Huawei: `X-…-Date` and `X-…-Expires` (signature version 4)."""
@@ -19,9 +19,9 @@ ISO_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]{5,16}(Z|\+00:00)?)?"
 
 
 def expires_ms(url: str) -> int | None:
-    """Unix milliseconds at which the link ends by its own words, the earliest if it has several.
+    """Unix milliseconds at which the link expires, the earliest if it names several.
 
-    None when it says nothing, or nothing that can be meant. The moment may be in the past.
+    None when it names none, or none that makes sense. The time may be in the past.
     """
     fields = _query_fields(url)
     moments = [s for s in _expiry_times(fields) if MIN_EXPIRY_S <= s <= MAX_EXPIRY_S]
@@ -29,7 +29,7 @@ def expires_ms(url: str) -> int | None:
 
 
 def _query_fields(url: str) -> Mapping[str, str]:
-    """The query's fields in lower case; the first of each name, as the signer meant it."""
+    """The query's fields by lower-case name. Of equal names the first counts, as for the signer."""
     if len(url) > MAX_URL_CHARS:
         return {}
     try:
@@ -66,7 +66,7 @@ def _parse_compact(text: str) -> float:
 
 
 def _parse_iso(text: str) -> float:
-    """Azure: a day or a second, UTC when it names no zone; a day alone ends with it."""
+    """Azure: a date or a time, in UTC when no zone is named; a date means the end of that day."""
     if not ISO_TIME.fullmatch(text):
         return float("nan")
     try:

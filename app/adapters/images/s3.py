@@ -1,4 +1,4 @@
-"""Images as objects of a bucket: S3 and its many likenesses, Google Cloud Storage, Azure."""
+"""Images as objects in a bucket of S3 (or a compatible store), Google Cloud Storage or Azure."""
 
 import asyncio
 import tempfile
@@ -58,7 +58,7 @@ class ObjectImageStore:
         spool: Path | None = None,
         endpoint: str | None = None,
     ) -> None:
-        """`large_store` is the same bucket with time for large bodies."""
+        """`large_store` is the same bucket with a longer timeout, for large bodies."""
         self._identity = bucket_identity(where, endpoint)
         self._store = store
         self._large_store = large_store or store
@@ -98,7 +98,7 @@ class ObjectImageStore:
         return cls(quick, url, large_store=large_store, spool=spool, endpoint=endpoint)
 
     def draft(self, stem: str) -> SpooledDraft:  # noqa: ARG002 - all drafts lie in one directory
-        """A place for the bytes of an image to come, on this machine's disk."""
+        """A draft for the bytes of an image, on this machine's disk."""
         return SpooledDraft(self._spool.create, self._keep, self._spool.map_error)
 
     async def put(self, name: str, body: bytes, media_type: str) -> None:
@@ -164,7 +164,7 @@ class ObjectImageStore:
         return len(old)
 
     async def check(self) -> None:
-        """Prove that objects can be written and removed; the failure says what to mend."""
+        """Prove that objects can be written and removed; the failure says what to do."""
         probe = f"koi-check-{uuid4().hex}"
         with self._track_call():
             await self._write(probe, b"koi", "text/plain")
@@ -175,10 +175,10 @@ class ObjectImageStore:
         return self._identity
 
     async def close(self) -> None:
-        """Let the library's threads come to rest.
+        """Wait until the library's threads are idle.
 
-        A process that ends right after a failed call may be aborted by them (ecosystem study,
-        section 2.1 b): half a second of peace prevents it.
+        A process that exits right after a failed call may be aborted by one of these threads; half
+        a second without a call prevents it.
         """
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), CLOSE_TIMEOUT_S)
@@ -200,7 +200,7 @@ class ObjectImageStore:
         media_type: str,
         store: "ObjectStore | None" = None,
     ) -> None:
-        # One request, since a half-made multipart upload would stay in the bucket unseen.
+        # One request: an unfinished multipart upload would stay in the bucket, unseen but paid for.
         attributes = {"Content-Type": media_type}
         store = store or self._store
         await store.put_async(path, body, attributes=attributes, use_multipart=False)
@@ -229,7 +229,7 @@ class ObjectImageStore:
         try:
             yield
         except FileNotFoundError as error:
-            # An absent bucket is no absent image: the difference is a picture paid for twice.
+            # A missing bucket must not look like a missing image, which would be bought again.
             if is_bucket_missing(error):
                 raise self._unavailable(error) from None
             raise

@@ -1,4 +1,4 @@
-"""The connections pictures come over: to checked addresses, with nothing taken along."""
+"""Connections for downloading images: only to checked addresses, without cookies or credentials."""
 
 import asyncio
 import socket
@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 
 import aiohttp
-import certifi
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from app.adapters.http.tls import public_tls_context
 from app.adapters.images.egress_guard import EgressGuard
 
 MAX_CONNECTIONS = 64
@@ -39,7 +39,7 @@ def open_guarded_session(
     connector = aiohttp.TCPConnector(
         limit=MAX_CONNECTIONS,
         resolver=_GuardedResolver(resolver, guard),
-        ssl=tls or _public_tls_context(),
+        ssl=tls or public_tls_context(),
         use_dns_cache=False,
     )
     return aiohttp.ClientSession(
@@ -54,16 +54,9 @@ def open_guarded_session(
     )
 
 
-def _public_tls_context() -> ssl.SSLContext:
-    """Those the provider's own transport believes: the same on every machine, and deaf to
-    SSL_CERT_FILE and its kin (reliability study, S3)."""
-    context = ssl.create_default_context(cafile=certifi.where())
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
 class _GuardedResolver(AbstractResolver):
-    """Sits where the client dials, so that what is checked is what is connected to."""
+    """Checks addresses inside the client's resolver: the client connects to these very addresses,
+    and no second lookup can return others."""
 
     def __init__(self, resolver: Resolver, guard: EgressGuard) -> None:
         self._resolver = resolver
@@ -73,7 +66,7 @@ class _GuardedResolver(AbstractResolver):
         self,
         host: str,
         port: int = 0,
-        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002  both are welcome
+        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002  both are used
     ) -> list[ResolveResult]:
         addresses = await self._resolver(host, port)
         if not addresses:
@@ -92,4 +85,4 @@ class _GuardedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to close."""

@@ -1,4 +1,4 @@
-"""A picture on its way into a store: a few bytes in memory, more of them in a file beside it."""
+"""An image before it is stored: small ones in memory, larger ones in a temporary file."""
 
 import asyncio
 import hashlib
@@ -12,11 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.adapters.images.durable_write import TEMPORARY_PREFIX
+from app.adapters.files import DIRECTORY_FLAGS, TEMPORARY_PREFIX
 from app.domain.media import IMAGE_NAME, ImageStoreUnavailable
 
 MAX_IN_MEMORY_BYTES = 256 << 10
-"""Up to here a picture is written with others in one trip to the disk, as most are."""
+"""Images up to this size are written in batches that share one sync; most are that small."""
 READ_WINDOW_BYTES = 64 << 10
 LEFTOVER_AGE_S = 3600.0
 CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -24,7 +24,7 @@ CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class SpoolFile:
-    """An open temporary file in a directory that `reopen` opens again (a descriptor to close)."""
+    """An open temporary file. `reopen` opens its directory; the caller closes that descriptor."""
 
     descriptor: int
     name: str
@@ -40,24 +40,24 @@ class SpoolFile:
 
 
 class SpoolDirectory:
-    """A directory of this machine for images on their way to somewhere else."""
+    """A directory on this machine for images that are about to be uploaded."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def create(self) -> SpoolFile:
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return create(lambda: os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        return create(lambda: os.open(self._path, DIRECTORY_FLAGS))
 
     def map_error(self, error: Exception) -> ImageStoreUnavailable:
         words = error.strerror if isinstance(error, OSError) else type(error).__name__
         return ImageStoreUnavailable(
-            f"The directory {self._path} for pictures on their way cannot be used ({words}): "
+            f"The directory {self._path} for images before their upload cannot be used ({words}): "
             "free some space and let the gateway's user write it."
         )
 
     def sweep(self, now_s: float) -> None:
-        """Remove what processes that died have left."""
+        """Remove the files of processes that died."""
         for left in self._path.glob(f"{TEMPORARY_PREFIX}*"):
             with suppress(OSError):
                 if left.lstat().st_mtime < now_s - LEFTOVER_AGE_S:
@@ -65,14 +65,14 @@ class SpoolDirectory:
 
 
 def map_draft(draft: "SpooledDraft") -> memoryview:
-    """A draft's file as bytes that lie on the disk, not in memory."""
+    """A draft's file as a mapping, so that its bytes need not be in memory."""
     if draft.file is None:
         raise ValueError("the draft has no file")
     return memoryview(mmap.mmap(draft.file.descriptor, draft.size, access=mmap.ACCESS_READ))
 
 
 def create(reopen: Callable[[], int]) -> SpoolFile:
-    """A new temporary file; raises `OSError`. Those of processes that died are swept by name."""
+    """A new temporary file. Raises `OSError`."""
     directory = reopen()
     try:
         name = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
@@ -82,10 +82,10 @@ def create(reopen: Callable[[], int]) -> SpoolFile:
 
 
 class SpooledDraft:
-    """Takes a body piece by piece, and is then read anywhere; an async context manager.
+    """Takes a body piece by piece, then gives access to any part; an async context manager.
 
-    What was not kept is gone when the block ends. Raises `ImageStoreUnavailable` as `explain`
-    words it when the disk fails.
+    A draft that was not kept is deleted when the block ends. When the disk fails, it raises the
+    `ImageStoreUnavailable` that `explain` makes of the error.
     """
 
     def __init__(
@@ -119,12 +119,12 @@ class SpooledDraft:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of what was written so far."""
+        """SHA-256 of the bytes written so far."""
         return self._hash.digest()
 
     @property
     def in_memory(self) -> bytes | None:
-        """The whole body, when it is small enough never to have met the disk."""
+        """The whole body if it is so small that it was never written to a file, else None."""
         if self.file is not None:
             return None
         if len(self._pieces) > 1:
@@ -140,7 +140,7 @@ class SpooledDraft:
             await self._flush()
 
     async def seal(self) -> None:
-        """No more is written: what is still in memory joins the file, if there is one."""
+        """End writing: if there is a file, append the bytes that are still in memory."""
         if self.file is not None and self._pieces:
             await self._flush()
 
@@ -152,7 +152,7 @@ class SpooledDraft:
         await self._keep(self, name)
 
     def read(self, at: int, most: int) -> bytes:
-        """Bytes from anywhere, blocking once there is a file; raises `OSError`."""
+        """Bytes at any position; blocks when there is a file. Raises `OSError`."""
         if self.file is None:
             return (self.in_memory or b"")[at : at + most]
         begin, window = self._window
@@ -166,7 +166,7 @@ class SpooledDraft:
     async def _flush(self) -> None:
         pieces, self._pieces, self._pending_bytes = self._pieces, [], 0
         try:
-            # Never left to run alone: a cancelled caller must find the file to discard it.
+            # Wait even when cancelled: the file must be known before it can be discarded.
             await _finish_despite_cancel(self._append, pieces)
         except OSError as error:
             raise self._explain(error) from None
@@ -190,6 +190,6 @@ async def _finish_despite_cancel(work: Callable[[list[bytes]], None], pieces: li
 
 
 def _discard(file: SpoolFile) -> None:
-    """Remove what was not renamed away meanwhile."""
+    """Close and remove the file, unless it was renamed to its final name."""
     os.close(file.descriptor)
     file.unlink()

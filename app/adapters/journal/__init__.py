@@ -1,1 +1,1 @@
-"""The second copy of the books, and what the store could not be told yet, as files."""
+"""The journal (the second copy of the ledger) and the outbox, as files."""

@@ -1,4 +1,4 @@
-"""An append-only file that loses no line to a full disk: what it does not take stays in line."""
+"""An append-only file that loses no line to a full disk: unwritten lines stay in memory."""
 
 import os
 import time
@@ -15,7 +15,7 @@ RETRY_INTERVAL_S = 1.0
 
 
 class AppendFile:
-    """Lines for the file that `name()` names now; it may name another one tomorrow."""
+    """Appends lines to the file that `name()` names; when the name changes, to a new file."""
 
     def __init__(self, directory: Path, name: Callable[[], str]) -> None:
         self._directory, self._name = directory, name
@@ -23,7 +23,7 @@ class AppendFile:
         self._unwritten = b""
         self._unsynced = False
         self._rotated: deque[int] = deque()
-        """Files of other days, which only `sync` closes: it may be at work on one."""
+        """Files of earlier days. Only `sync` closes them, since it may be syncing one right now."""
         self._failed_s: float | None = None
         self._log = structlog.get_logger("koi.journal")
 
@@ -32,26 +32,26 @@ class AppendFile:
         self.try_flush()
 
     def try_flush(self) -> bool:
-        """True when all lines are in the kernel's hands; tries again once a second."""
+        """True when the kernel has all lines; after a failure it tries again once a second."""
         due = self._failed_s is None or time.monotonic() > self._failed_s
         if self._unwritten and due and not self.gone():
             self._flush()
         return not self._unwritten
 
     def gone(self) -> bool:
-        """Whether the file was deleted or replaced while we write it: what goes there is lost."""
-        # Yesterday's file may be swept; the next line turns the page.
+        """Whether the open file was deleted or replaced: lines written to it would be lost."""
+        # Yesterday's file may have been swept; the next line opens a new one.
         current = self._file >= 0 and self._open_name == self._name()
         return current and was_replaced(self._file, self._directory / self._open_name)
 
     def sync(self) -> None:
-        """Ask the disk to keep what was written; blocks, so in a thread. Raises `OSError`; what was
-        not kept is asked for again by the next call."""
+        """Sync what was written to disk; blocks, so call it in a thread. Raises `OSError`; the next
+        call then syncs it again."""
         while self._rotated:
             os.fdatasync(self._rotated[0])
             os.close(self._rotated.popleft())
         if self._unsynced:
-            # In this order: what the loop writes or turns meanwhile is left to the next call.
+            # Reset the flag first: what is written during the sync is left to the next call.
             self._unsynced = False
             try:
                 os.fdatasync(self._file)
@@ -61,9 +61,7 @@ class AppendFile:
 
     def close(self) -> None:
         if self._unwritten and self.gone():
-            self._open_name = (
-                ""  # a new file in what is there now: nothing else will keep these lines
-            )
+            self._open_name = ""  # write to a new file, or these lines are lost
         self.try_flush()
         for file in (*self._rotated, self._file):
             if file >= 0:

@@ -1,15 +1,11 @@
 """The `Journal` as JSON lines: up to three files for each process and day.
 
-`….books.jsonl` holds what the accounts are made of and is kept for long; `….jobs.jsonl` holds jobs'
-records, in which a provider may quote prompts, and is kept no longer than the pictures;
-`….changes.jsonl` is copied from the store: what operators changed elsewhere.
+`….books.jsonl` holds the ledger and is kept for long; `….jobs.jsonl` holds job records, in which a
+provider may quote prompts, and is kept no longer than the images; `….changes.jsonl` holds copies of
+what operators changed elsewhere.
 
-A line is in the kernel's hands when `note` returns, so it survives the death of the process; the
-disk is asked to sync once a second, so a machine that loses power loses a second of it.
-
-What a process wrote into its journal lately, so that it does not write it again.
-
-The `Journal` of a command whose changes the gateways write down: it keeps nothing here.
+The kernel has a line when `append` returns, so it survives the death of the process. The files are
+synced once a second, so a machine that loses power loses the last second.
 """
 
 import secrets
@@ -34,7 +30,7 @@ def _now() -> datetime:
 
 
 class FileJournal:
-    """Appends to files of its own in `directory`, which the first line creates."""
+    """Appends to its own files in `directory`, which the first line creates."""
 
     def __init__(self, directory: Path, *, now: Callable[[], datetime] = _now) -> None:
         self._log = structlog.get_logger("koi.journal")
@@ -43,7 +39,7 @@ class FileJournal:
         self._id_file = JournalIdFile(directory)
         self._was_gone = False
         self.has_changes = False
-        """Whether anything that nobody may forget was written by this process."""
+        """Whether this process wrote a change that must survive the loss of the store."""
         self._deduplicator = ChangeDeduplicator()
         process = secrets.token_hex(4)
         self._ledger_file = AppendFile(directory, lambda: f"{now():%Y-%m-%d}-{process}.books.jsonl")
@@ -54,11 +50,11 @@ class FileJournal:
 
     @property
     def id(self) -> str | None:
-        """The directory's name; None before its first line."""
+        """The directory's id; None before its first line."""
         return self._id_file.id
 
     def ensure_id(self) -> None:
-        """Name the directory, and create it if need be. Raises `OSError`."""
+        """Give the directory an id, and create it if it is missing. Raises `OSError`."""
         self._id_file.ensure_id()
 
     def append(self, record: JournalRecord) -> None:
@@ -66,41 +62,41 @@ class FileJournal:
         if record.changes and not new_changes:
             return
         jobs = [change for change in new_changes if change.kind is ChangeKind.JOB]
-        books = [change for change in new_changes if change.kind is not ChangeKind.JOB]
-        # An admission is a job's affair, but its number must stay known.
-        books += [StoreChange(ChangeKind.JOB, job.id, (), job.seq) for job in jobs if job.seq]
+        others = [change for change in new_changes if change.kind is not ChangeKind.JOB]
+        # Job records are swept early, but the numbers they took must stay known for a rebuild.
+        others += [StoreChange(ChangeKind.JOB, job.id, (), job.seq) for job in jobs if job.seq]
         self.has_changes = self.has_changes or any(change.seq for change in record.changes)
-        if books or not jobs:
-            self._ledger_file.write(orjson.dumps(replace(record, changes=books)))
+        if others or not jobs:
+            self._ledger_file.write(orjson.dumps(replace(record, changes=others)))
         if jobs:
             self._jobs_file.write(orjson.dumps(replace(record, changes=jobs)))
 
     def append_copy(self, record: JournalRecord) -> None:
-        """Write down what somebody else changed; it says nothing of what this process has seen."""
+        """Append what another process changed. It does not count for the position of this one."""
         self._copies_file.write(orjson.dumps(record))
 
     def ready(self) -> bool:
         return not self.gone() and all(file.try_flush() for file in self._files)
 
     def gone(self) -> bool:
-        """Whether our files were deleted or replaced while we write them."""
+        """Whether the open files or their directory were deleted or replaced."""
         gone = self._id_file.gone() or any(file.gone() for file in self._files)
         if gone is not self._was_gone:
             self._was_gone = gone
             if gone:
-                mend = "put the directory back, or restart and run `koi doctor`; nothing is spent"
+                mend = "put it back, or restart and run `koi doctor`; until then nothing is bought"
                 self._log.error("journal_gone", directory=str(self.directory), mend=mend)
             else:
                 self._log.warning("journal_found_again", directory=str(self.directory))
         return gone
 
     def sync(self) -> None:
-        """Ask the disk to keep what was written; blocks. Raises `OSError`."""
+        """Sync what was written to disk; blocks. Raises `OSError`."""
         for file in self._files:
             file.sync()
 
     def sweep(self, *, books: timedelta, jobs: timedelta) -> int:
-        """Remove files last written longer ago than that; how many."""
+        """Remove files that were last written longer ago than that; returns how many."""
         kept = {"*.books.jsonl": books, f"*{COPIES_SUFFIX}": books, "*.jobs.jsonl": jobs}
         return sum(_sweep(self.directory, pattern, life) for pattern, life in kept.items())
 
@@ -121,7 +117,7 @@ class FileJournal:
                 directory=str(directory),
                 skipped=list(found.foreign_files),
                 lines=found.bad_lines,
-                mend="look with `koi doctor`",
+                mend="run `koi doctor`: it names the files",
             )
         return found.mark
 
@@ -136,21 +132,22 @@ def _sweep(directory: Path, pattern: str, kept: timedelta) -> int:
 
 
 MAX_REMEMBERED = 2048
-"""So many of the jobs and entries told last."""
+"""How many of the latest jobs and entries are remembered."""
 
 
 class ChangeDeduplicator:
-    """Drops what the journal holds already: a repeated write of the store tells once more what the
-    first one changed, because the first reply may have been lost. Only this process's own lines
-    count, and only jobs and entries: those follow one another in an order of their own, so that
-    saying them once is enough."""
+    """Drops changes that this process has already written to the journal.
+
+    A write that is repeated because its reply was lost reports the same changes again. Only jobs
+    and entries are compared: their changes have an order of their own, so that one line is enough.
+    """
 
     def __init__(self, max_remembered: int = MAX_REMEMBERED) -> None:
         self._max_remembered = max_remembered
         self._seen_fields: OrderedDict[tuple[str, ChangeKind, str], dict[str, int]] = OrderedDict()
 
     def take_new(self, record: JournalRecord) -> list[StoreChange]:
-        """The changes that were not told yet; from now on they are."""
+        """The changes that are not in the journal yet; from now on they count as written."""
         return [
             change for change in record.changes if self._remember_if_new(record.mark.epoch, change)
         ]
@@ -178,17 +175,20 @@ def _digests(fields: Sequence[str]) -> dict[str, int]:
 
 
 class DelegatedJournal:
-    """For a shared store with gateways at work: they copy what operators change (journals.py of the
-    store), and a journal in whatever directory the command was run would be found by nobody."""
+    """The `Journal` of a command on a shared store while gateways run: it writes nothing here.
+
+    The gateways copy what operators change (see `wiring/journal_replication.py`); nobody would find
+    a journal in the directory where the command happened to run.
+    """
 
     position: Position | None = None
 
     def __init__(self) -> None:
         self.has_changes = False
-        """Whether anything that nobody may forget was changed."""
+        """Whether the command changed anything that must survive the loss of the store."""
 
     def append(self, record: JournalRecord) -> None:
-        """The store laid it out for the gateways."""
+        """The store keeps the change until a gateway has copied it."""
         self.has_changes = self.has_changes or any(change.seq for change in record.changes)
 
     def ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""The name of a journal directory: a small file in it, and the proof that it is still there."""
+"""The id of a journal directory: a small file in it, by which its loss is noticed too."""
 
 import os
 import re
@@ -6,16 +6,16 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from app.adapters.files import open_no_follow
+from app.adapters.files import DIRECTORY_FLAGS, create_file_once, open_no_follow
 
 ID_FILE_NAME = "id"
 ID_PATTERN = re.compile(r"[0-9a-f]{16}")
 
 
 def read_journal_id(directory: Path) -> str | None:
-    """The journal's name; None when it has none (yet)."""
+    """The journal's id; None when it has none (yet)."""
     try:
-        file = os.open(directory / ID_FILE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = open_no_follow(str(directory / ID_FILE_NAME), os.O_RDONLY)
     except OSError:
         return None
     try:
@@ -25,7 +25,7 @@ def read_journal_id(directory: Path) -> str | None:
 
 
 class JournalIdFile:
-    """Held open, so that a journal that was deleted or replaced is noticed."""
+    """Keeps the id file open, so that a deleted or replaced journal is noticed."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / ID_FILE_NAME
@@ -35,24 +35,21 @@ class JournalIdFile:
             self._open()
 
     def ensure_id(self) -> None:
-        """Name the journal unless it has a name. Raises `OSError`."""
+        """Give the journal an id unless it has one. Raises `OSError`."""
         if self.id is not None:
             return
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = self._path.with_name(f".{ID_FILE_NAME}-{secrets.token_hex(4)}")
-        with open(part, "x", opener=open_no_follow) as file:
-            file.write(f"{secrets.token_hex(8)}\n")
+        if read_journal_id(self._path.parent) is None:
+            self._path.unlink(missing_ok=True)  # cut short by a power loss
+        directory = os.open(self._path.parent, DIRECTORY_FLAGS)
         try:
-            if read_journal_id(self._path.parent) is None:
-                self._path.unlink(missing_ok=True)  # half of one, from a machine that lost power
-            with suppress(FileExistsError):
-                os.link(part, self._path)  # of two processes, one names it
+            create_file_once(directory, ID_FILE_NAME, f"{secrets.token_hex(8)}\n".encode())
         finally:
-            part.unlink(missing_ok=True)
+            os.close(directory)
         self._open()
 
     def gone(self) -> bool:
-        """Whether the directory that was named is no longer the one at this path."""
+        """Whether the path no longer leads to the id file that was opened."""
         return self._file >= 0 and was_replaced(self._file, self._path)
 
     def close(self) -> None:
@@ -61,7 +58,7 @@ class JournalIdFile:
             self._file = -1
 
     def _open(self) -> None:
-        file = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_no_follow(str(self._path), os.O_RDONLY)
         self.id = _read_id(file)
         if self.id is None:
             os.close(file)
@@ -70,7 +67,7 @@ class JournalIdFile:
 
 
 def was_replaced(file: int, path: Path) -> bool:
-    """Whether this open file is no longer what lies at the path."""
+    """Whether the path no longer leads to this open file."""
     try:
         there, here = os.stat(path, follow_symlinks=False), os.fstat(file)
     except OSError:

@@ -1,7 +1,7 @@
-"""The `Debts` as one small file each: whole or absent after a power cut, gone once paid.
+"""The `Outbox` with one small file for each message, deleted once the store has it.
 
-What cannot be read or will never be taken is moved to `damaged/` and named: it must not keep the
-debts behind it from being paid, and a person may still make something of it.
+A file that cannot be read, or that the store refuses for good, is moved to `damaged/` and named in
+the log: it must not hold up the messages behind it, and a person may still be able to use it.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 import structlog
 
-from app.adapters.files import open_no_follow, read_bytes
+from app.adapters.files import DIRECTORY_FLAGS, read_bytes, replace_file
 from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import Picture
 from app.domain.job import JobState, Outcome, PartResult, PendingImage
@@ -26,7 +26,7 @@ from app.domain.journal import OutboxMessage, OutboxOutcome, OutboxPart
 SUFFIX = ".json"
 DEAD_LETTER_DIRECTORY = "damaged"
 DECODE_ERRORS = (OSError, AttributeError, KeyError, TypeError, ValueError)
-"""What reading a file can raise that holds no debt: it is empty, cut, foreign, a directory …"""
+"""What reading a file raises when it holds no message: empty, cut short, foreign, a directory …"""
 
 
 class FileOutbox:
@@ -34,16 +34,16 @@ class FileOutbox:
         self._directory = directory
         self._log = structlog.get_logger("koi.journal")
 
-    async def enqueue(self, debt: OutboxMessage) -> bool:
+    async def enqueue(self, message: OutboxMessage) -> bool:
         try:
-            await asyncio.to_thread(self._write_file, debt.name, orjson.dumps(debt))
+            await asyncio.to_thread(self._write_file, message.name, orjson.dumps(message))
         except OSError as error:
-            self._log.error("debt_not_kept", debt=debt.name, reason=error.strerror)
+            self._log.error("debt_not_kept", debt=message.name, reason=error.strerror)
             return False
         return True
 
-    async def ack(self, debt: OutboxMessage) -> None:
-        await asyncio.to_thread(self._delete_if_same, debt)
+    async def ack(self, message: OutboxMessage) -> None:
+        await asyncio.to_thread(self._delete_if_same, message)
 
     async def pending(self) -> Sequence[OutboxMessage]:
         try:
@@ -52,45 +52,35 @@ class FileOutbox:
             return ()
         return await asyncio.to_thread(self._read_files, names) if names else ()
 
-    async def dead_letter(self, debt: OutboxMessage, reason: str) -> None:
-        await asyncio.to_thread(self._dead_letter_if_same, debt, reason)
+    async def dead_letter(self, message: OutboxMessage, reason: str) -> None:
+        await asyncio.to_thread(self._dead_letter_if_same, message, reason)
 
     def count_dead_letters(self) -> int:
         return len(list_dead_letters(self._directory))
 
     def _write_file(self, name: str, body: bytes) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self._directory / f".{name}-{secrets.token_hex(4)}"
-        try:
-            with open(temporary, "xb", opener=open_no_follow) as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            with _lock_directory(self._directory):
-                temporary.rename(self._directory / f"{name}{SUFFIX}")
-            _sync_directory(self._directory)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        path = self._directory / f"{name}{SUFFIX}"
+        replace_file(path, body, lock=_lock_directory(self._directory))
 
-    def _delete_if_same(self, debt: OutboxMessage) -> None:
+    def _delete_if_same(self, message: OutboxMessage) -> None:
         with suppress(OSError), _lock_directory(self._directory):
-            if self._is_current(debt):
-                (self._directory / f"{debt.name}{SUFFIX}").unlink(missing_ok=True)
+            if self._is_current(message):
+                (self._directory / f"{message.name}{SUFFIX}").unlink(missing_ok=True)
 
-    def _dead_letter_if_same(self, debt: OutboxMessage, reason: str) -> None:
-        name = f"{debt.name}{SUFFIX}"
+    def _dead_letter_if_same(self, message: OutboxMessage, reason: str) -> None:
+        name = f"{message.name}{SUFFIX}"
         with suppress(OSError), _lock_directory(self._directory):
-            if self._is_current(debt):
+            if self._is_current(message):
                 self._move_to_dead_letters(name, reason)
                 return
         self._log.error("debt_refused", debt=name, reason=reason)
 
-    def _is_current(self, debt: OutboxMessage) -> bool:
-        """Whether the file still holds this debt: a newer one of its name may say more."""
-        name = f"{debt.name}{SUFFIX}"
+    def _is_current(self, message: OutboxMessage) -> bool:
+        """Whether the file still holds this message: a newer one with its name may hold more."""
+        name = f"{message.name}{SUFFIX}"
         try:
-            return _decode_file(name, read_bytes(self._directory / name)) == debt
+            return _decode_file(name, read_bytes(self._directory / name)) == message
         except DECODE_ERRORS:
             return False
 
@@ -100,7 +90,7 @@ class FileOutbox:
             try:
                 found.append(_decode_file(name, read_bytes(self._directory / name)))
             except FileNotFoundError:
-                pass  # a sibling paid it meanwhile
+                pass  # another process delivered it meanwhile
             except DECODE_ERRORS as error:
                 self._move_to_dead_letters(name, f"{type(error).__name__}: {error}")
         return found
@@ -112,7 +102,7 @@ class FileOutbox:
             damaged.mkdir(mode=0o700, exist_ok=True)
             (self._directory / name).rename(place)
         except FileNotFoundError:
-            return  # a sibling was quicker
+            return  # another process moved it
         except OSError as error:
             reason = f"{reason}; it cannot be moved either: {error.strerror}"
         self._log.error("debt_set_aside", debt=name, file=str(place), reason=reason)
@@ -120,8 +110,8 @@ class FileOutbox:
 
 @dataclass(frozen=True, slots=True)
 class OutboxFiles:
-    """What lies in a directory of debts: readable ones that wait (the oldest since when, in Unix
-    seconds), names that cannot be read, names that were set aside."""
+    """What an outbox directory holds: how many readable messages wait, since when the oldest one
+    does (Unix seconds), the names of unreadable files, the names of files in `damaged/`."""
 
     waiting: int
     oldest_s: float | None
@@ -130,14 +120,14 @@ class OutboxFiles:
 
 
 def inspect_outbox(directory: Path) -> OutboxFiles:
-    """Moves nothing."""
+    """Look at an outbox directory; moves nothing."""
     waiting, unreadable = [], []
     for file in sorted(directory.glob(f"*{SUFFIX}")):
         try:
             _decode_file(file.name, read_bytes(file))
             waiting.append(file.stat().st_mtime)
         except FileNotFoundError:
-            pass  # paid meanwhile
+            pass  # delivered meanwhile
         except DECODE_ERRORS:
             unreadable.append(file.name)
     damaged = tuple(file.name for file in list_dead_letters(directory))
@@ -145,22 +135,14 @@ def inspect_outbox(directory: Path) -> OutboxFiles:
 
 
 def list_dead_letters(directory: Path) -> list[Path]:
-    """What was set aside in this directory of debts."""
+    """The files in `damaged/` of this outbox directory."""
     return sorted((directory / DEAD_LETTER_DIRECTORY).glob("*"))
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
 def _lock_directory(directory: Path) -> Iterator[None]:
-    """No other process replaces or removes a debt meanwhile, as far as the file system can tell."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    """Keep other processes from replacing or removing a message, if the file system has locks."""
+    descriptor = os.open(directory, DIRECTORY_FLAGS)
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -170,12 +152,12 @@ def _lock_directory(directory: Path) -> Iterator[None]:
 
 
 def _decode_file(name: str, body: bytes) -> OutboxMessage:
-    """Raises one of `DECODE_ERRORS`; under another's name it would be paid and that one
-    forgotten."""
-    debt = _decode_message(orjson.loads(body))
-    if f"{debt.name}{SUFFIX}" != name:
-        raise ValueError(f"it is called {name} and says {debt.name}")
-    return debt
+    """Raises one of `DECODE_ERRORS`, also when the name is another message's: delivering it would
+    delete that other one."""
+    message = _decode_message(orjson.loads(body))
+    if f"{message.name}{SUFFIX}" != name:
+        raise ValueError(f"the file is called {name} and holds {message.name}")
+    return message
 
 
 def _decode_message(row: dict[str, Any]) -> OutboxMessage:

@@ -1,9 +1,7 @@
-"""One line of a journal, read with suspicion: a damaged or foreign one is no step, never an error.
+"""Reading journals back: the latest position for a new process, all records for a rebuild.
 
-Lines of earlier versions are read too: before changes carried numbers of their own, a write took at
-most one, which was its mark's.
-
-Reading journals back: the latest mark for a fresh process, everything for a rebuild.
+A damaged or foreign line is skipped and counted, never an error. Lines of earlier versions are read
+too: there a write took at most one number, that of its position, and changes had none.
 """
 
 from collections import Counter
@@ -30,7 +28,7 @@ RECORD_KINDS = frozenset({ChangeKind.USERS, ChangeKind.TEAMS, ChangeKind.KEYS, C
 
 
 def parse_record(line: bytes) -> JournalRecord | None:
-    """None when the line says nothing that can be used as it is."""
+    """None when the line is no usable record."""
     try:
         row = orjson.loads(line)
         mark = _parse_position(row["mark"])
@@ -70,12 +68,13 @@ def _validate(kind: ChangeKind, id: str, fields: Mapping[str, str]) -> None:
 
 
 def _infer_seq(kind: ChangeKind, fields: Sequence[str], mark: Position) -> int:
-    """The number an old version's change took: only a job's admission is worth one."""
+    """The number of a change that an earlier version wrote: of a job's changes only the admission
+    took one."""
     return mark.seq if kind is not ChangeKind.JOB or list(fields[:2]) == ["state", "R"] else 0
 
 
 def _require_texts(fields: Sequence[object]) -> list[str]:
-    """A script's numbers are written as numbers."""
+    """Lua scripts report numbers, which the journal keeps as JSON numbers."""
     if not isinstance(fields, list) or any(isinstance(field, list | dict) for field in fields):
         raise TypeError("no fields")
     return [str(field) for field in fields]
@@ -94,16 +93,16 @@ def _require_count(found: object) -> int:
 
 
 COPIES_SUFFIX = ".changes.jsonl"
-"""Files of what others changed, copied from the store: not in the order of their marks."""
+"""Files of copied changes: their positions do not rise from line to line."""
 MAX_TAIL_FILES = 64
 TAIL_BYTES = 256 * 1024
 
 
 class JournalHistory:
-    """All steps of all files in `directories`, in no particular order of files.
+    """All records of all files in `directories`, in no particular order of files.
 
-    What cannot be used is skipped and counted: `bad_lines` by file (a machine that lost power
-    leaves half a line), `foreign_files` are named like a journal file and cannot be read as one.
+    What cannot be used is skipped and counted: `bad_lines` by file (a power loss cuts a line
+    short), `foreign_files` are named like a journal file but cannot be read as one.
     """
 
     def __init__(self, directories: Sequence[Path]) -> None:
@@ -113,14 +112,14 @@ class JournalHistory:
 
     @property
     def ids(self) -> frozenset[str]:
-        """The names of the journals that were given."""
+        """The ids of these journals."""
         return frozenset(
             id for place in self.directories if (id := read_journal_id(place)) is not None
         )
 
     @property
     def unreadable(self) -> int:
-        """Lines, and files as a whole, that say nothing."""
+        """How many lines and whole files cannot be used."""
         return self.bad_lines.total() + len(self.foreign_files)
 
     @property
@@ -138,7 +137,7 @@ class JournalHistory:
                     self.foreign_files.append(file)
 
     def _read_records(self, file: Path) -> Iterator[JournalRecord]:
-        if not is_regular_file(file):  # opening a pipe would wait for ever
+        if not is_regular_file(file):  # opening a named pipe would wait for ever
             self.foreign_files.append(file)
             return
         with open(file, "rb", opener=open_no_follow) as lines:
@@ -152,8 +151,8 @@ class JournalHistory:
 
 @dataclass(frozen=True, slots=True)
 class JournalTail:
-    """Where a journal ends: its latest mark, None when there is none; what is no journal file; how
-    many of the lines looked at cannot be read."""
+    """Where a journal ends: its latest position, None when there is none; the names of foreign
+    files; how many of the examined lines cannot be read."""
 
     mark: Position | None
     foreign_files: tuple[str, ...]
@@ -161,7 +160,7 @@ class JournalTail:
 
 
 def read_journal_tail(directory: Path) -> JournalTail:
-    """Look at the ends of the newest files. Never raises."""
+    """Examine the ends of the newest files. Never raises."""
     files, foreign_files = _list_journal_files(directory)
     marks, bad_lines = [], 0
     for file in islice(files, MAX_TAIL_FILES):
@@ -178,7 +177,7 @@ def read_journal_tail(directory: Path) -> JournalTail:
 
 
 def _list_journal_files(directory: Path) -> tuple[list[Path], list[str]]:
-    """Journal files, the newest first, and the names of what only looks like one."""
+    """Journal files, the newest first, and the names of foreign files."""
     found, foreign_files = [], []
     for file in directory.glob("*.jsonl"):
         try:
@@ -193,7 +192,7 @@ def _list_journal_files(directory: Path) -> tuple[list[Path], list[str]]:
 
 
 def _read_last_mark(file: Path) -> tuple[Position | None, int]:
-    """The mark of a file's last readable line, and how many after it are not."""
+    """The position in a file's last readable line, and how many lines after it are unreadable."""
     with open(file, "rb", opener=open_no_follow) as tail:
         tail.seek(max(file.stat().st_size - TAIL_BYTES, 0))
         bad = 0

@@ -1,1 +1,1 @@
-"""The provider: its HTTP, its JSON and its ways to fail."""
+"""The provider: its HTTP, its JSON and its errors."""

@@ -1,4 +1,4 @@
-"""The provider as a port: one exchange, one deadline, one proof; nothing is ever sent twice."""
+"""The port to the provider: each call is one exchange, and no request is ever sent twice."""
 
 import asyncio
 import random
@@ -26,22 +26,22 @@ from app.domain.upstream import PollInconclusive, TaskPending, UpstreamAnswer
 from app.domain.upstream_ids import is_task_id, quote_path_segment
 
 LARGE_REPLY_BYTES = 1024 * 1024
-"""Bodies from here on are read in a thread, so that other requests go on."""
+"""Bodies larger than this are parsed in a thread, so that other requests go on."""
 MAX_REATTEMPTS = 2
 REATTEMPT_WINDOW_S = 5.0
 USER_AGENT = "koi/1"
 
 
 def _observe_nothing(_: str) -> None:
-    """Nobody watches."""
+    """The default observer."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTimeouts:
     """Absolute deadlines of whole exchanges, connecting and reading included, in seconds.
 
-    A submit has as long as a generation: a provider that ignores `async` answers with the images,
-    and giving up on it would give up a paid picture.
+    A submit has as much time as a generation: a provider that ignores `async` answers with the
+    images, and giving up early would lose an image that was paid for.
     """
 
     dispatch_s: float
@@ -97,8 +97,8 @@ class DieyuyunProvider:
         self._log = structlog.get_logger()
 
     async def dispatch(self, request: GenerationRequest, *, asynchronous: bool) -> UpstreamAnswer:
-        """Send one generation. Raises `UpstreamError`; another attempt is made only while no byte
-        of any earlier one was sent, at most `MAX_REATTEMPTS` times within `REATTEMPT_WINDOW_S`."""
+        """Send one generation. Raises `UpstreamError`. It tries again only if no byte of an earlier
+        attempt was sent, at most `MAX_REATTEMPTS` times within `REATTEMPT_WINDOW_S`."""
         operation = "submit" if asynchronous else "generate"
         try:
             reply = await self._post(self._body(request, asynchronous))
@@ -111,7 +111,8 @@ class DieyuyunProvider:
         return replace(answer, request_id=request_id(reply.headers))
 
     async def poll(self, upstream_id: str) -> UpstreamAnswer:
-        """Ask for a task. Raises `UpstreamError` when it ended badly, else `PollInconclusive`."""
+        """Ask for a task. Raises `UpstreamError` when the task failed, and `PollInconclusive` when
+        the poll told nothing about it."""
         if not is_task_id(upstream_id):
             raise make_error("upstream_invalid_response", BillingEvidence.UNKNOWN)
         request = httpx.Request(
@@ -129,7 +130,7 @@ class DieyuyunProvider:
         raise inconclusive
 
     async def close(self) -> None:
-        """Close all connections; exchanges under way fail."""
+        """Close all connections; running exchanges fail."""
         await self._transport.aclose()
 
     def _body(self, request: GenerationRequest, asynchronous: bool) -> bytes:
@@ -189,26 +190,26 @@ class DieyuyunProvider:
     async def _parse_safely(
         self, parse: Callable[[ProviderReply], UpstreamAnswer], reply: ProviderReply
     ) -> UpstreamAnswer:
-        """What a reply means; one that our reader stumbles over has at least its status."""
+        """What a reply means. If our parser fails on it, its status alone decides."""
         try:
             if len(reply.body or b"") > LARGE_REPLY_BYTES:
                 return await asyncio.to_thread(parse, reply)
             return parse(reply)
         except (UpstreamError, PollInconclusive):
             raise
-        except Exception as error:  # noqa: BLE001  a job must end, with the proof there is
+        except Exception as error:  # noqa: BLE001  a job must end, whatever a reply holds
             self._log.error("upstream_unforeseen", error=type(error).__name__)
-        # Outside the handler: the original may hold the whole document.
+        # Raised outside the handler: the original error may hold the whole document.
         raise make_parser_error(reply.status)
 
 
 def _error_log_fields(error: UpstreamError) -> dict[str, str]:
-    """For a log: never the message, which may quote a prompt."""
+    """Fields for the log, without the message, which may quote a prompt."""
     return {"code": error.reason, "proof": error.proof.value}
 
 
 def _result_log_fields(answer: UpstreamAnswer) -> dict[str, object]:
-    """For a log: never a link."""
+    """Fields for the log, without links."""
     if isinstance(answer, TaskPending):
         return {"answer": answer.status, "progress": answer.progress}
     return {"answer": "finished", "images": len(answer.images)}
@@ -217,7 +218,7 @@ def _result_log_fields(answer: UpstreamAnswer) -> dict[str, object]:
 def _encode_request(
     request: GenerationRequest, *, asynchronous: bool, response_format: str
 ) -> bytes:
-    """The documented fields (provider's page) and nothing else."""
+    """The fields that the provider documents, and no others."""
     fields: dict[str, str | int | bool] = {
         "model": request.model,
         "prompt": request.prompt,

@@ -1,9 +1,8 @@
-"""Finding what a provider complains about, in every shape of error body (study, section 2.2).
+"""Finding the error in every shape of body that the provider and compatible ones send, and what it
+is about: moderation, our account, a missing task, or an HTTP status in words.
 
-What a complaint is about: moderation, our account, a missing task, or an HTTP status in words.
-
-A message may quote the caller's prompt, so that statuses and codes decide about money and about
-the breaker. Prose only chooses between two public codes where the money is proven already.
+Only statuses and codes decide about money and the breaker, since a message may quote the caller's
+prompt. A message only chooses between two public codes after the status has decided about money.
 """
 
 import re
@@ -28,17 +27,17 @@ CODE_KEYS = ("code", "errorCode", "error_code")
 RETRY_KEYS = ("retry_after", "retryAfter", "retry_after_seconds")
 BILLED_KEYS = ("billed", "charged", "is_billed", "is_charged")
 MAX_TEXT_CHARS = 2048
-"""Here a provider's prose enters: nothing behind reads, matches or shows more of it."""
+"""Longer messages of a provider are cut here, before anything matches or shows them."""
 FEE_CODE = re.compile(r"(?<!no)(?<!without)(?<!insufficient)(?:^|_)fees?(?:$|_(?!refunded|waived))")
 SUCCESS_WORDS = frozenset({"", "0", "success", "succeeded", "ok", "none", "null", "true"})
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderError:
-    """An error as the provider told it. `code` and `kind` are lower case with underscores.
+    """An error as the provider sent it. `code` and `kind` are lower case with underscores.
 
-    `error` means an error was named as such, `has_error_code` that a code stands for one, so that a
-    message alone, as in a gateway's `{"message": …}`, is neither.
+    `error`: the body names it as an error. `has_error_code`: its code is one of an error. A message
+    alone, such as a proxy's `{"message": …}`, has neither.
     """
 
     code: str = ""
@@ -52,7 +51,7 @@ class ProviderError:
 
     @property
     def billed(self) -> bool | None:
-        """Whether the provider says that this refusal costs; None when it does not say."""
+        """Whether the provider says that it charges for this refusal; None when it does not say."""
         if self.flagged_billed is None and (
             FEE_CODE.search(self.code) or FEE_CODE.search(self.kind)
         ):
@@ -66,17 +65,17 @@ class ProviderError:
 
     @property
     def is_from_provider(self) -> bool:
-        """Whether this is a provider's own error rather than some machine's between us."""
+        """Whether this is the provider's own error, not one of a proxy in between."""
         return self.error or bool(self.code and self.message)
 
     @property
     def status(self) -> int | None:
-        """The HTTP status a numeric code spells."""
+        """The HTTP status in a numeric code."""
         return int(self.code) if re.fullmatch(r"[45]\d\d", self.code) else None
 
 
 def find_provider_error(layers: JsonLayers) -> ProviderError:
-    """The first complaint, innermost layer first; an empty one when there is none."""
+    """The first error, innermost layer first; an empty one when there is none."""
     found = [_parse_layer(layer) for layer in layers]
     for provider_error in found:
         if provider_error.is_failure:
@@ -194,7 +193,7 @@ TASK_FAILURE_CODES = _words(
     "image_dimension_mismatch image_generation_failed generation_failed invalid_parameters "
     "request_cancelled service_error unknown_error"
 )
-"""Codes that tell of a task's end even where no status word does (contract study, 2.2)."""
+"""Codes that mean a task has failed, even where the body has no status word."""
 
 STATUS_WORDS: Mapping[int, str] = {
     400: "bad_request invalid_request invalid_request_error invalid_argument invalid_parameter "
@@ -218,12 +217,12 @@ STATUSES: Mapping[str, int] = {
 }
 NEVER_MODERATION = frozenset({401, 402, 404, 429})
 GENERIC_TYPES = frozenset({"upstream_error", "api_error"})
-"""Types that relays put on every error, whatever it is."""
+"""Types that some resellers put on every error."""
 
 
 def has_moderation_code(status: int, provider_error: ProviderError) -> bool:
-    """Whether a code says that a request was refused for its content. Throttling and account
-    faults never are."""
+    """Whether a code says that a request was refused for its content. Errors about rates or the
+    account never do."""
     if status in NEVER_MODERATION:
         return False
     named = MODERATION_CODE.search(provider_error.code) or MODERATION_CODE.search(
@@ -233,9 +232,9 @@ def has_moderation_code(status: int, provider_error: ProviderError) -> bool:
 
 
 def has_moderation_text(provider_error: ProviderError, prompt: str = "") -> bool:
-    """Whether the prose says so, without the words that stand in the caller's own prompt.
+    """Whether the message says so in words that the caller's own prompt does not contain.
 
-    Only for a refusal that is proven otherwise.
+    Only for what the status has already proven to be a refusal.
     """
     own = prompt.lower()
     said = MODERATION_TEXT.finditer(provider_error.message)
@@ -243,7 +242,7 @@ def has_moderation_text(provider_error: ProviderError, prompt: str = "") -> bool
 
 
 def find_account_error(status: int, provider_error: ProviderError) -> str | None:
-    """`upstream_auth` or `upstream_billing` where the status alone says something else."""
+    """`upstream_auth` or `upstream_billing` if a code says so and the status does not."""
     if {provider_error.code, provider_error.kind} & BILLING_CODES:
         return "upstream_billing"
     if status in (400, 422) and provider_error.code in AUTH_CODES:
@@ -252,17 +251,17 @@ def find_account_error(status: int, provider_error: ProviderError) -> str | None
 
 
 def is_task_missing(provider_error: ProviderError) -> bool:
-    """Whether a poll was told that there is no such task."""
+    """Whether the provider says that there is no such task."""
     return provider_error.code in MISSING_CODES
 
 
 def is_task_failure(provider_error: ProviderError) -> bool:
-    """Whether an error tells of the task rather than of the poll."""
+    """Whether an error is about the task, not about the poll."""
     return provider_error.code in TASK_FAILURE_CODES
 
 
 def infer_status(provider_error: ProviderError) -> int | None:
-    """The HTTP status that an error in a 200 body stands for; None when nobody can know."""
+    """The HTTP status that an error in a 200 body means; None when its codes do not say."""
     if has_moderation_code(200, provider_error):
         return 400
     kind = None if provider_error.kind in GENERIC_TYPES else STATUSES.get(provider_error.kind)

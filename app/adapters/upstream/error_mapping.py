@@ -1,8 +1,5 @@
-"""What of a provider's words may reach a caller: short plain text without secrets.
-
-Which failure is which: the provider's refusals and silences as codes with a proof class.
-
-Source: reliability study, sections 6.1 (proof classes), 7.1 and 7.2; contract study, section 4.
+"""The provider's errors as codes with evidence about its bill (P0 to P3, decision 29), and its
+messages as short plain text without secrets.
 """
 
 import re
@@ -41,7 +38,7 @@ ACCOUNT_TERMS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class MessageSanitizer:
-    """Cleans texts; `secrets` are literals that never pass, such as the upstream key and host."""
+    """Cleans messages; `secrets` are texts to hide, such as the upstream key and host."""
 
     secrets: tuple[str, ...] = ()
 
@@ -49,8 +46,8 @@ class MessageSanitizer:
         return "MessageSanitizer()"
 
     def sanitize(self, text: str, otherwise: str) -> str:
-        """The text fit for a caller, at most 300 characters, or `otherwise` when little is left
-        or it is about the operator's account."""
+        """The text for a caller, at most 300 characters; `otherwise` when almost nothing is left or
+        the text is about the operator's account."""
         if HTML_PAGE.search(text) or ACCOUNT_TERMS.search(text):
             return otherwise
         for secret in self.secrets:
@@ -72,7 +69,7 @@ class MessageSanitizer:
 
 DEFAULT_RETRY_AFTER_S = 2
 CALLER_FIELDS = frozenset({"model", "prompt", "n", "size", "quality"})
-"""The fields a caller can mend; the provider's opinion on any other is the operator's affair."""
+"""The fields that a caller sets. An error about any other is for the operator to solve."""
 
 MESSAGES: Mapping[str, str] = {
     "content_policy_violation": "The provider's moderation refused this request.",
@@ -91,7 +88,7 @@ MESSAGES: Mapping[str, str] = {
     "upstream_unreachable": "The provider cannot be reached; nothing was sent.",
 }
 BLOCKED_BEFORE_PROVIDER = (
-    "Something before the provider refused this request, so nothing was made; "
+    "A proxy or firewall before the provider refused this request, so nothing was made; "
     "this gateway's operator must act."
 )
 REDIRECTED = (
@@ -117,17 +114,18 @@ CODES_BY_STATUS: Mapping[int, str] = {
     429: "upstream_rate_limited",
 }
 AMBIGUOUS_STATUSES = frozenset({408, 409, 425, 460, 499, 504, 522, 524})
-"""Said by whoever stopped waiting, not by whoever does the work (RFC 9110, section 15.6.5)."""
+"""These may come from a proxy that stopped waiting while the work goes on (RFC 9110, section
+15.6.5), so they prove nothing."""
 
 
 def make_error(code: str, proof: BillingEvidence) -> UpstreamError:
-    """A failure about which the provider's own words are of no use to a caller."""
+    """An error with our own message, where the provider's is of no use to a caller."""
     return UpstreamError(code, MESSAGES[code], proof=proof)
 
 
 def map_transport_error(error: Exception, *, sent: bool, answered: bool) -> UpstreamError:
-    """A connection that failed (F1-F11). `sent`: some byte of the request may have left;
-    `answered`: a response had begun."""
+    """A failure of the connection. `sent`: some byte of the request may have been sent; `answered`:
+    a response had begun."""
     if isinstance(error, TlsHandshakeError):
         return make_error("upstream_tls", BillingEvidence.NEVER_SENT)
     if not sent:
@@ -142,20 +140,20 @@ def map_transport_error(error: Exception, *, sent: bool, answered: bool) -> Upst
 
 
 def is_definite_refusal(status: int) -> bool:
-    """Whether a status alone proves that nothing was made, whoever said it and in whatever words:
-    a redirect or a refusal."""
+    """Whether a status alone proves that nothing was made, whatever the body says: a redirect or a
+    refusal (decision 23)."""
     return 300 <= status < 500 and status not in AMBIGUOUS_STATUSES
 
 
 def make_unexpected_error(*, sent: bool) -> UpstreamError:
-    """An exchange that failed in a way nobody thought of."""
+    """An exchange that failed in a way the code does not expect."""
     if sent:
         return make_error("upstream_ambiguous", BillingEvidence.UNKNOWN)
     return UpstreamError("upstream_error", UNSENDABLE, proof=BillingEvidence.NEVER_SENT)
 
 
 def make_parser_error(status: int) -> UpstreamError:
-    """A reply that our reader stumbled over."""
+    """A reply on which our parser failed."""
     if is_definite_refusal(status):
         return make_error(CODES_BY_STATUS.get(status, "upstream_rejected"), BillingEvidence.REFUSED)
     return make_error("upstream_invalid_response", BillingEvidence.UNKNOWN)
@@ -163,7 +161,7 @@ def make_parser_error(status: int) -> UpstreamError:
 
 @dataclass(frozen=True, slots=True)
 class ErrorMapper:
-    """Failures that quote the provider."""
+    """Makes errors that quote the provider's message."""
 
     sanitizer: MessageSanitizer
 
@@ -174,8 +172,8 @@ class ErrorMapper:
         retry_after_s: int | None,
         prompt: str = "",
     ) -> UpstreamError:
-        """An answer with an HTTP status of 300 and up. Below 500 the status is the proof, whatever
-        the body; from 500 on only the provider's own JSON is one."""
+        """A reply with a status from 300 on. Below 500 the status proves that nothing was made,
+        whatever the body; from 500 on only an error in the provider's own JSON proves anything."""
         if error_dialects.has_moderation_code(status, provider_error):
             return self.map_moderation(provider_error)
         if is_definite_refusal(status):
@@ -187,7 +185,7 @@ class ErrorMapper:
     def map_error_in_success(
         self, provider_error: ProviderError, retry_after_s: int | None, prompt: str = ""
     ) -> UpstreamError:
-        """An error inside a reply with status 200 (F17): what its code says, or unknown."""
+        """An error in a reply with status 200: what its code says, or unknown."""
         status = error_dialects.infer_status(provider_error)
         if status is None:
             return make_error("upstream_error", BillingEvidence.UNKNOWN)
@@ -196,8 +194,8 @@ class ErrorMapper:
     def map_task_failure(
         self, provider_error: ProviderError, *, worded: bool = True
     ) -> UpstreamError:
-        """The provider says that it failed; nobody has verified that it is free. `worded`: its
-        prose may say that moderation was the cause."""
+        """The provider says that the generation failed; that it then charges nothing is not proven.
+        `worded`: take its message into account, which may name moderation as the cause."""
         if error_dialects.has_moderation_code(200, provider_error):
             return self.map_moderation(provider_error)
         if worded and error_dialects.has_moderation_text(provider_error):
@@ -210,8 +208,8 @@ class ErrorMapper:
     def map_moderation(
         self, provider_error: ProviderError, proof: BillingEvidence = BillingEvidence.REFUSED
     ) -> UpstreamError:
-        """Refused for its content; whether that costs is said by a code that names a fee, else it
-        is the use case's setting."""
+        """Refused for its content. Whether the provider charges for it: as a code that names a fee
+        says, else as the setting KOI_MODERATION_CHARGED says."""
         code = "content_policy_violation"
         message = self.sanitizer.sanitize(provider_error.message, MESSAGES[code])
         failure = UpstreamError(code, message, proof=proof)
@@ -235,7 +233,7 @@ class ErrorMapper:
             failure.retry_after_s = (
                 DEFAULT_RETRY_AFTER_S if retry_after_s is None else retry_after_s
             )
-        # A page is a firewall's, which any caller's prompt may annoy: no verdict on our key.
+        # A page without JSON is a firewall's, set off by a prompt: it says nothing about our key.
         failure.concerns_our_account = status != 403 or provider_error.is_from_provider
         failure.billed = provider_error.billed
         return failure

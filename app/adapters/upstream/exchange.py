@@ -1,9 +1,7 @@
-"""One request, one reply, one deadline, one proof.
+"""One request and its reply within one deadline, or an error with evidence about the bill.
 
-When an exchange has taken too long, judged by a process that may itself have stood still.
-
-A process that was stopped or starved hears of its deadline and of what lies in its sockets in the
-same moment. What has arrived is read first: it may be a paid picture.
+A process that was stopped or got no CPU learns at the same moment that its deadline has passed and
+that a reply waits in its socket. The reply is read first: it may hold an image that was paid for.
 """
 
 import asyncio
@@ -27,19 +25,19 @@ from app.domain.upstream_ids import CALL_ID_PATTERN
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_REPLY_BYTES = 1024 * 1024
 MAX_LEADING_BYTES = 64 * 1024
-"""White space before JSON, sent to keep a connection alive."""
+"""Some servers send white space before the JSON, to keep a connection alive."""
 ERROR_BODY_TIMEOUT_S = 5.0
-"""How long the body of a refusal is waited for: its status has said what matters."""
+"""How long to wait for the body of a refusal, whose status has said what matters."""
 
 Observe = Callable[[str], None]
-"""Told, once each time: `encoded_answer`, `lenient_json`, `reattempt`, `silent_moderation`,
-`unknown_status`, `wrong_content_type`."""
+"""Is told each oddity of a reply: `encoded_answer`, `lenient_json`, `reattempt`,
+`silent_moderation`, `unknown_status`, `wrong_content_type`."""
 
 
 class HttpExchange:
-    """Takes a request to the provider and brings back its reply in full.
+    """Sends a request to the provider and returns the whole reply.
 
-    `connect_s` bounds waiting for a connection and making one, in seconds each.
+    `connect_s`: seconds to wait for a free connection, and as many to open a new one.
     """
 
     def __init__(
@@ -49,8 +47,8 @@ class HttpExchange:
         self._log = structlog.get_logger()
 
     async def __call__(self, request: httpx.Request, within_s: float) -> ProviderReply:
-        """Raises `UpstreamError` for an exchange that failed, whatever failed in it. A refusal or
-        redirect whose body broke off is a reply without one: its status stands."""
+        """Raises `UpstreamError` when the exchange fails in any way. A refusal or redirect whose
+        body is cut short is returned as a reply without a body, since its status is enough."""
         send_state = SendState()
         request.extensions = {"sending": send_state}
         response = None
@@ -59,11 +57,11 @@ class HttpExchange:
                 response = await self._transport.handle_async_request(request)
                 return await self._read_reply(response)
         except (TimeoutError, httpx.TransportError) as error:
-            # The original holds the request, and with it the upstream key.
+            # Do not chain the original error: it holds the request with the upstream key.
             failure = map_transport_error(
                 error, sent=send_state.sent, answered=response is not None
             )
-        except Exception as error:  # noqa: BLE001  a job must end, with the proof there is
+        except Exception as error:  # noqa: BLE001  a job must end, whatever fails
             self._log.error("upstream_unforeseen", error=type(error).__name__)
             failure = make_unexpected_error(sent=send_state.sent)
         finally:
@@ -91,7 +89,7 @@ class HttpExchange:
         return ProviderReply(status, headers, body, open_ended)
 
     async def _read_body(self, response: httpx.Response, cap: int) -> bytearray | None:
-        """The decoded body, None when that is impossible or more than `cap`."""
+        """The decoded body; None when it cannot be decoded or is larger than `cap`."""
         announced = response.headers.get("content-length", "")
         if announced.isdecimal() and int(announced[:20]) > cap:
             return None
@@ -116,33 +114,33 @@ async def _read_decoded(response: httpx.Response, decoder: ContentDecoder) -> by
             body += piece
         if not looks_like_json and len(body) > MAX_LEADING_BYTES:
             if JSON_START.match(body) is None:
-                return None  # a flood of something else
+                return None  # too many bytes that are no JSON
             looks_like_json = True
-    # Without its trailer it may be whole all the same: that is for its reader to say.
+    # A body whose coding is cut short may still hold the whole JSON: the parser finds out.
     with suppress(CorruptEncodedBody):
         decoder.finish()
     return body
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's name for the call, by which its bill can be searched."""
+    """The provider's id of the call, under which its bill lists it."""
     name = headers.get("x-request-id", "")
     return name if CALL_ID_PATTERN.fullmatch(name) else None
 
 
 STALL_THRESHOLD_S = 0.25
-"""A timer that fires this much after its time says that the process stood still."""
+"""A timer that fires so late shows that the process was stopped or got no CPU."""
 GRACE_S = 2.0
 MAX_GRACES = 3
-"""A machine that is always late must not wait for ever."""
+"""A limit, since on a machine that is always late every timer fires late."""
 
 
 @asynccontextmanager
 async def enforce_deadline(
     send_state: SendState, within_s: float, connect_s: float
 ) -> AsyncIterator[None]:
-    """Raises `TimeoutError` once the whole has taken `within_s`, or waiting for a connection or
-    making one `connect_s` each."""
+    """Raises `TimeoutError` when the whole takes longer than `within_s`, or waiting for a free
+    connection or opening one takes longer than `connect_s`."""
     async with asyncio.timeout(None) as limit:
         timer = _DeadlineTimer(limit, send_state, within_s, connect_s)
         try:

@@ -1,4 +1,4 @@
-"""Finding the images in an answer, wherever its dialect puts them (contract study, section 2.1)."""
+"""Finding the images in a reply, wherever the provider or a compatible one puts them."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ MAX_PROMPT_CHARS = 32_000
 MAX_IMAGES = 100
 MAX_NESTING = 6
 MIN_IMAGE_BYTES = 32
-"""No picture in any format has fewer bytes; words such as "none" read as base64 do."""
+"""No image of any format is smaller; words such as "none" decode as base64 to fewer bytes."""
 
 CONTAINERS = ("data", "images", "results", "result", "output", "image_urls", "urls", "metadata")
 LINK_KEYS = ("url", "image_url", "imageUrl", "result_url", "image")
@@ -26,7 +26,8 @@ BLOCK_KEYS = ("block_reason", "blockReason", "blocked_reason", "moderation_reaso
 BLOCK_WORDS = frozenset({"content_filter", "safety", "prohibited_content", "blocked", "moderation"})
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE | re.ASCII)
-# Controls but tab and line breaks, marks that turn the direction of text, lone surrogates.
+# Control characters except tab and line breaks, marks that change the text's direction, lone
+# surrogates.
 INVISIBLE_CHARS = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -35,9 +36,9 @@ INVALID_IN_URL = re.compile(r"[\s\x00-\x20\x7f\\<>\"\ufffd]")
 
 @dataclass(frozen=True, slots=True)
 class ExtractedImages:
-    """The usable images of an answer; `is_withheld` when moderation kept some or all back.
+    """The usable images of a reply; `is_withheld` when moderation withheld some or all.
 
-    `has_image_field` is whether the answer has a place for images at all, however empty.
+    `has_image_field`: the reply has a field for images, even if it is empty.
     """
 
     images: tuple[ProviderImage, ...]
@@ -49,9 +50,9 @@ NO_IMAGES = ExtractedImages((), is_withheld=False, has_image_field=False)
 
 
 def extract_images(layers: JsonLayers, site: str, phase: TaskPhase | None) -> ExtractedImages:
-    """Search an answer; `site` is the URL that relative links belong to, with a slash at its end.
+    """Search a reply. `site` is the base URL of relative links, with a slash at its end.
 
-    Old rows of one relative keep the link of a completed task in `fail_reason`.
+    One compatible provider has the link of a completed task in `fail_reason`, in old rows.
     """
     images: list[ProviderImage] = []
     for layer in layers:
@@ -82,7 +83,7 @@ def _find_images(node: Any, site: str, nesting: int = 0) -> Iterator[ProviderIma
 
 
 def _find_in_object(node: Mapping[str, Any], site: str, nesting: int) -> Iterator[ProviderImage]:
-    """Containers before links: one relative repeats its first image's link at the top."""
+    """Containers before links: one provider repeats its first image's link at the top level."""
     for key in CONTAINERS:
         found = list(_find_images(node.get(key), site, nesting + 1))
         if found:
@@ -124,7 +125,7 @@ def _find_revised_prompt(item: Mapping[str, Any]) -> str | None:
 
 
 def _image_of_link(text: Any, site: str, prompt: str | None) -> ProviderImage | None:
-    """The image behind a link: http and https as links, data URIs and long base64 as bytes."""
+    """An image by its link (http, https), or by its bytes (data URI, long base64)."""
     if not isinstance(text, str) or not text.strip():
         return None
     text = text.strip()
@@ -151,8 +152,8 @@ def _resolve_url(text: str, site: str) -> str | None:
 
 
 def _decode_image_bytes(text: Any, *, named: bool) -> bytes | None:
-    """Bytes in base64. Where they are `named` an image they are one, in whatever format; elsewhere
-    only if they look like one."""
+    """Bytes from base64. If the field's name or type says that they are an image (`named`), any
+    format is taken; else only bytes that look like an image."""
     body = decode_base64(text) if isinstance(text, str) else None
     if body is None or (named and len(body) >= MIN_IMAGE_BYTES):
         return body

@@ -1,6 +1,6 @@
-"""JSON from a provider, read leniently where one meaning can be seen: it may name a paid picture.
+"""A lenient JSON parser: a faulty reply of the provider may name an image that was paid for.
 
-What is read is bounded all the same: bytes by the caller, values and depth here.
+Its input is still bounded: bytes by the caller, values and depth here.
 """
 
 import json
@@ -12,33 +12,33 @@ from typing import Any
 
 MAX_DEPTH = 64
 MAX_STRUCTURAL_CHARS = 100_000
-"""How many brackets and commas a body may hold: each value costs memory far beyond its bytes."""
+"""How many brackets and commas a body may have: a value takes far more memory than bytes."""
 MAX_DIGITS = 4_000
 BOM = "\ufeff"
 JSON_START = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+[{\[]")
-"""Objects and lists: whatever else a body is, it tells nothing."""
+"""Objects and lists: any other value tells nothing."""
 NOT_BLANK = re.compile(r"[^ \t\r\n]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class InvalidJson(Exception):
-    """No JSON, or too much of it."""
+    """No JSON, or too many values."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonDocument:
-    """A JSON value; `odd` when a strict reader would have refused the text."""
+    """A JSON value; `is_nonstandard` when a strict parser would have refused the text."""
 
     value: Any
     is_nonstandard: bool = False
 
 
 def parse_lenient_json(body: bytes | bytearray) -> JsonDocument:
-    """Read an object or a list.
+    """Parse an object or a list.
 
-    The last of equal keys wins, NaN and infinities are null, whatever follows the first value is
-    ignored, and bytes or surrogates that are no text become U+FFFD. `InvalidJson` for nesting
-    beyond `MAX_DEPTH` and for text that does not begin with such a value.
+    The last of equal keys wins, NaN and infinities become null, text after the first value is
+    ignored, bytes that are no UTF-8 and lone surrogates become U+FFFD. `InvalidJson` for nesting
+    deeper than `MAX_DEPTH`, too many values, or text that does not begin with an object or list.
     """
     if JSON_START.match(body) is None:
         raise InvalidJson("not JSON")
@@ -53,7 +53,7 @@ def parse_lenient_json(body: bytes | bytearray) -> JsonDocument:
         value, end = reader.decoder().raw_decode(text, start.start() if start else 0)
         checked = reader.validate(value)
     except (ValueError, RecursionError):
-        pass  # the originals hold the whole document
+        pass  # raised below, without the original error, which holds the whole document
     else:
         return JsonDocument(
             checked, reader.is_nonstandard or NOT_BLANK.search(text, end) is not None
@@ -63,7 +63,7 @@ def parse_lenient_json(body: bytes | bytearray) -> JsonDocument:
 
 @dataclass(slots=True)
 class _LenientReader:
-    """One text being read, and whether anything in it was odd."""
+    """Parses one text, and notes whether anything in it is not standard JSON."""
 
     is_nonstandard: bool = field(default=False)
 
@@ -97,7 +97,7 @@ class _LenientReader:
         return None
 
     def validate(self, value: Any) -> Any:
-        """The value within the depth; rebuilt only when some text in it cannot be encoded."""
+        """The value, if it is not too deep. Rebuilt only when it holds lone surrogates."""
         lone = False
         pending = [(value, 1)]
         while pending:

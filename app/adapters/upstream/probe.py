@@ -1,7 +1,7 @@
-"""Is the provider where the settings say, and does it know our key? One GET, which costs nothing.
+"""Checks with one GET, which costs nothing, that the provider answers and knows our key.
 
-Asked by `koi doctor` and once at each start; it takes no turn at the governor and nobody waits for
-it. It follows no redirect and repeats nothing, so that it cannot become a request that is paid for.
+`koi doctor` does it, and each start once. It takes no permit of the upstream limiter, and nothing
+waits for it. It follows no redirect and repeats nothing, so it cannot become a request that costs.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from app.adapters.upstream.transport import AiohttpTransport, TlsHandshakeError
 
 PROBE_TIMEOUT_S = 10.0
 MAX_PROBE_BYTES = 256 * 1024
-"""What is read of an answer: enough to see whether it is JSON."""
+"""How much of a reply is read: enough to see whether it is JSON."""
 JSON_PREFIXES = (b"{", b"[")
 
 
@@ -23,22 +23,22 @@ class ConnectFailure(Enum):
     UNRESOLVED = "cannot be resolved"
     UNTRUSTED = "has no valid TLS certificate for that name"
     SILENT = "did not answer in time"
-    AWAY = "is away"
+    AWAY = "cannot be reached"
 
 
 class ProbeVerdict(StrEnum):
-    """What to expect of generations after this."""
+    """What generations can be expected to do."""
 
     GOOD = "good"
     INCONCLUSIVE = "open"
-    """An API answered, but not this question: nothing can be told without paying."""
+    """An API answered, but does not list models: only a paid call could tell more."""
     DOUBTFUL = "doubtful"
     BAD = "bad"
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What was seen of the provider, in words; `fix` says what to do, empty where all is well."""
+    """The finding in words; `fix` says what to do, empty when there is nothing to do."""
 
     verdict: ProbeVerdict
     host: str
@@ -59,7 +59,7 @@ class ProbeResponse:
 async def probe_provider(
     base_url: str, api_key: str, timeout_s: float = PROBE_TIMEOUT_S
 ) -> ProbeResult:
-    """Ask for the list of models, within `timeout_s` all in all. Raises nothing it can expect."""
+    """Ask for the list of models, within `timeout_s` in total. Network errors are findings."""
     host = urlsplit(base_url).hostname or ""
     try:
         async with asyncio.timeout(timeout_s):
@@ -100,7 +100,7 @@ async def _list_models(base_url: str, api_key: str, timeout_s: float) -> ProbeRe
 
 
 async def _is_json(response: httpx.Response) -> bool:
-    """By its first letter: a list of models may be longer than what is read of it."""
+    """By the first character only: a list of models may be longer than what is read."""
     read = 0
     async for piece in response.aiter_raw():
         if begun := piece.lstrip(b" \t\r\n\xef\xbb\xbf"):
@@ -134,7 +134,7 @@ def _judge_response(host: str, answered: ProbeResponse) -> ProbeResult:
             ProbeVerdict.INCONCLUSIVE, host, f"{host} answers {status} now", "Try again shortly."
         )
     if 300 <= status < 400:
-        text = f"{host} sends callers to another address ({status}), where Koi takes no key"
+        text = f"{host} redirects to another address ({status}), to which Koi sends no key"
         return ProbeResult(ProbeVerdict.BAD, host, text, address)
     if not answered.json:
         verdict = ProbeVerdict.BAD if status == 200 else ProbeVerdict.DOUBTFUL

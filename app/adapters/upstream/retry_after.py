@@ -1,4 +1,4 @@
-"""When the provider wants to be asked again, in every form its family uses (study, section 2.3)."""
+"""How long the provider asks to wait, in every form that it and compatible ones use."""
 
 import math
 import re
@@ -17,13 +17,13 @@ DURATION = re.compile(
     re.ASCII,
 )
 MIN_UNIX_TIME_S = 1e9
-"""Numbers from here on are Unix times: nobody waits thirty years."""
+"""Larger numbers are Unix times, not durations of thirty years."""
 
 
 def retry_after_s(headers: Mapping[str, str], said: Any, now: float) -> int | None:
-    """Whole seconds to wait, 1 to 60; None when nothing legible was said.
+    """Whole seconds to wait, 1 to 60; None when neither headers nor body name a time.
 
-    `headers` have lower-case names, `said` is a `retry_after` of the body, `now` Unix seconds.
+    `headers` have lower-case names, `said` is the body's `retry_after`, `now` is Unix seconds.
     """
     wait = _first_legible(headers, now)
     if wait is None and not isinstance(said, bool) and isinstance(said, int | float | str):
@@ -72,14 +72,14 @@ def _duration(text: str) -> float | None:
 
 
 def _until_date(text: str, now: float) -> float | None:
-    """RFC 9110, section 5.6.7; a date without a zone is meant as UTC."""
+    """RFC 9110, section 5.6.7; a date without a zone is taken as UTC."""
     try:
         moment = parsedate_to_datetime(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return moment.timestamp() - now
     except (ValueError, TypeError, IndexError, OverflowError):
-        return None  # years, days and zones that no clock knows
+        return None  # a year, day or zone that does not exist
 
 
 RETRY_HEADERS: tuple[tuple[str, Callable[[str, float], float | None]], ...] = (

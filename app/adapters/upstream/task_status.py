@@ -1,4 +1,4 @@
-"""Words for where a task stands, in every dialect of the provider's family, and how far it is."""
+"""Status and progress of a task, in the words of the provider and of compatible ones."""
 
 import math
 import re
@@ -7,18 +7,18 @@ from enum import Enum, auto
 from typing import Any
 
 JsonLayers = Sequence[Mapping[str, Any]]
-"""A JSON answer from the inside out: its envelope's content, then the envelope."""
+"""A JSON reply from the inside out: the content of its envelope, then the envelope."""
 
 
 class TaskPhase(Enum):
-    """What a status word means (contract study, sections 2.1 and 4)."""
+    """What a status word means."""
 
     QUEUED = auto()
     PROCESSING = auto()
     COMPLETED = auto()
     FAILED = auto()
     ERRED = auto()
-    """"error": a task's failure, or how an envelope spells that the call failed."""
+    """"error": the task has failed, or only this call, as some envelopes say."""
     MODERATED = auto()
     EXPIRED = auto()
     LOST = auto()
@@ -52,7 +52,7 @@ NUMBER = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(%?)\s*", re.ASCII)
 
 
 def find_status_word(layers: JsonLayers) -> str | None:
-    """The status word, innermost first. Numbers are no words: their meaning is nowhere agreed."""
+    """The status word, innermost layer first. Numbers are ignored: each provider has its own."""
     for layer in layers:
         for key in STATUS_KEYS:
             word = layer.get(key)
@@ -67,7 +67,7 @@ def parse_phase(word: str) -> TaskPhase:
 
 
 def find_progress(layers: JsonLayers) -> int | None:
-    """Per cent of a running task, 0-99, from an integer, a share, text or an object."""
+    """Per cent of a running task, 0-99, from an integer, a fraction, text or an object."""
     for layer in layers:
         for key in PROGRESS_KEYS:
             share = _parse_percent(layer.get(key))

@@ -1,7 +1,7 @@
-"""httpx's transport interface over aiohttp's connections, with failures kept apart.
+"""httpx's transport interface over aiohttp's connections, with kinds of failures kept apart.
 
-The stock httpx pool rescans every connection for each request and collapses at a few hundred in
-flight (performance study, section 2; ecosystem study, section 4.1).
+httpx's own pool scans every connection for each request and collapses at a few hundred requests in
+flight (decision 8).
 """
 
 import asyncio
@@ -18,8 +18,11 @@ import httpx
 from aiohttp.connector import Connection
 from yarl import URL
 
+from app.adapters.http.tls import public_tls_context
+
 MAX_IDLE_S = 4.0
-"""An idle connection older than this is never reused (reliability study, F6)."""
+"""A connection that was idle longer is not reused: the server may be closing it at this moment,
+and then nobody would know whether it received the request."""
 MAX_HEADERS = 128
 MAX_HEADER_BYTES = 8190
 READ_BUFFER_BYTES = 128 * 1024
@@ -30,7 +33,7 @@ class TlsHandshakeError(httpx.ConnectError):
 
 
 class MalformedResponse(httpx.RemoteProtocolError):
-    """Bytes came back that are no HTTP, or a head beyond our limits."""
+    """The reply is no HTTP, or its head is larger than our limits."""
 
 
 class SendStage(Enum):
@@ -44,33 +47,32 @@ class SendStage(Enum):
 
 @dataclass(slots=True)
 class SendState:
-    """Where a request is; the caller passes it as the request extension `send_state`."""
+    """Where a request is; the caller passes it as the request extension `sending`."""
 
     stage: SendStage = SendStage.UNREPORTED
     reused: bool = False
     since: float = 0.0
-    """When that step began, by the loop's clock."""
+    """When this stage began, by the event loop's clock."""
 
     def enter(self, stage: SendStage) -> None:
         self.stage, self.since = stage, asyncio.get_running_loop().time()
 
     @property
     def sent(self) -> bool:
-        """False is proof that nothing was sent. True only says that something may have been, as
-        under a transport that tells nothing."""
+        """False proves that nothing was sent. True only means that something may have been sent,
+        also when a transport does not report stages."""
         return self.stage not in (SendStage.WAITING, SendStage.CONNECTING)
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Connections to the provider: no redirects, cookies, decompression, proxies or environment.
 
-    `connections` is how many may be open at once. `tls` replaces the default context (public
-    certificate authorities, TLS 1.2 and up, verification on). The session opens with the first
-    request, in the loop that runs it.
+    `connections` is how many may be open at once. `tls` replaces `public_tls_context`. The session
+    opens with the first request, in the event loop that runs it.
 
-    Understands the request extensions `timeout` (httpx's, seconds) and `send_state` (`SendState`).
-    Raises httpx's exceptions, and for a TLS failure `TlsHandshakeError`, for no HTTP
-    `MalformedResponse`.
+    Understands the request extensions `timeout` (httpx's, seconds) and `sending` (`SendState`).
+    Raises httpx's exceptions: `TlsHandshakeError` when TLS fails, `MalformedResponse` for bytes
+    that are no HTTP.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         try:
             response = await self._send(request, body, send_state)
         except (aiohttp.ClientError, OSError) as error:
-            # The originals quote hosts and headers; none of them survives as context.
+            # Do not chain the original error: its text quotes hosts and headers.
             failure = _map_head_error(error, send_state.stage)
         else:
             return httpx.Response(
@@ -106,7 +108,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def _send(
         self, request: httpx.Request, body: bytes, send_state: SendState
     ) -> aiohttp.ClientResponse:
-        # Every stale connection found leaves the pool, so this ends.
+        # Each stale connection leaves the pool, so this loop ends.
         while True:
             try:
                 return await self._open_session().request(
@@ -123,7 +125,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 send_state.reused = False
 
     async def aclose(self) -> None:
-        """Close every connection; requests under way fail."""
+        """Close every connection; running requests fail."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -134,7 +136,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 connector=aiohttp.TCPConnector(
                     limit=self._connections,
                     keepalive_timeout=self._keepalive_s,
-                    ssl=self._tls or _default_tls(),
+                    ssl=self._tls or public_tls_context(),
                     resolver=aiohttp.ThreadedResolver(),
                 ),
                 auto_decompress=False,
@@ -152,15 +154,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 class _StaleConnection(aiohttp.ClientConnectionError):
-    """A kept connection that spoke, or ended, while nothing was asked of it."""
+    """A kept connection on which the server sent data, or closed it, while it was idle."""
 
 
 class _Request(aiohttp.ClientRequest):
-    """Marks the moment before the first byte, and never trusts a kept connection blindly.
+    """Notes the moment before the first byte is sent, and checks kept connections before use.
 
-    aiohttp would take whatever a server said on an idle connection (a late 408, a second answer)
-    for the answer to the next request: another caller's picture, or a refusal of a POST that was
-    accepted.
+    aiohttp would take what a server sent on an idle connection (a late 408, a second answer) for
+    the answer to the next request: another caller's image, or a refusal of a POST that the server
+    then accepts.
     """
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
@@ -171,7 +173,7 @@ class _Request(aiohttp.ClientRequest):
         try:
             return await super().send(conn)
         except (TypeError, ValueError):
-            # The head could not be written down at all, so that no byte of it left.
+            # The head could not be serialised, so no byte was sent.
             send_state.enter(SendStage.CONNECTING)
             raise
 
@@ -180,7 +182,7 @@ def _has_unsolicited_data(conn: Connection) -> bool:
     protocol, transport = conn.protocol, conn.transport
     if protocol is None or transport is None or protocol.should_close:
         return True
-    # What the loop has not read yet still waits in the socket.
+    # Data that the event loop has not read yet is still in the socket.
     waiting = select.poll()
     waiting.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(waiting.poll(0))
@@ -210,16 +212,9 @@ class _ResponseStream(httpx.AsyncByteStream):
         self._response.close()
 
 
-def _default_tls() -> ssl.SSLContext:
-    """httpx's own authorities, deaf to SSL_CERT_FILE and its kin."""
-    context = httpx.create_ssl_context(trust_env=False)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
 def _checked_header_pairs(headers: httpx.Headers) -> list[tuple[str, str]]:
-    """Raises `ValueError` for what is no header (RFC 9110, section 5.5): aiohttp would say so only
-    when the request counts as sent."""
+    """Raises `ValueError` for an invalid header (RFC 9110, section 5.5): aiohttp raises only after
+    the request counts as sent."""
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.raw]
     if any(sign in value for _, value in pairs for sign in "\r\n\0"):
         raise ValueError("a header holds a line break")
@@ -235,7 +230,7 @@ def _aiohttp_timeout(wanted: Mapping[str, float | None]) -> aiohttp.ClientTimeou
 
 
 def _trace_config() -> aiohttp.TraceConfig:
-    """Hooks that tell waiting for a connection from making one, and a kept one from a new one."""
+    """Hooks that note when a connection is being opened, and when a kept one is reused."""
 
     async def connecting(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
         context.trace_request_ctx.enter(SendStage.CONNECTING)

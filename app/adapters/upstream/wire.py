@@ -1,6 +1,6 @@
-"""The provider's JSON: the request we send, and what a reply means in the domain's words.
+"""What the provider's JSON replies mean: images, a pending task, or an error.
 
-Order of decision: contract study, section 4. An answer is never trusted further than its text.
+A reply may contradict itself. What is decided first wins: HTTP status, status word, images, error.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,9 +35,9 @@ ID_KEYS = ("id", "task_id", "taskId")
 class ProviderReply:
     """A reply in full. `headers` have lower-case names.
 
-    `body` is None when there was none to use: a redirect, a coding that nobody knows, more bytes
-    than the cap, a refusal that broke off. `open_ended`: only the connection's close said where
-    the body ends, so that it may be cut short (F11).
+    `body` is None when there is none to use: a redirect, an unknown content coding, too many bytes,
+    a refusal that is cut short. `open_ended`: only the close of the connection marks the end of
+    the body, which therefore may be cut short.
     """
 
     status: int
@@ -48,10 +48,10 @@ class ProviderReply:
 
 @dataclass(frozen=True, slots=True)
 class ParsedReply:
-    """What a JSON body says, before anything is decided."""
+    """What a JSON body holds, before anything is decided."""
 
     phase: TaskPhase | None
-    """None when no status is given at all."""
+    """None when the body has no status."""
     upstream_id: str | None
     progress: int | None
     provider_error: ProviderError
@@ -68,8 +68,8 @@ class ParsedReply:
 
 @dataclass(frozen=True, slots=True)
 class ReplyParser:
-    """Turns replies into answers. `site` is the base URL with a slash at its end; `now` gives
-    Unix seconds; `observe` is told of `lenient_json`, JSON that a strict reader refuses."""
+    """Turns replies into answers. `site` is the base URL with a slash at its end; `now` returns
+    Unix seconds; `observe` is told `lenient_json` when a strict parser would refuse the JSON."""
 
     site: str
     errors: ErrorMapper
@@ -77,8 +77,8 @@ class ReplyParser:
     observe: Callable[[str], None] = lambda _event: None
 
     def parse_submit_reply(self, reply: ProviderReply, prompt: str = "") -> UpstreamAnswer:
-        """The answer to a POST. Raises `UpstreamError` with the proof that the reply gives; words
-        of the `prompt` in it are the caller's, not the provider's."""
+        """The answer to a POST. Raises `UpstreamError` with the evidence that the reply gives.
+        Words of the `prompt` that the reply repeats do not count as the provider's."""
         body = self._parse_object(reply)
         if body is None and reply.status < 300:
             raise _unparsable_reply_error(reply)
@@ -110,8 +110,8 @@ class ReplyParser:
         return _task_pending(parsed, None)
 
     def parse_poll_reply(self, reply: ProviderReply, upstream_id: str) -> UpstreamAnswer:
-        """The answer to a poll. Raises `UpstreamError` when the task has ended badly and
-        `PollInconclusive` when nothing was learnt about it."""
+        """The answer to a poll. Raises `UpstreamError` when the task has failed, and
+        `PollInconclusive` when the poll told nothing about it."""
         body = self._parse_object(reply)
         if body is None and reply.status < 300:
             raise PollInconclusive(f"a poll was answered with {reply.status} and no JSON object")
@@ -169,7 +169,7 @@ class ReplyParser:
     def _map_poll_error(
         self, reply: ProviderReply, parsed: ParsedReply
     ) -> UpstreamError | PollInconclusive:
-        """An error in a 200 body without a status word: about the task, or about the poll?"""
+        """An error in a 200 body without a status word: it is about the task, or only the poll."""
         if error_dialects.is_task_missing(parsed.provider_error):
             return _task_missing()
         about_the_task = parsed.upstream_id is not None or error_dialects.is_task_failure(
@@ -216,7 +216,7 @@ class ReplyParser:
             upstream_id=_find_task_id(layers) or _find_deferred_id(layers),
             progress=find_progress(layers),
             provider_error=find_provider_error(layers),
-            # Whatever a running task shows is no result yet: previews, an empty url.
+            # What a running task shows is no result yet: previews, an empty url.
             extracted=NO_IMAGES if running else extract_images(layers, self.site, phase),
         )
 
@@ -232,7 +232,7 @@ def _unparsable_reply_error(reply: ProviderReply) -> UpstreamError:
 
 
 def _unwrap_layers(body: dict[str, Any]) -> JsonLayers:
-    """The body and, before it, what its one envelope holds."""
+    """The body and, before it, the content of its envelope if it has one."""
     content = body.get("data")
     if isinstance(content, list):
         content = content[0] if content and _is_task(content[0]) else None
@@ -249,8 +249,8 @@ def _is_task(item: Any) -> bool:
 
 
 def _find_task_id(layers: JsonLayers) -> str | None:
-    """The task's id as it stands, sane or not. Text goes before numbers, which beside it are a
-    relative's table rows."""
+    """The task's id, not validated yet. Text goes before numbers: where both are there, the number
+    is the row of a provider's database."""
     named = [layer.get(key) for layer in layers for key in ID_KEYS]
     for name in named:
         if isinstance(name, str) and name:
@@ -260,14 +260,14 @@ def _find_task_id(layers: JsonLayers) -> str | None:
 
 
 def _find_deferred_id(layers: JsonLayers) -> str | None:
-    """xAI's deferred answer is a `request_id`; beside anything else that is only a log line."""
+    """xAI's deferred answer has only a `request_id`; beside other fields that is just for logs."""
     ticket = layers[0].get("request_id")
     alone = len(layers) == 1 and not any(key in layers[0] for key in ("data", "error", "code"))
     return ticket if alone and isinstance(ticket, str) and ticket else None
 
 
 def _is_accepted(parsed: ParsedReply) -> bool:
-    """A task was named next to a code nobody knows: better to ask for it than to lose it."""
+    """A task id beside an unknown code: the task may exist, so it is polled and not given up."""
     return (
         parsed.upstream_id is not None
         and not parsed.provider_error.error

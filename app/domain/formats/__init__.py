@@ -1,7 +1,7 @@
-"""What bytes are: their type by magic numbers, their size in pixels, and whether they are whole.
+"""The type of an image by its magic number, its size in pixels, and whether it is complete.
 
-Nothing is decoded: a format's own lengths, checksums and end marks are followed, in one pass that
-is bounded however hostile the bytes are.
+Nothing is decoded: one pass follows the format's lengths, checksums and end marks. Its work is
+bounded, whatever the bytes are.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 MAX_PIXELS = 178_956_970
-"""Beyond this a picture is a bomb for whoever opens it (Pillow refuses it, too)."""
+"""A larger image may exhaust the memory of a program that opens it; Pillow refuses it too."""
 
 SNIFF_BYTES = 4096
 MIN_UNKNOWN_BYTES = 128
@@ -58,15 +58,15 @@ FORMATS: tuple[tuple[int, bytes, str, FormatReader], ...] = (
     (0, b"MM\0*", "tiff", tiff.read),
     (0, b"\0\0\1\0", "ico", bitmaps.read_ico),
 )
-"""Where the magic number stands, what it is, the extension, and who reads the rest."""
+"""Position of the magic number, the number, the file extension, and the reader of the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What some bytes are: media type, file extension (no dot), size in pixels if it is known.
+    """Media type, file extension (without dot), and size in pixels if it is known.
 
-    `is_complete` is what the format says of its own end: None when it cannot say. `text` marks
-    what is more likely to be a host's words than a picture.
+    `is_complete` is None when the format does not mark its end. `is_text`: these are more likely
+    words of a host, such as an error message, than an image.
     """
 
     media_type: str
@@ -81,9 +81,9 @@ UNKNOWN_MEDIA = MediaInfo(MEDIA_TYPES["bin"], "bin")
 
 
 def detect_media(source: ByteSource) -> MediaInfo:
-    """Say what a body is; anything Koi does not know is `application/octet-stream`.
+    """The type of a body; `application/octet-stream` for what Koi does not know.
 
-    So is a picture of absurd dimensions: nobody's browser is to open it by itself.
+    That is also the type of an image with absurd dimensions, so that no browser opens it.
     """
     head = source.read(0, 16)
     for at, magic, extension, read in FORMATS:
@@ -101,14 +101,14 @@ def detect_media(source: ByteSource) -> MediaInfo:
 
 
 def detect_image(body: bytes) -> MediaInfo | None:
-    """What a body in memory is; None when it is no picture of a format Koi knows."""
+    """The type of a body in memory; None when it is no image of a format Koi knows."""
     media = detect_media(MemorySource(body))
     return None if media.extension in ("html", "bin") else media
 
 
 def may_be_image(body: bytes) -> bool:
-    """Whether bytes that an answer holds where a picture belongs are one, by their beginning; also
-    of a format Koi does not know, unless they are so few that they are a word in disguise."""
+    """Whether the bytes in an image field are an image, by their beginning. An unknown format
+    counts too, unless there are so few bytes that they are probably a word."""
     media = detect_media(MemorySource(body[:SNIFF_BYTES]))
     known = media.extension not in ("html", "bin")
     return known or (not media.is_text and len(body) >= MIN_UNKNOWN_BYTES)

@@ -1,6 +1,6 @@
-"""BMP, ICO and the bare JPEG XL codestream: small heads in front of everything.
+"""BMP, ICO and the bare JPEG XL codestream: each has a small header before the pixels.
 
-Pixels that are not compressed and all zero are taken for pixels that never came.
+Uncompressed pixels that are all zero count as missing: a download that broke off leaves zeros.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def read_bmp(source: ByteSource) -> FormatInfo | None:
 
 
 def _bmp_whole(source: ByteSource, width: int, height: int, planes_at: int) -> bool:
-    """As long as its head says, and as its rows need."""
+    """Whether the file is as long as its header says and as its rows need."""
     depth = read_uint_le(source, planes_at + 2, 2)
     packed = (
         read_uint_le(source, 14, 4) != BMP_CORE_HEADER_BYTES
@@ -46,7 +46,7 @@ def _signed(source: ByteSource, at: int) -> int:
 
 
 def read_ico(source: ByteSource) -> FormatInfo | None:
-    """The first of its pictures; whole when all of them lie in the file."""
+    """The size of its first image; complete when all its images are in the file."""
     count = read_uint_le(source, 4, 2)
     entries = list(_icons(source, count)) if 0 < count <= MAX_ICONS else []
     if not entries or source.read(9, 1) != b"\0":
@@ -57,8 +57,8 @@ def read_ico(source: ByteSource) -> FormatInfo | None:
 
 
 def _apart(entries: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Where the pictures begin and end, without those that begin inside another: so that no byte
-    is looked at twice."""
+    """Where the images begin and end, without those that begin inside another, so that no byte is
+    examined twice."""
     looked = 0
     for at, length in sorted((at, length) for length, at in entries):
         if at >= looked:
@@ -72,14 +72,14 @@ def _icons(source: ByteSource, count: int) -> Iterator[tuple[int, int]]:
 
 
 def read_jxl(source: ByteSource) -> FormatInfo:
-    """ISO/IEC 18181-1: its end is known only to a decoder, but its end is never blank."""
+    """ISO/IEC 18181-1. Only a decoder can find its end, but the end is never all zeros."""
     width, height = _jxl_size(read_uint_le(source, 2, 12))
     cut = has_blank_tail(source, 2, source.size) or source.size < 16
     return FormatInfo(width, height, False if cut else None)
 
 
 def _jxl_size(bits: int) -> tuple[int | None, int | None]:
-    """The size header: height first, then a ratio or the width; least significant bits first."""
+    """The size header, least significant bits first: the height, then a ratio or the width."""
     if bits < 0:
         return None, None
     small, bits = bits & 1, bits >> 1

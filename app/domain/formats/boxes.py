@@ -1,4 +1,4 @@
-"""AVIF, HEIC and JPEG XL in boxes (ISO/IEC 14496-12, 23008-12, 18181-2): each says its length."""
+"""AVIF, HEIC and JPEG XL in boxes with a length each (ISO/IEC 14496-12, 23008-12, 18181-2)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ PADDING = frozenset({b"free", b"skip", b"\0\0\0\0"})
 JXL = frozenset({b"jxlc", b"jxlp"})
 STILL = frozenset({b"meta", b"moov"})
 KNOWN = PADDING | JXL | STILL | {b"ftyp", b"mdat", b"moof", b"uuid", b"jbrd", b"Exif", b"brob"}
-"""Whatever else reaches beyond the end is not a box but something put behind the picture."""
+"""Another kind that reaches beyond the file's end is no box, but data appended to the image."""
 MAX_BRANDS_BYTES = 1024
 
 
@@ -29,11 +29,11 @@ class _Box:
     """Where its content begins."""
     end: int
     open_end: bool
-    """It lasts as long as the file does: its end says nothing."""
+    """It reaches to the end of the file, so its end proves nothing."""
 
 
 def read_brands(source: ByteSource) -> frozenset[bytes]:
-    """The brands of a `ftyp` box, the major one among them."""
+    """The brands of a `ftyp` box, including the major one."""
     listed = source.read(8, max(min(read_uint_be(source, 0, 4), MAX_BRANDS_BYTES) - 8, 0))
     return frozenset(listed[at : at + 4] for at in range(0, len(listed), 4) if at != 4)
 
@@ -56,7 +56,8 @@ def _still(source: ByteSource) -> FormatInfo:
 
 
 def _whole(source: ByteSource, needed: frozenset[bytes]) -> bool | None:
-    """All boxes within the file, some of those that are needed, and the last data not blank."""
+    """Whether all boxes are in the file, one of `needed` is among them, and the last data is not
+    all zeros."""
     met, last = set(), None
     for box in _boxes(source):
         if box.end > source.size:
@@ -88,7 +89,7 @@ def _boxes(source: ByteSource) -> Iterator[_Box]:
 
 
 def _extent(source: ByteSource) -> tuple[int, int] | None:
-    """The largest of the sizes named in `ispe` boxes: the others are of tiles and thumbnails."""
+    """The largest size in `ispe` boxes; the others are of tiles and thumbnails."""
     head = source.read(0, BLOCK_BYTES)
     sizes, at = [], head.find(b"ispe")
     while at >= 0 and len(head) >= at + 16:

@@ -1,4 +1,4 @@
-"""Text where a picture should be: SVG, web pages, and what hosts say when they say no."""
+"""Text: SVG images, and pages or error messages that a host sends in place of an image."""
 
 import codecs
 import re
@@ -15,7 +15,7 @@ UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_svg(source: ByteSource) -> FormatInfo | None:
-    """Whole when its last element is closed."""
+    """Complete when its last element is closed."""
     head = _head(source)
     found = SVG_TAG.search(head)
     if found is None or not head.startswith(b"<") or HTML_TAG.search(head, 0, found.start()):
@@ -25,15 +25,15 @@ def read_svg(source: ByteSource) -> FormatInfo | None:
 
 
 def is_html(source: ByteSource) -> bool:
-    """Something a browser would take for a page of HTML."""
+    """Whether a browser would take it for an HTML page."""
     head = _head(source)
     return head.startswith(b"<") and HTML_TAG.search(head) is not None
 
 
 def is_text(source: ByteSource) -> bool:
-    """Text at least at its beginning; no format of pictures begins like that."""
+    """Whether it begins with text, as no other image format does."""
     try:
-        # The last character may be cut.
+        # The last character may be cut in the middle.
         text = codecs.getincrementaldecoder("utf-8")().decode(_head(source))
     except UnicodeDecodeError:
         return False

@@ -1,11 +1,11 @@
-"""GIF (89a): a screen, then images and extensions in sub-blocks, then the trailer."""
+"""GIF (89a): a screen header, then images and extensions in sub-blocks, then the trailer."""
 
 from app.domain.formats.source import ByteSource, FormatInfo, read_uint_be, read_uint_le
 
 IMAGE, EXTENSION, TRAILER, STRAY = 0x2C, 0x21, 0x3B, 0x00
 TABLE = 0x80
 MAX_STEPS = 1_000_000
-"""A sub-block holds 255 bytes at most, so a large picture has many."""
+"""A sub-block has at most 255 bytes, so a large image has many."""
 
 
 def read(source: ByteSource) -> FormatInfo | None:
@@ -18,7 +18,7 @@ def read(source: ByteSource) -> FormatInfo | None:
 
 
 class _GifBlocks:
-    """One pass over the blocks; the steps are counted over all of them together."""
+    """One pass over the blocks, with one limit on the number of all steps."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
@@ -42,12 +42,12 @@ class _GifBlocks:
         return False
 
     def _table(self, flags_at: int) -> int:
-        """The length of the colour table these flags announce."""
+        """The length of the colour table that these flags announce."""
         flags = max(read_uint_be(self._source, flags_at, 1), 0)
         return 3 << (flags & 7) + 1 if flags & TABLE else 0
 
     def _past(self, at: int) -> int:
-        """Behind a chain of sub-blocks."""
+        """The position after a chain of sub-blocks."""
         while self._left > 0:
             self._left -= 1
             length = read_uint_be(self._source, at, 1)

@@ -1,4 +1,4 @@
-"""JPEG (ITU-T T.81): segments up to a scan, the scan's coded data, and so on to the end marker."""
+"""JPEG (ITU-T T.81): segments and scans with their coded data, up to the end marker."""
 
 import re
 
@@ -12,7 +12,7 @@ FIRST_SCAN_BYTES = 1 << 10
 END, SCAN, FILL = 0xD9, 0xDA, 0xFF
 
 MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]", re.DOTALL)
-"""In coded data everything else after FF is data (00), a restart (D0 to D7) or a filler."""
+"""Any other byte after FF in coded data is data (00), a restart (D0 to D7) or a filler."""
 
 
 def read(source: ByteSource) -> FormatInfo:
@@ -41,7 +41,7 @@ def _step(source: ByteSource, at: int, marker: int) -> int:
 
 
 def _after_scan(source: ByteSource, at: int) -> int:
-    """Where the next marker is, or the end."""
+    """The position of the next marker, or the end of the file."""
     length = FIRST_SCAN_BYTES
     while at < source.size:
         found = MARKER.search(source.read(at, length))

@@ -1,4 +1,4 @@
-"""PNG (W3C): chunks with a length and a checksum each, from IHDR to IEND."""
+"""PNG (W3C): chunks from IHDR to IEND, each with a length and a checksum."""
 
 import zlib
 
@@ -15,8 +15,8 @@ def read(source: ByteSource) -> FormatInfo:
 
 
 def _whole(source: ByteSource) -> bool:
-    """Every critical chunk as its checksum says, some of them image data, IEND the last; what
-    follows IEND is not the picture's."""
+    """Whether the checksum of every critical chunk is right, some are image data, and IEND is
+    reached. What follows IEND does not belong to the image."""
     at, drawn = len(SIGNATURE), False
     for _ in range(MAX_STEPS):
         length, kind = read_uint_be(source, at, 4), source.read(at + 4, 4)

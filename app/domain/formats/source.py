@@ -1,4 +1,4 @@
-"""Bytes that are looked at here and there, wherever they lie, and what was found in them."""
+"""Random access to a body in memory or in a file, and what a format reader finds in it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from typing import Protocol
 
 BLOCK_BYTES = 64 << 10
 MAX_STEPS = 200_000
-"""A genuine picture of any size has fewer parts; one with more is made to keep us busy."""
+"""A genuine image of any size has fewer parts; one with more is an attack on our CPU."""
 TAIL_BYTES = 64
 MIN_PAYLOAD_BYTES = 16
 
 
 class ByteSource(Protocol):
-    """Random access to a body. Reads near each other are cheap; a read beyond the end is short."""
+    """Random access to a body. A read beyond the end returns fewer bytes."""
 
     @property
     def size(self) -> int: ...
@@ -36,7 +36,7 @@ class MemorySource:
 
 @dataclass(frozen=True, slots=True)
 class FormatInfo:
-    """What a format says of itself. `is_complete` None: it cannot tell its own end."""
+    """What a format reader found. `is_complete` is None when the format does not mark its end."""
 
     width: int | None
     height: int | None
@@ -54,7 +54,7 @@ def read_uint_le(source: ByteSource, at: int, length: int) -> int:
 
 
 def iter_blocks(source: ByteSource, at: int, end: int) -> Iterator[bytes]:
-    """The bytes of a stretch, block by block."""
+    """The bytes from `at` to `end`, block by block."""
     while at < end:
         block = source.read(at, min(BLOCK_BYTES, end - at))
         if not block:
@@ -64,7 +64,7 @@ def iter_blocks(source: ByteSource, at: int, end: int) -> Iterator[bytes]:
 
 
 def has_blank_tail(source: ByteSource, at: int, end: int) -> bool:
-    """Whether compressed data ends in nothing but zeros: its end was never written.
+    """Whether compressed data ends in zeros, which means that its end was never written.
 
     Arithmetic and prefix coders do not write dozens of zero bytes in a row.
     """
@@ -73,7 +73,7 @@ def has_blank_tail(source: ByteSource, at: int, end: int) -> bool:
 
 
 def is_blank(source: ByteSource, at: int, end: int) -> bool:
-    """Whether a stretch of some length is nothing but zeros."""
+    """Whether the bytes from `at` to `end` are all zero; False for a very short range."""
     return end - at >= MIN_PAYLOAD_BYTES and not any(
         block.strip(b"\0") for block in iter_blocks(source, at, end)
     )

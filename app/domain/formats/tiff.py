@@ -1,4 +1,4 @@
-"""TIFF 6.0: directories anywhere in the file that point at strips or tiles anywhere else in it."""
+"""TIFF 6.0: directories anywhere in the file point to strips or tiles anywhere else in it."""
 
 import struct
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from app.domain.formats.source import (
 
 WIDTH, HEIGHT = 256, 257
 EXTENTS = ((273, 279), (324, 325))
-"""Offsets and byte counts: of strips, of tiles."""
+"""The tags of offsets and byte counts: of strips, of tiles."""
 WORDS = {3: "H", 4: "I"}
-"""SHORT and LONG, the only types sizes and places are written in."""
+"""SHORT and LONG, the only types of sizes and offsets."""
 USED = frozenset({WIDTH, HEIGHT, *(tag for pair in EXTENTS for tag in pair)})
 MAX_DIRECTORIES = 64
 MAX_VALUES = 200_000
 MAX_ENTRIES = 1_000_000
-"""Entries and values of all directories together, which may overlap each other."""
+"""Entries and values of all directories together, since directories may overlap."""
 MAX_EXAMINED_BYTES = 256 << 20
-"""Zero bytes, likewise."""
+"""Bytes examined for zeros, in all directories together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class _Field:
     kind: int
     count: int
     at: int
-    """Where its value is, or where the place of its values is written."""
+    """Where its value is, or the offset of its values."""
 
 
 def read(source: ByteSource) -> FormatInfo:
@@ -39,7 +39,7 @@ def read(source: ByteSource) -> FormatInfo:
 
 
 class _TiffDirectories:
-    """One pass over the directories; what is read of them is counted over all of them together."""
+    """One pass over the directories, with limits on what is read of all of them together."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
@@ -63,11 +63,11 @@ class _TiffDirectories:
             if width is None:
                 width, height = (self._first(fields, tag) for tag in (WIDTH, HEIGHT))
             at = self._number(self._source, at + 2 + 12 * length, 4)
-        # A directory beyond the end, or one that comes again, ends nothing.
+        # A next directory beyond the end of the file, or a loop, means an incomplete file.
         return FormatInfo(width, height, whole and at == 0)
 
     def _fields(self, at: int, length: int) -> dict[int, _Field]:
-        """The entries in use of a directory, as far as they lie in the file."""
+        """The entries of a directory that are used here, as far as they are in the file."""
         length = min(length, self._left)
         self._left -= length
         listed = self._source.read(at + 2, 12 * length)
@@ -79,7 +79,7 @@ class _TiffDirectories:
         }
 
     def _within(self, fields: dict[int, _Field]) -> bool:
-        """Whether all the pixels of this directory lie in the file, and there are some."""
+        """Whether this directory has pixels, and all of them are in the file."""
         for places, lengths in EXTENTS:
             if places not in fields or lengths not in fields:
                 continue
@@ -92,7 +92,7 @@ class _TiffDirectories:
         return False
 
     def _drawn(self, start: int, count: int) -> bool:
-        """Whether pixels were ever written: if not they are zero, as few black pictures are."""
+        """Whether pixels were written: unwritten ones are all zero, which few black images are."""
         if count < MIN_PAYLOAD_BYTES:
             return True
         for block in iter_blocks(self._source, start, start + count):

@@ -1,4 +1,4 @@
-"""WebP (RFC 9649): a RIFF file that says how long it is, and so does each of its chunks."""
+"""WebP (RFC 9649): a RIFF file with a length, in chunks with a length each."""
 
 from app.domain.formats.source import (
     MAX_STEPS,
@@ -19,7 +19,7 @@ def read(source: ByteSource) -> FormatInfo | None:
 
 
 def _size(chunk: bytes, head: bytes) -> tuple[int, int] | None:
-    """Sections 2.5 to 2.7: the lossy, the lossless and the extended layout."""
+    """RFC 9649, sections 2.5 to 2.7: the lossy, the lossless and the extended layout."""
     if len(head) < 10:
         return None
     if chunk == b"VP8 " and head[3:6] == b"\x9d\x01\x2a":
@@ -37,7 +37,7 @@ def _size(chunk: bytes, head: bytes) -> tuple[int, int] | None:
 def _whole(source: ByteSource) -> bool:
     length = read_uint_le(source, 4, 4)
     end = 8 + length
-    # Some writers leave out the padding byte of the last chunk.
+    # Some programs leave out the padding byte of the last chunk.
     if length < 12 or source.size < end - (length & 1):
         return False
     at, drawn = 12, False

@@ -1,4 +1,4 @@
-"""The registry of faults: every way the provider can hurt, by name."""
+"""The registry of all faults of the provider, by name."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

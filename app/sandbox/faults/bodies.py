@@ -1,4 +1,4 @@
-"""Faults of the reply's text: 200 that is none, JSON that is none (F12, F15-F17, F23)."""
+"""Faults of the reply's body: status 200 for an error, and broken or odd JSON."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Faults of the CDN that serves the results (study section 5.6)."""
+"""Faults of the CDN that serves the results."""
 
 import asyncio
 import gzip
@@ -84,7 +84,7 @@ async def _away(fetch: Fetch) -> None:
 
 
 async def _shorter(fetch: Fetch) -> None:
-    """Half the picture, no length, and an orderly end."""
+    """Half the image without a length, then a normal close."""
     if not _at_first(fetch):
         await _serve(fetch)
         return

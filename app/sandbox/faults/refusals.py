@@ -1,4 +1,4 @@
-"""Faults that are an honest refusal or a broken gateway's page (F24-F31 of the study)."""
+"""Faults that are a refusal by the provider, or an error page of a proxy before it."""
 
 from app.sandbox.account import RETRY_FORMS
 from app.sandbox.contract import Problem
@@ -22,7 +22,7 @@ def _page(status: int, title: str) -> ReplyAct:
 
 
 def _stranger(status: int, body: str, media: str, *headers: tuple[str, str]) -> ReplyAct:
-    """An answer of whatever stands before the provider, which never saw the request."""
+    """An answer of a proxy; the provider never saw the request."""
 
     async def act(staged: Staged) -> bool:
         told = (("retry-after", staged.arg),) if staged.arg else headers

@@ -1,4 +1,4 @@
-"""Faults of a finished result, in a sync reply and in a finished poll alike (F18-F22)."""
+"""Faults of a finished result, in a sync reply and in a poll alike."""
 
 from collections.abc import Callable
 from dataclasses import replace

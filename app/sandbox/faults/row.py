@@ -1,4 +1,4 @@
-"""What one fault is: where it shows, what it does there, and whether it is billed."""
+"""What a fault is: where it happens, what it does, and whether it is billed."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ class Bills(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A POST about to be answered badly; `good` is the reply it should have had."""
+    """A POST that a fault answers; `good` is the reply without the fault."""
 
     exchange: Exchange
     profile: Profile
@@ -37,7 +37,7 @@ class Staged:
         return json.dumps(self.good).encode()
 
     async def refuse(self, problem: Problem) -> bool:
-        """The profile's own error reply; nothing is delivered."""
+        """Sends an error in the profile's shape; no image is delivered."""
         status, body = self.profile.error(problem)
         await self.exchange.json(status, body, problem.headers)
         return False
@@ -45,7 +45,7 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """One look at a task; `number` counts looks, `done` those that found it finished."""
+    """One poll of a task; `number` counts polls, `done` those that found it finished."""
 
     exchange: Exchange
     profile: Profile
@@ -56,13 +56,13 @@ class Poll:
     missing: tuple[int, Json]
 
     def first(self, default: int) -> bool:
-        """Whether this look is among the first ones (the argument, or the default)."""
+        """Whether this poll is among the first (as many as the argument or the default says)."""
         return self.number <= int(self.arg or default)
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """One download of a result from the CDN; `index` is its place among the results."""
+    """One download of a result from the CDN; `index` is its position among the results."""
 
     exchange: Exchange
     content: bytes
@@ -83,10 +83,10 @@ LinkAct: TypeAlias = Callable[[Fetch], Awaitable[None]]
 class Fault:
     """One row of the registry; exactly one of the five acts or a failure is set.
 
-    `reply` answers the POST itself (True: the images went out intact); `submit` changes the
-    reply that carries a task id (body, id, previous id, argument); `result` changes finished
-    items, in a sync reply and in a poll alike; `task` changes or replaces a poll; `link` serves
-    the CDN's download; `failure` lets the generation fail in its own words.
+    `reply` answers the POST itself (True: the images were sent intact); `submit` changes the
+    reply with a task id (body, id, previous id, argument); `result` changes finished items, in a
+    sync reply and in a poll alike; `task` changes or replaces the answer to a poll; `link` serves
+    the download from the CDN; `failure` makes the generation fail.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Fault:
 
     @property
     def place(self) -> str:
-        """Where it shows: reply, submit, result, task, link or failure."""
+        """Where it happens: reply, submit, result, task, link or failure."""
         acts = {
             "reply": self.reply,
             "submit": self.submit,

@@ -1,4 +1,4 @@
-"""Faults of a task's life: its id, its polls and its end (F39-F47)."""
+"""Faults of a task: its id, its polls and its end."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,7 @@ from app.sandbox.faults.row import Bills, Fault, Poll
 
 _ID_KEYS = frozenset({"id", "task_id", "taskId", "request_id"})
 ODD = " é?#"
-"""What the fault `odd-id` hangs on to an id."""
+"""What the fault `odd-id` appends to an id."""
 _HOSTILE_IDS: dict[str, Any] = {
     "": "../../v1/models?x=1#\r\nx-evil: 1",
     "long": "task_" + "k" * 10_000,
@@ -18,7 +18,7 @@ _HOSTILE_IDS: dict[str, Any] = {
 
 
 def _with_id(body: Any, real: str, fresh: Any) -> Any:
-    """The body with the task's id exchanged wherever it stands, or left out when None."""
+    """The body with the task's id replaced everywhere, or removed when `fresh` is None."""
     if isinstance(body, list):
         return [_with_id(item, real, fresh) for item in body]
     if not isinstance(body, dict):

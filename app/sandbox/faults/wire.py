@@ -1,4 +1,4 @@
-"""Faults of the bytes themselves: resets, hangs, floods and cut bodies (F5-F14, F33, F34)."""
+"""Faults on the connection: resets, hangs, floods and bodies that are cut short."""
 
 import asyncio
 import zlib
@@ -80,9 +80,9 @@ async def _huge_body(staged: Staged) -> bool:
 
 @lru_cache(maxsize=2)
 def _bomb(megabytes: int) -> bytes:
-    """A gzip stream of that many megabytes of blanks, about a thousand times smaller."""
+    """A gzip stream that decodes to that many megabytes of blanks, a thousand times smaller."""
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    # After a full flush the coder starts afresh, so the same piece may follow itself.
+    # A full flush resets the coder, so the same piece may be repeated.
     piece = deflate.compress(b" " * _MEGABYTE) + deflate.flush(zlib.Z_FULL_FLUSH)
     return b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff" + piece * megabytes + b"\x03\x00" + bytes(8)
 
