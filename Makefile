@@ -40,11 +40,12 @@ test: $(VENV)/.dev ## the whole suite: style, types, imports, tests
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
-check: $(VENV)/.dev ## style, types and import contracts only
+check: $(VENV)/.dev ## style, types, import contracts, the rules of tests/house.py
 	@$(BIN)/ruff format --check --quiet app tests bench
 	@$(BIN)/ruff check --quiet app tests bench
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports
+	@$(BIN)/python -m tests.house --quiet
 
 chaos: $(VENV)/.dev ## kill -9 at random moments for MINUTES=10, and every fault on every store
 	@$(BIN)/python -m pytest -s -m chaos tests --ignore=tests/chaos/test_long_soak.py --chaos-minutes=$(MINUTES)

@@ -35,7 +35,7 @@ ONE_KEY_FOR_ALL: dict[str, Any] = {
     "key_reads_per_second": 0,
     "free_refusals_per_hour": 1_000_000,
 }
-"""One key does in tests what a whole house does elsewhere; the tests of shares set their own."""
+"""One key does in tests what all keys do elsewhere; the tests of shares set their own."""
 PLENTY_PER_MINUTE = 1_000_000
 QUICK: dict[str, Any] = {
     "upstream_api_key": "sk-sandbox",
@@ -74,7 +74,7 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
         self._thread.join(timeout=60)
-        # On the emptied store of the next test it would tell everybody that the books are lost.
+        # On the emptied store of the next test it would tell everybody that the ledger is lost.
         assert not self._thread.is_alive(), "the gateway did not stop"
 
 
@@ -93,32 +93,32 @@ class Koi:
     def key(self, user: str = "ann", **options: Any) -> str:
         """A fresh key's secret for a user, created on the way."""
 
-        async def issue(office: OperatorContext) -> str:
-            return (await office.keys.issue(user, **options)).secret
+        async def issue(operator: OperatorContext) -> str:
+            return (await operator.keys.issue(user, **options)).secret
 
-        return self.office(issue)
+        return self.operate(issue)
 
     def client(self, key: str | None = None, **options: Any) -> httpx.Client:
         headers = {"authorization": f"Bearer {key or self.key()}"}
         return httpx.Client(base_url=self.url, headers=headers, **{"timeout": 20, **options})
 
-    def office(self, work: Callable[[OperatorContext], Coroutine[Any, Any, T]]) -> T:
+    def operate(self, work: Callable[[OperatorContext], Coroutine[Any, Any, T]]) -> T:
         """Do an operator's work on the store, from outside the gateway."""
 
         async def session() -> T:
-            async with open_operator_context(self.settings) as office:
-                return await work(office)
+            async with open_operator_context(self.settings) as operator:
+                return await work(operator)
 
         return asyncio.run(session())
 
     def entries(self) -> list[Entry]:
-        async def read(office: OperatorContext) -> list[Entry]:
-            return [entry async for entry in office.ledger.entries()]
+        async def read(operator: OperatorContext) -> list[Entry]:
+            return [entry async for entry in operator.ledger.entries()]
 
-        return self.office(read)
+        return self.operate(read)
 
     def audit(self) -> LedgerAudit:
-        return self.office(lambda office: office.ledger.audit())
+        return self.operate(lambda operator: operator.ledger.audit())
 
     def settled(self, within_s: float = 10) -> LedgerAudit:
         """The audit once no job is open; fails when some job stays open."""
@@ -128,7 +128,7 @@ class Koi:
             time.sleep(0.05)
         return audit
 
-    def assert_books_balance(self) -> None:
+    def assert_ledger_matches_bill(self) -> None:
         """Counters equal the ledger, and the ledger equals the provider's own bill.
 
         What was presumed without evidence may exceed the bill, never fall short of it (I5).

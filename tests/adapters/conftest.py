@@ -41,7 +41,7 @@ def own_engine() -> Iterator[Engine]:
 async def open_store() -> AsyncIterator[OpenStore]:
     stores: list[BatchingStore] = []
 
-    def opened(url: str, *, timeout_s: float = 0.5, **options: Any) -> BatchingStore:
+    def opened(url: str, *, timeout_s: float = 10, **options: Any) -> BatchingStore:
         store = BatchingStore(connect(url, timeout_s=timeout_s), timeout_s=timeout_s, **options)
         stores.append(store)
         return store
@@ -53,7 +53,7 @@ async def open_store() -> AsyncIterator[OpenStore]:
 
 @pytest.fixture
 async def store(engine: Engine, open_store: OpenStore) -> BatchingStore:
-    return open_store(engine.url, timeout_s=2.0)
+    return open_store(engine.url, timeout_s=20)
 
 
 @pytest.fixture

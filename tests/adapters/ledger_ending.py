@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ledger_house import PEOPLE, Asked
+from ledger_config import PEOPLE, Asked
 from ledger_model import ModelJob
 from ledger_steps import Steps
 from ledger_world import PIECE, SILENT, Process, Shelf
@@ -28,12 +28,12 @@ class Ending(Steps):
         self.epoch = ""
         for process in self.two:
             self.correct(process, PEOPLE[2], 0, 0)
-            assert process.mark is not None
-            self.epoch = process.mark.epoch
+            assert process.position is not None
+            self.epoch = process.position.epoch
 
     @contextmanager
     def refusable(self) -> Iterator[None]:
-        """A refusal was due, or `do` had said so."""
+        """A refusal passes: `do` has checked that it was due."""
         with suppress(LedgerUnavailable):
             yield
 
@@ -42,30 +42,30 @@ class Ending(Steps):
         self.touched = True
         self.passes.append((self.shelf.age(seconds), seconds))
 
-    def look_at_all(self, poller: Process) -> None:
+    def poll_all(self, poller: Process) -> None:
         while poller.claims:
-            self.look(poller, poller.claims.pop())
+            self.handle_claim(poller, poller.claims.pop())
 
-    def pay_all(self, process: Process) -> None:
-        owed, process.outbox = process.outbox, []
-        for debt in owed:
-            self.tell(process, debt)
+    def deliver_all(self, process: Process) -> None:
+        messages, process.outbox = process.outbox, []
+        for message in messages:
+            self.deliver_or_enqueue(process, message)
 
     # Comparing ---------------------------------------------------------------------------------
 
     async def compare(self) -> None:
         self.touched = False
         ledger = self.two[0].ledger
-        census, *standings = await asyncio.gather(
+        stats, *snapshots = await asyncio.gather(
             ledger.open_job_stats(),
-            *(ledger.read_limits(self.house.principal(who)) for who in PEOPLE),
+            *(ledger.read_limits(self.config.principal(who)) for who in PEOPLE),
         )
         still = self.model.open_jobs
-        assert census.held_images == sum(job.n for job in still)
-        assert census.held_micros == sum(job.n * job.unit for job in still)
-        assert {s: n for s, n in census.jobs.items() if n} == Counter(job.state for job in still)
-        for standing in standings:
-            self.model.equals(standing, self.house.almanac.labels, self.now)
+        assert stats.held_images == sum(job.n for job in still)
+        assert stats.held_micros == sum(job.n * job.unit for job in still)
+        assert {s: n for s, n in stats.jobs.items() if n} == Counter(job.state for job in still)
+        for snapshot in snapshots:
+            self.model.equals(snapshot, self.config.calendar.labels, self.now)
 
     async def audited(self, process: Process) -> None:
         audit = await process.ledger.audit()
@@ -79,9 +79,9 @@ class Ending(Steps):
 
     # The end -----------------------------------------------------------------------------------
 
-    def close_the_books(self) -> None:
+    def settle_everything(self) -> None:
         for process in self.two:
-            self.pay_all(process)
+            self.deliver_all(process)
         self.resolve()
         self.run(self.compare())
         self.run(self.audited(self.two[0]))
@@ -95,7 +95,7 @@ class Ending(Steps):
             self.pass_time(2 * PIECE)
             poller = self.two[turn % 2]
             poller.claims += self.claim(poller, 20)
-            self.look_at_all(poller)
+            self.poll_all(poller)
         assert not self.model.open_jobs, "held for ever"
 
     def fair(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from hypothesis import assume
 from ledger_ending import Ending
-from ledger_model import HOLD, LEASE, TASK, Bound, Model, ModelJob
+from ledger_model import HOLD, LEASE, TASK, KeyBinding, Model, ModelJob
 from ledger_repeats import REPLAY
 from ledger_world import PIECE, Aged, Process
 
@@ -31,11 +31,12 @@ class Copy:
 
 
 class Losses(Ending):
-    """`pasts` are the histories given up in this life, `lives` what earlier lives numbered."""
+    """`pasts` are the histories given up in this epoch, `epochs` who wrote each number of the
+    earlier ones."""
 
     copies: list[Copy]
     pasts: list[Model]
-    lives: list[dict[int, Process]]
+    epochs: list[dict[int, Process]]
 
     @property
     def whole(self) -> bool:
@@ -56,7 +57,7 @@ class Losses(Ending):
     def lose(self, copy: Copy | None) -> None:
         """The store as it was, or nothing. Nobody has noticed yet."""
         self.pasts.append(self.model)
-        self.suspect, self.touched = False, True
+        self.quarantined, self.touched = False, True
         if copy is None:
             self.shelf.empty()
             self.model = Model(flushed=True)
@@ -74,7 +75,7 @@ class Losses(Ending):
     def rebuild(self, process: Process, *, alone: bool) -> None:
         self.pass_time(PIECE)
         self.probe()
-        if not self.suspect:
+        if not self.quarantined:
             self.nothing_to_rebuild(process)
             return
         if alone:
@@ -85,12 +86,12 @@ class Losses(Ending):
         rebuilt = self.rebuilt(process, self.two)
         assert rebuilt.lost_changes == 0
         self.model = self.together([*self.pasts, self.model])
-        self.lives.append({n: p for past in self.pasts for n, p in past.told.items()})
-        self.pasts, self.copies, self.suspect, self.epoch = [], [], False, ""
+        self.epochs.append({n: p for past in self.pasts for n, p in past.told.items()})
+        self.pasts, self.copies, self.quarantined, self.epoch = [], [], False, ""
         self.touched = True
         self.probe()
-        assert self.two[0].mark is not None
-        self.epoch = self.two[0].mark.epoch
+        assert self.two[0].position is not None
+        self.epoch = self.two[0].position.epoch
         for one in self.two:
             self.in_step(one)
             self.run(self.audited(one))
@@ -106,7 +107,7 @@ class Losses(Ending):
             self.rebuilt(process, self.two)
         except RebuildRefused:
             return
-        raise AssertionError("books that lack nothing were rebuilt")
+        raise AssertionError("a ledger that lacks nothing was rebuilt")
 
     def missing(self, alone: Process) -> int:
         """How many numbers this host knows to exist, but neither it nor the store remembers."""
@@ -116,12 +117,15 @@ class Losses(Ending):
             newest = max(n for n in numbers if n <= self.known_by(alone, numbers))
             count += self.foreign(alone, numbers, self.model.seq, newest)
         if self.model.flushed:
-            # The life that followed says how far each earlier one came.
-            count += sum(self.foreign(alone, life, 0, max(life, default=0)) for life in self.lives)
+            # The epoch that followed says how far each earlier one came.
+            count += sum(
+                self.foreign(alone, numbered, 0, max(numbered, default=0))
+                for numbered in self.epochs
+            )
         return count
 
     def foreign(self, alone: Process, told: dict[int, Process], kept: int, newest: int) -> int:
-        """What others rose, unless a repeat of the same step let this host hear of it too."""
+        """What others wrote, unless a repeat of the same step let this host hear of it too."""
         heard = {
             change.seq for step in JournalHistory([alone.directory]) for change in step.changes
         }
@@ -129,13 +133,13 @@ class Losses(Ending):
         return sum(kept < n <= newest for n in others)
 
     def known_by(self, process: Process, told: dict[int, Process]) -> int:
-        marks = [step.mark.seq for step in JournalHistory([process.directory])]
-        return max(n for n in marks if n in told)
+        seen = [step.mark.seq for step in JournalHistory([process.directory])]
+        return max(n for n in seen if n in told)
 
     def bought_once(self) -> None:
         """I8: of what one Idempotency-Key sent, all but one were released; while nothing is lost
         (no example is as long as a key lives)."""
-        for jobs in self.provider.keys.values() if not self.lives else ():
+        for jobs in self.provider.keys.values() if not self.epochs else ():
             states = [self.model.jobs[job].state for job in jobs]
             assert sum(state is not JobState.RELEASED for state in states) <= 1
 
@@ -144,7 +148,7 @@ class Losses(Ending):
     def together(self, histories: Sequence[Model]) -> Model:
         whole = Model(seq=max(history.seq for history in histories))
         whole.binds = max(history.binds for history in histories)
-        whole.rise("rebuilt")
+        whole.record_change("rebuilt")
         for history in histories:
             for job in history.jobs.values():
                 other = whole.jobs.get(job.id)
@@ -176,7 +180,7 @@ class Losses(Ending):
         job.heir, job.received, job.told = None, False, None
         if not job.open:
             assert job.ended is not None
-            job.gone = job.ended + max(job.lives, REPLAY if job.replay else 0)
+            job.gone = job.ended + max(job.ttl, REPLAY if job.replay else 0)
             return
         if job.state is JobState.RESERVED:
             due = job.created + LEASE
@@ -193,7 +197,7 @@ class Losses(Ending):
         known = [job for job in whole.jobs.values() if whole.exists(job, self.now)]
         for job in sorted(known, key=lambda job: (job.bound, job.binding)):
             if job.replay:
-                whole.keys[job.replay] = Bound(job.id, job.body, job.bound + REPLAY)
+                whole.keys[job.replay] = KeyBinding(job.id, job.body, job.bound + REPLAY)
             for index, part in enumerate(job.parts):
                 if part.upstream_id:
                     whole.upstream[part.upstream_id] = (job.id, index)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ledger_house import Asked, House, Who, lines
+from ledger_config import Asked, Config, Who, scope_keys
 
 from app.domain.errors import (
     BillingEvidence,
@@ -26,7 +26,7 @@ RANK = "RDUSX"
 
 @dataclass
 class ModelJob:
-    """`born` sorts jobs by age as the store does; `entry` is the ledger's word on its end."""
+    """`born` sorts jobs by age as the store does; `entry` is what the ledger says of its end."""
 
     id: str
     who: Who
@@ -55,7 +55,7 @@ class ModelJob:
     told: int | None = None
 
     @property
-    def lives(self) -> int:
+    def ttl(self) -> int:
         """How long a record can be read once its job is over: with pictures, as long as these."""
         return max(TASK, IMAGE) if self.status is TaskStatus.COMPLETED else TASK
 
@@ -69,8 +69,8 @@ class ModelJob:
         return sum(part.n for part in self.parts)
 
     @property
-    def lines(self) -> list[str]:
-        return lines(self.who)
+    def scope_keys(self) -> list[str]:
+        return scope_keys(self.who)
 
     @property
     def open(self) -> bool:
@@ -108,12 +108,12 @@ class ModelJob:
 
 @dataclass
 class ModelEntry:
-    """A line of the ledger; `at` sorts entries as they happened."""
+    """An entry of the ledger; `at` sorts entries as they happened."""
 
     at: int
     job: str
     kind: EntryKind
-    lines: list[str]
+    scope_keys: list[str]
     windows: tuple[str, str]
     images: int
     micros: int
@@ -127,7 +127,7 @@ class ModelEntry:
 
 
 @dataclass
-class Bound:
+class KeyBinding:
     """What an Idempotency-Key means, and until when."""
 
     job: str
@@ -137,15 +137,15 @@ class Bound:
 
 @dataclass
 class Model:
-    """Everything the books should say. `trail` names what rose each number of this life, `told` the
-    process that wrote it down."""
+    """Everything the ledger should say. `positions` names what each number of this epoch stands
+    for, `told` the process that wrote it down."""
 
     jobs: dict[str, ModelJob] = field(default_factory=dict)
     used: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     entries: list[ModelEntry] = field(default_factory=list)
     upstream: dict[str, tuple[str, int]] = field(default_factory=dict)
-    keys: dict[str, Bound] = field(default_factory=dict)
-    trail: dict[int, str] = field(default_factory=dict)
+    keys: dict[str, KeyBinding] = field(default_factory=dict)
+    positions: dict[int, str] = field(default_factory=dict)
     told: dict[int, Any] = field(default_factory=dict)
     seq: int = 0
     binds: int = 0
@@ -155,9 +155,9 @@ class Model:
     def open_jobs(self) -> list[ModelJob]:
         return [job for job in self.jobs.values() if job.open]
 
-    def rise(self, who: str, by: Any = None) -> None:
+    def record_change(self, who: str, by: Any = None) -> None:
         self.seq += 1
-        self.trail[self.seq] = who
+        self.positions[self.seq] = who
         if by is not None:
             self.told[self.seq] = by
 
@@ -170,83 +170,83 @@ class Model:
 
     # Limits ------------------------------------------------------------------------------------
 
-    def held(self, line: str, window: str) -> tuple[int, int]:
-        jobs = [j for j in self.open_jobs if line in j.lines and window in j.windows]
+    def held(self, scope_key: str, window: str) -> tuple[int, int]:
+        jobs = [j for j in self.open_jobs if scope_key in j.scope_keys and window in j.windows]
         return sum(job.n for job in jobs), sum(job.n * job.unit for job in jobs)
 
-    def running(self, line: str, now: int) -> int:
+    def running(self, scope_key: str, now: int) -> int:
         """Jobs that hold a concurrency slot: one in U has answered and holds none."""
         return sum(
-            job.state.value in "RD" and job.due + GRACE > now and line in job.lines
+            job.state.value in "RD" and job.due + GRACE > now and scope_key in job.scope_keys
             for job in self.open_jobs
         )
 
-    def refusal(self, asked: "Asked", house: "House", now: int) -> type[Exception] | None:
+    def refusal(self, asked: "Asked", config: "Config", now: int) -> type[Exception] | None:
         """What admission must say; None when it must admit (I1)."""
-        for line in lines(asked.who):
-            for window, images, micros in house.bounds(line):
-                held_images, held_micros = self.held(line, window)
-                total = self.used[line, window, "images"] + held_images + asked.n
-                money = self.used[line, window, "micros"] + held_micros + asked.n * asked.unit
+        for scope_key in scope_keys(asked.who):
+            for window, images, micros in config.bounds(scope_key):
+                held_images, held_micros = self.held(scope_key, window)
+                total = self.used[scope_key, window, "images"] + held_images + asked.n
+                money = self.used[scope_key, window, "micros"] + held_micros + asked.n * asked.unit
                 if images is not None and total > images:
                     return InsufficientQuota
                 if micros is not None and money > micros:
                     return InsufficientQuota
-        for line in lines(asked.who):
-            most = house.limits.get(line, Limits()).concurrency
-            if most is not None and self.running(line, now) >= most:
+        for scope_key in scope_keys(asked.who):
+            most = config.limits.get(scope_key, Limits()).concurrency
+            if most is not None and self.running(scope_key, now) >= most:
                 return ConcurrencyLimited
         return None
 
     # Entries -----------------------------------------------------------------------------------
 
     def post(self, entry: ModelEntry) -> None:
-        """Write a line of the ledger and move the counters of its windows with it (I3, I10)."""
+        """Write an entry of the ledger and move the counters of its windows with it (I3, I10)."""
         self.entries.append(entry)
-        for line in entry.lines:
-            house = line.startswith("house")
+        for scope_key in entry.scope_keys:
+            is_house = scope_key.startswith("house")
             for window in entry.windows:
-                images = entry.images + (entry.surplus if house else 0)
-                micros = entry.micros + (entry.surplus_micros if house else 0)
-                self.used[line, window, "images"] += images
-                self.used[line, window, "micros"] += micros
+                images = entry.images + (entry.surplus if is_house else 0)
+                micros = entry.micros + (entry.surplus_micros if is_house else 0)
+                self.used[scope_key, window, "images"] += images
+                self.used[scope_key, window, "micros"] += micros
 
     def close(
         self, job: ModelJob, outcome: Outcome, at: int, by: Any, *, unsent: bool = False
     ) -> None:
         """What a first, final settlement writes (I4); a job cancelled in time leaves no entry."""
         if unsent:
-            self.rise(job.id, by)
+            self.record_change(job.id, by)
             return
         kind = EntryKind.SETTLE if outcome.state is JobState.SETTLED else EntryKind.RELEASE
         self.post(
             ModelEntry(
-                at, job.id, kind, job.lines, job.windows, outcome.billed,
+                at, job.id, kind, job.scope_keys, job.windows, outcome.billed,
                 outcome.billed * job.unit, outcome.surplus, outcome.surplus * job.unit,
                 outcome.presumed,
             )
         )  # fmt: skip
-        self.rise(job.id, by)
+        self.record_change(job.id, by)
 
     def overdrawn(self, entry: ModelEntry) -> bool:
         """Whether a correction would take a counter below zero (I2)."""
-        cells = [(line, window) for line in entry.lines for window in entry.windows]
+        cells = [(scope_key, window) for scope_key in entry.scope_keys for window in entry.windows]
         return any(
             self.used[*cell, "images"] + entry.images < 0
             or self.used[*cell, "micros"] + entry.micros < 0
             for cell in cells
         )
 
-    def equals(self, standing: LimitSnapshot, labels: tuple[str, str], now: int) -> None:
-        for a in standing.statuses:
-            line = f"{a.scope.value}:{a.name}"
+    def equals(self, snapshot: LimitSnapshot, labels: tuple[str, str], now: int) -> None:
+        for a in snapshot.statuses:
+            scope_key = f"{a.scope.value}:{a.name}"
             if a.kind is LimitKind.CONCURRENCY:
-                assert a.held == self.running(line, now), a
+                assert a.held == self.running(scope_key, now), a
             if a.kind in (LimitKind.IMAGES, LimitKind.MONEY):
                 window = labels[0] if a.window is LimitWindow.DAY else labels[1]
-                meter = "images" if a.kind is LimitKind.IMAGES else "micros"
-                held = self.held(line, window)[a.kind is LimitKind.MONEY]
-                assert (a.used, a.held) == (self.used[line, window, meter], held), a
+                cell = "images" if a.kind is LimitKind.IMAGES else "micros"
+                held = self.held(scope_key, window)[a.kind is LimitKind.MONEY]
+                assert (a.used, a.held) == (self.used[scope_key, window, cell], held), a
                 assert min(a.used, a.held) >= 0
 
 

@@ -1,4 +1,4 @@
-"""Nineteen mistakes that gateways have really made (reliability study, section 5), to be planted.
+"""Nineteen mistakes that gateways have really made, to be planted.
 
 Each is a line of a script or of the rules of money, and what would stand there instead. The names
 say what goes wrong.

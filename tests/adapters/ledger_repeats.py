@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from ledger_house import Asked
-from ledger_model import Bound, Model, ModelJob
+from ledger_config import Asked
+from ledger_model import KeyBinding, Model, ModelJob
 
 from app.domain.job import JobState, TaskStatus
 
 HANDOVER, VERDICT, REPEAT, OVERTAKEN, DOUBT, REPLAY = 120, 60, 12, 5, 5, 86_400
 MOST = 16
 
-Words = Mapping[str, str] | None
+Presences = Mapping[str, str] | None
 """What is known of earlier callers, by call; None when nobody asks."""
 
 
@@ -18,14 +18,14 @@ class Reused(Exception):
     """The Idempotency-Key came with another body."""
 
 
-def joins(books: Model, asked: Asked, call: str, callers: Words, now: int) -> ModelJob | None:
+def joins(model: Model, asked: Asked, call: str, callers: Presences, now: int) -> ModelJob | None:
     """The job this request is answered from, and what joining changes. Raises `Reused`."""
-    job = _by_key(books, asked, now)
+    job = _by_key(model, asked, now)
     takes_over = job is not None and job.abandoned
     if job is None:
-        job, takes_over = _by_attempt(books, asked, callers, now)
+        job, takes_over = _by_attempt(model, asked, callers, now)
         if job is not None:
-            bind(books, asked, job, now)
+            bind(model, asked, job, now)
     if job is not None:
         job.abandoned = False
         if not asked.is_sdk_retry:
@@ -37,40 +37,40 @@ def joins(books: Model, asked: Asked, call: str, callers: Words, now: int) -> Mo
     return job
 
 
-def doubts(books: Model, asked: Asked, callers: Words, now: int) -> set[str]:
+def doubts(model: Model, asked: Asked, callers: Presences, now: int) -> set[str]:
     """The calls whose callers must be asked first. Raises `Reused`."""
-    if callers is None or _by_key(books, asked, now) is not None:
+    if callers is None or _by_key(model, asked, now) is not None:
         return set()
-    alike = _alike(books, asked, now)
+    alike = _alike(model, asked, now)
     if any(_lost(job, callers, now) for job in alike):
         return set()
     return {job.holder for job in alike if job.holder not in callers and _in_doubt(job, now)}
 
 
-def bind(books: Model, asked: Asked, job: ModelJob, now: int) -> None:
+def bind(model: Model, asked: Asked, job: ModelJob, now: int) -> None:
     """From now on the request's Idempotency-Key means this job, which stays as long as the key."""
     if asked.replay is None:
         return
-    books.keys[asked.replay] = Bound(job.id, asked.body, now + REPLAY)
-    books.binds += 1
-    job.replay, job.bound, job.binding = asked.replay, now, books.binds
+    model.keys[asked.replay] = KeyBinding(job.id, asked.body, now + REPLAY)
+    model.binds += 1
+    job.replay, job.bound, job.binding = asked.replay, now, model.binds
     if job.gone is not None:
         job.gone = max(job.gone, now + REPLAY)
 
 
-def kept_until(books: Model, job: ModelJob, now: int) -> int:
+def kept_until(model: Model, job: ModelJob, now: int) -> int:
     """Until when a job that ends now can be read."""
-    bound = books.keys.get(job.replay or "")
-    return max(now + job.lives, now + HANDOVER, bound.until if bound else 0)
+    bound = model.keys.get(job.replay or "")
+    return max(now + job.ttl, now + HANDOVER, bound.until if bound else 0)
 
 
-def _by_key(books: Model, asked: Asked, now: int) -> ModelJob | None:
-    bound = books.keys.get(asked.replay or "")
+def _by_key(model: Model, asked: Asked, now: int) -> ModelJob | None:
+    bound = model.keys.get(asked.replay or "")
     if bound is None or now >= bound.until:
         return None
     if bound.body != asked.body:
         raise Reused
-    job = books.find(bound.job, now)
+    job = model.find(bound.job, now)
     if job is None or job.asks_again:
         return None
     verdict_is_old = job.state is JobState.RELEASED and now - (job.ended or 0) > VERDICT
@@ -78,12 +78,12 @@ def _by_key(books: Model, asked: Asked, now: int) -> ModelJob | None:
 
 
 def _by_attempt(
-    books: Model, asked: Asked, callers: Words, now: int
+    model: Model, asked: Asked, callers: Presences, now: int
 ) -> tuple[ModelJob | None, bool]:
-    """Without a key: the oldest identical request whose answer nobody got; for a marked retry also
+    """Without a key: the oldest identical request whose answer nobody got; for an SDK's retry also
     the newest whose answer its caller has not received; the newest failure told just now. Second,
     whether this request takes its caller's place."""
-    alike = _alike(books, asked, now)
+    alike = _alike(model, asked, now)
     lost = [job for job in alike if _lost(job, callers, now)]
     waiting = [job for job in alike if asked.is_sdk_retry and not job.received]
     told = [job for job in alike if _told_lately(job, asked, now)]
@@ -92,20 +92,20 @@ def _by_attempt(
     return told[-1] if told else None, False
 
 
-def _alike(books: Model, asked: Asked, now: int) -> list[ModelJob]:
-    attempts = [j for j in books.jobs.values() if (j.who[0], j.body) == (asked.who[0], asked.body)]
+def _alike(model: Model, asked: Asked, now: int) -> list[ModelJob]:
+    attempts = [j for j in model.jobs.values() if (j.who[0], j.body) == (asked.who[0], asked.body)]
     return [
         job
         for job in sorted(attempts, key=lambda job: job.born)[-MOST:]
-        if books.exists(job, now)
+        if model.exists(job, now)
         and _can_answer(job, now)
         and not (job.replay and asked.replay and job.replay != asked.replay)
     ]
 
 
-def _lost(job: ModelJob, callers: Words, now: int) -> bool:
-    word = (callers or {}).get(job.holder)
-    gone = word == "left" or (word == "silent" and job.ended is None)
+def _lost(job: ModelJob, callers: Presences, now: int) -> bool:
+    presence = (callers or {}).get(job.holder)
+    gone = presence == "left" or (presence == "silent" and job.ended is None)
     late = job.overtook is not None and now - job.overtook <= OVERTAKEN
     return job.abandoned or gone or late
 

@@ -1,7 +1,7 @@
 """What a request and a poller do, one store trip or one call of the provider at a time.
 
-As `app.service.generate`, `jobs` and `poller` do it. Between any two steps anything may happen, and
-a process may die.
+As `app.service.generate`, `run_job` and `poller` do it. Between any two steps anything may
+happen, and a process may die.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ class Steps(Verbs):
 
     def go(self, process: Process, request: Request, steps: int) -> None:
         stages: dict[str, Callable[[Process, Request], str]] = {
-            "new": self.step_arrive,
+            "new": self.step_check_rate_limit,
             "arrived": self.step_admit,
             "admitted": self.step_dispatch,
             "dispatched": self.step_post,
@@ -52,19 +52,19 @@ class Steps(Verbs):
             except (LedgerUnavailable, Reused):
                 request.stage = "over"
 
-    def step_arrive(self, process: Process, request: Request) -> str:
-        joined = self.check_rate_limit(process, request.asked, request.order)
+    def step_check_rate_limit(self, process: Process, request: Request) -> str:
+        joined = self.check_rate_limit(process, request.asked, request.wanted)
         request.joined = joined and joined.id
         return "over" if joined else "arrived"
 
     def step_admit(self, process: Process, request: Request) -> str:
-        job = self.admit(process, request.asked, request.order)
+        job = self.admit(process, request.asked, request.wanted)
         if job is None:
             return "over"
         return "admitted"
 
     def step_dispatch(self, process: Process, request: Request) -> str:
-        job_id = request.order.job_id
+        job_id = request.wanted.job_id
         try:
             return "dispatched" if self.dispatch(process, job_id) else "over"
         except LedgerUnavailable:
@@ -75,57 +75,59 @@ class Steps(Verbs):
     def step_post(self, _: Process, request: Request) -> str:
         """The one POST of each part, and what is heard of it."""
         sizes = request.asked.parts
-        self.provider.post(request.order.job_id, request.asked, request.fates)
+        self.provider.post(request.wanted.job_id, request.asked, request.fates)
         for fate, n in zip(request.fates, sizes, strict=True):
             task = fate.told == "task"
             request.ids.append(self.provider.accept(fate) if task else None)
             request.heard.append(None if task else fate.result(n, fate.told) or SILENT)
             if fate.twice:
-                self.doubtful.add(request.order.job_id)
+                self.doubtful.add(request.wanted.job_id)
         return "heard"
 
     def step_accepted(self, process: Process, request: Request) -> str:
         for part, upstream_id in enumerate(request.ids):
             if upstream_id is None or request.heard[part] is not None:
                 continue
-            if not self.tell(process, OutboxPart(request.order.job_id, part, upstream_id)):
+            if not self.deliver_or_enqueue(
+                process, OutboxPart(request.wanted.job_id, part, upstream_id)
+            ):
                 request.heard[part] = SILENT  # the provider gave one id twice
         return "accepted"
 
     def step_settle(self, process: Process, request: Request) -> str:
         """Settle, or write down what ended and leave the rest to pollers."""
-        job_id, heard = request.order.job_id, request.heard
+        job_id, heard = request.wanted.job_id, request.heard
         ended = [
             JobPart(n, id, result)
             for n, id, result in zip(request.asked.parts, request.ids, heard, strict=True)
         ]
         if all(result is not None for result in heard):
-            self.settle(process, job_id, self.concluded(ended))
+            self.settle(process, job_id, self.outcome_of(ended))
             return "over"
         for part, result in enumerate(heard):
             if result is not None:
-                self.tell(process, OutboxPart(job_id, part, result=result))
+                self.deliver_or_enqueue(process, OutboxPart(job_id, part, result=result))
         return "over"
 
-    def tell(self, process: Process, debt: OutboxMessage) -> bool:
-        """What the store does not take is owed, and kept on the process's disk."""
+    def deliver_or_enqueue(self, process: Process, message: OutboxMessage) -> bool:
+        """What the store does not take is kept in the outbox on the process's disk."""
         try:
-            return self.pay(process, debt)
+            return self.deliver(process, message)
         except LedgerUnavailable:
-            process.outbox.append(debt)
+            process.outbox.append(message)
             return True
 
     def settle(self, process: Process, job_id: str, outcome: Outcome) -> None:
-        self.tell(process, OutboxOutcome(job_id, outcome))
+        self.deliver_or_enqueue(process, OutboxOutcome(job_id, outcome))
 
-    def pay(self, process: Process, debt: OutboxMessage) -> bool:
-        if isinstance(debt, OutboxOutcome):
-            self.end(process, debt.job_id, debt.outcome)
+    def deliver(self, process: Process, message: OutboxMessage) -> bool:
+        if isinstance(message, OutboxOutcome):
+            self.end(process, message.job_id, message.outcome)
             return True
-        what = {"upstream_id": debt.upstream_id, "result": debt.result}
-        return self.record_part(process, debt.job_id, debt.part, **what)  # type: ignore[arg-type]
+        what = {"upstream_id": message.upstream_id, "result": message.result}
+        return self.record_part(process, message.job_id, message.part, **what)  # type: ignore[arg-type]
 
-    def concluded(self, parts: Sequence[JobPart]) -> Outcome:
+    def outcome_of(self, parts: Sequence[JobPart]) -> Outcome:
         outcome = self.compute_outcome(parts)
         said = (outcome.state, outcome.billed, outcome.presumed, outcome.surplus)
         assert said == verdict(parts), "the rules of money"
@@ -133,7 +135,7 @@ class Steps(Verbs):
 
     # A poller ----------------------------------------------------------------------------------
 
-    def look(self, process: Process, claim: JobClaim) -> None:
+    def handle_claim(self, process: Process, claim: JobClaim) -> None:
         """One step of one claimed job, however old the claim is by now."""
         job = claim.job
         watched = [part for part in job.parts if part.upstream_id and part.result is None]
@@ -144,7 +146,7 @@ class Steps(Verbs):
         elif job.state is JobState.UNKNOWN:
             self.settle(process, job.id, self.resolved(job, ()))
         else:
-            self.settle(process, job.id, self.concluded(silent(job.parts)))
+            self.settle(process, job.id, self.outcome_of(silent(job.parts)))
 
     def poll(self, process: Process, claim: JobClaim) -> None:
         job = claim.job
@@ -153,9 +155,9 @@ class Steps(Verbs):
         if job.state is JobState.UNKNOWN:
             self.settle(process, job.id, self.resolved(job, parts if ended else ()))
         elif ended:
-            self.settle(process, job.id, self.concluded(parts))
+            self.settle(process, job.id, self.outcome_of(parts))
         elif self.age(job) > DEADLINE:
-            self.settle(process, job.id, self.concluded(silent(parts)))
+            self.settle(process, job.id, self.outcome_of(silent(parts)))
         else:
             self.reschedule(process, claim)
 
@@ -172,7 +174,7 @@ class Steps(Verbs):
 
     def resolved(self, job: Job, parts: Sequence[JobPart]) -> Outcome:
         """The hold is over: late proof decides, or it is presumed billed."""
-        outcome = self.concluded(parts) if parts else None
+        outcome = self.outcome_of(parts) if parts else None
         if outcome is None or outcome.state is JobState.UNKNOWN:
             return assume_billed(Outcome(job.state, failure=job.failure), job.n)
         return outcome

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ledger_house import Asked, House, Who, lines
+from ledger_config import Asked, Config, Who, scope_keys
 from ledger_model import HOLD, LEASE, Model, ModelEntry, ModelJob
 from ledger_repeats import Reused, bind, doubts, joins, kept_until
 from ledger_world import Process
-from store_rig import order
+from store_rig import admission
 
 from app.domain.errors import (
     GatewayError,
@@ -39,14 +39,14 @@ from app.domain.limits import LimitKind
 
 
 class Verbs:
-    """`now` is the virtual time; `suspect` that somebody noticed a loss."""
+    """`now` is the virtual time; `quarantined` that somebody noticed a loss."""
 
     loop: asyncio.AbstractEventLoop
     model: Model
-    house: House
+    config: Config
     now: int
     epoch: str
-    suspect: bool
+    quarantined: bool
     touched: bool
     happened: int
 
@@ -55,12 +55,15 @@ class Verbs:
 
     def forgotten(self, process: Process) -> bool:
         """Whether the store lacks something this process has seen."""
-        if self.suspect or self.model.flushed:
+        if self.quarantined or self.model.flushed:
             return True
-        mark = process.mark
-        if mark is None or mark.epoch != self.epoch:
-            return False  # an earlier life, which this one continues
-        return mark.seq > self.model.seq or self.model.trail.get(mark.seq, mark.who) != mark.who
+        position = process.position
+        if position is None or position.epoch != self.epoch:
+            return False  # an earlier epoch, which this one continues
+        return (
+            position.seq > self.model.seq
+            or self.model.positions.get(position.seq, position.who) != position.who
+        )
 
     def do(self, process: Process, verb: Coroutine[Any, Any, Any]) -> Any:
         """Raises `LedgerUnavailable` when that is due, and what else the verb raises."""
@@ -69,16 +72,19 @@ class Verbs:
         try:
             return self.run(verb)
         except LedgerUnavailable as error:
-            refused, self.suspect = error, True
+            refused, self.quarantined = error, True
             raise
         finally:
             assert due is (refused is not None), f"lost: {due}, told: {refused}"
 
     def in_step(self, process: Process) -> None:
-        """The process knows every number that rose, and who rose it."""
-        mark = process.mark
-        assert mark is not None
-        assert (mark.seq, mark.who) == (self.model.seq, self.model.trail.get(mark.seq, ""))
+        """The process knows the last number, and what it stands for."""
+        position = process.position
+        assert position is not None
+        assert (position.seq, position.who) == (
+            self.model.seq,
+            self.model.positions.get(position.seq, ""),
+        )
 
     def tick(self) -> int:
         self.happened += 1
@@ -86,9 +92,9 @@ class Verbs:
 
     # Requests ----------------------------------------------------------------------------------
 
-    def ordered(self, asked: Asked, lapsed: bool) -> AdmissionRequest:
-        return order(
-            self.house.principal(asked.who), n=asked.n, unit=asked.unit, body=asked.body,
+    def admission_of(self, asked: Asked, lapsed: bool) -> AdmissionRequest:
+        return admission(
+            self.config.principal(asked.who), n=asked.n, unit=asked.unit, body=asked.body,
             part_sizes=asked.parts, idempotency_key=asked.replay, is_sdk_retry=asked.is_sdk_retry,
             fresh=asked.fresh,
             lease_ms=-1000 if lapsed else LEASE * 1000,
@@ -119,8 +125,8 @@ class Verbs:
     def heard(
         self, asked: Asked, verb: Callable[[DedupKeys], object], wanted: AdmissionRequest
     ) -> dict[str, CallerPresence] | None:
-        """What is said of earlier callers, if somebody asks and the books want to know."""
-        if asked.word is None:
+        """What is said of earlier callers, if somebody asks and the ledger wants to know."""
+        if asked.presence is None:
             return None
         with suppress(Reused):
             calls = doubts(self.model, asked, {}, self.now)
@@ -128,7 +134,7 @@ class Verbs:
                 with pytest.raises(PossibleDuplicate) as contested:
                     verb(replace(wanted.dedup_keys, callers={}))
                 assert set(contested.value.calls) == calls
-                return dict.fromkeys(calls, CallerPresence(asked.word))
+                return dict.fromkeys(calls, CallerPresence(asked.presence))
         return {}
 
     def repeats(
@@ -173,7 +179,7 @@ class Verbs:
         if joined_job is not None:
             self.agrees(admitted.job, joined_job)  # type: ignore[union-attr]
             return None
-        assert error == self.model.refusal(asked, self.house, self.now)
+        assert error == self.model.refusal(asked, self.config, self.now)
         if admitted is None:
             return None
         job = self.opened(process, asked, wanted, admitted.job)
@@ -186,7 +192,7 @@ class Verbs:
     ) -> ModelJob:
         born = (told.created_ms + self.now * 1000, told.id)
         job = ModelJob(
-            told.id, asked.who, asked.body, asked.unit, told.parts, self.house.almanac.labels,
+            told.id, asked.who, asked.body, asked.unit, told.parts, self.config.calendar.labels,
             born, created=self.now, due=self.now + wanted.lease_ms // 1000,
             overtook=self.now if asked.is_sdk_retry else None,
         )  # fmt: skip
@@ -194,15 +200,15 @@ class Verbs:
         assert job.id not in self.model.jobs
         self.model.jobs[job.id] = job
         bind(self.model, asked, job, self.now)
-        self.model.rise(job.id, process)
+        self.model.record_change(job.id, process)
         return job
 
     def stays_within_limits(self, process: Process, who: Who) -> None:
         """I1, as the ledger itself sees it: read back from the store."""
-        standing = self.run(process.ledger.read_limits(self.house.principal(who)))
-        for allowance in standing.statuses:
-            if allowance.limit is not None and allowance.kind is not LimitKind.REQUESTS:
-                assert allowance.used + allowance.held <= allowance.limit
+        snapshot = self.run(process.ledger.read_limits(self.config.principal(who)))
+        for status in snapshot.statuses:
+            if status.limit is not None and status.kind is not LimitKind.REQUESTS:
+                assert status.used + status.held <= status.limit
 
     def abandon(self, process: Process, job_id: str, call: str) -> None:
         self.do(process, process.ledger.abandon(job_id, call))
@@ -225,7 +231,7 @@ class Verbs:
         assert sent is (job is not None and job.state is JobState.RESERVED and not job.claims)
         if sent and job:
             job.state, job.dispatched, job.due = JobState.DISPATCHED, self.now, self.now + LEASE
-            self.model.rise(job_id, process)
+            self.model.record_change(job_id, process)
         return bool(sent)
 
     def record_part(
@@ -257,7 +263,7 @@ class Verbs:
         if job.open:
             what = {"upstream_id": upstream_id} if upstream_id is not None else {}
             if job.learns(part, **what | ({"result": result} if result is not None else {})):
-                self.model.rise(job_id, process)
+                self.model.record_change(job_id, process)
             job.due = self.now + due
         return True
 
@@ -311,13 +317,13 @@ class Verbs:
     # Corrections -------------------------------------------------------------------------------
 
     def correct(self, process: Process, who: Who, images: int, micros: int) -> None:
-        day, month = self.house.almanac.labels
+        day, month = self.config.calendar.labels
         entry = Entry(
             id="", kind=EntryKind.ADJUST, at_ms=0, job="", key=who[0], user=who[1], team=who[2],
             model="m", size="", quality="", images=images, micros=micros, delivered=0, presumed=0,
             surplus=0, day=day, month=month,
         )  # fmt: skip
-        mine = ModelEntry(0, "", EntryKind.ADJUST, lines(who), (day, month), images, micros)
+        mine = ModelEntry(0, "", EntryKind.ADJUST, scope_keys(who), (day, month), images, micros)
         try:
             written = self.do(process, process.ledger.adjust(entry))
         except InvalidRequest:
@@ -326,5 +332,5 @@ class Verbs:
         assert not self.model.overdrawn(mine), "a counter fell below zero"
         mine.at = self.tick()
         self.model.post(mine)
-        self.model.rise(written.id, process)
+        self.model.record_change(written.id, process)
         self.in_step(process)

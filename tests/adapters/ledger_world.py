@@ -1,4 +1,4 @@
-"""The world around the books: processes that die, a provider that may lie, and time.
+"""The world around the ledger: processes that die, a provider that may lie, and time.
 
 Time passes by making everything written that much older: the store, the journals and the copies
 that were taken. The clocks themselves stay real, so what is compared with a threshold must be
@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 import redis
-from ledger_house import Asked
+from ledger_config import Asked
 from store_rig import pictures
 
 from app.adapters.journal.file import FileJournal
@@ -67,13 +67,13 @@ class Fate:
 
     `made` images it makes and bills. `told` is what the caller hears: result, lost (made, but not
     fetched), refused, failed, unreachable, silent, or task; a task later says `later`: result,
-    failed or missing, after `looks` looks. `twice` gives the id of another task.
+    failed or missing, after `polls` polls. `twice` gives the id of another task.
     """
 
     told: str
     made: int
     later: str = "result"
-    looks: int = 0
+    polls: int = 0
     twice: bool = False
 
     def billed(self, n: int) -> int:
@@ -108,7 +108,7 @@ def _failure(code: str, proof: BillingEvidence, *, retryable: bool = False) -> P
 
 FATES = (
     *(Fate("result", n) for n in (1, 1, 2, 2, 4, 4)),
-    *(Fate("task", n, looks=n % 2) for n in (1, 2, 3, 4)),
+    *(Fate("task", n, polls=n % 2) for n in (1, 2, 3, 4)),
     Fate("task", 2, twice=True),
     Fate("task", 2, "failed"),
     Fate("task", 2, "missing"),
@@ -148,8 +148,8 @@ class Provider:
     def poll(self, upstream_id: str, n: int) -> PartResult | None:
         """None while it runs."""
         fate = self.tasks[upstream_id]
-        if fate.looks:
-            self.tasks[upstream_id] = replace(fate, looks=fate.looks - 1)
+        if fate.polls:
+            self.tasks[upstream_id] = replace(fate, polls=fate.polls - 1)
             return None
         return fate.result(n, fate.later)
 
@@ -159,7 +159,7 @@ class Request:
     """One caller's request as its process has it in memory: where it is, what it heard."""
 
     asked: Asked
-    order: AdmissionRequest
+    wanted: AdmissionRequest
     fates: tuple[Fate, ...]
     stage: str
     joined: str | None = None
@@ -170,11 +170,11 @@ class Request:
     def job_id(self) -> str | None:
         """The job whose answer the caller waits for."""
         opened = self.stage not in ("new", "arrived")
-        return self.joined or (self.order.job_id if opened else None)
+        return self.joined or (self.wanted.job_id if opened else None)
 
 
 class Process:
-    """One gateway on a host of its own: its memory dies with it, journal and debts do not."""
+    """One gateway on a host of its own: its memory dies with it, journal and outbox do not."""
 
     def __init__(self, store: BatchingStore, calendar: Calendar, directory: Path) -> None:
         self.store, self.calendar, self.directory = store, calendar, directory
@@ -183,8 +183,8 @@ class Process:
 
     def start(self) -> None:
         self.journal = FileJournal(self.directory)
-        self.book = LedgerScripts(self.store, self.calendar, self.journal)
-        self.ledger = RedisLedger(self.book, task_ttl_s=260, image_ttl_s=3600)
+        self.scripts = LedgerScripts(self.store, self.calendar, self.journal)
+        self.ledger = RedisLedger(self.scripts, task_ttl_s=260, image_ttl_s=3600)
         self.requests: list[Request] = []
         self.claims: list[JobClaim] = []
 
@@ -193,8 +193,8 @@ class Process:
         self.start()
 
     @property
-    def mark(self) -> Position | None:
-        return self.book.position
+    def position(self) -> Position | None:
+        return self.scripts.position
 
 
 def _now_ms() -> int:

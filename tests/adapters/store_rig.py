@@ -60,7 +60,7 @@ class Engine:
                 "--daemonize", "no", "--logfile", str(self.directory / "log"), *self.options,
             ]
         )  # fmt: skip
-        for _ in range(500):
+        for _ in range(6000):
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
                 line.connect(str(self.socket))
                 line.sendall(b"PING\r\n")
@@ -118,7 +118,7 @@ def new_journal() -> FileJournal:
     return FileJournal(Path(_shelf.name) / f"{next(_volumes)}")
 
 
-def book_on(
+def scripts_on(
     store: BatchingStore, journal: FileJournal | None = None, **options: Any
 ) -> LedgerScripts:
     return LedgerScripts(
@@ -130,15 +130,15 @@ def ledger_on(
     store: BatchingStore,
     journal: FileJournal | None = None,
     *,
-    book: LedgerScripts | None = None,
+    scripts: LedgerScripts | None = None,
     **options: Any,
 ) -> RedisLedger:
-    lives = {"task_ttl_s": options.pop("task_ttl_s", 86_400), "image_ttl_s": 3600}
-    return RedisLedger(book or book_on(store, journal, **options), **lives)
+    ttls = {"task_ttl_s": options.pop("task_ttl_s", 86_400), "image_ttl_s": 3600}
+    return RedisLedger(scripts or scripts_on(store, journal, **options), **ttls)
 
 
 def keyring_on(store: BatchingStore, *now: Callable[[], float]) -> RedisKeyRing:
-    return RedisKeyRing(book_on(store), *now)
+    return RedisKeyRing(scripts_on(store), *now)
 
 
 def principal(
@@ -163,7 +163,7 @@ def principal(
 _bodies = count()
 
 
-def order(
+def admission(
     who: Principal | None = None,
     *,
     n: int = 1,
@@ -219,13 +219,11 @@ def presumed(n: int) -> Outcome:
     )
 
 
-def row(
-    standing: LimitSnapshot, scope: ScopeKind, meter: LimitKind, window: LimitWindow
+def used_and_held(
+    snapshot: LimitSnapshot, scope: ScopeKind, kind: LimitKind, window: LimitWindow
 ) -> tuple[int, int]:
     """What one allowance says is used and held."""
-    [found] = [
-        a for a in standing.statuses if (a.scope, a.kind, a.window) == (scope, meter, window)
-    ]
+    [found] = [a for a in snapshot.statuses if (a.scope, a.kind, a.window) == (scope, kind, window)]
     return found.used, found.held
 
 
@@ -252,7 +250,7 @@ async def listening(
     await asyncio.wait([task])
 
 
-async def eventually(check: Callable[[], bool], within_s: float = 3.0) -> None:
+async def eventually(check: Callable[[], bool], within_s: float = 30.0) -> None:
     deadline = time.monotonic() + within_s
     while not check():
         assert time.monotonic() < deadline, "it never happened"

@@ -184,7 +184,7 @@ async def test_what_is_no_file_is_no_image(store: FileImageStore, tmp_path: Path
     path_of(tmp_path, NAME).parent.mkdir()
     make(path_of(tmp_path, NAME))
 
-    assert await asyncio.wait_for(store.get(NAME), 2) is None
+    assert await asyncio.wait_for(store.get(NAME), 30) is None
 
 
 async def test_a_sweep_removes_what_is_old_and_nothing_else(

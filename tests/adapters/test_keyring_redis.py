@@ -74,7 +74,7 @@ async def test_a_key_past_its_end_opens_nothing(ring: RedisKeyRing, end: str) ->
     assert await ring.authenticate(DIGEST) is None
 
 
-async def test_a_key_expires_between_two_looks_at_the_store(
+async def test_a_key_expires_between_two_reads_of_the_store(
     ring: RedisKeyRing, watch: Watch
 ) -> None:
     await ring.save_key(replace(KEY, expires_ms=await ring.now_ms() + 1500))

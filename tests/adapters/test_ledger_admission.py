@@ -1,4 +1,4 @@
-"""Admission: pace, quotas and concurrency, all or nothing, by the store's clock."""
+"""Admission: rate limits, quotas and concurrency, all or nothing, by the store's clock."""
 
 import asyncio
 import subprocess
@@ -10,13 +10,13 @@ import pytest
 from store_rig import (
     Engine,
     OpenStore,
+    admission,
     delivered,
     ledger_on,
-    order,
     principal,
-    row,
     started,
     unknown,
+    used_and_held,
 )  # fmt: skip
 
 from app.adapters.redis.ledger import RedisLedger
@@ -39,7 +39,7 @@ async def outcomes(*calls: object) -> list[object]:
 
 
 async def test_the_admitted_job_is_what_the_store_keeps(ledger: RedisLedger) -> None:
-    wanted = order(
+    wanted = admission(
         n=5, part_sizes=(4, 1), cache_variant=CacheVariant("fp", 3), response_format="b64_json"
     )
 
@@ -64,10 +64,10 @@ async def test_every_scope_and_window_binds(
     ledger: RedisLedger, scope: str, limits: Limits, words: str
 ) -> None:
     who = principal(**{scope: limits})
-    await ledger.admit(order(who, n=2))
+    await ledger.admit(admission(who, n=2))
 
     with pytest.raises(InsufficientQuota, match=words) as refused:
-        await ledger.admit(order(who, n=2))
+        await ledger.admit(admission(who, n=2))
 
     assert refused.value.retry_after_s is None
     assert "resets at 20" in refused.value.message
@@ -78,24 +78,24 @@ async def test_a_refusal_by_one_scope_takes_nothing_from_the_others(ledger: Redi
     who = principal(user=Limits(images_per_day=10, concurrency=5), house=Limits(images_per_day=1))
 
     with pytest.raises(InsufficientQuota, match="this gateway"):
-        await ledger.admit(order(who, n=2))
+        await ledger.admit(admission(who, n=2))
 
-    standing = await ledger.read_limits(who)
-    assert row(standing, ScopeKind.USER, LimitKind.IMAGES, LimitWindow.DAY) == (0, 0)
-    assert row(standing, ScopeKind.USER, LimitKind.CONCURRENCY, LimitWindow.NOW) == (0, 0)
+    snapshot = await ledger.read_limits(who)
+    assert used_and_held(snapshot, ScopeKind.USER, LimitKind.IMAGES, LimitWindow.DAY) == (0, 0)
+    assert used_and_held(snapshot, ScopeKind.USER, LimitKind.CONCURRENCY, LimitWindow.NOW) == (0, 0)
 
 
 async def test_of_two_exhausted_windows_the_later_reset_is_named(ledger: RedisLedger) -> None:
     who = principal(user=Limits(images_per_day=1, images_per_month=1))
 
     with pytest.raises(InsufficientQuota, match="month"):
-        await ledger.admit(order(who, n=2))
+        await ledger.admit(admission(who, n=2))
 
 
 async def test_the_standing_shows_what_is_left_after_the_reservation(ledger: RedisLedger) -> None:
     who = principal(user=Limits(images_per_day=10), team=Limits(micros_per_month=1_000_000))
 
-    admitted = await ledger.admit(order(who, n=2))
+    admitted = await ledger.admit(admission(who, n=2))
 
     left = {(a.scope, a.kind): a.remaining for a in admitted.limit_snapshot.statuses}
     assert left == {
@@ -104,21 +104,21 @@ async def test_the_standing_shows_what_is_left_after_the_reservation(ledger: Red
     }
 
 
-async def test_race_1_two_reservations_and_one_last_image(ledger: RedisLedger) -> None:
+async def test_two_reservations_and_one_last_image(ledger: RedisLedger) -> None:
     who = principal(user=Limits(images_per_day=1))
 
-    results = await outcomes(ledger.admit(order(who)), ledger.admit(order(who)))
+    results = await outcomes(ledger.admit(admission(who)), ledger.admit(admission(who)))
 
     assert sum(isinstance(result, InsufficientQuota) for result in results) == 1
 
 
-async def test_race_2_a_lowered_limit_admits_nothing_and_claws_nothing_back(
+async def test_a_lowered_limit_admits_nothing_and_claws_nothing_back(
     ledger: RedisLedger,
 ) -> None:
-    job_id = await started(ledger, order(principal(user=Limits(images_per_day=5)), n=4))
+    job_id = await started(ledger, admission(principal(user=Limits(images_per_day=5)), n=4))
 
     with pytest.raises(InsufficientQuota):
-        await ledger.admit(order(principal(user=Limits(images_per_day=2))))
+        await ledger.admit(admission(principal(user=Limits(images_per_day=2))))
 
     assert (await ledger.settle(job_id, delivered(4))).job.billed == 4
 
@@ -126,7 +126,7 @@ async def test_race_2_a_lowered_limit_admits_nothing_and_claws_nothing_back(
 CONTENDER = """
 import asyncio, sys
 sys.path[:0] = [{root!r}, {here!r}]
-from store_rig import BatchingStore, Limits, ledger_on, order, principal
+from store_rig import BatchingStore, Limits, ledger_on, admission, principal
 from app.adapters.redis.client.connection import connect
 from app.domain.errors import InsufficientQuota
 async def main(url):
@@ -161,8 +161,8 @@ async def test_four_processes_of_64_tasks_share_ten_images_exactly(
 
 
 async def test_a_repeated_admission_reserves_once(ledger: RedisLedger) -> None:
-    """Race 13 and fault F73: the caller cannot know whether the lost reply's command ran."""
-    wanted = order(n=3)
+    """The caller cannot know whether the command ran when its reply is lost."""
+    wanted = admission(n=3)
     first = await ledger.admit(wanted)
 
     again = await ledger.admit(wanted)
@@ -174,13 +174,13 @@ async def test_a_repeated_admission_reserves_once(ledger: RedisLedger) -> None:
 
 async def test_a_budget_cannot_be_kept_for_an_unpriced_model(ledger: RedisLedger) -> None:
     with pytest.raises(PriceUnknown, match="user ann"):
-        await ledger.admit(order(principal(user=Limits(micros_per_day=1)), unit=None))
+        await ledger.admit(admission(principal(user=Limits(micros_per_day=1)), unit=None))
 
 
 async def test_an_unpriced_image_is_counted_and_its_price_stays_unknown(
     ledger: RedisLedger,
 ) -> None:
-    job_id = await started(ledger, order(unit=None, n=2))
+    job_id = await started(ledger, admission(unit=None, n=2))
 
     await ledger.settle(job_id, delivered(2))
 
@@ -191,55 +191,55 @@ async def test_an_unpriced_image_is_counted_and_its_price_stays_unknown(
 
 async def test_concurrency_is_freed_by_the_end_and_by_uncertainty(ledger: RedisLedger) -> None:
     who = principal(user=Limits(concurrency=2))
-    first, second = [await started(ledger, order(who)) for _ in range(2)]
+    first, second = [await started(ledger, admission(who)) for _ in range(2)]
     with pytest.raises(ConcurrencyLimited, match="2 generations") as busy:
-        await ledger.admit(order(who))
+        await ledger.admit(admission(who))
 
     await ledger.settle(first, delivered(1))
     await ledger.settle(second, unknown(), hold_ms=60_000)
 
     assert busy.value.scope == "user:ann"
     assert 14 <= (busy.value.retry_after_s or 0) <= 15  # nothing is known yet of how long jobs take
-    await ledger.admit(order(who))
-    await ledger.admit(order(who))
+    await ledger.admit(admission(who))
+    await ledger.admit(admission(who))
     with pytest.raises(ConcurrencyLimited):
-        await ledger.admit(order(who))
+        await ledger.admit(admission(who))
 
 
 async def test_the_slot_of_a_dead_process_lapses_with_its_lease(ledger: RedisLedger) -> None:
     who = principal(key=Limits(concurrency=1))
-    await ledger.admit(order(who, lease_ms=-120_000))
+    await ledger.admit(admission(who, lease_ms=-120_000))
 
-    await ledger.admit(order(who))
+    await ledger.admit(admission(who))
 
     with pytest.raises(ConcurrencyLimited):
-        await ledger.admit(order(who))
+        await ledger.admit(admission(who))
 
 
 # Pace --------------------------------------------------------------------------------------------
 
 
-async def test_the_pace_lets_a_full_burst_through_and_no_more(ledger: RedisLedger) -> None:
+async def test_the_rate_limit_lets_a_full_burst_through_and_no_more(ledger: RedisLedger) -> None:
     who = principal(user=Limits(requests_per_minute=7))
     for _ in range(7):
-        await ledger.check_rate_limit(who, order(who).dedup_keys)
+        await ledger.check_rate_limit(who, admission(who).dedup_keys)
 
     with pytest.raises(RateLimited, match=r"user ann.*7 requests") as refused:
-        await ledger.check_rate_limit(who, order(who).dedup_keys)
+        await ledger.check_rate_limit(who, admission(who).dedup_keys)
 
     assert refused.value.retry_after_s in (8, 9)
 
 
-async def test_a_refused_request_uses_up_no_pace(ledger: RedisLedger) -> None:
+async def test_a_refused_request_does_not_count_against_the_rate_limit(ledger: RedisLedger) -> None:
     who = principal(user=Limits(requests_per_minute=5), house=Limits(requests_per_minute=1))
-    await ledger.check_rate_limit(who, order(who).dedup_keys)
+    await ledger.check_rate_limit(who, admission(who).dedup_keys)
 
     results = await outcomes(
-        *(ledger.check_rate_limit(who, order(who).dedup_keys) for _ in range(8))
+        *(ledger.check_rate_limit(who, admission(who).dedup_keys) for _ in range(8))
     )
 
     assert all(isinstance(result, RateLimited) for result in results)
-    assert row(
+    assert used_and_held(
         (await ledger.read_limits(who)), ScopeKind.USER, LimitKind.REQUESTS, LimitWindow.MINUTE
     ) == (
         1,
@@ -249,21 +249,21 @@ async def test_a_refused_request_uses_up_no_pace(ledger: RedisLedger) -> None:
 
 async def test_a_refusal_names_the_time_that_generations_took_lately(ledger: RedisLedger) -> None:
     who = principal(user=Limits(concurrency=1))
-    await ledger.settle(await started(ledger, order(who)), delivered(1))
-    await started(ledger, order(who))
+    await ledger.settle(await started(ledger, admission(who)), delivered(1))
+    await started(ledger, admission(who))
 
     with pytest.raises(ConcurrencyLimited) as busy:
-        await ledger.admit(order(who))
+        await ledger.admit(admission(who))
 
     assert busy.value.retry_after_s == 1
 
 
 @pytest.mark.parametrize(("limit", "passed"), [(0, 0), (1, 1), (3, 3), (60, 20)])
-async def test_the_pace_of_a_burst(ledger: RedisLedger, limit: int, passed: int) -> None:
+async def test_the_rate_limit_of_a_burst(ledger: RedisLedger, limit: int, passed: int) -> None:
     who = principal(key=Limits(requests_per_minute=limit))
 
     results = await outcomes(
-        *(ledger.check_rate_limit(who, order(who).dedup_keys) for _ in range(20))
+        *(ledger.check_rate_limit(who, admission(who).dedup_keys) for _ in range(20))
     )
 
     refused = [result for result in results if isinstance(result, RateLimited)]
@@ -272,14 +272,12 @@ async def test_the_pace_of_a_burst(ledger: RedisLedger, limit: int, passed: int)
     assert waits == {None} if limit == 0 else all(1 <= (wait or 0) <= 60 for wait in waits)
 
 
-async def test_race_18_the_stores_clock_decides_the_day(
-    engine: Engine, open_store: OpenStore
-) -> None:
+async def test_the_stores_clock_decides_the_day(engine: Engine, open_store: OpenStore) -> None:
     """A gateway whose clock is a year off writes into the same windows as the others."""
     right = ledger_on(open_store(engine.url))
     wrong = ledger_on(open_store(engine.url), clock=lambda: utc_now() + timedelta(days=365))
     who = principal(user=Limits(images_per_day=1))
-    await right.admit(order(who))
+    await right.admit(admission(who))
 
     with pytest.raises(GatewayError, match="this day"):
-        await wrong.admit(order(who))
+        await wrong.admit(admission(who))

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from store_rig import Engine, order, started, unknown
+from store_rig import Engine, admission, started, unknown
 from test_ledger_rebuild import Host, empty, host  # noqa: F401  a fixture
 
 from app.adapters.redis.client.batching import BatchingStore
@@ -40,7 +40,7 @@ def picture(job_id: str, index: int, part: int = 0) -> Picture:
 
 async def settled(ledger: RedisLedger, there: int = 0, missing: int = 1, **options: Any) -> Job:
     n = there + missing
-    job_id = await started(ledger, order(n=n, part_sizes=(n,), **options))
+    job_id = await started(ledger, admission(n=n, part_sizes=(n,), **options))
     here = tuple(picture(job_id, i) for i in range(there))
     links = tuple(link(i) for i in range(there, n))
     outcome = Outcome(JobState.SETTLED, here, billed=n, pending=links)
@@ -51,12 +51,12 @@ async def test_what_was_made_is_settled_and_goes_on_collecting(ledger: RedisLedg
     job = await settled(ledger, there=1, missing=1)
 
     read = await ledger.job(job.id)
-    audit, census = await ledger.audit(), await ledger.open_job_stats()
+    audit, stats = await ledger.audit(), await ledger.open_job_stats()
 
     assert read == job
     assert (job.state, job.status, job.ended) == (JobState.SETTLED, TaskStatus.COLLECTING, False)
     assert job.pending == (link(1),)
-    assert (audit.open_jobs, audit.difference, census.collecting) == (0, 0, 1)
+    assert (audit.open_jobs, audit.difference, stats.collecting) == (0, 0, 1)
     assert [(e.images, e.delivered) for e in await entries_of(ledger)] == [(2, 2)]
 
 
@@ -105,7 +105,7 @@ async def test_what_is_given_up_is_taken_off_once_and_may_still_come(ledger: Red
 
     lost = await ledger.record_collection(job.id, CollectionReport(lost=(link(0),), error="404"))
     await ledger.record_collection(job.id, CollectionReport(lost=(link(0),)))
-    books = [(e.kind, e.images, e.delivered) for e in await entries_of(ledger)]
+    entered = [(e.kind, e.images, e.delivered) for e in await entries_of(ledger)]
     found = await ledger.record_collection(
         job.id, CollectionReport(((link(0), picture(job.id, 0)),))
     )
@@ -113,7 +113,7 @@ async def test_what_is_given_up_is_taken_off_once_and_may_still_come(ledger: Red
     assert (lost.lost, lost.ended, lost.job.status) == (1, True, TaskStatus.FAILED)
     assert lost.job.failure is not None
     assert lost.job.failure.code == "image_unavailable"
-    assert books == [(EntryKind.SETTLE, 1, 1), (EntryKind.DELIVERY, 0, -1)]
+    assert entered == [(EntryKind.SETTLE, 1, 1), (EntryKind.DELIVERY, 0, -1)]
     assert (found.job.status, found.job.failure) == (TaskStatus.COMPLETED, None)
     assert sum(e.delivered for e in await entries_of(ledger)) == 1
     assert (await ledger.audit()).difference == 0
@@ -132,8 +132,8 @@ async def test_a_fresh_link_takes_the_place_of_the_old_one(ledger: RedisLedger) 
     assert done.job.collecting.last_error == "it said 403"
 
 
-async def test_a_picture_may_come_before_the_books_are_closed(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order(n=2, part_sizes=(1, 1)))
+async def test_a_picture_may_come_before_its_job_is_settled(ledger: RedisLedger) -> None:
+    job_id = await started(ledger, admission(n=2, part_sizes=(1, 1)))
     waiting = PartResult(1, pending=(link(0),))
     await ledger.record_part(job_id, 0, result=waiting, due_ms=9)
 
@@ -150,7 +150,7 @@ async def test_a_picture_may_come_before_the_books_are_closed(ledger: RedisLedge
 
 
 async def test_late_proof_with_a_link_turns_a_failure_into_collecting(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     await ledger.settle(job_id, unknown(), hold_ms=60_000)
 
     outcome = Outcome(JobState.SETTLED, billed=1, pending=(link(0),))
@@ -175,7 +175,7 @@ async def test_a_record_lives_until_its_images_are_collected(
 
 
 async def test_what_polls_say_against_a_task_is_counted_in_its_job(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     await ledger.record_part(job_id, 0, upstream_id="up", due_ms=-1)
 
     async def looked(doubt: PollAnomalyKind | None) -> tuple[PollAnomalyKind, int] | None:
@@ -195,9 +195,9 @@ async def test_what_polls_say_against_a_task_is_counted_in_its_job(ledger: Redis
 async def test_an_ambiguous_job_is_due_soon_only_while_its_task_can_be_asked(
     ledger: RedisLedger,
 ) -> None:
-    asked = await started(ledger, order(body="a"))
+    asked = await started(ledger, admission(body="a"))
     await ledger.record_part(asked, 0, upstream_id="up", due_ms=9)
-    silent = await started(ledger, order(body="b"))
+    silent = await started(ledger, admission(body="b"))
     for job_id in (asked, silent):
         await ledger.settle(job_id, unknown(), hold_ms=60_000, recheck_ms=1)
     await asyncio.sleep(0.01)
@@ -218,7 +218,7 @@ async def test_a_rebuild_brings_back_what_was_collected_and_what_was_not(
     )
     await ledger.record_collection(lost.id, CollectionReport(lost=(link(0),)))
     before = [await ledger.job(job.id) for job in (both, one, lost)]
-    books = await entries_of(ledger)
+    entered = await entries_of(ledger)
     empty(engine)
 
     rebuilt = await host.rebuild()
@@ -227,7 +227,7 @@ async def test_a_rebuild_brings_back_what_was_collected_and_what_was_not(
 
     assert after == before
     assert rebuilt.lost_changes == 0
-    assert await entries_of(ledger) == books
+    assert await entries_of(ledger) == entered
     assert {claim.job.id for claim in claims} == {both.id, one.id}
     assert await ledger.find_owner(picture(both.id, 1).name) == ("ann", "user:ann")
     assert (await ledger.audit()).difference == 0

@@ -50,15 +50,15 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[LedgerMac
         def disk() -> Path:
             return disks / str(next(number))
 
-        class Bound(LedgerMachine):
+        class KeyBinding(LedgerMachine):
             loop = runner.get_loop()
             store = runner.run(opened())
             shelf = Shelf(admin)
 
-        Bound.disk = staticmethod(disk)
-        Bound.compute_outcome = staticmethod(compute_outcome)
-        yield Bound
-        runner.run(Bound.store.aclose())
+        KeyBinding.disk = staticmethod(disk)
+        KeyBinding.compute_outcome = staticmethod(compute_outcome)
+        yield KeyBinding
+        runner.run(KeyBinding.store.aclose())
 
 
 def profile(examples: int, **options: Any) -> settings:

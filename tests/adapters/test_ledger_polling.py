@@ -6,8 +6,8 @@ from dataclasses import replace
 from store_rig import (
     AMBIGUOUS,
     Engine,
+    admission,
     delivered,
-    order,
     pictures,
     principal,
     started,
@@ -19,8 +19,8 @@ from app.domain.errors import BillingEvidence
 from app.domain.job import JobState, PartResult, TaskStatus
 
 
-async def test_race_20_two_workers_after_a_restart_share_no_job(ledger: RedisLedger) -> None:
-    ids = {await started(ledger, order()) for _ in range(10)}
+async def test_two_workers_after_a_restart_share_no_job(ledger: RedisLedger) -> None:
+    ids = {await started(ledger, admission()) for _ in range(10)}
     for job_id in ids:
         await ledger.record_part(job_id, 0, upstream_id=f"up-{job_id}", due_ms=-1)
 
@@ -32,7 +32,7 @@ async def test_race_20_two_workers_after_a_restart_share_no_job(ledger: RedisLed
 
 async def test_the_most_overdue_job_is_claimed_first(ledger: RedisLedger) -> None:
     for late_ms in (10, 3000, 200):
-        await ledger.admit(order(lease_ms=-late_ms, body=str(late_ms)))
+        await ledger.admit(admission(lease_ms=-late_ms, body=str(late_ms)))
 
     claims = await ledger.claim(2, 1000)
 
@@ -41,11 +41,11 @@ async def test_the_most_overdue_job_is_claimed_first(ledger: RedisLedger) -> Non
 
 async def test_jobs_without_room_for_their_polls_hold_up_nobody(ledger: RedisLedger) -> None:
     for name, ids in {"two": ["up-1", "up-2"], "one": ["up-3"]}.items():
-        wanted = order(n=len(ids), part_sizes=(1,) * len(ids), body=name)
+        wanted = admission(n=len(ids), part_sizes=(1,) * len(ids), body=name)
         job_id = await started(ledger, wanted)
         for part, upstream_id in enumerate(ids):
             await ledger.record_part(job_id, part, upstream_id=upstream_id, due_ms=-2000)
-    lapsed = await ledger.admit(order(lease_ms=-10))
+    lapsed = await ledger.admit(admission(lease_ms=-10))
 
     none, left = await ledger.claim_with_polls(10, 60_000, 0)
     first, after = await ledger.claim_with_polls(10, 60_000, 1)
@@ -57,8 +57,8 @@ async def test_jobs_without_room_for_their_polls_hold_up_nobody(ledger: RedisLed
     assert after == 1
 
 
-async def test_race_12_a_lease_taken_over_cannot_be_given_back(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order())
+async def test_a_lease_taken_over_cannot_be_given_back(ledger: RedisLedger) -> None:
+    job_id = await started(ledger, admission())
     await ledger.record_part(job_id, 0, upstream_id="up", due_ms=-1)
     [mine] = await ledger.claim(1, -1)
     [theirs] = await ledger.claim(1, 60_000)
@@ -69,7 +69,7 @@ async def test_race_12_a_lease_taken_over_cannot_be_given_back(ledger: RedisLedg
 
 
 async def test_progress_rises_and_status_goes_forward_only(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     seen = []
     for status, progress in (
         (TaskStatus.QUEUED, 5), (TaskStatus.PROCESSING, 40), (TaskStatus.QUEUED, 30), (None, 50),
@@ -85,8 +85,8 @@ async def test_progress_rises_and_status_goes_forward_only(ledger: RedisLedger) 
 
 
 async def test_an_upstream_id_belongs_to_one_part_of_one_job(ledger: RedisLedger) -> None:
-    first = await started(ledger, order(n=2, part_sizes=(1, 1)))
-    second = await started(ledger, order())
+    first = await started(ledger, admission(n=2, part_sizes=(1, 1)))
+    second = await started(ledger, admission())
 
     assert await ledger.record_part(first, 0, upstream_id="up", due_ms=5000)
     assert await ledger.record_part(first, 0, upstream_id="up", due_ms=5000)
@@ -101,7 +101,7 @@ async def test_an_upstream_id_belongs_to_one_part_of_one_job(ledger: RedisLedger
 async def test_a_parts_result_stands_unless_a_later_one_brings_images(
     ledger: RedisLedger,
 ) -> None:
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     lost = PartResult(failure=AMBIGUOUS, proof=BillingEvidence.UNKNOWN)
     made = PartResult(images=1, pictures=pictures(1))
 
@@ -113,8 +113,8 @@ async def test_a_parts_result_stands_unless_a_later_one_brings_images(
     assert job.parts[0].result == made
 
 
-async def test_recording_on_a_closed_book_changes_nothing(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order())
+async def test_recording_on_a_settled_job_changes_nothing(ledger: RedisLedger) -> None:
+    job_id = await started(ledger, admission())
     end = await ledger.settle(job_id, delivered(1))
 
     assert await ledger.record_part(job_id, 0, result=PartResult(images=1), due_ms=0)
@@ -130,9 +130,9 @@ async def test_open_jobs_never_expire_and_ended_ones_do(
     engine: Engine, ledger: RedisLedger
 ) -> None:
     """I9: every open job has exactly one due time, until it ends."""
-    held = await started(ledger, order())
+    held = await started(ledger, admission())
     await ledger.settle(held, unknown(), hold_ms=60_000)
-    done = await started(ledger, order())
+    done = await started(ledger, admission())
     await ledger.settle(done, delivered(1))
 
     with engine.client() as admin:
@@ -143,12 +143,12 @@ async def test_open_jobs_never_expire_and_ended_ones_do(
         assert admin.zrange(due, 0, -1) == [held]
 
 
-async def test_everything_but_books_and_open_jobs_has_an_end_of_life(
+async def test_everything_but_the_ledger_and_open_jobs_expires(
     engine: Engine, ledger: RedisLedger
 ) -> None:
     who = principal()
-    await ledger.check_rate_limit(who, order(idempotency_key="k").dedup_keys)
-    done = await started(ledger, order(who, idempotency_key="k"))
+    await ledger.check_rate_limit(who, admission(idempotency_key="k").dedup_keys)
+    done = await started(ledger, admission(who, idempotency_key="k"))
     await ledger.record_part(done, 0, upstream_id="up", due_ms=1)
     await ledger.settle(done, delivered(1))
 
@@ -158,8 +158,8 @@ async def test_everything_but_books_and_open_jobs_has_an_end_of_life(
 
 
 async def test_a_users_jobs_newest_first_and_nobody_elses(ledger: RedisLedger) -> None:
-    mine = [await started(ledger, order()) for _ in range(3)]
-    await started(ledger, order(principal(names=("key_9", "eve", None))))
+    mine = [await started(ledger, admission()) for _ in range(3)]
+    await started(ledger, admission(principal(names=("key_9", "eve", None))))
 
     assert [job.id for job in await ledger.list_jobs("ann", 2)] in (
         [mine[2], mine[1]],
@@ -175,16 +175,16 @@ async def test_unknown_jobs_and_pictures(ledger: RedisLedger) -> None:
     await ledger.abandon("task_none")
 
 
-async def test_the_census_counts_what_is_open(ledger: RedisLedger) -> None:
-    await ledger.admit(order(n=2, lease_ms=-5000))
-    await started(ledger, order(n=3, unit=10))
-    await ledger.settle(await started(ledger, order()), unknown(), hold_ms=60_000)
+async def test_the_statistics_count_the_open_jobs(ledger: RedisLedger) -> None:
+    await ledger.admit(admission(n=2, lease_ms=-5000))
+    await started(ledger, admission(n=3, unit=10))
+    await ledger.settle(await started(ledger, admission()), unknown(), hold_ms=60_000)
 
-    census = await ledger.open_job_stats()
+    stats = await ledger.open_job_stats()
 
-    assert census.jobs == {JobState.RESERVED: 1, JobState.DISPATCHED: 1, JobState.UNKNOWN: 1}
-    assert (census.held_images, census.held_micros) == (6, 420_030)
-    assert 5000 <= census.lag_ms < 6000
+    assert stats.jobs == {JobState.RESERVED: 1, JobState.DISPATCHED: 1, JobState.UNKNOWN: 1}
+    assert (stats.held_images, stats.held_micros) == (6, 420_030)
+    assert 5000 <= stats.lag_ms < 60_000
 
 
 # What the bill calls it ---------------------------------------------------------------------------
@@ -193,7 +193,7 @@ async def test_the_census_counts_what_is_open(ledger: RedisLedger) -> None:
 async def test_the_providers_names_are_kept_with_the_job_and_in_its_entry(
     ledger: RedisLedger,
 ) -> None:
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     await ledger.record_part(job_id, 0, upstream_id="task_1", request_id="req_1", due_ms=0)
 
     open_job = await ledger.job(job_id)
@@ -207,9 +207,9 @@ async def test_the_providers_names_are_kept_with_the_job_and_in_its_entry(
 
 
 async def test_a_claim_says_the_job_s_age_by_the_stores_clock(ledger: RedisLedger) -> None:
-    """Fault F64: the clock of this machine decides nothing."""
-    await ledger.admit(order(lease_ms=-1))
-    await started(ledger, order())
+    """The clock of this machine decides nothing."""
+    await ledger.admit(admission(lease_ms=-1))
+    await started(ledger, admission())
 
     [claim] = await ledger.claim(10, 1000)
 

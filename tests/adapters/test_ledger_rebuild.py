@@ -1,4 +1,4 @@
-"""Books that were lost are put together again: from the journals, and from what the store kept."""
+"""A ledger that was lost is put together again: from the journals and what the store kept."""
 
 import asyncio
 import os
@@ -13,15 +13,15 @@ import pytest
 from store_rig import (
     Engine,
     OpenStore,
-    book_on,
+    admission,
     delivered,
     eventually,
     ledger_on,
     new_journal,
-    order,
     presumed,
     principal,
     released,
+    scripts_on,
     started,
     unknown,
 )  # fmt: skip
@@ -59,8 +59,8 @@ class Host:
     @classmethod
     def on(cls, store: BatchingStore, journal: FileJournal | None = None) -> "Host":
         journal = journal or new_journal()
-        book = book_on(store, journal)
-        return cls(journal, ledger_on(store, book=book), RedisKeyRing(book))
+        scripts = scripts_on(store, journal)
+        return cls(journal, ledger_on(store, scripts=scripts), RedisKeyRing(scripts))
 
     async def rebuild(self, *others: "Host") -> RebuildReport:
         history = JournalHistory([host.journal.directory for host in (self, *others)])
@@ -82,14 +82,14 @@ def empty(engine: Engine) -> None:
 
 
 async def told(host: Host) -> dict[str, Any]:
-    """Everything an operator or a caller can ask of the books."""
+    """Everything an operator or a caller can ask of the ledger."""
     audit = await host.ledger.audit()
-    census = await host.ledger.open_job_stats()
-    standing = await host.ledger.read_limits(principal(user=Limits(images_per_day=50)))
+    stats = await host.ledger.open_job_stats()
+    snapshot = await host.ledger.read_limits(principal(user=Limits(images_per_day=50)))
     return {
         "entries": await entries(host.ledger),
-        "standing": [replace(allowance, reset_s=0) for allowance in standing.statuses],
-        "open": (audit.open_jobs, census.jobs, census.held_images, census.held_micros),
+        "standing": [replace(status, reset_s=0) for status in snapshot.statuses],
+        "open": (audit.open_jobs, stats.jobs, stats.held_images, stats.held_micros),
         "differences": audit.differences,
         "users": await host.keyring.users(),
         "keys": await host.keyring.keys(),
@@ -101,15 +101,15 @@ async def busy_day(host: Host) -> dict[str, str]:
     ledger = host.ledger
     await host.keyring.save_user(User("ann", Limits(images_per_day=50), 1), create=True)
     await host.keyring.save_key(KEY)
-    ids = {"R": (await ledger.admit(order(n=2))).job.id}
-    ids["D"] = await started(ledger, order(n=3))
-    ids["task"] = await started(ledger, order())
+    ids = {"R": (await ledger.admit(admission(n=2))).job.id}
+    ids["D"] = await started(ledger, admission(n=3))
+    ids["task"] = await started(ledger, admission())
     await ledger.record_part(ids["task"], 0, upstream_id="up_1", due_ms=60_000)
-    ids["U"] = await started(ledger, order(n=4))
+    ids["U"] = await started(ledger, admission(n=4))
     await ledger.settle(ids["U"], unknown(), hold_ms=60_000)
-    ids["S"] = await started(ledger, order(n=2, idempotency_key="once", body="the same"))
+    ids["S"] = await started(ledger, admission(n=2, idempotency_key="once", body="the same"))
     await ledger.settle(ids["S"], delivered(2))
-    ids["X"] = await started(ledger, order())
+    ids["X"] = await started(ledger, admission())
     await ledger.settle(ids["X"], released())
     settled = (await entries(ledger))[0]
     await ledger.adjust(
@@ -127,7 +127,7 @@ async def test_an_emptied_store_is_rebuilt_from_the_journal_alone(
     jobs = {state: await host.ledger.job(id) for state, id in ids.items()}
     empty(engine)
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await host.ledger.admit(order())
+        await host.ledger.admit(admission())
 
     rebuilt = await host.rebuild()
 
@@ -153,33 +153,33 @@ async def test_after_a_rebuild_everything_goes_on_where_it_stood(
     assert not await ledger.record_part(ids["R"], 0, upstream_id="up_1", due_ms=1)
     assert (await ledger.settle(ids["U"], released())).first
     assert not (await ledger.settle(ids["S"], delivered(2))).first
-    again = await ledger.admit(order(n=2, idempotency_key="once", body="the same"))
+    again = await ledger.admit(admission(n=2, idempotency_key="once", body="the same"))
     assert (again.joined, again.job.id) == (True, ids["S"])
     assert (await ledger.audit()).differences == ()
 
 
 async def test_quotas_are_not_refilled_by_a_rebuild(engine: Engine, host: Host) -> None:
     who = principal(user=Limits(images_per_day=3))
-    await host.ledger.settle(await started(host.ledger, order(who, n=2)), delivered(2))
+    await host.ledger.settle(await started(host.ledger, admission(who, n=2)), delivered(2))
     empty(engine)
     await host.rebuild()
 
-    await host.ledger.admit(order(who))
+    await host.ledger.admit(admission(who))
     with pytest.raises(InsufficientQuota):
-        await host.ledger.admit(order(who))
+        await host.ledger.admit(admission(who))
 
 
 async def test_an_old_copy_gets_what_it_missed(engine: Engine, host: Host) -> None:
-    job_id = await started(host.ledger, order(n=2))
+    job_id = await started(host.ledger, admission(n=2))
     await host.keyring.save_key(KEY)
     backup = engine.copy()
     await host.ledger.settle(job_id, delivered(2))
     await host.keyring.save_key(replace(KEY, digest="2" * 64))
-    later = await started(host.ledger, order())
+    later = await started(host.ledger, admission())
     before = await told(host)
     engine.put_back(backup)
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await host.ledger.admit(order())
+        await host.ledger.admit(admission())
 
     rebuilt = await host.rebuild()
 
@@ -197,7 +197,7 @@ async def test_what_is_repeated_because_its_reply_was_lost_is_in_the_journal_too
 ) -> None:
     """The first writing did its work but told nobody: here, another machine that is gone."""
     gone = Host.on(open_store(engine.url))
-    wanted = order(n=2)
+    wanted = admission(n=2)
     correction: Entry | None = None
     for each in (gone, host):
         await each.ledger.admit(wanted)
@@ -221,21 +221,21 @@ async def test_what_is_repeated_because_its_reply_was_lost_is_in_the_journal_too
 async def test_two_histories_become_one(engine: Engine, open_store: OpenStore) -> None:
     """A stale replica went on without what another gateway had written."""
     ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
-    await theirs.ledger.settle(await started(theirs.ledger, order()), delivered(1))
+    await theirs.ledger.settle(await started(theirs.ledger, admission()), delivered(1))
     replica = engine.copy()
-    await ours.ledger.settle(await started(ours.ledger, order(n=2)), delivered(2))
+    await ours.ledger.settle(await started(ours.ledger, admission(n=2)), delivered(2))
     engine.put_back(replica)
-    await theirs.ledger.settle(await started(theirs.ledger, order(n=4)), delivered(4))
-    await theirs.ledger.admit(order())
+    await theirs.ledger.settle(await started(theirs.ledger, admission(n=4)), delivered(4))
+    await theirs.ledger.admit(admission())
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await ours.ledger.admit(order())
+        await ours.ledger.admit(admission())
 
     rebuilt = await ours.rebuild(theirs)
 
     assert sorted(entry.images for entry in await entries(ours.ledger)) == [1, 2, 4]
     assert rebuilt.lost_changes == 0
     for host in (ours, theirs):
-        assert (await host.ledger.admit(order())).job.n == 1
+        assert (await host.ledger.admit(admission())).job.n == 1
     assert (await ours.ledger.audit()).differences == ()
 
 
@@ -244,12 +244,12 @@ async def test_a_jobs_states_follow_each_other_whoever_wrote_them_down(
 ) -> None:
     """Read before its beginning, a presumed end must not leave the caller with a queued task."""
     ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
-    job_id = await started(theirs.ledger, order())
+    job_id = await started(theirs.ledger, admission())
     await theirs.ledger.settle(job_id, unknown())
     ended = await ours.ledger.settle(job_id, presumed(1))
     empty(engine)
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await ours.ledger.admit(order())
+        await ours.ledger.admit(admission())
 
     await ours.rebuild(theirs)
 
@@ -261,8 +261,8 @@ async def test_a_key_bound_anew_means_its_latest_job_whichever_journal_is_read_f
 ) -> None:
     """I12: its first job failed and was forgotten; the second one is paid for."""
     ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
-    sent = order(idempotency_key="once", body="the same")
-    refused, bought, again = (replace(sent, job_id=order().job_id) for _ in range(3))
+    sent = admission(idempotency_key="once", body="the same")
+    refused, bought, again = (replace(sent, job_id=admission().job_id) for _ in range(3))
     await theirs.ledger.settle(await started(theirs.ledger, refused), released())
     with engine.client() as admin:
         [key] = admin.keys("koi:*job:*")
@@ -270,19 +270,19 @@ async def test_a_key_bound_anew_means_its_latest_job_whichever_journal_is_read_f
     await ours.ledger.settle(await started(ours.ledger, bought), delivered(1))
     empty(engine)
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await ours.ledger.admit(order())
+        await ours.ledger.admit(admission())
 
     await ours.rebuild(theirs)
 
     assert (await ours.ledger.admit(again)).job.id == bought.job_id
 
 
-async def test_race_7_a_lapsed_reservation_is_not_sent_after_a_rebuild(
+async def test_a_lapsed_reservation_is_not_sent_after_a_rebuild(
     engine: Engine, open_store: OpenStore
 ) -> None:
-    """Its release as never sent is owed by whoever had claimed it when the store was lost."""
+    """Whoever had claimed it when the store was lost keeps its release in the outbox."""
     ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
-    job_id = (await ours.ledger.admit(order(lease_ms=-1))).job.id
+    job_id = (await ours.ledger.admit(admission(lease_ms=-1))).job.id
     await theirs.ledger.claim(1, 1000)
     empty(engine)
     with pytest.raises(LedgerUnavailable, match=LOST):
@@ -303,27 +303,27 @@ async def test_a_journal_left_out_is_missed_and_can_be_added(
 ) -> None:
     ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
     for host in (ours, theirs, ours):
-        await host.ledger.settle(await started(host.ledger, order()), delivered(1))
-    await theirs.ledger.admit(order())
+        await host.ledger.settle(await started(host.ledger, admission()), delivered(1))
+    await theirs.ledger.admit(admission())
     empty(engine)
 
     assert (await ours.rebuild()).lost_changes == 3
-    assert (await ours.ledger.admit(order())).job.n == 1
+    assert (await ours.ledger.admit(admission())).job.n == 1
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await theirs.ledger.admit(order())
+        await theirs.ledger.admit(admission())
 
     await ours.rebuild(theirs)
 
     assert len(await entries(ours.ledger)) == 3
-    assert (await theirs.ledger.admit(order())).job.n == 1
+    assert (await theirs.ledger.admit(admission())).job.n == 1
     assert (await ours.ledger.audit()).differences == ()
 
 
-async def test_books_lost_twice_before_anything_was_written_go_on(
+async def test_a_ledger_lost_twice_before_anything_was_written_goes_on(
     engine: Engine, host: Host
 ) -> None:
-    """Whoever saw a life wrote it down: the next one continues it too."""
-    await host.ledger.admit(order())
+    """Whoever saw an epoch wrote it down: the next one continues it too."""
+    await host.ledger.admit(admission())
     for _ in range(2):
         empty(engine)
         with pytest.raises(LedgerUnavailable, match=LOST):
@@ -331,7 +331,7 @@ async def test_books_lost_twice_before_anything_was_written_go_on(
         await host.rebuild()
         assert await host.ledger.claim(1, 1000) == []
 
-    assert (await host.ledger.admit(order())).job.n == 1
+    assert (await host.ledger.admit(admission())).job.n == 1
 
 
 async def test_a_store_emptied_before_its_first_entry_can_be_rebuilt(
@@ -340,11 +340,11 @@ async def test_a_store_emptied_before_its_first_entry_can_be_rebuilt(
     await host.ledger.claim(1, 1000)
     empty(engine)
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await host.ledger.admit(order())
+        await host.ledger.admit(admission())
 
     await host.rebuild()
 
-    assert (await host.ledger.admit(order())).job.n == 1
+    assert (await host.ledger.admit(admission())).job.n == 1
 
 
 async def test_what_an_earlier_rebuild_restored_is_not_forgotten(
@@ -352,13 +352,13 @@ async def test_what_an_earlier_rebuild_restored_is_not_forgotten(
 ) -> None:
     ours, theirs = (Host.on(open_store(engine.url)) for _ in range(2))
     for host in (ours, theirs, ours):
-        await host.ledger.admit(order())
+        await host.ledger.admit(admission())
     empty(engine)
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await ours.ledger.admit(order())
+        await ours.ledger.admit(admission())
     await ours.rebuild(theirs)
     backup = engine.copy()
-    await ours.ledger.admit(order())
+    await ours.ledger.admit(admission())
     engine.put_back(backup)
 
     assert (await ours.rebuild()).lost_changes == 0
@@ -370,27 +370,27 @@ async def test_a_store_that_knows_everything_is_left_alone(host: Host) -> None:
     with pytest.raises(RebuildRefused, match="nothing to rebuild"):
         await host.rebuild()
 
-    assert (await host.ledger.admit(order())).job.n == 1
+    assert (await host.ledger.admit(admission())).job.n == 1
 
 
 async def test_another_deployments_journal_is_refused(
     engine: Engine, own_engine: Engine, open_store: OpenStore, host: Host
 ) -> None:
     stranger = Host.on(open_store(own_engine.url))
-    await host.ledger.admit(order())
+    await host.ledger.admit(admission())
     for _ in range(3):
-        await stranger.ledger.admit(order())
+        await stranger.ledger.admit(admission())
 
     with pytest.raises(RebuildRefused, match="different ledgers"):
         await rebuild_ledger(
             stranger.ledger._scripts, JournalHistory([host.journal.directory]), TERMS
         )
 
-    assert (await stranger.ledger.admit(order())).job.n == 1
+    assert (await stranger.ledger.admit(admission())).job.n == 1
 
 
 async def test_a_rebuild_killed_in_the_middle_is_run_again(engine: Engine, host: Host) -> None:
-    """Fault F60: whenever it dies, nobody spends until it has run to its end."""
+    """Whenever it dies, nobody spends until it has run to its end."""
     await busy_day(host)
     before = await told(host)
     empty(engine)
@@ -420,19 +420,19 @@ async def test_a_restarted_gateway_accepts_what_was_rebuilt_meanwhile(
     await busy_day(host)
     host.journal.close()
     empty(engine)
-    reborn = Host.on(open_store(engine.url), FileJournal(host.journal.directory))
+    new = Host.on(open_store(engine.url), FileJournal(host.journal.directory))
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await reborn.ledger.admit(order())
+        await new.ledger.admit(admission())
 
     await Host.on(open_store(engine.url), FileJournal(host.journal.directory)).rebuild()
 
-    assert (await reborn.ledger.admit(order())).job.n == 1
-    assert reborn.ledger.intact
+    assert (await new.ledger.admit(admission())).job.n == 1
+    assert new.ledger.intact
 
 
 async def test_a_window_of_very_many_lines_is_rebuilt(engine: Engine, host: Host) -> None:
     people = [principal(names=(f"key_{n}", f"user{n}", None)) for n in range(700)]
-    await asyncio.gather(*(host.ledger.admit(order(who)) for who in people))
+    await asyncio.gather(*(host.ledger.admit(admission(who)) for who in people))
     empty(engine)
 
     assert (await host.rebuild()).open == 700
@@ -470,10 +470,10 @@ async def test_a_missing_first_file_counts_from_number_one(
 ) -> None:
     first = Host.on(store)
     for _ in range(4):
-        await first.ledger.settle(await started(first.ledger, order()), delivered(1))
+        await first.ledger.settle(await started(first.ledger, admission()), delivered(1))
     old = list(first.journal.directory.glob("*.jsonl"))
     host = await restarted(store, first)
-    await host.ledger.admit(order())
+    await host.ledger.admit(admission())
     for file in old:
         file.unlink()
     empty(engine)
@@ -490,11 +490,11 @@ async def test_what_an_old_copy_still_holds_is_not_missed(
     engine: Engine, store: BatchingStore
 ) -> None:
     first = Host.on(store)
-    await first.ledger.settle(await started(first.ledger, order()), delivered(1))
+    await first.ledger.settle(await started(first.ledger, admission()), delivered(1))
     backup = engine.copy()
     old = list(first.journal.directory.glob("*.jsonl"))
     host = await restarted(store, first)
-    await host.ledger.settle(await started(host.ledger, order()), delivered(1))
+    await host.ledger.settle(await started(host.ledger, admission()), delivered(1))
     for file in old:
         file.unlink()
     engine.put_back(backup)
@@ -504,18 +504,18 @@ async def test_what_an_old_copy_still_holds_is_not_missed(
     assert (rebuilt.entries, rebuilt.lost_changes) == (2, 0)
 
 
-async def test_a_rebuilt_lifes_numbers_begin_where_the_one_before_it_ended(
+async def test_a_rebuilt_epochs_numbers_begin_where_the_one_before_it_ended(
     engine: Engine, store: BatchingStore
 ) -> None:
     first = Host.on(store)
-    await first.ledger.settle(await started(first.ledger, order()), delivered(1))
+    await first.ledger.settle(await started(first.ledger, admission()), delivered(1))
     empty(engine)
     await first.rebuild()
     old = list(first.journal.directory.glob("*.jsonl"))
     second = await restarted(store, first)
-    await second.ledger.settle(await started(second.ledger, order()), delivered(1))
+    await second.ledger.settle(await started(second.ledger, admission()), delivered(1))
     third = await restarted(store, second)
-    await third.ledger.settle(await started(third.ledger, order()), delivered(1))
+    await third.ledger.settle(await started(third.ledger, admission()), delivered(1))
     empty(engine)
     copies = {file: file.read_bytes() for file in old}
     assert (await third.rebuild()).lost_changes == 0
@@ -525,7 +525,7 @@ async def test_a_rebuilt_lifes_numbers_begin_where_the_one_before_it_ended(
     empty(engine)
     rebuilt = await third.rebuild()
 
-    # Nobody left here knows the first life, only that the second one began after number 3.
+    # Nobody left here knows the first epoch, only that the second one began after number 3.
     assert [(gap.epoch, gap.first, gap.last) for gap in rebuilt.gaps] == [("", 1, 3)]
     assert rebuilt.entries == 2
 
@@ -534,10 +534,10 @@ async def test_damaged_lines_are_counted_and_so_are_the_numbers_they_held(
     engine: Engine, host: Host
 ) -> None:
     for _ in range(4):
-        await host.ledger.settle(await started(host.ledger, order()), delivered(1))
+        await host.ledger.settle(await started(host.ledger, admission()), delivered(1))
     [file] = host.journal.directory.glob("*.books.jsonl")
     lines = file.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 13  # the life, then admission, dispatch and entry
+    assert len(lines) == 13  # the epoch, then admission, dispatch and entry
     file.write_bytes(
         b"".join(line if at % 2 else b"\0" * 40 + b"\n" for at, line in enumerate(lines))
     )
@@ -558,10 +558,10 @@ async def test_a_deleted_journal_is_no_reason_to_say_that_nothing_is_missing(
     with pytest.raises(RebuildRefused, match="no journal was found"):
         await rebuild_ledger(host.ledger._scripts, JournalHistory([tmp_path]), TERMS)
 
-    await host.ledger.admit(order())
+    await host.ledger.admit(admission())
     empty(engine)
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await host.ledger.admit(order())
+        await host.ledger.admit(admission())
 
     assert (await rebuild_ledger(host.ledger._scripts, JournalHistory([tmp_path]), TERMS)).blind
 
@@ -574,7 +574,7 @@ async def test_a_journal_that_wrote_and_was_not_given_is_named(
     for host in (ours, theirs):
         await JournalReplication(host.journal, JournalRegistry(host.ledger._scripts)).replicate()
     await JournalReplication(ours.journal, JournalRegistry(ours.ledger._scripts)).replicate()
-    await theirs.ledger.admit(order())
+    await theirs.ledger.admit(admission())
     empty(engine)
 
     rebuilt = await ours.rebuild()
@@ -591,15 +591,15 @@ async def test_what_an_operator_changed_elsewhere_is_in_every_gateways_journal(
     gateway = Host.on(open_store(engine.url))
     replication = JournalReplication(gateway.journal, JournalRegistry(gateway.ledger._scripts))
     await replication.replicate()
-    book = book_on(open_store(engine.url), DelegatedJournal())  # type: ignore[arg-type]
-    keyring = RedisKeyRing(book)
+    scripts = scripts_on(open_store(engine.url), DelegatedJournal())  # type: ignore[arg-type]
+    keyring = RedisKeyRing(scripts)
     await keyring.save_user(User("bob", Limits(images_per_day=7), 1), create=True)
-    assert not await JournalRegistry(book).copied()
+    assert not await JournalRegistry(scripts).copied()
 
     await replication.replicate()
     await replication.replicate()
 
-    assert await JournalRegistry(book).copied()
+    assert await JournalRegistry(scripts).copied()
     empty(engine)
     rebuilt = await gateway.rebuild()
     assert rebuilt.lost_changes == 0
@@ -646,29 +646,28 @@ async def test_lines_missing_from_an_earlier_versions_journal_are_missed(
 async def test_without_room_for_the_journal_nothing_is_spent_but_what_runs_is_settled(
     engine: Engine, open_store: OpenStore, tmp_path: Path
 ) -> None:
-    """Fault F66."""
     journal = FileJournal(tmp_path / "full" / "journal")
     (tmp_path / "full").write_text("a file where the directory should be")
     host = Host.on(open_store(engine.url), journal)
     other = ledger_on(open_store(engine.url))
-    job_id = await started(other, order())
+    job_id = await started(other, admission())
 
     assert (await host.ledger.settle(job_id, delivered(1))).first
     for spend in (
-        lambda: host.ledger.admit(order()),
-        lambda: host.ledger.check_rate_limit(principal(), order().dedup_keys),
+        lambda: host.ledger.admit(admission()),
+        lambda: host.ledger.check_rate_limit(principal(), admission().dedup_keys),
         lambda: host.ledger.dispatch(job_id, 1000),
     ):
         with pytest.raises(LedgerUnavailable, match="journal") as refused:
             await spend()
-        assert not refused.value.asked  # so that nothing is owed for a job that never was
+        assert not refused.value.asked  # so that no outbox keeps a job that never was
 
     (tmp_path / "full").unlink()
     await eventually(journal.ready)
-    assert (await host.ledger.admit(order())).job.n == 1
+    assert (await host.ledger.admit(admission())).job.n == 1
     journal.close()
     kinds = [change.kind for step in JournalHistory([journal.directory]) for change in step.changes]
-    # The life it found; the admission is noted in both files.
+    # The epoch it found; the admission is noted in both files.
     assert Counter(kinds) == {"life": 1, "entry": 1, "job": 3}
 
 
@@ -680,24 +679,24 @@ async def test_what_the_journal_did_not_take_of_an_admission_may_stand_in_the_st
     (tmp_path / "full").write_text("a file where the directory should be")
 
     with pytest.raises(LedgerUnavailable, match="journal") as refused:
-        await host.ledger.admit(order())
+        await host.ledger.admit(admission())
 
     assert refused.value.asked
 
 
 async def test_half_a_line_is_skipped_and_counted(engine: Engine, host: Host) -> None:
-    await host.ledger.admit(order())
+    await host.ledger.admit(admission())
     [file] = host.journal.directory.glob("*.jobs.jsonl")
     whole = file.read_bytes()
     file.write_bytes(whole + whole[:20])
 
     history = JournalHistory([host.journal.directory])
-    assert len(list(history)) == 3  # the life it found, and the admission in both
+    assert len(list(history)) == 3  # the epoch it found, and the admission in both
     assert history.unreadable == 1
     assert FileJournal(host.journal.directory).position == host.ledger._scripts.position
 
 
-async def test_a_journal_turns_a_page_each_day_and_old_ones_are_swept(tmp_path: Path) -> None:
+async def test_a_journal_starts_a_file_each_day_and_old_ones_are_swept(tmp_path: Path) -> None:
     today = datetime(2026, 11, 27, 23, 59, tzinfo=UTC)
     journal = FileJournal(tmp_path, now=lambda: today)
     step = JournalRecord(
@@ -718,13 +717,13 @@ async def test_a_cancelled_job_needs_no_entry_to_stay_over(
     engine: Engine, host: Host, open_store: OpenStore
 ) -> None:
     """Neither the journal nor an old copy of the store brings it back."""
-    job_id = (await host.ledger.admit(order(n=2))).job.id
+    job_id = (await host.ledger.admit(admission(n=2))).job.id
     copy = engine.copy()
     await host.ledger.cancel(job_id)
     for lose in (lambda: empty(engine), lambda: engine.put_back(copy)):
         lose()
         with pytest.raises(LedgerUnavailable, match=LOST):
-            await host.ledger.admit(order())
+            await host.ledger.admit(admission())
 
         rebuilt = await host.rebuild()
 
@@ -765,16 +764,16 @@ STRANGERS: dict[str, Callable[[Path], object]] = {
 async def test_strangers_among_the_files_are_skipped_counted_and_named(
     engine: Engine, store: BatchingStore, host: Host, stranger: str
 ) -> None:
-    await host.ledger.settle(await started(host.ledger, order()), delivered(1))
+    await host.ledger.settle(await started(host.ledger, admission()), delivered(1))
     file = host.journal.directory / "2099-12-31-aaaaaaaa.books.jsonl"
     STRANGERS[stranger](file)
 
-    reborn = await restarted(store, host)
-    assert reborn.journal.position == host.ledger._scripts.position
-    assert reborn.journal.sweep(books=timedelta(days=1), jobs=timedelta(days=1)) == 0
+    new = await restarted(store, host)
+    assert new.journal.position == host.ledger._scripts.position
+    assert new.journal.sweep(books=timedelta(days=1), jobs=timedelta(days=1)) == 0
     empty(engine)
     history = JournalHistory([host.journal.directory])
-    rebuilt = await rebuild_ledger(reborn.ledger._scripts, history, TERMS)
+    rebuilt = await rebuild_ledger(new.ledger._scripts, history, TERMS)
 
     assert (rebuilt.entries, rebuilt.lost_changes, history.unreadable) == (1, 0, 1)
     assert str(file) in history.unreadable_names[0]
@@ -784,20 +783,20 @@ async def test_a_journal_that_is_deleted_or_replaced_takes_nothing_until_it_is_b
     host: Host, tmp_path: Path
 ) -> None:
     host.journal.ensure_id()
-    await host.ledger.admit(order())
+    await host.ledger.admit(admission())
     directory = host.journal.directory
     away = tmp_path / "away"
     directory.rename(away)
 
     with pytest.raises(LedgerUnavailable, match="journal cannot be written"):
-        await host.ledger.admit(order())
+        await host.ledger.admit(admission())
     directory.mkdir()
     assert not host.journal.ready()
     directory.rmdir()
     away.rename(directory)
 
     assert host.journal.ready()
-    assert (await host.ledger.admit(order())).job.n == 1
+    assert (await host.ledger.admit(admission())).job.n == 1
     [file] = directory.glob("*.books.jsonl")
     file.unlink()
     assert not host.journal.ready()
@@ -806,7 +805,7 @@ async def test_a_journal_that_is_deleted_or_replaced_takes_nothing_until_it_is_b
 async def test_what_is_settled_while_the_journal_is_gone_is_written_into_what_is_there_at_the_end(
     engine: Engine, host: Host
 ) -> None:
-    job_id = await started(host.ledger, order())
+    job_id = await started(host.ledger, admission())
     [file] = host.journal.directory.glob("*.books.jsonl")
     file.unlink()
 

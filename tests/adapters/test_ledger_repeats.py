@@ -1,4 +1,4 @@
-"""Repeats join the job they repeat instead of buying again (design, section 6)."""
+"""Repeats join the job they repeat instead of buying again."""
 
 import asyncio
 from dataclasses import replace
@@ -7,9 +7,9 @@ import pytest
 from store_rig import (
     Engine,
     OpenStore,
+    admission,
     delivered,
     ledger_on,
-    order,
     principal,
     released,
     started,
@@ -25,14 +25,14 @@ from app.domain.limits import Limits
 
 def again(first: AdmissionRequest, **changes: object) -> AdmissionRequest:
     """The same request, sent once more."""
-    job = order().job_id
+    job = admission().job_id
     return replace(
         first, job_id=job, dedup_keys=replace(first.dedup_keys, **{"caller_id": job, **changes})
     )
 
 
 async def joined(ledger: RedisLedger, repeated: AdmissionRequest) -> str | None:
-    """The job both looks agree on: the one on arrival and the one on admission."""
+    """The job both checks agree on: the one on arrival and the one on admission."""
     arrived = await ledger.check_rate_limit(repeated.principal, repeated.dedup_keys)
     admitted = await ledger.admit(repeated)
     assert admitted.joined is (arrived.duplicate_of is not None)
@@ -42,28 +42,28 @@ async def joined(ledger: RedisLedger, repeated: AdmissionRequest) -> str | None:
 async def test_a_deliberate_second_identical_request_buys_a_second_picture(
     ledger: RedisLedger,
 ) -> None:
-    first = order()
+    first = admission()
     await ledger.admit(first)
 
     assert await joined(ledger, again(first)) is None
 
 
-async def test_a_marked_retry_joins_the_open_job(ledger: RedisLedger) -> None:
-    first = order()
+async def test_a_retry_of_an_sdk_joins_the_open_job(ledger: RedisLedger) -> None:
+    first = admission()
     await ledger.admit(first)
 
     assert await joined(ledger, again(first, is_sdk_retry=True)) == first.job_id
 
 
-async def test_a_marked_retry_joins_a_job_that_has_just_ended(ledger: RedisLedger) -> None:
-    first = order()
+async def test_a_retry_of_an_sdk_joins_a_job_that_has_just_ended(ledger: RedisLedger) -> None:
+    first = admission()
     await ledger.settle(await started(ledger, first), delivered(1))
 
     assert await joined(ledger, again(first, is_sdk_retry=True)) == first.job_id
 
 
 async def test_another_keys_retry_joins_nothing(ledger: RedisLedger) -> None:
-    first = order()
+    first = admission()
     await ledger.admit(first)
     stranger = replace(
         again(first, is_sdk_retry=True), principal=principal(names=("key_9", "eve", None))
@@ -75,7 +75,7 @@ async def test_another_keys_retry_joins_nothing(ledger: RedisLedger) -> None:
 async def test_an_abandoned_job_is_handed_to_the_next_identical_request_once(
     ledger: RedisLedger,
 ) -> None:
-    first = order()
+    first = admission()
     await ledger.admit(first)
     await ledger.abandon(first.job_id)
 
@@ -88,7 +88,7 @@ async def test_three_parallel_calls_that_all_lost_their_client_get_three_picture
     ledger: RedisLedger,
 ) -> None:
     """Clients turn n=3 into three identical calls, and repeat all three."""
-    first = order()
+    first = admission()
     calls = [first, again(first), again(first)]
     for call in calls:
         await ledger.admit(call)
@@ -101,10 +101,10 @@ async def test_three_parallel_calls_that_all_lost_their_client_get_three_picture
     assert (await ledger.open_job_stats()).held_images == 3
 
 
-async def test_race_8_one_idempotency_key_twice_at_once_opens_one_job(
+async def test_one_idempotency_key_twice_at_once_opens_one_job(
     ledger: RedisLedger,
 ) -> None:
-    first = order(idempotency_key="once")
+    first = admission(idempotency_key="once")
 
     one, other = await asyncio.gather(ledger.admit(first), ledger.admit(again(first)))
 
@@ -113,11 +113,11 @@ async def test_race_8_one_idempotency_key_twice_at_once_opens_one_job(
     assert (await ledger.open_job_stats()).held_images == 1
 
 
-async def test_race_9_an_idempotency_key_with_another_body_is_refused(
+async def test_an_idempotency_key_with_another_body_is_refused(
     ledger: RedisLedger,
 ) -> None:
-    await ledger.admit(order(idempotency_key="once"))
-    other = order(idempotency_key="once")
+    await ledger.admit(admission(idempotency_key="once"))
+    other = admission(idempotency_key="once")
 
     with pytest.raises(IdempotencyKeyReused):
         await ledger.check_rate_limit(other.principal, other.dedup_keys)
@@ -125,10 +125,10 @@ async def test_race_9_an_idempotency_key_with_another_body_is_refused(
         await ledger.admit(other)
 
 
-async def test_race_10_a_replay_is_readable_as_soon_as_the_job_is_settled(
+async def test_a_replay_is_readable_as_soon_as_the_job_is_settled(
     ledger: RedisLedger,
 ) -> None:
-    first = order(idempotency_key="once")
+    first = admission(idempotency_key="once")
     settled = await ledger.settle(await started(ledger, first), delivered(1))
 
     replayed = await ledger.admit(again(first))
@@ -140,7 +140,7 @@ async def test_race_10_a_replay_is_readable_as_soon_as_the_job_is_settled(
 async def test_a_replay_outlives_a_short_task_ttl(engine: Engine, open_store: OpenStore) -> None:
     """Otherwise the key's second use within its 24 hours would pay again."""
     ledger = ledger_on(open_store(engine.url), task_ttl_s=60)
-    first = order(idempotency_key="once")
+    first = admission(idempotency_key="once")
     await ledger.settle(await started(ledger, first), delivered(1))
 
     with engine.client() as admin:
@@ -149,7 +149,7 @@ async def test_a_replay_outlives_a_short_task_ttl(engine: Engine, open_store: Op
 
 
 async def test_an_idempotency_key_binds_to_the_job_it_was_handed(ledger: RedisLedger) -> None:
-    first = order()
+    first = admission()
     await ledger.admit(first)
     await ledger.abandon(first.job_id)
     keyed = again(first, idempotency_key="mine")
@@ -173,7 +173,7 @@ async def test_an_idempotency_key_binds_to_the_job_it_was_handed(ledger: RedisLe
 async def test_how_long_an_ended_job_is_handed_over(
     engine: Engine, ledger: RedisLedger, age_s: int, end: object, options: dict, joins: bool
 ) -> None:
-    first = order(**{key: value for key, value in options.items() if key != "is_sdk_retry"})
+    first = admission(**{key: value for key, value in options.items() if key != "is_sdk_retry"})
     await ledger.settle(await started(ledger, first), end)  # type: ignore[arg-type]
     with engine.client() as admin:
         [key] = admin.keys("koi:*job:*")
@@ -186,7 +186,7 @@ async def test_a_joined_request_is_not_charged_even_when_the_quota_is_used_up(
     ledger: RedisLedger,
 ) -> None:
     who = principal(user=Limits(images_per_day=1))
-    first = order(who)
+    first = admission(who)
     await ledger.admit(first)
 
     assert (await ledger.admit(again(first, is_sdk_retry=True))).joined
@@ -215,7 +215,7 @@ async def contested(ledger: RedisLedger, repeated: AdmissionRequest) -> tuple[st
 async def test_who_may_repeat_an_open_job_is_told_whom_to_ask_and_joins_unless_its_caller_is_there(
     ledger: RedisLedger, word: CallerPresence, joins: bool
 ) -> None:
-    first = order()
+    first = admission()
     await ledger.admit(first)
 
     assert await contested(ledger, again(first, callers={})) == (first.job_id,)
@@ -226,7 +226,7 @@ async def test_who_may_repeat_an_open_job_is_told_whom_to_ask_and_joins_unless_i
 async def test_of_two_who_know_that_a_caller_left_one_takes_its_place_and_the_other_must_ask_again(
     ledger: RedisLedger,
 ) -> None:
-    first = order()
+    first = admission()
     await ledger.admit(first)
     left = {first.job_id: CallerPresence.DISCONNECTED}
     heir, late = (
@@ -241,10 +241,10 @@ async def test_of_two_who_know_that_a_caller_left_one_takes_its_place_and_the_ot
 async def test_only_the_departure_of_the_caller_who_holds_the_job_abandons_it(
     ledger: RedisLedger,
 ) -> None:
-    first = order(idempotency_key="once")
+    first = admission(idempotency_key="once")
     await ledger.admit(first)
-    guest = again(first, caller_id="guest")
-    assert (await ledger.admit(guest)).joined
+    joined_call = again(first, caller_id="guest")
+    assert (await ledger.admit(joined_call)).joined
 
     await ledger.abandon(first.job_id, "guest")
     asked = again(first, callers={}, idempotency_key=None)
@@ -253,8 +253,10 @@ async def test_only_the_departure_of_the_caller_who_holds_the_job_abandons_it(
     assert (await ledger.admit(asked)).joined
 
 
-async def test_a_marked_retry_does_not_join_what_its_caller_received(ledger: RedisLedger) -> None:
-    first, second = order(), order()
+async def test_a_retry_of_an_sdk_does_not_join_what_its_caller_received(
+    ledger: RedisLedger,
+) -> None:
+    first, second = admission(), admission()
     second = replace(second, dedup_keys=replace(first.dedup_keys, caller_id=second.job_id))
     for each in (first, second):
         await ledger.settle(await started(ledger, each), delivered(1))
@@ -270,7 +272,7 @@ async def test_a_marked_retry_does_not_join_what_its_caller_received(ledger: Red
 async def test_a_receipt_for_a_job_nobody_knows_makes_none(
     engine: Engine, ledger: RedisLedger
 ) -> None:
-    await ledger.admit(order())
+    await ledger.admit(admission())
     await ledger.save_receipts([AnswerReceipt("task_gone", "task_gone")])
 
     with engine.client() as admin:

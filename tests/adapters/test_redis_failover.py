@@ -1,10 +1,10 @@
-"""Stores whose servers change places: slots on their way, dead neighbours, words of ended jobs."""
+"""Stores whose servers change roles: slots on the move, dead neighbours, signals of ended jobs."""
 
 import asyncio
 
 import pytest
 from redis.crc import key_slot
-from store_rig import OpenStore, delivered, eventually, ledger_on, listening, order, started
+from store_rig import OpenStore, admission, delivered, eventually, ledger_on, listening, started
 
 from app.adapters.redis import keyspace
 from app.adapters.redis.client.scripts import build_script
@@ -64,18 +64,18 @@ async def test_a_ledger_that_is_being_moved_refuses_to_spend(
     home, goal = (node.ask("CLUSTER MYID") for node in (holder, target))
     slot = key_slot(keyspace.LEDGER_ROUTE[0].encode())
     ledger = ledger_on(open_store(topology.url, timeout_s=2))
-    await ledger.admit(order())
+    await ledger.admit(admission())
 
     target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", home)
     holder.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", goal)
     try:
         with pytest.raises(LedgerUnavailable, match="clusterdown"):
-            await ledger.admit(order())
+            await ledger.admit(admission())
     finally:
         for node in (holder, target):
             node.ask("CLUSTER", "SETSLOT", slot, "STABLE")
 
-    assert await ledger.admit(order())
+    assert await ledger.admit(admission())
 
 
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
@@ -84,14 +84,14 @@ async def test_a_ledger_does_not_need_the_other_nodes(
 ) -> None:
     """Neither one it holds connections to, nor one that a newcomer asks for the map first."""
     ledger = ledger_on(open_store(topology.url, timeout_s=2))
-    await ledger.admit(order())
+    await ledger.admit(admission())
     topology.configure(cluster_require_full_coverage="no")
     _, others = nodes_by_slot(topology, keyspace.LEDGER_ROUTE[0])
     for node in others:
         node.kill()
 
-    assert await ledger.admit(order())
-    assert await ledger_on(open_store(topology.url, timeout_s=2)).admit(order())
+    assert await ledger.admit(admission())
+    assert await ledger_on(open_store(topology.url, timeout_s=2)).admit(admission())
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ async def test_words_of_ended_jobs_come_from_the_promoted_node(
 ) -> None:
     heard: list[str | None] = []
     ledger = ledger_on(open_store(topology.url))
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     async with listening(open_store(topology.url), heard, quiet_s=0.5):
         await eventually(lambda: heard == [None], 10)
         promoted = await asyncio.to_thread(topology.fail_over)

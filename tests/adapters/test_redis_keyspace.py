@@ -14,16 +14,16 @@ from redis.crc import key_slot
 from store_rig import (
     Engine,
     OpenStore,
-    book_on,
+    admission,
     delivered,
     eventually,
     keyring_on,
     ledger_on,
     listening,
-    order,
     pictures,
     principal,
     running,
+    scripts_on,
     started,
 )  # fmt: skip
 
@@ -51,15 +51,17 @@ FOLDERS = ("ledger", "cache", "upstream")
 async def everything_once(store: BatchingStore) -> RedisLedger:
     """Touch every family of keys."""
     ledger, keyring = ledger_on(store), keyring_on(store)
-    await JournalRegistry(book_on(store)).register(RegisteredJournal("0" * 16, "host", "journal"))
-    await GatewayRegistry(book_on(store)).register(
+    await JournalRegistry(scripts_on(store)).register(
+        RegisteredJournal("0" * 16, "host", "journal")
+    )
+    await GatewayRegistry(scripts_on(store)).register(
         GatewayRecord("1" * 16, "host", "file:1", "images")
     )
     await keyring.save_user(User("ann", Limits(), 1), create=True)
     await keyring.save_key(ApiKey("key_1", "ann", "d" * 64, "", Limits(), 1))
     assert await keyring.authenticate("d" * 64) is not None
     who = principal(key=Limits(requests_per_minute=9, images_per_day=9))
-    wanted = order(who, idempotency_key="once")
+    wanted = admission(who, idempotency_key="once")
     await ledger.check_rate_limit(who, wanted.dedup_keys)
     await started(ledger, wanted)
     await ledger.record_part(wanted.job_id, 0, upstream_id="up", due_ms=-1)
@@ -67,7 +69,7 @@ async def everything_once(store: BatchingStore) -> RedisLedger:
     await ledger.reschedule(claim, due_ms=10)
     await ledger.settle(wanted.job_id, delivered(1))
     pending = Outcome(JobState.SETTLED, billed=1, pending=(PendingImage(0, 0, "https://a.test/"),))
-    await ledger.settle(await started(ledger, order()), pending, collect_ms=60_000)
+    await ledger.settle(await started(ledger, admission()), pending, collect_ms=60_000)
     limiter = RedisUpstreamLimiter(store, UpstreamLimits(rpm=5, concurrency=2))
     await limiter.acquire("job", 1, 1)
     assert (await limiter.acquire_polls(1)).count == 1
@@ -187,7 +189,7 @@ def test_a_url_that_leads_nowhere(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["redis://h", "unix:///s", "redis+cluster://h1:1,h2"])
 async def test_no_client_retries_by_itself(url: str) -> None:
-    """Reliability study, M1: a script whose reply is late must not run again."""
+    """A script whose reply is late must not run again."""
     client = connect(url)
     pool = client.pool(("h1", 1)) if isinstance(client, ClusterTopology) else client.connection_pool
 

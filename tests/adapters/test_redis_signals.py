@@ -6,11 +6,11 @@ import signal
 from store_rig import (
     Engine,
     OpenStore,
+    admission,
     delivered,
     eventually,
     ledger_on,
     listening,
-    order,
     started,
 )  # fmt: skip
 
@@ -29,7 +29,7 @@ async def test_another_process_hears_of_the_end(
     heard: list[str | None] = []
     async with listening(open_store(engine.url), heard):
         await heard_by_one(engine)
-        job_id = await started(ledger, order())
+        job_id = await started(ledger, admission())
 
         await ledger.settle(job_id, delivered(1))
         await ledger.settle(job_id, delivered(1))
@@ -51,7 +51,7 @@ async def test_listening_outlives_a_restart_of_the_store(
         own_engine.start()
         await heard_by_one(own_engine)
         ledger = ledger_on(store)
-        job_id = await started(ledger, order())
+        job_id = await started(ledger, admission())
 
         await ledger.settle(job_id, delivered(1))
 

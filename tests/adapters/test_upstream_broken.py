@@ -1,11 +1,10 @@
-"""Exchanges that break (reliability study, 7.1): never sent, or held and posted once."""
+"""Exchanges that break: never sent, or held and posted once."""
 
 import asyncio
 import contextlib
 import gzip
 import re
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -113,98 +112,107 @@ MANY_HEADERS = [f"X-{number}: 1" for number in range(20_000)]
 
 
 BROKEN: dict[str, tuple[Script, str]] = {
-    "f5-reset": (reset, "upstream_ambiguous"),
-    "f6-close": (close, "upstream_ambiguous"),
-    "f7-hang": (hang, "upstream_timeout"),
-    "f8-trickle": (trickle, "upstream_timeout"),
-    "f8-trickled-head": (trickled_head, "upstream_timeout"),
-    "f9-head-then-hang": (head_then_hang, "upstream_timeout"),
-    "f10-reset-in-body": (reset_in_body, "upstream_incomplete"),
-    "f10-close-in-body": (closed_in_body, "upstream_incomplete"),
-    "f10-close-in-chunk": (closed_in_chunk, "upstream_incomplete"),
-    "f11-close-delimited": (cut_where_only_close_tells, "upstream_incomplete"),
-    "f12-truncated-json": (raw(200, OK_BODY[:30]), "upstream_invalid_response"),
-    "f13-announced-300-mb": (announced, "upstream_invalid_response"),
-    "f13-300-mb": (endless, "upstream_invalid_response"),
-    "f14-bomb": (gzipped("gzip", 65), "upstream_invalid_response"),
-    "f14-blanks": (gzipped("gzip", 32), "upstream_invalid_response"),
-    "f14-unknown-coding": (gzipped("lzma", 1), "upstream_invalid_response"),
-    "f14-no-brotli": (gzipped("br", 1), "upstream_invalid_response"),
-    "f15-html": (raw(200, HTML, "Content-Type: text/html"), "upstream_invalid_response"),
-    "f15-empty": (raw(200, b""), "upstream_invalid_response"),
-    "f15-no-content": (raw(204, b""), "upstream_invalid_response"),
-    "f15-list": (raw(200, b"[" + OK_BODY + b"]"), "upstream_invalid_response"),
-    "f18-data-missing": (reply(200, {"created": 1}), "empty_result"),
-    "f18-empty": (reply(200, {"created": 1, "data": []}), "empty_result"),
-    "f21-nothing-usable": (reply(200, {"data": [{}, {"url": 7}, None]}), "empty_result"),
-    "f22-javascript": (reply(200, {"data": [{"url": "javascript:a/b"}]}), "empty_result"),
-    "f22-file": (reply(200, {"data": [{"url": "file:///etc/passwd"}]}), "empty_result"),
-    "f22-1-mb": (reply(200, {"data": [{"url": "https://a/" + "x" * 2**20}]}), "empty_result"),
-    "f23-deep": (
+    "reset": (reset, "upstream_ambiguous"),
+    "close": (close, "upstream_ambiguous"),
+    "hang": (hang, "upstream_timeout"),
+    "trickle": (trickle, "upstream_timeout"),
+    "trickled-head": (trickled_head, "upstream_timeout"),
+    "head-then-hang": (head_then_hang, "upstream_timeout"),
+    "reset-in-body": (reset_in_body, "upstream_incomplete"),
+    "close-in-body": (closed_in_body, "upstream_incomplete"),
+    "close-in-chunk": (closed_in_chunk, "upstream_incomplete"),
+    "close-delimited": (cut_where_only_close_tells, "upstream_incomplete"),
+    "truncated-json": (raw(200, OK_BODY[:30]), "upstream_invalid_response"),
+    "announced-300-mb": (announced, "upstream_invalid_response"),
+    "300-mb-unannounced": (endless, "upstream_invalid_response"),
+    "bomb": (gzipped("gzip", 65), "upstream_invalid_response"),
+    "bomb-of-blanks": (gzipped("gzip", 32), "upstream_invalid_response"),
+    "unknown-coding": (gzipped("lzma", 1), "upstream_invalid_response"),
+    "no-brotli": (gzipped("br", 1), "upstream_invalid_response"),
+    "html": (raw(200, HTML, "Content-Type: text/html"), "upstream_invalid_response"),
+    "empty": (raw(200, b""), "upstream_invalid_response"),
+    "no-content": (raw(204, b""), "upstream_invalid_response"),
+    "list": (raw(200, b"[" + OK_BODY + b"]"), "upstream_invalid_response"),
+    "data-missing": (reply(200, {"created": 1}), "empty_result"),
+    "data-empty": (reply(200, {"created": 1, "data": []}), "empty_result"),
+    "nothing-usable": (reply(200, {"data": [{}, {"url": 7}, None]}), "empty_result"),
+    "javascript-link": (reply(200, {"data": [{"url": "javascript:a/b"}]}), "empty_result"),
+    "file-link": (reply(200, {"data": [{"url": "file:///etc/passwd"}]}), "empty_result"),
+    "link-of-1-mb": (reply(200, {"data": [{"url": "https://a/" + "x" * 2**20}]}), "empty_result"),
+    "deep": (
         raw(200, b'{"x": ' + b"[" * 64 + b"]" * 64 + b"," + OK_BODY[1:]),
         "upstream_invalid_response",
     ),
-    "f23-bomb": (
+    "nested-90-000": (
         raw(200, b'{"x": ' + b"[" * 90_000 + b"]" * 90_000 + b"," + OK_BODY[1:]),
         "upstream_invalid_response",
     ),
-    "f23-million-values": (
+    "million-values": (
         raw(200, b'{"x": [' + b"0," * 10**6 + b"0]," + OK_BODY[1:]),
         "upstream_invalid_response",
     ),
-    "f31-502-html": (raw(502, HTML, "Content-Type: text/html"), "upstream_ambiguous"),
-    "f31-503-html": (raw(503, HTML), "upstream_ambiguous"),
-    "f31-504-html": (raw(504, HTML), "upstream_ambiguous"),
-    "f31-524-empty": (raw(524, b""), "upstream_ambiguous"),
-    "f31-504-json": (error(504, "generation_timeout"), "upstream_ambiguous"),
-    "f31-gateway-json": (reply(503, {"message": "no healthy upstream"}), "upstream_ambiguous"),
-    "f31-500-empty-object": (reply(500, {}), "upstream_ambiguous"),
+    "502-html": (raw(502, HTML, "Content-Type: text/html"), "upstream_ambiguous"),
+    "503-html": (raw(503, HTML), "upstream_ambiguous"),
+    "504-html": (raw(504, HTML), "upstream_ambiguous"),
+    "524-empty": (raw(524, b""), "upstream_ambiguous"),
+    "504-json": (error(504, "generation_timeout"), "upstream_ambiguous"),
+    "gateway-json": (reply(503, {"message": "no healthy upstream"}), "upstream_ambiguous"),
+    "500-empty-object": (reply(500, {}), "upstream_ambiguous"),
     "408-json": (error(408, "timeout"), "upstream_ambiguous"),
     "409-json": (error(409, "conflict"), "upstream_ambiguous"),
     "460-gone": (raw(460, b""), "upstream_ambiguous"),
-    "f33-20000-headers": (raw(200, OK_BODY, *MANY_HEADERS), "upstream_invalid_response"),
-    "f33-1-mb-header": (raw(200, OK_BODY, "X: " + "a" * 2**20), "upstream_invalid_response"),
-    "f33-no-http": (not_http, "upstream_invalid_response"),
-    "f33-continues": (continues_for_ever, "upstream_timeout"),
-    "f39-no-id": (reply(200, {"status": "queued"}), "upstream_invalid_response"),
+    "20000-headers": (raw(200, OK_BODY, *MANY_HEADERS), "upstream_invalid_response"),
+    "1-mb-header": (raw(200, OK_BODY, "X: " + "a" * 2**20), "upstream_invalid_response"),
+    "no-http": (not_http, "upstream_invalid_response"),
+    "continues": (continues_for_ever, "upstream_timeout"),
+    "no-id": (reply(200, {"status": "queued"}), "upstream_invalid_response"),
 }
 
 
-LARGE = {"f13-300-mb", "f14-bomb", "f14-blanks"}
+NEVER_S = 120
+
+
+def patience_s(code: str) -> float:
+    """Short where the deadline is what the row is about, else longer than any machine takes."""
+    return 1 if code == "upstream_timeout" else 60
 
 
 @pytest.mark.parametrize("row", BROKEN)
 async def test_what_may_have_been_done_is_held_and_posted_once(row: str) -> None:
     script, code = BROKEN[row]
-    started = time.monotonic()
 
-    within_s = 1.6 if row in LARGE else 0.6
-    async with scripted(script, timeout_s=within_s) as (provider, upstream):
+    async with (
+        asyncio.timeout(NEVER_S),
+        scripted(script, timeout_s=patience_s(code)) as (provider, upstream),
+    ):
         failed = await refused(provider)
 
     assert (failed.reason, failed.proof) == (code, P3)
     assert failed.note.charged
     assert not failed.note.retryable
     assert upstream.posts == 1
-    assert time.monotonic() - started < 2.5
 
 
-TELLING = {"f18-empty", "f21-nothing-usable", "f22-javascript", "f22-file", "f22-1-mb", "f39-no-id"}
+TELLING = {
+    "data-empty", "nothing-usable", "javascript-link", "file-link", "link-of-1-mb", "no-id",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("row", [row for row in BROKEN if row not in TELLING])
 async def test_a_broken_poll_leaves_the_task_alone(row: str) -> None:
-    script, _ = BROKEN[row]
+    script, code = BROKEN[row]
 
-    within_s = 1.6 if row in LARGE else 0.6
-    async with scripted(script, poll_timeout_s=within_s) as (provider, _):
+    async with (
+        asyncio.timeout(NEVER_S),
+        scripted(script, poll_timeout_s=patience_s(code)) as (provider, _),
+    ):
         with pytest.raises(PollInconclusive) as trouble:
             await provider.poll("task_1")
 
     assert not trouble.value.missing
 
 
-@pytest.mark.parametrize("script", [endless, gzipped("gzip", 500)], ids=["f13", "f14"])
+@pytest.mark.parametrize("script", [endless, gzipped("gzip", 500)], ids=["endless", "bomb"])
 async def test_memory_stays_below_twice_the_cap(script: Script) -> None:
     clear_peak = Path("/proc/self/clear_refs")
     if not clear_peak.exists():

@@ -43,7 +43,7 @@ PNG = _png()
 UNKNOWN = bytes(range(200, 256))
 
 
-B64 = base64.b64encode(PNG).decode()
+ENCODED = base64.b64encode(PNG).decode()
 
 
 FINISHED: dict[str, Any] = {
@@ -152,12 +152,15 @@ PICTURES: dict[str, tuple[Any, list[ProviderImage]]] = {
         {"data": [{"url": LINK, "revised_prompt": "\u202e\u200f \x07"}]},
         [ProviderImage(url=LINK)],
     ),
-    "b64": ({"data": [{"b64_json": B64}]}, [ProviderImage(body=PNG)]),
+    "b64": ({"data": [{"b64_json": ENCODED}]}, [ProviderImage(body=PNG)]),
     "b64-with-prefix": (
-        {"data": [{"b64_json": f"data:image/jpeg;base64,{B64}", "revised_prompt": "k"}]},
+        {"data": [{"b64_json": f"data:image/jpeg;base64,{ENCODED}", "revised_prompt": "k"}]},
         [ProviderImage(body=PNG, revised_prompt="k")],
     ),
-    "b64-beside-empty-url": ({"data": [{"url": "", "b64_json": B64}]}, [ProviderImage(body=PNG)]),
+    "b64-beside-empty-url": (
+        {"data": [{"url": "", "b64_json": ENCODED}]},
+        [ProviderImage(body=PNG)],
+    ),
     "b64-of-a-format-unknown-here": (
         {"data": [{"b64_json": base64.b64encode(UNKNOWN).decode()}]},
         [ProviderImage(body=UNKNOWN)],
@@ -171,7 +174,7 @@ PICTURES: dict[str, tuple[Any, list[ProviderImage]]] = {
         [ProviderImage(url=LINK)],
     ),
     "data-uri-as-url": (
-        {"data": [{"url": f"data:image/png;base64,{B64}"}]},
+        {"data": [{"url": f"data:image/png;base64,{ENCODED}"}]},
         [ProviderImage(body=PNG)],
     ),
     "more-than-asked": (

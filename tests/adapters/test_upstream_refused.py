@@ -1,4 +1,4 @@
-"""Refusals (reliability study, F16-F17 and F24-F32): code, proof, and when to come again."""
+"""Refusals: code, evidence, and when to come again."""
 
 import time
 from dataclasses import replace
@@ -210,7 +210,7 @@ async def test_an_error_in_a_200_means_what_its_code_means(shape: str) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "text/html", "application/octet-stream"])
-async def test_f16_good_json_of_another_type_is_accepted(content_type: str) -> None:
+async def test_good_json_of_another_type_is_accepted(content_type: str) -> None:
     events: list[str] = []
     script = raw(200, OK_BODY, f"Content-Type: {content_type}")
 
@@ -222,7 +222,7 @@ async def test_f16_good_json_of_another_type_is_accepted(content_type: str) -> N
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_f32_a_redirect_is_never_followed(status: int) -> None:
+async def test_a_redirect_is_never_followed(status: int) -> None:
     async with scripted(reply(200, DONE)) as (_, elsewhere):
         location = f"Location: http://127.0.0.1:{elsewhere.port}/v1/images/generations"
         async with scripted(reply(status, DONE, location)) as (provider, upstream):
@@ -272,7 +272,7 @@ WAITS: dict[str, tuple[list[str], Any, int]] = {
 
 
 @pytest.mark.parametrize("form", WAITS)
-async def test_f29_every_form_of_retry_after_ends_between_1_and_60(form: str) -> None:
+async def test_every_form_of_retry_after_ends_between_1_and_60(form: str) -> None:
     headers, said, expected = WAITS[form]
     more = {} if said is None else {"retry_after": said}
 
@@ -392,7 +392,7 @@ async def test_a_long_text_of_the_provider_costs_no_time() -> None:
             started = time.process_time()
             await refused(provider)
 
-        assert time.process_time() - started < 1
+        assert time.process_time() - started < 3
 
 
 async def test_a_field_we_sent_is_named_and_another_is_not() -> None:

@@ -88,19 +88,19 @@ async def test_a_trusted_certificate_is_spoken_to(tmp_path: Path) -> None:
     assert upstream.connections == 1
 
 
-async def test_f4_a_self_signed_certificate_is_refused_at_once(tmp_path: Path) -> None:
+async def test_a_self_signed_certificate_is_refused_at_once(tmp_path: Path) -> None:
     async with listening(reply(200, DONE), tls=serving(certificate(tmp_path))) as upstream:
         assert await tls_failure(upstream, None) == []
 
 
-async def test_f4_another_hosts_certificate_is_refused_at_once(tmp_path: Path) -> None:
+async def test_another_hosts_certificate_is_refused_at_once(tmp_path: Path) -> None:
     path = certificate(tmp_path, ip="127.0.0.9")
 
     async with listening(reply(200, DONE), tls=serving(path)) as upstream:
         assert await tls_failure(upstream, trusting(path)) == []
 
 
-async def test_f4_an_expired_certificate_is_refused_at_once(tmp_path: Path) -> None:
+async def test_an_expired_certificate_is_refused_at_once(tmp_path: Path) -> None:
     path = certificate(tmp_path, until=NOW - DAY)
 
     async with listening(reply(200, DONE), tls=serving(path)) as upstream:
@@ -128,7 +128,7 @@ async def test_tls_before_1_2_is_not_spoken(tmp_path: Path) -> None:
     assert upstream.asked == []
 
 
-async def test_f4_a_server_without_tls_is_refused_at_once() -> None:
+async def test_a_server_without_tls_is_refused_at_once() -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(head(400, "Content-Length: 0"))

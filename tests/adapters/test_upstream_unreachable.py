@@ -1,4 +1,4 @@
-"""A provider that cannot be reached (F1-F3): nothing was sent, so another attempt is safe."""
+"""A provider that cannot be reached: nothing was sent, so another attempt is safe."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ def full_backlog() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-async def test_f1_an_unknown_name_is_tried_again_and_never_sent() -> None:
+async def test_an_unknown_name_is_tried_again_and_never_sent() -> None:
     events: list[str] = []
 
     async with provider_at("http://koi-provider.invalid/v1", observe=events.append) as provider:
@@ -57,7 +57,7 @@ async def test_f1_an_unknown_name_is_tried_again_and_never_sent() -> None:
     assert events == ["reattempt", "reattempt"]
 
 
-async def test_f2_a_refused_connection_is_tried_again_and_never_sent(closed_port: int) -> None:
+async def test_a_refused_connection_is_tried_again_and_never_sent(closed_port: int) -> None:
     events: list[str] = []
     started = time.monotonic()
 
@@ -66,7 +66,7 @@ async def test_f2_a_refused_connection_is_tried_again_and_never_sent(closed_port
 
     assert (failed.reason, failed.proof) == ("upstream_unreachable", P0)
     assert events == ["reattempt", "reattempt"]
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 12
 
 
 async def test_a_provider_that_comes_back_in_time_is_sent_one_post() -> None:
@@ -85,16 +85,16 @@ async def test_a_provider_that_comes_back_in_time_is_sent_one_post() -> None:
     assert revived.posts == 1
 
 
-async def test_f3_a_black_hole_ends_at_the_connect_timeout(full_backlog: int) -> None:
+async def test_a_black_hole_ends_at_the_connect_timeout(full_backlog: int) -> None:
     started = time.monotonic()
 
     async with provider_at(
-        f"http://127.0.0.1:{full_backlog}/v1", connect_timeout_s=0.3
+        f"http://127.0.0.1:{full_backlog}/v1", connect_timeout_s=0.3, timeout_s=60
     ) as provider:
         failed = await refused(provider)
 
     assert (failed.reason, failed.proof) == ("upstream_unreachable", P0)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
 
 
 async def test_a_deadline_before_the_connection_stands_proves_nothing_was_sent(

@@ -1,4 +1,4 @@
-"""A rolling verdict: calls are judged as soon as their books are closed, and then forgotten.
+"""A rolling verdict: calls are judged as soon as their jobs are settled, and then forgotten.
 
 So a storm of hours needs no more memory than one of minutes, and no more API keys: a key is one
 call's alone until that call was judged, which is how entries of the ledger find their call.
@@ -28,7 +28,7 @@ SLOWEST = 3
 @dataclass
 class Clerk:
     """`settle_s`: how long after its end a call is judged at the earliest, so that a request
-    still on its way when its caller hung up has reached the books."""
+    still on its way when its caller hung up has reached the ledger."""
 
     crowd: Crowd
     posts: Posts
@@ -53,12 +53,12 @@ class Clerk:
         return self.ends.total()
 
     async def look(
-        self, office: OperatorContext, server: redis.Redis, *, finally_: bool = False
+        self, operator: OperatorContext, server: redis.Redis, *, finally_: bool = False
     ) -> None:
         """Judge what can be judged. Raises what the store raises when it is away."""
         # First who is open, then the entries: what is not open any more has its entry.
         still_open = open_keys(server)
-        await self._read(office)
+        await self._read(operator)
         self.posts.look()
         for call in list(self.crowd.calls):
             if call.over_at is None:
@@ -90,8 +90,8 @@ class Clerk:
         for key in set(self._entries) - held:
             self._add(f"an entry after the end of its call: {e}" for e in self._entries.pop(key))
 
-    async def _read(self, office: OperatorContext) -> None:
-        async for entry in office.ledger.entries(self._last[0]):
+    async def _read(self, operator: OperatorContext) -> None:
+        async for entry in operator.ledger.entries(self._last[0]):
             at_ms, number = (int(part) for part in entry.id.split("-"))
             if (at_ms, number) > self._last:
                 self._last = (at_ms, number)

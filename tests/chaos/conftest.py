@@ -30,7 +30,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def pair(sandbox: Sandbox, tmp_path: Path) -> Iterator[Any]:
-    """Start two gateways with the same settings; at the end the books of all must balance."""
+    """Start two gateways with the same settings; in the end their ledger must equal the bill."""
     with ExitStack() as stack:
         store = stack.enter_context(EmbeddedStore(tmp_path / "store"))
 
@@ -39,7 +39,7 @@ def pair(sandbox: Sandbox, tmp_path: Path) -> Iterator[Any]:
                 stack.enter_context(gateway(sandbox, store.url, tmp_path / "koi", **settings))
                 for _ in range(2)
             )
-            stack.callback(first.assert_books_balance)
+            stack.callback(first.assert_ledger_matches_bill)
             return first, second
 
         yield start

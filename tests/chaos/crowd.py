@@ -226,7 +226,7 @@ def _take(call: Call, items: list[dict[str, str]]) -> None:
             call.complaints.append("a picture without bytes")
 
 
-async def issue(office: OperatorContext, user: str, count: int) -> list[IssuedKey]:
+async def issue(operator: OperatorContext, user: str, count: int) -> list[IssuedKey]:
     """Fresh keys of one user, issued together so that they share round trips."""
-    first = await office.keys.issue(user)
-    return [first, *await asyncio.gather(*(office.keys.issue(user) for _ in range(count)))]
+    first = await operator.keys.issue(user)
+    return [first, *await asyncio.gather(*(operator.keys.issue(user) for _ in range(count)))]

@@ -17,7 +17,7 @@ from tests.chaos.clerk import Clerk
 from tests.chaos.crowd import TIGHT_SHARE, Crowd, issue
 from tests.chaos.gateways import Deployment, children_of
 from tests.chaos.posts import Posts
-from tests.chaos.samples import Samples, owed
+from tests.chaos.samples import Samples, outbox_size
 from tests.chaos.soak import QUIET_WITHIN_S, Storm, quiet
 from tests.chaos.verdict import Evidence
 from tests.linkfaults import Way, black_hole, delay, freeze, lose_replies, reset, truncate
@@ -62,7 +62,7 @@ class Endurance:
         deployment.sandbox.set(
             picture_style="plain", fault_rate=storm.fault_rate, fault_names=list(storm.faults)
         )
-        keys = koi.office(lambda office: _issued(office, storm, self.keys))
+        keys = koi.operate(lambda operator: _issued(operator, storm, self.keys))
         urls = [gateway.url for gateway in deployment.gateways]
         self.crowd = Crowd(
             urls, keys, storm.seed, storm.callers, storm.think_s, second_looks=SECOND_LOOKS
@@ -72,7 +72,7 @@ class Endurance:
         with self.server:
             asyncio.run(self._pass())
             audit, left_open = quiet(deployment)
-            koi.office(lambda office: self.clerk.look(office, self.server, finally_=True))
+            koi.operate(lambda operator: self.clerk.look(operator, self.server, finally_=True))
         self.evidence = Evidence(
             calls=[],
             entries=koi.entries(),
@@ -86,18 +86,18 @@ class Endurance:
             crashes=deployment.crashes(),
         )
         left = [f"never judged: {call}" for call in self.crowd.calls]
-        if debts := self._debts():
-            left.append(f"{debts} settlements are still owed")
+        if undelivered := self._undelivered():
+            left.append(f"{undelivered} settlements are still in the outbox")
         return [*self.clerk.problems, *left, *self.evidence.problems(), *self.samples.grown()]
 
-    def _debts(self) -> int:
-        """Settlements on disk, once the processes had time to pay them."""
+    def _undelivered(self) -> int:
+        """Settlements on disk, once the processes had time to deliver them."""
         deadline = time.monotonic() + QUIET_WITHIN_S
-        while (debts := owed(self.deployment.koi.settings.data_dir)) > 0:
+        while (undelivered := outbox_size(self.deployment.koi.settings.data_dir)) > 0:
             if time.monotonic() > deadline:
                 break
             time.sleep(0.2)
-        return debts
+        return undelivered
 
     async def _pass(self) -> None:
         stop, over = asyncio.Event(), asyncio.Event()
@@ -163,11 +163,11 @@ class Endurance:
         """Judge calls and take samples; a store that is away for the moment is looked at later."""
         while True:
             try:
-                async with open_operator_context(self.deployment.koi.settings) as office:
+                async with open_operator_context(self.deployment.koi.settings) as operator:
                     while True:
-                        await self.clerk.look(office, self.server)
-                        census = await office.ledger.open_job_stats()
-                        self.samples.take(self.deployment, self.server, census)
+                        await self.clerk.look(operator, self.server)
+                        stats = await operator.ledger.open_job_stats()
+                        self.samples.take(self.deployment, self.server, stats)
                         if await _over(over, self.sample_s):
                             return
             except (RedisError, LedgerUnavailable):
@@ -200,7 +200,7 @@ class Endurance:
             f"soak seed={self.storm.seed} {self.storm.for_s / 60:.1f}min {self.progress()}",
             f"  ends {dict(clerk.ends)} attempts={clerk.attempts}",
             f"  codes {dict(clerk.codes)}",
-            f"  books metered={evidence.metered} presumed={evidence.presumed} "
+            f"  ledger metered={evidence.metered} presumed={evidence.presumed} "
             f"billed={evidence.billed} entries={len(evidence.entries)} "
             f"difference={evidence.audit.difference} open={evidence.audit.open_jobs} "
             f"store_kb_per_entry={self.samples.store_kb() / max(len(evidence.entries), 1):.1f} "
@@ -211,12 +211,14 @@ class Endurance:
         ]
 
 
-async def _issued(office: OperatorContext, storm: Storm, count: int) -> dict[str, list[IssuedKey]]:
-    await office.keys.create_user("tight", limits=Limits(images_per_day=storm.tight))
+async def _issued(
+    operator: OperatorContext, storm: Storm, count: int
+) -> dict[str, list[IssuedKey]]:
+    await operator.keys.create_user("tight", limits=Limits(images_per_day=storm.tight))
     tight = round(TIGHT_SHARE * count)
     return {
-        "ann": await issue(office, "ann", count - tight),
-        "tight": await issue(office, "tight", tight),
+        "ann": await issue(operator, "ann", count - tight),
+        "tight": await issue(operator, "tight", tight),
     }
 
 

@@ -19,7 +19,7 @@ from tests.harness import environment
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.chaos.warm"])
-_books = threading.Lock()
+_bookkeeping = threading.Lock()
 """A start looks after every earlier child, and two looks at one child would spoil its exit code."""
 
 
@@ -46,7 +46,7 @@ class Fork:
         self._process = _context.Process(
             target=_live, args=(words, str(log)), daemon=True, name=f"koi {self.port}"
         )
-        with _books:
+        with _bookkeeping:
             self._process.start()
         self._wait_until_listening()
 
@@ -62,7 +62,7 @@ class Fork:
     def ended(self, within_s: float) -> int | None:
         """The exit code (negative: the signal) once it ended; None when it lives on."""
         multiprocessing.connection.wait([self._process.sentinel], within_s)
-        with _books:
+        with _bookkeeping:
             return self._process.exitcode
 
     def kill(self) -> None:

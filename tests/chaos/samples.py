@@ -26,7 +26,7 @@ LEAKS = (("rss_mb", 1.1, 6), ("fds", 1, 8), ("threads", 1, 4))
 KEEPERS = ("store", "harness")
 """They keep what they are told for as long as a run lasts: the ledger, the provider's bill. Their
 memory is not judged; the store's is reported for each entry of the ledger."""
-BOOKS = ("reserved", "dispatched", "unknown", "held_images", "files_in_flight", "owed")
+LOADS = ("reserved", "dispatched", "unknown", "held_images", "files_in_flight", "outbox")
 """What comes and goes with the load."""
 
 
@@ -44,8 +44,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Sample:
-    """Everything else at that moment. `files_in_flight` are half written, `owed` are settlements
-    on disk that the store has not taken yet."""
+    """Everything else at that moment. `files_in_flight` are half written, `outbox` counts
+    settlements on disk that the store has not taken yet."""
 
     at_s: float
     store_mb: float
@@ -54,7 +54,7 @@ class Sample:
     unknown: int
     held_images: int
     files_in_flight: int
-    owed: int
+    outbox: int
     journal_mb: float
 
 
@@ -63,21 +63,21 @@ class Samples:
     path: Path
     began: float = field(default_factory=time.monotonic)
     processes: list[Seen] = field(default_factory=list)
-    books: list[Sample] = field(default_factory=list)
+    load: list[Sample] = field(default_factory=list)
 
-    def take(self, deployment: Deployment, server: redis.Redis, census: OpenJobStats) -> None:
+    def take(self, deployment: Deployment, server: redis.Redis, stats: OpenJobStats) -> None:
         """Look once and append it to the CSV file: one line for each process."""
         at_s = round(time.monotonic() - self.began, 1)
         seen = [one for name, pid in _living(deployment) if (one := _look(at_s, name, pid))]
         sample = Sample(
             at_s,
             round(server.info("memory")["used_memory"] / 2**20, 2),
-            *(census.jobs[s] for s in (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)),
-            census.held_images,
+            *(stats.jobs[s] for s in (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)),
+            stats.held_images,
             *_on_disk(deployment.koi.settings.data_dir),
         )
         self.processes += seen
-        self.books.append(sample)
+        self.load.append(sample)
         self._append(seen, sample)
 
     def _append(self, seen: Sequence[Seen], sample: Sample) -> None:
@@ -89,7 +89,7 @@ class Samples:
             writer.writerows([*astuple(one), *astuple(sample)[1:]] for one in seen)
 
     def grown(self) -> list[str]:
-        """What is not flat: the last quarter of a life against its second one, by medians.
+        """What is not flat: the last quarter of a process's life against its second, by medians.
 
         The first quarter is warming up. A process may gain a tenth and 6 MB, 8 descriptors and 4
         threads; open jobs and held images, which come and go with the load, may double and 10.
@@ -100,8 +100,8 @@ class Samples:
                 early, late = quarters([getattr(one, what) for one in life])
                 if late > early * times + plus:
                     found.append(f"{name} ({pid}): {what} grew from {early} to {late}")
-        for what in BOOKS:
-            early, late = quarters([getattr(one, what) for one in self.books])
+        for what in LOADS:
+            early, late = quarters([getattr(one, what) for one in self.load])
             if late > early * 2 + 10:
                 found.append(f"{what} grew from {early} to {late}")
         return found
@@ -119,24 +119,24 @@ class Samples:
             lived_s = life[-1].at_s - life[0].at_s
             told = _told(life, "rss_mb", "fds", "threads")
             yield f"  {name} pid={pid} lived={lived_s:.0f}s {told}"
-        told = _told(self.books, *BOOKS, "store_mb", "journal_mb")
-        yield f"  books {told}"
+        told = _told(self.load, *LOADS, "store_mb", "journal_mb")
+        yield f"  load {told}"
 
     def store_kb(self) -> float:
         """What the store gained."""
-        return 1024 * (self.books[-1].store_mb - self.books[0].store_mb)
+        return 1024 * (self.load[-1].store_mb - self.load[0].store_mb)
 
     def now(self) -> str:
         """The last look in short."""
-        if not self.books:
+        if not self.load:
             return "no sample yet"
-        last = self.books[-1]
+        last = self.load[-1]
         seen = [one for one in self.processes if one.at_s == last.at_s]
         told = [f"{one.name}={one.rss_mb:.0f}MB/{one.fds}fd/{one.threads}t" for one in seen]
         return (
             f"R={last.reserved} D={last.dispatched} U={last.unknown} held={last.held_images} "
             f"store={last.store_mb}MB journal={last.journal_mb}MB files={last.files_in_flight} "
-            f"owed={last.owed} {' '.join(told)}"
+            f"outbox={last.outbox} {' '.join(told)}"
         )
 
 
@@ -152,14 +152,14 @@ def quarters(numbers: Sequence[float]) -> tuple[float, float]:
     return median(numbers[size : 2 * size] or numbers), median(numbers[-size:])
 
 
-def owed(data_dir: Path) -> int:
+def outbox_size(data_dir: Path) -> int:
     return sum(1 for _ in (data_dir / "journal" / "owed").glob("*.json"))
 
 
 def _on_disk(data_dir: Path) -> tuple[int, int, float]:
     half = sum(1 for _ in (data_dir / "images").glob(f"*/{TEMPORARY_PREFIX}*"))
     pages = sum(page.stat().st_size for page in (data_dir / "journal").glob("*.jsonl"))
-    return half, owed(data_dir), round(pages / 2**20, 2)
+    return half, outbox_size(data_dir), round(pages / 2**20, 2)
 
 
 def _living(deployment: Deployment) -> Iterator[tuple[str, int]]:

@@ -75,7 +75,7 @@ def weather(deployment: Deployment, storm: Storm) -> Evidence:
         fault_rate=storm.fault_rate,
         fault_names=list(storm.faults),
     )
-    keys = deployment.koi.office(lambda office: _keys(office, storm))
+    keys = deployment.koi.operate(lambda operator: _keys(operator, storm))
     urls = [gateway.url for gateway in deployment.gateways]
     crowd = Crowd(urls, keys, storm.seed, storm.callers, storm.think_s)
     posts = Posts(sandbox)
@@ -104,21 +104,21 @@ def quiet(deployment: Deployment) -> tuple[LedgerAudit, list[Job]]:
     deadline = time.monotonic() + QUIET_WITHIN_S
     while (audit := deployment.koi.audit()).open_jobs and time.monotonic() < deadline:
         time.sleep(0.2)
-    return audit, deployment.koi.office(_open_jobs)
+    return audit, deployment.koi.operate(_open_jobs)
 
 
-async def _open_jobs(office: OperatorContext) -> list[Job]:
-    users = await office.keys.users()
-    jobs = [await office.ledger.list_jobs(user.name, 1000) for user in users]
+async def _open_jobs(operator: OperatorContext) -> list[Job]:
+    users = await operator.keys.users()
+    jobs = [await operator.ledger.list_jobs(user.name, 1000) for user in users]
     return [job for of_user in jobs for job in of_user if not job.state.terminal]
 
 
-async def _keys(office: OperatorContext, storm: Storm) -> dict[str, list[IssuedKey]]:
+async def _keys(operator: OperatorContext, storm: Storm) -> dict[str, list[IssuedKey]]:
     count = round(storm.for_s * storm.callers) + storm.callers
-    await office.keys.create_user("tight", limits=Limits(images_per_day=storm.tight))
+    await operator.keys.create_user("tight", limits=Limits(images_per_day=storm.tight))
     return {
-        "ann": await issue(office, "ann", count),
-        "tight": await issue(office, "tight", count // 4),
+        "ann": await issue(operator, "ann", count),
+        "tight": await issue(operator, "tight", count // 4),
     }
 
 

@@ -2,7 +2,7 @@
 
 A step is `before-`, `after-` or (a POST only) `during-` a place. The table is the expectation: a
 caller repeats its request until it ends, and then it has its picture for one charge, unless the
-table says that nobody can know what the provider made (reliability study, F53-F60).
+table says that nobody can know what the provider made.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Fate(StrEnum):
     LOST = "lost"
     """Sent, and nobody knows the answer: presumed billed, told as a failure not to repeat."""
     SILENT = "silent"
-    """About to be sent, never sent: as LOST, because the ledger cannot tell them apart (F55)."""
+    """About to be sent, never sent: as LOST, because the ledger cannot tell them apart."""
 
     HALF = "half"
     """Two upstream calls for three pictures, and nobody knows the answer to one of them."""
 
     EITHER = "either"
-    """As LOST, unless the books were settled first: downloads have a short grace before that."""
+    """As LOST, unless the job was settled first: downloads have a short grace before that."""
 
     @property
     def posts(self) -> int:
@@ -55,14 +55,14 @@ Fates = tuple[Fate | None, Fate | None]
 NOWHERE = (None, None)
 P, L, S, E = Fate.PICTURE, Fate.LOST, Fate.SILENT, Fate.EITHER
 LEDGER, CACHE = "app.adapters.redis.ledger", "app.adapters.redis.cache"
-GOVERNOR, IMAGES = "app.adapters.redis.upstream_limiter", "app.adapters.images"
+LIMITER, IMAGES = "app.adapters.redis.upstream_limiter", "app.adapters.images"
 PROVIDER = "app.adapters.upstream.client"
 
 PLACES = (
     Place("arrive", LEDGER, "RedisLedger.check_rate_limit", (P, P), (P, P)),
     Place("recall", CACHE, "RedisResultCache.look_up", (P, P), (P, P)),
     Place("admit", LEDGER, "RedisLedger.admit", (P, P), (P, P)),
-    Place("acquire", GOVERNOR, "RedisUpstreamLimiter.acquire", (P, P), (P, P)),
+    Place("acquire", LIMITER, "RedisUpstreamLimiter.acquire", (P, P), (P, P)),
     Place("dispatch", LEDGER, "RedisLedger.dispatch", (P, S), (P, S)),
     Place("post", PROVIDER, "DieyuyunProvider.dispatch", (S, L), (S, L)),
     Place("record", LEDGER, "RedisLedger.record_part", (L, P), NOWHERE),
@@ -73,7 +73,7 @@ PLACES = (
     Place("put", f"{IMAGES}.file", "FileImageStore.put", (P, P), (E, E)),
     Place("settle", LEDGER, "RedisLedger.settle", (P, P), (L, P)),
     Place("keep", CACHE, "RedisResultCache.fill", (P, P), (P, P)),
-    Place("release", GOVERNOR, "RedisUpstreamLimiter.release", (P, P), (P, P)),
+    Place("release", LIMITER, "RedisUpstreamLimiter.release", (P, P), (P, P)),
     Place("answer", "app.api.response", "PendingResponse.build_response", (None, P), (None, P)),
 )
 DURING_POST = "during-post"

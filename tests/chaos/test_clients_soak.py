@@ -55,7 +55,7 @@ LINK_FAULTS = (reset(), lose_replies(), reset(after=150, way=Way.BACK), truncate
 """On the way to the provider, at the same rate in all."""
 SETTINGS = {"upstream_concurrency": 24, "upstream_queue_s": 10, "task_deadline_s": 10}
 PAIR = Variant("clients", ("auto", "sync"), workers=(1, 2), linked=True, settings=SETTINGS)
-GUESTS = "ai-7,ai-6,ai-5,openai-python-1,openai-python-3,openai-node-6,litellm-router"
+CLIENTS = "ai-7,ai-6,ai-5,openai-python-1,openai-python-3,openai-node-6,litellm-router"
 AT_ONCE = 3
 """Calls at once for each client."""
 TELL_S = 60.0
@@ -100,7 +100,7 @@ class Soak:
             await asyncio.sleep(TELL_S)
             minutes = (time.monotonic() - began) / 60
             told = (
-                f"calls={len(self.throng.wishes)} posts={self.posts.total} "
+                f"calls={len(self.throng.calls)} posts={self.posts.total} "
                 f"billed={self.deployment.sandbox.billed_images} kills={self.deployment.kills}"
             )
             print(f"clients {minutes:.1f}min {told}", flush=True)
@@ -149,7 +149,7 @@ def soaked(
 def test_real_clients_buy_each_call_once_and_lose_nothing(
     seed: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    clients = chosen(GUESTS)
+    clients = chosen(CLIENTS)
     for client in clients:
         client.prepare()
     minutes = float(request.config.getoption("--chaos-minutes"))
@@ -157,4 +157,4 @@ def test_real_clients_buy_each_call_once_and_lose_nothing(
 
     aftermath = soaked([HOUSE, *clients], seed, tmp_path, 60 * minutes, pause_s)
 
-    assert aftermath.throng.wishes
+    assert aftermath.throng.calls

@@ -15,7 +15,7 @@ from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from tests.chaos.forks import Fork
 from tests.chaos.posts import Posts
-from tests.chaos.users import Turns, Users
+from tests.chaos.users import RoundRobin, Users
 from tests.harness import PRICED, Koi, operator_settings
 from tests.nginx import needs_nginx, nginx
 
@@ -142,7 +142,7 @@ async def test_sigterm_at_any_moment_loses_no_settlement_and_sends_nothing_twice
         place.mkdir()
         with deployed(mode, place) as (pair, koi):
             key = await asyncio.to_thread(koi.key)
-            users = Users("http://koi/v1", key, USERS, Turns(pair.ports))
+            users = Users("http://koi/v1", key, USERS, RoundRobin(pair.ports))
 
             await restarted_under_load(pair, koi, users, restarts[: -(-moments // 2)])
             restarts = restarts[-(-moments // 2) :]

@@ -18,7 +18,7 @@ from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork
-from tests.flow.command import House, served_by
+from tests.flow.command import Cli, served_by
 from tests.harness import KOI, PRICED, Koi, operator_settings
 
 TIMES = 20
@@ -116,9 +116,9 @@ def test_it_does_so_whichever_worker_takes_the_repeat(
         "KOI_CACHE_POLICY": policy,
         "KOI_REDIS_TIMEOUT_MS": "3000",
     }
-    house = House(tmp_path, settings)
-    key = house.key()
-    with house.serving("--workers", "2") as serving:
+    cli = Cli(tmp_path, settings)
+    key = cli.key()
+    with cli.serving("--workers", "2") as serving:
         for pause_s in (0, 0.01):
             hang_up_and_repeat(serving.url, serving.url, key, pause_s)
 
@@ -143,7 +143,7 @@ def test_of_parallel_calls_the_one_that_hung_up_is_repeated_and_the_others_stay_
         answers = [pool.submit(line.last) for line in (calls[0], *calls[2:], *repeats)]
         pictures = [answer.result() for answer in answers]
 
-    # One of the two repeats took the place of who hung up, the other is a wish of its own.
+    # One of the two repeats took the place of who hung up, the other wants a picture of its own.
     assert len(set(pictures)) == 5 if policy == "off" else 4
     assert sandbox.posts == (5 if policy == "off" else 4)
 
@@ -184,7 +184,7 @@ def test_a_frozen_or_dead_gateways_callers_cannot_be_answered_so_their_repeat_jo
     assert sandbox.posts == 2
 
 
-def test_a_guest_of_the_cache_who_hangs_up_and_repeats_does_not_buy_its_own(
+def test_a_caller_who_joined_by_the_cache_hangs_up_and_repeats_and_does_not_buy_its_own(
     pair: Any, sandbox: Sandbox
 ) -> None:
     first, _ = pair(cache_variants=4)
@@ -193,15 +193,15 @@ def test_a_guest_of_the_cache_who_hangs_up_and_repeats_does_not_buy_its_own(
 
     owner = Line(first.url, key).post()
     time.sleep(2.2)  # no longer a sibling of the call that makes it
-    guest = Line(first.url, key).post()
+    joined = Line(first.url, key).post()
     time.sleep(0.3)
-    guest.close()
+    joined.close()
 
     assert Line(first.url, key).post().last() == owner.last()
     assert sandbox.posts == 1
 
 
-def test_a_guest_who_hangs_up_leaves_the_owners_next_call_alone(
+def test_a_joined_caller_who_hangs_up_leaves_the_owners_next_call_alone(
     pair: Any, sandbox: Sandbox
 ) -> None:
     """Before, the owner's deliberate second call got its own first picture."""
@@ -210,9 +210,9 @@ def test_a_guest_who_hangs_up_leaves_the_owners_next_call_alone(
     sandbox.set(latency_s=3)
     owner = Line(first.url, key).post()
     time.sleep(2.2)
-    guest = Line(first.url, key).post()
+    joined = Line(first.url, key).post()
     time.sleep(0.3)
-    guest.close()
+    joined.close()
     mine = owner.last()
 
     sandbox.set(latency_s=0.2)

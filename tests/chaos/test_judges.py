@@ -1,4 +1,4 @@
-"""Who judges the long soak can find somebody guilty."""
+"""The judges of the long soak find what is wrong when something is."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.chaos.samples import Sample, Samples, Seen
 from tests.chaos.verdict import contradictions
 
 FLAT = [80.0, 95.0, 96.0, 96.0]
-"""A life in quarters: it warms up, then nothing happens."""
+"""The life of a process in quarters: it warms up, then nothing happens."""
 
 
 def lived(rss: list[float], fds: list[int], held: list[int]) -> Samples:
@@ -23,7 +23,7 @@ def lived(rss: list[float], fds: list[int], held: list[int]) -> Samples:
     for look in range(16):
         at_s, quarter = 240.0 * look, look // 4
         samples.processes.append(Seen(at_s, "0-auto", 1, rss[quarter], fds[quarter], 8))
-        samples.books.append(Sample(at_s, 5.0, 0, 3, 0, held[quarter], 0, 0, 1.0))
+        samples.load.append(Sample(at_s, 5.0, 0, 3, 0, held[quarter], 0, 0, 1.0))
     return samples
 
 
@@ -62,6 +62,6 @@ def test_a_second_post_and_a_post_after_the_end_are_told() -> None:
 
     assert [problem.partition(" [")[0] for problem in contradictions(call, [], 2)] == [
         "I8: 2 POSTs",
-        "I5: sent, but not in the books",
+        "I5: sent, but not in the ledger",
     ]
     assert clerk.problems == ["a POST after the end of 'koi 2'"]

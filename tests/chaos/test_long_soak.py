@@ -45,7 +45,7 @@ def endures(variant: Variant, storm: Storm, path: Path, csv: Path, **pace: Any) 
 
 
 @pytest.mark.chaos
-def test_a_long_soak_at_one_percent_faults_keeps_the_books_and_grows_nothing(
+def test_a_long_soak_at_one_percent_faults_keeps_the_ledger_right_and_grows_nothing(
     seed: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     minutes = float(request.config.getoption("--chaos-minutes"))
@@ -64,7 +64,9 @@ def test_a_long_soak_at_one_percent_faults_keeps_the_books_and_grows_nothing(
     print(f"  samples in {csv}")
 
 
-def test_a_short_soak_with_faults_on_every_way_keeps_the_books(seed: int, tmp_path: Path) -> None:
+def test_a_short_soak_with_faults_on_every_link_keeps_the_ledger_right(
+    seed: int, tmp_path: Path
+) -> None:
     storm = Storm(seed, for_s=3, pause_s=(1, 2), callers=8, fault_rate=0.04)
 
     csv = tmp_path / "samples.csv"

@@ -1,4 +1,4 @@
-"""Far more callers than one process carries (reliability study, L3): the excess is refused at once
+"""Far more callers than one process carries: the excess is refused at once
 and says when to come back, those within are served, and nothing is paid that was not admitted."""
 
 import asyncio
@@ -84,7 +84,7 @@ def test_goodput_stays_at_capacity_and_the_excess_is_refused_fast(tmp_path: Path
     assert 0.6 < share <= 1.05
 
 
-def test_a_rush_is_served_or_told_to_come_back_and_the_books_balance(tmp_path: Path) -> None:
+def test_a_rush_is_served_or_told_to_come_back_and_the_ledger_balances(tmp_path: Path) -> None:
     toll = rushed(SHORT, tmp_path)
 
     assert len(toll.of(200)) >= SHORT.max_in_flight
@@ -115,7 +115,7 @@ def rushed(rush: Rush, path: Path) -> Toll:
             assert 1 <= int(reply.headers["retry-after"]) <= 60
             assert reply.headers["x-should-retry"] == "true"
         assert sandbox.posts == statuses[200]
-        deployment.koi.assert_books_balance()
+        deployment.koi.assert_ledger_matches_bill()
         assert deployment.crashes() == []
     return toll
 

@@ -114,7 +114,7 @@ async def _survive(scale: Scale, deployment: Deployment) -> Report:
         for watcher in watching:
             watcher.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
-    jobs = await asyncio.to_thread(koi.office, lambda office: _jobs(office, users))
+    jobs = await asyncio.to_thread(koi.operate, lambda operator: _jobs(operator, users))
     await asyncio.to_thread(_assert_settled_once, scale, koi)
     assert deployment.crashes() == []
     made = {g.task_id: g for g in koi.sandbox._provider.generations}
@@ -156,7 +156,7 @@ async def _watch(
 async def _all_known(scale: Scale, koi: Koi, users: int, until: float) -> None:
     """From here on every task survives the process that submitted it."""
     while True:
-        jobs = await asyncio.to_thread(koi.office, lambda office: _jobs(office, users))
+        jobs = await asyncio.to_thread(koi.operate, lambda operator: _jobs(operator, users))
         if sum(job.parts[0].upstream_id is not None for job in jobs) == scale.tasks:
             return
         assert time.monotonic() < until
@@ -165,15 +165,19 @@ async def _all_known(scale: Scale, koi: Koi, users: int, until: float) -> None:
 
 async def _all_ended(scale: Scale, koi: Koi, until: float) -> None:
     while True:
-        census = await asyncio.to_thread(koi.office, lambda office: office.ledger.open_job_stats())
-        if sum(census.jobs.values()) == 0:
+        stats = await asyncio.to_thread(
+            koi.operate, lambda operator: operator.ledger.open_job_stats()
+        )
+        if sum(stats.jobs.values()) == 0:
             return
-        assert time.monotonic() < until, census
+        assert time.monotonic() < until, stats
         await asyncio.sleep(1)
 
 
-async def _jobs(office: OperatorContext, users: int) -> list[Job]:
-    return [job for n in range(users) for job in await office.ledger.list_jobs(f"user{n}", LISTED)]
+async def _jobs(operator: OperatorContext, users: int) -> list[Job]:
+    return [
+        job for n in range(users) for job in await operator.ledger.list_jobs(f"user{n}", LISTED)
+    ]
 
 
 def _assert_settled_once(scale: Scale, koi: Koi) -> None:
@@ -182,7 +186,7 @@ def _assert_settled_once(scale: Scale, koi: Koi) -> None:
     assert len({entry.job for entry in entries}) == scale.tasks
     assert sum(entry.presumed for entry in entries) == 0
     assert koi.sandbox.posts == scale.tasks
-    koi.assert_books_balance()
+    koi.assert_ledger_matches_bill()
 
 
 def _assert_polls_are_few(scale: Scale, jobs: list[Job], made: dict[str, Generation]) -> None:

@@ -48,9 +48,9 @@ def deployed(path: Path) -> Iterator[tuple[list[str], Koi]]:
         yield urls, Koi(urls[0], sandbox, operator_settings(**settings))
 
 
-async def limited(office: OperatorContext) -> str:
-    await office.keys.create_user("ann", limits=Limits(images_per_day=LIMIT))
-    return (await office.keys.issue("ann")).secret
+async def limited(operator: OperatorContext) -> str:
+    await operator.keys.create_user("ann", limits=Limits(images_per_day=LIMIT))
+    return (await operator.keys.issue("ann")).secret
 
 
 async def crowd(client: httpx.AsyncClient, urls: list[str]) -> list[httpx.Response]:
@@ -93,7 +93,7 @@ async def test_500_parallel_calls_of_1_to_3_images_at_4_processes_get_10_images(
 ) -> None:
     seen: list[int] = []
     with deployed(tmp_path) as (urls, koi):
-        secret = await asyncio.to_thread(koi.office, limited)
+        secret = await asyncio.to_thread(koi.operate, limited)
         koi.sandbox.set(fault_rate=0.3, fault_names=REFUNDED, latency_s=0.3)
         async with httpx.AsyncClient(
             headers={"authorization": f"Bearer {secret}"},
@@ -106,7 +106,7 @@ async def test_500_parallel_calls_of_1_to_3_images_at_4_processes_get_10_images(
             koi.sandbox.set(fault_rate=0.0)
             await asyncio.to_thread(koi.settled, 30)
             rest = await ask_for_the_rest(client, urls[-1])
-        await asyncio.to_thread(koi.assert_books_balance)
+        await asyncio.to_thread(koi.assert_ledger_matches_bill)
         entries = await asyncio.to_thread(koi.entries)
 
     delivered = sum(len(answer.json()["data"]) for answer in answers if answer.status_code == 200)

@@ -152,7 +152,7 @@ def test_a_call_on_its_way_is_waited_for_when_the_task_of_its_sibling_has_ended(
 @pytest.mark.parametrize(
     "faults", [[PASS, lose_replies()], [delay(1.5, way=Way.BACK)]], ids=["unread", "overtaken"]
 )
-def test_a_waiter_hears_of_an_end_although_its_read_was_lost_or_overtaken_by_the_news(
+def test_a_waiter_hears_of_an_end_although_its_read_was_lost_or_overtaken_by_the_signal(
     sandbox: Sandbox, tmp_path: Path, faults: list[Fault]
 ) -> None:
     read, left = b"HGETALL", [*faults]
@@ -182,17 +182,17 @@ def test_a_waiter_hears_of_an_end_although_its_read_was_lost_or_overtaken_by_the
 
 async def test_a_drain_waits_for_work_that_running_work_launches() -> None:
     broken: list[object] = []
-    drain = BackgroundTasks(lambda *failure: broken.append(failure))
+    background = BackgroundTasks(lambda *failure: broken.append(failure))
 
     async def settle() -> None:
         await asyncio.sleep(0.05)
 
     async def generate() -> None:
         await asyncio.sleep(0.05)
-        drain.launch(settle(), "settle")
+        background.launch(settle(), "settle")
 
-    drain.launch(generate(), "job")
-    drain.start_draining()
+    background.launch(generate(), "job")
+    background.start_draining()
 
-    assert await drain.wait_until_idle(5)
+    assert await background.wait_until_idle(5)
     assert broken == []

@@ -1,4 +1,4 @@
-"""Retries cost nothing, at whichever gateway they arrive (design, section 6)."""
+"""Retries cost nothing, at whichever gateway they arrive."""
 
 import time
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def test_an_idempotency_key_gives_the_same_answer_at_every_gateway_also_later_on
 
 
 @pytest.mark.parametrize("policy", ["off", "private"])
-def test_identical_calls_that_live_at_the_same_time_are_several_wishes(
+def test_identical_calls_under_way_at_the_same_time_want_several_pictures(
     pair: Any, sandbox: Sandbox, policy: str
 ) -> None:
     first, second = pair(cache_policy=policy)
@@ -157,7 +157,7 @@ def test_a_timeout_shorter_than_the_generation_and_a_kill_between_are_one_charge
             ) as client:
                 answer = client.images.generate(model="grok-imagine", prompt="a koi")
             picture = httpx.get((answer.data or [])[0].url or "")
-            koi.assert_books_balance()
+            koi.assert_ledger_matches_bill()
         finally:
             gateways[-1].kill()
             gateways[0].place.close()

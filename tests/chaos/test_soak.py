@@ -1,6 +1,6 @@
 """kill -9 at random moments, for as long as you like: nothing paid twice, nothing paid lost.
 
-`make chaos MINUTES=10` shares its minutes among the variants; the ordinary run has a short gust.
+`make chaos MINUTES=10` shares its minutes among the variants; the ordinary run has a short one.
 A run names its seed; `--chaos-seed` draws the same calls and the same kills again.
 """
 

@@ -17,7 +17,7 @@ from tests.chaos.steps import Fate, steps
 from tests.chaos.trial import Trial, undergo
 from tests.harness import PRICED
 
-WORLDS = 16
+DATABASES = 16
 """Databases of the store, one for each trial under way."""
 QUICK: dict[str, Any] = {
     "upstream_api_key": "sk-sandbox",
@@ -40,10 +40,10 @@ def provider() -> Iterator[Sandbox]:
 
 
 def undergone(trials: Sequence[Trial], path: Path, *faults: str) -> None:
-    """Every trial in a world of its own, many at once; fails with all that was found."""
-    worlds: queue.Queue[int] = queue.Queue()
-    for number in range(WORLDS):
-        worlds.put(number)
+    """Every trial in a database of its own, many at once; fails with all that was found."""
+    databases: queue.Queue[int] = queue.Queue()
+    for number in range(DATABASES):
+        databases.put(number)
     catalog = path / "catalog.toml"
     catalog.write_text(PRICED.read_text().replace("max_n = 10", "max_n = 2", 1))
     with provider() as sandbox, EmbeddedStore(path / "store") as store:
@@ -51,22 +51,22 @@ def undergone(trials: Sequence[Trial], path: Path, *faults: str) -> None:
 
         def one(numbered: tuple[int, Trial]) -> list[str]:
             number, trial = numbered
-            world = worlds.get()
+            database = databases.get()
             place = path / f"trial-{number}"
             settings = {
                 **QUICK,
                 "upstream_base_url": sandbox.url,
                 "upstream_mode": trial.mode,
-                "redis_url": f"{store.url}?db={world}",
+                "redis_url": f"{store.url}?db={database}",
                 "data_dir": place / "koi",
                 "catalog": catalog,
             }
             try:
                 return undergo(trial, settings, place)
             finally:
-                worlds.put(world)
+                databases.put(database)
 
-        with ThreadPoolExecutor(WORLDS) as pool:
+        with ThreadPoolExecutor(DATABASES) as pool:
             problems = [line for found in pool.map(one, enumerate(trials)) for line in found]
         posts = Posts(sandbox)
         posts.look()
@@ -75,7 +75,7 @@ def undergone(trials: Sequence[Trial], path: Path, *faults: str) -> None:
             for trial in trials
             if posts.by_prompt[trial.prompt] != trial.fate.posts
         ]
-        # What was sent was billed, what was billed is in the books: presumed where it was lost.
+        # What was sent was billed, what was billed is in the ledger: presumed where it was lost.
         if sandbox.billed_images != sum(t.n for t in trials if t.fate is not Fate.SILENT):
             problems.append(f"I5: the provider bills {sandbox.billed_images} images")
     assert not problems, "\n".join(problems)

@@ -29,13 +29,13 @@ HASTY_S = 4.0
 
 
 @dataclass
-class Wish:
+class ClientCall:
     """One call of one client, and what its user saw in the end."""
 
     prompt: str
     client: str
     key: IssuedKey
-    call: dict[str, Any]
+    options: dict[str, Any]
     said: Said = field(default_factory=dict)
 
     @property
@@ -47,7 +47,7 @@ class Wish:
         return "picture" if self.has_picture else str(self.said.get("error", "no answer"))[:60]
 
     def __str__(self) -> str:
-        return f"{self.client} {self.prompt!r} {self.call} -> {self.end}"
+        return f"{self.client} {self.prompt!r} {self.options} -> {self.end}"
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Throng:
     seed: int
     each: int
     think_s: float
-    wishes: list[Wish] = field(default_factory=list)
+    calls: list[ClientCall] = field(default_factory=list)
     _keys: deque[IssuedKey] = field(default_factory=deque)
     _issuing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -77,18 +77,20 @@ class Throng:
             if stop.is_set():
                 return
             key = await self._key()
-            wish = Wish(f"koi {self.seed} {name} {number} {turn}", name, key, _manners(dice, name))
-            self.wishes.append(wish)
-            await self._finish(driver, wish, dice.choice(self.urls))
+            call = ClientCall(
+                f"koi {self.seed} {name} {number} {turn}", name, key, _manners(dice, name)
+            )
+            self.calls.append(call)
+            await self._finish(driver, call, dice.choice(self.urls))
             await asyncio.sleep(dice.uniform(0, self.think_s))
 
-    async def _finish(self, driver: Driver, wish: Wish, url: str) -> None:
-        place = {"base_url": f"{url}/v1", "key": wish.key.secret, "prompt": wish.prompt}
-        future = asyncio.wrap_future(driver.begin(**place, **wish.call))
+    async def _finish(self, driver: Driver, call: ClientCall, url: str) -> None:
+        place = {"base_url": f"{url}/v1", "key": call.key.secret, "prompt": call.prompt}
+        future = asyncio.wrap_future(driver.begin(**place, **call.options))
         try:
-            wish.said = await asyncio.wait_for(future, ANSWER_WITHIN_S)
+            call.said = await asyncio.wait_for(future, ANSWER_WITHIN_S)
         except TimeoutError:
-            wish.said = {"ok": False, "error": "hung"}
+            call.said = {"ok": False, "error": "hung"}
 
     async def _key(self) -> IssuedKey:
         async with self._issuing:
@@ -98,23 +100,23 @@ class Throng:
 
     def _fresh_keys(self) -> list[IssuedKey]:
         """The store may be slow under load, never away: it is not among the faults here."""
-        return self.koi.office(lambda office: issue(office, USER, BATCH))
+        return self.koi.operate(lambda operator: issue(operator, USER, BATCH))
 
     def ends(self) -> Counter[str]:
-        return Counter(f"{wish.client}: {wish.end}" for wish in self.wishes)
+        return Counter(f"{call.client}: {call.end}" for call in self.calls)
 
     def tired(self) -> list[str]:
-        return [f"hung: {wish}" for wish in self.wishes if wish.said.get("error") == "hung"]
+        return [f"hung: {call}" for call in self.calls if call.said.get("error") == "hung"]
 
     def shared(self) -> list[str]:
         """Callers who got the same picture although they asked for different ones."""
-        owners: dict[str, Wish] = {}
+        owners: dict[str, ClientCall] = {}
         found = []
-        for wish in self.wishes:
-            for picture in wish.said.get("b64", ()):
-                other = owners.setdefault(picture["sha256"], wish)
-                if other is not wish:
-                    found.append(f"the same picture: {other} and {wish}")
+        for call in self.calls:
+            for picture in call.said.get("b64", ()):
+                other = owners.setdefault(picture["sha256"], call)
+                if other is not call:
+                    found.append(f"the same picture: {other} and {call}")
         return found
 
 

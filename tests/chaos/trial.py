@@ -31,7 +31,7 @@ FREE_WITHIN_S = 30.0
 REPEATS = 30
 SETTLED = {"after-settle", "before-keep", "after-keep", "before-release", "after-release"}
 """The store has told whoever waits: the caller may have its answer, and after it the death."""
-PLACES = next(key.name for key in keyspace.KEYS if key.noun == "busy")
+SLOTS = next(key.name for key in keyspace.KEYS if key.noun == "busy")
 
 
 @dataclass(frozen=True)
@@ -121,30 +121,30 @@ class Succession(httpx.BaseTransport):
 
 
 def undergo(trial: Trial, settings: Mapping[str, Any], path: Path) -> list[str]:
-    """Make the call until it ends, wait until the books are closed, and judge: the problems."""
+    """Make the call until it ends, wait until every job is settled, and judge: the problems."""
     path.mkdir(parents=True)
     with redis.Redis.from_url(settings["redis_url"]) as store:
         store.flushdb()
-        operator = operator_settings(**settings)
-        secret = asyncio.run(_key(operator))
+        as_operator = operator_settings(**settings)
+        secret = asyncio.run(_key(as_operator))
         succession = Succession(trial, settings, path)
         try:
             with httpx.Client(transport=succession, base_url="http://koi", timeout=60) as client:
                 call = _by_sdk if trial.manner is Manner.MARKED else _by_key
                 told = call(trial, client, secret)
-                audit, entries = asyncio.run(_closed_books(operator))
-                left = _places_taken(store)
+                audit, entries = asyncio.run(_settled_ledger(as_operator))
+                left = _slots_taken(store)
         finally:
             succession.close()
     found = [*succession.problems, *_judge(trial, told, audit, entries)]
     if left:
-        found.append("a place at the provider is still taken")
+        found.append("a slot at the provider is still taken")
     return [f"{trial}: {problem}" for problem in found]
 
 
-def _places_taken(store: "redis.Redis") -> bool:
+def _slots_taken(store: "redis.Redis") -> bool:
     deadline = time.monotonic() + FREE_WITHIN_S
-    while store.zcard(PLACES):
+    while store.zcard(SLOTS):
         if time.monotonic() > deadline:
             return True
         time.sleep(0.05)
@@ -188,9 +188,9 @@ def _judge(trial: Trial, told: Told, audit: LedgerAudit, entries: list[Entry]) -
     lost = sum(entry.presumed for entry in charges)
     if lost not in trial.fate.lost:
         yield f"I5: {lost} presumed"
-    books = [(entry.images, entry.delivered) for entry in charges]
-    if books != [(trial.n, trial.n - lost)]:
-        yield f"I5: charged and delivered are {books}"
+    charged = [(entry.images, entry.delivered) for entry in charges]
+    if charged != [(trial.n, trial.n - lost)]:
+        yield f"I5: charged and delivered are {charged}"
     yield from _judge_delivery(told, trial.n - lost)
 
 
@@ -206,18 +206,18 @@ def _is_picture(body: bytes) -> bool:
 
 
 async def _key(settings: Settings) -> str:
-    async with open_operator_context(settings) as office:
-        return (await office.keys.issue("ann")).secret
+    async with open_operator_context(settings) as operator:
+        return (await operator.keys.issue("ann")).secret
 
 
-async def _closed_books(settings: Settings) -> tuple[LedgerAudit, list[Entry]]:
-    async with open_operator_context(settings) as office:
-        audit = await _audit(office)
-        return audit, [entry async for entry in office.ledger.entries()]
+async def _settled_ledger(settings: Settings) -> tuple[LedgerAudit, list[Entry]]:
+    async with open_operator_context(settings) as operator:
+        audit = await _audit(operator)
+        return audit, [entry async for entry in operator.ledger.entries()]
 
 
-async def _audit(office: OperatorContext) -> LedgerAudit:
+async def _audit(operator: OperatorContext) -> LedgerAudit:
     deadline = time.monotonic() + QUIET_WITHIN_S
-    while (audit := await office.ledger.audit()).open_jobs and time.monotonic() < deadline:
+    while (audit := await operator.ledger.audit()).open_jobs and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
     return audit

@@ -49,17 +49,17 @@ class Users:
             await asyncio.sleep(random.uniform(0, PAUSE_S))
 
 
-class Turns(httpx.AsyncBaseTransport):
+class RoundRobin(httpx.AsyncBaseTransport):
     """The least a balancer does: one gateway after the other, the next one when refused."""
 
     def __init__(self, ports: Sequence[int]) -> None:
-        self._turns = itertools.cycle(ports)
+        self._ports = itertools.cycle(ports)
         self._tries = len(ports)
         self._inner = httpx.AsyncHTTPTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         for _ in range(self._tries):
-            request.url = request.url.copy_with(host="127.0.0.1", port=next(self._turns))
+            request.url = request.url.copy_with(host="127.0.0.1", port=next(self._ports))
             try:
                 return await self._inner.handle_async_request(request)
             except httpx.ConnectError as error:

@@ -1,4 +1,4 @@
-"""The invariants of the reliability study (6.2), judged from three witnesses after the storm:
+"""The invariants (decision 29), judged from three witnesses after the storm:
 what the callers got, what the ledger says, what the provider was asked and charges."""
 
 from collections import Counter, defaultdict
@@ -36,24 +36,24 @@ class Evidence:
     @property
     def duplicates(self) -> int:
         """Calls that were sent upstream again although nothing had been released."""
-        books = self.by_key()
+        entries = self.by_key()
         return sum(
-            _too_many_posts(call, books[call.key_id], self.posts[call.prompt])
+            _too_many_posts(call, entries[call.key_id], self.posts[call.prompt])
             for call in self.calls
         )
 
     def by_key(self) -> dict[str, list[Entry]]:
-        books: dict[str, list[Entry]] = defaultdict(list)
+        found: dict[str, list[Entry]] = defaultdict(list)
         for entry in self.entries:
-            books[entry.key].append(entry)
-        return books
+            found[entry.key].append(entry)
+        return found
 
     def problems(self) -> list[str]:
         """Everything that contradicts an invariant, in words."""
-        books = self.by_key()
+        entries = self.by_key()
         found = [*self._totals()]
         for call in self.calls:
-            found += contradictions(call, books[call.key_id], self.posts[call.prompt])
+            found += contradictions(call, entries[call.key_id], self.posts[call.prompt])
         return found
 
     def _totals(self) -> Iterator[str]:
@@ -100,7 +100,7 @@ def contradictions(call: Call, entries: list[Entry], posts: int) -> list[str]:
     if _too_many_posts(call, entries, posts):
         found.append(f"I8: {posts} POSTs")
     if posts and not entries:
-        found.append("I5: sent, but not in the books")
+        found.append("I5: sent, but not in the ledger")
     return [f"{problem} [{call}]" for problem in found]
 
 
@@ -120,7 +120,7 @@ def _call_problems(call: Call, entries: list[Entry]) -> Iterator[str]:
     if call.end is End.PICTURES:
         delivered = [entry.delivered for entry in charges]
         if delivered != [call.pictures]:
-            yield f"I13: got {call.pictures} pictures, the books say {delivered}"
+            yield f"I13: got {call.pictures} pictures, the ledger says {delivered}"
     for entry in charges:
         if entry.images != entry.delivered + entry.presumed:
             yield f"paid and lost: {entry.images} charged, {entry.delivered} delivered"

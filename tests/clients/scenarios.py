@@ -10,7 +10,7 @@ from app.domain.limits import Limits
 from app.domain.principal import CachePolicy
 from tests.harness import Koi
 
-PACE = 60
+RATE_LIMIT = 60
 """Requests a minute that are spent before the call, so that the next place is a second away."""
 
 HANG_UPS = 5
@@ -49,8 +49,8 @@ def _spend_the_quota(koi: Koi, key: str) -> None:
         _ask(client, "the only picture of today").raise_for_status()
 
 
-def _spend_the_pace(koi: Koi, key: str) -> None:
-    """Until there is a refusal: places come back while they are spent."""
+def _use_up_the_rate_limit(koi: Koi, key: str) -> None:
+    """Until there is a refusal: tokens come back while they are spent."""
     with koi.client(key) as client:
         while _ask(client, "the same picture again").status_code != 429:
             pass
@@ -102,10 +102,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("429", "provider 429 once", posts=2, script=("429=1",), switches={"latency_s": 0.2}),
     Scenario(
         "pace",
-        "pace refusal, then a place",
+        "rate limit refusal, then a token",
         switches={"latency_s": 0.2},
-        limits=Limits(requests_per_minute=PACE),
-        before=_spend_the_pace,
+        limits=Limits(requests_per_minute=RATE_LIMIT),
+        before=_use_up_the_rate_limit,
     ),
     Scenario(
         "quota",

@@ -52,7 +52,7 @@ def play(koi: Koi, driver: Driver, scenario: Scenario) -> Outcome:
     """The gateway was started with the scenario's settings; the sandbox is as if just started."""
     client = driver.client.name
     user = f"{client}-{scenario.name}"
-    koi.office(lambda office: _create(office, user, scenario))
+    koi.operate(lambda operator: _create(operator, user, scenario))
     key = koi.key(user)
     if scenario.before is not None:
         koi.sandbox.set(latency_s=0.05)
@@ -86,8 +86,8 @@ def _call(koi: Koi, driver: Driver, scenario: Scenario, key: str) -> tuple[list[
     return said, round(time.monotonic() - began, 1)
 
 
-async def _create(office: OperatorContext, user: str, scenario: Scenario) -> None:
-    await office.keys.create_user(user, limits=scenario.limits, cache=scenario.cache)
+async def _create(operator: OperatorContext, user: str, scenario: Scenario) -> None:
+    await operator.keys.create_user(user, limits=scenario.limits, cache=scenario.cache)
 
 
 def _pictures(said: Sequence[Said]) -> set[str]:

@@ -1,4 +1,4 @@
-"""A gateway small enough to hold in one hand: the same use cases over a dict, no store, no money.
+"""A small stand-in for the gateway: the same use cases over a dict, no store, no money.
 
 It lets the edge be tested over real sockets on its own, and makes any failure happen on demand.
 """

@@ -1,7 +1,6 @@
 """Conformance: what a generation means.
 
-Statements of the checklist (openai-compat study, section 14) are quoted by number in the names;
-no provider is needed for these.
+What clients of the OpenAI API rely on, one statement a test; no provider is needed for these.
 """
 
 import base64
@@ -20,28 +19,28 @@ from tests.contract.door import Door, sdk, wait_until
 from tests.contract.stand_in import PNG
 
 
-def test_21_null_means_default(client: openai.OpenAI, door: Door) -> None:
+def test_null_means_default(client: openai.OpenAI, door: Door) -> None:
     client.images.generate(model=MODEL, prompt=PROMPT, n=None, size=None, quality=None)  # type: ignore[call-overload]
 
     request = door.stage.asked[0].request
     assert (request.n, request.size, request.quality) == (1, "1024x1024", "standard")
 
 
-def test_22_three_asked_are_three_given(client: openai.OpenAI) -> None:
+def test_three_asked_are_three_given(client: openai.OpenAI) -> None:
     images = client.images.generate(model=MODEL, prompt=PROMPT, n=3)
 
     assert images.data
     assert len({image.url for image in images.data}) == 3
 
 
-def test_26_a_missing_model_is_the_default_one(door: Door) -> None:
+def test_a_missing_model_is_the_default_one(door: Door) -> None:
     answer = door.post(b'{"prompt":"a koi"}')
 
     assert door.stage.asked[0].request.model == MODEL
     assert "x-koi-adjusted" not in answer.headers
 
 
-def test_27_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
+def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.images.generate(model="nonsense", prompt=PROMPT)
 
@@ -49,7 +48,7 @@ def test_27_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("alias", ["dall-e-2", "dall-e-3", "gpt-image-1"])
-def test_28_retired_names_still_work(client: openai.OpenAI, door: Door, alias: str) -> None:
+def test_retired_names_still_work(client: openai.OpenAI, door: Door, alias: str) -> None:
     client.images.generate(model=alias, prompt=PROMPT)
 
     assert door.stage.asked[0].request.model == MODEL
@@ -61,9 +60,7 @@ def test_28_retired_names_still_work(client: openai.OpenAI, door: Door, alias: s
     ("quality", "high", "hd"), ("quality", "max", "hd"), ("quality", "low", "standard"),
     ("quality", "auto", "standard"),
 ])  # fmt: skip
-def test_29_to_33_words_are_coerced_and_reported(
-    door: Door, field: str, given: str, sent: str
-) -> None:
+def test_words_are_coerced_and_reported(door: Door, field: str, given: str, sent: str) -> None:
     answer = door.post(koi(**{field: given}))
 
     assert getattr(door.stage.asked[0].request, field) == sent
@@ -71,7 +68,7 @@ def test_29_to_33_words_are_coerced_and_reported(
     assert answer.json["size"] == door.stage.asked[0].request.size
 
 
-def test_32_a_refused_size_lists_the_good_ones(strict_door: Door) -> None:
+def test_a_refused_size_lists_the_good_ones(strict_door: Door) -> None:
     answer = strict_door.post(koi(size="512x512"))
 
     assert_error(answer, 400, "invalid_value", "size")
@@ -79,7 +76,7 @@ def test_32_a_refused_size_lists_the_good_ones(strict_door: Door) -> None:
 
 
 @pytest.mark.parametrize(("given", "told"), [("standard", "medium"), ("hd", "high")])
-def test_34_a_strictly_validating_client_is_content(door: Door, given: Any, told: str) -> None:
+def test_a_strictly_validating_client_is_content(door: Door, given: Any, told: str) -> None:
     with sdk(door, _strict_response_validation=True) as client:
         images = client.images.generate(model=MODEL, prompt=PROMPT, quality=given)
 
@@ -87,7 +84,7 @@ def test_34_a_strictly_validating_client_is_content(door: Door, given: Any, told
     assert images.output_format == "png"
 
 
-def test_35_unknown_parameters_are_accepted_and_named(door: Door) -> None:
+def test_unknown_parameters_are_accepted_and_named(door: Door) -> None:
     fields = {"style": "vivid", "background": None, "seed": 7, "user": "u", "x": [{"y": 1}]}
 
     answer = door.post(koi(**fields, stream=False, **{"odd name\r\n": 1}))
@@ -96,7 +93,7 @@ def test_35_unknown_parameters_are_accepted_and_named(door: Door) -> None:
     assert answer.headers["x-koi-adjusted"] == "style, seed, user, x, unknown"
 
 
-def test_35_the_list_of_names_is_bounded(door: Door) -> None:
+def test_the_list_of_names_is_bounded(door: Door) -> None:
     answer = door.post(koi(**{f"k{i}": 1 for i in range(60)}))
 
     named = answer.headers["x-koi-adjusted"].split(", ")
@@ -104,7 +101,7 @@ def test_35_the_list_of_names_is_bounded(door: Door) -> None:
     assert named[-1] == "unknown"
 
 
-def test_36_base64_is_given_when_asked_for(client: openai.OpenAI) -> None:
+def test_base64_is_given_when_asked_for(client: openai.OpenAI) -> None:
     images = client.images.generate(model=MODEL, prompt=PROMPT, response_format="b64_json", n=2)
 
     assert images.data
@@ -112,7 +109,7 @@ def test_36_base64_is_given_when_asked_for(client: openai.OpenAI) -> None:
     assert all(image.url is None for image in images.data)
 
 
-def test_36_a_large_picture_survives_the_thread(client: openai.OpenAI, door: Door) -> None:
+def test_a_large_picture_survives_the_thread(client: openai.OpenAI, door: Door) -> None:
     door.stage.picture = PNG * 4000
 
     images = client.images.generate(model=MODEL, prompt=PROMPT, response_format="b64_json")
@@ -121,7 +118,7 @@ def test_36_a_large_picture_survives_the_thread(client: openai.OpenAI, door: Doo
     assert base64.b64decode(images.data[0].b64_json or "") == PNG * 4000
 
 
-def test_37_a_link_leads_back_to_where_the_client_is(door: Door) -> None:
+def test_a_link_leads_back_to_where_the_client_is(door: Door) -> None:
     url = door.post(koi(), {"Host": f"localhost:{door.port}"}).json["data"][0]["url"]
 
     origin, _, path = url.partition("/v1/")
@@ -133,19 +130,19 @@ def test_37_a_link_leads_back_to_where_the_client_is(door: Door) -> None:
     assert "sandbox" in picture.headers["content-security-policy"]
 
 
-def test_37_a_public_url_is_used_as_given(admin_door: Door) -> None:
+def test_a_public_url_is_used_as_given(admin_door: Door) -> None:
     url = admin_door.post(koi()).json["data"][0]["url"]
 
     assert url.startswith("https://koi.example/gate/v1/images/img_")
 
 
-def test_37_a_forwarded_scheme_from_a_trusted_proxy_counts(door: Door) -> None:
+def test_a_forwarded_scheme_from_a_trusted_proxy_counts(door: Door) -> None:
     url = door.post(koi(), {"X-Forwarded-Proto": "https"}).json["data"][0]["url"]
 
     assert url.startswith(f"https://{door.host}:{door.port}/")
 
 
-def test_37_links_are_cached_for_ever_and_revalidated_for_free(door: Door) -> None:
+def test_links_are_cached_for_ever_and_revalidated_for_free(door: Door) -> None:
     url = door.post(koi()).json["data"][0]["url"]
     path = url.removeprefix(door.url)
 
@@ -175,7 +172,7 @@ def test_a_picture_without_a_link_is_its_owners_alone(door: Door) -> None:
 
 
 @pytest.mark.parametrize(("model", "key"), [("gpt-image-1", "b64_json"), (MODEL, "url")])
-def test_38_without_a_format_the_called_name_decides(door: Door, model: str, key: str) -> None:
+def test_without_a_format_the_called_name_decides(door: Door, model: str, key: str) -> None:
     item = door.post(koi(model=model)).json["data"][0]
 
     assert key in item
@@ -187,9 +184,7 @@ def test_38_without_a_format_the_called_name_decides(door: Door, model: str, key
     (CacheOutcome.JOINED, "koi; fwd=uri-miss; collapsed"),
     (CacheOutcome.BYPASS, "koi; fwd=bypass"),
 ])  # fmt: skip
-def test_41_an_answer_says_where_it_came_from(
-    door: Door, outcome: CacheOutcome, status: str
-) -> None:
+def test_an_answer_says_where_it_came_from(door: Door, outcome: CacheOutcome, status: str) -> None:
     door.stage.cache = outcome
 
     answer = door.post(koi())
@@ -199,7 +194,7 @@ def test_41_an_answer_says_where_it_came_from(
     assert answer.headers.get("age") == ("7" if outcome is CacheOutcome.HIT else None)
 
 
-def test_41_cache_directives_reach_the_gateway(door: Door) -> None:
+def test_cache_directives_reach_the_gateway(door: Door) -> None:
     door.post(koi(), {"Cache-Control": 'No-Cache, max-age="60" , x=, ONLY-IF-CACHED'})
 
     control = door.stage.asked[0].control
@@ -207,7 +202,7 @@ def test_41_cache_directives_reach_the_gateway(door: Door) -> None:
     assert (control.max_age_s, control.only_if_cached) == (60, True)
 
 
-def test_42_a_store_that_is_away_is_told_and_the_picture_kept_for_the_repeat(door: Door) -> None:
+def test_a_store_that_is_away_is_told_and_the_picture_kept_for_the_repeat(door: Door) -> None:
     door.stage.store_away = True
 
     answer = door.post(koi(response_format="b64_json"))
@@ -218,7 +213,7 @@ def test_42_a_store_that_is_away_is_told_and_the_picture_kept_for_the_repeat(doo
 
 
 @pytest.mark.parametrize("manner", [{}, {"async": True}])
-def test_42_a_failure_about_a_job_that_has_ended_keeps_the_picture_too(
+def test_a_failure_about_a_job_that_has_ended_keeps_the_picture_too(
     door: Door, manner: dict[str, Any]
 ) -> None:
     door.stage.store_away = True

@@ -1,7 +1,6 @@
 """Conformance: usage and costs for the admin key, limits for the caller.
 
-Statements of the checklist (openai-compat study, section 14) are quoted by number in the names;
-no provider is needed for these.
+What clients of the OpenAI API rely on, one statement a test; no provider is needed for these.
 """
 
 import pytest
@@ -11,7 +10,7 @@ from tests.contract.door import Door, sdk
 from tests.contract.stand_in import NOW
 
 
-def test_91_the_sdks_admin_client_reads_usage(admin_door: Door) -> None:
+def test_the_sdks_admin_client_reads_usage(admin_door: Door) -> None:
     with sdk(admin_door, admin_api_key=ADMIN_KEY, _strict_response_validation=True) as client:
         page = client.admin.organization.usage.images(
             start_time=NOW, end_time=NOW + 10 * 86_400, group_by=["model", "user_id"],
@@ -30,7 +29,7 @@ def test_91_the_sdks_admin_client_reads_usage(admin_door: Door) -> None:
     assert admin_door.stage.questions[0].users == {"ann", "bob"}
 
 
-def test_91_the_sdks_admin_client_reads_costs(admin_door: Door) -> None:
+def test_the_sdks_admin_client_reads_costs(admin_door: Door) -> None:
     with sdk(admin_door, admin_api_key=ADMIN_KEY, _strict_response_validation=True) as client:
         page = client.admin.organization.usage.costs(start_time=NOW, group_by=["line_item"])
 
@@ -54,7 +53,7 @@ def test_an_unknown_price_is_null_and_never_zero(admin_door: Door) -> None:
      "group_by=model,size"],
     ids=["brackets", "repeated", "comma"],
 )  # fmt: skip
-def test_92_an_array_is_understood_in_any_spelling(admin_door: Door, query: str) -> None:
+def test_an_array_is_understood_in_any_spelling(admin_door: Door, query: str) -> None:
     path = f"/v1/organization/usage/images?start_time={NOW}&end_time={NOW + 60}&{query}"
     answer = admin_door.call("GET", path, key=ADMIN_KEY)
 

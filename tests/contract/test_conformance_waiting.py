@@ -1,7 +1,6 @@
 """Conformance: tasks, long waits, hang-ups and streams.
 
-Statements of the checklist (openai-compat study, section 14) are quoted by number in the names;
-no provider is needed for these.
+What clients of the OpenAI API rely on, one statement a test; no provider is needed for these.
 """
 
 import base64
@@ -16,7 +15,7 @@ from tests.contract.door import Door, sdk, wait_until
 from tests.contract.stand_in import PNG
 
 
-def test_44_and_45_a_task_has_the_same_keys_in_every_state(door: Door) -> None:
+def test_a_task_has_the_same_keys_in_every_state(door: Door) -> None:
     keys = {"id", "object", "status", "progress", "created", "model", "data", "error"}
     door.stage.delay_s = 0.2
     queued = door.post(koi(**{"async": True}))
@@ -34,7 +33,7 @@ def test_44_and_45_a_task_has_the_same_keys_in_every_state(door: Door) -> None:
     assert done.headers["cache-control"] == "no-store"
 
 
-def test_45_a_failed_task_is_an_answer(door: Door) -> None:
+def test_a_failed_task_is_an_answer(door: Door) -> None:
     door.stage.end = FailureNote("upstream_error", "The provider failed.", charged=True)
     task = door.post(koi(**{"async": True})).json
     door.call("GET", f"/v1/tasks/{task['id']}?wait=1")
@@ -46,7 +45,7 @@ def test_45_a_failed_task_is_an_answer(door: Door) -> None:
     assert failed.json["error"].keys() == {"message", "type", "param", "code"}
 
 
-def test_44_the_sdk_reads_a_task_as_images(client: openai.OpenAI) -> None:
+def test_the_sdk_reads_a_task_as_images(client: openai.OpenAI) -> None:
     task = client.images.generate(model=MODEL, prompt=PROMPT, extra_body={"async": True})
 
     images = client.get(f"/tasks/{task.id}?wait=2", cast_to=openai.types.ImagesResponse)  # type: ignore[attr-defined]
@@ -55,7 +54,7 @@ def test_44_the_sdk_reads_a_task_as_images(client: openai.OpenAI) -> None:
     assert images.data[0].url
 
 
-def test_49_a_task_remembers_the_format_asked_for(door: Door) -> None:
+def test_a_task_remembers_the_format_asked_for(door: Door) -> None:
     task = door.post(koi(response_format="b64_json", **{"async": True})).json
 
     done = door.call("GET", f"/v1/tasks/{task['id']}?wait=1").json
@@ -90,7 +89,7 @@ def test_an_answer_comes_before_the_clients_own_timeout(door: Door) -> None:
     assert door.stage.abandoned == [answer.error["task_id"]]
 
 
-def test_71_a_caller_who_hangs_up_is_remembered(door: Door) -> None:
+def test_a_caller_who_hangs_up_is_remembered(door: Door) -> None:
     door.stage.delay_s = 30
     body = koi()
     head = f"POST /v1/images/generations HTTP/1.1\r\nHost: koi\r\nAuthorization: Bearer {door.key}"
@@ -102,7 +101,7 @@ def test_71_a_caller_who_hangs_up_is_remembered(door: Door) -> None:
     assert door.stage.abandoned == list(door.stage.jobs)
 
 
-def test_75_heartbeats_keep_an_impatient_client(admin_door: Door) -> None:
+def test_heartbeats_keep_an_impatient_client(admin_door: Door) -> None:
     admin_door.stage.delay_s = 1.0
 
     with sdk(admin_door, timeout=0.4, max_retries=0) as client:
@@ -115,13 +114,13 @@ def test_75_heartbeats_keep_an_impatient_client(admin_door: Door) -> None:
     assert raw.headers["content-type"] == "application/json"
 
 
-def test_76_an_early_failure_keeps_its_status(admin_door: Door) -> None:
+def test_an_early_failure_keeps_its_status(admin_door: Door) -> None:
     admin_door.stage.end = FailureNote("content_policy_violation", "Refused.")
 
     assert_error(admin_door.post(koi()), 400, "content_policy_violation", None)
 
 
-def test_77_a_late_failure_cuts_the_connection(admin_door: Door) -> None:
+def test_a_late_failure_cuts_the_connection(admin_door: Door) -> None:
     admin_door.stage.delay_s = 0.3
     admin_door.stage.end = FailureNote("upstream_error", "The provider failed.")
 
@@ -159,7 +158,7 @@ def test_a_streaming_caller_who_hangs_up_is_remembered_too(door: Door) -> None:
     wait_until(lambda: door.stage.abandoned)
 
 
-def test_81_and_83_a_stream_is_comments_then_one_event_per_image(door: Door) -> None:
+def test_a_stream_is_comments_then_one_event_per_image(door: Door) -> None:
     door.stage.delay_s = 0.2
     with sdk(door, _strict_response_validation=True) as client:
         events = list(client.images.generate(model=MODEL, prompt=PROMPT, n=2, stream=True))
@@ -170,7 +169,7 @@ def test_81_and_83_a_stream_is_comments_then_one_event_per_image(door: Door) -> 
     assert events[0].quality == "medium"
 
 
-def test_82_a_failing_stream_raises_with_its_code(client: openai.OpenAI, door: Door) -> None:
+def test_a_failing_stream_raises_with_its_code(client: openai.OpenAI, door: Door) -> None:
     door.stage.delay_s = 0.1
     door.stage.end = FailureNote("upstream_error", "The provider failed.")
 

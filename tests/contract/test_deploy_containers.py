@@ -105,7 +105,7 @@ def test_compose_follows_its_schema() -> None:
     )  # fmt: skip
 
 
-def test_compose_brings_the_whole_house() -> None:
+def test_compose_starts_the_whole_deployment() -> None:
     services = COMPOSE["services"]
 
     assert set(services) == {"gateway", "valkey", "prometheus", "grafana"}

@@ -209,14 +209,14 @@ def test_vertical_tabs_and_form_feeds_are_line_breaks(door: Door) -> None:
     [{"seed": 7}, {"negative_prompt": "rain"}, {"style": "vivid"}, {"background": "transparent"},
      {"guidance_scale": 7.5}, {"extra_body": {"seed": 1}}, {"width": 1280, "height": 720}],
 )  # fmt: skip
-def test_a_dropped_wish_makes_another_fingerprint(door: Door, field: dict[str, Any]) -> None:
+def test_a_dropped_option_makes_another_fingerprint(door: Door, field: dict[str, Any]) -> None:
     door.post(koi())
     door.post(koi(**field))
     door.post(koi(**dict.fromkeys(field, "other")))
     door.post(koi(**dict.fromkeys(field)))
 
-    plain, wished, other, null = (ask.request.fingerprint("user:ann") for ask in door.stage.asked)
-    assert len({plain, wished, other}) == 3
+    plain, optioned, other, null = (ask.request.fingerprint("user:ann") for ask in door.stage.asked)
+    assert len({plain, optioned, other}) == 3
     assert null == plain
 
 
@@ -288,7 +288,7 @@ def test_a_pattern_opens_no_model_to_a_narrow_key(door: Door) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "places"),
+    ("model", "image_fields"),
     [
         ("gpt-image-2", {"b64_json"}), ("openai/gpt-image-1", {"b64_json"}),
         ("chatgpt-image-latest", {"b64_json"}), ("dall-e-3", {"url"}), (MODEL, {"url"}),
@@ -296,11 +296,11 @@ def test_a_pattern_opens_no_model_to_a_narrow_key(door: Door) -> None:
     ],
 )  # fmt: skip
 def test_the_called_name_decides_how_pictures_come(
-    door: Door, model: str, places: set[str]
+    door: Door, model: str, image_fields: set[str]
 ) -> None:
     (item,) = door.post(koi(model=model)).json["data"]
 
-    assert item.keys() - {"revised_prompt"} == places
+    assert item.keys() - {"revised_prompt"} == image_fields
 
 
 def test_both_gives_link_and_base64_in_each_item(client: openai.OpenAI) -> None:

@@ -1,4 +1,4 @@
-"""Registries are complete: settings, routes, codes, laws of the house."""
+"""Registries are complete: settings, routes, codes, rules of the repository."""
 
 import ast
 import re

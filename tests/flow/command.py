@@ -65,7 +65,7 @@ class Serving:
 
 
 def served_by(url: str) -> dict[str, str]:
-    """Settings of a house whose provider is the sandbox at this URL."""
+    """Settings of a deployment whose provider is the sandbox at this URL."""
     return {
         "KOI_UPSTREAM_BASE_URL": url,
         "KOI_UPSTREAM_API_KEY": "sk-sandbox",
@@ -74,15 +74,15 @@ def served_by(url: str) -> dict[str, str]:
     }
 
 
-def desk(path: Path, store_url: str, **settings: str) -> "House":
-    """The operator's desk, on the store of the gateway under test."""
+def cli_on(path: Path, store_url: str, **settings: str) -> "Cli":
+    """The operator's commands, on the store of the gateway under test."""
     here = {"KOI_REDIS_URL": store_url, "KOI_DATA_DIR": str(path / "koi")}
-    return House(path, {**here, "KOI_CATALOG": str(PRICED), **settings})
+    return Cli(path, {**here, "KOI_CATALOG": str(PRICED), **settings})
 
 
 @dataclass
-class House:
-    """One deployment: a directory to run in, and its settings as variables."""
+class Cli:
+    """The command on one deployment: a directory to run in, and its settings as variables."""
 
     path: Path
     settings: dict[str, str] = field(default_factory=dict)
@@ -140,8 +140,8 @@ class House:
 
         async def issue() -> str:
             settings = build_settings(data_dir=self.path / ".koi")
-            async with open_operator_context(settings) as office:
-                return (await office.keys.issue(user)).secret
+            async with open_operator_context(settings) as operator:
+                return (await operator.keys.issue(user)).secret
 
         return asyncio.run(issue())
 

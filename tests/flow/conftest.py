@@ -43,7 +43,7 @@ Start = Callable[..., Koi]
 
 @pytest.fixture
 def start(sandbox: Sandbox, store_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Start a gateway with settings; at the end of the test the books of all must balance."""
+    """Start a gateway with settings; in the end the ledger of each must equal the bill."""
     with contextlib.ExitStack() as stack:
         started: list[Koi] = []
 
@@ -54,7 +54,7 @@ def start(sandbox: Sandbox, store_url: str, tmp_path: Path) -> Iterator[Start]:
 
         yield run
         if started:
-            started[0].assert_books_balance()
+            started[0].assert_ledger_matches_bill()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The bad-input matrix against the whole gateway: refused by name, nothing dispatched or held."""
+"""Bad bodies against the whole gateway: refused by name, nothing dispatched or held."""
 
 from urllib.parse import urlsplit
 
@@ -7,7 +7,7 @@ from tests.contract.door import Door
 from tests.harness import Koi
 
 
-def test_no_bad_body_reaches_the_provider_or_leaves_a_trace_in_the_books(koi: Koi) -> None:
+def test_no_bad_body_reaches_the_provider_or_leaves_a_trace_in_the_ledger(koi: Koi) -> None:
     place = urlsplit(koi.url)
     door = Door(place.hostname or "", place.port or 0, key=koi.key())
     refused = [row for row in BODIES if row.status != 200]

@@ -1,4 +1,4 @@
-"""The provider's own bill, imported: what the books took on trust is put right, and only that."""
+"""The provider's own bill, imported: what the ledger took on trust is put right, and only that."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.flow.command import KOI as COMMAND
-from tests.flow.command import House, desk
+from tests.flow.command import Cli, cli_on
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, PRICED, Koi
@@ -22,13 +22,13 @@ Import = Callable[..., Any]
 
 
 @pytest.fixture
-def house(store_url: str, tmp_path: Path) -> House:
-    """The operator's desk, on the store of the gateway under test."""
-    return desk(tmp_path, store_url, KOI_TIMEZONE="Asia/Shanghai")
+def cli(store_url: str, tmp_path: Path) -> Cli:
+    """The operator's commands, on the store of the gateway under test."""
+    return cli_on(tmp_path, store_url, KOI_TIMEZONE="Asia/Shanghai")
 
 
-def bill_of(koi: Koi, house: House) -> str:
-    (house.path / "fees.csv").write_text(koi.sandbox.fee_details())
+def bill_of(koi: Koi, cli: Cli) -> str:
+    (cli.path / "fees.csv").write_text(koi.sandbox.fee_details())
     return "fees.csv"
 
 
@@ -62,20 +62,20 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_after_faults_the_books_are_the_bill_once_it_has_been_imported(
-    start: Start, house: House, mode: str
+def test_after_faults_the_ledger_equals_the_bill_once_it_has_been_imported(
+    start: Start, cli: Cli, mode: str
 ) -> None:
     koi = start(upstream_mode=mode, upstream_timeout_s=2, task_deadline_s=3)
     koi.sandbox.set(moderation_billed=True)
     framed(koi, *FAULTS[mode])
-    file = bill_of(koi, house)
+    file = bill_of(koi, cli)
 
-    before = house.json("ledger", "import-bill", file, code=1)
+    before = cli.json("ledger", "import-bill", file, code=1)
     written = len(koi.entries())
-    applied = house.json("ledger", "import-bill", file, "--apply")
+    applied = cli.json("ledger", "import-bill", file, "--apply")
     corrected = koi.entries()
-    after = house.json("ledger", "import-bill", file)
-    house.run("ledger", "import-bill", file, "--apply")
+    after = cli.json("ledger", "import-bill", file)
+    cli.run("ledger", "import-bill", file, "--apply")
 
     found = {(pair["finding"], pair["fix"]) for pair in before["differences"]}
     assert {("missing", 2), ("surplus", -2)} <= found
@@ -88,11 +88,11 @@ def test_after_faults_the_books_are_the_bill_once_it_has_been_imported(
     assert len(koi.entries()) == len(corrected)
     charged = sum(entry.images + entry.surplus for entry in corrected)
     assert charged == koi.sandbox.billed_images
-    assert house.json("ledger", "check")["difference"] == 0
+    assert cli.json("ledger", "check")["difference"] == 0
 
 
 def test_the_names_of_calls_are_in_the_entries_and_for_the_operator_only(
-    start: Start, house: House
+    start: Start, cli: Cli
 ) -> None:
     koi = start(upstream_mode="async")
     koi.sandbox.script("ok", "500", "reset-mid-body")
@@ -103,9 +103,9 @@ def test_the_names_of_calls_are_in_the_entries_and_for_the_operator_only(
         task = client.get(f"/v1/tasks/{good.headers['x-koi-task-id']}")
     koi.settled()
     billed, *_, broken = [line.request_id for line in koi.sandbox.bill()]
-    shown = house.json("tasks", "show", good.headers["x-koi-task-id"])
-    lines = [json.loads(line) for line in house.text("ledger", "export").splitlines()]
-    table = house.text("ledger", "export", "--format", "csv")
+    shown = cli.json("tasks", "show", good.headers["x-koi-task-id"])
+    lines = [json.loads(line) for line in cli.text("ledger", "export").splitlines()]
+    table = cli.text("ledger", "export", "--format", "csv")
 
     assert shown["calls"] == lines[0]["calls"] == [shown["upstream"][0]["id"], billed]
     assert lines[1]["kind"] == "release"
@@ -117,13 +117,13 @@ def test_the_names_of_calls_are_in_the_entries_and_for_the_operator_only(
             assert name not in answer.text + repr(answer.headers)
 
 
-def test_a_bill_without_surprises_exits_0_and_says_so(start: Start, house: House) -> None:
-    catalog = house.path / "catalog.toml"
+def test_a_bill_without_surprises_exits_0_and_says_so(start: Start, cli: Cli) -> None:
+    catalog = cli.path / "catalog.toml"
     catalog.write_text(PRICED.read_text().replace("max_n = 10", "max_n = 2", 1))
     koi = start(catalog=catalog)
     assert ask(koi, "one") == ask(koi, "in two calls", n=3) == [200]
 
-    said = house.text("ledger", "import-bill", bill_of(koi, house))
+    said = cli.text("ledger", "import-bill", bill_of(koi, cli))
 
     assert said.splitlines()[-1] == "The bill and the ledger agree."
     assert [line.split() for line in said.splitlines() if line.startswith("matched")] == [
@@ -131,16 +131,16 @@ def test_a_bill_without_surprises_exits_0_and_says_so(start: Start, house: House
     ]
 
 
-def test_differences_are_told_with_what_to_do_about_them(start: Start, house: House) -> None:
+def test_differences_are_told_with_what_to_do_about_them(start: Start, cli: Cli) -> None:
     koi = start(upstream_mode="sync")
     framed(koi, "silent-bill", "reset-before-body")
-    file = bill_of(koi, house)
-    with (house.path / file).open("a") as bill:
+    file = bill_of(koi, cli)
+    with (cli.path / file).open("a") as bill:
         bill.write(f"req_else,image,grok-imagine,0,0.14,{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n")
 
-    said = house.run("ledger", "import-bill", file, code=1).stdout
-    house.run("ledger", "import-bill", file, "--apply", code=1)
-    left = house.json("ledger", "import-bill", file, code=1)["differences"]
+    said = cli.run("ledger", "import-bill", file, code=1).stdout
+    cli.run("ledger", "import-bill", file, "--apply", code=1)
+    left = cli.json("ledger", "import-bill", file, code=1)["differences"]
 
     assert "+2" in said
     assert "a line without a job is near; it may be this one" in said
@@ -152,10 +152,10 @@ def test_differences_are_told_with_what_to_do_about_them(start: Start, house: Ho
         ("surplus", False),
     ]
     # Once the stranger is explained, the presumed images are given back.
-    house.run("ledger", "import-bill", bill_of(koi, house), "--apply")
+    cli.run("ledger", "import-bill", bill_of(koi, cli), "--apply")
 
 
-def test_a_bill_that_cannot_be_trusted_corrects_nothing(start: Start, house: House) -> None:
+def test_a_bill_that_cannot_be_trusted_corrects_nothing(start: Start, cli: Cli) -> None:
     koi = start(upstream_mode="sync")
     framed(koi, "reset-before-body")
     bill, written = koi.sandbox.fee_details(), len(koi.entries())
@@ -166,14 +166,14 @@ def test_a_bill_that_cannot_be_trusted_corrects_nothing(start: Start, house: Hou
     }
 
     for says, text in spoilt.items():
-        (house.path / "fees.csv").write_text(text)
-        done = house.run("ledger", "import-bill", "fees.csv", "--apply", code=1)
+        (cli.path / "fees.csv").write_text(text)
+        done = cli.run("ledger", "import-bill", "fees.csv", "--apply", code=1)
         assert says in done.stdout
 
     assert len(koi.entries()) == written
 
 
-def test_a_bill_saved_again_by_excel_or_dotnet_says_the_same(start: Start, house: House) -> None:
+def test_a_bill_saved_again_by_excel_or_dotnet_says_the_same(start: Start, cli: Cli) -> None:
     koi = start()
     assert ask(koi, "one", "two") == [200, 200]
     heading, *rows = koi.sandbox.fee_details().splitlines()
@@ -190,20 +190,20 @@ def test_a_bill_saved_again_by_excel_or_dotnet_says_the_same(start: Start, house
             for row, time in zip(rows, times, strict=True)
         ]
         text = "\r\n".join([heading + ",备注", *(f"{row},好" for row in again)])
-        (house.path / "again.csv").write_bytes(text.replace(",", "\t").encode(encoding))
-        said = house.text("ledger", "import-bill", "again.csv", "--within", "1h")
+        (cli.path / "again.csv").write_bytes(text.replace(",", "\t").encode(encoding))
+        said = cli.text("ledger", "import-bill", "again.csv", "--within", "1h")
         assert said.splitlines()[-1] == "The bill and the ledger agree."
 
 
-def test_lines_that_cannot_be_read_are_named_and_counted(house: House) -> None:
+def test_lines_that_cannot_be_read_are_named_and_counted(cli: Cli) -> None:
     rows = ["req_1,m,0.14,05/11/2026 9:03", 'req_2,m,"1,234",2026-11-05 9:03', "req_3,m,0.14"]
     text = "\n".join(["Request ID,Model,Amount,Time", *rows])
-    (house.path / "fees.csv").write_text(text)
+    (cli.path / "fees.csv").write_text(text)
 
-    alone = house.refused("ledger", "import-bill", "fees.csv", code=2)
+    alone = cli.refused("ledger", "import-bill", "fees.csv", code=2)
     span = ("--since", "2026-11-01", "--until", "2026-11-06")
-    told = house.run("ledger", "import-bill", "fees.csv", *span, "--apply", code=1).stdout
-    record = house.json("ledger", "import-bill", "fees.csv", *span, code=1)
+    told = cli.run("ledger", "import-bill", "fees.csv", *span, "--apply", code=1).stdout
+    record = cli.json("ledger", "import-bill", "fees.csv", *span, code=1)
 
     for said in (alone, told):
         assert "line 2, column 'Time': '05/11/2026 9:03' is not a time for certain" in said
@@ -227,15 +227,15 @@ def _shifted(text: str, hours: int) -> str:
     return "\n".join(moved)
 
 
-def test_a_long_bill_is_told_in_few_lines(start: Start, house: House) -> None:
+def test_a_long_bill_is_told_in_few_lines(start: Start, cli: Cli) -> None:
     koi = start()
     assert ask(koi, "one") == [200]
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    with (house.path / "fees.csv").open("w") as bill:
+    with (cli.path / "fees.csv").open("w") as bill:
         bill.write(koi.sandbox.fee_details())
         bill.writelines(f"req_{i},image,grok-imagine,0,0.14,{now}\n" for i in range(5_000))
 
-    said = house.run("ledger", "import-bill", "fees.csv", code=1).stdout
+    said = cli.run("ledger", "import-bill", "fees.csv", code=1).stdout
 
     assert len(said.splitlines()) < 50
     assert "5000" in said
@@ -254,16 +254,14 @@ def test_a_long_bill_is_told_in_few_lines(start: Start, house: House) -> None:
         ("heads.csv --amount-column Net", "no column for the amount"),
     ],
 )
-def test_what_cannot_be_compared_exits_2(house: House, words: str, says: str) -> None:
-    (house.path / "empty.csv").touch()
-    (house.path / "heads.csv").write_text("Request ID,Model,Amount,Time\n")
+def test_what_cannot_be_compared_exits_2(cli: Cli, words: str, says: str) -> None:
+    (cli.path / "empty.csv").touch()
+    (cli.path / "heads.csv").write_text("Request ID,Model,Amount,Time\n")
 
-    assert says in house.refused("ledger", "import-bill", *words.split(), code=2)
+    assert says in cli.refused("ledger", "import-bill", *words.split(), code=2)
 
 
-def test_a_bill_without_lines_takes_back_what_it_is_said_to_cover(
-    start: Start, house: House
-) -> None:
+def test_a_bill_without_lines_takes_back_what_it_is_said_to_cover(start: Start, cli: Cli) -> None:
     koi = start(upstream_mode="sync")
     ask(koi, "[fault:reset-before-body]")
     koi.settled()
@@ -271,45 +269,45 @@ def test_a_bill_without_lines_takes_back_what_it_is_said_to_cover(
     until = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%M:%SZ}"
     span = ("--since", since, "--until", until)
 
-    (house.path / "chat.csv").write_text(
+    (cli.path / "chat.csv").write_text(
         f"Request ID,Capability,Model,Amount,Time\nreq_1,chat,qwen,0.01,{since}\n"
     )
-    other = house.json(
+    other = cli.json(
         *("ledger", "import-bill", "chat.csv", *span, "--within", "0s", "--apply"),
         *("--capability", "image"),
         code=1,
     )
     # No bill reaches into the future, nor may a call of the last moments be on it yet.
-    held = house.json("ledger", "import-bill", bill_of(koi, house), *span, "--apply")
-    done = house.json("ledger", "import-bill", "fees.csv", *span, "--within", "0s", "--apply")
+    held = cli.json("ledger", "import-bill", bill_of(koi, cli), *span, "--apply")
+    done = cli.json("ledger", "import-bill", "fees.csv", *span, "--within", "0s", "--apply")
 
     assert other["refused"] == "None of its lines was asked for. Nothing is corrected."
     assert [pair["entered"] for pair in other["differences"]] == [None]
     assert [pair["finding"] for pair in held["differences"]] == ["undecided"]
     assert [pair["fix"] for pair in done["differences"]] == [-1]
     assert koi.entries()[-1].presumed == -1
-    assert house.json("usage")["total"]["images"] == 0
+    assert cli.json("usage")["total"]["images"] == 0
 
 
-def test_a_bill_with_tabs_is_told_the_one_column_it_lacks(house: House) -> None:
-    (house.path / "fees.tsv").write_text("Fee Details\n\nrequest id\tmodel\tamount\twhen\n")
+def test_a_bill_with_tabs_is_told_the_one_column_it_lacks(cli: Cli) -> None:
+    (cli.path / "fees.tsv").write_text("Fee Details\n\nrequest id\tmodel\tamount\twhen\n")
 
-    said = house.refused("ledger", "import-bill", "fees.tsv", code=2)
+    said = cli.refused("ledger", "import-bill", "fees.tsv", code=2)
 
     assert "no column for the time; name it with --time-column" in said
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "utf-16"])
-def test_a_bill_may_come_through_a_pipe(house: House, name: str, encoding: str) -> None:
+def test_a_bill_may_come_through_a_pipe(cli: Cli, name: str, encoding: str) -> None:
     row = "req_1,grok-imagine,0.14,2026-11-27T13:00:00Z"
     bill = f"请求ID,模型,金额,时间\n{row}\n".encode(encoding)
 
     done = subprocess.run(
         [*COMMAND, "ledger", "import-bill", name, "--json"],
         input=bill,
-        env=house.environment,
-        cwd=house.path,
+        env=cli.environment,
+        cwd=cli.path,
         capture_output=True,
         timeout=60,
         check=False,

@@ -1,4 +1,4 @@
-"""The same question, the same picture, never a duplicate in a burst (design, section 5)."""
+"""The same question, the same picture, never a duplicate in a burst."""
 
 import asyncio
 import time
@@ -146,15 +146,15 @@ def test_only_if_cached_never_makes_anything(koi: Koi) -> None:
 
 
 def test_pictures_never_cross_users_unless_their_team_shares(koi: Koi) -> None:
-    async def found(office: Any) -> None:
+    async def found(operator: Any) -> None:
         from app.domain.limits import Limits
         from app.domain.principal import CachePolicy
 
-        await office.keys.create_team("blue", Limits())
+        await operator.keys.create_team("blue", Limits())
         for name in ("cy", "di"):
-            await office.keys.create_user(name, team="blue", cache=CachePolicy.SHARED)
+            await operator.keys.create_user(name, team="blue", cache=CachePolicy.SHARED)
 
-    koi.office(found)
+    koi.operate(found)
     for name in ("ann", "bob", "cy", "di"):
         with koi.client(koi.key(name)) as client:
             client.post(GENERATE, json=KOI)
@@ -176,10 +176,10 @@ def test_a_failure_is_never_kept(koi: Koi) -> None:
 def test_a_caller_out_of_quota_still_gets_what_it_has(koi: Koi) -> None:
     from app.domain.limits import Limits
 
-    async def poor(office: Any) -> None:
-        await office.keys.create_user("ann", limits=Limits(images_per_day=1))
+    async def poor(operator: Any) -> None:
+        await operator.keys.create_user("ann", limits=Limits(images_per_day=1))
 
-    koi.office(poor)
+    koi.operate(poor)
     with koi.client(koi.key("ann")) as client:
         client.post(GENERATE, json=KOI)
         time.sleep(2.1)
@@ -237,11 +237,11 @@ def test_behind_makers_that_are_refused_everybody_hears_why_and_nobody_pays(
 ) -> None:
     from app.domain.limits import Limits
 
-    async def poor(office: Any) -> None:
-        await office.keys.create_user("ann", limits=Limits(images_per_day=0))
+    async def poor(operator: Any) -> None:
+        await operator.keys.create_user("ann", limits=Limits(images_per_day=0))
 
     koi = start(cache_variants=1)
-    koi.office(poor)
+    koi.operate(poor)
     key = koi.key()
     mark(store_url)
 
@@ -251,7 +251,7 @@ def test_behind_makers_that_are_refused_everybody_hears_why_and_nobody_pays(
     assert koi.sandbox.posts == 0
 
 
-def test_a_guest_whose_makers_cancel_one_after_the_other_waits_as_long_as_any_caller(
+def test_a_joined_caller_whose_makers_cancel_one_after_the_other_waits_as_long_as_any_caller(
     start: Start,
 ) -> None:
     koi = start(upstream_concurrency=1, cache_variants=1, sync_wait_s=8)
@@ -261,32 +261,32 @@ def test_a_guest_whose_makers_cancel_one_after_the_other_waits_as_long_as_any_ca
         first = client.post(GENERATE, json={**KOI, "async": True}).json()["id"]
         time.sleep(2.1)  # no longer a sibling of the call that makes it
         began = time.monotonic()
-        guests = [pool.submit(client.post, GENERATE, json=KOI) for _ in range(2)]
+        joined = [pool.submit(client.post, GENERATE, json=KOI) for _ in range(2)]
         time.sleep(0.5)
         client.delete(f"/v1/tasks/{first}")
         time.sleep(0.5)
         listed = client.get("/v1/tasks").json()["data"]
         second = next(t["id"] for t in listed if t["id"] != first and t["status"] == "queued")
         client.delete(f"/v1/tasks/{second}")
-        answers = [guest.result() for guest in guests]
+        answers = [joined.result() for joined in joined]
         took_s = time.monotonic() - began
 
     codes = {answer.json()["error"]["code"] for answer in answers}
-    assert codes == {"task_cancelled", "still_processing"}  # who made the second, and its guest
+    assert codes == {"task_cancelled", "still_processing"}  # who made the second, and who joined it
     assert took_s < 9
 
 
-def test_a_guest_whose_maker_cancels_makes_the_picture_itself(start: Start) -> None:
+def test_a_joined_caller_whose_maker_cancels_makes_the_picture_itself(start: Start) -> None:
     koi = start(upstream_concurrency=1)
     koi.sandbox.set(latency_s=3)
     with koi.client() as client, ThreadPoolExecutor() as pool:
         client.post(GENERATE, json={**KOI, "prompt": "in the way", "async": True})
         owned = client.post(GENERATE, json={**KOI, "async": True}).json()["id"]
         time.sleep(2.1)  # no longer a sibling of the call that makes it
-        guest = pool.submit(client.post, GENERATE, json=KOI)
+        joined = pool.submit(client.post, GENERATE, json=KOI)
         time.sleep(0.3)
         cancelled = client.delete(f"/v1/tasks/{owned}").json()
-        answer = guest.result()
+        answer = joined.result()
 
     assert (cancelled["status"], cancelled["error"]["code"]) == ("failed", "task_cancelled")
     assert answer.status_code == 200

@@ -9,13 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.flow.command import KOI, House
+from tests.flow.command import KOI, Cli
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def cli(tmp_path: Path) -> Cli:
     """With settings of a real deployment around, which the demo must not touch."""
-    return House(
+    return Cli(
         tmp_path,
         {
             "KOI_UPSTREAM_API_KEY": "sk-real",
@@ -32,12 +32,12 @@ def free_port() -> int:
     return port
 
 
-def test_the_demo_makes_a_picture_and_prints_how_to_go_on(house: House) -> None:
+def test_the_demo_makes_a_picture_and_prints_how_to_go_on(cli: Cli) -> None:
     port = free_port()
 
-    text = house.process("demo", "--once", "--port", str(port)).stdout
+    text = cli.process("demo", "--once", "--port", str(port)).stdout
 
-    picture = (house.path / "koi-demo.jpg").read_bytes()
+    picture = (cli.path / "koi-demo.jpg").read_bytes()
     assert picture.startswith(b"\xff\xd8\xff")
     assert "koi-demo.jpg  (1024x1024" in text
     assert "sandbox" in text
@@ -48,17 +48,17 @@ def test_the_demo_makes_a_picture_and_prints_how_to_go_on(house: House) -> None:
     assert text.count(f"http://127.0.0.1:{port}/v1") == 4
     assert "KOI_UPSTREAM_API_KEY=… koi serve" in text
     assert "sk-real" not in text
-    assert (house.path / ".koi-demo/store").is_dir()
-    assert not (house.path / ".koi").exists()
+    assert (cli.path / ".koi-demo/store").is_dir()
+    assert not (cli.path / ".koi").exists()
 
 
-def test_the_demo_takes_the_next_port_and_serves_until_ctrl_c(house: House) -> None:
+def test_the_demo_takes_the_next_port_and_serves_until_ctrl_c(cli: Cli) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         demo = subprocess.Popen(
             [*KOI, "demo", "--port", str(port)],
-            cwd=house.path,
-            env=house.environment,
+            cwd=cli.path,
+            env=cli.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -84,12 +84,12 @@ def test_the_demo_takes_the_next_port_and_serves_until_ctrl_c(house: House) -> N
     assert "Traceback" not in rest
 
 
-def test_the_sandbox_alone_answers_and_ends_with_0(house: House) -> None:
+def test_the_sandbox_alone_answers_and_ends_with_0(cli: Cli) -> None:
     port = free_port()
     sandbox = subprocess.Popen(
         [*KOI, "sandbox", "--port", str(port), "--time-scale", "0.01"],
-        cwd=house.path,
-        env=house.environment,
+        cwd=cli.path,
+        env=cli.environment,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -109,17 +109,17 @@ def test_the_sandbox_alone_answers_and_ends_with_0(house: House) -> None:
         sandbox.communicate()
 
 
-def test_the_sandbox_says_which_profiles_there_are_and_which_port_is_taken(house: House) -> None:
+def test_the_sandbox_says_which_profiles_there_are_and_which_port_is_taken(cli: Cli) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
 
-        assert "doc-bare" in house.refused("sandbox", "--profile", "none-such", code=2)
-        assert f"ports {port}" in house.refused("sandbox", "--port", port, code=1)
+        assert "doc-bare" in cli.refused("sandbox", "--profile", "none-such", code=2)
+        assert f"ports {port}" in cli.refused("sandbox", "--port", port, code=1)
 
 
-def test_a_picture_that_cannot_be_written_is_one_sentence(house: House) -> None:
-    (house.path / "koi-demo.jpg").mkdir()
+def test_a_picture_that_cannot_be_written_is_one_sentence(cli: Cli) -> None:
+    (cli.path / "koi-demo.jpg").mkdir()
 
-    done = house.process("demo", "--once", "--port", str(free_port()), code=1)
+    done = cli.process("demo", "--once", "--port", str(free_port()), code=1)
 
     assert done.stderr.startswith("koi: Cannot write koi-demo.jpg here")

@@ -13,7 +13,7 @@ import pytest
 from app.adapters.embedded.engine import choose_engine, installed_servers
 from app.adapters.embedded.liveness import PingReply, ping
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, served_by
+from tests.flow.command import Cli, served_by
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +23,10 @@ def provider() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def house(provider: Sandbox, tmp_path: Path) -> House:
+def cli(provider: Sandbox, tmp_path: Path) -> Cli:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    return House(
+    return Cli(
         tmp_path,
         {
             **served_by(provider.url),
@@ -35,8 +35,8 @@ def house(provider: Sandbox, tmp_path: Path) -> House:
     )
 
 
-def found(house: House, code: int = 0) -> list[dict[str, Any]]:
-    return house.json("doctor", code=code)
+def found(cli: Cli, code: int = 0) -> list[dict[str, Any]]:
+    return cli.json("doctor", code=code)
 
 
 def about(findings: list[dict[str, Any]], check: str, status: str) -> str:
@@ -45,8 +45,8 @@ def about(findings: list[dict[str, Any]], check: str, status: str) -> str:
     return f"{finding['text']} {finding['mend']}"
 
 
-def test_a_good_deployment_is_all_ok_although_nothing_runs(house: House) -> None:
-    findings = json.loads(house.process("doctor", "--json").stdout)
+def test_a_good_deployment_is_all_ok_although_nothing_runs(cli: Cli) -> None:
+    findings = json.loads(cli.process("doctor", "--json").stdout)
 
     assert {finding["status"] for finding in findings} == {"ok"}
     assert {finding["check"] for finding in findings} == {
@@ -55,12 +55,12 @@ def test_a_good_deployment_is_all_ok_although_nothing_runs(house: House) -> None
     }
 
 
-def test_it_says_what_runs_and_what_to_mend_in_words(house: House) -> None:
-    del house.settings["KOI_CATALOG"]
-    with house.serving() as serving:
-        house.settings |= {"KOI_PORT": serving.url.rpartition(":")[2], "KOI_UPSTREAM_RPMS": "1"}
+def test_it_says_what_runs_and_what_to_fix_in_words(cli: Cli) -> None:
+    del cli.settings["KOI_CATALOG"]
+    with cli.serving() as serving:
+        cli.settings |= {"KOI_PORT": serving.url.rpartition(":")[2], "KOI_UPSTREAM_RPMS": "1"}
 
-        text = house.text("doctor")
+        text = cli.text("doctor")
 
     assert "a gateway answers there" in text
     assert "no price is known for grok-imagine" in text
@@ -68,14 +68,14 @@ def test_it_says_what_runs_and_what_to_mend_in_words(house: House) -> None:
     assert text.splitlines()[-1].endswith("2 to look at, 0 to fix")
 
 
-def test_a_misspelt_line_of_the_env_file_is_named(house: House) -> None:
-    (house.path / ".env").write_text(
+def test_a_misspelt_line_of_the_env_file_is_named(cli: Cli) -> None:
+    (cli.path / ".env").write_text(
         "export KOI_UPSTREAM_RPMS=1\nkoi_journal_day=9\nKOI_WORKERS=1\nOTHER=1\n"
     )
 
-    named = [f["text"] + f["mend"] for f in found(house) if f["status"] == "warn"]
-    (house.path / ".env").chmod(0o666)
-    unread = [f["text"] for f in found(house) if f["status"] == "warn"]
+    named = [f["text"] + f["mend"] for f in found(cli) if f["status"] == "warn"]
+    (cli.path / ".env").chmod(0o666)
+    unread = [f["text"] for f in found(cli) if f["status"] == "warn"]
 
     assert named == [
         "KOI_UPSTREAM_RPMS is not a setting of KoiDid you mean KOI_UPSTREAM_RPM?",
@@ -86,19 +86,19 @@ def test_a_misspelt_line_of_the_env_file_is_named(house: House) -> None:
 
 
 def test_settings_that_cannot_be_used_are_the_only_finding(tmp_path: Path) -> None:
-    house = House(tmp_path, {"KOI_PORT": "http", "KOI_ADMIN_KEY": "tell-no1"})
+    cli = Cli(tmp_path, {"KOI_PORT": "http", "KOI_ADMIN_KEY": "tell-no1"})
 
-    findings = found(house, code=1)
+    findings = found(cli, code=1)
 
     assert [finding["check"] for finding in findings] == ["settings"]
     assert "KOI_PORT" in findings[0]["text"]
     assert "tell-no1" not in str(findings)
 
 
-def test_an_upstream_key_the_provider_refuses_is_found(house: House) -> None:
-    house.settings["KOI_UPSTREAM_API_KEY"] = "sk-of-somebody-else"
+def test_an_upstream_key_the_provider_refuses_is_found(cli: Cli) -> None:
+    cli.settings["KOI_UPSTREAM_API_KEY"] = "sk-of-somebody-else"
 
-    told = about(found(house, code=1), "provider", "fail")
+    told = about(found(cli, code=1), "provider", "fail")
 
     assert "refuses the upstream key (401)" in told
     assert "sk-of-somebody-else" not in told
@@ -111,30 +111,30 @@ def test_an_upstream_key_the_provider_refuses_is_found(house: House) -> None:
         ("https://no-such-host.invalid/v1", "cannot be resolved"),
     ],
 )
-def test_a_provider_that_cannot_be_reached_is_found(house: House, url: str, says: str) -> None:
-    house.settings["KOI_UPSTREAM_BASE_URL"] = url
+def test_a_provider_that_cannot_be_reached_is_found(cli: Cli, url: str, says: str) -> None:
+    cli.settings["KOI_UPSTREAM_BASE_URL"] = url
 
-    assert says in about(found(house, code=1), "provider", "fail")
-
-
-def test_a_provider_without_tls_behind_https_is_found(house: House, provider: Sandbox) -> None:
-    house.settings["KOI_UPSTREAM_BASE_URL"] = provider.url.replace("http:", "https:")
-
-    assert "TLS" in about(found(house, code=1), "provider", "fail")
+    assert says in about(found(cli, code=1), "provider", "fail")
 
 
-def test_a_port_that_somebody_else_has_is_found(house: House) -> None:
+def test_a_provider_without_tls_behind_https_is_found(cli: Cli, provider: Sandbox) -> None:
+    cli.settings["KOI_UPSTREAM_BASE_URL"] = provider.url.replace("http:", "https:")
+
+    assert "TLS" in about(found(cli, code=1), "provider", "fail")
+
+
+def test_a_port_that_somebody_else_has_is_found(cli: Cli) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        house.settings["KOI_PORT"] = str(taken.getsockname()[1])
+        cli.settings["KOI_PORT"] = str(taken.getsockname()[1])
 
-        assert "cannot be used" in about(found(house, code=1), "port", "fail")
+        assert "cannot be used" in about(found(cli, code=1), "port", "fail")
 
 
-def test_a_data_directory_that_cannot_be_made_is_found(house: House) -> None:
-    (house.path / "file").write_text("in the way")
-    house.settings["KOI_DATA_DIR"] = "file/below"
+def test_a_data_directory_that_cannot_be_made_is_found(cli: Cli) -> None:
+    (cli.path / "file").write_text("in the way")
+    cli.settings["KOI_DATA_DIR"] = "file/below"
 
-    assert "cannot be written" in about(found(house, code=1), "data directory", "fail")
+    assert "cannot be written" in about(found(cli, code=1), "data directory", "fail")
 
 
 @pytest.fixture
@@ -155,26 +155,26 @@ def forgetful(tmp_path: Path) -> Iterator[str]:
     server.wait()
 
 
-def test_a_store_that_would_forget_the_books_is_found(house: House, forgetful: str) -> None:
-    house.settings["KOI_REDIS_URL"] = forgetful
+def test_a_store_that_would_forget_the_ledger_is_found(cli: Cli, forgetful: str) -> None:
+    cli.settings["KOI_REDIS_URL"] = forgetful
 
-    failed = [finding for finding in found(house, code=1) if finding["status"] == "fail"]
+    failed = [finding for finding in found(cli, code=1) if finding["status"] == "fail"]
 
     assert [finding["check"] for finding in failed] == ["store", "store"]
     assert "no AOF" in failed[0]["text"]
     assert "allkeys-lru" in failed[1]["text"]
 
 
-def test_a_cache_store_may_forget(house: House, forgetful: str) -> None:
-    house.settings["KOI_CACHE_REDIS_URL"] = forgetful
+def test_a_cache_store_may_forget(cli: Cli, forgetful: str) -> None:
+    cli.settings["KOI_CACHE_REDIS_URL"] = forgetful
 
-    assert "answers" in about(found(house), "cache store", "ok")
+    assert "answers" in about(found(cli), "cache store", "ok")
 
 
-def test_a_store_that_is_away_is_found(house: House) -> None:
-    house.settings["KOI_REDIS_URL"] = "redis://user:tell-no1@127.0.0.1:9"
+def test_a_store_that_is_away_is_found(cli: Cli) -> None:
+    cli.settings["KOI_REDIS_URL"] = "redis://user:tell-no1@127.0.0.1:9"
 
-    told = about(found(house, code=1), "store", "fail")
+    told = about(found(cli, code=1), "store", "fail")
 
     assert "does not answer" in told
     assert "tell-no1" not in told
@@ -189,26 +189,26 @@ def test_a_store_that_is_away_is_found(house: House) -> None:
     ],
 )
 def test_a_catalog_that_cannot_be_read_is_told_under_catalog_in_words(
-    house: House, tmp_path: Path, text: str, says: str
+    cli: Cli, tmp_path: Path, text: str, says: str
 ) -> None:
     catalog = tmp_path / "mine.toml"
     catalog.write_text(text)
-    house.settings["KOI_CATALOG"] = str(catalog)
+    cli.settings["KOI_CATALOG"] = str(catalog)
 
-    told = about(found(house, code=1), "catalog", "fail")
+    told = about(found(cli, code=1), "catalog", "fail")
 
     assert says in told
     assert "Error(" not in told
 
 
-def test_settings_that_are_hardly_meant_are_named(house: House) -> None:
-    house.settings |= {
+def test_settings_that_are_hardly_meant_are_named(cli: Cli) -> None:
+    cli.settings |= {
         "KOI_HOUSE_IMAGES_PER_DAY": "0",
         "KOI_UPSTREAM_TIMEOUT_S": "1",
         "KOI_UPSTREM_MODE": "sync",
     }
 
-    warnings = [f["text"] + (f["mend"] or "") for f in found(house) if f["status"] == "warn"]
+    warnings = [f["text"] + (f["mend"] or "") for f in found(cli) if f["status"] == "warn"]
 
     assert any("KOI_HOUSE_IMAGES_PER_DAY is 0" in text for text in warnings)
     assert any("KOI_UPSTREAM_TIMEOUT_S is 1 s" in text for text in warnings)

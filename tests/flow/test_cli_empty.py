@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.command import House
+from tests.flow.command import Cli
 
 
 @pytest.mark.parametrize("text", ["", " ", ","])
@@ -20,7 +20,7 @@ from tests.flow.command import House
     ],
 )
 def test_a_list_of_nothing_is_refused(tmp_path: Path, command: str, option: str, text: str) -> None:
-    said = House(tmp_path).refused(*command.split(), option, text, code=2)
+    said = Cli(tmp_path).refused(*command.split(), option, text, code=2)
 
     assert f"{option} needs a name" in said
     assert not (tmp_path / ".koi").exists()
@@ -40,7 +40,7 @@ def test_a_list_of_nothing_is_refused(tmp_path: Path, command: str, option: str,
     ],
 )
 def test_text_of_nothing_is_refused(tmp_path: Path, command: str, option: str, text: str) -> None:
-    said = House(tmp_path, {"KOI_UPSTREAM_API_KEY": "sk-sandbox"}).refused(
+    said = Cli(tmp_path, {"KOI_UPSTREAM_API_KEY": "sk-sandbox"}).refused(
         *command.split(), option, text, code=2
     )
 
@@ -64,4 +64,4 @@ def test_text_of_nothing_is_refused(tmp_path: Path, command: str, option: str, t
     ],
 )
 def test_a_name_of_nothing_is_nobody_s(tmp_path: Path, words: str, code: int) -> None:
-    House(tmp_path).refused(*words.split(), "", code=code)
+    Cli(tmp_path).refused(*words.split(), "", code=code)

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from app.adapters.embedded.store import EmbeddedStore
-from tests.flow.command import ROOT, House
+from tests.flow.command import ROOT, Cli
 
 UNLIMITED = {
     "images_per_day": None,
@@ -31,10 +31,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 
 
 @pytest.fixture
-def house(store: EmbeddedStore, tmp_path: Path) -> House:
+def cli(store: EmbeddedStore, tmp_path: Path) -> Cli:
     with redis.Redis.from_url(store.url) as client:
         client.flushall()
-    return House(
+    return Cli(
         tmp_path,
         {
             "KOI_REDIS_URL": store.url,
@@ -44,10 +44,10 @@ def house(store: EmbeddedStore, tmp_path: Path) -> House:
     )
 
 
-def test_a_user_gets_the_default_limits_and_those_given(house: House) -> None:
-    house.run("teams", "create", "art", "--images-per-month", "900")
+def test_a_user_gets_the_default_limits_and_those_given(cli: Cli) -> None:
+    cli.run("teams", "create", "art", "--images-per-month", "900")
 
-    user = house.json(
+    user = cli.json(
         "users", "create", "alice", "--team", "art", "--budget-per-day", "12.50", "--cache", "off"
     )
 
@@ -67,68 +67,68 @@ def test_a_user_gets_the_default_limits_and_those_given(house: House) -> None:
     }
 
 
-def test_set_changes_what_is_named_and_clears_with_unlimited_or_none(house: House) -> None:
-    house.run("teams", "create", "art")
-    house.run("users", "create", "alice", "--team", "art", "--cache", "off")
+def test_set_changes_what_is_named_and_clears_with_unlimited_or_none(cli: Cli) -> None:
+    cli.run("teams", "create", "art")
+    cli.run("users", "create", "alice", "--team", "art", "--cache", "off")
 
-    house.run(
+    cli.run(
         *("users", "set", "alice", "--images-per-day", "unlimited"),
         *("--requests-per-minute", "30"),
     )
-    changed = house.json("users", "set", "alice", "--team", "none", "--cache", "default")
+    changed = cli.json("users", "set", "alice", "--team", "none", "--cache", "default")
 
     assert changed["limits"] == {**UNLIMITED, "requests_per_minute": 30}
     assert (changed["team"], changed["cache"]) == (None, None)
 
 
-def test_a_user_is_listed_and_shown_with_what_is_left_and_its_keys(house: House) -> None:
-    key = house.json("keys", "create", "--user", "bob", "--new")
-    house.run("users", "create", "alice")
+def test_a_user_is_listed_and_shown_with_what_is_left_and_its_keys(cli: Cli) -> None:
+    key = cli.json("keys", "create", "--user", "bob", "--new")
+    cli.run("users", "create", "alice")
 
-    shown = house.json("users", "show", "bob")
+    shown = cli.json("users", "show", "bob")
 
-    assert [user["name"] for user in house.json("users", "list")] == ["alice", "bob"]
-    assert house.text("users", "list").splitlines()[1].split()[:3] == ["alice", "-", "active"]
+    assert [user["name"] for user in cli.json("users", "list")] == ["alice", "bob"]
+    assert cli.text("users", "list").splitlines()[1].split()[:3] == ["alice", "-", "active"]
     assert [found["key_id"] for found in shown["keys"]] == [key["key_id"]]
     day = next(a for a in shown["standing"] if (a["meter"], a["window"]) == ("images", "day"))
     assert (day["scope"], day["limit"], day["used"], day["remaining"]) == ("user", 40, 0, 40)
     assert day["reset_s"] > 0
 
 
-def test_a_team_is_created_changed_listed_and_shown_with_its_users(house: House) -> None:
-    created = house.json("teams", "create", "art", "--budget-per-month", "900")
-    house.run("users", "create", "alice", "--team", "art")
-    house.run("teams", "set", "art", "--budget-per-month", "none", "--images-per-day", "7")
+def test_a_team_is_created_changed_listed_and_shown_with_its_users(cli: Cli) -> None:
+    created = cli.json("teams", "create", "art", "--budget-per-month", "900")
+    cli.run("users", "create", "alice", "--team", "art")
+    cli.run("teams", "set", "art", "--budget-per-month", "none", "--images-per-day", "7")
 
-    shown = house.json("teams", "show", "art")
+    shown = cli.json("teams", "show", "art")
 
     assert created["limits"]["budget_per_month"] == {"value": "900.00", "currency": "CNY"}
     assert shown["users"] == ["alice"]
     assert {allowance["scope"] for allowance in shown["standing"]} == {"team", "house"}
     assert shown["limits"] == {**UNLIMITED, "images_per_day": 7}
-    table = house.text("teams", "list").splitlines()
+    table = cli.text("teams", "list").splitlines()
     assert [line.split()[:3] for line in table] == [
         ["TEAM", "STATUS", "IMAGES/DAY"],
         ["art", "active", "7"],
     ]
 
 
-def test_a_new_key_is_all_there_is_on_standard_output(house: House) -> None:
-    done = house.run("keys", "create", "--user", "new-one", "--new", "--expires", "90d")
+def test_a_new_key_is_all_there_is_on_standard_output(cli: Cli) -> None:
+    done = cli.run("keys", "create", "--user", "new-one", "--new", "--expires", "90d")
 
     assert re.fullmatch(r"sk-koi-\S+\n", done.stdout)
     assert "not shown again" in done.stderr
-    assert house.json("users", "show", "new-one")["limits"]["images_per_day"] == 40
+    assert cli.json("users", "show", "new-one")["limits"]["images_per_day"] == 40
 
 
-def test_a_key_is_told_in_json_and_listed_without_its_secret(house: House) -> None:
-    made = house.json(
+def test_a_key_is_told_in_json_and_listed_without_its_secret(cli: Cli) -> None:
+    made = cli.json(
         *("keys", "create", "--user", "alice", "--new", "--name", "lap", "--models", "dall-e-3"),
         *("--images-per-day", "3", "--expires", "12h"),
     )
 
-    listed = house.json("keys", "list", "--user", "alice")
-    table = house.text("keys", "list")
+    listed = cli.json("keys", "list", "--user", "alice")
+    table = cli.text("keys", "list")
 
     assert {"key", "key_id", "user"} <= made.keys()
     assert made["models"] == ["grok-imagine"]
@@ -138,14 +138,14 @@ def test_a_key_is_told_in_json_and_listed_without_its_secret(house: House) -> No
     assert made["key"] not in table
 
 
-def test_set_says_what_became_of_what(house: House) -> None:
-    house.run("teams", "create", "art")
-    key = house.json("keys", "create", "--user", "bob", "--new")["key_id"]
+def test_set_says_what_became_of_what(cli: Cli) -> None:
+    cli.run("teams", "create", "art")
+    key = cli.json("keys", "create", "--user", "bob", "--new")["key_id"]
 
-    user = house.text("users", "set", "bob", "--images-per-day", "5", "--team", "art")
-    again = house.text("users", "set", "bob", "--images-per-day", "5")
-    team = house.text("teams", "set", "art", "--budget-per-month", "9.5")
-    changed = house.text("keys", "set", key, "--models", "grok-imagine", "--name", "lap")
+    user = cli.text("users", "set", "bob", "--images-per-day", "5", "--team", "art")
+    again = cli.text("users", "set", "bob", "--images-per-day", "5")
+    team = cli.text("teams", "set", "art", "--budget-per-month", "9.5")
+    changed = cli.text("keys", "set", key, "--models", "grok-imagine", "--name", "lap")
 
     assert user == "Changed user bob: team none -> art, images/day 40 -> 5.\n"
     assert again == "Changed user bob: nothing, it was set so before.\n"
@@ -153,16 +153,16 @@ def test_set_says_what_became_of_what(house: House) -> None:
     assert changed.endswith("user bob: name none -> lap, models all -> grok-imagine.\n")
 
 
-def test_how_pictures_come_is_set_for_a_user_and_for_a_key_and_rotated_along(house: House) -> None:
-    created = house.json("users", "create", "alice", "--response-format", "both")
-    kept = house.json("users", "set", "alice", "--concurrency", "2")
-    key = house.json("keys", "create", "--user", "alice", "--response-format", "b64_json")
-    rotated = house.json("keys", "rotate", key["key_id"])
-    shown = house.text("users", "show", "alice")
-    cleared = house.json("users", "set", "alice", "--response-format", "default")
-    changed = house.json("keys", "set", key["key_id"], "--response-format", "url")
-    renamed = house.json("keys", "set", key["key_id"], "--name", "lap")
-    as_the_user = house.json("keys", "set", key["key_id"], "--response-format", "default")
+def test_how_pictures_come_is_set_for_a_user_and_for_a_key_and_rotated_along(cli: Cli) -> None:
+    created = cli.json("users", "create", "alice", "--response-format", "both")
+    kept = cli.json("users", "set", "alice", "--concurrency", "2")
+    key = cli.json("keys", "create", "--user", "alice", "--response-format", "b64_json")
+    rotated = cli.json("keys", "rotate", key["key_id"])
+    shown = cli.text("users", "show", "alice")
+    cleared = cli.json("users", "set", "alice", "--response-format", "default")
+    changed = cli.json("keys", "set", key["key_id"], "--response-format", "url")
+    renamed = cli.json("keys", "set", key["key_id"], "--name", "lap")
+    as_the_user = cli.json("keys", "set", key["key_id"], "--response-format", "default")
 
     assert created["response_format"] == kept["response_format"] == "both"
     assert key["response_format"] == rotated["response_format"] == "b64_json"
@@ -171,47 +171,45 @@ def test_how_pictures_come_is_set_for_a_user_and_for_a_key_and_rotated_along(hou
     assert changed["response_format"] == renamed["response_format"] == "url"
 
 
-def test_a_key_is_rotated_with_overlap_and_revoked_for_good(house: House) -> None:
-    old = house.json("keys", "create", "--user", "alice", "--new")
+def test_a_key_is_rotated_with_overlap_and_revoked_for_good(cli: Cli) -> None:
+    old = cli.json("keys", "create", "--user", "alice", "--new")
 
-    new = house.json("keys", "rotate", old["key_id"], "--overlap", "1h")
-    revoked = house.json("keys", "revoke", old["key_id"])
+    new = cli.json("keys", "rotate", old["key_id"], "--overlap", "1h")
+    revoked = cli.json("keys", "revoke", old["key_id"])
 
     assert new["key"] != old["key"]
     assert new["key_id"] != old["key_id"]
     assert (revoked["status"], revoked["user"]) == ("revoked", "alice")
-    by_id = {key["key_id"]: key["status"] for key in house.json("keys", "list")}
+    by_id = {key["key_id"]: key["status"] for key in cli.json("keys", "list")}
     assert by_id == {old["key_id"]: "revoked", new["key_id"]: "active"}
 
 
 @pytest.mark.parametrize(("expires", "overlap"), [("1h", "24h"), ("90d", "2h")])
-def test_a_rotation_says_when_the_old_key_really_ends(
-    house: House, expires: str, overlap: str
-) -> None:
-    old = house.json("keys", "create", "--user", "alice", "--new", "--expires", expires)
+def test_a_rotation_says_when_the_old_key_really_ends(cli: Cli, expires: str, overlap: str) -> None:
+    old = cli.json("keys", "create", "--user", "alice", "--new", "--expires", expires)
 
-    said = house.run("keys", "rotate", old["key_id"], "--overlap", overlap).stderr
+    said = cli.run("keys", "rotate", old["key_id"], "--overlap", overlap).stderr
 
-    [kept] = [k for k in house.json("keys", "list") if k["key_id"] == old["key_id"]]
+    [kept] = [k for k in cli.json("keys", "list") if k["key_id"] == old["key_id"]]
     assert f"The old key {old['key_id']} ends at {kept['expires_at']}." in said
     assert (kept["expires_at"] == old["expires_at"]) is (expires == "1h")
 
 
-def test_a_key_of_an_unknown_user_wants_to_be_meant(house: House) -> None:
-    said = house.refused("keys", "create", "--user", "alcie", code=1)
+def test_a_key_of_an_unknown_user_wants_to_be_meant(cli: Cli) -> None:
+    said = cli.refused("keys", "create", "--user", "alcie", code=1)
 
     assert "--new" in said
-    assert house.json("users", "list") == []
+    assert cli.json("users", "list") == []
 
 
-def test_a_key_s_limits_models_name_and_end_are_changed(house: House) -> None:
-    key = house.json("keys", "create", "--user", "alice", "--new", "--images-per-day", "3")
+def test_a_key_s_limits_models_name_and_end_are_changed(cli: Cli) -> None:
+    key = cli.json("keys", "create", "--user", "alice", "--new", "--images-per-day", "3")
 
-    changed = house.json(
+    changed = cli.json(
         *("keys", "set", key["key_id"], "--images-per-day", "unlimited", "--concurrency", "2"),
         *("--models", "dall-e-3", "--name", "lap", "--expires", "90d"),
     )
-    cleared = house.json("keys", "set", key["key_id"], "--models", "all", "--expires", "never")
+    cleared = cli.json("keys", "set", key["key_id"], "--models", "all", "--expires", "never")
 
     assert changed["limits"] == {**UNLIMITED, "concurrency": 2}
     assert (changed["models"], changed["name"]) == (["grok-imagine"], "lap")
@@ -220,81 +218,81 @@ def test_a_key_s_limits_models_name_and_end_are_changed(house: House) -> None:
     assert cleared["limits"]["concurrency"] == 2
 
 
-def test_all_models_are_said_alike_for_a_new_key_and_an_old_one(house: House) -> None:
-    made = house.json("keys", "create", "--user", "alice", "--new", "--models", "all")
-    narrow = house.json("keys", "set", made["key_id"], "--models", "dall-e-3")
-    wide = house.json("keys", "set", made["key_id"], "--models", "All")
+def test_all_models_are_said_alike_for_a_new_key_and_an_old_one(cli: Cli) -> None:
+    made = cli.json("keys", "create", "--user", "alice", "--new", "--models", "all")
+    narrow = cli.json("keys", "set", made["key_id"], "--models", "dall-e-3")
+    wide = cli.json("keys", "set", made["key_id"], "--models", "All")
 
     assert [key["models"] for key in (made, narrow, wide)] == [None, ["grok-imagine"], None]
 
 
 @pytest.mark.parametrize("shown", [4, 8, 60])
-def test_a_key_that_was_found_somewhere_is_told_by_its_end(house: House, shown: int) -> None:
-    made = house.json("keys", "create", "--user", "alice", "--new")
-    house.run("keys", "create", "--user", "bob", "--new")
+def test_a_key_that_was_found_somewhere_is_told_by_its_end(cli: Cli, shown: int) -> None:
+    made = cli.json("keys", "create", "--user", "alice", "--new")
+    cli.run("keys", "create", "--user", "bob", "--new")
 
-    [found] = house.json("keys", "whose", "…" + made["key"][-shown:])
+    [found] = cli.json("keys", "whose", "…" + made["key"][-shown:])
 
     assert (found["key_id"], found["user"]) == (made["key_id"], "alice")
     assert found["last_used_at"] is None
-    assert house.json("keys", "whose", "zz", code=1) == []
-    assert made["key"] not in house.text("keys", "whose", made["key"])
+    assert cli.json("keys", "whose", "zz", code=1) == []
+    assert made["key"] not in cli.text("keys", "whose", made["key"])
 
 
 def test_a_key_to_be_found_is_read_from_standard_input(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = house.json("keys", "create", "--user", "alice", "--new")
+    made = cli.json("keys", "create", "--user", "alice", "--new")
     monkeypatch.setattr("sys.stdin", io.StringIO(made["key"] + "\n"))
 
-    [found] = house.json("keys", "whose", "-")
+    [found] = cli.json("keys", "whose", "-")
 
     assert found["key_id"] == made["key_id"]
-    assert "--jsn" in house.refused("keys", "list", "--jsn", code=2)
+    assert "--jsn" in cli.refused("keys", "list", "--jsn", code=2)
 
 
-def test_a_deleted_user_is_gone_from_the_lists_and_the_name_is_free_again(house: House) -> None:
-    key = house.json("keys", "create", "--user", "alice", "--new")
+def test_a_deleted_user_is_gone_from_the_lists_and_the_name_is_free_again(cli: Cli) -> None:
+    key = cli.json("keys", "create", "--user", "alice", "--new")
 
-    gone = house.json("users", "delete", "alice")
+    gone = cli.json("users", "delete", "alice")
 
     assert gone == {"name": "alice", "deleted": True, "keys_revoked": 1}
-    assert house.json("users", "list") == []
-    assert "koi users list" in house.refused("users", "show", "alice", code=1)
-    assert "--new" in house.refused("keys", "create", "--user", "alice", code=1)
-    house.run("users", "create", "alice", "--concurrency", "3")
-    assert house.json("users", "show", "alice")["limits"]["concurrency"] == 3
-    [old] = [k for k in house.json("keys", "list") if k["key_id"] == key["key_id"]]
+    assert cli.json("users", "list") == []
+    assert "koi users list" in cli.refused("users", "show", "alice", code=1)
+    assert "--new" in cli.refused("keys", "create", "--user", "alice", code=1)
+    cli.run("users", "create", "alice", "--concurrency", "3")
+    assert cli.json("users", "show", "alice")["limits"]["concurrency"] == 3
+    [old] = [k for k in cli.json("keys", "list") if k["key_id"] == key["key_id"]]
     assert old["status"] == "revoked"
 
 
-def test_a_team_with_users_is_not_deleted(house: House) -> None:
-    house.run("teams", "create", "art")
-    house.run("users", "create", "alice", "--team", "art")
+def test_a_team_with_users_is_not_deleted(cli: Cli) -> None:
+    cli.run("teams", "create", "art")
+    cli.run("users", "create", "alice", "--team", "art")
 
-    assert "--team none" in house.refused("teams", "delete", "art", code=1)
-    house.run("users", "set", "alice", "--team", "none")
-    assert house.json("teams", "delete", "art")["deleted"] is True
-    assert house.json("teams", "list") == []
+    assert "--team none" in cli.refused("teams", "delete", "art", code=1)
+    cli.run("users", "set", "alice", "--team", "none")
+    assert cli.json("teams", "delete", "art")["deleted"] is True
+    assert cli.json("teams", "list") == []
 
 
 def test_without_a_gateway_the_store_is_started_for_the_command(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    house.process("teams", "create", "art")
-    house.process("users", "create", "alice", "--team", "art")
-    house.process("users", "set", "alice", "--concurrency", "2")
+    cli = Cli(tmp_path)
+    cli.process("teams", "create", "art")
+    cli.process("users", "create", "alice", "--team", "art")
+    cli.process("users", "set", "alice", "--concurrency", "2")
 
-    key = json.loads(house.process("keys", "create", "--user", "alice", "--new", "--json").stdout)
+    key = json.loads(cli.process("keys", "create", "--user", "alice", "--new", "--json").stdout)
 
     assert {"key", "key_id", "user"} <= key.keys()
     assert (tmp_path / ".koi/store").is_dir()
-    assert [user["team"] for user in house.json("users", "list")] == ["art"]
+    assert [user["team"] for user in cli.json("users", "list")] == ["art"]
 
 
 def test_a_budget_is_refused_while_prices_are_unknown(tmp_path: Path) -> None:
-    house = House(tmp_path)
+    cli = Cli(tmp_path)
 
-    refusal = house.refused("users", "create", "alice", "--budget-per-day", "5", code=1)
+    refusal = cli.refused("users", "create", "alice", "--budget-per-day", "5", code=1)
 
     assert "KOI_CATALOG" in refusal
 
@@ -325,27 +323,27 @@ def test_a_budget_is_refused_while_prices_are_unknown(tmp_path: Path) -> None:
     ],
 )
 def test_a_refusal_is_one_sentence_and_an_exit_code(
-    house: House, words: str, code: int, says: str
+    cli: Cli, words: str, code: int, says: str
 ) -> None:
-    said = house.refused(*words.split(), code=code)
+    said = cli.refused(*words.split(), code=code)
 
     assert says in said
     assert said.count("\n") == 1
 
 
-def test_a_taken_name_is_refused_and_nothing_changes(house: House) -> None:
-    house.run("users", "create", "alice", "--concurrency", "2")
+def test_a_taken_name_is_refused_and_nothing_changes(cli: Cli) -> None:
+    cli.run("users", "create", "alice", "--concurrency", "2")
 
-    said = house.refused("users", "create", "alice", code=1)
+    said = cli.refused("users", "create", "alice", code=1)
 
     assert "koi users set" in said
-    assert house.json("users", "show", "alice")["limits"]["concurrency"] == 2
+    assert cli.json("users", "show", "alice")["limits"]["concurrency"] == 2
 
 
 def test_bad_settings_stop_every_command_and_no_secret_is_told(tmp_path: Path) -> None:
-    house = House(tmp_path, {"KOI_ADMIN_KEY": "tell-no1", "KOI_REDIS_URL": "tell-no2"})
+    cli = Cli(tmp_path, {"KOI_ADMIN_KEY": "tell-no1", "KOI_REDIS_URL": "tell-no2"})
 
-    said = house.refused("users", "list", code=2)
+    said = cli.refused("users", "list", code=2)
 
     assert "KOI_ADMIN_KEY" in said
     assert "KOI_REDIS_URL" in said
@@ -353,22 +351,22 @@ def test_bad_settings_stop_every_command_and_no_secret_is_told(tmp_path: Path) -
 
 
 def test_a_store_that_is_away_is_one_sentence(tmp_path: Path) -> None:
-    house = House(tmp_path, {"KOI_REDIS_URL": "redis://127.0.0.1:9"})
+    cli = Cli(tmp_path, {"KOI_REDIS_URL": "redis://127.0.0.1:9"})
 
-    said = house.refused("users", "list", code=1)
+    said = cli.refused("users", "list", code=1)
 
     assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("wrong", [("--models", "nobody"), ("--budget-per-day", "5")])
 def test_a_key_that_is_refused_leaves_no_user_behind(
-    house: House, tmp_path: Path, wrong: tuple[str, str]
+    cli: Cli, tmp_path: Path, wrong: tuple[str, str]
 ) -> None:
     text = (ROOT / "tests/catalog.toml").read_text()
     unpriced = tmp_path / "unpriced.toml"
     unpriced.write_text(re.sub(r'(?m)^\S+ = "[\d.]+"$', "", text))
-    house.settings["KOI_CATALOG"] = str(unpriced)
+    cli.settings["KOI_CATALOG"] = str(unpriced)
 
-    house.run("keys", "create", "--user", "ann", "--new", *wrong, code=1)
+    cli.run("keys", "create", "--user", "ann", "--new", *wrong, code=1)
 
-    assert house.json("users", "list") == []
+    assert cli.json("users", "list") == []

@@ -14,7 +14,7 @@ import redis
 
 from app.adapters.redis.keyspace import KEYS
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, desk
+from tests.flow.command import Cli, cli_on
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi, gateway
 
@@ -23,9 +23,9 @@ MORE_THAN_IS_READ = 205
 
 
 @pytest.fixture
-def house(store_url: str, tmp_path: Path) -> House:
-    """The operator's desk, on the store of the gateway under test."""
-    return desk(tmp_path, store_url)
+def cli(store_url: str, tmp_path: Path) -> Cli:
+    """The operator's commands, on the store of the gateway under test."""
+    return cli_on(tmp_path, store_url)
 
 
 Gateway = Callable[[], AbstractContextManager[Koi]]
@@ -51,45 +51,45 @@ def begin(koi: Koi, client: httpx.Client) -> str:
     return str(task)
 
 
-def listed(house: House, *words: str) -> list[Any]:
-    return [task["id"] for task in house.json("tasks", "list", *words)]
+def listed(cli: Cli, *words: str) -> list[Any]:
+    return [task["id"] for task in cli.json("tasks", "list", *words)]
 
 
-def test_an_open_task_is_listed_however_many_came_after_it(running: Gateway, house: House) -> None:
+def test_an_open_task_is_listed_however_many_came_after_it(running: Gateway, cli: Cli) -> None:
     with running() as koi, koi.client() as client, ThreadPoolExecutor(16) as crowd:
         task = begin(koi, client)
         bodies = [{**KOI, "prompt": f"[fault:400] {n}"} for n in range(MORE_THAN_IS_READ)]
         answers = list(crowd.map(lambda body: client.post(GENERATE, json=body), bodies))
 
     assert {answer.status_code for answer in answers} == {400}
-    assert listed(house, "--status", "processing") == [task]
-    assert listed(house, "--limit", "1000")[-1] == task
-    assert "may be missing" in house.run("tasks", "list", "--status", "completed").stderr
-    assert "may be missing" not in house.run("tasks", "list").stderr
-    assert "may be missing" not in house.run("tasks", "list", "--status", "failed").stderr
+    assert listed(cli, "--status", "processing") == [task]
+    assert listed(cli, "--limit", "1000")[-1] == task
+    assert "may be missing" in cli.run("tasks", "list", "--status", "completed").stderr
+    assert "may be missing" not in cli.run("tasks", "list").stderr
+    assert "may be missing" not in cli.run("tasks", "list", "--status", "failed").stderr
 
 
-def test_the_open_task_of_a_deleted_user_is_listed(running: Gateway, house: House) -> None:
+def test_the_open_task_of_a_deleted_user_is_listed(running: Gateway, cli: Cli) -> None:
     with running() as koi, koi.client() as client:
         task = begin(koi, client)
-    house.run("users", "delete", "ann")
+    cli.run("users", "delete", "ann")
 
-    assert listed(house) == listed(house, "--user", "ann") == [task]
+    assert listed(cli) == listed(cli, "--user", "ann") == [task]
 
 
 def test_what_the_list_tells_from_the_ledger_can_be_shown(
-    running: Gateway, house: House, store_url: str
+    running: Gateway, cli: Cli, store_url: str
 ) -> None:
     with running() as koi, koi.client() as client:
         for prompt in ("koi", "[fault:400]"):
             client.post(GENERATE, json={**KOI, "prompt": prompt})
     with redis.Redis.from_url(store_url) as client:
-        for task in listed(house):
+        for task in listed(cli):
             client.delete(f"{JOB}{task}")
 
-    found = house.json("tasks", "list")
+    found = cli.json("tasks", "list")
 
     assert sorted(task["status"] for task in found) == ["completed", "failed"]
-    assert [house.json("tasks", "show", task["id"]) for task in found] == found
-    assert ["None" in house.text("tasks", "show", task["id"]) for task in found] == [False] * 2
-    assert "the ledger knows of none" in house.refused("tasks", "show", "task_0", code=1)
+    assert [cli.json("tasks", "show", task["id"]) for task in found] == found
+    assert ["None" in cli.text("tasks", "show", task["id"]) for task in found] == [False] * 2
+    assert "the ledger knows of none" in cli.refused("tasks", "show", "task_0", code=1)

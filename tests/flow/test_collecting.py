@@ -216,14 +216,14 @@ def test_an_image_is_lost_only_when_link_and_task_are_exhausted(start: Start) ->
         (EntryKind.SETTLE, 1, 1),
         (EntryKind.DELIVERY, 0, -1),
     ]
-    usage = koi.office(used)
+    usage = koi.operate(used)
     assert (usage.images, usage.delivered, usage.requests) == (1, 0, 1)
     assert 'koi_images_lost_total{model="grok-imagine"} 1.0' in metrics
 
 
-async def used(office: OperatorContext) -> Any:
-    now_ms = await office.keyring.now_ms()
-    (bucket,) = await office.usage.report(UsageQuery(now_ms - 60_000, now_ms + 1))
+async def used(operator: OperatorContext) -> Any:
+    now_ms = await operator.keyring.now_ms()
+    (bucket,) = await operator.usage.report(UsageQuery(now_ms - 60_000, now_ms + 1))
     return bucket.rows[0]
 
 

@@ -1,4 +1,4 @@
-"""A task is over when several looks over minutes say so, and late proof still counts."""
+"""A task is over when several polls over minutes say so, and late proof still counts."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.harness import KOI, PRICED, Koi
 
 
 @pytest.mark.parametrize("fault", ["404-for-a-while=3", "404-after-submit=3", "completed-empty=3"])
-def test_a_few_looks_that_speak_against_a_task_end_nothing(koi: Koi, fault: str) -> None:
+def test_a_few_polls_that_speak_against_a_task_end_nothing(koi: Koi, fault: str) -> None:
     koi.sandbox.script(fault)
     with koi.client() as client:
         answer = client.post(GENERATE, json=KOI)
@@ -45,7 +45,7 @@ def test_the_deadline_says_what_the_task_said_last(start: Start) -> None:
     assert answer.json()["error"]["code"] == "empty_result"
 
 
-def test_a_held_task_is_looked_at_again_until_its_picture_comes(start: Start) -> None:
+def test_a_held_task_is_polled_until_its_picture_comes(start: Start) -> None:
     koi = start(task_deadline_s=60, upstream_poll_interval_s=0.02, resolve_after_s=30)
     koi.sandbox.script("404-for-a-while=16")
     with koi.client() as client:

@@ -1,6 +1,6 @@
-"""The provider's faults (reliability study, 7.1 and 7.2): what the caller sees, what is charged.
+"""The provider's faults, before and after it took a task: what the caller sees, what is charged.
 
-Every row ends with the books compared to the provider's own bill (fixture `start`), and with
+Every row ends with the ledger compared to the provider's own bill (fixture `start`), and with
 exactly one POST: whatever the provider does, one call is one call.
 """
 
@@ -15,9 +15,8 @@ from tests.harness import KOI, Koi
 
 @dataclass(frozen=True)
 class Row:
-    """One fault: its number, the sandbox's name for it, and what must come of it."""
+    """One fault: the sandbox's name for it, and what must come of it."""
 
-    number: str
     fault: str
     status: int
     code: str | None = None
@@ -25,7 +24,7 @@ class Row:
     modes: tuple[str, ...] = ("sync", "auto")
 
     def __str__(self) -> str:
-        return f"{self.number}-{self.fault}"
+        return self.fault
 
 
 LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"
@@ -35,88 +34,86 @@ SYNC = ("sync",)
 TASK = ("auto",)
 
 ROWS = [
-    Row("F5", "reset-after-accept", 502, "upstream_ambiguous"),
-    Row("F5", "reset-before-body", 502, "upstream_ambiguous"),
-    Row("F6", "close-after-accept", 502, "upstream_ambiguous"),
-    Row("F7", "hang", 504, "upstream_timeout"),
-    Row("F8", "trickle", 504, "upstream_timeout", modes=SYNC),
-    Row("F9", "headers-then-hang", 504, "upstream_timeout"),
-    Row("F10", "reset-mid-body", 502, "upstream_incomplete"),
-    Row("F11", "truncated-close", 502, "upstream_incomplete"),
-    Row("F12", "truncated-json", 502, "upstream_invalid_response"),
-    Row("F13", "huge-body", 502, "upstream_invalid_response", modes=SYNC),
-    Row("F14", "gzip-bomb", 502, "upstream_invalid_response"),
-    Row("F14", "encoded", 200),
-    Row("F14", "encoded=deflate", 200),
-    Row("F14", "encoded=br", 200),
-    Row("F14", "encoded=zstd", 200),
-    Row("F15", "html-200", 502, "upstream_invalid_response"),
-    Row("F16", "wrong-content-type", 200),
-    Row("F17", "error-200", 502, None),
-    Row("F17", "prose-200", 502, "upstream_error"),
-    Row("F18", "empty-200", 502, "empty_result", modes=SYNC),
-    Row("F18", "data-null", 502, "empty_result", modes=SYNC),
-    Row("F19", "fewer", 200),
-    Row("F20", "more", 200),
-    Row("F21", "no-usable", 502, "empty_result", modes=SYNC),
-    Row("F22", "url-private", 502, "image_unavailable"),
-    Row("F23", "json-nan", 200),
-    Row("F23", "json-dup", 200),
-    Row("F23", "json-bom", 200),
-    Row("F23", "json-junk", 200),
-    Row("F23", "json-deep", 502, "upstream_invalid_response"),
-    Row("F23", "json-surrogate", 502, "empty_result"),
-    Row("F24", "400", 400, "upstream_rejected"),
-    Row("F24", "422", 400, "upstream_rejected"),
-    Row("F24", "moderation-400", 400, "content_policy_violation"),
-    Row("F25", "401", 502, "upstream_auth"),
-    Row("F25", "403", 502, "upstream_auth"),
-    Row("F24", "violation-fee", 400, "content_policy_violation"),
-    Row("F24", "400-empty", 400, "upstream_rejected"),
-    Row("F24", "404-html", 400, "upstream_rejected"),
-    Row("F24", "413-html", 400, "upstream_rejected"),
-    Row("F25", "401-text", 502, "upstream_auth"),
-    Row("F25", "403-html", 502, "upstream_auth"),
-    Row("F26", "402-html", 503, "upstream_billing"),
-    Row("F26", "402", 503, "upstream_billing"),
-    Row("F28", "429-int", 429, "upstream_rate_limited", retry="true"),
-    Row("F29", "429", 429, "upstream_rate_limited", retry="true"),
-    Row("F29", "429-garbage", 429, "upstream_rate_limited", retry="true"),
-    Row("F29", "429-huge", 429, "upstream_rate_limited", retry="true"),
-    Row("F29", "429-date", 429, "upstream_rate_limited", retry="true"),
-    Row("F28", "429-html", 429, "upstream_rate_limited", retry="true"),
-    Row("F28", "429-empty", 429, "upstream_rate_limited", retry="true"),
-    Row("F29", "429-html=-5", 429, "upstream_rate_limited", retry="true"),
-    Row("F29", "429-html=99999999999", 429, "upstream_rate_limited", retry="true"),
-    Row(
-        "F29", "429-html=Wed, 21 Oct 2015 07:28:00 GMT", 429, "upstream_rate_limited", retry="true"
-    ),
-    Row("F30", "500", 502, "upstream_error"),
-    Row("F30", "503", 502, "upstream_error"),
-    Row("F31", "502-html", 502, "upstream_ambiguous"),
-    Row("F31", "524-html", 502, "upstream_ambiguous"),
-    Row("F32", "redirect", 400, "upstream_rejected"),
-    Row("F32", "308", 400, "upstream_rejected"),
-    Row("F33", "headers-flood", 502, "upstream_invalid_response"),
-    Row("F34", "hostile-headers", 200),
-    Row("F39", "no-id", 502, None, modes=TASK),
-    Row("F41", "odd-id", 200, modes=TASK),
-    Row("F41", "hostile-id", 502, "task_expired", modes=TASK),
-    Row("F41", "hostile-id=number", 502, "task_expired", modes=TASK),
-    Row("F41", "hostile-id=a task/7?", 502, "task_expired", modes=TASK),
-    Row("F43", "completed-empty", 200, modes=TASK),
-    Row("F42", "404-after-submit", 200, modes=TASK),
-    Row("F44", "stuck-99", 504, "upstream_timeout", modes=TASK),
-    Row("F45", "unknown-status", 200, modes=TASK),
-    Row("F45", "progress-backwards", 200, modes=TASK),
-    Row("F46", "success-then-failed", 200, modes=TASK),
-    Row("F46", "duplicate-completion", 200, modes=TASK),
-    Row("F47", "poll-500", 200, modes=TASK),
-    Row("F47", "poll-429", 200, modes=TASK),
-    Row("F47", "poll-404-html", 200, modes=TASK),
-    Row("F52", "task-failed", 502, "upstream_error", modes=TASK),
-    Row("F52", "moderation-task", 400, "content_policy_violation", modes=TASK),
-    Row("F52", "id-changes", 200, modes=TASK),
+    Row("reset-after-accept", 502, "upstream_ambiguous"),
+    Row("reset-before-body", 502, "upstream_ambiguous"),
+    Row("close-after-accept", 502, "upstream_ambiguous"),
+    Row("hang", 504, "upstream_timeout"),
+    Row("trickle", 504, "upstream_timeout", modes=SYNC),
+    Row("headers-then-hang", 504, "upstream_timeout"),
+    Row("reset-mid-body", 502, "upstream_incomplete"),
+    Row("truncated-close", 502, "upstream_incomplete"),
+    Row("truncated-json", 502, "upstream_invalid_response"),
+    Row("huge-body", 502, "upstream_invalid_response", modes=SYNC),
+    Row("gzip-bomb", 502, "upstream_invalid_response"),
+    Row("encoded", 200),
+    Row("encoded=deflate", 200),
+    Row("encoded=br", 200),
+    Row("encoded=zstd", 200),
+    Row("html-200", 502, "upstream_invalid_response"),
+    Row("wrong-content-type", 200),
+    Row("error-200", 502, None),
+    Row("prose-200", 502, "upstream_error"),
+    Row("empty-200", 502, "empty_result", modes=SYNC),
+    Row("data-null", 502, "empty_result", modes=SYNC),
+    Row("fewer", 200),
+    Row("more", 200),
+    Row("no-usable", 502, "empty_result", modes=SYNC),
+    Row("url-private", 502, "image_unavailable"),
+    Row("json-nan", 200),
+    Row("json-dup", 200),
+    Row("json-bom", 200),
+    Row("json-junk", 200),
+    Row("json-deep", 502, "upstream_invalid_response"),
+    Row("json-surrogate", 502, "empty_result"),
+    Row("400", 400, "upstream_rejected"),
+    Row("422", 400, "upstream_rejected"),
+    Row("moderation-400", 400, "content_policy_violation"),
+    Row("401", 502, "upstream_auth"),
+    Row("403", 502, "upstream_auth"),
+    Row("violation-fee", 400, "content_policy_violation"),
+    Row("400-empty", 400, "upstream_rejected"),
+    Row("404-html", 400, "upstream_rejected"),
+    Row("413-html", 400, "upstream_rejected"),
+    Row("401-text", 502, "upstream_auth"),
+    Row("403-html", 502, "upstream_auth"),
+    Row("402-html", 503, "upstream_billing"),
+    Row("402", 503, "upstream_billing"),
+    Row("429-int", 429, "upstream_rate_limited", retry="true"),
+    Row("429", 429, "upstream_rate_limited", retry="true"),
+    Row("429-garbage", 429, "upstream_rate_limited", retry="true"),
+    Row("429-huge", 429, "upstream_rate_limited", retry="true"),
+    Row("429-date", 429, "upstream_rate_limited", retry="true"),
+    Row("429-html", 429, "upstream_rate_limited", retry="true"),
+    Row("429-empty", 429, "upstream_rate_limited", retry="true"),
+    Row("429-html=-5", 429, "upstream_rate_limited", retry="true"),
+    Row("429-html=99999999999", 429, "upstream_rate_limited", retry="true"),
+    Row("429-html=Wed, 21 Oct 2015 07:28:00 GMT", 429, "upstream_rate_limited", retry="true"),
+    Row("500", 502, "upstream_error"),
+    Row("503", 502, "upstream_error"),
+    Row("502-html", 502, "upstream_ambiguous"),
+    Row("524-html", 502, "upstream_ambiguous"),
+    Row("redirect", 400, "upstream_rejected"),
+    Row("308", 400, "upstream_rejected"),
+    Row("headers-flood", 502, "upstream_invalid_response"),
+    Row("hostile-headers", 200),
+    Row("no-id", 502, None, modes=TASK),
+    Row("odd-id", 200, modes=TASK),
+    Row("hostile-id", 502, "task_expired", modes=TASK),
+    Row("hostile-id=number", 502, "task_expired", modes=TASK),
+    Row("hostile-id=a task/7?", 502, "task_expired", modes=TASK),
+    Row("completed-empty", 200, modes=TASK),
+    Row("404-after-submit", 200, modes=TASK),
+    Row("stuck-99", 504, "upstream_timeout", modes=TASK),
+    Row("unknown-status", 200, modes=TASK),
+    Row("progress-backwards", 200, modes=TASK),
+    Row("success-then-failed", 200, modes=TASK),
+    Row("duplicate-completion", 200, modes=TASK),
+    Row("poll-500", 200, modes=TASK),
+    Row("poll-429", 200, modes=TASK),
+    Row("poll-404-html", 200, modes=TASK),
+    Row("task-failed", 502, "upstream_error", modes=TASK),
+    Row("moderation-task", 400, "content_policy_violation", modes=TASK),
+    Row("id-changes", 200, modes=TASK),
 ]
 CASES = [(row, mode) for row in ROWS for mode in row.modes]
 
@@ -147,7 +144,7 @@ def test_a_fault_of_the_provider_is_one_post_one_answer_and_a_true_charge(
             assert 1 <= int(answer.headers["retry-after"]) <= 60
 
 
-def test_f1_f2_an_unreachable_provider_costs_nothing_and_may_be_retried(start: Start) -> None:
+def test_an_unreachable_provider_costs_nothing_and_may_be_retried(start: Start) -> None:
     for target in ("http://127.0.0.1:9/v1", "http://koi.invalid/v1"):
         koi = start(upstream_base_url=target, allow_plain_upstream=True)
         with koi.client() as client:
@@ -159,7 +156,7 @@ def test_f1_f2_an_unreachable_provider_costs_nothing_and_may_be_retried(start: S
         assert sum(entry.images for entry in koi.entries()) == 0
 
 
-def test_f38_a_failure_the_provider_bills_secretly_shows_as_a_shortfall(
+def test_a_failure_the_provider_bills_secretly_shows_as_a_shortfall(
     start: Start,
 ) -> None:
     koi = start()
@@ -174,7 +171,7 @@ def test_f38_a_failure_the_provider_bills_secretly_shows_as_a_shortfall(
     koi.sandbox.reset()
 
 
-def test_f40_one_task_id_for_two_submits_never_shows_ones_picture_to_the_other(koi: Koi) -> None:
+def test_one_task_id_for_two_submits_never_shows_ones_picture_to_the_other(koi: Koi) -> None:
     koi.sandbox.script("duplicate-id", "duplicate-id")
     with koi.client() as client:
         first = client.post(GENERATE, json={**KOI, "prompt": "one"})
@@ -185,7 +182,7 @@ def test_f40_one_task_id_for_two_submits_never_shows_ones_picture_to_the_other(k
     assert second.json()["error"]["code"] == "upstream_ambiguous"
 
 
-def test_f49_a_task_nobody_asks_about_is_settled_all_the_same(koi: Koi) -> None:
+def test_a_task_nobody_asks_about_is_settled_all_the_same(koi: Koi) -> None:
     with koi.client() as client:
         client.post(GENERATE, json={**KOI, "async": True})
 
@@ -194,7 +191,7 @@ def test_f49_a_task_nobody_asks_about_is_settled_all_the_same(koi: Koi) -> None:
     assert [entry.images for entry in koi.entries()] == [1]
 
 
-def test_f50_however_many_watch_a_task_the_provider_is_asked_once_per_interval(
+def test_however_many_watch_a_task_the_provider_is_asked_once_per_interval(
     start: Start,
 ) -> None:
     koi = start(upstream_poll_interval_s=0.2)

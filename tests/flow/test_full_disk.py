@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 from app.sandbox.server import Sandbox
-from tests.flow.command import KOI, House, generate, served_by
+from tests.flow.command import KOI, Cli, generate, served_by
 
 
 @pytest.fixture
-def house(tmp_path: Path, sandbox: Sandbox, store_url: str) -> House:
-    return House(
+def cli(tmp_path: Path, sandbox: Sandbox, store_url: str) -> Cli:
+    return Cli(
         tmp_path,
         {
             **served_by(sandbox.url),
@@ -28,12 +28,12 @@ def house(tmp_path: Path, sandbox: Sandbox, store_url: str) -> House:
 
 
 @contextmanager
-def logging_to_a_full_disk(house: House, port: int, *words: str) -> Iterator[str]:
+def logging_to_a_full_disk(cli: Cli, port: int, *words: str) -> Iterator[str]:
     with open("/dev/full", "wb") as full:
         process = subprocess.Popen(
             [*KOI, "serve", "--port", str(port), *words],
-            cwd=house.path,
-            env=house.environment,
+            cwd=cli.path,
+            env=cli.environment,
             stdout=full,
             stderr=full,
         )
@@ -71,10 +71,10 @@ def free_port() -> int:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_log_that_takes_nothing_fails_no_request_and_no_job(
-    house: House, sandbox: Sandbox, workers: str
+    cli: Cli, sandbox: Sandbox, workers: str
 ) -> None:
-    key = house.text("keys", "create", "--user", "ann", "--new").strip()
-    with logging_to_a_full_disk(house, free_port(), "--workers", workers) as url:
+    key = cli.text("keys", "create", "--user", "ann", "--new").strip()
+    with logging_to_a_full_disk(cli, free_port(), "--workers", workers) as url:
         made = [generate(url, key, f"koi {number}") for number in range(4)]
         sandbox.script("502-html")
         failed = generate(url, key, "another")
@@ -88,13 +88,13 @@ def test_a_log_that_takes_nothing_fails_no_request_and_no_job(
 
 
 @pytest.mark.parametrize("words", [["--help"], ["users", "list"], ["ledger", "export"]], ids=str)
-def test_a_command_whose_answer_cannot_be_written_says_so(house: House, words: list[str]) -> None:
-    house.text("users", "create", "ann")
+def test_a_command_whose_answer_cannot_be_written_says_so(cli: Cli, words: list[str]) -> None:
+    cli.text("users", "create", "ann")
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [*KOI, *words],
-            cwd=house.path,
-            env=house.environment,
+            cwd=cli.path,
+            env=cli.environment,
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -126,10 +126,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("response_format", ["url", "b64_json"])
 def test_a_full_data_disk_is_503_in_openai_form_until_there_is_room(
-    house: House, sandbox: Sandbox, small_disk: Path, response_format: str
+    cli: Cli, sandbox: Sandbox, small_disk: Path, response_format: str
 ) -> None:
-    key = house.text("keys", "create", "--user", "ann", "--new").strip()
-    with house.serving() as serving:
+    key = cli.text("keys", "create", "--user", "ann", "--new").strip()
+    with cli.serving() as serving:
         before = generate(serving.url, key, "before", response_format=response_format)
         assert before.status_code == 200
         filler = small_disk / "filler"

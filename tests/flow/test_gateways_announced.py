@@ -11,14 +11,14 @@ import redis
 
 from app.adapters.redis import keyspace
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, Serving, generate, served_by
+from tests.flow.command import Cli, Serving, generate, served_by
 
 GATEWAYS = next(key.name for key in keyspace.KEYS if key.noun == "gateways")
 
 
-def house(path: Path, sandbox: Sandbox, store_url: str, **settings: str) -> House:
+def cli(path: Path, sandbox: Sandbox, store_url: str, **settings: str) -> Cli:
     path.mkdir(exist_ok=True)
-    return House(
+    return Cli(
         path,
         {
             **served_by(sandbox.url),
@@ -29,17 +29,17 @@ def house(path: Path, sandbox: Sandbox, store_url: str, **settings: str) -> Hous
 
 
 @pytest.fixture
-def first(tmp_path: Path, sandbox: Sandbox, store_url: str) -> House:
-    return house(tmp_path / "first", sandbox, store_url)
+def first(tmp_path: Path, sandbox: Sandbox, store_url: str) -> Cli:
+    return cli(tmp_path / "first", sandbox, store_url)
 
 
 @pytest.fixture
-def second(tmp_path: Path, sandbox: Sandbox, store_url: str) -> House:
-    return house(tmp_path / "second", sandbox, store_url)
+def second(tmp_path: Path, sandbox: Sandbox, store_url: str) -> Cli:
+    return cli(tmp_path / "second", sandbox, store_url)
 
 
 @contextmanager
-def both(first: House, second: House) -> Iterator[tuple[Serving, Serving]]:
+def both(first: Cli, second: Cli) -> Iterator[tuple[Serving, Serving]]:
     with first.serving() as one, second.serving() as other:
         yield one, other
 
@@ -52,7 +52,7 @@ def records(store_url: str) -> Iterator["redis.Redis"]:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_gateway_whose_pictures_the_first_cannot_read_is_refused(
-    first: House, second: House, workers: str
+    first: Cli, second: Cli, workers: str
 ) -> None:
     with first.serving():
         done = second.process("serve", "--port", "0", "--workers", workers, code=1)
@@ -64,7 +64,7 @@ def test_a_gateway_whose_pictures_the_first_cannot_read_is_refused(
 
 
 def test_the_doctor_says_with_whose_settings_a_gateway_would_be_refused(
-    first: House, second: House
+    first: Cli, second: Cli
 ) -> None:
     with first.serving():
         [finding] = [f for f in second.json("doctor") if f["check"] == "gateways"]
@@ -73,9 +73,7 @@ def test_the_doctor_says_with_whose_settings_a_gateway_would_be_refused(
     assert "would be refused" in finding["text"]
 
 
-def test_gateways_that_share_a_directory_open_each_others_links(
-    first: House, second: House
-) -> None:
+def test_gateways_that_share_a_directory_open_each_others_links(first: Cli, second: Cli) -> None:
     shared = first.path / ".koi/images"
     shared.mkdir(parents=True)
     (second.path / ".koi").mkdir()
@@ -93,9 +91,7 @@ def test_gateways_that_share_a_directory_open_each_others_links(
         assert "in the last 30 s: 2;" in finding["text"]
 
 
-def test_a_restart_and_a_new_disk_after_an_orderly_end_are_fine(
-    first: House, second: House
-) -> None:
+def test_a_restart_and_a_new_disk_after_an_orderly_end_are_fine(first: Cli, second: Cli) -> None:
     with first.serving() as serving:
         assert serving.stop() == 0
     with first.serving() as serving:
@@ -106,7 +102,7 @@ def test_a_restart_and_a_new_disk_after_an_orderly_end_are_fine(
 
 
 def test_a_gateway_that_died_keeps_nobody_out_for_longer_than_it_takes_to_notice(
-    first: House, second: House, records: "redis.Redis"
+    first: Cli, second: Cli, records: "redis.Redis"
 ) -> None:
     with first.serving():
         pass  # killed
@@ -121,7 +117,7 @@ def test_a_gateway_that_died_keeps_nobody_out_for_longer_than_it_takes_to_notice
 
 
 def test_two_that_started_while_the_store_was_away_are_named_and_serve_on(
-    first: House, second: House, records: "redis.Redis"
+    first: Cli, second: Cli, records: "redis.Redis"
 ) -> None:
     with first.serving() as one:
         [text] = records.hvals(GATEWAYS)
@@ -140,13 +136,13 @@ def test_two_that_started_while_the_store_was_away_are_named_and_serve_on(
 def test_a_store_that_is_away_does_not_stop_the_start(
     tmp_path: Path, sandbox: Sandbox, store_url: str
 ) -> None:
-    away = house(tmp_path / "away", sandbox, f"unix://{tmp_path}/nobody.sock")
+    away = cli(tmp_path / "away", sandbox, f"unix://{tmp_path}/nobody.sock")
 
     with away.serving(ready=False) as serving:
         assert httpx.get(f"{serving.url}/livez").status_code == 200
 
 
-def test_the_marker_is_made_once_and_never_written_over(first: House) -> None:
+def test_the_marker_is_made_once_and_never_written_over(first: Cli) -> None:
     marker = first.path / ".koi/images/store-id"
     with first.serving() as serving:
         before = marker.read_text()

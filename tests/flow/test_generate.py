@@ -184,16 +184,19 @@ def test_a_caller_that_hangs_up_changes_nothing_and_finds_its_picture(koi: Koi) 
     assert koi.sandbox.posts == 1
 
 
-def test_two_hundred_at_once_all_get_their_own_picture(koi: Koi) -> None:
+def test_two_hundred_at_once_all_get_their_own_picture(start: Start) -> None:
     import asyncio
 
+    koi = start(
+        upstream_timeout_s=120, task_deadline_s=300, collect_wait_s=120, redis_timeout_ms=30_000
+    )
     key = koi.key()
 
     async def crowd() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=None)
         headers = {"authorization": f"Bearer {key}"}
         async with httpx.AsyncClient(
-            base_url=koi.url, headers=headers, timeout=60, limits=limits
+            base_url=koi.url, headers=headers, timeout=300, limits=limits
         ) as client:
             asks = [{**KOI, "prompt": f"koi {i}", "size": "1024x1024"} for i in range(200)]
             return list(await asyncio.gather(*(client.post(GENERATE, json=a) for a in asks)))

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, Serving, generate, served_by
+from tests.flow.command import Cli, Serving, generate, served_by
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def provider() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def house(provider: Sandbox, tmp_path: Path) -> House:
-    return House(
+def cli(provider: Sandbox, tmp_path: Path) -> Cli:
+    return Cli(
         tmp_path,
         {
             **served_by(provider.url),
@@ -48,11 +48,11 @@ def raw(url: str, key: str, version: str) -> bytes:
 
 
 def test_a_failure_after_heartbeats_is_a_cut_a_status_in_the_log_and_no_error_of_the_server(
-    house: House, provider: Sandbox
+    cli: Cli, provider: Sandbox
 ) -> None:
     provider.script("task-failed")
-    with house.serving() as serving:
-        key = house.key()
+    with cli.serving() as serving:
+        key = cli.key()
         with pytest.raises(httpx.RemoteProtocolError):
             generate(serving.url, key, "first")
         told = generate(serving.url, key, "first")
@@ -70,14 +70,14 @@ def test_a_failure_after_heartbeats_is_a_cut_a_status_in_the_log_and_no_error_of
 
 
 def test_an_unfinished_chunked_answer_and_a_reset_tell_old_and_new_clients_alike(
-    house: House, provider: Sandbox
+    cli: Cli, provider: Sandbox
 ) -> None:
     provider.script("task-failed", "task-failed")
-    with house.serving() as serving:
-        chunked = raw(serving.url, house.key("ann"), "1.1")
+    with cli.serving() as serving:
+        chunked = raw(serving.url, cli.key("ann"), "1.1")
         with pytest.raises(ConnectionResetError):
-            raw(serving.url, house.key("bob"), "1.0")
-        whole = raw(serving.url, house.key("eve"), "1.0")
+            raw(serving.url, cli.key("bob"), "1.0")
+        whole = raw(serving.url, cli.key("eve"), "1.0")
         assert serving.stop() == 0
 
     assert b"200 OK" in chunked
@@ -87,12 +87,12 @@ def test_an_unfinished_chunked_answer_and_a_reset_tell_old_and_new_clients_alike
 
 
 def test_a_wait_that_ends_after_heartbeats_is_cut_and_the_repeat_joins_the_job(
-    house: House, provider: Sandbox
+    cli: Cli, provider: Sandbox
 ) -> None:
     provider.set(latency_s=3)
-    house.settings["KOI_SYNC_WAIT_S"] = "1"
-    with house.serving() as serving:
-        key = house.key()
+    cli.settings["KOI_SYNC_WAIT_S"] = "1"
+    with cli.serving() as serving:
+        key = cli.key()
         with pytest.raises(httpx.RemoteProtocolError):
             generate(serving.url, key, "slow")
         assert _posted(serving)["code"] == "still_processing"

@@ -1,4 +1,4 @@
-"""The store forgets: nobody spends, nothing that was paid is lost, one command mends it."""
+"""The store forgets: nobody spends, nothing that was paid is lost, one command rebuilds it."""
 
 import time
 from collections.abc import Iterator
@@ -9,23 +9,23 @@ import pytest
 import redis
 
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, desk, served_by
+from tests.flow.command import Cli, cli_on, served_by
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi, gateway
 
 
 @pytest.fixture
 def koi(sandbox: Sandbox, store_url: str, tmp_path: Path) -> Iterator[Koi]:
-    """A gateway whose store may be emptied; the books must balance all the same."""
+    """A gateway whose store may be emptied; the ledger must equal the bill all the same."""
     with gateway(sandbox, store_url, tmp_path / "koi") as koi:
         yield koi
-        koi.assert_books_balance()
+        koi.assert_ledger_matches_bill()
 
 
 @pytest.fixture
-def house(koi: Koi, store_url: str, tmp_path: Path) -> House:
+def cli(koi: Koi, store_url: str, tmp_path: Path) -> Cli:
     """The operator of that gateway, on its machine."""
-    return desk(tmp_path, store_url, **served_by(koi.sandbox.url))
+    return cli_on(tmp_path, store_url, **served_by(koi.sandbox.url))
 
 
 def forget_everything(store_url: str) -> None:
@@ -41,9 +41,9 @@ def wait_for(client: httpx.Client, word: str) -> None:
 
 
 def test_an_emptied_store_refuses_spend_until_it_is_rebuilt_and_then_answers_repeats(
-    koi: Koi, house: House, store_url: str
+    koi: Koi, cli: Cli, store_url: str
 ) -> None:
-    """Fault F76, invariants I12 and I14."""
+    """Invariants I12 and I14."""
     keyed = {"idempotency-key": "order-1"}
     with koi.client() as client:
         bought = client.post(GENERATE, json=KOI, headers=keyed)
@@ -52,7 +52,7 @@ def test_an_emptied_store_refuses_spend_until_it_is_rebuilt_and_then_answers_rep
 
         refused = client.post(GENERATE, json={**KOI, "prompt": "another"})
         livez = client.get("/livez")
-        told = house.run("ledger", "rebuild")
+        told = cli.run("ledger", "rebuild")
         wait_for(client, "ok")
         again = client.post(GENERATE, json=KOI, headers=keyed)
         fresh = client.post(GENERATE, json={**KOI, "prompt": "another"})
@@ -68,14 +68,14 @@ def test_an_emptied_store_refuses_spend_until_it_is_rebuilt_and_then_answers_rep
 
 
 def test_a_picture_under_way_when_the_store_is_emptied_is_delivered_and_metered_after_the_rebuild(
-    koi: Koi, house: House, store_url: str
+    koi: Koi, cli: Cli, store_url: str
 ) -> None:
     koi.sandbox.set(latency_s=1.0)
     with koi.client() as client:
         task = client.post(GENERATE, json={**KOI, "async": True}).json()
         forget_everything(store_url)
         wait_for(client, "lost_data")
-        house.run("ledger", "rebuild")
+        cli.run("ledger", "rebuild")
         wait_for(client, "ok")
         done = client.get(f"/v1/tasks/{task['id']}", params={"wait": 20}).json()
 
@@ -84,39 +84,39 @@ def test_a_picture_under_way_when_the_store_is_emptied_is_delivered_and_metered_
 
 
 def test_operators_do_not_write_into_a_store_that_forgot(
-    koi: Koi, house: House, store_url: str
+    koi: Koi, cli: Cli, store_url: str
 ) -> None:
     koi.key()
     forget_everything(store_url)
 
-    refused = house.run("keys", "create", "--user", "bob", "--new", code=1)
-    doctor = house.run("doctor", code=1)
+    refused = cli.run("keys", "create", "--user", "bob", "--new", code=1)
+    doctor = cli.run("doctor", code=1)
 
     assert "koi ledger rebuild" in refused.stderr
     assert "koi ledger rebuild" in doctor.stdout
-    house.run("ledger", "rebuild")
+    cli.run("ledger", "rebuild")
 
 
-def test_no_command_shows_emptied_books_as_healthy_ones(
-    koi: Koi, house: House, store_url: str
+def test_no_command_shows_an_emptied_ledger_as_a_healthy_one(
+    koi: Koi, cli: Cli, store_url: str
 ) -> None:
     with koi.client() as client:
         client.post(GENERATE, json=KOI)
         forget_everything(store_url)
 
         for command in (("ledger", "check"), ("usage",), ("ledger", "export"), ("tasks", "list")):
-            assert "koi ledger rebuild" in house.run(*command, code=1).stderr
-        house.run("ledger", "rebuild")
+            assert "koi ledger rebuild" in cli.run(*command, code=1).stderr
+        cli.run("ledger", "rebuild")
         wait_for(client, "ok")
-    assert house.json("usage")["total"]["images"] == 1
+    assert cli.json("usage")["total"]["images"] == 1
 
 
 def test_what_an_operator_changed_on_another_machine_is_rebuilt_from_the_gateways_journal(
-    koi: Koi, house: House, store_url: str, tmp_path: Path
+    koi: Koi, cli: Cli, store_url: str, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    away = House(elsewhere, {"KOI_REDIS_URL": store_url})
+    away = Cli(elsewhere, {"KOI_REDIS_URL": store_url})
     deadline = time.monotonic() + 15
     while not list((tmp_path / "koi/journal").glob("*.jsonl")):
         assert time.monotonic() < deadline
@@ -128,7 +128,7 @@ def test_what_an_operator_changed_on_another_machine_is_rebuilt_from_the_gateway
     forget_everything(store_url)
     with koi.client(key) as client:
         wait_for(client, "lost_data")
-        told = house.run("ledger", "rebuild")
+        told = cli.run("ledger", "rebuild")
         wait_for(client, "ok")
         answer = client.post(GENERATE, json=KOI)
 
@@ -141,18 +141,18 @@ def test_an_operators_own_journal_that_is_not_given_is_missed(
     store_url: str, tmp_path: Path
 ) -> None:
     """No gateway was at work to write it down, so the command did, where it ran."""
-    houses = {}
+    clis = {}
     for name in ("here", "away"):
         (tmp_path / name).mkdir()
-        houses[name] = House(tmp_path / name, {"KOI_REDIS_URL": store_url})
-    here = houses["here"]
+        clis[name] = Cli(tmp_path / name, {"KOI_REDIS_URL": store_url})
+    here = clis["here"]
     here.run("users", "create", "dora")
     # As if the first command had been some time ago.
     with redis.Redis.from_url(store_url) as store:
         store.delete("koi:1:{ledger}:journals")
-    houses["away"].run("users", "create", "cleo")
+    clis["away"].run("users", "create", "cleo")
     here.run("users", "create", "emil")
-    journals = [tmp_path / name / ".koi/journal" for name in houses]
+    journals = [tmp_path / name / ".koi/journal" for name in clis]
     assert all((journal / "id").exists() for journal in journals)
     forget_everything(store_url)
 
@@ -165,8 +165,8 @@ def test_an_operators_own_journal_that_is_not_given_is_missed(
     assert {user["name"] for user in here.json("users", "list")} == {"cleo", "dora", "emil"}
 
 
-def test_a_rebuild_says_when_there_is_nothing_to_do(koi: Koi, house: House) -> None:
+def test_a_rebuild_says_when_there_is_nothing_to_do(koi: Koi, cli: Cli) -> None:
     koi.key()
 
-    assert "nothing to rebuild" in house.run("ledger", "rebuild", code=1).stderr
-    assert "not a directory" in house.run("ledger", "rebuild", "--journal", "no", code=2).stderr
+    assert "nothing to rebuild" in cli.run("ledger", "rebuild", code=1).stderr
+    assert "not a directory" in cli.run("ledger", "rebuild", "--journal", "no", code=2).stderr

@@ -22,7 +22,7 @@ def sdk(koi: Koi, key: str | None = None) -> OpenAI:
     return OpenAI(base_url=koi.v1, api_key=key or koi.key(), timeout=20)
 
 
-def places(answer: httpx.Response) -> set[str]:
+def image_fields(answer: httpx.Response) -> set[str]:
     assert answer.status_code == 200, answer.text
     return set(answer.json()["data"][0]) - {"revised_prompt"}
 
@@ -62,22 +62,24 @@ def test_the_picture_that_is_made_has_the_size_that_was_told(
     assert answer.headers["x-koi-adjusted"] == ", ".join(fields)
 
 
-def test_other_wishes_never_share_a_picture_and_the_same_wish_does(koi: Koi) -> None:
-    wishes: list[dict[str, Any]] = [{}, {"seed": 1}, {"seed": 2}, {"negative_prompt": "rain"}]
+def test_other_options_never_share_a_picture_and_the_same_options_do(koi: Koi) -> None:
+    variants: list[dict[str, Any]] = [{}, {"seed": 1}, {"seed": 2}, {"negative_prompt": "rain"}]
     with koi.client() as client:
-        made = [client.post(GENERATE, json={**KOI, **wish}) for wish in wishes]
+        made = [client.post(GENERATE, json={**KOI, **options}) for options in variants]
         time.sleep(LONGER_THAN_A_BURST_S)
-        again = [client.post(GENERATE, json={**KOI, **wish, "user": "u"}) for wish in wishes]
+        again = [
+            client.post(GENERATE, json={**KOI, **options, "user": "u"}) for options in variants
+        ]
 
     assert {answer.headers["x-koi-cache"] for answer in made} == {"miss"}
     assert {answer.headers["x-koi-cache"] for answer in again} == {"hit"}
     pictures = [answer.json()["data"][0]["url"].split("?")[0] for answer in made]
-    assert len(set(pictures)) == len(wishes)
+    assert len(set(pictures)) == len(variants)
     assert pictures == [answer.json()["data"][0]["url"].split("?")[0] for answer in again]
-    assert koi.sandbox.posts == len(wishes)
+    assert koi.sandbox.posts == len(variants)
 
 
-def test_a_picture_cached_before_the_wishes_counted_still_answers_the_plain_question(
+def test_a_picture_cached_before_options_counted_still_answers_the_plain_question(
     koi: Koi,
 ) -> None:
     """The digest of a plain request, as every release wrote it."""
@@ -110,18 +112,18 @@ def test_request_key_user_and_name_decide_in_this_order(
     model: str,
     expected: set[str],
 ) -> None:
-    async def prepare(office: Any) -> None:
+    async def prepare(operator: Any) -> None:
         chosen = None if user_says is None else ResponseFormat(user_says)
-        await office.keys.create_user("ann", response_format=chosen)
+        await operator.keys.create_user("ann", response_format=chosen)
 
-    koi.office(prepare)
+    koi.operate(prepare)
     key = koi.key("ann", response_format=None if key_says is None else ResponseFormat(key_says))
     with koi.client(key) as client:
         answer = client.post(
             GENERATE, json={**KOI, "model": model, "response_format": request_says}
         )
 
-    assert places(answer) == expected
+    assert image_fields(answer) == expected
 
 
 def test_the_deployment_decides_last(start: Start) -> None:
@@ -130,8 +132,8 @@ def test_the_deployment_decides_last(start: Start) -> None:
         plain = client.post(GENERATE, json=KOI)
         named = client.post(GENERATE, json={**KOI, "model": "gpt-image-2"})
 
-    assert places(plain) == {"url", "b64_json"}
-    assert places(named) == {"b64_json"}
+    assert image_fields(plain) == {"url", "b64_json"}
+    assert image_fields(named) == {"b64_json"}
 
 
 @pytest.mark.parametrize("way", ["sync", "hit", "task"])

@@ -1,4 +1,4 @@
-"""The ledger, the usage report and Prometheus tell one story."""
+"""The ledger, the usage report and Prometheus agree."""
 
 import re
 import time
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.domain.queries import UsageQuery
-from tests.flow.command import House
+from tests.flow.command import Cli
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi
@@ -35,11 +35,11 @@ def test_one_day_of_use_is_told_alike_by_ledger_report_and_metrics(start: Start)
             client.post(GENERATE, json={**KOI, "prompt": "refused"})
     koi.settled()
 
-    async def report(office: Any) -> Any:
+    async def report(operator: Any) -> Any:
         now = round(time.time() * 1000) + 60_000
-        return await office.usage.report(UsageQuery(0, now, by=("user", "model", "day")))
+        return await operator.usage.report(UsageQuery(0, now, by=("user", "model", "day")))
 
-    (bucket,) = koi.office(report)
+    (bucket,) = koi.operate(report)
     with koi.client() as client:
         headers = {"authorization": f"Bearer {ADMIN}"}
         metrics = client.get("/metrics", headers=headers).text
@@ -71,36 +71,36 @@ def test_images_beyond_those_asked_for_are_in_the_usage_as_on_the_bill(
             data = admin.get(f"/v1/organization/{path}", params=params).json()["data"]
         return [result for bucket in data for result in bucket["results"]]
 
-    async def report(office: Any, *by: str, **filters: Any) -> dict[Any, Any]:
+    async def report(operator: Any, *by: str, **filters: Any) -> dict[Any, Any]:
         now = round(time.time() * 1000) + 60_000
-        (bucket,) = await office.usage.report(UsageQuery(0, now, by=by, **filters))
+        (bucket,) = await operator.usage.report(UsageQuery(0, now, by=by, **filters))
         return {
             row.user: (row.images, row.delivered, row.surplus, row.micros) for row in bucket.rows
         }
 
     assert billed == 6
-    assert koi.office(lambda office: report(office, "user")) == {
+    assert koi.operate(lambda operator: report(operator, "user")) == {
         "ann": (2, 2, 0, 560_000), "bob": (2, 2, 0, 560_000), None: (2, 0, 2, 560_000),
     }  # fmt: skip
-    assert koi.office(report) == {None: (6, 4, 2, 1_680_000)}
-    only = koi.office(lambda office: report(office, "user", users=frozenset({"ann"})))
+    assert koi.operate(report) == {None: (6, 4, 2, 1_680_000)}
+    only = koi.operate(lambda operator: report(operator, "user", users=frozenset({"ann"})))
     assert only == {"ann": (2, 2, 0, 560_000)}
     assert sum(row["images"] for row in asked("usage/images", "user_id")) == billed
     assert [row["images"] for row in asked("usage/images")] == [billed]
     assert [row["amount"]["value"] for row in asked("costs")] == [1.68]
-    house = House(
+    cli = Cli(
         tmp_path,
         {
             "KOI_REDIS_URL": koi.settings.redis_url or "",
             "KOI_CATALOG": str(koi.settings.catalog),
         },
     )
-    told = house.json("usage")
+    told = cli.json("usage")
     assert told["total"]["images"] == billed
     assert [(row["user"], row["images"], row["surplus"]) for row in told["rows"]] == [
         (None, 2, 2), ("ann", 2, 0), ("bob", 2, 0),
     ]  # fmt: skip
-    assert re.search(r"^- +0 +2 +0 +0 +2 +0\.56$", house.text("usage"), re.MULTILINE)
+    assert re.search(r"^- +0 +2 +0 +0 +2 +0\.56$", cli.text("usage"), re.MULTILINE)
 
 
 def test_metrics_want_their_token(start: Start) -> None:
@@ -115,25 +115,25 @@ def test_metrics_want_their_token(start: Start) -> None:
     assert token.status_code == 200
 
 
-def test_a_correction_is_a_new_entry_and_the_books_still_agree(koi: Koi) -> None:
+def test_a_correction_is_a_new_entry_and_the_ledger_still_agrees(koi: Koi) -> None:
     with koi.client() as client:
         client.post(GENERATE, json={**KOI, "n": 2})
     koi.settled()
     (entry,) = koi.entries()
 
-    async def refund(office: Any) -> None:
+    async def refund(operator: Any) -> None:
         from dataclasses import replace
 
         from app.domain.ledger import EntryKind
 
-        await office.ledger.adjust(
+        await operator.ledger.adjust(
             replace(
                 entry, id="", kind=EntryKind.ADJUST, images=-1, micros=-140_000, delivered=0,
                 presumed=0, surplus=0, note="the provider took one back",
             )
         )  # fmt: skip
 
-    koi.office(refund)
+    koi.operate(refund)
 
     assert [e.images for e in koi.entries()] == [2, -1]
     assert koi.audit().difference == 0
@@ -141,16 +141,16 @@ def test_a_correction_is_a_new_entry_and_the_books_still_agree(koi: Koi) -> None
     with koi.client() as client:
         usage = client.get("/v1/usage").json()
     assert usage
-    koi.office(_undo(entry))
+    koi.operate(_undo(entry))
 
 
 def _undo(entry: Any) -> Any:
-    async def work(office: Any) -> None:
+    async def work(operator: Any) -> None:
         from dataclasses import replace
 
         from app.domain.ledger import EntryKind
 
-        await office.ledger.adjust(
+        await operator.ledger.adjust(
             replace(entry, id="", kind=EntryKind.ADJUST, images=-1, micros=-140_000, delivered=0,
                     presumed=0, surplus=0)
         )  # fmt: skip

@@ -68,7 +68,7 @@ def runs_for_nobody(python: str) -> bool:
 
 
 class Place:
-    """A data directory of nobody's."""
+    """A data directory that belongs to the user `nobody`."""
 
     def __init__(self, path: Path, python: str) -> None:
         self.path, self.data, self.python = path, path / "data", python

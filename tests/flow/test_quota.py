@@ -16,10 +16,10 @@ from tests.harness import KOI, Koi
 
 
 def user(koi: Koi, name: str, **limits: Any) -> str:
-    async def create(office: Any) -> None:
-        await office.keys.create_user(name, limits=Limits(**limits))
+    async def create(operator: Any) -> None:
+        await operator.keys.create_user(name, limits=Limits(**limits))
 
-    koi.office(create)
+    koi.operate(create)
     return koi.key(name)
 
 
@@ -69,12 +69,12 @@ def test_each_window_and_meter_refuses_on_its_own(koi: Koi, limits: dict, fits: 
 
 
 def test_a_key_narrows_its_user_and_a_team_binds_them_all(koi: Koi) -> None:
-    async def found(office: Any) -> None:
-        await office.keys.create_team("blue", Limits(images_per_day=3))
+    async def found(operator: Any) -> None:
+        await operator.keys.create_team("blue", Limits(images_per_day=3))
         for name in ("ann", "bob"):
-            await office.keys.create_user(name, team="blue", limits=Limits(images_per_day=5))
+            await operator.keys.create_user(name, team="blue", limits=Limits(images_per_day=5))
 
-    koi.office(found)
+    koi.operate(found)
     narrow = koi.key("ann", limits=Limits(images_per_day=1))
     wide = koi.key("bob", limits=Limits(images_per_day=50))
 
@@ -114,7 +114,7 @@ def test_the_house_limit_binds_everyone(start: Start) -> None:
     assert answers == [200, 200, 429]
 
 
-def test_pace_is_refused_with_a_pause_that_helps(koi: Koi) -> None:
+def test_a_call_over_the_rate_limit_is_refused_with_a_pause_that_helps(koi: Koi) -> None:
     key = user(koi, "ann", requests_per_minute=3)
     with koi.client(key) as client:
         answers = [client.post(GENERATE, json={**KOI, "prompt": f"p{i}"}) for i in range(4)]
@@ -227,13 +227,13 @@ def test_a_revoked_key_ends_within_five_seconds(koi: Koi) -> None:
     key = koi.key("ann")
     digest = hashlib.sha256(key.encode()).hexdigest()
 
-    async def revoke(office: Any) -> None:
-        (mine,) = [k for k in await office.keys.keys("ann") if k.digest == digest]
-        await office.keys.revoke(mine.id)
+    async def revoke(operator: Any) -> None:
+        (mine,) = [k for k in await operator.keys.keys("ann") if k.digest == digest]
+        await operator.keys.revoke(mine.id)
 
     with koi.client(key) as client:
         before = client.get("/v1/models").status_code
-        koi.office(revoke)
+        koi.operate(revoke)
         time.sleep(4.5)
         after = client.get("/v1/models")
 
@@ -246,14 +246,14 @@ def test_a_revoked_key_ends_within_five_seconds(koi: Koi) -> None:
 def test_a_disabled_user_or_team_is_shut_out_within_five_seconds_and_let_in_again(
     koi: Koi, holder: str
 ) -> None:
-    async def found(office: Any) -> None:
-        await office.keys.create_team("blue", Limits())
-        await office.keys.create_user("ann", team="blue")
+    async def found(operator: Any) -> None:
+        await operator.keys.create_team("blue", Limits())
+        await operator.keys.create_user("ann", team="blue")
 
     def switch(disabled: bool) -> None:
         name = {"user": "ann", "team": "blue"}[holder]
-        koi.office(
-            lambda office: getattr(office.keys, f"disable_{holder}")(name, disabled=disabled)
+        koi.operate(
+            lambda operator: getattr(operator.keys, f"disable_{holder}")(name, disabled=disabled)
         )
 
     def status_within_5_s(wanted: int) -> int:
@@ -264,7 +264,7 @@ def test_a_disabled_user_or_team_is_shut_out_within_five_seconds_and_let_in_agai
             time.sleep(0.1)
         return status
 
-    koi.office(found)
+    koi.operate(found)
     with koi.client(koi.key("ann")) as client:
         assert client.get("/v1/models").status_code == 200
         switch(True)
@@ -278,8 +278,8 @@ def test_a_key_s_latest_use_is_known_to_the_minute(koi: Koi) -> None:
     with koi.client(key) as client:
         client.get("/v1/models")
 
-    used = koi.office(lambda office: office.keyring.last_used())
-    now_ms = koi.office(lambda office: office.keyring.now_ms())
+    used = koi.operate(lambda operator: operator.keyring.last_used())
+    now_ms = koi.operate(lambda operator: operator.keyring.now_ms())
 
     [at_ms] = used.values()
     assert 0 <= now_ms - at_ms < 60_000

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.sandbox.server import Sandbox
-from tests.flow.command import ROOT, House, generate, served_by
+from tests.flow.command import ROOT, Cli, generate, served_by
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -34,7 +34,7 @@ AT_WORK, STOPPED, LOST = blocks("### Operate it")
 
 
 @dataclass
-class Desk:
+class Operator:
     """An operator who pastes lines, and puts what they saw in place of what only they can know:
 
     | in README | here |
@@ -44,14 +44,14 @@ class Desk:
     | `fees.csv` | the provider's bill, in the operator's directory |
     """
 
-    house: House
+    cli: Cli
     job: str = ""
     key: str = ""
     secret: str = ""
     pasted: list[str] = field(default_factory=list)
 
     def paste(self, line: str) -> str:
-        said = self.house.run(*self._words(line)).stdout
+        said = self.cli.run(*self._words(line)).stdout
         self.pasted.append(line)
         if match := re.search(r"\bkey_[0-9a-z]+", said):
             self.key = match[0]
@@ -76,31 +76,31 @@ def provider() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def desk(provider: Sandbox, tmp_path: Path) -> Desk:
-    return Desk(House(tmp_path, served_by(provider.url)))
+def operator(provider: Sandbox, tmp_path: Path) -> Operator:
+    return Operator(Cli(tmp_path, served_by(provider.url)))
 
 
 def test_every_command_of_the_operators_section_runs_as_pasted(
-    desk: Desk, provider: Sandbox
+    operator: Operator, provider: Sandbox
 ) -> None:
-    with desk.house.serving() as serving:
-        desk.house.settings["KOI_PORT"] = serving.url.rpartition(":")[2]
+    with operator.cli.serving() as serving:
+        operator.cli.settings["KOI_PORT"] = serving.url.rpartition(":")[2]
         for line in FIRST_STEPS:
             if not line.startswith(NOT_OURS) and RUNS_ALREADY not in line:
-                desk.paste(line)
-        answer = generate(serving.url, desk.secret)
+                operator.paste(line)
+        answer = generate(serving.url, operator.secret)
         assert answer.status_code == 200
-        desk.job = answer.headers["x-koi-task-id"]
-        (desk.house.path / "fees.csv").write_text(provider.fee_details())
+        operator.job = answer.headers["x-koi-task-id"]
+        (operator.cli.path / "fees.csv").write_text(provider.fee_details())
         for line in AT_WORK:
-            desk.paste(line)
+            operator.paste(line)
         assert serving.stop() == 0
     for line in STOPPED:
-        desk.paste(line)
-    shutil.rmtree(desk.house.path / ".koi" / "store")
+        operator.paste(line)
+    shutil.rmtree(operator.cli.path / ".koi" / "store")
     for line in LOST:
-        said = desk.paste(line)
+        said = operator.paste(line)
 
     assert re.search(r"^difference +0$", said, re.MULTILINE)
-    assert len(desk.pasted) >= 20
+    assert len(operator.pasted) >= 20
     assert provider.billed_images == 1

@@ -1,4 +1,4 @@
-"""The official Python SDK, unchanged but for its base_url (openai-compat study, section 14)."""
+"""The official Python SDK, unchanged but for its base_url."""
 
 import asyncio
 import base64
@@ -186,10 +186,10 @@ def test_a_timeout_shorter_than_the_generation_is_one_charge_and_the_picture_arr
 
 
 def test_an_empty_quota_is_asked_once(koi: Koi) -> None:
-    async def none_left(office: Any) -> None:
-        await office.keys.create_user("ann", limits=Limits(images_per_day=0))
+    async def none_left(operator: Any) -> None:
+        await operator.keys.create_user("ann", limits=Limits(images_per_day=0))
 
-    koi.office(none_left)
+    koi.operate(none_left)
     with sdk(koi) as client, pytest.raises(openai.RateLimitError) as caught:
         client.images.generate(model="grok-imagine", prompt="a koi")
 
@@ -260,7 +260,7 @@ def test_the_async_client_gets_three_different_pictures_for_three_parallel_calls
 
 
 def test_parallel_calls_beyond_the_concurrency_are_as_many_pictures(start: Start) -> None:
-    """The retry of a refusal is a new wish: it left nothing to join."""
+    """The retry of a refusal is a new call: the refusal left nothing to join."""
     koi = start(cache_policy="off")
     key = koi.key(limits=Limits(concurrency=2))
     koi.sandbox.set(latency_s=0.8)

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, Serving, generate, persist, served_by
+from tests.flow.command import Cli, Serving, generate, persist, served_by
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def provider() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def house(provider: Sandbox, tmp_path: Path) -> House:
-    return House(tmp_path, served_by(provider.url))
+def cli(provider: Sandbox, tmp_path: Path) -> Cli:
+    return Cli(tmp_path, served_by(provider.url))
 
 
 def eventually(true: Callable[[], bool], within_s: float = 15) -> bool:
@@ -67,15 +67,15 @@ def children_of(pid: int) -> list[int]:
 def test_it_refuses_to_start_without_what_it_needs(
     tmp_path: Path, settings: dict[str, str], says: str
 ) -> None:
-    assert says in House(tmp_path, settings).refused("serve", code=2)
+    assert says in Cli(tmp_path, settings).refused("serve", code=2)
 
 
 def test_a_taken_port_is_told_with_another_choice(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        house = House(tmp_path, {"KOI_UPSTREAM_API_KEY": "sk-real"})
+        cli = Cli(tmp_path, {"KOI_UPSTREAM_API_KEY": "sk-real"})
 
-        said = house.refused("serve", "--port", str(port), code=1)
+        said = cli.refused("serve", "--port", str(port), code=1)
 
     assert f"--port {port + 1}" in said
 
@@ -85,14 +85,14 @@ def test_a_broken_catalog_is_one_sentence(tmp_path: Path, workers: str) -> None:
     (tmp_path / "catalog.toml").write_text("models = 3")
     settings = {"KOI_UPSTREAM_API_KEY": "sk-real", "KOI_CATALOG": "catalog.toml"}
 
-    house = House(tmp_path, settings)
+    cli = Cli(tmp_path, settings)
 
-    assert "catalog" in house.refused("serve", "--port", "0", "--workers", workers, code=1)
+    assert "catalog" in cli.refused("serve", "--port", "0", "--workers", workers, code=1)
 
 
-def test_it_starts_although_the_store_is_away_and_says_that_it_is_not_ready(house: House) -> None:
-    house.settings["KOI_REDIS_URL"] = "redis://127.0.0.1:9"
-    with house.serving(ready=False) as serving:
+def test_it_starts_although_the_store_is_away_and_says_that_it_is_not_ready(cli: Cli) -> None:
+    cli.settings["KOI_REDIS_URL"] = "redis://127.0.0.1:9"
+    with cli.serving(ready=False) as serving:
         live = httpx.get(f"{serving.url}/livez")
         ready = httpx.get(f"{serving.url}/readyz")
 
@@ -100,15 +100,15 @@ def test_it_starts_although_the_store_is_away_and_says_that_it_is_not_ready(hous
         assert serving.stop() == 0
 
 
-def test_a_misspelt_setting_is_pointed_at(house: House) -> None:
-    house.settings["KOI_UPSTREAM_RPMS"] = "3"
-    with house.serving() as serving:
+def test_a_misspelt_setting_is_pointed_at(cli: Cli) -> None:
+    cli.settings["KOI_UPSTREAM_RPMS"] = "3"
+    with cli.serving() as serving:
         assert "KOI_UPSTREAM_RPMS is not a setting" in serving.log.read_text()
 
 
-def test_one_worker_serves_and_ends_with_0_at_sigterm(house: House) -> None:
-    with house.serving() as serving:
-        key = house.key()
+def test_one_worker_serves_and_ends_with_0_at_sigterm(cli: Cli) -> None:
+    with cli.serving() as serving:
+        key = cli.key()
         answer = generate(serving.url, key)
         children = children_of(serving.process.pid)
 
@@ -116,17 +116,17 @@ def test_one_worker_serves_and_ends_with_0_at_sigterm(house: House) -> None:
         assert serving.stop() == 0
         assert children
         assert eventually(lambda: all(gone(pid) for pid in children))
-        assert house.json("ledger", "check")["difference"] == 0
+        assert cli.json("ledger", "check")["difference"] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_it_drains_what_runs_and_refuses_new_work(
-    house: House, provider: Sandbox, number: signal.Signals
+    cli: Cli, provider: Sandbox, number: signal.Signals
 ) -> None:
-    house.settings |= {"KOI_UPSTREAM_MODE": "sync", "KOI_CACHE_POLICY": "off"}
+    cli.settings |= {"KOI_UPSTREAM_MODE": "sync", "KOI_CACHE_POLICY": "off"}
     provider.set(latency_s=1.5)
-    with house.serving() as serving, ThreadPoolExecutor() as pool:
-        key = house.key()
+    with cli.serving() as serving, ThreadPoolExecutor() as pool:
+        key = cli.key()
         paid = pool.submit(generate, serving.url, key, "before")
         assert eventually(lambda: provider.posts == 1)
 
@@ -138,15 +138,15 @@ def test_it_drains_what_runs_and_refuses_new_work(
         assert paid.result().status_code == 200
         assert serving.process.wait(10) == 0
     assert provider.posts == 1
-    assert house.json("usage")["total"]["images"] == 1
+    assert cli.json("usage")["total"]["images"] == 1
 
 
 def test_for_a_while_after_sigterm_it_serves_as_ever_but_calls_itself_unready(
-    house: House, provider: Sandbox
+    cli: Cli, provider: Sandbox
 ) -> None:
-    house.settings["KOI_DRAIN_DELAY_S"] = "3"
-    with house.serving() as serving:
-        key = house.key()
+    cli.settings["KOI_DRAIN_DELAY_S"] = "3"
+    with cli.serving() as serving:
+        key = cli.key()
         serving.process.send_signal(signal.SIGTERM)
         serving.wait_for("leaving")
         ready = httpx.get(f"{serving.url}/readyz")
@@ -159,12 +159,12 @@ def test_for_a_while_after_sigterm_it_serves_as_ever_but_calls_itself_unready(
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_signal_sent_twice_at_once_to_every_process_is_one(
-    house: House, provider: Sandbox, workers: str
+    cli: Cli, provider: Sandbox, workers: str
 ) -> None:
-    house.settings["KOI_UPSTREAM_MODE"] = "sync"
+    cli.settings["KOI_UPSTREAM_MODE"] = "sync"
     provider.set(latency_s=2)
-    with house.serving("--workers", workers) as serving, ThreadPoolExecutor() as pool:
-        paid = pool.submit(generate, serving.url, house.key())
+    with cli.serving("--workers", workers) as serving, ThreadPoolExecutor() as pool:
+        paid = pool.submit(generate, serving.url, cli.key())
         assert eventually(lambda: provider.posts == 1)
         family = [serving.process.pid, *workers_of(serving)]
 
@@ -179,10 +179,10 @@ def workers_of(serving: Serving) -> list[int]:
     return [event["pid"] for event in serving.events("worker_ready")]
 
 
-def test_an_async_job_is_handed_to_the_next_process(house: House, provider: Sandbox) -> None:
+def test_an_async_job_is_handed_to_the_next_process(cli: Cli, provider: Sandbox) -> None:
     provider.set(latency_s=3)
-    key = house.key()
-    with house.serving() as serving, ThreadPoolExecutor() as pool:
+    key = cli.key()
+    with cli.serving() as serving, ThreadPoolExecutor() as pool:
         waiting = pool.submit(generate, serving.url, key)
         assert eventually(lambda: provider.polls > 0)
         began = time.monotonic()
@@ -191,7 +191,7 @@ def test_an_async_job_is_handed_to_the_next_process(house: House, provider: Sand
 
         assert waiting.result().status_code in (200, 503)
         assert time.monotonic() - began < 12
-    with house.serving() as serving:
+    with cli.serving() as serving:
         headers = {"authorization": f"Bearer {key}", "x-stainless-retry-count": "1"}
         body = {"model": "grok-imagine", "prompt": "a koi"}
         again = httpx.post(
@@ -202,12 +202,12 @@ def test_an_async_job_is_handed_to_the_next_process(house: House, provider: Sand
 
 
 def test_a_second_signal_ends_it_at_once_and_the_job_is_not_forgotten(
-    house: House, provider: Sandbox
+    cli: Cli, provider: Sandbox
 ) -> None:
-    house.settings |= {"KOI_UPSTREAM_MODE": "sync"}
+    cli.settings |= {"KOI_UPSTREAM_MODE": "sync"}
     provider.set(latency_s=20)
-    with house.serving() as serving:
-        key = house.key()
+    with cli.serving() as serving:
+        key = cli.key()
         lost = threading.Thread(target=_ignoring_failures, args=(serving.url, key))
         lost.start()
         assert eventually(lambda: provider.posts == 1)
@@ -221,7 +221,7 @@ def test_a_second_signal_ends_it_at_once_and_the_job_is_not_forgotten(
         assert code == 1
         assert time.monotonic() - began < 8
         lost.join()
-    audit = house.json("ledger", "check")
+    audit = cli.json("ledger", "check")
     assert (audit["difference"], audit["open_jobs"]) == (0, 1)
 
 
@@ -230,32 +230,32 @@ def _ignoring_failures(url: str, key: str) -> None:
         generate(url, key)
 
 
-def test_the_drain_ends_at_its_timeout(house: House, provider: Sandbox) -> None:
-    house.settings |= {"KOI_UPSTREAM_MODE": "sync", "KOI_DRAIN_TIMEOUT_S": "0.5"}
+def test_the_drain_ends_at_its_timeout(cli: Cli, provider: Sandbox) -> None:
+    cli.settings |= {"KOI_UPSTREAM_MODE": "sync", "KOI_DRAIN_TIMEOUT_S": "0.5"}
     provider.set(latency_s=20)
-    with house.serving() as serving:
-        key = house.key()
+    with cli.serving() as serving:
+        key = cli.key()
         lost = threading.Thread(target=_ignoring_failures, args=(serving.url, key))
         lost.start()
         assert eventually(lambda: provider.posts == 1)
 
         assert serving.stop(within_s=18) == 1
         lost.join()
-    assert house.json("ledger", "check")["difference"] == 0
+    assert cli.json("ledger", "check")["difference"] == 0
 
 
 @pytest.fixture
-def two(house: House) -> Iterator[tuple[House, Serving, list[int]]]:
-    with house.serving("--workers", "2") as serving:
+def two(cli: Cli) -> Iterator[tuple[Cli, Serving, list[int]]]:
+    with cli.serving("--workers", "2") as serving:
         ready = serving.wait_for("worker_ready", times=2)
-        yield house, serving, [event["pid"] for event in ready]
+        yield cli, serving, [event["pid"] for event in ready]
 
 
 def test_a_killed_worker_is_replaced_while_requests_keep_working(
-    two: tuple[House, Serving, list[int]],
+    two: tuple[Cli, Serving, list[int]],
 ) -> None:
-    house, serving, pids = two
-    key = house.key()
+    cli, serving, pids = two
+    key = cli.key()
 
     os.kill(pids[0], signal.SIGKILL)
     answers = [persist(serving.url, key, f"koi {n}") for n in range(4)]
@@ -265,16 +265,16 @@ def test_a_killed_worker_is_replaced_while_requests_keep_working(
     assert len(serving.events("worker_died")) == 1
     assert ready[2]["pid"] not in pids
     assert httpx.get(f"{serving.url}/metrics").status_code == 200
-    assert sorted(p.name for p in (house.path / ".koi/metrics").glob("slot-*")) == [
+    assert sorted(p.name for p in (cli.path / ".koi/metrics").glob("slot-*")) == [
         "slot-0.lock",
         "slot-1.lock",
     ]
     assert serving.stop() == 0
-    assert house.json("ledger", "check")["difference"] == 0
+    assert cli.json("ledger", "check")["difference"] == 0
 
 
 def test_sigint_of_a_terminal_drains_all_workers_and_ends_with_0(
-    two: tuple[House, Serving, list[int]],
+    two: tuple[Cli, Serving, list[int]],
 ) -> None:
     _, serving, pids = two
 
@@ -283,13 +283,13 @@ def test_sigint_of_a_terminal_drains_all_workers_and_ends_with_0(
 
 
 def test_a_killed_supervisor_takes_its_workers_and_the_store_along(
-    two: tuple[House, Serving, list[int]],
+    two: tuple[Cli, Serving, list[int]],
 ) -> None:
-    house, serving, pids = two
+    cli, serving, pids = two
     family = children_of(serving.process.pid)
     assert set(pids) < set(family)
 
     serving.process.kill()
 
     assert eventually(lambda: all(gone(pid) for pid in family)), family
-    assert house.json("users", "list") == []
+    assert cli.json("users", "list") == []

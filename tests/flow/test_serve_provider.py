@@ -1,4 +1,4 @@
-"""One unpaid look at the provider when a gateway starts: told in words, waited for by nobody."""
+"""One free request to the provider when a gateway starts: told in words, waited for by nobody."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ import pytest
 
 from app.adapters.upstream.probe import ProbeVerdict, probe_provider
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, Serving, generate, served_by
+from tests.flow.command import Cli, Serving, generate, served_by
 
 KEY = "sk-upstream-0123456789abcdef"
 PAGE = "<!doctype html><title>Welcome</title>"
@@ -73,8 +73,8 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture
-def house(provider: Provider, tmp_path: Path) -> House:
-    return House(tmp_path, {"KOI_UPSTREAM_BASE_URL": provider.url, "KOI_UPSTREAM_API_KEY": KEY})
+def cli(provider: Provider, tmp_path: Path) -> Cli:
+    return Cli(tmp_path, {"KOI_UPSTREAM_BASE_URL": provider.url, "KOI_UPSTREAM_API_KEY": KEY})
 
 
 def told(serving: Serving) -> dict[str, Any]:
@@ -86,11 +86,11 @@ def told(serving: Serving) -> dict[str, Any]:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_page_instead_of_an_api_is_one_warning_at_start(
-    house: House, provider: Provider, workers: str
+    cli: Cli, provider: Provider, workers: str
 ) -> None:
     provider.status, provider.body = 404, PAGE
 
-    with house.serving("--workers", workers) as serving:
+    with cli.serving("--workers", workers) as serving:
         line = told(serving)
         assert serving.stop() == 0
 
@@ -103,11 +103,11 @@ def test_a_page_instead_of_an_api_is_one_warning_at_start(
 
 
 def test_a_refused_key_is_one_warning_and_changes_nothing_else(
-    house: House, provider: Provider
+    cli: Cli, provider: Provider
 ) -> None:
     provider.status, provider.body = 401, json.dumps(API)
 
-    with house.serving() as serving:
+    with cli.serving() as serving:
         line = told(serving)
         ready = httpx.get(f"{serving.url}/readyz").status_code
         metrics = httpx.get(f"{serving.url}/metrics").text
@@ -123,31 +123,31 @@ def test_a_refused_key_is_one_warning_and_changes_nothing_else(
 
 
 def test_a_provider_without_a_list_of_models_is_no_reason_to_worry(
-    house: House, provider: Provider
+    cli: Cli, provider: Provider
 ) -> None:
     provider.status, provider.body = 404, json.dumps(API)
 
-    with house.serving() as serving:
+    with cli.serving() as serving:
         assert told(serving)["level"] == "info"
 
 
 def test_a_provider_that_works_is_said_to(tmp_path: Path) -> None:
     with Sandbox(time_scale=0.01) as sandbox:
         settings = served_by(sandbox.url)
-        house = House(tmp_path, settings)
-        with house.serving() as serving:
+        cli = Cli(tmp_path, settings)
+        with cli.serving() as serving:
             line = told(serving)
-            answer = generate(serving.url, house.key())
+            answer = generate(serving.url, cli.key())
 
         assert (line["level"], line["mend"]) == ("info", None)
         assert answer.status_code == 200
         assert (sandbox.posts, sandbox.billed_images) == (1, 1)
 
 
-def test_nobody_waits_for_a_provider_that_says_nothing(house: House, provider: Provider) -> None:
+def test_nobody_waits_for_a_provider_that_says_nothing(cli: Cli, provider: Provider) -> None:
     provider.silent = True
 
-    with house.serving() as serving:
+    with cli.serving() as serving:
         assert httpx.get(f"{serving.url}/readyz").status_code == 200
         assert serving.events("provider_checked") == []
         began_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""What one key may take of everybody's: its pace, its places, its lines in the books."""
+"""What one key may take of everybody's: its rate, its waiting calls, its entries."""
 
 import asyncio
 import json
@@ -128,7 +128,7 @@ def test_a_key_that_comes_too_fast_is_refused_before_its_body_is_read(start: Sta
     assert kept == 200
 
 
-def test_reads_have_a_pace_of_their_own_and_long_lists_count_for_more(start: Start) -> None:
+def test_reads_have_a_rate_limit_of_their_own_and_long_lists_count_for_more(start: Start) -> None:
     koi = start(key_reads_per_second=10)
     with koi.client() as client:
         lists = [client.get("/v1/tasks?limit=100").status_code for _ in range(6)]
@@ -155,7 +155,9 @@ def test_a_list_of_twenty_counts_once_however_it_is_read(
     assert 429 in answers
 
 
-def test_what_the_store_said_of_a_keys_pace_is_not_asked_again(koi: Koi, store_url: str) -> None:
+def test_what_the_store_said_of_a_keys_rate_limit_is_not_asked_again(
+    koi: Koi, store_url: str
+) -> None:
     key = koi.key(limits=Limits(requests_per_minute=1))
     with koi.client(key) as client, redis.Redis.from_url(store_url) as store:
         with scripts_run(store) as asked:
@@ -190,12 +192,12 @@ def scripts_run(store: "redis.Redis[bytes]") -> Iterator[Counter[str]]:
 def test_a_raised_limit_holds_at_once_although_the_key_was_refused(koi: Koi) -> None:
     key = koi.key()
     none: dict[str, Any] = {"team": None, "cache": None}
-    koi.office(
-        lambda office: office.keys.set_user("ann", **none, limits=Limits(requests_per_minute=1))
+    koi.operate(
+        lambda operator: operator.keys.set_user("ann", **none, limits=Limits(requests_per_minute=1))
     )
     with koi.client(key) as client:
         statuses = [client.post(GENERATE, json=KOI).status_code for _ in range(3)]
-        koi.office(lambda office: office.keys.set_user("ann", **none, limits=Limits()))
+        koi.operate(lambda operator: operator.keys.set_user("ann", **none, limits=Limits()))
         deadline = time.monotonic() + 20
         while (last := client.post(GENERATE, json=KOI).status_code) != 200:
             assert time.monotonic() < deadline
@@ -205,7 +207,7 @@ def test_a_raised_limit_holds_at_once_although_the_key_was_refused(koi: Koi) -> 
     assert last == 200
 
 
-def test_a_body_of_countless_marks_is_refused_by_name(koi: Koi) -> None:
+def test_a_body_of_countless_brackets_is_refused_by_name(koi: Koi) -> None:
     body = json.dumps({**KOI, "x": [{}] * 65_000})
     prompt = {**KOI, "prompt": json.dumps({"a": ["b"] * 1_500}, separators=(",", ":")) + ",:[]" * 5}
     with koi.client() as client:

@@ -11,11 +11,11 @@ from tests.harness import KOI, Koi, gateway
 
 
 def stop(koi: Koi, scope: str, reason: str = "We look into it") -> None:
-    koi.office(lambda office: office.keys.stop_spending(scope, reason))
+    koi.operate(lambda operator: operator.keys.stop_spending(scope, reason))
 
 
 def resume(koi: Koi, scope: str) -> bool:
-    return koi.office(lambda office: office.keys.resume_spending(scope))
+    return koi.operate(lambda operator: operator.keys.resume_spending(scope))
 
 
 def bought(koi: Koi, key: str, prompt: str) -> tuple[int, str | None]:
@@ -34,12 +34,12 @@ def test_a_stop_refuses_its_scope_at_once_on_every_gateway_until_it_is_resumed(
 ) -> None:
     koi = start()
 
-    async def found(office: Any) -> None:
-        await office.keys.create_team("blue", office.settings.default_limits)
+    async def found(operator: Any) -> None:
+        await operator.keys.create_team("blue", operator.settings.default_limits)
         for name in ("ann", "bob"):
-            await office.keys.create_user(name, team="blue")
+            await operator.keys.create_user(name, team="blue")
 
-    koi.office(found)
+    koi.operate(found)
     keys = {name: koi.key(name) for name in ("ann", "bob", "cy")}
     url = koi.settings.redis_url
     assert url is not None

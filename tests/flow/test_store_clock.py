@@ -67,7 +67,7 @@ def clock(store: str) -> Clock:
 
 
 @contextlib.contextmanager
-def house(store: str, tmp_path: Path, **settings: Any) -> Iterator[Koi]:
+def gateway_on(store: str, tmp_path: Path, **settings: Any) -> Iterator[Koi]:
     options = {"task_deadline_s": 60, "resolve_after_s": 60, "upstream_poll_interval_s": 0.3}
     with (
         Sandbox(time_scale=0.01) as sandbox,
@@ -96,7 +96,7 @@ def test_a_task_at_the_provider_is_polled_on_and_not_given_up(
     store: str, clock: Clock, tmp_path: Path, hours: float, limited: bool
 ) -> None:
     limits = {"upstream_concurrency": 2, "upstream_rpm": 600} if limited else {}
-    with house(store, tmp_path, **limits) as koi, koi.client(timeout=60) as client:
+    with gateway_on(store, tmp_path, **limits) as koi, koi.client(timeout=60) as client:
         koi.sandbox.set(latency_s=4)
         task = submit(client)
         while koi.sandbox.polls < 2:
@@ -134,12 +134,12 @@ def test_also_when_the_gateway_was_down_meanwhile(
             assert sum(entry.images for entry in koi.entries()) == sandbox.billed_images == 1
 
 
-def test_a_pace_is_no_longer_than_a_minute_after_the_clock_was_set_back(
+def test_a_rate_limit_lasts_no_longer_than_a_minute_after_the_clock_was_set_back(
     store: str, clock: Clock, tmp_path: Path
 ) -> None:
     from app.domain.limits import Limits
 
-    with house(store, tmp_path) as koi:
+    with gateway_on(store, tmp_path) as koi:
         key = koi.key(limits=Limits(requests_per_minute=2))
         with koi.client(key, timeout=60) as client:
             assert client.post(GENERATE, json=KOI).status_code == 200

@@ -1,7 +1,7 @@
 """The primary that holds the ledger goes away under load, and a replica takes its place.
 
 Replication is asynchronous: what the old primary had acknowledged may be gone. Either nothing is,
-and the books equal the bill, or the gateway says that the store lost its data and spends nothing
+and the ledger equals the bill, or the gateway says that the store lost its data and spends nothing
 until an operator has seen to it. A quota silently refilled is never right. With
 `KOI_REDIS_REPLICAS` nothing is lost.
 """
@@ -45,11 +45,11 @@ class Crowd:
     pictures: list[tuple[str, float]] = field(default_factory=list)
     """Prompts that were answered with a picture, and when."""
     complaints: list[str] = field(default_factory=list)
-    amnesia: threading.Event = field(default_factory=threading.Event)
+    data_loss: threading.Event = field(default_factory=threading.Event)
 
     def run(self, caller: int) -> None:
         n = 0
-        while not (self.stop.is_set() or self.amnesia.is_set()):
+        while not (self.stop.is_set() or self.data_loss.is_set()):
             n += 1
             self.call(f"caller {caller} picture {n}")
 
@@ -57,7 +57,7 @@ class Crowd:
         """One logical call: repeated while the answers say so."""
         deadline = time.monotonic() + PATIENCE_S
         attempt = 0
-        while not self.amnesia.is_set():
+        while not self.data_loss.is_set():
             headers = {"x-stainless-retry-count": str(attempt)} if attempt else {}
             answer = self.client.post(GENERATE, json={**KOI, "prompt": prompt}, headers=headers)
             attempt += 1
@@ -66,7 +66,7 @@ class Crowd:
                 return
             error = answer.json()["error"]
             if LOST in error["message"]:
-                self.amnesia.set()
+                self.data_loss.set()
             elif answer.status_code == 500 or answer.headers["x-should-retry"] != "true":
                 self.complaints.append(f"{prompt}: {answer.status_code} {answer.text}")
                 return
@@ -144,14 +144,14 @@ def test_spending_resumes_by_itself_and_nothing_is_bought_twice(
             HOW[how](topology)
             promoted = time.monotonic()
             until(
-                lambda: crowd.amnesia.is_set() or crowd.since(promoted) >= 2 * CALLERS,
+                lambda: crowd.data_loss.is_set() or crowd.since(promoted) >= 2 * CALLERS,
                 "spending resumes, or the loss is noticed",
             )
         topology.revive()
         assert_one_post_each(koi, crowd)
         if not forgotten(client):
             koi.settled(within_s=PATIENCE_S)
-            koi.assert_books_balance()
+            koi.assert_ledger_matches_bill()
 
 
 def sever(topology: Topology) -> None:
@@ -177,7 +177,7 @@ def test_what_counts_only_on_a_replica_cannot_be_lost_with_the_primary(
             sever(topology)
             promoted = time.monotonic()
             until(
-                lambda: crowd.amnesia.is_set() or crowd.since(promoted) >= CALLERS,
+                lambda: crowd.data_loss.is_set() or crowd.since(promoted) >= CALLERS,
                 "spending resumes, or the loss is noticed",
             )
         topology.revive()
@@ -185,7 +185,7 @@ def test_what_counts_only_on_a_replica_cannot_be_lost_with_the_primary(
         assert forgotten(client) is (replicas == 0)
         if replicas:
             koi.settled(within_s=PATIENCE_S)
-            koi.assert_books_balance()
+            koi.assert_ledger_matches_bill()
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_what_counts_only_on_a_replica_cannot_be_lost_with_the_primary(
     ],
     indirect=True,
 )
-def test_f76_an_emptied_store_refills_no_quota_and_keeps_no_picture_from_its_caller(
+def test_an_emptied_store_refills_no_quota_and_keeps_no_picture_from_its_caller(
     topology: Topology, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     settings = {**SETTINGS, "upstream_mode": "sync"}

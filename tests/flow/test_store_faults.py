@@ -1,7 +1,7 @@
-"""The store's faults (reliability study, 7.4) on every kind of store, seen through the front door.
+"""The store's faults on every kind of store, seen through the front door.
 
 Whatever the trouble: new work is refused and nothing is dispatched, a picture under way reaches
-its caller and is settled once the store is back, and the books equal the provider's bill.
+its caller and is settled once the store is back, and the ledger equals the provider's bill.
 """
 
 from collections.abc import Callable
@@ -32,34 +32,32 @@ GENEROUS_S = 5.0
 class Fault:
     """One kind of trouble, how it comes and how it goes, and where it can happen."""
 
-    number: str
     name: str
     strike: Verb
-    mend: Verb
+    repair: Verb
     stores: tuple[str, ...] = ("embedded", "redis", "cluster", "sentinel")
     prepare: Verb = lambda _: None
 
     def __str__(self) -> str:
-        return f"{self.number}-{self.name}"
+        return self.name
 
 
 ALONE = ("embedded", "redis")
 LINK = ("link",)
 FAULTS = [
-    Fault("F70", "refused", Topology.kill, Topology.revive),
-    Fault("F72", "frozen", Topology.freeze, Topology.revive),
-    Fault("F74", "oom", lambda t: t.configure(maxmemory=1), lambda t: t.configure(maxmemory=0)),
+    Fault("refused", Topology.kill, Topology.revive),
+    Fault("frozen", Topology.freeze, Topology.revive),
+    Fault("oom", lambda t: t.configure(maxmemory=1), lambda t: t.configure(maxmemory=0)),
     Fault(
-        "F74",
         "noreplicas",
         lambda t: t.configure(min_replicas_to_write=9),
         lambda t: t.configure(min_replicas_to_write=0),
     ),
-    Fault("F74", "readonly", Topology.demote, Topology.promote, ALONE),
-    Fault("F70", "reset", lambda t: t.suffer(reset()), Topology.revive, LINK),
-    Fault("F72", "black-hole", lambda t: t.suffer(black_hole()), Topology.revive, LINK),
-    Fault("F73", "lost-replies", lambda t: t.suffer(lose_replies()), Topology.revive, LINK),
-    Fault("F74", "loading", Topology.load, Topology.loaded, ALONE, Topology.weigh_down),
+    Fault("readonly", Topology.demote, Topology.promote, ALONE),
+    Fault("reset", lambda t: t.suffer(reset()), Topology.revive, LINK),
+    Fault("black-hole", lambda t: t.suffer(black_hole()), Topology.revive, LINK),
+    Fault("lost-replies", lambda t: t.suffer(lose_replies()), Topology.revive, LINK),
+    Fault("loading", Topology.load, Topology.loaded, ALONE, Topology.weigh_down),
 ]
 SHORT = {
     ("redis", "refused"),
@@ -98,8 +96,10 @@ def spends(koi: Koi, client: httpx.Client) -> bool:
     that were acknowledged: to notice that is right, to spend on is not."""
     if words(koi)["ledger"] == "lost_data":
         with suppress(RebuildRefused):
-            koi.office(
-                lambda office: rebuild_ledger(office.scripts, office.history(), office.terms)
+            koi.operate(
+                lambda operator: rebuild_ledger(
+                    operator.scripts, operator.history(), operator.terms
+                )
             )
     return post(client, "afterwards").status_code == 200
 
@@ -139,10 +139,10 @@ def test_while_the_store_is_in_trouble_nothing_is_spent_and_no_picture_is_lost(
         assert httpx.get(delivered.json()["data"][0]["url"]).status_code == 200
         assert sandbox.posts == 1
 
-        fault.mend(topology)
+        fault.repair(topology)
         sandbox.set(latency_s=0)
         until(lambda: spends(koi, client), "it spends again")
         until(lambda: words(koi)["ledger"] == "ok", "readiness says so")
-        koi.assert_books_balance()
+        koi.assert_ledger_matches_bill()
         assert sandbox.posts == 2
         assert sorted(entry.images for entry in koi.entries()) == [1, 1]

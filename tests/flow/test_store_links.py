@@ -1,4 +1,4 @@
-"""Stores that are slow, crowded, left or beside the point (F72, F77-F79), by the front door."""
+"""Stores that are slow, crowded, left or not needed, seen through the front door."""
 
 import time
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def post(client: httpx.Client, prompt: str) -> httpx.Response:
 
 
 def test_a_slow_store_makes_slow_answers_and_nothing_else(start: Start, link: FaultProxy) -> None:
-    """L14: 200 ms more for each round trip, and not more of them than the map of the house says."""
+    """200 ms more for each round trip, and not more of them than `app/README.md` says."""
     koi = start(upstream_mode="sync", cache_policy="off")
     with koi.client() as client:
         assert post(client, "fast").status_code == 200
@@ -49,7 +49,7 @@ def test_a_slow_store_makes_slow_answers_and_nothing_else(start: Start, link: Fa
 
 
 @pytest.mark.parametrize("fault", [refuse, freeze])
-def test_f77_a_cache_of_its_own_that_is_down_is_passed_by(
+def test_a_cache_of_its_own_that_is_down_is_passed_by(
     start: Start, link: FaultProxy, fault: object
 ) -> None:
     koi = start(cache_redis_url=link.url, cache_variants=1)
@@ -67,8 +67,8 @@ def test_f77_a_cache_of_its_own_that_is_down_is_passed_by(
         until(lambda: post(client, "one").headers["x-koi-cache"] == "hit", "it is asked again")
 
 
-def test_f78_a_burst_waits_for_its_turn_at_a_small_pool(start: Start, link: FaultProxy) -> None:
-    """Measurement M5: 704 of 2,000 answers were errors, after they had been paid for."""
+def test_a_burst_waits_for_the_connections_of_a_small_pool(start: Start, link: FaultProxy) -> None:
+    """Answers must not become errors after they were paid for: 704 of 2,000 once did."""
     koi = start(redis_connections=2, cache_policy="off")
     link.set(delay(0.01))
     with (
@@ -81,9 +81,7 @@ def test_f78_a_burst_waits_for_its_turn_at_a_small_pool(start: Start, link: Faul
     assert koi.sandbox.posts == 30
 
 
-def test_f79_a_caller_that_hangs_up_leaves_its_reply_to_nobody(
-    start: Start, link: FaultProxy
-) -> None:
+def test_a_caller_that_hangs_up_leaves_its_reply_to_nobody(start: Start, link: FaultProxy) -> None:
     """S29, CVE-2023-28858: others once got what a cancelled caller had asked for."""
     koi = start()
     clients: dict[str, httpx.Client] = {}
@@ -139,7 +137,7 @@ def test_readiness_forgives_a_blip_and_turns_work_away_in_an_outage(
 def test_a_repeat_does_not_wait_for_an_admission_that_nobody_heard_of(
     start: Start, link: FaultProxy, cache_policy: str
 ) -> None:
-    """F73: the store opened the job, its reply was lost: the repeat is a new attempt, soon."""
+    """The store opened the job, its reply was lost: the repeat is a new attempt, soon."""
     koi = start(cache_policy=cache_policy)
     headers = {"idempotency-key": "order-1"}
     with koi.client() as client:

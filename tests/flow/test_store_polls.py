@@ -70,7 +70,7 @@ def away_from(link: FaultProxy, script: bytes, saying: bytes) -> Iterator[list[b
     link.heal()
 
 
-def test_a_result_that_the_store_could_not_be_told_is_owed_although_the_task_fails_later(
+def test_a_result_the_store_could_not_be_told_stays_in_the_outbox_although_the_task_fails_later(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     catalog = tmp_path / "catalog.toml"
@@ -104,4 +104,4 @@ def test_a_result_that_the_store_could_not_be_told_is_owed_although_the_task_fai
 
         assert len(task["data"]) == 4
         assert [(e.images, e.presumed) for e in koi.entries()] == [(4, 0)]
-        koi.assert_books_balance()
+        koi.assert_ledger_matches_bill()

@@ -15,20 +15,20 @@ import redis
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from app.service.keys import new_secret
-from tests.flow.command import House, Serving, generate, served_by
+from tests.flow.command import Cli, Serving, generate, served_by
 
 PROMPT = "a heron nobody may read about"
 STEPS = {"dispatching", "upstream", "upstream_answered", "settled"}
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[tuple[House, Sandbox]]:
+def served(tmp_path: Path) -> Iterator[tuple[Cli, Sandbox]]:
     with Sandbox(time_scale=0.01) as sandbox:
         settings = {
             **served_by(sandbox.url),
             "KOI_LOG_LEVEL": "debug",
         }
-        yield House(tmp_path, settings), sandbox
+        yield Cli(tmp_path, settings), sandbox
 
 
 def lines_of(serving: Serving) -> list[dict[str, Any]]:
@@ -50,9 +50,9 @@ def task(serving: Serving, key: str, task_id: str) -> dict[str, Any]:
 
 
 def test_every_line_about_a_job_names_its_task_and_the_request_that_asked_for_it(
-    house: tuple[House, Sandbox],
+    served: tuple[Cli, Sandbox],
 ) -> None:
-    koi, sandbox = house
+    koi, sandbox = served
     key = koi.key()
     sandbox.set(cdn_status=503)
     with koi.serving() as serving:
@@ -78,9 +78,9 @@ def test_every_line_about_a_job_names_its_task_and_the_request_that_asked_for_it
 
 
 def test_a_process_that_goes_on_with_a_job_tells_the_request_of_the_one_that_died(
-    house: tuple[House, Sandbox],
+    served: tuple[Cli, Sandbox],
 ) -> None:
-    koi, sandbox = house
+    koi, sandbox = served
     key = koi.key()
     sandbox.set(latency_s=2.5)
     with koi.serving() as serving:
@@ -97,8 +97,8 @@ def test_a_process_that_goes_on_with_a_job_tells_the_request_of_the_one_that_die
     assert shown["request_id"] == answer.headers["x-request-id"]
 
 
-def test_the_info_level_tells_calls_and_no_steps(house: tuple[House, Sandbox]) -> None:
-    koi, _ = house
+def test_the_info_level_tells_calls_and_no_steps(served: tuple[Cli, Sandbox]) -> None:
+    koi, _ = served
     koi.settings["KOI_LOG_LEVEL"] = "info"
     key = koi.key()
     with koi.serving() as serving:
@@ -110,7 +110,7 @@ def test_the_info_level_tells_calls_and_no_steps(house: tuple[House, Sandbox]) -
     assert not events & STEPS
 
 
-def refused_keys(koi: House) -> dict[str, tuple[str, str | None]]:
+def refused_keys(koi: Cli) -> dict[str, tuple[str, str | None]]:
     """A secret for every way to be refused, and the id of its key."""
 
     def made(*also: str, user: str) -> tuple[str, str]:
@@ -136,9 +136,9 @@ def refused_keys(koi: House) -> dict[str, tuple[str, str | None]]:
 
 
 def test_a_refused_key_learns_nothing_and_the_log_tells_why_and_which_key(
-    house: tuple[House, Sandbox],
+    served: tuple[Cli, Sandbox],
 ) -> None:
-    koi, _ = house
+    koi, _ = served
     kinds = refused_keys(koi)
     answers = {}
     with koi.serving() as serving:
@@ -163,9 +163,9 @@ def test_a_refused_key_learns_nothing_and_the_log_tells_why_and_which_key(
 
 
 def test_usage_and_tasks_are_found_by_whose_and_when_also_past_the_record(
-    house: tuple[House, Sandbox],
+    served: tuple[Cli, Sandbox],
 ) -> None:
-    koi, sandbox = house
+    koi, sandbox = served
     koi.run("teams", "create", "blue")
     koi.run("users", "create", "cat", "--team", "blue")
     ann = koi.json("keys", "create", "--user", "ann", "--new")
@@ -201,7 +201,7 @@ def test_usage_and_tasks_are_found_by_whose_and_when_also_past_the_record(
             forget_records(koi, ids)
 
 
-def forget_records(koi: House, ids: list[str]) -> None:
+def forget_records(koi: Cli, ids: list[str]) -> None:
     """As if their time were over."""
     with EmbeddedStore(koi.path / ".koi") as store, redis.Redis.from_url(store.url) as client:
         for key in client.scan_iter(count=1000):
@@ -209,8 +209,8 @@ def forget_records(koi: House, ids: list[str]) -> None:
                 client.delete(key)
 
 
-def test_a_call_without_a_task_id_was_sent_all_the_same(house: tuple[House, Sandbox]) -> None:
-    koi, sandbox = house
+def test_a_call_without_a_task_id_was_sent_all_the_same(served: tuple[Cli, Sandbox]) -> None:
+    koi, sandbox = served
     koi.settings["KOI_UPSTREAM_TIMEOUT_S"] = "2"
     sandbox.script("hang")
     key = koi.key()
@@ -224,9 +224,9 @@ def test_a_call_without_a_task_id_was_sent_all_the_same(house: tuple[House, Sand
 
 
 def test_a_task_can_be_read_for_as_long_as_its_pictures_are_kept(
-    house: tuple[House, Sandbox],
+    served: tuple[Cli, Sandbox],
 ) -> None:
-    koi, sandbox = house
+    koi, sandbox = served
     koi.settings |= {"KOI_TASK_TTL_S": "3600", "KOI_IMAGE_TTL_DAYS": "10"}
     key = koi.key()
     with koi.serving() as serving:
@@ -246,10 +246,10 @@ def test_a_task_can_be_read_for_as_long_as_its_pictures_are_kept(
     assert ten_days - 60 < lists <= ten_days
 
 
-def test_a_holder_sees_its_own_limits_and_the_one_that_binds_and_not_the_house_s(
-    house: tuple[House, Sandbox],
+def test_a_caller_sees_its_own_limits_and_the_one_that_binds_and_not_those_of_the_house(
+    served: tuple[Cli, Sandbox],
 ) -> None:
-    koi, _ = house
+    koi, _ = served
     koi.settings["KOI_HOUSE_IMAGES_PER_DAY"] = "3"
     koi.run("users", "create", "ann", "--images-per-day", "100", "--requests-per-minute", "50")
     keys = {name: koi.key(name) for name in ("ann", "bob")}

@@ -95,7 +95,7 @@ def test_a_waiting_task_can_be_cancelled_for_nothing(koi: Koi) -> None:
         task_id = client.post(GENERATE, json={**KOI, "async": True}).json()["id"]
         answer = client.delete(f"/v1/tasks/{task_id}")
 
-    # Dispatch is immediate without a governor, so a cancel that comes too late says so.
+    # Dispatch is immediate without an upstream limiter, so a cancel that comes too late says so.
     assert answer.status_code in (200, 400)
     if answer.status_code == 400:
         assert answer.json()["error"]["code"] == "task_not_cancellable"

@@ -89,7 +89,7 @@ def later(koi: Koi, key: str, store_url: str) -> httpx.Response:
     return post(koi, key)
 
 
-NEW_WISHES: dict[str, Callable[[Koi, str, str], httpx.Response]] = {
+NEW_CALLS: dict[str, Callable[[Koi, str, str], httpx.Response]] = {
     "after a human's pause": later,
     "with no-cache": lambda koi, key, _: post(koi, key, cache_control="no-cache"),
     "with an Idempotency-Key": lambda koi, key, _: post(koi, key, idempotency_key="another"),
@@ -98,17 +98,17 @@ NEW_WISHES: dict[str, Callable[[Koi, str, str], httpx.Response]] = {
 }
 
 
-@pytest.mark.parametrize("wish", NEW_WISHES)
+@pytest.mark.parametrize("change", NEW_CALLS)
 @pytest.mark.parametrize("policy", ["off", "private"])
 def test_who_asks_anew_gets_a_new_attempt(
-    start: Start, store_url: str, policy: str, wish: str
+    start: Start, store_url: str, policy: str, change: str
 ) -> None:
     koi = start(cache_policy=policy)
     key = koi.key()
     koi.sandbox.script("500")
 
     failed = post(koi, key)
-    again = NEW_WISHES[wish](koi, key, store_url)
+    again = NEW_CALLS[change](koi, key, store_url)
 
     assert (failed.status_code, again.status_code) == (502, 200)
     assert koi.sandbox.posts == 2
@@ -134,7 +134,7 @@ def test_a_free_failure_that_asks_for_a_repeat_is_not_told_to_it(koi: Koi) -> No
     assert (refused.status_code, again.status_code) == (429, 200)
 
 
-def test_a_failure_behind_heartbeats_is_told_as_what_it_is_to_the_unmarked_repeat(
+def test_a_failure_after_heartbeats_is_told_as_what_it_is_to_a_repeat_without_a_retry_header(
     start: Start,
 ) -> None:
     """The connection was cut: the repeat is in time to hear the status."""

@@ -21,7 +21,7 @@ GENERATE = "/v1/images/generations"
 KEPT = "a koi the hostile key has already"
 STUCK = "[fault:stuck-99] a koi that never comes"
 REFUSED = "[fault:moderation-400] a koi nobody may see"
-MARKS = json.dumps({"model": "grok-imagine", "prompt": "x", "x": [{}] * 65_000}).encode()
+BRACKETS = json.dumps({"model": "grok-imagine", "prompt": "x", "x": [{}] * 65_000}).encode()
 TASKS = 100
 SLOW_S = 2.0
 
@@ -61,8 +61,8 @@ class Hostile:
         made = await self.post(f"never wanted {self.new()}", **{"async": True})
         return await self.cancel(made.json()["id"]) if made.status_code == 200 else made
 
-    async def marks(self) -> httpx.Response:
-        return await self.client.post(GENERATE, content=MARKS)
+    async def brackets(self) -> httpx.Response:
+        return await self.client.post(GENERATE, content=BRACKETS)
 
     async def unread(self, request: bytes) -> httpx.Response:
         """Ask, read the first bytes, and keep the line open without reading on."""
@@ -97,7 +97,7 @@ Attack = Callable[[Hostile], Awaitable[httpx.Response]]
 ATTACKS: dict[str, Attack] = {
     "refused cancels": lambda h: h.cancel(h.ended),
     "lists of 100": lambda h: h.client.get(f"/v1/tasks?limit={TASKS}"),
-    "65,000 marks": lambda h: h.marks(),
+    "65,000 brackets": lambda h: h.brackets(),
     "repeats of one key": lambda h: h.post(STUCK, "the-same"),
     "long polls": lambda h: h.client.get(f"/v1/tasks/{h.running}?wait=25"),
     "hits, new keys": lambda h: h.post(KEPT, h.new()),

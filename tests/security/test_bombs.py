@@ -1,4 +1,4 @@
-"""Answers made to hurt: bombs, floods and pictures that are not what they seem (study S8, S10).
+"""Answers made to hurt: bombs, floods and pictures that are not what they seem (S8, S10).
 
 One gateway process meets them all at once. It asks for each once, fails honestly, and its memory
 stays bounded.
@@ -23,7 +23,7 @@ import httpx
 import pytest
 
 from app.adapters.http.codings import zstd
-from tests.flow.command import House
+from tests.flow.command import Cli
 from tests.flow.test_generate import GENERATE
 from tests.harness import PRICED
 from tests.pictures import drawn
@@ -176,7 +176,7 @@ async def meet_all(url: str, key: str) -> dict[str, httpx.Response]:
 )
 def test_bombs_cost_one_post_an_honest_failure_and_little_memory(tmp_path: Path) -> None:
     with lying() as liar:
-        house = House(
+        cli = Cli(
             tmp_path,
             {
                 "KOI_UPSTREAM_BASE_URL": f"http://127.0.0.1:{liar.port}/v1",
@@ -189,8 +189,8 @@ def test_bombs_cost_one_post_an_honest_failure_and_little_memory(tmp_path: Path)
                 "KOI_CATALOG": str(PRICED),
             },
         )
-        key = house.key()
-        with house.serving() as serving:
+        key = cli.key()
+        with cli.serving() as serving:
             pid = serving.process.pid
             Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
             before_mb = peak_mb(pid)

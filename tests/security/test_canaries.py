@@ -1,4 +1,4 @@
-"""Words that nobody should find anywhere but where they belong (study S5, S18, S45-S48, S51).
+"""Words that nobody should find anywhere but where they belong (S5, S18, S45-S48, S51).
 
 A gateway as an operator runs it, logging all it can, is led through every success and every
 failure it knows; then everything it said, wrote and kept is searched for words planted before.
@@ -20,7 +20,7 @@ import redis
 from app.sandbox.faults import FAULTS
 from app.sandbox.server import Sandbox
 from tests.contract.bad_bodies import BODIES
-from tests.flow.command import House, Serving
+from tests.flow.command import Cli, Serving
 from tests.flow.test_generate import GENERATE
 from tests.harness import PRICED
 from tests.security.trap import eventually
@@ -129,9 +129,9 @@ def store_at(path: Path) -> redis.Redis:
     return redis.Redis(unix_socket_path=str(socket))
 
 
-def with_a_traceback(serving: Serving, path: Path, house: House, told: Told) -> None:
+def with_a_traceback(serving: Serving, path: Path, cli: Cli, told: Told) -> None:
     """A record of another type, as a foreign program might leave it: a bug's own way through."""
-    key = house.key("eve")
+    key = cli.key("eve")
     told.keys.add(key)
     with store_at(path) as store:
         [jobs] = [name for name in store.scan_iter() if name.endswith(b"jobs:ann")]
@@ -185,8 +185,8 @@ def files_of(path: Path) -> Iterator[bytes]:
 
 
 @pytest.fixture
-def house(sandbox: Sandbox, tmp_path: Path) -> House:
-    return House(
+def cli(sandbox: Sandbox, tmp_path: Path) -> Cli:
+    return Cli(
         tmp_path,
         {
             "KOI_UPSTREAM_BASE_URL": sandbox.url,
@@ -204,19 +204,19 @@ def house(sandbox: Sandbox, tmp_path: Path) -> House:
     )
 
 
-def test_no_canary_leaves_its_cage(house: House, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_no_canary_leaves_its_cage(cli: Cli, sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.set(revised_prompt="absent")
     told = Told()
-    key = house.key()
+    key = cli.key()
     told.keys.add(key)
-    with house.serving() as serving:
+    with cli.serving() as serving:
         every_refusal(serving.url, key, told)
-        with_a_traceback(serving, tmp_path, house, told)
+        with_a_traceback(serving, tmp_path, cli, told)
         asyncio.run(every_fault(serving.url, key, told))  # from here on the provider's 429s and
         with_the_store_away(serving, tmp_path, key, told)  # refusals of our key make us pause
         with store_at(tmp_path) as store:
             kept = b"\n".join(values(store))
-        said = operator_reads(house)
+        said = operator_reads(cli)
         serving.stop(signal.SIGABRT)
     logged = serving.log.read_text()
     on_disk = b"\n".join(files_of(tmp_path)).decode("latin-1")
@@ -238,29 +238,29 @@ def test_no_canary_leaves_its_cage(house: House, sandbox: Sandbox, tmp_path: Pat
     assert "Traceback" not in answered
 
 
-def operator_reads(house: House) -> str:
+def operator_reads(cli: Cli) -> str:
     """Every command that shows something."""
-    tasks = house.json("tasks", "list", "--user", "ann", "--limit", "100")
-    said = [repr(tasks), house.text("tasks", "show", tasks[0]["id"])]
-    said += [repr(house.json("tasks", "show", task["id"])) for task in tasks[:20]]
+    tasks = cli.json("tasks", "list", "--user", "ann", "--limit", "100")
+    said = [repr(tasks), cli.text("tasks", "show", tasks[0]["id"])]
+    said += [repr(cli.json("tasks", "show", task["id"])) for task in tasks[:20]]
     for words in (
         ("keys", "list"), ("users", "list"), ("users", "show", "ann"), ("ledger", "export"),
         ("usage", "--by", "user,key,model"),
     ):  # fmt: skip
-        said += [house.text(*words), house.text(*words, "--json")]
-    said += [house.process(*words).stdout for words in (("doctor",), ("ledger", "check"))]
+        said += [cli.text(*words), cli.text(*words, "--json")]
+    said += [cli.process(*words).stdout for words in (("doctor",), ("ledger", "check"))]
     return "\n".join(said)
 
 
 def test_what_the_provider_says_back_is_kept_with_the_task_and_goes_with_it(
-    house: House, sandbox: Sandbox, tmp_path: Path
+    cli: Cli, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """A revised prompt and the sentence of a refusal belong to their answer, for as long as it
     can be read again (30 days, as its picture), and to the journal that a rebuild reads; what
     stays holds neither."""
-    key = house.key()
+    key = cli.key()
     headers = {"authorization": f"Bearer {key}"}
-    with house.serving() as serving, store_at(tmp_path) as store:
+    with cli.serving() as serving, store_at(tmp_path) as store:
         for prompt in (REVISED, f"[fault:400={REVISED} is no good] {REVISED}"):
             answer = httpx.post(
                 f"{serving.url}{GENERATE}", headers=headers, json={"prompt": prompt}, timeout=20
@@ -269,7 +269,7 @@ def test_what_the_provider_says_back_is_kept_with_the_task_and_goes_with_it(
         holding = [line.split(b" ")[0] for line in values(store) if REVISED.encode() in line]
         lives = [store.pttl(name) for name in holding]
         logged = serving.log.read_text()
-        exported = house.text("ledger", "export")
+        exported = cli.text("ledger", "export")
     files = {
         file.relative_to(tmp_path / ".koi").as_posix()
         for file in (tmp_path / ".koi").rglob("*")

@@ -1,4 +1,4 @@
-"""Where Koi connects is decided by its settings alone (study S1-S3, S6-S8).
+"""Where Koi connects is decided by its settings alone (S1-S3, S6-S8).
 
 Hostile rows point at a listener of this machine that must stay silent; the provider keeps what it
 was sent.
@@ -19,7 +19,7 @@ import pytest
 from app.adapters.images.s3 import ObjectImageStore
 from app.domain.media import ImageStoreUnavailable
 from app.sandbox.server import Sandbox
-from tests.flow.command import House, generate, served_by
+from tests.flow.command import Cli, generate, served_by
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi
@@ -210,16 +210,16 @@ def test_the_environment_neither_reroutes_a_gateway_nor_says_whom_to_believe(
 ) -> None:
     with trap() as proxy, trap(tls=server_side(certificate)) as stranger:
         settings = served_by(sandbox.url)
-        house = House(tmp_path, {**settings, **hostile_environment(proxy, certificate)})
-        key = house.key()
-        with house.serving() as serving:
+        cli = Cli(tmp_path, {**settings, **hostile_environment(proxy, certificate)})
+        key = cli.key()
+        with cli.serving() as serving:
             good = generate(serving.url, key)
             link = f"https://127.0.0.1:{stranger.port}/a.png"
             generate(serving.url, key, f"[fault:url-private={link}] a koi", **{"async": True})
             eventually(lambda: stranger.knocks > 0)
-            told = house.process("doctor", "--json").stdout
-        house.settings["KOI_UPSTREAM_BASE_URL"] = f"https://127.0.0.1:{stranger.port}/v1"
-        with house.serving() as serving:
+            told = cli.process("doctor", "--json").stdout
+        cli.settings["KOI_UPSTREAM_BASE_URL"] = f"https://127.0.0.1:{stranger.port}/v1"
+        with cli.serving() as serving:
             unbelieved = generate(serving.url, key, "to a stranger")
 
         assert proxy.visits == []

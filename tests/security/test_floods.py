@@ -1,4 +1,4 @@
-"""What callers can use up: connections, log lines, series, waits (study S33, S34, S36, S39)."""
+"""What callers can use up: connections, log lines, series, waits (S33, S34, S36, S39)."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ import pytest
 from app.sandbox.server import Sandbox
 from app.wiring.operator import OperatorContext
 from tests.flow import command
-from tests.flow.command import House, generate, served_by
+from tests.flow.command import Cli, generate, served_by
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi
@@ -30,13 +30,13 @@ ASK = b"GET /livez HTTP/1.1\r\nHost: koi\r\n\r\n"
 
 
 @pytest.fixture
-def house(sandbox: Sandbox, tmp_path: Path) -> House:
+def cli(sandbox: Sandbox, tmp_path: Path) -> Cli:
     settings = {
         **served_by(sandbox.url),
         "KOI_UPSTREAM_POLL_INTERVAL_S": "0.1",
         "KOI_REDIS_TIMEOUT_MS": "300",
     }
-    return House(tmp_path, settings)
+    return Cli(tmp_path, settings)
 
 
 @contextlib.contextmanager
@@ -53,12 +53,12 @@ def flood(url: httpx.URL, connections: int) -> Iterator[Counter[bytes]]:
 
 
 def test_a_flood_of_connections_leaves_room_for_the_work_under_way(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shell = ["sh", "-c", f'ulimit -n {FILES} && exec "$@"', "koi"]
     monkeypatch.setattr(command, "KOI", [*shell, sys.executable, "-m", "app.cli"])
-    key = house.key()
-    with house.serving() as serving:
+    key = cli.key()
+    with cli.serving() as serving:
         headers = {"authorization": f"Bearer {key}"}
         with httpx.Client(base_url=serving.url, headers=headers, timeout=30) as early:
             assert early.get("/v1/models").status_code == 200
@@ -72,10 +72,10 @@ def test_a_flood_of_connections_leaves_room_for_the_work_under_way(
 
 
 def test_a_store_that_is_away_is_told_once_and_not_with_every_request(
-    house: House, tmp_path: Path
+    cli: Cli, tmp_path: Path
 ) -> None:
-    key = house.key()
-    with house.serving() as serving:
+    key = cli.key()
+    with cli.serving() as serving:
         assert generate(serving.url, key).status_code == 200
         with store_at(tmp_path) as store:
             server = store.info("server")["process_id"]
@@ -100,8 +100,8 @@ def test_a_store_that_is_away_is_told_once_and_not_with_every_request(
 
 
 def test_three_hundred_users_add_no_series(koi: Koi) -> None:
-    async def enrol(office: OperatorContext) -> list[str]:
-        return [(await office.keys.issue(f"user{n}", name=f"key{n}")).secret for n in range(300)]
+    async def issue_keys(operator: OperatorContext) -> list[str]:
+        return [(await operator.keys.issue(f"user{n}", name=f"key{n}")).secret for n in range(300)]
 
     async def all_ask(keys: list[str]) -> set[int]:
         limits = httpx.Limits(max_connections=32)
@@ -117,7 +117,7 @@ def test_three_hundred_users_add_no_series(koi: Koi) -> None:
         text = httpx.get(f"{koi.url}/metrics").text
         return {line.rpartition(" ")[0] for line in text.splitlines() if line[0] != "#"}
 
-    keys = koi.office(enrol)
+    keys = koi.operate(issue_keys)
     assert asyncio.run(all_ask(keys[:3])) == {200, 404}
     few = series() | series()
     assert asyncio.run(all_ask(keys[3:])) == {200, 404}

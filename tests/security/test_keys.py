@@ -1,4 +1,4 @@
-"""Keys: what a guess costs, what a refusal tells, how soon a revocation holds (study S11-S18)."""
+"""Keys: what a guess costs, what a refusal tells, how soon a revocation holds (S11-S18)."""
 
 import asyncio
 import secrets
@@ -14,7 +14,7 @@ import redis
 from app.sandbox.server import Sandbox
 from app.service.keys import new_secret
 from app.wiring.operator import OperatorContext
-from tests.flow.command import House, served_by
+from tests.flow.command import Cli, served_by
 from tests.flow.conftest import Start
 from tests.harness import Koi
 from tests.security.samples import gap, interleaved, welch_t
@@ -28,21 +28,21 @@ def bearer(secret: str) -> dict[str, str]:
     return {"authorization": f"Bearer {secret}"}
 
 
-async def _ended(office: OperatorContext, number: int) -> dict[str, list[str]]:
+async def _ended(operator: OperatorContext, number: int) -> dict[str, list[str]]:
     """So many keys that were revoked, and that have expired."""
     ended: dict[str, list[str]] = {"revoked": [], "expired": []}
     for _ in range(number):
-        issued = await office.keys.issue("ann")
-        await office.keys.revoke(issued.key.id)
+        issued = await operator.keys.issue("ann")
+        await operator.keys.revoke(issued.key.id)
         ended["revoked"].append(issued.secret)
-        late = await office.keys.issue("ann", expires_in=timedelta(seconds=-1))
+        late = await operator.keys.issue("ann", expires_in=timedelta(seconds=-1))
         ended["expired"].append(late.secret)
     return ended
 
 
 def refusals(koi: Koi, number: int) -> dict[str, list[str]]:
     """Secrets of every kind that is refused; each is used once, so that each costs the most."""
-    ended = koi.office(lambda office: _ended(office, number))
+    ended = koi.operate(lambda operator: _ended(operator, number))
     return {
         "unknown": [new_secret() for _ in range(number)],
         "again": [new_secret() for _ in range(number)],
@@ -162,10 +162,10 @@ def test_a_revoked_key_ends_on_every_worker_within_five_seconds(
 ) -> None:
     """S15, by the command an operator would use, while the key is in use."""
     settings = served_by(sandbox.url)
-    house = House(tmp_path, settings)
-    created = house.json("keys", "create", "--user", "ann", "--new")
+    cli = Cli(tmp_path, settings)
+    created = cli.json("keys", "create", "--user", "ann", "--new")
     headers = bearer(created["key"]) | {"connection": "close"}
-    with house.serving("--workers", "2") as serving:
+    with cli.serving("--workers", "2") as serving:
         serving.wait_for("worker_ready", times=2)
 
         def answers(number: int) -> set[int]:
@@ -173,7 +173,7 @@ def test_a_revoked_key_ends_on_every_worker_within_five_seconds(
             return {httpx.get(url, headers=headers).status_code for _ in range(number)}
 
         assert answers(12) == {200}
-        house.text("keys", "revoke", created["key_id"])
+        cli.text("keys", "revoke", created["key_id"])
         revoked = time.monotonic()
         eventually(lambda: answers(4) == {401}, within_s=20)
         # After five seconds not one worker knows it any more.
@@ -191,4 +191,4 @@ def test_there_is_nobody_before_an_operator_has_made_somebody(start: Start) -> N
         for path in ("/", "/setup", "/login", "/admin", "/register", "/v1/users", "/v1/keys"):
             for method in ("GET", "POST"):
                 assert client.request(method, path).status_code == 404
-    assert koi.office(lambda office: office.keys.users()) == []
+    assert koi.operate(lambda operator: operator.keys.users()) == []

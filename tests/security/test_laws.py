@@ -1,6 +1,6 @@
 """What the code must not even contain, and what the lock and the framework are held to.
 
-The study's S3, S4, S19, S53, S54 and S58, as far as reading the source can keep them.
+S3, S4, S19, S53, S54 and S58, as far as reading the source can keep them.
 """
 
 import ast

@@ -128,21 +128,21 @@ def test_nothing_in_an_answer_tells_that_another_tenant_asked_the_same(
     assert "hit" not in other.headers["cache-status"]
 
 
-async def _team(office: OperatorContext) -> None:
+async def _team(operator: OperatorContext) -> None:
     for team in ("blue", "red"):
-        await office.keys.create_team(team, office.settings.default_limits)
+        await operator.keys.create_team(team, operator.settings.default_limits)
     for name, team, cache in (
         ("ann", "blue", CachePolicy.SHARED),
         ("mate", "blue", CachePolicy.SHARED),
         ("shy", "blue", CachePolicy.PRIVATE),
         ("bob", "red", CachePolicy.SHARED),
     ):
-        await office.keys.create_user(name, team=team, cache=cache)
+        await operator.keys.create_user(name, team=team, cache=cache)
 
 
 def test_a_pool_reads_each_others_jobs_by_id_and_nobody_else_does(koi: Koi) -> None:
     """Decision 11: shared policy and the same team, both."""
-    koi.office(_team)
+    koi.operate(_team)
     clients = {name: koi.client(koi.key(name)) for name in ("ann", "mate", "shy", "bob")}
     ids = made(clients["ann"])
     for path in {path for path, _ in OBJECTS}:
@@ -155,7 +155,7 @@ def test_a_pool_reads_each_others_jobs_by_id_and_nobody_else_does(koi: Koi) -> N
 
 def test_a_team_mate_reads_a_job_but_cannot_cancel_it(start: Start) -> None:
     koi = start(upstream_concurrency=1)
-    koi.office(_team)
+    koi.operate(_team)
     koi.sandbox.set(latency_s=1.5)
     with koi.client(koi.key("ann")) as ann, koi.client(koi.key("mate")) as mate:
         running = ann.post(GENERATE, json={**KOI, "async": True}).json()["id"]

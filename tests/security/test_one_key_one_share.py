@@ -1,4 +1,4 @@
-"""One key cannot hurt the house: while it does its worst, another key is served as if alone.
+"""One key cannot hurt the others: while it does its worst, another key is served as if alone.
 
 Three processes beside this one: the gateway, its provider, and the hostile key. What the polite key
 meets is measured here, in quiet moments and under attack by turns.
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.flow.command import ROOT, House, Serving
+from tests.flow.command import ROOT, Cli, Serving
 from tests.harness import PRICED
 from tests.security.hostile import ATTACKS, GENERATE
 
@@ -122,9 +122,9 @@ def provider() -> Iterator[str]:
 
 @dataclass
 class Scene:
-    """A served house with a polite and a hostile key."""
+    """A gateway in service, with a polite and a hostile key."""
 
-    house: House
+    cli: Cli
     serving: Serving
     polite: Polite
     hostile: str
@@ -133,7 +133,7 @@ class Scene:
     def prepare(self) -> None:
         """The hostile key is rich first, and limited to a few requests a minute then."""
         self.has = self._hostile("prepare", 0, 1).communicate(timeout=120)[0]
-        self.house.run("users", "set", "hostile", "--requests-per-minute", "5")
+        self.cli.run("users", "set", "hostile", "--requests-per-minute", "5")
         asyncio.run(self.polite.work(1))
 
     def attack(self, name: str, seconds: float) -> Result:
@@ -165,7 +165,7 @@ class Scene:
         return process
 
     def _journal(self) -> int:
-        files = (self.house.path / ".koi" / "journal").glob("*.jsonl")
+        files = (self.cli.path / ".koi" / "journal").glob("*.jsonl")
         return sum(file.stat().st_size for file in files)
 
     def _memory(self) -> int:
@@ -185,12 +185,12 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
             "KOI_DEFAULT_REQUESTS_PER_MINUTE": "1000000",
             **SHARES,
         }
-        house = House(tmp_path, settings)
-        house.run("users", "create", "polite")
-        house.run("users", "create", "hostile")
-        polite, hostile = house.key("polite"), house.key("hostile")
-        with house.serving() as serving:
-            yield Scene(house, serving, Polite(serving.url, polite), hostile)
+        cli = Cli(tmp_path, settings)
+        cli.run("users", "create", "polite")
+        cli.run("users", "create", "hostile")
+        polite, hostile = cli.key("polite"), cli.key("hostile")
+        with cli.serving() as serving:
+            yield Scene(cli, serving, Polite(serving.url, polite), hostile)
 
 
 HEAD = """
@@ -234,7 +234,7 @@ SOCKET_BYTES = 4096
 
 def test_a_thousand_readers_that_stop_reading_leave_memory_flat(scene: Scene) -> None:
     links = asyncio.run(_pictures(scene))
-    for file in (scene.house.path / ".koi" / "images").rglob("img_*"):
+    for file in (scene.cli.path / ".koi" / "images").rglob("img_*"):
         os.truncate(file, PICTURE_BYTES)
     before = scene._memory()
 
@@ -266,7 +266,7 @@ ANSWERS, ANSWERS_KIB = 16, 32 << 10
 
 def test_answers_in_base64_that_nobody_reads_leave_memory_flat(scene: Scene) -> None:
     requests = asyncio.run(_answers(scene))
-    for file in (scene.house.path / ".koi" / "images").rglob("img_*"):
+    for file in (scene.cli.path / ".koi" / "images").rglob("img_*"):
         os.truncate(file, PICTURE_BYTES)
     before = scene._memory()
 

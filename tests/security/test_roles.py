@@ -1,6 +1,6 @@
 """Who may do what: every role at every route and method, walked from the router's own table.
 
-A route that is added without a row here fails (study S22, S49).
+A route that is added without a row here fails (S22, S49).
 """
 
 from collections.abc import Callable, Iterator
@@ -83,10 +83,10 @@ WALK = [(route, method) for route in ROUTES for method in sorted(route.methods o
 
 
 @dataclass(frozen=True)
-class House:
+class Roles:
     koi: Koi
     secrets: dict[str, str | None]
-    places: dict[str, str]
+    path_values: dict[str, str]
     client: httpx.Client
 
     def ask(self, role: str, method: str, path: str, **options: Any) -> httpx.Response:
@@ -97,7 +97,7 @@ class House:
 
     def walk(self, role: str, route: Route, method: str) -> httpx.Response:
         path = route.path.replace("docs/{name}", "docs/init.js")
-        for name, value in self.places.items():
+        for name, value in self.path_values.items():
             path = path.replace(f"{{{name}}}", value)
         body = {**KOI, "prompt": f"by {role}"} if method == "POST" else None
         params = {"start_time": "1"} if "organization" in path else None
@@ -105,7 +105,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def roles(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roles]:
     """One gateway for the whole walk, as it stands behind a public address."""
     provider.reset()
     directory = tmp_path_factory.mktemp("roles")
@@ -121,24 +121,24 @@ def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         EmbeddedStore(tmp_path_factory.mktemp("roles-store")) as store,
         gateway(provider, store.url, directory, **settings) as koi,
     ):
-        secrets = koi.office(enrol)
+        secrets = koi.operate(create_everybody)
         with koi.client(secrets["ann"]) as ann:
             task_id = ann.post(GENERATE, json={**KOI, "async": True}).json()["id"]
             link = wait_for(ann, task_id)["data"][0]["url"]
         name = link.rpartition("/")[2].partition("?")[0]
-        places = {"task_id": task_id, "name": name, "model:path": "grok-imagine"}
+        path_values = {"task_id": task_id, "name": name, "model:path": "grok-imagine"}
         with httpx.Client(base_url=koi.url, timeout=20) as client:
-            yield House(koi, secrets, places, client)
+            yield Roles(koi, secrets, path_values, client)
 
 
-async def enrol(office: OperatorContext) -> dict[str, str | None]:
-    issue: Callable[..., Any] = office.keys.issue
+async def create_everybody(operator: OperatorContext) -> dict[str, str | None]:
+    issue: Callable[..., Any] = operator.keys.issue
     for team in ("blue", "red"):
-        await office.keys.create_team(team, office.settings.default_limits)
-    await office.keys.create_user("ann", team="blue")
-    await office.keys.create_user("bob", team="red")
+        await operator.keys.create_team(team, operator.settings.default_limits)
+    await operator.keys.create_user("ann", team="blue")
+    await operator.keys.create_user("bob", team="red")
     revoked = await issue("ann")
-    await office.keys.revoke(revoked.key.id)
+    await operator.keys.revoke(revoked.key.id)
     narrow = frozenset({"painter"})
     return {
         "nobody": None,
@@ -162,9 +162,9 @@ def test_every_route_has_a_row_and_every_row_a_route() -> None:
 
 
 @pytest.mark.parametrize("role", [*STRANGERS, *CALLERS])
-def test_a_role_gets_what_its_row_says_at_every_route(house: House, role: str) -> None:
+def test_a_role_gets_what_its_row_says_at_every_route(roles: Roles, role: str) -> None:
     answers = {
-        (named(route, method), method): house.walk(role, route, method) for route, method in WALK
+        (named(route, method), method): roles.walk(role, route, method) for route, method in WALK
     }
 
     got = {key: answer.status_code for key, answer in answers.items()}
@@ -172,7 +172,7 @@ def test_a_role_gets_what_its_row_says_at_every_route(house: House, role: str) -
     assert not any("server" in answer.headers for answer in answers.values())
 
 
-def test_no_spelling_of_a_path_opens_what_the_route_itself_keeps_shut(house: House) -> None:
+def test_no_spelling_of_a_path_opens_what_the_route_itself_keeps_shut(roles: Roles) -> None:
     """Authorisation is by the routed path; what only looks alike is unknown, never open."""
     closed = [r.path for r in ROUTES if r.path.startswith("/v1/organization")] + ["/metrics"]
     spellings = [
@@ -190,7 +190,7 @@ def test_no_spelling_of_a_path_opens_what_the_route_itself_keeps_shut(house: Hou
         lambda p: f"/openai{p}",
     ]
     for path, spelt, role in product(closed, spellings, ("nobody", "ann")):
-        answer = house.ask(role, "GET", spelt(path), params={"start_time": "1"})
+        answer = roles.ask(role, "GET", spelt(path), params={"start_time": "1"})
         assert answer.status_code in (400, 401, 403, 404), (spelt(path), role)
 
 
@@ -203,12 +203,12 @@ HOSTILE_HOSTS = [
 
 
 @pytest.mark.parametrize("path", ["/v1/usage", "/v1/organization/costs", "/metrics", "/v1/nowhere"])
-def test_no_host_header_changes_a_decision(house: House, path: str) -> None:
+def test_no_host_header_changes_a_decision(roles: Roles, path: str) -> None:
     """S57: whatever the Host says, the answer is the same, or no answer at all."""
     for role in ("nobody", "ann", "admin"):
-        usual = house.ask(role, "GET", path, params={"start_time": "1"})
+        usual = roles.ask(role, "GET", path, params={"start_time": "1"})
         for host in HOSTILE_HOSTS:
-            answer = house.ask(
+            answer = roles.ask(
                 role, "GET", path, params={"start_time": "1"}, headers={"host": host}
             )
             if answer.status_code == 400:
@@ -218,7 +218,7 @@ def test_no_host_header_changes_a_decision(house: House, path: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["nobody", "bob"])
-def test_no_header_of_a_proxy_lends_a_role(house: House, role: str) -> None:
+def test_no_header_of_a_proxy_lends_a_role(roles: Roles, role: str) -> None:
     """S23, S52: nothing a caller writes into a header makes it somebody else."""
     lent = {
         "x-forwarded-for": "127.0.0.1", "x-real-ip": "127.0.0.1", "forwarded": "for=127.0.0.1",
@@ -227,9 +227,9 @@ def test_no_header_of_a_proxy_lends_a_role(house: House, role: str) -> None:
         "openai-organization": "blue", "openai-project": "blue", "x-admin": "true",
         "cookie": f"key={ADMIN_KEY}; authorization=Bearer {ADMIN_KEY}",
     }  # fmt: skip
-    for path in ("/metrics", "/v1/organization/costs", f"/v1/tasks/{house.places['task_id']}"):
-        plain = house.ask(role, "GET", path)
-        lending = house.ask(role, "GET", path, headers=lent)
+    for path in ("/metrics", "/v1/organization/costs", f"/v1/tasks/{roles.path_values['task_id']}"):
+        plain = roles.ask(role, "GET", path)
+        lending = roles.ask(role, "GET", path, headers=lent)
         assert lending.status_code == plain.status_code in (401, 403, 404)
 
 
@@ -259,19 +259,19 @@ def test_metrics_that_are_open_on_loopback_are_shut_to_a_page_led_here_by_its_na
     assert httpx.get(f"{koi.url}/metrics", headers={"host": "localhost:80"}).status_code == 200
 
 
-def test_no_field_of_a_body_makes_a_caller_somebody_else(house: House) -> None:
+def test_no_field_of_a_body_makes_a_caller_somebody_else(roles: Roles) -> None:
     """S23: user, team, role, limits, price and key in a body change neither bill nor owner."""
     claims = {
         "user": "ann", "user_id": "ann", "team": "blue", "role": "admin",
         "key_id": "key_0", "limits": {"images_per_day": 10**6}, "unit_micros": 0, "price": 0,
         "tenant": "blue", "pool": "team:blue", "charged": False, "job_id": "task_1",
     }  # fmt: skip
-    task = house.ask("bob", "POST", GENERATE, json={**KOI, "prompt": "claims", **claims})
+    task = roles.ask("bob", "POST", GENERATE, json={**KOI, "prompt": "claims", **claims})
     task_id = task.headers["x-koi-task-id"]
 
     assert task.status_code == 200
-    assert house.ask("bob", "GET", f"/v1/tasks/{task_id}").status_code == 200
-    assert house.ask("ann", "GET", f"/v1/tasks/{task_id}").status_code == 404
-    house.koi.settled()
-    (entry,) = [e for e in house.koi.entries() if e.job == task_id]
+    assert roles.ask("bob", "GET", f"/v1/tasks/{task_id}").status_code == 200
+    assert roles.ask("ann", "GET", f"/v1/tasks/{task_id}").status_code == 404
+    roles.koi.settled()
+    (entry,) = [e for e in roles.koi.entries() if e.job == task_id]
     assert (entry.user, entry.team, entry.micros) == ("bob", "red", 140_000)

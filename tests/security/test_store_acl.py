@@ -17,7 +17,7 @@ from app.domain.ledger import EntryKind
 from app.sandbox.server import Sandbox
 from app.wiring.operator import OperatorContext
 from tests.adapters.store_rig import Engine, running
-from tests.flow.command import House
+from tests.flow.command import Cli
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.harness import KOI, Koi, gateway
 from tests.store_node import programs
@@ -86,11 +86,11 @@ def test_all_of_koi_runs_within_it(
         key = koi.key()
         with koi.client(key) as client:
             live_through_everything(koi, client)
-        koi.office(manage)
-        koi.assert_books_balance()
-    house = House(tmp_path, {"KOI_REDIS_URL": url, "KOI_DATA_DIR": str(tmp_path / "koi")})
-    assert house.json("ledger", "check")["difference"] == 0
-    assert "answers" in house.run("doctor", code=1).stdout
+        koi.operate(manage)
+        koi.assert_ledger_matches_bill()
+    cli = Cli(tmp_path, {"KOI_REDIS_URL": url, "KOI_DATA_DIR": str(tmp_path / "koi")})
+    assert cli.json("ledger", "check")["difference"] == 0
+    assert "answers" in cli.run("doctor", code=1).stdout
 
     # Told by a library to servers that know it; asked by the doctor, who copes without.
     refused = {entry["object"] for entry in root.acl_log()}  # type: ignore[union-attr, index]
@@ -120,17 +120,17 @@ def live_through_everything(koi: Koi, client: httpx.Client) -> None:
     assert client.get("/v1/organization/costs?start_time=1", headers=admin).status_code == 200
 
 
-async def manage(office: OperatorContext) -> None:
-    issued = await office.keys.issue("bob")
-    await office.keys.rotate(issued.key.id, overlap=timedelta(0))
-    await office.keys.revoke(issued.key.id)
-    await office.keys.create_team("art", office.settings.default_limits)
-    entries = [entry async for entry in office.ledger.entries()]
+async def manage(operator: OperatorContext) -> None:
+    issued = await operator.keys.issue("bob")
+    await operator.keys.rotate(issued.key.id, overlap=timedelta(0))
+    await operator.keys.revoke(issued.key.id)
+    await operator.keys.create_team("art", operator.settings.default_limits)
+    entries = [entry async for entry in operator.ledger.entries()]
     (charged, *_) = [entry for entry in entries if entry.images]
     zero = replace(charged, id="", kind=EntryKind.ADJUST, images=0, micros=0, surplus=0)
-    await office.ledger.adjust(zero)
-    assert (await office.ledger.audit()).difference == 0
-    await office.ledger.open_job_stats()
+    await operator.ledger.adjust(zero)
+    assert (await operator.ledger.audit()).difference == 0
+    await operator.ledger.open_job_stats()
 
 
 OUTSIDE = [

@@ -99,7 +99,7 @@ def test_an_amount_that_is_not_certain_is_not_guessed(tmp_path: Path, text: str)
     assert "is not an amount in CNY" in line.why or "at most six decimals" in line.why
 
 
-def test_the_mark_is_the_catalogs_currency(tmp_path: Path) -> None:
+def test_the_currency_sign_is_that_of_the_catalog(tmp_path: Path) -> None:
     row = f"{HEADINGS}\nreq_1,m,$0.02,2026-11-27 13:00:00\nreq_2,m,¥0.14,2026-11-27 13:00:00\n"
 
     dollars, yuan = read(tmp_path, row, currency="USD")
@@ -167,7 +167,7 @@ def test_one_bad_line_spoils_no_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["req 1", "=cmd()", "任务/7", "a%20b", "Zm9v+/8="])
-def test_an_id_is_spelt_as_the_books_spell_it(tmp_path: Path, name: str) -> None:
+def test_an_id_is_spelt_as_the_ledger_spells_it(tmp_path: Path, name: str) -> None:
     line = one(tmp_path, f"{name},grok-imagine,0.14,2026-11-27 13:00:00")
 
     assert isinstance(line, BillLine)

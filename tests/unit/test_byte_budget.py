@@ -31,7 +31,7 @@ async def test_a_waiter_cancelled_as_bytes_are_given_back_costs_the_giver_nothin
     assert budget.reserved_bytes == 0
 
 
-async def test_a_cancelled_waiter_does_not_stand_in_the_way_of_the_next() -> None:
+async def test_a_cancelled_waiter_does_not_delay_the_next() -> None:
     budget = MemoryBudget(10)
     held, small = AsyncExitStack(), AsyncExitStack()
     await held.enter_async_context(budget.reserve(7))

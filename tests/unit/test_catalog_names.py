@@ -41,7 +41,7 @@ def test_exact_names_and_aliases_of_any_model_win_over_every_pattern() -> None:
     assert named(catalog, "gpt-image-2-2026-04-21") == "painter"
 
 
-def test_the_books_and_the_bill_know_no_patterns() -> None:
+def test_the_ledger_and_the_bill_know_no_patterns() -> None:
     catalog = parse_catalog(TOP + model("painter", 'alias_patterns = ["gpt-image-*"]'))
 
     assert catalog.find("gpt-image-2") is None

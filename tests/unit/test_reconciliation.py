@@ -356,7 +356,7 @@ def test_nearest_is_the_greedy_pairing_one_to_one(
     sent=st.lists(st.integers(1, 9), min_size=1, max_size=8),
     billed=st.lists(st.integers(1, 9), max_size=8),
 )
-def test_every_line_and_every_charge_is_in_exactly_one_pair(
+def test_every_line_of_the_bill_and_every_charge_is_in_exactly_one_pair(
     sent: list[int], billed: list[int]
 ) -> None:
     entries = [presumed(job=f"task_{i}", dispatched_ms=at * HOUR) for i, at in enumerate(sent)]
@@ -381,7 +381,7 @@ def test_every_line_and_every_charge_is_in_exactly_one_pair(
         max_size=8,
     )
 )
-def test_after_the_corrections_the_books_are_never_short_of_the_bill(
+def test_after_the_corrections_the_ledger_is_never_short_of_the_bill(
     calls: list[tuple[str, bool, int, int]],
 ) -> None:
     """I5: what they hold beyond the bill is at most what is still presumed."""
@@ -402,9 +402,9 @@ def test_after_the_corrections_the_books_are_never_short_of_the_bill(
             lines.append(line(f"req_{index}", n * UNIT, at_ms=at_ms, number=index))
 
     fixes = [build_adjustment(pair, "bill") for pair in compared(lines, entries) if pair.adjustment]
-    books = [*entries, *(replace(fix, id="2-0") for fix in fixes)]
+    corrected = [*entries, *(replace(fix, id="2-0") for fix in fixes)]
 
-    charged, still = sum(e.images for e in books), sum(e.presumed for e in books)
+    charged, still = sum(e.images for e in corrected), sum(e.presumed for e in corrected)
     billed_images = sum(one.micros for one in lines) // UNIT
     assert billed_images <= charged <= billed_images + still
-    assert not [pair for pair in compared(lines, books) if pair.adjustment]
+    assert not [pair for pair in compared(lines, corrected) if pair.adjustment]

@@ -206,7 +206,7 @@ def test_a_switch_changes_the_shape_of_a_finished_task(
     assert check(client.get(f"/tasks/{task['id']}").json())
 
 
-# Keys, validation, pace
+# Keys, validation, rate limits
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_bad_key_is_refused_in_its_own_way_and_costs_nothing(
         ({"prompt": "[fault:nonsense]"}, {}, 400, None),
     ],
 )
-def test_a_request_is_validated_as_the_study_says(
+def test_a_request_is_validated_as_the_provider_does(
     sandbox: Sandbox,
     client: httpx.Client,
     fields: dict[str, Any],
@@ -275,7 +275,7 @@ def test_a_request_is_validated_as_the_study_says(
         assert sandbox.billed_images == 0
 
 
-def test_pace_is_off_until_switched_on_and_then_refuses(
+def test_the_rate_limit_is_off_until_switched_on_and_then_refuses(
     sandbox: Sandbox, client: httpx.Client
 ) -> None:
     sandbox.set(latency_s=0.0)
@@ -306,7 +306,7 @@ def test_burst_and_concurrency_are_limits_of_their_own(
     assert post(client, **{"async": True}).status_code == 200
 
 
-def test_polls_count_against_the_pace(sandbox: Sandbox, client: httpx.Client) -> None:
+def test_polls_count_against_the_rate_limit(sandbox: Sandbox, client: httpx.Client) -> None:
     sandbox.set(rpm=2)
     task = post(client, **{"async": True}).json()
 

@@ -330,5 +330,5 @@ def test_no_sentence_about_a_key_quotes_it(key: str) -> None:
         ("https://a.example/openai/v2", "https://a.example/openai/v2"),
     ],
 )
-def test_a_base_url_is_mended_where_its_meaning_is_plain(given: str, used: str) -> None:
+def test_a_base_url_is_corrected_where_its_meaning_is_plain(given: str, used: str) -> None:
     assert load_settings(upstream_base_url=given).upstream_base_url == used

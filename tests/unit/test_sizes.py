@@ -24,10 +24,10 @@ MANY = ("1024x1024", "2048x2048", "512x512", "1344x768", "768x1344")
     ],
 )  # fmt: skip
 def test_shape_comes_first_and_area_second(offered: tuple[str, ...], size: str, found: str) -> None:
-    wish = parse_pixels(size)
+    wanted = parse_pixels(size)
 
-    assert wish is not None
-    assert closest_size(offered, wish, offered[0]) == found
+    assert wanted is not None
+    assert closest_size(offered, wanted, offered[0]) == found
 
 
 def test_a_tie_goes_to_the_one_offered_first_in_whatever_order() -> None:
@@ -35,7 +35,7 @@ def test_a_tie_goes_to_the_one_offered_first_in_whatever_order() -> None:
         assert closest_size(offered, SizePreference(Fraction(1)), offered[0]) == offered[0]
 
 
-def test_where_the_wish_is_silent_the_default_speaks() -> None:
+def test_a_preference_that_is_not_given_is_the_default() -> None:
     assert (
         closest_size(MANY, SizePreference(area=Fraction(2048 * 2048)), "1024x1024") == "2048x2048"
     )
@@ -53,7 +53,7 @@ def test_any_size_in_bounds_finds_one_and_its_turned_self_the_turned_one(
 
     assert one is not None
     assert turned is not None
-    across, down = (closest_size(GROK, wish, GROK[0]) for wish in (one, turned))
+    across, down = (closest_size(GROK, wanted, GROK[0]) for wanted in (one, turned))
     assert across == "x".join(reversed(down.split("x")))
 
 

@@ -170,7 +170,7 @@ def test_a_refusal_is_visible_as_a_rise_from_zero() -> None:
     assert read(metrics, name, operation="submit", outcome="upstream_billing") == 0
 
 
-def test_the_open_books_and_the_audit_are_published_as_they_stand() -> None:
+def test_the_open_jobs_and_the_audit_are_published_as_they_are() -> None:
     metrics = Metrics(WORDS)
 
     metrics.publish_job_stats(OpenJobStats({JobState.DISPATCHED: 4}, 5, 700_000, 1_500))

@@ -1,4 +1,4 @@
-"""A page of the journal on a disk that fails to sync, and over midnight."""
+"""A file of the journal on a disk that fails to sync, and over midnight."""
 
 import errno
 import os
@@ -42,7 +42,7 @@ def test_yesterdays_file_is_synced_before_it_is_closed(tmp_path: Path) -> None:
     os.close(reader)
 
 
-def test_the_page_that_was_turned_stays_open_until_the_sync(tmp_path: Path) -> None:
+def test_yesterdays_file_stays_open_until_the_sync(tmp_path: Path) -> None:
     names = ["yesterday"]
     append_file = AppendFile(tmp_path, lambda: names[-1])
     append_file.write(b"late")

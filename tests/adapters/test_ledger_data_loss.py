@@ -6,10 +6,10 @@ import pytest
 from store_rig import (
     Engine,
     OpenStore,
+    admission,
     delivered,
     ledger_on,
     new_journal,
-    order,
     principal,
     started,
 )  # fmt: skip
@@ -22,8 +22,8 @@ from app.domain.journal import Position
 LOST = "lost its data"
 
 SPENDING: dict[str, Callable[[RedisLedger, str], Awaitable[object]]] = {
-    "arrive": lambda ledger, _: ledger.check_rate_limit(principal(), order().dedup_keys),
-    "admit": lambda ledger, _: ledger.admit(order()),
+    "arrive": lambda ledger, _: ledger.check_rate_limit(principal(), admission().dedup_keys),
+    "admit": lambda ledger, _: ledger.admit(admission()),
     "dispatch": lambda ledger, job_id: ledger.dispatch(job_id, 1000),
     "record": lambda ledger, job_id: ledger.record_part(job_id, 0, upstream_id="up", due_ms=0),
     "settle": lambda ledger, job_id: ledger.settle(job_id, delivered(1)),
@@ -37,8 +37,7 @@ SPENDING: dict[str, Callable[[RedisLedger, str], Awaitable[object]]] = {
 async def test_a_flushed_store_is_noticed_by_every_verb(
     engine: Engine, ledger: RedisLedger, verb: str
 ) -> None:
-    """Fault F76."""
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     with engine.client() as admin:
         admin.flushall()
 
@@ -46,34 +45,36 @@ async def test_a_flushed_store_is_noticed_by_every_verb(
         await SPENDING[verb](ledger, job_id)
 
 
-async def test_a_store_refilled_by_another_life_is_noticed(
+async def test_a_store_refilled_in_another_epoch_is_noticed(
     engine: Engine, open_store: OpenStore, ledger: RedisLedger
 ) -> None:
-    await ledger.admit(order())
+    await ledger.admit(admission())
     with engine.client() as admin:
         admin.flushall()
-    await ledger_on(open_store(engine.url)).admit(order())
+    await ledger_on(open_store(engine.url)).admit(admission())
 
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await ledger.admit(order())
+        await ledger.admit(admission())
 
 
-async def test_an_old_copy_of_the_same_life_is_noticed(engine: Engine, ledger: RedisLedger) -> None:
+async def test_an_old_copy_of_the_same_epoch_is_noticed(
+    engine: Engine, ledger: RedisLedger
+) -> None:
     """A backup put back, a stale replica promoted: the epoch is right, the counters are not."""
-    await ledger.admit(order())
+    await ledger.admit(admission())
     backup = engine.copy()
-    await started(ledger, order())
+    await started(ledger, admission())
     engine.put_back(backup)
 
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await ledger.admit(order())
+        await ledger.admit(admission())
 
 
-async def test_race_19_a_copy_that_does_not_know_what_was_sent_is_noticed(
+async def test_a_copy_that_does_not_know_what_was_sent_is_noticed(
     engine: Engine, ledger: RedisLedger
 ) -> None:
     """Its lapsed reservation would be released as never sent, and the picture never be paid for."""
-    job_id = (await ledger.admit(order(lease_ms=-1))).job.id
+    job_id = (await ledger.admit(admission(lease_ms=-1))).job.id
     backup = engine.copy()
     assert await ledger.dispatch(job_id, 60_000)
     engine.put_back(backup)
@@ -86,7 +87,7 @@ async def test_a_copy_that_does_not_know_the_providers_task_is_noticed(
     engine: Engine, ledger: RedisLedger
 ) -> None:
     """Nobody would ever ask for its picture, which is paid for."""
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     backup = engine.copy()
     await ledger.record_part(job_id, 0, upstream_id="up", due_ms=0)
     engine.put_back(backup)
@@ -101,87 +102,86 @@ async def test_a_stale_copy_that_went_on_without_us_is_noticed(
     """A promoted replica lost our admission, and others spent on it: the numbers are equal again,
     the history is not."""
     ours, theirs = (ledger_on(open_store(engine.url)) for _ in range(2))
-    await theirs.admit(order())
+    await theirs.admit(admission())
     replica = engine.copy()
-    await ours.admit(order())
+    await ours.admit(admission())
     engine.put_back(replica)
-    await theirs.admit(order())
-    await theirs.admit(order())
+    await theirs.admit(admission())
+    await theirs.admit(admission())
 
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await ours.admit(order())
+        await ours.admit(admission())
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await theirs.admit(order())
+        await theirs.admit(admission())
     assert not ours.intact
 
 
 async def test_once_one_process_noticed_nobody_spends(
     engine: Engine, open_store: OpenStore, ledger: RedisLedger
 ) -> None:
-    await ledger.admit(order())
+    await ledger.admit(admission())
     with engine.client() as admin:
         admin.flushall()
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await ledger.admit(order())
+        await ledger.admit(admission())
 
     newcomer = ledger_on(open_store(engine.url))
 
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await newcomer.admit(order())
+        await newcomer.admit(admission())
 
 
 async def test_a_gateway_of_another_store_stops_nobody_but_itself(
     engine: Engine, open_store: OpenStore, ledger: RedisLedger
 ) -> None:
     """A wrong KOI_REDIS_URL or an old data directory must not halt a deployment."""
-    await ledger.admit(order())
+    await ledger.admit(admission())
     stranger = new_journal()
-    stranger.position = Position(7, "task_0", "another life")
+    stranger.position = Position(7, "task_0", "another epoch")
 
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await ledger_on(open_store(engine.url), stranger).admit(order())
+        await ledger_on(open_store(engine.url), stranger).admit(admission())
 
-    assert (await ledger.admit(order())).job.n == 1
+    assert (await ledger.admit(admission())).job.n == 1
 
 
-async def test_what_another_process_did_meanwhile_is_no_amnesia(
+async def test_what_another_process_did_meanwhile_is_no_data_loss(
     engine: Engine, open_store: OpenStore, ledger: RedisLedger
 ) -> None:
     other = ledger_on(open_store(engine.url))
     for one in (ledger, other, other, ledger):
-        assert (await one.admit(order())).job.n == 1
+        assert (await one.admit(admission())).job.n == 1
 
 
 async def test_a_restarted_gateway_remembers_how_much_it_had_seen(
     engine: Engine, open_store: OpenStore
 ) -> None:
     first = new_journal()
-    await ledger_on(open_store(engine.url), first).admit(order())
+    await ledger_on(open_store(engine.url), first).admit(admission())
     backup = engine.copy()
-    await ledger_on(open_store(engine.url), first).admit(order())
+    await ledger_on(open_store(engine.url), first).admit(admission())
     first.close()
 
     engine.put_back(backup)
 
-    reborn = FileJournal(first.directory)
-    assert reborn.position is not None
-    assert reborn.position.seq == 2
+    restarted = FileJournal(first.directory)
+    assert restarted.position is not None
+    assert restarted.position.seq == 2
     with pytest.raises(LedgerUnavailable, match=LOST):
-        await ledger_on(open_store(engine.url), reborn).admit(order())
+        await ledger_on(open_store(engine.url), restarted).admit(admission())
 
 
-async def test_a_gateway_that_starts_before_its_store_opens_the_books_later(
+async def test_a_gateway_that_starts_before_its_store_opens_the_ledger_later(
     own_engine: Engine, open_store: OpenStore
 ) -> None:
-    """Fault F69."""
     own_engine.stop()
     ledger = ledger_on(open_store(own_engine.url))
     with pytest.raises(LedgerUnavailable, match="connection"):
-        await ledger.admit(order())
+        await ledger.admit(admission())
 
     own_engine.start()
 
-    assert (await ledger.admit(order())).job.n == 1
+    assert (await ledger.admit(admission())).job.n == 1
 
 
 async def test_without_its_store_nothing_is_spent_and_nothing_is_lost_when_it_returns(
@@ -195,11 +195,11 @@ async def test_without_its_store_nothing_is_spent_and_nothing_is_lost_when_it_re
             pass
     own_engine.options = ("--appendonly", "yes", "--appendfsync", "always")
     ledger = ledger_on(open_store(own_engine.url))
-    job_id = await started(ledger, order(n=2))
+    job_id = await started(ledger, admission(n=2))
     own_engine.stop()
 
     with pytest.raises(LedgerUnavailable):
-        await ledger.admit(order())
+        await ledger.admit(admission())
 
     own_engine.start()
     assert (await ledger.settle(job_id, delivered(2))).first

@@ -1,4 +1,4 @@
-"""Who asks for what, and within which limits: nobody's books, so no loss touches it."""
+"""Who asks for what, and within which limits: no part of the ledger, so no loss touches it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -18,15 +18,15 @@ BODIES = {"a": ((1,), 1), "b": ((2, 1), 7), "c": ((1, 1), 0), "d": ((4,), 1)}
 """What can be asked for: images of each upstream call, and the price of one."""
 
 
-def lines(who: Who) -> list[str]:
+def scope_keys(who: Who) -> list[str]:
     key, user, team = who
     return [f"key:{key}", f"user:{user}", *([f"team:{team}"] if team else []), "house:house"]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as its caller makes it: whose, what, and how it may be recognised. `word` is what
-    processes say of earlier callers when they are asked; without it nobody asks."""
+    """A request as its caller makes it: whose, what, and how it may be recognised. `presence` is
+    what processes say of earlier callers when they are asked; without it nobody asks."""
 
     who: Who
     body: str
@@ -35,7 +35,7 @@ class Asked:
     key: str | None = None
     is_sdk_retry: bool = False
     fresh: bool = False
-    word: str | None = None
+    presence: str | None = None
 
     @property
     def n(self) -> int:
@@ -47,7 +47,7 @@ class Asked:
         return self.key and f"{self.who[1]} {self.key}"
 
 
-class Almanac(Calendar):
+class VirtualCalendar(Calendar):
     """A calendar whose today is whatever the machine says; the store's clock stays real."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Almanac(Calendar):
             self._days[day] = super().day(day)
         return self._days[day]
 
-    def turn(self, days: int) -> None:
+    def advance(self, days: int) -> None:
         self.today += timedelta(days=days)
 
     @property
@@ -78,19 +78,21 @@ class Almanac(Calendar):
 
 
 @dataclass
-class House:
-    """Limits in force and the calendar; both are nobody's books and outlive every loss."""
+class Config:
+    """Limits in force and the calendar; both are no part of the ledger and outlive every loss."""
 
-    almanac: Almanac
+    calendar: VirtualCalendar
     limits: dict[str, Limits] = field(default_factory=dict)
 
     def principal(self, who: Who) -> Principal:
-        given = {line.partition(":")[0]: self.limits.get(line) for line in lines(who)}
+        given = {
+            scope_key.partition(":")[0]: self.limits.get(scope_key) for scope_key in scope_keys(who)
+        }
         return principal(**given, names=who)
 
-    def bounds(self, line: str) -> Iterator[tuple[str, int | None, int | None]]:
-        day, month = self.almanac.labels
-        limit = self.limits.get(line, Limits())
+    def bounds(self, scope_key: str) -> Iterator[tuple[str, int | None, int | None]]:
+        day, month = self.calendar.labels
+        limit = self.limits.get(scope_key, Limits())
         yield day, limit.images_per_day, limit.micros_per_day
         yield month, limit.images_per_month, limit.micros_per_month
 

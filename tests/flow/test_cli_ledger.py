@@ -16,21 +16,21 @@ import redis
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
-from tests.flow.command import KOI, ROOT, House, Serving, generate
+from tests.flow.command import KOI, ROOT, Cli, Serving, generate
 
 
 @dataclass
-class Office:
+class Example:
     """A gateway that made three images for ann and refused bob one."""
 
-    house: House
+    cli: Cli
     serving: Serving
     ann: dict[str, Any]
     task: str
 
 
 @pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     settings = {
         "KOI_UPSTREAM_API_KEY": "sk-sandbox",
         "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
@@ -39,17 +39,17 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     }
     with Sandbox(time_scale=0.01) as sandbox:
         settings["KOI_UPSTREAM_BASE_URL"] = sandbox.url
-        house = House(tmp_path_factory.mktemp("books"), settings)
-        with house.serving() as serving:
-            ann = house.json("keys", "create", "--user", "ann", "--new")
+        cli = Cli(tmp_path_factory.mktemp("ledger"), settings)
+        with cli.serving() as serving:
+            ann = cli.json("keys", "create", "--user", "ann", "--new")
             first = generate(serving.url, ann["key"], "one")
             second = generate(serving.url, ann["key"], "two", n=2, quality="hd")
             assert (first.status_code, second.status_code) == (200, 200)
-            yield Office(house, serving, ann, first.headers["x-koi-task-id"])
+            yield Example(cli, serving, ann, first.headers["x-koi-task-id"])
 
 
-def test_usage_adds_up_images_and_money(office: Office) -> None:
-    report = office.house.json("usage", "--by", "user,model")
+def test_usage_adds_up_images_and_money(example: Example) -> None:
+    report = example.cli.json("usage", "--by", "user,model")
 
     assert report["by"] == ["user", "model"]
     assert report["rows"] == [
@@ -68,27 +68,27 @@ def test_usage_adds_up_images_and_money(office: Office) -> None:
     assert report["since"].endswith("Z")
 
 
-def test_every_verb_works_as_a_process_beside_the_gateway(office: Office) -> None:
-    usage = json.loads(office.house.process("usage", "--json").stdout)
-    export = office.house.process("ledger", "export", "--json").stdout.splitlines()
-    tasks = office.house.process("tasks", "list").stdout.splitlines()
+def test_every_verb_works_as_a_process_beside_the_gateway(example: Example) -> None:
+    usage = json.loads(example.cli.process("usage", "--json").stdout)
+    export = example.cli.process("ledger", "export", "--json").stdout.splitlines()
+    tasks = example.cli.process("tasks", "list").stdout.splitlines()
 
     assert usage["total"]["images"] == 3
     assert json.loads(export[0])["user"] == "ann"
     assert len(tasks) == 3
 
 
-def test_usage_by_day_counts_days_of_the_time_zone(office: Office) -> None:
+def test_usage_by_day_counts_days_of_the_time_zone(example: Example) -> None:
     today = datetime.now(UTC) + timedelta(hours=8)
 
-    rows = office.house.json("usage", "--by", "day", "--since", f"{today:%Y-%m-%d}")["rows"]
+    rows = example.cli.json("usage", "--by", "day", "--since", f"{today:%Y-%m-%d}")["rows"]
 
     assert [row["day"] for row in rows] == [f"{today:%Y-%m-%d}"]
 
 
-def test_usage_is_a_table_or_csv_for_people_and_spreadsheets(office: Office) -> None:
-    table = office.house.text("usage")
-    rows = list(csv.DictReader(io.StringIO(office.house.text("usage", "--format", "csv"))))
+def test_usage_is_a_table_or_csv_for_people_and_spreadsheets(example: Example) -> None:
+    table = example.cli.text("usage")
+    rows = list(csv.DictReader(io.StringIO(example.cli.text("usage", "--format", "csv"))))
 
     assert re.search(r"^ann +2 +3 +3 +0 +0 +0\.70$", table, re.MULTILINE)
     assert re.search(r"^total +2 +3 +3 +0 +0 +0\.70$", table, re.MULTILINE)
@@ -106,8 +106,8 @@ def test_usage_is_a_table_or_csv_for_people_and_spreadsheets(office: Office) -> 
     ]
 
 
-def test_usage_of_another_time_is_empty(office: Office) -> None:
-    report = office.house.json("usage", "--since", "2020-01-01", "--until", "2020-02-01T00:00:00Z")
+def test_usage_of_another_time_is_empty(example: Example) -> None:
+    report = example.cli.json("usage", "--since", "2020-01-01", "--until", "2020-02-01T00:00:00Z")
 
     assert report["rows"] == []
     assert report["total"]["images"] == 0
@@ -136,40 +136,40 @@ def test_usage_of_another_time_is_empty(office: Office) -> None:
         ("tasks list --limit 0", "--limit"),
     ],
 )
-def test_a_misunderstanding_is_said_and_exits_2(office: Office, words: str, says: str) -> None:
-    assert says in office.house.refused(*words.split(), code=2)
+def test_a_misunderstanding_is_said_and_exits_2(example: Example, words: str, says: str) -> None:
+    assert says in example.cli.refused(*words.split(), code=2)
 
 
-def test_what_people_typed_does_nothing_to_the_terminal_that_lists_it(office: Office) -> None:
-    issued = office.house.json(
+def test_what_people_typed_does_nothing_to_the_terminal_that_lists_it(example: Example) -> None:
+    issued = example.cli.json(
         "keys", "create", "--user", "eve", "--new", "--name", "a\nb\x1b[2J", "--expires", "1d"
     )
 
-    listed = office.house.text("keys", "list")
-    office.house.run("keys", "revoke", issued["key_id"])
+    listed = example.cli.text("keys", "list")
+    example.cli.run("keys", "revoke", issued["key_id"])
 
     assert r"a\nb\x1b[2J" in listed
     assert "\x1b" not in listed
 
 
-def test_the_ledger_is_exported_as_lines_of_json_and_as_csv(office: Office) -> None:
-    lines = [json.loads(line) for line in office.house.text("ledger", "export").splitlines()]
+def test_the_ledger_is_exported_as_lines_of_json_and_as_csv(example: Example) -> None:
+    lines = [json.loads(line) for line in example.cli.text("ledger", "export").splitlines()]
     rows = list(
-        csv.DictReader(io.StringIO(office.house.text("ledger", "export", "--format", "csv")))
+        csv.DictReader(io.StringIO(example.cli.text("ledger", "export", "--format", "csv")))
     )
 
     settled = [line for line in lines if line["kind"] == "settle"]
     assert [(line["images"], line["amount"]) for line in settled] == [(1, "0.14"), (2, "0.56")]
-    assert settled[0]["job"] == office.task
-    assert settled[0]["key_id"] == office.ann["key_id"]
+    assert settled[0]["job"] == example.task
+    assert settled[0]["key_id"] == example.ann["key_id"]
     assert [row["id"] for row in rows] == [line["id"] for line in lines]
     assert rows[0].keys() == lines[0].keys()
 
 
-def test_tasks_are_listed_and_shown_without_the_prompt(office: Office) -> None:
-    listed = office.house.json("tasks", "list", "--user", "ann", "--limit", "5")
-    shown = office.house.json("tasks", "show", office.task)
-    text = office.house.text("tasks", "show", office.task)
+def test_tasks_are_listed_and_shown_without_the_prompt(example: Example) -> None:
+    listed = example.cli.json("tasks", "list", "--user", "ann", "--limit", "5")
+    shown = example.cli.json("tasks", "show", example.task)
+    text = example.cli.text("tasks", "show", example.task)
 
     assert [task["n"] for task in listed] == [2, 1]
     assert shown == listed[1]
@@ -177,73 +177,73 @@ def test_tasks_are_listed_and_shown_without_the_prompt(office: Office) -> None:
     assert shown["cost"] == {"value": "0.14", "currency": "CNY"}
     assert shown["pictures"][0].startswith("img_")
     assert "prompt" not in shown
-    assert office.task in text
+    assert example.task in text
 
 
-def test_an_unknown_task_is_one_sentence(office: Office) -> None:
-    assert "no task" in office.house.refused("tasks", "show", "task_0", code=1)
+def test_an_unknown_task_is_one_sentence(example: Example) -> None:
+    assert "no task" in example.cli.refused("tasks", "show", "task_0", code=1)
 
 
-def test_a_correction_is_a_new_entry_and_the_books_still_balance(office: Office) -> None:
-    house = office.house
+def test_a_correction_is_a_new_entry_and_the_ledger_still_balances(example: Example) -> None:
+    cli = example.cli
 
-    back = house.json(
-        "ledger", "adjust", "--job", office.task, "--images", "-1", "--note", "refunded"
+    back = cli.json(
+        "ledger", "adjust", "--job", example.task, "--images", "-1", "--note", "refunded"
     )
-    extra = house.json(
+    extra = cli.json(
         *("ledger", "adjust", "--user", "ann", "--model", "dall-e-3"), *("--amount", "-0.06")
     )
-    checked = house.json("ledger", "check")
-    total = house.json("usage")["total"]
+    checked = cli.json("ledger", "check")
+    total = cli.json("usage")["total"]
 
     assert (back["kind"], back["images"], back["amount"]) == ("adjust", -1, "-0.14")
-    assert (back["job"], back["user"], back["note"]) == (office.task, "ann", "refunded")
+    assert (back["job"], back["user"], back["note"]) == (example.task, "ann", "refunded")
     assert (extra["images"], extra["amount"], extra["model"]) == (0, "-0.06", "grok-imagine")
     assert (total["images"], total["cost"]["value"]) == (2, "0.50")
     assert checked["difference"] == 0
     assert checked["open_jobs"] == 0
     assert checked["entries"] >= 4
     # Undone, so that the other tests find what the gateway did.
-    house.run("ledger", "adjust", "--job", office.task, "--images", "1")
-    house.run(*("ledger", "adjust", "--user", "ann", "--model", "grok-imagine", "--amount", "0.06"))
+    cli.run("ledger", "adjust", "--job", example.task, "--images", "1")
+    cli.run(*("ledger", "adjust", "--user", "ann", "--model", "grok-imagine", "--amount", "0.06"))
 
 
-def test_a_job_gives_back_no_more_than_it_is_charged_however_often_asked(office: Office) -> None:
-    refund = ("ledger", "adjust", "--job", office.task, "--images", "-1", "--note", "refunded")
-    before = office.house.json("usage")["total"]["images"]
+def test_a_job_gives_back_no_more_than_it_is_charged_however_often_asked(example: Example) -> None:
+    refund = ("ledger", "adjust", "--job", example.task, "--images", "-1", "--note", "refunded")
+    before = example.cli.json("usage")["total"]["images"]
 
-    office.house.run(*refund)
-    again = office.house.refused(*refund, code=1)
-    money = office.house.refused(*refund[:4], "--amount", "-0.01", code=1)
-    after = office.house.json("usage")["total"]["images"]
-    office.house.run("ledger", "adjust", "--job", office.task, "--images", "1")
+    example.cli.run(*refund)
+    again = example.cli.refused(*refund, code=1)
+    money = example.cli.refused(*refund[:4], "--amount", "-0.01", code=1)
+    after = example.cli.json("usage")["total"]["images"]
+    example.cli.run("ledger", "adjust", "--job", example.task, "--images", "1")
 
     assert "is charged 0 images and 0.00 CNY by now" in again
     assert "Nothing was changed" in money
     assert after == before - 1
 
 
-def test_a_correction_of_a_job_nobody_knows_is_refused(office: Office) -> None:
-    said = office.house.refused("ledger", "adjust", "--job", "task_0", "--images", "1", code=1)
+def test_a_correction_of_a_job_nobody_knows_is_refused(example: Example) -> None:
+    said = example.cli.refused("ledger", "adjust", "--job", "task_0", "--images", "1", code=1)
 
     assert "no entry" in said
 
 
-def test_a_counter_that_was_tampered_with_is_found_and_exits_1(office: Office) -> None:
+def test_a_counter_that_was_tampered_with_is_found_and_exits_1(example: Example) -> None:
     with (
-        EmbeddedStore(office.house.path / ".koi") as store,
+        EmbeddedStore(example.cli.path / ".koi") as store,
         redis.Redis.from_url(store.url, decode_responses=True) as client,
     ):
         window, counters = _counters_of_ann(client)
         client.hset(window, "user:ann", counters.replace("3", "10", 1))
-        checked = office.house.json("ledger", "check", code=1)
-        table = office.house.run("ledger", "check", code=1).stdout
+        checked = example.cli.json("ledger", "check", code=1)
+        table = example.cli.run("ledger", "check", code=1).stdout
         client.hset(window, "user:ann", counters)
 
     assert checked["difference"] == 7
     assert [(d["counter"], d["ledger"]) for d in checked["differences"]] == [(10, 3)]
     assert table.splitlines()[0].split() == ["SCOPE", "WINDOW", "FIELD", "COUNTER", "LEDGER"]
-    assert "difference  0" in office.house.text("ledger", "check")
+    assert "difference  0" in example.cli.text("ledger", "check")
 
 
 def _counters_of_ann(client: "redis.Redis[str]") -> tuple[str, str]:
@@ -254,14 +254,14 @@ def _counters_of_ann(client: "redis.Redis[str]") -> tuple[str, str]:
     raise AssertionError("no window counts ann's three images")
 
 
-def test_an_answer_that_nobody_reads_is_no_success(office: Office) -> None:
+def test_an_answer_that_nobody_reads_is_no_success(example: Example) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
         done = subprocess.run(
             [*KOI, "tasks", "list"],
-            cwd=office.house.path,
-            env=office.house.environment,
+            cwd=example.cli.path,
+            env=example.cli.environment,
             stdout=writing,
             stderr=subprocess.PIPE,
             timeout=60,
@@ -273,12 +273,12 @@ def test_an_answer_that_nobody_reads_is_no_success(office: Office) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_a_reader_that_leaves_early_is_told_nothing(office: Office) -> None:
+def test_a_reader_that_leaves_early_gets_no_error(example: Example) -> None:
     done = subprocess.run(
         f"{' '.join(KOI)} ledger export | head -c 1",
         shell=True,
-        cwd=office.house.path,
-        env=office.house.environment,
+        cwd=example.cli.path,
+        env=example.cli.environment,
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,8 @@
-"""Governors for the tests, their naps and their ears."""
+"""Upstream limiters for the tests, how long they sleep and what they hear."""
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,13 +12,15 @@ from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLi
 
 
 class Naps:
-    """Sleeps at once, and remembers for how long."""
+    """Returns at once, and remembers how long it should have slept and until when."""
 
     def __init__(self) -> None:
         self.taken: list[float] = []
+        self.ends: list[float] = []
 
     async def __call__(self, seconds: float) -> None:
         self.taken.append(seconds)
+        self.ends.append(time.monotonic() + seconds)
         await asyncio.sleep(0)
 
 
@@ -28,14 +31,14 @@ def governed(
 
 
 @contextlib.asynccontextmanager
-async def following(store: BatchingStore, *governors: RedisUpstreamLimiter) -> AsyncIterator[None]:
-    """Each looks after its view and its line, and hears of places that come free."""
+async def following(store: BatchingStore, *limiters: RedisUpstreamLimiter) -> AsyncIterator[None]:
+    """Each renews its view and its queue, and hears of slots that come free."""
 
     async def hear(limiter: RedisUpstreamLimiter) -> None:
         async for _ in RedisSignals(store, heard=limiter.wake).ended():
             pass
 
-    loops = [work(g) for g in governors for work in (RedisUpstreamLimiter.run, hear)]
+    loops = [work(g) for g in limiters for work in (RedisUpstreamLimiter.run, hear)]
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
         yield

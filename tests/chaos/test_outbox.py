@@ -1,4 +1,4 @@
-"""What the store could not be told outlives the process that owes it (fault F71)."""
+"""What the store could not be told outlives the process that has it in its outbox."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def test_a_picture_delivered_without_a_store_is_settled_by_the_next_process(
     """Sync mode, where nobody can ask the provider again."""
     with (
         Sandbox(time_scale=0.01) as sandbox,
-        deployed(Variant("owed", ("sync",)), sandbox, tmp_path) as deployment,
+        deployed(Variant("outbox", ("sync",)), sandbox, tmp_path) as deployment,
         ThreadPoolExecutor() as pool,
     ):
         sandbox.set(latency_s=1)
@@ -77,7 +77,7 @@ def test_a_task_id_that_came_without_a_store_is_followed_by_the_next_process(
 ) -> None:
     with (
         Sandbox(time_scale=0.01) as sandbox,
-        deployed(Variant("owed", ("auto",)), sandbox, tmp_path) as deployment,
+        deployed(Variant("outbox", ("auto",)), sandbox, tmp_path) as deployment,
         ThreadPoolExecutor() as pool,
     ):
         sandbox.script("trickle=0.03")
@@ -87,9 +87,9 @@ def test_a_task_id_that_came_without_a_store_is_followed_by_the_next_process(
             pool.submit(client.post, GENERATE, json=KOI)
             until(sandbox, posts=1)
             with frozen_store(deployment):
-                owed = tmp_path / "koi" / "journal" / "owed"
+                outbox = tmp_path / "koi" / "journal" / "owed"
                 deadline = time.monotonic() + 10
-                while not (owed.is_dir() and list(owed.glob("task_*.json"))):
+                while not (outbox.is_dir() and list(outbox.glob("task_*.json"))):
                     assert time.monotonic() < deadline
                     time.sleep(0.01)
                 gateway.kill()
@@ -101,16 +101,16 @@ def test_a_task_id_that_came_without_a_store_is_followed_by_the_next_process(
         assert sandbox.posts == 1
 
 
-def test_what_is_no_debt_keeps_nobody_waiting(tmp_path: Path) -> None:
-    """Empty, cut and foreign ones lie before the debt that can be paid."""
+def test_files_that_are_no_messages_delay_no_other(tmp_path: Path) -> None:
+    """Empty, cut and foreign ones lie before the message that can be delivered."""
     with (
         Sandbox(time_scale=0.01) as sandbox,
-        deployed(Variant("owed", ("sync",)), sandbox, tmp_path) as deployment,
+        deployed(Variant("outbox", ("sync",)), sandbox, tmp_path) as deployment,
         ThreadPoolExecutor() as pool,
     ):
         sandbox.set(latency_s=1)
         (gateway,) = deployment.gateways
-        owed = tmp_path / "koi" / "journal" / "owed"
+        outbox = tmp_path / "koi" / "journal" / "owed"
         headers = {"authorization": f"Bearer {deployment.koi.key()}"}
         with httpx.Client(base_url=gateway.url, headers=headers, timeout=30) as client:
             waiting = pool.submit(client.post, GENERATE, json=KOI)
@@ -118,11 +118,11 @@ def test_what_is_no_debt_keeps_nobody_waiting(tmp_path: Path) -> None:
             with frozen_store(deployment):
                 delivered = waiting.result()
                 gateway.kill()
-            (debt,) = owed.glob("*.json")
-            (owed / "a-copy.json").write_bytes(debt.read_bytes())
-            (owed / "b-empty.json").write_bytes(b"")
-            (owed / "c-cut.json").write_bytes(debt.read_bytes()[:40])
-            (owed / "d-directory.json").mkdir()
+            (message,) = outbox.glob("*.json")
+            (outbox / "a-copy.json").write_bytes(message.read_bytes())
+            (outbox / "b-empty.json").write_bytes(b"")
+            (outbox / "c-cut.json").write_bytes(message.read_bytes()[:40])
+            (outbox / "d-directory.json").mkdir()
             gateway.start()
             gateway.wait_until_ready()
             deployment.koi.settled()
@@ -132,8 +132,8 @@ def test_what_is_no_debt_keeps_nobody_waiting(tmp_path: Path) -> None:
         assert (entry.images, entry.delivered, entry.presumed) == (1, 1, 0)
         assert sandbox.billed_images == 1
         deadline = time.monotonic() + 10
-        while list(owed.glob("*.json")):
+        while list(outbox.glob("*.json")):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        names = {file.name.partition(".")[0] for file in (owed / "damaged").iterdir()}
+        names = {file.name.partition(".")[0] for file in (outbox / "damaged").iterdir()}
         assert names == {"a-copy", "b-empty", "c-cut", "d-directory"}

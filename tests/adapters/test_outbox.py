@@ -1,4 +1,4 @@
-"""What is owed to the store, as it lies on disk until it is paid."""
+"""What the store could not be told, as it lies on disk until it is delivered."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from redis.exceptions import ResponseError
-from store_rig import delivered, ledger_on, order, started
+from store_rig import admission, delivered, ledger_on, started
 
 from app.adapters.journal.outbox import FileOutbox, inspect_outbox
 from app.adapters.redis.cache import RedisResultCache
@@ -39,7 +39,7 @@ from app.wiring.loops import report_work_failure
 
 PICTURE = Picture("img_1.png", "image/png", 8, 8, "a koi")
 LOST = FailureNote("upstream_ambiguous", "lost", charged=True)
-DEBTS: tuple[OutboxMessage, ...] = (
+MESSAGES: tuple[OutboxMessage, ...] = (
     OutboxOutcome(
         "task_1", Outcome(JobState.SETTLED, (PICTURE,), billed=1, calls=("up_1", "req_1"))
     ),
@@ -50,19 +50,21 @@ DEBTS: tuple[OutboxMessage, ...] = (
 )
 
 
-@pytest.mark.parametrize("debt", DEBTS, ids=lambda debt: debt.name)
-async def test_a_debt_is_read_back_as_it_was_owed_and_gone_once_paid(
-    tmp_path: Path, debt: OutboxMessage
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.name)
+async def test_a_message_is_read_back_as_it_was_enqueued_and_gone_once_acknowledged(
+    tmp_path: Path, message: OutboxMessage
 ) -> None:
-    assert await FileOutbox(tmp_path).enqueue(debt)
+    assert await FileOutbox(tmp_path).enqueue(message)
 
-    assert await FileOutbox(tmp_path).pending() == [debt]
-    await FileOutbox(tmp_path).ack(debt)
+    assert await FileOutbox(tmp_path).pending() == [message]
+    await FileOutbox(tmp_path).ack(message)
     assert await FileOutbox(tmp_path).pending() == ()
 
 
-async def test_a_debt_that_was_replaced_while_it_was_paid_is_still_owed(tmp_path: Path) -> None:
-    poor, rich = DEBTS[1], OutboxOutcome("task_2", delivered(1))
+async def test_a_message_replaced_while_it_was_delivered_stays_in_the_outbox(
+    tmp_path: Path,
+) -> None:
+    poor, rich = MESSAGES[1], OutboxOutcome("task_2", delivered(1))
     await FileOutbox(tmp_path).enqueue(poor)
     (read,) = await FileOutbox(tmp_path).pending()
     await FileOutbox(tmp_path).enqueue(rich)
@@ -73,18 +75,20 @@ async def test_a_debt_that_was_replaced_while_it_was_paid_is_still_owed(tmp_path
     assert await FileOutbox(tmp_path).pending() == [rich]
 
 
-async def test_debts_of_a_version_without_the_providers_names_are_still_paid(
+async def test_messages_of_a_version_without_the_providers_ids_are_still_delivered(
     tmp_path: Path,
 ) -> None:
-    for debt in DEBTS:
-        await FileOutbox(tmp_path).enqueue(debt)
+    for message in MESSAGES:
+        await FileOutbox(tmp_path).enqueue(message)
     for file in tmp_path.glob("*.json"):
         row = orjson.loads(file.read_bytes())
         row.pop("request_id", None)
         row.get("outcome", {}).pop("calls", None)
         file.write_bytes(orjson.dumps(row))
 
-    assert [debt.name for debt in await FileOutbox(tmp_path).pending()] == [d.name for d in DEBTS]
+    assert [message.name for message in await FileOutbox(tmp_path).pending()] == [
+        d.name for d in MESSAGES
+    ]
 
 
 BAD = {
@@ -101,63 +105,65 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-async def test_what_is_no_debt_is_set_aside_and_the_rest_is_read(tmp_path: Path, bad: str) -> None:
-    debts = FileOutbox(tmp_path)
-    for debt in DEBTS:
-        await debts.enqueue(debt)
+async def test_files_that_are_no_messages_are_set_aside_and_the_rest_is_read(
+    tmp_path: Path, bad: str
+) -> None:
+    outbox = FileOutbox(tmp_path)
+    for message in MESSAGES:
+        await outbox.enqueue(message)
     BAD[bad](tmp_path / "task_0.json")
     assert inspect_outbox(tmp_path).unreadable == ("task_0.json",)
 
-    assert await debts.pending() == list(DEBTS)
+    assert await outbox.pending() == list(MESSAGES)
 
     found = inspect_outbox(tmp_path)
-    assert (found.unreadable, found.waiting, debts.count_dead_letters()) == ((), len(DEBTS), 1)
+    assert (found.unreadable, found.waiting, outbox.count_dead_letters()) == ((), len(MESSAGES), 1)
     assert found.damaged[0].startswith("task_0.json.")
 
 
-async def test_a_refused_debt_is_kept_out_of_the_way(tmp_path: Path) -> None:
-    debts = FileOutbox(tmp_path)
-    await debts.enqueue(DEBTS[0])
+async def test_a_refused_message_becomes_a_dead_letter(tmp_path: Path) -> None:
+    outbox = FileOutbox(tmp_path)
+    await outbox.enqueue(MESSAGES[0])
 
-    await debts.dead_letter(DEBTS[0], "charged more images than were reserved")
+    await outbox.dead_letter(MESSAGES[0], "charged more images than were reserved")
 
-    assert await debts.pending() == ()
-    assert debts.count_dead_letters() == 1
+    assert await outbox.pending() == ()
+    assert outbox.count_dead_letters() == 1
 
 
-async def test_a_debt_the_books_refuse_keeps_nobody_waiting(
+async def test_a_message_the_ledger_refuses_delays_no_other(
     store: BatchingStore, tmp_path: Path
 ) -> None:
     """Unlawful: set aside. Failing otherwise: kept, and tried again later."""
-    ledger, debts = ledger_on(store), FileOutbox(tmp_path)
-    jobs = sorted([await started(ledger, order()) for _ in range(3)])
+    ledger, outbox = ledger_on(store), FileOutbox(tmp_path)
+    jobs = sorted([await started(ledger, admission()) for _ in range(3)])
     for job_id, images in zip(jobs, (7, 1, 1), strict=True):
         outcome = delivered(1) if images == 1 else replace(delivered(1), billed=7)
-        await debts.enqueue(OutboxOutcome(job_id, outcome))
-    with books_on(store, debts, Failing(ledger, jobs[1])) as books:
-        assert await books.deliver_all() == 1
-        assert await books.deliver_all() == 1
+        await outbox.enqueue(OutboxOutcome(job_id, outcome))
+    with settler_on(store, outbox, Failing(ledger, jobs[1])) as settler:
+        assert await settler.deliver_all() == 1
+        assert await settler.deliver_all() == 1
 
     assert [entry.job async for entry in ledger.entries()] == [jobs[2]]
-    assert [debt.name for debt in await debts.pending()] == [jobs[1]]
-    assert debts.count_dead_letters() == 1
+    assert [message.name for message in await outbox.pending()] == [jobs[1]]
+    assert outbox.count_dead_letters() == 1
 
 
 async def test_an_end_that_says_more_than_one_whose_reply_was_lost_adds_its_pictures(
     store: BatchingStore, tmp_path: Path
 ) -> None:
-    ledger, debts = ledger_on(store), FileOutbox(tmp_path)
-    job_id = await started(ledger, order(n=2))
+    ledger, outbox = ledger_on(store), FileOutbox(tmp_path)
+    job_id = await started(ledger, admission(n=2))
     made = tuple(Picture(f"{picture_stem(job_id, 0, i)}.png", "image/png", 8, 8) for i in (0, 1))
     early = Outcome(
         JobState.SETTLED, billed=2, pending=tuple(PendingImage(0, i, "") for i in (0, 1))
     )
     await ledger.settle(job_id, early, collect_ms=60_000)
     await ledger.record_collection(job_id, CollectionReport(lost=early.pending[:1], due_ms=60_000))
-    await debts.enqueue(OutboxOutcome(job_id, Outcome(JobState.SETTLED, made, billed=2)))
+    await outbox.enqueue(OutboxOutcome(job_id, Outcome(JobState.SETTLED, made, billed=2)))
 
-    with books_on(store, debts, ledger) as books:
-        assert await books.deliver_all() == 0
+    with settler_on(store, outbox, ledger) as settler:
+        assert await settler.deliver_all() == 0
 
     job = await ledger.job(job_id)
     assert job is not None
@@ -166,38 +172,38 @@ async def test_an_end_that_says_more_than_one_whose_reply_was_lost_adds_its_pict
     assert sum([entry.images async for entry in ledger.entries()]) == 2
 
 
-async def test_a_debt_without_a_disk_outlives_a_script_that_breaks_on_it(
+async def test_a_message_without_a_disk_outlives_a_script_that_fails_on_it(
     store: BatchingStore, tmp_path: Path
 ) -> None:
     ledger = ledger_on(store)
-    job_id = await started(ledger, order())
+    job_id = await started(ledger, admission())
     no_directory = tmp_path / "a file"
     no_directory.write_text("")
     failing = Failing(ledger, job_id, times=1)
-    with books_on(store, FileOutbox(no_directory), failing) as books:
-        await books.enqueue(OutboxOutcome(job_id, delivered(1)))
-        await books.background.wait_until_idle(20)
+    with settler_on(store, FileOutbox(no_directory), failing) as settler:
+        await settler.enqueue(OutboxOutcome(job_id, delivered(1)))
+        await settler.background.wait_until_idle(20)
 
     assert [entry.job async for entry in ledger.entries()] == [job_id]
     assert failing.left == 0
 
 
-async def test_debts_that_somebody_else_paid_are_not_put_off_for_ever(
+async def test_messages_that_another_process_delivered_are_not_put_off_for_ever(
     store: BatchingStore, tmp_path: Path
 ) -> None:
-    ledger, debts = ledger_on(store), FileOutbox(tmp_path)
-    job_id = await started(ledger, order())
-    await debts.enqueue(OutboxOutcome(job_id, delivered(1)))
-    with books_on(store, debts, Failing(ledger, job_id)) as books:
-        assert await books.deliver_all() == 1
+    ledger, outbox = ledger_on(store), FileOutbox(tmp_path)
+    job_id = await started(ledger, admission())
+    await outbox.enqueue(OutboxOutcome(job_id, delivered(1)))
+    with settler_on(store, outbox, Failing(ledger, job_id)) as settler:
+        assert await settler.deliver_all() == 1
         (tmp_path / f"{job_id}.json").unlink()
-        assert await books.deliver_all() == 0
+        assert await settler.deliver_all() == 0
 
-        assert books.retry_at == {}
+        assert settler.retry_at == {}
 
 
 @contextlib.contextmanager
-def books_on(store: BatchingStore, debts: Outbox, ledger: Any) -> Iterator[JobSettler]:
+def settler_on(store: BatchingStore, outbox: Outbox, ledger: Any) -> Iterator[JobSettler]:
     metrics = open_metrics(Settings(_env_file=None), read_catalog(Settings(_env_file=None)))
     try:
         yield JobSettler(
@@ -205,7 +211,7 @@ def books_on(store: BatchingStore, debts: Outbox, ledger: Any) -> Iterator[JobSe
             cache=RedisResultCache(store, ttl_s=60, variants=2, lease_s=60),
             upstream_limiter=RedisUpstreamLimiter(store, UpstreamLimits()),
             waiters=JobWaiters(ledger),
-            outbox=debts,
+            outbox=outbox,
             recorder=metrics,
             background=BackgroundTasks(partial(report_work_failure, metrics)),
             resolve_after_s=60,

@@ -1,4 +1,4 @@
-"""The provider's rate, places and goodwill, as callers feel them."""
+"""The provider's rate, slots and refusals, as callers meet them."""
 
 import time
 from collections.abc import Callable
@@ -162,7 +162,7 @@ def key_of(noun: str) -> str:
     return next(key.name for key in keyspace.KEYS if key.noun == noun)
 
 
-def test_a_place_whose_job_is_over_comes_free_within_seconds(start: Start, store_url: str) -> None:
+def test_a_slot_whose_job_is_over_comes_free_within_seconds(start: Start, store_url: str) -> None:
     koi = start(upstream_concurrency=1, task_deadline_s=900, cache_policy="off")
     with koi.client(timeout=60) as client, redis.Redis.from_url(store_url) as store:
         first = generate(client, "one").headers["x-koi-task-id"]
@@ -179,15 +179,13 @@ def test_a_place_whose_job_is_over_comes_free_within_seconds(start: Start, store
     assert time.monotonic() - began < 30
 
 
-def test_the_place_of_a_job_that_runs_stays_taken_however_long(
-    start: Start, store_url: str
-) -> None:
+def test_the_slot_of_a_job_that_runs_stays_taken_however_long(start: Start, store_url: str) -> None:
     koi = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=1, task_deadline_s=60)
     koi.sandbox.set(latency_s=9)
     with koi.client(timeout=60) as client, ThreadPoolExecutor() as pool:
         first = pool.submit(generate, client, "first")
         eventually(lambda: koi.sandbox.posts == 1)
-        time.sleep(5)  # longer than the reconciliation leaves a place alone
+        time.sleep(5)  # longer than the reconciliation leaves a slot alone
         refused = generate(client, "second")
 
         assert refused.status_code == 503
@@ -195,7 +193,7 @@ def test_the_place_of_a_job_that_runs_stays_taken_however_long(
     assert koi.sandbox.posts == 1
 
 
-def test_a_refusal_says_how_long_places_are_really_held(start: Start, store_url: str) -> None:
+def test_a_refusal_says_how_long_slots_are_really_held(start: Start, store_url: str) -> None:
     koi = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=1)
     koi.sandbox.set(latency_s=5)
     with koi.client(timeout=60) as client, ThreadPoolExecutor() as pool:
@@ -248,7 +246,7 @@ def test_a_cancelled_job_gives_its_coming_start_back_and_waits_for_it_no_more(
                 task = client.post(GENERATE, json={**KOI, "prompt": f"x {n}", "async": True}).json()
                 assert task["object"] != "error", task
                 assert client.delete(f"/v1/tasks/{task['id']}").status_code == 200
-        koi.assert_books_balance()
+        koi.assert_ledger_matches_bill()
         began = time.monotonic()
 
     assert time.monotonic() - began < 20

@@ -11,12 +11,12 @@ import pytest
 from store_rig import (
     CALENDAR,
     Engine,
+    admission,
     delivered,
     ledger_on,
-    order,
     principal,
-    row,
     started,
+    used_and_held,
 )  # fmt: skip
 
 from app.adapters.redis.client.batching import BatchingStore
@@ -34,8 +34,8 @@ async def entries_of(ledger: RedisLedger) -> list[Entry]:
 
 
 async def images_today(ledger: RedisLedger, scope: ScopeKind = ScopeKind.USER) -> tuple[int, int]:
-    standing = await ledger.read_limits(principal())
-    return row(standing, scope, LimitKind.IMAGES, LimitWindow.DAY)
+    snapshot = await ledger.read_limits(principal())
+    return used_and_held(snapshot, scope, LimitKind.IMAGES, LimitWindow.DAY)
 
 
 def correction(images: int, **changes: object) -> Entry:
@@ -49,7 +49,7 @@ def correction(images: int, **changes: object) -> Entry:
 
 
 async def test_a_correction_is_a_new_entry_and_moves_the_counters(ledger: RedisLedger) -> None:
-    await ledger.settle(await started(ledger, order(n=3)), delivered(3))
+    await ledger.settle(await started(ledger, admission(n=3)), delivered(3))
 
     named = correction(-2, calls=("task_1", "req_1"), dispatched_ms=1, asked=3)
     entered = await ledger.adjust(named)
@@ -105,8 +105,8 @@ async def test_entries_come_in_pages_and_by_time(ledger: RedisLedger) -> None:
 async def test_the_audit_notices_every_kind_of_tampering(
     engine: Engine, ledger: RedisLedger
 ) -> None:
-    job_id = await started(ledger, order(n=2))
-    await ledger.settle(await started(ledger, order()), delivered(1))
+    job_id = await started(ledger, admission(n=2))
+    await ledger.settle(await started(ledger, admission()), delivered(1))
     today = correction(0).day
 
     with engine.client() as admin:
@@ -127,7 +127,7 @@ async def test_the_audit_notices_every_kind_of_tampering(
     assert (await ledger.job(job_id)) is not None
 
 
-async def test_the_audit_is_right_while_the_books_are_being_written(
+async def test_the_audit_is_right_while_the_ledger_is_being_written(
     ledger: RedisLedger,
 ) -> None:
     over = time.monotonic() + 0.5
@@ -135,7 +135,7 @@ async def test_the_audit_is_right_while_the_books_are_being_written(
     async def trade() -> int:
         done = 0
         while time.monotonic() < over:
-            await ledger.settle(await started(ledger, order(n=2)), delivered(1))
+            await ledger.settle(await started(ledger, admission(n=2)), delivered(1))
             done += 1
         return done
 
@@ -178,19 +178,22 @@ async def test_an_audit_that_was_interrupted_counts_nothing_twice(engine: Engine
 
 async def test_amounts_stay_whole_up_to_two_to_the_53(ledger: RedisLedger) -> None:
     unit = 999_999_999_999_999
-    job_id = await started(ledger, order(n=3, unit=unit))
+    job_id = await started(ledger, admission(n=3, unit=unit))
     await ledger.settle(job_id, delivered(3))
 
     assert [entry.micros for entry in await entries_of(ledger)] == [3 * unit]
-    standing = await ledger.read_limits(principal())
-    assert row(standing, ScopeKind.USER, LimitKind.MONEY, LimitWindow.MONTH) == (3 * unit, 0)
+    snapshot = await ledger.read_limits(principal())
+    assert used_and_held(snapshot, ScopeKind.USER, LimitKind.MONEY, LimitWindow.MONTH) == (
+        3 * unit,
+        0,
+    )
     assert (await ledger.audit()).difference == 0
 
 
 async def test_windows_end_when_the_calendar_says(ledger: RedisLedger) -> None:
-    standing = await ledger.read_limits(principal())
+    snapshot = await ledger.read_limits(principal())
 
-    [day] = {a.reset_s for a in standing.statuses if a.window is LimitWindow.DAY}
+    [day] = {a.reset_s for a in snapshot.statuses if a.window is LimitWindow.DAY}
     midnight = datetime.now(CALENDAR.zone).replace(hour=0, minute=0, second=0, microsecond=0)
     left = midnight + timedelta(days=1) - datetime.now(CALENDAR.zone)
     assert abs(day - left.total_seconds()) < 3
