@@ -127,7 +127,7 @@ class House:
         return json.loads(self.run(*words, "--json", code=code).stdout)
 
     def refused(self, *words: str, code: int) -> str:
-        """What a failing command says, without the notice that a slow machine gets (`Working …`)."""
+        """What a failing command says, without the notice of a slow machine (`Working …`)."""
         done = self.run(*words, code=code)
         assert done.stdout == ""
         lines = done.stderr.splitlines(keepends=True)
