@@ -127,11 +127,11 @@ class Cli:
         return json.loads(self.run(*words, "--json", code=code).stdout)
 
     def refused(self, *words: str, code: int) -> str:
-        """The one sentence a failing command says."""
+        """What a failing command says, without the notice of a slow machine (`Working …`)."""
         done = self.run(*words, code=code)
         assert done.stdout == ""
-        # On a slow machine a line says first what takes so long.
-        said = done.stderr[max(done.stderr.find("koi: "), 0) :]
+        lines = done.stderr.splitlines(keepends=True)
+        said = "".join(line for line in lines if not line.endswith(" …\n"))
         assert said.startswith("koi: "), done.stderr
         return said
 

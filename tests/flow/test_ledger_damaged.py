@@ -192,7 +192,7 @@ def test_a_journal_whose_oldest_file_is_gone_is_missed_by_the_rebuild(cli: Cli) 
     assert record["forgotten"] > 0
     assert record["gaps"][0]["first"] >= 1  # what a gateway copied may be the first of all
     shutil.rmtree(cli.path / ".koi/store")
-    assert "of the life" in cli.run("ledger", "rebuild", code=1).stdout
+    assert "of the epoch" in cli.run("ledger", "rebuild", code=1).stdout
 
 
 def test_unreadable_lines_and_strangers_stop_no_start_and_are_named(cli: Cli) -> None:
