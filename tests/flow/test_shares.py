@@ -166,8 +166,8 @@ def test_what_the_store_said_of_a_keys_pace_is_not_asked_again(koi: Koi, store_u
 
     assert {code(a) for a in answers} == {"rate_limit_exceeded"}
     assert all(1 <= int(a.headers["retry-after"]) <= 60 for a in answers)
-    assert asked["arrive"] + asked["admit"] > 1
-    assert names["arrive"] + names["admit"] == 0
+    assert asked["check_rate_limit"] + asked["admit"] > 1
+    assert names["check_rate_limit"] + names["admit"] == 0
 
 
 @contextmanager
