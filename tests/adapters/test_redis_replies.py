@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from store_rig import book_on
+from store_rig import scripts_on
 from structlog.testing import capture_logs
 
 from app.adapters.embedded import EmbeddedStore
@@ -42,7 +42,7 @@ async def test_a_writing_script_that_answers_something_else(
     plant(monkeypatch, "ledger", name, body)
 
     with capture_logs() as logs, pytest.raises(UnexpectedReply, match=name):
-        await book_on(store).write(name, {})
+        await scripts_on(store).write(name, {})
     [line] = [line for line in logs if line["event"] == "unexpected_reply"]
     word = str(ErrorCode.LEDGER_OPEN.value) if body == ANOTHERS_CODE else None
     assert line["script"] == name
@@ -59,7 +59,7 @@ async def test_a_reading_script_that_answers_something_else(
     plant(monkeypatch, "ledger", name, NO_SHAPE)
 
     with pytest.raises(UnexpectedReply, match=f"{name} answered 'gibberish'"):
-        await book_on(store).run(name)
+        await scripts_on(store).run(name)
 
 
 async def test_a_cache_that_answers_something_else(

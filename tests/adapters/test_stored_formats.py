@@ -13,11 +13,11 @@ import pytest
 from store_rig import (
     Engine,
     OpenStore,
-    book_on,
+    admission,
     delivered,
     ledger_on,
-    order,
     principal,
+    scripts_on,
     started,
 )
 
@@ -106,7 +106,7 @@ async def test_the_scripts_write_the_fields_of_the_golden_records_and_no_others(
 ) -> None:
     ledger = ledger_on(store)
     who = principal(names=("key_1", "ann", "art"))
-    wanted = order(who, idempotency_key="1" * 64, cache_variant=CacheVariant("f" * 64, 1))
+    wanted = admission(who, idempotency_key="1" * 64, cache_variant=CacheVariant("f" * 64, 1))
     await started(ledger, wanted)
     await ledger.record_part(wanted.job_id, 0, upstream_id="up", request_id="req", due_ms=1)
     with engine.client() as admin:
@@ -150,7 +150,7 @@ async def test_stops_journals_and_gateways_are_read_and_written_the_same(
     engine: Engine, store: BatchingStore
 ) -> None:
     rows = golden("records.json")
-    scripts = book_on(store)
+    scripts = scripts_on(store)
     [(name, stop)] = rows["stops"].items()
     [(gateway_id, gateway)] = rows["gateways"].items()
     with engine.client() as admin:

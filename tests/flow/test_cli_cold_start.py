@@ -11,7 +11,7 @@ import pytest
 
 from app.cli.command_tree import command_tree
 from app.cli.overview import VERBS
-from tests.flow.command import KOI, House
+from tests.flow.command import KOI, Cli
 
 GATEWAY_ONLY = {
     *("fastapi", "starlette", "uvicorn", "aiohttp", "httpx", "prometheus_client", "rich"),
@@ -34,7 +34,7 @@ def loaded(path: Path, *words: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *words],
         cwd=path,
-        env=House(path).environment,
+        env=Cli(path).environment,
         capture_output=True,
         text=True,
         check=False,
@@ -79,25 +79,25 @@ def test_the_overview_has_the_first_line_of_each_verb(verb: str) -> None:
 def test_a_command_that_only_reads_makes_no_data_directory(
     tmp_path: Path, words: str, code: int
 ) -> None:
-    done = House(tmp_path).run(*words.split(), code=code)
+    done = Cli(tmp_path).run(*words.split(), code=code)
 
     assert list(tmp_path.iterdir()) == []
     assert words == "doctor" or ".koi is not there" in done.stderr
 
 
 def test_a_command_that_changes_something_makes_the_data_directory(tmp_path: Path) -> None:
-    House(tmp_path).run("users", "create", "ann")
+    Cli(tmp_path).run("users", "create", "ann")
 
     assert (tmp_path / ".koi/store").is_dir()
-    assert "ann" in House(tmp_path).run("users", "list").stdout
+    assert "ann" in Cli(tmp_path).run("users", "list").stdout
 
 
 def test_a_terminal_gets_a_table_of_its_width_and_a_pipe_one_line_a_row(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    house.run("keys", "create", "--user", "ann", "--new", "--name", "a [red]long[/red] name " * 5)
+    cli = Cli(tmp_path)
+    cli.run("keys", "create", "--user", "ann", "--new", "--name", "a [red]long[/red] name " * 5)
 
-    piped = house.process("keys", "list").stdout
-    shown = on_terminal(house, "keys", "list")
+    piped = cli.process("keys", "list").stdout
+    shown = on_terminal(cli, "keys", "list")
 
     assert "\x1b" not in piped
     assert len(piped.splitlines()) == 2
@@ -108,12 +108,12 @@ def test_a_terminal_gets_a_table_of_its_width_and_a_pipe_one_line_a_row(tmp_path
     assert "[red]" in "".join(plain)
 
 
-def on_terminal(house: House, *words: str) -> str:
+def on_terminal(cli: Cli, *words: str) -> str:
     """What a command prints on a terminal of 100 columns (`COLUMNS`)."""
     outer, inner = os.openpty()
     terminal = {"TERM": "xterm-256color"}
     with subprocess.Popen(
-        [*KOI, *words], cwd=house.path, env=house.environment | terminal, stdout=inner
+        [*KOI, *words], cwd=cli.path, env=cli.environment | terminal, stdout=inner
     ):
         os.close(inner)
         said = b""
@@ -133,7 +133,7 @@ def test_what_a_production_image_lacks_is_named(tmp_path: Path, verb: str, missi
     done = subprocess.run(
         [sys.executable, "-c", hide, verb],
         cwd=tmp_path,
-        env=House(tmp_path).environment,
+        env=Cli(tmp_path).environment,
         capture_output=True,
         text=True,
         check=False,

@@ -17,7 +17,7 @@ import pytest
 
 from app.adapters.embedded.engine import choose_engine, installed_servers, read_stamp
 from app.adapters.embedded.errors import EmbeddedStoreError
-from tests.flow.command import House, generate
+from tests.flow.command import Cli, generate
 from tests.golden.data_directory import CATALOG, SHOWN, DataDirectory, unpack
 from tests.golden.provider import Provider, serving
 
@@ -33,7 +33,7 @@ class Upgraded:
     """The directory, the gateway's settings on it, and a provider that went on meanwhile."""
 
     directory: DataDirectory
-    house: House
+    cli: Cli
     provider: Provider
 
     @property
@@ -50,11 +50,11 @@ class Upgraded:
         return str(self.directory.shown["keys"][name])
 
     def tasks(self) -> list[dict[str, Any]]:
-        return list(self.house.json("tasks", "list", "--limit", "100"))
+        return list(self.cli.json("tasks", "list", "--limit", "100"))
 
     def usage(self) -> Any:
         question = ("--by", "user,model,size", "--since", "2020-01-01")
-        return sums(self.house.json("usage", *question))
+        return sums(self.cli.json("usage", *question))
 
     def end_open_jobs(self) -> None:
         deadline = time.monotonic() + 120
@@ -97,7 +97,7 @@ def opened(path: Path, provider: Provider, age_s: float) -> Upgraded:
         "KOI_RESOLVE_AFTER_S": "0.3",
         "KOI_CACHE_VARIANTS": "1",
     }
-    return Upgraded(directory, House(path, settings), provider)
+    return Upgraded(directory, Cli(path, settings), provider)
 
 
 @pytest.fixture
@@ -109,32 +109,32 @@ def provider() -> Iterator[Provider]:
 def test_it_shows_users_keys_tasks_and_sums_as_before(tmp_path: Path, provider: Provider) -> None:
     koi = opened(tmp_path, provider, LATELY_S)
 
-    assert koi.house.json("users", "list") == koi.before["users"]
-    assert koi.house.json("teams", "list") == koi.before["teams"]
-    assert koi.house.json("keys", "list") == koi.before["keys"]
+    assert koi.cli.json("users", "list") == koi.before["users"]
+    assert koi.cli.json("teams", "list") == koi.before["teams"]
+    assert koi.cli.json("keys", "list") == koi.before["keys"]
     assert koi.tasks() == koi.before["tasks"]
     assert koi.usage() == sums(koi.before["usage"])
-    assert koi.house.json("ledger", "check") == koi.before["check"]
+    assert koi.cli.json("ledger", "check") == koi.before["check"]
 
 
 def test_its_open_jobs_end_as_before_and_its_journal_tells_the_same(
     tmp_path: Path, provider: Provider
 ) -> None:
     koi = opened(tmp_path, provider, LATELY_S)
-    with koi.house.serving():
+    with koi.cli.serving():
         koi.end_open_jobs()
 
     assert outcomes(koi.tasks()) == outcomes(koi.after["tasks"])
     assert koi.usage() == sums(koi.after["usage"])
-    assert koi.house.json("ledger", "check") == koi.after["check"]
+    assert koi.cli.json("ledger", "check") == koi.after["check"]
     assert not list((koi.directory.path / "journal" / "owed").glob("*.json"))
     assert provider.posts == 0
 
     shutil.rmtree(koi.directory.path / "store")
-    rebuilt = koi.house.json("ledger", "rebuild")
+    rebuilt = koi.cli.json("ledger", "rebuild")
     assert (rebuilt["unreadable_lines"], rebuilt["forgotten"], rebuilt["difference"]) == (0, 0, 0)
     assert koi.usage() == sums(koi.after["usage"])
-    assert koi.house.json("users", "list") == koi.before["users"]
+    assert koi.cli.json("users", "list") == koi.before["users"]
     assert outcomes(koi.tasks()) == outcomes(koi.after["tasks"])
 
 
@@ -143,7 +143,7 @@ def test_its_answers_are_repeated_its_pictures_served_and_its_stops_kept(
 ) -> None:
     koi = opened(tmp_path, provider, LATELY_S)
     order = koi.directory.shown["order"]
-    with koi.house.serving() as serving:
+    with koi.cli.serving() as serving:
         bob = koi.key("bob")
         again = httpx.post(
             f"{serving.url}/v1/images/generations",
@@ -175,11 +175,11 @@ def test_half_a_year_later_its_open_jobs_end_and_its_sums_are_as_before(
 ) -> None:
     koi = opened(tmp_path, provider, HALF_A_YEAR_S)
     assert koi.usage() == sums(koi.before["usage"])
-    assert koi.house.json("ledger", "check")["difference"] == 0
-    with koi.house.serving():
+    assert koi.cli.json("ledger", "check")["difference"] == 0
+    with koi.cli.serving():
         koi.end_open_jobs()
 
-    check = koi.house.json("ledger", "check")
+    check = koi.cli.json("ledger", "check")
     assert (check["open_jobs"], check["difference"]) == (0, 0)
     assert koi.usage() == sums(koi.after["usage"])
-    assert koi.house.json("users", "list") == koi.before["users"]
+    assert koi.cli.json("users", "list") == koi.before["users"]
