@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,7 +27,9 @@ from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
 from app.settings_validation import (
+    DEFAULT_PORT,
     ENV_PREFIX,
+    KUBERNETES_LINK,
     Amount,
     Count,
     SettingsInvalid,
@@ -39,20 +40,10 @@ from app.settings_validation import (
     check_readable,
     check_store_url,
     check_upstream_scheme,
+    parse_port,
     sentences,
 )
 from app.upstream_settings import check_base_url, check_key_characters, clean_base_url, clean_key
-
-KUBERNETES_LINK = re.compile(r"KOI_(?:SERVICE_(?:HOST|PORT)|PORT_\d+_(?:TCP|UDP))")
-
-
-def _parse_port(text: object) -> object:
-    """Kubernetes sets KOI_PORT to an address for a service named koi: that is not our setting."""
-    linked = isinstance(text, str) and text.startswith(("tcp://", "udp://"))
-    return DEFAULT_PORT if linked else text
-
-
-DEFAULT_PORT = 8000
 
 
 class Settings(BaseSettings):
@@ -90,7 +81,7 @@ class Settings(BaseSettings):
     journal_days: float = Field(400, gt=0)
 
     host: str = "127.0.0.1"
-    port: Annotated[int, BeforeValidator(_parse_port)] = Field(DEFAULT_PORT, ge=0, le=65535)
+    port: Annotated[int, BeforeValidator(parse_port)] = Field(DEFAULT_PORT, ge=0, le=65535)
     workers: int = Field(1, ge=1)
     public_url: str | None = None
     allowed_hosts: str = "*"

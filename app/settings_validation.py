@@ -25,6 +25,8 @@ STORE_URL = re.compile(
     r"rediss?://([^/@]*@)?(\[[0-9a-fA-F:.]+\]|[^/@,:\[\]]+)(:\d+)?(/\d*)?(\?.*)?|unix://.+"
     r"|rediss?\+cluster://.+|rediss?\+sentinel://[^/]+/[^/]+(/\d*)?"
 )
+DEFAULT_PORT = 8000
+KUBERNETES_LINK = re.compile(r"KOI_(?:SERVICE_(?:HOST|PORT)|PORT_\d+_(?:TCP|UDP))")
 
 
 class SettingsInvalid(Exception):
@@ -154,3 +156,9 @@ def validate_amount(text: str | None) -> str | None:
 Amount = Annotated[str | None, AfterValidator(validate_amount)]
 Count = Annotated[int | None, Field(ge=0)]
 TimeZoneName = Annotated[str, AfterValidator(validate_time_zone)]
+
+
+def parse_port(text: object) -> object:
+    """Kubernetes sets KOI_PORT to an address for a service named koi: that is not our setting."""
+    linked = isinstance(text, str) and text.startswith(("tcp://", "udp://"))
+    return DEFAULT_PORT if linked else text
