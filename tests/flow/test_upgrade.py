@@ -96,6 +96,7 @@ def opened(path: Path, provider: Provider, age_s: float) -> Upgraded:
         "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
         "KOI_RESOLVE_AFTER_S": "0.3",
         "KOI_CACHE_VARIANTS": "1",
+        "KOI_REDIS_TIMEOUT_MS": "5000",
     }
     return Upgraded(directory, Cli(path, settings), provider)
 
@@ -121,8 +122,9 @@ def test_its_open_jobs_end_as_before_and_its_journal_tells_the_same(
     tmp_path: Path, provider: Provider
 ) -> None:
     koi = opened(tmp_path, provider, LATELY_S)
-    with koi.cli.serving():
+    with koi.cli.serving() as serving:
         koi.end_open_jobs()
+        assert serving.stop() == 0
 
     assert outcomes(koi.tasks()) == outcomes(koi.after["tasks"])
     assert koi.usage() == sums(koi.after["usage"])
@@ -176,8 +178,9 @@ def test_half_a_year_later_its_open_jobs_end_and_its_sums_are_as_before(
     koi = opened(tmp_path, provider, HALF_A_YEAR_S)
     assert koi.usage() == sums(koi.before["usage"])
     assert koi.cli.json("ledger", "check")["difference"] == 0
-    with koi.cli.serving():
+    with koi.cli.serving() as serving:
         koi.end_open_jobs()
+        assert serving.stop() == 0
 
     check = koi.cli.json("ledger", "check")
     assert (check["open_jobs"], check["difference"]) == (0, 0)
