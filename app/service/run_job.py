@@ -12,7 +12,6 @@ from app.domain.errors import (
     GatewayError,
     GatewayOverloaded,
     LedgerUnavailable,
-    RequestInterrupted,
     StoreUnavailable,
     UpstreamError,
 )
@@ -30,6 +29,7 @@ from app.service.settle import JobSettler
 from app.service.timings import JobTimings
 
 RENEW_RESERVATION_S = 4.0
+FAILED_UNSENT = "The gateway failed before it sent this request; nothing was spent."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class RunJob:
             return
         except Exception as error:  # noqa: BLE001 - also after a bug of ours the quota is freed
             self.background.report_failure(job_task_name(job.id), error)
-            await self.settler.settle(job, _never_sent(RequestInterrupted()))
+            await self.settler.settle(job, _never_sent(GatewayError(FAILED_UNSENT)))
             return
         if not dispatched:
             await self.settler.release_slot(job.id)

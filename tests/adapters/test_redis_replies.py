@@ -82,23 +82,28 @@ async def test_a_limiter_that_answers_something_else(
         await limiter.acquire("job", 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("folder", "script"), [("ledger", "admit"), ("ledger", "dispatch"), ("upstream", "acquire")]
+)
 def test_a_caller_is_answered_500_and_not_blamed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str, script: str
 ) -> None:
     with (
         Sandbox(time_scale=0.01) as sandbox,
         EmbeddedStore(tmp_path / "store") as store,
-        gateway(sandbox, store.url, tmp_path / "koi") as koi,
+        gateway(sandbox, store.url, tmp_path / "koi", upstream_concurrency=1) as koi,
     ):
         key = koi.key()
-        plant(monkeypatch, "ledger", "admit", GIBBERISH)
+        plant(monkeypatch, folder, script, GIBBERISH if folder == "ledger" else NO_SHAPE)
         with capture_logs() as logs, koi.client(key) as client:
             refused: httpx.Response = client.post("/v1/images/generations", json=KOI)
+        assert not koi.settled().differences
+        assert sandbox.billed_images == 0
 
     assert (refused.status_code, refused.json()["error"]["code"]) == (500, "internal_error")
     assert "gibberish" not in refused.text
     [line] = [line for line in logs if line["event"] == "unexpected_reply"]
-    assert (line["script"], line["word"]) == ("admit", "gibberish")
+    assert (line["script"], line["word"]) == (script, "gibberish")
 
 
 def lua(name: str) -> str:
