@@ -134,7 +134,7 @@ async def main(url):
     ledger, who = ledger_on(store), principal(key=Limits(images_per_day=10))
     async def one():
         try:
-            job = (await ledger.admit(order(who, body="the same for all, wanted anew"))).job
+            job = (await ledger.admit(admission(who, body="the same for all, wanted anew"))).job
         except InsufficientQuota:
             return 0
         await ledger.dispatch(job.id, 60_000)

@@ -78,7 +78,7 @@ def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         gateway(provider, store.url, tmp_path_factory.mktemp("schema"), **tokens) as koi,
     ):
         yield House(koi)
-        koi.assert_books_balance()
+        koi.assert_ledger_matches_bill()
 
 
 def named(route: DocumentedRoute) -> str:

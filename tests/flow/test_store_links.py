@@ -25,7 +25,7 @@ def link(engine: str) -> Iterator[FaultProxy]:
 @pytest.fixture
 def store_url(store_url: str, link: FaultProxy, request: pytest.FixtureRequest) -> str:
     """The store by way of the link, unless only the cache goes that way."""
-    return store_url if "f77" in request.function.__name__ else link.url
+    return store_url if "cache_of_its_own" in request.function.__name__ else link.url
 
 
 def post(client: httpx.Client, prompt: str) -> httpx.Response:
