@@ -7,6 +7,7 @@ import re
 from starlette.requests import Request
 
 from app.api.errors import unknown_url_error
+from app.api.request_body import get_body_bytes
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.errors import AdminKeyRequired, InvalidApiKey, InvalidRequest
 from app.domain.principal import Principal
@@ -30,7 +31,7 @@ async def authenticate_request(request: Request) -> Principal:
     record = get_access_record(request)
     principal = await gateway.authenticate(extract_api_key(request))
     record.user, record.key_id = principal.user, principal.key_id
-    await gateway.rate_limiter.check_rate_limit(principal)
+    await gateway.rate_limiter.check_rate_limit(principal, get_body_bytes(request))
     if request.method in ("GET", "HEAD"):
         await gateway.rate_limiter.read(principal)
     return principal

@@ -51,6 +51,15 @@ async def read_json(request: Request) -> dict[str, Any]:
         raise _media_type_error() from None
 
 
+def get_body_bytes(request: Request) -> int:
+    """How long the body will be, at most as long as one may be. A body that does not say counts
+    as the longest."""
+    limit = get_edge_settings(request).max_body_bytes
+    if "transfer-encoding" in request.headers:
+        return limit
+    return min(_get_content_length(request), limit)
+
+
 async def discard_upload(request: Request) -> None:
     """Read an upload to its end, because clients read the answer only then; for a limited time."""
     with suppress(TimeoutError):

@@ -22,6 +22,8 @@ BURST_S = 2.0
 """A key that was quiet may send the requests of this many seconds at once."""
 TOLERANCE_S = 1e-6
 """Sums of fractions of a second are not exact, so shorter waits are ignored."""
+BODY_BYTES_PER_TOKEN = 32 << 10
+"""A request body costs one token more for each of these: receiving it is what a long one costs."""
 REFUSALS_PER_S = 10.0
 REFUSAL_DELAY_S = 1.0
 """A key that is refused more often is answered this much later, because a client that repeats
@@ -83,9 +85,10 @@ class KeyRateLimiter:
         self._recent_refusals: OrderedDict[str, _RecentRefusal] = OrderedDict()
         self._delayed: Counter[str] = Counter()
 
-    async def check_rate_limit(self, principal: Principal) -> None:
-        """Count one request of any kind. Raises `RateLimited`."""
-        wait_s = self._requests.take(principal.key_id)
+    async def check_rate_limit(self, principal: Principal, body_bytes: int = 0) -> None:
+        """Count one request of any kind, before its body is received: a long one costs several
+        tokens. Raises `RateLimited`."""
+        wait_s = self._requests.take(principal.key_id, 1 + body_bytes // BODY_BYTES_PER_TOKEN)
         if wait_s:
             await self._refuse(principal, _too_fast("requests", self._requests_per_s, wait_s))
 

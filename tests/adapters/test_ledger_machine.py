@@ -29,7 +29,7 @@ from app.domain.charging import compute_outcome
 from app.domain.ledger import PossibleDuplicate
 from tests.store_node import programs
 
-EXAMPLES, LONG, STEPS = 1000, 5000, 11
+EXAMPLES, LONG, STEPS = 500, 5000, 11
 NONE = MappingProxyType[str, Script]({})
 
 
@@ -110,7 +110,7 @@ def test_the_machine_catches_a_planted_bug(machine: type[LedgerMachine], bug: Pl
             machine.compute_outcome = staticmethod(broken_charging(bug))
         else:
             machine.store.broken = broken_script(bug)
-        run_state_machine_as_test(machine, settings=profile(EXAMPLES))
+        run_state_machine_as_test(machine, settings=profile(2 * EXAMPLES))
     except (AssertionError, PossibleDuplicate):
         found = True
     finally:

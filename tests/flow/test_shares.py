@@ -18,6 +18,7 @@ from app.domain.limits import Limits
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi
+from tests.store_node import until
 
 STUCK = {**KOI, "prompt": "[fault:stuck-99] a koi that never comes"}
 REFUSED = {**KOI, "prompt": "[fault:moderation-400] a koi nobody may see"}
@@ -126,6 +127,20 @@ def test_a_key_that_comes_too_fast_is_refused_before_its_body_is_read(start: Sta
     assert {code(a) for a in refused} == {"rate_limit_exceeded"}
     assert {a.headers["retry-after"] for a in refused} == {"1"}
     assert kept == 200
+
+
+def test_a_long_body_counts_for_more_than_one_request(start: Start) -> None:
+    """Receiving 190 KB costs more than refusing them saves, so they count like six requests."""
+    koi = start(key_requests_per_second=2, default_requests_per_minute=100_000)
+    long = b'{"junk":"' + b"x" * 190_000 + b'"}'
+    with koi.client() as client:
+        said = [client.post(GENERATE, content=long) for _ in range(2)]
+        unannounced = client.post(GENERATE, content=iter([b"{}"]))
+        until(lambda: client.post(GENERATE, content=long).status_code == 400, "it is taken again")
+
+    assert [answer.status_code for answer in said] == [400, 429]
+    assert code(said[1]) == code(unannounced) == "rate_limit_exceeded"
+    assert koi.sandbox.posts == 0
 
 
 def test_reads_have_a_rate_limit_of_their_own_and_long_lists_count_for_more(start: Start) -> None:
