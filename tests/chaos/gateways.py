@@ -160,11 +160,8 @@ class Deployment:
     def the_store(self) -> int:
         """The pid of the shared store's server: the child of this process that works in its
         directory. Other tests of this process may have servers of their own."""
-        (server,) = (
-            child
-            for child in children_of(os.getpid())
-            if Path(f"/proc/{child}/cwd").resolve() == (self.path / "store" / "store").resolve()
-        )
+        place = (self.path / "store" / "store").resolve()
+        (server,) = (child for child in children_of(os.getpid()) if _directory_of(child) == place)
         return server
 
     def kill_the_store(self) -> None:
@@ -242,3 +239,10 @@ def _free_ports(count: int) -> list[int]:
         if len(ports) == count:
             break
     return ports
+
+
+def _directory_of(pid: int) -> Path | None:
+    """Where a process works; None for one that has just ended."""
+    with suppress(OSError):
+        return Path(os.readlink(f"/proc/{pid}/cwd")).resolve()
+    return None
