@@ -33,7 +33,7 @@ async def authenticate_request(request: Request) -> Principal:
     record.user, record.key_id = principal.user, principal.key_id
     await gateway.rate_limiter.check_rate_limit(principal, get_body_bytes(request))
     if request.method in ("GET", "HEAD"):
-        await gateway.rate_limiter.read(principal)
+        await gateway.rate_limiter.check_read_rate(principal)
     return principal
 
 

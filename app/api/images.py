@@ -34,7 +34,7 @@ async def create(request: Request) -> Response:
     """Generate images from text: wait for them, take a task (async), or read events (stream)."""
     principal = await authenticate_request(request)
     gateway = get_app_state(request).gateway
-    await gateway.rate_limiter.generate(principal)
+    await gateway.rate_limiter.check_recent_refusal(principal)
     get_access_record(request).cleanups.append(gateway.waiting_cap.take(principal))
     request_headers = parse_request_headers(request.headers)
     body = await read_json(request)
@@ -96,7 +96,7 @@ async def _build_refusal(
     """A refusal with the numbers behind it, unless the ledger cannot tell them now."""
     gateway = get_app_state(request).gateway
     if type(refusal) is RateLimited:
-        gateway.rate_limiter.refused(principal, refusal)
+        gateway.rate_limiter.remember_refusal(principal, refusal)
     try:
         limits = build_limit_headers(await gateway.usage.read_limits(principal))
     except LedgerUnavailable:

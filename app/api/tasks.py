@@ -77,7 +77,7 @@ async def index(request: Request) -> Response:
     principal = await authenticate_request(request)
     query = _parse_page_query(request)
     gateway = get_app_state(request).gateway
-    await gateway.rate_limiter.read(principal, max(query.limit / TASKS_PER_READ - 1, 0))
+    await gateway.rate_limiter.check_read_rate(principal, max(query.limit / TASKS_PER_READ - 1, 0))
     found = await gateway.tasks.list(principal, query)
     if found is None:
         raise invalid_value_error("after", "after must be the id of a task in your list.")

@@ -48,4 +48,4 @@ def log_provider_check(settings: Settings) -> None:
 
 def _log_check(probed: ProbeResult) -> None:
     write = log.warning if probed.needs_attention else log.info
-    write("provider_checked", host=probed.host, found=probed.text, mend=probed.fix or None)
+    write("provider_checked", host=probed.host, found=probed.text, fix=probed.fix or None)

@@ -228,7 +228,7 @@ class MetricsRecorder(Protocol):
 
     def settlement_lost(self) -> None: ...
 
-    def outbox_delivery_failed(self, message: str, error: Exception) -> None:
+    def outbox_delivery_failed(self, message_name: str, error: Exception) -> None:
         """The store did not take an outbox message although it is there; it is tried again."""
 
     def loop_failed(self, loop: str) -> None: ...

@@ -92,14 +92,14 @@ class KeyRateLimiter:
         if wait_s:
             await self._refuse(principal, _too_fast("requests", self._requests_per_s, wait_s))
 
-    async def read(self, principal: Principal, tokens: float = 1.0) -> None:
+    async def check_read_rate(self, principal: Principal, tokens: float = 1.0) -> None:
         """Count one request that only reads; an expensive one costs several tokens. Raises
         `RateLimited`."""
         wait_s = self._reads.take(principal.key_id, tokens)
         if wait_s:
             await self._refuse(principal, _too_fast("readings", self._reads_per_s, wait_s))
 
-    async def generate(self, principal: Principal) -> None:
+    async def check_recent_refusal(self, principal: Principal) -> None:
         """Repeat what the store said about this key's rate a moment ago. Raises `RateLimited`."""
         told = self._recent_refusals.get(principal.key_id)
         if told is None:
@@ -111,7 +111,7 @@ class KeyRateLimiter:
         wait_s = None if told.refusal.retry_after_s is None else math.ceil(left_s)
         await self._refuse(principal, RateLimited(told.refusal.message, retry_after_s=wait_s))
 
-    def refused(self, principal: Principal, refusal: RateLimited) -> None:
+    def remember_refusal(self, principal: Principal, refusal: RateLimited) -> None:
         """Remember that the store refused this key for its rate, until it need be asked again."""
         wait_s = ZERO_LIMIT_TTL_S if refusal.retry_after_s is None else refusal.retry_after_s
         self._recent_refusals[principal.key_id] = _RecentRefusal(

@@ -184,9 +184,9 @@ class Metrics:
     def settlement_lost(self) -> None:
         self._counters["settlements_lost_total"].child().inc()
 
-    def outbox_delivery_failed(self, debt: str, error: Exception) -> None:
+    def outbox_delivery_failed(self, message_name: str, error: Exception) -> None:
         self.loop_failed("debts")
-        log.error("payment_failed", debt=debt, exc_info=error)
+        log.error("outbox_delivery_failed", message_name=message_name, exc_info=error)
 
     def loop_failed(self, loop: str) -> None:
         self._counters["loop_failures_total"].child(loop).inc()

@@ -33,8 +33,8 @@ class DiskSpaceMonitor:
                 await asyncio.to_thread(_find_full, self._directories),
             )
             if self.full_directory is not None and before is None:
-                mend = "free some space; until then every generation is refused (503)"
-                log.error("disk_full", directory=str(self.full_directory), mend=mend)
+                fix = "free some space; until then every generation is refused (503)"
+                log.error("disk_full", directory=str(self.full_directory), fix=fix)
             elif before is not None and self.full_directory is None:
                 log.warning("disk_has_room_again", directory=str(before))
             await asyncio.sleep(CHECK_INTERVAL_S)

@@ -87,7 +87,7 @@ async def wait_until_replicated(journals: JournalRegistry) -> None:
         while not await journals.copied():
             if time.monotonic() > deadline:
                 log.error("change_not_copied", meaning="it is in the store alone until a gateway "
-                          "with a journal runs", mend="see that the gateways run")  # fmt: skip
+                          "with a journal runs", fix="see that the gateways run")  # fmt: skip
                 return
             await asyncio.sleep(CHECK_INTERVAL_S)
 

@@ -64,7 +64,7 @@ class GatewayRegistration:
                 host=other.host,
                 place=other.place,
                 own_place=self._place,
-                mend="share one directory or set KOI_IMAGE_STORE to one bucket, and restart",
+                fix="share one directory or set KOI_IMAGE_STORE to one bucket, and restart",
             )
         self._reported_store = images
 

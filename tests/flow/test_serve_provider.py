@@ -96,8 +96,8 @@ def test_a_page_instead_of_an_api_is_one_warning_at_start(
 
     assert line["level"] == "warning"
     assert "answers 404 without JSON" in line["found"]
-    assert "KOI_UPSTREAM_BASE_URL" in line["mend"]
-    assert "ending in /v1" in line["mend"]
+    assert "KOI_UPSTREAM_BASE_URL" in line["fix"]
+    assert "ending in /v1" in line["fix"]
     assert len(serving.events("provider_checked")) == 1
     assert provider.asked == ["GET /v1/models"]
 
@@ -114,7 +114,7 @@ def test_a_refused_key_is_one_warning_and_changes_nothing_else(
 
     assert (line["level"], ready) == ("warning", 200)
     assert "refuses the upstream key (401)" in line["found"]
-    assert "KOI_UPSTREAM_API_KEY" in line["mend"]
+    assert "KOI_UPSTREAM_API_KEY" in line["fix"]
     names = ("koi_upstream_duration_seconds_count{", "koi_upstream_breaker_open{")
     counted = [row for row in metrics.splitlines() if row.startswith(names)]
     assert counted
@@ -139,7 +139,7 @@ def test_a_provider_that_works_is_said_to(tmp_path: Path) -> None:
             line = told(serving)
             answer = generate(serving.url, cli.key())
 
-        assert (line["level"], line["mend"]) == ("info", None)
+        assert (line["level"], line["fix"]) == ("info", None)
         assert answer.status_code == 200
         assert (sandbox.posts, sandbox.billed_images) == (1, 1)
 

@@ -182,12 +182,12 @@ class EmbeddedStore:
         before = monitor.missing
         monitor.check()
         if monitor.missing and not before:
-            mend = "put the directory back, or restart and run `koi ledger rebuild`"
+            fix = "put the directory back, or restart and run `koi ledger rebuild`"
             self._log.error(
                 "store_files_gone",
                 missing=monitor.missing,
                 path=str(self._open_directory.path),
-                mend=mend,
+                fix=fix,
             )
         elif before and not monitor.missing:
             self._log.warning("store_files_found_again", path=str(self._open_directory.path))

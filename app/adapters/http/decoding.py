@@ -84,14 +84,6 @@ class ContentDecoder:
             raise CorruptEncodedBody("the encoded body ends before its end")
 
 
-def decode_body(body: bytes, codings: str, *, max_bytes: int) -> bytes:
-    """A whole body at once; raises `ContentCodingError`."""
-    decoder = ContentDecoder(codings, max_bytes=max_bytes)
-    whole = b"".join(decoder.feed(body))
-    decoder.finish()
-    return whole
-
-
 class _CodingStage:
     """One coding of a body: decodes all its streams, or passes the bytes if it was not applied."""
 

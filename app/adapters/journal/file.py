@@ -84,8 +84,8 @@ class FileJournal:
         if gone is not self._was_gone:
             self._was_gone = gone
             if gone:
-                mend = "put it back, or restart and run `koi doctor`; until then nothing is bought"
-                self._log.error("journal_gone", directory=str(self.directory), mend=mend)
+                fix = "put it back, or restart and run `koi doctor`; until then nothing is bought"
+                self._log.error("journal_gone", directory=str(self.directory), fix=fix)
             else:
                 self._log.warning("journal_found_again", directory=str(self.directory))
         return gone
@@ -117,7 +117,7 @@ class FileJournal:
                 directory=str(directory),
                 skipped=list(found.foreign_files),
                 lines=found.bad_lines,
-                mend="run `koi doctor`: it names the files",
+                fix="run `koi doctor`: it names the files",
             )
         return found.mark
 

@@ -38,7 +38,7 @@ class FileOutbox:
         try:
             await asyncio.to_thread(self._write_file, message.name, orjson.dumps(message))
         except OSError as error:
-            self._log.error("debt_not_kept", debt=message.name, reason=error.strerror)
+            self._log.error("outbox_write_failed", message_name=message.name, reason=error.strerror)
             return False
         return True
 
@@ -74,7 +74,7 @@ class FileOutbox:
             if self._is_current(message):
                 self._move_to_dead_letters(name, reason)
                 return
-        self._log.error("debt_refused", debt=name, reason=reason)
+        self._log.error("outbox_message_refused", message_name=name, reason=reason)
 
     def _is_current(self, message: OutboxMessage) -> bool:
         """Whether the file still holds this message: a newer one with its name may hold more."""
@@ -105,7 +105,9 @@ class FileOutbox:
             return  # another process moved it
         except OSError as error:
             reason = f"{reason}; it cannot be moved either: {error.strerror}"
-        self._log.error("debt_set_aside", debt=name, file=str(place), reason=reason)
+        self._log.error(
+            "outbox_message_set_aside", message_name=name, file=str(place), reason=reason
+        )
 
 
 @dataclass(frozen=True, slots=True)

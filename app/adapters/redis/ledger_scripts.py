@@ -248,7 +248,7 @@ class LedgerScripts:
         if intact:
             log.warning("ledger_found_again")
         else:
-            log.error("ledger_lost", mend="run `koi ledger rebuild`; until then nothing is spent")
+            log.error("ledger_lost", fix="run `koi ledger rebuild`; until then nothing is spent")
 
     def _days(self) -> bytes:
         """Yesterday, today and tomorrow: the store picks the one that holds its own time."""
