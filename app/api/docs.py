@@ -19,6 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from app.api.errors import unknown_url_error
 from app.api.openapi import DocumentedRoute, build_openapi
 from app.api.response_body import get_public_origin
+from app.api.response_headers import is_unmodified
 from app.api.state import get_edge_settings
 
 ASSET_PACKAGE = "fastapi_offline"
@@ -119,7 +120,7 @@ async def _chunk(body: bytes) -> AsyncIterator[bytes]:
 def _send(request: Request, asset: DocsAsset) -> Response:
     """In parts, so that a reader that stops holds one of them in memory and no more."""
     headers = {"cache-control": "no-cache", "etag": asset.etag}
-    if request.headers.get("if-none-match") == asset.etag:
+    if is_unmodified(request, asset.etag):
         return Response(b"", 304, headers)
     headers["content-length"] = str(len(asset.body))
     return StreamingResponse(_chunk(asset.body), 200, headers, asset.media_type)

@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.auth import authenticate_request
 from app.api.errors import ErrorResponse, wrong_method_error
 from app.api.image_stream import OpenedImage, build_body_message, send_image
+from app.api.response_headers import is_unmodified
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.errors import ImageNotFound
 from app.domain.media import ATTACHMENT_MEDIA_TYPES, IMAGE_NAME, media_type_of
@@ -28,20 +29,21 @@ async def read(request: Request) -> Response:
         return ErrorResponse(wrong_method_error().note, headers={"allow": "POST"})
     is_signed = _has_valid_signature(request, name)
     principal = None if is_signed else await _authenticate_owner(request)
+    etag = f'"{name}"'
     headers = {
         **SANDBOX_HEADERS,
         **_build_disposition(name),
-        "etag": f'"{name}"',
+        "etag": etag,
         "cache-control": _build_cache_control(request, is_signed),
     }
-    if is_signed and _is_unmodified(request, name):
+    if is_signed and is_unmodified(request, etag):
         return Response(b"", 304, headers)
     gateway = get_app_state(request).gateway
     get_access_record(request).cleanups.append(
         await gateway.downloads.take(name, TOO_MANY_DOWNLOADS)
     )
     first = await gateway.tasks.picture(principal, name)
-    if _is_unmodified(request, name):
+    if is_unmodified(request, etag):
         return Response(b"", 304, headers)
     if len(first.body) == first.size:
         return Response(first.body, 200, headers, first.media_type)
@@ -94,10 +96,3 @@ def _build_cache_control(request: Request, is_signed: bool) -> str:
         return f"private, max-age={settings.link_ttl_s}, immutable"
     left_s = int(request.query_params["exp"]) - int(settings.now())
     return f"public, max-age={max(left_s, 0)}, immutable"
-
-
-def _is_unmodified(request: Request, name: str) -> bool:
-    """RFC 9110, section 13.1.2, with weak comparison."""
-    given = request.headers.get("if-none-match", "")
-    tags = {tag.strip().removeprefix("W/") for tag in given.split(",")}
-    return f'"{name}"' in tags or "*" in tags

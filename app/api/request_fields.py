@@ -111,7 +111,7 @@ class SideField:
 
     def parse(self, body: Body) -> int | None:
         side = body.get(self.name)
-        return side if isinstance(side, int) and 0 < side <= MAX_SIDE_PX else None
+        return side if type(side) is int and 0 < side <= MAX_SIDE_PX else None
 
     def describe(self) -> dict[str, Any]:
         return {"description": self.about, "examples": [1024]}

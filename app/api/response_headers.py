@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from starlette.requests import Request
+
 from app.api.request_body import PRINTABLE_NAME
 from app.domain.cache import CacheOutcome
 from app.domain.job import Job, find_shortfall
@@ -109,3 +111,11 @@ def build_adjusted_header(names: Iterable[str]) -> dict[str, str]:
         if len(safe) > MAX_ADJUSTED_NAMES:
             break
     return {ADJUSTED_HEADER: ", ".join(safe)} if safe else {}
+
+
+def is_unmodified(request: Request, etag: str) -> bool:
+    """Whether the client has what `etag` names (RFC 9110, section 13.1.2: weak comparison, since a
+    proxy that compresses marks the tags it passes on as weak)."""
+    given = request.headers.get("if-none-match", "")
+    tags = {tag.strip().removeprefix("W/") for tag in given.split(",")}
+    return etag in tags or "*" in tags

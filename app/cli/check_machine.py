@@ -149,10 +149,11 @@ def _is_gateway(host: str, port: int) -> bool:
             connection.sendall(
                 b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             )
-            head = connection.recv(4096).lower()
+            # The head and the body may come apart; whatever else listens there may never end.
+            answer = b"".join(connection.recv(4096) for _ in range(3))
     except OSError:
         return False
-    return head.startswith(b"http/1.1 ") and b"x-request-id" in head
+    return answer.startswith(b"HTTP/1.1 ") and b'\r\n\r\n{"status":"' in answer
 
 
 def _is_local(host: str) -> bool:

@@ -110,6 +110,7 @@ class DemoClient:
         print_line(f"  gateway   {self.url}")
         print_line(f"  provider  {self.sandbox_url}  (sandbox)")
         print_line(f"  data      {self.data_dir}")
+        print_line(f"  operate   KOI_DATA_DIR={self.data_dir} {_koi_command()} usage")
         print_line()
         print_line("One picture through the official OpenAI SDK ...")
 

@@ -10,6 +10,8 @@ from app.domain.upstream import TaskPending
 from app.service.downloads import PartDownloads
 from app.service.timings import JobTimings
 
+MAYBE_BILLED = "it may have billed an image, so nothing is sent again."
+
 MIN_ANOMALOUS_POLLS = 5
 """How many polls in a row must speak against a task, over minutes, before they are believed. A
 provider may not know a task right after it was submitted, or for a while later on."""
@@ -61,9 +63,9 @@ def give_up(look: PollResult) -> JobPart:
 
 def lost_task_result(kind: PollAnomalyKind) -> PartResult:
     if kind is PollAnomalyKind.EMPTY:
-        code, message = "empty_result", "The provider answered without an image."
+        code, message = "empty_result", f"The provider answered without an image; {MAYBE_BILLED}"
     else:
-        code, message = "task_expired", "The provider no longer knows this task."
+        code, message = "task_expired", f"The provider no longer knows this task; {MAYBE_BILLED}"
     error = UpstreamError(code, message, proof=BillingEvidence.UNKNOWN)
     return PartResult(failure=error.note, proof=error.proof)
 

@@ -204,6 +204,8 @@ WIRE = [
     ("URI of 100 KB", request("GET /" + "u" * 100_000 + " HTTP/1.1"), 414, "uri_too_long"),
     ("CL over the cap", request(f"{POST}\nContent-Length: 300000000"),
      413, "request_too_large"),
+    ("CL of 20 digits", request(f"{POST}\nContent-Length: 18446744073709551615"),
+     413, "request_too_large"),
     ("300 MB", request(f"{POST}\nContent-Length: 300000000", b"x" * 9_000_000),
      413, "request_too_large"),
     ("chunked over the cap", request(f"{POST}\nTransfer-Encoding: chunked",

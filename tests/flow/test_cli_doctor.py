@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -66,6 +67,15 @@ def test_it_says_what_runs_and_what_to_fix_in_words(cli: Cli) -> None:
     assert "no price is known for grok-imagine" in text
     assert "KOI_UPSTREAM_RPMS is not a setting" in text
     assert text.splitlines()[-1].endswith("2 to look at, 0 to fix")
+
+
+def test_another_server_on_the_port_is_no_gateway(cli: Cli, provider: Sandbox) -> None:
+    """The stand-in provider names its requests as a gateway does."""
+    cli.settings["KOI_PORT"] = str(urlsplit(provider.url).port)
+
+    done = cli.run("doctor", code=1)
+
+    assert f"port {cli.settings['KOI_PORT']} cannot be used" in done.stdout
 
 
 def test_a_misspelt_line_of_the_env_file_is_named(cli: Cli) -> None:

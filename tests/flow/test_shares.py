@@ -129,12 +129,15 @@ def test_a_key_that_comes_too_fast_is_refused_before_its_body_is_read(start: Sta
     assert kept == 200
 
 
-def test_a_long_body_counts_for_more_than_one_request(start: Start) -> None:
-    """Receiving 190 KB costs more than refusing them saves, so they count like six requests."""
+@pytest.mark.parametrize("digits", [1, 20])
+def test_a_long_body_counts_for_more_than_one_request(start: Start, digits: int) -> None:
+    """Receiving 190 KB costs more than refusing them saves, so they count like six requests,
+    whatever zeros are put before their length."""
     koi = start(key_requests_per_second=2, default_requests_per_minute=100_000)
     long = b'{"junk":"' + b"x" * 190_000 + b'"}'
+    headers = {"content-length": f"{len(long):0{digits}d}"}
     with koi.client() as client:
-        said = [client.post(GENERATE, content=long) for _ in range(2)]
+        said = [client.post(GENERATE, content=long, headers=headers) for _ in range(2)]
         unannounced = client.post(GENERATE, content=iter([b"{}"]))
         until(lambda: client.post(GENERATE, content=long).status_code == 400, "it is taken again")
 
