@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -149,9 +150,9 @@ async def ask(url: str, began: float, head: str, body: str = "") -> Reply:
     address, _, port = host.partition(":")
     reader, writer = await asyncio.open_connection(address, int(port))
     length = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n" if body else ""
-    writer.write(f"{head}host: {host}\r\nconnection: close\r\n{length}\r\n{body}".encode())
-    top, _, rest = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
+    with closing(writer):
+        writer.write(f"{head}host: {host}\r\nconnection: close\r\n{length}\r\n{body}".encode())
+        top, _, rest = (await reader.read()).partition(b"\r\n\r\n")
     status, *lines = top.decode().split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines)
     return Reply(int(status.split()[1]), headers, rest, asked_s, time.monotonic() - began)

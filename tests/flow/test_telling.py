@@ -90,6 +90,8 @@ def test_a_process_that_goes_on_with_a_job_tells_the_request_of_the_one_that_die
     with koi.serving() as serving:
         eventually(lambda: task(serving, key, answer.json()["id"])["status"] == "completed", 40)
         [settled] = serving.wait_for("settled")
+        # Killed with its store, it would leave a dying one to the command below.
+        assert serving.stop() == 0
 
     assert settled["task_id"] == answer.json()["id"]
     assert settled["request_id"] == answer.headers["x-request-id"]
