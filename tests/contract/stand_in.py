@@ -325,7 +325,7 @@ def catalog() -> Catalog:
 class Forgetful(KeyRateLimiter):
     """What one test is refused, the next one is not."""
 
-    def refused(self, principal: Principal, refusal: RateLimited) -> None:
+    def remember_refusal(self, principal: Principal, refusal: RateLimited) -> None:
         pass
 
 
