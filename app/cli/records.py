@@ -70,6 +70,8 @@ def user_record(user: User, currency: str) -> dict[str, Any]:
         "cache": user.cache,
         "response_format": user.response_format,
         "limits": limits_record(user.limits, currency),
+        "title": user.title or None,
+        "service_account": user.service_account,
         "created_at": format_time(user.created_ms),
         "disabled_at": format_time(user.disabled_ms),
     }
@@ -79,8 +81,12 @@ def team_record(team: Team, currency: str) -> dict[str, Any]:
     return {
         "name": team.name,
         "limits": limits_record(team.limits, currency),
+        "title": team.title or None,
+        "models": None if team.models is None else sorted(team.models),
+        "denied_models": sorted(team.denied_models),
         "created_at": format_time(team.created_ms),
         "disabled_at": format_time(team.disabled_ms),
+        "archived_at": format_time(team.archived_ms),
     }
 
 
@@ -103,7 +109,15 @@ def key_record(
     }
 
 
+def models_text(team: Team) -> str:
+    allowed = "all" if team.models is None else ", ".join(sorted(team.models)) or "none"
+    denied = ", ".join(sorted(team.denied_models))
+    return f"{allowed} but {denied}" if denied else allowed
+
+
 def holder_status(holder: User | Team) -> str:
+    if isinstance(holder, Team) and holder.archived_ms is not None:
+        return "archived"
     return "active" if holder.disabled_ms is None else "disabled"
 
 

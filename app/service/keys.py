@@ -10,7 +10,9 @@ from datetime import timedelta
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey
-from app.service.tenants import KeyUnknown, ModelUnknown, TenantAdmin
+from app.service.admin_errors import KeyUnknown
+from app.service.teams import checked_title
+from app.service.tenants import TenantAdmin
 
 SECRET_PREFIX = "sk-koi-"  # noqa: S105
 ENDING_CHARS = 8
@@ -50,6 +52,7 @@ class KeyAdmin(TenantAdmin):
         Raises `NameInvalid`, `ModelUnknown`, `BudgetUnpriced`.
         """
         models, kept = self._known_models(models), self._checked_limits(limits or Limits())
+        label = checked_title(name)
         # Only now, so that a refused command creates no user.
         await self.ensure_user(user, new=True)
         now = await self._keyring.now_ms()
@@ -58,7 +61,7 @@ class KeyAdmin(TenantAdmin):
                 id=f"key_{secrets.token_hex(8)}",
                 user=user,
                 digest="",
-                name=name,
+                name=label,
                 limits=kept,
                 created_ms=now,
                 expires_ms=None if expires_in is None else now + _ms(expires_in),
@@ -84,12 +87,12 @@ class KeyAdmin(TenantAdmin):
         key = replace(
             await self.key(key_id),
             limits=self._checked_limits(limits),
-            name=name,
+            name=checked_title(name),
             models=self._known_models(models),
             expires_ms=expires_ms,
             response_format=response_format,
         )
-        await self._keyring.save_key(key)
+        await self._keyring.save_key(key, self._note("key.updated"))
         return key
 
     async def find_by_secret(self, text: str) -> Sequence[ApiKey]:
@@ -113,7 +116,8 @@ class KeyAdmin(TenantAdmin):
         for key in keys:
             await self.revoke(key.id)
         now_ms = await self._keyring.now_ms()
-        await self._keyring.save_user(replace(user, deleted_ms=now_ms), create=False)
+        deleted = replace(user, deleted_ms=now_ms)
+        await self._keyring.save_user(deleted, self._note("user.deleted"), create=False)
         await self.resume_spending(f"user:{name}")
         return len(keys)
 
@@ -122,7 +126,7 @@ class KeyAdmin(TenantAdmin):
         key = await self.key(key_id)
         if key.revoked_ms is None:
             key = replace(key, revoked_ms=await self._keyring.now_ms())
-            await self._keyring.save_key(key)
+            await self._keyring.save_key(key, self._note("key.revoked"))
         return key
 
     async def rotate(self, key_id: str, overlap: timedelta) -> IssuedKey:
@@ -136,16 +140,15 @@ class KeyAdmin(TenantAdmin):
             replace(old, id=f"key_{secrets.token_hex(8)}", digest="", created_ms=now)
         )
         ends = now + _ms(overlap)
-        await self._keyring.save_key(
-            replace(old, expires_ms=min(ends, old.expires_ms) if old.expires_ms else ends)
-        )
+        ending = replace(old, expires_ms=min(ends, old.expires_ms) if old.expires_ms else ends)
+        await self._keyring.save_key(ending, self._note("key.rotated"))
         return issued
 
     async def _put(self, key: ApiKey) -> IssuedKey:
         secret = new_secret()
         digest = hashlib.sha256(secret.encode()).hexdigest()
         key = replace(key, digest=digest, ending=secret[-ENDING_CHARS:])
-        await self._keyring.save_key(key)
+        await self._keyring.save_key(key, self._note("key.created"))
         return IssuedKey(secret, key)
 
     async def key(self, key_id: str) -> ApiKey:
@@ -154,12 +157,6 @@ class KeyAdmin(TenantAdmin):
         if key is None:
             raise KeyUnknown(f"There is no key {key_id!r}; see `koi keys list`.")
         return key
-
-    def _known_models(self, models: frozenset[str] | None) -> frozenset[str] | None:
-        for name in models or ():
-            if self._catalog.resolve(name) is None:
-                raise ModelUnknown(f"There is no enabled model {name!r} in the catalog.")
-        return models and frozenset(m.name for n in models if (m := self._catalog.resolve(n)))
 
 
 def _ms(span: timedelta) -> int:
