@@ -31,6 +31,7 @@ RATE_LIMIT_ERROR = "rate_limit_error"
 UNAVAILABLE_ERROR = "service_unavailable_error"
 IMAGE_USER_ERROR = "image_generation_user_error"
 MAX_RETRY_AFTER_S = 60
+ORGANIZATION_ROOT = "/v1/organization/"
 
 ERROR_TABLE: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
@@ -224,13 +225,30 @@ async def handle_http_exception(request: Request, error: Exception) -> Response:
     """Answer the framework's own refusals (404, 405) as OpenAI errors too."""
     status = getattr(error, "status_code", 500)
     if status == 404:
-        is_text_api = is_non_image_path(request.scope["path"])
-        return ErrorResponse((images_only_error() if is_text_api else unknown_url_error()).note)
+        return ErrorResponse(_find_unknown_url_error(request).note)
     if status == 405:
         return ErrorResponse(
             wrong_method_error().note, headers={"allow": _list_allowed_methods(request)}
         )
     return ErrorResponse(INTERNAL_ERROR)
+
+
+def _find_unknown_url_error(request: Request) -> InvalidRequest:
+    path = request.scope["path"]
+    if is_non_image_path(path):
+        return images_only_error()
+    if path.startswith(ORGANIZATION_ROOT):
+        known = {
+            route.path.removeprefix(ORGANIZATION_ROOT)
+            for route in request.app.routes
+            if isinstance(route, Route) and route.path.startswith(ORGANIZATION_ROOT)
+        }
+        return InvalidRequest(
+            "unknown_url",
+            "No such URL here. Of OpenAI's administration API, /v1/organization, there are: "
+            f"{', '.join(sorted(known))}.",
+        )
+    return unknown_url_error()
 
 
 def _list_allowed_methods(request: Request) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -73,6 +73,14 @@ class KeyAdmin(TenantAdmin):
     async def keys(self, user: str | None = None) -> Sequence[ApiKey]:
         return await self._keyring.keys(user)
 
+    async def last_used(self) -> Mapping[str, int]:
+        """When each key was used last, by key id: Unix milliseconds, to the minute."""
+        return await self._keyring.last_used()
+
+    async def now_ms(self) -> int:
+        """The store's clock."""
+        return await self._keyring.now_ms()
+
     async def set_key(
         self,
         key_id: str,
@@ -116,8 +124,7 @@ class KeyAdmin(TenantAdmin):
         for key in keys:
             await self.revoke(key.id)
         now_ms = await self._keyring.now_ms()
-        deleted = replace(user, deleted_ms=now_ms)
-        await self._keyring.save_user(deleted, self._note("user.deleted"), create=False)
+        await self._replace(replace(user, deleted_ms=now_ms), "deleted")
         await self.resume_spending(f"user:{name}")
         return len(keys)
 

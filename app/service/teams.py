@@ -86,6 +86,10 @@ class TeamAdmin:
             raise TeamUnknown(f"There is no team {name!r}; see `koi teams list`.")
         return team
 
+    async def all_teams(self) -> Sequence[Team]:
+        """Deleted ones too."""
+        return await self._keyring.teams()
+
     async def teams(self) -> Sequence[Team]:
         return [team for team in await self._keyring.teams() if team.deleted_ms is None]
 

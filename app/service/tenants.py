@@ -68,14 +68,22 @@ class TenantAdmin(TeamAdmin):
             cache=cache,
             response_format=response_format,
         )
-        await self._keyring.save_user(user, self._note("user.updated"), create=False)
-        return user
+        return await self._replace(user, "updated")
+
+    async def set_user_limits(self, name: str, limits: Limits) -> User:
+        """Raises `UserUnknown`, `BudgetUnpriced`."""
+        user = replace(await self.user(name), limits=self._checked_limits(limits))
+        return await self._replace(user, "updated")
+
+    async def move_user(self, name: str, team: str | None) -> User:
+        """Raises `UserUnknown`, `TeamUnknown`."""
+        user = replace(await self.user(name), team=await self._known_team(team))
+        return await self._replace(user, "updated")
 
     async def rename_user(self, name: str, title: str) -> User:
-        """What people call a user; the name stays. Raises `UserUnknown`."""
+        """What people call a user; the name stays. Raises `UserUnknown`, `NameInvalid`."""
         user = replace(await self.user(name), title=stored_title(title, name))
-        await self._keyring.save_user(user, self._note("user.updated"), create=False)
-        return user
+        return await self._replace(user, "updated")
 
     async def user(self, name: str) -> User:
         user = await self._keyring.user(name)
@@ -94,6 +102,10 @@ class TenantAdmin(TeamAdmin):
             )
         await self.create_user(name)
 
+    async def all_users(self) -> Sequence[User]:
+        """Deleted ones too."""
+        return await self._keyring.users()
+
     async def users(self) -> Sequence[User]:
         return [user for user in await self._keyring.users() if user.deleted_ms is None]
 
@@ -103,8 +115,7 @@ class TenantAdmin(TeamAdmin):
         before = await self.user(name)
         user = await self._with_disabled(before, disabled=disabled)
         if user != before:
-            note = self._note("user.disabled" if disabled else "user.enabled")
-            await self._keyring.save_user(user, note, create=False)
+            await self._replace(user, "disabled" if disabled else "enabled")
         return user
 
     async def delete_team(self, name: str) -> None:
@@ -126,10 +137,18 @@ class TenantAdmin(TeamAdmin):
         """Write a new user, also under the name of a deleted one."""
         before = await self._keyring.user(user.name)
         reused = before is not None and before.deleted_ms is not None
-        note = self._note("user.created")
+        note = self._note(_kind(user, "created"))
         if not await self._keyring.save_user(user, note, create=not reused):
             raise NameTaken(f"There is a user {user.name!r} already; use `koi users set`.")
         return user
 
+    async def _replace(self, user: User, verb: str) -> User:
+        await self._keyring.save_user(user, self._note(_kind(user, verb)), create=False)
+        return user
+
     async def _known_team(self, name: str | None) -> str | None:
         return None if name is None else (await self.team(name)).name
+
+
+def _kind(user: User, verb: str) -> str:
+    return f"{'service_account' if user.service_account else 'user'}.{verb}"

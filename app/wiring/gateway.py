@@ -13,6 +13,7 @@ from app.api.settings import EdgeSettings
 from app.domain.administration import ROOT, Actor, ActorKind
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
+from app.service.admin_keys import AdminKeys
 from app.service.authenticate import Authenticate
 from app.service.background import BackgroundTasks, LoadLimiter
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
@@ -203,6 +204,9 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         ),
         usage=UsageReports(adapters.ledger),
         keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR),
+        admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
+        audit_log=adapters.audit_log,
+        house=settings.house_limits,
         pictures=adapters.pictures,
         budget=MemoryBudget(MAX_ENCODING_BYTES),
         serving=MemoryBudget(MAX_SERVING_BYTES),
