@@ -43,6 +43,7 @@ def start_gateway(options: ServeOptions) -> int:
     except ListenFailed as failure:
         raise CommandFailed(str(failure)) from None
     with listening, without_unused_modules():
+        _check_catalog(settings)
         if settings.workers == 1:
             return _serve_alone(settings, listening)
         return _serve_supervised(settings, listening)
@@ -92,12 +93,9 @@ def _serve_supervised(settings: "Settings", listening: socket.socket) -> int:
     from app.server.worker import WorkerCommand  # noqa: PLC0415
     from app.telemetry.logs import configure  # noqa: PLC0415
     from app.telemetry.multiprocess import clear_stale_files  # noqa: PLC0415
-    from app.wiring.catalog_file import read_catalog  # noqa: PLC0415
     from app.wiring.stores import store  # noqa: PLC0415
 
     configure(settings.log_format, settings.log_level)
-    with translate_errors():
-        read_catalog(settings)
     with translate_errors(), store(settings):
         clear_stale_files(settings.data_dir / "metrics")
         port = listening.getsockname()[1]
@@ -105,6 +103,14 @@ def _serve_supervised(settings: "Settings", listening: socket.socket) -> int:
         grace_s = settings.drain_delay_s + settings.drain_timeout_s + KILL_GRACE_S
         ListeningNotice(url_of(listening), settings)()
         return Supervisor(command.spawn, settings.workers, listening, grace_s).run()
+
+
+def _check_catalog(settings: "Settings") -> None:
+    """Before anything is started. The gateway reads it again."""
+    with without_gc(), translate_errors():
+        from app.wiring.catalog_file import read_catalog  # noqa: PLC0415 - not for the help
+
+        read_catalog(settings)
 
 
 def _prepare_process() -> None:
