@@ -1,5 +1,6 @@
 """Starting the gateway, in this process or in several under a supervisor."""
 
+import gc
 import resource
 import socket
 import threading
@@ -26,8 +27,23 @@ KILL_GRACE_S = 15.0
 
 def start_gateway(options: ServeOptions) -> int:
     """Serve until told to stop; the exit code."""
-    with without_gc():
+    with without_gc():  # Until everything is loaded: `run_gateway` turns it on.
         settings = load_settings_as_owner(**asdict(options))
+        _check_start(settings)
+        _prepare_process()
+        try:
+            listening = listen(settings.host, settings.port)
+        except ListenFailed as failure:
+            raise CommandFailed(str(failure)) from None
+        with listening, without_unused_modules():
+            _check_catalog(settings)
+            if settings.workers == 1:
+                return _serve_alone(settings, listening)
+            return _serve_supervised(settings, listening)
+
+
+def _check_start(settings: "Settings") -> None:
+    """Raises `CommandFailed` for what a start lacks."""
     if settings.upstream_key is None:
         raise CommandFailed(
             "No upstream key: set KOI_UPSTREAM_API_KEY (or KOI_UPSTREAM_API_KEY_FILE) to the "
@@ -37,16 +53,6 @@ def start_gateway(options: ServeOptions) -> int:
     for sentence in find_unusable_paths(settings.data_dir, embedded=settings.redis_url is None):
         raise CommandFailed(sentence)
     _warn_of_unknown_settings()
-    _prepare_process()
-    try:
-        listening = listen(settings.host, settings.port)
-    except ListenFailed as failure:
-        raise CommandFailed(str(failure)) from None
-    with listening, without_unused_modules():
-        _check_catalog(settings)
-        if settings.workers == 1:
-            return _serve_alone(settings, listening)
-        return _serve_supervised(settings, listening)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +80,15 @@ class ListeningNotice:
 
 def _serve_alone(settings: "Settings", listening: socket.socket) -> int:
     """The embedded store starts while the gateway is imported."""
-    with without_gc():
-        from app.adapters.embedded import EmbeddedStore  # noqa: PLC0415 - not for the help
-        from app.telemetry.logs import configure  # noqa: PLC0415
+    from app.adapters.embedded import EmbeddedStore  # noqa: PLC0415 - not for the help
+    from app.telemetry.logs import configure  # noqa: PLC0415
 
     configure(settings.log_format, settings.log_level)
     with translate_errors(), closing(EmbeddedStore(settings.data_dir)) as embedded:
         if settings.redis_url is None:
             embedded.start()
-        with without_gc():
-            from app.server.run import run_gateway  # noqa: PLC0415 - heavy
+        from app.server.run import run_gateway  # noqa: PLC0415 - heavy
+
         notice = ListeningNotice(url_of(listening), settings)
         return run_gateway(settings, listening, notice, embedded=embedded)
 
@@ -102,12 +107,13 @@ def _serve_supervised(settings: "Settings", listening: socket.socket) -> int:
         command = WorkerCommand(listening, settings.host, port, settings.workers)
         grace_s = settings.drain_delay_s + settings.drain_timeout_s + KILL_GRACE_S
         ListeningNotice(url_of(listening), settings)()
+        gc.enable()
         return Supervisor(command.spawn, settings.workers, listening, grace_s).run()
 
 
 def _check_catalog(settings: "Settings") -> None:
     """Before anything is started. The gateway reads it again."""
-    with without_gc(), translate_errors():
+    with translate_errors():
         from app.wiring.catalog_file import read_catalog  # noqa: PLC0415 - not for the help
 
         read_catalog(settings)

@@ -127,6 +127,7 @@ def run_gateway(
 ) -> int:
     """Serve until a stop signal (or the client's end); 0 when nothing was cut off. An embedded
     store that was started before is used, and closed at the end."""
+    _freeze_gc()
     _limit_malloc_arenas()
     factory = uvicorn.Config("", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -164,10 +165,11 @@ def _limit_malloc_arenas() -> None:
 
 
 def _freeze_gc() -> None:
-    """What is loaded by now stays: the collector need not walk it in every pass."""
-    gc.collect()
+    """What is loaded by now stays: the collector need not walk it in any pass. Nothing is collected
+    before: that takes a tenth of a start and finds next to nothing."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 async def _serve_gateway(
