@@ -7,8 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from pydantic import SecretStr
-
+from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.images.fetch import HttpImageFetcher
 from app.adapters.images.file import FileImageStore
 from app.adapters.images.link_signer import LinkSigner
@@ -33,6 +32,7 @@ from app.domain.rebuild import RetentionTerms
 from app.service import poller
 from app.service.timings import JobTimings
 from app.settings import Settings
+from app.settings_fields import Secret
 from app.telemetry.label_values import LabelValues
 from app.telemetry.metrics import Metrics
 from app.wiring.disk_space import DiskSpaceMonitor
@@ -92,9 +92,14 @@ class Adapters:
     metrics: Metrics
 
 
-async def open_adapters(stack: AsyncExitStack, settings: Settings, catalog: Catalog) -> Adapters:
+async def open_adapters(
+    stack: AsyncExitStack,
+    settings: Settings,
+    catalog: Catalog,
+    embedded: EmbeddedStore | None = None,
+) -> Adapters:
     """Raises `UpstreamKeyMissing`. An unavailable store does not stop the start."""
-    urls = stack.enter_context(store(settings))
+    urls = stack.enter_context(store(settings, embedded))
     metrics = open_metrics(settings, catalog)
     stack.callback(metrics.close)
     opened = open_store(stack, settings, urls.ledger, metrics)
@@ -267,5 +272,5 @@ def _split_list(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _get_secret_bytes(secret: SecretStr | None) -> bytes | None:
+def _get_secret_bytes(secret: Secret | None) -> bytes | None:
     return None if secret is None else secret.get_secret_value().encode()
