@@ -51,7 +51,7 @@ def factory() -> Starlette:
 
 def _open_from_settings() -> AbstractAsyncContextManager[AppState]:
     # Not at the top: a test that brings its own gateway needs no adapters.
-    from app.settings import load_settings  # noqa: PLC0415
+    from app.settings import Settings  # noqa: PLC0415
     from app.wiring.gateway import open_gateway  # noqa: PLC0415
 
-    return open_gateway(load_settings())
+    return open_gateway(Settings())
