@@ -23,6 +23,7 @@ VERBS = {
     "teams": "Create, change and list teams and their limits.",
     "keys": "Issue, list, revoke and rotate API keys.",
     "admin-keys": "Issue, list and revoke keys for the administration API.",
+    "apply": "Make users, teams, keys and limits what a file says.",
     "audit": "Show who changed which user, team, key or limit, and why.",
     "usage": "Add up what was used.",
     "ledger": "Audit, export, correct and rebuild the ledger.",

@@ -70,10 +70,9 @@ def user_record(user: User, currency: str) -> dict[str, Any]:
         "cache": user.cache,
         "response_format": user.response_format,
         "limits": limits_record(user.limits, currency),
-        "title": user.title or None,
-        "service_account": user.service_account,
         "created_at": format_time(user.created_ms),
         "disabled_at": format_time(user.disabled_ms),
+        **_given(title=user.title, service_account=user.service_account),
     }
 
 
@@ -81,13 +80,20 @@ def team_record(team: Team, currency: str) -> dict[str, Any]:
     return {
         "name": team.name,
         "limits": limits_record(team.limits, currency),
-        "title": team.title or None,
-        "models": None if team.models is None else sorted(team.models),
-        "denied_models": sorted(team.denied_models),
         "created_at": format_time(team.created_ms),
         "disabled_at": format_time(team.disabled_ms),
-        "archived_at": format_time(team.archived_ms),
+        **_given(
+            title=team.title,
+            models=None if team.models is None else sorted(team.models),
+            denied_models=sorted(team.denied_models) or None,
+            archived_at=format_time(team.archived_ms),
+        ),
     }
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """Later fields, which are shown where they say something."""
+    return {name: value for name, value in fields.items() if value not in (None, "", False)}
 
 
 def key_record(

@@ -9,9 +9,9 @@ from datetime import timedelta
 
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
-from app.domain.principal import ApiKey
+from app.domain.principal import ApiKey, Team, User
 from app.service.admin_errors import KeyUnknown
-from app.service.teams import checked_title
+from app.service.teams import checked_name, checked_title, stored_title
 from app.service.tenants import TenantAdmin
 
 SECRET_PREFIX = "sk-koi-"  # noqa: S105
@@ -58,7 +58,7 @@ class KeyAdmin(TenantAdmin):
         now = await self._keyring.now_ms()
         return await self._put(
             ApiKey(
-                id=f"key_{secrets.token_hex(8)}",
+                id=_new_key_id(),
                 user=user,
                 digest="",
                 name=label,
@@ -143,13 +143,50 @@ class KeyAdmin(TenantAdmin):
         now = await self._keyring.now_ms()
         if not old.is_usable(now):
             raise KeyUnknown(f"Key {key_id} is revoked or expired; create a new one.")
-        issued = await self._put(
-            replace(old, id=f"key_{secrets.token_hex(8)}", digest="", created_ms=now)
-        )
+        issued = await self._put(replace(old, id=_new_key_id(), digest="", created_ms=now))
         ends = now + _ms(overlap)
         ending = replace(old, expires_ms=min(ends, old.expires_ms) if old.expires_ms else ends)
         await self._keyring.save_key(ending, self._note("key.rotated"))
         return issued
+
+    def checked(self, record: Team | User | ApiKey) -> Team | User | ApiKey:
+        """The record with its names, limits and models checked, and models by catalog name.
+
+        Raises `NameInvalid`, `ModelUnknown`, `BudgetUnpriced`."""
+        limits = self._checked_limits(record.limits)
+        if isinstance(record, ApiKey):
+            models = self._known_models(record.models)
+            return replace(record, limits=limits, name=checked_title(record.name), models=models)
+        title = stored_title(record.title, checked_name(record.name))
+        if isinstance(record, User):
+            return replace(record, limits=limits, title=title)
+        models, denied = self._known_models(record.models), self._known_models(record.denied_models)
+        return replace(
+            record, limits=limits, title=title, models=models, denied_models=denied or frozenset()
+        )
+
+    async def put(self, record: Team | User | ApiKey) -> None:
+        """Write a whole record, new or changed, as `checked` returned it. A key comes with the
+        digest of a secret that somebody else has."""
+        if isinstance(record, ApiKey):
+            new = not record.id
+            record = replace(record, id=record.id or _new_key_id())
+            await self._keyring.save_key(
+                record, self._note("key.created" if new else "key.updated")
+            )
+        elif isinstance(record, User):
+            if _is_new(await self._keyring.user(record.name)):
+                await self._add(record)
+            else:
+                await self._replace(record, "updated")
+        elif _is_new(await self._keyring.team(record.name)):
+            await self._put_team(record)
+        else:
+            await self._keyring.save_team(record, self._note("team.updated"), create=False)
+
+    async def issue_as(self, record: ApiKey) -> IssuedKey:
+        """A new secret for a record without one, as `checked` returned it."""
+        return await self._put(replace(record, id=_new_key_id()))
 
     async def _put(self, key: ApiKey) -> IssuedKey:
         secret = new_secret()
@@ -164,6 +201,14 @@ class KeyAdmin(TenantAdmin):
         if key is None:
             raise KeyUnknown(f"There is no key {key_id!r}; see `koi keys list`.")
         return key
+
+
+def _new_key_id() -> str:
+    return f"key_{secrets.token_hex(8)}"
+
+
+def _is_new(record: User | Team | None) -> bool:
+    return record is None or record.deleted_ms is not None
 
 
 def _ms(span: timedelta) -> int:

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import re
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from app.domain.rebuild import RetentionTerms
 
 
-LOGIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_ACTOR_CHARS = 128
 
 
@@ -102,14 +100,20 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
 
 
 def find_operator() -> Actor:
-    """Who runs this command: the login that became root by sudo, or the user of the process."""
-    login = os.environ.get("SUDO_USER", "")
-    if LOGIN.fullmatch(login) is None:
-        try:
-            login = pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:  # a container with a numeric user
-            login = str(os.getuid())
+    """Who runs this command: who logged in to this terminal, whatever sudo made of them, or the
+    user of the process."""
+    try:
+        login = os.getlogin()
+    except OSError:
+        login = _find_process_user()
     return Actor(ActorKind.CLI, f"{login}@{socket.gethostname()}"[:MAX_ACTOR_CHARS])
+
+
+def _find_process_user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container with a numeric user
+        return str(os.getuid())
 
 
 async def _publish_changes(

@@ -28,7 +28,17 @@ GROUPS = {
     "store": ("repair",),
     "tasks": ("list", "show"),
 }
-SINGLE = ("serve", "demo", "sandbox", "usage", "audit", "doctor", "stop-spending", "resume")
+SINGLE = (
+    "serve",
+    "demo",
+    "sandbox",
+    "usage",
+    "audit",
+    "apply",
+    "doctor",
+    "stop-spending",
+    "resume",
+)
 VERBS = [*((verb,) for verb in SINGLE), *((g, v) for g, verbs in GROUPS.items() for v in verbs)]
 
 

@@ -58,8 +58,6 @@ def test_a_user_gets_the_default_limits_and_those_given(cli: Cli) -> None:
         "team": "art",
         "cache": "off",
         "response_format": None,
-        "title": None,
-        "service_account": False,
         "limits": {
             **UNLIMITED,
             "images_per_day": 40,
