@@ -42,14 +42,12 @@ class TeamAdmin:
     ) -> None:
         self._keyring = keyring
         self._catalog = catalog
-        self._defaults = defaults
+        self.defaults = defaults
         self._actor, self._reason = actor, one_line(reason)
 
     def acting_as(self, actor: Actor | None = None, reason: str = "") -> Self:
         """The same use cases for another actor, or for one reason."""
-        return type(self)(
-            self._keyring, self._catalog, self._defaults, actor or self._actor, reason
-        )
+        return type(self)(self._keyring, self._catalog, self.defaults, actor or self._actor, reason)
 
     async def create_team(self, name: str, limits: Limits, *, title: str = "") -> Team:
         """Raises `NameInvalid`, `NameTaken`, `BudgetUnpriced`."""

@@ -29,7 +29,7 @@ class TenantAdmin(TeamAdmin):
         """
         user = User(
             name=checked_name(name),
-            limits=self._checked_limits(limits if limits is not None else self._defaults),
+            limits=self._checked_limits(limits if limits is not None else self.defaults),
             created_ms=await self._keyring.now_ms(),
             team=await self._known_team(team),
             cache=cache,
@@ -42,7 +42,7 @@ class TenantAdmin(TeamAdmin):
         """An app of a team, with the default limits. Raises as `create_user`."""
         user = User(
             name=checked_name(name),
-            limits=self._checked_limits(self._defaults),
+            limits=self._checked_limits(self.defaults),
             created_ms=await self._keyring.now_ms(),
             team=(await self.team(team)).name,
             title=stored_title(title, name),

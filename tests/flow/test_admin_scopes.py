@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.api.organization.routes import ORGANIZATION_ROUTES
 from app.domain.administration import AdminScope
 from app.sandbox.server import Sandbox
 from app.wiring.operator import OperatorContext
+from tests.flow.conftest import Start
 from tests.harness import Koi, gateway
 
 ROOT_KEY = "admin-6a5b4c3d2e1f0a9b"
@@ -33,6 +35,7 @@ class Case:
     scope: str
     kind: str | None = None
     changes: frozenset[str] = frozenset()
+    status: int = 200
 
 
 @dataclass
@@ -94,9 +97,27 @@ TABLE = [
     case("POST", "/v1/koi/spending", {"stopped": True, "project_id": "<team>", "reason": "why"},
          "money", "spending.stopped", "stopped", "reason"),
     case("POST", "/v1/koi/spending", {"stopped": False, "project_id": "<team>"}, "money"),
+    case("POST", f"{TEAM}", {"disabled": True}, "people", "team.disabled", "disabled_ms"),
+    case("POST", "/v1/koi/users", {"name": "<new>", "project_id": "<team>"}, "people",
+         "user.created", "team", "requests_per_minute"),
+    case("POST", "/v1/koi/users", {"name": "<new>b", "limits": {"max_requests_per_1_minute": None}},
+         "people+money", "user.created"),
+    case("POST", "/v1/koi/users/<person>/api_keys", {"name": "laptop", **LIMITS}, "people",
+         "key.created", "name", "user", "images_per_day"),
+    case("DELETE", "/v1/koi/api_keys/<key>", None, "people", "key.revoked", "revoked_ms"),
+    case("POST", "/v1/koi/api_keys/<key>/rotate", {"overlap_seconds": 60}, "people",
+         "key.rotated", "expires_ms"),
+    Case("DELETE", "/v1/koi/projects/<team>", None, "people", status=400),  # it has users
+    case("POST", "/v1/koi/projects/<team>/restore", None, "people"),
     case("POST", f"{TEAM}/archive", None, "people", "team.archived", "archived_ms", "disabled_ms"),
 ]  # fmt: skip
 BAD_BODIES = [
+    ("/v1/koi/users", {"name": "a b"}, "invalid_value", "name"),
+    ("/v1/koi/users", {"name": "<person>"}, "conflict", "name"),
+    ("/v1/koi/users/<person>/api_keys", {"name": "x", "models": ["no"]}, "invalid_value",
+     "model_ids"),
+    ("/v1/koi/api_keys/<key>/rotate", {"overlap_seconds": -1}, "integer_below_min_value",
+     "overlap_seconds"),
     (PROJECT, {}, "missing_required_parameter", "name"),
     (PROJECT, {"name": 7}, "invalid_type", "name"),
     (PROJECT, {"name": "x" * 121}, "string_above_max_length", "name"),
@@ -228,7 +249,7 @@ def test_a_change_is_made_by_its_scope_only_and_audited(
         assert answer.json()["error"]["code"] == "insufficient_permissions"
         assert after == before
         return
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code == case.status, answer.text
     if case.kind is None:
         assert after == before
         return
@@ -285,3 +306,61 @@ def test_a_bad_body_is_refused_by_the_name_of_the_field(
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (400, code, param)
     assert answer.headers["x-should-retry"] == "false"
+
+
+async def issue_ended(operator: OperatorContext) -> tuple[str, str]:
+    reads = frozenset({AdminScope.READ})
+    expired = await operator.admin_keys.issue("expired", reads, timedelta(milliseconds=1))
+    revoked = await operator.admin_keys.issue("revoked", reads)
+    await operator.admin_keys.revoke(revoked.key.id)
+    return expired.secret, revoked.secret
+
+
+def test_an_expired_or_revoked_admin_key_opens_nothing(office: Office) -> None:
+    for secret in office.koi.operate(issue_ended):
+        headers = {"authorization": f"Bearer {secret}"}
+        answer = httpx.get(f"{office.koi.url}{PROJECT}", headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+def test_without_a_root_key_an_issued_one_administers_and_is_rate_limited(start: Start) -> None:
+    koi = start(key_requests_per_second=1)
+    scopes = frozenset({AdminScope.READ})
+    secret = koi.operate(lambda operator: operator.admin_keys.issue("ci", scopes)).secret
+
+    def ask(key: str) -> tuple[int, str | None]:
+        answer = httpx.get(f"{koi.url}{PROJECT}", headers={"authorization": f"Bearer {key}"})
+        return answer.status_code, answer.json().get("error", {}).get("code")
+
+    assert ask(koi.key()) == (404, "unknown_url")
+    answers = [ask(secret) for _ in range(5)]
+
+    assert answers[0] == (200, None)
+    assert (429, "rate_limit_exceeded") in answers
+
+
+def test_people_without_a_project_get_rotate_and_lose_keys(office: Office) -> None:
+    def ask(method: str, path: str, body: Any = None) -> Any:
+        answer = office.ask("root", method, f"/v1/koi/{path}", body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    user = ask("POST", "users", {"name": "zoe", "title": "Zoë", **LIMITS})
+    key = ask("POST", "users/zoe/api_keys", {"name": "laptop"})
+    rotated = ask("POST", f"api_keys/{key['id']}/rotate", {"overlap_seconds": 3600})
+    listed = ask("GET", "users/zoe/api_keys")["data"]
+    ask("DELETE", f"api_keys/{key['id']}")
+    left = ask("GET", "users/zoe/api_keys")["data"]
+    office.ask("root", "POST", PROJECT, {"name": "empty"})
+    ask("POST", "projects/empty/restore")
+    deleted = ask("DELETE", "projects/empty")
+
+    assert (user["id"], user["name"], user["projects"]["data"]) == ("zoe", "Zoë", [])
+    assert user["limits"]["max_images_per_1_day"] == 5
+    assert user["limits"]["max_requests_per_1_minute"] == 120
+    assert rotated["value"] != key["value"]
+    assert [one["id"] for one in listed] == [key["id"], rotated["id"]]
+    assert listed[0]["expires_at"] is not None
+    assert [one["id"] for one in left] == [rotated["id"]]
+    assert deleted["deleted"] is True
+    assert office.ask("root", "GET", f"{PROJECT}/empty").status_code == 404

@@ -102,6 +102,18 @@ TABLE = {
         for method in methods.split()
     },
     **{
+        f"{method} /v1/koi/{path}": for_admins(status)
+        for method, path, status in (
+            ("POST", "users", 400),
+            ("GET", "users/{user_id}/api_keys", 404),
+            ("POST", "users/{user_id}/api_keys", 404),
+            ("DELETE", "api_keys/{api_key_id}", 404),
+            ("POST", "api_keys/{api_key_id}/rotate", 400),
+            ("DELETE", "projects/{project_id}", 404),
+            ("POST", "projects/{project_id}/restore", 404),
+        )
+    },
+    **{
         f"{method} {path}": for_admins(200 if method == "GET" else 400)
         for path, methods in {
             "/v1/organization/projects": "GET POST",

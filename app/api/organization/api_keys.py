@@ -35,7 +35,9 @@ ACCESS = ("active", "inactive", "any")
 SECRET_START = "sk-koi-"  # noqa: S105
 
 
-def describe_key(key: ApiKey, user: User, team: Team, used_ms: int | None) -> ProjectKeyObject:
+def describe_key(
+    key: ApiKey, user: User, team: Team | None, used_ms: int | None
+) -> ProjectKeyObject:
     return {
         "id": key.id,
         "object": "organization.project.api_key",
@@ -146,5 +148,6 @@ async def _key_response(admin: Administrator, team: Team, user: User, key: ApiKe
     return object_response(describe_key(key, user, team, used.get(key.id)))
 
 
-def _access(user: User, team: Team) -> Literal["active", "inactive"]:
-    return "active" if is_enabled(user) and is_enabled(team) else "inactive"
+def _access(user: User, team: Team | None) -> Literal["active", "inactive"]:
+    is_open = is_enabled(user) and (team is None or is_enabled(team))
+    return "active" if is_open else "inactive"

@@ -11,6 +11,7 @@ from app.api.organization.fields import LIFETIME, NAME, WORDS, describe_body
 from app.api.organization.limits import LIMIT_SCHEMAS, LIMITS_SCHEMA
 from app.api.organization.money import MAX_CENTS, MODES
 from app.api.organization.paging import PAGE_PARAMETERS
+from app.api.organization.people import MAX_OVERLAP_S
 from app.api.organization.wire import (
     AdminKeyObject,
     AuditLogObject,
@@ -78,8 +79,9 @@ CREATE_PROJECT = _write(
 )  # fmt: skip
 READ_PROJECT = _read("retrieveProject", PROJECT, "Read a project (read)", ProjectObject)
 UPDATE_PROJECT = _write(
-    "updateProject", PROJECT, "Rename a project (people), set its limits (money)", ProjectObject,
-    describe_body(name=OPTIONAL_NAME, limits=LIMITS_SCHEMA),
+    "updateProject", PROJECT, "Disable or rename a project (people), set limits (money)",
+    ProjectObject,
+    describe_body(name=OPTIONAL_NAME, disabled=BOOLEAN, limits=LIMITS_SCHEMA),
 )  # fmt: skip
 ARCHIVE_PROJECT = _write("archiveProject", PROJECT, "Archive a project (people)", ProjectObject)
 
@@ -234,6 +236,28 @@ UPDATE_SPENDING = _write(
         reason={"type": ["string", "null"], "maxLength": MAX_REASON_CHARS},
     ),
 )  # fmt: skip
+
+CREATE_USER = _write(
+    "createUser", "", "Create a person (people; limits: money)", OrganizationUserObject,
+    describe_body(("name",), name=NAME, title=TEXT, project_id=TEXT, limits=LIMITS_SCHEMA),
+)  # fmt: skip
+LIST_USER_KEYS = _list("listUserKeys", "{user_id}", "List keys of a user (read)", ProjectKeyObject)
+CREATE_USER_KEY = _write(
+    "createUserKey", "{user_id}", "Create a key for a user (people)", NewKeyObject,
+    describe_body(
+        ("name",), name=NAME, expires_in_seconds=LIFETIME, limits=LIMITS_SCHEMA,
+        models={**WORDS, "type": ["array", "null"]},
+    ),
+)  # fmt: skip
+REVOKE_KEY = _write("revokeKey", "{api_key_id}", "Revoke a key (people)", DeletedObject)
+ROTATE_KEY = _write(
+    "rotateKey", "{api_key_id}", "Give a key a new secret (people)", NewKeyObject,
+    describe_body(
+        (), overlap_seconds={"type": ["integer", "null"], "minimum": 0, "maximum": MAX_OVERLAP_S}
+    ),
+)  # fmt: skip
+RESTORE_PROJECT = _write("restoreProject", PROJECT, "Undo an archive (people)", ProjectObject)
+DELETE_PROJECT = _write("deleteProject", PROJECT, "Delete an empty project (people)", DeletedObject)
 
 USAGE_IMAGES = Operation(
     "usageImages",

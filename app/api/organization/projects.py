@@ -16,6 +16,7 @@ from app.api.organization.paging import (
     select_page,
 )
 from app.api.organization.wire import ProjectObject
+from app.api.parameters import parse_boolean
 from app.domain.administration import AdminScope
 from app.domain.limits import Limits
 from app.domain.principal import Team
@@ -71,17 +72,22 @@ async def read(request: Request, admin: Administrator) -> Response:
 
 @admin_route(AdminScope.READ)
 async def update(request: Request, admin: Administrator) -> Response:
-    """A new name needs `people`, new limits need `money`."""
+    """`name` and `disabled` need `people`, `limits` need `money`."""
     team = await find(request, admin)
-    body = await read_fields(request, KNOWN, LACKING)
+    body = await read_fields(request, KNOWN | {"disabled"}, LACKING)
     limits = parse_limits_field(body, team.limits)
     title = None if body.get("name") is None else require_title(body)
-    admin.require(AdminScope.PEOPLE if limits is None or title is not None else AdminScope.MONEY)
+    disabled = None if body.get("disabled") is None else parse_boolean(body, "disabled")
     if limits is not None:
         admin.require(AdminScope.MONEY)
+    if limits is None or (title, disabled) != (None, None):
+        admin.require(AdminScope.PEOPLE)
+    if limits is not None:
         team = await admin.keys.set_team(team.name, limits)
     if title is not None:
         team = await admin.keys.rename_team(team.name, title)
+    if disabled is not None:
+        team = await admin.keys.disable_team(team.name, disabled=disabled)
     return object_response(describe_project(team))
 
 

@@ -6,6 +6,7 @@ from app.api.organization import (
     api_keys,
     audit_logs,
     money,
+    people,
     projects,
     service_accounts,
     spending,
@@ -33,7 +34,11 @@ USERS = f"{ROOT}/users"
 USER = f"{USERS}/{{user_id}}"
 ADMIN_KEYS = f"{ROOT}/admin_api_keys"
 ADMIN_KEY = f"{ADMIN_KEYS}/{{key_id}}"
-SPENDING = "/v1/koi/spending"
+KOI = "/v1/koi"
+SPENDING = f"{KOI}/spending"
+USER_KEYS = f"{KOI}/users/{{user_id}}/api_keys"
+ANY_KEY = f"{KOI}/api_keys/{{api_key_id}}"
+KOI_PROJECT = f"{KOI}/projects/{{project_id}}"
 
 
 # fmt: off
@@ -78,6 +83,13 @@ ORGANIZATION_ROUTES = (
     DocumentedRoute("GET", f"{ROOT}/audit_logs", audit_logs.index, op.LIST_AUDIT_LOGS),
     DocumentedRoute("GET", f"{ROOT}/usage/images", usage.images, op.USAGE_IMAGES),
     DocumentedRoute("GET", f"{ROOT}/costs", usage.costs, op.USAGE_COSTS),
+    DocumentedRoute("POST", f"{KOI}/users", people.create_user, op.CREATE_USER),
+    DocumentedRoute("GET", USER_KEYS, people.index_keys, op.LIST_USER_KEYS),
+    DocumentedRoute("POST", USER_KEYS, people.create_key, op.CREATE_USER_KEY),
+    DocumentedRoute("DELETE", ANY_KEY, people.delete_key, op.REVOKE_KEY),
+    DocumentedRoute("POST", f"{ANY_KEY}/rotate", people.rotate_key, op.ROTATE_KEY),
+    DocumentedRoute("DELETE", KOI_PROJECT, people.delete_project, op.DELETE_PROJECT),
+    DocumentedRoute("POST", f"{KOI_PROJECT}/restore", people.restore_project, op.RESTORE_PROJECT),
     DocumentedRoute("GET", SPENDING, spending.read, op.READ_SPENDING),
     DocumentedRoute("POST", SPENDING, spending.update, op.UPDATE_SPENDING),
 )

@@ -90,7 +90,7 @@ async def index(request: Request, admin: Administrator) -> Response:
 
 @admin_route(AdminScope.READ)
 async def read(request: Request, admin: Administrator) -> Response:
-    return await _user_response(admin, await admin.keys.user(request.path_params["user_id"]))
+    return await user_response(admin, await admin.keys.user(request.path_params["user_id"]))
 
 
 @admin_route(AdminScope.READ)
@@ -113,7 +113,7 @@ async def update(request: Request, admin: Administrator) -> Response:
         user = await admin.keys.rename_user(user.name, title)
     if disabled is not None:
         user = await admin.keys.disable_user(user.name, disabled=disabled)
-    return await _user_response(admin, user)
+    return await user_response(admin, user)
 
 
 @admin_route(AdminScope.PEOPLE)
@@ -206,7 +206,7 @@ async def sorted_users(admin: Administrator) -> list[User]:
     return sorted(await admin.keys.all_users(), key=lambda user: (user.created_ms, user.name))
 
 
-async def _user_response(admin: Administrator, user: User) -> Response:
+async def user_response(admin: Administrator, user: User) -> Response:
     teams = {team.name: team for team in await admin.keys.all_teams()}
     used = await _last_used_by_user(admin)
     return object_response(describe_user(user, teams.get(user.team or ""), used.get(user.name)))
