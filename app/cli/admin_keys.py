@@ -1,10 +1,12 @@
 """`koi admin-keys`: who may administer this deployment over HTTP."""
 
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from app.cli.errors import usage_error
+from app.cli.errors import EXIT_FAILED, usage_error
 from app.cli.options import AsJson, Reason, parse_duration, parse_names
 from app.cli.output import format_time, print_json, print_line, print_notice, print_table
 from app.cli.session import run_operation
@@ -60,18 +62,32 @@ def list_(*, json: AsJson = False) -> None:
     """
 
     async def work(context: "OperatorContext") -> None:
-        now_ms, used = await context.keyring.now_ms(), await context.keyring.last_used()
-        found = await context.admin_keys.keys()
-        records = [_record(key, now_ms, used.get(key.id)) for key in found]
-        if json:
-            print_json(records)
-        elif found:
-            headings = ("key", "ends in", "name", "scopes", "status", "last used", "expires")
-            print_table(headings, [_row(record) for record in records])
-        else:
-            print_line("No admin keys yet. Create one: koi admin-keys create ci --scopes read")
+        otherwise = "No admin keys yet. Create one: koi admin-keys create ci --scopes read"
+        await _print_keys(await context.admin_keys.keys(), context, json, otherwise)
 
     run_operation(work, changes=False)
+
+
+@admin_keys.command
+def whose(
+    ending: Annotated[str, Parameter(allow_leading_hyphen=True)], /, *, json: AsJson = False
+) -> int:
+    """Find an admin key by its last characters (four at least), or by all of it; exits 1 without.
+
+    "-" reads it from standard input, so that a whole key stays out of the shell's history.
+
+    Example: koi admin-keys whose …3f9a
+             pbpaste | koi admin-keys whose -
+    """
+    text = sys.stdin.readline() if ending == "-" else ending
+
+    async def work(context: "OperatorContext") -> int:
+        found = await context.admin_keys.find_by_secret(text)
+        otherwise = "No admin key ends like that; keys of users: koi keys whose"
+        await _print_keys(found, context, json, otherwise)
+        return 0 if found else EXIT_FAILED
+
+    return run_operation(work, changes=False)
 
 
 @admin_keys.command
@@ -89,6 +105,20 @@ def revoke(key_id: str, /, *, reason: Reason = "", json: AsJson = False) -> None
             print_line(f"Revoked {key.id} ({key.name}).")
 
     run_operation(work)
+
+
+async def _print_keys(
+    found: Sequence[AdminKey], context: "OperatorContext", json: bool, otherwise: str
+) -> None:
+    now_ms, used = await context.keyring.now_ms(), await context.keyring.last_used()
+    records = [_record(key, now_ms, used.get(key.id)) for key in found]
+    if json:
+        print_json(records)
+    elif found:
+        headings = ("key", "ends in", "name", "scopes", "status", "last used", "expires")
+        print_table(headings, [_row(record) for record in records])
+    else:
+        print_line(otherwise)
 
 
 def _parse_scopes(text: str) -> frozenset[AdminScope]:

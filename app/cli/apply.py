@@ -39,8 +39,9 @@ def apply(
     reason: Reason = "",
     json: AsJson = False,
 ) -> int:
-    """Make users, teams, keys and limits what a file says, and show the difference first.
+    """Make users, teams, keys and limits what a file says.
 
+    The difference is shown first.
     What the file names is exactly as it says; a limit that is left out is unlimited, for a user the
     default (KOI_DEFAULT_…). Everything is checked before anything is written, and doing it again
     changes nothing. Keys without a digest are issued and printed once. deploy/people.toml is an

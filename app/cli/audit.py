@@ -55,10 +55,10 @@ def audit(
     after: Annotated[str | None, Parameter(help="Older ones than this record's id.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Show who changed which user, team, key or limit, and why: the newest first.
+    """Show who changed which user, team, key or limit, and why.
 
-    Changes by command, by the administration API and by the console are all here. The store keeps
-    the newest 100,000; older ones are in the journal.
+    The newest are first. Changes by command and by the administration API are all here. The store
+    keeps the newest 100,000; older ones are in the journal.
 
     Example: koi audit --since 7d
              koi audit --user ann --kind key --json

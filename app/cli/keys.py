@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
 NO_LIMITS = LimitChanges()
+NO_SUCH_ENDING = "No key of a user ends like that; at least four characters are needed."
 NO_KEYS = "No keys yet. Create one: koi keys create --user alice --new"
 Models = Annotated[str | None, Parameter(help='Only these models, comma-separated, or "all".')]
 HEADINGS = (
@@ -137,9 +138,7 @@ def whose(
 
     async def work(context: "OperatorContext") -> int:
         found = await context.keys.find_by_secret(text)
-        await _print_keys(
-            found, context, json, "No key ends like that; at least four characters are needed."
-        )
+        await _print_keys(found, context, json, NO_SUCH_ENDING)
         return 0 if found else EXIT_FAILED
 
     return run_operation(work, changes=False)

@@ -17,7 +17,7 @@ from app.domain.administration import (
 )
 from app.domain.ports import KeyRing
 from app.service.admin_errors import KeyUnknown, NameInvalid
-from app.service.keys import ENDING_CHARS
+from app.service.keys import ENDING_CHARS, select_by_secret
 from app.service.teams import checked_title, one_line
 
 SECRET_PREFIX = "sk-koi-admin-"  # noqa: S105
@@ -90,6 +90,10 @@ class AdminKeys:
             if key.id == key_id:
                 return key
         raise KeyUnknown(f"There is no admin key {key_id!r}; see `koi admin-keys list`.")
+
+    async def find_by_secret(self, text: str) -> Sequence[AdminKey]:
+        """The keys that a secret, or its last characters (four at least), may belong to."""
+        return select_by_secret(await self.keys(), text)
 
     async def revoke(self, key_id: str) -> AdminKey:
         """End a key for good, on all workers within five seconds. Raises `KeyUnknown`."""

@@ -6,7 +6,9 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeVar
 
+from app.domain.administration import AdminKey
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, Team, User
@@ -18,6 +20,7 @@ SECRET_PREFIX = "sk-koi-"  # noqa: S105
 ENDING_CHARS = 8
 """Characters of a secret's checksum, kept with the key."""
 MIN_ENDING_CHARS = 4
+AnyKey = TypeVar("AnyKey", ApiKey, AdminKey)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +108,7 @@ class KeyAdmin(TenantAdmin):
 
     async def find_by_secret(self, text: str) -> Sequence[ApiKey]:
         """The keys that a secret, or its last characters (four at least), may belong to."""
-        given = text.strip().lstrip("….*")
-        digest = hashlib.sha256(given.encode()).hexdigest()
-        keys = await self.keys()
-        exact = [key for key in keys if key.digest == digest]
-        if exact or len(given) < MIN_ENDING_CHARS:
-            return exact
-        return [key for key in keys if key.ending and key.ending.endswith(given[-ENDING_CHARS:])]
+        return select_by_secret(await self.keys(), text)
 
     async def delete_user(self, name: str) -> int:
         """Revoke a user's keys and take the name off the lists; returns how many keys that were.
@@ -201,6 +198,16 @@ class KeyAdmin(TenantAdmin):
         if key is None:
             raise KeyUnknown(f"There is no key {key_id!r}; see `koi keys list`.")
         return key
+
+
+def select_by_secret(keys: Sequence[AnyKey], text: str) -> Sequence[AnyKey]:
+    """Those of the keys that a secret, or its last characters (four at least), may belong to."""
+    given = text.strip().lstrip("….*")
+    digest = hashlib.sha256(given.encode()).hexdigest()
+    exact = [key for key in keys if key.digest == digest]
+    if exact or len(given) < MIN_ENDING_CHARS:
+        return exact
+    return [key for key in keys if key.ending and key.ending.endswith(given[-ENDING_CHARS:])]
 
 
 def _new_key_id() -> str:

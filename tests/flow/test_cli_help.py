@@ -23,7 +23,7 @@ GROUPS = {
         "delete",
     ),
     "keys": ("create", "list", "revoke", "rotate", "set", "whose"),
-    "admin-keys": ("create", "list", "revoke"),
+    "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "store": ("repair",),
     "tasks": ("list", "show"),
