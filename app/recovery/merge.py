@@ -73,7 +73,8 @@ class JournalMerge:
             rank = STATE_RANK.get(fields.get("state", ""), STATELESS_RANK)
             self.jobs_by_state.setdefault(change.id, {}).setdefault(rank, {}).update(fields)
         elif change.kind is ChangeKind.ENTRY:
-            self.entries[change.id] = change.fields
+            self.entries[change.id] = _without_audit(change.fields)
+            self.audit |= read_audit(change)
         elif change.kind is ChangeKind.EPOCH:
             self.first_seqs[change.id] = int(unflatten(change.fields)["begins"])
         else:
@@ -115,6 +116,11 @@ class JournalMerge:
         first = min(self.seen_seqs.get(epoch, ()), default=self.max_seqs[epoch] + 1)
         ends = (end for other, end in self.max_seqs.items() if other != epoch)
         return max((end for end in ends if end < first), default=0)
+
+
+def _without_audit(fields: Sequence[str]) -> Sequence[str]:
+    """An entry as the store has it."""
+    return fields[:-2] if fields[-2] == "audit" else fields
 
 
 def read_audit(change: StoreChange) -> dict[str, Sequence[str]]:

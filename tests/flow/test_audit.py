@@ -181,14 +181,31 @@ def test_a_command_that_changes_nothing_leaves_no_record(cli: Cli) -> None:
     assert log(cli) == before
 
 
+def test_a_correction_of_the_ledger_is_audited(cli: Cli, changed: dict[str, str]) -> None:
+    cli.run("users", "create", "zoe")
+    words = ("--user", "zoe", "--model", MODEL, "--images", "2", "--note", "a refund, late")
+    entry = cli.json("ledger", "adjust", *words)
+
+    (newest, *_) = log(cli)
+
+    assert entry["images"] == 2
+    assert (newest["kind"], newest["user"], newest["reason"]) == (
+        "ledger.adjusted", "zoe", "a refund, late",
+    )  # fmt: skip
+    assert newest["changes"] == {"images": [None, 2], "micros": [None, 280_000]}
+
+
 def test_a_rebuild_restores_the_log(
     cli: Cli, store: EmbeddedStore, changed: dict[str, str]
 ) -> None:
-    before = log(cli)
+    before, entries = log(cli), cli.text("ledger", "export")
     with redis.Redis.from_url(store.url) as client:
         client.flushall()
 
     cli.run("ledger", "rebuild")
+
+    assert cli.text("ledger", "export") == entries
+    assert cli.json("ledger", "check")["difference"] == 0
 
     assert log(cli) == before
     cli.run("teams", "create", "later", *WHY)
