@@ -201,6 +201,13 @@ def checked_title(title: str) -> str:
     return text
 
 
+def checked_label(label: str) -> str:
+    """What somebody called a key, as it is. Raises `NameInvalid` when it is too long."""
+    if len(label) > MAX_TITLE_CHARS:
+        raise NameInvalid(f"A name takes at most {MAX_TITLE_CHARS} characters.")
+    return label
+
+
 def one_line(text: str) -> str:
     return " ".join(text.split())[:MAX_REASON_CHARS]
 
