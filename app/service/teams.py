@@ -209,7 +209,8 @@ def checked_label(label: str) -> str:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())[:MAX_REASON_CHARS]
+    """A reason as it is kept: on one line, and Unicode also where a terminal sent other bytes."""
+    return " ".join(text.encode(errors="replace").decode().split())[:MAX_REASON_CHARS]
 
 
 def _sentence(reason: str) -> str:
