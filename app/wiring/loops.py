@@ -1,6 +1,7 @@
 """Background loops of one process: started with the gateway, never dead, stopped last."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
@@ -10,6 +11,7 @@ import structlog
 
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
+from app.adapters.redis.rollup_writer import RollupWriter
 from app.domain.errors import StoreUnavailable
 from app.domain.media import ImageStoreUnavailable
 from app.domain.ports import ImageStore, Ledger
@@ -29,6 +31,8 @@ JOURNAL_INTERVAL_S = 1.0
 OUTBOX_INTERVAL_S = 0.5
 SLOT_INTERVAL_S = 2.0
 AUDIT_INTERVAL_S = 300.0
+ROLLUP_INTERVAL_S = 30.0
+ROLLUP_PAUSE_S = 0.005
 SWEEP_INTERVAL_S = 3600.0
 WATCHDOG_INTERVAL_S = 0.5
 STUCK_AFTER_S = 30.0
@@ -95,6 +99,15 @@ async def publish_audit(ledger: Ledger, metrics: Metrics) -> None:
     while True:
         metrics.publish_audit(await ledger.audit())
         await asyncio.sleep(AUDIT_INTERVAL_S)
+
+
+async def roll_up(writer: RollupWriter) -> None:
+    """Roll up hours, days and months as they end; a ledger without rollups from its beginning."""
+    while True:
+        more = await writer.step()
+        # Of several processes one is enough: the others come back at other times.
+        wait_s = ROLLUP_INTERVAL_S * (1 + random.random())  # noqa: S311 - no secret
+        await asyncio.sleep(ROLLUP_PAUSE_S if more else wait_s)
 
 
 async def reclaim_slots(reclaimer: SlotReclaimer) -> None:

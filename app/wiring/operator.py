@@ -12,6 +12,7 @@ from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
+from app.adapters.redis.rollups import RedisRollups
 from app.domain.catalog import Catalog
 from app.domain.errors import LedgerUnavailable
 from app.service.keys import KeyAdmin
@@ -72,7 +73,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             settings=settings,
             catalog=catalog,
             keys=KeyAdmin(keyring, catalog, settings.default_limits),
-            usage=UsageReports(ledger),
+            usage=UsageReports(ledger, RedisRollups(scripts)),
             scripts=scripts,
             ledger=ledger,
             keyring=keyring,
