@@ -30,6 +30,8 @@ RETENTION_MS = {
     RollupLevel.MONTH: 3660 * DAY_MS,
 }
 """How long after its end a rollup is kept. Where it is gone, reports read the entries."""
+FINER = {RollupLevel.DAY: RollupLevel.HOUR, RollupLevel.MONTH: RollupLevel.DAY}
+"""What the rollups of a level are made from."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,8 +53,21 @@ class RollupSpan:
         following = moment.year + moment.month // 12, moment.month % 12 + 1
         return cls(level, _month_starts_ms(moment.year, moment.month), _month_starts_ms(*following))
 
+    def parts(self) -> list["RollupSpan"]:
+        """The finer spans that a day or a month consists of."""
+        return spans_between(FINER[self.level], self.starts_ms, self.ends_ms)
+
     def expires_ms(self) -> int:
         return self.ends_ms + RETENTION_MS[self.level]
+
+
+def spans_between(level: RollupLevel, since_ms: int, until_ms: int) -> list[RollupSpan]:
+    """The spans of a level that hold all of that time."""
+    spans, at_ms = [], since_ms
+    while at_ms < until_ms:
+        spans.append(RollupSpan.around(level, at_ms))
+        at_ms = spans[-1].ends_ms
+    return spans
 
 
 def _month_starts_ms(year: int, month: int) -> int:

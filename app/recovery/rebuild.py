@@ -16,7 +16,6 @@ from typing import Any
 import orjson
 
 from app.adapters.redis import keyspace
-from app.adapters.redis.auditor import CounterTotals
 from app.adapters.redis.client.scripts import READ_JOB
 from app.adapters.redis.codec import (
     Record,
@@ -29,6 +28,7 @@ from app.adapters.redis.codec import (
     to_json,
     unflatten,
 )
+from app.adapters.redis.counter_totals import CounterTotals
 from app.adapters.redis.ledger_scripts import DAY_RETENTION_MS, MONTH_RETENTION_MS, LedgerScripts
 from app.adapters.redis.records import read_journal
 from app.adapters.redis.replies import ErrorCode, ScriptError

@@ -97,7 +97,7 @@ async def publish_job_stats(ledger: Ledger, metrics: Metrics) -> None:
 
 async def publish_audit(ledger: Ledger, metrics: Metrics) -> None:
     while True:
-        metrics.publish_audit(await ledger.audit())
+        metrics.publish_audit(await ledger.audit(full=await ledger.full_audit_due()))
         await asyncio.sleep(AUDIT_INTERVAL_S)
 
 

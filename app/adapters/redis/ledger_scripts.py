@@ -41,7 +41,7 @@ from app.domain.journal import ChangeKind, Journal, JournalRecord, Position, Sto
 
 DAY_RETENTION_MS = 40 * 86_400_000
 MONTH_RETENTION_MS = 400 * 86_400_000
-ENTRY_PAGE_SIZE = 500
+ENTRY_PAGE_SIZE = 200
 
 
 def utc_now() -> datetime:

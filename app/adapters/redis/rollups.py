@@ -1,16 +1,15 @@
-"""The `Rollups` on Redis: one hash for each span and view, a group's JSON -> its sums' JSON."""
+"""The `Rollups` on Redis: one string for each span and view, written whole."""
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from app.adapters.redis import keyspace
-from app.adapters.redis.client.scripts import SCAN_ROLLUP
-from app.adapters.redis.codec import to_json
+from app.adapters.redis.client.scripts import NOTE_AUDIT, READ_ROLLUP
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.domain.rollups import (
     Group,
@@ -22,8 +21,8 @@ from app.domain.rollups import (
 )
 
 SPANS_AT_ONCE = 64
-GROUPS_AT_ONCE = 500
-"""How many groups one call to the store reads or writes, so that none keeps others waiting."""
+ROWS_AT_ONCE = 500
+"""How many groups are read before others in this process have a turn."""
 POSITIONS = {RollupLevel.HOUR: "hours", RollupLevel.DAY: "days", RollupLevel.MONTH: "months"}
 GroupSums = dict[Group, UsageSums]
 
@@ -73,47 +72,56 @@ class RedisRollups:
     ) -> AsyncIterator[tuple[RollupSpan, Group, UsageSums]]:
         for start in range(0, len(spans), SPANS_AT_ONCE):
             some = spans[start : start + SPANS_AT_ONCE]
-            asked = (self._read(keyspace.key("rollup", f"{_name(span)}:{view}")) for span in some)
-            for span, row in zip(some, await asyncio.gather(*asked), strict=True):
-                for group, sums in row.items():
-                    yield span, tuple(orjson.loads(group)), UsageSums(*orjson.loads(sums))
+            keys = (keyspace.key("rollup", _key(span, view)) for span in some)
+            asked = (self._scripts.command(READ_ROLLUP, key) for key in keys)
+            for span, text in zip(some, await asyncio.gather(*asked), strict=True):
+                for number, (group, amounts) in enumerate(_unpack(text)):
+                    if number % ROWS_AT_ONCE == ROWS_AT_ONCE - 1:
+                        await asyncio.sleep(0)
+                    yield span, tuple(group), UsageSums(*amounts)
 
-    async def _read(self, key: str) -> dict[str, str]:
-        """One hash, page by page; a page may repeat what an earlier one had."""
-        found: dict[str, str] = {}
-        cursor = "0"
-        while True:
-            cursor, flat = await self._scripts.command(
-                SCAN_ROLLUP, key, cursor, "COUNT", GROUPS_AT_ONCE
-            )
-            found.update(zip(flat[::2], flat[1::2], strict=True))
-            if str(cursor) == "0":
-                return found
+    async def note_audit(self, at_ms: int) -> None:
+        """Remember that everything is compared now."""
+        await self._scripts.command(NOTE_AUDIT, keyspace.key("rollups"), "audited", at_ms)
 
     async def save(
-        self, state: RollupState, span: RollupSpan, sums: GroupSums, coverage: RollupCoverage
+        self, state: RollupState, made: Mapping[RollupSpan, GroupSums], coverage: RollupCoverage
     ) -> bool:
-        """Put a whole rollup in its place and advance its level to what `coverage` says; false when
-        another process was faster."""
-        ask: dict[str, Any] = {"epoch": state.epoch, "draft": secrets.token_hex(8)}
-        pages = list(_pages(_by_view(sums))) or [{}]
-        for page in pages[:-1]:
-            if not await self._scripts.run("save_rollup", orjson.dumps({**ask, "rows": page})):
-                return False
-        finish = {
-            "name": _name(span),
-            "views": [view.value for view in RollupView],
-            "keep_ms": span.expires_ms(),
-            "level": POSITIONS[span.level],
-            "before": state.coverage.until_ms(span.level),
-            "after": coverage.until_ms(span.level),
+        """Put whole rollups in their place and advance to `coverage`; false when another process
+        was faster."""
+        packed = {}
+        for span, sums in made.items():
+            for view, narrowed in split_by_view(sums).items():
+                packed[_key(span, view)] = await asyncio.to_thread(_pack, narrowed)
+        before = state.coverage
+        ask = {
+            "epoch": state.epoch,
+            "keys": list(packed),
             "from": coverage.from_ms,
+            "advance": {
+                word: [before.until_ms(level), coverage.until_ms(level)]
+                for level, word in POSITIONS.items()
+                if before.until_ms(level) != coverage.until_ms(level)
+            },
+            "expire": {
+                _key(span, view): span.expires_ms()
+                for whole in made
+                for span in _superseded(whole)
+                for view in RollupView
+            },
         }
-        last = orjson.dumps({**ask, "rows": pages[-1], "finish": finish})
-        return bool(await self._scripts.run("save_rollup", last))
+        return bool(await self._scripts.run("save_rollup", orjson.dumps(ask), *packed.values()))
 
 
-def _by_view(sums: GroupSums) -> dict[RollupView, GroupSums]:
+def _superseded(span: RollupSpan) -> list[RollupSpan]:
+    """What is not needed for other rollups any more once this one is made."""
+    if span.level is RollupLevel.HOUR:
+        return []
+    return [*span.parts(), *([span] if span.level is RollupLevel.MONTH else [])]
+
+
+def split_by_view(sums: GroupSums) -> dict[RollupView, GroupSums]:
+    """Sums grouped by everything, in every view."""
     views: dict[RollupView, GroupSums] = {RollupView.ALL: sums}
     for view in (RollupView.CALLERS, RollupView.PICTURES):
         narrowed = views.setdefault(view, {})
@@ -122,27 +130,20 @@ def _by_view(sums: GroupSums) -> dict[RollupView, GroupSums]:
     return views
 
 
-def _pages(views: Mapping[RollupView, GroupSums]) -> Iterator[dict[str, list[str]]]:
-    """The rows of all views, so many in one page."""
-    page: dict[str, list[str]] = {}
-    count = 0
-    for view, sums in views.items():
-        for row in sums.items():
-            page.setdefault(view.value, []).extend(_write_row(*row))
-            count += 1
-            if count % GROUPS_AT_ONCE == 0:
-                yield page
-                page = {}
-    if page:
-        yield page
+def _pack(sums: GroupSums) -> str:
+    """Groups and sums as compressed JSON in ASCII: the connection to the store carries text."""
+    if not sums:
+        return ""
+    rows = [(group, amounts.row) for group, amounts in sums.items()]
+    return b64encode(zlib.compress(orjson.dumps(rows))).decode()
 
 
-def _write_row(group: Group, sums: UsageSums) -> tuple[str, str]:
-    return to_json(group), to_json(sums.row)
+def _unpack(text: str | None) -> list[tuple[list[str | None], list[int]]]:
+    return orjson.loads(zlib.decompress(b64decode(text))) if text else []
 
 
-def _name(span: RollupSpan) -> str:
-    return f"{span.level}:{span.starts_ms}"
+def _key(span: RollupSpan, view: RollupView) -> str:
+    return f"{span.level}:{span.starts_ms}:{view}"
 
 
 def _written_ms(entry_id: str | None) -> int:
