@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from app.adapters.journal.compress import compress_closed_days
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
 from app.adapters.redis.rollup_writer import RollupWriter
@@ -143,6 +144,7 @@ async def maintain_journal(
             if time.monotonic() - swept_s > SWEEP_INTERVAL_S:
                 swept_s = time.monotonic()
                 await asyncio.to_thread(journal.sweep, books=books, jobs=jobs)
+                await asyncio.to_thread(compress_closed_days, journal.directory)
         except OSError as error:
             log.warning("journal_not_synced", reason=error.strerror)
         await asyncio.sleep(JOURNAL_INTERVAL_S)
