@@ -89,7 +89,7 @@ def test_a_day_that_comes_again_is_added(tmp_path: Path) -> None:
     fill(tmp_path, 5, 1)
     [plain] = [file for file in tmp_path.glob("*.books.jsonl") if "2026-11-18" in file.name]
     compress_closed_days(tmp_path, now=TODAY)
-    [other] = [file for file in tmp_path.glob("*.books.jsonl")]
+    [other] = tmp_path.glob("*.books.jsonl")
     plain.write_bytes(other.read_bytes())
 
     compress_closed_days(tmp_path, now=TODAY)
