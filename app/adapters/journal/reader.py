@@ -31,6 +31,10 @@ ENTRY = frozenset(
 RECORD_KINDS = frozenset({ChangeKind.USERS, ChangeKind.TEAMS, ChangeKind.KEYS, ChangeKind.JOURNALS})
 
 
+KINDS = {kind.value: kind for kind in ChangeKind}
+ONLY_TEXT = {str}
+
+
 def parse_record(line: bytes) -> JournalRecord | None:
     """None when the line is no usable record."""
     try:
@@ -49,8 +53,9 @@ def _parse_position(row: Mapping[str, Any]) -> Position:
 
 
 def _parse_change(row: Mapping[str, Any], mark: Position) -> StoreChange:
-    kind, fields = ChangeKind(row["kind"]), _require_texts(row["fields"])
-    _validate(kind, row["id"], dict(zip(fields[::2], fields[1::2], strict=True)))
+    kind, fields = KINDS[row["kind"]], _require_texts(row["fields"])
+    if fields or kind is not ChangeKind.JOB:
+        _validate(kind, row["id"], dict(zip(fields[::2], fields[1::2], strict=True)))
     seq = _require_count(row["seq"]) if "seq" in row else _infer_seq(kind, fields, mark)
     return StoreChange(kind, _require_text(row["id"]), fields, seq)
 
@@ -79,7 +84,12 @@ def _infer_seq(kind: ChangeKind, fields: Sequence[str], mark: Position) -> int:
 
 def _require_texts(fields: Sequence[object]) -> list[str]:
     """Lua scripts report numbers, which the journal keeps as JSON numbers."""
-    if not isinstance(fields, list) or any(isinstance(field, list | dict) for field in fields):
+    if not isinstance(fields, list):
+        raise TypeError("no fields")
+    types = set(map(type, fields))
+    if types <= ONLY_TEXT:
+        return fields
+    if list in types or dict in types:
         raise TypeError("no fields")
     return [str(field) for field in fields]
 

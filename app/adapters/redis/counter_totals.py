@@ -36,24 +36,28 @@ class CounterTotals:
         for index, amount in enumerate(amounts):
             sums[index] += amount
 
-    def add_entry(self, row: Record) -> None:
-        """Add what an entry charged to each scope it is counted in."""
-        images, micros = int(row["images"]), int(row.get("micros", 0))
-        for scope_key in scope_keys_of(row["key"], row["user"], row.get("team")):
+    def add_charge(
+        self, who: tuple[str, str, str | None], images: int, micros: int, *surplus: int
+    ) -> None:
+        """Add what was charged to each scope that a key, user and team are counted in. Images and
+        micros of the `surplus` are the house's."""
+        for scope_key in scope_keys_of(*who):
             if scope_key == HOUSE_SCOPE_KEY:
-                images += int(row["surplus"])
-                micros += int(row.get("surplus_micros", 0))
-            self.add(scope_key, images, micros)
+                self.add(scope_key, images + surplus[0], micros + surplus[1])
+            else:
+                self.add(scope_key, images, micros)
+
+    def add_entry(self, row: Record) -> None:
+        """Add what an entry charged."""
+        who = row["key"], row["user"], row.get("team")
+        surplus = int(row["surplus"]), int(row.get("surplus_micros", 0))
+        self.add_charge(who, int(row["images"]), int(row.get("micros", 0)), *surplus)
 
     def add_rollup(self, group: Group, sums: UsageSums) -> None:
-        """Add what the entries of a group charged to each scope they are counted in."""
+        """Add what the entries of a group charged."""
         found = dict(zip(DIMENSIONS, group, strict=False))
-        images, micros = sums.images, sums.micros
-        for scope_key in scope_keys_of(found["key"] or "", found["user"] or "", found["team"]):
-            if scope_key == HOUSE_SCOPE_KEY:
-                images += sums.surplus
-                micros += sums.surplus_micros
-            self.add(scope_key, images, micros)
+        who = found["key"] or "", found["user"] or "", found["team"]
+        self.add_charge(who, sums.images, sums.micros, sums.surplus, sums.surplus_micros)
 
     def add_open_job(self, job: Record) -> None:
         """Add what an open job holds in each scope it is counted in."""
