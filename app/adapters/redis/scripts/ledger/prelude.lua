@@ -179,8 +179,22 @@ local function extend_job_list(user, ms)
   for _, when in ipairs({ 'NX', 'GT' }) do redis.call('PEXPIRE', key, ttl, when) end
 end
 
+-- Drop what only an open job needs: the pictures of its results are in `pictures` by now.
+local function drop_details(id, parts)
+  local gone = { 'claims', 'shift' }
+  local part = 0
+  for _ in string.gmatch(parts, '%S+') do
+    for _, field in ipairs({ 'result:', 'told:', 'doubt:', 'denied:' }) do
+      gone[#gone + 1] = field .. part
+    end
+    part = part + 1
+  end
+  redis.call('HDEL', K.job .. id, unpack(gone))
+end
+
 -- Set how long an ended job can be read (with pictures: as long as these are kept) and repeated.
 local function expire_ended_job(id, job, ask)
+  drop_details(id, job.parts)
   local shown = redis.call('HGET', K.job .. id, 'status') == 'completed'
   local ttl = shown and math.max(ask.task_ms, ask.image_ms) or ask.task_ms
   local replay = job.replay and redis.call('PTTL', K.replay .. job.replay) or 0
