@@ -156,11 +156,11 @@ class Stumbling(BatchingStore):
 
     pages = 0
 
-    async def run(self, script: Script, keys: Sequence[str], *args: Argument) -> Any:
+    async def run(self, script: Script, keys: Sequence[str], *args: Argument, **how: Any) -> Any:
         self.pages += script.name == "entries"
         if script.name == "entries" and self.pages == 2:
             raise LedgerUnavailable
-        return await super().run(script, keys, *args)
+        return await super().run(script, keys, *args, **how)
 
 
 async def test_an_audit_that_was_interrupted_counts_nothing_twice(engine: Engine) -> None:

@@ -10,7 +10,7 @@
 --    quota_exceeded {scope, kind, label, limit, used, held, ends_ms}, clock_skew {now_ms}
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
-local day = today(cjson.decode(ARGV[4]))
+local day = today(ARGV[4])
 if not day then return fail(E.clock_skew, { now_ms = now_ms }) end
 
 local id, scope_keys, limits = ask.job, ask.scope_keys, ask.limits

@@ -6,7 +6,7 @@
 --    clock_skew {now_ms}
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
-local day = today(cjson.decode(ARGV[4]))
+local day = today(ARGV[4])
 if not day then return fail(E.clock_skew, { now_ms = now_ms }) end
 
 if ask.rate_unchecked then

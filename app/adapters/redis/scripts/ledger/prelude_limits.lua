@@ -2,10 +2,17 @@
 
 -- Windows -------------------------------------------------------------------------------------
 
--- The calendar day that holds the store's time, of those the caller sent; nil when none does.
+-- The calendar day that holds the store's time, of those the caller sent (request_days.py), the
+-- likeliest first; nil when none does.
 local function today(days)
-  for _, day in ipairs(days) do
-    if now_ms >= day.starts and now_ms < day.ends then return day end
+  for label, month, starts, ends, month_ends, keep, month_keep in
+    string.gmatch(days, '(%S+) (%S+) (%d+) (%d+) (%d+) (%d+) (%d+)') do
+    if now_ms >= tonumber(starts) and now_ms < tonumber(ends) then
+      return {
+        label = label, month = month, ends = tonumber(ends), month_ends = tonumber(month_ends),
+        keep = tonumber(keep), month_keep = tonumber(month_keep),
+      }
+    end
   end
 end
 

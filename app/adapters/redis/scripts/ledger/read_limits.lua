@@ -4,7 +4,7 @@
 -- -> {limits}
 -- errors: clock_skew {now_ms}
 local ask = cjson.decode(ARGV[1])
-local day = today(cjson.decode(ARGV[2]))
+local day = today(ARGV[2])
 if not day then return fail(E.clock_skew, { now_ms = now_ms }) end
 local windows = { read_window(day.label, ask.scope_keys), read_window(day.month, ask.scope_keys) }
 return named({ limits = limit_rows(ask.scope_keys, ask.limits, day, windows, true) })
