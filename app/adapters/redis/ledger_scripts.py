@@ -173,14 +173,20 @@ class LedgerScripts:
         raise _calendar_too_short()
 
     async def write(
-        self, name: str, request: dict[str, Any], *, dated: bool = False
+        self,
+        name: str,
+        request: dict[str, Any],
+        *,
+        dated: bool = False,
+        sent: Sequence[str] = (),
     ) -> tuple[str, Fields]:
-        """A script that may change the ledger: its status and named fields.
+        """A script that may change the ledger: its status and named fields. A job that it opens
+        has the fields that were `sent`, which its change does not repeat.
 
         Raises `ScriptError`; `LedgerDataLost` when the store lost its data.
         """
         for _ in range(2):
-            status, fields = await self._write(name, request, dated)
+            status, fields = await self._write(name, request, dated, sent)
             if status != ErrorCode.CLOCK_SKEW:
                 return check_status(name, status, fields)
             self._days.follow_store_clock(fields["now_ms"])
@@ -212,10 +218,12 @@ class LedgerScripts:
         except StoreUnavailable as error:
             raise LedgerUnavailable(error.message, asked=error.asked) from error
 
-    async def _write(self, name: str, request: dict[str, Any], dated: bool) -> tuple[Any, Fields]:
+    async def _write(
+        self, name: str, request: dict[str, Any], dated: bool, sent: Sequence[str]
+    ) -> tuple[Any, Fields]:
         for _ in range(2):
             position = self.position or await self.open()
-            reader = _WriteReply(self, name, position.epoch)
+            reader = _WriteReply(self, name, position.epoch, sent)
             status, fields = await self._send(
                 self._scripts[name],
                 keyspace.LEDGER_ROUTE,
@@ -271,10 +279,13 @@ class _WriteReply:
     scripts: LedgerScripts
     name: str
     epoch: str
+    sent: Sequence[str]
 
     def read(self, reply: Any) -> tuple[Any, Fields]:
         match reply:
             case [status, str(text), list(changes), dict(fields)]:
+                if status == "opened":
+                    changes[0][2] += self.sent
                 if status != ErrorCode.DATA_LOST:
                     self.scripts.note_changes(self.epoch, text, changes)
                 return status, fields
