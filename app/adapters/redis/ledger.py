@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from app.adapters.redis import keyspace, refusals
+from app.adapters.redis import job_lists, keyspace, refusals
 from app.adapters.redis.auditor import Auditor
 from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
 from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
@@ -221,12 +221,10 @@ class RedisLedger:
         return frozenset((await self._scripts.run("filter_open", *job_ids))["jobs"])
 
     async def list_jobs(self, user: str, limit: int) -> Sequence[Job]:
-        found = await self._scripts.run("list_jobs", user, limit)
-        return [read_job(unflatten(record)) for record in found["jobs"]]
+        return await job_lists.list_jobs(self._scripts, user, limit)
 
     async def list_unfinished(self) -> Sequence[str]:
-        jobs: list[str] = (await self._scripts.run("list_unfinished"))["jobs"]
-        return jobs
+        return await job_lists.list_unfinished(self._scripts)
 
     async def abandon(self, job_id: str, caller_id: str | None = None) -> None:
         await self._write("abandon", {"job": job_id} | given(call=caller_id))

@@ -42,7 +42,7 @@ from app.domain.calendar import Calendar
 from app.domain.errors import LedgerDataLost, LedgerUnavailable, StoreUnavailable
 from app.domain.journal import ChangeKind, Journal, JournalRecord, Position, StoreChange
 
-ENTRY_PAGE_SIZE = 500
+ENTRY_PAGE_SIZE = 200
 _KINDS = {kind.value: kind for kind in ChangeKind}
 
 

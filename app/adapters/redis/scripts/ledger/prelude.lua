@@ -191,6 +191,13 @@ local function expire_ended_job(id, job, ask, status)
   if redis.call('ZCARD', attempts) == 1 then redis.call('PEXPIRE', attempts, RETRY_JOIN_MS) end
 end
 
+-- A page of a sorted set: {where the next begins ('0' after the last), {member, score ...}}. The store's
+-- user may be one of an earlier version, which may not scan: then the page is all of it.
+local function scan_members(key, cursor, count)
+  local page = redis.pcall('ZSCAN', key, cursor, 'COUNT', count)
+  return page.err and { '0', redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') } or page
+end
+
 -- After a step of the clock everything waits as long as before: due times and slots move along, and
 -- a job's time at the provider is counted without the step (`shift`).
 function apply_clock_step()

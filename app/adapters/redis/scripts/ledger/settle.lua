@@ -93,7 +93,8 @@ local function write_outcome(entry)
   if ask.failure then put('failure', ask.failure) end
   if ask.calls then put('calls', ask.calls) end
   if entry then put('entry', entry) end
-  local seq = unsent and next_seq(id) or nil
+  -- Where no entry says that the job changed, its own number does.
+  local seq = not entry and next_seq(id) or nil
   if seq then put('over', int(seq)) end
   if not job.ended or status ~= 'failed' then
     put('status', status)
