@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import orjson
@@ -29,9 +28,10 @@ from app.adapters.redis.codec import (
     to_json,
     unflatten,
 )
-from app.adapters.redis.ledger_scripts import DAY_RETENTION_MS, MONTH_RETENTION_MS, LedgerScripts
+from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.records import read_journal
 from app.adapters.redis.replies import ErrorCode, ScriptError
+from app.adapters.redis.request_days import window_kept_until_ms
 from app.domain.journal import ChangeKind, JournalRecord, RegisteredJournal
 from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
 from app.recovery.merge import JournalMerge, merge_accounts
@@ -258,18 +258,11 @@ def _window_rows(
         for label in (job["day"], job["month"]):
             sums.setdefault(label, CounterTotals()).add_open_job(job)
     for label, window in sums.items():
-        keep = _window_expires_ms(label, scripts)
+        keep = window_kept_until_ms(label, scripts.calendar)
         sums_by_scope = window.by_scope_key.items()
         rows = [(scope_key, " ".join(map(str, row))) for scope_key, row in sums_by_scope]
         for some in _chunks(rows) if keep > now_ms else ():
             yield {"label": label, "rows": flatten(dict(some)), "keep": keep}
-
-
-def _window_expires_ms(label: str, scripts: LedgerScripts) -> int:
-    if len(label) == len("2026-11"):
-        month = scripts.calendar.day(date.fromisoformat(f"{label}-01"))
-        return month.month_ends_ms + MONTH_RETENTION_MS
-    return scripts.calendar.day(date.fromisoformat(label)).ends_ms + DAY_RETENTION_MS
 
 
 async def _restore_batch(scripts: LedgerScripts, batch: Mapping[str, Any]) -> None:
