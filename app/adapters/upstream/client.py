@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-import httpx
 import orjson
 import structlog
 
+from app.adapters.http.messages import HttpRequest, SentHeaders
+from app.adapters.http.urls import parse_url
 from app.adapters.upstream.error_mapping import (
     ErrorMapper,
     MessageSanitizer,
@@ -19,6 +20,7 @@ from app.adapters.upstream.error_mapping import (
     make_unexpected_error,
 )
 from app.adapters.upstream.exchange import HttpExchange, Observe, request_id
+from app.adapters.upstream.transport import UpstreamTransport
 from app.adapters.upstream.wire import ProviderReply, ReplyParser
 from app.domain.errors import BillingEvidence, UpstreamError
 from app.domain.images import GenerationRequest
@@ -60,7 +62,7 @@ class DieyuyunProvider:
         self,
         base_url: str,
         api_key: str,
-        transport: httpx.AsyncBaseTransport,
+        transport: UpstreamTransport,
         *,
         timeout_s: float,
         poll_timeout_s: float = 10.0,
@@ -82,18 +84,14 @@ class DieyuyunProvider:
             site, ErrorMapper(MessageSanitizer((api_key, host))), now, observe
         )
         self._site = site
-        self._generations = httpx.URL(site + "images/generations")
-        self._get_headers = httpx.Headers(
-            {
-                "authorization": f"Bearer {api_key}",
-                "accept": "application/json",
-                "accept-encoding": "identity",
-                "user-agent": USER_AGENT,
-            }
+        self._generations = parse_url(site + "images/generations")
+        self._get_headers = SentHeaders(
+            ("authorization", f"Bearer {api_key}"),
+            ("accept", "application/json"),
+            ("accept-encoding", "identity"),
+            ("user-agent", USER_AGENT),
         )
-        self._post_headers = httpx.Headers(
-            {**self._get_headers, "content-type": "application/json"}
-        )
+        self._post_headers = self._get_headers.with_field("content-type", "application/json")
         self._log = structlog.get_logger()
 
     async def dispatch(self, request: GenerationRequest, *, asynchronous: bool) -> UpstreamAnswer:
@@ -115,9 +113,8 @@ class DieyuyunProvider:
         the poll told nothing about it."""
         if not is_task_id(upstream_id):
             raise make_error("upstream_invalid_response", BillingEvidence.UNKNOWN)
-        request = httpx.Request(
-            "GET", f"{self._site}tasks/{quote_path_segment(upstream_id)}", headers=self._get_headers
-        )
+        url = parse_url(f"{self._site}tasks/{quote_path_segment(upstream_id)}")
+        request = HttpRequest("GET", url, self._get_headers)
         try:
             reply = await self._exchange(request, self._timeouts.poll_s)
         except UpstreamError as error:
@@ -131,7 +128,7 @@ class DieyuyunProvider:
 
     async def close(self) -> None:
         """Close all connections; running exchanges fail."""
-        await self._transport.aclose()
+        await self._transport.close()
 
     def _body(self, request: GenerationRequest, asynchronous: bool) -> bytes:
         try:
@@ -145,10 +142,8 @@ class DieyuyunProvider:
     async def _post(self, body: bytes) -> ProviderReply:
         started = self._clock()
         attempt = 0
+        request = HttpRequest("POST", self._generations, self._post_headers, body)
         while True:
-            request = httpx.Request(
-                "POST", self._generations, headers=self._post_headers, content=body
-            )
             try:
                 return await self._exchange(request, self._timeouts.dispatch_s)
             except UpstreamError as error:
