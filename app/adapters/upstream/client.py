@@ -12,6 +12,7 @@ import structlog
 
 from app.adapters.http.messages import HttpRequest, SentHeaders
 from app.adapters.http.urls import parse_url
+from app.adapters.upstream.documented import AnswerReader
 from app.adapters.upstream.error_mapping import (
     ErrorMapper,
     MessageSanitizer,
@@ -27,7 +28,7 @@ from app.domain.images import GenerationRequest
 from app.domain.upstream import PollInconclusive, TaskPending, UpstreamAnswer
 from app.domain.upstream_ids import is_task_id, quote_path_segment
 
-LARGE_REPLY_BYTES = 1024 * 1024
+LARGE_REPLY_BYTES = 256 * 1024
 """Bodies larger than this are parsed in a thread, so that other requests go on."""
 MAX_REATTEMPTS = 2
 REATTEMPT_WINDOW_S = 5.0
@@ -80,9 +81,8 @@ class DieyuyunProvider:
         self._observe = observe
         self._response_format = response_format
         self._clock = clock
-        self._parser = ReplyParser(
-            site, ErrorMapper(MessageSanitizer((api_key, host))), now, observe
-        )
+        errors = ErrorMapper(MessageSanitizer((api_key, host)))
+        self._reader = AnswerReader(ReplyParser(site, errors, now, observe))
         self._site = site
         self._generations = parse_url(site + "images/generations")
         self._get_headers = SentHeaders(
@@ -104,7 +104,7 @@ class DieyuyunProvider:
             self._log.warning("upstream_failed", operation=operation, **_error_log_fields(error))
             raise
         answer = await self._parse_reply(
-            operation, lambda reply: self._parser.parse_submit_reply(reply, request.prompt), reply
+            operation, lambda reply: self._reader.read_submit(reply, request.prompt), reply
         )
         return replace(answer, request_id=request_id(reply.headers))
 
@@ -122,7 +122,7 @@ class DieyuyunProvider:
             self._log.debug("poll_troubled", reason=error.reason)
         else:
             return await self._parse_reply(
-                "poll", lambda reply: self._parser.parse_poll_reply(reply, upstream_id), reply
+                "poll", lambda reply: self._reader.read_poll(reply, upstream_id), reply
             )
         raise inconclusive
 
