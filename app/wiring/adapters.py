@@ -25,7 +25,7 @@ from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.task_list import RedisTaskList
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 from app.adapters.upstream.client import DieyuyunProvider
-from app.adapters.upstream.transport import AiohttpTransport
+from app.adapters.upstream.transport import open_transport
 from app.api.routes import ROUTE_TEMPLATES
 from app.api.settings import EdgeSettings, max_body_bytes_for
 from app.domain.catalog import Catalog
@@ -195,7 +195,7 @@ def open_provider(settings: Settings, metrics: Metrics) -> DieyuyunProvider:
     return DieyuyunProvider(
         settings.upstream_base_url,
         key,
-        AiohttpTransport(connections=settings.max_in_flight + poller.MAX_CONCURRENT_JOBS),
+        open_transport(settings.max_in_flight + poller.MAX_CONCURRENT_JOBS),
         timeout_s=settings.upstream_timeout_s,
         observe=metrics.upstream_event,
     )

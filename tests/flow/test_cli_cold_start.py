@@ -14,7 +14,7 @@ from app.cli.overview import VERBS
 from tests.flow.command import KOI, Cli
 
 GATEWAY_ONLY = {
-    *("fastapi", "starlette", "uvicorn", "aiohttp", "httpx", "prometheus_client", "rich"),
+    *("fastapi", "starlette", "uvicorn", "httptools", "httpx", "prometheus_client", "rich"),
     *("PIL", "openai", "obstore", "brotli", "app.api", "app.sandbox", "app.recovery"),
     *("app.reconcile", "app.server", "app.adapters.upstream", "app.adapters.images"),
     *("app.wiring.gateway", "app.wiring.adapters", "app.telemetry.metrics"),
