@@ -77,6 +77,13 @@ class JobWaiters:
         download (a later caller waits a moment all the same), or when the drain dismissed the
         caller.
         """
+        news = await self.wait_for_news(job_id, timeout_s, collecting_s)
+        return news if isinstance(news, EndedJob) else None
+
+    async def wait_for_news(
+        self, job_id: str, timeout_s: float, collecting_s: float = math.inf
+    ) -> "EndedJob | WakeReason":
+        """The same; RECHECK stands for a wait that is over."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + timeout_s
@@ -86,10 +93,10 @@ class JobWaiters:
                 deadline = min(deadline, max(since + collecting_s, began + RETRY_S))
             left = deadline - loop.time()
             if left <= 0:
-                return None
+                return WakeReason.RECHECK
             news = await self._hear(job_id, min(left, patience_s))
             if news is not WakeReason.RECHECK:
-                return news if isinstance(news, EndedJob) else None
+                return news
             patience_s = MAX_UNCHECKED_S if await self._reread(job_id) else RETRY_S
         return ended
 
