@@ -7,10 +7,10 @@ route that takes its own body and answers every error itself (decision 35).
 
 from collections.abc import Iterable
 
-from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.edge_request import EdgeRequest
 from app.api.errors import handle_gateway_error
 from app.api.openapi import DocumentedRoute, Endpoint
 from app.api.state import get_scope_access_record
@@ -64,7 +64,7 @@ class DirectRoutes:
 async def call_endpoint(endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request as the framework would: with the endpoint's response, or with the error that
     Koi raised before anything was sent."""
-    request = Request(scope, receive, send)
+    request = EdgeRequest(scope, receive, send)
     try:
         response = await endpoint(request)
         await response(scope, receive, send)

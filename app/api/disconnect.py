@@ -38,9 +38,11 @@ def probe_peer(connection: asyncio.Transport) -> PeerState:
 
 
 class Peer(Protocol):
-    """The client of a connection. `on_disconnect` is called once no answer can reach it any more;
-    one request at a time may set it."""
+    """The client of a connection. `has_sent_all` is true when no part of a request is still to
+    come. `on_disconnect` is called once no answer can reach the client any more; one request at a
+    time may set it."""
 
+    has_sent_all: bool
     on_disconnect: Callable[[], None] | None
 
     def get_state(self) -> PeerState: ...

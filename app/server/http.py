@@ -133,7 +133,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         cast(dict[str, Any], self.scope)[PEER_KEY] = self._peer
-        self._in_head = self._in_message = True
+        self._in_head, self._in_message, self._peer.has_sent_all = True, True, False
         self._head_bytes = self._field_bytes = 0
         self._deadline.set(self.settings.head_timeout_s, self._reject_late)
 
@@ -202,6 +202,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         if self._upgrade_offered:
             return
         self._in_message = False
+        self._peer.has_sent_all = True
         self._deadline.clear()
         super().on_message_complete()
 

@@ -14,11 +14,12 @@ it is taken for one that still reads."""
 class ConnectionPeer:
     """What requests may ask and be told about their client; see `app.api.disconnect.Peer`."""
 
-    __slots__ = ("_eof_at_s", "_loop", "_transport", "on_disconnect")
+    __slots__ = ("_eof_at_s", "_loop", "_transport", "has_sent_all", "on_disconnect")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
         self._eof_at_s = math.inf
+        self.has_sent_all = False
         self.on_disconnect: Callable[[], None] | None = None
 
     def get_state(self) -> PeerState:

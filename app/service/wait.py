@@ -2,8 +2,9 @@
 
 import asyncio
 import math
+import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
@@ -19,14 +20,18 @@ MAX_UNCHECKED_S = 30.0
 RETRY_S = 1.0
 """The pause after a signal whose job could not be read, or that came before anybody waited."""
 MAX_REMEMBERED = 4096
+RECALL_S = 60.0
+"""How long a task that cannot change any more is answered from memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndedJob:
-    """A job that ended; `upstream_s` is the time the provider took, 0 when not known."""
+    """A job that ended; `upstream_s` is the time the provider took, 0 when not known. `known_s` is
+    since when this process knows it (monotonic seconds)."""
 
     job: Job
     upstream_s: float
+    known_s: float = field(default_factory=time.monotonic)
 
 
 class WakeReason(Enum):
@@ -67,6 +72,13 @@ class JobWaiters:
         _remember(self._recent, job.id, ended)
         for waiter in self._waiters.pop(job.id, ()):
             _tell(waiter, ended)
+
+    def recall(self, job_id: str) -> Job | None:
+        """A job that ended a moment ago with all its pictures: nothing of it changes any more."""
+        ended = self._recent.get(job_id)
+        if ended is None or not ended.job.is_complete:
+            return None
+        return ended.job if time.monotonic() - ended.known_s < RECALL_S else None
 
     async def wait(
         self, job_id: str, timeout_s: float, collecting_s: float = math.inf
