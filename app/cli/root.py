@@ -16,6 +16,7 @@ from app.cli.output import (
     write_output,
 )
 from app.cli.overview import koi_version, overview
+from app.cli.serve_options import ServeOptions
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -60,6 +61,10 @@ def _answer(words: Sequence[str]) -> int:
         write_output(overview())
     elif words == ["--version"]:
         print_line(koi_version())
+    elif words[0] == "serve" and (options := ServeOptions.parse_plain(words[1:])):
+        from app.cli.gateway_start import start_gateway  # noqa: PLC0415 - not for the help
+
+        return start_gateway(options)
     else:
         from app.cli.command_tree import execute  # noqa: PLC0415 - cyclopts takes 0.1 s to load
 

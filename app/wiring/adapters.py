@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from pydantic import SecretStr
 
+from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.images.fetch import HttpImageFetcher
 from app.adapters.images.file import FileImageStore
 from app.adapters.images.link_signer import LinkSigner
@@ -92,9 +93,14 @@ class Adapters:
     metrics: Metrics
 
 
-async def open_adapters(stack: AsyncExitStack, settings: Settings, catalog: Catalog) -> Adapters:
+async def open_adapters(
+    stack: AsyncExitStack,
+    settings: Settings,
+    catalog: Catalog,
+    embedded: EmbeddedStore | None = None,
+) -> Adapters:
     """Raises `UpstreamKeyMissing`. An unavailable store does not stop the start."""
-    urls = stack.enter_context(store(settings))
+    urls = stack.enter_context(store(settings, embedded))
     metrics = open_metrics(settings, catalog)
     stack.callback(metrics.close)
     opened = open_store(stack, settings, urls.ledger, metrics)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
+from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.redis.signals import RedisSignals
 from app.api.settings import EdgeSettings
 from app.domain.budget import MemoryBudget
@@ -72,11 +73,14 @@ class RunningGateway:
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
-    """Everything a gateway process needs, opened in order and closed in reverse."""
+async def open_gateway(
+    settings: Settings, embedded: EmbeddedStore | None = None
+) -> AsyncIterator[RunningGateway]:
+    """Everything a gateway process needs, opened in order and closed in reverse. The `embedded`
+    store may have been started before."""
     async with AsyncExitStack() as stack:
         catalog = read_catalog(settings)
-        adapters = await open_adapters(stack, settings, catalog)
+        adapters = await open_adapters(stack, settings, catalog, embedded)
         registration = GatewayRegistration(adapters.gateways, adapters.pictures, settings)
         stack.push_async_callback(registration.unregister)
         await registration.register()

@@ -137,7 +137,13 @@ def test_the_framework_tells_nobody_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "lock", ["requirements.lock", "requirements-demo.lock", "requirements-dev.lock"]
+    "lock",
+    [
+        "requirements.lock",
+        "requirements-s3.lock",
+        "requirements-demo.lock",
+        "requirements-dev.lock",
+    ],
 )
 def test_everything_locked_has_its_version_and_its_hashes_and_comes_from_nowhere_else(
     lock: str,

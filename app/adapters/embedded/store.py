@@ -65,8 +65,9 @@ class EmbeddedStore:
         self._started_at = 0.0
         self._pause_s = 0.0
 
-    def __enter__(self) -> Self:
-        """Return when the store answers; an `EmbeddedStoreError` says why it does not."""
+    def start(self) -> None:
+        """Begin without waiting. Raises `EmbeddedStoreError` for a directory that cannot be used;
+        entering says all else, and `close` ends it."""
         _reject_stray_server(Path(os.path.realpath(self._data_dir / "store")))
         self._directory = StoreDirectory.prepare(self._data_dir)
         self._monitor = StoreFilesMonitor(self._directory.path, self._directory.socket)
@@ -74,6 +75,11 @@ class EmbeddedStore:
         # thread that spawns every server and lives until `close`.
         self._thread = threading.Thread(target=self._supervise, name="koi-store", daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> Self:
+        """Return when the store answers; an `EmbeddedStoreError` says why it does not."""
+        if self._thread is None:
+            self.start()
         try:
             self._joined.wait()
         except BaseException:
