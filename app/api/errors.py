@@ -4,6 +4,7 @@ SDKs repeat 408, 409, 429 and 5xx unless told not to, so every error says whethe
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import orjson
@@ -146,6 +147,17 @@ def build_error_headers(note: FailureNote) -> dict[str, str]:
     return headers
 
 
+@lru_cache(maxsize=512)
+def render_error(
+    note: FailureNote, task_id: str | None, moderation_code: str
+) -> tuple[bytes, Mapping[str, str]]:
+    """The body of an error and its headers. Refusals are told in the same words again and again."""
+    headers = build_error_headers(note)
+    if task_id is not None:
+        headers["x-koi-task-id"] = task_id
+    return build_error_body(note, task_id, moderation_code), headers
+
+
 class ErrorResponse(Response):
     """A failure as the caller sees it. Sending it writes its code into the access record."""
 
@@ -157,12 +169,9 @@ class ErrorResponse(Response):
         headers: Mapping[str, str] | None = None,
         moderation_code: str = DEFAULT_MODERATION_CODE,
     ) -> None:
-        extra = {} if task_id is None else {"x-koi-task-id": task_id}
+        body, own_headers = render_error(note, task_id, moderation_code)
         super().__init__(
-            build_error_body(note, task_id, moderation_code),
-            get_status(note.code),
-            {**build_error_headers(note), **extra, **(headers or {})},
-            "application/json",
+            body, get_status(note.code), {**own_headers, **(headers or {})}, "application/json"
         )
         self.code = note.code
 
