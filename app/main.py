@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from starlette.applications import Starlette
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.api.errors import handle_gateway_error, handle_http_exception
@@ -18,7 +19,7 @@ GatewayOpener = Callable[[], AbstractAsyncContextManager[AppState]]
 
 def create_app(
     open_gateway: GatewayOpener | None = None, edge_settings: EdgeSettings | None = None
-) -> Starlette:
+) -> FastAPI:
     """The gateway as an ASGI app; `open_gateway` is entered by the lifespan.
 
     Without it the gateway of the environment's settings is opened. `edge_settings` replaces the
@@ -27,31 +28,44 @@ def create_app(
     opened = open_gateway or _open_from_settings
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[LifespanState]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
         async with opened() as running:
             yield {"running": running, "edge": edge_settings or running.edge_settings}
 
-    app = Starlette(
+    app = FastAPI(
         routes=[*ROUTES],
         lifespan=lifespan,
         exception_handlers={
             GatewayError: handle_gateway_error,
             HTTPException: handle_http_exception,
+            RequestValidationError: handle_http_exception,
+        },
+        # Koi serves the schema itself (`app.api.docs`), so that a setting can hide it.
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # The framework's own telemetry would record request bodies (S53).
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
         },
     )
-    app.router.redirect_slashes = False
     app.add_middleware(EdgeMiddleware)
     return app
 
 
-def factory() -> Starlette:
+def factory() -> FastAPI:
     """For `uvicorn --factory app.main:factory`."""
     return create_app()
 
 
 def _open_from_settings() -> AbstractAsyncContextManager[AppState]:
     # Not at the top: a test that brings its own gateway needs no adapters.
-    from app.settings import load_settings  # noqa: PLC0415
+    from app.settings import Settings  # noqa: PLC0415
     from app.wiring.gateway import open_gateway  # noqa: PLC0415
 
-    return open_gateway(load_settings())
+    return open_gateway(Settings())

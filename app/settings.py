@@ -1,17 +1,31 @@
 """All settings of the gateway, read once from `KOI_…` variables, `.env` and secret files."""
 
+import difflib
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from app import dotenv
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
-from app.settings_fields import Before, RuleBroken, Secret, read_setting, setting
 from app.settings_validation import (
     DEFAULT_PORT,
     ENV_PREFIX,
@@ -26,85 +40,94 @@ from app.settings_validation import (
     check_readable,
     check_store_url,
     check_upstream_scheme,
-    explain_fault,
-    find_nearest,
     parse_port,
+    sentences,
 )
 from app.upstream_settings import check_base_url, check_key_characters, clean_base_url, clean_key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(BaseSettings):
     """All settings. Durations are seconds unless the name says otherwise; money is decimal text."""
 
-    upstream_base_url: Annotated[str, clean_base_url] = "https://open.dieyuyun.com/v1"
-    upstream_api_key: Secret | None = None
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        allow_inf_nan=False,
+    )
+
+    upstream_base_url: Annotated[str, AfterValidator(clean_base_url)] = (
+        "https://open.dieyuyun.com/v1"
+    )
+    upstream_api_key: SecretStr | None = None
     upstream_api_key_file: Path | None = None
     allow_plain_upstream: bool = False
     upstream_mode: UpstreamMode = UpstreamMode.AUTO
-    upstream_timeout_s: float = setting(180, gt=0)
-    upstream_poll_interval_s: float = setting(3, gt=0)
-    upstream_rpm: int | None = setting(None, gt=0)
-    upstream_burst: int | None = setting(None, gt=0)
-    upstream_concurrency: int | None = setting(None, gt=0)
-    upstream_queue_s: float = setting(60, ge=0)
+    upstream_timeout_s: float = Field(180, gt=0)
+    upstream_poll_interval_s: float = Field(3, gt=0)
+    upstream_rpm: int | None = Field(None, gt=0)
+    upstream_burst: int | None = Field(None, gt=0)
+    upstream_concurrency: int | None = Field(None, gt=0)
+    upstream_queue_s: float = Field(60, ge=0)
 
     redis_url: str | None = None
     cache_redis_url: str | None = None
-    redis_timeout_ms: int = setting(500, gt=0)
-    redis_connections: int = setting(32, ge=2)
-    redis_replicas: int = setting(0, ge=0)
+    redis_timeout_ms: int = Field(500, gt=0)
+    redis_connections: int = Field(32, ge=2)
+    redis_replicas: int = Field(0, ge=0)
     data_dir: Path = Path(".koi")
-    journal_days: float = setting(400, gt=0)
+    journal_days: float = Field(400, gt=0)
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Before(parse_port)] = setting(DEFAULT_PORT, ge=0, le=65535)
-    workers: int = setting(1, ge=1)
+    port: Annotated[int, BeforeValidator(parse_port)] = Field(DEFAULT_PORT, ge=0, le=65535)
+    workers: int = Field(1, ge=1)
     public_url: str | None = None
     allowed_hosts: str = "*"
     trusted_proxies: str = "127.0.0.1"
     cors_origins: str = "*"
     docs: bool = True
-    admin_key: Secret | None = None
-    metrics_token: Secret | None = None
+    admin_key: SecretStr | None = None
+    metrics_token: SecretStr | None = None
 
     image_store: str = "file"
-    image_ttl_days: float = setting(30, gt=0)
-    image_max_mb: int = setting(100, gt=0, le=4096)
+    image_ttl_days: float = Field(30, gt=0)
+    image_max_mb: int = Field(100, gt=0, le=4096)
     allow_plain_pictures: bool = False
-    link_ttl_s: int = setting(86_400, ge=3600)
+    link_ttl_s: int = Field(86_400, ge=3600)
     s3_endpoint: str | None = None
     s3_region: str | None = None
-    s3_access_key_id: Secret | None = None
-    s3_secret_access_key: Secret | None = None
+    s3_access_key_id: SecretStr | None = None
+    s3_secret_access_key: SecretStr | None = None
 
     catalog: Path | None = None
     strict: bool = False
     response_format: ResponseFormat = ResponseFormat.URL
-    max_images: int = setting(10, ge=1)
+    max_images: int = Field(10, ge=1)
     moderation_charged: bool = False
 
     cache_policy: CachePolicy = CachePolicy.PRIVATE
-    cache_ttl_s: int = setting(3600, gt=0)
-    cache_variants: int = setting(10, ge=1)
+    cache_ttl_s: int = Field(3600, gt=0)
+    cache_variants: int = Field(10, ge=1)
 
     timezone: TimeZoneName = "UTC"
-    sync_wait_s: float | None = setting(None, gt=0)
-    concurrency_wait_s: float = setting(10, ge=0)
-    heartbeat_after_s: float = setting(45, ge=0)
-    task_deadline_s: float = setting(900, gt=0)
-    task_ttl_s: int = setting(86_400, gt=0)
-    collect_s: float = setting(86_400, gt=0)
-    collect_wait_s: float = setting(30, gt=0)
-    resolve_after_s: float = setting(900, ge=0)
-    max_in_flight: int = setting(1000, gt=0)
-    waiting_share: float = setting(0.25, gt=0, le=1)
-    key_requests_per_second: float = setting(100, ge=0)
-    key_reads_per_second: float = setting(50, ge=0)
-    free_refusals_per_hour: int = setting(60, gt=0)
-    replays_per_hour: int = setting(3600, gt=0)
-    drain_delay_s: float = setting(0, ge=0)
-    drain_timeout_s: float = setting(190, gt=0)
+    sync_wait_s: float | None = Field(None, gt=0)
+    concurrency_wait_s: float = Field(10, ge=0)
+    heartbeat_after_s: float = Field(45, ge=0)
+    task_deadline_s: float = Field(900, gt=0)
+    task_ttl_s: int = Field(86_400, gt=0)
+    collect_s: float = Field(86_400, gt=0)
+    collect_wait_s: float = Field(30, gt=0)
+    resolve_after_s: float = Field(900, ge=0)
+    max_in_flight: int = Field(1000, gt=0)
+    waiting_share: float = Field(0.25, gt=0, le=1)
+    key_requests_per_second: float = Field(100, ge=0)
+    key_reads_per_second: float = Field(50, ge=0)
+    free_refusals_per_hour: int = Field(60, gt=0)
+    replays_per_hour: int = Field(3600, gt=0)
+    drain_delay_s: float = Field(0, ge=0)
+    drain_timeout_s: float = Field(190, gt=0)
 
     default_images_per_day: Count = None
     default_images_per_month: Count = None
@@ -121,6 +144,40 @@ class Settings:
 
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library names it
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """A `.env` that others could have written is not read."""
+        trusted = () if dotenv.find_distrust_reason() else (dotenv_settings,)
+        return (init_settings, env_settings, *trusted, file_secret_settings)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "Settings":
+        problems = (
+            *_check_lifetimes(self),
+            *check_key("KOI_ADMIN_KEY", self.admin_key, at_least=16),
+            *check_key("KOI_METRICS_TOKEN", self.metrics_token, at_least=16),
+            *check_key("KOI_UPSTREAM_API_KEY", self.upstream_api_key, at_least=1, clean=clean_key),
+            *check_readable("KOI_UPSTREAM_API_KEY_FILE", self.upstream_api_key_file),
+            *check_readable("KOI_CATALOG", self.catalog),
+            *_check_upstream_key(self),
+            *check_http_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
+            *check_upstream_scheme(self.upstream_base_url, allowed=self.allow_plain_upstream),
+            *check_base_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
+            *check_http_url("KOI_PUBLIC_URL", self.public_url),
+            *check_store_url("KOI_REDIS_URL", self.redis_url),
+            *check_store_url("KOI_CACHE_REDIS_URL", self.cache_redis_url),
+        )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
 
     @property
     def default_limits(self) -> Limits:
@@ -179,82 +236,58 @@ def _check_lifetimes(settings: Settings) -> Iterator[str]:
         yield "KOI_TASK_TTL_S must not outlive KOI_IMAGE_TTL_DAYS; lower the first."
 
 
-def _check_together(settings: Settings) -> Iterator[str]:
-    """Rules that need a whole text, a file or several settings: one sentence each where broken."""
-    yield from _check_lifetimes(settings)
-    yield from check_key("KOI_ADMIN_KEY", settings.admin_key, at_least=16)
-    yield from check_key("KOI_METRICS_TOKEN", settings.metrics_token, at_least=16)
-    yield from check_key(
-        "KOI_UPSTREAM_API_KEY", settings.upstream_api_key, at_least=1, clean=clean_key
-    )
-    yield from check_readable("KOI_UPSTREAM_API_KEY_FILE", settings.upstream_api_key_file)
-    yield from check_readable("KOI_CATALOG", settings.catalog)
-    yield from _check_upstream_key(settings)
-    base_url = settings.upstream_base_url
-    yield from check_http_url("KOI_UPSTREAM_BASE_URL", base_url)
-    yield from check_upstream_scheme(base_url, allowed=settings.allow_plain_upstream)
-    yield from check_base_url("KOI_UPSTREAM_BASE_URL", base_url)
-    yield from check_http_url("KOI_PUBLIC_URL", settings.public_url)
-    yield from check_store_url("KOI_REDIS_URL", settings.redis_url)
-    yield from check_store_url("KOI_CACHE_REDIS_URL", settings.cache_redis_url)
-
-
-SETTINGS = {declared.name: declared for declared in fields(Settings)}
-"""Every setting by its name, in the order of the class."""
-
-
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings once; `overrides` (field names) win. Raises `SettingsInvalid`.
-
-    An empty variable counts as not set. A `.env` that others could have written is not read.
-    """
-    given: dict[str, Any] = {}
-    for source in (_read_dotenv(), os.environ):
-        for variable, text in source.items():
-            name = variable.upper().removeprefix(ENV_PREFIX).lower()
-            if text and name in SETTINGS and variable.upper().startswith(ENV_PREFIX):
-                given[name] = text
-    return build_settings(**{**given, **overrides})
+    """Read the settings once; `overrides` (field names) win. Raises `SettingsInvalid`."""
+    return _build(Settings, overrides)
 
 
 def build_settings(**values: Any) -> Settings:
-    """Settings from `values` and defaults alone, without the environment and `.env`. Raises
-    `SettingsInvalid`."""
-    if unknown := values.keys() - SETTINGS.keys():
-        raise TypeError(f"no such setting: {', '.join(sorted(unknown))}")
-    faults: list[str] = []
-    read: dict[str, Any] = {}
-    for name, declared in SETTINGS.items():
-        try:
-            read[name] = read_setting(declared, values.get(name, declared.default))
-        except (RuleBroken, ValueError) as broken:
-            faults.append(explain_fault(declared, broken))
-    settings = None if faults else Settings(**read)
-    if settings is not None:
-        faults.extend(_check_together(settings))
-    if settings is None or faults:
-        raise SettingsInvalid(tuple(faults))
-    return settings
+    """Settings from `values` and defaults alone, without the environment and `.env`."""
+    return _build(_FixedSettings, values)
 
 
 def find_unknown_variables() -> Mapping[str, str | None]:
     """`KOI_…` variables, of the environment or a `.env` that is read, that are no setting and most
     likely misspelt; each with the nearest real one. Those that Kubernetes sets for a service named
     koi are left out."""
-    known = [ENV_PREFIX + name.upper() for name in SETTINGS]
+    known = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
+    given = {*os.environ, *_dotenv_names()}
     strangers = sorted(
         name
-        for name in {*os.environ, *_read_dotenv()}
+        for name in given
         if name.upper().startswith(ENV_PREFIX)
         and name.upper() not in known
         and not KUBERNETES_LINK.match(name)
     )
-    return {name: find_nearest(name.upper(), known) for name in strangers}
+    nearest = {name: difflib.get_close_matches(name.upper(), known, 1) for name in strangers}
+    return {name: close[0] if close else None for name, close in nearest.items()}
 
 
-def _read_dotenv() -> Mapping[str, str | None]:
+def _dotenv_names() -> Iterable[str]:
     if not dotenv.is_loaded():
-        return {}
-    from dotenv import dotenv_values  # noqa: PLC0415 - most deployments have no such file
+        return ()
+    return DotEnvSettingsSource(Settings, env_file=dotenv.DOTENV_PATH, case_sensitive=True).env_vars
 
-    return dotenv_values(dotenv.DOTENV_PATH, encoding="utf-8")
+
+class _FixedSettings(Settings):
+    model_config = SettingsConfigDict(defer_build=True)  # most commands never need it
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: Any,  # noqa: ARG003 - the library names it
+        init_settings: Any,
+        *_: Any,
+        **__: Any,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def _build(kind: type[Settings], values: dict[str, Any]) -> Settings:
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False)
+    # Raised outside the handler: a chained ValidationError would hold the values, secrets too.
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    raise SettingsInvalid(tuple(s for detail in details for s in sentences(detail, defaults)))

@@ -5,16 +5,17 @@ are here too.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import Field
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_core import ErrorDetails
+
 from app.domain.money import parse_micros
-from app.settings_fields import Bounds, RuleBroken, Secret
 
 ENV_PREFIX = "KOI_"
 SAMPLE_SECRETS = frozenset(
@@ -38,7 +39,7 @@ class SettingsInvalid(Exception):
 
 def check_key(
     name: str,
-    secret: Secret | None,
+    secret: SecretStr | None,
     *,
     at_least: int,
     clean: Callable[[str], str] = str.strip,
@@ -101,19 +102,35 @@ def check_store_url(name: str, url: str | None) -> Iterator[str]:
         )
 
 
-def explain_fault(declared: "Field[Any]", broken: Exception) -> str:
-    """A value that could not be read, in words for someone who edits variables and not Python."""
-    name, default = ENV_PREFIX + declared.name.upper(), declared.default
-    if not isinstance(broken, RuleBroken):
-        return f"{name}: {broken}."
+_RULES = {
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "bool": "must be one of true or false",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be {ge:g} or more",
+    "less_than_equal": "must be {le:g} or less",
+    "literal_error": "must be one of {expected}",
+    "enum": "must be one of {expected}",
+    "finite_number": "must be a finite number",
+}
+
+
+def sentences(detail: ErrorDetails, defaults: Mapping[str, Any]) -> Iterator[str]:
+    """A finding of pydantic, in words for someone who edits variables and not Python."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if not detail["loc"]:
+        yield from str(context.get("error", detail["msg"])).split("\n")
+        return
+    field = str(detail["loc"][0])
+    name = ENV_PREFIX + field.upper()
+    if kind == "value_error":
+        yield f"{name}: {context.get('error', 'cannot be used')}."
+        return
+    rule = _RULES.get(kind) or _RULES.get(kind.partition("_")[0])
+    rule = rule.format(**context).replace("'", "") if rule else f"cannot be used: {detail['msg']}"
+    default = defaults.get(field)
     example = f"for example {name}={default}" if default is not None else "or remove it"
-    return f"{name} {broken}; {example}."
-
-
-def find_nearest(name: str, known: Sequence[str]) -> str | None:
-    import difflib  # noqa: PLC0415 - seldom needed
-
-    return next(iter(difflib.get_close_matches(name, known, 1)), None)
+    yield f"{name} {rule}; {example}."
 
 
 class UpstreamMode(StrEnum):
@@ -136,9 +153,9 @@ def validate_amount(text: str | None) -> str | None:
     return text
 
 
-Amount = Annotated[str | None, validate_amount]
-Count = Annotated[int | None, Bounds(ge=0)]
-TimeZoneName = Annotated[str, validate_time_zone]
+Amount = Annotated[str | None, AfterValidator(validate_amount)]
+Count = Annotated[int | None, Field(ge=0)]
+TimeZoneName = Annotated[str, AfterValidator(validate_time_zone)]
 
 
 def parse_port(text: object) -> object:

@@ -21,7 +21,7 @@ from app.domain.ledger import Entry, LedgerAudit
 from app.main import create_app
 from app.sandbox.server import Sandbox
 from app.server.http import build_uvicorn_options
-from app.settings import Settings, build_settings
+from app.settings import Settings
 from app.wiring.gateway import open_gateway
 from app.wiring.operator import OperatorContext, open_operator_context
 
@@ -152,7 +152,7 @@ def gateway(sandbox: Sandbox, redis_url: str, data_dir: Path, **overrides: Any) 
         "data_dir": data_dir,
         **overrides,
     }
-    settings = build_settings(**options)
+    settings = Settings(_env_file=None, **options)
     app = create_app(lambda: open_gateway(settings))
     with Server(app) as url:
         yield Koi(url, sandbox, settings)
@@ -160,7 +160,7 @@ def gateway(sandbox: Sandbox, redis_url: str, data_dir: Path, **overrides: Any) 
 
 def operator_settings(**settings: Any) -> Settings:
     """Those of an operator whose new users come as often as they like."""
-    return build_settings(**{"default_requests_per_minute": None, **settings})
+    return Settings(_env_file=None, **{"default_requests_per_minute": None, **settings})
 
 
 def environment(**settings: Any) -> dict[str, str]:

@@ -16,8 +16,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from app.api.documented_route import DocumentedRoute
 from app.api.errors import unknown_url_error
+from app.api.openapi import DocumentedRoute, build_openapi
 from app.api.response_body import get_public_origin
 from app.api.response_headers import is_unmodified
 from app.api.state import get_edge_settings
@@ -128,8 +128,6 @@ def _send(request: Request, asset: DocsAsset) -> Response:
 
 def _build_schema(request: Request) -> DocsAsset:
     """The same bytes for every caller: an address that is not configured is a relative one."""
-    from app.api.openapi import build_openapi  # noqa: PLC0415 - loads FastAPI, for this alone
-
     settings = get_edge_settings(request)
     routes = [route for route in request.app.routes if isinstance(route, DocumentedRoute)]
     address = "." if settings.public_url is None else get_public_origin(request)

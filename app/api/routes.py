@@ -2,7 +2,7 @@
 
 from app.api import admin_usage, docs, image_content, images, models, ops, tasks, usage
 from app.api import operations as op
-from app.api.documented_route import DocumentedRoute
+from app.api.openapi import DocumentedRoute
 
 ROUTES = (
     DocumentedRoute("POST", "/v1/images/generations", images.create, op.CREATE_IMAGES),

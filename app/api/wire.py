@@ -3,15 +3,14 @@
 
 from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
-from app.api.schema_note import SchemaNote
 from app.domain.job import TaskStatus
 from app.domain.limits import LimitKind, LimitWindow, ScopeKind
 
-UnixSeconds = Annotated[int, SchemaNote("Unix time in seconds.")]
-Percent = Annotated[int, SchemaNote(keywords={"minimum": 0, "maximum": 100})]
-Amount = Annotated[Any, SchemaNote(keywords={"type": ["integer", "string", "null"]})]
+UnixSeconds = Annotated[int, Field(description="Unix time in seconds.")]
+Amount = Annotated[Any, Field(json_schema_extra={"type": ["integer", "string", "null"]})]
 """Whole numbers; money is decimal text in the catalog's currency."""
 
 
@@ -19,11 +18,11 @@ Result = TypeVar("Result")
 
 
 class ErrorObject(TypedDict):
-    message: Annotated[str, SchemaNote("What happened, whether it costs, what to do.")]
+    message: Annotated[str, Field(description="What happened, whether it costs, what to do.")]
     type: str
-    param: Annotated[str | None, SchemaNote("The field or parameter that is to blame.")]
-    code: Annotated[str, SchemaNote("Stable; decide by this one.")]
-    task_id: NotRequired[Annotated[str, SchemaNote("The job, once there is one.")]]
+    param: Annotated[str | None, Field(description="The field or parameter that is to blame.")]
+    code: Annotated[str, Field(description="Stable; decide by this one.")]
+    task_id: NotRequired[Annotated[str, Field(description="The job, once there is one.")]]
 
 
 class ErrorBody(TypedDict):
@@ -48,7 +47,7 @@ class ImageItem(TypedDict, total=False):
     """One picture; `response_format` says which of the first two are there."""
 
     b64_json: str
-    url: Annotated[str, SchemaNote("A signed link that needs no key and expires.")]
+    url: Annotated[str, Field(description="A signed link that needs no key and expires.")]
     revised_prompt: str
 
 
@@ -83,11 +82,11 @@ class TaskObject(TypedDict):
     id: str
     object: Literal["task"]
     status: TaskStatus
-    progress: Annotated[Percent | None, SchemaNote("Per cent.")]
+    progress: Annotated[int | None, Field(ge=0, le=100, description="Per cent.")]
     created: UnixSeconds
     model: str
-    data: Annotated[list[ImageItem] | None, SchemaNote("The pictures, when completed.")]
-    error: Annotated[ErrorObject | None, SchemaNote("Why it failed.")]
+    data: Annotated[list[ImageItem] | None, Field(description="The pictures, when completed.")]
+    error: Annotated[ErrorObject | None, Field(description="Why it failed.")]
     collecting: NotRequired[CollectingObject]
     incomplete: NotRequired[IncompleteObject]
 
@@ -96,7 +95,7 @@ class TaskListBody(TypedDict):
     object: Literal["list"]
     data: list[TaskObject]
     first_id: str | None
-    last_id: Annotated[str | None, SchemaNote("Give it as `after` for the next page.")]
+    last_id: Annotated[str | None, Field(description="Give it as `after` for the next page.")]
     has_more: bool
 
 
@@ -155,7 +154,7 @@ class UsageResultObject(TypedDict):
 
 
 class MoneyObject(TypedDict):
-    value: Annotated[Any, SchemaNote(keywords={"type": "number"})]
+    value: Annotated[Any, Field(json_schema_extra={"type": "number"})]
     currency: str
 
 
@@ -184,7 +183,7 @@ class BucketPageBody(TypedDict, Generic[Result]):
     object: Literal["page"]
     data: list[BucketObject[Result]]
     has_more: bool
-    next_page: Annotated[str | None, SchemaNote("Give it as `page` for the next page.")]
+    next_page: Annotated[str | None, Field(description="Give it as `page` for the next page.")]
 
 
 class LivenessBody(TypedDict):

@@ -6,7 +6,6 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -119,4 +118,4 @@ def has_no_data(settings: "Settings") -> bool:
 def empty_data_dir(settings: "Settings") -> "Iterator[Settings]":
     """The same settings with an empty data directory, which is deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="koi-") as empty:
-        yield replace(settings, data_dir=Path(empty))
+        yield settings.model_copy(update={"data_dir": Path(empty)})

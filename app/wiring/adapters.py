@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from pydantic import SecretStr
+
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.images.fetch import HttpImageFetcher
 from app.adapters.images.file import FileImageStore
@@ -32,7 +34,6 @@ from app.domain.rebuild import RetentionTerms
 from app.service import poller
 from app.service.timings import JobTimings
 from app.settings import Settings
-from app.settings_fields import Secret
 from app.telemetry.label_values import LabelValues
 from app.telemetry.metrics import Metrics
 from app.wiring.disk_space import DiskSpaceMonitor
@@ -272,5 +273,5 @@ def _split_list(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _get_secret_bytes(secret: Secret | None) -> bytes | None:
+def _get_secret_bytes(secret: SecretStr | None) -> bytes | None:
     return None if secret is None else secret.get_secret_value().encode()

@@ -32,7 +32,7 @@ from app.domain.ledger import CollectionReport
 from app.service.background import BackgroundTasks
 from app.service.settle import JobSettler
 from app.service.wait import JobWaiters
-from app.settings import build_settings
+from app.settings import Settings
 from app.wiring.adapters import open_metrics
 from app.wiring.catalog_file import read_catalog
 from app.wiring.loops import report_work_failure
@@ -204,7 +204,7 @@ async def test_messages_that_another_process_delivered_are_not_put_off_for_ever(
 
 @contextlib.contextmanager
 def settler_on(store: BatchingStore, outbox: Outbox, ledger: Any) -> Iterator[JobSettler]:
-    metrics = open_metrics(build_settings(), read_catalog(build_settings()))
+    metrics = open_metrics(Settings(_env_file=None), read_catalog(Settings(_env_file=None)))
     try:
         yield JobSettler(
             ledger=ledger,

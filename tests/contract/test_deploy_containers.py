@@ -16,15 +16,15 @@ import yaml
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from app.settings import SETTINGS
+from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
-GRACE_S = SETTINGS["drain_timeout_s"].default + 10
-KNOWN = {f"KOI_{name.upper()}" for name in SETTINGS}
+GRACE_S = Settings.model_fields["drain_timeout_s"].default + 10
+KNOWN = {f"KOI_{name.upper()}" for name in Settings.model_fields}
 PATIENT = Retry(ConstantBackoff(0.05), 100)
 SECRETS = ("KOI_UPSTREAM_API_KEY", "KOI_METRICS_TOKEN", "VALKEY_PASSWORD", "GRAFANA_ADMIN_PASSWORD")
 

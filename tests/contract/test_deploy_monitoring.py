@@ -22,7 +22,7 @@ import yaml
 from app.domain.images import Picture
 from app.domain.job import Job, JobState, Outcome
 from app.domain.ledger import LedgerAudit, OpenJobStats
-from app.settings import SETTINGS
+from app.settings import Settings
 from app.telemetry.label_values import LabelValues
 from app.telemetry.metric_specs import METRIC_SPECS, MetricKind
 from app.telemetry.metrics import Metrics
@@ -180,7 +180,7 @@ def gateway() -> Iterator[str]:
             routes=frozenset({ROUTE}),
             scripts=frozenset({"admit"}),
             loops=frozenset({"poller"}),
-            version=str(SETTINGS["port"].default),
+            version=str(Settings.model_fields["port"].default),
         )
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import SETTINGS
+from app.settings import Settings
 
 README = Path("README.md").read_text()
 SOURCES = sorted(Path("app").rglob("*.py"))
@@ -14,7 +14,7 @@ SOURCES = sorted(Path("app").rglob("*.py"))
 
 def test_every_setting_is_in_the_readme_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(KOI_[A-Z0-9_]+)` \| (.*?) \|", README, re.MULTILINE))
-    fields = {f"KOI_{name.upper()}": field for name, field in SETTINGS.items()}
+    fields = {f"KOI_{name.upper()}": field for name, field in Settings.model_fields.items()}
 
     assert rows.keys() == fields.keys()
     for name, field in fields.items():

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app.sandbox.server import Sandbox
-from app.settings import build_settings
+from app.settings import Settings
 from tests.harness import KOI, PRICED, Koi, environment
 
 GENERATE = "/v1/images/generations"
@@ -81,7 +81,7 @@ def served(sandbox: Sandbox, tmp_path: Path, free_port: int) -> Iterator[Process
 
 
 def operator(process: Process, sandbox: Sandbox, tmp_path: Path) -> Koi:
-    settings = build_settings(data_dir=tmp_path / "koi", catalog=PRICED)
+    settings = Settings(_env_file=None, data_dir=tmp_path / "koi", catalog=PRICED)
     return Koi(process.url, sandbox, settings)
 
 
