@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.paths import is_non_image_path
-from app.api.state import abort_connection, get_scope_access_record
+from app.api.state import abort_connection, get_edge_settings, get_scope_access_record
 from app.api.wire import ErrorObject
 from app.domain.errors import (
     FailureNote,
@@ -228,7 +228,7 @@ def wrong_method_error() -> InvalidRequest:
 async def handle_http_exception(request: Request, error: Exception) -> Response:
     """Answer the framework's own refusals (404, 405) as OpenAI errors too."""
     status = getattr(error, "status_code", 500)
-    if status == 404:
+    if status == 404 or (status == 405 and _is_hidden(request)):
         is_text_api = is_non_image_path(request.scope["path"])
         return ErrorResponse((images_only_error() if is_text_api else unknown_url_error()).note)
     if status == 405:
@@ -236,6 +236,13 @@ async def handle_http_exception(request: Request, error: Exception) -> Response:
             wrong_method_error().note, headers={"allow": _list_allowed_methods(request)}
         )
     return ErrorResponse(INTERNAL_ERROR)
+
+
+def _is_hidden(request: Request) -> bool:
+    """Without documentation its URLs do not exist, whatever the method."""
+    path = request.scope["path"]
+    is_document = path in ("/openapi.json", "/docs") or path.startswith("/docs/")
+    return is_document and not get_edge_settings(request).docs
 
 
 def _list_allowed_methods(request: Request) -> str:
