@@ -72,6 +72,7 @@ def user_record(user: User, currency: str) -> dict[str, Any]:
         "limits": limits_record(user.limits, currency),
         "created_at": format_time(user.created_ms),
         "disabled_at": format_time(user.disabled_ms),
+        **_given(title=user.title, service_account=user.service_account),
     }
 
 
@@ -81,7 +82,18 @@ def team_record(team: Team, currency: str) -> dict[str, Any]:
         "limits": limits_record(team.limits, currency),
         "created_at": format_time(team.created_ms),
         "disabled_at": format_time(team.disabled_ms),
+        **_given(
+            title=team.title,
+            models=None if team.models is None else sorted(team.models),
+            denied_models=sorted(team.denied_models) or None,
+            archived_at=format_time(team.archived_ms),
+        ),
     }
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """Later fields, which are shown where they say something."""
+    return {name: value for name, value in fields.items() if value not in (None, "", False)}
 
 
 def key_record(
@@ -109,7 +121,15 @@ def key_record(
     }
 
 
+def models_text(team: Team) -> str:
+    allowed = "all" if team.models is None else ", ".join(sorted(team.models)) or "none"
+    denied = ", ".join(sorted(team.denied_models))
+    return f"{allowed} but {denied}" if denied else allowed
+
+
 def holder_status(holder: User | Team) -> str:
+    if isinstance(holder, Team) and holder.archived_ms is not None:
+        return "archived"
     return "active" if holder.disabled_ms is None else "disabled"
 
 

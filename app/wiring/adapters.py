@@ -16,6 +16,7 @@ from app.adapters.images.link_signer import LinkSigner
 from app.adapters.images.s3 import ObjectImageStore
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
+from app.adapters.redis.audit_log import RedisAuditLog
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
@@ -76,6 +77,7 @@ class Adapters:
     store: BatchingStore
     ledger: RedisLedger
     keyring: RedisKeyRing
+    audit_log: RedisAuditLog
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
     disk_space: DiskSpaceMonitor
@@ -120,6 +122,7 @@ async def open_adapters(
         store=opened,
         ledger=open_ledger(scripts, settings),
         keyring=RedisKeyRing(scripts),
+        audit_log=RedisAuditLog(scripts),
         gone=urls.gone,
         disk_space=disk_space,
         journal=journal,

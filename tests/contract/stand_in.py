@@ -309,6 +309,11 @@ class Meters:
         self.stage.steering += 1
 
 
+class NoAdminKeys:
+    async def authenticate(self, _secret: str) -> None:
+        return None
+
+
 @dataclass
 class StandIn:
     """Has what `app.wiring.gateway.RunningGateway` has."""
@@ -346,6 +351,9 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         tasks=Tasks(stage),  # type: ignore[arg-type]
         usage=Usage(stage),  # type: ignore[arg-type]
         keys=None,  # type: ignore[arg-type]
+        admin_keys=NoAdminKeys(),  # type: ignore[arg-type]
+        audit_log=None,  # type: ignore[arg-type]
+        house=Limits(),
         pictures=Pictures(stage),  # type: ignore[arg-type]
         budget=MemoryBudget(64 << 20),
         serving=MemoryBudget(2 << 20),
