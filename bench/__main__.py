@@ -62,7 +62,7 @@ class Run:
             self._boot_koi(times=1 if self._asked.quick else 2)
         with ExitStack() as stack:
             stub = start_stub(stack, self._folder)
-            rows = compare(self._targets(stack, stub), stub, self._plan, self._folder)
+            rows = compare(self._targets(stack, stub), stub, self._plan)
         if self._asked.no_koi or self._asked.no_slow:
             return rows, None
         crowd = QUICK_CROWD if self._asked.quick else FULL_CROWD

@@ -61,11 +61,11 @@ general_settings:
 """
 
 
-def start_stub(stack: ExitStack, folder: Path, latency_s: float = 0.0) -> Target:
+def start_stub(stack: ExitStack, folder: Path, latency_s: float = 0.0, *options: object) -> Target:
     """Start the stub on the load generator's core; the target is the stub itself."""
     port = free_port()
     command = [sys.executable, str(HOME / "stub.py"), "--port", str(port)]
-    command += ["--latency", str(latency_s)]
+    command += ["--latency", str(latency_s), *map(str, options)]
     place = Place(LOAD_CORE, folder)
     stub = stack.enter_context(Child(f"stub-{latency_s:g}", command, place))
     stub.wait_until_ready(f"http://127.0.0.1:{port}/count")

@@ -1,19 +1,17 @@
 """Interleaved rounds: every target in turn, again and again, so that a busy moment of the machine
 meets them all."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.children import LOAD_CORE, Place, get_json, run_json
+from bench.children import get_json
 from bench.cpu import TreeCost, tree_cost
+from bench.generator import LoadGenerator
 from bench.target import Target
 
-LOAD = Path(__file__).with_name("load.py")
 CROWD = 64
 
 
@@ -71,38 +69,34 @@ def ratio(ours: Row, theirs: Row, field: str) -> float | None:
     return median(known) if known else None
 
 
-def compare(targets: Sequence[Target], stub: Target, plan: Plan, folder: Path) -> list[Row]:
+def compare(targets: Sequence[Target], stub: Target, plan: Plan) -> list[Row]:
     """Measure all targets in all rounds. The first load of each is a warm-up and not counted."""
     for target in targets:
-        load(target, folder, connections=CROWD, duration_s=plan.warm_up_s)
+        load(target, connections=CROWD, duration_s=plan.warm_up_s)
     samples: dict[str, list[Sample]] = {target.name: [] for target in targets}
     for number in range(plan.rounds):
         print(f"round {number + 1} of {plan.rounds} ...", flush=True)
         for target in targets:
-            samples[target.name].append(_sample(target, stub, plan, folder))
+            samples[target.name].append(_sample(target, stub, plan))
     return [Row(target, tuple(samples[target.name])) for target in targets]
 
 
 def load(
-    target: Target, folder: Path, *, connections: int = 1, duration_s: float, rate: float = 0.0
+    target: Target, *, connections: int = 1, duration_s: float, rate: float = 0.0
 ) -> dict[str, Any]:
     """Run the load generator once; returns its report."""
-    command = load_command(target, duration_s, "--connections", connections, "--rate", rate)
-    return run_json("the load generator", command, Place(LOAD_CORE, folder))
+    with LoadGenerator() as generator:
+        return generator.do(
+            target.request(), connections=connections, duration_s=duration_s, rate=rate
+        )
 
 
-def load_command(target: Target, duration_s: float, *options: object) -> list[str]:
-    command = [sys.executable, str(LOAD), target.url, "--key", target.key]
-    command += ["--duration", str(duration_s), *map(str, options)]
-    return command + ["--same"] * target.same
-
-
-def _sample(target: Target, stub: Target, plan: Plan, folder: Path) -> Sample:
+def _sample(target: Target, stub: Target, plan: Plan) -> Sample:
     posts = _posts(stub)
     before = _cost(target)
-    crowd = load(target, folder, connections=CROWD, duration_s=plan.crowd_s)
+    crowd = load(target, connections=CROWD, duration_s=plan.crowd_s)
     after = _cost(target)
-    alone = load(target, folder, connections=1, duration_s=plan.alone_s)
+    alone = load(target, connections=1, duration_s=plan.alone_s)
     requests = crowd["requests"]
     cpu_ms = store_cpu_ms = None
     if before and after and requests:

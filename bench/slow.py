@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.children import LOAD_CORE, Child, Place
 from bench.cpu import tree_cost
+from bench.generator import LoadGenerator
 from bench.koi import Koi, Upstream
 from bench.peers import start_stub
-from bench.rounds import load, load_command
+from bench.rounds import load
 
 LATENCY_S = 20.0
 CONTROL_RATE = 2.0
@@ -48,10 +48,10 @@ def run_slow(folder: Path, crowd: Crowd, mode: str) -> SlowRun:
         koi = Koi(stack, folder / "slow", Upstream(urlsplit(stub.url).port or 0, mode))
         koi.team()
         caller = koi.caller("slow", "off")
-        command = load_command(stub, crowd.seconds, "--rate", CONTROL_RATE)
-        control = stack.enter_context(Child("control", command, Place(LOAD_CORE, folder)))
+        control = stack.enter_context(LoadGenerator())
+        control.begin(stub.request(), duration_s=crowd.seconds, rate=CONTROL_RATE)
         before = tree_cost(koi.pid)
-        answers = load(caller, folder, duration_s=crowd.seconds, rate=crowd.rate)
+        answers = load(caller, duration_s=crowd.seconds, rate=crowd.rate)
         after = tree_cost(koi.pid)
         requests = answers["requests"]
         return SlowRun(
@@ -62,7 +62,7 @@ def run_slow(folder: Path, crowd: Crowd, mode: str) -> SlowRun:
             _added(answers["p50_ms"]),
             _added(answers["p99_ms"]),
             _added(answers["max_ms"]),
-            _added(control.wait_json()["p99_ms"]),
+            _added(control.report()["p99_ms"]),
             after.gateway.peak_mb,
             after.store.peak_mb,
             (after.gateway.cpu_s - before.gateway.cpu_s) / max(requests, 1) * 1000,
