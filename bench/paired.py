@@ -1,7 +1,7 @@
 """`python -m bench.paired BASE NEW`: two checkouts of Koi side by side, row by row, in CPU time.
 
-Both serve at the same time before one stub and take turns within every round, so that a busy
-machine slows both alike. Each needs a .venv of its own with Koi installed."""
+Both are loaded at the same moment, on the same core, before one stub: whatever else the machine
+does slows both alike. Each needs a .venv of its own with Koi installed."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ from statistics import median, quantiles
 from urllib.parse import urlsplit
 
 from bench.children import ChildFailed
-from bench.cpu import cpu_split
+from bench.cpu import CpuSplit, cpu_split
 from bench.generator import LoadGenerator, Request
 from bench.koi import Koi, Upstream
 from bench.peers import start_stub
@@ -46,8 +46,8 @@ HEADINGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One checkout in one round. CPU in milliseconds per good answer."""
+class Sample:
+    """One checkout in one round of one row. CPU in milliseconds per good answer."""
 
     main_ms: float
     threads_ms: float
@@ -69,45 +69,49 @@ class Side:
             raise ChildFailed(f"{checkout} has no .venv")
         upstream = Upstream(port, "auto", POLL_INTERVAL_S)
         self._koi = Koi(stack, folder, upstream, str(python))
+        self._generator = stack.enter_context(LoadGenerator())
+        self._before = (StoreCounts(), CpuSplit())
         self._requests: dict[str, Request] = {}
 
     def prepare(self, works: Sequence[Work]) -> None:
         """Make users, keys and pictures, and see every kind of answer once."""
         caller = Caller(self._koi)
-        with LoadGenerator() as generator:
-            for work in works:
-                self._requests[work.name] = prepared(work, caller, generator, WARM_UP_S)
+        for work in works:
+            self._requests[work.name] = prepared(work, caller, self._generator, WARM_UP_S)
 
-    def turn(self, work: Work, generator: LoadGenerator, seconds: float) -> Turn:
+    def begin(self, work: Work, seconds: float) -> None:
+        self._before = (store_counts(self._koi.socket), cpu_split(self._koi.pid))
         request = self._requests[work.name]
-        counts, cpu = store_counts(self._koi.socket), cpu_split(self._koi.pid)
-        seen = generator.do(request, connections=work.connections, duration_s=seconds)
+        self._generator.begin(request, connections=work.connections, duration_s=seconds)
+
+    def end(self, work: Work) -> Sample:
+        seen = self._generator.report()
+        counts, cpu = self._before
         spent = cpu_split(self._koi.pid).since(cpu)
         answers = seen["requests"]
         each = store_counts(self._koi.socket).each(counts, answers)
         if not answers:
             raise ChildFailed(f"{work.name}: no right answer, {seen['error_kinds']}")
         times = (spent.main_s, spent.threads_s, spent.store_s)
-        return Turn(*(seconds / answers * 1000 for seconds in times), each, seen["errors"])
+        return Sample(*(seconds / answers * 1000 for seconds in times), each, seen["errors"])
 
 
 def measure(
     sides: Sequence[Side], works: Sequence[Work], rounds: int, seconds: float
-) -> dict[str, list[list[Turn]]]:
-    """Turns by row, then by side."""
-    turns: dict[str, list[list[Turn]]] = {work.name: [[] for _ in sides] for work in works}
-    with LoadGenerator() as generator:
-        for number_ in range(rounds):
-            for work in works:
-                # Who goes first alternates: the second meets warmer caches and a later machine.
-                order = range(len(sides)) if number_ % 2 == 0 else reversed(range(len(sides)))
-                for i in order:
-                    turns[work.name][i].append(sides[i].turn(work, generator, seconds))
-            print(f"round {number_ + 1} of {rounds}", file=sys.stderr, flush=True)
-    return turns
+) -> dict[str, list[list[Sample]]]:
+    """Samples by row, then by side."""
+    samples: dict[str, list[list[Sample]]] = {work.name: [[] for _ in sides] for work in works}
+    for number_ in range(rounds):
+        for work in works:
+            for side in sides:
+                side.begin(work, seconds)
+            for side, kept in zip(sides, samples[work.name], strict=True):
+                kept.append(side.end(work))
+        print(f"round {number_ + 1} of {rounds}", file=sys.stderr, flush=True)
+    return samples
 
 
-def line(name: str, base: Sequence[Turn], new: Sequence[Turn]) -> tuple[str, ...]:
+def line(name: str, base: Sequence[Sample], new: Sequence[Sample]) -> tuple[str, ...]:
     ratios = [ours.whole_ms / theirs.whole_ms for ours, theirs in zip(new, base, strict=True)]
     low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
     return (
@@ -119,27 +123,27 @@ def line(name: str, base: Sequence[Turn], new: Sequence[Turn]) -> tuple[str, ...
         *(
             _both(base, new, field)
             for field in (
-                lambda turn: turn.counts.scripts,
-                lambda turn: turn.counts.commands,
-                lambda turn: turn.counts.bytes_in / 1024,
-                lambda turn: turn.counts.bytes_out / 1024,
-                lambda turn: turn.counts.log_bytes / 1024,
+                lambda sample: sample.counts.scripts,
+                lambda sample: sample.counts.commands,
+                lambda sample: sample.counts.bytes_in / 1024,
+                lambda sample: sample.counts.bytes_out / 1024,
+                lambda sample: sample.counts.log_bytes / 1024,
             )
         ),
         f"{sum(t.errors for t in base)}>{sum(t.errors for t in new)}",
     )
 
 
-def _times(turns: Sequence[Turn]) -> tuple[str, str]:
+def _times(samples: Sequence[Sample]) -> tuple[str, str]:
     parts = [
         median(parts)
-        for parts in zip(*((t.main_ms, t.threads_ms, t.store_ms) for t in turns), strict=True)
+        for parts in zip(*((t.main_ms, t.threads_ms, t.store_ms) for t in samples), strict=True)
     ]
-    whole = median(turn.whole_ms for turn in turns)
+    whole = median(sample.whole_ms for sample in samples)
     return number(whole, 3), "+".join(f"{part:.2f}" for part in parts)
 
 
-def _both(base: Sequence[Turn], new: Sequence[Turn], field: Callable[[Turn], float]) -> str:
+def _both(base: Sequence[Sample], new: Sequence[Sample], field: Callable[[Sample], float]) -> str:
     return f"{median(map(field, base)):.1f}>{median(map(field, new)):.1f}"
 
 
@@ -149,19 +153,19 @@ def options() -> argparse.Namespace:
     parser.add_argument("base", type=Path, help="checkout to compare with")
     parser.add_argument("new", type=Path, help="checkout that changed")
     parser.add_argument("--rows", help=f"comma separated, or all of: {names}")
-    parser.add_argument("--rounds", type=int, help="default: 12 for up to four rows, else 5")
-    parser.add_argument("--seconds", type=float, default=1.0, help="each side in each round")
+    parser.add_argument("--rounds", type=int, help="default: 20 for up to four rows, else 8")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each round")
     asked = parser.parse_args()
     wanted = asked.rows.split(",") if asked.rows else [work.name for work in ROWS]
     if unknown := set(wanted) - {work.name for work in ROWS}:
         parser.error(f"unknown rows {', '.join(sorted(unknown))}; there are: {names}")
     asked.works = [work for work in ROWS if work.name in wanted]
     if asked.rounds is None:
-        asked.rounds = 12 if len(asked.works) <= FEW_ROWS else 5
+        asked.rounds = 20 if len(asked.works) <= FEW_ROWS else 8
     return asked
 
 
-def run(asked: argparse.Namespace, folder: Path) -> dict[str, list[list[Turn]]]:
+def run(asked: argparse.Namespace, folder: Path) -> dict[str, list[list[Sample]]]:
     with ExitStack() as stack:
         stub = start_stub(stack, folder, 0.0, "--polls", POLLS, "--image-kb", 5)
         port = urlsplit(stub.url).port or 0
@@ -178,12 +182,12 @@ def main() -> int:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="koi-paired-") as folder:
         try:
-            turns = run(asked, Path(folder))
+            samples = run(asked, Path(folder))
         except ChildFailed as failure:
             print(failure, file=sys.stderr)
             return 1
     print(f"\nCPU milliseconds per request, medians of {asked.rounds} rounds, base > new\n")
-    print(grid([HEADINGS, *(line(name, *sides) for name, sides in turns.items())]))
+    print(grid([HEADINGS, *(line(name, *sides) for name, sides in samples.items())]))
     print(f"\n{time.perf_counter() - began:.0f} s")
     return 0
 

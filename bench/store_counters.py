@@ -15,11 +15,11 @@ class StoreSilent(Exception):
 class StoreCounts:
     """Since the store's start. `commands` includes those that scripts call."""
 
-    scripts: float
-    commands: float
-    bytes_in: float
-    bytes_out: float
-    log_bytes: float
+    scripts: float = 0
+    commands: float = 0
+    bytes_in: float = 0
+    bytes_out: float = 0
+    log_bytes: float = 0
 
     def each(self, before: "StoreCounts", requests: int) -> "StoreCounts":
         """What one of these requests cost."""
