@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Any, Self
 
 from bench.children import LOAD_CORE, ChildFailed, clean_environment, settle_in
 
+NO_ENV: Mapping[str, str] = {}
 PROGRAM = Path(__file__).with_name("load.py")
 
 
@@ -26,13 +28,14 @@ class Request:
     """Text that the beginning of a good answer contains."""
 
 
-class LoadGenerator:
-    """One process on the core of the load; it does one task after another."""
+class Dialogue:
+    """A process that reads lines of JSON and answers each with one, in turn."""
 
-    def __init__(self, core: int = LOAD_CORE) -> None:
+    def __init__(self, command: Sequence[str], core: int, env: Mapping[str, str] = NO_ENV) -> None:
+        self._name = command[-1]
         self._process = subprocess.Popen(
-            [sys.executable, str(PROGRAM)],
-            env=clean_environment(),
+            command,
+            env=clean_environment() | dict(env),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -55,27 +58,41 @@ class LoadGenerator:
     def pid(self) -> int:
         return self._process.pid
 
-    def begin(self, request: Request, **how: float) -> None:
-        """Give it a task: `connections` in a closed loop, or `rate` a second; `duration_s`."""
+    def tell(self, message: object) -> None:
         assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+
+    def hear(self) -> dict[str, Any]:
+        """The answer to the oldest message that has none yet. Raises `ChildFailed`."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise ChildFailed(f"{self._name} ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+class LoadGenerator(Dialogue):
+    """One process on the core of the load; it does one task after another."""
+
+    def __init__(self, core: int = LOAD_CORE) -> None:
+        super().__init__([sys.executable, str(PROGRAM)], core)
+
+    def begin(self, request: Request, **how: float) -> None:
+        """Give it a task: `connections` in a closed loop for `duration_s`, `rate` a second for
+        `duration_s`, or `requests` one after another."""
         sent = {
             "url": request.url,
             "method": request.method,
             "headers": request.headers,
             "body": request.body,
         }
-        task = {"request": sent, "status": request.status, "expected": request.expected, **how}
-        self._process.stdin.write(json.dumps(task) + "\n")
-        self._process.stdin.flush()
+        self.tell({"request": sent, "status": request.status, "expected": request.expected, **how})
 
     def report(self) -> dict[str, Any]:
         """Wait for the report of the task that was given. Raises `ChildFailed`."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise ChildFailed("the load generator ended")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return self.hear()
 
     def do(self, request: Request, **how: float) -> dict[str, Any]:
         self.begin(request, **how)

@@ -2,15 +2,18 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.children import GATEWAY_CORE, LOAD_CORE, Child, Place, free_port, run_json
+from bench.children import GATEWAY_CORE, LOAD_CORE, Child, ChildFailed, Place, free_port
+from bench.generator import Dialogue
 from bench.peers import PATH, UPSTREAM_KEY
 from bench.target import Target
 
+COMMANDS = Path(__file__).with_name("commands.py")
 PLENTY = 1_000_000_000
 CATALOG = """
 currency = "CNY"
@@ -54,23 +57,37 @@ class Upstream:
     poll_interval_s: float = 3.0
 
 
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """How the gateway is started: which interpreter, which module, with which variables."""
+
+    python: str = sys.executable
+    module: str = "app.cli"
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
 class Koi:
     """One gateway on a new directory, with limits for key, user, team and deployment."""
 
     def __init__(
-        self, stack: ExitStack, folder: Path, upstream: Upstream, python: str = sys.executable
+        self,
+        stack: ExitStack,
+        folder: Path,
+        upstream: Upstream,
+        serve: Serve = Serve(),
     ) -> None:
-        """`python` is the interpreter of the checkout or environment to measure."""
         folder.mkdir()
         (folder / "catalog.toml").write_text(_catalog())
-        self._koi = [python, "-m", "app.cli"]
         self._folder = folder
-        self._env = _environment(folder, upstream)
+        self._env = _environment(folder, upstream) | serve.env
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        command = [*self._koi, "serve", "--host", "127.0.0.1", "--port", str(port)]
+        command = [serve.python, "-m", serve.module, "serve", "--port", str(port)]
         place = Place(GATEWAY_CORE, folder)
         self._child = stack.enter_context(Child("koi", command, place, self._env))
         self.boot_s = self._child.wait_until_ready(f"{self.url}/readyz")
+        # -P: the names of this folder's modules must not hide others.
+        operate = [serve.python, "-P", str(COMMANDS)]
+        self._commands = stack.enter_context(Dialogue(operate, LOAD_CORE, self._env))
 
     @property
     def socket(self) -> Path:
@@ -101,8 +118,13 @@ class Koi:
         return str(self._operate("keys", "create", "--user", user, *_limits(**limits))["key"])
 
     def _operate(self, *words: str) -> dict[str, Any]:
-        place = Place(LOAD_CORE, self._folder)
-        return run_json(f"koi {words[0]}", [*self._koi, *words, "--json"], place, self._env)
+        """Run a command of the operator. Raises `ChildFailed`."""
+        self._commands.tell([*words, "--json"])
+        answer = self._commands.hear()
+        if answer["code"]:
+            raise ChildFailed(f"koi {words[0]}: {answer['printed'].strip()[-400:]}")
+        done: dict[str, Any] = json.loads(answer["printed"])
+        return done
 
 
 def hits_of(target: Target) -> Target:

@@ -134,6 +134,14 @@ class Load:
         ends = time.perf_counter() + duration_s
         await asyncio.gather(*(self._repeat(client, ends) for client in clients))
 
+    async def counted(self, requests: int) -> None:
+        """One connection sends so many, one after another."""
+        client = await self._connect()
+        for _ in range(requests):
+            began = time.perf_counter()
+            self._keep(await client.ask(self._requests.next()), began, float("inf"))
+        client.close()
+
     async def open(self, rate: float, duration_s: float) -> None:
         """Requests start at `rate` per second, whenever the answers come."""
         started = time.perf_counter()
@@ -202,11 +210,13 @@ def _percentile_ms(ordered: list[float], share: float) -> float | None:
 
 async def run(task: Mapping[str, Any]) -> dict[str, object]:
     load = Load(task)
-    if task.get("rate"):
+    if task.get("requests"):
+        await load.counted(task["requests"])
+    elif task.get("rate"):
         await load.open(task["rate"], task["duration_s"])
     else:
         await load.closed(task.get("connections", 1), task["duration_s"])
-    return load.report(task["duration_s"])
+    return load.report(task.get("duration_s", 1.0))
 
 
 def tasks() -> Iterator[dict[str, Any]]:

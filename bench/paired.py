@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from bench.children import ChildFailed
 from bench.cpu import CpuSplit, cpu_split
 from bench.generator import LoadGenerator, Request
-from bench.koi import Koi, Upstream
+from bench.koi import Koi, Serve, Upstream
 from bench.peers import start_stub
 from bench.store_counters import StoreCounts, store_counts
 from bench.table import grid, number
@@ -68,7 +68,7 @@ class Side:
         if not python.exists():
             raise ChildFailed(f"{checkout} has no .venv")
         upstream = Upstream(port, "auto", POLL_INTERVAL_S)
-        self._koi = Koi(stack, folder, upstream, str(python))
+        self._koi = Koi(stack, folder, upstream, Serve(str(python)))
         self._generator = stack.enter_context(LoadGenerator())
         self._before = (StoreCounts(), CpuSplit())
         self._requests: dict[str, Request] = {}
