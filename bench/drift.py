@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 from bench.children import ChildFailed
 from bench.counted import SOCKET_VARIABLE, executed
 from bench.generator import LoadGenerator
+from bench.grid import grid, number
 from bench.koi import Koi, Serve, Upstream
 from bench.peers import start_stub
 from bench.store_counters import store_counts
-from bench.table import grid, number
 from bench.work import ROWS, Caller, Work
 
 BASELINE = Path(__file__).with_name("baseline.json")
@@ -81,7 +81,9 @@ class Gateway:
         stub = start_stub(stack, folder, 0.0, "--image-kb", 5)
         counter = str(folder / "counter")
         serve = Serve(module="bench.counted", env=_environment(counter))
-        koi = Koi(stack, folder / "koi", Upstream(urlsplit(stub.url).port or 0, "auto"), serve)
+        koi = Koi(
+            stack, folder / "koi", Upstream(urlsplit(stub.request.url).port or 0, "auto"), serve
+        )
         self._caller = Caller(koi)
         self._generator = stack.enter_context(LoadGenerator())
         self._meter = Meter(counter, koi.socket)

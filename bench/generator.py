@@ -26,6 +26,8 @@ class Request:
     status: int = 200
     expected: str = ""
     """Text that the beginning of a good answer contains."""
+    waits: tuple[float, float] | None = None
+    """Between how many seconds the stub takes for it; not counted as latency."""
 
 
 class Dialogue:
@@ -87,6 +89,7 @@ class LoadGenerator(Dialogue):
             "method": request.method,
             "headers": request.headers,
             "body": request.body,
+            "waits": request.waits,
         }
         self.tell({"request": sent, "status": request.status, "expected": request.expected, **how})
 

@@ -4,20 +4,19 @@ import json
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.children import GATEWAY_CORE, LOAD_CORE, Child, ChildFailed, Place, free_port
 from bench.generator import Dialogue
-from bench.peers import PATH, UPSTREAM_KEY
-from bench.target import Target
+from bench.peers import UPSTREAM_KEY
 
 COMMANDS = Path(__file__).with_name("commands.py")
 PLENTY = 1_000_000_000
 CATALOG = """
 currency = "CNY"
-default_model = "grok-imagine"
+default_model = "picture-5kb"
 """
 MODEL = """
 [[models]]
@@ -32,7 +31,6 @@ max_prompt_chars = 32000
 "*" = "0.14"
 """
 MODELS = {
-    "grok-imagine": ["async", "sync"],
     "picture-5kb": ["sync"],
     "picture-60kb": ["sync"],
     "picture-2048kb": ["sync"],
@@ -53,8 +51,11 @@ class Upstream:
     """The stub behind a gateway; `mode` is sync, async or auto, which is each model's own."""
 
     port: int
-    mode: str = "sync"
+    mode: str = "auto"
     poll_interval_s: float = 3.0
+
+
+NO_HOUSE_LIMITS = {f"KOI_HOUSE_{name.upper()}": "" for name in METERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +105,17 @@ class Koi:
     def team(self) -> None:
         self._operate("teams", "create", "bench", *_limits())
 
-    def caller(self, name: str, cache: str) -> Target:
-        """A new user of the team with a key; `cache` is off or private."""
-        user = name.replace(" ", "-")
-        self.user(user, cache)
-        return Target(f"Koi, {name}", f"{self.url}{PATH}", self.key(user), self.pid)
-
     def user(self, name: str, cache: str) -> None:
         self._operate("users", "create", name, "--team", "bench", "--cache", cache, *_limits())
 
     def key(self, user: str, **limits: int) -> str:
         """A new key with all limits set, those that are named to other values."""
         return str(self._operate("keys", "create", "--user", user, *_limits(**limits))["key"])
+
+    def free_key(self) -> str:
+        """A key of a user without a team and without limits, cache off."""
+        self._operate("users", "create", "free", "--cache", "off", "--requests-per-minute", "none")
+        return str(self._operate("keys", "create", "--user", "free")["key"])
 
     def _operate(self, *words: str) -> dict[str, Any]:
         """Run a command of the operator. Raises `ChildFailed`."""
@@ -125,11 +125,6 @@ class Koi:
             raise ChildFailed(f"koi {words[0]}: {answer['printed'].strip()[-400:]}")
         done: dict[str, Any] = json.loads(answer["printed"])
         return done
-
-
-def hits_of(target: Target) -> Target:
-    """The same caller, sending the same request again and again."""
-    return replace(target, name="Koi, cache hit", same=True)
 
 
 def _limits(**limits: int) -> list[str]:

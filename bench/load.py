@@ -18,31 +18,42 @@ MARK = "KOIKOIKOIKOI"
 HEAD_END = b"\r\n\r\n"
 CHUNKS_END = b"\r\n0\r\n\r\n"
 KEPT_BYTES = 2048
+WORD_BYTES = 32
+GOLDEN = 0.6180339887
 
 
 class Requests:
     """The bytes of each next request: `MARK` in the body becomes a new number each time, after a
-    word that no other run has sent; without it all requests are the same."""
+    word that no other run has sent; without it all requests are the same. With `waits`, two times
+    in seconds, each request also tells the stub how long to take, evenly spread between them."""
 
     def __init__(self, request: Mapping[str, Any]) -> None:
         parts = urlsplit(request["url"])
         self.host, self.port = parts.hostname or "", parts.port or 80
+        self._waits: list[float] = request.get("waits") or []
         self._sent = 0
         run = secrets.token_hex(12)
         body = request.get("body", "").replace(MARK, f"{run} {MARK}")
+        length = len(body) + (WORD_BYTES - len(MARK) if MARK in body else 0)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         headers = {"Host": parts.netloc, **request.get("headers", {})}
         if body:
-            headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+            headers |= {"Content-Type": "application/json", "Content-Length": str(length)}
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         whole = f"{request.get('method', 'GET')} {path} HTTP/1.1\r\n{head}\r\n{body}"
         self._parts = whole.encode().split(MARK.encode())
 
-    def next(self) -> bytes:
+    def next(self) -> tuple[bytes, float]:
+        """The request, and the seconds that the stub will take for it."""
         if len(self._parts) == 1:
-            return self._parts[0]
+            return self._parts[0], 0.0
         self._sent += 1
-        return self._parts[0] + b"%012d" % self._sent + self._parts[1]
+        word, wait_s = b"%012d" % self._sent, 0.0
+        if self._waits:
+            low, high = self._waits
+            wait_s = round(low + (high - low) * (self._sent * GOLDEN % 1), 3)
+            word += b" wait %.3f" % wait_s
+        return self._parts[0] + word.ljust(WORD_BYTES) + self._parts[1], wait_s
 
 
 class Client(asyncio.Protocol):
@@ -114,7 +125,8 @@ class Client(asyncio.Protocol):
 
 
 class Load:
-    """Sends the requests of one task and counts the answers. Latencies are seconds."""
+    """Sends the requests of one task and counts the answers. Latencies are seconds, without those
+    that the stub was told to take."""
 
     def __init__(self, task: Mapping[str, Any]) -> None:
         self._requests = Requests(task["request"])
@@ -139,7 +151,7 @@ class Load:
         client = await self._connect()
         for _ in range(requests):
             began = time.perf_counter()
-            self._keep(await client.ask(self._requests.next()), began, float("inf"))
+            await self._send(client, began)
         client.close()
 
     async def open(self, rate: float, duration_s: float) -> None:
@@ -165,7 +177,7 @@ class Load:
         while (began := time.perf_counter()) < ends:
             if not client.usable:
                 client = await self._connect()
-            self._keep(await client.ask(self._requests.next()), began, ends)
+            await self._send(client, began, ends)
         client.close()
 
     async def _once(self, due: float) -> None:
@@ -175,16 +187,18 @@ class Load:
         client = self._idle.pop() if self._idle else await self._connect()
         if not client.usable:
             client = await self._connect()
-        self._keep(await client.ask(self._requests.next()), due, float("inf"))
+        await self._send(client, due)
         self._in_flight -= 1
         self._idle.append(client)
 
-    def _keep(self, outcome: str, began: float, ends: float) -> None:
+    async def _send(self, client: Client, began: float, ends: float = float("inf")) -> None:
+        request, wait_s = self._requests.next()
+        outcome = await client.ask(request)
         now = time.perf_counter()
         if outcome != self._status:
             self.errors[outcome] += 1
             return
-        self.latencies.append(now - began)
+        self.latencies.append(now - began - wait_s)
         self.in_time += now <= ends
 
     def report(self, duration_s: float) -> dict[str, object]:

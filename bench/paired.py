@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 from bench.children import ChildFailed
 from bench.cpu import CpuSplit, cpu_split
 from bench.generator import LoadGenerator, Request
+from bench.grid import grid, number
 from bench.koi import Koi, Serve, Upstream
 from bench.peers import start_stub
 from bench.store_counters import StoreCounts, store_counts
-from bench.table import grid, number
 from bench.work import ROWS, Caller, Work, prepared
 
 POLLS = 3
@@ -168,7 +168,7 @@ def options() -> argparse.Namespace:
 def run(asked: argparse.Namespace, folder: Path) -> dict[str, list[list[Sample]]]:
     with ExitStack() as stack:
         stub = start_stub(stack, folder, 0.0, "--polls", POLLS, "--image-kb", 5)
-        port = urlsplit(stub.url).port or 0
+        port = urlsplit(stub.request.url).port or 0
 
         # Started here and not in the threads, since a child ends with the thread that started it.
         sides = [Side(stack, getattr(asked, name), folder / name, port) for name in ("base", "new")]

@@ -19,7 +19,9 @@ REVISED = (
     "in the background, every scale of the fish catching the light of a distant sun"
 )
 MODEL = re.compile(rb'"model"\s*:\s*"([^"]*)"')
+WAIT = re.compile(rb" wait (\d+\.\d+)")
 SIZE = re.compile(r"-(\d+)kb$")
+OLD_S = 30.0
 SIGNATURE = "X-Expires=86400&X-Signature=" + "0123456789abcdef" * 12
 
 
@@ -72,8 +74,31 @@ class Task:
     """A task ends when its time has come and it was asked after often enough."""
 
     kb: int
+    began_at: float
     ready_at: float
     polls_left: int
+    polled_at: float | None = None
+
+
+class Gaps:
+    """Seconds between two polls of one task, once it is older than half a minute."""
+
+    def __init__(self) -> None:
+        self._seconds: list[float] = []
+
+    def note(self, task: Task) -> None:
+        now = time.monotonic()
+        if task.polled_at is not None and task.polled_at - task.began_at > OLD_S:
+            self._seconds.append(now - task.polled_at)
+        task.polled_at = now
+
+    def report(self) -> dict[str, float | int | None]:
+        """Since the last report."""
+        ordered, self._seconds = sorted(self._seconds), []
+        if not ordered:
+            return {"polls": 0, "p50_s": None, "p99_s": None}
+        middle, high = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
+        return {"polls": len(ordered), "p50_s": middle, "p99_s": high}
 
 
 class Provider:
@@ -87,6 +112,7 @@ class Provider:
         self._pictures = pictures
         self._images: dict[int, bytes] = {}
         self._tasks: dict[str, Task] = {}
+        self._gaps = Gaps()
 
     def result(self, kb: int) -> bytes:
         """The documented reply, about 700 bytes with a link."""
@@ -99,11 +125,13 @@ class Provider:
         self.posts += 1
         model = MODEL.search(body)
         kb = self._pictures.size_kb(model[1].decode() if model else "")
+        told = WAIT.search(body) if b" wait " in body else None
+        wait_s = float(told[1]) if told else self.latency_s
         if b'"async"' in body and json.loads(body).get("async") is True:
-            name = f"task_{self.posts:012d}"
-            self._tasks[name] = Task(kb, time.monotonic() + self.latency_s, self._polls_each)
+            name, now = f"task_{self.posts:012d}", time.monotonic()
+            self._tasks[name] = Task(kb, now, now + wait_s, self._polls_each)
             return 0.0, self._task(name, "queued", 0)
-        return self.latency_s, self.result(kb)
+        return wait_s, self.result(kb)
 
     def get(self, path: str) -> bytes:
         if path.startswith("/img/"):
@@ -115,6 +143,8 @@ class Provider:
         if path == "/count":
             counts = {"posts": self.posts, "polls": self.polls, "images": self.images}
             return _answer(b"200 OK", json.dumps(counts).encode())
+        if path == "/gaps":
+            return _answer(b"200 OK", json.dumps(self._gaps.report()).encode())
         return _answer(b"404 Not Found", b'{"error":{"message":"unknown path"}}')
 
     def _image(self, kb: int) -> bytes:
@@ -126,6 +156,7 @@ class Provider:
         task = self._tasks.get(name)
         if task is None:
             return _answer(b"404 Not Found", b'{"error":{"message":"unknown task"}}')
+        self._gaps.note(task)
         task.polls_left -= 1
         if task.polls_left <= 0 and time.monotonic() >= task.ready_at:
             return self.result(task.kb)
