@@ -1,15 +1,12 @@
 """How a job comes back into the store: what it holds, when it is due, and how long it is kept."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from app.adapters.redis.codec import (
     Record,
     flatten,
     has_pending_images,
-    read_late_pictures,
-    read_pictures,
-    to_json,
 )
 from app.domain.rebuild import RetentionTerms
 
@@ -60,12 +57,3 @@ def _max_due_ms(job: Record, terms: RetentionTerms) -> int:
     """How far off its due time can be: the clock may have been set back since it was written."""
     longest = {"R": terms.reserved_ms, "U": terms.hold_ms}
     return longest.get(job["state"], terms.silence_ms)
-
-
-def owner_rows(job: Record, terms: RetentionTerms) -> Iterator[dict[str, Any]]:
-    record = to_json([job["user"], job["pool"]])
-    pictures = [*read_pictures(job.get("pictures", "[]")), *read_late_pictures(job)]
-    names = [picture.name for picture in pictures]
-    since_ms = int(job.get("ended") or job.get("collecting") or job["created"])
-    for name in names:
-        yield {"picture": name, "record": record, "expires": since_ms + terms.image_ms}

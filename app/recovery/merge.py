@@ -3,7 +3,7 @@
 import sys
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -28,16 +28,17 @@ def _numbers() -> "array[int]":
 @dataclass(slots=True)
 class JournalMerge:
     """`jobs_by_state` is what was reported of each job in each state. `records` are (time, text) by
-    kind and name, `entries` their fields as JSON: there may be a million of them. By epoch,
-    `seen_seqs` are the sequence numbers whose change is known, in any order and perhaps twice,
-    `max_seqs` the highest number mentioned, and `first_seqs` the number it began after, where it is
-    known."""
+    kind and name, `entries` their fields as JSON: there may be a million of them; `audit` the audit
+    log's records by id. By epoch, `seen_seqs` are the sequence numbers whose change is known, in
+    any order and perhaps twice, `max_seqs` the highest number mentioned, and `first_seqs` the
+    number it began after, where it is known."""
 
     jobs_by_state: dict[str, dict[int, Record]] = field(default_factory=dict)
     entries: dict[str, bytes] = field(default_factory=dict)
     records: dict[ChangeKind, dict[str, tuple[int, str]]] = field(
         default_factory=lambda: defaultdict(dict)
     )
+    audit: dict[str, Sequence[str]] = field(default_factory=dict)
     seen_seqs: dict[str, "array[int]"] = field(default_factory=lambda: defaultdict(_numbers))
     max_seqs: dict[str, int] = field(default_factory=dict)
     first_seqs: dict[str, int] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class JournalMerge:
         else:
             before = self.records[change.kind].get(change.id, (-1, ""))
             self.records[change.kind][change.id] = max(before, (at_ms, change.fields[1]))
+            self.audit |= read_audit(change)
 
     def _merge_job(self, change: StoreChange) -> None:
         names = map(sys.intern, change.fields[::2])
@@ -125,6 +127,15 @@ class JournalMerge:
         first = min(self.seen_seqs.get(epoch, ()), default=self.max_seqs[epoch] + 1)
         ends = (end for other, end in self.max_seqs.items() if other != epoch)
         return max((end for end in ends if end < first), default=0)
+
+
+def read_audit(change: StoreChange) -> dict[str, Sequence[str]]:
+    """The audit log's record of a change, by its id; none in a journal of an earlier version."""
+    text = unflatten(change.fields).get("audit")
+    if text is None:
+        return {}
+    row = orjson.loads(text)
+    return {row["id"]: row["fields"]}
 
 
 def merge_accounts(known: Record, reported: Mapping[str, str]) -> Record:

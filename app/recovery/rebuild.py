@@ -8,11 +8,10 @@ import asyncio
 import gc
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -25,17 +24,18 @@ from app.adapters.redis.codec import (
     flatten,
     unflatten,
 )
-from app.adapters.redis.counter_totals import CounterTotals
-from app.adapters.redis.ledger_scripts import DAY_RETENTION_MS, MONTH_RETENTION_MS, LedgerScripts
+from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.records import read_journal
 from app.adapters.redis.replies import ErrorCode, ScriptError
 from app.domain.journal import ChangeKind, JournalRecord, RegisteredJournal
 from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
 from app.recovery.charges import Charges
-from app.recovery.job_rows import OPEN_STATES, job_row, needs_attention, owner_rows, restore_order
+from app.recovery.derived import chunks, owner_rows, window_rows
+from app.recovery.job_rows import OPEN_STATES, job_row, needs_attention, restore_order
 from app.recovery.merge import JournalMerge, merge_accounts
 
-BATCH_SIZE = 200
+T = TypeVar("T")
+
 EPOCH_FIELDS = frozenset({"claims", "seq", "sent", "over", "shift"})
 RECORD_KINDS = (ChangeKind.USERS, ChangeKind.TEAMS, ChangeKind.KEYS, ChangeKind.STOPS)
 RESTORED_KINDS = (*RECORD_KINDS, ChangeKind.JOURNALS)
@@ -49,6 +49,7 @@ class LedgerContents:
     """Their fields as JSON, by id."""
     jobs: dict[str, Record]
     records: dict[ChangeKind, dict[str, str]]
+    audit: dict[str, Sequence[str]]
     charges: Charges = field(default_factory=Charges)
 
     @property
@@ -137,7 +138,7 @@ async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> Ledger
     still_open = [unflatten(record) for record in (await scripts.run("quarantine"))["jobs"]]
     entries = {id: orjson.dumps(flatten(row)) async for id, row in scripts.entries()}
     jobs = {job["id"]: job for job in still_open}
-    for ids in _chunks([id for id in merge.jobs_by_state if id not in jobs]):
+    for ids in chunks([id for id in merge.jobs_by_state if id not in jobs]):
         asked = (scripts.command(READ_JOB, keyspace.key("job", id)) for id in ids)
         found = zip(ids, await asyncio.gather(*asked), strict=True)
         jobs.update({id: record for id, record in found if record})
@@ -145,14 +146,17 @@ async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> Ledger
     for kind in RESTORED_KINDS:
         named = ((orjson.loads(text), text) for text in await scripts.records(kind.value))
         records[kind] = {row.get("id") or row["name"]: text for row, text in named}
-    return LedgerContents(entries, jobs, records)
+    audit: dict[str, Sequence[str]] = {
+        id: flatten(row) async for id, row in scripts.entries(noun="audit")
+    }
+    return LedgerContents(entries, jobs, records, audit)
 
 
 def _merge_all(
     survivors: LedgerContents, merge: JournalMerge, *, store_is_newer: bool
 ) -> LedgerContents:
-    entries = {**merge.entries, **survivors.entries}
-    entries = {id: entries[id] for id in sorted(entries, key=entry_id)}
+    entries = _in_order({**merge.entries, **survivors.entries})
+    audit = _in_order({**merge.audit, **survivors.audit})
     jobs = dict(survivors.jobs)
     for id, reported in merge.jobs:
         jobs[id] = merge_accounts(jobs.get(id, {}), reported)
@@ -170,7 +174,11 @@ def _merge_all(
         both = (told_records, survivors.records[kind])
         older, newer = both if store_is_newer else reversed(both)
         records[kind] = {**older, **newer}
-    return LedgerContents(entries, jobs, records, charges)
+    return LedgerContents(entries, jobs, records, audit, charges)
+
+
+def _in_order(entries: dict[str, T]) -> dict[str, T]:
+    return {id: entries[id] for id in sorted(entries, key=entry_id)}
 
 
 def _missing_journals(
@@ -193,41 +201,21 @@ def _drop_stale_fields(job: Record) -> Record:
 async def _batches(
     contents: LedgerContents, scripts: LedgerScripts, terms: RetentionTerms, now_ms: int
 ) -> AsyncIterator[Mapping[str, Any]]:
-    for entries in _chunks(list(contents.entries.items())):
+    for entries in chunks(list(contents.entries.items())):
         yield {"entries": [{"id": id, "fields": orjson.Fragment(row)} for id, row in entries]}
-    for jobs in _chunks(sorted(contents.jobs.values(), key=restore_order)):
+    for changes in chunks(list(contents.audit.items())):
+        yield {"audit": [{"id": id, "fields": list(fields)} for id, fields in changes]}
+    for jobs in chunks(sorted(contents.jobs.values(), key=restore_order)):
         restored = [job_row(job, terms, now_ms) for job in jobs]
         yield {"jobs": [job for job in restored if job["expires"] > now_ms or needs_attention(job)]}
         yield {
             "owners": [o for job in jobs for o in owner_rows(job, terms) if o["expires"] > now_ms]
         }
-    for windows in _chunks(list(_window_rows(contents, scripts, now_ms))):
+    for windows in chunks(list(window_rows(contents.charges, contents.open_jobs, scripts, now_ms))):
         yield {"windows": windows}
     for kind, records in contents.records.items():
-        for some in _chunks(list(records.items())):
+        for some in chunks(list(records.items())):
             yield {kind.value: dict(some)}
-
-
-def _window_rows(
-    contents: LedgerContents, scripts: LedgerScripts, now_ms: int
-) -> Iterator[dict[str, Any]]:
-    sums = contents.charges.totals()
-    for job in contents.open_jobs:
-        for label in (job["day"], job["month"]):
-            sums.setdefault(label, CounterTotals()).add_open_job(job)
-    for label, window in sums.items():
-        keep = _window_expires_ms(label, scripts)
-        sums_by_scope = window.by_scope_key.items()
-        rows = [(scope_key, " ".join(map(str, row))) for scope_key, row in sums_by_scope]
-        for some in _chunks(rows) if keep > now_ms else ():
-            yield {"label": label, "rows": flatten(dict(some)), "keep": keep}
-
-
-def _window_expires_ms(label: str, scripts: LedgerScripts) -> int:
-    if len(label) == len("2026-11"):
-        month = scripts.calendar.day(date.fromisoformat(f"{label}-01"))
-        return month.month_ends_ms + MONTH_RETENTION_MS
-    return scripts.calendar.day(date.fromisoformat(label)).ends_ms + DAY_RETENTION_MS
 
 
 async def _restore_batch(scripts: LedgerScripts, batch: Mapping[str, Any]) -> None:
@@ -251,8 +239,3 @@ async def _finish_rebuild(
     ask = {"epoch": secrets.token_hex(16), "seq": seq, "earlier": earlier, "open": totals}
     with suppress(ScriptError):  # another rebuild has opened it already
         await scripts.run("finish_rebuild", orjson.dumps(ask))
-
-
-def _chunks(things: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(things), BATCH_SIZE):
-        yield things[start : start + BATCH_SIZE]
