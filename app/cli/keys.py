@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from app.cli.disabled_holders import find_disabled_holders
 from app.cli.errors import EXIT_FAILED, usage_error
 from app.cli.options import (
     AsJson,
@@ -171,7 +172,7 @@ def set_(
             limits=limits.apply_to(key.limits),
         )
         if json:
-            print_json(key_record(changed, context.catalog.currency, now_ms))
+            print_json(key_record(changed, now_ms, currency=context.catalog.currency))
         else:
             text = changes_text(_settings(key), _settings(changed))
             print_line(f"Changed {changed.id} of user {changed.user}: {text}.")
@@ -190,7 +191,7 @@ def revoke(key_id: str, /, *, reason: Reason = "", json: AsJson = False) -> None
         key = await context.changing(reason).revoke(key_id)
         if json:
             now_ms = await context.keyring.now_ms()
-            print_json(key_record(key, context.catalog.currency, now_ms))
+            print_json(key_record(key, now_ms, currency=context.catalog.currency))
         else:
             print_line(f"Revoked {key.id} of user {key.user}.")
 
@@ -226,22 +227,23 @@ async def _print_keys(
     found: Sequence[ApiKey], context: "OperatorContext", json: bool, otherwise: str
 ) -> None:
     now_ms, used = await context.keyring.now_ms(), await context.keyring.last_used()
+    off = await find_disabled_holders(context.keyring)
+    facts = [(key, now_ms, used.get(key.id), off.get(key.user)) for key in found]
     if json:
-        currency = context.catalog.currency
-        print_json([key_record(key, currency, now_ms, used.get(key.id)) for key in found])
+        print_json([key_record(*fact, currency=context.catalog.currency) for fact in facts])
     elif found:
-        print_table(HEADINGS, [_row(key, now_ms, used.get(key.id)) for key in found])
+        print_table(HEADINGS, [_row(*fact) for fact in facts])
     else:
         print_line(otherwise)
 
 
-def _row(key: ApiKey, now_ms: int, used_ms: int | None) -> tuple[object, ...]:
+def _row(key: ApiKey, now_ms: int, used_ms: int | None, disabled: str | None) -> tuple[object, ...]:
     return (
         key.id,
         key.ending,
         key.user,
         key.name,
-        key_status(key, now_ms),
+        key_status(key, now_ms, disabled),
         format_time(used_ms) or "never",
         format_time(key.expires_ms),
         _models_text(key),
@@ -289,7 +291,7 @@ def _parse_lifetime(text: str) -> timedelta:
 async def _print_issued(issued: "IssuedKey", context: "OperatorContext", json: bool) -> None:
     if json:
         now_ms = await context.keyring.now_ms()
-        record = key_record(issued.key, context.catalog.currency, now_ms)
+        record = key_record(issued.key, now_ms, currency=context.catalog.currency)
         print_json({"key": issued.secret} | record)
     else:
         print_line(issued.secret)

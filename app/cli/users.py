@@ -143,7 +143,7 @@ def show(name: str, /, *, json: AsJson = False) -> None:
         if json:
             record: dict[str, Any] = user_record(user, currency)
             record["standing"] = limit_status_records(limit_snapshot, currency)
-            record["keys"] = [key_record(key, currency, now_ms) for key in keys]
+            record["keys"] = [key_record(key, now_ms, currency=currency) for key in keys]
             print_json(record)
             return
         print_fields(_fields(user))

@@ -4,7 +4,7 @@ What a principal may use, may see and is limited by is decided here and nowhere 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -116,19 +116,22 @@ class Principal:
     models: frozenset[str] | None = None
     response_format: ResponseFormat | None = None
     denied_models: frozenset[str] = frozenset()
+    pool: str = field(init=False, compare=False, repr=False)
+    all_scopes: tuple[Scope, ...] = field(init=False, compare=False, repr=False)
+    """Key, user, team and house in this order; one without limits where none are given. Every job
+    is counted in all of them, so that a limit set later finds the counters right."""
 
-    @property
-    def pool(self) -> str:
+    def __post_init__(self) -> None:
+        # A principal is kept and asked many times.
+        object.__setattr__(self, "pool", self._name_pool())
+        object.__setattr__(self, "all_scopes", self._list_scopes())
+
+    def _name_pool(self) -> str:
         if self.cache is CachePolicy.SHARED and self.team is not None:
             return f"{TEAM_POOL}{self.team}"
         return f"user:{self.user}"
 
-    @property
-    def all_scopes(self) -> tuple[Scope, ...]:
-        """Key, user, team and house in this order; one without limits where none are given.
-
-        Every job is counted in all of them, so that a limit set later finds the counters right.
-        """
+    def _list_scopes(self) -> tuple[Scope, ...]:
         given = {scope.kind: scope for scope in self.scopes}
         names = {
             ScopeKind.KEY: self.key_id,

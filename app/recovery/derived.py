@@ -1,20 +1,20 @@
 """What a rebuild derives from entries and jobs: counters of windows, owners of pictures."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from app.adapters.redis.auditor import CounterTotals
 from app.adapters.redis.codec import (
     Record,
     flatten,
     read_late_pictures,
     read_pictures,
     to_json,
-    unflatten,
 )
-from app.adapters.redis.ledger_scripts import DAY_RETENTION_MS, MONTH_RETENTION_MS, LedgerScripts
+from app.adapters.redis.counter_totals import CounterTotals
+from app.adapters.redis.ledger_scripts import LedgerScripts
+from app.adapters.redis.request_days import window_kept_until_ms
 from app.domain.rebuild import RetentionTerms
+from app.recovery.charges import Charges
 
 BATCH_SIZE = 200
 
@@ -35,29 +35,19 @@ def owner_rows(job: Record, terms: RetentionTerms) -> Iterator[dict[str, Any]]:
 
 
 def window_rows(
-    entries: Mapping[str, Sequence[str]],
+    charges: Charges,
     open_jobs: Sequence[Record],
     scripts: LedgerScripts,
     now_ms: int,
 ) -> Iterator[dict[str, Any]]:
     """The counters of each window that is still kept."""
-    sums: dict[str, CounterTotals] = {}
-    for row in map(unflatten, entries.values()):
-        for label in (row["day"], row["month"]):
-            sums.setdefault(label, CounterTotals()).add_entry(row)
+    sums = charges.totals()
     for job in open_jobs:
         for label in (job["day"], job["month"]):
             sums.setdefault(label, CounterTotals()).add_open_job(job)
     for label, window in sums.items():
-        keep = _window_expires_ms(label, scripts)
+        keep = window_kept_until_ms(label, scripts.calendar)
         sums_by_scope = window.by_scope_key.items()
         rows = [(scope_key, " ".join(map(str, row))) for scope_key, row in sums_by_scope]
         for some in chunks(rows) if keep > now_ms else ():
             yield {"label": label, "rows": flatten(dict(some)), "keep": keep}
-
-
-def _window_expires_ms(label: str, scripts: LedgerScripts) -> int:
-    if len(label) == len("2026-11"):
-        month = scripts.calendar.day(date.fromisoformat(f"{label}-01"))
-        return month.month_ends_ms + MONTH_RETENTION_MS
-    return scripts.calendar.day(date.fromisoformat(label)).ends_ms + DAY_RETENTION_MS

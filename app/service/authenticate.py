@@ -1,6 +1,7 @@
 """From a bearer secret to the principal it stands for."""
 
 import hashlib
+from collections import OrderedDict
 
 from app.domain.administration import ProjectArchived
 from app.domain.errors import InvalidApiKey
@@ -16,6 +17,9 @@ from app.domain.principal import (
     is_enabled,
 )
 
+MAX_PRINCIPALS = 10_000
+KeyIdentity = tuple[ApiKey, User, Team | None]
+
 
 class Authenticate:
     """`house` limits the whole deployment; `cache` applies to users without a policy of their
@@ -23,6 +27,8 @@ class Authenticate:
 
     def __init__(self, keyring: KeyRing, house: Limits, cache: CachePolicy) -> None:
         self._keyring, self._house, self._cache = keyring, house, cache
+        self._principals: OrderedDict[str, tuple[KeyIdentity, Principal]] = OrderedDict()
+        """The latest principals, each with the records that it was made from."""
 
     async def __call__(self, secret: str) -> Principal:
         """The principal of a secret.
@@ -35,13 +41,20 @@ class Authenticate:
         known = await self._keyring.authenticate(digest)
         if known is None:
             raise InvalidApiKey(*self._keyring.refusal_reason(digest))
+        kept = self._principals.get(digest)
+        if kept is not None and kept[0] is known:
+            return kept[1]
         key, user, team = known
         if team is not None and team.archived_ms is not None and team.deleted_ms is None:
             raise ProjectArchived
         for noun, holder in (("user", user), ("team", team)):
             if holder is not None and not is_enabled(holder):
                 raise InvalidApiKey(f"{noun}_{_state_word(holder)}", key.id)
-        return self._build_principal(key, user, team)
+        principal = self._build_principal(key, user, team)
+        self._principals[digest] = known, principal
+        if len(self._principals) > MAX_PRINCIPALS:
+            self._principals.popitem(last=False)
+        return principal
 
     def _build_principal(self, key: ApiKey, user: User, team: Team | None) -> Principal:
         return Principal(
