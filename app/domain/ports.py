@@ -91,8 +91,10 @@ class Ledger(Protocol):
         hold_ms: int = 0,
         recheck_ms: int | None = None,
         collect_ms: int = 0,
+        known: Job | None = None,
     ) -> Settlement:
-        """End a job: counters, ledger entry, replay record and task, in one write, once.
+        """End a job: counters, ledger entry, replay record and task, in one write, once. `known` is
+        the job as its own process has it, which spares reading it back.
 
         An UNKNOWN outcome answers the caller and keeps the reservation, due after `hold_ms`, or
         `recheck_ms` while the provider can be asked; it may be settled again with proof. Pending

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import orjson
+
 from app.adapters.redis.codec import Record, unflatten
 from app.domain.journal import ChangeKind, JournalRecord, StoreChange
 from app.domain.rebuild import JournalGap
@@ -20,14 +22,16 @@ REBUILT_AUTHOR = "rebuilt"
 @dataclass(slots=True)
 class JournalMerge:
     """`jobs_by_state` is what was reported of each job in each state. `records` are (time, text) by
-    kind and name. By epoch, `seen_seqs` are the sequence numbers whose change is known, `max_seqs`
-    the highest number mentioned, and `first_seqs` the number it began after, where it is known."""
+    kind and name, `audit` the audit log's records by id. By epoch, `seen_seqs` are the sequence
+    numbers whose change is known, `max_seqs` the highest number mentioned, and `first_seqs` the
+    number it began after, where it is known."""
 
     jobs_by_state: dict[str, dict[int, Record]] = field(default_factory=dict)
     entries: dict[str, Sequence[str]] = field(default_factory=dict)
     records: dict[ChangeKind, dict[str, tuple[int, str]]] = field(
         default_factory=lambda: defaultdict(dict)
     )
+    audit: dict[str, Sequence[str]] = field(default_factory=dict)
     seen_seqs: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     max_seqs: dict[str, int] = field(default_factory=dict)
     first_seqs: dict[str, int] = field(default_factory=dict)
@@ -75,6 +79,7 @@ class JournalMerge:
         else:
             before = self.records[change.kind].get(change.id, (-1, ""))
             self.records[change.kind][change.id] = max(before, (at_ms, change.fields[1]))
+            self.audit |= read_audit(change)
 
     def find_gaps(self, store_seqs: Mapping[str, int]) -> list[JournalGap]:
         """Sequence numbers that are known to exist, but whose change is in no journal at hand and
@@ -110,6 +115,15 @@ class JournalMerge:
         first = min(self.seen_seqs.get(epoch, ()), default=self.max_seqs[epoch] + 1)
         ends = (end for other, end in self.max_seqs.items() if other != epoch)
         return max((end for end in ends if end < first), default=0)
+
+
+def read_audit(change: StoreChange) -> dict[str, Sequence[str]]:
+    """The audit log's record of a change, by its id; none in a journal of an earlier version."""
+    text = unflatten(change.fields).get("audit")
+    if text is None:
+        return {}
+    row = orjson.loads(text)
+    return {row["id"]: row["fields"]}
 
 
 def merge_accounts(known: Record, reported: Mapping[str, str]) -> Record:

@@ -10,13 +10,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import orjson
 
 from app.adapters.redis import keyspace
-from app.adapters.redis.auditor import CounterTotals
 from app.adapters.redis.client.scripts import READ_JOB
 from app.adapters.redis.codec import (
     Record,
@@ -24,19 +22,16 @@ from app.adapters.redis.codec import (
     entry_id,
     flatten,
     has_pending_images,
-    read_late_pictures,
-    read_pictures,
-    to_json,
     unflatten,
 )
-from app.adapters.redis.ledger_scripts import DAY_RETENTION_MS, MONTH_RETENTION_MS, LedgerScripts
+from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.records import read_journal
 from app.adapters.redis.replies import ErrorCode, ScriptError
 from app.domain.journal import ChangeKind, JournalRecord, RegisteredJournal
 from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
+from app.recovery.derived import chunks, owner_rows, window_rows
 from app.recovery.merge import JournalMerge, merge_accounts
 
-BATCH_SIZE = 200
 OPEN_STATES = "RDU"
 IDEMPOTENCY_TTL_MS = 86_400_000
 EPOCH_FIELDS = frozenset({"claims", "seq", "sent", "over", "shift"})
@@ -51,6 +46,7 @@ class LedgerContents:
     entries: dict[str, Sequence[str]]
     jobs: dict[str, Record]
     records: dict[ChangeKind, dict[str, str]]
+    audit: dict[str, Sequence[str]]
 
     @property
     def open_jobs(self) -> list[Record]:
@@ -119,7 +115,7 @@ async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> Ledger
     still_open = [unflatten(record) for record in (await scripts.run("quarantine"))["jobs"]]
     entries: dict[str, Sequence[str]] = {id: flatten(row) async for id, row in scripts.entries()}
     jobs = {job["id"]: job for job in still_open}
-    for ids in _chunks([id for id in merge.jobs_by_state if id not in jobs]):
+    for ids in chunks([id for id in merge.jobs_by_state if id not in jobs]):
         asked = (scripts.command(READ_JOB, keyspace.key("job", id)) for id in ids)
         found = zip(ids, await asyncio.gather(*asked), strict=True)
         jobs.update({id: record for id, record in found if record})
@@ -127,14 +123,17 @@ async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> Ledger
     for kind in RESTORED_KINDS:
         named = ((orjson.loads(text), text) for text in await scripts.records(kind.value))
         records[kind] = {row.get("id") or row["name"]: text for row, text in named}
-    return LedgerContents(entries, jobs, records)
+    audit: dict[str, Sequence[str]] = {
+        id: flatten(row) async for id, row in scripts.entries(noun="audit")
+    }
+    return LedgerContents(entries, jobs, records, audit)
 
 
 def _merge_all(
     survivors: LedgerContents, merge: JournalMerge, *, store_is_newer: bool
 ) -> LedgerContents:
-    entries = {**merge.entries, **survivors.entries}
-    entries = {id: entries[id] for id in sorted(entries, key=entry_id)}
+    entries = _in_order({**merge.entries, **survivors.entries})
+    audit = _in_order({**merge.audit, **survivors.audit})
     jobs = dict(survivors.jobs)
     for id, reported in merge.jobs:
         jobs[id] = merge_accounts(jobs.get(id, {}), reported)
@@ -153,7 +152,11 @@ def _merge_all(
         both = (told_records, survivors.records[kind])
         older, newer = both if store_is_newer else reversed(both)
         records[kind] = {**older, **newer}
-    return LedgerContents(entries, jobs, records)
+    return LedgerContents(entries, jobs, records, audit)
+
+
+def _in_order(entries: dict[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    return {id: entries[id] for id in sorted(entries, key=entry_id)}
 
 
 def _missing_journals(
@@ -176,20 +179,22 @@ def _drop_stale_fields(job: Record) -> Record:
 async def _batches(
     contents: LedgerContents, scripts: LedgerScripts, terms: RetentionTerms, now_ms: int
 ) -> AsyncIterator[Mapping[str, Any]]:
-    for entries in _chunks(list(contents.entries.items())):
+    for entries in chunks(list(contents.entries.items())):
         yield {"entries": [{"id": id, "fields": list(fields)} for id, fields in entries]}
-    for jobs in _chunks(sorted(contents.jobs.values(), key=_restore_order)):
+    for changes in chunks(list(contents.audit.items())):
+        yield {"audit": [{"id": id, "fields": list(fields)} for id, fields in changes]}
+    for jobs in chunks(sorted(contents.jobs.values(), key=_restore_order)):
         restored = [_job_row(job, terms, now_ms) for job in jobs]
         yield {
             "jobs": [job for job in restored if job["expires"] > now_ms or _needs_attention(job)]
         }
         yield {
-            "owners": [o for job in jobs for o in _owner_rows(job, terms) if o["expires"] > now_ms]
+            "owners": [o for job in jobs for o in owner_rows(job, terms) if o["expires"] > now_ms]
         }
-    for windows in _chunks(list(_window_rows(contents, scripts, now_ms))):
+    for windows in chunks(list(window_rows(contents.entries, contents.open_jobs, scripts, now_ms))):
         yield {"windows": windows}
     for kind, records in contents.records.items():
-        for some in _chunks(list(records.items())):
+        for some in chunks(list(records.items())):
             yield {kind.value: dict(some)}
 
 
@@ -238,40 +243,6 @@ def _max_due_ms(job: Record, terms: RetentionTerms) -> int:
     return longest.get(job["state"], terms.silence_ms)
 
 
-def _owner_rows(job: Record, terms: RetentionTerms) -> Iterator[dict[str, Any]]:
-    record = to_json([job["user"], job["pool"]])
-    pictures = [*read_pictures(job.get("pictures", "[]")), *read_late_pictures(job)]
-    names = [picture.name for picture in pictures]
-    since_ms = int(job.get("ended") or job.get("collecting") or job["created"])
-    for name in names:
-        yield {"picture": name, "record": record, "expires": since_ms + terms.image_ms}
-
-
-def _window_rows(
-    contents: LedgerContents, scripts: LedgerScripts, now_ms: int
-) -> Iterator[dict[str, Any]]:
-    sums: dict[str, CounterTotals] = {}
-    for row in map(unflatten, contents.entries.values()):
-        for label in (row["day"], row["month"]):
-            sums.setdefault(label, CounterTotals()).add_entry(row)
-    for job in contents.open_jobs:
-        for label in (job["day"], job["month"]):
-            sums.setdefault(label, CounterTotals()).add_open_job(job)
-    for label, window in sums.items():
-        keep = _window_expires_ms(label, scripts)
-        sums_by_scope = window.by_scope_key.items()
-        rows = [(scope_key, " ".join(map(str, row))) for scope_key, row in sums_by_scope]
-        for some in _chunks(rows) if keep > now_ms else ():
-            yield {"label": label, "rows": flatten(dict(some)), "keep": keep}
-
-
-def _window_expires_ms(label: str, scripts: LedgerScripts) -> int:
-    if len(label) == len("2026-11"):
-        month = scripts.calendar.day(date.fromisoformat(f"{label}-01"))
-        return month.month_ends_ms + MONTH_RETENTION_MS
-    return scripts.calendar.day(date.fromisoformat(label)).ends_ms + DAY_RETENTION_MS
-
-
 async def _restore_batch(scripts: LedgerScripts, batch: Mapping[str, Any]) -> None:
     try:
         await scripts.run("restore", orjson.dumps(batch))
@@ -293,8 +264,3 @@ async def _finish_rebuild(
     ask = {"epoch": secrets.token_hex(16), "seq": seq, "earlier": earlier, "open": totals}
     with suppress(ScriptError):  # another rebuild has opened it already
         await scripts.run("finish_rebuild", orjson.dumps(ask))
-
-
-def _chunks(things: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(things), BATCH_SIZE):
-        yield things[start : start + BATCH_SIZE]

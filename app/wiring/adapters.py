@@ -9,12 +9,14 @@ from importlib.metadata import version
 
 from pydantic import SecretStr
 
+from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.images.fetch import HttpImageFetcher
 from app.adapters.images.file import FileImageStore
 from app.adapters.images.link_signer import LinkSigner
 from app.adapters.images.s3 import ObjectImageStore
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
+from app.adapters.redis.audit_log import RedisAuditLog
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
@@ -75,6 +77,7 @@ class Adapters:
     store: BatchingStore
     ledger: RedisLedger
     keyring: RedisKeyRing
+    audit_log: RedisAuditLog
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
     disk_space: DiskSpaceMonitor
@@ -92,9 +95,14 @@ class Adapters:
     metrics: Metrics
 
 
-async def open_adapters(stack: AsyncExitStack, settings: Settings, catalog: Catalog) -> Adapters:
+async def open_adapters(
+    stack: AsyncExitStack,
+    settings: Settings,
+    catalog: Catalog,
+    embedded: EmbeddedStore | None = None,
+) -> Adapters:
     """Raises `UpstreamKeyMissing`. An unavailable store does not stop the start."""
-    urls = stack.enter_context(store(settings))
+    urls = stack.enter_context(store(settings, embedded))
     metrics = open_metrics(settings, catalog)
     stack.callback(metrics.close)
     opened = open_store(stack, settings, urls.ledger, metrics)
@@ -114,6 +122,7 @@ async def open_adapters(stack: AsyncExitStack, settings: Settings, catalog: Cata
         store=opened,
         ledger=open_ledger(scripts, settings),
         keyring=RedisKeyRing(scripts),
+        audit_log=RedisAuditLog(scripts),
         gone=urls.gone,
         disk_space=disk_space,
         journal=journal,
