@@ -184,6 +184,10 @@ def _limit_status_row(status: LimitStatus) -> tuple[object, ...]:
     return (scope, f"{status.kind}/{status.window}", *cells)
 
 
+ENDED_STATES = (JobState.SETTLED, JobState.RELEASED)
+"""What the provider said of each part is not kept any longer then."""
+
+
 def job_record(job: Job, currency: str) -> dict[str, Any]:
     """The operator's view: money state and the provider's own ids, but never the prompt."""
     cost = None if job.unit_micros is None else job.unit_micros * job.billed
@@ -214,7 +218,10 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
             "retryable": failure.retryable,
             "charged": failure.charged,
         },
-        "upstream": [_part_record(part, sent=_sent(job)) for part in job.parts],
+        "upstream": [
+            _part_record(part, sent=_sent(job), ended=job.state in ENDED_STATES)
+            for part in job.parts
+        ],
         "calls": list(job.calls),
         "request_id": job.request_id,
     }
@@ -257,9 +264,9 @@ def entry_record(entry: Entry, currency: str) -> dict[str, Any]:
     }
 
 
-def _part_record(part: JobPart, *, sent: bool) -> dict[str, Any]:
+def _part_record(part: JobPart, *, sent: bool, ended: bool) -> dict[str, Any]:
     named = None if part.upstream_id is None else encode_call_id(part.upstream_id)
-    return {"id": named, "sent": sent, "n": part.n, "ended": part.result is not None}
+    return {"id": named, "sent": sent, "n": part.n, "ended": ended or part.result is not None}
 
 
 def _sent(job: Job) -> bool:

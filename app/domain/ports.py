@@ -159,7 +159,12 @@ class Ledger(Protocol):
     def entries(self, since_ms: int = 0, until_ms: int | None = None) -> AsyncIterator[Entry]:
         """The ledger in order, by time written."""
 
-    async def audit(self) -> LedgerAudit: ...
+    async def audit(self, *, full: bool = False) -> LedgerAudit:
+        """Compare the counters with rollups and newer entries; `full`: and the rollups with all
+        entries."""
+
+    async def full_audit_due(self) -> bool:
+        """Whether a full audit is due; then it is this process's to make."""
 
     async def open_job_stats(self) -> OpenJobStats: ...
 

@@ -1,20 +1,20 @@
 """What a rebuild derives from entries and jobs: counters of windows, owners of pictures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from app.adapters.redis.auditor import CounterTotals
 from app.adapters.redis.codec import (
     Record,
     flatten,
     read_late_pictures,
     read_pictures,
     to_json,
-    unflatten,
 )
+from app.adapters.redis.counter_totals import CounterTotals
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.request_days import window_kept_until_ms
 from app.domain.rebuild import RetentionTerms
+from app.recovery.charges import Charges
 
 BATCH_SIZE = 200
 
@@ -35,16 +35,13 @@ def owner_rows(job: Record, terms: RetentionTerms) -> Iterator[dict[str, Any]]:
 
 
 def window_rows(
-    entries: Mapping[str, Sequence[str]],
+    charges: Charges,
     open_jobs: Sequence[Record],
     scripts: LedgerScripts,
     now_ms: int,
 ) -> Iterator[dict[str, Any]]:
     """The counters of each window that is still kept."""
-    sums: dict[str, CounterTotals] = {}
-    for row in map(unflatten, entries.values()):
-        for label in (row["day"], row["month"]):
-            sums.setdefault(label, CounterTotals()).add_entry(row)
+    sums = charges.totals()
     for job in open_jobs:
         for label in (job["day"], job["month"]):
             sums.setdefault(label, CounterTotals()).add_open_job(job)

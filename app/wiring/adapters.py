@@ -23,6 +23,8 @@ from app.adapters.redis.client.scripts import script_names
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
+from app.adapters.redis.rollup_writer import RollupWriter
+from app.adapters.redis.rollups import RedisRollups
 from app.adapters.redis.task_list import RedisTaskList
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 from app.adapters.upstream.client import DieyuyunProvider
@@ -51,7 +53,7 @@ LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
         "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
-        "room",
+        "room", "rollups",
     }
 )  # fmt: skip
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -92,6 +94,8 @@ class Adapters:
     pictures: ImageStore
     links: LinkSigner
     listing: RedisTaskList
+    rollups: RedisRollups
+    rollup_writer: RollupWriter
     metrics: Metrics
 
 
@@ -151,6 +155,8 @@ async def open_adapters(
         pictures=pictures,
         links=LinkSigner(_derive_link_secret(settings), settings.link_ttl_s),
         listing=RedisTaskList(scripts),
+        rollups=RedisRollups(scripts),
+        rollup_writer=RollupWriter(scripts),
         metrics=metrics,
     )
 

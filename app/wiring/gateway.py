@@ -206,7 +206,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
             adapters.pictures,
             adapters.upstream_limiter,
         ),
-        usage=UsageReports(adapters.ledger),
+        usage=UsageReports(adapters.ledger, adapters.rollups),
         keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR),
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
         audit_log=adapters.audit_log,
@@ -250,6 +250,7 @@ def _build_loops(
         "drain": partial(services.waiters.dismiss_on_drain, services.gateway.background),
         "census": partial(loops.publish_job_stats, adapters.ledger, adapters.metrics),
         "audit": partial(loops.publish_audit, adapters.ledger, adapters.metrics),
+        "rollups": partial(loops.roll_up, adapters.rollup_writer),
         "debts": partial(loops.deliver_outbox, services.settler, adapters.outbox, adapters.metrics),
         "journal": partial(
             loops.maintain_journal,

@@ -16,6 +16,7 @@ from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
+from app.adapters.redis.rollups import RedisRollups
 from app.domain.administration import Actor, ActorKind
 from app.domain.catalog import Catalog
 from app.domain.errors import LedgerUnavailable
@@ -88,7 +89,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             settings=settings,
             catalog=catalog,
             keys=KeyAdmin(keyring, catalog, settings.default_limits, actor),
-            usage=UsageReports(ledger),
+            usage=UsageReports(ledger, RedisRollups(scripts)),
             scripts=scripts,
             ledger=ledger,
             keyring=keyring,
