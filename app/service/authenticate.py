@@ -3,6 +3,7 @@
 import hashlib
 from collections import OrderedDict
 
+from app.domain.administration import ProjectArchived
 from app.domain.errors import InvalidApiKey
 from app.domain.limits import Limits
 from app.domain.ports import KeyRing
@@ -33,7 +34,8 @@ class Authenticate:
         """The principal of a secret.
 
         Raises `InvalidApiKey`, with one text for every reason (unknown, expired or revoked key,
-        disabled or deleted user or team); the reason itself is for the log.
+        disabled or deleted user or team); the reason itself is for the log. `ProjectArchived` for
+        a team that was put away.
         """
         digest = hashlib.sha256(secret.encode()).hexdigest()
         known = await self._keyring.authenticate(digest)
@@ -43,6 +45,8 @@ class Authenticate:
         if kept is not None and kept[0] is known:
             return kept[1]
         key, user, team = known
+        if team is not None and team.archived_ms is not None and team.deleted_ms is None:
+            raise ProjectArchived
         for noun, holder in (("user", user), ("team", team)):
             if holder is not None and not is_enabled(holder):
                 raise InvalidApiKey(f"{noun}_{_state_word(holder)}", key.id)
@@ -59,9 +63,17 @@ class Authenticate:
             team=team.name if team is not None else None,
             scopes=build_scopes(self._house, key=key, user=user, team=team),
             cache=user.cache or self._cache,
-            models=key.models,
+            models=_allowed_models(key, team),
+            denied_models=frozenset() if team is None else team.denied_models,
             response_format=key.response_format or user.response_format,
         )
+
+
+def _allowed_models(key: ApiKey, team: Team | None) -> frozenset[str] | None:
+    """What both the key and its team allow; None is every enabled model."""
+    if team is None or team.models is None:
+        return key.models
+    return team.models if key.models is None else key.models & team.models
 
 
 def _state_word(holder: User | Team) -> str:

@@ -3,7 +3,9 @@
 import asyncio
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -51,6 +53,8 @@ class JobWaiters:
         just before that."""
         self._troubled: OrderedDict[str, float] = OrderedDict()
         """Job -> since when (the loop's time) its images cannot be downloaded."""
+        self._ending: Counter[str] = Counter()
+        """Jobs that are settled here right now: their end will be told without a signal."""
         self._any_end: asyncio.Future[None] | None = None
 
     async def wait_for_any_end(self, timeout_s: float) -> None:
@@ -58,6 +62,17 @@ class JobWaiters:
         if self._any_end is None:
             self._any_end = asyncio.get_running_loop().create_future()
         await asyncio.wait({self._any_end}, timeout=timeout_s)
+
+    @contextmanager
+    def ending(self, job_id: str) -> Iterator[None]:
+        """This process settles the job meanwhile, and calls `notify` before it leaves."""
+        self._ending[job_id] += 1
+        try:
+            yield
+        finally:
+            self._ending[job_id] -= 1
+            if not self._ending[job_id]:
+                del self._ending[job_id]
 
     def notify(self, job: Job, upstream_s: float | None = None) -> None:
         """Wake everyone here who waits for this job: because it ended, or because its images cannot
@@ -128,6 +143,8 @@ class JobWaiters:
         async for job_id in signals.ended():
             self._some_end()
             for ended in [job_id] if job_id is not None else list(self._waiters):
+                if ended in self._ending:
+                    continue
                 if ended not in self._waiters:
                     _remember(self._heard, ended, None)
                 elif not await self._reread(ended):

@@ -21,7 +21,7 @@ from app.telemetry.redaction import is_harmless, redact
 LOG_LEVELS = {
     name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error")
 }
-NOISY_LOGGERS = ("httpx", "httpcore", "aiohttp", "uvicorn.access", "asyncio.selector_events")
+NOISY_LOGGERS = ("httpx", "httpcore", "uvicorn.access", "asyncio.selector_events")
 """Libraries whose lines below WARNING hold whole URLs or nothing useful."""
 SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio")
 

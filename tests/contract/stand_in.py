@@ -249,6 +249,8 @@ class Usage:
     async def read_limits(self, _caller: Principal) -> LimitSnapshot:
         return STANDING
 
+    recall_limits = read_limits
+
     async def report(self, question: UsageQuery) -> tuple[UsageBucket, ...]:
         self.stage.questions.append(question)
         row = UsageRow(images=2, delivered=2, requests=1, micros=self.stage.micros)
@@ -309,6 +311,11 @@ class Meters:
         self.stage.steering += 1
 
 
+class NoAdminKeys:
+    async def authenticate(self, _secret: str) -> None:
+        return None
+
+
 @dataclass
 class StandIn:
     """Has what `app.wiring.gateway.RunningGateway` has."""
@@ -346,6 +353,9 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         tasks=Tasks(stage),  # type: ignore[arg-type]
         usage=Usage(stage),  # type: ignore[arg-type]
         keys=None,  # type: ignore[arg-type]
+        admin_keys=NoAdminKeys(),  # type: ignore[arg-type]
+        audit_log=None,  # type: ignore[arg-type]
+        house=Limits(),
         pictures=Pictures(stage),  # type: ignore[arg-type]
         budget=MemoryBudget(64 << 20),
         serving=MemoryBudget(2 << 20),
