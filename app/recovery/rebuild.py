@@ -22,6 +22,7 @@ from app.adapters.redis.codec import (
     drop_finished_images,
     entry_id,
     flatten,
+    has_pending_images,
     unflatten,
 )
 from app.adapters.redis.ledger_scripts import LedgerScripts
@@ -36,6 +37,8 @@ from app.recovery.merge import JournalMerge, merge_accounts
 
 T = TypeVar("T")
 
+DETAILS = ("result:", "doubt:", "denied:")
+"""What only an open job needs; the scripts drop it at the end, too."""
 EPOCH_FIELDS = frozenset({"claims", "seq", "sent", "over", "shift"})
 RECORD_KINDS = (ChangeKind.USERS, ChangeKind.TEAMS, ChangeKind.KEYS, ChangeKind.STOPS)
 RESTORED_KINDS = (*RECORD_KINDS, ChangeKind.JOURNALS)
@@ -194,7 +197,9 @@ def _drop_stale_fields(job: Record) -> Record:
     """Without fields that were taken away, and without numbers of the epoch that is over."""
     kept = {field: text for field, text in job.items() if text != "" and field not in EPOCH_FIELDS}
     kept = drop_finished_images(kept)
-    kept = {field: text for field, text in kept.items() if not field.startswith("told:")}
+    over = job["state"] not in OPEN_STATES and not has_pending_images(kept)
+    stale = ("told:", *(DETAILS if over else ()))
+    kept = {field: text for field, text in kept.items() if not field.startswith(stale)}
     return kept | ({"entry": f"{kept['entry'].partition(' ')[0]} 0"} if "entry" in kept else {})
 
 
