@@ -33,7 +33,7 @@ from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
 from app.recovery.charges import Charges
 from app.recovery.derived import chunks, owner_rows, window_rows
 from app.recovery.job_rows import OPEN_STATES, job_row, needs_attention, restore_order
-from app.recovery.merge import JournalMerge, merge_accounts
+from app.recovery.merge import JournalMerge, merge_accounts, pack_fields
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ def _check(
 async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> LedgerContents:
     """What this copy of the store still holds; from here on no other process changes it."""
     still_open = [unflatten(record) for record in (await scripts.run("quarantine"))["jobs"]]
-    entries = {id: orjson.dumps(flatten(row)) async for id, row in scripts.entries()}
+    entries = {id: pack_fields(flatten(row)) async for id, row in scripts.entries()}
     jobs = {job["id"]: job for job in still_open}
     for ids in chunks([id for id in merge.jobs_by_state if id not in jobs]):
         asked = (scripts.command(READ_JOB, keyspace.key("job", id)) for id in ids)
