@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 GATEWAY_CORE, LOAD_CORE = 0, 1
 PARENT_DEATH_SIGNAL = 1
@@ -151,3 +152,8 @@ def get_json(url: str) -> dict[str, Any]:
     with DIRECT.open(url, timeout=10) as response:
         answer: dict[str, Any] = json.load(response)
     return answer
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL."""
+    return "{0.scheme}://{0.netloc}".format(urlsplit(url))

@@ -12,7 +12,8 @@ from app.cli.disabled_holders import find_disabled_holders
 from app.cli.errors import EXIT_FAILED, usage_error
 from app.cli.options import (
     AsJson,
-    LimitOptions,
+    LimitChanges,
+    Reason,
     ResponseFormatOption,
     parse_duration,
     parse_names,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext
 
 keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
-NO_LIMITS = LimitOptions()
+NO_LIMITS = LimitChanges()
+NO_SUCH_ENDING = "No key of a user ends like that; at least four characters are needed."
 NO_KEYS = "No keys yet. Create one: koi keys create --user alice --new"
 Models = Annotated[str | None, Parameter(help='Only these models, comma-separated, or "all".')]
 HEADINGS = (
@@ -73,7 +75,7 @@ def create(
         bool, Parameter(help="Create the user, with the default limits, when there is none.")
     ] = False,
     key: KeyOptions = NO_KEY_OPTIONS,
-    limits: LimitOptions = NO_LIMITS,
+    limits: LimitChanges = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
     """Issue a key. It is printed once; limits given here narrow the user's, never widen them.
@@ -88,7 +90,7 @@ def create(
     async def work(context: "OperatorContext") -> None:
         if not new:
             await context.keys.ensure_user(user, new=False)
-        issued = await context.keys.issue(
+        issued = await context.changing(limits.reason).issue(
             user,
             name=key.name,
             expires_in=expires_in,
@@ -137,9 +139,7 @@ def whose(
 
     async def work(context: "OperatorContext") -> int:
         found = await context.keys.find_by_secret(text)
-        await _print_keys(
-            found, context, json, "No key ends like that; at least four characters are needed."
-        )
+        await _print_keys(found, context, json, NO_SUCH_ENDING)
         return 0 if found else EXIT_FAILED
 
     return run_operation(work, changes=False)
@@ -151,7 +151,7 @@ def set_(
     /,
     *,
     change: KeyChanges = NO_KEY_CHANGES,
-    limits: LimitOptions = NO_LIMITS,
+    limits: LimitChanges = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
     """Change a key; what is not named stays, `unlimited` clears a limit.
@@ -163,7 +163,7 @@ def set_(
     async def work(context: "OperatorContext") -> None:
         key = await context.keys.key(key_id)
         now_ms = await context.keyring.now_ms()
-        changed = await context.keys.set_key(
+        changed = await context.changing(limits.reason).set_key(
             key_id,
             name=key.name if change.name is None else change.name,
             models=key.models if change.models is None else allowed,
@@ -181,14 +181,14 @@ def set_(
 
 
 @keys.command
-def revoke(key_id: str, /, *, json: AsJson = False) -> None:
+def revoke(key_id: str, /, *, reason: Reason = "", json: AsJson = False) -> None:
     """End a key for good; gateways notice within five seconds.
 
     Example: koi keys revoke key_0123456789abcdef
     """
 
     async def work(context: "OperatorContext") -> None:
-        key = await context.keys.revoke(key_id)
+        key = await context.changing(reason).revoke(key_id)
         if json:
             now_ms = await context.keyring.now_ms()
             print_json(key_record(key, now_ms, currency=context.catalog.currency))
@@ -204,6 +204,7 @@ def rotate(
     /,
     *,
     overlap: Annotated[str, Parameter(help="How long the old key works on.")] = "24h",
+    reason: Reason = "",
     json: AsJson = False,
 ) -> None:
     """Issue a key with the same rights; the old one ends after the overlap.
@@ -213,7 +214,7 @@ def rotate(
     span = parse_duration("--overlap", overlap)
 
     async def work(context: "OperatorContext") -> None:
-        issued = await context.keys.rotate(key_id, span)
+        issued = await context.changing(reason).rotate(key_id, span)
         await _print_issued(issued, context, json)
         if not json:
             old = await context.keys.key(key_id)

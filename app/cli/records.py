@@ -72,6 +72,7 @@ def user_record(user: User, currency: str) -> dict[str, Any]:
         "limits": limits_record(user.limits, currency),
         "created_at": format_time(user.created_ms),
         "disabled_at": format_time(user.disabled_ms),
+        **_given(title=user.title, service_account=user.service_account),
     }
 
 
@@ -81,7 +82,18 @@ def team_record(team: Team, currency: str) -> dict[str, Any]:
         "limits": limits_record(team.limits, currency),
         "created_at": format_time(team.created_ms),
         "disabled_at": format_time(team.disabled_ms),
+        **_given(
+            title=team.title,
+            models=None if team.models is None else sorted(team.models),
+            denied_models=sorted(team.denied_models) or None,
+            archived_at=format_time(team.archived_ms),
+        ),
     }
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """Later fields, which are shown where they say something."""
+    return {name: value for name, value in fields.items() if value not in (None, "", False)}
 
 
 def key_record(
@@ -109,7 +121,15 @@ def key_record(
     }
 
 
+def models_text(team: Team) -> str:
+    allowed = "all" if team.models is None else ", ".join(sorted(team.models)) or "none"
+    denied = ", ".join(sorted(team.denied_models))
+    return f"{allowed} but {denied}" if denied else allowed
+
+
 def holder_status(holder: User | Team) -> str:
+    if isinstance(holder, Team) and holder.archived_ms is not None:
+        return "archived"
     return "active" if holder.disabled_ms is None else "disabled"
 
 
@@ -164,6 +184,10 @@ def _limit_status_row(status: LimitStatus) -> tuple[object, ...]:
     return (scope, f"{status.kind}/{status.window}", *cells)
 
 
+ENDED_STATES = (JobState.SETTLED, JobState.RELEASED)
+"""What the provider said of each part is not kept any longer then."""
+
+
 def job_record(job: Job, currency: str) -> dict[str, Any]:
     """The operator's view: money state and the provider's own ids, but never the prompt."""
     cost = None if job.unit_micros is None else job.unit_micros * job.billed
@@ -194,7 +218,10 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
             "retryable": failure.retryable,
             "charged": failure.charged,
         },
-        "upstream": [_part_record(part, sent=_sent(job)) for part in job.parts],
+        "upstream": [
+            _part_record(part, sent=_sent(job), ended=job.state in ENDED_STATES)
+            for part in job.parts
+        ],
         "calls": list(job.calls),
         "request_id": job.request_id,
     }
@@ -237,9 +264,9 @@ def entry_record(entry: Entry, currency: str) -> dict[str, Any]:
     }
 
 
-def _part_record(part: JobPart, *, sent: bool) -> dict[str, Any]:
+def _part_record(part: JobPart, *, sent: bool, ended: bool) -> dict[str, Any]:
     named = None if part.upstream_id is None else encode_call_id(part.upstream_id)
-    return {"id": named, "sent": sent, "n": part.n, "ended": part.result is not None}
+    return {"id": named, "sent": sent, "n": part.n, "ended": ended or part.result is not None}
 
 
 def _sent(job: Job) -> bool:

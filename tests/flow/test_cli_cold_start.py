@@ -15,16 +15,7 @@ from app.cli.serve_options import ServeOptions
 from tests.flow.command import KOI, Cli
 
 GATEWAY_ONLY = {
-    *(
-        "fastapi",
-        "pydantic",
-        "starlette",
-        "uvicorn",
-        "aiohttp",
-        "httpx",
-        "prometheus_client",
-        "rich",
-    ),
+    *("fastapi", "starlette", "uvicorn", "httptools", "httpx", "prometheus_client", "rich"),
     *("PIL", "openai", "obstore", "brotli", "app.api", "app.sandbox", "app.recovery"),
     *("app.reconcile", "app.server", "app.adapters.upstream", "app.adapters.images"),
     *("app.wiring.gateway", "app.wiring.adapters", "app.telemetry.metrics"),

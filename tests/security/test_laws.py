@@ -99,9 +99,10 @@ def test_nothing_a_caller_sends_is_run_or_unpickled() -> None:
 
 
 def test_no_pattern_comes_from_a_caller() -> None:
-    """S58: neither KEYS nor SCAN anywhere, and every regular expression is written down here."""
+    """S58: no KEYS or SCAN anywhere, one key is scanned without a pattern, and every regular
+    expression is written down here."""
     for file in LUA:
-        assert not re.search(r"'(KEYS|SCAN|HSCAN|SSCAN|ZSCAN|SORT)'", file.read_text()), file
+        assert not re.search(r"'(KEYS|SCAN|SORT|MATCH)'", file.read_text()), file
         assert "loadstring" not in file.read_text()
     for file in SOURCES:
         for node, name in calls(file):
