@@ -6,6 +6,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
+# Without compiled modules every process of the tests would compile the whole package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale bench-growth audit lock clean
 
 help: ## show this list
