@@ -2,17 +2,19 @@
 FROM python:3.12-slim AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
-# Two environments: the tools that build the package stay behind.
-RUN python -m venv /tools && python -m venv /venv
-COPY requirements.lock requirements-demo.lock ./
-RUN /venv/bin/pip install --require-hashes -r requirements.lock \
-    && /tools/bin/pip install --require-hashes -r requirements-demo.lock
+# Two environments: the tools that build the package stay behind, and so does pip.
+RUN python -m venv /tools && python -m venv --without-pip /venv
+COPY requirements.lock requirements-s3.lock requirements-demo.lock ./
+# For pictures in a bucket: docker build --build-arg LOCK=requirements-s3.lock
+ARG LOCK=requirements.lock
+# Wheels only: nothing is compiled.
+RUN /tools/bin/pip --python /venv/bin/python install --only-binary :all: --require-hashes -r $LOCK \
+    && /tools/bin/pip install --only-binary :all: --require-hashes -r requirements-demo.lock
 COPY pyproject.toml README.md ./
 COPY app ./app
 # The build backend is in the lock: nothing unhashed is downloaded.
 RUN /tools/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
-    && /venv/bin/pip install --no-deps /wheels/*.whl \
-    && rm -rf /venv/lib/python3.*/site-packages/pip /venv/lib/python3.*/site-packages/pip-* /venv/bin/pip*
+    && /tools/bin/pip --python /venv/bin/python install --no-deps /wheels/*.whl
 
 FROM python:3.12-slim
 ENV PATH=/venv/bin:$PATH \
@@ -20,7 +22,8 @@ ENV PATH=/venv/bin:$PATH \
     KOI_DATA_DIR=/data \
     KOI_HOST=0.0.0.0
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin koi \
-    && install -d -o koi -g koi -m 0700 /data
+    && install -d -o koi -g koi -m 0700 /data \
+    && rm -rf /usr/local/lib/python3.12/site-packages/pip* /usr/local/bin/pip*
 COPY --from=builder /venv /venv
 USER 10001:10001
 WORKDIR /data

@@ -83,7 +83,8 @@ audit: ## known vulnerabilities of what the image installs (asks the network)
 
 COMPILE = uv pip compile pyproject.toml --universal --no-strip-extras --generate-hashes --no-header -q
 lock: ## renew the lock files (needs uv)
-	@$(COMPILE) --extra s3 -o requirements.lock
+	@$(COMPILE) -o requirements.lock
+	@$(COMPILE) --extra s3 -o requirements-s3.lock
 	@$(COMPILE) --extra s3 --extra demo --group build -o requirements-demo.lock
 	@$(COMPILE) --extra s3 --extra demo --group dev -o requirements-dev.lock
 

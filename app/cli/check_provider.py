@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import threading
 
 import structlog
 
@@ -34,16 +33,10 @@ async def check_provider(settings: Settings) -> list[CheckResult]:
 
 
 def log_provider_check(settings: Settings) -> None:
-    """Log the result once. It runs on a thread that nothing waits for: a provider that does not
-    answer delays neither the start nor the end."""
+    """Ask and log the result, within a few seconds."""
     key = settings.upstream_key
-    if key is None:
-        return
-
-    def work() -> None:
+    if key is not None:
         _log_check(asyncio.run(probe_provider(settings.upstream_base_url, key)))
-
-    threading.Thread(target=work, name="check the provider", daemon=True).start()
 
 
 def _log_check(probed: ProbeResult) -> None:

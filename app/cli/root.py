@@ -61,7 +61,18 @@ def _answer(words: Sequence[str]) -> int:
     elif words == ["--version"]:
         print_line(koi_version())
     else:
-        from app.cli.command_tree import execute  # noqa: PLC0415 - cyclopts takes 0.1 s to load
-
-        return execute(words)
+        return _execute(words)
     return 0
+
+
+def _execute(words: Sequence[str]) -> int:
+    if words[0] == "serve":
+        from app.cli.serve_options import ServeOptions  # noqa: PLC0415 - not for the help
+
+        if options := ServeOptions.parse_plain(words[1:]):
+            from app.cli.gateway_start import start_gateway  # noqa: PLC0415
+
+            return start_gateway(options)
+    from app.cli.command_tree import execute  # noqa: PLC0415 - cyclopts takes 0.1 s to load
+
+    return execute(words)

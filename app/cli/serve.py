@@ -1,31 +1,16 @@
-"""`koi serve`: the gateway, in this process or in several under a supervisor."""
+"""`koi serve`, as cyclopts reads it: its help, and what is wrong with an option.
 
-import resource
-import socket
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+`app.cli.root` takes the options itself where they are plain, because cyclopts takes as long to load
+as the rest of a start.
+"""
 
-import structlog
+from typing import Annotated
+
 from cyclopts import Parameter, validators
 
-from app import dotenv
-from app.cli.data_dir_owner import find_unusable_paths
-from app.cli.errors import EXIT_USAGE, CommandFailed, translate_errors
+from app.cli.gateway_start import start_gateway
 from app.cli.options import require_text
-from app.cli.output import print_notice
-from app.cli.session import load_settings_as_owner
-from app.server.listener import ListenFailed, listen, url_of
-
-if TYPE_CHECKING:
-    from app.settings import Settings
-
-log = structlog.get_logger("koi.serve")
-
-MAX_OPEN_FILES = 65_536
-KILL_GRACE_S = 15.0
-"""How long a worker may live beyond its own drain before it is killed."""
+from app.cli.serve_options import ServeOptions
 
 Port = Annotated[
     int | None,
@@ -48,88 +33,4 @@ def serve(
 
     Example: KOI_UPSTREAM_API_KEY=sk-… koi serve --host 0.0.0.0 --port 8000
     """
-    settings = load_settings_as_owner(host=require_text("--host", host), port=port, workers=workers)
-    if settings.upstream_key is None:
-        raise CommandFailed(
-            "No upstream key: set KOI_UPSTREAM_API_KEY (or KOI_UPSTREAM_API_KEY_FILE) to the "
-            "provider's key, or try `koi demo`, which needs none.",
-            EXIT_USAGE,
-        )
-    for sentence in find_unusable_paths(settings.data_dir, embedded=settings.redis_url is None):
-        raise CommandFailed(sentence)
-    _warn_of_unknown_settings()
-    _prepare_process()
-    try:
-        listening = listen(settings.host, settings.port)
-    except ListenFailed as failure:
-        raise CommandFailed(str(failure)) from None
-    with listening:
-        if settings.workers == 1:
-            return _serve_alone(settings, listening)
-        return _serve_supervised(settings, listening)
-
-
-@dataclass(frozen=True, slots=True)
-class ListeningNotice:
-    """Logs the address once the gateway listens there, then calls `probe` to check the provider."""
-
-    url: str
-    workers: int
-    probe: Callable[[], None]
-
-    def __call__(self) -> None:
-        env_file = str(dotenv.DOTENV_PATH.absolute()) if dotenv.is_loaded() else None
-        log.info("listening", url=self.url, workers=self.workers, env_file=env_file)
-        self.probe()
-
-
-def _serve_alone(settings: "Settings", listening: socket.socket) -> int:
-    from app.cli.check_provider import log_provider_check  # noqa: PLC0415 - heavy
-    from app.server.run import run_gateway  # noqa: PLC0415
-    from app.telemetry.logs import configure  # noqa: PLC0415
-
-    configure(settings.log_format, settings.log_level)
-    notice = ListeningNotice(url_of(listening), 1, partial(log_provider_check, settings))
-    with translate_errors():
-        return run_gateway(settings, listening, notice)
-
-
-def _serve_supervised(settings: "Settings", listening: socket.socket) -> int:
-    from app.cli.check_provider import log_provider_check  # noqa: PLC0415 - heavy
-    from app.server.supervisor import Supervisor  # noqa: PLC0415
-    from app.server.worker import WorkerCommand  # noqa: PLC0415
-    from app.telemetry.logs import configure  # noqa: PLC0415
-    from app.telemetry.multiprocess import clear_stale_files  # noqa: PLC0415
-    from app.wiring.catalog_file import read_catalog  # noqa: PLC0415
-    from app.wiring.stores import store  # noqa: PLC0415
-
-    configure(settings.log_format, settings.log_level)
-    with translate_errors():
-        read_catalog(settings)
-    with translate_errors(), store(settings):
-        clear_stale_files(settings.data_dir / "metrics")
-        port = listening.getsockname()[1]
-        command = WorkerCommand(listening, settings.host, port, settings.workers)
-        grace_s = settings.drain_delay_s + settings.drain_timeout_s + KILL_GRACE_S
-        probe = partial(log_provider_check, settings)
-        ListeningNotice(url_of(listening), settings.workers, probe)()
-        return Supervisor(command.spawn, settings.workers, listening, grace_s).run()
-
-
-def _prepare_process() -> None:
-    """As many open files as allowed, since every caller and every upstream call needs one; and no
-    core dump, which would contain every key."""
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = MAX_OPEN_FILES if files == resource.RLIM_INFINITY else min(files, MAX_OPEN_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, files))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-
-
-def _warn_of_unknown_settings() -> None:
-    from app.settings import find_unknown_variables  # noqa: PLC0415
-
-    if reason := dotenv.find_distrust_reason():
-        print_notice(f"koi: {reason}")
-    for name, nearest in find_unknown_variables().items():
-        meant = f"did you mean {nearest}?" if nearest else "is it misspelt?"
-        print_notice(f"koi: {name} is not a setting of Koi; {meant}")
+    return start_gateway(ServeOptions(require_text("--host", host), port, workers))

@@ -1,8 +1,6 @@
 """What one command works with: settings, and the store with the use cases on it."""
 
 import asyncio
-import gc
-import importlib
 import os
 import sys
 import tempfile
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from app import dotenv
 from app.cli.data_dir_owner import act_as_owner
 from app.cli.errors import EXIT_USAGE, CommandFailed, translate_errors
+from app.cli.lean_imports import without_gc, without_unused_modules
 from app.cli.output import print_notice, progress_notice
 
 if TYPE_CHECKING:
@@ -60,22 +59,10 @@ def _load_settings(overrides: dict[str, Any]) -> "Settings":
 
 def configure_quiet_logging() -> None:
     """Log errors only, and to stderr: standard output is the answer."""
-    _import_structlog()
-    from app.telemetry.logs import configure  # noqa: PLC0415 - see run_operation
+    with without_unused_modules():
+        from app.telemetry.logs import configure  # noqa: PLC0415 - see run_operation
 
-    configure("console", "error", sys.stderr)
-
-
-def _import_structlog() -> None:
-    """Without rich, which structlog loads to print tracebacks, and which takes as long to load as
-    Koi itself. Koi formats its tracebacks before structlog could."""
-    if "structlog" in sys.modules or "rich" in sys.modules:
-        return
-    sys.modules["rich"] = None  # type: ignore[assignment]
-    try:
-        importlib.import_module("structlog")
-    finally:
-        del sys.modules["rich"]
+        configure("console", "error", sys.stderr)
 
 
 def run_operation(
@@ -94,7 +81,7 @@ def run_operation(
 
     Nothing heavy is imported at the top of a command's module: that would slow down every command.
     """
-    with _without_gc():
+    with without_gc():
         settings = load_settings_as_owner()
         configure_quiet_logging()
         from app.wiring.operator import open_operator_context  # noqa: PLC0415
@@ -115,16 +102,6 @@ def run_operation(
     opened = empty_data_dir(settings) if empty else nullcontext(settings)
     with translate_errors(), progress_notice(activity), opened as used:
         return asyncio.run(session(used))
-
-
-@contextmanager
-def _without_gc() -> Iterator[None]:
-    """For loading modules: the collector would look through all of them several times."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def has_no_data(settings: "Settings") -> bool:

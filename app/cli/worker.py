@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from app.cli.errors import CommandFailed, translate_errors
+from app.cli.lean_imports import without_gc, without_unused_modules
 from app.cli.output import close_output, print_notice
 from app.cli.session import load_settings_as_owner
 from app.server.worker import WorkerOptions, run_worker, tie_to_parent
@@ -18,10 +19,10 @@ def main() -> int:
     if not tie_to_parent(options.parent):
         return 1
     try:
-        settings = load_settings_as_owner(
-            host=options.host, port=options.port, workers=options.workers
-        )
-        with translate_errors():
+        with without_gc(), without_unused_modules(), translate_errors():
+            settings = load_settings_as_owner(
+                host=options.host, port=options.port, workers=options.workers
+            )
             return run_worker(settings, options)
     except CommandFailed as failure:
         print_notice(f"koi: {failure}")

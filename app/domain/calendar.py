@@ -23,15 +23,15 @@ class CalendarDay:
 class Calendar:
     def __init__(self, zone: ZoneInfo) -> None:
         self.zone = zone
-        self._around: tuple[date, tuple[CalendarDay, ...]] | None = None
+        self._around: tuple[CalendarDay, ...] = ()
 
     def days_around(self, now: datetime) -> tuple[CalendarDay, ...]:
-        """Yesterday, today and tomorrow of an aware datetime."""
-        today = now.astimezone(self.zone).date()
-        if self._around is None or self._around[0] != today:
-            days = tuple(self.day(today + timedelta(days=shift)) for shift in (-1, 0, 1))
-            self._around = today, days
-        return self._around[1]
+        """Yesterday, today and tomorrow of an aware datetime; the same tuple all day long."""
+        around, now_ms = self._around, now.timestamp() * 1000
+        if not around or not around[1].starts_ms <= now_ms < around[1].ends_ms:
+            today = now.astimezone(self.zone).date()
+            self._around = tuple(self.day(today + timedelta(days=shift)) for shift in (-1, 0, 1))
+        return self._around
 
     def day(self, day: date) -> CalendarDay:
         next_month = (day.replace(day=1) + timedelta(days=32)).replace(day=1)

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from app.domain.errors import BillingEvidence, FailureNote
@@ -187,6 +187,24 @@ class Job:
     def is_complete(self) -> bool:
         """Whether every image that was asked for is in our store."""
         return self.status is TaskStatus.COMPLETED and len(self.pictures) >= self.n
+
+    def after(
+        self, outcome: "Outcome", *, ended_ms: int | None = None, dispatched_ms: int | None = None
+    ) -> "Job":
+        """The job as it ended."""
+        return replace(
+            self,
+            state=outcome.state,
+            status=outcome.status,
+            progress=100 if outcome.status is TaskStatus.COMPLETED else self.progress,
+            dispatched_ms=dispatched_ms or self.dispatched_ms,
+            ended_ms=ended_ms or self.ended_ms,
+            pictures=outcome.pictures,
+            billed=outcome.billed,
+            failure=outcome.failure,
+            calls=outcome.calls or self.calls,
+            pending=outcome.pending,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,12 @@ class Journal(Protocol):
     def append(self, record: JournalRecord) -> None:
         """Write a record. Never raises; see `ready`."""
 
+    def add(self, record: JournalRecord) -> None:
+        """Take a record that `flush` writes together with others."""
+
+    def flush(self) -> None:
+        """Write what was added. Never raises; see `ready`."""
+
     def ready(self) -> bool:
         """False while records cannot be written: nothing may be spent then, since it could not be
         rebuilt."""

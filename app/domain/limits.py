@@ -1,5 +1,6 @@
 """Limits, the scopes that have them, what is left of them, and the refusals of free use."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
@@ -94,27 +95,34 @@ class LimitStatus:
         return None if self.limit is None else max(self.limit - self.used - self.held, 0)
 
 
-@dataclass(frozen=True, slots=True)
 class LimitSnapshot:
-    """All limits of one principal at one moment."""
+    """All limits of one principal at one moment: their statuses, or what makes these once somebody
+    asks. Of most snapshots nobody does."""
 
-    statuses: tuple[LimitStatus, ...] = ()
+    __slots__ = ("_statuses",)
+
+    def __init__(
+        self, statuses: tuple[LimitStatus, ...] | Callable[[], Iterable[LimitStatus]] = ()
+    ) -> None:
+        self._statuses = statuses
+
+    @property
+    def statuses(self) -> tuple[LimitStatus, ...]:
+        if callable(self._statuses):
+            self._statuses = tuple(self._statuses())
+        return self._statuses
 
     def after_settlement(self, n: int, billed: int, unit_micros: int | None) -> "LimitSnapshot":
         """This snapshot after a reservation of `n` images was settled with `billed` images."""
         per_image = {LimitKind.IMAGES: 1, LimitKind.MONEY: unit_micros or 0}
-        return LimitSnapshot(
-            tuple(
-                replace(
-                    status,
-                    used=status.used + billed * per_image[status.kind],
-                    held=status.held - n * per_image[status.kind],
-                )
-                if status.kind in per_image
-                else status
-                for status in self.statuses
-            )
-        )
+
+        def settled() -> Iterator[LimitStatus]:
+            for status in self.statuses:
+                each = per_image.get(status.kind, 0)
+                used, held = status.used + billed * each, status.held - n * each
+                yield replace(status, used=used, held=held) if each else status
+
+        return LimitSnapshot(settled)
 
     def tightest(self, kind: LimitKind) -> LimitStatus | None:
         """The limit of this kind that will refuse first. The house's limits are left out: what the

@@ -2,7 +2,7 @@
 
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -85,6 +85,8 @@ def media_type_of(name: str) -> str | None:
 
 
 DATA_URI_PREFIX = re.compile(r"\s*data:[^,\s]{0,200};base64,", re.IGNORECASE)
+BASE64_SLICE_CHARS = 256 << 10
+"""How much base64 is decoded at a time."""
 URL_SAFE_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 
@@ -97,17 +99,36 @@ def strip_data_uri(text: str) -> str:
 def decode_base64(text: str) -> bytes | None:
     """Read base64 as providers write it: with a data URI prefix, line breaks, the URL alphabet
     or missing padding. None when it is not base64, or holds nothing."""
+    digits = strip_data_uri(text)
+    slices = range(0, len(digits), BASE64_SLICE_CHARS)
     try:
-        digits = (
-            strip_data_uri(text)
-            .encode("ascii")
-            .translate(URL_SAFE_ALPHABET, b" \t\r\n")
-            .rstrip(b"=")
+        return decode_base64_slices(
+            digits[at : at + BASE64_SLICE_CHARS].encode("ascii") for at in slices
         )
-        body = binascii.a2b_base64(digits + b"=" * (-len(digits) % 4), strict_mode=True)
-    except (UnicodeEncodeError, binascii.Error):
+    except UnicodeEncodeError:
         return None
-    return body or None
+
+
+def decode_base64_slices(slices: Iterable[bytes]) -> bytes | None:
+    """The same for digits that come in slices, so that a long picture is never copied whole, nor
+    keeps other threads waiting for long."""
+    decoded: list[bytes] = []
+    left, is_padded = b"", False
+    try:
+        for part in slices:
+            digits = part.translate(URL_SAFE_ALPHABET, b" \t\r\n")
+            content = digits.rstrip(b"=")
+            if b"=" in content or (is_padded and content):
+                return None  # padding in the middle
+            is_padded = is_padded or len(content) < len(digits)
+            content = left + content
+            whole = len(content) - len(content) % 4
+            decoded.append(binascii.a2b_base64(content[:whole], strict_mode=True))
+            left = content[whole:]
+        decoded.append(binascii.a2b_base64(left + b"=" * (-len(left) % 4), strict_mode=True))
+    except binascii.Error:
+        return None
+    return b"".join(decoded) or None
 
 
 class ImageDraft(ByteSource, AbstractAsyncContextManager["ImageDraft"], Protocol):

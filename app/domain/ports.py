@@ -91,8 +91,10 @@ class Ledger(Protocol):
         hold_ms: int = 0,
         recheck_ms: int | None = None,
         collect_ms: int = 0,
+        known: Job | None = None,
     ) -> Settlement:
-        """End a job: counters, ledger entry, replay record and task, in one write, once.
+        """End a job: counters, ledger entry, replay record and task, in one write, once. `known` is
+        the job as its own process has it, which spares reading it back.
 
         An UNKNOWN outcome answers the caller and keeps the reservation, due after `hold_ms`, or
         `recheck_ms` while the provider can be asked; it may be settled again with proof. Pending
@@ -157,7 +159,12 @@ class Ledger(Protocol):
     def entries(self, since_ms: int = 0, until_ms: int | None = None) -> AsyncIterator[Entry]:
         """The ledger in order, by time written."""
 
-    async def audit(self) -> LedgerAudit: ...
+    async def audit(self, *, full: bool = False) -> LedgerAudit:
+        """Compare the counters with rollups and newer entries; `full`: and the rollups with all
+        entries."""
+
+    async def full_audit_due(self) -> bool:
+        """Whether a full audit is due; then it is this process's to make."""
 
     async def open_job_stats(self) -> OpenJobStats: ...
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.domain.charging import compute_outcome
@@ -21,11 +21,10 @@ from app.domain.job import (
     JobState,
     Outcome,
     PendingImage,
-    TaskStatus,
     picture_stem,
 )
 from app.domain.journal import Outbox, OutboxMessage, OutboxOutcome, OutboxPart
-from app.domain.ledger import CollectionReport, CollectionResult
+from app.domain.ledger import CollectionReport, CollectionResult, Settlement
 from app.domain.ports import Ledger, MetricsRecorder, ResultCache, UpstreamLimiter
 from app.service.background import BackgroundTasks
 from app.service.lease import LEASE_MS
@@ -71,19 +70,24 @@ class JobSettler:
     ) -> Job | None:
         """The job as the store has it; None when the settlement waits in the outbox."""
         held = any(not i.url and parts and not parts[i.part].upstream_id for i in outcome.pending)
-        try:
-            settled = await self._settle_once(job.id, outcome, HELD_LEASE_MS if held else LEASE_MS)
-        except LedgerUnavailable:
-            self.recorder.settlement_lost()
-            await self.enqueue(OutboxOutcome(job.id, outcome))
-            settled = None
-        self.waiters.notify(settled or _ended_job(job, outcome), upstream_s)
+        collect_ms = HELD_LEASE_MS if held else LEASE_MS
+        settlement = None
+        with self.waiters.ending(job.id):
+            try:
+                settlement = await self._settle_once(job.id, outcome, collect_ms, job)
+            except LedgerUnavailable:
+                self.recorder.settlement_lost()
+                await self.enqueue(OutboxOutcome(job.id, outcome))
+            settled = None if settlement is None else settlement.job
+            self.waiters.notify(settled or job.after(outcome), upstream_s)
+        if settlement is not None:
+            await self._follow_up(settlement)
         return settled
 
     def announce_unsaved(self, job: Job, parts: Sequence[JobPart]) -> None:
         """Tell whoever waits here how the job ended, although the store cannot be told now."""
         if parts:
-            self.waiters.notify(_ended_job(job, compute_outcome(parts)))
+            self.waiters.notify(job.after(compute_outcome(parts)))
 
     async def record_collection(self, job_id: str, report: CollectionReport) -> CollectionResult:
         """Record what became of pending images, and tell whoever waits.
@@ -115,10 +119,11 @@ class JobSettler:
     async def deliver(self, message: OutboxMessage) -> None:
         """Deliver one outbox message to the store. Raises `LedgerUnavailable`."""
         if isinstance(message, OutboxOutcome):
-            ended = await self._settle_once(message.job_id, message.outcome)
-            if ended is not None:
-                self.waiters.notify(ended)
-                await self._report_missing_pictures(ended, message.outcome)
+            settlement = await self._settle_once(message.job_id, message.outcome)
+            if settlement is not None:
+                await self._follow_up(settlement)
+                self.waiters.notify(settlement.job)
+                await self._report_missing_pictures(settlement.job, message.outcome)
         else:
             with suppress(TaskNotFound):
                 await self.ledger.record_part(
@@ -198,9 +203,9 @@ class JobSettler:
             pause = min(pause * 2, MAX_PAUSE_S)
 
     async def _settle_once(
-        self, job_id: str, outcome: Outcome, collect_ms: int = LEASE_MS
-    ) -> Job | None:
-        """The job as it ended in the ledger; None when the ledger does not know it (any more)."""
+        self, job_id: str, outcome: Outcome, collect_ms: int = LEASE_MS, known: Job | None = None
+    ) -> Settlement | None:
+        """None when the ledger does not know the job (any more)."""
         try:
             settlement = await self.ledger.settle(
                 job_id,
@@ -208,6 +213,7 @@ class JobSettler:
                 hold_ms=round(self.resolve_after_s * 1000),
                 recheck_ms=round(self.recheck_s * 1000),
                 collect_ms=collect_ms,
+                known=known,
             )
         except TaskNotFound:
             if outcome.proof is not BillingEvidence.NEVER_SENT:
@@ -215,10 +221,15 @@ class JobSettler:
             return None
         if settlement.first:
             self.recorder.settled(settlement.job, outcome)
+        return settlement
+
+    async def _follow_up(self, settlement: Settlement) -> None:
+        """What no caller waits for. On one link to the store, the cache is filled before it answers
+        anybody who asks after the job's end."""
+        if settlement.first:
             await self._fill_cache(settlement.job)
         # Also when the job had ended before: the process that ended it may have died before this.
-        await self.release_slot(job_id)
-        return settlement.job
+        await self.release_slot(settlement.job.id)
 
     async def _fill_cache(self, job: Job) -> None:
         """Keep only jobs with all their pictures. While none of a job's pictures is here, identical
@@ -240,16 +251,3 @@ def _missing_pictures(job: Job, outcome: Outcome) -> Iterator[tuple[PendingImage
             picture = more.get(picture_stem(job.id, part, index))
             if picture is not None:
                 yield PendingImage(part, index, ""), picture
-
-
-def _ended_job(job: Job, outcome: Outcome) -> Job:
-    return replace(
-        job,
-        state=outcome.state,
-        status=outcome.status,
-        progress=100 if outcome.status is TaskStatus.COMPLETED else job.progress,
-        pictures=outcome.pictures,
-        billed=outcome.billed,
-        failure=outcome.failure,
-        pending=outcome.pending,
-    )

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
+from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.redis.signals import RedisSignals
 from app.api.settings import EdgeSettings
+from app.domain.administration import ROOT, Actor, ActorKind
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
+from app.service.admin_keys import AdminKeys
 from app.service.authenticate import Authenticate
 from app.service.background import BackgroundTasks, LoadLimiter
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
@@ -48,6 +51,7 @@ from app.wiring.readiness import ReadinessProbe
 from app.wiring.registration import GatewayRegistration
 
 CANCEL_RETRY_S = 1.0
+ROOT_ACTOR = Actor(ActorKind.ADMIN_KEY, ROOT)
 MAX_BASE64_ANSWERS, ANSWER_WAIT_S = 8, 30.0
 """How many base64 answers to one key are sent at once, as each keeps its pictures in memory, and
 how long others wait."""
@@ -72,11 +76,14 @@ class RunningGateway:
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
-    """Everything a gateway process needs, opened in order and closed in reverse."""
+async def open_gateway(
+    settings: Settings, embedded: EmbeddedStore | None = None
+) -> AsyncIterator[RunningGateway]:
+    """Everything a gateway process needs, opened in order and closed in reverse. The `embedded`
+    store may have been started before."""
     async with AsyncExitStack() as stack:
         catalog = read_catalog(settings)
-        adapters = await open_adapters(stack, settings, catalog)
+        adapters = await open_adapters(stack, settings, catalog, embedded)
         registration = GatewayRegistration(adapters.gateways, adapters.pictures, settings)
         stack.push_async_callback(registration.unregister)
         await registration.register()
@@ -199,8 +206,11 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
             adapters.pictures,
             adapters.upstream_limiter,
         ),
-        usage=UsageReports(adapters.ledger),
-        keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits),
+        usage=UsageReports(adapters.ledger, adapters.rollups),
+        keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR),
+        admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
+        audit_log=adapters.audit_log,
+        house=settings.house_limits,
         pictures=adapters.pictures,
         budget=MemoryBudget(MAX_ENCODING_BYTES),
         serving=MemoryBudget(MAX_SERVING_BYTES),
@@ -240,6 +250,7 @@ def _build_loops(
         "drain": partial(services.waiters.dismiss_on_drain, services.gateway.background),
         "census": partial(loops.publish_job_stats, adapters.ledger, adapters.metrics),
         "audit": partial(loops.publish_audit, adapters.ledger, adapters.metrics),
+        "rollups": partial(loops.roll_up, adapters.rollup_writer),
         "debts": partial(loops.deliver_outbox, services.settler, adapters.outbox, adapters.metrics),
         "journal": partial(
             loops.maintain_journal,

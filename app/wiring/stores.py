@@ -38,14 +38,15 @@ class StoreUrls:
 
 
 @contextmanager
-def store(settings: Settings) -> Iterator[StoreUrls]:
-    """The configured store, or the embedded one: started here, or attached to when it runs."""
+def store(settings: Settings, embedded: EmbeddedStore | None = None) -> Iterator[StoreUrls]:
+    """The configured store, or the embedded one: started here unless it was before, or attached to
+    when it runs."""
     if settings.redis_url is not None:
         yield StoreUrls(settings.redis_url, settings.cache_redis_url or settings.redis_url)
         return
-    with EmbeddedStore(settings.data_dir) as embedded:
-        cache = settings.cache_redis_url or embedded.url
-        yield StoreUrls(embedded.url, cache, lambda: embedded.gone)
+    with embedded or EmbeddedStore(settings.data_dir) as opened:
+        cache = settings.cache_redis_url or opened.url
+        yield StoreUrls(opened.url, cache, lambda: opened.gone)
 
 
 def journal_directory(settings: Settings) -> Path:

@@ -255,5 +255,5 @@ class Sabotaged(BatchingStore):
 
     broken: Mapping[str, Script] = MappingProxyType({})
 
-    async def run(self, script: Script, keys: Any, *args: Any) -> Any:
-        return await super().run(self.broken.get(script.name, script), keys, *args)
+    async def run(self, script: Script, keys: Any, *args: Any, **how: Any) -> Any:
+        return await super().run(self.broken.get(script.name, script), keys, *args, **how)

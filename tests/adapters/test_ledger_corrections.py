@@ -16,6 +16,7 @@ from store_rig import (
     ledger_on,
     principal,
     started,
+    unknown,
     used_and_held,
 )  # fmt: skip
 
@@ -151,16 +152,41 @@ async def test_the_audit_is_right_while_the_ledger_is_being_written(
     assert sum(traded) > len(audited)
 
 
+async def test_the_audit_of_many_open_jobs_sees_one_moment(ledger: RedisLedger) -> None:
+    """It is read in pages, while jobs of any page are dispatched, doubted and settled."""
+    people = [principal(names=(f"key{n}", f"user{n}", "art")) for n in range(200)]
+    opened = [await ledger.admit(admission(who, n=2)) for who in people for _ in range(3)]
+    ids = iter([one.job.id for one in opened])
+    over = asyncio.Event()
+
+    async def trade() -> None:
+        for job_id in ids:
+            if over.is_set():
+                return
+            await ledger.dispatch(job_id, 60_000)
+            await ledger.settle(job_id, unknown(), hold_ms=60_000)
+            await ledger.settle(job_id, delivered(2))
+
+    trading = [asyncio.create_task(trade()) for _ in range(4)]
+    audits = [await ledger.audit() for _ in range(5)]
+    over.set()
+    await asyncio.gather(*trading)
+
+    assert {audit.difference for audit in audits} == {0}
+    assert audits[-1].open_jobs < audits[0].open_jobs
+    assert (await ledger.audit()).difference == 0
+
+
 class Stumbling(BatchingStore):
     """A store that falls silent once, on the second page of the ledger."""
 
     pages = 0
 
-    async def run(self, script: Script, keys: Sequence[str], *args: Argument) -> Any:
+    async def run(self, script: Script, keys: Sequence[str], *args: Argument, **how: Any) -> Any:
         self.pages += script.name == "entries"
         if script.name == "entries" and self.pages == 2:
             raise LedgerUnavailable
-        return await super().run(script, keys, *args)
+        return await super().run(script, keys, *args, **how)
 
 
 async def test_an_audit_that_was_interrupted_counts_nothing_twice(engine: Engine) -> None:

@@ -3,7 +3,13 @@
 import gc
 import importlib
 
-for name in ("tests.chaos.mortal", "app.cli.serve", "app.server.run", "uvloop", "stringprep"):
+for name in (
+    "tests.chaos.mortal",
+    "app.cli.gateway_start",
+    "app.server.run",
+    "uvloop",
+    "stringprep",
+):
     importlib.import_module(name)
 gc.collect()
 gc.freeze()

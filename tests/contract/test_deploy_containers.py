@@ -55,26 +55,33 @@ def test_the_image_runs_as_an_ordinary_user_and_drains_on_sigterm() -> None:
 
 
 def test_the_image_installs_nothing_without_a_hash() -> None:
-    installs = re.findall(r"pip install (.*)", DOCKERFILE)
+    installs = re.findall(r"(?:pip|python) install (.*)", DOCKERFILE)
 
     assert [line.rstrip(" \\") for line in installs] == [
-        "--require-hashes -r requirements.lock",
-        "--require-hashes -r requirements-demo.lock",
+        "--only-binary :all: --require-hashes -r $LOCK",
+        "--only-binary :all: --require-hashes -r requirements-demo.lock",
         "--no-deps /wheels/*.whl",
     ]
     assert re.search(r"pip wheel --no-build-isolation --no-deps ", DOCKERFILE)
+    assert re.findall(r"^ARG LOCK=(.*)", DOCKERFILE, re.MULTILINE) == ["requirements.lock"]
 
 
 def test_the_image_holds_only_what_production_needs() -> None:
-    image, tools = [
-        set(re.findall(r"^([\w.-]+)==", (ROOT / name).read_text(), re.MULTILINE))
-        for name in ("requirements.lock", "requirements-demo.lock")
+    image, bucket, tools = [
+        set(re.findall(r"^([\w.-]+)(?:\[\w+\])?==", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements.lock", "requirements-s3.lock", "requirements-demo.lock")
     ]
 
-    assert tools > image
+    assert tools > bucket
+    assert bucket - image == {"obstore"}
     assert not {"openai", "pillow", "hatchling", "editables", "pytest", "setuptools", "pip"} & image
     assert {"openai", "pillow", "hatchling"} <= tools
-    assert "obstore" in image
+
+
+def test_the_image_has_no_packaging_tool() -> None:
+    assert "venv --without-pip /venv" in DOCKERFILE
+    assert re.search(r"rm -rf /usr/local/lib/python3\.12/site-packages/pip\*", DOCKERFILE)
+    assert set(re.findall(r"FROM python:([\d.]+)-slim", DOCKERFILE)) == {"3.12"}
 
 
 def test_every_base_image_is_pinned() -> None:

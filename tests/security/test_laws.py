@@ -99,9 +99,10 @@ def test_nothing_a_caller_sends_is_run_or_unpickled() -> None:
 
 
 def test_no_pattern_comes_from_a_caller() -> None:
-    """S58: neither KEYS nor SCAN anywhere, and every regular expression is written down here."""
+    """S58: no KEYS or SCAN anywhere, one key is scanned without a pattern, and every regular
+    expression is written down here."""
     for file in LUA:
-        assert not re.search(r"'(KEYS|SCAN|HSCAN|SSCAN|ZSCAN|SORT)'", file.read_text()), file
+        assert not re.search(r"'(KEYS|SCAN|SORT|MATCH)'", file.read_text()), file
         assert "loadstring" not in file.read_text()
     for file in SOURCES:
         for node, name in calls(file):
@@ -137,7 +138,13 @@ def test_the_framework_tells_nobody_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "lock", ["requirements.lock", "requirements-demo.lock", "requirements-dev.lock"]
+    "lock",
+    [
+        "requirements.lock",
+        "requirements-s3.lock",
+        "requirements-demo.lock",
+        "requirements-dev.lock",
+    ],
 )
 def test_everything_locked_has_its_version_and_its_hashes_and_comes_from_nowhere_else(
     lock: str,

@@ -67,7 +67,7 @@ def url(guarded: Engine) -> str:
 
 def test_the_file_names_the_commands_of_the_scripts_and_no_others() -> None:
     allowed = set(re.findall(r" \+(\S+)", FILE.read_text().splitlines()[-1]))
-    calls = re.compile(r"redis\.call\(\s*'([A-Z]+)'")
+    calls = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'")
     used: dict[Path, set[str]] = {
         f: {name.lower() for name in calls.findall(f.read_text())} for f in SCRIPTS.rglob("*.lua")
     }
@@ -95,6 +95,10 @@ def test_all_of_koi_runs_within_it(
     # Told by a library to servers that know it; asked by the doctor, who copes without.
     refused = {entry["object"] for entry in root.acl_log()}  # type: ignore[union-attr, index]
     assert refused <= {"client|setinfo", "config|get"}
+    # The user of an earlier version may not scan, and the ledger is checked all the same.
+    root.execute_command("ACL SETUSER", "koi", "-hscan", "-zscan")
+    assert cli.json("ledger", "check")["difference"] == 0
+    root.execute_command("ACL SETUSER", "koi", "+hscan", "+zscan")
 
 
 def live_through_everything(koi: Koi, client: httpx.Client) -> None:

@@ -22,6 +22,7 @@ from app.adapters.embedded.engine import (
 )
 from app.adapters.embedded.errors import EmbeddedStoreError, StoreNotStarted, StoreUnusable
 from app.adapters.embedded.liveness import PingReply, StoreFilesMonitor, find_stray_server, ping
+from app.adapters.embedded.lock_holder import is_lock_holder_dead
 from app.adapters.embedded.server import StoreServer
 
 START_TIMEOUT_S = 10.0
@@ -65,8 +66,9 @@ class EmbeddedStore:
         self._started_at = 0.0
         self._pause_s = 0.0
 
-    def __enter__(self) -> Self:
-        """Return when the store answers; an `EmbeddedStoreError` says why it does not."""
+    def start(self) -> None:
+        """Begin without waiting. Raises `EmbeddedStoreError` for a directory that cannot be used;
+        entering says all else, and `close` ends it."""
         _reject_stray_server(Path(os.path.realpath(self._data_dir / "store")))
         self._directory = StoreDirectory.prepare(self._data_dir)
         self._monitor = StoreFilesMonitor(self._directory.path, self._directory.socket)
@@ -74,6 +76,11 @@ class EmbeddedStore:
         # thread that spawns every server and lives until `close`.
         self._thread = threading.Thread(target=self._supervise, name="koi-store", daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> Self:
+        """Return when the store answers; an `EmbeddedStoreError` says why it does not."""
+        if self._thread is None:
+            self.start()
         try:
             self._joined.wait()
         except BaseException:
@@ -152,7 +159,8 @@ class EmbeddedStore:
                 self._start()
                 return
             answer = ping(self._open_directory.socket)
-            if answer is PingReply.PONG:
+            ending = is_lock_holder_dead(self._open_directory.lock)
+            if answer is PingReply.PONG and not ending:
                 self._log.info("store_attached", engine=self.engine)
                 return
             if answer is PingReply.LOADING:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from app.adapters.journal.id_file import was_replaced
+from app.adapters.journal.id_file import FileId, file_id, was_replaced
 
 APPEND_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 RETRY_INTERVAL_S = 1.0
@@ -20,6 +20,8 @@ class AppendFile:
     def __init__(self, directory: Path, name: Callable[[], str]) -> None:
         self._directory, self._name = directory, name
         self._open_name, self._file = "", -1
+        self._path, self._id = "", FileId(0, 0)
+        self._added: list[bytes] = []
         self._unwritten = b""
         self._unsynced = False
         self._rotated: deque[int] = deque()
@@ -28,11 +30,18 @@ class AppendFile:
         self._log = structlog.get_logger("koi.journal")
 
     def write(self, line: bytes) -> None:
-        self._unwritten += line + b"\n"
+        self.add(line)
         self.try_flush()
+
+    def add(self, line: bytes) -> None:
+        """Take a line, to be written by `try_flush` together with those before it."""
+        self._added += (line, b"\n")
 
     def try_flush(self) -> bool:
         """True when the kernel has all lines; after a failure it tries again once a second."""
+        if self._added:
+            self._unwritten += b"".join(self._added)
+            self._added.clear()
         due = self._failed_s is None or time.monotonic() > self._failed_s
         if self._unwritten and due and not self.gone():
             self._flush()
@@ -42,7 +51,7 @@ class AppendFile:
         """Whether the open file was deleted or replaced: lines written to it would be lost."""
         # Yesterday's file may have been swept; the next line opens a new one.
         current = self._file >= 0 and self._open_name == self._name()
-        return current and was_replaced(self._file, self._directory / self._open_name)
+        return current and was_replaced(self._path, self._id)
 
     def sync(self) -> None:
         """Sync what was written to disk; blocks, so call it in a thread. Raises `OSError`; the next
@@ -60,7 +69,7 @@ class AppendFile:
                 raise
 
     def close(self) -> None:
-        if self._unwritten and self.gone():
+        if (self._unwritten or self._added) and self.gone():
             self._open_name = ""  # write to a new file, or these lines are lost
         self.try_flush()
         for file in (*self._rotated, self._file):
@@ -89,7 +98,9 @@ class AppendFile:
         if name == self._open_name and self._file >= 0:
             return
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = os.open(self._directory / name, APPEND_FLAGS, 0o600)
+        path = str(self._directory / name)
+        file = os.open(path, APPEND_FLAGS, 0o600)
         if self._file >= 0:
             self._rotated.append(self._file)
         self._open_name, self._file = name, file
+        self._path, self._id = path, file_id(file)

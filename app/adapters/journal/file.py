@@ -12,8 +12,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -29,6 +28,21 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+class DailyName:
+    """The name of a file that is another one each day: the date, then `rest`."""
+
+    def __init__(self, rest: str, now: Callable[[], datetime]) -> None:
+        self._rest, self._now = rest, now
+        self._date: date | None = None
+        self._name = ""
+
+    def __call__(self) -> str:
+        today = self._now().date()
+        if today != self._date:
+            self._date, self._name = today, f"{today:%Y-%m-%d}{self._rest}"
+        return self._name
+
+
 class FileJournal:
     """Appends to its own files in `directory`, which the first line creates."""
 
@@ -42,10 +56,9 @@ class FileJournal:
         """Whether this process wrote a change that must survive the loss of the store."""
         self._deduplicator = ChangeDeduplicator()
         process = secrets.token_hex(4)
-        self._ledger_file = AppendFile(directory, lambda: f"{now():%Y-%m-%d}-{process}.books.jsonl")
-        self._jobs_file = AppendFile(directory, lambda: f"{now():%Y-%m-%d}-{process}.jobs.jsonl")
-        self._copies_file = AppendFile(
-            directory, lambda: f"{now():%Y-%m-%d}-{process}{COPIES_SUFFIX}"
+        self._ledger_file, self._jobs_file, self._copies_file = (
+            AppendFile(directory, DailyName(f"-{process}{suffix}", now))
+            for suffix in (".books.jsonl", ".jobs.jsonl", COPIES_SUFFIX)
         )
 
     @property
@@ -58,18 +71,33 @@ class FileJournal:
         self._id_file.ensure_id()
 
     def append(self, record: JournalRecord) -> None:
+        self.add(record)
+        self.flush()
+
+    def flush(self) -> None:
+        self._ledger_file.try_flush()
+        self._jobs_file.try_flush()
+
+    def add(self, record: JournalRecord) -> None:
         new_changes = self._deduplicator.take_new(record)
         if record.changes and not new_changes:
             return
-        jobs = [change for change in new_changes if change.kind is ChangeKind.JOB]
-        others = [change for change in new_changes if change.kind is not ChangeKind.JOB]
-        # Job records are swept early, but the numbers they took must stay known for a rebuild.
-        others += [StoreChange(ChangeKind.JOB, job.id, (), job.seq) for job in jobs if job.seq]
+        others, jobs = [], []
+        for change in new_changes:
+            if change.kind is not ChangeKind.JOB:
+                others.append(change)
+                continue
+            jobs.append(change)
+            if change.seq:
+                # Job records are swept early, but the numbers they took must stay known for a
+                # rebuild.
+                others.append(StoreChange(ChangeKind.JOB, change.id, (), change.seq))
         self.has_changes = self.has_changes or any(change.seq for change in record.changes)
+        mark, at_ms = record.mark, record.at_ms
         if others or not jobs:
-            self._ledger_file.write(orjson.dumps(replace(record, changes=others)))
+            self._ledger_file.add(orjson.dumps(JournalRecord(mark, others, at_ms)))
         if jobs:
-            self._jobs_file.write(orjson.dumps(replace(record, changes=jobs)))
+            self._jobs_file.add(orjson.dumps(JournalRecord(mark, jobs, at_ms)))
 
     def append_copy(self, record: JournalRecord) -> None:
         """Append what another process changed. It does not count for the position of this one."""
@@ -98,6 +126,7 @@ class FileJournal:
     def sweep(self, *, books: timedelta, jobs: timedelta) -> int:
         """Remove files that were last written longer ago than that; returns how many."""
         kept = {"*.books.jsonl": books, f"*{COPIES_SUFFIX}": books, "*.jobs.jsonl": jobs}
+        kept |= {f"{pattern}.gz": life for pattern, life in kept.items()}
         return sum(_sweep(self.directory, pattern, life) for pattern, life in kept.items())
 
     def close(self) -> None:
@@ -188,6 +217,12 @@ class DelegatedJournal:
         """Whether the command changed anything that must survive the loss of the store."""
 
     def append(self, record: JournalRecord) -> None:
+        self.add(record)
+
+    def flush(self) -> None:
+        """There is nothing to write."""
+
+    def add(self, record: JournalRecord) -> None:
         """The store keeps the change until a gateway has copied it."""
         self.has_changes = self.has_changes or any(change.seq for change in record.changes)
 

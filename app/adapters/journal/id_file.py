@@ -5,6 +5,7 @@ import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from app.adapters.files import DIRECTORY_FLAGS, create_file_once, open_no_follow
 
@@ -29,7 +30,7 @@ class JournalIdFile:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / ID_FILE_NAME
-        self._file = -1
+        self._file, self._opened = -1, FileId(0, 0)
         self.id: str | None = None
         with suppress(OSError):
             self._open()
@@ -50,7 +51,7 @@ class JournalIdFile:
 
     def gone(self) -> bool:
         """Whether the path no longer leads to the id file that was opened."""
-        return self._file >= 0 and was_replaced(self._file, self._path)
+        return self._file >= 0 and was_replaced(str(self._path), self._opened)
 
     def close(self) -> None:
         if self._file >= 0:
@@ -63,16 +64,28 @@ class JournalIdFile:
         if self.id is None:
             os.close(file)
         else:
-            self._file = file
+            self._file, self._opened = file, file_id(file)
 
 
-def was_replaced(file: int, path: Path) -> bool:
-    """Whether the path no longer leads to this open file."""
+class FileId(NamedTuple):
+    """A file as the system knows it, whatever its name."""
+
+    device: int
+    inode: int
+
+
+def file_id(file: int) -> FileId:
+    found = os.fstat(file)
+    return FileId(found.st_dev, found.st_ino)
+
+
+def was_replaced(path: str, opened: FileId) -> bool:
+    """Whether the path no longer leads to the file that was opened there."""
     try:
-        there, here = os.stat(path, follow_symlinks=False), os.fstat(file)
+        found = os.stat(path, follow_symlinks=False)
     except OSError:
         return True
-    return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)
+    return found.st_ino != opened.inode or found.st_dev != opened.device
 
 
 def _read_id(file: int) -> str | None:

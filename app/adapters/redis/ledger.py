@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from app.adapters.redis import keyspace, refusals
+from app.adapters.redis import job_lists, keyspace, refusals
 from app.adapters.redis.auditor import Auditor
 from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
 from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
@@ -99,7 +99,8 @@ class RedisLedger:
         request = scope_set.limit_fields(admission.principal) | admission_request(admission)
         request |= given(refusals=self._caps.refusals) | {"task_ms": self._task_ms}
         try:
-            status, fields = await self._scripts.write("admit", request, dated=True)
+            sent = request["fields"]
+            status, fields = await self._scripts.write("admit", request, dated=True, sent=sent)
         except ScriptError as error:
             self._scripts.ensure_can_spend(asked=True)
             raise self._explain(error, scope_set, admission) from error
@@ -163,35 +164,34 @@ class RedisLedger:
         hold_ms: int = 0,
         recheck_ms: int | None = None,
         collect_ms: int = 0,
+        known: Job | None = None,
     ) -> Settlement:
         validate_outcome(outcome)
-        waits = {"hold_ms": hold_ms, "collect_ms": collect_ms}
-        waits |= {} if recheck_ms is None else {"look_ms": recheck_ms}
+        brief = known is not None and len(known.parts) == 1 and not outcome.pending
+        waits = given(hold_ms=hold_ms, collect_ms=collect_ms, look_ms=recheck_ms, brief=brief)
         status, fields = await self._settle(job_id, outcome, **waits)
-        return Settlement(_job(fields), first=status == "settled")
+        if known is None or "record" in fields:
+            return Settlement(_job(fields), first=status == "settled")
+        return Settlement(known.after(outcome, **fields), first=True)
 
     async def cancel(self, job_id: str) -> Settlement | None:
         note = TaskCancelled("The task was cancelled before anything was sent.").note
         outcome = Outcome(JobState.RELEASED, proof=BillingEvidence.NEVER_SENT, failure=note)
         status, fields = await self._settle(job_id, outcome, only=JobState.RESERVED.value)
         job = _job(fields)
-        if job.dispatched_ms is not None:
-            return None
-        return Settlement(job, first=status == "settled")
+        sent = job.dispatched_ms is not None
+        return None if sent else Settlement(job, first=status == "settled")
 
     async def _settle(self, job_id: str, outcome: Outcome, **also: Any) -> tuple[str, Fields]:
         return await self._write("settle", settle_request(job_id, outcome) | self._ttls | also)
 
     async def claim(self, limit: int, lease_ms: int) -> Sequence[JobClaim]:
-        return (await self._claim(limit=limit, lease_ms=lease_ms))[0]
+        return (await self.claim_with_polls(limit, lease_ms, None))[0]
 
     async def claim_with_polls(
-        self, limit: int, lease_ms: int, polls: int
+        self, limit: int, lease_ms: int, polls: int | None
     ) -> tuple[list[JobClaim], int]:
-        return await self._claim(limit=limit, lease_ms=lease_ms, polls=polls)
-
-    async def _claim(self, **request: int) -> tuple[list[JobClaim], int]:
-        _, fields = await self._write("claim", request)
+        _, fields = await self._write("claim", given(limit=limit, lease_ms=lease_ms, polls=polls))
         claims = [
             JobClaim(_job(claim), claim["token"], claim["late_ms"], claim["age_ms"])
             for claim in fields["claims"]
@@ -220,19 +220,18 @@ class RedisLedger:
         return frozenset((await self._scripts.run("filter_open", *job_ids))["jobs"])
 
     async def list_jobs(self, user: str, limit: int) -> Sequence[Job]:
-        found = await self._scripts.run("list_jobs", user, limit)
-        return [read_job(unflatten(record)) for record in found["jobs"]]
+        return await job_lists.list_jobs(self._scripts, user, limit)
 
     async def list_unfinished(self) -> Sequence[str]:
-        jobs: list[str] = (await self._scripts.run("list_unfinished"))["jobs"]
-        return jobs
+        return await job_lists.list_unfinished(self._scripts)
 
     async def abandon(self, job_id: str, caller_id: str | None = None) -> None:
         await self._write("abandon", {"job": job_id} | given(call=caller_id))
 
     async def save_receipts(self, receipts: Sequence[AnswerReceipt]) -> None:
-        pairs = [(receipt.job_id, receipt.caller_id) for receipt in receipts]
-        await self._write("save_receipts", {"receipts": pairs})
+        await self._write(
+            "save_receipts", {"receipts": [(r.job_id, r.caller_id) for r in receipts]}
+        )
 
     async def find_owner(self, picture: str) -> tuple[str, str] | None:
         text = await self._scripts.command(FIND_OWNER, keyspace.key("owner", picture))
@@ -245,7 +244,7 @@ class RedisLedger:
         scope_set = ScopeSet.of(principal)
         request = scope_set.limit_fields(principal)
         fields = await self._scripts.run_dated("read_limits", request)
-        return scope_set.snapshot(fields["limits"])
+        return scope_set.snapshot(fields["limits"], unlimited=True)
 
     async def adjust(self, entry: Entry) -> Entry:
         """A non-empty `entry.id` names the request: repeated, it corrects once."""
@@ -263,8 +262,11 @@ class RedisLedger:
         async for id, record in self._scripts.entries(*span, newest_first=newest_first):
             yield read_entry(id, record)
 
-    async def audit(self) -> LedgerAudit:
-        return await self._auditor.audit()
+    async def audit(self, *, full: bool = False) -> LedgerAudit:
+        return await self._auditor.audit(full=full)
+
+    async def full_audit_due(self) -> bool:
+        return await self._auditor.full_audit_due()
 
     async def open_job_stats(self) -> OpenJobStats:
         stats = await self._scripts.run("open_job_stats")

@@ -7,7 +7,8 @@ when the store does not know it. What a script changed goes into the journal as 
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ import structlog
 
 from app.adapters.redis import clock, keyspace
 from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.pipeline import ReplyReader
 from app.adapters.redis.client.scripts import (
     CLOCK,
     LIST_ENTRIES,
@@ -35,13 +37,13 @@ from app.adapters.redis.replies import (
     check_status,
     unexpected_reply,
 )
-from app.domain.calendar import Calendar, CalendarDay
+from app.adapters.redis.request_days import RequestDays
+from app.domain.calendar import Calendar
 from app.domain.errors import LedgerDataLost, LedgerUnavailable, StoreUnavailable
 from app.domain.journal import ChangeKind, Journal, JournalRecord, Position, StoreChange
 
-DAY_RETENTION_MS = 40 * 86_400_000
-MONTH_RETENTION_MS = 400 * 86_400_000
-ENTRY_PAGE_SIZE = 500
+ENTRY_PAGE_SIZE = 200
+_KINDS = {kind.value: kind for kind in ChangeKind}
 
 
 def utc_now() -> datetime:
@@ -70,8 +72,7 @@ class LedgerScripts:
         self.intact = True
         self._store, self._clock, self._gone, self._full = store, clock, gone, full
         self._scripts = load_scripts("ledger")
-        self._clock_offset = timedelta()
-        self._day_fields_cache: dict[str, bytes] = {}
+        self._days = RequestDays(calendar, clock)
 
     async def open(self) -> Position:
         """Learn the store's epoch, or begin one; one that was rebuilt from ours continues ours.
@@ -122,10 +123,11 @@ class LedgerScripts:
         return text
 
     async def entries(
-        self, first: str = "-", last: str = "+", *, newest_first: bool = False
+        self, first: str = "-", last: str = "+", *, newest_first: bool = False, noun: str = "stream"
     ) -> AsyncIterator[tuple[str, Record]]:
-        """The ledger's entries in order, or the newest ones first, page by page, as stored."""
-        stream = keyspace.key("stream")
+        """The ledger's entries in order, or the newest ones first, page by page, as stored; or the
+        audit log's records, when that is the `noun`."""
+        stream = keyspace.key(noun)
         while True:
             command, span = LIST_ENTRIES, (first, last)
             if newest_first:
@@ -162,27 +164,33 @@ class LedgerScripts:
         fields: Fields
         for _ in range(2):
             try:
-                fields = await self.run(name, orjson.dumps(request), self._days())
+                fields = await self.run(name, orjson.dumps(request), self._days.text)
             except ScriptError as error:
                 if error.code is not ErrorCode.CLOCK_SKEW:
                     raise
-                self._follow_store_clock(error.fields["now_ms"])
+                self._days.follow_store_clock(error.fields["now_ms"])
             else:
                 return fields
         raise _calendar_too_short()
 
     async def write(
-        self, name: str, request: dict[str, Any], *, dated: bool = False
+        self,
+        name: str,
+        request: dict[str, Any],
+        *,
+        dated: bool = False,
+        sent: Sequence[str] = (),
     ) -> tuple[str, Fields]:
-        """A script that may change the ledger: its status and named fields.
+        """A script that may change the ledger: its status and named fields. A job that it opens
+        has the fields that were `sent`, which its change does not repeat.
 
         Raises `ScriptError`; `LedgerDataLost` when the store lost its data.
         """
         for _ in range(2):
-            status, fields = await self._write(name, request, dated)
+            status, fields = await self._write(name, request, dated, sent)
             if status != ErrorCode.CLOCK_SKEW:
                 return check_status(name, status, fields)
-            self._follow_store_clock(fields["now_ms"])
+            self._days.follow_store_clock(fields["now_ms"])
         raise _calendar_too_short()
 
     def ensure_can_spend(self, *, asked: bool = False) -> None:
@@ -199,46 +207,59 @@ class LedgerScripts:
         if self._full():
             raise LedgerUnavailable("The gateway's disk is full; nothing was spent.", asked=asked)
 
-    async def _send(self, script: Script | Command, keys: Sequence[str], *args: Argument) -> Any:
+    async def _send(
+        self,
+        script: Script | Command,
+        keys: Sequence[str],
+        *args: Argument,
+        reader: ReplyReader | None = None,
+    ) -> Any:
         try:
-            return await self._store.run(script, keys, *args)
+            return await self._store.run(script, keys, *args, reader=reader)
         except StoreUnavailable as error:
             raise LedgerUnavailable(error.message, asked=error.asked) from error
 
-    async def _write(self, name: str, request: dict[str, Any], dated: bool) -> tuple[Any, Fields]:
+    async def _write(
+        self, name: str, request: dict[str, Any], dated: bool, sent: Sequence[str]
+    ) -> tuple[Any, Fields]:
         for _ in range(2):
             position = self.position or await self.open()
-            reply = await self._send(
+            reader = _WriteReply(self, name, position.epoch, sent)
+            status, fields = await self._send(
                 self._scripts[name],
                 keyspace.LEDGER_ROUTE,
                 position.epoch,
                 position.text,
                 orjson.dumps(request),
-                self._days() if dated else b"",
+                self._days.text if dated else b"",
                 clock.monotonic_stamp(),
+                reader=reader,
             )
-            match reply:
-                case [status, str(text), list(changes), dict(fields)]:
-                    if status != ErrorCode.DATA_LOST:
-                        self._advance_position(Position.parse(position.epoch, text), changes)
-                        return status, fields
-                case _:
-                    raise unexpected_reply(name, reply)
+            if status != ErrorCode.DATA_LOST:
+                return status, fields
             await self.open()  # raises, unless the ledger was rebuilt meanwhile
         raise LedgerDataLost
 
-    def _advance_position(self, position: Position, changes: list[Any]) -> None:
-        if self.position is None or position.seq > self.position.seq:
-            self.position = position
-        if changes:
-            emitted = [
-                StoreChange(ChangeKind(kind), id, fields, seq) for kind, id, fields, seq in changes
-            ]
-            self._append_to_journal(position, emitted)
+    def note_changes(self, epoch: str, text: str, changes: list[Any]) -> None:
+        """The store has reached a position: its changes go to the journal, which writes them when
+        it is flushed."""
+        known = self.position
+        if changes or known is None or known.text != text:
+            position = Position.parse(epoch, text)
+            if known is None or position.seq > known.seq:
+                self.position = position
+            if changes:
+                emitted = [
+                    StoreChange(_KINDS[kind], id, fields, seq) for kind, id, fields, seq in changes
+                ]
+                self.journal.add(JournalRecord(position, emitted, self._now_ms()))
         self._set_intact(intact=True)
 
     def _append_to_journal(self, position: Position, changes: list[StoreChange]) -> None:
-        self.journal.append(JournalRecord(position, changes, int(self._clock().timestamp() * 1000)))
+        self.journal.append(JournalRecord(position, changes, self._now_ms()))
+
+    def _now_ms(self) -> int:
+        return int(self._clock().timestamp() * 1000)
 
     def _set_intact(self, *, intact: bool) -> None:
         if intact is self.intact:
@@ -250,31 +271,30 @@ class LedgerScripts:
         else:
             log.error("ledger_lost", fix="run `koi ledger rebuild`; until then nothing is spent")
 
-    def _days(self) -> bytes:
-        """Yesterday, today and tomorrow: the store picks the one that holds its own time."""
-        days = self.calendar.days_around(self._clock() + self._clock_offset)
-        if days[1].label not in self._day_fields_cache:
-            self._day_fields_cache = {
-                days[1].label: orjson.dumps([_day_fields(day) for day in days])
-            }
-        return self._day_fields_cache[days[1].label]
 
-    def _follow_store_clock(self, store_ms: int) -> None:
-        """This machine's clock is a day or more off: follow the store's."""
-        self._clock_offset = datetime.fromtimestamp(store_ms / 1000, UTC) - self._clock()
+@dataclass(frozen=True, slots=True)
+class _WriteReply:
+    """Reads the reply of a writing script. What it changed is in the journal before any caller of
+    the batch goes on, and whether or not this one still waits."""
+
+    scripts: LedgerScripts
+    name: str
+    epoch: str
+    sent: Sequence[str]
+
+    def read(self, reply: Any) -> tuple[Any, Fields]:
+        match reply:
+            case [status, str(text), list(changes), dict(fields)]:
+                if status == "opened":
+                    changes[0][2] += self.sent
+                if status != ErrorCode.DATA_LOST:
+                    self.scripts.note_changes(self.epoch, text, changes)
+                return status, fields
+        raise unexpected_reply(self.name, reply)
+
+    def flush(self) -> None:
+        self.scripts.journal.flush()
 
 
 def _calendar_too_short() -> LedgerUnavailable:
     return LedgerUnavailable("The calendar does not cover the store's time.")
-
-
-def _day_fields(day: CalendarDay) -> dict[str, str | int]:
-    return {
-        "label": day.label,
-        "month": day.month,
-        "starts": day.starts_ms,
-        "ends": day.ends_ms,
-        "month_ends": day.month_ends_ms,
-        "keep": day.ends_ms + DAY_RETENTION_MS,
-        "month_keep": day.month_ends_ms + MONTH_RETENTION_MS,
-    }

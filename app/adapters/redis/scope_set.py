@@ -1,7 +1,8 @@
 """A principal as the ledger sees it: scope keys, the limits on each, and what is left of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app.domain.limits import (
@@ -15,6 +16,7 @@ from app.domain.limits import (
 from app.domain.principal import Principal
 
 HOUSE_SCOPE_KEY = "house"
+_Amounts = tuple[LimitKind, LimitWindow, int | None, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +43,31 @@ class ScopeSet:
             "limits": [_limits(scope.limits) for scope in self.scopes],
         }
 
-    def snapshot(self, rows: Iterable[Mapping[str, Any]]) -> LimitSnapshot:
-        """`rows` are the `limits` of a script's reply."""
-        statuses = []
-        for row in rows:
-            scope = self.scopes[row["scope"] - 1]
-            statuses.append(
-                LimitStatus(
-                    scope.kind,
-                    scope.name,
-                    LimitKind(row["kind"]),
-                    LimitWindow(row["window"]),
-                    row.get("limit"),
-                    row["used"],
-                    row["held"],
-                    row["reset_s"],
-                )
-            )
-        return LimitSnapshot(tuple(statuses))
+    def snapshot(self, texts: Sequence[str], *, unlimited: bool = False) -> LimitSnapshot:
+        """`texts` are the `limits` of a script's reply; `unlimited` shows what has no limit too."""
+        return LimitSnapshot(partial(self._statuses, texts, unlimited))
+
+    def _statuses(self, texts: Sequence[str], unlimited: bool) -> Iterator[LimitStatus]:
+        day_s, month_s = map(int, texts[0].split())
+        for scope, text in zip(self.scopes, texts[1:], strict=True):
+            for kind, window, limit, *amounts in _amounts(scope.limits, text, day_s, month_s):
+                if limit is not None or unlimited:
+                    yield LimitStatus(scope.kind, scope.name, kind, window, limit, *amounts)
+
+
+def _amounts(limits: Limits, text: str, day_s: int, month_s: int) -> Iterator[_Amounts]:
+    """Each limit with what is used and held of it, and the seconds to its reset."""
+    day_images, day_micros, day_held, day_held_micros, *more = map(int, text.split())
+    images, micros, held, held_micros, spent_us, running = more
+    rate = limits.requests_per_minute
+    made = -(-spent_us // max(60_000_000 // rate, 1)) if rate else 0
+    kind, window = LimitKind, LimitWindow
+    yield kind.REQUESTS, window.MINUTE, rate, made, 0, -(-spent_us // 1_000_000)
+    yield kind.CONCURRENCY, window.NOW, limits.concurrency, 0, running, 0
+    yield kind.IMAGES, window.DAY, limits.images_per_day, day_images, day_held, day_s
+    yield kind.IMAGES, window.MONTH, limits.images_per_month, images, held, month_s
+    yield kind.MONEY, window.DAY, limits.micros_per_day, day_micros, day_held_micros, day_s
+    yield kind.MONEY, window.MONTH, limits.micros_per_month, micros, held_micros, month_s
 
 
 def scope_keys_of(key: str, user: str, team: str | None) -> list[str]:

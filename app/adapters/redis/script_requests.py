@@ -1,6 +1,5 @@
 """What the ledger's scripts are asked, as the JSON their headers describe."""
 
-from datetime import date
 from typing import Any
 
 from app.adapters.redis.codec import (
@@ -11,7 +10,7 @@ from app.adapters.redis.codec import (
     write_job,
     write_pending,
 )
-from app.adapters.redis.ledger_scripts import DAY_RETENTION_MS, MONTH_RETENTION_MS
+from app.adapters.redis.request_days import window_kept_until_ms
 from app.adapters.redis.scope_set import scope_keys_of
 from app.domain.calendar import Calendar
 from app.domain.charging import IMAGE_UNAVAILABLE
@@ -141,13 +140,11 @@ def backoff_request(limit: int, timings: CollectionTimings) -> Request:
 
 def correction_request(entry: Entry, calendar: Calendar) -> Request:
     """For `adjust.lua`: the entry, and the windows that it names."""
-    day = calendar.day(date.fromisoformat(entry.day))
-    month = calendar.day(date.fromisoformat(f"{entry.month}-01"))
     return {
         "scope_keys": scope_keys_of(entry.key, entry.user, entry.team),
         "windows": [
-            {"label": entry.day, "keep_ms": day.ends_ms + DAY_RETENTION_MS},
-            {"label": entry.month, "keep_ms": month.month_ends_ms + MONTH_RETENTION_MS},
+            {"label": label, "keep_ms": window_kept_until_ms(label, calendar)}
+            for label in (entry.day, entry.month)
         ],
         "images": entry.images,
         "micros": entry.micros or 0,

@@ -1,10 +1,10 @@
-"""A user's tasks in one cheap script: only what a list shows is read and decoded."""
+"""A user's tasks in cheap scripts: only what a list shows is read and decoded."""
 
 from typing import Any
 
 from app.adapters.redis.codec import read_job, unflatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
-from app.adapters.redis.replies import ErrorCode, ScriptError
+from app.adapters.redis.replies import ErrorCode, Fields, ScriptError
 from app.domain.job import Job
 from app.domain.queries import TaskPage, TaskQuery
 
@@ -22,15 +22,29 @@ class RedisTaskList:
         self._scripts = scripts
 
     async def list_page(self, user: str, query: TaskQuery) -> TaskPage | None:
-        order, after = "oldest" if query.ascending else "", query.after or ""
-        asked = (user, query.limit, after, order, query.status or "")
+        rows: list[list[Any]] = []
+        after: str | None = query.after or ""
+        more = True
+        while after is not None:
+            page = await self._read(user, query, after, query.limit - len(rows))
+            if page is None:
+                # Unless it is the caller's, the task that was looked at last is gone meanwhile.
+                return None if after == query.after else TaskPage([_job(row) for row in rows], more)
+            rows += page["jobs"]
+            more, after = bool(page["more"]), page.get("looked_up_to")
+        return TaskPage([_job(row) for row in rows], more)
+
+    async def _read(self, user: str, query: TaskQuery, after: str, limit: int) -> Fields | None:
+        order, status = "oldest" if query.ascending else "", query.status or ""
         try:
-            page = await self._scripts.run("list_page", *asked, *LISTED_FIELDS)
+            found: Fields = await self._scripts.run(
+                "list_page", user, limit, after, order, status, *LISTED_FIELDS
+            )
         except ScriptError as error:
             if error.code is ErrorCode.TASK_UNKNOWN:
                 return None
             raise
-        return TaskPage([_job(row) for row in page["jobs"]], bool(page["more"]))
+        return found
 
 
 def _job(row: list[Any]) -> Job:

@@ -1,7 +1,7 @@
 """What the provider grants this deployment, and how the traffic to it stood a moment ago."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -55,6 +55,11 @@ class TrafficView:
     refused: str = ""
     fails: int = 0
     probe_ms: int = 0
+
+    def after_permits(self, *, queued: int, busy: int, next_ms: int) -> "TrafficView":
+        """The same with what a script said of permits just now."""
+        ago_ms = round(1000 * (time.monotonic() - self.at_s))
+        return replace(self, queued=queued, busy=busy, next_ms=next_ms + ago_ms)
 
     @property
     def next_s(self) -> float:

@@ -143,13 +143,13 @@ class RedisUpstreamLimiter:
     async def release(self, job_id: str) -> None:
         """See the port."""
         if self._limits.concurrency is not None:
-            self._update_view(await self._run("release", job_id, ""))
+            await self._release(job_id, "")
             self._queue.request_permits()
 
     async def release_all(self, job_id: str, calls: int) -> None:
         """See the port."""
         if not self._is_unlimited:
-            self._update_view(await self._run("release", job_id, self._queue_member(job_id, calls)))
+            await self._release(job_id, self._queue_member(job_id, calls))
             self._queue.mark_ended(job_id)
             self._queue.request_permits()
 
@@ -196,10 +196,8 @@ class RedisUpstreamLimiter:
                 report = (math.ceil(pause_s * 1000), self._process_id, self._recent_requests())
                 self._update_view(await self._run("report_throttle", *report))
             elif code in REFUSAL_MESSAGES:
-                ago_s = (
-                    -1.0 if self._accepted_at_s is None else time.monotonic() - self._accepted_at_s
-                )
-                ago_ms = -1 if ago_s < 0 else round(ago_s * 1000)
+                since_s = self._accepted_at_s
+                ago_ms = -1 if since_s is None else round((time.monotonic() - since_s) * 1000)
                 self._update_view(await self._run("report_refusal", code, ago_ms))
 
     async def _probe(self) -> None:
@@ -227,13 +225,16 @@ class RedisUpstreamLimiter:
             wait_ms = max(round((waiter.deadline_s - now_s) * 1000), 0)
             asks.append({"job": waiter.job_id, "calls": waiter.calls, "wait_ms": wait_ms})
         found = await self._run("acquire", orjson.dumps(asks))
-        self._update_view(found["traffic"])
+        self._view = self._view.after_permits(**found["traffic"])
         return [_permit(answer) for answer in found["answers"]]
 
     async def _release_all(self, waiter: PermitWaiter) -> None:
-        member = self._queue_member(waiter.job_id, waiter.calls)
         with suppress(StoreUnavailable):
-            self._update_view(await self._run("release", waiter.job_id, member))
+            await self._release(waiter.job_id, self._queue_member(waiter.job_id, waiter.calls))
+
+    async def _release(self, job_id: str, member: str) -> None:
+        traffic = await self._run("release", job_id, member)
+        self._view = self._view.after_permits(**traffic)
 
     def _queue_member(self, job_id: str, calls: int) -> str:
         """The job's member of the store's queue; empty where slots are unlimited."""
@@ -243,9 +244,8 @@ class RedisUpstreamLimiter:
     async def _refresh_view(self) -> None:
         count = self._recent_requests()
         report = (self._process_id, count) if count or self._reported else ("", 0)
-        view = await self._run("read_traffic", *report)
+        self._update_view(await self._run("read_traffic", *report))
         self._reported = count
-        self._update_view(view)
         if self._view.fails and self._accepted_at_s is not None:
             # A process that was refused does not know that this one was accepted.
             await self.record_success(time.monotonic() - self._accepted_at_s)

@@ -1,25 +1,25 @@
-"""Runs scripts on the store. Scripts awaited at the same time share one pipeline.
+"""Runs scripts on the store. Scripts called in one turn of the event loop share one exchange.
 
-Calls made in one turn of the event loop, or while a pipeline is under way, leave together in the
-next one: fewer system calls, and one fsync for all of them. A caller that is cancelled does not
-affect the others. Whatever keeps the store from answering becomes `StoreUnavailable`.
+They leave in one write: fewer system calls, and one fsync for all of them. Several batches may be
+under way on the link at once. A caller that is cancelled does not affect the others. Whatever keeps
+the store from answering becomes `StoreUnavailable`.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
 
 from app.adapters.redis.client.breaker import BreakerState, CircuitBreaker
 from app.adapters.redis.client.cluster import ClusterPipeline
 from app.adapters.redis.client.connection import Client, find_ledger_node
 from app.adapters.redis.client.errors import WRITE_REFUSALS, classify_error
-from app.adapters.redis.client.pipeline import NodePipeline, ScriptCall, SendBatch
+from app.adapters.redis.client.pipeline import NodePipeline, Pipeline, ReplyReader, ScriptCall
 from app.adapters.redis.client.scripts import Argument, Command, Script
 from app.adapters.redis.client.timeouts import EventLoopLag
 from app.domain.errors import StoreUnavailable
@@ -52,31 +52,41 @@ class BatchingStore:
         self._on_state = self._breaker.on_state
         self._breaker.on_state = self._breaker_changed
         self._is_away = False
-        self._pipeline: SendBatch = (
+        self._pipeline: Pipeline = (
             NodePipeline(client.connection_pool, timeout_s, replicas)
             if isinstance(client, Redis)
             else ClusterPipeline(client, timeout_s, replicas)
         )
         self._queue: list[ScriptCall] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._is_flush_due = False
+        self._sent: set[ScriptCall] = set()
+        self._failure: Exception | None = None
+        """How the link ended last: the batches that were under way on it fail once."""
 
     @property
     def state(self) -> BreakerState:
         return self._breaker.state
 
-    async def run(self, script: Script | Command, keys: Sequence[str], *args: Argument) -> Any:
+    async def run(
+        self,
+        script: Script | Command,
+        keys: Sequence[str],
+        *args: Argument,
+        reader: ReplyReader | None = None,
+    ) -> Any:
         """Run a script or a command; a script that the store does not know is loaded first.
 
-        A script answers what its header says. Raises `StoreUnavailable`; an error of the script
-        itself stays a `ResponseError`.
+        A script answers what its header says, or what `reader` makes of it. Raises
+        `StoreUnavailable`; an error of the script itself stays a `ResponseError`.
         """
         if not self._breaker.allows():
             self._observe(script.name, "breaker", 0.0)
             raise _unavailable("breaker", asked=False)
-        call = ScriptCall.of(script, keys, args)
+        call = ScriptCall.of(script, keys, args, reader)
         self._queue.append(call)
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush(), name="koi-store")
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
         return await call.reply
 
     async def pubsub(self) -> PubSub:
@@ -85,45 +95,47 @@ class BatchingStore:
 
     async def aclose(self) -> None:
         """Finish what is queued, then hang up."""
-        if self._flusher is not None:
-            await asyncio.wait([self._flusher], timeout=2 * self._timeout_s)
+        waiting = [call.reply for call in (*self._queue, *self._sent)]
+        if waiting:
+            await asyncio.wait(waiting, timeout=2 * self._timeout_s)
+        await self._pipeline.aclose()
         await self._client.aclose()
 
-    async def _flush(self) -> None:
-        try:
-            while self._queue:
-                calls = [call for call in self._queue[:MAX_BATCH] if not call.reply.done()]
-                del self._queue[:MAX_BATCH]
-                if calls:
-                    await self._send_batch(calls)
-        finally:
-            self._flusher = None
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        while self._queue and not (self._sent and self._pipeline.is_serial):
+            calls = [call for call in self._queue[:MAX_BATCH] if not call.reply.done()]
+            del self._queue[:MAX_BATCH]
+            if calls:
+                self._sent.update(calls)
+                self._pipeline.send(calls, partial(self._finish, calls))
 
-    async def _send_batch(self, calls: list[ScriptCall]) -> None:
-        try:
-            try:
-                replies = await self._pipeline(calls)
-            except (RedisError, OSError) as error:
-                replies = [error] * len(calls)
-            kinds = {self._resolve(call, reply) for call, reply in zip(calls, replies, strict=True)}
-            if any(isinstance(reply, EventLoopLag) for reply in replies):
-                # This process was too late to read the answers: that says nothing about the store.
-                return
-            if "timeout" in kinds:
-                # The calls still queued have waited as long as the ones that were sent.
-                waiting, self._queue = self._queue, []
-                for call in waiting:
-                    self._resolve(call, TimeoutError())
-            if kinds - WRITE_REFUSALS - {None}:
-                self._breaker.record_failure()
-            else:
-                self._breaker.record_success()
-        finally:
-            # Whatever happened here, no caller may wait for ever.
-            for call in calls:
-                if not call.reply.done():
-                    call.reply.set_exception(_unavailable("closed"))
-                    call.reply.exception()  # marked as read: its caller may be gone
+    def _finish(self, calls: Sequence[ScriptCall], replies: list[Any] | Exception) -> None:
+        self._sent.difference_update(calls)
+        counts = replies is not self._failure
+        if isinstance(replies, Exception):
+            self._failure = replies
+            replies = [replies] * len(calls)
+        if any(call.reader is not None for call in calls):
+            replies = _read(calls, replies)
+        kinds = {self._resolve(call, reply) for call, reply in zip(calls, replies, strict=True)}
+        # Answers that this process was too late to read say nothing about the store.
+        if counts and not any(isinstance(reply, EventLoopLag) for reply in replies):
+            self._judge(kinds)
+        if self._queue:
+            self._flush()
+
+    def _judge(self, kinds: set[str | None]) -> None:
+        """What the failures of a batch say about the store; None where a call succeeded."""
+        if "timeout" in kinds:
+            # The calls still queued have waited as long as the ones that were sent.
+            waiting, self._queue = self._queue, []
+            for call in waiting:
+                self._resolve(call, TimeoutError())
+        if kinds - WRITE_REFUSALS - {None}:
+            self._breaker.record_failure()
+        else:
+            self._breaker.record_success()
 
     def _resolve(self, call: ScriptCall, reply: object) -> str | None:
         """Give a caller its reply or failure; returns the kind of failure, if it is the store's."""
@@ -151,6 +163,23 @@ class BatchingStore:
             self._is_away = away
             self._log.warning("store_breaker", state=state.value)
         self._on_state(state)
+
+
+def _read(calls: Sequence[ScriptCall], replies: Sequence[Any]) -> list[Any]:
+    """What the replies mean, kept before anybody acts on one of them."""
+    answers = list(replies)
+    flushes = {}
+    for n, (call, reply) in enumerate(zip(calls, replies, strict=True)):
+        if call.reader is None or isinstance(reply, Exception):
+            continue
+        flushes[id(call.reader)] = call.reader.flush
+        try:
+            answers[n] = call.reader.read(reply)
+        except Exception as error:  # noqa: BLE001 - its caller's alone
+            answers[n] = error
+    for flush in flushes.values():
+        flush()
+    return answers
 
 
 def _unavailable(kind: str, *, asked: bool = True) -> StoreUnavailable:

@@ -14,8 +14,11 @@ from typing import Any
 from redis.asyncio.connection import ConnectionPool
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.adapters.redis.client.pipeline import NodePipeline, ScriptCall, packed_command
+from app.adapters.redis.client.errors import translate_resets
+from app.adapters.redis.client.link import Done
+from app.adapters.redis.client.pipeline import NodePipeline, ScriptCall
 
 Address = tuple[str, int]
 
@@ -94,10 +97,8 @@ class ClusterTopology:
         await self._close_removed_nodes()
 
     async def _fetch_slots(self, address: Address, timeout_s: float) -> tuple[str, Any]:
-        pipeline = NodePipeline(self.pool(address), timeout_s)
-        [rows] = await pipeline.send([packed_command("CLUSTER", "SLOTS")])
-        if isinstance(rows, Exception):
-            raise rows
+        async with asyncio.timeout(timeout_s):
+            rows = await _ask_for_slots(self.pool(address))
         if not rows:
             raise ClusterDownError(f"{address} belongs to no cluster")
         return address[0], rows
@@ -127,10 +128,34 @@ class ClusterTopology:
 class ClusterPipeline:
     """Calls to the nodes that hold their keys: each node's in one pipeline, all nodes at once."""
 
+    is_serial = True
+
     def __init__(self, cluster: ClusterTopology, timeout_s: float, replicas: int = 0) -> None:
         self._cluster, self._timeout_s, self._replicas = cluster, timeout_s, replicas
+        self._nodes: dict[Address, tuple[ConnectionPool, NodePipeline]] = {}
+        self._sending: asyncio.Task[None] | None = None
 
-    async def __call__(self, calls: list[ScriptCall]) -> list[Any]:
+    def send(self, calls: Sequence[ScriptCall], done: Done) -> None:
+        self._sending = asyncio.create_task(self._send(calls, done), name="koi-store")
+
+    async def aclose(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.wait([self._sending])
+        for _, pipeline in self._nodes.values():
+            await pipeline.aclose()
+
+    async def _send(self, calls: Sequence[ScriptCall], done: Done) -> None:
+        outcome: list[Any] | Exception = RedisConnectionError("this process hung up")
+        try:
+            outcome = await self._follow(calls)
+        except (RedisError, OSError) as error:
+            outcome = error
+        finally:
+            done(outcome)
+
+    async def _follow(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        """The replies, wherever the cluster sends a call on to."""
         replies: list[Any] = [None] * len(calls)
         unsent: dict[int, Address | None] = dict.fromkeys(range(len(calls)))
         await self._cluster.refresh(self._timeout_s)
@@ -143,7 +168,7 @@ class ClusterPipeline:
         return replies
 
     async def _send_round(
-        self, calls: list[ScriptCall], unsent: dict[int, Address | None]
+        self, calls: Sequence[ScriptCall], unsent: dict[int, Address | None]
     ) -> list[tuple[int, Any]]:
         groups: dict[tuple[Address, bool], list[int]] = defaultdict(list)
         answered: list[tuple[int, Any]] = []
@@ -167,15 +192,22 @@ class ClusterPipeline:
     async def _send_to_node(
         self, address: Address, calls: list[ScriptCall], *, asking: bool
     ) -> list[Any]:
-        pipeline = NodePipeline(self._cluster.pool(address), self._timeout_s, self._replicas)
         try:
-            replies = await pipeline(calls, asking=asking)
+            replies = await self._pipeline(address).ask(calls, asking=asking)
         except (RedisError, OSError) as error:
             replies = [error] * len(calls)
             self._cluster.distrust(address)
         if any(isinstance(reply, ClusterDownError) for reply in replies):
             self._cluster.distrust(address)
         return replies
+
+    def _pipeline(self, address: Address) -> NodePipeline:
+        pool = self._cluster.pool(address)
+        known = self._nodes.get(address)
+        if known is None or known[0] is not pool:
+            known = pool, NodePipeline(pool, self._timeout_s, self._replicas)
+            self._nodes[address] = known
+        return known[1]
 
     def _redirects(self, reply: object) -> Iterator[Address | None]:
         """Where a call that was not run goes next; nothing when it was run."""
@@ -184,3 +216,17 @@ class ClusterPipeline:
             yield None
         elif isinstance(reply, AskError):
             yield reply.host, reply.port
+
+
+async def _ask_for_slots(pool: ConnectionPool) -> Any:
+    connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+    try:
+        with translate_resets():
+            await connection.send_command("CLUSTER", "SLOTS")
+            return await connection.read_response()
+    except BaseException:
+        # A reply under way must never reach the next caller.
+        await connection.disconnect(nowait=True)
+        raise
+    finally:
+        await pool.release(connection)

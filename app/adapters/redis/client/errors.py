@@ -47,6 +47,25 @@ _KIND_BY_CODE = {
     "UNKILLABLE": "busy",
     "WRONGPASS": "auth",
 }
+DEMOTED_ERRORS = (exceptions.ReadOnlyError, exceptions.MasterDownError)
+"""Answers of a server that stopped being the primary: a new connection may find the new one."""
+_TYPE_BY_CODE: dict[str, type[exceptions.ResponseError]] = {
+    "ASK": exceptions.AskError,
+    "CLUSTERDOWN": exceptions.ClusterDownError,
+    "MASTERDOWN": exceptions.MasterDownError,
+    "MOVED": exceptions.MovedError,
+    "NOSCRIPT": exceptions.NoScriptError,
+    "READONLY": exceptions.ReadOnlyError,
+    "TRYAGAIN": exceptions.TryAgainError,
+}
+"""Error replies that are acted on; all others are told apart by their text."""
+
+
+def read_error(text: str) -> exceptions.ResponseError:
+    """An error reply as an exception."""
+    code, _, rest = text.partition(" ")
+    type_ = _TYPE_BY_CODE.get(code)
+    return exceptions.ResponseError(text) if type_ is None else type_(rest)
 
 
 @contextmanager

@@ -1,28 +1,27 @@
-"""Sends calls to one server together, in one pipeline on one connection."""
+"""Sends calls to one server together: in one write, on one link that is made when it is needed."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import (
-    MasterDownError,
-    MaxConnectionsError,
-    NoScriptError,
-    ReadOnlyError,
-    ResponseError,
-)
+from redis.exceptions import MaxConnectionsError, NoScriptError, RedisError, ResponseError
 
 from app.adapters.redis import keyspace
 from app.adapters.redis.client.errors import translate_resets
-from app.adapters.redis.client.scripts import Argument, Command, Script, build_script
-from app.adapters.redis.client.timeouts import reply_timeout
+from app.adapters.redis.client.link import Done, Exchange, Link
+from app.adapters.redis.client.scripts import (
+    Argument,
+    Command,
+    Script,
+    build_script,
+    packed_command,
+)
 
-DEMOTED_ERRORS = (ReadOnlyError, MasterDownError)
-"""Answers of a server that stopped being the primary: a new connection may find the new one."""
 NOOP_WRITE = build_script(
     "confirm",
     "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], redis.call('GET', KEYS[1]) or '0')",
@@ -32,6 +31,17 @@ NOOP_WRITE = build_script(
 a repeated call that found its work done already would be confirmed although no replica has it."""
 WAIT_TIMEOUT_SHARE = 0.7
 """Of the store's timeout, so that too few replicas differ from a store that does not answer."""
+ASKING = packed_command("ASKING")
+
+
+class ReplyReader(Protocol):
+    """What a call's reply means for this process, whether or not its caller still waits."""
+
+    def read(self, reply: Any) -> Any:
+        """The answer for the caller. Raises what the caller is told instead."""
+
+    def flush(self) -> None:
+        """Called after all replies of a batch were read, before any caller gets its answer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,100 +52,187 @@ class ScriptCall:
     keys: Sequence[str]
     packed: bytes
     reply: asyncio.Future[Any]
+    reader: ReplyReader | None = None
     queued_at_s: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def of(
-        cls, script: Script | Command, keys: Sequence[str], args: Sequence[Argument]
+        cls,
+        script: Script | Command,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        reader: ReplyReader | None = None,
     ) -> "ScriptCall":
         """Packed at once, so that a bad argument fails its own caller and no other."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        return cls(script, keys, packed_command(*script.words(keys, args)), reply)
+        return cls(script, keys, script.packed(keys, args), reply, reader)
 
 
-SendBatch = Callable[[list[ScriptCall]], Awaitable[list[Any]]]
-"""Sends calls and gives their replies in order; failures are values among them.
+class Pipeline(Protocol):
+    """Sends batches of calls. `is_serial`: one batch has its replies before the next is sent."""
 
-Raises `RedisError` or `OSError` when the store as a whole does not answer.
-"""
+    @property
+    def is_serial(self) -> bool: ...
 
+    def send(self, calls: Sequence[ScriptCall], done: Done) -> None:
+        """`done` is called once, perhaps before this returns."""
 
-def packed_command(*words: Argument) -> bytes:
-    """A command in RESP, the protocol's array of bulk strings."""
-    parts = [b"*%d\r\n" % len(words)]
-    for word in words:
-        raw = word if isinstance(word, bytes) else str(word).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
-    return b"".join(parts)
+    async def aclose(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
 class NodePipeline:
-    """One server. So many `replicas` must have what the ledger wrote before it counts."""
+    """One server. So many `replicas` must have what the ledger wrote before it counts: then a
+    batch waits for them, and the next one would time out while it waits for that one's replicas."""
 
-    pool: ConnectionPool
-    timeout_s: float
-    replicas: int = 0
+    def __init__(self, pool: ConnectionPool, timeout_s: float, replicas: int = 0) -> None:
+        self._pool, self._timeout_s, self._replicas = pool, timeout_s, replicas
+        self._link: Link | None = None
+        self._unsent: list[Exchange] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connecting: asyncio.Task[None] | None = None
 
-    async def __call__(self, calls: list[ScriptCall], *, asking: bool = False) -> list[Any]:
+    @property
+    def is_serial(self) -> bool:
+        return self._replicas > 0
+
+    def send(self, calls: Sequence[ScriptCall], done: Done, *, asking: bool = False) -> None:
         """`asking`: each call is for a slot that is being moved to this server (`ASK`)."""
-        replies = await self._send_calls(calls, (), asking=asking)
-        unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if unknown:
-            scripts = (calls[n].script for n in unknown)
-            texts = {script.text for script in scripts if isinstance(script, Script)}
-            loads = [packed_command("SCRIPT", "LOAD", text) for text in texts]
-            again = await self._send_calls([calls[n] for n in unknown], loads, asking=asking)
-            for n, reply in zip(unknown, again, strict=True):
-                replies[n] = reply
-        return replies
+        self._send_calls(calls, (), partial(self._load_unknown, calls, done, asking), asking)
 
-    async def _send_calls(
-        self, calls: list[ScriptCall], first: Sequence[bytes], *, asking: bool
-    ) -> list[Any]:
-        kept = [n for n, call in enumerate(calls) if self.replicas and _writes_ledger(call)]
+    async def ask(self, calls: Sequence[ScriptCall], *, asking: bool = False) -> list[Any]:
+        """`send`, for who waits. Raises `RedisError` or `OSError` when the server as a whole does
+        not answer."""
+        answered: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+        def done(replies: list[Any] | Exception) -> None:
+            if answered.done():
+                return  # nobody waits any more
+            if isinstance(replies, Exception):
+                answered.set_exception(replies)
+            else:
+                answered.set_result(replies)
+
+        self.send(calls, done, asking=asking)
+        return await answered
+
+    async def aclose(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._link is not None:
+            self._link.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _load_unknown(
+        self, calls: Sequence[ScriptCall], done: Done, asking: bool, replies: list[Any] | Exception
+    ) -> None:
+        """Scripts that the server does not know are sent again, behind their texts."""
+        if isinstance(replies, Exception):
+            done(replies)
+            return
+        unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if not unknown:
+            done(replies)
+            return
+        scripts = (calls[n].script for n in unknown)
+        texts = {script.text for script in scripts if isinstance(script, Script)}
+        loads = [packed_command("SCRIPT", "LOAD", text) for text in texts]
+        merged = partial(_merge, replies, unknown, done)
+        self._send_calls([calls[n] for n in unknown], loads, merged, asking)
+
+    def _send_calls(
+        self, calls: Sequence[ScriptCall], first: Sequence[bytes], done: Done, asking: bool
+    ) -> None:
         commands = [*first]
         for call in calls:
-            commands += [packed_command("ASKING"), call.packed] if asking else [call.packed]
-        sent = len(commands)
+            commands += (ASKING, call.packed) if asking else (call.packed,)
+        span = slice(len(first) + asking, len(commands), 1 + asking)
+        kept = [n for n, call in enumerate(calls) if self._replicas and _writes_ledger(call)]
         if kept:
-            commands += [*self._wait_commands()]
-        replies = await self.send(commands)
-        answers = replies[len(first) : sent]
-        if asking:
-            answers = answers[1::2]
-        if kept and not _has_replicas(replies[-1], self.replicas):
+            commands += self._wait_commands()
+        whole = span == slice(0, len(commands), 1)
+        self._exchange(commands, done if whole else partial(self._unwrap, span, kept, done))
+
+    def _unwrap(
+        self, span: slice, kept: Sequence[int], done: Done, replies: list[Any] | Exception
+    ) -> None:
+        """Give on the replies to the calls alone: those in `span`. The calls in `kept` count only
+        when the replicas have them."""
+        if isinstance(replies, Exception):
+            done(replies)
+            return
+        answers = replies[span]
+        if kept and not _has_replicas(replies[-1], self._replicas):
             for n in kept:
                 if not isinstance(answers[n], Exception):
                     answers[n] = ResponseError("NOREPLICAS Too few replicas have the write.")
-        return answers
+        done(answers)
 
     def _wait_commands(self) -> tuple[bytes, bytes]:
         write = packed_command("EVAL", NOOP_WRITE.text, 1, keyspace.SEQUENCE)
         return write, packed_command(
-            "WAIT", self.replicas, int(self.timeout_s * WAIT_TIMEOUT_SHARE * 1000)
+            "WAIT", self._replicas, int(self._timeout_s * WAIT_TIMEOUT_SHARE * 1000)
         )
 
-    async def send(self, commands: Sequence[bytes]) -> list[Any]:
-        """Everything in one write on one connection, within one timeout."""
-        with translate_resets():
-            return await self._send(commands)
+    def _exchange(self, commands: Sequence[bytes], done: Done) -> None:
+        exchange = Exchange(commands, done)
+        if self._link is not None and self._link.is_open:
+            self._link.send(exchange)
+            return
+        self._unsent.append(exchange)
+        if self._connecting is None:
+            self._connecting = self._launch(self._connect(), "koi-store-connect")
 
-    async def _send(self, commands: Sequence[bytes]) -> list[Any]:
-        connection = await _acquire(self.pool)
+    async def _connect(self) -> None:
+        error: Exception = RedisConnectionError("this process hung up")
+        link = None
         try:
-            async with reply_timeout(self.timeout_s):
-                await connection.send_packed_command(b"".join(commands))
-                replies = [await _read_reply(connection) for _ in commands]
-            if any(isinstance(reply, DEMOTED_ERRORS) for reply in replies):
-                await connection.disconnect()
-        except BaseException:
-            # Replies still under way must never reach the next caller.
-            await connection.disconnect(nowait=True)
-            raise
+            link = self._link = await self._make_link()
+        except (RedisError, OSError) as trouble:
+            error = trouble
         finally:
-            await self.pool.release(connection)
-        return replies
+            self._connecting = None
+            waiting, self._unsent = self._unsent, []
+            for exchange in waiting:
+                if link is not None and link.is_open:
+                    link.send(exchange)
+                else:
+                    exchange.done(error)
+
+    async def _make_link(self) -> Link:
+        connection = await _acquire(self._pool)
+        try:
+            return Link(connection, self._timeout_s, partial(self._hand_back, connection))
+        except RedisError:
+            self._hand_back(connection)
+            raise
+
+    def _hand_back(self, connection: AbstractConnection) -> None:
+        self._launch(self._release(connection), "koi-store-hang-up")
+
+    async def _release(self, connection: AbstractConnection) -> None:
+        try:
+            with translate_resets():
+                await connection.disconnect(nowait=True)
+        except (RedisError, OSError):
+            pass  # it is gone either way
+        finally:
+            await self._pool.release(connection)
+
+    def _launch(self, work: Any, name: str) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _merge(
+    replies: list[Any], unknown: Sequence[int], done: Done, again: list[Any] | Exception
+) -> None:
+    """Put the second replies where the first ones were."""
+    for index, n in enumerate(unknown):
+        replies[n] = again if isinstance(again, Exception) else again[index]
+    done(replies)
 
 
 def _writes_ledger(call: ScriptCall) -> bool:
@@ -155,11 +252,3 @@ async def _acquire(pool: ConnectionPool) -> AbstractConnection:
             raise MaxConnectionsError("no connection became free in time") from error
         raise
     return connection
-
-
-async def _read_reply(connection: AbstractConnection) -> Any:
-    try:
-        # The pipeline as a whole is timed: a timer for each reply would cost more than the reply.
-        return await connection.read_response(timeout=float("inf"))
-    except ResponseError as error:
-        return error

@@ -19,6 +19,15 @@ PRELUDE = "prelude"
 Argument = str | bytes | int
 
 
+def packed_command(*words: Argument) -> bytes:
+    """A command in RESP, the protocol's array of bulk strings."""
+    parts = [b"*%d\r\n" % len(words)]
+    for word in words:
+        raw = word if isinstance(word, bytes) else str(word).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
+    return b"".join(parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     name: str
@@ -29,8 +38,8 @@ class Script:
     def writes(self) -> bool:
         return "no-writes" not in self.text.partition("\n")[0]
 
-    def words(self, keys: Sequence[str], args: Sequence[Argument]) -> tuple[Argument, ...]:
-        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+    def packed(self, keys: Sequence[str], args: Sequence[Argument]) -> bytes:
+        return packed_command("EVALSHA", self.sha, len(keys), *keys, *args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +52,8 @@ class Command:
     takes_key: bool = True
     writes: bool = False
 
-    def words(self, keys: Sequence[str], args: Sequence[Argument]) -> tuple[Argument, ...]:
-        return (self.verb, *keys, *args) if self.takes_key else (self.verb, *args)
+    def packed(self, keys: Sequence[str], args: Sequence[Argument]) -> bytes:
+        return packed_command(self.verb, *(keys if self.takes_key else ()), *args)
 
 
 CLOCK = Command("clock", "TIME", takes_key=False)
@@ -53,6 +62,8 @@ READ_JOB = Command("job", "HGETALL")
 FIND_OWNER = Command("find_owner", "GET")
 LIST_ENTRIES = Command("entries", "XRANGE")
 LIST_NEWEST_ENTRIES = Command("entries", "XREVRANGE")
+NOTE_AUDIT = Command("note_audit", "HSET", writes=True)
+READ_ROLLUP = Command("read_rollup", "GET")
 LIST_RECORDS = Command("records", "HVALS")
 READ_RECORD = Command("records", "HGET")
 LIST_KEY_USE = Command("list_key_use", "HGETALL")

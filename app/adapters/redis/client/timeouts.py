@@ -5,8 +5,7 @@ the timer fires late, the store gets the time again, so that what has arrived is
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 MIN_LAG_S = 0.05
 """A timer that fires so late says that the loop was blocked."""
@@ -17,37 +16,55 @@ class EventLoopLag(TimeoutError):
     """The time ran out again and again because this process did not get to read."""
 
 
-def _at(
-    loop: asyncio.AbstractEventLoop, due_s: float, up: Callable[[float], None]
-) -> asyncio.TimerHandle:
-    return loop.call_at(due_s, up, due_s)
+class SilenceTimer:
+    """Calls `expired` once nothing was heard for so many `seconds`: with `TimeoutError`, or with
+    `EventLoopLag` when the loop was blocked so often that it cannot say.
 
+    Nothing is scheduled anew while answers come: the timer looks when the last one came.
+    """
 
-@asynccontextmanager
-async def reply_timeout(seconds: float) -> AsyncIterator[None]:
-    """Raises `TimeoutError` after so many seconds without an answer, and `EventLoopLag` when the
-    loop was blocked so often that it cannot say."""
-    loop = asyncio.get_running_loop()
-    extensions = MAX_EXTENSIONS
-    lagged = False
-    timer: asyncio.TimerHandle
+    def __init__(self, seconds: float, expired: Callable[[TimeoutError], None]) -> None:
+        self._seconds, self._expired = seconds, expired
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting = False
+        self._since_s = 0.0
+        self._extensions = MAX_EXTENSIONS
 
-    def up(due_s: float) -> None:
-        nonlocal extensions, lagged, timer
-        lagged = loop.time() - due_s > MIN_LAG_S
-        if lagged and extensions > 0:
-            extensions -= 1
-            timer = _at(loop, loop.time() + seconds, up)
-        else:
-            limit.reschedule(loop.time())
+    def restart(self) -> None:
+        """Something was asked while nothing was awaited, or an answer came and others follow."""
+        self._waiting, self._since_s = True, self._loop.time()
+        self._extensions = MAX_EXTENSIONS
+        if self._timer is None:
+            self._schedule(self._since_s + self._seconds)
 
-    timer = _at(loop, loop.time() + seconds, up)
-    try:
-        async with asyncio.timeout(None) as limit:
-            yield
-    except TimeoutError as error:
-        if lagged:
-            raise EventLoopLag(*error.args) from error
-        raise
-    finally:
-        timer.cancel()
+    def pause(self) -> None:
+        """Nothing is awaited any more."""
+        self._waiting = False
+
+    def cancel(self) -> None:
+        self._waiting = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self, due_s: float) -> None:
+        self._timer = self._loop.call_at(due_s, self._fire, due_s)
+
+    def _fire(self, due_s: float) -> None:
+        self._timer = None
+        now_s = self._loop.time()
+        ends_s = self._since_s + self._seconds
+        if not self._waiting:
+            return
+        if ends_s > now_s:
+            self._schedule(ends_s)
+            return
+        lagged = now_s - due_s > MIN_LAG_S
+        if lagged and self._extensions > 0:
+            self._extensions -= 1
+            self._since_s = now_s
+            self._schedule(now_s + self._seconds)
+            return
+        self._waiting = False
+        self._expired(EventLoopLag() if lagged else TimeoutError())

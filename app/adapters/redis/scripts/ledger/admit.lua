@@ -3,30 +3,33 @@
 -- KEYS [1] slot  ARGV [1] epoch [2] position [4] days
 --      [3] {job, scope_keys, limits, dedup, rate_unchecked?, images, unit?, lease_ms, task_ms, fields,
 --           user, refusals?}
--- -> opened {created_ms, limits} | joined {record, limits} (another job) | known {record, limits}
+-- -> opened {created_ms, limits} (the journal gets `fields` beside the change) | joined {record, limits} (another job) | known {record, limits}
 --    (this very job was opened before)
 -- errors: rate_limited {scope, seconds}, possible_duplicate {calls} (its rate is counted), key_reused,
 --    spending_stopped {scope, reason}, too_many_refusals {wait_ms}, slots_taken {scope, wait_ms},
 --    quota_exceeded {scope, kind, label, limit, used, held, ends_ms}, clock_skew {now_ms}
+local TIDY_EVERY = 16  -- admissions: what lapsed or is too long is cut now and then
+
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
-local day = today(cjson.decode(ARGV[4]))
+local day = today(ARGV[4])
 if not day then return fail(E.clock_skew, { now_ms = now_ms }) end
 
 local id, scope_keys, limits = ask.job, ask.scope_keys, ask.limits
-local labels = { day.label, day.month }
-local windows = { read_window(day.label, scope_keys), read_window(day.month, scope_keys) }
+local in_day, in_month = read_packed(day.label, scope_keys), read_packed(day.month, scope_keys)
+local spent = rates_spent_us(scope_keys, limits)
+local running = running_jobs(scope_keys, limits)
 local function found(status, job_id)
   if status == 'known' then
     emit_change('job', id, record(id), redis.call('HGET', K.job .. id, 'seq'))
   end
-  local rows = limit_rows(scope_keys, limits, day, windows)
-  return reply(status, { record = record(job_id), limits = rows })
+  local texts = limit_texts(day, scope_keys, in_day, in_month, spent, running)
+  return reply(status, { record = record(job_id), limits = texts })
 end
 
 if redis.call('EXISTS', K.job .. id) == 1 then return found('known', id) end
 if ask.rate_unchecked then
-  local scope, seconds = count_request(scope_keys, limits)
+  local scope, seconds = count_request(scope_keys, limits, spent)
   if scope then return fail(E.rate_limited, { scope = scope, seconds = seconds }) end
 end
 local joined, undecided, calls = find_duplicate(ask.dedup)
@@ -52,8 +55,9 @@ local function check_limit(scope, kind, label, limit, used, held, asked, ends_ms
     }
   end
 end
-for i in ipairs(scope_keys) do
-  local limit, d, m = limits[i], windows[1][i], windows[2][i]
+local days, months = unpack_window(in_day), unpack_window(in_month)
+for i = 1, #scope_keys do
+  local limit, d, m = limits[i], days[i], months[i]
   check_limit(i, 'images', day.label, limit.images_day, d.images, d.held_images, ask.images, day.ends)
   check_limit(i, 'images', day.month, limit.images_month, m.images, m.held_images, ask.images,
     day.month_ends)
@@ -63,34 +67,43 @@ end
 if refusal then return fail(E.quota_exceeded, refusal) end
 for i, scope_key in ipairs(scope_keys) do
   local limit = limits[i].concurrency
-  if limit and count_running(scope_key) >= limit then
+  if limit and running[i] >= limit then
     return fail(E.slots_taken, { scope = i, wait_ms = slot_wait_ms(scope_key) })
   end
 end
 
-for w, label in ipairs(labels) do
-  for i in ipairs(scope_keys) do
-    local sums = windows[w][i]
-    sums.held_images, sums.held_micros = sums.held_images + ask.images, sums.held_micros + cost
-  end
-  write_window(label, scope_keys, windows[w])
+for i = 1, #scope_keys do
+  local d, m = days[i], months[i]
+  d.held_images, d.held_micros = d.held_images + ask.images, d.held_micros + cost
+  m.held_images, m.held_micros = m.held_images + ask.images, m.held_micros + cost
+  running[i] = running[i] + 1
 end
-expire_window(day.label, day.keep)
-expire_window(day.month, day.month_keep)
+-- Whoever counts something first in a window counts it for the house, too.
+local new_day, new_month = not in_day[#scope_keys], not in_month[#scope_keys]
+in_day = write_window(day.label, scope_keys, days)
+in_month = write_window(day.month, scope_keys, months)
+if new_day then expire_window(day.label, day.keep) end
+if new_month then expire_window(day.month, day.month_keep) end
 redis.call('HINCRBY', K.open, 'R', 1)
 redis.call('HINCRBY', K.open, 'images', ask.images)
 redis.call('HINCRBY', K.open, 'micros', int(cost))
 
+local seq = next_seq(id)
+local tidies = seq % TIDY_EVERY == 0
 for _, scope_key in ipairs(scope_keys) do
   local slots = K.slots .. scope_key
-  redis.call('ZREMRANGEBYSCORE', slots, '-inf', int(now_ms))
+  if tidies then redis.call('ZREMRANGEBYSCORE', slots, '-inf', int(now_ms)) end
   redis.call('ZADD', slots, int(now_ms + ask.lease_ms + GRACE_MS), id)
 end
 redis.call('ZADD', K.due, int(now_ms + ask.lease_ms), id)
-local seq = next_seq(id)
-write_job(id, 'state', 'R', 'status', 'queued', 'created', int(now_ms), 'day', day.label,
-  'month', day.month, 'attempt', ask.dedup.attempt, 'seq', int(seq), unpack(ask.fields))
-number_last_change(seq)
+local own_fields = {
+  'state', 'R', 'status', 'queued', 'created', int(now_ms), 'day', day.label, 'month', day.month,
+  'attempt', ask.dedup.attempt, 'seq', int(seq),
+}
+emit_change('job', id, own_fields, seq)
+local fields = ask.fields
+for i = 1, #own_fields do fields[#fields + 1] = own_fields[i] end
+redis.call('HSET', K.job .. id, unpack(fields))
 
 if ask.dedup.is_sdk_retry then redis.call('HSET', K.job .. id, 'overtook', int(now_ms)) end
 
@@ -101,7 +114,10 @@ redis.call('PEXPIRE', attempts, int(math.max(ask.task_ms, IDEMPOTENCY_TTL_MS)))
 if ask.dedup.replay then bind(ask.dedup, id) end
 local own = K.jobs .. ask.user
 redis.call('ZADD', own, int(now_ms), id)
-redis.call('ZREMRANGEBYRANK', own, 0, -1001)
+if tidies then redis.call('ZREMRANGEBYRANK', own, 0, -1001) end
 extend_job_list(ask.user, ask.task_ms)
 
-return reply('opened', { created_ms = now_ms, limits = limit_rows(scope_keys, limits, day, windows) })
+return reply('opened', {
+  created_ms = now_ms,
+  limits = limit_texts(day, scope_keys, in_day, in_month, spent, running),
+})

@@ -6,15 +6,22 @@
 --    clock_skew {now_ms}
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
-local day = today(cjson.decode(ARGV[4]))
+local day = today(ARGV[4])
 if not day then return fail(E.clock_skew, { now_ms = now_ms }) end
 
+local scope_keys, limits = ask.scope_keys, ask.limits
+local spent = rates_spent_us(scope_keys, limits)
 if ask.rate_unchecked then
-  local scope, seconds = count_request(ask.scope_keys, ask.limits)
+  local scope, seconds = count_request(scope_keys, limits, spent)
   if scope then return fail(E.rate_limited, { scope = scope, seconds = seconds }) end
 end
 local id, undecided, calls = find_duplicate(ask.dedup)
 if undecided then return fail(undecided, { calls = calls }) end
-local windows = { read_window(day.label, ask.scope_keys), read_window(day.month, ask.scope_keys) }
-local rows = limit_rows(ask.scope_keys, ask.limits, day, windows)
-return reply('counted', { duplicate_of = id, limits = rows })
+local in_day, in_month
+if has_window_limits(limits) then
+  in_day, in_month = read_packed(day.label, scope_keys), read_packed(day.month, scope_keys)
+end
+return reply('counted', {
+  duplicate_of = id,
+  limits = limit_texts(day, scope_keys, in_day, in_month, spent, running_jobs(scope_keys, limits)),
+})

@@ -1,11 +1,12 @@
 #!lua flags=no-writes
 -- One page of a user's jobs that still exist, with only those fields of each that a list shows. A
--- page ends early where its texts grow long.
+-- page ends early where its texts grow long, and where too many jobs had to be looked at.
 -- KEYS [1] slot  ARGV [1] user [2] limit [3] '' or the job it follows [4] '' or oldest [5] '' or
 --      status [6 ...] fields: the first must be the status, the second says that images are collected
--- -> {more = 1 when more follow or 0, jobs = {{value or nil of each field} or {record} ...}}
+-- -> {more = 1 when more follow or 0, jobs = {{value or nil of each field} or {record} ...},
+--     looked_up_to? (the last job looked at, when it ends early with fewer than `limit`)}
 -- errors: task_unknown
-local MAX_CHARS = 262144
+local MAX_CHARS, MAX_LOOKED_AT = 262144, 128
 local own, limit, wanted = K.jobs .. ARGV[1], tonumber(ARGV[2]), ARGV[5]
 local oldest = ARGV[4] == 'oldest'
 local first = 0
@@ -16,7 +17,11 @@ if ARGV[3] ~= '' then
 end
 
 local rows, chars = {}, 0
-for _, id in ipairs(redis.call(oldest and 'ZRANGE' or 'ZREVRANGE', own, first, -1)) do
+local ids = redis.call(oldest and 'ZRANGE' or 'ZREVRANGE', own, first, first + MAX_LOOKED_AT)
+for i, id in ipairs(ids) do
+  if i > MAX_LOOKED_AT then
+    return named({ more = 1, jobs = rows, looked_up_to = ids[i - 1] })
+  end
   local row = redis.call('HMGET', K.job .. id, unpack(ARGV, 6))
   local status, collecting = row[1], row[2]
   if status and (wanted == '' or wanted == status) then

@@ -1,6 +1,6 @@
 #!lua flags=no-writes
--- The jobs that are open, then those with images pending, each by the time they are due.
--- KEYS [1] slot -> {jobs = {id ...}}
-local found = redis.call('ZRANGE', K.due, 0, -1)
-for _, id in ipairs(redis.call('ZRANGE', K.collect, 0, -1)) do found[#found + 1] = id end
-return named({ jobs = found })
+-- A page of the jobs that are open, or of those with images pending, in no order.
+-- KEYS [1] slot  ARGV [1] 'due' or 'collect' [2] where the page begins ('0' at first) [3] rows of a page
+-- -> {next ('0' after the last page), members = {id, due ms ...}}
+local page = scan_members(K[ARGV[1]], ARGV[2], ARGV[3])
+return named({ next = page[1], members = page[2] })

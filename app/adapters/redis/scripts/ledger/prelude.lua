@@ -18,6 +18,7 @@ local MAX_SLOTS_READ = 100           -- running jobs looked at to guess when a s
 local MAX_POSITIONS = 1024           -- latest positions kept
 local MAX_CHANGES = 20000            -- operators' changes kept for the gateways to copy
 local HOUR_MS = 3600000
+local EXTEND_AHEAD_MS = 60000        -- so much longer than needed: not extended by every job
 local REFUSAL_CODES = { content_policy_violation = true, upstream_rejected = true }
 local OPEN = { R = true, D = true, U = true }
 local changes = {}
@@ -96,9 +97,9 @@ end
 
 -- Fields of a hash as a table; missing ones are nil.
 local function read_fields(key, ...)
-  local fields, found = { ... }, {}
-  for i, value in ipairs(redis.call('HMGET', key, ...)) do
-    if value then found[fields[i]] = value end
+  local fields, values, found = { ... }, redis.call('HMGET', key, ...), {}
+  for i = 1, #fields do
+    if values[i] then found[fields[i]] = values[i] end
   end
   return found
 end
@@ -175,19 +176,40 @@ end
 
 -- A user's list of jobs lives as long as the longest of them.
 local function extend_job_list(user, ms)
-  local key, ttl = K.jobs .. user, int(math.max(ms, IDEMPOTENCY_TTL_MS))
-  for _, when in ipairs({ 'NX', 'GT' }) do redis.call('PEXPIRE', key, ttl, when) end
+  local key, ttl = K.jobs .. user, math.max(ms, IDEMPOTENCY_TTL_MS)
+  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, int(ttl + EXTEND_AHEAD_MS)) end
 end
 
--- Set how long an ended job can be read (with pictures: as long as these are kept) and repeated.
-local function expire_ended_job(id, job, ask)
-  local shown = redis.call('HGET', K.job .. id, 'status') == 'completed'
-  local ttl = shown and math.max(ask.task_ms, ask.image_ms) or ask.task_ms
+-- Drop what only an open job needs: the pictures of its results are in `pictures` by now.
+local function drop_details(id, parts)
+  local gone = { 'claims', 'shift' }
+  local part = 0
+  for _ in string.gmatch(parts, '%S+') do
+    for _, field in ipairs({ 'result:', 'told:', 'doubt:', 'denied:' }) do
+      gone[#gone + 1] = field .. part
+    end
+    part = part + 1
+  end
+  redis.call('HDEL', K.job .. id, unpack(gone))
+end
+
+-- Set how long an ended job, now of this status, can be read (with pictures: as long as these are
+-- kept) and repeated.
+local function expire_ended_job(id, job, ask, status)
+  drop_details(id, job.parts)
+  local ttl = status == 'completed' and math.max(ask.task_ms, ask.image_ms) or ask.task_ms
   local replay = job.replay and redis.call('PTTL', K.replay .. job.replay) or 0
   redis.call('PEXPIRE', K.job .. id, int(math.max(ttl, replay, RETRY_JOIN_MS)))
   extend_job_list(job.user, ttl)
   local attempts = K.attempt .. job.attempt
   if redis.call('ZCARD', attempts) == 1 then redis.call('PEXPIRE', attempts, RETRY_JOIN_MS) end
+end
+
+-- A page of a sorted set: {where the next begins ('0' after the last), {member, score ...}}. The store's
+-- user may be one of an earlier version, which may not scan: then the page is all of it.
+local function scan_members(key, cursor, count)
+  local page = redis.pcall('ZSCAN', key, cursor, 'COUNT', count)
+  return page.err and { '0', redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') } or page
 end
 
 -- After a step of the clock everything waits as long as before: due times and slots move along, and

@@ -2,19 +2,32 @@
 
 -- Windows -------------------------------------------------------------------------------------
 
--- The calendar day that holds the store's time, of those the caller sent; nil when none does.
+-- The calendar day that holds the store's time, of those the caller sent (request_days.py), the
+-- likeliest first; nil when none does.
 local function today(days)
-  for _, day in ipairs(days) do
-    if now_ms >= day.starts and now_ms < day.ends then return day end
+  for label, month, starts, ends, month_ends, keep, month_keep in
+    string.gmatch(days, '(%S+) (%S+) (%d+) (%d+) (%d+) (%d+) (%d+)') do
+    if now_ms >= tonumber(starts) and now_ms < tonumber(ends) then
+      return {
+        label = label, month = month, ends = tonumber(ends), month_ends = tonumber(month_ends),
+        keep = tonumber(keep), month_keep = tonumber(month_keep),
+      }
+    end
   end
 end
 
--- Of each scope in one window: {images, micros, held_images, held_micros}.
-local function read_window(label, scope_keys)
+-- Of each scope in one window, as stored: '<images> <micros> <held images> <held micros>'; false
+-- where nothing was counted.
+local function read_packed(label, scope_keys)
+  return redis.call('HMGET', K.window .. label, unpack(scope_keys))
+end
+
+-- The same as {images, micros, held_images, held_micros}.
+local function unpack_window(packed)
   local window = {}
-  for i, packed in ipairs(redis.call('HMGET', K.window .. label, unpack(scope_keys))) do
+  for i = 1, #packed do
     local images, micros, held_images, held_micros =
-      string.match(packed or '0 0 0 0', '^(%S+) (%S+) (%S+) (%S+)$')
+      string.match(packed[i] or '0 0 0 0', '^(%S+) (%S+) (%S+) (%S+)$')
     window[i] = {
       images = tonumber(images), micros = tonumber(micros),
       held_images = tonumber(held_images), held_micros = tonumber(held_micros),
@@ -23,15 +36,21 @@ local function read_window(label, scope_keys)
   return window
 end
 
+local function read_window(label, scope_keys)
+  return unpack_window(read_packed(label, scope_keys))
+end
+
+-- Returns the window as it is stored now.
 local function write_window(label, scope_keys, window)
-  local packed = {}
-  for i, scope_key in ipairs(scope_keys) do
+  local packed, fields = {}, {}
+  for i = 1, #scope_keys do
     local sums = window[i]
-    packed[#packed + 1] = scope_key
-    packed[#packed + 1] = string.format('%.0f %.0f %.0f %.0f', sums.images + 0, sums.micros + 0,
+    packed[i] = string.format('%.0f %.0f %.0f %.0f', sums.images + 0, sums.micros + 0,
       sums.held_images + 0, sums.held_micros + 0)
+    fields[2 * i - 1], fields[2 * i] = scope_keys[i], packed[i]
   end
-  redis.call('HSET', K.window .. label, unpack(packed))
+  redis.call('HSET', K.window .. label, unpack(fields))
+  return packed
 end
 
 -- Give a new window its end of life and list it for the audit.
@@ -65,11 +84,23 @@ end
 
 -- Rate limits (GCRA, burst = limit) -------------------------------------------------------------
 
--- Microseconds until a scope's rate is fully recovered.
-local function rate_spent_us(scope_key)
-  local spent = math.max(tonumber(redis.call('GET', K.pace .. scope_key) or 0) - now_us, 0)
-  -- More than a minute is never spent: then the clock was set back.
-  return spent <= 61000000 and spent or 0
+-- Of each scope, microseconds until its rate is fully recovered; 0 where it has no rate limit.
+local function rates_spent_us(scope_keys, limits)
+  local spent, asked, keys = {}, {}, {}
+  for i = 1, #scope_keys do
+    spent[i] = 0
+    if limits[i].requests then
+      asked[#asked + 1] = i
+      keys[#keys + 1] = K.pace .. scope_keys[i]
+    end
+  end
+  if #keys == 0 then return spent end
+  for n, stored in ipairs(redis.call('MGET', unpack(keys))) do
+    local us = math.max(tonumber(stored or 0) - now_us, 0)
+    -- More than a minute is never spent: then the clock was set back.
+    if us <= 61000000 then spent[asked[n]] = us end
+  end
+  return spent
 end
 
 -- Microseconds that one request takes.
@@ -77,62 +108,61 @@ local function emission_interval_us(limit)
   return math.max(math.floor(60000000 / limit), 1)
 end
 
--- Count one request against every rate limit, all or nothing. Returns nil, or the index of the scope
--- that refuses it and the seconds until it would not.
-local function count_request(scope_keys, limits)
-  local rates, worst, wait = {}, nil, 0
-  for i, scope_key in ipairs(scope_keys) do
+-- Count one request against every rate limit, all or nothing: `spent` is of `rates_spent_us` and is
+-- brought up to date. Returns nil, or the index of the scope that refuses it and the seconds until it
+-- would not.
+local function count_request(scope_keys, limits, spent)
+  local after, worst, wait = {}, nil, 0
+  for i = 1, #scope_keys do
     local limit = limits[i].requests
     if limit == 0 then
       worst, wait = i, 60000000
     elseif limit then
-      local after = rate_spent_us(scope_key) + emission_interval_us(limit)
-      rates[scope_key] = after
-      if after - 60000000 > wait then worst, wait = i, after - 60000000 end
+      after[i] = spent[i] + emission_interval_us(limit)
+      if after[i] - 60000000 > wait then worst, wait = i, after[i] - 60000000 end
     end
   end
   if worst then return worst, math.max(1, math.min(60, math.ceil(wait / 1000000))) end
-  for scope_key, after in pairs(rates) do
-    redis.call('SET', K.pace .. scope_key, int(now_us + after), 'PX', math.max(1, math.ceil(after / 1000)))
+  for i, us in pairs(after) do
+    spent[i] = us
+    redis.call('SET', K.pace .. scope_keys[i], int(now_us + us), 'PX',
+      math.max(1, math.ceil(us / 1000)))
   end
 end
 
 -- Limits --------------------------------------------------------------------------------------
 
--- How each limit stands: {scope, kind, window, limit?, used, held, reset_s}, where `scope` is its
--- index. Unlimited ones only with `all`.
-local function limit_rows(scope_keys, limits, day, windows, all)
-  local rows = {}
-  local day_s = math.ceil((day.ends - now_ms) / 1000)
-  local month_s = math.ceil((day.month_ends - now_ms) / 1000)
-  for i, scope_key in ipairs(scope_keys) do
-    local limit, in_day, in_month = limits[i], windows[1][i], windows[2][i]
-    local function add(kind, window, most, used, held, reset_s)
-      rows[#rows + 1] = named({
-        scope = i, kind = kind, window = window, limit = most, used = used, held = held,
-        reset_s = reset_s,
-      })
-    end
-    if limit.requests or all then
-      local spent = limit.requests and rate_spent_us(scope_key) or 0
-      local used = spent > 0 and math.ceil(spent / emission_interval_us(limit.requests)) or 0
-      add('requests', 'minute', limit.requests, used, 0, math.ceil(spent / 1000000))
-    end
-    if limit.concurrency or all then
-      add('concurrency', 'now', limit.concurrency, 0, count_running(scope_key), 0)
-    end
-    if limit.images_day or all then
-      add('images', 'day', limit.images_day, in_day.images, in_day.held_images, day_s)
-    end
-    if limit.images_month or all then
-      add('images', 'month', limit.images_month, in_month.images, in_month.held_images, month_s)
-    end
-    if limit.micros_day or all then
-      add('money', 'day', limit.micros_day, in_day.micros, in_day.held_micros, day_s)
-    end
-    if limit.micros_month or all then
-      add('money', 'month', limit.micros_month, in_month.micros, in_month.held_micros, month_s)
+-- Whether any scope has a limit on images or money.
+local function has_window_limits(limits)
+  for i = 1, #limits do
+    local limit = limits[i]
+    if limit.images_day or limit.images_month or limit.micros_day or limit.micros_month then
+      return true
     end
   end
-  return rows
+  return false
+end
+
+-- Of each scope, the running jobs where their number is limited or `all` are asked for; else 0.
+local function running_jobs(scope_keys, limits, all)
+  local running = {}
+  for i = 1, #scope_keys do
+    running[i] = (all or limits[i].concurrency) and count_running(scope_keys[i]) or 0
+  end
+  return running
+end
+
+-- How the limits stand, as text that the caller unpacks when somebody asks (scope_set.py): the
+-- seconds until the day and the month end, then of each scope the counters of both windows, the
+-- microseconds until its rate is recovered, and its running jobs. A window that is nil was not read,
+-- since no limit needs it.
+local function limit_texts(day, scope_keys, in_day, in_month, spent, running)
+  local texts = {
+    int(math.ceil((day.ends - now_ms) / 1000)) .. ' ' .. int(math.ceil((day.month_ends - now_ms) / 1000)),
+  }
+  for i = 1, #scope_keys do
+    texts[i + 1] = (in_day and in_day[i] or '0 0 0 0') .. ' ' .. (in_month and in_month[i] or '0 0 0 0')
+      .. ' ' .. int(spent[i]) .. ' ' .. running[i]
+  end
+  return texts
 end

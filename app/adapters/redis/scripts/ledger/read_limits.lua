@@ -4,7 +4,11 @@
 -- -> {limits}
 -- errors: clock_skew {now_ms}
 local ask = cjson.decode(ARGV[1])
-local day = today(cjson.decode(ARGV[2]))
+local day = today(ARGV[2])
 if not day then return fail(E.clock_skew, { now_ms = now_ms }) end
-local windows = { read_window(day.label, ask.scope_keys), read_window(day.month, ask.scope_keys) }
-return named({ limits = limit_rows(ask.scope_keys, ask.limits, day, windows, true) })
+local scope_keys, limits = ask.scope_keys, ask.limits
+return named({
+  limits = limit_texts(day, scope_keys, read_packed(day.label, scope_keys),
+    read_packed(day.month, scope_keys), rates_spent_us(scope_keys, limits),
+    running_jobs(scope_keys, limits, true)),
+})

@@ -6,16 +6,17 @@
 -- KEYS [1] slot  ARGV [1] epoch [2] position
 --      [3] {job, state, status, billed, presumed, surplus, proof?, code?, pictures, names,
 --           pending? = {{image_id, image} ...}, collect_ms?, failure?, calls?, hold_ms, look_ms?,
---           task_ms, image_ms, only?}
+--           task_ms, image_ms, only?, brief?}
 -- -> settled {record} | again {record} (it had this end already: nothing moved) | kept {record} (it is
---    not in the state `only`)
+--    not in the state `only`) | settled {ended_ms, dispatched_ms?} (asked to be `brief` by the process
+--    that has the job: it ends for the first time, and nothing is pending)
 -- errors: job_missing, outcome_invalid {why}
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
 local job = read_fields(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
   'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry', 'parts',
-  'over', 'failure')
+  'over', 'failure', 'collecting')
 if not job.state then return fail(E.job_missing) end
 if not OPEN[job.state] or job.state == ask.state then
   -- A cancellation of what ended otherwise, or long ago, changes nothing.
@@ -92,7 +93,8 @@ local function write_outcome(entry)
   if ask.failure then put('failure', ask.failure) end
   if ask.calls then put('calls', ask.calls) end
   if entry then put('entry', entry) end
-  local seq = unsent and next_seq(id) or nil
+  -- Where no entry says that the job changed, its own number does.
+  local seq = not entry and next_seq(id) or nil
   if seq then put('over', int(seq)) end
   if not job.ended or status ~= 'failed' then
     put('status', status)
@@ -103,14 +105,15 @@ local function write_outcome(entry)
   for _, link in ipairs(pending) do put('pending:' .. link.image_id, link.image) end
   write_job(id, unpack(fields))
   number_last_change(seq or 0)
-  if status ~= 'failed' and redis.call('HDEL', key, 'failure') == 1 then
+  if status ~= 'failed' and (job.failure or ask.failure) then
+    redis.call('HDEL', key, 'failure')
     emit_change('job', id, { 'state', ask.state, 'failure', '' })
   end
   if #pending > 0 and redis.call('HDEL', key, 'ended') == 1 then
     emit_change('job', id, { 'state', ask.state, 'ended', '' })
   end
+  local owner = #ask.names > 0 and cjson.encode({ job.user, job.pool })
   for _, name in ipairs(ask.names) do
-    local owner = cjson.encode({ job.user, job.pool })
     redis.call('SET', K.owner .. name, owner, 'PX', int(ask.image_ms))
   end
 end
@@ -136,7 +139,7 @@ local function release_slots()
   if #pending > 0 then
     redis.call('ZADD', K.collect, int(now_ms + ask.collect_ms), id)
   else
-    expire_ended_job(id, job, ask)
+    expire_ended_job(id, job, ask, job.ended and status == 'failed' and job.status or status)
   end
 end
 
@@ -146,4 +149,7 @@ write_outcome(final and not unsent and append_entry(id, settlement_entry()))
 release_slots()
 count_refusal()
 if #pending == 0 then redis.call('PUBLISH', K.ended, id) end
+if ask.brief and final and not job.ended and not job.collecting and #pending == 0 then
+  return reply('settled', { ended_ms = now_ms, dispatched_ms = tonumber(job.dispatched) })
+end
 return reply('settled', { record = record(id) })

@@ -3,7 +3,7 @@
 -- then a start within the rate. Starts are granted ahead of time, so that waiters go in order and wake
 -- once.
 -- KEYS [1] turns  ARGV [1] limits [2] [{job, calls, wait_ms (it may wait)} ...], oldest first
--- -> {traffic, answers = {{status, wait_ms, burst} ...}}: 'granted' (start after `wait_ms`; `burst` calls
+-- -> {traffic = {queued, busy, next_ms}, answers = {{status, wait_ms, burst} ...}}: 'granted' (start after `wait_ms`; `burst` calls
 --    may start in one second, 0: all at once), 'queued', or 'late' (it would have to wait `wait_ms`)
 local asks, answers, mine = cjson.decode(ARGV[2]), {}, {}
 
@@ -77,4 +77,4 @@ if limits.slots then
   end
 end
 for i, found in ipairs(answers) do answers[i] = named(found) end
-return named({ traffic = traffic_view(), answers = answers })
+return named({ traffic = permits_view(), answers = answers })

@@ -75,9 +75,10 @@ end
 -- When so many calls of one job may start: after all that were granted before. Calls beyond what a
 -- window can ever hold are not waited for.
 local function earliest_start_ms(calls)
+  local windows = rate_windows()
   local last = redis.call('ZREVRANGE', K.submits, 0, 0, 'WITHSCORES')[2]
   local start = math.max(now_ms, (throttle()), tonumber(last or 0))
-  for _, window in ipairs(rate_windows()) do
+  for _, window in ipairs(windows) do
     local own = window.most - window.floor
     for key, most in pairs({ [K.submits] = own, [K.turns] = window.most }) do
       local nth = most - math.min(calls, own)
@@ -151,5 +152,12 @@ local function traffic_view()
     share = rate and math.floor(1000 * rate / usual) or 1000,
     refused = fails >= BREAKER_THRESHOLD and h.code or '', fails = fails,
     probe_ms = math.max((h.next or 0) - now_ms, 0),
+  })
+end
+
+-- The part of it that permits change: {queued, busy, next_ms}. The rest is as the process last heard.
+local function permits_view()
+  return named({
+    queued = count_queued(), busy = count_busy(), next_ms = earliest_start_ms(1) - now_ms,
   })
 end

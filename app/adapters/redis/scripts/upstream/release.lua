@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Give a job's permit back: its slots or its position in the queue, and its starts if their time has
 -- not come. The processes whose jobs wait are told.
--- KEYS [1] turns  ARGV [1] limits [2] job id [3] its member of the queue, or '' -> traffic
+-- KEYS [1] turns  ARGV [1] limits [2] job id [3] its member of the queue, or '' -> {queued, busy, next_ms}
 local id, gone, left, unused, held = ARGV[2], 0, 0, false, nil
 local function each(key, act)
   local n = 0
@@ -34,4 +34,4 @@ if held and held >= 0 and not unused then
 end
 -- The process that queued the job may still be asking for its permit.
 if left > 0 or (gone > 0 and count_queued() > 0) then redis.call('PUBLISH', K.ended, id) end
-return traffic_view()
+return permits_view()
