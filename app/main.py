@@ -6,7 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.direct_routes import DirectRoutes
 from app.api.errors import handle_gateway_error, handle_http_exception
 from app.api.middleware import EdgeMiddleware
 from app.api.routes import ROUTES
@@ -15,6 +17,23 @@ from app.api.state import AppState, LifespanState
 from app.domain.errors import GatewayError
 
 GatewayOpener = Callable[[], AbstractAsyncContextManager[AppState]]
+
+
+class GatewayApp(FastAPI):
+    """FastAPI with the edge as its outermost layer, which calls the routes of this app's table
+    itself. What no route takes, and the lifespan, is the framework's."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return EdgeMiddleware(DirectRoutes(super().build_middleware_stack(), self.routes))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
 
 
 def create_app(
@@ -32,7 +51,7 @@ def create_app(
         async with opened() as running:
             yield {"running": running, "edge": edge_settings or running.edge_settings}
 
-    app = FastAPI(
+    return GatewayApp(
         routes=[*ROUTES],
         lifespan=lifespan,
         exception_handlers={
@@ -54,8 +73,6 @@ def create_app(
             "auto_configure": False,
         },
     )
-    app.add_middleware(EdgeMiddleware)
-    return app
 
 
 def factory() -> FastAPI:

@@ -9,128 +9,90 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from types import FrameType
 from typing import Any
-from urllib.parse import urlsplit
 
 from bench.children import ChildFailed
 from bench.cpu import interpreter_ms, machine_busy_s
-from bench.koi import Koi, Upstream, hits_of
-from bench.peers import start_litellm, start_nginx, start_stub
-from bench.rounds import Plan, Row, compare
-from bench.sizes import lines_by_room, litellm_mb, locked_mb
-from bench.slow import Crowd, SlowRun, run_slow
-from bench.table import number, rows_table, slow_lines, verdicts_table
-from bench.target import Target
+from bench.grid import number
+from bench.readme import write_readme
+from bench.run import Results, Run
+from bench.sizes import lines_by_room, litellm_mb, locked_count, locked_mb, portkey_mb
+from bench.table import (
+    ladders_table,
+    memory_table,
+    rows_table,
+    slow_lines,
+    tasks_lines,
+    verdicts_table,
+)
 from bench.verdicts import Measured, judge
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
-FULL = Plan(rounds=5, crowd_s=3.0, alone_s=1.5, warm_up_s=1.5)
-QUICK = Plan(rounds=2, crowd_s=1.8, alone_s=0.4, warm_up_s=0.7)
-FULL_CROWD = Crowd(rate=50, seconds=40)
-QUICK_CROWD = Crowd(rate=100, seconds=10)
 BUSY_SHARE = 0.1
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, < 90 s")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--no-litellm", action="store_true", help="neither install nor run it")
+    parser.add_argument("--no-portkey", action="store_true", help="neither install nor run it")
+    parser.add_argument("--no-profiled", action="store_true", help="this Python only")
     parser.add_argument("--no-koi", action="store_true", help="the peers alone")
-    parser.add_argument("--no-slow", action="store_true", help="skip 1,000 x 20 s in flight")
-    parser.add_argument("--mode", choices=("sync", "async", "auto"), default="sync")
+    parser.add_argument("--no-ladder", action="store_true", help="skip the rates in time")
+    parser.add_argument("--no-slow", action="store_true", help="skip the crowds of slow ones")
+    parser.add_argument("--crowds", action="store_true", help="also 5,000 slow ones, 5,000 tasks")
+    parser.add_argument("--crowds-only", action="store_true", help="these and nothing else")
+    parser.add_argument("--readme", action="store_true", help="write table and plot into README")
     return parser.parse_args()
 
 
-class Run:
-    """One benchmark from start to report."""
-
-    def __init__(self, asked: argparse.Namespace, folder: Path) -> None:
-        self._asked = asked
-        self._folder = folder
-        self._plan = QUICK if asked.quick else FULL
-        self._boots: dict[str, list[float]] = {}
-        self._skipped: list[str] = []
-
-    def measure(self) -> tuple[list[Row], SlowRun | None]:
-        if not self._asked.no_koi:
-            self._boot_koi(times=1 if self._asked.quick else 2)
-        with ExitStack() as stack:
-            stub = start_stub(stack, self._folder)
-            rows = compare(self._targets(stack, stub), stub, self._plan, self._folder)
-        if self._asked.no_koi or self._asked.no_slow:
-            return rows, None
-        crowd = QUICK_CROWD if self._asked.quick else FULL_CROWD
-        print("1,000 generations of 20 s in flight ...", flush=True)
-        return rows, run_slow(self._folder, crowd, self._asked.mode)
-
-    def _boot_koi(self, times: int) -> None:
-        """Measure starts, each on a new directory, apart from the gateway under load."""
-        for number_ in range(times):
-            with ExitStack() as stack:
-                koi = Koi(stack, self._folder / f"boot-{number_}", Upstream(1))
-                self._boots.setdefault("Koi", []).append(koi.boot_s)
-
-    def _targets(self, stack: ExitStack, stub: Target) -> list[Target]:
-        port = urlsplit(stub.url).port or 0
-        targets = [stub]
-        peers = {"nginx": start_nginx, "LiteLLM": start_litellm}
-        if self._asked.no_litellm:
-            del peers["LiteLLM"]
-            self._skipped.append("LiteLLM: skipped as asked")
-        for name, start in peers.items():
-            try:
-                target, boot_s = start(stack, self._folder, port)
-            except ChildFailed as failure:
-                self._skipped.append(f"{name}: {failure}")
-                continue
-            targets.append(target)
-            self._boots[name] = [boot_s]
-        return targets if self._asked.no_koi else targets + self._koi_targets(stack, port)
-
-    def _koi_targets(self, stack: ExitStack, port: int) -> list[Target]:
-        koi = Koi(stack, self._folder / "koi", Upstream(port, self._asked.mode))
-        self._boots.setdefault("Koi", []).append(koi.boot_s)
-        koi.team()
-        plain, cached = koi.caller("generation", "off"), koi.caller("cache miss", "private")
-        return [plain, hits_of(cached)] if self._asked.quick else [plain, cached, hits_of(cached)]
-
-    def report(self, rows: list[Row], slow: SlowRun | None) -> dict[str, Any]:
-        boots = {name: median(times) for name, times in self._boots.items()}
-        by_name = {row.target.name: row for row in rows}
-        measured = Measured(by_name, tuple(self._boots.get("Koi", ())), boots.get("Koi"), slow)
-        verdicts = judge(measured)
-        sizes = {"Koi": locked_mb(), "LiteLLM": litellm_mb()}
-        lines = lines_by_room()
-        print(f"\n64 clients, one core for the gateway, medians of {self._plan.rounds} rounds\n")
-        print(rows_table(rows))
-        for sentence in self._skipped:
-            print(f"  {sentence}")
-        if slow is not None:
-            print(f"\n1,000 generations of 20 s in flight, one worker\n{slow_lines(slow)}")
+def report(results: Results) -> dict[str, Any]:
+    """Print everything; returns it for the file."""
+    rows = {row.target.name: row for row in results.rows}
+    boots = {name: median(times) for name, times in results.boots.items()}
+    sizes = {"Koi": locked_mb(), "LiteLLM": litellm_mb(), "Portkey": portkey_mb()}
+    measured = Measured(
+        rows,
+        tuple(results.boots.get("Koi", ())),
+        results.memory.get("Koi"),
+        locked_mb(),
+        locked_count(),
+        results.crowd(),
+        results.tasks,
+    )
+    verdicts = judge(measured)
+    if results.rows:
+        print("\nthe gateway and its store on one core, medians of all rounds\n")
+        print(rows_table(results.rows), *results.skipped, sep="\n  ")
+        print("\n" + ladders_table(results.ladders))
+        print("\n" + memory_table(results.memory))
         print("\nstart to ready: " + _listed(boots, 2, "s"))
-        print("installed: " + _listed(sizes, 0, "MB"))
-        print("lines of code: " + ", ".join(f"{room} {count}" for room, count in lines.items()))
-        print("\n" + verdicts_table(verdicts))
-        return {
-            "mode": self._asked.mode,
-            "plan": asdict(self._plan),
-            "rows": {
-                row.target.name: {"samples": [asdict(sample) for sample in row.samples]}
-                for row in rows
-            },
-            "slow": asdict(slow) if slow else None,
-            "boots_s": self._boots,
-            "sizes": sizes,
-            "lines": lines,
-            "skipped": self._skipped,
-            "verdicts": [asdict(verdict) for verdict in verdicts],
-        }
+    for run in results.slow:
+        print("\n" + slow_lines(run))
+    if results.tasks:
+        print("\n" + tasks_lines(results.tasks))
+    print("\ninstalled: " + _listed(sizes, 0, "MB"))
+    lines = lines_by_room()
+    print("lines of code: " + ", ".join(f"{room} {count}" for room, count in lines.items()))
+    print("\n" + verdicts_table(verdicts))
+    return {
+        "rows": {name: [asdict(sample) for sample in row.samples] for name, row in rows.items()},
+        "ladders": [asdict(ladder) for ladder in results.ladders],
+        "memory": {name: asdict(memory) for name, memory in results.memory.items()},
+        "slow": [asdict(run) for run in results.slow],
+        "tasks": asdict(results.tasks) if results.tasks else None,
+        "boots_s": results.boots,
+        "versions": results.versions,
+        "sizes": sizes,
+        "lines": lines,
+        "skipped": results.skipped,
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+    }
 
 
 def _listed(values: dict[str, float] | dict[str, float | None], digits: int, unit: str) -> str:
@@ -172,23 +134,23 @@ def main() -> int:
         print("Warning: one core for gateway, stub and load; only the ratios mean anything.")
     began, busy_before = time.perf_counter(), machine_busy_s()
     with tempfile.TemporaryDirectory(prefix="koi-bench-") as folder:
-        run = Run(asked, Path(folder))
         try:
-            rows, slow = run.measure()
+            results = Run(asked, Path(folder)).measure()
         except ChildFailed as failure:
             print(failure, file=sys.stderr)
             return 1
     lasted_s = time.perf_counter() - began
-    machine["others_share"] = _others_share(
-        machine_busy_s() - busy_before, lasted_s, os.cpu_count() or 1
-    )
-    report = {"machine": machine, "lasted_s": lasted_s} | run.report(rows, slow)
+    busy_s = machine_busy_s() - busy_before
+    machine["others_share"] = _others_share(busy_s, lasted_s, os.cpu_count() or 1)
+    told = {"machine": machine, "lasted_s": lasted_s} | report(results)
     if machine["others_share"] > BUSY_SHARE:
         print(f"\nOther programs used {machine['others_share']:.0%} of this machine meanwhile: ")
         print("read the ratios, not the absolute numbers, and run again when it is quiet.")
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
+    RESULTS.write_text(json.dumps(told, indent=2) + "\n")
     print(f"\n{lasted_s:.0f} s; details in bench/results/{RESULTS.name}")
+    if asked.readme:
+        write_readme(results, machine)
     return 0
 
 

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 GATEWAY_CORE, LOAD_CORE = 0, 1
+ALL_CORES = -1
+STORE_CORE = LOAD_CORE
 PARENT_DEATH_SIGNAL = 1
 LIBC = ctypes.CDLL(None)
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -105,6 +108,8 @@ class Child:
 def settle_in(core: int) -> None:
     """In the child, before its program starts: pin the core, and end when the benchmark ends."""
     LIBC.prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
+    if core == ALL_CORES:
+        return
     allowed = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {allowed[core % len(allowed)]})
 
@@ -151,3 +156,8 @@ def get_json(url: str) -> dict[str, Any]:
     with DIRECT.open(url, timeout=10) as response:
         answer: dict[str, Any] = json.load(response)
     return answer
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL."""
+    return "{0.scheme}://{0.netloc}".format(urlsplit(url))

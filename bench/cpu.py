@@ -75,6 +75,57 @@ def descendants(root: int) -> Iterator[int]:
         waiting += below.get(pid, [])
 
 
+@dataclass(frozen=True, slots=True)
+class CpuSplit:
+    """CPU seconds of a gateway: its main threads, its other threads, its store."""
+
+    main_s: float = 0.0
+    threads_s: float = 0.0
+    store_s: float = 0.0
+
+    @property
+    def gateway_s(self) -> float:
+        return self.main_s + self.threads_s
+
+    def since(self, before: "CpuSplit") -> "CpuSplit":
+        return CpuSplit(
+            self.main_s - before.main_s,
+            self.threads_s - before.threads_s,
+            self.store_s - before.store_s,
+        )
+
+
+def cpu_split(root: int) -> CpuSplit:
+    """Of `root` and its living descendants, to the nanosecond, without threads that ended."""
+    main_s = threads_s = store_s = 0.0
+    for pid in descendants(root):
+        try:
+            is_store = (PROC / str(pid) / "comm").read_text().startswith(STORE_NAMES)
+            main, others = _thread_seconds(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if is_store:
+            store_s += main + others
+        else:
+            main_s, threads_s = main_s + main, threads_s + others
+    return CpuSplit(main_s, threads_s, store_s)
+
+
+def _thread_seconds(pid: int) -> tuple[float, float]:
+    """CPU seconds of the main thread and of all others."""
+    main = others = 0.0
+    for task in (PROC / str(pid) / "task").iterdir():
+        try:
+            seconds = int((task / "schedstat").read_text().split()[0]) / 1e9
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if task.name == str(pid):
+            main = seconds
+        else:
+            others += seconds
+    return main, others
+
+
 def machine_busy_s() -> float:
     """CPU seconds of all cores together since boot, except idle ones."""
     fields = list(map(int, (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]))

@@ -1,47 +1,71 @@
-"""The load generator: keep-alive clients in their own process; prints a report in JSON."""
+"""The load generator: keep-alive clients in a process of their own. It reads one task in JSON per
+line, does it, and answers with one line of JSON; nothing is started between two measurements."""
 
-import argparse
 import asyncio
 import gc
 import json
 import secrets
+import sys
 import time
 from collections import Counter
-from typing import cast
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import uvloop
 
+MARK = "KOIKOIKOIKOI"
+HEAD_END = b"\r\n\r\n"
+CHUNKS_END = b"\r\n0\r\n\r\n"
+KEPT_BYTES = 2048
+WORD_BYTES = 32
+GOLDEN = 0.6180339887
+
 
 class Requests:
-    """The bytes of each next request; prompts differ unless `same`."""
+    """The bytes of each next request: `MARK` in the body becomes a new number each time, after a
+    word that no other run has sent; without it all requests are the same. With `waits`, two times
+    in seconds, each request also tells the stub how long to take, evenly spread between them."""
 
-    def __init__(self, url: str, key: str, *, same: bool) -> None:
-        parts = urlsplit(url)
+    def __init__(self, request: Mapping[str, Any]) -> None:
+        parts = urlsplit(request["url"])
         self.host, self.port = parts.hostname or "", parts.port or 80
-        self._same = same
+        self._waits: list[float] = request.get("waits") or []
         self._sent = 0
-        run = "the same koi for everyone" if same else secrets.token_hex(12)
-        body = json.dumps({"model": "grok-imagine", "prompt": f"{run} KOIKOIKOIKOI", "n": 1})
-        head = (
-            f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        self._before, self._after = (head + body).encode().split(b"KOIKOIKOIKOI")
+        run = secrets.token_hex(12)
+        body = request.get("body", "").replace(MARK, f"{run} {MARK}")
+        length = len(body) + (WORD_BYTES - len(MARK) if MARK in body else 0)
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        headers = {"Host": parts.netloc, **request.get("headers", {})}
+        if body:
+            headers |= {"Content-Type": "application/json", "Content-Length": str(length)}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        whole = f"{request.get('method', 'GET')} {path} HTTP/1.1\r\n{head}\r\n{body}"
+        self._parts = whole.encode().split(MARK.encode())
 
-    def next(self) -> bytes:
-        if not self._same:
-            self._sent += 1
-        return b"%b%012d%b" % (self._before, self._sent, self._after)
+    def next(self) -> tuple[bytes, float]:
+        """The request, and the seconds that the stub will take for it."""
+        if len(self._parts) == 1:
+            return self._parts[0], 0.0
+        self._sent += 1
+        word, wait_s = b"%012d" % self._sent, 0.0
+        if self._waits:
+            low, high = self._waits
+            wait_s = round(low + (high - low) * (self._sent * GOLDEN % 1), 3)
+            word += b" wait %.3f" % wait_s
+        return self._parts[0] + word.ljust(WORD_BYTES) + self._parts[1], wait_s
 
 
 class Client(asyncio.Protocol):
     """One connection. `ask` resolves to the status, or to a word for how it failed."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, expected: bytes) -> None:
         self._loop = loop
-        self._buffer = b""
-        self._wanted = 0
+        self._expected = expected
+        self._head = b""
+        self._got = 0
+        self._wanted: int | None = None
+        self._tail = b""
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[str] | None = None
 
@@ -59,28 +83,41 @@ class Client(asyncio.Protocol):
 
     def ask(self, request: bytes) -> "asyncio.Future[str]":
         assert self._transport is not None
-        self._buffer, self._wanted = b"", 0
+        self._head, self._got, self._wanted, self._tail = b"", 0, None, b""
         self._answer = self._loop.create_future()
         self._transport.write(request)
         return self._answer
 
     def data_received(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
-        if not self._wanted:
-            end = self._buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            self._wanted = end + 4 + self._length(self._buffer[:end].lower())
-        if len(self._buffer) >= self._wanted:
-            self._settle(self._buffer[9:12].decode() if b'"data"' in self._buffer else "no data")
+        self._got += len(data)
+        if len(self._head) < KEPT_BYTES:
+            self._head += data[:KEPT_BYTES]
+        if self._wanted is None and not self._measure():
+            return
+        if self._wanted:
+            ended = self._got >= self._wanted
+        else:
+            self._tail = (self._tail + data[-len(CHUNKS_END) :])[-len(CHUNKS_END) :]
+            ended = self._tail == CHUNKS_END
+        if ended:
+            known = self._expected in self._head
+            self._settle(self._head[9:12].decode() if known else "unexpected")
+
+    def _measure(self) -> bool:
+        """Read how long the answer is, once its head is there; 0 when it comes in chunks."""
+        end = self._head.find(HEAD_END)
+        if end < 0:
+            return False
+        head = self._head[:end].lower()
+        at = head.find(b"\r\ncontent-length:")
+        chunked = b"\r\ntransfer-encoding:" in head
+        length = 0 if at < 0 else int(head[at + 17 :].split(b"\r\n", 1)[0])
+        self._wanted = 0 if chunked else end + len(HEAD_END) + length
+        return True
 
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
-
-    def _length(self, head: bytes) -> int:
-        at = head.find(b"\r\ncontent-length:")
-        return 0 if at < 0 else int(head[at + 17 :].split(b"\r\n", 1)[0])
 
     def _settle(self, outcome: str) -> None:
         if self._answer is not None and not self._answer.done():
@@ -88,16 +125,20 @@ class Client(asyncio.Protocol):
 
 
 class Load:
-    """Sends requests and counts the answers. Latencies are seconds."""
+    """Sends the requests of one task and counts the answers. Latencies are seconds, without those
+    that the stub was told to take."""
 
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
+    def __init__(self, task: Mapping[str, Any]) -> None:
+        self._requests = Requests(task["request"])
+        self._status = str(task.get("status", 200))
+        self._expected = str(task.get("expected", "")).encode()
         self._loop = asyncio.get_running_loop()
         self._idle: list[Client] = []
+        self._in_flight = 0
         self.latencies: list[float] = []
         self.errors: Counter[str] = Counter()
         self.in_time = 0
-        self.most_in_flight = self._in_flight = 0
+        self.most_in_flight = 0
 
     async def closed(self, connections: int, duration_s: float) -> None:
         """Every connection sends its next request as soon as it has an answer."""
@@ -105,25 +146,38 @@ class Load:
         ends = time.perf_counter() + duration_s
         await asyncio.gather(*(self._repeat(client, ends) for client in clients))
 
+    async def counted(self, requests: int) -> None:
+        """One connection sends so many, one after another."""
+        client = await self._connect()
+        for _ in range(requests):
+            began = time.perf_counter()
+            await self._send(client, began)
+        client.close()
+
     async def open(self, rate: float, duration_s: float) -> None:
         """Requests start at `rate` per second, whenever the answers come."""
         started = time.perf_counter()
         pending = []
         for i in range(int(rate * duration_s)):
-            await asyncio.sleep(max(started + i / rate - time.perf_counter(), 0))
-            pending.append(asyncio.create_task(self._once(started + i / rate)))
+            due = started + i / rate
+            if (early := due - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
+            pending.append(asyncio.create_task(self._once(due)))
         await asyncio.gather(*pending)
+        for client in self._idle:
+            client.close()
 
     async def _connect(self) -> Client:
         host, port = self._requests.host, self._requests.port
-        _, client = await self._loop.create_connection(lambda: Client(self._loop), host, port)
+        make = lambda: Client(self._loop, self._expected)  # noqa: E731
+        _, client = await self._loop.create_connection(make, host, port)
         return client
 
     async def _repeat(self, client: Client, ends: float) -> None:
         while (began := time.perf_counter()) < ends:
             if not client.usable:
                 client = await self._connect()
-            self._keep(await client.ask(self._requests.next()), began, ends)
+            await self._send(client, began, ends)
         client.close()
 
     async def _once(self, due: float) -> None:
@@ -133,16 +187,18 @@ class Load:
         client = self._idle.pop() if self._idle else await self._connect()
         if not client.usable:
             client = await self._connect()
-        self._keep(await client.ask(self._requests.next()), due, float("inf"))
+        await self._send(client, due)
         self._in_flight -= 1
         self._idle.append(client)
 
-    def _keep(self, outcome: str, began: float, ends: float) -> None:
+    async def _send(self, client: Client, began: float, ends: float = float("inf")) -> None:
+        request, wait_s = self._requests.next()
+        outcome = await client.ask(request)
         now = time.perf_counter()
-        if outcome != "200":
+        if outcome != self._status:
             self.errors[outcome] += 1
             return
-        self.latencies.append(now - began)
+        self.latencies.append(now - began - wait_s)
         self.in_time += now <= ends
 
     def report(self, duration_s: float) -> dict[str, object]:
@@ -166,25 +222,28 @@ def _percentile_ms(ordered: list[float], share: float) -> float | None:
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000
 
 
-async def run(options: argparse.Namespace) -> dict[str, object]:
-    load = Load(Requests(options.url, options.key, same=options.same))
-    if options.rate:
-        await load.open(options.rate, options.duration)
+async def run(task: Mapping[str, Any]) -> dict[str, object]:
+    load = Load(task)
+    if task.get("requests"):
+        await load.counted(task["requests"])
+    elif task.get("rate"):
+        await load.open(task["rate"], task["duration_s"])
     else:
-        await load.closed(options.connections, options.duration)
-    return load.report(options.duration)
+        await load.closed(task.get("connections", 1), task["duration_s"])
+    return load.report(task.get("duration_s", 1.0))
+
+
+def tasks() -> Iterator[dict[str, Any]]:
+    for line in sys.stdin:
+        yield json.loads(line)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
-    parser.add_argument("--key", default="none")
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--duration", type=float, default=3.0, help="seconds of new requests")
-    parser.add_argument("--rate", type=float, default=0.0, help="open loop: requests per second")
-    parser.add_argument("--same", action="store_true", help="every request asks the same")
     gc.disable()
-    print(json.dumps(uvloop.run(run(parser.parse_args()))))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        for task in tasks():
+            print(json.dumps(runner.run(run(task))), flush=True)
+            gc.collect()
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
-"""Starts the stub, nginx and LiteLLM, each as its manual says."""
+"""Starts the stub and nginx, as its manual says."""
 
 import os
 import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.children import GATEWAY_CORE, LOAD_CORE, Child, ChildFailed, Place, free_port
-from bench.target import Target
+from bench.target import Target, generation
 
 HOME = Path(__file__).parent
-LITELLM_HOME = HOME / ".env-litellm"
 PATH = "/v1/images/generations"
 UPSTREAM_KEY = "sk-upstream-of-the-benchmark"
-LITELLM_KEY = "sk-litellm-of-the-benchmark"
 
 NGINX = """
 daemon off;
@@ -44,36 +43,32 @@ http {{
 }}
 """
 
-LITELLM = """
-model_list:
-  - model_name: grok-imagine
-    litellm_params:
-      model: openai/grok-imagine
-      api_base: http://127.0.0.1:{stub}/v1
-      api_key: {key}
-    model_info:
-      mode: image_generation
-litellm_settings:
-  telemetry: false
-  num_retries: 0
-general_settings:
-  master_key: {master}
-"""
+PLAIN = "picture-5kb"
 
 
-def start_stub(stack: ExitStack, folder: Path, latency_s: float = 0.0) -> Target:
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A gateway that runs, and the seconds from its start to its first answer."""
+
+    target: Target
+    boot_s: float
+    version: str
+
+
+def start_stub(stack: ExitStack, folder: Path, latency_s: float = 0.0, *options: object) -> Target:
     """Start the stub on the load generator's core; the target is the stub itself."""
     port = free_port()
     command = [sys.executable, str(HOME / "stub.py"), "--port", str(port)]
-    command += ["--latency", str(latency_s)]
+    command += ["--latency", str(latency_s), *map(str, options)]
     place = Place(LOAD_CORE, folder)
     stub = stack.enter_context(Child(f"stub-{latency_s:g}", command, place))
     stub.wait_until_ready(f"http://127.0.0.1:{port}/count")
-    return Target("stub, direct", f"http://127.0.0.1:{port}{PATH}")
+    url = f"http://127.0.0.1:{port}{PATH}"
+    return Target("stub, direct", generation(url, UPSTREAM_KEY, model=PLAIN))
 
 
-def start_nginx(stack: ExitStack, folder: Path, stub_port: int) -> tuple[Target, float]:
-    """Target and boot seconds. Raises `ChildFailed` when nginx is missing or does not start."""
+def start_nginx(stack: ExitStack, folder: Path, stub_port: int) -> Peer:
+    """Raises `ChildFailed` when nginx is missing or does not start."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if program is None:
         raise ChildFailed("nginx is not installed on this machine")
@@ -86,45 +81,11 @@ def start_nginx(stack: ExitStack, folder: Path, stub_port: int) -> tuple[Target,
     command = [program, "-c", str(configuration), "-e", str(folder / "nginx.log")]
     nginx = stack.enter_context(Child("nginx", command, Place(GATEWAY_CORE, folder)))
     boot_s = nginx.wait_until_ready(f"http://127.0.0.1:{port}/count")
-    return Target("nginx proxy", f"http://127.0.0.1:{port}{PATH}", pid=nginx.pid), boot_s
+    request = generation(f"http://127.0.0.1:{port}{PATH}", "none", model=PLAIN)
+    target = Target("nginx, forwarding", request, nginx.pid)
+    return Peer(target, boot_s, _version(program))
 
 
-def install_litellm() -> Path:
-    """The `litellm` program in its own virtual environment. Raises `ChildFailed`."""
-    program = LITELLM_HOME / "bin" / "litellm"
-    if program.exists():
-        return program
-    print("Installing LiteLLM into bench/.env-litellm (once, a minute or more) ...", flush=True)
-    pip = [str(LITELLM_HOME / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-    for command in (
-        [sys.executable, "-m", "venv", "--clear", str(LITELLM_HOME)],
-        [*pip, "install", "--quiet", "litellm[proxy]"],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            shutil.rmtree(LITELLM_HOME, ignore_errors=True)
-            lines = done.stderr.strip().splitlines() or ["no reason given"]
-            raise ChildFailed(f"LiteLLM could not be installed: {lines[-1][:200]}")
-    return program
-
-
-def start_litellm(stack: ExitStack, folder: Path, stub_port: int) -> tuple[Target, float]:
-    """One worker, no database, no callbacks, quiet logs: its fastest configuration."""
-    program = install_litellm()
-    port = free_port()
-    configuration = folder / "litellm.yaml"
-    text = LITELLM.format(stub=stub_port, key=UPSTREAM_KEY, master=LITELLM_KEY)
-    configuration.write_text(text)
-    command = [str(program), "--config", str(configuration), "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--num_workers", "1"]
-    env = {
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "LITELLM_LOG": "ERROR",
-        "LITELLM_MODE": "PRODUCTION",
-        # Only the packages of its own environment.
-        "PYTHONPATH": "",
-    }
-    litellm = stack.enter_context(Child("litellm", command, Place(GATEWAY_CORE, folder), env))
-    boot_s = litellm.wait_until_ready(f"http://127.0.0.1:{port}/health/liveliness", 120)
-    target = Target("LiteLLM proxy", f"http://127.0.0.1:{port}{PATH}", LITELLM_KEY, litellm.pid)
-    return target, boot_s
+def _version(program: str) -> str:
+    said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
+    return (said.stderr or said.stdout).strip().rpartition("/")[2].split(" ")[0]

@@ -1,20 +1,14 @@
 """Interleaved rounds: every target in turn, again and again, so that a busy moment of the machine
 meets them all."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-from typing import Any
-from urllib.parse import urlsplit
 
-from bench.children import LOAD_CORE, Place, get_json, run_json
-from bench.cpu import TreeCost, tree_cost
+from bench.children import get_json, origin
+from bench.cpu import CpuSplit, cpu_split
+from bench.generator import LoadGenerator
 from bench.target import Target
-
-LOAD = Path(__file__).with_name("load.py")
-CROWD = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +29,20 @@ class Sample:
     p50_ms: float | None
     p99_ms: float | None
     alone_p50_ms: float | None
-    cpu_ms: float | None
-    store_cpu_ms: float | None
-    rss_mb: float | None
-    store_rss_mb: float | None
+    main_ms: float | None
+    threads_ms: float | None
+    store_ms: float | None
     requests: int
     errors: int
     posts: int
     """Generations that the stub was asked for during this sample, with both loads."""
+
+    @property
+    def cpu_ms(self) -> float | None:
+        """The gateway's processes and their store."""
+        parts = (self.main_ms, self.threads_ms, self.store_ms)
+        known = [part for part in parts if part is not None]
+        return sum(known) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,11 @@ class Row:
     def total(self, field: str) -> int:
         return sum(getattr(sample, field) for sample in self.samples)
 
+    @property
+    def posts_each(self) -> float | None:
+        requests = self.total("requests")
+        return self.total("posts") / requests if requests else None
+
 
 def ratio(ours: Row, theirs: Row, field: str) -> float | None:
     """The median of the ratios of each round, whose samples met the machine in the same state."""
@@ -71,62 +76,42 @@ def ratio(ours: Row, theirs: Row, field: str) -> float | None:
     return median(known) if known else None
 
 
-def compare(targets: Sequence[Target], stub: Target, plan: Plan, folder: Path) -> list[Row]:
+def compare(
+    targets: Sequence[Target], stub: Target, plan: Plan, generator: LoadGenerator
+) -> list[Row]:
     """Measure all targets in all rounds. The first load of each is a warm-up and not counted."""
     for target in targets:
-        load(target, folder, connections=CROWD, duration_s=plan.warm_up_s)
+        generator.do(target.request, connections=target.connections, duration_s=plan.warm_up_s)
     samples: dict[str, list[Sample]] = {target.name: [] for target in targets}
     for number in range(plan.rounds):
         print(f"round {number + 1} of {plan.rounds} ...", flush=True)
         for target in targets:
-            samples[target.name].append(_sample(target, stub, plan, folder))
+            samples[target.name].append(_sample(target, stub, plan, generator))
     return [Row(target, tuple(samples[target.name])) for target in targets]
 
 
-def load(
-    target: Target, folder: Path, *, connections: int = 1, duration_s: float, rate: float = 0.0
-) -> dict[str, Any]:
-    """Run the load generator once; returns its report."""
-    command = load_command(target, duration_s, "--connections", connections, "--rate", rate)
-    return run_json("the load generator", command, Place(LOAD_CORE, folder))
-
-
-def load_command(target: Target, duration_s: float, *options: object) -> list[str]:
-    command = [sys.executable, str(LOAD), target.url, "--key", target.key]
-    command += ["--duration", str(duration_s), *map(str, options)]
-    return command + ["--same"] * target.same
-
-
-def _sample(target: Target, stub: Target, plan: Plan, folder: Path) -> Sample:
+def _sample(target: Target, stub: Target, plan: Plan, generator: LoadGenerator) -> Sample:
     posts = _posts(stub)
-    before = _cost(target)
-    crowd = load(target, folder, connections=CROWD, duration_s=plan.crowd_s)
-    after = _cost(target)
-    alone = load(target, folder, connections=1, duration_s=plan.alone_s)
-    requests = crowd["requests"]
-    cpu_ms = store_cpu_ms = None
-    if before and after and requests:
-        cpu_ms = (after.gateway.cpu_s - before.gateway.cpu_s) / requests * 1000
-        store_cpu_ms = (after.store.cpu_s - before.store.cpu_s) / requests * 1000
+    before = cpu_split(target.pid) if target.pid else CpuSplit()
+    crowd = generator.do(target.request, connections=target.connections, duration_s=plan.crowd_s)
+    after = cpu_split(target.pid) if target.pid else CpuSplit()
+    seen = [crowd]
+    if target.alone:
+        seen.append(generator.do(target.request, connections=1, duration_s=plan.alone_s))
+    spent, answers = after.since(before), crowd["requests"]
+    known = target.pid is not None and answers
+    times = (spent.main_s, spent.threads_s, spent.store_s)
     return Sample(
         crowd["rps"],
         crowd["p50_ms"],
         crowd["p99_ms"],
-        alone["p50_ms"],
-        cpu_ms,
-        store_cpu_ms,
-        after.gateway.rss_mb if after else None,
-        after.store.rss_mb if after else None,
-        requests + alone["requests"],
-        crowd["errors"] + alone["errors"],
+        seen[1]["p50_ms"] if target.alone else None,
+        *(time_s / answers * 1000 if known else None for time_s in times),
+        sum(report["requests"] for report in seen),
+        sum(report["errors"] for report in seen),
         _posts(stub) - posts,
     )
 
 
-def _cost(target: Target) -> TreeCost | None:
-    return None if target.pid is None else tree_cost(target.pid)
-
-
 def _posts(stub: Target) -> int:
-    parts = urlsplit(stub.url)
-    return int(get_json(f"http://{parts.netloc}/count")["posts"])
+    return int(get_json(f"{origin(stub.request.url)}/count")["posts"])

@@ -4,18 +4,35 @@ import re
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-from bench.peers import LITELLM_HOME
+from bench.litellm import LITELLM_HOME
+from bench.portkey import PORTKEY_HOME
 
 REPOSITORY = Path(__file__).parent.parent
 LOCK = REPOSITORY / "requirements.lock"
 CODE = (".py", ".lua")
 
 
-def locked_mb() -> float:
-    """Megabytes on disk of the packages in the runtime lock that are installed here."""
+def _locked() -> list[Distribution]:
+    """The packages of the runtime lock that are installed here."""
     pinned = re.findall(r"^([A-Za-z0-9._-]+)==", LOCK.read_text(), re.MULTILINE)
     wanted = {_plain(name) for name in pinned}
-    return sum(_size(d) for d in distributions() if _plain(d.metadata["Name"]) in wanted) / 1e6
+    return [d for d in distributions() if _plain(d.metadata["Name"]) in wanted]
+
+
+def locked_mb() -> float:
+    """Megabytes on disk of a production install."""
+    return sum(map(_size, _locked())) / 1e6
+
+
+def locked_count() -> int:
+    """Distributions of a production install, Koi included."""
+    return len(_locked()) + 1
+
+
+def portkey_mb() -> float | None:
+    """Megabytes of Portkey's own environment; None when it is not installed."""
+    files = [path for path in PORTKEY_HOME.rglob("*") if path.is_file() and not path.is_symlink()]
+    return sum(path.stat().st_size for path in files) / 1e6 if files else None
 
 
 def litellm_mb() -> float | None:

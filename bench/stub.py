@@ -4,9 +4,11 @@ import argparse
 import asyncio
 import base64
 import json
+import re
 import struct
 import time
 import zlib
+from dataclasses import dataclass
 from typing import cast
 
 import uvloop
@@ -16,6 +18,10 @@ REVISED = (
     "swimming through a colorful nebula filled with purple and blue cosmic dust, stars twinkling "
     "in the background, every scale of the fish catching the light of a distant sun"
 )
+MODEL = re.compile(rb'"model"\s*:\s*"([^"]*)"')
+WAIT = re.compile(rb" wait (\d+\.\d+)")
+SIZE = re.compile(r"-(\d+)kb$")
+OLD_S = 30.0
 SIGNATURE = "X-Expires=86400&X-Signature=" + "0123456789abcdef" * 12
 
 
@@ -39,52 +45,122 @@ def _answer(status: bytes, body: bytes, kind: bytes = b"application/json") -> by
     return head % (status, kind, len(body)) + body
 
 
-class Provider:
-    """The answers and counts of the stub. `latency_s` is the time of a generation."""
+class Pictures:
+    """Pictures by their size; a model whose name ends in `-60kb` makes one of 60 KB."""
 
-    def __init__(self, origin: str, latency_s: float, picture: bytes, *, inline: bool) -> None:
+    def __init__(self, origin: str, default_kb: int, *, inline: bool) -> None:
+        self._origin = origin
+        self._default_kb = default_kb
+        self._inline = inline
+        self._made: dict[int, bytes] = {}
+
+    def size_kb(self, model: str) -> int:
+        found = SIZE.search(model)
+        return int(found[1]) if found else self._default_kb
+
+    def content(self, kb: int) -> bytes:
+        if kb not in self._made:
+            self._made[kb] = png(at_least=kb * 1024)
+        return self._made[kb]
+
+    def item(self, kb: int, number: int) -> dict[str, str]:
+        if self._inline:
+            return {"b64_json": base64.b64encode(self.content(kb)).decode()}
+        return {"url": f"{self._origin}/img/{kb}/{number:012d}.png?{SIGNATURE}"}
+
+
+@dataclass(slots=True)
+class Task:
+    """A task ends when its time has come and it was asked after often enough."""
+
+    kb: int
+    began_at: float
+    ready_at: float
+    polls_left: int
+    polled_at: float | None = None
+
+
+class Gaps:
+    """Seconds between two polls of one task, once it is older than half a minute."""
+
+    def __init__(self) -> None:
+        self._seconds: list[float] = []
+
+    def note(self, task: Task) -> None:
+        now = time.monotonic()
+        if task.polled_at is not None and task.polled_at - task.began_at > OLD_S:
+            self._seconds.append(now - task.polled_at)
+        task.polled_at = now
+
+    def report(self) -> dict[str, float | int | None]:
+        """Since the last report."""
+        ordered, self._seconds = sorted(self._seconds), []
+        if not ordered:
+            return {"polls": 0, "mean_s": None, "p99_s": None}
+        mean_s, high_s = sum(ordered) / len(ordered), ordered[int(len(ordered) * 0.99)]
+        return {"polls": len(ordered), "mean_s": mean_s, "p99_s": high_s}
+
+
+class Provider:
+    """The answers and counts of the stub. `latency_s` is the time of a generation; a task also
+    takes `polls`, the last of which brings the result."""
+
+    def __init__(self, pictures: Pictures, latency_s: float, polls: int) -> None:
         self.latency_s = latency_s
         self.posts = self.polls = self.images = 0
-        self._origin = origin
-        self._inline = base64.b64encode(picture).decode() if inline else ""
-        self._image = _answer(b"200 OK", picture, b"image/png")
-        self._ready_at: dict[str, float] = {}
+        self._polls_each = polls
+        self._pictures = pictures
+        self._images: dict[int, bytes] = {}
+        self._tasks: dict[str, Task] = {}
+        self._gaps = Gaps()
 
-    def result(self) -> bytes:
+    def result(self, kb: int) -> bytes:
         """The documented reply, about 700 bytes with a link."""
-        item = {"b64_json": self._inline}
-        if not self._inline:
-            item = {"url": f"{self._origin}/img/{self.posts:012d}.png?{SIGNATURE}"}
-        item["revised_prompt"] = REVISED
+        item = self._pictures.item(kb, self.posts) | {"revised_prompt": REVISED}
         reply = {"created": int(time.time()), "data": [item]}
         return _answer(b"200 OK", json.dumps(reply).encode())
 
     def post(self, body: bytes) -> tuple[float, bytes]:
         """Seconds to wait, and the reply."""
         self.posts += 1
+        model = MODEL.search(body)
+        kb = self._pictures.size_kb(model[1].decode() if model else "")
+        told = WAIT.search(body) if b" wait " in body else None
+        wait_s = float(told[1]) if told else self.latency_s
         if b'"async"' in body and json.loads(body).get("async") is True:
-            name = f"task_{self.posts:012d}"
-            self._ready_at[name] = time.monotonic() + self.latency_s
+            name, now = f"task_{self.posts:012d}", time.monotonic()
+            self._tasks[name] = Task(kb, now, now + wait_s, self._polls_each)
             return 0.0, self._task(name, "queued", 0)
-        return self.latency_s, self.result()
+        return wait_s, self.result(kb)
 
     def get(self, path: str) -> bytes:
         if path.startswith("/img/"):
             self.images += 1
-            return self._image
+            return self._image(int(path.split("/")[2]))
         if path.startswith("/v1/tasks/"):
             self.polls += 1
             return self._poll(path.removeprefix("/v1/tasks/"))
         if path == "/count":
             counts = {"posts": self.posts, "polls": self.polls, "images": self.images}
             return _answer(b"200 OK", json.dumps(counts).encode())
+        if path == "/gaps":
+            return _answer(b"200 OK", json.dumps(self._gaps.report()).encode())
         return _answer(b"404 Not Found", b'{"error":{"message":"unknown path"}}')
 
+    def _image(self, kb: int) -> bytes:
+        if kb not in self._images:
+            self._images[kb] = _answer(b"200 OK", self._pictures.content(kb), b"image/png")
+        return self._images[kb]
+
     def _poll(self, name: str) -> bytes:
-        ready_at = self._ready_at.get(name)
-        if ready_at is None:
+        task = self._tasks.get(name)
+        if task is None:
             return _answer(b"404 Not Found", b'{"error":{"message":"unknown task"}}')
-        return self.result() if time.monotonic() >= ready_at else self._task(name, "processing", 50)
+        self._gaps.note(task)
+        task.polls_left -= 1
+        if task.polls_left <= 0 and time.monotonic() >= task.ready_at:
+            return self.result(task.kb)
+        return self._task(name, "processing", 50)
 
     def _task(self, name: str, status: str, progress: int) -> bytes:
         task = {"id": name, "status": status, "progress": progress}
@@ -139,8 +215,8 @@ def _content_length(head: bytes) -> int:
 async def serve(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     origin = f"http://127.0.0.1:{options.port}"
-    picture = png(at_least=options.image_kb * 1024)
-    provider = Provider(origin, options.latency, picture, inline=options.image == "b64")
+    pictures = Pictures(origin, options.image_kb, inline=options.image == "b64")
+    provider = Provider(pictures, options.latency, options.polls)
     server = await loop.create_server(
         lambda: Connection(provider, loop), "127.0.0.1", options.port, backlog=4096
     )
@@ -151,6 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds a generation takes")
+    parser.add_argument("--polls", type=int, default=1, help="polls until a task is done")
     parser.add_argument("--image", choices=("url", "b64"), default="url")
     parser.add_argument("--image-kb", type=int, default=0, help="pad the picture to this size")
     uvloop.run(serve(parser.parse_args()))

@@ -1,15 +1,27 @@
 """A target of the load generator."""
 
+import json
 from dataclasses import dataclass
+
+from bench.generator import Request
+from bench.load import MARK
+
+CROWD = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL with a key. `pid` is the gateway's process, None for the stub."""
+    """A request to send again and again. `pid` is the gateway's process, None for the stub."""
 
     name: str
-    url: str
-    key: str = "none"
+    request: Request
     pid: int | None = None
-    same: bool = False
-    """Every request is the same, so that a cache can answer it."""
+    connections: int = CROWD
+    alone: bool = True
+    """Whether it is also measured with one client."""
+
+
+def generation(url: str, key: str, **fields: object) -> Request:
+    """A request for one picture."""
+    body = json.dumps({"model": "picture-5kb", "prompt": MARK, "n": 1} | fields)
+    return Request(url, "POST", {"Authorization": f"Bearer {key}"}, body, expected='"data"')

@@ -6,10 +6,9 @@ import re
 
 from starlette.requests import Request
 
-from app.api.errors import unknown_url_error
 from app.api.request_body import get_body_bytes
 from app.api.state import get_access_record, get_app_state, get_edge_settings
-from app.domain.errors import AdminKeyRequired, InvalidApiKey, InvalidRequest
+from app.domain.errors import InvalidApiKey, InvalidRequest
 from app.domain.principal import Principal
 
 PROXY_HEADERS = re.compile(
@@ -35,19 +34,6 @@ async def authenticate_request(request: Request) -> Principal:
     if request.method in ("GET", "HEAD"):
         await gateway.rate_limiter.check_read_rate(principal)
     return principal
-
-
-async def require_admin(request: Request) -> None:
-    """Lets the admin key through. Without an admin key in the settings these URLs do not exist; a
-    user's key is told that it is not the admin key."""
-    admin_key = get_edge_settings(request).admin_key
-    if admin_key is None:
-        raise unknown_url_error()
-    secret = extract_api_key(request)
-    if equal_in_constant_time(secret, admin_key):
-        return
-    await authenticate_request(request)
-    raise AdminKeyRequired("This route needs the admin key.")
 
 
 def require_scraper(request: Request) -> None:

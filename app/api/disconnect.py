@@ -2,10 +2,10 @@
 
 import asyncio
 import select
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import Enum
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -37,20 +37,39 @@ def probe_peer(connection: asyncio.Transport) -> PeerState:
     return PeerState.CONNECTED
 
 
-class DisconnectWatch(Generic[T]):
-    """Runs a wait and watches whether the client is still there; leaving the block cancels both.
+class Peer(Protocol):
+    """The client of a connection. `has_sent_all` is true when no part of a request is still to
+    come. `on_disconnect` is called once no answer can reach the client any more; one request at a
+    time may set it."""
 
-    The work must only wait for something, so that nothing is lost when it is cancelled. The
-    request's body must have been read.
+    has_sent_all: bool
+    on_disconnect: Callable[[], None] | None
+
+    def get_state(self) -> PeerState: ...
+
+
+class DisconnectWatch:
+    """A block that ends with `ClientDisconnect` when the client hangs up.
+
+    What the block awaits is cancelled then, so nothing may be lost by that. The request's body must
+    have been read. Without a peer, under a server that is not Koi's own, `receive` tells the same.
     """
 
-    def __init__(self, receive: Receive, work: Coroutine[Any, Any, T]) -> None:
-        self._receive = receive
-        self._work = work
+    def __init__(self, peer: Peer | None, receive: Receive) -> None:
+        self._peer, self._receive = peer, receive
+        self._disconnected = False
+        self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._work_task = asyncio.ensure_future(self._work)
-        self._disconnect_task = asyncio.ensure_future(self._wait_for_disconnect())
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancels = task, task.cancelling()
+        if self._peer is None:
+            self._reader = asyncio.create_task(self._wait_for_disconnect())
+        elif self._peer.get_state() is PeerState.DISCONNECTED:
+            raise ClientDisconnect
+        else:
+            self._peer.on_disconnect = self._disconnect
         return self
 
     async def __aexit__(
@@ -59,34 +78,48 @@ class DisconnectWatch(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._disconnect_task.cancel()
-        self._work_task.cancel()
-        if self._work_task.done() and not self._work_task.cancelled():
-            self._work_task.exception()
+        if self._peer is not None:
+            self._peer.on_disconnect = None
+        if self._reader is not None:
+            self._reader.cancel()
+        if (
+            self._disconnected
+            and self._task.uncancel() <= self._cancels
+            and kind is asyncio.CancelledError
+        ):
+            raise ClientDisconnect from error
 
-    async def wait(self, within_s: float | None = None) -> bool:
-        """True once the work is done, false when time is up; raises `ClientDisconnect`."""
-        await asyncio.wait(
-            {self._work_task, self._disconnect_task},
-            timeout=within_s,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if self._work_task.done():
-            return True
-        if self._disconnect_task.done():
-            raise ClientDisconnect
-        return False
-
-    def raise_if_disconnected(self) -> None:
-        """Raise `ClientDisconnect` if the client left. Call it right after sending and before any
-        await: the server reports a complete response as a disconnect too."""
-        if self._disconnect_task.done():
-            raise ClientDisconnect
-
-    def result(self) -> T:
-        """What the work returned; raises what it raised."""
-        return self._work_task.result()
+    def _disconnect(self) -> None:
+        if not self._disconnected:
+            self._disconnected = True
+            self._task.cancel()
 
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._disconnect()
+
+
+class SilentWork(Generic[T]):
+    """Work that is awaited step by step, so that something can be sent in between. Leaving the
+    block cancels it."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._task = asyncio.ensure_future(work)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._task.cancel()
+        if self._task.done() and not self._task.cancelled():
+            self._task.exception()
+
+    async def wait(self, within_s: float | None) -> bool:
+        """Whether it has ended within this time; None waits for as long as it takes."""
+        done, _ = await asyncio.wait({self._task}, timeout=within_s)
+        return bool(done)
+
+    def result(self) -> T:
+        """What the work returned; raises what it raised."""
+        return self._task.result()

@@ -14,6 +14,7 @@ MEANINGS: Mapping[str, str] = {
     "admin_key_required": "This route needs the admin key.",
     "bad_request": "The request is not valid HTTP/1.1.",
     "concurrency_limit_exceeded": "Too many jobs at once; wait as long as Retry-After says.",
+    "conflict": "What is there already does not allow this change.",
     "content_policy_violation": "The provider refused the prompt; change it.",
     "draining": "This gateway is restarting; repeat the request.",
     "duplicate_header": "Send one Authorization header.",
@@ -23,6 +24,7 @@ MEANINGS: Mapping[str, str] = {
     "idempotency_key_reuse": "This Idempotency-Key was used with another body; use a new one.",
     "image_not_found": "No such image, or its link has expired.",
     "image_unavailable": "The image was made, but its bytes are no longer stored.",
+    "insufficient_permissions": "This admin key may not do that.",
     "insufficient_quota": "A limit of this key, user or team is used up.",
     "integer_above_max_value": "A number is above its maximum.",
     "integer_below_min_value": "A number is below its minimum.",
@@ -41,8 +43,10 @@ MEANINGS: Mapping[str, str] = {
     "missing_required_parameter": "A required field or parameter is missing.",
     "model_not_found": "The model does not exist or this key may not use it.",
     "not_cached": "No stored picture answers this request (only-if-cached).",
+    "object_not_found": "There is no such project, user or key.",
     "overloaded": "Too many requests in flight, or the image store is away; repeat the request.",
     "price_unknown": "The model has no price, so a money budget cannot be kept.",
+    "project_archived": "The team of this key is archived.",
     "rate_limit_exceeded": "Too many requests; wait as long as Retry-After says.",
     "request_timeout": "The request did not arrive in time.",
     "request_too_large": "The request body is too large. Nothing was charged.",
@@ -85,7 +89,7 @@ CONNECTION_CODES = frozenset(
 )  # fmt: skip
 """What any request may be answered, whatever its route."""
 CREDENTIAL_CODES = frozenset({"duplicate_header", "invalid_api_key"})
-KEY_CODES = CREDENTIAL_CODES | {"ledger_unavailable", "rate_limit_exceeded"}
+KEY_CODES = CREDENTIAL_CODES | {"ledger_unavailable", "project_archived", "rate_limit_exceeded"}
 """What any request with a user's key may be answered."""
 QUERY_CODES = frozenset({"invalid_value", "missing_required_parameter"})
 BODY_CODES = frozenset(

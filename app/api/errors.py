@@ -4,6 +4,7 @@ SDKs repeat 408, 409, 429 and 5xx unless told not to, so every error says whethe
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import orjson
@@ -13,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.paths import is_non_image_path
-from app.api.state import abort_connection, get_scope_access_record
+from app.api.state import abort_connection, get_edge_settings, get_scope_access_record
 from app.api.wire import ErrorObject
 from app.domain.errors import (
     FailureNote,
@@ -31,6 +32,7 @@ RATE_LIMIT_ERROR = "rate_limit_error"
 UNAVAILABLE_ERROR = "service_unavailable_error"
 IMAGE_USER_ERROR = "image_generation_user_error"
 MAX_RETRY_AFTER_S = 60
+ORGANIZATION_ROOT = "/v1/organization/"
 
 ERROR_TABLE: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
@@ -44,6 +46,10 @@ ERROR_TABLE: Mapping[str, tuple[int, str]] = MappingProxyType(
         "header_fields_too_large": (431, INVALID_REQUEST_ERROR),
         "invalid_api_key": (401, INVALID_REQUEST_ERROR),
         "admin_key_required": (403, INVALID_REQUEST_ERROR),
+        "insufficient_permissions": (403, INVALID_REQUEST_ERROR),
+        "project_archived": (403, INVALID_REQUEST_ERROR),
+        "object_not_found": (404, INVALID_REQUEST_ERROR),
+        "conflict": (400, INVALID_REQUEST_ERROR),
         "model_not_found": (404, INVALID_REQUEST_ERROR),
         "task_not_found": (404, INVALID_REQUEST_ERROR),
         "image_not_found": (404, INVALID_REQUEST_ERROR),
@@ -146,6 +152,17 @@ def build_error_headers(note: FailureNote) -> dict[str, str]:
     return headers
 
 
+@lru_cache(maxsize=512)
+def render_error(
+    note: FailureNote, task_id: str | None, moderation_code: str
+) -> tuple[bytes, Mapping[str, str]]:
+    """The body of an error and its headers. Refusals are told in the same words again and again."""
+    headers = build_error_headers(note)
+    if task_id is not None:
+        headers["x-koi-task-id"] = task_id
+    return build_error_body(note, task_id, moderation_code), headers
+
+
 class ErrorResponse(Response):
     """A failure as the caller sees it. Sending it writes its code into the access record."""
 
@@ -157,12 +174,9 @@ class ErrorResponse(Response):
         headers: Mapping[str, str] | None = None,
         moderation_code: str = DEFAULT_MODERATION_CODE,
     ) -> None:
-        extra = {} if task_id is None else {"x-koi-task-id": task_id}
+        body, own_headers = render_error(note, task_id, moderation_code)
         super().__init__(
-            build_error_body(note, task_id, moderation_code),
-            get_status(note.code),
-            {**build_error_headers(note), **extra, **(headers or {})},
-            "application/json",
+            body, get_status(note.code), {**own_headers, **(headers or {})}, "application/json"
         )
         self.code = note.code
 
@@ -219,14 +233,38 @@ def wrong_method_error() -> InvalidRequest:
 async def handle_http_exception(request: Request, error: Exception) -> Response:
     """Answer the framework's own refusals (404, 405) as OpenAI errors too."""
     status = getattr(error, "status_code", 500)
-    if status == 404:
-        is_text_api = is_non_image_path(request.scope["path"])
-        return ErrorResponse((images_only_error() if is_text_api else unknown_url_error()).note)
+    if status == 404 or (status == 405 and _is_hidden(request)):
+        return ErrorResponse(_find_unknown_url_error(request).note)
     if status == 405:
         return ErrorResponse(
             wrong_method_error().note, headers={"allow": _list_allowed_methods(request)}
         )
     return ErrorResponse(INTERNAL_ERROR)
+
+
+def _is_hidden(request: Request) -> bool:
+    """Without documentation its URLs do not exist, whatever the method."""
+    path = request.scope["path"]
+    is_document = path in ("/openapi.json", "/docs") or path.startswith("/docs/")
+    return is_document and not get_edge_settings(request).docs
+
+
+def _find_unknown_url_error(request: Request) -> InvalidRequest:
+    path = request.scope["path"]
+    if is_non_image_path(path):
+        return images_only_error()
+    if path.startswith(ORGANIZATION_ROOT):
+        known = {
+            route.path.removeprefix(ORGANIZATION_ROOT)
+            for route in request.app.routes
+            if isinstance(route, Route) and route.path.startswith(ORGANIZATION_ROOT)
+        }
+        return InvalidRequest(
+            "unknown_url",
+            "No such URL here. Of OpenAI's administration API, /v1/organization, there are: "
+            f"{', '.join(sorted(known))}.",
+        )
+    return unknown_url_error()
 
 
 def _list_allowed_methods(request: Request) -> str:

@@ -1,6 +1,5 @@
 """POST /v1/images/generations. Edits and variations are refused: the provider has neither."""
 
-from dataclasses import replace
 from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
@@ -35,19 +34,18 @@ async def create(request: Request) -> Response:
     principal = await authenticate_request(request)
     gateway = get_app_state(request).gateway
     await gateway.rate_limiter.check_recent_refusal(principal)
-    get_access_record(request).cleanups.append(gateway.waiting_cap.take(principal))
+    record = get_access_record(request)
+    record.cleanups.append(gateway.waiting_cap.take(principal))
     request_headers = parse_request_headers(request.headers)
     body = await read_json(request)
-    raw = RawRequest(body, request_headers, principal, get_access_record(request).deployment)
+    raw = RawRequest(body, request_headers, principal, record.deployment, record.request_id)
     parsed = parse_request(raw, gateway.catalog, get_edge_settings(request))
-    record = get_access_record(request)
     record.moderation_code = parsed.moderation_code
     if parsed.egress_override:
         get_app_state(request).metrics.egress_override()
     try:
         is_connected = partial(is_client_connected, request)
-        ask = replace(parsed.ask, request_id=record.request_id)
-        started = await gateway.generate.start(principal, ask, is_connected)
+        started = await gateway.generate.start(principal, parsed.ask, is_connected)
     except AdmissionRefused as refusal:
         return await _build_refusal(request, principal, refusal)
     except CallerDisconnected:
@@ -98,7 +96,7 @@ async def _build_refusal(
     if type(refusal) is RateLimited:
         gateway.rate_limiter.remember_refusal(principal, refusal)
     try:
-        limits = build_limit_headers(await gateway.usage.read_limits(principal))
+        limits = build_limit_headers(await gateway.usage.recall_limits(principal))
     except LedgerUnavailable:
         limits = {}
     return ErrorResponse(refusal.note, headers=limits)

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, get_args
 
-from app.api import admin_usage, tasks
-from app.api.error_examples import CREDENTIAL_CODES, GENERATION_CODES, KEY_CODES, QUERY_CODES
+from app.api import tasks
+from app.api.error_examples import CREDENTIAL_CODES, GENERATION_CODES, KEY_CODES
 from app.api.parameters import Schema, describe_query
 from app.api.request_headers import IDEMPOTENCY_KEY_FORMAT, TIMEOUT_HEADERS
 from app.api.response_headers import EXPOSED_HEADERS
 from app.api.wire import (
     EVENT_SCHEMA,
     EXAMPLES,
-    BucketPageBody,
-    CostResultObject,
     ImagesBody,
     LivenessBody,
     ModelListBody,
@@ -26,7 +24,6 @@ from app.api.wire import (
     TaskListBody,
     TaskObject,
     UsageBody,
-    UsageResultObject,
 )
 from app.domain.formats import MEDIA_TYPES
 from app.domain.media import IMAGE_NAME
@@ -78,7 +75,9 @@ def refer_headers(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _answer(model: Any, about: str, headers: Sequence[str] = COMMON_HEADERS) -> dict[str, Any]:
+def describe_answer(
+    model: Any, about: str, headers: Sequence[str] = COMMON_HEADERS
+) -> dict[str, Any]:
     shown = [name for name, (kind, _) in EXAMPLES.items() if kind in (model, *get_args(model))]
     examples = {name: {"$ref": f"#/components/examples/{name}"} for name in shown}
     return {
@@ -105,7 +104,7 @@ def _header(name: str, about: str, **schema: Any) -> Schema:
     }
 
 
-def _path(name: str, about: str, **schema: Any) -> Schema:
+def describe_path(name: str, about: str, **schema: Any) -> Schema:
     return {**_header(name, about, **schema), "in": "path", "required": True}
 
 
@@ -121,17 +120,14 @@ GENERATION_REQUEST_HEADERS = (
     *(_header(name.title(), "How many seconds the client waits.") for name in TIMEOUT_HEADERS),
     CLIENT_REQUEST_ID,
 )
-TASK_ID = _path("task_id", "As in x-koi-task-id.", pattern=f"^{tasks.TASK_ID.pattern}$")
+TASK_ID = describe_path("task_id", "As in x-koi-task-id.", pattern=f"^{tasks.TASK_ID.pattern}$")
 SIGNATURE = (
     describe_query("exp", {"type": "string"}, "Of a signed link: when it expires."),
     describe_query("sig", {"type": "string"}, "Of a signed link: its signature; no key is needed."),
 )
-ADMIN_CODES = CREDENTIAL_CODES | QUERY_CODES | {
-    "admin_key_required", "ledger_unavailable", "rate_limit_exceeded", "unknown_url",
-}  # fmt: skip
 PICTURE_CODES = frozenset({"image_unavailable", "too_many_waiting"})
 
-_CREATED = _answer(
+_CREATED = describe_answer(
     ImagesBody | TaskObject,
     "The images; with async a task; with stream one event for each image.",
     GENERATION_HEADERS,
@@ -177,7 +173,7 @@ READ_IMAGE = Operation(
     KEY_CODES | {"image_not_found", "method_not_allowed", "too_many_waiting"},
     Security.OPTIONAL,
     parameters=(
-        _path("name", "As in a link.", pattern=f"^{IMAGE_NAME.pattern}$"),
+        describe_path("name", "As in a link.", pattern=f"^{IMAGE_NAME.pattern}$"),
         *SIGNATURE,
         _header("If-None-Match", "ETags that you have."),
     ),
@@ -186,7 +182,7 @@ LIST_TASKS = Operation(
     "listTasks",
     "Tasks",
     "List your tasks",
-    {200: _answer(TaskListBody, "One page.", (*COMMON_HEADERS, "cache-control"))},
+    {200: describe_answer(TaskListBody, "One page.", (*COMMON_HEADERS, "cache-control"))},
     KEY_CODES | {"invalid_value"},
     parameters=tasks.LIST_PARAMETERS,
 )
@@ -194,7 +190,7 @@ READ_TASK = Operation(
     "readTask",
     "Tasks",
     "Read a task",
-    {200: _answer(TaskObject, "The task.", TASK_HEADERS)},
+    {200: describe_answer(TaskObject, "The task.", TASK_HEADERS)},
     KEY_CODES | PICTURE_CODES | {"invalid_value", "task_not_found"},
     parameters=(TASK_ID, *tasks.READ_PARAMETERS),
 )
@@ -202,56 +198,50 @@ CANCEL_TASK = Operation(
     "cancelTask",
     "Tasks",
     "Cancel a task",
-    {200: _answer(TaskObject, "The cancelled task.", TASK_HEADERS)},
+    {200: describe_answer(TaskObject, "The cancelled task.", TASK_HEADERS)},
     KEY_CODES | PICTURE_CODES | {"task_not_cancellable", "task_not_found"},
     parameters=(TASK_ID,),
 )
 LIST_MODELS = Operation(
-    "listModels", "Models", "List models", {200: _answer(ModelListBody, "The models.")}, KEY_CODES
+    "listModels",
+    "Models",
+    "List models",
+    {200: describe_answer(ModelListBody, "The models.")},
+    KEY_CODES,
 )
 READ_MODEL = Operation(
     "retrieveModel",
     "Models",
     "Read a model",
-    {200: _answer(ModelObject, "The model.")},
+    {200: describe_answer(ModelObject, "The model.")},
     KEY_CODES | {"model_not_found"},
-    parameters=(_path("model", "A name or alias; it may hold slashes."),),
+    parameters=(describe_path("model", "A name or alias; it may hold slashes."),),
 )
 READ_USAGE = Operation(
     "readUsage",
     "Usage",
     "Read your limits and usage",
-    {200: _answer(UsageBody, "Limits and usage.", (*COMMON_HEADERS, *LIMIT_HEADERS))},
+    {200: describe_answer(UsageBody, "Limits and usage.", (*COMMON_HEADERS, *LIMIT_HEADERS))},
     KEY_CODES,
-)
-USAGE_IMAGES = Operation(
-    "usageImages",
-    "Organization",
-    "Images by time, project, user, key, model, size (admin key)",
-    {200: _answer(BucketPageBody[UsageResultObject], "One page of buckets.")},
-    ADMIN_CODES,
-    parameters=admin_usage.USAGE_PARAMETERS,
-)
-USAGE_COSTS = Operation(
-    "usageCosts",
-    "Organization",
-    "Costs by day, project, user, key, model (admin key)",
-    {200: _answer(BucketPageBody[CostResultObject], "One page of buckets.")},
-    ADMIN_CODES,
-    parameters=admin_usage.COST_PARAMETERS,
 )
 LIVE = Operation(
     "live",
     "Operation",
     "Whether the process lives",
-    {200: _answer(LivenessBody, "It does."), 503: _answer(LivenessBody, "It is stuck.")},
+    {
+        200: describe_answer(LivenessBody, "It does."),
+        503: describe_answer(LivenessBody, "It is stuck."),
+    },
     security=Security.NONE,
 )
 READY = Operation(
     "ready",
     "Operation",
     "Whether it takes work",
-    {200: _answer(ReadinessBody, "It does."), 503: _answer(ReadinessBody, "Not now.")},
+    {
+        200: describe_answer(ReadinessBody, "It does."),
+        503: describe_answer(ReadinessBody, "Not now."),
+    },
     security=Security.NONE,
 )
 METRICS = Operation(
@@ -267,7 +257,7 @@ SCHEMA = Operation(
     "Documentation",
     "This document",
     {
-        200: _answer(dict[str, Any], "OpenAPI 3.1.", (*COMMON_HEADERS, "etag")),
+        200: describe_answer(dict[str, Any], "OpenAPI 3.1.", (*COMMON_HEADERS, "etag")),
         304: {"description": "You have it.", "headers": refer_headers("etag")},
     },
     HIDDEN,
@@ -291,5 +281,5 @@ DOCS_FILE = Operation(
     },
     HIDDEN,
     Security.NONE,
-    (_path("name", "Its name."),),
+    (describe_path("name", "Its name."),),
 )

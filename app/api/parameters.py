@@ -120,6 +120,7 @@ def wrong_type_error(name: str, expected: str) -> InvalidRequest:
 QUERY_INTEGER = re.compile(r"[0-9]{1,12}", re.ASCII)
 CLAMPED_INTEGER = re.compile(r"[0-9]{1,18}", re.ASCII)
 """A number that the caller of this module cuts to its bounds, so that a large one is no error."""
+ARRAY_INDEX = re.compile(r"\[([0-9]{1,4})\]", re.ASCII)
 MAX_QUERY_VALUES = 200
 
 Schema = dict[str, Any]
@@ -147,8 +148,18 @@ def describe_list(name: str, about: str, known: Iterable[str] | None = None) -> 
 
 
 def parse_query_list(query: QueryParams, name: str) -> tuple[str, ...]:
-    """An array: `name[]=a&name[]=b`, `name=a&name=b` or `name=a,b`, as the SDKs differ."""
-    given = [*query.getlist(f"{name}[]"), *query.getlist(name)]
+    """An array: `name[]=a&name[]=b`, `name=a&name=b`, `name=a,b` or `name[0]=a&name[1]=b`, as the
+    SDKs differ."""
+    numbered = sorted(
+        (int(match[1]), value)
+        for field, value in query.multi_items()
+        if field.startswith(f"{name}[") and (match := ARRAY_INDEX.fullmatch(field[len(name) :]))
+    )
+    given = [
+        *query.getlist(f"{name}[]"),
+        *query.getlist(name),
+        *(value for _, value in numbered),
+    ]
     values = [value.strip() for item in given for value in item.split(",") if value.strip()]
     if len(values) > MAX_QUERY_VALUES:
         raise invalid_value_error(name, f"{name} takes at most {MAX_QUERY_VALUES} values.")

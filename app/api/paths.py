@@ -1,6 +1,6 @@
 """Turns a path as a client spells it into the one that is routed, without a redirect."""
 
-ROUTE_ROOTS = frozenset({"images", "models", "tasks", "usage", "organization"})
+ROUTE_ROOTS = frozenset({"images", "models", "tasks", "usage", "organization", "koi"})
 """First words after /v1."""
 PREFIXES = frozenset({"v1", "openai", "api"})
 HEALTH_ALIASES = frozenset({"health", "healthz"})

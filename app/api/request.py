@@ -80,6 +80,7 @@ class RawRequest:
     request_headers: RequestHeaders
     principal: Principal
     deployment: str | None = None
+    request_id: str | None = None
 
 
 def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> ParsedRequest:
@@ -114,6 +115,7 @@ def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> 
             raw.request_headers.cache,
             str(response_format),
             raw.request_headers.concurrency_wait_s(settings),
+            raw.request_id,
         ),
         asynchronous=asynchronous,
         stream=stream,

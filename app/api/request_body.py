@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from app.api.state import get_edge_settings
+from app.api.state import get_edge_settings, get_scope_peer
 from app.domain.errors import InvalidRequest
 
 OVERSIZED_DISCARD_S = 1.0
@@ -23,6 +23,7 @@ MAX_LENGTH_DIGITS = 20
 """Of a Content-Length: enough for any length, and quick to read."""
 FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
 JSON_MEDIA_TYPES = frozenset({"", "application/json", "text/json", "text/plain", FORM_MEDIA_TYPE})
+CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 async def read_json(request: Request) -> dict[str, Any]:
@@ -35,13 +36,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     if _get_content_length(request) > limit:
         await _discard_oversized(request)
         raise _too_large_error()
-    try:
-        async with asyncio.timeout(get_edge_settings(request).body_timeout_s):
-            raw = await _read_limited(request.receive, limit)
-    except TimeoutError:
-        raise InvalidRequest(
-            "request_timeout", "The request body did not arrive in time."
-        ) from None
+    raw = await _read_in_time(request, limit)
     if raw is None:
         await _discard_oversized(request)
         raise _too_large_error()
@@ -75,16 +70,18 @@ def _check_headers(request: Request) -> None:
         raise InvalidRequest(
             "unsupported_media_type", "Send the body without content encoding (no gzip)."
         )
+    if (content_type := request.headers.get("content-type")) != "application/json":
+        _check_content_type(request, content_type or "")
+
+
+def _check_content_type(request: Request, content_type: str) -> None:
     media_type = _get_media_type(request)
     if media_type not in JSON_MEDIA_TYPES and not media_type.endswith("+json"):
         raise _media_type_error()
-    for parameter in request.headers.get("content-type", "").split(";")[1:]:
+    for parameter in content_type.split(";")[1:]:
         name, _, value = parameter.partition("=")
-        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in (
-            "utf-8",
-            "utf8",
-            "us-ascii",
-        ):
+        charset = value.strip().strip('"').lower()
+        if name.strip().lower() == "charset" and charset not in CHARSETS:
             raise InvalidRequest("unsupported_media_type", "The body must be UTF-8.")
 
 
@@ -103,6 +100,18 @@ def _get_content_length(request: Request) -> int:
     long to read is still too large."""
     digits = request.headers.get("content-length", "").lstrip("0")
     return int(digits[:MAX_LENGTH_DIGITS]) if digits.isdecimal() else 0
+
+
+async def _read_in_time(request: Request, limit: int) -> bytes | None:
+    peer = get_scope_peer(request.scope)
+    if peer is not None and peer.has_sent_all:
+        return await _read_limited(request.receive, limit)
+    try:
+        async with asyncio.timeout(get_edge_settings(request).body_timeout_s):
+            return await _read_limited(request.receive, limit)
+    except TimeoutError:
+        message = "The request body did not arrive in time."
+        raise InvalidRequest("request_timeout", message) from None
 
 
 async def _read_limited(receive: Receive, limit: int) -> bytes | None:
@@ -187,7 +196,7 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
 
 def canonical_json(body: dict[str, Any]) -> str:
     """The same text for equal bodies, whatever the order of their keys and their white space."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return CANONICAL_ENCODER.encode(body)
 
 
 def _decode(raw: bytes) -> str:
@@ -281,6 +290,7 @@ def _encoding_error(name: str | None = None) -> InvalidRequest:
     )
 
 
+CANONICAL_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 JSON_DECODER = json.JSONDecoder(
     object_pairs_hook=_build_unique,
     parse_int=_parse_integer,

@@ -8,14 +8,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.disconnect import DisconnectWatch, PeerState
+from app.api.disconnect import DisconnectWatch, PeerState, SilentWork
 from app.api.errors import abort_response, build_error_body, record_late_failure
 from app.api.image_stream import open_image, send_image_base64
 from app.api.request_headers import WaitPlan
@@ -36,10 +36,11 @@ from app.api.state import (
     get_edge_settings,
     get_peer_state,
     get_scope_access_record,
-    is_client_connected,
+    get_scope_peer,
 )
 from app.api.wire import COMPLETED_EVENT, ERROR_EVENT, NO_USAGE
 from app.domain.errors import FailureNote, GatewayError, GenerationFailed
+from app.domain.images import ResponseFormat
 from app.domain.job import Job
 from app.service.callers import HALF_CLOSED_S
 from app.service.generation import FinishedJob, StartedJob
@@ -69,11 +70,14 @@ class JobRecipient:
     async def raise_if_disconnected(self) -> None:
         """Raise `ClientDisconnect` when the caller is gone. Call it before the end of the answer is
         sent, because the server may close the connection itself after that."""
-        for pause_s in HALF_CLOSED_S:
-            if get_peer_state(self.request) is PeerState.HALF_CLOSED:
-                await asyncio.sleep(pause_s)
-        if not is_client_connected(self.request):
-            raise ClientDisconnect
+        for pause_s in (*HALF_CLOSED_S, 0.0):
+            peer = get_peer_state(self.request)
+            if peer is PeerState.CONNECTED:
+                return
+            if peer is PeerState.DISCONNECTED:
+                break
+            await asyncio.sleep(pause_s)
+        raise ClientDisconnect
 
     async def send_response(self, answer: JsonImagesResponse, send: Send) -> None:
         """Send an answer; its end only while the caller is still there."""
@@ -97,6 +101,12 @@ class PendingResponse(JobRecipient):
     response_format: str
     wait_plan: WaitPlan
     headers: Mapping[str, str]
+    began_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def left_s(self) -> float:
+        """What is left of the longest wait."""
+        return max(self.began_s + self.wait_plan.wait_s - time.monotonic(), 0.0)
 
     @property
     def silence_s(self) -> float | None:
@@ -106,9 +116,19 @@ class PendingResponse(JobRecipient):
         passed_s = time.perf_counter() - get_access_record(self.request).started_s
         return max(self.wait_plan.silence_s - passed_s, 0.0)
 
+    async def has_links_in_silence(self) -> bool:
+        """Wait for the job's end, at most through the silent time; whether the answer is at hand
+        then. One with base64 may still take its time, and so may a job that failed: its caller
+        may be given another one."""
+        if self.response_format != ResponseFormat.URL:
+            return False
+        wait_s = self.left_s if self.silence_s is None else min(self.silence_s, self.left_s)
+        generate = get_app_state(self.request).gateway.generate
+        return await generate.wait_for_success(self.started, wait_s)
+
     async def wait_for_job(self) -> FinishedJob:
         generate = get_app_state(self.request).gateway.generate
-        generated = await generate.wait_for_images(self.started, self.wait_plan.wait_s)
+        generated = await generate.wait_for_images(self.started, self.left_s)
         get_access_record(self.request).upstream_s = generated.upstream_s
         return generated
 
@@ -161,12 +181,13 @@ class HeartbeatResponse(Response):
         try:
             async with (
                 pending.abandon_unless_answered(),
-                DisconnectWatch(receive, pending.build_response()) as watch,
+                DisconnectWatch(get_scope_peer(scope), receive),
             ):
-                if not await watch.wait(pending.silence_s):
-                    await self._send_heartbeats(watch, send)
-                await pending.send_response(watch.result(), send)
-                watch.raise_if_disconnected()
+                if await pending.has_links_in_silence():
+                    answer = await pending.build_response()
+                else:
+                    answer = await self._build_with_heartbeats(send)
+                await pending.send_response(answer, send)
         except GatewayError as error:
             if not get_scope_access_record(scope).status:
                 raise
@@ -174,15 +195,17 @@ class HeartbeatResponse(Response):
         else:
             pending.received()
 
-    async def _send_heartbeats(
-        self, watch: DisconnectWatch[JsonImagesResponse], send: Send
-    ) -> None:
-        limits = build_limit_headers(self.pending.started.limit_snapshot)
-        head = json_response(b"", {**self.pending.headers, **limits, **UNBUFFERED_HEADERS})
-        await _send_start(send, head)
-        await _send_chunk(send, b" ")
-        while not await watch.wait(self.pending.wait_plan.heartbeat_interval_s):
-            await _send_chunk(send, b" ")
+    async def _build_with_heartbeats(self, send: Send) -> JsonImagesResponse:
+        pending = self.pending
+        with SilentWork(pending.build_response()) as work:
+            if not await work.wait(pending.silence_s):
+                limits = build_limit_headers(pending.started.limit_snapshot)
+                head = json_response(b"", {**pending.headers, **limits, **UNBUFFERED_HEADERS})
+                await _send_start(send, head)
+                await _send_chunk(send, b" ")
+                while not await work.wait(pending.wait_plan.heartbeat_interval_s):
+                    await _send_chunk(send, b" ")
+            return work.result()
 
 
 class EventStreamResponse(Response):
@@ -206,7 +229,7 @@ class EventStreamResponse(Response):
         try:
             async with (
                 pending.abandon_unless_answered(),
-                DisconnectWatch(receive, self._wait_for_job()) as watch,
+                DisconnectWatch(get_scope_peer(scope), receive),
             ):
                 await _send_start(send, Response(b"", 200, headers, "text/event-stream"))
                 await _send_chunk(send, b": koi\n\n")
@@ -214,11 +237,11 @@ class EventStreamResponse(Response):
                     get_edge_settings(pending.request).comment_interval_s,
                     pending.wait_plan.heartbeat_interval_s,
                 )
-                while not await watch.wait(pause_s):
-                    await _send_chunk(send, b": koi\n\n")
-                await self._send_events(watch.result(), send)
+                with SilentWork(self._wait_for_job()) as work:
+                    while not await work.wait(pause_s):
+                        await _send_chunk(send, b": koi\n\n")
+                    await self._send_events(work.result(), send)
                 await pending.raise_if_disconnected()
-                watch.raise_if_disconnected()
             pending.received()
         except GatewayError as error:
             await _send_chunk(send, _build_error_event(scope, error.note, pending.started.job.id))

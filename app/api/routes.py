@@ -1,8 +1,9 @@
 """Every route of the gateway, on one page."""
 
-from app.api import admin_usage, docs, image_content, images, models, ops, tasks, usage
+from app.api import docs, image_content, images, models, ops, tasks, usage
 from app.api import operations as op
 from app.api.openapi import DocumentedRoute
+from app.api.organization.routes import ORGANIZATION_ROUTES
 
 ROUTES = (
     DocumentedRoute("POST", "/v1/images/generations", images.create, op.CREATE_IMAGES),
@@ -15,8 +16,7 @@ ROUTES = (
     DocumentedRoute("GET", "/v1/models", models.index, op.LIST_MODELS),
     DocumentedRoute("GET", "/v1/models/{model:path}", models.read, op.READ_MODEL),
     DocumentedRoute("GET", "/v1/usage", usage.read, op.READ_USAGE),
-    DocumentedRoute("GET", "/v1/organization/usage/images", admin_usage.images, op.USAGE_IMAGES),
-    DocumentedRoute("GET", "/v1/organization/costs", admin_usage.costs, op.USAGE_COSTS),
+    *ORGANIZATION_ROUTES,
     DocumentedRoute("GET", "/livez", ops.live, op.LIVE),
     DocumentedRoute("GET", "/readyz", ops.ready, op.READY),
     DocumentedRoute("GET", "/metrics", ops.metrics, op.METRICS),

@@ -10,12 +10,12 @@ from typing import Protocol, TypedDict
 from starlette.requests import Request
 from starlette.types import Scope
 
-from app.api.disconnect import PeerState
+from app.api.disconnect import Peer, PeerState
 from app.api.settings import EdgeSettings
 from app.service.gateway import Gateway
 
-PEER_STATE_KEY = "koi.present"
-"""Scope key under which a connection tells its requests whether the caller is still there."""
+PEER_KEY = "koi.present"
+"""Scope key of the `Peer`, by which a request learns whether its caller is still there."""
 ABORT_KEY = "koi.cut"
 """Scope key under which a connection lets its requests end it in the middle of an answer."""
 RECORD_KEY = "koi.exchange"
@@ -119,8 +119,14 @@ def is_client_connected(request: Request) -> bool:
 
 
 def get_peer_state(request: Request) -> PeerState:
-    read_peer_state: Callable[[], PeerState] | None = request.scope.get(PEER_STATE_KEY)
-    return PeerState.CONNECTED if read_peer_state is None else read_peer_state()
+    peer = get_scope_peer(request.scope)
+    return PeerState.CONNECTED if peer is None else peer.get_state()
+
+
+def get_scope_peer(scope: Scope) -> Peer | None:
+    """None under a server that is not Koi's own."""
+    peer: Peer | None = scope.get(PEER_KEY)
+    return peer
 
 
 def abort_connection(scope: Scope) -> None:

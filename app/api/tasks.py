@@ -17,7 +17,7 @@ from app.api.parameters import (
     parse_query_integer,
 )
 from app.api.response_body import build_task_object, build_task_response, json_response
-from app.api.state import get_access_record, get_app_state
+from app.api.state import get_access_record, get_app_state, get_scope_peer
 from app.api.wire import TaskListBody
 from app.domain.errors import TaskNotFound
 from app.domain.job import Job, TaskStatus
@@ -64,11 +64,8 @@ async def read(request: Request) -> Response:
         record = get_access_record(request)
         record.waited = True
         record.cleanups.append(get_app_state(request).gateway.waiting_cap.take(principal))
-        async with DisconnectWatch(
-            request.receive, tasks.read(principal, task_id, wait_s)
-        ) as waiting:
-            await waiting.wait()
-            job = waiting.result()
+        async with DisconnectWatch(get_scope_peer(request.scope), request.receive):
+            job = await tasks.read(principal, task_id, wait_s)
     return await _build_response(request, job)
 
 

@@ -17,6 +17,7 @@ from app.cli.errors import CommandFailed
 from app.cli.output import print_line
 from app.domain.limits import LimitKind, LimitWindow, ScopeKind
 from app.domain.media import detect_image
+from app.service.keys import IssuedKey, KeyAdmin
 from app.wiring.gateway import RunningGateway
 
 SNIPPETS = """
@@ -48,6 +49,7 @@ USER_IMAGES_PER_DAY = (ScopeKind.USER, LimitKind.IMAGES, LimitWindow.DAY)
 REPEAT_AFTER_S = 2.5
 """An identical request within two seconds asks for another picture; a later one may be answered
 from the cache."""
+USER, KEY_NAME = "demo", "koi demo"
 KEY_TTL = timedelta(days=30)
 
 
@@ -73,7 +75,7 @@ class DemoClient:
 
     async def __call__(self, running: RunningGateway) -> int:
         await self.ready.wait()
-        issued = await running.gateway.keys.issue("demo", name="koi demo", expires_in=KEY_TTL)
+        issued = await _replace_key(running.gateway.keys)
         self._print_addresses()
         first = await self._generate(issued.secret, fresh=True)
         path = _save_image(first.body)
@@ -130,6 +132,16 @@ class DemoClient:
     def _print_snippets(self, secret: str) -> None:
         words = {"url": self.url, "key": secret, "model": MODEL, "koi": _koi_command()}
         print_line(Template(SNIPPETS).substitute(words))
+
+
+async def _replace_key(keys: KeyAdmin) -> IssuedKey:
+    """One key at a time: that of an earlier demo ends, since nobody can read its secret again."""
+    now_ms = time.time() * 1000
+    earlier = [key for key in await keys.keys(USER) if key.name == KEY_NAME]
+    for key in earlier:
+        if key.is_usable(round(now_ms)):
+            await keys.revoke(key.id)
+    return await keys.issue(USER, name=KEY_NAME, expires_in=KEY_TTL)
 
 
 def generate(url: str, secret: str, *, fresh: bool) -> DemoImage:

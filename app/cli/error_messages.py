@@ -10,7 +10,7 @@ from app.domain.catalog import CatalogError
 from app.domain.errors import GatewayError, LedgerDataLost, LedgerUnavailable
 from app.domain.gateways import ImageStoreNotShared
 from app.domain.media import ImageStoreUnavailable
-from app.service.tenants import AdminError
+from app.service.admin_errors import AdminError
 
 STORE_UNAVAILABLE = (
     "The store does not answer, so nothing was read or changed; check KOI_REDIS_URL and its server "

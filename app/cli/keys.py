@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from app.cli.disabled_holders import find_disabled_holders
 from app.cli.errors import EXIT_FAILED, usage_error
 from app.cli.options import (
     AsJson,
-    LimitOptions,
+    LimitChanges,
+    Reason,
     ResponseFormatOption,
     parse_duration,
     parse_names,
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext
 
 keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
-NO_LIMITS = LimitOptions()
+NO_LIMITS = LimitChanges()
+NO_SUCH_ENDING = "No key of a user ends like that; at least four characters are needed."
 NO_KEYS = "No keys yet. Create one: koi keys create --user alice --new"
 Models = Annotated[str | None, Parameter(help='Only these models, comma-separated, or "all".')]
 HEADINGS = (
@@ -72,7 +75,7 @@ def create(
         bool, Parameter(help="Create the user, with the default limits, when there is none.")
     ] = False,
     key: KeyOptions = NO_KEY_OPTIONS,
-    limits: LimitOptions = NO_LIMITS,
+    limits: LimitChanges = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
     """Issue a key. It is printed once; limits given here narrow the user's, never widen them.
@@ -87,7 +90,7 @@ def create(
     async def work(context: "OperatorContext") -> None:
         if not new:
             await context.keys.ensure_user(user, new=False)
-        issued = await context.keys.issue(
+        issued = await context.changing(limits.reason).issue(
             user,
             name=key.name,
             expires_in=expires_in,
@@ -136,9 +139,7 @@ def whose(
 
     async def work(context: "OperatorContext") -> int:
         found = await context.keys.find_by_secret(text)
-        await _print_keys(
-            found, context, json, "No key ends like that; at least four characters are needed."
-        )
+        await _print_keys(found, context, json, NO_SUCH_ENDING)
         return 0 if found else EXIT_FAILED
 
     return run_operation(work, changes=False)
@@ -150,7 +151,7 @@ def set_(
     /,
     *,
     change: KeyChanges = NO_KEY_CHANGES,
-    limits: LimitOptions = NO_LIMITS,
+    limits: LimitChanges = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
     """Change a key; what is not named stays, `unlimited` clears a limit.
@@ -162,7 +163,7 @@ def set_(
     async def work(context: "OperatorContext") -> None:
         key = await context.keys.key(key_id)
         now_ms = await context.keyring.now_ms()
-        changed = await context.keys.set_key(
+        changed = await context.changing(limits.reason).set_key(
             key_id,
             name=key.name if change.name is None else change.name,
             models=key.models if change.models is None else allowed,
@@ -171,7 +172,7 @@ def set_(
             limits=limits.apply_to(key.limits),
         )
         if json:
-            print_json(key_record(changed, context.catalog.currency, now_ms))
+            print_json(key_record(changed, now_ms, currency=context.catalog.currency))
         else:
             text = changes_text(_settings(key), _settings(changed))
             print_line(f"Changed {changed.id} of user {changed.user}: {text}.")
@@ -180,17 +181,17 @@ def set_(
 
 
 @keys.command
-def revoke(key_id: str, /, *, json: AsJson = False) -> None:
+def revoke(key_id: str, /, *, reason: Reason = "", json: AsJson = False) -> None:
     """End a key for good; gateways notice within five seconds.
 
     Example: koi keys revoke key_0123456789abcdef
     """
 
     async def work(context: "OperatorContext") -> None:
-        key = await context.keys.revoke(key_id)
+        key = await context.changing(reason).revoke(key_id)
         if json:
             now_ms = await context.keyring.now_ms()
-            print_json(key_record(key, context.catalog.currency, now_ms))
+            print_json(key_record(key, now_ms, currency=context.catalog.currency))
         else:
             print_line(f"Revoked {key.id} of user {key.user}.")
 
@@ -203,6 +204,7 @@ def rotate(
     /,
     *,
     overlap: Annotated[str, Parameter(help="How long the old key works on.")] = "24h",
+    reason: Reason = "",
     json: AsJson = False,
 ) -> None:
     """Issue a key with the same rights; the old one ends after the overlap.
@@ -212,7 +214,7 @@ def rotate(
     span = parse_duration("--overlap", overlap)
 
     async def work(context: "OperatorContext") -> None:
-        issued = await context.keys.rotate(key_id, span)
+        issued = await context.changing(reason).rotate(key_id, span)
         await _print_issued(issued, context, json)
         if not json:
             old = await context.keys.key(key_id)
@@ -225,25 +227,23 @@ async def _print_keys(
     found: Sequence[ApiKey], context: "OperatorContext", json: bool, otherwise: str
 ) -> None:
     now_ms, used = await context.keyring.now_ms(), await context.keyring.last_used()
+    off = await find_disabled_holders(context.keyring)
+    facts = [(key, now_ms, used.get(key.id), off.get(key.user)) for key in found]
     if json:
-        currency = context.catalog.currency
-        print_json([key_record(key, currency, now_ms, used.get(key.id)) for key in found])
+        print_json([key_record(*fact, currency=context.catalog.currency) for fact in facts])
     elif found:
-        print_table(
-            HEADINGS,
-            [_row(key, now_ms, used.get(key.id)) for key in found],
-        )
+        print_table(HEADINGS, [_row(*fact) for fact in facts])
     else:
         print_line(otherwise)
 
 
-def _row(key: ApiKey, now_ms: int, used_ms: int | None) -> tuple[object, ...]:
+def _row(key: ApiKey, now_ms: int, used_ms: int | None, disabled: str | None) -> tuple[object, ...]:
     return (
         key.id,
         key.ending,
         key.user,
         key.name,
-        key_status(key, now_ms),
+        key_status(key, now_ms, disabled),
         format_time(used_ms) or "never",
         format_time(key.expires_ms),
         _models_text(key),
@@ -291,7 +291,7 @@ def _parse_lifetime(text: str) -> timedelta:
 async def _print_issued(issued: "IssuedKey", context: "OperatorContext", json: bool) -> None:
     if json:
         now_ms = await context.keyring.now_ms()
-        record = key_record(issued.key, context.catalog.currency, now_ms)
+        record = key_record(issued.key, now_ms, currency=context.catalog.currency)
         print_json({"key": issued.secret} | record)
     else:
         print_line(issued.secret)

@@ -2,21 +2,20 @@
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from cyclopts import App, Parameter, validators
 
+from app.cli.audit_output import audit_record, print_audit
 from app.cli.errors import EXIT_FAILED, CommandFailed, usage_error
 from app.cli.import_bill import import_bill
 from app.cli.options import AsJson, parse_signed_micros, parse_time_ms, require_text
 from app.cli.output import (
     format_csv_line,
-    print_fields,
     print_json,
     print_json_line,
     print_line,
-    print_table,
     write_output,
 )
 from app.cli.rebuild import rebuild
@@ -47,22 +46,32 @@ class Adjustment:
 
 
 @ledger.command
-def check(*, json: AsJson = False) -> int:
+def check(
+    *,
+    full: Annotated[
+        bool, Parameter(help="Compare the rollups with every entry, too.", negative=())
+    ] = False,
+    json: AsJson = False,
+) -> int:
     """Recompute every counter from the ledger and the open jobs; exits 1 when one differs.
 
+    Entries of hours that are over are taken from their rollups, which the gateways compare with all
+    entries once a day.
+
     Example: koi ledger check --json
+             koi ledger check --full
     """
 
     async def work(context: "OperatorContext") -> LedgerAudit:
-        return await context.ledger.audit()
+        return await context.ledger.audit(full=full)
 
     audit = run_operation(
         work, activity="Recomputing every counter from the ledger", reads_ledger=True, changes=False
     )
     if json:
-        print_json(_audit_record(audit))
+        print_json(audit_record(audit))
     else:
-        _print_audit(audit)
+        print_audit(audit)
     return EXIT_FAILED if audit.differences else 0
 
 
@@ -160,7 +169,7 @@ def adjust(
         else:
             blank = await _user_entry(context, target.user or "", target.model or "")
             entry = _adjustment_entry(blank, adjustment, context.catalog)
-        _print_adjusted(await context.ledger.adjust(entry), currency, json)
+        _print_adjusted(await context.adjust(entry), currency, json)
 
     run_operation(work, activity="Reading the ledger")
 
@@ -263,37 +272,3 @@ def _at_catalog_price(template: Entry, images: int, catalog: Catalog) -> int | N
         template.size or found.default_size, template.quality or found.default_quality
     )
     return None if price is None else images * price
-
-
-def _audit_record(audit: LedgerAudit) -> dict[str, Any]:
-    return {
-        "entries": audit.entries,
-        "open_jobs": audit.open_jobs,
-        "counters": audit.counters,
-        "difference": audit.difference,
-        "differences": [
-            {
-                "scope": found.scope,
-                "window": found.window,
-                "field": found.field,
-                "counter": found.counter,
-                "ledger": found.ledger,
-            }
-            for found in audit.differences
-        ],
-    }
-
-
-def _print_audit(audit: LedgerAudit) -> None:
-    if audit.differences:
-        rows = [(d.scope, d.window, d.field, d.counter, d.ledger) for d in audit.differences]
-        print_table(("scope", "window", "field", "counter", "ledger"), rows)
-        print_line()
-    print_fields(
-        {
-            "entries": audit.entries,
-            "open jobs": audit.open_jobs,
-            "counters": audit.counters,
-            "difference": audit.difference,
-        }
-    )

@@ -54,7 +54,7 @@ class LimitOptions:
 
     @property
     def given(self) -> bool:
-        return any(getattr(self, field.name) is not None for field in fields(self))
+        return any(getattr(self, field.name) is not None for field in fields(LimitOptions))
 
     def apply_to(self, limits: Limits) -> Limits:
         """`limits`, with those that were typed replaced."""
@@ -62,10 +62,21 @@ class LimitOptions:
             limits,
             **{
                 field.name.replace("budget", "micros"): _parse_limit(field.name, text)
-                for field in fields(self)
+                for field in fields(LimitOptions)
                 if (text := getattr(self, field.name)) is not None
             },
         )
+
+
+Reason = Annotated[str, Parameter(name="--reason", help="Why, for `koi audit`.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LimitChanges(LimitOptions):
+    """The same, and why they are changed."""
+
+    reason: Reason = ""
 
 
 def _parse_limit(name: str, text: str) -> int | None:

@@ -22,6 +22,9 @@ VERBS = {
     "users": "Create, change and list users and their limits.",
     "teams": "Create, change and list teams and their limits.",
     "keys": "Issue, list, revoke and rotate API keys.",
+    "admin-keys": "Issue, list and revoke keys for the administration API.",
+    "apply": "Make users, teams, keys and limits what a file says.",
+    "audit": "Show who changed which user, team, key or limit, and why.",
     "usage": "Add up what was used.",
     "ledger": "Audit, export, correct and rebuild the ledger.",
     "store": "Repair the embedded store.",
@@ -30,7 +33,11 @@ VERBS = {
     "resume": "Let spending go on that `koi stop-spending` stopped.",
     "doctor": "Check this deployment and say what to fix.",
 }
-MODULES = {"stop-spending": "app.cli.spending:stop_spending", "resume": "app.cli.spending:resume"}
+MODULES = {
+    "admin-keys": "app.cli.admin_keys:admin_keys",
+    "stop-spending": "app.cli.spending:stop_spending",
+    "resume": "app.cli.spending:resume",
+}
 """Where a verb is, if not in the module of its name."""
 
 

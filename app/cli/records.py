@@ -72,6 +72,7 @@ def user_record(user: User, currency: str) -> dict[str, Any]:
         "limits": limits_record(user.limits, currency),
         "created_at": format_time(user.created_ms),
         "disabled_at": format_time(user.disabled_ms),
+        **_given(title=user.title, service_account=user.service_account),
     }
 
 
@@ -81,18 +82,35 @@ def team_record(team: Team, currency: str) -> dict[str, Any]:
         "limits": limits_record(team.limits, currency),
         "created_at": format_time(team.created_ms),
         "disabled_at": format_time(team.disabled_ms),
+        **_given(
+            title=team.title,
+            models=None if team.models is None else sorted(team.models),
+            denied_models=sorted(team.denied_models) or None,
+            archived_at=format_time(team.archived_ms),
+        ),
     }
 
 
+def _given(**fields: Any) -> dict[str, Any]:
+    """Later fields, which are shown where they say something."""
+    return {name: value for name, value in fields.items() if value not in (None, "", False)}
+
+
 def key_record(
-    key: ApiKey, currency: str, now_ms: int, used_ms: int | None = None
+    key: ApiKey,
+    now_ms: int,
+    used_ms: int | None = None,
+    disabled: str | None = None,
+    *,
+    currency: str,
 ) -> dict[str, Any]:
+    """`disabled` says who is, its user or its team."""
     return {
         "key_id": key.id,
         "ending": key.ending or None,
         "user": key.user,
         "name": key.name,
-        "status": key_status(key, now_ms),
+        "status": key_status(key, now_ms, disabled),
         "models": None if key.models is None else sorted(key.models),
         "response_format": key.response_format,
         "limits": limits_record(key.limits, currency),
@@ -103,14 +121,24 @@ def key_record(
     }
 
 
+def models_text(team: Team) -> str:
+    allowed = "all" if team.models is None else ", ".join(sorted(team.models)) or "none"
+    denied = ", ".join(sorted(team.denied_models))
+    return f"{allowed} but {denied}" if denied else allowed
+
+
 def holder_status(holder: User | Team) -> str:
+    if isinstance(holder, Team) and holder.archived_ms is not None:
+        return "archived"
     return "active" if holder.disabled_ms is None else "disabled"
 
 
-def key_status(key: ApiKey, now_ms: int) -> str:
+def key_status(key: ApiKey, now_ms: int, disabled: str | None = None) -> str:
     if key.revoked_ms is not None:
         return "revoked"
-    return "active" if key.is_usable(now_ms) else "expired"
+    if not key.is_usable(now_ms):
+        return "expired"
+    return "active" if disabled is None else f"{disabled} disabled"
 
 
 def limit_status_records(limit_snapshot: LimitSnapshot, currency: str) -> list[dict[str, Any]]:
@@ -156,6 +184,10 @@ def _limit_status_row(status: LimitStatus) -> tuple[object, ...]:
     return (scope, f"{status.kind}/{status.window}", *cells)
 
 
+ENDED_STATES = (JobState.SETTLED, JobState.RELEASED)
+"""What the provider said of each part is not kept any longer then."""
+
+
 def job_record(job: Job, currency: str) -> dict[str, Any]:
     """The operator's view: money state and the provider's own ids, but never the prompt."""
     cost = None if job.unit_micros is None else job.unit_micros * job.billed
@@ -173,6 +205,7 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
         "progress": job.progress,
         "billed": job.billed,
         "cost": money_record(cost, currency),
+        "held": _hold_record(job, currency),
         "created_at": format_time(job.created_ms),
         "dispatched_at": format_time(job.dispatched_ms),
         "ended_at": format_time(job.ended_ms),
@@ -185,10 +218,21 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
             "retryable": failure.retryable,
             "charged": failure.charged,
         },
-        "upstream": [_part_record(part, sent=_sent(job)) for part in job.parts],
+        "upstream": [
+            _part_record(part, sent=_sent(job), ended=job.state in ENDED_STATES)
+            for part in job.parts
+        ],
         "calls": list(job.calls),
         "request_id": job.request_id,
     }
+
+
+def _hold_record(job: Job, currency: str) -> dict[str, Any] | None:
+    """What an open job has reserved and nobody has been charged yet."""
+    if job.state not in (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN):
+        return None
+    micros = None if job.unit_micros is None else job.unit_micros * job.n
+    return {"images": job.n, "cost": money_record(micros, currency)}
 
 
 def entry_record(entry: Entry, currency: str) -> dict[str, Any]:
@@ -220,9 +264,9 @@ def entry_record(entry: Entry, currency: str) -> dict[str, Any]:
     }
 
 
-def _part_record(part: JobPart, *, sent: bool) -> dict[str, Any]:
+def _part_record(part: JobPart, *, sent: bool, ended: bool) -> dict[str, Any]:
     named = None if part.upstream_id is None else encode_call_id(part.upstream_id)
-    return {"id": named, "sent": sent, "n": part.n, "ended": part.result is not None}
+    return {"id": named, "sent": sent, "n": part.n, "ended": ended or part.result is not None}
 
 
 def _sent(job: Job) -> bool:

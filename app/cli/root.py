@@ -16,7 +16,6 @@ from app.cli.output import (
     write_output,
 )
 from app.cli.overview import koi_version, overview
-from app.cli.serve_options import ServeOptions
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -61,12 +60,19 @@ def _answer(words: Sequence[str]) -> int:
         write_output(overview())
     elif words == ["--version"]:
         print_line(koi_version())
-    elif words[0] == "serve" and (options := ServeOptions.parse_plain(words[1:])):
-        from app.cli.gateway_start import start_gateway  # noqa: PLC0415 - not for the help
-
-        return start_gateway(options)
     else:
-        from app.cli.command_tree import execute  # noqa: PLC0415 - cyclopts takes 0.1 s to load
-
-        return execute(words)
+        return _execute(words)
     return 0
+
+
+def _execute(words: Sequence[str]) -> int:
+    if words[0] == "serve":
+        from app.cli.serve_options import ServeOptions  # noqa: PLC0415 - not for the help
+
+        if options := ServeOptions.parse_plain(words[1:]):
+            from app.cli.gateway_start import start_gateway  # noqa: PLC0415
+
+            return start_gateway(options)
+    from app.cli.command_tree import execute  # noqa: PLC0415 - cyclopts takes 0.1 s to load
+
+    return execute(words)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from app.cli.errors import usage_error
-from app.cli.options import AsJson, require_text
+from app.cli.options import AsJson, Reason, require_text
 from app.cli.output import format_time, print_json, print_line, print_notice
 from app.cli.session import run_operation
 
@@ -37,7 +37,7 @@ def stop_spending(
 
     async def work(context: "OperatorContext") -> None:
         await _require_known(context, user, team)
-        stop = await context.keys.stop_spending(scope, reason)
+        stop = await context.changing(reason).stop_spending(scope, reason)
         if json:
             print_json({"scope": stop.scope, "reason": stop.reason, "at": format_time(stop.at_ms)})
         else:
@@ -48,7 +48,9 @@ def stop_spending(
     run_operation(work)
 
 
-def resume(*, user: User = None, team: Team = None, json: AsJson = False) -> None:
+def resume(
+    *, user: User = None, team: Team = None, reason: Reason = "", json: AsJson = False
+) -> None:
     """Let spending go on that `koi stop-spending` stopped.
 
     Example: koi resume
@@ -59,7 +61,7 @@ def resume(*, user: User = None, team: Team = None, json: AsJson = False) -> Non
 
     async def work(context: "OperatorContext") -> None:
         # What is stopped may be resumed, also when nobody of that name is left.
-        stopped = await context.keys.resume_spending(scope)
+        stopped = await context.changing(reason).resume_spending(scope)
         if not stopped:
             await _require_known(context, user, team)
         if json:

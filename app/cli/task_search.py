@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 from app.cli.options import ScopeFilter
 from app.cli.output import format_time, money_record
 from app.cli.records import job_record
-from app.domain.job import Job, TaskStatus
+from app.domain.job import Job, JobState, TaskStatus
 from app.domain.ledger import Entry, EntryKind
 
 if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext
 
+UNKNOWN_STATE = JobState.UNKNOWN.name.lower()
+"""Not a status: callers see such a task as `processing`, or failed."""
+ENDED_STATUSES = frozenset(status.value for status in TaskStatus if status.terminal)
 END_KINDS = (EntryKind.SETTLE, EntryKind.RELEASE)
 MAX_ENTRIES_READ = 100_000
 """Entries of the ledger that one list may read, newest first: some seconds."""
@@ -42,7 +45,7 @@ class TaskFilter:
         return all(not names or name in names for names, name in pairs)
 
     def job(self, job: Job) -> bool:
-        fits = self.status is None or job.status == self.status
+        fits = self.status in (None, job.status, job.state.name.lower())
         since = job.created_ms >= self.since_ms
         return fits and since and self.matches_scopes(job.user, job.team, job.key_id)
 
@@ -63,7 +66,7 @@ async def find_tasks(
     kept = [job for job in jobs.values() if wanted.job(job)]
     dated = [(job.created_ms, job_record(job, currency)) for job in kept]
     scan = LedgerScan(context, wanted, frozenset(jobs))
-    if wanted.status is None or TaskStatus(wanted.status).terminal:
+    if wanted.status is None or wanted.status in ENDED_STATUSES:
         dated += [(_sent_ms(e), _entry_record(e, currency)) async for e in scan.matching_ends()]
     dated.sort(key=lambda pair: pair[0], reverse=True)
     found = dated[: wanted.limit]
@@ -166,6 +169,7 @@ def _entry_record(entry: Entry, currency: str) -> dict[str, Any]:
         "progress": None,
         "billed": entry.images,
         "cost": money_record(entry.micros, currency),
+        "held": None,
         "created_at": format_time(_sent_ms(entry)),
         "dispatched_at": format_time(entry.dispatched_ms),
         "ended_at": format_time(entry.at_ms),

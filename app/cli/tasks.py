@@ -17,7 +17,7 @@ from app.cli.output import (
 )
 from app.cli.records import job_record
 from app.cli.session import run_operation
-from app.cli.task_search import TaskFilter, find_expired_task, find_tasks
+from app.cli.task_search import UNKNOWN_STATE, TaskFilter, find_expired_task, find_tasks
 from app.domain.job import TaskStatus
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 tasks = App(name="tasks", help="Look at tasks.")
 Limit = Annotated[int, Parameter(help="How many, at most.", validator=validators.Number(gte=1))]
-STATUSES = tuple(status.value for status in TaskStatus)
+STATUSES = (*(status.value for status in TaskStatus), UNKNOWN_STATE)
 
 
 @tasks.command(name="list")
@@ -97,12 +97,28 @@ def _flat(record: JsonRecord) -> JsonRecord:
     cost, error = record["cost"], record["error"]
     return {
         **record,
-        "cost": f"{cost['value']} {cost['currency']}" if cost else "unknown",
+        "cost": _cost_text(cost),
+        "held": _hold_text(record),
         "error": ": ".join(filter(None, (error["code"], error["message"]))) if error else None,
         "pictures": ", ".join(record["pictures"]),
         "calls": ", ".join(record["calls"]),
         "upstream": ", ".join(_upstream_text(part) for part in record["upstream"]),
     }
+
+
+def _cost_text(cost: JsonRecord | None) -> str:
+    return f"{cost['value']} {cost['currency']}" if cost else "unknown"
+
+
+def _hold_text(record: JsonRecord) -> str | None:
+    held = record["held"]
+    if held is None:
+        return None
+    count = f"{held['images']} {'image' if held['images'] == 1 else 'images'}"
+    until = "it ends"
+    if record["state"] == UNKNOWN_STATE:
+        until = "evidence comes, or KOI_RESOLVE_AFTER_S charges it as presumed"
+    return f"{count}, {_cost_text(held['cost'])}, until {until}"
 
 
 def _upstream_text(part: JsonRecord) -> str:

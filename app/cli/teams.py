@@ -1,10 +1,10 @@
 """`koi teams`: limits that several users share."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
-from app.cli.options import AsJson, LimitOptions
+from app.cli.options import AsJson, LimitChanges, Reason, parse_names
 from app.cli.output import format_time, print_fields, print_json, print_line, print_table
 from app.cli.records import (
     LIMIT_HEADINGS,
@@ -15,6 +15,7 @@ from app.cli.records import (
     limit_fields,
     limit_status_records,
     limits_text,
+    models_text,
     print_limit_status,
     team_record,
 )
@@ -26,25 +27,25 @@ if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext
 
 teams = App(name="teams", help="Create, change and list teams and their limits.")
-NO_LIMITS = LimitOptions()
+NO_LIMITS = LimitChanges()
 
 
 @teams.command
-def create(name: str, /, *, limits: LimitOptions = NO_LIMITS, json: AsJson = False) -> None:
+def create(name: str, /, *, limits: LimitChanges = NO_LIMITS, json: AsJson = False) -> None:
     """Create a team; without limits only those of the deployment apply.
 
     Example: koi teams create art --images-per-month 5000
     """
 
     async def work(context: "OperatorContext") -> None:
-        team = await context.keys.create_team(name, limits.apply_to(Limits()))
+        team = await context.changing(limits.reason).create_team(name, limits.apply_to(Limits()))
         _print_team(team, context, "Created", json)
 
     run_operation(work)
 
 
 @teams.command(name="set")
-def set_(name: str, /, *, limits: LimitOptions = NO_LIMITS, json: AsJson = False) -> None:
+def set_(name: str, /, *, limits: LimitChanges = NO_LIMITS, json: AsJson = False) -> None:
     """Change a team's limits; what is not named stays, `unlimited` clears.
 
     Example: koi teams set art --budget-per-month 900
@@ -52,7 +53,7 @@ def set_(name: str, /, *, limits: LimitOptions = NO_LIMITS, json: AsJson = False
 
     async def work(context: "OperatorContext") -> None:
         team = await context.keys.team(name)
-        changed = await context.keys.set_team(name, limits.apply_to(team.limits))
+        changed = await context.changing(limits.reason).set_team(name, limits.apply_to(team.limits))
         if json:
             print_json(team_record(changed, context.catalog.currency))
         else:
@@ -106,7 +107,9 @@ def show(name: str, /, *, json: AsJson = False) -> None:
             {
                 "team": team.name,
                 "users": ", ".join(members),
+                "title": team.title,
                 "status": holder_status(team),
+                "models": models_text(team),
                 "created": created,
             }
         )
@@ -117,32 +120,97 @@ def show(name: str, /, *, json: AsJson = False) -> None:
 
 
 @teams.command
-def disable(name: str, /, *, json: AsJson = False) -> None:
+def disable(name: str, /, *, reason: Reason = "", json: AsJson = False) -> None:
     """Let no key of a team's users work until `koi teams enable`.
 
     Example: koi teams disable art
     """
-    _set_disabled(name, json, disabled=True)
+    _set_disabled(name, reason, json, disabled=True)
 
 
 @teams.command
-def enable(name: str, /, *, json: AsJson = False) -> None:
+def enable(name: str, /, *, reason: Reason = "", json: AsJson = False) -> None:
     """Let the keys of a disabled team's users work again.
 
     Example: koi teams enable art
     """
-    _set_disabled(name, json, disabled=False)
+    _set_disabled(name, reason, json, disabled=False)
 
 
 @teams.command
-def delete(name: str, /, *, json: AsJson = False) -> None:
+def archive(name: str, /, *, reason: Reason = "", json: AsJson = False) -> None:
+    """Put a team away: its users' keys are refused as `project_archived`, and nothing is lost.
+
+    `koi teams restore` undoes it.
+
+    Example: koi teams archive art --reason "The project is over."
+    """
+
+    async def work(context: "OperatorContext") -> None:
+        _print_team(await context.changing(reason).archive_team(name), context, "Archived", json)
+
+    run_operation(work)
+
+
+@teams.command
+def restore(name: str, /, *, reason: Reason = "", json: AsJson = False) -> None:
+    """Bring an archived team back, with its users, keys and limits.
+
+    Example: koi teams restore art
+    """
+
+    async def work(context: "OperatorContext") -> None:
+        _print_team(await context.changing(reason).restore_team(name), context, "Restored", json)
+
+    run_operation(work)
+
+
+@teams.command
+def models(
+    name: str,
+    /,
+    *,
+    allow: Annotated[
+        str | None, Parameter(help='Only these models, comma-separated, or "all".')
+    ] = None,
+    deny: Annotated[str | None, Parameter(help='None of these models, or "none".')] = None,
+    reason: Reason = "",
+    json: AsJson = False,
+) -> None:
+    """Say which models a team's keys may use; what is not named stays.
+
+    A key's own list narrows the team's, never widens it.
+
+    Example: koi teams models art --allow grok-imagine
+             koi teams models art --allow all --deny none
+    """
+    allowed = None if allow in (None, "all") else parse_names("--allow", allow)
+    denied = frozenset[str]() if deny in (None, "none") else parse_names("--deny", deny)
+
+    async def work(context: "OperatorContext") -> None:
+        before = await context.keys.team(name)
+        team = await context.changing(reason).set_team_models(
+            name,
+            allowed=before.models if allow is None else allowed,
+            denied=before.denied_models if deny is None else denied,
+        )
+        if json:
+            print_json(team_record(team, context.catalog.currency))
+        else:
+            print_line(f"Team {name} may use: {models_text(team)}.")
+
+    run_operation(work)
+
+
+@teams.command
+def delete(name: str, /, *, reason: Reason = "", json: AsJson = False) -> None:
     """Take a team without users off the lists; the ledger keeps what was used.
 
     Example: koi teams delete art
     """
 
     async def work(context: "OperatorContext") -> None:
-        await context.keys.delete_team(name)
+        await context.changing(reason).delete_team(name)
         if json:
             print_json({"name": name, "deleted": True})
         else:
@@ -151,9 +219,9 @@ def delete(name: str, /, *, json: AsJson = False) -> None:
     run_operation(work)
 
 
-def _set_disabled(name: str, json: bool, *, disabled: bool) -> None:
+def _set_disabled(name: str, reason: str, json: bool, *, disabled: bool) -> None:
     async def work(context: "OperatorContext") -> None:
-        team = await context.keys.disable_team(name, disabled=disabled)
+        team = await context.changing(reason).disable_team(name, disabled=disabled)
         _print_team(team, context, "Disabled" if disabled else "Enabled", json)
 
     run_operation(work)

@@ -1,6 +1,6 @@
 """`koi usage`: what was used, added up from the ledger."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -21,6 +21,7 @@ from app.cli.output import (
 from app.cli.session import run_operation
 from app.domain.money import format_micros
 from app.domain.queries import USAGE_DIMENSIONS, UsageQuery, UsageRow
+from app.service.usage import total_row
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -68,14 +69,13 @@ def usage(
             *span, dimensions, users=names.users, teams=names.teams, keys=names.keys
         )
         buckets = await context.usage.report(question)
-        total = await context.usage.report(replace(question, by=()))
         rows = tuple(row for bucket in buckets for row in bucket.rows)
         if not rows:
             await options.require_known(context.keyring)
         report = UsageReport(
             question,
             tuple(sorted(rows, key=lambda row: _group(row, dimensions))),
-            next((row for bucket in total for row in bucket.rows), UsageRow(micros=0)),
+            total_row(rows),
             context.catalog.currency,
         )
         PRINTERS["json" if json else format](report)

@@ -6,7 +6,8 @@ from cyclopts import App, Parameter
 
 from app.cli.options import (
     AsJson,
-    LimitOptions,
+    LimitChanges,
+    Reason,
     ResponseFormatOption,
     cache_policy,
     response_format,
@@ -37,7 +38,7 @@ users = App(name="users", help="Create, change and list users and their limits."
 Cache = Annotated[
     str | None, Parameter(help="Whose pictures may answer: off, private, shared, or default.")
 ]
-NO_LIMITS = LimitOptions()
+NO_LIMITS = LimitChanges()
 
 
 @users.command
@@ -48,7 +49,7 @@ def create(
     team: Annotated[str | None, Parameter(help="A team that exists.")] = None,
     cache: Cache = None,
     pictures: ResponseFormatOption = None,
-    limits: LimitOptions = NO_LIMITS,
+    limits: LimitChanges = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
     """Create a user, with the default limits (KOI_DEFAULT_…) where none are given.
@@ -58,7 +59,7 @@ def create(
 
     async def work(context: "OperatorContext") -> None:
         chosen = limits.apply_to(context.settings.default_limits)
-        user = await context.keys.create_user(
+        user = await context.changing(limits.reason).create_user(
             name,
             team=team,
             limits=chosen,
@@ -78,7 +79,7 @@ def set_(
     team: Annotated[str | None, Parameter(help='A team that exists, or "none".')] = None,
     cache: Cache = None,
     pictures: ResponseFormatOption = None,
-    limits: LimitOptions = NO_LIMITS,
+    limits: LimitChanges = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
     """Change a user; what is not named stays, `unlimited` clears a limit.
@@ -88,7 +89,7 @@ def set_(
 
     async def work(context: "OperatorContext") -> None:
         user = await context.keys.user(name)
-        changed = await context.keys.set_user(
+        changed = await context.changing(limits.reason).set_user(
             name,
             team=_parse_team(team, user.team),
             limits=limits.apply_to(user.limits),
@@ -142,7 +143,7 @@ def show(name: str, /, *, json: AsJson = False) -> None:
         if json:
             record: dict[str, Any] = user_record(user, currency)
             record["standing"] = limit_status_records(limit_snapshot, currency)
-            record["keys"] = [key_record(key, currency, now_ms) for key in keys]
+            record["keys"] = [key_record(key, now_ms, currency=currency) for key in keys]
             print_json(record)
             return
         print_fields(_fields(user))
@@ -156,27 +157,27 @@ def show(name: str, /, *, json: AsJson = False) -> None:
 
 
 @users.command
-def disable(name: str, /, *, json: AsJson = False) -> None:
+def disable(name: str, /, *, reason: Reason = "", json: AsJson = False) -> None:
     """Let none of a user's keys work until `koi users enable`; gateways notice within five seconds.
 
     What already runs is finished, and what was used stays in the ledger.
 
     Example: koi users disable alice
     """
-    _set_disabled(name, json, disabled=True)
+    _set_disabled(name, reason, json, disabled=True)
 
 
 @users.command
-def enable(name: str, /, *, json: AsJson = False) -> None:
+def enable(name: str, /, *, reason: Reason = "", json: AsJson = False) -> None:
     """Let a disabled user's keys work again.
 
     Example: koi users enable alice
     """
-    _set_disabled(name, json, disabled=False)
+    _set_disabled(name, reason, json, disabled=False)
 
 
 @users.command
-def delete(name: str, /, *, json: AsJson = False) -> None:
+def delete(name: str, /, *, reason: Reason = "", json: AsJson = False) -> None:
     """Revoke a user's keys for good and take the name off the lists.
 
     The ledger keeps what was used. The name may be given to a new user later, who finds what is
@@ -186,7 +187,7 @@ def delete(name: str, /, *, json: AsJson = False) -> None:
     """
 
     async def work(context: "OperatorContext") -> None:
-        revoked = await context.keys.delete_user(name)
+        revoked = await context.changing(reason).delete_user(name)
         if json:
             print_json({"name": name, "deleted": True, "keys_revoked": revoked})
         else:
@@ -195,9 +196,9 @@ def delete(name: str, /, *, json: AsJson = False) -> None:
     run_operation(work)
 
 
-def _set_disabled(name: str, json: bool, *, disabled: bool) -> None:
+def _set_disabled(name: str, reason: str, json: bool, *, disabled: bool) -> None:
     async def work(context: "OperatorContext") -> None:
-        user = await context.keys.disable_user(name, disabled=disabled)
+        user = await context.changing(reason).disable_user(name, disabled=disabled)
         _print_user(user, context, "Disabled" if disabled else "Enabled", json)
 
     run_operation(work)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from enum import StrEnum
+from json.encoder import encode_basestring_ascii
 
 
 class ResponseFormat(StrEnum):
@@ -37,8 +38,16 @@ class GenerationRequest:
 
 
 def digest(*parts: str | int | None) -> str:
-    """SHA-256 (hex) over a list of parts; no two different lists look alike."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    """SHA-256 (hex) over a list of parts as JSON; no two different lists look alike. Digests are
+    stored, so the text must stay what `json.dumps` makes of the list."""
+    text = ", ".join([_to_json(part) for part in parts])
+    return hashlib.sha256(f"[{text}]".encode()).hexdigest()
+
+
+def _to_json(part: str | int | None) -> str:
+    if isinstance(part, str):
+        return encode_basestring_ascii(part)
+    return json.dumps(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,7 @@ class ProviderImage:
     """One image as the provider hands it over: a link or the bytes, at least one of them."""
 
     url: str | None = None
-    body: bytes | None = None
+    body: bytes | bytearray | None = None
     revised_prompt: str | None = None
 
 

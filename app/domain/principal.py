@@ -4,10 +4,11 @@ What a principal may use, may see and is limited by is decided here and nowhere 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from app.domain.administration import AuditNote
 from app.domain.catalog import Catalog, Model
 from app.domain.errors import ModelNotFound
 from app.domain.images import ResponseFormat
@@ -30,20 +31,29 @@ class CachePolicy(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Team:
     """Users that share limits. None of their keys works since `disabled_ms`; a deleted team keeps
-    its record, so that the ledger's entries can still be explained."""
+    its record, so that the ledger's entries can still be explained. `archived_ms` says that it was
+    put away, with all its users, until it is restored.
+
+    `title` is what people call it, empty when it is its name. `models` None allows every enabled
+    model, `denied_models` takes some away.
+    """
 
     name: str
     limits: Limits
     created_ms: int
     disabled_ms: int | None = None
     deleted_ms: int | None = None
+    archived_ms: int | None = None
+    title: str = ""
+    models: frozenset[str] | None = None
+    denied_models: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class User:
     """A person or an app. `cache` None follows the deployment's default policy;
-    `response_format` None leaves it to the name of the model that is called; `disabled_ms` and
-    `deleted_ms` as for a team."""
+    `response_format` None leaves it to the name of the model that is called; `disabled_ms`,
+    `deleted_ms` and `title` as for a team. A `service_account` is an app, made by its team."""
 
     name: str
     limits: Limits
@@ -53,6 +63,8 @@ class User:
     response_format: ResponseFormat | None = None
     disabled_ms: int | None = None
     deleted_ms: int | None = None
+    title: str = ""
+    service_account: bool = False
 
 
 def is_enabled(holder: User | Team) -> bool:
@@ -103,19 +115,23 @@ class Principal:
     cache: CachePolicy
     models: frozenset[str] | None = None
     response_format: ResponseFormat | None = None
+    denied_models: frozenset[str] = frozenset()
+    pool: str = field(init=False, compare=False, repr=False)
+    all_scopes: tuple[Scope, ...] = field(init=False, compare=False, repr=False)
+    """Key, user, team and house in this order; one without limits where none are given. Every job
+    is counted in all of them, so that a limit set later finds the counters right."""
 
-    @property
-    def pool(self) -> str:
+    def __post_init__(self) -> None:
+        # A principal is kept and asked many times.
+        object.__setattr__(self, "pool", self._name_pool())
+        object.__setattr__(self, "all_scopes", self._list_scopes())
+
+    def _name_pool(self) -> str:
         if self.cache is CachePolicy.SHARED and self.team is not None:
             return f"{TEAM_POOL}{self.team}"
         return f"user:{self.user}"
 
-    @property
-    def all_scopes(self) -> tuple[Scope, ...]:
-        """Key, user, team and house in this order; one without limits where none are given.
-
-        Every job is counted in all of them, so that a limit set later finds the counters right.
-        """
+    def _list_scopes(self) -> tuple[Scope, ...]:
         given = {scope.kind: scope for scope in self.scopes}
         names = {
             ScopeKind.KEY: self.key_id,
@@ -129,7 +145,8 @@ class Principal:
 
     def may_use(self, model: str) -> bool:
         """Whether the key may use the model of this catalog name."""
-        return self.models is None or model in self.models
+        allowed = self.models is None or model in self.models
+        return allowed and model not in self.denied_models
 
     def resolve_model(self, catalog: Catalog, name: str) -> Model:
         """The model that a caller means by a name, alias or pattern.
@@ -162,7 +179,10 @@ def build_scopes(
 
 
 class KeyRing(Protocol):
-    """Users, teams and keys. Known keys stay known for a while when the store is away."""
+    """Users, teams and keys. Known keys stay known for a while when the store is away.
+
+    Each change adds its record to the audit log (`AuditLog`) in the same write.
+    """
 
     async def authenticate(self, digest: str) -> tuple[ApiKey, User, Team | None] | None:
         """The records behind a key's SHA-256 (hex); None when unknown, expired or revoked."""
@@ -170,16 +190,16 @@ class KeyRing(Protocol):
     def refusal_reason(self, digest: str) -> tuple[str, str | None]:
         """Why a key was just refused (unknown, expired, revoked), and its id where it has one."""
 
-    async def save_user(self, user: User, *, create: bool) -> bool: ...
+    async def save_user(self, user: User, note: AuditNote, *, create: bool) -> bool: ...
     async def user(self, name: str) -> User | None: ...
     async def users(self) -> Sequence[User]: ...
-    async def save_team(self, team: Team, *, create: bool) -> bool: ...
+    async def save_team(self, team: Team, note: AuditNote, *, create: bool) -> bool: ...
     async def team(self, name: str) -> Team | None: ...
     async def teams(self) -> Sequence[Team]: ...
-    async def save_key(self, key: ApiKey) -> None: ...
+    async def save_key(self, key: ApiKey, note: AuditNote) -> None: ...
     async def key(self, key_id: str) -> ApiKey | None: ...
     async def keys(self, user: str | None = None) -> Sequence[ApiKey]: ...
-    async def save_stop(self, stop: SpendingStop, *, stopped: bool) -> None: ...
+    async def save_stop(self, stop: SpendingStop, note: AuditNote, *, stopped: bool) -> None: ...
     async def stops(self) -> Sequence[SpendingStop]: ...
     async def last_used(self) -> Mapping[str, int]: ...
     async def now_ms(self) -> int:

@@ -46,6 +46,22 @@ class UsageQuery:
     models: frozenset[str] = frozenset()
     sizes: frozenset[str] = frozenset()
 
+    @property
+    def filters(self) -> dict[str, frozenset[str]]:
+        """What each dimension may be; empty: anything."""
+        return {
+            "user": self.users,
+            "team": self.teams,
+            "key": self.keys,
+            "model": self.models,
+            "size": self.sizes,
+        }
+
+    @property
+    def dimensions(self) -> frozenset[str]:
+        """The dimensions that the answer depends on."""
+        return frozenset(self.by) | {name for name, allowed in self.filters.items() if allowed}
+
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:

@@ -1,8 +1,12 @@
 """What the journals of all hosts say about the ledger, merged in any order."""
 
+import sys
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import orjson
 
 from app.adapters.redis.codec import Record, unflatten
 from app.domain.journal import ChangeKind, JournalRecord, StoreChange
@@ -17,18 +21,31 @@ REBUILT_AUTHOR = "rebuilt"
 """What raised the number that a rebuilt epoch begins with."""
 
 
+def pack_fields(fields: Sequence[str]) -> bytes:
+    """An entry's fields as JSON, in no more memory than that takes: what the encoder returns keeps
+    the room of its buffer."""
+    return bytes(memoryview(orjson.dumps(fields)))
+
+
+def _numbers() -> "array[int]":
+    return array("Q")
+
+
 @dataclass(slots=True)
 class JournalMerge:
     """`jobs_by_state` is what was reported of each job in each state. `records` are (time, text) by
-    kind and name. By epoch, `seen_seqs` are the sequence numbers whose change is known, `max_seqs`
-    the highest number mentioned, and `first_seqs` the number it began after, where it is known."""
+    kind and name, `entries` their fields as JSON: there may be a million of them; `audit` the audit
+    log's records by id. By epoch, `seen_seqs` are the sequence numbers whose change is known, in
+    any order and perhaps twice, `max_seqs` the highest number mentioned, and `first_seqs` the
+    number it began after, where it is known."""
 
     jobs_by_state: dict[str, dict[int, Record]] = field(default_factory=dict)
-    entries: dict[str, Sequence[str]] = field(default_factory=dict)
+    entries: dict[str, bytes] = field(default_factory=dict)
     records: dict[ChangeKind, dict[str, tuple[int, str]]] = field(
         default_factory=lambda: defaultdict(dict)
     )
-    seen_seqs: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    audit: dict[str, Sequence[str]] = field(default_factory=dict)
+    seen_seqs: dict[str, "array[int]"] = field(default_factory=lambda: defaultdict(_numbers))
     max_seqs: dict[str, int] = field(default_factory=dict)
     first_seqs: dict[str, int] = field(default_factory=dict)
 
@@ -60,21 +77,34 @@ class JournalMerge:
             self.first_seqs[mark.epoch] = mark.seq
         for change in record.changes:
             if change.seq:
-                self.seen_seqs[mark.epoch].add(change.seq)
+                self.seen_seqs[mark.epoch].append(change.seq)
             self._merge_change(change, record.at_ms)
 
     def _merge_change(self, change: StoreChange, at_ms: int) -> None:
         if change.kind is ChangeKind.JOB:
-            fields = unflatten(change.fields)
-            rank = STATE_RANK.get(fields.get("state", ""), STATELESS_RANK)
-            self.jobs_by_state.setdefault(change.id, {}).setdefault(rank, {}).update(fields)
+            if change.fields:
+                self._merge_job(change)
         elif change.kind is ChangeKind.ENTRY:
-            self.entries[change.id] = change.fields
+            self._merge_entry(change)
         elif change.kind is ChangeKind.EPOCH:
             self.first_seqs[change.id] = int(unflatten(change.fields)["begins"])
         else:
             before = self.records[change.kind].get(change.id, (-1, ""))
             self.records[change.kind][change.id] = max(before, (at_ms, change.fields[1]))
+            self.audit |= read_audit(change)
+
+    def _merge_entry(self, change: StoreChange) -> None:
+        fields = change.fields
+        if fields[-2] == "audit":
+            self.audit |= read_audit(change)
+            fields = fields[:-2]
+        self.entries[change.id] = pack_fields(fields)
+
+    def _merge_job(self, change: StoreChange) -> None:
+        names = map(sys.intern, change.fields[::2])
+        fields = dict(zip(names, change.fields[1::2], strict=True))
+        rank = STATE_RANK.get(fields.get("state", ""), STATELESS_RANK)
+        self.jobs_by_state.setdefault(change.id, {}).setdefault(rank, {}).update(fields)
 
     def find_gaps(self, store_seqs: Mapping[str, int]) -> list[JournalGap]:
         """Sequence numbers that are known to exist, but whose change is in no journal at hand and
@@ -110,6 +140,15 @@ class JournalMerge:
         first = min(self.seen_seqs.get(epoch, ()), default=self.max_seqs[epoch] + 1)
         ends = (end for other, end in self.max_seqs.items() if other != epoch)
         return max((end for end in ends if end < first), default=0)
+
+
+def read_audit(change: StoreChange) -> dict[str, Sequence[str]]:
+    """The audit log's record of a change, by its id; none in a journal of an earlier version."""
+    text = unflatten(change.fields).get("audit")
+    if text is None:
+        return {}
+    row = orjson.loads(text)
+    return {row["id"]: row["fields"]}
 
 
 def merge_accounts(known: Record, reported: Mapping[str, str]) -> Record:

@@ -5,17 +5,17 @@ the earlier ones it continues. A rebuild that was killed is simply run again.
 """
 
 import asyncio
+import gc
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import orjson
 
 from app.adapters.redis import keyspace
-from app.adapters.redis.auditor import CounterTotals
 from app.adapters.redis.client.scripts import READ_JOB
 from app.adapters.redis.codec import (
     Record,
@@ -23,22 +23,22 @@ from app.adapters.redis.codec import (
     entry_id,
     flatten,
     has_pending_images,
-    read_late_pictures,
-    read_pictures,
-    to_json,
     unflatten,
 )
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.records import read_journal
 from app.adapters.redis.replies import ErrorCode, ScriptError
-from app.adapters.redis.request_days import window_kept_until_ms
 from app.domain.journal import ChangeKind, JournalRecord, RegisteredJournal
 from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
-from app.recovery.merge import JournalMerge, merge_accounts
+from app.recovery.charges import Charges
+from app.recovery.derived import chunks, owner_rows, window_rows
+from app.recovery.job_rows import OPEN_STATES, job_row, needs_attention, restore_order
+from app.recovery.merge import JournalMerge, merge_accounts, pack_fields
 
-BATCH_SIZE = 200
-OPEN_STATES = "RDU"
-IDEMPOTENCY_TTL_MS = 86_400_000
+T = TypeVar("T")
+
+DETAILS = ("result:", "doubt:", "denied:")
+"""What only an open job needs; the scripts drop it at the end, too."""
 EPOCH_FIELDS = frozenset({"claims", "seq", "sent", "over", "shift"})
 RECORD_KINDS = (ChangeKind.USERS, ChangeKind.TEAMS, ChangeKind.KEYS, ChangeKind.STOPS)
 RESTORED_KINDS = (*RECORD_KINDS, ChangeKind.JOURNALS)
@@ -48,9 +48,12 @@ RESTORED_KINDS = (*RECORD_KINDS, ChangeKind.JOURNALS)
 class LedgerContents:
     """Everything the rebuilt store will hold, before it is written."""
 
-    entries: dict[str, Sequence[str]]
+    entries: dict[str, bytes]
+    """Their fields as JSON, by id."""
     jobs: dict[str, Record]
     records: dict[ChangeKind, dict[str, str]]
+    audit: dict[str, Sequence[str]]
+    charges: Charges = field(default_factory=Charges)
 
     @property
     def open_jobs(self) -> list[Record]:
@@ -66,7 +69,16 @@ async def rebuild_ledger(
     """`journal_ids` names where `records` came from.
 
     Raises `RebuildRefused`, `LedgerUnavailable`."""
-    merge = JournalMerge.of(records)
+    with _without_gc():
+        return await _rebuild(scripts, JournalMerge.of(records), terms, journal_ids)
+
+
+async def _rebuild(
+    scripts: LedgerScripts,
+    merge: JournalMerge,
+    terms: RetentionTerms,
+    journal_ids: Collection[str],
+) -> RebuildReport:
     found = await scripts.run("read_epoch")
     epoch, seq, now_ms = found["epoch"], found["seq"], found["now_ms"]
     earlier = {name: int(rebuilt_to) for name, rebuilt_to in unflatten(found["earlier"]).items()}
@@ -94,6 +106,16 @@ async def rebuild_ledger(
     )
 
 
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """Of millions of values that all stay, the collector would find nothing, again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def _check(
     merge: JournalMerge, epoch: str | None, seq: int, quarantined: bool, earlier: Collection[str]
 ) -> None:
@@ -117,9 +139,9 @@ def _check(
 async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> LedgerContents:
     """What this copy of the store still holds; from here on no other process changes it."""
     still_open = [unflatten(record) for record in (await scripts.run("quarantine"))["jobs"]]
-    entries: dict[str, Sequence[str]] = {id: flatten(row) async for id, row in scripts.entries()}
+    entries = {id: pack_fields(flatten(row)) async for id, row in scripts.entries()}
     jobs = {job["id"]: job for job in still_open}
-    for ids in _chunks([id for id in merge.jobs_by_state if id not in jobs]):
+    for ids in chunks([id for id in merge.jobs_by_state if id not in jobs]):
         asked = (scripts.command(READ_JOB, keyspace.key("job", id)) for id in ids)
         found = zip(ids, await asyncio.gather(*asked), strict=True)
         jobs.update({id: record for id, record in found if record})
@@ -127,33 +149,39 @@ async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> Ledger
     for kind in RESTORED_KINDS:
         named = ((orjson.loads(text), text) for text in await scripts.records(kind.value))
         records[kind] = {row.get("id") or row["name"]: text for row, text in named}
-    return LedgerContents(entries, jobs, records)
+    audit: dict[str, Sequence[str]] = {
+        id: flatten(row) async for id, row in scripts.entries(noun="audit")
+    }
+    return LedgerContents(entries, jobs, records, audit)
 
 
 def _merge_all(
     survivors: LedgerContents, merge: JournalMerge, *, store_is_newer: bool
 ) -> LedgerContents:
-    entries = {**merge.entries, **survivors.entries}
-    entries = {id: entries[id] for id in sorted(entries, key=entry_id)}
+    entries = _in_order({**merge.entries, **survivors.entries})
+    audit = _in_order({**merge.audit, **survivors.audit})
     jobs = dict(survivors.jobs)
     for id, reported in merge.jobs:
         jobs[id] = merge_accounts(jobs.get(id, {}), reported)
-    ended = {row["job"] for row in map(unflatten, entries.values()) if row["kind"] != "adjust"}
     whole = {
         id: _drop_stale_fields(job)
         for id, job in jobs.items()
         if job.keys() >= {"id", "state", "user"}
     }
-    jobs = {
-        id: job for id, job in whole.items() if job["state"] not in OPEN_STATES or id not in ended
-    }
+    still_open = {id for id, job in whole.items() if job["state"] in OPEN_STATES}
+    charges = Charges.of(entries.values(), still_open)
+    jobs = {id: job for id, job in whole.items() if id not in charges.ended}
     records = {}
     for kind in RESTORED_KINDS:
         told_records = {name: text for name, (_, text) in merge.records[kind].items()}
         both = (told_records, survivors.records[kind])
         older, newer = both if store_is_newer else reversed(both)
         records[kind] = {**older, **newer}
-    return LedgerContents(entries, jobs, records)
+    return LedgerContents(entries, jobs, records, audit, charges)
+
+
+def _in_order(entries: dict[str, T]) -> dict[str, T]:
+    return {id: entries[id] for id in sorted(entries, key=entry_id)}
 
 
 def _missing_journals(
@@ -169,100 +197,30 @@ def _drop_stale_fields(job: Record) -> Record:
     """Without fields that were taken away, and without numbers of the epoch that is over."""
     kept = {field: text for field, text in job.items() if text != "" and field not in EPOCH_FIELDS}
     kept = drop_finished_images(kept)
-    kept = {field: text for field, text in kept.items() if not field.startswith("told:")}
+    over = job["state"] not in OPEN_STATES and not has_pending_images(kept)
+    stale = ("told:", *(DETAILS if over else ()))
+    kept = {field: text for field, text in kept.items() if not field.startswith(stale)}
     return kept | ({"entry": f"{kept['entry'].partition(' ')[0]} 0"} if "entry" in kept else {})
 
 
 async def _batches(
     contents: LedgerContents, scripts: LedgerScripts, terms: RetentionTerms, now_ms: int
 ) -> AsyncIterator[Mapping[str, Any]]:
-    for entries in _chunks(list(contents.entries.items())):
-        yield {"entries": [{"id": id, "fields": list(fields)} for id, fields in entries]}
-    for jobs in _chunks(sorted(contents.jobs.values(), key=_restore_order)):
-        restored = [_job_row(job, terms, now_ms) for job in jobs]
+    for entries in chunks(list(contents.entries.items())):
+        yield {"entries": [{"id": id, "fields": orjson.Fragment(row)} for id, row in entries]}
+    for changes in chunks(list(contents.audit.items())):
+        yield {"audit": [{"id": id, "fields": list(fields)} for id, fields in changes]}
+    for jobs in chunks(sorted(contents.jobs.values(), key=restore_order)):
+        restored = [job_row(job, terms, now_ms) for job in jobs]
+        yield {"jobs": [job for job in restored if job["expires"] > now_ms or needs_attention(job)]}
         yield {
-            "jobs": [job for job in restored if job["expires"] > now_ms or _needs_attention(job)]
+            "owners": [o for job in jobs for o in owner_rows(job, terms) if o["expires"] > now_ms]
         }
-        yield {
-            "owners": [o for job in jobs for o in _owner_rows(job, terms) if o["expires"] > now_ms]
-        }
-    for windows in _chunks(list(_window_rows(contents, scripts, now_ms))):
+    for windows in chunks(list(window_rows(contents.charges, contents.open_jobs, scripts, now_ms))):
         yield {"windows": windows}
     for kind, records in contents.records.items():
-        for some in _chunks(list(records.items())):
+        for some in chunks(list(records.items())):
             yield {kind.value: dict(some)}
-
-
-def _job_row(job: Record, terms: RetentionTerms, now_ms: int) -> dict[str, Any]:
-    ended = int(job.get("ended", job["created"]))
-    shown = job.get("status") == "completed"
-    kept_ms = max(terms.task_ms, terms.image_ms) if shown else terms.task_ms
-    lives = max(kept_ms, IDEMPOTENCY_TTL_MS if "replay" in job else 0)
-    row: dict[str, Any] = {"id": job["id"], "fields": flatten(job)}
-    row["expires"] = (now_ms if job["state"] in OPEN_STATES else ended) + lives
-    if job["state"] in OPEN_STATES:
-        due = _due_ms(job, terms, now_ms)
-        row["due"] = min(max(due, now_ms), now_ms + _max_due_ms(job, terms))
-        if job["state"] == "R" and due <= now_ms:
-            # A process may have claimed it and be about to release it: it must never be sent.
-            row["fields"] += ["claims", "1"]
-    elif has_pending_images(job):
-        row["collect"], row["expires"] = now_ms, now_ms + lives
-    return row
-
-
-def _needs_attention(row: Mapping[str, Any]) -> bool:
-    """It is kept even when it has expired: it must still be finished."""
-    return "due" in row or "collect" in row
-
-
-def _restore_order(job: Record) -> tuple[int, bool]:
-    """The job an Idempotency-Key was bound to last is restored last, after those it gave up."""
-    return int(job.get("bound", job["created"])), job["state"] != "X"
-
-
-def _due_ms(job: Record, terms: RetentionTerms, now_ms: int) -> int:
-    """When an open job is due, as if it had never been lost."""
-    if job["state"] == "R":
-        return int(job["created"]) + terms.reserved_ms
-    if job["state"] == "U":
-        return int(job["ended"]) + terms.hold_ms
-    if any(field.startswith("upstream:") for field in job):
-        return now_ms
-    return int(job["dispatched"]) + terms.silence_ms
-
-
-def _max_due_ms(job: Record, terms: RetentionTerms) -> int:
-    """How far off its due time can be: the clock may have been set back since it was written."""
-    longest = {"R": terms.reserved_ms, "U": terms.hold_ms}
-    return longest.get(job["state"], terms.silence_ms)
-
-
-def _owner_rows(job: Record, terms: RetentionTerms) -> Iterator[dict[str, Any]]:
-    record = to_json([job["user"], job["pool"]])
-    pictures = [*read_pictures(job.get("pictures", "[]")), *read_late_pictures(job)]
-    names = [picture.name for picture in pictures]
-    since_ms = int(job.get("ended") or job.get("collecting") or job["created"])
-    for name in names:
-        yield {"picture": name, "record": record, "expires": since_ms + terms.image_ms}
-
-
-def _window_rows(
-    contents: LedgerContents, scripts: LedgerScripts, now_ms: int
-) -> Iterator[dict[str, Any]]:
-    sums: dict[str, CounterTotals] = {}
-    for row in map(unflatten, contents.entries.values()):
-        for label in (row["day"], row["month"]):
-            sums.setdefault(label, CounterTotals()).add_entry(row)
-    for job in contents.open_jobs:
-        for label in (job["day"], job["month"]):
-            sums.setdefault(label, CounterTotals()).add_open_job(job)
-    for label, window in sums.items():
-        keep = window_kept_until_ms(label, scripts.calendar)
-        sums_by_scope = window.by_scope_key.items()
-        rows = [(scope_key, " ".join(map(str, row))) for scope_key, row in sums_by_scope]
-        for some in _chunks(rows) if keep > now_ms else ():
-            yield {"label": label, "rows": flatten(dict(some)), "keep": keep}
 
 
 async def _restore_batch(scripts: LedgerScripts, batch: Mapping[str, Any]) -> None:
@@ -286,8 +244,3 @@ async def _finish_rebuild(
     ask = {"epoch": secrets.token_hex(16), "seq": seq, "earlier": earlier, "open": totals}
     with suppress(ScriptError):  # another rebuild has opened it already
         await scripts.run("finish_rebuild", orjson.dumps(ask))
-
-
-def _chunks(things: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(things), BATCH_SIZE):
-        yield things[start : start + BATCH_SIZE]

@@ -5,79 +5,86 @@ OpenAI errors like all others.
 """
 
 import asyncio
-import math
-from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
-import structlog
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.api.disconnect import PeerState, probe_peer
-from app.api.routes import UNMATCHED_ROUTE
 from app.api.settings import EdgeSettings
-from app.api.state import PEER_STATE_KEY, AppState
+from app.api.state import PEER_KEY
 from app.server import http_compat
-from app.server.http_errors import RequestRejected, build_error_response, classify_parser_error
-
-log = structlog.get_logger("koi.access")
+from app.server.cycle import EdgeCycle, fill_scope
+from app.server.deadline import ConnectionDeadline, WriteStallWatch
+from app.server.http_errors import (
+    RequestRejected,
+    build_error_response,
+    classify_parser_error,
+    report_refusal,
+)
+from app.server.peer import ConnectionPeer
+from app.service.lean_event import LeanEvent
 
 MAX_URI_BYTES = 4096
 MAX_HEADER_BYTES = 16 << 10
 MAX_HEADERS = 100
 KEEP_ALIVE_TIMEOUT_S = 75
 LINGER_S, WRITE_BUFFER_BYTES = 1.0, 16 << 10
-WRITE_STALL_TIMEOUT_S = 60.0
 RESET_PROBE = b"HTTP/1.1 102 Processing\r\n\r\n"
-RESET_CHECKS_S, EOF_GRACE_S = (0.005, 0.05, 0.25, 1.0), 0.25
-"""When to check whether a client that closed its side has reset the connection, and after how long
-it is taken for one that still reads."""
 
 
 class EdgeHttpProtocol(HttpToolsProtocol):
     """One connection. Its settings and the gateway come from the lifespan."""
 
+    __slots__ = (
+        "_active_cycle", "_closing", "_deadline", "_field_bytes", "_head_bytes", "_in_head",
+        "_in_message", "_peer", "_stall_watch", "_upgrade_offered", "settings",
+    )  # fmt: skip
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings: EdgeSettings = self.app_state.get("edge") or EdgeSettings()
-        self._deadline: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
+        self._deadline = ConnectionDeadline(self.loop)
         self._in_head = False
         self._in_message = False
         self._head_bytes = 0
         self._field_bytes = 0
-        self._unwritten_bytes = 0
         self._closing = False
         self._upgrade_offered = False
-        self._eof_at_s = math.inf
         self._active_cycle: RequestResponseCycle | None = None
 
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._stall_watch = WriteStallWatch(transport, self.loop)
+        self._peer = ConnectionPeer(transport, self.loop)
         if len(self.connections) > self.settings.max_connections:
             # The remaining file descriptors are needed for jobs that are paid for.
             self._closing = True
             self._send_error("overloaded")
             return
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        self._arm(self.settings.first_byte_timeout_s, transport.close)
+        self._deadline.set(self.settings.first_byte_timeout_s, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
-        self.resume_writing()
+        self._deadline.close()
+        self._stall_watch.stop()
         # uvicorn tells only the newest pipelined request; the one being answered must know too.
         if self._active_cycle is not None and not self._active_cycle.response_complete:
-            self._active_cycle.disconnected = True
-            self._active_cycle.message_event.set()
+            self._disconnect(self._active_cycle)
         super().connection_lost(exc)
+
+    def _disconnect(self, cycle: RequestResponseCycle) -> None:
+        cycle.disconnected = True
+        cycle.message_event.set()
+        self._peer.disconnected()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        self._unset_keepalive_if_required()
+        if self._is_idle:
+            self._deadline.clear()
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
@@ -87,8 +94,8 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_URI_BYTES + MAX_HEADER_BYTES:
                 self._reject("header_fields_too_large")
-        elif not self._in_message:
-            self._start_keep_alive_timer()
+        elif self._is_idle and not self._deadline.is_set:
+            self._deadline.set(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _feed(self, data: bytes) -> None:
         """Parse. An offer to upgrade (h2c, websocket) may be ignored (RFC 9110, section 7.8). The
@@ -117,40 +124,25 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         if not cycle.response_started and cycle.scope["http_version"] == "1.1":
             # A client that still reads ignores this; one that is gone answers with a reset.
             self.transport.write(RESET_PROBE)
-        self._eof_at_s = self.loop.time()
-        for pause_s in RESET_CHECKS_S:
-            self.loop.call_later(pause_s, self._close_if_reset)
+        self._peer.half_closed()
         return True
-
-    def _get_peer_state(self) -> PeerState:
-        peer = probe_peer(self.transport)
-        if peer is PeerState.HALF_CLOSED and self.loop.time() - self._eof_at_s > EOF_GRACE_S:
-            return PeerState.CONNECTED
-        return peer
-
-    def _close_if_reset(self) -> None:
-        if not self.transport.is_closing() and probe_peer(self.transport) is PeerState.DISCONNECTED:
-            self.transport.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unwritten_bytes = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(WRITE_STALL_TIMEOUT_S, self._check_write_progress)
+        self._stall_watch.start()
 
     def resume_writing(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
+        self._stall_watch.stop()
         super().resume_writing()
 
     # The parser
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        cast(dict[str, Any], self.scope)[PEER_STATE_KEY] = self._get_peer_state
-        self._in_head = self._in_message = True
+        cast(dict[str, Any], self.scope)[PEER_KEY] = self._peer
+        self._in_head, self._in_message, self._peer.has_sent_all = True, True, False
         self._head_bytes = self._field_bytes = 0
-        self._arm(self.settings.head_timeout_s, lambda: self._reject("request_timeout"))
+        self._deadline.set(self.settings.head_timeout_s, self._reject_late)
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -158,16 +150,18 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             raise RequestRejected("uri_too_long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        value = value.strip(b" \t")
-        if name.lower() == b"x-forwarded-proto":
+        name, value = name.lower(), value.strip(b" \t")
+        if name == b"x-forwarded-proto":
             # Of several proxies the first one spoke with the client.
             value = value.partition(b",")[0].rstrip()
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
         self._field_bytes += len(name) + len(value) + 4
         if self._field_bytes > MAX_HEADER_BYTES or len(self.headers) >= MAX_HEADERS:
             raise RequestRejected("header_fields_too_large")
         # A trailer must not pass for a header: it comes after everything was decided.
         if self._in_head:
-            super().on_header(name, value)
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         version = self.parser.get_http_version()
@@ -186,61 +180,74 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self.url = b"/" + self.url.lstrip(b"/")
         # The route's own timeout for its body comes first; this one is for routes that read none.
-        self._arm(self.settings.body_timeout_s + LINGER_S, lambda: self._reject("request_timeout"))
-        super().on_headers_complete()
+        self._deadline.set(self.settings.body_timeout_s + LINGER_S, self._reject_late)
+        self._start_request(version)
+
+    def _start_request(self, version: str) -> None:
+        fill_scope(self.scope, self.parser.get_method(), self.url, version)
+        earlier = self.cycle
+        self.cycle = EdgeCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=cast(asyncio.Event, LeanEvent()),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if earlier is None or earlier.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_message_complete(self) -> None:
         if self._upgrade_offered:
             return
         self._in_message = False
-        self._disarm()
+        self._peer.has_sent_all = True
+        self._deadline.clear()
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._active_cycle = cycle
         super()._start_asgi_task(cycle, http_compat.adapt_app(app, cycle))
 
-    # Deadlines
-
-    def _arm(self, seconds: float, act: Callable[[], None]) -> None:
-        self._disarm()
-        self._deadline = self.loop.call_later(seconds, act)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _start_keep_alive_timer(self) -> None:
-        """Start the keep-alive timeout if the connection is idle and it does not run yet."""
-        idle = self.cycle is not None and self.cycle.response_complete
-        if idle and self.timeout_keep_alive_task is None and not self.transport.is_closing():
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-
-    def _check_write_progress(self) -> None:
-        waiting = self.transport.get_write_buffer_size()
-        if waiting >= self._unwritten_bytes:
-            self.transport.abort()
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
             return
-        self._unwritten_bytes = waiting
-        self._write_timer = self.loop.call_later(WRITE_STALL_TIMEOUT_S, self._check_write_progress)
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif not self._in_message:
+            self._deadline.set(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether an answer was sent and no request has begun since."""
+        return not self._in_message and self.cycle is not None and self.cycle.response_complete
 
     # Refusals
+
+    def _reject_late(self) -> None:
+        self._reject("request_timeout")
 
     def _reject(self, code: str) -> None:
         """End the connection, with an error object unless another answer is being sent."""
         self._closing = True
-        self._disarm()
+        self._deadline.clear()
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if self._in_head or not self._in_message or self.pipeline:
                 cycle.keep_alive = False
                 return
             started = cycle.response_started
-            cycle.disconnected = True
-            cycle.message_event.set()
+            self._disconnect(cycle)
             if started:
                 self.transport.close()
                 return
@@ -257,15 +264,8 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         # Closing at once on unread bytes would reset the connection, and the answer would be lost.
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._arm(LINGER_S, self.transport.close)
-        self._log_and_count(request_id, code, status)
-
-    def _log_and_count(self, request_id: str, code: str, status: int) -> None:
-        log.info("request", request_id=request_id, route=UNMATCHED_ROUTE, status=status, code=code)
-        running: AppState | None = self.app_state.get("running")
-        if running is not None:
-            running.metrics.observe_request(UNMATCHED_ROUTE, "other", status, 0.0, None)
-            running.metrics.refused(code)
+        self._deadline.set(LINGER_S, self.transport.close)
+        report_refusal(self.app_state.get("running"), request_id, code, status)
 
 
 def build_uvicorn_options(

@@ -3,8 +3,7 @@
 import re
 import socket
 import struct
-from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, cast
 
 from uvicorn._types import (
@@ -29,7 +28,7 @@ ABSOLUTE_FORM = re.compile(rb"https?://(?P<authority>[^/?#@]{1,300})", re.IGNORE
 def to_origin_form(url: bytes, headers: RawHeaders) -> bytes:
     """The path of a request's target; `http://host/path` names the host as well and takes the place
     of the Host header (RFC 9112, section 3.2.2)."""
-    match = ABSOLUTE_FORM.match(url)
+    match = None if url.startswith(b"/") else ABSOLUTE_FORM.match(url)
     if match is None:
         return url
     headers[:] = [pair for pair in headers if pair[0] != b"host"]
@@ -38,16 +37,21 @@ def to_origin_form(url: bytes, headers: RawHeaders) -> bytes:
     return path if path.startswith(b"/") else b"/" + path
 
 
-def is_host_allowed(headers: RawHeaders, version: str, allowed: Sequence[str]) -> bool:
+def is_host_allowed(headers: RawHeaders, version: str, allowed: tuple[str, ...]) -> bool:
     """Whether there is exactly one valid Host header and it is served here; HTTP/1.0 needs none."""
     hosts = [value for name, value in headers if name == b"host"]
     if not hosts and version == "1.0":
         return "*" in allowed
-    match = HOST_HEADER.fullmatch(hosts[0]) if len(hosts) == 1 else None
+    return len(hosts) == 1 and _is_served(hosts[0], allowed)
+
+
+@lru_cache(maxsize=256)
+def _is_served(host: bytes, allowed: tuple[str, ...]) -> bool:
+    match = HOST_HEADER.fullmatch(host)
     if match is None:
         return False
     name = match["name"].decode("ascii").lower()
-    return "*" in allowed or any(name == host.lower() for host in allowed)
+    return "*" in allowed or any(name == one.lower() for one in allowed)
 
 
 def strip_upgrade(method: bytes, url: bytes, version: str, headers: RawHeaders) -> bytes:

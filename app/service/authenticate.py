@@ -1,7 +1,9 @@
 """From a bearer secret to the principal it stands for."""
 
 import hashlib
+from collections import OrderedDict
 
+from app.domain.administration import ProjectArchived
 from app.domain.errors import InvalidApiKey
 from app.domain.limits import Limits
 from app.domain.ports import KeyRing
@@ -15,6 +17,9 @@ from app.domain.principal import (
     is_enabled,
 )
 
+MAX_PRINCIPALS = 10_000
+KeyIdentity = tuple[ApiKey, User, Team | None]
+
 
 class Authenticate:
     """`house` limits the whole deployment; `cache` applies to users without a policy of their
@@ -22,22 +27,34 @@ class Authenticate:
 
     def __init__(self, keyring: KeyRing, house: Limits, cache: CachePolicy) -> None:
         self._keyring, self._house, self._cache = keyring, house, cache
+        self._principals: OrderedDict[str, tuple[KeyIdentity, Principal]] = OrderedDict()
+        """The latest principals, each with the records that it was made from."""
 
     async def __call__(self, secret: str) -> Principal:
         """The principal of a secret.
 
         Raises `InvalidApiKey`, with one text for every reason (unknown, expired or revoked key,
-        disabled or deleted user or team); the reason itself is for the log.
+        disabled or deleted user or team); the reason itself is for the log. `ProjectArchived` for
+        a team that was put away.
         """
         digest = hashlib.sha256(secret.encode()).hexdigest()
         known = await self._keyring.authenticate(digest)
         if known is None:
             raise InvalidApiKey(*self._keyring.refusal_reason(digest))
+        kept = self._principals.get(digest)
+        if kept is not None and kept[0] is known:
+            return kept[1]
         key, user, team = known
+        if team is not None and team.archived_ms is not None and team.deleted_ms is None:
+            raise ProjectArchived
         for noun, holder in (("user", user), ("team", team)):
             if holder is not None and not is_enabled(holder):
                 raise InvalidApiKey(f"{noun}_{_state_word(holder)}", key.id)
-        return self._build_principal(key, user, team)
+        principal = self._build_principal(key, user, team)
+        self._principals[digest] = known, principal
+        if len(self._principals) > MAX_PRINCIPALS:
+            self._principals.popitem(last=False)
+        return principal
 
     def _build_principal(self, key: ApiKey, user: User, team: Team | None) -> Principal:
         return Principal(
@@ -46,9 +63,17 @@ class Authenticate:
             team=team.name if team is not None else None,
             scopes=build_scopes(self._house, key=key, user=user, team=team),
             cache=user.cache or self._cache,
-            models=key.models,
+            models=_allowed_models(key, team),
+            denied_models=frozenset() if team is None else team.denied_models,
             response_format=key.response_format or user.response_format,
         )
+
+
+def _allowed_models(key: ApiKey, team: Team | None) -> frozenset[str] | None:
+    """What both the key and its team allow; None is every enabled model."""
+    if team is None or team.models is None:
+        return key.models
+    return team.models if key.models is None else key.models & team.models
 
 
 def _state_word(holder: User | Team) -> str:

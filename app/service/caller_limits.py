@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from app.domain.errors import RateLimited
 from app.domain.limits import Scope, TooManyWaiting
@@ -157,28 +158,31 @@ class WaitingCap:
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
-        self._waiting: Counter[str] = Counter()
+        self._waiting: dict[str, int] = {}
 
     def take(self, principal: Principal) -> Release:
         """Raises `TooManyWaiting`."""
+        waiting = self._waiting
         names = (f"key:{principal.key_id}", f"user:{principal.user}")
         for name in names:
-            if self._limit is not None and self._waiting[name] >= self._limit:
+            if self._limit is not None and waiting.get(name, 0) >= self._limit:
                 raise TooManyWaiting(
                     f"{self._limit} requests of this {name.partition(':')[0]} are waiting at this "
                     "gateway already, its share. Nothing was spent; repeat this one a little "
                     "later. Those that wait go on.",
                     retry_after_s=RETRY_AFTER_S,
                 )
-        self._waiting.update(names)
+        for name in names:
+            waiting[name] = waiting.get(name, 0) + 1
+        return partial(self._release, names)
 
-        def release() -> None:
-            for name in names:
-                self._waiting[name] -= 1
-                if not self._waiting[name]:
-                    del self._waiting[name]
-
-        return release
+    def _release(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            left = self._waiting[name] - 1
+            if left:
+                self._waiting[name] = left
+            else:
+                del self._waiting[name]
 
 
 @dataclass(slots=True)

@@ -119,9 +119,11 @@ class Deduplicator:
             return await self.ledger.admit(admission)
 
         async def ask(dedup_keys: DedupKeys, again: bool) -> AdmissionResult:
-            rate_limit_checked = admission.rate_limit_checked or again
+            if not again:
+                # The keys are the caller's own: nothing was learnt yet.
+                return await self.ledger.admit(admission)
             return await self.ledger.admit(
-                replace(admission, dedup_keys=dedup_keys, rate_limit_checked=rate_limit_checked)
+                replace(admission, dedup_keys=dedup_keys, rate_limit_checked=True)
             )
 
         admitted = await self._with_presence(caller, ask)
@@ -139,14 +141,16 @@ class Deduplicator:
         self, caller: WaitingCaller, ask: Callable[[DedupKeys, bool], Awaitable[T]]
     ) -> T:
         known: dict[str, CallerPresence] = {}
+        asked = caller.dedup_keys
         for round_ in range(MAX_ROUNDS):
             try:
-                return await ask(replace(caller.dedup_keys, callers=known), round_ > 0)
+                return await ask(asked, round_ > 0)
             except PossibleDuplicate as contested:
                 # The caller may have hung up and repeated the request, and the repeat came first.
                 if not await caller.is_still_there():
                     raise CallerDisconnected from None
                 known |= await self.callers.ask(contested.calls)
+                asked = replace(caller.dedup_keys, callers=known)
         return await ask(replace(caller.dedup_keys, callers=None), True)
 
     async def abandon(self, caller: WaitingCaller) -> None:

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from app.domain.administration import AuditLog
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
+from app.domain.limits import Limits
 from app.domain.ports import ImageLinks, ImageStore
+from app.service.admin_keys import AdminKeys
 from app.service.authenticate import Authenticate
 from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
@@ -18,9 +21,9 @@ from app.service.usage import UsageReports
 class Gateway:
     """Everything a route needs, opened and closed by `app.wiring`.
 
-    `answers` bounds the base64 answers being sent to one key, `downloads` the pictures being sent
-    by one link or key. `budget` bounds the memory for base64 answers, `serving` that for
-    downloads."""
+    `house` limits the whole deployment. `answers` bounds the base64 answers being sent to one key,
+    `downloads` the pictures being sent by one link or key. `budget` bounds the memory for base64
+    answers, `serving` that for downloads."""
 
     catalog: Catalog
     authenticate: Authenticate
@@ -28,6 +31,9 @@ class Gateway:
     tasks: Tasks
     usage: UsageReports
     keys: KeyAdmin
+    admin_keys: AdminKeys
+    audit_log: AuditLog
+    house: Limits
     pictures: ImageStore
     budget: MemoryBudget
     serving: MemoryBudget

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NoReturn
 
 from app.domain.cache import CacheLookup, CacheOutcome
 from app.domain.catalog import Catalog
@@ -34,10 +35,10 @@ from app.service.generation import (
     GenerateCommand,
     IncomingRequest,
     StartedJob,
-    job_from_cache,
+    start_from_cache,
 )
 from app.service.run_job import RunJob
-from app.service.wait import EndedJob, JobWaiters
+from app.service.wait import EndedJob, JobWaiters, WakeReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,8 @@ class GenerateImages:
         ):
             await self.ledger.bind_idempotency_key(principal, command.dedup_keys, found.job_id)
         if is_hit:
-            return self._answer_from_cache(incoming, found, limit_snapshot)
+            self.recorder.cached(found.outcome, incoming.model.name, len(found.pictures))
+            return incoming.started(start_from_cache(incoming, found, limit_snapshot))
         if making is not None:
             again = partial(self._use_cache_or_open_job, incoming, limit_snapshot)
             return replace(self._join(incoming, making, limit_snapshot), restart=again)
@@ -174,6 +176,13 @@ class GenerateImages:
         if not started.joined and started.cache is not CacheOutcome.HIT:
             limit_snapshot = limit_snapshot.after_settlement(job.n, job.billed, job.unit_micros)
         return FinishedJob(job, limit_snapshot, ended.upstream_s)
+
+    async def wait_for_success(self, started: StartedJob, wait_s: float) -> bool:
+        """Whether the job ends well within `wait_s`. May raise `GatewayDraining` too."""
+        if started.job.ended:
+            return started.job.failure is None
+        ended = await self._wait_unless_dismissed(started, wait_s)
+        return ended is not None and ended.job.failure is None
 
     async def abandon(self, started: StartedJob) -> None:
         """The caller left before its answer; its next identical request joins this job."""
@@ -267,25 +276,25 @@ class GenerateImages:
         self.recorder.cached(CacheOutcome.JOINED, job.model, job.n)
         return incoming.started(StartedJob(job, limit_snapshot, CacheOutcome.JOINED, joined=True))
 
-    def _answer_from_cache(
-        self, incoming: IncomingRequest, found: CacheLookup, limit_snapshot: LimitSnapshot
-    ) -> StartedJob:
-        self.recorder.cached(CacheOutcome.HIT, incoming.model.name, len(found.pictures))
-        job = job_from_cache(incoming.principal, incoming.command, found)
-        return incoming.started(
-            StartedJob(job, limit_snapshot, CacheOutcome.HIT, found.age_s, found.ttl_s, stored=True)
-        )
-
     async def _wait(self, started: StartedJob, wait_s: float) -> EndedJob:
-        with self.load.waiting(started.job.id):
-            ended = await self.waiters.wait(started.job.id, wait_s, self.collect_wait_s)
+        ended = await self._wait_unless_dismissed(started, wait_s)
         if ended is not None:
             return ended
         if self.background.is_draining:
-            await self.abandon(started)
-            raise GatewayDraining
+            await self._dismiss(started)
         raise StillProcessing(
             "The generation goes on. Repeat the same request to wait for it again, "
             f"or read it at /v1/tasks/{started.job.id}; it is paid for once.",
             task_id=started.job.id,
         )
+
+    async def _wait_unless_dismissed(self, started: StartedJob, wait_s: float) -> EndedJob | None:
+        with self.load.waiting(started.job.id):
+            news = await self.waiters.wait_for_news(started.job.id, wait_s, self.collect_wait_s)
+        if news is WakeReason.DISMISSED:
+            await self._dismiss(started)
+        return news if isinstance(news, EndedJob) else None
+
+    async def _dismiss(self, started: StartedJob) -> NoReturn:
+        await self.abandon(started)
+        raise GatewayDraining

@@ -75,10 +75,13 @@ class FinishedJob:
     upstream_s: float
 
 
-def job_from_cache(principal: Principal, command: GenerateCommand, recalled: CacheLookup) -> Job:
+def start_from_cache(
+    incoming: IncomingRequest, recalled: CacheLookup, limit_snapshot: LimitSnapshot
+) -> StartedJob:
     """A cache hit, shown as a job of the caller, who pays nothing for it."""
+    principal, command = incoming.principal, incoming.command
     request = command.request
-    return Job(
+    job = Job(
         id=recalled.job_id or new_job_id(),
         key_id=principal.key_id,
         user=principal.user,
@@ -95,4 +98,7 @@ def job_from_cache(principal: Principal, command: GenerateCommand, recalled: Cac
         progress=100,
         pictures=recalled.pictures,
         response_format=command.response_format,
+    )
+    return StartedJob(
+        job, limit_snapshot, CacheOutcome.HIT, recalled.age_s, recalled.ttl_s, stored=True
     )

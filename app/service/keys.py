@@ -3,19 +3,24 @@
 import hashlib
 import secrets
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeVar
 
+from app.domain.administration import AdminKey
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
-from app.domain.principal import ApiKey
-from app.service.tenants import KeyUnknown, ModelUnknown, TenantAdmin
+from app.domain.principal import ApiKey, Team, User
+from app.service.admin_errors import KeyUnknown
+from app.service.teams import checked_label, checked_name, stored_title
+from app.service.tenants import TenantAdmin
 
 SECRET_PREFIX = "sk-koi-"  # noqa: S105
 ENDING_CHARS = 8
 """Characters of a secret's checksum, kept with the key."""
 MIN_ENDING_CHARS = 4
+AnyKey = TypeVar("AnyKey", ApiKey, AdminKey)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +55,16 @@ class KeyAdmin(TenantAdmin):
         Raises `NameInvalid`, `ModelUnknown`, `BudgetUnpriced`.
         """
         models, kept = self._known_models(models), self._checked_limits(limits or Limits())
+        label = checked_label(name)
         # Only now, so that a refused command creates no user.
         await self.ensure_user(user, new=True)
         now = await self._keyring.now_ms()
         return await self._put(
             ApiKey(
-                id=f"key_{secrets.token_hex(8)}",
+                id=_new_key_id(),
                 user=user,
                 digest="",
-                name=name,
+                name=label,
                 limits=kept,
                 created_ms=now,
                 expires_ms=None if expires_in is None else now + _ms(expires_in),
@@ -69,6 +75,14 @@ class KeyAdmin(TenantAdmin):
 
     async def keys(self, user: str | None = None) -> Sequence[ApiKey]:
         return await self._keyring.keys(user)
+
+    async def last_used(self) -> Mapping[str, int]:
+        """When each key was used last, by key id: Unix milliseconds, to the minute."""
+        return await self._keyring.last_used()
+
+    async def now_ms(self) -> int:
+        """The store's clock."""
+        return await self._keyring.now_ms()
 
     async def set_key(
         self,
@@ -81,26 +95,21 @@ class KeyAdmin(TenantAdmin):
         response_format: ResponseFormat | None,
     ) -> ApiKey:
         """Replace what a key may do; raises `KeyUnknown`, `ModelUnknown`, `BudgetUnpriced`."""
+        before = await self.key(key_id)
         key = replace(
-            await self.key(key_id),
+            before,
             limits=self._checked_limits(limits),
-            name=name,
+            name=name if name == before.name else checked_label(name),
             models=self._known_models(models),
             expires_ms=expires_ms,
             response_format=response_format,
         )
-        await self._keyring.save_key(key)
+        await self._keyring.save_key(key, self._note("key.updated"))
         return key
 
     async def find_by_secret(self, text: str) -> Sequence[ApiKey]:
         """The keys that a secret, or its last characters (four at least), may belong to."""
-        given = text.strip().lstrip("….*")
-        digest = hashlib.sha256(given.encode()).hexdigest()
-        keys = await self.keys()
-        exact = [key for key in keys if key.digest == digest]
-        if exact or len(given) < MIN_ENDING_CHARS:
-            return exact
-        return [key for key in keys if key.ending and key.ending.endswith(given[-ENDING_CHARS:])]
+        return select_by_secret(await self.keys(), text)
 
     async def delete_user(self, name: str) -> int:
         """Revoke a user's keys and take the name off the lists; returns how many keys that were.
@@ -113,7 +122,7 @@ class KeyAdmin(TenantAdmin):
         for key in keys:
             await self.revoke(key.id)
         now_ms = await self._keyring.now_ms()
-        await self._keyring.save_user(replace(user, deleted_ms=now_ms), create=False)
+        await self._replace(replace(user, deleted_ms=now_ms), "deleted")
         await self.resume_spending(f"user:{name}")
         return len(keys)
 
@@ -122,7 +131,7 @@ class KeyAdmin(TenantAdmin):
         key = await self.key(key_id)
         if key.revoked_ms is None:
             key = replace(key, revoked_ms=await self._keyring.now_ms())
-            await self._keyring.save_key(key)
+            await self._keyring.save_key(key, self._note("key.revoked"))
         return key
 
     async def rotate(self, key_id: str, overlap: timedelta) -> IssuedKey:
@@ -132,20 +141,56 @@ class KeyAdmin(TenantAdmin):
         now = await self._keyring.now_ms()
         if not old.is_usable(now):
             raise KeyUnknown(f"Key {key_id} is revoked or expired; create a new one.")
-        issued = await self._put(
-            replace(old, id=f"key_{secrets.token_hex(8)}", digest="", created_ms=now)
-        )
+        issued = await self._put(replace(old, id=_new_key_id(), digest="", created_ms=now))
         ends = now + _ms(overlap)
-        await self._keyring.save_key(
-            replace(old, expires_ms=min(ends, old.expires_ms) if old.expires_ms else ends)
-        )
+        ending = replace(old, expires_ms=min(ends, old.expires_ms) if old.expires_ms else ends)
+        await self._keyring.save_key(ending, self._note("key.rotated"))
         return issued
+
+    def checked(self, record: Team | User | ApiKey) -> Team | User | ApiKey:
+        """The record with its names, limits and models checked, and models by catalog name.
+
+        Raises `NameInvalid`, `ModelUnknown`, `BudgetUnpriced`."""
+        limits = self._checked_limits(record.limits)
+        if isinstance(record, ApiKey):
+            models = self._known_models(record.models)
+            return replace(record, limits=limits, name=checked_label(record.name), models=models)
+        title = stored_title(record.title, checked_name(record.name))
+        if isinstance(record, User):
+            return replace(record, limits=limits, title=title)
+        models, denied = self._known_models(record.models), self._known_models(record.denied_models)
+        return replace(
+            record, limits=limits, title=title, models=models, denied_models=denied or frozenset()
+        )
+
+    async def put(self, record: Team | User | ApiKey) -> None:
+        """Write a whole record, new or changed, as `checked` returned it. A key comes with the
+        digest of a secret that somebody else has."""
+        if isinstance(record, ApiKey):
+            new = not record.id
+            record = replace(record, id=record.id or _new_key_id())
+            await self._keyring.save_key(
+                record, self._note("key.created" if new else "key.updated")
+            )
+        elif isinstance(record, User):
+            if _is_new(await self._keyring.user(record.name)):
+                await self._add(record)
+            else:
+                await self._replace(record, "updated")
+        elif _is_new(await self._keyring.team(record.name)):
+            await self._put_team(record)
+        else:
+            await self._keyring.save_team(record, self._note("team.updated"), create=False)
+
+    async def issue_as(self, record: ApiKey) -> IssuedKey:
+        """A new secret for a record without one, as `checked` returned it."""
+        return await self._put(replace(record, id=_new_key_id()))
 
     async def _put(self, key: ApiKey) -> IssuedKey:
         secret = new_secret()
         digest = hashlib.sha256(secret.encode()).hexdigest()
         key = replace(key, digest=digest, ending=secret[-ENDING_CHARS:])
-        await self._keyring.save_key(key)
+        await self._keyring.save_key(key, self._note("key.created"))
         return IssuedKey(secret, key)
 
     async def key(self, key_id: str) -> ApiKey:
@@ -155,11 +200,23 @@ class KeyAdmin(TenantAdmin):
             raise KeyUnknown(f"There is no key {key_id!r}; see `koi keys list`.")
         return key
 
-    def _known_models(self, models: frozenset[str] | None) -> frozenset[str] | None:
-        for name in models or ():
-            if self._catalog.resolve(name) is None:
-                raise ModelUnknown(f"There is no enabled model {name!r} in the catalog.")
-        return models and frozenset(m.name for n in models if (m := self._catalog.resolve(n)))
+
+def select_by_secret(keys: Sequence[AnyKey], text: str) -> Sequence[AnyKey]:
+    """Those of the keys that a secret, or its last characters (four at least), may belong to."""
+    given = text.strip().lstrip("….*")
+    digest = hashlib.sha256(given.encode()).hexdigest()
+    exact = [key for key in keys if key.digest == digest]
+    if exact or len(given) < MIN_ENDING_CHARS:
+        return exact
+    return [key for key in keys if key.ending and key.ending.endswith(given[-ENDING_CHARS:])]
+
+
+def _new_key_id() -> str:
+    return f"key_{secrets.token_hex(8)}"
+
+
+def _is_new(record: User | Team | None) -> bool:
+    return record is None or record.deleted_ms is not None
 
 
 def _ms(span: timedelta) -> int:

@@ -42,7 +42,12 @@ class Tasks:
 
         Raises `TaskNotFound`, with the same text for foreign, unknown and expired ids.
         """
+        job = self._waiters.recall(task_id)
+        if job is not None and principal.may_see(job.user, job.pool):
+            return job
         job = await self._visible(principal, task_id)
+        if job.is_complete:
+            self._waiters.notify(job)
         if job.ended or wait_s <= 0:
             return job
         ended = await self._waiters.wait(task_id, wait_s)

@@ -2,10 +2,11 @@
 
 import asyncio
 import math
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
@@ -21,14 +22,18 @@ MAX_UNCHECKED_S = 30.0
 RETRY_S = 1.0
 """The pause after a signal whose job could not be read, or that came before anybody waited."""
 MAX_REMEMBERED = 4096
+RECALL_S = 60.0
+"""How long a task that cannot change any more is answered from memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndedJob:
-    """A job that ended; `upstream_s` is the time the provider took, 0 when not known."""
+    """A job that ended; `upstream_s` is the time the provider took, 0 when not known. `known_s` is
+    since when this process knows it (monotonic seconds)."""
 
     job: Job
     upstream_s: float
+    known_s: float = field(default_factory=time.monotonic)
 
 
 class WakeReason(Enum):
@@ -83,6 +88,13 @@ class JobWaiters:
         for waiter in self._waiters.pop(job.id, ()):
             _tell(waiter, ended)
 
+    def recall(self, job_id: str) -> Job | None:
+        """A job that ended a moment ago with all its pictures: nothing of it changes any more."""
+        ended = self._recent.get(job_id)
+        if ended is None or not ended.job.is_complete:
+            return None
+        return ended.job if time.monotonic() - ended.known_s < RECALL_S else None
+
     async def wait(
         self, job_id: str, timeout_s: float, collecting_s: float = math.inf
     ) -> EndedJob | None:
@@ -92,6 +104,13 @@ class JobWaiters:
         download (a later caller waits a moment all the same), or when the drain dismissed the
         caller.
         """
+        news = await self.wait_for_news(job_id, timeout_s, collecting_s)
+        return news if isinstance(news, EndedJob) else None
+
+    async def wait_for_news(
+        self, job_id: str, timeout_s: float, collecting_s: float = math.inf
+    ) -> "EndedJob | WakeReason":
+        """The same; RECHECK stands for a wait that is over."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + timeout_s
@@ -101,10 +120,10 @@ class JobWaiters:
                 deadline = min(deadline, max(since + collecting_s, began + RETRY_S))
             left = deadline - loop.time()
             if left <= 0:
-                return None
+                return WakeReason.RECHECK
             news = await self._hear(job_id, min(left, patience_s))
             if news is not WakeReason.RECHECK:
-                return news if isinstance(news, EndedJob) else None
+                return news
             patience_s = MAX_UNCHECKED_S if await self._reread(job_id) else RETRY_S
         return ended
 

@@ -16,16 +16,19 @@ from app.adapters.images.link_signer import LinkSigner
 from app.adapters.images.s3 import ObjectImageStore
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
+from app.adapters.redis.audit_log import RedisAuditLog
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
+from app.adapters.redis.rollup_writer import RollupWriter
+from app.adapters.redis.rollups import RedisRollups
 from app.adapters.redis.task_list import RedisTaskList
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 from app.adapters.upstream.client import DieyuyunProvider
-from app.adapters.upstream.transport import AiohttpTransport
+from app.adapters.upstream.transport import open_transport
 from app.api.routes import ROUTE_TEMPLATES
 from app.api.settings import EdgeSettings, max_body_bytes_for
 from app.domain.catalog import Catalog
@@ -50,7 +53,7 @@ LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
         "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
-        "room",
+        "room", "rollups",
     }
 )  # fmt: skip
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -76,6 +79,7 @@ class Adapters:
     store: BatchingStore
     ledger: RedisLedger
     keyring: RedisKeyRing
+    audit_log: RedisAuditLog
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
     disk_space: DiskSpaceMonitor
@@ -90,6 +94,8 @@ class Adapters:
     pictures: ImageStore
     links: LinkSigner
     listing: RedisTaskList
+    rollups: RedisRollups
+    rollup_writer: RollupWriter
     metrics: Metrics
 
 
@@ -120,6 +126,7 @@ async def open_adapters(
         store=opened,
         ledger=open_ledger(scripts, settings),
         keyring=RedisKeyRing(scripts),
+        audit_log=RedisAuditLog(scripts),
         gone=urls.gone,
         disk_space=disk_space,
         journal=journal,
@@ -148,6 +155,8 @@ async def open_adapters(
         pictures=pictures,
         links=LinkSigner(_derive_link_secret(settings), settings.link_ttl_s),
         listing=RedisTaskList(scripts),
+        rollups=RedisRollups(scripts),
+        rollup_writer=RollupWriter(scripts),
         metrics=metrics,
     )
 
@@ -195,7 +204,7 @@ def open_provider(settings: Settings, metrics: Metrics) -> DieyuyunProvider:
     return DieyuyunProvider(
         settings.upstream_base_url,
         key,
-        AiohttpTransport(connections=settings.max_in_flight + poller.MAX_CONCURRENT_JOBS),
+        open_transport(settings.max_in_flight + poller.MAX_CONCURRENT_JOBS),
         timeout_s=settings.upstream_timeout_s,
         observe=metrics.upstream_event,
     )

@@ -11,8 +11,10 @@ from functools import partial
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.redis.signals import RedisSignals
 from app.api.settings import EdgeSettings
+from app.domain.administration import ROOT, Actor, ActorKind
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
+from app.service.admin_keys import AdminKeys
 from app.service.authenticate import Authenticate
 from app.service.background import BackgroundTasks, LoadLimiter
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
@@ -49,6 +51,7 @@ from app.wiring.readiness import ReadinessProbe
 from app.wiring.registration import GatewayRegistration
 
 CANCEL_RETRY_S = 1.0
+ROOT_ACTOR = Actor(ActorKind.ADMIN_KEY, ROOT)
 MAX_BASE64_ANSWERS, ANSWER_WAIT_S = 8, 30.0
 """How many base64 answers to one key are sent at once, as each keeps its pictures in memory, and
 how long others wait."""
@@ -56,7 +59,7 @@ MAX_DOWNLOADS, DOWNLOAD_WAIT_S = 64, 10.0
 """How many downloads of one picture run at once, and how long others wait."""
 MAX_INCOMING_BYTES = 32 << 20
 MAX_ENCODING_BYTES = 64 << 20
-MAX_SERVING_BYTES = 2 << 20
+MAX_SERVING_BYTES = 4 << 20
 """How much of one process's memory pictures may use while they are downloaded from the provider,
 encoded as base64, and sent. Three budgets, so that slow hosts and readers hold up no answers."""
 
@@ -204,8 +207,11 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
             adapters.pictures,
             adapters.upstream_limiter,
         ),
-        usage=UsageReports(adapters.ledger),
-        keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits),
+        usage=UsageReports(adapters.ledger, adapters.rollups),
+        keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR),
+        admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
+        audit_log=adapters.audit_log,
+        house=settings.house_limits,
         pictures=adapters.pictures,
         budget=MemoryBudget(MAX_ENCODING_BYTES),
         serving=MemoryBudget(MAX_SERVING_BYTES),
@@ -245,6 +251,7 @@ def _build_loops(
         "drain": partial(services.waiters.dismiss_on_drain, services.gateway.background),
         "census": partial(loops.publish_job_stats, adapters.ledger, adapters.metrics),
         "audit": partial(loops.publish_audit, adapters.ledger, adapters.metrics),
+        "rollups": partial(loops.roll_up, adapters.rollup_writer),
         "debts": partial(loops.deliver_outbox, services.settler, adapters.outbox, adapters.metrics),
         "journal": partial(
             loops.maintain_journal,

@@ -1,6 +1,7 @@
 """Background loops of one process: started with the gateway, never dead, stopped last."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
@@ -8,8 +9,10 @@ from typing import Any
 
 import structlog
 
+from app.adapters.journal.compress import compress_closed_days
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
+from app.adapters.redis.rollup_writer import RollupWriter
 from app.domain.errors import StoreUnavailable
 from app.domain.media import ImageStoreUnavailable
 from app.domain.ports import ImageStore, Ledger
@@ -29,6 +32,8 @@ JOURNAL_INTERVAL_S = 1.0
 OUTBOX_INTERVAL_S = 0.5
 SLOT_INTERVAL_S = 2.0
 AUDIT_INTERVAL_S = 300.0
+ROLLUP_INTERVAL_S = 30.0
+ROLLUP_PAUSE_S = 0.005
 SWEEP_INTERVAL_S = 3600.0
 WATCHDOG_INTERVAL_S = 0.5
 STUCK_AFTER_S = 30.0
@@ -93,8 +98,17 @@ async def publish_job_stats(ledger: Ledger, metrics: Metrics) -> None:
 
 async def publish_audit(ledger: Ledger, metrics: Metrics) -> None:
     while True:
-        metrics.publish_audit(await ledger.audit())
+        metrics.publish_audit(await ledger.audit(full=await ledger.full_audit_due()))
         await asyncio.sleep(AUDIT_INTERVAL_S)
+
+
+async def roll_up(writer: RollupWriter) -> None:
+    """Roll up hours, days and months as they end; a ledger without rollups from its beginning."""
+    while True:
+        more = await writer.step()
+        # Of several processes one is enough: the others come back at other times.
+        wait_s = ROLLUP_INTERVAL_S * (1 + random.random())  # noqa: S311 - no secret
+        await asyncio.sleep(ROLLUP_PAUSE_S if more else wait_s)
 
 
 async def reclaim_slots(reclaimer: SlotReclaimer) -> None:
@@ -130,6 +144,7 @@ async def maintain_journal(
             if time.monotonic() - swept_s > SWEEP_INTERVAL_S:
                 swept_s = time.monotonic()
                 await asyncio.to_thread(journal.sweep, books=books, jobs=jobs)
+                await asyncio.to_thread(compress_closed_days, journal.directory)
         except OSError as error:
             log.warning("journal_not_synced", reason=error.strerror)
         await asyncio.sleep(JOURNAL_INTERVAL_S)

@@ -1,5 +1,8 @@
 """What the operator's commands work with."""
 
+import os
+import pwd
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -8,13 +11,19 @@ from typing import TYPE_CHECKING
 
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
+from app.adapters.redis.audit_log import RedisAuditLog
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
+from app.adapters.redis.rollups import RedisRollups
+from app.domain.administration import Actor, ActorKind, AuditNote
 from app.domain.catalog import Catalog
 from app.domain.errors import LedgerUnavailable
+from app.domain.ledger import Entry
+from app.service.admin_keys import AdminKeys
 from app.service.keys import KeyAdmin
+from app.service.teams import one_line
 from app.service.usage import UsageReports
 from app.settings import Settings
 from app.wiring.catalog_file import read_catalog
@@ -32,6 +41,9 @@ if TYPE_CHECKING:
     from app.domain.rebuild import RetentionTerms
 
 
+MAX_ACTOR_CHARS = 128
+
+
 @dataclass(frozen=True, slots=True)
 class OperatorContext:
     """The open store, the use cases on it, and the settings of one command."""
@@ -45,6 +57,17 @@ class OperatorContext:
     keyring: RedisKeyRing
     journals: JournalRegistry
     gateways: GatewayRegistry
+    admin_keys: AdminKeys
+    audit_log: RedisAuditLog
+
+    async def adjust(self, entry: Entry) -> Entry:
+        """Enter a correction of the ledger, in the name of whoever runs this command."""
+        note = AuditNote(find_operator(), "ledger.adjusted", one_line(entry.note or ""))
+        return await self.ledger.adjust(entry, note)
+
+    def changing(self, reason: str) -> KeyAdmin:
+        """The use cases for changes that are made for a reason."""
+        return self.keys.acting_as(reason=reason)
 
     @property
     def terms(self) -> "RetentionTerms":
@@ -68,17 +91,37 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
         scripts = open_scripts(opened, journal, settings, urls.gone)
         stack.push_async_callback(_publish_changes, journal, JournalRegistry(scripts))
         ledger, keyring = open_ledger(scripts, settings), RedisKeyRing(scripts)
+        actor = find_operator()
         yield OperatorContext(
             settings=settings,
             catalog=catalog,
-            keys=KeyAdmin(keyring, catalog, settings.default_limits),
-            usage=UsageReports(ledger),
+            keys=KeyAdmin(keyring, catalog, settings.default_limits, actor),
+            usage=UsageReports(ledger, RedisRollups(scripts)),
             scripts=scripts,
             ledger=ledger,
             keyring=keyring,
             journals=JournalRegistry(scripts),
             gateways=GatewayRegistry(scripts),
+            admin_keys=AdminKeys(keyring, keyring, actor),
+            audit_log=RedisAuditLog(scripts),
         )
+
+
+def find_operator() -> Actor:
+    """Who runs this command: who logged in to this terminal, whatever sudo made of them, or the
+    user of the process."""
+    try:
+        login = os.getlogin()
+    except OSError:
+        login = _find_process_user()
+    return Actor(ActorKind.CLI, f"{login}@{socket.gethostname()}"[:MAX_ACTOR_CHARS])
+
+
+def _find_process_user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container with a numeric user
+        return str(os.getuid())
 
 
 async def _publish_changes(

@@ -8,7 +8,7 @@ import json
 import sys
 
 from app.adapters.upstream.client import DieyuyunProvider
-from app.adapters.upstream.transport import AiohttpTransport
+from app.adapters.upstream.transport import open_transport
 from app.domain.errors import UpstreamError
 from app.domain.images import GenerationRequest
 from app.domain.upstream import PollInconclusive, TaskImages, UpstreamAnswer
@@ -31,7 +31,7 @@ async def call(provider: DieyuyunProvider, number: int) -> str:
 
 async def main(url: str, calls: int, within_s: float) -> list[str]:
     provider = DieyuyunProvider(
-        url, "sk-1", AiohttpTransport(), timeout_s=within_s, poll_timeout_s=within_s
+        url, "sk-1", open_transport(), timeout_s=within_s, poll_timeout_s=within_s
     )
     try:
         return await asyncio.gather(*(call(provider, number) for number in range(calls)))

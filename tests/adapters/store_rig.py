@@ -22,6 +22,7 @@ from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.signals import RedisSignals
+from app.domain.administration import Actor, ActorKind, AuditNote
 from app.domain.calendar import Calendar
 from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import GenerationRequest, Picture, digest
@@ -31,6 +32,7 @@ from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitWindow, Sco
 from app.domain.principal import CachePolicy, Principal
 
 CALENDAR = Calendar(ZoneInfo("Asia/Shanghai"))
+NOTE = AuditNote(Actor(ActorKind.CLI, "ops@test"), "key.updated", "a test")
 REFUSED = FailureNote("upstream_rejected", "The provider refused it.")
 AMBIGUOUS = FailureNote("upstream_timeout", "Nobody knows.", charged=True)
 

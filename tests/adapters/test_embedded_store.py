@@ -203,6 +203,29 @@ def test_a_killed_owner_takes_the_server_along_and_loses_nothing(
     assert spent == 42
 
 
+@LINUX
+@pytest.mark.parametrize("reaped", [True, False], ids=["reaped", "zombie"])
+def test_who_comes_right_after_a_kill_does_not_attach_to_the_dying_server(
+    data_dir: Path, gateway: Callable[[], Gateway], reaped: bool
+) -> None:
+    owner = gateway()
+    assert owner.ready()
+
+    os.kill(owner.process.pid, signal.SIGKILL)
+    if reaped:
+        owner.process.wait()
+    else:
+        os.waitid(os.P_PID, owner.process.pid, os.WEXITED | os.WNOWAIT)
+    with EmbeddedStore(data_dir) as store, client(store) as connection:
+        owned = store.owner
+        for _ in range(20):
+            connection.incr("spent")
+            time.sleep(0.01)
+
+        assert connection.get("spent") == "20"
+    assert owned
+
+
 def test_of_many_simultaneous_starts_exactly_one_owns_the_server(
     data_dir: Path, gateway: Callable[[], Gateway]
 ) -> None:

@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from store_rig import Engine, OpenStore, keyring_on
+from store_rig import NOTE, Engine, OpenStore, keyring_on
 
 from app.adapters.redis import records
 from app.adapters.redis.keyring import RedisKeyRing
@@ -45,10 +45,10 @@ async def ring(engine: Engine, open_store: OpenStore, watch: Watch) -> RedisKeyR
 
 
 async def filled(ring: RedisKeyRing) -> None:
-    await ring.save_team(TEAM, create=True)
-    await ring.save_user(ANN, create=True)
-    await ring.save_user(BOB, create=True)
-    await ring.save_key(KEY)
+    await ring.save_team(TEAM, NOTE, create=True)
+    await ring.save_user(ANN, NOTE, create=True)
+    await ring.save_user(BOB, NOTE, create=True)
+    await ring.save_key(KEY, NOTE)
 
 
 async def test_a_key_leads_to_its_user_and_team(ring: RedisKeyRing) -> None:
@@ -57,7 +57,7 @@ async def test_a_key_leads_to_its_user_and_team(ring: RedisKeyRing) -> None:
 
 async def test_a_user_without_a_team(ring: RedisKeyRing) -> None:
     key = replace(KEY, id="key_2", user="bob", digest="2" * 64, models=None)
-    await ring.save_key(key)
+    await ring.save_key(key, NOTE)
 
     assert await ring.authenticate("2" * 64) == (key, BOB, None)
 
@@ -69,7 +69,7 @@ async def test_only_the_whole_digest_opens(ring: RedisKeyRing) -> None:
 
 @pytest.mark.parametrize("end", ["expires_ms", "revoked_ms"])
 async def test_a_key_past_its_end_opens_nothing(ring: RedisKeyRing, end: str) -> None:
-    await ring.save_key(replace(KEY, **{end: await ring.now_ms()}))
+    await ring.save_key(replace(KEY, **{end: await ring.now_ms()}), NOTE)
 
     assert await ring.authenticate(DIGEST) is None
 
@@ -77,7 +77,7 @@ async def test_a_key_past_its_end_opens_nothing(ring: RedisKeyRing, end: str) ->
 async def test_a_key_expires_between_two_reads_of_the_store(
     ring: RedisKeyRing, watch: Watch
 ) -> None:
-    await ring.save_key(replace(KEY, expires_ms=await ring.now_ms() + 1500))
+    await ring.save_key(replace(KEY, expires_ms=await ring.now_ms() + 1500), NOTE)
     assert await ring.authenticate(DIGEST) is not None
 
     watch.now += 2
@@ -91,7 +91,7 @@ async def test_a_revocation_reaches_every_process_within_three_seconds(
     other = keyring_on(open_store(engine.url))
     assert await ring.authenticate(DIGEST) is not None
 
-    await other.save_key(replace(KEY, revoked_ms=await other.now_ms()))
+    await other.save_key(replace(KEY, revoked_ms=await other.now_ms()), NOTE)
 
     watch.now += 2.9
     assert await ring.authenticate(DIGEST) is not None
@@ -103,7 +103,7 @@ async def test_a_new_key_works_within_three_seconds_of_a_failed_try(
     engine: Engine, open_store: OpenStore, ring: RedisKeyRing, watch: Watch
 ) -> None:
     assert await ring.authenticate("9" * 64) is None
-    await keyring_on(open_store(engine.url)).save_key(replace(KEY, id="k9", digest="9" * 64))
+    await keyring_on(open_store(engine.url)).save_key(replace(KEY, id="k9", digest="9" * 64), NOTE)
 
     watch.now += 3.1
 
@@ -113,7 +113,7 @@ async def test_a_new_key_works_within_three_seconds_of_a_failed_try(
 async def test_this_process_sees_its_own_changes_at_once(ring: RedisKeyRing) -> None:
     await ring.authenticate(DIGEST)
 
-    await ring.save_user(replace(ANN, limits=Limits(images_per_day=1)), create=False)
+    await ring.save_user(replace(ANN, limits=Limits(images_per_day=1)), NOTE, create=False)
 
     found = await ring.authenticate(DIGEST)
     assert found is not None
@@ -121,7 +121,7 @@ async def test_this_process_sees_its_own_changes_at_once(ring: RedisKeyRing) -> 
 
 
 async def test_a_rotated_key_opens_with_its_new_secret_only(ring: RedisKeyRing) -> None:
-    await ring.save_key(replace(KEY, digest="7" * 64))
+    await ring.save_key(replace(KEY, digest="7" * 64), NOTE)
 
     assert await ring.authenticate(DIGEST) is None
     assert await ring.authenticate("7" * 64) is not None
@@ -192,10 +192,10 @@ async def test_records_survive_the_round_trip(ring: RedisKeyRing) -> None:
 
 
 async def test_creating_twice_and_changing_nobody(ring: RedisKeyRing) -> None:
-    assert not await ring.save_user(replace(ANN, team=None), create=True)
-    assert not await ring.save_user(replace(ANN, name="nobody"), create=False)
-    assert not await ring.save_team(replace(TEAM, created_ms=9), create=True)
-    assert await ring.save_team(replace(TEAM, created_ms=9), create=False)
+    assert not await ring.save_user(replace(ANN, team=None), NOTE, create=True)
+    assert not await ring.save_user(replace(ANN, name="nobody"), NOTE, create=False)
+    assert not await ring.save_team(replace(TEAM, created_ms=9), NOTE, create=True)
+    assert await ring.save_team(replace(TEAM, created_ms=9), NOTE, create=False)
 
     assert await ring.user("ann") == ANN
     assert await ring.user("nobody") is None
@@ -205,8 +205,8 @@ async def test_creating_twice_and_changing_nobody(ring: RedisKeyRing) -> None:
 async def test_response_formats_survive_the_round_trip(ring: RedisKeyRing) -> None:
     user = replace(ANN, response_format=ResponseFormat.BOTH)
     key = replace(KEY, response_format=ResponseFormat.B64_JSON)
-    await ring.save_user(user, create=False)
-    await ring.save_key(key)
+    await ring.save_user(user, NOTE, create=False)
+    await ring.save_key(key, NOTE)
 
     assert await ring.authenticate(DIGEST) == (key, user, TEAM)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from store_rig import (
+    NOTE,
     Engine,
     OpenStore,
     admission,
@@ -99,8 +100,8 @@ async def told(host: Host) -> dict[str, Any]:
 async def busy_day(host: Host) -> dict[str, str]:
     """A job in every state, an adjustment, users and keys; ids by state."""
     ledger = host.ledger
-    await host.keyring.save_user(User("ann", Limits(images_per_day=50), 1), create=True)
-    await host.keyring.save_key(KEY)
+    await host.keyring.save_user(User("ann", Limits(images_per_day=50), 1), NOTE, create=True)
+    await host.keyring.save_key(KEY, NOTE)
     ids = {"R": (await ledger.admit(admission(n=2))).job.id}
     ids["D"] = await started(ledger, admission(n=3))
     ids["task"] = await started(ledger, admission())
@@ -171,10 +172,10 @@ async def test_quotas_are_not_refilled_by_a_rebuild(engine: Engine, host: Host) 
 
 async def test_an_old_copy_gets_what_it_missed(engine: Engine, host: Host) -> None:
     job_id = await started(host.ledger, admission(n=2))
-    await host.keyring.save_key(KEY)
+    await host.keyring.save_key(KEY, NOTE)
     backup = engine.copy()
     await host.ledger.settle(job_id, delivered(2))
-    await host.keyring.save_key(replace(KEY, digest="2" * 64))
+    await host.keyring.save_key(replace(KEY, digest="2" * 64), NOTE)
     later = await started(host.ledger, admission())
     before = await told(host)
     engine.put_back(backup)
@@ -593,7 +594,7 @@ async def test_what_an_operator_changed_elsewhere_is_in_every_gateways_journal(
     await replication.replicate()
     scripts = scripts_on(open_store(engine.url), DelegatedJournal())  # type: ignore[arg-type]
     keyring = RedisKeyRing(scripts)
-    await keyring.save_user(User("bob", Limits(images_per_day=7), 1), create=True)
+    await keyring.save_user(User("bob", Limits(images_per_day=7), 1), NOTE, create=True)
     assert not await JournalRegistry(scripts).copied()
 
     await replication.replicate()

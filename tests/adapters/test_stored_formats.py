@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 from store_rig import (
+    NOTE,
     Engine,
     OpenStore,
     admission,
@@ -161,7 +162,7 @@ async def test_stops_journals_and_gateways_are_read_and_written_the_same(
 
         [stopped] = await RedisKeyRing(scripts).stops()
         assert stopped == SpendingStop(name, "Too much.", 1795914200000)
-        await RedisKeyRing(scripts).save_stop(stopped, stopped=True)
+        await RedisKeyRing(scripts).save_stop(stopped, NOTE, stopped=True)
         assert admin.hgetall("koi:1:{ledger}:stops") == {name: stop}
 
         registry = GatewayRegistry(scripts)

@@ -163,12 +163,12 @@ async def test_proxies_and_netrc_of_the_environment_are_ignored(tmp_path: Path) 
 ASK_ONCE = """
 import asyncio
 from app.adapters.upstream.client import DieyuyunProvider
-from app.adapters.upstream.transport import AiohttpTransport
+from app.adapters.upstream.transport import open_transport
 from app.domain.images import GenerationRequest
 
 async def main():
     provider = DieyuyunProvider(
-        {url!r}, "sk-x", AiohttpTransport(), timeout_s=5
+        {url!r}, "sk-x", open_transport(), timeout_s=5
     )
     request = GenerationRequest("grok-imagine", "koi", 1, "1024x1024", "standard")
     await provider.dispatch(request, asynchronous=False)

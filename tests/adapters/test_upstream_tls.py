@@ -6,13 +6,16 @@ import ssl
 from ipaddress import ip_address
 from pathlib import Path
 
-import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from app.adapters.upstream.transport import AiohttpTransport, TlsHandshakeError
+from app.adapters.http.errors import ConnectError, TlsHandshakeError
+from app.adapters.http.messages import HttpRequest
+from app.adapters.http.send_state import SendState
+from app.adapters.http.urls import parse_url
+from app.adapters.upstream.transport import open_transport
 from app.domain.upstream import TaskImages
 from tests.adapters.upstream_script import (
     DONE,
@@ -146,12 +149,12 @@ async def test_a_server_without_tls_is_refused_at_once() -> None:
 
 
 async def test_a_tls_failure_is_a_connect_error_of_its_own(tmp_path: Path) -> None:
-    assert issubclass(TlsHandshakeError, httpx.ConnectError)
+    assert issubclass(TlsHandshakeError, ConnectError)
     async with listening(reply(200, DONE), tls=serving(certificate(tmp_path))) as upstream:
-        transport = AiohttpTransport()
-        request = httpx.Request("GET", f"https://127.0.0.1:{upstream.port}/")
+        transport = open_transport()
+        request = HttpRequest("GET", parse_url(f"https://127.0.0.1:{upstream.port}/"))
 
         with pytest.raises(TlsHandshakeError):
-            await transport.handle_async_request(request)
+            await transport.send(request, SendState())
 
-        await transport.aclose()
+        await transport.close()

@@ -6,10 +6,16 @@ import os
 import threading
 import time
 
-import httpx
 import pytest
 
-from app.adapters.upstream.transport import AiohttpTransport, SendStage, SendState
+from app.adapters.http.client import HttpClient, HttpTimeouts
+from app.adapters.http.connecting import CachingResolver
+from app.adapters.http.errors import PoolTimeout, ReadTimeout
+from app.adapters.http.messages import HttpRequest
+from app.adapters.http.send_state import SendStage, SendState
+from app.adapters.http.tls import public_tls_context
+from app.adapters.http.urls import parse_url
+from app.adapters.upstream.transport import open_transport
 from app.domain.upstream import TaskImages
 from tests.adapters.upstream_script import (
     DONE,
@@ -84,47 +90,50 @@ async def test_a_kept_connection_that_dies_under_a_post_is_no_proof() -> None:
 
 async def test_an_idle_connection_ages_out() -> None:
     async with listening(reply(200, DONE)) as upstream:
-        transport = AiohttpTransport(keepalive_s=0.05)
+        transport = open_transport(keepalive_s=0.05)
         for _ in range(2):
             await fetch(transport, upstream)
             await asyncio.sleep(0.2)
-        await transport.aclose()
+        await transport.close()
 
     assert upstream.connections == 2
 
 
 async def fetch(
-    transport: AiohttpTransport,
-    upstream: Scripted,
-    send_state: SendState | None = None,
-    **timeout: float,
+    transport: HttpClient, upstream: Scripted, send_state: SendState | None = None
 ) -> bytes:
-    request = httpx.Request(
-        "GET",
-        f"http://127.0.0.1:{upstream.port}/",
-        extensions={"timeout": timeout, "sending": send_state or SendState()},
+    request = HttpRequest("GET", parse_url(f"http://127.0.0.1:{upstream.port}/"))
+    pieces = []
+    async with await transport.send(request, send_state or SendState()) as response:
+        while piece := await response.read():
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+def impatient(connections: int, **timeouts: float) -> HttpClient:
+    return HttpClient(
+        connections,
+        keepalive_s=4,
+        resolve=CachingResolver(),
+        tls=public_tls_context,
+        timeouts=HttpTimeouts(**timeouts),
     )
-    response = await transport.handle_async_request(request)
-    try:
-        return b"".join([chunk async for chunk in response.aiter_raw()])
-    finally:
-        await response.aclose()
 
 
 async def test_a_full_pool_is_called_so_and_nothing_was_sent() -> None:
     async with listening(hang) as upstream:
-        transport = AiohttpTransport(connections=1)
+        transport = impatient(1, pool_s=0.05)
         first = asyncio.create_task(fetch(transport, upstream))
         while not upstream.asked:
             await asyncio.sleep(0.01)
         send_state = SendState()
 
-        with pytest.raises(httpx.PoolTimeout):
-            await fetch(transport, upstream, send_state, connect=0.05, pool=0.05)
+        with pytest.raises(PoolTimeout):
+            await fetch(transport, upstream, send_state)
 
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        await transport.aclose()
+        await transport.close()
 
     assert not send_state.sent
     assert len(upstream.asked) == 1
@@ -134,22 +143,22 @@ async def test_compressed_bytes_stay_compressed() -> None:
     body = gzip.compress(bytes(100_000))
 
     async with listening(raw(200, body, "Content-Encoding: gzip")) as upstream:
-        transport = AiohttpTransport()
+        transport = open_transport()
         received = await fetch(transport, upstream)
-        await transport.aclose()
+        await transport.close()
 
     assert received == body
 
 
 async def test_a_read_timeout_is_called_so_and_may_have_been_sent() -> None:
     async with listening(hang) as upstream:
-        transport = AiohttpTransport()
+        transport = impatient(1, read_s=0.05)
         send_state = SendState()
 
-        with pytest.raises(httpx.ReadTimeout):
-            await fetch(transport, upstream, send_state, read=0.05)
+        with pytest.raises(ReadTimeout):
+            await fetch(transport, upstream, send_state)
 
-        await transport.aclose()
+        await transport.close()
 
     assert send_state.stage is SendStage.SENT
 

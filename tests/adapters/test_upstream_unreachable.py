@@ -6,9 +6,12 @@ import socket
 import time
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
+from app.adapters.http.client import HttpResponse
+from app.adapters.http.errors import ConnectError
+from app.adapters.http.messages import HttpRequest
+from app.adapters.http.send_state import SendState
 from app.adapters.upstream.client import DieyuyunProvider
 from app.domain.upstream import TaskImages
 from tests.adapters.upstream_script import (
@@ -107,10 +110,17 @@ async def test_a_deadline_before_the_connection_stands_proves_nothing_was_sent(
 
 
 async def test_a_transport_that_tells_nothing_proves_nothing(closed_port: int) -> None:
+    class Silent:
+        async def send(self, _request: HttpRequest, _send_state: SendState) -> HttpResponse:
+            raise ConnectError("refused")
+
+        async def close(self) -> None:
+            pass
+
     provider = DieyuyunProvider(
         f"http://127.0.0.1:{closed_port}/v1",
         KEY,
-        httpx.AsyncHTTPTransport(),
+        Silent(),
         timeout_s=3,
     )
 

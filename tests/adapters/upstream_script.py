@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.adapters.upstream.client import DieyuyunProvider
-from app.adapters.upstream.transport import AiohttpTransport
+from app.adapters.upstream.transport import open_transport
 from app.domain.errors import BillingEvidence, UpstreamError
 from app.domain.images import GenerationRequest
 from app.domain.upstream import UpstreamAnswer
@@ -170,7 +170,7 @@ async def provider_at(
     url: str, *, tls: ssl.SSLContext | None = None, connections: int = 100, **settings: Any
 ) -> AsyncIterator[DieyuyunProvider]:
     durations = {"timeout_s": 15.0, "poll_timeout_s": 15.0}
-    transport = AiohttpTransport(connections, tls=tls)
+    transport = open_transport(connections, tls=tls)
     provider = DieyuyunProvider(url, KEY, transport, **(durations | settings))
     try:
         yield provider

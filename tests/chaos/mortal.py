@@ -14,9 +14,9 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
-import httpx
-
-from app.adapters.upstream.transport import AiohttpTransport, SendStage, SendState
+from app.adapters.http.client import HttpClient
+from app.adapters.http.messages import HttpRequest
+from app.adapters.http.send_state import SendStage, SendState
 from app.cli import main
 from tests.chaos.steps import DURING_POST, place_of
 
@@ -28,9 +28,7 @@ def arm(crash_at: str) -> None:
     step, _, nth = crash_at.partition(":")
     fuse = Fuse(int(nth or 1))
     if step == DURING_POST:
-        AiohttpTransport.handle_async_request = _cut_off(  # type: ignore[method-assign]
-            AiohttpTransport.handle_async_request, fuse
-        )
+        HttpClient.send = _cut_off(HttpClient.send, fuse)  # type: ignore[method-assign]
         return
     moment, place = place_of(step)
     owner_name, _, method = place.method.partition(".")
@@ -79,11 +77,10 @@ def _cut_off(original: Method, fuse: Fuse) -> Method:
     """Die when the bytes of a POST are on their way and its answer is not read."""
 
     @functools.wraps(original)
-    async def method(self: AiohttpTransport, request: httpx.Request) -> Any:
+    async def method(self: HttpClient, request: HttpRequest, send_state: SendState) -> Any:
         if request.method != "POST":
-            return await original(self, request)
-        send_state: SendState = request.extensions["sending"]
-        exchange = asyncio.ensure_future(original(self, request))
+            return await original(self, request, send_state)
+        exchange = asyncio.ensure_future(original(self, request, send_state))
         while send_state.stage is not SendStage.SENT:
             await asyncio.sleep(0.001)
         await asyncio.sleep(SENT_WITHIN_S)

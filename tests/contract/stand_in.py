@@ -128,6 +128,7 @@ class Stage:
 class Generate:
     stage: Stage
     catalog: Catalog
+    waited_s: dict[str, float] = field(default_factory=dict)
 
     async def start(
         self, caller: Principal, ask: GenerateCommand, _: Callable[[], bool] = lambda: True
@@ -144,10 +145,17 @@ class Generate:
         self.stage.jobs[job.id] = job
         return StartedJob(job, STANDING, self.stage.cache, age_s=7, ttl_s=3593, stored=True)
 
+    async def wait_for_success(self, started: StartedJob, wait_s: float) -> bool:
+        waited_s = min(self.stage.delay_s, wait_s)
+        await asyncio.sleep(waited_s)
+        self.waited_s[started.job.id] = waited_s
+        return waited_s == self.stage.delay_s and self.stage.end is None
+
     async def wait_for_images(self, started: StartedJob, wait_s: float) -> FinishedJob:
         if not started.job.ended:
-            await asyncio.sleep(min(self.stage.delay_s, wait_s))
-            if self.stage.delay_s > wait_s:
+            left_s = self.stage.delay_s - self.waited_s.get(started.job.id, 0)
+            await asyncio.sleep(min(left_s, wait_s))
+            if left_s > wait_s:
                 raise StillProcessing("Still at it.", task_id=started.job.id)
         job = finished(started.job, self.stage.end)
         self.stage.jobs[job.id] = job
@@ -241,6 +249,8 @@ class Usage:
     async def read_limits(self, _caller: Principal) -> LimitSnapshot:
         return STANDING
 
+    recall_limits = read_limits
+
     async def report(self, question: UsageQuery) -> tuple[UsageBucket, ...]:
         self.stage.questions.append(question)
         row = UsageRow(images=2, delivered=2, requests=1, micros=self.stage.micros)
@@ -301,6 +311,11 @@ class Meters:
         self.stage.steering += 1
 
 
+class NoAdminKeys:
+    async def authenticate(self, _secret: str) -> None:
+        return None
+
+
 @dataclass
 class StandIn:
     """Has what `app.wiring.gateway.RunningGateway` has."""
@@ -338,6 +353,9 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         tasks=Tasks(stage),  # type: ignore[arg-type]
         usage=Usage(stage),  # type: ignore[arg-type]
         keys=None,  # type: ignore[arg-type]
+        admin_keys=NoAdminKeys(),  # type: ignore[arg-type]
+        audit_log=None,  # type: ignore[arg-type]
+        house=Limits(),
         pictures=Pictures(stage),  # type: ignore[arg-type]
         budget=MemoryBudget(64 << 20),
         serving=MemoryBudget(2 << 20),

@@ -184,9 +184,20 @@ def hidden_door() -> Iterator[Door]:
         yield Door(host, port, stage=stage)
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize("path", PAGES)
-def test_without_docs_neither_schema_nor_page_exist(hidden_door: Door, path: str) -> None:
-    assert_error(hidden_door.call("GET", path, key=None), 404, "unknown_url", None)
+def test_without_docs_neither_schema_nor_page_exist(
+    hidden_door: Door, path: str, method: str
+) -> None:
+    assert_error(hidden_door.call(method, path, key=None), 404, "unknown_url", None)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_with_docs_they_take_no_other_method(door: Door, path: str) -> None:
+    answer = door.call("POST", path, key=None)
+
+    assert_error(answer, 405, "method_not_allowed", None)
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
 def test_the_page_runs_no_inline_code_and_loads_nothing_from_elsewhere(door: Door) -> None:

@@ -1,8 +1,11 @@
 """Default deny: every route wants a key unless it is on the list of open ones."""
 
-import pytest
-from starlette.routing import Route
+from typing import Any
 
+import pytest
+from starlette.routing import Match, Route
+
+from app.api.direct_routes import DirectRoutes
 from app.api.routes import ROUTE_TEMPLATES, ROUTES, UNAUTHENTICATED_PATHS, UNLOGGED_PATHS
 from app.main import create_app
 from tests.contract.bad_bodies import assert_error, koi
@@ -16,7 +19,11 @@ PLACES = {
     "model:path": "grok-imagine",
 }
 WALK = [(route, method) for route in ROUTES for method in sorted(route.methods or ())]
-ADMIN = [route.path for route in ROUTES if route.path.startswith("/v1/organization")]
+ADMIN = [
+    (route.method, route.path)
+    for route in ROUTES
+    if route.path.startswith(("/v1/organization", "/v1/koi"))
+]
 
 
 def path_of(route: Route) -> str:
@@ -45,16 +52,53 @@ def test_the_app_serves_this_table_and_nothing_else() -> None:
     assert UNAUTHENTICATED_PATHS | UNLOGGED_PATHS <= ROUTE_TEMPLATES
 
 
-@pytest.mark.parametrize("path", ADMIN)
-def test_without_an_admin_key_the_administration_does_not_exist(door: Door, path: str) -> None:
-    assert_error(door.call("GET", path), 404, "unknown_url", None)
-    assert_error(door.call("GET", path, key=None), 404, "unknown_url", None)
+async def nothing(*_: object) -> None:
+    """An ASGI application that is never called."""
 
 
-@pytest.mark.parametrize("path", ADMIN)
-def test_a_users_key_does_not_open_the_administration(admin_door: Door, path: str) -> None:
-    assert_error(admin_door.call("GET", path), 403, "admin_key_required", None)
-    assert_error(admin_door.call("GET", path, key="nobody"), 401, "invalid_api_key", None)
+def first_match(scope: dict[str, Any]) -> Route | None:
+    full = [route for route in ROUTES if route.matches(dict(scope))[0] is Match.FULL]
+    return full[0] if full else None
+
+
+@pytest.mark.parametrize(("route", "method"), WALK, ids=named)
+def test_the_index_finds_the_route_that_the_framework_would_find(route: Route, method: str) -> None:
+    index = DirectRoutes(nothing, ROUTES)
+    for path in (path_of(route), path_of(route) + "/", path_of(route) + "/more", "/v1/images/"):
+        scope: dict[str, Any] = {"type": "http", "method": method, "path": path}
+        found = index.find(scope)
+        if found is None:
+            wanted = first_match(scope)
+            assert wanted is None or "{" in wanted.path
+        else:
+            wanted = first_match({"type": "http", "method": method, "path": path})
+            assert found is wanted is scope["route"]
+            assert scope["path_params"] == found.matches(dict(scope))[1]["path_params"]
+
+
+@pytest.mark.parametrize(("method", "path"), ADMIN)
+def test_without_an_admin_key_the_administration_does_not_exist(
+    door: Door, method: str, path: str
+) -> None:
+    for key in (door.key, None, "sk-koi-admin-made-up-00000000"):
+        assert_error(door.call(method, path, key=key), 404, "unknown_url", None)
+
+
+@pytest.mark.parametrize(("method", "path"), ADMIN)
+def test_a_users_key_does_not_open_the_administration(
+    admin_door: Door, method: str, path: str
+) -> None:
+    assert_error(admin_door.call(method, path), 403, "admin_key_required", None)
+    assert_error(admin_door.call(method, path, key="nobody"), 401, "invalid_api_key", None)
+
+
+def test_an_unknown_url_of_the_administration_says_which_there_are(admin_door: Door) -> None:
+    answer = admin_door.call("GET", "/v1/organization/certificates", key=ADMIN_KEY)
+
+    assert_error(answer, 404, "unknown_url", None)
+    for _, path in ADMIN:
+        known = path.removeprefix("/v1/organization/")
+        assert known in answer.error["message"] or path.startswith("/v1/koi")
 
 
 def test_the_admin_key_is_no_users_key(admin_door: Door) -> None:

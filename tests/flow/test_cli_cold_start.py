@@ -11,14 +11,16 @@ import pytest
 
 from app.cli.command_tree import command_tree
 from app.cli.overview import VERBS
+from app.cli.serve_options import ServeOptions
 from tests.flow.command import KOI, Cli
 
 GATEWAY_ONLY = {
-    *("fastapi", "starlette", "uvicorn", "aiohttp", "httpx", "prometheus_client", "rich"),
+    *("fastapi", "starlette", "uvicorn", "httptools", "httpx", "prometheus_client", "rich"),
     *("PIL", "openai", "obstore", "brotli", "app.api", "app.sandbox", "app.recovery"),
     *("app.reconcile", "app.server", "app.adapters.upstream", "app.adapters.images"),
     *("app.wiring.gateway", "app.wiring.adapters", "app.telemetry.metrics"),
 }
+NOT_FOR_SERVING = {"cyclopts", "rich", "pygments", "openai", "PIL", "obstore"}
 STORE_ONLY = {"redis", "pydantic", "structlog", "asyncio", "app.settings", "app.wiring"}
 SCRIPT = """
 import sys
@@ -59,6 +61,60 @@ def test_the_help_of_a_command_loads_no_store(tmp_path: Path, words: str) -> Non
 @pytest.mark.parametrize("words", ["users list", "teams list --json", "keys list", "tasks list"])
 def test_a_command_that_lists_loads_nothing_of_a_gateway(tmp_path: Path, words: str) -> None:
     assert loaded(tmp_path, *words.split()) & GATEWAY_ONLY == set()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_gateway_loads_nothing_of_commands_and_extras(tmp_path: Path, workers: str) -> None:
+    settings = {"KOI_UPSTREAM_API_KEY": "sk-real", "KOI_UPSTREAM_BASE_URL": "http://127.0.0.1:9/v1"}
+    serving = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, "serve", "--port=0", "--workers", workers],
+        cwd=tmp_path,
+        env={**Cli(tmp_path).environment, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert serving.stdout is not None
+    # The check of the provider comes last: by then everything is loaded.
+    assert any('"provider_checked"' in line for line in serving.stdout)
+    serving.terminate()
+    _, said = serving.communicate(timeout=60)
+
+    modules = {name for line in said.splitlines() if line[:7] == "loaded " for name in line.split()}
+    assert {"app.server.run", "app.server.supervisor"} & modules
+    assert NOT_FOR_SERVING & modules == set()
+
+
+def test_options_that_are_not_plain_are_read_and_explained_as_ever(tmp_path: Path) -> None:
+    cli = Cli(tmp_path)
+
+    assert "--port" in cli.refused("serve", "--port", "70000", code=2)
+    assert "--host" in cli.refused("serve", "--host", "", code=2)
+    assert "--worker" in cli.refused("serve", "--worker", "2", code=2)
+    assert "No upstream key" in cli.refused("serve", "--port=0", code=2)
+    assert "No upstream key" in cli.refused("serve", "--host", "::1", "--workers", "2", code=2)
+
+
+PLAIN = [
+    ([], ServeOptions()),
+    (["--port", "8000"], ServeOptions(port=8000)),
+    (["--port=0", "--host", "0.0.0.0"], ServeOptions("0.0.0.0", 0)),
+    (["--workers", "4", "--host=::1"], ServeOptions("::1", None, 4)),
+    (["--port", "-1"], None),
+    (["--port"], None),
+    (["--port", "80", "--port", "81"], None),
+    (["--host", "--port"], None),
+    (["--workers", "0"], None),
+    (["--help"], None),
+    (["here"], None),
+]
+
+
+@pytest.mark.parametrize(("words", "options"), PLAIN)
+def test_plain_options_are_read_without_cyclopts(
+    words: list[str], options: ServeOptions | None
+) -> None:
+    assert ServeOptions.parse_plain(words) == options
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -34,6 +34,8 @@ def free_port() -> int:
 
 def test_the_demo_makes_a_picture_and_prints_how_to_go_on(cli: Cli) -> None:
     port = free_port()
+    own = Cli(cli.path, {"KOI_DATA_DIR": ".koi-demo"})
+    own.run("keys", "create", "--user", "demo", "--new", "--name", "koi demo")
 
     text = cli.process("demo", "--once", "--port", str(port)).stdout
 
@@ -49,6 +51,8 @@ def test_the_demo_makes_a_picture_and_prints_how_to_go_on(cli: Cli) -> None:
     assert "KOI_UPSTREAM_API_KEY=… koi serve" in text
     assert "sk-real" not in text
     assert (cli.path / ".koi-demo/store").is_dir()
+    statuses = sorted(key["status"] for key in own.json("keys", "list"))
+    assert statuses == ["active", "revoked"], "an earlier demo's key ends"
     assert not (cli.path / ".koi").exists()
 
 

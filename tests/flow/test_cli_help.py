@@ -10,13 +10,35 @@ from app.cli.root import run
 
 GROUPS = {
     "users": ("create", "set", "list", "show", "disable", "enable", "delete"),
-    "teams": ("create", "set", "list", "show", "disable", "enable", "delete"),
+    "teams": (
+        "create",
+        "set",
+        "list",
+        "show",
+        "models",
+        "disable",
+        "enable",
+        "archive",
+        "restore",
+        "delete",
+    ),
     "keys": ("create", "list", "revoke", "rotate", "set", "whose"),
+    "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "store": ("repair",),
     "tasks": ("list", "show"),
 }
-SINGLE = ("serve", "demo", "sandbox", "usage", "doctor", "stop-spending", "resume")
+SINGLE = (
+    "serve",
+    "demo",
+    "sandbox",
+    "usage",
+    "audit",
+    "apply",
+    "doctor",
+    "stop-spending",
+    "resume",
+)
 VERBS = [*((verb,) for verb in SINGLE), *((g, v) for g, verbs in GROUPS.items() for v in verbs)]
 
 

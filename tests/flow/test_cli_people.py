@@ -184,6 +184,30 @@ def test_a_key_is_rotated_with_overlap_and_revoked_for_good(cli: Cli) -> None:
     assert by_id == {old["key_id"]: "revoked", new["key_id"]: "active"}
 
 
+HELD_BACK = [
+    (("users", "disable", "ida"), "user disabled"),
+    (("teams", "disable", "held"), "team disabled"),
+]
+
+
+@pytest.mark.parametrize(("words", "status"), HELD_BACK)
+def test_a_key_whose_user_or_team_is_disabled_is_not_listed_as_active(
+    cli: Cli, words: tuple[str, ...], status: str
+) -> None:
+    cli.run("teams", "create", "held")
+    cli.run("users", "create", "ida", "--team", "held")
+    cli.run("keys", "create", "--user", "ida")
+    assert [key["status"] for key in cli.json("keys", "list", "--user", "ida")] == ["active"]
+
+    cli.run(*words)
+
+    assert [key["status"] for key in cli.json("keys", "list", "--user", "ida")] == [status]
+    assert status in cli.text("keys", "list")
+    cli.run(words[0], "enable", words[2])
+    cli.run("users", "delete", "ida")
+    cli.run("teams", "delete", "held")
+
+
 @pytest.mark.parametrize(("expires", "overlap"), [("1h", "24h"), ("90d", "2h")])
 def test_a_rotation_says_when_the_old_key_really_ends(cli: Cli, expires: str, overlap: str) -> None:
     old = cli.json("keys", "create", "--user", "alice", "--new", "--expires", expires)

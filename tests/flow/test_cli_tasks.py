@@ -1,5 +1,6 @@
 """`koi tasks`: no task that there is stays out of the list, and what is listed can be shown."""
 
+import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,6 +76,33 @@ def test_the_open_task_of_a_deleted_user_is_listed(running: Gateway, cli: Cli) -
     cli.run("users", "delete", "ann")
 
     assert listed(cli) == listed(cli, "--user", "ann") == [task]
+
+
+def test_a_task_that_nobody_knows_the_end_of_is_found_and_says_what_it_holds(
+    sandbox: Sandbox, store_url: str, tmp_path: Path, cli: Cli
+) -> None:
+    settings = {"task_deadline_s": 0.5, "resolve_after_s": 600, "drain_timeout_s": 0.1}
+    sandbox.set(latency_s=60)
+    with (
+        gateway(sandbox, store_url, tmp_path / "koi", upstream_mode="async", **settings) as koi,
+        koi.client() as client,
+    ):
+        body = {**KOI, "prompt": "never ends", "n": 2, "async": True}
+        task = client.post(GENERATE, json=body).json()["id"]
+        deadline = time.monotonic() + 20
+        while cli_state(cli, task) != "unknown":
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+    assert listed(cli, "--status", "unknown") == [task]
+    held = cli.json("tasks", "show", task)["held"]
+    assert held == {"images": 2, "cost": {"value": "0.28", "currency": "CNY"}}
+    assert "2 images, 0.28 CNY, until evidence comes, or" in cli.text("tasks", "show", task)
+    assert "unknown" in cli.refused("tasks", "list", "--status", "lost", code=2)
+
+
+def cli_state(cli: Cli, task: str) -> str:
+    return str(json.loads(cli.process("tasks", "show", task, "--json").stdout)["state"])
 
 
 def test_what_the_list_tells_from_the_ledger_can_be_shown(

@@ -41,7 +41,7 @@ class Operator:
     |---|---|
     | `key_…`, `task_…` | the latest key's id, the id of the one job |
     | `…3f9a` | the end of the latest key |
-    | `fees.csv` | the provider's bill, in the operator's directory |
+    | `fees.csv`, `people.toml` | the provider's bill and the example, in the operator's directory |
     """
 
     cli: Cli
@@ -92,6 +92,7 @@ def test_every_command_of_the_operators_section_runs_as_pasted(
         assert answer.status_code == 200
         operator.job = answer.headers["x-koi-task-id"]
         (operator.cli.path / "fees.csv").write_text(provider.fee_details())
+        shutil.copy(ROOT / "deploy" / "people.toml", operator.cli.path)
         for line in AT_WORK:
             operator.paste(line)
         assert serving.stop() == 0

@@ -55,7 +55,14 @@ def both(status: int) -> Row:
 
 
 OPEN = Row(200, 200, 200, strangers=200)
-ADMIN = Row(403, 403, 403, but=(("admin", 200),))
+
+
+def for_admins(status: int = 200) -> Row:
+    """What an admin gets for ids that are nobody's, or a body of another route."""
+    return Row(403, 403, 403, but=(("admin", status),))
+
+
+ADMIN = for_admins()
 SCRAPE = Row(401, 401, 401, but=(("admin", 200), ("scraper", 200)))
 OWNED = Row(200, 404, 200)
 
@@ -72,6 +79,51 @@ TABLE = {
     "GET /v1/usage": both(200),
     "GET /v1/organization/usage/images": ADMIN,
     "GET /v1/organization/costs": ADMIN,
+    **{
+        f"{method} /v1/organization/{path}": for_admins(404)
+        for path, methods in {
+            "projects/{project_id}": "GET POST",
+            "projects/{project_id}/archive": "POST",
+            "projects/{project_id}/users": "GET POST",
+            "projects/{project_id}/users/{user_id}": "GET POST DELETE",
+            "projects/{project_id}/service_accounts": "GET POST",
+            "projects/{project_id}/service_accounts/{service_account_id}": "GET POST DELETE",
+            "projects/{project_id}/service_accounts/{service_account_id}/api_keys": "POST",
+            "projects/{project_id}/api_keys": "GET",
+            "projects/{project_id}/api_keys/{api_key_id}": "GET POST DELETE",
+            "projects/{project_id}/rate_limits": "GET",
+            "projects/{project_id}/rate_limits/{rate_limit_id}": "POST",
+            "projects/{project_id}/spend_limit": "GET POST DELETE",
+            "projects/{project_id}/model_permissions": "GET POST DELETE",
+            "users/{user_id}": "GET POST DELETE",
+            "admin_api_keys/{key_id}": "GET DELETE",
+            "spend_limit": "GET",
+        }.items()
+        for method in methods.split()
+    },
+    **{
+        f"{method} /v1/koi/{path}": for_admins(status)
+        for method, path, status in (
+            ("POST", "users", 400),
+            ("GET", "users/{user_id}/api_keys", 404),
+            ("POST", "users/{user_id}/api_keys", 404),
+            ("DELETE", "api_keys/{api_key_id}", 404),
+            ("POST", "api_keys/{api_key_id}/rotate", 400),
+            ("DELETE", "projects/{project_id}", 404),
+            ("POST", "projects/{project_id}/restore", 404),
+        )
+    },
+    **{
+        f"{method} {path}": for_admins(200 if method == "GET" else 400)
+        for path, methods in {
+            "/v1/organization/projects": "GET POST",
+            "/v1/organization/users": "GET",
+            "/v1/organization/admin_api_keys": "GET POST",
+            "/v1/organization/audit_logs": "GET",
+            "/v1/koi/spending": "GET POST",
+        }.items()
+        for method in methods.split()
+    },
     "GET /livez": OPEN,
     "GET /readyz": OPEN,
     "GET /metrics": SCRAPE,
@@ -174,7 +226,8 @@ def test_a_role_gets_what_its_row_says_at_every_route(roles: Roles, role: str) -
 
 def test_no_spelling_of_a_path_opens_what_the_route_itself_keeps_shut(roles: Roles) -> None:
     """Authorisation is by the routed path; what only looks alike is unknown, never open."""
-    closed = [r.path for r in ROUTES if r.path.startswith("/v1/organization")] + ["/metrics"]
+    closed = [(r.method, r.path) for r in ROUTES if r.path.startswith(("/v1/org", "/v1/koi"))]
+    closed += [("GET", "/metrics")]
     spellings = [
         lambda p: p.upper(),
         lambda p: f"{p}/",
@@ -189,8 +242,8 @@ def test_no_spelling_of_a_path_opens_what_the_route_itself_keeps_shut(roles: Rol
         lambda p: f"{p}.json",
         lambda p: f"/openai{p}",
     ]
-    for path, spelt, role in product(closed, spellings, ("nobody", "ann")):
-        answer = roles.ask(role, "GET", spelt(path), params={"start_time": "1"})
+    for (method, path), spelt, role in product(closed, spellings, ("nobody", "ann")):
+        answer = roles.ask(role, method, spelt(path), params={"start_time": "1"})
         assert answer.status_code in (400, 401, 403, 404), (spelt(path), role)
 
 

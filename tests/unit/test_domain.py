@@ -1,14 +1,19 @@
 """Values of the domain: money, calendar, catalog, limits, fingerprints."""
 
+import hashlib
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from app.api.request_body import canonical_json
 from app.domain.calendar import Calendar
 from app.domain.catalog import CatalogError, parse_catalog
-from app.domain.images import GenerationRequest
+from app.domain.images import GenerationRequest, digest
 from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitStatus, LimitWindow, ScopeKind
 from app.domain.money import format_micros, parse_micros
 
@@ -159,3 +164,25 @@ def test_fingerprints_tell_tenants_and_every_sent_field_apart() -> None:
     ]
 
     assert len({asked.fingerprint("user:a"), *others}) == 7
+
+
+@given(st.lists(st.text() | st.integers() | st.none()))
+def test_a_digest_is_that_of_the_parts_as_json(parts: list[str | int | None]) -> None:
+    assert digest(*parts) == hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def test_stored_digests_stay_what_they_are() -> None:
+    request = GenerationRequest(
+        "grok-imagine", "a \u2018koi\u2019 \n\U0001f41f", 2, "1024x1024", "hd", "x"
+    )
+
+    assert (
+        digest("a", 1, None, '"')
+        == "3076a5b05e9a7495557730f3d639d26c05b19fc7927995ac4276ec20b27667e4"
+    )
+    assert (
+        request.fingerprint("team:art")
+        == "37f5fedf151b629c2b91732cf5d2e731ae48f843e200835bfcae030ec9758349"
+    )
+    body = {"b": [1, {"z": 1.5, "a": None}], "a": '\u2018"'}
+    assert canonical_json(body) == '{"a":"\\u2018\\"","b":[1,{"a":null,"z":1.5}]}'

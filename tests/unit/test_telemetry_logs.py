@@ -1,5 +1,6 @@
 """What a log line looks like, and what never gets into one."""
 
+import asyncio
 import io
 import json
 import logging
@@ -163,3 +164,55 @@ def test_without_a_stream_lines_go_to_standard_output() -> None:
 
     assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["one", "two"]
     assert done.stderr == ""
+
+
+def test_the_lines_of_one_turn_are_written_together_and_an_error_at_once(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[int] = []
+    write = stream.write
+    monkeypatch.setattr(stream, "write", lambda text: writes.append(1) or write(text))
+
+    async def turn() -> None:
+        log = structlog.get_logger()
+        log.info("one")
+        log.info("two")
+        assert lines(stream) == []
+        await asyncio.sleep(0)
+        assert [line["event"] for line in lines(stream)] == ["one", "two"]
+        log.info("three")
+        log.error("four")
+        assert [line["event"] for line in lines(stream)][2:] == ["three", "four"]
+        log.info("five")
+
+    asyncio.run(turn())
+
+    assert [line["event"] for line in lines(stream)][-1] == "five"
+    assert len(writes) <= 4
+
+
+def test_lines_of_the_last_turn_are_written_at_exit() -> None:
+    script = (
+        "import asyncio, structlog, sys; from app.telemetry.logs import configure;"
+        "configure('json', 'info');\n"
+        "async def last(): structlog.get_logger().info('bye'); raise SystemExit(3)\n"
+        "asyncio.run(last())"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["bye"]
+
+
+@pytest.mark.parametrize("name", ["API_KEY", "x-api-key", "Password"])
+def test_a_line_made_in_one_step_is_the_line_of_the_processors(
+    stream: io.StringIO, name: str
+) -> None:
+    fields = {"user": "ann@example.com", "ms": 1.5, "count": 3, "gone": None, "ok": True}
+    structlog.get_logger().info("request", **fields)
+    structlog.get_logger().info("request", **fields, **{name: "canary"})
+
+    quick, redacted = lines(stream)
+
+    assert list(quick) == list(redacted) == ["ts", "level", "event", *fields]
+    assert all(quick[field] == value == redacted[field] for field, value in fields.items())

@@ -42,6 +42,10 @@ class StoreDirectory:
         os.close(lock)
 
     @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
     def stamp(self) -> Path:
         return self.path / "engine.json"
 
@@ -56,7 +60,7 @@ class StoreDirectory:
         locked as long as it lives, even after the death of this process.
         """
         try:
-            lock = open_no_follow(str(self.path / "lock"), os.O_RDWR | os.O_CREAT)
+            lock = open_no_follow(str(self.lock), os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise store_unusable(self.path, error) from error
         try:

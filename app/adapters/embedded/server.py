@@ -120,6 +120,9 @@ def _build_command(engine: StoreEngine, directory: StoreDirectory) -> list[str]:
         "appendfsync": "always",
         "save": "",
         "maxmemory-policy": "noeviction",
+        # A job's record takes a third of the memory, and loads faster, while it is a compact list.
+        "hash-max-listpack-value": "2048",
+        "hash-max-listpack-entries": "64",
     }
     command = [str(engine.program)]
     for name, value in settings.items():

@@ -22,6 +22,7 @@ from app.adapters.embedded.engine import (
 )
 from app.adapters.embedded.errors import EmbeddedStoreError, StoreNotStarted, StoreUnusable
 from app.adapters.embedded.liveness import PingReply, StoreFilesMonitor, find_stray_server, ping
+from app.adapters.embedded.lock_holder import is_lock_holder_dead
 from app.adapters.embedded.server import StoreServer
 
 START_TIMEOUT_S = 10.0
@@ -158,7 +159,8 @@ class EmbeddedStore:
                 self._start()
                 return
             answer = ping(self._open_directory.socket)
-            if answer is PingReply.PONG:
+            ending = is_lock_holder_dead(self._open_directory.lock)
+            if answer is PingReply.PONG and not ending:
                 self._log.info("store_attached", engine=self.engine)
                 return
             if answer is PingReply.LOADING:

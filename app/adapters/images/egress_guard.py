@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address, ip_network
 
-from yarl import URL
-
+from app.adapters.http.urls import HttpUrl, ip_literal, parse_url
 from app.domain.media import FetchRefused
 
 MAX_URL_BYTES = 8 * 1024
@@ -16,8 +15,7 @@ HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}", re.IGNORECASE | re.ASCII
 )
 NUMERIC_HOST = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)", re.IGNORECASE | re.ASCII)
-URL_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*://)[^/?#]*", re.IGNORECASE | re.ASCII)
-NON_ASCII = re.compile(r"[^\x21-\x7e]+")
+USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*@", re.IGNORECASE | re.ASCII)
 CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 GLOBAL_UNICAST_V6 = ip_network("2000::/3")
@@ -81,42 +79,40 @@ class EgressGuard:
     def __init__(self, trusted: Iterable[str], egress: EgressPolicy) -> None:
         """`trusted` are URLs such as `http://127.0.0.1:9000/v1`: their hosts are trusted on every
         port, over http only where the URL itself has http (decision 9)."""
-        urls = [_parse_link(url) for url in trusted]
-        self._trusted = frozenset(_host(url) for url in urls)
-        self._http_hosts = frozenset(_host(url) for url in urls if url.scheme == "http")
+        origins = [_parse_link(url).origin for url in trusted]
+        self._trusted = frozenset(origin.host for origin in origins)
+        self._http_hosts = frozenset(o.host for o in origins if not o.is_tls)
         self._egress = egress
 
     def trusts(self, link: str) -> bool:
         """Whether a link leads to a trusted host."""
-        return _host(_parse_link(link)) in self._trusted
+        return _parse_link(link).origin.host in self._trusted
 
-    def check_link(self, link: str, *, plain: bool = False) -> URL:
+    def check_link(self, link: str, *, plain: bool = False) -> HttpUrl:
         """The parsed link, in the form in which the client uses it. Raises `FetchRefused`.
 
         With `plain`, http is allowed for every host.
         """
         url = _parse_link(link)
-        host = _host(url)
-        if url.scheme != "https" and not (
-            url.scheme == "http" and (plain or host in self._http_hosts)
-        ):
+        host = url.origin.host
+        if not url.origin.is_tls and not (plain or host in self._http_hosts):
             raise FetchRefused("the link is not https")
         if host in self._trusted:
             return url
-        if url.port in BLOCKED_PORTS:
+        if url.origin.port in BLOCKED_PORTS:
             raise FetchRefused("the link names a port that is not for HTTP")
-        self._check_host(url.raw_host or "")
+        self._check_host(host)
         return url
 
     def check_addresses(self, host: str, addresses: Iterable[str]) -> None:
         """Raises `FetchRefused` if any address is private: one among many may be an attack."""
-        if host.lower() in self._trusted:
+        if host in self._trusted:
             return
         if not all(self._egress.is_public(address) for address in addresses):
             raise FetchRefused("the link leads to an address that is not public")
 
     def _check_host(self, host: str) -> None:
-        literal = _ip_literal(host)
+        literal = ip_literal(host)
         if literal is not None:
             if not self._egress.is_public(literal):
                 raise FetchRefused("the link leads to an address that is not public")
@@ -124,47 +120,14 @@ class EgressGuard:
             raise FetchRefused("the link names no valid host")
 
 
-def _parse_link(link: str) -> URL:
+def _parse_link(link: str) -> HttpUrl:
     if len(link.encode(errors="surrogatepass")) > MAX_URL_BYTES:
         raise FetchRefused("the link is longer than 8 KiB")
     if CONTROL.search(link):
         raise FetchRefused("the link holds control characters")
-    try:
-        url = URL(_encode_non_ascii(link), encoded=True)
-        absolute = url.scheme and url.raw_host and url.port is not None
-    except ValueError:
-        raise FetchRefused("the link is no valid URL") from None
-    if not absolute:
-        raise FetchRefused("the link is no absolute URL")
-    if "@" in url.raw_authority:
+    if USER_INFO.match(link):
         raise FetchRefused("the link carries credentials")
-    return url
-
-
-def _encode_non_ascii(link: str) -> str:
-    """The link in ASCII. Only what is not ASCII is percent-encoded: encoding the rest again could
-    break the provider's signature."""
-    if link.isascii() and " " not in link:
-        return link
-    site = URL_ORIGIN.match(link)
-    if site is None:
-        raise ValueError("no site")
-    authority = URL(site[0]).raw_authority
-    return f"{site[1]}{authority}{NON_ASCII.sub(_percent_encode, link[site.end() :])}"
-
-
-def _percent_encode(odd: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in odd[0].encode(errors="surrogateescape"))
-
-
-def _host(url: URL) -> str:
-    return (url.raw_host or "").lower()
-
-
-def _ip_literal(host: str) -> str | None:
-    if "%" in host:
-        return None
     try:
-        return str(ip_address(host))
+        return parse_url(link)
     except ValueError:
-        return None
+        raise FetchRefused("the link is no valid http URL") from None

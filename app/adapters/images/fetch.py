@@ -5,12 +5,16 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urljoin
 
-import aiohttp
-
+from app.adapters.http.client import HttpClient, HttpResponse
+from app.adapters.http.connecting import Resolver, system_resolver
 from app.adapters.http.decoding import ContentCodingError, ContentDecoder, DecodedBodyTooLarge
+from app.adapters.http.errors import HttpError
+from app.adapters.http.messages import HttpRequest
+from app.adapters.http.send_state import SendState
+from app.adapters.http.urls import HttpUrl
 from app.adapters.images.egress_guard import EgressGuard, EgressPolicy
 from app.adapters.images.link_expiry import expires_ms
-from app.adapters.images.session import Resolver, open_guarded_session, system_resolver
+from app.adapters.images.session import REQUEST_HEADERS, open_guarded_client
 from app.domain.media import FetchFailed, FetchRefused, FetchTruncated, ImageDraft
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
@@ -47,7 +51,7 @@ class HttpImageFetcher:
         self._timeout_s = timeout_s
         self._plain = plain
         self._resolver = resolver
-        self._session: aiohttp.ClientSession | None = None
+        self._client: HttpClient | None = None
 
     async def fetch(self, url: str, into: ImageDraft) -> bool:
         """Write the body behind a link into a draft. True when the host said where the body ends,
@@ -60,8 +64,7 @@ class HttpImageFetcher:
                 return await self._follow(url, into, deadline)
         except TimeoutError:
             raise FetchFailed(f"the image did not arrive within {self._timeout_s:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            # Their texts quote the link, which is a secret: tell only the kind of failure.
+        except HttpError as error:
             raise FetchFailed(f"the connection failed: {type(error).__name__}") from None
 
     def expires_ms(self, url: str) -> int | None:
@@ -70,72 +73,69 @@ class HttpImageFetcher:
 
     async def close(self) -> None:
         """Close all connections; running downloads fail."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
 
     async def _follow(self, link: str, into: ImageDraft, deadline: asyncio.Timeout) -> bool:
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._request(link)
+            response, url = await self._request(link)
             async with response:
                 if response.status not in REDIRECT_STATUSES:
                     return await self._read_image(response, into, deadline)
-                link = _resolve_redirect(str(response.url), response.headers.get("Location"))
+                link = _resolve_redirect(str(url), response.head.headers.get("location"))
         raise FetchFailed(f"the link redirects more than {MAX_REDIRECTS} times")
 
-    async def _request(self, link: str) -> aiohttp.ClientResponse:
-        """The answer to one request; a link with http is tried with https first."""
+    async def _request(self, link: str) -> tuple[HttpResponse, HttpUrl]:
+        """The answer to one request and its URL; a link with http is tried with https first."""
         plain = PLAIN_HTTP_URL.match(link)
         if plain is None or self._guard.trusts(link):
             return await self._get(link)
         try:
-            answer = await self._get(f"https://{plain[1]}{link[plain.end() :]}")
-        except (aiohttp.ClientError, OSError):
+            answer, url = await self._get(f"https://{plain[1]}{link[plain.end() :]}")
+        except HttpError:
             if not self._plain:
                 raise
         else:
             if answer.status == 200 or not self._plain:
-                return answer
+                return answer, url
             answer.close()
         return await self._get(link, plain=True)
 
-    async def _get(self, link: str, *, plain: bool = False) -> aiohttp.ClientResponse:
+    async def _get(self, link: str, *, plain: bool = False) -> tuple[HttpResponse, HttpUrl]:
         url = self._guard.check_link(link, plain=plain)
-        if self._session is None:
-            self._session = open_guarded_session(self._resolver, self._guard, self._egress.tls)
-        return await self._session.get(url, allow_redirects=False)
+        if self._client is None:
+            self._client = open_guarded_client(self._resolver, self._guard, self._egress.tls)
+        return await self._client.send(HttpRequest("GET", url, REQUEST_HEADERS), SendState()), url
 
     async def _read_image(
-        self, response: aiohttp.ClientResponse, into: ImageDraft, deadline: asyncio.Timeout
+        self, response: HttpResponse, into: ImageDraft, deadline: asyncio.Timeout
     ) -> bool:
-        status, length = response.status, response.content_length
+        status, head = response.status, response.head
         if status != 200:
             raise FetchFailed(f"the image's host answered {status}", status=status)
-        if (length or 0) > self._max_bytes:
+        if (head.content_length or 0) > self._max_bytes:
             raise self._too_large(status)
         try:
-            decoder = ContentDecoder(
-                ",".join(response.headers.getall("Content-Encoding", ())),
-                max_bytes=self._max_bytes,
-            )
-            await self._copy_body(response.content, decoder, into, deadline)
+            codings = head.headers.get("content-encoding", "")
+            decoder = ContentDecoder(codings, max_bytes=self._max_bytes)
+            await self._copy_body(response, decoder, into, deadline)
             decoder.finish()
         except DecodedBodyTooLarge:
             raise self._too_large(status) from None
         except ContentCodingError as error:
             raise FetchTruncated(f"{error}", status=status) from None
-        chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-        return length is not None or chunked or decoder.marks_end
+        return not head.is_open_ended or decoder.marks_end
 
     async def _copy_body(
         self,
-        content: aiohttp.StreamReader,
+        response: HttpResponse,
         decoder: ContentDecoder,
         into: ImageDraft,
         deadline: asyncio.Timeout,
     ) -> None:
         received, end = 0, deadline.when()
-        async for chunk in content.iter_any():
+        while chunk := await response.read():
             received += len(chunk)
             for piece in decoder.feed(chunk):
                 await into.write(piece)

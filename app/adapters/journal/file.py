@@ -126,6 +126,7 @@ class FileJournal:
     def sweep(self, *, books: timedelta, jobs: timedelta) -> int:
         """Remove files that were last written longer ago than that; returns how many."""
         kept = {"*.books.jsonl": books, f"*{COPIES_SUFFIX}": books, "*.jobs.jsonl": jobs}
+        kept |= {f"{pattern}.gz": life for pattern, life in kept.items()}
         return sum(_sweep(self.directory, pattern, life) for pattern, life in kept.items())
 
     def close(self) -> None:

@@ -4,12 +4,16 @@ A damaged or foreign line is skipped and counted, never an error. Lines of earli
 too: there a write took at most one number, that of its position, and changes had none.
 """
 
+import gzip
+import io
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import orjson
 
@@ -25,6 +29,10 @@ ENTRY = frozenset(
      "presumed", *ENTRY_AMOUNTS}
 )  # fmt: skip
 RECORD_KINDS = frozenset({ChangeKind.USERS, ChangeKind.TEAMS, ChangeKind.KEYS, ChangeKind.JOURNALS})
+
+
+KINDS = {kind.value: kind for kind in ChangeKind}
+ONLY_TEXT = {str}
 
 
 def parse_record(line: bytes) -> JournalRecord | None:
@@ -45,8 +53,9 @@ def _parse_position(row: Mapping[str, Any]) -> Position:
 
 
 def _parse_change(row: Mapping[str, Any], mark: Position) -> StoreChange:
-    kind, fields = ChangeKind(row["kind"]), _require_texts(row["fields"])
-    _validate(kind, row["id"], dict(zip(fields[::2], fields[1::2], strict=True)))
+    kind, fields = KINDS[row["kind"]], _require_texts(row["fields"])
+    if fields or kind is not ChangeKind.JOB:
+        _validate(kind, row["id"], dict(zip(fields[::2], fields[1::2], strict=True)))
     seq = _require_count(row["seq"]) if "seq" in row else _infer_seq(kind, fields, mark)
     return StoreChange(kind, _require_text(row["id"]), fields, seq)
 
@@ -75,7 +84,12 @@ def _infer_seq(kind: ChangeKind, fields: Sequence[str], mark: Position) -> int:
 
 def _require_texts(fields: Sequence[object]) -> list[str]:
     """Lua scripts report numbers, which the journal keeps as JSON numbers."""
-    if not isinstance(fields, list) or any(isinstance(field, list | dict) for field in fields):
+    if not isinstance(fields, list):
+        raise TypeError("no fields")
+    types = set(map(type, fields))
+    if types <= ONLY_TEXT:
+        return fields
+    if list in types or dict in types:
         raise TypeError("no fields")
     return [str(field) for field in fields]
 
@@ -94,8 +108,22 @@ def _require_count(found: object) -> int:
 
 COPIES_SUFFIX = ".changes.jsonl"
 """Files of copied changes: their positions do not rise from line to line."""
+COMPRESSED_SUFFIX = ".jsonl.gz"
+"""Files of days that are over (compress.py)."""
+BUFFER_BYTES = 1 << 20
 MAX_TAIL_FILES = 64
 TAIL_BYTES = 256 * 1024
+
+
+@contextmanager
+def open_lines(file: Path) -> Iterator[BinaryIO]:
+    """A journal file to read, compressed or not. Raises `OSError`."""
+    with open(file, "rb", opener=open_no_follow) as plain:
+        if not file.name.endswith(COMPRESSED_SUFFIX):
+            yield plain
+            return
+        with gzip.GzipFile(fileobj=plain) as unpacked:
+            yield cast("BinaryIO", io.BufferedReader(unpacked, BUFFER_BYTES))
 
 
 class JournalHistory:
@@ -130,17 +158,19 @@ class JournalHistory:
     def __iter__(self) -> Iterator[JournalRecord]:
         self.bad_lines, self.foreign_files = Counter(), []
         for directory in self.directories:
-            for file in sorted(directory.glob("*.jsonl")):
+            for file in sorted(
+                [*directory.glob("*.jsonl"), *directory.glob(f"*{COMPRESSED_SUFFIX}")]
+            ):
                 try:
                     yield from self._read_records(file)
-                except OSError:
+                except (OSError, EOFError, zlib.error):
                     self.foreign_files.append(file)
 
     def _read_records(self, file: Path) -> Iterator[JournalRecord]:
         if not is_regular_file(file):  # opening a named pipe would wait for ever
             self.foreign_files.append(file)
             return
-        with open(file, "rb", opener=open_no_follow) as lines:
+        with open_lines(file) as lines:
             for line in lines:
                 record = parse_record(line)
                 if record is None:
@@ -165,7 +195,7 @@ def read_journal_tail(directory: Path) -> JournalTail:
     marks, bad_lines = [], 0
     for file in islice(files, MAX_TAIL_FILES):
         try:
-            mark, bad = _read_last_mark(file)
+            mark, bad = read_last_mark(file)
         except OSError:
             foreign_files.append(file.name)
             continue
@@ -191,7 +221,7 @@ def _list_journal_files(directory: Path) -> tuple[list[Path], list[str]]:
     return own, foreign_files
 
 
-def _read_last_mark(file: Path) -> tuple[Position | None, int]:
+def read_last_mark(file: Path) -> tuple[Position | None, int]:
     """The position in a file's last readable line, and how many lines after it are unreadable."""
     with open(file, "rb", opener=open_no_follow) as tail:
         tail.seek(max(file.stat().st_size - TAIL_BYTES, 0))

@@ -2,7 +2,8 @@
 
 This is consistent under traffic: the counters, the open jobs and the id of the newest entry are of
 one moment (`audit_scan.py`), and entries up to that id never change afterwards. So their sums are
-remembered, and the next audit of this process reads on from there.
+remembered, and the next audit of this process reads on from there. The first one begins with the
+rollups, which a full audit compares with the entries they were made from.
 """
 
 import asyncio
@@ -10,68 +11,74 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from app.adapters.redis.audit_scan import AuditScan, scan_ledger
-from app.adapters.redis.codec import EntryId, Record, entry_id
+from app.adapters.redis.codec import EntryId, entry_id
+from app.adapters.redis.counter_totals import (
+    COUNTER_FIELDS,
+    ZERO_TOTALS,
+    CounterTotals,
+    sum_windows,
+)
 from app.adapters.redis.ledger_scripts import LedgerScripts
-from app.adapters.redis.scope_set import HOUSE_SCOPE_KEY, scope_keys_of
+from app.adapters.redis.rollup_check import find_rollup_differences
+from app.adapters.redis.rollups import RedisRollups
+from app.adapters.redis.scope_set import HOUSE_SCOPE_KEY
 from app.domain.ledger import CounterDifference, LedgerAudit
 
-COUNTER_FIELDS = ("images", "micros", "held_images", "held_micros")
-ZERO_TOTALS = (0, 0, 0, 0)
+FULL_AUDIT_INTERVAL_MS = 86_400_000
+MAX_ENTRY_COUNT = 2**63
+"""No two entries of one millisecond are so far apart."""
 OPEN_FIELDS = ("R", "D", "U", "images", "micros")
-
-
-class CounterTotals:
-    """Scope key -> images, micros, held images, held micros. Records are summed as stored, since an
-    audit reads all of them."""
-
-    def __init__(self) -> None:
-        self.by_scope_key: dict[str, list[int]] = defaultdict(lambda: list(ZERO_TOTALS))
-
-    def add(self, scope_key: str, *amounts: int) -> None:
-        sums = self.by_scope_key[scope_key]
-        for index, amount in enumerate(amounts):
-            sums[index] += amount
-
-    def add_entry(self, row: Record) -> None:
-        """Add what an entry charged to each scope it is counted in."""
-        images, micros = int(row["images"]), int(row.get("micros", 0))
-        for scope_key in scope_keys_of(row["key"], row["user"], row.get("team")):
-            if scope_key == HOUSE_SCOPE_KEY:
-                images += int(row["surplus"])
-                micros += int(row.get("surplus_micros", 0))
-            self.add(scope_key, images, micros)
-
-    def add_open_job(self, job: Record) -> None:
-        """Add what an open job holds in each scope it is counted in."""
-        images = int(job["n"])
-        micros = images * int(job.get("unit", 0))
-        for scope_key in scope_keys_of(job["key"], job["user"], job.get("team")):
-            self.add(scope_key, 0, 0, images, micros)
 
 
 class Auditor:
     def __init__(self, scripts: LedgerScripts) -> None:
         self._scripts = scripts
+        self._rollups = RedisRollups(scripts)
+        self._epoch: str | None = None
         self._lock = asyncio.Lock()
         self._sums: dict[str, CounterTotals] = defaultdict(CounterTotals)
         self._listed: set[str] = set()
         self._summed_up_to: EntryId = (0, 0)
         self._entries = 0
 
-    async def audit(self) -> LedgerAudit:
-        """A difference counts when a second look finds it, too: an earlier version beside this one
+    async def audit(self, *, full: bool = False) -> LedgerAudit:
+        """`full`: compare the rollups with all entries, too.
+
+        A difference counts when a second look finds it, too: an earlier version beside this one
         makes a job ambiguous without a change that the scan could notice."""
         async with self._lock:
+            await self._begin()
             scan = await self._scan()
             found = list(self._differences(scan))
             if found:
                 scan = await self._scan()
                 again = set(self._differences(scan))
                 found = [difference for difference in found if difference in again]
+        if full:
+            found += await find_rollup_differences(self._scripts)
         counted = len(OPEN_FIELDS) + sum(
             len(COUNTER_FIELDS) * len(scan.windows[label]) for label in scan.labels
         )
         return LedgerAudit(self._entries, len(scan.jobs), counted, tuple(found))
+
+    async def full_audit_due(self) -> bool:
+        """Whether it is time for the next full audit of all processes; then it is this one's."""
+        state = await self._rollups.state()
+        now_ms = state.coverage.now_ms
+        if state.quarantined or now_ms - state.audited_ms < FULL_AUDIT_INTERVAL_MS:
+            return False
+        await self._rollups.note_audit(now_ms)
+        return state.audited_ms > 0
+
+    async def _begin(self) -> None:
+        """Begin with the rollups, and begin again with a ledger that was rebuilt."""
+        state = await self._rollups.state()
+        if self._epoch == state.epoch and self._summed_up_to > (0, 0):
+            return
+        found = await sum_windows(self._rollups, state.coverage)
+        self._epoch, self._sums, self._entries = state.epoch, found.by_label, found.entries
+        hours_ms = state.coverage.hours_ms
+        self._summed_up_to = (hours_ms - 1, MAX_ENTRY_COUNT) if hours_ms else (0, 0)
 
     async def _scan(self) -> AuditScan:
         scan = await scan_ledger(self._scripts)

@@ -15,6 +15,7 @@ from app.adapters.redis import keyspace, records
 from app.adapters.redis.client.scripts import LIST_KEY_USE
 from app.adapters.redis.codec import to_json
 from app.adapters.redis.ledger_scripts import LedgerScripts
+from app.domain.administration import AdminKey, AuditNote
 from app.domain.errors import LedgerUnavailable
 from app.domain.limits import SpendingStop
 from app.domain.principal import ApiKey, Team, User
@@ -30,18 +31,30 @@ KeyIdentity = tuple[ApiKey, User, Team | None]
 @dataclass(frozen=True, slots=True)
 class _CachedLookup:
     """An answer of the store, when it came (this process's clock) and the store's time then.
-    `ended` is the record of an expired or revoked key."""
+    `admin` is set when it is an admin key; `ended` is the record of an expired or revoked key."""
 
     identity: KeyIdentity | None
     at_s: float
     store_ms: int
-    ended: ApiKey | None = None
+    ended: ApiKey | AdminKey | None = None
+    admin: AdminKey | None = None
+
+    @property
+    def is_known(self) -> bool:
+        return self.identity is not None or self.admin is not None
 
     def is_usable(self, now_s: float) -> KeyIdentity | None:
         if self.identity is None:
             return None
-        store_ms = self.store_ms + int((now_s - self.at_s) * 1000)
-        return self.identity if self.identity[0].is_usable(store_ms) else None
+        return self.identity if self.identity[0].is_usable(self._store_ms(now_s)) else None
+
+    def is_usable_admin(self, now_s: float) -> AdminKey | None:
+        if self.admin is None:
+            return None
+        return self.admin if self.admin.is_usable(self._store_ms(now_s)) else None
+
+    def _store_ms(self, now_s: float) -> int:
+        return self.store_ms + int((now_s - self.at_s) * 1000)
 
 
 class _LookupCache:
@@ -59,7 +72,7 @@ class _LookupCache:
         self._unknown.pop(digest, None)
         kept, most = (
             (self._unknown, MAX_UNKNOWN_KEYS)
-            if look_up.identity is None
+            if not look_up.is_known
             else (self._known, MAX_KNOWN_KEYS)
         )
         kept[digest] = look_up
@@ -84,19 +97,28 @@ class RedisKeyRing:
         Raises `LedgerUnavailable` for a key not known for at most a minute, when the store is away
         or lost its data.
         """
+        return (await self._known(digest)).is_usable(self._now())
+
+    async def authenticate_admin(self, digest: str) -> AdminKey | None:
+        """The same for an admin key."""
+        return (await self._known(digest)).is_usable_admin(self._now())
+
+    async def _known(self, digest: str) -> _CachedLookup:
         look_up = self._cache.get(digest)
         if look_up is None or self._now() - look_up.at_s > CACHE_FRESH_S:
             try:
                 look_up = await self._look_up(digest)
             except LedgerUnavailable:
                 stale = look_up is None or self._now() - look_up.at_s > CACHE_STALE_S
-                if look_up is None or look_up.identity is None or stale:
+                if look_up is None or not look_up.is_known or stale:
                     raise
-        return look_up.is_usable(self._now())
+        return look_up
 
     def refusal_reason(self, digest: str) -> tuple[str, str | None]:
         """See the port."""
         look_up = self._cache.get(digest)
+        if look_up and look_up.admin:
+            return "admin_key", look_up.admin.id
         key = look_up and (look_up.ended or (look_up.identity and look_up.identity[0]))
         if not key:
             return "unknown", None
@@ -105,26 +127,32 @@ class RedisKeyRing:
     async def _look_up(self, digest: str) -> _CachedLookup:
         _, found = await self._scripts.write("lookup_key", {"digest": digest})
         key, user, team = found.get("key"), found.get("user"), found.get("team")
-        identity = None
-        if key and user:
+        identity, admin = None, None
+        if key and records.is_admin_key(key):
+            admin = records.read_admin_key(key)
+        elif key and user:
             group = records.read_team(team) if team else None
             identity = (records.read_key(key), records.read_user(user), group)
-        ended = records.read_key(found["ended"]) if found.get("ended") else None
-        look_up = _CachedLookup(identity, self._now(), found["now_ms"], ended)
+        ended = _read_either(found["ended"]) if found.get("ended") else None
+        look_up = _CachedLookup(identity, self._now(), found["now_ms"], ended, admin)
         self._cache.put(digest, look_up)
         return look_up
 
-    async def save_user(self, user: User, *, create: bool) -> bool:
+    async def save_user(self, user: User, note: AuditNote, *, create: bool) -> bool:
         """Write a record; false when it exists already (`create`) or does not yet (otherwise)."""
-        return await self._save_record("users", user.name, user, _mode(create))
+        return await self._save("users", user.name, records.write(user), note, _mode(create))
 
-    async def save_team(self, team: Team, *, create: bool) -> bool:
+    async def save_team(self, team: Team, note: AuditNote, *, create: bool) -> bool:
         """Like `save_user`."""
-        return await self._save_record("teams", team.name, team, _mode(create))
+        return await self._save("teams", team.name, records.write(team), note, _mode(create))
 
-    async def save_key(self, key: ApiKey) -> None:
+    async def save_key(self, key: ApiKey, note: AuditNote) -> None:
         """Write a key's record, new or changed; an earlier digest of the key stops working."""
-        await self._save_record("keys", key.id, key, "put", digest=key.digest)
+        await self._save("keys", key.id, records.write(key), note, "put", key.digest)
+
+    async def save_admin_key(self, key: AdminKey, note: AuditNote) -> None:
+        """Like `save_key`."""
+        await self._save("keys", key.id, records.write_admin_key(key), note, "put", key.digest)
 
     async def user(self, name: str) -> User | None:
         text = await self._scripts.record("users", name)
@@ -136,7 +164,7 @@ class RedisKeyRing:
 
     async def key(self, key_id: str) -> ApiKey | None:
         text = await self._scripts.record("keys", key_id)
-        return records.read_key(text) if text else None
+        return records.read_key(text) if text and not records.is_admin_key(text) else None
 
     async def users(self) -> Sequence[User]:
         """All users by name."""
@@ -150,11 +178,18 @@ class RedisKeyRing:
 
     async def keys(self, user: str | None = None) -> Sequence[ApiKey]:
         """All keys, or one user's, oldest first."""
-        found = map(records.read_key, await self._scripts.records("keys"))
+        texts = await self._scripts.records("keys")
+        found = [records.read_key(text) for text in texts if not records.is_admin_key(text)]
         wanted = [key for key in found if user is None or key.user == user]
         return sorted(wanted, key=lambda key: (key.created_ms, key.id))
 
-    async def save_stop(self, stop: SpendingStop, *, stopped: bool) -> None:
+    async def admin_keys(self) -> Sequence[AdminKey]:
+        """All admin keys, oldest first."""
+        texts = await self._scripts.records("keys")
+        found = [records.read_admin_key(text) for text in texts if records.is_admin_key(text)]
+        return sorted(found, key=lambda key: (key.created_ms, key.id))
+
+    async def save_stop(self, stop: SpendingStop, note: AuditNote, *, stopped: bool) -> None:
         """Stop a scope's spending, or let it go on."""
         row = {
             "name": stop.scope,
@@ -162,8 +197,7 @@ class RedisKeyRing:
             "at_ms": stop.at_ms,
             "stopped": stopped,
         }
-        ask = {"family": "stops", "name": row["name"], "mode": "put"}
-        await self._scripts.write("save_record", ask | {"record": to_json(row)})
+        await self._save("stops", stop.scope, to_json(row).encode(), note, "put")
 
     async def stops(self) -> Sequence[SpendingStop]:
         """The stops in force, by scope."""
@@ -180,14 +214,19 @@ class RedisKeyRing:
         """The store's clock."""
         return await self._scripts.now_ms()
 
-    async def _save_record(
-        self, family: str, name: str, record: User | Team | ApiKey, mode: str, **also: str
+    async def _save(
+        self, family: str, name: str, record: bytes, note: AuditNote, mode: str, digest: str = ""
     ) -> bool:
-        ask = {"family": family, "name": name, "mode": mode, **also}
-        ask["record"] = records.write(record).decode()
+        audit = {"actor": note.actor.text, "kind": note.kind, "reason": note.reason}
+        ask: dict[str, object] = {"family": family, "name": name, "mode": mode, "audit": audit}
+        ask |= {"record": record.decode()} | ({"digest": digest} if digest else {})
         status, _ = await self._scripts.write("save_record", ask)
         self._cache.clear()
         return status == "written"
+
+
+def _read_either(text: str) -> ApiKey | AdminKey:
+    return records.read_admin_key(text) if records.is_admin_key(text) else records.read_key(text)
 
 
 def _mode(create: bool) -> str:

@@ -25,6 +25,7 @@ from app.adapters.redis.script_requests import (
     given,
     settle_request,
 )
+from app.domain.administration import AuditNote
 from app.domain.charging import validate_outcome
 from app.domain.errors import BillingEvidence, PriceUnknown, TaskCancelled
 from app.domain.job import Job, JobState, Outcome, PartResult, PollAnomalyKind, TaskStatus
@@ -179,9 +180,8 @@ class RedisLedger:
         outcome = Outcome(JobState.RELEASED, proof=BillingEvidence.NEVER_SENT, failure=note)
         status, fields = await self._settle(job_id, outcome, only=JobState.RESERVED.value)
         job = _job(fields)
-        if job.dispatched_ms is not None:
-            return None
-        return Settlement(job, first=status == "settled")
+        sent = job.dispatched_ms is not None
+        return None if sent else Settlement(job, first=status == "settled")
 
     async def _settle(self, job_id: str, outcome: Outcome, **also: Any) -> tuple[str, Fields]:
         return await self._write("settle", settle_request(job_id, outcome) | self._ttls | also)
@@ -225,8 +225,9 @@ class RedisLedger:
         await self._write("abandon", {"job": job_id} | given(call=caller_id))
 
     async def save_receipts(self, receipts: Sequence[AnswerReceipt]) -> None:
-        pairs = [(receipt.job_id, receipt.caller_id) for receipt in receipts]
-        await self._write("save_receipts", {"receipts": pairs})
+        await self._write(
+            "save_receipts", {"receipts": [(r.job_id, r.caller_id) for r in receipts]}
+        )
 
     async def find_owner(self, picture: str) -> tuple[str, str] | None:
         text = await self._scripts.command(FIND_OWNER, keyspace.key("owner", picture))
@@ -237,15 +238,14 @@ class RedisLedger:
 
     async def read_limits(self, principal: Principal) -> LimitSnapshot:
         scope_set = ScopeSet.of(principal)
-        request = scope_set.limit_fields(principal)
-        fields = await self._scripts.run_dated("read_limits", request)
+        fields = await self._scripts.run_dated("read_limits", scope_set.limit_fields(principal))
         return scope_set.snapshot(fields["limits"], unlimited=True)
 
-    async def adjust(self, entry: Entry) -> Entry:
+    async def adjust(self, entry: Entry, note: AuditNote | None = None) -> Entry:
         """A non-empty `entry.id` names the request: repeated, it corrects once."""
         if entry.kind is not EntryKind.ADJUST or entry.surplus:
             raise ValueError("only corrections are entered by hand")
-        request = correction_request(entry, self._scripts.calendar)
+        request = correction_request(entry, self._scripts.calendar, note)
         _, fields = await self._write("adjust", request)
         return replace(entry, id=fields["entry"], at_ms=entry_id(fields["entry"])[0])
 
@@ -257,8 +257,11 @@ class RedisLedger:
         async for id, record in self._scripts.entries(*span, newest_first=newest_first):
             yield read_entry(id, record)
 
-    async def audit(self) -> LedgerAudit:
-        return await self._auditor.audit()
+    async def audit(self, *, full: bool = False) -> LedgerAudit:
+        return await self._auditor.audit(full=full)
+
+    async def full_audit_due(self) -> bool:
+        return await self._auditor.full_audit_due()
 
     async def open_job_stats(self) -> OpenJobStats:
         stats = await self._scripts.run("open_job_stats")

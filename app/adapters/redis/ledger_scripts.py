@@ -123,10 +123,11 @@ class LedgerScripts:
         return text
 
     async def entries(
-        self, first: str = "-", last: str = "+", *, newest_first: bool = False
+        self, first: str = "-", last: str = "+", *, newest_first: bool = False, noun: str = "stream"
     ) -> AsyncIterator[tuple[str, Record]]:
-        """The ledger's entries in order, or the newest ones first, page by page, as stored."""
-        stream = keyspace.key("stream")
+        """The ledger's entries in order, or the newest ones first, page by page, as stored; or the
+        audit log's records, when that is the `noun`."""
+        stream = keyspace.key(noun)
         while True:
             command, span = LIST_ENTRIES, (first, last)
             if newest_first:

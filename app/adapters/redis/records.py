@@ -1,4 +1,4 @@
-"""Users, teams, keys and journals as JSON, written and read back.
+"""Users, teams, keys, admin keys and journals as JSON, written and read back.
 
 Gateways of several versions share a store. A field that this version does not know is ignored, and
 a later field that is not set is not written: an older gateway meets it only where it is used.
@@ -9,13 +9,21 @@ from typing import Any
 
 import orjson
 
+from app.domain.administration import AdminKey, AdminScope
 from app.domain.images import ResponseFormat
 from app.domain.journal import RegisteredJournal
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, CachePolicy, Team, User
 
-OMITTED_WHEN_EMPTY = ("response_format", "disabled_ms", "deleted_ms", "ending")
+OMITTED_WHEN_EMPTY = (
+    "response_format", "disabled_ms", "deleted_ms", "ending", "archived_ms", "title",
+    "denied_models", "service_account",
+)  # fmt: skip
 """Later fields, left out while they are empty: an older gateway does not know them."""
+
+
+NO_USER = "@admin"
+"""Stands where a user's key has its user. No user can have this name."""
 
 
 def write(record: ApiKey | User | Team) -> bytes:
@@ -23,7 +31,29 @@ def write(record: ApiKey | User | Team) -> bytes:
     for name in OMITTED_WHEN_EMPTY:
         if name in row and not row[name]:
             del row[name]
+    if isinstance(record, Team) and record.models is None:
+        del row["models"]
     return orjson.dumps(row, default=sorted)
+
+
+def write_admin_key(key: AdminKey) -> bytes:
+    """In the form of a user's key, of a user that cannot exist: a gateway of an earlier version
+    refuses it, and restores it from its journal."""
+    row = {field.name: getattr(key, field.name) for field in fields(key) if field.name != "scopes"}
+    return orjson.dumps(
+        {**row, "user": NO_USER, "limits": {}, "models": None, "admin": sorted(key.scopes)}
+    )
+
+
+def is_admin_key(text: str) -> bool:
+    return '"admin":' in text and "admin" in orjson.loads(text)
+
+
+def read_admin_key(text: str) -> AdminKey:
+    row = orjson.loads(text)
+    known = {field.name for field in fields(AdminKey)}
+    scopes = frozenset(AdminScope(word) for word in row["admin"] if word in tuple(AdminScope))
+    return AdminKey(scopes=scopes, **{name: row[name] for name in row if name in known})
 
 
 def read_user(text: str) -> User:
@@ -33,7 +63,11 @@ def read_user(text: str) -> User:
 
 
 def read_team(text: str) -> Team:
-    return Team(**_row(text, Team))
+    row = _row(text, Team)
+    models, denied = row.pop("models", None), row.pop("denied_models", ())
+    return Team(
+        models=None if models is None else frozenset(models), denied_models=frozenset(denied), **row
+    )
 
 
 def read_key(text: str) -> ApiKey:

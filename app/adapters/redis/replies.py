@@ -93,6 +93,7 @@ PLAIN_REPLIES: Mapping[str, tuple[type, ...]] = {
     "refund_polls": (int,),
     "restore": (int,),
     "finish_rebuild": (int,),
+    "save_rollup": (int,),
 }
 """Scripts that answer with a single value; all others answer with named fields."""
 

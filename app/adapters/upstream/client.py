@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-import httpx
 import orjson
 import structlog
 
+from app.adapters.http.messages import HttpRequest, SentHeaders
+from app.adapters.http.urls import parse_url
+from app.adapters.upstream.documented import AnswerReader
 from app.adapters.upstream.error_mapping import (
     ErrorMapper,
     MessageSanitizer,
@@ -19,13 +21,14 @@ from app.adapters.upstream.error_mapping import (
     make_unexpected_error,
 )
 from app.adapters.upstream.exchange import HttpExchange, Observe, request_id
+from app.adapters.upstream.transport import UpstreamTransport
 from app.adapters.upstream.wire import ProviderReply, ReplyParser
 from app.domain.errors import BillingEvidence, UpstreamError
 from app.domain.images import GenerationRequest
 from app.domain.upstream import PollInconclusive, TaskPending, UpstreamAnswer
 from app.domain.upstream_ids import is_task_id, quote_path_segment
 
-LARGE_REPLY_BYTES = 1024 * 1024
+LARGE_REPLY_BYTES = 256 * 1024
 """Bodies larger than this are parsed in a thread, so that other requests go on."""
 MAX_REATTEMPTS = 2
 REATTEMPT_WINDOW_S = 5.0
@@ -60,7 +63,7 @@ class DieyuyunProvider:
         self,
         base_url: str,
         api_key: str,
-        transport: httpx.AsyncBaseTransport,
+        transport: UpstreamTransport,
         *,
         timeout_s: float,
         poll_timeout_s: float = 10.0,
@@ -78,22 +81,18 @@ class DieyuyunProvider:
         self._observe = observe
         self._response_format = response_format
         self._clock = clock
-        self._parser = ReplyParser(
-            site, ErrorMapper(MessageSanitizer((api_key, host))), now, observe
-        )
+        errors = ErrorMapper(MessageSanitizer((api_key, host)))
+        self._reader = AnswerReader(ReplyParser(site, errors, now, observe))
         self._site = site
-        self._generations = httpx.URL(site + "images/generations")
-        self._get_headers = httpx.Headers(
-            {
-                "authorization": f"Bearer {api_key}",
-                "accept": "application/json",
-                "accept-encoding": "identity",
-                "user-agent": USER_AGENT,
-            }
+        self._generations = parse_url(site + "images/generations")
+        self._get_headers = SentHeaders(
+            ("authorization", f"Bearer {api_key}"),
+            ("accept", "application/json"),
+            ("accept-encoding", "identity"),
+            ("user-agent", USER_AGENT),
         )
-        self._post_headers = httpx.Headers(
-            {**self._get_headers, "content-type": "application/json"}
-        )
+        self._post_headers = self._get_headers.with_field("content-type", "application/json")
+        self._long_replies = asyncio.Lock()
         self._log = structlog.get_logger()
 
     async def dispatch(self, request: GenerationRequest, *, asynchronous: bool) -> UpstreamAnswer:
@@ -106,7 +105,7 @@ class DieyuyunProvider:
             self._log.warning("upstream_failed", operation=operation, **_error_log_fields(error))
             raise
         answer = await self._parse_reply(
-            operation, lambda reply: self._parser.parse_submit_reply(reply, request.prompt), reply
+            operation, lambda reply: self._reader.read_submit(reply, request.prompt), reply
         )
         return replace(answer, request_id=request_id(reply.headers))
 
@@ -115,9 +114,8 @@ class DieyuyunProvider:
         the poll told nothing about it."""
         if not is_task_id(upstream_id):
             raise make_error("upstream_invalid_response", BillingEvidence.UNKNOWN)
-        request = httpx.Request(
-            "GET", f"{self._site}tasks/{quote_path_segment(upstream_id)}", headers=self._get_headers
-        )
+        url = parse_url(f"{self._site}tasks/{quote_path_segment(upstream_id)}")
+        request = HttpRequest("GET", url, self._get_headers)
         try:
             reply = await self._exchange(request, self._timeouts.poll_s)
         except UpstreamError as error:
@@ -125,13 +123,13 @@ class DieyuyunProvider:
             self._log.debug("poll_troubled", reason=error.reason)
         else:
             return await self._parse_reply(
-                "poll", lambda reply: self._parser.parse_poll_reply(reply, upstream_id), reply
+                "poll", lambda reply: self._reader.read_poll(reply, upstream_id), reply
             )
         raise inconclusive
 
     async def close(self) -> None:
         """Close all connections; running exchanges fail."""
-        await self._transport.aclose()
+        await self._transport.close()
 
     def _body(self, request: GenerationRequest, asynchronous: bool) -> bytes:
         try:
@@ -145,10 +143,8 @@ class DieyuyunProvider:
     async def _post(self, body: bytes) -> ProviderReply:
         started = self._clock()
         attempt = 0
+        request = HttpRequest("POST", self._generations, self._post_headers, body)
         while True:
-            request = httpx.Request(
-                "POST", self._generations, headers=self._post_headers, content=body
-            )
             try:
                 return await self._exchange(request, self._timeouts.dispatch_s)
             except UpstreamError as error:
@@ -193,7 +189,10 @@ class DieyuyunProvider:
         """What a reply means. If our parser fails on it, its status alone decides."""
         try:
             if len(reply.body or b"") > LARGE_REPLY_BYTES:
-                return await asyncio.to_thread(parse, reply)
+                # One at a time: they hold the interpreter's lock, so that several would only keep
+                # the event loop from it.
+                async with self._long_replies:
+                    return await asyncio.to_thread(parse, reply)
             return parse(reply)
         except (UpstreamError, PollInconclusive):
             raise

@@ -6,11 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import httpx
-
+from app.adapters.http.errors import HttpTimeout, MalformedResponse, TlsHandshakeError
 from app.adapters.upstream import error_dialects
 from app.adapters.upstream.error_dialects import ProviderError
-from app.adapters.upstream.transport import MalformedResponse, TlsHandshakeError
 from app.domain.errors import BillingEvidence, UpstreamError
 
 MAX_MESSAGE_CHARS = 300
@@ -130,7 +128,7 @@ def map_transport_error(error: Exception, *, sent: bool, answered: bool) -> Upst
         return make_error("upstream_tls", BillingEvidence.NEVER_SENT)
     if not sent:
         return make_error("upstream_unreachable", BillingEvidence.NEVER_SENT)
-    if isinstance(error, TimeoutError | httpx.TimeoutException):
+    if isinstance(error, TimeoutError | HttpTimeout):
         return make_error("upstream_timeout", BillingEvidence.UNKNOWN)
     if isinstance(error, MalformedResponse):
         return make_error("upstream_invalid_response", BillingEvidence.UNKNOWN)

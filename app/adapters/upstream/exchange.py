@@ -8,17 +8,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
-import httpx
 import structlog
 
+from app.adapters.http.client import HttpResponse
 from app.adapters.http.decoding import ContentCodingError, ContentDecoder, CorruptEncodedBody
+from app.adapters.http.errors import HttpError
+from app.adapters.http.messages import HttpRequest
+from app.adapters.http.send_state import SendState
 from app.adapters.upstream.error_mapping import (
     is_definite_refusal,
     make_unexpected_error,
     map_transport_error,
 )
 from app.adapters.upstream.lenient_json import JSON_START
-from app.adapters.upstream.transport import SendState
+from app.adapters.upstream.transport import UpstreamTransport
 from app.adapters.upstream.wire import ProviderReply
 from app.domain.upstream_ids import CALL_ID_PATTERN
 
@@ -40,24 +43,20 @@ class HttpExchange:
     `connect_s`: seconds to wait for a free connection, and as many to open a new one.
     """
 
-    def __init__(
-        self, transport: httpx.AsyncBaseTransport, connect_s: float, observe: Observe
-    ) -> None:
+    def __init__(self, transport: UpstreamTransport, connect_s: float, observe: Observe) -> None:
         self._transport, self._connect_s, self._observe = transport, connect_s, observe
         self._log = structlog.get_logger()
 
-    async def __call__(self, request: httpx.Request, within_s: float) -> ProviderReply:
+    async def __call__(self, request: HttpRequest, within_s: float) -> ProviderReply:
         """Raises `UpstreamError` when the exchange fails in any way. A refusal or redirect whose
         body is cut short is returned as a reply without a body, since its status is enough."""
         send_state = SendState()
-        request.extensions = {"sending": send_state}
         response = None
         try:
             async with enforce_deadline(send_state, within_s, self._connect_s):
-                response = await self._transport.handle_async_request(request)
+                response = await self._transport.send(request, send_state)
                 return await self._read_reply(response)
-        except (TimeoutError, httpx.TransportError) as error:
-            # Do not chain the original error: it holds the request with the upstream key.
+        except (TimeoutError, HttpError) as error:
             failure = map_transport_error(
                 error, sent=send_state.sent, answered=response is not None
             )
@@ -66,18 +65,17 @@ class HttpExchange:
             failure = make_unexpected_error(sent=send_state.sent)
         finally:
             if response is not None:
-                await response.aclose()
+                response.close()
+        # Raised outside the handler: the original error may hold the request with the upstream key.
         if response is None:
             raise failure
-        if is_definite_refusal(response.status_code):
-            return ProviderReply(response.status_code, _lower_case_headers(response), None)
-        failure.request_id = request_id(response.headers)
+        if is_definite_refusal(response.status):
+            return ProviderReply(response.status, response.head.headers, None)
+        failure.request_id = request_id(response.head.headers)
         raise failure
 
-    async def _read_reply(self, response: httpx.Response) -> ProviderReply:
-        status = response.status_code
-        headers = _lower_case_headers(response)
-        open_ended = "content-length" not in headers and "transfer-encoding" not in headers
+    async def _read_reply(self, response: HttpResponse) -> ProviderReply:
+        status = response.status
         body = None
         if not is_definite_refusal(status):
             body = await self._read_body(
@@ -86,15 +84,15 @@ class HttpExchange:
         elif status >= 400:
             async with asyncio.timeout(ERROR_BODY_TIMEOUT_S):
                 body = await self._read_body(response, MAX_ERROR_REPLY_BYTES)
-        return ProviderReply(status, headers, body, open_ended)
+        return ProviderReply(status, response.head.headers, body, response.head.is_open_ended)
 
-    async def _read_body(self, response: httpx.Response, cap: int) -> bytearray | None:
+    async def _read_body(self, response: HttpResponse, cap: int) -> bytes | bytearray | None:
         """The decoded body; None when it cannot be decoded or is larger than `cap`."""
-        announced = response.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced[:20]) > cap:
+        if (response.head.content_length or 0) > cap:
             return None
         try:
-            decoder = ContentDecoder(response.headers.get("content-encoding", ""), max_bytes=cap)
+            codings = response.head.headers.get("content-encoding", "")
+            decoder = ContentDecoder(codings, max_bytes=cap)
             if not decoder.is_identity:
                 self._observe("encoded_answer")
             return await _read_decoded(response, decoder)
@@ -102,14 +100,10 @@ class HttpExchange:
             return None
 
 
-def _lower_case_headers(response: httpx.Response) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}
-
-
-async def _read_decoded(response: httpx.Response, decoder: ContentDecoder) -> bytearray | None:
+async def _read_decoded(response: HttpResponse, decoder: ContentDecoder) -> bytearray | None:
     body = bytearray()
     looks_like_json = False
-    async for chunk in response.aiter_raw():
+    while chunk := await response.read():
         for piece in decoder.feed(chunk):
             body += piece
         if not looks_like_json and len(body) > MAX_LEADING_BYTES:

@@ -31,6 +31,12 @@ SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE | re.ASCII)
 INVISIBLE_CHARS = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+PLAIN_LINK = re.compile(
+    r"https?://[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*+(?::[0-9]{1,5})?/[\w.~!$&'()*+,=:@%/-]*+"
+    r"(?:\?[\w.~!$&'()*+,=:@%/?-]++)?",
+    re.ASCII,
+)
+"""An absolute link that resolving leaves as it is; most are."""
 INVALID_IN_URL = re.compile(r"[\s\x00-\x20\x7f\\<>\"\ufffd]")
 
 
@@ -89,13 +95,14 @@ def _find_in_object(node: Mapping[str, Any], site: str, nesting: int) -> Iterato
         if found:
             yield from found
             return
-    yield from _find_in_item(node, site, nesting)
+    yield from find_in_item(node, site, nesting)
 
 
-def _find_in_item(item: Mapping[str, Any], site: str, nesting: int) -> Iterator[ProviderImage]:
+def find_in_item(item: Mapping[str, Any], site: str, nesting: int) -> Iterator[ProviderImage]:
+    """The images of one item, which is no container."""
     if _is_blocked(item):
         return
-    prompt = _find_revised_prompt(item)
+    prompt = find_revised_prompt(item)
     for key in BYTE_KEYS:
         body = _decode_image_bytes(item.get(key), named=True)
         if body is not None:
@@ -114,7 +121,8 @@ def _find_in_item(item: Mapping[str, Any], site: str, nesting: int) -> Iterator[
             return
 
 
-def _find_revised_prompt(item: Mapping[str, Any]) -> str | None:
+def find_revised_prompt(item: Mapping[str, Any]) -> str | None:
+    """The prompt that the provider made of ours, as plain text."""
     for key in PROMPT_KEYS:
         prompt = item.get(key)
         if isinstance(prompt, str) and (
@@ -141,6 +149,8 @@ def _image_of_link(text: Any, site: str, prompt: str | None) -> ProviderImage | 
 
 
 def _resolve_url(text: str, site: str) -> str | None:
+    if len(text) <= MAX_URL_CHARS and PLAIN_LINK.fullmatch(text) is not None:
+        return text
     if "/" not in text or len(text) > MAX_URL_CHARS or INVALID_IN_URL.search(text):
         return None
     try:
@@ -151,7 +161,7 @@ def _resolve_url(text: str, site: str) -> str | None:
     return url if host and len(url) <= MAX_URL_CHARS else None
 
 
-def _decode_image_bytes(text: Any, *, named: bool) -> bytes | None:
+def _decode_image_bytes(text: Any, *, named: bool) -> bytes | bytearray | None:
     """Bytes from base64. If the field's name or type says that they are an image (`named`), any
     format is taken; else only bytes that look like an image."""
     body = decode_base64(text) if isinstance(text, str) else None

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from urllib.parse import urlsplit
 
-import httpx
-
-from app.adapters.upstream.transport import AiohttpTransport, TlsHandshakeError
+from app.adapters.http.client import HttpResponse
+from app.adapters.http.errors import HttpError, HttpTimeout, TlsHandshakeError
+from app.adapters.http.messages import HttpRequest, SentHeaders
+from app.adapters.http.send_state import SendState
+from app.adapters.http.urls import parse_url
+from app.adapters.upstream.transport import open_transport
 
 PROBE_TIMEOUT_S = 10.0
 MAX_PROBE_BYTES = 256 * 1024
@@ -65,12 +68,12 @@ async def probe_provider(
         async with asyncio.timeout(timeout_s):
             if not await _resolves(host):
                 return _judge_failure(host, ConnectFailure.UNRESOLVED)
-            answered = await _list_models(base_url, api_key, timeout_s)
+            answered = await _list_models(base_url, api_key)
     except TlsHandshakeError:
         return _judge_failure(host, ConnectFailure.UNTRUSTED)
-    except (httpx.TimeoutException, TimeoutError):
+    except (HttpTimeout, TimeoutError):
         return _judge_failure(host, ConnectFailure.SILENT)
-    except (httpx.HTTPError, httpx.InvalidURL):
+    except (HttpError, ValueError):
         return _judge_failure(host, ConnectFailure.AWAY)
     return _judge_response(host, answered)
 
@@ -83,26 +86,25 @@ async def _resolves(host: str) -> bool:
     return True
 
 
-async def _list_models(base_url: str, api_key: str, timeout_s: float) -> ProbeResponse:
-    headers = {
-        "Authorization": f"Bearer {api_key}",
-        "Accept": "application/json",
-        "Accept-Encoding": "identity",
-    }
-    url = f"{base_url.rstrip('/')}/models"
-    async with (
-        httpx.AsyncClient(
-            transport=AiohttpTransport(1), timeout=timeout_s, follow_redirects=False
-        ) as client,
-        client.stream("GET", url, headers=headers) as response,
-    ):
-        return ProbeResponse(response.status_code, await _is_json(response))
+async def _list_models(base_url: str, api_key: str) -> ProbeResponse:
+    headers = SentHeaders(
+        ("Authorization", f"Bearer {api_key}"),
+        ("Accept", "application/json"),
+        ("Accept-Encoding", "identity"),
+    )
+    request = HttpRequest("GET", parse_url(f"{base_url.rstrip('/')}/models"), headers)
+    transport = open_transport(1)
+    try:
+        async with await transport.send(request, SendState()) as response:
+            return ProbeResponse(response.status, await _is_json(response))
+    finally:
+        await transport.close()
 
 
-async def _is_json(response: httpx.Response) -> bool:
+async def _is_json(response: HttpResponse) -> bool:
     """By the first character only: a list of models may be longer than what is read."""
     read = 0
-    async for piece in response.aiter_raw():
+    while piece := await response.read():
         if begun := piece.lstrip(b" \t\r\n\xef\xbb\xbf"):
             return begun.startswith(JSON_PREFIXES)
         read += len(piece)

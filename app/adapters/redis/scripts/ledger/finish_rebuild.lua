@@ -5,8 +5,9 @@
 -- errors: ledger_open
 if redis.call('EXISTS', K.suspect) == 0 then return fail(E.ledger_open) end
 local ask = cjson.decode(ARGV[1])
-redis.call('DEL', K.stream, K.open, K.trail)
+redis.call('DEL', K.stream, K.open, K.trail, K.rollups)
 if redis.call('EXISTS', K.draft) == 1 then redis.call('RENAME', K.draft, K.stream) end
+if redis.call('EXISTS', K.audit_draft) == 1 then redis.call('RENAME', K.audit_draft, K.audit) end
 redis.call('HSET', K.open, unpack(ask.open))
 redis.call('SET', K.seq, int(ask.seq))
 redis.call('HSET', K.trail, ask.seq % MAX_POSITIONS, int(ask.seq) .. ' rebuilt')

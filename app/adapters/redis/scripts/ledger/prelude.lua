@@ -181,9 +181,23 @@ local function extend_job_list(user, ms)
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, int(ttl + EXTEND_AHEAD_MS)) end
 end
 
+-- Drop what only an open job needs: the pictures of its results are in `pictures` by now.
+local function drop_details(id, parts)
+  local gone = { 'claims', 'shift' }
+  local part = 0
+  for _ in string.gmatch(parts, '%S+') do
+    for _, field in ipairs({ 'result:', 'told:', 'doubt:', 'denied:' }) do
+      gone[#gone + 1] = field .. part
+    end
+    part = part + 1
+  end
+  redis.call('HDEL', K.job .. id, unpack(gone))
+end
+
 -- Set how long an ended job, now of this status, can be read (with pictures: as long as these are
 -- kept) and repeated.
 local function expire_ended_job(id, job, ask, status)
+  drop_details(id, job.parts)
   local ttl = status == 'completed' and math.max(ask.task_ms, ask.image_ms) or ask.task_ms
   local replay = job.replay and redis.call('PTTL', K.replay .. job.replay) or 0
   redis.call('PEXPIRE', K.job .. id, int(math.max(ttl, replay, RETRY_JOIN_MS)))

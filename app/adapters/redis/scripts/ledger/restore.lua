@@ -1,7 +1,7 @@
 #!lua
 -- Put records back while the ledger is quarantined. A repeated batch changes nothing.
--- KEYS [1] slot  ARGV [1] {clear?, entries?, jobs?, windows?, users?, teams?, keys?, stops?, journals?,
---      owners?}
+-- KEYS [1] slot  ARGV [1] {clear?, entries?, audit?, jobs?, windows?, users?, teams?, keys?, stops?,
+--      journals?, owners?}
 -- -> 1
 -- errors: ledger_open
 if redis.call('EXISTS', K.suspect) == 0 then return fail(E.ledger_open) end
@@ -11,10 +11,14 @@ if ask.clear then
   for _, label in ipairs(redis.call('ZRANGE', K.windows, 0, -1)) do
     redis.call('DEL', K.window .. label)
   end
-  redis.call('DEL', K.draft, K.windows)
+  redis.call('DEL', K.draft, K.audit_draft, K.windows)
 end
 for _, entry in ipairs(ask.entries or {}) do
   redis.call('XADD', K.draft, entry.id, unpack(entry.fields))
+end
+
+for _, record in ipairs(ask.audit or {}) do
+  redis.call('XADD', K.audit_draft, record.id, unpack(record.fields))
 end
 
 local function restore(job)

@@ -1,7 +1,8 @@
 #!lua
--- Write the record of a user, team, key or spending stop.
+-- Write the record of a user, team, key or spending stop, and with it who changed what.
 -- KEYS [1] slot  ARGV [1] epoch [2] position
---      [3] {family = users, teams, keys or stops, name, record, mode = create, replace or put, digest?}
+--      [3] {family = users, teams, keys or stops, name, record, mode = create, replace or put, digest?,
+--           audit = {actor, kind, reason}}
 -- -> written | kept (it exists already, for create; or does not yet, for replace)
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
@@ -15,5 +16,10 @@ if ask.digest then
   if old and old ~= ask.digest then redis.call('HDEL', K.digests, old) end
   redis.call('HSET', K.digests, ask.digest, ask.name)
 end
-publish_change(ask.family, ask.name, { 'record', ask.record }, next_seq(ask.name))
+local change = { 'record', ask.record }
+local audit = append_audit(ask.audit, ask.family, ask.name, before, ask.record)
+if audit then
+  change[3], change[4] = 'audit', audit
+end
+publish_change(ask.family, ask.name, change, next_seq(ask.name))
 return reply('written')

@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api import parameters
-from app.api.auth import require_admin
+from app.api.organization.access import Administrator, admin_route
 from app.api.parameters import INTEGER, Schema, describe_list, describe_query
 from app.api.response_body import json_response
-from app.api.state import get_app_state, get_edge_settings
+from app.api.state import get_edge_settings
 from app.api.wire import (
     BucketObject,
     BucketPageBody,
@@ -24,6 +24,7 @@ from app.api.wire import (
     Result,
     UsageResultObject,
 )
+from app.domain.administration import AdminScope
 from app.domain.money import format_micros
 from app.domain.queries import UsageQuery, UsageRow
 
@@ -89,16 +90,16 @@ class BucketPage:
     next_s: int | None
 
 
-async def images(request: Request) -> Response:
+@admin_route(AdminScope.READ)
+async def images(request: Request, admin: Administrator) -> Response:
     """Images per bucket of time, grouped and filtered; the URL exists only with an admin key."""
-    await require_admin(request)
     query = request.query_params
     page = _parse_page(request, USAGE_PAGE_LIMITS)
     groups = parameters.parse_query_choices(query, "group_by", USAGE_GROUPS)
     sources = parameters.parse_query_choices(query, "sources", KNOWN_SOURCES)
     if sources and SOURCE not in sources:
         return _build_page_response(page, dict[int, list[UsageResultObject]]())
-    buckets = await get_app_state(request).gateway.usage.report(_build_query(query, page, groups))
+    buckets = await admin.gateway.usage.report(_build_query(query, page, groups))
     return _build_page_response(
         page,
         {
@@ -108,13 +109,13 @@ async def images(request: Request) -> Response:
     )
 
 
-async def costs(request: Request) -> Response:
+@admin_route(AdminScope.READ)
+async def costs(request: Request, admin: Administrator) -> Response:
     """Money per day, null where a price is not known; the URL exists only with an admin key."""
-    await require_admin(request)
     query = request.query_params
     page = _parse_page(request, COST_PAGE_LIMITS)
     groups = parameters.parse_query_choices(query, "group_by", COST_GROUPS)
-    gateway = get_app_state(request).gateway
+    gateway = admin.gateway
     buckets = await gateway.usage.report(_build_query(query, page, groups))
     currency = gateway.catalog.currency.lower()
     return _build_page_response(

@@ -1,0 +1,127 @@
+"""Compresses the journal's files of days that are over (decision 38): `….jsonl` to `….jsonl.gz`.
+
+The file that holds the latest position stays as it is, since a new process reads the end of it.
+"""
+
+import fcntl
+import gzip
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from app.adapters.files import DIRECTORY_FLAGS, is_regular_file, open_no_follow
+from app.adapters.journal.reader import COMPRESSED_SUFFIX, COPIES_SUFFIX, open_lines, read_last_mark
+
+OPEN_DAYS = timedelta(days=2)
+"""A day's files are left alone for so long after it began: every process writes into new ones by
+then, also where a clock is some hours wrong."""
+DATED_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-[0-9a-f]+\.(?:books|jobs|changes)\.jsonl")
+TEMPORARY_SUFFIX = ".tmp"
+BUFFER_BYTES = 1 << 20
+
+
+def compress_closed_days(directory: Path, *, now: datetime | None = None) -> int:
+    """Compress what is over, one process at a time; returns how many files. Blocks, so call it in
+    a thread; a crash at any moment loses nothing. Raises `OSError`."""
+    last_day = ((now or datetime.now(UTC)) - OPEN_DAYS).date()
+    if not directory.is_dir():
+        return 0
+    with _locked(directory) as locked:
+        if not locked:
+            return 0
+        for left in directory.glob(f"*{COMPRESSED_SUFFIX}{TEMPORARY_SUFFIX}"):
+            left.unlink(missing_ok=True)
+        files = [file for file in sorted(directory.glob("*.jsonl")) if is_regular_file(file)]
+        latest = _find_latest(files)
+        closed = [file for file in files if _is_closed(file, last_day) and file != latest]
+        for file in closed:
+            _compress(file)
+        return len(closed)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
+    handle = os.open(directory, DIRECTORY_FLAGS)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def _find_latest(files: list[Path]) -> Path | None:
+    """The file with the highest position."""
+    marks = []
+    for file in files:
+        if not file.name.endswith(COPIES_SUFFIX):
+            with suppress(OSError):
+                mark, _ = read_last_mark(file)
+                marks += [] if mark is None else [(mark.seq, file)]
+    return max(marks)[1] if marks else None
+
+
+def _is_closed(file: Path, last_day: date) -> bool:
+    match = DATED_NAME.fullmatch(file.name)
+    with suppress(ValueError):
+        return match is not None and date.fromisoformat(match[1]) < last_day
+    return False
+
+
+def _compress(file: Path) -> None:
+    """Write the compressed file beside, sync it, put it in place, then remove the other one.
+
+    Where there is a compressed file already, either a crash left both, or a clock that was set back
+    made the day come again: then its lines are added.
+    """
+    packed = file.with_name(file.name + ".gz")
+    earlier = is_regular_file(packed)
+    if not (earlier and _has_same_lines(packed, file)):
+        temporary = packed.with_name(packed.name + TEMPORARY_SUFFIX)
+        with open(temporary, "wb", opener=open_no_follow) as out:
+            if earlier:
+                with open(packed, "rb", opener=open_no_follow) as before:
+                    shutil.copyfileobj(before, out, BUFFER_BYTES)
+            with _read(file) as lines, gzip.GzipFile("", "wb", fileobj=out, mtime=0) as member:
+                shutil.copyfileobj(lines, member, BUFFER_BYTES)
+            out.flush()
+            os.fsync(out.fileno())
+        written = file.stat()
+        os.utime(temporary, ns=(written.st_atime_ns, written.st_mtime_ns))
+        temporary.replace(packed)
+        _sync_directory(file.parent)
+    file.unlink()
+
+
+def _has_same_lines(packed: Path, file: Path) -> bool:
+    try:
+        with open_lines(packed) as one, _read(file) as other:
+            while True:
+                here, there = one.read(BUFFER_BYTES), other.read(BUFFER_BYTES)
+                if here != there:
+                    return False
+                if not here:
+                    return True
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _read(file: Path) -> BinaryIO:
+    return open(file, "rb", opener=open_no_follow)
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, DIRECTORY_FLAGS)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

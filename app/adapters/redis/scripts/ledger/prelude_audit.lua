@@ -1,0 +1,80 @@
+-- The audit log: one record for each change of a user, team, key or spending stop, and for each
+-- correction of the ledger.
+
+local MAX_AUDIT = 100000  -- records kept in the store; the journal has the older ones
+local NOUNS = { users = 'user', teams = 'team', keys = 'key' }
+-- What is no value that somebody set, and all that comes of a secret.
+local UNAUDITED = { id = true, digest = true, ending = true, created_ms = true, at_ms = true }
+
+-- The values of a record, with its limits beside them.
+local function audited_values(text, name)
+  local values = {}
+  local row = text and cjson.decode(text) or {}
+  for field, value in pairs(row) do
+    if field == 'limits' then
+      for limit, most in pairs(value) do values[limit] = most end
+    elseif not UNAUDITED[field] and not (field == 'name' and value == name) then
+      values[field] = value
+    end
+  end
+  if row.admin then
+    values.user, values.admin, values.scopes = nil, nil, row.admin
+  end
+  return values, row
+end
+
+local function is_set(value)
+  return value ~= nil and value ~= cjson.null and value ~= '' and value ~= false
+end
+
+-- {field = {old, new}} of the values that differ.
+local function audited_changes(old, new)
+  local differing = {}
+  local function compare(field)
+    local a, b = old[field], new[field]
+    local was, is = is_set(a) and cjson.encode(a), is_set(b) and cjson.encode(b)
+    if was ~= is then differing[field] = { was and a or cjson.null, is and b or cjson.null } end
+  end
+  for field in pairs(old) do compare(field) end
+  for field in pairs(new) do compare(field) end
+  return differing
+end
+
+-- Add a record to the log; returns it as JSON for the journal. `note` is {actor, kind, reason}.
+local function write_audit(note, target, user, team, differing)
+  local fields = {
+    'actor', note.actor, 'kind', note.kind, 'target', target, 'reason', note.reason,
+    'changes', cjson.encode(differing),
+  }
+  for noun, value in pairs({ user = user, team = team }) do
+    if type(value) == 'string' then
+      fields[#fields + 1] = noun
+      fields[#fields + 1] = value
+    end
+  end
+  local id = redis.call('XADD', K.audit, 'MAXLEN', '~', MAX_AUDIT, '*', unpack(fields))
+  return cjson.encode({ id = id, fields = fields })
+end
+
+-- The same for the change of a record, with its old and new values; nil when nothing changed.
+local function append_audit(note, family, name, before, after)
+  local old = audited_values(before, name)
+  local new, row = audited_values(after, name)
+  local differing = audited_changes(old, new)
+  if before and next(differing) == nil then return nil end
+  local user, team = nil, nil
+  if family == 'users' then
+    user, team = name, row.team
+  elseif family == 'teams' then
+    team = name
+  elseif family == 'keys' and not row.admin then
+    user = row.user
+    local owner = redis.call('HGET', K.users, user)
+    team = owner and cjson.decode(owner).team
+  elseif family == 'stops' then
+    user, team = string.match(name, '^user:(.+)$'), string.match(name, '^team:(.+)$')
+  end
+  local target = name
+  if NOUNS[family] then target = (row.admin and 'admin_key' or NOUNS[family]) .. ':' .. name end
+  return write_audit(note, target, user, team, differing)
+end

@@ -1,0 +1,38 @@
+"""A request whose headers are found by name, and whose empty query is not parsed."""
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.requests import Request
+
+NO_QUERY = QueryParams()
+
+
+class HeaderIndex(Headers):
+    """The first value of each header by its name; Starlette looks at all of them each time. Names
+    must be given in lower case."""
+
+    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
+        super().__init__(raw=raw)
+        # Reversed, so that the first of several wins.
+        self._first = dict(reversed(raw))
+
+    def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        value = self._first.get(key.encode("latin-1"))
+        return default if value is None else value.decode("latin-1")
+
+    def getlist(self, key: str) -> list[str]:
+        return super().getlist(key) if key.encode("latin-1") in self._first else []
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.encode("latin-1") in self._first
+
+
+class EdgeRequest(Request):
+    @property
+    def headers(self) -> Headers:
+        if not hasattr(self, "_headers"):
+            self._headers = HeaderIndex(self.scope["headers"])
+        return self._headers
+
+    @property
+    def query_params(self) -> QueryParams:
+        return super().query_params if self.scope["query_string"] else NO_QUERY

@@ -1,0 +1,161 @@
+"""Who may administer: the admin key of the settings, or an admin key with the scope of a route."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.auth import authenticate_request, equal_in_constant_time, extract_api_key
+from app.api.errors import unknown_url_error
+from app.api.request_body import get_body_bytes
+from app.api.state import get_access_record, get_app_state, get_edge_settings
+from app.domain.administration import (
+    ROOT,
+    Actor,
+    ActorKind,
+    AdminKey,
+    AdminScope,
+    Conflict,
+    InsufficientPermissions,
+    ObjectNotFound,
+    allows,
+)
+from app.domain.errors import (
+    AdminKeyRequired,
+    GatewayError,
+    InvalidApiKey,
+    InvalidRequest,
+)
+from app.domain.principal import CachePolicy, Principal
+from app.service import admin_errors
+from app.service.admin_keys import AdminKeys, actor_of
+from app.service.gateway import Gateway
+from app.service.keys import KeyAdmin
+
+REASON_HEADER = "x-koi-reason"
+"""Why a change is made, for the audit log; percent-encoded where it is not ASCII."""
+ALL_SCOPES = frozenset({AdminScope.ALL})
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Administrator:
+    """Who sent this request, and the use cases that act in their name."""
+
+    actor: Actor
+    scopes: frozenset[AdminScope]
+    gateway: Gateway
+    reason: str
+
+    @property
+    def keys(self) -> KeyAdmin:
+        return self.gateway.keys.acting_as(self.actor, self.reason)
+
+    @property
+    def admin_keys(self) -> AdminKeys:
+        return self.gateway.admin_keys.acting_as(self.actor, self.reason)
+
+    def require(self, scope: AdminScope) -> None:
+        """Raises `InsufficientPermissions`."""
+        if not allows(self.scopes, scope):
+            raise InsufficientPermissions(
+                f"You have insufficient permissions for this operation. Missing scopes: {scope}. "
+                "Nothing was changed; use an admin key that has this scope."
+            )
+
+
+Handler = Callable[[Request, Administrator], Awaitable[Response]]
+
+
+def admin_route(scope: AdminScope) -> Callable[[Handler], Endpoint]:
+    """A route for administrators whose key has this scope."""
+
+    def decorate(handler: Handler) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            administrator = await authenticate_administrator(request)
+            administrator.require(scope)
+            try:
+                return await handler(request, administrator)
+            except admin_errors.AdminError as error:
+                raise translate(error) from error
+
+        # Not `functools.wraps`: the schema would take the second parameter for a query's.
+        endpoint.__name__, endpoint.__doc__ = handler.__name__, handler.__doc__
+        return endpoint
+
+    return decorate
+
+
+async def authenticate_administrator(request: Request) -> Administrator:
+    """Lets admin keys through. Without an admin key in the settings these URLs exist for holders of
+    an admin key of `koi admin-keys` only. A user's key is told that it is no admin key.
+
+    Raises `InvalidApiKey`, `AdminKeyRequired`, `RateLimited`, and `unknown_url`.
+    """
+    root, gateway = get_edge_settings(request).admin_key, get_app_state(request).gateway
+    try:
+        secret = extract_api_key(request)
+    except (InvalidApiKey, InvalidRequest):
+        if root is None:
+            raise unknown_url_error() from None
+        raise
+    reason = unquote(request.headers.get(REASON_HEADER, ""))
+    if root is not None and equal_in_constant_time(secret, root):
+        return Administrator(Actor(ActorKind.ADMIN_KEY, ROOT), ALL_SCOPES, gateway, reason)
+    key = await gateway.admin_keys.authenticate(secret)
+    if key is None:
+        if root is None:
+            raise unknown_url_error()
+        await authenticate_request(request)
+        raise AdminKeyRequired("This route needs an admin key.")
+    await _limit(request, key)
+    return Administrator(actor_of(key), key.scopes, gateway, reason)
+
+
+async def _limit(request: Request, key: AdminKey) -> None:
+    """The same limits as for a user's key. Raises `RateLimited`."""
+    get_access_record(request).key_id = key.id
+    caller = Principal(key.id, "", None, (), CachePolicy.OFF)
+    limiter = get_app_state(request).gateway.rate_limiter
+    await limiter.check_rate_limit(caller, get_body_bytes(request))
+    if request.method in ("GET", "HEAD"):
+        await limiter.check_read_rate(caller)
+
+
+_INVALID = partial(InvalidRequest, "invalid_value")
+_TRANSLATIONS: Mapping[type[admin_errors.AdminError], Callable[[], GatewayError]] = {
+    admin_errors.UserUnknown: partial(
+        ObjectNotFound, "There is no such user or service account here."
+    ),
+    admin_errors.TeamUnknown: partial(ObjectNotFound, "There is no such project."),
+    admin_errors.KeyUnknown: partial(ObjectNotFound, "There is no such key, or it has ended."),
+    admin_errors.NameTaken: partial(
+        Conflict, "This name is taken; nothing was changed. Choose another.", param="name"
+    ),
+    admin_errors.TeamArchived: partial(
+        Conflict, "This project is archived; restore it with `koi teams restore`."
+    ),
+    admin_errors.ModelUnknown: partial(
+        _INVALID, "Only models of GET /v1/models are known.", param="model_ids"
+    ),
+    admin_errors.BudgetUnpriced: partial(
+        _INVALID,
+        "A money limit cannot be kept while a model has no price in the catalog.",
+        param="threshold_amount",
+    ),
+    admin_errors.NameInvalid: partial(
+        _INVALID, "This cannot be a name; at most 120 printable characters.", param="name"
+    ),
+}
+
+
+def translate(error: admin_errors.AdminError) -> GatewayError:
+    """The refusal of a use case, without the hints for the command line."""
+    build = _TRANSLATIONS.get(type(error))
+    if build is None:
+        return Conflict("What is there already does not allow this; nothing was changed.")
+    return build()

@@ -1,0 +1,96 @@
+"""Every route of the administration API, on one page."""
+
+from app.api.openapi import DocumentedRoute
+from app.api.organization import (
+    admin_keys,
+    api_keys,
+    audit_logs,
+    money,
+    people,
+    projects,
+    service_accounts,
+    spending,
+    usage,
+    users,
+)
+from app.api.organization import operations as op
+
+ROOT = "/v1/organization"
+PROJECTS = f"{ROOT}/projects"
+PROJECT = f"{PROJECTS}/{{project_id}}"
+ACCOUNTS = f"{PROJECT}/service_accounts"
+ACCOUNT = f"{ACCOUNTS}/{{service_account_id}}"
+ACCOUNT_KEYS = f"{ACCOUNT}/api_keys"
+HOUSE_BUDGET = f"{ROOT}/spend_limit"
+MEMBERS = f"{PROJECT}/users"
+MEMBER = f"{MEMBERS}/{{user_id}}"
+KEYS = f"{PROJECT}/api_keys"
+KEY = f"{KEYS}/{{api_key_id}}"
+RATES = f"{PROJECT}/rate_limits"
+RATE = f"{RATES}/{{rate_limit_id}}"
+BUDGET = f"{PROJECT}/spend_limit"
+MODELS = f"{PROJECT}/model_permissions"
+USERS = f"{ROOT}/users"
+USER = f"{USERS}/{{user_id}}"
+ADMIN_KEYS = f"{ROOT}/admin_api_keys"
+ADMIN_KEY = f"{ADMIN_KEYS}/{{key_id}}"
+KOI = "/v1/koi"
+SPENDING = f"{KOI}/spending"
+USER_KEYS = f"{KOI}/users/{{user_id}}/api_keys"
+ANY_KEY = f"{KOI}/api_keys/{{api_key_id}}"
+KOI_PROJECT = f"{KOI}/projects/{{project_id}}"
+
+
+# fmt: off
+ORGANIZATION_ROUTES = (
+    DocumentedRoute("GET", PROJECTS, projects.index, op.LIST_PROJECTS),
+    DocumentedRoute("POST", PROJECTS, projects.create, op.CREATE_PROJECT),
+    DocumentedRoute("GET", PROJECT, projects.read, op.READ_PROJECT),
+    DocumentedRoute("POST", PROJECT, projects.update, op.UPDATE_PROJECT),
+    DocumentedRoute("POST", f"{PROJECT}/archive", projects.archive, op.ARCHIVE_PROJECT),
+    DocumentedRoute("GET", MEMBERS, users.index_project, op.LIST_PROJECT_USERS),
+    DocumentedRoute("POST", MEMBERS, users.create_project_user, op.CREATE_PROJECT_USER),
+    DocumentedRoute("GET", MEMBER, users.read_project_user, op.READ_PROJECT_USER),
+    DocumentedRoute("POST", MEMBER, users.update_project_user, op.UPDATE_PROJECT_USER),
+    DocumentedRoute("DELETE", MEMBER, users.delete_project_user, op.DELETE_PROJECT_USER),
+    DocumentedRoute("GET", ACCOUNTS, service_accounts.index, op.LIST_ACCOUNTS),
+    DocumentedRoute("POST", ACCOUNTS, service_accounts.create, op.CREATE_ACCOUNT),
+    DocumentedRoute("GET", ACCOUNT, service_accounts.read, op.READ_ACCOUNT),
+    DocumentedRoute("POST", ACCOUNT, service_accounts.update, op.UPDATE_ACCOUNT),
+    DocumentedRoute("DELETE", ACCOUNT, service_accounts.delete, op.DELETE_ACCOUNT),
+    DocumentedRoute("POST", ACCOUNT_KEYS, service_accounts.create_key, op.CREATE_ACCOUNT_KEY),
+    DocumentedRoute("GET", KEYS, api_keys.index, op.LIST_KEYS),
+    DocumentedRoute("GET", KEY, api_keys.read, op.READ_KEY),
+    DocumentedRoute("POST", KEY, api_keys.update, op.UPDATE_KEY),
+    DocumentedRoute("DELETE", KEY, api_keys.delete, op.DELETE_KEY),
+    DocumentedRoute("GET", RATES, money.index_rate_limits, op.LIST_RATE_LIMITS),
+    DocumentedRoute("POST", RATE, money.update_rate_limit, op.UPDATE_RATE_LIMIT),
+    DocumentedRoute("GET", BUDGET, money.read_spend_limit, op.READ_SPEND_LIMIT),
+    DocumentedRoute("POST", BUDGET, money.update_spend_limit, op.UPDATE_SPEND_LIMIT),
+    DocumentedRoute("DELETE", BUDGET, money.delete_spend_limit, op.DELETE_SPEND_LIMIT),
+    DocumentedRoute("GET", MODELS, money.read_models, op.READ_MODELS),
+    DocumentedRoute("POST", MODELS, money.update_models, op.UPDATE_MODELS),
+    DocumentedRoute("DELETE", MODELS, money.delete_models, op.DELETE_MODELS),
+    DocumentedRoute("GET", USERS, users.index, op.LIST_USERS),
+    DocumentedRoute("GET", USER, users.read, op.READ_USER),
+    DocumentedRoute("POST", USER, users.update, op.UPDATE_USER),
+    DocumentedRoute("DELETE", USER, users.delete, op.DELETE_USER),
+    DocumentedRoute("GET", ADMIN_KEYS, admin_keys.index, op.LIST_ADMIN_KEYS),
+    DocumentedRoute("POST", ADMIN_KEYS, admin_keys.create, op.CREATE_ADMIN_KEY),
+    DocumentedRoute("GET", ADMIN_KEY, admin_keys.read, op.READ_ADMIN_KEY),
+    DocumentedRoute("DELETE", ADMIN_KEY, admin_keys.delete, op.DELETE_ADMIN_KEY),
+    DocumentedRoute("GET", HOUSE_BUDGET, money.read_house_limit, op.READ_HOUSE_LIMIT),
+    DocumentedRoute("GET", f"{ROOT}/audit_logs", audit_logs.index, op.LIST_AUDIT_LOGS),
+    DocumentedRoute("GET", f"{ROOT}/usage/images", usage.images, op.USAGE_IMAGES),
+    DocumentedRoute("GET", f"{ROOT}/costs", usage.costs, op.USAGE_COSTS),
+    DocumentedRoute("POST", f"{KOI}/users", people.create_user, op.CREATE_USER),
+    DocumentedRoute("GET", USER_KEYS, people.index_keys, op.LIST_USER_KEYS),
+    DocumentedRoute("POST", USER_KEYS, people.create_key, op.CREATE_USER_KEY),
+    DocumentedRoute("DELETE", ANY_KEY, people.delete_key, op.REVOKE_KEY),
+    DocumentedRoute("POST", f"{ANY_KEY}/rotate", people.rotate_key, op.ROTATE_KEY),
+    DocumentedRoute("DELETE", KOI_PROJECT, people.delete_project, op.DELETE_PROJECT),
+    DocumentedRoute("POST", f"{KOI_PROJECT}/restore", people.restore_project, op.RESTORE_PROJECT),
+    DocumentedRoute("GET", SPENDING, spending.read, op.READ_SPENDING),
+    DocumentedRoute("POST", SPENDING, spending.update, op.UPDATE_SPENDING),
+)
+# fmt: on

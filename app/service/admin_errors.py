@@ -1,0 +1,41 @@
+"""What an operator or an administration client asked for and cannot have."""
+
+
+class AdminError(Exception):
+    """The operator asked for something impossible; the message says what to do."""
+
+
+class NameInvalid(AdminError):
+    pass
+
+
+class NameTaken(AdminError):
+    pass
+
+
+class UserUnknown(AdminError):
+    pass
+
+
+class TeamUnknown(AdminError):
+    pass
+
+
+class KeyUnknown(AdminError):
+    pass
+
+
+class TeamInUse(AdminError):
+    pass
+
+
+class TeamArchived(AdminError):
+    pass
+
+
+class ModelUnknown(AdminError):
+    pass
+
+
+class BudgetUnpriced(AdminError):
+    pass
