@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 from bench.children import ChildFailed
@@ -10,6 +11,7 @@ from bench.peers import HOME
 
 PROFILED_HOME = HOME / ".env-profiled"
 REPOSITORY = HOME.parent
+LOCK = REPOSITORY / "requirements.lock"
 CANDIDATES = ("/usr/bin/python3.13", "/usr/bin/python3.12", "/usr/bin/python3.11")
 FASTER = 0.85
 """Share of this interpreter's time for a fixed loop; distributions do not say in their build's
@@ -24,13 +26,14 @@ def install_profiled() -> str:
 
     Raises `ChildFailed` when this machine has no such Python, or when this is one."""
     python = PROFILED_HOME / "bin" / "python"
-    if not (PROFILED_HOME / "made").exists():
+    stamp, wanted = PROFILED_HOME / "made", sha256(LOCK.read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
         found = next((path for path in CANDIDATES if _is_faster(path)), None)
         if found is None:
             raise ChildFailed("no Python 3.11 or newer in /usr/bin that is faster than this one")
         print("Installing Koi for a profile-guided Python into bench/.env-profiled ...", flush=True)
         _install(found, python)
-        (PROFILED_HOME / "made").touch()
+        stamp.write_text(wanted)
     return str(python)
 
 
@@ -43,10 +46,9 @@ def _is_faster(path: str) -> bool:
 
 def _install(found: str, python: Path) -> None:
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
-    lock = str(REPOSITORY / "requirements.lock")
     for command in (
         [found, "-m", "venv", "--clear", str(PROFILED_HOME)],
-        [*pip, "--require-hashes", "-r", lock],
+        [*pip, "--require-hashes", "-r", str(LOCK)],
         [*pip, "--no-deps", "--editable", str(REPOSITORY)],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -201,8 +201,16 @@ def checked_title(title: str) -> str:
     return text
 
 
+def checked_label(label: str) -> str:
+    """What somebody called a key, as it is. Raises `NameInvalid` when it is too long."""
+    if len(label) > MAX_TITLE_CHARS:
+        raise NameInvalid(f"A name takes at most {MAX_TITLE_CHARS} characters.")
+    return label
+
+
 def one_line(text: str) -> str:
-    return " ".join(text.split())[:MAX_REASON_CHARS]
+    """A reason as it is kept: on one line, and Unicode also where a terminal sent other bytes."""
+    return " ".join(text.encode(errors="replace").decode().split())[:MAX_REASON_CHARS]
 
 
 def _sentence(reason: str) -> str:

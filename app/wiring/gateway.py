@@ -59,7 +59,7 @@ MAX_DOWNLOADS, DOWNLOAD_WAIT_S = 64, 10.0
 """How many downloads of one picture run at once, and how long others wait."""
 MAX_INCOMING_BYTES = 32 << 20
 MAX_ENCODING_BYTES = 64 << 20
-MAX_SERVING_BYTES = 2 << 20
+MAX_SERVING_BYTES = 4 << 20
 """How much of one process's memory pictures may use while they are downloaded from the provider,
 encoded as base64, and sent. Three budgets, so that slow hosts and readers hold up no answers."""
 

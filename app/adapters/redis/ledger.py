@@ -24,6 +24,7 @@ from app.adapters.redis.script_requests import (
     given,
     settle_request,
 )
+from app.domain.administration import AuditNote
 from app.domain.charging import validate_outcome
 from app.domain.errors import BillingEvidence, PriceUnknown, TaskCancelled
 from app.domain.job import Job, JobState, Outcome, PartResult, PollAnomalyKind, TaskStatus
@@ -242,15 +243,14 @@ class RedisLedger:
 
     async def read_limits(self, principal: Principal) -> LimitSnapshot:
         scope_set = ScopeSet.of(principal)
-        request = scope_set.limit_fields(principal)
-        fields = await self._scripts.run_dated("read_limits", request)
+        fields = await self._scripts.run_dated("read_limits", scope_set.limit_fields(principal))
         return scope_set.snapshot(fields["limits"], unlimited=True)
 
-    async def adjust(self, entry: Entry) -> Entry:
+    async def adjust(self, entry: Entry, note: AuditNote | None = None) -> Entry:
         """A non-empty `entry.id` names the request: repeated, it corrects once."""
         if entry.kind is not EntryKind.ADJUST or entry.surplus:
             raise ValueError("only corrections are entered by hand")
-        request = correction_request(entry, self._scripts.calendar)
+        request = correction_request(entry, self._scripts.calendar, note)
         _, fields = await self._write("adjust", request)
         return replace(entry, id=fields["entry"], at_ms=entry_id(fields["entry"])[0])
 
