@@ -181,14 +181,16 @@ async def make_one_of_each(operator: OperatorContext, run: str) -> Names:
 @dataclass(frozen=True)
 class Office:
     koi: Koi
+    client: httpx.Client
     secrets: dict[str, str]
     prepared: dict[str, "Names"]
 
     def ask(self, scope: str, method: str, path: str, body: Any = None) -> httpx.Response:
-        headers = {"authorization": f"Bearer {self.secrets[scope]}", "x-koi-reason": "a%20test"}
-        return httpx.request(
-            method, f"{self.koi.url}{path}", json=body, headers=headers, timeout=20
-        )
+        return self.ask_with(self.secrets[scope], method, path, body)
+
+    def ask_with(self, secret: str, method: str, path: str, body: Any = None) -> httpx.Response:
+        headers = {"authorization": f"Bearer {secret}", "x-koi-reason": "a%20test"}
+        return self.client.request(method, path, json=body, headers=headers)
 
     def newest_change(self) -> dict[str, Any]:
         log = self.ask("root", "GET", "/v1/organization/audit_logs?limit=1").json()
@@ -209,6 +211,7 @@ def office(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Itera
             default_requests_per_minute=120,
             house_budget_per_month="90",
         ) as koi,
+        httpx.Client(base_url=koi.url, timeout=20) as client,
     ):
 
         async def furnish(operator: OperatorContext) -> Office:
@@ -219,7 +222,7 @@ def office(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Itera
             runs = [f"{scope}-{index}" for scope in secrets for index in range(len(TABLE))]
             runs += [f"bad-{index}" for index in range(len(BAD_BODIES))]
             prepared = {run: await make_one_of_each(operator, run) for run in runs}
-            return Office(koi, secrets, prepared)
+            return Office(koi, client, secrets, prepared)
 
         yield koi.operate(furnish)
 
@@ -287,8 +290,7 @@ def test_every_admin_key_may_read(office: Office, path: str) -> None:
 def test_an_admin_key_is_no_users_key_and_its_secret_is_checked(office: Office) -> None:
     secret = office.secrets["all"]
     for spoilt in (f"{secret}x", secret[:-1], secret[:20] + "x" + secret[21:]):
-        headers = {"authorization": f"Bearer {spoilt}"}
-        answer = httpx.get(f"{office.koi.url}{PROJECT}", headers=headers)
+        answer = office.ask_with(spoilt, "GET", PROJECT)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
     models = office.ask("all", "GET", "/v1/models")
     assert (models.status_code, models.json()["error"]["code"]) == (401, "invalid_api_key")
@@ -318,8 +320,7 @@ async def issue_ended(operator: OperatorContext) -> tuple[str, str]:
 
 def test_an_expired_or_revoked_admin_key_opens_nothing(office: Office) -> None:
     for secret in office.koi.operate(issue_ended):
-        headers = {"authorization": f"Bearer {secret}"}
-        answer = httpx.get(f"{office.koi.url}{PROJECT}", headers=headers)
+        answer = office.ask_with(secret, "GET", PROJECT)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
 
 

@@ -24,6 +24,10 @@ from app.api.routes import ROUTES
 from app.sandbox.server import Sandbox
 from tests.harness import KOI, Koi, gateway
 
+# The gateway runs in a thread of this process, and its own use of `random` may fall into a draw.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
+)
 ADMIN_KEY = "admin-0a1b2c3d4e5f6a7b"
 METRICS_TOKEN = "metrics-7b6a5f4e3d2c1b0a"
 CHECKS = [
