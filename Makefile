@@ -6,10 +6,13 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale audit lock clean
+# Without compiled modules every process of the tests would compile the whole package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale bench-growth audit lock clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: install ## start everything on this machine and make one picture
 	@$(BIN)/koi demo
@@ -65,7 +68,7 @@ hostile: SECONDS = 8
 hostile: $(VENV)/.dev ## one key does its worst beside a polite one, SECONDS=8 each way
 	@HOSTILE_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s -m chaos tests/security/test_one_key_one_share.py --chaos-minutes=1
 
-bench: $(VENV)/.dev ## compare with nginx, LiteLLM and Portkey; CROWDS=1 5,000 in flight too, README=1 writes it there
+bench: $(VENV)/.dev ## beside nginx, LiteLLM, Portkey; CROWDS=1: 5,000 in flight; README=1 writes it there
 	@$(BIN)/python -m bench $(if $(CROWDS),--crowds) $(if $(README),--readme) $(BENCH)
 
 bench-drift: $(VENV)/.dev ## instructions and bytes of the hot paths against bench/baseline.json
@@ -74,8 +77,12 @@ bench-drift: $(VENV)/.dev ## instructions and bytes of the hot paths against ben
 bench-baseline: $(VENV)/.dev ## renew bench/baseline.json, on purpose
 	@$(BIN)/python -m bench.drift --renew
 
-bench-scale: $(VENV)/.dev ## two workers, two gateways on one store, what one store carries
-	@$(BIN)/python -m bench.scale
+bench-scale: $(VENV)/.dev ## two workers, two gateways, what one store carries; WRITE=1 into deploy/SCALING.md
+	@$(BIN)/python -m bench.scale $(if $(WRITE),--write)
+
+bench-growth: JOBS = 10000 100000
+bench-growth: $(VENV)/.dev ## what time costs: start, reports, check, rebuild, sizes at JOBS="10000 100000"
+	@$(BIN)/python -m bench.growth $(JOBS)
 
 audit: ## known vulnerabilities of what the image installs (asks the network)
 	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit

@@ -17,6 +17,8 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 GATEWAY_CORE, LOAD_CORE = 0, 1
+ALL_CORES = -1
+STORE_CORE = LOAD_CORE
 PARENT_DEATH_SIGNAL = 1
 LIBC = ctypes.CDLL(None)
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -106,6 +108,8 @@ class Child:
 def settle_in(core: int) -> None:
     """In the child, before its program starts: pin the core, and end when the benchmark ends."""
     LIBC.prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
+    if core == ALL_CORES:
+        return
     allowed = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {allowed[core % len(allowed)]})
 

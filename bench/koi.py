@@ -60,11 +60,12 @@ NO_HOUSE_LIMITS = {f"KOI_HOUSE_{name.upper()}": "" for name in METERS}
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """How the gateway is started: which interpreter, which module, with which variables."""
+    """How the gateway is started: interpreter, module, further variables, core."""
 
     python: str = sys.executable
     module: str = "app.cli"
     env: Mapping[str, str] = field(default_factory=dict)
+    core: int = GATEWAY_CORE
 
 
 class Koi:
@@ -83,7 +84,7 @@ class Koi:
         self._env = _environment(folder, upstream) | serve.env
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         command = [serve.python, "-m", serve.module, "serve", "--port", str(port)]
-        place = Place(GATEWAY_CORE, folder)
+        place = Place(serve.core, folder)
         self._child = stack.enter_context(Child("koi", command, place, self._env))
         self.boot_s = self._child.wait_until_ready(f"{self.url}/readyz")
         # -P: the names of this folder's modules must not hide others.

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
+from importlib.metadata import distributions
 from pathlib import Path
 
 from bench.children import GATEWAY_CORE, Child, ChildFailed, Place, free_port
@@ -70,4 +71,10 @@ def start_litellm(stack: ExitStack, folder: Path, stub_port: int) -> Peer:
     boot_s = litellm.wait_until_ready(f"http://127.0.0.1:{port}/health/liveliness", 120)
     request = generation(f"http://127.0.0.1:{port}{PATH}", LITELLM_KEY, model=PLAIN)
     target = Target(LITELLM, request, litellm.pid)
-    return Peer(target, boot_s, LITELLM_VERSION)
+    return Peer(target, boot_s, _version())
+
+
+def _version() -> str:
+    """What is installed, which an older run may have chosen."""
+    places = [str(place) for place in LITELLM_HOME.glob("lib/python*/site-packages")]
+    return next(d.version for d in distributions(name="litellm", path=places))

@@ -153,7 +153,7 @@ def _crowd(results: Results) -> Sequence[str]:
     if tasks:
         told.append(
             f"{tasks.tasks:,} open tasks: {tasks.polls_per_s:,.0f} polls a second, "
-            f"{number((tasks.lag or 0) * 100)} % late at the median, "
+            f"{number((tasks.lag or 0) * 100)} % late in the mean, "
             f"{tasks.gateway_cores + tasks.store_cores:.2f} of a core with the store."
         )
     return told

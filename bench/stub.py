@@ -96,9 +96,9 @@ class Gaps:
         """Since the last report."""
         ordered, self._seconds = sorted(self._seconds), []
         if not ordered:
-            return {"polls": 0, "p50_s": None, "p99_s": None}
-        middle, high = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
-        return {"polls": len(ordered), "p50_s": middle, "p99_s": high}
+            return {"polls": 0, "mean_s": None, "p99_s": None}
+        mean_s, high_s = sum(ordered) / len(ordered), ordered[int(len(ordered) * 0.99)]
+        return {"polls": len(ordered), "mean_s": mean_s, "p99_s": high_s}
 
 
 class Provider:

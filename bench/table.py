@@ -94,7 +94,7 @@ def tasks_lines(tasks: OpenTasks) -> str:
     return (
         f"{tasks.tasks} open tasks, {tasks.errors} errors\n"
         f"  {tasks.polls_per_s:,.0f} polls a second; between two polls of a task: "
-        f"p50 {number(tasks.gap_p50_s, 2)} s, p99 {number(tasks.gap_p99_s, 2)} s "
+        f"mean {number(tasks.gap_mean_s, 2)} s, p99 {number(tasks.gap_p99_s, 2)} s "
         f"(lag {number(tasks.lag, 3)})\n"
         f"  cores: gateway {tasks.gateway_cores:.2f}, store {tasks.store_cores:.2f}"
     )
