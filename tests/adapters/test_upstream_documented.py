@@ -1,5 +1,6 @@
 """The fast reader of documented answers means what the tolerant one means, whatever comes."""
 
+import asyncio
 import base64
 import binascii
 import json
@@ -19,7 +20,7 @@ from app.adapters.upstream.wire import ProviderReply, ReplyParser
 from app.domain.errors import UpstreamError
 from app.domain.media import decode_base64, strip_data_uri
 from app.domain.upstream import PollInconclusive, TaskImages, TaskPending
-from tests.adapters.upstream_script import DONE, LINK, TASK
+from tests.adapters.upstream_script import DONE, KOI, LINK, TASK, reply, scripted
 
 SITE = "https://provider.example/v1/"
 PICTURE = b"\x89PNG\r\n\x1a\n" + os.urandom(90_000)
@@ -256,3 +257,19 @@ def test_the_edges_of_the_slices_change_nothing(size: int, ending: str) -> None:
 
     assert decode_base64(text) == decoded_whole(text)
     assert decode_base64(ending + text) == decoded_whole(ending + text)
+
+
+async def test_long_pictures_of_several_answers_at_once_are_read_whole() -> None:
+    pictures = [os.urandom(3 << 20) for _ in range(3)]
+    scripts = [
+        reply(200, {"created": 1, "data": [{"b64_json": base64.b64encode(picture).decode()}]})
+        for picture in pictures
+    ]
+
+    async with scripted(*scripts) as (provider, _):
+        answers = await asyncio.gather(
+            *(provider.dispatch(KOI, asynchronous=False) for _ in pictures)
+        )
+
+    came = {bytes(image.body or b"") for answer in answers for image in answer.images}  # type: ignore[union-attr]
+    assert came == set(pictures)

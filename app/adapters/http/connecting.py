@@ -66,6 +66,7 @@ async def open_connection(
     """A connection to one of the addresses. With `tls` the certificate must be for the origin's
     name, whatever the address. Raises `ConnectError`; `TlsHandshakeError` when the last address
     that could be reached failed in that."""
+    name = None if tls is None else origin.host.rstrip(".")  # certificates have no dot at the end
     left = list(addresses)
     failure = ConnectError("the name has no address")
     while left:
@@ -80,7 +81,7 @@ async def open_connection(
         left.remove(address)
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                make, sock=sock, ssl=tls, server_hostname=None if tls is None else origin.host
+                make, sock=sock, ssl=tls, server_hostname=name
             )
         except ssl.SSLError as error:
             failure = TlsHandshakeError(type(error).__name__)
