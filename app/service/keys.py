@@ -54,7 +54,7 @@ class KeyAdmin(TenantAdmin):
 
         Raises `NameInvalid`, `ModelUnknown`, `BudgetUnpriced`.
         """
-        models, kept = self._known_models(models), self._checked_limits(limits or Limits())
+        models, kept = self._known_models(models), self.checked_limits(limits or Limits())
         label = checked_label(name)
         # Only now, so that a refused command creates no user.
         await self.ensure_user(user, new=True)
@@ -98,7 +98,7 @@ class KeyAdmin(TenantAdmin):
         before = await self.key(key_id)
         key = replace(
             before,
-            limits=self._checked_limits(limits),
+            limits=self.checked_limits(limits),
             name=name if name == before.name else checked_label(name),
             models=self._known_models(models),
             expires_ms=expires_ms,
@@ -151,7 +151,7 @@ class KeyAdmin(TenantAdmin):
         """The record with its names, limits and models checked, and models by catalog name.
 
         Raises `NameInvalid`, `ModelUnknown`, `BudgetUnpriced`."""
-        limits = self._checked_limits(record.limits)
+        limits = self.checked_limits(record.limits)
         if isinstance(record, ApiKey):
             models = self._known_models(record.models)
             return replace(record, limits=limits, name=checked_label(record.name), models=models)

@@ -28,7 +28,7 @@ from app.service.gateway import Gateway
 from app.service.generate import GenerateImages
 from app.service.image_collector import ImageCollector
 from app.service.keys import KeyAdmin
-from app.service.lease import SlotReclaimer
+from app.service.lease import LeaseKeeper, SlotReclaimer
 from app.service.poller import Poller
 from app.service.run_job import RunJob
 from app.service.servable_cache import ServableCache
@@ -169,6 +169,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         recorder=metrics,
         background=background,
         timings=timings,
+        leases=LeaseKeeper(adapters.ledger),
     )
     collector = ImageCollector(
         ledger=adapters.ledger,

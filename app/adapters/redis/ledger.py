@@ -10,6 +10,7 @@ from app.adapters.redis import job_lists, keyspace, refusals
 from app.adapters.redis.auditor import Auditor
 from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
 from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
+from app.adapters.redis.job_claims import JobClaims
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.replies import Fields, ScriptError
 from app.adapters.redis.scope_set import ScopeSet
@@ -63,7 +64,7 @@ class RedisLedger:
         caps: FreeUseCaps = NO_CAPS,
     ) -> None:
         self._scripts, self._caps = scripts, caps
-        self._auditor = Auditor(scripts)
+        self._auditor, self._claims = Auditor(scripts), JobClaims(scripts)
         self._task_ms = task_ttl_s * 1000
         self._ttls = {"task_ms": self._task_ms, "image_ms": image_ttl_s * 1000}
 
@@ -154,8 +155,7 @@ class RedisLedger:
         request |= given(status=status, progress=progress)
         if anomalies:
             request["doubts"] = [[part, kind or ""] for part, kind in anomalies.items()]
-        outcome, _ = await self._write("reschedule", request)
-        return outcome == "rescheduled"
+        return await self._claims.give_back(request)
 
     async def settle(
         self,
@@ -187,17 +187,12 @@ class RedisLedger:
         return await self._write("settle", settle_request(job_id, outcome) | self._ttls | also)
 
     async def claim(self, limit: int, lease_ms: int) -> Sequence[JobClaim]:
-        return (await self.claim_with_polls(limit, lease_ms, None))[0]
+        return (await self._claims.claim(limit, lease_ms))[0]
 
     async def claim_with_polls(
-        self, limit: int, lease_ms: int, polls: int | None
+        self, limit: int, lease_ms: int, polls: int
     ) -> tuple[list[JobClaim], int]:
-        _, fields = await self._write("claim", given(limit=limit, lease_ms=lease_ms, polls=polls))
-        claims = [
-            JobClaim(_job(claim), claim["token"], claim["late_ms"], claim["age_ms"])
-            for claim in fields["claims"]
-        ]
-        return claims, fields["polls_left"]
+        return await self._claims.claim(limit, lease_ms, polls)
 
     async def claim_collections(
         self, limit: int, timings: CollectionTimings
