@@ -37,6 +37,7 @@ from app.recovery.merge import JournalMerge, merge_accounts, pack_fields
 
 T = TypeVar("T")
 
+BATCHES_AT_ONCE = 8
 DETAILS = ("result:", "doubt:", "denied:")
 """What only an open job needs; the scripts drop it at the end, too."""
 EPOCH_FIELDS = frozenset({"claims", "seq", "sent", "over", "shift"})
@@ -88,8 +89,13 @@ async def _rebuild(
     known = len(survivors.entries)
     contents = _merge_all(survivors, merge, store_is_newer=seq > merge.highest_seq)
     await _restore_batch(scripts, {"clear": True})
+    group: list[Mapping[str, Any]] = []
     async for batch in _batches(contents, scripts, terms, now_ms):
-        await _restore_batch(scripts, batch)
+        group.append(batch)
+        if len(group) == BATCHES_AT_ONCE:
+            await _restore_batches(scripts, group)
+            group = []
+    await _restore_batches(scripts, group)
     for name, last_seq in (*merge.max_seqs.items(), *([(epoch, seq)] if epoch else [])):
         earlier[name] = max(earlier.get(name, 0), last_seq)
     # The new epoch begins above every number that was ever given; `open_epoch.lua` relies on it.
@@ -221,6 +227,11 @@ async def _batches(
     for kind, records in contents.records.items():
         for some in chunks(list(records.items())):
             yield {kind.value: dict(some)}
+
+
+async def _restore_batches(scripts: LedgerScripts, batches: Sequence[Mapping[str, Any]]) -> None:
+    """In order: calls that are made together leave together, and are synced to disk as one."""
+    await asyncio.gather(*(_restore_batch(scripts, batch) for batch in batches))
 
 
 async def _restore_batch(scripts: LedgerScripts, batch: Mapping[str, Any]) -> None:
