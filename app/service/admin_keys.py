@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from app.domain.administration import (
     Actor,
@@ -15,10 +16,12 @@ from app.domain.administration import (
     AdminScope,
     AuditNote,
 )
-from app.domain.ports import KeyRing
 from app.service.admin_errors import KeyUnknown, NameInvalid
 from app.service.keys import ENDING_CHARS, select_by_secret
 from app.service.teams import checked_title, one_line
+
+if TYPE_CHECKING:
+    from app.domain.ports import KeyRing
 
 SECRET_PREFIX = "sk-koi-admin-"  # noqa: S105
 
@@ -42,7 +45,7 @@ class AdminKeys:
     """`keyring` has the clock; the audit log will say that `actor` made every change, and why."""
 
     def __init__(
-        self, admin_keyring: AdminKeyRing, keyring: KeyRing, actor: Actor, reason: str = ""
+        self, admin_keyring: AdminKeyRing, keyring: "KeyRing", actor: Actor, reason: str = ""
     ) -> None:
         self._admin_keyring, self._keyring = admin_keyring, keyring
         self._actor, self._reason = actor, one_line(reason)
