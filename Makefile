@@ -6,7 +6,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale audit lock clean
+# Without compiled modules every process of the tests would compile the whole package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale bench-growth audit lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -76,6 +79,10 @@ bench-baseline: $(VENV)/.dev ## renew bench/baseline.json, on purpose
 
 bench-scale: $(VENV)/.dev ## two workers, two gateways, what one store carries; WRITE=1 into deploy/SCALING.md
 	@$(BIN)/python -m bench.scale $(if $(WRITE),--write)
+
+bench-growth: JOBS = 10000 100000
+bench-growth: $(VENV)/.dev ## what time costs: start, reports, check, rebuild, sizes at JOBS="10000 100000"
+	@$(BIN)/python -m bench.growth $(JOBS)
 
 audit: ## known vulnerabilities of what the image installs (asks the network)
 	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit

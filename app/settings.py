@@ -21,7 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from app import dotenv
+from app import dotenv, machine
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     collect_s: float = Field(86_400, gt=0)
     collect_wait_s: float = Field(30, gt=0)
     resolve_after_s: float = Field(900, ge=0)
-    max_in_flight: int = Field(1000, gt=0)
+    max_in_flight: int = Field(default_factory=machine.max_in_flight, gt=0)
     waiting_share: float = Field(0.25, gt=0, le=1)
     key_requests_per_second: float = Field(100, ge=0)
     key_reads_per_second: float = Field(50, ge=0)
@@ -177,6 +177,8 @@ class Settings(BaseSettings):
         )
         if problems:
             raise ValueError("\n".join(problems))
+        if "max_in_flight" not in self.model_fields_set:
+            self.__dict__["max_in_flight"] = machine.max_in_flight(self.workers)
         return self
 
     @property
@@ -289,5 +291,8 @@ def _build(kind: type[Settings], values: dict[str, Any]) -> Settings:
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
     # Raised outside the handler: a chained ValidationError would hold the values, secrets too.
-    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    defaults = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in Settings.model_fields.items()
+    }
     raise SettingsInvalid(tuple(s for detail in details for s in sentences(detail, defaults)))

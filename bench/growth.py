@@ -22,7 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.domain.queries import UsageQuery
 from app.settings import load_settings
+from app.wiring.operator import open_operator_context
 from bench.growth_journal import record_template, write_journal
 
 READY_TIMEOUT_S = 300.0
@@ -109,22 +111,39 @@ def measure(jobs: int, days: int, rest_s: float) -> None:
             time.sleep(rest_s)
         with gateway(data) as ready_s:
             _row("start", f"{ready_s:8.2f} s wall")
+            asyncio.run(_measure_reports(data))
             _measure_commands(data)
         _row("journal", _size(data / "journal", jobs))
         _row("store on disk", _size(data / "store", jobs))
 
 
+async def _measure_reports(data: Path) -> None:
+    """What a gateway's reports take, without starting a command: the best of three."""
+    async with open_operator_context(
+        load_settings(data_dir=data, upstream_api_key="sk-bench")
+    ) as context:
+        now_ms = int(time.time() * 1000)
+        for by in GROUPINGS:
+            query = UsageQuery(0, now_ms, tuple(by.split(",")))
+            costs = []
+            for _ in range(3):
+                before, began = time.process_time(), time.monotonic()
+                await context.usage.report(query)
+                costs.append((time.monotonic() - began, time.process_time() - before))
+            wall, cpu = min(costs)
+            _row(f"report by {by}", f"{wall * 1000:8.0f} ms wall {cpu * 1000:8.0f} ms CPU")
+
+
 def _measure_commands(data: Path) -> None:
-    since = ("--since", "2000-01-01")
     _row(
         "koi usage of no time", run(data, "usage", "--since", "2000-01-01", "--until", "2000-01-02")
     )
-    for by in GROUPINGS:
-        _row(f"koi usage --by {by}", run(data, "usage", *since, "--by", by))
+    _row("koi usage of all time", run(data, "usage", "--since", "2000-01-01"))
     checked = run(data, "ledger", "check", "--json")
     _row("koi ledger check", checked)
     told = json.loads(checked.output)
     print(f"  {'':28} difference {told['difference']}, {told['entries']:,} entries")
+    _row("koi ledger check --full", run(data, "ledger", "check", "--full"))
 
 
 def _size(directory: Path, jobs: int) -> str:

@@ -1,12 +1,17 @@
 """Options of the whole suite, and the stores of every kind; long runs sit out unless asked for."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.store_plans import running_topology
 from tests.topologies import Topology
+
+# Each client of httpx loads all public authorities, 25 ms of CPU, and no test asks any of them.
+os.environ.setdefault("SSL_CERT_FILE", str(Path(__file__).parent / "authority.pem"))
 
 Topologies = Callable[[str], Topology]
 

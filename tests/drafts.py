@@ -1,11 +1,18 @@
 """Fetching without a store: what comes is looked at and thrown away."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.adapters.images.fetch import HttpImageFetcher
 from app.adapters.images.spool import SpoolDirectory, SpooledDraft
+from app.domain.images import Picture
+
+
+def named(name: str) -> Callable[[], Picture]:
+    """What an examination finds: a picture of this name."""
+    return lambda: Picture(name, "image/png", 1, 1)
 
 
 @dataclass(frozen=True)
@@ -24,5 +31,5 @@ async def bring(fetcher: HttpImageFetcher, url: str) -> Brought:
             return Brought(draft.read(0, draft.size), told)
 
 
-async def never(_draft: SpooledDraft, _name: str) -> None:
+async def never(_draft: SpooledDraft, _examine: object) -> Picture:
     raise AssertionError

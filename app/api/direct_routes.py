@@ -38,13 +38,13 @@ class DirectRoutes:
             self._by_prefix.setdefault((method, prefix), (route, last.strip("{}")))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._find(scope) if scope["type"] == "http" else None
+        route = self.find(scope) if scope["type"] == "http" else None
         if route is None:
             await self._framework(scope, receive, send)
         else:
             await call_endpoint(route.endpoint, scope, receive, send)
 
-    def _find(self, scope: Scope) -> DocumentedRoute | None:
+    def find(self, scope: Scope) -> DocumentedRoute | None:
         """The route, which is written into the scope with its parameters as the framework does it;
         None when the framework itself has to look."""
         method, path = scope["method"], scope["path"]

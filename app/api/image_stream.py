@@ -23,7 +23,7 @@ from app.domain.media import (
     ImageStoreUnavailable,
 )
 
-PART_BYTES = 192 << 10
+PART_BYTES = 384 << 10
 SMALL_PART_BYTES = SLICE_BYTES - SLICE_BYTES % 3
 """Bytes read at once: usually, and while many pictures are sent. Each read may be a request to a
 bucket, so small parts are slow; larger ones would hold up the event loop. Both are multiples of

@@ -96,7 +96,7 @@ async def _build_refusal(
     if type(refusal) is RateLimited:
         gateway.rate_limiter.remember_refusal(principal, refusal)
     try:
-        limits = build_limit_headers(await gateway.usage.read_limits(principal))
+        limits = build_limit_headers(await gateway.usage.recall_limits(principal))
     except LedgerUnavailable:
         limits = {}
     return ErrorResponse(refusal.note, headers=limits)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from app.cli.apply_file import read_configuration
 from app.cli.errors import EXIT_FAILED
 from app.cli.options import AsJson, Reason
-from app.cli.output import format_time, print_json, print_line, print_notice
+from app.cli.output import format_cell, format_time, print_json, print_line, print_notice
 from app.cli.session import run_operation
 from app.domain.money import format_micros
 from app.service.configuration import (
@@ -75,7 +75,8 @@ def _print_changes(changes: Sequence[PlannedChange]) -> None:
         print_line("Nothing differs.")
     for change in changes:
         values = ", ".join(_text(*item) for item in change.changes.items())
-        print_line(f"{SIGNS[change.action]} {change.target}{': ' if values else ''}{values}")
+        line = f"{SIGNS[change.action]} {change.target}{': ' if values else ''}{values}"
+        print_line(format_cell(line))
 
 
 def _text(name: str, pair: tuple[Any, Any]) -> str:
@@ -97,7 +98,7 @@ def _value(name: str, value: Any) -> str:
 
 def _print_issued(issued: "Sequence[IssuedKey]") -> None:
     for one in issued:
-        print_line(f"{one.secret}  # {one.key.id}, {one.key.name} of {one.key.user}")
+        print_line(f"{one.secret}  # {one.key.id}, {format_cell(one.key.name)} of {one.key.user}")
     if issued:
         print_notice("Keep the keys: they are not shown again.")
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from app import dotenv
+from app import dotenv, machine
 from app.cli.data_dir_owner import find_unusable_paths
 from app.cli.errors import EXIT_USAGE, CommandFailed, translate_errors
 from app.cli.lean_imports import without_gc, without_unused_modules
@@ -20,7 +20,6 @@ from app.server.listener import ListenFailed, listen, url_of
 if TYPE_CHECKING:
     from app.settings import Settings
 
-MAX_OPEN_FILES = 65_536
 KILL_GRACE_S = 15.0
 """How long a worker may live beyond its own drain before it is killed."""
 
@@ -122,9 +121,8 @@ def _check_catalog(settings: "Settings") -> None:
 def _prepare_process() -> None:
     """As many open files as allowed, since every caller and every upstream call needs one; and no
     core dump, which would contain every key."""
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = MAX_OPEN_FILES if files == resource.RLIM_INFINITY else min(files, MAX_OPEN_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, files))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (machine.max_open_files(), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 

@@ -205,7 +205,7 @@ async def _apply_adjustments(report: BillReport, context: "OperatorContext") -> 
 
 async def _adjust(item: ReconciledItem, bill: str, context: "OperatorContext") -> ReconciledItem:
     try:
-        entry = await context.ledger.adjust(build_adjustment(item, bill))
+        entry = await context.adjust(build_adjustment(item, bill))
     except InvalidRequest as refusal:
         return replace(item, adjustment=0, advice=refusal.message)
     return replace(item, entered=entry.id)

@@ -169,7 +169,7 @@ def adjust(
         else:
             blank = await _user_entry(context, target.user or "", target.model or "")
             entry = _adjustment_entry(blank, adjustment, context.catalog)
-        _print_adjusted(await context.ledger.adjust(entry), currency, json)
+        _print_adjusted(await context.adjust(entry), currency, json)
 
     run_operation(work, activity="Reading the ledger")
 

@@ -75,7 +75,7 @@ def print_json_line(document: Any) -> None:
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Columns two spaces apart; numbers to the right. A terminal has it wrapped to its width; for a
     script each row stays one line, without colour, and rich is not loaded."""
-    cells = [[_format_cell(value) for value in row] for row in rows]
+    cells = [[format_cell(value) for value in row] for row in rows]
     rightward = [any(isinstance(row[at], int) for row in rows) for at in range(len(headings))]
     if sys.stdout.isatty():
         write_output(_render_for_terminal(headings, cells, rightward))
@@ -112,7 +112,7 @@ def _render_for_terminal(
 def print_fields(fields: Mapping[str, object]) -> None:
     width = max(map(len, fields))
     for name, value in fields.items():
-        print_line(f"{name:<{width}}  {_format_cell(value)}")
+        print_line(f"{name:<{width}}  {format_cell(value)}")
 
 
 def format_csv_line(values: Sequence[object]) -> str:
@@ -146,7 +146,7 @@ def progress_notice(activity: str, after_s: float = 1.0) -> Iterator[None]:
         timer.cancel()
 
 
-def _format_cell(value: object) -> str:
+def format_cell(value: object) -> str:
     """As one line without control characters: names and notes are typed by people."""
     text = "-" if value is None or value == "" else str(value)
     return text if text.isprintable() else "".join(map(_escape_unprintable, text))

@@ -104,8 +104,8 @@ class AuditNote:
 class AuditRecord:
     """One change: field -> (old value, new value), None for a value that was not set.
 
-    `target` is `user:…`, `team:…`, `key:…`, `admin_key:…` or `house`; `user` and `team` say whom it
-    is about. `at_ms` is the store's clock. No record ever holds a secret or its digest.
+    `target` is `user:…`, `team:…`, `key:…`, `admin_key:…`, `job:…` or `house`; `user` and `team`
+    say whom it is about. `at_ms` is the store's clock. No record ever holds a secret or its digest.
     """
 
     id: str

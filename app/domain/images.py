@@ -55,7 +55,7 @@ class ProviderImage:
     """One image as the provider hands it over: a link or the bytes, at least one of them."""
 
     url: str | None = None
-    body: bytes | None = None
+    body: bytes | bytearray | None = None
     revised_prompt: str | None = None
 
 

@@ -2,7 +2,7 @@
 
 import binascii
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,6 +11,7 @@ from typing import Protocol
 from app.domain.formats import MEDIA_TYPES, ByteSource
 from app.domain.formats import MediaInfo as MediaInfo
 from app.domain.formats import detect_image as detect_image
+from app.domain.images import Picture
 
 IMAGE_NAME = re.compile(
     r"img_[0-9a-f]{32}\.(png|jpg|webp|gif|avif|heic|jxl|bmp|tiff|ico|svg|html|bin)", re.ASCII
@@ -85,8 +86,9 @@ def media_type_of(name: str) -> str | None:
 
 
 DATA_URI_PREFIX = re.compile(r"\s*data:[^,\s]{0,200};base64,", re.IGNORECASE)
-BASE64_SLICE_CHARS = 256 << 10
-"""How much base64 is decoded at a time."""
+ODD_BASE64_MARKS = (b"-", b"_", b" ", b"\t", b"\r", b"\n")
+BASE64_SLICE_CHARS = 96 << 10
+"""How much base64 is decoded at a time: a fraction of a millisecond."""
 URL_SAFE_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 
@@ -96,7 +98,7 @@ def strip_data_uri(text: str) -> str:
     return text if match is None else text[match.end() :]
 
 
-def decode_base64(text: str) -> bytes | None:
+def decode_base64(text: str) -> bytes | bytearray | None:
     """Read base64 as providers write it: with a data URI prefix, line breaks, the URL alphabet
     or missing padding. None when it is not base64, or holds nothing."""
     digits = strip_data_uri(text)
@@ -109,26 +111,28 @@ def decode_base64(text: str) -> bytes | None:
         return None
 
 
-def decode_base64_slices(slices: Iterable[bytes]) -> bytes | None:
+def decode_base64_slices(slices: Iterable[bytes]) -> bytes | bytearray | None:
     """The same for digits that come in slices, so that a long picture is never copied whole, nor
     keeps other threads waiting for long."""
-    decoded: list[bytes] = []
+    decoded = bytearray()
     left, is_padded = b"", False
     try:
         for part in slices:
-            digits = part.translate(URL_SAFE_ALPHABET, b" \t\r\n")
+            digits = part
+            if any(mark in part for mark in ODD_BASE64_MARKS):
+                digits = part.translate(URL_SAFE_ALPHABET, b" \t\r\n")
             content = digits.rstrip(b"=")
             if b"=" in content or (is_padded and content):
                 return None  # padding in the middle
             is_padded = is_padded or len(content) < len(digits)
             content = left + content
             whole = len(content) - len(content) % 4
-            decoded.append(binascii.a2b_base64(content[:whole], strict_mode=True))
+            decoded += binascii.a2b_base64(content[:whole], strict_mode=True)
             left = content[whole:]
-        decoded.append(binascii.a2b_base64(left + b"=" * (-len(left) % 4), strict_mode=True))
+        decoded += binascii.a2b_base64(left + b"=" * (-len(left) % 4), strict_mode=True)
     except binascii.Error:
         return None
-    return b"".join(decoded) or None
+    return (bytes(decoded) if len(decoded) <= BASE64_SLICE_CHARS else decoded) or None
 
 
 class ImageDraft(ByteSource, AbstractAsyncContextManager["ImageDraft"], Protocol):
@@ -138,22 +142,18 @@ class ImageDraft(ByteSource, AbstractAsyncContextManager["ImageDraft"], Protocol
     the block ends is deleted.
     """
 
-    @property
     def digest(self) -> bytes:
-        """SHA-256 of what was written so far."""
+        """SHA-256 of what was written; reads all of it."""
 
-    @property
-    def in_memory(self) -> bytes | None:
-        """The whole body if it is small, else None."""
+    async def write(self, data: bytes | bytearray) -> None: ...
 
-    async def write(self, data: bytes) -> None: ...
+    async def keep(self, examine: Callable[[], Picture]) -> Picture:
+        """End the writing, let `examine` read the draft and name the picture, and store it durably
+        under that name, in place of an image of the same name.
 
-    async def seal(self) -> None:
-        """End the writing."""
-
-    async def keep(self, name: str) -> None:
-        """Store it durably, and replace an image of the same name. Raises `ValueError` for what is
-        no `IMAGE_NAME`."""
+        Where reading blocks, `examine` runs in a thread, the same that stores. What it raises is
+        raised, and nothing is stored. Raises `ValueError` for a name that is no `IMAGE_NAME`.
+        """
 
 
 class ImageStore(Protocol):

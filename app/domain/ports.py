@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from app.domain.administration import AuditNote
 from app.domain.cache import CacheControl, CacheLookup
 from app.domain.images import GenerationRequest, Picture
 from app.domain.job import CacheVariant, Job, Outcome, PartResult, PollAnomalyKind, TaskStatus
@@ -153,8 +154,9 @@ class Ledger(Protocol):
     async def read_limits(self, principal: Principal) -> LimitSnapshot:
         """How every limit of the principal stands, unlimited ones too."""
 
-    async def adjust(self, entry: Entry) -> Entry:
-        """Append a correction (kind ADJUST) and move the counters of its windows with it."""
+    async def adjust(self, entry: Entry, note: AuditNote | None = None) -> Entry:
+        """Append a correction (kind ADJUST) and move the counters of its windows with it. `note`
+        adds a record to the audit log."""
 
     def entries(self, since_ms: int = 0, until_ms: int | None = None) -> AsyncIterator[Entry]:
         """The ledger in order, by time written."""

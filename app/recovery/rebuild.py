@@ -22,6 +22,7 @@ from app.adapters.redis.codec import (
     drop_finished_images,
     entry_id,
     flatten,
+    has_pending_images,
     unflatten,
 )
 from app.adapters.redis.ledger_scripts import LedgerScripts
@@ -32,10 +33,12 @@ from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
 from app.recovery.charges import Charges
 from app.recovery.derived import chunks, owner_rows, window_rows
 from app.recovery.job_rows import OPEN_STATES, job_row, needs_attention, restore_order
-from app.recovery.merge import JournalMerge, merge_accounts
+from app.recovery.merge import JournalMerge, merge_accounts, pack_fields
 
 T = TypeVar("T")
 
+DETAILS = ("result:", "doubt:", "denied:")
+"""What only an open job needs; the scripts drop it at the end, too."""
 EPOCH_FIELDS = frozenset({"claims", "seq", "sent", "over", "shift"})
 RECORD_KINDS = (ChangeKind.USERS, ChangeKind.TEAMS, ChangeKind.KEYS, ChangeKind.STOPS)
 RESTORED_KINDS = (*RECORD_KINDS, ChangeKind.JOURNALS)
@@ -136,7 +139,7 @@ def _check(
 async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> LedgerContents:
     """What this copy of the store still holds; from here on no other process changes it."""
     still_open = [unflatten(record) for record in (await scripts.run("quarantine"))["jobs"]]
-    entries = {id: orjson.dumps(flatten(row)) async for id, row in scripts.entries()}
+    entries = {id: pack_fields(flatten(row)) async for id, row in scripts.entries()}
     jobs = {job["id"]: job for job in still_open}
     for ids in chunks([id for id in merge.jobs_by_state if id not in jobs]):
         asked = (scripts.command(READ_JOB, keyspace.key("job", id)) for id in ids)
@@ -194,7 +197,9 @@ def _drop_stale_fields(job: Record) -> Record:
     """Without fields that were taken away, and without numbers of the epoch that is over."""
     kept = {field: text for field, text in job.items() if text != "" and field not in EPOCH_FIELDS}
     kept = drop_finished_images(kept)
-    kept = {field: text for field, text in kept.items() if not field.startswith("told:")}
+    over = job["state"] not in OPEN_STATES and not has_pending_images(kept)
+    stale = ("told:", *(DETAILS if over else ()))
+    kept = {field: text for field, text in kept.items() if not field.startswith(stale)}
     return kept | ({"entry": f"{kept['entry'].partition(' ')[0]} 0"} if "entry" in kept else {})
 
 

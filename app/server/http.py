@@ -8,20 +8,22 @@ import asyncio
 from typing import Any, cast
 
 import httptools
-import structlog
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.api.routes import UNMATCHED_ROUTE
 from app.api.settings import EdgeSettings
-from app.api.state import PEER_KEY, AppState
+from app.api.state import PEER_KEY
 from app.server import http_compat
 from app.server.cycle import EdgeCycle, fill_scope
 from app.server.deadline import ConnectionDeadline, WriteStallWatch
-from app.server.http_errors import RequestRejected, build_error_response, classify_parser_error
+from app.server.http_errors import (
+    RequestRejected,
+    build_error_response,
+    classify_parser_error,
+    report_refusal,
+)
 from app.server.peer import ConnectionPeer
-
-log = structlog.get_logger("koi.access")
+from app.service.lean_event import LeanEvent
 
 MAX_URI_BYTES = 4096
 MAX_HEADER_BYTES = 16 << 10
@@ -33,6 +35,11 @@ RESET_PROBE = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 class EdgeHttpProtocol(HttpToolsProtocol):
     """One connection. Its settings and the gateway come from the lifespan."""
+
+    __slots__ = (
+        "_active_cycle", "_closing", "_deadline", "_field_bytes", "_head_bytes", "_in_head",
+        "_in_message", "_peer", "_stall_watch", "_upgrade_offered", "settings",
+    )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -187,7 +194,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             access_logger=self.access_logger,
             access_log=False,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
+            message_event=cast(asyncio.Event, LeanEvent()),
             expect_100_continue=self.expect_100_continue,
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
@@ -258,14 +265,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._deadline.set(LINGER_S, self.transport.close)
-        self._log_and_count(request_id, code, status)
-
-    def _log_and_count(self, request_id: str, code: str, status: int) -> None:
-        log.info("request", request_id=request_id, route=UNMATCHED_ROUTE, status=status, code=code)
-        running: AppState | None = self.app_state.get("running")
-        if running is not None:
-            running.metrics.observe_request(UNMATCHED_ROUTE, "other", status, 0.0, None)
-            running.metrics.refused(code)
+        report_refusal(self.app_state.get("running"), request_id, code, status)
 
 
 def build_uvicorn_options(

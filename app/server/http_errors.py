@@ -4,11 +4,16 @@ import re
 from collections.abc import Sequence
 
 import httptools
+import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.api.errors import build_error_body, build_error_headers, get_status
 from app.api.middleware import generate_request_id
+from app.api.routes import UNMATCHED_ROUTE
+from app.api.state import AppState
 from app.domain.errors import GatewayOverloaded, InvalidRequest
+
+log = structlog.get_logger("koi.access")
 
 REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [!-~]")
 KNOWN_METHODS = "DELETE, GET, HEAD, OPTIONS, POST"
@@ -62,3 +67,11 @@ def classify_parser_error(error: httptools.HttpParserError, data: bytes) -> str:
         return error.__context__.code
     unknown = isinstance(error, httptools.HttpParserInvalidMethodError)
     return "method_not_allowed" if unknown and REQUEST_LINE.match(data) else "bad_request"
+
+
+def report_refusal(running: AppState | None, request_id: str, code: str, status: int) -> None:
+    """The access line and the metrics of such a request."""
+    log.info("request", request_id=request_id, route=UNMATCHED_ROUTE, status=status, code=code)
+    if running is not None:
+        running.metrics.observe_request(UNMATCHED_ROUTE, "other", status, 0.0, None)
+        running.metrics.refused(code)

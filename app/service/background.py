@@ -67,6 +67,8 @@ class BackgroundTasks:
         self._on_failure(name, error)
 
     def is_running(self, name: str) -> bool:
+        if name.startswith(JOB_PREFIX):
+            return name in self._jobs
         return name in self._running.values()
 
     def mark_unready(self) -> None:

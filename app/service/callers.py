@@ -15,6 +15,7 @@ from app.domain.errors import StoreUnavailable
 from app.domain.job import CacheVariant
 from app.domain.ledger import AnswerReceipt, CallerPresence, DedupKeys
 from app.domain.ports import Ledger, SignalBus
+from app.service.lean_event import LeanEvent
 
 RECHECK_S = 0.02
 """Pause between two looks at a socket: a proxy may pass on the repeat before it closes the first
@@ -50,7 +51,7 @@ class WaitingCaller:
     job_id: str
     refused_before: bool = False
     cache_variant: CacheVariant | None = None
-    done: asyncio.Event = field(default_factory=asyncio.Event)
+    done: LeanEvent = field(default_factory=LeanEvent)
 
     async def is_still_there(self) -> bool:
         """Whether the caller is connected, also when it has just closed its sending side only."""

@@ -1,6 +1,5 @@
 """Downloading one image from the provider into our own store."""
 
-import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -36,26 +35,29 @@ class DownloadImage:
         """
         async with self.budget.reserve(SHARE_BYTES), self.store.draft(stem) as draft:
             is_delimited = await self._fill(draft, image)
-            media = await _examined(draft)
-            if not accept_anything and image.body is None:
-                self._validate(stem, draft, media, is_delimited)
-            if draft.size == 0:
-                raise FetchFailed("nothing came")
-            if media.is_complete is False:
-                media = UNKNOWN_MEDIA
-            name = f"{stem}.{media.extension}"
-            await draft.keep(name)
-        return Picture(name, media.media_type, media.width, media.height, image.revised_prompt)
+            is_strict = not accept_anything and image.body is None
+
+            def examine() -> Picture:
+                media = _examined(draft)
+                if is_strict:
+                    self._validate(stem, draft, media, is_delimited)
+                if draft.size == 0:
+                    raise FetchFailed("nothing came")
+                if media.is_complete is False:
+                    media = UNKNOWN_MEDIA
+                name = f"{stem}.{media.extension}"
+                return Picture(
+                    name, media.media_type, media.width, media.height, image.revised_prompt
+                )
+
+            return await draft.keep(examine)
 
     async def _fill(self, draft: ImageDraft, image: ProviderImage) -> bool:
         """Write the bytes into the draft; whether their length was announced and reached."""
         if image.body is None:
-            is_delimited = await self._fetch(draft, image.url or "")
-        else:
-            await draft.write(image.body)
-            is_delimited = True
-        await draft.seal()
-        return is_delimited
+            return await self._fetch(draft, image.url or "")
+        await draft.write(image.body)
+        return True
 
     def _validate(self, stem: str, draft: ImageDraft, media: MediaInfo, is_delimited: bool) -> None:
         """An image is complete by its own format; where the format cannot tell, by its announced
@@ -69,7 +71,7 @@ class DownloadImage:
         if (
             media.is_complete is None
             and not is_delimited
-            and not self._seen_before(stem, draft.digest)
+            and not self._seen_before(stem, draft.digest())
         ):
             raise FetchTruncated("nothing says that the image is whole", status=200)
 
@@ -92,11 +94,8 @@ class DownloadImage:
             self.recorder.upstream("fetch", outcome, time.perf_counter() - started)
 
 
-async def _examined(draft: ImageDraft) -> MediaInfo:
-    """Small bodies at once, large ones in a thread, because they are read from the disk."""
-    if draft.in_memory is not None:
-        return detect_media(draft)
+def _examined(draft: ImageDraft) -> MediaInfo:
     try:
-        return await asyncio.to_thread(detect_media, draft)
+        return detect_media(draft)
     except OSError as error:
         raise FetchFailed(f"the spooled image cannot be read: {error.strerror}") from None

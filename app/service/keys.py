@@ -13,7 +13,7 @@ from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, Team, User
 from app.service.admin_errors import KeyUnknown
-from app.service.teams import checked_name, checked_title, stored_title
+from app.service.teams import checked_label, checked_name, stored_title
 from app.service.tenants import TenantAdmin
 
 SECRET_PREFIX = "sk-koi-"  # noqa: S105
@@ -54,8 +54,8 @@ class KeyAdmin(TenantAdmin):
 
         Raises `NameInvalid`, `ModelUnknown`, `BudgetUnpriced`.
         """
-        models, kept = self._known_models(models), self._checked_limits(limits or Limits())
-        label = checked_title(name)
+        models, kept = self._known_models(models), self.checked_limits(limits or Limits())
+        label = checked_label(name)
         # Only now, so that a refused command creates no user.
         await self.ensure_user(user, new=True)
         now = await self._keyring.now_ms()
@@ -95,10 +95,11 @@ class KeyAdmin(TenantAdmin):
         response_format: ResponseFormat | None,
     ) -> ApiKey:
         """Replace what a key may do; raises `KeyUnknown`, `ModelUnknown`, `BudgetUnpriced`."""
+        before = await self.key(key_id)
         key = replace(
-            await self.key(key_id),
-            limits=self._checked_limits(limits),
-            name=checked_title(name),
+            before,
+            limits=self.checked_limits(limits),
+            name=name if name == before.name else checked_label(name),
             models=self._known_models(models),
             expires_ms=expires_ms,
             response_format=response_format,
@@ -150,10 +151,10 @@ class KeyAdmin(TenantAdmin):
         """The record with its names, limits and models checked, and models by catalog name.
 
         Raises `NameInvalid`, `ModelUnknown`, `BudgetUnpriced`."""
-        limits = self._checked_limits(record.limits)
+        limits = self.checked_limits(record.limits)
         if isinstance(record, ApiKey):
             models = self._known_models(record.models)
-            return replace(record, limits=limits, name=checked_title(record.name), models=models)
+            return replace(record, limits=limits, name=checked_label(record.name), models=models)
         title = stored_title(record.title, checked_name(record.name))
         if isinstance(record, User):
             return replace(record, limits=limits, title=title)

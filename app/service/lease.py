@@ -6,12 +6,14 @@ jobs have ended, so what those still hold is freed (decision 26).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from app.domain.errors import LedgerUnavailable, TaskNotFound
+from app.domain.ledger import JobClaim
 from app.domain.ports import Ledger, UpstreamLimiter
 
 T = TypeVar("T")
@@ -39,6 +41,51 @@ async def run_renewing(
     finally:
         working.cancel()
     return working.result()
+
+
+class LeaseKeeper:
+    """Renews the leases of claimed jobs for as long as they are worked on here: one timer for all,
+    which runs while there are any."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._held: dict[tuple[str, int], _Lease] = {}
+        self._renewing: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def holding(self, claim: JobClaim) -> Iterator[None]:
+        held = claim.job.id, claim.token
+        self._held[held] = _Lease(claim, time.monotonic() + RENEW_S)
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew_while_held(), name="leases")
+        try:
+            yield
+        finally:
+            self._held.pop(held, None)
+
+    async def _renew_while_held(self) -> None:
+        try:
+            while self._held:
+                await asyncio.sleep(RENEW_S / 4)
+                now_s = time.monotonic()
+                due = [lease for lease in self._held.values() if lease.due_s <= now_s]
+                await asyncio.gather(*map(self._renew, due))
+        finally:
+            self._renewing = None
+
+    async def _renew(self, lease: "_Lease") -> None:
+        """One that fails ends nothing, because the next one may be in time."""
+        lease.due_s = time.monotonic() + RENEW_S
+        with suppress(LedgerUnavailable, TaskNotFound):
+            await self._ledger.reschedule(lease.claim, due_ms=LEASE_MS)
+
+
+@dataclass(slots=True)
+class _Lease:
+    """`due_s`: when it is renewed next, by this process's clock."""
+
+    claim: JobClaim
+    due_s: float
 
 
 @dataclass(frozen=True, slots=True)

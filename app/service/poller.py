@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from app.domain.charging import assume_billed, compute_outcome
 from app.domain.errors import BillingEvidence, LedgerUnavailable, RequestInterrupted, UpstreamError
@@ -21,7 +20,7 @@ from app.domain.ports import ImageProvider, Ledger, MetricsRecorder, UpstreamLim
 from app.domain.upstream import PollGrant, PollInconclusive, TaskImages
 from app.service.background import BackgroundTasks
 from app.service.finish_job import JobFinisher
-from app.service.lease import LEASE_MS, run_renewing
+from app.service.lease import LEASE_MS, LeaseKeeper
 from app.service.log_context import job_log_context
 from app.service.poll_result import (
     PollResult,
@@ -60,6 +59,7 @@ class Poller:
     background: BackgroundTasks
     upstream_limiter: UpstreamLimiter
     timings: JobTimings
+    leases: LeaseKeeper
     free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS))
 
     async def run(self) -> None:
@@ -120,22 +120,21 @@ class Poller:
     async def _step(self, claim: JobClaim, polls: int) -> None:
         """One step, whose lease is renewed for as long as it takes; if it fails, the lease lapses
         and another process takes the job."""
-        kept = partial(self.ledger.reschedule, claim, due_ms=LEASE_MS)
         try:
-            with suppress(LedgerUnavailable):
-                await run_renewing(self.step(claim, polls), kept)
+            with suppress(LedgerUnavailable), self.leases.holding(claim):
+                await self.step(claim, polls)
         finally:
             self.free.release()
 
     async def step(self, claim: JobClaim, polls: int) -> None:
         """Go on with one due job, with at most this many polls."""
-        job = claim.job
+        job, pollable = claim.job, _pollable(claim.job)
         self.recorder.polled(claim.late_ms / 1000)
         if job.state is JobState.RESERVED:
             await self.settler.settle(job, _lapsed())
-        elif _pollable(job) and polls == 0:
+        elif pollable and polls == 0:
             await self._reschedule(claim, [])
-        elif _pollable(job) or self._may_be_in_flight(claim):
+        elif pollable or self._may_be_in_flight(claim):
             await self._poll(claim, polls)
         elif job.state is JobState.UNKNOWN:
             await self._resolve(claim, [PollResult(part) for part in job.parts])
@@ -181,10 +180,11 @@ class Poller:
     async def _poll(self, claim: JobClaim, polls: int) -> None:
         job = claim.job
         # Where not all may be polled, choose at random: one that never ends must not hide others.
-        chosen = set(random.sample(_pollable(job), polls))
-        seen = await asyncio.gather(
-            *(self._poll_part(claim, i, part, poll=i in chosen) for i, part in enumerate(job.parts))
-        )
+        chosen = random.sample(_pollable(job), polls)
+        looks = [
+            self._poll_part(claim, i, part, poll=i in chosen) for i, part in enumerate(job.parts)
+        ]
+        seen = await asyncio.gather(*looks) if len(looks) > 1 else [await looks[0]]
         parts = [look.part for look in seen]
         ended = all(part.result is not None for part in parts)
         if job.state is JobState.UNKNOWN:

@@ -54,7 +54,7 @@ class TeamAdmin:
         now_ms = await self._keyring.now_ms()
         team = Team(
             checked_name(name),
-            self._checked_limits(limits),
+            self.checked_limits(limits),
             now_ms,
             title=stored_title(title, name),
         )
@@ -64,7 +64,7 @@ class TeamAdmin:
 
     async def set_team(self, name: str, limits: Limits) -> Team:
         """Raises `TeamUnknown`, `BudgetUnpriced`."""
-        return await self._update_team(name, limits=self._checked_limits(limits))
+        return await self._update_team(name, limits=self.checked_limits(limits))
 
     async def rename_team(self, name: str, title: str) -> Team:
         """What people call a team; the name stays. Raises `TeamUnknown`."""
@@ -169,7 +169,7 @@ class TeamAdmin:
                 raise ModelUnknown(f"There is no enabled model {name!r} in the catalog.")
         return frozenset(m.name for n in models if (m := self._catalog.resolve(n)))
 
-    def _checked_limits(self, limits: Limits) -> Limits:
+    def checked_limits(self, limits: Limits) -> Limits:
         """A money budget on a model without a price could not be kept, so it is refused here."""
         if limits.has_budget and self._catalog.unpriced:
             names = ", ".join(self._catalog.unpriced)
@@ -201,8 +201,16 @@ def checked_title(title: str) -> str:
     return text
 
 
+def checked_label(label: str) -> str:
+    """What somebody called a key, as it is. Raises `NameInvalid` when it is too long."""
+    if len(label) > MAX_TITLE_CHARS:
+        raise NameInvalid(f"A name takes at most {MAX_TITLE_CHARS} characters.")
+    return label
+
+
 def one_line(text: str) -> str:
-    return " ".join(text.split())[:MAX_REASON_CHARS]
+    """A reason as it is kept: on one line, and Unicode also where a terminal sent other bytes."""
+    return " ".join(text.encode(errors="replace").decode().split())[:MAX_REASON_CHARS]
 
 
 def _sentence(reason: str) -> str:

@@ -29,7 +29,7 @@ class TenantAdmin(TeamAdmin):
         """
         user = User(
             name=checked_name(name),
-            limits=self._checked_limits(limits if limits is not None else self.defaults),
+            limits=self.checked_limits(limits if limits is not None else self.defaults),
             created_ms=await self._keyring.now_ms(),
             team=await self._known_team(team),
             cache=cache,
@@ -42,7 +42,7 @@ class TenantAdmin(TeamAdmin):
         """An app of a team, with the default limits. Raises as `create_user`."""
         user = User(
             name=checked_name(name),
-            limits=self._checked_limits(self.defaults),
+            limits=self.checked_limits(self.defaults),
             created_ms=await self._keyring.now_ms(),
             team=(await self.team(team)).name,
             title=stored_title(title, name),
@@ -64,7 +64,7 @@ class TenantAdmin(TeamAdmin):
         user = replace(
             await self.user(name),
             team=await self._known_team(team),
-            limits=self._checked_limits(limits),
+            limits=self.checked_limits(limits),
             cache=cache,
             response_format=response_format,
         )
@@ -72,7 +72,7 @@ class TenantAdmin(TeamAdmin):
 
     async def set_user_limits(self, name: str, limits: Limits) -> User:
         """Raises `UserUnknown`, `BudgetUnpriced`."""
-        user = replace(await self.user(name), limits=self._checked_limits(limits))
+        user = replace(await self.user(name), limits=self.checked_limits(limits))
         return await self._replace(user, "updated")
 
     async def move_user(self, name: str, team: str | None) -> User:

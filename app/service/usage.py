@@ -1,5 +1,7 @@
 """Use cases about usage: what is left of a caller's limits, and sums over the ledger."""
 
+import time
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from operator import itemgetter
@@ -25,6 +27,8 @@ from app.domain.rollups import (
 if TYPE_CHECKING:
     from app.domain.ports import Ledger
 
+RECALL_S, MAX_RECALLED = 1.0, 1_000
+"""How long the limits of a refused key are taken as known, and of how many keys."""
 HOUSE_HIDES = frozenset({"user", "team", "key"})
 """What images beyond those asked for do not have: the deployment pays for them."""
 
@@ -32,9 +36,23 @@ HOUSE_HIDES = frozenset({"user", "team", "key"})
 class UsageReports:
     def __init__(self, ledger: "Ledger", rollups: Rollups) -> None:
         self._ledger, self._rollups = ledger, rollups
+        self._told: OrderedDict[str, tuple[Principal, float, LimitSnapshot]] = OrderedDict()
 
     async def read_limits(self, principal: Principal) -> LimitSnapshot:
         return await self._ledger.read_limits(principal)
+
+    async def recall_limits(self, principal: Principal) -> LimitSnapshot:
+        """The same, up to a second old while the limits themselves stay: for refusals, of which
+        there may be many."""
+        told, now_s = self._told.get(principal.key_id), time.monotonic()
+        if told is not None and told[0].scopes == principal.scopes and now_s - told[1] < RECALL_S:
+            return told[2]
+        snapshot = await self._ledger.read_limits(principal)
+        self._told[principal.key_id] = principal, now_s, snapshot
+        self._told.move_to_end(principal.key_id)
+        if len(self._told) > MAX_RECALLED:
+            self._told.popitem(last=False)
+        return snapshot
 
     async def report(self, query: UsageQuery) -> tuple[UsageBucket, ...]:
         """Add up rollups, and entries where there is no rollup. Empty buckets are included."""

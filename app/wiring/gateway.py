@@ -28,7 +28,7 @@ from app.service.gateway import Gateway
 from app.service.generate import GenerateImages
 from app.service.image_collector import ImageCollector
 from app.service.keys import KeyAdmin
-from app.service.lease import SlotReclaimer
+from app.service.lease import LeaseKeeper, SlotReclaimer
 from app.service.poller import Poller
 from app.service.run_job import RunJob
 from app.service.servable_cache import ServableCache
@@ -59,7 +59,7 @@ MAX_DOWNLOADS, DOWNLOAD_WAIT_S = 64, 10.0
 """How many downloads of one picture run at once, and how long others wait."""
 MAX_INCOMING_BYTES = 32 << 20
 MAX_ENCODING_BYTES = 64 << 20
-MAX_SERVING_BYTES = 2 << 20
+MAX_SERVING_BYTES = 4 << 20
 """How much of one process's memory pictures may use while they are downloaded from the provider,
 encoded as base64, and sent. Three budgets, so that slow hosts and readers hold up no answers."""
 
@@ -169,6 +169,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         recorder=metrics,
         background=background,
         timings=timings,
+        leases=LeaseKeeper(adapters.ledger),
     )
     collector = ImageCollector(
         ledger=adapters.ledger,

@@ -17,11 +17,13 @@ from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollups import RedisRollups
-from app.domain.administration import Actor, ActorKind
+from app.domain.administration import Actor, ActorKind, AuditNote
 from app.domain.catalog import Catalog
 from app.domain.errors import LedgerUnavailable
+from app.domain.ledger import Entry
 from app.service.admin_keys import AdminKeys
 from app.service.keys import KeyAdmin
+from app.service.teams import one_line
 from app.service.usage import UsageReports
 from app.settings import Settings
 from app.wiring.catalog_file import read_catalog
@@ -57,6 +59,11 @@ class OperatorContext:
     gateways: GatewayRegistry
     admin_keys: AdminKeys
     audit_log: RedisAuditLog
+
+    async def adjust(self, entry: Entry) -> Entry:
+        """Enter a correction of the ledger, in the name of whoever runs this command."""
+        note = AuditNote(find_operator(), "ledger.adjusted", one_line(entry.note or ""))
+        return await self.ledger.adjust(entry, note)
 
     def changing(self, reason: str) -> KeyAdmin:
         """The use cases for changes that are made for a reason."""

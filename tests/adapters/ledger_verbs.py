@@ -285,6 +285,7 @@ class Verbs:
             return False
         if job.open:
             job.due = self.now + HOLD
+            self.model.record_change(job.id, process)
         else:
             self.model.close(job, outcome, self.tick(), process, unsent=unsent)
             job.gone = kept_until(self.model, job, self.now)

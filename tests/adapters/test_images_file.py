@@ -12,6 +12,7 @@ import pytest
 from app.adapters.images.file import FileImageStore
 from app.adapters.images.spool import MAX_IN_MEMORY_BYTES
 from app.domain.media import SLICE_BYTES, ImageContent, ImageStoreUnavailable
+from tests.drafts import named
 
 ROOT = Path(__file__).parents[2]
 NAME = "img_" + "0a" * 16 + ".png"
@@ -96,7 +97,7 @@ async def test_a_draft_is_read_anywhere_and_kept(store: FileImageStore, length: 
         assert draft.size == length
         assert all(draft.read(at, 9) == body[at : at + 9] for at in range(0, length, 40_000))
         assert draft.read(0, length) == body
-        await draft.keep(NAME)
+        await draft.keep(named(NAME))
 
     assert await store.get(NAME) == ImageContent(body, "image/png")
 
@@ -107,7 +108,7 @@ async def test_a_draft_that_is_not_kept_leaves_nothing(
     async with store.draft(NAME[:36]) as draft:
         await draft.write(bytes(2 * MAX_IN_MEMORY_BYTES))
         with pytest.raises(ValueError, match="does not name"):
-            await draft.keep("../" + NAME)
+            await draft.keep(named("../" + NAME))
 
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

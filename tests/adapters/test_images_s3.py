@@ -15,6 +15,7 @@ import pytest
 
 from app.adapters.images.s3 import ObjectImageStore
 from app.domain.media import ImageContent, ImageStoreUnavailable
+from tests.drafts import named
 
 pytest.importorskip("obstore")
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,7 @@ async def test_a_large_draft_is_kept_in_one_request_and_read_in_slices(
     async with store.draft(NAME[:36]) as draft:
         for at in range(0, len(body), 90_000):
             await draft.write(body[at : at + 90_000])
-        await draft.keep(NAME)
+        await draft.keep(named(NAME))
     slices, at = [], 0
     while at < len(body):
         part = await store.read(NAME, at)

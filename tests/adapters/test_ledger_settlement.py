@@ -13,6 +13,7 @@ from store_rig import (
     admission,
     delivered,
     ledger_on,
+    pictures,
     presumed,
     principal,
     released,
@@ -21,10 +22,11 @@ from store_rig import (
     used_and_held,
 )  # fmt: skip
 
+from app.adapters.redis import keyspace
 from app.adapters.redis.ledger import RedisLedger
 from app.domain.calendar import Calendar, CalendarDay
 from app.domain.errors import BillingEvidence, FailureNote, TaskNotFound
-from app.domain.job import JobState, Outcome, TaskStatus
+from app.domain.job import JobState, Outcome, PartResult, TaskStatus
 from app.domain.ledger import Entry, EntryKind
 from app.domain.limits import LimitKind, LimitWindow, ScopeKind
 
@@ -292,3 +294,33 @@ async def test_what_was_reserved_before_midnight_settles_in_yesterday(
     assert (await ledger.audit()).difference == 0
     calendar.today = date(2026, 11, 30)
     assert await images_today(ledger) == (2, 0)
+
+
+# What is left of an ended job ---------------------------------------------------------------------
+
+
+async def test_an_ended_job_keeps_what_can_be_asked_for_and_little_more(
+    engine: Engine, ledger: RedisLedger
+) -> None:
+    job_id = await started(ledger, admission(request_id="req_1"))
+    done = PartResult(images=1, pictures=pictures(1))
+    await ledger.record_part(job_id, 0, upstream_id="up_1", request_id="req_2", due_ms=60_000)
+    await ledger.record_part(job_id, 0, result=done, due_ms=60_000)
+    outcome = replace(delivered(1), calls=("up_1", "req_2"))
+    settled = await ledger.settle(job_id, outcome)
+
+    job = await ledger.job(job_id)
+
+    assert job is not None
+    assert job == settled.job
+    assert (job.pictures, job.calls, job.request_id) == (
+        outcome.pictures,
+        outcome.calls,
+        "req_1",
+    )
+    assert [(part.upstream_id, part.request_id) for part in job.parts] == [("up_1", "req_2")]
+    with engine.client() as client:
+        record = client.hgetall(keyspace.key("job", job_id))
+    assert not [name for name in record if name.startswith(("result:", "told:", "claims"))]
+    assert sum(len(name) + len(text) for name, text in record.items()) < 700
+    assert (await ledger.settle(job_id, delivered(1))).first is False

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 
+import orjson
 import pytest
 from store_rig import CALENDAR, Engine, admission, delivered, ledger_on, scripts_on, started
 
@@ -249,3 +250,21 @@ async def test_a_full_audit_finds_a_rollup_that_differs_from_its_entries(
     found = [d for d in (await desk.ledger.audit(full=True)).differences if " " in d.scope]
 
     assert {d.window.split()[0] for d in found} == {"month", "day"}
+
+
+async def test_a_rebuilt_ledger_is_rolled_up_anew(engine: Engine, desk: Desk) -> None:
+    write(engine, entries(300, 20 * DAY_MS))
+    await desk.roll_up()
+    await desk.scripts.run("quarantine")
+    batch = [{"id": e.id, "fields": flatten(write_entry(e))} for e in entries(100, 5 * DAY_MS, 8)]
+    await desk.scripts.run("restore", orjson.dumps({"clear": True, "entries": batch}))
+    ask = {"epoch": "a" * 32, "seq": 9, "earlier": {}, "open": ["images", "0"]}
+    await desk.scripts.run("finish_rebuild", orjson.dumps(ask))
+    query = UsageQuery(0, START_MS + 30 * DAY_MS, ("user", "model"))
+    before = told(await desk.scans.report(query))
+
+    assert told(await desk.reports.report(query)) == before
+    await desk.roll_up()
+
+    assert told(await desk.reports.report(query)) == before
+    assert not [d for d in (await desk.ledger.audit(full=True)).differences if " " in d.scope]

@@ -7,6 +7,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import brotli
@@ -105,9 +106,19 @@ async def not_http(exchange: Exchange) -> None:
     await exchange.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
 
 
+@cache
+def bomb(megabytes: int) -> bytes:
+    return gzip.compress(bytes(megabytes * 2**20))
+
+
 def gzipped(name: str, megabytes: int = 32) -> Script:
-    bomb = gzip.compress(bytes(megabytes * 2**20))
-    return raw(200, bomb, f"Content-Encoding: {name}", "Content-Type: application/json")
+    """Compressed when it is sent, not when tests are collected."""
+
+    async def send(exchange: Exchange) -> None:
+        headers = (f"Content-Encoding: {name}", "Content-Type: application/json")
+        await raw(200, bomb(megabytes), *headers)(exchange)
+
+    return send
 
 
 MANY_HEADERS = [f"X-{number}: 1" for number in range(20_000)]

@@ -49,7 +49,7 @@ class Door:
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
-    def send(self, raw: bytes, *, timeout_s: float = 5.0, head: bool = False) -> Answer:
+    def send(self, raw: bytes, *, timeout_s: float = 30.0, head: bool = False) -> Answer:
         """Write bytes, read one response."""
         with socket.create_connection((self.host, self.port), timeout=timeout_s) as wire:
             # Refused before everything was written: the answer is what counts.

@@ -249,6 +249,8 @@ class Usage:
     async def read_limits(self, _caller: Principal) -> LimitSnapshot:
         return STANDING
 
+    recall_limits = read_limits
+
     async def report(self, question: UsageQuery) -> tuple[UsageBucket, ...]:
         self.stage.questions.append(question)
         row = UsageRow(images=2, delivered=2, requests=1, micros=self.stage.micros)

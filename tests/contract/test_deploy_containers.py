@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import redis
 import yaml
+from packaging.requirements import Requirement
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
@@ -76,6 +77,26 @@ def test_the_image_holds_only_what_production_needs() -> None:
     assert bucket - image == {"obstore"}
     assert not {"openai", "pillow", "hatchling", "editables", "pytest", "setuptools", "pip"} & image
     assert {"openai", "pillow", "hatchling"} <= tools
+
+
+MAX_DISTRIBUTIONS = 40
+"""With Koi itself: whatever is installed can break or be taken over (decision 40)."""
+
+
+@pytest.mark.parametrize("version", ["3.11.9", "3.12.9", "3.13.3"])
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_production_installs_few_distributions(platform: str, version: str) -> None:
+    machine = {
+        "sys_platform": platform,
+        "python_version": version.rpartition(".")[0],
+        "python_full_version": version,
+    }
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = [Requirement(line.rstrip(" \\")) for line in lines if re.match(r"[\w.-]+[\[=]", line)]
+    installed = [one.name for one in locked if not one.marker or one.marker.evaluate(machine)]
+
+    assert len(installed) > 30
+    assert len(installed) + 1 <= MAX_DISTRIBUTIONS, installed
 
 
 def test_the_image_has_no_packaging_tool() -> None:

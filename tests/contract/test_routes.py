@@ -1,8 +1,11 @@
 """Default deny: every route wants a key unless it is on the list of open ones."""
 
-import pytest
-from starlette.routing import Route
+from typing import Any
 
+import pytest
+from starlette.routing import Match, Route
+
+from app.api.direct_routes import DirectRoutes
 from app.api.routes import ROUTE_TEMPLATES, ROUTES, UNAUTHENTICATED_PATHS, UNLOGGED_PATHS
 from app.main import create_app
 from tests.contract.bad_bodies import assert_error, koi
@@ -47,6 +50,30 @@ def test_the_app_serves_this_table_and_nothing_else() -> None:
     assert [route.path for route in app.routes] == [route.path for route in ROUTES]  # type: ignore[attr-defined]
     assert {"/livez", "/readyz", *DOCS} == UNAUTHENTICATED_PATHS
     assert UNAUTHENTICATED_PATHS | UNLOGGED_PATHS <= ROUTE_TEMPLATES
+
+
+async def nothing(*_: object) -> None:
+    """An ASGI application that is never called."""
+
+
+def first_match(scope: dict[str, Any]) -> Route | None:
+    full = [route for route in ROUTES if route.matches(dict(scope))[0] is Match.FULL]
+    return full[0] if full else None
+
+
+@pytest.mark.parametrize(("route", "method"), WALK, ids=named)
+def test_the_index_finds_the_route_that_the_framework_would_find(route: Route, method: str) -> None:
+    index = DirectRoutes(nothing, ROUTES)
+    for path in (path_of(route), path_of(route) + "/", path_of(route) + "/more", "/v1/images/"):
+        scope: dict[str, Any] = {"type": "http", "method": method, "path": path}
+        found = index.find(scope)
+        if found is None:
+            wanted = first_match(scope)
+            assert wanted is None or "{" in wanted.path
+        else:
+            wanted = first_match({"type": "http", "method": method, "path": path})
+            assert found is wanted is scope["route"]
+            assert scope["path_params"] == found.matches(dict(scope))[1]["path_params"]
 
 
 @pytest.mark.parametrize(("method", "path"), ADMIN)

@@ -4,14 +4,18 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.redis import keyspace
-from tests.flow.command import PRICED, Cli
+from app.sandbox.server import Sandbox
+from tests.flow.command import Cli
+from tests.harness import PRICED, gateway
 
 WHY = ("--reason", "as agreed")
 
@@ -181,15 +185,57 @@ def test_a_command_that_changes_nothing_leaves_no_record(cli: Cli) -> None:
     assert log(cli) == before
 
 
+def test_a_correction_of_the_ledger_is_audited(cli: Cli, changed: dict[str, str]) -> None:
+    cli.run("users", "create", "zoe")
+    words = ("--user", "zoe", "--model", MODEL, "--images", "2", "--note", "a refund, late")
+    entry = cli.json("ledger", "adjust", *words)
+
+    (newest, *_) = log(cli)
+
+    assert entry["images"] == 2
+    assert (newest["kind"], newest["user"], newest["reason"]) == (
+        "ledger.adjusted", "zoe", "a refund, late",
+    )  # fmt: skip
+    assert newest["changes"] == {"images": [None, 2], "micros": [None, 280_000]}
+
+
 def test_a_rebuild_restores_the_log(
     cli: Cli, store: EmbeddedStore, changed: dict[str, str]
 ) -> None:
-    before = log(cli)
+    before, entries = log(cli), cli.text("ledger", "export")
     with redis.Redis.from_url(store.url) as client:
         client.flushall()
 
     cli.run("ledger", "rebuild")
 
+    assert cli.text("ledger", "export") == entries
+    assert cli.json("ledger", "check")["difference"] == 0
+
     assert log(cli) == before
     cli.run("teams", "create", "later", *WHY)
     assert log(cli)[1:] == before
+
+
+def test_a_rebuild_restores_what_the_api_changed(
+    sandbox: Sandbox, store_url: str, tmp_path: Path
+) -> None:
+    data_dir, root = tmp_path / "koi", "admin-1b2c3d4e5f6a7b8c"
+    with gateway(sandbox, store_url, data_dir, admin_key=root) as koi:
+        headers = {"authorization": f"Bearer {root}", "x-koi-reason": "because"}
+        with httpx.Client(base_url=f"{koi.v1}/organization/", headers=headers) as client:
+            client.post("projects", json={"name": "art"})
+            bot = client.post("projects/art/service_accounts", json={"name": "bot"}).json()
+            client.delete(f"projects/art/api_keys/{bot['api_key']['id']}")
+    cli = Cli(tmp_path, {"KOI_REDIS_URL": store_url, "KOI_DATA_DIR": str(data_dir),
+                         "KOI_CATALOG": str(PRICED)})  # fmt: skip
+    before = log(cli)
+    with redis.Redis.from_url(store_url) as emptied:
+        emptied.flushall()
+
+    cli.run("ledger", "rebuild")
+
+    assert log(cli) == before
+    assert [(one["kind"], one["actor"], one["reason"]) for one in before] == [
+        (kind, "admin_key:root", "because")
+        for kind in ("key.revoked", "key.created", "service_account.created", "team.created")
+    ]

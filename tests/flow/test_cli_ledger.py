@@ -193,7 +193,7 @@ def test_a_correction_is_a_new_entry_and_the_ledger_still_balances(example: Exam
     extra = cli.json(
         *("ledger", "adjust", "--user", "ann", "--model", "dall-e-3"), *("--amount", "-0.06")
     )
-    checked = cli.json("ledger", "check")
+    checked = cli.json("ledger", "check", "--full")
     total = cli.json("usage")["total"]
 
     assert (back["kind"], back["images"], back["amount"]) == ("adjust", -1, "-0.14")

@@ -45,8 +45,19 @@ class Subject:
         return text if isinstance(text, str) else text.decode("latin-1")
 
 
+def methods_called() -> dict[str, set[str]]:
+    """What the app calls on each name, found in one pass over all of it."""
+    found: dict[str, set[str]] = {}
+    for name, method in re.findall(r"\b([A-Za-z_]\w*)\.(\w+)\(", SOURCE):
+        found.setdefault(name, set()).add(method)
+    return found
+
+
+CALLED = methods_called()
+
+
 def anchored(name: str) -> bool:
-    uses = set(re.findall(rf"\b{name}\.(\w+)\(", SOURCE))
+    uses = CALLED.get(name, set())
     return bool(uses) and uses <= {"match", "fullmatch"}
 
 

@@ -158,8 +158,9 @@ class EmbeddedStore:
             if self._take_lock():
                 self._start()
                 return
-            answer = ping(self._open_directory.socket)
+            # Asked first: once the server has ended, its lock is gone and says nothing any more.
             ending = is_lock_holder_dead(self._open_directory.lock)
+            answer = ping(self._open_directory.socket)
             if answer is PingReply.PONG and not ending:
                 self._log.info("store_attached", engine=self.engine)
                 return

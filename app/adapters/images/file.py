@@ -21,7 +21,14 @@ from app.adapters.images.directory import (
     ensure_store_id,
     shard_of,
 )
-from app.adapters.images.spool import LEFTOVER_AGE_S, SpooledDraft, create
+from app.adapters.images.spool import (
+    LEFTOVER_AGE_S,
+    Examine,
+    SpooledDraft,
+    create,
+    finish_despite_cancel,
+)
+from app.domain.images import Picture
 from app.domain.media import (
     IMAGE_NAME,
     SLICE_BYTES,
@@ -131,12 +138,13 @@ class FileImageStore:
     async def close(self) -> None:
         """Nothing is held open between calls."""
 
-    async def _keep(self, draft: SpooledDraft, name: str) -> None:
+    async def _keep(self, draft: SpooledDraft, examine: Examine) -> Picture:
         body = draft.in_memory
-        if body is not None:
-            await self.put(name, body, media_type_of(name) or "")
-        else:
-            await asyncio.to_thread(self._commit_draft, draft, name)
+        if body is None:
+            return await finish_despite_cancel(self._commit_draft, draft, examine)
+        picture = examine()
+        await self.put(picture.name, body, media_type_of(picture.name) or "")
+        return picture
 
     async def _flush_queue(self) -> None:
         """Write in batches until nothing is queued, so that many files share one sync."""
@@ -171,18 +179,25 @@ class FileImageStore:
                 failures[index] = None if failure is None else self._shards.map_error(failure)
         return failures
 
-    def _commit_draft(self, draft: SpooledDraft, name: str) -> None:
-        """Sync the draft's file, give it its name, sync the directory."""
+    def _commit_draft(self, draft: SpooledDraft, examine: Examine) -> Picture:
+        """Write what is left, examine, sync the draft's file, give it its name, sync the directory:
+        all in one turn of one thread."""
         file = draft.file
         try:
             if file is None:
                 raise FileNotFoundError("the draft was thrown away")
+            draft.append_rest()
+            picture = examine()
+            if IMAGE_NAME.fullmatch(picture.name) is None:
+                raise ValueError(f"{picture.name!r} does not name an image")
             os.fsync(file.descriptor)
-            with self._shards.open_scoped(shard_of(name), create=True) as shard:
-                os.rename(file.name, name, src_dir_fd=shard, dst_dir_fd=shard)
+            with self._shards.open_scoped(shard_of(picture.name), create=True) as shard:
+                os.rename(file.name, picture.name, src_dir_fd=shard, dst_dir_fd=shard)
                 os.fsync(shard)
         except OSError as error:
             raise self._shards.map_error(error) from error
+        draft.release()
+        return picture
 
     def _read(self, name: str, at: int, most: int) -> tuple[bytes, int] | None:
         try:

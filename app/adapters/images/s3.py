@@ -19,7 +19,14 @@ from app.adapters.images.bucket import (
     is_bucket_missing,
     open_bucket,
 )
-from app.adapters.images.spool import SpoolDirectory, SpooledDraft, map_draft
+from app.adapters.images.spool import (
+    Examine,
+    SpoolDirectory,
+    SpooledDraft,
+    finish_despite_cancel,
+    map_draft,
+)
+from app.domain.images import Picture
 from app.domain.media import (
     IMAGE_NAME,
     SLICE_BYTES,
@@ -184,14 +191,19 @@ class ObjectImageStore:
             await asyncio.wait_for(self._idle.wait(), CLOSE_TIMEOUT_S)
         await asyncio.sleep(max(self._last_call + DRAIN_S - time.monotonic(), 0))
 
-    async def _keep(self, draft: SpooledDraft, name: str) -> None:
-        media_type = media_type_of(name) or ""
+    async def _keep(self, draft: SpooledDraft, examine: Examine) -> Picture:
         body = draft.in_memory
+        await draft.seal()
+        picture = examine() if body is not None else await finish_despite_cancel(examine)
+        media_type = media_type_of(picture.name)
+        if media_type is None:
+            raise ValueError(f"{picture.name!r} does not name an image")
         with self._track_call():
             if body is None:
-                await self._write(name, map_draft(draft), media_type, self._large_store)
+                await self._write(picture.name, map_draft(draft), media_type, self._large_store)
             else:
-                await self._write(name, body, media_type)
+                await self._write(picture.name, body, media_type)
+        return picture
 
     async def _write(
         self,

@@ -8,17 +8,22 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from app.adapters.files import DIRECTORY_FLAGS, TEMPORARY_PREFIX
-from app.domain.media import IMAGE_NAME, ImageStoreUnavailable
+from app.domain.formats.source import iter_blocks
+from app.domain.images import Picture
+from app.domain.media import ImageStoreUnavailable
 
 MAX_IN_MEMORY_BYTES = 256 << 10
 """Images up to this size are written in batches that share one sync; most are that small."""
 READ_WINDOW_BYTES = 64 << 10
 LEFTOVER_AGE_S = 3600.0
+Examine = Callable[[], Picture]
+T = TypeVar("T")
 CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -91,15 +96,14 @@ class SpooledDraft:
     def __init__(
         self,
         make: Callable[[], SpoolFile],
-        keep: Callable[["SpooledDraft", str], Awaitable[None]],
+        keep: Callable[["SpooledDraft", Examine], Awaitable[Picture]],
         explain: Callable[[Exception], ImageStoreUnavailable],
     ) -> None:
         self._make = make
         self._keep = keep
         self._explain = explain
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
         self._pending_bytes = 0
-        self._hash = hashlib.sha256()
         self._window = (0, b"")
         self.size = 0
         self.file: SpoolFile | None = None
@@ -117,22 +121,23 @@ class SpooledDraft:
             file, self.file = self.file, None
             await asyncio.shield(asyncio.to_thread(_discard, file))
 
-    @property
     def digest(self) -> bytes:
-        """SHA-256 of the bytes written so far."""
-        return self._hash.digest()
+        """SHA-256 of the bytes written so far; blocks when there is a file."""
+        hashed = hashlib.sha256()
+        for block in iter_blocks(self, 0, self.size):
+            hashed.update(block)
+        return hashed.digest()
 
     @property
     def in_memory(self) -> bytes | None:
         """The whole body if it is so small that it was never written to a file, else None."""
         if self.file is not None:
             return None
-        if len(self._pieces) > 1:
-            self._pieces = [b"".join(self._pieces)]
-        return self._pieces[0] if self._pieces else b""
+        body = bytes(self._pieces[0]) if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces = [body]
+        return body
 
-    async def write(self, data: bytes) -> None:
-        self._hash.update(data)
+    async def write(self, data: bytes | bytearray) -> None:
         self._pieces.append(data)
         self.size += len(data)
         self._pending_bytes += len(data)
@@ -144,12 +149,20 @@ class SpooledDraft:
         if self.file is not None and self._pieces:
             await self._flush()
 
-    async def keep(self, name: str) -> None:
-        """Store it durably; the same name again replaces. `ValueError` when no `IMAGE_NAME`."""
-        if IMAGE_NAME.fullmatch(name) is None:
-            raise ValueError(f"{name!r} does not name an image")
-        await self.seal()
-        await self._keep(self, name)
+    async def keep(self, examine: Examine) -> Picture:
+        """See `ImageDraft.keep`."""
+        return await self._keep(self, examine)
+
+    def append_rest(self) -> None:
+        """What `seal` does, for a caller that is in a thread already. Raises `OSError`."""
+        pieces, self._pieces, self._pending_bytes = self._pieces, [], 0
+        self._append(pieces)
+
+    def release(self) -> None:
+        """Close the file, which has its final name now."""
+        if self.file is not None:
+            os.close(self.file.descriptor)
+            self.file = None
 
     def read(self, at: int, most: int) -> bytes:
         """Bytes at any position; blocks when there is a file. Raises `OSError`."""
@@ -167,11 +180,11 @@ class SpooledDraft:
         pieces, self._pieces, self._pending_bytes = self._pieces, [], 0
         try:
             # Wait even when cancelled: the file must be known before it can be discarded.
-            await _finish_despite_cancel(self._append, pieces)
+            await finish_despite_cancel(self._append, pieces)
         except OSError as error:
             raise self._explain(error) from None
 
-    def _append(self, pieces: list[bytes]) -> None:
+    def _append(self, pieces: list[bytes | bytearray]) -> None:
         if self.file is None:
             self.file = self._make()
         for piece in pieces:
@@ -180,10 +193,11 @@ class SpooledDraft:
                 view = view[os.write(self.file.descriptor, view) :]
 
 
-async def _finish_despite_cancel(work: Callable[[list[bytes]], None], pieces: list[bytes]) -> None:
-    running = asyncio.ensure_future(asyncio.to_thread(work, pieces))
+async def finish_despite_cancel(work: Callable[..., T], *args: object) -> T:
+    """Run it in a thread, to its end also when the caller is cancelled meanwhile."""
+    running = asyncio.get_running_loop().run_in_executor(None, partial(work, *args))
     try:
-        await asyncio.shield(running)
+        return await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait([running])
         raise

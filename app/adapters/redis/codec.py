@@ -188,14 +188,15 @@ def read_job(record: Mapping[str, str]) -> Job:
     )
     if "calls" not in record:
         values["calls"] = call_ids_of(parts)
-    late = read_late_pictures(record)
+    images = [field for field in record if field.startswith((PENDING, PICTURE))]
+    late = read_late_pictures(record) if images else None
     if late:
         # A picture that came before the settlement may have been recorded with it once more.
         each = {picture.name: picture for picture in (*values["pictures"], *late)}
         values["pictures"] = tuple(in_image_order(values["id"], parts, tuple(each.values())))
     if "collecting" in record:
         values["collecting"] = CollectionProgress(**_read(COLLECTING_FIELDS, record))
-    return Job(pending=_read_pending(record), **values)
+    return Job(pending=_read_pending(record) if images else (), **values)
 
 
 def write_job(job: Job) -> Record:

@@ -10,6 +10,7 @@ from app.adapters.redis import job_lists, keyspace, refusals
 from app.adapters.redis.auditor import Auditor
 from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
 from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
+from app.adapters.redis.job_claims import JobClaims
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.replies import Fields, ScriptError
 from app.adapters.redis.scope_set import ScopeSet
@@ -24,6 +25,7 @@ from app.adapters.redis.script_requests import (
     given,
     settle_request,
 )
+from app.domain.administration import AuditNote
 from app.domain.charging import validate_outcome
 from app.domain.errors import BillingEvidence, PriceUnknown, TaskCancelled
 from app.domain.job import Job, JobState, Outcome, PartResult, PollAnomalyKind, TaskStatus
@@ -62,7 +64,7 @@ class RedisLedger:
         caps: FreeUseCaps = NO_CAPS,
     ) -> None:
         self._scripts, self._caps = scripts, caps
-        self._auditor = Auditor(scripts)
+        self._auditor, self._claims = Auditor(scripts), JobClaims(scripts)
         self._task_ms = task_ttl_s * 1000
         self._ttls = {"task_ms": self._task_ms, "image_ms": image_ttl_s * 1000}
 
@@ -153,8 +155,7 @@ class RedisLedger:
         request |= given(status=status, progress=progress)
         if anomalies:
             request["doubts"] = [[part, kind or ""] for part, kind in anomalies.items()]
-        outcome, _ = await self._write("reschedule", request)
-        return outcome == "rescheduled"
+        return await self._claims.give_back(request)
 
     async def settle(
         self,
@@ -186,17 +187,12 @@ class RedisLedger:
         return await self._write("settle", settle_request(job_id, outcome) | self._ttls | also)
 
     async def claim(self, limit: int, lease_ms: int) -> Sequence[JobClaim]:
-        return (await self.claim_with_polls(limit, lease_ms, None))[0]
+        return (await self._claims.claim(limit, lease_ms))[0]
 
     async def claim_with_polls(
-        self, limit: int, lease_ms: int, polls: int | None
+        self, limit: int, lease_ms: int, polls: int
     ) -> tuple[list[JobClaim], int]:
-        _, fields = await self._write("claim", given(limit=limit, lease_ms=lease_ms, polls=polls))
-        claims = [
-            JobClaim(_job(claim), claim["token"], claim["late_ms"], claim["age_ms"])
-            for claim in fields["claims"]
-        ]
-        return claims, fields["polls_left"]
+        return await self._claims.claim(limit, lease_ms, polls)
 
     async def claim_collections(
         self, limit: int, timings: CollectionTimings
@@ -242,15 +238,14 @@ class RedisLedger:
 
     async def read_limits(self, principal: Principal) -> LimitSnapshot:
         scope_set = ScopeSet.of(principal)
-        request = scope_set.limit_fields(principal)
-        fields = await self._scripts.run_dated("read_limits", request)
+        fields = await self._scripts.run_dated("read_limits", scope_set.limit_fields(principal))
         return scope_set.snapshot(fields["limits"], unlimited=True)
 
-    async def adjust(self, entry: Entry) -> Entry:
+    async def adjust(self, entry: Entry, note: AuditNote | None = None) -> Entry:
         """A non-empty `entry.id` names the request: repeated, it corrects once."""
         if entry.kind is not EntryKind.ADJUST or entry.surplus:
             raise ValueError("only corrections are entered by hand")
-        request = correction_request(entry, self._scripts.calendar)
+        request = correction_request(entry, self._scripts.calendar, note)
         _, fields = await self._write("adjust", request)
         return replace(entry, id=fields["entry"], at_ms=entry_id(fields["entry"])[0])
 

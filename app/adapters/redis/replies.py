@@ -76,7 +76,7 @@ STATUSES: Mapping[str, tuple[str | ErrorCode, ...]] = {
     "record_collection": ("collected", _E.JOB_MISSING),
     "record_part": ("recorded", "taken", "ended", _E.JOB_MISSING),
     "register_journal": ("registered",),
-    "reschedule": ("rescheduled", "lost"),
+    "reschedule": ("rescheduled",),
     "save_receipts": ("saved",),
     "save_record": ("written", "kept"),
     "settle": ("settled", "again", "kept", _E.JOB_MISSING, _E.OUTCOME_INVALID),

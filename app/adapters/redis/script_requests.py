@@ -12,6 +12,7 @@ from app.adapters.redis.codec import (
 )
 from app.adapters.redis.request_days import window_kept_until_ms
 from app.adapters.redis.scope_set import scope_keys_of
+from app.domain.administration import AuditNote
 from app.domain.calendar import Calendar
 from app.domain.charging import IMAGE_UNAVAILABLE
 from app.domain.images import digest
@@ -138,8 +139,8 @@ def backoff_request(limit: int, timings: CollectionTimings) -> Request:
     }
 
 
-def correction_request(entry: Entry, calendar: Calendar) -> Request:
-    """For `adjust.lua`: the entry, and the windows that it names."""
+def correction_request(entry: Entry, calendar: Calendar, note: AuditNote | None) -> Request:
+    """For `adjust.lua`: the entry, the windows that it names, and who makes it."""
     return {
         "scope_keys": scope_keys_of(entry.key, entry.user, entry.team),
         "windows": [
@@ -149,5 +150,17 @@ def correction_request(entry: Entry, calendar: Calendar) -> Request:
         "images": entry.images,
         "micros": entry.micros or 0,
         "fields": flatten(write_entry(entry)),
-        **given(id=entry.id or None),
+        **given(id=entry.id or None, audit=note and _audit_of(entry, note)),
+    }
+
+
+def _audit_of(entry: Entry, note: AuditNote) -> Request:
+    target = f"job:{entry.job}" if entry.job else f"user:{entry.user}"
+    return {
+        "actor": note.actor.text,
+        "kind": note.kind,
+        "reason": note.reason,
+        "target": target,
+        "user": entry.user,
+        **given(team=entry.team),
     }

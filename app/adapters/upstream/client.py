@@ -92,6 +92,7 @@ class DieyuyunProvider:
             ("user-agent", USER_AGENT),
         )
         self._post_headers = self._get_headers.with_field("content-type", "application/json")
+        self._long_replies = asyncio.Lock()
         self._log = structlog.get_logger()
 
     async def dispatch(self, request: GenerationRequest, *, asynchronous: bool) -> UpstreamAnswer:
@@ -188,7 +189,10 @@ class DieyuyunProvider:
         """What a reply means. If our parser fails on it, its status alone decides."""
         try:
             if len(reply.body or b"") > LARGE_REPLY_BYTES:
-                return await asyncio.to_thread(parse, reply)
+                # One at a time: they hold the interpreter's lock, so that several would only keep
+                # the event loop from it.
+                async with self._long_replies:
+                    return await asyncio.to_thread(parse, reply)
             return parse(reply)
         except (UpstreamError, PollInconclusive):
             raise
@@ -224,4 +228,6 @@ def _encode_request(
     }
     if asynchronous:
         fields["async"] = True
-    return orjson.dumps(fields)
+    # Copied, because orjson leaves 4 KB behind each of its results, and this one is kept for as
+    # long as the provider takes.
+    return bytes(memoryview(orjson.dumps(fields)))

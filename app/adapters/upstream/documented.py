@@ -21,13 +21,12 @@ from app.adapters.upstream.image_extraction import (
 from app.adapters.upstream.wire import ProviderReply, ReplyParser
 from app.domain.images import ProviderImage
 from app.domain.job import TaskStatus
-from app.domain.media import decode_base64_slices
+from app.domain.media import BASE64_SLICE_CHARS, decode_base64_slices
 from app.domain.upstream import TaskImages, TaskPending, UpstreamAnswer
 from app.domain.upstream_ids import is_task_id
 
 MAX_SMALL_BYTES = 64 << 10
 """A longer answer holds pictures, which are cut out before it is parsed as JSON."""
-BASE64_SLICE = 192 << 10
 MAX_CREATED = 10**15
 
 TASK_KEYS = frozenset({"id", "status", "progress"})
@@ -79,7 +78,7 @@ def read_documented(body: bytes | bytearray, site: str) -> UpstreamAnswer | None
 
 
 def _read(
-    fields: Mapping[str, Any], site: str, pictures: Sequence[bytes]
+    fields: Mapping[str, Any], site: str, pictures: Sequence[bytes | bytearray]
 ) -> TaskPending | TaskImages | None:
     keys = fields.keys()
     name, status, progress = fields.get("id"), fields.get("status"), fields.get("progress")
@@ -101,7 +100,9 @@ def _read(
     return TaskImages(images) if images else None
 
 
-def _images(items: Any, site: str, pictures: Sequence[bytes]) -> Iterator[ProviderImage]:
+def _images(
+    items: Any, site: str, pictures: Sequence[bytes | bytearray]
+) -> Iterator[ProviderImage]:
     if not isinstance(items, list) or len(items) > MAX_IMAGES:
         raise _Undocumented
     used = 0
@@ -182,13 +183,13 @@ def _cut_base64(body: bytes | bytearray) -> _CutReply:
     return _CutReply(b"".join(rest), places)
 
 
-def _decode(body: bytes | bytearray, place: tuple[int, int]) -> bytes:
+def _decode(body: bytes | bytearray, place: tuple[int, int]) -> bytes | bytearray:
     """Raises `_Undocumented` for what is no plain base64, or would be no JSON."""
 
     def slices() -> Iterator[bytes]:
         begin, end = place
-        for at in range(begin, end, BASE64_SLICE):
-            part = bytes(body[at : min(at + BASE64_SLICE, end)])
+        for at in range(begin, end, BASE64_SLICE_CHARS):
+            part = bytes(body[at : min(at + BASE64_SLICE_CHARS, end)])
             if any(sign in part for sign in (b"\\", b"\t", b"\r", b"\n")):
                 raise _Undocumented
             yield part

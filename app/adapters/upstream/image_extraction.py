@@ -161,7 +161,7 @@ def _resolve_url(text: str, site: str) -> str | None:
     return url if host and len(url) <= MAX_URL_CHARS else None
 
 
-def _decode_image_bytes(text: Any, *, named: bool) -> bytes | None:
+def _decode_image_bytes(text: Any, *, named: bool) -> bytes | bytearray | None:
     """Bytes from base64. If the field's name or type says that they are an image (`named`), any
     format is taken; else only bytes that look like an image."""
     body = decode_base64(text) if isinstance(text, str) else None

@@ -43,6 +43,7 @@ EVENTS = {
     "admin_key.revoked": "tenant.admin_api_key.deleted",
     "spending.stopped": "organization.updated",
     "spending.resumed": "organization.updated",
+    "ledger.adjusted": "organization.updated",
 }
 """Koi's word for a change -> OpenAI's type of an event, complete by test."""
 DAY_MS = 1000

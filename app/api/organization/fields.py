@@ -16,7 +16,7 @@ from app.api.parameters import (
 )
 from app.api.request_body import read_json
 from app.domain.errors import InvalidRequest
-from app.service.teams import MAX_TITLE_CHARS, NAME_PATTERN
+from app.service.teams import MAX_TITLE_CHARS, NAME_PATTERN, checked_title
 
 MAX_LIFETIME_S = 10 * 366 * 86_400
 MAX_WORDS = 200
@@ -47,10 +47,11 @@ async def read_fields(
 
 
 def require_title(body: Body, name: str = "name") -> str:
+    """What people call something, on one line. Raises `NameInvalid` too."""
     title = parse_string(body, name, MAX_TITLE_CHARS)
     if title is None or not title.strip():
         raise missing_error(name)
-    return title.strip()
+    return checked_title(title)
 
 
 def parse_lifetime(body: Body) -> timedelta | None:

@@ -80,14 +80,15 @@ async def update(request: Request, admin: Administrator) -> Response:
     disabled = None if body.get("disabled") is None else parse_boolean(body, "disabled")
     if limits is not None:
         admin.require(AdminScope.MONEY)
+        admin.keys.checked_limits(limits)  # before anything is written
     if limits is None or (title, disabled) != (None, None):
         admin.require(AdminScope.PEOPLE)
+    if disabled is not None:
+        team = await admin.keys.disable_team(team.name, disabled=disabled)
     if limits is not None:
         team = await admin.keys.set_team(team.name, limits)
     if title is not None:
         team = await admin.keys.rename_team(team.name, title)
-    if disabled is not None:
-        team = await admin.keys.disable_team(team.name, disabled=disabled)
     return object_response(describe_project(team))
 
 

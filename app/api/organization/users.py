@@ -105,6 +105,7 @@ async def update(request: Request, admin: Administrator) -> Response:
     title = None if body.get("name") is None else require_title(body)
     if limits is not None:
         admin.require(AdminScope.MONEY)
+        admin.keys.checked_limits(limits)  # before anything is written
     if limits is None or (title, disabled) != (None, None):
         admin.require(AdminScope.PEOPLE)
     if limits is not None:

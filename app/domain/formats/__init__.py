@@ -106,10 +106,10 @@ def detect_image(body: bytes) -> MediaInfo | None:
     return None if media.extension in ("html", "bin") else media
 
 
-def may_be_image(body: bytes) -> bool:
+def may_be_image(body: bytes | bytearray) -> bool:
     """Whether the bytes in an image field are an image, by their beginning. An unknown format
     counts too, unless there are so few bytes that they are probably a word."""
-    media = detect_media(MemorySource(body[:SNIFF_BYTES]))
+    media = detect_media(MemorySource(bytes(body[:SNIFF_BYTES])))
     known = media.extension not in ("html", "bin")
     return known or (not media.is_text and len(body) >= MIN_UNKNOWN_BYTES)
 

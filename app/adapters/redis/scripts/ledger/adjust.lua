@@ -2,7 +2,8 @@
 -- Append a correction and move the counters of its windows with it. Asked twice under one id, it
 -- corrects once.
 -- KEYS [1] slot  ARGV [1] epoch [2] position
---      [3] {id?, scope_keys, windows = {{label, keep_ms} ...}, images, micros, fields}
+--      [3] {id?, scope_keys, windows = {{label, keep_ms} ...}, images, micros, fields,
+--           audit? = {actor, kind, reason, target, user, team?}}
 -- -> adjusted {entry}
 -- errors: counter_negative {scope_key, label}
 if data_lost() then return fail(E.data_lost) end
@@ -28,7 +29,14 @@ for _, window in ipairs(moved) do
 end
 local entry = redis.call('XADD', K.stream, '*', unpack(ask.fields))
 local seq = next_seq(entry)
-publish_change('entry', entry, ask.fields, seq)
+local change = { unpack(ask.fields) }
+if ask.audit then
+  local given = { images = { cjson.null, ask.images } }
+  if ask.micros ~= 0 then given.micros = { cjson.null, ask.micros } end
+  change[#change + 1] = 'audit'
+  change[#change + 1] = write_audit(ask.audit, ask.audit.target, ask.audit.user, ask.audit.team, given)
+end
+publish_change('entry', entry, change, seq)
 if ask.id then
   redis.call('SET', K.adjusted .. ask.id, entry .. ' ' .. int(seq), 'PX', IDEMPOTENCY_TTL_MS)
 end

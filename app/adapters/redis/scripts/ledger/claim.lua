@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
 -- Lease the jobs that are due, the most overdue first, by moving their due time ahead. With `polls`
 -- there is room for so many polls only: jobs that need one and find none left stay as they are.
--- KEYS [1] slot  ARGV [1] epoch [2] position [3] {limit, lease_ms, polls?}
--- -> claimed {polls_left (due, but without room), claims = {{late_ms, token, age_ms, record} ...}}
+-- Then so many due jobs are looked at in one call, from the one of a rank (`first`) on.
+-- KEYS [1] slot  ARGV [1] epoch [2] position [3] {limit, lease_ms, polls?, first?}
+-- -> claimed {polls_left (due, but without room), room? (polls that are left), next? (`first` of the
+--    next call, where there may be more), claims = {{late_ms, token, age_ms, record} ...}}
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
-local MAX_SCANNED = 2000
+local MAX_SCANNED = 128
 local room, left = ask.polls, 0
 
 local function fits(id, parts)
@@ -19,9 +21,9 @@ local function fits(id, parts)
   return true
 end
 
-local due = redis.call('ZRANGEBYSCORE', K.due, '-inf', int(now_ms), 'WITHSCORES', 'LIMIT', 0,
-  room and MAX_SCANNED or ask.limit)
-local claims = {}
+local first, most = ask.first or 0, room and MAX_SCANNED or ask.limit
+local due = redis.call('ZRANGEBYSCORE', K.due, '-inf', int(now_ms), 'WITHSCORES', 'LIMIT', first, most)
+local claims, passed = {}, 0
 for i = 1, #due, 2 do
   if #claims == ask.limit then break end
   local id, due_ms = due[i], due[i + 1]
@@ -29,7 +31,9 @@ for i = 1, #due, 2 do
     'shift')
   if not job.state then
     redis.call('ZREM', K.due, id)
-  elseif fits(id, job.parts) then
+  elseif not fits(id, job.parts) then
+    passed = passed + 1
+  else
     local token = redis.call('HINCRBY', K.job .. id, 'claims', 1)
     schedule(id, job, now_ms + ask.lease_ms)
     local age_ms = now_ms - (job.dispatched or job.created) - (job.shift or 0)
@@ -39,4 +43,7 @@ for i = 1, #due, 2 do
     })
   end
 end
-return reply('claimed', { polls_left = left, claims = claims })
+return reply('claimed', {
+  polls_left = left, room = room, next = room and #due == 2 * most and first + passed or nil,
+  claims = claims,
+})

@@ -153,8 +153,9 @@ end
 local function schedule(id, job, at_ms)
   redis.call('ZADD', K.due, int(at_ms), id)
   if job.state == 'U' then return end
+  local lapses = int(at_ms + GRACE_MS)
   for _, scope_key in ipairs(scope_keys_of(job)) do
-    redis.call('ZADD', K.slots .. scope_key, int(at_ms + GRACE_MS), id)
+    redis.call('ZADD', K.slots .. scope_key, lapses, id)
   end
 end
 

@@ -1,4 +1,5 @@
--- The audit log: one record for each change of a user, team, key or spending stop.
+-- The audit log: one record for each change of a user, team, key or spending stop, and for each
+-- correction of the ledger.
 
 local MAX_AUDIT = 100000  -- records kept in the store; the journal has the older ones
 local NOUNS = { users = 'user', teams = 'team', keys = 'key' }
@@ -39,7 +40,23 @@ local function audited_changes(old, new)
   return differing
 end
 
--- Add the record of a change to the log; returns it as JSON for the journal, nil when nothing changed.
+-- Add a record to the log; returns it as JSON for the journal. `note` is {actor, kind, reason}.
+local function write_audit(note, target, user, team, differing)
+  local fields = {
+    'actor', note.actor, 'kind', note.kind, 'target', target, 'reason', note.reason,
+    'changes', cjson.encode(differing),
+  }
+  for noun, value in pairs({ user = user, team = team }) do
+    if type(value) == 'string' then
+      fields[#fields + 1] = noun
+      fields[#fields + 1] = value
+    end
+  end
+  local id = redis.call('XADD', K.audit, 'MAXLEN', '~', MAX_AUDIT, '*', unpack(fields))
+  return cjson.encode({ id = id, fields = fields })
+end
+
+-- The same for the change of a record, with its old and new values; nil when nothing changed.
 local function append_audit(note, family, name, before, after)
   local old = audited_values(before, name)
   local new, row = audited_values(after, name)
@@ -59,16 +76,5 @@ local function append_audit(note, family, name, before, after)
   end
   local target = name
   if NOUNS[family] then target = (row.admin and 'admin_key' or NOUNS[family]) .. ':' .. name end
-  local fields = {
-    'actor', note.actor, 'kind', note.kind, 'target', target, 'reason', note.reason,
-    'changes', cjson.encode(differing),
-  }
-  for noun, value in pairs({ user = user, team = team }) do
-    if type(value) == 'string' then
-      fields[#fields + 1] = noun
-      fields[#fields + 1] = value
-    end
-  end
-  local id = redis.call('XADD', K.audit, 'MAXLEN', '~', MAX_AUDIT, '*', unpack(fields))
-  return cjson.encode({ id = id, fields = fields })
+  return write_audit(note, target, user, team, differing)
 end

@@ -1,22 +1,12 @@
 #!lua flags=allow-oom
--- Give a claimed job back. Its status goes only from queued to processing, its progress only up.
--- Anomalies of a part's task are counted as '<kind> <times in a row> <first time, ms>'.
+-- Give claimed jobs back. A status goes only from queued to processing, a progress only up. Anomalies of
+-- a part's task are counted as '<kind> <times in a row> <first time, ms>'.
 -- KEYS [1] slot  ARGV [1] epoch [2] position
---      [3] {job, token, due_ms, status?, progress?, doubts? = {{part, kind or ''} ...}}
--- -> rescheduled | lost (another process claimed it since, or it ended)
+--      [3] {jobs = {{job, token, due_ms, status?, progress?, doubts? = {{part, kind or ''} ...}} ...}}
+-- -> rescheduled {kept = {1, or 0 where another process claimed it since or it ended ...}}
 if data_lost() then return fail(E.data_lost) end
-local ask = cjson.decode(ARGV[3])
-local key = K.job .. ask.job
-local job = read_fields(key, 'state', 'status', 'progress', 'claims', 'key', 'user', 'team')
-if not OPEN[job.state] or tonumber(job.claims) ~= ask.token then return reply('lost') end
-if job.status == 'queued' and ask.status == 'processing' then
-  redis.call('HSET', key, 'status', 'processing')
-end
-if ask.progress and ask.progress > tonumber(job.progress or 0) and not job.ended then
-  redis.call('HSET', key, 'progress', ask.progress)
-end
-for _, row in ipairs(ask.doubts or {}) do
-  local part, kind = unpack(row)
+
+local function count_doubt(key, part, kind)
   local field = 'doubt:' .. part
   local before = redis.call('HGET', key, field)
   local same, times, since = string.match(before or '', '^(%S+) (%d+) (%d+)$')
@@ -28,5 +18,22 @@ for _, row in ipairs(ask.doubts or {}) do
     redis.call('HSET', key, field, kind .. ' 1 ' .. int(now_ms))
   end
 end
-schedule(ask.job, job, now_ms + ask.due_ms)
-return reply('rescheduled')
+
+local function give_back(ask)
+  local key = K.job .. ask.job
+  local job = read_fields(key, 'state', 'status', 'progress', 'claims', 'key', 'user', 'team')
+  if not OPEN[job.state] or tonumber(job.claims) ~= ask.token then return 0 end
+  if job.status == 'queued' and ask.status == 'processing' then
+    redis.call('HSET', key, 'status', 'processing')
+  end
+  if ask.progress and ask.progress > tonumber(job.progress or 0) and not job.ended then
+    redis.call('HSET', key, 'progress', ask.progress)
+  end
+  for _, row in ipairs(ask.doubts or {}) do count_doubt(key, unpack(row)) end
+  schedule(ask.job, job, now_ms + ask.due_ms)
+  return 1
+end
+
+local kept = {}
+for i, ask in ipairs(cjson.decode(ARGV[3]).jobs) do kept[i] = give_back(ask) end
+return reply('rescheduled', { kept = kept })

@@ -11,10 +11,10 @@ for level, moved in pairs(ask.advance) do
   if tonumber(redis.call('HGET', K.rollups, level) or 0) ~= moved[1] then return 0 end
 end
 for i, name in ipairs(ask.keys) do
-  if ARGV[i + 1] == '' then
-    redis.call('DEL', K.rollup .. name)
-  else
+  if ARGV[i + 1] ~= '' then
     redis.call('SET', K.rollup .. name, ARGV[i + 1])
+  elseif redis.call('EXISTS', K.rollup .. name) == 1 then
+    redis.call('SET', K.rollup .. name, '', 'PX', MIN_TTL_MS)  -- of another epoch
   end
 end
 for name, at_ms in pairs(ask.expire) do

@@ -1,0 +1,75 @@
+"""Due jobs, claimed and given back in batches: thousands of tasks are polled every few seconds."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from app.adapters.redis.codec import read_job, unflatten
+from app.adapters.redis.ledger_scripts import LedgerScripts
+from app.adapters.redis.script_requests import Request, given
+from app.domain.ledger import JobClaim
+
+MAX_PASSED = 2000
+"""How many due jobs without room for their polls are passed over to find others."""
+BATCH_S = 0.005
+"""How long a job that is given back waits for others, so that one script takes all of them."""
+MAX_BATCH = 64
+
+
+class JobClaims:
+    def __init__(self, scripts: LedgerScripts) -> None:
+        self._scripts = scripts
+        self._given_back: list[tuple[Request, asyncio.Future[bool]]] = []
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def claim(
+        self, limit: int, lease_ms: int, polls: int | None = None
+    ) -> tuple[list[JobClaim], int]:
+        """Up to `limit` due jobs, and how many polls are due without room: there is room for so
+        many `polls`, or None for all."""
+        claims: list[JobClaim] = []
+        left, first = 0, 0
+        while True:
+            asked = given(limit=limit - len(claims), lease_ms=lease_ms, polls=polls, first=first)
+            _, fields = await self._scripts.write("claim", asked)
+            claims += map(_claim, fields["claims"])
+            left, polls = left + fields["polls_left"], fields.get("room")
+            first = fields.get("next", MAX_PASSED)
+            if len(claims) >= limit or first >= MAX_PASSED:
+                return claims, left
+
+    async def give_back(self, request: Request) -> bool:
+        """One of the `jobs` of `reschedule.lua`; false when the claim is lost."""
+        kept: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if not self._given_back:
+            asyncio.get_running_loop().call_later(BATCH_S, self._send_all)
+        self._given_back.append((request, kept))
+        return await kept
+
+    def _send_all(self) -> None:
+        waiting, self._given_back = self._given_back, []
+        for start in range(0, len(waiting), MAX_BATCH):
+            task = asyncio.create_task(self._send(waiting[start : start + MAX_BATCH]))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    async def _send(self, batch: Sequence[tuple[Request, asyncio.Future[bool]]]) -> None:
+        try:
+            request = {"jobs": [request for request, _ in batch]}
+            _, fields = await self._scripts.write("reschedule", request)
+        except BaseException as error:
+            for _, kept in batch:
+                if not kept.done():
+                    kept.set_exception(error)
+                    kept.exception()  # marked as read: its caller may be gone
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, kept), word in zip(batch, fields["kept"], strict=True):
+            if not kept.done():
+                kept.set_result(bool(word))
+
+
+def _claim(fields: dict[str, Any]) -> JobClaim:
+    job = read_job(unflatten(fields["record"]))
+    return JobClaim(job, fields["token"], fields["late_ms"], fields["age_ms"])
