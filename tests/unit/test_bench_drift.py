@@ -20,7 +20,7 @@ def test_more_than_a_tenth_names_the_row_the_count_and_both_values() -> None:
 
 def test_every_count_is_judged_for_itself() -> None:
     worse = Counts(
-        instructions=80_000, scripts=5, commands=130, store_bytes=14_000, log_bytes=8_000
+        instructions=80_000, scripts=6, commands=130, store_bytes=14_000, log_bytes=8_000
     )
     assert [text.split()[1] for text in judge({"hit": worse}, BASELINE)] == [
         "scripts",
@@ -30,9 +30,14 @@ def test_every_count_is_judged_for_itself() -> None:
     ]
 
 
-def test_a_script_where_there_was_none_is_a_regression() -> None:
-    (sentence,) = judge({"401": replace(CHEAP, scripts=1)}, BASELINE)
-    assert sentence == "401: scripts 0.0 -> 1.0 a request"
+def test_commands_where_there_were_none_are_a_regression() -> None:
+    (sentence,) = judge({"401": replace(CHEAP, commands=2)}, BASELINE)
+    assert sentence == "401: commands 0.0 -> 2.0 a request"
+
+
+def test_one_script_more_alone_is_not_a_regression() -> None:
+    """A signal that is read a moment later is one; what it costs shows in the other counts."""
+    assert not judge({"hit": replace(BEFORE, scripts=5)}, BASELINE)
 
 
 def test_a_tenth_of_almost_nothing_is_not_a_regression() -> None:
