@@ -245,7 +245,8 @@ def test_a_task_can_be_read_for_as_long_as_its_pictures_are_kept(
     ten_days = 10 * 86_400
     assert ten_days - 60 < left_s["made"] <= ten_days
     assert 3600 - 60 < left_s["failed"] <= 3600
-    assert ten_days - 60 < lists <= ten_days
+    # Extended ahead of time, so that not every job has to do it.
+    assert ten_days - 60 < lists <= ten_days + 60
 
 
 def test_a_caller_sees_its_own_limits_and_the_one_that_binds_and_not_those_of_the_house(
