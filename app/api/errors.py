@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.paths import is_non_image_path
 from app.api.state import abort_connection, get_edge_settings, get_scope_access_record
 from app.api.wire import ErrorObject
+from app.domain.administration import ProjectArchived
 from app.domain.errors import (
     FailureNote,
     GatewayError,
@@ -174,7 +175,9 @@ class ErrorResponse(Response):
         headers: Mapping[str, str] | None = None,
         moderation_code: str = DEFAULT_MODERATION_CODE,
     ) -> None:
-        body, own_headers = render_error(note, task_id, moderation_code)
+        # What names a task comes once, and may quote the provider: it is not kept.
+        render = render_error if task_id is None else render_error.__wrapped__
+        body, own_headers = render(note, task_id, moderation_code)
         super().__init__(
             body, get_status(note.code), {**own_headers, **(headers or {})}, "application/json"
         )
@@ -207,6 +210,8 @@ async def handle_gateway_error(request: Request, error: Exception) -> Response:
     record = get_scope_access_record(request.scope)
     if isinstance(error, InvalidApiKey):
         record.reason, record.key_id = error.why, error.key_id
+    elif isinstance(error, ProjectArchived):
+        record.reason, record.key_id = "team_archived", error.key_id
     return ErrorResponse(
         error.note,
         task_id=get_task_id(error) or record.task_id,

@@ -1,5 +1,6 @@
 """The file of `koi apply`: TOML, strict, and errors name the place."""
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from app.service.configuration import Configuration
 COUNTS = ("images_per_day", "images_per_month", "requests_per_minute", "concurrency")
 BUDGETS = {"budget_per_day": "micros_per_day", "budget_per_month": "micros_per_month"}
 DIGEST = re.compile(r"[0-9a-f]{64}")
+SAMPLE_SECRETS = (b"", b"test", b"secret", b"password", b"changeme", b"sk-test")
+SAMPLE_DIGESTS = {hashlib.sha256(secret).hexdigest() for secret in SAMPLE_SECRETS}
 UNLIMITED = "unlimited"
 AMOUNT = f'decimal text such as "12.50", or "{UNLIMITED}"'
 T = TypeVar("T")
@@ -155,6 +158,8 @@ def _read_key(table: _Table) -> ApiKey:
     digest = table.take("digest", str, "").removeprefix("sha256:")
     if digest and DIGEST.fullmatch(digest) is None:
         raise table.error("digest", "must be the SHA-256 of a key, 64 hexadecimal digits")
+    if digest in SAMPLE_DIGESTS:
+        raise table.error("digest", "is that of a sample secret, which everybody knows")
     key = ApiKey(
         id="",
         user=user,

@@ -164,7 +164,7 @@ def set_(
         key = await context.keys.key(key_id)
         now_ms = await context.keyring.now_ms()
         changed = await context.changing(limits.reason).set_key(
-            key_id,
+            key,
             name=key.name if change.name is None else change.name,
             models=key.models if change.models is None else allowed,
             expires_ms=_parse_expiry_ms(change.expires, key.expires_ms, now_ms),

@@ -75,8 +75,9 @@ class ProjectArchived(GatewayError):
 
     code = "project_archived"
 
-    def __init__(self) -> None:
+    def __init__(self, key_id: str) -> None:
         super().__init__("The team of this key is archived; ask the operator of this gateway.")
+        self.key_id = key_id
 
 
 class ObjectNotFound(GatewayError):

@@ -45,8 +45,8 @@ class Authenticate:
         if kept is not None and kept[0] is known:
             return kept[1]
         key, user, team = known
-        if team is not None and team.archived_ms is not None and team.deleted_ms is None:
-            raise ProjectArchived
+        if is_enabled(user) and team is not None and team.archived_ms and team.deleted_ms is None:
+            raise ProjectArchived(key.id)
         for noun, holder in (("user", user), ("team", team)):
             if holder is not None and not is_enabled(holder):
                 raise InvalidApiKey(f"{noun}_{_state_word(holder)}", key.id)

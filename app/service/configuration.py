@@ -23,10 +23,12 @@ class PlannedAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlannedChange:
-    """One step: `record` is what will be, or will be gone. `changes` are field -> (old, new)."""
+    """One step: `record` is what will be, or will be gone; `before` is what an update replaces.
+    `changes` are field -> (old, new)."""
 
     action: PlannedAction
     record: Team | User | ApiKey
+    before: Team | User | ApiKey | None = None
     changes: Mapping[str, tuple[object, object]] = field(default_factory=dict)
 
     @property
@@ -64,7 +66,8 @@ class ConfigurationPlan:
         `KeyUnknown` for a key that could be several."""
         teams = {team.name: team for team in await self._keys.teams()}
         users = {user.name: user for user in await self._keys.users()}
-        keys = [key for key in await self._keys.keys() if key.revoked_ms is None]
+        all_keys = await self._keys.keys()
+        keys = [key for key in all_keys if key.revoked_ms is None]
         now_ms = await self._keys.now_ms()
         plan = [
             *(self._put(teams.get(team.name), team, now_ms) for team in wanted.teams),
@@ -72,6 +75,7 @@ class ConfigurationPlan:
         ]
         self._check_references(wanted, teams, users, prune=prune)
         found = [_find_key(keys, key) for key in wanted.keys]
+        _check_digests(wanted.keys, found, all_keys)
         pairs = zip(found, wanted.keys, strict=True)
         plan += [self._put(before, key, now_ms) for before, key in pairs]
         changes = [change for change in plan if change is not None]
@@ -86,10 +90,12 @@ class ConfigurationPlan:
         for change in plan:
             if change.action is PlannedAction.DELETE:
                 await self._delete(change.record)
+            elif change.before is not None:
+                await self._keys.change(change.before, change.record)
             elif isinstance(change.record, ApiKey) and not change.record.digest:
                 issued.append(await self._keys.issue_as(change.record))
             else:
-                await self._keys.put(change.record)
+                await self._keys.add(change.record)
         return issued
 
     def _put(
@@ -98,8 +104,8 @@ class ConfigurationPlan:
         record = self._keys.checked(_continue(before, wanted, now_ms))
         changes = compare_records(before, record)
         if before is None:
-            return PlannedChange(PlannedAction.CREATE, record, changes)
-        return PlannedChange(PlannedAction.UPDATE, record, changes) if changes else None
+            return PlannedChange(PlannedAction.CREATE, record, changes=changes)
+        return PlannedChange(PlannedAction.UPDATE, record, before, changes) if changes else None
 
     def _check_references(
         self,
@@ -197,6 +203,20 @@ def _find_key(keys: Iterable[ApiKey], wanted: ApiKey) -> ApiKey | None:
         )
     found = exact or same
     return found[0] if found else None
+
+
+def _check_digests(
+    wanted: Sequence[ApiKey], found: Sequence[ApiKey | None], known: Sequence[ApiKey]
+) -> None:
+    """A secret is one key's, and one that was revoked stays so."""
+    digests = [key.digest for key in wanted if key.digest]
+    for before, key in zip(found, wanted, strict=True):
+        others = [one for one in known if one.digest == key.digest and one is not before]
+        if key.digest and (others or digests.count(key.digest) > 1):
+            raise KeyUnknown(
+                f"The digest of key {key.name!r} of {key.user!r} is that of another key, or of a "
+                "revoked one: make a new secret."
+            )
 
 
 def _prune(

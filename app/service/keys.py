@@ -86,7 +86,7 @@ class KeyAdmin(TenantAdmin):
 
     async def set_key(
         self,
-        key_id: str,
+        before: ApiKey,
         *,
         limits: Limits,
         name: str,
@@ -94,8 +94,7 @@ class KeyAdmin(TenantAdmin):
         expires_ms: int | None,
         response_format: ResponseFormat | None,
     ) -> ApiKey:
-        """Replace what a key may do; raises `KeyUnknown`, `ModelUnknown`, `BudgetUnpriced`."""
-        before = await self.key(key_id)
+        """Replace what a key may do; raises `ModelUnknown`, `BudgetUnpriced`, `Conflict`."""
         key = replace(
             before,
             limits=self.checked_limits(limits),
@@ -104,7 +103,7 @@ class KeyAdmin(TenantAdmin):
             expires_ms=expires_ms,
             response_format=response_format,
         )
-        await self._keyring.save_key(key, self._note("key.updated"))
+        await self._keyring.save_key(key, self._note("key.updated"), before=before)
         return key
 
     async def find_by_secret(self, text: str) -> Sequence[ApiKey]:
@@ -122,16 +121,16 @@ class KeyAdmin(TenantAdmin):
         for key in keys:
             await self.revoke(key.id)
         now_ms = await self._keyring.now_ms()
-        await self._replace(replace(user, deleted_ms=now_ms), "deleted")
+        await self._replace(user, replace(user, deleted_ms=now_ms), "deleted")
         await self.resume_spending(f"user:{name}")
         return len(keys)
 
     async def revoke(self, key_id: str) -> ApiKey:
         """End a key for good, on all workers within five seconds. Raises `KeyUnknown`."""
-        key = await self.key(key_id)
+        key = before = await self.key(key_id)
         if key.revoked_ms is None:
             key = replace(key, revoked_ms=await self._keyring.now_ms())
-            await self._keyring.save_key(key, self._note("key.revoked"))
+            await self._keyring.save_key(key, self._note("key.revoked"), before=before)
         return key
 
     async def rotate(self, key_id: str, overlap: timedelta) -> IssuedKey:
@@ -144,7 +143,7 @@ class KeyAdmin(TenantAdmin):
         issued = await self._put(replace(old, id=_new_key_id(), digest="", created_ms=now))
         ends = now + _ms(overlap)
         ending = replace(old, expires_ms=min(ends, old.expires_ms) if old.expires_ms else ends)
-        await self._keyring.save_key(ending, self._note("key.rotated"))
+        await self._keyring.save_key(ending, self._note("key.rotated"), before=old)
         return issued
 
     def checked(self, record: Team | User | ApiKey) -> Team | User | ApiKey:
@@ -163,24 +162,28 @@ class KeyAdmin(TenantAdmin):
             record, limits=limits, title=title, models=models, denied_models=denied or frozenset()
         )
 
-    async def put(self, record: Team | User | ApiKey) -> None:
-        """Write a whole record, new or changed, as `checked` returned it. A key comes with the
-        digest of a secret that somebody else has."""
+    async def add(self, record: Team | User | ApiKey) -> None:
+        """Write a new record as `checked` returned it. A key comes with the digest of a secret that
+        somebody else has. Raises `Conflict`."""
         if isinstance(record, ApiKey):
-            new = not record.id
-            record = replace(record, id=record.id or _new_key_id())
-            await self._keyring.save_key(
-                record, self._note("key.created" if new else "key.updated")
-            )
+            key = replace(record, id=_new_key_id())
+            await self._keyring.save_key(key, self._note("key.created"))
         elif isinstance(record, User):
-            if _is_new(await self._keyring.user(record.name)):
-                await self._add(record)
-            else:
-                await self._replace(record, "updated")
-        elif _is_new(await self._keyring.team(record.name)):
-            await self._put_team(record)
+            await self._add(record)
         else:
-            await self._keyring.save_team(record, self._note("team.updated"), create=False)
+            await self._put_team(record)
+
+    async def change(self, before: Team | User | ApiKey, record: Team | User | ApiKey) -> None:
+        """Write a whole record as `checked` returned it in place of what it was `before`. Raises
+        `Conflict`."""
+        match before, record:
+            case ApiKey(), ApiKey():
+                await self._keyring.save_key(record, self._note("key.updated"), before=before)
+            case User(), User():
+                await self._replace(before, record, "updated")
+            case Team(), Team():
+                note = self._note("team.updated")
+                await self._keyring.save_team(record, note, create=False, before=before)
 
     async def issue_as(self, record: ApiKey) -> IssuedKey:
         """A new secret for a record without one, as `checked` returned it."""
@@ -213,10 +216,6 @@ def select_by_secret(keys: Sequence[AnyKey], text: str) -> Sequence[AnyKey]:
 
 def _new_key_id() -> str:
     return f"key_{secrets.token_hex(8)}"
-
-
-def _is_new(record: User | Team | None) -> bool:
-    return record is None or record.deleted_ms is not None
 
 
 def _ms(span: timedelta) -> int:

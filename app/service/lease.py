@@ -69,7 +69,8 @@ class LeaseKeeper:
                 await asyncio.sleep(RENEW_S / 4)
                 now_s = time.monotonic()
                 due = [lease for lease in self._held.values() if lease.due_s <= now_s]
-                await asyncio.gather(*map(self._renew, due))
+                # One that fails in whatever way must not end the renewals of the others.
+                await asyncio.gather(*map(self._renew, due), return_exceptions=True)
         finally:
             self._renewing = None
 

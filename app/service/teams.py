@@ -99,7 +99,7 @@ class TeamAdmin:
             if before.archived_ms is not None:
                 raise TeamArchived(f"Team {name!r} is archived; use `koi teams restore {name}`.")
             note = self._note("team.disabled" if disabled else "team.enabled")
-            await self._keyring.save_team(team, note, create=False)
+            await self._keyring.save_team(team, note, create=False, before=before)
         return team
 
     async def archive_team(self, name: str) -> Team:
@@ -111,7 +111,8 @@ class TeamAdmin:
         now_ms = await self._keyring.now_ms()
         # Gateways of an earlier version know that it is disabled.
         team = replace(before, archived_ms=now_ms, disabled_ms=before.disabled_ms or now_ms)
-        await self._keyring.save_team(team, self._note("team.archived"), create=False)
+        note = self._note("team.archived")
+        await self._keyring.save_team(team, note, create=False, before=before)
         return team
 
     async def restore_team(self, name: str) -> Team:
@@ -121,7 +122,8 @@ class TeamAdmin:
             return before
         kept = None if before.disabled_ms == before.archived_ms else before.disabled_ms
         team = replace(before, archived_ms=None, disabled_ms=kept)
-        await self._keyring.save_team(team, self._note("team.restored"), create=False)
+        note = self._note("team.restored")
+        await self._keyring.save_team(team, note, create=False, before=before)
         return team
 
     async def stop_spending(self, scope: str, reason: str) -> SpendingStop:
@@ -148,8 +150,9 @@ class TeamAdmin:
         return replace(holder, disabled_ms=await self._keyring.now_ms() if disabled else None)
 
     async def _update_team(self, name: str, **fields: Any) -> Team:
-        team = replace(await self.team(name), **fields)
-        await self._keyring.save_team(team, self._note("team.updated"), create=False)
+        before = await self.team(name)
+        team, note = replace(before, **fields), self._note("team.updated")
+        await self._keyring.save_team(team, note, create=False, before=before)
         return team
 
     async def _put_team(self, team: Team) -> bool:

@@ -61,29 +61,33 @@ class TenantAdmin(TeamAdmin):
     ) -> User:
         """Replace a user's team, limits, cache policy and response format; raises `UserUnknown`
         and as above."""
+        before = await self.user(name)
         user = replace(
-            await self.user(name),
+            before,
             team=await self._known_team(team),
             limits=self.checked_limits(limits),
             cache=cache,
             response_format=response_format,
         )
-        return await self._replace(user, "updated")
+        return await self._replace(before, user, "updated")
 
     async def set_user_limits(self, name: str, limits: Limits) -> User:
         """Raises `UserUnknown`, `BudgetUnpriced`."""
-        user = replace(await self.user(name), limits=self.checked_limits(limits))
-        return await self._replace(user, "updated")
+        before = await self.user(name)
+        user = replace(before, limits=self.checked_limits(limits))
+        return await self._replace(before, user, "updated")
 
     async def move_user(self, name: str, team: str | None) -> User:
         """Raises `UserUnknown`, `TeamUnknown`."""
-        user = replace(await self.user(name), team=await self._known_team(team))
-        return await self._replace(user, "updated")
+        before = await self.user(name)
+        user = replace(before, team=await self._known_team(team))
+        return await self._replace(before, user, "updated")
 
     async def rename_user(self, name: str, title: str) -> User:
         """What people call a user; the name stays. Raises `UserUnknown`, `NameInvalid`."""
-        user = replace(await self.user(name), title=stored_title(title, name))
-        return await self._replace(user, "updated")
+        before = await self.user(name)
+        user = replace(before, title=stored_title(title, name))
+        return await self._replace(before, user, "updated")
 
     async def user(self, name: str) -> User:
         user = await self._keyring.user(name)
@@ -115,7 +119,7 @@ class TenantAdmin(TeamAdmin):
         before = await self.user(name)
         user = await self._with_disabled(before, disabled=disabled)
         if user != before:
-            await self._replace(user, "disabled" if disabled else "enabled")
+            await self._replace(before, user, "disabled" if disabled else "enabled")
         return user
 
     async def delete_team(self, name: str) -> None:
@@ -129,8 +133,8 @@ class TenantAdmin(TeamAdmin):
                 f"koi users set {members[0]} --team none"
             )
         now_ms = await self._keyring.now_ms()
-        deleted = replace(team, deleted_ms=now_ms)
-        await self._keyring.save_team(deleted, self._note("team.deleted"), create=False)
+        deleted, note = replace(team, deleted_ms=now_ms), self._note("team.deleted")
+        await self._keyring.save_team(deleted, note, create=False, before=team)
         await self.resume_spending(f"team:{name}")
 
     async def _add(self, user: User) -> User:
@@ -142,8 +146,9 @@ class TenantAdmin(TeamAdmin):
             raise NameTaken(f"There is a user {user.name!r} already; use `koi users set`.")
         return user
 
-    async def _replace(self, user: User, verb: str) -> User:
-        await self._keyring.save_user(user, self._note(_kind(user, verb)), create=False)
+    async def _replace(self, before: User, user: User, verb: str) -> User:
+        note = self._note(_kind(user, verb))
+        await self._keyring.save_user(user, note, create=False, before=before)
         return user
 
     async def _known_team(self, name: str | None) -> str | None:

@@ -52,7 +52,12 @@ class LogStream:
             lines, self._lines, self._flushing_loop = self._lines, [], None
             stream = self._stream or sys.stdout
             with suppress(OSError, ValueError):
-                stream.write("".join(lines))
+                try:
+                    stream.write("".join(lines))
+                except UnicodeEncodeError as error:
+                    # One line must not cost the others: what cannot be encoded is escaped.
+                    text = "".join(lines).encode(error.encoding, "backslashreplace")
+                    stream.write(text.decode(error.encoding))
                 stream.flush()
 
     def info(self, line: str) -> None:

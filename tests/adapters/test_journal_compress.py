@@ -1,6 +1,8 @@
 """Days of the journal that are over are compressed, and nothing of them is lost or read twice."""
 
+import errno
 import gzip
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -154,3 +156,44 @@ def test_files_that_are_no_day_of_the_journal_are_left_alone(tmp_path: Path, nam
     compress_closed_days(tmp_path, now=TODAY)
 
     assert (tmp_path / name).exists()
+
+
+def test_the_latest_position_outlives_the_job_records_of_its_day(tmp_path: Path) -> None:
+    fill(tmp_path, 9, 41)
+    compress_closed_days(tmp_path, now=TODAY)
+    for file in tmp_path.glob("*.jobs.jsonl*"):
+        file.unlink()
+
+    position = FileJournal(tmp_path).position
+
+    assert position is not None
+    assert position.seq == 43
+
+
+def test_a_day_that_is_compressed_while_others_are_read_is_read_too(tmp_path: Path) -> None:
+    for days_ago, first in ((9, 1), (8, 11), (7, 21), (0, 31)):
+        fill(tmp_path, days_ago, first)
+    history = JournalHistory([tmp_path])
+    reading = iter(history)
+    found = {next(reading).mark.seq}
+
+    assert compress_closed_days(tmp_path, now=TODAY) > 0
+
+    found |= {record.mark.seq for record in reading}
+    assert len(found) == 12
+    assert history.unreadable == 0
+
+
+def test_a_disk_that_is_full_keeps_no_half_of_a_compressed_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, 9, 1)
+    fill(tmp_path, 0, 11)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "fsync", lambda _handle: (_ for _ in ()).throw(full))
+
+    with pytest.raises(OSError, match="No space"):
+        compress_closed_days(tmp_path, now=TODAY)
+
+    assert not list(tmp_path.glob("*.tmp"))
+    assert len(numbers(tmp_path)) == 6

@@ -9,6 +9,7 @@ from store_rig import NOTE, Engine, OpenStore, keyring_on
 
 from app.adapters.redis import records
 from app.adapters.redis.keyring import RedisKeyRing
+from app.domain.administration import Conflict
 from app.domain.errors import LedgerUnavailable
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
@@ -236,3 +237,35 @@ def test_records_of_a_later_version_are_read_as_far_as_they_are_known() -> None:
     assert records.read_user(json.dumps(user)) == replace(ANN, cache=CachePolicy.OFF)
     assert records.read_key(json.dumps(key)) == KEY
     assert records.read_team(json.dumps(team)) == TEAM
+
+
+async def test_what_somebody_else_changed_meanwhile_is_not_written_over(
+    ring: RedisKeyRing,
+) -> None:
+    revoked = replace(KEY, revoked_ms=await ring.now_ms())
+    lowered = replace(ANN, limits=Limits(images_per_day=0))
+    archived = replace(TEAM, archived_ms=1)
+    await ring.save_key(revoked, NOTE, before=KEY)
+    await ring.save_user(lowered, NOTE, create=False, before=ANN)
+    await ring.save_team(archived, NOTE, create=False, before=TEAM)
+
+    with pytest.raises(Conflict):
+        await ring.save_key(replace(KEY, name="again"), NOTE, before=KEY)
+    with pytest.raises(Conflict):
+        await ring.save_user(replace(ANN, title="Ann"), NOTE, create=False, before=ANN)
+    with pytest.raises(Conflict):
+        await ring.save_team(replace(TEAM, title="Blue"), NOTE, create=False, before=TEAM)
+
+    assert await ring.key(KEY.id) == revoked
+    assert await ring.user(ANN.name) == lowered
+    assert await ring.team(TEAM.name) == archived
+    assert await ring.save_user(replace(lowered, title="Ann"), NOTE, create=False, before=lowered)
+
+
+async def test_a_secret_is_one_keys_also_when_that_was_revoked(ring: RedisKeyRing) -> None:
+    await ring.save_key(replace(KEY, revoked_ms=await ring.now_ms()), NOTE)
+
+    with pytest.raises(Conflict):
+        await ring.save_key(replace(KEY, id="key_other"), NOTE)
+
+    assert await ring.authenticate(DIGEST) is None

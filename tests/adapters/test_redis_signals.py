@@ -16,6 +16,7 @@ from store_rig import (
 
 from app.adapters.redis import keyspace
 from app.adapters.redis.ledger import RedisLedger
+from app.adapters.redis.signals import RedisSignals
 
 
 async def heard_by_one(engine: Engine) -> None:
@@ -89,3 +90,35 @@ async def test_a_frozen_store_is_left_for_a_new_connection(
                 ),
                 5,
             )
+
+
+class ClosesBadly:
+    """A connection that is cancelled while it subscribes, and fails as it is closed."""
+
+    def __init__(self) -> None:
+        self.subscribing = asyncio.Event()
+
+    async def pubsub(self) -> "ClosesBadly":
+        return self
+
+    async def subscribe(self, _channel: str) -> None:
+        self.subscribing.set()
+        await asyncio.sleep(3600)
+
+    async def aclose(self) -> None:
+        raise ConnectionResetError
+
+
+async def test_an_error_while_the_connection_is_closed_keeps_no_listener_alive() -> None:
+    store = ClosesBadly()
+
+    async def listen() -> None:
+        async for _ in RedisSignals(store).ended():  # type: ignore[arg-type]
+            pass
+
+    listening = asyncio.create_task(listen())
+    await store.subscribing.wait()
+    listening.cancel()
+    await asyncio.wait([listening], timeout=10)
+
+    assert listening.cancelled()

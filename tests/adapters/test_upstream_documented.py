@@ -273,3 +273,7 @@ async def test_long_pictures_of_several_answers_at_once_are_read_whole() -> None
 
     came = {bytes(image.body or b"") for answer in answers for image in answer.images}  # type: ignore[union-attr]
     assert came == set(pictures)
+
+
+def test_brackets_without_end_are_left_to_the_tolerant_reader() -> None:
+    assert read_documented(b"[" * 60_000, "https://provider.example") is None

@@ -72,7 +72,8 @@ TABLE = [
     case("POST", f"{TEAM}/users", {"role": "member", "user_id": "<new>"}, "people",
          "user.created", "team", "requests_per_minute"),
     case("POST", f"{TEAM}/users/<person>", {"role": "member"}, "people"),
-    case("DELETE", f"{TEAM}/users/<person>", None, "people", "user.updated", "team"),
+    # The team has limits, which its people would leave behind.
+    case("DELETE", f"{TEAM}/users/<person>", None, "people+money", "user.updated", "team"),
     case("POST", f"{TEAM}/service_accounts", {"name": "<new>", "create_service_account_only": True},
          "people", "service_account.created", "team", "service_account", "requests_per_minute"),
     case("POST", ACCOUNT, {"name": "Another Bot"}, "people", "service_account.updated", "title"),
@@ -365,3 +366,27 @@ def test_people_without_a_project_get_rotate_and_lose_keys(office: Office) -> No
     assert [one["id"] for one in left] == [rotated["id"]]
     assert deleted["deleted"] is True
     assert office.ask("root", "GET", f"{PROJECT}/empty").status_code == 404
+
+
+def test_people_alone_end_no_stop_and_shed_no_limit_by_deleting(office: Office) -> None:
+    def ask(scope: str, method: str, path: str, body: Any = None) -> httpx.Response:
+        return office.ask(scope, method, path, body)
+
+    made = ask("root", "POST", "/v1/koi/users", {"name": "spender", **LIMITS})
+    stop = {"stopped": True, "user_id": "spender", "reason": "too much"}
+    assert (made.status_code, ask("money", "POST", "/v1/koi/spending", stop).status_code) == (
+        200,
+        200,
+    )
+
+    refused = ask("people", "DELETE", "/v1/organization/users/spender")
+    resumed = ask("money", "POST", "/v1/koi/spending", {"stopped": False, "user_id": "spender"})
+    deleted = ask("people", "DELETE", "/v1/organization/users/spender")
+    again = ask("people", "POST", "/v1/koi/users", {"name": "spender"})
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (
+        403,
+        "insufficient_permissions",
+    )
+    assert (resumed.status_code, deleted.status_code, again.status_code) == (200, 200, 200)
+    assert again.json()["limits"]["max_images_per_1_day"] == 5

@@ -48,7 +48,7 @@ def test_the_example_is_of_the_schema_and_is_applied_once(cli: Cli) -> None:
         "team art", "team lab", "user ann", "user poster-bot", "user bob",
         "key laptop of ann", "key production of poster-bot",
     ]  # fmt: skip
-    assert [key["name"] for key in done["keys"]] == ["laptop"]
+    assert [key["name"] for key in done["keys"]] == ["laptop", "production"]
     assert (again["changes"], again["keys"]) == ([], [])
     assert cli.json("teams", "show", "art")["limits"]["budget_per_month"]["value"] == "900.00"
     bob = cli.json("users", "show", "bob")
@@ -169,3 +169,25 @@ def _is_usage(said: str) -> bool:
 
 def test_a_file_that_is_not_there_is_said(cli: Cli) -> None:
     assert "cannot be read" in cli.refused("apply", "-f", "nowhere.toml", code=2)
+
+
+def test_a_secret_that_was_revoked_does_not_come_back(cli: Cli) -> None:
+    digest = hashlib.sha256(b"sk-from-elsewhere").hexdigest()
+    text = f'[users.ann]\n\n[[keys]]\nuser = "ann"\nname = "ci"\ndigest = "{digest}"\n'
+    apply(cli, text)
+    [key] = cli.json("keys", "list", "--user", "ann")
+    cli.run("keys", "revoke", key["key_id"])
+
+    refused = cli.run("apply", "-f", write(cli, text), code=1)
+
+    assert "make a new secret" in refused.stderr
+    assert [one["status"] for one in cli.json("keys", "list", "--user", "ann")] == ["revoked"]
+
+
+def test_a_sample_secret_is_refused(cli: Cli) -> None:
+    digest = hashlib.sha256(b"test").hexdigest()
+    text = f'[users.ann]\n\n[[keys]]\nuser = "ann"\nname = "ci"\ndigest = "{digest}"\n'
+
+    refused = cli.run("apply", "-f", write(cli, text), code=2)
+
+    assert "sample secret" in refused.stderr

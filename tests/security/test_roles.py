@@ -62,6 +62,16 @@ def for_admins(status: int = 200) -> Row:
     return Row(403, 403, 403, but=(("admin", status),))
 
 
+BODY_FIRST = frozenset(
+    {
+        "POST projects/{project_id}",
+        "POST projects/{project_id}/rate_limits/{rate_limit_id}",
+        "POST projects/{project_id}/spend_limit",
+        "POST projects/{project_id}/api_keys/{api_key_id}",
+        "POST users/{user_id}",
+    }
+)
+"""These change a part of what is there, so they look it up when their body has come."""
 ADMIN = for_admins()
 SCRAPE = Row(401, 401, 401, but=(("admin", 200), ("scraper", 200)))
 OWNED = Row(200, 404, 200)
@@ -80,7 +90,9 @@ TABLE = {
     "GET /v1/organization/usage/images": ADMIN,
     "GET /v1/organization/costs": ADMIN,
     **{
-        f"{method} /v1/organization/{path}": for_admins(404)
+        f"{method} /v1/organization/{path}": for_admins(
+            400 if f"{method} {path}" in BODY_FIRST else 404
+        )
         for path, methods in {
             "projects/{project_id}": "GET POST",
             "projects/{project_id}/archive": "POST",

@@ -216,3 +216,15 @@ def test_a_line_made_in_one_step_is_the_line_of_the_processors(
 
     assert list(quick) == list(redacted) == ["ts", "level", "event", *fields]
     assert all(quick[field] == value == redacted[field] for field, value in fields.items())
+
+
+def test_a_line_that_cannot_be_encoded_costs_no_other_line() -> None:
+    raw = io.BytesIO()
+    configure("json", "info", io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+
+    structlog.get_logger().error("plain")
+    structlog.get_logger().error("odd", text="…")
+
+    plain, odd = raw.getvalue().decode("ascii").splitlines()
+    assert json.loads(plain)["event"] == "plain"
+    assert "odd" in odd

@@ -23,6 +23,7 @@ OPEN_DAYS = timedelta(days=2)
 then, also where a clock is some hours wrong."""
 DATED_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-[0-9a-f]+\.(?:books|jobs|changes)\.jsonl")
 TEMPORARY_SUFFIX = ".tmp"
+BOOKS_SUFFIX = ".books.jsonl"
 BUFFER_BYTES = 1 << 20
 
 
@@ -38,8 +39,10 @@ def compress_closed_days(directory: Path, *, now: datetime | None = None) -> int
         for left in directory.glob(f"*{COMPRESSED_SUFFIX}{TEMPORARY_SUFFIX}"):
             left.unlink(missing_ok=True)
         files = [file for file in sorted(directory.glob("*.jsonl")) if is_regular_file(file)]
-        latest = _find_latest(files)
-        closed = [file for file in files if _is_closed(file, last_day) and file != latest]
+        books = [file for file in files if file.name.endswith(BOOKS_SUFFIX)]
+        # Of two files with the same position the one that is kept for longer has to stay, too.
+        latest = {_find_latest(files), _find_latest(books)}
+        closed = [file for file in files if _is_closed(file, last_day) and file not in latest]
         for file in closed:
             _compress(file)
         return len(closed)
@@ -87,19 +90,28 @@ def _compress(file: Path) -> None:
     earlier = is_regular_file(packed)
     if not (earlier and _has_same_lines(packed, file)):
         temporary = packed.with_name(packed.name + TEMPORARY_SUFFIX)
-        with open(temporary, "wb", opener=open_no_follow) as out:
-            if earlier:
-                with open(packed, "rb", opener=open_no_follow) as before:
-                    shutil.copyfileobj(before, out, BUFFER_BYTES)
-            with _read(file) as lines, gzip.GzipFile("", "wb", fileobj=out, mtime=0) as member:
-                shutil.copyfileobj(lines, member, BUFFER_BYTES)
-            out.flush()
-            os.fsync(out.fileno())
+        try:
+            _write(temporary, file, packed if earlier else None)
+        except BaseException:
+            # A disk that is full has no room for half a file.
+            temporary.unlink(missing_ok=True)
+            raise
         written = file.stat()
         os.utime(temporary, ns=(written.st_atime_ns, written.st_mtime_ns))
         temporary.replace(packed)
         _sync_directory(file.parent)
     file.unlink()
+
+
+def _write(temporary: Path, file: Path, earlier: Path | None) -> None:
+    with open(temporary, "wb", opener=open_no_follow) as out:
+        if earlier is not None:
+            with _read(earlier) as before:
+                shutil.copyfileobj(before, out, BUFFER_BYTES)
+        with _read(file) as lines, gzip.GzipFile("", "wb", fileobj=out, mtime=0) as member:
+            shutil.copyfileobj(lines, member, BUFFER_BYTES)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def _has_same_lines(packed: Path, file: Path) -> bool:

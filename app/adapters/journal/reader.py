@@ -6,6 +6,7 @@ too: there a write took at most one number, that of its position, and changes ha
 
 import gzip
 import io
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -162,12 +163,21 @@ class JournalHistory:
                 [*directory.glob("*.jsonl"), *directory.glob(f"*{COMPRESSED_SUFFIX}")]
             ):
                 try:
-                    yield from self._read_records(file)
+                    yield from self._read_wherever(file)
                 except (OSError, EOFError, zlib.error):
                     self.foreign_files.append(file)
 
+    def _read_wherever(self, file: Path) -> Iterator[JournalRecord]:
+        """A file, or the compressed one that a gateway put in its place meanwhile."""
+        try:
+            yield from self._read_records(file)
+        except FileNotFoundError:
+            yield from self._read_records(file.with_name(f"{file.name}.gz"))
+
     def _read_records(self, file: Path) -> Iterator[JournalRecord]:
         if not is_regular_file(file):  # opening a named pipe would wait for ever
+            if not os.path.lexists(file):
+                raise FileNotFoundError
             self.foreign_files.append(file)
             return
         with open_lines(file) as lines:

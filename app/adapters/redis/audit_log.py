@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import islice
+from typing import Any
 
 import orjson
 
@@ -43,5 +44,10 @@ def read_record(id: str, row: Mapping[str, str]) -> AuditRecord:
         user=row.get("user"),
         team=row.get("team"),
         reason=row["reason"],
-        changes={field: (old, new) for field, (old, new) in sorted(changes.items())},
+        changes={name: (_whole(old), _whole(new)) for name, (old, new) in sorted(changes.items())},
     )
+
+
+def _whole(value: Any) -> Any:
+    """The store writes large whole numbers with an exponent."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -7,6 +7,7 @@ from typing import Any
 from app.adapters.redis.codec import read_job, unflatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.script_requests import Request, given
+from app.domain.errors import LedgerUnavailable
 from app.domain.ledger import JobClaim
 
 MAX_PASSED = 2000
@@ -31,7 +32,12 @@ class JobClaims:
         left, first = 0, 0
         while True:
             asked = given(limit=limit - len(claims), lease_ms=lease_ms, polls=polls, first=first)
-            _, fields = await self._scripts.write("claim", asked)
+            try:
+                _, fields = await self._scripts.write("claim", asked)
+            except LedgerUnavailable:
+                if claims:
+                    return claims, left  # these are leased: nobody else may take them for a while
+                raise
             claims += map(_claim, fields["claims"])
             left, polls = left + fields["polls_left"], fields.get("room")
             first = fields.get("next", MAX_PASSED)

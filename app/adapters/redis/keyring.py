@@ -15,7 +15,7 @@ from app.adapters.redis import keyspace, records
 from app.adapters.redis.client.scripts import LIST_KEY_USE
 from app.adapters.redis.codec import to_json
 from app.adapters.redis.ledger_scripts import LedgerScripts
-from app.domain.administration import AdminKey, AuditNote
+from app.domain.administration import AdminKey, AuditNote, Conflict
 from app.domain.errors import LedgerUnavailable
 from app.domain.limits import SpendingStop
 from app.domain.principal import ApiKey, Team, User
@@ -138,21 +138,29 @@ class RedisKeyRing:
         self._cache.put(digest, look_up)
         return look_up
 
-    async def save_user(self, user: User, note: AuditNote, *, create: bool) -> bool:
-        """Write a record; false when it exists already (`create`) or does not yet (otherwise)."""
-        return await self._save("users", user.name, records.write(user), note, _mode(create))
+    async def save_user(
+        self, user: User, note: AuditNote, *, create: bool, before: User | None = None
+    ) -> bool:
+        """See the port."""
+        ask = _ask("users", user.name, records.write(user), _mode(create), before)
+        return await self._save(ask, note)
 
-    async def save_team(self, team: Team, note: AuditNote, *, create: bool) -> bool:
-        """Like `save_user`."""
-        return await self._save("teams", team.name, records.write(team), note, _mode(create))
+    async def save_team(
+        self, team: Team, note: AuditNote, *, create: bool, before: Team | None = None
+    ) -> bool:
+        """See the port."""
+        ask = _ask("teams", team.name, records.write(team), _mode(create), before)
+        return await self._save(ask, note)
 
-    async def save_key(self, key: ApiKey, note: AuditNote) -> None:
-        """Write a key's record, new or changed; an earlier digest of the key stops working."""
-        await self._save("keys", key.id, records.write(key), note, "put", key.digest)
+    async def save_key(self, key: ApiKey, note: AuditNote, *, before: ApiKey | None = None) -> None:
+        """See the port."""
+        ask = _ask("keys", key.id, records.write(key), "put", before)
+        await self._save({**ask, "digest": key.digest}, note)
 
     async def save_admin_key(self, key: AdminKey, note: AuditNote) -> None:
         """Like `save_key`."""
-        await self._save("keys", key.id, records.write_admin_key(key), note, "put", key.digest)
+        ask = _ask("keys", key.id, records.write_admin_key(key), "put")
+        await self._save({**ask, "digest": key.digest}, note)
 
     async def user(self, name: str) -> User | None:
         text = await self._scripts.record("users", name)
@@ -197,7 +205,7 @@ class RedisKeyRing:
             "at_ms": stop.at_ms,
             "stopped": stopped,
         }
-        await self._save("stops", stop.scope, to_json(row).encode(), note, "put")
+        await self._save(_ask("stops", stop.scope, to_json(row).encode(), "put"), note)
 
     async def stops(self) -> Sequence[SpendingStop]:
         """The stops in force, by scope."""
@@ -214,15 +222,29 @@ class RedisKeyRing:
         """The store's clock."""
         return await self._scripts.now_ms()
 
-    async def _save(
-        self, family: str, name: str, record: bytes, note: AuditNote, mode: str, digest: str = ""
-    ) -> bool:
+    async def _save(self, ask: Mapping[str, object], note: AuditNote) -> bool:
         audit = {"actor": note.actor.text, "kind": note.kind, "reason": note.reason}
-        ask: dict[str, object] = {"family": family, "name": name, "mode": mode, "audit": audit}
-        ask |= {"record": record.decode()} | ({"digest": digest} if digest else {})
-        status, _ = await self._scripts.write("save_record", ask)
+        status, _ = await self._scripts.write("save_record", {**ask, "audit": audit})
         self._cache.clear()
+        if status in CONFLICTS:
+            raise Conflict(CONFLICTS[status])
         return status == "written"
+
+
+CONFLICTS = {
+    "changed": "This was changed by somebody else at the same moment; nothing was written. Look at "
+    "it again and repeat the change.",
+    "taken": "This secret belongs to another key, or to one that was revoked; nothing was written. "
+    "Make a new secret.",
+}
+
+
+def _ask(
+    family: str, name: str, record: bytes, mode: str, seen: ApiKey | User | Team | None = None
+) -> dict[str, object]:
+    ask: dict[str, object] = {"family": family, "name": name, "mode": mode}
+    ask["record"] = record.decode()
+    return ask if seen is None else ask | {"seen": records.write_seen(seen).decode()}
 
 
 def _read_either(text: str) -> ApiKey | AdminKey:

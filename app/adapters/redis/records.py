@@ -36,6 +36,13 @@ def write(record: ApiKey | User | Team) -> bytes:
     return orjson.dumps(row, default=sorted)
 
 
+def write_seen(record: ApiKey | User | Team) -> bytes:
+    """Every value of a record that this version knows, null where it is not set."""
+    row = {field.name: getattr(record, field.name) for field in fields(record)}
+    row |= {name: None for name in OMITTED_WHEN_EMPTY if name in row and not row[name]}
+    return orjson.dumps(row, default=sorted)
+
+
 def write_admin_key(key: AdminKey) -> bytes:
     """In the form of a user's key, of a user that cannot exist: a gateway of an earlier version
     refuses it, and restores it from its journal."""

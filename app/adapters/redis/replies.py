@@ -78,7 +78,7 @@ STATUSES: Mapping[str, tuple[str | ErrorCode, ...]] = {
     "register_journal": ("registered",),
     "reschedule": ("rescheduled",),
     "save_receipts": ("saved",),
-    "save_record": ("written", "kept"),
+    "save_record": ("written", "kept", "changed", "taken"),
     "settle": ("settled", "again", "kept", _E.JOB_MISSING, _E.OUTCOME_INVALID),
 }  # fmt: skip
 """What each writing script of the ledger may answer. `DATA_LOST` and `CLOCK_SKEW` are dealt with

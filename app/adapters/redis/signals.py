@@ -11,6 +11,7 @@ from app.adapters.redis import keyspace
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.errors import translate_resets
 from app.adapters.redis.client.scripts import PUBLISH
+from app.domain.cancellation import is_being_cancelled
 
 MIN_RETRY_S, MAX_RETRY_S = 0.1, 2.0
 
@@ -58,6 +59,8 @@ class RedisSignals:
                             pause_s = MIN_RETRY_S
                             yield message
             except (RedisError, OSError) as error:
+                if is_being_cancelled():
+                    raise asyncio.CancelledError from error
                 if pause_s == MIN_RETRY_S:
                     self._log.info("signals_lost", channel=channel, reason=type(error).__name__)
             await asyncio.sleep(pause_s)

@@ -73,7 +73,7 @@ def read_documented(body: bytes | bytearray, site: str) -> UpstreamAnswer | None
         cut = _cut_base64(body)
         pictures = [_decode(body, place) for place in cut.places]
         return _read(_parse(cut.rest), site, pictures)
-    except (_Undocumented, ValueError):
+    except (_Undocumented, ValueError, RecursionError):
         return None
 
 

@@ -29,7 +29,8 @@ from app.domain.errors import (
     InvalidApiKey,
     InvalidRequest,
 )
-from app.domain.principal import CachePolicy, Principal
+from app.domain.limits import Limits
+from app.domain.principal import CachePolicy, Principal, Team
 from app.service import admin_errors
 from app.service.admin_keys import AdminKeys, actor_of
 from app.service.gateway import Gateway
@@ -58,6 +59,28 @@ class Administrator:
     @property
     def admin_keys(self) -> AdminKeys:
         return self.gateway.admin_keys.acting_as(self.actor, self.reason)
+
+    async def require_money_to_relax(self, scope: str, team: Team | None = None) -> None:
+        """Whoever ends a stop of this scope, or takes people out of a team's limits, needs `money`.
+        Raises `InsufficientPermissions`."""
+        bound = team is not None and (team.limits != Limits() or team.models is not None)
+        bound = bound or (team is not None and bool(team.denied_models))
+        if bound or any(stop.scope == scope for stop in await self.keys.stops()):
+            self.require(AdminScope.MONEY)
+
+    async def limits_of_reused_name(self, name: str) -> Limits | None:
+        """The limits of a deleted user hold for the next one of that name, unless who makes it may
+        change limits; None are the default ones."""
+        if allows(self.scopes, AdminScope.MONEY):
+            return None
+        users = await self.keys.all_users()
+        return next((user.limits for user in users if user.name == name and user.deleted_ms), None)
+
+    async def charge_read(self, tokens: float) -> None:
+        """Count an expensive list as several readings. Raises `RateLimited`."""
+        if self.actor.id != ROOT:
+            caller = Principal(self.actor.id, "", None, (), CachePolicy.OFF)
+            await self.gateway.rate_limiter.check_read_rate(caller, tokens)
 
     def require(self, scope: AdminScope) -> None:
         """Raises `InsufficientPermissions`."""

@@ -1,6 +1,5 @@
 """The keys of a project's users and service accounts."""
 
-from dataclasses import replace
 from typing import Literal
 
 from starlette.requests import Request
@@ -96,9 +95,10 @@ async def read(request: Request, admin: Administrator) -> Response:
 @admin_route(AdminScope.READ)
 async def update(request: Request, admin: Administrator) -> Response:
     """`limits` and `models` need `money`, the rest needs `people`."""
-    team, user, key = await _find(request, admin)
     known = frozenset({"expires_in_seconds", "scopes", "name", "models", "limits"})
     body = await read_fields(request, known)
+    # Only now: the caller may take its time over the body, and others change the key meanwhile.
+    team, user, key = await _find(request, admin)
     require_no_scopes(body)
     lifetime, limits = parse_lifetime(body), parse_limits_field(body, key.limits)
     models = parse_words(body, "models")
@@ -108,17 +108,16 @@ async def update(request: Request, admin: Administrator) -> Response:
         admin.require(AdminScope.MONEY)
     if not costly or (name, lifetime) != (None, None):
         admin.require(AdminScope.PEOPLE)
+    expires_ms = key.expires_ms
     if lifetime is not None:
         expires_ms = await admin.keys.now_ms() + round(lifetime.total_seconds() * 1000)
-        key = replace(key, expires_ms=expires_ms)
-    if "models" in body:
-        key = replace(key, models=None if models is None else frozenset(models))
+    allowed = None if models is None else frozenset(models)
     key = await admin.keys.set_key(
-        key.id,
+        key,
         limits=limits or key.limits,
         name=name or key.name,
-        models=key.models,
-        expires_ms=key.expires_ms,
+        models=allowed if "models" in body else key.models,
+        expires_ms=expires_ms,
         response_format=key.response_format,
     )
     return await _key_response(admin, team, user, key)

@@ -15,6 +15,8 @@ from app.api.parameters import parse_query_integer, parse_query_list
 from app.domain.administration import ActorKind, AdminScope, AuditQuery, AuditRecord
 from app.domain.errors import InvalidRequest
 
+SCAN_TOKENS = 10
+"""What one page counts as readings: a filter may have to look at the whole log."""
 ID_PREFIX = "audit_log-"
 RECORD_ID = re.compile(re.escape(ID_PREFIX) + r"([0-9]{1,15}-[0-9]{1,15})")
 EVENTS = {
@@ -59,6 +61,7 @@ async def index(request: Request, admin: Administrator) -> Response:
     kinds = frozenset(kind for kind, event in EVENTS.items() if event in types)
     if (types and not kinds) or parse_query_list(query, "actor_emails"):
         return list_response([], has_more=False)
+    await admin.charge_read(SCAN_TOKENS)
     found = await admin.gateway.audit_log.page(
         AuditQuery(
             since_ms=_parse_bound(query, "gte", "gt") or 0,

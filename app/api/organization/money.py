@@ -52,10 +52,10 @@ async def index_rate_limits(request: Request, admin: Administrator) -> Response:
 
 @admin_route(AdminScope.MONEY)
 async def update_rate_limit(request: Request, admin: Administrator) -> Response:
+    body = await read_fields(request, LIMIT_FIELDS, LACKING_LIMITS)
     team = await projects.find(request, admin)
     if request.path_params["rate_limit_id"] != RATE_LIMIT_ID:
         raise ObjectNotFound(f"There is one rate limit for all models: {RATE_LIMIT_ID}.")
-    body = await read_fields(request, LIMIT_FIELDS, LACKING_LIMITS)
     team = await admin.keys.set_team(team.name, parse_limits(body, team.limits))
     return object_response(describe_rate_limit(team))
 
@@ -76,8 +76,8 @@ async def read_house_limit(_request: Request, admin: Administrator) -> Response:
 
 @admin_route(AdminScope.MONEY)
 async def update_spend_limit(request: Request, admin: Administrator) -> Response:
-    team = await projects.find(request, admin)
     body = await read_fields(request, frozenset({"currency", "interval", "threshold_amount"}))
+    team = await projects.find(request, admin)
     currency = admin.gateway.catalog.currency
     for name, known in (("currency", {currency, currency.lower()}), ("interval", {"month"})):
         if parse_choice(body, name, known, {}) is None:

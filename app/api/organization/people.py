@@ -38,10 +38,11 @@ async def create_user(request: Request, admin: Administrator) -> Response:
     limits = parse_limits_field(body, admin.keys.defaults)
     if limits is not None:
         admin.require(AdminScope.MONEY)
+    name = require_title(body)
     user = await admin.keys.create_user(
-        require_title(body),
+        name,
         team=parse_string(body, "project_id", MAX_TITLE_CHARS),
-        limits=limits,
+        limits=limits or await admin.limits_of_reused_name(name),
         title=parse_string(body, "title", MAX_TITLE_CHARS) or "",
     )
     return await user_response(admin, user)
@@ -108,6 +109,7 @@ async def restore_project(request: Request, admin: Administrator) -> Response:
 async def delete_project(request: Request, admin: Administrator) -> Response:
     """Takes a project without users off the lists; the ledger keeps what was used."""
     team = await projects.find(request, admin)
+    await admin.require_money_to_relax(f"team:{team.name}")
     try:
         await admin.keys.delete_team(team.name)
     except TeamInUse as error:

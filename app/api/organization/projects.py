@@ -73,8 +73,8 @@ async def read(request: Request, admin: Administrator) -> Response:
 @admin_route(AdminScope.READ)
 async def update(request: Request, admin: Administrator) -> Response:
     """`name` and `disabled` need `people`, `limits` need `money`."""
-    team = await find(request, admin)
     body = await read_fields(request, KNOWN | {"disabled"}, LACKING)
+    team = await find(request, admin)
     limits = parse_limits_field(body, team.limits)
     title = None if body.get("name") is None else require_title(body)
     disabled = None if body.get("disabled") is None else parse_boolean(body, "disabled")

@@ -110,6 +110,7 @@ async def update(request: Request, admin: Administrator) -> Response:
 async def delete(request: Request, admin: Administrator) -> Response:
     """Revokes its keys; what was used stays in the ledger."""
     user = await _find(request, admin)
+    await admin.require_money_to_relax(f"user:{user.name}")
     await admin.keys.delete_user(user.name)
     kind = "organization.project.service_account.deleted"
     return object_response({"object": kind, "id": user.name, "deleted": True})

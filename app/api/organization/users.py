@@ -96,9 +96,9 @@ async def read(request: Request, admin: Administrator) -> Response:
 @admin_route(AdminScope.READ)
 async def update(request: Request, admin: Administrator) -> Response:
     """`limits` needs `money`; `name` and `disabled` need `people`."""
-    user = await admin.keys.user(request.path_params["user_id"])
     known = frozenset({"role", "name", "disabled", "limits"})
     body = await read_fields(request, known, LACKING)
+    user = await admin.keys.user(request.path_params["user_id"])
     require_choice(body, "role", ROLES)
     limits = parse_limits_field(body, user.limits)
     disabled = None if body.get("disabled") is None else parse_boolean(body, "disabled")
@@ -121,6 +121,7 @@ async def update(request: Request, admin: Administrator) -> Response:
 async def delete(request: Request, admin: Administrator) -> Response:
     """Revokes all keys of the user; what was used stays in the ledger."""
     name = request.path_params["user_id"]
+    await admin.require_money_to_relax(f"user:{name}")
     await admin.keys.delete_user(name)
     return object_response({"object": "organization.user.deleted", "id": name, "deleted": True})
 
@@ -155,7 +156,8 @@ async def create_project_user(request: Request, admin: Administrator) -> Respons
     try:
         user = await admin.keys.user(name)
     except UserUnknown:
-        user = await admin.keys.create_user(name, team=team.name)
+        limits = await admin.limits_of_reused_name(name)
+        user = await admin.keys.create_user(name, team=team.name, limits=limits)
     if user.team not in (None, team.name):
         raise Conflict(
             "This user is in another project; nothing was changed. Remove them there first.",
@@ -182,8 +184,11 @@ async def update_project_user(request: Request, admin: Administrator) -> Respons
 
 @admin_route(AdminScope.PEOPLE)
 async def delete_project_user(request: Request, admin: Administrator) -> Response:
-    """Takes a person out of the project. Their keys go on, without the project's limits."""
+    """Takes a person out of the project. Their keys go on, without the project's limits: where it
+    has some, that needs `money`."""
     user = await _find_member(request, admin)
+    team = await projects.find(request, admin)
+    await admin.require_money_to_relax(f"team:{team.name}", team)
     await admin.keys.move_user(user.name, None)
     content = {"object": "organization.project.user.deleted", "id": user.name, "deleted": True}
     return object_response(content)

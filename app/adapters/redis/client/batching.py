@@ -111,6 +111,18 @@ class BatchingStore:
                 self._pipeline.send(calls, partial(self._finish, calls))
 
     def _finish(self, calls: Sequence[ScriptCall], replies: list[Any] | Exception) -> None:
+        try:
+            self._resolve_all(calls, replies)
+        finally:
+            # Whatever happened here, no caller may wait for ever.
+            for call in calls:
+                if not call.reply.done():
+                    call.reply.set_exception(_unavailable("closed"))
+                    call.reply.exception()  # marked as read: its caller may be gone
+        if self._queue:
+            self._flush()
+
+    def _resolve_all(self, calls: Sequence[ScriptCall], replies: list[Any] | Exception) -> None:
         self._sent.difference_update(calls)
         counts = replies is not self._failure
         if isinstance(replies, Exception):
@@ -122,8 +134,6 @@ class BatchingStore:
         # Answers that this process was too late to read say nothing about the store.
         if counts and not any(isinstance(reply, EventLoopLag) for reply in replies):
             self._judge(kinds)
-        if self._queue:
-            self._flush()
 
     def _judge(self, kinds: set[str | None]) -> None:
         """What the failures of a batch say about the store; None where a call succeeded."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import hiredis
+import structlog
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
@@ -19,6 +20,7 @@ from redis.exceptions import InvalidResponse
 from app.adapters.redis.client.errors import DEMOTED_ERRORS, read_error, translate_resets
 from app.adapters.redis.client.timeouts import SilenceTimer
 
+log = structlog.get_logger("koi.store")
 NOT_ENOUGH_DATA = object()
 
 Done = Callable[[list[Any] | Exception], None]
@@ -36,6 +38,15 @@ class Exchange:
     @property
     def is_complete(self) -> bool:
         return len(self.replies) == len(self.commands)
+
+    def finish(self, outcome: list[Any] | Exception) -> Exception | None:
+        """Call `done`; what it raised, which must keep nobody else from their replies."""
+        try:
+            self.done(outcome)
+        except Exception as error:
+            log.exception("store_reply_not_handled")
+            return error
+        return None
 
 
 class Link(asyncio.Protocol):
@@ -88,7 +99,7 @@ class Link(asyncio.Protocol):
         else:
             self._timer.pause()
         for exchange in finished:
-            exchange.done(exchange.replies)
+            trouble = exchange.finish(exchange.replies) or trouble
         if trouble is not None:
             self._fail(trouble)
         elif not self.is_open and self.is_idle:
@@ -123,7 +134,7 @@ class Link(asyncio.Protocol):
         self._transport.abort()
         self._lost()
         while self._under_way:
-            self._under_way.popleft().done(error)
+            self._under_way.popleft().finish(error)
 
 
 def _transport_of(connection: AbstractConnection) -> asyncio.Transport:

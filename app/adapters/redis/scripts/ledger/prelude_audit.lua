@@ -40,6 +40,16 @@ local function audited_changes(old, new)
   return differing
 end
 
+-- Whether a value that somebody saw in a record is another one now. What they could not see, since a
+-- later version wrote it, does not count.
+local function has_changed(seen, now, name)
+  local was, is = audited_values(seen, name), audited_values(now, name)
+  for field in pairs(is) do
+    if was[field] == nil then is[field] = nil end
+  end
+  return next(audited_changes(was, is)) ~= nil
+end
+
 -- Add a record to the log; returns it as JSON for the journal. `note` is {actor, kind, reason}.
 local function write_audit(note, target, user, team, differing)
   local fields = {

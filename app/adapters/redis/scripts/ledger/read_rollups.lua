@@ -5,7 +5,8 @@
 --    id), newest? (entry id), now_ms}
 local stored = redis.call('MGET', K.epoch, K.suspect)
 local epoch, quarantined = stored[1], stored[2]
-local state = read_fields(K.rollups, 'from', 'hours', 'days', 'months', 'audited')
+local state = read_fields(K.rollups, 'epoch', 'from', 'hours', 'days', 'months', 'audited')
+if state.epoch ~= epoch then state = {} end  -- rebuilt since, by whatever version
 local oldest = redis.call('XRANGE', K.stream, '-', '+', 'COUNT', 1)[1]
 local newest = redis.call('XREVRANGE', K.stream, '+', '-', 'COUNT', 1)[1]
 return named({

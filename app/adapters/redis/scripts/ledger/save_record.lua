@@ -2,14 +2,18 @@
 -- Write the record of a user, team, key or spending stop, and with it who changed what.
 -- KEYS [1] slot  ARGV [1] epoch [2] position
 --      [3] {family = users, teams, keys or stops, name, record, mode = create, replace or put, digest?,
---           audit = {actor, kind, reason}}
--- -> written | kept (it exists already, for create; or does not yet, for replace)
+--           seen? (the record that this one was made from), audit = {actor, kind, reason}}
+-- -> written | kept (it exists already, for create; or does not yet, for replace) | changed (it is not
+--    what was seen any more) | taken (the digest is another key's, perhaps a revoked one's)
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local family = K[ask.family]
 local before = redis.call('HGET', family, ask.name)
 if ask.mode == 'create' and before then return reply('kept') end
 if ask.mode == 'replace' and not before then return reply('kept') end
+if ask.seen and before and has_changed(ask.seen, before, ask.name) then return reply('changed') end
+local owner = ask.digest and redis.call('HGET', K.digests, ask.digest)
+if owner and owner ~= ask.name then return reply('taken') end
 redis.call('HSET', family, ask.name, ask.record)
 if ask.digest then
   local old = before and cjson.decode(before).digest

@@ -7,6 +7,7 @@
 local MIN_TTL_MS = 600000
 local ask = cjson.decode(ARGV[1])
 if redis.call('GET', K.epoch) ~= ask.epoch then return 0 end
+if redis.call('HGET', K.rollups, 'epoch') ~= ask.epoch then redis.call('DEL', K.rollups) end
 for level, moved in pairs(ask.advance) do
   if tonumber(redis.call('HGET', K.rollups, level) or 0) ~= moved[1] then return 0 end
 end
@@ -20,6 +21,6 @@ end
 for name, at_ms in pairs(ask.expire) do
   redis.call('PEXPIREAT', K.rollup .. name, int(math.max(at_ms, now_ms + MIN_TTL_MS)))
 end
-redis.call('HSET', K.rollups, 'from', int(ask.from))
+redis.call('HSET', K.rollups, 'epoch', ask.epoch, 'from', int(ask.from))
 for level, moved in pairs(ask.advance) do redis.call('HSET', K.rollups, level, int(moved[2])) end
 return 1
