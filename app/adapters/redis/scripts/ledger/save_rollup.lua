@@ -7,7 +7,9 @@
 local MIN_TTL_MS = 600000
 local ask = cjson.decode(ARGV[1])
 if redis.call('GET', K.epoch) ~= ask.epoch then return 0 end
-if redis.call('HGET', K.rollups, 'epoch') ~= ask.epoch then redis.call('DEL', K.rollups) end
+if redis.call('HGET', K.rollups, 'epoch') ~= ask.epoch then  -- rebuilt since
+  redis.call('HDEL', K.rollups, 'from', 'hours', 'days', 'months', 'audited')
+end
 for level, moved in pairs(ask.advance) do
   if tonumber(redis.call('HGET', K.rollups, level) or 0) ~= moved[1] then return 0 end
 end
