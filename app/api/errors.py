@@ -153,15 +153,19 @@ def build_error_headers(note: FailureNote) -> dict[str, str]:
     return headers
 
 
-@lru_cache(maxsize=512)
-def render_error(
+def _render(
     note: FailureNote, task_id: str | None, moderation_code: str
 ) -> tuple[bytes, Mapping[str, str]]:
-    """The body of an error and its headers. Refusals are told in the same words again and again."""
+    """The body of an error and its headers."""
     headers = build_error_headers(note)
     if task_id is not None:
         headers["x-koi-task-id"] = task_id
     return build_error_body(note, task_id, moderation_code), headers
+
+
+_render_refusal = lru_cache(maxsize=512)(_render)
+"""Refusals are told in the same words again and again. An error that names a task comes once, and
+may quote the provider, so it is not kept."""
 
 
 class ErrorResponse(Response):
@@ -175,8 +179,7 @@ class ErrorResponse(Response):
         headers: Mapping[str, str] | None = None,
         moderation_code: str = DEFAULT_MODERATION_CODE,
     ) -> None:
-        # What names a task comes once, and may quote the provider: it is not kept.
-        render = render_error if task_id is None else render_error.__wrapped__
+        render = _render_refusal if task_id is None else _render
         body, own_headers = render(note, task_id, moderation_code)
         super().__init__(
             body, get_status(note.code), {**own_headers, **(headers or {})}, "application/json"

@@ -12,16 +12,15 @@ ROOT = "root"
 
 
 class ActorKind(StrEnum):
-    """By what an actor was let in: a shell on the machine, an admin key, a sign-in."""
+    """By what an actor was let in: a shell on the machine, or an admin key."""
 
     CLI = "cli"
     ADMIN_KEY = "admin_key"
-    OIDC = "oidc"
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who makes a change. `id` is `<login>@<host>`, the id of an admin key, or a subject."""
+    """Who makes a change. `id` is `<login>@<host>`, or the id of an admin key."""
 
     kind: ActorKind
     id: str

@@ -48,6 +48,12 @@ class Team:
     models: frozenset[str] | None = None
     denied_models: frozenset[str] = frozenset()
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether its users may do less than they could without it."""
+        unlimited = self.limits == Limits() and self.models is None
+        return not unlimited or bool(self.denied_models)
+
 
 @dataclass(frozen=True, slots=True)
 class User:

@@ -38,11 +38,14 @@ class TenantAdmin(TeamAdmin):
         )
         return await self._add(user)
 
-    async def create_service_account(self, name: str, team: str, *, title: str = "") -> User:
-        """An app of a team, with the default limits. Raises as `create_user`."""
+    async def create_service_account(
+        self, name: str, team: str, *, title: str = "", limits: Limits | None = None
+    ) -> User:
+        """An app of a team, with the default limits unless others are given. Raises as
+        `create_user`."""
         user = User(
             name=checked_name(name),
-            limits=self.checked_limits(self.defaults),
+            limits=self.checked_limits(self.defaults if limits is None else limits),
             created_ms=await self._keyring.now_ms(),
             team=(await self.team(team)).name,
             title=stored_title(title, name),

@@ -390,3 +390,20 @@ def test_people_alone_end_no_stop_and_shed_no_limit_by_deleting(office: Office) 
     )
     assert (resumed.status_code, deleted.status_code, again.status_code) == (200, 200, 200)
     assert again.json()["limits"]["max_images_per_1_day"] == 5
+
+
+def test_the_next_app_of_a_deleted_ones_name_has_its_limits(office: Office) -> None:
+    def ask(scope: str, method: str, path: str, body: Any = None) -> httpx.Response:
+        answer = office.ask(scope, method, path, body)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    ask("root", "POST", PROJECT, {"name": "apps"})
+    accounts = f"{PROJECT}/apps/service_accounts"
+    ask("people", "POST", accounts, {"name": "poster"})
+    ask("money", "POST", "/v1/organization/users/poster", {"limits": {"max_images_per_1_day": 0}})
+    ask("people", "DELETE", f"{accounts}/poster")
+    ask("people", "POST", accounts, {"name": "poster"})
+
+    user = ask("read", "GET", "/v1/organization/users/poster").json()
+    assert user["limits"]["max_images_per_1_day"] == 0

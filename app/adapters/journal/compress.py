@@ -25,6 +25,8 @@ DATED_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-[0-9a-f]+\.(?:books|jobs|changes)\.j
 TEMPORARY_SUFFIX = ".tmp"
 BOOKS_SUFFIX = ".books.jsonl"
 BUFFER_BYTES = 1 << 20
+MIN_FREE_BYTES = 64 << 20
+"""What a disk must keep beside the copy of a file: pictures and lines are written meanwhile."""
 
 
 def compress_closed_days(directory: Path, *, now: datetime | None = None) -> int:
@@ -43,7 +45,9 @@ def compress_closed_days(directory: Path, *, now: datetime | None = None) -> int
         # Of two files with the same position the one that is kept for longer has to stay, too.
         latest = {_find_latest(files), _find_latest(books)}
         closed = [file for file in files if _is_closed(file, last_day) and file not in latest]
-        for file in closed:
+        for number, file in enumerate(closed):
+            if shutil.disk_usage(directory).free < file.stat().st_size + MIN_FREE_BYTES:
+                return number  # the room is needed for what is written now
             _compress(file)
         return len(closed)
 

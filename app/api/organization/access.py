@@ -63,9 +63,8 @@ class Administrator:
     async def require_money_to_relax(self, scope: str, team: Team | None = None) -> None:
         """Whoever ends a stop of this scope, or takes people out of a team's limits, needs `money`.
         Raises `InsufficientPermissions`."""
-        bound = team is not None and (team.limits != Limits() or team.models is not None)
-        bound = bound or (team is not None and bool(team.denied_models))
-        if bound or any(stop.scope == scope for stop in await self.keys.stops()):
+        is_stopped = any(stop.scope == scope for stop in await self.keys.stops())
+        if is_stopped or (team is not None and team.is_limited):
             self.require(AdminScope.MONEY)
 
     async def limits_of_reused_name(self, name: str) -> Limits | None:
@@ -79,8 +78,7 @@ class Administrator:
     async def charge_read(self, tokens: float) -> None:
         """Count an expensive list as several readings. Raises `RateLimited`."""
         if self.actor.id != ROOT:
-            caller = Principal(self.actor.id, "", None, (), CachePolicy.OFF)
-            await self.gateway.rate_limiter.check_read_rate(caller, tokens)
+            await self.gateway.rate_limiter.check_read_rate(_caller(self.actor.id), tokens)
 
     def require(self, scope: AdminScope) -> None:
         """Raises `InsufficientPermissions`."""
@@ -142,11 +140,16 @@ async def authenticate_administrator(request: Request) -> Administrator:
 async def _limit(request: Request, key: AdminKey) -> None:
     """The same limits as for a user's key. Raises `RateLimited`."""
     get_access_record(request).key_id = key.id
-    caller = Principal(key.id, "", None, (), CachePolicy.OFF)
+    caller = _caller(key.id)
     limiter = get_app_state(request).gateway.rate_limiter
     await limiter.check_rate_limit(caller, get_body_bytes(request))
     if request.method in ("GET", "HEAD"):
         await limiter.check_read_rate(caller)
+
+
+def _caller(key_id: str) -> Principal:
+    """An admin key as the rate limiter knows callers."""
+    return Principal(key_id, "", None, (), CachePolicy.OFF)
 
 
 _INVALID = partial(InvalidRequest, "invalid_value")

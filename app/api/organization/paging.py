@@ -15,7 +15,6 @@ from app.api.response_body import json_response
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 T = TypeVar("T")
-ORDER = {"asc": False, "desc": True}
 
 PAGE_PARAMETERS: list[Schema] = [
     describe_query("after", {"type": "string"}, "The last_id of the page before."),

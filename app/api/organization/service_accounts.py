@@ -80,7 +80,8 @@ async def create(request: Request, admin: Administrator) -> Response:
             "invalid_value", "Without a key nothing can expire.", param="expires_in_seconds"
         )
     name = derive_name(title, "service")
-    user = await admin.keys.create_service_account(name, team.name, title=title)
+    limits = await admin.limits_of_reused_name(name)
+    user = await admin.keys.create_service_account(name, team.name, title=title, limits=limits)
     issued = None
     if not keyless:
         issued = await admin.keys.issue(user.name, name=FIRST_KEY_NAME, expires_in=lifetime)

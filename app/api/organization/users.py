@@ -170,13 +170,14 @@ async def create_project_user(request: Request, admin: Administrator) -> Respons
 
 @admin_route(AdminScope.READ)
 async def read_project_user(request: Request, admin: Administrator) -> Response:
-    return object_response(describe_project_user(await _find_member(request, admin)))
+    _, user = await _find_member(request, admin)
+    return object_response(describe_project_user(user))
 
 
 @admin_route(AdminScope.PEOPLE)
 async def update_project_user(request: Request, admin: Administrator) -> Response:
     """There is one role."""
-    user = await _find_member(request, admin)
+    _, user = await _find_member(request, admin)
     body = await read_fields(request, frozenset({"role"}))
     require_choice(body, "role", PROJECT_ROLES)
     return object_response(describe_project_user(user))
@@ -186,21 +187,20 @@ async def update_project_user(request: Request, admin: Administrator) -> Respons
 async def delete_project_user(request: Request, admin: Administrator) -> Response:
     """Takes a person out of the project. Their keys go on, without the project's limits: where it
     has some, that needs `money`."""
-    user = await _find_member(request, admin)
-    team = await projects.find(request, admin)
+    team, user = await _find_member(request, admin)
     await admin.require_money_to_relax(f"team:{team.name}", team)
     await admin.keys.move_user(user.name, None)
     content = {"object": "organization.project.user.deleted", "id": user.name, "deleted": True}
     return object_response(content)
 
 
-async def _find_member(request: Request, admin: Administrator) -> User:
+async def _find_member(request: Request, admin: Administrator) -> tuple[Team, User]:
     """Raises `TeamUnknown`, `UserUnknown`."""
     team = await projects.find(request, admin)
     user = await admin.keys.user(request.path_params["user_id"])
     if not is_member(user, team) or user.service_account:
         raise UserUnknown
-    return user
+    return team, user
 
 
 def is_member(user: User, team: Team) -> bool:
