@@ -1,7 +1,7 @@
 """Loads libraries without what Koi never uses of them, whether that is installed or not.
 
-structlog loads rich to print tracebacks, which Koi formats itself; httpx loads rich for a command
-of its own. rich takes as long to load as Koi itself.
+structlog loads rich to print tracebacks, which Koi formats itself. rich takes as long to load as
+Koi itself.
 """
 
 import gc
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-UNUSED_MODULES = ("rich", "httpx._main")
+UNUSED_MODULES = ("rich",)
 
 
 @contextmanager

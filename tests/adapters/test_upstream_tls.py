@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from app.adapters.http.errors import ConnectError, TlsHandshakeError
 from app.adapters.http.messages import HttpRequest
 from app.adapters.http.send_state import SendState
+from app.adapters.http.tls import public_tls_context
 from app.adapters.http.urls import parse_url
 from app.adapters.upstream.transport import open_transport
 from app.domain.upstream import TaskImages
@@ -158,3 +159,16 @@ async def test_a_tls_failure_is_a_connect_error_of_its_own(tmp_path: Path) -> No
             await transport.send(request, SendState())
 
         await transport.close()
+
+
+def test_session_keys_are_not_written_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+
+    context = public_tls_context()
+
+    assert context.keylog_filename is None
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert not (tmp_path / "keys").exists()
