@@ -56,16 +56,23 @@ def apply(
         wanted = read_configuration(file, context.settings.default_limits)
         plan = ConfigurationPlan(context.changing(reason))
         changes = await plan.compare(wanted, prune=prune)
+        archived = await plan.find_archived(wanted)
         idle = dry_run or check
         if not json:
             _print_changes(changes)
         issued = [] if idle else await plan.carry_out(changes)
         if json:
             print_json({"changes": [_record(one) for one in changes], "applied": not idle,
+                        "archived_teams": archived,
                         "keys": [_issued_record(one) for one in issued]})  # fmt: skip
         else:
             _print_issued(issued)
-        return EXIT_FAILED if check and changes else 0
+            for name in archived:
+                print_notice(
+                    f"Team {name} is archived, so all keys of its users are refused: "
+                    f"koi teams restore {name}"
+                )
+        return EXIT_FAILED if check and (changes or archived) else 0
 
     return run_operation(work, changes=not (dry_run or check))
 

@@ -56,10 +56,13 @@ def demo(
         raise CommandFailed(str(failure)) from None
     with bound as listening, Sandbox(time_scale=TIME_SCALE) as sandbox:
         url = url_of(listening)
-        if not url.endswith(f":{port}"):
+        alone = url.endswith(f":{port}")
+        if not alone:
             print_line(f"Port {port} is taken, so this demo uses the next free one.")
         settings = _settings(sandbox.url, sandbox.key, url, data_dir)
-        client = DemoClient(url=f"{url}/v1", sandbox_url=sandbox.url, data_dir=data_dir, once=once)
+        client = DemoClient(
+            url=f"{url}/v1", sandbox_url=sandbox.url, data_dir=data_dir, once=once, alone=alone
+        )
         with translate_errors():
             return run_gateway(settings, listening, client.ready.set, client)
 

@@ -17,7 +17,7 @@ from app.cli.errors import CommandFailed
 from app.cli.output import print_line
 from app.domain.limits import LimitKind, LimitWindow, ScopeKind
 from app.domain.media import detect_image
-from app.service.keys import IssuedKey, KeyAdmin
+from app.service.keys import KeyAdmin
 from app.wiring.gateway import RunningGateway
 
 SNIPPETS = """
@@ -65,17 +65,22 @@ class DemoImage:
 
 @dataclass(frozen=True, slots=True)
 class DemoClient:
-    """Uses the running gateway (`app.server.run.InProcessClient`); returns the exit code."""
+    """Uses the running gateway (`app.server.run.InProcessClient`); returns the exit code. `alone`:
+    no other demo seems to run, so the keys of earlier ones end."""
 
     url: str
     sandbox_url: str
     data_dir: Path
     once: bool
+    alone: bool
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, running: RunningGateway) -> int:
         await self.ready.wait()
-        issued = await _replace_key(running.gateway.keys)
+        keys = running.gateway.keys
+        if self.alone:
+            await _revoke_earlier(keys)
+        issued = await keys.issue(USER, name=KEY_NAME, expires_in=KEY_TTL)
         self._print_addresses()
         first = await self._generate(issued.secret, fresh=True)
         path = _save_image(first.body)
@@ -134,14 +139,13 @@ class DemoClient:
         print_line(Template(SNIPPETS).substitute(words))
 
 
-async def _replace_key(keys: KeyAdmin) -> IssuedKey:
-    """One key at a time: that of an earlier demo ends, since nobody can read its secret again."""
+async def _revoke_earlier(keys: KeyAdmin) -> None:
+    """The key of a demo that is over ends, since nobody can read its secret again."""
     now_ms = time.time() * 1000
     earlier = [key for key in await keys.keys(USER) if key.name == KEY_NAME]
     for key in earlier:
         if key.is_usable(round(now_ms)):
             await keys.revoke(key.id)
-    return await keys.issue(USER, name=KEY_NAME, expires_in=KEY_TTL)
 
 
 def generate(url: str, secret: str, *, fresh: bool) -> DemoImage:

@@ -207,7 +207,7 @@ def rotate(
     reason: Reason = "",
     json: AsJson = False,
 ) -> None:
-    """Issue a key with the same rights; the old one ends after the overlap.
+    """Issue a key with the same rights; its own limits begin anew, and the old one ends later.
 
     Example: koi keys rotate key_0123456789abcdef --overlap 1h
     """

@@ -39,7 +39,7 @@ class PlannedChange:
             case User(name=name):
                 return f"user {name}"
             case key:
-                return f"key {key.name} of {key.user}"
+                return f"key {key.name or key.id} of {key.user}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,13 @@ class ConfigurationPlan:
             named = {key.id for key in found if key is not None}
             changes += _prune(wanted, teams, users, [key for key in keys if key.id not in named])
         return changes
+
+    async def find_archived(self, wanted: Configuration) -> list[str]:
+        """The teams that a file names, also as a user's, and whose keys are refused because they
+        are archived. A file does not restore them."""
+        named = {team.name for team in wanted.teams} | {user.team for user in wanted.users}
+        teams = await self._keys.teams()
+        return [t.name for t in teams if t.archived_ms is not None and t.name in named]
 
     async def carry_out(self, plan: Sequence[PlannedChange]) -> list[IssuedKey]:
         """Do it; returns the keys that were issued on the way."""

@@ -1,5 +1,6 @@
 """What an admin key of each scope may do, by table, and that every change of the API is audited."""
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -407,3 +408,24 @@ def test_the_next_app_of_a_deleted_ones_name_has_its_limits(office: Office) -> N
 
     user = ask("read", "GET", "/v1/organization/users/poster").json()
     assert user["limits"]["max_images_per_1_day"] == 0
+
+
+def test_a_key_revoked_while_its_body_is_on_the_way_changes_nothing(office: Office) -> None:
+    made = office.ask("all", "POST", "/v1/organization/admin_api_keys",
+                      {"name": "slow", "scopes": ["people"]}).json()  # fmt: skip
+    body = b'{"name": "late"}'
+    url = httpx.URL(office.koi.url)
+    with socket.create_connection((url.host, url.port or 80), timeout=30) as wire:
+        head = (
+            f"POST /v1/koi/users HTTP/1.1\r\nHost: {url.host}\r\nConnection: close\r\n"
+            f"Authorization: Bearer {made['value']}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        wire.sendall(head.encode() + body[:5])
+        revoked = office.ask("all", "DELETE", f"/v1/organization/admin_api_keys/{made['id']}")
+        wire.sendall(body[5:])
+        answer = b"".join(iter(lambda: wire.recv(4096), b""))
+
+    assert revoked.status_code == 200
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert office.ask("root", "GET", "/v1/organization/users/late").status_code == 404

@@ -34,6 +34,7 @@ def apply(cli: Cli, text: str, *options: str, code: int = 0) -> Any:
 
 def test_the_example_is_of_the_schema_and_is_applied_once(cli: Cli) -> None:
     text = EXAMPLE.read_text()
+    text = text.replace("# budget_per_month", "budget_per_month")
     jsonschema.validate(json.loads(json.dumps(tomllib.loads(text), default=str)), SCHEMA)
 
     dry = apply(cli, text, "--dry-run")
@@ -54,6 +55,13 @@ def test_the_example_is_of_the_schema_and_is_applied_once(cli: Cli) -> None:
     bob = cli.json("users", "show", "bob")
     assert bob["disabled_at"] is not None
     assert bob["limits"]["requests_per_minute"] == 120
+
+
+def test_the_example_is_applied_as_it_is_shipped(store_url: str, tmp_path: Path) -> None:
+    cli = Cli(tmp_path, {"KOI_REDIS_URL": store_url})
+
+    assert cli.json("apply", "-f", str(EXAMPLE))["applied"]
+    cli.run("apply", "-f", str(EXAMPLE), "--check")
 
 
 def test_a_change_by_hand_is_shown_as_drift_and_undone(cli: Cli) -> None:
@@ -127,6 +135,20 @@ def test_an_archived_team_stays_so(cli: Cli) -> None:
 
     assert apply(cli, "[teams.art]\n")["changes"] == []
     assert cli.json("teams", "show", "art")["archived_at"]
+
+
+def test_that_a_team_of_the_file_is_archived_is_said_and_drift(cli: Cli) -> None:
+    text = '[teams.art]\n\n[users.ann]\nteam = "art"\n'
+    apply(cli, text)
+    cli.run("teams", "archive", "art")
+
+    told = cli.run("apply", "-f", write(cli, text))
+    drift = apply(cli, '[users.ann]\nteam = "art"\n', "--check", code=1)
+    cli.run("teams", "restore", "art")
+
+    assert "koi teams restore art" in told.stderr
+    assert drift["archived_teams"] == ["art"]
+    assert apply(cli, text, "--check")["archived_teams"] == []
 
 
 BAD = [

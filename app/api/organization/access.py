@@ -137,6 +137,16 @@ async def authenticate_administrator(request: Request) -> Administrator:
     return Administrator(actor_of(key), key.scopes, gateway, reason)
 
 
+async def confirm_administrator(request: Request) -> None:
+    """A key that ended while its request's body was on the way changes nothing any more. Raises
+    `InvalidApiKey`."""
+    root, secret = get_edge_settings(request).admin_key, extract_api_key(request)
+    if root is not None and equal_in_constant_time(secret, root):
+        return
+    if await get_app_state(request).gateway.admin_keys.authenticate(secret) is None:
+        raise InvalidApiKey("ended")
+
+
 async def _limit(request: Request, key: AdminKey) -> None:
     """The same limits as for a user's key. Raises `RateLimited`."""
     get_access_record(request).key_id = key.id

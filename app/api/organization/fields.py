@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from app.api.organization.access import confirm_administrator
 from app.api.parameters import (
     Body,
     missing_error,
@@ -30,8 +31,9 @@ async def read_fields(
     request: Request, known: frozenset[str], lacking: frozenset[str] = frozenset()
 ) -> Body:
     """The body; fields of OpenAI's that Koi is `lacking` are refused unless null, and unknown ones
-    are refused."""
+    are refused. Raises what `confirm_administrator` does, too: a body may take its time."""
     body = await read_json(request)
+    await confirm_administrator(request)
     for name, value in body.items():
         if name in known:
             continue
