@@ -13,7 +13,10 @@ from app.domain.upstream_ids import encode_call_id
 
 NOBODY = "-"
 """The name of the key or user in a principal when the operator names none."""
-LIMIT_HEADINGS = ("images/day", "images/month", "budget/day", "budget/month", "req/min", "parallel")
+LIMIT_HEADINGS = (
+    "images/day", "images/month", "budget/day", "budget/month", "req/min", "parallel",
+    "images/min", "req/day",
+)  # fmt: skip
 
 
 def limits_record(limits: Limits, currency: str) -> dict[str, Any]:
@@ -25,6 +28,8 @@ def limits_record(limits: Limits, currency: str) -> dict[str, Any]:
         "budget_per_month": money_record(limits.micros_per_month, currency),
         "requests_per_minute": limits.requests_per_minute,
         "concurrency": limits.concurrency,
+        "images_per_minute": limits.images_per_minute,
+        "requests_per_day": limits.requests_per_day,
     }
 
 
@@ -36,6 +41,8 @@ def limit_cells(limits: Limits) -> tuple[object, ...]:
         _amount(limits.micros_per_month),
         limits.requests_per_minute,
         limits.concurrency,
+        limits.images_per_minute,
+        limits.requests_per_day,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
-from app.domain.errors import AdmissionRefused
+from app.domain.errors import AdmissionRefused, RateLimited
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,8 @@ class Limits:
     micros_per_month: int | None = None
     requests_per_minute: int | None = None
     concurrency: int | None = None
+    images_per_minute: int | None = None
+    requests_per_day: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -77,8 +79,8 @@ class LimitWindow(StrEnum):
 class LimitStatus:
     """What is used of one limit of one scope: images, requests, jobs or micro-units.
 
-    `used` is settled, `held` is reserved. `reset_s` is the seconds until the window ends, or for
-    requests until the full burst is available again. `limit` None means unlimited.
+    `used` is settled, `held` is reserved. `reset_s` is the seconds until the window ends, or for a
+    rate a minute until the full burst is available again. `limit` None means unlimited.
     """
 
     scope: ScopeKind
@@ -119,6 +121,9 @@ class LimitSnapshot:
         def settled() -> Iterator[LimitStatus]:
             for status in self.statuses:
                 each = per_image.get(status.kind, 0)
+                if each and status.window is LimitWindow.MINUTE:
+                    yield replace(status, used=max(status.used - (n - billed), 0))
+                    continue
                 used, held = status.used + billed * each, status.held - n * each
                 yield replace(status, used=used, held=held) if each else status
 
@@ -168,3 +173,12 @@ class TooManyRefusals(AdmissionRefused):
     """The provider refused too many of a user's requests within the hour, each for free."""
 
     code = "too_many_refusals"
+
+
+class ImageRateLimited(RateLimited):
+    """Too many images per minute. Another request may ask for fewer and fit."""
+
+
+class DailyRequestsUsed(RateLimited):
+    """All requests of the day are made. No client should wait for hours, so it has no
+    `retry_after_s`."""

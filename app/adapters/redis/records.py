@@ -21,6 +21,9 @@ OMITTED_WHEN_EMPTY = (
 )  # fmt: skip
 """Later fields, left out while they are empty: an older gateway does not know them."""
 
+OMITTED_LIMITS = ("images_per_minute", "requests_per_day")
+"""The same of limits."""
+
 
 NO_USER = "@admin"
 """Stands where a user's key has its user. No user can have this name."""
@@ -33,7 +36,16 @@ def write(record: ApiKey | User | Team) -> bytes:
             del row[name]
     if isinstance(record, Team) and record.models is None:
         del row["models"]
+    row["limits"] = _write_limits(record.limits)
     return orjson.dumps(row, default=sorted)
+
+
+def _write_limits(limits: Limits) -> dict[str, int | None]:
+    row = {field.name: getattr(limits, field.name) for field in fields(limits)}
+    for name in OMITTED_LIMITS:
+        if row[name] is None:
+            del row[name]
+    return row
 
 
 def write_seen(record: ApiKey | User | Team) -> bytes:

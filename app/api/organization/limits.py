@@ -14,6 +14,8 @@ COUNTS = {
     "max_images_per_1_day": "images_per_day",
     "max_images_per_1_month": "images_per_month",
     "max_concurrent_requests": "concurrency",
+    "max_images_per_1_minute": "images_per_minute",
+    "max_requests_per_1_day": "requests_per_day",
 }
 COSTS = {"max_cost_per_1_day": "micros_per_day", "max_cost_per_1_month": "micros_per_month"}
 LIMIT_FIELDS = frozenset({*COUNTS, *COSTS})
@@ -42,6 +44,8 @@ def describe_limits(limits: Limits) -> LimitsObject:
         "max_concurrent_requests": limits.concurrency,
         "max_cost_per_1_day": _amount(limits.micros_per_day),
         "max_cost_per_1_month": _amount(limits.micros_per_month),
+        "max_images_per_1_minute": limits.images_per_minute,
+        "max_requests_per_1_day": limits.requests_per_day,
     }
 
 

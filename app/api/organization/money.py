@@ -23,8 +23,8 @@ from app.domain.principal import CachePolicy, Principal, Team, build_scopes
 RATE_LIMIT_ID = "rl-all"
 LACKING_LIMITS = frozenset(
     {
-        "max_images_per_1_minute", "max_requests_per_1_day", "max_tokens_per_1_minute",
-        "max_audio_megabytes_per_1_minute", "batch_1_day_max_input_tokens",
+        "max_tokens_per_1_minute", "max_audio_megabytes_per_1_minute",
+        "batch_1_day_max_input_tokens",
     }
 )  # fmt: skip
 MICROS_PER_CENT = 10_000

@@ -27,6 +27,8 @@ class LimitsObject(TypedDict):
     max_concurrent_requests: int | None
     max_cost_per_1_day: str | None
     max_cost_per_1_month: str | None
+    max_images_per_1_minute: int | None
+    max_requests_per_1_day: int | None
 
 
 class ProjectObject(TypedDict):
