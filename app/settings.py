@@ -210,13 +210,9 @@ class Settings(DeliverySettings):
 
 def _limits(settings: Settings, whose: str) -> Limits:
     """What is set as `KOI_DEFAULT_…` or `KOI_HOUSE_…`."""
-    names = [field.name for field in fields(Limits)]
-    given = {
-        name: getattr(settings, f"{whose}_{name.replace('micros', 'budget')}") for name in names
-    }
-    return Limits(
-        **{name: _parse_micros(v) if "micros" in name else v for name, v in given.items()}
-    )
+    words = {field.name: field.name.replace("micros", "budget") for field in fields(Limits)}
+    given = {name: getattr(settings, f"{whose}_{word}") for name, word in words.items()}
+    return Limits(**given | {n: _parse_micros(v) for n, v in given.items() if "micros" in n})
 
 
 def _parse_micros(text: str | None) -> int | None:

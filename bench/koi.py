@@ -43,8 +43,6 @@ METERS = (
     "budget_per_month",
     "requests_per_minute",
     "concurrency",
-    "images_per_minute",
-    "requests_per_day",
 )
 
 

@@ -31,6 +31,29 @@ class Limits:
         return self.micros_per_day is not None or self.micros_per_month is not None
 
 
+@dataclass(frozen=True, slots=True)
+class LimitRaise:
+    """What a user, team or key may use beyond its limits until `until_ms` (the store's clock), and
+    why. Of `by`, what is None is not raised; a limit that is not set stays unlimited."""
+
+    by: Limits
+    until_ms: int
+    reason: str
+
+    def apply_to(self, limits: Limits) -> Limits:
+        return Limits(
+            **{name: _raised(getattr(limits, name), by) for name, by in self.amounts.items()}
+        )
+
+    @property
+    def amounts(self) -> dict[str, int | None]:
+        return {field.name: getattr(self.by, field.name) for field in fields(Limits)}
+
+
+def _raised(limit: int | None, by: int | None) -> int | None:
+    return None if limit is None else limit + (by or 0)
+
+
 class ScopeKind(StrEnum):
     KEY = "key"
     USER = "user"
@@ -45,6 +68,8 @@ class Scope:
     kind: ScopeKind
     name: str
     limits: Limits
+    raised: LimitRaise | None = None
+    """The raise in force, which is part of `limits` already."""
 
     @property
     def id(self) -> str:
@@ -75,6 +100,19 @@ class LimitWindow(StrEnum):
     NOW = "now"
 
 
+LIMIT_FIELDS = {
+    (LimitKind.REQUESTS, LimitWindow.MINUTE): "requests_per_minute",
+    (LimitKind.REQUESTS, LimitWindow.DAY): "requests_per_day",
+    (LimitKind.CONCURRENCY, LimitWindow.NOW): "concurrency",
+    (LimitKind.IMAGES, LimitWindow.MINUTE): "images_per_minute",
+    (LimitKind.IMAGES, LimitWindow.DAY): "images_per_day",
+    (LimitKind.IMAGES, LimitWindow.MONTH): "images_per_month",
+    (LimitKind.MONEY, LimitWindow.DAY): "micros_per_day",
+    (LimitKind.MONEY, LimitWindow.MONTH): "micros_per_month",
+}
+"""What the fields of `Limits` limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
     """What is used of one limit of one scope: images, requests, jobs or micro-units.
@@ -91,6 +129,9 @@ class LimitStatus:
     used: int
     held: int
     reset_s: int
+    raised_by: int = 0
+    raised_until_ms: int | None = None
+    """What of the limit is a raise, and until when."""
 
     @property
     def remaining(self) -> int | None:

@@ -1,12 +1,14 @@
 """A principal as the ledger sees it: scope keys, the limits on each, and what is left of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from app.domain.limits import (
+    LIMIT_FIELDS,
     LimitKind,
+    LimitRaise,
     Limits,
     LimitSnapshot,
     LimitStatus,
@@ -52,7 +54,15 @@ class ScopeSet:
         for scope, text in zip(self.scopes, texts[1:], strict=True):
             for kind, window, limit, *amounts in _amounts(scope.limits, text, day_s, month_s):
                 if limit is not None or unlimited:
-                    yield LimitStatus(scope.kind, scope.name, kind, window, limit, *amounts)
+                    status = LimitStatus(scope.kind, scope.name, kind, window, limit, *amounts)
+                    yield status if scope.raised is None else _with_raise(status, scope.raised)
+
+
+def _with_raise(status: LimitStatus, raised: LimitRaise) -> LimitStatus:
+    by = raised.amounts[LIMIT_FIELDS[status.kind, status.window]]
+    if not by or status.limit is None:
+        return status
+    return replace(status, raised_by=by, raised_until_ms=raised.until_ms)
 
 
 def _amounts(limits: Limits, text: str, day_s: int, month_s: int) -> Iterator[_Amounts]:

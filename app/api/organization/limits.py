@@ -1,12 +1,14 @@
 """Koi's limits as the administration API shows and takes them, in the manner of OpenAI's names."""
 
+import time
 from dataclasses import replace
 
 from app.api.organization.fields import Schema
-from app.api.organization.wire import LimitsObject
+from app.api.organization.paging import seconds
+from app.api.organization.wire import LimitsObject, RaiseObject
 from app.api.parameters import Body, parse_integer, wrong_type_error
 from app.domain.errors import InvalidRequest
-from app.domain.limits import Limits
+from app.domain.limits import LimitRaise, Limits
 from app.domain.money import format_micros, parse_micros
 
 COUNTS = {
@@ -33,6 +35,18 @@ LIMITS_SCHEMA: Schema = {
     "additionalProperties": False,
     "description": "Null means no limit, a field that is left out stays. Costs are decimal text.",
 }
+
+
+def describe_raise(raised: LimitRaise | None) -> RaiseObject | None:
+    """The raise of a record, unless it has ended."""
+    if raised is None or raised.until_ms <= time.time() * 1000:
+        return None
+    amounts = dict(describe_limits(raised.by))
+    return {
+        "by": {name: by for name, by in amounts.items() if isinstance(by, int | str)},
+        "until": seconds(raised.until_ms),
+        "reason": raised.reason,
+    }
 
 
 def describe_limits(limits: Limits) -> LimitsObject:

@@ -31,6 +31,20 @@ class LimitsObject(TypedDict):
     max_requests_per_1_day: int | None
 
 
+class RaiseObject(TypedDict):
+    """What may be used beyond the limits until then. It ends by itself."""
+
+    by: dict[str, int | str]
+    until: UnixSeconds
+    reason: str
+
+
+class RaisedObject(TypedDict):
+    object: Literal["koi.raise"]
+    id: str
+    raised: RaiseObject | None
+
+
 class ProjectObject(TypedDict):
     """A team. `disabled` says that its keys are refused without being archived."""
 
@@ -42,6 +56,7 @@ class ProjectObject(TypedDict):
     status: Literal["active", "archived"]
     disabled: bool
     limits: LimitsObject
+    raised: RaiseObject | None
 
 
 class UserProjectObject(TypedDict):
@@ -68,6 +83,7 @@ class OrganizationUserObject(TypedDict):
     projects: UserProjectsObject
     disabled: bool
     limits: LimitsObject
+    raised: RaiseObject | None
 
 
 class ProjectUserObject(TypedDict):
@@ -128,6 +144,7 @@ class ProjectKeyObject(TypedDict):
     owner_project_access: Literal["active", "inactive"]
     models: Annotated[list[str] | None, Field(description="Null: all that its team may use.")]
     limits: LimitsObject
+    raised: RaiseObject | None
 
 
 class RateLimitObject(LimitsObject):
