@@ -6,6 +6,7 @@ from app.domain.administration import AuditLog
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
 from app.domain.limits import Limits
+from app.domain.notices import Notices
 from app.domain.ports import ImageLinks, ImageStore
 from app.service.admin_keys import AdminKeys
 from app.service.authenticate import Authenticate
@@ -35,6 +36,7 @@ class Gateway:
     admin_keys: AdminKeys
     sessions: Sessions
     audit_log: AuditLog
+    notices: Notices
     house: Limits
     pictures: ImageStore
     budget: MemoryBudget

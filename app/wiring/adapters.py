@@ -20,6 +20,7 @@ from app.adapters.redis.audit_log import RedisAuditLog
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
+from app.adapters.redis.deliveries import RedisNotices
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
@@ -45,6 +46,7 @@ from app.wiring.stores import (
     journal_directory,
     open_journal,
     open_ledger,
+    open_notices,
     open_scripts,
     open_store,
     store,
@@ -88,6 +90,7 @@ class Adapters:
     journal: FileJournal
     journals: JournalRegistry
     gateways: GatewayRegistry
+    notices: RedisNotices
     outbox: FileOutbox
     cache: RedisResultCache
     upstream_limiter: RedisUpstreamLimiter
@@ -135,6 +138,7 @@ async def open_adapters(
         journal=journal,
         journals=JournalRegistry(scripts),
         gateways=GatewayRegistry(scripts),
+        notices=open_notices(scripts, settings),
         outbox=FileOutbox(journal_directory(settings) / "owed"),
         cache=RedisResultCache(
             cache_store,

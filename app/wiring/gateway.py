@@ -213,6 +213,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
         sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,
+        notices=adapters.notices,
         house=settings.house_limits,
         pictures=adapters.pictures,
         budget=MemoryBudget(MAX_ENCODING_BYTES),
