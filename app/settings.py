@@ -90,6 +90,7 @@ class Settings(DeliverySettings):
     trusted_proxies: str = "127.0.0.1"
     cors_origins: str = "*"
     docs: bool = True
+    console: bool = True
     admin_key: SecretStr | None = None
     metrics_token: SecretStr | None = None
 

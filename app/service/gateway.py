@@ -15,6 +15,7 @@ from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.generate import GenerateImages
 from app.service.keys import KeyAdmin
+from app.service.sessions import Sessions
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
 
@@ -34,6 +35,7 @@ class Gateway:
     usage: UsageReports
     keys: KeyAdmin
     admin_keys: AdminKeys
+    sessions: Sessions
     audit_log: AuditLog
     notices: Notices
     house: Limits
