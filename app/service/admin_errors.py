@@ -43,3 +43,11 @@ class BudgetUnpriced(AdminError):
 
 class RaiseInvalid(AdminError):
     pass
+
+
+class AlertUnknown(AdminError):
+    pass
+
+
+class TooManyAlerts(AdminError):
+    pass

@@ -16,6 +16,7 @@ from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.generate import GenerateImages
 from app.service.keys import KeyAdmin
 from app.service.sessions import Sessions
+from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
 
@@ -38,6 +39,7 @@ class Gateway:
     sessions: Sessions
     audit_log: AuditLog
     notices: Notices
+    spend_alerts: SpendAlertAdmin
     house: Limits
     zone: ZoneInfo
     pictures: ImageStore

@@ -27,6 +27,7 @@ from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollup_writer import RollupWriter
 from app.adapters.redis.rollups import RedisRollups
 from app.adapters.redis.sessions import RedisSessions
+from app.adapters.redis.spend_alerts import RedisSpendAlerts
 from app.adapters.redis.task_list import RedisTaskList
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 from app.adapters.upstream.client import DieyuyunProvider
@@ -91,6 +92,7 @@ class Adapters:
     journals: JournalRegistry
     gateways: GatewayRegistry
     notices: RedisNotices
+    spend_alerts: RedisSpendAlerts
     outbox: FileOutbox
     cache: RedisResultCache
     upstream_limiter: RedisUpstreamLimiter
@@ -139,6 +141,7 @@ async def open_adapters(
         journals=JournalRegistry(scripts),
         gateways=GatewayRegistry(scripts),
         notices=open_notices(scripts, settings),
+        spend_alerts=RedisSpendAlerts(scripts),
         outbox=FileOutbox(journal_directory(settings) / "owed"),
         cache=RedisResultCache(
             cache_store,

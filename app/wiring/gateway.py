@@ -35,6 +35,7 @@ from app.service.run_job import RunJob
 from app.service.servable_cache import ServableCache
 from app.service.sessions import Sessions
 from app.service.settle import JobSettler
+from app.service.spend_alerts import SpendAlertAdmin, SpendWatch
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
 from app.service.wait import JobWaiters
@@ -215,6 +216,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,
         notices=adapters.notices,
+        spend_alerts=SpendAlertAdmin(adapters.spend_alerts, adapters.keyring, ROOT_ACTOR),
         house=settings.house_limits,
         zone=ZoneInfo(settings.timezone),
         pictures=adapters.pictures,
@@ -256,6 +258,11 @@ def _build_loops(
         "drain": partial(services.waiters.dismiss_on_drain, services.gateway.background),
         "census": partial(loops.publish_job_stats, adapters.ledger, adapters.metrics),
         "audit": partial(loops.publish_audit, adapters.ledger, adapters.metrics),
+        "spend_alerts": partial(
+            loops.watch_spending,
+            SpendWatch(adapters.spend_alerts, adapters.ledger, adapters.notices),
+            ZoneInfo(settings.timezone),
+        ),
         "rollups": partial(loops.roll_up, adapters.rollup_writer),
         "debts": partial(loops.deliver_outbox, services.settler, adapters.outbox, adapters.metrics),
         "journal": partial(

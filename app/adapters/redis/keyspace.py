@@ -97,7 +97,7 @@ KEYS = (
     Key("teams", f"{_LEDGER}teams", "", "hash", "for ever", "keyring", "name -> record"),
     Key("keys", f"{_LEDGER}keys", "", "hash", "for ever", "keyring", "key id -> record"),
     Key("stops", f"{_LEDGER}stops", "", "hash", "for ever", "keyring",
-        "scope key -> whether and why an operator stopped its spending"),
+        "scope key -> whether and why an operator stopped its spending; alert:<id> -> spend alert"),
     Key("digests", f"{_LEDGER}digests", "", "hash", "for ever", "keyring",
         "SHA-256 of a key -> key id"),
     Key("used", f"{_LEDGER}used", "", "hash", "for ever", "keyring",

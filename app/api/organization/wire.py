@@ -156,6 +156,23 @@ class RateLimitObject(LimitsObject):
     max_tokens_per_1_minute: Literal[0]
 
 
+class AlertChannelObject(TypedDict):
+    """Whom the notice names; Koi itself sends no mail."""
+
+    type: Literal["email"]
+    recipients: list[str]
+    subject_prefix: str | None
+
+
+class SpendAlertObject(TypedDict):
+    id: str
+    object: Literal["organization.spend_alert", "project.spend_alert"]
+    currency: str
+    interval: Literal["month"]
+    threshold_amount: Annotated[int, Field(description="In hundredths of the currency.")]
+    notification_channel: AlertChannelObject
+
+
 class EnforcementObject(TypedDict):
     status: Literal["inactive", "enforcing"]
 

@@ -84,7 +84,8 @@ local function append_audit(note, family, name, before, after)
     local owner = redis.call('HGET', K.users, user)
     team = owner and cjson.decode(owner).team
   elseif family == 'stops' then
-    user, team = string.match(name, '^user:(.+)$'), string.match(name, '^team:(.+)$')
+    local whose = row.scope or name
+    user, team = string.match(whose, '^user:(.+)$'), string.match(whose, '^team:(.+)$')
   end
   local target = name
   if NOUNS[family] then target = (row.admin and 'admin_key' or NOUNS[family]) .. ':' .. name end
