@@ -4,7 +4,7 @@ from app.api import docs, image_content, images, models, ops, tasks, usage
 from app.api import operations as op
 from app.api.holder.routes import HOLDER_ROUTES, PAGE_ROUTES
 from app.api.openapi import DocumentedRoute
-from app.api.organization.routes import ORGANIZATION_ROUTES
+from app.api.organization.routes import INVITED_ROUTES, ORGANIZATION_ROUTES
 
 ROUTES = (
     DocumentedRoute("POST", "/v1/images/generations", images.create, op.CREATE_IMAGES),
@@ -19,6 +19,7 @@ ROUTES = (
     DocumentedRoute("GET", "/v1/usage", usage.read, op.READ_USAGE),
     *HOLDER_ROUTES,
     *ORGANIZATION_ROUTES,
+    *INVITED_ROUTES,
     *PAGE_ROUTES,
     DocumentedRoute("GET", "/livez", ops.live, op.LIVE),
     DocumentedRoute("GET", "/readyz", ops.ready, op.READY),

@@ -49,5 +49,9 @@ class AlertUnknown(AdminError):
     pass
 
 
+class InvitationUnknown(AdminError):
+    pass
+
+
 class TooManyAlerts(AdminError):
     pass

@@ -14,6 +14,7 @@ from app.service.authenticate import Authenticate
 from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.generate import GenerateImages
+from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.sessions import Sessions
 from app.service.spend_alerts import SpendAlertAdmin
@@ -40,6 +41,7 @@ class Gateway:
     audit_log: AuditLog
     notices: Notices
     spend_alerts: SpendAlertAdmin
+    invitations: Invitations
     house: Limits
     zone: ZoneInfo
     pictures: ImageStore

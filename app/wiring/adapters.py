@@ -21,6 +21,7 @@ from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
 from app.adapters.redis.deliveries import RedisNotices
+from app.adapters.redis.invitations import RedisInvitations
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
@@ -93,6 +94,7 @@ class Adapters:
     gateways: GatewayRegistry
     notices: RedisNotices
     spend_alerts: RedisSpendAlerts
+    invitations: RedisInvitations
     outbox: FileOutbox
     cache: RedisResultCache
     upstream_limiter: RedisUpstreamLimiter
@@ -133,6 +135,7 @@ async def open_adapters(
         store=opened,
         ledger=open_ledger(scripts, settings),
         keyring=RedisKeyRing(scripts),
+        invitations=RedisInvitations(scripts, RedisKeyRing(scripts)),
         sessions=RedisSessions(scripts),
         audit_log=RedisAuditLog(scripts),
         gone=urls.gone,

@@ -28,6 +28,7 @@ from app.service.finish_job import JobFinisher
 from app.service.gateway import Gateway
 from app.service.generate import GenerateImages
 from app.service.image_collector import ImageCollector
+from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.lease import LeaseKeeper, SlotReclaimer
 from app.service.poller import Poller
@@ -199,6 +200,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         slots=ConcurrencyQueue(deduplicator, waiters),
         collect_wait_s=settings.collect_wait_s,
     )
+    keys = KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR)
     gateway = Gateway(
         catalog=catalog,
         authenticate=Authenticate(adapters.keyring, settings.house_limits, settings.cache_policy),
@@ -211,7 +213,8 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
             adapters.upstream_limiter,
         ),
         usage=UsageReports(adapters.ledger, adapters.rollups),
-        keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR),
+        keys=keys,
+        invitations=Invitations(adapters.invitations, adapters.keyring, keys, ROOT_ACTOR),
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
         sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,

@@ -115,6 +115,9 @@ TABLE = [
     case("POST", "/v1/koi/projects/<team>/raise", {"max_cost_per_1_month": "5", **RAISE}, "money",
          "team.raised", "raise_micros_per_month", "raise_reason", "raise_until_ms"),
     case("DELETE", "/v1/koi/projects/<team>/raise", None, "money"),
+    case("POST", "/v1/koi/invitations", {"user_id": "<person>", "name": "laptop"}, "people",
+         "invitation.created", "user", "invitation", "expires_ms", "name"),
+    Case("DELETE", "/v1/koi/invitations/<unsent>", None, "people", status=404),
     case("POST", f"{TEAM}/spend_alerts", ALERT, "money", "spend_alert.created", *ALERT_VALUES),
     Case("POST", f"{TEAM}/spend_alerts/<none>", ALERT, "money", status=404),
     Case("DELETE", f"{TEAM}/spend_alerts/<none>", None, "money", status=404),
@@ -292,6 +295,7 @@ def test_the_table_has_every_route_that_changes_something() -> None:
     places = {
         "<team>": "{project_id}", "<bot>": "{service_account_id}", "<key>": "{api_key_id}",
         "<person>": "{user_id}", "<adminkey>": "{key_id}", "<none>": "{alert_id}",
+        "<unsent>": "{invitation_id}",
         "rl-all": "{rate_limit_id}",
     }  # fmt: skip
 

@@ -8,6 +8,7 @@ from app.api.organization import (
     admin_keys,
     api_keys,
     audit_logs,
+    invitations,
     money,
     people,
     projects,
@@ -18,6 +19,7 @@ from app.api.organization import (
     usage,
     users,
 )
+from app.api.organization import invitation_operations as inv
 from app.api.organization import limit_operations as lim
 from app.api.organization import operations as op
 from app.api.organization.access import Endpoint
@@ -43,6 +45,9 @@ ADMIN_KEYS = f"{ROOT}/admin_api_keys"
 ADMIN_KEY = f"{ADMIN_KEYS}/{{key_id}}"
 KOI = "/v1/koi"
 SPENDING = f"{KOI}/spending"
+INVITATIONS = f"{KOI}/invitations"
+INVITATION = f"{INVITATIONS}/{{invitation_id}}"
+ACCEPT_INVITATION = f"{INVITATIONS}/accept"
 KOI_USER = f"{KOI}/users/{{user_id}}"
 USER_KEYS = f"{KOI_USER}/api_keys"
 ANY_KEY = f"{KOI}/api_keys/{{api_key_id}}"
@@ -131,7 +136,14 @@ ORGANIZATION_ROUTES = (
     DocumentedRoute("DELETE", f"{KOI_PROJECT}/raise", raises.delete_project, lim.END_PROJECT_RAISE),
     DocumentedRoute("POST", f"{ANY_KEY}/raise", raises.create_key, lim.RAISE_KEY),
     DocumentedRoute("DELETE", f"{ANY_KEY}/raise", raises.delete_key, lim.END_KEY_RAISE),
+    DocumentedRoute("GET", INVITATIONS, invitations.index, inv.LIST_INVITATIONS),
+    DocumentedRoute("POST", INVITATIONS, invitations.create, inv.CREATE_INVITATION),
+    DocumentedRoute("DELETE", INVITATION, invitations.delete, inv.REVOKE_INVITATION),
     DocumentedRoute("GET", SPENDING, spending.read, op.READ_SPENDING),
     DocumentedRoute("POST", SPENDING, spending.update, op.UPDATE_SPENDING),
 )
 # fmt: on
+INVITED_ROUTES = (
+    DocumentedRoute("POST", ACCEPT_INVITATION, invitations.accept, inv.ACCEPT_INVITATION),
+)
+"""Of those who have no key yet."""

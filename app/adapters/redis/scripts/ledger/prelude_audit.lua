@@ -19,6 +19,9 @@ local function audited_values(text, name)
       values[field] = value
     end
   end
+  if row.invited then
+    values.user, values.invited, values.invitation = row.invited, nil, true
+  end
   if row.admin then
     values.user, values.admin, values.scopes = nil, nil, row.admin
   end
@@ -80,7 +83,7 @@ local function append_audit(note, family, name, before, after)
   elseif family == 'teams' then
     team = name
   elseif family == 'keys' and not row.admin then
-    user = row.user
+    user = row.invited or row.user
     local owner = redis.call('HGET', K.users, user)
     team = owner and cjson.decode(owner).team
   elseif family == 'stops' then
