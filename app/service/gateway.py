@@ -16,6 +16,7 @@ from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.generate import GenerateImages
 from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
+from app.service.previews import Previews
 from app.service.sessions import Sessions
 from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
@@ -45,6 +46,7 @@ class Gateway:
     house: Limits
     zone: ZoneInfo
     pictures: ImageStore
+    previews: Previews
     budget: MemoryBudget
     serving: MemoryBudget
     links: ImageLinks
