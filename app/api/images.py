@@ -7,11 +7,12 @@ from starlette.responses import Response
 
 from app.api.auth import authenticate_request
 from app.api.errors import ErrorResponse
+from app.api.estimate import answer_dry_run, is_dry_run
+from app.api.event_stream import EventStreamResponse
 from app.api.request import ParsedRequest, RawRequest, parse_request
 from app.api.request_body import discard_upload, read_json
 from app.api.request_headers import RequestHeaders, parse_request_headers
 from app.api.response import (
-    EventStreamResponse,
     HeartbeatResponse,
     ImmediateResponse,
     JobRecipient,
@@ -30,8 +31,10 @@ from app.service.log_context import bind_task_id
 
 
 async def create(request: Request) -> Response:
-    """Generate images from text: wait for them, take a task (async), or read events (stream)."""
+    """Generate images from text: wait for them, take a task (async), or read events (stream).
+    `dry_run` says what it would cost and buys nothing."""
     principal = await authenticate_request(request)
+    dry_run = is_dry_run(request)
     gateway = get_app_state(request).gateway
     await gateway.rate_limiter.check_recent_refusal(principal)
     record = get_access_record(request)
@@ -43,6 +46,8 @@ async def create(request: Request) -> Response:
     record.moderation_code = parsed.moderation_code
     if parsed.egress_override:
         get_app_state(request).metrics.egress_override()
+    if dry_run:
+        return await answer_dry_run(request, principal, parsed)
     try:
         is_connected = partial(is_client_connected, request)
         started = await gateway.generate.start(principal, parsed.ask, is_connected)
@@ -73,9 +78,10 @@ async def _build_response(
 ) -> Response:
     headers = build_started_headers(started, build_adjusted_header(parsed.adjusted))
     if parsed.asynchronous:
-        headers |= {
+        headers = {
             **build_limit_headers(started.limit_snapshot),
             **build_task_headers(started.job),
+            **headers,
         }
         task = partial(build_task_response, request, started.job, headers)
         return ImmediateResponse(JobRecipient(request, started), task)

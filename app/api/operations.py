@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, get_args
 
-from app.api import tasks
+from app.api import estimate, task_stream, tasks
 from app.api.error_examples import CREDENTIAL_CODES, GENERATION_CODES, KEY_CODES
 from app.api.parameters import Schema, describe_query
 from app.api.request_headers import IDEMPOTENCY_KEY_FORMAT, TIMEOUT_HEADERS
@@ -16,6 +16,8 @@ from app.api.response_headers import EXPOSED_HEADERS
 from app.api.wire import (
     EVENT_SCHEMA,
     EXAMPLES,
+    TASK_EVENT_SCHEMA,
+    EstimateBody,
     ImagesBody,
     LivenessBody,
     ModelListBody,
@@ -40,10 +42,10 @@ HEADERS: Mapping[str, str] = {
 LIMIT_HEADERS = tuple(name for name in EXPOSED_HEADERS if "ratelimit" in name)
 COMMON_HEADERS = ("x-request-id",)
 GENERATION_HEADERS = (
-    *COMMON_HEADERS, "x-koi-task-id", "x-koi-cache", "cache-status", "age", "x-koi-adjusted",
-    *LIMIT_HEADERS,
+    *COMMON_HEADERS, "x-koi-task-id", "x-koi-cost", "x-koi-cache", "cache-status", "age",
+    "x-koi-adjusted", *LIMIT_HEADERS,
 )  # fmt: skip
-TASK_HEADERS = (*COMMON_HEADERS, "cache-control", "x-koi-task-id", "retry-after")
+TASK_HEADERS = (*COMMON_HEADERS, "cache-control", "x-koi-task-id", "x-koi-cost", "retry-after")
 
 Answers = dict[int | str, dict[str, Any]]
 
@@ -128,8 +130,8 @@ SIGNATURE = (
 PICTURE_CODES = frozenset({"image_unavailable", "too_many_waiting"})
 
 _CREATED = describe_answer(
-    ImagesBody | TaskObject,
-    "The images; with async a task; with stream one event for each image.",
+    ImagesBody | TaskObject | EstimateBody,
+    "The images; with async a task; with stream one event for each image; with dry_run a price.",
     GENERATION_HEADERS,
 )
 _CREATED["content"]["text/event-stream"] = {"schema": EVENT_SCHEMA}
@@ -139,7 +141,7 @@ CREATE_IMAGES = Operation(
     "Generate images",
     {200: _CREATED},
     GENERATION_CODES,
-    parameters=GENERATION_REQUEST_HEADERS,
+    parameters=(*estimate.PARAMETERS, *GENERATION_REQUEST_HEADERS),
     body={
         "required": True,
         "content": {
@@ -186,14 +188,25 @@ LIST_TASKS = Operation(
     KEY_CODES | {"invalid_value"},
     parameters=tasks.LIST_PARAMETERS,
 )
-READ_TASK = Operation(
-    "readTask",
-    "Tasks",
-    "Read a task",
-    {200: describe_answer(TaskObject, "The task.", TASK_HEADERS)},
-    KEY_CODES | PICTURE_CODES | {"invalid_value", "task_not_found"},
-    parameters=(TASK_ID, *tasks.READ_PARAMETERS),
+_TASK = describe_answer(
+    TaskObject, "The task; with Accept: text/event-stream its changes.", TASK_HEADERS
 )
+_TASK["content"][task_stream.MEDIA_TYPE] = {"schema": TASK_EVENT_SCHEMA}
+
+
+def _read_task(id: str, summary: str) -> Operation:
+    return Operation(
+        id,
+        "Tasks",
+        summary,
+        {200: _TASK},
+        KEY_CODES | PICTURE_CODES | {"invalid_value", "task_not_found"},
+        parameters=(TASK_ID, *tasks.READ_PARAMETERS),
+    )
+
+
+READ_TASK = _read_task("readTask", "Read a task")
+READ_IMAGE_TASK = _read_task("readImageTask", "Read a task, under its other name")
 CANCEL_TASK = Operation(
     "cancelTask",
     "Tasks",

@@ -10,6 +10,7 @@ ROUTES = (
     DocumentedRoute("POST", "/v1/images/edits", images.reject_unsupported, op.EDIT_IMAGES),
     DocumentedRoute("POST", "/v1/images/variations", images.reject_unsupported, op.VARY_IMAGES),
     DocumentedRoute("GET", "/v1/images/{name}", image_content.read, op.READ_IMAGE),
+    DocumentedRoute("GET", "/v1/images/tasks/{task_id}", tasks.read, op.READ_IMAGE_TASK),
     DocumentedRoute("GET", "/v1/tasks", tasks.index, op.LIST_TASKS),
     DocumentedRoute("GET", "/v1/tasks/{task_id}", tasks.read, op.READ_TASK),
     DocumentedRoute("DELETE", "/v1/tasks/{task_id}", tasks.cancel, op.CANCEL_TASK),

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from app.domain.cache import CacheOutcome
 from app.domain.job import TaskStatus
 from app.domain.limits import LimitKind, LimitWindow, ScopeKind
 
@@ -139,6 +140,22 @@ class UsageBody(TypedDict):
     binding: BindingLimitObject | None
 
 
+class EstimateBody(TypedDict):
+    """What a generation would cost now. Nothing was reserved, so it may differ a moment later."""
+
+    object: Literal["image_generation.estimate"]
+    model: str
+    size: str
+    quality: str
+    n: int
+    cost: Annotated[str | None, Field(description="Decimal text; null: the price is not known.")]
+    unit_cost: Annotated[str | None, Field(description="Of one image that the cache lacks.")]
+    currency: str
+    cache: Annotated[CacheOutcome, Field(description="hit and joined cost nothing.")]
+    refused: bool
+    refused_by: Annotated[list[BindingLimitObject], Field(description="Limits that are reached.")]
+
+
 class UsageResultObject(TypedDict):
     """Sums of one group; dimensions that were not grouped by are null."""
 
@@ -208,6 +225,22 @@ EVENT_SCHEMA = {
     },
 }
 """Describes each event of a stream, as `schema` does before OpenAPI 3.2."""
+
+TASK_UPDATED_EVENT = "task.updated"
+TASK_COMPLETED_EVENT = "task.completed"
+TASK_FAILED_EVENT = "task.failed"
+TASK_EVENT_SCHEMA = {
+    "type": "object",
+    "description": "One event for each change of the task; after the last one the stream ends.",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {
+            "type": "string",
+            "enum": [TASK_UPDATED_EVENT, TASK_COMPLETED_EVENT, TASK_FAILED_EVENT],
+        },
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 
 NO_USAGE: TokenUsage = {
     "total_tokens": 0,

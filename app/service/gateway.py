@@ -11,6 +11,7 @@ from app.service.admin_keys import AdminKeys
 from app.service.authenticate import Authenticate
 from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
+from app.service.estimate import EstimateGeneration
 from app.service.generate import GenerateImages
 from app.service.keys import KeyAdmin
 from app.service.tasks import Tasks
@@ -28,6 +29,7 @@ class Gateway:
     catalog: Catalog
     authenticate: Authenticate
     generate: GenerateImages
+    estimate: EstimateGeneration
     tasks: Tasks
     usage: UsageReports
     keys: KeyAdmin

@@ -23,6 +23,7 @@ from app.service.concurrency_queue import ConcurrencyQueue
 from app.service.dedup import Deduplicator
 from app.service.download_image import DownloadImage
 from app.service.downloads import ImageDownloader
+from app.service.estimate import EstimateGeneration
 from app.service.finish_job import JobFinisher
 from app.service.gateway import Gateway
 from app.service.generate import GenerateImages
@@ -200,6 +201,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         catalog=catalog,
         authenticate=Authenticate(adapters.keyring, settings.house_limits, settings.cache_policy),
         generate=generate,
+        estimate=EstimateGeneration(catalog, adapters.ledger, generate.cache),
         tasks=Tasks(
             adapters.ledger,
             adapters.listing,

@@ -350,6 +350,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         catalog=offer,
         authenticate=stage.authenticate,  # type: ignore[arg-type]
         generate=Generate(stage, offer),  # type: ignore[arg-type]
+        estimate=None,  # type: ignore[arg-type]
         tasks=Tasks(stage),  # type: ignore[arg-type]
         usage=Usage(stage),  # type: ignore[arg-type]
         keys=None,  # type: ignore[arg-type]
