@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, get_args
 
 from app.api import estimate, task_stream, tasks
-from app.api.error_examples import CREDENTIAL_CODES, GENERATION_CODES, KEY_CODES
+from app.api.error_examples import GENERATION_CODES, KEY_CODES
 from app.api.parameters import Schema, describe_query
 from app.api.request_headers import IDEMPOTENCY_KEY_FORMAT, TIMEOUT_HEADERS
 from app.api.response_headers import EXPOSED_HEADERS
@@ -19,10 +19,8 @@ from app.api.wire import (
     TASK_EVENT_SCHEMA,
     EstimateBody,
     ImagesBody,
-    LivenessBody,
     ModelListBody,
     ModelObject,
-    ReadinessBody,
     TaskListBody,
     TaskObject,
     UsageBody,
@@ -36,6 +34,7 @@ HEADERS: Mapping[str, str] = {
     "cache-control": "How long the answer may be kept.",
     "content-disposition": "inline, or attachment for what a browser might run.",
     "etag": "The name of the picture: its bytes never change.",
+    "set-cookie": "The session, or what makes a browser forget it.",
     "www-authenticate": "Bearer.",
 }
 """Every response header with a meaning."""
@@ -90,7 +89,9 @@ def describe_answer(
     }
 
 
-def _file(about: str, *media_types: str, headers: Sequence[str] = COMMON_HEADERS) -> dict[str, Any]:
+def file_answer(
+    about: str, *media_types: str, headers: Sequence[str] = COMMON_HEADERS
+) -> dict[str, Any]:
     """An answer that is not JSON."""
     content = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
     return {"description": about, "headers": refer_headers(*headers), "content": content}
@@ -165,7 +166,7 @@ READ_IMAGE = Operation(
     "Images",
     "Download an image",
     {
-        200: _file(
+        200: file_answer(
             "The bytes as the provider sent them.",
             *sorted({*MEDIA_TYPES.values(), "application/octet-stream"}),
             headers=(*COMMON_HEADERS, "cache-control", "content-disposition", "etag"),
@@ -237,62 +238,4 @@ READ_USAGE = Operation(
     {200: describe_answer(UsageBody, "Limits and usage.", (*COMMON_HEADERS, *LIMIT_HEADERS))},
     KEY_CODES,
 )
-LIVE = Operation(
-    "live",
-    "Operation",
-    "Whether the process lives",
-    {
-        200: describe_answer(LivenessBody, "It does."),
-        503: describe_answer(LivenessBody, "It is stuck."),
-    },
-    security=Security.NONE,
-)
-READY = Operation(
-    "ready",
-    "Operation",
-    "Whether it takes work",
-    {
-        200: describe_answer(ReadinessBody, "It does."),
-        503: describe_answer(ReadinessBody, "Not now."),
-    },
-    security=Security.NONE,
-)
-METRICS = Operation(
-    "metrics",
-    "Operation",
-    "Metrics for Prometheus (metrics token or admin key)",
-    {200: _file("The metrics.", "text/plain")},
-    CREDENTIAL_CODES,
-)
 HIDDEN = frozenset({"unknown_url"})
-SCHEMA = Operation(
-    "openapi",
-    "Documentation",
-    "This document",
-    {
-        200: describe_answer(dict[str, Any], "OpenAPI 3.1.", (*COMMON_HEADERS, "etag")),
-        304: {"description": "You have it.", "headers": refer_headers("etag")},
-    },
-    HIDDEN,
-    Security.NONE,
-)
-DOCS = Operation(
-    "docs",
-    "Documentation",
-    "A page to read and try it",
-    {200: _file("The page.", "text/html")},
-    HIDDEN,
-    Security.NONE,
-)
-DOCS_FILE = Operation(
-    "docsFile",
-    "Documentation",
-    "A file of that page",
-    {
-        200: _file("The file.", "text/css", "text/javascript", headers=(*COMMON_HEADERS, "etag")),
-        304: {"description": "You have these bytes.", "headers": refer_headers("etag")},
-    },
-    HIDDEN,
-    Security.NONE,
-    (describe_path("name", "Its name."),),
-)

@@ -1,11 +1,13 @@
 """The use cases that routes may call, in one frozen value."""
 
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 from app.domain.administration import AuditLog
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
 from app.domain.limits import Limits
+from app.domain.notices import Notices
 from app.domain.ports import ImageLinks, ImageStore
 from app.service.admin_keys import AdminKeys
 from app.service.authenticate import Authenticate
@@ -14,6 +16,7 @@ from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.estimate import EstimateGeneration
 from app.service.generate import GenerateImages
 from app.service.keys import KeyAdmin
+from app.service.sessions import Sessions
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
 
@@ -34,8 +37,11 @@ class Gateway:
     usage: UsageReports
     keys: KeyAdmin
     admin_keys: AdminKeys
+    sessions: Sessions
     audit_log: AuditLog
+    notices: Notices
     house: Limits
+    zone: ZoneInfo
     pictures: ImageStore
     budget: MemoryBudget
     serving: MemoryBudget

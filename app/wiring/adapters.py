@@ -20,11 +20,13 @@ from app.adapters.redis.audit_log import RedisAuditLog
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
+from app.adapters.redis.deliveries import RedisNotices
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollup_writer import RollupWriter
 from app.adapters.redis.rollups import RedisRollups
+from app.adapters.redis.sessions import RedisSessions
 from app.adapters.redis.task_list import RedisTaskList
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 from app.adapters.upstream.client import DieyuyunProvider
@@ -44,6 +46,7 @@ from app.wiring.stores import (
     journal_directory,
     open_journal,
     open_ledger,
+    open_notices,
     open_scripts,
     open_store,
     store,
@@ -79,6 +82,7 @@ class Adapters:
     store: BatchingStore
     ledger: RedisLedger
     keyring: RedisKeyRing
+    sessions: RedisSessions
     audit_log: RedisAuditLog
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
@@ -86,6 +90,7 @@ class Adapters:
     journal: FileJournal
     journals: JournalRegistry
     gateways: GatewayRegistry
+    notices: RedisNotices
     outbox: FileOutbox
     cache: RedisResultCache
     upstream_limiter: RedisUpstreamLimiter
@@ -126,12 +131,14 @@ async def open_adapters(
         store=opened,
         ledger=open_ledger(scripts, settings),
         keyring=RedisKeyRing(scripts),
+        sessions=RedisSessions(scripts),
         audit_log=RedisAuditLog(scripts),
         gone=urls.gone,
         disk_space=disk_space,
         journal=journal,
         journals=JournalRegistry(scripts),
         gateways=GatewayRegistry(scripts),
+        notices=open_notices(scripts, settings),
         outbox=FileOutbox(journal_directory(settings) / "owed"),
         cache=RedisResultCache(
             cache_store,
@@ -265,6 +272,7 @@ def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
         max_body_bytes=max_body_bytes_for(prompts),
         link_ttl_s=settings.link_ttl_s,
         docs=settings.docs,
+        console=settings.console,
         max_connections=_compute_max_connections(settings),
         version=VERSION,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.audit_log import RedisAuditLog
+from app.adapters.redis.deliveries import RedisNotices
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
@@ -31,6 +32,7 @@ from app.wiring.journal_replication import JournalReplication, wait_until_replic
 from app.wiring.stores import (
     journal_directory,
     open_ledger,
+    open_notices,
     open_operator_journal,
     open_scripts,
     open_store,
@@ -59,6 +61,7 @@ class OperatorContext:
     gateways: GatewayRegistry
     admin_keys: AdminKeys
     audit_log: RedisAuditLog
+    notices: RedisNotices
 
     async def adjust(self, entry: Entry) -> Entry:
         """Enter a correction of the ledger, in the name of whoever runs this command."""
@@ -104,6 +107,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             gateways=GatewayRegistry(scripts),
             admin_keys=AdminKeys(keyring, keyring, actor),
             audit_log=RedisAuditLog(scripts),
+            notices=open_notices(scripts, settings),
         )
 
 
