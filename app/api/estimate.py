@@ -12,7 +12,7 @@ from app.api.response_body import json_response
 from app.api.response_headers import build_adjusted_header
 from app.api.state import get_app_state, get_edge_settings
 from app.api.usage import describe_binding
-from app.api.wire import EstimateBody
+from app.api.wire_usage import EstimateBody
 from app.domain.money import format_micros
 from app.domain.principal import Principal
 from app.service.estimate import GenerationEstimate

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, get_args
 
-from app.api import estimate, task_stream, tasks
+from app.api import billing, estimate, task_stream, tasks
 from app.api.error_examples import GENERATION_CODES, KEY_CODES
 from app.api.parameters import Schema, describe_query
 from app.api.request_headers import IDEMPOTENCY_KEY_FORMAT, TIMEOUT_HEADERS
@@ -17,12 +17,17 @@ from app.api.wire import (
     EVENT_SCHEMA,
     EXAMPLES,
     TASK_EVENT_SCHEMA,
-    EstimateBody,
     ImagesBody,
     ModelListBody,
     ModelObject,
     TaskListBody,
     TaskObject,
+)
+from app.api.wire_usage import (
+    BillingUsageBody,
+    CreditGrantsBody,
+    EstimateBody,
+    SubscriptionBody,
     UsageBody,
 )
 from app.domain.formats import MEDIA_TYPES
@@ -237,5 +242,27 @@ READ_USAGE = Operation(
     "Read your limits and usage",
     {200: describe_answer(UsageBody, "Limits and usage.", (*COMMON_HEADERS, *LIMIT_HEADERS))},
     KEY_CODES,
+)
+SUBSCRIPTION = Operation(
+    "readSubscription",
+    "Usage",
+    "Your budget of this month, as chat clients read it",
+    {200: describe_answer(SubscriptionBody, "The budget.")},
+    KEY_CODES,
+)
+CREDIT_GRANTS = Operation(
+    "readCreditGrants",
+    "Usage",
+    "Your budget and what is left, as chat clients read it",
+    {200: describe_answer(CreditGrantsBody, "The budget.")},
+    KEY_CODES,
+)
+BILLING_USAGE = Operation(
+    "readBillingUsage",
+    "Usage",
+    "What you used, as chat clients read it",
+    {200: describe_answer(BillingUsageBody, "What you used.")},
+    KEY_CODES | {"invalid_value"},
+    parameters=billing.USAGE_PARAMETERS,
 )
 HIDDEN = frozenset({"unknown_url"})

@@ -1,10 +1,12 @@
 """Every route of the gateway, on one page."""
 
-from app.api import docs, image_content, images, models, ops, ops_operations, tasks, usage
+from app.api import billing, docs, image_content, images, models, ops, ops_operations, tasks, usage
 from app.api import operations as op
 from app.api.holder.routes import HOLDER_ROUTES, PAGE_ROUTES
 from app.api.openapi import DocumentedRoute
 from app.api.organization.routes import ORGANIZATION_ROUTES
+
+BILLING = "/v1/dashboard/billing"
 
 ROUTES = (
     DocumentedRoute("POST", "/v1/images/generations", images.create, op.CREATE_IMAGES),
@@ -19,6 +21,9 @@ ROUTES = (
     DocumentedRoute("GET", "/v1/models/{model:path}", models.read, op.READ_MODEL),
     DocumentedRoute("GET", "/v1/usage", usage.read, op.READ_USAGE),
     *HOLDER_ROUTES,
+    DocumentedRoute("GET", f"{BILLING}/subscription", billing.subscription, op.SUBSCRIPTION),
+    DocumentedRoute("GET", f"{BILLING}/credit_grants", billing.credit_grants, op.CREDIT_GRANTS),
+    DocumentedRoute("GET", f"{BILLING}/usage", billing.usage, op.BILLING_USAGE),
     *ORGANIZATION_ROUTES,
     *PAGE_ROUTES,
     DocumentedRoute("GET", "/livez", ops.live, ops_operations.LIVE),

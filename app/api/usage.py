@@ -10,7 +10,7 @@ from app.api.auth import authenticate_request
 from app.api.response_body import json_response
 from app.api.response_headers import build_limit_headers
 from app.api.state import get_app_state, get_edge_settings
-from app.api.wire import BindingLimitObject, LimitObject, UsageBody
+from app.api.wire_usage import BindingLimitObject, LimitObject, UsageBody
 from app.domain.limits import LimitKind, LimitSnapshot, LimitStatus, LimitWindow, ScopeKind
 from app.domain.money import format_micros
 

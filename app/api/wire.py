@@ -1,21 +1,16 @@
 """The bodies of answers, as types: what builds an answer is checked against them, and the schema at
 /openapi.json is made from them."""
 
-from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from app.domain.cache import CacheOutcome
 from app.domain.job import TaskStatus
-from app.domain.limits import LimitKind, LimitWindow, ScopeKind
 
 UnixSeconds = Annotated[int, Field(description="Unix time in seconds.")]
 Amount = Annotated[Any, Field(json_schema_extra={"type": ["integer", "string", "null"]})]
 """Whole numbers; money is decimal text in the catalog's currency."""
-
-
-Result = TypeVar("Result")
 
 
 class ErrorObject(TypedDict):
@@ -100,115 +95,36 @@ class TaskListBody(TypedDict):
     has_more: bool
 
 
+class PriceObject(TypedDict):
+    size: str
+    quality: str
+    price: Annotated[str | None, Field(description="Of one image; null: not known.")]
+
+
+class CapabilitiesObject(TypedDict):
+    """What a model makes. `references` is how many images a request may bring along."""
+
+    model: Annotated[str, Field(description="The model's own name.")]
+    sizes: Annotated[list[str], Field(description="The first is the default.")]
+    qualities: Annotated[list[str], Field(description="The first is the default.")]
+    max_prompt_chars: int
+    references: int
+    currency: str
+    prices: list[PriceObject]
+
+
 class ModelObject(TypedDict):
     id: str
     object: Literal["model"]
     created: UnixSeconds
     owned_by: str
+    supported_endpoint_types: list[str]
+    capabilities: CapabilitiesObject
 
 
 class ModelListBody(TypedDict):
     object: Literal["list"]
     data: list[ModelObject]
-
-
-class BindingLimitObject(TypedDict):
-    """The limit that will refuse first, without its numbers."""
-
-    scope: ScopeKind
-    meter: LimitKind
-    window: LimitWindow
-    resets_at: str | None
-
-
-class RaisedLimitObject(TypedDict):
-    """How much of a limit is a raise, which ends by itself."""
-
-    by: Amount
-    until: str
-
-
-class LimitObject(BindingLimitObject):
-    """One limit and what is used of it. `held` belongs to jobs that are still open."""
-
-    limit: Amount
-    used: Amount
-    held: Amount
-    remaining: Amount
-    raised: NotRequired[RaisedLimitObject]
-
-
-class UsageBody(TypedDict):
-    object: Literal["usage"]
-    user: str
-    team: str | None
-    key_id: str
-    currency: str
-    limits: list[LimitObject]
-    binding: BindingLimitObject | None
-
-
-class EstimateBody(TypedDict):
-    """What a generation would cost now. Nothing was reserved, so it may differ a moment later."""
-
-    object: Literal["image_generation.estimate"]
-    model: str
-    size: str
-    quality: str
-    n: int
-    cost: Annotated[str | None, Field(description="Decimal text; null: the price is not known.")]
-    unit_cost: Annotated[str | None, Field(description="Of one image that the cache lacks.")]
-    currency: str
-    cache: Annotated[CacheOutcome, Field(description="hit and joined cost nothing.")]
-    refused: bool
-    refused_by: Annotated[list[BindingLimitObject], Field(description="Limits that are reached.")]
-
-
-class UsageResultObject(TypedDict):
-    """Sums of one group; dimensions that were not grouped by are null."""
-
-    object: Literal["organization.usage.images.result"]
-    images: int
-    num_model_requests: int
-    size: str | None
-    source: str | None
-    model: str | None
-    user_id: str | None
-    api_key_id: str | None
-    project_id: str | None
-
-
-class MoneyObject(TypedDict):
-    value: Annotated[Any, Field(json_schema_extra={"type": "number"})]
-    currency: str
-
-
-class CostResultObject(TypedDict):
-    """Sums of one group; `amount` is null where the price of an image is not known."""
-
-    object: Literal["organization.costs.result"]
-    amount: MoneyObject | None
-    line_item: str | None
-    project_id: str | None
-    user_id: str | None
-    api_key_id: str | None
-    api_source: str | None
-    quantity: int | None
-    quantity_unit: str | None
-
-
-class BucketObject(TypedDict, Generic[Result]):
-    object: Literal["bucket"]
-    start_time: UnixSeconds
-    end_time: UnixSeconds
-    results: list[Result]
-
-
-class BucketPageBody(TypedDict, Generic[Result]):
-    object: Literal["page"]
-    data: list[BucketObject[Result]]
-    has_more: bool
-    next_page: Annotated[str | None, Field(description="Give it as `page` for the next page.")]
 
 
 class LivenessBody(TypedDict):
@@ -284,6 +200,16 @@ MODEL_EXAMPLE: ModelObject = {
     "object": "model",
     "created": 0,
     "owned_by": "koi",
+    "supported_endpoint_types": ["image-generation"],
+    "capabilities": {
+        "model": "grok-imagine",
+        "sizes": ["1024x1024"],
+        "qualities": ["standard"],
+        "max_prompt_chars": 32_000,
+        "references": 0,
+        "currency": "CNY",
+        "prices": [{"size": "1024x1024", "quality": "standard", "price": "0.14"}],
+    },
 }
 EXAMPLES: dict[str, tuple[Any, Any]] = {
     "images": (ImagesBody, IMAGES_EXAMPLE),

@@ -273,6 +273,7 @@ def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
         link_ttl_s=settings.link_ttl_s,
         docs=settings.docs,
         console=settings.console,
+        list_aliases=settings.list_aliases,
         max_connections=_compute_max_connections(settings),
         version=VERSION,
     )

@@ -31,7 +31,7 @@ from app.api.organization.wire import (
     SpendLimitObject,
 )
 from app.api.parameters import INTEGER, Schema, describe_list, describe_query
-from app.api.wire import BucketPageBody, CostResultObject, UsageResultObject
+from app.api.wire_usage import BucketPageBody, CostResultObject, UsageResultObject
 from app.domain.administration import AdminScope
 from app.service.teams import MAX_REASON_CHARS, MAX_TITLE_CHARS
 
