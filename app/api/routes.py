@@ -4,7 +4,7 @@ from app.api import billing, docs, image_content, images, models, ops, ops_opera
 from app.api import operations as op
 from app.api.holder.routes import HOLDER_ROUTES, PAGE_ROUTES
 from app.api.openapi import DocumentedRoute
-from app.api.organization.routes import ORGANIZATION_ROUTES
+from app.api.organization.routes import INVITED_ROUTES, ORGANIZATION_ROUTES
 
 BILLING = "/v1/dashboard/billing"
 
@@ -25,6 +25,7 @@ ROUTES = (
     DocumentedRoute("GET", f"{BILLING}/credit_grants", billing.credit_grants, op.CREDIT_GRANTS),
     DocumentedRoute("GET", f"{BILLING}/usage", billing.usage, op.BILLING_USAGE),
     *ORGANIZATION_ROUTES,
+    *INVITED_ROUTES,
     *PAGE_ROUTES,
     DocumentedRoute("GET", "/livez", ops.live, ops_operations.LIVE),
     DocumentedRoute("GET", "/readyz", ops.ready, ops_operations.READY),

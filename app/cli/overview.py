@@ -22,6 +22,8 @@ VERBS = {
     "users": "Create, change and list users and their limits.",
     "teams": "Create, change and list teams and their limits.",
     "keys": "Issue, list, revoke and rotate API keys.",
+    "invite": "Print a link that turns into a user's key, once.",
+    "invitations": "List and withdraw invitation links.",
     "admin-keys": "Issue, list and revoke keys for the administration API.",
     "apply": "Make users, teams, keys and limits what a file says.",
     "audit": "Show who changed which user, team, key or limit, and why.",
@@ -35,6 +37,7 @@ VERBS = {
 }
 MODULES = {
     "admin-keys": "app.cli.admin_keys:admin_keys",
+    "invite": "app.cli.invitations:invite",
     "stop-spending": "app.cli.spending:stop_spending",
     "resume": "app.cli.spending:resume",
 }

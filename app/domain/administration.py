@@ -12,10 +12,11 @@ ROOT = "root"
 
 
 class ActorKind(StrEnum):
-    """By what an actor was let in: a shell on the machine, or an admin key."""
+    """By what an actor was let in: a shell on the machine, an admin key, or an invitation."""
 
     CLI = "cli"
     ADMIN_KEY = "admin_key"
+    INVITATION = "invitation"
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,3 +43,15 @@ class BudgetUnpriced(AdminError):
 
 class RaiseInvalid(AdminError):
     pass
+
+
+class AlertUnknown(AdminError):
+    pass
+
+
+class InvitationUnknown(AdminError):
+    pass
+
+
+class TooManyAlerts(AdminError):
+    pass

@@ -15,8 +15,10 @@ from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.estimate import EstimateGeneration
 from app.service.generate import GenerateImages
+from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.sessions import Sessions
+from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
 
@@ -40,6 +42,8 @@ class Gateway:
     sessions: Sessions
     audit_log: AuditLog
     notices: Notices
+    spend_alerts: SpendAlertAdmin
+    invitations: Invitations
     house: Limits
     zone: ZoneInfo
     pictures: ImageStore

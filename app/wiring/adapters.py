@@ -21,12 +21,14 @@ from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
 from app.adapters.redis.deliveries import RedisNotices
+from app.adapters.redis.invitations import RedisInvitations
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollup_writer import RollupWriter
 from app.adapters.redis.rollups import RedisRollups
 from app.adapters.redis.sessions import RedisSessions
+from app.adapters.redis.spend_alerts import RedisSpendAlerts
 from app.adapters.redis.task_list import RedisTaskList
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 from app.adapters.upstream.client import DieyuyunProvider
@@ -91,6 +93,8 @@ class Adapters:
     journals: JournalRegistry
     gateways: GatewayRegistry
     notices: RedisNotices
+    spend_alerts: RedisSpendAlerts
+    invitations: RedisInvitations
     outbox: FileOutbox
     cache: RedisResultCache
     upstream_limiter: RedisUpstreamLimiter
@@ -131,6 +135,7 @@ async def open_adapters(
         store=opened,
         ledger=open_ledger(scripts, settings),
         keyring=RedisKeyRing(scripts),
+        invitations=RedisInvitations(scripts, RedisKeyRing(scripts)),
         sessions=RedisSessions(scripts),
         audit_log=RedisAuditLog(scripts),
         gone=urls.gone,
@@ -139,6 +144,7 @@ async def open_adapters(
         journals=JournalRegistry(scripts),
         gateways=GatewayRegistry(scripts),
         notices=open_notices(scripts, settings),
+        spend_alerts=RedisSpendAlerts(scripts),
         outbox=FileOutbox(journal_directory(settings) / "owed"),
         cache=RedisResultCache(
             cache_store,

@@ -29,6 +29,7 @@ from app.service.finish_job import JobFinisher
 from app.service.gateway import Gateway
 from app.service.generate import GenerateImages
 from app.service.image_collector import ImageCollector
+from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.lease import LeaseKeeper, SlotReclaimer
 from app.service.poller import Poller
@@ -36,6 +37,7 @@ from app.service.run_job import RunJob
 from app.service.servable_cache import ServableCache
 from app.service.sessions import Sessions
 from app.service.settle import JobSettler
+from app.service.spend_alerts import SpendAlertAdmin, SpendWatch
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
 from app.service.wait import JobWaiters
@@ -199,6 +201,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         slots=ConcurrencyQueue(deduplicator, waiters),
         collect_wait_s=settings.collect_wait_s,
     )
+    keys = KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR)
     gateway = Gateway(
         catalog=catalog,
         authenticate=Authenticate(adapters.keyring, settings.house_limits, settings.cache_policy),
@@ -212,11 +215,13 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
             adapters.upstream_limiter,
         ),
         usage=UsageReports(adapters.ledger, adapters.rollups),
-        keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR),
+        keys=keys,
+        invitations=Invitations(adapters.invitations, adapters.keyring, keys, ROOT_ACTOR),
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
         sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,
         notices=adapters.notices,
+        spend_alerts=SpendAlertAdmin(adapters.spend_alerts, adapters.keyring, ROOT_ACTOR),
         house=settings.house_limits,
         zone=ZoneInfo(settings.timezone),
         pictures=adapters.pictures,
@@ -258,6 +263,11 @@ def _build_loops(
         "drain": partial(services.waiters.dismiss_on_drain, services.gateway.background),
         "census": partial(loops.publish_job_stats, adapters.ledger, adapters.metrics),
         "audit": partial(loops.publish_audit, adapters.ledger, adapters.metrics),
+        "spend_alerts": partial(
+            loops.watch_spending,
+            SpendWatch(adapters.spend_alerts, adapters.ledger, adapters.notices),
+            ZoneInfo(settings.timezone),
+        ),
         "rollups": partial(loops.roll_up, adapters.rollup_writer),
         "debts": partial(loops.deliver_outbox, services.settler, adapters.outbox, adapters.metrics),
         "journal": partial(

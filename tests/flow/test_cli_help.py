@@ -24,6 +24,7 @@ GROUPS = {
         "delete",
     ),
     "keys": ("create", "list", "raise", "revoke", "rotate", "set", "whose"),
+    "invitations": ("list", "revoke"),
     "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "store": ("repair",),
@@ -37,6 +38,7 @@ SINGLE = (
     "audit",
     "apply",
     "doctor",
+    "invite",
     "stop-spending",
     "resume",
 )
