@@ -4,6 +4,7 @@ from app.api import docs, image_content, images, models, ops, tasks, usage
 from app.api import operations as op
 from app.api.openapi import DocumentedRoute
 from app.api.organization.routes import ORGANIZATION_ROUTES
+from app.api.webhook_routes import WEBHOOK_ROUTES
 
 ROUTES = (
     DocumentedRoute("POST", "/v1/images/generations", images.create, op.CREATE_IMAGES),
@@ -16,6 +17,7 @@ ROUTES = (
     DocumentedRoute("GET", "/v1/models", models.index, op.LIST_MODELS),
     DocumentedRoute("GET", "/v1/models/{model:path}", models.read, op.READ_MODEL),
     DocumentedRoute("GET", "/v1/usage", usage.read, op.READ_USAGE),
+    *WEBHOOK_ROUTES,
     *ORGANIZATION_ROUTES,
     DocumentedRoute("GET", "/livez", ops.live, op.LIVE),
     DocumentedRoute("GET", "/readyz", ops.ready, op.READY),

@@ -72,7 +72,7 @@ def user_record(user: User, currency: str) -> dict[str, Any]:
         "limits": limits_record(user.limits, currency),
         "created_at": format_time(user.created_ms),
         "disabled_at": format_time(user.disabled_ms),
-        **_given(title=user.title, service_account=user.service_account),
+        **_given(title=user.title, service_account=user.service_account, webhook=user.webhook),
     }
 
 
@@ -118,6 +118,7 @@ def key_record(
         "expires_at": format_time(key.expires_ms),
         "revoked_at": format_time(key.revoked_ms),
         "last_used_at": format_time(used_ms),
+        **_given(webhook=key.webhook),
     }
 
 

@@ -39,3 +39,7 @@ class ModelUnknown(AdminError):
 
 class BudgetUnpriced(AdminError):
     pass
+
+
+class WebhookInvalid(AdminError):
+    pass

@@ -16,6 +16,7 @@ from app.service.generate import GenerateImages
 from app.service.keys import KeyAdmin
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
+from app.service.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Gateway:
     admin_keys: AdminKeys
     audit_log: AuditLog
     notices: Notices
+    webhooks: Webhooks
     house: Limits
     pictures: ImageStore
     budget: MemoryBudget

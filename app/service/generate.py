@@ -231,6 +231,7 @@ class GenerateImages:
             response_format=command.response_format,
             rate_limit_checked=rate_limit_checked,
             request_id=command.request_id,
+            webhook=command.webhook,
         )
 
     async def _admit(
@@ -251,8 +252,7 @@ class GenerateImages:
         return admitted
 
     async def _check_upstream_queue(self, admission: AdmissionRequest) -> AdmissionResult | None:
-        """Refuse what the provider would not take in time, but let a repeat join its job; None
-        lets the request go on."""
+        """Refuse what the provider would not take in time; a repeat joins its job. None: go on."""
         try:
             self.jobs.upstream_limiter.check_queue(len(admission.part_sizes))
         except (GatewayOverloaded, UpstreamError):

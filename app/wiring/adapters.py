@@ -20,7 +20,6 @@ from app.adapters.redis.audit_log import RedisAuditLog
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
-from app.adapters.redis.deliveries import RedisNotices
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
@@ -40,12 +39,12 @@ from app.service.timings import JobTimings
 from app.settings import Settings
 from app.telemetry.label_values import LabelValues
 from app.telemetry.metrics import Metrics
+from app.wiring.deliveries import DeliveryAdapters, LatestTraffic, open_delivery
 from app.wiring.disk_space import DiskSpaceMonitor
 from app.wiring.stores import (
     journal_directory,
     open_journal,
     open_ledger,
-    open_notices,
     open_scripts,
     open_store,
     store,
@@ -55,7 +54,7 @@ LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
         "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
-        "room", "rollups",
+        "room", "rollups", "deliveries", "notices",
     }
 )  # fmt: skip
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -88,10 +87,11 @@ class Adapters:
     journal: FileJournal
     journals: JournalRegistry
     gateways: GatewayRegistry
-    notices: RedisNotices
+    delivery: DeliveryAdapters
     outbox: FileOutbox
     cache: RedisResultCache
     upstream_limiter: RedisUpstreamLimiter
+    traffic: LatestTraffic
     provider: DieyuyunProvider
     fetcher: HttpImageFetcher
     pictures: ImageStore
@@ -121,7 +121,7 @@ async def open_adapters(
     pictures = open_pictures(stack, settings)
     await pictures.check()
     journal = open_journal(stack, settings)
-    disk_space = DiskSpaceMonitor(settings)
+    disk_space, traffic = DiskSpaceMonitor(settings), LatestTraffic(metrics.traffic)
     scripts = open_scripts(
         opened, journal, settings, urls.gone, lambda: disk_space.full_directory is not None
     )
@@ -135,7 +135,7 @@ async def open_adapters(
         journal=journal,
         journals=JournalRegistry(scripts),
         gateways=GatewayRegistry(scripts),
-        notices=open_notices(scripts, settings),
+        delivery=open_delivery(stack, scripts, settings),
         outbox=FileOutbox(journal_directory(settings) / "owed"),
         cache=RedisResultCache(
             cache_store,
@@ -152,8 +152,9 @@ async def open_adapters(
                 queue_s=settings.upstream_queue_s,
                 lease_s=settings.task_deadline_s,
             ),
-            observe=metrics.traffic,
+            observe=traffic,
         ),
+        traffic=traffic,
         provider=provider,
         fetcher=fetcher,
         pictures=pictures,

@@ -21,6 +21,7 @@ from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.callers import CallerRegistry
 from app.service.concurrency_queue import ConcurrencyQueue
 from app.service.dedup import Deduplicator
+from app.service.delivery_sender import DeliverySender
 from app.service.download_image import DownloadImage
 from app.service.downloads import ImageDownloader
 from app.service.finish_job import JobFinisher
@@ -46,6 +47,7 @@ from app.wiring.adapters import (
     open_adapters,
 )
 from app.wiring.catalog_file import read_catalog
+from app.wiring.deliveries import build_delivery_sender, build_notice_watch, build_webhooks
 from app.wiring.journal_replication import JournalReplication
 from app.wiring.readiness import ReadinessProbe
 from app.wiring.registration import GatewayRegistration
@@ -120,6 +122,7 @@ class _Services:
     waiters: JobWaiters
     callers: CallerRegistry
     signals: RedisSignals
+    sender: DeliverySender
 
 
 def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> _Services:
@@ -211,7 +214,8 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR),
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
         audit_log=adapters.audit_log,
-        notices=adapters.notices,
+        notices=adapters.delivery.notices,
+        webhooks=build_webhooks(adapters, settings),
         house=settings.house_limits,
         pictures=adapters.pictures,
         budget=MemoryBudget(MAX_ENCODING_BYTES),
@@ -225,7 +229,8 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         answers=KeyedSemaphore(MAX_BASE64_ANSWERS, ANSWER_WAIT_S),
         downloads=KeyedSemaphore(MAX_DOWNLOADS, DOWNLOAD_WAIT_S),
     )
-    return _Services(gateway, settler, poller, collector, waiters, callers, signals)
+    sender = build_delivery_sender(adapters, settings, background)
+    return _Services(gateway, settler, poller, collector, waiters, callers, signals, sender)
 
 
 def _max_waiting_per_key(settings: Settings) -> int | None:
@@ -244,6 +249,8 @@ def _build_loops(
         "collector": services.collector.run,
         "signals": partial(services.waiters.follow_signals, services.signals),
         "callers": services.callers.listen,
+        "deliveries": services.sender.run,
+        "notices": build_notice_watch(adapters, settings).run,
         "receipts": services.callers.send_receipts,
         "governor": adapters.upstream_limiter.run,
         "places": partial(
@@ -251,7 +258,9 @@ def _build_loops(
         ),
         "drain": partial(services.waiters.dismiss_on_drain, services.gateway.background),
         "census": partial(loops.publish_job_stats, adapters.ledger, adapters.metrics),
-        "audit": partial(loops.publish_audit, adapters.ledger, adapters.metrics),
+        "audit": partial(
+            loops.publish_audit, adapters.ledger, adapters.metrics, adapters.delivery.notices
+        ),
         "rollups": partial(loops.roll_up, adapters.rollup_writer),
         "debts": partial(loops.deliver_outbox, services.settler, adapters.outbox, adapters.metrics),
         "journal": partial(

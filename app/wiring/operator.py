@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.audit_log import RedisAuditLog
-from app.adapters.redis.deliveries import RedisNotices
+from app.adapters.redis.deliveries import RedisDeliveryQueue, RedisNotices
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
@@ -51,6 +51,7 @@ class OperatorContext:
     """The open store, the use cases on it, and the settings of one command."""
 
     settings: Settings
+    actor: Actor
     catalog: Catalog
     keys: KeyAdmin
     usage: UsageReports
@@ -62,6 +63,7 @@ class OperatorContext:
     admin_keys: AdminKeys
     audit_log: RedisAuditLog
     notices: RedisNotices
+    deliveries: RedisDeliveryQueue
 
     async def adjust(self, entry: Entry) -> Entry:
         """Enter a correction of the ledger, in the name of whoever runs this command."""
@@ -97,6 +99,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
         actor = find_operator()
         yield OperatorContext(
             settings=settings,
+            actor=actor,
             catalog=catalog,
             keys=KeyAdmin(keyring, catalog, settings.default_limits, actor),
             usage=UsageReports(ledger, RedisRollups(scripts)),
@@ -108,6 +111,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             admin_keys=AdminKeys(keyring, keyring, actor),
             audit_log=RedisAuditLog(scripts),
             notices=open_notices(scripts, settings),
+            deliveries=RedisDeliveryQueue(scripts),
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import app
+from app.adapters.webhooks.poster import HttpWebhookPoster
 from app.api.settings import EdgeSettings
 from app.domain.budget import MemoryBudget
 from app.domain.cache import CacheOutcome
@@ -52,6 +53,7 @@ from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.gateway import Gateway
 from app.service.generation import FinishedJob, GenerateCommand, StartedJob
+from app.service.webhooks import Webhooks
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 NOW = 1_795_000_000
@@ -355,6 +357,8 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         keys=None,  # type: ignore[arg-type]
         admin_keys=NoAdminKeys(),  # type: ignore[arg-type]
         audit_log=None,  # type: ignore[arg-type]
+        notices=None,  # type: ignore[arg-type]
+        webhooks=Webhooks(None, HttpWebhookPoster(), None, 0),  # type: ignore[arg-type]
         house=Limits(),
         pictures=Pictures(stage),  # type: ignore[arg-type]
         budget=MemoryBudget(64 << 20),

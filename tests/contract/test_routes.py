@@ -23,6 +23,7 @@ ADMIN = [
     (route.method, route.path)
     for route in ROUTES
     if route.path.startswith(("/v1/organization", "/v1/koi"))
+    and not route.path.startswith("/v1/koi/webhooks")
 ]
 
 
