@@ -26,7 +26,7 @@ NO_RECEIVER = (
 
 
 @notices.command(name="test")
-def test_(*, json: AsJson = False) -> None:
+def send_test(*, json: AsJson = False) -> None:
     """Send one notice now, from here, and say what came back; exits 1 when it was not taken.
 
     Example: koi notices test

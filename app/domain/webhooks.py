@@ -103,11 +103,14 @@ class DeliveryReport:
 
 
 @dataclass(frozen=True, slots=True)
-class BusyReceivers:
-    """Receivers and users of which this process carries as much as it may."""
+class DeliveryRoom:
+    """How many deliveries a process takes: in all, of one receiver and of one user; those that it
+    carries already (`in_flight`, by receiver and by user) count there."""
 
-    receivers: tuple[str, ...] = ()
-    users: tuple[str, ...] = ()
+    total: int
+    per_receiver: int
+    per_user: int
+    in_flight: Mapping[str, int] = field(default_factory=dict)
 
 
 class DeliveryQueue(Protocol):
@@ -117,11 +120,8 @@ class DeliveryQueue(Protocol):
         """One more URL is told of a job's end, once; when the job has ended, now. `asked` names a
         request that was answered with an ended job and is to be told by itself."""
 
-    async def claim(
-        self, limit: int, lease_ms: int, busy: BusyReceivers, each: int
-    ) -> DeliveryClaims:
-        """Lease due deliveries, at most `each` of one receiver and none of busy ones. A try is
-        counted before it is made."""
+    async def claim(self, room: DeliveryRoom, lease_ms: int) -> DeliveryClaims:
+        """Lease due deliveries of each receiver in turn. A try is counted before it is made."""
 
     async def report(self, report: DeliveryReport) -> DeliveryState:
         """What the delivery is now; what a process reports that lost its lease is ignored."""

@@ -16,10 +16,10 @@ from app.domain.errors import LedgerUnavailable
 from app.domain.job import Job
 from app.domain.ports import Ledger
 from app.domain.webhooks import (
-    BusyReceivers,
     Delivery,
     DeliveryQueue,
     DeliveryReport,
+    DeliveryRoom,
     DeliveryState,
     ReceiverUnreachable,
     WebhookPoster,
@@ -32,7 +32,7 @@ MAX_DELIVERING = 64
 MAX_PER_USER = 16
 MAX_PER_RECEIVER = 4
 CHECK_INTERVAL_S = 0.5
-LEASE_MARGIN_MS = 5_000
+LEASE_MARGIN_MS = 1_000
 PAUSES = (1, 6, 24, 120, 360, 720, 1440, 2880, 5760)
 """After each failed try, in units of `first_pause_ms`; the last one again and again."""
 GONE = 410
@@ -66,6 +66,7 @@ class DeliverySender:
     first_pause_ms: int
     receivers: Counter[str] = field(default_factory=Counter)
     users: Counter[str] = field(default_factory=Counter)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Claim due deliveries and post them, until cancelled or draining."""
@@ -74,18 +75,21 @@ class DeliverySender:
             with suppress(LedgerUnavailable):
                 claimed = await self._claim()
             if not claimed:
-                await asyncio.sleep(CHECK_INTERVAL_S)
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Until a delivery has ended here, which makes room, or a while."""
+        self.ended.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.ended.wait(), CHECK_INTERVAL_S)
 
     async def _claim(self) -> int:
-        room = MAX_DELIVERING - self.users.total()
-        if room <= 0:
+        total = MAX_DELIVERING - self.users.total()
+        if total <= 0:
             return 0
-        busy = BusyReceivers(
-            tuple(name for name, count in self.receivers.items() if count >= MAX_PER_RECEIVER),
-            tuple(name for name, count in self.users.items() if count >= MAX_PER_USER),
-        )
-        lease_ms = self.timeout_ms + LEASE_MARGIN_MS
-        found = await self.queue.claim(room, lease_ms, busy, MAX_PER_RECEIVER)
+        in_flight = {**self.receivers, **self.users}
+        room = DeliveryRoom(total, MAX_PER_RECEIVER, MAX_PER_USER, in_flight)
+        found = await self.queue.claim(room, self.timeout_ms * 3 // 2 + LEASE_MARGIN_MS)
         for delivery in found.deliveries:
             self._count(delivery, 1)
             self.background.launch(self._deliver(delivery, found.now_ms), f"post {delivery.id}")
@@ -107,6 +111,7 @@ class DeliverySender:
             pass  # it is due again when its lease has ended
         finally:
             self._count(delivery, -1)
+            self.ended.set()
 
     async def _try(self, delivery: Delivery, now_ms: int) -> DeliveryReport:
         """One try, and how it went. Raises `LedgerUnavailable`."""

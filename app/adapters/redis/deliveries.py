@@ -12,10 +12,10 @@ from app.adapters.redis.codec import unflatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.domain.notices import Notice
 from app.domain.webhooks import (
-    BusyReceivers,
     Delivery,
     DeliveryClaims,
     DeliveryReport,
+    DeliveryRoom,
     DeliveryState,
     WebhookTarget,
 )
@@ -68,16 +68,14 @@ class RedisDeliveryQueue:
         request = {"job": job_id, "hook": write_webhook(target), **also}
         await self._scripts.write("add_webhook", request)
 
-    async def claim(
-        self, limit: int, lease_ms: int, busy: BusyReceivers, each: int
-    ) -> DeliveryClaims:
+    async def claim(self, room: DeliveryRoom, lease_ms: int) -> DeliveryClaims:
         fields = await self._run(
             "claim_deliveries",
-            limit=limit,
-            each=each,
+            total=room.total,
+            per_receiver=room.per_receiver,
+            per_user=room.per_user,
+            in_flight=dict(room.in_flight),
             lease_ms=lease_ms,
-            receivers=busy.receivers,
-            users=busy.users,
         )
         found = [read_delivery(unflatten(flat)) for flat in fields["deliveries"]]
         return DeliveryClaims(found, fields["now_ms"])
