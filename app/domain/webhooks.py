@@ -12,6 +12,8 @@ from typing import Protocol
 from app.domain.notices import Datum
 
 MAX_WEBHOOK_CHARS = 2048
+HOUSE_USER = "@house"
+"""Stands where a delivery has its user, for notices to the operator. No user can have this name."""
 
 
 class WebhookEvent(StrEnum):

@@ -16,6 +16,7 @@ from app.domain.errors import LedgerUnavailable
 from app.domain.job import Job
 from app.domain.ports import Ledger
 from app.domain.webhooks import (
+    HOUSE_USER,
     Delivery,
     DeliveryQueue,
     DeliveryReport,
@@ -45,9 +46,13 @@ class DeliveryRecorder(Protocol):
 
 
 class NoticeSender(Protocol):
-    """Sends one notice. Raises `ReceiverUnreachable`; returns the status."""
+    """Sends one notice. A process without a receiver leaves notices to those with one."""
 
-    async def send(self, delivery: Delivery, now_ms: int) -> int: ...
+    @property
+    def has_receiver(self) -> bool: ...
+
+    async def send(self, delivery: Delivery, now_ms: int) -> int:
+        """The receiver's status. Raises `ReceiverUnreachable`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +93,8 @@ class DeliverySender:
         if total <= 0:
             return 0
         in_flight = {**self.receivers, **self.users}
+        if not self.notices.has_receiver:
+            in_flight[HOUSE_USER] = MAX_PER_USER
         room = DeliveryRoom(total, MAX_PER_RECEIVER, MAX_PER_USER, in_flight)
         found = await self.queue.claim(room, self.timeout_ms * 3 // 2 + LEASE_MARGIN_MS)
         for delivery in found.deliveries:

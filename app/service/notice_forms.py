@@ -52,6 +52,10 @@ class NoticeReceiver:
     form: str = "auto"
     secret: str | None = None
 
+    @property
+    def has_receiver(self) -> bool:
+        return self.url is not None
+
     async def send(self, delivery: Delivery, now_ms: int) -> int:
         """Send one notice; the receiver's status. Raises `ReceiverUnreachable`."""
         if self.url is None:

@@ -12,6 +12,7 @@ from app.adapters.redis.codec import unflatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.domain.notices import Notice
 from app.domain.webhooks import (
+    HOUSE_USER,
     Delivery,
     DeliveryClaims,
     DeliveryReport,
@@ -20,8 +21,6 @@ from app.domain.webhooks import (
     WebhookTarget,
 )
 
-HOUSE_USER = "@house"
-"""Stands where a delivery has its user, for notices to the operator. No user can have this name."""
 NOTICES_URL = "@notices"
 """Stands for the URL of notices."""
 
