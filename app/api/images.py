@@ -1,5 +1,6 @@
 """POST /v1/images/generations. Edits and variations are refused: the provider has neither."""
 
+from dataclasses import replace
 from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
@@ -19,7 +20,7 @@ from app.api.response import (
     PendingResponse,
     build_started_headers,
 )
-from app.api.response_body import build_task_response
+from app.api.response_body import build_task_response, get_public_origin
 from app.api.response_headers import build_adjusted_header, build_limit_headers
 from app.api.state import get_access_record, get_app_state, get_edge_settings, is_client_connected
 from app.api.tasks import build_task_headers
@@ -48,9 +49,13 @@ async def create(request: Request) -> Response:
         get_app_state(request).metrics.egress_override()
     if dry_run:
         return await answer_dry_run(request, principal, parsed)
+    target = gateway.webhooks.choose_target(
+        principal, parsed.webhook, parsed.webhook_events, get_public_origin(request)
+    )
+    command = parsed.ask if target is None else replace(parsed.ask, webhook=target)
     try:
         is_connected = partial(is_client_connected, request)
-        started = await gateway.generate.start(principal, parsed.ask, is_connected)
+        started = await gateway.generate.start(principal, command, is_connected)
     except AdmissionRefused as refusal:
         return await _build_refusal(request, principal, refusal)
     except CallerDisconnected:
@@ -58,6 +63,9 @@ async def create(request: Request) -> Response:
     record.cleanups.append(partial(gateway.generate.close, started))
     record.task_id, record.cache = started.job.id, str(started.cache)
     bind_task_id(started.job.id)
+    if target is not None:
+        asked = parsed.asynchronous or parsed.webhook is not None
+        await gateway.webhooks.tell_of(started, command, asked=asked)
     return await _build_response(request, started, parsed, request_headers)
 
 

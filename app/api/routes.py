@@ -5,6 +5,7 @@ from app.api import operations as op
 from app.api.holder.routes import HOLDER_ROUTES, PAGE_ROUTES
 from app.api.openapi import DocumentedRoute
 from app.api.organization.routes import INVITED_ROUTES, ORGANIZATION_ROUTES
+from app.api.webhook_routes import WEBHOOK_ROUTES
 
 BILLING = "/v1/dashboard/billing"
 
@@ -24,6 +25,7 @@ ROUTES = (
     DocumentedRoute("GET", f"{BILLING}/subscription", billing.subscription, op.SUBSCRIPTION),
     DocumentedRoute("GET", f"{BILLING}/credit_grants", billing.credit_grants, op.CREDIT_GRANTS),
     DocumentedRoute("GET", f"{BILLING}/usage", billing.usage, op.BILLING_USAGE),
+    *WEBHOOK_ROUTES,
     *ORGANIZATION_ROUTES,
     *INVITED_ROUTES,
     *PAGE_ROUTES,

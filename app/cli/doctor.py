@@ -128,6 +128,7 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
     results = [
         *await _check_ledger(context),
         *await _check_stops(context),
+        *await _check_notices(context),
         *check_catalog(context.catalog),
     ]
     results += check_journals(context.settings, await context.journals.known())
@@ -168,6 +169,20 @@ async def _check_stops(context: "OperatorContext") -> list[CheckResult]:
         )
         for stop in await context.keys.stops()
     ]
+
+
+async def _check_notices(context: "OperatorContext") -> list[CheckResult]:
+    """Whether the latest notice reached the operator."""
+    if context.settings.notice_webhook is None:
+        return [ok("notices", "no receiver (KOI_NOTICE_WEBHOOK); `koi notices list` shows them")]
+    sent = [n for n in await context.deliveries.list_house_notices(20) if n.state != "kept"]
+    if not sent:
+        return [ok("notices", "none was sent yet; try one with: koi notices test")]
+    last = sent[0]
+    if last.state == "delivered" or (last.state == "waiting" and last.error is None):
+        return [ok("notices", f"the latest ({last.kind}) is {last.state}")]
+    fix = "Check KOI_NOTICE_WEBHOOK with: koi notices test"
+    return [warn("notices", f"the latest ({last.kind}) is {last.state}: {last.error}", fix)]
 
 
 def _record(result: CheckResult) -> dict[str, str | None]:

@@ -31,6 +31,8 @@ VERBS = {
     "ledger": "Audit, export, correct and rebuild the ledger.",
     "store": "Repair the embedded store.",
     "tasks": "Look at tasks.",
+    "webhooks": "Look at deliveries of webhooks, send them again, show the secret.",
+    "notices": "Test and list the notices to the operator.",
     "stop-spending": "Buy nothing any more, on every gateway: for everybody, a team or a user.",
     "resume": "Let spending go on that `koi stop-spending` stopped.",
     "doctor": "Check this deployment and say what to fix.",

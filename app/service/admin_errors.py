@@ -53,5 +53,9 @@ class InvitationUnknown(AdminError):
     pass
 
 
+class WebhookInvalid(AdminError):
+    pass
+
+
 class TooManyAlerts(AdminError):
     pass

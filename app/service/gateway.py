@@ -21,6 +21,7 @@ from app.service.sessions import Sessions
 from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
+from app.service.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Gateway:
     notices: Notices
     spend_alerts: SpendAlertAdmin
     invitations: Invitations
+    webhooks: Webhooks
     house: Limits
     zone: ZoneInfo
     pictures: ImageStore

@@ -17,7 +17,9 @@ from app.adapters.redis.rollup_writer import RollupWriter
 from app.domain.cancellation import raise_if_cancelled
 from app.domain.errors import StoreUnavailable
 from app.domain.media import ImageStoreUnavailable
+from app.domain.notices import Notice, NoticeKind, Notices
 from app.domain.ports import ImageStore, Ledger
+from app.domain.principal import HOUSE
 from app.service.downloads import FailedDownload
 from app.service.lease import SlotReclaimer
 from app.service.settle import JobSettler
@@ -101,9 +103,15 @@ async def publish_job_stats(ledger: Ledger, metrics: Metrics) -> None:
         await asyncio.sleep(JOB_STATS_INTERVAL_S)
 
 
-async def publish_audit(ledger: Ledger, metrics: Metrics) -> None:
+async def publish_audit(ledger: Ledger, metrics: Metrics, notices: Notices) -> None:
     while True:
-        metrics.publish_audit(await ledger.audit(full=await ledger.full_audit_due()))
+        audit = await ledger.audit(full=await ledger.full_audit_due())
+        metrics.publish_audit(audit)
+        if audit.difference:
+            first = audit.differences[0]
+            where = {"scope": first.scope, "window": first.window}
+            data = {"difference": audit.difference} | where
+            await notices.publish(Notice(NoticeKind.LEDGER_DIFFERENCE, HOUSE, data))
         await asyncio.sleep(AUDIT_INTERVAL_S)
 
 

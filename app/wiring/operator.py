@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.audit_log import RedisAuditLog
-from app.adapters.redis.deliveries import RedisNotices
+from app.adapters.redis.deliveries import RedisDeliveryQueue, RedisNotices
 from app.adapters.redis.invitations import RedisInvitations
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
@@ -53,6 +53,7 @@ class OperatorContext:
     """The open store, the use cases on it, and the settings of one command."""
 
     settings: Settings
+    actor: Actor
     catalog: Catalog
     keys: KeyAdmin
     usage: UsageReports
@@ -65,6 +66,7 @@ class OperatorContext:
     audit_log: RedisAuditLog
     notices: RedisNotices
     invitations: Invitations
+    deliveries: RedisDeliveryQueue
 
     async def adjust(self, entry: Entry) -> Entry:
         """Enter a correction of the ledger, in the name of whoever runs this command."""
@@ -101,6 +103,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
         keys = KeyAdmin(keyring, catalog, settings.default_limits, actor)
         yield OperatorContext(
             settings=settings,
+            actor=actor,
             catalog=catalog,
             keys=keys,
             usage=UsageReports(ledger, RedisRollups(scripts)),
@@ -113,6 +116,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             audit_log=RedisAuditLog(scripts),
             notices=open_notices(scripts, settings),
             invitations=Invitations(RedisInvitations(scripts, keyring), keyring, keys, actor),
+            deliveries=RedisDeliveryQueue(scripts),
         )
 
 

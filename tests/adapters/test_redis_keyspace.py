@@ -141,7 +141,7 @@ def test_every_script_is_used(folder: str) -> None:
 
 REBUILDING = {"open_epoch", "quarantine", "restore", "finish_rebuild"}
 WRITES_NOTHING = {"check_writable"}
-DELIVERIES = {"publish_notice"}
+DELIVERIES = {"publish_notice", "claim_deliveries", "report_delivery", "redeliver", "take_turn"}
 NOT_LEDGER = {"register_gateway", "save_rollup"} | DELIVERIES
 """Which gateways run now: true in any epoch of the store, and gone with it. Rollups are
 derived from entries of the epoch that the script compares, and made again after a loss. That data

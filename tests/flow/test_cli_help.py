@@ -28,6 +28,8 @@ GROUPS = {
     "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "store": ("repair",),
+    "webhooks": ("list", "redeliver", "secret"),
+    "notices": ("list", "test"),
     "tasks": ("list", "show"),
 }
 SINGLE = (
