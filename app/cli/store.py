@@ -1,4 +1,4 @@
-"""`koi store`: the embedded store itself."""
+"""`koi store`: the embedded store itself, and the version of any store's data."""
 
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ NO_JOURNAL = (
     "No journal was found: what the damaged part held cannot be known. Compare with the provider's "
     "bill: koi ledger import-bill."
 )
-store = App(name="store", help="Repair the embedded store.")
+store = App(name="store", help="Repair the embedded store, upgrade the data of any store.")
 
 
 @store.command
@@ -46,6 +46,35 @@ def repair(*, json: AsJson = False) -> int:
     else:
         _print_repaired(repaired, report, sentence)
     return 0 if (report is None and not sentence) or (report and report.whole) else EXIT_FAILED
+
+
+@store.command
+def upgrade(*, json: AsJson = False) -> None:
+    """Make the data of an earlier version of Koi that of this one.
+
+    Gateways and commands refuse a store whose data is of another version and say so. Stop the
+    gateways, make a backup with the Koi that wrote the data, then run this. The store is closed
+    meanwhile; an interrupted upgrade is run again. Most releases need none.
+
+    Example: koi store upgrade
+    """
+
+    async def work(context: "OperatorContext") -> tuple[int, int]:
+        from app.adapters.redis.keyspace import DATA_VERSION  # noqa: PLC0415 - heavy
+        from app.recovery.upgrade import UpgradeRefused, upgrade_store  # noqa: PLC0415
+
+        try:
+            return await upgrade_store(context.scripts), DATA_VERSION
+        except UpgradeRefused as refusal:
+            raise CommandFailed(str(refusal)) from refusal
+
+    before, now = run_operation(work, activity="Upgrading the store's data", verify=False)
+    if json:
+        print_json({"before": before, "now": now})
+    elif before == now:
+        print_line(f"The store's data is of version {now}; there is nothing to upgrade.")
+    else:
+        print_line(f"The store's data is of version {now} now; it was of version {before}.")
 
 
 def _repair_store() -> "RepairResult | None":

@@ -22,6 +22,7 @@ from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
+from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollup_writer import RollupWriter
 from app.adapters.redis.rollups import RedisRollups
@@ -32,6 +33,8 @@ from app.adapters.upstream.transport import open_transport
 from app.api.routes import ROUTE_TEMPLATES
 from app.api.settings import EdgeSettings, max_body_bytes_for
 from app.domain.catalog import Catalog
+from app.domain.errors import LedgerUnavailable
+from app.domain.other_store import DataVersionUnknown
 from app.domain.ports import ImageStore
 from app.domain.rebuild import RetentionTerms
 from app.service import poller
@@ -105,7 +108,8 @@ async def open_adapters(
     catalog: Catalog,
     embedded: EmbeddedStore | None = None,
 ) -> Adapters:
-    """Raises `UpstreamKeyMissing`. An unavailable store does not stop the start."""
+    """Raises `UpstreamKeyMissing`, `DataVersionUnknown`. An unavailable store does not stop the
+    start."""
     urls = stack.enter_context(store(settings, embedded))
     metrics = open_metrics(settings, catalog)
     stack.callback(metrics.close)
@@ -122,6 +126,7 @@ async def open_adapters(
     scripts = open_scripts(
         opened, journal, settings, urls.gone, lambda: disk_space.full_directory is not None
     )
+    await _refuse_other_data_version(scripts)
     return Adapters(
         store=opened,
         ledger=open_ledger(scripts, settings),
@@ -159,6 +164,15 @@ async def open_adapters(
         rollup_writer=RollupWriter(scripts),
         metrics=metrics,
     )
+
+
+async def _refuse_other_data_version(scripts: LedgerScripts) -> None:
+    try:
+        await scripts.check_version()
+    except DataVersionUnknown:
+        raise
+    except LedgerUnavailable:
+        return
 
 
 def _derive_link_secret(settings: Settings) -> bytes:

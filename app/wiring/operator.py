@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.audit_log import RedisAuditLog
+from app.adapters.redis.backup_log import RedisBackupLog
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
@@ -59,6 +60,7 @@ class OperatorContext:
     gateways: GatewayRegistry
     admin_keys: AdminKeys
     audit_log: RedisAuditLog
+    backups: RedisBackupLog
 
     async def adjust(self, entry: Entry) -> Entry:
         """Enter a correction of the ledger, in the name of whoever runs this command."""
@@ -104,6 +106,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             gateways=GatewayRegistry(scripts),
             admin_keys=AdminKeys(keyring, keyring, actor),
             audit_log=RedisAuditLog(scripts),
+            backups=RedisBackupLog(scripts),
         )
 
 
