@@ -74,6 +74,7 @@ class LedgerScripts:
         self.journal = journal
         self.position: Position | None = journal.position
         self.condition = LedgerCondition()
+        self._is_open = False
         self._store, self._clock, self._gone, self._full = store, clock, gone, full
         self._scripts = load_scripts("ledger")
         self._days = RequestDays(calendar, clock)
@@ -97,6 +98,7 @@ class LedgerScripts:
         if verdict == "continued" or self.position is None or position.seq > self.position.seq:
             self.position = position
         self.condition.note(intact=True)
+        self._is_open = True
         return self.position
 
     async def verify(self) -> None:
@@ -231,7 +233,7 @@ class LedgerScripts:
         self, name: str, request: dict[str, Any], dated: bool, sent: Sequence[str]
     ) -> tuple[Any, Fields]:
         for _ in range(2):
-            position = self.position or await self.open()
+            position = self.position if self._is_open and self.position else await self.open()
             reader = _WriteReply(self, name, position.epoch, sent)
             status, fields = await self._send(
                 self._scripts[name],
