@@ -28,7 +28,10 @@ NOT_IN_FILES = (
 
 
 def backup(
-    file: Annotated[str, Parameter(help="The file to write, or - for standard output.")],
+    file: Annotated[
+        str,
+        Parameter(help="The file to write, or - for standard output.", allow_leading_hyphen=True),
+    ],
     *,
     pictures: Annotated[
         bool, Parameter(help="The pictures of a file store, too.", negative=())

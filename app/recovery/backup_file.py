@@ -182,11 +182,11 @@ class BackupReader:
 
     def _read_header(self) -> BackupHeader:
         row: Any = None
-        with (
-            suppress(EOFError, gzip.BadGzipFile, zlib.error, ValueError),
-            _opened(self._path) as file,
-        ):
-            row = orjson.loads(file.readline(MAX_LINE_BYTES))
+        with suppress(gzip.BadGzipFile, zlib.error, ValueError), _opened(self._path) as lines:
+            try:
+                row = orjson.loads(lines.readline(MAX_LINE_BYTES))
+            except EOFError as error:
+                raise _cut_short(self._path) from error
         if not isinstance(row, dict) or row.get("koi") != "backup":
             raise BackupDamaged(f"{self._path} is no backup of Koi.")
         if row.get("format") != FORMAT:

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass, fields
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -41,8 +40,9 @@ class LedgerTotals:
 
 def describe_place(url: str) -> str:
     """A store's address without its password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
 
 async def close_for_move(scripts: LedgerScripts, place: str) -> None:

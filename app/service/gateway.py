@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.domain.administration import AuditLog
+from app.domain.backup import BackupLog
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
 from app.domain.limits import Limits
@@ -33,6 +34,7 @@ class Gateway:
     keys: KeyAdmin
     admin_keys: AdminKeys
     audit_log: AuditLog
+    backups: BackupLog
     house: Limits
     pictures: ImageStore
     budget: MemoryBudget

@@ -17,6 +17,7 @@ from app.adapters.images.s3 import ObjectImageStore
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
 from app.adapters.redis.audit_log import RedisAuditLog
+from app.adapters.redis.backup_log import RedisBackupLog
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
@@ -83,6 +84,7 @@ class Adapters:
     ledger: RedisLedger
     keyring: RedisKeyRing
     audit_log: RedisAuditLog
+    backups: RedisBackupLog
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
     disk_space: DiskSpaceMonitor
@@ -132,6 +134,7 @@ async def open_adapters(
         ledger=open_ledger(scripts, settings),
         keyring=RedisKeyRing(scripts),
         audit_log=RedisAuditLog(scripts),
+        backups=RedisBackupLog(scripts),
         gone=urls.gone,
         disk_space=disk_space,
         journal=journal,

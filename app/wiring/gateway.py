@@ -211,6 +211,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR),
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
         audit_log=adapters.audit_log,
+        backups=adapters.backups,
         house=settings.house_limits,
         pictures=adapters.pictures,
         budget=MemoryBudget(MAX_ENCODING_BYTES),

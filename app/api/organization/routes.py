@@ -5,6 +5,7 @@ from app.api.organization import (
     admin_keys,
     api_keys,
     audit_logs,
+    backups,
     money,
     people,
     projects,
@@ -90,6 +91,7 @@ ORGANIZATION_ROUTES = (
     DocumentedRoute("POST", f"{ANY_KEY}/rotate", people.rotate_key, op.ROTATE_KEY),
     DocumentedRoute("DELETE", KOI_PROJECT, people.delete_project, op.DELETE_PROJECT),
     DocumentedRoute("POST", f"{KOI_PROJECT}/restore", people.restore_project, op.RESTORE_PROJECT),
+    DocumentedRoute("GET", f"{KOI}/backups/latest", backups.latest, op.READ_BACKUP),
     DocumentedRoute("GET", SPENDING, spending.read, op.READ_SPENDING),
     DocumentedRoute("POST", SPENDING, spending.update, op.UPDATE_SPENDING),
 )
