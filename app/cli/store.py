@@ -1,8 +1,8 @@
 """`koi store`: the embedded store itself, and the version of any store's data."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from app.cli.errors import EXIT_FAILED, CommandFailed, translate_errors, usage_error
 from app.cli.options import AsJson
@@ -24,7 +24,18 @@ store = App(name="store", help="Repair the embedded store, upgrade the data of a
 
 
 @store.command
-def repair(*, json: AsJson = False) -> int:
+def repair(
+    *,
+    from_journal: Annotated[
+        bool,
+        Parameter(
+            help="Also when this machine's engine may not read the data: begin with an empty store "
+            "and the journal.",
+            negative=(),
+        ),
+    ] = False,
+    json: AsJson = False,
+) -> int:
     """Make an embedded store start again whose data is damaged.
 
     Its log is moved to KOI_DATA_DIR/store/damaged-…; a new store takes over what can be read of it,
@@ -33,9 +44,9 @@ def repair(*, json: AsJson = False) -> int:
     what.
 
     Example: koi store repair
-    Example: KOI_DATA_DIR=/var/lib/koi koi store repair --json
+    Example: KOI_DATA_DIR=/var/lib/koi koi store repair --from-journal --json
     """
-    repaired = _repair_store()
+    repaired = _repair_store(from_journal=from_journal)
     if repaired is None:
         return _report_healthy(json)
     report, sentence = run_operation(
@@ -77,7 +88,7 @@ def upgrade(*, json: AsJson = False) -> None:
         print_line(f"The store's data is of version {now} now; it was of version {before}.")
 
 
-def _repair_store() -> "RepairResult | None":
+def _repair_store(*, from_journal: bool) -> "RepairResult | None":
     from app.adapters.embedded.repair import repair as repair_store  # noqa: PLC0415 - heavy
 
     settings = load_settings_as_owner()
@@ -88,9 +99,11 @@ def _repair_store() -> "RepairResult | None":
         )
     if not (settings.data_dir / "store").is_dir():
         raise CommandFailed(f"There is no store in {settings.data_dir}; check KOI_DATA_DIR.")
+    if from_journal and not any((settings.data_dir / "journal").glob("*.jsonl*")):
+        raise CommandFailed("There is no journal to build the ledger from; nothing was moved.")
     configure_quiet_logging()
     with translate_errors(), progress_notice("Reading the store"):
-        return repair_store(settings.data_dir)
+        return repair_store(settings.data_dir, from_journal=from_journal)
 
 
 def _report_healthy(json: bool) -> int:

@@ -23,7 +23,6 @@ from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
-from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollup_writer import RollupWriter
 from app.adapters.redis.rollups import RedisRollups
@@ -34,8 +33,6 @@ from app.adapters.upstream.transport import open_transport
 from app.api.routes import ROUTE_TEMPLATES
 from app.api.settings import EdgeSettings, max_body_bytes_for
 from app.domain.catalog import Catalog
-from app.domain.errors import LedgerUnavailable
-from app.domain.other_store import DataVersionUnknown
 from app.domain.ports import ImageStore
 from app.domain.rebuild import RetentionTerms
 from app.service import poller
@@ -50,6 +47,7 @@ from app.wiring.stores import (
     open_ledger,
     open_scripts,
     open_store,
+    refuse_other_data_version,
     store,
 )
 
@@ -128,7 +126,7 @@ async def open_adapters(
     scripts = open_scripts(
         opened, journal, settings, urls.gone, lambda: disk_space.full_directory is not None
     )
-    await _refuse_other_data_version(scripts)
+    await refuse_other_data_version(scripts)
     return Adapters(
         store=opened,
         ledger=open_ledger(scripts, settings),
@@ -167,15 +165,6 @@ async def open_adapters(
         rollup_writer=RollupWriter(scripts),
         metrics=metrics,
     )
-
-
-async def _refuse_other_data_version(scripts: LedgerScripts) -> None:
-    try:
-        await scripts.check_version()
-    except DataVersionUnknown:
-        raise
-    except LedgerUnavailable:
-        return
 
 
 def _derive_link_secret(settings: Settings) -> bytes:

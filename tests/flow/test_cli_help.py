@@ -25,7 +25,7 @@ GROUPS = {
     "keys": ("create", "list", "revoke", "rotate", "set", "whose"),
     "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
-    "store": ("repair",),
+    "store": ("repair", "upgrade"),
     "tasks": ("list", "show"),
 }
 SINGLE = (
@@ -36,6 +36,9 @@ SINGLE = (
     "audit",
     "apply",
     "doctor",
+    "backup",
+    "restore",
+    "migrate",
     "stop-spending",
     "resume",
 )
