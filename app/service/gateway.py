@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from app.domain.administration import AuditLog
+from app.domain.backup import BackupLog
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
 from app.domain.limits import Limits
@@ -46,6 +47,7 @@ class Gateway:
     spend_alerts: SpendAlertAdmin
     invitations: Invitations
     webhooks: Webhooks
+    backups: BackupLog
     house: Limits
     zone: ZoneInfo
     pictures: ImageStore

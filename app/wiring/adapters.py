@@ -13,6 +13,7 @@ from app.adapters.images.s3 import ObjectImageStore
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
 from app.adapters.redis.audit_log import RedisAuditLog
+from app.adapters.redis.backup_log import RedisBackupLog
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
@@ -46,6 +47,7 @@ from app.wiring.stores import (
     open_ledger,
     open_scripts,
     open_store,
+    refuse_other_data_version,
     store,
 )
 
@@ -77,6 +79,7 @@ class Adapters:
     keyring: RedisKeyRing
     sessions: RedisSessions
     audit_log: RedisAuditLog
+    backups: RedisBackupLog
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
     disk_space: DiskSpaceMonitor
@@ -106,7 +109,8 @@ async def open_adapters(
     catalog: Catalog,
     embedded: EmbeddedStore | None = None,
 ) -> Adapters:
-    """Raises `UpstreamKeyMissing`. An unavailable store does not stop the start."""
+    """Raises `UpstreamKeyMissing`, `DataVersionUnknown`. An unavailable store does not stop the
+    start."""
     urls = stack.enter_context(store(settings, embedded))
     metrics = open_metrics(settings, catalog)
     stack.callback(metrics.close)
@@ -123,6 +127,7 @@ async def open_adapters(
     scripts = open_scripts(
         opened, journal, settings, urls.gone, lambda: disk_space.full_directory is not None
     )
+    await refuse_other_data_version(scripts)
     return Adapters(
         store=opened,
         ledger=open_ledger(scripts, settings),
@@ -130,6 +135,7 @@ async def open_adapters(
         invitations=RedisInvitations(scripts, RedisKeyRing(scripts)),
         sessions=RedisSessions(scripts),
         audit_log=RedisAuditLog(scripts),
+        backups=RedisBackupLog(scripts),
         gone=urls.gone,
         disk_space=disk_space,
         journal=journal,

@@ -110,7 +110,7 @@ def _build_loops(
             loops.maintain_journal,
             adapters.journal,
             JournalReplication(adapters.journal, adapters.journals),
-            lambda: adapters.ledger.intact and not adapters.gone(),
+            lambda: adapters.ledger.condition.intact and not adapters.gone(),
             adapters.metrics,
             books=timedelta(days=settings.journal_days),
             jobs=ttl,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.audit_log import RedisAuditLog
+from app.adapters.redis.backup_log import RedisBackupLog
 from app.adapters.redis.deliveries import RedisDeliveryQueue, RedisNotices
 from app.adapters.redis.invitations import RedisInvitations
 from app.adapters.redis.keyring import RedisKeyRing
@@ -67,6 +68,7 @@ class OperatorContext:
     notices: RedisNotices
     invitations: Invitations
     deliveries: RedisDeliveryQueue
+    backups: RedisBackupLog
 
     async def adjust(self, entry: Entry) -> Entry:
         """Enter a correction of the ledger, in the name of whoever runs this command."""
@@ -117,6 +119,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             notices=open_notices(scripts, settings),
             invitations=Invitations(RedisInvitations(scripts, keyring), keyring, keys, actor),
             deliveries=RedisDeliveryQueue(scripts),
+            backups=RedisBackupLog(scripts),
         )
 
 

@@ -162,6 +162,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
         sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,
+        backups=adapters.backups,
         notices=adapters.delivery.notices,
         webhooks=build_webhooks(adapters, settings),
         spend_alerts=SpendAlertAdmin(adapters.spend_alerts, adapters.keyring, ROOT_ACTOR),

@@ -27,7 +27,7 @@ GROUPS = {
     "invitations": ("list", "revoke"),
     "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
-    "store": ("repair",),
+    "store": ("repair", "upgrade"),
     "webhooks": ("list", "redeliver", "secret"),
     "notices": ("list", "test"),
     "tasks": ("list", "show"),
@@ -41,6 +41,9 @@ SINGLE = (
     "apply",
     "doctor",
     "invite",
+    "backup",
+    "restore",
+    "migrate",
     "stop-spending",
     "resume",
 )
