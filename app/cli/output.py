@@ -10,11 +10,11 @@ import threading
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from app.cli.errors import CommandFailed
-from app.domain.money import format_micros
+from app.domain.calendar import format_time as format_time
+from app.domain.money import money_record as money_record
 
 JsonRecord = Mapping[str, Any]
 OUTPUT_LOST_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -120,18 +120,6 @@ def format_csv_line(values: Sequence[object]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow([_escape_formula(value) for value in values])
     return buffer.getvalue()
-
-
-def format_time(at_ms: int | None) -> str | None:
-    """Unix milliseconds as RFC 3339 in UTC, to the second."""
-    if at_ms is None:
-        return None
-    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def money_record(micros: int | None, currency: str) -> dict[str, str] | None:
-    """Money in JSON: decimal text with its currency; None where unlimited or unknown."""
-    return None if micros is None else {"value": format_micros(micros), "currency": currency}
 
 
 @contextmanager

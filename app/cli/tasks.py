@@ -17,15 +17,14 @@ from app.cli.output import (
 )
 from app.cli.records import job_record
 from app.cli.session import run_operation
-from app.cli.task_search import UNKNOWN_STATE, TaskFilter, find_expired_task, find_tasks
-from app.domain.job import TaskStatus
+from app.cli.task_search import TaskFilter, find_expired_task, find_tasks
+from app.service.job_search import STATUSES, UNKNOWN_STATE
 
 if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext
 
 tasks = App(name="tasks", help="Look at tasks.")
 Limit = Annotated[int, Parameter(help="How many, at most.", validator=validators.Number(gte=1))]
-STATUSES = (*(status.value for status in TaskStatus), UNKNOWN_STATE)
 
 
 @tasks.command(name="list")
@@ -53,7 +52,10 @@ def list_(
     async def work(context: "OperatorContext") -> None:
         zone = ZoneInfo(context.settings.timezone)
         since_ms = 0 if since is None else parse_time_ms("--since", since, zone)
-        found, notes = await find_tasks(context, TaskFilter(status, since_ms, limit, names))
+        wanted = TaskFilter(
+            status, since_ms, users=names.users, teams=names.teams, keys=names.keys, limit=limit
+        )
+        found, notes = await find_tasks(context, wanted)
         if not found:
             await options.require_known(context.keyring)
         if json:

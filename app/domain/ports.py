@@ -136,6 +136,9 @@ class Ledger(Protocol):
     async def list_jobs(self, user: str, limit: int) -> Sequence[Job]:
         """A user's own jobs, newest first."""
 
+    async def list_unfinished(self) -> Sequence[str]:
+        """The jobs that are open, then those with images pending, each by the time they are due."""
+
     async def bind_idempotency_key(
         self, principal: Principal, dedup_keys: DedupKeys, job_id: str
     ) -> None:
@@ -158,7 +161,9 @@ class Ledger(Protocol):
         """Append a correction (kind ADJUST) and move the counters of its windows with it. `note`
         adds a record to the audit log."""
 
-    def entries(self, since_ms: int = 0, until_ms: int | None = None) -> AsyncIterator[Entry]:
+    def entries(
+        self, since_ms: int = 0, until_ms: int | None = None, *, newest_first: bool = False
+    ) -> AsyncIterator[Entry]:
         """The ledger in order, by time written."""
 
     async def audit(self, *, full: bool = False) -> LedgerAudit:

@@ -39,3 +39,11 @@ class ModelUnknown(AdminError):
 
 class BudgetUnpriced(AdminError):
     pass
+
+
+class JobUnknown(AdminError):
+    pass
+
+
+class AdjustmentRefused(AdminError):
+    pass

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
@@ -17,13 +18,14 @@ from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollups import RedisRollups
-from app.domain.administration import Actor, ActorKind, AuditNote
+from app.domain.administration import Actor, ActorKind
+from app.domain.calendar import Calendar
 from app.domain.catalog import Catalog
 from app.domain.errors import LedgerUnavailable
 from app.domain.ledger import Entry
+from app.service.adjustments import Adjustments
 from app.service.admin_keys import AdminKeys
 from app.service.keys import KeyAdmin
-from app.service.teams import one_line
 from app.service.usage import UsageReports
 from app.settings import Settings
 from app.wiring.catalog_file import read_catalog
@@ -60,10 +62,14 @@ class OperatorContext:
     admin_keys: AdminKeys
     audit_log: RedisAuditLog
 
+    @property
+    def adjustments(self) -> Adjustments:
+        """Corrections of the ledger, in the name of whoever runs this command."""
+        calendar = Calendar(ZoneInfo(self.settings.timezone))
+        return Adjustments(self.ledger, self.keys, self.catalog, calendar, find_operator())
+
     async def adjust(self, entry: Entry) -> Entry:
-        """Enter a correction of the ledger, in the name of whoever runs this command."""
-        note = AuditNote(find_operator(), "ledger.adjusted", one_line(entry.note or ""))
-        return await self.ledger.adjust(entry, note)
+        return await self.adjustments.enter(entry)
 
     def changing(self, reason: str) -> KeyAdmin:
         """The use cases for changes that are made for a reason."""

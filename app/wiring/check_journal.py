@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from app.adapters.journal.id_file import read_journal_id
 from app.adapters.journal.outbox import OutboxFiles, inspect_outbox
 from app.adapters.journal.reader import JournalHistory
-from app.cli.check_result import CheckResult, fail, ok, warn
-from app.cli.output import format_time
+from app.domain.calendar import format_time
+from app.domain.check_result import CheckResult, fail, ok, warn
 from app.wiring.stores import journal_directory
 
 if TYPE_CHECKING:
