@@ -3,6 +3,7 @@
 from app.api import docs, image_content, images, models, ops, tasks, usage
 from app.api import operations as op
 from app.api.openapi import DocumentedRoute
+from app.api.operator.routes import OPERATOR_ROUTES
 from app.api.organization.routes import ORGANIZATION_ROUTES
 
 ROUTES = (
@@ -17,6 +18,7 @@ ROUTES = (
     DocumentedRoute("GET", "/v1/models/{model:path}", models.read, op.READ_MODEL),
     DocumentedRoute("GET", "/v1/usage", usage.read, op.READ_USAGE),
     *ORGANIZATION_ROUTES,
+    *OPERATOR_ROUTES,
     DocumentedRoute("GET", "/livez", ops.live, op.LIVE),
     DocumentedRoute("GET", "/readyz", ops.ready, op.READY),
     DocumentedRoute("GET", "/metrics", ops.metrics, op.METRICS),

@@ -11,7 +11,6 @@ from app.cli.errors import EXIT_FAILED, usage_error
 from app.cli.import_bill import import_bill
 from app.cli.options import AsJson, parse_signed_micros, parse_time_ms, require_text
 from app.cli.output import (
-    format_csv_line,
     print_json,
     print_json_line,
     print_line,
@@ -23,6 +22,7 @@ from app.cli.session import run_operation
 from app.domain.ledger import Entry, LedgerAudit
 from app.domain.money import format_micros
 from app.service.adjustments import Adjustment, empty_entry
+from app.service.csv_text import format_csv_line
 
 if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext

@@ -13,6 +13,7 @@ from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.generate import GenerateImages
 from app.service.keys import KeyAdmin
+from app.service.operations import Operations
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
 
@@ -33,6 +34,7 @@ class Gateway:
     keys: KeyAdmin
     admin_keys: AdminKeys
     audit_log: AuditLog
+    operations: Operations
     house: Limits
     pictures: ImageStore
     budget: MemoryBudget

@@ -83,6 +83,17 @@ class IdentifiedSecret:
     admin: AdminKey | None = None
     admin_alive: bool = False
 
+    @property
+    def sentence(self) -> str:
+        if self.admin is not None:
+            state = "alive: revoke it at once" if self.admin_alive else "ended"
+            return f"Admin key {self.admin.id} ({self.admin.name}), {state}."
+        if self.known is None:
+            return "This deployment issued no such key."
+        key, state = self.known.key, self.known.state
+        alive = "alive: revoke or rotate it" if state is KeyState.ACTIVE else str(state)
+        return f"Key {key.id} ({key.name or 'no name'}) of {key.user}, {alive}."
+
 
 @dataclass(frozen=True, slots=True)
 class PeoplePage:

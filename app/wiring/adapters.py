@@ -20,6 +20,7 @@ from app.adapters.redis.audit_log import RedisAuditLog
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
+from app.adapters.redis.directory import RedisDirectory
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
@@ -48,6 +49,7 @@ from app.wiring.stores import (
     open_store,
     store,
 )
+from app.wiring.traffic_board import TrafficBoard
 
 LOOP_NAMES = frozenset(
     {
@@ -80,6 +82,7 @@ class Adapters:
     ledger: RedisLedger
     keyring: RedisKeyRing
     audit_log: RedisAuditLog
+    directory: RedisDirectory
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
     disk_space: DiskSpaceMonitor
@@ -97,6 +100,7 @@ class Adapters:
     rollups: RedisRollups
     rollup_writer: RollupWriter
     metrics: Metrics
+    traffic: TrafficBoard
 
 
 async def open_adapters(
@@ -109,6 +113,7 @@ async def open_adapters(
     urls = stack.enter_context(store(settings, embedded))
     metrics = open_metrics(settings, catalog)
     stack.callback(metrics.close)
+    traffic = TrafficBoard(metrics)
     opened = open_store(stack, settings, urls.ledger, metrics)
     cache_store = open_store(stack, settings, urls.cache, metrics, cache=True)
     provider = open_provider(settings, metrics)
@@ -127,6 +132,7 @@ async def open_adapters(
         ledger=open_ledger(scripts, settings),
         keyring=RedisKeyRing(scripts),
         audit_log=RedisAuditLog(scripts),
+        directory=RedisDirectory(scripts),
         gone=urls.gone,
         disk_space=disk_space,
         journal=journal,
@@ -148,7 +154,7 @@ async def open_adapters(
                 queue_s=settings.upstream_queue_s,
                 lease_s=settings.task_deadline_s,
             ),
-            observe=metrics.traffic,
+            observe=traffic,
         ),
         provider=provider,
         fetcher=fetcher,
@@ -158,6 +164,7 @@ async def open_adapters(
         rollups=RedisRollups(scripts),
         rollup_writer=RollupWriter(scripts),
         metrics=metrics,
+        traffic=traffic,
     )
 
 

@@ -47,6 +47,7 @@ from app.wiring.adapters import (
 )
 from app.wiring.catalog_file import read_catalog
 from app.wiring.journal_replication import JournalReplication
+from app.wiring.operations import build_operations
 from app.wiring.readiness import ReadinessProbe
 from app.wiring.registration import GatewayRegistration
 
@@ -196,6 +197,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         slots=ConcurrencyQueue(deduplicator, waiters),
         collect_wait_s=settings.collect_wait_s,
     )
+    keys = KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR)
     gateway = Gateway(
         catalog=catalog,
         authenticate=Authenticate(adapters.keyring, settings.house_limits, settings.cache_policy),
@@ -208,9 +210,10 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
             adapters.upstream_limiter,
         ),
         usage=UsageReports(adapters.ledger, adapters.rollups),
-        keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR),
+        keys=keys,
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
         audit_log=adapters.audit_log,
+        operations=build_operations(adapters, settings, catalog, keys, ROOT_ACTOR),
         house=settings.house_limits,
         pictures=adapters.pictures,
         budget=MemoryBudget(MAX_ENCODING_BYTES),

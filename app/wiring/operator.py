@@ -27,8 +27,10 @@ from app.service.adjustments import Adjustments
 from app.service.admin_keys import AdminKeys
 from app.service.keys import KeyAdmin
 from app.service.usage import UsageReports
+from app.service.usage_export import FocusTerms
 from app.settings import Settings
 from app.wiring.catalog_file import read_catalog
+from app.wiring.focus import build_focus_terms
 from app.wiring.journal_replication import JournalReplication, wait_until_replicated
 from app.wiring.stores import (
     journal_directory,
@@ -67,6 +69,10 @@ class OperatorContext:
         """Corrections of the ledger, in the name of whoever runs this command."""
         calendar = Calendar(ZoneInfo(self.settings.timezone))
         return Adjustments(self.ledger, self.keys, self.catalog, calendar, find_operator())
+
+    @property
+    def focus_terms(self) -> FocusTerms:
+        return build_focus_terms(self.settings, self.catalog)
 
     async def adjust(self, entry: Entry) -> Entry:
         return await self.adjustments.enter(entry)

@@ -355,6 +355,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         keys=None,  # type: ignore[arg-type]
         admin_keys=NoAdminKeys(),  # type: ignore[arg-type]
         audit_log=None,  # type: ignore[arg-type]
+        operations=None,  # type: ignore[arg-type]
         house=Limits(),
         pictures=Pictures(stage),  # type: ignore[arg-type]
         budget=MemoryBudget(64 << 20),

@@ -43,7 +43,7 @@ OPTIONAL_NAME: Schema = {**NAME, "type": ["string", "null"]}
 TEXT: Schema = {"type": ["string", "null"], "maxLength": MAX_TITLE_CHARS}
 
 
-def _parameters(path: str) -> tuple[Schema, ...]:
+def list_parameters(path: str) -> tuple[Schema, ...]:
     """The variable parts of a path."""
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     return tuple(describe_path(name, "An id.") for name in names)
@@ -51,7 +51,9 @@ def _parameters(path: str) -> tuple[Schema, ...]:
 
 def _read(id: str, path: str, summary: str, model: Any, *more: Schema) -> Operation:
     answers: Answers = {200: describe_answer(model, "As asked.")}
-    return Operation(id, TAG, summary, answers, READ_CODES, parameters=(*_parameters(path), *more))
+    return Operation(
+        id, TAG, summary, answers, READ_CODES, parameters=(*list_parameters(path), *more)
+    )
 
 
 def _list(id: str, path: str, summary: str, model: Any, *more: Schema) -> Operation:
@@ -60,7 +62,7 @@ def _list(id: str, path: str, summary: str, model: Any, *more: Schema) -> Operat
 
 def _write(id: str, path: str, summary: str, model: Any, body: Schema | None = None) -> Operation:
     answers: Answers = {200: describe_answer(model, "As it is now.")}
-    parameters = _parameters(path)
+    parameters = list_parameters(path)
     return Operation(id, TAG, summary, answers, WRITE_CODES, parameters=parameters, body=body)
 
 
