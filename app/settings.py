@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from app import dotenv, machine
+from app.delivery_settings import DeliverySettings, check_notice_webhook
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
@@ -46,7 +47,7 @@ from app.settings_validation import (
 from app.upstream_settings import check_base_url, check_key_characters, clean_base_url, clean_key
 
 
-class Settings(BaseSettings):
+class Settings(DeliverySettings):
     """All settings. Durations are seconds unless the name says otherwise; money is decimal text."""
 
     model_config = SettingsConfigDict(
@@ -88,6 +89,7 @@ class Settings(BaseSettings):
     trusted_proxies: str = "127.0.0.1"
     cors_origins: str = "*"
     docs: bool = True
+    console: bool = True
     admin_key: SecretStr | None = None
     metrics_token: SecretStr | None = None
 
@@ -172,6 +174,7 @@ class Settings(BaseSettings):
             *check_upstream_scheme(self.upstream_base_url, allowed=self.allow_plain_upstream),
             *check_base_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
             *check_http_url("KOI_PUBLIC_URL", self.public_url),
+            *check_notice_webhook(self),
             *check_store_url("KOI_REDIS_URL", self.redis_url),
             *check_store_url("KOI_CACHE_REDIS_URL", self.cache_redis_url),
         )

@@ -34,6 +34,7 @@ HEADERS: Mapping[str, str] = {
     "cache-control": "How long the answer may be kept.",
     "content-disposition": "inline, or attachment for what a browser might run.",
     "etag": "The name of the picture: its bytes never change.",
+    "set-cookie": "The session, or what makes a browser forget it.",
     "www-authenticate": "Bearer.",
 }
 """Every response header with a meaning."""
@@ -88,7 +89,9 @@ def describe_answer(
     }
 
 
-def _file(about: str, *media_types: str, headers: Sequence[str] = COMMON_HEADERS) -> dict[str, Any]:
+def file_answer(
+    about: str, *media_types: str, headers: Sequence[str] = COMMON_HEADERS
+) -> dict[str, Any]:
     """An answer that is not JSON."""
     content = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
     return {"description": about, "headers": refer_headers(*headers), "content": content}
@@ -163,7 +166,7 @@ READ_IMAGE = Operation(
     "Images",
     "Download an image",
     {
-        200: _file(
+        200: file_answer(
             "The bytes as the provider sent them.",
             *sorted({*MEDIA_TYPES.values(), "application/octet-stream"}),
             headers=(*COMMON_HEADERS, "cache-control", "content-disposition", "etag"),
@@ -248,7 +251,7 @@ METRICS = Operation(
     "metrics",
     "Operation",
     "Metrics for Prometheus (metrics token or admin key)",
-    {200: _file("The metrics.", "text/plain")},
+    {200: file_answer("The metrics.", "text/plain")},
     CREDENTIAL_CODES,
 )
 HIDDEN = frozenset({"unknown_url"})
@@ -267,7 +270,7 @@ DOCS = Operation(
     "docs",
     "Documentation",
     "A page to read and try it",
-    {200: _file("The page.", "text/html")},
+    {200: file_answer("The page.", "text/html")},
     HIDDEN,
     Security.NONE,
 )
@@ -276,7 +279,9 @@ DOCS_FILE = Operation(
     "Documentation",
     "A file of that page",
     {
-        200: _file("The file.", "text/css", "text/javascript", headers=(*COMMON_HEADERS, "etag")),
+        200: file_answer(
+            "The file.", "text/css", "text/javascript", headers=(*COMMON_HEADERS, "etag")
+        ),
         304: {"description": "You have these bytes.", "headers": refer_headers("etag")},
     },
     HIDDEN,

@@ -2,6 +2,7 @@
 
 from app.api import docs, image_content, images, models, ops, tasks, usage
 from app.api import operations as op
+from app.api.holder.routes import HOLDER_ROUTES, PAGE_ROUTES
 from app.api.openapi import DocumentedRoute
 from app.api.operator.routes import OPERATOR_ROUTES
 from app.api.organization.routes import ORGANIZATION_ROUTES
@@ -17,8 +18,10 @@ ROUTES = (
     DocumentedRoute("GET", "/v1/models", models.index, op.LIST_MODELS),
     DocumentedRoute("GET", "/v1/models/{model:path}", models.read, op.READ_MODEL),
     DocumentedRoute("GET", "/v1/usage", usage.read, op.READ_USAGE),
+    *HOLDER_ROUTES,
     *ORGANIZATION_ROUTES,
     *OPERATOR_ROUTES,
+    *PAGE_ROUTES,
     DocumentedRoute("GET", "/livez", ops.live, op.LIVE),
     DocumentedRoute("GET", "/readyz", ops.ready, op.READY),
     DocumentedRoute("GET", "/metrics", ops.metrics, op.METRICS),
@@ -27,7 +30,12 @@ ROUTES = (
     DocumentedRoute("GET", "/docs/{name}", docs.asset, op.DOCS_FILE),
 )
 
-UNAUTHENTICATED_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", "/docs", "/docs/{name}"})
+UNAUTHENTICATED_PATHS = frozenset(
+    {
+        "/", "/console/{name}", "/console/{folder}/{name}", "/livez", "/readyz", "/openapi.json",
+        "/docs", "/docs/{name}",
+    }
+)  # fmt: skip
 """Routes that need no credential at all; a test walks all others."""
 
 UNLOGGED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})

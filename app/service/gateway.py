@@ -6,6 +6,7 @@ from app.domain.administration import AuditLog
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
 from app.domain.limits import Limits
+from app.domain.notices import Notices
 from app.domain.ports import ImageLinks, ImageStore
 from app.service.admin_keys import AdminKeys
 from app.service.authenticate import Authenticate
@@ -14,6 +15,7 @@ from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.generate import GenerateImages
 from app.service.keys import KeyAdmin
 from app.service.operations import Operations
+from app.service.sessions import Sessions
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
 
@@ -33,8 +35,10 @@ class Gateway:
     usage: UsageReports
     keys: KeyAdmin
     admin_keys: AdminKeys
+    sessions: Sessions
     audit_log: AuditLog
     operations: Operations
+    notices: Notices
     house: Limits
     pictures: ImageStore
     budget: MemoryBudget

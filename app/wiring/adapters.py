@@ -20,12 +20,14 @@ from app.adapters.redis.audit_log import RedisAuditLog
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
+from app.adapters.redis.deliveries import RedisNotices
 from app.adapters.redis.directory import RedisDirectory
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollup_writer import RollupWriter
 from app.adapters.redis.rollups import RedisRollups
+from app.adapters.redis.sessions import RedisSessions
 from app.adapters.redis.task_list import RedisTaskList
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 from app.adapters.upstream.client import DieyuyunProvider
@@ -45,6 +47,7 @@ from app.wiring.stores import (
     journal_directory,
     open_journal,
     open_ledger,
+    open_notices,
     open_scripts,
     open_store,
     store,
@@ -81,6 +84,7 @@ class Adapters:
     store: BatchingStore
     ledger: RedisLedger
     keyring: RedisKeyRing
+    sessions: RedisSessions
     audit_log: RedisAuditLog
     directory: RedisDirectory
     gone: Callable[[], bool]
@@ -89,6 +93,7 @@ class Adapters:
     journal: FileJournal
     journals: JournalRegistry
     gateways: GatewayRegistry
+    notices: RedisNotices
     outbox: FileOutbox
     cache: RedisResultCache
     upstream_limiter: RedisUpstreamLimiter
@@ -113,7 +118,6 @@ async def open_adapters(
     urls = stack.enter_context(store(settings, embedded))
     metrics = open_metrics(settings, catalog)
     stack.callback(metrics.close)
-    traffic = TrafficBoard(metrics)
     opened = open_store(stack, settings, urls.ledger, metrics)
     cache_store = open_store(stack, settings, urls.cache, metrics, cache=True)
     provider = open_provider(settings, metrics)
@@ -131,6 +135,7 @@ async def open_adapters(
         store=opened,
         ledger=open_ledger(scripts, settings),
         keyring=RedisKeyRing(scripts),
+        sessions=RedisSessions(scripts),
         audit_log=RedisAuditLog(scripts),
         directory=RedisDirectory(scripts),
         gone=urls.gone,
@@ -138,6 +143,7 @@ async def open_adapters(
         journal=journal,
         journals=JournalRegistry(scripts),
         gateways=GatewayRegistry(scripts),
+        notices=open_notices(scripts, settings),
         outbox=FileOutbox(journal_directory(settings) / "owed"),
         cache=RedisResultCache(
             cache_store,
@@ -154,7 +160,7 @@ async def open_adapters(
                 queue_s=settings.upstream_queue_s,
                 lease_s=settings.task_deadline_s,
             ),
-            observe=traffic,
+            observe=(traffic := TrafficBoard(metrics)),
         ),
         provider=provider,
         fetcher=fetcher,
@@ -272,6 +278,7 @@ def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
         max_body_bytes=max_body_bytes_for(prompts),
         link_ttl_s=settings.link_ttl_s,
         docs=settings.docs,
+        console=settings.console,
         max_connections=_compute_max_connections(settings),
         version=VERSION,
     )

@@ -32,6 +32,7 @@ from app.service.lease import LeaseKeeper, SlotReclaimer
 from app.service.poller import Poller
 from app.service.run_job import RunJob
 from app.service.servable_cache import ServableCache
+from app.service.sessions import Sessions
 from app.service.settle import JobSettler
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
@@ -212,8 +213,10 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         usage=UsageReports(adapters.ledger, adapters.rollups),
         keys=keys,
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
+        sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,
         operations=build_operations(adapters, settings, catalog, keys, ROOT_ACTOR),
+        notices=adapters.notices,
         house=settings.house_limits,
         pictures=adapters.pictures,
         budget=MemoryBudget(MAX_ENCODING_BYTES),

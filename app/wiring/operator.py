@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.audit_log import RedisAuditLog
+from app.adapters.redis.deliveries import RedisNotices
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
@@ -35,6 +36,7 @@ from app.wiring.journal_replication import JournalReplication, wait_until_replic
 from app.wiring.stores import (
     journal_directory,
     open_ledger,
+    open_notices,
     open_operator_journal,
     open_scripts,
     open_store,
@@ -63,6 +65,7 @@ class OperatorContext:
     gateways: GatewayRegistry
     admin_keys: AdminKeys
     audit_log: RedisAuditLog
+    notices: RedisNotices
 
     @property
     def adjustments(self) -> Adjustments:
@@ -116,6 +119,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             gateways=GatewayRegistry(scripts),
             admin_keys=AdminKeys(keyring, keyring, actor),
             audit_log=RedisAuditLog(scripts),
+            notices=open_notices(scripts, settings),
         )
 
 

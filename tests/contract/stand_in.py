@@ -315,6 +315,14 @@ class NoAdminKeys:
     async def authenticate(self, _secret: str) -> None:
         return None
 
+    async def authenticate_digest(self, _digest: str) -> None:
+        return None
+
+
+class NoSessions:
+    async def find(self, _token: str) -> None:
+        return None
+
 
 @dataclass
 class StandIn:
@@ -354,6 +362,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         usage=Usage(stage),  # type: ignore[arg-type]
         keys=None,  # type: ignore[arg-type]
         admin_keys=NoAdminKeys(),  # type: ignore[arg-type]
+        sessions=NoSessions(),  # type: ignore[arg-type]
         audit_log=None,  # type: ignore[arg-type]
         operations=None,  # type: ignore[arg-type]
         house=Limits(),
