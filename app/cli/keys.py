@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from app.cli.disabled_holders import find_disabled_holders
 from app.cli.errors import EXIT_FAILED, usage_error
+from app.cli.identify_key import identify
 from app.cli.options import (
     AsJson,
     LimitChanges,
@@ -30,13 +31,12 @@ if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext
 
 keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
+keys.command(identify)
 NO_LIMITS = LimitChanges()
 NO_SUCH_ENDING = "No key of a user ends like that; at least four characters are needed."
 NO_KEYS = "No keys yet. Create one: koi keys create --user alice --new"
 Models = Annotated[str | None, Parameter(help='Only these models, comma-separated, or "all".')]
-HEADINGS = (
-    "key", "ends in", "user", "name", "status", "last used", "expires", "models", "limits",
-)  # fmt: skip
+HEADINGS = "key", "ends in", "user", "name", "status", "last used", "expires", "models", "limits"
 
 
 @Parameter(name="*")

@@ -14,6 +14,7 @@ from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.audit_log import RedisAuditLog
 from app.adapters.redis.deliveries import RedisNotices
+from app.adapters.redis.directory import RedisDirectory
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
@@ -27,6 +28,7 @@ from app.domain.ledger import Entry
 from app.service.adjustments import Adjustments
 from app.service.admin_keys import AdminKeys
 from app.service.keys import KeyAdmin
+from app.service.people import People
 from app.service.usage import UsageReports
 from app.service.usage_export import FocusTerms
 from app.settings import Settings
@@ -72,6 +74,10 @@ class OperatorContext:
         """Corrections of the ledger, in the name of whoever runs this command."""
         calendar = Calendar(ZoneInfo(self.settings.timezone))
         return Adjustments(self.ledger, self.keys, self.catalog, calendar, find_operator())
+
+    @property
+    def people(self) -> People:
+        return People(RedisDirectory(self.scripts), self.keys)
 
     @property
     def focus_terms(self) -> FocusTerms:

@@ -365,6 +365,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         sessions=NoSessions(),  # type: ignore[arg-type]
         audit_log=None,  # type: ignore[arg-type]
         operations=None,  # type: ignore[arg-type]
+        notices=None,  # type: ignore[arg-type]
         house=Limits(),
         pictures=Pictures(stage),  # type: ignore[arg-type]
         budget=MemoryBudget(64 << 20),

@@ -22,7 +22,7 @@ GROUPS = {
         "restore",
         "delete",
     ),
-    "keys": ("create", "list", "revoke", "rotate", "set", "whose"),
+    "keys": ("create", "list", "revoke", "rotate", "set", "whose", "identify"),
     "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "store": ("repair",),
