@@ -63,7 +63,7 @@ def _describe_limit(status: LimitStatus, now: datetime) -> LimitObject:
     resets_at = now + timedelta(seconds=status.reset_s)
     amount = format_micros if status.kind is LimitKind.MONEY else int
     limit, remaining = status.limit, status.remaining
-    return {
+    shown: LimitObject = {
         "scope": status.scope,
         "meter": status.kind,
         "window": status.window,
@@ -71,7 +71,13 @@ def _describe_limit(status: LimitStatus, now: datetime) -> LimitObject:
         "used": amount(status.used),
         "held": amount(status.held),
         "remaining": None if remaining is None else amount(remaining),
-        "resets_at": None
-        if status.window is LimitWindow.NOW
-        else resets_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "resets_at": None if status.window is LimitWindow.NOW else _write_time(resets_at),
     }
+    if status.raised_until_ms is not None:
+        until = datetime.fromtimestamp(status.raised_until_ms / 1000, UTC)
+        shown["raised"] = {"by": amount(status.raised_by), "until": _write_time(until)}
+    return shown
+
+
+def _write_time(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -120,6 +120,13 @@ class BindingLimitObject(TypedDict):
     resets_at: str | None
 
 
+class RaisedLimitObject(TypedDict):
+    """How much of a limit is a raise, which ends by itself."""
+
+    by: Amount
+    until: str
+
+
 class LimitObject(BindingLimitObject):
     """One limit and what is used of it. `held` belongs to jobs that are still open."""
 
@@ -127,6 +134,7 @@ class LimitObject(BindingLimitObject):
     used: Amount
     held: Amount
     remaining: Amount
+    raised: NotRequired[RaisedLimitObject]
 
 
 class UsageBody(TypedDict):

@@ -11,7 +11,7 @@ from app.cli.output import format_cell, format_time, print_json, print_line
 from app.cli.session import run_operation
 
 if TYPE_CHECKING:
-    from app.service.people import IdentifiedSecret
+    from app.service.people_values import IdentifiedSecret
     from app.wiring.operator import OperatorContext
 
 MAX_CHARS = 1_000_000

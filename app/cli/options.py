@@ -51,6 +51,8 @@ class LimitOptions:
     budget_per_month: Annotated[str | None, _option("Money per calendar month")] = None
     requests_per_minute: Annotated[str | None, _option("Requests per minute")] = None
     concurrency: Annotated[str | None, _option("Generations at the same time")] = None
+    images_per_minute: Annotated[str | None, _option("Images per minute")] = None
+    requests_per_day: Annotated[str | None, _option("Requests per calendar day")] = None
 
     @property
     def given(self) -> bool:

@@ -47,3 +47,7 @@ class JobUnknown(AdminError):
 
 class AdjustmentRefused(AdminError):
     pass
+
+
+class RaiseInvalid(AdminError):
+    pass

@@ -12,7 +12,9 @@ from app.domain.principal import ApiKey, Team, User
 from app.service.admin_errors import KeyUnknown, NameTaken, TeamUnknown, UserUnknown
 from app.service.keys import IssuedKey, KeyAdmin
 
-UNCOMPARED = frozenset({"id", "created_ms", "deleted_ms", "revoked_ms", "archived_ms", "ending"})
+UNCOMPARED = frozenset(
+    {"id", "created_ms", "deleted_ms", "revoked_ms", "archived_ms", "ending", "raised"}
+)
 HIDDEN = "(hidden)"
 """Stands for a digest."""
 
@@ -196,6 +198,9 @@ def _continue(
     before: Team | User | ApiKey | None, wanted: Team | User | ApiKey, now_ms: int
 ) -> Team | User | ApiKey:
     """What is wanted, with the times and ids that the store has."""
+    if before is not None:
+        # A raise ends by itself; no file has it.
+        wanted = replace(wanted, raised=before.raised)
     if isinstance(wanted, ApiKey):
         if not isinstance(before, ApiKey):
             return replace(wanted, created_ms=now_ms)

@@ -1,6 +1,7 @@
 """The use cases that routes may call, in one frozen value."""
 
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 from app.domain.administration import AuditLog
 from app.domain.budget import MemoryBudget
@@ -40,6 +41,7 @@ class Gateway:
     operations: Operations
     notices: Notices
     house: Limits
+    zone: ZoneInfo
     pictures: ImageStore
     budget: MemoryBudget
     serving: MemoryBudget

@@ -12,7 +12,8 @@ from app.domain.limits import LimitStatus
 from app.domain.upstream import UpstreamTraffic
 from app.service.adjustments import Adjustments
 from app.service.job_search import JobSearch
-from app.service.people import People, Person
+from app.service.people import People
+from app.service.people_values import Person
 from app.service.usage_export import FocusTerms
 
 

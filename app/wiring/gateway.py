@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from zoneinfo import ZoneInfo
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.redis.signals import RedisSignals
@@ -218,6 +219,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         operations=build_operations(adapters, settings, catalog, keys, ROOT_ACTOR),
         notices=adapters.notices,
         house=settings.house_limits,
+        zone=ZoneInfo(settings.timezone),
         pictures=adapters.pictures,
         budget=MemoryBudget(MAX_ENCODING_BYTES),
         serving=MemoryBudget(MAX_SERVING_BYTES),

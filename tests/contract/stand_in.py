@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import app
 from app.api.settings import EdgeSettings
@@ -367,6 +368,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         operations=None,  # type: ignore[arg-type]
         notices=None,  # type: ignore[arg-type]
         house=Limits(),
+        zone=ZoneInfo("UTC"),
         pictures=Pictures(stage),  # type: ignore[arg-type]
         budget=MemoryBudget(64 << 20),
         serving=MemoryBudget(2 << 20),

@@ -21,7 +21,7 @@ from app.domain.check_result import CheckResult, CheckStatus
 from app.domain.job import JobState
 from app.domain.ledger import OpenJobStats
 from app.domain.money import format_micros
-from app.service.people import Person, share_used
+from app.service.people_values import Person, share_used
 
 MAX_ALARMS = 100
 

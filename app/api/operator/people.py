@@ -15,7 +15,7 @@ from app.api.operator.wire import (
 from app.api.organization.access import Administrator, admin_route
 from app.api.organization.api_keys import SECRET_START, describe_owner, redact
 from app.api.organization.fields import read_fields
-from app.api.organization.limits import describe_limits
+from app.api.organization.limits import describe_limits, describe_raise
 from app.api.organization.paging import (
     list_response,
     object_response,
@@ -27,7 +27,7 @@ from app.api.parameters import Schema, describe_query, missing_error, parse_stri
 from app.domain.administration import AdminScope
 from app.domain.limits import Limits
 from app.domain.principal import Team, User
-from app.service.people import IdentifiedSecret, KeyState, KnownKey, PeopleQuery, Person
+from app.service.people_values import IdentifiedSecret, KeyState, KnownKey, PeopleQuery, Person
 
 KINDS = ("user", "team")
 STATES = ("active", "disabled")
@@ -121,6 +121,7 @@ def describe_person(person: Person) -> PersonObject:
         else ("active" if holder.disabled_ms is None else "disabled"),
         "created_at": seconds(holder.created_ms),
         "limits": describe_limits(holder.limits),
+        "raised": describe_raise(holder.raised),
         "standing": describe_standing(person.statuses),
         "alarm": None if alarm is None else standing_name(alarm),
         "keys": person.keys,
@@ -143,6 +144,7 @@ def describe_known_key(known: KnownKey) -> KeyObject:
         "owner_project_access": "inactive" if known.state is KeyState.DISABLED else "active",
         "models": None if key.models is None else sorted(key.models),
         "limits": describe_limits(key.limits),
+        "raised": describe_raise(key.raised),
         "user": key.user,
         "team": None if known.team is None else known.team.name,
         "state": known.state.value,

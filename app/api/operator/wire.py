@@ -4,7 +4,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from app.api.organization.wire import LimitsObject, NewKeyObject, ProjectKeyObject
+from app.api.organization.wire import LimitsObject, NewKeyObject, ProjectKeyObject, RaiseObject
 from app.api.wire import UnixSeconds
 
 
@@ -67,6 +67,7 @@ class PersonObject(TypedDict):
     state: Literal["active", "disabled", "archived"]
     created_at: UnixSeconds
     limits: LimitsObject
+    raised: RaiseObject | None
     standing: dict[str, StandingObject]
     alarm: str | None
     keys: int

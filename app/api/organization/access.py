@@ -219,6 +219,11 @@ _TRANSLATIONS: Mapping[type[admin_errors.AdminError], Callable[[], GatewayError]
         "A money limit cannot be kept while a model has no price in the catalog.",
         param="threshold_amount",
     ),
+    admin_errors.RaiseInvalid: partial(
+        _INVALID,
+        "A raise adds to limits that are set, until a time ahead; nothing was changed.",
+        param="until",
+    ),
     admin_errors.NameInvalid: partial(
         _INVALID, "This cannot be a name; at most 120 printable characters.", param="name"
     ),
