@@ -53,11 +53,10 @@ function twinOf(typed) {
   const name = typed.name || 'ann';
   const limits = typed.own_limits ? limitOptions(allLimits(typed)) : [];
   const team = typed.team ? ['--team', typed.team] : [];
-  const title = typed.title ? ['--title', typed.title] : [];
   const expires = typed.expires ? ['--expires', `${typed.expires}d`] : [];
   return [
     ...(typed.team ? [`${command('koi', 'teams', 'create', typed.team)}   # ${t('welcome.if_new')}`] : []),
-    command('koi', 'users', 'create', name, ...team, ...title, ...limits),
+    command('koi', 'users', 'create', name, ...team, ...limits),
     command('koi', 'keys', 'create', '--user', name, '--name', 'first key', ...expires),
   ].join('\n');
 }
