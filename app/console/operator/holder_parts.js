@@ -74,9 +74,9 @@ function raisePath(person, noun) {
   return `/v1/koi/${kind}/${encodeURIComponent(person.id)}/raise`;
 }
 
-/** The newest changes of somebody. */
-export function RecentChanges({ query }) {
-  const log = useLoad(() => get('/v1/organization/audit_logs', { ...query, limit: 10 }), [JSON.stringify(query)]);
+/** The newest changes of somebody; read again whenever `seen` is another object. */
+export function RecentChanges({ query, seen }) {
+  const log = useLoad(() => get('/v1/organization/audit_logs', { ...query, limit: 10 }), [JSON.stringify(query), seen]);
   if (!log.data?.data.length) return null;
   return html`<section aria-labelledby="recent"><h2 id="recent">${t('person.changes')}</h2>
     <${Table} columns=${auditColumns()} rows=${log.data.data} caption=${t('person.changes')} /></section>`;

@@ -30,7 +30,7 @@ export function PersonDetail({ name, session }) {
       <${DialogButton} label=${t('keys.create')} hidden=${!may(session, 'people')} dialog=${(close) => html`
         <${NewKeyDialog} user=${data.id} onClose=${close} onDone=${reload} />`} /></div>
       <${Pages} pages=${keys} columns=${keyColumns(session, reload, false)} caption=${t('keys.title')} /></section>
-    <${RecentChanges} query=${{ resource_ids: data.id }} />`;
+    <${RecentChanges} query=${{ resource_ids: data.id }} seen=${data} />`;
 }
 
 function Actions({ person, session, onChange }) {

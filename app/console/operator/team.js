@@ -30,7 +30,7 @@ export function TeamDetail({ name, session }) {
     <${LimitsPart} person=${team} session=${session} noun="teams" onChange=${reload} />
     <section aria-labelledby="members"><h2 id="members">${t('people.members')}</h2>
       <${Pages} pages=${people} columns=${columns} caption=${t('people.members')} /></section>
-    <${RecentChanges} query=${{ resource_ids: team.id }} />`;
+    <${RecentChanges} query=${{ resource_ids: team.id }} seen=${team} />`;
 }
 
 function Actions({ team, session, onChange }) {
