@@ -112,8 +112,9 @@ class Ledger(Protocol):
         some are there and the others were tried in vain. Pictures may come before the job is
         settled, and after they were given up. Raises `TaskNotFound`."""
 
-    async def cancel(self, job_id: str) -> Settlement | None:
-        """RESERVED -> RELEASED, without an entry: nothing was used. None when it was dispatched."""
+    async def cancel(self, job_id: str, by: AuditNote | None = None) -> Settlement | None:
+        """RESERVED -> RELEASED, without an entry: nothing was used. None when it was dispatched.
+        What an operator cancels adds a record to the audit log: `by` whom."""
 
     async def claim(self, limit: int, lease_ms: int) -> Sequence[JobClaim]:
         """Lease jobs that are due, the most overdue first; no other process gets them meanwhile."""

@@ -20,15 +20,16 @@ from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollups import RedisRollups
-from app.domain.administration import Actor, ActorKind
+from app.domain.administration import Actor, ActorKind, AuditNote
 from app.domain.calendar import Calendar
 from app.domain.catalog import Catalog
 from app.domain.errors import LedgerUnavailable
-from app.domain.ledger import Entry
+from app.domain.ledger import Entry, Settlement
 from app.service.adjustments import Adjustments
 from app.service.admin_keys import AdminKeys
 from app.service.keys import KeyAdmin
 from app.service.people import People
+from app.service.teams import one_line
 from app.service.usage import UsageReports
 from app.service.usage_export import FocusTerms
 from app.settings import Settings
@@ -74,6 +75,11 @@ class OperatorContext:
         """Corrections of the ledger, in the name of whoever runs this command."""
         calendar = Calendar(ZoneInfo(self.settings.timezone))
         return Adjustments(self.ledger, self.keys, self.catalog, calendar, find_operator())
+
+    async def cancel(self, job_id: str, reason: str) -> Settlement | None:
+        """None when it was sent already. Gateways free its slots by themselves."""
+        note = AuditNote(find_operator(), "job.cancelled", one_line(reason))
+        return await self.ledger.cancel(job_id, note)
 
     @property
     def people(self) -> People:

@@ -27,7 +27,7 @@ GROUPS = {
     "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "store": ("repair",),
-    "tasks": ("list", "show"),
+    "tasks": ("list", "show", "cancel"),
 }
 SINGLE = (
     "serve",

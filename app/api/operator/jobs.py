@@ -21,9 +21,9 @@ from app.api.parameters import (
     parse_integer,
     parse_prompt,
 )
-from app.domain.administration import AdminScope, ObjectNotFound
+from app.domain.administration import AdminScope, AuditNote, ObjectNotFound
 from app.service.job_search import STATUSES, CursorInvalid, FoundJob, JobFilter
-from app.service.teams import MAX_REASON_CHARS
+from app.service.teams import MAX_REASON_CHARS, one_line
 
 SCAN_TOKENS = 10
 MAX_IMAGES = 1_000_000
@@ -76,7 +76,8 @@ async def read(request: Request, admin: Administrator) -> Response:
 async def cancel(request: Request, admin: Administrator) -> Response:
     """Nothing is charged; only while nothing was sent to the provider."""
     job_id = request.path_params["job_id"]
-    await admin.gateway.tasks.cancel_any(job_id)
+    note = AuditNote(admin.actor, "job.cancelled", one_line(admin.reason))
+    await admin.gateway.tasks.cancel_any(job_id, note)
     return await _job_response(admin, job_id, 0)
 
 

@@ -155,8 +155,9 @@ def _describe_part(part: JobPart) -> Event:
 def _entry_event(entry: Entry) -> Event:
     return _event(
         entry.kind.value, entry.at_ms, entry=entry.id, images=entry.images,
-        cost=money_text(entry.micros), presumed=entry.presumed, surplus=entry.surplus,
-        delivered=entry.delivered, proof=entry.proof, code=entry.code, note=entry.note,
+        cost=money_text(entry.micros), presumed=entry.presumed or None,
+        surplus=entry.surplus or None, delivered=entry.delivered or None,
+        proof=entry.proof, code=entry.code, note=entry.note,
     )  # fmt: skip
 
 

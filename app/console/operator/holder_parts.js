@@ -61,12 +61,12 @@ function RaiseLimits({ person, noun, onClose, onDone }) {
   const set = LIMITS.filter(([name]) => person.limits[name] !== null).map(([name]) => name);
   const fields = [
     ...limitFields().filter(({ name }) => set.includes(name)).map((field) => ({ ...field, label: `+ ${field.label}`, placeholder: '0' })),
-    { name: 'until', label: t('person.until'), value: 'tomorrow', required: true, hint: t('person.until_hint') },
+    { name: 'until', label: t('person.until'), value: 'midnight', required: true, hint: t('person.until_hint') },
   ];
   const act = ({ reason, until, ...values }) => post(raisePath(person, noun), { ...readLimits(values), until, reason }, { reason });
   return html`<${ActDialog} title=${t('person.raise')} text=${set.length ? t('person.raise_text') : t('person.nothing_to_raise')}
     fields=${fields} act=${act} onClose=${onClose} onDone=${onDone}
-    twin=${command('koi', noun, 'raise', person.id, ...limitOptions({ max_images_per_1_day: 50 }), '--until', 'tomorrow', '--reason', 'why')} />`;
+    twin=${command('koi', noun, 'raise', person.id, ...limitOptions({ max_images_per_1_day: 50 }), '--until', 'midnight', '--reason', 'why')} />`;
 }
 
 function raisePath(person, noun) {

@@ -67,7 +67,8 @@ function Actions({ job, session, path, onChange }) {
     { name: 'note', label: t('job.note'), required: true, maxlength: 200 },
   ];
   return html`<${DialogButton} label=${t('job.cancel')} hidden=${!job.cancellable || !may(session, 'people')} dialog=${(close) => html`
-      <${ActDialog} title=${t('job.cancel')} text=${t('job.cancel_text')} act=${cancel} onClose=${close} onDone=${onChange} />`} />
+      <${ActDialog} title=${t('job.cancel')} text=${t('job.cancel_text')} act=${cancel} onClose=${close} onDone=${onChange}
+        twin=${command('koi', 'tasks', 'cancel', job.id)} />`} />
     <${DialogButton} label=${t('job.refund')} hidden=${job.images <= 0 || !may(session, 'money')} dialog=${(close) => html`
       <${ActDialog} title=${t('job.refund')} text=${t('job.refund_text')} fields=${fields} reason=${false} act=${refund}
         onClose=${close} onDone=${onChange}

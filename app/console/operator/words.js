@@ -135,7 +135,7 @@ const WORDS = {
   'person.raised': ['Raised: {amounts}, until', '已提升：{amounts}，直到'],
   'person.end_raise': ['End the raise', '结束提升'],
   'person.until': ['Until', '直到'],
-  'person.until_hint': ['tomorrow, 2h, 3d, or a day or time such as 2026-12-24T18:00', 'tomorrow、2h、3d，或日期时间，例如 2026-12-24T18:00'],
+  'person.until_hint': ['midnight, 2h, 3d, or a time such as 2026-12-24T18:00', 'midnight、2h、3d，或日期时间，例如 2026-12-24T18:00'],
   'person.changes': ['Latest changes', '最近变更'],
   'person.disable': ['Disable', '停用'],
   'person.disable_text': ['All their keys are refused within five seconds; running jobs go on.', '其所有密钥将在五秒内失效；进行中的任务会继续。'],
