@@ -7,6 +7,7 @@ from typing import Protocol
 from app.domain.calendar import Calendar
 from app.domain.check_result import CheckResult
 from app.domain.gateways import GatewayRecord
+from app.domain.journal import JobChange
 from app.domain.ledger import Entry, LedgerAudit, OpenJobStats
 from app.domain.limits import LimitStatus
 from app.domain.upstream import UpstreamTraffic
@@ -95,3 +96,5 @@ class Operations:
     calendar: Calendar
     focus: FocusTerms
     resolve_after_s: float
+    read_journal: Callable[[str, int, int], Awaitable[Sequence[JobChange]]]
+    """What this machine's journal says of a job between two moments (Unix milliseconds)."""

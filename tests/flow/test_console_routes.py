@@ -229,6 +229,12 @@ def test_a_job_is_found_and_told_as_a_timeline(desk: Desk) -> None:
     story = desk.get(f"jobs/{good}")
     events = [event["event"] for event in story["timeline"]]
 
+    journal = desk.get(f"jobs/{good}", journal="true")["timeline"]
+    lines = [event for event in journal if event["event"] == "journal"]
+
+    assert next(line["state"] for line in lines if "state" in line) == "R"
+    assert any("task_id" in line for line in lines)
+    assert all("http" not in str(line) for line in lines)
     assert {job["id"] for job in [*listed["data"], *rest["data"]]} == {good, bad}
     assert [job["id"] for job in failed] == [bad]
     assert failed[0]["code"]

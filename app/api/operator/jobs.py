@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from app.api import parameters
 from app.api.operator.standing import money_text
-from app.api.operator.timeline import build_timeline, describe_job
+from app.api.operator.timeline import build_timeline, describe_change, describe_job
 from app.api.operator.wire import JobDetailBody, JobListBody, RefundBody
 from app.api.organization.access import Administrator, admin_route
 from app.api.organization.fields import read_fields
@@ -38,7 +38,11 @@ JOB_PARAMETERS: list[Schema] = [
     describe_query("limit", {**INTEGER, "minimum": 1, "maximum": 100}, "Missing: 20."),
     describe_query("page", {"type": "string"}, "A next_page."),
 ]
-SINCE = describe_query("since", INTEGER, "When it was sent, or earlier; spares reading the rest.")
+READ_PARAMETERS: list[Schema] = [
+    describe_query("since", INTEGER, "When it was sent, or earlier; spares reading the rest."),
+    describe_query("journal", {"type": "boolean"}, "Also what this machine's journal says."),
+]
+BOOLEANS = {"true": True, "false": False}
 
 
 @admin_route(AdminScope.READ)
@@ -68,8 +72,11 @@ async def index(request: Request, admin: Administrator) -> Response:
 async def read(request: Request, admin: Administrator) -> Response:
     """One job with its timeline. Never its prompt."""
     since_s = parameters.parse_query_integer(request.query_params, "since", 0)
+    word = parameters.parse_query_choice(request.query_params, "journal", BOOLEANS)
     await admin.charge_read(SCAN_TOKENS)
-    return await _job_response(admin, request.path_params["job_id"], since_s * 1000)
+    journal = BOOLEANS[word or "false"]
+    job_id = request.path_params["job_id"]
+    return await _job_response(admin, job_id, since_s * 1000, journal=journal)
 
 
 @admin_route(AdminScope.PEOPLE)
@@ -105,7 +112,9 @@ async def refund(request: Request, admin: Administrator) -> Response:
     return object_response(content)
 
 
-async def _job_response(admin: Administrator, job_id: str, since_ms: int) -> Response:
+async def _job_response(
+    admin: Administrator, job_id: str, since_ms: int, *, journal: bool = False
+) -> Response:
     operations = admin.gateway.operations
     story = await operations.jobs.story(job_id, since_ms)
     if story is None or (story.job is None and story.end is None):
@@ -115,6 +124,11 @@ async def _job_response(admin: Administrator, job_id: str, since_ms: int) -> Res
         **describe_job(found, admin.gateway.catalog.currency, operations.resolve_after_s),
         "timeline": build_timeline(story, operations.resolve_after_s),
     }
+    if journal:
+        ends_s = content["ended_at"] or await admin.keys.now_ms() // 1000
+        span = content["created_at"] * 1000, ends_s * 1000
+        changes = await operations.read_journal(job_id, *span)
+        content["timeline"] += [describe_change(change) for change in changes]
     if story.entries:
         content["images"], content["cost"] = story.images, money_text(story.micros)
     return object_response(content)

@@ -98,7 +98,9 @@ READ_KOI_USAGE = Operation(
     parameters=usage.USAGE_PARAMETERS,
 )
 LIST_JOBS = _read("listJobs", "", "List jobs (read)", JobListBody, *jobs.JOB_PARAMETERS)
-READ_JOB = _read("readJob", "{job_id}", "Read a job's timeline (read)", JobDetailBody, jobs.SINCE)
+READ_JOB = _read(
+    "readJob", "{job_id}", "Read a job's timeline (read)", JobDetailBody, *jobs.READ_PARAMETERS
+)
 CANCEL_JOB = Operation(
     "cancelJob",
     TAG,

@@ -7,6 +7,7 @@ from app.api.operator.standing import money_text
 from app.api.operator.wire import JobObject
 from app.api.organization.paging import optional_seconds, seconds
 from app.domain.job import Job, JobPart, JobState
+from app.domain.journal import JobChange
 from app.domain.ledger import Entry, EntryKind
 from app.service.job_search import FoundJob, JobStory, entry_status, sent_ms
 
@@ -159,6 +160,11 @@ def _entry_event(entry: Entry) -> Event:
         surplus=entry.surplus or None, delivered=entry.delivered or None,
         proof=entry.proof, code=entry.code, note=entry.note,
     )  # fmt: skip
+
+
+def describe_change(change: JobChange) -> Event:
+    """A line of the journal: by this machine's clock, with the names of the fields that changed."""
+    return _event("journal", change.at_ms, fields=list(change.fields), **change.values)
 
 
 def _event(name: str, at_ms: int | None, **details: Any) -> Event:

@@ -1,9 +1,9 @@
 /** One job: what happened to it in order, its proof and money, and what may be done about it. */
 
 import { del, get, post } from '../api.js';
-import { html } from '../lib.js';
+import { html, useState } from '../lib.js';
 import { useLoad } from '../loading.js';
-import { CliTwin, Copyable, CopyButton, ErrorNote, Money, When } from '../widgets.js';
+import { Button, CliTwin, Copyable, CopyButton, ErrorNote, Money, When } from '../widgets.js';
 import { number, t } from '../words.js';
 import { ActDialog, DialogButton, PersonLink, State, command, may } from './common.js';
 
@@ -11,7 +11,8 @@ const HIDDEN = new Set(['event', 'at']);
 
 export function JobDetail({ id, session }) {
   const path = `/v1/koi/jobs/${encodeURIComponent(id)}`;
-  const job = useLoad(() => get(path), [path]);
+  const [journal, setJournal] = useState(false);
+  const job = useLoad(() => get(path, { journal: journal || null }), [path, journal]);
   const { data, error } = job;
   const back = html`<p><a href="#/jobs">← ${t('jobs.title')}</a></p>`;
   if (!data) {
@@ -26,6 +27,8 @@ export function JobDetail({ id, session }) {
     ${!data.kept && html`<p class="note">${t('job.expired')}</p>`}
     <h2>${t('job.timeline')}</h2>
     <ol class="timeline">${data.timeline.map((event, place) => html`<${Event} key=${place} event=${event} />`)}</ol>
+    ${!journal && html`<${Button} kind="small" onClick=${() => setJournal(true)}>${t('job.journal')}<//>`}
+    ${journal && html`<p class="quiet">${t('job.journal_text')}</p>`}
     <${Support} job=${data} />
     <${CliTwin} command=${command('koi', 'tasks', 'show', data.id)} />`;
 }
