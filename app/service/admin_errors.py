@@ -41,6 +41,14 @@ class BudgetUnpriced(AdminError):
     pass
 
 
+class JobUnknown(AdminError):
+    pass
+
+
+class AdjustmentRefused(AdminError):
+    pass
+
+
 class RaiseInvalid(AdminError):
     pass
 
@@ -50,6 +58,10 @@ class AlertUnknown(AdminError):
 
 
 class InvitationUnknown(AdminError):
+    pass
+
+
+class WebhookInvalid(AdminError):
     pass
 
 

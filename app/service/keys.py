@@ -119,6 +119,14 @@ class KeyAdmin(TenantAdmin):
         await self._keyring.save_key(key, self._note("key.updated"), before=before)
         return key
 
+    async def set_key_webhook(self, key_id: str, url: str | None) -> ApiKey:
+        """Who is told how the key's tasks end, unless a request says; None leaves it to the user's.
+        Raises `KeyUnknown`, `Conflict`."""
+        before = await self.key(key_id)
+        key = replace(before, webhook=url)
+        await self._keyring.save_key(key, self._note("key.updated"), before=before)
+        return key
+
     async def find_by_secret(self, text: str) -> Sequence[ApiKey]:
         """The keys that a secret, or its last characters (four at least), may belong to."""
         return select_by_secret(await self.keys(), text)

@@ -14,10 +14,12 @@ from app.adapters.journal.compress import compress_closed_days
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
 from app.adapters.redis.rollup_writer import RollupWriter
-from app.domain.cancellation import is_being_cancelled
+from app.domain.cancellation import raise_if_cancelled
 from app.domain.errors import StoreUnavailable
 from app.domain.media import ImageStoreUnavailable
+from app.domain.notices import Notice, NoticeKind, Notices
 from app.domain.ports import ImageStore, Ledger
+from app.domain.principal import HOUSE
 from app.service.downloads import FailedDownload
 from app.service.lease import SlotReclaimer
 from app.service.settle import JobSettler
@@ -73,8 +75,7 @@ async def run_forever(name: str, loop: LoopFunction, metrics: Metrics) -> None:
         except Exception:
             metrics.loop_failed(name)
             log.exception("loop_failed", loop=name)
-        if is_being_cancelled():
-            raise asyncio.CancelledError
+        raise_if_cancelled()
         await asyncio.sleep(RESTART_DELAY_S)
 
 
@@ -107,9 +108,15 @@ async def publish_job_stats(ledger: Ledger, metrics: Metrics) -> None:
         await asyncio.sleep(JOB_STATS_INTERVAL_S)
 
 
-async def publish_audit(ledger: Ledger, metrics: Metrics) -> None:
+async def publish_audit(ledger: Ledger, metrics: Metrics, notices: Notices) -> None:
     while True:
-        metrics.publish_audit(await ledger.audit(full=await ledger.full_audit_due()))
+        audit = await ledger.audit(full=await ledger.full_audit_due())
+        metrics.publish_audit(audit)
+        if audit.difference:
+            first = audit.differences[0]
+            where = {"scope": first.scope, "window": first.window}
+            data = {"difference": audit.difference} | where
+            await notices.publish(Notice(NoticeKind.LEDGER_DIFFERENCE, HOUSE, data))
         await asyncio.sleep(AUDIT_INTERVAL_S)
 
 

@@ -26,6 +26,7 @@ ADMIN = [
     for route in ROUTES
     if route.path.startswith(("/v1/organization", "/v1/koi"))
     and route not in (*HOLDER_ROUTES, *INVITED_ROUTES)
+    and not route.path.startswith("/v1/koi/webhooks")
 ]
 BRINGS_ITS_PROOF = {("POST", "/v1/koi/session"), ("POST", "/v1/koi/invitations/accept")}
 """A key or a token in the body."""

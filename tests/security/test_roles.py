@@ -148,6 +148,7 @@ TABLE = {
             "/v1/organization/admin_api_keys": "GET POST",
             "/v1/organization/audit_logs": "GET",
             "/v1/organization/spend_alerts": "GET POST",
+            "/v1/koi/backups/latest": "GET",
             "/v1/koi/spending": "GET POST",
         }.items()
         for method in methods.split()

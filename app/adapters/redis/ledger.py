@@ -11,6 +11,7 @@ from app.adapters.redis.auditor import Auditor
 from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
 from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
 from app.adapters.redis.job_claims import JobClaims
+from app.adapters.redis.ledger_condition import LedgerCondition
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.replies import Fields, ScriptError
 from app.adapters.redis.scope_set import ScopeSet
@@ -18,6 +19,7 @@ from app.adapters.redis.script_requests import (
     Request,
     admission_request,
     admitted_job,
+    audit_fields,
     backoff_request,
     collection_request,
     correction_request,
@@ -69,9 +71,8 @@ class RedisLedger:
         self._ttls = {"task_ms": self._task_ms, "image_ms": image_ttl_s * 1000}
 
     @property
-    def intact(self) -> bool:
-        """False from the moment the store is known to have lost data until it is rebuilt."""
-        return self._scripts.intact
+    def condition(self) -> LedgerCondition:
+        return self._scripts.condition
 
     async def verify(self) -> None:
         await self._scripts.verify()
@@ -175,10 +176,11 @@ class RedisLedger:
             return Settlement(_job(fields), first=status == "settled")
         return Settlement(known.after(outcome, **fields), first=True)
 
-    async def cancel(self, job_id: str) -> Settlement | None:
+    async def cancel(self, job_id: str, by: AuditNote | None = None) -> Settlement | None:
         note = TaskCancelled("The task was cancelled before anything was sent.").note
         outcome = Outcome(JobState.RELEASED, proof=BillingEvidence.NEVER_SENT, failure=note)
-        status, fields = await self._settle(job_id, outcome, only=JobState.RESERVED.value)
+        asked = {"only": JobState.RESERVED.value, **given(audit=by and audit_fields(by))}
+        status, fields = await self._settle(job_id, outcome, **asked)
         job = _job(fields)
         sent = job.dispatched_ms is not None
         return None if sent else Settlement(job, first=status == "settled")

@@ -18,6 +18,7 @@ from app.api.organization.people import MAX_OVERLAP_S
 from app.api.organization.wire import (
     AdminKeyObject,
     AuditLogObject,
+    BackupBody,
     DeletedObject,
     ModelPermissionsObject,
     NewKeyObject,
@@ -32,7 +33,7 @@ from app.api.organization.wire import (
     SpendLimitObject,
 )
 from app.api.parameters import INTEGER, Schema, describe_list, describe_query
-from app.api.wire import BucketPageBody, CostResultObject, UsageResultObject
+from app.api.wire_usage import BucketPageBody, CostResultObject, UsageResultObject
 from app.domain.administration import AdminScope
 from app.service.teams import MAX_REASON_CHARS, MAX_TITLE_CHARS
 
@@ -204,6 +205,8 @@ LIST_AUDIT_LOGS = _list(
     describe_list("event_types", f"Such as {', '.join(sorted(set(EVENTS.values()))[:3])}."),
     *(describe_list(name, "Only these.") for name in ("project_ids", "actor_ids", "resource_ids")),
 )  # fmt: skip
+
+READ_BACKUP = _read("readLatestBackup", "", "Read when the latest backup was (read)", BackupBody)
 
 READ_SPENDING = _read("readSpending", "", "Read which spending is stopped (read)", SpendingBody)
 UPDATE_SPENDING = _write(

@@ -8,6 +8,7 @@ from app.api.organization import (
     admin_keys,
     api_keys,
     audit_logs,
+    backups,
     invitations,
     money,
     people,
@@ -139,6 +140,7 @@ ORGANIZATION_ROUTES = (
     DocumentedRoute("GET", INVITATIONS, invitations.index, inv.LIST_INVITATIONS),
     DocumentedRoute("POST", INVITATIONS, invitations.create, inv.CREATE_INVITATION),
     DocumentedRoute("DELETE", INVITATION, invitations.delete, inv.REVOKE_INVITATION),
+    DocumentedRoute("GET", f"{KOI}/backups/latest", backups.latest, op.READ_BACKUP),
     DocumentedRoute("GET", SPENDING, spending.read, op.READ_SPENDING),
     DocumentedRoute("POST", SPENDING, spending.update, op.UPDATE_SPENDING),
 )

@@ -286,3 +286,14 @@ class SpendingBody(TypedDict):
     object: Literal["koi.spending"]
     stopped: Annotated[bool, Field(description="Whether nobody may spend.")]
     stops: list[SpendingStopObject]
+
+
+class BackupBody(TypedDict):
+    """The latest backup that was finished; all null before the first one."""
+
+    object: Literal["koi.backup"]
+    taken_at: UnixSeconds | None
+    bytes: Annotated[int | None, Field(description="The size of its file.")]
+    entries: Annotated[int | None, Field(description="Ledger entries in it.")]
+    pictures: int | None
+    sequence: Annotated[int | None, Field(description="The latest change in it.")]

@@ -4,7 +4,10 @@
 local MAX_AUDIT = 100000  -- records kept in the store; the journal has the older ones
 local NOUNS = { users = 'user', teams = 'team', keys = 'key' }
 -- What is no value that somebody set, and all that comes of a secret.
-local UNAUDITED = { id = true, digest = true, ending = true, created_ms = true, at_ms = true }
+local UNAUDITED = {
+  id = true, digest = true, ending = true, created_ms = true, at_ms = true, webhook_secret = true,
+  webhook_secret_before = true,
+}
 
 -- The values of a record, with its limits beside them, and those of its raise.
 local function audited_values(text, name)
