@@ -196,6 +196,8 @@ TABLE = {
     "GET /metrics": SCRAPE,
     "GET /openapi.json": OPEN,
     "GET /docs": OPEN,
+    "GET /llms.txt": OPEN,
+    "GET /skill.md": OPEN,
     "GET /docs/{name}": OPEN,
 }
 WALK = [(route, method) for route in ROUTES for method in sorted(route.methods or ())]
