@@ -47,6 +47,7 @@ ERROR_TABLE: Mapping[str, tuple[int, str]] = MappingProxyType(
         "header_fields_too_large": (431, INVALID_REQUEST_ERROR),
         "invalid_api_key": (401, INVALID_REQUEST_ERROR),
         "admin_key_required": (403, INVALID_REQUEST_ERROR),
+        "cross_origin_refused": (403, INVALID_REQUEST_ERROR),
         "insufficient_permissions": (403, INVALID_REQUEST_ERROR),
         "project_archived": (403, INVALID_REQUEST_ERROR),
         "object_not_found": (404, INVALID_REQUEST_ERROR),

@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from app.api.auth import authenticate_request
 from app.api.errors import ErrorResponse
+from app.api.estimate import answer_dry_run, is_dry_run
+from app.api.event_stream import EventStreamResponse
 from app.api.request import ParsedRequest, RawRequest, parse_request
 from app.api.request_body import discard_upload, read_json
 from app.api.request_headers import RequestHeaders, parse_request_headers
 from app.api.response import (
-    EventStreamResponse,
     HeartbeatResponse,
     ImmediateResponse,
     JobRecipient,
@@ -31,8 +32,10 @@ from app.service.log_context import bind_task_id
 
 
 async def create(request: Request) -> Response:
-    """Generate images from text: wait for them, take a task (async), or read events (stream)."""
+    """Generate images from text: wait for them, take a task (async), or read events (stream).
+    `dry_run` says what it would cost and buys nothing."""
     principal = await authenticate_request(request)
+    dry_run = is_dry_run(request)
     gateway = get_app_state(request).gateway
     await gateway.rate_limiter.check_recent_refusal(principal)
     record = get_access_record(request)
@@ -47,6 +50,8 @@ async def create(request: Request) -> Response:
     target = gateway.webhooks.choose_target(
         principal, parsed.webhook, parsed.webhook_events, get_public_origin(request)
     )
+    if dry_run:
+        return await answer_dry_run(request, principal, parsed)
     command = parsed.ask if target is None else replace(parsed.ask, webhook=target)
     try:
         is_connected = partial(is_client_connected, request)
@@ -81,9 +86,10 @@ async def _build_response(
 ) -> Response:
     headers = build_started_headers(started, build_adjusted_header(parsed.adjusted))
     if parsed.asynchronous:
-        headers |= {
+        headers = {
             **build_limit_headers(started.limit_snapshot),
             **build_task_headers(started.job),
+            **headers,
         }
         task = partial(build_task_response, request, started.job, headers)
         return ImmediateResponse(JobRecipient(request, started), task)

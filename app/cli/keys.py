@@ -2,25 +2,28 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from app.cli.disabled_holders import find_disabled_holders
 from app.cli.errors import EXIT_FAILED
+from app.cli.key_options import (
+    KeyChanges,
+    KeyOptions,
+    parse_expiry_ms,
+    parse_lifetime,
+    parse_models,
+)
 from app.cli.options import (
     AsJson,
     LimitChanges,
     Reason,
-    ResponseFormatOption,
     parse_duration,
-    parse_expiry_ms,
-    parse_lifetime,
-    parse_names,
     response_format,
 )
 from app.cli.output import format_time, print_json, print_line, print_notice, print_table
+from app.cli.raises import build_raise_command
 from app.cli.records import changes_text, key_record, key_status, limit_fields, limits_text
 from app.cli.session import run_operation
 from app.cli.webhook_options import NO_WEBHOOK_OPTIONS, WebhookOptions
@@ -35,34 +38,10 @@ keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
 NO_LIMITS = LimitChanges()
 NO_SUCH_ENDING = "No key of a user ends like that; at least four characters are needed."
 NO_KEYS = "No keys yet. Create one: koi keys create --user alice --new"
-Models = Annotated[str | None, Parameter(help='Only these models, comma-separated, or "all".')]
 HEADINGS = (
     "key", "ends in", "user", "name", "status", "last used", "expires", "models", "limits",
 )  # fmt: skip
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class KeyOptions:
-    """What a new key is for and may do, as typed."""
-
-    name: Annotated[str, Parameter(help="What the key is for.")] = ""
-    expires: Annotated[str | None, Parameter(help="When it ends, such as 90d or 12h.")] = None
-    models: Models = None
-    pictures: ResponseFormatOption = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class KeyChanges:
-    """What of a key is to be changed, as typed; None stays."""
-
-    name: Annotated[str | None, Parameter(help="What the key is for.")] = None
-    models: Models = None
-    expires: Annotated[
-        str | None, Parameter(help='When it ends from now on, such as 90d, or "never".')
-    ] = None
-    pictures: ResponseFormatOption = None
+keys.command(build_raise_command("key", "key_0123456789abcdef"), name="raise")
 
 
 NO_KEY_OPTIONS = KeyOptions()
@@ -88,7 +67,7 @@ def create(
     """
     expires_in = None if key.expires is None else parse_lifetime(key.expires)
     pictures = response_format(key.pictures)
-    models = _parse_models(key.models)
+    models = parse_models(key.models)
 
     async def work(context: "OperatorContext") -> None:
         if not new:
@@ -165,7 +144,7 @@ def set_(
 
     Example: koi keys set key_0123456789abcdef --images-per-day 50 --models grok-imagine
     """
-    allowed = _parse_models(change.models)
+    allowed = parse_models(change.models)
 
     async def work(context: "OperatorContext") -> None:
         key = await context.keys.key(key_id)
@@ -275,13 +254,6 @@ def _settings(key: ApiKey) -> dict[str, object]:
         "webhook": key.webhook or "the user's",
         **limit_fields(key.limits),
     }
-
-
-def _parse_models(text: str | None) -> frozenset[str] | None:
-    """None is every model."""
-    if text is None or text.strip().lower() == "all":
-        return None
-    return parse_names("--models", text)
 
 
 async def _print_issued(issued: "IssuedKey", context: "OperatorContext", json: bool) -> None:

@@ -14,6 +14,8 @@ from app.cli.options import (
     response_format,
 )
 from app.cli.output import format_time, print_fields, print_json, print_line, print_table
+from app.cli.raise_records import raise_text
+from app.cli.raises import build_raise_command
 from app.cli.records import (
     LIMIT_HEADINGS,
     NOBODY,
@@ -30,7 +32,7 @@ from app.cli.records import (
 )
 from app.cli.session import run_operation
 from app.cli.webhook_options import WebhookOptions
-from app.domain.principal import Principal, User, build_scopes
+from app.domain.principal import Principal, User, at, build_scopes
 
 if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext
@@ -53,6 +55,7 @@ class UserOptions(WebhookOptions):
 
 NO_USER_OPTIONS = UserOptions()
 NO_LIMITS = LimitChanges()
+users.command(build_raise_command("user", "alice"), name="raise")
 
 
 @users.command
@@ -153,10 +156,10 @@ def show(name: str, /, *, json: AsJson = False) -> None:
     """
 
     async def work(context: "OperatorContext") -> None:
-        user = await context.keys.user(name)
+        now_ms = await context.keyring.now_ms()
+        user = at(now_ms, await context.keys.user(name))
         limit_snapshot = await context.usage.read_limits(await _principal(context, user))
         keys = await context.keys.keys(name)
-        now_ms = await context.keyring.now_ms()
         currency = context.catalog.currency
         if json:
             record: dict[str, Any] = user_record(user, currency)
@@ -225,7 +228,8 @@ def _set_disabled(name: str, reason: str, json: bool, *, disabled: bool) -> None
 async def _principal(context: "OperatorContext", user: User) -> Principal:
     """The user as seen by a key of theirs that has no limits of its own."""
     settings = context.settings
-    team = None if user.team is None else await context.keys.team(user.team)
+    now_ms = await context.keyring.now_ms()
+    team = None if user.team is None else at(now_ms, await context.keys.team(user.team))
     scopes = build_scopes(settings.house_limits, user=user, team=team)
     return Principal(NOBODY, user.name, user.team, scopes, user.cache or settings.cache_policy)
 
@@ -263,4 +267,5 @@ def _fields(user: User) -> dict[str, object]:
         "webhook": user.webhook,
         "status": holder_status(user),
         "created": format_time(user.created_ms),
+        "raised": user.raised and raise_text(user.raised),
     }

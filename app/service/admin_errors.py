@@ -43,3 +43,7 @@ class BudgetUnpriced(AdminError):
 
 class WebhookInvalid(AdminError):
     pass
+
+
+class RaiseInvalid(AdminError):
+    pass

@@ -37,7 +37,10 @@ class Authenticate:
         disabled or deleted user or team); the reason itself is for the log. `ProjectArchived` for
         a team that was put away.
         """
-        digest = hashlib.sha256(secret.encode()).hexdigest()
+        return await self.by_digest(hashlib.sha256(secret.encode()).hexdigest())
+
+    async def by_digest(self, digest: str) -> Principal:
+        """The same for the SHA-256 (hex) of a secret, by which a session names its key."""
         known = await self._keyring.authenticate(digest)
         if known is None:
             raise InvalidApiKey(*self._keyring.refusal_reason(digest))

@@ -12,7 +12,7 @@ from app.service.keys import IssuedKey, KeyAdmin
 
 UNCOMPARED = frozenset(
     {
-        "id", "created_ms", "deleted_ms", "revoked_ms", "archived_ms", "ending",
+        "id", "created_ms", "deleted_ms", "revoked_ms", "archived_ms", "ending", "raised",
         "webhook_secret", "webhook_secret_ms", "webhook_secret_before",
     }
 )  # fmt: skip
@@ -186,6 +186,9 @@ def _continue(
     before: Team | User | ApiKey | None, wanted: Team | User | ApiKey, now_ms: int
 ) -> Team | User | ApiKey:
     """What is wanted, with the times and ids that the store has."""
+    if before is not None:
+        # A raise ends by itself; no file has it.
+        wanted = replace(wanted, raised=before.raised)
     if isinstance(wanted, ApiKey):
         if not isinstance(before, ApiKey):
             return replace(wanted, created_ms=now_ms)

@@ -1,6 +1,7 @@
 """The use cases that routes may call, in one frozen value."""
 
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 from app.domain.administration import AuditLog
 from app.domain.budget import MemoryBudget
@@ -12,8 +13,10 @@ from app.service.admin_keys import AdminKeys
 from app.service.authenticate import Authenticate
 from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
+from app.service.estimate import EstimateGeneration
 from app.service.generate import GenerateImages
 from app.service.keys import KeyAdmin
+from app.service.sessions import Sessions
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
 from app.service.webhooks import Webhooks
@@ -30,14 +33,17 @@ class Gateway:
     catalog: Catalog
     authenticate: Authenticate
     generate: GenerateImages
+    estimate: EstimateGeneration
     tasks: Tasks
     usage: UsageReports
     keys: KeyAdmin
     admin_keys: AdminKeys
+    sessions: Sessions
     audit_log: AuditLog
     notices: Notices
     webhooks: Webhooks
     house: Limits
+    zone: ZoneInfo
     pictures: ImageStore
     budget: MemoryBudget
     serving: MemoryBudget

@@ -1,7 +1,5 @@
-"""Use case: turn a request into a job, and wait for its pictures.
-
-`GenerateImages.start` shows every step of a request in order, with the errors it may end with.
-"""
+"""Use case: turn a request into a job, and wait for its pictures. `GenerateImages.start` shows
+every step of a request in order, with the errors it may end with."""
 
 import time
 from collections.abc import Callable
@@ -230,6 +228,7 @@ class GenerateImages:
             cache_variant=found.cache_variant,
             response_format=command.response_format,
             rate_limit_checked=rate_limit_checked,
+            request_counted=rate_limit_checked,
             request_id=command.request_id,
             webhook=command.webhook,
         )

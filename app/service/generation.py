@@ -49,6 +49,11 @@ class StartedJob:
     caller: WaitingCaller | None = None
     restart: "Callable[[], Awaitable[StartedJob]] | None" = None
 
+    @property
+    def is_paid_before(self) -> bool:
+        """Whether somebody else pays: the cache had the pictures, or another job makes them."""
+        return self.cache is CacheOutcome.HIT or self.restart is not None
+
 
 @dataclass(frozen=True, slots=True)
 class IncomingRequest:

@@ -5,14 +5,15 @@ import secrets
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from typing import TypeVar
 
 from app.domain.administration import AdminKey
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
-from app.domain.principal import ApiKey, Team, User
+from app.domain.principal import ApiKey, Holder, Team, User
 from app.service.admin_errors import KeyUnknown
+from app.service.raises import checked_raise, parse_until
 from app.service.teams import checked_label, checked_name, stored_title
 from app.service.tenants import TenantAdmin
 
@@ -181,17 +182,36 @@ class KeyAdmin(TenantAdmin):
         else:
             await self._put_team(record)
 
-    async def change(self, before: Team | User | ApiKey, record: Team | User | ApiKey) -> None:
+    async def change(
+        self, before: Team | User | ApiKey, record: Team | User | ApiKey, verb: str = "updated"
+    ) -> None:
         """Write a whole record as `checked` returned it in place of what it was `before`. Raises
         `Conflict`."""
         match before, record:
             case ApiKey(), ApiKey():
-                await self._keyring.save_key(record, self._note("key.updated"), before=before)
+                await self._keyring.save_key(record, self._note(f"key.{verb}"), before=before)
             case User(), User():
-                await self._replace(before, record, "updated")
+                await self._replace(before, record, verb)
             case Team(), Team():
-                note = self._note("team.updated")
+                note = self._note(f"team.{verb}")
                 await self._keyring.save_team(record, note, create=False, before=before)
+
+    async def raise_limits(self, before: Holder, by: Limits, until: str, zone: tzinfo) -> Holder:
+        """Let a user, team or key use more until a time (`parse_until`), for the reason of these
+        use cases. It replaces an earlier raise, ends by itself, and counts within five seconds.
+        Raises `RaiseInvalid`, `Conflict`."""
+        now_ms = await self._keyring.now_ms()
+        until_ms = parse_until(until, now_ms, zone)
+        raised = checked_raise(before.limits, by, until_ms, now_ms, self._reason)
+        record = replace(before, raised=raised)
+        await self.change(before, record, "raised")
+        return record
+
+    async def end_raise(self, before: Holder) -> Holder:
+        """End a raise before its time. Raises `Conflict`."""
+        record = replace(before, raised=None)
+        await self.change(before, record, "raise_ended")
+        return record
 
     async def issue_as(self, record: ApiKey) -> IssuedKey:
         """A new secret for a record without one, as `checked` returned it."""

@@ -25,6 +25,7 @@ from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollup_writer import RollupWriter
 from app.adapters.redis.rollups import RedisRollups
+from app.adapters.redis.sessions import RedisSessions
 from app.adapters.redis.task_list import RedisTaskList
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 from app.adapters.upstream.client import DieyuyunProvider
@@ -80,6 +81,7 @@ class Adapters:
     store: BatchingStore
     ledger: RedisLedger
     keyring: RedisKeyRing
+    sessions: RedisSessions
     audit_log: RedisAuditLog
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
@@ -129,6 +131,7 @@ async def open_adapters(
         store=opened,
         ledger=open_ledger(scripts, settings),
         keyring=RedisKeyRing(scripts),
+        sessions=RedisSessions(scripts),
         audit_log=RedisAuditLog(scripts),
         gone=urls.gone,
         disk_space=disk_space,
@@ -270,6 +273,8 @@ def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
         max_body_bytes=max_body_bytes_for(prompts),
         link_ttl_s=settings.link_ttl_s,
         docs=settings.docs,
+        console=settings.console,
+        list_aliases=settings.list_aliases,
         max_connections=_compute_max_connections(settings),
         version=VERSION,
     )

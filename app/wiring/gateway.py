@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from zoneinfo import ZoneInfo
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.redis.signals import RedisSignals
@@ -24,6 +25,7 @@ from app.service.dedup import Deduplicator
 from app.service.delivery_sender import DeliverySender
 from app.service.download_image import DownloadImage
 from app.service.downloads import ImageDownloader
+from app.service.estimate import EstimateGeneration
 from app.service.finish_job import JobFinisher
 from app.service.gateway import Gateway
 from app.service.generate import GenerateImages
@@ -33,6 +35,7 @@ from app.service.lease import LeaseKeeper, SlotReclaimer
 from app.service.poller import Poller
 from app.service.run_job import RunJob
 from app.service.servable_cache import ServableCache
+from app.service.sessions import Sessions
 from app.service.settle import JobSettler
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
@@ -203,6 +206,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         catalog=catalog,
         authenticate=Authenticate(adapters.keyring, settings.house_limits, settings.cache_policy),
         generate=generate,
+        estimate=EstimateGeneration(catalog, adapters.ledger, generate.cache),
         tasks=Tasks(
             adapters.ledger,
             adapters.listing,
@@ -213,10 +217,12 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         usage=UsageReports(adapters.ledger, adapters.rollups),
         keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR),
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
+        sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,
         notices=adapters.delivery.notices,
         webhooks=build_webhooks(adapters, settings),
         house=settings.house_limits,
+        zone=ZoneInfo(settings.timezone),
         pictures=adapters.pictures,
         budget=MemoryBudget(MAX_ENCODING_BYTES),
         serving=MemoryBudget(MAX_SERVING_BYTES),

@@ -13,7 +13,7 @@ from app.adapters.journal.compress import compress_closed_days
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
 from app.adapters.redis.rollup_writer import RollupWriter
-from app.domain.cancellation import is_being_cancelled
+from app.domain.cancellation import raise_if_cancelled
 from app.domain.errors import StoreUnavailable
 from app.domain.media import ImageStoreUnavailable
 from app.domain.notices import Notice, NoticeKind, Notices
@@ -72,8 +72,7 @@ async def run_forever(name: str, loop: LoopFunction, metrics: Metrics) -> None:
         except Exception:
             metrics.loop_failed(name)
             log.exception("loop_failed", loop=name)
-        if is_being_cancelled():
-            raise asyncio.CancelledError
+        raise_if_cancelled()
         await asyncio.sleep(RESTART_DELAY_S)
 
 

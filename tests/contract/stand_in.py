@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import app
 from app.adapters.webhooks.poster import HttpWebhookPoster
@@ -317,6 +318,14 @@ class NoAdminKeys:
     async def authenticate(self, _secret: str) -> None:
         return None
 
+    async def authenticate_digest(self, _digest: str) -> None:
+        return None
+
+
+class NoSessions:
+    async def find(self, _token: str) -> None:
+        return None
+
 
 @dataclass
 class StandIn:
@@ -352,14 +361,17 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         catalog=offer,
         authenticate=stage.authenticate,  # type: ignore[arg-type]
         generate=Generate(stage, offer),  # type: ignore[arg-type]
+        estimate=None,  # type: ignore[arg-type]
         tasks=Tasks(stage),  # type: ignore[arg-type]
         usage=Usage(stage),  # type: ignore[arg-type]
         keys=None,  # type: ignore[arg-type]
         admin_keys=NoAdminKeys(),  # type: ignore[arg-type]
+        sessions=NoSessions(),  # type: ignore[arg-type]
         audit_log=None,  # type: ignore[arg-type]
         notices=None,  # type: ignore[arg-type]
         webhooks=Webhooks(None, HttpWebhookPoster(), None, 0),  # type: ignore[arg-type]
         house=Limits(),
+        zone=ZoneInfo("UTC"),
         pictures=Pictures(stage),  # type: ignore[arg-type]
         budget=MemoryBudget(64 << 20),
         serving=MemoryBudget(2 << 20),

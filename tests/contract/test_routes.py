@@ -6,7 +6,9 @@ import pytest
 from starlette.routing import Match, Route
 
 from app.api.direct_routes import DirectRoutes
+from app.api.holder.routes import HOLDER_ROUTES
 from app.api.routes import ROUTE_TEMPLATES, ROUTES, UNAUTHENTICATED_PATHS, UNLOGGED_PATHS
+from app.api.webhook_routes import WEBHOOK_ROUTES
 from app.main import create_app
 from tests.contract.bad_bodies import assert_error, koi
 from tests.contract.conftest import ADMIN_KEY, METRICS_TOKEN
@@ -23,12 +25,18 @@ ADMIN = [
     (route.method, route.path)
     for route in ROUTES
     if route.path.startswith(("/v1/organization", "/v1/koi"))
-    and not route.path.startswith("/v1/koi/webhooks")
+    and route not in (*HOLDER_ROUTES, *WEBHOOK_ROUTES)
 ]
+SIGN_IN = ("POST", "/v1/koi/session")
+"""Brings its key in the body."""
+PAGE = {"/", "/console/{name}", "/console/{folder}/{name}"}
 
 
 def path_of(route: Route) -> str:
-    path = route.path.replace("docs/{name}", "docs/init.js")
+    path = route.path.replace("docs/{name}", "docs/init.js").replace(
+        "console/{name}", "console/main.js"
+    )
+    path = path.replace("console/{folder}/{name}", "console/vendor/htm.js")
     for name, value in PLACES.items():
         path = path.replace(f"{{{name}}}", value)
     return path
@@ -42,14 +50,17 @@ def named(item: object) -> str:
 def test_a_route_without_a_key_is_closed(admin_door: Door, route: Route, method: str) -> None:
     answer = admin_door.call(method, path_of(route), key=None)
 
-    assert answer.status == (200 if route.path in UNAUTHENTICATED_PATHS else 401)
+    if (method, route.path) == SIGN_IN:
+        assert answer.status == 400
+    else:
+        assert answer.status == (200 if route.path in UNAUTHENTICATED_PATHS else 401)
 
 
 def test_the_app_serves_this_table_and_nothing_else() -> None:
     app = create_app()
 
     assert [route.path for route in app.routes] == [route.path for route in ROUTES]  # type: ignore[attr-defined]
-    assert {"/livez", "/readyz", *DOCS} == UNAUTHENTICATED_PATHS
+    assert {"/livez", "/readyz", *DOCS, *PAGE} == UNAUTHENTICATED_PATHS
     assert UNAUTHENTICATED_PATHS | UNLOGGED_PATHS <= ROUTE_TEMPLATES
 
 

@@ -23,6 +23,7 @@ ROOT_KEY = "admin-6a5b4c3d2e1f0a9b"
 SCOPES = tuple(AdminScope)
 PROJECT = "/v1/organization/projects"
 LIMITS = {"limits": {"max_images_per_1_day": 5}}
+RAISE = {"until": "2h", "reason": "a test"}
 BUDGET = {"currency": "CNY", "interval": "month", "threshold_amount": 900}
 
 
@@ -109,6 +110,15 @@ TABLE = [
     case("DELETE", "/v1/koi/api_keys/<key>", None, "people", "key.revoked", "revoked_ms"),
     case("POST", "/v1/koi/api_keys/<key>/rotate", {"overlap_seconds": 60}, "people",
          "key.rotated", "expires_ms"),
+    case("POST", "/v1/koi/projects/<team>/raise", {"max_cost_per_1_month": "5", **RAISE}, "money",
+         "team.raised", "raise_micros_per_month", "raise_reason", "raise_until_ms"),
+    case("DELETE", "/v1/koi/projects/<team>/raise", None, "money"),
+    case("POST", "/v1/koi/users/<person>/raise", {"max_requests_per_1_minute": 5, **RAISE}, "money",
+         "user.raised", "raise_requests_per_minute", "raise_reason", "raise_until_ms"),
+    case("DELETE", "/v1/koi/users/<person>/raise", None, "money"),
+    Case("POST", "/v1/koi/api_keys/<key>/raise", {"max_images_per_1_day": 5, **RAISE}, "money",
+         status=400),  # it is unlimited
+    case("DELETE", "/v1/koi/api_keys/<key>/raise", None, "money"),
     Case("DELETE", "/v1/koi/projects/<team>", None, "people", status=400),  # it has users
     case("POST", "/v1/koi/projects/<team>/restore", None, "people"),
     case("POST", f"{TEAM}/archive", None, "people", "team.archived", "archived_ms", "disabled_ms"),
@@ -132,7 +142,9 @@ BAD_BODIES = [
      "max_cost_per_1_day"),
     (PROJECT, {"name": "a", "limits": {"max_images_per_1_day": -1}}, "integer_below_min_value",
      "max_images_per_1_day"),
-    (f"{TEAM}/rate_limits/rl-all", {"max_images_per_1_minute": 5}, "unsupported_parameter",
+    (f"{TEAM}/rate_limits/rl-all", {"max_tokens_per_1_minute": 5}, "unsupported_parameter",
+     "max_tokens_per_1_minute"),
+    (f"{TEAM}/rate_limits/rl-all", {"max_images_per_1_minute": -5}, "integer_below_min_value",
      "max_images_per_1_minute"),
     (f"{TEAM}/rate_limits/rl-all", {"max_requests_per_1_minute": "5"}, "invalid_type",
      "max_requests_per_1_minute"),

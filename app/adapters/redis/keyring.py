@@ -1,7 +1,8 @@
 """The `KeyRing` on Redis, with a small cache in each process.
 
-An answer is fresh for three seconds: a revoked key stops working everywhere within that. While the
-store is away a known key stays known for a minute; other keys cannot be checked then.
+An answer is fresh for three seconds: a revoked key stops working everywhere within that, and a
+raise of limits ends on time by the store's clock. While the store is away a known key stays known
+for a minute; other keys cannot be checked then.
 """
 
 import time
@@ -18,7 +19,7 @@ from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.domain.administration import AdminKey, AuditNote, Conflict
 from app.domain.errors import LedgerUnavailable
 from app.domain.limits import SpendingStop
-from app.domain.principal import ApiKey, Team, User
+from app.domain.principal import ApiKey, Team, User, at
 
 CACHE_FRESH_S = 3.0
 CACHE_STALE_S = 60.0
@@ -30,12 +31,14 @@ KeyIdentity = tuple[ApiKey, User, Team | None]
 
 @dataclass(frozen=True, slots=True)
 class _CachedLookup:
-    """An answer of the store, when it came (this process's clock) and the store's time then.
-    `admin` is set when it is an admin key; `ended` is the record of an expired or revoked key."""
+    """An answer of the store, when it came (this process's clock) and the store's time then; until
+    when it is fresh. `admin` is set when it is an admin key; `ended` is the record of an expired or
+    revoked key."""
 
     identity: KeyIdentity | None
     at_s: float
     store_ms: int
+    fresh_until_s: float
     ended: ApiKey | AdminKey | None = None
     admin: AdminKey | None = None
 
@@ -105,7 +108,7 @@ class RedisKeyRing:
 
     async def _known(self, digest: str) -> _CachedLookup:
         look_up = self._cache.get(digest)
-        if look_up is None or self._now() - look_up.at_s > CACHE_FRESH_S:
+        if look_up is None or self._now() > look_up.fresh_until_s:
             try:
                 look_up = await self._look_up(digest)
             except LedgerUnavailable:
@@ -132,9 +135,13 @@ class RedisKeyRing:
             admin = records.read_admin_key(key)
         elif key and user:
             group = records.read_team(team) if team else None
-            identity = (records.read_key(key), records.read_user(user), group)
+            identity = _as_of(
+                found["now_ms"], records.read_key(key), records.read_user(user), group
+            )
         ended = _read_either(found["ended"]) if found.get("ended") else None
-        look_up = _CachedLookup(identity, self._now(), found["now_ms"], ended, admin)
+        at_s, now_ms = self._now(), found["now_ms"]
+        fresh_s = CACHE_FRESH_S if identity is None else _fresh_for_s(identity, now_ms)
+        look_up = _CachedLookup(identity, at_s, now_ms, at_s + fresh_s, ended, admin)
         self._cache.put(digest, look_up)
         return look_up
 
@@ -245,6 +252,16 @@ def _ask(
     ask: dict[str, object] = {"family": family, "name": name, "mode": mode}
     ask["record"] = record.decode()
     return ask if seen is None else ask | {"seen": records.write_seen(seen).decode()}
+
+
+def _as_of(now_ms: int, key: ApiKey, user: User, team: Team | None) -> KeyIdentity:
+    return at(now_ms, key), at(now_ms, user), None if team is None else at(now_ms, team)
+
+
+def _fresh_for_s(identity: KeyIdentity, now_ms: int) -> float:
+    """Three seconds, or until the first raise ends."""
+    ends = [one.raised.until_ms for one in identity if one is not None and one.raised is not None]
+    return min([CACHE_FRESH_S, *((end - now_ms) / 1000 for end in ends)])
 
 
 def _read_either(text: str) -> ApiKey | AdminKey:

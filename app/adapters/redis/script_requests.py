@@ -54,6 +54,9 @@ def admission_request(admission: AdmissionRequest) -> Request:
         **given(
             unit=admission.unit_micros,
             rate_unchecked=None if admission.rate_limit_checked else True,
+            day_unchecked=True
+            if admission.rate_limit_checked and not admission.request_counted
+            else None,
         ),
     }
 

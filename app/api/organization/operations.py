@@ -24,13 +24,14 @@ from app.api.organization.wire import (
     ProjectKeyObject,
     ProjectObject,
     ProjectUserObject,
+    RaisedObject,
     RateLimitObject,
     ServiceAccountObject,
     SpendingBody,
     SpendLimitObject,
 )
 from app.api.parameters import INTEGER, Schema, describe_list, describe_query
-from app.api.wire import BucketPageBody, CostResultObject, UsageResultObject
+from app.api.wire_usage import BucketPageBody, CostResultObject, UsageResultObject
 from app.domain.administration import AdminScope
 from app.service.teams import MAX_REASON_CHARS, MAX_TITLE_CHARS
 
@@ -249,6 +250,25 @@ CREATE_USER_KEY = _write(
         models={**WORDS, "type": ["array", "null"]},
     ),
 )  # fmt: skip
+RAISE = describe_body(
+    ("until", "reason"),
+    until={
+        "type": ["string", "integer"],
+        "description": "midnight, 2h, an ISO time, or Unix seconds.",
+    },
+    reason={"type": "string", "maxLength": MAX_REASON_CHARS},
+    **LIMIT_SCHEMAS,
+)
+RAISE_USER = _write("raiseUser", "{user_id}", "Raise a user's limits (money)", RaisedObject, RAISE)
+END_USER_RAISE = _write("endUserRaise", "{user_id}", "End a user's raise (money)", RaisedObject)
+RAISE_PROJECT = _write(
+    "raiseProject", PROJECT, "Raise a project's limits (money)", RaisedObject, RAISE
+)
+END_PROJECT_RAISE = _write(
+    "endProjectRaise", PROJECT, "End a project's raise (money)", RaisedObject
+)
+RAISE_KEY = _write("raiseKey", "{api_key_id}", "Raise a key's limits (money)", RaisedObject, RAISE)
+END_KEY_RAISE = _write("endKeyRaise", "{api_key_id}", "End a key's raise (money)", RaisedObject)
 REVOKE_KEY = _write("revokeKey", "{api_key_id}", "Revoke a key (people)", DeletedObject)
 ROTATE_KEY = _write(
     "rotateKey", "{api_key_id}", "Give a key a new secret (people)", NewKeyObject,

@@ -8,6 +8,7 @@ from app.api.organization import (
     money,
     people,
     projects,
+    raises,
     service_accounts,
     spending,
     usage,
@@ -36,7 +37,8 @@ ADMIN_KEYS = f"{ROOT}/admin_api_keys"
 ADMIN_KEY = f"{ADMIN_KEYS}/{{key_id}}"
 KOI = "/v1/koi"
 SPENDING = f"{KOI}/spending"
-USER_KEYS = f"{KOI}/users/{{user_id}}/api_keys"
+KOI_USER = f"{KOI}/users/{{user_id}}"
+USER_KEYS = f"{KOI_USER}/api_keys"
 ANY_KEY = f"{KOI}/api_keys/{{api_key_id}}"
 KOI_PROJECT = f"{KOI}/projects/{{project_id}}"
 
@@ -90,6 +92,12 @@ ORGANIZATION_ROUTES = (
     DocumentedRoute("POST", f"{ANY_KEY}/rotate", people.rotate_key, op.ROTATE_KEY),
     DocumentedRoute("DELETE", KOI_PROJECT, people.delete_project, op.DELETE_PROJECT),
     DocumentedRoute("POST", f"{KOI_PROJECT}/restore", people.restore_project, op.RESTORE_PROJECT),
+    DocumentedRoute("POST", f"{KOI_USER}/raise", raises.create_user, op.RAISE_USER),
+    DocumentedRoute("DELETE", f"{KOI_USER}/raise", raises.delete_user, op.END_USER_RAISE),
+    DocumentedRoute("POST", f"{KOI_PROJECT}/raise", raises.create_project, op.RAISE_PROJECT),
+    DocumentedRoute("DELETE", f"{KOI_PROJECT}/raise", raises.delete_project, op.END_PROJECT_RAISE),
+    DocumentedRoute("POST", f"{ANY_KEY}/raise", raises.create_key, op.RAISE_KEY),
+    DocumentedRoute("DELETE", f"{ANY_KEY}/raise", raises.delete_key, op.END_KEY_RAISE),
     DocumentedRoute("GET", SPENDING, spending.read, op.READ_SPENDING),
     DocumentedRoute("POST", SPENDING, spending.update, op.UPDATE_SPENDING),
 )

@@ -27,6 +27,22 @@ class LimitsObject(TypedDict):
     max_concurrent_requests: int | None
     max_cost_per_1_day: str | None
     max_cost_per_1_month: str | None
+    max_images_per_1_minute: int | None
+    max_requests_per_1_day: int | None
+
+
+class RaiseObject(TypedDict):
+    """What may be used beyond the limits until then. It ends by itself."""
+
+    by: dict[str, int | str]
+    until: UnixSeconds
+    reason: str
+
+
+class RaisedObject(TypedDict):
+    object: Literal["koi.raise"]
+    id: str
+    raised: RaiseObject | None
 
 
 class ProjectObject(TypedDict):
@@ -40,6 +56,7 @@ class ProjectObject(TypedDict):
     status: Literal["active", "archived"]
     disabled: bool
     limits: LimitsObject
+    raised: RaiseObject | None
 
 
 class UserProjectObject(TypedDict):
@@ -66,6 +83,7 @@ class OrganizationUserObject(TypedDict):
     projects: UserProjectsObject
     disabled: bool
     limits: LimitsObject
+    raised: RaiseObject | None
 
 
 class ProjectUserObject(TypedDict):
@@ -126,6 +144,7 @@ class ProjectKeyObject(TypedDict):
     owner_project_access: Literal["active", "inactive"]
     models: Annotated[list[str] | None, Field(description="Null: all that its team may use.")]
     limits: LimitsObject
+    raised: RaiseObject | None
 
 
 class RateLimitObject(LimitsObject):

@@ -9,13 +9,15 @@ local UNAUDITED = {
   webhook_secret_before = true,
 }
 
--- The values of a record, with its limits beside them.
+-- The values of a record, with its limits beside them, and those of its raise.
 local function audited_values(text, name)
   local values = {}
   local row = text and cjson.decode(text) or {}
   for field, value in pairs(row) do
     if field == 'limits' then
       for limit, most in pairs(value) do values[limit] = most end
+    elseif field == 'raise' and type(value) == 'table' then
+      for part, by in pairs(value) do values['raise_' .. part] = by end
     elseif not UNAUDITED[field] and not (field == 'name' and value == name) then
       values[field] = value
     end
