@@ -4,7 +4,7 @@ from app.api import billing, docs, image_content, images, models, ops, ops_opera
 from app.api import operations as op
 from app.api.holder.routes import HOLDER_ROUTES, PAGE_ROUTES
 from app.api.openapi import DocumentedRoute
-from app.api.organization.routes import ORGANIZATION_ROUTES
+from app.api.organization.routes import INVITED_ROUTES, ORGANIZATION_ROUTES
 from app.api.webhook_routes import WEBHOOK_ROUTES
 
 BILLING = "/v1/dashboard/billing"
@@ -21,12 +21,13 @@ ROUTES = (
     DocumentedRoute("GET", "/v1/models", models.index, op.LIST_MODELS),
     DocumentedRoute("GET", "/v1/models/{model:path}", models.read, op.READ_MODEL),
     DocumentedRoute("GET", "/v1/usage", usage.read, op.READ_USAGE),
-    *WEBHOOK_ROUTES,
     *HOLDER_ROUTES,
     DocumentedRoute("GET", f"{BILLING}/subscription", billing.subscription, op.SUBSCRIPTION),
     DocumentedRoute("GET", f"{BILLING}/credit_grants", billing.credit_grants, op.CREDIT_GRANTS),
     DocumentedRoute("GET", f"{BILLING}/usage", billing.usage, op.BILLING_USAGE),
+    *WEBHOOK_ROUTES,
     *ORGANIZATION_ROUTES,
+    *INVITED_ROUTES,
     *PAGE_ROUTES,
     DocumentedRoute("GET", "/livez", ops.live, ops_operations.LIVE),
     DocumentedRoute("GET", "/readyz", ops.ready, ops_operations.READY),

@@ -119,6 +119,7 @@ def _check_stores(settings: "Settings") -> list[CheckResult]:
 
 
 async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
+    from app.cli.check_backup import check_backup  # noqa: PLC0415 - heavy
     from app.cli.check_gateways import check_gateways  # noqa: PLC0415 - heavy
     from app.cli.check_journal import check_journals  # noqa: PLC0415
     from app.cli.check_machine import check_catalog  # noqa: PLC0415
@@ -127,6 +128,7 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
 
     results = [
         *await _check_ledger(context),
+        *await check_backup(context),
         *await _check_stops(context),
         *await _check_notices(context),
         *check_catalog(context.catalog),
@@ -146,13 +148,14 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
 
 
 async def _check_ledger(context: "OperatorContext") -> list[CheckResult]:
-    from app.cli.error_messages import STORE_LOST_DATA  # noqa: PLC0415 - heavy
+    from app.cli.error_messages import explain_error  # noqa: PLC0415 - heavy
     from app.domain.errors import LedgerDataLost  # noqa: PLC0415
+    from app.domain.other_store import DataVersionUnknown  # noqa: PLC0415
 
     try:
         await context.ledger.verify()
-    except LedgerDataLost:
-        said, _, fix = STORE_LOST_DATA.partition(". ")
+    except (LedgerDataLost, DataVersionUnknown) as error:
+        said, _, fix = (explain_error(error) or "").partition(". ")
         return [fail("books", said, fix)]
     if not await context.ledger.has_data():
         return [ok("books", "no ledger yet, neither in the store nor in a journal here")]

@@ -12,11 +12,12 @@ ROOT = "root"
 
 
 class ActorKind(StrEnum):
-    """By what an actor was let in: a shell on the machine, an admin key, or a user's own key; or
-    the gateway itself."""
+    """By what an actor was let in: a shell on the machine, an admin key, an invitation, or a user's
+    own key; or the gateway itself."""
 
     CLI = "cli"
     ADMIN_KEY = "admin_key"
+    INVITATION = "invitation"
     KEY = "key"
     GATEWAY = "gateway"
 

@@ -74,11 +74,11 @@ class User:
     deleted_ms: int | None = None
     title: str = ""
     service_account: bool = False
+    raised: LimitRaise | None = None
     webhook: str | None = None
     webhook_secret: str = field(default="", repr=False)
     webhook_secret_ms: int | None = None
     webhook_secret_before: str = field(default="", repr=False)
-    raised: LimitRaise | None = None
 
 
 def is_enabled(holder: User | Team) -> bool:
@@ -107,8 +107,8 @@ class ApiKey:
     models: frozenset[str] | None = None
     response_format: ResponseFormat | None = None
     ending: str = ""
-    webhook: str | None = None
     raised: LimitRaise | None = None
+    webhook: str | None = None
 
     def is_usable(self, now_ms: int) -> bool:
         ends = [t for t in (self.expires_ms, self.revoked_ms) if t is not None]

@@ -41,9 +41,21 @@ class BudgetUnpriced(AdminError):
     pass
 
 
+class RaiseInvalid(AdminError):
+    pass
+
+
+class AlertUnknown(AdminError):
+    pass
+
+
+class InvitationUnknown(AdminError):
+    pass
+
+
 class WebhookInvalid(AdminError):
     pass
 
 
-class RaiseInvalid(AdminError):
+class TooManyAlerts(AdminError):
     pass

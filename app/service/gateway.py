@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from app.domain.administration import AuditLog
+from app.domain.backup import BackupLog
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
 from app.domain.limits import Limits
@@ -15,8 +16,10 @@ from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.estimate import EstimateGeneration
 from app.service.generate import GenerateImages
+from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.sessions import Sessions
+from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
 from app.service.webhooks import Webhooks
@@ -41,7 +44,10 @@ class Gateway:
     sessions: Sessions
     audit_log: AuditLog
     notices: Notices
+    spend_alerts: SpendAlertAdmin
+    invitations: Invitations
     webhooks: Webhooks
+    backups: BackupLog
     house: Limits
     zone: ZoneInfo
     pictures: ImageStore

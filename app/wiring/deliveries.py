@@ -109,7 +109,7 @@ def build_delivery_sender(
 
 def build_notice_watch(adapters: "Adapters", settings: Settings) -> NoticeWatch:
     local = LocalFacts(
-        intact=lambda: adapters.ledger.intact and not adapters.gone(),
+        intact=lambda: adapters.ledger.condition.intact and not adapters.gone(),
         traffic=lambda: adapters.traffic.latest,
         low_disk=partial(adapters.disk_space.find_low, settings.notice_disk_mb),
         host=socket.gethostname(),

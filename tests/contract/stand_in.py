@@ -369,7 +369,10 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         sessions=NoSessions(),  # type: ignore[arg-type]
         audit_log=None,  # type: ignore[arg-type]
         notices=None,  # type: ignore[arg-type]
+        spend_alerts=None,  # type: ignore[arg-type]
+        invitations=None,  # type: ignore[arg-type]
         webhooks=Webhooks(None, HttpWebhookPoster(), None, 0),  # type: ignore[arg-type]
+        backups=None,  # type: ignore[arg-type]
         house=Limits(),
         zone=ZoneInfo("UTC"),
         pictures=Pictures(stage),  # type: ignore[arg-type]

@@ -26,6 +26,8 @@ OMITTED_LIMITS = ("images_per_minute", "requests_per_day")
 """The same of limits."""
 
 
+INVITED = "invited"
+"""The user of an invitation, which is a key's record that nobody has the secret of."""
 RAISE = "raise"
 NO_RAISE = {field.name: None for field in fields(Limits)} | {"until_ms": None, "reason": None}
 NO_USER = "@admin"
@@ -78,6 +80,15 @@ def write_admin_key(key: AdminKey) -> bytes:
 
 def is_admin_key(text: str) -> bool:
     return '"admin":' in text and "admin" in orjson.loads(text)
+
+
+def is_invitation(text: str) -> bool:
+    return f'"{INVITED}":' in text and INVITED in orjson.loads(text)
+
+
+def is_user_key(text: str) -> bool:
+    """Neither an admin key nor an invitation."""
+    return not is_admin_key(text) and not is_invitation(text)
 
 
 def read_admin_key(text: str) -> AdminKey:

@@ -28,6 +28,16 @@ local function reply(status, fields)
   return { status, position, changes, named(fields or {}) }
 end
 
+-- Which version of the data this store holds.
+local function data_version()
+  return tonumber(redis.call('GET', K.data_version) or FIRST_DATA_VERSION)
+end
+
+-- Where a quarantined ledger was moved to; nil when it is quarantined for another reason.
+local function moved_to(quarantined)
+  return quarantined and string.match(quarantined, '^moved (.+)$')
+end
+
 local function seq_of(text)
   return tonumber(string.match(text, '^%d+'))
 end

@@ -22,6 +22,9 @@ local function audited_values(text, name)
       values[field] = value
     end
   end
+  if row.invited then
+    values.user, values.invited, values.invitation = row.invited, nil, true
+  end
   if row.admin then
     values.user, values.admin, values.scopes = nil, nil, row.admin
   end
@@ -83,11 +86,12 @@ local function append_audit(note, family, name, before, after)
   elseif family == 'teams' then
     team = name
   elseif family == 'keys' and not row.admin then
-    user = row.user
+    user = row.invited or row.user
     local owner = redis.call('HGET', K.users, user)
     team = owner and cjson.decode(owner).team
   elseif family == 'stops' then
-    user, team = string.match(name, '^user:(.+)$'), string.match(name, '^team:(.+)$')
+    local whose = row.scope or name
+    user, team = string.match(whose, '^user:(.+)$'), string.match(whose, '^team:(.+)$')
   end
   local target = name
   if NOUNS[family] then target = (row.admin and 'admin_key' or NOUNS[family]) .. ':' .. name end
