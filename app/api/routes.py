@@ -4,6 +4,7 @@ from app.api import billing, docs, image_content, images, models, ops, ops_opera
 from app.api import operations as op
 from app.api.holder.routes import HOLDER_ROUTES, PAGE_ROUTES
 from app.api.openapi import DocumentedRoute
+from app.api.operator.routes import OPERATOR_ROUTES
 from app.api.organization.routes import INVITED_ROUTES, ORGANIZATION_ROUTES
 from app.api.webhook_routes import WEBHOOK_ROUTES
 
@@ -28,6 +29,7 @@ ROUTES = (
     *WEBHOOK_ROUTES,
     *ORGANIZATION_ROUTES,
     *INVITED_ROUTES,
+    *OPERATOR_ROUTES,
     *PAGE_ROUTES,
     DocumentedRoute("GET", "/livez", ops.live, ops_operations.LIVE),
     DocumentedRoute("GET", "/readyz", ops.ready, ops_operations.READY),

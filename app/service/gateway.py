@@ -18,6 +18,7 @@ from app.service.estimate import EstimateGeneration
 from app.service.generate import GenerateImages
 from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
+from app.service.operations import Operations
 from app.service.sessions import Sessions
 from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
@@ -43,6 +44,7 @@ class Gateway:
     admin_keys: AdminKeys
     sessions: Sessions
     audit_log: AuditLog
+    operations: Operations
     notices: Notices
     spend_alerts: SpendAlertAdmin
     invitations: Invitations

@@ -43,6 +43,7 @@ from app.wiring.adapters import (
     build_job_timings,
 )
 from app.wiring.deliveries import build_delivery_sender, build_webhooks
+from app.wiring.operations import build_operations
 
 ROOT_ACTOR = Actor(ActorKind.ADMIN_KEY, ROOT)
 MAX_BASE64_ANSWERS, ANSWER_WAIT_S = 8, 30.0
@@ -162,6 +163,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
         sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,
+        operations=build_operations(adapters, settings, catalog, keys, ROOT_ACTOR),
         backups=adapters.backups,
         notices=adapters.delivery.notices,
         webhooks=build_webhooks(adapters, settings),

@@ -368,6 +368,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         admin_keys=NoAdminKeys(),  # type: ignore[arg-type]
         sessions=NoSessions(),  # type: ignore[arg-type]
         audit_log=None,  # type: ignore[arg-type]
+        operations=None,  # type: ignore[arg-type]
         notices=None,  # type: ignore[arg-type]
         spend_alerts=None,  # type: ignore[arg-type]
         invitations=None,  # type: ignore[arg-type]
