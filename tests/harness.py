@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,7 +110,9 @@ class Koi:
             async with open_operator_context(self.settings) as operator:
                 return await work(operator)
 
-        return asyncio.run(session())
+        # In a thread, because a browser's tests have an event loop in this one.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, session()).result()
 
     def entries(self) -> list[Entry]:
         async def read(operator: OperatorContext) -> list[Entry]:

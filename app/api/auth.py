@@ -1,4 +1,4 @@
-"""Who calls: a key from the headers, and the principal behind it."""
+"""Who calls: a key from the headers or a session cookie, and the principal behind it."""
 
 import hashlib
 import hmac
@@ -6,10 +6,12 @@ import re
 
 from starlette.requests import Request
 
+from app.api.cookie import find_session_token
 from app.api.request_body import get_body_bytes
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.errors import InvalidApiKey, InvalidRequest
 from app.domain.principal import Principal
+from app.domain.session import Session
 
 PROXY_HEADERS = re.compile(
     r"forwarded|via|origin|referer|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip"
@@ -17,6 +19,7 @@ PROXY_HEADERS = re.compile(
 )
 """Headers that a proxy or a web page adds to a request. A scraper on this machine sends none."""
 LOOPBACK_HOST = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
+SESSION_ENDED = "session_ended"
 API_KEY_FORMAT = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 
 
@@ -24,16 +27,33 @@ async def authenticate_request(request: Request) -> Principal:
     """The principal of this request.
 
     Raises `InvalidApiKey`, with the same text whatever is wrong (only the access line says what,
-    and which key), and `RateLimited` when the key sends more requests than this process allows any
-    key."""
+    and which key), `RateLimited` when the key sends more requests than this process allows any
+    key, and `CrossOriginRefused`."""
     gateway = get_app_state(request).gateway
     record = get_access_record(request)
-    principal = await gateway.authenticate(extract_api_key(request))
+    session = await find_session(request)
+    if session is None:
+        principal = await gateway.authenticate(extract_api_key(request))
+    else:
+        principal = await gateway.authenticate.by_digest(session.key_digest)
     record.user, record.key_id = principal.user, principal.key_id
     await gateway.rate_limiter.check_rate_limit(principal, get_body_bytes(request))
     if request.method in ("GET", "HEAD"):
         await gateway.rate_limiter.check_read_rate(principal)
     return principal
+
+
+async def find_session(request: Request) -> Session | None:
+    """The session of a request without a key; None when it has no cookie that counts.
+
+    Raises `InvalidApiKey` when the session has ended, `CrossOriginRefused`, `LedgerUnavailable`."""
+    token = find_session_token(request)
+    if token is None:
+        return None
+    session = await get_app_state(request).gateway.sessions.find(token)
+    if session is None:
+        raise InvalidApiKey(SESSION_ENDED)
+    return session
 
 
 def require_scraper(request: Request) -> None:
@@ -77,6 +97,14 @@ def extract_api_key(request: Request) -> str:
 
 def equal_in_constant_time(secret: str, known: bytes) -> bool:
     """Compare in a time that says nothing about either. Digests make both of one length."""
-    return hmac.compare_digest(
-        hashlib.sha256(secret.encode()).digest(), hashlib.sha256(known).digest()
-    )
+    return is_digest_of(digest_of(secret), known)
+
+
+def digest_of(secret: str) -> str:
+    """The SHA-256 (hex) by which a secret is known."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def is_digest_of(digest: str, known: bytes) -> bool:
+    """Whether a SHA-256 (hex) is that of a known secret."""
+    return hmac.compare_digest(digest, hashlib.sha256(known).hexdigest())

@@ -16,6 +16,7 @@ MEANINGS: Mapping[str, str] = {
     "concurrency_limit_exceeded": "Too many jobs at once; wait as long as Retry-After says.",
     "conflict": "What is there already does not allow this change.",
     "content_policy_violation": "The provider refused the prompt; change it.",
+    "cross_origin_refused": "The request came with a cookie, and not from this gateway's own page.",
     "draining": "This gateway is restarting; repeat the request.",
     "duplicate_header": "Send one Authorization header.",
     "duplicate_key": "A field is given more than once.",
@@ -47,6 +48,7 @@ MEANINGS: Mapping[str, str] = {
     "overloaded": "Too many requests in flight, or the image store is away; repeat the request.",
     "price_unknown": "The model has no price, so a money budget cannot be kept.",
     "project_archived": "The team of this key is archived.",
+    "invitation_ended": "This link was used, was withdrawn, has expired or never existed.",
     "rate_limit_exceeded": "Too many requests; wait as long as Retry-After says.",
     "request_timeout": "The request did not arrive in time.",
     "request_too_large": "The request body is too large. Nothing was charged.",
@@ -89,7 +91,9 @@ CONNECTION_CODES = frozenset(
 )  # fmt: skip
 """What any request may be answered, whatever its route."""
 CREDENTIAL_CODES = frozenset({"duplicate_header", "invalid_api_key"})
-KEY_CODES = CREDENTIAL_CODES | {"ledger_unavailable", "project_archived", "rate_limit_exceeded"}
+KEY_CODES = CREDENTIAL_CODES | {
+    "cross_origin_refused", "ledger_unavailable", "project_archived", "rate_limit_exceeded",
+}  # fmt: skip
 """What any request with a user's key may be answered."""
 QUERY_CODES = frozenset({"invalid_value", "missing_required_parameter"})
 BODY_CODES = frozenset(

@@ -23,7 +23,8 @@ class EdgeSettings:
     `sync_wait_s` limits every wait; None waits as long as the client announces, at least 600 s.
     `concurrency_wait_s` is the longest wait for a concurrency slot before a refusal.
     `heartbeat_after_s` 0 sends no heartbeats. `loopback_only` opens /metrics to this machine.
-    `admin_key` None hides the administration routes, `docs` False the schema and its page.
+    `admin_key` None hides the administration routes, `docs` False the schema and its page,
+    `console` False the page at / and its sessions. `list_aliases` lists models by all names.
     `response_format` applies where neither request, key, user nor model name says one.
     """
 
@@ -42,6 +43,8 @@ class EdgeSettings:
     max_body_bytes: int = max_body_bytes_for(DEFAULT_MAX_PROMPT_CHARS)
     link_ttl_s: int = 86_400
     docs: bool = True
+    console: bool = True
+    list_aliases: bool = False
     max_connections: int = 10_000
     version: str = "unknown"
     first_byte_timeout_s: float = 10.0

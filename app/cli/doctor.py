@@ -1,11 +1,11 @@
 """`koi doctor`: checks every part of a deployment and says what to fix; no gateway need run."""
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from app.cli.check_result import CheckResult, CheckStatus, fail, ok, warn
-from app.cli.data_dir_owner import NotDataDirOwner
+from app.cli.data_dir_owner import NotDataDirOwner, find_unusable_paths
 from app.cli.errors import EXIT_FAILED, CommandFailed, translate_errors
 from app.cli.options import AsJson
 from app.cli.output import print_json, print_line, progress_notice
@@ -16,6 +16,7 @@ from app.cli.session import (
     load_settings_as_owner,
 )
 from app.cli.spending import format_scope, resume_command
+from app.domain.check_result import CheckResult, CheckStatus, fail, ok, warn
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -51,18 +52,17 @@ def _run_checks() -> list[CheckResult]:
             fail("settings", sentence.strip(), f"Correct this setting first. {NOT_CHECKED}")
             for sentence in str(failure).splitlines()
         ]
-    from app.cli.check_journal import check_journal  # noqa: PLC0415 - heavy
-    from app.cli.check_machine import (  # noqa: PLC0415 - heavy
+    from app.wiring.check_journal import check_journal  # noqa: PLC0415 - heavy
+    from app.wiring.check_machine import (  # noqa: PLC0415 - heavy
         check_data_dir,
-        check_ownership,
         check_port,
         check_settings,
         check_time_zone,
     )
-    from app.cli.check_provider import check_provider  # noqa: PLC0415
+    from app.wiring.check_provider import check_provider  # noqa: PLC0415
 
     configure_quiet_logging()
-    if foreign := [*check_ownership(settings)]:
+    if foreign := [*_check_ownership(settings)]:
         return [
             *check_settings(settings),
             *foreign,
@@ -78,6 +78,13 @@ def _run_checks() -> list[CheckResult]:
     ]
 
 
+def _check_ownership(settings: "Settings") -> Iterator[CheckResult]:
+    """Files that would stop the next start."""
+    for sentence in find_unusable_paths(settings.data_dir, embedded=settings.redis_url is None):
+        said, _, fix = sentence.partition(". ")
+        yield fail("data directory", said, fix)
+
+
 def _check_new_stores(settings: "Settings") -> list[CheckResult]:
     """Without a data directory, which only the first start makes: whether a store would start."""
     with empty_data_dir(settings) as empty:
@@ -89,9 +96,9 @@ def _check_new_stores(settings: "Settings") -> list[CheckResult]:
 
 def _check_stores(settings: "Settings") -> list[CheckResult]:
     """What needs the store open: the store itself, the catalog and the images."""
-    from app.cli.check_store import check_store  # noqa: PLC0415 - heavy
     from app.domain.catalog import CatalogError  # noqa: PLC0415
     from app.wiring.catalog_file import read_catalog  # noqa: PLC0415
+    from app.wiring.check_store import check_store  # noqa: PLC0415 - heavy
     from app.wiring.operator import open_operator_context  # noqa: PLC0415
     from app.wiring.stores import store  # noqa: PLC0415
 
@@ -120,16 +127,17 @@ def _check_stores(settings: "Settings") -> list[CheckResult]:
 
 async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
     from app.cli.check_backup import check_backup  # noqa: PLC0415 - heavy
-    from app.cli.check_gateways import check_gateways  # noqa: PLC0415 - heavy
-    from app.cli.check_journal import check_journals  # noqa: PLC0415
-    from app.cli.check_machine import check_catalog  # noqa: PLC0415
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
+    from app.service.check_gateways import check_gateways  # noqa: PLC0415 - heavy
     from app.wiring.adapters import open_pictures  # noqa: PLC0415
+    from app.wiring.check_journal import check_journals  # noqa: PLC0415
+    from app.wiring.check_machine import check_catalog  # noqa: PLC0415
 
     results = [
         *await _check_ledger(context),
         *await check_backup(context),
         *await _check_stops(context),
+        *await _check_notices(context),
         *check_catalog(context.catalog),
     ]
     results += check_journals(context.settings, await context.journals.known())
@@ -171,6 +179,20 @@ async def _check_stops(context: "OperatorContext") -> list[CheckResult]:
         )
         for stop in await context.keys.stops()
     ]
+
+
+async def _check_notices(context: "OperatorContext") -> list[CheckResult]:
+    """Whether the latest notice reached the operator."""
+    if context.settings.notice_webhook is None:
+        return [ok("notices", "no receiver (KOI_NOTICE_WEBHOOK); `koi notices list` shows them")]
+    sent = [n for n in await context.deliveries.list_house_notices(20) if n.state != "kept"]
+    if not sent:
+        return [ok("notices", "none was sent yet; try one with: koi notices test")]
+    last = sent[0]
+    if last.state == "delivered" or (last.state == "waiting" and last.error is None):
+        return [ok("notices", f"the latest ({last.kind}) is {last.state}")]
+    fix = "Check KOI_NOTICE_WEBHOOK with: koi notices test"
+    return [warn("notices", f"the latest ({last.kind}) is {last.state}: {last.error}", fix)]
 
 
 def _record(result: CheckResult) -> dict[str, str | None]:

@@ -22,6 +22,8 @@ VERBS = {
     "users": "Create, change and list users and their limits.",
     "teams": "Create, change and list teams and their limits.",
     "keys": "Issue, list, revoke and rotate API keys.",
+    "invite": "Print a link that turns into a user's key, once.",
+    "invitations": "List and withdraw invitation links.",
     "admin-keys": "Issue, list and revoke keys for the administration API.",
     "apply": "Make users, teams, keys and limits what a file says.",
     "audit": "Show who changed which user, team, key or limit, and why.",
@@ -32,12 +34,15 @@ VERBS = {
     "migrate": "Move the ledger to another store, from the embedded one or between servers.",
     "store": "Repair the embedded store, upgrade the data of any store.",
     "tasks": "Look at tasks.",
+    "webhooks": "Look at deliveries of webhooks, send them again, show the secret.",
+    "notices": "Test and list the notices to the operator.",
     "stop-spending": "Buy nothing any more, on every gateway: for everybody, a team or a user.",
     "resume": "Let spending go on that `koi stop-spending` stopped.",
     "doctor": "Check this deployment and say what to fix.",
 }
 MODULES = {
     "admin-keys": "app.cli.admin_keys:admin_keys",
+    "invite": "app.cli.invitations:invite",
     "stop-spending": "app.cli.spending:stop_spending",
     "resume": "app.cli.spending:resume",
 }

@@ -39,3 +39,31 @@ class ModelUnknown(AdminError):
 
 class BudgetUnpriced(AdminError):
     pass
+
+
+class JobUnknown(AdminError):
+    pass
+
+
+class AdjustmentRefused(AdminError):
+    pass
+
+
+class RaiseInvalid(AdminError):
+    pass
+
+
+class AlertUnknown(AdminError):
+    pass
+
+
+class InvitationUnknown(AdminError):
+    pass
+
+
+class WebhookInvalid(AdminError):
+    pass
+
+
+class TooManyAlerts(AdminError):
+    pass

@@ -57,7 +57,10 @@ class AdminKeys:
         """The key of a secret; None when there is none that can be used."""
         if not is_well_formed(secret):
             return None
-        digest = hashlib.sha256(secret.encode()).hexdigest()
+        return await self.authenticate_digest(hashlib.sha256(secret.encode()).hexdigest())
+
+    async def authenticate_digest(self, digest: str) -> AdminKey | None:
+        """The same for the SHA-256 (hex) of a secret, by which a session names its key."""
         return await self._admin_keyring.authenticate_admin(digest)
 
     async def issue(

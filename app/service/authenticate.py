@@ -37,7 +37,10 @@ class Authenticate:
         disabled or deleted user or team); the reason itself is for the log. `ProjectArchived` for
         a team that was put away.
         """
-        digest = hashlib.sha256(secret.encode()).hexdigest()
+        return await self.by_digest(hashlib.sha256(secret.encode()).hexdigest())
+
+    async def by_digest(self, digest: str) -> Principal:
+        """The same for the SHA-256 (hex) of a secret, by which a session names its key."""
         known = await self._keyring.authenticate(digest)
         if known is None:
             raise InvalidApiKey(*self._keyring.refusal_reason(digest))
@@ -66,6 +69,7 @@ class Authenticate:
             models=_allowed_models(key, team),
             denied_models=frozenset() if team is None else team.denied_models,
             response_format=key.response_format or user.response_format,
+            webhook=key.webhook or user.webhook,
         )
 
 

@@ -12,6 +12,7 @@ from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.breaker import CircuitBreaker
 from app.adapters.redis.client.connection import connect
+from app.adapters.redis.deliveries import RedisNotices
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.registry import JournalRegistry
@@ -94,6 +95,11 @@ def open_ledger(scripts: LedgerScripts, settings: Settings) -> RedisLedger:
         image_ttl_s=round(settings.image_ttl_days * 86_400),
         caps=FreeUseCaps(settings.replays_per_hour, settings.free_refusals_per_hour),
     )
+
+
+def open_notices(scripts: LedgerScripts, settings: Settings) -> RedisNotices:
+    lifetime_ms = round(settings.webhook_lifetime_s * 1000)
+    return RedisNotices(scripts, sent=settings.notice_webhook is not None, lifetime_ms=lifetime_ms)
 
 
 def open_store(

@@ -36,6 +36,7 @@ from app.adapters.redis.client.connection import connect
 from app.adapters.redis.client.scripts import PRELUDE, load_scripts
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
+from app.adapters.redis.sessions import RedisSessions
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 from app.domain.cache import CacheControl
 from app.domain.gateways import GatewayRecord
@@ -43,6 +44,7 @@ from app.domain.job import CacheVariant, JobState, Outcome, PendingImage
 from app.domain.journal import RegisteredJournal
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, User
+from app.domain.session import Session, SessionRole
 from tests.store_node import programs
 
 ROOM = Path(keyspace.__file__).parent
@@ -61,6 +63,8 @@ async def everything_once(store: BatchingStore) -> RedisLedger:
     await keyring.save_user(User("ann", Limits(), 1), NOTE, create=True)
     await keyring.save_key(ApiKey("key_1", "ann", "d" * 64, "", Limits(), 1), NOTE)
     assert await keyring.authenticate("d" * 64) is not None
+    sessions = RedisSessions(scripts_on(store))
+    await sessions.save(Session("5" * 64, "d" * 64, SessionRole.HOLDER), 60_000, 5)
     who = principal(key=Limits(requests_per_minute=9, images_per_day=9))
     wanted = admission(who, idempotency_key="once")
     await ledger.check_rate_limit(who, wanted.dedup_keys)
@@ -146,9 +150,11 @@ REBUILDING = {
     "upgrade_store",
 }
 WRITES_NOTHING = {"check_writable"}
-NOT_LEDGER = {"register_gateway", "save_rollup"}
+DELIVERIES = {"publish_notice", "claim_deliveries", "report_delivery", "redeliver", "take_turn"}
+NOT_LEDGER = {"register_gateway", "save_rollup"} | DELIVERIES
 """Which gateways run now: true in any epoch of the store, and gone with it. Rollups are
-derived from entries of the epoch that the script compares, and made again after a loss."""
+derived from entries of the epoch that the script compares, and made again after a loss. That data
+was lost is itself a notice, so deliveries go on then."""
 
 
 def test_every_writing_script_of_the_ledger_checks_for_data_loss_first() -> None:

@@ -44,7 +44,7 @@ DRAWS = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-DRAWN = [route for route in ROUTES if not route.path.startswith("/docs")]
+DRAWN = [route for route in ROUTES if not route.path.startswith(("/docs", "/console"))]
 WITH_INPUT = [route for route in DRAWN if route.operation.body or route.operation.parameters]
 
 

@@ -8,14 +8,19 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.auth import authenticate_request, equal_in_constant_time, extract_api_key
+from app.api.auth import (
+    authenticate_request,
+    equal_in_constant_time,
+    extract_api_key,
+    find_session,
+    is_digest_of,
+)
 from app.api.errors import unknown_url_error
 from app.api.request_body import get_body_bytes
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.administration import (
     ROOT,
     Actor,
-    ActorKind,
     AdminKey,
     AdminScope,
     Conflict,
@@ -33,12 +38,14 @@ from app.domain.limits import Limits
 from app.domain.principal import CachePolicy, Principal, Team
 from app.service import admin_errors
 from app.service.admin_keys import AdminKeys, actor_of
+from app.service.configuration_file import ConfigurationInvalid
 from app.service.gateway import Gateway
 from app.service.keys import KeyAdmin
 
 REASON_HEADER = "x-koi-reason"
 """Why a change is made, for the audit log; percent-encoded where it is not ASCII."""
-ALL_SCOPES = frozenset({AdminScope.ALL})
+ROOT_KEY = AdminKey(ROOT, "KOI_ADMIN_KEY", "", frozenset({AdminScope.ALL}), 0)
+"""The admin key of the settings, which has no record."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -112,39 +119,67 @@ def admin_route(scope: AdminScope) -> Callable[[Handler], Endpoint]:
 
 
 async def authenticate_administrator(request: Request) -> Administrator:
-    """Lets admin keys through. Without an admin key in the settings these URLs exist for holders of
-    an admin key of `koi admin-keys` only. A user's key is told that it is no admin key.
+    """Lets admin keys through, and sessions that stand for one. Without an admin key in the
+    settings these URLs exist for holders of an admin key of `koi admin-keys` only. A user's key is
+    told that it is no admin key.
 
-    Raises `InvalidApiKey`, `AdminKeyRequired`, `RateLimited`, and `unknown_url`.
+    Raises `InvalidApiKey`, `AdminKeyRequired`, `RateLimited`, `CrossOriginRefused`, and
+    `unknown_url`.
     """
-    root, gateway = get_edge_settings(request).admin_key, get_app_state(request).gateway
-    try:
-        secret = extract_api_key(request)
-    except (InvalidApiKey, InvalidRequest):
-        if root is None:
-            raise unknown_url_error() from None
-        raise
+    gateway = get_app_state(request).gateway
+    key = await _find_admin(request)
     reason = unquote(request.headers.get(REASON_HEADER, ""))
-    if root is not None and equal_in_constant_time(secret, root):
-        return Administrator(Actor(ActorKind.ADMIN_KEY, ROOT), ALL_SCOPES, gateway, reason)
-    key = await gateway.admin_keys.authenticate(secret)
     if key is None:
-        if root is None:
+        if not _is_administration_open(request):
             raise unknown_url_error()
         await authenticate_request(request)
         raise AdminKeyRequired("This route needs an admin key.")
-    await _limit(request, key)
+    if key is not ROOT_KEY:
+        await _limit(request, key)
     return Administrator(actor_of(key), key.scopes, gateway, reason)
 
 
 async def confirm_administrator(request: Request) -> None:
     """A key that ended while its request's body was on the way changes nothing any more. Raises
     `InvalidApiKey`."""
-    root, secret = get_edge_settings(request).admin_key, extract_api_key(request)
-    if root is not None and equal_in_constant_time(secret, root):
-        return
-    if await get_app_state(request).gateway.admin_keys.authenticate(secret) is None:
+    if await _find_admin(request) is None:
         raise InvalidApiKey("ended")
+
+
+def _is_administration_open(request: Request) -> bool:
+    return get_edge_settings(request).admin_key is not None
+
+
+async def _find_admin(request: Request) -> AdminKey | None:
+    """The admin key of a request, `ROOT_KEY` for that of the settings, None when it has another
+    kind of key. Raises `InvalidApiKey`, and `unknown_url` for a request without a key where there
+    is no administration."""
+    session = await find_session(request)
+    if session is not None:
+        return await find_admin_by_digest(request, session.key_digest)
+    try:
+        secret = extract_api_key(request)
+    except (InvalidApiKey, InvalidRequest):
+        if not _is_administration_open(request):
+            raise unknown_url_error() from None
+        raise
+    return await find_admin(request, secret)
+
+
+async def find_admin(request: Request, secret: str) -> AdminKey | None:
+    """The admin key of a secret, or `ROOT_KEY`."""
+    root = get_edge_settings(request).admin_key
+    if root is not None and equal_in_constant_time(secret, root):
+        return ROOT_KEY
+    return await get_app_state(request).gateway.admin_keys.authenticate(secret)
+
+
+async def find_admin_by_digest(request: Request, digest: str) -> AdminKey | None:
+    """The same by the SHA-256 of a secret."""
+    root = get_edge_settings(request).admin_key
+    if root is not None and is_digest_of(digest, root):
+        return ROOT_KEY
+    return await get_app_state(request).gateway.admin_keys.authenticate_digest(digest)
 
 
 async def _limit(request: Request, key: AdminKey) -> None:
@@ -168,6 +203,7 @@ _TRANSLATIONS: Mapping[type[admin_errors.AdminError], Callable[[], GatewayError]
         ObjectNotFound, "There is no such user or service account here."
     ),
     admin_errors.TeamUnknown: partial(ObjectNotFound, "There is no such project."),
+    admin_errors.JobUnknown: partial(ObjectNotFound, "The ledger knows no such job."),
     admin_errors.KeyUnknown: partial(ObjectNotFound, "There is no such key, or it has ended."),
     admin_errors.NameTaken: partial(
         Conflict, "This name is taken; nothing was changed. Choose another.", param="name"
@@ -183,6 +219,18 @@ _TRANSLATIONS: Mapping[type[admin_errors.AdminError], Callable[[], GatewayError]
         "A money limit cannot be kept while a model has no price in the catalog.",
         param="threshold_amount",
     ),
+    admin_errors.InvitationUnknown: partial(
+        ObjectNotFound, "There is no such invitation, or it became a key."
+    ),
+    admin_errors.AlertUnknown: partial(ObjectNotFound, "There is no such spend alert."),
+    admin_errors.TooManyAlerts: partial(
+        Conflict, "There are too many spend alerts; nothing was changed. Delete some first."
+    ),
+    admin_errors.RaiseInvalid: partial(
+        _INVALID,
+        "A raise adds to limits that are set, until a time ahead; nothing was changed.",
+        param="until",
+    ),
     admin_errors.NameInvalid: partial(
         _INVALID, "This cannot be a name; at most 120 printable characters.", param="name"
     ),
@@ -191,6 +239,10 @@ _TRANSLATIONS: Mapping[type[admin_errors.AdminError], Callable[[], GatewayError]
 
 def translate(error: admin_errors.AdminError) -> GatewayError:
     """The refusal of a use case, without the hints for the command line."""
+    if isinstance(error, ConfigurationInvalid):
+        return InvalidRequest("invalid_value", str(error))
+    if isinstance(error, admin_errors.AdjustmentRefused):
+        return Conflict(str(error))
     build = _TRANSLATIONS.get(type(error))
     if build is None:
         return Conflict("What is there already does not allow this; nothing was changed.")

@@ -15,7 +15,7 @@ from app.api.organization.fields import (
     require_no_scopes,
     require_title,
 )
-from app.api.organization.limits import describe_limits, parse_limits_field
+from app.api.organization.limits import describe_limits, describe_raise, parse_limits_field
 from app.api.organization.paging import (
     list_response,
     object_response,
@@ -45,10 +45,11 @@ def describe_key(
         "created_at": seconds(key.created_ms),
         "last_used_at": optional_seconds(used_ms),
         "expires_at": optional_seconds(key.expires_ms),
-        "owner": _describe_owner(user),
+        "owner": describe_owner(user),
         "owner_project_access": _access(user, team),
         "models": None if key.models is None else sorted(key.models),
         "limits": describe_limits(key.limits),
+        "raised": describe_raise(key.raised),
     }
 
 
@@ -56,7 +57,7 @@ def redact(start: str, ending: str) -> str:
     return f"{start}***{ending[-4:]}"
 
 
-def _describe_owner(user: User) -> OwnerObject:
+def describe_owner(user: User) -> OwnerObject:
     owner: KeyOwnerObject = {
         "id": user.name,
         "name": user.title or user.name,

@@ -237,6 +237,14 @@ function apply_clock_step()
       if job.dispatched then redis.call('HINCRBY', K.job .. id, 'shift', int(step)) end
     end
   end
+  for _, receiver in ipairs(redis.call('ZRANGE', K.receivers, 0, -1)) do
+    local waiting = redis.call('ZRANGE', K.deliveries .. receiver, 0, -1, 'WITHSCORES')
+    for i = 1, #waiting, 2 do
+      redis.call('ZADD', K.deliveries .. receiver, int(waiting[i + 1] + step), waiting[i])
+    end
+    local due = redis.call('ZSCORE', K.receivers, receiver)
+    redis.call('ZADD', K.receivers, int(due + step), receiver)
+  end
   local collecting = redis.call('ZRANGE', K.collect, 0, -1, 'WITHSCORES')
   for i = 1, #collecting, 2 do
     redis.call('ZADD', K.collect, int(collecting[i + 1] + step), collecting[i])

@@ -6,7 +6,7 @@
 -- KEYS [1] slot  ARGV [1] epoch [2] position
 --      [3] {job, state, status, billed, presumed, surplus, proof?, code?, pictures, names,
 --           pending? = {{image_id, image} ...}, collect_ms?, failure?, calls?, hold_ms, look_ms?,
---           task_ms, image_ms, only?, brief?}
+--           task_ms, image_ms, only?, brief?, audit? = {actor, kind, reason}}
 -- -> settled {record} | again {record} (it had this end already: nothing moved) | kept {record} (it is
 --    not in the state `only`) | settled {ended_ms, dispatched_ms?} (asked to be `brief` by the process
 --    that has the job: it ends for the first time, and nothing is pending)
@@ -16,7 +16,7 @@ local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
 local job = read_fields(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
   'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry', 'parts',
-  'over', 'failure', 'collecting')
+  'over', 'failure', 'collecting', 'image_rate', 'hooks')
 if not job.state then return fail(E.job_missing) end
 if not OPEN[job.state] or job.state == ask.state then
   -- A cancellation of what ended otherwise, or long ago, changes nothing.
@@ -143,12 +143,23 @@ local function release_slots()
   end
 end
 
-if final then move_counters() end
+if final then
+  move_counters()
+  if job.image_rate and ask.billed < n then
+    give_back_image_rate(job.image_rate, (n - ask.billed) / n)
+  end
+end
 if ask.state == 'S' and job.state == 'D' then update_typical_ms(job.dispatched) end
 write_outcome(final and not unsent and append_entry(id, settlement_entry()))
 release_slots()
 count_refusal()
-if #pending == 0 then redis.call('PUBLISH', K.ended, id) end
+if ask.audit then
+  write_audit(ask.audit, 'job:' .. id, job.user, job.team, { state = { job.state, ask.state } })
+end
+if #pending == 0 then
+  redis.call('PUBLISH', K.ended, id)
+  if not job.ended or status ~= 'failed' then tell_webhooks(id, job.hooks, status) end
+end
 if ask.brief and final and not job.ended and not job.collecting and #pending == 0 then
   return reply('settled', { ended_ms = now_ms, dispatched_ms = tonumber(job.dispatched) })
 end

@@ -1,0 +1,53 @@
+"""Settings of webhooks to users and of notices to the operator."""
+
+import base64
+import binascii
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with (Standard Webhooks)
+MIN_SECRET_BYTES = 24
+
+
+class DeliverySettings(BaseSettings):
+    webhook_hosts: str = ""
+    webhook_timeout_s: float = Field(10, gt=0)
+    webhook_retry_s: float = Field(5, gt=0)
+    webhook_lifetime_s: float = Field(86_400, gt=0)
+    notice_webhook: SecretStr | None = None
+    notice_webhook_secret: SecretStr | None = None
+    notice_interval_s: float = Field(60, gt=0)
+    notice_disk_mb: int = Field(1024, ge=0)
+    notice_form: Literal["auto", "standard", "slack", "feishu"] = "auto"
+
+    @property
+    def notice_url(self) -> str | None:
+        """It may hold a secret: Slack and Feishu have it in the path."""
+        return None if self.notice_webhook is None else self.notice_webhook.get_secret_value()
+
+    @property
+    def notice_secret(self) -> str | None:
+        secret = self.notice_webhook_secret
+        return None if secret is None else secret.get_secret_value()
+
+
+def check_notice_webhook(settings: DeliverySettings) -> Iterator[str]:
+    url, secret = settings.notice_url, settings.notice_secret
+    if url is not None and not url.startswith(("https://", "http://")):
+        yield "KOI_NOTICE_WEBHOOK must be an http(s) URL such as https://hooks.slack.com/services/…"
+    if secret is not None and not _is_secret(secret):
+        yield (
+            "KOI_NOTICE_WEBHOOK_SECRET must be whsec_ and the base64 of at least "
+            f"{MIN_SECRET_BYTES} random bytes, for example: echo whsec_$(openssl rand -base64 32)."
+        )
+
+
+def _is_secret(text: str) -> bool:
+    try:
+        raw = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
+    except (ValueError, binascii.Error):
+        return False
+    return text.startswith(SECRET_PREFIX) and len(raw) >= MIN_SECRET_BYTES

@@ -1,0 +1,50 @@
+"""Use cases on sessions: sign in, be recognised, sign out."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass, replace
+
+from app.domain.session import (
+    MAX_SESSIONS_PER_KEY,
+    SESSION_LIFE_MS,
+    Session,
+    SessionRole,
+    SessionStore,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSession:
+    """A new session. `token` is for the cookie and is never stored."""
+
+    token: str
+    session: Session
+
+
+class Sessions:
+    """A session says only which API key it stands for: the key is checked anew with each request,
+    so that a session ends with its key and may never do more than it."""
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
+
+    async def open(self, key_digest: str, role: SessionRole) -> OpenedSession:
+        """Always with a new token: one that a browser had before never becomes somebody's.
+
+        Raises `LedgerUnavailable`."""
+        token = secrets.token_urlsafe(32)
+        session = Session(_digest(token), key_digest, role)
+        expires_ms = await self._store.save(session, SESSION_LIFE_MS, MAX_SESSIONS_PER_KEY)
+        return OpenedSession(token, replace(session, expires_ms=expires_ms))
+
+    async def find(self, token: str) -> Session | None:
+        """The session of a cookie's token; None when it has ended. Raises `LedgerUnavailable`."""
+        return await self._store.find(_digest(token))
+
+    async def end(self, session: Session) -> None:
+        """End it on all workers within three seconds. Raises `LedgerUnavailable`."""
+        await self._store.end(session)
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
