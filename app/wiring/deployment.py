@@ -18,7 +18,7 @@ from app.settings_validation import ENV_PREFIX
 from app.wiring.registration import describe_image_store
 
 MASK = "***"
-USER_INFO = re.compile(r"(?<=://)[^/@\s]*@")
+URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 SECRET_URLS = frozenset({"redis_url", "cache_redis_url", "upstream_base_url", "s3_endpoint"})
 
 
@@ -85,4 +85,4 @@ def _text(name: str, value: object) -> str | None:
 
 def _mask_url(url: str) -> str:
     """Without user and password, and without a query, which may hold either."""
-    return USER_INFO.sub(f"{MASK}@", url).partition("?")[0]
+    return URL_CREDENTIALS.sub(f"{MASK}@", url).partition("?")[0]
