@@ -19,6 +19,7 @@ from app.service.generate import GenerateImages
 from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.operations import Operations
+from app.service.previews import Previews
 from app.service.sessions import Sessions
 from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
@@ -53,6 +54,7 @@ class Gateway:
     house: Limits
     zone: ZoneInfo
     pictures: ImageStore
+    previews: Previews
     budget: MemoryBudget
     serving: MemoryBudget
     links: ImageLinks

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from zoneinfo import ZoneInfo
 
+from app.adapters.images.previews import PreviewWorkers
 from app.adapters.redis.signals import RedisSignals
 from app.domain.administration import ROOT, Actor, ActorKind
 from app.domain.budget import MemoryBudget
@@ -28,6 +29,7 @@ from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.lease import LeaseKeeper
 from app.service.poller import Poller
+from app.service.previews import Previews
 from app.service.run_job import RunJob
 from app.service.servable_cache import ServableCache
 from app.service.sessions import Sessions
@@ -171,6 +173,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         house=settings.house_limits,
         zone=ZoneInfo(settings.timezone),
         pictures=adapters.pictures,
+        previews=Previews(adapters.pictures, PreviewWorkers(), loops.report_preview_failure),
         budget=MemoryBudget(MAX_ENCODING_BYTES),
         serving=MemoryBudget(MAX_SERVING_BYTES),
         links=adapters.links,

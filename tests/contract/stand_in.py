@@ -377,6 +377,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         house=Limits(),
         zone=ZoneInfo("UTC"),
         pictures=Pictures(stage),  # type: ignore[arg-type]
+        previews=None,  # type: ignore[arg-type]
         budget=MemoryBudget(64 << 20),
         serving=MemoryBudget(2 << 20),
         links=Links(),
