@@ -22,6 +22,7 @@ from app.api.wire import (
 )
 from app.domain.images import Picture, ResponseFormat
 from app.domain.job import Job, TaskStatus, find_shortfall
+from app.domain.task_words import CHINESE, ENGLISH, summarize
 
 PLACEHOLDER = b"\0"
 JSON_PLACEHOLDER: Any = orjson.Fragment(b'"\0"')
@@ -130,7 +131,7 @@ async def build_images_response(
         "usage": NO_USAGE,
         **describe_incomplete(job),
     }
-    pictures = await _open_images(request, job) if encoded else ()
+    pictures = await _open_images(request, job, job.pictures) if encoded else ()
     return JsonImagesResponse(request, orjson.dumps(body), pictures, headers)
 
 
@@ -142,8 +143,9 @@ async def build_task_response(
     wanted = job.response_format
     pictures: tuple[OpenedImage, ...] = ()
     if task["data"] is not None and wanted in (ResponseFormat.B64_JSON, ResponseFormat.BOTH):
-        task["data"] = _build_items(request, job.pictures, wanted)
-        pictures = await _open_images(request, job)
+        shown = _list_shown(request, job)
+        task["data"] = _build_items(request, shown, wanted)
+        pictures = await _open_images(request, job, shown)
     return JsonImagesResponse(request, orjson.dumps(task), pictures, headers)
 
 
@@ -208,11 +210,25 @@ def _build_items(
     return items
 
 
-async def _open_images(request: Request, job: Job) -> tuple[OpenedImage, ...]:
-    """The job's pictures. Raises as `open_image` does, and `TooManyWaiting` while the key has too
+def _choose_language(request: Request) -> str:
+    """Chinese for whoever asks for it first (RFC 9110, section 12.5.4), else English."""
+    first = request.headers.get("accept-language", "").strip().lower()
+    return CHINESE if first.startswith(CHINESE) else ENGLISH
+
+
+def _list_shown(request: Request, job: Job) -> Sequence[Picture]:
+    """The pictures of a task for whom it is shown to: its user sees none that they deleted."""
+    owner = get_access_record(request).user == job.user
+    return job.pictures_left if owner else job.pictures
+
+
+async def _open_images(
+    request: Request, job: Job, pictures: Sequence[Picture]
+) -> tuple[OpenedImage, ...]:
+    """Pictures of a job. Raises as `open_image` does, and `TooManyWaiting` while the key has too
     many such answers under way."""
     await acquire_answer_permit(request)
-    return tuple([await open_image(request, picture.name, job.id) for picture in job.pictures])
+    return tuple([await open_image(request, picture.name, job.id) for picture in pictures])
 
 
 async def acquire_answer_permit(request: Request) -> None:
@@ -233,7 +249,10 @@ def build_task_object(request: Request, job: Job) -> TaskObject:
         "progress": 100 if done else progress,
         "created": job.created_ms // 1000,
         "model": job.model,
-        "data": _build_items(request, job.pictures, ResponseFormat.URL) if done else None,
+        "summary": summarize(job, _choose_language(request)),
+        "data": _build_items(request, _list_shown(request, job), ResponseFormat.URL)
+        if done
+        else None,
         "error": None if job.failure is None else build_error_object(job.failure),
         **_describe_collecting(job),
         **describe_incomplete(job),

@@ -9,6 +9,7 @@ from app.domain.ledger import Entry
 from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitStatus
 from app.domain.money import format_micros
 from app.domain.principal import ApiKey, Team, User
+from app.domain.task_words import summarize
 from app.domain.upstream_ids import encode_call_id
 
 NOBODY = "-"
@@ -203,6 +204,7 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
         "size": job.size,
         "quality": job.quality,
         "progress": job.progress,
+        "summary": summarize(job),
         "billed": job.billed,
         "cost": money_record(cost, currency),
         "held": _hold_record(job, currency),

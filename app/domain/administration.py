@@ -12,15 +12,17 @@ ROOT = "root"
 
 
 class ActorKind(StrEnum):
-    """By what an actor was let in: a shell on the machine, or an admin key."""
+    """By what an actor was let in: a shell on the machine, an admin key, or the key of a user, who
+    changes nothing but keys of their own."""
 
     CLI = "cli"
     ADMIN_KEY = "admin_key"
+    HOLDER = "holder"
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who makes a change. `id` is `<login>@<host>`, or the id of an admin key."""
+    """Who makes a change. `id` is `<login>@<host>`, or the id of a key."""
 
     kind: ActorKind
     id: str

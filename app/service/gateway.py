@@ -13,6 +13,7 @@ from app.service.authenticate import Authenticate
 from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.generate import GenerateImages
+from app.service.holder_keys import HolderKeys
 from app.service.keys import KeyAdmin
 from app.service.sessions import Sessions
 from app.service.tasks import Tasks
@@ -34,6 +35,7 @@ class Gateway:
     usage: UsageReports
     keys: KeyAdmin
     admin_keys: AdminKeys
+    holder_keys: HolderKeys
     sessions: Sessions
     audit_log: AuditLog
     notices: Notices

@@ -26,6 +26,7 @@ from app.service.downloads import ImageDownloader
 from app.service.finish_job import JobFinisher
 from app.service.gateway import Gateway
 from app.service.generate import GenerateImages
+from app.service.holder_keys import HolderKeys
 from app.service.image_collector import ImageCollector
 from app.service.keys import KeyAdmin
 from app.service.lease import LeaseKeeper, SlotReclaimer
@@ -197,6 +198,7 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
         slots=ConcurrencyQueue(deduplicator, waiters),
         collect_wait_s=settings.collect_wait_s,
     )
+    keys = KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR)
     gateway = Gateway(
         catalog=catalog,
         authenticate=Authenticate(adapters.keyring, settings.house_limits, settings.cache_policy),
@@ -207,9 +209,11 @@ def _build_services(adapters: Adapters, settings: Settings, catalog: Catalog) ->
             waiters,
             adapters.pictures,
             adapters.upstream_limiter,
+            adapters.cache,
         ),
         usage=UsageReports(adapters.ledger, adapters.rollups),
-        keys=KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR),
+        keys=keys,
+        holder_keys=HolderKeys(keys, settings.holders_manage_keys),
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
         sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,
