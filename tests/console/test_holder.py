@@ -3,7 +3,6 @@
 import io
 import re
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +16,7 @@ from tests.console.visitor import Visitor
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi
 
-HOSTILE = (
-    "<img src=x onerror=alert(1)>\"'`--></script><script>alert(2)</script>\u202e ${1} 锦鲤"
-)
+HOSTILE = "<img src=x onerror=alert(1)>\"'`--></script><script>alert(2)</script>\u202e ${1} 锦鲤"
 SCREENS = ("What is left", "Pictures", "Tasks", "Try it", "Keys")
 
 
@@ -50,9 +47,9 @@ def key(koi: Koi) -> str:
 
 
 @pytest.fixture
-def ann(visitor: Visitor, key: str) -> Iterator[Visitor]:
+def ann(visitor: Visitor, key: str) -> Visitor:
     visitor.sign_in(key)
-    yield visitor
+    return visitor
 
 
 def heading(page: Page) -> Locator:

@@ -6,11 +6,11 @@ import { useLoad } from '../loading.js';
 import { Bar, Button, Dialog, ErrorNote, Form, Table } from '../widgets.js';
 import { language, number, t } from '../words.js';
 
-/** The moment a window ends, in words: the time today, else the day. The gateway counts in UTC
- * unless its operator says otherwise, so the zone is written beside it. */
+/** The moment a window ends, in words: the time within a day, else the date too. The zone is
+ * written beside it, because days end by the operator's clock. */
 export function resetText(at) {
   const moment = new Date(at);
-  const soon = moment - Date.now() < 36 * 3_600_000;
+  const soon = moment - Date.now() <= 24 * 3_600_000;
   const form = soon ? { hour: '2-digit', minute: '2-digit' } : { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' };
   return new Intl.DateTimeFormat(language.value, { ...form, timeZone: 'UTC', timeZoneName: 'short', hourCycle: 'h23' }).format(moment);
 }
