@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -89,6 +90,7 @@ class Settings(DeliverySettings, PageSettings):
     allowed_hosts: str = "*"
     trusted_proxies: str = "127.0.0.1"
     cors_origins: str = "*"
+    list_aliases: bool = False
     admin_key: SecretStr | None = None
     metrics_token: SecretStr | None = None
 
@@ -136,12 +138,16 @@ class Settings(DeliverySettings, PageSettings):
     default_budget_per_month: Amount = None
     default_requests_per_minute: Count = 120
     default_concurrency: Count = None
+    default_images_per_minute: Count = None
+    default_requests_per_day: Count = None
     house_images_per_day: Count = None
     house_images_per_month: Count = None
     house_budget_per_day: Amount = None
     house_budget_per_month: Amount = None
     house_requests_per_minute: Count = None
     house_concurrency: Count = None
+    house_images_per_minute: Count = None
+    house_requests_per_day: Count = None
 
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -186,26 +192,12 @@ class Settings(DeliverySettings, PageSettings):
     @property
     def default_limits(self) -> Limits:
         """Limits of a user created without any."""
-        return Limits(
-            self.default_images_per_day,
-            self.default_images_per_month,
-            _parse_micros(self.default_budget_per_day),
-            _parse_micros(self.default_budget_per_month),
-            self.default_requests_per_minute,
-            self.default_concurrency,
-        )
+        return _limits(self, "default")
 
     @property
     def house_limits(self) -> Limits:
         """Limits of the whole deployment."""
-        return Limits(
-            self.house_images_per_day,
-            self.house_images_per_month,
-            _parse_micros(self.house_budget_per_day),
-            _parse_micros(self.house_budget_per_month),
-            self.house_requests_per_minute,
-            self.house_concurrency,
-        )
+        return _limits(self, "house")
 
     @property
     def upstream_key(self) -> str | None:
@@ -215,6 +207,13 @@ class Settings(DeliverySettings, PageSettings):
         if self.upstream_api_key_file is not None:
             return clean_key(self.upstream_api_key_file.read_text(encoding="utf-8")) or None
         return None
+
+
+def _limits(settings: Settings, whose: str) -> Limits:
+    """What is set as `KOI_DEFAULT_…` or `KOI_HOUSE_…`."""
+    words = {field.name: field.name.replace("micros", "budget") for field in fields(Limits)}
+    given = {name: getattr(settings, f"{whose}_{word}") for name, word in words.items()}
+    return Limits(**given | {n: _parse_micros(v) for n, v in given.items() if "micros" in n})
 
 
 def _parse_micros(text: str | None) -> int | None:

@@ -1,7 +1,8 @@
 """The bodies of successful answers: images responses, tasks, and prepared JSON responses."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypedDict
 
 import orjson
@@ -22,7 +23,10 @@ from app.api.wire import (
 )
 from app.domain.images import Picture, ResponseFormat
 from app.domain.job import Job, TaskStatus, find_shortfall
+from app.domain.ports import ImageLinks
 from app.domain.task_words import CHINESE, ENGLISH, summarize
+
+LinkTo = Callable[[Picture], str]
 
 PLACEHOLDER = b"\0"
 JSON_PLACEHOLDER: Any = orjson.Fragment(b'"\0"')
@@ -115,8 +119,13 @@ def get_public_origin(request: Request) -> str:
 
 
 def build_image_link(request: Request, picture: Picture) -> str:
-    query = get_app_state(request).gateway.links.sign(picture.name)
-    return f"{get_public_origin(request)}/v1/images/{picture.name}?{query}"
+    return sign_image_link(
+        get_app_state(request).gateway.links, get_public_origin(request), picture
+    )
+
+
+def sign_image_link(links: ImageLinks, origin: str, picture: Picture) -> str:
+    return f"{origin}/v1/images/{picture.name}?{links.sign(picture.name)}"
 
 
 async def build_images_response(
@@ -126,7 +135,7 @@ async def build_images_response(
     encoded = response_format != ResponseFormat.URL
     body: ImagesBody = {
         "created": job.created_ms // 1000,
-        "data": _build_items(request, job.pictures, response_format),
+        "data": _build_items(partial(build_image_link, request), job.pictures, response_format),
         **describe_image(job),
         "usage": NO_USAGE,
         **describe_incomplete(job),
@@ -143,8 +152,8 @@ async def build_task_response(
     wanted = job.response_format
     pictures: tuple[OpenedImage, ...] = ()
     if task["data"] is not None and wanted in (ResponseFormat.B64_JSON, ResponseFormat.BOTH):
-        shown = _list_shown(request, job)
-        task["data"] = _build_items(request, shown, wanted)
+        shown = job.pictures_left if _is_owner(request, job) else job.pictures
+        task["data"] = _build_items(partial(build_image_link, request), shown, wanted)
         pictures = await _open_images(request, job, shown)
     return JsonImagesResponse(request, orjson.dumps(task), pictures, headers)
 
@@ -194,7 +203,7 @@ def _describe_collecting(job: Job) -> CollectingFact:
 
 
 def _build_items(
-    request: Request, pictures: Sequence[Picture], response_format: str | None
+    link: LinkTo, pictures: Sequence[Picture], response_format: str | None
 ) -> list[ImageItem]:
     """Where each picture is, and the prompt it was made from."""
     items: list[ImageItem] = []
@@ -203,23 +212,11 @@ def _build_items(
         if response_format != ResponseFormat.URL:
             item["b64_json"] = JSON_PLACEHOLDER
         if response_format != ResponseFormat.B64_JSON:
-            item["url"] = build_image_link(request, picture)
+            item["url"] = link(picture)
         if picture.revised_prompt is not None:
             item["revised_prompt"] = picture.revised_prompt
         items.append(item)
     return items
-
-
-def _choose_language(request: Request) -> str:
-    """Chinese for whoever asks for it first (RFC 9110, section 12.5.4), else English."""
-    first = request.headers.get("accept-language", "").strip().lower()
-    return CHINESE if first.startswith(CHINESE) else ENGLISH
-
-
-def _list_shown(request: Request, job: Job) -> Sequence[Picture]:
-    """The pictures of a task for whom it is shown to: its user sees none that they deleted."""
-    owner = get_access_record(request).user == job.user
-    return job.pictures_left if owner else job.pictures
 
 
 async def _open_images(
@@ -238,8 +235,24 @@ async def acquire_answer_permit(request: Request) -> None:
 
 
 def build_task_object(request: Request, job: Job) -> TaskObject:
+    """A task for whoever asks, in their language (RFC 9110, section 12.5.4): English or Chinese."""
+    first = request.headers.get("accept-language", "").strip().lower()
+    language = CHINESE if first.startswith(CHINESE) else ENGLISH
+    link = partial(build_image_link, request)
+    return describe_task(job, link, language, for_owner=_is_owner(request, job))
+
+
+def _is_owner(request: Request, job: Job) -> bool:
+    """Whether the task is the caller's own, and not one of a shared pool."""
+    return get_access_record(request).user == job.user
+
+
+def describe_task(
+    job: Job, link: LinkTo, language: str = ENGLISH, *, for_owner: bool = True
+) -> TaskObject:
     """The same keys in every state, pictures as links; beside them `collecting` while pictures are
-    downloaded, and `incomplete` when some are missing."""
+    downloaded, and `incomplete` when some are missing. Its owner sees no picture they deleted."""
+    shown = job.pictures_left if for_owner else job.pictures
     done = job.status is TaskStatus.COMPLETED
     progress = MAX_OPEN_PROGRESS if job.status is TaskStatus.COLLECTING else job.progress
     return {
@@ -249,10 +262,8 @@ def build_task_object(request: Request, job: Job) -> TaskObject:
         "progress": 100 if done else progress,
         "created": job.created_ms // 1000,
         "model": job.model,
-        "summary": summarize(job, _choose_language(request)),
-        "data": _build_items(request, _list_shown(request, job), ResponseFormat.URL)
-        if done
-        else None,
+        "summary": summarize(job, language),
+        "data": _build_items(link, shown, ResponseFormat.URL) if done else None,
         "error": None if job.failure is None else build_error_object(job.failure),
         **_describe_collecting(job),
         **describe_incomplete(job),

@@ -24,8 +24,8 @@ class EdgeSettings:
     `concurrency_wait_s` is the longest wait for a concurrency slot before a refusal.
     `heartbeat_after_s` 0 sends no heartbeats. `loopback_only` opens /metrics to this machine.
     `admin_key` None hides the administration routes, `docs` False the schema and its page,
-    `console` False the page at / and its sessions. `notices` says whether the operator receives
-    any. `image_ttl_s` is how long pictures are kept.
+    `console` False the page at / and its sessions. `list_aliases` lists models by all names.
+    `notices` says whether the operator receives any. `image_ttl_s` is how long pictures are kept.
     `response_format` applies where neither request, key, user nor model name says one.
     """
 
@@ -47,6 +47,7 @@ class EdgeSettings:
     console: bool = True
     notices: bool = False
     image_ttl_s: float = 30 * 86_400
+    list_aliases: bool = False
     max_connections: int = 10_000
     version: str = "unknown"
     first_byte_timeout_s: float = 10.0

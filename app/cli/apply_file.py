@@ -16,7 +16,10 @@ from app.domain.money import parse_micros
 from app.domain.principal import ApiKey, CachePolicy, Team, User
 from app.service.configuration import Configuration
 
-COUNTS = ("images_per_day", "images_per_month", "requests_per_minute", "concurrency")
+COUNTS = (
+    "images_per_day", "images_per_month", "requests_per_minute", "concurrency",
+    "images_per_minute", "requests_per_day",
+)  # fmt: skip
 BUDGETS = {"budget_per_day": "micros_per_day", "budget_per_month": "micros_per_month"}
 DIGEST = re.compile(r"[0-9a-f]{64}")
 SAMPLE_SECRETS = (b"", b"test", b"secret", b"password", b"changeme", b"sk-test")

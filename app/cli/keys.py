@@ -2,26 +2,31 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from app.cli.disabled_holders import find_disabled_holders
-from app.cli.errors import EXIT_FAILED, usage_error
+from app.cli.errors import EXIT_FAILED
+from app.cli.key_options import (
+    KeyChanges,
+    KeyOptions,
+    parse_expiry_ms,
+    parse_lifetime,
+    parse_models,
+)
 from app.cli.options import (
     AsJson,
     LimitChanges,
     Reason,
-    ResponseFormatOption,
     parse_duration,
-    parse_names,
     response_format,
 )
 from app.cli.output import format_time, print_json, print_line, print_notice, print_table
+from app.cli.raises import build_raise_command
 from app.cli.records import changes_text, key_record, key_status, limit_fields, limits_text
 from app.cli.session import run_operation
+from app.cli.webhook_options import NO_WEBHOOK_OPTIONS, WebhookOptions
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey
 
@@ -33,34 +38,10 @@ keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
 NO_LIMITS = LimitChanges()
 NO_SUCH_ENDING = "No key of a user ends like that; at least four characters are needed."
 NO_KEYS = "No keys yet. Create one: koi keys create --user alice --new"
-Models = Annotated[str | None, Parameter(help='Only these models, comma-separated, or "all".')]
 HEADINGS = (
     "key", "ends in", "user", "name", "status", "last used", "expires", "models", "limits",
 )  # fmt: skip
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class KeyOptions:
-    """What a new key is for and may do, as typed."""
-
-    name: Annotated[str, Parameter(help="What the key is for.")] = ""
-    expires: Annotated[str | None, Parameter(help="When it ends, such as 90d or 12h.")] = None
-    models: Models = None
-    pictures: ResponseFormatOption = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class KeyChanges:
-    """What of a key is to be changed, as typed; None stays."""
-
-    name: Annotated[str | None, Parameter(help="What the key is for.")] = None
-    models: Models = None
-    expires: Annotated[
-        str | None, Parameter(help='When it ends from now on, such as 90d, or "never".')
-    ] = None
-    pictures: ResponseFormatOption = None
+keys.command(build_raise_command("key", "key_0123456789abcdef"), name="raise")
 
 
 NO_KEY_OPTIONS = KeyOptions()
@@ -75,6 +56,7 @@ def create(
         bool, Parameter(help="Create the user, with the default limits, when there is none.")
     ] = False,
     key: KeyOptions = NO_KEY_OPTIONS,
+    hook: WebhookOptions = NO_WEBHOOK_OPTIONS,
     limits: LimitChanges = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -83,13 +65,14 @@ def create(
     Example: koi keys create --user alice --new
              koi keys create --user alice --name notebook --expires 90d --images-per-day 20
     """
-    expires_in = None if key.expires is None else _parse_lifetime(key.expires)
+    expires_in = None if key.expires is None else parse_lifetime(key.expires)
     pictures = response_format(key.pictures)
-    models = _parse_models(key.models)
+    models = parse_models(key.models)
 
     async def work(context: "OperatorContext") -> None:
         if not new:
             await context.keys.ensure_user(user, new=False)
+        url = hook.choose(context) if hook.given else None
         issued = await context.changing(limits.reason).issue(
             user,
             name=key.name,
@@ -98,6 +81,8 @@ def create(
             limits=limits.apply_to(Limits()),
             response_format=pictures,
         )
+        if url is not None:
+            await context.changing(limits.reason).set_key_webhook(issued.key.id, url)
         await _print_issued(issued, context, json)
 
     run_operation(work)
@@ -151,6 +136,7 @@ def set_(
     /,
     *,
     change: KeyChanges = NO_KEY_CHANGES,
+    hook: WebhookOptions = NO_WEBHOOK_OPTIONS,
     limits: LimitChanges = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -158,19 +144,22 @@ def set_(
 
     Example: koi keys set key_0123456789abcdef --images-per-day 50 --models grok-imagine
     """
-    allowed = _parse_models(change.models)
+    allowed = parse_models(change.models)
 
     async def work(context: "OperatorContext") -> None:
         key = await context.keys.key(key_id)
         now_ms = await context.keyring.now_ms()
+        url = hook.choose(context) if hook.given else None
         changed = await context.changing(limits.reason).set_key(
             key,
             name=key.name if change.name is None else change.name,
             models=key.models if change.models is None else allowed,
-            expires_ms=_parse_expiry_ms(change.expires, key.expires_ms, now_ms),
+            expires_ms=parse_expiry_ms(change.expires, key.expires_ms, now_ms),
             response_format=response_format(change.pictures, key.response_format),
             limits=limits.apply_to(key.limits),
         )
+        if hook.given:
+            changed = await context.changing(limits.reason).set_key_webhook(key_id, url)
         if json:
             print_json(key_record(changed, now_ms, currency=context.catalog.currency))
         else:
@@ -262,30 +251,9 @@ def _settings(key: ApiKey) -> dict[str, object]:
         "models": _models_text(key),
         "expires": format_time(key.expires_ms) or "never",
         "response format": key.response_format or "default",
+        "webhook": key.webhook or "the user's",
         **limit_fields(key.limits),
     }
-
-
-def _parse_models(text: str | None) -> frozenset[str] | None:
-    """None is every model."""
-    if text is None or text.strip().lower() == "all":
-        return None
-    return parse_names("--models", text)
-
-
-def _parse_expiry_ms(text: str | None, before: int | None, now_ms: int) -> int | None:
-    if text is None:
-        return before
-    if text.lower() == "never":
-        return None
-    return now_ms + round(_parse_lifetime(text).total_seconds() * 1000)
-
-
-def _parse_lifetime(text: str) -> timedelta:
-    span = parse_duration("--expires", text)
-    if not span:
-        raise usage_error("--expires must be longer than nothing; koi keys revoke ends a key now.")
-    return span
 
 
 async def _print_issued(issued: "IssuedKey", context: "OperatorContext", json: bool) -> None:

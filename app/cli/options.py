@@ -51,6 +51,8 @@ class LimitOptions:
     budget_per_month: Annotated[str | None, _option("Money per calendar month")] = None
     requests_per_minute: Annotated[str | None, _option("Requests per minute")] = None
     concurrency: Annotated[str | None, _option("Generations at the same time")] = None
+    images_per_minute: Annotated[str | None, _option("Images per minute")] = None
+    requests_per_day: Annotated[str | None, _option("Requests per calendar day")] = None
 
     @property
     def given(self) -> bool:
@@ -136,6 +138,22 @@ def parse_duration(option: str, text: str) -> timedelta:
         return timedelta(seconds=int(match[1]) * UNITS_S[match[2]])
     except OverflowError:
         raise usage_error(f"{option} is longer than a thousand years.") from None
+
+
+def parse_expiry_ms(text: str | None, before: int | None, now_ms: int) -> int | None:
+    """When a key ends, `text` from now, or `never`."""
+    if text is None:
+        return before
+    if text.lower() == "never":
+        return None
+    return now_ms + round(parse_lifetime(text).total_seconds() * 1000)
+
+
+def parse_lifetime(text: str) -> timedelta:
+    span = parse_duration("--expires", text)
+    if not span:
+        raise usage_error("--expires must be longer than nothing; koi keys revoke ends a key now.")
+    return span
 
 
 def parse_time_ms(option: str, text: str, zone: tzinfo) -> int:

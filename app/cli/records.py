@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.cli.output import format_time, money_record, print_line, print_table
+from app.cli.raise_records import raise_record
 from app.domain.job import Job, JobPart, JobState
 from app.domain.ledger import Entry
 from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitStatus
@@ -14,7 +15,10 @@ from app.domain.upstream_ids import encode_call_id
 
 NOBODY = "-"
 """The name of the key or user in a principal when the operator names none."""
-LIMIT_HEADINGS = ("images/day", "images/month", "budget/day", "budget/month", "req/min", "parallel")
+LIMIT_HEADINGS = (
+    "images/day", "images/month", "budget/day", "budget/month", "req/min", "parallel",
+    "images/min", "req/day",
+)  # fmt: skip
 
 
 def limits_record(limits: Limits, currency: str) -> dict[str, Any]:
@@ -26,6 +30,8 @@ def limits_record(limits: Limits, currency: str) -> dict[str, Any]:
         "budget_per_month": money_record(limits.micros_per_month, currency),
         "requests_per_minute": limits.requests_per_minute,
         "concurrency": limits.concurrency,
+        "images_per_minute": limits.images_per_minute,
+        "requests_per_day": limits.requests_per_day,
     }
 
 
@@ -37,6 +43,8 @@ def limit_cells(limits: Limits) -> tuple[object, ...]:
         _amount(limits.micros_per_month),
         limits.requests_per_minute,
         limits.concurrency,
+        limits.images_per_minute,
+        limits.requests_per_day,
     )
 
 
@@ -73,7 +81,12 @@ def user_record(user: User, currency: str) -> dict[str, Any]:
         "limits": limits_record(user.limits, currency),
         "created_at": format_time(user.created_ms),
         "disabled_at": format_time(user.disabled_ms),
-        **_given(title=user.title, service_account=user.service_account),
+        **_given(
+            title=user.title,
+            service_account=user.service_account,
+            raised=raise_record(user.raised, currency),
+            webhook=user.webhook,
+        ),
     }
 
 
@@ -88,6 +101,7 @@ def team_record(team: Team, currency: str) -> dict[str, Any]:
             models=None if team.models is None else sorted(team.models),
             denied_models=sorted(team.denied_models) or None,
             archived_at=format_time(team.archived_ms),
+            raised=raise_record(team.raised, currency),
         ),
     }
 
@@ -119,6 +133,7 @@ def key_record(
         "expires_at": format_time(key.expires_ms),
         "revoked_at": format_time(key.revoked_ms),
         "last_used_at": format_time(used_ms),
+        **_given(raised=raise_record(key.raised, currency), webhook=key.webhook),
     }
 
 
@@ -273,9 +288,8 @@ def _part_record(part: JobPart, *, sent: bool, ended: bool) -> dict[str, Any]:
 
 def _sent(job: Job) -> bool:
     """Whether any byte may have reached the provider."""
-    code = job.failure.code if job.failure is not None else None
-    unreachable = job.state is JobState.RELEASED and code == "upstream_unreachable"
-    return job.dispatched_ms is not None and not unreachable
+    unreachable = job.failure is not None and job.failure.code == "upstream_unreachable"
+    return job.dispatched_ms is not None and not (unreachable and job.state is JobState.RELEASED)
 
 
 def _amount(micros: int | None) -> str | None:

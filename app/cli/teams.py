@@ -6,6 +6,8 @@ from cyclopts import App, Parameter
 
 from app.cli.options import AsJson, LimitChanges, Reason, parse_names
 from app.cli.output import format_time, print_fields, print_json, print_line, print_table
+from app.cli.raise_records import raise_text
+from app.cli.raises import build_raise_command
 from app.cli.records import (
     LIMIT_HEADINGS,
     NOBODY,
@@ -21,13 +23,14 @@ from app.cli.records import (
 )
 from app.cli.session import run_operation
 from app.domain.limits import Limits, LimitSnapshot
-from app.domain.principal import CachePolicy, Principal, Team, build_scopes
+from app.domain.principal import CachePolicy, Principal, Team, at, build_scopes
 
 if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext
 
 teams = App(name="teams", help="Create, change and list teams and their limits.")
 NO_LIMITS = LimitChanges()
+teams.command(build_raise_command("team", "art"), name="raise")
 
 
 @teams.command
@@ -91,7 +94,7 @@ def show(name: str, /, *, json: AsJson = False) -> None:
     """
 
     async def work(context: "OperatorContext") -> None:
-        team = await context.keys.team(name)
+        team = at(await context.keyring.now_ms(), await context.keys.team(name))
         members = sorted(u.name for u in await context.keys.users() if u.team == name)
         limit_snapshot = await _limit_snapshot(context, team)
         currency = context.catalog.currency
@@ -111,6 +114,7 @@ def show(name: str, /, *, json: AsJson = False) -> None:
                 "status": holder_status(team),
                 "models": models_text(team),
                 "created": created,
+                "raised": team.raised and raise_text(team.raised),
             }
         )
         print_line()

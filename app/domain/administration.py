@@ -12,17 +12,19 @@ ROOT = "root"
 
 
 class ActorKind(StrEnum):
-    """By what an actor was let in: a shell on the machine, an admin key, or the key of a user, who
-    changes nothing but keys of their own."""
+    """By what an actor was let in: a shell on the machine, an admin key, an invitation, or a user's
+    own key; or the gateway itself."""
 
     CLI = "cli"
     ADMIN_KEY = "admin_key"
-    HOLDER = "holder"
+    INVITATION = "invitation"
+    KEY = "key"
+    GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who makes a change. `id` is `<login>@<host>`, or the id of a key."""
+    """Who makes a change. `id` is `<login>@<host>`, or the id of an admin key."""
 
     kind: ActorKind
     id: str

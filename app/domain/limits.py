@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
-from app.domain.errors import AdmissionRefused
+from app.domain.errors import AdmissionRefused, RateLimited
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,8 @@ class Limits:
     micros_per_month: int | None = None
     requests_per_minute: int | None = None
     concurrency: int | None = None
+    images_per_minute: int | None = None
+    requests_per_day: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -27,6 +29,29 @@ class Limits:
     @property
     def has_budget(self) -> bool:
         return self.micros_per_day is not None or self.micros_per_month is not None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRaise:
+    """What a user, team or key may use beyond its limits until `until_ms` (the store's clock), and
+    why. Of `by`, what is None is not raised; a limit that is not set stays unlimited."""
+
+    by: Limits
+    until_ms: int
+    reason: str
+
+    def apply_to(self, limits: Limits) -> Limits:
+        return Limits(
+            **{name: _raised(getattr(limits, name), by) for name, by in self.amounts.items()}
+        )
+
+    @property
+    def amounts(self) -> dict[str, int | None]:
+        return {field.name: getattr(self.by, field.name) for field in fields(Limits)}
+
+
+def _raised(limit: int | None, by: int | None) -> int | None:
+    return None if limit is None else limit + (by or 0)
 
 
 class ScopeKind(StrEnum):
@@ -43,6 +68,8 @@ class Scope:
     kind: ScopeKind
     name: str
     limits: Limits
+    raised: LimitRaise | None = None
+    """The raise in force, which is part of `limits` already."""
 
     @property
     def id(self) -> str:
@@ -73,12 +100,25 @@ class LimitWindow(StrEnum):
     NOW = "now"
 
 
+LIMIT_FIELDS = {
+    (LimitKind.REQUESTS, LimitWindow.MINUTE): "requests_per_minute",
+    (LimitKind.REQUESTS, LimitWindow.DAY): "requests_per_day",
+    (LimitKind.CONCURRENCY, LimitWindow.NOW): "concurrency",
+    (LimitKind.IMAGES, LimitWindow.MINUTE): "images_per_minute",
+    (LimitKind.IMAGES, LimitWindow.DAY): "images_per_day",
+    (LimitKind.IMAGES, LimitWindow.MONTH): "images_per_month",
+    (LimitKind.MONEY, LimitWindow.DAY): "micros_per_day",
+    (LimitKind.MONEY, LimitWindow.MONTH): "micros_per_month",
+}
+"""What the fields of `Limits` limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
     """What is used of one limit of one scope: images, requests, jobs or micro-units.
 
-    `used` is settled, `held` is reserved. `reset_s` is the seconds until the window ends, or for
-    requests until the full burst is available again. `limit` None means unlimited.
+    `used` is settled, `held` is reserved. `reset_s` is the seconds until the window ends, or for a
+    rate a minute until the full burst is available again. `limit` None means unlimited.
     """
 
     scope: ScopeKind
@@ -89,6 +129,9 @@ class LimitStatus:
     used: int
     held: int
     reset_s: int
+    raised_by: int = 0
+    raised_until_ms: int | None = None
+    """What of the limit is a raise, and until when."""
 
     @property
     def remaining(self) -> int | None:
@@ -119,6 +162,9 @@ class LimitSnapshot:
         def settled() -> Iterator[LimitStatus]:
             for status in self.statuses:
                 each = per_image.get(status.kind, 0)
+                if each and status.window is LimitWindow.MINUTE:
+                    yield replace(status, used=max(status.used - (n - billed), 0))
+                    continue
                 used, held = status.used + billed * each, status.held - n * each
                 yield replace(status, used=used, held=held) if each else status
 
@@ -168,3 +214,12 @@ class TooManyRefusals(AdmissionRefused):
     """The provider refused too many of a user's requests within the hour, each for free."""
 
     code = "too_many_refusals"
+
+
+class ImageRateLimited(RateLimited):
+    """Too many images per minute. Another request may ask for fewer and fit."""
+
+
+class DailyRequestsUsed(RateLimited):
+    """All requests of the day are made. No client should wait for hours, so it has no
+    `retry_after_s`."""

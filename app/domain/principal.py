@@ -4,15 +4,15 @@ What a principal may use, may see and is limited by is decided here and nowhere 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from app.domain.administration import AuditNote
 from app.domain.catalog import Catalog, Model
 from app.domain.errors import ModelNotFound
 from app.domain.images import ResponseFormat
-from app.domain.limits import Limits, Scope, ScopeKind, SpendingStop
+from app.domain.limits import LimitRaise, Limits, Scope, ScopeKind, SpendingStop
 
 HOUSE = "house"
 """The name of the scope that is the whole deployment."""
@@ -49,6 +49,7 @@ class Team:
     title: str = ""
     models: frozenset[str] | None = None
     denied_models: frozenset[str] = frozenset()
+    raised: LimitRaise | None = None
 
     @property
     def is_limited(self) -> bool:
@@ -61,7 +62,9 @@ class Team:
 class User:
     """A person or an app. `cache` None follows the deployment's default policy;
     `response_format` None leaves it to the name of the model that is called; `disabled_ms`,
-    `deleted_ms` and `title` as for a team. A `service_account` is an app, made by its team."""
+    `deleted_ms` and `title` as for a team. A `service_account` is an app, made by its team.
+    `webhook` is told of all tasks whose request or key names none; deliveries are signed with
+    `webhook_secret`, made at `webhook_secret_ms`, and for a day with the one before."""
 
     name: str
     limits: Limits
@@ -73,6 +76,11 @@ class User:
     deleted_ms: int | None = None
     title: str = ""
     service_account: bool = False
+    raised: LimitRaise | None = None
+    webhook: str | None = None
+    webhook_secret: str = field(default="", repr=False)
+    webhook_secret_ms: int | None = None
+    webhook_secret_before: str = field(default="", repr=False)
 
 
 def is_enabled(holder: User | Team) -> bool:
@@ -101,10 +109,21 @@ class ApiKey:
     models: frozenset[str] | None = None
     response_format: ResponseFormat | None = None
     ending: str = ""
+    raised: LimitRaise | None = None
+    webhook: str | None = None
 
     def is_usable(self, now_ms: int) -> bool:
         ends = [t for t in (self.expires_ms, self.revoked_ms) if t is not None]
         return all(now_ms < end for end in ends)
+
+
+Holder = TypeVar("Holder", bound=User | Team | ApiKey)
+
+
+def at(now_ms: int, holder: Holder) -> Holder:
+    """The record as it counts at this time: without a raise that has ended."""
+    ended = holder.raised is not None and holder.raised.until_ms <= now_ms
+    return replace(holder, raised=None) if ended else holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +131,8 @@ class Principal:
     """The identity behind one API key, with every limit that binds it.
 
     `pool` names whose cached pictures it may get and who may see its jobs: the user's own, or
-    the team's when the policy is shared. `response_format` applies when a request does not say
-    how it wants its pictures.
+    the team's when the policy is shared. `response_format` and `webhook` apply when a request does
+    not say how it wants its pictures and who is told.
     """
 
     key_id: str
@@ -124,6 +143,7 @@ class Principal:
     models: frozenset[str] | None = None
     response_format: ResponseFormat | None = None
     denied_models: frozenset[str] = frozenset()
+    webhook: str | None = None
     pool: str = field(init=False, compare=False, repr=False)
     all_scopes: tuple[Scope, ...] = field(init=False, compare=False, repr=False)
     """Key, user, team and house in this order; one without limits where none are given. Every job
@@ -178,14 +198,21 @@ class Principal:
 def build_scopes(
     house: Limits, *, key: ApiKey | None = None, user: User | None = None, team: Team | None = None
 ) -> tuple[Scope, ...]:
-    """The scopes that limit whoever is given, the narrowest first, and the house last."""
+    """The scopes that limit whoever is given, the narrowest first, and the house last. Their raises
+    count, so a record is given as it is `at` this time."""
     holders = (
-        (ScopeKind.KEY, key and key.id, key and key.limits),
-        (ScopeKind.USER, user and user.name, user and user.limits),
-        (ScopeKind.TEAM, team and team.name, team and team.limits),
-        (ScopeKind.HOUSE, HOUSE, house),
+        (ScopeKind.KEY, key and key.id, key),
+        (ScopeKind.USER, user and user.name, user),
+        (ScopeKind.TEAM, team and team.name, team),
     )
-    return tuple(Scope(kind, name, limits) for kind, name, limits in holders if name and limits)
+    found = [_scope(kind, name, holder) for kind, name, holder in holders if name and holder]
+    return (*found, Scope(ScopeKind.HOUSE, HOUSE, house))
+
+
+def _scope(kind: ScopeKind, name: str, holder: User | Team | ApiKey) -> Scope:
+    raised = holder.raised
+    limits = holder.limits if raised is None else raised.apply_to(holder.limits)
+    return Scope(kind, name, limits, raised)
 
 
 class KeyRing(Protocol):

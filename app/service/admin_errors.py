@@ -39,3 +39,23 @@ class ModelUnknown(AdminError):
 
 class BudgetUnpriced(AdminError):
     pass
+
+
+class RaiseInvalid(AdminError):
+    pass
+
+
+class AlertUnknown(AdminError):
+    pass
+
+
+class InvitationUnknown(AdminError):
+    pass
+
+
+class WebhookInvalid(AdminError):
+    pass
+
+
+class TooManyAlerts(AdminError):
+    pass

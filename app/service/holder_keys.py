@@ -103,7 +103,7 @@ class HolderKeys:
         )
 
     def _acting(self, principal: Principal) -> KeyAdmin:
-        return self._keys.acting_as(Actor(ActorKind.HOLDER, principal.key_id))
+        return self._keys.acting_as(Actor(ActorKind.KEY, principal.key_id))
 
     def _require(self, wanted: KeyManagement) -> None:
         order = tuple(KeyManagement)

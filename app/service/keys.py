@@ -5,14 +5,15 @@ import secrets
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from typing import TypeVar
 
 from app.domain.administration import AdminKey
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
-from app.domain.principal import ApiKey, Team, User
+from app.domain.principal import ApiKey, Holder, Team, User
 from app.service.admin_errors import KeyUnknown
+from app.service.raises import checked_raise, parse_until
 from app.service.teams import checked_label, checked_name, stored_title
 from app.service.tenants import TenantAdmin
 
@@ -35,6 +36,18 @@ def new_secret() -> str:
     """256 random bits with a checksum, so that a mistyped key is told from a revoked one."""
     body = SECRET_PREFIX + secrets.token_urlsafe(32)
     return f"{body}-{zlib.crc32(body.encode()):08x}"
+
+
+def make_key(key_id: str, user: str, name: str, now_ms: int) -> IssuedKey:
+    """A key with a new secret and no limits of its own, not yet stored."""
+    key = ApiKey(key_id, user, "", name, Limits(), now_ms)
+    return _with_secret(key)
+
+
+def _with_secret(key: ApiKey) -> IssuedKey:
+    secret = new_secret()
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    return IssuedKey(secret, replace(key, digest=digest, ending=secret[-ENDING_CHARS:]))
 
 
 class KeyAdmin(TenantAdmin):
@@ -103,6 +116,14 @@ class KeyAdmin(TenantAdmin):
             expires_ms=expires_ms,
             response_format=response_format,
         )
+        await self._keyring.save_key(key, self._note("key.updated"), before=before)
+        return key
+
+    async def set_key_webhook(self, key_id: str, url: str | None) -> ApiKey:
+        """Who is told how the key's tasks end, unless a request says; None leaves it to the user's.
+        Raises `KeyUnknown`, `Conflict`."""
+        before = await self.key(key_id)
+        key = replace(before, webhook=url)
         await self._keyring.save_key(key, self._note("key.updated"), before=before)
         return key
 
@@ -182,28 +203,45 @@ class KeyAdmin(TenantAdmin):
         else:
             await self._put_team(record)
 
-    async def change(self, before: Team | User | ApiKey, record: Team | User | ApiKey) -> None:
+    async def change(
+        self, before: Team | User | ApiKey, record: Team | User | ApiKey, verb: str = "updated"
+    ) -> None:
         """Write a whole record as `checked` returned it in place of what it was `before`. Raises
         `Conflict`."""
         match before, record:
             case ApiKey(), ApiKey():
-                await self._keyring.save_key(record, self._note("key.updated"), before=before)
+                await self._keyring.save_key(record, self._note(f"key.{verb}"), before=before)
             case User(), User():
-                await self._replace(before, record, "updated")
+                await self._replace(before, record, verb)
             case Team(), Team():
-                note = self._note("team.updated")
+                note = self._note(f"team.{verb}")
                 await self._keyring.save_team(record, note, create=False, before=before)
+
+    async def raise_limits(self, before: Holder, by: Limits, until: str, zone: tzinfo) -> Holder:
+        """Let a user, team or key use more until a time (`parse_until`), for the reason of these
+        use cases. It replaces an earlier raise, ends by itself, and counts within five seconds.
+        Raises `RaiseInvalid`, `Conflict`."""
+        now_ms = await self._keyring.now_ms()
+        until_ms = parse_until(until, now_ms, zone)
+        raised = checked_raise(before.limits, by, until_ms, now_ms, self._reason)
+        record = replace(before, raised=raised)
+        await self.change(before, record, "raised")
+        return record
+
+    async def end_raise(self, before: Holder) -> Holder:
+        """End a raise before its time. Raises `Conflict`."""
+        record = replace(before, raised=None)
+        await self.change(before, record, "raise_ended")
+        return record
 
     async def issue_as(self, record: ApiKey) -> IssuedKey:
         """A new secret for a record without one, as `checked` returned it."""
         return await self._put(replace(record, id=_new_key_id()))
 
     async def _put(self, key: ApiKey) -> IssuedKey:
-        secret = new_secret()
-        digest = hashlib.sha256(secret.encode()).hexdigest()
-        key = replace(key, digest=digest, ending=secret[-ENDING_CHARS:])
-        await self._keyring.save_key(key, self._note("key.created"))
-        return IssuedKey(secret, key)
+        issued = _with_secret(key)
+        await self._keyring.save_key(issued.key, self._note("key.created"))
+        return issued
 
     async def key(self, key_id: str) -> ApiKey:
         """Raises `KeyUnknown`."""

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.audit_log import RedisAuditLog
-from app.adapters.redis.deliveries import RedisNotices
+from app.adapters.redis.backup_log import RedisBackupLog
+from app.adapters.redis.deliveries import RedisDeliveryQueue, RedisNotices
+from app.adapters.redis.invitations import RedisInvitations
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
@@ -23,6 +25,7 @@ from app.domain.catalog import Catalog
 from app.domain.errors import LedgerUnavailable
 from app.domain.ledger import Entry
 from app.service.admin_keys import AdminKeys
+from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.teams import one_line
 from app.service.usage import UsageReports
@@ -51,6 +54,7 @@ class OperatorContext:
     """The open store, the use cases on it, and the settings of one command."""
 
     settings: Settings
+    actor: Actor
     catalog: Catalog
     keys: KeyAdmin
     usage: UsageReports
@@ -62,6 +66,9 @@ class OperatorContext:
     admin_keys: AdminKeys
     audit_log: RedisAuditLog
     notices: RedisNotices
+    invitations: Invitations
+    deliveries: RedisDeliveryQueue
+    backups: RedisBackupLog
 
     async def adjust(self, entry: Entry) -> Entry:
         """Enter a correction of the ledger, in the name of whoever runs this command."""
@@ -95,10 +102,12 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
         stack.push_async_callback(_publish_changes, journal, JournalRegistry(scripts))
         ledger, keyring = open_ledger(scripts, settings), RedisKeyRing(scripts)
         actor = find_operator()
+        keys = KeyAdmin(keyring, catalog, settings.default_limits, actor)
         yield OperatorContext(
             settings=settings,
+            actor=actor,
             catalog=catalog,
-            keys=KeyAdmin(keyring, catalog, settings.default_limits, actor),
+            keys=keys,
             usage=UsageReports(ledger, RedisRollups(scripts)),
             scripts=scripts,
             ledger=ledger,
@@ -108,6 +117,9 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             admin_keys=AdminKeys(keyring, keyring, actor),
             audit_log=RedisAuditLog(scripts),
             notices=open_notices(scripts, settings),
+            invitations=Invitations(RedisInvitations(scripts, keyring), keyring, keys, actor),
+            deliveries=RedisDeliveryQueue(scripts),
+            backups=RedisBackupLog(scripts),
         )
 
 

@@ -23,7 +23,10 @@ ROOT_KEY = "admin-6a5b4c3d2e1f0a9b"
 SCOPES = tuple(AdminScope)
 PROJECT = "/v1/organization/projects"
 LIMITS = {"limits": {"max_images_per_1_day": 5}}
+RAISE = {"until": "2h", "reason": "a test"}
 BUDGET = {"currency": "CNY", "interval": "month", "threshold_amount": 900}
+ALERT = {**BUDGET, "notification_channel": {"type": "email", "recipients": ["a@b.example"]}}
+ALERT_VALUES = ("recipients", "scope", "threshold_micros")
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,25 @@ TABLE = [
     case("DELETE", "/v1/koi/api_keys/<key>", None, "people", "key.revoked", "revoked_ms"),
     case("POST", "/v1/koi/api_keys/<key>/rotate", {"overlap_seconds": 60}, "people",
          "key.rotated", "expires_ms"),
+    case("POST", "/v1/koi/projects/<team>/raise", {"max_cost_per_1_month": "5", **RAISE}, "money",
+         "team.raised", "raise_micros_per_month", "raise_reason", "raise_until_ms"),
+    case("DELETE", "/v1/koi/projects/<team>/raise", None, "money"),
+    case("POST", "/v1/koi/invitations", {"user_id": "<person>", "name": "laptop"}, "people",
+         "invitation.created", "user", "invitation", "expires_ms", "name"),
+    Case("DELETE", "/v1/koi/invitations/<unsent>", None, "people", status=404),
+    case("POST", f"{TEAM}/spend_alerts", ALERT, "money", "spend_alert.created", *ALERT_VALUES),
+    Case("POST", f"{TEAM}/spend_alerts/<none>", ALERT, "money", status=404),
+    Case("DELETE", f"{TEAM}/spend_alerts/<none>", None, "money", status=404),
+    case("POST", "/v1/organization/spend_alerts", ALERT, "money", "spend_alert.created",
+         *ALERT_VALUES),
+    Case("POST", "/v1/organization/spend_alerts/<none>", ALERT, "money", status=404),
+    Case("DELETE", "/v1/organization/spend_alerts/<none>", None, "money", status=404),
+    case("POST", "/v1/koi/users/<person>/raise", {"max_requests_per_1_minute": 5, **RAISE}, "money",
+         "user.raised", "raise_requests_per_minute", "raise_reason", "raise_until_ms"),
+    case("DELETE", "/v1/koi/users/<person>/raise", None, "money"),
+    Case("POST", "/v1/koi/api_keys/<key>/raise", {"max_images_per_1_day": 5, **RAISE}, "money",
+         status=400),  # it is unlimited
+    case("DELETE", "/v1/koi/api_keys/<key>/raise", None, "money"),
     Case("DELETE", "/v1/koi/projects/<team>", None, "people", status=400),  # it has users
     case("POST", "/v1/koi/projects/<team>/restore", None, "people"),
     case("POST", f"{TEAM}/archive", None, "people", "team.archived", "archived_ms", "disabled_ms"),
@@ -132,7 +154,9 @@ BAD_BODIES = [
      "max_cost_per_1_day"),
     (PROJECT, {"name": "a", "limits": {"max_images_per_1_day": -1}}, "integer_below_min_value",
      "max_images_per_1_day"),
-    (f"{TEAM}/rate_limits/rl-all", {"max_images_per_1_minute": 5}, "unsupported_parameter",
+    (f"{TEAM}/rate_limits/rl-all", {"max_tokens_per_1_minute": 5}, "unsupported_parameter",
+     "max_tokens_per_1_minute"),
+    (f"{TEAM}/rate_limits/rl-all", {"max_images_per_1_minute": -5}, "integer_below_min_value",
      "max_images_per_1_minute"),
     (f"{TEAM}/rate_limits/rl-all", {"max_requests_per_1_minute": "5"}, "invalid_type",
      "max_requests_per_1_minute"),
@@ -270,7 +294,9 @@ def test_the_table_has_every_route_that_changes_something() -> None:
     changing = {(r.method, r.path) for r in ORGANIZATION_ROUTES if r.method != "GET"}
     places = {
         "<team>": "{project_id}", "<bot>": "{service_account_id}", "<key>": "{api_key_id}",
-        "<person>": "{user_id}", "<adminkey>": "{key_id}", "rl-all": "{rate_limit_id}",
+        "<person>": "{user_id}", "<adminkey>": "{key_id}", "<none>": "{alert_id}",
+        "<unsent>": "{invitation_id}",
+        "rl-all": "{rate_limit_id}",
     }  # fmt: skip
 
     covered = set()

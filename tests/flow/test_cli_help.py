@@ -9,7 +9,7 @@ from app.cli.command_tree import command_tree
 from app.cli.root import run
 
 GROUPS = {
-    "users": ("create", "set", "list", "show", "disable", "enable", "delete"),
+    "users": ("create", "set", "raise", "list", "show", "disable", "enable", "delete"),
     "teams": (
         "create",
         "set",
@@ -18,14 +18,18 @@ GROUPS = {
         "models",
         "disable",
         "enable",
+        "raise",
         "archive",
         "restore",
         "delete",
     ),
-    "keys": ("create", "list", "revoke", "rotate", "set", "whose"),
+    "keys": ("create", "list", "raise", "revoke", "rotate", "set", "whose"),
+    "invitations": ("list", "revoke"),
     "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
-    "store": ("repair",),
+    "store": ("repair", "upgrade"),
+    "webhooks": ("list", "redeliver", "secret"),
+    "notices": ("list", "test"),
     "tasks": ("list", "show"),
 }
 SINGLE = (
@@ -36,6 +40,10 @@ SINGLE = (
     "audit",
     "apply",
     "doctor",
+    "invite",
+    "backup",
+    "restore",
+    "migrate",
     "stop-spending",
     "resume",
 )

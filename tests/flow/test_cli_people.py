@@ -19,6 +19,8 @@ UNLIMITED = {
     "budget_per_month": None,
     "requests_per_minute": None,
     "concurrency": None,
+    "images_per_minute": None,
+    "requests_per_day": None,
 }
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 

@@ -68,6 +68,9 @@ BODY_FIRST = frozenset(
         "POST projects/{project_id}",
         "POST projects/{project_id}/rate_limits/{rate_limit_id}",
         "POST projects/{project_id}/spend_limit",
+        "POST projects/{project_id}/spend_alerts",
+        "POST projects/{project_id}/spend_alerts/{alert_id}",
+        "POST spend_alerts/{alert_id}",
         "POST projects/{project_id}/api_keys/{api_key_id}",
         "POST users/{user_id}",
     }
@@ -108,6 +111,9 @@ TABLE = {
             "projects/{project_id}/rate_limits/{rate_limit_id}": "POST",
             "projects/{project_id}/spend_limit": "GET POST DELETE",
             "projects/{project_id}/model_permissions": "GET POST DELETE",
+            "projects/{project_id}/spend_alerts": "GET POST",
+            "projects/{project_id}/spend_alerts/{alert_id}": "GET POST DELETE",
+            "spend_alerts/{alert_id}": "GET POST DELETE",
             "users/{user_id}": "GET POST DELETE",
             "admin_api_keys/{key_id}": "GET DELETE",
             "spend_limit": "GET",
@@ -124,6 +130,15 @@ TABLE = {
             ("POST", "api_keys/{api_key_id}/rotate", 400),
             ("DELETE", "projects/{project_id}", 404),
             ("POST", "projects/{project_id}/restore", 404),
+            ("POST", "projects/{project_id}/raise", 400),
+            ("DELETE", "projects/{project_id}/raise", 404),
+            ("POST", "users/{user_id}/raise", 400),
+            ("DELETE", "users/{user_id}/raise", 404),
+            ("POST", "api_keys/{api_key_id}/raise", 400),
+            ("DELETE", "api_keys/{api_key_id}/raise", 404),
+            ("GET", "invitations", 200),
+            ("POST", "invitations", 400),
+            ("DELETE", "invitations/{invitation_id}", 404),
         )
     },
     **{
@@ -133,6 +148,8 @@ TABLE = {
             "/v1/organization/users": "GET",
             "/v1/organization/admin_api_keys": "GET POST",
             "/v1/organization/audit_logs": "GET",
+            "/v1/organization/spend_alerts": "GET POST",
+            "/v1/koi/backups/latest": "GET",
             "/v1/koi/spending": "GET POST",
         }.items()
         for method in methods.split()
@@ -150,6 +167,7 @@ TABLE = {
     "GET /": OPEN,
     "GET /console/{name}": OPEN,
     "GET /console/{folder}/{name}": OPEN,
+    "POST /v1/koi/invitations/accept": Row(400, 400, 400, strangers=400),
     "GET /livez": OPEN,
     "GET /readyz": OPEN,
     "GET /metrics": SCRAPE,

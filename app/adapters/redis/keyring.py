@@ -1,7 +1,8 @@
 """The `KeyRing` on Redis, with a small cache in each process.
 
-An answer is fresh for three seconds: a revoked key stops working everywhere within that. While the
-store is away a known key stays known for a minute; other keys cannot be checked then.
+An answer is fresh for three seconds: a revoked key stops working everywhere within that, and a
+raise of limits ends on time by the store's clock. While the store is away a known key stays known
+for a minute; other keys cannot be checked then.
 """
 
 import time
@@ -18,7 +19,7 @@ from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.domain.administration import AdminKey, AuditNote, Conflict
 from app.domain.errors import LedgerUnavailable
 from app.domain.limits import SpendingStop
-from app.domain.principal import ApiKey, Team, User
+from app.domain.principal import ApiKey, Team, User, at
 
 CACHE_FRESH_S = 3.0
 CACHE_STALE_S = 60.0
@@ -30,12 +31,14 @@ KeyIdentity = tuple[ApiKey, User, Team | None]
 
 @dataclass(frozen=True, slots=True)
 class _CachedLookup:
-    """An answer of the store, when it came (this process's clock) and the store's time then.
-    `admin` is set when it is an admin key; `ended` is the record of an expired or revoked key."""
+    """An answer of the store, when it came (this process's clock) and the store's time then; until
+    when it is fresh. `admin` is set when it is an admin key; `ended` is the record of an expired or
+    revoked key."""
 
     identity: KeyIdentity | None
     at_s: float
     store_ms: int
+    fresh_until_s: float
     ended: ApiKey | AdminKey | None = None
     admin: AdminKey | None = None
 
@@ -105,7 +108,7 @@ class RedisKeyRing:
 
     async def _known(self, digest: str) -> _CachedLookup:
         look_up = self._cache.get(digest)
-        if look_up is None or self._now() - look_up.at_s > CACHE_FRESH_S:
+        if look_up is None or self._now() > look_up.fresh_until_s:
             try:
                 look_up = await self._look_up(digest)
             except LedgerUnavailable:
@@ -130,11 +133,15 @@ class RedisKeyRing:
         identity, admin = None, None
         if key and records.is_admin_key(key):
             admin = records.read_admin_key(key)
-        elif key and user:
+        elif key and user and not records.is_invitation(key):
             group = records.read_team(team) if team else None
-            identity = (records.read_key(key), records.read_user(user), group)
+            identity = _as_of(
+                found["now_ms"], records.read_key(key), records.read_user(user), group
+            )
         ended = _read_either(found["ended"]) if found.get("ended") else None
-        look_up = _CachedLookup(identity, self._now(), found["now_ms"], ended, admin)
+        at_s, now_ms = self._now(), found["now_ms"]
+        fresh_s = CACHE_FRESH_S if identity is None else _fresh_for_s(identity, now_ms)
+        look_up = _CachedLookup(identity, at_s, now_ms, at_s + fresh_s, ended, admin)
         self._cache.put(digest, look_up)
         return look_up
 
@@ -142,25 +149,25 @@ class RedisKeyRing:
         self, user: User, note: AuditNote, *, create: bool, before: User | None = None
     ) -> bool:
         """See the port."""
-        ask = _ask("users", user.name, records.write(user), _mode(create), before)
-        return await self._save(ask, note)
+        ask = ask_to_save("users", user.name, records.write(user), _mode(create), before)
+        return await self.save(ask, note)
 
     async def save_team(
         self, team: Team, note: AuditNote, *, create: bool, before: Team | None = None
     ) -> bool:
         """See the port."""
-        ask = _ask("teams", team.name, records.write(team), _mode(create), before)
-        return await self._save(ask, note)
+        ask = ask_to_save("teams", team.name, records.write(team), _mode(create), before)
+        return await self.save(ask, note)
 
     async def save_key(self, key: ApiKey, note: AuditNote, *, before: ApiKey | None = None) -> None:
         """See the port."""
-        ask = _ask("keys", key.id, records.write(key), "put", before)
-        await self._save({**ask, "digest": key.digest}, note)
+        ask = ask_to_save("keys", key.id, records.write(key), "put", before)
+        await self.save({**ask, "digest": key.digest}, note)
 
     async def save_admin_key(self, key: AdminKey, note: AuditNote) -> None:
         """Like `save_key`."""
-        ask = _ask("keys", key.id, records.write_admin_key(key), "put")
-        await self._save({**ask, "digest": key.digest}, note)
+        ask = ask_to_save("keys", key.id, records.write_admin_key(key), "put")
+        await self.save({**ask, "digest": key.digest}, note)
 
     async def user(self, name: str) -> User | None:
         text = await self._scripts.record("users", name)
@@ -172,7 +179,7 @@ class RedisKeyRing:
 
     async def key(self, key_id: str) -> ApiKey | None:
         text = await self._scripts.record("keys", key_id)
-        return records.read_key(text) if text and not records.is_admin_key(text) else None
+        return records.read_key(text) if text and records.is_user_key(text) else None
 
     async def users(self) -> Sequence[User]:
         """All users by name."""
@@ -187,7 +194,7 @@ class RedisKeyRing:
     async def keys(self, user: str | None = None) -> Sequence[ApiKey]:
         """All keys, or one user's, oldest first."""
         texts = await self._scripts.records("keys")
-        found = [records.read_key(text) for text in texts if not records.is_admin_key(text)]
+        found = [records.read_key(text) for text in texts if records.is_user_key(text)]
         wanted = [key for key in found if user is None or key.user == user]
         return sorted(wanted, key=lambda key: (key.created_ms, key.id))
 
@@ -205,7 +212,7 @@ class RedisKeyRing:
             "at_ms": stop.at_ms,
             "stopped": stopped,
         }
-        await self._save(_ask("stops", stop.scope, to_json(row).encode(), "put"), note)
+        await self.save(ask_to_save("stops", stop.scope, to_json(row).encode(), "put"), note)
 
     async def stops(self) -> Sequence[SpendingStop]:
         """The stops in force, by scope."""
@@ -222,7 +229,8 @@ class RedisKeyRing:
         """The store's clock."""
         return await self._scripts.now_ms()
 
-    async def _save(self, ask: Mapping[str, object], note: AuditNote) -> bool:
+    async def save(self, ask: Mapping[str, object], note: AuditNote) -> bool:
+        """Write a record (`ask_to_save`); whether it was written. Raises `Conflict`."""
         audit = {"actor": note.actor.text, "kind": note.kind, "reason": note.reason}
         status, _ = await self._scripts.write("save_record", {**ask, "audit": audit})
         self._cache.clear()
@@ -239,12 +247,22 @@ CONFLICTS = {
 }
 
 
-def _ask(
+def ask_to_save(
     family: str, name: str, record: bytes, mode: str, seen: ApiKey | User | Team | None = None
 ) -> dict[str, object]:
     ask: dict[str, object] = {"family": family, "name": name, "mode": mode}
     ask["record"] = record.decode()
     return ask if seen is None else ask | {"seen": records.write_seen(seen).decode()}
+
+
+def _as_of(now_ms: int, key: ApiKey, user: User, team: Team | None) -> KeyIdentity:
+    return at(now_ms, key), at(now_ms, user), None if team is None else at(now_ms, team)
+
+
+def _fresh_for_s(identity: KeyIdentity, now_ms: int) -> float:
+    """Three seconds, or until the first raise ends."""
+    ends = [one.raised.until_ms for one in identity if one is not None and one.raised is not None]
+    return min([CACHE_FRESH_S, *((end - now_ms) / 1000 for end in ends)])
 
 
 def _read_either(text: str) -> ApiKey | AdminKey:

@@ -12,16 +12,24 @@ import orjson
 from app.domain.administration import AdminKey, AdminScope
 from app.domain.images import ResponseFormat
 from app.domain.journal import RegisteredJournal
-from app.domain.limits import Limits
+from app.domain.limits import LimitRaise, Limits
 from app.domain.principal import ApiKey, CachePolicy, Team, User
 
 OMITTED_WHEN_EMPTY = (
     "response_format", "disabled_ms", "deleted_ms", "ending", "archived_ms", "title",
-    "denied_models", "service_account",
+    "denied_models", "service_account", "webhook", "webhook_secret", "webhook_secret_ms",
+    "webhook_secret_before",
 )  # fmt: skip
 """Later fields, left out while they are empty: an older gateway does not know them."""
 
+OMITTED_LIMITS = ("images_per_minute", "requests_per_day")
+"""The same of limits."""
 
+
+INVITED = "invited"
+"""The user of an invitation, which is a key's record that nobody has the secret of."""
+RAISE = "raise"
+NO_RAISE = {field.name: None for field in fields(Limits)} | {"until_ms": None, "reason": None}
 NO_USER = "@admin"
 """Stands where a user's key has its user. No user can have this name."""
 
@@ -33,13 +41,31 @@ def write(record: ApiKey | User | Team) -> bytes:
             del row[name]
     if isinstance(record, Team) and record.models is None:
         del row["models"]
+    row["limits"] = _write_limits(record.limits)
+    if (raised := row.pop("raised")) is not None:
+        row[RAISE] = _write_raise(raised)
     return orjson.dumps(row, default=sorted)
+
+
+def _write_limits(limits: Limits) -> dict[str, int | None]:
+    row = {field.name: getattr(limits, field.name) for field in fields(limits)}
+    for name in OMITTED_LIMITS:
+        if row[name] is None:
+            del row[name]
+    return row
+
+
+def _write_raise(raised: LimitRaise) -> dict[str, Any]:
+    by = {name: amount for name, amount in raised.amounts.items() if amount is not None}
+    return {**by, "until_ms": raised.until_ms, "reason": raised.reason}
 
 
 def write_seen(record: ApiKey | User | Team) -> bytes:
     """Every value of a record that this version knows, null where it is not set."""
     row = {field.name: getattr(record, field.name) for field in fields(record)}
     row |= {name: None for name in OMITTED_WHEN_EMPTY if name in row and not row[name]}
+    raised = row.pop("raised")
+    row[RAISE] = NO_RAISE if raised is None else NO_RAISE | _write_raise(raised)
     return orjson.dumps(row, default=sorted)
 
 
@@ -54,6 +80,15 @@ def write_admin_key(key: AdminKey) -> bytes:
 
 def is_admin_key(text: str) -> bool:
     return '"admin":' in text and "admin" in orjson.loads(text)
+
+
+def is_invitation(text: str) -> bool:
+    return f'"{INVITED}":' in text and INVITED in orjson.loads(text)
+
+
+def is_user_key(text: str) -> bool:
+    """Neither an admin key nor an invitation."""
+    return not is_admin_key(text) and not is_invitation(text)
 
 
 def read_admin_key(text: str) -> AdminKey:
@@ -90,11 +125,19 @@ def read_journal(text: str) -> RegisteredJournal:
 
 
 def _row(text: str, kind: type[User | Team | ApiKey]) -> dict[str, Any]:
-    row = _known(orjson.loads(text), kind)
+    stored = orjson.loads(text)
+    row = _known(stored, kind)
+    row["raised"] = _read_raise(stored.get(RAISE))
     row["limits"] = Limits(**_known(row["limits"], Limits))
     if row.get("response_format") is not None:
         row["response_format"] = _response_format(row["response_format"])
     return row
+
+
+def _read_raise(row: dict[str, Any] | None) -> LimitRaise | None:
+    if row is None:
+        return None
+    return LimitRaise(Limits(**_known(row, Limits)), row["until_ms"], row.get("reason", ""))
 
 
 def _known(row: dict[str, Any], kind: type[User | Team | ApiKey | Limits]) -> dict[str, Any]:

@@ -16,7 +16,13 @@ from app.domain.errors import (
     TaskNotFound,
 )
 from app.domain.ledger import AdmissionRequest, PossibleDuplicate
-from app.domain.limits import Scope, ScopeKind, TooManyRefusals
+from app.domain.limits import (
+    DailyRequestsUsed,
+    ImageRateLimited,
+    Scope,
+    ScopeKind,
+    TooManyRefusals,
+)
 from app.domain.money import format_micros
 
 MAX_WAIT_S = 60
@@ -46,7 +52,7 @@ def explain(
     if error.code in EXPLANATIONS:
         return EXPLANATIONS[error.code](fields)
     if error.code is ErrorCode.RATE_LIMITED:
-        return rate_limited(_scope(scopes, fields), fields["seconds"])
+        return _rate_refusal(_scope(scopes, fields), fields, admission, zone)
     if admission is None:
         return error
     match error.code:
@@ -65,6 +71,49 @@ def explain(
 def _scope(scopes: Sequence[Scope], fields: Fields) -> Scope:
     scope: Scope = scopes[fields["scope"] - 1]
     return scope
+
+
+def _rate_refusal(
+    scope: Scope, fields: Fields, admission: AdmissionRequest | None, zone: ZoneInfo
+) -> RateLimited:
+    match fields.get("limit"):
+        case "images_minute":
+            asked = admission.request.n if admission else 0
+            return images_too_fast(scope, asked, fields.get("seconds"))
+        case "requests_day":
+            return daily_requests_used(scope, _time(fields["ends_ms"], zone))
+    return rate_limited(scope, fields["seconds"])
+
+
+def images_too_fast(scope: Scope, asked: int, retry_after_s: int | None) -> ImageRateLimited:
+    """`retry_after_s` None: so many images never fit into a minute."""
+    limit = scope.limits.images_per_minute
+    if limit == 0:
+        return ImageRateLimited(_closed(scope, "images per minute"))
+    if retry_after_s is None:
+        return ImageRateLimited(
+            f"{_name(scope).capitalize()} may make {limit} images per minute and this request asks "
+            f"for {asked}. Nothing was reserved. Ask for fewer images at once."
+        )
+    return ImageRateLimited(
+        f"Image rate of {_name(scope)} reached: {limit} images per minute, {asked} asked. Nothing "
+        f"was reserved. Try again in {retry_after_s} s.",
+        retry_after_s=retry_after_s,
+    )
+
+
+def daily_requests_used(scope: Scope, resets: str) -> DailyRequestsUsed:
+    limit = scope.limits.requests_per_day
+    if limit == 0:
+        return DailyRequestsUsed(_closed(scope, "requests per day"))
+    return DailyRequestsUsed(
+        f"Requests of {_name(scope)} for this day used up: limit {limit} requests per day. Nothing "
+        f"was reserved. It resets at {resets}."
+    )
+
+
+def _time(ms: int, zone: ZoneInfo) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone).isoformat()
 
 
 def rate_limited(scope: Scope, retry_after_s: int) -> RateLimited:
@@ -107,7 +156,7 @@ def _closed(scope: Scope, what: str) -> str:
 
 def quota_exceeded(scope: Scope, fields: Fields, asked: int, zone: ZoneInfo) -> InsufficientQuota:
     is_money, label = fields["kind"] == "money", fields["label"]
-    resets = datetime.fromtimestamp(fields["ends_ms"] / 1000, UTC).astimezone(zone).isoformat()
+    resets = _time(fields["ends_ms"], zone)
     write = format_micros if is_money else str
     what = "Budget" if is_money else "Image quota"
     window = "month" if len(label) == len("2026-11") else "day"

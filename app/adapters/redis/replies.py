@@ -23,7 +23,7 @@ class ErrorCode(IntEnum):
     """None of the days sent holds the store's time: `now_ms`."""
     JOB_MISSING = 3
     RATE_LIMITED = 4
-    """`scope` is refused for `seconds`."""
+    """`scope` is refused for `seconds`; `limit` names the rate if it is not requests a minute."""
     KEY_REUSED = 5
     """The Idempotency-Key came with another body before."""
     POSSIBLE_DUPLICATE = 6
@@ -62,6 +62,7 @@ _E = ErrorCode
 _ADMISSION_ERRORS = (_E.RATE_LIMITED, _E.KEY_REUSED, _E.POSSIBLE_DUPLICATE)
 STATUSES: Mapping[str, tuple[str | ErrorCode, ...]] = {
     "abandon": ("abandoned", "held", "missing"),
+    "add_webhook": ("added", "told", "full", "missing"),
     "adjust": ("adjusted", _E.COUNTER_NEGATIVE),
     "admit": (
         "opened", "joined", "known", *_ADMISSION_ERRORS, _E.SPENDING_STOPPED, _E.QUOTA_EXCEEDED,

@@ -1,12 +1,14 @@
 """A principal as the ledger sees it: scope keys, the limits on each, and what is left of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from app.domain.limits import (
+    LIMIT_FIELDS,
     LimitKind,
+    LimitRaise,
     Limits,
     LimitSnapshot,
     LimitStatus,
@@ -52,22 +54,44 @@ class ScopeSet:
         for scope, text in zip(self.scopes, texts[1:], strict=True):
             for kind, window, limit, *amounts in _amounts(scope.limits, text, day_s, month_s):
                 if limit is not None or unlimited:
-                    yield LimitStatus(scope.kind, scope.name, kind, window, limit, *amounts)
+                    status = LimitStatus(scope.kind, scope.name, kind, window, limit, *amounts)
+                    yield status if scope.raised is None else _with_raise(status, scope.raised)
+
+
+def _with_raise(status: LimitStatus, raised: LimitRaise) -> LimitStatus:
+    by = raised.amounts[LIMIT_FIELDS[status.kind, status.window]]
+    if not by or status.limit is None:
+        return status
+    return replace(status, raised_by=by, raised_until_ms=raised.until_ms)
 
 
 def _amounts(limits: Limits, text: str, day_s: int, month_s: int) -> Iterator[_Amounts]:
     """Each limit with what is used and held of it, and the seconds to its reset."""
     day_images, day_micros, day_held, day_held_micros, *more = map(int, text.split())
-    images, micros, held, held_micros, spent_us, running = more
+    images, micros, held, held_micros, spent_us, running, *rates = more
     rate = limits.requests_per_minute
-    made = -(-spent_us // max(60_000_000 // rate, 1)) if rate else 0
+    made = _spent(spent_us, rate)
     kind, window = LimitKind, LimitWindow
-    yield kind.REQUESTS, window.MINUTE, rate, made, 0, -(-spent_us // 1_000_000)
+    yield kind.REQUESTS, window.MINUTE, rate, made, 0, _ceil_s(spent_us)
     yield kind.CONCURRENCY, window.NOW, limits.concurrency, 0, running, 0
     yield kind.IMAGES, window.DAY, limits.images_per_day, day_images, day_held, day_s
     yield kind.IMAGES, window.MONTH, limits.images_per_month, images, held, month_s
     yield kind.MONEY, window.DAY, limits.micros_per_day, day_micros, day_held_micros, day_s
     yield kind.MONEY, window.MONTH, limits.micros_per_month, micros, held_micros, month_s
+    if rates:
+        images_us, requests = rates
+        rate = limits.images_per_minute
+        yield kind.IMAGES, window.MINUTE, rate, _spent(images_us, rate), 0, _ceil_s(images_us)
+        yield kind.REQUESTS, window.DAY, limits.requests_per_day, requests, 0, day_s
+
+
+def _spent(us: int, rate: int | None) -> int:
+    """How many of a rate a minute have not been recovered yet."""
+    return -(-us // max(60_000_000 // rate, 1)) if rate else 0
+
+
+def _ceil_s(us: int) -> int:
+    return -(-us // 1_000_000)
 
 
 def scope_keys_of(key: str, user: str, team: str | None) -> list[str]:
@@ -87,5 +111,7 @@ def _limits(limits: Limits) -> dict[str, int]:
         "images_month": limits.images_per_month,
         "micros_day": limits.micros_per_day,
         "micros_month": limits.micros_per_month,
+        "images_minute": limits.images_per_minute,
+        "requests_day": limits.requests_per_day,
     }
     return {name: limit for name, limit in named.items() if limit is not None}

@@ -10,12 +10,12 @@ from app.api.holder.wire import (
     CatalogBody,
     CatalogModelObject,
     LimitRequestBody,
-    PriceObject,
     StopObject,
 )
 from app.api.organization.paging import object_response, optional_seconds
 from app.api.parameters import parse_integer, parse_prompt
 from app.api.state import get_app_state, get_edge_settings
+from app.api.wire import PriceObject
 from app.domain.catalog import Model
 from app.domain.money import format_micros
 from app.domain.notices import Notice, NoticeKind

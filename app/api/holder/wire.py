@@ -6,7 +6,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from app.api.organization.wire import LimitsObject
-from app.api.wire import UnixSeconds
+from app.api.wire import PriceObject, UnixSeconds
 from app.domain.holders import KeyManagement
 from app.domain.session import SessionRole
 
@@ -46,14 +46,6 @@ class AccountBody(TypedDict):
     manage_keys: KeyManagement
     operator_receives_notices: bool
     stopped: StopObject | None
-
-
-class PriceObject(TypedDict):
-    """Of one image, in the catalog's currency; null when it is not known."""
-
-    size: str
-    quality: str
-    price: str | None
 
 
 class CatalogModelObject(TypedDict):

@@ -15,7 +15,7 @@ from app.api.organization.fields import (
     require_no_scopes,
     require_title,
 )
-from app.api.organization.limits import describe_limits, parse_limits_field
+from app.api.organization.limits import describe_limits, describe_raise, parse_limits_field
 from app.api.organization.paging import (
     list_response,
     object_response,
@@ -49,6 +49,7 @@ def describe_key(
         "owner_project_access": _access(user, team),
         "models": None if key.models is None else sorted(key.models),
         "limits": describe_limits(key.limits),
+        "raised": describe_raise(key.raised),
     }
 
 

@@ -27,7 +27,11 @@ EVENTS = {
     "team.restored": "project.updated",
     "team.archived": "project.archived",
     "team.deleted": "project.deleted",
+    "team.raised": "project.updated",
+    "team.raise_ended": "project.updated",
     "user.created": "user.added",
+    "user.raised": "user.updated",
+    "user.raise_ended": "user.updated",
     "user.updated": "user.updated",
     "user.disabled": "user.updated",
     "user.enabled": "user.updated",
@@ -37,15 +41,26 @@ EVENTS = {
     "service_account.disabled": "service_account.updated",
     "service_account.enabled": "service_account.updated",
     "service_account.deleted": "service_account.deleted",
+    "service_account.raised": "service_account.updated",
+    "service_account.raise_ended": "service_account.updated",
     "key.created": "api_key.created",
+    "key.raised": "api_key.updated",
+    "key.raise_ended": "api_key.updated",
     "key.updated": "api_key.updated",
     "key.rotated": "api_key.updated",
     "key.revoked": "api_key.deleted",
+    "invitation.created": "invite.sent",
+    "invitation.revoked": "invite.deleted",
+    "invitation.accepted": "invite.accepted",
     "admin_key.created": "tenant.admin_api_key.created",
     "admin_key.revoked": "tenant.admin_api_key.deleted",
+    "spend_alert.created": "organization.updated",
+    "spend_alert.updated": "organization.updated",
+    "spend_alert.deleted": "organization.updated",
     "spending.stopped": "organization.updated",
     "spending.resumed": "organization.updated",
     "ledger.adjusted": "organization.updated",
+    "ledger.restored": "organization.updated",
 }
 """Koi's word for a change -> OpenAI's type of an event, complete by test."""
 DAY_MS = 1000
@@ -102,7 +117,7 @@ def describe_record(record: AuditRecord) -> AuditLogObject:
 
 def _describe_actor(text: str) -> AuditActorObject:
     kind, _, id = text.partition(":")
-    if kind in (ActorKind.ADMIN_KEY, ActorKind.HOLDER):
+    if kind in (ActorKind.ADMIN_KEY, ActorKind.KEY):
         return {"type": "api_key", "api_key": {"id": id, "type": "user", "user": {"id": id}}}
     return {"type": "session", "session": {"user": {"id": id}}}
 

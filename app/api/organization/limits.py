@@ -1,12 +1,14 @@
 """Koi's limits as the administration API shows and takes them, in the manner of OpenAI's names."""
 
+import time
 from dataclasses import replace
 
 from app.api.organization.fields import Schema
-from app.api.organization.wire import LimitsObject
+from app.api.organization.paging import seconds
+from app.api.organization.wire import LimitsObject, RaiseObject
 from app.api.parameters import Body, parse_integer, wrong_type_error
 from app.domain.errors import InvalidRequest
-from app.domain.limits import Limits
+from app.domain.limits import LimitRaise, Limits
 from app.domain.money import format_micros, parse_micros
 
 COUNTS = {
@@ -14,6 +16,8 @@ COUNTS = {
     "max_images_per_1_day": "images_per_day",
     "max_images_per_1_month": "images_per_month",
     "max_concurrent_requests": "concurrency",
+    "max_images_per_1_minute": "images_per_minute",
+    "max_requests_per_1_day": "requests_per_day",
 }
 COSTS = {"max_cost_per_1_day": "micros_per_day", "max_cost_per_1_month": "micros_per_month"}
 LIMIT_FIELDS = frozenset({*COUNTS, *COSTS})
@@ -33,6 +37,18 @@ LIMITS_SCHEMA: Schema = {
 }
 
 
+def describe_raise(raised: LimitRaise | None) -> RaiseObject | None:
+    """The raise of a record, unless it has ended."""
+    if raised is None or raised.until_ms <= time.time() * 1000:
+        return None
+    amounts = dict(describe_limits(raised.by))
+    return {
+        "by": {name: by for name, by in amounts.items() if isinstance(by, int | str)},
+        "until": seconds(raised.until_ms),
+        "reason": raised.reason,
+    }
+
+
 def describe_limits(limits: Limits) -> LimitsObject:
     """Null is unlimited; money is decimal text in the catalog's currency."""
     return {
@@ -42,6 +58,8 @@ def describe_limits(limits: Limits) -> LimitsObject:
         "max_concurrent_requests": limits.concurrency,
         "max_cost_per_1_day": _amount(limits.micros_per_day),
         "max_cost_per_1_month": _amount(limits.micros_per_month),
+        "max_images_per_1_minute": limits.images_per_minute,
+        "max_requests_per_1_day": limits.requests_per_day,
     }
 
 

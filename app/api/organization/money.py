@@ -18,13 +18,13 @@ from app.api.organization.wire import (
 from app.api.parameters import missing_error, parse_choice, parse_integer
 from app.domain.administration import AdminScope, ObjectNotFound
 from app.domain.limits import LimitKind, LimitWindow, ScopeKind
-from app.domain.principal import CachePolicy, Principal, Team, build_scopes
+from app.domain.principal import CachePolicy, Principal, Team, at, build_scopes
 
 RATE_LIMIT_ID = "rl-all"
 LACKING_LIMITS = frozenset(
     {
-        "max_images_per_1_minute", "max_requests_per_1_day", "max_tokens_per_1_minute",
-        "max_audio_megabytes_per_1_minute", "batch_1_day_max_input_tokens",
+        "max_tokens_per_1_minute", "max_audio_megabytes_per_1_minute",
+        "batch_1_day_max_input_tokens",
     }
 )  # fmt: skip
 MICROS_PER_CENT = 10_000
@@ -103,7 +103,8 @@ async def _spend_limit_response(admin: Administrator, team: Team | None) -> Resp
     if limits.micros_per_month is None:
         raise ObjectNotFound("There is no spend limit.")
     name = NOBODY if team is None else team.name
-    scopes = build_scopes(admin.gateway.house, team=team)
+    current = None if team is None else at(await admin.keys.now_ms(), team)
+    scopes = build_scopes(admin.gateway.house, team=current)
     who = Principal(NOBODY, NOBODY, name, scopes, CachePolicy.OFF)
     kind = ScopeKind.HOUSE if team is None else ScopeKind.TEAM
     statuses = (await admin.gateway.usage.read_limits(who)).statuses

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from app.api import parameters
 from app.api.organization.access import Administrator, admin_route
 from app.api.organization.fields import derive_name, read_fields, require_title
-from app.api.organization.limits import describe_limits, parse_limits_field
+from app.api.organization.limits import describe_limits, describe_raise, parse_limits_field
 from app.api.organization.paging import (
     list_response,
     object_response,
@@ -36,6 +36,7 @@ def describe_project(team: Team) -> ProjectObject:
         "status": "active" if team.archived_ms is None else "archived",
         "disabled": team.disabled_ms is not None,
         "limits": describe_limits(team.limits),
+        "raised": describe_raise(team.raised),
     }
 
 

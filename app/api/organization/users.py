@@ -9,7 +9,7 @@ from app.api import parameters
 from app.api.organization import projects
 from app.api.organization.access import Administrator, admin_route
 from app.api.organization.fields import read_fields, require_choice, require_title
-from app.api.organization.limits import describe_limits, parse_limits_field
+from app.api.organization.limits import describe_limits, describe_raise, parse_limits_field
 from app.api.organization.paging import (
     list_response,
     object_response,
@@ -59,6 +59,7 @@ def describe_user(user: User, team: Team | None, used_ms: int | None) -> Organiz
         },
         "disabled": user.disabled_ms is not None,
         "limits": describe_limits(user.limits),
+        "raised": describe_raise(user.raised),
     }
 
 

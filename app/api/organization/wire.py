@@ -27,6 +27,22 @@ class LimitsObject(TypedDict):
     max_concurrent_requests: int | None
     max_cost_per_1_day: str | None
     max_cost_per_1_month: str | None
+    max_images_per_1_minute: int | None
+    max_requests_per_1_day: int | None
+
+
+class RaiseObject(TypedDict):
+    """What may be used beyond the limits until then. It ends by itself."""
+
+    by: dict[str, int | str]
+    until: UnixSeconds
+    reason: str
+
+
+class RaisedObject(TypedDict):
+    object: Literal["koi.raise"]
+    id: str
+    raised: RaiseObject | None
 
 
 class ProjectObject(TypedDict):
@@ -40,6 +56,7 @@ class ProjectObject(TypedDict):
     status: Literal["active", "archived"]
     disabled: bool
     limits: LimitsObject
+    raised: RaiseObject | None
 
 
 class UserProjectObject(TypedDict):
@@ -66,6 +83,7 @@ class OrganizationUserObject(TypedDict):
     projects: UserProjectsObject
     disabled: bool
     limits: LimitsObject
+    raised: RaiseObject | None
 
 
 class ProjectUserObject(TypedDict):
@@ -126,6 +144,7 @@ class ProjectKeyObject(TypedDict):
     owner_project_access: Literal["active", "inactive"]
     models: Annotated[list[str] | None, Field(description="Null: all that its team may use.")]
     limits: LimitsObject
+    raised: RaiseObject | None
 
 
 class RateLimitObject(LimitsObject):
@@ -135,6 +154,48 @@ class RateLimitObject(LimitsObject):
     object: Literal["project.rate_limit"]
     model: Literal["*"]
     max_tokens_per_1_minute: Literal[0]
+
+
+class AlertChannelObject(TypedDict):
+    """Whom the notice names; Koi itself sends no mail."""
+
+    type: Literal["email"]
+    recipients: list[str]
+    subject_prefix: str | None
+
+
+class SpendAlertObject(TypedDict):
+    id: str
+    object: Literal["organization.spend_alert", "project.spend_alert"]
+    currency: str
+    interval: Literal["month"]
+    threshold_amount: Annotated[int, Field(description="In hundredths of the currency.")]
+    notification_channel: AlertChannelObject
+
+
+class InvitationObject(TypedDict):
+    id: Annotated[str, Field(description="Also the id of the key that it becomes.")]
+    object: Literal["koi.invitation"]
+    user_id: str
+    name: str
+    status: Literal["open", "expired", "revoked"]
+    created_at: UnixSeconds
+    expires_at: UnixSeconds
+    revoked_at: UnixSeconds | None
+
+
+class NewInvitationObject(InvitationObject):
+    url: Annotated[str, Field(description="The link, shown this once.")]
+
+
+class AcceptedInvitationObject(TypedDict):
+    """A new key, shown this once."""
+
+    object: Literal["koi.invitation.accepted"]
+    user_id: str
+    key_id: str
+    key: str
+    base_url: str
 
 
 class EnforcementObject(TypedDict):
@@ -225,3 +286,14 @@ class SpendingBody(TypedDict):
     object: Literal["koi.spending"]
     stopped: Annotated[bool, Field(description="Whether nobody may spend.")]
     stops: list[SpendingStopObject]
+
+
+class BackupBody(TypedDict):
+    """The latest backup that was finished; all null before the first one."""
+
+    object: Literal["koi.backup"]
+    taken_at: UnixSeconds | None
+    bytes: Annotated[int | None, Field(description="The size of its file.")]
+    entries: Annotated[int | None, Field(description="Ledger entries in it.")]
+    pictures: int | None
+    sequence: Annotated[int | None, Field(description="The latest change in it.")]

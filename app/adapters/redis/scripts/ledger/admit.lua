@@ -1,11 +1,11 @@
 #!lua
 -- Reserve images, money and concurrency of every scope, all or nothing, and open the job in R.
 -- KEYS [1] slot  ARGV [1] epoch [2] position [4] days
---      [3] {job, scope_keys, limits, dedup, rate_unchecked?, images, unit?, lease_ms, task_ms, fields,
+--      [3] {job, scope_keys, limits, dedup, rate_unchecked?, day_unchecked?, images, unit?, lease_ms, task_ms, fields,
 --           user, refusals?}
 -- -> opened {created_ms, limits} (the journal gets `fields` beside the change) | joined {record, limits} (another job) | known {record, limits}
 --    (this very job was opened before)
--- errors: rate_limited {scope, seconds}, possible_duplicate {calls} (its rate is counted), key_reused,
+-- errors: rate_limited {scope, seconds?, limit?, ends_ms?}, possible_duplicate {calls} (its rate is counted), key_reused,
 --    spending_stopped {scope, reason}, too_many_refusals {wait_ms}, slots_taken {scope, wait_ms},
 --    quota_exceeded {scope, kind, label, limit, used, held, ends_ms}, clock_skew {now_ms}
 local TIDY_EVERY = 16  -- admissions: what lapsed or is too long is cut now and then
@@ -17,14 +17,18 @@ if not day then return fail(E.clock_skew, { now_ms = now_ms }) end
 
 local id, scope_keys, limits = ask.job, ask.scope_keys, ask.limits
 local in_day, in_month = read_packed(day.label, scope_keys), read_packed(day.month, scope_keys)
-local spent = rates_spent_us(scope_keys, limits)
+local spent = rates_spent_us(scope_keys, limits, 'requests', K.pace)
+local image_spent = image_rates_spent_us(scope_keys, limits)
+local made = requests_of_day(day, scope_keys, limits)
 local running = running_jobs(scope_keys, limits)
 local function found(status, job_id)
   if status == 'known' then
     emit_change('job', id, record(id), redis.call('HGET', K.job .. id, 'seq'))
   end
   local texts = limit_texts(day, scope_keys, in_day, in_month, spent, running)
-  return reply(status, { record = record(job_id), limits = texts })
+  return reply(status, {
+    record = record(job_id), limits = with_rates(texts, limits, image_spent, made),
+  })
 end
 
 if redis.call('EXISTS', K.job .. id) == 1 then return found('known', id) end
@@ -35,6 +39,10 @@ end
 local joined, undecided, calls = find_duplicate(ask.dedup)
 if undecided then return fail(undecided, { calls = calls }) end
 if joined then return found('joined', joined) end
+-- A request that was counted before was only asked about other callers, or found nothing in the cache.
+local uncounted = ask.rate_unchecked or ask.day_unchecked
+local full = uncounted and find_full_day(limits, made)
+if full then return fail(E.rate_limited, daily_refusal(day, full)) end
 
 for i, text in ipairs(redis.call('HMGET', K.stops, unpack(scope_keys))) do
   local stop = text and cjson.decode(text)
@@ -65,6 +73,10 @@ for i = 1, #scope_keys do
   check_limit(i, 'money', day.month, limit.micros_month, m.micros, m.held_micros, cost, day.month_ends)
 end
 if refusal then return fail(E.quota_exceeded, refusal) end
+local fast, seconds = find_full_image_rate(scope_keys, limits, image_spent, ask.images)
+if fast then
+  return fail(E.rate_limited, { scope = fast, seconds = seconds, limit = 'images_minute' })
+end
 for i, scope_key in ipairs(scope_keys) do
   local limit = limits[i].concurrency
   if limit and running[i] >= limit then
@@ -100,6 +112,12 @@ local own_fields = {
   'state', 'R', 'status', 'queued', 'created', int(now_ms), 'day', day.label, 'month', day.month,
   'attempt', ask.dedup.attempt, 'seq', int(seq),
 }
+local taken = take_image_rate(scope_keys, limits, image_spent, ask.images)
+if taken then
+  own_fields[#own_fields + 1] = 'image_rate'
+  own_fields[#own_fields + 1] = taken
+end
+if uncounted then count_request_of_day(day, scope_keys, limits, made) end
 emit_change('job', id, own_fields, seq)
 local fields = ask.fields
 for i = 1, #own_fields do fields[#fields + 1] = own_fields[i] end
@@ -119,5 +137,6 @@ extend_job_list(ask.user, ask.task_ms)
 
 return reply('opened', {
   created_ms = now_ms,
-  limits = limit_texts(day, scope_keys, in_day, in_month, spent, running),
+  limits = with_rates(limit_texts(day, scope_keys, in_day, in_month, spent, running), limits,
+    image_spent, made),
 })

@@ -84,14 +84,14 @@ end
 
 -- Rate limits (GCRA, burst = limit) -------------------------------------------------------------
 
--- Of each scope, microseconds until its rate is fully recovered; 0 where it has no rate limit.
-local function rates_spent_us(scope_keys, limits)
+-- Of each scope, microseconds until its rate is fully recovered; 0 where it has no such limit.
+local function rates_spent_us(scope_keys, limits, kind, pace)
   local spent, asked, keys = {}, {}, {}
   for i = 1, #scope_keys do
     spent[i] = 0
-    if limits[i].requests then
+    if limits[i][kind] then
       asked[#asked + 1] = i
-      keys[#keys + 1] = K.pace .. scope_keys[i]
+      keys[#keys + 1] = pace .. scope_keys[i]
     end
   end
   if #keys == 0 then return spent end
@@ -154,8 +154,8 @@ end
 
 -- How the limits stand, as text that the caller unpacks when somebody asks (scope_set.py): the
 -- seconds until the day and the month end, then of each scope the counters of both windows, the
--- microseconds until its rate is recovered, and its running jobs. A window that is nil was not read,
--- since no limit needs it.
+-- microseconds until its rate is recovered, and its running jobs; `with_rates` adds more where there
+-- is more. A window that is nil was not read, since no limit needs it.
 local function limit_texts(day, scope_keys, in_day, in_month, spent, running)
   local texts = {
     int(math.ceil((day.ends - now_ms) / 1000)) .. ' ' .. int(math.ceil((day.month_ends - now_ms) / 1000)),

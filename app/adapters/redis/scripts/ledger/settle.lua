@@ -16,7 +16,7 @@ local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
 local job = read_fields(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
   'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry', 'parts',
-  'over', 'failure', 'collecting')
+  'over', 'failure', 'collecting', 'image_rate', 'hooks')
 if not job.state then return fail(E.job_missing) end
 if not OPEN[job.state] or job.state == ask.state then
   -- A cancellation of what ended otherwise, or long ago, changes nothing.
@@ -143,12 +143,20 @@ local function release_slots()
   end
 end
 
-if final then move_counters() end
+if final then
+  move_counters()
+  if job.image_rate and ask.billed < n then
+    give_back_image_rate(job.image_rate, (n - ask.billed) / n)
+  end
+end
 if ask.state == 'S' and job.state == 'D' then update_typical_ms(job.dispatched) end
 write_outcome(final and not unsent and append_entry(id, settlement_entry()))
 release_slots()
 count_refusal()
-if #pending == 0 then redis.call('PUBLISH', K.ended, id) end
+if #pending == 0 then
+  redis.call('PUBLISH', K.ended, id)
+  if not job.ended or status ~= 'failed' then tell_webhooks(id, job.hooks, status) end
+end
 if ask.brief and final and not job.ended and not job.collecting and #pending == 0 then
   return reply('settled', { ended_ms = now_ms, dispatched_ms = tonumber(job.dispatched) })
 end
