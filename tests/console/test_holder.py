@@ -299,3 +299,36 @@ def press_until(page: Page, name: str, attribute: str = "innerText") -> None:
         if page.evaluate(read).strip().startswith(name):
             return
     raise AssertionError(f"nothing called {name!r} was reached")
+
+
+def test_ten_thousand_tasks_come_in_pages(ann: Visitor) -> None:
+    """Whatever the store holds, the page asks for twenty at a time and keeps its place."""
+    asked: list[str] = []
+
+    def answer(route: Any) -> None:
+        asked.append(route.request.url)
+        first = 0 if "after" not in route.request.url else int(route.request.url[-5:]) + 1
+        tasks = [
+            {"id": f"task_{n:05}", "status": "completed", "summary": f"{HOSTILE} {n}",
+             "model": "模型 <i>ñ</i>", "created": 1_795_000_000 - n, "progress": 100}
+            for n in range(first, first + 20)
+        ]  # fmt: skip
+        route.fulfill(json={"data": tasks, "has_more": True, "last_id": tasks[-1]["id"]})
+
+    ann.page.route(re.compile(r"/v1/tasks\?"), answer)
+    ann.go("Tasks")
+    rows = ann.page.locator("tbody tr")
+    expect(rows).to_have_count(20)
+    for pages in (2, 3):
+        ann.page.get_by_role("button", name="Show more").click()
+        expect(rows).to_have_count(20 * pages)
+    assert len(asked) == 3
+    assert ann.page.locator("tbody img, tbody script, tbody i").count() == 0
+
+
+def test_a_name_with_markup_is_only_a_name(visitor: Visitor, koi: Koi) -> None:
+    visitor.sign_in(koi.key("hank", name="<b>锦鲤</b> ß 'x'"))
+    visitor.go("Keys")
+
+    expect(visitor.page.get_by_role("row", name="<b>锦鲤</b> ß 'x'")).to_be_visible()
+    assert visitor.page.locator("tbody b").count() == 0
