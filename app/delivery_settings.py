@@ -19,6 +19,8 @@ class DeliverySettings(BaseSettings):
     webhook_lifetime_s: float = Field(86_400, gt=0)
     notice_webhook: SecretStr | None = None
     notice_webhook_secret: SecretStr | None = None
+    notice_interval_s: float = Field(60, gt=0)
+    notice_disk_mb: int = Field(1024, ge=0)
     notice_form: Literal["auto", "standard", "slack", "feishu"] = "auto"
 
     @property

@@ -91,6 +91,7 @@ class Settings(DeliverySettings):
     cors_origins: str = "*"
     docs: bool = True
     console: bool = True
+    list_aliases: bool = False
     admin_key: SecretStr | None = None
     metrics_token: SecretStr | None = None
 

@@ -2,11 +2,12 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.deadline import deadline
 from tests.store_plans import running_topology
 from tests.topologies import Topology
 
@@ -34,6 +35,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Chaos runs take as long as they were asked to."""
+    if item.get_closest_marker("chaos") is not None:
+        return (yield)
+    with deadline(item.nodeid):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,7 @@ MEANINGS: Mapping[str, str] = {
     "overloaded": "Too many requests in flight, or the image store is away; repeat the request.",
     "price_unknown": "The model has no price, so a money budget cannot be kept.",
     "project_archived": "The team of this key is archived.",
+    "invitation_ended": "This link was used, was withdrawn, has expired or never existed.",
     "rate_limit_exceeded": "Too many requests; wait as long as Retry-After says.",
     "request_timeout": "The request did not arrive in time.",
     "request_too_large": "The request body is too large. Nothing was charged.",

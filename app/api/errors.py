@@ -50,6 +50,7 @@ ERROR_TABLE: Mapping[str, tuple[int, str]] = MappingProxyType(
         "cross_origin_refused": (403, INVALID_REQUEST_ERROR),
         "insufficient_permissions": (403, INVALID_REQUEST_ERROR),
         "project_archived": (403, INVALID_REQUEST_ERROR),
+        "invitation_ended": (410, INVALID_REQUEST_ERROR),
         "object_not_found": (404, INVALID_REQUEST_ERROR),
         "conflict": (400, INVALID_REQUEST_ERROR),
         "model_not_found": (404, INVALID_REQUEST_ERROR),

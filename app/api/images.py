@@ -1,5 +1,6 @@
 """POST /v1/images/generations. Edits and variations are refused: the provider has neither."""
 
+from dataclasses import replace
 from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
@@ -7,18 +8,19 @@ from starlette.responses import Response
 
 from app.api.auth import authenticate_request
 from app.api.errors import ErrorResponse
+from app.api.estimate import answer_dry_run, is_dry_run
+from app.api.event_stream import EventStreamResponse
 from app.api.request import ParsedRequest, RawRequest, parse_request
 from app.api.request_body import discard_upload, read_json
 from app.api.request_headers import RequestHeaders, parse_request_headers
 from app.api.response import (
-    EventStreamResponse,
     HeartbeatResponse,
     ImmediateResponse,
     JobRecipient,
     PendingResponse,
     build_started_headers,
 )
-from app.api.response_body import build_task_response
+from app.api.response_body import build_task_response, get_public_origin
 from app.api.response_headers import build_adjusted_header, build_limit_headers
 from app.api.state import get_access_record, get_app_state, get_edge_settings, is_client_connected
 from app.api.tasks import build_task_headers
@@ -30,8 +32,10 @@ from app.service.log_context import bind_task_id
 
 
 async def create(request: Request) -> Response:
-    """Generate images from text: wait for them, take a task (async), or read events (stream)."""
+    """Generate images from text: wait for them, take a task (async), or read events (stream).
+    `dry_run` says what it would cost and buys nothing."""
     principal = await authenticate_request(request)
+    dry_run = is_dry_run(request)
     gateway = get_app_state(request).gateway
     await gateway.rate_limiter.check_recent_refusal(principal)
     record = get_access_record(request)
@@ -43,9 +47,15 @@ async def create(request: Request) -> Response:
     record.moderation_code = parsed.moderation_code
     if parsed.egress_override:
         get_app_state(request).metrics.egress_override()
+    if dry_run:
+        return await answer_dry_run(request, principal, parsed)
+    target = gateway.webhooks.choose_target(
+        principal, parsed.webhook, parsed.webhook_events, get_public_origin(request)
+    )
+    command = parsed.ask if target is None else replace(parsed.ask, webhook=target)
     try:
         is_connected = partial(is_client_connected, request)
-        started = await gateway.generate.start(principal, parsed.ask, is_connected)
+        started = await gateway.generate.start(principal, command, is_connected)
     except AdmissionRefused as refusal:
         return await _build_refusal(request, principal, refusal)
     except CallerDisconnected:
@@ -53,6 +63,9 @@ async def create(request: Request) -> Response:
     record.cleanups.append(partial(gateway.generate.close, started))
     record.task_id, record.cache = started.job.id, str(started.cache)
     bind_task_id(started.job.id)
+    if target is not None:
+        asked = parsed.asynchronous or parsed.webhook is not None
+        await gateway.webhooks.tell_of(started, command, asked=asked)
     return await _build_response(request, started, parsed, request_headers)
 
 
@@ -73,9 +86,10 @@ async def _build_response(
 ) -> Response:
     headers = build_started_headers(started, build_adjusted_header(parsed.adjusted))
     if parsed.asynchronous:
-        headers |= {
+        headers = {
             **build_limit_headers(started.limit_snapshot),
             **build_task_headers(started.job),
+            **headers,
         }
         task = partial(build_task_response, request, started.job, headers)
         return ImmediateResponse(JobRecipient(request, started), task)

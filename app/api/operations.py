@@ -8,21 +8,26 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, get_args
 
-from app.api import tasks
-from app.api.error_examples import CREDENTIAL_CODES, GENERATION_CODES, KEY_CODES
+from app.api import billing, estimate, task_stream, tasks
+from app.api.error_examples import GENERATION_CODES, KEY_CODES
 from app.api.parameters import Schema, describe_query
 from app.api.request_headers import IDEMPOTENCY_KEY_FORMAT, TIMEOUT_HEADERS
 from app.api.response_headers import EXPOSED_HEADERS
 from app.api.wire import (
     EVENT_SCHEMA,
     EXAMPLES,
+    TASK_EVENT_SCHEMA,
     ImagesBody,
-    LivenessBody,
     ModelListBody,
     ModelObject,
-    ReadinessBody,
     TaskListBody,
     TaskObject,
+)
+from app.api.wire_usage import (
+    BillingUsageBody,
+    CreditGrantsBody,
+    EstimateBody,
+    SubscriptionBody,
     UsageBody,
 )
 from app.domain.formats import MEDIA_TYPES
@@ -41,10 +46,10 @@ HEADERS: Mapping[str, str] = {
 LIMIT_HEADERS = tuple(name for name in EXPOSED_HEADERS if "ratelimit" in name)
 COMMON_HEADERS = ("x-request-id",)
 GENERATION_HEADERS = (
-    *COMMON_HEADERS, "x-koi-task-id", "x-koi-cache", "cache-status", "age", "x-koi-adjusted",
-    *LIMIT_HEADERS,
+    *COMMON_HEADERS, "x-koi-task-id", "x-koi-cost", "x-koi-cache", "cache-status", "age",
+    "x-koi-adjusted", *LIMIT_HEADERS,
 )  # fmt: skip
-TASK_HEADERS = (*COMMON_HEADERS, "cache-control", "x-koi-task-id", "retry-after")
+TASK_HEADERS = (*COMMON_HEADERS, "cache-control", "x-koi-task-id", "x-koi-cost", "retry-after")
 
 Answers = dict[int | str, dict[str, Any]]
 
@@ -131,8 +136,8 @@ SIGNATURE = (
 PICTURE_CODES = frozenset({"image_unavailable", "too_many_waiting"})
 
 _CREATED = describe_answer(
-    ImagesBody | TaskObject,
-    "The images; with async a task; with stream one event for each image.",
+    ImagesBody | TaskObject | EstimateBody,
+    "The images; with async a task; with stream one event for each image; with dry_run a price.",
     GENERATION_HEADERS,
 )
 _CREATED["content"]["text/event-stream"] = {"schema": EVENT_SCHEMA}
@@ -142,7 +147,7 @@ CREATE_IMAGES = Operation(
     "Generate images",
     {200: _CREATED},
     GENERATION_CODES,
-    parameters=GENERATION_REQUEST_HEADERS,
+    parameters=(*estimate.PARAMETERS, *GENERATION_REQUEST_HEADERS),
     body={
         "required": True,
         "content": {
@@ -189,14 +194,25 @@ LIST_TASKS = Operation(
     KEY_CODES | {"invalid_value"},
     parameters=tasks.LIST_PARAMETERS,
 )
-READ_TASK = Operation(
-    "readTask",
-    "Tasks",
-    "Read a task",
-    {200: describe_answer(TaskObject, "The task.", TASK_HEADERS)},
-    KEY_CODES | PICTURE_CODES | {"invalid_value", "task_not_found"},
-    parameters=(TASK_ID, *tasks.READ_PARAMETERS),
+_TASK = describe_answer(
+    TaskObject, "The task; with Accept: text/event-stream its changes.", TASK_HEADERS
 )
+_TASK["content"][task_stream.MEDIA_TYPE] = {"schema": TASK_EVENT_SCHEMA}
+
+
+def _read_task(id: str, summary: str) -> Operation:
+    return Operation(
+        id,
+        "Tasks",
+        summary,
+        {200: _TASK},
+        KEY_CODES | PICTURE_CODES | {"invalid_value", "task_not_found"},
+        parameters=(TASK_ID, *tasks.READ_PARAMETERS),
+    )
+
+
+READ_TASK = _read_task("readTask", "Read a task")
+READ_IMAGE_TASK = _read_task("readImageTask", "Read a task, under its other name")
 CANCEL_TASK = Operation(
     "cancelTask",
     "Tasks",
@@ -227,64 +243,26 @@ READ_USAGE = Operation(
     {200: describe_answer(UsageBody, "Limits and usage.", (*COMMON_HEADERS, *LIMIT_HEADERS))},
     KEY_CODES,
 )
-LIVE = Operation(
-    "live",
-    "Operation",
-    "Whether the process lives",
-    {
-        200: describe_answer(LivenessBody, "It does."),
-        503: describe_answer(LivenessBody, "It is stuck."),
-    },
-    security=Security.NONE,
+SUBSCRIPTION = Operation(
+    "readSubscription",
+    "Usage",
+    "Your budget of this month, as chat clients read it",
+    {200: describe_answer(SubscriptionBody, "The budget.")},
+    KEY_CODES,
 )
-READY = Operation(
-    "ready",
-    "Operation",
-    "Whether it takes work",
-    {
-        200: describe_answer(ReadinessBody, "It does."),
-        503: describe_answer(ReadinessBody, "Not now."),
-    },
-    security=Security.NONE,
+CREDIT_GRANTS = Operation(
+    "readCreditGrants",
+    "Usage",
+    "Your budget and what is left, as chat clients read it",
+    {200: describe_answer(CreditGrantsBody, "The budget.")},
+    KEY_CODES,
 )
-METRICS = Operation(
-    "metrics",
-    "Operation",
-    "Metrics for Prometheus (metrics token or admin key)",
-    {200: file_answer("The metrics.", "text/plain")},
-    CREDENTIAL_CODES,
+BILLING_USAGE = Operation(
+    "readBillingUsage",
+    "Usage",
+    "What you used, as chat clients read it",
+    {200: describe_answer(BillingUsageBody, "What you used.")},
+    KEY_CODES | {"invalid_value"},
+    parameters=billing.USAGE_PARAMETERS,
 )
 HIDDEN = frozenset({"unknown_url"})
-SCHEMA = Operation(
-    "openapi",
-    "Documentation",
-    "This document",
-    {
-        200: describe_answer(dict[str, Any], "OpenAPI 3.1.", (*COMMON_HEADERS, "etag")),
-        304: {"description": "You have it.", "headers": refer_headers("etag")},
-    },
-    HIDDEN,
-    Security.NONE,
-)
-DOCS = Operation(
-    "docs",
-    "Documentation",
-    "A page to read and try it",
-    {200: file_answer("The page.", "text/html")},
-    HIDDEN,
-    Security.NONE,
-)
-DOCS_FILE = Operation(
-    "docsFile",
-    "Documentation",
-    "A file of that page",
-    {
-        200: file_answer(
-            "The file.", "text/css", "text/javascript", headers=(*COMMON_HEADERS, "etag")
-        ),
-        304: {"description": "You have these bytes.", "headers": refer_headers("etag")},
-    },
-    HIDDEN,
-    Security.NONE,
-    (describe_path("name", "Its name."),),
-)

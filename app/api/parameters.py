@@ -71,6 +71,22 @@ def parse_boolean(body: Body, name: str) -> bool:
     return value
 
 
+def parse_words(body: Body, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """A list of known words, each once."""
+    value = body.get(name)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise wrong_type_error(name, "an array of strings")
+    if strange := [word for word in value if word not in known]:
+        raise InvalidRequest(
+            "invalid_value",
+            f"{name}: {strange[0][:MAX_WORD_CHARS]!r} is none of {', '.join(known)}.",
+            param=name,
+        )
+    return tuple(dict.fromkeys(value))
+
+
 def parse_choice(
     body: Body, name: str, known: Iterable[str], aliases: Mapping[str, str]
 ) -> str | None:

@@ -1,8 +1,10 @@
 """Turns a path as a client spells it into the one that is routed, without a redirect."""
 
-ROUTE_ROOTS = frozenset({"images", "models", "tasks", "usage", "organization", "koi"})
+ROUTE_ROOTS = frozenset({"images", "models", "tasks", "usage", "organization", "koi", "dashboard"})
 """First words after /v1."""
 PREFIXES = frozenset({"v1", "openai", "api"})
+PROXY = ["proxy", "openai"]
+"""How ComfyUI's nodes reach OpenAI through another service."""
 HEALTH_ALIASES = frozenset({"health", "healthz"})
 """Other names for /livez that hosting platforms ask for."""
 NON_IMAGE_ROOTS = frozenset(
@@ -14,17 +16,18 @@ NON_IMAGE_ROOTS = frozenset(
 def normalize_path(path: str) -> tuple[str, str | None]:
     """The path to route, and the model named by an Azure deployment path.
 
-    Extra slashes, a missing or doubled /v1, `/api/v1` and `/openai/deployments/{model}` all lead
-    to the same route. Dots are never resolved: a path with `..` in it is unknown.
+    Extra slashes, a missing or doubled /v1, `/api/v1`, `/proxy/openai` and
+    `/openai/deployments/{model}` all lead to the same route. Dots are never resolved: a path with
+    `..` in it is unknown.
     """
     given = [segment for segment in path.split("/") if segment]
     rest = given
     deployment = None
-    while rest and rest[0] in PREFIXES:
+    while rest and (rest[0] in PREFIXES or rest[:2] == PROXY):
         if rest[:2] == ["openai", "deployments"] and len(rest) > 3:
             deployment, rest = rest[2], rest[3:]
         else:
-            rest = rest[1:]
+            rest = rest[2:] if rest[:2] == PROXY else rest[1:]
     if rest and rest[0] in ROUTE_ROOTS:
         return "/v1/" + "/".join(rest), deployment
     if len(given) == 1 and given[0] in HEALTH_ALIASES:

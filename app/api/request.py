@@ -19,6 +19,7 @@ from app.domain.images import GenerationRequest, digest
 from app.domain.ledger import DedupKeys
 from app.domain.patterns import pattern_matches
 from app.domain.principal import Principal
+from app.domain.webhooks import WebhookEvent
 from app.service.generation import GenerateCommand
 
 UNSUPPORTED_FIELDS = frozenset(
@@ -43,7 +44,7 @@ EGRESS_FIELDS = frozenset(
         "api_base", "api_key", "api_type", "api_version", "base_model", "base_url",
         "callback_url", "custom_llm_provider", "endpoint", "extra_headers", "headers", "host",
         "mock_response", "organization", "provider", "proxies", "proxy", "target_url",
-        "upstream", "upstream_url", "url", "webhook", "webhook_url",
+        "upstream", "upstream_url", "url", "webhook_url",
     }
 )  # fmt: skip
 """Fields with which other gateways let a caller choose where the upstream key goes (S1). They are
@@ -62,7 +63,8 @@ MAX_FIELDS = 100
 class ParsedRequest:
     """One request, read. `adjusted` names the fields that were coerced or ignored;
     `egress_override` is true when one of them tried to choose where Koi connects;
-    `moderation_code` is the code that this caller expects when its prompt is refused."""
+    `moderation_code` is the code that this caller expects when its prompt is refused; `webhook` is
+    the URL it names."""
 
     ask: GenerateCommand
     asynchronous: bool
@@ -70,6 +72,8 @@ class ParsedRequest:
     adjusted: tuple[str, ...]
     egress_override: bool
     moderation_code: str
+    webhook: str | None
+    webhook_events: tuple[WebhookEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,8 @@ def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> 
         adjusted=_list_adjusted(body, request, called),
         egress_override=not EGRESS_FIELDS.isdisjoint(body),
         moderation_code=_choose_moderation_code(called, catalog),
+        webhook=request_fields.WEBHOOK.parse(body),
+        webhook_events=tuple(map(WebhookEvent, request_fields.WEBHOOK_EVENTS.parse(body))),
     )
 
 

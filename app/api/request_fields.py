@@ -9,6 +9,7 @@ from app.api import parameters
 from app.api.parameters import MAX_WORD_CHARS, Body
 from app.domain.images import ResponseFormat
 from app.domain.sizes import MAX_SIDE_PX
+from app.domain.webhooks import MAX_WEBHOOK_CHARS, WebhookEvent
 
 MAX_MODEL_CHARS = 256
 MAX_USER_CHARS = 512
@@ -84,6 +85,45 @@ class ChoiceField:
 
 
 @dataclass(frozen=True, slots=True)
+class UrlField:
+    """An absolute URL of http or https; an empty text is none."""
+
+    name: str
+    max_chars: int
+    about: str
+
+    def parse(self, body: Body) -> str | None:
+        return parameters.parse_string(body, self.name, self.max_chars) or None
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "type": ["string", "null"],
+            "format": "uri",
+            "maxLength": self.max_chars,
+            "description": self.about,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class WordsField:
+    """Some of a few words, each once; an empty list is none."""
+
+    name: str
+    words: tuple[str, ...]
+    about: str
+
+    def parse(self, body: Body) -> tuple[str, ...]:
+        return parameters.parse_words(body, self.name, self.words)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "type": ["array", "null"],
+            "items": {"type": "string", "enum": [*self.words]},
+            "description": self.about,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class PromptField:
     """The one field that a request must have; `max_chars` is the longest that any model takes."""
 
@@ -117,7 +157,16 @@ class SideField:
         return {"description": self.about, "examples": [1024]}
 
 
-Field = StringField | IntegerField | BooleanField | ChoiceField | PromptField | SideField
+Field = (
+    StringField
+    | IntegerField
+    | BooleanField
+    | ChoiceField
+    | PromptField
+    | SideField
+    | UrlField
+    | WordsField
+)
 
 MODEL = StringField(
     "model",
@@ -145,13 +194,22 @@ RESPONSE_FORMAT = ChoiceField(
 )
 STREAM = BooleanField("stream", "Answer with server-sent events; not together with async.")
 ASYNC = BooleanField("async", "Answer at once with a task; read it at /v1/tasks/{task_id}.")
+WEBHOOK = UrlField(
+    "webhook",
+    MAX_WEBHOOK_CHARS,
+    "An https URL that is told how the task ends, signed as Standard Webhooks; missing: the "
+    "default of the key or user, if any.",
+)
+WEBHOOK_EVENTS = WordsField("webhook_events", tuple(WebhookEvent), "What it is told; missing: all.")
 USER = StringField("user", MAX_USER_CHARS, "Checked and dropped: the provider has no such field.")
 SAFETY_IDENTIFIER = StringField("safety_identifier", MAX_USER_CHARS, USER.about)
 PARTIAL_IMAGES = IntegerField(
     "partial_images", 0, MAX_PARTIAL_IMAGES, "Checked and dropped: no partial images are sent."
 )
 
-SUPPORTED: tuple[Field, ...] = (MODEL, PROMPT, N, SIZE, QUALITY, RESPONSE_FORMAT, STREAM, ASYNC)
+SUPPORTED: tuple[Field, ...] = (
+    MODEL, PROMPT, N, SIZE, QUALITY, RESPONSE_FORMAT, STREAM, ASYNC, WEBHOOK, WEBHOOK_EVENTS,
+)  # fmt: skip
 ACCEPTED: tuple[StringField | IntegerField, ...] = (USER, SAFETY_IDENTIFIER, PARTIAL_IMAGES)
 """Checked, then left out: the provider knows nothing like them."""
 ASPECT_RATIO = StringField(

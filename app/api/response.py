@@ -1,6 +1,6 @@
-"""Answering a caller who waits: in silence, with heartbeats, or as a stream of events.
+"""Answering a caller who waits: in silence or with heartbeats; `app.api.event_stream` sends events.
 
-All three notice when the caller hangs up and tell the gateway, so that the next identical request
+All of them notice when the caller hangs up and tell the gateway, so that the next identical request
 joins the job and does not buy again. None of them changes the job itself.
 """
 
@@ -10,38 +10,34 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.disconnect import DisconnectWatch, PeerState, SilentWork
-from app.api.errors import abort_response, build_error_body, record_late_failure
-from app.api.image_stream import open_image, send_image_base64
+from app.api.errors import abort_response
 from app.api.request_headers import WaitPlan
 from app.api.response_body import (
-    JSON_PLACEHOLDER,
-    PLACEHOLDER,
     JsonImagesResponse,
-    acquire_answer_permit,
     build_images_response,
-    describe_image,
-    describe_incomplete,
     json_response,
 )
-from app.api.response_headers import add_incomplete_header, build_cache_headers, build_limit_headers
+from app.api.response_headers import (
+    FREE_HEADERS,
+    add_incomplete_header,
+    build_cache_headers,
+    build_cost_header,
+    build_limit_headers,
+)
 from app.api.state import (
     get_access_record,
     get_app_state,
-    get_edge_settings,
     get_peer_state,
     get_scope_access_record,
     get_scope_peer,
 )
-from app.api.wire import COMPLETED_EVENT, ERROR_EVENT, NO_USAGE
-from app.domain.errors import FailureNote, GatewayError, GenerationFailed
+from app.domain.errors import GatewayError, GenerationFailed
 from app.domain.images import ResponseFormat
-from app.domain.job import Job
 from app.service.callers import HALF_CLOSED_S
 from app.service.generation import FinishedJob, StartedJob
 
@@ -139,13 +135,16 @@ class PendingResponse(JobRecipient):
             {**self.headers, "x-koi-task-id": generated.job.id}, generated.job
         )
         headers |= build_limit_headers(generated.limit_snapshot)
+        if not self.started.is_paid_before:
+            headers |= build_cost_header(generated.job)
         return await build_images_response(
             self.request, generated.job, self.response_format, headers
         )
 
 
 def build_started_headers(started: StartedJob, adjusted: Mapping[str, str]) -> dict[str, str]:
-    return {"x-koi-task-id": started.job.id, **build_cache_headers(started), **adjusted}
+    headers = {"x-koi-task-id": started.job.id, **build_cache_headers(started), **adjusted}
+    return headers | FREE_HEADERS if started.is_paid_before else headers
 
 
 class ImmediateResponse(Response):
@@ -201,96 +200,17 @@ class HeartbeatResponse(Response):
             if not await work.wait(pending.silence_s):
                 limits = build_limit_headers(pending.started.limit_snapshot)
                 head = json_response(b"", {**pending.headers, **limits, **UNBUFFERED_HEADERS})
-                await _send_start(send, head)
-                await _send_chunk(send, b" ")
+                await send_start(send, head)
+                await send_chunk(send, b" ")
                 while not await work.wait(pending.wait_plan.heartbeat_interval_s):
-                    await _send_chunk(send, b" ")
+                    await send_chunk(send, b" ")
             return work.result()
 
 
-class EventStreamResponse(Response):
-    """Server-sent events: comments while waiting, one completed event per image.
-
-    The provider has no partial images, so none are sent.
-    """
-
-    def __init__(self, pending: PendingResponse) -> None:
-        self.pending = pending
-        self.background = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        pending = self.pending
-        get_scope_access_record(scope).waited = True
-        headers = {
-            **pending.headers,
-            **build_limit_headers(pending.started.limit_snapshot),
-            **UNBUFFERED_HEADERS,
-        }
-        try:
-            async with (
-                pending.abandon_unless_answered(),
-                DisconnectWatch(get_scope_peer(scope), receive),
-            ):
-                await _send_start(send, Response(b"", 200, headers, "text/event-stream"))
-                await _send_chunk(send, b": koi\n\n")
-                pause_s = min(
-                    get_edge_settings(pending.request).comment_interval_s,
-                    pending.wait_plan.heartbeat_interval_s,
-                )
-                with SilentWork(self._wait_for_job()) as work:
-                    while not await work.wait(pause_s):
-                        await _send_chunk(send, b": koi\n\n")
-                    await self._send_events(work.result(), send)
-                await pending.raise_if_disconnected()
-            pending.received()
-        except GatewayError as error:
-            await _send_chunk(send, _build_error_event(scope, error.note, pending.started.job.id))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _wait_for_job(self) -> Job:
-        job = (await self.pending.wait_for_job()).job
-        await acquire_answer_permit(self.pending.request)
-        return job
-
-    async def _send_events(self, job: Job, send: Send) -> None:
-        head, _, tail = _build_completed_event(job).partition(PLACEHOLDER)
-        for picture in job.pictures:
-            found = await open_image(self.pending.request, picture.name, job.id)
-            await _send_chunk(send, head)
-            await send_image_base64(self.pending.request, send, found)
-            await _send_chunk(send, tail)
-
-
-def _build_completed_event(job: Job) -> bytes:
-    event = {
-        "type": COMPLETED_EVENT,
-        "created_at": job.created_ms // 1000,
-        "quality": "auto",
-        "output_format": "png",
-        "background": "opaque",
-        **describe_image(job),
-        **describe_incomplete(job),
-        "usage": NO_USAGE,
-        "b64_json": JSON_PLACEHOLDER,
-    }
-    return _encode_event(COMPLETED_EVENT, orjson.dumps(event))
-
-
-def _build_error_event(scope: Scope, note: FailureNote, task_id: str) -> bytes:
-    record_late_failure(scope, note)
-    return _encode_event(
-        ERROR_EVENT, build_error_body(note, task_id, get_scope_access_record(scope).moderation_code)
-    )
-
-
-def _encode_event(name: str, payload: bytes) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), payload)
-
-
-async def _send_start(send: Send, head: Response) -> None:
+async def send_start(send: Send, head: Response) -> None:
     headers = [pair for pair in head.raw_headers if pair[0] != b"content-length"]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
-async def _send_chunk(send: Send, body: bytes) -> None:
+async def send_chunk(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})

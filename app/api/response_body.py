@@ -1,7 +1,8 @@
 """The bodies of successful answers: images responses, tasks, and prepared JSON responses."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypedDict
 
 import orjson
@@ -22,6 +23,9 @@ from app.api.wire import (
 )
 from app.domain.images import Picture, ResponseFormat
 from app.domain.job import Job, TaskStatus, find_shortfall
+from app.domain.ports import ImageLinks
+
+LinkTo = Callable[[Picture], str]
 
 PLACEHOLDER = b"\0"
 JSON_PLACEHOLDER: Any = orjson.Fragment(b'"\0"')
@@ -114,8 +118,13 @@ def get_public_origin(request: Request) -> str:
 
 
 def build_image_link(request: Request, picture: Picture) -> str:
-    query = get_app_state(request).gateway.links.sign(picture.name)
-    return f"{get_public_origin(request)}/v1/images/{picture.name}?{query}"
+    return sign_image_link(
+        get_app_state(request).gateway.links, get_public_origin(request), picture
+    )
+
+
+def sign_image_link(links: ImageLinks, origin: str, picture: Picture) -> str:
+    return f"{origin}/v1/images/{picture.name}?{links.sign(picture.name)}"
 
 
 async def build_images_response(
@@ -125,7 +134,7 @@ async def build_images_response(
     encoded = response_format != ResponseFormat.URL
     body: ImagesBody = {
         "created": job.created_ms // 1000,
-        "data": _build_items(request, job.pictures, response_format),
+        "data": _build_items(partial(build_image_link, request), job.pictures, response_format),
         **describe_image(job),
         "usage": NO_USAGE,
         **describe_incomplete(job),
@@ -142,7 +151,7 @@ async def build_task_response(
     wanted = job.response_format
     pictures: tuple[OpenedImage, ...] = ()
     if task["data"] is not None and wanted in (ResponseFormat.B64_JSON, ResponseFormat.BOTH):
-        task["data"] = _build_items(request, job.pictures, wanted)
+        task["data"] = _build_items(partial(build_image_link, request), job.pictures, wanted)
         pictures = await _open_images(request, job)
     return JsonImagesResponse(request, orjson.dumps(task), pictures, headers)
 
@@ -192,7 +201,7 @@ def _describe_collecting(job: Job) -> CollectingFact:
 
 
 def _build_items(
-    request: Request, pictures: Sequence[Picture], response_format: str | None
+    link: LinkTo, pictures: Sequence[Picture], response_format: str | None
 ) -> list[ImageItem]:
     """Where each picture is, and the prompt it was made from."""
     items: list[ImageItem] = []
@@ -201,7 +210,7 @@ def _build_items(
         if response_format != ResponseFormat.URL:
             item["b64_json"] = JSON_PLACEHOLDER
         if response_format != ResponseFormat.B64_JSON:
-            item["url"] = build_image_link(request, picture)
+            item["url"] = link(picture)
         if picture.revised_prompt is not None:
             item["revised_prompt"] = picture.revised_prompt
         items.append(item)
@@ -222,6 +231,10 @@ async def acquire_answer_permit(request: Request) -> None:
 
 
 def build_task_object(request: Request, job: Job) -> TaskObject:
+    return describe_task(job, partial(build_image_link, request))
+
+
+def describe_task(job: Job, link: LinkTo) -> TaskObject:
     """The same keys in every state, pictures as links; beside them `collecting` while pictures are
     downloaded, and `incomplete` when some are missing."""
     done = job.status is TaskStatus.COMPLETED
@@ -233,7 +246,7 @@ def build_task_object(request: Request, job: Job) -> TaskObject:
         "progress": 100 if done else progress,
         "created": job.created_ms // 1000,
         "model": job.model,
-        "data": _build_items(request, job.pictures, ResponseFormat.URL) if done else None,
+        "data": _build_items(link, job.pictures, ResponseFormat.URL) if done else None,
         "error": None if job.failure is None else build_error_object(job.failure),
         **_describe_collecting(job),
         **describe_incomplete(job),

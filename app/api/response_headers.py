@@ -8,9 +8,13 @@ from app.api.request_body import PRINTABLE_NAME
 from app.domain.cache import CacheOutcome
 from app.domain.job import Job, find_shortfall
 from app.domain.limits import LimitKind, LimitSnapshot, LimitStatus, LimitWindow
+from app.domain.money import format_micros
 from app.service.generation import StartedJob
 
 ADJUSTED_HEADER = "x-koi-adjusted"
+COST_HEADER = "x-koi-cost"
+FREE_HEADERS = {COST_HEADER: format_micros(0)}
+"""Of pictures that the cache had, or that another caller's job was making."""
 EXPOSED_HEADERS: Mapping[str, str] = {
     "age": "Seconds since the cached answer was made.",
     "cache-status": "What the cache did (RFC 9211).",
@@ -20,6 +24,7 @@ EXPOSED_HEADERS: Mapping[str, str] = {
     "retry-after-ms": "The same in milliseconds.",
     ADJUSTED_HEADER: "Fields that were coerced or ignored; n=3->1 when fewer pictures came.",
     "x-koi-cache": "hit, miss, joined or bypass.",
+    COST_HEADER: "What the answer cost in the catalog's currency, where the price is known.",
     "x-koi-task-id": "The job behind the answer: GET /v1/tasks/{task_id}.",
     "x-ratelimit-limit-images": "Images that the tightest limit allows.",
     "x-ratelimit-limit-requests": "Requests that the tightest limit allows.",
@@ -86,6 +91,13 @@ def _cache_status(started: StartedJob) -> str:
     if started.cache is CacheOutcome.BYPASS:
         return "koi; fwd=bypass"
     return "koi; fwd=uri-miss; stored" if started.stored else "koi; fwd=uri-miss"
+
+
+def build_cost_header(job: Job) -> dict[str, str]:
+    """`x-koi-cost`: decimal text, of a job that has ended and whose price is known."""
+    if not job.ended or job.unit_micros is None:
+        return {}
+    return {COST_HEADER: format_micros(job.billed * job.unit_micros)}
 
 
 def add_incomplete_header(headers: Mapping[str, str], job: Job) -> dict[str, str]:

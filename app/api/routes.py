@@ -1,17 +1,21 @@
 """Every route of the gateway, on one page."""
 
-from app.api import docs, image_content, images, models, ops, tasks, usage
+from app.api import billing, docs, image_content, images, models, ops, ops_operations, tasks, usage
 from app.api import operations as op
 from app.api.holder.routes import HOLDER_ROUTES, PAGE_ROUTES
 from app.api.openapi import DocumentedRoute
 from app.api.operator.routes import OPERATOR_ROUTES
-from app.api.organization.routes import ORGANIZATION_ROUTES
+from app.api.organization.routes import INVITED_ROUTES, ORGANIZATION_ROUTES
+from app.api.webhook_routes import WEBHOOK_ROUTES
+
+BILLING = "/v1/dashboard/billing"
 
 ROUTES = (
     DocumentedRoute("POST", "/v1/images/generations", images.create, op.CREATE_IMAGES),
     DocumentedRoute("POST", "/v1/images/edits", images.reject_unsupported, op.EDIT_IMAGES),
     DocumentedRoute("POST", "/v1/images/variations", images.reject_unsupported, op.VARY_IMAGES),
     DocumentedRoute("GET", "/v1/images/{name}", image_content.read, op.READ_IMAGE),
+    DocumentedRoute("GET", "/v1/images/tasks/{task_id}", tasks.read, op.READ_IMAGE_TASK),
     DocumentedRoute("GET", "/v1/tasks", tasks.index, op.LIST_TASKS),
     DocumentedRoute("GET", "/v1/tasks/{task_id}", tasks.read, op.READ_TASK),
     DocumentedRoute("DELETE", "/v1/tasks/{task_id}", tasks.cancel, op.CANCEL_TASK),
@@ -19,15 +23,20 @@ ROUTES = (
     DocumentedRoute("GET", "/v1/models/{model:path}", models.read, op.READ_MODEL),
     DocumentedRoute("GET", "/v1/usage", usage.read, op.READ_USAGE),
     *HOLDER_ROUTES,
+    DocumentedRoute("GET", f"{BILLING}/subscription", billing.subscription, op.SUBSCRIPTION),
+    DocumentedRoute("GET", f"{BILLING}/credit_grants", billing.credit_grants, op.CREDIT_GRANTS),
+    DocumentedRoute("GET", f"{BILLING}/usage", billing.usage, op.BILLING_USAGE),
+    *WEBHOOK_ROUTES,
     *ORGANIZATION_ROUTES,
     *OPERATOR_ROUTES,
+    *INVITED_ROUTES,
     *PAGE_ROUTES,
-    DocumentedRoute("GET", "/livez", ops.live, op.LIVE),
-    DocumentedRoute("GET", "/readyz", ops.ready, op.READY),
-    DocumentedRoute("GET", "/metrics", ops.metrics, op.METRICS),
-    DocumentedRoute("GET", "/openapi.json", docs.schema, op.SCHEMA),
-    DocumentedRoute("GET", "/docs", docs.page, op.DOCS),
-    DocumentedRoute("GET", "/docs/{name}", docs.asset, op.DOCS_FILE),
+    DocumentedRoute("GET", "/livez", ops.live, ops_operations.LIVE),
+    DocumentedRoute("GET", "/readyz", ops.ready, ops_operations.READY),
+    DocumentedRoute("GET", "/metrics", ops.metrics, ops_operations.METRICS),
+    DocumentedRoute("GET", "/openapi.json", docs.schema, ops_operations.SCHEMA),
+    DocumentedRoute("GET", "/docs", docs.page, ops_operations.DOCS),
+    DocumentedRoute("GET", "/docs/{name}", docs.asset, ops_operations.DOCS_FILE),
 )
 
 UNAUTHENTICATED_PATHS = frozenset(

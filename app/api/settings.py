@@ -24,7 +24,7 @@ class EdgeSettings:
     `concurrency_wait_s` is the longest wait for a concurrency slot before a refusal.
     `heartbeat_after_s` 0 sends no heartbeats. `loopback_only` opens /metrics to this machine.
     `admin_key` None hides the administration routes, `docs` False the schema and its page,
-    `console` False the page at / and its sessions.
+    `console` False the page at / and its sessions. `list_aliases` lists models by all names.
     `response_format` applies where neither request, key, user nor model name says one.
     """
 
@@ -44,6 +44,7 @@ class EdgeSettings:
     link_ttl_s: int = 86_400
     docs: bool = True
     console: bool = True
+    list_aliases: bool = False
     max_connections: int = 10_000
     version: str = "unknown"
     first_byte_timeout_s: float = 10.0

@@ -17,10 +17,13 @@ from app.api.parameters import (
     parse_query_integer,
 )
 from app.api.response_body import build_task_object, build_task_response, json_response
+from app.api.response_headers import build_cost_header
 from app.api.state import get_access_record, get_app_state, get_scope_peer
+from app.api.task_stream import PAUSE_S, TaskStream, TaskStreamResponse, wants_events
 from app.api.wire import TaskListBody
 from app.domain.errors import TaskNotFound
 from app.domain.job import Job, TaskStatus
+from app.domain.principal import Principal
 from app.domain.queries import TaskQuery
 from app.service.log_context import bind_task_id
 
@@ -53,9 +56,12 @@ LIST_PARAMETERS = [
 
 
 async def read(request: Request) -> Response:
-    """One of your tasks; `wait` holds the answer back until the task has ended."""
+    """One of your tasks; `wait` holds the answer back until the task has ended. With
+    `Accept: text/event-stream` its changes are sent as they come."""
     principal = await authenticate_request(request)
     task_id = _parse_task_id(request)
+    if wants_events(request):
+        return await _follow(request, principal, task_id)
     wait_s = min(parse_query_integer(request.query_params, "wait", 0, CLAMPED_INTEGER), MAX_WAIT_S)
     tasks = get_app_state(request).gateway.tasks
     if wait_s == 0:
@@ -67,6 +73,16 @@ async def read(request: Request) -> Response:
         async with DisconnectWatch(get_scope_peer(request.scope), request.receive):
             job = await tasks.read(principal, task_id, wait_s)
     return await _build_response(request, job)
+
+
+async def _follow(request: Request, principal: Principal, task_id: str) -> Response:
+    gateway, record = get_app_state(request).gateway, get_access_record(request)
+    record.cleanups.append(gateway.waiting_cap.take(principal))
+    changes = gateway.tasks.follow(principal, task_id, PAUSE_S)
+    first = await anext(changes)
+    assert first is not None, "A task is told before the first pause."
+    record.task_id = task_id
+    return TaskStreamResponse(TaskStream(request, first, changes))
 
 
 async def index(request: Request) -> Response:
@@ -98,7 +114,9 @@ async def cancel(request: Request) -> Response:
 def build_task_headers(job: Job) -> dict[str, str]:
     """No cache may keep a task; one that has not ended says when to ask again."""
     headers = {"cache-control": "no-store", "x-koi-task-id": job.id}
-    return headers if job.ended else {**headers, "retry-after": str(TASK_RETRY_AFTER_S)}
+    if job.ended:
+        return {**headers, **build_cost_header(job)}
+    return {**headers, "retry-after": str(TASK_RETRY_AFTER_S)}
 
 
 async def _build_response(request: Request, job: Job) -> Response:

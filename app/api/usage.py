@@ -10,7 +10,7 @@ from app.api.auth import authenticate_request
 from app.api.response_body import json_response
 from app.api.response_headers import build_limit_headers
 from app.api.state import get_app_state, get_edge_settings
-from app.api.wire import BindingLimitObject, LimitObject, UsageBody
+from app.api.wire_usage import BindingLimitObject, LimitObject, UsageBody
 from app.domain.limits import LimitKind, LimitSnapshot, LimitStatus, LimitWindow, ScopeKind
 from app.domain.money import format_micros
 
@@ -48,9 +48,11 @@ def _is_shown(status: LimitStatus) -> bool:
 def _describe_binding(limit_snapshot: LimitSnapshot, now: datetime) -> BindingLimitObject | None:
     """The limit that will refuse first, without its numbers: they may be the deployment's."""
     binding = limit_snapshot.binding
-    if binding is None:
-        return None
-    shown = _describe_limit(binding, now)
+    return None if binding is None else describe_binding(binding, now)
+
+
+def describe_binding(status: LimitStatus, now: datetime) -> BindingLimitObject:
+    shown = _describe_limit(status, now)
     return {
         "scope": shown["scope"],
         "meter": shown["meter"],

@@ -1,20 +1,17 @@
 """The bodies of answers, as types: what builds an answer is checked against them, and the schema at
 /openapi.json is made from them."""
 
-from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from app.domain.job import TaskStatus
-from app.domain.limits import LimitKind, LimitWindow, ScopeKind
+from app.domain.webhooks import DeliveryState
 
 UnixSeconds = Annotated[int, Field(description="Unix time in seconds.")]
 Amount = Annotated[Any, Field(json_schema_extra={"type": ["integer", "string", "null"]})]
 """Whole numbers; money is decimal text in the catalog's currency."""
-
-
-Result = TypeVar("Result")
 
 
 class ErrorObject(TypedDict):
@@ -99,11 +96,31 @@ class TaskListBody(TypedDict):
     has_more: bool
 
 
+class PriceObject(TypedDict):
+    size: str
+    quality: str
+    price: Annotated[str | None, Field(description="Of one image; null: not known.")]
+
+
+class CapabilitiesObject(TypedDict):
+    """What a model makes. `references` is how many images a request may bring along."""
+
+    model: Annotated[str, Field(description="The model's own name.")]
+    sizes: Annotated[list[str], Field(description="The first is the default.")]
+    qualities: Annotated[list[str], Field(description="The first is the default.")]
+    max_prompt_chars: int
+    references: int
+    currency: str
+    prices: list[PriceObject]
+
+
 class ModelObject(TypedDict):
     id: str
     object: Literal["model"]
     created: UnixSeconds
     owned_by: str
+    supported_endpoint_types: list[str]
+    capabilities: CapabilitiesObject
 
 
 class ModelListBody(TypedDict):
@@ -111,87 +128,33 @@ class ModelListBody(TypedDict):
     data: list[ModelObject]
 
 
-class BindingLimitObject(TypedDict):
-    """The limit that will refuse first, without its numbers."""
+class WebhookDeliveryObject(TypedDict):
+    """One message to one URL; `next_try_at` while it waits."""
 
-    scope: ScopeKind
-    meter: LimitKind
-    window: LimitWindow
-    resets_at: str | None
-
-
-class RaisedLimitObject(TypedDict):
-    """How much of a limit is a raise, which ends by itself."""
-
-    by: Amount
-    until: str
-
-
-class LimitObject(BindingLimitObject):
-    """One limit and what is used of it. `held` belongs to jobs that are still open."""
-
-    limit: Amount
-    used: Amount
-    held: Amount
-    remaining: Amount
-    raised: NotRequired[RaisedLimitObject]
+    id: Annotated[str, Field(description="As in the header webhook-id of every try.")]
+    object: Literal["koi.webhook_delivery"]
+    type: str
+    task_id: str | None
+    url: str
+    status: DeliveryState
+    tries: int
+    response_status: int | None
+    error: Annotated[str | None, Field(description="Why the latest try failed.")]
+    created_at: UnixSeconds
+    ended_at: UnixSeconds | None
+    next_try_at: UnixSeconds | None
 
 
-class UsageBody(TypedDict):
-    object: Literal["usage"]
-    user: str
-    team: str | None
-    key_id: str
-    currency: str
-    limits: list[LimitObject]
-    binding: BindingLimitObject | None
+class WebhookDeliveryListBody(TypedDict):
+    object: Literal["list"]
+    data: list[WebhookDeliveryObject]
 
 
-class UsageResultObject(TypedDict):
-    """Sums of one group; dimensions that were not grouped by are null."""
-
-    object: Literal["organization.usage.images.result"]
-    images: int
-    num_model_requests: int
-    size: str | None
-    source: str | None
-    model: str | None
-    user_id: str | None
-    api_key_id: str | None
-    project_id: str | None
-
-
-class MoneyObject(TypedDict):
-    value: Annotated[Any, Field(json_schema_extra={"type": "number"})]
-    currency: str
-
-
-class CostResultObject(TypedDict):
-    """Sums of one group; `amount` is null where the price of an image is not known."""
-
-    object: Literal["organization.costs.result"]
-    amount: MoneyObject | None
-    line_item: str | None
-    project_id: str | None
-    user_id: str | None
-    api_key_id: str | None
-    api_source: str | None
-    quantity: int | None
-    quantity_unit: str | None
-
-
-class BucketObject(TypedDict, Generic[Result]):
-    object: Literal["bucket"]
-    start_time: UnixSeconds
-    end_time: UnixSeconds
-    results: list[Result]
-
-
-class BucketPageBody(TypedDict, Generic[Result]):
-    object: Literal["page"]
-    data: list[BucketObject[Result]]
-    has_more: bool
-    next_page: Annotated[str | None, Field(description="Give it as `page` for the next page.")]
+class WebhookSecretObject(TypedDict):
+    object: Literal["koi.webhook_secret"]
+    secret: Annotated[str, Field(description="whsec_ and base64, as Standard Webhooks has it.")]
+    created_at: UnixSeconds
+    previous_signs_until: UnixSeconds | None
 
 
 class LivenessBody(TypedDict):
@@ -216,6 +179,22 @@ EVENT_SCHEMA = {
     },
 }
 """Describes each event of a stream, as `schema` does before OpenAPI 3.2."""
+
+TASK_UPDATED_EVENT = "task.updated"
+TASK_COMPLETED_EVENT = "task.completed"
+TASK_FAILED_EVENT = "task.failed"
+TASK_EVENT_SCHEMA = {
+    "type": "object",
+    "description": "One event for each change of the task; after the last one the stream ends.",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {
+            "type": "string",
+            "enum": [TASK_UPDATED_EVENT, TASK_COMPLETED_EVENT, TASK_FAILED_EVENT],
+        },
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 
 NO_USAGE: TokenUsage = {
     "total_tokens": 0,
@@ -251,6 +230,16 @@ MODEL_EXAMPLE: ModelObject = {
     "object": "model",
     "created": 0,
     "owned_by": "koi",
+    "supported_endpoint_types": ["image-generation"],
+    "capabilities": {
+        "model": "grok-imagine",
+        "sizes": ["1024x1024"],
+        "qualities": ["standard"],
+        "max_prompt_chars": 32_000,
+        "references": 0,
+        "currency": "CNY",
+        "prices": [{"size": "1024x1024", "quality": "standard", "price": "0.14"}],
+    },
 }
 EXAMPLES: dict[str, tuple[Any, Any]] = {
     "images": (ImagesBody, IMAGES_EXAMPLE),

@@ -127,6 +127,7 @@ def _check_stores(settings: "Settings") -> list[CheckResult]:
 
 async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
+    from app.service.check_backup import check_backup  # noqa: PLC0415 - heavy
     from app.service.check_gateways import check_gateways  # noqa: PLC0415 - heavy
     from app.wiring.adapters import open_pictures  # noqa: PLC0415
     from app.wiring.check_journal import check_journals  # noqa: PLC0415
@@ -134,7 +135,9 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
 
     results = [
         *await _check_ledger(context),
+        check_backup(await context.backups.latest(), await context.keyring.now_ms()),
         *await _check_stops(context),
+        *await _check_notices(context),
         *check_catalog(context.catalog),
     ]
     results += check_journals(context.settings, await context.journals.known())
@@ -152,13 +155,14 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
 
 
 async def _check_ledger(context: "OperatorContext") -> list[CheckResult]:
-    from app.cli.error_messages import STORE_LOST_DATA  # noqa: PLC0415 - heavy
+    from app.cli.error_messages import explain_error  # noqa: PLC0415 - heavy
     from app.domain.errors import LedgerDataLost  # noqa: PLC0415
+    from app.domain.other_store import DataVersionUnknown  # noqa: PLC0415
 
     try:
         await context.ledger.verify()
-    except LedgerDataLost:
-        said, _, fix = STORE_LOST_DATA.partition(". ")
+    except (LedgerDataLost, DataVersionUnknown) as error:
+        said, _, fix = (explain_error(error) or "").partition(". ")
         return [fail("books", said, fix)]
     if not await context.ledger.has_data():
         return [ok("books", "no ledger yet, neither in the store nor in a journal here")]
@@ -175,6 +179,20 @@ async def _check_stops(context: "OperatorContext") -> list[CheckResult]:
         )
         for stop in await context.keys.stops()
     ]
+
+
+async def _check_notices(context: "OperatorContext") -> list[CheckResult]:
+    """Whether the latest notice reached the operator."""
+    if context.settings.notice_webhook is None:
+        return [ok("notices", "no receiver (KOI_NOTICE_WEBHOOK); `koi notices list` shows them")]
+    sent = [n for n in await context.deliveries.list_house_notices(20) if n.state != "kept"]
+    if not sent:
+        return [ok("notices", "none was sent yet; try one with: koi notices test")]
+    last = sent[0]
+    if last.state == "delivered" or (last.state == "waiting" and last.error is None):
+        return [ok("notices", f"the latest ({last.kind}) is {last.state}")]
+    fix = "Check KOI_NOTICE_WEBHOOK with: koi notices test"
+    return [warn("notices", f"the latest ({last.kind}) is {last.state}: {last.error}", fix)]
 
 
 def _record(result: CheckResult) -> dict[str, str | None]:

@@ -10,6 +10,7 @@ from app.domain.catalog import CatalogError
 from app.domain.errors import GatewayError, LedgerDataLost, LedgerUnavailable
 from app.domain.gateways import ImageStoreNotShared
 from app.domain.media import ImageStoreUnavailable
+from app.domain.other_store import DataVersionUnknown, LedgerMoved
 from app.service.admin_errors import AdminError
 
 STORE_UNAVAILABLE = (
@@ -21,6 +22,20 @@ STORE_LOST_DATA = (
     "store. Gateways buy nothing until this is settled. Run `koi ledger rebuild` to restore the "
     "ledger from the journal, or correct KOI_REDIS_URL; to start with an empty ledger on purpose, "
     "move KOI_DATA_DIR/journal away first."
+)
+LEDGER_MOVED = (
+    "This store's ledger was moved to {place}: nothing is read or spent here any more. Set "
+    "KOI_REDIS_URL to that store, keep KOI_DATA_DIR as it is, and restart every gateway. If no "
+    "gateway has run there yet, `koi migrate --to URL --cancel` opens this one again."
+)
+NEWER_DATA = (
+    "The store's data is of version {found}, and this Koi knows version {known}: nothing was read "
+    "or changed. Start the newer Koi again that wrote it, or restore a backup from before."
+)
+OLDER_DATA = (
+    "The store's data is of version {found}, and this Koi works with version {known}: nothing was "
+    "read or changed. Stop the gateways, make a backup with the Koi that wrote it, then run "
+    "`koi store upgrade`."
 )
 EXPECTED_ERRORS = (
     AdminError,
@@ -36,6 +51,10 @@ OPERATOR_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP
 
 def explain_error(error: Exception) -> str | None:
     """What happened and what to do; None for a bug."""
+    if isinstance(error, LedgerMoved):
+        return LEDGER_MOVED.format(place=error.place)
+    if isinstance(error, DataVersionUnknown):
+        return _explain_version(error)
     if isinstance(error, LedgerDataLost):
         return STORE_LOST_DATA
     if isinstance(error, LedgerUnavailable):
@@ -44,6 +63,11 @@ def explain_error(error: Exception) -> str | None:
         known = error.errno in OPERATOR_ERRNOS and isinstance(error.filename, str | bytes)
         return _explain_os_error(error) if known else None
     return str(error) if isinstance(error, EXPECTED_ERRORS) else None
+
+
+def _explain_version(error: DataVersionUnknown) -> str:
+    text = NEWER_DATA if error.found > error.known else OLDER_DATA
+    return text.format(found=error.found, known=error.known)
 
 
 def _explain_os_error(error: OSError) -> str:

@@ -27,6 +27,7 @@ from app.cli.output import format_time, print_json, print_line, print_notice, pr
 from app.cli.raises import build_raise_command
 from app.cli.records import changes_text, key_record, key_status, limit_fields, limits_text
 from app.cli.session import run_operation
+from app.cli.webhook_options import NO_WEBHOOK_OPTIONS, WebhookOptions
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey
 
@@ -57,6 +58,7 @@ def create(
         bool, Parameter(help="Create the user, with the default limits, when there is none.")
     ] = False,
     key: KeyOptions = NO_KEY_OPTIONS,
+    hook: WebhookOptions = NO_WEBHOOK_OPTIONS,
     limits: LimitChanges = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -72,6 +74,7 @@ def create(
     async def work(context: "OperatorContext") -> None:
         if not new:
             await context.keys.ensure_user(user, new=False)
+        url = hook.choose(context) if hook.given else None
         issued = await context.changing(limits.reason).issue(
             user,
             name=key.name,
@@ -80,6 +83,8 @@ def create(
             limits=limits.apply_to(Limits()),
             response_format=pictures,
         )
+        if url is not None:
+            await context.changing(limits.reason).set_key_webhook(issued.key.id, url)
         await _print_issued(issued, context, json)
 
     run_operation(work)
@@ -133,6 +138,7 @@ def set_(
     /,
     *,
     change: KeyChanges = NO_KEY_CHANGES,
+    hook: WebhookOptions = NO_WEBHOOK_OPTIONS,
     limits: LimitChanges = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -145,6 +151,7 @@ def set_(
     async def work(context: "OperatorContext") -> None:
         key = await context.keys.key(key_id)
         now_ms = await context.keyring.now_ms()
+        url = hook.choose(context) if hook.given else None
         changed = await context.changing(limits.reason).set_key(
             key,
             name=key.name if change.name is None else change.name,
@@ -153,6 +160,8 @@ def set_(
             response_format=response_format(change.pictures, key.response_format),
             limits=limits.apply_to(key.limits),
         )
+        if hook.given:
+            changed = await context.changing(limits.reason).set_key_webhook(key_id, url)
         if json:
             print_json(key_record(changed, now_ms, currency=context.catalog.currency))
         else:
@@ -244,6 +253,7 @@ def _settings(key: ApiKey) -> dict[str, object]:
         "models": _models_text(key),
         "expires": format_time(key.expires_ms) or "never",
         "response format": key.response_format or "default",
+        "webhook": key.webhook or "the user's",
         **limit_fields(key.limits),
     }
 

@@ -84,6 +84,7 @@ def user_record(user: User, currency: str) -> dict[str, Any]:
             title=user.title,
             service_account=user.service_account,
             raised=raise_record(user.raised, currency),
+            webhook=user.webhook,
         ),
     }
 
@@ -131,7 +132,7 @@ def key_record(
         "expires_at": format_time(key.expires_ms),
         "revoked_at": format_time(key.revoked_ms),
         "last_used_at": format_time(used_ms),
-        **_given(raised=raise_record(key.raised, currency)),
+        **_given(raised=raise_record(key.raised, currency), webhook=key.webhook),
     }
 
 

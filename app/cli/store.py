@@ -1,8 +1,8 @@
-"""`koi store`: the embedded store itself."""
+"""`koi store`: the embedded store itself, and the version of any store's data."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from app.cli.errors import EXIT_FAILED, CommandFailed, translate_errors, usage_error
 from app.cli.options import AsJson
@@ -20,11 +20,22 @@ NO_JOURNAL = (
     "No journal was found: what the damaged part held cannot be known. Compare with the provider's "
     "bill: koi ledger import-bill."
 )
-store = App(name="store", help="Repair the embedded store.")
+store = App(name="store", help="Repair the embedded store, upgrade the data of any store.")
 
 
 @store.command
-def repair(*, json: AsJson = False) -> int:
+def repair(
+    *,
+    from_journal: Annotated[
+        bool,
+        Parameter(
+            help="Also when this machine's engine may not read the data: begin with an empty store "
+            "and the journal.",
+            negative=(),
+        ),
+    ] = False,
+    json: AsJson = False,
+) -> int:
     """Make an embedded store start again whose data is damaged.
 
     Its log is moved to KOI_DATA_DIR/store/damaged-…; a new store takes over what can be read of it,
@@ -33,9 +44,9 @@ def repair(*, json: AsJson = False) -> int:
     what.
 
     Example: koi store repair
-    Example: KOI_DATA_DIR=/var/lib/koi koi store repair --json
+    Example: KOI_DATA_DIR=/var/lib/koi koi store repair --from-journal --json
     """
-    repaired = _repair_store()
+    repaired = _repair_store(from_journal=from_journal)
     if repaired is None:
         return _report_healthy(json)
     report, sentence = run_operation(
@@ -48,7 +59,36 @@ def repair(*, json: AsJson = False) -> int:
     return 0 if (report is None and not sentence) or (report and report.whole) else EXIT_FAILED
 
 
-def _repair_store() -> "RepairResult | None":
+@store.command
+def upgrade(*, json: AsJson = False) -> None:
+    """Make the data of an earlier version of Koi that of this one.
+
+    Gateways and commands refuse a store whose data is of another version and say so. Stop the
+    gateways, make a backup with the Koi that wrote the data, then run this. The store is closed
+    meanwhile; an interrupted upgrade is run again. Most releases need none.
+
+    Example: koi store upgrade
+    """
+
+    async def work(context: "OperatorContext") -> tuple[int, int]:
+        from app.adapters.redis.keyspace import DATA_VERSION  # noqa: PLC0415 - heavy
+        from app.recovery.upgrade import UpgradeRefused, upgrade_store  # noqa: PLC0415
+
+        try:
+            return await upgrade_store(context.scripts), DATA_VERSION
+        except UpgradeRefused as refusal:
+            raise CommandFailed(str(refusal)) from refusal
+
+    before, now = run_operation(work, activity="Upgrading the store's data", verify=False)
+    if json:
+        print_json({"before": before, "now": now})
+    elif before == now:
+        print_line(f"The store's data is of version {now}; there is nothing to upgrade.")
+    else:
+        print_line(f"The store's data is of version {now} now; it was of version {before}.")
+
+
+def _repair_store(*, from_journal: bool) -> "RepairResult | None":
     from app.adapters.embedded.repair import repair as repair_store  # noqa: PLC0415 - heavy
 
     settings = load_settings_as_owner()
@@ -59,9 +99,11 @@ def _repair_store() -> "RepairResult | None":
         )
     if not (settings.data_dir / "store").is_dir():
         raise CommandFailed(f"There is no store in {settings.data_dir}; check KOI_DATA_DIR.")
+    if from_journal and not any((settings.data_dir / "journal").glob("*.jsonl*")):
+        raise CommandFailed("There is no journal to build the ledger from; nothing was moved.")
     configure_quiet_logging()
     with translate_errors(), progress_notice("Reading the store"):
-        return repair_store(settings.data_dir)
+        return repair_store(settings.data_dir, from_journal=from_journal)
 
 
 def _report_healthy(json: bool) -> int:

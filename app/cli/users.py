@@ -1,5 +1,6 @@
 """`koi users`: people and apps, and what they may use."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
@@ -30,6 +31,7 @@ from app.cli.records import (
     user_record,
 )
 from app.cli.session import run_operation
+from app.cli.webhook_options import WebhookOptions
 from app.domain.principal import Principal, User, at, build_scopes
 
 if TYPE_CHECKING:
@@ -40,6 +42,18 @@ users = App(name="users", help="Create, change and list users and their limits."
 Cache = Annotated[
     str | None, Parameter(help="Whose pictures may answer: off, private, shared, or default.")
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class UserOptions(WebhookOptions):
+    """How a user's requests are answered, as typed; None stays."""
+
+    cache: Cache = None
+    pictures: ResponseFormatOption = None
+
+
+NO_USER_OPTIONS = UserOptions()
 NO_LIMITS = LimitChanges()
 users.command(build_raise_command("user", "alice"), name="raise")
 
@@ -50,8 +64,7 @@ def create(
     /,
     *,
     team: Annotated[str | None, Parameter(help="A team that exists.")] = None,
-    cache: Cache = None,
-    pictures: ResponseFormatOption = None,
+    user: UserOptions = NO_USER_OPTIONS,
     limits: LimitChanges = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -62,14 +75,17 @@ def create(
 
     async def work(context: "OperatorContext") -> None:
         chosen = limits.apply_to(context.settings.default_limits)
-        user = await context.changing(limits.reason).create_user(
+        url = user.choose(context) if user.given else None
+        made = await context.changing(limits.reason).create_user(
             name,
             team=team,
             limits=chosen,
-            cache=cache_policy(cache),
-            response_format=response_format(pictures),
+            cache=cache_policy(user.cache),
+            response_format=response_format(user.pictures),
         )
-        _print_user(user, context, "Created", json)
+        if url is not None:
+            made = await context.changing(limits.reason).set_user_webhook(name, url)
+        _print_user(made, context, "Created", json)
 
     run_operation(work)
 
@@ -80,8 +96,7 @@ def set_(
     /,
     *,
     team: Annotated[str | None, Parameter(help='A team that exists, or "none".')] = None,
-    cache: Cache = None,
-    pictures: ResponseFormatOption = None,
+    user: UserOptions = NO_USER_OPTIONS,
     limits: LimitChanges = NO_LIMITS,
     json: AsJson = False,
 ) -> None:
@@ -91,18 +106,21 @@ def set_(
     """
 
     async def work(context: "OperatorContext") -> None:
-        user = await context.keys.user(name)
+        before = await context.keys.user(name)
+        url = user.choose(context) if user.given else None
         changed = await context.changing(limits.reason).set_user(
             name,
-            team=_parse_team(team, user.team),
-            limits=limits.apply_to(user.limits),
-            cache=cache_policy(cache, user.cache),
-            response_format=response_format(pictures, user.response_format),
+            team=_parse_team(team, before.team),
+            limits=limits.apply_to(before.limits),
+            cache=cache_policy(user.cache, before.cache),
+            response_format=response_format(user.pictures, before.response_format),
         )
+        if user.given:
+            changed = await context.changing(limits.reason).set_user_webhook(name, url)
         if json:
             print_json(user_record(changed, context.catalog.currency))
         else:
-            text = changes_text(_settings(user), _settings(changed))
+            text = changes_text(_settings(before), _settings(changed))
             print_line(f"Changed user {name}: {text}.")
 
     run_operation(work)
@@ -235,6 +253,7 @@ def _settings(user: User) -> dict[str, object]:
         "team": user.team,
         "cache": user.cache or "default",
         "response format": user.response_format or "default",
+        "webhook": user.webhook or "none",
         **limit_fields(user.limits),
     }
 
@@ -245,6 +264,7 @@ def _fields(user: User) -> dict[str, object]:
         "team": user.team,
         "cache": user.cache or "default",
         "response format": user.response_format or "default",
+        "webhook": user.webhook,
         "status": holder_status(user),
         "created": format_time(user.created_ms),
         "raised": user.raised and raise_text(user.raised),

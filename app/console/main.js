@@ -2,6 +2,7 @@
 
 import { del, get, onSessionEnd } from './api.js';
 import { Public, SignIn } from './entry.js';
+import { Invite } from './invite.js';
 import { html, render, signal, useEffect, useState } from './lib.js';
 import { ErrorNote } from './widgets.js';
 import { language, setLanguage, t } from './words.js';
@@ -12,6 +13,7 @@ const ended = signal(false);
 const failed = signal(null);
 const path = signal(readPath());
 const HINT = 'koi.signed_in';
+const INVITE = 'invite/';
 const PAGES = { holder: () => import('./holder/index.js'), operator: () => import('./operator/index.js') };
 
 function readPath() {
@@ -139,7 +141,9 @@ function App() {
   const entry = path.value === 'sign-in' || path.value === 'operator';
   let content = html`<p class="quiet" aria-busy="true">${t('loading')}</p>`;
   if (failed.value) content = html`<${ErrorNote} error=${failed.value} onRetry=${findSession} />`;
-  else if (who === null && (entry || ended.value)) {
+  else if (path.value.startsWith(INVITE)) {
+    content = html`<${Invite} key=${path.value} token=${path.value.slice(INVITE.length)} />`;
+  } else if (who === null && (entry || ended.value)) {
     content = html`<${SignIn} operator=${path.value === 'operator'} ended=${ended.value} onEnter=${enter} />`;
   } else if (who === null) content = html`<${Public} />`;
   else if (screens) content = html`<${Screen} screens=${screens} />`;

@@ -12,10 +12,14 @@ ROOT = "root"
 
 
 class ActorKind(StrEnum):
-    """By what an actor was let in: a shell on the machine, or an admin key."""
+    """By what an actor was let in: a shell on the machine, an admin key, an invitation, or a user's
+    own key; or the gateway itself."""
 
     CLI = "cli"
     ADMIN_KEY = "admin_key"
+    INVITATION = "invitation"
+    KEY = "key"
+    GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True)

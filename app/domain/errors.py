@@ -26,6 +26,8 @@ The HTTP status of each code is in `app.api.errors`.
     + StoreUnavailable        Redis does not answer: nothing was dispatched
       * LedgerUnavailable     and it was the ledger that was asked
         - LedgerDataLost      the store lost data: refused until it is rebuilt
+          + LedgerMoved       it is in another store now (in `app.domain.other_store`)
+        - DataVersionUnknown  the store's data is of another version (there, too)
     + GatewayDraining, RequestInterrupted, GatewayOverloaded
   - UpstreamError             the provider failed us; carries a `BillingEvidence`
 """
@@ -221,10 +223,9 @@ class LedgerUnavailable(StoreUnavailable):
 class LedgerDataLost(LedgerUnavailable):
     """The store does not know what this gateway has seen of it: it was emptied or is outdated."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The store lost its data; spending stays refused until an operator has seen to it."
-        )
+    def __init__(self, message: str = "") -> None:
+        lost = "The store lost its data; spending stays refused until an operator has seen to it."
+        super().__init__(message or lost)
 
 
 class GatewayDraining(ServiceUnavailable):

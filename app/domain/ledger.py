@@ -8,6 +8,7 @@ from app.domain.images import GenerationRequest, Picture
 from app.domain.job import CacheVariant, Job, JobState, PendingImage
 from app.domain.limits import LimitSnapshot
 from app.domain.principal import Principal
+from app.domain.webhooks import WebhookTarget
 
 
 class CallerPresence(StrEnum):
@@ -71,7 +72,7 @@ class AdmissionRequest:
     reservation may stay undispatched; `response_format` is what the caller asked for, so that a
     task read later is answered alike; `rate_limit_checked` is false when the request is still to be
     counted against its rate, `request_counted` when it is against its day. `request_id` names the
-    request in the log, for every later line about the job.
+    request in the log, for every later line about the job; `webhook` is told of the job's end.
     """
 
     job_id: str
@@ -86,6 +87,7 @@ class AdmissionRequest:
     rate_limit_checked: bool = True
     request_counted: bool = True
     request_id: str | None = None
+    webhook: WebhookTarget | None = None
 
     @property
     def micros(self) -> int | None:

@@ -98,7 +98,7 @@ _SENTENCES: Mapping[NoticeKind, str] = {
         "it accepts one again."
     ),
     NoticeKind.LEDGER_DIFFERENCE: (
-        "The counters of {whom} differ from the ledger by {difference} micro-units or images; run "
+        "The counters differ from the ledger by {difference} in all (first {scope}, {window}); run "
         "`koi ledger check`."
     ),
     NoticeKind.LEDGER_DATA_LOST: (

@@ -60,7 +60,9 @@ class Team:
 class User:
     """A person or an app. `cache` None follows the deployment's default policy;
     `response_format` None leaves it to the name of the model that is called; `disabled_ms`,
-    `deleted_ms` and `title` as for a team. A `service_account` is an app, made by its team."""
+    `deleted_ms` and `title` as for a team. A `service_account` is an app, made by its team.
+    `webhook` is told of all tasks whose request or key names none; deliveries are signed with
+    `webhook_secret`, made at `webhook_secret_ms`, and for a day with the one before."""
 
     name: str
     limits: Limits
@@ -73,6 +75,10 @@ class User:
     title: str = ""
     service_account: bool = False
     raised: LimitRaise | None = None
+    webhook: str | None = None
+    webhook_secret: str = field(default="", repr=False)
+    webhook_secret_ms: int | None = None
+    webhook_secret_before: str = field(default="", repr=False)
 
 
 def is_enabled(holder: User | Team) -> bool:
@@ -102,6 +108,7 @@ class ApiKey:
     response_format: ResponseFormat | None = None
     ending: str = ""
     raised: LimitRaise | None = None
+    webhook: str | None = None
 
     def is_usable(self, now_ms: int) -> bool:
         ends = [t for t in (self.expires_ms, self.revoked_ms) if t is not None]
@@ -122,8 +129,8 @@ class Principal:
     """The identity behind one API key, with every limit that binds it.
 
     `pool` names whose cached pictures it may get and who may see its jobs: the user's own, or
-    the team's when the policy is shared. `response_format` applies when a request does not say
-    how it wants its pictures.
+    the team's when the policy is shared. `response_format` and `webhook` apply when a request does
+    not say how it wants its pictures and who is told.
     """
 
     key_id: str
@@ -134,6 +141,7 @@ class Principal:
     models: frozenset[str] | None = None
     response_format: ResponseFormat | None = None
     denied_models: frozenset[str] = frozenset()
+    webhook: str | None = None
     pool: str = field(init=False, compare=False, repr=False)
     all_scopes: tuple[Scope, ...] = field(init=False, compare=False, repr=False)
     """Key, user, team and house in this order; one without limits where none are given. Every job

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from app.adapters.redis.codec import unflatten
+from app.adapters.redis.codec import Record, unflatten
 from app.adapters.redis.counter_totals import CounterTotals
 
 ChargedGroup = tuple[str, str, str, str, str | None]
@@ -28,13 +28,17 @@ class Charges:
             row = unflatten(orjson.loads(fields))
             if row["job"] in jobs and row["kind"] != "adjust":
                 charges.ended.add(row["job"])
-            group = row["day"], row["month"], row["key"], row["user"], row.get("team")
-            sums = charges.by_group.setdefault(group, [0, 0, 0, 0])
-            sums[0] += int(row["images"])
-            sums[1] += int(row.get("micros", 0))
-            sums[2] += int(row["surplus"])
-            sums[3] += int(row.get("surplus_micros", 0))
+            charges.add(row)
         return charges
+
+    def add(self, row: Record) -> None:
+        """Add what an entry charged."""
+        group = row["day"], row["month"], row["key"], row["user"], row.get("team")
+        sums = self.by_group.setdefault(group, [0, 0, 0, 0])
+        sums[0] += int(row["images"])
+        sums[1] += int(row.get("micros", 0))
+        sums[2] += int(row["surplus"])
+        sums[3] += int(row.get("surplus_micros", 0))
 
     def totals(self) -> dict[str, CounterTotals]:
         """What the counters of each window should say, without what open jobs hold."""

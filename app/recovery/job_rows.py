@@ -5,6 +5,7 @@ from typing import Any
 
 from app.adapters.redis.codec import (
     Record,
+    drop_finished_images,
     flatten,
     has_pending_images,
 )
@@ -12,6 +13,9 @@ from app.domain.rebuild import RetentionTerms
 
 OPEN_STATES = "RDU"
 IDEMPOTENCY_TTL_MS = 86_400_000
+DETAILS = ("result:", "doubt:", "denied:")
+"""What only an open job needs; the scripts drop it at the end, too."""
+EPOCH_FIELDS = frozenset({"claims", "seq", "sent", "over", "shift", "tied"})
 
 
 def job_row(job: Record, terms: RetentionTerms, now_ms: int) -> dict[str, Any]:
@@ -57,3 +61,13 @@ def _max_due_ms(job: Record, terms: RetentionTerms) -> int:
     """How far off its due time can be: the clock may have been set back since it was written."""
     longest = {"R": terms.reserved_ms, "U": terms.hold_ms}
     return longest.get(job["state"], terms.silence_ms)
+
+
+def drop_stale_fields(job: Record) -> Record:
+    """Without fields that were taken away, and without numbers of the epoch that is over."""
+    kept = {field: text for field, text in job.items() if text != "" and field not in EPOCH_FIELDS}
+    kept = drop_finished_images(kept)
+    over = job["state"] not in OPEN_STATES and not has_pending_images(kept)
+    stale = ("told:", *(DETAILS if over else ()))
+    kept = {field: text for field, text in kept.items() if not field.startswith(stale)}
+    return kept | ({"entry": f"{kept['entry'].partition(' ')[0]} 0"} if "entry" in kept else {})

@@ -48,6 +48,8 @@ class JournalMerge:
     seen_seqs: dict[str, "array[int]"] = field(default_factory=lambda: defaultdict(_numbers))
     max_seqs: dict[str, int] = field(default_factory=dict)
     first_seqs: dict[str, int] = field(default_factory=dict)
+    epochs: set[str] = field(default_factory=set)
+    """All that are mentioned, those that one of them continues included."""
 
     @classmethod
     def of(cls, records: Iterable[JournalRecord]) -> "JournalMerge":
@@ -72,6 +74,7 @@ class JournalMerge:
 
     def add(self, record: JournalRecord) -> None:
         mark = record.mark
+        self.epochs.add(mark.epoch)
         self.max_seqs[mark.epoch] = max(self.max_seqs.get(mark.epoch, 0), mark.seq)
         if mark.seq == 0 or mark.who == REBUILT_AUTHOR:
             self.first_seqs[mark.epoch] = mark.seq
@@ -87,7 +90,9 @@ class JournalMerge:
         elif change.kind is ChangeKind.ENTRY:
             self._merge_entry(change)
         elif change.kind is ChangeKind.EPOCH:
-            self.first_seqs[change.id] = int(unflatten(change.fields)["begins"])
+            fields = unflatten(change.fields)
+            self.first_seqs[change.id] = int(fields["begins"])
+            self.epochs.update(fields.get("continues", "").split())
         else:
             before = self.records[change.kind].get(change.id, (-1, ""))
             self.records[change.kind][change.id] = max(before, (at_ms, change.fields[1]))

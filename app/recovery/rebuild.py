@@ -6,10 +6,8 @@ the earlier ones it continues. A rebuild that was killed is simply run again.
 
 import asyncio
 import gc
-import secrets
-from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,30 +15,32 @@ import orjson
 
 from app.adapters.redis import keyspace
 from app.adapters.redis.client.scripts import READ_JOB
-from app.adapters.redis.codec import (
-    Record,
-    drop_finished_images,
-    entry_id,
-    flatten,
-    has_pending_images,
-    unflatten,
-)
+from app.adapters.redis.codec import Record, entry_id, flatten, unflatten
+from app.adapters.redis.ledger_condition import check_version
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.records import read_journal
-from app.adapters.redis.replies import ErrorCode, ScriptError
+from app.adapters.redis.replies import Fields
 from app.domain.journal import ChangeKind, JournalRecord, RegisteredJournal
 from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
 from app.recovery.charges import Charges
 from app.recovery.derived import chunks, owner_rows, window_rows
-from app.recovery.job_rows import OPEN_STATES, job_row, needs_attention, restore_order
+from app.recovery.job_rows import (
+    OPEN_STATES,
+    drop_stale_fields,
+    job_row,
+    needs_attention,
+    restore_order,
+)
 from app.recovery.merge import JournalMerge, merge_accounts, pack_fields
+from app.recovery.refill import (
+    BATCHES_AT_ONCE,
+    open_epoch_after,
+    restore_batch,
+    restore_batches,
+)
 
 T = TypeVar("T")
 
-BATCHES_AT_ONCE = 8
-DETAILS = ("result:", "doubt:", "denied:")
-"""What only an open job needs; the scripts drop it at the end, too."""
-EPOCH_FIELDS = frozenset({"claims", "seq", "sent", "over", "shift"})
 RECORD_KINDS = (ChangeKind.USERS, ChangeKind.TEAMS, ChangeKind.KEYS, ChangeKind.STOPS)
 RESTORED_KINDS = (*RECORD_KINDS, ChangeKind.JOURNALS)
 
@@ -83,23 +83,22 @@ async def _rebuild(
     found = await scripts.run("read_epoch")
     epoch, seq, now_ms = found["epoch"], found["seq"], found["now_ms"]
     earlier = {name: int(rebuilt_to) for name, rebuilt_to in unflatten(found["earlier"]).items()}
-    _check(merge, epoch, seq, bool(found["quarantined"]), earlier.keys())
+    _check(merge, found, earlier)
     gaps = merge.find_gaps({**earlier, **({epoch: seq} if epoch else {})})
     survivors = await _read_survivors(scripts, merge)
     known = len(survivors.entries)
     contents = _merge_all(survivors, merge, store_is_newer=seq > merge.highest_seq)
-    await _restore_batch(scripts, {"clear": True})
+    await restore_batch(scripts, {"clear": True})
     group: list[Mapping[str, Any]] = []
     async for batch in _batches(contents, scripts, terms, now_ms):
         group.append(batch)
         if len(group) == BATCHES_AT_ONCE:
-            await _restore_batches(scripts, group)
+            await restore_batches(scripts, group)
             group = []
-    await _restore_batches(scripts, group)
+    await restore_batches(scripts, group)
     for name, last_seq in (*merge.max_seqs.items(), *([(epoch, seq)] if epoch else [])):
         earlier[name] = max(earlier.get(name, 0), last_seq)
-    # The new epoch begins above every number that was ever given; `open_epoch.lua` relies on it.
-    await _finish_rebuild(scripts, contents, max(earlier.values(), default=-1) + 1, earlier)
+    await open_epoch_after(scripts, contents.open_jobs, earlier)
     return RebuildReport(
         entries=len(contents.entries),
         from_journal=len(contents.entries) - known,
@@ -122,11 +121,11 @@ def _without_gc() -> Iterator[None]:
         gc.enable()
 
 
-def _check(
-    merge: JournalMerge, epoch: str | None, seq: int, quarantined: bool, earlier: Collection[str]
-) -> None:
-    ours = epoch is None or epoch in merge.max_seqs or not merge.max_seqs.keys().isdisjoint(earlier)
-    if merge.max_seqs and not ours:
+def _check(merge: JournalMerge, found: Fields, earlier: Mapping[str, int]) -> None:
+    epoch, seq, quarantined = found["epoch"], int(found["seq"]), bool(found["quarantined"])
+    _check_purpose(found)
+    known = {*earlier, *([epoch] if epoch else ())}
+    if merge.max_seqs and epoch is not None and known.isdisjoint(merge.epochs):
         raise RebuildRefused(
             "The journal and the store belong to different ledgers: neither continues the other. "
             "Check KOI_REDIS_URL and KOI_DATA_DIR, or name the right journals with --journal."
@@ -136,9 +135,26 @@ def _check(
             "The store is empty and no journal was found, so there is nothing to rebuild from. "
             "Name the journals of all machines that ran gateways or operator commands (--journal)."
         )
-    if epoch is not None and not quarantined and seq >= merge.highest_seq:
+    up_to: Mapping[str, int] = {**earlier, **({epoch: seq} if epoch else {})}
+    complete = all(last <= up_to.get(name, seq) for name, last in merge.max_seqs.items())
+    if epoch is not None and not quarantined and complete:
         raise RebuildRefused(
             "The store knows everything the journal does; nothing to rebuild.", complete=True
+        )
+
+
+def _check_purpose(found: Fields) -> None:
+    """A store that is closed for another reason is no lost one."""
+    check_version(found)
+    word, _, what = (found["suspect"] or "").partition(" ")
+    if word == "moved":
+        raise RebuildRefused(
+            f"This store's ledger was moved to {what}; rebuilding it here would make two of it. "
+            "Set KOI_REDIS_URL to that store."
+        )
+    if word == "restoring":
+        raise RebuildRefused(
+            "A restore into this store was interrupted: run the same `koi restore` again first."
         )
 
 
@@ -170,7 +186,7 @@ def _merge_all(
     for id, reported in merge.jobs:
         jobs[id] = merge_accounts(jobs.get(id, {}), reported)
     whole = {
-        id: _drop_stale_fields(job)
+        id: drop_stale_fields(job)
         for id, job in jobs.items()
         if job.keys() >= {"id", "state", "user"}
     }
@@ -199,16 +215,6 @@ def _missing_journals(
             yield read_journal(text)
 
 
-def _drop_stale_fields(job: Record) -> Record:
-    """Without fields that were taken away, and without numbers of the epoch that is over."""
-    kept = {field: text for field, text in job.items() if text != "" and field not in EPOCH_FIELDS}
-    kept = drop_finished_images(kept)
-    over = job["state"] not in OPEN_STATES and not has_pending_images(kept)
-    stale = ("told:", *(DETAILS if over else ()))
-    kept = {field: text for field, text in kept.items() if not field.startswith(stale)}
-    return kept | ({"entry": f"{kept['entry'].partition(' ')[0]} 0"} if "entry" in kept else {})
-
-
 async def _batches(
     contents: LedgerContents, scripts: LedgerScripts, terms: RetentionTerms, now_ms: int
 ) -> AsyncIterator[Mapping[str, Any]]:
@@ -227,31 +233,3 @@ async def _batches(
     for kind, records in contents.records.items():
         for some in chunks(list(records.items())):
             yield {kind.value: dict(some)}
-
-
-async def _restore_batches(scripts: LedgerScripts, batches: Sequence[Mapping[str, Any]]) -> None:
-    """In order: calls that are made together leave together, and are synced to disk as one."""
-    await asyncio.gather(*(_restore_batch(scripts, batch) for batch in batches))
-
-
-async def _restore_batch(scripts: LedgerScripts, batch: Mapping[str, Any]) -> None:
-    try:
-        await scripts.run("restore", orjson.dumps(batch))
-    except ScriptError as error:
-        if error.code is not ErrorCode.LEDGER_OPEN:
-            raise
-        message = "Another rebuild ended meanwhile; look with `koi ledger check`."
-        raise RebuildRefused(message) from error
-
-
-async def _finish_rebuild(
-    scripts: LedgerScripts, contents: LedgerContents, seq: int, earlier: Mapping[str, int]
-) -> None:
-    states = Counter(job["state"] for job in contents.open_jobs)
-    images = sum(int(job["n"]) for job in contents.open_jobs)
-    micros = sum(int(job["n"]) * int(job.get("unit", 0)) for job in contents.open_jobs)
-    counts = {**{state: states[state] for state in OPEN_STATES}, "images": images, "micros": micros}
-    totals = flatten({name: str(count) for name, count in counts.items()})
-    ask = {"epoch": secrets.token_hex(16), "seq": seq, "earlier": earlier, "open": totals}
-    with suppress(ScriptError):  # another rebuild has opened it already
-        await scripts.run("finish_rebuild", orjson.dumps(ask))

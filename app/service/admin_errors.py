@@ -51,3 +51,19 @@ class AdjustmentRefused(AdminError):
 
 class RaiseInvalid(AdminError):
     pass
+
+
+class AlertUnknown(AdminError):
+    pass
+
+
+class InvitationUnknown(AdminError):
+    pass
+
+
+class WebhookInvalid(AdminError):
+    pass
+
+
+class TooManyAlerts(AdminError):
+    pass

@@ -69,6 +69,7 @@ class Authenticate:
             models=_allowed_models(key, team),
             denied_models=frozenset() if team is None else team.denied_models,
             response_format=key.response_format or user.response_format,
+            webhook=key.webhook or user.webhook,
         )
 
 

@@ -13,8 +13,11 @@ from app.service.admin_errors import KeyUnknown, NameTaken, TeamUnknown, UserUnk
 from app.service.keys import IssuedKey, KeyAdmin
 
 UNCOMPARED = frozenset(
-    {"id", "created_ms", "deleted_ms", "revoked_ms", "archived_ms", "ending", "raised"}
-)
+    {
+        "id", "created_ms", "deleted_ms", "revoked_ms", "archived_ms", "ending", "raised",
+        "webhook_secret", "webhook_secret_ms", "webhook_secret_before",
+    }
+)  # fmt: skip
 HIDDEN = "(hidden)"
 """Stands for a digest."""
 
@@ -207,7 +210,12 @@ def _continue(
         digest = wanted.digest or before.digest
         ending = before.ending if digest == before.digest else ""
         return replace(
-            wanted, id=before.id, created_ms=before.created_ms, digest=digest, ending=ending
+            wanted,
+            id=before.id,
+            created_ms=before.created_ms,
+            digest=digest,
+            ending=ending,
+            webhook=before.webhook,
         )
     disabled = wanted.disabled_ms is not None
     if before is None or isinstance(before, ApiKey):
@@ -216,8 +224,21 @@ def _continue(
         # It stays archived, and with that disabled, until it is restored.
         wanted = replace(wanted, archived_ms=before.archived_ms)
         disabled = True
+    if isinstance(wanted, User) and isinstance(before, User):
+        wanted = _with_webhook(wanted, before)
     since_ms = before.disabled_ms if before.disabled_ms is not None else now_ms
     return replace(wanted, created_ms=before.created_ms, disabled_ms=since_ms if disabled else None)
+
+
+def _with_webhook(wanted: User, before: User) -> User:
+    """A file says nothing about webhooks and their secrets."""
+    return replace(
+        wanted,
+        webhook=before.webhook,
+        webhook_secret=before.webhook_secret,
+        webhook_secret_ms=before.webhook_secret_ms,
+        webhook_secret_before=before.webhook_secret_before,
+    )
 
 
 def _find_key(keys: Iterable[ApiKey], wanted: ApiKey) -> ApiKey | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from app.domain.administration import AuditLog
+from app.domain.backup import BackupLog
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
 from app.domain.limits import Limits
@@ -13,12 +14,16 @@ from app.service.admin_keys import AdminKeys
 from app.service.authenticate import Authenticate
 from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
+from app.service.estimate import EstimateGeneration
 from app.service.generate import GenerateImages
+from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.operations import Operations
 from app.service.sessions import Sessions
+from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
+from app.service.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class Gateway:
     catalog: Catalog
     authenticate: Authenticate
     generate: GenerateImages
+    estimate: EstimateGeneration
     tasks: Tasks
     usage: UsageReports
     keys: KeyAdmin
@@ -40,6 +46,10 @@ class Gateway:
     audit_log: AuditLog
     operations: Operations
     notices: Notices
+    spend_alerts: SpendAlertAdmin
+    invitations: Invitations
+    webhooks: Webhooks
+    backups: BackupLog
     house: Limits
     zone: ZoneInfo
     pictures: ImageStore

@@ -230,6 +230,7 @@ class GenerateImages:
             rate_limit_checked=rate_limit_checked,
             request_counted=rate_limit_checked,
             request_id=command.request_id,
+            webhook=command.webhook,
         )
 
     async def _admit(
@@ -250,8 +251,7 @@ class GenerateImages:
         return admitted
 
     async def _check_upstream_queue(self, admission: AdmissionRequest) -> AdmissionResult | None:
-        """Refuse what the provider would not take in time, but let a repeat join its job; None
-        lets the request go on."""
+        """Refuse what the provider would not take in time; a repeat joins its job. None: go on."""
         try:
             self.jobs.upstream_limiter.check_queue(len(admission.part_sizes))
         except (GatewayOverloaded, UpstreamError):

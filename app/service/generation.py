@@ -10,13 +10,15 @@ from app.domain.job import Job, JobState, TaskStatus, new_job_id
 from app.domain.ledger import DedupKeys
 from app.domain.limits import LimitSnapshot
 from app.domain.principal import CachePolicy, Principal
+from app.domain.webhooks import WebhookTarget
 from app.service.callers import WaitingCaller
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateCommand:
     """One parsed request. `response_format` is a `ResponseFormat`; `concurrency_wait_s` is how long
-    it may wait for a concurrency slot before it is refused; `request_id` names it in the log."""
+    it may wait for a concurrency slot before it is refused; `request_id` names it in the log;
+    `webhook` is told how the job ends."""
 
     request: GenerationRequest
     dedup_keys: DedupKeys
@@ -24,6 +26,7 @@ class GenerateCommand:
     response_format: str
     concurrency_wait_s: float = 0.0
     request_id: str | None = None
+    webhook: WebhookTarget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,11 @@ class StartedJob:
     joined: bool = False
     caller: WaitingCaller | None = None
     restart: "Callable[[], Awaitable[StartedJob]] | None" = None
+
+    @property
+    def is_paid_before(self) -> bool:
+        """Whether somebody else pays: the cache had the pictures, or another job makes them."""
+        return self.cache is CacheOutcome.HIT or self.restart is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,18 @@ def new_secret() -> str:
     return f"{body}-{zlib.crc32(body.encode()):08x}"
 
 
+def make_key(key_id: str, user: str, name: str, now_ms: int) -> IssuedKey:
+    """A key with a new secret and no limits of its own, not yet stored."""
+    key = ApiKey(key_id, user, "", name, Limits(), now_ms)
+    return _with_secret(key)
+
+
+def _with_secret(key: ApiKey) -> IssuedKey:
+    secret = new_secret()
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    return IssuedKey(secret, replace(key, digest=digest, ending=secret[-ENDING_CHARS:]))
+
+
 class KeyAdmin(TenantAdmin):
     """Users and teams, and the keys by which they are known."""
 
@@ -104,6 +116,14 @@ class KeyAdmin(TenantAdmin):
             expires_ms=expires_ms,
             response_format=response_format,
         )
+        await self._keyring.save_key(key, self._note("key.updated"), before=before)
+        return key
+
+    async def set_key_webhook(self, key_id: str, url: str | None) -> ApiKey:
+        """Who is told how the key's tasks end, unless a request says; None leaves it to the user's.
+        Raises `KeyUnknown`, `Conflict`."""
+        before = await self.key(key_id)
+        key = replace(before, webhook=url)
         await self._keyring.save_key(key, self._note("key.updated"), before=before)
         return key
 
@@ -210,11 +230,9 @@ class KeyAdmin(TenantAdmin):
         return await self._put(replace(record, id=_new_key_id()))
 
     async def _put(self, key: ApiKey) -> IssuedKey:
-        secret = new_secret()
-        digest = hashlib.sha256(secret.encode()).hexdigest()
-        key = replace(key, digest=digest, ending=secret[-ENDING_CHARS:])
-        await self._keyring.save_key(key, self._note("key.created"))
-        return IssuedKey(secret, key)
+        issued = _with_secret(key)
+        await self._keyring.save_key(issued.key, self._note("key.created"))
+        return issued
 
     async def key(self, key_id: str) -> ApiKey:
         """Raises `KeyUnknown`."""

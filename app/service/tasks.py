@@ -1,11 +1,14 @@
 """Use cases around a caller's own jobs: read, wait, list, cancel, fetch a picture."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from app.domain.administration import AuditNote
 from app.domain.errors import (
     GatewayOverloaded,
     ImageNotFound,
+    LedgerUnavailable,
     StoreUnavailable,
     TaskNotCancellable,
     TaskNotFound,
@@ -53,6 +56,24 @@ class Tasks:
             return job
         ended = await self._waiters.wait(task_id, wait_s)
         return ended.job if ended is not None else await self._visible(principal, task_id)
+
+    async def follow(
+        self, principal: Principal, task_id: str, pause_s: float
+    ) -> AsyncIterator[Job | None]:
+        """A task as it is now and after each change, until it has ended; None whenever `pause_s`
+        went by without a change. Raises `TaskNotFound`."""
+        job = await self.read(principal, task_id)
+        yield job
+        while not job.ended:
+            ended = await self._waiters.wait(task_id, pause_s)
+            try:
+                latest = await self._visible(principal, task_id) if ended is None else ended.job
+            except LedgerUnavailable:
+                latest = job
+                await asyncio.sleep(pause_s)
+            has_changed = _shown_state(latest) != _shown_state(job)
+            job = latest
+            yield job if has_changed else None
 
     async def list(self, principal: Principal, query: TaskQuery) -> TaskPage | None:
         """The caller's own tasks; None when the task that the page is to follow is not one."""
@@ -114,3 +135,8 @@ class Tasks:
     async def _may_see_picture(self, principal: Principal, name: str) -> bool:
         owner = await self._ledger.find_owner(name)
         return owner is not None and principal.may_see(*owner)
+
+
+def _shown_state(job: Job) -> tuple[object, ...]:
+    """What a change of a task is, for those who follow it."""
+    return job.status, job.progress, job.collecting, job.ended

@@ -92,6 +92,12 @@ class TenantAdmin(TeamAdmin):
         user = replace(before, title=stored_title(title, name))
         return await self._replace(before, user, "updated")
 
+    async def set_user_webhook(self, name: str, url: str | None) -> User:
+        """Who is told how the user's tasks end, unless a request or its key says. Raises
+        `UserUnknown`, `Conflict`."""
+        before = await self.user(name)
+        return await self._replace(before, replace(before, webhook=url), "updated")
+
     async def user(self, name: str) -> User:
         user = await self._keyring.user(name)
         if user is None or user.deleted_ms is not None:

@@ -9,6 +9,7 @@ from app.domain.cache import CacheOutcome
 from app.domain.errors import GatewayError
 from app.domain.failure import INVALID_CODES, UPSTREAM_CODES
 from app.domain.job import JobState
+from app.domain.webhooks import DeliveryState
 from app.telemetry.metric_specs import Label
 
 OTHER = "other"
@@ -18,6 +19,9 @@ OPERATIONS = frozenset({"generate", "submit", "poll", "fetch"})
 UPSTREAM_OUTCOMES = frozenset({"ok", "troubled", *UPSTREAM_CODES})
 BREAKER_CODES = ("upstream_auth", "upstream_billing")
 """The provider refuses our key, or our balance: for these the breaker opens."""
+DELIVERY_OUTCOMES = tuple(
+    state for state in DeliveryState if state not in (DeliveryState.DROPPED, DeliveryState.KEPT)
+)
 JOB_ENDINGS = frozenset({"completed", "failed", "unknown"})
 OPEN_STATES = tuple(state for state in JobState if not state.terminal)
 STORE_OUTCOMES = frozenset(
@@ -75,6 +79,8 @@ FIXED_VALUES: dict[Label, frozenset[str]] = {
     Label.ANSWERED: UPSTREAM_OUTCOMES,
     Label.STORED: STORE_OUTCOMES,
     Label.EVENT: PROVIDER_EVENTS,
+    Label.MESSAGE: frozenset({"webhook", "notice"}),
+    Label.DELIVERY: frozenset(DELIVERY_OUTCOMES),
     Label.REFUSAL: frozenset(BREAKER_CODES),
 }
 CONFIGURED_VALUES: dict[Label, Callable[[LabelValues], frozenset[str]]] = {

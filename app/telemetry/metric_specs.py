@@ -43,6 +43,8 @@ class Label(StrEnum):
     RECALLED = "outcome:cache"
     ANSWERED = "outcome:upstream"
     STORED = "outcome:store"
+    MESSAGE = "kind"
+    DELIVERY = "outcome:delivery"
 
     @property
     def label_name(self) -> str:
@@ -169,6 +171,9 @@ METRIC_SPECS: tuple[MetricSpec, ...] = (
     MetricSpec(GAUGE, "settlements_set_aside",
                "Of those, files that cannot be read or were refused",
                merge=GaugeMerge.HIGHEST),
+    MetricSpec(COUNTER, "deliveries_total",
+               "Tries to deliver webhooks and notices, by what they made of the delivery",
+               (A.MESSAGE, A.DELIVERY)),
     MetricSpec(GAUGE, "store_up", "1 while the store answers", merge=GaugeMerge.LOWEST),
     MetricSpec(HISTOGRAM, "store_command_duration_seconds", "Store scripts and commands",
                (A.SCRIPT, A.STORED), STORE_BUCKETS_S),

@@ -1,7 +1,6 @@
 """Every event that Koi counts or measures, exported for Prometheus."""
 
 import time
-from collections.abc import Iterable
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -17,7 +16,6 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -27,7 +25,7 @@ from app.domain.money import MICROS_PER_UNIT
 from app.domain.upstream import UpstreamTraffic
 from app.telemetry.label_values import BREAKER_CODES, OPEN_STATES, LabelledMetric, LabelValues
 from app.telemetry.metric_specs import METRIC_SPECS, Label, MetricKind, MetricSpec
-from app.telemetry.multiprocess import share_values, stop_sharing_values
+from app.telemetry.multiprocess import WithoutCreated, share_values, stop_sharing_values
 
 log = structlog.get_logger("koi.job")
 """Each step of a job is also logged at debug level, with its task id."""
@@ -36,8 +34,11 @@ AnyMetric = TypeVar("AnyMetric", Counter, Gauge, Histogram)
 
 UP_STATES = frozenset({"up", "closed"})
 PREINITIALISED = frozenset(
-    {Label.MODEL, Label.CURRENCY, Label.CODE, Label.LOOP, Label.RECALLED, Label.ENDING, Label.EVENT}
-)
+    {
+        Label.MODEL, Label.CURRENCY, Label.CODE, Label.LOOP, Label.RECALLED, Label.ENDING,
+        Label.EVENT, Label.MESSAGE, Label.DELIVERY,
+    }
+)  # fmt: skip
 """Labels with so few values that every combination starts at 0: then the first event is a rise."""
 
 
@@ -184,6 +185,9 @@ class Metrics:
     def settlement_lost(self) -> None:
         self._counters["settlements_lost_total"].child().inc()
 
+    def delivery_tried(self, kind: str, outcome: str) -> None:
+        self._counters["deliveries_total"].child(kind, outcome).inc()
+
     def outbox_delivery_failed(self, message_name: str, error: Exception) -> None:
         self.loop_failed("debts")
         log.error("outbox_delivery_failed", message_name=message_name, exc_info=error)
@@ -228,7 +232,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text exposition format, version 0.0.4; bytes of `content_type`."""
-        return generate_latest(_WithoutCreated(self._source))
+        return generate_latest(WithoutCreated(self._source))
 
     def close(self) -> None:
         """Close shared files. Call it last: nothing may be counted afterwards."""
@@ -286,15 +290,3 @@ def _ms(seconds: float) -> float:
 
 def _bind_labels(metric: AnyMetric, values: tuple[str, ...]) -> AnyMetric:
     return metric.labels(*values) if values else metric
-
-
-class _WithoutCreated(Collector):
-    """A source without `_created` samples, which only the OpenMetrics format allows."""
-
-    def __init__(self, source: Collector) -> None:
-        self._source = source
-
-    def collect(self) -> Iterable[Metric]:
-        for metric in self._source.collect():
-            metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
-            yield metric

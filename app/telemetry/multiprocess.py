@@ -8,9 +8,12 @@ goes on counting from where that one was.
 import fcntl
 import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from prometheus_client import values
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from app.telemetry.metric_specs import GaugeMerge
 
@@ -82,3 +85,15 @@ def _try_lock(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+class WithoutCreated(Collector):
+    """A source without `_created` samples, which only the OpenMetrics format allows."""
+
+    def __init__(self, source: Collector) -> None:
+        self._source = source
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._source.collect():
+            metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
+            yield metric

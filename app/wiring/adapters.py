@@ -1,13 +1,9 @@
 """Opening the adapters: each from the settings alone, each closed by the caller's exit stack."""
 
 import hmac
-import resource
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
-
-from pydantic import SecretStr
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.images.fetch import HttpImageFetcher
@@ -17,23 +13,24 @@ from app.adapters.images.s3 import ObjectImageStore
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
 from app.adapters.redis.audit_log import RedisAuditLog
+from app.adapters.redis.backup_log import RedisBackupLog
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
-from app.adapters.redis.deliveries import RedisNotices
 from app.adapters.redis.directory import RedisDirectory
+from app.adapters.redis.invitations import RedisInvitations
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollup_writer import RollupWriter
 from app.adapters.redis.rollups import RedisRollups
 from app.adapters.redis.sessions import RedisSessions
+from app.adapters.redis.spend_alerts import RedisSpendAlerts
 from app.adapters.redis.task_list import RedisTaskList
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 from app.adapters.upstream.client import DieyuyunProvider
 from app.adapters.upstream.transport import open_transport
 from app.api.routes import ROUTE_TEMPLATES
-from app.api.settings import EdgeSettings, max_body_bytes_for
 from app.domain.catalog import Catalog
 from app.domain.ports import ImageStore
 from app.domain.rebuild import RetentionTerms
@@ -42,29 +39,26 @@ from app.service.timings import JobTimings
 from app.settings import Settings
 from app.telemetry.label_values import LabelValues
 from app.telemetry.metrics import Metrics
+from app.wiring.deliveries import DeliveryAdapters, LatestTraffic, open_delivery
 from app.wiring.disk_space import DiskSpaceMonitor
+from app.wiring.edge import VERSION
 from app.wiring.stores import (
     journal_directory,
     open_journal,
     open_ledger,
-    open_notices,
     open_scripts,
     open_store,
+    refuse_other_data_version,
     store,
 )
-from app.wiring.traffic_board import TrafficBoard
 
 LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
         "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
-        "room", "rollups",
+        "room", "rollups", "deliveries", "notices",
     }
 )  # fmt: skip
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
-RESERVED_FILES = 256
-"""Open files of the process beside its connections to callers, to the provider and to the store."""
-VERSION = version("koi-gateway")
 
 
 class UpstreamKeyMissing(Exception):
@@ -87,16 +81,20 @@ class Adapters:
     sessions: RedisSessions
     audit_log: RedisAuditLog
     directory: RedisDirectory
+    backups: RedisBackupLog
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
     disk_space: DiskSpaceMonitor
     journal: FileJournal
     journals: JournalRegistry
     gateways: GatewayRegistry
-    notices: RedisNotices
+    spend_alerts: RedisSpendAlerts
+    invitations: RedisInvitations
+    delivery: DeliveryAdapters
     outbox: FileOutbox
     cache: RedisResultCache
     upstream_limiter: RedisUpstreamLimiter
+    traffic: LatestTraffic
     provider: DieyuyunProvider
     fetcher: HttpImageFetcher
     pictures: ImageStore
@@ -105,7 +103,6 @@ class Adapters:
     rollups: RedisRollups
     rollup_writer: RollupWriter
     metrics: Metrics
-    traffic: TrafficBoard
 
 
 async def open_adapters(
@@ -114,7 +111,8 @@ async def open_adapters(
     catalog: Catalog,
     embedded: EmbeddedStore | None = None,
 ) -> Adapters:
-    """Raises `UpstreamKeyMissing`. An unavailable store does not stop the start."""
+    """Raises `UpstreamKeyMissing`, `DataVersionUnknown`. An unavailable store does not stop the
+    start."""
     urls = stack.enter_context(store(settings, embedded))
     metrics = open_metrics(settings, catalog)
     stack.callback(metrics.close)
@@ -127,23 +125,27 @@ async def open_adapters(
     pictures = open_pictures(stack, settings)
     await pictures.check()
     journal = open_journal(stack, settings)
-    disk_space = DiskSpaceMonitor(settings)
+    disk_space, traffic = DiskSpaceMonitor(settings), LatestTraffic(metrics.traffic)
     scripts = open_scripts(
         opened, journal, settings, urls.gone, lambda: disk_space.full_directory is not None
     )
+    await refuse_other_data_version(scripts)
     return Adapters(
         store=opened,
         ledger=open_ledger(scripts, settings),
         keyring=RedisKeyRing(scripts),
+        invitations=RedisInvitations(scripts, RedisKeyRing(scripts)),
         sessions=RedisSessions(scripts),
         audit_log=RedisAuditLog(scripts),
         directory=RedisDirectory(scripts),
+        backups=RedisBackupLog(scripts),
         gone=urls.gone,
         disk_space=disk_space,
         journal=journal,
         journals=JournalRegistry(scripts),
         gateways=GatewayRegistry(scripts),
-        notices=open_notices(scripts, settings),
+        spend_alerts=RedisSpendAlerts(scripts),
+        delivery=open_delivery(stack, scripts, settings),
         outbox=FileOutbox(journal_directory(settings) / "owed"),
         cache=RedisResultCache(
             cache_store,
@@ -160,8 +162,9 @@ async def open_adapters(
                 queue_s=settings.upstream_queue_s,
                 lease_s=settings.task_deadline_s,
             ),
-            observe=(traffic := TrafficBoard(metrics)),
+            observe=traffic,
         ),
+        traffic=traffic,
         provider=provider,
         fetcher=fetcher,
         pictures=pictures,
@@ -170,7 +173,6 @@ async def open_adapters(
         rollups=RedisRollups(scripts),
         rollup_writer=RollupWriter(scripts),
         metrics=metrics,
-        traffic=traffic,
     )
 
 
@@ -258,43 +260,3 @@ def open_metrics(settings: Settings, catalog: Catalog) -> Metrics:
     )
     directory = settings.data_dir / "metrics" if settings.workers > 1 else None
     return Metrics(label_values, directory=directory)
-
-
-def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
-    prompts = max(model.max_prompt_chars for model in catalog.enabled)
-    return EdgeSettings(
-        strict=settings.strict,
-        response_format=settings.response_format,
-        max_images=settings.max_images,
-        sync_wait_s=settings.sync_wait_s,
-        concurrency_wait_s=settings.concurrency_wait_s,
-        heartbeat_after_s=settings.heartbeat_after_s,
-        public_url=settings.public_url,
-        allowed_hosts=_split_list(settings.allowed_hosts),
-        cors_origins=_split_list(settings.cors_origins),
-        admin_key=_get_secret_bytes(settings.admin_key),
-        metrics_token=_get_secret_bytes(settings.metrics_token),
-        loopback_only=settings.host in LOOPBACK_HOSTS,
-        max_body_bytes=max_body_bytes_for(prompts),
-        link_ttl_s=settings.link_ttl_s,
-        docs=settings.docs,
-        console=settings.console,
-        max_connections=_compute_max_connections(settings),
-        version=VERSION,
-    )
-
-
-def _compute_max_connections(settings: Settings) -> int:
-    """How many connections callers may hold open, so that every job can still open its own: to the
-    provider, for its pictures and to the store."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    work = settings.max_in_flight + poller.MAX_CONCURRENT_JOBS + 4 * settings.redis_connections
-    return max(files - work - RESERVED_FILES, files // 3)
-
-
-def _split_list(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _get_secret_bytes(secret: SecretStr | None) -> bytes | None:
-    return None if secret is None else secret.get_secret_value().encode()

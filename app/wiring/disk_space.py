@@ -25,6 +25,14 @@ class DiskSpaceMonitor:
         self.full_directory: Path | None = _find_full(self._directories)
         """A directory whose disk was full at the latest check; None while there is room."""
 
+    def find_low(self, megabytes: int) -> tuple[str, int] | None:
+        """A directory whose disk has less room than this, and its free bytes."""
+        for directory in self._directories:
+            free = _free_bytes(directory)
+            if free is not None and free < megabytes << 20:
+                return str(directory), free
+        return None
+
     async def watch(self) -> None:
         """Check in a thread, because a network file system may be slow."""
         while True:
@@ -45,9 +53,14 @@ def _find_full(directories: Sequence[Path]) -> Path | None:
 
 
 def _is_full(directory: Path) -> bool:
+    free = _free_bytes(directory)
+    return free is not None and free < MIN_FREE_BYTES
+
+
+def _free_bytes(directory: Path) -> int | None:
     try:
         found = os.statvfs(directory)
     except OSError:
-        return False  # not created yet, or unreadable, which other checks report
+        return None  # not created yet, or unreadable, which other checks report
     # Some file systems do not say how large they are.
-    return found.f_blocks > 0 and found.f_bavail * found.f_frsize < MIN_FREE_BYTES
+    return found.f_bavail * found.f_frsize if found.f_blocks > 0 else None

@@ -15,6 +15,7 @@ from app.domain.ledger import LedgerAudit
 from app.domain.limits import Scope, ScopeKind
 from app.domain.principal import HOUSE
 from app.domain.upstream import UpstreamTraffic
+from app.service.check_backup import check_backup
 from app.service.check_gateways import check_gateways
 from app.service.operations import Health
 from app.service.people import People
@@ -124,6 +125,11 @@ class HealthChecks:
             )
             for stop in await self._adapters.keyring.stops()
         ]
+        latest, now_ms = (
+            await self._adapters.backups.latest(),
+            await self._adapters.keyring.now_ms(),
+        )
+        results.append(check_backup(latest, now_ms))
         alive = await self._adapters.gateways.list_alive()
         results += check_gateways(alive, await self._adapters.pictures.identity())
         return results + list(check_journals(self._settings, await self._adapters.journals.known()))

@@ -4,8 +4,9 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -13,13 +14,16 @@ from app.adapters.journal.compress import compress_closed_days
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
 from app.adapters.redis.rollup_writer import RollupWriter
-from app.domain.cancellation import is_being_cancelled
+from app.domain.cancellation import raise_if_cancelled
 from app.domain.errors import StoreUnavailable
 from app.domain.media import ImageStoreUnavailable
+from app.domain.notices import Notice, NoticeKind, Notices
 from app.domain.ports import ImageStore, Ledger
+from app.domain.principal import HOUSE
 from app.service.downloads import FailedDownload
 from app.service.lease import SlotReclaimer
 from app.service.settle import JobSettler
+from app.service.spend_alerts import SpendWatch
 from app.telemetry.metrics import Metrics
 from app.wiring.journal_replication import JournalReplication
 
@@ -35,6 +39,7 @@ SLOT_INTERVAL_S = 2.0
 AUDIT_INTERVAL_S = 300.0
 ROLLUP_INTERVAL_S = 30.0
 ROLLUP_PAUSE_S = 0.005
+SPENDING_INTERVAL_S = 3.0
 SWEEP_INTERVAL_S = 3600.0
 WATCHDOG_INTERVAL_S = 0.5
 STUCK_AFTER_S = 30.0
@@ -70,8 +75,7 @@ async def run_forever(name: str, loop: LoopFunction, metrics: Metrics) -> None:
         except Exception:
             metrics.loop_failed(name)
             log.exception("loop_failed", loop=name)
-        if is_being_cancelled():
-            raise asyncio.CancelledError
+        raise_if_cancelled()
         await asyncio.sleep(RESTART_DELAY_S)
 
 
@@ -99,9 +103,15 @@ async def publish_job_stats(ledger: Ledger, metrics: Metrics) -> None:
         await asyncio.sleep(JOB_STATS_INTERVAL_S)
 
 
-async def publish_audit(ledger: Ledger, metrics: Metrics) -> None:
+async def publish_audit(ledger: Ledger, metrics: Metrics, notices: Notices) -> None:
     while True:
-        metrics.publish_audit(await ledger.audit(full=await ledger.full_audit_due()))
+        audit = await ledger.audit(full=await ledger.full_audit_due())
+        metrics.publish_audit(audit)
+        if audit.difference:
+            first = audit.differences[0]
+            where = {"scope": first.scope, "window": first.window}
+            data = {"difference": audit.difference} | where
+            await notices.publish(Notice(NoticeKind.LEDGER_DIFFERENCE, HOUSE, data))
         await asyncio.sleep(AUDIT_INTERVAL_S)
 
 
@@ -112,6 +122,13 @@ async def roll_up(writer: RollupWriter) -> None:
         # Of several processes one is enough: the others come back at other times.
         wait_s = ROLLUP_INTERVAL_S * (1 + random.random())  # noqa: S311 - no secret
         await asyncio.sleep(ROLLUP_PAUSE_S if more else wait_s)
+
+
+async def watch_spending(watch: SpendWatch, zone: ZoneInfo) -> None:
+    """Tell the operator which spend alerts this month's spending has reached."""
+    while True:
+        await watch.look(f"{datetime.now(zone):%Y-%m}")
+        await asyncio.sleep(SPENDING_INTERVAL_S)
 
 
 async def reclaim_slots(reclaimer: SlotReclaimer) -> None:

@@ -18,9 +18,10 @@ from app.service.keys import KeyAdmin
 from app.service.operations import Operations
 from app.service.people import People
 from app.settings import Settings
-from app.wiring.adapters import VERSION, Adapters
+from app.wiring.adapters import Adapters
 from app.wiring.bills import UploadedBills
 from app.wiring.deployment import DeploymentView
+from app.wiring.edge import VERSION
 from app.wiring.focus import build_focus_terms
 from app.wiring.health import HealthChecks
 from app.wiring.stores import journal_directory

@@ -13,8 +13,10 @@ from zoneinfo import ZoneInfo
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.audit_log import RedisAuditLog
-from app.adapters.redis.deliveries import RedisNotices
+from app.adapters.redis.backup_log import RedisBackupLog
+from app.adapters.redis.deliveries import RedisDeliveryQueue, RedisNotices
 from app.adapters.redis.directory import RedisDirectory
+from app.adapters.redis.invitations import RedisInvitations
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
@@ -27,6 +29,7 @@ from app.domain.errors import LedgerUnavailable
 from app.domain.ledger import Entry, Settlement
 from app.service.adjustments import Adjustments
 from app.service.admin_keys import AdminKeys
+from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.people import People
 from app.service.teams import one_line
@@ -58,6 +61,7 @@ class OperatorContext:
     """The open store, the use cases on it, and the settings of one command."""
 
     settings: Settings
+    actor: Actor
     catalog: Catalog
     keys: KeyAdmin
     usage: UsageReports
@@ -69,6 +73,9 @@ class OperatorContext:
     admin_keys: AdminKeys
     audit_log: RedisAuditLog
     notices: RedisNotices
+    invitations: Invitations
+    deliveries: RedisDeliveryQueue
+    backups: RedisBackupLog
 
     @property
     def adjustments(self) -> Adjustments:
@@ -119,10 +126,12 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
         stack.push_async_callback(_publish_changes, journal, JournalRegistry(scripts))
         ledger, keyring = open_ledger(scripts, settings), RedisKeyRing(scripts)
         actor = find_operator()
+        keys = KeyAdmin(keyring, catalog, settings.default_limits, actor)
         yield OperatorContext(
             settings=settings,
+            actor=actor,
             catalog=catalog,
-            keys=KeyAdmin(keyring, catalog, settings.default_limits, actor),
+            keys=keys,
             usage=UsageReports(ledger, RedisRollups(scripts)),
             scripts=scripts,
             ledger=ledger,
@@ -132,6 +141,9 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             admin_keys=AdminKeys(keyring, keyring, actor),
             audit_log=RedisAuditLog(scripts),
             notices=open_notices(scripts, settings),
+            invitations=Invitations(RedisInvitations(scripts, keyring), keyring, keys, actor),
+            deliveries=RedisDeliveryQueue(scripts),
+            backups=RedisBackupLog(scripts),
         )
 
 

@@ -50,8 +50,9 @@ class ReadinessProbe:
     def _ledger_word(self) -> str:
         if self._adapters.gone():
             return "files_gone"
-        if not self._adapters.ledger.intact:
-            return "lost_data"
+        condition = self._adapters.ledger.condition
+        if not condition.intact:
+            return "lost_data" if condition.moved_to is None else "moved"
         return "ok" if self._answered else "unavailable"
 
     async def _ask(self) -> None:

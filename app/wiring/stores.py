@@ -20,6 +20,7 @@ from app.domain.calendar import Calendar
 from app.domain.errors import LedgerUnavailable
 from app.domain.journal import Journal
 from app.domain.limits import FreeUseCaps
+from app.domain.other_store import DataVersionUnknown
 from app.settings import Settings
 from app.wiring.journal_replication import has_live_journal
 
@@ -130,3 +131,13 @@ def open_store(
         )
     stack.push_async_callback(opened.aclose)
     return opened
+
+
+async def refuse_other_data_version(scripts: LedgerScripts) -> None:
+    """Raises `DataVersionUnknown`. A store that does not answer is asked by the first write."""
+    try:
+        await scripts.check_version()
+    except DataVersionUnknown:
+        raise
+    except LedgerUnavailable:
+        return

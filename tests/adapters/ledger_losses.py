@@ -177,7 +177,7 @@ class Losses(Ending):
     def restored(self, job: ModelJob) -> None:
         """An open job is due as if it had never been forgotten; nobody has claimed it."""
         job.abandoned, job.overtook, job.claims = job.ever_abandoned, None, 0
-        job.heir, job.received, job.told = None, False, None
+        job.heir, job.received, job.told, job.tied = None, False, None, None
         if not job.open:
             assert job.ended is not None
             job.gone = job.ended + max(job.ttl, REPLAY if job.replay else 0)

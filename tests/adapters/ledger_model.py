@@ -47,6 +47,7 @@ class ModelJob:
     replay: str | None = None
     bound: int = 0
     binding: int = 0
+    tied: str | None = None
     abandoned: bool = False
     ever_abandoned: bool = False
     overtook: int | None = None

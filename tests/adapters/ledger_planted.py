@@ -54,7 +54,7 @@ PLANTED = {
         "admit", "if not found.lost and #found.doubts > 0", "if false", quick=True,
     ),
     "a failure is bought again by those who repeat it unmarked": Planted(
-        "admit", "id = id or found.told", "", quick=True,
+        "admit", "id = id or found.told", "",
     ),
     "a picture that was received is handed to another": Planted(
         "admit", "if not job.received then found.newest", "if true then found.newest"

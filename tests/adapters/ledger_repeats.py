@@ -1,6 +1,7 @@
 """Which job a repeat joins (I7, I8, I12): what the model says of keys, attempts and hand-over."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from ledger_config import Asked
 from ledger_model import KeyBinding, Model, ModelJob
@@ -18,14 +19,16 @@ class Reused(Exception):
     """The Idempotency-Key came with another body."""
 
 
-def joins(model: Model, asked: Asked, call: str, callers: Presences, now: int) -> ModelJob | None:
+def joins(
+    model: Model, asked: Asked, call: str, callers: Presences, now: int, by: Any = None
+) -> ModelJob | None:
     """The job this request is answered from, and what joining changes. Raises `Reused`."""
     job = _by_key(model, asked, now)
     takes_over = job is not None and job.abandoned
     if job is None:
         job, takes_over = _by_attempt(model, asked, callers, now)
         if job is not None:
-            bind(model, asked, job, now)
+            bind_earlier(model, asked, job, now, by)
     if job is not None:
         job.abandoned = False
         if not asked.is_sdk_retry:
@@ -56,6 +59,14 @@ def bind(model: Model, asked: Asked, job: ModelJob, now: int) -> None:
     job.replay, job.bound, job.binding = asked.replay, now, model.binds
     if job.gone is not None:
         job.gone = max(job.gone, now + REPLAY)
+
+
+def bind_earlier(model: Model, asked: Asked, job: ModelJob, now: int, by: Any = None) -> None:
+    """The same for a job that was there before: that takes a number, once for each key."""
+    bind(model, asked, job, now)
+    if asked.replay is not None and job.tied != asked.replay:
+        job.tied = asked.replay
+        model.record_change(job.id, by)
 
 
 def kept_until(model: Model, job: ModelJob, now: int) -> int:

@@ -120,7 +120,7 @@ class Verbs:
             ).duplicate_of
         except IdempotencyKeyReused:
             reused = True
-        return self.repeats(asked, joined, wanted.job_id, callers, reused=reused)
+        return self.repeats(process, asked, joined, wanted.job_id, callers, reused=reused)
 
     def heard(
         self, asked: Asked, verb: Callable[[DedupKeys], object], wanted: AdmissionRequest
@@ -139,6 +139,7 @@ class Verbs:
 
     def repeats(
         self,
+        process: Process,
         asked: Asked,
         joined: str | None,
         call: str,
@@ -147,7 +148,7 @@ class Verbs:
         reused: bool,
     ) -> ModelJob | None:
         try:
-            mine = joins(self.model, asked, call, callers, self.now)
+            mine = joins(self.model, asked, call, callers, self.now, process)
         except Reused:
             assert reused, "a key was taken with another body"
             raise
@@ -174,7 +175,7 @@ class Verbs:
             error = type(refused)
         joined = admitted.job.id if admitted and admitted.joined else None
         joined_job = self.repeats(
-            asked, joined, wanted.job_id, callers, reused=error is IdempotencyKeyReused
+            process, asked, joined, wanted.job_id, callers, reused=error is IdempotencyKeyReused
         )
         if joined_job is not None:
             self.agrees(admitted.job, joined_job)  # type: ignore[union-attr]

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from app.adapters.http.client import HttpClient, HttpTimeouts
+from app.adapters.http.client import REST_S, HttpClient, HttpTimeouts
 from app.adapters.http.connection import READ_BUFFER_BYTES
 from app.adapters.http.errors import BodyTruncated, ConnectError, ConnectTimeout, ReadError
 from app.adapters.http.messages import HttpRequest, SentHeaders
@@ -30,7 +30,10 @@ HELLO = head(200, "Content-Length: 5") + b"hello"
 
 @asynccontextmanager
 async def client_of(
-    addresses: Sequence[str] = ("127.0.0.1",), connections: int = 4, **timeouts: float
+    addresses: Sequence[str] = ("127.0.0.1",),
+    connections: int = 4,
+    rest_s: float = 0.0,
+    **timeouts: float,
 ) -> AsyncIterator[HttpClient]:
     async def resolve(_host: str, _port: int) -> Sequence[str]:
         return addresses
@@ -41,6 +44,7 @@ async def client_of(
         resolve=resolve,
         tls=public_tls_context,
         timeouts=HttpTimeouts(**timeouts),
+        rest_s=rest_s,
     )
     try:
         yield client
@@ -128,6 +132,26 @@ async def test_a_smuggled_second_answer_is_nobodys() -> None:
         assert [await body_of(client, upstream) for _ in range(2)] == [b"hello"] * 2
 
     assert upstream.connections == 2
+
+
+async def test_a_second_answer_that_comes_a_moment_later_is_nobodys() -> None:
+    forged = head(200, "Content-Length: 6") + b"forged"
+
+    async def answer_twice(exchange: Exchange) -> None:
+        await exchange.send(HELLO, forged, pause_s=0.02)
+
+    async with listening(answer_twice) as upstream, client_of(rest_s=REST_S) as client:
+        for _ in range(10):
+            assert await body_of(client, upstream) == b"hello"
+            await asyncio.sleep(0.015)
+
+
+@pytest.mark.parametrize(("rest_s", "connections"), [(60.0, 2), (0.0, 1)])
+async def test_a_connection_rests_before_it_is_used_again(rest_s: float, connections: int) -> None:
+    async with listening(reply(200, {})) as upstream, client_of(rest_s=rest_s) as client:
+        assert [await body_of(client, upstream) for _ in range(2)] == [b"{}"] * 2
+
+    assert upstream.connections == connections
 
 
 async def test_an_answer_before_the_request_was_read_ends_the_connection() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import brotli
 import pytest
 
+from app.adapters.egress.guard import EgressPolicy
 from app.adapters.http.codings import zstd
-from app.adapters.images.egress_guard import EgressPolicy
 from app.adapters.images.fetch import HttpImageFetcher
 from app.domain.media import FetchError, FetchFailed, FetchRefused, FetchTruncated
 from tests.drafts import Brought, bring

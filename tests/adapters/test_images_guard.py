@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.adapters.images.egress_guard import is_public_address
+from app.adapters.egress.guard import is_public_address
 from app.adapters.images.fetch import HttpImageFetcher
 from app.domain.media import FetchRefused
 from tests.drafts import bring

@@ -113,7 +113,7 @@ async def test_a_stale_copy_that_went_on_without_us_is_noticed(
         await ours.admit(admission())
     with pytest.raises(LedgerUnavailable, match=LOST):
         await theirs.admit(admission())
-    assert not ours.intact
+    assert not ours.condition.intact
 
 
 async def test_once_one_process_noticed_nobody_spends(

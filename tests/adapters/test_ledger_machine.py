@@ -17,6 +17,7 @@ import pytest
 import redis
 import uvloop
 from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import run_state_machine_as_test
 from ledger_machine import LedgerMachine
 from ledger_planted import PLANTED, Planted, broken_charging, broken_script
@@ -104,6 +105,11 @@ def test_the_ledger_does_what_its_model_does_for_long(
     ],
 )
 def test_the_machine_catches_a_planted_bug(machine: type[LedgerMachine], bug: Planted) -> None:
+    # On a busy machine a caller may answer too late for the bug to show: then once more.
+    assert any(catches(machine, bug) for _ in range(3))
+
+
+def catches(machine: type[LedgerMachine], bug: Planted) -> bool:
     machine.examples, found = 0, False
     try:
         if bug.script == "compute_outcome":
@@ -111,9 +117,9 @@ def test_the_machine_catches_a_planted_bug(machine: type[LedgerMachine], bug: Pl
         else:
             machine.store.broken = broken_script(bug)
         run_state_machine_as_test(machine, settings=profile(2 * EXAMPLES))
-    except (AssertionError, PossibleDuplicate):
+    except (AssertionError, PossibleDuplicate, FlakyFailure):  # flaky: found, then not again
         found = True
     finally:
         machine.store.broken, machine.compute_outcome = NONE, staticmethod(compute_outcome)
     print(f"\n{machine.examples} examples")
-    assert found
+    return found

@@ -428,7 +428,7 @@ async def test_a_restarted_gateway_accepts_what_was_rebuilt_meanwhile(
     await Host.on(open_store(engine.url), FileJournal(host.journal.directory)).rebuild()
 
     assert (await new.ledger.admit(admission())).job.n == 1
-    assert new.ledger.intact
+    assert new.ledger.condition.intact
 
 
 async def test_a_window_of_very_many_lines_is_rebuilt(engine: Engine, host: Host) -> None:

@@ -15,6 +15,7 @@ from store_rig import (
 )  # fmt: skip
 
 from app.adapters.redis import keyspace
+from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.signals import RedisSignals
 
@@ -122,3 +123,19 @@ async def test_an_error_while_the_connection_is_closed_keeps_no_listener_alive()
     await asyncio.wait([listening], timeout=10)
 
     assert listening.cancelled()
+
+
+async def test_a_listener_ends_when_it_is_told_to_whatever_it_is_doing(
+    store: BatchingStore,
+) -> None:
+    async def listen() -> None:
+        async for _ in RedisSignals(store).ended():
+            pass
+
+    for step in range(150):
+        listeners = [asyncio.create_task(listen()) for _ in range(4)]
+        await asyncio.sleep(step * 0.0001)  # connecting, subscribing, listening
+        for listener in listeners:
+            listener.cancel()
+        _, still_there = await asyncio.wait(listeners, timeout=4)
+        assert not still_there

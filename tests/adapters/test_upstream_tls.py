@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from app.adapters.http.client import REST_S
 from app.adapters.http.errors import ConnectError, TlsHandshakeError
 from app.adapters.http.messages import HttpRequest
 from app.adapters.http.send_state import SendState
@@ -86,9 +87,12 @@ async def test_a_trusted_certificate_is_spoken_to(tmp_path: Path) -> None:
     async with listening(reply(200, DONE), tls=serving(path)) as upstream:
         url = f"https://127.0.0.1:{upstream.port}/v1"
         async with provider_at(url, tls=trusting(path)) as provider:
-            answers = [await provider.dispatch(KOI, asynchronous=False) for _ in range(3)]
+            first = await provider.dispatch(KOI, asynchronous=False)
+            await asyncio.sleep(2 * REST_S)
+            second = await provider.dispatch(KOI, asynchronous=False)
 
-    assert all(isinstance(answer, TaskImages) for answer in answers)
+    assert isinstance(first, TaskImages)
+    assert isinstance(second, TaskImages)
     assert upstream.connections == 1
 
 

@@ -21,7 +21,7 @@ from tests.chaos.forks import Fork
 from tests.flow.command import Cli, served_by
 from tests.harness import KOI, PRICED, Koi, operator_settings
 
-TIMES = 20
+TIMES = 10
 
 
 class Line:
@@ -75,7 +75,7 @@ def _chunks(stream: Any) -> Iterator[bytes]:
 
 
 def hang_up_and_repeat(first: str, second: str, key: str, pause_s: float) -> set[str]:
-    """Twenty calls, each repeated over a connection that is open already; the pictures got."""
+    """Ten calls, each repeated over a connection that is open already; the pictures got."""
     pictures = set()
     with closing(Line(second, key)) as open_line:
         for number in range(TIMES):

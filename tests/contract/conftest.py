@@ -14,8 +14,8 @@ from tests.contract.stand_in import Stage, opener
 ADMIN_KEY = "koi-admin-0123456789abcdef"
 METRICS_TOKEN = "koi-metrics-0123456789abcdef"
 QUICK = {
-    "first_byte_timeout_s": 0.5,
-    "head_timeout_s": 0.5,
+    "first_byte_timeout_s": 1.0,
+    "head_timeout_s": 1.0,
     "body_timeout_s": 0.5,
     "heartbeat_interval_s": 0.05,
     "comment_interval_s": 0.05,

@@ -14,6 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import app
+from app.adapters.webhooks.poster import HttpWebhookPoster
 from app.api.settings import EdgeSettings
 from app.domain.budget import MemoryBudget
 from app.domain.cache import CacheOutcome
@@ -53,6 +54,7 @@ from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.gateway import Gateway
 from app.service.generation import FinishedJob, GenerateCommand, StartedJob
+from app.service.webhooks import Webhooks
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 NOW = 1_795_000_000
@@ -359,6 +361,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         catalog=offer,
         authenticate=stage.authenticate,  # type: ignore[arg-type]
         generate=Generate(stage, offer),  # type: ignore[arg-type]
+        estimate=None,  # type: ignore[arg-type]
         tasks=Tasks(stage),  # type: ignore[arg-type]
         usage=Usage(stage),  # type: ignore[arg-type]
         keys=None,  # type: ignore[arg-type]
@@ -367,6 +370,10 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         audit_log=None,  # type: ignore[arg-type]
         operations=None,  # type: ignore[arg-type]
         notices=None,  # type: ignore[arg-type]
+        spend_alerts=None,  # type: ignore[arg-type]
+        invitations=None,  # type: ignore[arg-type]
+        webhooks=Webhooks(None, HttpWebhookPoster(), None, 0),  # type: ignore[arg-type]
+        backups=None,  # type: ignore[arg-type]
         house=Limits(),
         zone=ZoneInfo("UTC"),
         pictures=Pictures(stage),  # type: ignore[arg-type]

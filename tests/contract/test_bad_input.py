@@ -114,7 +114,6 @@ NOWHERE = [
     ("FOO", "FOO", "/v1/models", 405, "method_not_allowed", "DELETE, GET, HEAD, OPTIONS, POST"),
     ("TRACE", "TRACE", "/v1/models", 405, "method_not_allowed", "GET, HEAD"),
     ("unknown path", "GET", "/v1/nowhere", 404, "unknown_url", None),
-    ("root", "GET", "/", 404, "unknown_url", None),
     ("dots", "GET", "/v1/%2e%2e/metrics", 404, "unknown_url", None),
     ("docs file", "GET", "/docs/nothing.js", 404, "unknown_url", None),
     ("docs dots", "GET", "/docs/..%2finit.js", 404, "unknown_url", None),

@@ -51,7 +51,7 @@ class Serving:
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line[:1] == "{"]
         return [line for line in lines if line["event"] == name]
 
-    def wait_for(self, event: str, times: int = 1, within_s: float = 20) -> list[dict[str, Any]]:
+    def wait_for(self, event: str, times: int = 1, within_s: float = 60) -> list[dict[str, Any]]:
         deadline = time.monotonic() + within_s
         while len(found := self.events(event)) < times:
             assert self.process.poll() is None, self.log.read_text()
@@ -59,7 +59,7 @@ class Serving:
             time.sleep(0.02)
         return found
 
-    def stop(self, number: int = signal.SIGTERM, within_s: float = 20) -> int:
+    def stop(self, number: int = signal.SIGTERM, within_s: float = 60) -> int:
         self.process.send_signal(number)
         return self.process.wait(within_s)
 
@@ -196,7 +196,7 @@ def _logs_as_before() -> Iterator[None]:
 
 
 def _wait_until_ready(serving: Serving) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             if httpx.get(f"{serving.url}/readyz", timeout=5).status_code == 200:

@@ -25,6 +25,8 @@ PROJECT = "/v1/organization/projects"
 LIMITS = {"limits": {"max_images_per_1_day": 5}}
 RAISE = {"until": "2h", "reason": "a test"}
 BUDGET = {"currency": "CNY", "interval": "month", "threshold_amount": 900}
+ALERT = {**BUDGET, "notification_channel": {"type": "email", "recipients": ["a@b.example"]}}
+ALERT_VALUES = ("recipients", "scope", "threshold_micros")
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,16 @@ TABLE = [
     case("POST", "/v1/koi/projects/<team>/raise", {"max_cost_per_1_month": "5", **RAISE}, "money",
          "team.raised", "raise_micros_per_month", "raise_reason", "raise_until_ms"),
     case("DELETE", "/v1/koi/projects/<team>/raise", None, "money"),
+    case("POST", "/v1/koi/invitations", {"user_id": "<person>", "name": "laptop"}, "people",
+         "invitation.created", "user", "invitation", "expires_ms", "name"),
+    Case("DELETE", "/v1/koi/invitations/<unsent>", None, "people", status=404),
+    case("POST", f"{TEAM}/spend_alerts", ALERT, "money", "spend_alert.created", *ALERT_VALUES),
+    Case("POST", f"{TEAM}/spend_alerts/<none>", ALERT, "money", status=404),
+    Case("DELETE", f"{TEAM}/spend_alerts/<none>", None, "money", status=404),
+    case("POST", "/v1/organization/spend_alerts", ALERT, "money", "spend_alert.created",
+         *ALERT_VALUES),
+    Case("POST", "/v1/organization/spend_alerts/<none>", ALERT, "money", status=404),
+    Case("DELETE", "/v1/organization/spend_alerts/<none>", None, "money", status=404),
     case("POST", "/v1/koi/users/<person>/raise", {"max_requests_per_1_minute": 5, **RAISE}, "money",
          "user.raised", "raise_requests_per_minute", "raise_reason", "raise_until_ms"),
     case("DELETE", "/v1/koi/users/<person>/raise", None, "money"),
@@ -282,7 +294,9 @@ def test_the_table_has_every_route_that_changes_something() -> None:
     changing = {(r.method, r.path) for r in ORGANIZATION_ROUTES if r.method != "GET"}
     places = {
         "<team>": "{project_id}", "<bot>": "{service_account_id}", "<key>": "{api_key_id}",
-        "<person>": "{user_id}", "<adminkey>": "{key_id}", "rl-all": "{rate_limit_id}",
+        "<person>": "{user_id}", "<adminkey>": "{key_id}", "<none>": "{alert_id}",
+        "<unsent>": "{invitation_id}",
+        "rl-all": "{rate_limit_id}",
     }  # fmt: skip
 
     covered = set()

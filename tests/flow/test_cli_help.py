@@ -24,9 +24,12 @@ GROUPS = {
         "delete",
     ),
     "keys": ("create", "list", "raise", "revoke", "rotate", "set", "whose", "identify"),
+    "invitations": ("list", "revoke"),
     "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
-    "store": ("repair",),
+    "store": ("repair", "upgrade"),
+    "webhooks": ("list", "redeliver", "secret"),
+    "notices": ("list", "test"),
     "tasks": ("list", "show", "cancel"),
 }
 SINGLE = (
@@ -37,6 +40,10 @@ SINGLE = (
     "audit",
     "apply",
     "doctor",
+    "invite",
+    "backup",
+    "restore",
+    "migrate",
     "stop-spending",
     "resume",
 )

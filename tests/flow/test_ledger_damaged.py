@@ -132,10 +132,19 @@ def overwrite(cli: Cli) -> None:
         file.write(bytes(500))
 
 
+def replace_by_a_file(cli: Cli) -> None:
+    directory = log_of(cli).parent
+    shutil.rmtree(directory)
+    directory.write_bytes(b"")
+
+
 DAMAGE = {
     "its middle": overwrite,
     "its manifest": lambda cli: next(log_of(cli).parent.glob("*.manifest")).write_bytes(b"\0"),
     "its base": lambda cli: next(log_of(cli).parent.glob("*.base.rdb")).unlink(),
+    "its commands": lambda cli: log_of(cli).unlink(),
+    "all of its manifest": lambda cli: next(log_of(cli).parent.glob("*.manifest")).write_bytes(b""),
+    "its directory": replace_by_a_file,
 }
 
 
@@ -158,6 +167,50 @@ def test_a_damaged_store_is_repaired_by_the_command_that_the_start_names(
     assert "nothing to repair" in cli.text("store", "repair")
     with cli.serving() as serving:
         assert generate(serving.url, key, "one more").status_code == 200
+
+
+def test_a_log_whose_manifest_lists_nothing_is_read_all_the_same(cli: Cli) -> None:
+    bought(cli, images=2)
+    DAMAGE["all of its manifest"](cli)
+
+    record = cli.json("store", "repair")
+
+    assert record["bytes_read"] == record["bytes"] > 0
+    assert record["books"] is None  # nothing had to come from the journal
+
+
+UNREADABLE = {
+    "of a newer engine": b'{"engine": "valkey", "version": "99.0.0"}',
+    "of nobody knows which": b"{",
+}
+
+
+@pytest.mark.parametrize("stamp", UNREADABLE.values(), ids=UNREADABLE)
+def test_data_that_may_not_be_read_here_is_moved_aside_and_built_anew_from_the_journal(
+    cli: Cli, stamp: bytes
+) -> None:
+    bought(cli, images=2)
+    (cli.path / ".koi/store/engine.json").write_bytes(stamp)
+
+    assert "koi store repair --from-journal" in cli.refused("usage", code=1)
+    assert "--from-journal" in cli.refused("store", "repair", code=1)
+    told = cli.text("store", "repair", "--from-journal")
+
+    [aside] = (cli.path / ".koi/store").glob("damaged-*")
+    assert (aside / "engine.json").read_bytes() == stamp
+    assert next((aside / "appendonlydir").glob("*.incr.aof")).stat().st_size > 0
+    assert "Nothing is missing" in told
+    assert images_used(cli) == 2
+    assert "nothing to repair" in cli.text("store", "repair", "--from-journal")
+
+
+def test_without_a_journal_nothing_is_moved_aside_for_it(cli: Cli) -> None:
+    bought(cli, images=1)
+    (cli.path / ".koi/store/engine.json").write_bytes(b"{")
+    shutil.rmtree(cli.path / ".koi/journal")
+
+    assert "no journal" in cli.refused("store", "repair", "--from-journal", code=1)
+    assert list((cli.path / ".koi/store").glob("damaged-*")) == []
 
 
 def test_a_repair_without_a_journal_says_that_nobody_knows_what_is_lost(cli: Cli) -> None:

@@ -50,9 +50,10 @@ class Polite:
 
     async def work(self, seconds: float) -> list[float]:
         """The seconds each call took, of several callers side by side."""
-        self.took_s, ends = [], time.monotonic() + seconds
+        self.took_s = []
         headers = {"authorization": f"Bearer {self.key}"}
         async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60) as client:
+            ends = time.monotonic() + seconds
             await asyncio.gather(*(self._caller(client, ends, n) for n in range(CALLERS)))
         return sorted(self.took_s)
 

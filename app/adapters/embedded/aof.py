@@ -6,6 +6,7 @@ and the commands since then, as RESP arrays. The writes of a script are between 
 
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -87,16 +88,17 @@ def count_readable_bytes(path: Path) -> int:
 
 
 def _list_log_files(damaged: Path) -> tuple[list[str], str]:
-    """The log's files in order, and what is wrong with the manifest. Without a manifest, files are
-    listed only if their order is certain."""
-    try:
-        return parse_manifest((damaged / MANIFEST).read_text()), ""
-    except (OSError, ValueError):
-        found = [file.name for file in damaged.glob("*") if LOG_FILE_NAME.fullmatch(file.name)]
-        bases = [name for name in found if ".base." in name]
-        logs = [name for name in found if ".base." not in name]
-        sure = len(bases) == 1 and len(logs) <= 1
-        return (bases + logs if sure else []), "its manifest is missing or damaged"
+    """The log's files in order, and what is wrong with the manifest. Where it names no base that is
+    there, files are listed only if their order is certain."""
+    with suppress(OSError, ValueError):
+        named = parse_manifest((damaged / MANIFEST).read_text())
+        if named and (damaged / named[0]).is_file():
+            return named, ""
+    found = [file.name for file in damaged.glob("*") if LOG_FILE_NAME.fullmatch(file.name)]
+    bases = [name for name in found if ".base." in name]
+    logs = [name for name in found if ".base." not in name]
+    sure = len(bases) == 1 and len(logs) <= 1
+    return (bases + logs if sure else []), "its manifest is missing or damaged"
 
 
 def _read_command(file: BinaryIO) -> bytes | None:

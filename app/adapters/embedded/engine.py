@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from app.adapters.embedded.directory import store_unusable
-from app.adapters.embedded.errors import EngineMismatch, StoreNotFound, StoreUnusable
+from app.adapters.embedded.errors import EngineMismatch, StampDamaged, StoreNotFound
 from app.adapters.files import read_bytes, replace_file
 
 MIN_VERSION = (7, 0, 0)
@@ -103,7 +103,8 @@ def choose_engine(search: EngineSearch, stamp: StoreEngine | None) -> StoreEngin
         raise EngineMismatch(
             f"The stored data was written by {stamp}, and this machine has {', '.join(found)}, "
             f"which must not open it. Install {stamp} or newer, or set KOI_REDIS_URL to such a "
-            "server, or set KOI_DATA_DIR to a new directory to start with an empty ledger."
+            "server; or let `koi store repair --from-journal` move the data aside and build the "
+            "ledger anew; or set KOI_DATA_DIR to a new directory to start with an empty ledger."
         )
     too_old = f" ({', '.join(found)} is too old: 7.0 is the least)" if found else ""
     raise StoreNotFound(
@@ -123,9 +124,10 @@ def read_stamp(path: Path) -> StoreEngine | None:
         raise store_unusable(path.parent, error) from error
     match = STAMP_PATTERN.fullmatch(written)
     if match is None:
-        raise StoreUnusable(
+        raise StampDamaged(
             f"{path} should name the engine that wrote this data, but is damaged. Put it right, "
-            'for example {"engine": "valkey", "version": "9.1.2"}, or restore a backup.'
+            'for example {"engine": "valkey", "version": "9.1.2"}; or let `koi store repair '
+            "--from-journal` move the data aside and build the ledger anew; or restore a backup."
         )
     return StoreEngine(match[1].decode(), (int(match[2]), int(match[3]), int(match[4])))
 

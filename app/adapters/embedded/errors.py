@@ -17,5 +17,9 @@ class StoreUnusable(EmbeddedStoreError):
     """The data directory cannot be written, or belongs to another user."""
 
 
+class StampDamaged(StoreUnusable):
+    """Nobody knows which engine wrote the data."""
+
+
 class StoreNotStarted(EmbeddedStoreError):
     """The server exited, or did not answer, before it was ready."""

@@ -6,9 +6,11 @@ attempt once anything was written. Decision 31 says why it is our own.
 
 import asyncio
 import ssl
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 
 from app.adapters.http.connecting import Resolver, open_connection
 from app.adapters.http.connection import HttpConnection
@@ -28,6 +30,8 @@ class HttpTimeouts:
 
 
 NO_TIMEOUTS = HttpTimeouts()
+REST_S = 0.1
+"""For how long a connection is not used again after an answer."""
 CLOSE_TURNS = 100
 """For how many turns of the event loop `close` waits until all connections are really closed."""
 
@@ -36,8 +40,10 @@ class HttpClient:
     """At most `connections` exchanges at once; the others wait, first come, first served.
 
     A connection that was idle for `keepalive_s` is not reused: the server may be closing it at this
-    moment, and then nobody would know whether it received the request. `resolve` gives the
-    addresses to connect to; what it raises, `send` raises. `tls` makes the context for https, once.
+    moment, and then nobody would know whether it received the request. Nor is one in the first
+    `rest_s` after an answer: a server that answers twice, as some do after a time limit of their
+    own, would give the second answer to the next request. `resolve` gives the addresses to connect
+    to; what it raises, `send` raises. `tls` makes the context for https, once.
     """
 
     def __init__(
@@ -48,10 +54,11 @@ class HttpClient:
         resolve: Resolver,
         tls: Callable[[], ssl.SSLContext],
         timeouts: HttpTimeouts = NO_TIMEOUTS,
+        rest_s: float = REST_S,
     ) -> None:
         self._slots = asyncio.Semaphore(connections)
         self._max_idle = connections
-        self._keepalive_s = keepalive_s
+        self._keepalive_s, self._rest_s = keepalive_s, rest_s
         self._resolve = resolve
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
@@ -137,14 +144,16 @@ class HttpClient:
         return connection
 
     def _take_idle(self, origin: Origin) -> HttpConnection | None:
-        """The connection that was used last. Stale ones are closed on the way."""
+        """Of the rested connections the one that was used last. Stale ones are closed on the way.
+        The list is in the order of their answers."""
         idle = self._idle.get(origin)
         if not idle:
             return None
-        oldest = asyncio.get_running_loop().time() - self._keepalive_s
-        while idle:
-            connection = idle.pop()
-            if connection.idle_since > oldest and connection.is_silent:
+        now = asyncio.get_running_loop().time()
+        rested = bisect_right(idle, now - self._rest_s, key=attrgetter("idle_since"))
+        for at in reversed(range(rested)):
+            connection = idle.pop(at)
+            if connection.idle_since > now - self._keepalive_s and connection.is_silent:
                 return connection
             connection.abort()
         return None

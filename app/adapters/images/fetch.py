@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urljoin
 
+from app.adapters.egress.client import REQUEST_HEADERS, open_guarded_client
+from app.adapters.egress.guard import EgressGuard, EgressPolicy
 from app.adapters.http.client import HttpClient, HttpResponse
 from app.adapters.http.connecting import Resolver, system_resolver
 from app.adapters.http.decoding import ContentCodingError, ContentDecoder, DecodedBodyTooLarge
@@ -12,9 +14,7 @@ from app.adapters.http.errors import HttpError
 from app.adapters.http.messages import HttpRequest
 from app.adapters.http.send_state import SendState
 from app.adapters.http.urls import HttpUrl
-from app.adapters.images.egress_guard import EgressGuard, EgressPolicy
 from app.adapters.images.link_expiry import expires_ms
-from app.adapters.images.session import REQUEST_HEADERS, open_guarded_client
 from app.domain.media import FetchFailed, FetchRefused, FetchTruncated, ImageDraft
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})

@@ -188,7 +188,8 @@ class ObjectImageStore:
         a second without a call prevents it.
         """
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), CLOSE_TIMEOUT_S)
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._idle.wait()
         await asyncio.sleep(max(self._last_call + DRAIN_S - time.monotonic(), 0))
 
     async def _keep(self, draft: SpooledDraft, examine: Examine) -> Picture:

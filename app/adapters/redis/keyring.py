@@ -133,7 +133,7 @@ class RedisKeyRing:
         identity, admin = None, None
         if key and records.is_admin_key(key):
             admin = records.read_admin_key(key)
-        elif key and user:
+        elif key and user and not records.is_invitation(key):
             group = records.read_team(team) if team else None
             identity = _as_of(
                 found["now_ms"], records.read_key(key), records.read_user(user), group
@@ -149,25 +149,25 @@ class RedisKeyRing:
         self, user: User, note: AuditNote, *, create: bool, before: User | None = None
     ) -> bool:
         """See the port."""
-        ask = _ask("users", user.name, records.write(user), _mode(create), before)
-        return await self._save(ask, note)
+        ask = ask_to_save("users", user.name, records.write(user), _mode(create), before)
+        return await self.save(ask, note)
 
     async def save_team(
         self, team: Team, note: AuditNote, *, create: bool, before: Team | None = None
     ) -> bool:
         """See the port."""
-        ask = _ask("teams", team.name, records.write(team), _mode(create), before)
-        return await self._save(ask, note)
+        ask = ask_to_save("teams", team.name, records.write(team), _mode(create), before)
+        return await self.save(ask, note)
 
     async def save_key(self, key: ApiKey, note: AuditNote, *, before: ApiKey | None = None) -> None:
         """See the port."""
-        ask = _ask("keys", key.id, records.write(key), "put", before)
-        await self._save({**ask, "digest": key.digest}, note)
+        ask = ask_to_save("keys", key.id, records.write(key), "put", before)
+        await self.save({**ask, "digest": key.digest}, note)
 
     async def save_admin_key(self, key: AdminKey, note: AuditNote) -> None:
         """Like `save_key`."""
-        ask = _ask("keys", key.id, records.write_admin_key(key), "put")
-        await self._save({**ask, "digest": key.digest}, note)
+        ask = ask_to_save("keys", key.id, records.write_admin_key(key), "put")
+        await self.save({**ask, "digest": key.digest}, note)
 
     async def user(self, name: str) -> User | None:
         text = await self._scripts.record("users", name)
@@ -179,7 +179,7 @@ class RedisKeyRing:
 
     async def key(self, key_id: str) -> ApiKey | None:
         text = await self._scripts.record("keys", key_id)
-        return records.read_key(text) if text and not records.is_admin_key(text) else None
+        return records.read_key(text) if text and records.is_user_key(text) else None
 
     async def users(self) -> Sequence[User]:
         """All users by name."""
@@ -194,7 +194,7 @@ class RedisKeyRing:
     async def keys(self, user: str | None = None) -> Sequence[ApiKey]:
         """All keys, or one user's, oldest first."""
         texts = await self._scripts.records("keys")
-        found = [records.read_key(text) for text in texts if not records.is_admin_key(text)]
+        found = [records.read_key(text) for text in texts if records.is_user_key(text)]
         wanted = [key for key in found if user is None or key.user == user]
         return sorted(wanted, key=lambda key: (key.created_ms, key.id))
 
@@ -212,7 +212,7 @@ class RedisKeyRing:
             "at_ms": stop.at_ms,
             "stopped": stopped,
         }
-        await self._save(_ask("stops", stop.scope, to_json(row).encode(), "put"), note)
+        await self.save(ask_to_save("stops", stop.scope, to_json(row).encode(), "put"), note)
 
     async def stops(self) -> Sequence[SpendingStop]:
         """The stops in force, by scope."""
@@ -229,7 +229,8 @@ class RedisKeyRing:
         """The store's clock."""
         return await self._scripts.now_ms()
 
-    async def _save(self, ask: Mapping[str, object], note: AuditNote) -> bool:
+    async def save(self, ask: Mapping[str, object], note: AuditNote) -> bool:
+        """Write a record (`ask_to_save`); whether it was written. Raises `Conflict`."""
         audit = {"actor": note.actor.text, "kind": note.kind, "reason": note.reason}
         status, _ = await self._scripts.write("save_record", {**ask, "audit": audit})
         self._cache.clear()
@@ -246,7 +247,7 @@ CONFLICTS = {
 }
 
 
-def _ask(
+def ask_to_save(
     family: str, name: str, record: bytes, mode: str, seen: ApiKey | User | Team | None = None
 ) -> dict[str, object]:
     ask: dict[str, object] = {"family": family, "name": name, "mode": mode}

@@ -1,6 +1,6 @@
 """Every key in the store: its name, type, lifetime and owner. No other module spells one.
 
-Names open with the data version, so that another layout can live beside this one. Keys that change
+Names open with the number of this layout, so that another one can live beside it. Keys that change
 together share a hash tag (`{…}`), so that each script stays within one cluster slot: the whole
 ledger is one tag, each cache entry is a tag of its own, the limits of the provider are a third.
 
@@ -12,8 +12,12 @@ names a window: `2026-11-23` (day) or `2026-11` (month).
 from dataclasses import dataclass
 
 DATA_VERSION = 1
+"""What the records mean. A store of another version is refused until `koi store upgrade` has made
+it this one (decision 45); what only adds fields changes no version."""
+FIRST_DATA_VERSION = 1
+"""Of a store that does not say which: it is older than this number."""
 
-_ROOT = f"koi:{DATA_VERSION}:"
+_ROOT = "koi:1:"
 _LEDGER = f"{_ROOT}{{ledger}}:"
 _UPSTREAM = f"{_ROOT}{{upstream}}:"
 _CACHE = f"{_ROOT}cache:"
@@ -41,9 +45,13 @@ KEYS = (
     Key("trail", f"{_LEDGER}trail", "", "hash", "for ever", "ledger",
         "the newest 1,024 numbers and what raised them; another id means another history"),
     Key("suspect", f"{_LEDGER}suspect", "", "string", "until rebuilt", "ledger",
-        "set once data is known to be lost: every gateway refuses to spend"),
+        "why every gateway refuses to spend: data is lost, a restore runs, the ledger was moved"),
     Key("lineage", f"{_LEDGER}lineage", "", "hash", "for ever", "ledger",
         "earlier epochs that this one was rebuilt from -> up to which number"),
+    Key("data_version", "koi:{ledger}:data_version", "", "string", "for ever", "ledger",
+        "which version of Koi's data this store holds; missing in stores of version 1"),
+    Key("backup", f"{_LEDGER}backup", "", "hash", "for ever", "ledger",
+        "when the latest backup was made, and how big it is"),
     Key("clock", f"{_LEDGER}clock", "", "hash", "for ever", "ledger",
         "newest time seen; host -> its monotonic clock and ours then, so that a step is noticed"),
     Key("job", f"{_LEDGER}job:", "<job id>", "hash",
@@ -95,9 +103,10 @@ KEYS = (
         "correction asked for under an id -> entry and number, so that asking twice corrects once"),
     Key("users", f"{_LEDGER}users", "", "hash", "for ever", "keyring", "name -> record"),
     Key("teams", f"{_LEDGER}teams", "", "hash", "for ever", "keyring", "name -> record"),
-    Key("keys", f"{_LEDGER}keys", "", "hash", "for ever", "keyring", "key id -> record"),
+    Key("keys", f"{_LEDGER}keys", "", "hash", "for ever", "keyring",
+        "key id -> record of a key, an admin key, or an invitation"),
     Key("stops", f"{_LEDGER}stops", "", "hash", "for ever", "keyring",
-        "scope key -> whether and why an operator stopped its spending"),
+        "scope key -> whether and why an operator stopped its spending; alert:<id> -> spend alert"),
     Key("digests", f"{_LEDGER}digests", "", "hash", "for ever", "keyring",
         "SHA-256 of a key -> key id"),
     Key("used", f"{_LEDGER}used", "", "hash", "for ever", "keyring",
@@ -183,4 +192,5 @@ def lua_table() -> str:
     """`K`: what the scripts call each key."""
     owned = ("ledger", "keyring", "signals", "limiter")
     rows = (f"{key.noun}='{key.name}'" for key in KEYS if key.owner in owned)
-    return f"local K={{{','.join(rows)}}}"
+    version = f"local DATA_VERSION,FIRST_DATA_VERSION={DATA_VERSION},{FIRST_DATA_VERSION}"
+    return f"local K={{{','.join(rows)}}} {version}"

@@ -11,6 +11,7 @@ from app.adapters.redis.auditor import Auditor
 from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
 from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
 from app.adapters.redis.job_claims import JobClaims
+from app.adapters.redis.ledger_condition import LedgerCondition
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.replies import Fields, ScriptError
 from app.adapters.redis.scope_set import ScopeSet
@@ -70,9 +71,8 @@ class RedisLedger:
         self._ttls = {"task_ms": self._task_ms, "image_ms": image_ttl_s * 1000}
 
     @property
-    def intact(self) -> bool:
-        """False from the moment the store is known to have lost data until it is rebuilt."""
-        return self._scripts.intact
+    def condition(self) -> LedgerCondition:
+        return self._scripts.condition
 
     async def verify(self) -> None:
         await self._scripts.verify()

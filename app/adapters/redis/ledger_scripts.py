@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-import structlog
 
 from app.adapters.redis import clock, keyspace
 from app.adapters.redis.client.batching import BatchingStore
@@ -29,6 +28,11 @@ from app.adapters.redis.client.scripts import (
     load_scripts,
 )
 from app.adapters.redis.codec import Record, unflatten
+from app.adapters.redis.ledger_condition import (
+    LedgerCondition,
+    check_unquarantined,
+    check_version,
+)
 from app.adapters.redis.replies import (
     ErrorCode,
     Fields,
@@ -69,7 +73,8 @@ class LedgerScripts:
         self.calendar = calendar
         self.journal = journal
         self.position: Position | None = journal.position
-        self.intact = True
+        self.condition = LedgerCondition()
+        self._is_open = False
         self._store, self._clock, self._gone, self._full = store, clock, gone, full
         self._scripts = load_scripts("ledger")
         self._days = RequestDays(calendar, clock)
@@ -77,33 +82,38 @@ class LedgerScripts:
     async def open(self) -> Position:
         """Learn the store's epoch, or begin one; one that was rebuilt from ours continues ours.
 
-        Raises `LedgerDataLost` when the store does not know what we have seen.
+        Raises `LedgerDataLost` when the store does not know what we have seen, `LedgerMoved`,
+        `DataVersionUnknown`.
         """
         known = self.position or Position(0)
         found = await self.run("open_epoch", secrets.token_hex(16), known.epoch, known.seq)
         epoch, verdict = found["epoch"], found["verdict"]
         position = Position.parse(epoch, found["position"])
-        if verdict in ("lost", "foreign"):
-            self._set_intact(intact=False)
-            raise LedgerDataLost
+        self.condition.check_verdict(found)
         if self.position is None or position.epoch != self.position.epoch:
             # A rebuild continues every epoch that was seen, and counts its numbers from here.
             begins = ["begins", str(found["begins"])]
+            begins += ["continues", " ".join(found["continues"])] if found["continues"] else []
             self._append_to_journal(position, [StoreChange(ChangeKind.EPOCH, epoch, begins)])
         if verdict == "continued" or self.position is None or position.seq > self.position.seq:
             self.position = position
-        self._set_intact(intact=True)
+        self.condition.note(intact=True)
+        self._is_open = True
         return self.position
 
     async def verify(self) -> None:
         """Ask whether the store knows what this machine has seen of it; begins no epoch.
 
-        Raises `LedgerDataLost` also when another process noticed a loss.
+        Raises `LedgerDataLost` also when another process noticed a loss, `DataVersionUnknown`.
         """
         if self.position is not None:
             await self.open()
-        elif (await self.run("read_epoch"))["quarantined"]:
-            raise LedgerDataLost
+            return
+        check_unquarantined(await self.run("read_epoch"))
+
+    async def check_version(self) -> None:
+        """Raises `DataVersionUnknown`."""
+        check_version(await self.run("read_epoch"))
 
     async def has_data(self) -> bool:
         """Whether the store holds a ledger at all."""
@@ -223,7 +233,7 @@ class LedgerScripts:
         self, name: str, request: dict[str, Any], dated: bool, sent: Sequence[str]
     ) -> tuple[Any, Fields]:
         for _ in range(2):
-            position = self.position or await self.open()
+            position = self.position if self._is_open and self.position else await self.open()
             reader = _WriteReply(self, name, position.epoch, sent)
             status, fields = await self._send(
                 self._scripts[name],
@@ -253,23 +263,13 @@ class LedgerScripts:
                     StoreChange(_KINDS[kind], id, fields, seq) for kind, id, fields, seq in changes
                 ]
                 self.journal.add(JournalRecord(position, emitted, self._now_ms()))
-        self._set_intact(intact=True)
+        self.condition.note(intact=True)
 
     def _append_to_journal(self, position: Position, changes: list[StoreChange]) -> None:
         self.journal.append(JournalRecord(position, changes, self._now_ms()))
 
     def _now_ms(self) -> int:
         return int(self._clock().timestamp() * 1000)
-
-    def _set_intact(self, *, intact: bool) -> None:
-        if intact is self.intact:
-            return
-        self.intact = intact
-        log = structlog.get_logger("koi.ledger")
-        if intact:
-            log.warning("ledger_found_again")
-        else:
-            log.error("ledger_lost", fix="run `koi ledger rebuild`; until then nothing is spent")
 
 
 @dataclass(frozen=True, slots=True)

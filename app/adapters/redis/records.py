@@ -17,7 +17,8 @@ from app.domain.principal import ApiKey, CachePolicy, Team, User
 
 OMITTED_WHEN_EMPTY = (
     "response_format", "disabled_ms", "deleted_ms", "ending", "archived_ms", "title",
-    "denied_models", "service_account",
+    "denied_models", "service_account", "webhook", "webhook_secret", "webhook_secret_ms",
+    "webhook_secret_before",
 )  # fmt: skip
 """Later fields, left out while they are empty: an older gateway does not know them."""
 
@@ -25,6 +26,8 @@ OMITTED_LIMITS = ("images_per_minute", "requests_per_day")
 """The same of limits."""
 
 
+INVITED = "invited"
+"""The user of an invitation, which is a key's record that nobody has the secret of."""
 RAISE = "raise"
 NO_RAISE = {field.name: None for field in fields(Limits)} | {"until_ms": None, "reason": None}
 NO_USER = "@admin"
@@ -77,6 +80,15 @@ def write_admin_key(key: AdminKey) -> bytes:
 
 def is_admin_key(text: str) -> bool:
     return '"admin":' in text and "admin" in orjson.loads(text)
+
+
+def is_invitation(text: str) -> bool:
+    return f'"{INVITED}":' in text and INVITED in orjson.loads(text)
+
+
+def is_user_key(text: str) -> bool:
+    """Neither an admin key nor an invitation."""
+    return not is_admin_key(text) and not is_invitation(text)
 
 
 def read_admin_key(text: str) -> AdminKey:

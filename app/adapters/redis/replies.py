@@ -62,6 +62,7 @@ _E = ErrorCode
 _ADMISSION_ERRORS = (_E.RATE_LIMITED, _E.KEY_REUSED, _E.POSSIBLE_DUPLICATE)
 STATUSES: Mapping[str, tuple[str | ErrorCode, ...]] = {
     "abandon": ("abandoned", "held", "missing"),
+    "add_webhook": ("added", "told", "full", "missing"),
     "adjust": ("adjusted", _E.COUNTER_NEGATIVE),
     "admit": (
         "opened", "joined", "known", *_ADMISSION_ERRORS, _E.SPENDING_STOPPED, _E.QUOTA_EXCEEDED,

@@ -10,6 +10,7 @@ from app.adapters.redis.codec import (
     write_job,
     write_pending,
 )
+from app.adapters.redis.deliveries import write_webhook
 from app.adapters.redis.request_days import window_kept_until_ms
 from app.adapters.redis.scope_set import scope_keys_of
 from app.domain.administration import AuditNote
@@ -41,6 +42,8 @@ def admission_request(admission: AdmissionRequest) -> Request:
     """For `admit.lua`, beside the limits of the scopes."""
     record = write_job(admitted_job(admission, 0))
     fields = {name: text for name, text in record.items() if name not in WRITTEN_BY_ADMIT}
+    if admission.webhook is not None:
+        fields["hooks"] = to_json([write_webhook(admission.webhook)])
     return {
         "job": admission.job_id,
         "user": admission.principal.user,

@@ -11,7 +11,7 @@ from app.adapters.redis import keyspace
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.errors import translate_resets
 from app.adapters.redis.client.scripts import PUBLISH
-from app.domain.cancellation import is_being_cancelled
+from app.domain.cancellation import raise_if_cancelled
 
 MIN_RETRY_S, MAX_RETRY_S = 0.1, 2.0
 
@@ -59,8 +59,7 @@ class RedisSignals:
                             pause_s = MIN_RETRY_S
                             yield message
             except (RedisError, OSError) as error:
-                if is_being_cancelled():
-                    raise asyncio.CancelledError from error
+                raise_if_cancelled(error)
                 if pause_s == MIN_RETRY_S:
                     self._log.info("signals_lost", channel=channel, reason=type(error).__name__)
             await asyncio.sleep(pause_s)
@@ -73,6 +72,7 @@ class RedisSignals:
             yield None
             pinged = False
             while True:
+                raise_if_cancelled()
                 message = await pubsub.get_message(timeout=self._quiet_s)
                 if message is not None and message["type"] == "message":
                     yield message["data"]

@@ -22,7 +22,8 @@ from app.api.operator.wire import (
 )
 from app.api.organization.fields import LIFETIME, NAME, describe_body
 from app.api.organization.limits import LIMITS_SCHEMA
-from app.api.organization.operations import READ_CODES, TEXT, WRITE_CODES, list_parameters
+from app.api.organization.operation_kinds import READ_CODES, WRITE_CODES, list_parameters
+from app.api.organization.operations import TEXT
 from app.api.organization.paging import PAGE_PARAMETERS
 from app.api.organization.wire import ObjectListBody
 from app.api.parameters import Schema

@@ -219,6 +219,13 @@ _TRANSLATIONS: Mapping[type[admin_errors.AdminError], Callable[[], GatewayError]
         "A money limit cannot be kept while a model has no price in the catalog.",
         param="threshold_amount",
     ),
+    admin_errors.InvitationUnknown: partial(
+        ObjectNotFound, "There is no such invitation, or it became a key."
+    ),
+    admin_errors.AlertUnknown: partial(ObjectNotFound, "There is no such spend alert."),
+    admin_errors.TooManyAlerts: partial(
+        Conflict, "There are too many spend alerts; nothing was changed. Delete some first."
+    ),
     admin_errors.RaiseInvalid: partial(
         _INVALID,
         "A raise adds to limits that are set, until a time ahead; nothing was changed.",

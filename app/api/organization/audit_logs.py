@@ -49,12 +49,19 @@ EVENTS = {
     "key.updated": "api_key.updated",
     "key.rotated": "api_key.updated",
     "key.revoked": "api_key.deleted",
+    "invitation.created": "invite.sent",
+    "invitation.revoked": "invite.deleted",
+    "invitation.accepted": "invite.accepted",
     "admin_key.created": "tenant.admin_api_key.created",
     "admin_key.revoked": "tenant.admin_api_key.deleted",
+    "spend_alert.created": "organization.updated",
+    "spend_alert.updated": "organization.updated",
+    "spend_alert.deleted": "organization.updated",
     "spending.stopped": "organization.updated",
     "spending.resumed": "organization.updated",
     "ledger.adjusted": "organization.updated",
     "job.cancelled": "organization.updated",
+    "ledger.restored": "organization.updated",
 }
 """Koi's word for a change -> OpenAI's type of an event, complete by test."""
 DAY_MS = 1000

@@ -1,70 +1,45 @@
 """What the schema says of the administration API. Each summary names the scope that a key needs."""
 
-from typing import Any
-
-from app.api.error_examples import BODY_CODES, KEY_CODES, QUERY_CODES
-from app.api.operations import Answers, Operation, describe_answer, describe_path
+from app.api.operations import Operation, describe_answer
 from app.api.organization import usage
 from app.api.organization.api_keys import ACCESS
 from app.api.organization.audit_logs import EVENTS
 from app.api.organization.fields import LIFETIME, NAME, WORDS, describe_body
 from app.api.organization.limits import LIMIT_SCHEMAS, LIMITS_SCHEMA
 from app.api.organization.money import MAX_CENTS, MODES
-from app.api.organization.paging import PAGE_PARAMETERS
+from app.api.organization.operation_kinds import (
+    TAG,
+    USAGE_CODES,
+)
+from app.api.organization.operation_kinds import list_objects as _list
+from app.api.organization.operation_kinds import read_object as _read
+from app.api.organization.operation_kinds import write_object as _write
 from app.api.organization.people import MAX_OVERLAP_S
 from app.api.organization.wire import (
     AdminKeyObject,
     AuditLogObject,
+    BackupBody,
     DeletedObject,
     ModelPermissionsObject,
     NewKeyObject,
     NewServiceAccountObject,
-    ObjectListBody,
     OrganizationUserObject,
     ProjectKeyObject,
     ProjectObject,
     ProjectUserObject,
-    RaisedObject,
     RateLimitObject,
     ServiceAccountObject,
     SpendingBody,
     SpendLimitObject,
 )
 from app.api.parameters import INTEGER, Schema, describe_list, describe_query
-from app.api.wire import BucketPageBody, CostResultObject, UsageResultObject
+from app.api.wire_usage import BucketPageBody, CostResultObject, UsageResultObject
 from app.domain.administration import AdminScope
 from app.service.teams import MAX_REASON_CHARS, MAX_TITLE_CHARS
 
-TAG = "Organization"
-USAGE_CODES = KEY_CODES | QUERY_CODES | {"admin_key_required", "unknown_url"}
-READ_CODES = USAGE_CODES | {"object_not_found"}
-WRITE_CODES = READ_CODES | BODY_CODES | {"conflict", "insufficient_permissions"}
 BOOLEAN: Schema = {"type": ["boolean", "null"]}
 OPTIONAL_NAME: Schema = {**NAME, "type": ["string", "null"]}
 TEXT: Schema = {"type": ["string", "null"], "maxLength": MAX_TITLE_CHARS}
-
-
-def list_parameters(path: str) -> tuple[Schema, ...]:
-    """The variable parts of a path."""
-    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    return tuple(describe_path(name, "An id.") for name in names)
-
-
-def _read(id: str, path: str, summary: str, model: Any, *more: Schema) -> Operation:
-    answers: Answers = {200: describe_answer(model, "As asked.")}
-    return Operation(
-        id, TAG, summary, answers, READ_CODES, parameters=(*list_parameters(path), *more)
-    )
-
-
-def _list(id: str, path: str, summary: str, model: Any, *more: Schema) -> Operation:
-    return _read(id, path, summary, ObjectListBody[model], *PAGE_PARAMETERS, *more)
-
-
-def _write(id: str, path: str, summary: str, model: Any, body: Schema | None = None) -> Operation:
-    answers: Answers = {200: describe_answer(model, "As it is now.")}
-    parameters = list_parameters(path)
-    return Operation(id, TAG, summary, answers, WRITE_CODES, parameters=parameters, body=body)
 
 
 PROJECT = "{project_id}"
@@ -231,6 +206,8 @@ LIST_AUDIT_LOGS = _list(
     *(describe_list(name, "Only these.") for name in ("project_ids", "actor_ids", "resource_ids")),
 )  # fmt: skip
 
+READ_BACKUP = _read("readLatestBackup", "", "Read when the latest backup was (read)", BackupBody)
+
 READ_SPENDING = _read("readSpending", "", "Read which spending is stopped (read)", SpendingBody)
 UPDATE_SPENDING = _write(
     "updateSpending", "", "Stop or resume spending (money)", SpendingBody,
@@ -252,25 +229,6 @@ CREATE_USER_KEY = _write(
         models={**WORDS, "type": ["array", "null"]},
     ),
 )  # fmt: skip
-RAISE = describe_body(
-    ("until", "reason"),
-    until={
-        "type": ["string", "integer"],
-        "description": "midnight, 2h, an ISO time, or Unix seconds.",
-    },
-    reason={"type": "string", "maxLength": MAX_REASON_CHARS},
-    **LIMIT_SCHEMAS,
-)
-RAISE_USER = _write("raiseUser", "{user_id}", "Raise a user's limits (money)", RaisedObject, RAISE)
-END_USER_RAISE = _write("endUserRaise", "{user_id}", "End a user's raise (money)", RaisedObject)
-RAISE_PROJECT = _write(
-    "raiseProject", PROJECT, "Raise a project's limits (money)", RaisedObject, RAISE
-)
-END_PROJECT_RAISE = _write(
-    "endProjectRaise", PROJECT, "End a project's raise (money)", RaisedObject
-)
-RAISE_KEY = _write("raiseKey", "{api_key_id}", "Raise a key's limits (money)", RaisedObject, RAISE)
-END_KEY_RAISE = _write("endKeyRaise", "{api_key_id}", "End a key's raise (money)", RaisedObject)
 REVOKE_KEY = _write("revokeKey", "{api_key_id}", "Revoke a key (people)", DeletedObject)
 ROTATE_KEY = _write(
     "rotateKey", "{api_key_id}", "Give a key a new secret (people)", NewKeyObject,

@@ -1,20 +1,29 @@
 """Every route of the administration API, on one page."""
 
+from collections.abc import Iterator, Sequence
+
 from app.api.openapi import DocumentedRoute
+from app.api.operations import Operation
 from app.api.organization import (
     admin_keys,
     api_keys,
     audit_logs,
+    backups,
+    invitations,
     money,
     people,
     projects,
     raises,
     service_accounts,
+    spend_alerts,
     spending,
     usage,
     users,
 )
+from app.api.organization import invitation_operations as inv
+from app.api.organization import limit_operations as lim
 from app.api.organization import operations as op
+from app.api.organization.access import Endpoint
 
 ROOT = "/v1/organization"
 PROJECTS = f"{ROOT}/projects"
@@ -37,10 +46,38 @@ ADMIN_KEYS = f"{ROOT}/admin_api_keys"
 ADMIN_KEY = f"{ADMIN_KEYS}/{{key_id}}"
 KOI = "/v1/koi"
 SPENDING = f"{KOI}/spending"
+INVITATIONS = f"{KOI}/invitations"
+INVITATION = f"{INVITATIONS}/{{invitation_id}}"
+ACCEPT_INVITATION = f"{INVITATIONS}/accept"
 KOI_USER = f"{KOI}/users/{{user_id}}"
 USER_KEYS = f"{KOI_USER}/api_keys"
 ANY_KEY = f"{KOI}/api_keys/{{api_key_id}}"
 KOI_PROJECT = f"{KOI}/projects/{{project_id}}"
+
+HOUSE_ALERTS = (
+    spend_alerts.index,
+    spend_alerts.create,
+    spend_alerts.read,
+    spend_alerts.update,
+    spend_alerts.delete,
+)
+PROJECT_ALERTS = (
+    spend_alerts.index_project,
+    spend_alerts.create_project,
+    spend_alerts.read_project,
+    spend_alerts.update_project,
+    spend_alerts.delete_project,
+)
+
+
+def _alert_routes(
+    path: str, handlers: Sequence[Endpoint], operations: Sequence[Operation]
+) -> Iterator[DocumentedRoute]:
+    """List, create, retrieve, update and delete spend alerts."""
+    one = f"{path}/{{alert_id}}"
+    places = (("GET", path), ("POST", path), ("GET", one), ("POST", one), ("DELETE", one))
+    for (method, where), handler, operation in zip(places, handlers, operations, strict=True):
+        yield DocumentedRoute(method, where, handler, operation)
 
 
 # fmt: off
@@ -81,6 +118,8 @@ ORGANIZATION_ROUTES = (
     DocumentedRoute("POST", ADMIN_KEYS, admin_keys.create, op.CREATE_ADMIN_KEY),
     DocumentedRoute("GET", ADMIN_KEY, admin_keys.read, op.READ_ADMIN_KEY),
     DocumentedRoute("DELETE", ADMIN_KEY, admin_keys.delete, op.DELETE_ADMIN_KEY),
+    *_alert_routes(f"{ROOT}/spend_alerts", HOUSE_ALERTS, lim.HOUSE_ALERTS),
+    *_alert_routes(f"{PROJECT}/spend_alerts", PROJECT_ALERTS, lim.PROJECT_ALERTS),
     DocumentedRoute("GET", HOUSE_BUDGET, money.read_house_limit, op.READ_HOUSE_LIMIT),
     DocumentedRoute("GET", f"{ROOT}/audit_logs", audit_logs.index, op.LIST_AUDIT_LOGS),
     DocumentedRoute("GET", f"{ROOT}/usage/images", usage.images, op.USAGE_IMAGES),
@@ -92,13 +131,21 @@ ORGANIZATION_ROUTES = (
     DocumentedRoute("POST", f"{ANY_KEY}/rotate", people.rotate_key, op.ROTATE_KEY),
     DocumentedRoute("DELETE", KOI_PROJECT, people.delete_project, op.DELETE_PROJECT),
     DocumentedRoute("POST", f"{KOI_PROJECT}/restore", people.restore_project, op.RESTORE_PROJECT),
-    DocumentedRoute("POST", f"{KOI_USER}/raise", raises.create_user, op.RAISE_USER),
-    DocumentedRoute("DELETE", f"{KOI_USER}/raise", raises.delete_user, op.END_USER_RAISE),
-    DocumentedRoute("POST", f"{KOI_PROJECT}/raise", raises.create_project, op.RAISE_PROJECT),
-    DocumentedRoute("DELETE", f"{KOI_PROJECT}/raise", raises.delete_project, op.END_PROJECT_RAISE),
-    DocumentedRoute("POST", f"{ANY_KEY}/raise", raises.create_key, op.RAISE_KEY),
-    DocumentedRoute("DELETE", f"{ANY_KEY}/raise", raises.delete_key, op.END_KEY_RAISE),
+    DocumentedRoute("POST", f"{KOI_USER}/raise", raises.create_user, lim.RAISE_USER),
+    DocumentedRoute("DELETE", f"{KOI_USER}/raise", raises.delete_user, lim.END_USER_RAISE),
+    DocumentedRoute("POST", f"{KOI_PROJECT}/raise", raises.create_project, lim.RAISE_PROJECT),
+    DocumentedRoute("DELETE", f"{KOI_PROJECT}/raise", raises.delete_project, lim.END_PROJECT_RAISE),
+    DocumentedRoute("POST", f"{ANY_KEY}/raise", raises.create_key, lim.RAISE_KEY),
+    DocumentedRoute("DELETE", f"{ANY_KEY}/raise", raises.delete_key, lim.END_KEY_RAISE),
+    DocumentedRoute("GET", INVITATIONS, invitations.index, inv.LIST_INVITATIONS),
+    DocumentedRoute("POST", INVITATIONS, invitations.create, inv.CREATE_INVITATION),
+    DocumentedRoute("DELETE", INVITATION, invitations.delete, inv.REVOKE_INVITATION),
+    DocumentedRoute("GET", f"{KOI}/backups/latest", backups.latest, op.READ_BACKUP),
     DocumentedRoute("GET", SPENDING, spending.read, op.READ_SPENDING),
     DocumentedRoute("POST", SPENDING, spending.update, op.UPDATE_SPENDING),
 )
 # fmt: on
+INVITED_ROUTES = (
+    DocumentedRoute("POST", ACCEPT_INVITATION, invitations.accept, inv.ACCEPT_INVITATION),
+)
+"""Of those who have no key yet."""

@@ -16,7 +16,7 @@ from app.api.organization.access import Administrator, admin_route
 from app.api.parameters import INTEGER, Schema, describe_list, describe_query
 from app.api.response_body import json_response
 from app.api.state import get_edge_settings
-from app.api.wire import (
+from app.api.wire_usage import (
     BucketObject,
     BucketPageBody,
     CostResultObject,

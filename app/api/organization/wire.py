@@ -156,6 +156,48 @@ class RateLimitObject(LimitsObject):
     max_tokens_per_1_minute: Literal[0]
 
 
+class AlertChannelObject(TypedDict):
+    """Whom the notice names; Koi itself sends no mail."""
+
+    type: Literal["email"]
+    recipients: list[str]
+    subject_prefix: str | None
+
+
+class SpendAlertObject(TypedDict):
+    id: str
+    object: Literal["organization.spend_alert", "project.spend_alert"]
+    currency: str
+    interval: Literal["month"]
+    threshold_amount: Annotated[int, Field(description="In hundredths of the currency.")]
+    notification_channel: AlertChannelObject
+
+
+class InvitationObject(TypedDict):
+    id: Annotated[str, Field(description="Also the id of the key that it becomes.")]
+    object: Literal["koi.invitation"]
+    user_id: str
+    name: str
+    status: Literal["open", "expired", "revoked"]
+    created_at: UnixSeconds
+    expires_at: UnixSeconds
+    revoked_at: UnixSeconds | None
+
+
+class NewInvitationObject(InvitationObject):
+    url: Annotated[str, Field(description="The link, shown this once.")]
+
+
+class AcceptedInvitationObject(TypedDict):
+    """A new key, shown this once."""
+
+    object: Literal["koi.invitation.accepted"]
+    user_id: str
+    key_id: str
+    key: str
+    base_url: str
+
+
 class EnforcementObject(TypedDict):
     status: Literal["inactive", "enforcing"]
 
@@ -244,3 +286,14 @@ class SpendingBody(TypedDict):
     object: Literal["koi.spending"]
     stopped: Annotated[bool, Field(description="Whether nobody may spend.")]
     stops: list[SpendingStopObject]
+
+
+class BackupBody(TypedDict):
+    """The latest backup that was finished; all null before the first one."""
+
+    object: Literal["koi.backup"]
+    taken_at: UnixSeconds | None
+    bytes: Annotated[int | None, Field(description="The size of its file.")]
+    entries: Annotated[int | None, Field(description="Ledger entries in it.")]
+    pictures: int | None
+    sequence: Annotated[int | None, Field(description="The latest change in it.")]

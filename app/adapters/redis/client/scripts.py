@@ -68,9 +68,13 @@ LIST_RECORDS = Command("records", "HVALS")
 READ_RECORD = Command("records", "HGET")
 READ_FIELDS = Command("read_fields", "HMGET")
 LIST_KEY_USE = Command("list_key_use", "HGETALL")
+READ_DELIVERY = Command("read_delivery", "HGETALL")
+LIST_UNDELIVERED = Command("list_undelivered", "HGETALL")
 LIST_CHANGES = Command("list_changes", "XRANGE")
 LATEST_CHANGE = Command("latest_change", "XREVRANGE")
 UNREGISTER_GATEWAY = Command("unregister_gateway", "HDEL", writes=True)
+NOTE_BACKUP = Command("note_backup", "HSET", writes=True)
+READ_BACKUP = Command("read_backup", "HGETALL")
 
 _COMMANDS = tuple(value for value in globals().values() if isinstance(value, Command))
 

@@ -10,5 +10,5 @@ if ask.most then
   if tonumber(redis.call('GET', own) or 0) >= ask.most then return reply('full') end
   if redis.call('INCR', own) == 1 then redis.call('PEXPIRE', own, HOUR_MS) end
 end
-bind(ask.dedup, ask.job)
+bind(ask.dedup, ask.job, true)
 return reply('bound')

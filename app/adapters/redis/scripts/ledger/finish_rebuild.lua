@@ -13,5 +13,6 @@ redis.call('SET', K.seq, int(ask.seq))
 redis.call('HSET', K.trail, ask.seq % MAX_POSITIONS, int(ask.seq) .. ' rebuilt')
 for epoch, seq in pairs(ask.earlier) do redis.call('HSET', K.lineage, epoch, int(seq)) end
 redis.call('SET', K.epoch, ask.epoch)
+redis.call('SET', K.data_version, DATA_VERSION)
 redis.call('DEL', K.suspect)
 return 1

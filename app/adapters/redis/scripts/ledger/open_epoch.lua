@@ -2,28 +2,37 @@
 -- The epoch and position of this store, begun when there is none and the caller knows of none.
 -- KEYS [1] slot  ARGV [1] a random epoch to begin [2] the epoch the caller knows, or '' [3] its
 --      sequence number
--- -> {epoch, position, verdict, begins}: 'same', 'continued' (rebuilt from all the caller knows), 'lost'
---    or 'foreign'; and the sequence number after which this epoch began
+-- -> {epoch, position, verdict, begins, continues, place?, version?}: 'same', 'continued' (rebuilt from
+--    all the caller knows), 'lost', 'foreign', 'moved' (to `place`) or 'version' (the data is of another
+--    one); the sequence number after which this epoch began, and the earlier epochs it continues
 local stored = redis.call('MGET', K.epoch, K.seq, K.suspect)
 local epoch, seq, quarantined = stored[1], tonumber(stored[2] or 0), stored[3]
 local known, known_seq = ARGV[2], tonumber(ARGV[3])
 if not epoch then
   if known ~= '' then redis.call('SET', K.suspect, known, 'NX') end
   if known ~= '' or quarantined then
-    return named({ epoch = '', position = '0', verdict = 'lost', begins = 0 })
+    return named({ epoch = '', position = '0', verdict = 'lost', begins = 0, continues = {} })
   end
   epoch = ARGV[1]
   redis.call('SET', K.epoch, epoch)
+  redis.call('SET', K.data_version, DATA_VERSION)
 end
 local latest = redis.call('HGET', K.trail, seq % MAX_POSITIONS) or int(seq)
 -- A rebuilt epoch begins one after the highest number of those before it (rebuild.py).
 local begins = 0
-for _, rebuilt_to in ipairs(redis.call('HVALS', K.lineage)) do
-  begins = math.max(begins, tonumber(rebuilt_to) + 1)
+local lineage, continues = redis.call('HGETALL', K.lineage), {}
+for i = 1, #lineage, 2 do
+  continues[#continues + 1] = lineage[i]
+  begins = math.max(begins, tonumber(lineage[i + 1]) + 1)
 end
 local function found(verdict)
-  return named({ epoch = epoch, position = latest, verdict = verdict, begins = begins })
+  return named({
+    epoch = epoch, position = latest, verdict = verdict, begins = begins, continues = continues,
+    place = moved_to(quarantined), version = data_version(),
+  })
 end
+if data_version() ~= DATA_VERSION then return found('version') end
+if moved_to(quarantined) then return found('moved') end
 if quarantined then return found('lost') end
 if known == '' or known == epoch then return found(known_seq <= seq and 'same' or 'lost') end
 local rebuilt_to = redis.call('HGET', K.lineage, known)

@@ -28,6 +28,16 @@ local function reply(status, fields)
   return { status, position, changes, named(fields or {}) }
 end
 
+-- Which version of the data this store holds.
+local function data_version()
+  return tonumber(redis.call('GET', K.data_version) or FIRST_DATA_VERSION)
+end
+
+-- Where a quarantined ledger was moved to; nil when it is quarantined for another reason.
+local function moved_to(quarantined)
+  return quarantined and string.match(quarantined, '^moved (.+)$')
+end
+
 local function seq_of(text)
   return tonumber(string.match(text, '^%d+'))
 end
@@ -226,6 +236,14 @@ function apply_clock_step()
       schedule(id, job, due_ms + step)
       if job.dispatched then redis.call('HINCRBY', K.job .. id, 'shift', int(step)) end
     end
+  end
+  for _, receiver in ipairs(redis.call('ZRANGE', K.receivers, 0, -1)) do
+    local waiting = redis.call('ZRANGE', K.deliveries .. receiver, 0, -1, 'WITHSCORES')
+    for i = 1, #waiting, 2 do
+      redis.call('ZADD', K.deliveries .. receiver, int(waiting[i + 1] + step), waiting[i])
+    end
+    local due = redis.call('ZSCORE', K.receivers, receiver)
+    redis.call('ZADD', K.receivers, int(due + step), receiver)
   end
   local collecting = redis.call('ZRANGE', K.collect, 0, -1, 'WITHSCORES')
   for i = 1, #collecting, 2 do

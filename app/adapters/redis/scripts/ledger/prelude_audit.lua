@@ -4,7 +4,10 @@
 local MAX_AUDIT = 100000  -- records kept in the store; the journal has the older ones
 local NOUNS = { users = 'user', teams = 'team', keys = 'key' }
 -- What is no value that somebody set, and all that comes of a secret.
-local UNAUDITED = { id = true, digest = true, ending = true, created_ms = true, at_ms = true }
+local UNAUDITED = {
+  id = true, digest = true, ending = true, created_ms = true, at_ms = true, webhook_secret = true,
+  webhook_secret_before = true,
+}
 
 -- The values of a record, with its limits beside them, and those of its raise.
 local function audited_values(text, name)
@@ -18,6 +21,9 @@ local function audited_values(text, name)
     elseif not UNAUDITED[field] and not (field == 'name' and value == name) then
       values[field] = value
     end
+  end
+  if row.invited then
+    values.user, values.invited, values.invitation = row.invited, nil, true
   end
   if row.admin then
     values.user, values.admin, values.scopes = nil, nil, row.admin
@@ -80,11 +86,12 @@ local function append_audit(note, family, name, before, after)
   elseif family == 'teams' then
     team = name
   elseif family == 'keys' and not row.admin then
-    user = row.user
+    user = row.invited or row.user
     local owner = redis.call('HGET', K.users, user)
     team = owner and cjson.decode(owner).team
   elseif family == 'stops' then
-    user, team = string.match(name, '^user:(.+)$'), string.match(name, '^team:(.+)$')
+    local whose = row.scope or name
+    user, team = string.match(whose, '^user:(.+)$'), string.match(whose, '^team:(.+)$')
   end
   local target = name
   if NOUNS[family] then target = (row.admin and 'admin_key' or NOUNS[family]) .. ':' .. name end

@@ -71,11 +71,22 @@ local function join(id, dedup, takes_over)
   return id
 end
 
--- From now on this Idempotency-Key means this job, which is kept as long as the key.
-local function bind(dedup, id)
+-- From now on this Idempotency-Key means this job, which is kept as long as the key. An `earlier` job
+-- takes a number with it, so that a backup under way copies it again; a new one has just taken its own.
+local function bind(dedup, id, earlier)
   redis.call('HSET', K.replay .. dedup.replay, 'job', id, 'body', dedup.body)
   redis.call('PEXPIRE', K.replay .. dedup.replay, IDEMPOTENCY_TTL_MS)
-  write_job(id, 'replay', dedup.replay, 'body', dedup.body, 'bound', int(now_ms))
+  local fields = { 'replay', dedup.replay, 'body', dedup.body, 'bound', int(now_ms) }
+  if not earlier then
+    write_job(id, unpack(fields))
+  else
+    local before = read_fields(K.job .. id, 'replay', 'tied')
+    local seq = before.replay == dedup.replay and before.tied or next_seq(id)
+    fields[#fields + 1] = 'tied'
+    fields[#fields + 1] = int(seq)
+    write_job(id, unpack(fields))
+    number_last_change(tonumber(seq))
+  end
   local ttl = redis.call('PTTL', K.job .. id)
   if ttl >= 0 and ttl < IDEMPOTENCY_TTL_MS then redis.call('PEXPIRE', K.job .. id, IDEMPOTENCY_TTL_MS) end
 end
@@ -131,6 +142,6 @@ local function find_duplicate(dedup)
   local takes_over = id
   id = id or found.told
   if not id then return nil end
-  if dedup.replay then bind(dedup, id) end
+  if dedup.replay then bind(dedup, id, true) end
   return join(id, dedup, takes_over)
 end

@@ -131,7 +131,10 @@ if job.state == 'S' and (#fresh > 0 or redis.call('ZSCORE', K.collect, id)) then
   else
     redis.call('ZREM', K.collect, id)
   end
-  if ended then redis.call('PUBLISH', K.ended, id) end
+  if ended then
+    redis.call('PUBLISH', K.ended, id)
+    tell_webhooks(id, job.hooks, job.status)
+  end
 end
 if #fields > 0 then
   write_job(id, unpack(fields))

@@ -1,7 +1,7 @@
 #!lua
 -- Put records back while the ledger is quarantined. A repeated batch changes nothing.
 -- KEYS [1] slot  ARGV [1] {clear?, entries?, audit?, jobs?, windows?, users?, teams?, keys?, stops?,
---      journals?, owners?}
+--      journals?, owners?, used? (key id -> time)}
 -- -> 1
 -- errors: ledger_open
 if redis.call('EXISTS', K.suspect) == 0 then return fail(E.ledger_open) end
@@ -21,6 +21,27 @@ for _, record in ipairs(ask.audit or {}) do
   redis.call('XADD', K.audit_draft, record.id, unpack(record.fields))
 end
 
+-- Of several jobs with one Idempotency-Key the last bound has it, in whatever order they come; of two
+-- bound at once the one that was not given up.
+local function is_bound_since(replay, id, whole)
+  local holder = redis.call('HGET', K.replay .. replay, 'job')
+  if not holder or holder == id then return true end
+  local theirs = read_fields(K.job .. holder, 'bound', 'created', 'state')
+  local since, before = tonumber(whole.bound or whole.created), tonumber(theirs.bound or theirs.created or 0)
+  return since > before or (since == before and whole.state ~= 'X')
+end
+
+-- A retry finds an ended job for a short time only.
+local function restore_attempt(job, whole)
+  local attempts, keep_ms = K.attempt .. whole.attempt, job.expires - now_ms
+  if not job.due and whole.ended then
+    keep_ms = math.min(keep_ms, whole.ended + RETRY_JOIN_MS - now_ms)
+  end
+  if keep_ms <= 0 then return end
+  redis.call('ZADD', attempts, whole.created, job.id)
+  if redis.call('PTTL', attempts) < keep_ms then redis.call('PEXPIRE', attempts, int(keep_ms)) end
+end
+
 local function restore(job)
   local key, whole = K.job .. job.id, {}
   for i = 1, #job.fields, 2 do whole[job.fields[i]] = job.fields[i + 1] end
@@ -38,12 +59,10 @@ local function restore(job)
     redis.call('ZREM', K.collect, job.id)
     if not job.due then redis.call('PEXPIREAT', key, int(job.expires)) end
   end
-  local own, attempts = K.jobs .. whole.user, K.attempt .. whole.attempt
-  redis.call('ZADD', own, whole.created, job.id)
+  redis.call('ZADD', K.jobs .. whole.user, whole.created, job.id)
   extend_job_list(whole.user, job.expires - now_ms)
-  redis.call('ZADD', attempts, whole.created, job.id)
-  redis.call('PEXPIREAT', attempts, int(job.expires))
-  if whole.replay then
+  restore_attempt(job, whole)
+  if whole.replay and is_bound_since(whole.replay, job.id, whole) then
     redis.call('HSET', K.replay .. whole.replay, 'job', job.id, 'body', whole.body)
     redis.call('PEXPIREAT', K.replay .. whole.replay, int((whole.bound or whole.created) + IDEMPOTENCY_TTL_MS))
   end
@@ -59,6 +78,7 @@ for _, job in ipairs(ask.jobs or {}) do restore(job) end
 for _, owner in ipairs(ask.owners or {}) do
   redis.call('SET', K.owner .. owner.picture, owner.record, 'PXAT', int(owner.expires))
 end
+for id, used_ms in pairs(ask.used or {}) do redis.call('HSET', K.used, id, int(used_ms)) end
 for _, window in ipairs(ask.windows or {}) do
   redis.call('HSET', K.window .. window.label, unpack(window.rows))
   expire_window(window.label, window.keep)

@@ -16,7 +16,7 @@ local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
 local job = read_fields(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
   'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry', 'parts',
-  'over', 'failure', 'collecting', 'image_rate')
+  'over', 'failure', 'collecting', 'image_rate', 'hooks')
 if not job.state then return fail(E.job_missing) end
 if not OPEN[job.state] or job.state == ask.state then
   -- A cancellation of what ended otherwise, or long ago, changes nothing.
@@ -156,7 +156,10 @@ count_refusal()
 if ask.audit then
   write_audit(ask.audit, 'job:' .. id, job.user, job.team, { state = { job.state, ask.state } })
 end
-if #pending == 0 then redis.call('PUBLISH', K.ended, id) end
+if #pending == 0 then
+  redis.call('PUBLISH', K.ended, id)
+  if not job.ended or status ~= 'failed' then tell_webhooks(id, job.hooks, status) end
+end
 if ask.brief and final and not job.ended and not job.collecting and #pending == 0 then
   return reply('settled', { ended_ms = now_ms, dispatched_ms = tonumber(job.dispatched) })
 end

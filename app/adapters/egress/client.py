@@ -1,14 +1,14 @@
-"""Connections for downloading images: only to checked addresses, without cookies or credentials."""
+"""Connections to URLs that others chose: only to checked addresses, without cookies."""
 
 import ssl
 from collections.abc import Sequence
 
+from app.adapters.egress.guard import EgressGuard
 from app.adapters.http.client import HttpClient, HttpTimeouts
 from app.adapters.http.connecting import Resolver
 from app.adapters.http.messages import SentHeaders
 from app.adapters.http.tls import public_tls_context
 from app.adapters.http.urls import ip_literal
-from app.adapters.images.egress_guard import EgressGuard
 
 MAX_CONNECTIONS = 64
 MAX_IDLE_S = 15.0

@@ -1,4 +1,4 @@
-"""Where an image may be downloaded from: the guard against server-side request forgery."""
+"""Where a URL that others chose may lead: the guard against server-side request forgery."""
 
 import re
 import ssl

@@ -1,0 +1,1 @@
+"""Requests to URLs that others chose: where they may lead, and connections that keep to it."""

@@ -1,0 +1,29 @@
+"""Spend alerts: the operator is told when the house or a team has spent so much in a month."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.domain.administration import AuditNote
+
+
+@dataclass(frozen=True, slots=True)
+class SpendAlert:
+    """`scope` is `house` or `team:…`; `recipients` are addresses that the notice names, since Koi
+    sends no mail itself. A deleted alert keeps its record. Nothing is refused by an alert."""
+
+    id: str
+    scope: str
+    threshold_micros: int
+    recipients: tuple[str, ...]
+    subject_prefix: str
+    created_ms: int
+    deleted_ms: int | None = None
+
+
+class SpendAlerts(Protocol):
+    """The records of alerts. Each change adds its record to the audit log in the same write."""
+
+    async def save(self, alert: SpendAlert, note: AuditNote) -> None: ...
+    async def alerts(self) -> Sequence[SpendAlert]:
+        """Those that were not deleted, oldest first."""

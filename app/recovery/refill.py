@@ -1,0 +1,50 @@
+"""Filling a quarantined store: batches of `restore.lua`, then the new epoch that opens it."""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from app.adapters.redis.codec import Record, flatten
+from app.adapters.redis.ledger_scripts import LedgerScripts
+from app.adapters.redis.replies import ErrorCode, ScriptError
+from app.domain.rebuild import RebuildRefused
+from app.recovery.job_rows import OPEN_STATES
+
+BATCHES_AT_ONCE = 8
+
+
+async def restore_batches(scripts: LedgerScripts, batches: Sequence[Mapping[str, Any]]) -> None:
+    """In order: calls that are made together leave together, and are synced to disk as one."""
+    await asyncio.gather(*(restore_batch(scripts, batch) for batch in batches))
+
+
+async def restore_batch(scripts: LedgerScripts, batch: Mapping[str, Any]) -> None:
+    try:
+        await scripts.run("restore", orjson.dumps(batch))
+    except ScriptError as error:
+        if error.code is not ErrorCode.LEDGER_OPEN:
+            raise
+        message = "Another rebuild ended meanwhile; look with `koi ledger check`."
+        raise RebuildRefused(message) from error
+
+
+async def open_epoch_after(
+    scripts: LedgerScripts, open_jobs: Sequence[Record], earlier: Mapping[str, int]
+) -> None:
+    """Open the ledger in a new epoch that continues the `earlier` ones.
+
+    It begins above every number that was ever given; `open_epoch.lua` relies on it."""
+    states = Counter(job["state"] for job in open_jobs)
+    images = sum(int(job["n"]) for job in open_jobs)
+    micros = sum(int(job["n"]) * int(job.get("unit", 0)) for job in open_jobs)
+    counts = {**{state: states[state] for state in OPEN_STATES}, "images": images, "micros": micros}
+    totals = flatten({name: str(count) for name, count in counts.items()})
+    seq = max(earlier.values(), default=-1) + 1
+    ask = {"epoch": secrets.token_hex(16), "seq": seq, "earlier": earlier, "open": totals}
+    with suppress(ScriptError):  # another rebuild has opened it already
+        await scripts.run("finish_rebuild", orjson.dumps(ask))

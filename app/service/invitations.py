@@ -1,0 +1,156 @@
+"""Use cases on invitations: make a link, withdraw it, turn it into a key."""
+
+import hashlib
+import secrets
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from app.domain.administration import Actor, ActorKind, AuditNote, Conflict
+from app.domain.invitation import Invitation, InvitationEnded, InvitationRing
+from app.domain.limits import Limits
+from app.domain.principal import User, is_enabled
+from app.service.admin_errors import InvitationUnknown, NameTaken
+from app.service.keys import IssuedKey, KeyAdmin, make_key
+from app.service.teams import checked_label, one_line
+
+if TYPE_CHECKING:
+    from app.domain.ports import KeyRing
+
+TOKEN_PREFIX = "koi-inv-"  # noqa: S105
+DEFAULT_LIFE = timedelta(days=7)
+MAX_LIFE = timedelta(days=366)
+ENDED = "This invitation was used already, was withdrawn, or never existed. Ask for a new one."
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedInvitation:
+    """A new invitation. `token` is part of the link, is shown once and never stored."""
+
+    token: str
+    invitation: Invitation
+
+
+def invitation_path(token: str) -> str:
+    """Where the page takes it. What follows # stays in the browser, so it is in no log."""
+    return f"/#/invite/{token}"
+
+
+class Invitations:
+    """`keys` are the use cases on users; the audit log will say that `actor` made each change."""
+
+    def __init__(
+        self,
+        ring: InvitationRing,
+        keyring: "KeyRing",
+        keys: KeyAdmin,
+        actor: Actor,
+        reason: str = "",
+    ) -> None:
+        self._ring, self._keyring, self._keys = ring, keyring, keys.acting_as(actor, reason)
+        self._actor, self._reason = actor, one_line(reason)
+
+    def acting_as(self, actor: Actor | None = None, reason: str = "") -> "Invitations":
+        return Invitations(self._ring, self._keyring, self._keys, actor or self._actor, reason)
+
+    async def create(
+        self,
+        user: str,
+        *,
+        team: str | None = None,
+        name: str = "",
+        life: timedelta = DEFAULT_LIFE,
+        limits: Limits | None = None,
+    ) -> IssuedInvitation:
+        """A link for a user, who is created in the team when there is none, with the default limits
+        unless others are given. Raises `NameInvalid`, `TeamUnknown`, and `NameTaken` for a user
+        that is in another team."""
+        label = checked_label(name)
+        await self._ensure_user(user, team, limits)
+        now_ms, token = await self._keyring.now_ms(), _new_token()
+        invitation = Invitation(
+            id=f"key_{secrets.token_hex(8)}",
+            user=user,
+            name=label,
+            digest=_digest(token),
+            created_ms=now_ms,
+            expires_ms=now_ms + round(life.total_seconds() * 1000),
+        )
+        await self._ring.save_invitation(invitation, self._note("created"))
+        return IssuedInvitation(token, invitation)
+
+    async def invitations(self) -> Sequence[Invitation]:
+        """Those that were not accepted, oldest first."""
+        return await self._ring.invitations()
+
+    async def revoke(self, invitation_id: str) -> Invitation:
+        """Withdraw an invitation. Raises `InvitationUnknown`, also for one that became a key."""
+        for before in await self._ring.invitations():
+            if before.id == invitation_id:
+                if before.revoked_ms is not None:
+                    return before
+                after = replace(before, revoked_ms=await self._keyring.now_ms())
+                await self._ring.save_invitation(after, self._note("revoked"), before=before)
+                return after
+        raise InvitationUnknown(f"There is no open invitation {invitation_id!r}.")
+
+    async def accept(self, token: str) -> IssuedKey:
+        """The key of a link, once, however many ask at the same time. Raises `InvitationEnded`."""
+        invitation = await self._ring.invitation(_digest(token)) if _is_well_formed(token) else None
+        if invitation is None:
+            raise InvitationEnded(ENDED)
+        now_ms = await self._keyring.now_ms()
+        user = await self._keyring.user(invitation.user)
+        _check_open(invitation, user, now_ms)
+        issued = make_key(invitation.id, invitation.user, invitation.name, now_ms)
+        actor = Actor(ActorKind.INVITATION, invitation.id)
+        try:
+            await self._ring.accept(
+                invitation, issued.key, AuditNote(actor, "invitation.accepted", "")
+            )
+        except Conflict:
+            raise InvitationEnded(ENDED) from None
+        return issued
+
+    async def _ensure_user(self, name: str, team: str | None, limits: Limits | None) -> None:
+        known = await self._keyring.user(name)
+        if known is None or known.deleted_ms is not None:
+            await self._keys.create_user(name, team=team, limits=limits)
+        elif team is not None and known.team != team:
+            raise NameTaken(
+                f"User {name!r} exists and is not in team {team!r}; use `koi users set` first."
+            )
+
+    def _note(self, verb: str) -> AuditNote:
+        return AuditNote(self._actor, f"invitation.{verb}", self._reason)
+
+
+def _check_open(invitation: Invitation, user: User | None, now_ms: int) -> None:
+    match invitation.status(now_ms):
+        case "revoked":
+            raise InvitationEnded("This invitation was withdrawn. Ask for a new one.")
+        case "expired":
+            raise InvitationEnded("This invitation has expired. Ask for a new one.")
+    if user is None or not is_enabled(user):
+        raise InvitationEnded("The user of this invitation is disabled or gone. Ask the operator.")
+
+
+def _new_token() -> str:
+    """256 random bits with a checksum, so that one that was copied badly is not looked up."""
+    body = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    return f"{body}-{_checksum(body)}"
+
+
+def _is_well_formed(token: str) -> bool:
+    body, _, checksum = token.rpartition("-")
+    return token.isascii() and body.startswith(TOKEN_PREFIX) and checksum == _checksum(body)
+
+
+def _checksum(body: str) -> str:
+    return f"{zlib.crc32(body.encode()):08x}"
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,85 @@
+"""A task followed as server-sent events, under both of its names."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.flow.test_generate import GENERATE
+from tests.harness import KOI, Koi
+
+EVENTS = {"accept": "text/event-stream"}
+
+
+def events_of(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """The events of a stream; each names its type twice."""
+    name = ""
+    for line in lines:
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            event = json.loads(line.removeprefix("data: "))
+            assert event["type"] == name
+            yield event
+
+
+def new_task(client: httpx.Client, **fields: Any) -> str:
+    return str(client.post(GENERATE, json={**KOI, "async": True, **fields}).json()["id"])
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/images/tasks"])
+def test_a_task_is_followed_to_its_end(koi: Koi, path: str) -> None:
+    koi.sandbox.set(latency_s=0.5)
+    with koi.client() as client:
+        task = new_task(client)
+        with client.stream("GET", f"{path}/{task}", headers=EVENTS) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            events = list(events_of(stream.iter_lines()))
+        read = client.get(f"{path}/{task}").json()
+
+    assert [event["type"] for event in events[:-1]] == ["task.updated"] * (len(events) - 1)
+    assert events[0]["data"]["status"] in ("queued", "processing")
+    assert events[-1]["type"] == "task.completed"
+    assert {**events[-1]["data"], "data": None} == {**read, "data": None}
+    assert len(events[-1]["data"]["data"]) == 1
+
+
+def test_a_failure_is_the_last_event(koi: Koi) -> None:
+    with koi.client() as client:
+        task = new_task(client, prompt="koi [fault:moderation-400]")
+        with client.stream("GET", f"/v1/tasks/{task}", headers=EVENTS) as stream:
+            *_, last = events_of(stream.iter_lines())
+
+    assert last["type"] == "task.failed"
+    assert last["data"]["error"]["code"] == "content_policy_violation"
+
+
+def test_a_task_that_has_ended_is_one_event(koi: Koi) -> None:
+    with koi.client() as client:
+        task = new_task(client)
+        client.get(f"/v1/tasks/{task}", params={"wait": 20})
+        with client.stream("GET", f"/v1/tasks/{task}", headers=EVENTS) as stream:
+            (event,) = events_of(stream.iter_lines())
+
+    assert event["type"] == "task.completed"
+
+
+def test_somebody_elses_task_is_not_followed(koi: Koi) -> None:
+    with koi.client(koi.key("ann")) as ann, koi.client(koi.key("bob")) as bob:
+        answer = bob.get(f"/v1/tasks/{new_task(ann)}", headers=EVENTS)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "task_not_found")
+
+
+def test_who_stops_following_changes_nothing(koi: Koi) -> None:
+    koi.sandbox.set(latency_s=1)
+    with koi.client() as client:
+        task = new_task(client)
+        with client.stream("GET", f"/v1/tasks/{task}", headers=EVENTS) as stream:
+            next(events_of(stream.iter_lines()))
+        ended = client.get(f"/v1/tasks/{task}", params={"wait": 20}).json()
+
+    assert ended["status"] == "completed"
+    assert koi.sandbox.posts == 1
