@@ -223,7 +223,7 @@ class RefundBody(TypedDict):
     job_images: int
 
 
-class PriceObject(TypedDict):
+class ModelPriceObject(TypedDict):
     model: str
     size: str
     quality: str
@@ -234,7 +234,7 @@ class PricesBody(TypedDict):
     object: Literal["koi.prices"]
     currency: str
     unpriced: list[str]
-    data: list[PriceObject]
+    data: list[ModelPriceObject]
 
 
 class LedgerCheckBody(TypedDict):
