@@ -9,7 +9,7 @@ MINUTES ?= 10
 # Without compiled modules every process of the tests would compile the whole package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale bench-growth audit lock clean
+.PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale bench-growth bench-backup audit lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -83,6 +83,10 @@ bench-scale: $(VENV)/.dev ## two workers, two gateways, what one store carries; 
 bench-growth: JOBS = 10000 100000
 bench-growth: $(VENV)/.dev ## what time costs: start, reports, check, rebuild, sizes at JOBS="10000 100000"
 	@$(BIN)/python -m bench.growth $(JOBS)
+
+bench-backup: JOBS = 200000
+bench-backup: $(VENV)/.dev ## the drill of backup and restore at JOBS=200000 entries, with traffic
+	@$(BIN)/python -m bench.backup $(JOBS)
 
 audit: ## known vulnerabilities of what the image installs (asks the network)
 	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit

@@ -5,6 +5,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.auth import authenticate_request
+from app.api.cookie import has_key_header
 from app.api.errors import ErrorResponse, wrong_method_error
 from app.api.image_stream import OpenedImage, build_body_message, send_image
 from app.api.parameters import parse_query_choice
@@ -104,9 +105,12 @@ async def _authenticate_owner(request: Request) -> Principal:
 
 
 def _build_cache_control(request: Request, is_signed: bool) -> str:
-    """The bytes behind a name never change, but a cached copy must not outlive its link."""
+    """The bytes behind a name never change, but a cached copy must not outlive its link. A browser
+    with a session asks each time: it may have been deleted, or somebody else may sit there."""
     settings = get_edge_settings(request)
     if not is_signed:
+        if not has_key_header(request):
+            return "private, no-cache"
         return f"private, max-age={settings.link_ttl_s}, immutable"
     left_s = int(request.query_params["exp"]) - int(settings.now())
     return f"public, max-age={max(left_s, 0)}, immutable"

@@ -16,6 +16,8 @@ from app.domain.limits import LimitRaise, Limits, Scope, ScopeKind, SpendingStop
 
 HOUSE = "house"
 """The name of the scope that is the whole deployment."""
+LEFT = "left:"
+"""What the owner of a shared picture is called whose user has deleted it: it is for others only."""
 TEAM_POOL = "team:"
 """What the names of shared cache pools begin with."""
 
@@ -187,7 +189,9 @@ class Principal:
 
     def may_see(self, user: str, pool: str) -> bool:
         """Whether a task or picture that was made for this user and pool is shown: to that user,
-        and to members of the same shared team pool (decision 11)."""
+        and to members of the same shared team pool (decision 11), but not to who deleted it."""
+        if user == f"{LEFT}{self.user}":
+            return False
         return user == self.user or (pool == self.pool and pool.startswith(TEAM_POOL))
 
 

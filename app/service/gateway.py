@@ -16,6 +16,7 @@ from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.estimate import EstimateGeneration
 from app.service.generate import GenerateImages
+from app.service.holder_keys import HolderKeys
 from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.operations import Operations
@@ -43,6 +44,7 @@ class Gateway:
     usage: UsageReports
     keys: KeyAdmin
     admin_keys: AdminKeys
+    holder_keys: HolderKeys
     sessions: Sessions
     audit_log: AuditLog
     operations: Operations

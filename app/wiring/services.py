@@ -24,6 +24,7 @@ from app.service.estimate import EstimateGeneration
 from app.service.finish_job import JobFinisher
 from app.service.gateway import Gateway
 from app.service.generate import GenerateImages
+from app.service.holder_keys import HolderKeys
 from app.service.image_collector import ImageCollector
 from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
@@ -158,11 +159,13 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
             waiters,
             adapters.pictures,
             adapters.upstream_limiter,
+            adapters.cache,
         ),
         usage=UsageReports(adapters.ledger, adapters.rollups),
         keys=keys,
         invitations=Invitations(adapters.invitations, adapters.keyring, keys, ROOT_ACTOR),
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
+        holder_keys=HolderKeys(keys, settings.holders_manage_keys),
         sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,
         operations=build_operations(adapters, settings, catalog, keys, ROOT_ACTOR),
