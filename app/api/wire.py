@@ -81,6 +81,7 @@ class TaskObject(TypedDict):
     progress: Annotated[int | None, Field(ge=0, le=100, description="Per cent.")]
     created: UnixSeconds
     model: str
+    summary: Annotated[str, Field(description="One sentence: what became of it, what it costs.")]
     data: Annotated[list[ImageItem] | None, Field(description="The pictures, when completed.")]
     error: Annotated[ErrorObject | None, Field(description="Why it failed.")]
     collecting: NotRequired[CollectingObject]
@@ -192,6 +193,7 @@ TASK_EXAMPLE: TaskObject = {
     "progress": 100,
     "created": 1795000000,
     "model": "grok-imagine",
+    "summary": "1 picture was made; 1 image was charged.",
     "data": [PICTURE_EXAMPLE],
     "error": None,
 }

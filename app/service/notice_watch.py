@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from app.domain.administration import AuditLog, AuditQuery
 from app.domain.errors import LedgerUnavailable
-from app.domain.limits import Limits
+from app.domain.limits import Limits, Scope, ScopeKind
 from app.domain.notice_rules import (
     NoticeFacts,
     ScopeUse,
@@ -19,7 +19,7 @@ from app.domain.notice_rules import (
     find_expiring_keys,
 )
 from app.domain.notices import Datum, Notice, NoticeKind, Notices
-from app.domain.principal import HOUSE, KeyRing, at, build_scopes, is_enabled
+from app.domain.principal import HOUSE, KeyRing, at, is_enabled, scope_of
 from app.domain.upstream import UpstreamTraffic
 
 KEYS_INTERVAL_S = 600.0
@@ -107,11 +107,11 @@ class NoticeWatch:
         ]
 
     async def _read_use(self) -> Iterable[ScopeUse]:
-        now_ms = await self.keyring.now_ms()
         users, teams = await self.keyring.users(), await self.keyring.teams()
-        scopes = [*build_scopes(self.house)]
-        scopes += [build_scopes(self.house, team=at(now_ms, t))[0] for t in teams if is_enabled(t)]
-        scopes += [build_scopes(self.house, user=at(now_ms, u))[0] for u in users if is_enabled(u)]
+        now_ms = await self.keyring.now_ms()
+        scopes = [Scope(ScopeKind.HOUSE, HOUSE, self.house)]
+        scopes += [scope_of(at(now_ms, team)) for team in teams if is_enabled(team)]
+        scopes += [scope_of(at(now_ms, user)) for user in users if is_enabled(user)]
         return await self.facts.read_use([scope for scope in scopes if _is_limited(scope.limits)])
 
 

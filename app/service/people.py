@@ -7,8 +7,8 @@ from itertools import islice
 
 from app.domain.administration import AdminKey
 from app.domain.directory import Directory, DirectoryReader
-from app.domain.limits import Limits, LimitStatus, Scope, ScopeKind
-from app.domain.principal import ApiKey, Team, User, at
+from app.domain.limits import Limits, LimitStatus
+from app.domain.principal import ApiKey, Team, User, at, scope_of
 from app.service.keys import SECRET_PREFIX, KeyAdmin, select_by_secret
 from app.service.people_values import (
     ALARMING_SHARE,
@@ -151,18 +151,11 @@ class People:
         self, holders: Sequence[User] | Sequence[Team]
     ) -> Mapping[str, Sequence[LimitStatus]]:
         now_ms = await self._keys.now_ms()
-        scopes = [_scope_of(at(now_ms, holder)) for holder in holders]
+        scopes = [scope_of(at(now_ms, holder)) for holder in holders]
         grouped: dict[str, list[LimitStatus]] = {holder.name: [] for holder in holders}
         for status in await self._directory.read_scopes(scopes):
             grouped[status.name].append(status)
         return grouped
-
-
-def _scope_of(holder: User | Team) -> Scope:
-    kind = ScopeKind.USER if isinstance(holder, User) else ScopeKind.TEAM
-    raised = holder.raised
-    limits = holder.limits if raised is None else raised.apply_to(holder.limits)
-    return Scope(kind, holder.name, limits, raised)
 
 
 def _know(key: ApiKey, directory: Directory, now_ms: int, used_ms: int | None) -> KnownKey:

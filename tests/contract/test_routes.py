@@ -15,7 +15,7 @@ from tests.contract.bad_bodies import assert_error, koi
 from tests.contract.conftest import ADMIN_KEY, METRICS_TOKEN
 from tests.contract.door import Door
 
-DOCS = {"/openapi.json", "/docs", "/docs/{name}"}
+DOCS = {"/openapi.json", "/docs", "/docs/{name}", "/llms.txt", "/skill.md"}
 PLACES = {
     "task_id": "task_" + "0" * 32,
     "name": f"img_{'0' * 32}.png",

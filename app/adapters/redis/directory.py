@@ -44,7 +44,7 @@ class RedisDirectory:
     async def find_key(self, digest: str) -> ApiKey | AdminKey | None:
         id = await self._scripts.command(READ_RECORD, keyspace.key("digests"), digest)
         text = await self._scripts.record("keys", id) if id else None
-        if text is None:
+        if text is None or records.is_invitation(text):
             return None
         is_admin = records.is_admin_key(text)
         return records.read_admin_key(text) if is_admin else records.read_key(text)
@@ -68,7 +68,7 @@ class RedisDirectory:
         teams = map(records.read_team, await self._scripts.records("teams"))
         users = map(records.read_user, await self._scripts.records("users"))
         texts = await self._scripts.records("keys")
-        keys = [records.read_key(text) for text in texts if not records.is_admin_key(text)]
+        keys = [records.read_key(text) for text in texts if records.is_user_key(text)]
         keys.sort(key=lambda key: (key.created_ms, key.id), reverse=True)
         keys_of: dict[str, list[ApiKey]] = defaultdict(list)
         for key in keys:

@@ -49,7 +49,7 @@ from app.domain.ledger import (
     Settlement,
 )
 from app.domain.limits import NO_CAPS, FreeUseCaps, LimitSnapshot
-from app.domain.principal import Principal
+from app.domain.principal import LEFT, Principal
 
 OPEN_STATES = (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)
 
@@ -237,6 +237,11 @@ class RedisLedger:
             return None
         user, pool = orjson.loads(text)
         return user, pool
+
+    async def delete_picture(self, picture: str, user: str, job_id: str) -> bool | None:
+        ask = {"picture": picture, "user": user, "job": job_id, "left": LEFT}
+        status, fields = await self._write("delete_picture", ask)
+        return bool(fields["shared"]) if status == "deleted" else None
 
     async def read_limits(self, principal: Principal) -> LimitSnapshot:
         scope_set = ScopeSet.of(principal)

@@ -118,7 +118,7 @@ def describe_record(record: AuditRecord) -> AuditLogObject:
 
 def _describe_actor(text: str) -> AuditActorObject:
     kind, _, id = text.partition(":")
-    if kind == ActorKind.ADMIN_KEY:
+    if kind in (ActorKind.ADMIN_KEY, ActorKind.KEY):
         return {"type": "api_key", "api_key": {"id": id, "type": "user", "user": {"id": id}}}
     return {"type": "session", "session": {"user": {"id": id}}}
 
