@@ -7,11 +7,14 @@ route that takes its own body and answers every error itself (decision 35).
 
 from collections.abc import Iterable
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.edge_request import EdgeRequest
-from app.api.errors import handle_gateway_error
+from app.api.errors import handle_gateway_error, handle_http_exception
 from app.api.openapi import DocumentedRoute, Endpoint
 from app.api.state import get_scope_access_record
 from app.domain.errors import GatewayError
@@ -25,12 +28,14 @@ class DirectRoutes:
         self._framework = framework
         self._literal: dict[tuple[str, str], DocumentedRoute] = {}
         self._by_prefix: dict[tuple[str, str], tuple[DocumentedRoute, str]] = {}
+        self._beginnings: set[tuple[str, ...]] = set()
         for route in routes:
             if isinstance(route, DocumentedRoute):
                 for method in route.methods or ():
                     self._add(method, route)
 
     def _add(self, method: str, route: DocumentedRoute) -> None:
+        self._beginnings.add(_begin(route.path))
         prefix, _, last = route.path.rpartition("/")
         if "{" not in route.path:
             self._literal.setdefault((method, route.path), route)
@@ -39,10 +44,19 @@ class DirectRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self.find(scope) if scope["type"] == "http" else None
-        if route is None:
-            await self._framework(scope, receive, send)
-        else:
+        if route is not None:
             await call_endpoint(route.endpoint, scope, receive, send)
+        elif scope["type"] == "http" and not self.may_exist(scope):
+            await call_endpoint(_answer_unknown, scope, receive, send)
+        else:
+            await self._framework(scope, receive, send)
+
+    def may_exist(self, scope: Scope) -> bool:
+        """False when no route begins with the first two words of this path, so that the framework
+        need not try one after the other."""
+        words = _begin(scope["path"])
+        known = words in self._beginnings or words[:1] in self._beginnings
+        return known or bool(scope.get("root_path"))
 
     def find(self, scope: Scope) -> DocumentedRoute | None:
         """The route, which is written into the scope with its parameters as the framework does it;
@@ -59,6 +73,15 @@ class DirectRoutes:
             parameters = {name: last}
         scope["route"], scope["endpoint"], scope["path_params"] = route, route.endpoint, parameters
         return route
+
+
+def _begin(path: str) -> tuple[str, ...]:
+    """The first two words of a path, or the first one where the second is a parameter."""
+    return tuple(word for word in path.split("/", 3)[1:3] if not word.startswith("{"))
+
+
+async def _answer_unknown(request: Request) -> Response:
+    return await handle_http_exception(request, HTTPException(404))
 
 
 async def call_endpoint(endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:

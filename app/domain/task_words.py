@@ -56,11 +56,16 @@ STATES: Mapping[TaskStatus, tuple[str, str]] = {
 }
 
 
+SENT = ("The provider has it and has not begun yet.", "上游已收到，尚未开始。")
+"""Of a queued task that was sent: the queue is the provider's."""
+
+
 def summarize(job: Job, language: str = ENGLISH) -> str:
     """One sentence on a task; its parts never quote a prompt."""
     chosen = 1 if language == CHINESE else 0
     if not job.ended:
-        return STATES[job.status][chosen]
+        is_sent = job.status is TaskStatus.QUEUED and job.state is not JobState.RESERVED
+        return (SENT if is_sent else STATES[job.status])[chosen]
     stop = "。" if chosen else "."
     between = "；" if chosen else "; "
     return f"{_what(job, chosen)}{between}{_money(job, chosen)}{stop}"
