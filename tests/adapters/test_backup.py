@@ -350,6 +350,25 @@ async def test_an_interrupted_restore_leaves_a_closed_store_and_is_run_again(
     assert await told(other) == before
 
 
+async def test_of_two_restores_at_once_the_later_one_takes_over(
+    host: Host, other: Host, tmp_path: Path
+) -> None:
+    await busy_day(host)
+    before = await told(host)
+    await back_up(host, tmp_path / "b")
+    began = []
+
+    async def let_another_in(row: Any) -> None:
+        if row[0] == RowKind.ENTRY and not began:
+            began.append(True)
+            await put_back(tmp_path / "b", other)
+
+    with pytest.raises(RebuildRefused, match="taken over"):
+        await put_back(tmp_path / "b", other, let_another_in)
+
+    assert await told(other) == before
+
+
 async def test_only_an_empty_store_takes_a_backup(host: Host, other: Host, tmp_path: Path) -> None:
     await busy_day(host)
     await back_up(host, tmp_path / "b")
