@@ -48,6 +48,7 @@ ERROR_TABLE: Mapping[str, tuple[int, str]] = MappingProxyType(
         "invalid_api_key": (401, INVALID_REQUEST_ERROR),
         "admin_key_required": (403, INVALID_REQUEST_ERROR),
         "cross_origin_refused": (403, INVALID_REQUEST_ERROR),
+        "not_allowed": (403, INVALID_REQUEST_ERROR),
         "insufficient_permissions": (403, INVALID_REQUEST_ERROR),
         "project_archived": (403, INVALID_REQUEST_ERROR),
         "invitation_ended": (410, INVALID_REQUEST_ERROR),

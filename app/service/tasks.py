@@ -13,18 +13,20 @@ from app.domain.errors import (
     TaskNotCancellable,
     TaskNotFound,
 )
-from app.domain.job import Job, JobState
+from app.domain.job import Job, JobState, TaskStatus
 from app.domain.media import (
     IMAGE_NAME,
     IMAGE_STORE_UNAVAILABLE_MESSAGE,
     ImageSlice,
     ImageStoreUnavailable,
 )
-from app.domain.ports import ImageStore, Ledger, TaskList, UpstreamLimiter
-from app.domain.principal import Principal
+from app.domain.ports import ImageStore, Ledger, ResultCache, TaskList, UpstreamLimiter
+from app.domain.principal import TEAM_POOL, Principal
 from app.domain.queries import TaskPage, TaskQuery
 from app.service.wait import JobWaiters
 
+LOOKED_THROUGH = 100
+"""Tasks read at a time to find the one of a picture."""
 NOT_CANCELLABLE = "The task was already sent to the provider or has ended."
 
 
@@ -36,10 +38,11 @@ class Tasks:
         waiters: JobWaiters,
         pictures: ImageStore,
         upstream_limiter: UpstreamLimiter,
+        cache: ResultCache,
     ) -> None:
         self._ledger, self._listing, self._upstream_limiter = ledger, listing, upstream_limiter
         self._waiters = waiters
-        self._pictures = pictures
+        self._pictures, self._cache = pictures, cache
 
     async def read(self, principal: Principal, task_id: str, wait_s: float = 0) -> Job:
         """A task as it is now, or as it is when it ends within `wait_s`.
@@ -125,6 +128,46 @@ class Tasks:
         if stored is None:
             raise ImageNotFound
         return stored
+
+    async def delete_picture(self, principal: Principal, name: str) -> None:
+        """Delete a picture of the caller's own. Its bytes are deleted, unless the caller's cache is
+        shared: team mates keep what they may see. The cache forgets it in any case.
+
+        Raises `ImageNotFound` for what is not the caller's, `GatewayOverloaded` while the image
+        store is away: then a repeat deletes it.
+        """
+        owner = await self._ledger.find_owner(name) if IMAGE_NAME.fullmatch(name) else None
+        if owner is None or owner[0] != principal.user:
+            raise ImageNotFound
+        if not owner[1].startswith(TEAM_POOL):
+            await self._delete_bytes(name)
+        job = await self._find_job_of(principal, name)
+        found = await self._ledger.delete_picture(name, principal.user, job.id if job else "")
+        if found is None:
+            raise ImageNotFound
+        if job is not None:
+            self._waiters.forget(job.id)
+            if job.cache_variant is not None:
+                await self._cache.evict(job.cache_variant, job.id)
+
+    async def _delete_bytes(self, name: str) -> None:
+        try:
+            await self._pictures.delete(name)
+        except ImageStoreUnavailable as error:
+            raise GatewayOverloaded(IMAGE_STORE_UNAVAILABLE_MESSAGE) from error
+
+    async def _find_job_of(self, principal: Principal, name: str) -> Job | None:
+        """The caller's task that made a picture; None when its record has expired."""
+        after: str | None = None
+        while True:
+            query = TaskQuery(LOOKED_THROUGH, after, status=TaskStatus.COMPLETED)
+            page = await self._listing.list_page(principal.user, query)
+            for job in page.tasks if page is not None else ():
+                if any(picture.name == name for picture in job.pictures):
+                    return await self._ledger.job(job.id)
+            if page is None or not page.more or not page.tasks:
+                return None
+            after = page.tasks[-1].id
 
     async def _visible(self, principal: Principal, task_id: str) -> Job:
         job = await self._ledger.job(task_id)

@@ -17,7 +17,7 @@ from tests.harness import KOI, Koi
 from tests.security.samples import gap, interleaved
 from tests.security.trap import eventually
 
-NO_TENANTS = ("/v1/models", "/docs", "/v1/organization", "/v1/koi")
+NO_TENANTS = ("/v1/models", "/docs", "/console", "/v1/organization", "/v1/koi")
 """What all may see, and what only administrators may (`test_roles.py`)."""
 OBJECTS = [
     (route.path, method)
