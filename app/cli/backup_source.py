@@ -36,17 +36,21 @@ def check_file(path: Path) -> "BackupContents":
 @contextmanager
 def explained_file(path: Path) -> Iterator[None]:
     """What is wrong with the file, as `CommandFailed`."""
-    from app.recovery.backup_file import BackupDamaged  # noqa: PLC0415 - heavy
+    from app.domain.rebuild import RebuildRefused  # noqa: PLC0415 - heavy
+    from app.recovery.backup_file import BackupDamaged  # noqa: PLC0415
     from app.recovery.restore import RestoreRefused  # noqa: PLC0415
 
     try:
         yield
-    except (BackupDamaged, RestoreRefused) as refusal:
+    except (BackupDamaged, RestoreRefused, RebuildRefused) as refusal:
         raise CommandFailed(str(refusal)) from refusal
     except OSError as error:
         if error.filename is None or Path(str(error.filename)) != path:
             raise
-        raise CommandFailed(f"{path} cannot be read ({error.strerror}).") from error
+        raise CommandFailed(
+            f"{path} cannot be read ({error.strerror}). This command runs as the owner of "
+            "KOI_DATA_DIR: let that user read it."
+        ) from error
 
 
 def contents_record(found: "BackupContents") -> dict[str, object]:

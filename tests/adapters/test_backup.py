@@ -15,6 +15,7 @@ from store_rig import (
     OpenStore,
     admission,
     delivered,
+    eventually,
     new_journal,
     principal,
     running,
@@ -22,6 +23,7 @@ from store_rig import (
 )
 from test_deliveries import claimed, hook
 from test_ledger_rebuild import KEY, TERMS, Host, busy_day, entries, told
+from test_redis_keyspace import free_port
 
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.reader import JournalHistory
@@ -144,6 +146,27 @@ async def test_a_backup_of_a_restored_ledger_holds_the_same(
     assert [second.counts[kind] for kind in kinds] == [first.counts[kind] for kind in kinds]
     assert second.earlier == {first.epoch: first.seq}
     assert second.epoch != first.epoch
+
+
+async def test_a_backup_is_restored_into_a_cluster(
+    host: Host, open_store: OpenStore, tmp_path: Path
+) -> None:
+    await busy_day(host)
+    before, port = await told(host), free_port()
+    await back_up(host, tmp_path / "b")
+    options = (
+        "--port", str(port), "--bind", "127.0.0.1",
+        "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
+    )  # fmt: skip
+    with running(next(iter(programs().values())), *options) as engine, engine.client() as admin:
+        admin.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")
+        await eventually(lambda: admin.execute_command("CLUSTER INFO")["cluster_state"] == "ok", 10)
+        cluster = Host.on(open_store(f"redis+cluster://127.0.0.1:{port}"))
+
+        await put_back(tmp_path / "b", cluster)
+
+        assert await told(cluster) == before
+        assert (await cluster.ledger.audit(full=True)).difference == 0
 
 
 async def spend(host: Host, stop: asyncio.Event) -> None:
@@ -346,6 +369,25 @@ async def test_an_interrupted_restore_leaves_a_closed_store_and_is_run_again(
     with pytest.raises(RestoreRefused, match="part of another backup"):
         await put_back(tmp_path / "later", other)
     await put_back(tmp_path / "b", other)
+
+    assert await told(other) == before
+
+
+async def test_of_two_restores_at_once_the_later_one_takes_over(
+    host: Host, other: Host, tmp_path: Path
+) -> None:
+    await busy_day(host)
+    before = await told(host)
+    await back_up(host, tmp_path / "b")
+    began = []
+
+    async def let_another_in(row: Any) -> None:
+        if row[0] == RowKind.ENTRY and not began:
+            began.append(True)
+            await put_back(tmp_path / "b", other)
+
+    with pytest.raises(RebuildRefused, match="taken over"):
+        await put_back(tmp_path / "b", other, let_another_in)
 
     assert await told(other) == before
 

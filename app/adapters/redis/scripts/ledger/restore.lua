@@ -1,12 +1,12 @@
 #!lua
 -- Put records back while the ledger is quarantined. A repeated batch changes nothing.
--- KEYS [1] slot  ARGV [1] {clear?, entries?, audit?, jobs?, windows?, users?, teams?, keys?, stops?,
+-- KEYS [1] slot  ARGV [1] {run? (of a restore that no other one took over), clear?, entries?, audit?, jobs?, windows?, users?, teams?, keys?, stops?,
 --      journals?, owners?, used? (key id -> time),
 --      deliveries?}
 -- -> 1
 -- errors: ledger_open
-if redis.call('EXISTS', K.suspect) == 0 then return fail(E.ledger_open) end
-local ask = cjson.decode(ARGV[1])
+local ask, suspect = cjson.decode(ARGV[1]), redis.call('GET', K.suspect)
+if not suspect or (ask.run and ask.run ~= suspect) then return fail(E.ledger_open) end
 
 if ask.clear then
   for _, label in ipairs(redis.call('ZRANGE', K.windows, 0, -1)) do
