@@ -9,7 +9,8 @@ from app.api.console import FOLDER
 
 VENDOR = FOLDER / "vendor"
 IMPORT = re.compile(
-    r"""^(?:import|export)[^'"\n]*['"]([^'"]+)['"];|\bfrom *"(\.[^"]+)"|\bimport\(['"]([^'"]+)['"]""",
+    r"""^(?:import|export)[^'"\n]*['"]([^'"]+)['"];|\bfrom *"(\.[^"]+)\""""
+    r"""|\bimport\(['"]([^'"]+)['"]""",
     re.MULTILINE,
 )
 """Of a line of ours, of a minified library, and a late one."""

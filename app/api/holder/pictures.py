@@ -3,8 +3,10 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.errors import ErrorResponse, wrong_method_error
 from app.api.holder.access import holder_route
 from app.api.holder.wire import DeletedPictureBody, PictureListBody, PictureObject
+from app.api.image_content import POST_ONLY_NAMES
 from app.api.organization.paging import object_response
 from app.api.parameters import CLAMPED_INTEGER, invalid_value_error, parse_query_integer
 from app.api.response_body import build_image_link
@@ -38,10 +40,16 @@ async def index(request: Request, principal: Principal) -> Response:
     return object_response(content)
 
 
-@holder_route
-async def delete(request: Request, principal: Principal) -> Response:
+async def delete(request: Request) -> Response:
     """Delete a picture of yours. In a shared cache team mates keep what they were given; nobody is
     given it anew."""
+    if request.path_params["name"] in POST_ONLY_NAMES:
+        return ErrorResponse(wrong_method_error().note, headers={"allow": "POST"})
+    return await _delete(request)
+
+
+@holder_route
+async def _delete(request: Request, principal: Principal) -> Response:
     name: str = request.path_params["name"]
     await get_app_state(request).gateway.tasks.delete_picture(principal, name)
     content: DeletedPictureBody = {"object": "koi.picture.deleted", "id": name, "deleted": True}
