@@ -23,7 +23,7 @@ from pydantic_settings import (
 )
 
 from app import dotenv, machine
-from app.delivery_settings import DeliverySettings, check_notice_webhook
+from app.delivery_settings import DeliverySettings, check_delivery_settings
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
@@ -179,7 +179,7 @@ class Settings(DeliverySettings, PageSettings):
             *check_upstream_scheme(self.upstream_base_url, allowed=self.allow_plain_upstream),
             *check_base_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
             *check_http_url("KOI_PUBLIC_URL", self.public_url),
-            *check_notice_webhook(self),
+            *check_delivery_settings(self),
             *check_store_url("KOI_REDIS_URL", self.redis_url),
             *check_store_url("KOI_CACHE_REDIS_URL", self.cache_redis_url),
         )

@@ -33,13 +33,13 @@ async def read_json(request: Request) -> dict[str, Any]:
     """
     _check_headers(request)
     limit = get_edge_settings(request).max_body_bytes
-    if _get_content_length(request) > limit:
-        await _discard_oversized(request)
-        raise _too_large_error()
-    raw = await _read_in_time(request, limit)
+    if get_content_length(request) > limit:
+        await discard_oversized(request)
+        raise too_large_error()
+    raw = await read_in_time(request, limit)
     if raw is None:
-        await _discard_oversized(request)
-        raise _too_large_error()
+        await discard_oversized(request)
+        raise too_large_error()
     try:
         return parse_json_object(raw)
     except InvalidRequest:
@@ -54,7 +54,7 @@ def get_body_bytes(request: Request) -> int:
     limit = get_edge_settings(request).max_body_bytes
     if "transfer-encoding" in request.headers:
         return limit
-    return min(_get_content_length(request), limit)
+    return min(get_content_length(request), limit)
 
 
 async def discard_upload(request: Request) -> None:
@@ -95,14 +95,14 @@ def _media_type_error() -> InvalidRequest:
     )
 
 
-def _get_content_length(request: Request) -> int:
+def get_content_length(request: Request) -> int:
     """As announced, 0 when nothing is. Zeros before the number say nothing, and one that is too
     long to read is still too large."""
     digits = request.headers.get("content-length", "").lstrip("0")
     return int(digits[:MAX_LENGTH_DIGITS]) if digits.isdecimal() else 0
 
 
-async def _read_in_time(request: Request, limit: int) -> bytes | None:
+async def read_in_time(request: Request, limit: int) -> bytes | None:
     peer = get_scope_peer(request.scope)
     if peer is not None and peer.has_sent_all:
         return await _read_limited(request.receive, limit)
@@ -131,7 +131,7 @@ async def _read_limited(receive: Receive, limit: int) -> bytes | None:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _discard_oversized(request: Request) -> None:
+async def discard_oversized(request: Request) -> None:
     """Read the rest of a body that is too long, for a moment: closing the connection on unread
     bytes would reset it, and the client would lose the answer."""
     if "expect" not in request.headers:
@@ -151,7 +151,7 @@ async def _discard(receive: Receive, limit: int) -> None:
             return
 
 
-def _too_large_error() -> InvalidRequest:
+def too_large_error() -> InvalidRequest:
     return InvalidRequest(
         "request_too_large",
         "The request body is too large: a prompt is text, and pictures are not taken. "

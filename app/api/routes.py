@@ -4,6 +4,7 @@ from app.api import billing, docs, image_content, images, models, ops, ops_opera
 from app.api import operations as op
 from app.api.holder.routes import HOLDER_ROUTES, PAGE_ROUTES
 from app.api.openapi import DocumentedRoute
+from app.api.operator.routes import OPERATOR_ROUTES
 from app.api.organization.routes import INVITED_ROUTES, ORGANIZATION_ROUTES
 from app.api.webhook_routes import WEBHOOK_ROUTES
 
@@ -28,11 +29,14 @@ ROUTES = (
     *WEBHOOK_ROUTES,
     *ORGANIZATION_ROUTES,
     *INVITED_ROUTES,
+    *OPERATOR_ROUTES,
     *PAGE_ROUTES,
     DocumentedRoute("GET", "/livez", ops.live, ops_operations.LIVE),
     DocumentedRoute("GET", "/readyz", ops.ready, ops_operations.READY),
     DocumentedRoute("GET", "/metrics", ops.metrics, ops_operations.METRICS),
     DocumentedRoute("GET", "/openapi.json", docs.schema, ops_operations.SCHEMA),
+    DocumentedRoute("GET", "/llms.txt", docs.llms, ops_operations.LLMS),
+    DocumentedRoute("GET", "/skill.md", docs.skill, ops_operations.SKILL),
     DocumentedRoute("GET", "/docs", docs.page, ops_operations.DOCS),
     DocumentedRoute("GET", "/docs/{name}", docs.asset, ops_operations.DOCS_FILE),
 )
@@ -40,7 +44,7 @@ ROUTES = (
 UNAUTHENTICATED_PATHS = frozenset(
     {
         "/", "/console/{name}", "/console/{folder}/{name}", "/livez", "/readyz", "/openapi.json",
-        "/docs", "/docs/{name}",
+        "/docs", "/docs/{name}", "/llms.txt", "/skill.md",
     }
 )  # fmt: skip
 """Routes that need no credential at all; a test walks all others."""

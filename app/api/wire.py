@@ -7,7 +7,6 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from app.domain.job import TaskStatus
-from app.domain.webhooks import DeliveryState
 
 UnixSeconds = Annotated[int, Field(description="Unix time in seconds.")]
 Amount = Annotated[Any, Field(json_schema_extra={"type": ["integer", "string", "null"]})]
@@ -127,35 +126,6 @@ class ModelObject(TypedDict):
 class ModelListBody(TypedDict):
     object: Literal["list"]
     data: list[ModelObject]
-
-
-class WebhookDeliveryObject(TypedDict):
-    """One message to one URL; `next_try_at` while it waits."""
-
-    id: Annotated[str, Field(description="As in the header webhook-id of every try.")]
-    object: Literal["koi.webhook_delivery"]
-    type: str
-    task_id: str | None
-    url: str
-    status: DeliveryState
-    tries: int
-    response_status: int | None
-    error: Annotated[str | None, Field(description="Why the latest try failed.")]
-    created_at: UnixSeconds
-    ended_at: UnixSeconds | None
-    next_try_at: UnixSeconds | None
-
-
-class WebhookDeliveryListBody(TypedDict):
-    object: Literal["list"]
-    data: list[WebhookDeliveryObject]
-
-
-class WebhookSecretObject(TypedDict):
-    object: Literal["koi.webhook_secret"]
-    secret: Annotated[str, Field(description="whsec_ and base64, as Standard Webhooks has it.")]
-    created_at: UnixSeconds
-    previous_signs_until: UnixSeconds | None
 
 
 class LivenessBody(TypedDict):

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from app.cli.apply_file import read_configuration
-from app.cli.errors import EXIT_FAILED
+from app.cli.errors import EXIT_FAILED, usage_error
 from app.cli.options import AsJson, Reason
-from app.cli.output import format_cell, format_time, print_json, print_line, print_notice
+from app.cli.output import format_cell, print_json, print_line, print_notice
 from app.cli.session import run_operation
-from app.domain.money import format_micros
+from app.domain.limits import Limits
 from app.service.configuration import (
-    HIDDEN,
+    Configuration,
     ConfigurationPlan,
     PlannedAction,
     PlannedChange,
+    show_value,
 )
+from app.service.configuration_file import ConfigurationInvalid, parse_configuration
 
 if TYPE_CHECKING:
     from app.service.keys import IssuedKey
@@ -53,7 +54,7 @@ def apply(
     """
 
     async def work(context: "OperatorContext") -> int:
-        wanted = read_configuration(file, context.settings.default_limits)
+        wanted = _read_configuration(file, context.settings.default_limits)
         plan = ConfigurationPlan(context.changing(reason))
         changes = await plan.compare(wanted, prune=prune)
         archived = await plan.find_archived(wanted)
@@ -77,6 +78,18 @@ def apply(
     return run_operation(work, changes=not (dry_run or check))
 
 
+def _read_configuration(path: Path, defaults: Limits) -> Configuration:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return parse_configuration(text, str(path), defaults)
+    except OSError as error:
+        raise usage_error(f"{path} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        raise usage_error(f"{path} is no TOML: {error}") from None
+    except ConfigurationInvalid as error:
+        raise usage_error(str(error)) from None
+
+
 def _print_changes(changes: Sequence[PlannedChange]) -> None:
     if not changes:
         print_line("Nothing differs.")
@@ -87,20 +100,8 @@ def _print_changes(changes: Sequence[PlannedChange]) -> None:
 
 
 def _text(name: str, pair: tuple[Any, Any]) -> str:
-    old, new = (_value(name, value) for value in pair)
+    old, new = (show_value(name, value) for value in pair)
     return f"{name.replace('micros', 'budget')} {old} -> {new}"
-
-
-def _value(name: str, value: Any) -> str:
-    if value is None or value == "":
-        return "none"
-    if name.startswith("micros"):
-        return format_micros(value)
-    if name.endswith("_ms"):
-        return format_time(value) or "none"
-    if isinstance(value, frozenset):
-        return ", ".join(sorted(value)) or "none"
-    return HIDDEN if str(value).startswith(HIDDEN) else str(value)
 
 
 def _print_issued(issued: "Sequence[IssuedKey]") -> None:
@@ -112,7 +113,7 @@ def _print_issued(issued: "Sequence[IssuedKey]") -> None:
 
 def _record(change: PlannedChange) -> dict[str, Any]:
     changes = {
-        name.replace("micros", "budget"): [_value(name, value) for value in pair]
+        name.replace("micros", "budget"): [show_value(name, value) for value in pair]
         for name, pair in change.changes.items()
     }
     return {"action": change.action, "target": change.target, "changes": changes}

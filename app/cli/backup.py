@@ -46,7 +46,8 @@ def backup(
 
     Users, teams, keys (as digests), limits, stops, ledger entries, jobs, answers to repeats, the
     audit log and the known journals, all of one moment. `koi restore` puts it into an empty store.
-    The file is private (0600) and appears when it is whole; it holds no secret of any key.
+    The file is private (0600) and appears when it is whole. It holds no key, but what the store
+    holds beside: keep it as private as the store.
 
     Example: koi backup /var/backups/koi-2026-11-29.gz --pictures
              koi backup - | ssh vault 'cat > koi.gz'

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from app.cli.check_result import CheckResult, ok, warn
 from app.cli.output import format_time
 from app.cli.progress import format_size
+from app.domain.check_result import CheckResult, ok, warn
 
 if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext

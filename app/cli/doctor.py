@@ -1,11 +1,11 @@
 """`koi doctor`: checks every part of a deployment and says what to fix; no gateway need run."""
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from app.cli.check_result import CheckResult, CheckStatus, fail, ok, warn
-from app.cli.data_dir_owner import NotDataDirOwner
+from app.cli.data_dir_owner import NotDataDirOwner, find_unusable_paths
 from app.cli.errors import EXIT_FAILED, CommandFailed, translate_errors
 from app.cli.options import AsJson
 from app.cli.output import print_json, print_line, progress_notice
@@ -16,6 +16,7 @@ from app.cli.session import (
     load_settings_as_owner,
 )
 from app.cli.spending import format_scope, resume_command
+from app.domain.check_result import CheckResult, CheckStatus, fail, ok, warn
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -51,18 +52,17 @@ def _run_checks() -> list[CheckResult]:
             fail("settings", sentence.strip(), f"Correct this setting first. {NOT_CHECKED}")
             for sentence in str(failure).splitlines()
         ]
-    from app.cli.check_journal import check_journal  # noqa: PLC0415 - heavy
-    from app.cli.check_machine import (  # noqa: PLC0415 - heavy
+    from app.wiring.check_journal import check_journal  # noqa: PLC0415 - heavy
+    from app.wiring.check_machine import (  # noqa: PLC0415 - heavy
         check_data_dir,
-        check_ownership,
         check_port,
         check_settings,
         check_time_zone,
     )
-    from app.cli.check_provider import check_provider  # noqa: PLC0415
+    from app.wiring.check_provider import check_provider  # noqa: PLC0415
 
     configure_quiet_logging()
-    if foreign := [*check_ownership(settings)]:
+    if foreign := [*_check_ownership(settings)]:
         return [
             *check_settings(settings),
             *foreign,
@@ -78,6 +78,13 @@ def _run_checks() -> list[CheckResult]:
     ]
 
 
+def _check_ownership(settings: "Settings") -> Iterator[CheckResult]:
+    """Files that would stop the next start."""
+    for sentence in find_unusable_paths(settings.data_dir, embedded=settings.redis_url is None):
+        said, _, fix = sentence.partition(". ")
+        yield fail("data directory", said, fix)
+
+
 def _check_new_stores(settings: "Settings") -> list[CheckResult]:
     """Without a data directory, which only the first start makes: whether a store would start."""
     with empty_data_dir(settings) as empty:
@@ -89,9 +96,9 @@ def _check_new_stores(settings: "Settings") -> list[CheckResult]:
 
 def _check_stores(settings: "Settings") -> list[CheckResult]:
     """What needs the store open: the store itself, the catalog and the images."""
-    from app.cli.check_store import check_store  # noqa: PLC0415 - heavy
     from app.domain.catalog import CatalogError  # noqa: PLC0415
     from app.wiring.catalog_file import read_catalog  # noqa: PLC0415
+    from app.wiring.check_store import check_store  # noqa: PLC0415 - heavy
     from app.wiring.operator import open_operator_context  # noqa: PLC0415
     from app.wiring.stores import store  # noqa: PLC0415
 
@@ -120,11 +127,11 @@ def _check_stores(settings: "Settings") -> list[CheckResult]:
 
 async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
     from app.cli.check_backup import check_backup  # noqa: PLC0415 - heavy
-    from app.cli.check_gateways import check_gateways  # noqa: PLC0415 - heavy
-    from app.cli.check_journal import check_journals  # noqa: PLC0415
-    from app.cli.check_machine import check_catalog  # noqa: PLC0415
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
+    from app.service.check_gateways import check_gateways  # noqa: PLC0415 - heavy
     from app.wiring.adapters import open_pictures  # noqa: PLC0415
+    from app.wiring.check_journal import check_journals  # noqa: PLC0415
+    from app.wiring.check_machine import check_catalog  # noqa: PLC0415
 
     results = [
         *await _check_ledger(context),

@@ -72,7 +72,7 @@ class ListeningNotice:
         threading.Thread(target=self._check, name="check the provider", daemon=True).start()
 
     def _check(self) -> None:
-        from app.cli.check_provider import log_provider_check  # noqa: PLC0415 - after the start
+        from app.wiring.check_provider import log_provider_check  # noqa: PLC0415 - after the start
 
         log_provider_check(self.settings)
 

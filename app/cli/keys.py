@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 
 from app.cli.disabled_holders import find_disabled_holders
 from app.cli.errors import EXIT_FAILED
+from app.cli.identify_key import identify
 from app.cli.key_options import (
     KeyChanges,
     KeyOptions,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext
 
 keys = App(name="keys", help="Issue, list, revoke and rotate API keys.")
+keys.command(identify)
 NO_LIMITS = LimitChanges()
 NO_SUCH_ENDING = "No key of a user ends like that; at least four characters are needed."
 NO_KEYS = "No keys yet. Create one: koi keys create --user alice --new"

@@ -1,18 +1,16 @@
 """`koi ledger`: audit and export of the ledger, and corrections as new entries."""
 
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from cyclopts import App, Parameter, validators
 
 from app.cli.audit_output import audit_record, print_audit
-from app.cli.errors import EXIT_FAILED, CommandFailed, usage_error
+from app.cli.errors import EXIT_FAILED, usage_error
 from app.cli.import_bill import import_bill
 from app.cli.options import AsJson, parse_signed_micros, parse_time_ms, require_text
 from app.cli.output import (
-    format_csv_line,
     print_json,
     print_json_line,
     print_line,
@@ -21,10 +19,10 @@ from app.cli.output import (
 from app.cli.rebuild import rebuild
 from app.cli.records import entry_record
 from app.cli.session import run_operation
-from app.domain.calendar import Calendar
-from app.domain.catalog import Catalog
-from app.domain.ledger import Entry, EntryKind, LedgerAudit
+from app.domain.ledger import Entry, LedgerAudit
 from app.domain.money import format_micros
+from app.service.adjustments import Adjustment, empty_entry
+from app.service.csv_text import format_csv_line
 
 if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext
@@ -34,15 +32,6 @@ MAX_ADJUSTED_IMAGES = 1_000_000
 ledger = App(name="ledger", help="Audit, export, correct and rebuild the ledger.")
 ledger.command(import_bill)
 ledger.command(rebuild)
-
-
-@dataclass(frozen=True, slots=True)
-class Adjustment:
-    """What an operator wants changed: images, and money (None: at the catalog's price)."""
-
-    images: int
-    micros: int | None
-    note: str | None
 
 
 @ledger.command
@@ -94,7 +83,7 @@ def export(
         until_ms = None if until is None else parse_time_ms("--until", until, zone)
         as_csv = format == "csv" and not json
         if as_csv:
-            write_output(format_csv_line(list(entry_record(_empty_entry("", "", ""), ""))))
+            write_output(format_csv_line(list(entry_record(empty_entry("", "", ""), ""))))
         async for entry in context.ledger.entries(since_ms, until_ms):
             record = entry_record(entry, context.catalog.currency)
             if as_csv:
@@ -161,15 +150,12 @@ def adjust(
     adjustment = Adjustment(images, micros, note)
 
     async def work(context: "OperatorContext") -> None:
-        currency = context.catalog.currency
         if target.job is not None:
-            total = await _sum_job(context, target.job)
-            entry = _adjustment_entry(total.own, adjustment, context.catalog)
-            total.check(entry, currency)
+            entry = await context.adjustments.adjust_job(target.job, adjustment)
         else:
-            blank = await _user_entry(context, target.user or "", target.model or "")
-            entry = _adjustment_entry(blank, adjustment, context.catalog)
-        _print_adjusted(await context.adjust(entry), currency, json)
+            user, model = target.user or "", target.model or ""
+            entry = await context.adjustments.adjust_user(user, model, adjustment)
+        _print_adjusted(entry, context.catalog.currency, json)
 
     run_operation(work, activity="Reading the ledger")
 
@@ -180,95 +166,3 @@ def _print_adjusted(entry: Entry, currency: str, json: bool) -> None:
     else:
         cost = "unknown" if entry.micros is None else f"{format_micros(entry.micros)} {currency}"
         print_line(f"Entry {entry.id}: user {entry.user}, {entry.images:+d} images, money {cost}.")
-
-
-@dataclass(frozen=True, slots=True)
-class JobTotal:
-    """What a job is charged by now: its own entry, which says whose days and months it counts in,
-    and the sums of all its entries, corrections included."""
-
-    own: Entry
-    images: int
-    micros: int
-
-    def check(self, entry: Entry, currency: str) -> None:
-        """A job gives back no more than it is charged, however often a script asks."""
-        if self.images + entry.images < 0 or self.micros + (entry.micros or 0) < 0:
-            raise CommandFailed(
-                f"Job {self.own.job} is charged {self.images} images and "
-                f"{format_micros(self.micros)} {currency} by now, its corrections included; this "
-                "would take back more. Nothing was changed."
-            )
-
-
-async def _sum_job(context: "OperatorContext", job_id: str) -> JobTotal:
-    own, images, micros = None, 0, 0
-    async for entry in context.ledger.entries():
-        if entry.job == job_id:
-            images, micros = images + entry.images, micros + (entry.micros or 0)
-            if own is None and entry.kind is not EntryKind.ADJUST:
-                own = entry
-    if own is not None:
-        return JobTotal(own, images, micros)
-    if await context.ledger.job(job_id) is not None:
-        raise CommandFailed(f"Job {job_id} has not been settled yet; correct it once it has.")
-    raise CommandFailed(f"The ledger has no entry of a job {job_id!r}; see `koi ledger export`.")
-
-
-async def _user_entry(context: "OperatorContext", name: str, model: str) -> Entry:
-    """An empty entry that counts in a user's day and month of today."""
-    user = await context.keys.user(name)
-    found = context.catalog.find(model)
-    if found is None:
-        raise CommandFailed(f"There is no enabled model {model!r} in the catalog.")
-    zone = ZoneInfo(context.settings.timezone)
-    now = datetime.fromtimestamp(await context.keyring.now_ms() / 1000, UTC)
-    today = Calendar(zone).day(now.astimezone(zone).date())
-    blank = _empty_entry(name, today.label, today.month)
-    return replace(blank, team=user.team, model=found.name)
-
-
-def _empty_entry(user: str, day: str, month: str) -> Entry:
-    return Entry(
-        id="",
-        kind=EntryKind.ADJUST,
-        at_ms=0,
-        job="",
-        key="",
-        user=user,
-        team=None,
-        model="",
-        size="",
-        quality="",
-        images=0,
-        micros=None,
-        delivered=0,
-        presumed=0,
-        surplus=0,
-        day=day,
-        month=month,
-    )
-
-
-def _adjustment_entry(template: Entry, adjustment: Adjustment, catalog: Catalog) -> Entry:
-    micros = adjustment.micros
-    if micros is None:
-        micros = _at_catalog_price(template, adjustment.images, catalog)
-    return replace(
-        template, id="", kind=EntryKind.ADJUST, images=adjustment.images, micros=micros,
-        delivered=0, presumed=0, surplus=0, proof=None, code=None, note=adjustment.note,
-        calls=(), dispatched_ms=None, asked=None,
-    )  # fmt: skip
-
-
-def _at_catalog_price(template: Entry, images: int, catalog: Catalog) -> int | None:
-    """What the images cost: as the job was charged, else as the catalog says today."""
-    if template.images and template.micros is not None:
-        return images * template.micros // template.images
-    found = catalog.find(template.model)
-    if found is None:
-        return None
-    price = found.price(
-        template.size or found.default_size, template.quality or found.default_quality
-    )
-    return None if price is None else images * price

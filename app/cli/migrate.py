@@ -10,12 +10,12 @@ from cyclopts import Parameter
 from app.cli.backup import write_backup
 from app.cli.backup_source import check_file
 from app.cli.backup_target import open_target
-from app.cli.check_result import CheckStatus
 from app.cli.errors import CommandFailed, usage_error
 from app.cli.options import AsJson, require_text
 from app.cli.output import print_fields, print_json, print_line, print_notice
 from app.cli.restore import require_empty, restore_into
 from app.cli.session import run_operation
+from app.domain.check_result import CheckStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -93,7 +93,7 @@ class Migration:
 
 @asynccontextmanager
 async def _opened(context: "OperatorContext", to: str) -> "AsyncIterator[OperatorContext]":
-    from app.cli.check_store import check_store  # noqa: PLC0415 - heavy
+    from app.wiring.check_store import check_store  # noqa: PLC0415 - heavy
     from app.wiring.operator import open_operator_context  # noqa: PLC0415
 
     found = await check_store("store", to, durable=True)

@@ -1,8 +1,6 @@
 """What commands print: lines, aligned tables, JSON, CSV, and notices."""
 
-import csv
 import errno
-import io
 import json
 import os
 import sys
@@ -10,11 +8,11 @@ import threading
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from app.cli.errors import CommandFailed
-from app.domain.money import format_micros
+from app.domain.calendar import format_time as format_time
+from app.domain.money import money_record as money_record
 
 JsonRecord = Mapping[str, Any]
 OUTPUT_LOST_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -115,25 +113,6 @@ def print_fields(fields: Mapping[str, object]) -> None:
         print_line(f"{name:<{width}}  {format_cell(value)}")
 
 
-def format_csv_line(values: Sequence[object]) -> str:
-    """One CSV line; text a spreadsheet would run as a formula is disarmed with a quote mark."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow([_escape_formula(value) for value in values])
-    return buffer.getvalue()
-
-
-def format_time(at_ms: int | None) -> str | None:
-    """Unix milliseconds as RFC 3339 in UTC, to the second."""
-    if at_ms is None:
-        return None
-    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def money_record(micros: int | None, currency: str) -> dict[str, str] | None:
-    """Money in JSON: decimal text with its currency; None where unlimited or unknown."""
-    return None if micros is None else {"value": format_micros(micros), "currency": currency}
-
-
 @contextmanager
 def progress_notice(activity: str, after_s: float = 1.0) -> Iterator[None]:
     """Say what is going on when it takes longer than `after_s`."""
@@ -154,17 +133,6 @@ def format_cell(value: object) -> str:
 
 def _escape_unprintable(letter: str) -> str:
     return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-
-
-def _escape_formula(value: object) -> object:
-    if isinstance(value, list):
-        value = " ".join(map(str, value))
-    dangerous = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if dangerous and not _is_number(str(value)) else value
-
-
-def _is_number(text: str) -> bool:
-    return text.lstrip("-").replace(".", "", 1).isdigit()
 
 
 def _display_width(text: str) -> int:

@@ -4,19 +4,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.cli.options import ScopeFilter
 from app.cli.output import format_time, money_record
 from app.cli.records import job_record
-from app.domain.job import Job, JobState, TaskStatus
+from app.domain.job import Job
 from app.domain.ledger import Entry, EntryKind
+from app.service.adjustments import END_KINDS
+from app.service.job_search import JobFilter, entry_status, sent_ms
 
 if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext
 
-UNKNOWN_STATE = JobState.UNKNOWN.name.lower()
-"""Not a status: callers see such a task as `processing`, or failed."""
-ENDED_STATUSES = frozenset(status.value for status in TaskStatus if status.terminal)
-END_KINDS = (EntryKind.SETTLE, EntryKind.RELEASE)
 MAX_ENTRIES_READ = 100_000
 """Entries of the ledger that one list may read, newest first: some seconds."""
 MIN_RECORDS_READ = 200
@@ -31,29 +28,10 @@ UNREAD_RECORDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class TaskFilter:
+class TaskFilter(JobFilter):
     """Which tasks, and how many at most."""
 
-    status: str | None
-    since_ms: int
-    limit: int
-    scopes: ScopeFilter
-
-    def matches_scopes(self, user: str, team: str | None, key: str) -> bool:
-        scopes = self.scopes
-        pairs = ((scopes.users, user), (scopes.teams, team), (scopes.keys, key))
-        return all(not names or name in names for names, name in pairs)
-
-    def job(self, job: Job) -> bool:
-        fits = self.status in (None, job.status, job.state.name.lower())
-        since = job.created_ms >= self.since_ms
-        return fits and since and self.matches_scopes(job.user, job.team, job.key_id)
-
-    def entry(self, entry: Entry) -> bool:
-        """Whether this is the end of a job that is wanted: every job has one such entry."""
-        ended = entry.kind in END_KINDS and entry.job != ""
-        fits = self.status is None or _status(entry) == self.status
-        return ended and fits and self.matches_scopes(entry.user, entry.team, entry.key)
+    limit: int = 20
 
 
 async def find_tasks(
@@ -63,11 +41,11 @@ async def find_tasks(
     currency = context.catalog.currency
     records = await _newest_jobs(context, wanted)
     jobs = {job.id: job for job in [*records.jobs, *await _open_jobs(context, records.jobs)]}
-    kept = [job for job in jobs.values() if wanted.job(job)]
+    kept = [job for job in jobs.values() if wanted.matches_job(job)]
     dated = [(job.created_ms, job_record(job, currency)) for job in kept]
     scan = LedgerScan(context, wanted, frozenset(jobs))
-    if wanted.status is None or wanted.status in ENDED_STATUSES:
-        dated += [(_sent_ms(e), _entry_record(e, currency)) async for e in scan.matching_ends()]
+    if wanted.wants_ended:
+        dated += [(sent_ms(e), _entry_record(e, currency)) async for e in scan.matching_ends()]
     dated.sort(key=lambda pair: pair[0], reverse=True)
     found = dated[: wanted.limit]
     oldest_ms = found[-1][0] if len(found) == wanted.limit else 0
@@ -98,7 +76,7 @@ class LedgerScan:
         read = found = 0
         async for entry in entries:
             read += 1
-            if self._wanted.entry(entry) and entry.job not in self._known:
+            if self._wanted.matches_entry(entry) and entry.job not in self._known:
                 found += 1
                 yield entry
             if found == self._wanted.limit:
@@ -118,8 +96,8 @@ class NewestJobs:
 
 async def _newest_jobs(context: "OperatorContext", wanted: TaskFilter) -> NewestJobs:
     """Those of deleted users too."""
-    names = wanted.scopes.users or [user.name for user in await context.keyring.users()]
-    many = wanted.status is not None or wanted.scopes.teams or wanted.scopes.keys
+    names = wanted.users or [user.name for user in await context.keyring.users()]
+    many = wanted.status is not None or wanted.teams or wanted.keys
     most = max(MIN_RECORDS_READ, wanted.limit) if many else wanted.limit
     jobs: list[Job] = []
     unread_ms = 0
@@ -139,15 +117,6 @@ async def _open_jobs(context: "OperatorContext", known: list[Job]) -> list[Job]:
     return [job for job in found if job is not None]
 
 
-def _status(entry: Entry) -> str:
-    failed = entry.kind is EntryKind.RELEASE or entry.code is not None
-    return (TaskStatus.FAILED if failed else TaskStatus.COMPLETED).value
-
-
-def _sent_ms(entry: Entry) -> int:
-    return entry.at_ms if entry.dispatched_ms is None else entry.dispatched_ms
-
-
 def _entry_record(entry: Entry, currency: str) -> dict[str, Any]:
     """The same fields as a record has; what the ledger does not keep is null or empty."""
     failed = entry.code and {
@@ -158,7 +127,7 @@ def _entry_record(entry: Entry, currency: str) -> dict[str, Any]:
     }
     return {
         "id": entry.job,
-        "status": _status(entry),
+        "status": entry_status(entry),
         "state": "settled" if entry.kind is EntryKind.SETTLE else "released",
         "user": entry.user,
         "team": entry.team,
@@ -170,7 +139,7 @@ def _entry_record(entry: Entry, currency: str) -> dict[str, Any]:
         "billed": entry.images,
         "cost": money_record(entry.micros, currency),
         "held": None,
-        "created_at": format_time(_sent_ms(entry)),
+        "created_at": format_time(sent_ms(entry)),
         "dispatched_at": format_time(entry.dispatched_ms),
         "ended_at": format_time(entry.at_ms),
         "pictures": [],

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from cyclopts import App, Parameter, validators
 
 from app.cli.errors import CommandFailed, usage_error
-from app.cli.options import SINCE_HELP, AsJson, ScopeOptions, parse_time_ms
+from app.cli.options import SINCE_HELP, AsJson, Reason, ScopeOptions, parse_time_ms
 from app.cli.output import (
     JsonRecord,
     print_fields,
@@ -17,15 +17,15 @@ from app.cli.output import (
 )
 from app.cli.records import job_record
 from app.cli.session import run_operation
-from app.cli.task_search import UNKNOWN_STATE, TaskFilter, find_expired_task, find_tasks
-from app.domain.job import TaskStatus
+from app.cli.task_search import TaskFilter, find_expired_task, find_tasks
+from app.domain.job import JobState
+from app.service.job_search import STATUSES, UNKNOWN_STATE
 
 if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext
 
 tasks = App(name="tasks", help="Look at tasks.")
 Limit = Annotated[int, Parameter(help="How many, at most.", validator=validators.Number(gte=1))]
-STATUSES = (*(status.value for status in TaskStatus), UNKNOWN_STATE)
 
 
 @tasks.command(name="list")
@@ -53,7 +53,10 @@ def list_(
     async def work(context: "OperatorContext") -> None:
         zone = ZoneInfo(context.settings.timezone)
         since_ms = 0 if since is None else parse_time_ms("--since", since, zone)
-        found, notes = await find_tasks(context, TaskFilter(status, since_ms, limit, names))
+        wanted = TaskFilter(
+            status, since_ms, users=names.users, teams=names.teams, keys=names.keys, limit=limit
+        )
+        found, notes = await find_tasks(context, wanted)
         if not found:
             await options.require_known(context.keyring)
         if json:
@@ -91,6 +94,27 @@ def show(task_id: str, /, *, json: AsJson = False) -> None:
             print_fields(_flat(record))
 
     run_operation(work, activity="Reading the ledger", changes=False)
+
+
+@tasks.command
+def cancel(task_id: str, /, *, reason: Reason = "", json: AsJson = False) -> None:
+    """Cancel a task that nothing was sent of yet; nothing is charged.
+
+    Example: koi tasks cancel task_0123456789abcdef0123456789abcdef
+    """
+
+    async def work(context: "OperatorContext") -> None:
+        job = await context.ledger.job(task_id)
+        waits = job is not None and job.state in (JobState.RESERVED, JobState.RELEASED)
+        done = await context.cancel(task_id, reason) if waits else None
+        if done is None:
+            raise CommandFailed(f"There is no task {task_id!r} that was not sent yet.")
+        if json:
+            print_json(job_record(done.job, context.catalog.currency))
+        else:
+            print_line(f"Cancelled {task_id}; nothing was charged.")
+
+    run_operation(work)
 
 
 def _flat(record: JsonRecord) -> JsonRecord:

@@ -1,6 +1,5 @@
 """`koi usage`: what was used, added up from the ledger."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -10,7 +9,6 @@ from cyclopts import Parameter
 from app.cli.errors import usage_error
 from app.cli.options import SINCE_HELP, AsJson, ScopeOptions, parse_names, parse_time_ms
 from app.cli.output import (
-    format_csv_line,
     format_time,
     money_record,
     print_json,
@@ -19,26 +17,24 @@ from app.cli.output import (
     write_output,
 )
 from app.cli.session import run_operation
-from app.domain.money import format_micros
 from app.domain.queries import USAGE_DIMENSIONS, UsageQuery, UsageRow
 from app.service.usage import total_row
+from app.service.usage_export import (
+    COUNTS,
+    FOCUS_DIMENSIONS,
+    UsageReport,
+    cost_of,
+    counts_of,
+    csv_lines,
+    focus_lines,
+    group_of,
+)
 
 if TYPE_CHECKING:
     from app.settings import Settings
     from app.wiring.operator import OperatorContext
 
-OutputFormat = Literal["table", "csv", "json"]
-COUNTS = ("requests", "images", "delivered", "presumed", "surplus")
-CALLER_DIMENSIONS = ("user", "key")
-"""Empty for images that nobody asked for, which the deployment pays."""
-
-
-@dataclass(frozen=True, slots=True)
-class UsageReport:
-    question: UsageQuery
-    rows: tuple[UsageRow, ...]
-    total: UsageRow
-    currency: str
+OutputFormat = Literal["table", "csv", "json", "focus"]
 
 
 def usage(
@@ -47,19 +43,22 @@ def usage(
     until: Annotated[str | None, Parameter(help="Before this day or time; now.")] = None,
     scopes: ScopeOptions | None = None,
     by: Annotated[str, Parameter(help="Any of user, team, key, model, size, day.")] = "user",
-    format: Annotated[OutputFormat, Parameter(help="table, csv or json.")] = "table",
+    format: Annotated[OutputFormat, Parameter(help="table, csv, json or focus.")] = "table",
     json: AsJson = False,
 ) -> None:
     """Add up what was used.
 
     Images are what the provider bills; surplus ones were made beyond what was asked and are
     charged to the deployment itself (user -). Days are days of KOI_TIMEZONE; a cost is unknown
-    where the catalog has no price.
+    where the catalog has no price. `focus` is CSV in FOCUS 1.2 for cost tools, one charge for each
+    day, key, model and size; --by does not count then.
 
     Example: koi usage --since 2026-11-01 --by user,model --format csv
              koi usage --since yesterday --user ann --by key
+             koi usage --since 2026-11-01 --until 2026-12-01 --format focus > november.csv
     """
-    dimensions = _parse_dimensions(by)
+    as_focus = format == "focus" and not json
+    dimensions = FOCUS_DIMENSIONS if as_focus else _parse_dimensions(by)
     options = scopes or ScopeOptions()
     names = options.selected
 
@@ -74,11 +73,14 @@ def usage(
             await options.require_known(context.keyring)
         report = UsageReport(
             question,
-            tuple(sorted(rows, key=lambda row: _group(row, dimensions))),
+            tuple(sorted(rows, key=lambda row: group_of(row, dimensions))),
             total_row(rows),
             context.catalog.currency,
         )
-        PRINTERS["json" if json else format](report)
+        if as_focus:
+            write_output("".join(focus_lines(report.rows, context.focus_terms)))
+        else:
+            PRINTERS["json" if json else format](report)
 
     run_operation(work, activity="Adding up the ledger", reads_ledger=True, changes=False)
 
@@ -107,19 +109,6 @@ def _ms(moment: datetime) -> int:
     return int(moment.astimezone(UTC).timestamp() * 1000)
 
 
-def _group(row: UsageRow, by: tuple[str, ...]) -> tuple[str, ...]:
-    """As people read it: `-` stands for nobody, where the deployment itself pays."""
-    return tuple(getattr(row, name) or ("-" if name in CALLER_DIMENSIONS else "") for name in by)
-
-
-def _counts(row: UsageRow) -> tuple[int, ...]:
-    return tuple(getattr(row, name) for name in COUNTS)
-
-
-def _cost(row: UsageRow) -> str | None:
-    return None if row.micros is None else format_micros(row.micros)
-
-
 def _print_table(report: UsageReport) -> None:
     by = report.question.by
     span = f"{format_time(report.question.since_ms)} to {format_time(report.question.until_ms)}"
@@ -127,7 +116,7 @@ def _print_table(report: UsageReport) -> None:
         print_line(f"Nothing was used from {span}.")
         return
     rows = [
-        (*_group(row, by), *_counts(row), _cost(row) or "unknown")
+        (*group_of(row, by), *counts_of(row), cost_of(row) or "unknown")
         for row in ((*report.rows, report.total) if by else report.rows)
     ]
     if by:
@@ -137,13 +126,7 @@ def _print_table(report: UsageReport) -> None:
 
 
 def _print_csv(report: UsageReport) -> None:
-    by = report.question.by
-    lines = [format_csv_line((*by, *COUNTS, "cost", "currency"))]
-    lines += [
-        format_csv_line((*_group(row, by), *_counts(row), _cost(row), report.currency))
-        for row in report.rows
-    ]
-    write_output("".join(lines))
+    write_output("".join(csv_lines(report)))
 
 
 def _print_json(report: UsageReport) -> None:
@@ -161,7 +144,7 @@ def _print_json(report: UsageReport) -> None:
 
 def _record(row: UsageRow, by: tuple[str, ...], currency: str) -> dict[str, Any]:
     groups: dict[str, Any] = {name: getattr(row, name) for name in by}
-    counts = dict(zip(COUNTS, _counts(row), strict=True))
+    counts = dict(zip(COUNTS, counts_of(row), strict=True))
     return groups | counts | {"cost": money_record(row.micros, currency)}
 
 

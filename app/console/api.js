@@ -28,14 +28,24 @@ export function address(path) {
 
 /** GET a path such as `/v1/usage`; `query` adds parameters, those that are null are left out. */
 export function get(path, query = {}, options = {}) {
+  return call('GET', withQuery(path, query), undefined, options);
+}
+
+/** A path with parameters; those that are null are left out. */
+export function withQuery(path, query) {
   const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined);
   const text = new URLSearchParams(given).toString();
-  return call('GET', text ? `${path}?${text}` : path, undefined, options);
+  return text ? `${path}?${text}` : path;
 }
 
 /** POST JSON; `options.reason` is written into the audit log, `options.headers` are added. */
 export function post(path, body = {}, options = {}) {
   return call('POST', path, body, options);
+}
+
+/** POST a file as it is, of a media type such as `text/csv`; `query` as for `get`. */
+export function upload(path, content, type, query = {}, options = {}) {
+  return call('POST', withQuery(path, query), content, { ...options, type });
 }
 
 /** DELETE. */
@@ -58,11 +68,12 @@ export async function download(method, path, body, options = {}) {
   throw failure(answer, await answer.json().catch(() => null));
 }
 
-async function send(method, path, body, { reason, headers, signal } = {}) {
+async function send(method, path, body, { reason, headers, signal, type } = {}) {
   const sent = { 'accept-language': language.value, ...headers };
-  if (body !== undefined) sent['content-type'] = 'application/json';
+  if (body !== undefined) sent['content-type'] = type ?? 'application/json';
   if (reason) sent['x-koi-reason'] = encodeURIComponent(reason);
-  const text = body === undefined ? undefined : JSON.stringify(body);
+  // A file of a `type` of its own is sent as it is.
+  const text = body === undefined || type ? body : JSON.stringify(body);
   try {
     return await fetch(address(path), { method, headers: sent, body: text, signal });
   } catch (error) {

@@ -5,7 +5,7 @@ the days around now and picks the one that contains its own time.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 
@@ -45,3 +45,10 @@ class Calendar:
 
     def _midnight(self, day: date) -> int:
         return int(datetime.combine(day, time(), self.zone).timestamp() * 1000)
+
+
+def format_time(at_ms: int | None) -> str | None:
+    """Unix milliseconds as RFC 3339 in UTC, to the second."""
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

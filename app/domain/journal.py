@@ -4,7 +4,7 @@ The store is the truth. The journal lets an operator rebuild it after a loss, an
 process how much of the ledger's history the store must know, so that a loss is noticed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -74,6 +74,16 @@ class JournalRecord:
     mark: Position
     changes: Sequence[StoreChange]
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """One write of a job: this machine's clock (Unix milliseconds), the fields that changed, and
+    the values of those that are no secret."""
+
+    at_ms: int
+    fields: tuple[str, ...]
+    values: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

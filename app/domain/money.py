@@ -26,3 +26,8 @@ def format_micros(micros: int) -> str:
     whole, rest = divmod(abs(micros), MICROS_PER_UNIT)
     decimals = f"{rest:06d}".rstrip("0").ljust(2, "0")
     return f"{'-' if micros < 0 else ''}{whole}.{decimals}"
+
+
+def money_record(micros: int | None, currency: str) -> dict[str, str] | None:
+    """Money in JSON: decimal text with its currency; None where unlimited or unknown."""
+    return None if micros is None else {"value": format_micros(micros), "currency": currency}

@@ -112,8 +112,9 @@ class Ledger(Protocol):
         some are there and the others were tried in vain. Pictures may come before the job is
         settled, and after they were given up. Raises `TaskNotFound`."""
 
-    async def cancel(self, job_id: str) -> Settlement | None:
-        """RESERVED -> RELEASED, without an entry: nothing was used. None when it was dispatched."""
+    async def cancel(self, job_id: str, by: AuditNote | None = None) -> Settlement | None:
+        """RESERVED -> RELEASED, without an entry: nothing was used. None when it was dispatched.
+        What an operator cancels adds a record to the audit log: `by` whom."""
 
     async def claim(self, limit: int, lease_ms: int) -> Sequence[JobClaim]:
         """Lease jobs that are due, the most overdue first; no other process gets them meanwhile."""
@@ -135,6 +136,9 @@ class Ledger(Protocol):
 
     async def list_jobs(self, user: str, limit: int) -> Sequence[Job]:
         """A user's own jobs, newest first."""
+
+    async def list_unfinished(self) -> Sequence[str]:
+        """The jobs that are open, then those with images pending, each by the time they are due."""
 
     async def bind_idempotency_key(
         self, principal: Principal, dedup_keys: DedupKeys, job_id: str
@@ -162,7 +166,9 @@ class Ledger(Protocol):
         """Append a correction (kind ADJUST) and move the counters of its windows with it. `note`
         adds a record to the audit log."""
 
-    def entries(self, since_ms: int = 0, until_ms: int | None = None) -> AsyncIterator[Entry]:
+    def entries(
+        self, since_ms: int = 0, until_ms: int | None = None, *, newest_first: bool = False
+    ) -> AsyncIterator[Entry]:
         """The ledger in order, by time written."""
 
     async def audit(self, *, full: bool = False) -> LedgerAudit:

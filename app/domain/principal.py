@@ -200,19 +200,18 @@ def build_scopes(
 ) -> tuple[Scope, ...]:
     """The scopes that limit whoever is given, the narrowest first, and the house last. Their raises
     count, so a record is given as it is `at` this time."""
-    holders = (
-        (ScopeKind.KEY, key and key.id, key),
-        (ScopeKind.USER, user and user.name, user),
-        (ScopeKind.TEAM, team and team.name, team),
-    )
-    found = [_scope(kind, name, holder) for kind, name, holder in holders if name and holder]
+    found = [scope_of(holder) for holder in (key, user, team) if holder is not None]
     return (*found, Scope(ScopeKind.HOUSE, HOUSE, house))
 
 
-def _scope(kind: ScopeKind, name: str, holder: User | Team | ApiKey) -> Scope:
+def scope_of(holder: User | Team | ApiKey) -> Scope:
+    """What limits a holder. Its raise counts, so it is given as it is `at` this time."""
     raised = holder.raised
     limits = holder.limits if raised is None else raised.apply_to(holder.limits)
-    return Scope(kind, name, limits, raised)
+    if isinstance(holder, ApiKey):
+        return Scope(ScopeKind.KEY, holder.id, limits, raised)
+    kind = ScopeKind.USER if isinstance(holder, User) else ScopeKind.TEAM
+    return Scope(kind, holder.name, limits, raised)
 
 
 class KeyRing(Protocol):

@@ -12,9 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from app.reconcile.bill import BillLine
 from app.reconcile.csv_cells import (
@@ -48,23 +45,21 @@ HEADING_NOISE = re.compile(r"\([^()]*+\)|[\s_.-]")
 """What a heading may have beside its name."""
 
 
-def _column(what: str) -> Parameter:
-    return Parameter(help=f"Heading of the {what}'s column; found by itself where it is usual.")
-
-
-@Parameter(name="*")
 @dataclass(frozen=True)
 class ColumnOptions:
-    """Headings as typed; those not given are looked for."""
+    """Headings as given; those not given are looked for."""
 
-    id_column: Annotated[str | None, _column("request id")] = None
-    model_column: Annotated[str | None, _column("model")] = None
-    amount_column: Annotated[str | None, _column("amount")] = None
-    time_column: Annotated[str | None, _column("time")] = None
-    count_column: Annotated[str | None, _column("image count")] = None
+    id_column: str | None = None
+    model_column: str | None = None
+    amount_column: str | None = None
+    time_column: str | None = None
+    count_column: str | None = None
 
     def heading_for(self, role: str) -> str | None:
         return getattr(self, f"{role}_column", None)
+
+
+NO_COLUMNS = ColumnOptions()
 
 
 @dataclass(frozen=True, slots=True)

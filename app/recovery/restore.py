@@ -177,17 +177,25 @@ class _Refill:
                 self._add_job(unflatten(fields), kept_until_ms)
             case [RowKind.GONE, id]:
                 self.unfinished.pop(id, None)
+            case [RowKind.AUDIT, id, fields]:
+                self.last_audit_ms = entry_id(id)[0]
+                self._list("audit").append({"id": id, "fields": fields})
+            case _:
+                self._add_as_it_is(row)
+        self.rows += 1
+        if self.rows >= BATCH_SIZE:
+            await self._close_batch()
+
+    def _add_as_it_is(self, row: Row) -> None:
+        match row:
             case [RowKind.RECORD, family, name, record]:
                 self.names.add((family, name))
                 self.batch.setdefault(family, {})[name] = record
             case [RowKind.USED, id, used_ms]:
                 self.batch.setdefault("used", {})[id] = used_ms
-            case [RowKind.AUDIT, id, fields]:
-                self.last_audit_ms = entry_id(id)[0]
-                self._list("audit").append({"id": id, "fields": fields})
-        self.rows += 1
-        if self.rows >= BATCH_SIZE:
-            await self._close_batch()
+            case [RowKind.DELIVERY, fields, due_ms]:
+                id = unflatten(fields)["id"]
+                self._list("deliveries").append({"id": id, "fields": fields, "due": due_ms})
 
     async def add_rest(self, end: BackupEnd, note: AuditNote) -> None:
         """The jobs that go on, the counters, and who restored all this."""

@@ -41,6 +41,14 @@ class BudgetUnpriced(AdminError):
     pass
 
 
+class JobUnknown(AdminError):
+    pass
+
+
+class AdjustmentRefused(AdminError):
+    pass
+
+
 class RaiseInvalid(AdminError):
     pass
 

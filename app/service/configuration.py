@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
+from app.domain.calendar import format_time
 from app.domain.limits import Limits
+from app.domain.money import format_micros
 from app.domain.principal import ApiKey, Team, User
 from app.service.admin_errors import KeyUnknown, NameTaken, TeamUnknown, UserUnknown
 from app.service.keys import IssuedKey, KeyAdmin
@@ -162,6 +164,19 @@ def compare_records(
         for name, value in new.items()
         if old.get(name) != value and not (before is None and _is_unset(name, value))
     }
+
+
+def show_value(name: str, value: object) -> str:
+    """A value of a planned change as people read it; digests are hidden."""
+    if value is None or value == "":
+        return "none"
+    if isinstance(value, int) and name.startswith("micros"):
+        return format_micros(value)
+    if isinstance(value, int) and name.endswith("_ms"):
+        return format_time(value) or "none"
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(value)) or "none"
+    return HIDDEN if str(value).startswith(HIDDEN) else str(value)
 
 
 def _is_unset(name: str, value: object) -> bool:

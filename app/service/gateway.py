@@ -19,6 +19,8 @@ from app.service.generate import GenerateImages
 from app.service.holder_keys import HolderKeys
 from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
+from app.service.operations import Operations
+from app.service.previews import Previews
 from app.service.sessions import Sessions
 from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
@@ -45,6 +47,7 @@ class Gateway:
     holder_keys: HolderKeys
     sessions: Sessions
     audit_log: AuditLog
+    operations: Operations
     notices: Notices
     spend_alerts: SpendAlertAdmin
     invitations: Invitations
@@ -53,6 +56,7 @@ class Gateway:
     house: Limits
     zone: ZoneInfo
     pictures: ImageStore
+    previews: Previews
     budget: MemoryBudget
     serving: MemoryBudget
     links: ImageLinks

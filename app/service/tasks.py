@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+from app.domain.administration import AuditNote
 from app.domain.errors import (
     GatewayOverloaded,
     ImageNotFound,
@@ -89,9 +90,20 @@ class Tasks:
         job = await self._visible(principal, task_id)
         if job.user != principal.user:
             raise TaskNotCancellable("Only the user who asked for this task can cancel it.")
+        return await self._cancel(job)
+
+    async def cancel_any(self, task_id: str, by: AuditNote) -> Job:
+        """The same for an operator, who may cancel anybody's."""
+        job = await self._ledger.job(task_id)
+        if job is None:
+            raise TaskNotFound
+        return await self._cancel(job, by)
+
+    async def _cancel(self, job: Job, by: AuditNote | None = None) -> Job:
+        task_id = job.id
         if job.state not in (JobState.RESERVED, JobState.RELEASED):
             raise TaskNotCancellable(NOT_CANCELLABLE)
-        settlement = await self._ledger.cancel(task_id)
+        settlement = await self._ledger.cancel(task_id, by)
         if settlement is None:
             raise TaskNotCancellable(NOT_CANCELLABLE)
         self._waiters.notify(settlement.job)

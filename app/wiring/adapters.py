@@ -17,6 +17,7 @@ from app.adapters.redis.backup_log import RedisBackupLog
 from app.adapters.redis.cache import RedisResultCache
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
+from app.adapters.redis.directory import RedisDirectory
 from app.adapters.redis.invitations import RedisInvitations
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
@@ -80,6 +81,7 @@ class Adapters:
     sessions: RedisSessions
     audit_log: RedisAuditLog
     backups: RedisBackupLog
+    directory: RedisDirectory
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
     disk_space: DiskSpaceMonitor
@@ -136,6 +138,7 @@ async def open_adapters(
         sessions=RedisSessions(scripts),
         audit_log=RedisAuditLog(scripts),
         backups=RedisBackupLog(scripts),
+        directory=RedisDirectory(scripts),
         gone=urls.gone,
         disk_space=disk_space,
         journal=journal,

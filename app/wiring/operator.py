@@ -8,12 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.audit_log import RedisAuditLog
 from app.adapters.redis.backup_log import RedisBackupLog
 from app.adapters.redis.deliveries import RedisDeliveryQueue, RedisNotices
+from app.adapters.redis.directory import RedisDirectory
 from app.adapters.redis.invitations import RedisInvitations
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
@@ -21,16 +23,21 @@ from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollups import RedisRollups
 from app.domain.administration import Actor, ActorKind, AuditNote
+from app.domain.calendar import Calendar
 from app.domain.catalog import Catalog
 from app.domain.errors import LedgerUnavailable
-from app.domain.ledger import Entry
+from app.domain.ledger import Entry, Settlement
+from app.service.adjustments import Adjustments
 from app.service.admin_keys import AdminKeys
 from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
+from app.service.people import People
 from app.service.teams import one_line
 from app.service.usage import UsageReports
+from app.service.usage_export import FocusTerms
 from app.settings import Settings
 from app.wiring.catalog_file import read_catalog
+from app.wiring.focus import build_focus_terms
 from app.wiring.journal_replication import JournalReplication, wait_until_replicated
 from app.wiring.stores import (
     journal_directory,
@@ -70,10 +77,27 @@ class OperatorContext:
     deliveries: RedisDeliveryQueue
     backups: RedisBackupLog
 
+    @property
+    def adjustments(self) -> Adjustments:
+        """Corrections of the ledger, in the name of whoever runs this command."""
+        calendar = Calendar(ZoneInfo(self.settings.timezone))
+        return Adjustments(self.ledger, self.keys, self.catalog, calendar, find_operator())
+
+    async def cancel(self, job_id: str, reason: str) -> Settlement | None:
+        """None when it was sent already. Gateways free its slots by themselves."""
+        note = AuditNote(find_operator(), "job.cancelled", one_line(reason))
+        return await self.ledger.cancel(job_id, note)
+
+    @property
+    def people(self) -> People:
+        return People(RedisDirectory(self.scripts), self.keys)
+
+    @property
+    def focus_terms(self) -> FocusTerms:
+        return build_focus_terms(self.settings, self.catalog)
+
     async def adjust(self, entry: Entry) -> Entry:
-        """Enter a correction of the ledger, in the name of whoever runs this command."""
-        note = AuditNote(find_operator(), "ledger.adjusted", one_line(entry.note or ""))
-        return await self.ledger.adjust(entry, note)
+        return await self.adjustments.enter(entry)
 
     def changing(self, reason: str) -> KeyAdmin:
         """The use cases for changes that are made for a reason."""

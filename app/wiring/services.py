@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from zoneinfo import ZoneInfo
 
+from app.adapters.images.previews import PreviewWorkers
 from app.adapters.redis.signals import RedisSignals
 from app.domain.administration import ROOT, Actor, ActorKind
 from app.domain.budget import MemoryBudget
@@ -29,6 +30,7 @@ from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.lease import LeaseKeeper
 from app.service.poller import Poller
+from app.service.previews import Previews
 from app.service.run_job import RunJob
 from app.service.servable_cache import ServableCache
 from app.service.sessions import Sessions
@@ -44,6 +46,7 @@ from app.wiring.adapters import (
     build_job_timings,
 )
 from app.wiring.deliveries import build_delivery_sender, build_webhooks
+from app.wiring.operations import build_operations
 
 ROOT_ACTOR = Actor(ActorKind.ADMIN_KEY, ROOT)
 MAX_BASE64_ANSWERS, ANSWER_WAIT_S = 8, 30.0
@@ -165,6 +168,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         holder_keys=HolderKeys(keys, settings.holders_manage_keys),
         sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,
+        operations=build_operations(adapters, settings, catalog, keys, ROOT_ACTOR),
         backups=adapters.backups,
         notices=adapters.delivery.notices,
         webhooks=build_webhooks(adapters, settings),
@@ -172,6 +176,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         house=settings.house_limits,
         zone=ZoneInfo(settings.timezone),
         pictures=adapters.pictures,
+        previews=Previews(adapters.pictures, PreviewWorkers(), loops.report_preview_failure),
         budget=MemoryBudget(MAX_ENCODING_BYTES),
         serving=MemoryBudget(MAX_SERVING_BYTES),
         links=adapters.links,

@@ -369,6 +369,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         holder_keys=None,  # type: ignore[arg-type]
         sessions=NoSessions(),  # type: ignore[arg-type]
         audit_log=None,  # type: ignore[arg-type]
+        operations=None,  # type: ignore[arg-type]
         notices=None,  # type: ignore[arg-type]
         spend_alerts=None,  # type: ignore[arg-type]
         invitations=None,  # type: ignore[arg-type]
@@ -377,6 +378,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         house=Limits(),
         zone=ZoneInfo("UTC"),
         pictures=Pictures(stage),  # type: ignore[arg-type]
+        previews=None,  # type: ignore[arg-type]
         budget=MemoryBudget(64 << 20),
         serving=MemoryBudget(2 << 20),
         links=Links(),

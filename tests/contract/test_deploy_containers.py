@@ -74,7 +74,7 @@ def test_the_image_holds_only_what_production_needs() -> None:
     ]
 
     assert tools > bucket
-    assert bucket - image == {"obstore"}
+    assert bucket - image == {"obstore", "pillow"}
     assert not {"openai", "pillow", "hatchling", "editables", "pytest", "setuptools", "pip"} & image
     assert {"openai", "pillow", "hatchling"} <= tools
 

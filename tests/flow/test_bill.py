@@ -173,6 +173,20 @@ def test_a_bill_that_cannot_be_trusted_corrects_nothing(start: Start, cli: Cli) 
     assert len(koi.entries()) == written
 
 
+def test_a_bill_of_which_no_id_is_known_agrees_with_nothing(start: Start, cli: Cli) -> None:
+    koi = start()
+    assert ask(koi, "one", "two") == [200, 200]
+    bill = koi.sandbox.fee_details().replace("req_", "other_").replace("task_", "other_")
+    (cli.path / "fees.csv").write_text(bill)
+
+    said = cli.run("ledger", "import-bill", "fees.csv", "--within", "1h", code=1).stdout
+    record = cli.json("ledger", "import-bill", "fees.csv", "--within", "1h", code=1)
+
+    assert "None of its ids is known here: it was matched by time alone." in said
+    assert "agree" not in said
+    assert record["agrees"] is False
+
+
 def test_a_bill_saved_again_by_excel_or_dotnet_says_the_same(start: Start, cli: Cli) -> None:
     koi = start()
     assert ask(koi, "one", "two") == [200, 200]

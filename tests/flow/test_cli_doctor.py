@@ -52,7 +52,7 @@ def test_a_good_deployment_is_all_ok_although_nothing_runs(cli: Cli) -> None:
     assert {finding["status"] for finding in findings} == {"ok"}
     assert {finding["check"] for finding in findings} == {
         *("settings", "time zone", "data directory", "journal", "store", "books", "catalog"),
-        *("image store", "gateways", "provider", "port", "backup"),
+        *("image store", "gateways", "provider", "port", "backup", "notices"),
     }
 
 

@@ -23,14 +23,14 @@ GROUPS = {
         "restore",
         "delete",
     ),
-    "keys": ("create", "list", "raise", "revoke", "rotate", "set", "whose"),
+    "keys": ("create", "list", "raise", "revoke", "rotate", "set", "whose", "identify"),
     "invitations": ("list", "revoke"),
     "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "store": ("repair", "upgrade"),
     "webhooks": ("list", "redeliver", "secret"),
     "notices": ("list", "test"),
-    "tasks": ("list", "show"),
+    "tasks": ("list", "show", "cancel"),
 }
 SINGLE = (
     "serve",

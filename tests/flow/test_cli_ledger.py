@@ -152,6 +152,15 @@ def test_what_people_typed_does_nothing_to_the_terminal_that_lists_it(example: E
     assert "\x1b" not in listed
 
 
+def test_usage_comes_in_focus_for_cost_tools(example: Example) -> None:
+    text = example.cli.text("usage", "--format", "focus")
+    total = example.cli.json("usage")["total"]
+    charges = list(csv.DictReader(io.StringIO(text)))
+
+    assert sum(int(charge["ConsumedQuantity"]) for charge in charges) == total["images"]
+    assert {charge["ServiceCategory"] for charge in charges} == {"AI and Machine Learning"}
+
+
 def test_the_ledger_is_exported_as_lines_of_json_and_as_csv(example: Example) -> None:
     lines = [json.loads(line) for line in example.cli.text("ledger", "export").splitlines()]
     rows = list(

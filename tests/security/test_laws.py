@@ -58,6 +58,8 @@ def test_a_job_is_read_by_id_only_where_its_owner_is_asked_for() -> None:
     assert sorted(found) == [
         # Found in the caller's own cache pool, or under the caller's own key and body.
         ("service/cache_lookup.py", "job", "found.job_id or ''"),
+        # Of a delivery that its owner's request, or one that was answered with the job, asked for.
+        ("service/delivery_sender.py", "job", "delivery.job_id or ''"),
         ("service/generate.py", "job", "checked.duplicate_of"),
         # Behind `_visible` and `_may_see_picture`, and by the caller's own name.
         ("service/tasks.py", "cancel", "task_id"),
@@ -97,6 +99,7 @@ def test_nothing_a_caller_sends_is_run_or_unpickled() -> None:
         for _, name in calls(file)
         if name in RUNS
         and file.parts[1:3] not in (("adapters", "embedded"), ("server", "worker.py"))
+        and file != APP / "adapters" / "images" / "previews.py"  # our interpreter, our script
     ]
 
     assert strangers == []

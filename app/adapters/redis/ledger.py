@@ -19,6 +19,7 @@ from app.adapters.redis.script_requests import (
     Request,
     admission_request,
     admitted_job,
+    audit_fields,
     backoff_request,
     collection_request,
     correction_request,
@@ -175,10 +176,11 @@ class RedisLedger:
             return Settlement(_job(fields), first=status == "settled")
         return Settlement(known.after(outcome, **fields), first=True)
 
-    async def cancel(self, job_id: str) -> Settlement | None:
+    async def cancel(self, job_id: str, by: AuditNote | None = None) -> Settlement | None:
         note = TaskCancelled("The task was cancelled before anything was sent.").note
         outcome = Outcome(JobState.RELEASED, proof=BillingEvidence.NEVER_SENT, failure=note)
-        status, fields = await self._settle(job_id, outcome, only=JobState.RESERVED.value)
+        asked = {"only": JobState.RESERVED.value, **given(audit=by and audit_fields(by))}
+        status, fields = await self._settle(job_id, outcome, **asked)
         job = _job(fields)
         sent = job.dispatched_ms is not None
         return None if sent else Settlement(job, first=status == "settled")

@@ -14,6 +14,7 @@ from app.domain.limits import (
     LimitStatus,
     LimitWindow,
     Scope,
+    ScopeKind,
 )
 from app.domain.principal import Principal
 
@@ -42,6 +43,16 @@ class ScopeSet:
     def limit_fields(self, principal: Principal) -> dict[str, Any]:
         return {
             "scope_keys": scope_keys_of(principal.key_id, principal.user, principal.team),
+            "limits": [_limits(scope.limits) for scope in self.scopes],
+        }
+
+    def fields(self) -> dict[str, Any]:
+        """The same for scopes that need not be one principal's."""
+        return {
+            "scope_keys": [
+                HOUSE_SCOPE_KEY if scope.kind is ScopeKind.HOUSE else scope.id
+                for scope in self.scopes
+            ],
             "limits": [_limits(scope.limits) for scope in self.scopes],
         }
 

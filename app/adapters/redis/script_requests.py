@@ -162,11 +162,10 @@ def correction_request(entry: Entry, calendar: Calendar, note: AuditNote | None)
 
 def _audit_of(entry: Entry, note: AuditNote) -> Request:
     target = f"job:{entry.job}" if entry.job else f"user:{entry.user}"
-    return {
-        "actor": note.actor.text,
-        "kind": note.kind,
-        "reason": note.reason,
-        "target": target,
-        "user": entry.user,
-        **given(team=entry.team),
-    }
+    about = {"target": target, "user": entry.user, **given(team=entry.team)}
+    return audit_fields(note) | about
+
+
+def audit_fields(note: AuditNote) -> Request:
+    """Who makes a change and why, for a script that adds it to the audit log."""
+    return {"actor": note.actor.text, "kind": note.kind, "reason": note.reason}

@@ -12,7 +12,8 @@ from app.domain.errors import LedgerUnavailable
 from app.domain.session import Session, SessionRole
 
 FRESH_S = 3.0
-STALE_S = 60.0
+STALE_S = {SessionRole.HOLDER: 60.0, SessionRole.OPERATOR: 900.0}
+"""How long a session stays known while the store is away. An operator is about to mend that."""
 MAX_KNOWN_SESSIONS = 10_000
 
 
@@ -54,7 +55,7 @@ class RedisSessions:
             try:
                 known = await self._look_up(session_id)
             except LedgerUnavailable:
-                if known is None or self._now() - known.at_s > STALE_S:
+                if known is None or self._now() - known.at_s > STALE_S[known.session.role]:
                     raise
         return known.session if known is not None and known.is_usable(self._now()) else None
 

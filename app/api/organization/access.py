@@ -38,6 +38,7 @@ from app.domain.limits import Limits
 from app.domain.principal import CachePolicy, Principal, Team
 from app.service import admin_errors
 from app.service.admin_keys import AdminKeys, actor_of
+from app.service.configuration_file import ConfigurationInvalid
 from app.service.gateway import Gateway
 from app.service.keys import KeyAdmin
 
@@ -202,6 +203,7 @@ _TRANSLATIONS: Mapping[type[admin_errors.AdminError], Callable[[], GatewayError]
         ObjectNotFound, "There is no such user or service account here."
     ),
     admin_errors.TeamUnknown: partial(ObjectNotFound, "There is no such project."),
+    admin_errors.JobUnknown: partial(ObjectNotFound, "The ledger knows no such job."),
     admin_errors.KeyUnknown: partial(ObjectNotFound, "There is no such key, or it has ended."),
     admin_errors.NameTaken: partial(
         Conflict, "This name is taken; nothing was changed. Choose another.", param="name"
@@ -237,6 +239,10 @@ _TRANSLATIONS: Mapping[type[admin_errors.AdminError], Callable[[], GatewayError]
 
 def translate(error: admin_errors.AdminError) -> GatewayError:
     """The refusal of a use case, without the hints for the command line."""
+    if isinstance(error, ConfigurationInvalid):
+        return InvalidRequest("invalid_value", str(error))
+    if isinstance(error, admin_errors.AdjustmentRefused):
+        return Conflict(str(error))
     build = _TRANSLATIONS.get(type(error))
     if build is None:
         return Conflict("What is there already does not allow this; nothing was changed.")

@@ -45,7 +45,7 @@ def describe_key(
         "created_at": seconds(key.created_ms),
         "last_used_at": optional_seconds(used_ms),
         "expires_at": optional_seconds(key.expires_ms),
-        "owner": _describe_owner(user),
+        "owner": describe_owner(user),
         "owner_project_access": _access(user, team),
         "models": None if key.models is None else sorted(key.models),
         "limits": describe_limits(key.limits),
@@ -57,7 +57,7 @@ def redact(start: str, ending: str) -> str:
     return f"{start}***{ending[-4:]}"
 
 
-def _describe_owner(user: User) -> OwnerObject:
+def describe_owner(user: User) -> OwnerObject:
     owner: KeyOwnerObject = {
         "id": user.name,
         "name": user.title or user.name,

@@ -61,6 +61,7 @@ EVENTS = {
     "spending.resumed": "organization.updated",
     "ledger.adjusted": "organization.updated",
     "ledger.restored": "organization.updated",
+    "job.cancelled": "organization.updated",
 }
 """Koi's word for a change -> OpenAI's type of an event, complete by test."""
 DAY_MS = 1000

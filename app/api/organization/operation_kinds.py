@@ -14,7 +14,7 @@ READ_CODES = USAGE_CODES | {"object_not_found"}
 WRITE_CODES = READ_CODES | BODY_CODES | {"conflict", "insufficient_permissions"}
 
 
-def _parameters(path: str) -> tuple[Schema, ...]:
+def list_parameters(path: str) -> tuple[Schema, ...]:
     """The variable parts of a path."""
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     return tuple(describe_path(name, "An id.") for name in names)
@@ -22,7 +22,9 @@ def _parameters(path: str) -> tuple[Schema, ...]:
 
 def read_object(id: str, path: str, summary: str, model: Any, *more: Schema) -> Operation:
     answers: Answers = {200: describe_answer(model, "As asked.")}
-    return Operation(id, TAG, summary, answers, READ_CODES, parameters=(*_parameters(path), *more))
+    return Operation(
+        id, TAG, summary, answers, READ_CODES, parameters=(*list_parameters(path), *more)
+    )
 
 
 def list_objects(id: str, path: str, summary: str, model: Any, *more: Schema) -> Operation:
@@ -33,5 +35,5 @@ def write_object(
     id: str, path: str, summary: str, model: Any, body: Schema | None = None
 ) -> Operation:
     answers: Answers = {200: describe_answer(model, "As it is now.")}
-    parameters = _parameters(path)
+    parameters = list_parameters(path)
     return Operation(id, TAG, summary, answers, WRITE_CODES, parameters=parameters, body=body)

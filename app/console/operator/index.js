@@ -1,6 +1,24 @@
-/** The operator's console. */
+/** The operator's console: its screens in the order of the menu. */
 
-import { html } from '../lib.js';
+import './words.js';
+import './words_money.js';
+import { Changes } from './changes.js';
+import { Jobs } from './jobs.js';
+import { Keys } from './keys.js';
+import { Money } from './money.js';
+import { Now } from './now.js';
+import { People } from './people.js';
+import { SetUp } from './setup.js';
+import { Usage } from './usage.js';
 
-/** Screens in the order of the menu; `title` is a key of a text. */
-export const screens = [{ path: '', title: 'app.home', view: () => html`<h1>Koi</h1>` }];
+/** `title` is the key of a text. */
+export const screens = [
+  { path: '', title: 'now.title', view: Now },
+  { path: 'people', title: 'people.title', view: People },
+  { path: 'keys', title: 'keys.title', view: Keys },
+  { path: 'usage', title: 'usage.title', view: Usage },
+  { path: 'jobs', title: 'jobs.title', view: Jobs },
+  { path: 'money', title: 'money.title', view: Money },
+  { path: 'changes', title: 'changes.title', view: Changes },
+  { path: 'setup', title: 'setup.title', view: SetUp },
+];

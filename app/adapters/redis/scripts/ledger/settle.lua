@@ -6,7 +6,7 @@
 -- KEYS [1] slot  ARGV [1] epoch [2] position
 --      [3] {job, state, status, billed, presumed, surplus, proof?, code?, pictures, names,
 --           pending? = {{image_id, image} ...}, collect_ms?, failure?, calls?, hold_ms, look_ms?,
---           task_ms, image_ms, only?, brief?}
+--           task_ms, image_ms, only?, brief?, audit? = {actor, kind, reason}}
 -- -> settled {record} | again {record} (it had this end already: nothing moved) | kept {record} (it is
 --    not in the state `only`) | settled {ended_ms, dispatched_ms?} (asked to be `brief` by the process
 --    that has the job: it ends for the first time, and nothing is pending)
@@ -153,6 +153,9 @@ if ask.state == 'S' and job.state == 'D' then update_typical_ms(job.dispatched) 
 write_outcome(final and not unsent and append_entry(id, settlement_entry()))
 release_slots()
 count_refusal()
+if ask.audit then
+  write_audit(ask.audit, 'job:' .. id, job.user, job.team, { state = { job.state, ask.state } })
+end
 if #pending == 0 then
   redis.call('PUBLISH', K.ended, id)
   if not job.ended or status ~= 'failed' then tell_webhooks(id, job.hooks, status) end

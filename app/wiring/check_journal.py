@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.adapters.journal.id_file import read_journal_id
-from app.adapters.journal.outbox import OutboxFiles, inspect_outbox
+from app.adapters.journal.outbox import inspect_outbox
 from app.adapters.journal.reader import JournalHistory
-from app.cli.check_result import CheckResult, fail, ok, warn
-from app.cli.output import format_time
+from app.domain.calendar import format_time
+from app.domain.check_result import CheckResult, fail, ok, warn
 from app.wiring.stores import journal_directory
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ MAX_NAMED = 5
 def check_journal(settings: "Settings") -> Iterator[CheckResult]:
     directory = journal_directory(settings)
     yield from _check_records(directory)
-    yield from _check_outbox(directory / "owed", inspect_outbox(directory / "owed"))
+    yield from check_outbox(directory / "owed")
 
 
 def check_journals(
@@ -59,7 +59,9 @@ def _check_records(directory: Path) -> Iterator[CheckResult]:
     )
 
 
-def _check_outbox(directory: Path, found: OutboxFiles) -> Iterator[CheckResult]:
+def check_outbox(directory: Path) -> Iterator[CheckResult]:
+    """Settlements that the store was not told."""
+    found = inspect_outbox(directory)
     bad = [*found.unreadable, *found.damaged]
     if bad:
         yield fail(

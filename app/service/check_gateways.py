@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from app.cli.check_result import CheckResult, fail, ok, warn
+from app.domain.check_result import CheckResult, fail, ok, warn
 from app.domain.gateways import GATEWAY_STALE_MS, GatewayRecord
 
 CHECK = "gateways"

@@ -6,14 +6,13 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
-from app.cli.errors import usage_error
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import ApiKey, CachePolicy, Team, User
+from app.service.admin_errors import AdminError
 from app.service.configuration import Configuration
 
 COUNTS = (
@@ -29,15 +28,17 @@ AMOUNT = f'decimal text such as "12.50", or "{UNLIMITED}"'
 T = TypeVar("T")
 
 
-def read_configuration(path: Path, defaults: Limits) -> Configuration:
-    """Raises `CommandFailed` with the place of what is wrong."""
+class ConfigurationInvalid(AdminError):
+    """The file is not as it must be; the message names the place."""
+
+
+def parse_configuration(text: str, place: str, defaults: Limits) -> Configuration:
+    """`place` is what the file is called. Raises `ConfigurationInvalid`."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise usage_error(f"{path} cannot be read ({error.strerror}).") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise usage_error(f"{path} is no TOML: {error}") from None
-    whole = _Table(document, str(path))
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationInvalid(f"{place} is no TOML: {error}") from None
+    whole = _Table(document, place)
     teams = whole.take("teams", dict, {})
     users = whole.take("users", dict, {})
     keys = whole.take("keys", list, [])
@@ -54,7 +55,7 @@ class _Table:
 
     def __init__(self, row: Any, place: str) -> None:
         if not isinstance(row, dict):
-            raise usage_error(f"{place} must be a table.")
+            raise ConfigurationInvalid(f"{place} must be a table.")
         self._row, self._place = dict(row), place
 
     def take(self, name: str, kind: type[T], default: T) -> T:
@@ -114,10 +115,12 @@ class _Table:
 
     def end(self) -> None:
         if self._row:
-            raise usage_error(f"{self._place} has unknown fields: {', '.join(sorted(self._row))}.")
+            raise ConfigurationInvalid(
+                f"{self._place} has unknown fields: {', '.join(sorted(self._row))}."
+            )
 
-    def error(self, name: str, text: str) -> Exception:
-        return usage_error(f"{self._place}: {name} {text}.")
+    def error(self, name: str, text: str) -> ConfigurationInvalid:
+        return ConfigurationInvalid(f"{self._place}: {name} {text}.")
 
 
 def _parse_budget(text: str) -> int | None:

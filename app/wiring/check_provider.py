@@ -8,7 +8,7 @@ import asyncio
 import structlog
 
 from app.adapters.upstream.probe import ProbeResult, ProbeVerdict, probe_provider
-from app.cli.check_result import CheckResult, CheckStatus, fail
+from app.domain.check_result import CheckResult, CheckStatus, fail
 from app.settings import Settings
 
 log = structlog.get_logger("koi.serve")

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.adapters.redis.client.connection import connect, find_ledger_node
-from app.cli.check_result import CheckResult, fail, ok, warn
+from app.domain.check_result import CheckResult, fail, ok, warn
 
 MIN_VERSION = (7, 0)
 MAX_CLOCK_SKEW_S = 2.0

@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from app import dotenv
-from app.cli.check_result import CheckResult, fail, ok, warn
-from app.cli.data_dir_owner import find_unusable_paths
 from app.domain.catalog import Catalog
+from app.domain.check_result import CheckResult, fail, ok, warn
 from app.settings import Settings, find_unknown_variables
 
 MIN_FREE_MB = 512
@@ -90,13 +89,6 @@ def _check_missing_data_dir(path: Path) -> CheckResult:
         fix = f"Let this user write {parent}, or set KOI_DATA_DIR to another directory."
         return fail("data directory", f"{path} cannot be made: {parent} cannot be written", fix)
     return ok("data directory", f"{path} is not there yet; the first start makes it")
-
-
-def check_ownership(settings: Settings) -> Iterator[CheckResult]:
-    """Files that would stop the next start."""
-    for sentence in find_unusable_paths(settings.data_dir, embedded=settings.redis_url is None):
-        said, _, fix = sentence.partition(". ")
-        yield fail("data directory", said, fix)
 
 
 def check_time_zone(settings: Settings) -> Iterator[CheckResult]:

@@ -1,0 +1,192 @@
+"""Corrections of the ledger by an operator: new entries, nothing is ever rewritten."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from app.domain.administration import Actor, AuditNote
+from app.domain.calendar import Calendar
+from app.domain.catalog import Catalog
+from app.domain.images import digest
+from app.domain.ledger import Entry, EntryKind
+from app.domain.money import format_micros
+from app.service.admin_errors import AdjustmentRefused, JobUnknown, ModelUnknown
+from app.service.keys import KeyAdmin
+from app.service.teams import one_line
+
+if TYPE_CHECKING:
+    from app.domain.ports import Ledger
+
+END_KINDS = (EntryKind.SETTLE, EntryKind.RELEASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What an operator wants changed: images, and money (None: at the catalog's price)."""
+
+    images: int
+    micros: int | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobTotal:
+    """What a job is charged by now: its own entry, which says whose days and months it counts in,
+    and the sums of all its entries, corrections included."""
+
+    own: Entry
+    entries: Sequence[Entry]
+    currency: str
+
+    @property
+    def images(self) -> int:
+        return sum(entry.images for entry in self.entries)
+
+    @property
+    def micros(self) -> int:
+        return sum(entry.micros or 0 for entry in self.entries)
+
+    def check(self, entry: Entry) -> None:
+        """A job gives back no more than it is charged, however often a script asks. Raises
+        `AdjustmentRefused`."""
+        if self.images + entry.images < 0 or self.micros + (entry.micros or 0) < 0:
+            raise AdjustmentRefused(
+                f"Job {self.own.job} is charged {self.images} images and "
+                f"{format_micros(self.micros)} {self.currency} by now, its corrections included; "
+                "this would take back more. Nothing was changed."
+            )
+
+
+class Adjustments:
+    """The audit log will say that `actor` made every correction."""
+
+    def __init__(
+        self, ledger: "Ledger", keys: KeyAdmin, catalog: Catalog, calendar: Calendar, actor: Actor
+    ) -> None:
+        self._ledger, self._keys, self._catalog = ledger, keys, catalog
+        self._calendar, self._actor = calendar, actor
+
+    def acting_as(self, actor: Actor) -> "Adjustments":
+        return Adjustments(self._ledger, self._keys, self._catalog, self._calendar, actor)
+
+    async def enter(self, entry: Entry) -> Entry:
+        """Raises `InvalidRequest` for one that would make a counter negative."""
+        note = AuditNote(self._actor, "ledger.adjusted", one_line(entry.note or ""))
+        return await self._ledger.adjust(entry, note)
+
+    async def adjust_job(self, job_id: str, wanted: Adjustment) -> Entry:
+        """Raises `JobUnknown`, `AdjustmentRefused`."""
+        total = await self.sum_job(job_id)
+        entry = _build_entry(total.own, wanted, self._catalog)
+        total.check(entry)
+        return await self.enter(entry)
+
+    async def adjust_user(self, name: str, model: str, wanted: Adjustment) -> Entry:
+        """Counts in the user's day and month of today. Raises `UserUnknown`, `ModelUnknown`."""
+        user = await self._keys.user(name)
+        found = self._catalog.find(model)
+        if found is None:
+            raise ModelUnknown(f"There is no enabled model {model!r} in the catalog.")
+        now = datetime.fromtimestamp(await self._keys.now_ms() / 1000, UTC)
+        today = self._calendar.day(now.astimezone(self._calendar.zone).date())
+        blank = empty_entry(name, today.label, today.month)
+        blank = replace(blank, team=user.team, model=found.name)
+        return await self.enter(_build_entry(blank, wanted, self._catalog))
+
+    async def refund(self, job_id: str, images: int | None, note: str) -> Entry:
+        """Give back so many images of a job (None: all), with their money. The same refund asked
+        for again is entered once. Raises `JobUnknown`, `AdjustmentRefused`."""
+        total = await self.sum_job(job_id)
+        if (before := _find_refund(total, images, note)) is not None:
+            return before
+        if images is None:
+            wanted = Adjustment(-total.images, -total.micros, note)
+        else:
+            wanted = Adjustment(-images, None, note)
+        entry = _build_entry(total.own, wanted, self._catalog)
+        if not entry.images and not entry.micros:
+            raise AdjustmentRefused(f"Job {job_id} is charged nothing. Nothing was changed.")
+        total.check(entry)
+        return await self.enter(replace(entry, id=_refund_id(total, images, note)))
+
+    async def sum_job(self, job_id: str) -> JobTotal:
+        """Raises `JobUnknown`, and `AdjustmentRefused` for one that is not settled yet."""
+        found = [entry async for entry in self._job_entries(job_id)]
+        own = next((entry for entry in found if entry.kind in END_KINDS), None)
+        if own is not None:
+            return JobTotal(own, found[::-1], self._catalog.currency)
+        if await self._ledger.job(job_id) is not None:
+            raise AdjustmentRefused(
+                f"Job {job_id} has not been settled yet; correct it once it has."
+            )
+        raise JobUnknown(f"The ledger has no entry of a job {job_id!r}; see `koi ledger export`.")
+
+    async def _job_entries(self, job_id: str) -> AsyncIterator[Entry]:
+        """The newest first, up to the job's own."""
+        job = await self._ledger.job(job_id)
+        since_ms = 0 if job is None else job.created_ms
+        async for entry in self._ledger.entries(since_ms, newest_first=True):
+            if entry.job == job_id:
+                yield entry
+                if entry.kind in END_KINDS:
+                    return
+
+
+def empty_entry(user: str, day: str, month: str) -> Entry:
+    return Entry(
+        id="",
+        kind=EntryKind.ADJUST,
+        at_ms=0,
+        job="",
+        key="",
+        user=user,
+        team=None,
+        model="",
+        size="",
+        quality="",
+        images=0,
+        micros=None,
+        delivered=0,
+        presumed=0,
+        surplus=0,
+        day=day,
+        month=month,
+    )
+
+
+def _refund_id(total: JobTotal, images: int | None, note: str) -> str:
+    return digest("refund", total.own.job, "all" if images is None else images, note)
+
+
+def _find_refund(total: JobTotal, images: int | None, note: str) -> Entry | None:
+    """The same refund, entered before: of all, when nothing is charged any more."""
+    for entry in total.entries:
+        same = entry.kind is EntryKind.ADJUST and entry.note == note and entry.images <= 0
+        if same and (entry.images == -images if images is not None else not total.images):
+            return entry
+    return None
+
+
+def _build_entry(template: Entry, wanted: Adjustment, catalog: Catalog) -> Entry:
+    micros = wanted.micros
+    if micros is None:
+        micros = _at_catalog_price(template, wanted.images, catalog)
+    return replace(
+        template, id="", kind=EntryKind.ADJUST, images=wanted.images, micros=micros,
+        delivered=0, presumed=0, surplus=0, surplus_micros=0, proof=None, code=None,
+        note=wanted.note, calls=(), dispatched_ms=None, asked=None,
+    )  # fmt: skip
+
+
+def _at_catalog_price(template: Entry, images: int, catalog: Catalog) -> int | None:
+    """What the images cost: as the job was charged, else as the catalog says today."""
+    if template.images and template.micros is not None:
+        return images * template.micros // template.images
+    found = catalog.find(template.model)
+    if found is None:
+        return None
+    price = found.price(
+        template.size or found.default_size, template.quality or found.default_quality
+    )
+    return None if price is None else images * price

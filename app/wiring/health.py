@@ -1,0 +1,180 @@
+"""What the console shows of a running gateway: the doctor's checks, each asked anew only once its
+answer is old."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from app.adapters.journal.outbox import list_dead_letters
+from app.domain.catalog import Catalog
+from app.domain.check_result import CheckResult, fail, ok, warn
+from app.domain.errors import LedgerDataLost, LedgerUnavailable
+from app.domain.ledger import LedgerAudit
+from app.domain.limits import Scope, ScopeKind
+from app.domain.principal import HOUSE
+from app.domain.upstream import UpstreamTraffic
+from app.service.check_gateways import check_gateways
+from app.service.operations import Health
+from app.service.people import People
+from app.settings import Settings
+from app.wiring.adapters import Adapters
+from app.wiring.check_journal import check_journals, check_outbox
+from app.wiring.check_machine import (
+    check_catalog,
+    check_data_dir,
+    check_settings,
+    check_time_zone,
+)
+from app.wiring.check_provider import check_provider
+from app.wiring.check_store import check_store
+from app.wiring.stores import journal_directory
+
+T = TypeVar("T")
+FIGURES_S, DISK_S, PROBE_S, AUDIT_S = 3.0, 15.0, 60.0, 60.0
+"""How old an answer may be: counts; disk and people; provider and the store's settings; audit."""
+TROUBLE_S = 3.0
+"""How soon a part that was in trouble is asked again."""
+STORE_AWAY = (
+    "Check the server and the network, or KOI_REDIS_URL. Until then nothing new is spent: cached "
+    "pictures, and keys seen in the last minute, still work; what runs is finished and settled "
+    "later."
+)
+
+
+@dataclass
+class Cached(Generic[T]):
+    """An answer that is asked for at most every `keep_s` seconds, once for all who wait."""
+
+    ask: Callable[[], Awaitable[T]]
+    keep_s: float
+    _value: T | None = None
+    _until_s: float = float("-inf")
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def __call__(self) -> T:
+        async with self._lock:
+            if self._value is None or time.monotonic() >= self._until_s:
+                self._value = await self.ask()
+                self._until_s = time.monotonic() + self.keep_s
+            return self._value
+
+    def expire_soon(self) -> None:
+        self._until_s = min(self._until_s, time.monotonic() + TROUBLE_S)
+
+
+class HealthChecks:
+    """`audit` is the comparison of the counters with the ledger, at most a minute old."""
+
+    def __init__(
+        self, adapters: Adapters, settings: Settings, catalog: Catalog, people: People
+    ) -> None:
+        self._adapters, self._settings, self._catalog = adapters, settings, catalog
+        self.audit: Cached[LedgerAudit] = Cached(adapters.ledger.audit, AUDIT_S)
+        self._alarming = Cached(people.find_alarming, DISK_S)
+        self._machine = Cached(self._check_machine, DISK_S)
+        self._provider = Cached(lambda: check_provider(settings), PROBE_S)
+        self._server = Cached(self._check_server, PROBE_S)
+        self._whole = Cached(self._look, FIGURES_S)
+
+    async def __call__(self) -> Health:
+        """Never raises for a part that is away: its check says so."""
+        return await self._whole()
+
+    async def _look(self) -> Health:
+        provider = await self._provider()
+        if any(result.fix for result in provider):
+            self._provider.expire_soon()
+        traffic = self._adapters.traffic.latest
+        checks = [*provider, *_check_breaker(traffic)]
+        figures = None
+        try:
+            await self._adapters.ledger.ready()
+            checks += [*await self._server(), *await self._check_books()]
+            house = Scope(ScopeKind.HOUSE, HOUSE, self._settings.house_limits)
+            limits = await self._adapters.directory.read_scopes([house])
+            stats = await self._adapters.ledger.open_job_stats()
+            figures = limits, stats, await self._alarming()
+        except LedgerDataLost:
+            fix = "Run `koi ledger rebuild` on a machine that has a journal; see its --help."
+            checks.append(fail("store", "it lost data, so that nothing is spent", fix))
+        except LedgerUnavailable:
+            checks.append(fail("store", "it does not answer", STORE_AWAY))
+        checks += [*self._check_journal(), *await self._machine()]
+        standing, jobs, alarming = figures or (None, None, None)
+        return Health(round(time.time() * 1000), checks, standing, jobs, traffic, alarming)
+
+    async def _check_server(self) -> list[CheckResult]:
+        """What a server of one's own may be set wrong in; the embedded store is set right."""
+        if self._settings.redis_url is None:
+            return [ok("store", "embedded: it answers and keeps every write")]
+        return await check_store("store", self._settings.redis_url, durable=True)
+
+    async def _check_books(self) -> list[CheckResult]:
+        audit = await self.audit()
+        if audit.differences:
+            self.audit.expire_soon()
+        results = [_check_audit(audit)]
+        results += [
+            warn(
+                "spending",
+                f"stopped for {stop.scope.replace(':', ' ', 1)}: {stop.reason}",
+                "Resume it here, or with `koi resume`.",
+            )
+            for stop in await self._adapters.keyring.stops()
+        ]
+        alive = await self._adapters.gateways.list_alive()
+        results += check_gateways(alive, await self._adapters.pictures.identity())
+        return results + list(check_journals(self._settings, await self._adapters.journals.known()))
+
+    def _check_journal(self) -> Iterator[CheckResult]:
+        adapters = self._adapters
+        if adapters.gone() or adapters.journal.gone():
+            fix = "Restart this gateway on its data directory; see `koi doctor` there."
+            yield fail("journal", "its files were deleted while the gateway runs", fix)
+        elif not adapters.journal.ready():
+            fix = "Make room on its disk or let Koi's user write it: until then nothing is spent."
+            yield fail("journal", "it cannot be written", fix)
+        else:
+            yield ok("journal", "every change is written")
+
+    async def _check_machine(self) -> list[CheckResult]:
+        return await asyncio.to_thread(self._check_files)
+
+    def _check_files(self) -> list[CheckResult]:
+        owed = journal_directory(self._settings) / "owed"
+        waiting = list(check_outbox(owed))
+        if not waiting and not list_dead_letters(owed):
+            waiting = [ok("owed", "every settlement has reached the store")]
+        return [
+            *waiting,
+            *check_data_dir(self._settings),
+            *check_settings(self._settings),
+            *check_time_zone(self._settings),
+            *check_catalog(self._catalog),
+        ]
+
+
+def _check_audit(audit: LedgerAudit) -> CheckResult:
+    if not audit.differences:
+        return ok("books", f"counters equal the ledger ({audit.entries} entries)")
+    return fail(
+        "books",
+        f"{len(audit.differences)} counters differ from the ledger, by {audit.difference} in all",
+        "Look at `koi ledger check`, then `koi ledger rebuild`: the ledger is the truth.",
+    )
+
+
+def _check_breaker(traffic: UpstreamTraffic | None) -> Sequence[CheckResult]:
+    if traffic is None:
+        return []
+    if traffic.refused is not None:
+        what = "account" if traffic.refused == "upstream_billing" else "key"
+        fix = f"Mend the {what} at the provider (KOI_UPSTREAM_API_KEY); one call in a while tries."
+        return [fail("breaker", f"open: the provider refuses our {what}", fix)]
+    if traffic.pause_s > 0 or traffic.share < 1:
+        share = round(traffic.share * 100)
+        text = f"the provider throttles: {share} % of the usual rate, pause {traffic.pause_s:.0f} s"
+        return [warn("breaker", text, "Nothing to do: the rate recovers by itself.")]
+    return [ok("breaker", "closed: calls go out")]

@@ -1,0 +1,62 @@
+"""What the operator's console works with, on top of open adapters."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from app.adapters.journal.job_changes import read_job_changes
+from app.domain.administration import Actor
+from app.domain.calendar import Calendar
+from app.domain.catalog import Catalog
+from app.domain.journal import JobChange
+from app.service.adjustments import Adjustments
+from app.service.job_search import JobSearch
+from app.service.keys import KeyAdmin
+from app.service.operations import Operations
+from app.service.people import People
+from app.settings import Settings
+from app.wiring.adapters import Adapters
+from app.wiring.bills import UploadedBills
+from app.wiring.deployment import DeploymentView
+from app.wiring.edge import VERSION
+from app.wiring.focus import build_focus_terms
+from app.wiring.health import HealthChecks
+from app.wiring.stores import journal_directory
+
+MARGIN = timedelta(hours=1)
+
+
+def build_operations(
+    adapters: Adapters, settings: Settings, catalog: Catalog, keys: KeyAdmin, actor: Actor
+) -> Operations:
+    calendar = Calendar(ZoneInfo(settings.timezone))
+    people = People(adapters.directory, keys)
+    health = HealthChecks(adapters, settings, catalog, people)
+    return Operations(
+        people=people,
+        jobs=JobSearch(adapters.ledger),
+        adjustments=Adjustments(adapters.ledger, keys, catalog, calendar, actor),
+        bills=UploadedBills(adapters.ledger, adapters.keyring, catalog, calendar),
+        health=health,
+        deployment=DeploymentView(settings, adapters.gateways, VERSION),
+        audit=health.audit,
+        calendar=calendar,
+        focus=build_focus_terms(settings, catalog),
+        resolve_after_s=settings.resolve_after_s,
+        read_journal=partial(_read_journal, journal_directory(settings)),
+    )
+
+
+async def _read_journal(
+    directory: Path, job_id: str, since_ms: int, until_ms: int
+) -> Sequence[JobChange]:
+    """Files are named by the day in UTC; clocks of store and machine may differ a little."""
+    first, last = (
+        datetime.fromtimestamp(ms / 1000, UTC) + shift
+        for ms, shift in ((since_ms, -MARGIN), (until_ms, MARGIN))
+    )
+    days = first.date().isoformat(), last.date().isoformat()
+    return await asyncio.to_thread(read_job_changes, directory, job_id, *days)

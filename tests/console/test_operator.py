@@ -1,0 +1,304 @@
+"""The operator's console in a real Chromium: each screen, what may be done there, and by whom."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from playwright.sync_api import Page, expect
+
+from app.adapters.redis import records
+from app.domain.administration import AdminScope
+from app.domain.limits import Limits
+from app.domain.principal import ApiKey
+from app.wiring.operator import OperatorContext
+from tests.console.conftest import ROOT
+from tests.console.visitor import Visitor
+from tests.flow.test_generate import GENERATE
+from tests.harness import KOI, Koi
+
+HOSTILE = '<img src=x onerror="document.title=1">'
+SCREENS = {
+    "": "Now", "people": "People", "keys": "Keys", "usage": "Usage", "jobs": "Jobs",
+    "money": "Money", "changes": "Changes", "setup": "Set-up",
+}  # fmt: skip
+CHANGES = (
+    "Stop spending", "Add a person", "Change limits", "Raise for a while", "Disable", "Delete",
+    "New key", "Rotate", "Revoke", "Refund", "Correct an account", "Apply this difference",
+)  # fmt: skip
+
+
+def make(koi: Koi, user: str, prompt: str = "a koi", n: int = 1) -> str:
+    with koi.client(koi.key(user, name=HOSTILE)) as client:
+        answer = client.post(GENERATE, json={**KOI, "prompt": f"{user} {prompt}", "n": n})
+    koi.settled()
+    return str(answer.headers["x-koi-task-id"])
+
+
+@pytest.fixture
+def operator(visitor: Visitor) -> Visitor:
+    visitor.sign_in(ROOT, "operator")
+    return visitor
+
+
+def show(page: Page, path: str) -> None:
+    page.goto(f"/#/{path}")
+
+
+@pytest.mark.parametrize("path", SCREENS)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_each_screen_opens_is_accessible_and_fits_a_phone(
+    operator: Visitor, koi: Koi, path: str, language: str
+) -> None:
+    make(koi, "ann")
+    page = operator.page
+    page.evaluate(f"localStorage.setItem('koi.language', '{language}')")
+    show(page, path)
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    if language == "en":
+        expect(page.get_by_role("heading", level=1)).to_contain_text(SCREENS[path])
+
+    operator.assert_accessible()
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_spending_is_stopped_with_a_reason_and_resumed(operator: Visitor, koi: Koi) -> None:
+    page = operator.page
+    page.get_by_role("button", name="Stop spending").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("What callers are told").fill(HOSTILE)
+    dialog.get_by_role("button", name="Stop spending").click()
+    expect(page.get_by_text("Stopped for everybody")).to_be_visible()
+    expect(page.get_by_text(HOSTILE).first).to_be_visible()
+    with koi.client() as client:
+        refused = client.post(GENERATE, json=KOI)
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("Nothing is stopped.")).to_be_visible()
+
+    assert refused.json()["error"]["code"] == "spending_stopped"
+
+
+def test_a_person_is_made_in_one_form_and_works_with_the_note(operator: Visitor, koi: Koi) -> None:
+    page = operator.page
+    show(page, "people")
+    page.get_by_role("button", name="Add a person").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("User name").fill("wendy")
+    dialog.get_by_label("What people call them").fill(HOSTILE)
+    dialog.get_by_label("Team").fill("wonder")
+    dialog.get_by_label("Limits of their own").check()
+    dialog.get_by_label("Images a day").fill("3")
+    operator.assert_accessible()
+    dialog.get_by_text("On the command line").click()
+    expect(dialog.get_by_text("koi users create wendy --team wonder")).to_be_visible()
+    dialog.get_by_role("button", name="Add a person").click()
+    note = dialog.locator("pre").inner_text()
+    dialog.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("link", name=HOSTILE)).to_be_visible()
+
+    key = re.search(r"sk-koi-\S+", note)
+    assert key is not None
+    with koi.client(key[0].rstrip('")')) as client:
+        assert client.get("/v1/usage").status_code == 200
+    assert koi.v1 in note
+
+
+def test_limits_are_changed_with_a_reason_and_raised_for_a_while(
+    operator: Visitor, koi: Koi
+) -> None:
+    koi.operate(lambda context: context.keys.create_user("lily", limits=Limits(images_per_day=5)))
+    page = operator.page
+    show(page, "people/lily")
+    page.get_by_role("button", name="Change limits").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Images a day").fill("9")
+    dialog.get_by_label("Why").fill("a new project")
+    dialog.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("0 / 9")).to_be_visible()
+    expect(page.get_by_text("a new project")).to_be_visible()
+    page.get_by_role("button", name="Raise for a while").click()
+    page.get_by_role("dialog").get_by_label("+ Images a day").fill("50")
+    page.get_by_role("dialog").get_by_label("Why").fill("the deadline")
+    page.get_by_role("dialog").get_by_role("button", name="Raise for a while").click()
+    expect(page.get_by_text("0 / 59")).to_be_visible()
+    expect(page.get_by_text("Raised: Images a day +50")).to_be_visible()
+    operator.assert_accessible()
+
+
+def test_a_key_is_rotated_revoked_and_identified_when_it_leaks(operator: Visitor, koi: Koi) -> None:
+    secret = koi.key("leo", name="laptop")
+    page = operator.page
+    show(page, "keys")
+    page.get_by_role("textbox", name="A leaked key").fill(f"GET /v1 Bearer {secret} 200")
+    page.get_by_role("button", name="Whose is it?").click()
+    expect(page.get_by_text("of leo, alive: revoke or rotate it")).to_be_visible()
+    expect(page.get_by_role("textbox", name="A leaked key")).to_have_value("")
+    assert secret not in page.content()
+    show(page, "people/leo")
+    page.get_by_role("button", name="Rotate").click()
+    page.get_by_role("dialog").get_by_role("button", name="Rotate").click()
+    expect(page.get_by_role("dialog").get_by_text("sk-koi-")).to_be_visible()
+    page.get_by_role("dialog").get_by_role("button", name="Done").click()
+    expect(page.get_by_role("table", name="Keys").locator("tbody tr")).to_have_count(2)
+    page.get_by_role("button", name="Revoke").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    expect(page.get_by_text("revoked", exact=True)).to_be_visible()
+
+
+def test_a_job_is_read_as_a_timeline_and_refunded_with_a_note(operator: Visitor, koi: Koi) -> None:
+    task = make(koi, "tim", f"secret prompt {HOSTILE}", 2)
+    page = operator.page
+    show(page, "jobs/users=tim")
+    page.get_by_role("link", name=task[:13]).click()
+    timeline = page.locator(".timeline")
+    for event in (
+        "Accepted",
+        "Reserved",
+        "Sent to the provider",
+        "Pictures in our store",
+        "Settled",
+    ):
+        expect(timeline.get_by_text(event, exact=True)).to_be_visible()
+    assert "secret prompt" not in page.content()
+    operator.assert_accessible()
+    page.get_by_role("button", name="Refund").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Images").fill("1")
+    dialog.get_by_label("Note").fill(HOSTILE)
+    dialog.get_by_role("button", name="Refund").click()
+    expect(timeline.get_by_text("Corrected")).to_be_visible()
+    expect(page.get_by_text("1 (0.14 CNY)")).to_be_visible()
+    page.get_by_role("button", name="Copy the ids").click()
+    assert task in page.evaluate("navigator.clipboard.readText()")
+
+
+def test_the_providers_bill_is_dropped_and_shown_in_piles(operator: Visitor, koi: Koi) -> None:
+    make(koi, "bill")
+    page = operator.page
+    show(page, "money")
+    bill = koi.sandbox.fee_details()
+    file = {"name": "fees.csv", "mimeType": "text/csv", "buffer": bill.encode()}
+    page.get_by_label("Fee details").set_input_files(file)  # type: ignore[arg-type]
+    expect(page.get_by_text("billed, not charged here")).to_be_visible()
+    stranger = bill.replace("req_", "other_").replace("task_", "other_")
+    page.get_by_label("Fee details").set_input_files(
+        {**file, "name": f"{HOSTILE}.csv", "buffer": stranger.encode()}  # type: ignore[arg-type]
+    )
+    expect(page.get_by_text("Nothing is corrected")).to_be_visible()
+    expect(page.get_by_text("they differ")).to_be_visible()
+    operator.assert_accessible()
+    page.get_by_role("button", name="Check").click()
+    expect(page.get_by_text("difference 0")).to_be_visible()
+
+
+def test_people_come_from_a_file_once_its_difference_was_seen(operator: Visitor) -> None:
+    page = operator.page
+    show(page, "people")
+    page.get_by_role("button", name="From a file").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Or its text").fill("[users.fileperson]\nimages_per_day = 4\n")
+    expect(dialog.get_by_role("button", name="Apply this difference")).to_be_disabled()
+    dialog.get_by_role("button", name="Show the difference").click()
+    expect(dialog.get_by_text("images_per_day none → 4")).to_be_visible()
+    dialog.get_by_role("button", name="Apply this difference").click()
+    expect(dialog.get_by_text("Applied")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.get_by_label("Search").fill("fileperson")
+    expect(page.get_by_role("link", name="fileperson")).to_be_visible()
+
+
+def test_usage_is_grouped_filtered_and_downloaded(operator: Visitor, koi: Koi) -> None:
+    make(koi, "ursula", n=3)
+    page = operator.page
+    show(page, "usage")
+    page.get_by_label("Only users").fill("ursula")
+    expect(page.get_by_role("row", name="ursula")).to_contain_text("0.42")
+    expect(page.get_by_role("row", name=re.compile("^Total"))).to_contain_text("3")
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Download FOCUS").click()
+    assert downloading.value.suggested_filename == "koi-focus.csv"
+    page.get_by_label("Period").select_option("yesterday")
+    expect(page.get_by_text("Nothing was used in this time.")).to_be_visible()
+
+
+def test_ten_thousand_keys_are_searched_and_paged_by_the_server(
+    operator: Visitor, koi: Koi
+) -> None:
+    async def fill(context: OperatorContext) -> None:
+        rows: dict[str, bytes] = {}
+        for number in range(10_000):
+            id = f"key_crowd{number:05}"
+            key = ApiKey(id, "crowd", f"{number:064x}", f"key {number}", Limits(), number)
+            rows[id] = records.write(key)
+        with redis.Redis.from_url(str(context.settings.redis_url)) as client:
+            client.hset("koi:1:{ledger}:keys", mapping=rows)
+        await context.keys.create_user("crowd")
+
+    koi.operate(fill)
+    page = operator.page
+    show(page, "keys")
+    page.get_by_label("User").fill("crowd")
+    expect(page.get_by_text("10,000 keys")).to_be_visible()
+    expect(page.locator("tbody tr")).to_have_count(50)
+    page.get_by_role("button", name="Show more").click()
+    expect(page.locator("tbody tr")).to_have_count(100)
+    page.get_by_label("Search").fill("key 1234")
+    expect(page.get_by_text("1 keys")).to_be_visible()
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+
+def test_the_log_of_changes_says_who_what_and_why(operator: Visitor, koi: Koi) -> None:
+    async def change(context: OperatorContext) -> None:
+        await context.keys.create_user("chad")
+        await context.changing(HOSTILE).set_user_limits("chad", Limits(images_per_day=8))
+
+    koi.operate(change)
+    page = operator.page
+    show(page, "changes")
+    page.get_by_label("About").fill("chad")
+    row = page.get_by_role("row").filter(has_text="images_per_day: none → 8")
+    expect(row).to_contain_text(HOSTILE)
+
+
+def test_the_set_up_shows_settings_and_no_secret(operator: Visitor) -> None:
+    page = operator.page
+    show(page, "setup")
+    expect(page.get_by_text("KOI_ADMIN_KEY")).to_be_visible()
+    expect(page.get_by_text("all share one image store")).to_be_visible()
+    assert ROOT not in page.content()
+    assert "sk-sandbox" not in page.content()
+
+
+def test_a_key_that_may_only_read_is_offered_nothing_else(visitor: Visitor, koi: Koi) -> None:
+    async def issue(context: OperatorContext) -> str:
+        scopes = frozenset({AdminScope.READ})
+        return (await context.admin_keys.issue("reader", scopes, timedelta(days=1))).secret
+
+    task = make(koi, "rita")
+    visitor.sign_in(koi.operate(issue), "operator")
+    page = visitor.page
+    for path in (*SCREENS, "people/rita", f"jobs/{task}"):
+        show(page, path)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.locator("[aria-busy=true]")).to_have_count(0)
+        for name in CHANGES:
+            assert page.get_by_role("button", name=name, exact=True).count() == 0, (path, name)
+
+
+def test_a_store_that_is_away_is_said_with_what_still_works(
+    operator: Visitor, koi: Koi, store: Any
+) -> None:
+    page = operator.page
+    show(page, "")
+    expect(page.get_by_text("Images today")).to_be_visible()
+    with redis.Redis.from_url(store.url) as client:
+        client.execute_command("CLIENT", "PAUSE", 20_000, "ALL")
+    expect(page.get_by_text("The store is away.").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("it does not answer")).to_be_visible()
+    operator.assert_accessible()
+    expect(page.get_by_text("Images today")).to_be_visible(timeout=60_000)
