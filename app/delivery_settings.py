@@ -42,7 +42,7 @@ def check_delivery_settings(settings: DeliverySettings) -> Iterator[str]:
             yield "KOI_WEBHOOK_HOSTS must be host names or addresses, such as hooks.lan,10.0.0.7."
     url, secret = settings.notice_url, settings.notice_secret
     if url is not None and not url.startswith(("https://", "http://")):
-        yield "KOI_NOTICE_WEBHOOK must be an http(s) URL such as https://hooks.slack.com/services/…"
+        yield "KOI_NOTICE_WEBHOOK must be an http(s) URL such as https://hooks.slack.com/services/…."
     if secret is not None and not _is_secret(secret):
         yield (
             "KOI_NOTICE_WEBHOOK_SECRET must be whsec_ and the base64 of at least "

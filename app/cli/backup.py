@@ -14,8 +14,9 @@ from app.cli.errors import CommandFailed, usage_error
 from app.cli.options import AsJson, require_text
 from app.cli.output import format_time, print_json, print_line, print_notice
 from app.cli.overview import koi_version
-from app.cli.progress import CopyProgress, format_size
+from app.cli.progress import CopyProgress
 from app.cli.session import run_operation
+from app.service.check_backup import format_size
 
 if TYPE_CHECKING:
     from app.recovery.backup_file import BackupEnd

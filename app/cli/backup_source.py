@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.errors import CommandFailed, translate_errors
 from app.cli.output import format_time, print_fields, print_json
-from app.cli.progress import CopyProgress, format_size
+from app.cli.progress import CopyProgress
+from app.service.check_backup import format_size
 
 if TYPE_CHECKING:
     from app.recovery.restore import BackupContents

@@ -9,8 +9,8 @@ from app.api.console import FOLDER
 
 VENDOR = FOLDER / "vendor"
 IMPORT = re.compile(
-    r"""^(?:import|export)[^'"\n]*['"]([^'"]+)['"];|\bfrom *"(\.[^"]+)\""""
-    r"""|\bimport\(['"]([^'"]+)['"]""",
+    r"""^(?:import|export)[^'"\n]*['"]([^'"]+)['"];"""
+    r"""|\bfrom *"(\.[^"]+)"|\bimport\(['"]([^'"]+)['"]""",
     re.MULTILINE,
 )
 """Of a line of ours, of a minified library, and a late one."""

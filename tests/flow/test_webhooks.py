@@ -170,6 +170,14 @@ def test_a_default_of_the_key_or_its_user_is_told_of_every_task(
     assert cli.json("users", "show", "ann").get("webhook") is None
     listed = cli.json("webhooks", "list", "--user", "ann")
     assert len(listed) == len(receiver.got) == 3
+    assert cli.json("webhooks", "secret", "--user", "ann")["secret"] == secret_of(koi, secret)
+    fresh = cli.json("webhooks", "secret", "--user", "ann", "--rotate")
+    assert fresh["secret"] == secret_of(koi, secret)
+    assert fresh["previous_signs_until"] is not None
+    cli.run("webhooks", "redeliver", listed[0]["id"])
+    again = receiver.wait("/request", times=2)[1]
+    assert (again.id, verifies(again, fresh["secret"])) == (listed[0]["id"], True)
+    assert "There is no such delivery" in cli.refused("webhooks", "redeliver", "msg_0", code=1)
     refused = cli.refused("users", "set", "ann", "--webhook", "http://koi.example/", code=1)
     assert "not https" in refused
 

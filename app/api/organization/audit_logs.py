@@ -60,8 +60,8 @@ EVENTS = {
     "spending.stopped": "organization.updated",
     "spending.resumed": "organization.updated",
     "ledger.adjusted": "organization.updated",
-    "ledger.restored": "organization.updated",
     "job.cancelled": "organization.updated",
+    "ledger.restored": "organization.updated",
 }
 """Koi's word for a change -> OpenAI's type of an event, complete by test."""
 DAY_MS = 1000
