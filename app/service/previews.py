@@ -30,7 +30,8 @@ DECODED_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"}
 
 class Previews:
     """Each is made once in a process, however many ask, and then lies beside its picture. One that
-    cannot be made is not tried again for ten minutes; `on_failure` is told the name and why."""
+    cannot be made, or need not be, is not tried again for ten minutes; `on_failure` is told the
+    name and why."""
 
     def __init__(
         self,
@@ -49,6 +50,8 @@ class Previews:
         be sent: it is small enough, or there can be no preview. Whoever calls may see the picture.
         """
         preview = size.name_of(name)
+        if self._has_failed(preview):
+            return None
         try:
             found = await self._pictures.read(preview)
             if found is None and await self._make_once(name, size):
@@ -59,7 +62,7 @@ class Previews:
 
     async def _make_once(self, name: str, size: PreviewSize) -> bool:
         preview = size.name_of(name)
-        if not self._maker.available or self._has_failed(preview):
+        if not self._maker.available:
             return False
         making = self._making.get(preview)
         if making is None:
@@ -67,14 +70,20 @@ class Previews:
                 return False
             making = asyncio.create_task(self._make(name, size), name=f"koi-preview-{preview}")
             self._making[preview] = making
-            making.add_done_callback(lambda _: self._making.pop(preview, None))
+            making.add_done_callback(lambda task: self._forget(preview, task))
         # One caller that leaves takes it from nobody else.
         return await asyncio.shield(making)
+
+    def _forget(self, preview: str, task: asyncio.Task[bool]) -> None:
+        self._making.pop(preview, None)
+        if not task.cancelled():
+            task.exception()  # perhaps nobody waits for it any more
 
     async def _make(self, name: str, size: PreviewSize) -> bool:
         preview = size.name_of(name)
         head = await self._pictures.read(name, 0, HEAD_BYTES)
         if head is None or not _is_worth_it(head, size.pixels):
+            self._note_failure(preview)
             return False
         try:
             made = await self._maker.make(self._slices(name, head), size.pixels)

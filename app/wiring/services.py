@@ -176,7 +176,9 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         house=settings.house_limits,
         zone=ZoneInfo(settings.timezone),
         pictures=adapters.pictures,
-        previews=Previews(adapters.pictures, PreviewWorkers(), loops.report_preview_failure),
+        previews=Previews(
+            adapters.pictures, PreviewWorkers(settings.data_dir), loops.report_preview_failure
+        ),
         budget=MemoryBudget(MAX_ENCODING_BYTES),
         serving=MemoryBudget(MAX_SERVING_BYTES),
         links=adapters.links,

@@ -2,9 +2,11 @@
 
 import io
 import struct
+import tempfile
 import time
 import zlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,6 +16,8 @@ from app.domain.media import PreviewFailed
 from tests.pictures import drawn
 from tests.security.test_bombs import png
 
+HERE = Path(tempfile.gettempdir())
+
 
 async def sliced(body: bytes) -> AsyncIterator[bytes]:
     for at in range(0, len(body), 50_000):
@@ -21,7 +25,7 @@ async def sliced(body: bytes) -> AsyncIterator[bytes]:
 
 
 async def preview(body: bytes, pixels: int = 256) -> Image.Image:
-    made = await PreviewWorkers().make(sliced(body), pixels)
+    made = await PreviewWorkers(HERE).make(sliced(body), pixels)
     opened = Image.open(io.BytesIO(made))
     opened.load()
     return opened
@@ -109,7 +113,7 @@ HOSTILE = {
 async def test_what_is_made_to_hurt_costs_little_and_ends_soon(kind: str) -> None:
     began = time.monotonic()
     with pytest.raises(PreviewFailed) as failed:
-        await PreviewWorkers().make(sliced(HOSTILE[kind]), 256)
+        await PreviewWorkers(HERE).make(sliced(HOSTILE[kind]), 256)
 
     assert time.monotonic() - began < 12
     assert "/" not in failed.value.reason
@@ -117,4 +121,9 @@ async def test_what_is_made_to_hurt_costs_little_and_ends_soon(kind: str) -> Non
 
 async def test_a_worker_that_takes_too_long_is_killed() -> None:
     with pytest.raises(PreviewFailed, match="signal 9"):
-        await PreviewWorkers(timeout_s=0.01).make(sliced(drawn("PNG")), 256)
+        await PreviewWorkers(HERE, timeout_s=0.01).make(sliced(drawn("PNG")), 256)
+
+
+async def test_a_disk_that_takes_nothing_is_no_crash(tmp_path: Path) -> None:
+    with pytest.raises(PreviewFailed, match="No such file"):
+        await PreviewWorkers(tmp_path / "gone").make(sliced(drawn("PNG")), 256)

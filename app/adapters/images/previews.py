@@ -6,6 +6,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
@@ -19,20 +20,27 @@ MAX_PREVIEW_BYTES = 1 << 20
 
 
 class PreviewWorkers:
-    """At most two at a time in one process; the others wait. `PreviewMaker` says what it does."""
+    """At most two at a time in one process; the others wait. `PreviewMaker` says what it does.
 
-    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
-        self._timeout_s = timeout_s
+    A picture waits in `directory`, in a file without a name."""
+
+    def __init__(self, directory: Path, timeout_s: float = TIMEOUT_S) -> None:
+        self._directory, self._timeout_s = directory, timeout_s
         self._slots = asyncio.Semaphore(MAX_WORKERS)
+        self._threads = ThreadPoolExecutor(MAX_WORKERS, "koi-preview")
         self.available = find_spec("PIL") is not None
 
     async def make(self, slices: AsyncIterator[bytes], pixels: int) -> bytes:
-        """See the port. The picture waits in a file without a name, not in memory."""
+        """See the port."""
+        loop = asyncio.get_running_loop()
         async with self._slots:
-            with tempfile.TemporaryFile() as file:
-                async for part in slices:
-                    await asyncio.to_thread(file.write, part)
-                return await asyncio.to_thread(self._run, file, pixels)
+            try:
+                with tempfile.TemporaryFile(dir=self._directory) as file:
+                    async for part in slices:
+                        await loop.run_in_executor(self._threads, file.write, part)
+                    return await loop.run_in_executor(self._threads, self._run, file, pixels)
+            except OSError as error:
+                raise PreviewFailed(f"no worker could be started ({error.strerror})") from error
 
     def _run(self, file: BinaryIO, pixels: int) -> bytes:
         file.seek(0)

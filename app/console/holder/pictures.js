@@ -9,7 +9,7 @@ import { makeZip, MAX_ZIP_FILES, MAX_ZIP_MB } from './zip.js';
 const PAGE = 24;
 
 /** Where the page reads a picture from: by its session, without a link that could be passed on.
- * `size` asks for a preview, `small` or `medium`. */
+ * A `size` (small, medium) is a preview where there is one. */
 export function source(picture, size = null) {
   return address(`v1/images/${picture.id}${size ? `?size=${size}` : ''}`);
 }
@@ -74,9 +74,10 @@ function Tile({ picture, chosen, onToggle }) {
 function Picture({ picture, alt, lazy = false }) {
   const [missing, setMissing] = useState(false);
   if (missing) return html`<span class="missing">${t('pictures.missing')}</span>`;
-  const previews = lazy ? `${source(picture, 'small')} 256w, ${source(picture, 'medium')} 768w` : null;
-  return html`<img src=${source(picture, lazy ? 'small' : null)} srcset=${previews} sizes=${lazy ? '11rem' : null}
-    alt=${alt} loading=${lazy ? 'lazy' : 'eager'} decoding="async" width=${picture.width} height=${picture.height} onError=${() => setMissing(true)} />`;
+  const shown = lazy ? source(picture, 'small') : source(picture);
+  const sharper = lazy ? `${source(picture, 'medium')} 2x` : null;
+  return html`<img src=${shown} srcset=${sharper} alt=${alt} loading=${lazy ? 'lazy' : 'eager'} decoding="async"
+    width=${picture.width} height=${picture.height} onError=${() => setMissing(true)} />`;
 }
 
 function Selection({ pictures, onDone }) {
