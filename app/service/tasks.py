@@ -2,18 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
-from app.domain.administration import AuditNote
 from app.domain.errors import (
     GatewayOverloaded,
     ImageNotFound,
     LedgerUnavailable,
-    StoreUnavailable,
     TaskNotCancellable,
     TaskNotFound,
 )
-from app.domain.job import Job, JobState, TaskStatus
+from app.domain.job import Job, TaskStatus
 from app.domain.media import (
     IMAGE_NAME,
     IMAGE_STORE_UNAVAILABLE_MESSAGE,
@@ -23,11 +20,11 @@ from app.domain.media import (
 from app.domain.ports import ImageStore, Ledger, ResultCache, TaskList, UpstreamLimiter
 from app.domain.principal import TEAM_POOL, Principal
 from app.domain.queries import TaskPage, TaskQuery
+from app.service.cancel_job import CancelJob
 from app.service.wait import JobWaiters
 
 LOOKED_THROUGH = 100
 """Tasks read at a time to find the one of a picture."""
-NOT_CANCELLABLE = "The task was already sent to the provider or has ended."
 
 
 class Tasks:
@@ -40,8 +37,8 @@ class Tasks:
         upstream_limiter: UpstreamLimiter,
         cache: ResultCache,
     ) -> None:
-        self._ledger, self._listing, self._upstream_limiter = ledger, listing, upstream_limiter
-        self._waiters = waiters
+        self._ledger, self._listing, self._waiters = ledger, listing, waiters
+        self._cancel_job = CancelJob(ledger, waiters, upstream_limiter)
         self._pictures, self._cache = pictures, cache
 
     async def read(self, principal: Principal, task_id: str, wait_s: float = 0) -> Job:
@@ -90,26 +87,7 @@ class Tasks:
         job = await self._visible(principal, task_id)
         if job.user != principal.user:
             raise TaskNotCancellable("Only the user who asked for this task can cancel it.")
-        return await self._cancel(job)
-
-    async def cancel_any(self, task_id: str, by: AuditNote) -> Job:
-        """The same for an operator, who may cancel anybody's."""
-        job = await self._ledger.job(task_id)
-        if job is None:
-            raise TaskNotFound
-        return await self._cancel(job, by)
-
-    async def _cancel(self, job: Job, by: AuditNote | None = None) -> Job:
-        task_id = job.id
-        if job.state not in (JobState.RESERVED, JobState.RELEASED):
-            raise TaskNotCancellable(NOT_CANCELLABLE)
-        settlement = await self._ledger.cancel(task_id, by)
-        if settlement is None:
-            raise TaskNotCancellable(NOT_CANCELLABLE)
-        self._waiters.notify(settlement.job)
-        with suppress(StoreUnavailable):  # otherwise `SlotReclaimer` frees them, seconds later
-            await self._upstream_limiter.release_all(task_id, len(job.parts))
-        return settlement.job
+        return await self._cancel_job(job)
 
     async def picture(self, principal: Principal | None, name: str) -> ImageSlice:
         """A picture's first bytes: for a principal who may see it, or for anyone (None) who has a

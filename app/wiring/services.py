@@ -168,7 +168,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         holder_keys=HolderKeys(keys, settings.holders_manage_keys),
         sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,
-        operations=build_operations(adapters, settings, catalog, keys, ROOT_ACTOR),
+        operations=build_operations(adapters, settings, catalog, keys, waiters),
         backups=adapters.backups,
         notices=adapters.delivery.notices,
         webhooks=build_webhooks(adapters, settings),
