@@ -31,7 +31,7 @@ async def authenticate_request(request: Request) -> Principal:
     key, and `CrossOriginRefused`."""
     gateway = get_app_state(request).gateway
     record = get_access_record(request)
-    session = await find_session(request)
+    session = await find_session(request) if "cookie" in request.headers else None
     if session is None:
         principal = await gateway.authenticate(extract_api_key(request))
     else:

@@ -7,14 +7,13 @@ route that takes its own body and answers every error itself (decision 35).
 
 from collections.abc import Iterable
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.edge_request import EdgeRequest
-from app.api.errors import handle_gateway_error, handle_http_exception
+from app.api.errors import find_unknown_url_error, handle_gateway_error
 from app.api.openapi import DocumentedRoute, Endpoint
 from app.api.state import get_scope_access_record
 from app.domain.errors import GatewayError
@@ -28,14 +27,15 @@ class DirectRoutes:
         self._framework = framework
         self._literal: dict[tuple[str, str], DocumentedRoute] = {}
         self._by_prefix: dict[tuple[str, str], tuple[DocumentedRoute, str]] = {}
-        self._beginnings: set[tuple[str, ...]] = set()
+        self._beginnings: set[str] = set()
+        """The first two words of every route; one that is a parameter is left out."""
         for route in routes:
             if isinstance(route, DocumentedRoute):
                 for method in route.methods or ():
                     self._add(method, route)
 
     def _add(self, method: str, route: DocumentedRoute) -> None:
-        self._beginnings.add(_begin(route.path))
+        self._beginnings.add(_beginning(route.path.partition("{")[0]))
         prefix, _, last = route.path.rpartition("/")
         if "{" not in route.path:
             self._literal.setdefault((method, route.path), route)
@@ -44,19 +44,21 @@ class DirectRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self.find(scope) if scope["type"] == "http" else None
-        if route is not None:
-            await call_endpoint(route.endpoint, scope, receive, send)
-        elif scope["type"] == "http" and not self.may_exist(scope):
-            await call_endpoint(_answer_unknown, scope, receive, send)
-        else:
+        if route is None:
+            if scope["type"] == "http" and not self._may_match(scope["path"]):
+                # Without trying one pattern after the other.
+                await call_endpoint(_refuse_unknown, scope, receive, send)
+                return
             await self._framework(scope, receive, send)
+        else:
+            await call_endpoint(route.endpoint, scope, receive, send)
 
-    def may_exist(self, scope: Scope) -> bool:
-        """False when no route begins with the first two words of this path, so that the framework
-        need not try one after the other."""
-        words = _begin(scope["path"])
-        known = words in self._beginnings or words[:1] in self._beginnings
-        return known or bool(scope.get("root_path"))
+    def _may_match(self, path: str) -> bool:
+        """Whether some route begins as this path does."""
+        beginning = _beginning(path)
+        return (
+            beginning in self._beginnings or f"{beginning.rpartition('/')[0]}/" in self._beginnings
+        )
 
     def find(self, scope: Scope) -> DocumentedRoute | None:
         """The route, which is written into the scope with its parameters as the framework does it;
@@ -75,13 +77,12 @@ class DirectRoutes:
         return route
 
 
-def _begin(path: str) -> tuple[str, ...]:
-    """The first two words of a path, or the first one where the second is a parameter."""
-    return tuple(word for word in path.split("/", 3)[1:3] if not word.startswith("{"))
+def _beginning(path: str) -> str:
+    return "/".join(path.split("/", 3)[:3])
 
 
-async def _answer_unknown(request: Request) -> Response:
-    return await handle_http_exception(request, HTTPException(404))
+async def _refuse_unknown(request: Request) -> Response:
+    raise find_unknown_url_error(request)
 
 
 async def call_endpoint(endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:

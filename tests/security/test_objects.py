@@ -58,10 +58,8 @@ def pair(koi: Koi) -> Iterator[tuple[httpx.Client, httpx.Client]]:
 def test_the_router_has_the_objects_we_know() -> None:
     """A new kind of object needs its unknown id here, and an owner check there."""
     assert {path for path, _ in OBJECTS} == {
-        "/v1/images/{name}",
-        "/v1/images/tasks/{task_id}",
-        "/v1/tasks/{task_id}",
-    }
+        "/v1/images/{name}", "/v1/images/tasks/{task_id}", "/v1/tasks/{task_id}",
+    }  # fmt: skip
 
 
 def test_a_foreign_object_is_an_unknown_one(pair: tuple[httpx.Client, httpx.Client]) -> None:

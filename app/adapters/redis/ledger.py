@@ -225,16 +225,13 @@ class RedisLedger:
         await self._write("abandon", {"job": job_id} | given(call=caller_id))
 
     async def save_receipts(self, receipts: Sequence[AnswerReceipt]) -> None:
-        await self._write(
-            "save_receipts", {"receipts": [(r.job_id, r.caller_id) for r in receipts]}
-        )
+        rows = [(receipt.job_id, receipt.caller_id) for receipt in receipts]
+        await self._write("save_receipts", {"receipts": rows})
 
     async def find_owner(self, picture: str) -> tuple[str, str] | None:
         text = await self._scripts.command(FIND_OWNER, keyspace.key("owner", picture))
-        if text is None:
-            return None
-        user, pool = orjson.loads(text)
-        return user, pool
+        user, pool = orjson.loads(text) if text is not None else ("", "")
+        return (user, pool) if user else None
 
     async def delete_picture(self, picture: str, user: str, job_id: str) -> bool | None:
         asked = given(picture=picture, user=user, job=job_id, left=LEFT)

@@ -125,7 +125,7 @@ DELETE_PICTURE = Operation(
     "Images",
     "Delete a picture of yours",
     {200: describe_answer(DeletedPictureBody, "Deleted.")},
-    KEY_CODES | {"image_not_found", "overloaded"},
+    KEY_CODES | {"image_not_found", "method_not_allowed", "overloaded"},
     parameters=(describe_path("name", "As in a link.", pattern=f"^{IMAGE_NAME.pattern}$"),),
 )
 LIST_OWN_KEYS = _read("listOwnKeys", "List your keys", HolderKeyListBody)
