@@ -28,7 +28,7 @@ def invite(
     reason: Reason = "",
     json: AsJson = False,
 ) -> None:
-    """Print a link that turns into the user's API key, once.
+    """Print a link that turns into a user's key, once.
 
     The user is created, with the default limits, when there is none. Send the link over a channel
     that you trust: whoever opens it first gets the key. The page shows the key only when a button

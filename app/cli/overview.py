@@ -31,7 +31,7 @@ VERBS = {
     "ledger": "Audit, export, correct and rebuild the ledger.",
     "backup": "Write everything that the store knows into one file, while gateways run.",
     "restore": "Put a backup into an empty store of any kind.",
-    "migrate": "Move the ledger to another store, from the embedded one or between servers.",
+    "migrate": "Move the ledger to another store.",
     "store": "Repair the embedded store, upgrade the data of any store.",
     "tasks": "Look at tasks.",
     "webhooks": "Look at deliveries of webhooks, send them again, show the secret.",

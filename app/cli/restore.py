@@ -34,7 +34,7 @@ def restore(
     ] = False,
     json: AsJson = False,
 ) -> int:
-    """Put a backup into an empty store: the embedded one, Redis, Sentinel or a cluster.
+    """Put a backup into an empty store of any kind.
 
     The whole file is read first, so that nothing is restored from one that was cut. Until
     everything is there the store is closed for spending; after an interruption run the same command

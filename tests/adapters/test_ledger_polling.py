@@ -154,7 +154,9 @@ async def test_everything_but_the_ledger_and_open_jobs_expires(
 
     with engine.client() as admin:
         lasting = {key.partition("}:")[2] for key in admin.scan_iter() if admin.ttl(key) == -1}
-        assert lasting == {"epoch", "seq", "trail", "clock", "open", "stream", "windows"}
+        assert lasting == {
+            *("epoch", "seq", "trail", "clock", "open", "stream", "windows", "data_version"),
+        }
 
 
 async def test_a_users_jobs_newest_first_and_nobody_elses(ledger: RedisLedger) -> None:
