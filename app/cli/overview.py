@@ -22,7 +22,7 @@ VERBS = {
     "users": "Create, change and list users and their limits.",
     "teams": "Create, change and list teams and their limits.",
     "keys": "Issue, list, revoke and rotate API keys.",
-    "invite": "Print a link that turns into a user's key, once.",
+    "invite": "Print a link that turns into the user's API key, once.",
     "invitations": "List and withdraw invitation links.",
     "admin-keys": "Issue, list and revoke keys for the administration API.",
     "apply": "Make users, teams, keys and limits what a file says.",
@@ -31,8 +31,10 @@ VERBS = {
     "usage": "Add up what was used.",
     "ledger": "Audit, export, correct and rebuild the ledger.",
     "backup": "Write everything that the store knows into one file, while gateways run.",
-    "restore": "Put a backup into an empty store of any kind.",
-    "migrate": "Move the ledger to another store, from the embedded one or between servers.",
+    "restore": "Put a backup into an empty store: the embedded one, Redis, Sentinel or a cluster.",
+    "migrate": (
+        "Move the ledger to another store: from the embedded one to a server, or between servers."
+    ),
     "store": "Repair the embedded store, upgrade the data of any store.",
     "tasks": "Look at tasks.",
     "webhooks": "Look at deliveries of webhooks, send them again, show the secret.",

@@ -14,6 +14,7 @@ from app.service.admin_errors import AdminError
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 MAX_BYTES = 512 * 1024 * 1024
+UNLIMITED_FROM = 10**12
 NOTHING: tuple[object, ...] = (None, "", "None", "null", [], {}, False)
 """How exports say that a field is not set."""
 
@@ -59,6 +60,11 @@ class ExportRow:
         if amount is not None and amount != amount.to_integral_value():
             raise self.error(name, "must be a whole number")
         return None if amount is None else int(amount)
+
+    def limit(self, name: str) -> int | None:
+        """A count that limits something. The biggest numbers mean that nothing does."""
+        count = self.count(name)
+        return None if count is None or count >= UNLIMITED_FROM else count
 
     def flag(self, name: str) -> bool:
         """SQLite has 0 and 1."""

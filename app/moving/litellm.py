@@ -145,7 +145,7 @@ class _LiteLLMAccounts:
             name=name,
             limits=self._limits(row, about),
             created_ms=0,
-            team=self._team_of(user_id, about),
+            team=self._team_of(user_id),
             title=fit_title(row.text("user_alias") or row.text("user_email"), name),
         )
 
@@ -161,7 +161,7 @@ class _LiteLLMAccounts:
             service_account=True,
         )
 
-    def _team_of(self, user_id: str, about: str) -> str | None:
+    def _team_of(self, user_id: str) -> str | None:
         teams = self._memberships.get(user_id, [])
         if len(teams) > 1:
             used = {r.text("team_id") for r in self._keys.values() if r.text("user_id") == user_id}
@@ -170,7 +170,7 @@ class _LiteLLMAccounts:
                 self._remarks.add(
                     "In several teams, and here a user is in one: in none of them now, until "
                     "koi users set NAME --team TEAM",
-                    about,
+                    f"user {self._names[user_id]}",
                 )
         return self._team_names[teams[0]] if teams else None
 
@@ -183,8 +183,8 @@ class _LiteLLMAccounts:
                 self._remarks.add(sentence, about)
         budget = self._with_budget_row(row)
         found: dict[str, int | None] = {
-            "requests_per_minute": budget.count("rpm_limit"),
-            "concurrency": budget.count("max_parallel_requests"),
+            "requests_per_minute": budget.limit("rpm_limit"),
+            "concurrency": budget.limit("max_parallel_requests"),
         }
         amount, duration = budget.number("max_budget"), budget.text("budget_duration")
         if amount is not None and duration in WINDOWS:
@@ -225,6 +225,9 @@ class _LiteLLMAccounts:
     def _key(self, owner: str, name: str, row: ExportRow) -> ApiKey:
         about = f"key {name} of {owner}"
         person = self._people.get(row.text("user_id"))
+        team = self._team_names.get(row.text("team_id"))
+        if person is not None and team and team != self._team_of(row.text("user_id")):
+            self._remarks.add("Keys of another team than their user's: here that one counts", about)
         models = row.names("models")
         if not models and person is not None and not row.text("team_id"):
             models = person.names("models")

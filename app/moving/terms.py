@@ -67,7 +67,8 @@ class MovingTerms:
             return None
         micros = int((dollars * rate * MICROS_PER_UNIT).to_integral_value(ROUND_DOWN))
         if micros > MAX_MICROS:
-            raise ExportInvalid(f"The budget of {about} is more than Koi can count.")
+            self.remarks.add("Budgets beyond what Koi counts: unlimited here", about)
+            return None
         return micros
 
     def models(self, names: Iterable[str], about: str) -> frozenset[str]:

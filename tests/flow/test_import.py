@@ -197,6 +197,29 @@ def test_an_import_changes_only_what_the_export_speaks_of(cli: Cli) -> None:
     assert [c["action"] for c in changes if c["target"] == "user ada@example.com"] == ["update"]
 
 
+def test_a_number_beyond_all_limits_is_no_limit_and_a_budget_row_counts(cli: Cli) -> None:
+    rows = [
+        user("ann", rpm_limit=2**63 - 1, max_budget=10.0**12, budget_duration="1mo"),
+        user("bob", teams=[ART]),
+        team(ART, "art"),
+        team(LAB, "lab"),
+        key("a", key_alias="app", user_id="bob", team_id=LAB, budget_id="small"),
+        {"budget_id": "small", "max_budget": 2, "budget_duration": "30d", "rpm_limit": 3},
+    ]
+
+    done = imported(cli, "litellm", *write(cli, dump=rows), "--rate", "7", "--keys", "new.csv")
+
+    ann = cli.json("users", "show", "ann")["limits"]
+    assert (ann["requests_per_minute"], ann["budget_per_month"]) == (120, None)
+    assert done["not_carried"]["Budgets beyond what Koi counts: unlimited here"] == ["user ann"]
+    assert done["not_carried"]["Keys of another team than their user's: here that one counts"] == [
+        "key app of bob"
+    ]
+    (app,) = cli.json("keys", "list")
+    assert app["limits"]["budget_per_month"]["value"] == "14.00"
+    assert app["limits"]["requests_per_minute"] == 3
+
+
 def new_api_rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows as `/api/user/` and `/api/token/` answer them."""
     who = {"password": "", "role": 1, "status": 1, "email": "", "used_quota": 0, "DeletedAt": None}
