@@ -60,10 +60,10 @@ def apply(
         archived = await plan.find_archived(wanted)
         idle = dry_run or check
         if not json:
-            _print_changes(changes)
+            print_changes(changes)
         issued = [] if idle else await plan.carry_out(changes)
         if json:
-            print_json({"changes": [_record(one) for one in changes], "applied": not idle,
+            print_json({"changes": [record_change(one) for one in changes], "applied": not idle,
                         "archived_teams": archived,
                         "keys": [_issued_record(one) for one in issued]})  # fmt: skip
         else:
@@ -90,7 +90,7 @@ def _read_configuration(path: Path, defaults: Limits) -> Configuration:
         raise usage_error(str(error)) from None
 
 
-def _print_changes(changes: Sequence[PlannedChange]) -> None:
+def print_changes(changes: Sequence[PlannedChange]) -> None:
     if not changes:
         print_line("Nothing differs.")
     for change in changes:
@@ -111,7 +111,7 @@ def _print_issued(issued: "Sequence[IssuedKey]") -> None:
         print_notice("Keep the keys: they are not shown again.")
 
 
-def _record(change: PlannedChange) -> dict[str, Any]:
+def record_change(change: PlannedChange) -> dict[str, Any]:
     changes = {
         name.replace("micros", "budget"): [show_value(name, value) for value in pair]
         for name, pair in change.changes.items()

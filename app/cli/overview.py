@@ -22,10 +22,11 @@ VERBS = {
     "users": "Create, change and list users and their limits.",
     "teams": "Create, change and list teams and their limits.",
     "keys": "Issue, list, revoke and rotate API keys.",
-    "invite": "Print a link that turns into a user's key, once.",
+    "invite": "Print a link that turns into the user's API key, once.",
     "invitations": "List and withdraw invitation links.",
     "admin-keys": "Issue, list and revoke keys for the administration API.",
     "apply": "Make users, teams, keys and limits what a file says.",
+    "import": "Take over users, teams and limits from LiteLLM or new-api, not their keys.",
     "audit": "Show who changed which user, team, key or limit, and why.",
     "usage": "Add up what was used.",
     "ledger": "Audit, export, correct and rebuild the ledger.",
@@ -43,6 +44,7 @@ VERBS = {
 MODULES = {
     "admin-keys": "app.cli.admin_keys:admin_keys",
     "invite": "app.cli.invitations:invite",
+    "import": "app.cli.importing:importing",
     "stop-spending": "app.cli.spending:stop_spending",
     "resume": "app.cli.spending:resume",
 }

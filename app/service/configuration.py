@@ -39,6 +39,16 @@ class PlannedChange:
     changes: Mapping[str, tuple[object, object]] = field(default_factory=dict)
 
     @property
+    def makes_key(self) -> bool:
+        """Whether carrying it out issues a key."""
+        return (
+            self.before is None
+            and self.action is PlannedAction.CREATE
+            and isinstance(self.record, ApiKey)
+            and not self.record.digest
+        )
+
+    @property
     def target(self) -> str:
         match self.record:
             case Team(name=name):

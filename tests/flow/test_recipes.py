@@ -1,0 +1,254 @@
+"""`deploy/recipes`: each program runs as pasted, each front end's request gets its picture."""
+
+import ast
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.clients.catalog import CLIENTS
+from tests.flow.command import ROOT
+from tests.flow.conftest import Start
+from tests.flow.test_sdk_node import NODE
+from tests.flow.test_webhooks import QUICK_DELIVERY, ask
+from tests.harness import Koi
+
+RECIPES = ROOT / "deploy" / "recipes"
+FRONT_ENDS = RECIPES / "front-ends"
+PAGE = (RECIPES / "README.md").read_text(encoding="utf-8")
+URL, KEY = "http://127.0.0.1:8000", "sk-koi-…"
+LINK = re.compile(r"https?://[^\s\"',}]+")
+WITHIN_S = 120
+OURS = (
+    "python_sdk.py", "python_async_polling.py", "python_streaming.py", "python_task_events.py",
+    "node_sdk.mjs", "node_async_polling.mjs", "curl.sh", "curl_async.sh",
+)  # fmt: skip
+"""What the tools of the suite run."""
+ENVIRONMENTS = {
+    "litellm_sdk.py": "litellm",
+    "litellm_router.py": "litellm",
+    "langchain_image.py": "langchain",
+    "langchain_image.mjs": "langchain-js",
+    "llamaindex_image.py": "llamaindex",
+    "pydantic_ai_image.py": "pydantic-ai",
+    "ai_sdk.mjs": "ai-6",
+}
+"""Recipe -> the client of `make clients` in whose environment it runs."""
+RECEIVERS = ("webhook_receiver.py", "webhook_receiver.mjs")
+SYNTAX_ONLY = ("litellm_proxy.yaml",)
+RUN_BY = {
+    "Run by `make test`": {*OURS, *RECEIVERS},
+    "Run by tests/flow/test_recipes.py": set(ENVIRONMENTS),
+    "Checked for syntax only": set(SYNTAX_ONLY),
+    "Its request is replayed by `make test`": {p.name for p in FRONT_ENDS.iterdir()},
+}
+HAS_NODE = shutil.which("node") is not None and (NODE / "node_modules" / "openai").is_dir()
+
+
+def written(name: str) -> Path:
+    (path,) = [path for path in RECIPES.rglob("*") if path.name == name]
+    return path
+
+
+def pasted(name: str, url: str, key: str) -> str:
+    """The text with its two settings filled in, and nothing else changed."""
+    text = written(name).read_text(encoding="utf-8")
+    head = "\n".join(text.splitlines()[:3])
+    if name not in SYNTAX_ONLY:
+        assert (URL in head, KEY in head) == (True, True), f"{name} has its settings on top"
+    return text.replace(URL, url).replace(KEY, key)
+
+
+@dataclass
+class Cook:
+    """Runs recipes, each in a folder of its own."""
+
+    path: Path
+
+    def start(self, name: str, text: str, environment: Path | None = None) -> Any:
+        folder = self.path / name
+        folder.mkdir()
+        (folder / name).write_text(text, encoding="utf-8")
+        if name.endswith(".mjs"):
+            (folder / "node_modules").symlink_to((environment or NODE) / "node_modules")
+            command = ["node", name]
+        elif name.endswith(".sh"):
+            command = ["sh", name]
+        else:
+            python = str(environment / "bin" / "python") if environment else sys.executable
+            command = [python, name]
+        return subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def dish(self, name: str, process: Any) -> str:
+        """What is wrong with what it made; empty when it made a picture."""
+        said, error = process.communicate(timeout=WITHIN_S)
+        if process.returncode:
+            return f"{name}: {error[-600:]}"
+        made = self.path / name / "koi.jpg"
+        links = LINK.findall(said)
+        picture = made.read_bytes() if made.exists() else httpx.get(links[-1]).content
+        return "" if picture.startswith(b"\xff\xd8\xff") else f"{name}: {said}"
+
+
+def run_all(koi: Koi, path: Path, recipes: Mapping[str, Path | None]) -> list[str]:
+    cook = Cook(path)
+    running = {
+        name: cook.start(name, pasted(name, koi.url, koi.key(name)), environment)
+        for name, environment in recipes.items()
+    }
+    return [wrong for name, process in running.items() if (wrong := cook.dish(name, process))]
+
+
+def test_recipes_run_as_pasted(koi: Koi, tmp_path: Path) -> None:
+    here = [
+        name
+        for name in OURS
+        if (HAS_NODE or not name.endswith(".mjs"))
+        and (shutil.which("curl") is not None or not name.endswith(".sh"))
+    ]
+
+    assert run_all(koi, tmp_path, dict.fromkeys(here)) == []
+    assert koi.sandbox.posts == len(here)
+
+
+def test_recipes_of_other_clients_run_where_these_are_installed(koi: Koi, tmp_path: Path) -> None:
+    clients = {client.name: client for client in CLIENTS}
+    ready = {
+        recipe: clients[name].folder
+        for recipe, name in ENVIRONMENTS.items()
+        if clients[name].is_ready
+    }
+    if not ready:
+        pytest.skip("`make clients` has installed none of them")
+
+    assert run_all(koi, tmp_path, ready) == []
+    assert koi.sandbox.posts == len(ready)
+
+
+def test_webhook_receivers_verify_what_they_are_sent(start: Start, tmp_path: Path) -> None:
+    koi, cook, key = start(**QUICK_DELIVERY), Cook(tmp_path), ""
+    key = koi.key()
+    with koi.client(key) as client:
+        secret = client.get("/v1/koi/webhooks/secret").json()["secret"]
+    for name in RECEIVERS if HAS_NODE else RECEIVERS[:1]:
+        port = free_port()
+        text = written(name).read_text(encoding="utf-8")
+        assert text.splitlines()[1].endswith("PORT = 8080")
+        text = text.replace("8080", str(port)).replace("whsec_…", secret)
+        process = cook.start(name, text)
+        try:
+            wait_for_port(port)
+            url = f"http://127.0.0.1:{port}/"
+            forged = httpx.post(url, content=b"{}", headers={"webhook-id": "msg_1"})
+            task = ask(koi, key, url, prompt=name)
+            said = process.stdout.readline().split()
+        finally:
+            process.kill()
+            process.communicate()
+
+        assert forged.status_code == 401
+        assert said[:2] == ["task.completed", task["id"]]
+        assert httpx.get(said[2]).content.startswith(b"\xff\xd8\xff")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise AssertionError("the receiver did not start")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a front end sends, by its source: the path after the URL that it is given, its own
+    fields, and the header with the key."""
+
+    path: str
+    fields: Mapping[str, Any]
+    header: str = "authorization"
+
+
+PROMPT = "a koi in a nebula"
+SENT = {
+    "open-webui.env": Sent("/images/generations", {
+        "model": "grok-imagine", "n": 1, "size": "1024x1024", "response_format": "b64_json"}),
+    "librechat.env": Sent("/images/generations", {
+        "model": "gpt-image-1", "n": 1, "background": "auto", "quality": "auto", "size": "auto"}),
+    "lobechat.env": Sent("/images/generations", {"model": "grok-imagine", "n": 1}),
+    "nextchat.env": Sent("/v1/images/generations", {
+        "model": "dall-e-3", "response_format": "b64_json", "n": 1, "size": "1024x1024",
+        "quality": "standard", "style": "vivid"}),
+    "n8n.env": Sent("/images/generations", {
+        "model": "dall-e-3", "quality": "standard", "size": "1024x1024", "style": "vivid",
+        "response_format": "b64_json"}),
+    "dify.env": Sent("/v1/images/generations", {
+        "model": "dall-e-3", "n": 1, "size": "1024x1024", "quality": "standard", "style": "vivid",
+        "response_format": "b64_json"}),
+    "cherry-studio.env": Sent("/v1/images/generations", {
+        "model": "grok-imagine", "n": 1, "size": "1024x1024"}),
+    "comfyui.env": Sent("/proxy/openai/images/generations", {
+        "model": "gpt-image-1", "quality": "low", "background": "auto", "n": 1, "size": "auto",
+        "moderation": "low"}, header="x-api-key"),
+}  # fmt: skip
+
+
+def test_front_ends_with_these_settings_get_their_picture(koi: Koi) -> None:
+    for name, sent in SENT.items():
+        text = pasted(name, koi.url, koi.key(name))
+        first, second = [line.partition("=")[2] for line in text.splitlines()[1:3]]
+        key = f"Bearer {second}" if sent.header == "authorization" else second
+        answer = httpx.post(
+            first + sent.path,
+            headers={sent.header: key},
+            json={"prompt": PROMPT, **sent.fields},
+            timeout=30,
+        )
+        assert answer.status_code == 200, (name, answer.text)
+        (picture,) = answer.json()["data"]
+        assert picture.get("b64_json") or picture["url"].startswith(koi.url), name
+
+
+def test_every_recipe_says_who_runs_it_and_is_on_the_page() -> None:
+    names = {path.name for path in RECIPES.rglob("*") if path.is_file()} - {"README.md"}
+
+    assert names == set().union(*RUN_BY.values())
+    assert set(SENT) == RUN_BY["Its request is replayed by `make test`"]
+    for phrase, recipes in RUN_BY.items():
+        for name in recipes:
+            first = written(name).read_text(encoding="utf-8").splitlines()[0]
+            assert first.lstrip("#/ ").startswith(phrase), name
+            assert f"`{written(name).relative_to(RECIPES)}`" in PAGE, name
+
+
+def test_recipes_that_are_not_run_here_can_be_read() -> None:
+    for name in (*ENVIRONMENTS, *RECEIVERS, *SYNTAX_ONLY):
+        text = written(name).read_text(encoding="utf-8")
+        if name.endswith(".py"):
+            ast.parse(text)
+        elif name.endswith(".yaml"):
+            assert yaml.safe_load(text)["model_list"]
+        elif HAS_NODE:
+            check = ["node", "--check", str(written(name))]
+            assert subprocess.run(check, capture_output=True, check=False).returncode == 0, name
