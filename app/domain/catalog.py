@@ -1,7 +1,7 @@
 """The models on offer: names, aliases, sizes, qualities, modes and prices, as a value."""
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from types import MappingProxyType
@@ -124,9 +124,12 @@ class Catalog:
 def parse_catalog(text: str) -> Catalog:
     """Read a catalog from TOML; raises `CatalogError`."""
     try:
-        catalog = read_catalog_fields(CatalogFields(tomllib.loads(text), "the file"))
+        catalog = read_models(CatalogFields(tomllib.loads(text), "the file"))
     except ValueError as error:
         raise CatalogError(f"The catalog cannot be read: {error}.") from error
+    for model in catalog.models:
+        for _, sentence in model_mistakes(model):
+            raise CatalogError(f"{model.name}: {sentence}")
     for mistake in catalog_mistakes(catalog):
         raise CatalogError(mistake.sentence)
     return catalog
@@ -162,21 +165,22 @@ def catalog_mistakes(catalog: Catalog) -> Iterator[CatalogMistake]:
         yield CatalogMistake("", "default_model", catalog.default_model, sentence)
 
 
-def read_catalog_fields(fields: CatalogFields) -> Catalog:
+def read_models(fields: CatalogFields) -> Catalog:
+    """The catalog as it is written, whether or not its models can be offered."""
     return Catalog(
         currency=fields.text("currency", "CNY"),
         default_model=fields.text("default_model"),
         models=tuple(
-            read_model(CatalogFields(table, f"model {number}"))
+            _model(fields.nested(table, f"model {number}"))
             for number, table in enumerate(fields.tables("models"), start=1)
         ),
         name_prefixes=fields.texts("name_prefixes", ()),
     )
 
 
-def read_model(fields: CatalogFields) -> Model:
+def _model(fields: CatalogFields) -> Model:
     name = fields.owner = fields.text("name")
-    model = Model(
+    return Model(
         name=name,
         enabled=fields.flag("enabled", default=True),
         modes=frozenset(fields.texts("modes")),
@@ -186,16 +190,11 @@ def read_model(fields: CatalogFields) -> Model:
         max_prompt_chars=fields.number("max_prompt_chars", 32_000),
         aliases=fields.texts("aliases", ()),
         alias_patterns=fields.texts("alias_patterns", ()),
-        response_formats=read_response_formats(
-            name, fields.table("response_formats", BASE64_NAMES)
-        ),
+        response_formats=fields.entries("response_formats", BASE64_NAMES, _response_format),
         size_aliases=fields.table("size_aliases", {}),
         quality_aliases=fields.table("quality_aliases", {}),
-        prices=dict(read_prices(name, fields.table("prices", {}))),
+        prices=fields.entries("prices", {}, _price),
     )
-    for _, sentence in model_mistakes(model):
-        raise CatalogError(f"{name}: {sentence}")
-    return model
 
 
 def model_mistakes(model: Model) -> Iterator[tuple[str, str]]:
@@ -213,14 +212,10 @@ def model_mistakes(model: Model) -> Iterator[tuple[str, str]]:
         yield "quality_aliases", "quality_aliases must lead to one of its qualities"
 
 
-def read_response_formats(name: str, texts: Mapping[str, str]) -> Mapping[str, ResponseFormat]:
-    formats: dict[str, ResponseFormat] = {}
-    for pattern, text in texts.items():
-        if text not in tuple(ResponseFormat):
-            known = ", ".join(ResponseFormat)
-            raise CatalogError(f"{name}: response_formats {pattern!r} must be one of {known}")
-        formats[pattern] = ResponseFormat(text)
-    return formats
+def _response_format(pattern: str, text: str) -> tuple[str, ResponseFormat]:
+    if text not in tuple(ResponseFormat):
+        raise ValueError(f"must be one of {', '.join(ResponseFormat)}")
+    return pattern, ResponseFormat(text)
 
 
 def _pattern_mistakes(catalog: Catalog) -> Iterator[CatalogMistake]:
@@ -244,11 +239,7 @@ def _pattern_mistakes(catalog: Catalog) -> Iterator[CatalogMistake]:
             yield CatalogMistake(theirs.name, "alias_patterns", other, sentence)
 
 
-def read_prices(name: str, texts: Mapping[str, str]) -> Iterable[tuple[tuple[str, str], int]]:
+def _price(key: str, amount: str) -> tuple[tuple[str, str], int]:
     """`"*" = "0.14"`, `hd = "0.28"` or `"hd/1536x1024" = "0.35"`: text, so no float is read."""
-    for key, amount in texts.items():
-        quality, _, size = key.partition("/")
-        try:
-            yield (quality, size or "*"), parse_micros(amount)
-        except ValueError as error:
-            raise CatalogError(f"{name}: prices of {key!r}: {error}") from error
+    quality, _, size = key.partition("/")
+    return (quality, size or "*"), parse_micros(amount)
