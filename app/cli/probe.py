@@ -194,6 +194,7 @@ def _converse(
         images_at_most,
     )
     from app.probe.parts import KeyRefused, ProbeStopped, ProviderAway  # noqa: PLC0415
+    from app.probe.readings import is_hopeless  # noqa: PLC0415
 
     run = StopOnInterrupt(access, terms, answers)
     try:
@@ -205,6 +206,12 @@ def _converse(
             return EXIT_FAILED
         if planned or has_open_tasks(answers):
             run.ask(ProbeStep.PAID)
+        if is_hopeless(answers):
+            print_notice(
+                f"{access.host} refuses this account, so nothing more was asked; the report says "
+                "how. When that is mended, run this with another --out."
+            )
+            return EXIT_FAILED
         run.ask(ProbeStep.AFTER)
     except KeyRefused:
         raise CommandFailed(

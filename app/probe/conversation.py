@@ -11,10 +11,11 @@ from app.probe.calls import ProviderAccess, ProviderCalls
 from app.probe.facts import known_so_far
 from app.probe.free import FreeQuestions
 from app.probe.keep_alive import IdleConnection
-from app.probe.paid import PaidQuestions, is_hopeless
+from app.probe.paid import PaidQuestions
 from app.probe.parts import ProbeParts
 from app.probe.pictures import PictureViewer
 from app.probe.questions import Terms, paid_questions
+from app.probe.readings import is_hopeless
 
 
 class ProbeStep(StrEnum):

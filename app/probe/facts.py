@@ -1,40 +1,25 @@
 """What the answers say about a provider, in the terms of the sandbox's profiles."""
 
 import re
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.probe.answers import Answers, Record
-from app.probe.questions import Known
+from app.probe.answers import Answers
+from app.probe.questions import Known, other_format
+from app.probe.readings import form_of, images_of, tells
+from app.probe.shapes import (
+    TaskIdForm,
+    first_of,
+    recorded_bodies,
+    recorded_refusals,
+    retry_after_form,
+    status_words,
+    task_id_form,
+)
 
 FORBIDDEN_QUESTIONS = {"size": "size", "quality": "quality", "style": "style"}
-ALPHABETS = (
-    string.digits,
-    "0123456789abcdef",
-    string.digits + string.ascii_lowercase,
-    string.digits + string.ascii_letters,
-)
-ID_PREFIX = re.compile(r"[A-Za-z]+[_:-]")
-PICTURE_TOLERANCE = 0.02
-"""By how much of each side a picture may differ and still be of the size that was asked for."""
 HOUR_S = 3600
-REFUSALS = (
-    "bad_key", "no_key", "no_prompt", "bad_model", "bad_n", "bad_json", "bad_size", "bad_quality",
-    "size", "quality", "style", "no_route", "unknown_task", "malformed_task", "unknown_field",
-    "long_prompt", "refused_prompt", "too_many",
-)  # fmt: skip
-"""Questions whose refusal is kept word for word."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskIdForm:
-    """How task ids look: `length` letters of an alphabet after a prefix."""
-
-    prefix: str
-    alphabet: str
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +47,7 @@ class ProviderFacts:
     prompt_refused: bool | None = None
     link_ttl_s: int | None = None
     rpm: int | None = None
+    retry_after_form: str | None = None
     tells_balance: bool | None = None
     task_id: TaskIdForm | None = None
     words: Mapping[str, str] = field(default_factory=dict)
@@ -71,7 +57,8 @@ class ProviderFacts:
 
 def known_so_far(answers: Answers) -> Known:
     """What the next questions depend on."""
-    kinds = {str(r["question"]): str(r["kind"]) for r in answers.all("answered")}
+    told = [record for record in answers.all("answered") if tells(record)]
+    kinds = {str(record["question"]): str(record["kind"]) for record in told}
     return Known(
         tasks=_task_mode(kinds),
         default_format=_default_format(answers) or "url",
@@ -84,7 +71,7 @@ def read_facts(answers: Answers) -> ProviderFacts:
     """All that can be concluded."""
     known = known_so_far(answers)
     forbidden = _forbidden(answers)
-    task = _first(answers, _tasks_asked(known.tasks), "task")
+    task = first_of(answers, _tasks_asked(known.tasks), "task")
     return ProviderFacts(
         tasks=known.tasks,
         default_format=_default_format(answers),
@@ -99,11 +86,12 @@ def read_facts(answers: Answers) -> ProviderFacts:
         prompt_refused=_strict(answers, "long_prompt"),
         link_ttl_s=_link_ttl(answers),
         rpm=_requests_per_minute(answers),
+        retry_after_form=retry_after_form(answers),
         tells_balance=_tells_balance(answers),
-        task_id=_task_id_form(answers),
-        words=_words(answers),
-        bodies=_bodies(answers, task),
-        refusals=_refusals(answers),
+        task_id=task_id_form(answers),
+        words=status_words(answers),
+        bodies=recorded_bodies(answers, task),
+        refusals=recorded_refusals(answers),
     )
 
 
@@ -121,32 +109,17 @@ def _tasks_asked(mode: str | None) -> tuple[str, ...]:
     return {"flag": ("async",), "deferred": ("deferred",), "always": ("sync",)}.get(mode or "", ())
 
 
-def _first(answers: Answers, questions: tuple[str, ...], kind: str) -> Record | None:
-    for name in questions:
-        answer = answers.answer(name)
-        if answer is not None and answer["kind"] == kind:
-            return answer
-    return None
-
-
-def _images(answers: Answers, question: str) -> list[Mapping[str, Any]]:
-    result = answers.result(question)
-    return [] if result is None else list(result.get("images", []))
-
-
-def _form(answers: Answers, question: str) -> str | None:
-    images = _images(answers, question)
-    return str(images[0]["as"]) if images else None
-
-
 def _default_format(answers: Answers) -> str | None:
-    return _form(answers, "sync") or _form(answers, "async")
+    return form_of(answers, "sync") or form_of(answers, "async")
 
 
 def _formats(answers: Answers, known: Known) -> dict[str, Any]:
-    asked, got = ("b64_json" if known.default_format == "url" else "url"), _form(answers, "format")
+    asked, got = (
+        ("b64_json" if known.default_format == "url" else "url"),
+        form_of(answers, "format"),
+    )
     ignored = None if got is None else got != asked
-    in_task = _form(answers, "format_async")
+    in_task = form_of(answers, "format_async")
     return {
         "url_only": None if ignored is None else ignored and asked == "b64_json",
         "async_b64": None if in_task is None else in_task == "b64_json",
@@ -157,13 +130,13 @@ def _sizes(answers: Answers) -> dict[str, Any]:
     """Whether another size is drawn, and to the pixel."""
     strict = _strict(answers, "bad_size")
     wanted = answers.find("sent", "size")
-    images = _images(answers, "size")
+    images = images_of(answers, "size")
     if wanted is None or not images or not images[0].get("width"):
         return {"strict_size": strict, "ignores_size": None, "pixel_exact": None}
     width, height = images[0]["width"], images[0]["height"]
     asked = str(wanted.get("size", "")).split("x")
     exact = [str(width), str(height)] == asked
-    default = _images(answers, "sync") or _images(answers, "async")
+    default = images_of(answers, "sync") or images_of(answers, "async")
     same = bool(default) and default[0].get("width") == width and default[0]["height"] == height
     ignored = not exact and same
     return {
@@ -175,7 +148,7 @@ def _sizes(answers: Answers) -> dict[str, Any]:
 
 def _strict(answers: Answers, question: str) -> bool | None:
     answer = answers.answer(question)
-    if answer is None or answer["kind"] == "unclear" or answer["status"] == 429:
+    if answer is None or answer["kind"] == "unclear" or not tells(answer):
         return None
     return bool(answer["kind"] == "refused")
 
@@ -195,8 +168,8 @@ def _traits(answers: Answers) -> dict[str, Any]:
     shown = [r["traits"] for r in replies if r["kind"] == "images" and "traits" in r]
     moving = [r["traits"] for r in replies if r["kind"] == "task" and "traits" in r]
     forms = [t["progress_form"] for t in moving if t["progress_form"]]
-    types = [i["type"] for name in ("sync", "async") for i in _images(answers, name)]
-    got_b64 = any(_form(answers, name) == "b64_json" for name in ("sync", "format"))
+    types = [i["type"] for name in ("sync", "async") for i in images_of(answers, name)]
+    got_b64 = any(form_of(answers, name) == "b64_json" for name in ("sync", "format"))
     return {
         "relative_links": any(t["relative_link"] for t in shown) if shown else None,
         "data_prefix": any(t["data_prefix"] for t in shown) if got_b64 else None,
@@ -213,7 +186,7 @@ def _running_status(answers: Answers) -> int | None:
 
 def _link_ttl(answers: Answers) -> int | None:
     """How long a link lives by its own words, in whole hours where it is hours."""
-    images = [i for name in ("sync", "async", "format") for i in _images(answers, name)]
+    images = [i for name in ("sync", "async", "format") for i in images_of(answers, name)]
     lives = [i["lives_s"] for i in images if i.get("lives_s")]
     if not lives:
         return None
@@ -232,56 +205,3 @@ def _requests_per_minute(answers: Answers) -> int | None:
 def _tells_balance(answers: Answers) -> bool | None:
     reading = answers.find("balance")
     return None if reading is None else bool(reading["numbers"])
-
-
-def _task_id_form(answers: Answers) -> TaskIdForm | None:
-    ids = [str(r["task_id"]) for r in answers.all("answered") if r["kind"] == "task"]
-    if not ids:
-        return None
-    match = ID_PREFIX.match(ids[0])
-    prefix = match[0] if match is not None else ""
-    rests = [name.removeprefix(prefix) for name in ids]
-    letters = set("".join(rests))
-    alphabet = next((a for a in ALPHABETS if letters <= set(a)), "".join(sorted(letters)))
-    return TaskIdForm(prefix, alphabet, len(rests[0]))
-
-
-def _words(answers: Answers) -> dict[str, str]:
-    """The status words: the first that a task had, the next one, that of its end."""
-    told = [*answers.all("answered"), *answers.all("polled")]
-    running = [str(r["word"]) for r in told if r["kind"] == "task" and r["word"]]
-    ended = [str(r["word"]) for r in told if r["kind"] == "images" and r["word"]]
-    words: dict[str, str] = {}
-    if running:
-        both = list(dict.fromkeys(running))
-        words |= {"queued": both[0], "processing": both[min(1, len(both) - 1)]}
-    return words | ({"completed": ended[0]} if ended else {})
-
-
-def _bodies(answers: Answers, task: Record | None) -> dict[str, Any]:
-    polled = answers.all("polled")
-    bodies: dict[str, Any] = {}
-    if task is not None:
-        bodies["submit"] = task["body"]
-    for name, kind in (("running", "task"), ("done", "images")):
-        found = [r["body"] for r in polled if r["kind"] == kind]
-        bodies |= {name: found[0]} if found else {}
-    direct = _first(answers, ("sync", "format"), "images")
-    if direct is not None:
-        linked = [
-            answer
-            for name in ("sync", "format")
-            if _form(answers, name) == "url" and (answer := answers.answer(name)) is not None
-        ]
-        bodies["images"] = (linked or [direct])[0]["body"]
-    return bodies
-
-
-def _refusals(answers: Answers) -> dict[str, tuple[int, Any]]:
-    refusals = {}
-    for name in REFUSALS:
-        answer = answers.answer(name)
-        if answer is None or answer["kind"] in ("task", "images") or answer["body"] is None:
-            continue
-        refusals[name] = (int(answer["status"]), answer["body"])
-    return refusals

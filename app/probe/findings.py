@@ -8,6 +8,7 @@ from typing import Any
 from app.probe.answers import Answers, Record
 from app.probe.facts import ProviderFacts
 from app.probe.questions import Terms
+from app.probe.readings import refused_account
 
 MAX_IDLE_S = 4
 """How long Koi keeps an idle connection to the provider."""
@@ -80,6 +81,17 @@ def _access(found: Evidence) -> Iterator[Finding]:
         yield Finding(question, "Yes" if good else "No", found.status(name), "nothing to set")
 
 
+def _account(found: Evidence) -> Iterator[Finding]:
+    refused = refused_account(found.answers)
+    if refused is not None:
+        yield Finding(
+            "Does the provider take our account?",
+            "No: nothing more was asked",
+            describe(refused),
+            "mend the key or the balance, then run `koi probe` with another `--out`",
+        )
+
+
 def _errors(found: Evidence) -> Iterator[Finding]:
     for name, question in (
         ("bad_key", "What does a wrong key get?"),
@@ -91,7 +103,7 @@ def _errors(found: Evidence) -> Iterator[Finding]:
         ("refused_prompt", "What does a refused prompt get?"),
     ):
         answer = found.answers.answer(name)
-        if answer is None:
+        if answer is None or answer is refused_account(found.answers):
             continue
         paid = name not in ("bad_key", "no_key", "bad_json", "no_route") and answer["kind"] in (
             "task", "images", "unclear",
@@ -237,6 +249,7 @@ def _kind(found: Evidence, question: str) -> str:
 
 CONTRACT_ROWS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     _access,
+    _account,
     _errors,
     _tasks,
     _speed,

@@ -41,11 +41,7 @@ class FreeQuestions:
     async def ask_before(self) -> None:
         """Raises `KeyRefused` and `ProviderAway`."""
         calls = self._calls
-        models = await self._ask("models", lambda: calls.get("models"))
-        if models["status"] == 401:
-            raise KeyRefused
-        if models["reason"] in ("upstream_unreachable", "upstream_tls"):
-            raise ProviderAway
+        await self._ask("models", lambda: calls.get("models"))
         body = {"model": self._parts.terms.model.name, "prompt": "nothing"}
         asked: dict[str, Send] = {
             "x_api_key": lambda: calls.get("models", auth="x-api-key"),
@@ -91,7 +87,9 @@ class FreeQuestions:
         self._parts.check_stop()
         reply = await self._read(send)
         if reply is None:
-            return {"status": None, "reason": "upstream_unreachable"}
+            raise ProviderAway
+        if name == "models" and reply.status == 401:
+            raise KeyRefused  # not kept: the next run may have another key
         observer = self._parts.observer
         seen = (
             observer.observe_answer(reply)

@@ -7,15 +7,12 @@ from typing import Any
 from app.adapters.upstream.observation import ObservedReply
 from app.domain.errors import UpstreamError
 from app.domain.failure import BillingEvidence
-from app.probe.answers import Answers
 from app.probe.calls import POLL_PATHS
 from app.probe.facts import known_so_far
 from app.probe.free import FreeQuestions
 from app.probe.parts import ProbeParts, ProviderAway, describe_reply
 from app.probe.questions import Question, paid_questions
-
-HOPELESS = frozenset({"upstream_auth", "upstream_billing"})
-"""After such a refusal no further question can be answered."""
+from app.probe.readings import is_hopeless
 
 
 class PaidQuestions:
@@ -70,12 +67,12 @@ class PaidQuestions:
         else:
             seen = self._parts.observer.observe_answer(reply, str(fields.get("prompt", "")))
             await self._note_answer(question, seen, started)
+            if reply.status == 429 and not is_hopeless(self._answers):
+                await self._parts.wait_throttled(reply)
         await self._free.read_balance(question.name)
 
     async def _note_answer(self, question: Question, seen: ObservedReply, started: float) -> None:
         """First that there is an answer: looking at its pictures may be interrupted."""
-        if seen.status == 429:
-            self._parts.note_throttled(seen)
         took_s = round(time.monotonic() - started, 3)
         self._answers.add(
             "answered",
@@ -144,15 +141,6 @@ class PaidQuestions:
             name = f"koi-probe-{secrets.token_hex(8)}"
             earlier = self._answers.add("idempotency_key", name=name)
         return str(earlier["name"])
-
-
-def is_hopeless(answers: Answers) -> bool:
-    """Whether the provider has refused our account."""
-    sent = {record["question"] for record in answers.all("sent")}
-    return any(
-        record["question"] in sent and record.get("reason") in HOPELESS
-        for record in answers.all("answered")
-    )
 
 
 def _images(count: int) -> str:

@@ -1,13 +1,13 @@
 """What every step of a probe works with, and how a reply is written down."""
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.adapters.upstream.observation import ObservedReply, ReplyObserver
+from app.adapters.upstream.retry_after import retry_after_s
 from app.adapters.upstream.wire import ProviderReply
 from app.domain.images import ProviderImage
 from app.probe.answers import Answers
@@ -65,17 +65,17 @@ class ProbeParts:
             reply = await send()
             if reply.status != 429:
                 return reply
-            self.note_throttled(self.observer.observe_answer(reply))
-            wait = reply.headers.get("retry-after", "")
-            wait_s = float(wait) if re.fullmatch(r"\d{1,4}(\.\d+)?", wait) else DEFAULT_WAIT_S
-            self.say(f"the provider asks to slow down; waiting {wait_s:.0f} s")
-            await self.sleep(min(wait_s, MAX_WAIT_S))
+            await self.wait_throttled(reply)
         return await send()
 
-    def note_throttled(self, seen: ObservedReply) -> None:
-        """How the provider says that requests come too fast: the first such answer is kept."""
+    async def wait_throttled(self, reply: ProviderReply) -> None:
+        """Wait as long as a 429 asks for. How the provider writes it is kept once."""
         if self.answers.find("throttled") is None:
+            seen = self.observer.observe_answer(reply)
             self.answers.add("throttled", at=time.time(), **describe_reply(seen))
+        wait_s = retry_after_s(reply.headers, None, time.time()) or DEFAULT_WAIT_S
+        self.say(f"The provider asks to slow down; waiting {wait_s:.0f} s")
+        await self.sleep(min(wait_s, MAX_WAIT_S))
 
     async def look(self, images: Sequence[ProviderImage]) -> list[dict[str, Any]]:
         return await self.viewer.look(images)

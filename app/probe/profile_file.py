@@ -19,6 +19,7 @@ SWITCHES = (
     "submit_status",
     "revised_prompt",
     "rpm",
+    "retry_after_form",
 )
 IMAGE_FORMATS = ("jpeg", "png")
 LONG_PROMPT_LIMIT = 5_999
@@ -35,6 +36,7 @@ SITUATIONS = {
     "bad_json": ("bad_json",),
     "no_prompt": ("no_prompt",),
     "no_route": ("no_route",),
+    "empty_balance": ("empty_balance",),
     "unknown_task": ("unknown_task",),
     "malformed_task": ("malformed_task",),
 }

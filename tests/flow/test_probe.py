@@ -258,16 +258,22 @@ def test_a_key_that_is_refused_ends_the_probe(probe: ProbeProcess, sandbox: Sand
 
     assert "refuses the key; nothing was spent" in err
     assert sandbox.posts == 0
+    probe.run(answer="n", code=1)  # with the right key it goes on
 
 
 def test_an_empty_balance_ends_the_paid_questions(probe: ProbeProcess, sandbox: Sandbox) -> None:
     (probe.cli.path / "key").write_text("sk-broke\n")
 
-    out, _ = probe.run("--key-file", "key", "--yes", "--json")
+    out, err = probe.run("--key-file", "key", "--yes", "--json", code=1)
 
+    assert "refuses this account" in err
     assert json.loads(out)["images_paid"] == 0
     assert [record["question"] for record in probe.records("sent")] == ["no_prompt"]
-    assert "insufficient_balance" in (probe.cli.path / "koi-probe/report.md").read_text()
+    report = (probe.cli.path / "koi-probe/report.md").read_text()
+    assert "Does the provider take our account? | No" in report
+    assert "What does a request without prompt get?" not in report.partition("## Not asked")[0]
+    profile = (probe.cli.path / "koi-probe/profile.toml").read_text()
+    assert "[errors.empty_balance]\nstatus = 402" in profile
 
 
 def test_answers_about_two_providers_are_not_mixed(probe: ProbeProcess) -> None:
@@ -288,6 +294,17 @@ def test_a_provider_that_is_away_costs_nothing_and_can_be_asked_again(
 
     assert "cannot be reached" in err
     assert sandbox.posts == 0
+
+
+def test_a_provider_that_asks_to_slow_down_is_waited_for(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.set(burst=3, retry_after_form="int")
+    probing = Probing("doc", sandbox, tmp_path / "p")
+
+    found = asyncio.run(probing.run(ProbeStep.FREE))
+
+    assert found.facts.retry_after_form == "int"
+    assert "What does a request too many get? | HTTP 429" in found.report
+    assert found.facts.refusals["no_route"][0] == 404
 
 
 def test_a_later_run_reads_the_same_task_and_says_how_long_it_stays(

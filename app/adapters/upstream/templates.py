@@ -15,6 +15,8 @@ from app.adapters.upstream.task_status import PROGRESS_KEYS, STATUS_KEYS
 
 LINK = re.compile(r"https?://", re.IGNORECASE)
 LINK_INSIDE = re.compile(r"https?://[^\s\"'<>]+", re.IGNORECASE)
+QUERY = re.compile(r"\?[^\s?]*=\S*")
+"""The end of a link, perhaps with a signature, also where the scheme is missing."""
 SHORTENED_CHARS = 300
 MIN_BASE64_CHARS = 200
 NEAR_S = 10 * 86_400
@@ -91,7 +93,7 @@ class TemplateMaker:
         """The text without secrets and links, shortened."""
         for secret in filter(None, self.secrets):
             text = text.replace(secret, "[hidden]")
-        return LINK_INSIDE.sub("[link]", text)[:SHORTENED_CHARS]
+        return QUERY.sub("?[hidden]", LINK_INSIDE.sub("[link]", text))[:SHORTENED_CHARS]
 
     def _number(self, value: Any, key: str) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float):
