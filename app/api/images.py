@@ -26,6 +26,7 @@ from app.api.state import get_access_record, get_app_state, get_edge_settings, i
 from app.api.tasks import build_task_headers
 from app.domain.errors import AdmissionRefused, InvalidRequest, LedgerUnavailable, RateLimited
 from app.domain.principal import Principal
+from app.domain.webhooks import WebhookTarget
 from app.service.dedup import CallerDisconnected
 from app.service.generation import StartedJob
 from app.service.log_context import bind_task_id
@@ -47,11 +48,9 @@ async def create(request: Request) -> Response:
     record.moderation_code = parsed.moderation_code
     if parsed.egress_override:
         get_app_state(request).metrics.egress_override()
+    target = _choose_webhook(request, principal, parsed)
     if dry_run:
         return await answer_dry_run(request, principal, parsed)
-    target = gateway.webhooks.choose_target(
-        principal, parsed.webhook, parsed.webhook_events, get_public_origin(request)
-    )
     command = parsed.ask if target is None else replace(parsed.ask, webhook=target)
     try:
         is_connected = partial(is_client_connected, request)
@@ -67,6 +66,17 @@ async def create(request: Request) -> Response:
         asked = parsed.asynchronous or parsed.webhook is not None
         await gateway.webhooks.tell_of(started, command, asked=asked)
     return await _build_response(request, started, parsed, request_headers)
+
+
+def _choose_webhook(
+    request: Request, principal: Principal, parsed: ParsedRequest
+) -> WebhookTarget | None:
+    """Who is told of the end. Most requests tell nobody."""
+    if parsed.webhook is None and principal.webhook is None:
+        return None
+    return get_app_state(request).gateway.webhooks.choose_target(
+        principal, parsed.webhook, parsed.webhook_events, get_public_origin(request)
+    )
 
 
 async def reject_unsupported(request: Request) -> Response:

@@ -25,6 +25,7 @@ class EdgeSettings:
     `heartbeat_after_s` 0 sends no heartbeats. `loopback_only` opens /metrics to this machine.
     `admin_key` None hides the administration routes, `docs` False the schema and its page,
     `console` False the page at / and its sessions. `list_aliases` lists models by all names.
+    `notices` says whether the operator receives any. `image_ttl_s` is how long pictures are kept.
     `response_format` applies where neither request, key, user nor model name says one.
     """
 
@@ -44,6 +45,8 @@ class EdgeSettings:
     link_ttl_s: int = 86_400
     docs: bool = True
     console: bool = True
+    notices: bool = False
+    image_ttl_s: float = 30 * 86_400
     list_aliases: bool = False
     max_connections: int = 10_000
     version: str = "unknown"

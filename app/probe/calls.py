@@ -76,17 +76,17 @@ class ProviderCalls:
             headers = headers.with_field("idempotency-key", idempotency_key)
         content = body if isinstance(body, bytes) else orjson.dumps(dict(body))
         request = HttpRequest("POST", self._url("images/generations"), headers, content)
-        if hang_up_s is None:
-            return await self._send(request, self.access.timeout_s)
-        async with asyncio.timeout(hang_up_s):
-            return await self._send(request, self.access.timeout_s)
+        return await self._send(request, self.access.timeout_s, hang_up_s)
 
-    async def _send(self, request: HttpRequest, within_s: float) -> ProviderReply:
+    async def _send(
+        self, request: HttpRequest, within_s: float, hang_up_s: float | None = None
+    ) -> ProviderReply:
         wait_s = self._next_s - time.monotonic()
         if wait_s > 0:
             await asyncio.sleep(wait_s)
         self._next_s = time.monotonic() + self.access.pause_s
-        return await self._exchange(request, within_s)
+        async with asyncio.timeout(hang_up_s):
+            return await self._exchange(request, within_s)
 
     def _url(self, path: str) -> HttpUrl:
         if path.startswith("/"):
