@@ -114,10 +114,7 @@ def _default_format(answers: Answers) -> str | None:
 
 
 def _formats(answers: Answers, known: Known) -> dict[str, Any]:
-    asked, got = (
-        ("b64_json" if known.default_format == "url" else "url"),
-        form_of(answers, "format"),
-    )
+    asked, got = other_format(known), form_of(answers, "format")
     ignored = None if got is None else got != asked
     in_task = form_of(answers, "format_async")
     return {
