@@ -15,6 +15,8 @@ Record: TypeAlias = Mapping[str, Any]
 
 ANSWERS_FILE = "answers.jsonl"
 PAID_KINDS = ("task", "images", "unclear")
+BILLED_ANYWAY = frozenset({"refused_prompt"})
+"""Questions whose refusal some providers charge for."""
 
 
 class ProbeRunning(Exception):
@@ -109,5 +111,6 @@ class Answers:
         for name, images in sent.items():
             answer = self.answer(name)
             refused = answer is not None and answer["kind"] not in PAID_KINDS
+            refused = refused and name not in BILLED_ANYWAY
             if self.was_sent(name):
                 yield name, 0 if refused else images

@@ -110,6 +110,8 @@ def _errors(found: Evidence) -> Iterator[Finding]:
         )  # fmt: skip
         in_200 = answer["status"] == 200 and answer["kind"] == "refused"
         said = "Accepted, and billed perhaps" if paid else "Refused"
+        if name == "refused_prompt" and not paid:
+            said, paid = "Refused, and billed perhaps", True
         yield Finding(
             question,
             f"{said}{', inside a 200' if in_200 else ''}",

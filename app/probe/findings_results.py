@@ -145,7 +145,9 @@ def _repeats(found: Evidence) -> Iterator[Finding]:
     same = same_task or (bool(digests[0]) and digests[0] == digests[1])
     yield Finding(
         "Is a repeated POST with the same Idempotency-Key the same job?",
-        "Yes: the same image" if same else "No: another image, paid again",
+        "The same image: the key is obeyed, or equal prompts are cached"
+        if same
+        else "No: another image, paid again",
         f"first {found.status('sync')}; again {found.status('repeat')}",
         "Koi never repeats a POST either way",
     )

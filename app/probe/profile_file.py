@@ -98,7 +98,7 @@ def _errors(facts: ProviderFacts) -> dict[str, tuple[int, Any]]:
     if "bad_key" in errors:
         status, body = errors["bad_key"]
         # A provider whose errors differ in `type` sends it for each; others always write the same.
-        types = {str(_type_of(seen)) for _, seen in errors.values()}
+        types = {str(named) for _, seen in errors.values() if (named := _type_of(seen))}
         errors["any"] = (status, envelope(body, own_type=len(types) > 1))
     return errors
 

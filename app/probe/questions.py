@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from app.domain.catalog import Model
 
 PROMPT = "A koi fish under water lilies, ink drawing"
-HD_PROMPT = "A koi pond in the rain, oil painting"
+OTHER_PROMPT = "A koi pond in the rain, oil painting"
 LONG_PROMPT_CHARS = 6_000
 UNKNOWN_MODEL = "koi-probe-no-such-model"
 UNKNOWN_WORD = "koi-probe"
@@ -84,7 +84,7 @@ def _size(terms: Terms, _known: Known) -> Body | None:
     sizes = [size for size in terms.model.sizes if "x" in size]
     if len(sizes) < 2:
         return None
-    return {"model": terms.model.name, "prompt": HD_PROMPT, "size": sizes[1]}
+    return {"model": terms.model.name, "prompt": OTHER_PROMPT, "size": sizes[1]}
 
 
 def _quality(terms: Terms, _known: Known) -> Body | None:

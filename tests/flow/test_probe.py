@@ -17,6 +17,7 @@ from app.probe.facts import ProviderFacts
 from app.probe.questions import Terms
 from app.sandbox.contract import Problem, Profile
 from app.sandbox.profiles import PROFILES
+from app.sandbox.recorded import read_recorded
 from app.sandbox.server import Sandbox
 from app.sandbox.switches import Switches
 from tests.flow.command import Cli, served_by
@@ -35,24 +36,32 @@ from tests.flow.probing import (
 )
 
 BALANCE = "doc with a balance"
+MODERATION = {"loud": "[fault:moderation-400]", "silent": "[fault:moderation-200]"}
 BAD_KEY = "Incorrect API key provided"
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Probed]:
-    """Every profile, probed, and a provider that tells the balance."""
+    """Every profile, probed; a provider that tells the balance; one that bills what it refuses."""
     directory = tmp_path_factory.mktemp("first")
     with (
         sandboxes(list(PROFILES), directory) as probings,
         quick(Sandbox(), billing_route=True) as rich,
+        quick(Sandbox(), moderation_billed=True) as loud,
+        quick(Sandbox(), moderation_billed=True) as silent,
     ):
-        return run_all([*probings, Probing(BALANCE, rich, directory / "balance")])
+        probings.append(Probing(BALANCE, rich, directory / "balance"))
+        for name, sandbox in (("loud", loud), ("silent", silent)):
+            terms = Terms(default_model(), 60, MODERATION[name])
+            probings.append(Probing(name, sandbox, directory / name, terms))
+        return run_all(probings)
 
 
 @pytest.fixture(scope="module")
 def second(first: dict[str, Probed], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Probed]:
     """The same probes of sandboxes that play back what was found."""
-    with played_back(first, tmp_path_factory.mktemp("second")) as probings:
+    profiles = {name: first[name] for name in PROFILES}
+    with played_back(profiles, tmp_path_factory.mktemp("second")) as probings:
         return run_all(probings)
 
 
@@ -162,6 +171,33 @@ def test_a_balance_tells_what_each_question_cost(first: dict[str, Probed]) -> No
     assert re.search(r"client hung up\? \| Yes \| balance: total_used \+0\.14", report)
     assert "many: total_used +0.28" in report
     assert "bad_size: nothing" in report
+
+
+@pytest.mark.parametrize("name", MODERATION)
+def test_a_refused_prompt_counts_as_paid_since_it_may_be_billed(
+    first: dict[str, Probed], name: str
+) -> None:
+    probed = first[name]
+
+    assert probed.billed <= probed.paid <= probed.billed + 1
+    assert re.search(r"refused prompt get\? \| .*billed perhaps", probed.report)
+    assert "compare with the fee details" in probed.report
+
+
+def test_what_was_never_seen_comes_in_the_envelope_of_what_was(
+    first: dict[str, Probed], tmp_path: Path
+) -> None:
+    empty = Problem(402, "insufficient_balance", "no money", "billing_error")
+    slow = Problem(429, "rate_limit_exceeded", "too fast", "rate_limit_error")
+    for name in PROFILES:
+        (tmp_path / name).write_text(first[name].profile)
+        recorded = read_recorded(tmp_path / name).profile
+
+        for problem in (empty, slow):
+            status, body = PROFILES[name].error(problem)
+            if name == "xai-raw":  # its code for a wrong key is that of every 400
+                body["code"] = problem.code
+            assert recorded.error(problem) == (status, body)
 
 
 def test_the_report_has_a_row_for_each_question_and_names_settings(
