@@ -51,7 +51,7 @@ def _bad_value(found: Evidence, name: str, field: str) -> tuple[str, str, str]:
     answer = found.answers.answer(name)
     refused = answer is not None and answer["kind"] == "refused"
     follows = f"`{field}` of the catalog decides before the provider does"
-    return ("Refused, free" if refused else "Accepted: an image"), found.status(name), follows
+    return ("Refused" if refused else "Accepted: an image"), found.status(name), follows
 
 
 def _formats(found: Evidence) -> Iterator[Finding]:
