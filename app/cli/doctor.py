@@ -110,7 +110,10 @@ def _check_stores(settings: "Settings") -> list[CheckResult]:
         read_catalog(settings)
     except CatalogError as error:
         where = settings.catalog or "the shipped catalog"
-        fix = f"Correct {where}; KOI_CATALOG names it. The store was not checked."
+        fix = (
+            f"Correct {where}; KOI_CATALOG names it, and `koi catalog check` shows every mistake. "
+            "The store was not checked."
+        )
         return [fail("catalog", str(error), fix)]
     fix = "Do what the sentence says; KOI_REDIS_URL and KOI_DATA_DIR decide where the store is."
     try:

@@ -19,6 +19,8 @@ VERBS = {
     "serve": "Run the gateway.",
     "demo": "Try everything on this machine: one picture, no account.",
     "sandbox": "Run the stand-in provider alone: no account, no bill.",
+    "catalog": "Check a catalog of models, print one that Koi ships.",
+    "probe": "Ask a provider what its documentation leaves open, for a few images.",
     "users": "Create, change and list users and their limits.",
     "teams": "Create, change and list teams and their limits.",
     "keys": "Issue, list, revoke and rotate API keys.",

@@ -2,12 +2,16 @@
 
 import signal
 from importlib.util import find_spec
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from cyclopts import Parameter, validators
 
 from app.cli.errors import CommandFailed, usage_error
 from app.cli.output import print_line
+
+if TYPE_CHECKING:
+    from app.sandbox.recorded import RecordedProfile
 
 Port = Annotated[
     int,
@@ -27,7 +31,10 @@ Scale = Annotated[
 def sandbox(
     *,
     port: Port = 9000,
-    profile: Annotated[str, Parameter(help="Which provider behaviour; doc as documented.")] = "doc",
+    profile: Annotated[
+        str,
+        Parameter(help="Which provider behaviour; doc as documented, or a file of `koi probe`."),
+    ] = "doc",
     time_scale: Scale = 1.0,
 ) -> None:
     """Run the stand-in provider alone: no account, no bill.
@@ -35,19 +42,39 @@ def sandbox(
     Example: koi sandbox --port 9000 --time-scale 0.1
     """
     require_demo_extra("PIL")
-    from app.sandbox.profiles import PROFILES  # noqa: PLC0415 - heavy
-    from app.sandbox.server import serve  # noqa: PLC0415
+    from app.sandbox.server import serve  # noqa: PLC0415 - heavy
 
-    if profile not in PROFILES:
-        raise usage_error(f"--profile knows {', '.join(PROFILES)}; not {profile!r}.")
+    chosen = _find_profile(profile)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        serve(port=port, profile=profile, time_scale=time_scale, log=print_line)
+        serve(
+            port=port,
+            profile=chosen.profile,
+            time_scale=time_scale,
+            log=print_line,
+            switches=chosen.switches,
+        )
     except OSError as error:
         raise CommandFailed(
             f"The sandbox cannot listen on ports {port} and {port + 1} "
             f"({error.strerror or error}); choose others with --port."
         ) from None
+
+
+def _find_profile(name: str) -> "RecordedProfile":
+    from app.sandbox.profiles import PROFILES  # noqa: PLC0415 - heavy
+    from app.sandbox.recorded import BadProfile, RecordedProfile, read_recorded  # noqa: PLC0415
+
+    if name in PROFILES:
+        return RecordedProfile(PROFILES[name], {})
+    path = Path(name)
+    if not path.is_file():
+        known = ", ".join(PROFILES)
+        raise usage_error(f"--profile knows {known}, or a file of `koi probe`; not {name!r}.")
+    try:
+        return read_recorded(path)
+    except (BadProfile, OSError) as error:
+        raise usage_error(f"{name} is no profile: {error}.") from None
 
 
 def require_demo_extra(*modules: str) -> None:

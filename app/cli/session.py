@@ -46,6 +46,11 @@ def load_settings_as_owner(**overrides: Any) -> "Settings":
     return settings
 
 
+def load_settings_as_reader(**overrides: Any) -> "Settings":
+    """The same for a command that leaves the data directory alone, as whoever runs it."""
+    return _load_settings(overrides)
+
+
 def _load_settings(overrides: dict[str, Any]) -> "Settings":
     from app.settings import load_settings  # noqa: PLC0415 - see run_operation
     from app.settings_validation import SettingsInvalid  # noqa: PLC0415

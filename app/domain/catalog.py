@@ -1,7 +1,7 @@
 """The models on offer: names, aliases, sizes, qualities, modes and prices, as a value."""
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from types import MappingProxyType
@@ -124,26 +124,54 @@ class Catalog:
 def parse_catalog(text: str) -> Catalog:
     """Read a catalog from TOML; raises `CatalogError`."""
     try:
-        catalog = _catalog(CatalogFields(tomllib.loads(text), "the file"))
+        catalog = read_models(CatalogFields(tomllib.loads(text), "the file"))
     except ValueError as error:
         raise CatalogError(f"The catalog cannot be read: {error}.") from error
-    names = [n for model in catalog.enabled for n in (model.name, *model.aliases)]
-    if twice := _repeated(names):
-        raise CatalogError(f"The catalog names {twice} more than once")
-    if "" in catalog.name_prefixes:
-        raise CatalogError("name_prefixes must not hold an empty text")
-    _check_patterns(catalog)
-    if catalog.find(catalog.default_model) is None:
-        raise CatalogError(f"default_model {catalog.default_model!r} is not an enabled model")
+    for model in catalog.models:
+        for _, sentence in model_mistakes(model):
+            raise CatalogError(f"{model.name}: {sentence}")
+    for mistake in catalog_mistakes(catalog):
+        raise CatalogError(mistake.sentence)
     return catalog
 
 
-def _catalog(fields: CatalogFields) -> Catalog:
+@dataclass(frozen=True, slots=True)
+class CatalogMistake:
+    """What is wrong between the models of a catalog. `model` is empty for the file as a whole;
+    `key` is the name or pattern that it is about."""
+
+    model: str
+    field: str
+    key: str
+    sentence: str
+
+
+def catalog_mistakes(catalog: Catalog) -> Iterator[CatalogMistake]:
+    """All of them, each once."""
+    owners: dict[str, str] = {}
+    for model in catalog.enabled:
+        for name in (model.name, *model.aliases):
+            if name in owners:
+                where = "aliases" if name in model.aliases else "name"
+                sentence = f"The catalog names {name} more than once"
+                yield CatalogMistake(model.name, where, name, sentence)
+            owners[name] = model.name
+    if "" in catalog.name_prefixes:
+        sentence = "name_prefixes must not hold an empty text"
+        yield CatalogMistake("", "name_prefixes", "", sentence)
+    yield from _pattern_mistakes(catalog)
+    if catalog.find(catalog.default_model) is None:
+        sentence = f"default_model {catalog.default_model!r} is not an enabled model"
+        yield CatalogMistake("", "default_model", catalog.default_model, sentence)
+
+
+def read_models(fields: CatalogFields) -> Catalog:
+    """The catalog as it is written, whether or not its models can be offered."""
     return Catalog(
         currency=fields.text("currency", "CNY"),
         default_model=fields.text("default_model"),
         models=tuple(
-            _model(CatalogFields(table, f"model {number}"))
+            _model(fields.nested(table, f"model {number}"))
             for number, table in enumerate(fields.tables("models"), start=1)
         ),
         name_prefixes=fields.texts("name_prefixes", ()),
@@ -152,7 +180,7 @@ def _catalog(fields: CatalogFields) -> Catalog:
 
 def _model(fields: CatalogFields) -> Model:
     name = fields.owner = fields.text("name")
-    model = Model(
+    return Model(
         name=name,
         enabled=fields.flag("enabled", default=True),
         modes=frozenset(fields.texts("modes")),
@@ -162,64 +190,56 @@ def _model(fields: CatalogFields) -> Model:
         max_prompt_chars=fields.number("max_prompt_chars", 32_000),
         aliases=fields.texts("aliases", ()),
         alias_patterns=fields.texts("alias_patterns", ()),
-        response_formats=_response_formats(name, fields.table("response_formats", BASE64_NAMES)),
+        response_formats=fields.entries("response_formats", BASE64_NAMES, _response_format),
         size_aliases=fields.table("size_aliases", {}),
         quality_aliases=fields.table("quality_aliases", {}),
-        prices=dict(_prices(name, fields.table("prices", {}))),
+        prices=fields.entries("prices", {}, _price),
     )
+
+
+def model_mistakes(model: Model) -> Iterator[tuple[str, str]]:
+    """What is wrong in a model whose fields have the right types: the field, and a sentence."""
     if not model.modes or not model.modes <= {"async", "sync"}:
-        raise CatalogError(f'{name}: modes must be "async", "sync" or both')
-    if not model.sizes or not model.qualities or model.max_n < 1:
-        raise CatalogError(f"{name}: sizes, qualities and max_n must not be empty")
+        yield "modes", 'modes must be "async", "sync" or both'
+    for field_name in ("sizes", "qualities"):
+        if not getattr(model, field_name):
+            yield field_name, f"{field_name} must not be empty"
+    if model.max_n < 1:
+        yield "max_n", "max_n must be at least 1"
     if not set(model.size_aliases.values()) <= set(model.sizes):
-        raise CatalogError(f"{name}: size_aliases must lead to one of its sizes")
+        yield "size_aliases", "size_aliases must lead to one of its sizes"
     if not set(model.quality_aliases.values()) <= set(model.qualities):
-        raise CatalogError(f"{name}: quality_aliases must lead to one of its qualities")
-    return model
+        yield "quality_aliases", "quality_aliases must lead to one of its qualities"
 
 
-def _response_formats(name: str, texts: Mapping[str, str]) -> Mapping[str, ResponseFormat]:
-    formats: dict[str, ResponseFormat] = {}
-    for pattern, text in texts.items():
-        if text not in tuple(ResponseFormat):
-            known = ", ".join(ResponseFormat)
-            raise CatalogError(f"{name}: response_formats {pattern!r} must be one of {known}")
-        formats[pattern] = ResponseFormat(text)
-    return formats
+def _response_format(pattern: str, text: str) -> tuple[str, ResponseFormat]:
+    if text not in tuple(ResponseFormat):
+        raise ValueError(f"must be one of {', '.join(ResponseFormat)}")
+    return pattern, ResponseFormat(text)
 
 
-def _check_patterns(catalog: Catalog) -> None:
-    """Raises `CatalogError` for bad syntax, and for patterns of two models that match one name."""
+def _pattern_mistakes(catalog: Catalog) -> Iterator[CatalogMistake]:
+    """Bad syntax, and patterns of two models that match one name."""
     owned = [(pattern, model) for model in catalog.enabled for pattern in model.alias_patterns]
     expected = [(p, model) for model in catalog.models for p in model.response_formats]
-    for pattern, model in (*owned, *expected):
-        if PATTERN_SYNTAX.fullmatch(pattern) is None:
-            raise CatalogError(
-                f"{model.name}: the pattern {pattern!r} must be up to 100 letters, digits and "
-                "._:/@+- with * for anything"
-            )
+    for field_name, pairs in (("alias_patterns", owned), ("response_formats", expected)):
+        for pattern, model in pairs:
+            if PATTERN_SYNTAX.fullmatch(pattern) is None:
+                sentence = (
+                    f"{model.name}: the pattern {pattern!r} must be up to 100 letters, digits and "
+                    "._:/@+- with * for anything"
+                )
+                yield CatalogMistake(model.name, field_name, pattern, sentence)
     for (one, mine), (other, theirs) in combinations(owned, 2):
         if mine is not theirs and patterns_overlap(one, other):
-            raise CatalogError(
+            sentence = (
                 f"alias_patterns {one!r} of {mine.name} and {other!r} of {theirs.name} match the "
                 "same names; narrow one of them"
             )
+            yield CatalogMistake(theirs.name, "alias_patterns", other, sentence)
 
 
-def _prices(name: str, texts: Mapping[str, str]) -> Iterable[tuple[tuple[str, str], int]]:
+def _price(key: str, amount: str) -> tuple[tuple[str, str], int]:
     """`"*" = "0.14"`, `hd = "0.28"` or `"hd/1536x1024" = "0.35"`: text, so no float is read."""
-    for key, amount in texts.items():
-        quality, _, size = key.partition("/")
-        try:
-            yield (quality, size or "*"), parse_micros(amount)
-        except ValueError as error:
-            raise CatalogError(f"{name}: prices of {key!r}: {error}") from error
-
-
-def _repeated(names: Iterable[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
+    quality, _, size = key.partition("/")
+    return (quality, size or "*"), parse_micros(amount)

@@ -6,6 +6,7 @@ from app.sandbox.cdn import serve_picture
 from app.sandbox.contract import Problem, Refused
 from app.sandbox.control import control
 from app.sandbox.exchange import BodyTooLarge, Exchange, Receive, Scope, Send
+from app.sandbox.fees import credit_grants
 from app.sandbox.generations import generate
 from app.sandbox.order import MAX_BODY_BYTES, MODELS
 from app.sandbox.polls import poll
@@ -51,6 +52,9 @@ class Api:
         provider.identify(key, buying=False)
         if path == "/models" and exchange.method == "GET":
             await _models(exchange)
+            return
+        if path == "/dashboard/billing/credit_grants" and provider.switches.billing_route:
+            await exchange.json(200, credit_grants(provider.bill()))
             return
         message = f"Invalid URL ({exchange.method} {exchange.path})"
         raise Refused(Problem(404, "not_found", message))

@@ -1,5 +1,6 @@
 """The documented shapes of results, tasks and errors, and what a profile is."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -76,8 +77,28 @@ class TaskView:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskIds:
+    """The form of the task ids that a provider gives."""
+
+    prefix: str = "task_"
+    alphabet: str = "0123456789abcdef"
+    length: int = 24
+
+    def fresh(self) -> str:
+        """A new id."""
+        return self.prefix + "".join(secrets.choice(self.alphabet) for _ in range(self.length))
+
+    def fits(self, task_id: str) -> bool:
+        """Whether this could be one of the provider's ids."""
+        rest = task_id.removeprefix(self.prefix)
+        shaped = len(task_id) == len(self.prefix) + self.length and len(rest) == self.length
+        return shaped and all(letter in self.alphabet for letter in rest)
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
-    """The shapes and behaviour of one compatible provider."""
+    """The shapes and behaviour of one compatible provider. `models` are served beside those of the
+    sandbox's own table."""
 
     name: str
     submit: Callable[[TaskView], Json]
@@ -94,6 +115,8 @@ class Profile:
     bad_key_status: int = 401
     running_status: int = 200
     forbidden_fields: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
+    task_ids: TaskIds = TaskIds()
 
 
 def documented_submit(view: TaskView) -> Json:

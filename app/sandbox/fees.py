@@ -26,6 +26,12 @@ def fee_details(lines: Iterable[BillLine]) -> str:
     return text.getvalue()
 
 
+def credit_grants(lines: Iterable[BillLine]) -> dict[str, object]:
+    """What was used so far, in yuan, as OpenAI's old billing route has it."""
+    fen = sum(line.billed * FEN.get(line.quality, FEN_ELSE) for line in lines)
+    return {"object": "credit_summary", "total_used": fen / 100}
+
+
 def _charges(line: BillLine) -> Iterator[int]:
     if line.refunded:
         yield from (line.refunded, -line.refunded)

@@ -75,7 +75,7 @@ class Order:
 def read_order(body: bytes, profile: Profile, switches: Switches) -> Order:
     """Validates a request body. Raises Refused."""
     fields = _parse(body)
-    model = _model(fields, switches)
+    model = _model(fields, profile, switches)
     _refuse_fields(fields, profile, switches)
     prompt = _prompt(fields, switches)
     n = fields.get("n", 1)
@@ -108,11 +108,13 @@ def _parse(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def _model(fields: dict[str, Any], switches: Switches) -> ModelRow:
+def _model(fields: dict[str, Any], profile: Profile, switches: Switches) -> ModelRow:
     name = fields.get("model")
     if not isinstance(name, str) or not name:
         raise Refused(Problem(400, "missing_parameter", "model is required", param="model"))
     row = MODELS.get(name)
+    if row is None and name in profile.models:
+        row = ModelRow(name)
     if row is not None:
         return row
     if switches.unknown_model_status == 503:

@@ -43,7 +43,7 @@ class Provider:
 
     def __init__(
         self,
-        profile: str = "doc",
+        profile: str | Profile = "doc",
         time_scale: float = 1.0,
         seed: int = 0,
         clock: Callable[[], float] = time.time,
@@ -55,7 +55,7 @@ class Provider:
         self._clock = clock
         self._log: Callable[[str], None] | None = None
         self._secret = secrets.token_bytes(16)
-        self._first_profile = PROFILES[profile]
+        self._first_profile = PROFILES[profile] if isinstance(profile, str) else profile
         self._first_switches = Switches()
         self.lock = threading.RLock()
         self.reset()
@@ -180,7 +180,7 @@ class Provider:
             take = self._takes[order.prompt] = self._takes.get(order.prompt, 0) + 1
             now = self.now()
             generation = Generation(
-                task_id=f"task_{secrets.token_hex(12)}",
+                task_id=self.profile.task_ids.fresh(),
                 file_id=secrets.token_hex(8),
                 request_id=request_id,
                 key=key,

@@ -3,13 +3,14 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from app.sandbox.account import GOOD_KEY, BillLine
 from app.sandbox.api import Api
 from app.sandbox.cdn import Cdn
+from app.sandbox.contract import Profile
 from app.sandbox.fees import fee_details
 from app.sandbox.listener import Listener
 from app.sandbox.provider import Provider, Recorded
@@ -27,7 +28,7 @@ class Sandbox:
 
     def __init__(
         self,
-        profile: str = "doc",
+        profile: str | Profile = "doc",
         time_scale: float = 1.0,
         port: int = 0,
         cdn_port: int = 0,
@@ -197,18 +198,19 @@ def _bind_all(host: str, ports: tuple[int, int]) -> list[socket.socket]:
 def serve(
     host: str = "127.0.0.1",
     port: int = 9100,
-    profile: str = "doc",
+    profile: str | Profile = "doc",
     time_scale: float = 1.0,
     log: Callable[[str], None] | None = None,
+    switches: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Runs the provider with its documented limits until interrupted; the CDN is on port + 1.
 
-    Calls `log` with one line for each event. Raises OSError when a port is taken, KeyError for a
-    profile that does not exist.
+    Calls `log` with one line for each event; `switches` go over the documented limits. Raises
+    OSError when a port is taken, KeyError for a profile that does not exist.
     """
     cdn_port = port + 1 if port else 0
     with Sandbox(profile, time_scale, port, cdn_port, host=host) as sandbox:
-        sandbox.start_with(**DOCUMENTED_LIMITS)
+        sandbox.start_with(**{**DOCUMENTED_LIMITS, **switches})
         if log is not None:
             sandbox.report_to(log)
             log(f"sandbox provider at {sandbox.url}, results at {sandbox.cdn_url}")

@@ -62,6 +62,7 @@ class Switches:
     fault_bills: str = "table"
     moderation_billed: bool = False
     failed_billed: bool = False
+    billing_route: bool = False
 
     def changed(self, changes: Mapping[str, Any]) -> "Switches":
         """A copy with changes. Raises UnknownSwitch on a bad name, type or word."""

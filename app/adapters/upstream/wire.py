@@ -207,7 +207,7 @@ class ReplyParser:
         return retry_after_s(reply.headers, parsed.provider_error.retry_after, self.now())
 
     def _parse_body(self, body: dict[str, Any]) -> ParsedReply:
-        layers = _unwrap_layers(body)
+        layers = unwrap_layers(body)
         word = find_status_word(layers)
         phase = None if word is None else parse_phase(word)
         running = phase is not None and phase.is_running
@@ -231,7 +231,7 @@ def _unparsable_reply_error(reply: ProviderReply) -> UpstreamError:
     return make_error("upstream_invalid_response", BillingEvidence.UNKNOWN)
 
 
-def _unwrap_layers(body: dict[str, Any]) -> JsonLayers:
+def unwrap_layers(body: dict[str, Any]) -> JsonLayers:
     """The body and, before it, the content of its envelope if it has one."""
     content = body.get("data")
     if isinstance(content, list):
