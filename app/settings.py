@@ -45,10 +45,11 @@ from app.settings_validation import (
     parse_port,
     sentences,
 )
+from app.surface_settings import SurfaceSettings
 from app.upstream_settings import check_base_url, check_key_characters, clean_base_url, clean_key
 
 
-class Settings(DeliverySettings):
+class Settings(DeliverySettings, SurfaceSettings):
     """All settings. Durations are seconds unless the name says otherwise; money is decimal text."""
 
     model_config = SettingsConfigDict(
@@ -89,9 +90,6 @@ class Settings(DeliverySettings):
     allowed_hosts: str = "*"
     trusted_proxies: str = "127.0.0.1"
     cors_origins: str = "*"
-    docs: bool = True
-    console: bool = True
-    list_aliases: bool = False
     admin_key: SecretStr | None = None
     metrics_token: SecretStr | None = None
 

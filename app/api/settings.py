@@ -25,6 +25,7 @@ class EdgeSettings:
     `heartbeat_after_s` 0 sends no heartbeats. `loopback_only` opens /metrics to this machine.
     `admin_key` None hides the administration routes, `docs` False the schema and its page,
     `console` False the page at / and its sessions. `list_aliases` lists models by all names.
+    `mcp` opens /mcp, whose answers hold pictures of `mcp_image_bytes` together.
     `response_format` applies where neither request, key, user nor model name says one.
     """
 
@@ -45,6 +46,8 @@ class EdgeSettings:
     docs: bool = True
     console: bool = True
     list_aliases: bool = False
+    mcp: bool = False
+    mcp_image_bytes: int = 700 << 10
     max_connections: int = 10_000
     version: str = "unknown"
     first_byte_timeout_s: float = 10.0

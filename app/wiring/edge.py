@@ -36,6 +36,8 @@ def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
         docs=settings.docs,
         console=settings.console,
         list_aliases=settings.list_aliases,
+        mcp=settings.mcp,
+        mcp_image_bytes=settings.mcp_image_kb << 10,
         max_connections=_compute_max_connections(settings),
         version=VERSION,
     )

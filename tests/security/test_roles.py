@@ -163,6 +163,9 @@ TABLE = {
     "GET /v1/koi/webhooks/secret": both(200),
     "POST /v1/koi/webhooks/secret": both(200),
     "POST /v1/koi/webhooks/{delivery_id}/redeliver": both(404),
+    "POST /mcp": both(400),
+    "GET /mcp": both(405),
+    "DELETE /mcp": both(204),
     "POST /v1/koi/session": Row(400, 400, 400, strangers=400),
     "GET /v1/koi/session": Row(200, 200, 200, but=(("admin", 200),)),
     "DELETE /v1/koi/session": both(401),
@@ -237,6 +240,7 @@ def roles(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "admin_key": ADMIN_KEY,
         "metrics_token": METRICS_TOKEN,
         "catalog": catalog,
+        "mcp": True,
     }
     with (
         EmbeddedStore(tmp_path_factory.mktemp("roles-store")) as store,
