@@ -22,8 +22,9 @@ from app.domain.principal import CachePolicy
 from app.sandbox.server import Sandbox
 from tests.faultproxy import FaultProxy
 from tests.flow.test_generate import picture_of
-from tests.harness import Koi, gateway
+from tests.harness import PRICED, Koi, gateway
 from tests.linkfaults import reset
+from tests.security.test_roles import PAINTER
 
 SLOW_S = 1.5
 JSON_ONLY = {"accept": "application/json"}
@@ -401,6 +402,62 @@ def test_a_wrong_key_is_told_before_anything_is_read(house: Koi) -> None:
         answer = wire.send("initialize", protocolVersion=VERSIONS[-1])
 
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
+def test_a_bound_cannot_be_kept_where_the_price_is_not_known(tmp_path: Path) -> None:
+    with another(tmp_path, mcp=True, catalog=None) as (koi, wire):
+        refused = wire.generate(prompt="priceless", max_cost="1000")
+        posts = koi.sandbox.posts
+        made = wire.generate(prompt="priceless")
+
+    assert refused["structuredContent"]["error"]["code"] == "price_unknown"
+    assert posts == 0
+    assert line_of(made, "cost: ") == "cost: unknown"
+
+
+def test_a_key_for_one_model_paints_with_it(tmp_path: Path) -> None:
+    catalog = tmp_path / "catalog.toml"
+    priced = PRICED.read_text().replace(
+        'default_model = "grok-imagine"', 'default_model = "painter"'
+    )
+    catalog.write_text(priced + PAINTER)
+    with another(tmp_path, mcp=True, catalog=catalog, strict=True) as (koi, _):
+        wire = Wire(koi, koi.key("narrow", models=frozenset({"grok-imagine"})))
+        with wire.client:
+            (tool, *_) = wire.send("tools/list").json()["result"]["tools"]
+            made = wire.generate(prompt="a koi")
+            refused = wire.generate(prompt="a koi", model="painter")
+
+    about = tool["inputSchema"]["properties"]["model"]["description"]
+    assert about.startswith("Missing: grok-imagine. grok-imagine: sizes ")
+    assert "painter" not in about
+    assert made["content"][0]["text"].startswith("1 picture by grok-imagine")
+    assert refused["structuredContent"]["error"]["code"] == "model_not_found"
+
+
+def test_an_event_id_opens_no_task_of_somebody_else(house: Koi, wire: Wire) -> None:
+    events = {"accept": "application/json, text/event-stream"}
+    call = {"name": "generate_image", "arguments": {"prompt": "mine"}}
+    streamed = wire.send("tools/call", 1, events, **call).text
+    last = next(line for line in streamed.splitlines() if line.startswith("id: "))[4:]
+    stranger = Wire(house, house.key("mallory"))
+    with stranger.client:
+        foreign = stranger.client.get(wire.url, headers={"last-event-id": last})
+    own = wire.client.get(wire.url, headers={**events, "last-event-id": last})
+
+    assert (foreign.status_code, foreign.json()["error"]["code"]) == (404, "task_not_found")
+    assert json.loads(own.text.rpartition("data: ")[2])["result"]["isError"] is False
+
+
+def test_the_access_line_and_the_metrics_have_the_status_of_a_refusal(
+    house: Koi, wire: Wire
+) -> None:
+    wire.generate(prompt="koi [fault:moderation-400]")
+    metrics = httpx.get(f"{house.url}/metrics").text
+
+    lines = [line for line in metrics.splitlines() if 'route="/mcp"' in line]
+    assert any('status="400"' in line for line in lines)
+    assert not any('status="5' in line for line in lines)
 
 
 def test_without_the_setting_there_is_no_such_route(tmp_path: Path) -> None:

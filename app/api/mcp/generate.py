@@ -51,7 +51,7 @@ async def generate_image(call: ReceivedCall) -> Response:
     gateway, record = get_app_state(request).gateway, get_access_record(request)
     await gateway.rate_limiter.check_recent_refusal(principal)
     record.cleanups.append(gateway.waiting_cap.take(principal))
-    body, headers = build_request_body(call.tool), _build_headers(call)
+    body, headers = build_request_body(call.tool, gateway.catalog, principal), _build_headers(call)
     raw = RawRequest(body, headers, principal, request_id=record.request_id)
     parsed = parse_request(raw, gateway.catalog, get_edge_settings(request))
     record.moderation_code = parsed.moderation_code

@@ -59,10 +59,16 @@ def parse_call(message: McpMessage) -> ToolCall:
     return call
 
 
-def build_request_body(call: ToolCall) -> dict[str, Any]:
+def build_request_body(call: ToolCall, catalog: Catalog, principal: Principal) -> dict[str, Any]:
     """The body that this call would be as a POST to /v1/images/generations."""
     fields = {name: call.arguments[name] for name in REQUEST_FIELDS if name in call.arguments}
-    return {**fields, "response_format": "url"}
+    return {"model": _choose_model(catalog, principal), **fields, "response_format": "url"}
+
+
+def _choose_model(catalog: Catalog, principal: Principal) -> str:
+    """The model of a call that names none: the default one, or the first that the key may use."""
+    names = (catalog.default_model, *(model.name for model in catalog.enabled))
+    return next(filter(principal.may_use, names), catalog.default_model)
 
 
 def parse_max_cost(call: ToolCall) -> int | None:
@@ -94,7 +100,7 @@ def list_tools(catalog: Catalog, principal: Principal, max_images: int) -> Json:
     models = [model for model in catalog.enabled if principal.may_use(model.name)]
     return {
         "tools": [
-            _describe_generate(catalog, models, max_images),
+            _describe_generate(models, _choose_model(catalog, principal), catalog, max_images),
             _describe_tool(
                 GET_TASK,
                 "Read a task",
@@ -120,12 +126,14 @@ def list_tools(catalog: Catalog, principal: Principal, max_images: int) -> Json:
     }
 
 
-def _describe_generate(catalog: Catalog, models: list[Model], max_images: int) -> Json:
+def _describe_generate(
+    models: list[Model], default: str, catalog: Catalog, max_images: int
+) -> Json:
     properties: Json = {
         "prompt": {"type": "string", "minLength": 1, "description": "What should be seen."},
         "model": {
             "type": "string",
-            "description": f"Missing: {catalog.default_model}. {' '.join(_list_models(models))}",
+            "description": f"Missing: {default}. {' '.join(_list_models(models))}",
         },
         "size": {"type": "string", "description": SIZE.about},
         "quality": {"type": "string", "description": QUALITY.about},
