@@ -9,7 +9,7 @@ MINUTES ?= 10
 # Without compiled modules every process of the tests would compile the whole package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale bench-growth audit lock clean
+.PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale bench-growth bench-backup audit lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -84,6 +84,10 @@ bench-growth: JOBS = 10000 100000
 bench-growth: $(VENV)/.dev ## what time costs: start, reports, check, rebuild, sizes at JOBS="10000 100000"
 	@$(BIN)/python -m bench.growth $(JOBS)
 
+bench-backup: JOBS = 200000
+bench-backup: $(VENV)/.dev ## the drill of backup and restore at JOBS=200000 entries, with traffic
+	@$(BIN)/python -m bench.backup $(JOBS)
+
 audit: ## known vulnerabilities of what the image installs (asks the network)
 	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit
 	@$(VENV)-audit/bin/pip-audit --require-hashes --disable-pip -r requirements.lock
@@ -91,9 +95,9 @@ audit: ## known vulnerabilities of what the image installs (asks the network)
 COMPILE = uv pip compile pyproject.toml --universal --no-strip-extras --generate-hashes --no-header -q
 lock: ## renew the lock files (needs uv)
 	@$(COMPILE) -o requirements.lock
-	@$(COMPILE) --extra s3 -o requirements-s3.lock
-	@$(COMPILE) --extra s3 --extra demo --group build -o requirements-demo.lock
-	@$(COMPILE) --extra s3 --extra demo --extra mcp --group dev -o requirements-dev.lock
+	@$(COMPILE) --extra s3 --extra thumbnails -o requirements-s3.lock
+	@$(COMPILE) --extra s3 --extra thumbnails --extra demo --group build -o requirements-demo.lock
+	@$(COMPILE) --extra s3 --extra thumbnails --extra demo --extra mcp --group dev -o requirements-dev.lock
 
 clean: ## remove everything that was built here
 	@rm -rf $(VENV) .koi-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .clients tests/sdk/node/node_modules

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with (Standard Webhooks)
 MIN_SECRET_BYTES = 24
+HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", re.ASCII)
 
 
 class DeliverySettings(BaseSettings):
@@ -34,10 +36,13 @@ class DeliverySettings(BaseSettings):
         return None if secret is None else secret.get_secret_value()
 
 
-def check_notice_webhook(settings: DeliverySettings) -> Iterator[str]:
+def check_delivery_settings(settings: DeliverySettings) -> Iterator[str]:
+    for host in filter(None, map(str.strip, settings.webhook_hosts.split(","))):
+        if HOST.fullmatch(host) is None:
+            yield "KOI_WEBHOOK_HOSTS must be host names or addresses, such as hooks.lan,10.0.0.7."
     url, secret = settings.notice_url, settings.notice_secret
     if url is not None and not url.startswith(("https://", "http://")):
-        yield "KOI_NOTICE_WEBHOOK must be an http(s) URL such as https://hooks.slack.com/services/…"
+        yield "KOI_NOTICE_WEBHOOK must be an http(s) URL such as https://hooks.slack.com/services/…."
     if secret is not None and not _is_secret(secret):
         yield (
             "KOI_NOTICE_WEBHOOK_SECRET must be whsec_ and the base64 of at least "

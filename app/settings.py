@@ -23,11 +23,13 @@ from pydantic_settings import (
 )
 
 from app import dotenv, machine
-from app.delivery_settings import DeliverySettings, check_notice_webhook
+from app.delivery_settings import DeliverySettings, check_delivery_settings
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
+from app.mcp_settings import McpSettings
+from app.page_settings import PageSettings
 from app.settings_validation import (
     DEFAULT_PORT,
     ENV_PREFIX,
@@ -45,11 +47,10 @@ from app.settings_validation import (
     parse_port,
     sentences,
 )
-from app.surface_settings import SurfaceSettings
 from app.upstream_settings import check_base_url, check_key_characters, clean_base_url, clean_key
 
 
-class Settings(DeliverySettings, SurfaceSettings):
+class Settings(DeliverySettings, McpSettings, PageSettings):
     """All settings. Durations are seconds unless the name says otherwise; money is decimal text."""
 
     model_config = SettingsConfigDict(
@@ -90,6 +91,7 @@ class Settings(DeliverySettings, SurfaceSettings):
     allowed_hosts: str = "*"
     trusted_proxies: str = "127.0.0.1"
     cors_origins: str = "*"
+    list_aliases: bool = False
     admin_key: SecretStr | None = None
     metrics_token: SecretStr | None = None
 
@@ -178,7 +180,7 @@ class Settings(DeliverySettings, SurfaceSettings):
             *check_upstream_scheme(self.upstream_base_url, allowed=self.allow_plain_upstream),
             *check_base_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
             *check_http_url("KOI_PUBLIC_URL", self.public_url),
-            *check_notice_webhook(self),
+            *check_delivery_settings(self),
             *check_store_url("KOI_REDIS_URL", self.redis_url),
             *check_store_url("KOI_CACHE_REDIS_URL", self.cache_redis_url),
         )

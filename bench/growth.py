@@ -62,7 +62,7 @@ def _environment(data: Path) -> dict[str, str]:
     return {
         **os.environ,
         "KOI_DATA_DIR": str(data),
-        "KOI_UPSTREAM_API_KEY": "sk-bench",
+        "KOI_UPSTREAM_API_KEY": os.environ.get("KOI_UPSTREAM_API_KEY", "sk-bench"),
         "KOI_PORT": "18977",
         "KOI_LOG_LEVEL": "error",
     }

@@ -38,12 +38,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Chaos runs take as long as they were asked to."""
-    if item.get_closest_marker("chaos") is not None:
-        return (yield)
-    with deadline(item.nodeid):
-        return (yield)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    with deadline(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    with deadline(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    with deadline(item):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ async def authenticate_request(request: Request) -> Principal:
     key, and `CrossOriginRefused`."""
     gateway = get_app_state(request).gateway
     record = get_access_record(request)
-    session = await find_session(request)
+    session = await find_session(request) if "cookie" in request.headers else None
     if session is None:
         principal = await gateway.authenticate(extract_api_key(request))
     else:
@@ -44,10 +44,11 @@ async def authenticate_request(request: Request) -> Principal:
 
 
 async def find_session(request: Request) -> Session | None:
-    """The session of a request without a key; None when it has no cookie that counts.
+    """The session of a request without a key; None when it has no cookie that counts, and where
+    the page is off.
 
     Raises `InvalidApiKey` when the session has ended, `CrossOriginRefused`, `LedgerUnavailable`."""
-    token = find_session_token(request)
+    token = find_session_token(request) if get_edge_settings(request).console else None
     if token is None:
         return None
     session = await get_app_state(request).gateway.sessions.find(token)

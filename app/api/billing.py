@@ -110,7 +110,8 @@ async def _read_balance(request: Request, principal: Principal) -> Balance:
 def _list_left(snapshot: LimitSnapshot, catalog: Catalog, kind: LimitKind) -> Iterator[int]:
     """What each limit leaves, images at the lowest price. The house's numbers are not shown."""
     for status in snapshot.statuses:
-        if status.remaining is None or status.scope is ScopeKind.HOUSE:
+        is_rate = status.window is LimitWindow.MINUTE
+        if status.remaining is None or status.scope is ScopeKind.HOUSE or is_rate:
             continue
         if status.kind is kind:
             yield status.remaining

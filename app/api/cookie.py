@@ -30,7 +30,7 @@ def find_session_token(request: Request) -> str | None:
 
     Raises `CrossOriginRefused` for a write that another page sent; a read of another page is one
     without a cookie."""
-    if "cookie" not in request.headers or any(name in request.headers for name in KEY_HEADERS):
+    if "cookie" not in request.headers or has_key_header(request):
         return None
     token = _read_cookie(request)
     if token is None:
@@ -41,6 +41,10 @@ def find_session_token(request: Request) -> str | None:
     if not is_same_origin(request):
         raise CrossOriginRefused
     return token
+
+
+def has_key_header(request: Request) -> bool:
+    return any(name in request.headers for name in KEY_HEADERS)
 
 
 def is_same_origin(request: Request) -> bool:

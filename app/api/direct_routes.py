@@ -7,11 +7,13 @@ route that takes its own body and answers every error itself (decision 35).
 
 from collections.abc import Iterable
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.edge_request import EdgeRequest
-from app.api.errors import handle_gateway_error
+from app.api.errors import find_unknown_url_error, handle_gateway_error
 from app.api.openapi import DocumentedRoute, Endpoint
 from app.api.state import get_scope_access_record
 from app.domain.errors import GatewayError
@@ -25,12 +27,15 @@ class DirectRoutes:
         self._framework = framework
         self._literal: dict[tuple[str, str], DocumentedRoute] = {}
         self._by_prefix: dict[tuple[str, str], tuple[DocumentedRoute, str]] = {}
+        self._beginnings: set[str] = set()
+        """The first two words of every route; one that is a parameter is left out."""
         for route in routes:
             if isinstance(route, DocumentedRoute):
                 for method in route.methods or ():
                     self._add(method, route)
 
     def _add(self, method: str, route: DocumentedRoute) -> None:
+        self._beginnings.add(_beginning(route.path.partition("{")[0]))
         prefix, _, last = route.path.rpartition("/")
         if "{" not in route.path:
             self._literal.setdefault((method, route.path), route)
@@ -40,9 +45,20 @@ class DirectRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self.find(scope) if scope["type"] == "http" else None
         if route is None:
+            if scope["type"] == "http" and not self._may_match(scope["path"]):
+                # Without trying one pattern after the other.
+                await call_endpoint(_refuse_unknown, scope, receive, send)
+                return
             await self._framework(scope, receive, send)
         else:
             await call_endpoint(route.endpoint, scope, receive, send)
+
+    def _may_match(self, path: str) -> bool:
+        """Whether some route begins as this path does."""
+        beginning = _beginning(path)
+        return (
+            beginning in self._beginnings or f"{beginning.rpartition('/')[0]}/" in self._beginnings
+        )
 
     def find(self, scope: Scope) -> DocumentedRoute | None:
         """The route, which is written into the scope with its parameters as the framework does it;
@@ -59,6 +75,14 @@ class DirectRoutes:
             parameters = {name: last}
         scope["route"], scope["endpoint"], scope["path_params"] = route, route.endpoint, parameters
         return route
+
+
+def _beginning(path: str) -> str:
+    return "/".join(path.split("/", 3)[:3])
+
+
+async def _refuse_unknown(request: Request) -> Response:
+    raise find_unknown_url_error(request)
 
 
 async def call_endpoint(endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:

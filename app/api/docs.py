@@ -1,4 +1,4 @@
-"""GET /openapi.json and /docs: the public contract, and a page to read and try it.
+"""GET /openapi.json, /docs and /llms.txt: the public contract, to read, to try, and for agents.
 
 The page loads nothing from elsewhere: Swagger UI comes from an installed package, which is never
 imported, and the policy of the page allows only files of this origin and no inline code.
@@ -30,6 +30,7 @@ ASSET_MEDIA_TYPES = {
     "swagger-ui.css": "text/css; charset=utf-8",
 }
 CHUNK_BYTES = 32 << 10
+STATIC = Path(__file__).parent / "static"
 PAGE = """\
 <!doctype html>
 <html lang="en">
@@ -93,6 +94,28 @@ async def asset(request: Request) -> Response:
     return _send(request, load_asset(name))
 
 
+async def llms(request: Request) -> Response:
+    """What a program that reads text needs to know (llmstxt.org); `KOI_DOCS=off` hides it."""
+    return _send_text(request, "llms.txt", "text/plain; charset=utf-8")
+
+
+async def skill(request: Request) -> Response:
+    """The same as steps for a coding agent; `KOI_DOCS=off` hides it."""
+    return _send_text(request, "skill.md", "text/markdown; charset=utf-8")
+
+
+def _send_text(request: Request, name: str, media_type: str) -> Response:
+    _require_docs(request)
+    root = get_public_origin(request)
+    text = _read_text(name).replace("{base_url}", f"{root}/v1").replace("{root}", root)
+    return Response(text, 200, {"cache-control": "no-cache"}, media_type)
+
+
+@cache
+def _read_text(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
 def _make_asset(body: bytes, media_type: str) -> DocsAsset:
     return DocsAsset(body, media_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
@@ -105,7 +128,7 @@ def load_asset(name: str) -> DocsAsset:
 
 def _find_directory(name: str) -> Path:
     if name == "init.js":
-        return Path(__file__).parent / "static"
+        return STATIC
     package = find_spec(ASSET_PACKAGE)
     assert package is not None, "The package is a dependency."
     assert package.submodule_search_locations is not None, "The package is a folder."

@@ -43,6 +43,7 @@ MEANINGS: Mapping[str, str] = {
     "method_not_allowed": "This URL does not take this method.",
     "missing_required_parameter": "A required field or parameter is missing.",
     "model_not_found": "The model does not exist or this key may not use it.",
+    "not_allowed": "Only the operator may do that; nothing was changed.",
     "not_cached": "No stored picture answers this request (only-if-cached).",
     "object_not_found": "There is no such project, user or key.",
     "overloaded": "Too many requests in flight, or the image store is away; repeat the request.",

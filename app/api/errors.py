@@ -48,6 +48,7 @@ ERROR_TABLE: Mapping[str, tuple[int, str]] = MappingProxyType(
         "invalid_api_key": (401, INVALID_REQUEST_ERROR),
         "admin_key_required": (403, INVALID_REQUEST_ERROR),
         "cross_origin_refused": (403, INVALID_REQUEST_ERROR),
+        "not_allowed": (403, INVALID_REQUEST_ERROR),
         "insufficient_permissions": (403, INVALID_REQUEST_ERROR),
         "project_archived": (403, INVALID_REQUEST_ERROR),
         "invitation_ended": (410, INVALID_REQUEST_ERROR),
@@ -244,7 +245,7 @@ async def handle_http_exception(request: Request, error: Exception) -> Response:
     """Answer the framework's own refusals (404, 405) as OpenAI errors too."""
     status = getattr(error, "status_code", 500)
     if status == 404 or (status == 405 and _is_hidden(request)):
-        return ErrorResponse(_find_unknown_url_error(request).note)
+        return ErrorResponse(find_unknown_url_error(request).note)
     if status == 405:
         return ErrorResponse(
             wrong_method_error().note, headers={"allow": _list_allowed_methods(request)}
@@ -259,7 +260,7 @@ def _is_hidden(request: Request) -> bool:
     return is_document and not get_edge_settings(request).docs
 
 
-def _find_unknown_url_error(request: Request) -> InvalidRequest:
+def find_unknown_url_error(request: Request) -> InvalidRequest:
     path = request.scope["path"]
     if is_non_image_path(path):
         return images_only_error()

@@ -5,12 +5,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.auth import authenticate_request
+from app.api.cookie import has_key_header
 from app.api.errors import ErrorResponse, wrong_method_error
 from app.api.image_stream import OpenedImage, build_body_message, send_image
+from app.api.parameters import parse_query_choice
 from app.api.response_headers import is_unmodified
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.errors import ImageNotFound
-from app.domain.media import ATTACHMENT_MEDIA_TYPES, IMAGE_NAME, media_type_of
+from app.domain.media import ATTACHMENT_MEDIA_TYPES, IMAGE_NAME, PreviewSize, media_type_of
 from app.domain.principal import Principal
 
 POST_ONLY_NAMES = frozenset({"generations", "edits", "variations"})
@@ -23,27 +25,26 @@ SANDBOX_HEADERS = {
 
 
 async def read(request: Request) -> Response:
-    """The bytes of a picture, with an ETag; 304 when you have them already."""
+    """The bytes of a picture, with an ETag; 304 when you have them already. `size` asks for a
+    smaller WebP, where one can be made: otherwise the picture itself comes."""
     name: str = request.path_params["name"]
     if name in POST_ONLY_NAMES:
         return ErrorResponse(wrong_method_error().note, headers={"allow": "POST"})
     is_signed = _has_valid_signature(request, name)
     principal = None if is_signed else await _authenticate_owner(request)
-    etag = f'"{name}"'
-    headers = {
-        **SANDBOX_HEADERS,
-        **_build_disposition(name),
-        "etag": etag,
-        "cache-control": _build_cache_control(request, is_signed),
-    }
-    if is_signed and is_unmodified(request, etag):
-        return Response(b"", 304, headers)
+    size = _parse_size(request)
+    wanted = name if size is None else size.name_of(name)
+    if is_signed and is_unmodified(request, f'"{wanted}"'):
+        return Response(b"", 304, _build_headers(request, wanted, is_signed=is_signed))
     gateway = get_app_state(request).gateway
     get_access_record(request).cleanups.append(
         await gateway.downloads.take(name, TOO_MANY_DOWNLOADS)
     )
     first = await gateway.tasks.picture(principal, name)
-    if is_unmodified(request, etag):
+    if size is not None and (preview := await gateway.previews.open(name, size)) is not None:
+        name, first = preview
+    headers = _build_headers(request, name, is_signed=is_signed)
+    if is_unmodified(request, headers["etag"]):
         return Response(b"", 304, headers)
     if len(first.body) == first.size:
         return Response(first.body, 200, headers, first.media_type)
@@ -51,6 +52,20 @@ async def read(request: Request) -> Response:
     if request.method == "HEAD":
         return Response(b"", 200, headers, first.media_type)
     return _ImageResponse(request, OpenedImage(name, first), headers)
+
+
+def _build_headers(request: Request, name: str, *, is_signed: bool) -> dict[str, str]:
+    return {
+        **SANDBOX_HEADERS,
+        **_build_disposition(name),
+        "etag": f'"{name}"',
+        "cache-control": _build_cache_control(request, is_signed),
+    }
+
+
+def _parse_size(request: Request) -> PreviewSize | None:
+    word = parse_query_choice(request.query_params, "size", tuple(PreviewSize))
+    return None if word is None else PreviewSize(word)
 
 
 class _ImageResponse(Response):
@@ -90,9 +105,12 @@ async def _authenticate_owner(request: Request) -> Principal:
 
 
 def _build_cache_control(request: Request, is_signed: bool) -> str:
-    """The bytes behind a name never change, but a cached copy must not outlive its link."""
+    """The bytes behind a name never change, but a cached copy must not outlive its link. A browser
+    with a session asks each time: it may have been deleted, or somebody else may sit there."""
     settings = get_edge_settings(request)
     if not is_signed:
+        if not has_key_header(request):
+            return "private, no-cache"
         return f"private, max-age={settings.link_ttl_s}, immutable"
     left_s = int(request.query_params["exp"]) - int(settings.now())
     return f"public, max-age={max(left_s, 0)}, immutable"

@@ -21,7 +21,7 @@ from app.api.response import (
 )
 from app.api.response_body import build_task_response
 from app.api.response_headers import build_adjusted_header, build_limit_headers
-from app.api.start_generation import start_generation
+from app.api.start_generation import choose_webhook, start_generation
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.api.tasks import build_task_headers
 from app.domain.errors import AdmissionRefused, InvalidRequest, LedgerUnavailable
@@ -45,10 +45,11 @@ async def create(request: Request) -> Response:
     record.moderation_code = parsed.moderation_code
     if parsed.egress_override:
         get_app_state(request).metrics.egress_override()
+    target = choose_webhook(request, principal, parsed)
     if dry_run:
         return await answer_dry_run(request, principal, parsed)
     try:
-        started = await start_generation(request, principal, parsed)
+        started = await start_generation(request, principal, parsed, target)
     except AdmissionRefused as refusal:
         return await _build_refusal(request, principal, refusal)
     return await _build_response(request, started, parsed, request_headers)

@@ -11,6 +11,7 @@ from app.api.wire import ModelListBody, ModelObject
 from app.domain.catalog import Model
 from app.domain.money import format_micros
 
+NO_STORE = {"cache-control": "no-store"}
 OWNED_BY = "koi"
 ENDPOINT_TYPE = "image-generation"
 """What clients that ask several kinds of services look for, such as Cherry Studio."""
@@ -29,7 +30,7 @@ async def index(request: Request) -> Response:
         for name in (model.name, *(model.aliases if shown else ()))
     ]
     content: ModelListBody = {"object": "list", "data": allowed}
-    return json_response(orjson.dumps(content))
+    return json_response(orjson.dumps(content), NO_STORE)
 
 
 async def read(request: Request) -> Response:
@@ -38,7 +39,8 @@ async def read(request: Request) -> Response:
     name: str = request.path_params["model"]
     catalog = get_app_state(request).gateway.catalog
     model = principal.resolve_model(catalog, name)
-    return json_response(orjson.dumps(_build_model(name, model, catalog.currency)))
+    described = _build_model(name, model, catalog.currency)
+    return json_response(orjson.dumps(described), NO_STORE)
 
 
 def _build_model(name: str, model: Model, currency: str) -> ModelObject:

@@ -31,7 +31,7 @@ from app.api.wire_usage import (
     UsageBody,
 )
 from app.domain.formats import MEDIA_TYPES
-from app.domain.media import IMAGE_NAME
+from app.domain.media import IMAGE_NAME, PreviewSize
 
 HEADERS: Mapping[str, str] = {
     **EXPOSED_HEADERS,
@@ -185,9 +185,10 @@ READ_IMAGE = Operation(
         ),
         304: {"description": "You have these bytes.", "headers": refer_headers("etag")},
     },
-    KEY_CODES | {"image_not_found", "method_not_allowed", "too_many_waiting"},
+    KEY_CODES | {"image_not_found", "invalid_value", "method_not_allowed", "too_many_waiting"},
     Security.OPTIONAL,
     parameters=(
+        describe_query("size", {"enum": list(PreviewSize)}, "A smaller WebP: 256 or 768 pixels."),
         describe_path("name", "As in a link.", pattern=f"^{IMAGE_NAME.pattern}$"),
         *SIGNATURE,
         describe_header("If-None-Match", "ETags that you have."),

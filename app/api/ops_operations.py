@@ -61,6 +61,22 @@ DOCS = Operation(
     HIDDEN,
     Security.NONE,
 )
+LLMS = Operation(
+    "llms",
+    "Documentation",
+    "This API in words, for programs that read text",
+    {200: file_answer("The text.", "text/plain")},
+    HIDDEN,
+    Security.NONE,
+)
+SKILL = Operation(
+    "skill",
+    "Documentation",
+    "This API as steps for a coding agent",
+    {200: file_answer("The text.", "text/markdown")},
+    HIDDEN,
+    Security.NONE,
+)
 DOCS_FILE = Operation(
     "docsFile",
     "Documentation",

@@ -24,6 +24,7 @@ from app.api.wire import (
 from app.domain.images import Picture, ResponseFormat
 from app.domain.job import Job, TaskStatus, find_shortfall
 from app.domain.ports import ImageLinks
+from app.domain.task_words import CHINESE, ENGLISH, summarize
 
 LinkTo = Callable[[Picture], str]
 
@@ -139,7 +140,7 @@ async def build_images_response(
         "usage": NO_USAGE,
         **describe_incomplete(job),
     }
-    pictures = await _open_images(request, job) if encoded else ()
+    pictures = await _open_images(request, job, job.pictures) if encoded else ()
     return JsonImagesResponse(request, orjson.dumps(body), pictures, headers)
 
 
@@ -151,8 +152,9 @@ async def build_task_response(
     wanted = job.response_format
     pictures: tuple[OpenedImage, ...] = ()
     if task["data"] is not None and wanted in (ResponseFormat.B64_JSON, ResponseFormat.BOTH):
-        task["data"] = _build_items(partial(build_image_link, request), job.pictures, wanted)
-        pictures = await _open_images(request, job)
+        shown = job.pictures_left if _is_owner(request, job) else job.pictures
+        task["data"] = _build_items(partial(build_image_link, request), shown, wanted)
+        pictures = await _open_images(request, job, shown)
     return JsonImagesResponse(request, orjson.dumps(task), pictures, headers)
 
 
@@ -217,11 +219,13 @@ def _build_items(
     return items
 
 
-async def _open_images(request: Request, job: Job) -> tuple[OpenedImage, ...]:
-    """The job's pictures. Raises as `open_image` does, and `TooManyWaiting` while the key has too
+async def _open_images(
+    request: Request, job: Job, pictures: Sequence[Picture]
+) -> tuple[OpenedImage, ...]:
+    """Pictures of a job. Raises as `open_image` does, and `TooManyWaiting` while the key has too
     many such answers under way."""
     await acquire_answer_permit(request)
-    return tuple([await open_image(request, picture.name, job.id) for picture in job.pictures])
+    return tuple([await open_image(request, picture.name, job.id) for picture in pictures])
 
 
 async def acquire_answer_permit(request: Request) -> None:
@@ -231,12 +235,24 @@ async def acquire_answer_permit(request: Request) -> None:
 
 
 def build_task_object(request: Request, job: Job) -> TaskObject:
-    return describe_task(job, partial(build_image_link, request))
+    """A task for whoever asks, in their language (RFC 9110, section 12.5.4): English or Chinese."""
+    first = request.headers.get("accept-language", "").strip().lower()
+    language = CHINESE if first.startswith(CHINESE) else ENGLISH
+    link = partial(build_image_link, request)
+    return describe_task(job, link, language, for_owner=_is_owner(request, job))
 
 
-def describe_task(job: Job, link: LinkTo) -> TaskObject:
+def _is_owner(request: Request, job: Job) -> bool:
+    """Whether the task is the caller's own, and not one of a shared pool."""
+    return get_access_record(request).user == job.user
+
+
+def describe_task(
+    job: Job, link: LinkTo, language: str = ENGLISH, *, for_owner: bool = True
+) -> TaskObject:
     """The same keys in every state, pictures as links; beside them `collecting` while pictures are
-    downloaded, and `incomplete` when some are missing."""
+    downloaded, and `incomplete` when some are missing. Its owner sees no picture they deleted."""
+    shown = job.pictures_left if for_owner else job.pictures
     done = job.status is TaskStatus.COMPLETED
     progress = MAX_OPEN_PROGRESS if job.status is TaskStatus.COLLECTING else job.progress
     return {
@@ -246,7 +262,8 @@ def describe_task(job: Job, link: LinkTo) -> TaskObject:
         "progress": 100 if done else progress,
         "created": job.created_ms // 1000,
         "model": job.model,
-        "data": _build_items(link, job.pictures, ResponseFormat.URL) if done else None,
+        "summary": summarize(job, language),
+        "data": _build_items(link, shown, ResponseFormat.URL) if done else None,
         "error": None if job.failure is None else build_error_object(job.failure),
         **_describe_collecting(job),
         **describe_incomplete(job),

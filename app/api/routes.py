@@ -23,20 +23,22 @@ ROUTES = (
     DocumentedRoute("GET", "/v1/models", models.index, op.LIST_MODELS),
     DocumentedRoute("GET", "/v1/models/{model:path}", models.read, op.READ_MODEL),
     DocumentedRoute("GET", "/v1/usage", usage.read, op.READ_USAGE),
-    *HOLDER_ROUTES,
     DocumentedRoute("GET", f"{BILLING}/subscription", billing.subscription, op.SUBSCRIPTION),
     DocumentedRoute("GET", f"{BILLING}/credit_grants", billing.credit_grants, op.CREDIT_GRANTS),
     DocumentedRoute("GET", f"{BILLING}/usage", billing.usage, op.BILLING_USAGE),
     *WEBHOOK_ROUTES,
     *MCP_ROUTES,
     *ORGANIZATION_ROUTES,
-    *INVITED_ROUTES,
     *OPERATOR_ROUTES,
+    *HOLDER_ROUTES,
+    *INVITED_ROUTES,
     *PAGE_ROUTES,
     DocumentedRoute("GET", "/livez", ops.live, ops_operations.LIVE),
     DocumentedRoute("GET", "/readyz", ops.ready, ops_operations.READY),
     DocumentedRoute("GET", "/metrics", ops.metrics, ops_operations.METRICS),
     DocumentedRoute("GET", "/openapi.json", docs.schema, ops_operations.SCHEMA),
+    DocumentedRoute("GET", "/llms.txt", docs.llms, ops_operations.LLMS),
+    DocumentedRoute("GET", "/skill.md", docs.skill, ops_operations.SKILL),
     DocumentedRoute("GET", "/docs", docs.page, ops_operations.DOCS),
     DocumentedRoute("GET", "/docs/{name}", docs.asset, ops_operations.DOCS_FILE),
 )
@@ -44,7 +46,7 @@ ROUTES = (
 UNAUTHENTICATED_PATHS = frozenset(
     {
         "/", "/console/{name}", "/console/{folder}/{name}", "/livez", "/readyz", "/openapi.json",
-        "/docs", "/docs/{name}",
+        "/docs", "/docs/{name}", "/llms.txt", "/skill.md",
     }
 )  # fmt: skip
 """Routes that need no credential at all; a test walks all others."""

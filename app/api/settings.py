@@ -26,6 +26,7 @@ class EdgeSettings:
     `admin_key` None hides the administration routes, `docs` False the schema and its page,
     `console` False the page at / and its sessions. `list_aliases` lists models by all names.
     `mcp` opens /mcp, whose answers hold pictures of `mcp_image_bytes` together.
+    `notices` says whether the operator receives any. `image_ttl_s` is how long pictures are kept.
     `response_format` applies where neither request, key, user nor model name says one.
     """
 
@@ -45,6 +46,8 @@ class EdgeSettings:
     link_ttl_s: int = 86_400
     docs: bool = True
     console: bool = True
+    notices: bool = False
+    image_ttl_s: float = 30 * 86_400
     list_aliases: bool = False
     mcp: bool = False
     mcp_image_bytes: int = 700 << 10

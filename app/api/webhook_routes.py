@@ -6,7 +6,7 @@ from app.api import webhooks
 from app.api.error_examples import KEY_CODES
 from app.api.openapi import DocumentedRoute
 from app.api.operations import COMMON_HEADERS, Answers, Operation, describe_answer, describe_path
-from app.api.wire import WebhookDeliveryListBody, WebhookDeliveryObject, WebhookSecretObject
+from app.api.webhook_wire import WebhookDeliveryListBody, WebhookDeliveryObject, WebhookSecretObject
 
 HEADERS = (*COMMON_HEADERS, "cache-control")
 NOT_FOUND = frozenset({"object_not_found"})

@@ -17,7 +17,7 @@ from app.api.parameters import (
 )
 from app.api.response_body import json_response
 from app.api.state import get_app_state
-from app.api.wire import WebhookDeliveryListBody, WebhookDeliveryObject, WebhookSecretObject
+from app.api.webhook_wire import WebhookDeliveryListBody, WebhookDeliveryObject, WebhookSecretObject
 from app.domain.administration import Actor, ActorKind, ObjectNotFound
 from app.domain.webhooks import Delivery
 from app.service.webhook_secrets import WebhookSecret

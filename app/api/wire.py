@@ -7,7 +7,6 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from app.domain.job import TaskStatus
-from app.domain.webhooks import DeliveryState
 
 UnixSeconds = Annotated[int, Field(description="Unix time in seconds.")]
 Amount = Annotated[Any, Field(json_schema_extra={"type": ["integer", "string", "null"]})]
@@ -82,6 +81,7 @@ class TaskObject(TypedDict):
     progress: Annotated[int | None, Field(ge=0, le=100, description="Per cent.")]
     created: UnixSeconds
     model: str
+    summary: Annotated[str, Field(description="One sentence: what became of it, what it costs.")]
     data: Annotated[list[ImageItem] | None, Field(description="The pictures, when completed.")]
     error: Annotated[ErrorObject | None, Field(description="Why it failed.")]
     collecting: NotRequired[CollectingObject]
@@ -126,35 +126,6 @@ class ModelObject(TypedDict):
 class ModelListBody(TypedDict):
     object: Literal["list"]
     data: list[ModelObject]
-
-
-class WebhookDeliveryObject(TypedDict):
-    """One message to one URL; `next_try_at` while it waits."""
-
-    id: Annotated[str, Field(description="As in the header webhook-id of every try.")]
-    object: Literal["koi.webhook_delivery"]
-    type: str
-    task_id: str | None
-    url: str
-    status: DeliveryState
-    tries: int
-    response_status: int | None
-    error: Annotated[str | None, Field(description="Why the latest try failed.")]
-    created_at: UnixSeconds
-    ended_at: UnixSeconds | None
-    next_try_at: UnixSeconds | None
-
-
-class WebhookDeliveryListBody(TypedDict):
-    object: Literal["list"]
-    data: list[WebhookDeliveryObject]
-
-
-class WebhookSecretObject(TypedDict):
-    object: Literal["koi.webhook_secret"]
-    secret: Annotated[str, Field(description="whsec_ and base64, as Standard Webhooks has it.")]
-    created_at: UnixSeconds
-    previous_signs_until: UnixSeconds | None
 
 
 class LivenessBody(TypedDict):
@@ -222,6 +193,7 @@ TASK_EXAMPLE: TaskObject = {
     "progress": 100,
     "created": 1795000000,
     "model": "grok-imagine",
+    "summary": "1 picture was made; 1 image was charged.",
     "data": [PICTURE_EXAMPLE],
     "error": None,
 }

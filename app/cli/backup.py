@@ -14,8 +14,9 @@ from app.cli.errors import CommandFailed, usage_error
 from app.cli.options import AsJson, require_text
 from app.cli.output import format_time, print_json, print_line, print_notice
 from app.cli.overview import koi_version
-from app.cli.progress import CopyProgress, format_size
+from app.cli.progress import CopyProgress
 from app.cli.session import run_operation
+from app.service.check_backup import format_size
 
 if TYPE_CHECKING:
     from app.recovery.backup_file import BackupEnd
@@ -46,7 +47,8 @@ def backup(
 
     Users, teams, keys (as digests), limits, stops, ledger entries, jobs, answers to repeats, the
     audit log and the known journals, all of one moment. `koi restore` puts it into an empty store.
-    The file is private (0600) and appears when it is whole; it holds no secret of any key.
+    The file is private (0600) and appears when it is whole. It holds no key, but what the store
+    holds beside: keep it as private as the store.
 
     Example: koi backup /var/backups/koi-2026-11-29.gz --pictures
              koi backup - | ssh vault 'cat > koi.gz'

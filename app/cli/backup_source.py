@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.errors import CommandFailed, translate_errors
 from app.cli.output import format_time, print_fields, print_json
-from app.cli.progress import CopyProgress, format_size
+from app.cli.progress import CopyProgress
+from app.service.check_backup import format_size
 
 if TYPE_CHECKING:
     from app.recovery.restore import BackupContents
@@ -35,17 +36,21 @@ def check_file(path: Path) -> "BackupContents":
 @contextmanager
 def explained_file(path: Path) -> Iterator[None]:
     """What is wrong with the file, as `CommandFailed`."""
-    from app.recovery.backup_file import BackupDamaged  # noqa: PLC0415 - heavy
+    from app.domain.rebuild import RebuildRefused  # noqa: PLC0415 - heavy
+    from app.recovery.backup_file import BackupDamaged  # noqa: PLC0415
     from app.recovery.restore import RestoreRefused  # noqa: PLC0415
 
     try:
         yield
-    except (BackupDamaged, RestoreRefused) as refusal:
+    except (BackupDamaged, RestoreRefused, RebuildRefused) as refusal:
         raise CommandFailed(str(refusal)) from refusal
     except OSError as error:
         if error.filename is None or Path(str(error.filename)) != path:
             raise
-        raise CommandFailed(f"{path} cannot be read ({error.strerror}).") from error
+        raise CommandFailed(
+            f"{path} cannot be read ({error.strerror}). This command runs as the owner of "
+            "KOI_DATA_DIR: let that user read it."
+        ) from error
 
 
 def contents_record(found: "BackupContents") -> dict[str, object]:

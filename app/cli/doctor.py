@@ -126,8 +126,8 @@ def _check_stores(settings: "Settings") -> list[CheckResult]:
 
 
 async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
-    from app.cli.check_backup import check_backup  # noqa: PLC0415 - heavy
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
+    from app.service.check_backup import check_backup  # noqa: PLC0415 - heavy
     from app.service.check_gateways import check_gateways  # noqa: PLC0415 - heavy
     from app.wiring.adapters import open_pictures  # noqa: PLC0415
     from app.wiring.check_journal import check_journals  # noqa: PLC0415
@@ -135,7 +135,7 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
 
     results = [
         *await _check_ledger(context),
-        *await check_backup(context),
+        check_backup(await context.backups.latest(), await context.keyring.now_ms()),
         *await _check_stops(context),
         *await _check_notices(context),
         *check_catalog(context.catalog),

@@ -140,22 +140,6 @@ def parse_duration(option: str, text: str) -> timedelta:
         raise usage_error(f"{option} is longer than a thousand years.") from None
 
 
-def parse_expiry_ms(text: str | None, before: int | None, now_ms: int) -> int | None:
-    """When a key ends, `text` from now, or `never`."""
-    if text is None:
-        return before
-    if text.lower() == "never":
-        return None
-    return now_ms + round(parse_lifetime(text).total_seconds() * 1000)
-
-
-def parse_lifetime(text: str) -> timedelta:
-    span = parse_duration("--expires", text)
-    if not span:
-        raise usage_error("--expires must be longer than nothing; koi keys revoke ends a key now.")
-    return span
-
-
 def parse_time_ms(option: str, text: str, zone: tzinfo) -> int:
     """RFC 3339, a day (its midnight in `zone`), `today`, `yesterday`, or how long ago (`7d`), as
     Unix milliseconds."""

@@ -5,9 +5,9 @@ import sys
 import time
 
 from app.cli.output import print_notice
+from app.service.check_backup import format_size
 
 INTERVAL_S, TERMINAL_INTERVAL_S = 5.0, 0.5
-MEGABYTE = 1_000_000
 
 
 class CopyProgress:
@@ -42,9 +42,3 @@ class CopyProgress:
             sys.stderr.flush()
         else:
             print_notice(f"{text} …")
-
-
-def format_size(size_bytes: int) -> str:
-    if size_bytes < MEGABYTE:
-        return f"{size_bytes / 1000:.1f} KB"
-    return f"{size_bytes / MEGABYTE:.1f} MB"

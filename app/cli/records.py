@@ -10,6 +10,7 @@ from app.domain.ledger import Entry
 from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitStatus
 from app.domain.money import format_micros
 from app.domain.principal import ApiKey, Team, User
+from app.domain.task_words import summarize
 from app.domain.upstream_ids import encode_call_id
 
 NOBODY = "-"
@@ -218,6 +219,7 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
         "size": job.size,
         "quality": job.quality,
         "progress": job.progress,
+        "summary": summarize(job),
         "billed": job.billed,
         "cost": money_record(cost, currency),
         "held": _hold_record(job, currency),
@@ -286,9 +288,8 @@ def _part_record(part: JobPart, *, sent: bool, ended: bool) -> dict[str, Any]:
 
 def _sent(job: Job) -> bool:
     """Whether any byte may have reached the provider."""
-    code = job.failure.code if job.failure is not None else None
-    unreachable = job.state is JobState.RELEASED and code == "upstream_unreachable"
-    return job.dispatched_ms is not None and not unreachable
+    unreachable = job.failure is not None and job.failure.code == "upstream_unreachable"
+    return job.dispatched_ms is not None and not (unreachable and job.state is JobState.RELEASED)
 
 
 def _amount(micros: int | None) -> str | None:

@@ -1,6 +1,7 @@
 """`koi restore`: a backup into an empty store of any kind."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,14 +68,15 @@ def restore(
     return EXIT_FAILED if done.audit.differences else 0
 
 
+@dataclass(frozen=True, slots=True)
 class Restored:
     """What was restored, and whether the counters agree with the entries. `newer` is how many
     changes this machine's journal knows that the backup does not."""
 
-    def __init__(
-        self, report: "RestoreReport", audit: LedgerAudit, pictures: int, newer: int
-    ) -> None:
-        self.report, self.audit, self.pictures, self.newer = report, audit, pictures, newer
+    report: "RestoreReport"
+    audit: LedgerAudit
+    pictures: int
+    newer: int
 
     @property
     def record(self) -> dict[str, object]:

@@ -36,5 +36,7 @@ class DirectoryReader(Protocol):
     async def find_key(self, digest: str) -> ApiKey | AdminKey | None:
         """The key of a secret's SHA-256 (hex), ended ones too."""
 
-    async def read_scopes(self, scopes: Sequence[Scope]) -> Sequence[LimitStatus]:
-        """How every limit of these scopes stands, unlimited ones too."""
+    async def read_scopes(
+        self, scopes: Sequence[Scope], *, unlimited: bool = True
+    ) -> Sequence[LimitStatus]:
+        """How every limit of these scopes stands; `unlimited` ones too."""

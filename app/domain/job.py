@@ -148,7 +148,7 @@ class Job:
     when unknown. `pool` says who may see the job beside its user. `calls` are the provider's names
     for its upstream calls, for the operator only. `pending` images are still to be downloaded, and
     `collecting` says how that goes, also when it is over. `request_id` is the id, in answers and
-    logs, of the request that opened the job.
+    logs, of the request that opened the job. `deleted` names the pictures that its user deleted.
     """
 
     id: str
@@ -177,6 +177,12 @@ class Job:
     pending: tuple[PendingImage, ...] = ()
     collecting: CollectionProgress | None = None
     request_id: str | None = None
+    deleted: tuple[str, ...] = ()
+
+    @property
+    def pictures_left(self) -> tuple[Picture, ...]:
+        """Without those that its user has deleted."""
+        return tuple(picture for picture in self.pictures if picture.name not in self.deleted)
 
     @property
     def ended(self) -> bool:

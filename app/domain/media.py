@@ -2,10 +2,11 @@
 
 import binascii
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Protocol
 
 from app.domain.formats import MEDIA_TYPES, ByteSource
@@ -18,11 +19,39 @@ IMAGE_NAME = re.compile(
 )
 """The only names in an image store; use with `fullmatch`."""
 
+PREVIEW_NAME = re.compile(r"(img_[0-9a-f]{32}\.[a-z]{2,4})\.(small|medium)\.webp", re.ASCII)
+"""A preview lies beside its picture, under a name that no route takes; use `picture_of`."""
+
 ATTACHMENT_MEDIA_TYPES = frozenset({"image/svg+xml", "text/html", "application/octet-stream"})
 """What a browser might run, and unknown bytes: served as a download, never shown in a page."""
 
 SLICE_BYTES = 16 << 10
 """How much of a picture is read, sent or encoded at a time."""
+
+
+class PreviewSize(StrEnum):
+    """A picture made smaller, for lists of pictures."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+
+    @property
+    def pixels(self) -> int:
+        """Of its longer side."""
+        return 256 if self is PreviewSize.SMALL else 768
+
+    def name_of(self, picture: str) -> str:
+        return f"{picture}.{self}.webp"
+
+
+def preview_names(picture: str) -> list[str]:
+    return [size.name_of(picture) for size in PreviewSize]
+
+
+def picture_of(preview: str) -> str | None:
+    """The picture that a `PREVIEW_NAME` belongs to; None for any other name."""
+    match = PREVIEW_NAME.fullmatch(preview)
+    return match[1] if match is not None and IMAGE_NAME.fullmatch(match[1]) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +109,11 @@ class FetchedNonImage(FetchFailed):
 
 
 def media_type_of(name: str) -> str | None:
-    """The media type of an image name; None when it is no `IMAGE_NAME`."""
+    """The media type of an image or preview name; None when it is neither."""
     match = IMAGE_NAME.fullmatch(name)
-    return None if match is None else MEDIA_TYPES[match[1]]
+    if match is None:
+        return None if picture_of(name) is None else MEDIA_TYPES["webp"]
+    return MEDIA_TYPES[match[1]]
 
 
 DATA_URI_PREFIX = re.compile(r"\s*data:[^,\s]{0,200};base64,", re.IGNORECASE)
@@ -156,6 +187,26 @@ class ImageDraft(ByteSource, AbstractAsyncContextManager["ImageDraft"], Protocol
         """
 
 
+class PreviewFailed(Exception):
+    """No preview could be made; `reason` is for the log, and never from the picture itself."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class PreviewMaker(Protocol):
+    """Makes pictures smaller, where nothing that a hostile picture does can hurt the gateway."""
+
+    @property
+    def available(self) -> bool:
+        """Whether it is installed (extra `thumbnails`)."""
+
+    async def make(self, slices: AsyncIterator[bytes], pixels: int) -> bytes:
+        """A WebP whose longer side has so many pixels, without metadata. Raises `PreviewFailed`,
+        and what the slices raise."""
+
+
 class ImageStore(Protocol):
     """Image bytes by name. Raises `ImageStoreUnavailable`."""
 
@@ -170,8 +221,15 @@ class ImageStore(Protocol):
     async def exists(self, names: Sequence[str]) -> bool:
         """Whether all these images are stored; cheap."""
 
-    async def delete(self, name: str) -> None: ...
-    async def sweep(self, older_than: timedelta) -> int: ...
+    async def put(self, name: str, body: bytes, media_type: str) -> None:
+        """Store durably; the same name again replaces."""
+
+    async def delete(self, name: str) -> None:
+        """Remove an image and its previews."""
+
+    async def sweep(self, older_than: timedelta) -> int:
+        """Remove images older than that, and previews whose image is gone; how many."""
+
     async def check(self) -> None: ...
     async def identity(self) -> str:
         """The store's own name: the same for all processes that see the same images, and for no

@@ -53,7 +53,7 @@ def find_crossed_thresholds(uses: Iterable[ScopeUse]) -> Iterator[Notice]:
             "used": amount(use.used),
             "limit": amount(use.limit),
         }
-        occasion = f"{use.label} {use.kind} {percent}"
+        occasion = f"{use.label} {use.kind} {percent} of {use.limit}"
         yield Notice(NoticeKind.BUDGET_THRESHOLD, use.scope, data, occasion)
 
 

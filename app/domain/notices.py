@@ -72,7 +72,9 @@ class Notices(Protocol):
 def describe_notice(kind: NoticeKind, subject: str, data: Mapping[str, Datum]) -> str:
     """One sentence in plain English; what `data` does not say is left out."""
     said = {name: "" if value is None else str(value) for name, value in data.items()}
-    values = _Values(said, whom=name_subject(subject))
+    wanted = data.get("images_per_day")
+    more = "" if wanted is None else f" of {wanted} images a day"
+    values = _Values(said, whom=name_subject(subject), wanted=more)
     sentence = " ".join(_SENTENCES[kind].format_map(values).split())
     return sentence[0].upper() + sentence[1:]
 
@@ -109,7 +111,7 @@ _SENTENCES: Mapping[NoticeKind, str] = {
         "generation is refused."
     ),
     NoticeKind.KEY_EXPIRING: "Key {key} {name} of user {user} expires in {left}, at {expires_at}.",
-    NoticeKind.LIMIT_REQUESTED: "{whom} asks for a higher limit: {reason}",
+    NoticeKind.LIMIT_REQUESTED: "{whom} asks for a higher limit{wanted}: {reason}",
     NoticeKind.SPENDING_STOPPED: "Spending is stopped for {whom} by {actor}: {reason}",
     NoticeKind.SPENDING_RESUMED: "Spending goes on for {whom}; it was resumed by {actor}.",
     NoticeKind.NOTICE_TEST: "This is a test of the notices of {host}.",

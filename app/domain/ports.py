@@ -155,6 +155,10 @@ class Ledger(Protocol):
     async def find_owner(self, picture: str) -> tuple[str, str] | None:
         """The user and pool a stored picture was made for; None when unknown or expired."""
 
+    async def delete_picture(self, picture: str, user: str, job_id: str) -> bool | None:
+        """Take a picture away from its user; whether others may still see it (a shared pool). None
+        when it is not theirs."""
+
     async def read_limits(self, principal: Principal) -> LimitSnapshot:
         """How every limit of the principal stands, unlimited ones too."""
 

@@ -16,6 +16,8 @@ from app.domain.limits import LimitRaise, Limits, Scope, ScopeKind, SpendingStop
 
 HOUSE = "house"
 """The name of the scope that is the whole deployment."""
+LEFT = "left:"
+"""What the owner of a shared picture is called whose user has deleted it: it is for others only."""
 TEAM_POOL = "team:"
 """What the names of shared cache pools begin with."""
 
@@ -187,7 +189,9 @@ class Principal:
 
     def may_see(self, user: str, pool: str) -> bool:
         """Whether a task or picture that was made for this user and pool is shown: to that user,
-        and to members of the same shared team pool (decision 11)."""
+        and to members of the same shared team pool (decision 11), but not to who deleted it."""
+        if user == f"{LEFT}{self.user}":
+            return False
         return user == self.user or (pool == self.pool and pool.startswith(TEAM_POOL))
 
 
@@ -196,19 +200,18 @@ def build_scopes(
 ) -> tuple[Scope, ...]:
     """The scopes that limit whoever is given, the narrowest first, and the house last. Their raises
     count, so a record is given as it is `at` this time."""
-    holders = (
-        (ScopeKind.KEY, key and key.id, key),
-        (ScopeKind.USER, user and user.name, user),
-        (ScopeKind.TEAM, team and team.name, team),
-    )
-    found = [_scope(kind, name, holder) for kind, name, holder in holders if name and holder]
+    found = [scope_of(holder) for holder in (key, user, team) if holder is not None]
     return (*found, Scope(ScopeKind.HOUSE, HOUSE, house))
 
 
-def _scope(kind: ScopeKind, name: str, holder: User | Team | ApiKey) -> Scope:
+def scope_of(holder: User | Team | ApiKey) -> Scope:
+    """What limits a holder. Its raise counts, so it is given as it is `at` this time."""
     raised = holder.raised
     limits = holder.limits if raised is None else raised.apply_to(holder.limits)
-    return Scope(kind, name, limits, raised)
+    if isinstance(holder, ApiKey):
+        return Scope(ScopeKind.KEY, holder.id, limits, raised)
+    kind = ScopeKind.USER if isinstance(holder, User) else ScopeKind.TEAM
+    return Scope(kind, holder.name, limits, raised)
 
 
 class KeyRing(Protocol):

@@ -77,7 +77,20 @@ class LedgerCopy:
             await self._copy_everything()
             while (end := await self._copy_changes()) is None:
                 pass
+        await self._copy_deliveries(end.taken_ms)
         return end
+
+    async def _copy_deliveries(self, taken_ms: int) -> None:
+        """Webhooks and notices that wait, last: one that was told meanwhile needs no second time,
+        and the end of a task that is not in the copy will make its own again."""
+        async for page in self._pages("deliveries"):
+            await self._write(
+                [
+                    (RowKind.DELIVERY, fields, int(due_ms))
+                    for fields, due_ms in page["rows"]
+                    if fields and int(unflatten(fields)["created"]) <= taken_ms
+                ]
+            )
 
     async def _copy_everything(self) -> None:
         users = []

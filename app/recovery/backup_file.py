@@ -44,6 +44,8 @@ class RowKind(StrEnum):
     """Family (users, teams, keys, stops or journals), name, and the record as JSON text."""
     USED = "used"
     """A key's id, and when it was used last (Unix ms)."""
+    DELIVERY = "delivery"
+    """A webhook or notice that waits: its fields in the same form, when it is due (Unix ms)."""
     PICTURE = "picture"
     """Name, when it was made (Unix ms), how many bytes follow."""
     END = "end"

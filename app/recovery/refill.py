@@ -29,12 +29,18 @@ async def restore_batch(scripts: LedgerScripts, batch: Mapping[str, Any]) -> Non
     except ScriptError as error:
         if error.code is not ErrorCode.LEDGER_OPEN:
             raise
-        message = "Another rebuild ended meanwhile; look with `koi ledger check`."
+        message = (
+            "Another rebuild or restore has ended or taken over meanwhile; look with `koi ledger "
+            "check`."
+        )
         raise RebuildRefused(message) from error
 
 
 async def open_epoch_after(
-    scripts: LedgerScripts, open_jobs: Sequence[Record], earlier: Mapping[str, int]
+    scripts: LedgerScripts,
+    open_jobs: Sequence[Record],
+    earlier: Mapping[str, int],
+    run: str | None = None,
 ) -> None:
     """Open the ledger in a new epoch that continues the `earlier` ones.
 
@@ -45,6 +51,12 @@ async def open_epoch_after(
     counts = {**{state: states[state] for state in OPEN_STATES}, "images": images, "micros": micros}
     totals = flatten({name: str(count) for name, count in counts.items()})
     seq = max(earlier.values(), default=-1) + 1
-    ask = {"epoch": secrets.token_hex(16), "seq": seq, "earlier": earlier, "open": totals}
+    ask: dict[str, Any] = {
+        "epoch": secrets.token_hex(16),
+        "seq": seq,
+        "earlier": earlier,
+        "open": totals,
+    }
+    ask |= {} if run is None else {"run": run}
     with suppress(ScriptError):  # another rebuild has opened it already
         await scripts.run("finish_rebuild", orjson.dumps(ask))

@@ -3,6 +3,7 @@
 Nothing is spent there until it is whole; one that was interrupted is run again with the same file.
 """
 
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,8 @@ class RestoreRefused(Exception):
 REFUSALS = {
     "not_empty": "The store is not empty: it has entries, users or keys. A backup is restored into "
     "an empty store only; name another one (KOI_REDIS_URL, or another KOI_DATA_DIR).",
+    "not_allowed": "The store's user may not delete, which a restore needs: lend it two commands "
+    "while this runs (ACL SETUSER koi +del +rename; see deploy/valkey/users.acl).",
     "quarantined": "The store is closed because it lost data. Restore into an empty store; or "
     "rebuild this one with `koi ledger rebuild`.",
 }
@@ -115,9 +118,10 @@ async def restore_ledger(
     """`reader` was checked to its `end` before; `take` is handed each row, too.
 
     Raises `RestoreRefused`, `BackupDamaged`, `LedgerUnavailable`."""
-    begun = await _begin(scripts, end.name)
-    await restore_batch(scripts, {"clear": True})
-    refill = _Refill(scripts, terms, await scripts.now_ms())
+    token = secrets.token_hex(8)
+    begun, run = await _begin(scripts, end.name, token), f"restoring {end.name} {token}"
+    await restore_batch(scripts, {"run": run, "clear": True})
+    refill = _Refill(scripts, terms, run, await scripts.now_ms())
     for row in reader:
         await take(row)
         await refill.add(row)
@@ -125,17 +129,17 @@ async def restore_ledger(
     earlier = {**end.earlier, end.epoch: end.seq}
     for name, seq in unflatten(begun["earlier"]).items():
         earlier[name] = max(earlier.get(name, 0), int(seq))
-    await open_epoch_after(scripts, refill.open_jobs, earlier)
+    await open_epoch_after(scripts, refill.open_jobs, earlier, run)
     return refill.report
 
 
 async def check_empty(scripts: LedgerScripts, name: str) -> None:
     """Raises `RestoreRefused` when the store would not take this backup; changes nothing."""
-    await _begin(scripts, name, only_ask=True)
+    await _begin(scripts, name, "")
 
 
-async def _begin(scripts: LedgerScripts, name: str, *, only_ask: bool = False) -> Fields:
-    begun: Fields = await scripts.run("begin_restore", name, int(only_ask))
+async def _begin(scripts: LedgerScripts, name: str, token: str) -> Fields:
+    begun: Fields = await scripts.run("begin_restore", name, token)
     if not begun["begun"]:
         why = begun["why"]
         raise RestoreRefused(REFUSALS.get(why, HALF_RESTORED.format(name=why)))
@@ -149,6 +153,7 @@ class _Refill:
 
     scripts: LedgerScripts
     terms: RetentionTerms
+    run: str
     now_ms: int
     charges: Charges = field(default_factory=Charges)
     unfinished: dict[str, Record] = field(default_factory=dict)
@@ -177,17 +182,25 @@ class _Refill:
                 self._add_job(unflatten(fields), kept_until_ms)
             case [RowKind.GONE, id]:
                 self.unfinished.pop(id, None)
+            case [RowKind.AUDIT, id, fields]:
+                self.last_audit_ms = entry_id(id)[0]
+                self._list("audit").append({"id": id, "fields": fields})
+            case _:
+                self._add_as_it_is(row)
+        self.rows += 1
+        if self.rows >= BATCH_SIZE:
+            await self._close_batch()
+
+    def _add_as_it_is(self, row: Row) -> None:
+        match row:
             case [RowKind.RECORD, family, name, record]:
                 self.names.add((family, name))
                 self.batch.setdefault(family, {})[name] = record
             case [RowKind.USED, id, used_ms]:
                 self.batch.setdefault("used", {})[id] = used_ms
-            case [RowKind.AUDIT, id, fields]:
-                self.last_audit_ms = entry_id(id)[0]
-                self._list("audit").append({"id": id, "fields": fields})
-        self.rows += 1
-        if self.rows >= BATCH_SIZE:
-            await self._close_batch()
+            case [RowKind.DELIVERY, fields, due_ms]:
+                id = unflatten(fields)["id"]
+                self._list("deliveries").append({"id": id, "fields": fields, "due": due_ms})
 
     async def add_rest(self, end: BackupEnd, note: AuditNote) -> None:
         """The jobs that go on, the counters, and who restored all this."""
@@ -230,7 +243,7 @@ class _Refill:
 
     async def _close_batch(self) -> None:
         if self.batch:
-            self.batches.append(self.batch)
+            self.batches.append({**self.batch, "run": self.run})
         self.batch, self.rows = {}, 0
         if len(self.batches) >= BATCHES_AT_ONCE:
             await restore_batches(self.scripts, self.batches)

@@ -7,7 +7,7 @@ slow or dead holds up its own messages only.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -37,6 +37,7 @@ LEASE_MARGIN_MS = 1_000
 PAUSES = (1, 6, 24, 120, 360, 720, 1440, 2880, 5760)
 """After each failed try, in units of `first_pause_ms`; the last one again and again."""
 GONE = 410
+NOBODY_TO_TELL = "its user was deleted"
 NOTHING_TO_TELL = "the task has expired: there is nothing left to tell"
 
 
@@ -130,16 +131,16 @@ class DeliverySender:
                 return DeliveryReport(delivery, DeliveryState.FAILED, error=NOTHING_TO_TELL)
             if delivery.kind != f"task.{job.status}":
                 return DeliveryReport(delivery, DeliveryState.SUPERSEDED)
-            return self._judge(delivery, await self._post(delivery, job, now_ms))
+            secrets = await self.secrets.signing(delivery.user)
+            if not secrets:
+                return DeliveryReport(delivery, DeliveryState.FAILED, error=NOBODY_TO_TELL)
+            return self._judge(delivery, await self._post(delivery, job, secrets, now_ms))
         except ReceiverUnreachable as error:
             return self._again(delivery, error=error.reason)
 
-    async def _post(self, delivery: Delivery, job: Job, now_ms: int) -> int:
+    async def _post(self, delivery: Delivery, job: Job, secrets: Sequence[str], now_ms: int) -> int:
         body = self.compose(delivery, job)
-        secrets = await self.secrets.signing(delivery.user)
-        headers: Mapping[str, str] = build_signed_headers(
-            delivery.id, now_ms // 1000, body, secrets
-        )
+        headers = build_signed_headers(delivery.id, now_ms // 1000, body, secrets)
         return (await self.poster.post(delivery.url, headers, body)).status
 
     def _judge(self, delivery: Delivery, status: int) -> DeliveryReport:

@@ -16,9 +16,11 @@ from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.estimate import EstimateGeneration
 from app.service.generate import GenerateImages
+from app.service.holder_keys import HolderKeys
 from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.operations import Operations
+from app.service.previews import Previews
 from app.service.sessions import Sessions
 from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
@@ -42,6 +44,7 @@ class Gateway:
     usage: UsageReports
     keys: KeyAdmin
     admin_keys: AdminKeys
+    holder_keys: HolderKeys
     sessions: Sessions
     audit_log: AuditLog
     operations: Operations
@@ -53,6 +56,7 @@ class Gateway:
     house: Limits
     zone: ZoneInfo
     pictures: ImageStore
+    previews: Previews
     budget: MemoryBudget
     serving: MemoryBudget
     links: ImageLinks

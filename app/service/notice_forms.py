@@ -29,6 +29,9 @@ class NoticeForm(StrEnum):
     FEISHU = "feishu"
 
 
+SLACK_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+FEISHU_MARKS = str.maketrans("<>", "\u2039\u203a")
+"""A sentence may quote a user, who must not call everybody in the channel or show false links."""
 FORMS_BY_HOST = {
     "hooks.slack.com": NoticeForm.SLACK,
     "open.feishu.cn": NoticeForm.FEISHU,
@@ -88,9 +91,9 @@ def build_notice_body(delivery: Delivery, form: NoticeForm) -> Mapping[str, obje
     kind = NoticeKind(delivery.kind)
     text = describe_notice(kind, delivery.subject, delivery.data)
     if form is NoticeForm.SLACK:
-        return {"text": text}
+        return {"text": text.translate(SLACK_ESCAPES)}
     if form is NoticeForm.FEISHU:
-        return {"msg_type": "text", "content": {"text": text}}
+        return {"msg_type": "text", "content": {"text": text.translate(FEISHU_MARKS)}}
     return {
         "type": kind,
         "timestamp": format_timestamp(delivery.created_ms),

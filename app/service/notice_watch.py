@@ -19,7 +19,7 @@ from app.domain.notice_rules import (
     find_expiring_keys,
 )
 from app.domain.notices import Datum, Notice, NoticeKind, Notices
-from app.domain.principal import HOUSE, KeyRing, is_enabled
+from app.domain.principal import HOUSE, KeyRing, at, is_enabled, scope_of
 from app.domain.upstream import UpstreamTraffic
 
 KEYS_INTERVAL_S = 600.0
@@ -108,9 +108,10 @@ class NoticeWatch:
 
     async def _read_use(self) -> Iterable[ScopeUse]:
         users, teams = await self.keyring.users(), await self.keyring.teams()
+        now_ms = await self.keyring.now_ms()
         scopes = [Scope(ScopeKind.HOUSE, HOUSE, self.house)]
-        scopes += [Scope(ScopeKind.TEAM, t.name, t.limits) for t in teams if is_enabled(t)]
-        scopes += [Scope(ScopeKind.USER, u.name, u.limits) for u in users if is_enabled(u)]
+        scopes += [scope_of(at(now_ms, team)) for team in teams if is_enabled(team)]
+        scopes += [scope_of(at(now_ms, user)) for user in users if is_enabled(user)]
         return await self.facts.read_use([scope for scope in scopes if _is_limited(scope.limits)])
 
 

@@ -12,6 +12,7 @@ from app.domain.ledger import Entry, LedgerAudit, OpenJobStats
 from app.domain.limits import LimitStatus
 from app.domain.upstream import UpstreamTraffic
 from app.service.adjustments import Adjustments
+from app.service.cancel_job import CancelJob
 from app.service.job_search import JobSearch
 from app.service.people import People
 from app.service.people_values import Person
@@ -47,7 +48,7 @@ class Deployment:
     nearest one."""
 
     version: str
-    store: str
+    store_name: str
     image_store: str
     settings: Sequence[SettingInForce]
     unknown: Mapping[str, str | None]
@@ -88,6 +89,7 @@ class Operations:
 
     people: People
     jobs: JobSearch
+    cancel: CancelJob
     adjustments: Adjustments
     bills: Bills
     health: Callable[[], Awaitable[Health]]

@@ -7,8 +7,8 @@ from itertools import islice
 
 from app.domain.administration import AdminKey
 from app.domain.directory import Directory, DirectoryReader
-from app.domain.limits import Limits, LimitStatus, Scope, ScopeKind
-from app.domain.principal import ApiKey, Team, User, at
+from app.domain.limits import Limits, LimitStatus
+from app.domain.principal import ApiKey, Team, User, at, scope_of
 from app.service.keys import SECRET_PREFIX, KeyAdmin, select_by_secret
 from app.service.people_values import (
     ALARMING_SHARE,
@@ -25,6 +25,7 @@ from app.service.people_values import (
 SECRET = re.compile(re.escape(SECRET_PREFIX) + r"[A-Za-z0-9_-]{20,200}")
 MAX_SECRETS = 20
 MAX_ENDING_CHARS = 64
+UNLIMITED = Limits()
 
 
 class People:
@@ -68,8 +69,8 @@ class People:
         """Those of whom some limit is used up to 80 %; without `users` of all."""
         directory = directory or await self._directory.read()
         wanted = directory.users.values() if users is None else users
-        limited = [u for u in wanted if u.deleted_ms is None and u.limits != Limits()]
-        statuses = await self._statuses(limited)
+        limited = [u for u in wanted if u.deleted_ms is None and u.limits != UNLIMITED]
+        statuses = await self._statuses(limited, unlimited=False)
         alarming = [
             user
             for user in limited
@@ -148,21 +149,14 @@ class People:
         ]
 
     async def _statuses(
-        self, holders: Sequence[User] | Sequence[Team]
+        self, holders: Sequence[User] | Sequence[Team], *, unlimited: bool = True
     ) -> Mapping[str, Sequence[LimitStatus]]:
         now_ms = await self._keys.now_ms()
-        scopes = [_scope_of(at(now_ms, holder)) for holder in holders]
+        scopes = [scope_of(at(now_ms, holder)) for holder in holders]
         grouped: dict[str, list[LimitStatus]] = {holder.name: [] for holder in holders}
-        for status in await self._directory.read_scopes(scopes):
+        for status in await self._directory.read_scopes(scopes, unlimited=unlimited):
             grouped[status.name].append(status)
         return grouped
-
-
-def _scope_of(holder: User | Team) -> Scope:
-    kind = ScopeKind.USER if isinstance(holder, User) else ScopeKind.TEAM
-    raised = holder.raised
-    limits = holder.limits if raised is None else raised.apply_to(holder.limits)
-    return Scope(kind, holder.name, limits, raised)
 
 
 def _know(key: ApiKey, directory: Directory, now_ms: int, used_ms: int | None) -> KnownKey:

@@ -102,8 +102,10 @@ class KeyPage:
 
 
 def share_used(status: LimitStatus) -> float:
-    """Of images and money: what is used or held of the limit. A limit of 0 leaves nothing."""
-    if status.limit is None or status.kind not in ("images", "money"):
+    """Of images and money in a day or month: what is used or held of the limit. A limit of 0 leaves
+    nothing."""
+    counted = status.kind in ("images", "money") and status.window != "minute"
+    if status.limit is None or not counted:
         return 0.0
     return (status.used + status.held) / status.limit if status.limit else 1.0
 

@@ -2,30 +2,29 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
-from app.domain.administration import AuditNote
 from app.domain.errors import (
     GatewayOverloaded,
     ImageNotFound,
     LedgerUnavailable,
-    StoreUnavailable,
     TaskNotCancellable,
     TaskNotFound,
 )
-from app.domain.job import Job, JobState
+from app.domain.job import Job, TaskStatus
 from app.domain.media import (
     IMAGE_NAME,
     IMAGE_STORE_UNAVAILABLE_MESSAGE,
     ImageSlice,
     ImageStoreUnavailable,
 )
-from app.domain.ports import ImageStore, Ledger, TaskList, UpstreamLimiter
-from app.domain.principal import Principal
+from app.domain.ports import ImageStore, Ledger, ResultCache, TaskList, UpstreamLimiter
+from app.domain.principal import TEAM_POOL, Principal
 from app.domain.queries import TaskPage, TaskQuery
+from app.service.cancel_job import CancelJob
 from app.service.wait import JobWaiters
 
-NOT_CANCELLABLE = "The task was already sent to the provider or has ended."
+LOOKED_THROUGH = 100
+"""Tasks read at a time to find the one of a picture."""
 
 
 class Tasks:
@@ -36,10 +35,11 @@ class Tasks:
         waiters: JobWaiters,
         pictures: ImageStore,
         upstream_limiter: UpstreamLimiter,
+        cache: ResultCache,
     ) -> None:
-        self._ledger, self._listing, self._upstream_limiter = ledger, listing, upstream_limiter
-        self._waiters = waiters
-        self._pictures = pictures
+        self._ledger, self._listing, self._waiters = ledger, listing, waiters
+        self._cancel_job = CancelJob(ledger, waiters, upstream_limiter)
+        self._pictures, self._cache = pictures, cache
 
     async def read(self, principal: Principal, task_id: str, wait_s: float = 0) -> Job:
         """A task as it is now, or as it is when it ends within `wait_s`.
@@ -87,26 +87,7 @@ class Tasks:
         job = await self._visible(principal, task_id)
         if job.user != principal.user:
             raise TaskNotCancellable("Only the user who asked for this task can cancel it.")
-        return await self._cancel(job)
-
-    async def cancel_any(self, task_id: str, by: AuditNote) -> Job:
-        """The same for an operator, who may cancel anybody's."""
-        job = await self._ledger.job(task_id)
-        if job is None:
-            raise TaskNotFound
-        return await self._cancel(job, by)
-
-    async def _cancel(self, job: Job, by: AuditNote | None = None) -> Job:
-        task_id = job.id
-        if job.state not in (JobState.RESERVED, JobState.RELEASED):
-            raise TaskNotCancellable(NOT_CANCELLABLE)
-        settlement = await self._ledger.cancel(task_id, by)
-        if settlement is None:
-            raise TaskNotCancellable(NOT_CANCELLABLE)
-        self._waiters.notify(settlement.job)
-        with suppress(StoreUnavailable):  # otherwise `SlotReclaimer` frees them, seconds later
-            await self._upstream_limiter.release_all(task_id, len(job.parts))
-        return settlement.job
+        return await self._cancel_job(job)
 
     async def picture(self, principal: Principal | None, name: str) -> ImageSlice:
         """A picture's first bytes: for a principal who may see it, or for anyone (None) who has a
@@ -125,6 +106,46 @@ class Tasks:
         if stored is None:
             raise ImageNotFound
         return stored
+
+    async def delete_picture(self, principal: Principal, name: str) -> None:
+        """Delete a picture of the caller's own. Its bytes are deleted, unless the caller's cache is
+        shared: team mates keep what they may see. The cache forgets it in any case.
+
+        Raises `ImageNotFound` for what is not the caller's, `GatewayOverloaded` while the image
+        store is away: then a repeat deletes it.
+        """
+        owner = await self._ledger.find_owner(name) if IMAGE_NAME.fullmatch(name) else None
+        if owner is None or owner[0] != principal.user:
+            raise ImageNotFound
+        if not owner[1].startswith(TEAM_POOL):
+            await self._delete_bytes(name)
+        job = await self._find_job_of(principal, name)
+        found = await self._ledger.delete_picture(name, principal.user, job.id if job else "")
+        if found is None:
+            raise ImageNotFound
+        if job is not None:
+            self._waiters.forget(job.id)
+            if job.cache_variant is not None:
+                await self._cache.evict(job.cache_variant, job.id)
+
+    async def _delete_bytes(self, name: str) -> None:
+        try:
+            await self._pictures.delete(name)
+        except ImageStoreUnavailable as error:
+            raise GatewayOverloaded(IMAGE_STORE_UNAVAILABLE_MESSAGE) from error
+
+    async def _find_job_of(self, principal: Principal, name: str) -> Job | None:
+        """The caller's task that made a picture; None when its record has expired."""
+        after: str | None = None
+        while True:
+            query = TaskQuery(LOOKED_THROUGH, after, status=TaskStatus.COMPLETED)
+            page = await self._listing.list_page(principal.user, query)
+            for job in page.tasks if page is not None else ():
+                if any(picture.name == name for picture in job.pictures):
+                    return await self._ledger.job(job.id)
+            if page is None or not page.more or not page.tasks:
+                return None
+            after = page.tasks[-1].id
 
     async def _visible(self, principal: Principal, task_id: str) -> Job:
         job = await self._ledger.job(task_id)

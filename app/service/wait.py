@@ -88,6 +88,10 @@ class JobWaiters:
         for waiter in self._waiters.pop(job.id, ()):
             _tell(waiter, ended)
 
+    def forget(self, job_id: str) -> None:
+        """Its record was changed after its end."""
+        self._recent.pop(job_id, None)
+
     def recall(self, job_id: str) -> Job | None:
         """A job that ended a moment ago with all its pictures: nothing of it changes any more."""
         ended = self._recent.get(job_id)

@@ -80,8 +80,8 @@ class Adapters:
     keyring: RedisKeyRing
     sessions: RedisSessions
     audit_log: RedisAuditLog
-    backups: RedisBackupLog
     directory: RedisDirectory
+    backups: RedisBackupLog
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
     disk_space: DiskSpaceMonitor
@@ -137,8 +137,8 @@ async def open_adapters(
         invitations=RedisInvitations(scripts, RedisKeyRing(scripts)),
         sessions=RedisSessions(scripts),
         audit_log=RedisAuditLog(scripts),
-        backups=RedisBackupLog(scripts),
         directory=RedisDirectory(scripts),
+        backups=RedisBackupLog(scripts),
         gone=urls.gone,
         disk_space=disk_space,
         journal=journal,

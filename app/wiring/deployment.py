@@ -32,7 +32,7 @@ class DeploymentView:
         own_server = settings.redis_url
         return Deployment(
             version=self._version,
-            store="embedded" if own_server is None else _mask_url(own_server),
+            store_name="embedded" if own_server is None else _mask_url(own_server),
             image_store=describe_image_store(settings),
             settings=[self._describe(name) for name in sorted(type(settings).model_fields)],
             unknown=find_unknown_variables(),

@@ -13,8 +13,10 @@ from app.domain.check_result import CheckResult, fail, ok, warn
 from app.domain.errors import LedgerDataLost, LedgerUnavailable
 from app.domain.ledger import LedgerAudit
 from app.domain.limits import Scope, ScopeKind
+from app.domain.media import ImageStoreUnavailable
 from app.domain.principal import HOUSE
 from app.domain.upstream import UpstreamTraffic
+from app.service.check_backup import check_backup
 from app.service.check_gateways import check_gateways
 from app.service.operations import Health
 from app.service.people import People
@@ -34,6 +36,8 @@ from app.wiring.stores import journal_directory
 T = TypeVar("T")
 FIGURES_S, DISK_S, PROBE_S, AUDIT_S = 3.0, 15.0, 60.0, 60.0
 """How old an answer may be: counts; disk and people; provider and the store's settings; audit."""
+PATIENCE_S = 2.0
+"""How long a look waits for the provider."""
 TROUBLE_S = 3.0
 """How soon a part that was in trouble is asked again."""
 STORE_AWAY = (
@@ -76,6 +80,7 @@ class HealthChecks:
         self._machine = Cached(self._check_machine, DISK_S)
         self._provider = Cached(lambda: check_provider(settings), PROBE_S)
         self._server = Cached(self._check_server, PROBE_S)
+        self._probing: asyncio.Task[list[CheckResult]] | None = None
         self._whole = Cached(self._look, FIGURES_S)
 
     async def __call__(self) -> Health:
@@ -83,9 +88,7 @@ class HealthChecks:
         return await self._whole()
 
     async def _look(self) -> Health:
-        provider = await self._provider()
-        if any(result.fix for result in provider):
-            self._provider.expire_soon()
+        provider = await self._ask_provider()
         traffic = self._adapters.traffic.latest
         checks = [*provider, *_check_breaker(traffic)]
         figures = None
@@ -104,6 +107,19 @@ class HealthChecks:
         checks += [*self._check_journal(), *await self._machine()]
         standing, jobs, alarming = figures or (None, None, None)
         return Health(round(time.time() * 1000), checks, standing, jobs, traffic, alarming)
+
+    async def _ask_provider(self) -> list[CheckResult]:
+        """A provider that hangs keeps nobody waiting: its answer is shown once it is there."""
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.create_task(self._provider())
+        done, _ = await asyncio.wait({self._probing}, timeout=PATIENCE_S)
+        if not done:
+            fix = "Look again in a moment; `koi doctor` waits for it."
+            return [warn("provider", "it has not answered yet", fix)]
+        found = self._probing.result()
+        if any(result.fix for result in found):
+            self._provider.expire_soon()
+        return found
 
     async def _check_server(self) -> list[CheckResult]:
         """What a server of one's own may be set wrong in; the embedded store is set right."""
@@ -124,9 +140,22 @@ class HealthChecks:
             )
             for stop in await self._adapters.keyring.stops()
         ]
-        alive = await self._adapters.gateways.list_alive()
-        results += check_gateways(alive, await self._adapters.pictures.identity())
+        latest, now_ms = (
+            await self._adapters.backups.latest(),
+            await self._adapters.keyring.now_ms(),
+        )
+        results.append(check_backup(latest, now_ms))
+        results += await self._check_pictures()
         return results + list(check_journals(self._settings, await self._adapters.journals.known()))
+
+    async def _check_pictures(self) -> list[CheckResult]:
+        alive = await self._adapters.gateways.list_alive()
+        try:
+            own = await self._adapters.pictures.identity()
+        except ImageStoreUnavailable as error:
+            fix = "Check KOI_IMAGE_STORE, its credentials and its disk."
+            return [fail("image store", str(error), fix)]
+        return list(check_gateways(alive, own))
 
     def _check_journal(self) -> Iterator[CheckResult]:
         adapters = self._adapters

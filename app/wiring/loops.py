@@ -97,6 +97,11 @@ def report_download_failure(failed: FailedDownload) -> None:
     )
 
 
+def report_preview_failure(name: str, reason: str) -> None:
+    """The picture itself was sent instead."""
+    log.warning("preview_failed", image=name, reason=reason)
+
+
 async def publish_job_stats(ledger: Ledger, metrics: Metrics) -> None:
     while True:
         metrics.publish_job_stats(await ledger.open_job_stats())

@@ -8,15 +8,17 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from app.adapters.journal.job_changes import read_job_changes
-from app.domain.administration import Actor
+from app.domain.administration import ROOT, Actor, ActorKind
 from app.domain.calendar import Calendar
 from app.domain.catalog import Catalog
 from app.domain.journal import JobChange
 from app.service.adjustments import Adjustments
+from app.service.cancel_job import CancelJob
 from app.service.job_search import JobSearch
 from app.service.keys import KeyAdmin
 from app.service.operations import Operations
 from app.service.people import People
+from app.service.wait import JobWaiters
 from app.settings import Settings
 from app.wiring.adapters import Adapters
 from app.wiring.bills import UploadedBills
@@ -26,11 +28,12 @@ from app.wiring.focus import build_focus_terms
 from app.wiring.health import HealthChecks
 from app.wiring.stores import journal_directory
 
+ROOT_ACTOR = Actor(ActorKind.ADMIN_KEY, ROOT)
 MARGIN = timedelta(hours=1)
 
 
 def build_operations(
-    adapters: Adapters, settings: Settings, catalog: Catalog, keys: KeyAdmin, actor: Actor
+    adapters: Adapters, settings: Settings, catalog: Catalog, keys: KeyAdmin, waiters: JobWaiters
 ) -> Operations:
     calendar = Calendar(ZoneInfo(settings.timezone))
     people = People(adapters.directory, keys)
@@ -38,7 +41,8 @@ def build_operations(
     return Operations(
         people=people,
         jobs=JobSearch(adapters.ledger),
-        adjustments=Adjustments(adapters.ledger, keys, catalog, calendar, actor),
+        cancel=CancelJob(adapters.ledger, waiters, adapters.upstream_limiter),
+        adjustments=Adjustments(adapters.ledger, keys, catalog, calendar, ROOT_ACTOR),
         bills=UploadedBills(adapters.ledger, adapters.keyring, catalog, calendar),
         health=health,
         deployment=DeploymentView(settings, adapters.gateways, VERSION),

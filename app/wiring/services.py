@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from zoneinfo import ZoneInfo
 
+from app.adapters.images.previews import PreviewWorkers
 from app.adapters.redis.signals import RedisSignals
 from app.domain.administration import ROOT, Actor, ActorKind
 from app.domain.budget import MemoryBudget
@@ -23,11 +24,13 @@ from app.service.estimate import EstimateGeneration
 from app.service.finish_job import JobFinisher
 from app.service.gateway import Gateway
 from app.service.generate import GenerateImages
+from app.service.holder_keys import HolderKeys
 from app.service.image_collector import ImageCollector
 from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.lease import LeaseKeeper
 from app.service.poller import Poller
+from app.service.previews import Previews
 from app.service.run_job import RunJob
 from app.service.servable_cache import ServableCache
 from app.service.sessions import Sessions
@@ -156,14 +159,16 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
             waiters,
             adapters.pictures,
             adapters.upstream_limiter,
+            adapters.cache,
         ),
         usage=UsageReports(adapters.ledger, adapters.rollups),
         keys=keys,
         invitations=Invitations(adapters.invitations, adapters.keyring, keys, ROOT_ACTOR),
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
+        holder_keys=HolderKeys(keys, settings.holders_manage_keys),
         sessions=Sessions(adapters.sessions),
         audit_log=adapters.audit_log,
-        operations=build_operations(adapters, settings, catalog, keys, ROOT_ACTOR),
+        operations=build_operations(adapters, settings, catalog, keys, waiters),
         backups=adapters.backups,
         notices=adapters.delivery.notices,
         webhooks=build_webhooks(adapters, settings),
@@ -171,6 +176,9 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         house=settings.house_limits,
         zone=ZoneInfo(settings.timezone),
         pictures=adapters.pictures,
+        previews=Previews(
+            adapters.pictures, PreviewWorkers(settings.data_dir), loops.report_preview_failure
+        ),
         budget=MemoryBudget(MAX_ENCODING_BYTES),
         serving=MemoryBudget(MAX_SERVING_BYTES),
         links=adapters.links,

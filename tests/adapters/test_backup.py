@@ -15,18 +15,22 @@ from store_rig import (
     OpenStore,
     admission,
     delivered,
+    eventually,
     new_journal,
     principal,
     running,
     started,
 )
+from test_deliveries import claimed, hook
 from test_ledger_rebuild import KEY, TERMS, Host, busy_day, entries, told
+from test_redis_keyspace import free_port
 
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.connection import connect
 from app.adapters.redis.codec import unflatten
+from app.adapters.redis.deliveries import RedisDeliveryQueue
 from app.adapters.redis.keyspace import DATA_VERSION, KEYS
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.domain.errors import LedgerDataLost, LedgerUnavailable
@@ -35,6 +39,7 @@ from app.domain.journal import ChangeKind
 from app.domain.ledger import DedupKeys
 from app.domain.other_store import LedgerMoved
 from app.domain.rebuild import RebuildRefused
+from app.domain.webhooks import DeliveryReport, DeliveryState
 from app.recovery import move
 from app.recovery.backup import FAMILIES, LedgerCopy
 from app.recovery.backup_file import (
@@ -141,6 +146,27 @@ async def test_a_backup_of_a_restored_ledger_holds_the_same(
     assert [second.counts[kind] for kind in kinds] == [first.counts[kind] for kind in kinds]
     assert second.earlier == {first.epoch: first.seq}
     assert second.epoch != first.epoch
+
+
+async def test_a_backup_is_restored_into_a_cluster(
+    host: Host, open_store: OpenStore, tmp_path: Path
+) -> None:
+    await busy_day(host)
+    before, port = await told(host), free_port()
+    await back_up(host, tmp_path / "b")
+    options = (
+        "--port", str(port), "--bind", "127.0.0.1",
+        "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
+    )  # fmt: skip
+    with running(next(iter(programs().values())), *options) as engine, engine.client() as admin:
+        admin.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")
+        await eventually(lambda: admin.execute_command("CLUSTER INFO")["cluster_state"] == "ok", 10)
+        cluster = Host.on(open_store(f"redis+cluster://127.0.0.1:{port}"))
+
+        await put_back(tmp_path / "b", cluster)
+
+        assert await told(cluster) == before
+        assert (await cluster.ledger.audit(full=True)).difference == 0
 
 
 async def spend(host: Host, stop: asyncio.Event) -> None:
@@ -252,6 +278,24 @@ async def test_a_key_bound_to_an_earlier_job_while_a_backup_runs_is_in_it(
     assert (await other.ledger.check_rate_limit(principal(), late)).duplicate_of == id
 
 
+async def test_a_webhook_that_waits_is_told_by_the_restored_store(
+    host: Host, other: Host, tmp_path: Path
+) -> None:
+    ids = [await started(host.ledger, admission(webhook=hook())) for _ in range(2)]
+    await host.ledger.settle(ids[0], delivered(1))
+
+    await back_up(host, tmp_path / "b")
+    await put_back(tmp_path / "b", other)
+    queue = RedisDeliveryQueue(scripts_of(other))
+    [first] = await claimed(queue)
+    await queue.report(DeliveryReport(first, DeliveryState.DELIVERED))
+    await other.ledger.settle(ids[1], delivered(1))
+    [second] = await claimed(queue)
+
+    assert [first.job_id, second.job_id] == ids
+    assert await claimed(queue) == []
+
+
 def cut(path: Path) -> None:
     body = path.read_bytes()
     path.write_bytes(body[: len(body) // 2])
@@ -325,6 +369,25 @@ async def test_an_interrupted_restore_leaves_a_closed_store_and_is_run_again(
     with pytest.raises(RestoreRefused, match="part of another backup"):
         await put_back(tmp_path / "later", other)
     await put_back(tmp_path / "b", other)
+
+    assert await told(other) == before
+
+
+async def test_of_two_restores_at_once_the_later_one_takes_over(
+    host: Host, other: Host, tmp_path: Path
+) -> None:
+    await busy_day(host)
+    before = await told(host)
+    await back_up(host, tmp_path / "b")
+    began = []
+
+    async def let_another_in(row: Any) -> None:
+        if row[0] == RowKind.ENTRY and not began:
+            began.append(True)
+            await put_back(tmp_path / "b", other)
+
+    with pytest.raises(RebuildRefused, match="taken over"):
+        await put_back(tmp_path / "b", other, let_another_in)
 
     assert await told(other) == before
 
@@ -424,16 +487,21 @@ def test_every_key_of_the_store_is_in_a_backup_or_said_to_be_left_out() -> None:
         "stream",
         "audit",
         "used",
+        "delivery",
         *FAMILIES,
     }
     derived = {
         "trail", "open", "window", "windows", "rollups", "rollup", "slots", "replay", "attempt",
-        "jobs", "upstream", "owner", "digests", "data_version",
+        "jobs", "deliveries", "receivers", "undelivered", "delivery_log", "upstream", "owner",
+        "digests", "data_version",
     }  # fmt: skip
     left_out = {
         "suspect": "a restored store is open", "clock": "of this store's hosts",
         "draft": "while rebuilding", "audit_draft": "while rebuilding",
-        "pace": "recovers in a minute", "replays": "an hour's share", "refusals": "an hour's share",
+        "pace": "recovers in a minute", "image_pace": "recovers in a minute",
+        "requests": "of this day; not rebuilt either", "noticed": "a notice may come twice",
+        "session": "sign in again", "sessions": "sign in again",
+        "replays": "an hour's share", "refusals": "an hour's share",
         "adjusted": "a correction's request; the bill is matched by entries",
         "gateways": "who runs now", "changes": "for journals of this epoch; the rows are copied",
         "backup": "what is known of backups is no part of one",

@@ -196,3 +196,17 @@ async def test_an_open_task_is_told_after_a_rebuild_from_the_journal(
     await ledger_on(store, host.journal).settle(job_id, delivered(1))
 
     assert [one.job_id for one in await claimed(queue_on(store))] == [job_id]
+
+
+async def test_a_delivery_that_no_process_survives_ends_with_its_day(
+    store: BatchingStore, ledger: RedisLedger
+) -> None:
+    queue = queue_on(store)
+    short = replace(hook(), lifetime_ms=1)
+    await ledger.settle(await started(ledger, admission(webhook=short)), delivered(1))
+    assert [one.tries for one in (await queue.claim(ROOM, 0)).deliveries] == [1]
+    while (await queue.list_newest("ann", 1))[0].state is DeliveryState.WAITING:
+        assert await claimed(queue) == []
+        await asyncio.sleep(0.002)
+
+    assert (await queue.list_newest("ann", 1))[0].state is DeliveryState.FAILED

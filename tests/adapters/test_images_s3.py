@@ -14,7 +14,12 @@ from typing import Any
 import pytest
 
 from app.adapters.images.s3 import ObjectImageStore
-from app.domain.media import ImageContent, ImageStoreUnavailable
+from app.domain.media import (
+    ImageContent,
+    ImageStoreUnavailable,
+    media_type_of,
+    preview_names,
+)
 from tests.drafts import named
 
 pytest.importorskip("obstore")
@@ -256,3 +261,19 @@ def test_google_and_azure_are_opened_without_the_network() -> None:
     assert ObjectImageStore.open("az://pictures/koi", access_key_id="me", secret_access_key=key)
     with pytest.raises(ImageStoreUnavailable, match="Google credentials"):
         ObjectImageStore.open("gs://pictures/koi", access_key_id="me", secret_access_key=key)
+
+
+async def test_previews_go_with_their_picture(store: ObjectImageStore) -> None:
+    other = NAME.replace("0a", "0b")
+    for name in (NAME, *preview_names(NAME), other, *preview_names(other)):
+        await store.put(name, b"x", media_type_of(name) or "")
+    await store.delete(other)
+    deleted = [await store.get(name) is None for name in (other, *preview_names(other))]
+    young = await store.sweep(timedelta(hours=1))
+    kept = [await store.get(name) is not None for name in (NAME, *preview_names(NAME))]
+    await store.put(preview_names(other)[0], b"left behind", "image/webp")
+    orphans = await store.sweep(timedelta(hours=1))
+    old = await store.sweep(timedelta(seconds=-60))
+
+    assert deleted == kept == [True, True, True]
+    assert (young, orphans, old) == (0, 1, 3)

@@ -44,7 +44,7 @@ def koi(store: EmbeddedStore, tmp_path_factory: pytest.TempPathFactory) -> Itera
     data: Path = tmp_path_factory.mktemp("koi")
     with (
         Sandbox(time_scale=0.01) as provider,
-        gateway(provider, store.url, data, admin_key=ROOT) as running,
+        gateway(provider, store.url, data, admin_key=ROOT, upstream_concurrency=1) as running,
     ):
         yield running
 

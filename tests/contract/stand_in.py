@@ -366,6 +366,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         usage=Usage(stage),  # type: ignore[arg-type]
         keys=None,  # type: ignore[arg-type]
         admin_keys=NoAdminKeys(),  # type: ignore[arg-type]
+        holder_keys=None,  # type: ignore[arg-type]
         sessions=NoSessions(),  # type: ignore[arg-type]
         audit_log=None,  # type: ignore[arg-type]
         operations=None,  # type: ignore[arg-type]
@@ -377,6 +378,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         house=Limits(),
         zone=ZoneInfo("UTC"),
         pictures=Pictures(stage),  # type: ignore[arg-type]
+        previews=None,  # type: ignore[arg-type]
         budget=MemoryBudget(64 << 20),
         serving=MemoryBudget(2 << 20),
         links=Links(),

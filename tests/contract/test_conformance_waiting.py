@@ -16,7 +16,7 @@ from tests.contract.stand_in import PNG
 
 
 def test_a_task_has_the_same_keys_in_every_state(door: Door) -> None:
-    keys = {"id", "object", "status", "progress", "created", "model", "data", "error"}
+    keys = {"id", "object", "status", "progress", "created", "model", "summary", "data", "error"}
     door.stage.delay_s = 0.2
     queued = door.post(koi(**{"async": True}))
     path = f"/v1/tasks/{queued.json['id']}"

@@ -9,12 +9,13 @@ from app.api.direct_routes import DirectRoutes
 from app.api.holder.routes import HOLDER_ROUTES
 from app.api.organization.routes import INVITED_ROUTES
 from app.api.routes import ROUTE_TEMPLATES, ROUTES, UNAUTHENTICATED_PATHS, UNLOGGED_PATHS
+from app.api.webhook_routes import WEBHOOK_ROUTES
 from app.main import create_app
 from tests.contract.bad_bodies import assert_error, koi
 from tests.contract.conftest import ADMIN_KEY, METRICS_TOKEN
 from tests.contract.door import Door
 
-DOCS = {"/openapi.json", "/docs", "/docs/{name}"}
+DOCS = {"/openapi.json", "/docs", "/docs/{name}", "/llms.txt", "/skill.md"}
 PLACES = {
     "task_id": "task_" + "0" * 32,
     "name": f"img_{'0' * 32}.png",
@@ -25,8 +26,7 @@ ADMIN = [
     (route.method, route.path)
     for route in ROUTES
     if route.path.startswith(("/v1/organization", "/v1/koi"))
-    and route not in (*HOLDER_ROUTES, *INVITED_ROUTES)
-    and not route.path.startswith("/v1/koi/webhooks")
+    and route not in (*HOLDER_ROUTES, *INVITED_ROUTES, *WEBHOOK_ROUTES)
 ]
 BRINGS_ITS_PROOF = {("POST", "/v1/koi/session"), ("POST", "/v1/koi/invitations/accept")}
 """A key or a token in the body."""

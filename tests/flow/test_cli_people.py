@@ -277,6 +277,29 @@ def test_a_key_to_be_found_is_read_from_standard_input(
     assert "--jsn" in cli.refused("keys", "list", "--jsn", code=2)
 
 
+def test_whole_keys_are_identified_in_a_text_of_which_nothing_is_printed(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = cli.json("keys", "create", "--user", "alice", "--new")
+    admin = cli.json("admin-keys", "create", "board", "--scopes", "read")
+    log = f"GET /v1 {made['key']} 200\nPOST /v1 {admin['key']} 200\nsk-koi-{'0' * 43}-00000000"
+    monkeypatch.setattr("sys.stdin", io.StringIO(log))
+
+    said = cli.text("keys", "identify")
+    monkeypatch.setattr("sys.stdin", io.StringIO(log))
+    (mine, root, stranger) = cli.json("keys", "identify", "-")
+    cli.run("keys", "revoke", made["key_id"])
+    monkeypatch.setattr("sys.stdin", io.StringIO("no key in here"))
+
+    assert "of alice, alive: revoke or rotate it." in said
+    assert "sk-koi-" not in said
+    assert (mine["key_id"], mine["status"]) == (made["key_id"], "active")
+    assert root["admin_key_id"] is not None
+    assert stranger["key_id"] is None
+    assert cli.run("keys", "identify", made["key"]).stdout.endswith("of alice, revoked.\n")
+    assert "no key of Koi" in cli.run("keys", "identify", code=1).stdout
+
+
 def test_a_deleted_user_is_gone_from_the_lists_and_the_name_is_free_again(cli: Cli) -> None:
     key = cli.json("keys", "create", "--user", "alice", "--new")
 

@@ -55,3 +55,18 @@ def test_an_unknown_job_says_when_it_is_charged_as_presumed(start: Start) -> Non
     assert held["resolves_at"] - time.time() + 4 > 0
     assert held["held_images"] == 1
     assert (ended["presumed"], ended["images"]) == (1, 1)
+
+
+def test_the_console_answers_when_the_provider_is_down_and_the_budget_spent(start: Start) -> None:
+    koi = start(
+        upstream_base_url="http://127.0.0.1:9/v1", house_images_per_day=0, admin_key=ROOT_KEY
+    )
+    with httpx.Client(base_url=f"{koi.v1}/koi", headers=ADMIN, timeout=20) as desk:
+        health = desk.get("/health").json()
+        others = [desk.get(path) for path in ("/people", "/api_keys", "/usage", "/jobs")]
+
+    (provider,) = [check for check in health["checks"] if check["name"] == "provider"]
+    assert provider["state"] != "ok"
+    assert provider["mend"]
+    assert health["house"]["images_day"]["left"] == 0
+    assert [answer.status_code for answer in others] == [200] * 4

@@ -1,5 +1,10 @@
 """What clients look for beside the pictures: models with their abilities, balances, other paths."""
 
+import re
+import shlex
+from itertools import pairwise
+
+import httpx
 import pytest
 
 from app.domain.limits import Limits
@@ -80,3 +85,42 @@ def test_comfyui_finds_the_images_under_its_own_path(koi: Koi) -> None:
 
     assert answer.status_code == 200
     assert len(answer.json()["data"]) == 1
+
+
+def run_curl(command: str, key: str) -> httpx.Response:
+    """What curl would send; a fresh machine need not have it."""
+    words = shlex.split(command.replace("$KOI_API_KEY", key).replace("$(uuidgen)", "one-of-a-kind"))
+    after = list(pairwise(words))
+    headers = dict(value.split(": ", 1) for flag, value in after if flag == "-H")
+    (body,) = (value for flag, value in after if flag == "-d")
+    (url,) = (word for word in words if word.startswith("http"))
+    return httpx.post(url, headers=headers, content=body, timeout=30)
+
+
+def test_an_agent_that_follows_the_skill_buys_one_picture(koi: Koi) -> None:
+    skill = httpx.get(f"{koi.url}/skill.md")
+    look, buy = re.findall(r"`(curl .*?)`$", skill.text, re.MULTILINE)
+    key = koi.key()
+    price = run_curl(look, key).json()
+    bought, again = run_curl(buy, key), run_curl(buy, key)
+
+    assert skill.headers["content-type"].startswith("text/markdown")
+    assert (price["refused"], price["cost"]) == (False, "0.14")
+    assert bought.json()["data"][0]["url"].partition("?")[0] in again.text
+    assert koi.sandbox.posts == 1
+
+
+def test_every_link_of_llms_txt_leads_somewhere(koi: Koi) -> None:
+    text = httpx.get(f"{koi.url}/llms.txt").text
+    links = re.findall(r"\]\((.*?)\)", text)
+
+    assert len(links) == 3
+    assert [httpx.get(link, timeout=60).status_code for link in links] == [200] * 3
+    assert f"{koi.url}/v1/models" in text
+
+
+def test_without_documentation_neither_text_is_there(start: Start) -> None:
+    koi = start(docs=False)
+
+    for name in ("llms.txt", "skill.md"):
+        assert httpx.get(f"{koi.url}/{name}").status_code == 404

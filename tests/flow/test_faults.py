@@ -194,7 +194,7 @@ def test_a_task_nobody_asks_about_is_settled_all_the_same(koi: Koi) -> None:
 def test_however_many_watch_a_task_the_provider_is_asked_once_per_interval(
     start: Start,
 ) -> None:
-    koi = start(upstream_poll_interval_s=0.2)
+    koi = start(upstream_poll_interval_s=0.2, task_deadline_s=120)
     koi.sandbox.set(latency_s=1.0)
     with koi.client() as client:
         task_id = client.post(GENERATE, json={**KOI, "async": True}).json()["id"]

@@ -110,6 +110,9 @@ def test_a_token_is_no_api_key_and_is_stored_nowhere(koi: Koi) -> None:
     token = token_of(invite(koi))
     with koi.client(token) as client:
         refused = client.get("/v1/usage")
+    with koi.client(ADMIN_KEY) as admin:
+        keys = admin.get("/v1/koi/api_keys").json()["data"]
+        leaked = admin.post("/v1/koi/keys/identify", json={"text": token})
     with redis.Redis.from_url(str(koi.settings.redis_url)) as store:
         texts = [store.dump(key) or b"" for key in store.keys("*")]
     journal = b"".join(
@@ -117,6 +120,9 @@ def test_a_token_is_no_api_key_and_is_stored_nowhere(koi: Koi) -> None:
     )
 
     assert refused.status_code == 401
+    assert keys == []
+    assert leaked.status_code in (200, 400), leaked.text
+    assert "@admin" not in leaked.text
     assert all(token.encode() not in text for text in texts)
     assert token.encode() not in journal
 

@@ -321,12 +321,25 @@ def line_of(result: Any, start: str) -> str:
     return str(next(line for line in lines if line.startswith(start)))
 
 
-def test_a_large_picture_comes_as_its_link_only(tmp_path: Path) -> None:
-    with another(tmp_path, mcp=True, mcp_image_kb=1) as (_, wire):
-        made = wire.generate(headers={"mcp-protocol-version": "2025-11-25"}, prompt="large")
+def test_a_large_picture_comes_as_its_preview_or_as_its_link_only(tmp_path: Path) -> None:
+    """Which of both is a matter of bytes: a preview has 768 pixels."""
+    newest = {"mcp-protocol-version": "2025-11-25"}
+    with another(tmp_path / "kb", mcp=True, mcp_image_kb=1) as (_, wire):
+        nothing_fits = wire.generate(headers=newest, prompt="large")
+    with another(tmp_path / "more", mcp=True) as (_, wire):
+        made = wire.generate(prompt="large", size="1536x1024")
+        (whole,) = (block for block in made["content"] if block["type"] == "image")
+        bytes_of_it = len(base64.b64decode(whole["data"]))
+    with another(tmp_path / "less", mcp=True, mcp_image_kb=(bytes_of_it - 1) >> 10) as (_, wire):
+        made = wire.generate(headers=newest, prompt="large", size="1536x1024")
+    text, preview, link = made["content"]
 
-    assert [block["type"] for block in made["content"]] == ["text", "resource_link"]
-    assert "too large" in made["content"][0]["text"]
+    assert [block["type"] for block in nothing_fits["content"]] == ["text", "resource_link"]
+    assert "too large" in nothing_fits["content"][0]["text"]
+    assert preview["mimeType"] == "image/webp"
+    assert picture_of(base64.b64decode(preview["data"])).size == (768, 512)
+    assert link["type"] == "resource_link"
+    assert "too large" not in text["text"]
 
 
 def test_who_waits_too_long_is_told_to_ask_for_the_task(tmp_path: Path) -> None:

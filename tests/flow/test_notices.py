@@ -174,6 +174,22 @@ def test_slack_and_feishu_get_the_sentence_in_their_own_form(
     assert read(got.json).startswith("This is a test of the notices of ")
 
 
+@pytest.mark.parametrize(("form", "shown"), [
+    ("slack", "&lt;!channel&gt; &amp; more"), ("feishu", "\u2039!channel\u203a & more"),
+])  # fmt: skip
+def test_what_a_user_wrote_calls_nobody_and_links_nowhere(
+    start: Start, receiver: Receiver, form: str, shown: str
+) -> None:
+    koi = start(**sends_to(receiver, notice_form=form))
+    data = {"reason": "<!channel> & more", "images_per_day": 80}
+    ask = Notice(NoticeKind.LIMIT_REQUESTED, "user:ann", data)
+    assert koi.operate(lambda operator: operator.notices.publish(ask))
+    body = receiver.wait()[0].json
+
+    text = body["text"] if form == "slack" else body["content"]["text"]
+    assert text == f"User ann asks for a higher limit of 80 images a day: {shown}"
+
+
 def test_a_feishu_that_took_nothing_is_believed(
     tmp_path: Path, store_url: str, receiver: Receiver
 ) -> None:

@@ -31,6 +31,7 @@ def blocks(heading: str) -> list[list[str]]:
 
 FIRST_STEPS = blocks("## Run it")[0]
 AT_WORK, STOPPED, LOST = blocks("### Operate it")
+BACKUP, RESTORE, _MIGRATE = blocks("### Back up, restore, move")
 
 
 @dataclass
@@ -93,13 +94,18 @@ def test_every_command_of_the_operators_section_runs_as_pasted(
         operator.job = answer.headers["x-koi-task-id"]
         (operator.cli.path / "fees.csv").write_text(provider.fee_details())
         shutil.copy(ROOT / "deploy" / "people.toml", operator.cli.path)
-        for line in AT_WORK:
+        for line in (*AT_WORK, *BACKUP):
             operator.paste(line)
         assert serving.stop() == 0
     for line in STOPPED:
         operator.paste(line)
     shutil.rmtree(operator.cli.path / ".koi" / "store")
     for line in LOST:
+        said = operator.paste(line)
+
+    assert re.search(r"^difference +0$", said, re.MULTILINE)
+    operator.cli.settings["KOI_DATA_DIR"] = str(operator.cli.path / "elsewhere")
+    for line in RESTORE:
         said = operator.paste(line)
 
     assert re.search(r"^difference +0$", said, re.MULTILINE)

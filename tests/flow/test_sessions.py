@@ -293,9 +293,13 @@ def test_a_holders_session_opens_no_administration(koi: Koi, page: httpx.Client)
     assert (answer.status_code, code_of(answer)) == (403, "admin_key_required")
 
 
-def test_without_the_page_there_are_no_sessions(koi: Koi, provider: Sandbox, engine: str) -> None:
+def test_without_the_page_there_are_no_sessions(
+    koi: Koi, page: httpx.Client, provider: Sandbox, engine: str
+) -> None:
+    token = sign_in(page, koi.key("ann")).cookies[COOKIE]
     with gateway(provider, engine, koi.settings.data_dir, console=False) as koi:
-        html = {"accept": "text/html"}
+        html, cookie = {"accept": "text/html"}, {"cookie": f"{COOKIE}={token}"}
+        assert httpx.get(f"{koi.url}/v1/usage", headers=cookie).status_code == 401
         answers = [
             httpx.post(f"{koi.url}{SESSION}", json={"key": koi.key()}),
             httpx.get(f"{koi.url}/console/main.js"),

@@ -99,7 +99,8 @@ def test_no_field_of_a_body_steers_the_way_out(start: Start) -> None:
 
         refused = {p.body["prompt"] for p, a in zip(posts, answers, strict=True) if a.is_error}
         assert {answer.status_code for answer in answers} == {200, 400}
-        assert refused == {"image", "image_url", "all"}  # reference images, which no model takes
+        # Reference images, which no model takes, and a receiver that is no https URL.
+        assert refused == {"image", "image_url", "webhook", "all"}
         assert_only_the_provider_was_asked(koi, silent)
     assert koi.sandbox.posts == len(posts) - len(refused)
 

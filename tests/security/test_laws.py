@@ -31,7 +31,7 @@ def calls(file: Path) -> Iterator[tuple[ast.Call, str]]:
             yield node, ast.unparse(node.func)
 
 
-@pytest.mark.parametrize("name", ["read", "list", "cancel", "picture"])
+@pytest.mark.parametrize("name", ["read", "follow", "list", "cancel", "picture", "delete_picture"])
 def test_no_use_case_around_objects_works_without_saying_for_whom(name: str) -> None:
     """S19: an id alone fetches nothing; the caller comes first."""
     (_, first, *_) = inspect.signature(getattr(Tasks, name)).parameters.values()
@@ -42,7 +42,7 @@ def test_no_use_case_around_objects_works_without_saying_for_whom(name: str) -> 
 def test_tasks_offers_nothing_else() -> None:
     offered = {name for name in vars(Tasks) if not name.startswith("_")}
 
-    assert offered == {"read", "list", "cancel", "picture"}
+    assert offered == {"read", "follow", "list", "cancel", "picture", "delete_picture"}
 
 
 def test_a_job_is_read_by_id_only_where_its_owner_is_asked_for() -> None:
@@ -56,13 +56,28 @@ def test_a_job_is_read_by_id_only_where_its_owner_is_asked_for() -> None:
     ]
 
     assert sorted(found) == [
+        # An operator's, behind an admin key's scope.
+        ("service/adjustments.py", "job", "job_id"),
+        ("service/adjustments.py", "job", "job_id"),
         # Found in the caller's own cache pool, or under the caller's own key and body.
         ("service/cache_lookup.py", "job", "found.job_id or ''"),
+        # Its user was asked for by `Tasks`, or it is an operator's.
+        ("service/cancel_job.py", "cancel", "job.id"),
+        ("service/cancel_job.py", "job", "job_id"),
+        # Of a delivery that its owner's request, or one that was answered with the job, asked for.
+        ("service/delivery_sender.py", "job", "delivery.job_id or ''"),
         ("service/generate.py", "job", "checked.duplicate_of"),
+        # An operator's.
+        ("service/job_search.py", "job", "end.job"),
+        ("service/job_search.py", "job", "job_id"),
+        ("service/job_search.py", "job", "job_id"),
         # Behind `_visible` and `_may_see_picture`, and by the caller's own name.
-        ("service/tasks.py", "cancel", "task_id"),
         ("service/tasks.py", "find_owner", "name"),
+        ("service/tasks.py", "find_owner", "name"),
+        # Found in the caller's own list.
+        ("service/tasks.py", "job", "job.id"),
         ("service/tasks.py", "job", "task_id"),
+        ("service/tasks.py", "list_page", "principal.user"),
         ("service/tasks.py", "list_page", "principal.user"),
         # The id came out of the completion of this very job.
         ("service/wait.py", "job", "job_id"),
@@ -93,6 +108,7 @@ def test_nothing_a_caller_sends_is_run_or_unpickled() -> None:
         for _, name in calls(file)
         if name in RUNS
         and file.parts[1:3] not in (("adapters", "embedded"), ("server", "worker.py"))
+        and file != APP / "adapters" / "images" / "previews.py"  # our interpreter, our script
     ]
 
     assert strangers == []

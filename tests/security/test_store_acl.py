@@ -32,7 +32,7 @@ AROUND_SCRIPTS = {
 }  # fmt: skip
 
 REBUILDING = {"del", "rename"}
-"""What `koi ledger rebuild` needs besides, and the file says how to lend."""
+"""What `koi ledger rebuild` and `koi restore` need besides, and the file says how to lend."""
 
 
 @pytest.fixture(scope="module", params=sorted(programs()))
@@ -74,7 +74,7 @@ def test_the_file_names_the_commands_of_the_scripts_and_no_others() -> None:
     destroying = {file.name for file, commands in used.items() if commands & REBUILDING}
 
     assert allowed == set().union(*used.values()) - REBUILDING | AROUND_SCRIPTS
-    assert destroying == {"restore.lua", "finish_rebuild.lua"}
+    assert destroying == {"begin_restore.lua", "restore.lua", "finish_rebuild.lua"}
 
 
 def test_all_of_koi_runs_within_it(
@@ -135,6 +135,24 @@ async def manage(operator: OperatorContext) -> None:
     await operator.ledger.adjust(zero)
     assert (await operator.ledger.audit()).difference == 0
     await operator.ledger.open_job_stats()
+
+
+def test_a_backup_needs_no_more_and_a_restore_says_what_it_needs(
+    root: redis.Redis, url: str, tmp_path: Path
+) -> None:
+    cli = Cli(tmp_path, {"KOI_REDIS_URL": url, "KOI_DATA_DIR": str(tmp_path / "koi")})
+    cli.run("users", "create", "ann")
+    file = tmp_path / "koi.gz"
+    cli.run("backup", str(file))
+    root.flushall()
+    elsewhere = Cli(tmp_path, {**cli.settings, "KOI_DATA_DIR": str(tmp_path / "new")})
+
+    assert "+del +rename" in elsewhere.refused("restore", str(file), code=1)
+    root.execute_command("ACL SETUSER", "koi", "+del", "+rename")
+    elsewhere.run("restore", str(file))
+    root.execute_command("ACL SETUSER", "koi", "-del", "-rename")
+
+    assert elsewhere.json("users", "list")[0]["name"] == "ann"
 
 
 OUTSIDE = [

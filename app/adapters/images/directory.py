@@ -12,8 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from app.adapters.files import DIRECTORY_FLAGS, SAFE_OPEN_FLAGS, create_file_once
-from app.domain.media import ImageStoreUnavailable
+from app.adapters.files import (
+    DIRECTORY_FLAGS,
+    SAFE_OPEN_FLAGS,
+    TEMPORARY_PREFIX,
+    create_file_once,
+)
+from app.domain.media import IMAGE_NAME, ImageStoreUnavailable, picture_of
 
 SHARDS = tuple(f"{number:02x}" for number in range(256))
 
@@ -130,3 +135,46 @@ def _read_store_id(root: int) -> str:
         return os.read(file, 64).decode("ascii", "replace").strip()
     finally:
         os.close(file)
+
+
+def read_at(descriptor: int, at: int, wanted: int) -> bytes:
+    """The wanted bytes, as far as the file has them: one `pread` may give less."""
+    given = os.pread(descriptor, wanted, at)
+    pieces = [given]
+    while given and len(given) < wanted:
+        at, wanted = at + len(given), wanted - len(given)
+        given = os.pread(descriptor, wanted, at)
+        pieces.append(given)
+    return b"".join(pieces) if len(pieces) > 1 else pieces[0]
+
+
+def sweep_directory(shard: int, cutoff: float, leftover: float) -> tuple[int, int]:
+    """(files examined, images removed); temporary files of dead processes are removed too, and
+    previews whose picture is gone."""
+    seen = removed = 0
+    previews = []
+    with os.scandir(shard) as entries:
+        for entry in entries:
+            seen += 1
+            image = IMAGE_NAME.fullmatch(entry.name) is not None
+            if (picture := picture_of(entry.name)) is not None:
+                previews.append((entry.name, picture))
+            if not image and not entry.name.startswith(TEMPORARY_PREFIX):
+                continue
+            with suppress(FileNotFoundError):
+                if entry.stat(follow_symlinks=False).st_mtime < (cutoff if image else leftover):
+                    os.unlink(entry.name, dir_fd=shard)
+                    removed += image
+    for preview, picture in previews:
+        if not _is_there(picture, shard):
+            with suppress(FileNotFoundError):
+                os.unlink(preview, dir_fd=shard)
+    return seen, removed
+
+
+def _is_there(name: str, shard: int) -> bool:
+    try:
+        os.stat(name, dir_fd=shard, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

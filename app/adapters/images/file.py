@@ -6,7 +6,7 @@ import secrets
 import stat
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -19,7 +19,9 @@ from app.adapters.images.directory import (
     SHARDS,
     ShardedDirectory,
     ensure_store_id,
+    read_at,
     shard_of,
+    sweep_directory,
 )
 from app.adapters.images.spool import (
     LEFTOVER_AGE_S,
@@ -36,6 +38,7 @@ from app.domain.media import (
     ImageSlice,
     ImageStoreUnavailable,
     media_type_of,
+    preview_names,
 )
 
 MAX_EXAMINED_FILES = 50_000
@@ -106,9 +109,10 @@ class FileImageStore:
         return await asyncio.to_thread(lambda: all(map(self._exists, names)))
 
     async def delete(self, name: str) -> None:
-        """Remove an image; nothing happens when there is none."""
+        """Remove an image and its previews; nothing happens when there is none."""
         if IMAGE_NAME.fullmatch(name):
-            await asyncio.to_thread(self._remove, name)
+            for one in (name, *preview_names(name)):
+                await asyncio.to_thread(self._remove, one)
 
     async def sweep(self, older_than: timedelta) -> int:
         """Remove images older than that and say how many.
@@ -209,7 +213,7 @@ class FileImageStore:
                 if not stat.S_ISREG(facts.st_mode):
                     return None
                 wanted = facts.st_size if most < 0 else most
-                return _read_at(file.fileno(), at, wanted), facts.st_size
+                return read_at(file.fileno(), at, wanted), facts.st_size
         except OSError as error:
             if error.errno in ABSENT_ERRNOS:
                 return None
@@ -235,7 +239,7 @@ class FileImageStore:
     def _sweep_shard(self, shard_name: str, cutoff: float) -> tuple[int, int]:
         try:
             with self._shards.open_scoped(shard_name) as shard:
-                return _sweep_directory(shard, cutoff, min(cutoff, self._now() - LEFTOVER_AGE_S))
+                return sweep_directory(shard, cutoff, min(cutoff, self._now() - LEFTOVER_AGE_S))
         except OSError as error:
             if error.errno in ABSENT_ERRNOS:
                 return 0, 0
@@ -259,30 +263,3 @@ class FileImageStore:
             probe.unlink()
         except OSError as error:
             raise self._shards.map_error(error) from error
-
-
-def _read_at(descriptor: int, at: int, wanted: int) -> bytes:
-    """The wanted bytes, as far as the file has them: one `pread` may give less."""
-    given = os.pread(descriptor, wanted, at)
-    pieces = [given]
-    while given and len(given) < wanted:
-        at, wanted = at + len(given), wanted - len(given)
-        given = os.pread(descriptor, wanted, at)
-        pieces.append(given)
-    return b"".join(pieces) if len(pieces) > 1 else pieces[0]
-
-
-def _sweep_directory(shard: int, cutoff: float, leftover: float) -> tuple[int, int]:
-    """(files examined, images removed); temporary files of dead processes are removed too."""
-    seen = removed = 0
-    with os.scandir(shard) as entries:
-        for entry in entries:
-            seen += 1
-            image = IMAGE_NAME.fullmatch(entry.name) is not None
-            if not image and not entry.name.startswith(TEMPORARY_PREFIX):
-                continue
-            with suppress(FileNotFoundError):
-                if entry.stat(follow_symlinks=False).st_mtime < (cutoff if image else leftover):
-                    os.unlink(entry.name, dir_fd=shard)
-                    removed += image
-    return seen, removed

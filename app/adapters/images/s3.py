@@ -19,6 +19,7 @@ from app.adapters.images.bucket import (
     is_bucket_missing,
     open_bucket,
 )
+from app.adapters.images.expired_objects import ExpiredObjects
 from app.adapters.images.spool import (
     Examine,
     SpoolDirectory,
@@ -34,6 +35,7 @@ from app.domain.media import (
     ImageSlice,
     ImageStoreUnavailable,
     media_type_of,
+    preview_names,
 )
 
 if TYPE_CHECKING:
@@ -142,16 +144,16 @@ class ObjectImageStore:
         return all(await asyncio.gather(*map(self._exists, names)))
 
     async def delete(self, name: str) -> None:
-        """Remove an image; nothing happens when there is none."""
+        """Remove an image and its previews; nothing happens when there is none."""
         if IMAGE_NAME.fullmatch(name):
-            await self._remove(name)
+            await self._remove_all([name, *preview_names(name)])
 
     async def sweep(self, older_than: timedelta) -> int:
-        """Remove images older than that and say how many.
+        """Remove images older than that with their previews, and say how many objects that were.
 
         One sweep examines at most 5000 objects; the next goes on where it ended.
         """
-        cutoff = datetime.fromtimestamp(self._now(), UTC) - older_than
+        expired = ExpiredObjects(datetime.fromtimestamp(self._now(), UTC) - older_than)
         old, examined, last = [], 0, None
         with self._track_call():
             async for page in self._store.list(offset=self._cursor, chunk_size=LIST_PAGE_SIZE):
@@ -160,7 +162,7 @@ class ObjectImageStore:
                 old += [
                     found["path"]
                     for found in page
-                    if IMAGE_NAME.fullmatch(found["path"]) and found["last_modified"] < cutoff
+                    if expired.take(found["path"], found["last_modified"])
                 ]
                 if examined >= MAX_EXAMINED_OBJECTS:
                     break

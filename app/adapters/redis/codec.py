@@ -117,6 +117,7 @@ JOB_FIELDS = (
     Field("response_format", "response_format", default=None),
     Field("calls", "calls", _read_words, " ".join, ()),
     Field("request_id", "request_id", default=None),
+    Field("deleted", "deleted", _read_words, " ".join, ()),
 )
 PART_FIELDS = (
     Field("upstream_id", "upstream", default=None),

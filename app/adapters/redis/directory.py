@@ -4,6 +4,7 @@ Each change of a record adds one to the audit log, so that its newest id says wh
 process read is still right.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -44,17 +45,19 @@ class RedisDirectory:
     async def find_key(self, digest: str) -> ApiKey | AdminKey | None:
         id = await self._scripts.command(READ_RECORD, keyspace.key("digests"), digest)
         text = await self._scripts.record("keys", id) if id else None
-        if text is None:
+        if text is None or records.is_invitation(text):
             return None
         is_admin = records.is_admin_key(text)
         return records.read_admin_key(text) if is_admin else records.read_key(text)
 
-    async def read_scopes(self, scopes: Sequence[Scope]) -> Sequence[LimitStatus]:
+    async def read_scopes(
+        self, scopes: Sequence[Scope], *, unlimited: bool = True
+    ) -> Sequence[LimitStatus]:
         found: list[LimitStatus] = []
         for start in range(0, len(scopes), MAX_SCOPES):
             part = ScopeSet(tuple(scopes[start : start + MAX_SCOPES]))
             fields = await self._scripts.run_dated("read_limits", part.fields())
-            found += part.snapshot(fields["limits"], unlimited=True).statuses
+            found += part.snapshot(fields["limits"], unlimited=unlimited).statuses
         return found
 
     async def _read_version(self) -> str:
@@ -65,17 +68,23 @@ class RedisDirectory:
         return f"{position and position.epoch} {latest[0][0] if latest else ''}"
 
     async def _read_all(self) -> Directory:
-        teams = map(records.read_team, await self._scripts.records("teams"))
-        users = map(records.read_user, await self._scripts.records("users"))
-        texts = await self._scripts.records("keys")
-        keys = [records.read_key(text) for text in texts if not records.is_admin_key(text)]
-        keys.sort(key=lambda key: (key.created_ms, key.id), reverse=True)
-        keys_of: dict[str, list[ApiKey]] = defaultdict(list)
-        for key in keys:
-            keys_of[key.user].append(key)
-        return Directory(
-            teams={team.name: team for team in sorted(teams, key=lambda team: team.name)},
-            users={user.name: user for user in sorted(users, key=lambda user: user.name)},
-            keys=keys,
-            keys_of=dict(keys_of),
-        )
+        teams, users, keys = [
+            await self._scripts.records(family) for family in ("teams", "users", "keys")
+        ]
+        # In a thread, because ten thousand records take a while and requests are being served.
+        return await asyncio.to_thread(_build, teams, users, keys)
+
+
+def _build(team_texts: list[str], user_texts: list[str], key_texts: list[str]) -> Directory:
+    teams, users = map(records.read_team, team_texts), map(records.read_user, user_texts)
+    keys = [records.read_key(text) for text in key_texts if records.is_user_key(text)]
+    keys.sort(key=lambda key: (key.created_ms, key.id), reverse=True)
+    keys_of: dict[str, list[ApiKey]] = defaultdict(list)
+    for key in keys:
+        keys_of[key.user].append(key)
+    return Directory(
+        teams={team.name: team for team in sorted(teams, key=lambda team: team.name)},
+        users={user.name: user for user in sorted(users, key=lambda user: user.name)},
+        keys=keys,
+        keys_of=dict(keys_of),
+    )

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from app.adapters.redis import job_lists, keyspace, refusals
+from app.adapters.redis.audit_scan import OPEN_STATES
 from app.adapters.redis.auditor import Auditor
 from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
 from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
@@ -49,9 +50,7 @@ from app.domain.ledger import (
     Settlement,
 )
 from app.domain.limits import NO_CAPS, FreeUseCaps, LimitSnapshot
-from app.domain.principal import Principal
-
-OPEN_STATES = (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)
+from app.domain.principal import LEFT, Principal
 
 
 class RedisLedger:
@@ -179,11 +178,10 @@ class RedisLedger:
     async def cancel(self, job_id: str, by: AuditNote | None = None) -> Settlement | None:
         note = TaskCancelled("The task was cancelled before anything was sent.").note
         outcome = Outcome(JobState.RELEASED, proof=BillingEvidence.NEVER_SENT, failure=note)
-        asked = {"only": JobState.RESERVED.value, **given(audit=by and audit_fields(by))}
-        status, fields = await self._settle(job_id, outcome, **asked)
+        also = given(only=JobState.RESERVED.value, audit=by and audit_fields(by))
+        status, fields = await self._settle(job_id, outcome, **also)
         job = _job(fields)
-        sent = job.dispatched_ms is not None
-        return None if sent else Settlement(job, first=status == "settled")
+        return Settlement(job, first=status == "settled") if job.dispatched_ms is None else None
 
     async def _settle(self, job_id: str, outcome: Outcome, **also: Any) -> tuple[str, Fields]:
         return await self._write("settle", settle_request(job_id, outcome) | self._ttls | also)
@@ -227,16 +225,18 @@ class RedisLedger:
         await self._write("abandon", {"job": job_id} | given(call=caller_id))
 
     async def save_receipts(self, receipts: Sequence[AnswerReceipt]) -> None:
-        await self._write(
-            "save_receipts", {"receipts": [(r.job_id, r.caller_id) for r in receipts]}
-        )
+        rows = [(receipt.job_id, receipt.caller_id) for receipt in receipts]
+        await self._write("save_receipts", {"receipts": rows})
 
     async def find_owner(self, picture: str) -> tuple[str, str] | None:
         text = await self._scripts.command(FIND_OWNER, keyspace.key("owner", picture))
-        if text is None:
-            return None
-        user, pool = orjson.loads(text)
-        return user, pool
+        user, pool = orjson.loads(text) if text is not None else ("", "")
+        return (user, pool) if user else None
+
+    async def delete_picture(self, picture: str, user: str, job_id: str) -> bool | None:
+        asked = given(picture=picture, user=user, job=job_id, left=LEFT)
+        status, fields = await self._write("delete_picture", asked)
+        return bool(fields["shared"]) if status == "deleted" else None
 
     async def read_limits(self, principal: Principal) -> LimitSnapshot:
         scope_set = ScopeSet.of(principal)

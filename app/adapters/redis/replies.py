@@ -73,6 +73,7 @@ STATUSES: Mapping[str, tuple[str | ErrorCode, ...]] = {
     "claim": ("claimed",),
     "claim_collections": ("claimed",),
     "dispatch": ("dispatched", "kept"),
+    "delete_picture": ("deleted", "missing"),
     "end_session": ("ended",),
     "find_session": ("known", "unknown"),
     "lookup_key": ("known", "unknown"),

@@ -91,9 +91,10 @@ def _amounts(limits: Limits, text: str, day_s: int, month_s: int) -> Iterator[_A
     yield kind.MONEY, window.MONTH, limits.micros_per_month, micros, held_micros, month_s
     if rates:
         images_us, requests = rates
-        rate = limits.images_per_minute
-        yield kind.IMAGES, window.MINUTE, rate, _spent(images_us, rate), 0, _ceil_s(images_us)
-        yield kind.REQUESTS, window.DAY, limits.requests_per_day, requests, 0, day_s
+        if (rate := limits.images_per_minute) is not None:
+            yield kind.IMAGES, window.MINUTE, rate, _spent(images_us, rate), 0, _ceil_s(images_us)
+        if limits.requests_per_day is not None:
+            yield kind.REQUESTS, window.DAY, limits.requests_per_day, requests, 0, day_s
 
 
 def _spent(us: int, rate: int | None) -> int:

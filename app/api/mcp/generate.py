@@ -19,7 +19,7 @@ from app.api.request_headers import (
     WaitPlan,
 )
 from app.api.response import PendingResponse
-from app.api.start_generation import start_generation
+from app.api.start_generation import choose_webhook, start_generation
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.cache import CacheControl
 from app.domain.errors import InvalidRequest, PriceUnknown
@@ -56,7 +56,9 @@ async def generate_image(call: ReceivedCall) -> Response:
     parsed = parse_request(raw, gateway.catalog, get_edge_settings(request))
     record.moderation_code = parsed.moderation_code
     _check_cost(call, parsed)
-    started = await start_generation(request, principal, parsed)
+    started = await start_generation(
+        request, principal, parsed, choose_webhook(request, principal, parsed)
+    )
     pending = PendingResponse(request, started, ResponseFormat.URL, _plan_wait(call), {})
     answer = ToolAnswer(request, call.version, started.is_paid_before, parsed.adjusted)
     opened = OpenCall(call.id, call.message.progress_token, started.job.id, started.is_paid_before)

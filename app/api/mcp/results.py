@@ -21,7 +21,7 @@ from app.domain.errors import GatewayError, StillProcessing
 from app.domain.images import Picture
 from app.domain.job import Job, TaskStatus, find_shortfall
 from app.domain.limits import TooManyWaiting
-from app.domain.media import ImageStoreUnavailable
+from app.domain.media import ImageSlice, ImageStoreUnavailable, PreviewSize
 from app.domain.money import format_micros
 
 SHOWN_MEDIA_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
@@ -144,18 +144,25 @@ async def _show_pictures(request: Request, pictures: Sequence[Picture]) -> Async
     except TooManyWaiting:
         return
     for picture in pictures:
-        body = await _read(request, picture, left)
-        if body is not None:
-            left -= len(body)
-            data = base64.b64encode(body).decode()
-            yield {"type": "image", "data": data, "mimeType": picture.media_type}
+        found = await _read(request, picture.name, left) or await _preview(request, picture, left)
+        if found is not None and found.media_type in SHOWN_MEDIA_TYPES:
+            left -= found.size
+            data = base64.b64encode(found.body).decode()
+            yield {"type": "image", "data": data, "mimeType": found.media_type}
 
 
-async def _read(request: Request, picture: Picture, most: int) -> bytes | None:
-    if picture.media_type not in SHOWN_MEDIA_TYPES or not most:
+async def _preview(request: Request, picture: Picture, most: int) -> ImageSlice | None:
+    """A smaller copy of a picture that is too large, where the extra `thumbnails` makes such."""
+    made = await get_app_state(request).gateway.previews.open(picture.name, PreviewSize.MEDIUM)
+    return None if made is None else await _read(request, made[0], most)
+
+
+async def _read(request: Request, name: str, most: int) -> ImageSlice | None:
+    """A whole picture; None when it is not there or has more bytes."""
+    if not most:
         return None
     try:
-        found = await get_app_state(request).gateway.pictures.read(picture.name, 0, most)
+        found = await get_app_state(request).gateway.pictures.read(name, 0, most)
     except ImageStoreUnavailable:
         return None
-    return None if found is None or len(found.body) < found.size else found.body
+    return None if found is None or len(found.body) < found.size else found

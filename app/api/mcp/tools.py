@@ -11,6 +11,7 @@ from app.api.parameters import (
     parse_integer,
     parse_string,
 )
+from app.api.request_body import PRINTABLE_NAME
 from app.api.request_fields import QUALITY, SIZE, N
 from app.api.tasks import MAX_WAIT_S, TASK_ID
 from app.domain.catalog import Catalog, Model
@@ -54,7 +55,7 @@ def parse_call(message: McpMessage) -> ToolCall:
             raise InvalidRequest(
                 "unknown_parameter",
                 f"{name} has no such argument; it has: {known}.",
-                param=field[:64],
+                param=field if PRINTABLE_NAME.fullmatch(field) else None,
             )
     return call
 

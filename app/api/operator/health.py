@@ -54,7 +54,7 @@ async def settings(_request: Request, admin: Administrator) -> Response:
     content: SettingsBody = {
         "object": "koi.settings",
         "version": found.version,
-        "store": found.store,
+        "store": found.store_name,
         "image_store": found.image_store,
         "data": [
             {"name": one.name, "value": one.value, "source": one.source, "secret": one.secret}

@@ -84,7 +84,7 @@ async def cancel(request: Request, admin: Administrator) -> Response:
     """Nothing is charged; only while nothing was sent to the provider."""
     job_id = request.path_params["job_id"]
     note = AuditNote(admin.actor, "job.cancelled", one_line(admin.reason))
-    await admin.gateway.tasks.cancel_any(job_id, note)
+    await admin.gateway.operations.cancel.as_operator(job_id, note)
     return await _job_response(admin, job_id, 0)
 
 

@@ -1,5 +1,7 @@
 """Money: prices, the provider's bill, the check of the counters, and corrections."""
 
+from dataclasses import asdict
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -115,16 +117,7 @@ async def check(_request: Request, admin: Administrator) -> Response:
         "open_jobs": audit.open_jobs,
         "counters": audit.counters,
         "difference": audit.difference,
-        "differences": [
-            {
-                "scope": one.scope,
-                "window": one.window,
-                "field": one.field,
-                "counter": one.counter,
-                "ledger": one.ledger,
-            }
-            for one in audit.differences
-        ],
+        "differences": [asdict(one) for one in audit.differences],
     }
     return object_response(content)
 

@@ -6,18 +6,13 @@ from app.api.operator.wire import StandingObject
 from app.domain.limits import LimitKind, LimitStatus
 from app.domain.money import format_micros
 
-NAMES = {
-    (LimitKind.REQUESTS, "minute"): "requests_minute",
-    (LimitKind.CONCURRENCY, "now"): "concurrency",
-    (LimitKind.IMAGES, "day"): "images_day",
-    (LimitKind.IMAGES, "month"): "images_month",
-    (LimitKind.MONEY, "day"): "cost_day",
-    (LimitKind.MONEY, "month"): "cost_month",
-}
-
 
 def standing_name(status: LimitStatus) -> str:
-    return NAMES[status.kind, status.window.value]
+    """Such as images_day, requests_minute, cost_month, concurrency."""
+    if status.kind is LimitKind.CONCURRENCY:
+        return "concurrency"
+    kind = "cost" if status.kind is LimitKind.MONEY else status.kind.value
+    return f"{kind}_{status.window}"
 
 
 def describe_standing(statuses: Iterable[LimitStatus]) -> dict[str, StandingObject]:

@@ -60,8 +60,8 @@ EVENTS = {
     "spending.stopped": "organization.updated",
     "spending.resumed": "organization.updated",
     "ledger.adjusted": "organization.updated",
-    "ledger.restored": "organization.updated",
     "job.cancelled": "organization.updated",
+    "ledger.restored": "organization.updated",
 }
 """Koi's word for a change -> OpenAI's type of an event, complete by test."""
 DAY_MS = 1000
@@ -118,7 +118,7 @@ def describe_record(record: AuditRecord) -> AuditLogObject:
 
 def _describe_actor(text: str) -> AuditActorObject:
     kind, _, id = text.partition(":")
-    if kind == ActorKind.ADMIN_KEY:
+    if kind in (ActorKind.ADMIN_KEY, ActorKind.KEY):
         return {"type": "api_key", "api_key": {"id": id, "type": "user", "user": {"id": id}}}
     return {"type": "session", "session": {"user": {"id": id}}}
 

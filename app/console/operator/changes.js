@@ -45,8 +45,8 @@ export function Changes() {
     { name: 'target', label: t('changes.whom') },
     { name: 'actor', label: t('changes.who') },
     { name: 'kind', label: t('changes.what'), options: [['', t('op.all')], ...EVENTS.map((event) => [event, event])] },
-    { name: 'since', label: t('op.from'), type: 'date' },
-    { name: 'until', label: t('op.to'), type: 'date' },
+    { name: 'since', label: t('op.first_day'), type: 'date' },
+    { name: 'until', label: t('op.last_day'), type: 'date' },
   ];
   return html`<h1>${t('changes.title')}</h1><p>${t('changes.text')}</p>
     <${Filters} fields=${fields} values=${wanted} onChange=${setWanted} />

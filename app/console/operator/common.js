@@ -143,7 +143,9 @@ export const LIMITS = [
   ['max_images_per_1_month', 'images-per-month', 'number'],
   ['max_cost_per_1_day', 'budget-per-day', 'text'],
   ['max_cost_per_1_month', 'budget-per-month', 'text'],
+  ['max_images_per_1_minute', 'images-per-minute', 'number'],
   ['max_requests_per_1_minute', 'requests-per-minute', 'number'],
+  ['max_requests_per_1_day', 'requests-per-day', 'number'],
   ['max_concurrent_requests', 'concurrency', 'number'],
 ];
 

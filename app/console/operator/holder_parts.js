@@ -11,11 +11,13 @@ import {
 } from './common.js';
 import { auditColumns } from './changes.js';
 
-const STANDINGS = ['images_day', 'images_month', 'cost_day', 'cost_month', 'requests_minute', 'concurrency'];
+const STANDINGS = [
+  'images_day', 'images_month', 'cost_day', 'cost_month', 'images_minute', 'requests_minute', 'requests_day', 'concurrency',
+];
 
 /** Limits beside used, held and left; `noun` is `users` or `teams` as commands write it. */
 export function LimitsPart({ person, session, noun, onChange }) {
-  const rows = STANDINGS.map((id) => ({ id, ...person.standing[id] }));
+  const rows = STANDINGS.filter((id) => id in person.standing).map((id) => ({ id, ...person.standing[id] }));
   const columns = [
     { key: 'id', title: t('now.limit'), render: (row) => t(`standing.${row.id}`) },
     { key: 'used', title: t('op.used_of'), render: (row) => html`

@@ -22,9 +22,9 @@ export function PersonDetail({ name, session }) {
   return html`<p><a href="#/people">← ${t('people.title')}</a></p>
     <div class="row"><h1>${data.name} <${State} state=${data.state} /></h1>
       <${Actions} person=${data} session=${session} onChange=${reload} /></div>
-    <p>${data.id} · ${t('people.team')}: <${PersonLink} name=${data.team && `team:${data.team}`} text=${data.team} />
-      · ${t('people.seen')}: <${When} at=${data.last_used_at} />
-      · <a href=${`#/jobs/users=${encodeURIComponent(data.id)}`}>${t('jobs.title')}</a></p>
+    <p>${data.id}${' · '}${t('people.team')}: <${PersonLink} name=${data.team && `team:${data.team}`} text=${data.team} />
+      ${' · '}${t('people.seen')}: <${When} at=${data.last_used_at} />
+      ${' · '}<a href=${`#/jobs/users=${encodeURIComponent(data.id)}`}>${t('jobs.title')}</a></p>
     <${LimitsPart} person=${data} session=${session} noun="users" onChange=${reload} />
     <section aria-labelledby="keys"><div class="row"><h2 id="keys">${t('keys.title')}</h2>
       <${DialogButton} label=${t('keys.create')} hidden=${!may(session, 'people')} dialog=${(close) => html`

@@ -25,7 +25,7 @@ function Unknown({ unknown }) {
 }
 
 function Settings({ rows }) {
-  const [wanted, setWanted] = useState({});
+  const [wanted, setWanted] = useState({ source: 'set' });
   const text = (wanted.q ?? '').toUpperCase();
   const shown = rows.filter((row) => row.name.includes(text) && (!wanted.source || (row.source === 'default') === (wanted.source === 'default')));
   const columns = [

@@ -26,7 +26,7 @@ export function TeamDetail({ name, session }) {
   return html`<p><a href="#/people">← ${t('people.title')}</a></p>
     <div class="row"><h1>${team.name} <${State} state=${team.state} /></h1>
       <${Actions} team=${team} session=${session} onChange=${reload} /></div>
-    <p>${team.id} · <a href=${`#/jobs/teams=${encodeURIComponent(team.id)}`}>${t('jobs.title')}</a></p>
+    <p>${team.id}${' · '}<a href=${`#/jobs/teams=${encodeURIComponent(team.id)}`}>${t('jobs.title')}</a></p>
     <${LimitsPart} person=${team} session=${session} noun="teams" onChange=${reload} />
     <section aria-labelledby="members"><h2 id="members">${t('people.members')}</h2>
       <${Pages} pages=${people} columns=${columns} caption=${t('people.members')} /></section>

@@ -34,7 +34,7 @@ export function Usage() {
   const fields = [
     { name: 'period', label: t('usage.period'), options: PERIODS.map((one) => [one, t(`usage.${one}`)]) },
     ...(wanted.period === 'custom'
-      ? [{ name: 'since', label: t('op.from'), type: 'date' }, { name: 'until', label: t('op.to'), type: 'date' }] : []),
+      ? [{ name: 'since', label: t('op.first_day'), type: 'date' }, { name: 'until', label: t('op.last_day'), type: 'date' }] : []),
     { name: 'by', label: t('usage.by'), options: GROUPS.map((one) => [one, t(`usage.${one}`)]) },
     { name: 'then', label: t('usage.then'), options: [['', '–'], ...GROUPS.filter((one) => one !== wanted.by).map((one) => [one, t(`usage.${one}`)])] },
     ...FILTERS.map((name) => ({ name, label: t(`usage.only_${name}`) })),

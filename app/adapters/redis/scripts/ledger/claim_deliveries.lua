@@ -15,7 +15,7 @@ end
 
 local function claim(id, own)
   local key = K.delivery .. id
-  local delivery = read_fields(key, 'state', 'after')
+  local delivery = read_fields(key, 'state', 'after', 'user', 'receiver', 'tries', 'until')
   if delivery.state ~= 'waiting' then
     redis.call('ZREM', own, id)
     return false
@@ -23,6 +23,11 @@ local function claim(id, own)
   local before = delivery.after and redis.call('HGET', K.delivery .. delivery.after, 'state')
   if before == 'waiting' then
     redis.call('ZADD', own, int(now_ms + ask.lease_ms), id)
+    return false
+  end
+  -- Each was tried, but no process lived to say how that went.
+  if tonumber(delivery.tries) > 0 and now_ms > tonumber(delivery['until']) then
+    end_delivery(id, delivery, 'failed')
     return false
   end
   redis.call('HINCRBY', key, 'tries', 1)

@@ -2,9 +2,11 @@
 -- A page of what a backup copies (recovery/backup.py).
 -- KEYS [1] slot  ARGV [1] what [2] where the page begins ('' at first) [3] rows of a page [4] user
 --      what: 'entries' or 'audit' (in order, each entry with the job that it ended), 'due' or 'collect'
---      (jobs, in no order), 'jobs' (those of a user that ended without an entry), or a family of records
+--      (jobs, in no order), 'jobs' (those of a user that ended without an entry), 'deliveries' (those
+--      that wait: {fields, when the next try is due}), or a family of records
 -- -> {next ('' after the last page), rows = {{id, fields} or {name, record} ...}, jobs = {job ...},
 --    now_ms}
+local MAX_RECEIVERS = 5
 local what, from, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local rows, jobs, next_page = {}, {}, ''
 
@@ -44,6 +46,16 @@ elseif what == 'due' or what == 'collect' then
   local page = scan_members(K[what], from == '' and '0' or from, count)
   next_page = page_number(page[1])
   for i = 1, #page[2], 2 do add_job(page[2][i]) end
+elseif what == 'deliveries' then
+  local first = tonumber(from == '' and 0 or from)
+  local receivers = redis.call('ZRANGE', K.receivers, first, first + MAX_RECEIVERS - 1)
+  for _, receiver in ipairs(receivers) do
+    local waiting = redis.call('ZRANGE', K.deliveries .. receiver, 0, -1, 'WITHSCORES')
+    for i = 1, #waiting, 2 do
+      rows[#rows + 1] = { redis.call('HGETALL', K.delivery .. waiting[i]), int(waiting[i + 1]) }
+    end
+  end
+  if #receivers == MAX_RECEIVERS then next_page = int(first + MAX_RECEIVERS) end
 elseif what == 'jobs' then
   local first = tonumber(from == '' and 0 or from)
   local ids = redis.call('ZRANGE', K.jobs .. ARGV[4], first, first + count - 1)

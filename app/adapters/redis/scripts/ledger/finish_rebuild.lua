@@ -1,10 +1,10 @@
 #!lua
 -- Open a rebuilt ledger in a new epoch that continues the earlier ones.
--- KEYS [1] slot  ARGV [1] {epoch, seq, earlier = {epoch = rebuilt up to}, open = {field, count ...}}
+-- KEYS [1] slot  ARGV [1] {run?, epoch, seq, earlier = {epoch = rebuilt up to}, open = {field, count ...}}
 -- -> 1
 -- errors: ledger_open
-if redis.call('EXISTS', K.suspect) == 0 then return fail(E.ledger_open) end
-local ask = cjson.decode(ARGV[1])
+local ask, suspect = cjson.decode(ARGV[1]), redis.call('GET', K.suspect)
+if not suspect or (ask.run and ask.run ~= suspect) then return fail(E.ledger_open) end
 redis.call('DEL', K.stream, K.open, K.trail, K.rollups)
 if redis.call('EXISTS', K.draft) == 1 then redis.call('RENAME', K.draft, K.stream) end
 if redis.call('EXISTS', K.audit_draft) == 1 then redis.call('RENAME', K.audit_draft, K.audit) end

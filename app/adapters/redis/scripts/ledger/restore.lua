@@ -1,11 +1,12 @@
 #!lua
 -- Put records back while the ledger is quarantined. A repeated batch changes nothing.
--- KEYS [1] slot  ARGV [1] {clear?, entries?, audit?, jobs?, windows?, users?, teams?, keys?, stops?,
---      journals?, owners?, used? (key id -> time)}
+-- KEYS [1] slot  ARGV [1] {run? (of a restore that no other one took over), clear?, entries?, audit?, jobs?, windows?, users?, teams?, keys?, stops?,
+--      journals?, owners?, used? (key id -> time),
+--      deliveries?}
 -- -> 1
 -- errors: ledger_open
-if redis.call('EXISTS', K.suspect) == 0 then return fail(E.ledger_open) end
-local ask = cjson.decode(ARGV[1])
+local ask, suspect = cjson.decode(ARGV[1]), redis.call('GET', K.suspect)
+if not suspect or (ask.run and ask.run ~= suspect) then return fail(E.ledger_open) end
 
 if ask.clear then
   for _, label in ipairs(redis.call('ZRANGE', K.windows, 0, -1)) do
@@ -77,6 +78,17 @@ for _, job in ipairs(ask.jobs or {}) do restore(job) end
 
 for _, owner in ipairs(ask.owners or {}) do
   redis.call('SET', K.owner .. owner.picture, owner.record, 'PXAT', int(owner.expires))
+end
+for _, waiting in ipairs(ask.deliveries or {}) do
+  local key, own = K.delivery .. waiting.id, {}
+  for i = 1, #waiting.fields, 2 do own[waiting.fields[i]] = waiting.fields[i + 1] end
+  if redis.call('EXISTS', key) == 0 then
+    redis.call('HSET', key, unpack(waiting.fields))
+    redis.call('HSET', key, 'leased', 0)
+    redis.call('HINCRBY', K.undelivered, own.user, 1)
+    queue_delivery(waiting.id, own.receiver, waiting.due)
+    log_delivery(own.user, waiting.id)
+  end
 end
 for id, used_ms in pairs(ask.used or {}) do redis.call('HSET', K.used, id, int(used_ms)) end
 for _, window in ipairs(ask.windows or {}) do

@@ -1,0 +1,38 @@
+"""Cancel a job that nothing was sent of: for its user, who was checked before, or an operator."""
+
+from contextlib import suppress
+
+from app.domain.administration import AuditNote
+from app.domain.errors import StoreUnavailable, TaskNotCancellable, TaskNotFound
+from app.domain.job import Job, JobState
+from app.domain.ports import Ledger, UpstreamLimiter
+from app.service.wait import JobWaiters
+
+NOT_CANCELLABLE = "The task was already sent to the provider or has ended."
+
+
+class CancelJob:
+    def __init__(
+        self, ledger: Ledger, waiters: JobWaiters, upstream_limiter: UpstreamLimiter
+    ) -> None:
+        self._ledger, self._waiters = ledger, waiters
+        self._upstream_limiter = upstream_limiter
+
+    async def as_operator(self, job_id: str, by: AuditNote) -> Job:
+        """Anybody's. Raises `TaskNotFound`, `TaskNotCancellable`."""
+        job = await self._ledger.job(job_id)
+        if job is None:
+            raise TaskNotFound
+        return await self(job, by)
+
+    async def __call__(self, job: Job, by: AuditNote | None = None) -> Job:
+        """Raises `TaskNotCancellable` once it was dispatched."""
+        if job.state not in (JobState.RESERVED, JobState.RELEASED):
+            raise TaskNotCancellable(NOT_CANCELLABLE)
+        settlement = await self._ledger.cancel(job.id, by)
+        if settlement is None:
+            raise TaskNotCancellable(NOT_CANCELLABLE)
+        self._waiters.notify(settlement.job)
+        with suppress(StoreUnavailable):  # otherwise `SlotReclaimer` frees them, seconds later
+            await self._upstream_limiter.release_all(job.id, len(job.parts))
+        return settlement.job

@@ -1,0 +1,161 @@
+"""Use cases of holders on their own keys: see, replace, end, create, narrow.
+
+Nothing here gives anybody more than the operator gave. A key is limited by its user and team
+whatever it says itself; beyond that a holder can only take away. A key with limits or models of its
+own manages no other key: the next one would be freer, or would begin to count anew.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import timedelta
+
+from app.domain.administration import Actor, ActorKind
+from app.domain.errors import InvalidRequest
+from app.domain.holders import HolderNotAllowed, KeyManagement
+from app.domain.limits import Limits
+from app.domain.principal import ApiKey, Principal
+from app.service.admin_errors import KeyUnknown
+from app.service.keys import IssuedKey, KeyAdmin
+
+MAX_KEYS = 50
+"""Usable keys of one user; an operator may issue more."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What a holder asks of a new key; None is as the user may."""
+
+    name: str
+    limits: Limits
+    models: frozenset[str] | None = None
+    expires_in: timedelta | None = None
+
+
+class HolderKeys:
+    def __init__(self, keys: KeyAdmin, allowed: KeyManagement) -> None:
+        self._keys, self.allowed = keys, allowed
+
+    async def list(self, principal: Principal) -> Sequence[ApiKey]:
+        """The user's keys that were not revoked, oldest first."""
+        keys = await self._keys.keys(principal.user)
+        return [key for key in keys if key.revoked_ms is None]
+
+    async def last_used(self) -> Mapping[str, int]:
+        return await self._keys.last_used()
+
+    async def rotate(self, principal: Principal, key_id: str, overlap: timedelta) -> IssuedKey:
+        """A new secret with the same rights. The old one ends after the overlap, and at once where
+        the key has limits of its own, which go on counting.
+
+        Raises `KeyUnknown`, `HolderNotAllowed`."""
+        self._require(KeyManagement.ROTATE)
+        key = await self._manageable(principal, key_id)
+        admin = self._acting(principal)
+        if _is_narrow(key):
+            return await admin.replace_secret(key)
+        return await admin.rotate(key.id, overlap)
+
+    async def revoke(self, principal: Principal, key_id: str) -> ApiKey:
+        """Raises `KeyUnknown`, `HolderNotAllowed`."""
+        self._require(KeyManagement.ROTATE)
+        key = await self._manageable(principal, key_id)
+        return await self._acting(principal).revoke(key.id)
+
+    async def create(self, principal: Principal, wanted: NewKey) -> IssuedKey:
+        """Raises `HolderNotAllowed`, `InvalidRequest`, `ModelUnknown`, `NameInvalid`."""
+        self._require(KeyManagement.ALL)
+        own = await self._own(principal)
+        if _is_narrow(own):
+            raise HolderNotAllowed(NARROW)
+        now_ms = await self._keys.now_ms()
+        if sum(key.is_usable(now_ms) for key in await self.list(principal)) >= MAX_KEYS:
+            raise HolderNotAllowed(
+                f"You have {MAX_KEYS} keys already. Revoke one, or ask the operator."
+            )
+        _require_within(wanted.limits, await self._limits_of_user(principal))
+        return await self._acting(principal).issue(
+            principal.user,
+            name=wanted.name or f"key-{secrets.token_hex(3)}",
+            expires_in=await self._shortest(own, wanted.expires_in),
+            models=wanted.models,
+            limits=wanted.limits,
+        )
+
+    async def narrow(
+        self, principal: Principal, key_id: str, *, name: str | None, limits: Limits | None
+    ) -> ApiKey:
+        """Change the name of a key, or lower its limits: only an operator raises them.
+
+        Raises `KeyUnknown`, `HolderNotAllowed`, `InvalidRequest`, `NameInvalid`."""
+        self._require(KeyManagement.ALL)
+        key = await self._manageable(principal, key_id)
+        if limits is not None:
+            _require_within(limits, key.limits, lower=True)
+            _require_within(limits, await self._limits_of_user(principal))
+        return await self._acting(principal).set_key(
+            key,
+            limits=key.limits if limits is None else limits,
+            name=name or key.name,
+            models=key.models,
+            expires_ms=key.expires_ms,
+            response_format=key.response_format,
+        )
+
+    def _acting(self, principal: Principal) -> KeyAdmin:
+        return self._keys.acting_as(Actor(ActorKind.KEY, principal.key_id))
+
+    def _require(self, wanted: KeyManagement) -> None:
+        order = tuple(KeyManagement)
+        if order.index(self.allowed) < order.index(wanted):
+            raise HolderNotAllowed(
+                "The operator of this gateway manages keys; nothing was changed. Ask them."
+            )
+
+    async def _own(self, principal: Principal) -> ApiKey:
+        return await self._keys.key(principal.key_id)
+
+    async def _manageable(self, principal: Principal, key_id: str) -> ApiKey:
+        """A usable key of the same user that this one may manage: itself, or any other when it is
+        neither narrower nor ends earlier. Raises `KeyUnknown`, `HolderNotAllowed`."""
+        own, key = await self._own(principal), await self._keys.key(key_id)
+        if key.user != principal.user or not key.is_usable(await self._keys.now_ms()):
+            raise KeyUnknown("You have no such key, or it has ended.")
+        if key.id != own.id and (_is_narrow(own) or own.expires_ms is not None):
+            raise HolderNotAllowed(NARROW)
+        return key
+
+    async def _limits_of_user(self, principal: Principal) -> Limits:
+        return (await self._keys.user(principal.user)).limits
+
+    async def _shortest(self, own: ApiKey, wanted: timedelta | None) -> timedelta | None:
+        """A key that ends makes none that ends later."""
+        if own.expires_ms is None:
+            return wanted
+        left = timedelta(milliseconds=own.expires_ms - await self._keys.now_ms())
+        return left if wanted is None else min(left, wanted)
+
+
+NARROW = (
+    "The key you are signed in with is restricted itself, so it manages no other keys; nothing was "
+    "changed. Sign in with an unrestricted key, or ask the operator."
+)
+
+
+def _is_narrow(key: ApiKey) -> bool:
+    return key.limits != Limits() or key.models is not None
+
+
+def _require_within(wanted: Limits, most: Limits, *, lower: bool = False) -> None:
+    """Raises `InvalidRequest` when a limit is above `most`, or, to `lower` it, takes one away."""
+    for field in fields(Limits):
+        limit, bound = getattr(wanted, field.name), getattr(most, field.name)
+        if bound is None:
+            continue
+        if (limit is None and lower) or (limit is not None and limit > bound):
+            raise InvalidRequest(
+                "invalid_value",
+                "A limit of your own can only be lower than what you have; nothing was changed. "
+                "Ask the operator for more.",
+                param="limits",
+            )
