@@ -224,9 +224,16 @@ async def test_a_used_up_limit_is_told_to_the_model(house: Koi) -> None:
 async def test_a_cut_stream_is_taken_up_again_by_the_client_itself(house: Koi, slow: None) -> None:
     """The SDK connects again with the id of the last event it saw: one POST to the provider."""
     before, resumed = house.sandbox.posts, count(house, "GET", 200)
+    told: list[float] = []
+
+    async def progress(value: float, total: float | None, message: str | None) -> None:
+        told.append(value)
+
     with FaultProxy(house.url) as link:
         async with connected(link.url, house.key("fay")) as client:
-            call = asyncio.create_task(client.call_tool("generate_image", {"prompt": "cut"}))
+            call = asyncio.create_task(
+                client.call_tool("generate_image", {"prompt": "cut"}, progress_callback=progress)
+            )
             await until_posted(house, before + 1)
             await asyncio.to_thread(cut, link)
             result = await asyncio.wait_for(call, 20)
@@ -236,6 +243,8 @@ async def test_a_cut_stream_is_taken_up_again_by_the_client_itself(house: Koi, s
     assert "cost: 0.14 CNY" in text_of(result)
     assert house.sandbox.posts == before + 1
     assert count(house, "GET", 200) == resumed + 1
+    assert len(told) >= 2
+    assert told == sorted(set(told))
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])

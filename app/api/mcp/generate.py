@@ -61,7 +61,13 @@ async def generate_image(call: ReceivedCall) -> Response:
     )
     pending = PendingResponse(request, started, ResponseFormat.URL, _plan_wait(call), {})
     answer = ToolAnswer(request, call.version, started.is_paid_before, parsed.adjusted)
-    opened = OpenCall(call.id, call.message.progress_token, started.job.id, started.is_paid_before)
+    opened = OpenCall(
+        call.id,
+        call.message.progress_token,
+        started.job.id,
+        started.is_paid_before,
+        int(get_edge_settings(request).now() * 1000),
+    )
     return CallResponse(request, opened, call.version, partial(_make, answer, pending), pending)
 
 

@@ -7,10 +7,9 @@ which task it waits for, so that any worker of any gateway can go on.
 
 import base64
 import binascii
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -40,7 +39,7 @@ COMMENT = b": koi\n\n"
 RETRY = b"retry: 500\n"
 """After how many milliseconds a client that lost the stream connects again."""
 PROGRESS_S = 2.0
-MAX_EVENT_ID_CHARS = 1024
+MAX_EVENT_ID_CHARS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +50,16 @@ class OpenCall:
     progress_token: RequestId | None
     task_id: str
     free: bool
+    began_ms: int
+    """By the clock, because progress must also grow from one connection to the next."""
 
     @property
     def event_id(self) -> str:
         """This call as text that a client sends back. It opens nothing to others: whoever sends it
         must have a key that may see the task."""
-        packed = orjson.dumps([self.task_id, self.id, self.progress_token, self.free])
+        packed = orjson.dumps(
+            [self.task_id, self.id, self.progress_token, self.free, self.began_ms]
+        )
         return base64.urlsafe_b64encode(packed).decode()
 
 
@@ -64,12 +67,12 @@ def parse_event_id(text: str) -> OpenCall | None:
     """None for what is no event id of ours."""
     try:
         match orjson.loads(base64.urlsafe_b64decode(text[:MAX_EVENT_ID_CHARS])):
-            case [str(task_id), id, token, bool(free)] if (
+            case [str(task_id), id, token, bool(free), int(began_ms)] if (
                 TASK_ID.fullmatch(task_id)
                 and is_request_id(id)
                 and (token is None or is_request_id(token))
             ):
-                return OpenCall(id, token, task_id, free)
+                return OpenCall(id, token, task_id, free, began_ms)
     except (binascii.Error, ValueError):
         pass
     return None
@@ -85,7 +88,6 @@ class CallResponse(Response):
     version: str
     work: Callable[[], Coroutine[Any, Any, Json]]
     recipient: JobRecipient | None = None
-    began_s: float = field(default_factory=time.monotonic)
     background: None = None
 
     @property
@@ -133,13 +135,13 @@ class CallResponse(Response):
     async def _send_sign_of_life(self, send: Send) -> None:
         if not self.streams:
             return
-        passed_s = round(time.monotonic() - self.began_s, 3)
+        passed_s = get_edge_settings(self.request).now() - self.call.began_ms / 1000
         if self.call.progress_token is None:
             await send_chunk(send, COMMENT)
             return
         told = encode_progress(
             self.call.progress_token,
-            passed_s,
+            round(passed_s, 3),
             f"The picture is being made, {passed_s:.0f} s so far.",
         )
         await send_chunk(send, encode_event(told, self.call.event_id))
