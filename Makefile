@@ -97,7 +97,7 @@ lock: ## renew the lock files (needs uv)
 	@$(COMPILE) -o requirements.lock
 	@$(COMPILE) --extra s3 --extra thumbnails -o requirements-s3.lock
 	@$(COMPILE) --extra s3 --extra thumbnails --extra demo --group build -o requirements-demo.lock
-	@$(COMPILE) --extra s3 --extra thumbnails --extra demo --group dev -o requirements-dev.lock
+	@$(COMPILE) --extra s3 --extra thumbnails --extra demo --extra mcp --group dev -o requirements-dev.lock
 
 clean: ## remove everything that was built here
 	@rm -rf $(VENV) .koi-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .clients tests/sdk/node/node_modules

@@ -1,9 +1,8 @@
 """POST /v1/images/generations. Edits and variations are refused: the provider has neither."""
 
-from dataclasses import replace
 from functools import partial
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.auth import authenticate_request
@@ -20,16 +19,14 @@ from app.api.response import (
     PendingResponse,
     build_started_headers,
 )
-from app.api.response_body import build_task_response, get_public_origin
+from app.api.response_body import build_task_response
 from app.api.response_headers import build_adjusted_header, build_limit_headers
-from app.api.state import get_access_record, get_app_state, get_edge_settings, is_client_connected
+from app.api.start_generation import choose_webhook, start_generation
+from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.api.tasks import build_task_headers
-from app.domain.errors import AdmissionRefused, InvalidRequest, LedgerUnavailable, RateLimited
+from app.domain.errors import AdmissionRefused, InvalidRequest, LedgerUnavailable
 from app.domain.principal import Principal
-from app.domain.webhooks import WebhookTarget
-from app.service.dedup import CallerDisconnected
 from app.service.generation import StartedJob
-from app.service.log_context import bind_task_id
 
 
 async def create(request: Request) -> Response:
@@ -48,35 +45,14 @@ async def create(request: Request) -> Response:
     record.moderation_code = parsed.moderation_code
     if parsed.egress_override:
         get_app_state(request).metrics.egress_override()
-    target = _choose_webhook(request, principal, parsed)
+    target = choose_webhook(request, principal, parsed)
     if dry_run:
         return await answer_dry_run(request, principal, parsed)
-    command = parsed.ask if target is None else replace(parsed.ask, webhook=target)
     try:
-        is_connected = partial(is_client_connected, request)
-        started = await gateway.generate.start(principal, command, is_connected)
+        started = await start_generation(request, principal, parsed, target)
     except AdmissionRefused as refusal:
         return await _build_refusal(request, principal, refusal)
-    except CallerDisconnected:
-        raise ClientDisconnect from None
-    record.cleanups.append(partial(gateway.generate.close, started))
-    record.task_id, record.cache = started.job.id, str(started.cache)
-    bind_task_id(started.job.id)
-    if target is not None:
-        asked = parsed.asynchronous or parsed.webhook is not None
-        await gateway.webhooks.tell_of(started, command, asked=asked)
     return await _build_response(request, started, parsed, request_headers)
-
-
-def _choose_webhook(
-    request: Request, principal: Principal, parsed: ParsedRequest
-) -> WebhookTarget | None:
-    """Who is told of the end. Most requests tell nobody."""
-    if parsed.webhook is None and principal.webhook is None:
-        return None
-    return get_app_state(request).gateway.webhooks.choose_target(
-        principal, parsed.webhook, parsed.webhook_events, get_public_origin(request)
-    )
 
 
 async def reject_unsupported(request: Request) -> Response:
@@ -117,8 +93,6 @@ async def _build_refusal(
 ) -> Response:
     """A refusal with the numbers behind it, unless the ledger cannot tell them now."""
     gateway = get_app_state(request).gateway
-    if type(refusal) is RateLimited:
-        gateway.rate_limiter.remember_refusal(principal, refusal)
     try:
         limits = build_limit_headers(await gateway.usage.recall_limits(principal))
     except LedgerUnavailable:

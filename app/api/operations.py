@@ -102,7 +102,7 @@ def file_answer(
     return {"description": about, "headers": refer_headers(*headers), "content": content}
 
 
-def _header(name: str, about: str, **schema: Any) -> Schema:
+def describe_header(name: str, about: str, **schema: Any) -> Schema:
     return {
         "name": name,
         "in": "header",
@@ -113,19 +113,26 @@ def _header(name: str, about: str, **schema: Any) -> Schema:
 
 
 def describe_path(name: str, about: str, **schema: Any) -> Schema:
-    return {**_header(name, about, **schema), "in": "path", "required": True}
+    return {**describe_header(name, about, **schema), "in": "path", "required": True}
 
 
-CLIENT_REQUEST_ID = _header("X-Client-Request-Id", "Your name for the request, for the log.")
+CLIENT_REQUEST_ID = describe_header(
+    "X-Client-Request-Id", "Your name for the request, for the log."
+)
 GENERATION_REQUEST_HEADERS = (
-    _header(
+    describe_header(
         "Idempotency-Key",
         "The same key and body within 24 hours are the same job.",
         pattern=f"^{IDEMPOTENCY_KEY_FORMAT.pattern}$",
     ),
-    _header("Cache-Control", "no-cache, no-store, max-age=N, only-if-cached (RFC 9111)."),
-    _header("X-Stainless-Retry-Count", "SDKs count their repeats here; above 0 it joins the job."),
-    *(_header(name.title(), "How many seconds the client waits.") for name in TIMEOUT_HEADERS),
+    describe_header("Cache-Control", "no-cache, no-store, max-age=N, only-if-cached (RFC 9111)."),
+    describe_header(
+        "X-Stainless-Retry-Count", "SDKs count their repeats here; above 0 it joins the job."
+    ),
+    *(
+        describe_header(name.title(), "How many seconds the client waits.")
+        for name in TIMEOUT_HEADERS
+    ),
     CLIENT_REQUEST_ID,
 )
 TASK_ID = describe_path("task_id", "As in x-koi-task-id.", pattern=f"^{tasks.TASK_ID.pattern}$")
@@ -184,7 +191,7 @@ READ_IMAGE = Operation(
         describe_query("size", {"enum": list(PreviewSize)}, "A smaller WebP: 256 or 768 pixels."),
         describe_path("name", "As in a link.", pattern=f"^{IMAGE_NAME.pattern}$"),
         *SIGNATURE,
-        _header("If-None-Match", "ETags that you have."),
+        describe_header("If-None-Match", "ETags that you have."),
     ),
 )
 LIST_TASKS = Operation(

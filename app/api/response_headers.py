@@ -18,6 +18,7 @@ FREE_HEADERS = {COST_HEADER: format_micros(0)}
 EXPOSED_HEADERS: Mapping[str, str] = {
     "age": "Seconds since the cached answer was made.",
     "cache-status": "What the cache did (RFC 9211).",
+    "mcp-session-id": "Your session of the Model Context Protocol.",
     "ratelimit": "What is left of each policy (structured fields).",
     "ratelimit-policy": "The limits that bind this key.",
     "retry-after": "Seconds after which a repeat helps.",

@@ -3,6 +3,7 @@
 from app.api import billing, docs, image_content, images, models, ops, ops_operations, tasks, usage
 from app.api import operations as op
 from app.api.holder.routes import HOLDER_ROUTES, PAGE_ROUTES
+from app.api.mcp.routes import MCP_ROUTES
 from app.api.openapi import DocumentedRoute
 from app.api.operator.routes import OPERATOR_ROUTES
 from app.api.organization.routes import INVITED_ROUTES, ORGANIZATION_ROUTES
@@ -26,6 +27,7 @@ ROUTES = (
     DocumentedRoute("GET", f"{BILLING}/credit_grants", billing.credit_grants, op.CREDIT_GRANTS),
     DocumentedRoute("GET", f"{BILLING}/usage", billing.usage, op.BILLING_USAGE),
     *WEBHOOK_ROUTES,
+    *MCP_ROUTES,
     *ORGANIZATION_ROUTES,
     *OPERATOR_ROUTES,
     *HOLDER_ROUTES,

@@ -25,6 +25,7 @@ class EdgeSettings:
     `heartbeat_after_s` 0 sends no heartbeats. `loopback_only` opens /metrics to this machine.
     `admin_key` None hides the administration routes, `docs` False the schema and its page,
     `console` False the page at / and its sessions. `list_aliases` lists models by all names.
+    `mcp` opens /mcp, whose answers hold pictures of `mcp_image_bytes` together.
     `notices` says whether the operator receives any. `image_ttl_s` is how long pictures are kept.
     `response_format` applies where neither request, key, user nor model name says one.
     """
@@ -48,6 +49,8 @@ class EdgeSettings:
     notices: bool = False
     image_ttl_s: float = 30 * 86_400
     list_aliases: bool = False
+    mcp: bool = False
+    mcp_image_bytes: int = 700 << 10
     max_connections: int = 10_000
     version: str = "unknown"
     first_byte_timeout_s: float = 10.0

@@ -13,6 +13,7 @@ from app.api.state import get_app_state, get_edge_settings
 from app.api.wire_usage import BindingLimitObject, LimitObject, UsageBody
 from app.domain.limits import LimitKind, LimitSnapshot, LimitStatus, LimitWindow, ScopeKind
 from app.domain.money import format_micros
+from app.domain.principal import Principal
 
 
 async def read(request: Request) -> Response:
@@ -24,17 +25,24 @@ async def read(request: Request) -> Response:
     gateway = get_app_state(request).gateway
     limit_snapshot = await gateway.usage.read_limits(principal)
     now = datetime.fromtimestamp(get_edge_settings(request).now(), UTC)
-    content: UsageBody = {
+    content = describe_usage(principal, limit_snapshot, gateway.catalog.currency, now)
+    headers = {"cache-control": "no-store", **build_limit_headers(limit_snapshot)}
+    return json_response(orjson.dumps(content), headers)
+
+
+def describe_usage(
+    principal: Principal, limit_snapshot: LimitSnapshot, currency: str, now: datetime
+) -> UsageBody:
+    """Numbers of the whole deployment are left out."""
+    return {
         "object": "usage",
         "user": principal.user,
         "team": principal.team,
         "key_id": principal.key_id,
-        "currency": gateway.catalog.currency,
+        "currency": currency,
         "limits": [_describe_limit(one, now) for one in limit_snapshot.statuses if _is_shown(one)],
         "binding": _describe_binding(limit_snapshot, now),
     }
-    headers = {"cache-control": "no-store", **build_limit_headers(limit_snapshot)}
-    return json_response(orjson.dumps(content), headers)
 
 
 def _is_shown(status: LimitStatus) -> bool:

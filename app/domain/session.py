@@ -30,15 +30,17 @@ class Session:
 
 
 class CrossOriginRefused(GatewayError):
-    """A page of another origin sent a request with the cookie of somebody who is signed in."""
+    """A page of another origin sent a request with the cookie of somebody who is signed in, or one
+    that only programs and known pages may send."""
 
     code = "cross_origin_refused"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "A request with a session cookie must come from this gateway's own page; nothing was "
-            "done. Programs send an API key instead."
-        )
+    def __init__(
+        self,
+        message: str = "A request with a session cookie must come from this gateway's own page; "
+        "nothing was done. Programs send an API key instead.",
+    ) -> None:
+        super().__init__(message)
 
 
 class SessionStore(Protocol):

@@ -38,6 +38,8 @@ def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
         notices=settings.notice_url is not None,
         image_ttl_s=settings.image_ttl_days * 86_400,
         list_aliases=settings.list_aliases,
+        mcp=settings.mcp,
+        mcp_image_bytes=settings.mcp_image_kb << 10,
         max_connections=_compute_max_connections(settings),
         version=VERSION,
     )

@@ -83,7 +83,7 @@ class House:
 @pytest.fixture(scope="module")
 def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     provider.reset()
-    tokens = {"admin_key": ADMIN_KEY, "metrics_token": METRICS_TOKEN}
+    tokens = {"admin_key": ADMIN_KEY, "metrics_token": METRICS_TOKEN, "mcp": True}
     with (
         EmbeddedStore(tmp_path_factory.mktemp("schema-store")) as store,
         gateway(provider, store.url, tmp_path_factory.mktemp("schema"), **tokens) as koi,

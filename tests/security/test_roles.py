@@ -173,6 +173,9 @@ TABLE = {
     "GET /v1/koi/webhooks/secret": both(200),
     "POST /v1/koi/webhooks/secret": both(200),
     "POST /v1/koi/webhooks/{delivery_id}/redeliver": both(404),
+    "POST /mcp": both(400),
+    "GET /mcp": both(405),
+    "DELETE /mcp": both(204),
     **{
         f"{method} /v1/koi/{path}": for_admins(status)
         for method, path, status in (
@@ -249,6 +252,7 @@ def roles(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "admin_key": ADMIN_KEY,
         "metrics_token": METRICS_TOKEN,
         "catalog": catalog,
+        "mcp": True,
     }
     with (
         EmbeddedStore(tmp_path_factory.mktemp("roles-store")) as store,
