@@ -27,6 +27,7 @@ VERBS = {
     "admin-keys": "Issue, list and revoke keys for the administration API.",
     "apply": "Make users, teams, keys and limits what a file says.",
     "audit": "Show who changed which user, team, key or limit, and why.",
+    "alerts": "Have a notice published when a month's spending reaches an amount.",
     "usage": "Add up what was used.",
     "ledger": "Audit, export, correct and rebuild the ledger.",
     "backup": "Write everything that the store knows into one file, while gateways run.",

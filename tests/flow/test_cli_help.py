@@ -25,6 +25,7 @@ GROUPS = {
     ),
     "keys": ("create", "list", "raise", "revoke", "rotate", "set", "whose", "identify"),
     "invitations": ("list", "revoke"),
+    "alerts": ("list", "create", "delete"),
     "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "store": ("repair", "upgrade"),
