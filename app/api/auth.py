@@ -31,16 +31,23 @@ async def authenticate_request(request: Request) -> Principal:
     key, and `CrossOriginRefused`."""
     gateway = get_app_state(request).gateway
     record = get_access_record(request)
-    session = await find_session(request) if "cookie" in request.headers else None
-    if session is None:
-        principal = await gateway.authenticate(extract_api_key(request))
-    else:
-        principal = await gateway.authenticate.by_digest(session.key_digest)
+    principal = await find_principal(request)
     record.user, record.key_id = principal.user, principal.key_id
     await gateway.rate_limiter.check_rate_limit(principal, get_body_bytes(request))
     if request.method in ("GET", "HEAD"):
         await gateway.rate_limiter.check_read_rate(principal)
     return principal
+
+
+async def find_principal(request: Request) -> Principal:
+    """Who a request's key or session stands for now; counts nothing. What takes long asks again.
+
+    Raises `InvalidApiKey`, `CrossOriginRefused`, `LedgerUnavailable`."""
+    authenticate = get_app_state(request).gateway.authenticate
+    session = await find_session(request) if "cookie" in request.headers else None
+    if session is None:
+        return await authenticate(extract_api_key(request))
+    return await authenticate.by_digest(session.key_digest)
 
 
 async def find_session(request: Request) -> Session | None:
