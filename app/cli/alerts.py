@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 MICROS_PER_CENT = 10_000
 
-alerts = App(name="alerts", help="Spend alerts of the house and of teams; nothing is refused.")
+alerts = App(
+    name="alerts", help="Have a notice published when a month's spending reaches an amount."
+)
 
 
 @alerts.command(name="list")
