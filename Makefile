@@ -9,7 +9,7 @@ MINUTES ?= 10
 # Without compiled modules every process of the tests would compile the whole package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale bench-growth bench-backup audit lock clean
+.PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale bench-growth bench-backup screens audit lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -87,6 +87,9 @@ bench-growth: $(VENV)/.dev ## what time costs: start, reports, check, rebuild, s
 bench-backup: JOBS = 200000
 bench-backup: $(VENV)/.dev ## the drill of backup and restore at JOBS=200000 entries, with traffic
 	@$(BIN)/python -m bench.backup $(JOBS)
+
+screens: $(VENV)/.dev ## renew the README's pictures of the page that changed (needs Chromium)
+	@$(BIN)/python -m tests.screens
 
 audit: ## known vulnerabilities of what the image installs (asks the network)
 	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit

@@ -11,7 +11,7 @@ from app.cli.errors import usage_error
 from app.cli.options import SINCE_HELP, AsJson, parse_names, parse_time_ms
 from app.cli.output import format_time, print_json, print_line, print_notice, print_table
 from app.cli.session import run_operation
-from app.domain.administration import AuditQuery, AuditRecord
+from app.domain.administration import AUDIT_KINDS, AuditQuery, AuditRecord
 from app.domain.money import format_micros
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class AuditOptions:
             users=parse_names("--user", self.user),
             teams=parse_names("--team", self.team),
             actors=parse_names("--actor", self.actor),
-            kinds=parse_names("--kind", self.kind),
+            kinds=_parse_kinds(self.kind),
             limit=limit,
             after=after,
         )
@@ -82,6 +82,19 @@ def audit(
             print_notice(f"There are older ones: koi audit --after {page.records[-1].id}")
 
     run_operation(work, changes=False)
+
+
+def _parse_kinds(text: str | None) -> frozenset[str]:
+    """Refused when no change is of that kind: nothing found would read as nothing changed."""
+    kinds = parse_names("--kind", text)
+    for kind in sorted(kinds):
+        noun, dot, verb = kind.partition(".")
+        if noun not in AUDIT_KINDS:
+            raise usage_error(f"--kind knows {', '.join(AUDIT_KINDS)}; not {kind!r}.")
+        if dot and verb not in AUDIT_KINDS[noun]:
+            known = ", ".join(f"{noun}.{one}" for one in AUDIT_KINDS[noun])
+            raise usage_error(f"--kind knows {known}; not {kind!r}.")
+    return kinds
 
 
 def _record(record: AuditRecord) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`koi demo`: sandbox provider, store and gateway on this machine, and one picture through them."""
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from app.cli.sandbox import require_demo_extra
 from app.server.listener import ListenFailed, listen_from, url_of
 
 if TYPE_CHECKING:
+    from app.sandbox.server import Sandbox
     from app.settings import Settings
 
 HOST = "127.0.0.1"
@@ -22,6 +24,7 @@ Port = Annotated[
     int,
     Parameter(
         help="The next free one is taken if it is in use.",
+        env_var="KOI_PORT",
         validator=validators.Number(gte=1, lte=65535),
     ),
 ]
@@ -59,22 +62,30 @@ def demo(
         alone = url.endswith(f":{port}")
         if not alone:
             print_line(f"Port {port} is taken, so this demo uses the next free one.")
-        settings = _settings(sandbox.url, sandbox.key, url, data_dir)
+        admin_key = f"demo-admin-{secrets.token_urlsafe(12)}"
+        settings = _settings(sandbox, url, data_dir, admin_key)
         client = DemoClient(
-            url=f"{url}/v1", sandbox_url=sandbox.url, data_dir=data_dir, once=once, alone=alone
+            url=f"{url}/v1",
+            sandbox_url=sandbox.url,
+            data_dir=data_dir,
+            admin_key=admin_key,
+            once=once,
+            alone=alone,
         )
         with translate_errors():
             return run_gateway(settings, listening, client.ready.set, client)
 
 
-def _settings(upstream: str, key: str, url: str, data_dir: Path) -> "Settings":
-    """A deployment of its own: deaf to KOI_… variables, so that no real key is ever used."""
+def _settings(sandbox: "Sandbox", url: str, data_dir: Path, admin_key: str) -> "Settings":
+    """A deployment of its own: deaf to KOI_… variables except its port, so that no real key is ever
+    used. Its admin key ends with it."""
     from app.settings import build_settings  # noqa: PLC0415
 
     return build_settings(
-        upstream_base_url=upstream,
-        upstream_api_key=key,
+        upstream_base_url=sandbox.url,
+        upstream_api_key=sandbox.key,
         upstream_poll_interval_s=0.5,
+        admin_key=admin_key,
         data_dir=data_dir,
         host=HOST,
         port=int(url.rpartition(":")[2]),

@@ -21,6 +21,10 @@ from app.service.keys import KeyAdmin
 from app.wiring.gateway import RunningGateway
 
 SNIPPETS = """
+In a browser: $page
+  "I have a key"       $key
+  "I operate this"     $admin_key
+
 curl:
   curl $url/images/generations -H 'Authorization: Bearer $key' \\
     -H 'Content-Type: application/json' \\
@@ -71,6 +75,7 @@ class DemoClient:
     url: str
     sandbox_url: str
     data_dir: Path
+    admin_key: str
     once: bool
     alone: bool
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -135,7 +140,14 @@ class DemoClient:
         print_line(f"  used      {used} {'image' if used == 1 else 'images'} today ({cost})")
 
     def _print_snippets(self, secret: str) -> None:
-        words = {"url": self.url, "key": secret, "model": MODEL, "koi": _koi_command()}
+        words = {
+            "url": self.url,
+            "page": f"{self.url.removesuffix('/v1')}/",
+            "key": secret,
+            "admin_key": self.admin_key,
+            "model": MODEL,
+            "koi": _koi_command(),
+        }
         print_line(Template(SNIPPETS).substitute(words))
 
 

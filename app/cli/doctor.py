@@ -67,13 +67,14 @@ def _run_checks() -> list[CheckResult]:
             *check_settings(settings),
             *foreign,
         ]  # the other checks would fail on the same files
+    stores = _check_new_stores(settings) if has_no_data(settings) else _check_stores(settings)
     return [
         *check_settings(settings),
         *check_time_zone(settings),
         *check_data_dir(settings),
         *check_journal(settings),
-        *(_check_new_stores(settings) if has_no_data(settings) else _check_stores(settings)),
-        *asyncio.run(check_provider(settings)),
+        *stores,
+        *asyncio.run(check_provider(settings, served=_finds_gateways(stores))),
         *check_port(settings),
     ]
 
@@ -83,6 +84,12 @@ def _check_ownership(settings: "Settings") -> Iterator[CheckResult]:
     for sentence in find_unusable_paths(settings.data_dir, embedded=settings.redis_url is None):
         said, _, fix = sentence.partition(". ")
         yield fail("data directory", said, fix)
+
+
+def _finds_gateways(stores: list[CheckResult]) -> bool:
+    from app.service.check_gateways import CHECK, NONE_RUNS  # noqa: PLC0415 - heavy
+
+    return any(found.check == CHECK and found.text != NONE_RUNS for found in stores)
 
 
 def _check_new_stores(settings: "Settings") -> list[CheckResult]:

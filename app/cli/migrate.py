@@ -38,9 +38,7 @@ def migrate(
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Move the ledger to another store.
-
-    From the embedded one to a server, or between servers.
+    """Move the ledger to a server, from the embedded store or another server.
 
     The old store is closed first: gateways that still run refuse to spend and name the new place,
     and settlements of what they have under way wait on their disk. Then everything is copied into

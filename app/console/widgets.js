@@ -68,7 +68,7 @@ export function Form({ fields, onSubmit, submit = t('form.save'), onCancel, chil
     }
   };
   return html`<form onSubmit=${send}>
-    ${fields.map((field) => html`<${Field} key=${field.name} ...${field} />`)}
+    ${fields.map(({ value, ...field }) => html`<${Field} key=${field.name} initial=${value} ...${field} />`)}
     ${children}
     <${ErrorNote} error=${error} />
     <p class="row">
@@ -78,16 +78,18 @@ export function Form({ fields, onSubmit, submit = t('form.save'), onCancel, chil
   </form>`;
 }
 
-/** One field with its label and hint. */
-export function Field({ name, label, hint, type = 'text', options, value, ...rest }) {
+/** One field with its label and hint. What was typed over an `initial` value stays when the page is
+ * drawn anew; a `value` is put back. */
+export function Field({ name, label, hint, type = 'text', options, value, initial, ...rest }) {
   const id = useId(name);
   const about = hint ? `${id}-hint` : null;
   const common = { id, name, 'aria-describedby': about, ...rest };
-  let input = html`<input type=${type} value=${value} ...${common} />`;
-  if (type === 'textarea') input = html`<textarea ...${common}>${value}</textarea>`;
+  const content = value === undefined ? { defaultValue: initial } : { value };
+  let input = html`<input type=${type} ...${content} ...${common} />`;
+  if (type === 'textarea') input = html`<textarea ...${content} ...${common}></textarea>`;
   if (type === 'select') {
     input = html`<select ...${common}>${options.map(([key, text]) => html`
-      <option value=${key} selected=${key === value}>${text}</option>`)}</select>`;
+      <option value=${key} selected=${key === (value ?? initial)}>${text}</option>`)}</select>`;
   }
   return html`<p class=${type === 'checkbox' ? 'field check' : 'field'}>
     <label for=${id}>${label}</label>${input}

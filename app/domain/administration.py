@@ -157,6 +157,22 @@ class AuditPage:
     has_more: bool
 
 
+_ACCOUNT = ("created", "updated", "disabled", "enabled", "deleted", "raised", "raise_ended")
+AUDIT_KINDS: Mapping[str, Sequence[str]] = {
+    "team": (*_ACCOUNT, "archived", "restored"),
+    "user": (*_ACCOUNT, "webhook_secret_renewed"),
+    "service_account": _ACCOUNT,
+    "key": ("created", "updated", "rotated", "revoked", "raised", "raise_ended"),
+    "invitation": ("created", "revoked", "accepted"),
+    "admin_key": ("created", "revoked"),
+    "spend_alert": ("created", "updated", "deleted"),
+    "spending": ("stopped", "resumed"),
+    "ledger": ("adjusted", "restored"),
+    "job": ("cancelled",),
+}
+"""The nouns of `AuditRecord.kind` and their verbs."""
+
+
 class AuditLog(Protocol):
     """What was changed by whom. Records are added with the changes themselves, by the `KeyRing`."""
 

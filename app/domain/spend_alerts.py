@@ -6,6 +6,9 @@ from typing import Protocol
 
 from app.domain.administration import AuditNote
 
+MAX_RECIPIENTS = 20
+MAX_RECIPIENT_CHARS = 254
+
 
 @dataclass(frozen=True, slots=True)
 class SpendAlert:
@@ -19,6 +22,14 @@ class SpendAlert:
     subject_prefix: str
     created_ms: int
     deleted_ms: int | None = None
+
+
+def are_recipients(recipients: Sequence[str]) -> bool:
+    """Whether a notice can name them."""
+    lengths = (len(text) if text.isprintable() else 0 for text in recipients)
+    return len(recipients) <= MAX_RECIPIENTS and all(
+        0 < length <= MAX_RECIPIENT_CHARS for length in lengths
+    )
 
 
 class SpendAlerts(Protocol):

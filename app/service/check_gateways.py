@@ -6,6 +6,7 @@ from app.domain.check_result import CheckResult, fail, ok, warn
 from app.domain.gateways import GATEWAY_STALE_MS, GatewayRecord
 
 CHECK = "gateways"
+NONE_RUNS = "none runs on this store"
 FIX = (
     "Mount one directory as KOI_DATA_DIR/images for all of them, or set KOI_IMAGE_STORE to one "
     "s3:// bucket for all of them, and restart."
@@ -15,7 +16,7 @@ FIX = (
 def check_gateways(alive: Sequence[GatewayRecord], own: str) -> Iterator[CheckResult]:
     """`own` names the image store of the settings at hand."""
     if not alive:
-        yield ok(CHECK, "none runs on this store")
+        yield ok(CHECK, NONE_RUNS)
         return
     places = {one.images: f"{one.place} on {one.host}" for one in alive}
     if len(places) > 1:

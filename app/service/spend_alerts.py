@@ -39,14 +39,15 @@ class SpendAlertAdmin:
         self._alerts, self._keyring = alerts, keyring
         self._actor, self._reason = actor, one_line(reason)
 
-    def acting_as(self, actor: Actor, reason: str = "") -> "SpendAlertAdmin":
-        return SpendAlertAdmin(self._alerts, self._keyring, actor, reason)
+    def acting_as(self, actor: Actor | None = None, reason: str = "") -> "SpendAlertAdmin":
+        return SpendAlertAdmin(self._alerts, self._keyring, actor or self._actor, reason)
 
-    async def alerts(self, scope: str) -> Sequence[SpendAlert]:
-        """Those of `house` or `team:…`, oldest first."""
-        return [alert for alert in await self._alerts.alerts() if alert.scope == scope]
+    async def alerts(self, scope: str | None) -> Sequence[SpendAlert]:
+        """Those of `house` or `team:…`, oldest first; None: all."""
+        found = await self._alerts.alerts()
+        return [alert for alert in found if scope in (None, alert.scope)]
 
-    async def find(self, scope: str, alert_id: str) -> SpendAlert:
+    async def find(self, scope: str | None, alert_id: str) -> SpendAlert:
         """Raises `AlertUnknown`."""
         for alert in await self.alerts(scope):
             if alert.id == alert_id:
@@ -79,7 +80,7 @@ class SpendAlertAdmin:
         await self._save(alert, "updated")
         return alert
 
-    async def delete(self, scope: str, alert_id: str) -> SpendAlert:
+    async def delete(self, scope: str | None, alert_id: str) -> SpendAlert:
         """Raises `AlertUnknown`."""
         alert = await self.find(scope, alert_id)
         deleted = replace(alert, deleted_ms=await self._keyring.now_ms())

@@ -8,7 +8,7 @@ import asyncio
 import structlog
 
 from app.adapters.upstream.probe import ProbeResult, ProbeVerdict, probe_provider
-from app.domain.check_result import CheckResult, CheckStatus, fail
+from app.domain.check_result import CheckResult, CheckStatus, fail, warn
 from app.settings import Settings
 
 log = structlog.get_logger("koi.serve")
@@ -22,9 +22,16 @@ CHECK_STATUSES = {
 }
 
 
-async def check_provider(settings: Settings) -> list[CheckResult]:
-    """Ask for the list of models, which providers of this kind answer without charging."""
+async def check_provider(settings: Settings, *, served: bool = False) -> list[CheckResult]:
+    """Ask for the list of models, which providers of this kind answer without charging. `served`:
+    gateways run on this store, so that these settings may be those of a command only."""
     key = settings.upstream_key
+    if key is None and served:
+        fix = (
+            "To check it from here, run this command with the gateways' KOI_UPSTREAM_API_KEY and "
+            "KOI_UPSTREAM_BASE_URL."
+        )
+        return [warn(CHECK, "no upstream key is set here; the gateways that run have one", fix)]
     if key is None:
         fix = "Set KOI_UPSTREAM_API_KEY or KOI_UPSTREAM_API_KEY_FILE to the provider's key."
         return [fail(CHECK, "no upstream key is set", fix)]

@@ -22,6 +22,7 @@ from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
 from app.adapters.redis.rollups import RedisRollups
+from app.adapters.redis.spend_alerts import RedisSpendAlerts
 from app.domain.administration import Actor, ActorKind, AuditNote
 from app.domain.calendar import Calendar
 from app.domain.catalog import Catalog
@@ -32,6 +33,7 @@ from app.service.admin_keys import AdminKeys
 from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.people import People
+from app.service.spend_alerts import SpendAlertAdmin
 from app.service.teams import one_line
 from app.service.usage import UsageReports
 from app.service.usage_export import FocusTerms
@@ -74,6 +76,7 @@ class OperatorContext:
     audit_log: RedisAuditLog
     notices: RedisNotices
     invitations: Invitations
+    spend_alerts: SpendAlertAdmin
     deliveries: RedisDeliveryQueue
     backups: RedisBackupLog
 
@@ -141,6 +144,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             admin_keys=AdminKeys(keyring, keyring, actor),
             audit_log=RedisAuditLog(scripts),
             notices=open_notices(scripts, settings),
+            spend_alerts=SpendAlertAdmin(RedisSpendAlerts(scripts), keyring, actor),
             invitations=Invitations(RedisInvitations(scripts, keyring), keyring, keys, actor),
             deliveries=RedisDeliveryQueue(scripts),
             backups=RedisBackupLog(scripts),

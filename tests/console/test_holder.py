@@ -4,6 +4,7 @@ import io
 import re
 import zipfile
 from dataclasses import replace
+from datetime import UTC
 from typing import Any
 
 import httpx
@@ -62,6 +63,28 @@ def test_the_first_screen_says_what_is_left_in_words(ann: Visitor) -> None:
     )
     expect(ann.page.get_by_text("This one binds first")).to_be_visible()
     assert "whole gateway" not in ann.page.inner_text("main")
+
+
+def test_a_limit_that_is_raised_for_a_while_says_how_much_and_until_when(
+    visitor: Visitor, koi: Koi
+) -> None:
+    secret = koi.key("rae")
+    limit_user(koi, "rae", Limits(images_per_day=5))
+
+    async def grant(operator: OperatorContext) -> None:
+        user = await operator.keys.user("rae")
+        more = Limits(images_per_day=50)
+        await operator.changing("a deadline").raise_limits(user, more, "2h", UTC)
+
+    koi.operate(grant)
+    visitor.sign_in(secret)
+
+    page = visitor.page
+    expect(heading(page)).to_contain_text("55 of 55 images left today")
+    expect(
+        page.get_by_text(re.compile(r"Raised for a while: \+50 until \d\d:\d\d UTC"))
+    ).to_be_visible()
+    expect(page.get_by_role("row", name="you images today")).to_contain_text("+50 until")
 
 
 @pytest.mark.parametrize("title", SCREENS)

@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 import redis
 from playwright.sync_api import Page, expect
@@ -20,12 +21,13 @@ from tests.harness import KOI, Koi
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 SCREENS = {
-    "": "Now", "people": "People", "keys": "Keys", "usage": "Usage", "jobs": "Jobs",
-    "money": "Money", "changes": "Changes", "setup": "Set-up",
+    "": "Now", "people": "People", "keys": "Keys", "invitations": "Invitations", "usage": "Usage",
+    "jobs": "Jobs", "money": "Money", "changes": "Changes", "setup": "Set-up",
 }  # fmt: skip
 CHANGES = (
     "Stop spending", "Add a person", "Change limits", "Raise for a while", "Disable", "Delete",
     "New key", "Rotate", "Revoke", "Refund", "Correct an account", "Apply this difference",
+    "Invite somebody", "Withdraw",
 )  # fmt: skip
 
 
@@ -107,6 +109,8 @@ def test_a_person_is_made_in_one_form_and_works_with_the_note(operator: Visitor,
     with koi.client(key[0].rstrip('")')) as client:
         assert client.get("/v1/usage").status_code == 200
     assert koi.v1 in note
+    made = koi.operate(lambda context: context.keys.user("wendy"))
+    assert made.limits == Limits(images_per_day=3)
 
 
 def test_limits_are_changed_with_a_reason_and_raised_for_a_while(
@@ -149,6 +153,31 @@ def test_a_key_is_rotated_revoked_and_identified_when_it_leaks(operator: Visitor
     page.get_by_role("button", name="Revoke").first.click()
     page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("revoked", exact=True)).to_be_visible()
+
+
+def test_somebody_is_invited_by_a_link_that_can_be_withdrawn(operator: Visitor, koi: Koi) -> None:
+    page = operator.page
+    show(page, "invitations")
+    page.get_by_role("button", name="Invite somebody").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("User name").fill("ina")
+    dialog.get_by_label("What the key will be called").fill(HOSTILE)
+    dialog.get_by_text("On the command line").click()
+    expect(dialog.get_by_text("koi invite ann --team design")).to_be_visible()
+    operator.assert_accessible()
+    dialog.get_by_role("button", name="Invite somebody").click()
+    link = dialog.get_by_text(f"{koi.url}/#/invite/koi-inv-").inner_text()
+    dialog.get_by_role("button", name="Done").click()
+    row = page.get_by_role("row").filter(has_text="ina")
+    expect(row).to_contain_text(HOSTILE)
+    expect(row).to_contain_text("open")
+    row.get_by_role("button", name="Withdraw").click()
+    page.get_by_role("dialog").get_by_role("button", name="Withdraw").click()
+    expect(row).to_contain_text("revoked")
+
+    token = link.rpartition("/")[2]
+    refused = httpx.post(f"{koi.v1}/koi/invitations/accept", json={"token": token})
+    assert refused.status_code == 410
 
 
 def test_a_job_is_read_as_a_timeline_and_refunded_with_a_note(operator: Visitor, koi: Koi) -> None:

@@ -13,6 +13,8 @@ import redis
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.redis import keyspace
+from app.api.organization.audit_logs import EVENTS
+from app.domain.administration import AUDIT_KINDS
 from app.sandbox.server import Sandbox
 from tests.flow.command import Cli
 from tests.harness import PRICED, gateway
@@ -173,6 +175,22 @@ def test_the_log_is_paged_the_newest_first(cli: Cli) -> None:
     said = cli.run("audit", "--limit", "10")
     assert f"koi audit --after {pages[9]['id']}" in said.stderr
     assert "budget_per_month none -> 900" in cli.text("audit", "--limit", "1000")
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"),
+    [("bogus", "knows team, user,"), ("user,team.bogus", "team.archived"), ("job.", "job.canc")],
+)
+def test_a_kind_that_no_change_has_is_refused_with_the_known_ones(
+    cli: Cli, kind: str, known: str
+) -> None:
+    assert known in cli.refused("audit", "--kind", kind, code=2)
+
+
+def test_every_kind_of_the_administration_api_can_be_asked_for() -> None:
+    kinds = {f"{noun}.{verb}" for noun, verbs in AUDIT_KINDS.items() for verb in verbs}
+
+    assert set(EVENTS) <= kinds
 
 
 def test_a_command_that_changes_nothing_leaves_no_record(cli: Cli) -> None:

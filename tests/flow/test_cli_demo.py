@@ -1,5 +1,6 @@
 """`koi demo` and `koi sandbox`, end to end."""
 
+import json
 import re
 import signal
 import socket
@@ -46,8 +47,9 @@ def test_the_demo_makes_a_picture_and_prints_how_to_go_on(cli: Cli) -> None:
     assert re.search(r"task_[0-9a-f]{32}  \(cache: miss\)", text)
     assert re.search(r"\d+ ms for the same question  \(cache: hit\)", text)
     assert "1 image today (cost unknown" in text
-    assert text.count("sk-koi-") == 3
+    assert text.count("sk-koi-") == 4
     assert text.count(f"http://127.0.0.1:{port}/v1") == 4
+    assert f"In a browser: http://127.0.0.1:{port}/\n" in text
     assert "KOI_UPSTREAM_API_KEY=… koi serve" in text
     assert "sk-real" not in text
     assert (cli.path / ".koi-demo/store").is_dir()
@@ -77,6 +79,8 @@ def test_the_demo_takes_the_next_port_and_serves_until_ctrl_c(cli: Cli) -> None:
         url = re.findall(r"curl (http://[\d.:]+/v1)/images", text)[0]
         key = re.findall(r"Bearer (sk-koi-\S+?)'", text)[0]
         models = httpx.get(f"{url}/models", headers={"authorization": f"Bearer {key}"})
+        beside = Cli(cli.path, {"KOI_DATA_DIR": ".koi-demo", "KOI_PORT": url.split(":")[2][:-3]})
+        findings = json.loads(beside.process("doctor", "--json").stdout)
 
         demo.send_signal(signal.SIGINT)
         rest, _ = demo.communicate(timeout=20)
@@ -85,7 +89,14 @@ def test_the_demo_takes_the_next_port_and_serves_until_ctrl_c(cli: Cli) -> None:
     assert not url.endswith(f":{port}/v1")
     assert models.status_code == 200
     assert demo.returncode == 0
+    assert "fail" not in {finding["status"] for finding in findings}
+    provider = next(one["text"] for one in findings if one["check"] == "provider")
+    assert provider == "no upstream key is set here; the gateways that run have one"
     assert "Traceback" not in rest
+
+
+def test_the_demo_says_what_is_wrong_with_the_port_of_the_environment(cli: Cli) -> None:
+    assert "KOI_PORT" in cli.refused("demo", "--once", code=2)
 
 
 def test_the_sandbox_alone_answers_and_ends_with_0(cli: Cli) -> None:

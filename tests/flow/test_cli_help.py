@@ -27,6 +27,7 @@ GROUPS = {
     "catalog": ("check", "show"),
     "invitations": ("list", "revoke"),
     "import": ("litellm", "new-api"),
+    "alerts": ("list", "create", "delete"),
     "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "store": ("repair", "upgrade"),

@@ -15,6 +15,7 @@ from app.adapters.redis import keyspace
 from tests.flow.command import Cli
 from tests.flow.conftest import Start
 from tests.flow.test_admin_sdk import draw
+from tests.flow.test_raises import commands
 from tests.harness import Koi
 
 ADMIN_KEY = "sk-admin-of-the-tests"
@@ -155,3 +156,38 @@ def test_terms_that_cannot_be_kept_are_refused_by_name(koi: Koi, change: dict, p
 
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == param
+
+
+def test_the_commands_list_create_and_delete_what_the_api_shows(koi: Koi, tmp_path: Path) -> None:
+    cli = commands(koi, tmp_path)
+    cli.run("teams", "create", "art")
+
+    made = cli.json(
+        *("alerts", "create", "12.50", "--team", "art", "--recipients", "a@b.c, d@e.f"),
+        *("--reason", "a new campaign"),
+    )
+    of_house = cli.text("alerts", "create", "300")
+    with organization(koi) as org:
+        (of_team,) = org.projects.spend_alerts.list("art").data
+    listed = cli.text("alerts", "list")
+    cli.run("alerts", "delete", made["id"])
+    (record, *_) = [one for one in cli.json("audit", "--kind", "spend_alert") if one["reason"]]
+
+    assert of_team.id == made["id"]
+    assert of_team.threshold_amount == 1250
+    assert of_team.notification_channel.recipients == ["a@b.c", "d@e.f"]
+    assert "house spends 300.00 CNY in a month" in of_house
+    assert made["id"] in listed
+    assert "team:art" in listed
+    assert [one["scope"] for one in cli.json("alerts", "list")] == ["house"]
+    assert record["reason"] == "a new campaign"
+
+
+def test_a_command_that_asks_for_no_alert_is_refused(koi: Koi, tmp_path: Path) -> None:
+    cli = commands(koi, tmp_path)
+
+    assert "write for example 100.00" in cli.refused("alerts", "create", "much", code=2)
+    assert "two decimals" in cli.refused("alerts", "create", "1.001", code=2)
+    assert "--recipients" in cli.refused("alerts", "create", "1", "--recipients", "a" * 255, code=2)
+    assert "no team 'art'" in cli.refused("alerts", "create", "1", "--team", "art", code=1)
+    assert "no spend alert" in cli.refused("alerts", "delete", "alert_none", code=1)

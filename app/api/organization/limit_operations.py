@@ -5,9 +5,10 @@ from app.api.organization.fields import describe_body
 from app.api.organization.limits import LIMIT_SCHEMAS
 from app.api.organization.money import MAX_CENTS
 from app.api.organization.operation_kinds import list_objects, read_object, write_object
-from app.api.organization.spend_alerts import MAX_RECIPIENT_CHARS, MAX_RECIPIENTS, ORDERS
+from app.api.organization.spend_alerts import ORDERS
 from app.api.organization.wire import DeletedObject, RaisedObject, SpendAlertObject
 from app.api.parameters import Schema, describe_query
+from app.domain.spend_alerts import MAX_RECIPIENT_CHARS, MAX_RECIPIENTS
 from app.service.teams import MAX_REASON_CHARS, MAX_TITLE_CHARS
 
 PROJECT = "{project_id}"

@@ -22,15 +22,18 @@ from app.api.parameters import (
 from app.domain.administration import AdminScope
 from app.domain.errors import InvalidRequest
 from app.domain.principal import HOUSE
-from app.domain.spend_alerts import SpendAlert
+from app.domain.spend_alerts import (
+    MAX_RECIPIENT_CHARS,
+    MAX_RECIPIENTS,
+    SpendAlert,
+    are_recipients,
+)
 from app.service.spend_alerts import AlertTerms, SpendAlertAdmin
 from app.service.teams import MAX_TITLE_CHARS
 
 KNOWN = frozenset({"currency", "interval", "notification_channel", "threshold_amount"})
 CHANNEL_FIELDS = frozenset({"recipients", "type", "subject_prefix"})
 ORDERS = ("asc", "desc")
-MAX_RECIPIENTS = 20
-MAX_RECIPIENT_CHARS = 254
 
 
 @admin_route(AdminScope.READ)
@@ -156,7 +159,7 @@ def _parse_channel(body: Body) -> tuple[tuple[str, ...], str]:
     recipients = parse_words(channel, "recipients")
     if recipients is None:
         raise missing_error("recipients")
-    if len(recipients) > MAX_RECIPIENTS or not all(map(_is_address, recipients)):
+    if not are_recipients(recipients):
         raise InvalidRequest(
             "invalid_value",
             f"recipients takes at most {MAX_RECIPIENTS} addresses of {MAX_RECIPIENT_CHARS} "
@@ -164,10 +167,6 @@ def _parse_channel(body: Body) -> tuple[tuple[str, ...], str]:
             param="recipients",
         )
     return recipients, parse_string(channel, "subject_prefix", MAX_TITLE_CHARS) or ""
-
-
-def _is_address(text: str) -> bool:
-    return 0 < len(text) <= MAX_RECIPIENT_CHARS and text.isprintable()
 
 
 def _parse_order(query: QueryParams) -> str:

@@ -42,6 +42,12 @@ export function headline(usage) {
   return { text, limit: first, spent: Number(first.remaining) === 0 };
 }
 
+/** That a limit is raised for a while, in words; null when it is not. */
+function raisedText(limit) {
+  if (!limit.raised) return null;
+  return t('home.raised', { by: amount(limit, limit.raised.by), until: resetText(limit.raised.until) });
+}
+
 /** The first screen. */
 export function Home() {
   const usage = useLoad(() => get('/v1/usage'));
@@ -62,6 +68,7 @@ function Left({ usage, account, onAsk }) {
     <h1>${first ? first.text : t('home.unlimited', { used: number(today?.used ?? 0) })}</h1>
     ${first && html`<${Bar} used=${Number(first.limit.used)} held=${Number(first.limit.held)}
       limit=${Number(first.limit.limit)} label=${first.text} tight />`}
+    ${first?.limit.raised && html`<p>${t('home.raised_first', { raise: raisedText(first.limit) })}</p>`}
     ${first?.spent && html`<div class="note" role="status"><p>${t('home.spent')}</p></div>`}
     ${usage.binding?.scope === 'house' && html`<div class="note" role="status"><p>${t('home.house')}</p></div>`}
     ${stopped && html`<div class="note error" role="status"><p>${t('home.stopped', { reason: stopped.reason })}</p></div>`}
@@ -75,7 +82,9 @@ function Left({ usage, account, onAsk }) {
         { key: 'left', title: t('limit.left'), numeric: true, render: (one) => html`
           <strong>${one.remaining === null ? t('unlimited') : amount(one, one.remaining)}</strong><br />
           <small>${t('home.used', { used: amount(one, one.used), held: amount(one, one.held) })}</small>` },
-        { key: 'limit', title: t('limit.limit'), numeric: true, render: (one) => (one.limit === null ? t('unlimited') : amount(one, one.limit)) },
+        { key: 'limit', title: t('limit.limit'), numeric: true, render: (one) => html`
+          ${one.limit === null ? t('unlimited') : amount(one, one.limit)}
+          ${one.raised && html`<br /><small>${raisedText(one)}</small>`}` },
         { key: 'bar', title: '', render: (one) => html`<${Bar} used=${Number(one.used)} held=${Number(one.held)} tight=${tight(one)}
           limit=${one.limit === null ? null : Number(one.limit)} label=${`${t(`scope.${one.scope}`)}: ${meterText(one, usage.currency)}`} />` },
         { key: 'resets', title: t('limit.resets'), render: (one) => (one.resets_at ? resetText(one.resets_at) : '–') },

@@ -108,7 +108,7 @@ export function DialogButton({ label, kind = '', dialog, hidden = false }) {
 /** A word with a colour; the word says the same. */
 export function State({ state, text = t(`state.${state}`) }) {
   const kinds = {
-    ok: 'good', active: 'good', completed: 'good', warn: 'busy', fail: 'bad', failed: 'bad', revoked: 'bad',
+    ok: 'good', active: 'good', open: 'good', completed: 'good', warn: 'busy', fail: 'bad', failed: 'bad', revoked: 'bad',
     unknown: 'bad', disabled: 'bad', expired: 'bad', processing: 'busy', queued: 'busy', collecting: 'busy',
   };
   return html`<span class=${`tag ${kinds[state] ?? ''}`}>${text}</span>`;

@@ -3,6 +3,7 @@
 import './words.js';
 import './words_money.js';
 import { Changes } from './changes.js';
+import { Invitations } from './invitations.js';
 import { Jobs } from './jobs.js';
 import { Keys } from './keys.js';
 import { Money } from './money.js';
@@ -16,6 +17,7 @@ export const screens = [
   { path: '', title: 'now.title', view: Now },
   { path: 'people', title: 'people.title', view: People },
   { path: 'keys', title: 'keys.title', view: Keys },
+  { path: 'invitations', title: 'invitations.title', view: Invitations },
   { path: 'usage', title: 'usage.title', view: Usage },
   { path: 'jobs', title: 'jobs.title', view: Jobs },
   { path: 'money', title: 'money.title', view: Money },

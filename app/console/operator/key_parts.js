@@ -60,8 +60,8 @@ export function NewKeyDialog({ user, onClose, onDone }) {
     twin=${command('koi', 'keys', 'create', '--user', user, '--name', 'laptop')} />`;
 }
 
-/** A form that ends in a secret, which is shown this once. */
-function SecretDialog({ title, text, fields, act, twin, onClose, onDone }) {
+/** A form that ends in a secret, which is shown this once: `act` gives `{value}`. */
+export function SecretDialog({ title, text, fields, act, twin, onClose, onDone, once = t('keys.once'), label = t('keys.key') }) {
   const [issued, setIssued] = useState(null);
   const close = () => {
     if (issued) onDone();
@@ -69,7 +69,7 @@ function SecretDialog({ title, text, fields, act, twin, onClose, onDone }) {
   };
   return html`<${Dialog} title=${title} onClose=${close}>
     ${issued
-      ? html`<p>${t('keys.once')}</p><${Copyable} text=${issued.value} label=${t('keys.key')} />
+      ? html`<p>${once}</p><${Copyable} text=${issued.value} label=${label} />
         <p class="row"><button type="button" class="primary" onClick=${close}>${t('op.done')}</button></p>`
       : html`${text && html`<p>${text}</p>`}<${Form} fields=${fields} submit=${title} onCancel=${close}
         onSubmit=${async (values) => setIssued(await act(values))}><${CliTwin} command=${twin} /><//>`}
