@@ -28,7 +28,7 @@ from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
-from app.page_settings import PageSettings
+from app.page_settings import PageSettings, check_page_settings
 from app.settings_validation import (
     DEFAULT_PORT,
     ENV_PREFIX,
@@ -180,6 +180,7 @@ class Settings(DeliverySettings, PageSettings):
             *check_base_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
             *check_http_url("KOI_PUBLIC_URL", self.public_url),
             *check_delivery_settings(self),
+            *check_page_settings(self, self.public_url),
             *check_store_url("KOI_REDIS_URL", self.redis_url),
             *check_store_url("KOI_CACHE_REDIS_URL", self.cache_redis_url),
         )

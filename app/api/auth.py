@@ -11,7 +11,7 @@ from app.api.request_body import get_body_bytes
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.errors import InvalidApiKey, InvalidRequest
 from app.domain.principal import Principal
-from app.domain.session import Session
+from app.domain.session import Session, SessionRole
 
 PROXY_HEADERS = re.compile(
     r"forwarded|via|origin|referer|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip"
@@ -35,12 +35,25 @@ async def authenticate_request(request: Request) -> Principal:
     if session is None:
         principal = await gateway.authenticate(extract_api_key(request))
     else:
-        principal = await gateway.authenticate.by_digest(session.key_digest)
+        principal = await find_principal(request, session)
     record.user, record.key_id = principal.user, principal.key_id
     await gateway.rate_limiter.check_rate_limit(principal, get_body_bytes(request))
     if request.method in ("GET", "HEAD"):
         await gateway.rate_limiter.check_read_rate(principal)
     return principal
+
+
+async def find_principal(request: Request, session: Session) -> Principal:
+    """Whose key a session stands for, or which member. An operator is no member, as an admin key is
+    no user's. Raises `InvalidApiKey`, `ProjectArchived`, `LedgerUnavailable`."""
+    gateway, person = get_app_state(request).gateway, session.person
+    if person is None:
+        return await gateway.authenticate.by_digest(session.key_digest)
+    if gateway.sign_in is None:
+        raise InvalidApiKey(SESSION_ENDED)
+    if session.role is not SessionRole.HOLDER:
+        raise InvalidApiKey("admin_session")
+    return await gateway.sign_in.principal(person)
 
 
 async def find_session(request: Request) -> Session | None:
