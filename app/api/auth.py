@@ -31,11 +31,7 @@ async def authenticate_request(request: Request) -> Principal:
     key, and `CrossOriginRefused`."""
     gateway = get_app_state(request).gateway
     record = get_access_record(request)
-    session = await find_session(request) if "cookie" in request.headers else None
-    if session is None:
-        principal = await gateway.authenticate(extract_api_key(request))
-    else:
-        principal = await find_principal(request, session)
+    principal = await find_principal(request)
     record.user, record.key_id = principal.user, principal.key_id
     await gateway.rate_limiter.check_rate_limit(principal, get_body_bytes(request))
     if request.method in ("GET", "HEAD"):
@@ -43,7 +39,17 @@ async def authenticate_request(request: Request) -> Principal:
     return principal
 
 
-async def find_principal(request: Request, session: Session) -> Principal:
+async def find_principal(request: Request) -> Principal:
+    """Who a request's key or session stands for now; counts nothing. What takes long asks again.
+
+    Raises `InvalidApiKey`, `CrossOriginRefused`, `LedgerUnavailable`."""
+    session = await find_session(request) if "cookie" in request.headers else None
+    if session is None:
+        return await get_app_state(request).gateway.authenticate(extract_api_key(request))
+    return await find_session_principal(request, session)
+
+
+async def find_session_principal(request: Request, session: Session) -> Principal:
     """Whose key a session stands for, or which member. An operator is no member, as an admin key is
     no user's. Raises `InvalidApiKey`, `ProjectArchived`, `LedgerUnavailable`."""
     gateway, person = get_app_state(request).gateway, session.person

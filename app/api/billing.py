@@ -30,6 +30,8 @@ UNLIMITED = 100_000_000.0
 ACCESS_UNTIL_S = 4_102_444_800
 """The year 2100: no client should take a key for expired that still works."""
 MAX_RANGE = timedelta(days=366)
+LAST_DAY = date(9000, 1, 1)
+"""Every day up to it has one after it."""
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 USAGE_PARAMETERS = [
     describe_query(
@@ -149,7 +151,7 @@ def _parse_day(request: Request, name: str) -> date | None:
     if given is None:
         return None
     try:
-        return date.fromisoformat(given if DAY.fullmatch(given) else "")
+        return min(date.fromisoformat(given if DAY.fullmatch(given) else ""), LAST_DAY)
     except ValueError:
         raise invalid_value_error(name, f"{name} must be a day such as 2026-11-29.") from None
 

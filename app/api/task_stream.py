@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.api.auth import find_principal
 from app.api.disconnect import DisconnectWatch
 from app.api.event_stream import encode_event
 from app.api.response import UNBUFFERED_HEADERS, send_chunk, send_start
@@ -71,6 +72,8 @@ class TaskStreamResponse(Response):
         background = get_app_state(request).gateway.background
         ends_s = time.monotonic() + MAX_STREAM_S
         async for job in self.stream.changes:
+            if job is not None:
+                await find_principal(request)  # a key that was revoked meanwhile is told no more
             await send_chunk(send, COMMENT if job is None else _build_event(request, job))
             if background.is_draining or time.monotonic() > ends_s:
                 return

@@ -58,7 +58,7 @@ LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
         "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
-        "room", "rollups", "deliveries", "notices",
+        "room", "rollups", "deliveries", "notices", "spend_alerts",
     }
 )  # fmt: skip
 

@@ -70,7 +70,12 @@ def test_without_a_limit_a_balance_is_plenty(koi: Koi) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["start_date=yesterday", "start_date=2026-02-30", "start_date=2026-11-02&end_date=2026-11-01"],
+    [
+        "start_date=yesterday",
+        "start_date=2026-02-30",
+        "start_date=2026-11-02&end_date=2026-11-01",
+        "start_date=2020-01-01&end_date=9999-12-31",
+    ],
 )
 def test_days_that_are_none_are_refused(koi: Koi, query: str) -> None:
     with koi.client() as client:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.wiring.operator import OperatorContext
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi
 
@@ -83,3 +84,23 @@ def test_who_stops_following_changes_nothing(koi: Koi) -> None:
 
     assert ended["status"] == "completed"
     assert koi.sandbox.posts == 1
+
+
+def test_a_key_that_is_revoked_meanwhile_is_told_no_more(koi: Koi) -> None:
+    koi.sandbox.set(latency_s=4)
+    secret = koi.key()
+    with koi.client(secret) as client:
+        task = new_task(client)
+        with client.stream("GET", f"/v1/tasks/{task}", headers=EVENTS) as stream:
+            lines = stream.iter_lines()
+            next(events_of(lines))
+            koi.operate(revoke_all)
+            rest = [event["type"] for event in events_of(lines)]
+
+    assert "task.completed" not in rest
+    koi.settled()
+
+
+async def revoke_all(operator: OperatorContext) -> None:
+    for key in await operator.keys.keys():
+        await operator.keys.revoke(key.id)

@@ -12,8 +12,8 @@ from app.api.auth import (
     API_KEY_FORMAT,
     digest_of,
     extract_api_key,
-    find_principal,
     find_session,
+    find_session_principal,
 )
 from app.api.cookie import build_cookie, build_expired_cookie, find_session_token, is_foreign
 from app.api.errors import unknown_url_error
@@ -122,7 +122,7 @@ async def _identify_person(request: Request, session: Session) -> SignedIn:
         record.user = admin.actor.id
         caller = Principal(admin.actor.text, admin.actor.id, None, (), CachePolicy.OFF)
         return SignedIn(SessionRole.OPERATOR, caller, tuple(sorted(admin.scopes)))
-    principal = await find_principal(request, session)
+    principal = await find_session_principal(request, session)
     record.user, record.key_id = principal.user, principal.key_id
     return SignedIn(SessionRole.HOLDER, principal)
 
