@@ -21,7 +21,7 @@ from app.domain.sign_in import (
     SignInRefused,
     find_grant,
 )
-from app.service.admin_errors import NameTaken
+from app.service.admin_errors import AdminError, NameTaken
 from app.service.keys import KeyAdmin
 from app.service.login_cookie import LoginCookies
 from app.service.sessions import OpenedSession, Sessions
@@ -100,9 +100,13 @@ class SignIn:
 
     async def confirm_operator(self, person: SignedInPerson) -> None:
         """Disabling or deleting the user of an operator's name ends their sessions; they need no
-        such user. Raises `InvalidApiKey`, `LedgerUnavailable`."""
+        such user. While the store is away they stay as long as their session is known: they are
+        about to mend that. Raises `InvalidApiKey`."""
         self._require_terms(person)
-        known = await self._find_member(person.name)
+        try:
+            known = await self._find_member(person.name)
+        except LedgerUnavailable:
+            known = self._members.get(person.name)
         if known is not None and not is_enabled(known.user):
             raise InvalidApiKey("user_disabled", key_id_of(person.name))
 
@@ -136,6 +140,8 @@ class SignIn:
             return await self._keys.acting_as(Actor(ActorKind.OIDC, name)).create_user(name)
         except NameTaken:  # by another sign-in at the same moment
             return await self._keyring.user(name)
+        except AdminError as error:  # default limits that cannot be kept
+            raise SignInRefused("unknown", type(error).__name__) from None
 
     async def _find_member(self, name: str) -> _Known | None:
         known, now_s = self._members.get(name), time.monotonic()

@@ -7,18 +7,16 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.auth import find_session
 from app.api.cookie import (
     build_cookie,
     build_login_cookie,
-    find_session_token,
     is_foreign,
     read_login_cookie,
 )
 from app.api.errors import unknown_url_error
 from app.api.response_body import get_public_origin
 from app.api.state import get_access_record, get_app_state, get_edge_settings
-from app.domain.errors import GatewayError, LedgerUnavailable
+from app.domain.errors import LedgerUnavailable
 from app.domain.session import CrossOriginRefused
 from app.domain.sign_in import LoginSecrets, SignInRefused
 from app.service.sign_in import SignIn
@@ -55,7 +53,6 @@ async def callback(request: Request) -> Response:
     except LedgerUnavailable:
         return _refuse(request, SignInRefused("unavailable", "the store is away"))
     get_access_record(request).user = opened.user
-    await _end_earlier(request)
     where = f"{get_public_origin(request)}/#/signed-in"
     return _redirect(where, build_cookie(request, opened.token), build_login_cookie(request, ""))
 
@@ -89,16 +86,6 @@ def _read_code(request: Request, secrets: LoginSecrets, issuer: str) -> str:
     if not 0 < len(code) <= MAX_CODE_CHARS:
         raise SignInRefused("rejected", "no code")
     return code
-
-
-async def _end_earlier(request: Request) -> None:
-    """The session that this browser had before, as far as possible."""
-    try:
-        session = await find_session(request) if find_session_token(request) else None
-        if session is not None:
-            await get_app_state(request).gateway.sessions.end(session)
-    except GatewayError:
-        return
 
 
 def _refuse(request: Request, error: SignInRefused) -> Response:
