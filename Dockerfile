@@ -5,7 +5,7 @@ WORKDIR /build
 # Two environments: the tools that build the package stay behind, and so does pip.
 RUN python -m venv /tools && python -m venv --without-pip /venv
 COPY requirements.lock requirements-s3.lock requirements-demo.lock ./
-# For pictures in a bucket: docker build --build-arg LOCK=requirements-s3.lock
+# For pictures in a bucket, previews and OpenID sign-in: docker build --build-arg LOCK=requirements-s3.lock
 ARG LOCK=requirements.lock
 # Wheels only: nothing is compiled.
 RUN /tools/bin/pip --python /venv/bin/python install --only-binary :all: --require-hashes -r $LOCK \

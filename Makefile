@@ -98,9 +98,9 @@ audit: ## known vulnerabilities of what the image installs (asks the network)
 COMPILE = uv pip compile pyproject.toml --universal --no-strip-extras --generate-hashes --no-header -q
 lock: ## renew the lock files (needs uv)
 	@$(COMPILE) -o requirements.lock
-	@$(COMPILE) --extra s3 --extra thumbnails -o requirements-s3.lock
-	@$(COMPILE) --extra s3 --extra thumbnails --extra demo --group build -o requirements-demo.lock
-	@$(COMPILE) --extra s3 --extra thumbnails --extra demo --extra mcp --group dev -o requirements-dev.lock
+	@$(COMPILE) --extra s3 --extra thumbnails --extra sso -o requirements-s3.lock
+	@$(COMPILE) --extra s3 --extra thumbnails --extra sso --extra demo --group build -o requirements-demo.lock
+	@$(COMPILE) --extra s3 --extra thumbnails --extra sso --extra demo --extra mcp --group dev -o requirements-dev.lock
 
 clean: ## remove everything that was built here
 	@rm -rf $(VENV) .koi-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .clients tests/sdk/node/node_modules

@@ -15,12 +15,8 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import SettingsConfigDict as ConfigDict
 
 from app import dotenv, machine
 from app.delivery_settings import DeliverySettings, check_delivery_settings
@@ -29,7 +25,7 @@ from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
 from app.mcp_settings import McpSettings
-from app.page_settings import PageSettings
+from app.page_settings import PageSettings, check_page_settings
 from app.settings_validation import (
     DEFAULT_PORT,
     ENV_PREFIX,
@@ -53,7 +49,7 @@ from app.upstream_settings import check_base_url, check_key_characters, clean_ba
 class Settings(DeliverySettings, McpSettings, PageSettings):
     """All settings. Durations are seconds unless the name says otherwise; money is decimal text."""
 
-    model_config = SettingsConfigDict(
+    model_config = ConfigDict(
         env_prefix=ENV_PREFIX,
         env_file=".env",
         extra="ignore",
@@ -181,6 +177,7 @@ class Settings(DeliverySettings, McpSettings, PageSettings):
             *check_base_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
             *check_http_url("KOI_PUBLIC_URL", self.public_url),
             *check_delivery_settings(self),
+            *check_page_settings(self, self.public_url),
             *check_store_url("KOI_REDIS_URL", self.redis_url),
             *check_store_url("KOI_CACHE_REDIS_URL", self.cache_redis_url),
         )
@@ -274,7 +271,7 @@ def _dotenv_names() -> Iterable[str]:
 
 
 class _FixedSettings(Settings):
-    model_config = SettingsConfigDict(defer_build=True)  # most commands never need it
+    model_config = ConfigDict(defer_build=True)  # most commands never need it
 
     @classmethod
     def settings_customise_sources(

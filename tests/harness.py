@@ -56,8 +56,8 @@ QUICK: dict[str, Any] = {
 class Server:
     """One ASGI app under uvicorn in a thread of its own, with the gateway's real protocol."""
 
-    def __init__(self, app: Any) -> None:
-        options = build_uvicorn_options(host="127.0.0.1", port=0)
+    def __init__(self, app: Any, port: int = 0) -> None:
+        options = build_uvicorn_options(host="127.0.0.1", port=port)
         options.update(log_config=None)
         self._server = uvicorn.Server(uvicorn.Config(app, **options))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -157,7 +157,7 @@ def gateway(sandbox: Sandbox, redis_url: str, data_dir: Path, **overrides: Any) 
     }
     settings = Settings(_env_file=None, **options)
     app = create_app(lambda: open_gateway(settings))
-    with Server(app) as url:
+    with Server(app, overrides.get("port", 0)) as url:
         yield Koi(url, sandbox, settings)
 
 

@@ -11,7 +11,7 @@ from app.api.request_body import get_body_bytes
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.errors import InvalidApiKey, InvalidRequest
 from app.domain.principal import Principal
-from app.domain.session import Session
+from app.domain.session import Session, SessionRole
 
 PROXY_HEADERS = re.compile(
     r"forwarded|via|origin|referer|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip"
@@ -43,11 +43,23 @@ async def find_principal(request: Request) -> Principal:
     """Who a request's key or session stands for now; counts nothing. What takes long asks again.
 
     Raises `InvalidApiKey`, `CrossOriginRefused`, `LedgerUnavailable`."""
-    authenticate = get_app_state(request).gateway.authenticate
     session = await find_session(request) if "cookie" in request.headers else None
     if session is None:
-        return await authenticate(extract_api_key(request))
-    return await authenticate.by_digest(session.key_digest)
+        return await get_app_state(request).gateway.authenticate(extract_api_key(request))
+    return await find_session_principal(request, session)
+
+
+async def find_session_principal(request: Request, session: Session) -> Principal:
+    """Whose key a session stands for, or which member. An operator is no member, as an admin key is
+    no user's. Raises `InvalidApiKey`, `ProjectArchived`, `LedgerUnavailable`."""
+    gateway, person = get_app_state(request).gateway, session.person
+    if person is None:
+        return await gateway.authenticate.by_digest(session.key_digest)
+    if gateway.sign_in is None:
+        raise InvalidApiKey(SESSION_ENDED)
+    if session.role is not SessionRole.HOLDER:
+        raise InvalidApiKey("admin_session")
+    return await gateway.sign_in.principal(person)
 
 
 async def find_session(request: Request) -> Session | None:

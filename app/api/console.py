@@ -59,7 +59,9 @@ async def shell(request: Request) -> Response:
         if settings.docs:
             content |= {"documentation": f"{root}/docs", "schema": f"{root}/openapi.json"}
         return json_response(orjson.dumps(content), {"vary": "accept"})
-    return Response(load_shell(settings.docs), 200, PAGE_HEADERS, "text/html; charset=utf-8")
+    return Response(
+        load_shell(settings.docs, settings.sso), 200, PAGE_HEADERS, "text/html; charset=utf-8"
+    )
 
 
 async def asset(request: Request) -> Response:
@@ -94,13 +96,14 @@ def load_files() -> dict[str, PageFile]:
 
 
 @cache
-def load_shell(docs: bool) -> str:
+def load_shell(docs: bool, sso: bool) -> str:
     """The first thing that a browser gets; it names the modules that every visitor needs, so that
     they are fetched side by side."""
     names = [name for name in load_files() if _is_first(name)]
     links = "\n".join(f'<link rel="modulepreload" href="console/{name}">' for name in names)
     text = (FOLDER / SHELL).read_text()
-    return text.replace("<!-- modules -->", links).replace("{docs}", "yes" if docs else "no")
+    text = text.replace("<!-- modules -->", links).replace("{docs}", "yes" if docs else "no")
+    return text.replace("{sso}", "yes" if sso else "no")
 
 
 def _is_first(name: str) -> bool:

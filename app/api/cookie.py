@@ -13,8 +13,10 @@ from starlette.requests import Request
 from app.api.response_body import get_public_origin
 from app.api.state import get_edge_settings
 from app.domain.session import SESSION_LIFE_MS, CrossOriginRefused
+from app.domain.sign_in import LOGIN_LIFE_S
 
 COOKIE = "koi_session"
+LOGIN_COOKIE = "koi_sign_in"
 SECURE_COOKIE = f"__Host-{COOKIE}"
 """Browsers take it over TLS only, and from this very host (RFC 6265bis, section 4.1.3.2)."""
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
@@ -32,8 +34,8 @@ def find_session_token(request: Request) -> str | None:
     without a cookie."""
     if "cookie" not in request.headers or has_key_header(request):
         return None
-    token = _read_cookie(request)
-    if token is None:
+    token = _read_cookie(request, COOKIE)
+    if TOKEN.fullmatch(token) is None:
         return None
     if request.method in SAFE_METHODS:
         site = request.headers.get("sec-fetch-site")
@@ -63,38 +65,51 @@ def is_foreign(request: Request) -> bool:
 
 
 def build_cookie(request: Request, token: str) -> str:
-    return _build_cookie(request, token, SESSION_LIFE_MS // 1000)
+    return _build_cookie(request, COOKIE, token, SESSION_LIFE_MS // 1000)
 
 
 def build_expired_cookie(request: Request) -> str:
     """What makes the browser forget it."""
-    return _build_cookie(request, "", 0)
+    return _build_cookie(request, COOKIE, "", 0)
 
 
-def _build_cookie(request: Request, token: str, life_s: int) -> str:
+def build_login_cookie(request: Request, value: str) -> str:
+    """What ties a sign-in at the provider to this browser; an empty one ends it. Lax, since the
+    provider sends the browser back; it proves who began a sign-in and nothing else."""
+    return _build_cookie(request, LOGIN_COOKIE, value, LOGIN_LIFE_S if value else 0, "Lax")
+
+
+def read_login_cookie(request: Request) -> str:
+    """Empty when there is none."""
+    return _read_cookie(request, LOGIN_COOKIE)
+
+
+def _build_cookie(
+    request: Request, name: str, value: str, life_s: int, same_site: str = "Strict"
+) -> str:
     secure = "; Secure" if _is_secure(request) else ""
-    name = _name(request)
-    return f"{name}={token}; Path=/; Max-Age={life_s}; HttpOnly; SameSite=Strict{secure}"
+    named = f"{_name(request, name)}={value}"
+    return f"{named}; Path=/; Max-Age={life_s}; HttpOnly; SameSite={same_site}{secure}"
 
 
 def _is_secure(request: Request) -> bool:
     return get_public_origin(request).startswith("https:")
 
 
-def _name(request: Request) -> str:
-    return SECURE_COOKIE if _is_secure(request) else COOKIE
+def _name(request: Request, name: str) -> str:
+    return f"__Host-{name}" if _is_secure(request) else name
 
 
-def _read_cookie(request: Request) -> str | None:
-    """One cookie of the name: of several, another host of the domain may have planted one."""
+def _read_cookie(request: Request, wanted: str) -> str:
+    """The one cookie of a name, or empty: of several, another host of the domain may have planted
+    one."""
     found = set()
     for header in request.headers.getlist("cookie"):
         for pair in header.split(";"):
             name, _, value = pair.strip().partition("=")
-            if name == _name(request):
+            if name == _name(request, wanted):
                 found.add(value)
-    token = found.pop() if len(found) == 1 else ""
-    return token if TOKEN.fullmatch(token) else None
+    return found.pop() if len(found) == 1 else ""
 
 
 def _list_own_origins(request: Request) -> set[str]:

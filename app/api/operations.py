@@ -39,6 +39,7 @@ HEADERS: Mapping[str, str] = {
     "cache-control": "How long the answer may be kept.",
     "content-disposition": "inline, or attachment for what a browser might run.",
     "etag": "The name of the picture: its bytes never change.",
+    "location": "Where the browser goes next.",
     "set-cookie": "The session, or what makes a browser forget it.",
     "www-authenticate": "Bearer.",
 }

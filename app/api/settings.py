@@ -24,8 +24,9 @@ class EdgeSettings:
     `concurrency_wait_s` is the longest wait for a concurrency slot before a refusal.
     `heartbeat_after_s` 0 sends no heartbeats. `loopback_only` opens /metrics to this machine.
     `admin_key` None hides the administration routes, `docs` False the schema and its page,
-    `console` False the page at / and its sessions. `list_aliases` lists models by all names.
-    `mcp` opens /mcp, whose answers hold pictures of `mcp_image_bytes` together.
+    `console` False the page at / and its sessions. `sso` says that people may sign in at an OpenID
+    provider. `list_aliases` lists models by all names. `mcp` opens /mcp, whose answers hold
+    pictures of `mcp_image_bytes` together.
     `notices` says whether the operator receives any. `image_ttl_s` is how long pictures are kept.
     `response_format` applies where neither request, key, user nor model name says one.
     """
@@ -46,6 +47,7 @@ class EdgeSettings:
     link_ttl_s: int = 86_400
     docs: bool = True
     console: bool = True
+    sso: bool = False
     notices: bool = False
     image_ttl_s: float = 30 * 86_400
     list_aliases: bool = False

@@ -18,7 +18,7 @@ from app.api.parameters import (
 from app.api.response_body import json_response
 from app.api.state import get_app_state
 from app.api.webhook_wire import WebhookDeliveryListBody, WebhookDeliveryObject, WebhookSecretObject
-from app.domain.administration import Actor, ActorKind, ObjectNotFound
+from app.domain.administration import ObjectNotFound
 from app.domain.webhooks import Delivery
 from app.service.webhook_secrets import WebhookSecret
 
@@ -65,20 +65,14 @@ async def redeliver(request: Request) -> Response:
 async def read_secret(request: Request) -> Response:
     """The secret that signs your webhooks; it is made when it is first read."""
     principal = await authenticate_request(request)
-    webhooks, actor = (
-        get_app_state(request).gateway.webhooks,
-        Actor(ActorKind.KEY, principal.key_id),
-    )
+    webhooks, actor = get_app_state(request).gateway.webhooks, principal.actor
     return _private(build_secret_object(await webhooks.read_secret(principal.user, actor)))
 
 
 async def rotate_secret(request: Request) -> Response:
     """Make a new secret. Deliveries are signed with both for a day."""
     principal = await authenticate_request(request)
-    webhooks, actor = (
-        get_app_state(request).gateway.webhooks,
-        Actor(ActorKind.KEY, principal.key_id),
-    )
+    webhooks, actor = get_app_state(request).gateway.webhooks, principal.actor
     return _private(build_secret_object(await webhooks.rotate_secret(principal.user, actor)))
 
 

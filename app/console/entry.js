@@ -6,6 +6,7 @@ import { ApiError } from './api.js';
 import { Copyable, Form } from './widgets.js';
 import { t } from './words.js';
 
+const hasSso = document.documentElement.dataset.sso === 'yes';
 const hasDocs = document.documentElement.dataset.docs === 'yes';
 
 /** The public page: what this is, its address, and the two ways in. */
@@ -16,11 +17,29 @@ export function Public() {
     <h2>${t('app.base_url')}</h2>
     <${Copyable} text=${address('v1')} label=${t('app.base_url')} />
     <p class="quiet">${t('app.base_url_hint')}</p>
+    ${hasSso && html`<p class="row"><${SsoButton} /></p>`}
     <div class="ways">
       <a class="card" href="#/sign-in"><strong>${t('app.holder')}</strong><span>${t('app.holder_hint')}</span></a>
       <a class="card" href="#/operator"><strong>${t('app.operator')}</strong><span>${t('app.operator_hint')}</span></a>
     </div>
     ${hasDocs && html`<p><a href=${address('docs')}>${t('app.docs')}</a></p>`}
+  </section>`;
+}
+
+/** The way to the OpenID provider: a link, since the browser leaves this page. */
+function SsoButton() {
+  return html`<a class="button primary" href=${address('v1/koi/oidc/login')}>${t('sso.sign_in')}</a>`;
+}
+
+const REFUSALS = ['expired', 'cancelled', 'unavailable', 'rejected', 'no_role', 'no_name', 'unknown', 'disabled'];
+
+/** Why the way back from the provider ended here; `code` comes from the address, so only ours count. */
+export function SignInFailed({ code }) {
+  return html`<section class="narrow">
+    <h1>${t('sso.failed')}</h1>
+    <div class="note" role="alert"><p>${t(`sso.${REFUSALS.includes(code) ? code : 'rejected'}`)}</p></div>
+    <p class="row"><${SsoButton} /></p>
+    <p><a href="#/">${t('app.home')}</a></p>
   </section>`;
 }
 
@@ -43,6 +62,7 @@ export function SignIn({ operator, ended, onEnter }) {
   return html`<section class="narrow" ref=${box}>
     <h1>${t(operator ? 'app.operator' : 'app.holder')}</h1>
     ${ended && html`<div class="note" role="status"><p>${t('session.ended')}</p></div>`}
+    ${hasSso && html`<p class="row"><${SsoButton} /></p>`}
     <${Form} fields=${[field]} submit=${t('session.sign_in')} onSubmit=${signIn} />
     <p><a href="#/">${t('app.home')}</a></p>
   </section>`;

@@ -1,7 +1,7 @@
 /** The page: who is signed in, which screen is shown, and what surrounds it. */
 
 import { del, get, onSessionEnd } from './api.js';
-import { Public, SignIn } from './entry.js';
+import { Public, SignIn, SignInFailed } from './entry.js';
 import { Invite } from './invite.js';
 import { html, render, signal, useEffect, useState } from './lib.js';
 import { ErrorNote } from './widgets.js';
@@ -14,6 +14,7 @@ const failed = signal(null);
 const path = signal(readPath());
 const HINT = 'koi.signed_in';
 const INVITE = 'invite/';
+const FAILED = 'sign-in-failed/';
 const PAGES = { holder: () => import('./holder/index.js'), operator: () => import('./operator/index.js') };
 
 function readPath() {
@@ -27,6 +28,7 @@ export function go(where) {
 
 async function findSession() {
   failed.value = null;
+  if (path.value === 'signed-in') comeBack();
   // Asked only where somebody signed in: a first visit has no failed request in its console.
   if (!localStorage.getItem(HINT)) {
     session.value = null;
@@ -38,6 +40,13 @@ async function findSession() {
     if (error.status === 401) forget();
     else failed.value = error;
   }
+}
+
+/** The browser came back from the OpenID provider with a session. */
+function comeBack() {
+  localStorage.setItem(HINT, '1');
+  history.replaceState(null, '', '#/');
+  path.value = readPath();
 }
 
 function enter(found) {
@@ -143,6 +152,8 @@ function App() {
   if (failed.value) content = html`<${ErrorNote} error=${failed.value} onRetry=${findSession} />`;
   else if (path.value.startsWith(INVITE)) {
     content = html`<${Invite} key=${path.value} token=${path.value.slice(INVITE.length)} />`;
+  } else if (who === null && path.value.startsWith(FAILED)) {
+    content = html`<${SignInFailed} code=${path.value.slice(FAILED.length)} />`;
   } else if (who === null && (entry || ended.value)) {
     content = html`<${SignIn} operator=${path.value === 'operator'} ended=${ended.value} onEnter=${enter} />`;
   } else if (who === null) content = html`<${Public} />`;

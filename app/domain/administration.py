@@ -12,19 +12,21 @@ ROOT = "root"
 
 
 class ActorKind(StrEnum):
-    """By what an actor was let in: a shell on the machine, an admin key, an invitation, or a user's
-    own key; or the gateway itself."""
+    """By what an actor was let in: a shell on the machine, an admin key, an invitation, a user's
+    own key, or an OpenID provider; or the gateway itself."""
 
     CLI = "cli"
     ADMIN_KEY = "admin_key"
     INVITATION = "invitation"
     KEY = "key"
+    OIDC = "oidc"
     GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who makes a change. `id` is `<login>@<host>`, or the id of an admin key."""
+    """Who makes a change. `id` is `<login>@<host>`, the id of a key, or the claim of
+    who signed in at the provider."""
 
     kind: ActorKind
     id: str

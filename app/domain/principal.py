@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from app.domain.administration import AuditNote
+from app.domain.administration import Actor, ActorKind, AuditNote
 from app.domain.catalog import Catalog, Model
 from app.domain.errors import ModelNotFound
 from app.domain.images import ResponseFormat
@@ -128,7 +128,8 @@ def at(now_ms: int, holder: Holder) -> Holder:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The identity behind one API key, with every limit that binds it.
+    """The identity behind one API key, with every limit that binds it; or a `person` who signed in
+    without a key, whose `key_id` is that of no key.
 
     `pool` names whose cached pictures it may get and who may see its jobs: the user's own, or
     the team's when the policy is shared. `response_format` and `webhook` apply when a request does
@@ -144,6 +145,7 @@ class Principal:
     response_format: ResponseFormat | None = None
     denied_models: frozenset[str] = frozenset()
     webhook: str | None = None
+    person: str | None = None
     pool: str = field(init=False, compare=False, repr=False)
     all_scopes: tuple[Scope, ...] = field(init=False, compare=False, repr=False)
     """Key, user, team and house in this order; one without limits where none are given. Every job
@@ -170,6 +172,13 @@ class Principal:
         return tuple(
             given.get(kind) or Scope(kind, name, Limits()) for kind, name in names.items() if name
         )
+
+    @property
+    def actor(self) -> Actor:
+        """As what the audit log names it."""
+        if self.person is not None:
+            return Actor(ActorKind.OIDC, self.person)
+        return Actor(ActorKind.KEY, self.key_id)
 
     def may_use(self, model: str) -> bool:
         """Whether the key may use the model of this catalog name."""

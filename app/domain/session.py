@@ -1,9 +1,11 @@
-"""Sessions of the page: a cookie that stands for an API key until the key or the session ends."""
+"""Sessions of the page: a cookie that stands for an API key, or for somebody whom an OpenID
+provider named, until these or the session end."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from app.domain.administration import AdminScope
 from app.domain.errors import GatewayError
 
 SESSION_LIFE_MS = 12 * 3_600_000
@@ -19,14 +21,28 @@ class SessionRole(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SignedInPerson:
+    """Somebody who signed in without a key. `name` is the claim by which the provider knows them,
+    and the Koi user's name. `terms` stands for the settings that let them in; `scopes` are an
+    operator's. `user_created_ms` tells a member from a later user of that name."""
+
+    name: str
+    terms: str
+    scopes: frozenset[AdminScope] = frozenset()
+    user_created_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """`id` is the SHA-256 (hex) of the cookie's token, `key_digest` that of the API key it stands
-    for. Times are Unix milliseconds of the store's clock."""
+    for. With a `person` it stands for no key, and the digest is that of no secret. Times are Unix
+    milliseconds of the store's clock."""
 
     id: str
     key_digest: str
     role: SessionRole
     expires_ms: int = 0
+    person: SignedInPerson | None = None
 
 
 class CrossOriginRefused(GatewayError):

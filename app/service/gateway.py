@@ -22,6 +22,7 @@ from app.service.keys import KeyAdmin
 from app.service.operations import Operations
 from app.service.previews import Previews
 from app.service.sessions import Sessions
+from app.service.sign_in import SignIn
 from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
@@ -46,6 +47,7 @@ class Gateway:
     admin_keys: AdminKeys
     holder_keys: HolderKeys
     sessions: Sessions
+    sign_in: SignIn | None
     audit_log: AuditLog
     operations: Operations
     notices: Notices

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
-from app.domain.administration import Actor, ActorKind
 from app.domain.errors import InvalidRequest
 from app.domain.holders import HolderNotAllowed, KeyManagement
 from app.domain.limits import Limits
@@ -65,7 +64,7 @@ class HolderKeys:
     async def create(self, principal: Principal, wanted: NewKey) -> IssuedKey:
         """Raises `HolderNotAllowed`, `InvalidRequest`, `ModelUnknown`, `NameInvalid`."""
         self._require(KeyManagement.ALL)
-        own = await self._own(principal)
+        own = await self.own(principal)
         if _is_narrow(own):
             raise HolderNotAllowed(NARROW)
         now_ms = await self._keys.now_ms()
@@ -103,7 +102,7 @@ class HolderKeys:
         )
 
     def _acting(self, principal: Principal) -> KeyAdmin:
-        return self._keys.acting_as(Actor(ActorKind.KEY, principal.key_id))
+        return self._keys.acting_as(principal.actor)
 
     def _require(self, wanted: KeyManagement) -> None:
         order = tuple(KeyManagement)
@@ -112,13 +111,17 @@ class HolderKeys:
                 "The operator of this gateway manages keys; nothing was changed. Ask them."
             )
 
-    async def _own(self, principal: Principal) -> ApiKey:
+    async def own(self, principal: Principal) -> ApiKey:
+        """The key that asks. A person who signed in without one is asked for as an unrestricted key
+        of that user. Raises `KeyUnknown`."""
+        if principal.person is not None:
+            return ApiKey(principal.key_id, principal.user, "", "", Limits(), 0)
         return await self._keys.key(principal.key_id)
 
     async def _manageable(self, principal: Principal, key_id: str) -> ApiKey:
         """A usable key of the same user that this one may manage: itself, or any other when it is
         neither narrower nor ends earlier. Raises `KeyUnknown`, `HolderNotAllowed`."""
-        own, key = await self._own(principal), await self._keys.key(key_id)
+        own, key = await self.own(principal), await self._keys.key(key_id)
         if key.user != principal.user or not key.is_usable(await self._keys.now_ms()):
             raise KeyUnknown("You have no such key, or it has ended.")
         if key.id != own.id and (_is_narrow(own) or own.expires_ms is not None):

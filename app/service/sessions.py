@@ -10,6 +10,7 @@ from app.domain.session import (
     Session,
     SessionRole,
     SessionStore,
+    SignedInPerson,
 )
 
 
@@ -19,6 +20,11 @@ class OpenedSession:
 
     token: str
     session: Session
+
+    @property
+    def user(self) -> str | None:
+        """Who signed in without a key."""
+        return None if self.session.person is None else self.session.person.name
 
 
 class Sessions:
@@ -32,10 +38,11 @@ class Sessions:
         """Always with a new token: one that a browser had before never becomes somebody's.
 
         Raises `LedgerUnavailable`."""
-        token = secrets.token_urlsafe(32)
-        session = Session(_digest(token), key_digest, role)
-        expires_ms = await self._store.save(session, SESSION_LIFE_MS, MAX_SESSIONS_PER_KEY)
-        return OpenedSession(token, replace(session, expires_ms=expires_ms))
+        return await self._save(key_digest, role)
+
+    async def open_for(self, person: SignedInPerson, role: SessionRole) -> OpenedSession:
+        """The same for somebody without a key. Raises `LedgerUnavailable`."""
+        return await self._save(_digest(f"person\n{person.name}"), role, person)
 
     async def find(self, token: str) -> Session | None:
         """The session of a cookie's token; None when it has ended. Raises `LedgerUnavailable`."""
@@ -44,6 +51,14 @@ class Sessions:
     async def end(self, session: Session) -> None:
         """End it on all workers within three seconds. Raises `LedgerUnavailable`."""
         await self._store.end(session)
+
+    async def _save(
+        self, key_digest: str, role: SessionRole, person: SignedInPerson | None = None
+    ) -> OpenedSession:
+        token = secrets.token_urlsafe(32)
+        session = Session(_digest(token), key_digest, role, person=person)
+        expires_ms = await self._store.save(session, SESSION_LIFE_MS, MAX_SESSIONS_PER_KEY)
+        return OpenedSession(token, replace(session, expires_ms=expires_ms))
 
 
 def _digest(token: str) -> str:

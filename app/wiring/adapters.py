@@ -34,6 +34,7 @@ from app.api.routes import ROUTE_TEMPLATES
 from app.domain.catalog import Catalog
 from app.domain.ports import ImageStore
 from app.domain.rebuild import RetentionTerms
+from app.domain.sign_in import IdentityProvider
 from app.service import poller
 from app.service.timings import JobTimings
 from app.settings import Settings
@@ -42,6 +43,7 @@ from app.telemetry.metrics import Metrics
 from app.wiring.deliveries import DeliveryAdapters, LatestTraffic, open_delivery
 from app.wiring.disk_space import DiskSpaceMonitor
 from app.wiring.edge import VERSION
+from app.wiring.sign_in import open_identity_provider
 from app.wiring.stores import (
     journal_directory,
     open_journal,
@@ -79,6 +81,7 @@ class Adapters:
     ledger: RedisLedger
     keyring: RedisKeyRing
     sessions: RedisSessions
+    identity_provider: IdentityProvider | None
     audit_log: RedisAuditLog
     directory: RedisDirectory
     backups: RedisBackupLog
@@ -136,6 +139,7 @@ async def open_adapters(
         keyring=RedisKeyRing(scripts),
         invitations=RedisInvitations(scripts, RedisKeyRing(scripts)),
         sessions=RedisSessions(scripts),
+        identity_provider=open_identity_provider(stack, settings),
         audit_log=RedisAuditLog(scripts),
         directory=RedisDirectory(scripts),
         backups=RedisBackupLog(scripts),

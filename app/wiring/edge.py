@@ -35,6 +35,7 @@ def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
         link_ttl_s=settings.link_ttl_s,
         docs=settings.docs,
         console=settings.console,
+        sso=settings.oidc_issuer is not None,
         notices=settings.notice_url is not None,
         image_ttl_s=settings.image_ttl_days * 86_400,
         list_aliases=settings.list_aliases,

@@ -47,6 +47,7 @@ from app.wiring.adapters import (
 )
 from app.wiring.deliveries import build_delivery_sender, build_webhooks
 from app.wiring.operations import build_operations
+from app.wiring.sign_in import build_sign_in
 
 ROOT_ACTOR = Actor(ActorKind.ADMIN_KEY, ROOT)
 MAX_BASE64_ANSWERS, ANSWER_WAIT_S = 8, 30.0
@@ -148,6 +149,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         collect_wait_s=settings.collect_wait_s,
     )
     keys = KeyAdmin(adapters.keyring, catalog, settings.default_limits, ROOT_ACTOR)
+    sessions = Sessions(adapters.sessions)
     gateway = Gateway(
         catalog=catalog,
         authenticate=Authenticate(adapters.keyring, settings.house_limits, settings.cache_policy),
@@ -166,7 +168,10 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         invitations=Invitations(adapters.invitations, adapters.keyring, keys, ROOT_ACTOR),
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
         holder_keys=HolderKeys(keys, settings.holders_manage_keys),
-        sessions=Sessions(adapters.sessions),
+        sessions=sessions,
+        sign_in=build_sign_in(
+            adapters.identity_provider, settings, adapters.keyring, keys, sessions
+        ),
         audit_log=adapters.audit_log,
         operations=build_operations(adapters, settings, catalog, keys, waiters),
         backups=adapters.backups,

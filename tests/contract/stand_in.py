@@ -367,6 +367,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         keys=None,  # type: ignore[arg-type]
         admin_keys=NoAdminKeys(),  # type: ignore[arg-type]
         holder_keys=None,  # type: ignore[arg-type]
+        sign_in=None,
         sessions=NoSessions(),  # type: ignore[arg-type]
         audit_log=None,  # type: ignore[arg-type]
         operations=None,  # type: ignore[arg-type]

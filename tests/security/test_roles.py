@@ -156,6 +156,8 @@ TABLE = {
     "POST /v1/koi/session": Row(400, 400, 400, strangers=400),
     "GET /v1/koi/session": Row(200, 200, 200, but=(("admin", 200),)),
     "DELETE /v1/koi/session": both(401),
+    "GET /v1/koi/oidc/login": Row(404, 404, 404, strangers=404),
+    "GET /v1/koi/oidc/callback": Row(404, 404, 404, strangers=404),
     **{f"GET /v1/koi/{noun}": both(200) for noun in ("account", "catalog", "pictures", "keys")},
     "POST /v1/koi/limit_requests": both(400),
     "DELETE /v1/images/{name}": both(404),

@@ -112,7 +112,7 @@ KEYS = (
     Key("used", f"{_LEDGER}used", "", "hash", "for ever", "keyring",
         "key id -> when it was used last, to the minute"),
     Key("session", f"{_LEDGER}session:", "<SHA-256 of the token>", "string", "12 hours", "keyring",
-        "a session of the page: digest of its API key, role, when it expires"),
+        "a session of the page: digest of its API key, or the person; role, when it expires"),
     Key("sessions", f"{_LEDGER}sessions:", "<SHA-256 of an API key>", "zset", "12 hours", "keyring",
         "that key's sessions by the time they expire"),
     Key("journals", f"{_LEDGER}journals", "", "hash", "for ever", "ledger",

@@ -4,12 +4,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from app.adapters.redis.ledger_scripts import LedgerScripts
+from app.domain.administration import AdminScope
 from app.domain.errors import LedgerUnavailable
-from app.domain.session import Session, SessionRole
+from app.domain.session import Session, SessionRole, SignedInPerson
 
 FRESH_S = 3.0
 STALE_S = {SessionRole.HOLDER: 60.0, SessionRole.OPERATOR: 900.0}
@@ -38,13 +40,15 @@ class RedisSessions:
 
     async def save(self, session: Session, life_ms: int, most: int) -> int:
         """See the port."""
-        ask = {
+        ask: dict[str, Any] = {
             "id": session.id,
             "key_digest": session.key_digest,
             "role": session.role,
             "life_ms": life_ms,
             "most": most,
         }
+        if session.person is not None:
+            ask["person"] = _write_person(session.person)
         _, saved = await self._scripts.write("save_session", ask)
         return int(saved["expires_ms"])
 
@@ -72,9 +76,28 @@ class RedisSessions:
             return None
         row = orjson.loads(found["session"])
         session = Session(
-            session_id, row["key_digest"], SessionRole(row["role"]), int(row["expires_ms"])
+            session_id,
+            row["key_digest"],
+            SessionRole(row["role"]),
+            int(row["expires_ms"]),
+            _read_person(row["person"]) if "person" in row else None,
         )
         known = self._known[session_id] = _KnownSession(session, self._now(), found["now_ms"])
         if len(self._known) > MAX_KNOWN_SESSIONS:
             self._known.popitem(last=False)
         return known
+
+
+def _write_person(person: SignedInPerson) -> dict[str, Any]:
+    """Scopes as one text: an empty list would come back from Lua as an object."""
+    return {
+        "name": person.name,
+        "terms": person.terms,
+        "scopes": " ".join(sorted(person.scopes)),
+        "user_created_ms": person.user_created_ms,
+    }
+
+
+def _read_person(row: dict[str, Any]) -> SignedInPerson:
+    scopes = frozenset(AdminScope(scope) for scope in row["scopes"].split())
+    return SignedInPerson(row["name"], row["terms"], scopes, int(row["user_created_ms"]))

@@ -29,7 +29,7 @@ MAX_WANTED = 10**9
 async def read(request: Request, principal: Principal) -> Response:
     """Your key, what you may do with your keys, and whether spending is stopped for you."""
     gateway, settings = get_app_state(request).gateway, get_edge_settings(request)
-    key = await gateway.keys.key(principal.key_id)
+    key = await gateway.holder_keys.own(principal)
     content: AccountBody = {
         "object": "koi.account",
         "user": principal.user,

@@ -30,7 +30,7 @@ from app.api.operations import (
 )
 from app.api.organization.fields import LIFETIME, NAME, WORDS, describe_body
 from app.api.organization.limits import LIMITS_SCHEMA
-from app.api.parameters import INTEGER, Schema
+from app.api.parameters import INTEGER, Schema, describe_query
 from app.api.tasks import LIST_PARAMETERS
 from app.domain.media import IMAGE_NAME
 from app.service.teams import MAX_REASON_CHARS
@@ -59,6 +59,34 @@ SIGN_OUT = Operation(
     "Sign out",
     {200: describe_answer(SignedOutBody, "Signed out.", (*COMMON_HEADERS, "set-cookie"))},
     SESSION_CODES,
+)
+REDIRECT: Answers = {
+    303: {
+        "description": "Where the browser goes next.",
+        "headers": refer_headers(*COMMON_HEADERS, "location", "set-cookie"),
+    }
+}
+BEGIN_SIGN_IN = Operation(
+    "beginSignIn",
+    TAG,
+    "Sign in at the OpenID provider: sends a browser there",
+    REDIRECT,
+    frozenset({"cross_origin_refused", "unknown_url"}),
+    Security.NONE,
+    status=303,
+)
+FINISH_SIGN_IN = Operation(
+    "finishSignIn",
+    TAG,
+    "The way back from the OpenID provider: a session cookie, and the page",
+    REDIRECT,
+    frozenset({"unknown_url"}),
+    Security.NONE,
+    tuple(
+        describe_query(name, {"type": "string"}, "As the provider sends it.")
+        for name in ("code", "state", "iss", "error")
+    ),
+    status=303,
 )
 PAGE = Operation(
     "page",

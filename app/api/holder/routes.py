@@ -1,7 +1,7 @@
 """Routes of the page and for holders, on one page."""
 
 from app.api import console
-from app.api.holder import account, keys, pictures, session
+from app.api.holder import account, keys, oidc, pictures, session
 from app.api.holder import operations as op
 from app.api.openapi import DocumentedRoute
 
@@ -17,6 +17,8 @@ HOLDER_ROUTES = (
     DocumentedRoute("POST", SESSION, session.create, op.SIGN_IN),
     DocumentedRoute("GET", SESSION, session.read, op.READ_SESSION),
     DocumentedRoute("DELETE", SESSION, session.delete, op.SIGN_OUT),
+    DocumentedRoute("GET", "/v1/koi/oidc/login", oidc.login, op.BEGIN_SIGN_IN),
+    DocumentedRoute("GET", oidc.CALLBACK, oidc.callback, op.FINISH_SIGN_IN),
     DocumentedRoute("GET", "/v1/koi/account", account.read, op.READ_ACCOUNT),
     DocumentedRoute("GET", "/v1/koi/catalog", account.catalog, op.READ_CATALOG),
     DocumentedRoute("POST", "/v1/koi/limit_requests", account.request_limit, op.REQUEST_LIMIT),

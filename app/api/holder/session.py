@@ -8,11 +8,17 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.auth import API_KEY_FORMAT, digest_of, extract_api_key, find_session
+from app.api.auth import (
+    API_KEY_FORMAT,
+    digest_of,
+    extract_api_key,
+    find_session,
+    find_session_principal,
+)
 from app.api.cookie import build_cookie, build_expired_cookie, find_session_token, is_foreign
 from app.api.errors import unknown_url_error
 from app.api.holder.wire import SessionBody, SignedOutBody
-from app.api.organization.access import find_admin_by_digest
+from app.api.organization.access import find_admin_by_digest, find_admin_of_session
 from app.api.organization.paging import seconds
 from app.api.parameters import missing_error, parse_string
 from app.api.request_body import get_body_bytes, read_json
@@ -55,8 +61,11 @@ async def read(request: Request) -> Response:
     """Who is signed in, or whose key this is."""
     _require_console(request)
     session = await find_session(request)
-    digest = digest_of(extract_api_key(request)) if session is None else session.key_digest
-    who = await _identify(request, digest)
+    if session is not None and session.person is not None:
+        who = await _identify_person(request, session)
+    else:
+        digest = digest_of(extract_api_key(request)) if session is None else session.key_digest
+        who = await _identify(request, digest)
     await get_app_state(request).gateway.rate_limiter.check_read_rate(who.caller)
     return _answer(who, session)
 
@@ -101,6 +110,19 @@ async def _identify(request: Request, digest: str) -> SignedIn:
         caller = Principal(admin.id, "", None, (), CachePolicy.OFF)
         return SignedIn(SessionRole.OPERATOR, caller, tuple(sorted(admin.scopes)))
     principal = await get_app_state(request).gateway.authenticate.by_digest(digest)
+    record.user, record.key_id = principal.user, principal.key_id
+    return SignedIn(SessionRole.HOLDER, principal)
+
+
+async def _identify_person(request: Request, session: Session) -> SignedIn:
+    """Raises as `_identify`."""
+    record = get_access_record(request)
+    admin = await find_admin_of_session(request, session)
+    if admin is not None:
+        record.user = admin.actor.id
+        caller = Principal(admin.actor.text, admin.actor.id, None, (), CachePolicy.OFF)
+        return SignedIn(SessionRole.OPERATOR, caller, tuple(sorted(admin.scopes)))
+    principal = await find_session_principal(request, session)
     record.user, record.key_id = principal.user, principal.key_id
     return SignedIn(SessionRole.HOLDER, principal)
 

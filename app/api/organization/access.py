@@ -21,6 +21,7 @@ from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.administration import (
     ROOT,
     Actor,
+    ActorKind,
     AdminKey,
     AdminScope,
     Conflict,
@@ -36,6 +37,7 @@ from app.domain.errors import (
 )
 from app.domain.limits import Limits
 from app.domain.principal import CachePolicy, Principal, Team
+from app.domain.session import Session, SessionRole
 from app.service import admin_errors
 from app.service.admin_keys import AdminKeys, actor_of
 from app.service.configuration_file import ConfigurationInvalid
@@ -46,6 +48,7 @@ REASON_HEADER = "x-koi-reason"
 """Why a change is made, for the audit log; percent-encoded where it is not ASCII."""
 ROOT_KEY = AdminKey(ROOT, "KOI_ADMIN_KEY", "", frozenset({AdminScope.ALL}), 0)
 """The admin key of the settings, which has no record."""
+ROOT_ACTOR = actor_of(ROOT_KEY)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -84,8 +87,8 @@ class Administrator:
 
     async def charge_read(self, tokens: float) -> None:
         """Count an expensive list as several readings. Raises `RateLimited`."""
-        if self.actor.id != ROOT:
-            await self.gateway.rate_limiter.check_read_rate(_caller(self.actor.id), tokens)
+        if self.actor != ROOT_ACTOR:
+            await self.gateway.rate_limiter.check_read_rate(_caller(self.actor), tokens)
 
     def require(self, scope: AdminScope) -> None:
         """Raises `InsufficientPermissions`."""
@@ -127,16 +130,16 @@ async def authenticate_administrator(request: Request) -> Administrator:
     `unknown_url`.
     """
     gateway = get_app_state(request).gateway
-    key = await _find_admin(request)
+    found = await _find_admin(request)
     reason = unquote(request.headers.get(REASON_HEADER, ""))
-    if key is None:
+    if found is None:
         if not _is_administration_open(request):
             raise unknown_url_error()
         await authenticate_request(request)
         raise AdminKeyRequired("This route needs an admin key.")
-    if key is not ROOT_KEY:
-        await _limit(request, key)
-    return Administrator(actor_of(key), key.scopes, gateway, reason)
+    if found.actor != ROOT_ACTOR:
+        await _limit(request, found.actor)
+    return Administrator(found.actor, found.scopes, gateway, reason)
 
 
 async def confirm_administrator(request: Request) -> None:
@@ -150,20 +153,43 @@ def _is_administration_open(request: Request) -> bool:
     return get_edge_settings(request).admin_key is not None
 
 
-async def _find_admin(request: Request) -> AdminKey | None:
-    """The admin key of a request, `ROOT_KEY` for that of the settings, None when it has another
-    kind of key. Raises `InvalidApiKey`, and `unknown_url` for a request without a key where there
-    is no administration."""
+@dataclass(frozen=True, slots=True)
+class FoundAdmin:
+    """An admin key that may be used, or an operator who signed in at the provider."""
+
+    actor: Actor
+    scopes: frozenset[AdminScope]
+
+
+async def _find_admin(request: Request) -> FoundAdmin | None:
+    """Who administers, by the key or the session of a request; None when it has another kind of
+    key. Raises `InvalidApiKey`, and `unknown_url` for a request without a key where there is no
+    administration."""
     session = await find_session(request)
     if session is not None:
-        return await find_admin_by_digest(request, session.key_digest)
+        return await find_admin_of_session(request, session)
     try:
         secret = extract_api_key(request)
     except (InvalidApiKey, InvalidRequest):
         if not _is_administration_open(request):
             raise unknown_url_error() from None
         raise
-    return await find_admin(request, secret)
+    return _found(await find_admin(request, secret))
+
+
+async def find_admin_of_session(request: Request, session: Session) -> FoundAdmin | None:
+    """The same for a session. Raises `InvalidApiKey`."""
+    if session.person is None:
+        return _found(await find_admin_by_digest(request, session.key_digest))
+    sign_in = get_app_state(request).gateway.sign_in
+    if session.role is not SessionRole.OPERATOR or sign_in is None:
+        return None
+    await sign_in.confirm_operator(session.person)
+    return FoundAdmin(Actor(ActorKind.OIDC, session.person.name), session.person.scopes)
+
+
+def _found(key: AdminKey | None) -> FoundAdmin | None:
+    return None if key is None else FoundAdmin(actor_of(key), key.scopes)
 
 
 async def find_admin(request: Request, secret: str) -> AdminKey | None:
@@ -182,19 +208,23 @@ async def find_admin_by_digest(request: Request, digest: str) -> AdminKey | None
     return await get_app_state(request).gateway.admin_keys.authenticate_digest(digest)
 
 
-async def _limit(request: Request, key: AdminKey) -> None:
+async def _limit(request: Request, actor: Actor) -> None:
     """The same limits as for a user's key. Raises `RateLimited`."""
-    get_access_record(request).key_id = key.id
-    caller = _caller(key.id)
+    record = get_access_record(request)
+    if actor.kind is ActorKind.OIDC:
+        record.user = actor.id
+    else:
+        record.key_id = actor.id
+    caller = _caller(actor)
     limiter = get_app_state(request).gateway.rate_limiter
     await limiter.check_rate_limit(caller, get_body_bytes(request))
     if request.method in ("GET", "HEAD"):
         await limiter.check_read_rate(caller)
 
 
-def _caller(key_id: str) -> Principal:
-    """An admin key as the rate limiter knows callers."""
-    return Principal(key_id, "", None, (), CachePolicy.OFF)
+def _caller(actor: Actor) -> Principal:
+    """An administrator as the rate limiter knows callers."""
+    return Principal(actor.text, "", None, (), CachePolicy.OFF)
 
 
 _INVALID = partial(InvalidRequest, "invalid_value")

@@ -1,11 +1,11 @@
 #!lua
--- Keep a session of an API key. Its key ends the oldest one when it has too many.
--- KEYS [1] slot  ARGV [1] epoch [2] position [3] {id, key_digest, role, life_ms, most}
+-- Keep a session of an API key or of a person. Its key ends the oldest one when it has too many.
+-- KEYS [1] slot  ARGV [1] epoch [2] position [3] {id, key_digest, role, life_ms, most, person?}
 -- -> saved {expires_ms}
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local expires_ms = now_ms + ask.life_ms
-local record = { key_digest = ask.key_digest, role = ask.role, expires_ms = expires_ms }
+local record = { key_digest = ask.key_digest, role = ask.role, expires_ms = expires_ms, person = ask.person }
 local key = K.sessions .. ask.key_digest
 redis.call('SET', K.session .. ask.id, cjson.encode(record), 'PX', ask.life_ms)
 redis.call('ZREMRANGEBYSCORE', key, '-inf', int(now_ms))

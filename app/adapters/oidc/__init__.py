@@ -1,0 +1,1 @@
+"""The OpenID provider that signs people in; imported only where one is configured."""
