@@ -24,6 +24,8 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 SAMPLE_SECRETS = (b"", b"test", b"secret", b"password", b"changeme", b"sk-test")
 SAMPLE_DIGESTS = {hashlib.sha256(secret).hexdigest() for secret in SAMPLE_SECRETS}
 UNLIMITED = "unlimited"
+MAX_DOTS = 32
+"""In the names of one line; an address as a user's name has some."""
 AMOUNT = f'decimal text such as "12.50", or "{UNLIMITED}"'
 T = TypeVar("T")
 
@@ -34,6 +36,7 @@ class ConfigurationInvalid(AdminError):
 
 def parse_configuration(text: str, place: str, defaults: Limits) -> Configuration:
     """`place` is what the file is called. Raises `ConfigurationInvalid`."""
+    _check_names(text, place)
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -48,6 +51,14 @@ def parse_configuration(text: str, place: str, defaults: Limits) -> Configuratio
         users=[_read_user(n, _Table(row, f"users.{n}"), defaults) for n, row in users.items()],
         keys=[_read_key(_Table(row, f"keys[{index}]")) for index, row in enumerate(keys)],
     )
+
+
+def _check_names(text: str, place: str) -> None:
+    """Reading TOML takes the square of the number of parts of a name, so a file of a few kilobytes
+    could hold up its reader for minutes. Raises `ConfigurationInvalid`."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.partition("=")[0].count(".") > MAX_DOTS:
+            raise ConfigurationInvalid(f"{place}, line {number}: a name has too many parts.")
 
 
 class _Table:

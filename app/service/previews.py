@@ -18,7 +18,7 @@ from app.domain.media import (
 
 MAX_MAKING = 32
 """How many wait or are made in one process; whoever asks for more gets the picture itself."""
-MAX_PIXELS = 40_000_000
+MAX_PIXELS = 20_000_000
 MAX_PICTURE_BYTES = 64 << 20
 HEAD_BYTES = 64 << 10
 PART_BYTES = 256 << 10

@@ -183,6 +183,7 @@ def test_a_file_of_people_shows_its_difference_before_it_is_applied(desk: Desk) 
     done = desk.post("configuration", file, apply="true", plan=shown["plan"])
     again = desk.post("configuration", file)
     bad = desk.post("configuration", "[users.x]\ncolour = 1", 400)
+    slow = desk.post("configuration", "a." * 20_000 + "a = 1", 400)
 
     assert [change["target"] for change in shown["changes"]] == ["team file", "user filed"]
     assert shown["changes"][1]["changes"]["images_per_day"] == ["none", "7"]
@@ -190,6 +191,7 @@ def test_a_file_of_people_shows_its_difference_before_it_is_applied(desk: Desk) 
     assert (shown["applied"], done["applied"]) == (False, True)
     assert again["changes"] == []
     assert "colour" in bad["error"]["message"]
+    assert "too many parts" in slow["error"]["message"]
 
 
 def test_usage_is_a_table_a_csv_and_focus_with_the_same_sums(desk: Desk) -> None:

@@ -97,10 +97,10 @@ class EgressGuard:
         host = url.origin.host
         if not url.origin.is_tls and not (plain or host in self._http_hosts):
             raise FetchRefused("the link is not https")
-        if host in self._trusted:
-            return url
         if url.origin.port in BLOCKED_PORTS:
             raise FetchRefused("the link names a port that is not for HTTP")
+        if host in self._trusted:
+            return url
         self._check_host(host)
         return url
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 MEMORY_BYTES = 1 << 30
 CPU_S = 8
-MAX_PIXELS = 40_000_000
+MAX_PIXELS = 20_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 QUALITY = 80
 

@@ -160,6 +160,12 @@ def quota_exceeded(scope: Scope, fields: Fields, asked: int, zone: ZoneInfo) -> 
     write = format_micros if is_money else str
     what = "Budget" if is_money else "Image quota"
     window = "month" if len(label) == len("2026-11") else "day"
+    if scope.kind is ScopeKind.HOUSE:
+        # What the whole deployment uses is for the operator only.
+        return InsufficientQuota(
+            f"{what} of {_name(scope)} for this {window} exceeded: less is left than the "
+            f"{write(asked)} asked for. It resets at {resets}."
+        )
     return InsufficientQuota(
         f"{what} of {_name(scope)} for this {window} exceeded: limit {write(fields['limit'])}, "
         f"used {write(fields['used'])}, held {write(fields['held'])}, asked {write(asked)}. "

@@ -1,5 +1,6 @@
 """POST /v1/koi/welcome and /v1/koi/configuration: people, one at a time or many from a file."""
 
+import asyncio
 import hashlib
 
 from starlette.requests import Request
@@ -22,7 +23,8 @@ from app.service.configuration_file import parse_configuration
 from app.service.teams import MAX_TITLE_CHARS
 from app.service.welcome import FIRST_KEY_NAME, Newcomer, welcome
 
-MAX_FILE_BYTES = 1 << 20
+MAX_FILE_BYTES = 256 << 10
+FILE_TOKENS = 20
 BOOLEANS = {"true": True, "false": False}
 APPLY = describe_query("apply", {"type": "boolean"}, "Missing: only show the difference.")
 CONFIGURATION_PARAMETERS: list[Schema] = [
@@ -99,13 +101,14 @@ async def configure(request: Request, admin: Administrator) -> Response:
     if apply:
         admin.require(AdminScope.PEOPLE)
         admin.require(AdminScope.MONEY)
+    await admin.charge_read(FILE_TOKENS)
     raw = await read_upload(request, MAX_FILE_BYTES)
     await confirm_administrator(request)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidRequest("invalid_encoding", "The file must be UTF-8.") from None
-    wanted = parse_configuration(text, "The file", admin.keys.defaults)
+    wanted = await asyncio.to_thread(parse_configuration, text, "The file", admin.keys.defaults)
     plan = ConfigurationPlan(admin.keys)
     changes = await plan.compare(wanted, prune=prune)
     described = [_describe_change(change) for change in changes]

@@ -83,7 +83,13 @@ class Administrator:
         if allows(self.scopes, AdminScope.MONEY):
             return None
         users = await self.keys.all_users()
-        return next((user.limits for user in users if user.name == name and user.deleted_ms), None)
+        old = next((user for user in users if user.name == name and user.deleted_ms), None)
+        if old is None:
+            return None
+        teams = {team.name: team for team in await self.keys.teams()}
+        if old.team in teams and teams[old.team].is_limited:
+            self.require(AdminScope.MONEY)
+        return old.limits
 
     async def charge_read(self, tokens: float) -> None:
         """Count an expensive list as several readings. Raises `RateLimited`."""

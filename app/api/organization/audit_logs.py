@@ -97,7 +97,7 @@ async def index(request: Request, admin: Administrator) -> Response:
 def describe_record(record: AuditRecord) -> AuditLogObject:
     event = EVENTS.get(record.kind, "organization.updated")
     target = record.target.partition(":")[2] or record.target
-    requested = {name: new for name, (_, new) in record.changes.items()}
+    requested = {name: _show(name, new) for name, (_, new) in record.changes.items()}
     details: dict[str, Any] = {event: {"id": target, "changes_requested": requested}}
     return {
         "id": f"{ID_PREFIX}{record.id}",
@@ -111,9 +111,17 @@ def describe_record(record: AuditRecord) -> AuditLogObject:
             "target": record.target,
             "user": record.user,
             "reason": record.reason or None,
-            "changes": {name: list(pair) for name, pair in record.changes.items()},
+            "changes": {
+                name: [_show(name, value) for value in pair]
+                for name, pair in record.changes.items()
+            },
         },
     }
+
+
+def _show(name: str, value: Any) -> Any:
+    """The query of a webhook's URL often holds a token."""
+    return value.partition("?")[0] if name == "webhook" and isinstance(value, str) else value
 
 
 def _describe_actor(text: str) -> AuditActorObject:
