@@ -164,7 +164,8 @@ class Ledger(Protocol):
 
     async def adjust(self, entry: Entry, note: AuditNote | None = None) -> Entry:
         """Append a correction (kind ADJUST) and move the counters of its windows with it. `note`
-        adds a record to the audit log."""
+        adds a record to the audit log. Under one `entry.id` one is entered; whoever comes later
+        is given that one, whatever it says."""
 
     def entries(
         self, since_ms: int = 0, until_ms: int | None = None, *, newest_first: bool = False

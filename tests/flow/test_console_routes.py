@@ -254,7 +254,9 @@ def test_a_job_is_known_beyond_its_record(desk: Desk) -> None:
     story = desk.get(f"jobs/{task}")
 
     assert (story["kept"], story["images"], story["user"]) == (False, 1, "old")
+    refund = desk.post(f"jobs/{task}/refund", {"note": "late"}, since=story["sent_at"])
     assert [job["id"] for job in desk.get("jobs", users="old")["data"]] == [task]
+    assert (refund["images"], refund["job_images"]) == (1, 0)
 
 
 def test_a_refund_is_entered_once_and_never_more_than_was_charged(desk: Desk) -> None:

@@ -112,7 +112,7 @@ CANCEL_JOB = Operation(
 )
 REFUND_JOB = _write(
     "refundJob", "{job_id}", "Give back images of a job (money)", RefundBody,
-    describe_body(("note",), images=IMAGES, note=REASON),
+    describe_body(("note",), images=IMAGES, note=REASON), *jobs.REFUND_PARAMETERS,
 )  # fmt: skip
 READ_PRICES = _read("readPrices", "", "Prices of the catalog (read)", PricesBody)
 COMPARE_BILL = _write(
