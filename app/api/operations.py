@@ -117,12 +117,14 @@ def describe_path(name: str, about: str, **schema: Any) -> Schema:
 
 
 CLIENT_REQUEST_ID = _header("X-Client-Request-Id", "Your name for the request, for the log.")
+
+
+def describe_idempotency_key(about: str) -> Schema:
+    return _header("Idempotency-Key", about, pattern=f"^{IDEMPOTENCY_KEY_FORMAT.pattern}$")
+
+
 GENERATION_REQUEST_HEADERS = (
-    _header(
-        "Idempotency-Key",
-        "The same key and body within 24 hours are the same job.",
-        pattern=f"^{IDEMPOTENCY_KEY_FORMAT.pattern}$",
-    ),
+    describe_idempotency_key("The same key and body within 24 hours are the same job."),
     _header("Cache-Control", "no-cache, no-store, max-age=N, only-if-cached (RFC 9111)."),
     _header("X-Stainless-Retry-Count", "SDKs count their repeats here; above 0 it joins the job."),
     *(_header(name.title(), "How many seconds the client waits.") for name in TIMEOUT_HEADERS),

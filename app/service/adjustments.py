@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from app.domain.administration import Actor, AuditNote
 from app.domain.calendar import Calendar
 from app.domain.catalog import Catalog
+from app.domain.images import digest
 from app.domain.ledger import Entry, EntryKind, correction_id
 from app.domain.money import format_micros
 from app.service.admin_errors import AdjustmentRefused, JobUnknown, ModelUnknown
@@ -89,7 +90,7 @@ class Adjustments:
         if _content(entered) != _content(entry):
             what = f"job {entry.job}" if entry.job else f"user {entry.user}"
             raise AdjustmentRefused(
-                f"Somebody corrected {what} just now, as entry {entered.id}: "
+                f"Somebody corrected {what} just now, or under the same id, as entry {entered.id}: "
                 f"{entered.images:+d} images, {entered.note or 'no note'}. "
                 "Nothing was changed; look again."
             )
@@ -106,8 +107,12 @@ class Adjustments:
         total.check(entry)
         return await self.enter(replace(entry, id=correction_id(entry.job, total.newest)))
 
-    async def adjust_user(self, name: str, model: str, wanted: Adjustment) -> Entry:
-        """Counts in the user's day and month of today. Raises `UserUnknown`, `ModelUnknown`."""
+    async def adjust_user(
+        self, name: str, model: str, wanted: Adjustment, request: str | None = None
+    ) -> Entry:
+        """Counts in the user's day and month of today; entered once under one name of a `request`.
+        Raises `UserUnknown`, `ModelUnknown`, and `AdjustmentRefused` when the name stands for
+        another correction."""
         user = await self._keys.user(name)
         found = self._catalog.find(model)
         if found is None:
@@ -116,7 +121,9 @@ class Adjustments:
         today = self._calendar.day(now.astimezone(self._calendar.zone).date())
         blank = empty_entry(name, today.label, today.month)
         blank = replace(blank, team=user.team, model=found.name)
-        return await self.enter(_build_entry(blank, wanted, self._catalog))
+        entry = _build_entry(blank, wanted, self._catalog)
+        id = "" if request is None else digest("adjustment", name, request)
+        return await self.enter(replace(entry, id=id))
 
     async def refund(self, job_id: str, images: int | None, note: str, since_ms: int = 0) -> Refund:
         """Give back so many images of a job (None: all), with their money. The same refund asked

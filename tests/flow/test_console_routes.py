@@ -301,6 +301,14 @@ def test_prices_check_and_corrections_of_a_user(desk: Desk) -> None:
         "ledger/adjustments", {"user": "pam", "model": "grok-imagine", "images": -1, "note": "gift"}
     )
 
+    body = {"user": "pam", "model": "grok-imagine", "images": 2, "note": "once"}
+    ask = {"headers": {"idempotency-key": "dialog-1"}, "json": body}
+    first, again = [desk.client.post("/v1/koi/ledger/adjustments", **ask) for _ in range(2)]
+    ask["json"] = {**body, "images": 3}
+    other = desk.client.post("/v1/koi/ledger/adjustments", **ask)
+
+    assert first.json()["entry"] == again.json()["entry"]
+    assert (other.status_code, "under the same id" in other.text) == (400, True)
     assert prices["unpriced"] == []
     assert all(row["price"] for row in prices["data"])
     assert before["difference"] == 0

@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from app.api.operations import COMMON_HEADERS, Answers, Operation, describe_answer, refer_headers
+from app.api.operations import (
+    COMMON_HEADERS,
+    Answers,
+    Operation,
+    describe_answer,
+    describe_idempotency_key,
+    refer_headers,
+)
 from app.api.operator import jobs, money, people, usage, welcome
 from app.api.operator.wire import (
     AdjustmentBody,
@@ -129,4 +136,5 @@ ADJUST_LEDGER = _write(
         },
         amount={"type": ["string", "null"], "pattern": r"^-?[0-9]{1,9}(\.[0-9]{1,6})?$"},
     ),
+    describe_idempotency_key("The same key within 24 hours is the same correction."),
 )  # fmt: skip
