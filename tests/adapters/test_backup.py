@@ -296,6 +296,29 @@ async def test_a_webhook_that_waits_is_told_by_the_restored_store(
     assert await claimed(queue) == []
 
 
+async def test_a_backup_has_every_delivery_though_receivers_change_places(
+    engine: Engine, host: Host, tmp_path: Path
+) -> None:
+    """They are listed by when they are due, and gateways deliver while a backup is written."""
+    ids = []
+    for number in range(12):
+        order = admission(webhook=hook(f"https://r{number}.test/"))
+        ids.append(await started(host.ledger, order))
+        await host.ledger.settle(ids[-1], delivered(1))
+
+    with engine.client() as admin:
+        [receivers] = admin.keys("koi:*:receivers")
+
+        def deliver() -> None:
+            [first] = admin.zrange(receivers, 0, 0)
+            admin.zadd(receivers, {first: 2**43})
+
+        await back_up(host, tmp_path / "b", deliver)
+
+    rows = [row for row in BackupReader(tmp_path / "b") if row[0] == RowKind.DELIVERY]
+    assert {unflatten(row[1])["job"] for row in rows} == set(ids)
+
+
 def cut(path: Path) -> None:
     body = path.read_bytes()
     path.write_bytes(body[: len(body) // 2])
