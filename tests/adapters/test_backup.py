@@ -51,6 +51,7 @@ from app.recovery.backup_file import (
     BackupWriter,
     RowKind,
 )
+from app.recovery.refill import open_epoch_after
 from app.recovery.restore import RestoreRefused, check_backup, restore_ledger
 from tests.store_node import programs
 
@@ -413,6 +414,32 @@ async def test_of_two_restores_at_once_the_later_one_takes_over(
         await put_back(tmp_path / "b", other, let_another_in)
 
     assert await told(other) == before
+
+
+async def test_a_restore_that_was_taken_over_does_not_report_success_at_its_end(
+    other: Host,
+) -> None:
+    scripts = scripts_of(other)
+    for run in ("one", "two"):
+        assert (await scripts.run("begin_restore", "epoch.7", run))["begun"]
+
+    with pytest.raises(RebuildRefused, match="taken over"):
+        await open_epoch_after(scripts, [], {"epoch": 7}, "restoring epoch.7 one")
+    await open_epoch_after(scripts, [], {"epoch": 7}, "restoring epoch.7 two")
+    await open_epoch_after(scripts, [], {"epoch": 7})  # a rebuild that found it open already
+
+    assert (await scripts.run("read_epoch"))["suspect"] is None
+
+
+@pytest.mark.parametrize("version", [DATA_VERSION - 1, DATA_VERSION + 1])
+def test_a_backup_of_another_data_version_is_refused(tmp_path: Path, version: int) -> None:
+    """An older one would be labelled as this version's data without having been upgraded."""
+    header = BackupHeader(FORMAT, version, "0.9", 1, "epoch", 7, None, False)
+    with (tmp_path / "b").open("wb") as out:
+        BackupWriter(out, header).finish(BackupEnd("epoch", 7, {}, 1, {}))
+
+    with pytest.raises(RestoreRefused, match=f"version {version}"):
+        check_backup(BackupReader(tmp_path / "b"), lambda _row: None)
 
 
 async def test_only_an_empty_store_takes_a_backup(host: Host, other: Host, tmp_path: Path) -> None:
