@@ -526,6 +526,22 @@ async def test_a_moved_ledger_refuses_everybody_and_names_the_new_place(
     assert (await host.ledger.audit()).difference == 0
 
 
+async def test_a_ledger_that_changed_meanwhile_is_not_closed(host: Host) -> None:
+    """A move is cancelled while a gateway on the new store begins to pay."""
+    job_id = (await host.ledger.admit(admission())).job.id
+    scripts = scripts_of(host)
+    looked_at = (await scripts.run("read_epoch"))["seq"]
+    await host.ledger.dispatch(job_id, 60_000)
+
+    with pytest.raises(move.MoveRefused, match="just now"):
+        await move.close_for_move(scripts, OTHER_PLACE, looked_at)
+    await host.ledger.settle(job_id, delivered(1))
+    await move.close_for_move(scripts, OTHER_PLACE, (await scripts.run("read_epoch"))["seq"])
+
+    with pytest.raises(LedgerMoved):
+        await host.ledger.verify()
+
+
 def test_every_key_of_the_store_is_in_a_backup_or_said_to_be_left_out() -> None:
     copied = {
         "epoch",
