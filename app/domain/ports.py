@@ -210,8 +210,9 @@ class ResultCache(Protocol):
     async def fill(self, variant: CacheVariant, job_id: str, pictures: Sequence[Picture]) -> None:
         """Fill a variant that this job was making."""
 
-    async def evict(self, variant: CacheVariant, job_id: str) -> None:
-        """Free a variant that this job was making, or whose pictures are gone."""
+    async def evict(self, variant: CacheVariant, job_id: str) -> bool:
+        """Free a variant that this job was making, or whose pictures are gone. False when the
+        cache could not be asked."""
 
 
 class ImageProvider(Protocol):
