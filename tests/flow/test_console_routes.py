@@ -307,6 +307,8 @@ def test_prices_check_and_corrections_of_a_user(desk: Desk) -> None:
     ask["json"] = {**body, "images": 3}
     other = desk.client.post("/v1/koi/ledger/adjustments", **ask)
 
+    ask["headers"] = {"idempotency-key": "n" * 256}
+    assert "invalid_idempotency_key" in desk.client.post("/v1/koi/ledger/adjustments", **ask).text
     assert first.json()["entry"] == again.json()["entry"]
     assert (other.status_code, "under the same id" in other.text) == (400, True)
     assert prices["unpriced"] == []

@@ -1,5 +1,6 @@
 """What the schema says of the console's routes. Each summary names the scope that a key needs."""
 
+from dataclasses import replace
 from typing import Any
 
 from app.api.operations import (
@@ -127,7 +128,7 @@ COMPARE_BILL = _write(
     dict[str, Any], _file_body("text/csv", "application/octet-stream"), *money.BILL_PARAMETERS,
 )  # fmt: skip
 CHECK_LEDGER = _read("checkLedger", "", "Counters against the ledger (read)", LedgerCheckBody)
-ADJUST_LEDGER = _write(
+ADJUST_LEDGER = replace(_write(
     "adjustLedger", "", "Correct a user's account (money)", AdjustmentBody,
     describe_body(
         ("user", "model", "note"), user=NAME, model=NAME, note=REASON,
@@ -137,4 +138,4 @@ ADJUST_LEDGER = _write(
         amount={"type": ["string", "null"], "pattern": r"^-?[0-9]{1,9}(\.[0-9]{1,6})?$"},
     ),
     describe_idempotency_key("The same key within 24 hours is the same correction."),
-)  # fmt: skip
+), codes=WRITE_CODES | {"invalid_idempotency_key"})  # fmt: skip
