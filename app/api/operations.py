@@ -120,12 +120,14 @@ def describe_path(name: str, about: str, **schema: Any) -> Schema:
 CLIENT_REQUEST_ID = describe_header(
     "X-Client-Request-Id", "Your name for the request, for the log."
 )
+
+
+def describe_idempotency_key(about: str) -> Schema:
+    return describe_header("Idempotency-Key", about, pattern=f"^{IDEMPOTENCY_KEY_FORMAT.pattern}$")
+
+
 GENERATION_REQUEST_HEADERS = (
-    describe_header(
-        "Idempotency-Key",
-        "The same key and body within 24 hours are the same job.",
-        pattern=f"^{IDEMPOTENCY_KEY_FORMAT.pattern}$",
-    ),
+    describe_idempotency_key("The same key and body within 24 hours are the same job."),
     describe_header("Cache-Control", "no-cache, no-store, max-age=N, only-if-cached (RFC 9111)."),
     describe_header(
         "X-Stainless-Retry-Count", "SDKs count their repeats here; above 0 it joins the job."

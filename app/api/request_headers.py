@@ -88,7 +88,7 @@ class RequestHeaders:
 def parse_request_headers(headers: Headers) -> RequestHeaders:
     """Raises `InvalidRequest` for a malformed Idempotency-Key; ignores other nonsense."""
     return RequestHeaders(
-        idempotency_key=_parse_idempotency_key(headers),
+        idempotency_key=parse_idempotency_key(headers),
         is_sdk_retry=_is_retry(headers.get("x-stainless-retry-count", "")),
         cache=parse_cache_control(headers.getlist("cache-control")),
         client_timeout_s=_parse_timeout(headers),
@@ -112,7 +112,8 @@ def parse_cache_control(values: list[str]) -> CacheControl:
     )
 
 
-def _parse_idempotency_key(headers: Headers) -> str | None:
+def parse_idempotency_key(headers: Headers) -> str | None:
+    """Raises `InvalidRequest` for a malformed one."""
     keys = headers.getlist("idempotency-key")
     if not keys:
         return None

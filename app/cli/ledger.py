@@ -135,6 +135,10 @@ def adjust(
         ),
     ] = None,
     note: Annotated[str | None, Parameter(help="Why; kept in the entry.")] = None,
+    id: Annotated[
+        str | None,
+        Parameter(help="With --user: a name of yours; under one name it is entered once a day."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Correct the ledger with a new entry; nothing is ever rewritten.
@@ -142,6 +146,9 @@ def adjust(
     Example: koi ledger adjust --job task_… --images -1 --note "refunded by the provider"
     """
     target.check()
+    require_text("--id", id)
+    if id is not None and target.job is not None:
+        raise usage_error("--id goes with --user; of a job the same correction is known by itself.")
     if images == 0 and amount is None:
         raise usage_error(
             "Say what to correct: --images N, --amount X, or both; negative takes back."
@@ -154,7 +161,7 @@ def adjust(
             entry = await context.adjustments.adjust_job(target.job, adjustment)
         else:
             user, model = target.user or "", target.model or ""
-            entry = await context.adjustments.adjust_user(user, model, adjustment)
+            entry = await context.adjustments.adjust_user(user, model, adjustment, id)
         _print_adjusted(entry, context.catalog.currency, json)
 
     run_operation(work, activity="Reading the ledger")

@@ -123,6 +123,7 @@ async def _move(context: "OperatorContext", target: "OperatorContext", to: str) 
                 await write_backup(context, out, moved=True)
             await restore_into(target, copy, check_file(copy), reason=f"moved to {place}")
         totals = await _compare(context, target)
+        await _reopen(target, context)
     except BaseException:
         print_notice(STAYS_CLOSED)
         raise
@@ -142,6 +143,28 @@ async def _check_sides(context: "OperatorContext", target: "OperatorContext") ->
         await context.ledger.verify()
     if await move.continues(target.scripts, found["epoch"]) is None:
         await require_empty(target, f"{found['epoch']}.{found['seq']}")
+    elif other["suspect"] not in (None, f"moved {_place_of(context)}"):
+        raise CommandFailed(
+            f"The new store is closed itself ({other['suspect']}), so nothing can go on there. "
+            "Nothing was changed; name another store, or empty this one."
+        )
+
+
+async def _reopen(target: "OperatorContext", context: "OperatorContext") -> None:
+    """An earlier move was cancelled and closed the new store; it holds the same as the old one.
+    One that was closed for another reason stays so."""
+    from app.recovery import move  # noqa: PLC0415 - heavy
+
+    suspect = (await target.scripts.run("read_epoch"))["suspect"]
+    if suspect == f"moved {_place_of(context)}":
+        await move.reopen(target.scripts)
+
+
+def _place_of(context: "OperatorContext") -> str:
+    from app.recovery.move import describe_place  # noqa: PLC0415 - heavy
+
+    url = context.settings.redis_url
+    return "the embedded store" if url is None else describe_place(url)
 
 
 async def _compare(context: "OperatorContext", target: "OperatorContext") -> "LedgerTotals":
@@ -165,6 +188,7 @@ async def _cancel(context: "OperatorContext", target: "OperatorContext", to: str
     from app.recovery import move  # noqa: PLC0415 - heavy
 
     epoch = (await context.scripts.run("read_epoch"))["epoch"]
+    seq = (await target.scripts.run("read_epoch"))["seq"]
     made = await move.continues(target.scripts, epoch or "")
     if made:
         raise CommandFailed(
@@ -172,11 +196,9 @@ async def _cancel(context: "OperatorContext", target: "OperatorContext", to: str
             "known only there. Opening the old store again would lose it; move back instead: empty "
             "the old store and run `koi migrate` from the new one."
         )
-    old = context.settings.redis_url
-    back = "the embedded store" if old is None else move.describe_place(old)
     try:
         if made is not None:
-            await move.close_for_move(target.scripts, back)
+            await move.close_for_move(target.scripts, _place_of(context), seq)
         await move.reopen(context.scripts)
     except move.MoveRefused as refusal:
         raise CommandFailed(str(refusal)) from refusal

@@ -8,8 +8,8 @@ from app.cli.output import format_time, money_record
 from app.cli.records import job_record
 from app.domain.job import Job
 from app.domain.ledger import Entry, EntryKind
-from app.service.adjustments import END_KINDS
 from app.service.job_search import JobFilter, entry_status, sent_ms
+from app.service.job_story import END_KINDS
 
 if TYPE_CHECKING:
     from app.wiring.operator import OperatorContext

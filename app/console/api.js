@@ -48,6 +48,11 @@ export function upload(path, content, type, query = {}, options = {}) {
   return call('POST', withQuery(path, query), content, { ...options, type });
 }
 
+/** 128 random bits; `crypto.randomUUID` is missing on plain http. */
+export function random() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
 /** DELETE. */
 export function del(path, options = {}) {
   return call('DELETE', path, undefined, options);

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.domain.images import GenerationRequest, Picture
+from app.domain.images import GenerationRequest, Picture, digest
 from app.domain.job import CacheVariant, Job, JobState, PendingImage
 from app.domain.limits import LimitSnapshot
 from app.domain.principal import Principal
@@ -230,6 +230,12 @@ class Entry:
     dispatched_ms: int | None = None
     asked: int | None = None
     surplus_micros: int = 0
+
+
+def correction_id(job_id: str, newest: str) -> str:
+    """The id under which a job is corrected, drawn from its `newest` entry that charges or gives
+    back: what was judged by one state of a job is entered once, whoever judges."""
+    return digest("correction", job_id, newest)
 
 
 @dataclass(frozen=True, slots=True)

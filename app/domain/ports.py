@@ -164,7 +164,8 @@ class Ledger(Protocol):
 
     async def adjust(self, entry: Entry, note: AuditNote | None = None) -> Entry:
         """Append a correction (kind ADJUST) and move the counters of its windows with it. `note`
-        adds a record to the audit log."""
+        adds a record to the audit log. Under one `entry.id` one is entered; whoever comes later
+        is given that one, whatever it says."""
 
     def entries(
         self, since_ms: int = 0, until_ms: int | None = None, *, newest_first: bool = False
@@ -209,8 +210,9 @@ class ResultCache(Protocol):
     async def fill(self, variant: CacheVariant, job_id: str, pictures: Sequence[Picture]) -> None:
         """Fill a variant that this job was making."""
 
-    async def evict(self, variant: CacheVariant, job_id: str) -> None:
-        """Free a variant that this job was making, or whose pictures are gone."""
+    async def evict(self, variant: CacheVariant, job_id: str) -> bool:
+        """Free a variant that this job was making, or whose pictures are gone. False when the
+        cache could not be asked."""
 
 
 class ImageProvider(Protocol):

@@ -10,8 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from app.domain.images import digest
-from app.domain.ledger import Entry, EntryKind
+from app.domain.ledger import Entry, EntryKind, correction_id
 from app.reconcile.bill import (
     BilledCall,
     BillFinding,
@@ -239,7 +238,7 @@ def build_adjustment(item: ReconciledItem, bill: str) -> Entry:
     where = ", ".join(f"line {line.number}" for line in item.lines) or "not on it"
     return replace(
         entry,
-        id=digest("bill", entry.job, charge.newest, adjustment),
+        id=correction_id(entry.job, charge.newest),
         kind=EntryKind.ADJUST,
         images=adjustment,
         micros=adjustment * (charge.unit_micros or 0) if known else None,

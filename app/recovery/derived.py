@@ -13,6 +13,7 @@ from app.adapters.redis.codec import (
 from app.adapters.redis.counter_totals import CounterTotals
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.request_days import window_kept_until_ms
+from app.domain.principal import LEFT, TEAM_POOL
 from app.domain.rebuild import RetentionTerms
 from app.recovery.charges import Charges
 
@@ -24,13 +25,20 @@ def chunks(things: list[Any]) -> Iterator[list[Any]]:
         yield things[start : start + BATCH_SIZE]
 
 
+def deleted_names(job: Record) -> frozenset[str]:
+    """The pictures that the job's user deleted."""
+    return frozenset(job.get("deleted", "").split())
+
+
 def owner_rows(job: Record, terms: RetentionTerms) -> Iterator[dict[str, Any]]:
-    """Whose each of a job's pictures is."""
-    record = to_json([job["user"], job["pool"]])
+    """Whose each of a job's pictures is. A deleted one is nobody's, or its team's only."""
+    user, pool, deleted = job["user"], job["pool"], deleted_names(job)
+    left = [f"{LEFT}{user}", pool] if pool.startswith(TEAM_POOL) else ["", ""]
     pictures = [*read_pictures(job.get("pictures", "[]")), *read_late_pictures(job)]
     names = [picture.name for picture in pictures]
     since_ms = int(job.get("ended") or job.get("collecting") or job["created"])
     for name in names:
+        record = to_json(left if name in deleted else [user, pool])
         yield {"picture": name, "record": record, "expires": since_ms + terms.image_ms}
 
 

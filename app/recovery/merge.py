@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from app.adapters.redis.codec import Record, unflatten
+from app.adapters.redis.codec import Record, to_json, unflatten
 from app.domain.journal import ChangeKind, JournalRecord, StoreChange
 from app.domain.rebuild import JournalGap
 
@@ -62,10 +62,10 @@ class JournalMerge:
     def jobs(self) -> Iterator[tuple[str, Record]]:
         """Each job with its states applied in order, in whatever order they were read."""
         for id, states in self.jobs_by_state.items():
-            yield (
-                id,
-                {name: text for _, part in sorted(states.items()) for name, text in part.items()},
-            )
+            whole: Record = {}
+            for _, part in sorted(states.items()):
+                whole = overwrite(whole, part)
+            yield id, whole
 
     @property
     def highest_seq(self) -> int:
@@ -109,7 +109,8 @@ class JournalMerge:
         names = map(sys.intern, change.fields[::2])
         fields = dict(zip(names, change.fields[1::2], strict=True))
         rank = STATE_RANK.get(fields.get("state", ""), STATELESS_RANK)
-        self.jobs_by_state.setdefault(change.id, {}).setdefault(rank, {}).update(fields)
+        states = self.jobs_by_state.setdefault(change.id, {})
+        states[rank] = overwrite(states.get(rank, {}), fields)
 
     def find_gaps(self, store_seqs: Mapping[str, int]) -> list[JournalGap]:
         """Sequence numbers that are known to exist, but whose change is in no journal at hand and
@@ -163,5 +164,28 @@ def merge_accounts(known: Record, reported: Mapping[str, str]) -> Record:
         and "state" in known
         and STATE_RANK[reported["state"]] < STATE_RANK[known["state"]]
     ):
-        return {**reported, **known}
-    return {**known, **reported}
+        return overwrite(reported, known)
+    return overwrite(known, reported)
+
+
+def overwrite(older: Mapping[str, str], newer: Mapping[str, str]) -> Record:
+    """The fields of both, as the newer one has them. Lists that only grow are joined: which journal
+    is read first says nothing about which of two whole lists is the longer one."""
+    whole = {**older, **newer}
+    for name, join in GROWING.items():
+        if name in older and name in newer and older[name] != newer[name]:
+            whole[name] = join(older[name], newer[name])
+    return whole
+
+
+def _join_words(one: str, other: str) -> str:
+    return " ".join(dict.fromkeys([*one.split(), *other.split()]))
+
+
+def _join_hooks(one: str, other: str) -> str:
+    hooks = [*orjson.loads(one), *orjson.loads(other)]
+    return to_json(list({(hook["url"], hook["user"]): hook for hook in hooks}.values()))
+
+
+GROWING = {"deleted": _join_words, "hooks": _join_hooks}
+"""Fields of a job that are whole lists; nothing is ever taken out of one."""

@@ -45,10 +45,16 @@ def describe_place(url: str) -> str:
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
 
-async def close_for_move(scripts: LedgerScripts, place: str) -> None:
+async def close_for_move(scripts: LedgerScripts, place: str, seq: int | None = None) -> None:
     """From here on every writing script refuses, and says where to. Closing twice changes nothing.
-    Raises `MoveRefused`."""
-    closed = await scripts.run("move_ledger", place)
+    With `seq` only while that is the number of its latest change. Raises `MoveRefused`."""
+    closed = await scripts.run("move_ledger", place, *([] if seq is None else [seq]))
+    if "seq" in closed:
+        raise MoveRefused(
+            "Something was changed on the new store just now: it stays the one in use, and the old "
+            "one stays closed. Move back instead: empty the old store and run `koi migrate` from "
+            "the new one."
+        )
     if not closed["moved"]:
         raise MoveRefused(
             "This store is closed for another reason already (it lost data, or it was moved "

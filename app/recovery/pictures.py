@@ -9,8 +9,11 @@ from pathlib import Path
 from app.adapters.files import open_no_follow
 from app.adapters.images.directory import SHARDS, shard_of
 from app.adapters.images.file import FileImageStore
+from app.adapters.redis.codec import Record, unflatten
 from app.domain.media import IMAGE_NAME, media_type_of
+from app.domain.principal import TEAM_POOL
 from app.recovery.backup_file import BackupWriter, Row, RowKind
+from app.recovery.derived import deleted_names
 
 
 async def copy_pictures(root: Path, writer: BackupWriter, report: Callable[[], None]) -> int:
@@ -49,17 +52,36 @@ class PictureRestorer:
 
     def __init__(self, root: Path) -> None:
         self._root, self._store = root, FileImageStore(root)
-        self.restored = 0
+        self._deleted: set[str] = set()
+        self._restored: set[str] = set()
+
+    @property
+    def restored(self) -> int:
+        return len(self._restored)
 
     async def take(self, row: Row) -> None:
-        """Raises `ImageStoreUnavailable`."""
-        if row[0] != RowKind.PICTURE:
+        """A picture that was deleted while the backup was written stays so. Raises
+        `ImageStoreUnavailable`."""
+        match row:
+            case [RowKind.PICTURE, name, made_ms, body]:
+                await self._put(name, made_ms, body)
+            case [RowKind.JOB, fields, *_] if "deleted" in fields:
+                await self._forget(unflatten(fields))
+
+    async def _forget(self, job: Record) -> None:
+        if job["pool"].startswith(TEAM_POOL):
             return
-        _, name, made_ms, body = row
+        names = deleted_names(job)
+        self._deleted |= names
+        for name in names & self._restored:
+            await self._store.delete(name)
+        self._restored -= names
+
+    async def _put(self, name: str, made_ms: int, body: bytes) -> None:
         media_type = media_type_of(name)
-        if media_type is None:
+        if media_type is None or name in self._deleted:
             return
         await self._store.put(name, body, media_type)
         seconds = made_ms / 1000
         os.utime(self._root / shard_of(name) / name, (seconds, seconds), follow_symlinks=False)
-        self.restored += 1
+        self._restored.add(name)

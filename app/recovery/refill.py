@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -16,6 +15,9 @@ from app.domain.rebuild import RebuildRefused
 from app.recovery.job_rows import OPEN_STATES
 
 BATCHES_AT_ONCE = 8
+OVERTAKEN = (
+    "Another rebuild or restore has ended or taken over meanwhile; look with `koi ledger check`."
+)
 
 
 async def restore_batches(scripts: LedgerScripts, batches: Sequence[Mapping[str, Any]]) -> None:
@@ -29,11 +31,7 @@ async def restore_batch(scripts: LedgerScripts, batch: Mapping[str, Any]) -> Non
     except ScriptError as error:
         if error.code is not ErrorCode.LEDGER_OPEN:
             raise
-        message = (
-            "Another rebuild or restore has ended or taken over meanwhile; look with `koi ledger "
-            "check`."
-        )
-        raise RebuildRefused(message) from error
+        raise RebuildRefused(OVERTAKEN) from error
 
 
 async def open_epoch_after(
@@ -44,7 +42,9 @@ async def open_epoch_after(
 ) -> None:
     """Open the ledger in a new epoch that continues the `earlier` ones.
 
-    It begins above every number that was ever given; `open_epoch.lua` relies on it."""
+    It begins above every number that was ever given; `open_epoch.lua` relies on it. Nothing is
+    left to do when another rebuild has opened it already, which found the same. A restore, named by
+    `run`, that another one took over raises `RebuildRefused`."""
     states = Counter(job["state"] for job in open_jobs)
     images = sum(int(job["n"]) for job in open_jobs)
     micros = sum(int(job["n"]) * int(job.get("unit", 0)) for job in open_jobs)
@@ -58,5 +58,10 @@ async def open_epoch_after(
         "open": totals,
     }
     ask |= {} if run is None else {"run": run}
-    with suppress(ScriptError):  # another rebuild has opened it already
+    try:
         await scripts.run("finish_rebuild", orjson.dumps(ask))
+    except ScriptError as error:
+        if error.code is not ErrorCode.LEDGER_OPEN:
+            raise
+        if run is not None:
+            raise RebuildRefused(OVERTAKEN) from error

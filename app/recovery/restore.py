@@ -79,6 +79,12 @@ def check_backup(reader: BackupReader, report: Callable[[Row], None]) -> BackupC
             f"The backup's data is of version {reader.header.data_version}, and this Koi knows "
             f"version {keyspace.DATA_VERSION}: restore it with the newer Koi."
         )
+    if reader.header.data_version < keyspace.DATA_VERSION:
+        raise RestoreRefused(
+            f"The backup's data is of version {reader.header.data_version}, and this Koi writes "
+            f"version {keyspace.DATA_VERSION}: restore it with the Koi {reader.header.koi_version} "
+            "that made it, then upgrade that store."
+        )
     open_jobs: set[str] = set()
     names: dict[str, set[str]] = {"users": set(), "teams": set(), "keys": set()}
     picture_bytes = 0

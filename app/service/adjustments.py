@@ -1,6 +1,6 @@
 """Corrections of the ledger by an operator: new entries, nothing is ever rewritten."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -9,16 +9,15 @@ from app.domain.administration import Actor, AuditNote
 from app.domain.calendar import Calendar
 from app.domain.catalog import Catalog
 from app.domain.images import digest
-from app.domain.ledger import Entry, EntryKind
+from app.domain.ledger import Entry, EntryKind, correction_id
 from app.domain.money import format_micros
 from app.service.admin_errors import AdjustmentRefused, JobUnknown, ModelUnknown
+from app.service.job_story import MAX_ENTRIES_OF_ONE, read_story
 from app.service.keys import KeyAdmin
 from app.service.teams import one_line
 
 if TYPE_CHECKING:
     from app.domain.ports import Ledger
-
-END_KINDS = (EntryKind.SETTLE, EntryKind.RELEASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,11 @@ class JobTotal:
     def micros(self) -> int:
         return sum(entry.micros or 0 for entry in self.entries)
 
+    @property
+    def newest(self) -> str:
+        """The id of its latest entry that charges or gives back."""
+        return [entry.id for entry in self.entries if entry.kind is not EntryKind.DELIVERY][-1]
+
     def check(self, entry: Entry) -> None:
         """A job gives back no more than it is charged, however often a script asks. Raises
         `AdjustmentRefused`."""
@@ -56,6 +60,14 @@ class JobTotal:
                 f"{format_micros(self.micros)} {self.currency} by now, its corrections included; "
                 "this would take back more. Nothing was changed."
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Its entry, and how many images the job is charged after it."""
+
+    entry: Entry
+    job_images: int
 
 
 class Adjustments:
@@ -71,19 +83,36 @@ class Adjustments:
         return Adjustments(self._ledger, self._keys, self._catalog, self._calendar, actor)
 
     async def enter(self, entry: Entry) -> Entry:
-        """Raises `InvalidRequest` for one that would make a counter negative."""
+        """Raises `InvalidRequest` for one that would make a counter negative, and
+        `AdjustmentRefused` when its id stands for another correction by now."""
         note = AuditNote(self._actor, "ledger.adjusted", one_line(entry.note or ""))
-        return await self._ledger.adjust(entry, note)
+        entered = await self._ledger.adjust(entry, note)
+        if _content(entered) != _content(entry):
+            what = f"job {entry.job}" if entry.job else f"user {entry.user}"
+            raise AdjustmentRefused(
+                f"Somebody corrected {what} just now, or under the same id, as entry {entered.id}: "
+                f"{entered.images:+d} images, {entered.note or 'no note'}. "
+                "Nothing was changed; look again."
+            )
+        return entered
 
     async def adjust_job(self, job_id: str, wanted: Adjustment) -> Entry:
         """Raises `JobUnknown`, `AdjustmentRefused`."""
-        total = await self.sum_job(job_id)
-        entry = _build_entry(total.own, wanted, self._catalog)
-        total.check(entry)
-        return await self.enter(entry)
+        total = await self._sum_job(job_id, most=None)
+        return await self._correct(total, _build_entry(total.own, wanted, self._catalog))
 
-    async def adjust_user(self, name: str, model: str, wanted: Adjustment) -> Entry:
-        """Counts in the user's day and month of today. Raises `UserUnknown`, `ModelUnknown`."""
+    async def _correct(self, total: JobTotal, entry: Entry) -> Entry:
+        """What was judged by one state of the job is entered while it has that state: whoever
+        judged by the same one finds the id taken, a bill included (`correction_id`)."""
+        total.check(entry)
+        return await self.enter(replace(entry, id=correction_id(entry.job, total.newest)))
+
+    async def adjust_user(
+        self, name: str, model: str, wanted: Adjustment, request: str | None = None
+    ) -> Entry:
+        """Counts in the user's day and month of today; entered once under one name of a `request`.
+        Raises `UserUnknown`, `ModelUnknown`, and `AdjustmentRefused` when the name stands for
+        another correction."""
         user = await self._keys.user(name)
         found = self._catalog.find(model)
         if found is None:
@@ -92,14 +121,17 @@ class Adjustments:
         today = self._calendar.day(now.astimezone(self._calendar.zone).date())
         blank = empty_entry(name, today.label, today.month)
         blank = replace(blank, team=user.team, model=found.name)
-        return await self.enter(_build_entry(blank, wanted, self._catalog))
+        entry = _build_entry(blank, wanted, self._catalog)
+        id = "" if request is None else digest("adjustment", name, request)
+        return await self.enter(replace(entry, id=id))
 
-    async def refund(self, job_id: str, images: int | None, note: str) -> Entry:
+    async def refund(self, job_id: str, images: int | None, note: str, since_ms: int = 0) -> Refund:
         """Give back so many images of a job (None: all), with their money. The same refund asked
-        for again is entered once. Raises `JobUnknown`, `AdjustmentRefused`."""
-        total = await self.sum_job(job_id)
+        for again is entered once. Of an expired job it is found among the newest entries only,
+        from `since_ms` on. Raises `JobUnknown`, `AdjustmentRefused`."""
+        total = await self._sum_job(job_id, since_ms)
         if (before := _find_refund(total, images, note)) is not None:
-            return before
+            return Refund(before, total.images)
         if images is None:
             wanted = Adjustment(-total.images, -total.micros, note)
         else:
@@ -107,30 +139,21 @@ class Adjustments:
         entry = _build_entry(total.own, wanted, self._catalog)
         if not entry.images and not entry.micros:
             raise AdjustmentRefused(f"Job {job_id} is charged nothing. Nothing was changed.")
-        total.check(entry)
-        return await self.enter(replace(entry, id=_refund_id(total, images, note)))
+        entered = await self._correct(total, entry)
+        return Refund(entered, total.images + entered.images)
 
-    async def sum_job(self, job_id: str) -> JobTotal:
+    async def _sum_job(
+        self, job_id: str, since_ms: int = 0, most: int | None = MAX_ENTRIES_OF_ONE
+    ) -> JobTotal:
         """Raises `JobUnknown`, and `AdjustmentRefused` for one that is not settled yet."""
-        found = [entry async for entry in self._job_entries(job_id)]
-        own = next((entry for entry in found if entry.kind in END_KINDS), None)
-        if own is not None:
-            return JobTotal(own, found[::-1], self._catalog.currency)
-        if await self._ledger.job(job_id) is not None:
+        story = await read_story(self._ledger, job_id, since_ms, most)
+        if story.end is not None:
+            return JobTotal(story.end, story.entries, self._catalog.currency)
+        if story.job is not None:
             raise AdjustmentRefused(
                 f"Job {job_id} has not been settled yet; correct it once it has."
             )
         raise JobUnknown(f"The ledger has no entry of a job {job_id!r}; see `koi ledger export`.")
-
-    async def _job_entries(self, job_id: str) -> AsyncIterator[Entry]:
-        """The newest first, up to the job's own."""
-        job = await self._ledger.job(job_id)
-        since_ms = 0 if job is None else job.created_ms
-        async for entry in self._ledger.entries(since_ms, newest_first=True):
-            if entry.job == job_id:
-                yield entry
-                if entry.kind in END_KINDS:
-                    return
 
 
 def empty_entry(user: str, day: str, month: str) -> Entry:
@@ -155,8 +178,9 @@ def empty_entry(user: str, day: str, month: str) -> Entry:
     )
 
 
-def _refund_id(total: JobTotal, images: int | None, note: str) -> str:
-    return digest("refund", total.own.job, "all" if images is None else images, note)
+def _content(entry: Entry) -> tuple[object, ...]:
+    """What makes it the same correction."""
+    return entry.user, entry.model, entry.images, entry.micros, entry.note
 
 
 def _find_refund(total: JobTotal, images: int | None, note: str) -> Entry | None:

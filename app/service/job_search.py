@@ -1,12 +1,12 @@
 """Jobs of everybody, also beyond their records' lives: from the records, later from the ledger."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.domain.job import Job, JobState, TaskStatus
 from app.domain.ledger import Entry, EntryKind
-from app.service.adjustments import END_KINDS
+from app.service.job_story import END_KINDS, JobStory, read_story
 
 if TYPE_CHECKING:
     from app.domain.ports import Ledger
@@ -19,7 +19,6 @@ MAX_OPEN_READ = 500
 MAX_ENTRIES_READ = 20_000
 """Records of open jobs and entries of the ledger that one page may read: a fraction of a second.
 A page that finds little has a next one."""
-MAX_ENTRIES_OF_ONE = 200_000
 OPEN_PREFIX, ENTRY_PREFIX = "open-", "entry-"
 NEWEST = 2**53
 
@@ -91,28 +90,6 @@ class JobPage:
     cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class JobStory:
-    """All that is known of one job: its record while it lives, and its entries, oldest first."""
-
-    job: Job | None
-    entries: Sequence[Entry] = field(default=())
-
-    @property
-    def end(self) -> Entry | None:
-        return next((entry for entry in self.entries if entry.kind in END_KINDS), None)
-
-    @property
-    def images(self) -> int:
-        """What it is charged by now, corrections included."""
-        return sum(entry.images for entry in self.entries)
-
-    @property
-    def micros(self) -> int | None:
-        amounts = [entry.micros for entry in self.entries if entry.kind is not EntryKind.DELIVERY]
-        return None if None in amounts else sum(amount or 0 for amount in amounts)
-
-
 class CursorInvalid(ValueError):
     """A cursor that no page of this list gave."""
 
@@ -137,17 +114,8 @@ class JobSearch:
 
     async def story(self, job_id: str, since_ms: int = 0) -> JobStory | None:
         """None when nobody knows it. `since_ms` spares reading entries from before the job."""
-        job = await self._ledger.job(job_id)
-        start_ms = job.created_ms if job is not None else since_ms
-        entries: list[Entry] = []
-        read = 0
-        async for entry in self._ledger.entries(start_ms, newest_first=True):
-            read += 1
-            if entry.job == job_id:
-                entries.append(entry)
-            if (entry.job == job_id and entry.kind in END_KINDS) or read == MAX_ENTRIES_OF_ONE:
-                break
-        return JobStory(job, entries[::-1]) if job is not None or entries else None
+        story = await read_story(self._ledger, job_id, since_ms)
+        return story if story.job is not None or story.entries else None
 
     async def _page_of_open(self, wanted: JobFilter, limit: int, start: int) -> JobPage:
         if not wanted.wants_open:

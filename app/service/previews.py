@@ -88,6 +88,10 @@ class Previews:
         try:
             made = await self._maker.make(self._slices(name, head), size.pixels)
             await self._pictures.put(preview, made, "image/webp")
+            if not await self._pictures.exists([name]):
+                # It was deleted meanwhile, and its preview must not outlive it.
+                await self._pictures.delete(name)
+                return False
         except PreviewFailed as failure:
             self._note_failure(preview)
             self._on_failure(name, failure.reason)

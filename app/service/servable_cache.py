@@ -34,8 +34,8 @@ class ServableCache:
     async def fill(self, variant: CacheVariant, job_id: str, pictures: Sequence[Picture]) -> None:
         await self._cache.fill(variant, job_id, pictures)
 
-    async def evict(self, variant: CacheVariant, job_id: str) -> None:
-        await self._cache.evict(variant, job_id)
+    async def evict(self, variant: CacheVariant, job_id: str) -> bool:
+        return await self._cache.evict(variant, job_id)
 
     async def _is_stored(self, recalled: CacheLookup) -> bool:
         """An image store that is away has not lost anything, so the hit stands."""

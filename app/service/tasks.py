@@ -112,21 +112,27 @@ class Tasks:
         shared: team mates keep what they may see. The cache forgets it in any case.
 
         Raises `ImageNotFound` for what is not the caller's, `GatewayOverloaded` while the image
-        store is away: then a repeat deletes it.
+        store or the cache is away: then a repeat deletes it.
         """
         owner = await self._ledger.find_owner(name) if IMAGE_NAME.fullmatch(name) else None
         if owner is None or owner[0] != principal.user:
             raise ImageNotFound
+        job = await self._find_job_of(principal, name)
+        # First what would go on giving it away; the owner last, so that a repeat can finish.
+        if job is not None:
+            await self._evict(job)
         if not owner[1].startswith(TEAM_POOL):
             await self._delete_bytes(name)
-        job = await self._find_job_of(principal, name)
         found = await self._ledger.delete_picture(name, principal.user, job.id if job else "")
         if found is None:
             raise ImageNotFound
         if job is not None:
             self._waiters.forget(job.id)
-            if job.cache_variant is not None:
-                await self._cache.evict(job.cache_variant, job.id)
+
+    async def _evict(self, job: Job) -> None:
+        variant = job.cache_variant
+        if variant is not None and not await self._cache.evict(variant, job.id):
+            raise GatewayOverloaded("The cache is away; nothing was deleted. Try again shortly.")
 
     async def _delete_bytes(self, name: str) -> None:
         try:

@@ -51,6 +51,7 @@ from app.recovery.backup_file import (
     BackupWriter,
     RowKind,
 )
+from app.recovery.refill import open_epoch_after
 from app.recovery.restore import RestoreRefused, check_backup, restore_ledger
 from tests.store_node import programs
 
@@ -296,6 +297,29 @@ async def test_a_webhook_that_waits_is_told_by_the_restored_store(
     assert await claimed(queue) == []
 
 
+async def test_a_backup_has_every_delivery_though_receivers_change_places(
+    engine: Engine, host: Host, tmp_path: Path
+) -> None:
+    """They are listed by when they are due, and gateways deliver while a backup is written."""
+    ids = []
+    for number in range(12):
+        order = admission(webhook=hook(f"https://r{number}.test/"))
+        ids.append(await started(host.ledger, order))
+        await host.ledger.settle(ids[-1], delivered(1))
+
+    with engine.client() as admin:
+        [receivers] = admin.keys("koi:*:receivers")
+
+        def deliver() -> None:
+            [first] = admin.zrange(receivers, 0, 0)
+            admin.zadd(receivers, {first: 2**43})
+
+        await back_up(host, tmp_path / "b", deliver)
+
+    rows = [row for row in BackupReader(tmp_path / "b") if row[0] == RowKind.DELIVERY]
+    assert {unflatten(row[1])["job"] for row in rows} == set(ids)
+
+
 def cut(path: Path) -> None:
     body = path.read_bytes()
     path.write_bytes(body[: len(body) // 2])
@@ -392,6 +416,32 @@ async def test_of_two_restores_at_once_the_later_one_takes_over(
     assert await told(other) == before
 
 
+async def test_a_restore_that_was_taken_over_does_not_report_success_at_its_end(
+    other: Host,
+) -> None:
+    scripts = scripts_of(other)
+    for run in ("one", "two"):
+        assert (await scripts.run("begin_restore", "epoch.7", run))["begun"]
+
+    with pytest.raises(RebuildRefused, match="taken over"):
+        await open_epoch_after(scripts, [], {"epoch": 7}, "restoring epoch.7 one")
+    await open_epoch_after(scripts, [], {"epoch": 7}, "restoring epoch.7 two")
+    await open_epoch_after(scripts, [], {"epoch": 7})  # a rebuild that found it open already
+
+    assert (await scripts.run("read_epoch"))["suspect"] is None
+
+
+@pytest.mark.parametrize("version", [DATA_VERSION - 1, DATA_VERSION + 1])
+def test_a_backup_of_another_data_version_is_refused(tmp_path: Path, version: int) -> None:
+    """An older one would be labelled as this version's data without having been upgraded."""
+    header = BackupHeader(FORMAT, version, "0.9", 1, "epoch", 7, None, False)
+    with (tmp_path / "b").open("wb") as out:
+        BackupWriter(out, header).finish(BackupEnd("epoch", 7, {}, 1, {}))
+
+    with pytest.raises(RestoreRefused, match=f"version {version}"):
+        check_backup(BackupReader(tmp_path / "b"), lambda _row: None)
+
+
 async def test_only_an_empty_store_takes_a_backup(host: Host, other: Host, tmp_path: Path) -> None:
     await busy_day(host)
     await back_up(host, tmp_path / "b")
@@ -474,6 +524,22 @@ async def test_a_moved_ledger_refuses_everybody_and_names_the_new_place(
     await move.reopen(scripts_of(host))
     await host.ledger.settle(running_job, delivered(1))
     assert (await host.ledger.audit()).difference == 0
+
+
+async def test_a_ledger_that_changed_meanwhile_is_not_closed(host: Host) -> None:
+    """A move is cancelled while a gateway on the new store begins to pay."""
+    job_id = (await host.ledger.admit(admission())).job.id
+    scripts = scripts_of(host)
+    looked_at = (await scripts.run("read_epoch"))["seq"]
+    await host.ledger.dispatch(job_id, 60_000)
+
+    with pytest.raises(move.MoveRefused, match="just now"):
+        await move.close_for_move(scripts, OTHER_PLACE, looked_at)
+    await host.ledger.settle(job_id, delivered(1))
+    await move.close_for_move(scripts, OTHER_PLACE, (await scripts.run("read_epoch"))["seq"])
+
+    with pytest.raises(LedgerMoved):
+        await host.ledger.verify()
 
 
 def test_every_key_of_the_store_is_in_a_backup_or_said_to_be_left_out() -> None:

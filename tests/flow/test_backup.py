@@ -303,7 +303,14 @@ def test_a_move_can_be_repeated_and_cancelled_until_something_ran_on_the_new_sto
     assert "open again" in old.text("migrate", "--to", url, "--cancel")
     assert old.json("users", "list")[0]["name"] == "ann"
     with redis.Redis.from_url(url) as client:
-        assert b"moved" in (client.get("koi:1:{ledger}:suspect") or b"")
+        suspect = "koi:1:{ledger}:suspect"
+        assert b"moved" in (client.get(suspect) or b"")
+        old.run("migrate", "--to", url)
+        assert client.get(suspect) is None
+        assert "open again" in old.text("migrate", "--to", url, "--cancel")
+        client.set(suspect, "moved redis://third.test:6379/0")
+        assert "closed itself" in old.refused("migrate", "--to", url, code=1)
+        assert old.json("users", "list")[0]["name"] == "ann"
         client.flushall()
 
     old.run("migrate", "--to", url)

@@ -214,7 +214,10 @@ def test_a_correction_is_a_new_entry_and_the_ledger_still_balances(example: Exam
     assert checked["entries"] >= 4
     # Undone, so that the other tests find what the gateway did.
     cli.run("ledger", "adjust", "--job", example.task, "--images", "1")
-    cli.run(*("ledger", "adjust", "--user", "ann", "--model", "grok-imagine", "--amount", "0.06"))
+    undo = ("ledger", "adjust", "--user", "ann", "--model", "grok-imagine", "--amount", "0.06")
+    undone = [cli.json(*undo, "--id", "undo-1") for _ in range(2)]
+    assert undone[0]["id"] == undone[1]["id"]
+    assert cli.json("usage")["total"]["cost"]["value"] == "0.70"
 
 
 def test_a_job_gives_back_no_more_than_it_is_charged_however_often_asked(example: Example) -> None:

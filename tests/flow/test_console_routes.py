@@ -256,7 +256,9 @@ def test_a_job_is_known_beyond_its_record(desk: Desk) -> None:
     story = desk.get(f"jobs/{task}")
 
     assert (story["kept"], story["images"], story["user"]) == (False, 1, "old")
+    refund = desk.post(f"jobs/{task}/refund", {"note": "late"}, since=story["sent_at"])
     assert [job["id"] for job in desk.get("jobs", users="old")["data"]] == [task]
+    assert (refund["images"], refund["job_images"]) == (1, 0)
 
 
 def test_a_refund_is_entered_once_and_never_more_than_was_charged(desk: Desk) -> None:
@@ -301,6 +303,16 @@ def test_prices_check_and_corrections_of_a_user(desk: Desk) -> None:
         "ledger/adjustments", {"user": "pam", "model": "grok-imagine", "images": -1, "note": "gift"}
     )
 
+    body = {"user": "pam", "model": "grok-imagine", "images": 2, "note": "once"}
+    ask = {"headers": {"idempotency-key": "dialog-1"}, "json": body}
+    first, again = [desk.client.post("/v1/koi/ledger/adjustments", **ask) for _ in range(2)]
+    ask["json"] = {**body, "images": 3}
+    other = desk.client.post("/v1/koi/ledger/adjustments", **ask)
+
+    ask["headers"] = {"idempotency-key": "n" * 256}
+    assert "invalid_idempotency_key" in desk.client.post("/v1/koi/ledger/adjustments", **ask).text
+    assert first.json()["entry"] == again.json()["entry"]
+    assert (other.status_code, "under the same id" in other.text) == (400, True)
     assert prices["unpriced"] == []
     assert all(row["price"] for row in prices["data"])
     assert before["difference"] == 0

@@ -56,9 +56,6 @@ def test_a_job_is_read_by_id_only_where_its_owner_is_asked_for() -> None:
     ]
 
     assert sorted(found) == [
-        # An operator's, behind an admin key's scope.
-        ("service/adjustments.py", "job", "job_id"),
-        ("service/adjustments.py", "job", "job_id"),
         # Found in the caller's own cache pool, or under the caller's own key and body.
         ("service/cache_lookup.py", "job", "found.job_id or ''"),
         # Its user was asked for by `Tasks`, or it is an operator's.
@@ -70,7 +67,7 @@ def test_a_job_is_read_by_id_only_where_its_owner_is_asked_for() -> None:
         # An operator's.
         ("service/job_search.py", "job", "end.job"),
         ("service/job_search.py", "job", "job_id"),
-        ("service/job_search.py", "job", "job_id"),
+        ("service/job_story.py", "job", "job_id"),
         # Behind `_visible` and `_may_see_picture`, and by the caller's own name.
         ("service/tasks.py", "find_owner", "name"),
         ("service/tasks.py", "find_owner", "name"),

@@ -86,16 +86,17 @@ class RedisResultCache:
     async def fill(self, variant: CacheVariant, job_id: str, pictures: Sequence[Picture]) -> None:
         await self._run_best_effort("fill", variant, job_id, self._ttl_ms, to_json(list(pictures)))
 
-    async def evict(self, variant: CacheVariant, job_id: str) -> None:
-        await self._run_best_effort("evict", variant, job_id)
+    async def evict(self, variant: CacheVariant, job_id: str) -> bool:
+        return await self._run_best_effort("evict", variant, job_id)
 
     async def _run_best_effort(
         self, name: str, variant: CacheVariant, job_id: str, *args: Argument
-    ) -> None:
+    ) -> bool:
         keys = keyspace.cache_keys(variant.fingerprint)
         try:
             reply = await self._store.run(self._scripts[name], keys, job_id, variant.index, *args)
         except StoreUnavailable:
             # The variant becomes free when its lease ends.
-            return
+            return False
         check_fields(name, reply)
+        return True

@@ -249,6 +249,8 @@ class RedisLedger:
             raise ValueError("only corrections are entered by hand")
         request = correction_request(entry, self._scripts.calendar, note)
         _, fields = await self._write("adjust", request)
+        if "before" in fields:
+            return read_entry(fields["entry"], unflatten(fields["before"]))
         return replace(entry, id=fields["entry"], at_ms=entry_id(fields["entry"])[0])
 
     async def entries(

@@ -38,8 +38,10 @@ JOB_PARAMETERS: list[Schema] = [
     describe_query("limit", {**INTEGER, "minimum": 1, "maximum": 100}, "Missing: 20."),
     describe_query("page", {"type": "string"}, "A next_page."),
 ]
+SINCE = describe_query("since", INTEGER, "When it was sent, or earlier; spares reading the rest.")
+REFUND_PARAMETERS: list[Schema] = [SINCE]
 READ_PARAMETERS: list[Schema] = [
-    describe_query("since", INTEGER, "When it was sent, or earlier; spares reading the rest."),
+    SINCE,
     describe_query("journal", {"type": "boolean"}, "Also what this machine's journal says."),
 ]
 BOOLEANS = {"true": True, "false": False}
@@ -97,17 +99,19 @@ async def refund(request: Request, admin: Administrator) -> Response:
     note = parse_prompt(body, "note", MAX_REASON_CHARS)
     if "images" in body and images is None:
         raise missing_error("images")
+    since_s = parameters.parse_query_integer(request.query_params, "since", 0)
     await admin.charge_read(SCAN_TOKENS)
     adjustments = admin.gateway.operations.adjustments.acting_as(admin.actor)
     job_id = request.path_params["job_id"]
-    entry = await adjustments.refund(job_id, images, note)
+    refunded = await adjustments.refund(job_id, images, note, since_s * 1000)
+    entry = refunded.entry
     content: RefundBody = {
         "object": "koi.refund",
         "entry": entry.id,
         "job": job_id,
         "images": -entry.images,
         "cost": None if entry.micros is None else money_text(-entry.micros),
-        "job_images": (await adjustments.sum_job(job_id)).images,
+        "job_images": refunded.job_images,
     }
     return object_response(content)
 

@@ -21,6 +21,7 @@ from app.api.parameters import (
     parse_prompt,
     parse_string,
 )
+from app.api.request_headers import parse_idempotency_key
 from app.api.request_upload import read_upload
 from app.domain.administration import AdminScope
 from app.domain.errors import InvalidRequest
@@ -125,7 +126,9 @@ async def check(_request: Request, admin: Administrator) -> Response:
 @admin_route(AdminScope.MONEY)
 async def adjust(request: Request, admin: Administrator) -> Response:
     """A correction that no job stands for, in a user's day and month of today. Negative takes
-    back; a missing `amount` is the images at the catalog's price."""
+    back; a missing `amount` is the images at the catalog's price. Repeated under one
+    Idempotency-Key it is entered once."""
+    request_key = parse_idempotency_key(request.headers)
     body = await read_fields(request, frozenset({"user", "model", "images", "amount", "note"}))
     user, model = (parse_string(body, name, MAX_TITLE_CHARS) for name in ("user", "model"))
     if user is None or model is None:
@@ -136,7 +139,7 @@ async def adjust(request: Request, admin: Administrator) -> Response:
         raise missing_error("images")
     wanted = Adjustment(images, micros, parse_prompt(body, "note", MAX_REASON_CHARS))
     adjustments = admin.gateway.operations.adjustments.acting_as(admin.actor)
-    entry = await adjustments.adjust_user(user, model, wanted)
+    entry = await adjustments.adjust_user(user, model, wanted, request_key)
     content: AdjustmentBody = {
         "object": "koi.adjustment",
         "entry": entry.id,

@@ -1,8 +1,16 @@
 """What the schema says of the console's routes. Each summary names the scope that a key needs."""
 
+from dataclasses import replace
 from typing import Any
 
-from app.api.operations import COMMON_HEADERS, Answers, Operation, describe_answer, refer_headers
+from app.api.operations import (
+    COMMON_HEADERS,
+    Answers,
+    Operation,
+    describe_answer,
+    describe_idempotency_key,
+    refer_headers,
+)
 from app.api.operator import jobs, money, people, usage, welcome
 from app.api.operator.wire import (
     AdjustmentBody,
@@ -112,7 +120,7 @@ CANCEL_JOB = Operation(
 )
 REFUND_JOB = _write(
     "refundJob", "{job_id}", "Give back images of a job (money)", RefundBody,
-    describe_body(("note",), images=IMAGES, note=REASON),
+    describe_body(("note",), images=IMAGES, note=REASON), *jobs.REFUND_PARAMETERS,
 )  # fmt: skip
 READ_PRICES = _read("readPrices", "", "Prices of the catalog (read)", PricesBody)
 COMPARE_BILL = _write(
@@ -120,7 +128,7 @@ COMPARE_BILL = _write(
     dict[str, Any], _file_body("text/csv", "application/octet-stream"), *money.BILL_PARAMETERS,
 )  # fmt: skip
 CHECK_LEDGER = _read("checkLedger", "", "Counters against the ledger (read)", LedgerCheckBody)
-ADJUST_LEDGER = _write(
+ADJUST_LEDGER = replace(_write(
     "adjustLedger", "", "Correct a user's account (money)", AdjustmentBody,
     describe_body(
         ("user", "model", "note"), user=NAME, model=NAME, note=REASON,
@@ -129,4 +137,5 @@ ADJUST_LEDGER = _write(
         },
         amount={"type": ["string", "null"], "pattern": r"^-?[0-9]{1,9}(\.[0-9]{1,6})?$"},
     ),
-)  # fmt: skip
+    describe_idempotency_key("The same key within 24 hours is the same correction."),
+), codes=WRITE_CODES | {"invalid_idempotency_key"})  # fmt: skip

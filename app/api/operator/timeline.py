@@ -9,7 +9,8 @@ from app.api.organization.paging import optional_seconds, seconds
 from app.domain.job import Job, JobPart, JobState
 from app.domain.journal import JobChange
 from app.domain.ledger import Entry, EntryKind
-from app.service.job_search import FoundJob, JobStory, entry_status, sent_ms
+from app.service.job_search import FoundJob, entry_status, sent_ms
+from app.service.job_story import JobStory
 
 OPEN_STATES = (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)
 Event = dict[str, Any]

@@ -1,6 +1,6 @@
 /** Make a picture here: its price first, its progress, and exactly that call as a program. */
 
-import { address, get, post } from '../api.js';
+import { address, get, post, random } from '../api.js';
 import { html, useCallback, useMemo, useRef, useState } from '../lib.js';
 import { useLoad, usePolling } from '../loading.js';
 import { Button, Copyable, ErrorNote, Field } from '../widgets.js';
@@ -75,11 +75,6 @@ function useIdempotencyKey() {
     current: () => { sent.current.key ??= `page-${random()}`; return sent.current.key; },
     settled: () => { sent.current.key = null; },
   };
-}
-
-/** 128 random bits; `crypto.randomUUID` is missing on plain http. */
-function random() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 function Generation({ body }) {

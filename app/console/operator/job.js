@@ -1,6 +1,6 @@
 /** One job: what happened to it in order, its proof and money, and what may be done about it. */
 
-import { del, get, post } from '../api.js';
+import { del, get, post, withQuery } from '../api.js';
 import { html, useState } from '../lib.js';
 import { useLoad } from '../loading.js';
 import { Button, CliTwin, Copyable, CopyButton, ErrorNote, Money, When } from '../widgets.js';
@@ -64,7 +64,7 @@ function showDetail(name, value) {
 
 function Actions({ job, session, path, onChange }) {
   const cancel = ({ reason }) => del(path, { reason });
-  const refund = ({ images, note }) => post(`${path}/refund`, images ? { images: Number(images), note } : { note });
+  const refund = ({ images, note }) => post(withQuery(`${path}/refund`, { since: job.sent_at }), images ? { images: Number(images), note } : { note });
   const fields = [
     { name: 'images', label: t('job.refund_images'), type: 'number', min: 1, max: job.images, hint: t('job.refund_hint', { images: number(job.images) }) },
     { name: 'note', label: t('job.note'), required: true, maxlength: 200 },

@@ -1,6 +1,6 @@
 /** Money: prices, the provider's bill, the check of the books, and what is presumed. */
 
-import { get, post } from '../api.js';
+import { get, post, random } from '../api.js';
 import { html, useState } from '../lib.js';
 import { useLoad } from '../loading.js';
 import { Button, CliTwin, Empty, ErrorNote, Money as Amount, Table, When } from '../widgets.js';
@@ -36,6 +36,7 @@ function Books({ session }) {
 
 function AdjustDialog({ onClose }) {
   const [done, setDone] = useState(null);
+  const [key] = useState(random);  // one of each opened dialog: a second click is the same correction
   const fields = [
     { name: 'user', label: t('keys.user'), required: true, maxlength: 64 },
     { name: 'model', label: t('usage.model'), required: true, maxlength: 120 },
@@ -44,7 +45,7 @@ function AdjustDialog({ onClose }) {
     { name: 'note', label: t('job.note'), required: true, maxlength: 200 },
   ];
   const act = async ({ user, model, images, amount, note }) => setDone(await post('/v1/koi/ledger/adjustments',
-    { user, model, note, images: images ? Number(images) : null, amount: amount || null }));
+    { user, model, note, images: images ? Number(images) : null, amount: amount || null }, { headers: { 'idempotency-key': key } }));
   return html`<${ActDialog} title=${t('money.adjust')} text=${t('money.adjust_text')} fields=${fields} act=${act} reason=${false}
     onClose=${onClose} onDone=${() => done} twin=${command('koi', 'ledger', 'adjust', '--user', 'ann', '--model', 'grok-imagine', '--images', '-1', '--note', 'why')} />`;
 }

@@ -4,12 +4,15 @@
 -- KEYS [1] slot  ARGV [1] epoch [2] position
 --      [3] {id?, scope_keys, windows = {{label, keep_ms} ...}, images, micros, fields,
 --           audit? = {actor, kind, reason, target, user, team?}}
--- -> adjusted {entry}
+-- -> adjusted {entry, before? (what was entered under that id before, as {field, value ...})}
 -- errors: counter_negative {scope_key, label}
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local before = ask.id and redis.call('GET', K.adjusted .. ask.id)
-if before then return reply('adjusted', { entry = emit_entry(before) }) end
+if before then
+  local id = emit_entry(before)
+  return reply('adjusted', { entry = id, before = changes[1] and changes[1][3] })
+end
 local moved = {}
 for _, window in ipairs(ask.windows) do
   if window.keep_ms > now_ms then

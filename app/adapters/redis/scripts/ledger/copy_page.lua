@@ -47,23 +47,24 @@ elseif what == 'due' or what == 'collect' then
   next_page = page_number(page[1])
   for i = 1, #page[2], 2 do add_job(page[2][i]) end
 elseif what == 'deliveries' then
-  local first = tonumber(from == '' and 0 or from)
-  local receivers = redis.call('ZRANGE', K.receivers, first, first + MAX_RECEIVERS - 1)
-  for _, receiver in ipairs(receivers) do
+  -- By cursor: gateways deliver meanwhile, and with that the order changes.
+  local page = scan_members(K.receivers, from == '' and '0' or from, MAX_RECEIVERS)
+  next_page = page_number(page[1])
+  for at = 1, #page[2], 2 do
+    local receiver = page[2][at]
     local waiting = redis.call('ZRANGE', K.deliveries .. receiver, 0, -1, 'WITHSCORES')
     for i = 1, #waiting, 2 do
       rows[#rows + 1] = { redis.call('HGETALL', K.delivery .. waiting[i]), int(waiting[i + 1]) }
     end
   end
-  if #receivers == MAX_RECEIVERS then next_page = int(first + MAX_RECEIVERS) end
 elseif what == 'jobs' then
-  local first = tonumber(from == '' and 0 or from)
-  local ids = redis.call('ZRANGE', K.jobs .. ARGV[4], first, first + count - 1)
-  for _, id in ipairs(ids) do
+  local page = scan_members(K.jobs .. ARGV[4], from == '' and '0' or from, count)
+  next_page = page_number(page[1])
+  for at = 1, #page[2], 2 do
+    local id = page[2][at]
     local job = read_fields(K.job .. id, 'state', 'entry')
     if job.state and not OPEN[job.state] and not job.entry then add_job(id) end
   end
-  if #ids == count then next_page = int(first + count) end
 else
   local family = K[what]
   local page = redis.pcall('HSCAN', family, from == '' and '0' or from, 'COUNT', count)

@@ -13,6 +13,7 @@ if user ~= ask.user then return reply('missing') end
 if redis.call('EXISTS', K.job .. ask.job) == 1 then
   local before = redis.call('HGET', K.job .. ask.job, 'deleted')
   write_job(ask.job, 'deleted', (before and before .. ' ' or '') .. ask.picture)
+  number_last_change(next_seq(ask.job))
 end
 local shared = pool ~= 'user:' .. user
 if shared then
