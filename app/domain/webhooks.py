@@ -123,7 +123,8 @@ class DeliveryQueue(Protocol):
         request that was answered with an ended job and is to be told by itself."""
 
     async def claim(self, room: DeliveryRoom, lease_ms: int) -> DeliveryClaims:
-        """Lease due deliveries of each receiver in turn. A try is counted before it is made."""
+        """Lease due deliveries of each receiver in turn. A try is counted before it is made.
+        Of a closed store only notices."""
 
     async def report(self, report: DeliveryReport) -> DeliveryState:
         """What the delivery is now; what a process reports that lost its lease is ignored."""
