@@ -267,3 +267,31 @@ async def test_a_closed_store_keeps_users_deliveries_and_tells_the_operator(
     with engine.client() as admin:
         admin.delete(keyspace.key("suspect"))
     assert [one.id for one in await awaited(queue)] == [waiting.id]
+
+
+async def test_a_task_that_fails_collects_and_fails_again_is_told(
+    store: BatchingStore, ledger: RedisLedger, keyring: RedisKeyRing
+) -> None:
+    queue = queue_on(store)
+    await keyring.save_user(User("ann", Limits(), 1), NOTE, create=True)
+    with receiving() as receiver:
+        poster = HttpWebhookPoster([receiver.url.removeprefix("http://")])
+        sender = sender_on(store, ledger, keyring, poster)
+        job_id = await started(ledger, admission(webhook=hook(receiver.url)))
+        await ledger.settle(job_id, unknown(), hold_ms=60_000)
+        link = PendingImage(0, 0, "https://cdn.test/")
+        late = Outcome(JobState.SETTLED, billed=1, pending=(link,))
+        await ledger.settle(job_id, late, collect_ms=9)
+        loop = asyncio.create_task(sender.run())
+        while not (await queue.list_newest("ann", 1))[0].tries:
+            await asyncio.sleep(0.01)
+        await ledger.record_collection(job_id, CollectionReport(lost=(link,), due_ms=9))
+        while (await queue.list_newest("ann", 1))[0].due_ms is not None:
+            await asyncio.sleep(0.01)
+        loop.cancel()
+        await asyncio.wait([loop])
+        await poster.close()
+
+    [only] = await queue.list_newest("ann", 10)
+    assert (only.kind, only.state) == ("task.failed", DeliveryState.DELIVERED)
+    assert [got.id for got in receiver.got] == [only.id]
