@@ -288,8 +288,8 @@ async def test_a_task_that_fails_collects_and_fails_again_is_told(
         await ledger.record_collection(job_id, CollectionReport(lost=(link,), due_ms=9))
         while (await queue.list_newest("ann", 1))[0].due_ms is not None:
             await asyncio.sleep(0.01)
-        loop.cancel()
-        await asyncio.wait([loop])
+        sender.background.is_draining = True
+        await loop
         await poster.close()
 
     [only] = await queue.list_newest("ann", 10)
