@@ -20,6 +20,7 @@ from app.service.keys import IssuedKey, KeyAdmin
 
 MAX_KEYS = 50
 """Usable keys of one user; an operator may issue more."""
+MS = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,19 @@ class HolderKeys:
         return await self._keys.last_used()
 
     async def rotate(self, principal: Principal, key_id: str, overlap: timedelta) -> IssuedKey:
-        """A new secret with the same rights. The old one ends after the overlap, and at once where
-        the key has limits of its own, which go on counting.
+        """A new secret with the same rights. The old one ends after the overlap; without one, or
+        where the key has limits of its own, at once, and it is the same key, whose counters go on.
 
         Raises `KeyUnknown`, `HolderNotAllowed`."""
         self._require(KeyManagement.ROTATE)
         key = await self._manageable(principal, key_id)
         admin = self._acting(principal)
-        if _is_narrow(key):
+        if not overlap or _is_narrow(key):
             return await admin.replace_secret(key)
+        now_ms = await self._keys.now_ms()
+        if key.expires_ms is not None and key.expires_ms <= now_ms + overlap / MS:
+            raise HolderNotAllowed(RUNNING_OUT)
+        await self._require_room(principal, now_ms)
         return await admin.rotate(key.id, overlap)
 
     async def revoke(self, principal: Principal, key_id: str) -> ApiKey:
@@ -68,11 +73,7 @@ class HolderKeys:
         own = await self._own(principal)
         if _is_narrow(own):
             raise HolderNotAllowed(NARROW)
-        now_ms = await self._keys.now_ms()
-        if sum(key.is_usable(now_ms) for key in await self.list(principal)) >= MAX_KEYS:
-            raise HolderNotAllowed(
-                f"You have {MAX_KEYS} keys already. Revoke one, or ask the operator."
-            )
+        await self._require_room(principal, await self._keys.now_ms())
         _require_within(wanted.limits, await self._limits_of_user(principal))
         return await self._acting(principal).issue(
             principal.user,
@@ -112,6 +113,14 @@ class HolderKeys:
                 "The operator of this gateway manages keys; nothing was changed. Ask them."
             )
 
+    async def _require_room(self, principal: Principal, now_ms: int) -> None:
+        """For one more key beside those that work. Raises `HolderNotAllowed`."""
+        if sum(key.is_usable(now_ms) for key in await self.list(principal)) >= MAX_KEYS:
+            raise HolderNotAllowed(
+                f"You have {MAX_KEYS} keys already; nothing was changed. Revoke one, or ask the "
+                "operator."
+            )
+
     async def _own(self, principal: Principal) -> ApiKey:
         return await self._keys.key(principal.key_id)
 
@@ -139,6 +148,11 @@ class HolderKeys:
 NARROW = (
     "The key you are signed in with is restricted itself, so it manages no other keys; nothing was "
     "changed. Sign in with an unrestricted key, or ask the operator."
+)
+
+RUNNING_OUT = (
+    "This key ends within the overlap already, as one that was rotated before; nothing was "
+    "changed. Use the key that replaced it, or replace the secret without an overlap."
 )
 
 

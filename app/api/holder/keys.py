@@ -73,8 +73,8 @@ async def delete(request: Request, principal: Principal) -> Response:
 
 @holder_route
 async def rotate(request: Request, principal: Principal) -> Response:
-    """A new secret with the same rights, shown this once. The old one ends after the overlap; at
-    once where the key has limits of its own."""
+    """A new secret with the same rights, shown this once. The old one ends after the overlap;
+    without one, or where the key has limits of its own, at once."""
     body = await read_fields(request, frozenset({"overlap_seconds"}))
     overlap = timedelta(seconds=parse_integer(body, "overlap_seconds", 0, MAX_OVERLAP_S) or 0)
     key_id: str = request.path_params["key_id"]
