@@ -103,6 +103,12 @@ class HolderKeys:
             response_format=key.response_format,
         )
 
+    async def require_unrestricted(self, principal: Principal) -> None:
+        """For what is the user's rather than the key's. Raises `HolderNotAllowed` for a key that is
+        narrower than its user or ends."""
+        if _is_restricted(await self._own(principal)):
+            raise HolderNotAllowed(NOT_FOR_RESTRICTED)
+
     def _acting(self, principal: Principal) -> KeyAdmin:
         return self._keys.acting_as(Actor(ActorKind.KEY, principal.key_id))
 
@@ -130,7 +136,7 @@ class HolderKeys:
         own, key = await self._own(principal), await self._keys.key(key_id)
         if key.user != principal.user or not key.is_usable(await self._keys.now_ms()):
             raise KeyUnknown("You have no such key, or it has ended.")
-        if key.id != own.id and (_is_narrow(own) or own.expires_ms is not None):
+        if key.id != own.id and _is_restricted(own):
             raise HolderNotAllowed(NARROW)
         return key
 
@@ -154,10 +160,18 @@ RUNNING_OUT = (
     "This key ends within the overlap already, as one that was rotated before; nothing was "
     "changed. Use the key that replaced it, or replace the secret without an overlap."
 )
+NOT_FOR_RESTRICTED = (
+    "The key of this request is restricted or ends itself, so it neither sees nor changes what is "
+    "all its user's; nothing was changed. Use an unrestricted key, or ask the operator."
+)
 
 
 def _is_narrow(key: ApiKey) -> bool:
     return key.limits != Limits() or key.models is not None
+
+
+def _is_restricted(key: ApiKey) -> bool:
+    return _is_narrow(key) or key.expires_ms is not None
 
 
 def _require_within(wanted: Limits, most: Limits, *, lower: bool = False) -> None:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,25 @@ def test_a_rotated_secret_signs_beside_the_old_one(koi: Koi, receiver: Receiver)
     assert [record.actor.partition(":")[0] for record in renewed] == ["key", "key"]
     assert old not in repr(page)
     assert new not in repr((page, koi.operate(lambda operator: operator.keyring.user("ann"))))
+
+
+def test_a_secret_is_for_unrestricted_keys_and_rotated_once_a_day(koi: Koi) -> None:
+    free = koi.key("ann")
+    narrow = koi.key("ann", models=frozenset({"grok-imagine"}))
+    ending = koi.key("ann", expires_in=timedelta(hours=1))
+    refused = []
+    for key in (narrow, ending):
+        with koi.client(key) as client:
+            refused += [client.get(SECRET), client.post(SECRET)]
+    first = secret_of(koi, free)
+    second = secret_of(koi, free, rotate=True)
+    with koi.client(free) as client:
+        again = client.post(SECRET)
+
+    told = [(answer.status_code, answer.json()["error"]["code"]) for answer in refused]
+    assert told == [(403, "not_allowed")] * 4
+    assert (again.status_code, again.json()["error"]["code"]) == (400, "conflict")
+    assert first != second == secret_of(koi, free)
 
 
 def test_a_delivery_is_sent_again_on_demand_by_its_owner(koi: Koi, receiver: Receiver) -> None:
