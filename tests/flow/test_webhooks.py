@@ -14,7 +14,9 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.domain.administration import AuditQuery
+from app.domain.webhooks import WebhookTarget
 from app.service.delivery_sender import MAX_PER_RECEIVER
+from app.wiring.operator import OperatorContext
 from tests.flow.command import cli_on
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
@@ -350,6 +352,28 @@ def test_whoever_is_answered_with_anothers_task_is_told_too(
     assert (len(receiver.at("/first")), len(receiver.at("/joined"))) == (1, 1)
     assert len({one.id for one in hits}) == 2
     assert {one.json["data"]["status"] for one in hits} == {"completed"}
+
+
+def test_whoever_cannot_be_told_of_anothers_task_any_more_is_refused(
+    start: Start, receiver: Receiver
+) -> None:
+    koi = start(**QUICK_DELIVERY, cache_variants=1)
+    key = koi.key()
+    koi.sandbox.set(latency_s=3)
+    task = ask(koi, key, f"{receiver.url}/first")
+
+    async def fill(operator: OperatorContext) -> str:
+        for number in range(20):
+            target = WebhookTarget(f"https://{number}.test/", "ann", koi.url, 60_000)
+            added = await operator.deliveries.add_webhook(task["id"], target, None)
+        return added
+
+    assert koi.operate(fill) == "full"
+    refused = post(koi, key, webhook=f"{receiver.url}/late", **{"async": True})
+    receiver.wait("/first")
+
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "webhook")
+    assert "Nothing was charged" in refused.json()["error"]["message"]
 
 
 def test_a_repeat_by_its_idempotency_key_is_told_once(koi: Koi, receiver: Receiver) -> None:
