@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 
 from app.domain.administration import Actor, ActorKind
+from app.domain.directory import DirectoryReader
 from app.domain.errors import InvalidRequest
 from app.domain.holders import HolderNotAllowed, KeyManagement
 from app.domain.limits import Limits
@@ -34,16 +35,18 @@ class NewKey:
 
 
 class HolderKeys:
-    def __init__(self, keys: KeyAdmin, allowed: KeyManagement) -> None:
-        self._keys, self.allowed = keys, allowed
+    def __init__(self, keys: KeyAdmin, directory: DirectoryReader, allowed: KeyManagement) -> None:
+        self._keys, self._directory, self.allowed = keys, directory, allowed
 
     async def list(self, principal: Principal) -> Sequence[ApiKey]:
         """The user's keys that were not revoked, oldest first."""
-        keys = await self._keys.keys(principal.user)
-        return [key for key in keys if key.revoked_ms is None]
+        directory = await self._directory.read()
+        keys = directory.keys_of.get(principal.user, ())
+        return [key for key in reversed(keys) if key.revoked_ms is None]
 
-    async def last_used(self) -> Mapping[str, int]:
-        return await self._keys.last_used()
+    async def last_used(self, keys: Sequence[ApiKey]) -> Mapping[str, int]:
+        """When these were used last, by key id: Unix milliseconds, to the minute."""
+        return await self._directory.last_used([key.id for key in keys])
 
     async def rotate(self, principal: Principal, key_id: str, overlap: timedelta) -> IssuedKey:
         """A new secret with the same rights. The old one ends after the overlap; without one, or
