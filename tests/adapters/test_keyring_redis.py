@@ -13,6 +13,7 @@ from app.adapters.redis import records
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.directory import RedisDirectory
 from app.adapters.redis.keyring import RedisKeyRing
+from app.adapters.redis.spend_alerts import RedisSpendAlerts
 from app.domain.administration import Conflict
 from app.domain.catalog import parse_catalog
 from app.domain.errors import LedgerUnavailable
@@ -20,6 +21,7 @@ from app.domain.holders import KeyManagement
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, CachePolicy, Team, User
+from app.domain.spend_alerts import SpendAlert
 from app.service.holder_keys import HolderKeys
 from app.service.keys import KeyAdmin
 from app.service.people import People
@@ -304,3 +306,15 @@ async def test_a_holders_keys_are_found_without_parsing_everybodys(store: Batchi
     assert [key.digest for key in await holder.list(me)] == [rotated.key.digest]
     newcomer = Newcomer("ann", team="art", key_name="laptop")
     assert (await welcome(keys, People(directory, keys), newcomer)).key.id == KEY.id
+
+
+async def test_an_update_beside_a_deletion_brings_no_spend_alert_back(store: BatchingStore) -> None:
+    scripts = scripts_on(store)
+    alerts = RedisSpendAlerts(scripts, RedisKeyRing(scripts))
+    alert = SpendAlert("alert_1", "house", 5, ("ops@koi.test",), "", 1)
+    await alerts.save(alert, NOTE)
+    await alerts.save(replace(alert, deleted_ms=2), NOTE, before=alert)
+
+    with pytest.raises(Conflict):
+        await alerts.save(replace(alert, threshold_micros=6), NOTE, before=alert)
+    assert await alerts.alerts() == []
