@@ -38,13 +38,16 @@ REDELIVER = _operation(
     ],
 )
 READ_SECRET = _operation(
-    "readWebhookSecret", "Read the secret that signs your webhooks", WebhookSecretObject
+    "readWebhookSecret",
+    "Read the secret that signs your webhooks",
+    WebhookSecretObject,
+    frozenset({"not_allowed"}),
 )
 ROTATE_SECRET = _operation(
     "rotateWebhookSecret",
     "Make a new secret; the old one signs too for a day",
     WebhookSecretObject,
-    frozenset({"conflict"}),
+    frozenset({"conflict", "not_allowed"}),
 )
 
 WEBHOOK_ROUTES = (

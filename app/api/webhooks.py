@@ -18,7 +18,8 @@ from app.api.parameters import (
 from app.api.response_body import json_response
 from app.api.state import get_app_state
 from app.api.webhook_wire import WebhookDeliveryListBody, WebhookDeliveryObject, WebhookSecretObject
-from app.domain.administration import ObjectNotFound
+from app.domain.administration import Actor, ObjectNotFound
+from app.domain.principal import Principal
 from app.domain.webhooks import Delivery
 from app.service.webhook_secrets import WebhookSecret
 
@@ -63,17 +64,26 @@ async def redeliver(request: Request) -> Response:
 
 
 async def read_secret(request: Request) -> Response:
-    """The secret that signs your webhooks; it is made when it is first read."""
-    principal = await authenticate_request(request)
-    webhooks, actor = get_app_state(request).gateway.webhooks, principal.actor
+    """The secret that signs your webhooks; it is made when it is first read. Not for a key that is
+    restricted or ends."""
+    principal, actor = await _authenticate_owner(request)
+    webhooks = get_app_state(request).gateway.webhooks
     return _private(build_secret_object(await webhooks.read_secret(principal.user, actor)))
 
 
 async def rotate_secret(request: Request) -> Response:
-    """Make a new secret. Deliveries are signed with both for a day."""
-    principal = await authenticate_request(request)
-    webhooks, actor = get_app_state(request).gateway.webhooks, principal.actor
+    """Make a new secret. Deliveries are signed with both for a day; until then there is no further
+    one. Not for a key that is restricted or ends."""
+    principal, actor = await _authenticate_owner(request)
+    webhooks = get_app_state(request).gateway.webhooks
     return _private(build_secret_object(await webhooks.rotate_secret(principal.user, actor)))
+
+
+async def _authenticate_owner(request: Request) -> tuple[Principal, Actor]:
+    """Raises `HolderNotAllowed` for a key that may less than its user."""
+    principal = await authenticate_request(request)
+    await get_app_state(request).gateway.holder_keys.require_unrestricted(principal)
+    return principal, principal.actor
 
 
 def build_delivery_object(delivery: Delivery) -> WebhookDeliveryObject:

@@ -35,6 +35,10 @@ def are_recipients(recipients: Sequence[str]) -> bool:
 class SpendAlerts(Protocol):
     """The records of alerts. Each change adds its record to the audit log in the same write."""
 
-    async def save(self, alert: SpendAlert, note: AuditNote) -> None: ...
+    async def save(
+        self, alert: SpendAlert, note: AuditNote, *, before: SpendAlert | None = None
+    ) -> None:
+        """Raises `Conflict` when it is not what it was `before` any more."""
+
     async def alerts(self) -> Sequence[SpendAlert]:
         """Those that were not deleted, oldest first."""

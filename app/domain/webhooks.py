@@ -7,7 +7,7 @@ process claims it: at least once, for a day. Receivers tell a repeated one by it
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 from app.domain.notices import Datum
 
@@ -115,15 +115,22 @@ class DeliveryRoom:
     in_flight: Mapping[str, int] = field(default_factory=dict)
 
 
+WebhookAdded = Literal["added", "told", "full", "missing"]
+
+
 class DeliveryQueue(Protocol):
     """Every method raises `LedgerUnavailable`."""
 
-    async def add_webhook(self, job_id: str, target: WebhookTarget, asked: str | None) -> None:
+    async def add_webhook(
+        self, job_id: str, target: WebhookTarget, asked: str | None
+    ) -> WebhookAdded:
         """One more URL is told of a job's end, once; when the job has ended, now. `asked` names a
-        request that was answered with an ended job and is to be told by itself."""
+        request that was answered with an ended job and is to be told by itself. Nobody is told when
+        the job is `missing`, or `full`: it has as many URLs as it may."""
 
     async def claim(self, room: DeliveryRoom, lease_ms: int) -> DeliveryClaims:
-        """Lease due deliveries of each receiver in turn. A try is counted before it is made."""
+        """Lease due deliveries of each receiver in turn. A try is counted before it is made.
+        Of a closed store only notices."""
 
     async def report(self, report: DeliveryReport) -> DeliveryState:
         """What the delivery is now; what a process reports that lost its lease is ignored."""

@@ -156,6 +156,11 @@ def _check_purpose(found: Fields) -> None:
         raise RebuildRefused(
             "A restore into this store was interrupted: run the same `koi restore` again first."
         )
+    if word == "upgrading":
+        raise RebuildRefused(
+            "This store is being upgraded, or that was interrupted: run `koi store upgrade` again "
+            "first."
+        )
 
 
 async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> LedgerContents:

@@ -38,6 +38,7 @@ PAUSES = (1, 6, 24, 120, 360, 720, 1440, 2880, 5760)
 """After each failed try, in units of `first_pause_ms`; the last one again and again."""
 GONE = 410
 NOBODY_TO_TELL = "its user was deleted"
+COLLECTING = "its pictures are being downloaded: the task is told once it has ended"
 NOTHING_TO_TELL = "the task has expired: there is nothing left to tell"
 
 
@@ -129,6 +130,8 @@ class DeliverySender:
             job = await self.ledger.job(delivery.job_id or "")
             if job is None:
                 return DeliveryReport(delivery, DeliveryState.FAILED, error=NOTHING_TO_TELL)
+            if not job.ended:  # it may fail once more, by this same delivery
+                return self._again(delivery, error=COLLECTING)
             if delivery.kind != f"task.{job.status}":
                 return DeliveryReport(delivery, DeliveryState.SUPERSEDED)
             secrets = await self.secrets.signing(delivery.user)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
+from app.domain.directory import DirectoryReader
 from app.domain.errors import InvalidRequest
 from app.domain.holders import HolderNotAllowed, KeyManagement
 from app.domain.limits import Limits
@@ -19,6 +20,7 @@ from app.service.keys import IssuedKey, KeyAdmin
 
 MAX_KEYS = 50
 """Usable keys of one user; an operator may issue more."""
+MS = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +34,33 @@ class NewKey:
 
 
 class HolderKeys:
-    def __init__(self, keys: KeyAdmin, allowed: KeyManagement) -> None:
-        self._keys, self.allowed = keys, allowed
+    def __init__(self, keys: KeyAdmin, directory: DirectoryReader, allowed: KeyManagement) -> None:
+        self._keys, self._directory, self.allowed = keys, directory, allowed
 
     async def list(self, principal: Principal) -> Sequence[ApiKey]:
         """The user's keys that were not revoked, oldest first."""
-        keys = await self._keys.keys(principal.user)
-        return [key for key in keys if key.revoked_ms is None]
+        directory = await self._directory.read()
+        keys = directory.keys_of.get(principal.user, ())
+        return [key for key in reversed(keys) if key.revoked_ms is None]
 
-    async def last_used(self) -> Mapping[str, int]:
-        return await self._keys.last_used()
+    async def last_used(self, keys: Sequence[ApiKey]) -> Mapping[str, int]:
+        """When these were used last, by key id: Unix milliseconds, to the minute."""
+        return await self._directory.last_used([key.id for key in keys])
 
     async def rotate(self, principal: Principal, key_id: str, overlap: timedelta) -> IssuedKey:
-        """A new secret with the same rights. The old one ends after the overlap, and at once where
-        the key has limits of its own, which go on counting.
+        """A new secret with the same rights. The old one ends after the overlap; without one, or
+        where the key has limits of its own, at once, and it is the same key, whose counters go on.
 
         Raises `KeyUnknown`, `HolderNotAllowed`."""
         self._require(KeyManagement.ROTATE)
         key = await self._manageable(principal, key_id)
         admin = self._acting(principal)
-        if _is_narrow(key):
+        if not overlap or _is_narrow(key):
             return await admin.replace_secret(key)
+        now_ms = await self._keys.now_ms()
+        if key.expires_ms is not None and key.expires_ms <= now_ms + overlap / MS:
+            raise HolderNotAllowed(RUNNING_OUT)
+        await self._require_room(principal, now_ms)
         return await admin.rotate(key.id, overlap)
 
     async def revoke(self, principal: Principal, key_id: str) -> ApiKey:
@@ -67,11 +75,7 @@ class HolderKeys:
         own = await self.own(principal)
         if _is_narrow(own):
             raise HolderNotAllowed(NARROW)
-        now_ms = await self._keys.now_ms()
-        if sum(key.is_usable(now_ms) for key in await self.list(principal)) >= MAX_KEYS:
-            raise HolderNotAllowed(
-                f"You have {MAX_KEYS} keys already. Revoke one, or ask the operator."
-            )
+        await self._require_room(principal, await self._keys.now_ms())
         _require_within(wanted.limits, await self._limits_of_user(principal))
         return await self._acting(principal).issue(
             principal.user,
@@ -101,6 +105,12 @@ class HolderKeys:
             response_format=key.response_format,
         )
 
+    async def require_unrestricted(self, principal: Principal) -> None:
+        """For what is the user's rather than the key's. Raises `HolderNotAllowed` for a key that is
+        narrower than its user or ends."""
+        if _is_restricted(await self.own(principal)):
+            raise HolderNotAllowed(NOT_FOR_RESTRICTED)
+
     def _acting(self, principal: Principal) -> KeyAdmin:
         return self._keys.acting_as(principal.actor)
 
@@ -109,6 +119,14 @@ class HolderKeys:
         if order.index(self.allowed) < order.index(wanted):
             raise HolderNotAllowed(
                 "The operator of this gateway manages keys; nothing was changed. Ask them."
+            )
+
+    async def _require_room(self, principal: Principal, now_ms: int) -> None:
+        """For one more key beside those that work. Raises `HolderNotAllowed`."""
+        if sum(key.is_usable(now_ms) for key in await self.list(principal)) >= MAX_KEYS:
+            raise HolderNotAllowed(
+                f"You have {MAX_KEYS} keys already; nothing was changed. Revoke one, or ask the "
+                "operator."
             )
 
     async def own(self, principal: Principal) -> ApiKey:
@@ -124,7 +142,7 @@ class HolderKeys:
         own, key = await self.own(principal), await self._keys.key(key_id)
         if key.user != principal.user or not key.is_usable(await self._keys.now_ms()):
             raise KeyUnknown("You have no such key, or it has ended.")
-        if key.id != own.id and (_is_narrow(own) or own.expires_ms is not None):
+        if key.id != own.id and _is_restricted(own):
             raise HolderNotAllowed(NARROW)
         return key
 
@@ -144,9 +162,22 @@ NARROW = (
     "changed. Sign in with an unrestricted key, or ask the operator."
 )
 
+RUNNING_OUT = (
+    "This key ends within the overlap already, as one that was rotated before; nothing was "
+    "changed. Use the key that replaced it, or replace the secret without an overlap."
+)
+NOT_FOR_RESTRICTED = (
+    "The key of this request is restricted or ends itself, so it neither sees nor changes what is "
+    "all its user's; nothing was changed. Use an unrestricted key, or ask the operator."
+)
+
 
 def _is_narrow(key: ApiKey) -> bool:
     return key.limits != Limits() or key.models is not None
+
+
+def _is_restricted(key: ApiKey) -> bool:
+    return _is_narrow(key) or key.expires_ms is not None
 
 
 def _require_within(wanted: Limits, most: Limits, *, lower: bool = False) -> None:

@@ -133,7 +133,8 @@ def _check_open(invitation: Invitation, user: User | None, now_ms: int) -> None:
             raise InvitationEnded("This invitation was withdrawn. Ask for a new one.")
         case "expired":
             raise InvitationEnded("This invitation has expired. Ask for a new one.")
-    if user is None or not is_enabled(user):
+    # Who came later under the same name is somebody else: `create` makes the user first.
+    if user is None or not is_enabled(user) or user.created_ms > invitation.created_ms:
         raise InvitationEnded("The user of this invitation is disabled or gone. Ask the operator.")
 
 

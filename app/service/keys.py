@@ -170,11 +170,9 @@ class KeyAdmin(TenantAdmin):
     async def replace_secret(self, key: ApiKey) -> IssuedKey:
         """A new secret for the same key, whose counters go on; the old one ends at once. Raises
         `Conflict`."""
-        secret = new_secret()
-        digest = hashlib.sha256(secret.encode()).hexdigest()
-        renewed = replace(key, digest=digest, ending=secret[-ENDING_CHARS:])
-        await self._keyring.save_key(renewed, self._note("key.rotated"), before=key)
-        return IssuedKey(secret, renewed)
+        issued = _with_secret(key)
+        await self._keyring.save_key(issued.key, self._note("key.rotated"), before=key)
+        return issued
 
     def checked(self, record: Team | User | ApiKey) -> Team | User | ApiKey:
         """The record with its names, limits and models checked, and models by catalog name.

@@ -32,7 +32,8 @@ MAX_REMEMBERED = 50_000
 class LocalFacts:
     """What this process knows by itself."""
 
-    intact: Callable[[], bool]
+    data_lost: Callable[[], bool]
+    """Not of a store that was closed on purpose."""
     traffic: Callable[[], UpstreamTraffic]
     low_disk: Callable[[], tuple[str, int] | None]
     """A directory with little room, and its free bytes."""
@@ -79,7 +80,7 @@ class NoticeWatch:
 
     async def _find_local(self) -> list[Notice]:
         found = []
-        if not self.local.intact():
+        if self.local.data_lost():
             found.append(Notice(NoticeKind.LEDGER_DATA_LOST, HOUSE))
         if (code := self.local.traffic().refused) is not None:
             found.append(Notice(NoticeKind.UPSTREAM_BREAKER_OPEN, "provider", {"code": code}))

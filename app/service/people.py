@@ -63,6 +63,10 @@ class People:
         (person,) = await self._describe(await self._directory.read(), [user])
         return person
 
+    async def keys_of(self, user: str) -> Sequence[ApiKey]:
+        """A user's keys, newest first; revoked ones too."""
+        return (await self._directory.read()).keys_of.get(user, ())
+
     async def find_alarming(
         self, directory: Directory | None = None, users: Sequence[User] | None = None
     ) -> Sequence[Person]:

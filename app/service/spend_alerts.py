@@ -70,25 +70,27 @@ class SpendAlertAdmin:
         return alert
 
     async def update(self, scope: str, alert_id: str, terms: AlertTerms) -> SpendAlert:
-        """Raises `AlertUnknown`."""
+        """Raises `AlertUnknown`, `Conflict`."""
+        before = await self.find(scope, alert_id)
         alert = replace(
-            await self.find(scope, alert_id),
+            before,
             threshold_micros=terms.threshold_micros,
             recipients=terms.recipients,
             subject_prefix=terms.subject_prefix,
         )
-        await self._save(alert, "updated")
+        await self._save(alert, "updated", before)
         return alert
 
     async def delete(self, scope: str | None, alert_id: str) -> SpendAlert:
-        """Raises `AlertUnknown`."""
+        """Raises `AlertUnknown`, `Conflict`."""
         alert = await self.find(scope, alert_id)
         deleted = replace(alert, deleted_ms=await self._keyring.now_ms())
-        await self._save(deleted, "deleted")
+        await self._save(deleted, "deleted", alert)
         return deleted
 
-    async def _save(self, alert: SpendAlert, verb: str) -> None:
-        await self._alerts.save(alert, AuditNote(self._actor, f"spend_alert.{verb}", self._reason))
+    async def _save(self, alert: SpendAlert, verb: str, before: SpendAlert | None = None) -> None:
+        note = AuditNote(self._actor, f"spend_alert.{verb}", self._reason)
+        await self._alerts.save(alert, note, before=before)
 
 
 class SpendWatch:

@@ -10,6 +10,11 @@ from app.service.webhook_signature import new_webhook_secret
 OVERLAP_MS = 86_400_000
 """For how long deliveries are signed with the secret before as well."""
 
+STILL_SIGNS = (
+    "The webhook secret was replaced within the last day, and the one before still signs beside "
+    "it; nothing was changed. Repeat this when previous_signs_until is over."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class WebhookSecret:
@@ -32,8 +37,11 @@ class WebhookSecrets:
         return await self._described(await self._with_secret(user, actor))
 
     async def rotate(self, user: str, actor: Actor) -> WebhookSecret:
-        """A new secret; the old one signs too for a day. Raises `UserUnknown`, `Conflict`."""
+        """A new secret; the old one signs too for a day, in which there is no further one: it would
+        end the first, which receivers may still verify with. Raises `UserUnknown`, `Conflict`."""
         found = await self._user(user)
+        if (await self._described(found)).until_ms is not None:
+            raise Conflict(STILL_SIGNS)
         return await self._described(await self._renew(found, actor))
 
     async def signing(self, user: str) -> tuple[str, ...]:

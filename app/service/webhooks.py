@@ -18,6 +18,12 @@ from app.service.admin_errors import WebhookInvalid
 from app.service.generation import GenerateCommand, StartedJob
 from app.service.webhook_secrets import WebhookSecret, WebhookSecrets
 
+FULL = (
+    "The same picture is under way for somebody already, and as many webhooks as one task may have "
+    "are told of it. Nothing was charged to you. Repeat this without a webhook, or once that task "
+    "has ended."
+)
+
 
 class Webhooks:
     def __init__(
@@ -57,12 +63,15 @@ class Webhooks:
 
     async def tell_of(self, started: StartedJob, command: GenerateCommand, *, asked: bool) -> None:
         """Tell a request's URL of a job that was there before it; `asked` says that the caller
-        expects to be told rather than answered. A job's own request is in its record."""
+        expects to be told rather than answered. A job's own request is in its record. Raises
+        `InvalidRequest` when one that expects it cannot be told."""
         target, hit = command.webhook, started.cache is CacheOutcome.HIT
         if target is None or not (started.joined or (hit and asked)):
             return
         caller = started.caller.id if hit and started.caller is not None else None
-        await self._queue.add_webhook(started.job.id, target, caller)
+        added = await self._queue.add_webhook(started.job.id, target, caller)
+        if added == "full" and asked:
+            raise InvalidRequest("invalid_value", FULL, param="webhook")
 
     async def list_newest(self, user: str, limit: int, *, failed: bool) -> Sequence[Delivery]:
         return await self._queue.list_newest(user, limit, failed=failed)

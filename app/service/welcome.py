@@ -8,6 +8,7 @@ from app.domain.limits import Limits
 from app.domain.principal import ApiKey, User
 from app.service.admin_errors import TeamUnknown, UserUnknown
 from app.service.keys import IssuedKey, KeyAdmin
+from app.service.people import People
 from app.service.teams import checked_label, checked_name
 
 FIRST_KEY_NAME = "first key"
@@ -36,7 +37,7 @@ class Welcome:
     issued: IssuedKey | None
 
 
-async def welcome(keys: KeyAdmin, newcomer: Newcomer) -> Welcome:
+async def welcome(keys: KeyAdmin, people: People, newcomer: Newcomer) -> Welcome:
     """Everything is checked before anything is written. Raises `NameInvalid`, `BudgetUnpriced`, and
     `Conflict` when somebody else of that name is here."""
     checked_label(newcomer.key_name)
@@ -54,7 +55,7 @@ async def welcome(keys: KeyAdmin, newcomer: Newcomer) -> Welcome:
             newcomer.name, team=newcomer.team, limits=newcomer.limits, title=newcomer.title
         )
     now_ms = await keys.now_ms()
-    for key in await keys.keys(user.name):
+    for key in await people.keys_of(user.name):
         if key.name == newcomer.key_name and key.is_usable(now_ms):
             return Welcome(user, before is None, key, None)
     issued = await keys.issue(user.name, name=newcomer.key_name, expires_in=newcomer.expires_in)

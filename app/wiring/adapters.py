@@ -133,11 +133,12 @@ async def open_adapters(
         opened, journal, settings, urls.gone, lambda: disk_space.full_directory is not None
     )
     await refuse_other_data_version(scripts)
+    keyring = RedisKeyRing(scripts)
     return Adapters(
         store=opened,
         ledger=open_ledger(scripts, settings),
-        keyring=RedisKeyRing(scripts),
-        invitations=RedisInvitations(scripts, RedisKeyRing(scripts)),
+        keyring=keyring,
+        invitations=RedisInvitations(scripts, keyring),
         sessions=RedisSessions(scripts),
         identity_provider=open_identity_provider(stack, settings),
         audit_log=RedisAuditLog(scripts),
@@ -148,7 +149,7 @@ async def open_adapters(
         journal=journal,
         journals=JournalRegistry(scripts),
         gateways=GatewayRegistry(scripts),
-        spend_alerts=RedisSpendAlerts(scripts),
+        spend_alerts=RedisSpendAlerts(scripts, keyring),
         delivery=open_delivery(stack, scripts, settings),
         outbox=FileOutbox(journal_directory(settings) / "owed"),
         cache=RedisResultCache(

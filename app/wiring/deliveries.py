@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from app.adapters.redis.deliveries import RedisDeliveryQueue, RedisNotices
+from app.adapters.redis.ledger_condition import ClosedReason
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.notice_facts import RedisNoticeFacts
 from app.adapters.webhooks.poster import HttpWebhookPoster
@@ -109,7 +110,7 @@ def build_delivery_sender(
 
 def build_notice_watch(adapters: "Adapters", settings: Settings) -> NoticeWatch:
     local = LocalFacts(
-        intact=lambda: adapters.ledger.condition.intact and not adapters.gone(),
+        data_lost=lambda: adapters.ledger.condition.closed is ClosedReason.LOST or adapters.gone(),
         traffic=lambda: adapters.traffic.latest,
         low_disk=partial(adapters.disk_space.find_low, settings.notice_disk_mb),
         host=socket.gethostname(),

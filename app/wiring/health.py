@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from app.adapters.journal.outbox import list_dead_letters
+from app.adapters.redis.ledger_condition import ClosedReason
 from app.domain.catalog import Catalog
 from app.domain.check_result import CheckResult, fail, ok, warn
 from app.domain.errors import LedgerDataLost, LedgerUnavailable
 from app.domain.ledger import LedgerAudit
 from app.domain.limits import Scope, ScopeKind
 from app.domain.media import ImageStoreUnavailable
+from app.domain.other_store import DataVersionUnknown
 from app.domain.principal import HOUSE
 from app.domain.upstream import UpstreamTraffic
 from app.service.check_backup import check_backup
@@ -93,20 +95,26 @@ class HealthChecks:
         checks = [*provider, *_check_breaker(traffic)]
         figures = None
         try:
-            await self._adapters.ledger.ready()
+            await self._require_open()
             checks += [*await self._server(), *await self._check_books()]
             house = Scope(ScopeKind.HOUSE, HOUSE, self._settings.house_limits)
             limits = await self._adapters.directory.read_scopes([house])
             stats = await self._adapters.ledger.open_job_stats()
             figures = limits, stats, await self._alarming()
-        except LedgerDataLost:
-            fix = "Run `koi ledger rebuild` on a machine that has a journal; see its --help."
-            checks.append(fail("store", "it lost data, so that nothing is spent", fix))
+        except (LedgerDataLost, DataVersionUnknown):
+            closed = self._adapters.ledger.condition.closed or ClosedReason.LOST
+            checks.append(fail("store", closed.sentence, closed.fix))
         except LedgerUnavailable:
             checks.append(fail("store", "it does not answer", STORE_AWAY))
         checks += [*self._check_journal(), *await self._machine()]
         standing, jobs, alarming = figures or (None, None, None)
         return Health(round(time.time() * 1000), checks, standing, jobs, traffic, alarming)
+
+    async def _require_open(self) -> None:
+        """Raises `LedgerDataLost`, `LedgerUnavailable`."""
+        await self._adapters.ledger.ready()
+        if self._adapters.ledger.condition.closed is not None:
+            raise LedgerDataLost
 
     async def _ask_provider(self) -> list[CheckResult]:
         """A provider that hangs keeps nobody waiting: its answer is shown once it is there."""

@@ -50,9 +50,8 @@ class ReadinessProbe:
     def _ledger_word(self) -> str:
         if self._adapters.gone():
             return "files_gone"
-        condition = self._adapters.ledger.condition
-        if not condition.intact:
-            return "lost_data" if condition.moved_to is None else "moved"
+        if (closed := self._adapters.ledger.condition.closed) is not None:
+            return closed.value
         return "ok" if self._answered else "unavailable"
 
     async def _ask(self) -> None:

@@ -167,7 +167,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         keys=keys,
         invitations=Invitations(adapters.invitations, adapters.keyring, keys, ROOT_ACTOR),
         admin_keys=AdminKeys(adapters.keyring, adapters.keyring, ROOT_ACTOR),
-        holder_keys=HolderKeys(keys, settings.holders_manage_keys),
+        holder_keys=HolderKeys(keys, adapters.directory, settings.holders_manage_keys),
         sessions=sessions,
         sign_in=build_sign_in(
             adapters.identity_provider, settings, adapters.keyring, keys, sessions

@@ -4,7 +4,9 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from store_rig import (
+    NOTE,
     Engine,
     admission,
     delivered,
@@ -17,11 +19,18 @@ from store_rig import (
 )
 from test_ledger_rebuild import Host, empty, host  # noqa: F401  a fixture
 
+from app.adapters.redis import keyspace
 from app.adapters.redis.client.batching import BatchingStore
-from app.adapters.redis.deliveries import RedisDeliveryQueue
+from app.adapters.redis.deliveries import RedisDeliveryQueue, RedisNotices
+from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
+from app.adapters.webhooks.poster import HttpWebhookPoster
+from app.domain.errors import LedgerDataLost
 from app.domain.job import JobState, Outcome, PendingImage
 from app.domain.ledger import CollectionReport
+from app.domain.limits import Limits
+from app.domain.notices import Notice, NoticeKind
+from app.domain.principal import User
 from app.domain.webhooks import (
     Delivery,
     DeliveryReport,
@@ -30,6 +39,11 @@ from app.domain.webhooks import (
     WebhookEvent,
     WebhookTarget,
 )
+from app.service.background import BackgroundTasks
+from app.service.delivery_sender import DeliverySender
+from app.service.notice_forms import NoticeReceiver
+from app.service.webhook_secrets import WebhookSecrets
+from tests.receiver import receiving
 
 DAY_MS = 86_400_000
 ROOM = DeliveryRoom(64, 4, 16)
@@ -52,6 +66,27 @@ async def awaited(queue: RedisDeliveryQueue, room: DeliveryRoom = ROOM) -> list[
     while not (found := await claimed(queue, room)):
         await asyncio.sleep(0.001)
     return found
+
+
+class NoRecorder:
+    def delivery_tried(self, kind: str, outcome: str) -> None: ...
+
+
+def sender_on(
+    store: BatchingStore, ledger: RedisLedger, keyring: RedisKeyRing, poster: HttpWebhookPoster
+) -> DeliverySender:
+    return DeliverySender(
+        queue=queue_on(store),
+        ledger=ledger,
+        secrets=WebhookSecrets(keyring, NOTE.actor),
+        poster=poster,
+        notices=NoticeReceiver(poster, None, "generic", None),
+        compose=lambda *_: b"{}",
+        recorder=NoRecorder(),
+        background=BackgroundTasks(lambda *_: None),
+        timeout_ms=5_000,
+        first_pause_ms=1,
+    )
 
 
 async def test_the_end_of_a_task_creates_its_delivery_once(
@@ -210,3 +245,53 @@ async def test_a_delivery_that_no_process_survives_ends_with_its_day(
         await asyncio.sleep(0.002)
 
     assert (await queue.list_newest("ann", 1))[0].state is DeliveryState.FAILED
+
+
+async def test_a_closed_store_keeps_users_deliveries_and_tells_the_operator(
+    engine: Engine, store: BatchingStore, ledger: RedisLedger
+) -> None:
+    queue = queue_on(store)
+    await ledger.settle(await started(ledger, admission(webhook=hook())), delivered(1))
+    notices = RedisNotices(scripts_on(store), sent=True, lifetime_ms=DAY_MS)
+    await notices.publish(Notice(NoticeKind.LEDGER_DATA_LOST, "house"))
+    [waiting] = await queue.list_newest("ann", 1)
+    with engine.client() as admin:
+        admin.set(keyspace.key("suspect"), "moved redis://elsewhere.test")
+
+    assert [one.user for one in await claimed(queue)] == ["@house"]
+    with pytest.raises(LedgerDataLost):
+        await queue.redeliver(waiting.id, DAY_MS)
+    assert [replace(one, due_ms=None) for one in await queue.list_newest("ann", 1)] == [
+        replace(waiting, due_ms=None)
+    ]
+    with engine.client() as admin:
+        admin.delete(keyspace.key("suspect"))
+    assert [one.id for one in await awaited(queue)] == [waiting.id]
+
+
+async def test_a_task_that_fails_collects_and_fails_again_is_told(
+    store: BatchingStore, ledger: RedisLedger, keyring: RedisKeyRing
+) -> None:
+    queue = queue_on(store)
+    await keyring.save_user(User("ann", Limits(), 1), NOTE, create=True)
+    with receiving() as receiver:
+        poster = HttpWebhookPoster([receiver.url.removeprefix("http://")])
+        sender = sender_on(store, ledger, keyring, poster)
+        job_id = await started(ledger, admission(webhook=hook(receiver.url)))
+        await ledger.settle(job_id, unknown(), hold_ms=60_000)
+        link = PendingImage(0, 0, "https://cdn.test/")
+        late = Outcome(JobState.SETTLED, billed=1, pending=(link,))
+        await ledger.settle(job_id, late, collect_ms=9)
+        loop = asyncio.create_task(sender.run())
+        while not (await queue.list_newest("ann", 1))[0].tries:
+            await asyncio.sleep(0.01)
+        await ledger.record_collection(job_id, CollectionReport(lost=(link,), due_ms=9))
+        while (await queue.list_newest("ann", 1))[0].due_ms is not None:
+            await asyncio.sleep(0.01)
+        sender.background.is_draining = True
+        await loop
+        await poster.close()
+
+    [only] = await queue.list_newest("ann", 10)
+    assert (only.kind, only.state) == ("task.failed", DeliveryState.DELIVERED)
+    assert [got.id for got in receiver.got] == [only.id]

@@ -2,18 +2,31 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from store_rig import NOTE, Engine, OpenStore, keyring_on
+from store_rig import NOTE, Engine, OpenStore, keyring_on, principal, scripts_on
 
 from app.adapters.redis import records
+from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.directory import RedisDirectory
 from app.adapters.redis.keyring import RedisKeyRing
+from app.adapters.redis.spend_alerts import RedisSpendAlerts
 from app.domain.administration import Conflict
+from app.domain.catalog import parse_catalog
 from app.domain.errors import LedgerUnavailable
+from app.domain.holders import KeyManagement
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, CachePolicy, Team, User
+from app.domain.spend_alerts import SpendAlert
+from app.service.holder_keys import HolderKeys
+from app.service.keys import KeyAdmin
+from app.service.people import People
+from app.service.welcome import Newcomer, welcome
+from app.wiring.catalog_file import DEFAULT_CATALOG_PATH
 
 DIGEST = hashlib.sha256(b"sk-koi-1").hexdigest()
 LIMITS = Limits(images_per_day=5, micros_per_month=10**15, concurrency=0)
@@ -269,3 +282,39 @@ async def test_a_secret_is_one_keys_also_when_that_was_revoked(ring: RedisKeyRin
         await ring.save_key(replace(KEY, id="key_other"), NOTE)
 
     assert await ring.authenticate(DIGEST) is None
+
+
+class Directed(RedisKeyRing):
+    """Parses the keys of the whole deployment for nobody."""
+
+    async def keys(self, user: str | None = None) -> Sequence[ApiKey]:
+        raise AssertionError(f"all keys were read for those of {user}")
+
+
+async def test_a_holders_keys_are_found_without_parsing_everybodys(store: BatchingStore) -> None:
+    scripts = scripts_on(store)
+    ring = Directed(scripts)
+    await filled(ring)
+    catalog = parse_catalog(DEFAULT_CATALOG_PATH.read_text())
+    keys, directory = KeyAdmin(ring, catalog, Limits(), NOTE.actor), RedisDirectory(scripts)
+    holder = HolderKeys(keys, directory, KeyManagement.ALL)
+    me = principal(names=(KEY.id, "ann", "art"))
+
+    assert [key.id for key in await holder.list(me)] == [KEY.id]
+    assert await holder.last_used([KEY]) == {}
+    rotated = await holder.rotate(me, KEY.id, timedelta())
+    assert [key.digest for key in await holder.list(me)] == [rotated.key.digest]
+    newcomer = Newcomer("ann", team="art", key_name="laptop")
+    assert (await welcome(keys, People(directory, keys), newcomer)).key.id == KEY.id
+
+
+async def test_an_update_beside_a_deletion_brings_no_spend_alert_back(store: BatchingStore) -> None:
+    scripts = scripts_on(store)
+    alerts = RedisSpendAlerts(scripts, RedisKeyRing(scripts))
+    alert = SpendAlert("alert_1", "house", 5, ("ops@koi.test",), "", 1)
+    await alerts.save(alert, NOTE)
+    await alerts.save(replace(alert, deleted_ms=2), NOTE, before=alert)
+
+    with pytest.raises(Conflict):
+        await alerts.save(replace(alert, threshold_micros=6), NOTE, before=alert)
+    assert await alerts.alerts() == []

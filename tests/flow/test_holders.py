@@ -12,6 +12,7 @@ import redis
 from app.domain.limits import Limits
 from app.domain.principal import CachePolicy
 from app.sandbox.server import Sandbox
+from app.service.holder_keys import MAX_KEYS
 from app.wiring.operator import OperatorContext
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.harness import KOI, Koi, gateway
@@ -147,6 +148,27 @@ def test_a_rotated_key_works_until_its_overlap_ends(koi: Koi) -> None:
         assert quin.get("/v1/usage").status_code == 200
         with koi.client(new["value"]) as fresh:
             assert fresh.get("/v1/usage").json()["key_id"] == new["id"]
+
+
+def test_rotating_makes_no_more_keys_than_a_holder_may_have(koi: Koi) -> None:
+    with koi.client(koi.key("ria")) as ria:
+        own = key_id(ria)
+        same = ria.post(f"{KEYS}/{own}/rotate", json={}).json()
+        assert same["id"] == own
+    with koi.client(same["value"]) as ria:
+        path = f"{KEYS}/{own}/rotate"
+        second = ria.post(path, json={"overlap_seconds": 600}).json()["id"]
+        assert code_of(ria.post(path, json={"overlap_seconds": 600})) == (403, "not_allowed")
+
+        async def fill(operator: OperatorContext) -> None:
+            for number in range(MAX_KEYS - 2):
+                await operator.keys.issue("ria", name=f"{number}")
+
+        koi.operate(fill)
+    with koi.client(koi.key("ria")) as ria:
+        full = ria.post(f"{KEYS}/{second}/rotate", json={"overlap_seconds": 600})
+        assert code_of(full) == (403, "not_allowed")
+        assert len(ria.get(KEYS).json()["data"]) == MAX_KEYS + 1
 
 
 def test_foreign_keys_do_not_exist(koi: Koi) -> None:

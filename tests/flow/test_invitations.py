@@ -104,6 +104,16 @@ def test_links_that_ended_say_so(koi: Koi) -> None:
     assert koi.operate(lambda operator: operator.keys.keys()) == []
 
 
+def test_the_link_of_a_deleted_user_gives_no_key_of_the_next_one_of_that_name(koi: Koi) -> None:
+    old = invite(koi)
+    with koi.client(ADMIN_KEY) as admin:
+        admin.delete("/v1/organization/users/ann").raise_for_status()
+    new = invite(koi)
+
+    assert "gone" in refusal(accept(koi, token_of(old)))
+    assert accept(koi, token_of(new)).status_code == 200
+
+
 def test_a_token_is_no_api_key_and_is_stored_nowhere(koi: Koi) -> None:
     import redis
 

@@ -8,10 +8,13 @@ import httpx
 import pytest
 import redis
 
+from app.adapters.redis import keyspace
 from app.sandbox.server import Sandbox
 from tests.flow.command import Cli, cli_on, served_by
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi, gateway
+
+SUSPECT = keyspace.key("suspect")
 
 
 @pytest.fixture
@@ -65,6 +68,47 @@ def test_an_emptied_store_refuses_spend_until_it_is_rebuilt_and_then_answers_rep
     assert task.json()["status"] == "completed"
     assert fresh.status_code == 200
     assert koi.sandbox.posts == 2
+
+
+def test_a_store_that_was_closed_on_purpose_is_not_called_lost(
+    sandbox: Sandbox, store_url: str, tmp_path: Path
+) -> None:
+    options = {"admin_key": "admin-0123456789", "notice_interval_s": 0.05}
+    with (
+        gateway(sandbox, store_url, tmp_path / "koi", **options) as koi,
+        koi.client("admin-0123456789") as client,
+        redis.Redis.from_url(store_url) as store,
+    ):
+        koi.key()
+        for reason, words in {
+            "moved redis://elsewhere.test": ("moved", "KOI_REDIS_URL"),
+            "restoring 1 2": ("restoring", "koi restore"),
+            "upgrading": ("upgrading", "koi store upgrade"),
+        }.items():
+            store.set(SUSPECT, reason)
+            wait_for(client, words[0])
+            check = wait_for_store(client, words[1])
+            assert "lost" not in check["sentence"]
+        notices = koi.operate(lambda operator: operator.deliveries.list_house_notices(10))
+        told = cli_on(tmp_path, store_url, **served_by(sandbox.url)).refused(
+            "ledger", "rebuild", code=1
+        )
+        store.delete(SUSPECT)
+
+    assert [one.kind for one in notices] == []
+    assert "koi store upgrade" in told
+
+
+def wait_for_store(client: httpx.Client, words: str) -> dict[str, str]:
+    """The check of the store, once it says this is to be done."""
+    deadline = time.monotonic() + 20
+    while True:
+        checks = client.get("/v1/koi/health").json()["checks"]
+        found: dict[str, str] = next(check for check in checks if check["name"] == "store")
+        if words in (found["mend"] or ""):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
 
 
 def test_a_picture_under_way_when_the_store_is_emptied_is_delivered_and_metered_after_the_rebuild(

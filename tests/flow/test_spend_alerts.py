@@ -135,7 +135,7 @@ def test_alerts_survive_the_loss_of_the_store(koi: Koi, tmp_path: Path) -> None:
 async def _alerts(operator: Any) -> Any:
     from app.adapters.redis.spend_alerts import RedisSpendAlerts
 
-    return await RedisSpendAlerts(operator.scripts).alerts()
+    return await RedisSpendAlerts(operator.scripts, operator.keyring).alerts()
 
 
 @pytest.mark.parametrize(

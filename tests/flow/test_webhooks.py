@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.domain.administration import AuditQuery
+from app.domain.webhooks import WebhookTarget
 from app.service.delivery_sender import MAX_PER_RECEIVER
+from app.wiring.operator import OperatorContext
 from tests.flow.command import cli_on
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
@@ -295,6 +298,25 @@ def test_a_rotated_secret_signs_beside_the_old_one(koi: Koi, receiver: Receiver)
     assert new not in repr((page, koi.operate(lambda operator: operator.keyring.user("ann"))))
 
 
+def test_a_secret_is_for_unrestricted_keys_and_rotated_once_a_day(koi: Koi) -> None:
+    free = koi.key("ann")
+    narrow = koi.key("ann", models=frozenset({"grok-imagine"}))
+    ending = koi.key("ann", expires_in=timedelta(hours=1))
+    refused = []
+    for key in (narrow, ending):
+        with koi.client(key) as client:
+            refused += [client.get(SECRET), client.post(SECRET)]
+    first = secret_of(koi, free)
+    second = secret_of(koi, free, rotate=True)
+    with koi.client(free) as client:
+        again = client.post(SECRET)
+
+    told = [(answer.status_code, answer.json()["error"]["code"]) for answer in refused]
+    assert told == [(403, "not_allowed")] * 4
+    assert (again.status_code, again.json()["error"]["code"]) == (400, "conflict")
+    assert first != second == secret_of(koi, free)
+
+
 def test_a_delivery_is_sent_again_on_demand_by_its_owner(koi: Koi, receiver: Receiver) -> None:
     key = koi.key("ann")
     ask(koi, key, receiver.url)
@@ -330,6 +352,28 @@ def test_whoever_is_answered_with_anothers_task_is_told_too(
     assert [len({got.id for got in receiver.at(path)}) for path in ("/first", "/joined")] == [1, 1]
     assert len({one.id for one in hits}) == 2
     assert {one.json["data"]["status"] for one in hits} == {"completed"}
+
+
+def test_whoever_cannot_be_told_of_anothers_task_any_more_is_refused(
+    start: Start, receiver: Receiver
+) -> None:
+    koi = start(**QUICK_DELIVERY, cache_variants=1)
+    key = koi.key()
+    koi.sandbox.set(latency_s=3)
+    task = ask(koi, key, f"{receiver.url}/first")
+
+    async def fill(operator: OperatorContext) -> str:
+        for number in range(20):
+            target = WebhookTarget(f"https://{number}.test/", "ann", koi.url, 60_000)
+            added = await operator.deliveries.add_webhook(task["id"], target, None)
+        return added
+
+    assert koi.operate(fill) == "full"
+    refused = post(koi, key, webhook=f"{receiver.url}/late", **{"async": True})
+    receiver.wait("/first")
+
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "webhook")
+    assert "Nothing was charged" in refused.json()["error"]["message"]
 
 
 def test_a_repeat_by_its_idempotency_key_is_told_once(koi: Koi, receiver: Receiver) -> None:

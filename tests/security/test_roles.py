@@ -172,8 +172,8 @@ TABLE = {
         for name in ("subscription", "credit_grants", "usage")
     },
     "GET /v1/koi/webhooks": both(200),
-    "GET /v1/koi/webhooks/secret": both(200),
-    "POST /v1/koi/webhooks/secret": both(200),
+    "GET /v1/koi/webhooks/secret": Row(200, 200, 403),
+    "POST /v1/koi/webhooks/secret": Row(200, 200, 403),
     "POST /v1/koi/webhooks/{delivery_id}/redeliver": both(404),
     "POST /mcp": both(400),
     "GET /mcp": both(405),

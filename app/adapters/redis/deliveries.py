@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -18,6 +18,7 @@ from app.domain.webhooks import (
     DeliveryReport,
     DeliveryRoom,
     DeliveryState,
+    WebhookAdded,
     WebhookTarget,
 )
 
@@ -62,10 +63,13 @@ class RedisDeliveryQueue:
     def __init__(self, scripts: LedgerScripts) -> None:
         self._scripts = scripts
 
-    async def add_webhook(self, job_id: str, target: WebhookTarget, asked: str | None) -> None:
+    async def add_webhook(
+        self, job_id: str, target: WebhookTarget, asked: str | None
+    ) -> WebhookAdded:
         also = {} if asked is None else {"asked": asked}
         request = {"job": job_id, "hook": write_webhook(target), **also}
-        await self._scripts.write("add_webhook", request)
+        status, _ = await self._scripts.write("add_webhook", request)
+        return cast("WebhookAdded", status)
 
     async def claim(self, room: DeliveryRoom, lease_ms: int) -> DeliveryClaims:
         fields = await self._run(

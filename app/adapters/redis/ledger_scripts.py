@@ -97,7 +97,7 @@ class LedgerScripts:
             self._append_to_journal(position, [StoreChange(ChangeKind.EPOCH, epoch, begins)])
         if verdict == "continued" or self.position is None or position.seq > self.position.seq:
             self.position = position
-        self.condition.note(intact=True)
+        self.condition.note(None)
         self._is_open = True
         return self.position
 
@@ -263,7 +263,7 @@ class LedgerScripts:
                     StoreChange(_KINDS[kind], id, fields, seq) for kind, id, fields, seq in changes
                 ]
                 self.journal.add(JournalRecord(position, emitted, self._now_ms()))
-        self.condition.note(intact=True)
+        self.condition.note(None)
 
     def _append_to_journal(self, position: Position, changes: list[StoreChange]) -> None:
         self.journal.append(JournalRecord(position, changes, self._now_ms()))

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 
 import orjson
 
+from app.adapters.redis.keyring import RedisKeyRing, ask_to_save
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.domain.administration import AuditNote
 from app.domain.spend_alerts import SpendAlert
@@ -17,20 +18,16 @@ NO_STOP = {"stopped": False, "reason": "", "at_ms": 0}
 
 
 class RedisSpendAlerts:
-    def __init__(self, scripts: LedgerScripts) -> None:
-        self._scripts = scripts
+    def __init__(self, scripts: LedgerScripts, keyring: RedisKeyRing) -> None:
+        self._scripts, self._keyring = scripts, keyring
 
-    async def save(self, alert: SpendAlert, note: AuditNote) -> None:
-        name = PREFIX + alert.id
-        row = {key: value for key, value in asdict(alert).items() if value is not None}
-        request = {
-            "family": "stops",
-            "name": name,
-            "mode": "put",
-            "record": orjson.dumps({**row, "name": name, **NO_STOP}).decode(),
-            "audit": {"actor": note.actor.text, "kind": note.kind, "reason": note.reason},
-        }
-        await self._scripts.write("save_record", request)
+    async def save(
+        self, alert: SpendAlert, note: AuditNote, *, before: SpendAlert | None = None
+    ) -> None:
+        """See the port."""
+        ask = ask_to_save("stops", PREFIX + alert.id, _write(alert), "put")
+        seen = {} if before is None else {"seen": orjson.dumps(_row(before)).decode()}
+        await self._keyring.save({**ask, **seen}, note)
 
     async def alerts(self) -> Sequence[SpendAlert]:
         """See the port."""
@@ -38,6 +35,15 @@ class RedisSpendAlerts:
         found = [_read(row) for row in rows if row["name"].startswith(PREFIX)]
         alive = [alert for alert in found if alert.deleted_ms is None]
         return sorted(alive, key=lambda alert: (alert.created_ms, alert.id))
+
+
+def _row(alert: SpendAlert) -> dict[str, object]:
+    """With what is not set too, which somebody may have set meanwhile."""
+    return {**asdict(alert), "name": PREFIX + alert.id, **NO_STOP}
+
+
+def _write(alert: SpendAlert) -> bytes:
+    return orjson.dumps({key: value for key, value in _row(alert).items() if value is not None})
 
 
 def _read(row: dict[str, object]) -> SpendAlert:

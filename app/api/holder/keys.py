@@ -24,11 +24,11 @@ MAX_OVERLAP_S = 7 * 86_400
 @holder_route
 async def index(request: Request, principal: Principal) -> Response:
     """All keys of your user that were not revoked, oldest first."""
-    keys = _use_cases(request)
-    used = await keys.last_used()
+    found = await _use_cases(request).list(principal)
+    used = await _use_cases(request).last_used(found)
     content: HolderKeyListBody = {
         "object": "list",
-        "data": [_describe(key, principal, used.get(key.id)) for key in await keys.list(principal)],
+        "data": [_describe(key, principal, used.get(key.id)) for key in found],
         "has_more": False,
     }
     return object_response(content)
@@ -60,7 +60,8 @@ async def update(request: Request, principal: Principal) -> Response:
         name=None if body.get("name") is None else require_title(body),
         limits=parse_limits_field(body, before),
     )
-    return object_response(_describe(key, principal, (await keys.last_used()).get(key.id)))
+    used = await keys.last_used([key])
+    return object_response(_describe(key, principal, used.get(key.id)))
 
 
 @holder_route
@@ -73,8 +74,8 @@ async def delete(request: Request, principal: Principal) -> Response:
 
 @holder_route
 async def rotate(request: Request, principal: Principal) -> Response:
-    """A new secret with the same rights, shown this once. The old one ends after the overlap; at
-    once where the key has limits of its own."""
+    """A new secret with the same rights, shown this once. The old one ends after the overlap;
+    without one, or where the key has limits of its own, at once."""
     body = await read_fields(request, frozenset({"overlap_seconds"}))
     overlap = timedelta(seconds=parse_integer(body, "overlap_seconds", 0, MAX_OVERLAP_S) or 0)
     key_id: str = request.path_params["key_id"]

@@ -69,7 +69,7 @@ async def create(request: Request, admin: Administrator) -> Response:
         key_name=parse_string(body, "key_name", MAX_TITLE_CHARS) or FIRST_KEY_NAME,
         expires_in=parse_lifetime(body),
     )
-    done = await welcome(admin.keys, newcomer)
+    done = await welcome(admin.keys, admin.gateway.operations.people, newcomer)
     origin = get_public_origin(request)
     secret = "(the one you have)" if done.issued is None else done.issued.secret
     content: WelcomeBody = {

@@ -1,5 +1,7 @@
 #!lua
--- Lease due deliveries, a few of each receiver in turn. A try is counted before it is made.
+-- Lease due deliveries, a few of each receiver in turn. A try is counted before it is made. In a closed
+-- store users' deliveries stay as they are: the store that goes on from it has them too. Notices to the
+-- operator go out, for they may be about just that.
 -- KEYS [1] slot  ARGV [1] {total, per_receiver, per_user, lease_ms,
 --      in_flight = {receiver or user = how many the caller carries}}
 -- -> {now_ms, deliveries = {{field, value ...} ...}}
@@ -7,8 +9,10 @@ local MAX_RECEIVERS = 500  -- looked at in one call
 
 local ask = cjson.decode(ARGV[1])
 local in_flight, claimed = ask.in_flight, {}
+local closed = redis.call('EXISTS', K.suspect) == 1
 
 local function room_for(receiver, user)
+  if closed and user ~= HOUSE_USER then return 0 end
   return math.min(ask.total - #claimed, ask.per_receiver - (in_flight[receiver] or 0),
     ask.per_user - (in_flight[user] or 0))
 end

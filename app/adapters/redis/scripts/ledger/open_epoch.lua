@@ -2,16 +2,17 @@
 -- The epoch and position of this store, begun when there is none and the caller knows of none.
 -- KEYS [1] slot  ARGV [1] a random epoch to begin [2] the epoch the caller knows, or '' [3] its
 --      sequence number
--- -> {epoch, position, verdict, begins, continues, place?, version?}: 'same', 'continued' (rebuilt from
---    all the caller knows), 'lost', 'foreign', 'moved' (to `place`) or 'version' (the data is of another
---    one); the sequence number after which this epoch began, and the earlier epochs it continues
+-- -> {epoch, position, verdict, begins, continues, place?, suspect?, version?}: 'same', 'continued'
+--    (rebuilt from all the caller knows), 'lost', 'foreign', 'moved' (to `place`) or 'version' (the data
+--    is of another one); `suspect` is why a store that is 'lost' was closed before; the sequence number after which this epoch began, and the earlier epochs it continues
 local stored = redis.call('MGET', K.epoch, K.seq, K.suspect)
 local epoch, seq, quarantined = stored[1], tonumber(stored[2] or 0), stored[3]
 local known, known_seq = ARGV[2], tonumber(ARGV[3])
 if not epoch then
   if known ~= '' then redis.call('SET', K.suspect, known, 'NX') end
   if known ~= '' or quarantined then
-    return named({ epoch = '', position = '0', verdict = 'lost', begins = 0, continues = {} })
+    return named({ epoch = '', position = '0', verdict = 'lost', begins = 0, continues = {},
+      suspect = quarantined })
   end
   epoch = ARGV[1]
   redis.call('SET', K.epoch, epoch)
@@ -28,7 +29,7 @@ end
 local function found(verdict)
   return named({
     epoch = epoch, position = latest, verdict = verdict, begins = begins, continues = continues,
-    place = moved_to(quarantined), version = data_version(),
+    place = moved_to(quarantined), suspect = quarantined, version = data_version(),
   })
 end
 if data_version() ~= DATA_VERSION then return found('version') end

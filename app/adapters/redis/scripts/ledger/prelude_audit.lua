@@ -74,12 +74,14 @@ local function write_audit(note, target, user, team, differing)
   return cjson.encode({ id = id, fields = fields })
 end
 
--- The same for the change of a record, with its old and new values; nil when nothing changed.
+-- The same for the change of a record, with its old and new values; nil when nothing changed. Another
+-- secret is a change, though the log says none of it.
 local function append_audit(note, family, name, before, after)
   local old = audited_values(before, name)
   local new, row = audited_values(after, name)
   local differing = audited_changes(old, new)
-  if before and next(differing) == nil then return nil end
+  local same_secret = before and cjson.decode(before).digest == row.digest
+  if same_secret and next(differing) == nil then return nil end
   local user, team = nil, nil
   if family == 'users' then
     user, team = name, row.team

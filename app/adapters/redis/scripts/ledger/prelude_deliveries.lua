@@ -1,6 +1,7 @@
 -- Deliveries: messages that wait to be posted to a URL, a webhook of a task or a notice to the operator.
 -- A receiver is '<user> <origin of the URL>', so that one that is slow holds up nobody else's.
 
+local HOUSE_USER = '@house'           -- whose deliveries notices to the operator are
 local MAX_UNDELIVERED = 1000         -- of one user; more are dropped
 local MAX_DELIVERY_LOG = 500         -- deliveries of one user that can be listed
 local DELIVERY_LOG_MS = 259200000    -- for so long after their end

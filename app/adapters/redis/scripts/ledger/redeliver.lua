@@ -1,11 +1,15 @@
 #!lua
--- Make a delivery due now, whatever became of it.
+-- Make a delivery due now, whatever became of it. In a closed store nothing would be told of a user's.
 -- KEYS [1] slot  ARGV [1] {id, lifetime_ms}
 -- -> {queued = 1 or 0}
+-- errors: data_lost (the store is closed)
 local ask = cjson.decode(ARGV[1])
 local key = K.delivery .. ask.id
 local delivery = read_fields(key, 'state', 'user', 'receiver', 'tries', 'url', 'leased')
 if not delivery.state or delivery.url == '' then return named({ queued = 0 }) end
+if delivery.user ~= HOUSE_USER and redis.call('EXISTS', K.suspect) == 1 then
+  return fail(E.data_lost)
+end
 if delivery.state == 'waiting' and tonumber(delivery.leased or 0) > now_ms then
   return named({ queued = 1 })
 end
