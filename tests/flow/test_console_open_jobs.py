@@ -18,7 +18,7 @@ def test_what_waits_is_cancelled_by_the_operator_and_by_the_command(
     start: Start, store_url: str, tmp_path: Path
 ) -> None:
     koi = start(upstream_concurrency=1, admin_key=ROOT_KEY)
-    koi.sandbox.set(latency_s=2)
+    koi.sandbox.set(latency_s=4)
     with koi.client() as client:
         bodies = [{**KOI, "prompt": f"number {n}", "async": True} for n in range(3)]
         sent, one, two = [client.post(GENERATE, json=body).json()["id"] for body in bodies]
