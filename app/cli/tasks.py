@@ -18,7 +18,7 @@ from app.cli.output import (
 from app.cli.records import job_record
 from app.cli.session import run_operation
 from app.cli.task_search import TaskFilter, find_expired_task, find_tasks
-from app.domain.job import JobState
+from app.domain.errors import TaskNotCancellable, TaskNotFound
 from app.service.job_search import STATUSES, UNKNOWN_STATE
 
 if TYPE_CHECKING:
@@ -104,13 +104,12 @@ def cancel(task_id: str, /, *, reason: Reason = "", json: AsJson = False) -> Non
     """
 
     async def work(context: "OperatorContext") -> None:
-        job = await context.ledger.job(task_id)
-        waits = job is not None and job.state in (JobState.RESERVED, JobState.RELEASED)
-        done = await context.cancel(task_id, reason) if waits else None
-        if done is None:
-            raise CommandFailed(f"There is no task {task_id!r} that was not sent yet.")
+        try:
+            job = await context.cancel(task_id, reason)
+        except (TaskNotFound, TaskNotCancellable):
+            raise CommandFailed(f"There is no task {task_id!r} that was not sent yet.") from None
         if json:
-            print_json(job_record(done.job, context.catalog.currency))
+            print_json(job_record(job, context.catalog.currency))
         else:
             print_line(f"Cancelled {task_id}; nothing was charged.")
 

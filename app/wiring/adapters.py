@@ -27,7 +27,7 @@ from app.adapters.redis.rollups import RedisRollups
 from app.adapters.redis.sessions import RedisSessions
 from app.adapters.redis.spend_alerts import RedisSpendAlerts
 from app.adapters.redis.task_list import RedisTaskList
-from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
+from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter
 from app.adapters.upstream.client import DieyuyunProvider
 from app.adapters.upstream.transport import open_transport
 from app.api.routes import ROUTE_TEMPLATES
@@ -53,6 +53,7 @@ from app.wiring.stores import (
     refuse_other_data_version,
     store,
 )
+from app.wiring.upstream_limiter import open_upstream_limiter
 
 LOOP_NAMES = frozenset(
     {
@@ -158,17 +159,7 @@ async def open_adapters(
             variants=settings.cache_variants,
             lease_s=round(settings.task_deadline_s),
         ),
-        upstream_limiter=RedisUpstreamLimiter(
-            opened,
-            UpstreamLimits(
-                rpm=settings.upstream_rpm,
-                burst=settings.upstream_burst,
-                concurrency=settings.upstream_concurrency,
-                queue_s=settings.upstream_queue_s,
-                lease_s=settings.task_deadline_s,
-            ),
-            observe=traffic,
-        ),
+        upstream_limiter=open_upstream_limiter(opened, settings, observe=traffic),
         traffic=traffic,
         provider=provider,
         fetcher=fetcher,

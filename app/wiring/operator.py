@@ -14,6 +14,7 @@ from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.audit_log import RedisAuditLog
 from app.adapters.redis.backup_log import RedisBackupLog
+from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.deliveries import RedisDeliveryQueue, RedisNotices
 from app.adapters.redis.directory import RedisDirectory
 from app.adapters.redis.invitations import RedisInvitations
@@ -27,9 +28,11 @@ from app.domain.administration import Actor, ActorKind, AuditNote
 from app.domain.calendar import Calendar
 from app.domain.catalog import Catalog
 from app.domain.errors import LedgerUnavailable
-from app.domain.ledger import Entry, Settlement
+from app.domain.job import Job
+from app.domain.ledger import Entry
 from app.service.adjustments import Adjustments
 from app.service.admin_keys import AdminKeys
+from app.service.cancel_job import CancelJob
 from app.service.invitations import Invitations
 from app.service.keys import KeyAdmin
 from app.service.people import People
@@ -37,6 +40,7 @@ from app.service.spend_alerts import SpendAlertAdmin
 from app.service.teams import one_line
 from app.service.usage import UsageReports
 from app.service.usage_export import FocusTerms
+from app.service.wait import JobWaiters
 from app.settings import Settings
 from app.wiring.catalog_file import read_catalog
 from app.wiring.focus import build_focus_terms
@@ -79,6 +83,7 @@ class OperatorContext:
     spend_alerts: SpendAlertAdmin
     deliveries: RedisDeliveryQueue
     backups: RedisBackupLog
+    store: BatchingStore
 
     @property
     def adjustments(self) -> Adjustments:
@@ -86,10 +91,15 @@ class OperatorContext:
         calendar = Calendar(ZoneInfo(self.settings.timezone))
         return Adjustments(self.ledger, self.keys, self.catalog, calendar, find_operator())
 
-    async def cancel(self, job_id: str, reason: str) -> Settlement | None:
-        """None when it was sent already. Gateways free its slots by themselves."""
-        note = AuditNote(find_operator(), "job.cancelled", one_line(reason))
-        return await self.ledger.cancel(job_id, note)
+    async def cancel(self, job_id: str, reason: str) -> Job:
+        """Raises `TaskNotFound`, `TaskNotCancellable`."""
+        # Only this command works with the provider's slots.
+        from app.wiring.upstream_limiter import open_upstream_limiter  # noqa: PLC0415
+
+        slots = open_upstream_limiter(self.store, self.settings)
+        cancel = CancelJob(self.ledger, JobWaiters(self.ledger), slots)
+        note = AuditNote(self.actor, "job.cancelled", one_line(reason))
+        return await cancel.as_operator(job_id, note)
 
     @property
     def people(self) -> People:
@@ -148,6 +158,7 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             invitations=Invitations(RedisInvitations(scripts, keyring), keyring, keys, actor),
             deliveries=RedisDeliveryQueue(scripts),
             backups=RedisBackupLog(scripts),
+            store=opened,
         )
 
 
