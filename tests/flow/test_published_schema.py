@@ -55,9 +55,9 @@ class House:
 
     def __init__(self, koi: Koi) -> None:
         self.koi, self.user_key = koi, koi.key()
-        published = httpx.get(f"{koi.url}/openapi.json", timeout=120).json()
-        published["servers"] = [{"url": koi.url}]
-        self.schema = schemathesis.openapi.from_dict(published)
+        # It is built when it is first asked for, which may take longer than the library waits.
+        httpx.get(f"{koi.url}/openapi.json", timeout=120).raise_for_status()
+        self.schema = schemathesis.openapi.from_url(f"{koi.url}/openapi.json")
 
     def operation(self, route: DocumentedRoute) -> Any:
         return self.schema[route.path_format][route.method]
