@@ -232,7 +232,7 @@ def test_no_canary_leaves_its_cage(cli: Cli, sandbox: Sandbox, tmp_path: Path) -
     assert found == []
     assert set(signed) <= {"answers"}
     assert len(told.answers) > 150
-    assert len(told.signatures) > 3
+    assert told.signatures
     assert "unforeseen" in logged
     assert "koi_request_duration_seconds" in answered
     assert "Traceback" not in answered
