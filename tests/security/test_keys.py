@@ -188,7 +188,7 @@ def test_there_is_nobody_before_an_operator_has_made_somebody(start: Start) -> N
         for secret in ("x", "sk-1234", "admin", "changeme", "sk-koi-", "sk-sandbox", ADMIN_KEY):
             for path in (MODELS, "/metrics", "/v1/organization/costs?start_time=1"):
                 assert client.get(path, headers=bearer(secret)).status_code in (401, 404)
-        for path in ("/", "/setup", "/login", "/admin", "/register", "/v1/users", "/v1/keys"):
+        for path in ("/setup", "/login", "/admin", "/register", "/v1/users", "/v1/keys"):
             for method in ("GET", "POST"):
                 assert client.request(method, path).status_code == 404
     assert koi.operate(lambda operator: operator.keys.users()) == []
