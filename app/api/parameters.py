@@ -198,6 +198,11 @@ def parse_query_choice(query: QueryParams, name: str, known: Iterable[str]) -> s
     return given
 
 
+def parse_query_boolean(query: QueryParams, name: str) -> bool:
+    """`true` or `false`; missing is false."""
+    return parse_query_choice(query, name, ("true", "false")) == "true"
+
+
 def parse_query_integer(
     query: QueryParams, name: str, default: int | None = None, form: re.Pattern[str] = QUERY_INTEGER
 ) -> int:

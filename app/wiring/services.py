@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 
 from app.adapters.images.previews import PreviewWorkers
 from app.adapters.redis.signals import RedisSignals
-from app.domain.administration import ROOT, Actor, ActorKind
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
 from app.service.admin_keys import AdminKeys
@@ -46,10 +45,9 @@ from app.wiring.adapters import (
     build_job_timings,
 )
 from app.wiring.deliveries import build_delivery_sender, build_webhooks
-from app.wiring.operations import build_operations
+from app.wiring.operations import ROOT_ACTOR, build_operations
 from app.wiring.sign_in import build_sign_in
 
-ROOT_ACTOR = Actor(ActorKind.ADMIN_KEY, ROOT)
 MAX_BASE64_ANSWERS, ANSWER_WAIT_S = 8, 30.0
 """How many base64 answers to one key are sent at once, as each keeps its pictures in memory, and
 how long others wait."""

@@ -44,7 +44,6 @@ READ_PARAMETERS: list[Schema] = [
     SINCE,
     describe_query("journal", {"type": "boolean"}, "Also what this machine's journal says."),
 ]
-BOOLEANS = {"true": True, "false": False}
 
 
 @admin_route(AdminScope.READ)
@@ -74,9 +73,8 @@ async def index(request: Request, admin: Administrator) -> Response:
 async def read(request: Request, admin: Administrator) -> Response:
     """One job with its timeline. Never its prompt."""
     since_s = parameters.parse_query_integer(request.query_params, "since", 0)
-    word = parameters.parse_query_choice(request.query_params, "journal", BOOLEANS)
     await admin.charge_read(SCAN_TOKENS)
-    journal = BOOLEANS[word or "false"]
+    journal = parameters.parse_query_boolean(request.query_params, "journal")
     job_id = request.path_params["job_id"]
     return await _job_response(admin, job_id, since_s * 1000, journal=journal)
 

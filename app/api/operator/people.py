@@ -35,7 +35,6 @@ MAX_TEXT_CHARS = 20_000
 MAX_SEARCH_CHARS = 120
 CHARGED_PER_READ = 20
 """How many items of a page count as one more reading."""
-BOOLEANS = {"true": True, "false": False}
 
 SEARCH = describe_query("q", {"type": "string"}, "Part of a name or id.")
 TEAM = describe_query("team", {"type": "string"}, "Only of this team.")
@@ -170,7 +169,6 @@ def _describe_identified(found: IdentifiedSecret) -> IdentifiedObject:
 
 def _parse_query(request: Request, state: str | None) -> PeopleQuery:
     query, page = request.query_params, parse_page(request)
-    above = parameters.parse_query_choice(query, "above_80", BOOLEANS) or "false"
     return PeopleQuery(
         limit=page.limit,
         after=page.after,
@@ -178,5 +176,5 @@ def _parse_query(request: Request, state: str | None) -> PeopleQuery:
         team=query.get("team") or None,
         user=query.get("user") or None,
         state=state,
-        alarming=BOOLEANS[above],
+        alarming=parameters.parse_query_boolean(query, "above_80"),
     )

@@ -25,7 +25,6 @@ from app.service.welcome import FIRST_KEY_NAME, Newcomer, welcome
 
 MAX_FILE_BYTES = 256 << 10
 FILE_TOKENS = 20
-BOOLEANS = {"true": True, "false": False}
 APPLY = describe_query("apply", {"type": "boolean"}, "Missing: only show the difference.")
 CONFIGURATION_PARAMETERS: list[Schema] = [
     APPLY,
@@ -97,7 +96,7 @@ async def configure(request: Request, admin: Administrator) -> Response:
     """The file of `koi apply` as the body: the difference, or with `apply` (people and money) its
     end. Keys without a digest are issued and shown once."""
     query = request.query_params
-    apply, prune = _parse_boolean(request, "apply"), _parse_boolean(request, "prune")
+    apply, prune = (parameters.parse_query_boolean(query, name) for name in ("apply", "prune"))
     if apply:
         admin.require(AdminScope.PEOPLE)
         admin.require(AdminScope.MONEY)
@@ -125,11 +124,6 @@ async def configure(request: Request, admin: Administrator) -> Response:
         "keys": [describe_new_key(one) for one in issued],
     }
     return object_response(content)
-
-
-def _parse_boolean(request: Request, name: str) -> bool:
-    word = parameters.parse_query_choice(request.query_params, name, BOOLEANS)
-    return BOOLEANS[word or "false"]
 
 
 def _describe_change(change: PlannedChange) -> PlannedChangeObject:

@@ -23,7 +23,6 @@ from app.domain.principal import Team
 
 KNOWN = frozenset({"name", "limits"})
 LACKING = frozenset({"external_key_id", "geography", "residency"})
-BOOLEANS = {"true": True, "false": False}
 
 
 def describe_project(team: Team) -> ProjectObject:
@@ -42,8 +41,7 @@ def describe_project(team: Team) -> ProjectObject:
 
 @admin_route(AdminScope.READ)
 async def index(request: Request, admin: Administrator) -> Response:
-    word = parameters.parse_query_choice(request.query_params, "include_archived", BOOLEANS)
-    archived = BOOLEANS[word or "false"]
+    archived = parameters.parse_query_boolean(request.query_params, "include_archived")
     teams = sorted(await admin.keys.all_teams(), key=lambda team: (team.created_ms, team.name))
     found, has_more = select_page(
         teams,
