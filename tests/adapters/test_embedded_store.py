@@ -360,6 +360,24 @@ def test_a_store_whose_directory_is_deleted_says_so_and_gets_no_second_one_besid
                 (data_dir / "store").mkdir(parents=True, exist_ok=True)
 
 
+@LINUX
+def test_a_store_whose_directory_is_emptied_gets_no_second_one_in_it(data_dir: Path) -> None:
+    with EmbeddedStore(data_dir) as owner, EmbeddedStore(data_dir) as attached:
+        pid = server_pid(owner)
+        for file in (data_dir / "store").iterdir():
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+        wait_for(lambda: attached.gone)  # and looked for a dead owner several times until now
+        assert not attached.owner
+        assert not (data_dir / "store/lock").exists()
+        with (
+            pytest.raises(StoreUnusable, match=rf"process {pid}.*deleted or moved"),
+            EmbeddedStore(data_dir),
+        ):
+            pass
+        assert not (data_dir / "store" / AOF_DIRECTORY).exists()
+
+
 def test_a_store_whose_directory_comes_back_is_well_again(data_dir: Path, tmp_path: Path) -> None:
     with EmbeddedStore(data_dir) as store:
         data_dir.rename(tmp_path / "away")

@@ -53,14 +53,19 @@ class StoreDirectory:
     def log(self) -> Path:
         return self.path / "server.log"
 
-    def try_lock(self) -> int | None:
+    def try_lock(self, *, create: bool) -> int | None:
         """Lock the directory; None when another process holds it. Close the descriptor to unlock.
+
+        Who joined before does not `create` the file again: one that is gone was deleted under a
+        server that runs, and says nothing about it. None then, too.
 
         The lock belongs to the open file: a server that inherits the descriptor keeps the directory
         locked as long as it lives, even after the death of this process.
         """
         try:
-            lock = open_no_follow(str(self.lock), os.O_RDWR | os.O_CREAT)
+            lock = open_no_follow(str(self.lock), os.O_RDWR | (os.O_CREAT if create else 0))
+        except FileNotFoundError:
+            return None
         except OSError as error:
             raise store_unusable(self.path, error) from error
         try:

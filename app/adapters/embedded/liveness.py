@@ -6,6 +6,7 @@ When the files of a running store are deleted or replaced, everything is lost on
 import os
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
@@ -104,14 +105,21 @@ def find_stray_server(path: Path) -> int | None:
 
     Linux only: it needs /proc to find the processes.
     """
+    return next((pid for pid, in_place in _find_servers(path) if not in_place), None)
+
+
+def find_server(path: Path) -> int | None:
+    """The process id of a store that runs on the directory to which this path leads. Linux only."""
+    return next((pid for pid, in_place in _find_servers(path) if in_place), None)
+
+
+def _find_servers(path: Path) -> Iterator[tuple[int, bool]]:
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError):
             words = (process / "cmdline").read_bytes().split(b"\0")
-            if words[words.index(b"--dir") + 1] != os.fsencode(path):
-                continue
-            if not path.exists() or not (process / "cwd").samefile(path):
-                return int(process.name)
-    return None
+            if words[words.index(b"--dir") + 1] == os.fsencode(path):
+                in_place = path.exists() and (process / "cwd").samefile(path)
+                yield int(process.name), in_place
 
 
 def _file_identity(path: Path) -> tuple[int, int]:

@@ -59,7 +59,7 @@ def _check_starts(data_dir: Path) -> None:
 
 def _is_locked(data_dir: Path) -> bool:
     """Whether another process holds the directory, even if its server does not answer."""
-    lock = StoreDirectory.prepare(data_dir).try_lock()
+    lock = StoreDirectory.prepare(data_dir).try_lock(create=True)
     if lock is None:
         return True
     StoreDirectory.release(lock)

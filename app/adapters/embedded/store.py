@@ -21,7 +21,13 @@ from app.adapters.embedded.engine import (
     write_stamp,
 )
 from app.adapters.embedded.errors import EmbeddedStoreError, StoreNotStarted, StoreUnusable
-from app.adapters.embedded.liveness import PingReply, StoreFilesMonitor, find_stray_server, ping
+from app.adapters.embedded.liveness import (
+    PingReply,
+    StoreFilesMonitor,
+    find_server,
+    find_stray_server,
+    ping,
+)
 from app.adapters.embedded.lock_holder import is_lock_holder_dead
 from app.adapters.embedded.server import StoreServer
 
@@ -155,7 +161,7 @@ class EmbeddedStore:
     def _join(self) -> None:
         deadline = time.monotonic() + self._start_timeout_s
         while not self._stop.is_set():
-            if self._take_lock():
+            if self._take_lock(create=True):
                 self._start()
                 return
             # Asked first: once the server has ended, its lock is gone and says nothing any more.
@@ -178,7 +184,7 @@ class EmbeddedStore:
         if self._monitor is not None and not self._monitor.is_in_place():
             return
         if self._lock is None:
-            if self._take_lock():
+            if self._take_lock(create=False):
                 self._log.warning("store_taken_over")
                 self._start_or_release_lock()
         elif not self._is_server_alive:
@@ -243,9 +249,16 @@ class EmbeddedStore:
         took_ms = round((time.monotonic() - began) * 1000)
         self._log.info("store_started", engine=self.engine, pid=server.pid, took_ms=took_ms)
 
-    def _take_lock(self) -> bool:
-        self._lock = self._open_directory.try_lock()
-        return self._lock is not None
+    def _take_lock(self, *, create: bool) -> bool:
+        self._lock = self._open_directory.try_lock(create=create)
+        if self._lock is None:
+            return False
+        # A server holds the lock of its directory. One without it lost the file, and the data.
+        pid = find_server(self._open_directory.path)
+        if pid is not None:
+            self._release_lock()
+            raise _stray_server(self._open_directory.path, pid)
+        return True
 
     @property
     def _held_lock(self) -> int:
@@ -263,8 +276,12 @@ def _reject_stray_server(path: Path) -> None:
     """Refuse a second store on this path: some callers would reach one and some the other."""
     pid = find_stray_server(path)
     if pid is not None:
-        raise StoreUnusable(
-            f"A store runs on {path} (process {pid}), but its directory was deleted or moved while "
-            "it ran: what it holds is lost once it ends. Move the directory back; or stop that "
-            "gateway, start it again and run `koi ledger rebuild` with every journal that is left."
-        )
+        raise _stray_server(path, pid)
+
+
+def _stray_server(path: Path, pid: int) -> StoreUnusable:
+    return StoreUnusable(
+        f"A store runs on {path} (process {pid}), but its files were deleted or moved while it "
+        "ran: what it holds is lost once it ends. Move them back; or stop that gateway, start it "
+        "again and run `koi ledger rebuild` with every journal that is left."
+    )
