@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, get_args
 
-from app.api import billing, estimate, task_stream, tasks
+from app.api import billing, estimate, task_stream, tasks, usage
+from app.api.attribution import TAG_FORMAT as TAG
 from app.api.error_examples import GENERATION_CODES, KEY_CODES
 from app.api.parameters import Schema, describe_query
 from app.api.request_headers import IDEMPOTENCY_KEY_FORMAT, TIMEOUT_HEADERS
@@ -137,6 +138,12 @@ GENERATION_REQUEST_HEADERS = (
         for name in TIMEOUT_HEADERS
     ),
     CLIENT_REQUEST_ID,
+    describe_header("X-Koi-Tag", "A word of yours for reports; the task shows it.", pattern=TAG),
+    describe_header("OpenAI-Project", "What it is for, in your own words, for reports."),
+    *(
+        describe_header(f"X-OpenWebUI-User-{name}", "For whom; believed of marked keys only.")
+        for name in ("Id", "Email", "Jwt")
+    ),
 )
 TASK_ID = describe_path("task_id", "As in x-koi-task-id.", pattern=f"^{tasks.TASK_ID.pattern}$")
 SIGNATURE = (
@@ -252,7 +259,8 @@ READ_USAGE = Operation(
     "Usage",
     "Read your limits and usage",
     {200: describe_answer(UsageBody, "Limits and usage.", (*COMMON_HEADERS, *LIMIT_HEADERS))},
-    KEY_CODES,
+    KEY_CODES | {"invalid_value"},
+    parameters=usage.USAGE_PARAMETERS,
 )
 SUBSCRIPTION = Operation(
     "readSubscription",

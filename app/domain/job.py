@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from app.domain.attribution import Attribution
 from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import Picture, digest
 from app.domain.upstream_ids import encode_call_id
@@ -149,6 +150,7 @@ class Job:
     for its upstream calls, for the operator only. `pending` images are still to be downloaded, and
     `collecting` says how that goes, also when it is over. `request_id` is the id, in answers and
     logs, of the request that opened the job. `deleted` names the pictures that its user deleted.
+    `attribution` is for whom and what that request said it was.
     """
 
     id: str
@@ -178,6 +180,7 @@ class Job:
     collecting: CollectionProgress | None = None
     request_id: str | None = None
     deleted: tuple[str, ...] = ()
+    attribution: Attribution | None = None
 
     @property
     def pictures_left(self) -> tuple[Picture, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from app.domain.attribution import Attribution
 from app.domain.images import GenerationRequest, Picture, digest
 from app.domain.job import CacheVariant, Job, JobState, PendingImage
 from app.domain.limits import LimitSnapshot
@@ -72,7 +73,8 @@ class AdmissionRequest:
     reservation may stay undispatched; `response_format` is what the caller asked for, so that a
     task read later is answered alike; `rate_limit_checked` is false when the request is still to be
     counted against its rate, `request_counted` when it is against its day. `request_id` names the
-    request in the log, for every later line about the job; `webhook` is told of the job's end.
+    request in the log, for every later line about the job; `webhook` is told of the job's end;
+    `attribution` is for whom and what it is.
     """
 
     job_id: str
@@ -88,6 +90,7 @@ class AdmissionRequest:
     request_counted: bool = True
     request_id: str | None = None
     webhook: WebhookTarget | None = None
+    attribution: Attribution | None = None
 
     @property
     def micros(self) -> int | None:
@@ -204,6 +207,7 @@ class Entry:
 
     For the provider's bill: `calls` are its names for the upstream calls, `dispatched_ms` is when
     they were sent, `asked` how many images they were to make; a correction has none of them.
+    `attribution` is for whom and what the job was, as far as these are told apart.
     """
 
     id: str
@@ -230,6 +234,7 @@ class Entry:
     dispatched_ms: int | None = None
     asked: int | None = None
     surplus_micros: int = 0
+    attribution: Attribution | None = None
 
 
 def correction_id(job_id: str, newest: str) -> str:

@@ -231,6 +231,7 @@ class GenerateImages:
             request_counted=rate_limit_checked,
             request_id=command.request_id,
             webhook=command.webhook,
+            attribution=command.attribution,
         )
 
     async def _admit(
