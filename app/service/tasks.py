@@ -21,6 +21,7 @@ from app.domain.ports import ImageStore, Ledger, ResultCache, TaskList, Upstream
 from app.domain.principal import TEAM_POOL, Principal
 from app.domain.queries import TaskPage, TaskQuery
 from app.service.cancel_job import CancelJob
+from app.service.shared_reads import SharedReads
 from app.service.wait import JobWaiters
 
 LOOKED_THROUGH = 100
@@ -40,6 +41,7 @@ class Tasks:
         self._ledger, self._listing, self._waiters = ledger, listing, waiters
         self._cancel_job = CancelJob(ledger, waiters, upstream_limiter)
         self._pictures, self._cache = pictures, cache
+        self._followed = SharedReads(ledger)
 
     async def read(self, principal: Principal, task_id: str, wait_s: float = 0) -> Job:
         """A task as it is now, or as it is when it ends within `wait_s`.
@@ -65,9 +67,11 @@ class Tasks:
         job = await self.read(principal, task_id)
         yield job
         while not job.ended:
-            ended = await self._waiters.wait(task_id, pause_s)
+            ended = await self._waiters.wait_for_signal(task_id, pause_s)
             try:
-                latest = await self._visible(principal, task_id) if ended is None else ended.job
+                latest = (
+                    await self._look(principal, task_id, pause_s) if ended is None else ended.job
+                )
             except LedgerUnavailable:
                 latest = job
                 await asyncio.sleep(pause_s)
@@ -154,14 +158,20 @@ class Tasks:
             after = page.tasks[-1].id
 
     async def _visible(self, principal: Principal, task_id: str) -> Job:
-        job = await self._ledger.job(task_id)
-        if job is None or not principal.may_see(job.user, job.pool):
-            raise TaskNotFound
-        return job
+        return _shown_to(principal, await self._ledger.job(task_id))
+
+    async def _look(self, principal: Principal, task_id: str, pause_s: float) -> Job:
+        return _shown_to(principal, await self._followed.job(task_id, pause_s))
 
     async def _may_see_picture(self, principal: Principal, name: str) -> bool:
         owner = await self._ledger.find_owner(name)
         return owner is not None and principal.may_see(*owner)
+
+
+def _shown_to(principal: Principal, job: Job | None) -> Job:
+    if job is None or not principal.may_see(job.user, job.pool):
+        raise TaskNotFound
+    return job
 
 
 def _shown_state(job: Job) -> tuple[object, ...]:
