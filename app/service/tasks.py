@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from app.domain.errors import (
     GatewayOverloaded,
@@ -49,7 +50,7 @@ class Tasks:
         Raises `TaskNotFound`, with the same text for foreign, unknown and expired ids.
         """
         job = self._waiters.recall(task_id)
-        if job is not None and principal.may_see(job.user, job.pool):
+        if job is not None and _may_see(principal, job):
             return job
         job = await self._visible(principal, task_id)
         if job.is_complete:
@@ -81,7 +82,8 @@ class Tasks:
 
     async def list(self, principal: Principal, query: TaskQuery) -> TaskPage | None:
         """The caller's own tasks; None when the task that the page is to follow is not one."""
-        return await self._listing.list_page(principal.user, query)
+        own = replace(query, since_ms=principal.since_ms)
+        return await self._listing.list_page(principal.user, own)
 
     async def cancel(self, principal: Principal, task_id: str) -> Job:
         """Raises `TaskNotFound`, or `TaskNotCancellable` once it was dispatched.
@@ -148,8 +150,9 @@ class Tasks:
         """The caller's task that made a picture; None when its record has expired."""
         after: str | None = None
         while True:
-            query = TaskQuery(LOOKED_THROUGH, after, status=TaskStatus.COMPLETED)
-            page = await self._listing.list_page(principal.user, query)
+            page = await self.list(
+                principal, TaskQuery(LOOKED_THROUGH, after, status=TaskStatus.COMPLETED)
+            )
             for job in page.tasks if page is not None else ():
                 if any(picture.name == name for picture in job.pictures):
                     return await self._ledger.job(job.id)
@@ -169,9 +172,14 @@ class Tasks:
 
 
 def _shown_to(principal: Principal, job: Job | None) -> Job:
-    if job is None or not principal.may_see(job.user, job.pool):
+    if job is None or not _may_see(principal, job):
         raise TaskNotFound
     return job
+
+
+def _may_see(principal: Principal, job: Job) -> bool:
+    is_another = job.user == principal.user and job.created_ms < principal.since_ms
+    return principal.may_see(job.user, job.pool) and not is_another
 
 
 def _shown_state(job: Job) -> tuple[object, ...]:
