@@ -8,7 +8,6 @@ import orjson
 
 from app.adapters.redis import job_lists, keyspace, refusals
 from app.adapters.redis.attributions import MAX_ATTRIBUTED
-from app.adapters.redis.audit_scan import OPEN_STATES
 from app.adapters.redis.auditor import Auditor
 from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
 from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
@@ -272,7 +271,8 @@ class RedisLedger:
     async def open_job_stats(self) -> OpenJobStats:
         stats = await self._scripts.run("open_job_stats")
         amounts = stats["images"], stats["micros"], stats["lag_ms"], stats["collecting"]
-        return OpenJobStats({state: stats[state.value] for state in OPEN_STATES}, *amounts)
+        jobs = {state: stats[state.value] for state in JobState if not state.terminal}
+        return OpenJobStats(jobs, *amounts)
 
     async def _write(
         self, name: str, request: Request, scope_set: ScopeSet | None = None, *, dated: bool = False
