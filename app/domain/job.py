@@ -152,9 +152,8 @@ class Job:
     Times are Unix milliseconds of the store's clock. `unit_micros` is the price of one image, None
     when unknown. `pool` says who may see the job beside its user. `calls` are the provider's names
     for its upstream calls, for the operator only. `pending` images are still to be downloaded, and
-    `collecting` says how that goes, also when it is over. `request_id` is the id, in answers and
-    logs, of the request that opened the job. `deleted` names the pictures that its user deleted.
-    `attribution` is for whom and what that request said it was.
+    `collecting` says how that goes, also when it is over. `request_id` names its request
+    in answers and logs, `attribution` for whom that was, `deleted` the pictures its user deleted.
     """
 
     id: str
