@@ -16,7 +16,7 @@ from app.domain.principal import Principal
 
 TAG, PROJECT = b"x-koi-tag", b"openai-project"
 HEADERS = frozenset({TAG, PROJECT, *USER_HEADERS})
-TAG_FORMAT = f"^[!-+--~]([ -+--~]{{0,{MAX_TAG_CHARS - 2}}}[!-+--~])?$"
+TAG_FORMAT = rf"^[!-+\-.-~]([ -+\-.-~]{{0,{MAX_TAG_CHARS - 2}}}[!-+\-.-~])?$"
 """In ASCII, for the schema; other printable characters may be sent as UTF-8."""
 BAD_TAG = (
     f"x-koi-tag must be sent once, with 1 to {MAX_TAG_CHARS} printable characters and no comma. "

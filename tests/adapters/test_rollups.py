@@ -16,7 +16,7 @@ from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.codec import flatten, write_entry
 from app.adapters.redis.rollup_writer import RollupWriter
 from app.adapters.redis.rollups import RedisRollups
-from app.domain.attribution import Attribution
+from app.domain.attribution import OTHER, Attribution
 from app.domain.ledger import Entry, EntryKind
 from app.domain.queries import USAGE_DIMENSIONS, UsageBucket, UsageQuery
 from app.domain.rollups import (
@@ -206,6 +206,27 @@ async def test_an_hour_without_attributions_takes_a_word_more(engine: Engine, de
     with engine.client() as client:
         kept = {client.get(key) for key in client.keys("*rollup:*:attributed")}
     assert kept == {"="}
+
+
+async def test_however_many_words_callers_send_groups_stay_bounded(
+    engine: Engine, store: BatchingStore, desk: Desk
+) -> None:
+    ledger = ledger_on(store, scripts=desk.scripts, attributed=5)
+    for number in range(200):
+        said = Attribution("p" * 128, f"tag {number}", f"user {number % 7}")
+        await ledger.settle(await started(ledger, admission(attribution=said)), delivered(1))
+
+    [bucket] = await desk.reports.report(UsageQuery(0, 2**42, ("tag", "end_user", "project")))
+    rows = {(row.tag, row.end_user): row.images for row in bucket.rows}
+    with engine.client() as client:
+        [key] = client.keys("*attributed:*")
+        kept, ttl_s = client.hlen(key), client.ttl(key)
+
+    assert sum(rows.values()) == 200
+    assert {tag for tag, _ in rows} == {OTHER, *(f"tag {number}" for number in range(5))}
+    assert {user for _, user in rows} == {OTHER, *(f"user {number}" for number in range(5))}
+    assert kept == 1 + 5 + 5 + 3, "the values, and how many there are of each"
+    assert 0 < ttl_s < 33 * 86_400
 
 
 async def test_an_hour_is_rolled_up_once_a_later_entry_exists(engine: Engine, desk: Desk) -> None:
