@@ -58,6 +58,20 @@ def open_further_provider(section: ProviderSection) -> FurtherProvider:
     return FurtherProvider(section, clean_base_url(section.base_url), key)
 
 
+def as_main_provider(settings: Settings, section: ProviderSection) -> Settings:
+    """The settings as if this provider were the main one. Raises `CatalogError`."""
+    for _, sentence in section_mistakes(section, plain=settings.allow_plain_upstream):
+        raise CatalogError(f"provider {section.name}: {sentence}")
+    provider = open_further_provider(section)
+    return settings.model_copy(
+        update={
+            "upstream_base_url": provider.base_url,
+            "upstream_api_key": provider.secret,
+            "upstream_timeout_s": section.timeout_s or settings.upstream_timeout_s,
+        }
+    )
+
+
 def section_mistakes(section: ProviderSection, *, plain: bool = False) -> Iterator[tuple[str, str]]:
     """What is wrong with its address and its key: the field, and a sentence. `plain`: http is
     allowed (KOI_ALLOW_PLAIN_UPSTREAM)."""

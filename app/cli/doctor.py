@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from app.cli.data_dir_owner import NotDataDirOwner, find_unusable_paths
@@ -163,6 +163,7 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
         *await _check_stops(context),
         *await _check_notices(context),
         *check_catalog(context.catalog),
+        *await _check_open_jobs(context),
     ]
     results += check_journals(context.settings, await context.journals.known())
     settings = context.settings
@@ -191,6 +192,15 @@ async def _check_ledger(context: "OperatorContext") -> list[CheckResult]:
     if not await context.ledger.has_data():
         return [ok("books", "no ledger yet, neither in the store nor in a journal here")]
     return [ok("books", "the store has everything that the journal has")]
+
+
+async def _check_open_jobs(context: "OperatorContext") -> list[CheckResult]:
+    from app.domain.errors import LedgerUnavailable  # noqa: PLC0415 - heavy
+    from app.wiring.check_provider import check_open_jobs  # noqa: PLC0415
+
+    with suppress(LedgerUnavailable):  # which another check says
+        return await check_open_jobs(context.ledger, context.catalog)
+    return []
 
 
 async def _check_stops(context: "OperatorContext") -> list[CheckResult]:

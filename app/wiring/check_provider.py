@@ -4,6 +4,7 @@
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from app.adapters.upstream.probe import ProbeResult, ProbeVerdict, probe_provide
 from app.domain.catalog import Catalog
 from app.domain.catalog_providers import ProviderSection
 from app.domain.check_result import CheckResult, CheckStatus, fail, warn
+from app.domain.ports import Ledger
 from app.provider_settings import (
     FurtherProvider,
     key_place,
@@ -26,6 +28,11 @@ from app.wiring.catalog_file import read_catalog
 log = structlog.get_logger("koi.serve")
 
 CHECK = "provider"
+MAX_OPEN_JOBS = 500
+ABSENT_FIX = (
+    "Put its [[providers]] section back into the catalog, without models if they moved, until its "
+    "last task has ended; until then its tasks wait, and are presumed billed in the end."
+)
 CHECK_STATUSES = {
     ProbeVerdict.GOOD: CheckStatus.OK,
     ProbeVerdict.INCONCLUSIVE: CheckStatus.WARN,
@@ -43,6 +50,20 @@ async def check_providers(
     further = (_check_further(settings, section, served=served) for section in sections)
     found = await asyncio.gather(_check_main(settings, served=served), *further)
     return [result for results in found for result in results]
+
+
+async def check_open_jobs(ledger: Ledger, catalog: Catalog) -> list[CheckResult]:
+    """Providers that have open jobs and that the catalog does not list, as far as the jobs that
+    are due first say so."""
+    listed = {None, *(section.name for section in catalog.providers)}
+    ids = (await ledger.list_unfinished())[:MAX_OPEN_JOBS]
+    jobs = await asyncio.gather(*map(ledger.job, ids))
+    absent = Counter(job.provider for job in jobs if job is not None)
+    return [
+        fail(f"{CHECK} {name}", f"open jobs: {count}, and it is not in the catalog", ABSENT_FIX)
+        for name, count in absent.items()
+        if name not in listed
+    ]
 
 
 async def _check_further(

@@ -33,10 +33,9 @@ from app.wiring.check_machine import (
     check_settings,
     check_time_zone,
 )
-from app.wiring.check_provider import check_providers
+from app.wiring.check_provider import ABSENT_FIX, check_providers
 from app.wiring.check_store import check_store
 from app.wiring.stores import journal_directory
-from app.wiring.upstreams import ABSENT_FIX
 
 T = TypeVar("T")
 FIGURES_S, DISK_S, PROBE_S, AUDIT_S = 3.0, 15.0, 60.0, 60.0

@@ -20,6 +20,7 @@ from app.service.timings import JobTimings
 from app.service.upstreams import Upstream, Upstreams
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+from app.wiring.check_provider import ABSENT_FIX
 from app.wiring.deliveries import LatestTraffic
 from app.wiring.upstream_limiter import open_upstream_limiter
 
@@ -129,9 +130,3 @@ class AbsentProviderLog:
             return
         self._told[name] = now_s
         log.error("provider_not_configured", provider=name, fix=ABSENT_FIX)
-
-
-ABSENT_FIX = (
-    "Put its [[providers]] section back into the catalog, without models if they moved, until its "
-    "last task has ended; until then its tasks wait, and are presumed billed in the end."
-)
