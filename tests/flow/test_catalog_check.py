@@ -195,6 +195,18 @@ def test_the_check_reads_the_address_and_the_key_of_each_provider(
     assert allowed["usable"]
 
 
+def test_the_example_of_two_providers_can_be_used(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECOND_API_KEY", "sk-a-real-key-of-the-second")
+    (cli.path / "two.toml").write_text(Path("deploy/two-providers.toml").read_text())
+
+    review = cli.json("catalog", "check", "two.toml")
+
+    assert review["remarks"] == []
+    assert review["models"] == ["grok-imagine", "grok-imagine-direct"]
+
+
 def test_a_key_may_stand_in_a_file_or_in_the_env_file(cli: Cli) -> None:
     first = GOOD.partition("[[models]]")[0]
     in_file = PROVIDER.replace('api_key_env = "SECOND_API_KEY"', 'api_key_file = "second.key"')
