@@ -231,6 +231,7 @@ class GenerateImages:
             request_counted=rate_limit_checked,
             request_id=command.request_id,
             webhook=command.webhook,
+            provider=model.provider,
         )
 
     async def _admit(
@@ -253,7 +254,7 @@ class GenerateImages:
     async def _check_upstream_queue(self, admission: AdmissionRequest) -> AdmissionResult | None:
         """Refuse what the provider would not take in time; a repeat joins its job. None: go on."""
         try:
-            self.jobs.upstream_limiter.check_queue(len(admission.part_sizes))
+            self.jobs.check_queue(admission)
         except (GatewayOverloaded, UpstreamError):
             caller = self.deduplicator.callers.find(admission.job_id)
             if admission.rate_limit_checked or caller is None:
