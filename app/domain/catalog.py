@@ -1,5 +1,6 @@
 """The models on offer: names, aliases, sizes, qualities, modes and prices, as a value."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,13 @@ BASE64_NAMES: Mapping[str, ResponseFormat] = MappingProxyType(
 catalog has no table of its own."""
 
 
+REFERENCE_FIELD = "image"
+"""What seedream calls it."""
+FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
+MAX_REFERENCES = 50
+SENT_FIELDS = frozenset({"async", "model", "n", "prompt", "quality", "response_format", "size"})
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """One model as this deployment offers it.
@@ -26,7 +34,9 @@ class Model:
     `modes` lists what the provider supports, "async" and/or "sync"; `max_n` is the most images of
     one upstream call; `prices` are micro-units per image by (quality, size), with "*" for any.
     `alias_patterns` are further names of the model, with `*` for anything; `response_formats` says
-    by pattern how a caller that uses such a name expects its pictures.
+    by pattern how a caller that uses such a name expects its pictures. `references` is how many
+    reference images it takes, in its field `reference_field`; `reference_micros` is the price of
+    each, for every image that is made with it.
     """
 
     name: str
@@ -42,6 +52,9 @@ class Model:
     size_aliases: Mapping[str, str] = field(default_factory=dict)
     quality_aliases: Mapping[str, str] = field(default_factory=dict)
     prices: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    references: int = 0
+    reference_micros: int = 0
+    reference_field: str = REFERENCE_FIELD
 
     @property
     def default_size(self) -> str:
@@ -51,12 +64,18 @@ class Model:
     def default_quality(self) -> str:
         return self.qualities[0]
 
-    def price(self, size: str, quality: str) -> int | None:
-        """Micro-units of one image, by the most specific entry; None when not known."""
+    def price(self, size: str, quality: str, references: int = 0) -> int | None:
+        """Micro-units of one image, by the most specific entry, made with so many reference images;
+        None when not known."""
         for key in ((quality, size), (quality, "*"), ("*", size), ("*", "*")):
             if key in self.prices:
-                return self.prices[key]
+                return self.prices[key] + references * self.reference_micros
         return None
+
+    def images_per_call(self, references: int) -> int:
+        """How many images one upstream call asks for. Each call carries all reference images, so
+        where these cost something a call makes one image: then its price is exact."""
+        return 1 if references and self.reference_micros else self.max_n
 
     @property
     def priced(self) -> bool:
@@ -110,6 +129,11 @@ class Catalog:
         while prefix := next((p for p in self.name_prefixes if name.startswith(p)), None):
             name = name.removeprefix(prefix)
             yield name
+
+    @property
+    def with_references(self) -> tuple[Model, ...]:
+        """Enabled models that take reference images."""
+        return tuple(model for model in self.enabled if model.references)
 
     @property
     def enabled(self) -> tuple[Model, ...]:
@@ -194,6 +218,9 @@ def _model(fields: CatalogFields) -> Model:
         size_aliases=fields.table("size_aliases", {}),
         quality_aliases=fields.table("quality_aliases", {}),
         prices=fields.entries("prices", {}, _price),
+        references=fields.number("references", 0),
+        reference_micros=fields.amount("reference_price", "0"),
+        reference_field=fields.text("reference_field", REFERENCE_FIELD),
     )
 
 
@@ -210,6 +237,15 @@ def model_mistakes(model: Model) -> Iterator[tuple[str, str]]:
         yield "size_aliases", "size_aliases must lead to one of its sizes"
     if not set(model.quality_aliases.values()) <= set(model.qualities):
         yield "quality_aliases", "quality_aliases must lead to one of its qualities"
+    yield from _reference_mistakes(model)
+
+
+def _reference_mistakes(model: Model) -> Iterator[tuple[str, str]]:
+    if not 0 <= model.references <= MAX_REFERENCES:
+        yield "references", f"references must be from 0 to {MAX_REFERENCES}"
+    name = model.reference_field
+    if FIELD_NAME.fullmatch(name) is None or name in SENT_FIELDS:
+        yield "reference_field", "reference_field must be a field of the provider's own for images"
 
 
 def _response_format(pattern: str, text: str) -> tuple[str, ResponseFormat]:

@@ -216,13 +216,14 @@ class GenerateImages:
     def _build_admission(
         self, incoming: IncomingRequest, found: CacheLookup, *, rate_limit_checked: bool
     ) -> AdmissionRequest:
-        command, model = incoming.command, incoming.model
+        request, command, model = incoming.command.request, incoming.command, incoming.model
+        references = len(request.references)
         return AdmissionRequest(
             job_id=incoming.caller.id,
             principal=incoming.principal,
-            request=command.request,
-            part_sizes=self.jobs.part_sizes(model, command.request.n),
-            unit_micros=model.price(command.request.size, command.request.quality),
+            request=request,
+            part_sizes=self.jobs.part_sizes(model, request.n, references),
+            unit_micros=model.price(request.size, request.quality, references),
             dedup_keys=command.dedup_keys,
             lease_ms=self.jobs.timings.lease_ms,
             cache_variant=found.cache_variant,

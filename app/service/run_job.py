@@ -43,10 +43,11 @@ class RunJob:
     background: BackgroundTasks
     timings: JobTimings
 
-    def part_sizes(self, model: Model, n: int) -> tuple[int, ...]:
+    def part_sizes(self, model: Model, n: int, references: int = 0) -> tuple[int, ...]:
         """More images than one upstream call may carry are fanned out inside one job."""
-        full, rest = divmod(n, model.max_n)
-        return (model.max_n,) * full + ((rest,) if rest else ())
+        most = model.images_per_call(references)
+        full, rest = divmod(n, most)
+        return (most,) * full + ((rest,) if rest else ())
 
     def launch(self, job: Job, request: GenerationRequest, model: Model) -> None:
         with job_log_context(job.id, job.request_id):
