@@ -29,6 +29,10 @@ class JobState(StrEnum):
         return self in (JobState.SETTLED, JobState.RELEASED)
 
 
+OPEN_STATES = tuple(state for state in JobState if not state.terminal)
+"""Those in which images and money are held."""
+
+
 class TaskStatus(StrEnum):
     """What a caller sees.
 

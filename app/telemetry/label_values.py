@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from app.domain.cache import CacheOutcome
 from app.domain.errors import GatewayError
 from app.domain.failure import INVALID_CODES, UPSTREAM_CODES
-from app.domain.job import JobState
+from app.domain.job import OPEN_STATES
 from app.domain.webhooks import DeliveryState
 from app.telemetry.metric_specs import Label
 
@@ -23,7 +23,6 @@ DELIVERY_OUTCOMES = tuple(
     state for state in DeliveryState if state not in (DeliveryState.DROPPED, DeliveryState.KEPT)
 )
 JOB_ENDINGS = frozenset({"completed", "failed", "unknown"})
-OPEN_STATES = tuple(state for state in JobState if not state.terminal)
 STORE_OUTCOMES = frozenset(
     {
         "ok", "error", "timeout", "connection", "pool", "breaker", "auth", "busy", "loading",

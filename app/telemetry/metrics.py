@@ -19,11 +19,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.domain.job import Job, JobState, Outcome
+from app.domain.job import OPEN_STATES, Job, JobState, Outcome
 from app.domain.ledger import CollectionResult, LedgerAudit, OpenJobStats
 from app.domain.money import MICROS_PER_UNIT
 from app.domain.upstream import UpstreamTraffic
-from app.telemetry.label_values import BREAKER_CODES, OPEN_STATES, LabelledMetric, LabelValues
+from app.telemetry.label_values import BREAKER_CODES, LabelledMetric, LabelValues
 from app.telemetry.metric_specs import METRIC_SPECS, Label, MetricKind, MetricSpec
 from app.telemetry.multiprocess import WithoutCreated, share_values, stop_sharing_values
 
