@@ -18,6 +18,15 @@ TAG, PROJECT = b"x-koi-tag", b"openai-project"
 HEADERS = frozenset({TAG, PROJECT, *USER_HEADERS})
 TAG_FORMAT = rf"^[!-+\-.-~]([ -+\-.-~]{{0,{MAX_TAG_CHARS - 2}}}[!-+\-.-~])?$"
 """In ASCII, for the schema; other printable characters may be sent as UTF-8."""
+ATTRIBUTION_HEADERS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("X-Koi-Tag", "A word of yours for reports; the task shows it.", {"pattern": TAG_FORMAT}),
+    ("OpenAI-Project", "What it is for, in your own words, for reports.", {}),
+    *(
+        (f"X-OpenWebUI-User-{name}", "For whom; believed of marked keys only.", {})
+        for name in ("Id", "Email", "Jwt")
+    ),
+)
+"""Name, what it is for, and what it may be, for the schema."""
 BAD_TAG = (
     f"x-koi-tag must be sent once, with 1 to {MAX_TAG_CHARS} printable characters and no comma. "
     "Nothing was made or charged."

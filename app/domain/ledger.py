@@ -11,6 +11,9 @@ from app.domain.limits import LimitSnapshot
 from app.domain.principal import Principal
 from app.domain.webhooks import WebhookTarget
 
+PollRooms = Mapping[str | None, int]
+"""How many polls there is room for, by provider; None is the main one."""
+
 
 class CallerPresence(StrEnum):
     """What is known of an earlier caller: it still waits or has its answer, it hung up, or the
@@ -74,7 +77,7 @@ class AdmissionRequest:
     task read later is answered alike; `rate_limit_checked` is false when the request is still to be
     counted against its rate, `request_counted` when it is against its day. `request_id` names the
     request in the log, for every later line about the job; `webhook` is told of the job's end;
-    `attribution` is for whom and what it is.
+    `provider` makes its images, None for the main one; `attribution` is for whom and what it is.
     """
 
     job_id: str
@@ -91,6 +94,7 @@ class AdmissionRequest:
     request_id: str | None = None
     webhook: WebhookTarget | None = None
     attribution: Attribution | None = None
+    provider: str | None = None
 
     @property
     def micros(self) -> int | None:
@@ -206,8 +210,8 @@ class Entry:
     where the price is unknown.
 
     For the provider's bill: `calls` are its names for the upstream calls, `dispatched_ms` is when
-    they were sent, `asked` how many images they were to make; a correction has none of them.
-    `attribution` is for whom and what the job was, as far as these are told apart.
+    they were sent, `asked` how many images they were to make, `provider` whose bill it is (None for
+    the main one); a correction has none of them. `attribution` is for whom and what the job was.
     """
 
     id: str
@@ -235,6 +239,7 @@ class Entry:
     asked: int | None = None
     surplus_micros: int = 0
     attribution: Attribution | None = None
+    provider: str | None = None
 
 
 def correction_id(job_id: str, newest: str) -> str:

@@ -120,6 +120,7 @@ JOB_FIELDS = (
     Field("request_id", "request_id", default=None),
     Field("deleted", "deleted", _read_words, " ".join, ()),
     Field("attribution", "attribution", read_attribution, write_attribution, None),
+    Field("provider", "provider", default=None),
 )
 PART_FIELDS = (
     Field("upstream_id", "upstream", default=None),
@@ -158,6 +159,7 @@ ENTRY_FIELDS = (
     Field("asked", "asked", int, default=None),
     Field("surplus_micros", "surplus_micros", int, default=0),
     Field("attribution", "attribution", read_attribution, write_attribution, None),
+    Field("provider", "provider", default=None),
 )
 
 

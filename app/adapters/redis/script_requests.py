@@ -84,6 +84,7 @@ def admitted_job(admission: AdmissionRequest, created_ms: int) -> Job:
         response_format=admission.response_format,
         request_id=admission.request_id,
         attribution=admission.attribution,
+        provider=admission.provider,
     )
 
 
