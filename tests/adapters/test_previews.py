@@ -101,12 +101,19 @@ def png_with_text() -> bytes:
     return body[:33] + struct.pack(">I", len(data)) + b"zTXt" + data + crc + body[33:]
 
 
+def one_coloured_gif(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("P", (width, height)).save(file, "GIF")
+    return file.getvalue()
+
+
 HOSTILE = {
     "a png of 60,000 x 60,000": png(60_000, 60_000, bytes(1000)),
     "a png of 2**31 pixels a side": png(2**31 - 1, 2**31 - 1),
     "a png that promises more than it has": png(6000, 6000, bytes(1000)),
     "a png with a text bomb": png_with_text(),
     "a gif of 65,535 x 65,535": gif_of(65_535, 65_535),
+    "a whole gif of more than 20 million pixels": one_coloured_gif(5000, 4001),
     "a webp of 16,384 x 16,384 without frames": webp_of(16_384, 16_384),
     "a tiff": noise("TIFF", (500, 500)),
     "an icon": drawn("ICO", "RGBA", sizes=[(64, 64)]),

@@ -24,6 +24,8 @@ from app.api.holder.routes import HOLDER_ROUTES
 from app.api.openapi import DocumentedRoute
 from app.api.routes import ROUTES
 from app.sandbox.server import Sandbox
+from tests.flow.studio import CATALOG as WITH_REFERENCES
+from tests.flow.studio import picture, uri
 from tests.harness import KOI, Koi, gateway
 
 # The gateway runs in a thread of this process, and its own use of `random` may fall into a draw.
@@ -84,6 +86,7 @@ class House:
 def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     provider.reset()
     tokens = {"admin_key": ADMIN_KEY, "metrics_token": METRICS_TOKEN, "mcp": True}
+    tokens["catalog"] = WITH_REFERENCES
     with (
         EmbeddedStore(tmp_path_factory.mktemp("schema-store")) as store,
         gateway(provider, store.url, tmp_path_factory.mktemp("schema"), **tokens) as koi,
@@ -152,6 +155,19 @@ def test_pictures_and_tasks_look_as_the_schema_says(house: House, fields: dict[s
     assert house.ask("cancelTask", path_parameters=place).status_code == 400
     assert house.ask("retrieveModel", path_parameters={"model": KOI["model"]}).status_code == 200
     assert house.ask("usageCosts", query={"start_time": 1}).json()["data"]
+
+
+def test_edits_look_as_the_schema_says_as_a_form_and_as_json(house: House) -> None:
+    order = {"model": "doubao-seedream-4.5", "prompt": "a koi like this"}
+    form = {**order, "image": [picture()]}
+    by_form = house.ask("createImageEdit", body=form, media_type="multipart/form-data")
+    by_json = house.ask(
+        "createImageEdit",
+        body={**order, "images": [{"image_url": uri(picture("blue"))}]},
+        media_type="application/json",
+    )
+
+    assert (by_form.status_code, by_json.status_code) == (200, 200), by_form.text
 
 
 @pytest.mark.parametrize("route", DRAWN, ids=named)
