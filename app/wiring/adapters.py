@@ -4,6 +4,7 @@ import hmac
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.images.fetch import HttpImageFetcher
@@ -40,6 +41,7 @@ from app.service.timings import JobTimings
 from app.settings import Settings
 from app.telemetry.label_values import LabelValues
 from app.telemetry.metrics import Metrics
+from app.wiring.closed_months import MonthMover, MonthTerms
 from app.wiring.deliveries import DeliveryAdapters, LatestTraffic, open_delivery
 from app.wiring.disk_space import DiskSpaceMonitor
 from app.wiring.edge import VERSION
@@ -59,7 +61,7 @@ LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
         "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
-        "room", "rollups", "deliveries", "notices", "spend_alerts",
+        "room", "rollups", "months", "deliveries", "notices", "spend_alerts",
     }
 )  # fmt: skip
 
@@ -106,6 +108,7 @@ class Adapters:
     listing: RedisTaskList
     rollups: RedisRollups
     rollup_writer: RollupWriter
+    month_mover: MonthMover
     metrics: Metrics
 
 
@@ -168,6 +171,7 @@ async def open_adapters(
         listing=RedisTaskList(scripts),
         rollups=RedisRollups(scripts),
         rollup_writer=RollupWriter(scripts),
+        month_mover=MonthMover(scripts, journal, build_month_terms(settings)),
         metrics=metrics,
     )
 
@@ -241,6 +245,15 @@ def build_rebuild_terms(settings: Settings) -> RetentionTerms:
         hold_ms=round(settings.resolve_after_s * 1000),
         task_ms=settings.task_ttl_s * 1000,
         image_ms=round(settings.image_ttl_days * 86_400_000),
+    )
+
+
+def build_month_terms(settings: Settings) -> MonthTerms:
+    longest_s = max(settings.task_ttl_s, settings.image_ttl_days * 86_400)
+    return MonthTerms(
+        months=settings.ledger_months,
+        records=timedelta(seconds=longest_s),
+        own_store=settings.redis_url is None,
     )
 
 

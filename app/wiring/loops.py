@@ -25,6 +25,7 @@ from app.service.lease import SlotReclaimer
 from app.service.settle import JobSettler
 from app.service.spend_alerts import SpendWatch
 from app.telemetry.metrics import Metrics
+from app.wiring.closed_months import MonthMover
 from app.wiring.journal_replication import JournalReplication
 
 log = structlog.get_logger("koi")
@@ -39,6 +40,8 @@ SLOT_INTERVAL_S = 2.0
 AUDIT_INTERVAL_S = 300.0
 ROLLUP_INTERVAL_S = 30.0
 ROLLUP_PAUSE_S = 0.005
+MONTHS_INTERVAL_S = 900.0
+MONTHS_PAUSE_S = 0.01
 SPENDING_INTERVAL_S = 3.0
 SWEEP_INTERVAL_S = 3600.0
 WATCHDOG_INTERVAL_S = 0.5
@@ -127,6 +130,19 @@ async def roll_up(writer: RollupWriter) -> None:
         # Of several processes one is enough: the others come back at other times.
         wait_s = ROLLUP_INTERVAL_S * (1 + random.random())  # noqa: S311 - no secret
         await asyncio.sleep(ROLLUP_PAUSE_S if more else wait_s)
+
+
+async def move_months(mover: MonthMover) -> None:
+    """Move closed months out of the store. Not at once: during a restart gateways of an earlier
+    version may run, which know of entries in the store alone."""
+    more = False
+    while True:
+        await asyncio.sleep(MONTHS_PAUSE_S if more else MONTHS_INTERVAL_S)
+        more = False
+        try:
+            more = await mover.step()
+        except OSError as error:
+            log.warning("month_not_written", reason=str(error))
 
 
 async def watch_spending(watch: SpendWatch, zone: ZoneInfo) -> None:

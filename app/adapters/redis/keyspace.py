@@ -67,6 +67,8 @@ KEYS = (
         "the ledger's entries while a rebuild writes them"),
     Key("stream", f"{_LEDGER}stream", "", "stream", "for ever", "ledger",
         "the ledger's entries: the truth"),
+    Key("months", f"{_LEDGER}months", "", "hash", "for ever", "ledger",
+        "months whose entries are in files beside the journals, their sums, and up to when"),
     Key("window", f"{_LEDGER}window:", "<label>", "hash", "day +40 days, month +400 days", "ledger",
         "scope key -> 'images micros held_images held_micros', derived from stream and open jobs"),
     Key("windows", f"{_LEDGER}windows", "", "zset", "for ever", "ledger",
