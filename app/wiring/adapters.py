@@ -20,6 +20,7 @@ from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
 from app.adapters.redis.directory import RedisDirectory
 from app.adapters.redis.invitations import RedisInvitations
+from app.adapters.redis.job_tidier import JobTidier
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
@@ -61,7 +62,7 @@ LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
         "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
-        "room", "rollups", "months", "deliveries", "notices", "spend_alerts",
+        "room", "rollups", "months", "tidy", "deliveries", "notices", "spend_alerts",
     }
 )  # fmt: skip
 
@@ -109,6 +110,7 @@ class Adapters:
     rollups: RedisRollups
     rollup_writer: RollupWriter
     month_mover: MonthMover
+    job_tidier: JobTidier
     metrics: Metrics
 
 
@@ -172,6 +174,7 @@ async def open_adapters(
         rollups=RedisRollups(scripts),
         rollup_writer=RollupWriter(scripts),
         month_mover=MonthMover(scripts, journal, build_month_terms(settings)),
+        job_tidier=JobTidier(scripts, build_month_terms(settings).records),
         metrics=metrics,
     )
 

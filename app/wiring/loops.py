@@ -13,6 +13,7 @@ import structlog
 from app.adapters.journal.compress import compress_closed_days
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
+from app.adapters.redis.job_tidier import JobTidier
 from app.adapters.redis.rollup_writer import RollupWriter
 from app.domain.cancellation import raise_if_cancelled
 from app.domain.errors import StoreUnavailable
@@ -42,6 +43,7 @@ ROLLUP_INTERVAL_S = 30.0
 ROLLUP_PAUSE_S = 0.005
 MONTHS_INTERVAL_S = 900.0
 MONTHS_PAUSE_S = 0.01
+TIDY_PAUSE_S = 0.02
 SPENDING_INTERVAL_S = 3.0
 SWEEP_INTERVAL_S = 3600.0
 WATCHDOG_INTERVAL_S = 0.5
@@ -143,6 +145,14 @@ async def move_months(mover: MonthMover) -> None:
             more = await mover.step()
         except OSError as error:
             log.warning("month_not_written", reason=str(error))
+
+
+async def tidy_jobs(tidier: JobTidier) -> None:
+    """Make records of jobs that ended long ago small; not at once, for the same reason."""
+    more = False
+    while True:
+        await asyncio.sleep(TIDY_PAUSE_S if more else MONTHS_INTERVAL_S)
+        more = await tidier.step()
 
 
 async def watch_spending(watch: SpendWatch, zone: ZoneInfo) -> None:

@@ -151,7 +151,7 @@ REBUILDING = {
 }
 WRITES_NOTHING = {"check_writable"}
 DELIVERIES = {"publish_notice", "claim_deliveries", "report_delivery", "redeliver", "take_turn"}
-MONTHS = {"save_month", "trim_entries"}
+MONTHS = {"save_month", "trim_entries", "tidy_jobs"}
 NOT_LEDGER = {"register_gateway", "save_rollup"} | MONTHS | DELIVERIES
 """Which gateways run now: true in any epoch of the store, and gone with it. Rollups are
 derived from entries of the epoch that the script compares, and made again after a loss. What leaves

@@ -69,6 +69,8 @@ KEYS = (
         "the ledger's entries: the truth"),
     Key("months", f"{_LEDGER}months", "", "hash", "for ever", "ledger",
         "months whose entries are in files beside the journals, their sums, and up to when"),
+    Key("tidied", f"{_LEDGER}tidied", "", "string", "for ever", "ledger",
+        "epoch and last entry whose ended job lost what nobody asks for any more"),
     Key("window", f"{_LEDGER}window:", "<label>", "hash", "day +40 days, month +400 days", "ledger",
         "scope key -> 'images micros held_images held_micros', derived from stream and open jobs"),
     Key("windows", f"{_LEDGER}windows", "", "zset", "for ever", "ledger",
