@@ -12,7 +12,7 @@ def audit_record(audit: LedgerAudit) -> dict[str, Any]:
         "open_jobs": audit.open_jobs,
         "counters": audit.counters,
         "difference": audit.difference,
-        "unread": list(audit.unread),
+        **({"unread": list(audit.unread)} if audit.unread else {}),
         "differences": [
             {
                 "scope": found.scope,

@@ -35,6 +35,7 @@ from app.adapters.redis.entry_reader import read_stream
 from app.adapters.redis.registry import JournalRegistry
 from app.adapters.redis.rollup_writer import RollupWriter
 from app.adapters.redis.rollups import RedisRollups
+from app.domain.check_result import CheckStatus
 from app.domain.closed_months import MonthsMoved, MonthUnreadable
 from app.domain.ledger import Entry, EntryKind
 from app.domain.queries import UsageQuery
@@ -43,6 +44,8 @@ from app.domain.rollups import RollupLevel, RollupSpan
 from app.recovery.move import read_totals
 from app.service.job_story import read_story
 from app.service.usage import UsageReports
+from app.settings import build_settings
+from app.wiring.check_months import check_months
 from app.wiring.closed_months import MonthMover, MonthTerms
 from app.wiring.journal_replication import build_local_record
 from tests.store_node import programs
@@ -414,3 +417,22 @@ async def test_two_months_of_one_name_with_other_entries_are_told_apart(
     assert await save_month(scripts, "elsewhere", known, "0123456789abcdef", 900_000) is None
     assert new_journal().directory != host.journal.directory
     assert [id async for id, _ in read_stream(scripts_on(store))]
+
+
+async def test_doctor_says_whether_the_files_are_there(
+    store: BatchingStore, engine: Engine, tmp_path: Path
+) -> None:
+    host = Host.on(store, FileJournal(tmp_path / "journal"))
+    settings = build_settings(data_dir=tmp_path, upstream_api_key="sk-x")
+    await prepare(host, engine)
+    scripts = host.ledger._scripts
+    assert await check_months(scripts, settings) == []
+
+    await move_all(mover(host))
+    [good] = await check_months(scripts, settings)
+    file = next(host.journal.directory.glob("*.month-*"))
+    file.unlink()
+    [bad] = await check_months(scripts, settings)
+
+    assert (good.status, bad.status) == (CheckStatus.OK, CheckStatus.FAIL)
+    assert file.name in bad.text
