@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 from app.api.error_examples import CONNECTION_CODES, build_example, group_by_status, list_headers
 from app.api.errors import ERROR_TABLE, MODERATION_CODES
+from app.api.image_schemas import describe_references
 from app.api.operations import HEADERS, Operation, Security
 from app.api.request_fields import describe_body
 from app.api.settings import EdgeSettings
@@ -78,9 +79,8 @@ def build_openapi(routes: Iterable[DocumentedRoute], settings: EdgeSettings) -> 
         for name, about in HEADERS.items()
     }
     schemas = components["schemas"]
-    schemas["GenerationBody"] = describe_body(
-        max_images=settings.max_images, strict=settings.strict
-    )
+    generation = describe_body(max_images=settings.max_images, strict=settings.strict)
+    schemas.update(describe_references(dict(generation), settings))
     error = schemas["ErrorObject"]["properties"]
     error["code"]["enum"], error["type"]["enum"] = ERROR_CODES, ERROR_TYPES
     return document

@@ -4,7 +4,7 @@ Limits, patterns and words come from the constants that the code itself reads.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, get_args
 
@@ -167,6 +167,21 @@ CREATE_IMAGES = Operation(
 )
 
 
+EDIT_IMAGES = replace(
+    CREATE_IMAGES,
+    id="createImageEdit",
+    summary="Edit images, or follow them, with a model whose `references` are above 0",
+    codes=GENERATION_CODES | {"unsupported_endpoint"},
+    body={
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": {"$ref": "#/components/schemas/EditForm"}},
+            "application/json": {"schema": {"$ref": "#/components/schemas/EditBody"}},
+        },
+    },
+)
+
+
 def _refuse(id: str, summary: str) -> Operation:
     codes = KEY_CODES | {"unsupported_endpoint"}
     answers: Answers = {400: {"description": "Always refused."}}
@@ -174,7 +189,6 @@ def _refuse(id: str, summary: str) -> Operation:
     return Operation(id, "Images", summary, answers, codes, body=body, status=400)
 
 
-EDIT_IMAGES = _refuse("createImageEdit", "Edit images: the provider cannot")
 VARY_IMAGES = _refuse("createImageVariation", "Vary images: the provider cannot")
 READ_IMAGE = Operation(
     "readImage",

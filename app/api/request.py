@@ -7,7 +7,13 @@ from typing import Any
 
 from app.api import parameters, request_fields
 from app.api.errors import MODERATION_CODES
-from app.api.image_inputs import is_blank, is_image_field, reject_image_inputs
+from app.api.image_inputs import (
+    ImageInput,
+    check_references,
+    is_blank,
+    is_image_field,
+    reject_image_inputs,
+)
 from app.api.request_body import PRINTABLE_NAME, canonical_json
 from app.api.request_fields import ACCEPTED_FIELDS, SIZE_HINT_FIELDS, SUPPORTED_FIELDS
 from app.api.request_headers import RequestHeaders
@@ -78,13 +84,14 @@ class ParsedRequest:
 
 @dataclass(frozen=True, slots=True)
 class RawRequest:
-    """A body with everything that decides how to read it."""
+    """A body with everything that decides how to read it; its reference images are `inputs`."""
 
     body: Mapping[str, Any]
     request_headers: RequestHeaders
     principal: Principal
     deployment: str | None = None
     request_id: str | None = None
+    inputs: tuple[ImageInput, ...] = ()
 
 
 def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> ParsedRequest:
@@ -92,7 +99,9 @@ def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> 
     body = raw.body
     _check_names(body, settings.strict)
     called, model = _resolve_model(raw, catalog, settings.strict)
-    reject_image_inputs(body, except_for=FIELDS_NOT_HASHED)
+    takes_references = model.references > 0
+    reject_image_inputs(body, except_for=FIELDS_NOT_HASHED, takes_references=takes_references)
+    check_references(raw.inputs, model, catalog)
     request = GenerationRequest(
         model=model.name,
         prompt=request_fields.PROMPT.parse(body, model.max_prompt_chars),
@@ -102,6 +111,7 @@ def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> 
         else resolve_nearest_size(body, model),
         quality=_resolve_quality(body, model, settings.strict),
         unsent=_hash_unsent_fields(body),
+        reference_field=model.reference_field,
     )
     response_format = (
         request_fields.RESPONSE_FORMAT.parse(body)

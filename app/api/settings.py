@@ -28,6 +28,7 @@ class EdgeSettings:
     provider. `list_aliases` lists models by all names. `mcp` opens /mcp, whose answers hold
     pictures of `mcp_image_bytes` together.
     `notices` says whether the operator receives any. `image_ttl_s` is how long pictures are kept.
+    `max_references` is how many reference images some model takes; 0: none takes any.
     `response_format` applies where neither request, key, user nor model name says one.
     """
 
@@ -44,6 +45,7 @@ class EdgeSettings:
     metrics_token: bytes | None = None
     loopback_only: bool = False
     max_body_bytes: int = max_body_bytes_for(DEFAULT_MAX_PROMPT_CHARS)
+    max_references: int = 0
     link_ttl_s: int = 86_400
     docs: bool = True
     console: bool = True

@@ -9,12 +9,14 @@ from app.domain.job import Job, TaskStatus
 @dataclass(frozen=True, slots=True)
 class TaskQuery:
     """Which tasks to list: at most `limit`, those after the task `after` in this order (newest
-    first, or oldest first when `ascending`), all or those of one status."""
+    first, or oldest first when `ascending`), all or those of one status, none from before
+    `since_ms`."""
 
     limit: int
     after: str | None = None
     ascending: bool = False
     status: TaskStatus | None = None
+    since_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ TRACK_INTERVAL_S = 0.03
 """A thousand changes are remembered, and a store takes some thousands in a second."""
 MAX_PASSES = 5
 READ_RETRIES, RETRY_PAUSE_S = 5, 0.5
-FAMILIES = ("users", "teams", "keys", "stops", "journals")
+RECORD_FAMILIES = ("users", "teams", "keys", "stops")
+FAMILIES = (*RECORD_FAMILIES, "journals")
 OPEN_OR_COLLECTING = ("due", "collect")
 
 Row = Sequence[Any]

@@ -21,13 +21,13 @@ from app.adapters.redis.ledger_condition import check_version
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.records import read_journal
 from app.adapters.redis.replies import Fields
+from app.domain.job import OPEN_STATES
 from app.domain.journal import ChangeKind, JournalRecord, RegisteredJournal
 from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
 from app.recovery.charges import Charges
 from app.recovery.closed_months import check_months
 from app.recovery.derived import chunks, owner_rows, window_rows
 from app.recovery.job_rows import (
-    OPEN_STATES,
     drop_stale_fields,
     job_row,
     needs_attention,

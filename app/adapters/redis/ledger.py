@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 
 from app.adapters.redis import job_lists, keyspace, refusals
-from app.adapters.redis.audit_scan import OPEN_STATES
 from app.adapters.redis.auditor import Auditor
 from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
 from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
@@ -46,6 +45,7 @@ from app.domain.ledger import (
     JobClaim,
     LedgerAudit,
     OpenJobStats,
+    PollRooms,
     RateLimitCheck,
     Settlement,
 )
@@ -190,8 +190,8 @@ class RedisLedger:
         return (await self._claims.claim(limit, lease_ms))[0]
 
     async def claim_with_polls(
-        self, limit: int, lease_ms: int, polls: int
-    ) -> tuple[list[JobClaim], int]:
+        self, limit: int, lease_ms: int, polls: PollRooms
+    ) -> tuple[list[JobClaim], Mapping[str | None, int]]:
         return await self._claims.claim(limit, lease_ms, polls)
 
     async def claim_collections(
@@ -270,7 +270,7 @@ class RedisLedger:
     async def open_job_stats(self) -> OpenJobStats:
         stats = await self._scripts.run("open_job_stats")
         return OpenJobStats(
-            {state: stats[state.value] for state in OPEN_STATES},
+            {state: stats[state.value] for state in JobState if not state.terminal},
             stats["images"],
             stats["micros"],
             stats["lag_ms"],

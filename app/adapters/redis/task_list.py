@@ -39,7 +39,7 @@ class RedisTaskList:
         order, status = "oldest" if query.ascending else "", query.status or ""
         try:
             found: Fields = await self._scripts.run(
-                "list_page", user, limit, after, order, status, *LISTED_FIELDS
+                "list_page", user, limit, after, order, status, query.since_ms, *LISTED_FIELDS
             )
         except ScriptError as error:
             if error.code is ErrorCode.TASK_UNKNOWN:

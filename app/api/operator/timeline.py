@@ -12,7 +12,6 @@ from app.domain.ledger import Entry, EntryKind
 from app.service.job_search import FoundJob, entry_status, sent_ms
 from app.service.job_story import JobStory
 
-OPEN_STATES = (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)
 Event = dict[str, Any]
 
 
@@ -27,7 +26,7 @@ def describe_job(found: FoundJob, currency: str, resolve_after_s: float) -> JobO
 def _describe_record(
     job: Job, end: Entry | None, currency: str, resolve_after_s: float
 ) -> JobObject:
-    is_open = job.state in OPEN_STATES
+    is_open = not job.state.terminal
     micros = None if job.unit_micros is None else job.unit_micros * job.billed
     return {
         "id": job.id,
