@@ -1,6 +1,5 @@
 """The models on offer: names, aliases, sizes, qualities, modes and prices, as a value."""
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,22 +8,23 @@ from types import MappingProxyType
 
 from app.domain.catalog_fields import CatalogError as CatalogError
 from app.domain.catalog_fields import CatalogFields
+from app.domain.catalog_fields import CatalogMistake as CatalogMistake
+from app.domain.catalog_providers import (
+    ProviderSection,
+    list_mistakes,
+    provider_mistakes,
+    read_providers,
+)
 from app.domain.images import ResponseFormat
 from app.domain.money import parse_micros
 from app.domain.patterns import PATTERN_SYNTAX, pattern_matches, patterns_overlap
+from app.domain.references import REFERENCE_FIELD, reference_mistakes
 
 BASE64_NAMES: Mapping[str, ResponseFormat] = MappingProxyType(
     {"gpt-image-*": ResponseFormat.B64_JSON, "chatgpt-image-*": ResponseFormat.B64_JSON}
 )
 """OpenAI answers these with base64, so their callers read nothing else. Used where a model in the
 catalog has no table of its own."""
-
-
-REFERENCE_FIELD = "image"
-"""What seedream calls it."""
-FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
-MAX_REFERENCES = 50
-SENT_FIELDS = frozenset({"async", "model", "n", "prompt", "quality", "response_format", "size"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,11 @@ class Model:
     `modes` lists what the provider supports, "async" and/or "sync"; `max_n` is the most images of
     one upstream call; `prices` are micro-units per image by (quality, size), with "*" for any.
     `alias_patterns` are further names of the model, with `*` for anything; `response_formats` says
-    by pattern how a caller that uses such a name expects its pictures. `references` is how many
-    reference images it takes, in its field `reference_field`; `reference_micros` is the price of
-    each, for every image that is made with it.
+    by pattern how a caller that uses such a name expects its pictures. `provider` is the name of
+    the provider that has it, None for the main one of the settings, and `upstream_name` what that
+    one calls it, None where that is its name. `references` is how many reference images it takes,
+    in its field `reference_field`; `reference_micros` is the price of each, for every image that
+    is made with it.
     """
 
     name: str
@@ -55,6 +57,13 @@ class Model:
     references: int = 0
     reference_micros: int = 0
     reference_field: str = REFERENCE_FIELD
+    provider: str | None = None
+    upstream_name: str | None = None
+
+    @property
+    def sent_name(self) -> str:
+        """What its provider calls it."""
+        return self.upstream_name or self.name
 
     @property
     def default_size(self) -> str:
@@ -84,12 +93,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """`name_prefixes` are what callers may write before any name, such as "openai/"."""
+    """`name_prefixes` are what callers may write before any name, such as "openai/"; `providers`
+    are those beside the main one."""
 
     currency: str
     default_model: str
     models: tuple[Model, ...]
     name_prefixes: tuple[str, ...] = ()
+    providers: tuple[ProviderSection, ...] = ()
 
     def find(self, name: str) -> Model | None:
         """An enabled model by its exact name or alias, as the ledger and the operator write it."""
@@ -154,20 +165,12 @@ def parse_catalog(text: str) -> Catalog:
     for model in catalog.models:
         for _, sentence in model_mistakes(model):
             raise CatalogError(f"{model.name}: {sentence}")
+    for section in catalog.providers:
+        for _, sentence in provider_mistakes(section):
+            raise CatalogError(f"provider {section.name}: {sentence}")
     for mistake in catalog_mistakes(catalog):
         raise CatalogError(mistake.sentence)
     return catalog
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogMistake:
-    """What is wrong between the models of a catalog. `model` is empty for the file as a whole;
-    `key` is the name or pattern that it is about."""
-
-    model: str
-    field: str
-    key: str
-    sentence: str
 
 
 def catalog_mistakes(catalog: Catalog) -> Iterator[CatalogMistake]:
@@ -184,6 +187,8 @@ def catalog_mistakes(catalog: Catalog) -> Iterator[CatalogMistake]:
         sentence = "name_prefixes must not hold an empty text"
         yield CatalogMistake("", "name_prefixes", "", sentence)
     yield from _pattern_mistakes(catalog)
+    homes = {model.name: model.provider for model in catalog.models}
+    yield from list_mistakes(catalog.providers, homes)
     if catalog.find(catalog.default_model) is None:
         sentence = f"default_model {catalog.default_model!r} is not an enabled model"
         yield CatalogMistake("", "default_model", catalog.default_model, sentence)
@@ -199,6 +204,7 @@ def read_models(fields: CatalogFields) -> Catalog:
             for number, table in enumerate(fields.tables("models"), start=1)
         ),
         name_prefixes=fields.texts("name_prefixes", ()),
+        providers=read_providers(fields),
     )
 
 
@@ -221,6 +227,8 @@ def _model(fields: CatalogFields) -> Model:
         references=fields.number("references", 0),
         reference_micros=fields.amount("reference_price", "0"),
         reference_field=fields.text("reference_field", REFERENCE_FIELD),
+        provider=fields.optional_text("provider"),
+        upstream_name=fields.optional_text("upstream_name"),
     )
 
 
@@ -233,19 +241,13 @@ def model_mistakes(model: Model) -> Iterator[tuple[str, str]]:
             yield field_name, f"{field_name} must not be empty"
     if model.max_n < 1:
         yield "max_n", "max_n must be at least 1"
+    if model.upstream_name == "":
+        yield "upstream_name", "upstream_name must not be empty; leave it out for the same name"
     if not set(model.size_aliases.values()) <= set(model.sizes):
         yield "size_aliases", "size_aliases must lead to one of its sizes"
     if not set(model.quality_aliases.values()) <= set(model.qualities):
         yield "quality_aliases", "quality_aliases must lead to one of its qualities"
-    yield from _reference_mistakes(model)
-
-
-def _reference_mistakes(model: Model) -> Iterator[tuple[str, str]]:
-    if not 0 <= model.references <= MAX_REFERENCES:
-        yield "references", f"references must be from 0 to {MAX_REFERENCES}"
-    name = model.reference_field
-    if FIELD_NAME.fullmatch(name) is None or name in SENT_FIELDS:
-        yield "reference_field", "reference_field must be a field of the provider's own for images"
+    yield from reference_mistakes(model.references, model.reference_field)
 
 
 def _response_format(pattern: str, text: str) -> tuple[str, ResponseFormat]:

@@ -153,6 +153,7 @@ class Job:
     for its upstream calls, for the operator only. `pending` images are still to be downloaded, and
     `collecting` says how that goes, also when it is over. `request_id` is the id, in answers and
     logs, of the request that opened the job. `deleted` names the pictures that its user deleted.
+    `provider` has the job's tasks, whatever the catalog says later; None for the main one.
     """
 
     id: str
@@ -182,6 +183,7 @@ class Job:
     collecting: CollectionProgress | None = None
     request_id: str | None = None
     deleted: tuple[str, ...] = ()
+    provider: str | None = None
 
     @property
     def pictures_left(self) -> tuple[Picture, ...]:

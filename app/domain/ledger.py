@@ -10,6 +10,9 @@ from app.domain.limits import LimitSnapshot
 from app.domain.principal import Principal
 from app.domain.webhooks import WebhookTarget
 
+PollRooms = Mapping[str | None, int]
+"""How many polls there is room for, by provider; None is the main one."""
+
 
 class CallerPresence(StrEnum):
     """What is known of an earlier caller: it still waits or has its answer, it hung up, or the
@@ -72,7 +75,8 @@ class AdmissionRequest:
     reservation may stay undispatched; `response_format` is what the caller asked for, so that a
     task read later is answered alike; `rate_limit_checked` is false when the request is still to be
     counted against its rate, `request_counted` when it is against its day. `request_id` names the
-    request in the log, for every later line about the job; `webhook` is told of the job's end.
+    request in the log, for every later line about the job; `webhook` is told of the job's end;
+    `provider` makes its images, None for the main one.
     """
 
     job_id: str
@@ -88,6 +92,7 @@ class AdmissionRequest:
     request_counted: bool = True
     request_id: str | None = None
     webhook: WebhookTarget | None = None
+    provider: str | None = None
 
     @property
     def micros(self) -> int | None:
@@ -203,7 +208,8 @@ class Entry:
     where the price is unknown.
 
     For the provider's bill: `calls` are its names for the upstream calls, `dispatched_ms` is when
-    they were sent, `asked` how many images they were to make; a correction has none of them.
+    they were sent, `asked` how many images they were to make, `provider` whose bill it is (None for
+    the main one); a correction has none of them.
     """
 
     id: str
@@ -230,6 +236,7 @@ class Entry:
     dispatched_ms: int | None = None
     asked: int | None = None
     surplus_micros: int = 0
+    provider: str | None = None
 
 
 def correction_id(job_id: str, newest: str) -> str:

@@ -14,9 +14,12 @@ from app.sandbox.switches import Switches
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 GOOD_KEY = "sk-sandbox"
+OTHER_GOOD_KEY = "sk-sandbox-second"
+"""For whoever plays a second provider with it."""
 _KEY_PROBLEMS: Mapping[str, Problem | None] = MappingProxyType(
     {
         GOOD_KEY: None,
+        OTHER_GOOD_KEY: None,
         "sk-disabled": Problem(403, "app_disabled", "the application is disabled", "access_error"),
         "sk-nocapability": Problem(
             403, "model_not_allowed", "this key may not make images", "access_error"

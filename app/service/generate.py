@@ -217,13 +217,12 @@ class GenerateImages:
         self, incoming: IncomingRequest, found: CacheLookup, *, rate_limit_checked: bool
     ) -> AdmissionRequest:
         request, command, model = incoming.command.request, incoming.command, incoming.model
-        references = len(request.references)
         return AdmissionRequest(
             job_id=incoming.caller.id,
             principal=incoming.principal,
             request=request,
-            part_sizes=self.jobs.part_sizes(model, request.n, references),
-            unit_micros=model.price(request.size, request.quality, references),
+            part_sizes=self.jobs.part_sizes(model, request),
+            unit_micros=model.price(request.size, request.quality, len(request.references)),
             dedup_keys=command.dedup_keys,
             lease_ms=self.jobs.timings.lease_ms,
             cache_variant=found.cache_variant,
@@ -232,6 +231,7 @@ class GenerateImages:
             request_counted=rate_limit_checked,
             request_id=command.request_id,
             webhook=command.webhook,
+            provider=model.provider,
         )
 
     async def _admit(
@@ -254,7 +254,7 @@ class GenerateImages:
     async def _check_upstream_queue(self, admission: AdmissionRequest) -> AdmissionResult | None:
         """Refuse what the provider would not take in time; a repeat joins its job. None: go on."""
         try:
-            self.jobs.upstream_limiter.check_queue(len(admission.part_sizes))
+            self.jobs.check_queue(admission)
         except (GatewayOverloaded, UpstreamError):
             caller = self.deduplicator.callers.find(admission.job_id)
             if admission.rate_limit_checked or caller is None:

@@ -18,11 +18,12 @@ from app.domain.media import (
     ImageSlice,
     ImageStoreUnavailable,
 )
-from app.domain.ports import ImageStore, Ledger, ResultCache, TaskList, UpstreamLimiter
+from app.domain.ports import ImageStore, Ledger, ResultCache, TaskList
 from app.domain.principal import TEAM_POOL, Principal
 from app.domain.queries import TaskPage, TaskQuery
 from app.service.cancel_job import CancelJob
 from app.service.shared_reads import SharedReads
+from app.service.upstreams import Upstreams
 from app.service.wait import JobWaiters
 
 LOOKED_THROUGH = 100
@@ -36,11 +37,11 @@ class Tasks:
         listing: TaskList,
         waiters: JobWaiters,
         pictures: ImageStore,
-        upstream_limiter: UpstreamLimiter,
+        upstreams: Upstreams,
         cache: ResultCache,
     ) -> None:
         self._ledger, self._listing, self._waiters = ledger, listing, waiters
-        self._cancel_job = CancelJob(ledger, waiters, upstream_limiter)
+        self._cancel_job = CancelJob(ledger, waiters, upstreams.limiter_of)
         self._pictures, self._cache = pictures, cache
         self._followed = SharedReads(ledger)
 

@@ -6,7 +6,7 @@ one key made of one model and size on one day; its ids and units are those of th
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
@@ -44,11 +44,16 @@ class UsageReport:
 
 @dataclass(frozen=True, slots=True)
 class FocusTerms:
-    """What FOCUS wants to know beside the usage: who sends the bill, and whose days these are."""
+    """What FOCUS wants to know beside the usage: who sends the bill, and whose days these are.
+    `issuers` send it for models, by name, of further providers."""
 
     issuer: str
     calendar: Calendar
     currency: str
+    issuers: Mapping[str, str] = field(default_factory=dict)
+
+    def issuer_of(self, model: str | None) -> str:
+        return self.issuers.get(model or "", self.issuer)
 
 
 def group_of(row: UsageRow, by: Sequence[str]) -> tuple[str, ...]:
@@ -87,6 +92,7 @@ def _build_charge(row: UsageRow, terms: FocusTerms) -> Mapping[str, object]:
     month_starts_ms = terms.calendar.day(date.fromisoformat(f"{day.month}-01")).starts_ms
     cost, unit_price = _amount(row.micros or 0), _unit_price(row)
     about = f"Images by {row.model}, {row.size or 'any size'}"
+    issuer = terms.issuer_of(row.model)
     tags = {"koi/user": row.user, "koi/key": row.key}
     return {
         "BilledCost": cost,
@@ -107,14 +113,14 @@ def _build_charge(row: UsageRow, terms: FocusTerms) -> Mapping[str, object]:
         "ContractedCost": cost,
         "ContractedUnitPrice": unit_price,
         "EffectiveCost": cost,
-        "InvoiceIssuerName": terms.issuer,
+        "InvoiceIssuerName": issuer,
         "ListCost": cost,
         "ListUnitPrice": unit_price,
         "PricingCategory": "Standard",
         "PricingQuantity": row.images,
         "PricingUnit": UNIT,
-        "ProviderName": terms.issuer,
-        "PublisherName": terms.issuer,
+        "ProviderName": issuer,
+        "PublisherName": issuer,
         "ResourceId": row.key or None,
         "ResourceType": "API key" if row.key else None,
         "ServiceCategory": "AI and Machine Learning",

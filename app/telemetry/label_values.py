@@ -55,6 +55,7 @@ class LabelValues:
     """
 
     models: frozenset[str] = frozenset()
+    providers: frozenset[str] = frozenset({"main"})
     currency: str = "CNY"
     routes: frozenset[str] = frozenset()
     scripts: frozenset[str] = frozenset()
@@ -84,6 +85,7 @@ FIXED_VALUES: dict[Label, frozenset[str]] = {
 }
 CONFIGURED_VALUES: dict[Label, Callable[[LabelValues], frozenset[str]]] = {
     Label.MODEL: lambda v: v.models,
+    Label.PROVIDER: lambda v: v.providers,
     Label.CURRENCY: lambda v: frozenset({v.currency}),
     Label.ROUTE: lambda v: v.routes,
     Label.CODE: lambda v: v.codes,

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -134,6 +134,13 @@ async def watch_spending(watch: SpendWatch, zone: ZoneInfo) -> None:
     while True:
         await watch.look(f"{datetime.now(zone):%Y-%m}")
         await asyncio.sleep(SPENDING_INTERVAL_S)
+
+
+async def run_together(loops: Sequence[LoopFunction]) -> None:
+    """Loops of one kind as one; all end when one of them fails."""
+    async with asyncio.TaskGroup() as group:
+        for loop in loops:
+            group.create_task(loop())
 
 
 async def reclaim_slots(reclaimer: SlotReclaimer) -> None:

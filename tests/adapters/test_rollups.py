@@ -137,7 +137,7 @@ QUERIES = [
 
 
 async def test_a_report_from_rollups_says_what_the_entries_say(engine: Engine, desk: Desk) -> None:
-    write(engine, entries(1500, 95 * DAY_MS))
+    write(engine, entries(600, 95 * DAY_MS))
     before = [told(await desk.scans.report(query)) for query in QUERIES]
 
     for part in (3, 40, 10, 10, 100_000):

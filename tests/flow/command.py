@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import structlog
 
 from app.cli.root import run
 from app.settings import build_settings
 from app.wiring.operator import open_operator_context
 from tests.harness import ONE_KEY_FOR_ALL, PRICED
+from tests.plain_logs import configure_plain_logs
 
 ROOT = Path(__file__).parents[2]
 KOI = [sys.executable, "-m", "app.cli"]
@@ -190,7 +190,7 @@ def _logs_as_before() -> Iterator[None]:
     try:
         yield
     finally:
-        structlog.reset_defaults()
+        configure_plain_logs()
         root.handlers[:] = handlers
         root.setLevel(level)
 

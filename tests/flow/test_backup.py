@@ -22,6 +22,7 @@ from app.settings import build_settings
 from bench.growth_journal import record_template, write_journal
 from tests.adapters.store_rig import Engine, running
 from tests.flow.command import Cli, Serving, generate, served_by
+from tests.harness import quick_sandbox
 from tests.store_node import programs
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -32,7 +33,7 @@ HISTORY = 3000
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         yield sandbox
 
 

@@ -15,11 +15,12 @@ from app.adapters.embedded.engine import choose_engine, installed_servers
 from app.adapters.embedded.liveness import PingReply, ping
 from app.sandbox.server import Sandbox
 from tests.flow.command import Cli, served_by
+from tests.harness import quick_sandbox
 
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         yield sandbox
 
 

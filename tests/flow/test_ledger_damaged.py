@@ -13,6 +13,7 @@ import pytest
 
 from app.sandbox.server import Sandbox
 from tests.flow.command import Cli, Serving, generate, served_by
+from tests.harness import quick_sandbox
 
 READING = (
     ("ledger", "check"),
@@ -25,7 +26,7 @@ READING = (
 
 @pytest.fixture
 def provider() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         yield sandbox
 
 

@@ -95,6 +95,11 @@ def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         koi.assert_ledger_matches_bill()
 
 
+def draws(route: DocumentedRoute) -> settings:
+    """Parameters are a few words and numbers each; a body has more that may differ."""
+    return settings(DRAWS, max_examples=10 if route.operation.body else 4)
+
+
 def named(route: DocumentedRoute) -> str:
     return f"{route.method} {route.path_format}"
 
@@ -103,7 +108,7 @@ def named(route: DocumentedRoute) -> str:
 def test_what_the_schema_allows_is_answered_as_it_says(
     house: House, route: DocumentedRoute
 ) -> None:
-    @DRAWS
+    @draws(route)
     @given(case=house.operation(route).as_strategy(GenerationMode.POSITIVE))
     def check(case: Any) -> None:
         case.call_and_validate(headers=house.headers(route), checks=CHECKS)
@@ -115,7 +120,7 @@ def test_what_the_schema_allows_is_answered_as_it_says(
 def test_what_the_schema_forbids_never_breaks_the_gateway(
     house: House, route: DocumentedRoute
 ) -> None:
-    @DRAWS
+    @draws(route)
     @given(case=house.operation(route).as_strategy(GenerationMode.NEGATIVE))
     def check(case: Any) -> None:
         case.call_and_validate(headers=house.headers(route), checks=CHECKS)

@@ -16,6 +16,7 @@ from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from app.service.keys import new_secret
 from tests.flow.command import Cli, Serving, generate, served_by
+from tests.harness import quick_sandbox
 
 PROMPT = "a heron nobody may read about"
 STEPS = {"dispatching", "upstream", "upstream_answered", "settled"}
@@ -23,7 +24,7 @@ STEPS = {"dispatching", "upstream", "upstream_answered", "settled"}
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Cli, Sandbox]]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         settings = {
             **served_by(sandbox.url),
             "KOI_LOG_LEVEL": "debug",

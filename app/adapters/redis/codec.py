@@ -118,6 +118,7 @@ JOB_FIELDS = (
     Field("calls", "calls", _read_words, " ".join, ()),
     Field("request_id", "request_id", default=None),
     Field("deleted", "deleted", _read_words, " ".join, ()),
+    Field("provider", "provider", default=None),
 )
 PART_FIELDS = (
     Field("upstream_id", "upstream", default=None),
@@ -155,6 +156,7 @@ ENTRY_FIELDS = (
     Field("dispatched_ms", "dispatched", int, default=None),
     Field("asked", "asked", int, default=None),
     Field("surplus_micros", "surplus_micros", int, default=0),
+    Field("provider", "provider", default=None),
 )
 
 

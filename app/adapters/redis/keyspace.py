@@ -2,7 +2,8 @@
 
 Names open with the number of this layout, so that another one can live beside it. Keys that change
 together share a hash tag (`{…}`), so that each script stays within one cluster slot: the whole
-ledger is one tag, each cache entry is a tag of its own, the limits of the provider are a third.
+ledger is one tag, each cache entry is a tag of its own, the limits of the provider are a third. A
+further provider has the keys of the limiter once more, under a tag of its own (`provider_key`).
 
 `KEYS` is the table; the loader hands it to the scripts as `K`, where a key with a variable part is
 the prefix before it. A scope key is `key:<id>`, `user:<name>`, `team:<name>` or `house`. A label
@@ -169,8 +170,17 @@ _NAMES = {key.noun: key.name for key in KEYS}
 LEDGER_ROUTE = (_NAMES["epoch"],)
 """The declared key of every script of the ledger and key ring: it names their cluster slot."""
 
-UPSTREAM_ROUTE = (_NAMES["turns"],)
-"""The same for the upstream limiter's scripts."""
+
+def provider_key(name: str, provider: str | None) -> str:
+    """A key of the upstream limiter as a further provider has it; None is the main one."""
+    tag = "{upstream}" if provider is None else f"{{upstream:{provider}}}"
+    return name.replace("{upstream}", tag)
+
+
+def upstream_route(provider: str | None = None) -> tuple[str]:
+    """The same for the scripts of a provider's limiter."""
+    return (provider_key(_NAMES["turns"], provider),)
+
 
 SEQUENCE = _NAMES["seq"]
 ENDED_CHANNEL = _NAMES["ended"]
@@ -188,9 +198,9 @@ def cache_keys(fingerprint: str) -> tuple[str, str]:
     return f"{tag}:pictures", f"{tag}:starts"
 
 
-def lua_table() -> str:
-    """`K`: what the scripts call each key."""
+def lua_table(provider: str | None = None) -> str:
+    """`K`: what the scripts call each key; the limiter's are those of a provider."""
     owned = ("ledger", "keyring", "signals", "limiter")
-    rows = (f"{key.noun}='{key.name}'" for key in KEYS if key.owner in owned)
+    rows = (f"{k.noun}='{provider_key(k.name, provider)}'" for k in KEYS if k.owner in owned)
     version = f"local DATA_VERSION,FIRST_DATA_VERSION={DATA_VERSION},{FIRST_DATA_VERSION}"
     return f"local K={{{','.join(rows)}}} {version}"

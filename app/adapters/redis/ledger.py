@@ -45,6 +45,7 @@ from app.domain.ledger import (
     JobClaim,
     LedgerAudit,
     OpenJobStats,
+    PollRooms,
     RateLimitCheck,
     Settlement,
 )
@@ -189,8 +190,8 @@ class RedisLedger:
         return (await self._claims.claim(limit, lease_ms))[0]
 
     async def claim_with_polls(
-        self, limit: int, lease_ms: int, polls: int
-    ) -> tuple[list[JobClaim], int]:
+        self, limit: int, lease_ms: int, polls: PollRooms
+    ) -> tuple[list[JobClaim], Mapping[str | None, int]]:
         return await self._claims.claim(limit, lease_ms, polls)
 
     async def claim_collections(

@@ -80,6 +80,7 @@ def admitted_job(admission: AdmissionRequest, created_ms: int) -> Job:
         cache_variant=admission.cache_variant,
         response_format=admission.response_format,
         request_id=admission.request_id,
+        provider=admission.provider,
     )
 
 
