@@ -6,6 +6,7 @@ from typing import Any
 from app.api.operator.standing import money_text
 from app.api.operator.wire import JobObject
 from app.api.organization.paging import optional_seconds, seconds
+from app.domain.catalog_providers import MAIN
 from app.domain.job import Job, JobPart, JobState
 from app.domain.journal import JobChange
 from app.domain.ledger import Entry, EntryKind
@@ -37,6 +38,7 @@ def _describe_record(
         "team": job.team,
         "key_id": job.key_id,
         "model": job.model,
+        "provider": job.provider or MAIN,
         "size": job.size,
         "quality": job.quality,
         "n": job.n,
@@ -76,6 +78,7 @@ def _describe_entry(end: Entry, currency: str) -> JobObject:
         "team": end.team,
         "key_id": end.key or None,
         "model": end.model,
+        "provider": end.provider or MAIN,
         "size": end.size,
         "quality": end.quality,
         "n": end.asked,

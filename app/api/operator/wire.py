@@ -180,6 +180,7 @@ class JobObject(TypedDict):
     team: str | None
     key_id: str | None
     model: str
+    provider: str
     size: str
     quality: str
     n: int | None
