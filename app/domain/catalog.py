@@ -1,5 +1,6 @@
 """The models on offer: names, aliases, sizes, qualities, modes and prices, as a value."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,13 @@ BASE64_NAMES: Mapping[str, ResponseFormat] = MappingProxyType(
 catalog has no table of its own."""
 
 
+REFERENCE_FIELD = "image"
+"""What seedream calls it."""
+FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
+MAX_REFERENCES = 50
+SENT_FIELDS = frozenset({"async", "model", "n", "prompt", "quality", "response_format", "size"})
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """One model as this deployment offers it.
@@ -35,7 +43,9 @@ class Model:
     `alias_patterns` are further names of the model, with `*` for anything; `response_formats` says
     by pattern how a caller that uses such a name expects its pictures. `provider` is the name of
     the provider that has it, None for the main one of the settings, and `upstream_name` what that
-    one calls it, None where that is its name.
+    one calls it, None where that is its name. `references` is how many
+    reference images it takes, in its field `reference_field`; `reference_micros` is the price of
+    each, for every image that is made with it.
     """
 
     name: str
@@ -53,6 +63,9 @@ class Model:
     prices: Mapping[tuple[str, str], int] = field(default_factory=dict)
     provider: str | None = None
     upstream_name: str | None = None
+    references: int = 0
+    reference_micros: int = 0
+    reference_field: str = REFERENCE_FIELD
 
     @property
     def sent_name(self) -> str:
@@ -67,12 +80,18 @@ class Model:
     def default_quality(self) -> str:
         return self.qualities[0]
 
-    def price(self, size: str, quality: str) -> int | None:
-        """Micro-units of one image, by the most specific entry; None when not known."""
+    def price(self, size: str, quality: str, references: int = 0) -> int | None:
+        """Micro-units of one image, by the most specific entry, made with so many reference images;
+        None when not known."""
         for key in ((quality, size), (quality, "*"), ("*", size), ("*", "*")):
             if key in self.prices:
-                return self.prices[key]
+                return self.prices[key] + references * self.reference_micros
         return None
+
+    def images_per_call(self, references: int) -> int:
+        """How many images one upstream call asks for. Each call carries all reference images, so
+        where these cost something a call makes one image: then its price is exact."""
+        return 1 if references and self.reference_micros else self.max_n
 
     @property
     def priced(self) -> bool:
@@ -128,6 +147,11 @@ class Catalog:
         while prefix := next((p for p in self.name_prefixes if name.startswith(p)), None):
             name = name.removeprefix(prefix)
             yield name
+
+    @property
+    def with_references(self) -> tuple[Model, ...]:
+        """Enabled models that take reference images."""
+        return tuple(model for model in self.enabled if model.references)
 
     @property
     def enabled(self) -> tuple[Model, ...]:
@@ -209,6 +233,9 @@ def _model(fields: CatalogFields) -> Model:
         prices=fields.entries("prices", {}, _price),
         provider=fields.optional_text("provider"),
         upstream_name=fields.optional_text("upstream_name"),
+        references=fields.number("references", 0),
+        reference_micros=fields.amount("reference_price", "0"),
+        reference_field=fields.text("reference_field", REFERENCE_FIELD),
     )
 
 
@@ -227,6 +254,15 @@ def model_mistakes(model: Model) -> Iterator[tuple[str, str]]:
         yield "size_aliases", "size_aliases must lead to one of its sizes"
     if not set(model.quality_aliases.values()) <= set(model.qualities):
         yield "quality_aliases", "quality_aliases must lead to one of its qualities"
+    yield from _reference_mistakes(model)
+
+
+def _reference_mistakes(model: Model) -> Iterator[tuple[str, str]]:
+    if not 0 <= model.references <= MAX_REFERENCES:
+        yield "references", f"references must be from 0 to {MAX_REFERENCES}"
+    name = model.reference_field
+    if FIELD_NAME.fullmatch(name) is None or name in SENT_FIELDS:
+        yield "reference_field", "reference_field must be a field of the provider's own for images"
 
 
 def _response_format(pattern: str, text: str) -> tuple[str, ResponseFormat]:

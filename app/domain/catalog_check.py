@@ -29,6 +29,9 @@ FIXES = {
     "alias_patterns": "Narrow or remove one of the patterns.",
     "default_model": "Name a model of this file that is not switched off.",
     "prices": 'Write an amount in quotes, such as "0.14".',
+    "references": "Write how many input images one call takes; leave it out for a model with none.",
+    "reference_price": 'Write the price of one input image in quotes, such as "0.05".',
+    "reference_field": 'Write the name in the provider\'s page, such as "image".',
     "response_formats": 'Write "url", "b64_json" or "both".',
     "provider": "Name one of [[providers]], or add it: name, base_url and api_key_env.",
     "upstream_name": "Write what this provider calls the model, or remove the field.",
@@ -213,6 +216,15 @@ def _unknown_fields(fields: ReviewedFields, lines: CatalogLines) -> Iterator[Cat
 def _doubts(catalog: Catalog, lines: CatalogLines) -> Iterator[CatalogRemark]:
     for number, model in enumerate(catalog.models, start=1):
         yield from _price_doubts(model, number, lines)
+        if model.reference_micros and not model.references:
+            yield CatalogRemark(
+                lines.find(number, "reference_price"),
+                model.name,
+                "reference_price",
+                "it takes no reference images, so their price does nothing",
+                "Write references = N, or remove the price.",
+                serious=False,
+            )
         if not model.enabled:
             continue
         for alias in model.aliases:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from app.domain.money import parse_micros
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -87,6 +89,15 @@ class CatalogFields:
             return value
         self._wrong(key, value, "a whole number")
         return default
+
+    def amount(self, key: str, default: str) -> int:
+        """Money as text, in micro-units."""
+        text = self.text(key, default)
+        try:
+            return parse_micros(text)
+        except ValueError as error:
+            self.refuse(key, key, f"{self.owner}: {key}: {error}")
+            return parse_micros(default)
 
     def flag(self, key: str, *, default: bool) -> bool:
         value = self._value(key, default)

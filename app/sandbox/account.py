@@ -42,7 +42,7 @@ KEYS: frozenset[str] = frozenset(_KEY_PROBLEMS)
 class BillLine:
     """One accepted generation, in images: `billed`; `moderation_fee`, the part of them charged for
     a refusal; `refunded`, charged first and given back; `delivered`, sent in a reply while the
-    client was still connected."""
+    client was still connected. Each was made with so many `references`."""
 
     request_id: str
     key: str
@@ -54,6 +54,7 @@ class BillLine:
     created: int
     quality: str = "standard"
     refunded: int = 0
+    references: int = 0
 
 
 def key_problem(key: str, profile: Profile, switches: Switches, buying: bool) -> Problem | None:

@@ -44,11 +44,6 @@ class RunJob:
     background: BackgroundTasks
     timings: JobTimings
 
-    def part_sizes(self, model: Model, n: int) -> tuple[int, ...]:
-        """More images than one upstream call may carry are fanned out inside one job."""
-        full, rest = divmod(n, model.max_n)
-        return (model.max_n,) * full + ((rest,) if rest else ())
-
     def check_queue(self, admission: AdmissionRequest) -> None:
         """See `UpstreamLimiter.check_queue`."""
         limiter = self.upstreams.of(admission.provider).limiter

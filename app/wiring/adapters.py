@@ -1,6 +1,7 @@
 """Opening the adapters: each from the settings alone, each closed by the caller's exit stack."""
 
 import hmac
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.images.fetch import HttpImageFetcher
 from app.adapters.images.file import FileImageStore
 from app.adapters.images.link_signer import LinkSigner
+from app.adapters.images.reference_spool import DiskReferenceSpool
 from app.adapters.images.s3 import ObjectImageStore
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
@@ -87,6 +89,7 @@ class Adapters:
     """The main provider first."""
     fetcher: HttpImageFetcher
     pictures: ImageStore
+    references: DiskReferenceSpool
     links: LinkSigner
     listing: RedisTaskList
     rollups: RedisRollups
@@ -146,6 +149,7 @@ async def open_adapters(
         upstreams=upstreams,
         fetcher=fetcher,
         pictures=pictures,
+        references=open_references(settings),
         links=LinkSigner(_derive_link_secret(settings), settings.link_ttl_s),
         listing=RedisTaskList(scripts),
         rollups=RedisRollups(scripts),
@@ -188,6 +192,12 @@ def open_pictures(stack: AsyncExitStack, settings: Settings) -> ImageStore:
     )
     stack.push_async_callback(objects.close)
     return objects
+
+
+def open_references(settings: Settings) -> DiskReferenceSpool:
+    references = DiskReferenceSpool(settings.data_dir / "references")
+    references.sweep(time.time())
+    return references
 
 
 def build_rebuild_terms(settings: Settings, catalog: Catalog) -> RetentionTerms:

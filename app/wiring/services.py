@@ -181,6 +181,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         previews=Previews(
             adapters.pictures, PreviewWorkers(settings.data_dir), loops.report_preview_failure
         ),
+        references=adapters.references,
         budget=MemoryBudget(MAX_ENCODING_BYTES),
         serving=MemoryBudget(MAX_SERVING_BYTES),
         links=adapters.links,

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import redis
 
 from app.adapters.journal.file import FileJournal
+from app.adapters.redis.attributions import MAX_ATTRIBUTED
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.breaker import CircuitBreaker
 from app.adapters.redis.keyring import RedisKeyRing
@@ -136,6 +137,7 @@ def ledger_on(
     **options: Any,
 ) -> RedisLedger:
     ttls = {"task_ttl_s": options.pop("task_ttl_s", 86_400), "image_ttl_s": 3600}
+    ttls["attributed"] = options.pop("attributed", MAX_ATTRIBUTED)
     return RedisLedger(scripts or scripts_on(store, journal, **options), **ttls)
 
 

@@ -104,6 +104,15 @@ def test_all_mistakes_are_named_at_once_each_with_its_line_and_what_to_do(cli: C
         (('name = "a"', 'name = "a"\naliases = ["b"]'), (14, "name", True)),
         (('name = "a"', 'name = "a"\nalias_patterns = ["*"]'), None),
         (('name = "a"', 'name = "a"\nsize_aliases = { x = "9x9" }'), (5, "size_aliases", True)),
+        (('name = "a"', 'name = "a"\nreferences = -1'), (5, "references", True)),
+        (('name = "a"', 'name = "a"\nreferences = 99'), (5, "references", True)),
+        (('name = "a"', 'name = "a"\nreference_price = "0.1"'), (5, "reference_price", False)),
+        (('name = "a"', 'name = "a"\nreference_price = "dear"'), (5, "reference_price", True)),
+        (
+            ('name = "a"', 'name = "a"\nreferences = 1\nreference_field = "prompt"'),
+            (6, "reference_field", True),
+        ),
+        (('name = "a"', 'name = "a"\nreferences = 1\nreference_price = "0.1"'), None),
     ],
 )
 def test_each_kind_of_mistake_has_its_line(
