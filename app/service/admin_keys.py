@@ -1,6 +1,5 @@
 """Use cases on admin keys: who may administer this deployment over HTTP."""
 
-import hashlib
 import secrets
 import zlib
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from app.domain.administration import (
     AdminScope,
     AuditNote,
 )
+from app.domain.secret_digest import digest_secret
 from app.service.admin_errors import KeyUnknown, NameInvalid
 from app.service.keys import ENDING_CHARS, select_by_secret
 from app.service.teams import checked_title, one_line
@@ -57,7 +57,7 @@ class AdminKeys:
         """The key of a secret; None when there is none that can be used."""
         if not is_well_formed(secret):
             return None
-        return await self.authenticate_digest(hashlib.sha256(secret.encode()).hexdigest())
+        return await self.authenticate_digest(digest_secret(secret))
 
     async def authenticate_digest(self, digest: str) -> AdminKey | None:
         """The same for the SHA-256 (hex) of a secret, by which a session names its key."""
@@ -77,7 +77,7 @@ class AdminKeys:
         key = AdminKey(
             id=f"admkey_{secrets.token_hex(8)}",
             name=label,
-            digest=hashlib.sha256(secret.encode()).hexdigest(),
+            digest=digest_secret(secret),
             scopes=scopes,
             created_ms=now_ms,
             expires_ms=None if life_ms is None else now_ms + life_ms,

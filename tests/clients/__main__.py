@@ -31,7 +31,7 @@ from tests.clients.tables import long_table, put_between_markers, short_table
 from tests.clients.trial import Outcome, play
 from tests.conformance.page import PAGE, Row, put, written
 from tests.conformance.run import ask_both, led_through_litellm, minutes_since
-from tests.harness import gateway
+from tests.harness import gateway, quick_sandbox
 
 README = Path(__file__).parent.parent.parent / "README.md"
 AT_ONCE = 3
@@ -105,7 +105,7 @@ def led_through(client: Client, scenarios: Sequence[Scenario]) -> list[Outcome]:
     try:
         with (
             EmbeddedStore(folder / "store") as store,
-            Sandbox(time_scale=0.01) as sandbox,
+            quick_sandbox() as sandbox,
             Driver(client) as driver,
         ):
             return [one_trial(driver, s, store.url, sandbox, folder / s.name) for s in scenarios]
