@@ -240,7 +240,8 @@ def test_who_asks_is_believed_of_marked_keys_only(pair: Pair) -> None:
     assert pair.said(marked, user="own") == Attribution(end_user="own")
     twice = [*front.items(), ("x-openwebui-user-id", "admin")]
     assert pair.said(marked, twice) is None
-    assert pair.said(marked, {"x-openwebui-user-id": "x" * 129}) is None
+    for bad in (b"x" * 129, b"\xff\xfe", b"", "\u202e".encode()):
+        assert pair.said(marked, [(b"x-openwebui-user-id", bad)]) is None
 
 
 @pytest.mark.parametrize(
@@ -379,6 +380,27 @@ def test_it_is_never_a_right_and_never_a_label(pair: Pair) -> None:
     metrics = pair.admin("/metrics").text
     assert "mine" not in metrics
     assert "rich" not in metrics
+
+
+def test_the_log_has_the_tag_and_never_who_asked(
+    pair: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = pair.key("log", forwards=True)
+    front = {"x-openwebui-user-id": "id-of-mia", "x-koi-tag": "in-the-log"}
+    pair.make(key, front, user="name-of-mia", safety_identifier="hash-of-mia")
+    pair.make(key, user="name-of-mia")
+    pair.plain.settled()
+    said = capsys.readouterr()
+
+    assert "in-the-log" in said.out
+    assert "of-mia" not in said.out + said.err
+
+
+def test_the_secret_of_open_webui_is_never_shown(pair: Pair) -> None:
+    with pair.signed.client(ADMIN) as client:
+        shown = client.get("/v1/koi/settings").text
+    assert "openwebui_jwt_secret" in shown.lower()
+    assert SECRET not in shown
 
 
 def test_a_key_is_marked_shown_and_unmarked(pair: Pair) -> None:
