@@ -25,6 +25,7 @@ from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
+from app.ledger_settings import LedgerSettings
 from app.mcp_settings import McpSettings
 from app.page_settings import PageSettings, check_page_settings
 from app.settings_validation import (
@@ -47,7 +48,7 @@ from app.settings_validation import (
 from app.upstream_settings import check_base_url, check_key_characters, clean_base_url, clean_key
 
 
-class Settings(AttributionSettings, DeliverySettings, McpSettings, PageSettings):
+class Settings(AttributionSettings, DeliverySettings, LedgerSettings, McpSettings, PageSettings):
     """All settings. Durations are seconds unless the name says otherwise; money is decimal text."""
 
     model_config = ConfigDict(

@@ -156,9 +156,11 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
     from app.wiring.adapters import open_pictures  # noqa: PLC0415
     from app.wiring.check_journal import check_journals  # noqa: PLC0415
     from app.wiring.check_machine import check_catalog  # noqa: PLC0415
+    from app.wiring.check_months import check_months  # noqa: PLC0415
 
     results = [
         *await _check_ledger(context),
+        *await check_months(context.scripts, context.settings),
         check_backup(await context.backups.latest(), await context.keyring.now_ms()),
         *await _check_stops(context),
         *await _check_notices(context),

@@ -279,6 +279,8 @@ class LedgerAudit:
     open_jobs: int
     counters: int
     differences: tuple[CounterDifference, ...]
+    unread: tuple[str, ...] = ()
+    """Months that a full audit could not compare: their entries are in files on other machines."""
 
     @property
     def difference(self) -> int:

@@ -4,6 +4,8 @@ They are never stored: their bytes lie in a file of this process that nobody els
 the request was sent to the provider or refused.
 """
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,6 +18,19 @@ MAX_REFERENCES_BYTES = 48 << 20
 much as providers take in one call."""
 REFERENCE_EXTENSIONS = frozenset({"png", "jpg", "webp", "gif", "bmp", "tiff"})
 """What providers with reference images take (the pages of seedream 4.5 and 5.0 name these)."""
+MAX_REFERENCES = 50
+REFERENCE_FIELD = "image"
+"""What seedream calls them."""
+FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
+SENT_FIELDS = frozenset({"async", "model", "n", "prompt", "quality", "response_format", "size"})
+
+
+def reference_mistakes(count: int, field_name: str) -> Iterator[tuple[str, str]]:
+    """What is wrong in what a catalog says of a model's reference images: field and sentence."""
+    if not 0 <= count <= MAX_REFERENCES:
+        yield "references", f"references must be from 0 to {MAX_REFERENCES}"
+    if FIELD_NAME.fullmatch(field_name) is None or field_name in SENT_FIELDS:
+        yield "reference_field", "reference_field must be a field of the provider's own for images"
 
 
 @dataclass(frozen=True, slots=True)

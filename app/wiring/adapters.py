@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.images.fetch import HttpImageFetcher
@@ -21,6 +22,7 @@ from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
 from app.adapters.redis.directory import RedisDirectory
 from app.adapters.redis.invitations import RedisInvitations
+from app.adapters.redis.job_tidier import JobTidier
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
@@ -38,6 +40,7 @@ from app.domain.sign_in import IdentityProvider
 from app.settings import Settings
 from app.telemetry.label_values import LabelValues
 from app.telemetry.metrics import Metrics
+from app.wiring.closed_months import MonthMover, MonthTerms
 from app.wiring.deliveries import DeliveryAdapters, open_delivery
 from app.wiring.disk_space import DiskSpaceMonitor
 from app.wiring.edge import VERSION
@@ -57,7 +60,7 @@ LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
         "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
-        "room", "rollups", "deliveries", "notices", "spend_alerts",
+        "room", "rollups", "months", "tidy", "deliveries", "notices", "spend_alerts",
     }
 )  # fmt: skip
 
@@ -94,6 +97,8 @@ class Adapters:
     listing: RedisTaskList
     rollups: RedisRollups
     rollup_writer: RollupWriter
+    month_mover: MonthMover
+    job_tidier: JobTidier
     metrics: Metrics
 
 
@@ -154,6 +159,8 @@ async def open_adapters(
         listing=RedisTaskList(scripts),
         rollups=RedisRollups(scripts),
         rollup_writer=RollupWriter(scripts),
+        month_mover=MonthMover(scripts, journal, build_month_terms(settings)),
+        job_tidier=JobTidier(scripts, build_month_terms(settings).records),
         metrics=metrics,
     )
 
@@ -211,6 +218,15 @@ def build_rebuild_terms(settings: Settings, catalog: Catalog) -> RetentionTerms:
         hold_ms=round(settings.resolve_after_s * 1000),
         task_ms=settings.task_ttl_s * 1000,
         image_ms=round(settings.image_ttl_days * 86_400_000),
+    )
+
+
+def build_month_terms(settings: Settings) -> MonthTerms:
+    longest_s = max(settings.task_ttl_s, settings.image_ttl_days * 86_400)
+    return MonthTerms(
+        months=settings.ledger_months,
+        records=timedelta(seconds=longest_s),
+        own_store=settings.redis_url is None,
     )
 
 

@@ -104,6 +104,8 @@ def _build_loops(
             loops.publish_audit, adapters.ledger, adapters.metrics, adapters.delivery.notices
         ),
         "rollups": partial(loops.roll_up, adapters.rollup_writer),
+        "tidy": partial(loops.tidy_jobs, adapters.job_tidier),
+        "months": partial(loops.move_months, adapters.month_mover),
         "debts": partial(loops.deliver_outbox, services.settler, adapters.outbox, adapters.metrics),
         "journal": partial(
             loops.maintain_journal,

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import redis
 
 from app.adapters.journal.file import FileJournal
+from app.adapters.journal.months import FileMonths
 from app.adapters.redis.attributions import MAX_ATTRIBUTED
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.breaker import CircuitBreaker
@@ -124,9 +125,11 @@ def new_journal() -> FileJournal:
 def scripts_on(
     store: BatchingStore, journal: FileJournal | None = None, **options: Any
 ) -> LedgerScripts:
-    return LedgerScripts(
-        store, **{"calendar": CALENDAR, "journal": journal or new_journal()} | options
-    )
+    journal = journal or new_journal()
+    scripts = LedgerScripts(store, **{"calendar": CALENDAR, "journal": journal} | options)
+    if isinstance(journal, FileJournal):
+        scripts.months = FileMonths(journal.directory)
+    return scripts
 
 
 def ledger_on(

@@ -568,6 +568,8 @@ def test_every_key_of_the_store_is_in_a_backup_or_said_to_be_left_out() -> None:
         "requests": "of this day; not rebuilt either", "attributed": "told apart anew",
         "noticed": "a notice may come twice",
         "session": "sign in again", "sessions": "sign in again",
+        "tidied": "begins anew",
+        "months": "all entries of a restored store are in its stream",
         "replays": "an hour's share", "refusals": "an hour's share",
         "adjusted": "a correction's request; the bill is matched by entries",
         "gateways": "who runs now", "changes": "for journals of this epoch; the rows are copied",

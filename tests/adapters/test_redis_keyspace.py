@@ -159,10 +159,12 @@ REBUILDING = {
 }
 WRITES_NOTHING = {"check_writable"}
 DELIVERIES = {"publish_notice", "claim_deliveries", "report_delivery", "redeliver", "take_turn"}
-NOT_LEDGER = {"register_gateway", "save_rollup"} | DELIVERIES
+MONTHS = {"save_month", "trim_entries", "tidy_jobs"}
+NOT_LEDGER = {"register_gateway", "save_rollup"} | MONTHS | DELIVERIES
 """Which gateways run now: true in any epoch of the store, and gone with it. Rollups are
-derived from entries of the epoch that the script compares, and made again after a loss. That data
-was lost is itself a notice, so deliveries go on then."""
+derived from entries of the epoch that the script compares, and made again after a loss. What leaves
+of closed months is in files, of which that very store says so. That data was lost is itself a
+notice, so deliveries go on then."""
 
 
 def test_every_writing_script_of_the_ledger_checks_for_data_loss_first() -> None:

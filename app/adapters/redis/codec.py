@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from app.adapters.redis.attributions import read_attribution, write_attribution
+from app.adapters.redis.picture_records import SHORT_PICTURES, pictures_of, read_pictures
 from app.domain.charging import call_ids_of
 from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import Picture
@@ -44,10 +45,6 @@ def to_json(value: Any) -> str:
 
 def _read_note(text: str) -> FailureNote:
     return FailureNote(**orjson.loads(text))
-
-
-def read_pictures(text: str) -> tuple[Picture, ...]:
-    return tuple(Picture(**row) for row in orjson.loads(text))
 
 
 def _read_result(text: str) -> PartResult:
@@ -194,6 +191,10 @@ def read_job(record: Mapping[str, str]) -> Job:
     )
     if "calls" not in record:
         values["calls"] = call_ids_of(parts)
+    if SHORT_PICTURES in record:
+        values["pictures"] = pictures_of(record)
+    if values["status"] is TaskStatus.COMPLETED:
+        values["progress"] = 100
     images = [field for field in record if field.startswith((PENDING, PICTURE))]
     late = read_late_pictures(record) if images else None
     if late:
