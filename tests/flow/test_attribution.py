@@ -24,7 +24,7 @@ from app.domain.ledger import Entry
 from app.domain.queries import USAGE_DIMENSIONS, UsageQuery
 from app.sandbox.server import Sandbox
 from app.wiring.operator import OperatorContext
-from tests.flow.command import Cli, cli_on
+from tests.flow.command import Cli, cli_on, served_by
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi, gateway
 
@@ -382,20 +382,6 @@ def test_it_is_never_a_right_and_never_a_label(pair: Pair) -> None:
     assert "rich" not in metrics
 
 
-def test_the_log_has_the_tag_and_never_who_asked(
-    pair: Pair, capsys: pytest.CaptureFixture[str]
-) -> None:
-    key = pair.key("log", forwards=True)
-    front = {"x-openwebui-user-id": "id-of-mia", "x-koi-tag": "in-the-log"}
-    pair.make(key, front, user="name-of-mia", safety_identifier="hash-of-mia")
-    pair.make(key, user="name-of-mia")
-    pair.plain.settled()
-    said = capsys.readouterr()
-
-    assert "in-the-log" in said.out
-    assert "of-mia" not in said.out + said.err
-
-
 def test_the_secret_of_open_webui_is_never_shown(pair: Pair) -> None:
     with pair.signed.client(ADMIN) as client:
         shown = client.get("/v1/koi/settings").text
@@ -458,3 +444,21 @@ def _wait_for(client: httpx.Client, word: str) -> None:
     while client.get("/readyz").json()["ledger"] != word:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_the_log_has_the_tag_and_never_who_asked(sandbox: Sandbox, tmp_path: Path) -> None:
+    cli = Cli(tmp_path, {**served_by(sandbox.url), "KOI_LOG_LEVEL": "debug"})
+    made = cli.json("keys", "create", "--user", "webui", "--new", "--forwards-users")
+    said = {"x-openwebui-user-id": "id-of-mia", "x-koi-tag": "in-the-log"}
+    with cli.serving() as serving:
+        for names in (said, {"x-koi-tag": "in-the-log"}):
+            answer = httpx.post(
+                f"{serving.url}{GENERATE}",
+                headers={"authorization": f"Bearer {made['key']}", **names},
+                json={**KOI, "user": "name-of-mia", "safety_identifier": "hash-of-mia"},
+                timeout=20,
+            )
+            assert answer.status_code == 200
+        lines = serving.wait_for("request", times=2)
+    assert [line["tag"] for line in lines if line["method"] == "POST"] == ["in-the-log"] * 2
+    assert "of-mia" not in serving.log.read_text()
