@@ -49,6 +49,11 @@ def pytest_configure() -> None:
     configure_plain_logs()
 
 
+def pytest_unconfigure() -> None:
+    if forks := sys.modules.get("tests.chaos.forks"):
+        forks.end_forking()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """What collection leaves stays to the end: later searches for garbage pass it by."""

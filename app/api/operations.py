@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, get_args
 
-from app.api import billing, estimate, task_stream, tasks
+from app.api import billing, estimate, task_stream, tasks, usage
+from app.api.attribution import ATTRIBUTION_HEADERS
 from app.api.error_examples import GENERATION_CODES, KEY_CODES
 from app.api.parameters import Schema, describe_query
 from app.api.request_headers import IDEMPOTENCY_KEY_FORMAT, TIMEOUT_HEADERS
@@ -137,6 +138,7 @@ GENERATION_REQUEST_HEADERS = (
         for name in TIMEOUT_HEADERS
     ),
     CLIENT_REQUEST_ID,
+    *(describe_header(name, about, **schema) for name, about, schema in ATTRIBUTION_HEADERS),
 )
 TASK_ID = describe_path("task_id", "As in x-koi-task-id.", pattern=f"^{tasks.TASK_ID.pattern}$")
 SIGNATURE = (
@@ -266,7 +268,8 @@ READ_USAGE = Operation(
     "Usage",
     "Read your limits and usage",
     {200: describe_answer(UsageBody, "Limits and usage.", (*COMMON_HEADERS, *LIMIT_HEADERS))},
-    KEY_CODES,
+    KEY_CODES | {"invalid_value"},
+    parameters=usage.USAGE_PARAMETERS,
 )
 SUBSCRIPTION = Operation(
     "readSubscription",

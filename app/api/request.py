@@ -70,7 +70,7 @@ class ParsedRequest:
     """One request, read. `adjusted` names the fields that were coerced or ignored;
     `egress_override` is true when one of them tried to choose where Koi connects;
     `moderation_code` is the code that this caller expects when its prompt is refused; `webhook` is
-    the URL it names."""
+    the URL it names, `end_user` for whom it says it asks."""
 
     ask: GenerateCommand
     asynchronous: bool
@@ -78,6 +78,7 @@ class ParsedRequest:
     adjusted: tuple[str, ...]
     egress_override: bool
     moderation_code: str
+    end_user: str | None
     webhook: str | None
     webhook_events: tuple[WebhookEvent, ...]
 
@@ -136,6 +137,7 @@ def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> 
         adjusted=_list_adjusted(body, request, called),
         egress_override=not EGRESS_FIELDS.isdisjoint(body),
         moderation_code=_choose_moderation_code(called, catalog),
+        end_user=request_fields.parse_end_user(body),
         webhook=request_fields.WEBHOOK.parse(body),
         webhook_events=tuple(map(WebhookEvent, request_fields.WEBHOOK_EVENTS.parse(body))),
     )

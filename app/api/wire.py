@@ -86,6 +86,7 @@ class TaskObject(TypedDict):
     error: Annotated[ErrorObject | None, Field(description="Why it failed.")]
     collecting: NotRequired[CollectingObject]
     incomplete: NotRequired[IncompleteObject]
+    tag: NotRequired[Annotated[str, Field(description="What x-koi-tag said.")]]
 
 
 class TaskListBody(TypedDict):

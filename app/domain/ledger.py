@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from app.domain.attribution import Attribution
 from app.domain.images import GenerationRequest, Picture, digest
 from app.domain.job import CacheVariant, Job, JobState, PendingImage
 from app.domain.limits import LimitSnapshot
@@ -76,7 +77,7 @@ class AdmissionRequest:
     task read later is answered alike; `rate_limit_checked` is false when the request is still to be
     counted against its rate, `request_counted` when it is against its day. `request_id` names the
     request in the log, for every later line about the job; `webhook` is told of the job's end;
-    `provider` makes its images, None for the main one.
+    `provider` makes its images, None for the main one; `attribution` is for whom and what it is.
     """
 
     job_id: str
@@ -92,6 +93,7 @@ class AdmissionRequest:
     request_counted: bool = True
     request_id: str | None = None
     webhook: WebhookTarget | None = None
+    attribution: Attribution | None = None
     provider: str | None = None
 
     @property
@@ -209,7 +211,7 @@ class Entry:
 
     For the provider's bill: `calls` are its names for the upstream calls, `dispatched_ms` is when
     they were sent, `asked` how many images they were to make, `provider` whose bill it is (None for
-    the main one); a correction has none of them.
+    the main one); a correction has none of them. `attribution` is for whom and what the job was.
     """
 
     id: str
@@ -236,6 +238,7 @@ class Entry:
     dispatched_ms: int | None = None
     asked: int | None = None
     surplus_micros: int = 0
+    attribution: Attribution | None = None
     provider: str | None = None
 
 

@@ -96,7 +96,8 @@ class ApiKey:
 
     `models` None allows every enabled model; `response_format` None follows the user's; `ending`
     holds the secret's last characters (a checksum), by which a key found somewhere can be
-    recognised; it is empty for keys of earlier versions. Times are Unix milliseconds of the
+    recognised; it is empty for keys of earlier versions. `forwards_users` says that it belongs to a
+    front end that is believed when it says for whom it asks. Times are Unix milliseconds of the
     store's clock.
     """
 
@@ -113,6 +114,7 @@ class ApiKey:
     ending: str = ""
     raised: LimitRaise | None = None
     webhook: str | None = None
+    forwards_users: bool = False
 
     def is_usable(self, now_ms: int) -> bool:
         ends = [t for t in (self.expires_ms, self.revoked_ms) if t is not None]
@@ -135,8 +137,8 @@ class Principal:
 
     `pool` names whose cached pictures it may get and who may see its jobs: the user's own, or
     the team's when the policy is shared. `response_format` and `webhook` apply when a request does
-    not say how it wants its pictures and who is told. Tasks of its name from before `since_ms` were
-    another user's.
+    not say how it wants its pictures and who is told. `forwards_users` is the key's. Tasks of its
+    name from before `since_ms` were another user's.
     """
 
     key_id: str
@@ -149,6 +151,7 @@ class Principal:
     denied_models: frozenset[str] = frozenset()
     webhook: str | None = None
     person: str | None = None
+    forwards_users: bool = False
     since_ms: int = 0
     pool: str = field(init=False, compare=False, repr=False)
     all_scopes: tuple[Scope, ...] = field(init=False, compare=False, repr=False)

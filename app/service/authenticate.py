@@ -70,6 +70,7 @@ class Authenticate:
             denied_models=frozenset() if team is None else team.denied_models,
             response_format=key.response_format or user.response_format,
             webhook=key.webhook or user.webhook,
+            forwards_users=key.forwards_users,
             since_ms=user.reused_ms or 0,
         )
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from app.domain.attribution import Attribution
 from app.domain.cache import CacheControl, CacheLookup, CacheOutcome
 from app.domain.catalog import Model
 from app.domain.images import GenerationRequest
@@ -18,7 +19,7 @@ from app.service.callers import WaitingCaller
 class GenerateCommand:
     """One parsed request. `response_format` is a `ResponseFormat`; `concurrency_wait_s` is how long
     it may wait for a concurrency slot before it is refused; `request_id` names it in the log;
-    `webhook` is told how the job ends."""
+    `webhook` is told how the job ends; `attribution` is told in reports."""
 
     request: GenerationRequest
     dedup_keys: DedupKeys
@@ -27,6 +28,7 @@ class GenerateCommand:
     concurrency_wait_s: float = 0.0
     request_id: str | None = None
     webhook: WebhookTarget | None = None
+    attribution: Attribution | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class IncomingRequest:
             request_counted=rate_limit_checked,
             request_id=command.request_id,
             webhook=command.webhook,
+            attribution=command.attribution,
             provider=model.provider,
         )
 

@@ -127,6 +127,14 @@ class KeyAdmin(TenantAdmin):
         await self._keyring.save_key(key, self._note("key.updated"), before=before)
         return key
 
+    async def set_forwards_users(self, key_id: str, forwards: bool) -> ApiKey:
+        """Whether the key's headers are believed on who asks. Raises `KeyUnknown`, `Conflict`."""
+        before = await self.key(key_id)
+        key = replace(before, forwards_users=forwards)
+        if key != before:
+            await self._keyring.save_key(key, self._note("key.updated"), before=before)
+        return key
+
     async def find_by_secret(self, text: str) -> Sequence[ApiKey]:
         """The keys that a secret, or its last characters (four at least), may belong to."""
         return select_by_secret(await self.keys(), text)

@@ -42,6 +42,9 @@ def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
         list_aliases=settings.list_aliases,
         mcp=settings.mcp,
         mcp_image_bytes=settings.mcp_image_kb << 10,
+        end_users=settings.end_users,
+        openwebui_secret=_get_secret_bytes(settings.openwebui_jwt_secret),
+        openwebui_user=settings.openwebui_user,
         max_connections=_compute_max_connections(settings),
         version=VERSION,
     )

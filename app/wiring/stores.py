@@ -97,6 +97,7 @@ def open_ledger(scripts: LedgerScripts, settings: Settings) -> RedisLedger:
         task_ttl_s=settings.task_ttl_s,
         image_ttl_s=round(settings.image_ttl_days * 86_400),
         caps=FreeUseCaps(settings.replays_per_hour, settings.free_refusals_per_hour),
+        attributed=settings.attributed_values,
     )
 
 

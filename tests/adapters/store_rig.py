@@ -17,6 +17,7 @@ import redis
 
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.months import FileMonths
+from app.adapters.redis.attributions import MAX_ATTRIBUTED
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.breaker import CircuitBreaker
 from app.adapters.redis.keyring import RedisKeyRing
@@ -139,6 +140,7 @@ def ledger_on(
     **options: Any,
 ) -> RedisLedger:
     ttls = {"task_ttl_s": options.pop("task_ttl_s", 86_400), "image_ttl_s": 3600}
+    ttls["attributed"] = options.pop("attributed", MAX_ATTRIBUTED)
     return RedisLedger(scripts or scripts_on(store, journal, **options), **ttls)
 
 

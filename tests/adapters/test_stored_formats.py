@@ -5,6 +5,7 @@ so a change of one of them needs a migration, or a reader for both.
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,26 @@ async def test_the_scripts_write_the_fields_of_the_golden_records_and_no_others(
     [idempotency] = golden("idempotency.json").values()
     assert set(replay) == set(idempotency)
     assert replay == {"job": wanted.job_id, "body": wanted.dedup_keys.body}
+
+
+async def test_what_a_request_said_is_written_as_in_the_golden_records(
+    engine: Engine, store: BatchingStore
+) -> None:
+    ledger = ledger_on(store, attributed=1)
+    job, [_, entry] = JOBS["attributed"], golden("entries.json")[-1]
+    said = codec.read_job(job).attribution
+    assert said is not None
+    await ledger.admit(admission(attribution=replace(said, tag="first")))
+    wanted = admission(attribution=said)
+    await started(ledger, wanted)
+    await ledger.settle(wanted.job_id, delivered(1))
+    with engine.client() as admin:
+        [(_, written)] = admin.xrange("koi:1:{ledger}:stream")
+        record = admin.hgetall(JOB + wanted.job_id)
+
+    assert record["attribution"] == job["attribution"]
+    for text in (record["counted_as"], written["attribution"]):
+        assert orjson.loads(text) == orjson.loads(entry["attribution"])
 
 
 async def test_the_provider_of_a_job_is_in_its_record_and_in_its_entry(

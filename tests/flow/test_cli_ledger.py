@@ -40,7 +40,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     with quick_sandbox() as sandbox:
         settings["KOI_UPSTREAM_BASE_URL"] = sandbox.url
         cli = Cli(tmp_path_factory.mktemp("ledger"), settings)
-        with cli.serving() as serving:
+        with cli.forked() as serving:
             ann = cli.json("keys", "create", "--user", "ann", "--new")
             first = generate(serving.url, ann["key"], "one")
             second = generate(serving.url, ann["key"], "two", n=2, quality="hd")

@@ -32,7 +32,7 @@ from tests.flow.two_providers import (
     section,
     write_catalog,
 )
-from tests.harness import Koi, gateway
+from tests.harness import Koi, gateway, quick_sandbox
 
 ADMIN = "admin-key-of-this-test"
 DEAD = """
@@ -74,7 +74,7 @@ def houses(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ho
     with (
         pytest.MonkeyPatch.context() as patch,
         redis.Redis.from_url(engine) as store,
-        Sandbox(time_scale=0.01) as main,
+        quick_sandbox() as main,
         Sandbox(time_scale=0.01, host="127.0.0.2") as second,
     ):
         store.flushall()

@@ -26,12 +26,12 @@ from tests.flow.two_providers import (
     section,
     write_catalog,
 )
-from tests.harness import gateway
+from tests.harness import gateway, quick_sandbox
 
 
 @pytest.fixture
 def second() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         yield sandbox
 
 

@@ -27,12 +27,12 @@ from tests.flow.two_providers import (
     section,
     write_catalog,
 )
-from tests.harness import Koi, gateway
+from tests.harness import Koi, gateway, quick_sandbox
 
 
 @pytest.fixture
 def second() -> Iterator[Sandbox]:
-    with pytest.MonkeyPatch.context() as patch, Sandbox(time_scale=0.01) as sandbox:
+    with pytest.MonkeyPatch.context() as patch, quick_sandbox() as sandbox:
         for name, value in KEYS.items():
             patch.setenv(name, value)
         yield sandbox

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from app.adapters.redis.attributions import read_attribution, write_attribution
 from app.adapters.redis.picture_records import SHORT_PICTURES, pictures_of, read_pictures
 from app.domain.charging import call_ids_of
 from app.domain.errors import BillingEvidence, FailureNote
@@ -115,6 +116,7 @@ JOB_FIELDS = (
     Field("calls", "calls", _read_words, " ".join, ()),
     Field("request_id", "request_id", default=None),
     Field("deleted", "deleted", _read_words, " ".join, ()),
+    Field("attribution", "attribution", read_attribution, write_attribution, None),
     Field("provider", "provider", default=None),
 )
 PART_FIELDS = (
@@ -153,6 +155,7 @@ ENTRY_FIELDS = (
     Field("dispatched_ms", "dispatched", int, default=None),
     Field("asked", "asked", int, default=None),
     Field("surplus_micros", "surplus_micros", int, default=0),
+    Field("attribution", "attribution", read_attribution, write_attribution, None),
     Field("provider", "provider", default=None),
 )
 

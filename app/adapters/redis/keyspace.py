@@ -88,6 +88,8 @@ KEYS = (
         "the same for images a minute; only where these are limited"),
     Key("requests", f"{_LEDGER}requests:", "<day>", "hash", "day +1 day", "ledger",
         "scope key -> requests of that day; only where these are limited"),
+    Key("attributed", f"{_LEDGER}attributed:", "<month>:<user>", "hash", "month +1 day", "ledger",
+        "projects, tags and end users that are told apart, and how many; where requests give any"),
     Key("slots", f"{_LEDGER}slots:", "<scope key>", "zset", "while jobs run", "ledger",
         "concurrency: running jobs by the time their slot lapses"),
     Key("replay", f"{_LEDGER}replay:", "<digest>", "hash", "24 hours", "ledger",

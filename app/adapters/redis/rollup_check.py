@@ -6,8 +6,15 @@ from datetime import UTC, datetime
 
 from app.adapters.redis.closed_months import StoredMonth, read_months
 from app.adapters.redis.ledger_scripts import LedgerScripts
-from app.adapters.redis.rollup_writer import add_sums, by_month, sum_hours, total_of
-from app.adapters.redis.rollups import GroupSums, RedisRollups, split_by_view
+from app.adapters.redis.rollup_sums import (
+    GroupSums,
+    add_sums,
+    by_month,
+    split_by_view,
+    sum_hours,
+    total_of,
+)
+from app.adapters.redis.rollups import RedisRollups
 from app.domain.ledger import CounterDifference
 from app.domain.rollups import (
     SUM_FIELDS,
@@ -100,6 +107,8 @@ class _RollupCheck:
         if not self._coverage.has(span):
             return
         for view, expected in split_by_view(actual).items():
+            if view is RollupView.ATTRIBUTED and not await self._rollups.is_attributed(span):
+                continue
             stored = {group: sums async for _, group, sums in self._rollups.rows([span], view)}
             for difference in _differences(span, view, stored, expected):
                 yield difference

@@ -11,7 +11,7 @@ from app.domain.queries import TaskPage, TaskQuery
 LISTED_FIELDS = (
     "status", "collecting", "id", "key", "user", "team", "pool", "model", "n", "size", "quality",
     "created", "state", "progress", "parts", "ended", "billed", "pictures", "failure", "unit",
-    "deleted", "pics",
+    "deleted", "pics", "attribution",
 )  # fmt: skip
 """Fields of a job's record; what the provider said of its parts is left out."""
 

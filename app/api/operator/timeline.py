@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.api.operator.standing import money_text
-from app.api.operator.wire import JobObject
+from app.api.operator.wire import JobObject, JobSaidFacts
 from app.api.organization.paging import optional_seconds, seconds
+from app.domain.attribution import NOTHING_SAID, Attribution
 from app.domain.job import Job, JobPart, JobState
 from app.domain.journal import JobChange
 from app.domain.ledger import Entry, EntryKind
@@ -56,7 +57,14 @@ def _describe_record(
         "pictures": len(job.pictures),
         "kept": True,
         "cancellable": job.state is JobState.RESERVED,
+        **describe_said(job.attribution),
     }
+
+
+def describe_said(said: Attribution | None) -> JobSaidFacts:
+    """For whom and for what the request said it was."""
+    said = said or NOTHING_SAID
+    return {"project": said.project, "tag": said.tag, "end_user": said.end_user}
 
 
 def _resolves_at(job: Job, resolve_after_s: float) -> int | None:
@@ -95,6 +103,7 @@ def _describe_entry(end: Entry, currency: str) -> JobObject:
         "pictures": max(end.delivered, 0),
         "kept": False,
         "cancellable": False,
+        **describe_said(end.attribution),
     }
 
 

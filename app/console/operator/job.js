@@ -39,6 +39,7 @@ function Facts({ job }) {
     [t('people.team'), job.team ?? '–'],
     [t('keys.key'), job.key_id ?? '–'],
     [t('usage.model'), `${job.model} ${job.size} ${job.quality}`],
+    ...['tag', 'project', 'end_user'].filter((name) => job[name]).map((name) => [t(`usage.${name}`), job[name]]),
     [t('job.asked'), job.n ?? '–'],
     [t('job.charged'), html`${number(job.images)} (<${Money} amount=${job.cost} currency=${job.currency} />)`],
     [t('usage.presumed'), number(job.presumed)],

@@ -138,6 +138,7 @@ local function entry_of(id, kind, job, more)
     put(field, job[field])
   end
   put('job', id)
+  put('attribution', job.counted_as or job.attribution)
   for _, pair in ipairs(more) do put(unpack(pair)) end
   return entry
 end
