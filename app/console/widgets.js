@@ -1,9 +1,12 @@
 /** Parts that every screen uses. Texts in them are always text: nothing here writes HTML. */
 
-import { html, useEffect, useRef, useState } from './lib.js';
+import { html, signal, useEffect, useRef, useState } from './lib.js';
 import { language, number, t } from './words.js';
 
 let ids = 0;
+
+/** Whether commands are shown beside the actions that they are the same as. */
+export const twins = signal(true);
 
 /** An id for a label and its field, the same as long as the part is shown. */
 export function useId(name = 'field') {
@@ -198,6 +201,7 @@ export function Copyable({ text, label, block = false }) {
 
 /** The command that does the same as an action of the page. */
 export function CliTwin({ command }) {
+  if (!twins.value) return null;
   return html`<details class="twin"><summary>${t('twin.title')}</summary>
     <${Copyable} text=${command} label=${t('twin.title')} /></details>`;
 }

@@ -59,6 +59,8 @@ class AdminKey:
     expires_ms: int | None = None
     revoked_ms: int | None = None
     ending: str = ""
+    team: str | None = None
+    """The one team that it may act on (`app.domain.team_bounds`); None: the whole deployment."""
 
     def is_usable(self, now_ms: int) -> bool:
         ends = [ms for ms in (self.expires_ms, self.revoked_ms) if ms is not None]

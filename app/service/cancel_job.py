@@ -6,6 +6,7 @@ from app.domain.administration import AuditNote
 from app.domain.errors import StoreUnavailable, TaskNotCancellable, TaskNotFound
 from app.domain.job import Job, JobState
 from app.domain.ports import Ledger, UpstreamLimiter
+from app.domain.team_bounds import TeamBounds
 from app.service.wait import JobWaiters
 
 NOT_CANCELLABLE = "The task was already sent to the provider or has ended."
@@ -13,15 +14,23 @@ NOT_CANCELLABLE = "The task was already sent to the provider or has ended."
 
 class CancelJob:
     def __init__(
-        self, ledger: Ledger, waiters: JobWaiters, upstream_limiter: UpstreamLimiter
+        self,
+        ledger: Ledger,
+        waiters: JobWaiters,
+        upstream_limiter: UpstreamLimiter,
+        bounds: TeamBounds | None = None,
     ) -> None:
         self._ledger, self._waiters = ledger, waiters
-        self._upstream_limiter = upstream_limiter
+        self._upstream_limiter, self._bounds = upstream_limiter, bounds
+
+    def held_to(self, bounds: TeamBounds) -> "CancelJob":
+        """Only those that one team's users sent."""
+        return CancelJob(self._ledger, self._waiters, self._upstream_limiter, bounds)
 
     async def as_operator(self, job_id: str, by: AuditNote) -> Job:
-        """Anybody's. Raises `TaskNotFound`, `TaskNotCancellable`."""
+        """Of anybody within the bounds. Raises `TaskNotFound`, `TaskNotCancellable`."""
         job = await self._ledger.job(job_id)
-        if job is None:
+        if job is None or (self._bounds is not None and not self._bounds.covers(job.team)):
             raise TaskNotFound
         return await self(job, by)
 

@@ -14,6 +14,7 @@ from app.domain.ports import KeyRing
 from app.domain.principal import CachePolicy, Principal, Team, User, at, build_scopes, is_enabled
 from app.domain.session import SessionRole, SignedInPerson
 from app.domain.sign_in import (
+    OWN_TEAM,
     Grant,
     IdentityProvider,
     LoginSecrets,
@@ -98,9 +99,10 @@ class SignIn:
         _require_enabled(known.user, known.team)
         return known.principal
 
-    async def confirm_operator(self, person: SignedInPerson) -> None:
-        """Disabling or deleting the user of an operator's name ends their sessions; they need no
-        such user. While the store is away they stay as long as their session is known: they are
+    async def confirm_operator(self, person: SignedInPerson) -> str | None:
+        """The team that they are held to; None: no team. Disabling or deleting the user of an
+        operator's name ends their sessions; they need no such user, unless they administer the team
+        that it is in. While the store is away they stay as long as their session is known: they are
         about to mend that. Raises `InvalidApiKey`."""
         self._require_terms(person)
         try:
@@ -109,6 +111,13 @@ class SignIn:
             known = self._members.get(person.name)
         if known is not None and not is_enabled(known.user):
             raise InvalidApiKey("user_disabled", key_id_of(person.name))
+        if person.team != OWN_TEAM:
+            return person.team
+        if known is None or known.user.created_ms != person.user_created_ms:
+            raise InvalidApiKey("user_deleted", key_id_of(person.name))
+        if known.user.team is None:
+            raise InvalidApiKey("no_team", key_id_of(person.name))
+        return known.user.team
 
     def _require_terms(self, person: SignedInPerson) -> None:
         if person.terms != self._terms.id:
@@ -129,8 +138,10 @@ class SignIn:
             user = await self._create(name)
         if user is not None and (not is_enabled(user) or user.service_account):
             raise SignInRefused("disabled")
+        if grant.team == OWN_TEAM and (user is None or user.team is None):
+            raise SignInRefused("no_role", "a team admin whose user is in no team")
         created_ms = 0 if user is None else user.created_ms
-        return SignedInPerson(name, self._terms.id, grant.scopes, created_ms)
+        return SignedInPerson(name, self._terms.id, grant.scopes, created_ms, grant.team)
 
     async def _create(self, name: str) -> User | None:
         """A user who was deleted is not made anew: that was an operator's decision."""

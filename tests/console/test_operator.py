@@ -320,6 +320,52 @@ def test_a_key_that_may_only_read_is_offered_nothing_else(visitor: Visitor, koi:
             assert page.get_by_role("button", name=name, exact=True).count() == 0, (path, name)
 
 
+def test_who_administers_one_team_is_shown_that_team_alone(visitor: Visitor, koi: Koi) -> None:
+    async def make_teams(context: OperatorContext) -> str:
+        for team in ("lilac", "amber"):
+            await context.keys.create_team(team, Limits(images_per_day=20))
+            limits = Limits(images_per_day=5)
+            await context.keys.create_user(f"{team}-user", team=team, limits=limits)
+        scopes = frozenset({AdminScope.ALL})
+        return (await context.admin_keys.issue("lead", scopes, team="lilac")).secret
+
+    visitor.sign_in(koi.operate(make_teams), "operator")
+    page = visitor.page
+    expect(page.get_by_role("heading", level=1)).to_contain_text("lilac")
+    links = page.get_by_role("navigation").get_by_role("link")
+    assert links.all_inner_texts() == [
+        "Team", "People", "Keys", "Invitations", "Usage", "Jobs", "Changes",
+    ]  # fmt: skip
+    closed = ("Change limits", "Raise for a while", "Disable", "Archive", "From a file")
+    for path in ("", "people", "keys", "invitations", "usage", "jobs", "changes"):
+        show(page, path)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.locator("[aria-busy=true]")).to_have_count(0)
+        assert "amber" not in page.content(), path
+        assert page.get_by_text("On the command line").count() == 0
+        for name in closed:
+            assert page.get_by_role("button", name=name, exact=True).count() == 0, (path, name)
+    for path in ("money", "setup"):
+        show(page, path)
+        expect(page.get_by_text("There is no such page.")).to_be_visible()
+    show(page, "people/lilac-user")
+    page.get_by_role("button", name="Change limits").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Images a day").fill("21")
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("cannot be made larger than your team's")
+    dialog.get_by_label("Images a day").fill("7")
+    dialog.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("0 / 7")).to_be_visible()
+    show(page, "people")
+    page.get_by_role("button", name="Add a person").click()
+    assert dialog.get_by_label("Team").count() == 0
+    dialog.get_by_label("User name").fill("lou")
+    dialog.get_by_role("button", name="Add a person").click()
+    dialog.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("link", name="lou", exact=True)).to_be_visible()
+
+
 def test_a_store_that_is_away_is_said_with_what_still_works(
     operator: Visitor, koi: Koi, store: Any
 ) -> None:

@@ -67,7 +67,7 @@ EVENTS = {
 DAY_MS = 1000
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index(request: Request, admin: Administrator) -> Response:
     """The newest first."""
     query, page = request.query_params, parse_page(request)

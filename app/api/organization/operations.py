@@ -16,7 +16,6 @@ from app.api.organization.operation_kinds import read_object as _read
 from app.api.organization.operation_kinds import write_object as _write
 from app.api.organization.people import MAX_OVERLAP_S
 from app.api.organization.wire import (
-    AdminKeyObject,
     AuditLogObject,
     BackupBody,
     DeletedObject,
@@ -32,6 +31,7 @@ from app.api.organization.wire import (
     SpendingBody,
     SpendLimitObject,
 )
+from app.api.organization.wire_admin_keys import AdminKeyObject
 from app.api.parameters import INTEGER, Schema, describe_list, describe_query
 from app.api.wire_usage import BucketPageBody, CostResultObject, UsageResultObject
 from app.domain.administration import AdminScope
@@ -191,6 +191,7 @@ CREATE_ADMIN_KEY = _write(
             "type": ["array", "null"], "minItems": 1, "maxItems": 4,
             "items": {"type": "string", "enum": [*AdminScope]},
         },
+        project_id=TEXT,
     ),
 )  # fmt: skip
 READ_ADMIN_KEY = _read("retrieveAdminKey", "{key_id}", "Read an admin key (read)", AdminKeyObject)

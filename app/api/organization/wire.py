@@ -216,28 +216,6 @@ class ModelPermissionsObject(TypedDict):
     model_ids: list[str]
 
 
-class AdminOwnerObject(TypedDict):
-    type: Literal["user"]
-    object: Literal["organization.user"]
-    id: str
-    name: str
-    role: Literal["owner"]
-    created_at: UnixSeconds
-
-
-class AdminKeyObject(TypedDict):
-    id: str
-    object: Literal["organization.admin_api_key"]
-    name: str
-    redacted_value: str
-    created_at: UnixSeconds
-    last_used_at: UnixSeconds | None
-    expires_at: UnixSeconds | None
-    owner: AdminOwnerObject
-    scopes: list[str]
-    value: NotRequired[Annotated[str, Field(description="Only when it is created.")]]
-
-
 class AuditActorObject(TypedDict):
     """An admin key as `api_key`, an operator at a shell as `session`."""
 
