@@ -59,7 +59,7 @@ LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
         "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
-        "room", "rollups", "deliveries", "notices", "spend_alerts",
+        "room", "rollups", "deliveries", "notices",
     }
 )  # fmt: skip
 

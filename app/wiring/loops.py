@@ -4,9 +4,8 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -23,7 +22,6 @@ from app.domain.principal import HOUSE
 from app.service.downloads import FailedDownload
 from app.service.lease import SlotReclaimer
 from app.service.settle import JobSettler
-from app.service.spend_alerts import SpendWatch
 from app.telemetry.metrics import Metrics
 from app.wiring.journal_replication import JournalReplication
 
@@ -39,7 +37,6 @@ SLOT_INTERVAL_S = 2.0
 AUDIT_INTERVAL_S = 300.0
 ROLLUP_INTERVAL_S = 30.0
 ROLLUP_PAUSE_S = 0.005
-SPENDING_INTERVAL_S = 3.0
 SWEEP_INTERVAL_S = 3600.0
 WATCHDOG_INTERVAL_S = 0.5
 STUCK_AFTER_S = 30.0
@@ -127,13 +124,6 @@ async def roll_up(writer: RollupWriter) -> None:
         # Of several processes one is enough: the others come back at other times.
         wait_s = ROLLUP_INTERVAL_S * (1 + random.random())  # noqa: S311 - no secret
         await asyncio.sleep(ROLLUP_PAUSE_S if more else wait_s)
-
-
-async def watch_spending(watch: SpendWatch, zone: ZoneInfo) -> None:
-    """Tell the operator which spend alerts this month's spending has reached."""
-    while True:
-        await watch.look(f"{datetime.now(zone):%Y-%m}")
-        await asyncio.sleep(SPENDING_INTERVAL_S)
 
 
 async def reclaim_slots(reclaimer: SlotReclaimer) -> None:

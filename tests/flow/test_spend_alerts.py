@@ -25,7 +25,7 @@ TERMS: dict[str, Any] = {"currency": "CNY", "interval": "month", "notification_c
 
 @pytest.fixture
 def koi(start: Start) -> Koi:
-    return start(admin_key=ADMIN_KEY)
+    return start(admin_key=ADMIN_KEY, notice_interval_s=0.2)
 
 
 @contextmanager
