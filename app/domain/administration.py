@@ -171,7 +171,7 @@ AUDIT_KINDS: Mapping[str, Sequence[str]] = {
     "admin_key": ("created", "revoked"),
     "spend_alert": ("created", "updated", "deleted"),
     "spending": ("stopped", "resumed"),
-    "ledger": ("adjusted", "restored"),
+    "ledger": ("adjusted", "restored", "downloaded"),
     "job": ("cancelled",),
 }
 """The nouns of `AuditRecord.kind` and their verbs."""

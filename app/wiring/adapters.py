@@ -31,10 +31,12 @@ from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter
 from app.adapters.upstream.client import DieyuyunProvider
 from app.adapters.upstream.transport import open_transport
 from app.api.routes import ROUTE_TEMPLATES
+from app.domain.backup import BackupDownloads
 from app.domain.catalog import Catalog
 from app.domain.ports import ImageStore
 from app.domain.rebuild import RetentionTerms
 from app.domain.sign_in import IdentityProvider
+from app.recovery.download import LedgerDownloads
 from app.service import poller
 from app.service.timings import JobTimings
 from app.settings import Settings
@@ -86,6 +88,7 @@ class Adapters:
     audit_log: RedisAuditLog
     directory: RedisDirectory
     backups: RedisBackupLog
+    downloaded_backups: BackupDownloads
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
     disk_space: DiskSpaceMonitor
@@ -145,6 +148,7 @@ async def open_adapters(
         audit_log=RedisAuditLog(scripts),
         directory=RedisDirectory(scripts),
         backups=RedisBackupLog(scripts),
+        downloaded_backups=LedgerDownloads(scripts, RedisBackupLog(scripts), VERSION),
         gone=urls.gone,
         disk_space=disk_space,
         journal=journal,

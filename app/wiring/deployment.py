@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 
 from app import dotenv
+from app.adapters.redis.ledger_condition import LedgerCondition
 from app.adapters.redis.registry import GatewayRegistry
 from app.domain.errors import LedgerUnavailable
 from app.domain.gateways import GatewayRecord
@@ -23,8 +24,15 @@ SECRET_URLS = frozenset({"redis_url", "cache_redis_url", "upstream_base_url", "s
 
 
 class DeploymentView:
-    def __init__(self, settings: Settings, gateways: GatewayRegistry, version: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        gateways: GatewayRegistry,
+        condition: LedgerCondition,
+        version: str,
+    ) -> None:
         self._settings, self._gateways, self._version = settings, gateways, version
+        self._condition = condition
         self._given = _list_sources()
 
     async def __call__(self) -> Deployment:
@@ -37,6 +45,7 @@ class DeploymentView:
             settings=[self._describe(name) for name in sorted(type(settings).model_fields)],
             unknown=find_unknown_variables(),
             gateways=await self._list_gateways(),
+            moved_to=self._condition.moved_to,
         )
 
     async def _list_gateways(self) -> Sequence[GatewayRecord] | None:

@@ -65,6 +65,8 @@ def test_a_key_for_one_team_is_no_admin_key_to_a_gateway_that_knows_no_teams(
     assert cli.json("keys", "list") == []
     with redis.Redis.from_url(store_url, decode_responses=True) as store:
         record = json.loads(str(store.hget("koi:1:{ledger}:keys", key["key_id"])))
+    (made, _) = cli.json("audit")
+    assert (made["target"], made["user"]) == (f"admin_key:{key['key_id']}", None)
     assert "admin" not in record
     assert record["team_admin"] == ["money", "people", "read"]
 

@@ -62,6 +62,7 @@ EVENTS = {
     "ledger.adjusted": "organization.updated",
     "job.cancelled": "organization.updated",
     "ledger.restored": "organization.updated",
+    "ledger.downloaded": "organization.updated",
 }
 """Koi's word for a change -> OpenAI's type of an event, complete by test."""
 DAY_MS = 1000

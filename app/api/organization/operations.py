@@ -1,6 +1,6 @@
 """What the schema says of the administration API. Each summary names the scope that a key needs."""
 
-from app.api.operations import Operation, describe_answer
+from app.api.operations import COMMON_HEADERS, Operation, describe_answer, file_answer
 from app.api.organization import usage
 from app.api.organization.api_keys import ACCESS
 from app.api.organization.audit_logs import EVENTS
@@ -8,6 +8,7 @@ from app.api.organization.fields import LIFETIME, NAME, WORDS, describe_body
 from app.api.organization.limits import LIMIT_SCHEMAS, LIMITS_SCHEMA
 from app.api.organization.money import MAX_CENTS, MODES
 from app.api.organization.operation_kinds import (
+    READ_CODES,
     TAG,
     USAGE_CODES,
 )
@@ -207,6 +208,19 @@ LIST_AUDIT_LOGS = _list(
     *(describe_list(name, "Only these.") for name in ("project_ids", "actor_ids", "resource_ids")),
 )  # fmt: skip
 
+DOWNLOAD_BACKUP = Operation(
+    "downloadBackup",
+    TAG,
+    "Download a backup, without pictures (all)",
+    {
+        200: file_answer(
+            "The file of `koi backup`.",
+            "application/gzip",
+            headers=(*COMMON_HEADERS, "content-disposition"),
+        )
+    },
+    READ_CODES | {"conflict", "insufficient_permissions"},
+)
 READ_BACKUP = _read("readLatestBackup", "", "Read when the latest backup was (read)", BackupBody)
 
 READ_SPENDING = _read("readSpending", "", "Read which spending is stopped (read)", SpendingBody)

@@ -171,6 +171,7 @@ class SpendAlertObject(TypedDict):
     interval: Literal["month"]
     threshold_amount: Annotated[int, Field(description="In hundredths of the currency.")]
     notification_channel: AlertChannelObject
+    project_id: str | None
 
 
 class InvitationObject(TypedDict):

@@ -1,6 +1,6 @@
 /** Every picture that is still kept: look at it, download it, link to it, delete it. */
 
-import { address, del, get } from '../api.js';
+import { address, del, get, save } from '../api.js';
 import { html, useEffect, useState } from '../lib.js';
 import { Button, CopyButton, Dialog, distance, Empty, ErrorNote, Money, When } from '../widgets.js';
 import { number, t } from '../words.js';
@@ -104,15 +104,6 @@ function Selection({ pictures, onDone }) {
     ${tooMany && html`<small>${t('pictures.toomany', { count: MAX_ZIP_FILES, size: MAX_ZIP_MB })}</small>`}
     <${ErrorNote} error=${error} />
   </div>`;
-}
-
-/** Save what an address holds as a file. */
-export function save(href, name) {
-  const link = document.createElement('a');
-  link.href = href;
-  link.download = name;
-  link.click();
-  if (href.startsWith('blob:')) setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }
 
 function FullView({ picture, onClose, onDeleted }) {

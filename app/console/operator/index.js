@@ -2,6 +2,8 @@
 
 import './words.js';
 import './words_money.js';
+import './words_setup.js';
+import { Alerts } from './alerts.js';
 import { Changes } from './changes.js';
 import { Invitations } from './invitations.js';
 import { Jobs } from './jobs.js';
@@ -26,6 +28,7 @@ const ALL = [
   { path: 'usage', title: 'usage.title', view: Usage },
   { path: 'jobs', title: 'jobs.title', view: Jobs },
   { path: 'money', title: 'money.title', view: Money, only: HOUSE },
+  { path: 'alerts', title: 'alerts.title', view: Alerts, only: HOUSE },
   { path: 'changes', title: 'changes.title', view: Changes },
   { path: 'setup', title: 'setup.title', view: SetUp, only: HOUSE },
 ];
