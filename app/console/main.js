@@ -118,6 +118,30 @@ function skip(event) {
   document.getElementById('content').focus();
 }
 
+/** Begin to read at the screen's heading, also where it comes with what is loaded, until a key is
+ * pressed or something is clicked. */
+function focusHeading() {
+  const content = document.getElementById('content');
+  const move = () => {
+    const heading = content.querySelector('h1');
+    const lost = [document.body, content].includes(document.activeElement);
+    if (!lost || document.querySelector('dialog[open]')) return;
+    if (heading) heading.tabIndex = -1;
+    (heading ?? content).focus({ preventScroll: true });
+  };
+  const watch = new MutationObserver(move);
+  const stop = new AbortController();
+  const end = () => {
+    watch.disconnect();
+    stop.abort();
+  };
+  document.activeElement?.blur();
+  move();
+  watch.observe(content, { childList: true, subtree: true });
+  for (const what of ['keydown', 'pointerdown']) addEventListener(what, end, { signal: stop.signal });
+  return end;
+}
+
 function isAt(screen) {
   return path.value === screen.path || (screen.path !== '' && path.value.startsWith(`${screen.path}/`));
 }
@@ -137,9 +161,11 @@ function Screen({ screens }) {
   const screen = screens.find((one) => one.path === path.value) ?? screens.find(isAt);
   useEffect(() => {
     document.title = screen ? `${t(screen.title)} · Koi` : 'Koi';
-    document.getElementById('content')?.focus({ preventScroll: true });
+  }, [screen, language.value]);
+  useEffect(() => {
     scrollTo(0, 0);
-  }, [screen, path.value, language.value]);
+    return focusHeading();
+  }, [screen, path.value]);
   if (!screen) return html`<p>${t('app.unknown')} <a href="#/">${t('app.home')}</a></p>`;
   const rest = path.value.slice(screen.path.length).replace(/^\//, '');
   return html`<${screen.view} key=${screen.path} rest=${rest} session=${session.value} go=${go} />`;

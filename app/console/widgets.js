@@ -104,9 +104,14 @@ export function Field({ name, label, hint, type = 'text', options, value, initia
 export function Dialog({ title, onClose, children, wide = false }) {
   const box = useRef(null);
   const id = useId('dialog');
+  // The button that opened it waits for its own end, so that the browser does not know it as focused.
+  const [opener] = useState(() => document.activeElement);
   useEffect(() => {
     box.current.showModal();
-    return () => box.current?.close();
+    return () => {
+      box.current?.close();
+      (opener.isConnected ? opener : document.querySelector('h1'))?.focus();
+    };
   }, []);
   const outside = (event) => event.target === box.current && onClose();
   return html`<dialog ref=${box} class=${wide ? 'wide' : ''} aria-labelledby=${id} onClick=${outside}

@@ -184,6 +184,24 @@ def test_a_team_admin_administers_the_team_that_their_user_is_in(
         assert refusal(sign_in(other, identity, **claims)) == "no_role"
 
 
+def test_no_record_of_a_team_keeps_an_operator_out(
+    koi: Koi, page: httpx.Client, identity: Provider
+) -> None:
+    async def make_namesakes(operator: OperatorContext) -> None:
+        await operator.keys.create_team("plotters", Limits())
+        await operator.keys.create_user("opal@corp.example", team="plotters")
+        await operator.keys.disable_user("opal@corp.example", disabled=True)
+        await operator.keys.create_service_account("odin@corp.example", "plotters")
+
+    koi.operate(make_namesakes)
+    for name in ("opal@corp.example", "odin@corp.example"):
+        sign_in(page, identity, email=name, groups=["ops"])
+        assert page.get("/v1/organization/users").status_code == 200, name
+    with browser(koi) as other:
+        member = sign_in(other, identity, email="opal@corp.example", **DESIGNER)
+        assert refusal(member) == "disabled"
+
+
 BAD_CLAIMS: dict[str, Claims] = {
     "wrong nonce": {"nonce": "another"},
     "no nonce": {"nonce": None},

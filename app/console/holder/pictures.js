@@ -4,6 +4,7 @@ import { address, del, get, save } from '../api.js';
 import { html, useEffect, useState } from '../lib.js';
 import { Button, CopyButton, Dialog, distance, Empty, ErrorNote, Money, When } from '../widgets.js';
 import { number, t } from '../words.js';
+import { HttpTwin } from './twin.js';
 import { makeZip, MAX_ZIP_FILES, MAX_ZIP_MB } from './zip.js';
 
 const PAGE = 24;
@@ -57,6 +58,7 @@ export function Pictures({ rest, go }) {
     <ul class="gallery">${gallery.pictures.map((picture) => html`
       <${Tile} key=${picture.id} picture=${picture} chosen=${chosen.has(picture.id)} onToggle=${toggle} />`)}</ul>
     ${gallery.loaded && gallery.more && html`<p><${Button} onClick=${gallery.load}>${t('table.more')}</${Button}></p>`}
+    ${gallery.loaded && html`<${HttpTwin} calls=${[['GET', '/v1/koi/pictures']]} />`}
     ${open && html`<${FullView} picture=${open} onClose=${() => go('pictures')} onDeleted=${gone} />`}`;
 }
 
@@ -138,6 +140,9 @@ function FullView({ picture, onClose, onDeleted }) {
       ${!sure && html`<${Button} kind="danger" onClick=${() => setSure(true)}>${t('pictures.delete')}</${Button}>`}
     </p>
     <small>${t('pictures.link_hint')}</small>
+    <${HttpTwin} calls=${[
+      ['GET', `/v1/images/${picture.id}`], ['GET', `/v1/tasks/${picture.task_id}`], ['DELETE', `/v1/images/${picture.id}`],
+    ]} />
     ${sure && html`<div class="note error row" role="alert"><span>${t('pictures.delete_sure')}</span>
       <${Button} kind="danger" onClick=${remove}>${t('pictures.delete')}</${Button}>
       <${Button} onClick=${() => setSure(false)}>${t('form.cancel')}</${Button}></div>`}
