@@ -284,7 +284,7 @@ def test_a_key_is_replaced_and_the_session_goes_on(visitor: Visitor, koi: Koi) -
     page.get_by_role("row", name="this one").get_by_role("button", name="Replace").click()
     page.get_by_label("The old one still works").fill("0")
     page.get_by_role("dialog").get_by_role("button", name="Replace").click()
-    secret = page.get_by_role("dialog").locator("code").inner_text()
+    secret = page.get_by_role("dialog").get_by_text("sk-koi-").inner_text()
     headers = {"authorization": f"Bearer {secret}"}
     assert httpx.get(f"{koi.v1}/usage", headers=headers).json()["user"] == "rob"
     visitor.assert_accessible()

@@ -5,9 +5,10 @@ import { html, useEffect, useState } from '../lib.js';
 import { Button, CopyButton, Dialog, distance, Empty, ErrorNote, Money, When } from '../widgets.js';
 import { number, t } from '../words.js';
 import { HttpTwin } from './twin.js';
-import { makeZip, MAX_ZIP_FILES, MAX_ZIP_MB } from './zip.js';
 
 const PAGE = 24;
+export const MAX_ZIP_FILES = 50;
+export const MAX_ZIP_MB = 300;
 
 /** Where the page reads a picture from: by its session, without a link that could be passed on.
  * A `size` (small, medium) is a preview where there is one. */
@@ -89,6 +90,7 @@ function Selection({ pictures, onDone }) {
   const zip = async () => {
     setError(null);
     try {
+      const { makeZip } = await import('./zip.js');
       const blob = await makeZip(pictures.map((one) => ({ name: one.id, url: source(one) })), setProgress);
       save(URL.createObjectURL(blob), 'koi-pictures.zip');
       onDone();
