@@ -19,11 +19,13 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 from pydantic_settings import SettingsConfigDict as ConfigDict
 
 from app import dotenv, machine
+from app.attribution_settings import AttributionSettings, check_attribution_settings
 from app.delivery_settings import DeliverySettings, check_delivery_settings
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.money import parse_micros
 from app.domain.principal import CachePolicy
+from app.ledger_settings import LedgerSettings
 from app.mcp_settings import McpSettings
 from app.page_settings import PageSettings, check_page_settings
 from app.settings_validation import (
@@ -46,7 +48,7 @@ from app.settings_validation import (
 from app.upstream_settings import check_base_url, check_key_characters, clean_base_url, clean_key
 
 
-class Settings(DeliverySettings, McpSettings, PageSettings):
+class Settings(AttributionSettings, DeliverySettings, LedgerSettings, McpSettings, PageSettings):
     """All settings. Durations are seconds unless the name says otherwise; money is decimal text."""
 
     model_config = ConfigDict(
@@ -176,6 +178,7 @@ class Settings(DeliverySettings, McpSettings, PageSettings):
             *check_upstream_scheme(self.upstream_base_url, allowed=self.allow_plain_upstream),
             *check_base_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
             *check_http_url("KOI_PUBLIC_URL", self.public_url),
+            *check_attribution_settings(self),
             *check_delivery_settings(self),
             *check_page_settings(self, self.public_url),
             *check_store_url("KOI_REDIS_URL", self.redis_url),

@@ -79,7 +79,9 @@ def check_http_url(name: str, url: str | None) -> Iterator[str]:
         yield f"{name} must be an http(s) URL such as https://example.com/v1."
 
 
-def check_upstream_scheme(url: str, *, allowed: bool) -> Iterator[str]:
+def check_upstream_scheme(
+    url: str, *, allowed: bool, name: str = "KOI_UPSTREAM_BASE_URL"
+) -> Iterator[str]:
     """Refuse http, which would send the upstream key unencrypted, except to this machine."""
     try:
         parts = urlsplit(url)
@@ -89,7 +91,7 @@ def check_upstream_scheme(url: str, *, allowed: bool) -> Iterator[str]:
     here = host in ("localhost", "::1") or host.startswith("127.")
     if parts.scheme == "http" and host and not here and not allowed:
         yield (
-            "KOI_UPSTREAM_BASE_URL is plain http, which shows the upstream key to everybody on the "
+            f"{name} is plain http, which shows the upstream key to everybody on the "
             "way; use https, or set KOI_ALLOW_PLAIN_UPSTREAM=true if the network is yours alone."
         )
 

@@ -49,7 +49,7 @@ def clean_base_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, parts.fragment))
 
 
-def check_base_url(name: str, url: str) -> Iterator[str]:
+def check_base_url(name: str, url: str, *, key_name: str = "KOI_UPSTREAM_API_KEY") -> Iterator[str]:
     """What a cleaned base URL must not have."""
     try:
         parts = urlsplit(url)
@@ -58,4 +58,4 @@ def check_base_url(name: str, url: str) -> Iterator[str]:
     if parts.query or parts.fragment:
         yield f"{name} ends in a query or fragment; give the API's root, https://example.com/v1."
     if "@" in parts.netloc:
-        yield f"{name} holds a name or password; the key belongs in KOI_UPSTREAM_API_KEY."
+        yield f"{name} holds a name or password; the key belongs in {key_name}."

@@ -26,6 +26,7 @@ from app.domain.queries import UsageQuery
 from app.settings import load_settings
 from app.wiring.operator import open_operator_context
 from bench.growth_journal import record_template, write_journal
+from bench.growth_retention import measure_retention
 
 READY_TIMEOUT_S = 300.0
 GROUPINGS = ("user", "key", "team,model", "model,size", "day")
@@ -113,6 +114,7 @@ def measure(jobs: int, days: int, rest_s: float) -> None:
             _row("start", f"{ready_s:8.2f} s wall")
             asyncio.run(_measure_reports(data))
             _measure_commands(data)
+            asyncio.run(measure_retention(data))
         _row("journal", _size(data / "journal", jobs))
         _row("store on disk", _size(data / "store", jobs))
 

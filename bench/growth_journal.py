@@ -71,7 +71,7 @@ async def record_template(settings: Settings) -> Template:
             scripts = open_scripts(open_store(stack, settings, urls.ledger), journal, settings)
             await scripts.open()
             await scripts.command(SET_SEQUENCE, keyspace.SEQUENCE, FIRST_SEQ)
-            await _run_job(scripts)
+            await run_job(scripts)
             job = await RedisLedger(scripts, task_ttl_s=86_400, image_ttl_s=86_400).job(JOB)
             assert job is not None
             entry = await anext(id async for id, _ in scripts.entries())
@@ -93,7 +93,7 @@ async def record_template(settings: Settings) -> Template:
     )
 
 
-async def _run_job(scripts: LedgerScripts) -> None:
+async def run_job(scripts: LedgerScripts) -> None:
     ledger = RedisLedger(scripts, task_ttl_s=86_400, image_ttl_s=30 * 86_400)
     scopes = [Scope(ScopeKind.KEY, KEY, Limits()), Scope(ScopeKind.USER, USER, Limits())]
     scopes += [Scope(ScopeKind.TEAM, TEAM, Limits()), Scope(ScopeKind.HOUSE, "house", Limits())]

@@ -1,18 +1,26 @@
 """Options of the whole suite, and the stores of every kind; long runs sit out unless asked for."""
 
 import contextlib
+import gc
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.deadline import deadline
+from tests.plain_logs import configure_plain_logs
 from tests.store_plans import running_topology
 from tests.topologies import Topology
 
-# Each client of httpx loads all public authorities, 25 ms of CPU, and no test asks any of them.
-os.environ.setdefault("SSL_CERT_FILE", str(Path(__file__).parent / "authority.pem"))
+# Each client of httpx and each Node loads all public authorities, 40 ms of CPU, and no test asks
+# any of them: not those of the machine's own settings either.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "authority.pem")
+os.environ.pop("NODE_EXTRA_CA_CERTS", None)
+# Without compiled modules every worker would compile all tests anew, and every `koi` all of Koi.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 Topologies = Callable[[str], Topology]
 
@@ -35,6 +43,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+def pytest_configure() -> None:
+    configure_plain_logs()
+
+
+def pytest_unconfigure() -> None:
+    if forks := sys.modules.get("tests.chaos.forks"):
+        forks.end_forking()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What collection leaves stays to the end: later searches for garbage pass it by."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

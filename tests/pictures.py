@@ -34,8 +34,11 @@ def box(kind: bytes, content: bytes) -> bytes:
 
 def chunked_png(length: int) -> bytes:
     """A whole PNG of about that length: a picture with a private chunk behind its header."""
-    body = drawn("PNG")
-    data = b"koI " + os.urandom(length)
+    return with_chunk(drawn("PNG"), length)
+
+
+def with_chunk(body: bytes, length: int) -> bytes:
+    data = b"koIi" + os.urandom(length)
     extra = struct.pack(">I", length) + data + struct.pack(">I", zlib.crc32(data))
     return body[:33] + extra + body[33:]
 

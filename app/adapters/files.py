@@ -95,6 +95,15 @@ def replace_files(files: Sequence[tuple[int, str, bytes]]) -> list[OSError | Non
     return [file.failure for file in staged]
 
 
+def sync_directory(directory: Path) -> None:
+    """Names of files that were put there survive a power cut. Raises `OSError`."""
+    handle = os.open(directory, DIRECTORY_FLAGS)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def create_file_once(directory: int, name: str, body: bytes) -> None:
     """Durably create a file in an open directory, whole or not at all, unless there is one already:
     of several processes at it, one succeeds. Raises `OSError` for other failures."""

@@ -11,6 +11,7 @@ from app.api.request_body import get_body_bytes
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.errors import InvalidApiKey, InvalidRequest
 from app.domain.principal import Principal
+from app.domain.secret_digest import digest_secret
 from app.domain.session import Session, SessionRole
 
 PROXY_HEADERS = re.compile(
@@ -117,12 +118,7 @@ def extract_api_key(request: Request) -> str:
 
 def equal_in_constant_time(secret: str, known: bytes) -> bool:
     """Compare in a time that says nothing about either. Digests make both of one length."""
-    return is_digest_of(digest_of(secret), known)
-
-
-def digest_of(secret: str) -> str:
-    """The SHA-256 (hex) by which a secret is known."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return is_digest_of(digest_secret(secret), known)
 
 
 def is_digest_of(digest: str, known: bytes) -> bool:

@@ -66,7 +66,7 @@ MEANINGS: Mapping[str, str] = {
     "too_many_waiting": "This key's share of waiting requests is taken; repeat a little later.",
     "unknown_parameter": "Unknown parameter.",
     "unknown_url": "No such URL here.",
-    "unsupported_endpoint": "The provider only generates images from text. Nothing was charged.",
+    "unsupported_endpoint": "No model here takes images. Nothing was charged.",
     "unsupported_media_type": "Send JSON with Content-Type: application/json.",
     "unsupported_parameter": "This model takes no such parameter. Nothing was charged.",
     "upstream_ambiguous": "The connection to the provider broke; the call may be charged.",

@@ -17,9 +17,11 @@ from app.api.response_body import (
 )
 from app.api.response_headers import build_limit_headers
 from app.api.state import get_edge_settings, get_scope_access_record, get_scope_peer
-from app.api.wire import COMPLETED_EVENT, ERROR_EVENT, NO_USAGE
+from app.api.wire import COMPLETED_EVENT, EDITED_EVENT, ERROR_EVENT, NO_USAGE
 from app.domain.errors import FailureNote, GatewayError
 from app.domain.job import Job
+
+EDITS_PATH = "/v1/images/edits"
 
 
 class EventStreamResponse(Response):
@@ -67,7 +69,9 @@ class EventStreamResponse(Response):
         return job
 
     async def _send_events(self, job: Job, send: Send) -> None:
-        head, _, tail = _build_completed_event(job).partition(PLACEHOLDER)
+        is_edit = self.pending.request.scope["path"] == EDITS_PATH
+        name = EDITED_EVENT if is_edit else COMPLETED_EVENT
+        head, _, tail = _build_completed_event(name, job).partition(PLACEHOLDER)
         for picture in job.pictures:
             found = await open_image(self.pending.request, picture.name, job.id)
             await send_chunk(send, head)
@@ -75,9 +79,9 @@ class EventStreamResponse(Response):
             await send_chunk(send, tail)
 
 
-def _build_completed_event(job: Job) -> bytes:
+def _build_completed_event(name: str, job: Job) -> bytes:
     event = {
-        "type": COMPLETED_EVENT,
+        "type": name,
         "created_at": job.created_ms // 1000,
         "quality": "auto",
         "output_format": "png",
@@ -87,7 +91,7 @@ def _build_completed_event(job: Job) -> bytes:
         "usage": NO_USAGE,
         "b64_json": JSON_PLACEHOLDER,
     }
-    return encode_event(COMPLETED_EVENT, orjson.dumps(event))
+    return encode_event(name, orjson.dumps(event))
 
 
 def _build_error_event(scope: Scope, note: FailureNote, task_id: str) -> bytes:

@@ -1,4 +1,4 @@
-"""POST /v1/images/generations. Edits and variations are refused: the provider has neither."""
+"""POST /v1/images/generations, and what every order of pictures over HTTP has in common."""
 
 from functools import partial
 
@@ -9,8 +9,8 @@ from app.api.auth import authenticate_request
 from app.api.errors import ErrorResponse
 from app.api.estimate import answer_dry_run, is_dry_run
 from app.api.event_stream import EventStreamResponse
+from app.api.references import ReadOrder, attach_references, read_generation
 from app.api.request import ParsedRequest, RawRequest, parse_request
-from app.api.request_body import discard_upload, read_json
 from app.api.request_headers import RequestHeaders, parse_request_headers
 from app.api.response import (
     HeartbeatResponse,
@@ -24,14 +24,18 @@ from app.api.response_headers import build_adjusted_header, build_limit_headers
 from app.api.start_generation import choose_webhook, start_generation
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.api.tasks import build_task_headers
-from app.domain.errors import AdmissionRefused, InvalidRequest, LedgerUnavailable
+from app.domain.errors import AdmissionRefused, LedgerUnavailable
 from app.domain.principal import Principal
 from app.service.generation import StartedJob
 
 
 async def create(request: Request) -> Response:
-    """Generate images from text: wait for them, take a task (async), or read events (stream).
-    `dry_run` says what it would cost and buys nothing."""
+    """Generate images: wait for them, take a task (async), or read events (stream). `dry_run` says
+    what it would cost and buys nothing."""
+    return await order_images(request, read_generation)
+
+
+async def order_images(request: Request, read_order: ReadOrder) -> Response:
     principal = await authenticate_request(request)
     dry_run = is_dry_run(request)
     gateway = get_app_state(request).gateway
@@ -39,9 +43,12 @@ async def create(request: Request) -> Response:
     record = get_access_record(request)
     record.cleanups.append(gateway.waiting_cap.take(principal))
     request_headers = parse_request_headers(request.headers)
-    body = await read_json(request)
-    raw = RawRequest(body, request_headers, principal, record.deployment, record.request_id)
+    order = await read_order(request)
+    raw = RawRequest(
+        order.body, request_headers, principal, record.deployment, record.request_id, order.inputs
+    )
     parsed = parse_request(raw, gateway.catalog, get_edge_settings(request))
+    parsed = await attach_references(parsed, order)
     record.moderation_code = parsed.moderation_code
     if parsed.egress_override:
         get_app_state(request).metrics.egress_override()
@@ -53,18 +60,6 @@ async def create(request: Request) -> Response:
     except AdmissionRefused as refusal:
         return await _build_refusal(request, principal, refusal)
     return await _build_response(request, started, parsed, request_headers)
-
-
-async def reject_unsupported(request: Request) -> Response:
-    """The provider only generates images from text. Nothing is charged."""
-    await authenticate_request(request)
-    # A client that is still sending its upload would not read the answer.
-    await discard_upload(request)
-    raise InvalidRequest(
-        "unsupported_endpoint",
-        "The provider only generates images from text: POST a prompt to /v1/images/generations. "
-        "Nothing was charged.",
-    )
 
 
 async def _build_response(

@@ -166,6 +166,7 @@ def _log_and_count(scope: Scope, record: AccessRecord, metrics: EdgeMetrics) -> 
             task_id=record.task_id or log_context().get("task_id"),
             cache=record.cache,
             client_request_id=record.client_request_id,
+            **({} if record.tag is None else {"tag": record.tag}),
         )
 
 

@@ -55,7 +55,8 @@ def _build_model(name: str, model: Model, currency: str) -> ModelObject:
             "sizes": list(model.sizes),
             "qualities": list(model.qualities),
             "max_prompt_chars": model.max_prompt_chars,
-            "references": 0,
+            "references": model.references,
+            "reference_price": format_micros(model.reference_micros) if model.references else None,
             "currency": currency,
             "prices": [
                 {"size": size, "quality": quality, "price": _write(model.price(size, quality))}

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
@@ -16,6 +17,7 @@ from starlette.types import Scope
 
 from app.api.error_examples import CONNECTION_CODES, build_example, group_by_status, list_headers
 from app.api.errors import ERROR_TABLE, MODERATION_CODES
+from app.api.image_schemas import describe_references
 from app.api.operations import HEADERS, Operation, Security
 from app.api.request_fields import describe_body
 from app.api.settings import EdgeSettings
@@ -38,6 +40,7 @@ SECURITY_SCHEMES = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "api-key", "description": "The same."},
     "xApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same."},
 }
+REF = "#/components/schemas/{model}"
 Endpoint = Callable[[Request], Awaitable[Response]]
 ERROR_CODES = sorted({*ERROR_TABLE, *MODERATION_CODES})
 ERROR_TYPES = sorted({kind for _, kind in ERROR_TABLE.values()})
@@ -58,7 +61,7 @@ class DocumentedRoute(Route):
 
 
 def build_openapi(routes: Iterable[DocumentedRoute], settings: EdgeSettings) -> dict[str, Any]:
-    """The document with the limits of this deployment; takes up to a second."""
+    """The document with the limits of this deployment; takes half a second."""
     document = get_openapi(
         title="Koi",
         version=settings.version,
@@ -77,13 +80,19 @@ def build_openapi(routes: Iterable[DocumentedRoute], settings: EdgeSettings) -> 
         name: {"description": about, "schema": {"type": "string"}}
         for name, about in HEADERS.items()
     }
-    schemas = components["schemas"]
-    schemas["GenerationBody"] = describe_body(
-        max_images=settings.max_images, strict=settings.strict
-    )
+    schemas = components["schemas"] = _with_errors(components["schemas"])
+    generation = describe_body(max_images=settings.max_images, strict=settings.strict)
+    schemas.update(describe_references(dict(generation), settings))
     error = schemas["ErrorObject"]["properties"]
     error["code"]["enum"], error["type"]["enum"] = ERROR_CODES, ERROR_TYPES
     return document
+
+
+def _with_errors(schemas: dict[str, Any]) -> dict[str, Any]:
+    """The schemas of the routes' models, and those of the error that most routes share."""
+    error = TypeAdapter(ErrorBody).json_schema(ref_template=REF)
+    found = {**schemas, **error.pop("$defs"), ErrorBody.__name__: error}
+    return dict(sorted(found.items()))
 
 
 def _document(route: DocumentedRoute) -> APIRoute:
@@ -126,14 +135,15 @@ def _name_codes(codes: list[str]) -> str:
 def _describe_error(codes: list[str], beside: Mapping[str, Any]) -> dict[str, Any]:
     """One status of a route; `beside` is what else it answers with this status."""
     names = sorted({"x-request-id", *(name for code in codes for name in list_headers(code))})
-    model = beside.get("model")
+    model = beside.get("model", ErrorBody)
+    examples = {code: {"$ref": f"#/components/examples/{code}"} for code in codes}
+    # Without a model, of which FastAPI would build a thousand that are the same.
+    alone: dict[str, Any] = {"schema": {"$ref": REF.format(model=ErrorBody.__name__)}}
     return {
-        "model": ErrorBody if model is None or model is ErrorBody else ErrorBody | model,
+        **({} if model is ErrorBody else {"model": ErrorBody | model}),
         "description": " ".join(filter(None, (beside.get("description"), _name_codes(codes)))),
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
         "content": {
-            "application/json": {
-                "examples": {code: {"$ref": f"#/components/examples/{code}"} for code in codes}
-            }
+            "application/json": {"examples": examples, **(alone if model is ErrorBody else {})}
         },
     }

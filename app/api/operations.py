@@ -4,11 +4,12 @@ Limits, patterns and words come from the constants that the code itself reads.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, get_args
 
-from app.api import billing, estimate, task_stream, tasks
+from app.api import billing, estimate, task_stream, tasks, usage
+from app.api.attribution import ATTRIBUTION_HEADERS
 from app.api.error_examples import GENERATION_CODES, KEY_CODES
 from app.api.parameters import Schema, describe_query
 from app.api.request_headers import IDEMPOTENCY_KEY_FORMAT, TIMEOUT_HEADERS
@@ -137,6 +138,7 @@ GENERATION_REQUEST_HEADERS = (
         for name in TIMEOUT_HEADERS
     ),
     CLIENT_REQUEST_ID,
+    *(describe_header(name, about, **schema) for name, about, schema in ATTRIBUTION_HEADERS),
 )
 TASK_ID = describe_path("task_id", "As in x-koi-task-id.", pattern=f"^{tasks.TASK_ID.pattern}$")
 SIGNATURE = (
@@ -167,6 +169,21 @@ CREATE_IMAGES = Operation(
 )
 
 
+EDIT_IMAGES = replace(
+    CREATE_IMAGES,
+    id="createImageEdit",
+    summary="Edit images, or follow them, with a model whose `references` are above 0",
+    codes=GENERATION_CODES | {"unsupported_endpoint"},
+    body={
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": {"$ref": "#/components/schemas/EditForm"}},
+            "application/json": {"schema": {"$ref": "#/components/schemas/EditBody"}},
+        },
+    },
+)
+
+
 def _refuse(id: str, summary: str) -> Operation:
     codes = KEY_CODES | {"unsupported_endpoint"}
     answers: Answers = {400: {"description": "Always refused."}}
@@ -174,7 +191,6 @@ def _refuse(id: str, summary: str) -> Operation:
     return Operation(id, "Images", summary, answers, codes, body=body, status=400)
 
 
-EDIT_IMAGES = _refuse("createImageEdit", "Edit images: the provider cannot")
 VARY_IMAGES = _refuse("createImageVariation", "Vary images: the provider cannot")
 READ_IMAGE = Operation(
     "readImage",
@@ -252,7 +268,8 @@ READ_USAGE = Operation(
     "Usage",
     "Read your limits and usage",
     {200: describe_answer(UsageBody, "Limits and usage.", (*COMMON_HEADERS, *LIMIT_HEADERS))},
-    KEY_CODES,
+    KEY_CODES | {"invalid_value"},
+    parameters=usage.USAGE_PARAMETERS,
 )
 SUBSCRIPTION = Operation(
     "readSubscription",

@@ -7,7 +7,13 @@ from typing import Any
 
 from app.api import parameters, request_fields
 from app.api.errors import MODERATION_CODES
-from app.api.image_inputs import is_blank, is_image_field, reject_image_inputs
+from app.api.image_inputs import (
+    ImageInput,
+    check_references,
+    is_blank,
+    is_image_field,
+    reject_image_inputs,
+)
 from app.api.request_body import PRINTABLE_NAME, canonical_json
 from app.api.request_fields import ACCEPTED_FIELDS, SIZE_HINT_FIELDS, SUPPORTED_FIELDS
 from app.api.request_headers import RequestHeaders
@@ -64,7 +70,7 @@ class ParsedRequest:
     """One request, read. `adjusted` names the fields that were coerced or ignored;
     `egress_override` is true when one of them tried to choose where Koi connects;
     `moderation_code` is the code that this caller expects when its prompt is refused; `webhook` is
-    the URL it names."""
+    the URL it names, `end_user` for whom it says it asks."""
 
     ask: GenerateCommand
     asynchronous: bool
@@ -72,19 +78,21 @@ class ParsedRequest:
     adjusted: tuple[str, ...]
     egress_override: bool
     moderation_code: str
+    end_user: str | None
     webhook: str | None
     webhook_events: tuple[WebhookEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RawRequest:
-    """A body with everything that decides how to read it."""
+    """A body with everything that decides how to read it; its reference images are `inputs`."""
 
     body: Mapping[str, Any]
     request_headers: RequestHeaders
     principal: Principal
     deployment: str | None = None
     request_id: str | None = None
+    inputs: tuple[ImageInput, ...] = ()
 
 
 def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> ParsedRequest:
@@ -92,7 +100,9 @@ def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> 
     body = raw.body
     _check_names(body, settings.strict)
     called, model = _resolve_model(raw, catalog, settings.strict)
-    reject_image_inputs(body, except_for=FIELDS_NOT_HASHED)
+    takes_references = model.references > 0
+    reject_image_inputs(body, except_for=FIELDS_NOT_HASHED, takes_references=takes_references)
+    check_references(raw.inputs, model, catalog)
     request = GenerationRequest(
         model=model.name,
         prompt=request_fields.PROMPT.parse(body, model.max_prompt_chars),
@@ -102,6 +112,7 @@ def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> 
         else resolve_nearest_size(body, model),
         quality=_resolve_quality(body, model, settings.strict),
         unsent=_hash_unsent_fields(body),
+        reference_field=model.reference_field,
     )
     response_format = (
         request_fields.RESPONSE_FORMAT.parse(body)
@@ -126,6 +137,7 @@ def parse_request(raw: RawRequest, catalog: Catalog, settings: EdgeSettings) -> 
         adjusted=_list_adjusted(body, request, called),
         egress_override=not EGRESS_FIELDS.isdisjoint(body),
         moderation_code=_choose_moderation_code(called, catalog),
+        end_user=request_fields.parse_end_user(body),
         webhook=request_fields.WEBHOOK.parse(body),
         webhook_events=tuple(map(WebhookEvent, request_fields.WEBHOOK_EVENTS.parse(body))),
     )

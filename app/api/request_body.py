@@ -18,7 +18,6 @@ from app.domain.errors import InvalidRequest
 
 OVERSIZED_DISCARD_S = 1.0
 MAX_OVERSIZED_DISCARD_BYTES = 8 << 20
-MAX_UPLOAD_DISCARD_BYTES = 64 << 20
 MAX_LENGTH_DIGITS = 20
 """Of a Content-Length: enough for any length, and quick to read."""
 FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
@@ -31,12 +30,11 @@ async def read_json(request: Request) -> dict[str, Any]:
 
     A missing content type, text/plain and the form that `curl -d` claims to send are read as JSON.
     """
-    _check_headers(request)
+    check_json_headers(request)
     limit = get_edge_settings(request).max_body_bytes
-    if get_content_length(request) > limit:
-        await discard_oversized(request)
-        raise too_large_error()
-    raw = await read_in_time(request, limit)
+    raw = None
+    if get_content_length(request) <= limit:
+        raw = await read_in_time(request, limit)
     if raw is None:
         await discard_oversized(request)
         raise too_large_error()
@@ -57,21 +55,19 @@ def get_body_bytes(request: Request) -> int:
     return min(get_content_length(request), limit)
 
 
-async def discard_upload(request: Request) -> None:
-    """Read an upload to its end, because clients read the answer only then; for a limited time."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(get_edge_settings(request).body_timeout_s):
-            await _discard(request.receive, MAX_UPLOAD_DISCARD_BYTES)
+def check_json_headers(request: Request) -> None:
+    """Raises `InvalidRequest` for a body that is no JSON, or compressed."""
+    check_content_encoding(request)
+    if (content_type := request.headers.get("content-type")) != "application/json":
+        _check_content_type(request, content_type or "")
 
 
-def _check_headers(request: Request) -> None:
+def check_content_encoding(request: Request) -> None:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise InvalidRequest(
             "unsupported_media_type", "Send the body without content encoding (no gzip)."
         )
-    if (content_type := request.headers.get("content-type")) != "application/json":
-        _check_content_type(request, content_type or "")
 
 
 def _check_content_type(request: Request, content_type: str) -> None:
@@ -137,10 +133,10 @@ async def discard_oversized(request: Request) -> None:
     if "expect" not in request.headers:
         with suppress(TimeoutError):
             async with asyncio.timeout(OVERSIZED_DISCARD_S):
-                await _discard(request.receive, MAX_OVERSIZED_DISCARD_BYTES)
+                await discard(request.receive, MAX_OVERSIZED_DISCARD_BYTES)
 
 
-async def _discard(receive: Receive, limit: int) -> None:
+async def discard(receive: Receive, limit: int) -> None:
     size = 0
     while size <= limit:
         message = await receive()
@@ -154,7 +150,7 @@ async def _discard(receive: Receive, limit: int) -> None:
 def too_large_error() -> InvalidRequest:
     return InvalidRequest(
         "request_too_large",
-        "The request body is too large: a prompt is text, and pictures are not taken. "
+        "The request body is too large: without pictures, or where none are taken, it is text. "
         "Nothing was charged.",
     )
 

@@ -201,16 +201,24 @@ WEBHOOK = UrlField(
     "default of the key or user, if any.",
 )
 WEBHOOK_EVENTS = WordsField("webhook_events", tuple(WebhookEvent), "What it is told; missing: all.")
-USER = StringField("user", MAX_USER_CHARS, "Checked and dropped: the provider has no such field.")
-SAFETY_IDENTIFIER = StringField("safety_identifier", MAX_USER_CHARS, USER.about)
+USER = StringField(
+    "user",
+    MAX_USER_CHARS,
+    "For whom this is, in your own words, for reports; the provider is not told. Longer ones than "
+    "128 characters are left out.",
+)
+SAFETY_IDENTIFIER = StringField(
+    "safety_identifier", MAX_USER_CHARS, "The same by its newer name, which wins."
+)
 PARTIAL_IMAGES = IntegerField(
     "partial_images", 0, MAX_PARTIAL_IMAGES, "Checked and dropped: no partial images are sent."
 )
 
 SUPPORTED: tuple[Field, ...] = (
     MODEL, PROMPT, N, SIZE, QUALITY, RESPONSE_FORMAT, STREAM, ASYNC, WEBHOOK, WEBHOOK_EVENTS,
+    USER, SAFETY_IDENTIFIER,
 )  # fmt: skip
-ACCEPTED: tuple[StringField | IntegerField, ...] = (USER, SAFETY_IDENTIFIER, PARTIAL_IMAGES)
+ACCEPTED: tuple[StringField | IntegerField, ...] = (PARTIAL_IMAGES,)
 """Checked, then left out: the provider knows nothing like them."""
 ASPECT_RATIO = StringField(
     "aspect_ratio", MAX_WORD_CHARS, "auto, or such as 16:9; read where size is missing or auto."
@@ -232,6 +240,12 @@ SUPPORTED_FIELDS = frozenset(field.name for field in SUPPORTED)
 ACCEPTED_FIELDS = frozenset(field.name for field in ACCEPTED)
 
 EXAMPLE = {"model": "grok-imagine", "prompt": "a koi in a nebula", "size": "1024x1024"}
+
+
+def parse_end_user(body: Body) -> str | None:
+    """For whom the request is, as its body says."""
+    user, safety_identifier = USER.parse(body), SAFETY_IDENTIFIER.parse(body)
+    return safety_identifier or user
 
 
 def describe_body(*, max_images: int, strict: bool) -> Mapping[str, Any]:

@@ -1,9 +1,22 @@
-"""Reading a file that is sent as it is, as the body of a request."""
+"""Reading a file that is sent as it is, as the body of a request; and dropping one."""
+
+import asyncio
+from contextlib import suppress
 
 from starlette.requests import Request
 
-from app.api.request_body import discard_oversized, get_content_length, read_in_time
+from app.api.request_body import discard, discard_oversized, get_content_length, read_in_time
+from app.api.state import get_edge_settings
 from app.domain.errors import InvalidRequest
+
+MAX_UPLOAD_DISCARD_BYTES = 64 << 20
+
+
+async def discard_upload(request: Request) -> None:
+    """Read an upload to its end, because clients read the answer only then; for a limited time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(get_edge_settings(request).body_timeout_s):
+            await discard(request.receive, MAX_UPLOAD_DISCARD_BYTES)
 
 
 async def read_upload(request: Request, max_bytes: int) -> bytes:

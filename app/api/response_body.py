@@ -58,6 +58,10 @@ class IncompleteFact(TypedDict, total=False):
     incomplete: IncompleteObject
 
 
+class TagFact(TypedDict, total=False):
+    tag: str
+
+
 class CollectingFact(TypedDict, total=False):
     collecting: CollectingObject
 
@@ -267,4 +271,12 @@ def describe_task(
         "error": None if job.failure is None else build_error_object(job.failure),
         **_describe_collecting(job),
         **describe_incomplete(job),
+        **_describe_tag(job),
     }
+
+
+def _describe_tag(job: Job) -> TagFact:
+    """The word by which its caller wants to find it again."""
+    if job.attribution is None or job.attribution.tag is None:
+        return {}
+    return {"tag": job.attribution.tag}

@@ -1,6 +1,17 @@
 """Every route of the gateway, on one page."""
 
-from app.api import billing, docs, image_content, images, models, ops, ops_operations, tasks, usage
+from app.api import (
+    billing,
+    docs,
+    edits,
+    image_content,
+    images,
+    models,
+    ops,
+    ops_operations,
+    tasks,
+    usage,
+)
 from app.api import operations as op
 from app.api.holder.routes import HOLDER_ROUTES, PAGE_ROUTES
 from app.api.mcp.routes import MCP_ROUTES
@@ -13,8 +24,8 @@ BILLING = "/v1/dashboard/billing"
 
 ROUTES = (
     DocumentedRoute("POST", "/v1/images/generations", images.create, op.CREATE_IMAGES),
-    DocumentedRoute("POST", "/v1/images/edits", images.reject_unsupported, op.EDIT_IMAGES),
-    DocumentedRoute("POST", "/v1/images/variations", images.reject_unsupported, op.VARY_IMAGES),
+    DocumentedRoute("POST", "/v1/images/edits", edits.create, op.EDIT_IMAGES),
+    DocumentedRoute("POST", "/v1/images/variations", edits.reject_unsupported, op.VARY_IMAGES),
     DocumentedRoute("GET", "/v1/images/{name}", image_content.read, op.READ_IMAGE),
     DocumentedRoute("GET", "/v1/images/tasks/{task_id}", tasks.read, op.READ_IMAGE_TASK),
     DocumentedRoute("GET", "/v1/tasks", tasks.index, op.LIST_TASKS),

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from app.domain.images import ResponseFormat
 
@@ -28,6 +29,9 @@ class EdgeSettings:
     provider. `list_aliases` lists models by all names. `mcp` opens /mcp, whose answers hold
     pictures of `mcp_image_bytes` together.
     `notices` says whether the operator receives any. `image_ttl_s` is how long pictures are kept.
+    `end_users` says whether to keep for whom a request is; Open WebUI names them by
+    `openwebui_user`, signed with `openwebui_secret` where there is one.
+    `max_references` is how many reference images some model takes; 0: none takes any.
     `response_format` applies where neither request, key, user nor model name says one.
     """
 
@@ -44,6 +48,7 @@ class EdgeSettings:
     metrics_token: bytes | None = None
     loopback_only: bool = False
     max_body_bytes: int = max_body_bytes_for(DEFAULT_MAX_PROMPT_CHARS)
+    max_references: int = 0
     link_ttl_s: int = 86_400
     docs: bool = True
     console: bool = True
@@ -53,6 +58,9 @@ class EdgeSettings:
     list_aliases: bool = False
     mcp: bool = False
     mcp_image_bytes: int = 700 << 10
+    end_users: bool = True
+    openwebui_secret: bytes | None = None
+    openwebui_user: Literal["id", "email"] = "id"
     max_connections: int = 10_000
     version: str = "unknown"
     first_byte_timeout_s: float = 10.0

@@ -5,6 +5,7 @@ from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 
+from app.api.attribution import read_attribution
 from app.api.request import ParsedRequest
 from app.api.response_body import get_public_origin
 from app.api.state import get_access_record, get_app_state, is_client_connected
@@ -34,9 +35,11 @@ async def start_generation(
     target: WebhookTarget | None,
 ) -> StartedJob:
     """Open a job for this caller or join the one it repeats; raises as `GenerateImages.start`, and
-    `ClientDisconnect` when the caller left before there was a job."""
+    `ClientDisconnect` when the caller left before there was a job, `InvalidRequest` for its tag."""
     gateway, record = get_app_state(request).gateway, get_access_record(request)
-    command = parsed.ask if target is None else replace(parsed.ask, webhook=target)
+    command, attribution = parsed.ask, read_attribution(request, principal, parsed.end_user)
+    if target is not None or attribution is not None:
+        command = replace(command, webhook=target, attribution=attribution)
     try:
         is_connected = partial(is_client_connected, request)
         started = await gateway.generate.start(principal, command, is_connected)

@@ -97,6 +97,7 @@ class AccessRecord:
     reason: str | None = None
     task_id: str | None = None
     cache: str | None = None
+    tag: str | None = None
     upstream_s: float | None = None
     waited: bool = False
     moderation_code: str = "content_policy_violation"

@@ -1,8 +1,10 @@
 """GET and DELETE /v1/tasks: a caller's own jobs."""
 
 import re
+from dataclasses import replace
 
 import orjson
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -88,7 +90,7 @@ async def _follow(request: Request, principal: Principal, task_id: str) -> Respo
 async def index(request: Request) -> Response:
     """Your tasks, newest first; pictures as links, whatever their request asked for."""
     principal = await authenticate_request(request)
-    query = _parse_page_query(request)
+    query = _parse_query(request.query_params)
     gateway = get_app_state(request).gateway
     await gateway.rate_limiter.check_read_rate(principal, max(query.limit / TASKS_PER_READ - 1, 0))
     found = await gateway.tasks.list(principal, query)
@@ -132,19 +134,20 @@ def _parse_task_id(request: Request) -> str:
     return task_id
 
 
-def _parse_page_query(request: Request) -> TaskQuery:
-    """`limit`, `after`, `order` and `status` as OpenAI's lists have them."""
-    query = request.query_params
+def parse_page(query: QueryParams) -> TaskQuery:
+    """`limit` and `after` as OpenAI's lists have them."""
     after = query.get("after")
     if after is not None and TASK_ID.fullmatch(after) is None:
         raise invalid_value_error("after", "after must be a task id.")
+    limit = parse_query_integer(query, "limit", DEFAULT_LIMIT, CLAMPED_INTEGER)
+    return TaskQuery(min(max(limit, 1), MAX_TASKS), after)
+
+
+def _parse_query(query: QueryParams) -> TaskQuery:
     order = parse_query_choice(query, "order", ORDERS)
     status = parse_query_choice(query, "status", tuple(TaskStatus))
-    return TaskQuery(
-        limit=min(
-            max(parse_query_integer(query, "limit", DEFAULT_LIMIT, CLAMPED_INTEGER), 1), MAX_TASKS
-        ),
-        after=after,
+    return replace(
+        parse_page(query),
         ascending=order == "asc",
         status=None if status is None else TaskStatus(status),
     )

@@ -86,6 +86,7 @@ class TaskObject(TypedDict):
     error: Annotated[ErrorObject | None, Field(description="Why it failed.")]
     collecting: NotRequired[CollectingObject]
     incomplete: NotRequired[IncompleteObject]
+    tag: NotRequired[Annotated[str, Field(description="What x-koi-tag said.")]]
 
 
 class TaskListBody(TypedDict):
@@ -103,13 +104,15 @@ class PriceObject(TypedDict):
 
 
 class CapabilitiesObject(TypedDict):
-    """What a model makes. `references` is how many images a request may bring along."""
+    """What a model makes. `references` is how many images a request may bring along; each costs
+    `reference_price`, for every image that is made."""
 
     model: Annotated[str, Field(description="The model's own name.")]
     sizes: Annotated[list[str], Field(description="The first is the default.")]
     qualities: Annotated[list[str], Field(description="The first is the default.")]
     max_prompt_chars: int
     references: int
+    reference_price: str | None
     currency: str
     prices: list[PriceObject]
 
@@ -139,13 +142,14 @@ class ReadinessBody(TypedDict):
 
 
 COMPLETED_EVENT = "image_generation.completed"
+EDITED_EVENT = "image_edit.completed"
 ERROR_EVENT = "error"
 EVENT_SCHEMA = {
     "type": "object",
     "description": "One event for each image, or one error; comments keep the connection alive.",
     "required": ["event", "data"],
     "properties": {
-        "event": {"type": "string", "enum": [COMPLETED_EVENT, ERROR_EVENT]},
+        "event": {"type": "string", "enum": [COMPLETED_EVENT, EDITED_EVENT, ERROR_EVENT]},
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
 }
@@ -209,6 +213,7 @@ MODEL_EXAMPLE: ModelObject = {
         "qualities": ["standard"],
         "max_prompt_chars": 32_000,
         "references": 0,
+        "reference_price": None,
         "currency": "CNY",
         "prices": [{"size": "1024x1024", "quality": "standard", "price": "0.14"}],
     },

@@ -38,6 +38,21 @@ class LimitObject(BindingLimitObject):
     raised: NotRequired[RaisedLimitObject]
 
 
+class OwnUsageRow(TypedDict):
+    """What one group of your jobs of this month used; `cost` is null where a price is unknown."""
+
+    requests: int
+    images: int
+    cost: str | None
+    key: NotRequired[str | None]
+    model: NotRequired[str | None]
+    size: NotRequired[str | None]
+    day: NotRequired[str | None]
+    project: NotRequired[str | None]
+    tag: NotRequired[str | None]
+    end_user: NotRequired[str | None]
+
+
 class UsageBody(TypedDict):
     object: Literal["usage"]
     user: str
@@ -46,6 +61,7 @@ class UsageBody(TypedDict):
     currency: str
     limits: list[LimitObject]
     binding: BindingLimitObject | None
+    used: NotRequired[list[OwnUsageRow]]
 
 
 class SubscriptionBody(TypedDict):
@@ -87,7 +103,15 @@ class EstimateBody(TypedDict):
     refused_by: Annotated[list[BindingLimitObject], Field(description="Limits that are reached.")]
 
 
-class UsageResultObject(TypedDict):
+class SaidFacts(TypedDict, total=False):
+    """What requests said for whom and for what they were, where it was grouped by."""
+
+    openai_project: str | None
+    tag: str | None
+    end_user: str | None
+
+
+class UsageResultObject(SaidFacts):
     """Sums of one group; dimensions that were not grouped by are null."""
 
     object: Literal["organization.usage.images.result"]
@@ -106,7 +130,7 @@ class MoneyObject(TypedDict):
     currency: str
 
 
-class CostResultObject(TypedDict):
+class CostResultObject(SaidFacts):
     """Sums of one group; `amount` is null where the price of an image is not known."""
 
     object: Literal["organization.costs.result"]

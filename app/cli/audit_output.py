@@ -12,6 +12,7 @@ def audit_record(audit: LedgerAudit) -> dict[str, Any]:
         "open_jobs": audit.open_jobs,
         "counters": audit.counters,
         "difference": audit.difference,
+        **({"unread": list(audit.unread)} if audit.unread else {}),
         "differences": [
             {
                 "scope": found.scope,
@@ -38,3 +39,8 @@ def print_audit(audit: LedgerAudit) -> None:
             "difference": audit.difference,
         }
     )
+    if audit.unread:
+        print_line(
+            f"Not read: {', '.join(audit.unread)}. Their entries left the store, and their files "
+            "are in the journal directories of other machines; run this there, too."
+        )

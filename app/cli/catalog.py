@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from app.cli.errors import EXIT_FAILED, usage_error
+from app.cli.errors import EXIT_FAILED, CommandFailed, usage_error
 from app.cli.options import AsJson
 from app.cli.output import print_json, print_line, write_output
+from app.cli.session import load_settings_as_reader
 
 if TYPE_CHECKING:
     from app.domain.catalog_check import CatalogRemark, CatalogReview
@@ -27,11 +29,13 @@ def check(
     """Say everything that is wrong in a catalog, where, and what to do.
 
     Each mistake with its line; then what is doubtful: sizes and qualities without a price, names
-    that mean two models, fields that Koi does not know. Exits 1 when a gateway would refuse it.
+    that mean two models, fields that Koi does not know. The keys of [[providers]] are looked for
+    here too, and never shown. Exits 1 when a gateway would refuse it.
 
     Example: koi catalog check catalog.toml
     """
     from app.domain.catalog_check import review_catalog  # noqa: PLC0415 - not for the help
+    from app.provider_settings import section_mistakes  # noqa: PLC0415
 
     try:
         text = file.read_text(encoding="utf-8")
@@ -39,7 +43,7 @@ def check(
         raise usage_error(f"{file} cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise usage_error(f"{file} is not in UTF-8.") from None
-    review = review_catalog(text)
+    review = review_catalog(text, partial(section_mistakes, plain=_allows_plain()))
     if json:
         print_json(_record(review))
     else:
@@ -76,6 +80,14 @@ def show(
         print_json({"name": name, "toml": text})
     else:
         write_output(text)
+
+
+def _allows_plain() -> bool:
+    """Whether http to providers is allowed here; other settings may be wrong or missing."""
+    try:
+        return load_settings_as_reader().allow_plain_upstream
+    except CommandFailed:
+        return False
 
 
 def _record(review: "CatalogReview") -> dict[str, object]:

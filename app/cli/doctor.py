@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from app.cli.data_dir_owner import NotDataDirOwner, find_unusable_paths
@@ -19,6 +19,7 @@ from app.cli.spending import format_scope, resume_command
 from app.domain.check_result import CheckResult, CheckStatus, fail, ok, warn
 
 if TYPE_CHECKING:
+    from app.domain.catalog import Catalog
     from app.settings import Settings
     from app.wiring.operator import OperatorContext
 
@@ -59,7 +60,7 @@ def _run_checks() -> list[CheckResult]:
         check_settings,
         check_time_zone,
     )
-    from app.wiring.check_provider import check_provider  # noqa: PLC0415
+    from app.wiring.check_provider import check_providers  # noqa: PLC0415
 
     configure_quiet_logging()
     if foreign := [*_check_ownership(settings)]:
@@ -74,9 +75,22 @@ def _run_checks() -> list[CheckResult]:
         *check_data_dir(settings),
         *check_journal(settings),
         *stores,
-        *asyncio.run(check_provider(settings, served=_finds_gateways(stores))),
+        *asyncio.run(
+            check_providers(settings, _find_catalog(settings), served=_finds_gateways(stores))
+        ),
         *check_port(settings),
     ]
+
+
+def _find_catalog(settings: "Settings") -> "Catalog | None":
+    """None when it cannot be used, which another check says."""
+    from app.domain.catalog import CatalogError  # noqa: PLC0415
+    from app.wiring.catalog_file import read_catalog  # noqa: PLC0415
+
+    try:
+        return read_catalog(settings)
+    except CatalogError:
+        return None
 
 
 def _check_ownership(settings: "Settings") -> Iterator[CheckResult]:
@@ -142,13 +156,16 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
     from app.wiring.adapters import open_pictures  # noqa: PLC0415
     from app.wiring.check_journal import check_journals  # noqa: PLC0415
     from app.wiring.check_machine import check_catalog  # noqa: PLC0415
+    from app.wiring.check_months import check_months  # noqa: PLC0415
 
     results = [
         *await _check_ledger(context),
+        *await check_months(context.scripts, context.settings),
         check_backup(await context.backups.latest(), await context.keyring.now_ms()),
         *await _check_stops(context),
         *await _check_notices(context),
         *check_catalog(context.catalog),
+        *await _check_open_jobs(context),
     ]
     results += check_journals(context.settings, await context.journals.known())
     settings = context.settings
@@ -177,6 +194,15 @@ async def _check_ledger(context: "OperatorContext") -> list[CheckResult]:
     if not await context.ledger.has_data():
         return [ok("books", "no ledger yet, neither in the store nor in a journal here")]
     return [ok("books", "the store has everything that the journal has")]
+
+
+async def _check_open_jobs(context: "OperatorContext") -> list[CheckResult]:
+    from app.domain.errors import LedgerUnavailable  # noqa: PLC0415 - heavy
+    from app.wiring.check_provider import check_open_jobs  # noqa: PLC0415
+
+    with suppress(LedgerUnavailable):  # which another check says
+        return await check_open_jobs(context.ledger, context.catalog)
+    return []
 
 
 async def _check_stops(context: "OperatorContext") -> list[CheckResult]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from app.adapters.embedded.errors import EmbeddedStoreError
 from app.cli.data_dir_owner import explain_unusable_path
 from app.domain.catalog import CatalogError
+from app.domain.closed_months import MonthsMoved, MonthUnreadable
 from app.domain.errors import GatewayError, LedgerDataLost, LedgerUnavailable
 from app.domain.gateways import ImageStoreNotShared
 from app.domain.media import ImageStoreUnavailable
@@ -57,6 +58,10 @@ def explain_error(error: Exception) -> str | None:
         return _explain_version(error)
     if isinstance(error, LedgerDataLost):
         return STORE_LOST_DATA
+    if isinstance(error, MonthUnreadable):
+        return f"{error.message} {error.where}"
+    if isinstance(error, MonthsMoved):
+        return error.message
     if isinstance(error, LedgerUnavailable):
         return STORE_UNAVAILABLE
     if isinstance(error, OSError):

@@ -113,9 +113,10 @@ def _serve_supervised(settings: "Settings", listening: socket.socket) -> int:
 def _check_catalog(settings: "Settings") -> None:
     """Before anything is started. The gateway reads it again."""
     with translate_errors():
-        from app.wiring.catalog_file import read_catalog  # noqa: PLC0415 - not for the help
+        from app.provider_settings import open_further_providers  # noqa: PLC0415 - not for the help
+        from app.wiring.catalog_file import read_catalog  # noqa: PLC0415
 
-        read_catalog(settings)
+        open_further_providers(settings, read_catalog(settings))
 
 
 def _prepare_process() -> None:

@@ -12,6 +12,7 @@ from app.cli.errors import EXIT_FAILED, usage_error
 from app.cli.options import AsJson, parse_duration, parse_time_ms, require_text
 from app.cli.output import print_json
 from app.cli.session import run_operation
+from app.domain.catalog_providers import provider_of
 from app.reconcile.compare import BillComparison, BillScope, enter_corrections
 from app.reconcile.csv_file import ROLES, ColumnOptions
 from app.reconcile.csv_text import NotABill
@@ -54,6 +55,9 @@ class BillOptions:
     capability: Annotated[
         str | None, Parameter(help="Only lines whose capability contains this, such as image.")
     ] = None
+    provider: Annotated[
+        str | None, Parameter(help="Whose bill it is: a name of [[providers]]; else main.")
+    ] = None
 
 
 WHOLE_BILL = BillOptions()
@@ -78,12 +82,14 @@ def import_bill(
     """Compare the provider's bill with the ledger; exits 1 when they differ.
 
     Matched by the provider's request ids; where an answer was lost and the id with it, by model,
-    amount and time. The file is only read. Times without a zone are in KOI_TIMEZONE.
+    amount and time. The file is only read. Times without a zone are in KOI_TIMEZONE. Only what was
+    charged for the provider of the bill is compared with it.
 
     Example: koi ledger import-bill fees.csv --since 2026-11-01 --until 2026-12-01
     """
     within_ms = round(parse_duration("--within", scope.within).total_seconds() * 1000)
     require_text("--capability", scope.capability)
+    require_text("--provider", scope.provider)
     for role in ROLES:
         require_text(f"--{role}-column", columns.heading_for(role))
 
@@ -112,4 +118,4 @@ def _parse_scope(scope: BillOptions, within_ms: int, zone: ZoneInfo) -> BillScop
     until = None if scope.until is None else parse_time_ms("--until", scope.until, zone)
     if since is not None and until is not None and since >= until:
         raise usage_error("--since must be before --until.")
-    return BillScope(since, until, within_ms, scope.capability)
+    return BillScope(since, until, within_ms, scope.capability, provider_of(scope.provider))

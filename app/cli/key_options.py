@@ -11,6 +11,8 @@ from app.cli.options import ResponseFormatOption, parse_duration, parse_names
 
 Models = Annotated[str | None, Parameter(help='Only these models, comma-separated, or "all".')]
 
+FORWARDS_USERS = "Belongs to a front end; its headers are believed on who asks (Open WebUI)."
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class KeyOptions:
     expires: Annotated[str | None, Parameter(help="When it ends, such as 90d or 12h.")] = None
     models: Models = None
     pictures: ResponseFormatOption = None
+    forwards_users: Annotated[bool, Parameter(help=FORWARDS_USERS, negative=())] = False
 
 
 @Parameter(name="*")
@@ -34,6 +37,9 @@ class KeyChanges:
         str | None, Parameter(help='When it ends from now on, such as 90d, or "never".')
     ] = None
     pictures: ResponseFormatOption = None
+    forwards_users: Annotated[
+        bool | None, Parameter(help=FORWARDS_USERS, negative="--no-forwards-users")
+    ] = None
 
 
 def parse_models(text: str | None) -> frozenset[str] | None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
@@ -85,6 +86,10 @@ def create(
         )
         if url is not None:
             await context.changing(limits.reason).set_key_webhook(issued.key.id, url)
+        if key.forwards_users:
+            changing = context.changing(limits.reason)
+            marked = await changing.set_forwards_users(issued.key.id, True)
+            issued = replace(issued, key=marked)
         await _print_issued(issued, context, json)
 
     run_operation(work)
@@ -162,6 +167,9 @@ def set_(
         )
         if hook.given:
             changed = await context.changing(limits.reason).set_key_webhook(key_id, url)
+        if change.forwards_users is not None:
+            changing = context.changing(limits.reason)
+            changed = await changing.set_forwards_users(key_id, change.forwards_users)
         if json:
             print_json(key_record(changed, now_ms, currency=context.catalog.currency))
         else:
@@ -233,7 +241,7 @@ def _row(key: ApiKey, now_ms: int, used_ms: int | None, disabled: str | None) ->
         key.id,
         key.ending,
         key.user,
-        key.name,
+        f"{key.name} (forwards users)".strip() if key.forwards_users else key.name,
         key_status(key, now_ms, disabled),
         format_time(used_ms) or "never",
         format_time(key.expires_ms),
@@ -254,6 +262,7 @@ def _settings(key: ApiKey) -> dict[str, object]:
         "expires": format_time(key.expires_ms) or "never",
         "response format": key.response_format or "default",
         "webhook": key.webhook or "the user's",
+        "forwards users": "yes" if key.forwards_users else "no",
         **limit_fields(key.limits),
     }
 

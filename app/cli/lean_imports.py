@@ -1,7 +1,7 @@
 """Loads libraries without what Koi never uses of them, whether that is installed or not.
 
-structlog loads rich to print tracebacks, which Koi formats itself. rich takes as long to load as
-Koi itself.
+structlog loads rich to print tracebacks, which Koi formats itself, and greenlet for the contexts of
+other frameworks. rich takes as long to load as Koi itself, greenlet a megabyte.
 """
 
 import gc
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-UNUSED_MODULES = ("rich",)
+UNUSED_MODULES = ("rich", "greenlet")
 
 
 @contextmanager

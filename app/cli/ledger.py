@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from cyclopts import App, Parameter, validators
 
 from app.cli.audit_output import audit_record, print_audit
+from app.cli.entry_records import entry_record
 from app.cli.errors import EXIT_FAILED, usage_error
 from app.cli.import_bill import import_bill
 from app.cli.options import AsJson, parse_signed_micros, parse_time_ms, require_text
@@ -17,7 +18,6 @@ from app.cli.output import (
     write_output,
 )
 from app.cli.rebuild import rebuild
-from app.cli.records import entry_record
 from app.cli.session import run_operation
 from app.domain.ledger import Entry, LedgerAudit
 from app.domain.money import format_micros

@@ -47,8 +47,11 @@ def probe(  # noqa: PLR0913  one parameter for each option
         Path | None, Parameter(help="A file with the key; else KOI_UPSTREAM_API_KEY.")
     ] = None,
     base_url: Annotated[str | None, Parameter(help="Else KOI_UPSTREAM_BASE_URL.")] = None,
+    provider: Annotated[
+        str | None, Parameter(help="A name of the catalog's [[providers]], with its key.")
+    ] = None,
     model: Annotated[
-        str | None, Parameter(help="A model of the catalog; else its default.")
+        str | None, Parameter(help="A model of the catalog; else its default, or the provider's.")
     ] = None,
     refused_prompt: Annotated[
         str | None,
@@ -70,14 +73,15 @@ def probe(  # noqa: PLR0913  one parameter for each option
     """
     require_text("--refused-prompt", refused_prompt)
     settings = load_settings_as_reader(upstream_base_url=base_url)
-    key = _read_key(settings, key_file)
     from app.probe.answers import Answers, ProbeRunning  # noqa: PLC0415 - heavy
     from app.probe.questions import Terms  # noqa: PLC0415
     from app.wiring.catalog_file import read_catalog  # noqa: PLC0415
 
     catalog = read_catalog(settings)
-    terms = Terms(_find_model(catalog, model), budget, refused_prompt)
-    access = _access(settings, key)
+    if provider is not None:
+        settings = _take_provider(settings, catalog, provider)
+    terms = Terms(_find_model(catalog, model, provider), budget, refused_prompt)
+    access = _access(settings, _read_key(settings, key_file))
     try:
         with Answers(out) as answers:
             _begin(answers, access, terms)
@@ -109,8 +113,22 @@ def _read_key(settings: "Settings", key_file: Path | None) -> str:
     return key
 
 
-def _find_model(catalog: "Catalog", name: str | None) -> "Model":
-    found = catalog.find(name or catalog.default_model)
+def _take_provider(settings: "Settings", catalog: "Catalog", name: str) -> "Settings":
+    from app.domain.catalog import CatalogError  # noqa: PLC0415
+    from app.provider_settings import as_main_provider  # noqa: PLC0415
+
+    section = next((one for one in catalog.providers if one.name == name), None)
+    if section is None:
+        raise usage_error(f"The catalog has no provider {name!r} in [[providers]].")
+    try:
+        return as_main_provider(settings, section)
+    except CatalogError as error:
+        raise usage_error(f"{error}.") from None
+
+
+def _find_model(catalog: "Catalog", name: str | None, provider: str | None) -> "Model":
+    of_provider = [m.name for m in catalog.enabled if provider and m.provider == provider]
+    found = catalog.find(name or next(iter(of_provider), catalog.default_model))
     if found is None:
         known = ", ".join(model.name for model in catalog.enabled)
         raise usage_error(f"--model knows the enabled models of the catalog: {known}.")

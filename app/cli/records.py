@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from app.cli.entry_records import said_record
 from app.cli.output import format_time, money_record, print_line, print_table
 from app.cli.raise_records import raise_record
+from app.domain.catalog_providers import MAIN
 from app.domain.job import Job, JobPart, JobState
-from app.domain.ledger import Entry
 from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitStatus
 from app.domain.money import format_micros
 from app.domain.principal import ApiKey, Team, User
@@ -133,7 +134,11 @@ def key_record(
         "expires_at": format_time(key.expires_ms),
         "revoked_at": format_time(key.revoked_ms),
         "last_used_at": format_time(used_ms),
-        **_given(raised=raise_record(key.raised, currency), webhook=key.webhook),
+        **_given(
+            raised=raise_record(key.raised, currency),
+            webhook=key.webhook,
+            forwards_users=key.forwards_users,
+        ),
     }
 
 
@@ -200,10 +205,6 @@ def _limit_status_row(status: LimitStatus) -> tuple[object, ...]:
     return (scope, f"{status.kind}/{status.window}", *cells)
 
 
-ENDED_STATES = (JobState.SETTLED, JobState.RELEASED)
-"""What the provider said of each part is not kept any longer then."""
-
-
 def job_record(job: Job, currency: str) -> dict[str, Any]:
     """The operator's view: money state and the provider's own ids, but never the prompt."""
     cost = None if job.unit_micros is None else job.unit_micros * job.billed
@@ -215,6 +216,7 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
         "user": job.user,
         "team": job.team,
         "model": job.model,
+        "provider": job.provider or MAIN,
         "n": job.n,
         "size": job.size,
         "quality": job.quality,
@@ -236,11 +238,13 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
             "charged": failure.charged,
         },
         "upstream": [
-            _part_record(part, sent=_sent(job), ended=job.state in ENDED_STATES)
+            # What the provider said of each part is not kept for longer than that.
+            _part_record(part, sent=_sent(job), ended=job.state.terminal)
             for part in job.parts
         ],
         "calls": list(job.calls),
         "request_id": job.request_id,
+        **said_record(job.attribution),
     }
 
 
@@ -250,35 +254,6 @@ def _hold_record(job: Job, currency: str) -> dict[str, Any] | None:
         return None
     micros = None if job.unit_micros is None else job.unit_micros * job.n
     return {"images": job.n, "cost": money_record(micros, currency)}
-
-
-def entry_record(entry: Entry, currency: str) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "kind": entry.kind,
-        "at": format_time(entry.at_ms),
-        "job": entry.job or None,
-        "key_id": entry.key or None,
-        "user": entry.user,
-        "team": entry.team,
-        "model": entry.model,
-        "size": entry.size or None,
-        "quality": entry.quality or None,
-        "images": entry.images,
-        "amount": None if entry.micros is None else format_micros(entry.micros),
-        "currency": currency,
-        "delivered": entry.delivered,
-        "presumed": entry.presumed,
-        "surplus": entry.surplus,
-        "day": entry.day,
-        "month": entry.month,
-        "proof": entry.proof,
-        "code": entry.code,
-        "note": entry.note,
-        "calls": list(entry.calls),
-        "dispatched_at": format_time(entry.dispatched_ms),
-        "asked": entry.asked,
-    }
 
 
 def _part_record(part: JobPart, *, sent: bool, ended: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from app.cli.entry_records import said_record
 from app.cli.output import format_time, money_record
 from app.cli.records import job_record
 from app.domain.job import Job
@@ -97,7 +98,7 @@ class NewestJobs:
 async def _newest_jobs(context: "OperatorContext", wanted: TaskFilter) -> NewestJobs:
     """Those of deleted users too."""
     names = wanted.users or [user.name for user in await context.keyring.users()]
-    many = wanted.status is not None or wanted.teams or wanted.keys
+    many = wanted.status is not None or wanted.teams or wanted.keys or wanted.asks_what_was_said
     most = max(MIN_RECORDS_READ, wanted.limit) if many else wanted.limit
     jobs: list[Job] = []
     unread_ms = 0
@@ -147,4 +148,5 @@ def _entry_record(entry: Entry, currency: str) -> dict[str, Any]:
         "upstream": [],
         "calls": list(entry.calls),
         "request_id": None,
+        **said_record(entry.attribution),
     }

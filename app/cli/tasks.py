@@ -5,8 +5,9 @@ from zoneinfo import ZoneInfo
 
 from cyclopts import App, Parameter, validators
 
+from app.cli.attribution_options import SourceOptions
 from app.cli.errors import CommandFailed, usage_error
-from app.cli.options import SINCE_HELP, AsJson, Reason, ScopeOptions, parse_time_ms
+from app.cli.options import SINCE_HELP, AsJson, Reason, parse_time_ms
 from app.cli.output import (
     JsonRecord,
     print_fields,
@@ -31,7 +32,7 @@ Limit = Annotated[int, Parameter(help="How many, at most.", validator=validators
 @tasks.command(name="list")
 def list_(
     *,
-    scopes: ScopeOptions | None = None,
+    scopes: SourceOptions | None = None,
     status: Annotated[str | None, Parameter(help=f"Only {', '.join(STATUSES)}.")] = None,
     since: Annotated[str | None, Parameter(help=SINCE_HELP)] = None,
     limit: Limit = 20,
@@ -44,18 +45,20 @@ def list_(
 
     Example: koi tasks list --user alice --limit 5
              koi tasks list --status failed --since yesterday --team blue
+             koi tasks list --tag autumn-campaign
     """
     if status is not None and status not in STATUSES:
         raise usage_error(f"--status must be one of {', '.join(STATUSES)}; not {status!r}.")
-    options = scopes or ScopeOptions()
-    names = options.selected
+    options = scopes or SourceOptions()
+    names, said = options.selected, options.said
 
     async def work(context: "OperatorContext") -> None:
         zone = ZoneInfo(context.settings.timezone)
         since_ms = 0 if since is None else parse_time_ms("--since", since, zone)
         wanted = TaskFilter(
-            status, since_ms, users=names.users, teams=names.teams, keys=names.keys, limit=limit
-        )
+            status, since_ms, users=names.users, teams=names.teams, keys=names.keys,
+            projects=said.projects, tags=said.tags, end_users=said.end_users, limit=limit,
+        )  # fmt: skip
         found, notes = await find_tasks(context, wanted)
         if not found:
             await options.require_known(context.keyring)

@@ -6,8 +6,9 @@ from zoneinfo import ZoneInfo
 
 from cyclopts import Parameter
 
+from app.cli.attribution_options import SourceOptions
 from app.cli.errors import usage_error
-from app.cli.options import SINCE_HELP, AsJson, ScopeOptions, parse_names, parse_time_ms
+from app.cli.options import SINCE_HELP, AsJson, parse_names, parse_time_ms
 from app.cli.output import (
     format_time,
     money_record,
@@ -41,8 +42,8 @@ def usage(
     *,
     since: Annotated[str | None, Parameter(help=f"{SINCE_HELP} Month start.")] = None,
     until: Annotated[str | None, Parameter(help="Before this day or time; now.")] = None,
-    scopes: ScopeOptions | None = None,
-    by: Annotated[str, Parameter(help="Any of user, team, key, model, size, day.")] = "user",
+    scopes: SourceOptions | None = None,
+    by: Annotated[str, Parameter(help=f"Any of {', '.join(USAGE_DIMENSIONS)}.")] = "user",
     format: Annotated[OutputFormat, Parameter(help="table, csv, json or focus.")] = "table",
     json: AsJson = False,
 ) -> None:
@@ -50,22 +51,31 @@ def usage(
 
     Images are what the provider bills; surplus ones were made beyond what was asked and are
     charged to the deployment itself (user -). Days are days of KOI_TIMEZONE; a cost is unknown
-    where the catalog has no price. `focus` is CSV in FOCUS 1.2 for cost tools, one charge for each
-    day, key, model and size; --by does not count then.
+    where the catalog has no price. project, tag and end_user are what requests said; beyond
+    KOI_ATTRIBUTED_VALUES of a user and month they are (other). `focus` is CSV in FOCUS 1.2 for cost
+    tools, one charge for each day, key, model, size and what was said; --by does not count then.
 
     Example: koi usage --since 2026-11-01 --by user,model --format csv
              koi usage --since yesterday --user ann --by key
+             koi usage --by tag,end_user --project proj_website
              koi usage --since 2026-11-01 --until 2026-12-01 --format focus > november.csv
     """
     as_focus = format == "focus" and not json
     dimensions = FOCUS_DIMENSIONS if as_focus else _parse_dimensions(by)
-    options = scopes or ScopeOptions()
-    names = options.selected
+    options = scopes or SourceOptions()
+    names, said = options.selected, options.said
 
     async def work(context: "OperatorContext") -> None:
         span = _parse_period_ms(since, until, context.settings)
         question = UsageQuery(
-            *span, dimensions, users=names.users, teams=names.teams, keys=names.keys
+            *span,
+            dimensions,
+            users=names.users,
+            teams=names.teams,
+            keys=names.keys,
+            projects=said.projects,
+            tags=said.tags,
+            end_users=said.end_users,
         )
         buckets = await context.usage.report(question)
         rows = tuple(row for bucket in buckets for row in bucket.rows)

@@ -8,9 +8,17 @@ from types import MappingProxyType
 
 from app.domain.catalog_fields import CatalogError as CatalogError
 from app.domain.catalog_fields import CatalogFields
+from app.domain.catalog_fields import CatalogMistake as CatalogMistake
+from app.domain.catalog_providers import (
+    ProviderSection,
+    list_mistakes,
+    provider_mistakes,
+    read_providers,
+)
 from app.domain.images import ResponseFormat
 from app.domain.money import parse_micros
 from app.domain.patterns import PATTERN_SYNTAX, pattern_matches, patterns_overlap
+from app.domain.references import REFERENCE_FIELD, reference_mistakes
 
 BASE64_NAMES: Mapping[str, ResponseFormat] = MappingProxyType(
     {"gpt-image-*": ResponseFormat.B64_JSON, "chatgpt-image-*": ResponseFormat.B64_JSON}
@@ -26,7 +34,11 @@ class Model:
     `modes` lists what the provider supports, "async" and/or "sync"; `max_n` is the most images of
     one upstream call; `prices` are micro-units per image by (quality, size), with "*" for any.
     `alias_patterns` are further names of the model, with `*` for anything; `response_formats` says
-    by pattern how a caller that uses such a name expects its pictures.
+    by pattern how a caller that uses such a name expects its pictures. `provider` is the name of
+    the provider that has it, None for the main one of the settings, and `upstream_name` what that
+    one calls it, None where that is its name. `references` is how many reference images it takes,
+    in its field `reference_field`; `reference_micros` is the price of each, for every image that
+    is made with it.
     """
 
     name: str
@@ -42,6 +54,16 @@ class Model:
     size_aliases: Mapping[str, str] = field(default_factory=dict)
     quality_aliases: Mapping[str, str] = field(default_factory=dict)
     prices: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    references: int = 0
+    reference_micros: int = 0
+    reference_field: str = REFERENCE_FIELD
+    provider: str | None = None
+    upstream_name: str | None = None
+
+    @property
+    def sent_name(self) -> str:
+        """What its provider calls it."""
+        return self.upstream_name or self.name
 
     @property
     def default_size(self) -> str:
@@ -51,12 +73,18 @@ class Model:
     def default_quality(self) -> str:
         return self.qualities[0]
 
-    def price(self, size: str, quality: str) -> int | None:
-        """Micro-units of one image, by the most specific entry; None when not known."""
+    def price(self, size: str, quality: str, references: int = 0) -> int | None:
+        """Micro-units of one image, by the most specific entry, made with so many reference images;
+        None when not known."""
         for key in ((quality, size), (quality, "*"), ("*", size), ("*", "*")):
             if key in self.prices:
-                return self.prices[key]
+                return self.prices[key] + references * self.reference_micros
         return None
+
+    def images_per_call(self, references: int) -> int:
+        """How many images one upstream call asks for. Each call carries all reference images, so
+        where these cost something a call makes one image: then its price is exact."""
+        return 1 if references and self.reference_micros else self.max_n
 
     @property
     def priced(self) -> bool:
@@ -65,12 +93,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """`name_prefixes` are what callers may write before any name, such as "openai/"."""
+    """`name_prefixes` are what callers may write before any name, such as "openai/"; `providers`
+    are those beside the main one."""
 
     currency: str
     default_model: str
     models: tuple[Model, ...]
     name_prefixes: tuple[str, ...] = ()
+    providers: tuple[ProviderSection, ...] = ()
 
     def find(self, name: str) -> Model | None:
         """An enabled model by its exact name or alias, as the ledger and the operator write it."""
@@ -112,6 +142,11 @@ class Catalog:
             yield name
 
     @property
+    def with_references(self) -> tuple[Model, ...]:
+        """Enabled models that take reference images."""
+        return tuple(model for model in self.enabled if model.references)
+
+    @property
     def enabled(self) -> tuple[Model, ...]:
         return tuple(model for model in self.models if model.enabled)
 
@@ -130,20 +165,12 @@ def parse_catalog(text: str) -> Catalog:
     for model in catalog.models:
         for _, sentence in model_mistakes(model):
             raise CatalogError(f"{model.name}: {sentence}")
+    for section in catalog.providers:
+        for _, sentence in provider_mistakes(section):
+            raise CatalogError(f"provider {section.name}: {sentence}")
     for mistake in catalog_mistakes(catalog):
         raise CatalogError(mistake.sentence)
     return catalog
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogMistake:
-    """What is wrong between the models of a catalog. `model` is empty for the file as a whole;
-    `key` is the name or pattern that it is about."""
-
-    model: str
-    field: str
-    key: str
-    sentence: str
 
 
 def catalog_mistakes(catalog: Catalog) -> Iterator[CatalogMistake]:
@@ -160,6 +187,8 @@ def catalog_mistakes(catalog: Catalog) -> Iterator[CatalogMistake]:
         sentence = "name_prefixes must not hold an empty text"
         yield CatalogMistake("", "name_prefixes", "", sentence)
     yield from _pattern_mistakes(catalog)
+    homes = {model.name: model.provider for model in catalog.models}
+    yield from list_mistakes(catalog.providers, homes)
     if catalog.find(catalog.default_model) is None:
         sentence = f"default_model {catalog.default_model!r} is not an enabled model"
         yield CatalogMistake("", "default_model", catalog.default_model, sentence)
@@ -175,6 +204,7 @@ def read_models(fields: CatalogFields) -> Catalog:
             for number, table in enumerate(fields.tables("models"), start=1)
         ),
         name_prefixes=fields.texts("name_prefixes", ()),
+        providers=read_providers(fields),
     )
 
 
@@ -194,6 +224,11 @@ def _model(fields: CatalogFields) -> Model:
         size_aliases=fields.table("size_aliases", {}),
         quality_aliases=fields.table("quality_aliases", {}),
         prices=fields.entries("prices", {}, _price),
+        references=fields.number("references", 0),
+        reference_micros=fields.amount("reference_price", "0"),
+        reference_field=fields.text("reference_field", REFERENCE_FIELD),
+        provider=fields.optional_text("provider"),
+        upstream_name=fields.optional_text("upstream_name"),
     )
 
 
@@ -206,10 +241,13 @@ def model_mistakes(model: Model) -> Iterator[tuple[str, str]]:
             yield field_name, f"{field_name} must not be empty"
     if model.max_n < 1:
         yield "max_n", "max_n must be at least 1"
+    if model.upstream_name == "":
+        yield "upstream_name", "upstream_name must not be empty; leave it out for the same name"
     if not set(model.size_aliases.values()) <= set(model.sizes):
         yield "size_aliases", "size_aliases must lead to one of its sizes"
     if not set(model.quality_aliases.values()) <= set(model.qualities):
         yield "quality_aliases", "quality_aliases must lead to one of its qualities"
+    yield from reference_mistakes(model.references, model.reference_field)
 
 
 def _response_format(pattern: str, text: str) -> tuple[str, ResponseFormat]:

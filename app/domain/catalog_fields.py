@@ -1,7 +1,10 @@
 """The fields of the catalog's tables, each read as the only type it may have."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from app.domain.money import parse_micros
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -14,6 +17,18 @@ class CatalogError(ValueError):
     def __init__(self, sentence: str, field: str = "", key: str = "") -> None:
         super().__init__(sentence)
         self.field, self.key = field, key
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogMistake:
+    """What is wrong between the models of a catalog. `model` is empty for the file as a whole, and
+    "provider <name>" where two of these have one name; `key` is the name or pattern that it is
+    about."""
+
+    model: str
+    field: str
+    key: str
+    sentence: str
 
 
 class CatalogFields:
@@ -36,9 +51,23 @@ class CatalogFields:
         """Raises `CatalogError`. `key` is the entry of a table that it is about, if any."""
         raise CatalogError(sentence, field, key)
 
-    def nested(self, table: object, owner: str) -> "CatalogFields":
-        """The fields of a table in this one."""
+    def nested(self, table: object, owner: str, kind: str = "models") -> "CatalogFields":  # noqa: ARG002
+        """The fields of a table in this one, of the list `kind`."""
         return CatalogFields(table, owner)
+
+    def refuse_if_present(self, key: str, sentence: str) -> None:
+        """Refuse a field that must not be there, whatever it says."""
+        if key in self._table:
+            self.asked.add(key)
+            self.refuse(key, "", sentence)
+
+    def optional_text(self, key: str) -> str | None:
+        self.asked.add(key)
+        return self.text(key) if key in self._table else None
+
+    def optional_number(self, key: str) -> int | None:
+        self.asked.add(key)
+        return self.number(key, 1) if key in self._table else None
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self._value(key, default)
@@ -60,6 +89,15 @@ class CatalogFields:
             return value
         self._wrong(key, value, "a whole number")
         return default
+
+    def amount(self, key: str, default: str) -> int:
+        """Money as text, in micro-units."""
+        text = self.text(key, default)
+        try:
+            return parse_micros(text)
+        except ValueError as error:
+            self.refuse(key, key, f"{self.owner}: {key}: {error}")
+            return parse_micros(default)
 
     def flag(self, key: str, *, default: bool) -> bool:
         value = self._value(key, default)
@@ -94,8 +132,8 @@ class CatalogFields:
                 found[entry] = value
         return found
 
-    def tables(self, key: str) -> tuple[Mapping[str, Any], ...]:
-        value = self._value(key, None)
+    def tables(self, key: str, default: tuple[()] | None = None) -> tuple[Mapping[str, Any], ...]:
+        value = self._value(key, None if default is None else [])
         if isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
             return tuple(value)
         self._wrong(key, value, "a list of tables")

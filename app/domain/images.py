@@ -5,6 +5,10 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.domain.references import Reference
 
 
 class ResponseFormat(StrEnum):
@@ -21,7 +25,8 @@ class GenerationRequest:
 
     `model`, `size` and `quality` are catalog values; `n` counts images, 1 or more. `unsent` is a
     digest of what else the caller asked for (a seed, a style). The provider has no such fields,
-    but a request with another seed must not be answered with an earlier picture.
+    but a request with another seed must not be answered with an earlier picture. `references` are
+    the images it brings along, which the model takes in its field `reference_field`.
     """
 
     model: str
@@ -30,10 +35,14 @@ class GenerationRequest:
     size: str
     quality: str
     unsent: str | None = None
+    references: "tuple[Reference, ...]" = ()
+    reference_field: str = "image"
 
     def fingerprint(self, pool: str) -> str:
         """The digest that is equal for requests of one cache pool that may share an answer."""
         beyond = () if self.unsent is None else (self.unsent,)
+        if self.references:
+            beyond = (*beyond, "references", *(each.content_digest for each in self.references))
         return digest(pool, self.model, self.prompt, self.n, self.size, self.quality, *beyond)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from app.domain.attribution import Attribution
 from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import Picture, digest
 from app.domain.upstream_ids import encode_call_id
@@ -27,6 +28,10 @@ class JobState(StrEnum):
     @property
     def terminal(self) -> bool:
         return self in (JobState.SETTLED, JobState.RELEASED)
+
+
+OPEN_STATES = tuple(state for state in JobState if not state.terminal)
+"""Those in which images and money are held."""
 
 
 class TaskStatus(StrEnum):
@@ -66,9 +71,8 @@ class JobPart:
 
     @property
     def calls(self) -> tuple[str, ...]:
-        return tuple(
-            encode_call_id(id) for id in (self.upstream_id, self.request_id) if id is not None
-        )
+        ids = (self.upstream_id, self.request_id)
+        return tuple(encode_call_id(id) for id in ids if id is not None)
 
 
 class PollAnomalyKind(StrEnum):
@@ -146,9 +150,10 @@ class Job:
 
     Times are Unix milliseconds of the store's clock. `unit_micros` is the price of one image, None
     when unknown. `pool` says who may see the job beside its user. `calls` are the provider's names
-    for its upstream calls, for the operator only. `pending` images are still to be downloaded, and
-    `collecting` says how that goes, also when it is over. `request_id` is the id, in answers and
-    logs, of the request that opened the job. `deleted` names the pictures that its user deleted.
+    for its upstream calls, for the operator only. `pending` images are still to be downloaded;
+    `collecting` says how that goes or went. `request_id` names its request in answers and logs,
+    `attribution` for whom that was, `deleted` the pictures that its user deleted. `provider` has
+    the job's tasks, whatever the catalog says later; None for the main one.
     """
 
     id: str
@@ -178,6 +183,8 @@ class Job:
     collecting: CollectionProgress | None = None
     request_id: str | None = None
     deleted: tuple[str, ...] = ()
+    attribution: Attribution | None = None
+    provider: str | None = None
 
     @property
     def pictures_left(self) -> tuple[Picture, ...]:
@@ -238,8 +245,7 @@ class Outcome:
         """How many images were made and are given up. A charged refusal made none."""
         if self.failure is not None and self.failure.code != "image_unavailable":
             return 0
-        kept = self.presumed + len(self.pictures) + len(self.pending)
-        return max(self.billed - kept, 0)
+        return max(self.billed - self.presumed - len(self.pictures) - len(self.pending), 0)
 
     @property
     def status(self) -> TaskStatus:
@@ -270,8 +276,8 @@ def in_image_order(
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """Why a caller has fewer pictures than it asked for. Of `asked` images `delivered` are here and
-    `pending` are still downloaded, to be added to the same task. `reason` never holds a link."""
+    """Why a caller has fewer pictures than it `asked` for; `pending` ones are still downloaded, to
+    be added to the same task. `reason` never holds a link."""
 
     asked: int
     delivered: int

@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from app.domain.attribution import Attribution
 from app.domain.images import GenerationRequest, Picture, digest
 from app.domain.job import CacheVariant, Job, JobState, PendingImage
 from app.domain.limits import LimitSnapshot
 from app.domain.principal import Principal
 from app.domain.webhooks import WebhookTarget
+
+PollRooms = Mapping[str | None, int]
+"""How many polls there is room for, by provider; None is the main one."""
 
 
 class CallerPresence(StrEnum):
@@ -72,7 +76,8 @@ class AdmissionRequest:
     reservation may stay undispatched; `response_format` is what the caller asked for, so that a
     task read later is answered alike; `rate_limit_checked` is false when the request is still to be
     counted against its rate, `request_counted` when it is against its day. `request_id` names the
-    request in the log, for every later line about the job; `webhook` is told of the job's end.
+    request in the log, for every later line about the job; `webhook` is told of the job's end;
+    `provider` makes its images, None for the main one; `attribution` is for whom and what it is.
     """
 
     job_id: str
@@ -88,6 +93,8 @@ class AdmissionRequest:
     request_counted: bool = True
     request_id: str | None = None
     webhook: WebhookTarget | None = None
+    attribution: Attribution | None = None
+    provider: str | None = None
 
     @property
     def micros(self) -> int | None:
@@ -203,7 +210,8 @@ class Entry:
     where the price is unknown.
 
     For the provider's bill: `calls` are its names for the upstream calls, `dispatched_ms` is when
-    they were sent, `asked` how many images they were to make; a correction has none of them.
+    they were sent, `asked` how many images they were to make, `provider` whose bill it is (None for
+    the main one); a correction has none of them. `attribution` is for whom and what the job was.
     """
 
     id: str
@@ -230,6 +238,8 @@ class Entry:
     dispatched_ms: int | None = None
     asked: int | None = None
     surplus_micros: int = 0
+    attribution: Attribution | None = None
+    provider: str | None = None
 
 
 def correction_id(job_id: str, newest: str) -> str:
@@ -269,6 +279,8 @@ class LedgerAudit:
     open_jobs: int
     counters: int
     differences: tuple[CounterDifference, ...]
+    unread: tuple[str, ...] = ()
+    """Months that a full audit could not compare: their entries are in files on other machines."""
 
     @property
     def difference(self) -> int:

@@ -96,8 +96,8 @@ _SENTENCES: Mapping[NoticeKind, str] = {
         "{whom} has used {percent} % of its {meter} limit of this {window}: {used} of {limit}."
     ),
     NoticeKind.UPSTREAM_BREAKER_OPEN: (
-        "The provider refuses this gateway's key or balance ({code}); no generation is sent until "
-        "it accepts one again."
+        "The provider {provider} refuses this gateway's key or balance ({code}); no generation is "
+        "sent to it until it accepts one again."
     ),
     NoticeKind.LEDGER_DIFFERENCE: (
         "The counters differ from the ledger by {difference} in all (first {scope}, {window}); run "

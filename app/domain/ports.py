@@ -20,6 +20,7 @@ from app.domain.ledger import (
     JobClaim,
     LedgerAudit,
     OpenJobStats,
+    PollRooms,
     RateLimitCheck,
     Settlement,
 )
@@ -120,11 +121,11 @@ class Ledger(Protocol):
         """Lease jobs that are due, the most overdue first; no other process gets them meanwhile."""
 
     async def claim_with_polls(
-        self, limit: int, lease_ms: int, polls: int
-    ) -> tuple[list[JobClaim], int]:
-        """The same with room for so many polls, the most overdue jobs first; a job of several parts
-        takes what is left. Jobs that need no poll do not wait. Also returns how many polls are
-        still due."""
+        self, limit: int, lease_ms: int, polls: PollRooms
+    ) -> tuple[list[JobClaim], Mapping[str | None, int]]:
+        """The same with room for so many polls of each provider, the most overdue jobs first; a job
+        of several parts takes what is left. Jobs that need no poll do not wait, nor those of
+        providers that are not named. Also returns how many polls of each are still due."""
 
     async def job(self, job_id: str) -> Job | None: ...
 

@@ -64,7 +64,8 @@ class User:
     `response_format` None leaves it to the name of the model that is called; `disabled_ms`,
     `deleted_ms` and `title` as for a team. A `service_account` is an app, made by its team.
     `webhook` is told of all tasks whose request or key names none; deliveries are signed with
-    `webhook_secret`, made at `webhook_secret_ms`, and for a day with the one before."""
+    `webhook_secret`, made at `webhook_secret_ms`, and for a day with the one before. `reused_ms` is
+    when the name of a deleted user was given to this one."""
 
     name: str
     limits: Limits
@@ -81,6 +82,7 @@ class User:
     webhook_secret: str = field(default="", repr=False)
     webhook_secret_ms: int | None = None
     webhook_secret_before: str = field(default="", repr=False)
+    reused_ms: int | None = None
 
 
 def is_enabled(holder: User | Team) -> bool:
@@ -94,7 +96,8 @@ class ApiKey:
 
     `models` None allows every enabled model; `response_format` None follows the user's; `ending`
     holds the secret's last characters (a checksum), by which a key found somewhere can be
-    recognised; it is empty for keys of earlier versions. Times are Unix milliseconds of the
+    recognised; it is empty for keys of earlier versions. `forwards_users` says that it belongs to a
+    front end that is believed when it says for whom it asks. Times are Unix milliseconds of the
     store's clock.
     """
 
@@ -111,6 +114,7 @@ class ApiKey:
     ending: str = ""
     raised: LimitRaise | None = None
     webhook: str | None = None
+    forwards_users: bool = False
 
     def is_usable(self, now_ms: int) -> bool:
         ends = [t for t in (self.expires_ms, self.revoked_ms) if t is not None]
@@ -133,7 +137,8 @@ class Principal:
 
     `pool` names whose cached pictures it may get and who may see its jobs: the user's own, or
     the team's when the policy is shared. `response_format` and `webhook` apply when a request does
-    not say how it wants its pictures and who is told.
+    not say how it wants its pictures and who is told. `forwards_users` is the key's. Tasks of its
+    name from before `since_ms` were another user's.
     """
 
     key_id: str
@@ -146,6 +151,8 @@ class Principal:
     denied_models: frozenset[str] = frozenset()
     webhook: str | None = None
     person: str | None = None
+    forwards_users: bool = False
+    since_ms: int = 0
     pool: str = field(init=False, compare=False, repr=False)
     all_scopes: tuple[Scope, ...] = field(init=False, compare=False, repr=False)
     """Key, user, team and house in this order; one without limits where none are given. Every job

@@ -9,12 +9,14 @@ from app.domain.job import Job, TaskStatus
 @dataclass(frozen=True, slots=True)
 class TaskQuery:
     """Which tasks to list: at most `limit`, those after the task `after` in this order (newest
-    first, or oldest first when `ascending`), all or those of one status."""
+    first, or oldest first when `ascending`), all or those of one status, none from before
+    `since_ms`."""
 
     limit: int
     after: str | None = None
     ascending: bool = False
     status: TaskStatus | None = None
+    since_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,17 @@ class TaskPage:
     more: bool
 
 
-USAGE_DIMENSIONS = ("user", "team", "key", "model", "size", "day")
+NOBODY = "-"
+"""Stands for none in a filter and on paper: what nothing was said of, what the deployment pays."""
+USAGE_DIMENSIONS = ("user", "team", "key", "model", "size", "day", "project", "tag", "end_user")
 
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
     """Which ledger entries to add up. Times are Unix milliseconds, `until_ms` exclusive.
 
-    `by` names dimensions (`USAGE_DIMENSIONS`) to group by; `bucket_ms` cuts time into equal spans
+    `by` names dimensions (`USAGE_DIMENSIONS`) to group by, of which `project`, `tag` and `end_user`
+    are what callers say; `bucket_ms` cuts time into equal spans
     counted from `since_ms`, or None for one span. Empty filters let everything through.
     """
 
@@ -45,6 +50,9 @@ class UsageQuery:
     keys: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
     sizes: frozenset[str] = frozenset()
+    projects: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+    end_users: frozenset[str] = frozenset()
 
     @property
     def filters(self) -> dict[str, frozenset[str]]:
@@ -55,6 +63,9 @@ class UsageQuery:
             "key": self.keys,
             "model": self.models,
             "size": self.sizes,
+            "project": self.projects,
+            "tag": self.tags,
+            "end_user": self.end_users,
         }
 
     @property
@@ -85,6 +96,9 @@ class UsageRow:
     model: str | None = None
     size: str | None = None
     day: str | None = None
+    project: str | None = None
+    tag: str | None = None
+    end_user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

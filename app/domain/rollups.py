@@ -117,32 +117,39 @@ class UsageSums:
 
 SUM_FIELDS = tuple(field.name for field in fields(UsageSums))
 
-DIMENSIONS = ("day", "user", "team", "key", "model", "size", "quality")
+KNOWN_OF_ALL = ("day", "user", "team", "key", "model", "size", "quality")
+ATTRIBUTIONS = ("project", "tag", "end_user")
+DIMENSIONS = (*KNOWN_OF_ALL, *ATTRIBUTIONS)
 """What every hour is grouped by. `day` is the day the job is counted in; in a month's rollup it is
-that month. A later dimension (a tag) goes to the end, bounded in its values where it is written."""
+that month. What callers say for whom and what a job is comes last; its values are bounded where it
+is written, and most jobs have none."""
+NOT_ATTRIBUTED: tuple[None, ...] = (None,) * len(ATTRIBUTIONS)
 Group = tuple[str | None, ...]
 
 
 class RollupView(StrEnum):
-    """A rollup is kept grouped by everything, and coarser for reports that ask for less."""
+    """A rollup is kept grouped by everything that every job has, coarser for reports that ask for
+    less, and, where some job says for whom or what it is, by that too."""
 
     CALLERS = "callers"
     PICTURES = "pictures"
     ALL = "all"
+    ATTRIBUTED = "attributed"
 
     @property
     def dimensions(self) -> tuple[str, ...]:
         return VIEW_DIMENSIONS[self]
 
     def narrow(self, group: Group) -> Group:
-        """A group of `ALL` as this view has it."""
+        """A group of `DIMENSIONS` as this view has it."""
         return tuple(group[index] for index in VIEW_INDEXES[self])
 
 
 VIEW_DIMENSIONS = {
     RollupView.CALLERS: ("day", "user", "team"),
     RollupView.PICTURES: ("day", "model", "size", "quality"),
-    RollupView.ALL: DIMENSIONS,
+    RollupView.ALL: KNOWN_OF_ALL,
+    RollupView.ATTRIBUTED: DIMENSIONS,
 }
 VIEW_INDEXES = {
     view: tuple(DIMENSIONS.index(name) for name in names) for view, names in VIEW_DIMENSIONS.items()
@@ -152,7 +159,7 @@ VIEW_INDEXES = {
 def smallest_view(dimensions: Iterable[str]) -> RollupView:
     """The coarsest view that tells these dimensions apart."""
     asked = set(dimensions)
-    views = (RollupView.PICTURES, RollupView.CALLERS, RollupView.ALL)
+    views = (RollupView.PICTURES, RollupView.CALLERS, RollupView.ALL, RollupView.ATTRIBUTED)
     return next(view for view in views if asked <= set(view.dimensions))
 
 
@@ -175,7 +182,9 @@ def sum_entry(entry: Entry) -> UsageSums:
 
 
 def group_entry(entry: Entry) -> Group:
-    return tuple(getattr(entry, name) for name in DIMENSIONS)
+    known = tuple(getattr(entry, name) for name in KNOWN_OF_ALL)
+    said = entry.attribution
+    return known + (NOT_ATTRIBUTED if said is None else (said.project, said.tag, said.end_user))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +192,15 @@ class RollupCoverage:
     """Up to where rollups are whole, Unix milliseconds: what is written later is in entries alone.
 
     The ledger has no entry before `from_ms`. All are 0 while there are no rollups. `now_ms` is the
-    store's clock."""
+    store's clock. No entry before `attributed_ms` has an attribution: they were written by versions
+    that knew none."""
 
     now_ms: int
     from_ms: int = 0
     hours_ms: int = 0
     days_ms: int = 0
     months_ms: int = 0
+    attributed_ms: int = 0
 
     def until_ms(self, level: RollupLevel) -> int:
         return {

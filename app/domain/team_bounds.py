@@ -10,8 +10,8 @@ from app.domain.administration import AdminScope, InsufficientPermissions
 from app.domain.limits import Limits
 from app.domain.principal import User
 
-NO_TEAM = "-"
-"""No team can have this name."""
+NO_TEAM = "@none"
+"""No team can have this name, and it does not stand for having none (`queries.NOBODY`)."""
 TEAM_SCOPES = frozenset({AdminScope.READ, AdminScope.PEOPLE, AdminScope.MONEY})
 """What somebody who is held to a team may have at most."""
 

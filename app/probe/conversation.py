@@ -43,7 +43,7 @@ async def converse(
 ) -> None:
     """Ask what is open of these steps. Raises `ProbeStopped`, `KeyRefused`, `ProviderAway`."""
     calls, viewer = ProviderCalls(access), PictureViewer(access.base_url)
-    observer = ReplyObserver(access.base_url, (access.key,), terms.model.name)
+    observer = ReplyObserver(access.base_url, (access.key,), terms.model.sent_name)
     parts = ProbeParts(calls, viewer, observer, answers, terms, operator.say, operator.stopping)
     free = FreeQuestions(parts)
     idle = IdleConnection(access) if ProbeStep.PAID in steps else None

@@ -42,7 +42,7 @@ class FreeQuestions:
         """Raises `KeyRefused` and `ProviderAway`."""
         calls = self._calls
         await self._ask("models", lambda: calls.get("models"))
-        body = {"model": self._parts.terms.model.name, "prompt": "nothing"}
+        body = {"model": self._parts.terms.model.sent_name, "prompt": "nothing"}
         asked: dict[str, Send] = {
             "x_api_key": lambda: calls.get("models", auth="x-api-key"),
             "without_v1": lambda: calls.get("/models"),

@@ -53,11 +53,11 @@ class Question:
 
 
 def _plain(terms: Terms, **more: Any) -> Body:
-    return {"model": terms.model.name, "prompt": PROMPT, **more}
+    return {"model": terms.model.sent_name, "prompt": PROMPT, **more}
 
 
 def _no_prompt(terms: Terms, _known: Known) -> Body:
-    return {"model": terms.model.name}
+    return {"model": terms.model.sent_name}
 
 
 def _bad_model(_terms: Terms, _known: Known) -> Body:
@@ -84,7 +84,7 @@ def _size(terms: Terms, _known: Known) -> Body | None:
     sizes = [size for size in terms.model.sizes if "x" in size]
     if len(sizes) < 2:
         return None
-    return {"model": terms.model.name, "prompt": OTHER_PROMPT, "size": sizes[1]}
+    return {"model": terms.model.sent_name, "prompt": OTHER_PROMPT, "size": sizes[1]}
 
 
 def _quality(terms: Terms, _known: Known) -> Body | None:
@@ -130,7 +130,7 @@ def _style(terms: Terms, _known: Known) -> Body:
 
 def _long_prompt(terms: Terms, _known: Known) -> Body:
     text = (f"{PROMPT}. " * (LONG_PROMPT_CHARS // len(PROMPT)))[:LONG_PROMPT_CHARS]
-    return {"model": terms.model.name, "prompt": text}
+    return {"model": terms.model.sent_name, "prompt": text}
 
 
 def _repeat(terms: Terms, known: Known) -> Body | None:
@@ -140,7 +140,7 @@ def _repeat(terms: Terms, known: Known) -> Body | None:
 def _refused_prompt(terms: Terms, _known: Known) -> Body | None:
     if terms.refused_prompt is None:
         return None
-    return {"model": terms.model.name, "prompt": terms.refused_prompt}
+    return {"model": terms.model.sent_name, "prompt": terms.refused_prompt}
 
 
 def _too_many(terms: Terms, _known: Known) -> Body:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -41,12 +42,14 @@ class EntryReader(Protocol):
 class BillScope:
     """Which part of a bill is compared, in Unix milliseconds, and how loosely. Without bounds it
     speaks for the time from its first to its last line. `capability` keeps lines that contain
-    it."""
+    it. `provider` is whose bill it is, None for the main one: only what was charged for that
+    provider can be missing on it."""
 
     since_ms: int | None = None
     until_ms: int | None = None
     within_ms: int = DEFAULT_WITHIN_MS
     capability: str | None = None
+    provider: str | None = None
 
     def contains(self, at_ms: int) -> bool:
         after = self.since_ms is None or self.since_ms <= at_ms
@@ -81,8 +84,9 @@ class BillComparison:
             # No bill covers what is still to come.
             until_ms = max(min(period.until_ms, self.now_ms), period.since_ms + 1)
             period = replace(period, until_ms=until_ms)
-        charges = await self._read_charges(period)
-        items = await asyncio.to_thread(reconcile, bill.lines, charges, period, self._name_model)
+        charges = await self._read_charges(period, scope.provider)
+        named = partial(self._name_model, scope.provider)
+        items = await asyncio.to_thread(reconcile, bill.lines, charges, period, named)
         return BillReport(name, period, items, bill.unreadable, bill.skipped)
 
     def _read(
@@ -104,19 +108,22 @@ class BillComparison:
             raise NotABill(_explain_empty(file, bill))
         return bill, BillPeriod(since, max(until, since + 1), scope.within_ms)
 
-    async def _read_charges(self, period: BillPeriod) -> JobCharges:
+    async def _read_charges(self, period: BillPeriod, provider: str | None) -> JobCharges:
         charges = JobCharges(self._price)
         # An entry is written after its call, a correction at any time later. A day more on each
         # side, since a line is matched by its id also where the clocks differ.
         async for entry in self.ledger.entries(period.since_ms - period.within_ms - DAY_MS):
             sent_ms = entry.at_ms if entry.dispatched_ms is None else entry.dispatched_ms
             ends_ms = period.until_ms + period.within_ms + DAY_MS
-            if entry.kind is EntryKind.ADJUST or sent_ms <= ends_ms:
+            sent = entry.provider == provider and sent_ms <= ends_ms
+            if entry.kind is EntryKind.ADJUST or sent:
                 charges.add_entry(entry)
         return charges
 
-    def _name_model(self, model: str) -> str:
-        found = self.catalog.find(model)
+    def _name_model(self, provider: str | None, model: str) -> str:
+        """The catalog's name of what the provider calls `model`."""
+        own = (m for m in self.catalog.models if m.provider == provider and m.sent_name == model)
+        found = next(own, None) or self.catalog.find(model)
         return model if found is None else found.name
 
     def _price(self, entry: Entry) -> int | None:

@@ -16,10 +16,13 @@ from typing import Any, cast
 import orjson
 
 from app.adapters.redis.client.scripts import Argument
+from app.adapters.redis.closed_months import read_months
 from app.adapters.redis.codec import unflatten
+from app.adapters.redis.entry_reader import month_pages
 from app.adapters.redis.ledger_condition import check_unquarantined, explain_quarantine
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.replies import Fields
+from app.domain.closed_months import MonthsMoved
 from app.domain.errors import LedgerDataLost, LedgerUnavailable
 from app.recovery.backup_file import BackupEnd, BackupWriter, RowKind
 
@@ -29,7 +32,8 @@ TRACK_INTERVAL_S = 0.03
 """A thousand changes are remembered, and a store takes some thousands in a second."""
 MAX_PASSES = 5
 READ_RETRIES, RETRY_PAUSE_S = 5, 0.5
-FAMILIES = ("users", "teams", "keys", "stops", "journals")
+RECORD_FAMILIES = ("users", "teams", "keys", "stops")
+FAMILIES = (*RECORD_FAMILIES, "journals")
 OPEN_OR_COLLECTING = ("due", "collect")
 
 Row = Sequence[Any]
@@ -114,7 +118,18 @@ class LedgerCopy:
             async for page in self._pages("jobs", user):
                 await self._write(_job_rows(page))
         await self._copy_stream("audit", RowKind.AUDIT)
+        await self._copy_entries()
+
+    async def _copy_entries(self) -> None:
+        """Those of closed months, then the stream. Raises `MonthUnreadable`; `MonthsMoved` when one
+        left the stream meanwhile, perhaps before it was read."""
+        before = await read_months(self._scripts)
+        for stored in before.moved:
+            async for entries in month_pages(self._scripts, stored):
+                await self._write(list(self._new_rows(RowKind.ENTRY, entries)))
         await self._copy_stream("entries", RowKind.ENTRY)
+        if (await read_months(self._scripts)).upto_ms != before.upto_ms:
+            raise MonthsMoved
 
     async def _copy_stream(self, noun: str, kind: RowKind) -> None:
         async for page in self._pages(noun):

@@ -7,11 +7,11 @@ from app.adapters.redis.codec import (
     Record,
     flatten,
     read_late_pictures,
-    read_pictures,
     to_json,
 )
 from app.adapters.redis.counter_totals import CounterTotals
 from app.adapters.redis.ledger_scripts import LedgerScripts
+from app.adapters.redis.picture_records import pictures_of
 from app.adapters.redis.request_days import window_kept_until_ms
 from app.domain.principal import LEFT, TEAM_POOL
 from app.domain.rebuild import RetentionTerms
@@ -34,7 +34,7 @@ def owner_rows(job: Record, terms: RetentionTerms) -> Iterator[dict[str, Any]]:
     """Whose each of a job's pictures is. A deleted one is nobody's, or its team's only."""
     user, pool, deleted = job["user"], job["pool"], deleted_names(job)
     left = [f"{LEFT}{user}", pool] if pool.startswith(TEAM_POOL) else ["", ""]
-    pictures = [*read_pictures(job.get("pictures", "[]")), *read_late_pictures(job)]
+    pictures = [*pictures_of(job), *read_late_pictures(job)]
     names = [picture.name for picture in pictures]
     since_ms = int(job.get("ended") or job.get("collecting") or job["created"])
     for name in names:

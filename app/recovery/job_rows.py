@@ -9,9 +9,9 @@ from app.adapters.redis.codec import (
     flatten,
     has_pending_images,
 )
+from app.domain.job import OPEN_STATES
 from app.domain.rebuild import RetentionTerms
 
-OPEN_STATES = "RDU"
 IDEMPOTENCY_TTL_MS = 86_400_000
 DETAILS = ("result:", "doubt:", "denied:")
 """What only an open job needs; the scripts drop it at the end, too."""

@@ -9,8 +9,8 @@ from app.adapters.redis import keyspace
 from app.adapters.redis.client.scripts import LIST_KEY_USE
 from app.adapters.redis.codec import unflatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
+from app.recovery.backup import RECORD_FAMILIES
 
-FAMILIES = ("users", "teams", "keys", "stops")
 JOB_ROWS = 500
 
 
@@ -95,7 +95,7 @@ async def read_totals(scripts: LedgerScripts) -> LedgerTotals:
 
 async def _digest_records(scripts: LedgerScripts) -> tuple[int, str]:
     digest, count = hashlib.sha256(), 0
-    for family in FAMILIES:
+    for family in RECORD_FAMILIES:
         found = await scripts.command(LIST_KEY_USE, keyspace.key(family))
         digest.update(orjson.dumps(sorted(found.items())))
         count += len(found)

@@ -16,16 +16,18 @@ import orjson
 from app.adapters.redis import keyspace
 from app.adapters.redis.client.scripts import READ_JOB
 from app.adapters.redis.codec import Record, entry_id, flatten, unflatten
+from app.adapters.redis.entry_reader import read_stream
 from app.adapters.redis.ledger_condition import check_version
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.records import read_journal
 from app.adapters.redis.replies import Fields
+from app.domain.job import OPEN_STATES
 from app.domain.journal import ChangeKind, JournalRecord, RegisteredJournal
 from app.domain.rebuild import RebuildRefused, RebuildReport, RetentionTerms
 from app.recovery.charges import Charges
+from app.recovery.closed_months import check_months
 from app.recovery.derived import chunks, owner_rows, window_rows
 from app.recovery.job_rows import (
-    OPEN_STATES,
     drop_stale_fields,
     job_row,
     needs_attention,
@@ -88,6 +90,7 @@ async def _rebuild(
     survivors = await _read_survivors(scripts, merge)
     known = len(survivors.entries)
     contents = _merge_all(survivors, merge, store_is_newer=seq > merge.highest_seq)
+    await check_months(scripts, contents.entries)
     await restore_batch(scripts, {"clear": True})
     group: list[Mapping[str, Any]] = []
     async for batch in _batches(contents, scripts, terms, now_ms):
@@ -166,7 +169,7 @@ def _check_purpose(found: Fields) -> None:
 async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> LedgerContents:
     """What this copy of the store still holds; from here on no other process changes it."""
     still_open = [unflatten(record) for record in (await scripts.run("quarantine"))["jobs"]]
-    entries = {id: pack_fields(flatten(row)) async for id, row in scripts.entries()}
+    entries = {id: pack_fields(flatten(row)) async for id, row in read_stream(scripts)}
     jobs = {job["id"]: job for job in still_open}
     for ids in chunks([id for id in merge.jobs_by_state if id not in jobs]):
         asked = (scripts.command(READ_JOB, keyspace.key("job", id)) for id in ids)
@@ -177,7 +180,7 @@ async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> Ledger
         named = ((orjson.loads(text), text) for text in await scripts.records(kind.value))
         records[kind] = {row.get("id") or row["name"]: text for row, text in named}
     audit: dict[str, Sequence[str]] = {
-        id: flatten(row) async for id, row in scripts.entries(noun="audit")
+        id: flatten(row) async for id, row in read_stream(scripts, noun="audit")
     }
     return LedgerContents(entries, jobs, records, audit)
 

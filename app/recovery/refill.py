@@ -11,8 +11,8 @@ import orjson
 from app.adapters.redis.codec import Record, flatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.replies import ErrorCode, ScriptError
+from app.domain.job import OPEN_STATES
 from app.domain.rebuild import RebuildRefused
-from app.recovery.job_rows import OPEN_STATES
 
 BATCHES_AT_ONCE = 8
 OVERTAKEN = (
@@ -48,7 +48,11 @@ async def open_epoch_after(
     states = Counter(job["state"] for job in open_jobs)
     images = sum(int(job["n"]) for job in open_jobs)
     micros = sum(int(job["n"]) * int(job.get("unit", 0)) for job in open_jobs)
-    counts = {**{state: states[state] for state in OPEN_STATES}, "images": images, "micros": micros}
+    counts = {
+        **{state.value: states[state] for state in OPEN_STATES},
+        "images": images,
+        "micros": micros,
+    }
     totals = flatten({name: str(count) for name, count in counts.items()})
     seq = max(earlier.values(), default=-1) + 1
     ask: dict[str, Any] = {

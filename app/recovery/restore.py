@@ -15,11 +15,12 @@ from app.adapters.redis.codec import Record, entry_id, has_pending_images, unfla
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.replies import Fields
 from app.domain.administration import AuditNote
+from app.domain.job import OPEN_STATES
 from app.domain.rebuild import RetentionTerms
 from app.recovery.backup_file import BackupEnd, BackupHeader, BackupReader, Row, RowKind
 from app.recovery.charges import Charges
 from app.recovery.derived import BATCH_SIZE, chunks, owner_rows, window_rows
-from app.recovery.job_rows import OPEN_STATES, drop_stale_fields, job_row, restore_order
+from app.recovery.job_rows import drop_stale_fields, job_row, restore_order
 from app.recovery.refill import (
     BATCHES_AT_ONCE,
     open_epoch_after,

@@ -14,9 +14,12 @@ from app.sandbox.switches import Switches
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 GOOD_KEY = "sk-sandbox"
+OTHER_GOOD_KEY = "sk-sandbox-second"
+"""For whoever plays a second provider with it."""
 _KEY_PROBLEMS: Mapping[str, Problem | None] = MappingProxyType(
     {
         GOOD_KEY: None,
+        OTHER_GOOD_KEY: None,
         "sk-disabled": Problem(403, "app_disabled", "the application is disabled", "access_error"),
         "sk-nocapability": Problem(
             403, "model_not_allowed", "this key may not make images", "access_error"
@@ -39,7 +42,7 @@ KEYS: frozenset[str] = frozenset(_KEY_PROBLEMS)
 class BillLine:
     """One accepted generation, in images: `billed`; `moderation_fee`, the part of them charged for
     a refusal; `refunded`, charged first and given back; `delivered`, sent in a reply while the
-    client was still connected."""
+    client was still connected. Each was made with so many `references`."""
 
     request_id: str
     key: str
@@ -51,6 +54,7 @@ class BillLine:
     created: int
     quality: str = "standard"
     refunded: int = 0
+    references: int = 0
 
 
 def key_problem(key: str, profile: Profile, switches: Switches, buying: bool) -> Problem | None:

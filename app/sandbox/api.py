@@ -8,9 +8,10 @@ from app.sandbox.control import control
 from app.sandbox.exchange import BodyTooLarge, Exchange, Receive, Scope, Send
 from app.sandbox.fees import credit_grants
 from app.sandbox.generations import generate
-from app.sandbox.order import MAX_BODY_BYTES, MODELS
+from app.sandbox.order import MAX_BODY_BYTES, MODELS, TOO_LARGE
 from app.sandbox.polls import poll
 from app.sandbox.provider import Provider, Recorded
+from app.sandbox.references import MAX_LONG_BODY_BYTES
 
 _TASK = re.compile(r"/(?:tasks|images/generations|images)/([^/]+)")
 
@@ -64,11 +65,12 @@ class Api:
             self._provider.posts += 1
         body, problem = b"", None
         try:
-            body = await exchange.read(MAX_BODY_BYTES)
+            body = await exchange.read(MAX_LONG_BODY_BYTES)
         except BodyTooLarge:
-            problem = Problem(413, "request_too_large", "the request body is over 1 MB")
+            problem = TOO_LARGE
+        kept = body[:MAX_BODY_BYTES]
         self._provider.requests.append(
-            Recorded("api", exchange.method, exchange.path, exchange.query, exchange.headers, body)
+            Recorded("api", exchange.method, exchange.path, exchange.query, exchange.headers, kept)
         )
         if problem is not None:
             exchange.reply_headers.append(("connection", "close"))

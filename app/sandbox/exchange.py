@@ -49,16 +49,16 @@ class Exchange:
 
     async def read(self, limit: int) -> bytes:
         """The whole request body. Raises BodyTooLarge."""
-        body: bytes = b""
+        body = bytearray()
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                return body
-            body += bytes(message.get("body", b""))
+                return bytes(body)
+            body += message.get("body", b"")
             if len(body) > limit:
                 raise BodyTooLarge
             if not message.get("more_body", False):
-                return body
+                return bytes(body)
 
     async def json(self, status: int, value: object, headers: Pairs = ()) -> bool:
         """Sends a JSON reply; True when the client was still connected."""

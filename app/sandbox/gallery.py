@@ -68,10 +68,10 @@ class Gallery:
         if encoded is not None:
             return encoded
         if plate.style == "plain":
-            drawn = picture.draw_plain(plate.width, plate.height)
+            encoded = picture.encode_plain(plate.width, plate.height, plate.image_format)
         else:
             drawn = picture.draw(repr(plate.drawing()[4:]), plate.width, plate.height)
-        encoded = picture.encode(drawn, plate.image_format)
+            encoded = picture.encode(drawn, plate.image_format)
         with self._lock:
             self._encoded[plate.drawing()] = encoded
             while len(self._encoded) > self._capacity:

@@ -87,6 +87,7 @@ class Generation:
             int(self.accepted_at),
             self.order.quality,
             self.made if rule is Bills.REFUNDED and not billed else 0,
+            len(self.order.references),
         )
 
     def _rule(self, switches: Switches) -> Bills:

@@ -8,9 +8,12 @@ from types import MappingProxyType
 from typing import Any
 
 from app.sandbox.contract import Problem, Profile, Refused
+from app.sandbox.references import FIELD, read_references
 from app.sandbox.switches import Switches
 
 MAX_BODY_BYTES = 1_000_000
+"""Without reference images."""
+TOO_LARGE = Problem(413, "request_too_large", "the request body is over 1 MB")
 GROK_SIZES = frozenset({"1024x1024", "1536x1024", "1024x1536"})
 GROK_QUALITIES = frozenset({"standard", "hd"})
 GPT_QUALITIES = frozenset({"auto", "low", "medium", "high"})
@@ -26,13 +29,16 @@ _LARGEST_SIDE = 6240
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """One model; `sizes` None means any size within the limits of the sides."""
+    """One model; `sizes` None means any size within the limits of the sides. It takes so many
+    `references`, each for `reference_fen` hundredths of a yuan and image."""
 
     name: str
     modes: str = "both"  # both, async (only), sync (only)
     max_n: int = 10
     sizes: frozenset[str] | None = None
     qualities: frozenset[str] | None = None
+    references: int = 0
+    reference_fen: int = 0
 
 
 _ROWS = (
@@ -41,7 +47,8 @@ _ROWS = (
     ModelRow("gpt-image-2-official", "sync", 10, GROK_SIZES | {"auto"}, GPT_QUALITIES),
     ModelRow("gemini-3.1-flash-image", sizes=GROK_SIZES, qualities=GROK_QUALITIES),
     ModelRow("flux-1.1-pro", sizes=GROK_SIZES | {"1344x768", "768x1344"}),
-    ModelRow("doubao-seedream-4.0", max_n=15),
+    ModelRow("doubao-seedream-4.0", max_n=15, references=14),
+    ModelRow("doubao-seedream-4.5", max_n=15, references=14, reference_fen=5),
     ModelRow("wan2.7-image", max_n=4),
     ModelRow("wan2.6-t2i", max_n=4),
     ModelRow("wan2.2-t2i-plus", "async", 4),
@@ -70,13 +77,16 @@ class Order:
     response_format: str
     answers_with_task: bool
     quality: str = "standard"
+    references: tuple[str, ...] = ()
 
 
 def read_order(body: bytes, profile: Profile, switches: Switches) -> Order:
     """Validates a request body. Raises Refused."""
+    if len(body) > MAX_BODY_BYTES and f'"{FIELD}"'.encode() not in body:
+        raise Refused(TOO_LARGE)
     fields = _parse(body)
     model = _model(fields, profile, switches)
-    _refuse_fields(fields, profile, switches)
+    _refuse_fields(fields, model, profile, switches)
     prompt = _prompt(fields, switches)
     n = fields.get("n", 1)
     if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= model.max_n:
@@ -91,7 +101,8 @@ def read_order(body: bytes, profile: Profile, switches: Switches) -> Order:
     if profile.url_only or (wants_task and not switches.async_b64):
         wanted = "url"
     quality = str(fields.get("quality") or "standard")
-    return Order(model.name, prompt, width, height, n, wanted, wants_task, quality)
+    references = read_references(fields, model.references, n) if model.references else ()
+    return Order(model.name, prompt, width, height, n, wanted, wants_task, quality, references)
 
 
 def _bad(param: str, message: str, status: int = 400) -> Refused:
@@ -123,11 +134,14 @@ def _model(fields: dict[str, Any], profile: Profile, switches: Switches) -> Mode
     raise Refused(Problem(404, "model_not_found", f"no model {name}", param="model"))
 
 
-def _refuse_fields(fields: dict[str, Any], profile: Profile, switches: Switches) -> None:
+def _refuse_fields(
+    fields: dict[str, Any], model: ModelRow, profile: Profile, switches: Switches
+) -> None:
+    known = _KNOWN_FIELDS | ({FIELD} if model.references else frozenset())
     for name in fields:
         if name in profile.forbidden_fields:
             raise _bad(name, f"Argument not supported: {name}")
-        if switches.strict_fields and name not in _KNOWN_FIELDS:
+        if switches.strict_fields and name not in known:
             raise _bad(name, f"unknown field {name}", status=422)
 
 

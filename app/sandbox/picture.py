@@ -64,6 +64,12 @@ def encode(picture: Image.Image, image_format: str) -> bytes:
     return buffer.getvalue()
 
 
+@lru_cache(maxsize=16)
+def encode_plain(width: int, height: int, image_format: str) -> bytes:
+    """The file of a plain gradient, drawn once for all providers of a process."""
+    return encode(draw_plain(width, height), image_format)
+
+
 def stamp(encoded: bytes, text: str) -> bytes:
     """The file with a comment added, so that no two results have the same bytes."""
     note = text.encode("ascii", "replace")

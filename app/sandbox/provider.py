@@ -241,7 +241,7 @@ class Provider:
         order, switches = generation.order, self.switches
         plate = Plate(
             self.seed,
-            order.prompt,
+            " ".join((order.prompt, *order.references)),
             order.width,
             order.height,
             index,

@@ -95,6 +95,11 @@ class Sandbox:
         return list(self._provider.requests)
 
     @property
+    def references(self) -> list[tuple[str, ...]]:
+        """The reference images of each accepted generation: the SHA-256 of each, or its URL."""
+        return [generation.order.references for generation in self._provider.generations]
+
+    @property
     def billed_images(self) -> int:
         """What the provider charges so far, in images."""
         return sum(line.billed for line in self.bill())

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from app.api.image_uploads import MIN_BYTES_PER_S
+
 WRITE_STALL_TIMEOUT_S = 60.0
 
 
@@ -30,6 +32,10 @@ class ConnectionDeadline:
         self._act, self._at_s = act, self._loop.time() + seconds
         if self._timer is None or self._at_s < self._timer_at_s:
             self._set_timer(seconds)
+
+    def extend(self, body_bytes: int) -> None:
+        """A body that comes at a good pace may take its time, as the route that reads it allows."""
+        self._at_s += body_bytes / MIN_BYTES_PER_S
 
     def clear(self) -> None:
         self._act = None

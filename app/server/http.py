@@ -28,8 +28,7 @@ from app.service.lean_event import LeanEvent
 MAX_URI_BYTES = 4096
 MAX_HEADER_BYTES = 16 << 10
 MAX_HEADERS = 100
-KEEP_ALIVE_TIMEOUT_S = 75
-LINGER_S, WRITE_BUFFER_BYTES = 1.0, 16 << 10
+KEEP_ALIVE_TIMEOUT_S, LINGER_S, WRITE_BUFFER_BYTES = 75, 1.0, 16 << 10
 RESET_PROBE = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
@@ -52,8 +51,6 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         self._closing = False
         self._upgrade_offered = False
         self._active_cycle: RequestResponseCycle | None = None
-
-    # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -94,6 +91,8 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_URI_BYTES + MAX_HEADER_BYTES:
                 self._reject("header_fields_too_large")
+        elif self._in_message:
+            self._deadline.extend(len(data))
         elif self._is_idle and not self._deadline.is_set:
             self._deadline.set(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 

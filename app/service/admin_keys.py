@@ -1,6 +1,5 @@
 """Use cases on admin keys: who may administer this deployment over HTTP."""
 
-import hashlib
 import secrets
 import zlib
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from app.domain.administration import (
     AuditNote,
 )
 from app.domain.principal import is_enabled
+from app.domain.secret_digest import digest_secret
 from app.domain.team_bounds import narrow_scopes
 from app.service.admin_errors import KeyUnknown, NameInvalid, TeamUnknown
 from app.service.keys import ENDING_CHARS, select_by_secret
@@ -59,7 +59,7 @@ class AdminKeys:
         """The key of a secret; None when there is none that can be used."""
         if not is_well_formed(secret):
             return None
-        return await self.authenticate_digest(hashlib.sha256(secret.encode()).hexdigest())
+        return await self.authenticate_digest(digest_secret(secret))
 
     async def authenticate_digest(self, digest: str) -> AdminKey | None:
         """The same for the SHA-256 (hex) of a secret, by which a session names its key."""
@@ -87,7 +87,7 @@ class AdminKeys:
         key = AdminKey(
             id=f"admkey_{secrets.token_hex(8)}",
             name=label,
-            digest=hashlib.sha256(secret.encode()).hexdigest(),
+            digest=digest_secret(secret),
             scopes=scopes,
             created_ms=now_ms,
             expires_ms=None if life_ms is None else now_ms + life_ms,

@@ -1,6 +1,5 @@
 """From a bearer secret to the principal it stands for."""
 
-import hashlib
 from collections import OrderedDict
 
 from app.domain.administration import ProjectArchived
@@ -16,6 +15,7 @@ from app.domain.principal import (
     build_scopes,
     is_enabled,
 )
+from app.domain.secret_digest import digest_secret
 
 MAX_PRINCIPALS = 10_000
 KeyIdentity = tuple[ApiKey, User, Team | None]
@@ -37,7 +37,7 @@ class Authenticate:
         disabled or deleted user or team); the reason itself is for the log. `ProjectArchived` for
         a team that was put away.
         """
-        return await self.by_digest(hashlib.sha256(secret.encode()).hexdigest())
+        return await self.by_digest(digest_secret(secret))
 
     async def by_digest(self, digest: str) -> Principal:
         """The same for the SHA-256 (hex) of a secret, by which a session names its key."""
@@ -70,6 +70,8 @@ class Authenticate:
             denied_models=frozenset() if team is None else team.denied_models,
             response_format=key.response_format or user.response_format,
             webhook=key.webhook or user.webhook,
+            forwards_users=key.forwards_users,
+            since_ms=user.reused_ms or 0,
         )
 
 

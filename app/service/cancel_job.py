@@ -1,5 +1,6 @@
 """Cancel a job that nothing was sent of: for its user, who was checked before, or an operator."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from app.domain.administration import AuditNote
@@ -13,19 +14,21 @@ NOT_CANCELLABLE = "The task was already sent to the provider or has ended."
 
 
 class CancelJob:
+    """`limiter_of` finds the limits of the provider of a name, None for the main one."""
+
     def __init__(
         self,
         ledger: Ledger,
         waiters: JobWaiters,
-        upstream_limiter: UpstreamLimiter,
+        limiter_of: Callable[[str | None], UpstreamLimiter],
         bounds: TeamBounds | None = None,
     ) -> None:
         self._ledger, self._waiters = ledger, waiters
-        self._upstream_limiter, self._bounds = upstream_limiter, bounds
+        self._limiter_of, self._bounds = limiter_of, bounds
 
     def held_to(self, bounds: TeamBounds) -> "CancelJob":
         """Only those that one team's users sent."""
-        return CancelJob(self._ledger, self._waiters, self._upstream_limiter, bounds)
+        return CancelJob(self._ledger, self._waiters, self._limiter_of, bounds)
 
     async def as_operator(self, job_id: str, by: AuditNote) -> Job:
         """Of anybody within the bounds. Raises `TaskNotFound`, `TaskNotCancellable`."""
@@ -43,5 +46,5 @@ class CancelJob:
             raise TaskNotCancellable(NOT_CANCELLABLE)
         self._waiters.notify(settlement.job)
         with suppress(StoreUnavailable):  # otherwise `SlotReclaimer` frees them, seconds later
-            await self._upstream_limiter.release_all(job.id, len(job.parts))
+            await self._limiter_of(job.provider).release_all(job.id, len(job.parts))
         return settlement.job

@@ -187,6 +187,7 @@ def _read_key(table: _Table) -> ApiKey:
         expires_ms=table.take_time_ms("expires_at"),
         models=table.take_names("models"),
         response_format=table.take_word("response_format", ResponseFormat, "url, b64_json or both"),
+        forwards_users=table.take("forwards_users", bool, False),
     )
     table.end()
     return key

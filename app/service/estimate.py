@@ -46,7 +46,7 @@ class EstimateGeneration:
         request = command.request
         estimate = GenerationEstimate(
             request,
-            model.price(request.size, request.quality),
+            model.price(request.size, request.quality, len(request.references)),
             await self._predict_cache(principal, command),
             (),
         )

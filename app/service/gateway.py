@@ -10,6 +10,7 @@ from app.domain.catalog import Catalog
 from app.domain.limits import Limits
 from app.domain.notices import Notices
 from app.domain.ports import ImageLinks, ImageStore
+from app.domain.references import ReferenceSpool
 from app.service.admin_keys import AdminKeys
 from app.service.authenticate import Authenticate
 from app.service.background import BackgroundTasks
@@ -60,6 +61,7 @@ class Gateway:
     zone: ZoneInfo
     pictures: ImageStore
     previews: Previews
+    references: ReferenceSpool
     budget: MemoryBudget
     serving: MemoryBudget
     links: ImageLinks

@@ -132,7 +132,8 @@ class GenerateImages:
         self, incoming: IncomingRequest, found: CacheLookup, *, rate_limit_checked: bool = False
     ) -> StartedJob:
         """Steps 6 and 7."""
-        admission = self._build_admission(incoming, found, rate_limit_checked=rate_limit_checked)
+        lease_ms = self.jobs.timings.lease_ms
+        admission = incoming.admission(found, lease_ms, rate_limit_checked=rate_limit_checked)
         admitted = await self._admit(admission, incoming.command.concurrency_wait_s)
         if admitted.joined:
             return self._join(incoming, admitted.job, admitted.limit_snapshot)
@@ -213,26 +214,6 @@ class GenerateImages:
                 "spent. Repeat the request when it is back."
             )
 
-    def _build_admission(
-        self, incoming: IncomingRequest, found: CacheLookup, *, rate_limit_checked: bool
-    ) -> AdmissionRequest:
-        command, model = incoming.command, incoming.model
-        return AdmissionRequest(
-            job_id=incoming.caller.id,
-            principal=incoming.principal,
-            request=command.request,
-            part_sizes=self.jobs.part_sizes(model, command.request.n),
-            unit_micros=model.price(command.request.size, command.request.quality),
-            dedup_keys=command.dedup_keys,
-            lease_ms=self.jobs.timings.lease_ms,
-            cache_variant=found.cache_variant,
-            response_format=command.response_format,
-            rate_limit_checked=rate_limit_checked,
-            request_counted=rate_limit_checked,
-            request_id=command.request_id,
-            webhook=command.webhook,
-        )
-
     async def _admit(
         self, admission: AdmissionRequest, concurrency_wait_s: float
     ) -> AdmissionResult:
@@ -253,7 +234,7 @@ class GenerateImages:
     async def _check_upstream_queue(self, admission: AdmissionRequest) -> AdmissionResult | None:
         """Refuse what the provider would not take in time; a repeat joins its job. None: go on."""
         try:
-            self.jobs.upstream_limiter.check_queue(len(admission.part_sizes))
+            self.jobs.check_queue(admission)
         except (GatewayOverloaded, UpstreamError):
             caller = self.deduplicator.callers.find(admission.job_id)
             if admission.rate_limit_checked or caller is None:

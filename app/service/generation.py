@@ -3,11 +3,12 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from app.domain.attribution import Attribution
 from app.domain.cache import CacheControl, CacheLookup, CacheOutcome
 from app.domain.catalog import Model
 from app.domain.images import GenerationRequest
 from app.domain.job import Job, JobState, TaskStatus, new_job_id
-from app.domain.ledger import DedupKeys
+from app.domain.ledger import AdmissionRequest, DedupKeys
 from app.domain.limits import LimitSnapshot
 from app.domain.principal import CachePolicy, Principal
 from app.domain.webhooks import WebhookTarget
@@ -18,7 +19,7 @@ from app.service.callers import WaitingCaller
 class GenerateCommand:
     """One parsed request. `response_format` is a `ResponseFormat`; `concurrency_wait_s` is how long
     it may wait for a concurrency slot before it is refused; `request_id` names it in the log;
-    `webhook` is told how the job ends."""
+    `webhook` is told how the job ends; `attribution` is told in reports."""
 
     request: GenerationRequest
     dedup_keys: DedupKeys
@@ -27,6 +28,7 @@ class GenerateCommand:
     concurrency_wait_s: float = 0.0
     request_id: str | None = None
     webhook: WebhookTarget | None = None
+    attribution: Attribution | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,30 @@ class IncomingRequest:
     def skips_cache(self) -> bool:
         return self.principal.cache is CachePolicy.OFF or self.command.control.no_store
 
+    def admission(
+        self, found: CacheLookup, lease_ms: int, *, rate_limit_checked: bool
+    ) -> AdmissionRequest:
+        """What the ledger is asked to reserve, after the cache `found` no picture."""
+        request, command, model = self.command.request, self.command, self.model
+        references = len(request.references)
+        return AdmissionRequest(
+            job_id=self.caller.id,
+            principal=self.principal,
+            request=request,
+            part_sizes=_part_sizes(request.n, model.images_per_call(references)),
+            unit_micros=model.price(request.size, request.quality, references),
+            dedup_keys=command.dedup_keys,
+            lease_ms=lease_ms,
+            cache_variant=found.cache_variant,
+            response_format=command.response_format,
+            rate_limit_checked=rate_limit_checked,
+            request_counted=rate_limit_checked,
+            request_id=command.request_id,
+            webhook=command.webhook,
+            attribution=command.attribution,
+            provider=model.provider,
+        )
+
     def started(self, started: StartedJob) -> StartedJob:
         """What the request has become; from now on its caller waits for that job."""
         self.caller.job_id = started.job.id
@@ -81,6 +107,12 @@ class FinishedJob:
     job: Job
     limit_snapshot: LimitSnapshot
     upstream_s: float
+
+
+def _part_sizes(n: int, most: int) -> tuple[int, ...]:
+    """More images than one upstream call may carry are fanned out inside one job."""
+    full, rest = divmod(n, most)
+    return (most,) * full + ((rest,) if rest else ())
 
 
 def start_from_cache(

@@ -15,9 +15,9 @@ from functools import partial
 
 from app.domain.errors import LedgerUnavailable, TaskNotFound, UpstreamError
 from app.domain.images import Picture, ProviderImage
-from app.domain.job import JobPart, PendingImage
+from app.domain.job import Job, PendingImage
 from app.domain.ledger import CollectionClaim, CollectionReport, CollectionTimings
-from app.domain.ports import ImageProvider, Ledger, MetricsRecorder, UpstreamLimiter
+from app.domain.ports import Ledger, MetricsRecorder
 from app.domain.upstream import PollInconclusive, TaskImages
 from app.service.background import BackgroundTasks
 from app.service.downloads import DownloadMiss, ImageDownloader
@@ -26,6 +26,7 @@ from app.service.lease import run_renewing
 from app.service.log_context import job_log_context
 from app.service.poll_result import MIN_ANOMALOUS_POLLS
 from app.service.settle import JobSettler
+from app.service.upstreams import Upstream, Upstreams
 
 MAX_CONCURRENT_JOBS = 16
 """How many jobs are worked on at once, and how many images are downloaded for them."""
@@ -59,8 +60,7 @@ class ImageCollector:
     """`lifetime_ms` is how long images are tried for when their links do not say when they end."""
 
     ledger: Ledger
-    provider: ImageProvider
-    upstream_limiter: UpstreamLimiter
+    upstreams: Upstreams
     downloader: ImageDownloader
     settler: JobSettler
     recorder: MetricsRecorder
@@ -146,15 +146,16 @@ class ImageCollector:
         astray = [f for f in found if self._astray(claim, f)]
         if not astray:
             return found
-        shown = await self._shown(claim.job.parts[images[0].part])
+        shown = await self._shown(claim.job, images[0].part)
         again = await asyncio.gather(*(self._by_task(claim, f, shown) for f in astray))
         told = [replace(f, denied=shown.denied) for f in again]
         return [f for f in found if f not in astray] + told
 
-    async def _shown(self, part: JobPart) -> TaskSnapshot:
+    async def _shown(self, job: Job, index: int) -> TaskSnapshot:
+        part = job.parts[index]
         if part.upstream_id is None:
             return TaskSnapshot(over=True)
-        shown = await self._ask(part.upstream_id)
+        shown = await self._ask(self.upstreams.of(job.provider), part.upstream_id)
         return replace(shown, over=bool(shown.denied) and part.denied + 1 >= MIN_ANOMALOUS_POLLS)
 
     async def _by_link(self, claim: CollectionClaim, pending_image: PendingImage) -> CollectedImage:
@@ -196,22 +197,22 @@ class ImageCollector:
             pending_image, fetched, lost=isinstance(fetched, DownloadMiss) and fetched.for_good
         )
 
-    async def _ask(self, upstream_id: str) -> TaskSnapshot:
+    async def _ask(self, upstream: Upstream, upstream_id: str) -> TaskSnapshot:
         """One poll, if the provider's rate has room for it; an inconclusive answer means: ask
         another time."""
-        if not (await self.upstream_limiter.acquire_polls(1)).count:
+        if not (await upstream.limiter.acquire_polls(1)).count:
             return TaskSnapshot()
         started = time.perf_counter()
         outcome = "ok"
         try:
-            answer = await self.provider.poll(upstream_id)
+            answer = await upstream.provider.poll(upstream_id)
             return TaskSnapshot(
                 answer.images if isinstance(answer, TaskImages) else (), denied=False
             )
         except PollInconclusive as trouble:
             outcome = "troubled"
             if trouble.throttled:
-                await self.upstream_limiter.record_failure(
+                await upstream.limiter.record_failure(
                     "upstream_rate_limited", trouble.retry_after_s
                 )
             return TaskSnapshot()

@@ -1,6 +1,5 @@
 """Use cases on invitations: make a link, withdraw it, turn it into a key."""
 
-import hashlib
 import secrets
 import zlib
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from app.domain.administration import Actor, ActorKind, AuditNote, Conflict
 from app.domain.invitation import Invitation, InvitationEnded, InvitationRing
 from app.domain.limits import Limits
 from app.domain.principal import User, is_enabled
+from app.domain.secret_digest import digest_secret
 from app.domain.team_bounds import TeamBounds
 from app.service.admin_errors import InvitationUnknown, NameTaken
 from app.service.keys import IssuedKey, KeyAdmin, make_key
@@ -83,7 +83,7 @@ class Invitations:
             id=f"key_{secrets.token_hex(8)}",
             user=user,
             name=label,
-            digest=_digest(token),
+            digest=digest_secret(token),
             created_ms=now_ms,
             expires_ms=now_ms + round(life.total_seconds() * 1000),
         )
@@ -107,7 +107,9 @@ class Invitations:
 
     async def accept(self, token: str) -> IssuedKey:
         """The key of a link, once, however many ask at the same time. Raises `InvitationEnded`."""
-        invitation = await self._ring.invitation(_digest(token)) if _is_well_formed(token) else None
+        invitation = (
+            await self._ring.invitation(digest_secret(token)) if _is_well_formed(token) else None
+        )
         if invitation is None:
             raise InvitationEnded(ENDED)
         now_ms = await self._keyring.now_ms()
@@ -160,7 +162,3 @@ def _is_well_formed(token: str) -> bool:
 
 def _checksum(body: str) -> str:
     return f"{zlib.crc32(body.encode()):08x}"
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from app.domain.attribution import NOTHING_SAID, Attribution
 from app.domain.job import Job, JobState, TaskStatus
 from app.domain.ledger import Entry, EntryKind
+from app.domain.queries import NOBODY
 from app.domain.team_bounds import TeamBounds
 from app.service.job_story import END_KINDS, JobStory, read_story
 
@@ -37,6 +39,9 @@ class JobFilter:
     keys: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
     codes: frozenset[str] = frozenset()
+    projects: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+    end_users: frozenset[str] = frozenset()
 
     def matches_job(self, job: Job) -> bool:
         code = None if job.failure is None else job.failure.code
@@ -44,6 +49,7 @@ class JobFilter:
             self.status in (None, job.status, job.state.name.lower())
             and self._in_time(job.created_ms)
             and self._matches(job.user, job.team, job.key_id, job.model, code)
+            and self._was_said(job.attribution)
         )
 
     def matches_entry(self, entry: Entry) -> bool:
@@ -54,7 +60,12 @@ class JobFilter:
             and self.status in (None, entry_status(entry))
             and self._in_time(sent_ms(entry))
             and self._matches(entry.user, entry.team, entry.key, entry.model, entry.code)
+            and self._was_said(entry.attribution)
         )
+
+    @property
+    def asks_what_was_said(self) -> bool:
+        return bool(self.projects or self.tags or self.end_users)
 
     @property
     def wants_ended(self) -> bool:
@@ -66,6 +77,13 @@ class JobFilter:
 
     def _in_time(self, at_ms: int) -> bool:
         return self.since_ms <= at_ms and (self.until_ms is None or at_ms < self.until_ms)
+
+    def _was_said(self, said: Attribution | None) -> bool:
+        said = said or NOTHING_SAID
+        pairs = (
+            (self.projects, said.project), (self.tags, said.tag), (self.end_users, said.end_user),
+        )  # fmt: skip
+        return all(not names or (name or NOBODY) in names for names, name in pairs)
 
     def _matches(self, user: str, team: str | None, key: str, model: str, code: str | None) -> bool:
         pairs = (

@@ -1,7 +1,7 @@
 """All that is known of one job: its record while it lives, and its entries in the ledger."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from app.domain.job import Job
@@ -57,4 +57,12 @@ async def read_story(
             entries.append(entry)
         if (entry.job == job_id and entry.kind in END_KINDS) or read == most:
             break
-    return JobStory(job, entries[::-1])
+    return _complete(JobStory(job, entries[::-1]))
+
+
+def _complete(story: JobStory) -> JobStory:
+    """The record of a job that ended long ago leaves to its entry what that says, too."""
+    job, end = story.job, story.end
+    if job is None or end is None or job.dispatched_ms is not None:
+        return story
+    return replace(story, job=replace(job, dispatched_ms=end.dispatched_ms, calls=end.calls))

@@ -1,6 +1,5 @@
 """Use cases of the operator: users, teams and their API keys."""
 
-import hashlib
 import secrets
 import zlib
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from app.domain.administration import AdminKey
 from app.domain.images import ResponseFormat
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, Holder, Team, User
+from app.domain.secret_digest import digest_secret
 from app.service.admin_errors import KeyUnknown
 from app.service.raises import checked_raise, parse_until
 from app.service.teams import checked_label, checked_name, stored_title
@@ -46,7 +46,7 @@ def make_key(key_id: str, user: str, name: str, now_ms: int) -> IssuedKey:
 
 def _with_secret(key: ApiKey) -> IssuedKey:
     secret = new_secret()
-    digest = hashlib.sha256(secret.encode()).hexdigest()
+    digest = digest_secret(secret)
     return IssuedKey(secret, replace(key, digest=digest, ending=secret[-ENDING_CHARS:]))
 
 
@@ -125,6 +125,14 @@ class KeyAdmin(TenantAdmin):
         before = await self.key(key_id)
         key = replace(before, webhook=url)
         await self._keyring.save_key(key, self._note("key.updated"), before=before)
+        return key
+
+    async def set_forwards_users(self, key_id: str, forwards: bool) -> ApiKey:
+        """Whether the key's headers are believed on who asks. Raises `KeyUnknown`, `Conflict`."""
+        before = await self.key(key_id)
+        key = replace(before, forwards_users=forwards)
+        if key != before:
+            await self._keyring.save_key(key, self._note("key.updated"), before=before)
         return key
 
     async def find_by_secret(self, text: str) -> Sequence[ApiKey]:
@@ -252,7 +260,7 @@ class KeyAdmin(TenantAdmin):
 def select_by_secret(keys: Sequence[AnyKey], text: str) -> Sequence[AnyKey]:
     """Those of the keys that a secret, or its last characters (four at least), may belong to."""
     given = text.strip().lstrip("….*")
-    digest = hashlib.sha256(given.encode()).hexdigest()
+    digest = digest_secret(given)
     exact = [key for key in keys if key.digest == digest]
     if exact or len(given) < MIN_ENDING_CHARS:
         return exact

@@ -7,14 +7,15 @@ jobs have ended, so what those still hold is freed (decision 26).
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from app.domain.errors import LedgerUnavailable, TaskNotFound
 from app.domain.ledger import JobClaim
-from app.domain.ports import Ledger, UpstreamLimiter
+from app.domain.ports import Ledger
+from app.domain.upstream import UpstreamLimiter
 
 T = TypeVar("T")
 
@@ -92,18 +93,21 @@ class _Lease:
 @dataclass(frozen=True, slots=True)
 class SlotReclaimer:
     ledger: Ledger
-    upstream_limiter: UpstreamLimiter
+    limiters: Sequence[UpstreamLimiter]
 
     async def reclaim(self) -> int:
-        """Free the slots of jobs that have ended; how many such jobs there were.
+        """Free the slots of jobs that have ended, at every provider; how many such jobs there were.
 
         Raises `StoreUnavailable`; then every job keeps what it has, as its end is not known.
         """
-        holders = await self.upstream_limiter.list_holders()
+        return sum([await self._reclaim(limiter) for limiter in self.limiters])
+
+    async def _reclaim(self, limiter: UpstreamLimiter) -> int:
+        holders = await limiter.list_holders()
         if not holders:
             return 0
         active = await self.ledger.filter_open([holder.job_id for holder in holders])
         over = [holder for holder in holders if holder.job_id not in active]
         for holder in over:
-            await self.upstream_limiter.release_all(holder.job_id, holder.calls)
+            await limiter.release_all(holder.job_id, holder.calls)
         return len(over)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from app.domain.administration import AuditLog, AuditQuery
+from app.domain.catalog_providers import MAIN
 from app.domain.errors import LedgerUnavailable
 from app.domain.limits import Limits, Scope, ScopeKind
 from app.domain.notice_rules import (
@@ -36,7 +37,8 @@ class LocalFacts:
 
     data_lost: Callable[[], bool]
     """Not of a store that was closed on purpose."""
-    traffic: Callable[[], UpstreamTraffic]
+    traffic: Callable[[], Mapping[str, UpstreamTraffic]]
+    """By provider; `main` is the one of the settings."""
     low_disk: Callable[[], tuple[str, int] | None]
     """A directory with little room, and its free bytes."""
     host: str
@@ -86,10 +88,14 @@ class NoticeWatch:
         found = []
         if self.local.data_lost():
             found.append(Notice(NoticeKind.LEDGER_DATA_LOST, HOUSE))
-        if (code := self.local.traffic().refused) is not None:
-            found.append(Notice(NoticeKind.UPSTREAM_BREAKER_OPEN, "provider", {"code": code}))
+        for name, traffic in self.local.traffic().items():
+            if (code := traffic.refused) is not None:
+                subject = "provider" if name == MAIN else f"provider:{name}"
+                data: dict[str, Datum] = {"code": code}
+                data |= {} if name == MAIN else {"provider": name}
+                found.append(Notice(NoticeKind.UPSTREAM_BREAKER_OPEN, subject, data))
         if (low := await asyncio.to_thread(self.local.low_disk)) is not None:
-            data: dict[str, Datum] = {
+            data = {
                 "host": self.local.host,
                 "directory": low[0],
                 "free_mb": low[1] >> 20,

@@ -10,7 +10,6 @@ from app.domain.gateways import GatewayRecord
 from app.domain.journal import JobChange
 from app.domain.ledger import Entry, LedgerAudit, OpenJobStats
 from app.domain.limits import LimitStatus
-from app.domain.upstream import UpstreamTraffic
 from app.service.adjustments import Adjustments
 from app.service.cancel_job import CancelJob
 from app.service.job_search import JobSearch
@@ -27,7 +26,7 @@ class Health:
     checks: Sequence[CheckResult]
     house: Sequence[LimitStatus] | None
     jobs: OpenJobStats | None
-    traffic: UpstreamTraffic | None
+    waiting_for_provider: int
     alarming: Sequence[Person] | None
 
 
@@ -59,8 +58,8 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class BillRequest:
-    """A bill to be compared, and which of its corrections to enter: of no job, of all that are
-    certain (None), or of some."""
+    """A bill of a `provider` (None: the main one) to be compared, and which of its corrections to
+    enter: of no job, of all that are certain (None), or of some."""
 
     name: str
     content: bytes
@@ -68,6 +67,7 @@ class BillRequest:
     until_ms: int | None = None
     within_ms: int | None = None
     capability: str | None = None
+    provider: str | None = None
     apply_jobs: frozenset[str] | None = frozenset()
 
 

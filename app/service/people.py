@@ -1,6 +1,5 @@
 """Use cases of the operator on all people and keys: pages, searches, and whose key this is."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -9,6 +8,7 @@ from app.domain.administration import AdminKey
 from app.domain.directory import Directory, DirectoryReader
 from app.domain.limits import Limits, LimitStatus
 from app.domain.principal import ApiKey, Team, User, at, scope_of
+from app.domain.secret_digest import digest_secret
 from app.domain.team_bounds import TeamBounds
 from app.service.keys import SECRET_PREFIX, KeyAdmin, select_by_secret
 from app.service.people_values import (
@@ -120,7 +120,7 @@ class People:
         return [IdentifiedSecret(_know(key, directory, now_ms, used.get(key.id))) for key in keys]
 
     async def _identify(self, secret: str, directory: Directory, now_ms: int) -> IdentifiedSecret:
-        key = await self._directory.find_key(hashlib.sha256(secret.encode()).hexdigest())
+        key = await self._directory.find_key(digest_secret(secret))
         if key is None:
             return IdentifiedSecret()
         if isinstance(key, AdminKey):

@@ -16,9 +16,10 @@ from app.domain.charging import assume_billed, compute_outcome
 from app.domain.errors import BillingEvidence, LedgerUnavailable, RequestInterrupted, UpstreamError
 from app.domain.job import Job, JobPart, JobState, Outcome, PollAnomalyKind, TaskStatus
 from app.domain.ledger import JobClaim
-from app.domain.ports import ImageProvider, Ledger, MetricsRecorder, UpstreamLimiter
-from app.domain.upstream import PollGrant, PollInconclusive, TaskImages
+from app.domain.ports import Ledger, MetricsRecorder
+from app.domain.upstream import PollInconclusive, TaskImages
 from app.service.background import BackgroundTasks
+from app.service.due_jobs import DueJobs, list_pollable
 from app.service.finish_job import JobFinisher
 from app.service.lease import LEASE_MS, LeaseKeeper
 from app.service.log_context import job_log_context
@@ -33,6 +34,7 @@ from app.service.poll_result import (
 from app.service.run_job import failed
 from app.service.settle import JobSettler
 from app.service.timings import JobTimings
+from app.service.upstreams import Upstreams
 
 MAX_CONCURRENT_JOBS = 256
 """How many jobs are worked on at once here, and the most that one script claims."""
@@ -52,12 +54,12 @@ LATE_SLOWDOWN = 4 / 3
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poller:
     ledger: Ledger
-    provider: ImageProvider
+    upstreams: Upstreams
+    due: DueJobs
     finisher: JobFinisher
     settler: JobSettler
     recorder: MetricsRecorder
     background: BackgroundTasks
-    upstream_limiter: UpstreamLimiter
     timings: JobTimings
     leases: LeaseKeeper
     free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS))
@@ -70,7 +72,7 @@ class Poller:
             room = await self._acquire_steps()
             try:
                 with suppress(LedgerUnavailable):
-                    for claim, polls in await self._claim(room):
+                    for claim, polls in await self.due.claim(room):
                         self._launch(claim, polls)
                         room -= 1
             finally:
@@ -92,31 +94,6 @@ class Poller:
             room += 1
         return room
 
-    async def _claim(self, room: int) -> list[tuple[JobClaim, int]]:
-        """Due jobs, and how many of its parts each may poll.
-
-        Where the provider's rate is limited, room for polls is asked for first. A job that finds no
-        room stays due, in order of age, while jobs that need no poll are not held up.
-        """
-        if not self.upstream_limiter.has_rate_limit:
-            self.recorder.polls_waiting(0)
-            claims = await self.ledger.claim(room, LEASE_MS)
-            due = sum(len(_pollable(claim.job)) for claim in claims)
-            return _shared(
-                claims, (await self.upstream_limiter.acquire_polls(due)).count if due else 0
-            )
-        claims, due = await self.ledger.claim_with_polls(room, LEASE_MS, 0)
-        grant = await self.upstream_limiter.acquire_polls(min(due, room)) if due else PollGrant(0)
-        granted = grant.count
-        self.recorder.polls_waiting(due - granted)
-        if granted and len(claims) < room:
-            with suppress(LedgerUnavailable):
-                more, _ = await self.ledger.claim_with_polls(room - len(claims), LEASE_MS, granted)
-                claims += more
-        shared = _shared(claims, granted)
-        await self.upstream_limiter.refund_polls(grant, granted - sum(polls for _, polls in shared))
-        return shared
-
     async def _step(self, claim: JobClaim, polls: int) -> None:
         """One step, whose lease is renewed for as long as it takes; if it fails, the lease lapses
         and another process takes the job."""
@@ -128,7 +105,7 @@ class Poller:
 
     async def step(self, claim: JobClaim, polls: int) -> None:
         """Go on with one due job, with at most this many polls."""
-        job, pollable = claim.job, _pollable(claim.job)
+        job, pollable = claim.job, list_pollable(claim.job)
         self.recorder.polled(claim.late_ms / 1000)
         if job.state is JobState.RESERVED:
             await self.settler.settle(job, _lapsed())
@@ -146,7 +123,7 @@ class Poller:
         because one call has a task to poll, while another has not been answered yet."""
         job = claim.job
         several = len(job.parts) > 1 and job.state is JobState.DISPATCHED
-        return several and claim.age_ms <= self.timings.silence_ms
+        return several and claim.age_ms <= self.upstreams.of(job.provider).timings.silence_ms
 
     async def _assume_billed(self, job: Job, seen: Sequence[PollResult]) -> None:
         """The hold is over: pictures that were made are delivered, and what nobody knows is
@@ -180,7 +157,7 @@ class Poller:
     async def _poll(self, claim: JobClaim, polls: int) -> None:
         job = claim.job
         # Where not all may be polled, choose at random: one that never ends must not hide others.
-        chosen = random.sample(_pollable(job), polls)
+        chosen = random.sample(list_pollable(job), polls)
         looks = [
             self._poll_part(claim, i, part, poll=i in chosen) for i, part in enumerate(job.parts)
         ]
@@ -213,14 +190,14 @@ class Poller:
         return await self._ask(claim, index, part.upstream_id) if poll else PollResult(part)
 
     async def _ask(self, claim: JobClaim, index: int, upstream_id: str) -> PollResult:
-        part = claim.job.parts[index]
+        part, upstream = claim.job.parts[index], self.upstreams.of(claim.job.provider)
         started = time.perf_counter()
         try:
-            answer = await self.provider.poll(upstream_id)
+            answer = await upstream.provider.poll(upstream_id)
         except PollInconclusive as trouble:
             self.recorder.upstream("poll", "troubled", time.perf_counter() - started)
             if trouble.throttled:
-                await self.upstream_limiter.record_failure(
+                await upstream.limiter.record_failure(
                     "upstream_rate_limited", trouble.retry_after_s
                 )
             return self._inconclusive(claim, part, trouble)
@@ -273,25 +250,6 @@ class Poller:
         """Usually 3 s, 4 s after half a minute, and up to a fifth earlier at random."""
         slow = LATE_SLOWDOWN if claim.age_ms > EARLY_MS else 1.0
         return round(self.timings.poll_interval_s * slow * random.uniform(0.8, 1.0) * 1000)  # noqa: S311
-
-
-def _pollable(job: Job) -> list[int]:
-    """The parts that the provider can still be asked about."""
-    return [
-        index
-        for index, part in enumerate(job.parts)
-        if part.upstream_id is not None and part.result is None
-    ]
-
-
-def _shared(claims: Sequence[JobClaim], polls: int) -> list[tuple[JobClaim, int]]:
-    """Share the polls among the claimed jobs in their order, until none are left."""
-    shared = []
-    for claim in claims:
-        some = min(len(_pollable(claim.job)), polls)
-        shared.append((claim, some))
-        polls -= some
-    return shared
 
 
 def _lapsed() -> Outcome:

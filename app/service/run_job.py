@@ -18,7 +18,8 @@ from app.domain.errors import (
 from app.domain.images import GenerationRequest
 from app.domain.job import Job, JobPart, JobState, Outcome, PartResult
 from app.domain.journal import OutboxOutcome
-from app.domain.ports import ImageProvider, Ledger, MetricsRecorder, UpstreamLimiter
+from app.domain.ledger import AdmissionRequest
+from app.domain.ports import Ledger, MetricsRecorder
 from app.domain.upstream import TaskPending, UpstreamAnswer
 from app.service.background import BackgroundTasks, job_task_name
 from app.service.downloads import PartDownloads
@@ -27,6 +28,7 @@ from app.service.lease import run_renewing
 from app.service.log_context import job_log_context
 from app.service.settle import JobSettler
 from app.service.timings import JobTimings
+from app.service.upstreams import Upstreams
 
 RENEW_RESERVATION_S = 4.0
 FAILED_UNSENT = "The gateway failed before it sent this request; nothing was spent."
@@ -35,18 +37,17 @@ FAILED_UNSENT = "The gateway failed before it sent this request; nothing was spe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunJob:
     ledger: Ledger
-    provider: ImageProvider
-    upstream_limiter: UpstreamLimiter
+    upstreams: Upstreams
     finisher: JobFinisher
     settler: JobSettler
     recorder: MetricsRecorder
     background: BackgroundTasks
     timings: JobTimings
 
-    def part_sizes(self, model: Model, n: int) -> tuple[int, ...]:
-        """More images than one upstream call may carry are fanned out inside one job."""
-        full, rest = divmod(n, model.max_n)
-        return (model.max_n,) * full + ((rest,) if rest else ())
+    def check_queue(self, admission: AdmissionRequest) -> None:
+        """See `UpstreamLimiter.check_queue`."""
+        limiter = self.upstreams.of(admission.provider).limiter
+        limiter.check_queue(len(admission.part_sizes))
 
     def launch(self, job: Job, request: GenerationRequest, model: Model) -> None:
         with job_log_context(job.id, job.request_id):
@@ -67,12 +68,12 @@ class RunJob:
 
         Before the dispatch is recorded nothing was sent, so every failure releases the job.
         """
-        admitted = time.perf_counter()
+        admitted, upstream = time.perf_counter(), self.upstreams.of(job.provider)
         try:
-            permit = self.upstream_limiter.acquire(job.id, len(job.parts), self.timings.queue_s)
+            permit = upstream.limiter.acquire(job.id, len(job.parts), self.timings.queue_s)
             kept = partial(self.ledger.record_part, job.id, 0, due_ms=self.timings.lease_ms)
             starts = await run_renewing(permit, kept, RENEW_RESERVATION_S)
-            silence_ms = self.timings.silence_ms + round(1000 * starts[-1])
+            silence_ms = upstream.timings.silence_ms + round(1000 * starts[-1])
             dispatched = await self.ledger.dispatch(job.id, silence_ms)
         except (GatewayOverloaded, UpstreamError, StoreUnavailable) as error:
             # Also when the store recorded the dispatch without our knowing: nothing was sent.
@@ -83,10 +84,12 @@ class RunJob:
             await self.settler.settle(job, _never_sent(GatewayError(FAILED_UNSENT)))
             return
         if not dispatched:
-            await self.settler.release_slot(job.id)
+            await self.settler.release_slot(job)
             return
         self.recorder.queued(time.perf_counter() - admitted)
-        await self._dispatch(job, request, self.timings.is_asynchronous(model), starts)
+        if model.upstream_name is not None:
+            request = replace(request, model=model.upstream_name)
+        await self._dispatch(job, request, upstream.timings.is_asynchronous(model), starts)
 
     async def _dispatch(
         self, job: Job, request: GenerationRequest, asynchronous: bool, starts: Sequence[float]
@@ -120,15 +123,15 @@ class RunJob:
         self, job: Job, index: int, request: GenerationRequest, asynchronous: bool
     ) -> UpstreamAnswer | JobPart:
         """The only POST of a part: the provider's answer, or the part as it failed."""
-        part = job.parts[index]
+        part, upstream = job.parts[index], self.upstreams.of(job.provider)
         started = time.perf_counter()
         operation = "submit" if asynchronous else "generate"
         try:
-            answer = await self.provider.dispatch(request, asynchronous=asynchronous)
+            answer = await upstream.provider.dispatch(request, asynchronous=asynchronous)
         except UpstreamError as error:
             self.recorder.upstream(operation, error.reason, time.perf_counter() - started)
             if error.concerns_our_account:
-                await self.upstream_limiter.record_failure(error.reason, error.retry_after_s)
+                await upstream.limiter.record_failure(error.reason, error.retry_after_s)
             failure = failed(part, error, self.timings)
             return replace(part, request_id=error.request_id, result=failure)
         except Exception as error:  # noqa: BLE001 - a bug of ours; the request may have been sent
@@ -136,7 +139,7 @@ class RunJob:
             return replace(part, result=failed(part, _unforeseen(), self.timings))
         took_s = time.perf_counter() - started
         self.recorder.upstream(operation, "ok", took_s)
-        await self.upstream_limiter.record_success(took_s)
+        await upstream.limiter.record_success(took_s)
         return answer
 
     async def _made(
@@ -151,7 +154,7 @@ class RunJob:
                 index,
                 request_id=request_id,
                 result=part.result,
-                due_ms=self.timings.silence_ms,
+                due_ms=self.upstreams.of(job.provider).timings.silence_ms,
             )
         return part
 

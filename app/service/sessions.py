@@ -1,9 +1,9 @@
 """Use cases on sessions: sign in, be recognised, sign out."""
 
-import hashlib
 import secrets
 from dataclasses import dataclass, replace
 
+from app.domain.secret_digest import digest_secret
 from app.domain.session import (
     MAX_SESSIONS_PER_KEY,
     SESSION_LIFE_MS,
@@ -42,11 +42,11 @@ class Sessions:
 
     async def open_for(self, person: SignedInPerson, role: SessionRole) -> OpenedSession:
         """The same for somebody without a key. Raises `LedgerUnavailable`."""
-        return await self._save(_digest(f"person\n{person.name}"), role, person)
+        return await self._save(digest_secret(f"person\n{person.name}"), role, person)
 
     async def find(self, token: str) -> Session | None:
         """The session of a cookie's token; None when it has ended. Raises `LedgerUnavailable`."""
-        return await self._store.find(_digest(token))
+        return await self._store.find(digest_secret(token))
 
     async def end(self, session: Session) -> None:
         """End it on all workers within three seconds. Raises `LedgerUnavailable`."""
@@ -56,10 +56,6 @@ class Sessions:
         self, key_digest: str, role: SessionRole, person: SignedInPerson | None = None
     ) -> OpenedSession:
         token = secrets.token_urlsafe(32)
-        session = Session(_digest(token), key_digest, role, person=person)
+        session = Session(digest_secret(token), key_digest, role, person=person)
         expires_ms = await self._store.save(session, SESSION_LIFE_MS, MAX_SESSIONS_PER_KEY)
         return OpenedSession(token, replace(session, expires_ms=expires_ms))
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()

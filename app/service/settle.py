@@ -25,10 +25,11 @@ from app.domain.job import (
 )
 from app.domain.journal import Outbox, OutboxMessage, OutboxOutcome, OutboxPart
 from app.domain.ledger import CollectionReport, CollectionResult, Settlement
-from app.domain.ports import Ledger, MetricsRecorder, ResultCache, UpstreamLimiter
+from app.domain.ports import Ledger, MetricsRecorder, ResultCache
 from app.service.background import BackgroundTasks
 from app.service.lease import LEASE_MS
 from app.service.log_context import job_log_context
+from app.service.upstreams import Upstreams
 from app.service.wait import JobWaiters
 
 MIN_PAUSE_S = 0.1
@@ -44,7 +45,7 @@ HELD_LEASE_MS = 120_000
 class JobSettler:
     ledger: Ledger
     cache: ResultCache
-    upstream_limiter: UpstreamLimiter
+    upstreams: Upstreams
     waiters: JobWaiters
     outbox: Outbox
     recorder: MetricsRecorder
@@ -102,10 +103,10 @@ class JobSettler:
             await self._fill_cache(done.job)
         return done
 
-    async def release_slot(self, job_id: str) -> None:
+    async def release_slot(self, job: Job) -> None:
         """Free the job's slots at the provider. If that fails, `SlotReclaimer` frees them later."""
         with suppress(StoreUnavailable):
-            await self.upstream_limiter.release(job_id)
+            await self.upstreams.of(job.provider).limiter.release(job.id)
 
     async def record_part(self, job_id: str, part: int, *, due_ms: int, **what: Any) -> bool:
         """Record a part's ids or `result`, now or when the store is back; false when the id belongs
@@ -229,7 +230,7 @@ class JobSettler:
         if settlement.first:
             await self._fill_cache(settlement.job)
         # Also when the job had ended before: the process that ended it may have died before this.
-        await self.release_slot(settlement.job.id)
+        await self.release_slot(settlement.job)
 
     async def _fill_cache(self, job: Job) -> None:
         """Keep only jobs with all their pictures. While none of a job's pictures is here, identical

@@ -194,6 +194,7 @@ class SignIn:
             response_format=user.response_format,
             webhook=user.webhook,
             person=user.name,
+            since_ms=user.reused_ms or 0,
         )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from app.domain.errors import (
     GatewayOverloaded,
@@ -17,10 +18,12 @@ from app.domain.media import (
     ImageSlice,
     ImageStoreUnavailable,
 )
-from app.domain.ports import ImageStore, Ledger, ResultCache, TaskList, UpstreamLimiter
+from app.domain.ports import ImageStore, Ledger, ResultCache, TaskList
 from app.domain.principal import TEAM_POOL, Principal
 from app.domain.queries import TaskPage, TaskQuery
 from app.service.cancel_job import CancelJob
+from app.service.shared_reads import SharedReads
+from app.service.upstreams import Upstreams
 from app.service.wait import JobWaiters
 
 LOOKED_THROUGH = 100
@@ -34,12 +37,13 @@ class Tasks:
         listing: TaskList,
         waiters: JobWaiters,
         pictures: ImageStore,
-        upstream_limiter: UpstreamLimiter,
+        upstreams: Upstreams,
         cache: ResultCache,
     ) -> None:
         self._ledger, self._listing, self._waiters = ledger, listing, waiters
-        self._cancel_job = CancelJob(ledger, waiters, upstream_limiter)
+        self._cancel_job = CancelJob(ledger, waiters, upstreams.limiter_of)
         self._pictures, self._cache = pictures, cache
+        self._followed = SharedReads(ledger)
 
     async def read(self, principal: Principal, task_id: str, wait_s: float = 0) -> Job:
         """A task as it is now, or as it is when it ends within `wait_s`.
@@ -47,7 +51,7 @@ class Tasks:
         Raises `TaskNotFound`, with the same text for foreign, unknown and expired ids.
         """
         job = self._waiters.recall(task_id)
-        if job is not None and principal.may_see(job.user, job.pool):
+        if job is not None and _may_see(principal, job):
             return job
         job = await self._visible(principal, task_id)
         if job.is_complete:
@@ -65,9 +69,11 @@ class Tasks:
         job = await self.read(principal, task_id)
         yield job
         while not job.ended:
-            ended = await self._waiters.wait(task_id, pause_s)
+            ended = await self._waiters.wait_for_signal(task_id, pause_s)
             try:
-                latest = await self._visible(principal, task_id) if ended is None else ended.job
+                latest = (
+                    await self._look(principal, task_id, pause_s) if ended is None else ended.job
+                )
             except LedgerUnavailable:
                 latest = job
                 await asyncio.sleep(pause_s)
@@ -77,7 +83,8 @@ class Tasks:
 
     async def list(self, principal: Principal, query: TaskQuery) -> TaskPage | None:
         """The caller's own tasks; None when the task that the page is to follow is not one."""
-        return await self._listing.list_page(principal.user, query)
+        own = replace(query, since_ms=principal.since_ms)
+        return await self._listing.list_page(principal.user, own)
 
     async def cancel(self, principal: Principal, task_id: str) -> Job:
         """Raises `TaskNotFound`, or `TaskNotCancellable` once it was dispatched.
@@ -144,8 +151,9 @@ class Tasks:
         """The caller's task that made a picture; None when its record has expired."""
         after: str | None = None
         while True:
-            query = TaskQuery(LOOKED_THROUGH, after, status=TaskStatus.COMPLETED)
-            page = await self._listing.list_page(principal.user, query)
+            page = await self.list(
+                principal, TaskQuery(LOOKED_THROUGH, after, status=TaskStatus.COMPLETED)
+            )
             for job in page.tasks if page is not None else ():
                 if any(picture.name == name for picture in job.pictures):
                     return await self._ledger.job(job.id)
@@ -154,14 +162,25 @@ class Tasks:
             after = page.tasks[-1].id
 
     async def _visible(self, principal: Principal, task_id: str) -> Job:
-        job = await self._ledger.job(task_id)
-        if job is None or not principal.may_see(job.user, job.pool):
-            raise TaskNotFound
-        return job
+        return _shown_to(principal, await self._ledger.job(task_id))
+
+    async def _look(self, principal: Principal, task_id: str, pause_s: float) -> Job:
+        return _shown_to(principal, await self._followed.job(task_id, pause_s))
 
     async def _may_see_picture(self, principal: Principal, name: str) -> bool:
         owner = await self._ledger.find_owner(name)
         return owner is not None and principal.may_see(*owner)
+
+
+def _shown_to(principal: Principal, job: Job | None) -> Job:
+    if job is None or not _may_see(principal, job):
+        raise TaskNotFound
+    return job
+
+
+def _may_see(principal: Principal, job: Job) -> bool:
+    is_another = job.user == principal.user and job.created_ms < principal.since_ms
+    return principal.may_see(job.user, job.pool) and not is_another
 
 
 def _shown_state(job: Job) -> tuple[object, ...]:

@@ -147,9 +147,10 @@ class TenantAdmin(TeamAdmin):
         await self.resume_spending(f"team:{name}")
 
     async def _add(self, user: User) -> User:
-        """Write a new user, also under the name of a deleted one."""
+        """Write a new user, also under the name of a deleted one, whose tasks it does not see."""
         before = await self._keyring.user(user.name)
         reused = before is not None and before.deleted_ms is not None
+        user = replace(user, reused_ms=user.created_ms if reused else None)
         note = self._note(_kind(user, "created"))
         if not await self._keyring.save_user(user, note, create=not reused):
             raise NameTaken(f"There is a user {user.name!r} already; use `koi users set`.")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from app.domain.limits import LimitSnapshot
 from app.domain.principal import Principal
-from app.domain.queries import UsageBucket, UsageQuery, UsageRow
+from app.domain.queries import NOBODY, UsageBucket, UsageQuery, UsageRow
 from app.domain.rollups import (
+    ATTRIBUTIONS,
     DIMENSIONS,
     LARGEST_FIRST,
     EntrySpan,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 RECALL_S, MAX_RECALLED = 1.0, 1_000
 """How long the limits of a refused key are taken as known, and of how many keys."""
-HOUSE_HIDES = frozenset({"user", "team", "key"})
+HOUSE_HIDES = frozenset({"user", "team", "key", *ATTRIBUTIONS})
 """What images beyond those asked for do not have: the deployment pays for them."""
 
 
@@ -97,7 +98,7 @@ class _Grouping:
     def lets_through(self, group: Group, *, house: bool = False) -> bool:
         """Whether the query asks for the group, or (`house`) for its surplus."""
         return all(
-            not (house and hidden) and group[index] in allowed
+            not (house and hidden) and (group[index] or NOBODY) in allowed
             for index, hidden, allowed in self._filters
         )
 

@@ -1,24 +1,26 @@
 """Usage as CSV: a table as it was asked for, or charges in FOCUS 1.2 for cost tools.
 
 FOCUS is the FinOps Open Cost and Usage Specification, https://focus.finops.org. A charge is what
-one key made of one model and size on one day; its ids and units are those of the ledger.
+one key made of one model and size on one day, told apart by what its requests said for whom and for
+what they were; its ids and units are those of the ledger.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
 from app.domain.calendar import Calendar, format_time
 from app.domain.money import MICROS_PER_UNIT, format_micros
-from app.domain.queries import UsageQuery, UsageRow
+from app.domain.queries import NOBODY, UsageQuery, UsageRow
+from app.domain.rollups import ATTRIBUTIONS
 from app.service.csv_text import format_csv_line
 
 COUNTS = ("requests", "images", "delivered", "presumed", "surplus")
-CALLER_DIMENSIONS = ("user", "key")
-"""Empty for images that nobody asked for, which the deployment pays."""
-FOCUS_DIMENSIONS = ("day", "team", "user", "key", "model", "size")
+CALLER_DIMENSIONS = ("user", "key", *ATTRIBUTIONS)
+"""Empty for images that nobody asked for, which the deployment pays, and what was not said."""
+FOCUS_DIMENSIONS = ("day", "team", "user", "key", "model", "size", *ATTRIBUTIONS)
 FOCUS_COLUMNS = (
     "BilledCost", "BillingAccountId", "BillingAccountName", "BillingAccountType",
     "BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart", "ChargeCategory", "ChargeClass",
@@ -44,16 +46,21 @@ class UsageReport:
 
 @dataclass(frozen=True, slots=True)
 class FocusTerms:
-    """What FOCUS wants to know beside the usage: who sends the bill, and whose days these are."""
+    """What FOCUS wants to know beside the usage: who sends the bill, and whose days these are.
+    `issuers` send it for models, by name, of further providers."""
 
     issuer: str
     calendar: Calendar
     currency: str
+    issuers: Mapping[str, str] = field(default_factory=dict)
+
+    def issuer_of(self, model: str | None) -> str:
+        return self.issuers.get(model or "", self.issuer)
 
 
 def group_of(row: UsageRow, by: Sequence[str]) -> tuple[str, ...]:
     """As people read it: `-` stands for nobody, where the deployment itself pays."""
-    return tuple(getattr(row, name) or ("-" if name in CALLER_DIMENSIONS else "") for name in by)
+    return tuple(getattr(row, name) or (NOBODY if name in CALLER_DIMENSIONS else "") for name in by)
 
 
 def counts_of(row: UsageRow) -> tuple[int, ...]:
@@ -87,7 +94,14 @@ def _build_charge(row: UsageRow, terms: FocusTerms) -> Mapping[str, object]:
     month_starts_ms = terms.calendar.day(date.fromisoformat(f"{day.month}-01")).starts_ms
     cost, unit_price = _amount(row.micros or 0), _unit_price(row)
     about = f"Images by {row.model}, {row.size or 'any size'}"
-    tags = {"koi/user": row.user, "koi/key": row.key}
+    issuer = terms.issuer_of(row.model)
+    tags = {
+        "koi/user": row.user,
+        "koi/key": row.key,
+        "koi/project": row.project,
+        "koi/tag": row.tag,
+        "koi/end_user": row.end_user,
+    }
     return {
         "BilledCost": cost,
         "BillingAccountId": "koi",
@@ -107,14 +121,14 @@ def _build_charge(row: UsageRow, terms: FocusTerms) -> Mapping[str, object]:
         "ContractedCost": cost,
         "ContractedUnitPrice": unit_price,
         "EffectiveCost": cost,
-        "InvoiceIssuerName": terms.issuer,
+        "InvoiceIssuerName": issuer,
         "ListCost": cost,
         "ListUnitPrice": unit_price,
         "PricingCategory": "Standard",
         "PricingQuantity": row.images,
         "PricingUnit": UNIT,
-        "ProviderName": terms.issuer,
-        "PublisherName": terms.issuer,
+        "ProviderName": issuer,
+        "PublisherName": issuer,
         "ResourceId": row.key or None,
         "ResourceType": "API key" if row.key else None,
         "ServiceCategory": "AI and Machine Learning",
@@ -127,7 +141,9 @@ def _build_charge(row: UsageRow, terms: FocusTerms) -> Mapping[str, object]:
         "SubAccountId": row.team or None,
         "SubAccountName": row.team or None,
         "SubAccountType": "Team" if row.team else None,
-        "Tags": json.dumps({name: value for name, value in tags.items() if value}),
+        "Tags": json.dumps(
+            {name: value for name, value in tags.items() if value}, ensure_ascii=False
+        ),
     }
 
 

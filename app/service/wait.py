@@ -131,6 +131,11 @@ class JobWaiters:
             patience_s = MAX_UNCHECKED_S if await self._reread(job_id) else RETRY_S
         return ended
 
+    async def wait_for_signal(self, job_id: str, timeout_s: float) -> EndedJob | None:
+        """The job if its end is signalled within `timeout_s`: for one who reads it by itself."""
+        news = self._recent.get(job_id) or await self._hear(job_id, timeout_s)
+        return news if isinstance(news, EndedJob) else None
+
     async def _hear(self, job_id: str, timeout_s: float) -> "EndedJob | WakeReason":
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[EndedJob | WakeReason] = loop.create_future()

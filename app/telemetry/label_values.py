@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from app.domain.cache import CacheOutcome
 from app.domain.errors import GatewayError
 from app.domain.failure import INVALID_CODES, UPSTREAM_CODES
-from app.domain.job import JobState
+from app.domain.job import OPEN_STATES
 from app.domain.webhooks import DeliveryState
 from app.telemetry.metric_specs import Label
 
@@ -23,7 +23,6 @@ DELIVERY_OUTCOMES = tuple(
     state for state in DeliveryState if state not in (DeliveryState.DROPPED, DeliveryState.KEPT)
 )
 JOB_ENDINGS = frozenset({"completed", "failed", "unknown"})
-OPEN_STATES = tuple(state for state in JobState if not state.terminal)
 STORE_OUTCOMES = frozenset(
     {
         "ok", "error", "timeout", "connection", "pool", "breaker", "auth", "busy", "loading",
@@ -56,6 +55,7 @@ class LabelValues:
     """
 
     models: frozenset[str] = frozenset()
+    providers: frozenset[str] = frozenset({"main"})
     currency: str = "CNY"
     routes: frozenset[str] = frozenset()
     scripts: frozenset[str] = frozenset()
@@ -85,6 +85,7 @@ FIXED_VALUES: dict[Label, frozenset[str]] = {
 }
 CONFIGURED_VALUES: dict[Label, Callable[[LabelValues], frozenset[str]]] = {
     Label.MODEL: lambda v: v.models,
+    Label.PROVIDER: lambda v: v.providers,
     Label.CURRENCY: lambda v: frozenset({v.currency}),
     Label.ROUTE: lambda v: v.routes,
     Label.CODE: lambda v: v.codes,

@@ -38,6 +38,7 @@ class Label(StrEnum):
     VERSION = "version"
     EVENT = "event"
     REFUSAL = "code:refusal"
+    PROVIDER = "provider"
     OPERATION = "operation"
     ENDING = "status:job"
     RECALLED = "outcome:cache"
@@ -121,16 +122,16 @@ METRIC_SPECS: tuple[MetricSpec, ...] = (
                (A.EVENT,)),
     MetricSpec(HISTOGRAM, "queue_duration_seconds", "Admission to dispatch", (), QUEUE_BUCKETS_S),
     MetricSpec(GAUGE, "upstream_queue_jobs", "Jobs waiting for a slot at the provider",
-               merge=GaugeMerge.LATEST),
+               (A.PROVIDER,), merge=GaugeMerge.LATEST),
     MetricSpec(GAUGE, "upstream_busy_places", "Slots at the provider in use",
-               merge=GaugeMerge.LATEST),
+               (A.PROVIDER,), merge=GaugeMerge.LATEST),
     MetricSpec(GAUGE, "upstream_rate_ratio",
                "Share of the usual rate that is used after 429s; 1 is all of it",
-               merge=GaugeMerge.LATEST),
+               (A.PROVIDER,), merge=GaugeMerge.LATEST),
     MetricSpec(GAUGE, "upstream_pause_seconds", "Rest of the pause after a 429",
-               merge=GaugeMerge.LATEST),
+               (A.PROVIDER,), merge=GaugeMerge.LATEST),
     MetricSpec(GAUGE, "upstream_breaker_open", "1 while the provider keeps refusing key or balance",
-               (A.REFUSAL,), merge=GaugeMerge.LATEST),
+               (A.REFUSAL, A.PROVIDER), merge=GaugeMerge.LATEST),
     MetricSpec(GAUGE, "polls_waiting", "Due polls for which the rate has no room",
                merge=GaugeMerge.LATEST),
     MetricSpec(HISTOGRAM, "generation_duration_seconds", "Dispatch to the job's end",

@@ -19,11 +19,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.domain.job import Job, JobState, Outcome
+from app.domain.job import OPEN_STATES, Job, JobState, Outcome
 from app.domain.ledger import CollectionResult, LedgerAudit, OpenJobStats
 from app.domain.money import MICROS_PER_UNIT
 from app.domain.upstream import UpstreamTraffic
-from app.telemetry.label_values import BREAKER_CODES, OPEN_STATES, LabelledMetric, LabelValues
+from app.telemetry.label_values import BREAKER_CODES, LabelledMetric, LabelValues
 from app.telemetry.metric_specs import METRIC_SPECS, Label, MetricKind, MetricSpec
 from app.telemetry.multiprocess import WithoutCreated, share_values, stop_sharing_values
 
@@ -173,14 +173,15 @@ class Metrics:
     def polls_waiting(self, polls: int) -> None:
         self._gauges["polls_waiting"].child().set(polls)
 
-    def traffic(self, traffic: UpstreamTraffic) -> None:
-        """Queue, slots, rate and breaker at the provider; the same for every worker."""
-        self._gauges["upstream_queue_jobs"].child().set(traffic.queued)
-        self._gauges["upstream_busy_places"].child().set(traffic.busy)
-        self._gauges["upstream_rate_ratio"].child().set(traffic.share)
-        self._gauges["upstream_pause_seconds"].child().set(traffic.pause_s)
+    def traffic(self, provider: str, traffic: UpstreamTraffic) -> None:
+        """Queue, slots, rate and breaker at one provider; the same for every worker."""
+        self._gauges["upstream_queue_jobs"].child(provider).set(traffic.queued)
+        self._gauges["upstream_busy_places"].child(provider).set(traffic.busy)
+        self._gauges["upstream_rate_ratio"].child(provider).set(traffic.share)
+        self._gauges["upstream_pause_seconds"].child(provider).set(traffic.pause_s)
         for code in BREAKER_CODES:
-            self._gauges["upstream_breaker_open"].child(code).set(code == traffic.refused)
+            opened = code == traffic.refused
+            self._gauges["upstream_breaker_open"].child(code, provider).set(opened)
 
     def settlement_lost(self) -> None:
         self._counters["settlements_lost_total"].child().inc()
@@ -280,7 +281,8 @@ class Metrics:
         self._gauges["in_flight_requests"].child().set(0)
         for well in ("store_up", "ledger_intact", "journal_ready"):
             self._gauges[well].child().set(1)
-        self.traffic(UpstreamTraffic())
+        for provider in self._label_values.providers:
+            self.traffic(provider, UpstreamTraffic())
         self._gauges["build_info"].child(self._label_values.version).set(1)
 
 

@@ -1,14 +1,17 @@
 """Opening the adapters: each from the settings alone, each closed by the caller's exit stack."""
 
 import hmac
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.images.fetch import HttpImageFetcher
 from app.adapters.images.file import FileImageStore
 from app.adapters.images.link_signer import LinkSigner
+from app.adapters.images.reference_spool import DiskReferenceSpool
 from app.adapters.images.s3 import ObjectImageStore
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
@@ -19,6 +22,7 @@ from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import script_names
 from app.adapters.redis.directory import RedisDirectory
 from app.adapters.redis.invitations import RedisInvitations
+from app.adapters.redis.job_tidier import JobTidier
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import GatewayRegistry, JournalRegistry
@@ -27,22 +31,19 @@ from app.adapters.redis.rollups import RedisRollups
 from app.adapters.redis.sessions import RedisSessions
 from app.adapters.redis.spend_alerts import RedisSpendAlerts
 from app.adapters.redis.task_list import RedisTaskList
-from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter
-from app.adapters.upstream.client import DieyuyunProvider
-from app.adapters.upstream.transport import open_transport
 from app.api.routes import ROUTE_TEMPLATES
 from app.domain.backup import BackupDownloads
 from app.domain.catalog import Catalog
+from app.domain.catalog_providers import MAIN
 from app.domain.ports import ImageStore
 from app.domain.rebuild import RetentionTerms
 from app.domain.sign_in import IdentityProvider
 from app.recovery.download import LedgerDownloads
-from app.service import poller
-from app.service.timings import JobTimings
 from app.settings import Settings
 from app.telemetry.label_values import LabelValues
 from app.telemetry.metrics import Metrics
-from app.wiring.deliveries import DeliveryAdapters, LatestTraffic, open_delivery
+from app.wiring.closed_months import MonthMover, MonthTerms
+from app.wiring.deliveries import DeliveryAdapters, open_delivery
 from app.wiring.disk_space import DiskSpaceMonitor
 from app.wiring.edge import VERSION
 from app.wiring.sign_in import open_identity_provider
@@ -55,25 +56,15 @@ from app.wiring.stores import (
     refuse_other_data_version,
     store,
 )
-from app.wiring.upstream_limiter import open_upstream_limiter
+from app.wiring.upstreams import OpenUpstream, build_job_timings, open_upstreams
 
 LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
         "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
-        "room", "rollups", "deliveries", "notices",
+        "room", "rollups", "months", "tidy", "deliveries", "notices",
     }
 )  # fmt: skip
-
-
-class UpstreamKeyMissing(Exception):
-    """There is no key for the provider; the message says what to do."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "There is no upstream key: set KOI_UPSTREAM_API_KEY (or KOI_UPSTREAM_API_KEY_FILE), "
-            "or try `koi demo`, which needs none."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +91,17 @@ class Adapters:
     delivery: DeliveryAdapters
     outbox: FileOutbox
     cache: RedisResultCache
-    upstream_limiter: RedisUpstreamLimiter
-    traffic: LatestTraffic
-    provider: DieyuyunProvider
+    upstreams: tuple[OpenUpstream, ...]
+    """The main provider first."""
     fetcher: HttpImageFetcher
     pictures: ImageStore
+    references: DiskReferenceSpool
     links: LinkSigner
     listing: RedisTaskList
     rollups: RedisRollups
     rollup_writer: RollupWriter
+    month_mover: MonthMover
+    job_tidier: JobTidier
     metrics: Metrics
 
 
@@ -118,21 +111,20 @@ async def open_adapters(
     catalog: Catalog,
     embedded: EmbeddedStore | None = None,
 ) -> Adapters:
-    """Raises `UpstreamKeyMissing`, `DataVersionUnknown`. An unavailable store does not stop the
-    start."""
+    """Raises `UpstreamKeyMissing`, `CatalogError`, `DataVersionUnknown`. An unavailable store does
+    not stop the start."""
     urls = stack.enter_context(store(settings, embedded))
     metrics = open_metrics(settings, catalog)
     stack.callback(metrics.close)
     opened = open_store(stack, settings, urls.ledger, metrics)
     cache_store = open_store(stack, settings, urls.cache, metrics, cache=True)
-    provider = open_provider(settings, metrics)
-    stack.push_async_callback(provider.close)
-    fetcher = open_fetcher(settings)
+    upstreams = open_upstreams(stack, settings, catalog, opened, metrics)
+    fetcher = open_fetcher(settings, [one.base_url for one in upstreams])
     stack.push_async_callback(fetcher.close)
     pictures = open_pictures(stack, settings)
     await pictures.check()
     journal = open_journal(stack, settings)
-    disk_space, traffic = DiskSpaceMonitor(settings), LatestTraffic(metrics.traffic)
+    disk_space = DiskSpaceMonitor(settings)
     scripts = open_scripts(
         opened, journal, settings, urls.gone, lambda: disk_space.full_directory is not None
     )
@@ -163,15 +155,16 @@ async def open_adapters(
             variants=settings.cache_variants,
             lease_s=round(settings.task_deadline_s),
         ),
-        upstream_limiter=open_upstream_limiter(opened, settings, observe=traffic),
-        traffic=traffic,
-        provider=provider,
+        upstreams=upstreams,
         fetcher=fetcher,
         pictures=pictures,
+        references=open_references(settings),
         links=LinkSigner(_derive_link_secret(settings), settings.link_ttl_s),
         listing=RedisTaskList(scripts),
         rollups=RedisRollups(scripts),
         rollup_writer=RollupWriter(scripts),
+        month_mover=MonthMover(scripts, journal, build_month_terms(settings)),
+        job_tidier=JobTidier(scripts, build_month_terms(settings).records),
         metrics=metrics,
     )
 
@@ -184,9 +177,10 @@ def _derive_link_secret(settings: Settings) -> bytes:
     return digest
 
 
-def open_fetcher(settings: Settings) -> HttpImageFetcher:
+def open_fetcher(settings: Settings, providers: Sequence[str]) -> HttpImageFetcher:
+    """The hosts of these base URLs are trusted (decision 9)."""
     return HttpImageFetcher(
-        trusted=[settings.upstream_base_url],
+        trusted=providers,
         max_bytes=settings.image_max_mb << 20,
         plain=settings.allow_plain_pictures,
     )
@@ -211,40 +205,32 @@ def open_pictures(stack: AsyncExitStack, settings: Settings) -> ImageStore:
     return objects
 
 
-def open_provider(settings: Settings, metrics: Metrics) -> DieyuyunProvider:
-    """Raises `UpstreamKeyMissing`."""
-    key = settings.upstream_key
-    if key is None:
-        raise UpstreamKeyMissing
-    return DieyuyunProvider(
-        settings.upstream_base_url,
-        key,
-        open_transport(settings.max_in_flight + poller.MAX_CONCURRENT_JOBS),
-        timeout_s=settings.upstream_timeout_s,
-        observe=metrics.upstream_event,
-    )
+def open_references(settings: Settings) -> DiskReferenceSpool:
+    references = DiskReferenceSpool(settings.data_dir / "references")
+    references.sweep(time.time())
+    return references
 
 
-def build_job_timings(settings: Settings) -> JobTimings:
-    return JobTimings(
-        mode=settings.upstream_mode.value,
-        timeout_s=settings.upstream_timeout_s,
-        queue_s=settings.upstream_queue_s,
-        poll_interval_s=settings.upstream_poll_interval_s,
-        deadline_s=settings.task_deadline_s,
-        moderation_charged=settings.moderation_charged,
-    )
-
-
-def build_rebuild_terms(settings: Settings) -> RetentionTerms:
-    """How long restored records are kept: as long as the records that they replace."""
+def build_rebuild_terms(settings: Settings, catalog: Catalog) -> RetentionTerms:
+    """How long restored records are kept: as long as the records that they replace; silent jobs as
+    long as those of the slowest provider."""
     timings = build_job_timings(settings)
+    slow = (build_job_timings(settings, section).silence_ms for section in catalog.providers)
     return RetentionTerms(
         reserved_ms=timings.lease_ms,
-        silence_ms=timings.silence_ms,
+        silence_ms=max((timings.silence_ms, *slow)),
         hold_ms=round(settings.resolve_after_s * 1000),
         task_ms=settings.task_ttl_s * 1000,
         image_ms=round(settings.image_ttl_days * 86_400_000),
+    )
+
+
+def build_month_terms(settings: Settings) -> MonthTerms:
+    longest_s = max(settings.task_ttl_s, settings.image_ttl_days * 86_400)
+    return MonthTerms(
+        months=settings.ledger_months,
+        records=timedelta(seconds=longest_s),
+        own_store=settings.redis_url is None,
     )
 
 
@@ -252,6 +238,7 @@ def open_metrics(settings: Settings, catalog: Catalog) -> Metrics:
     """Several workers count into shared files, a single one in memory."""
     label_values = LabelValues(
         models=frozenset(model.name for model in catalog.enabled),
+        providers=frozenset({MAIN, *(section.name for section in catalog.providers)}),
         currency=catalog.currency,
         routes=ROUTE_TEMPLATES,
         scripts=frozenset(script_names()),

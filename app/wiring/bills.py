@@ -50,7 +50,9 @@ class UploadedBills:
         zone, now_ms = self._calendar.zone, await self._keyring.now_ms()
         comparison = compare.BillComparison(self._ledger, self._catalog, zone, now_ms)
         within_ms = compare.DEFAULT_WITHIN_MS if bill.within_ms is None else bill.within_ms
-        scope = compare.BillScope(bill.since_ms, bill.until_ms, within_ms, bill.capability)
+        scope = compare.BillScope(
+            bill.since_ms, bill.until_ms, within_ms, bill.capability, bill.provider
+        )
         with tempfile.NamedTemporaryFile(prefix="koi-bill-") as file:
             file.write(bill.content)
             file.flush()

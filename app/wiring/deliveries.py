@@ -111,7 +111,7 @@ def build_delivery_sender(
 def build_notice_watch(adapters: "Adapters", settings: Settings) -> NoticeWatch:
     local = LocalFacts(
         data_lost=lambda: adapters.ledger.condition.closed is ClosedReason.LOST or adapters.gone(),
-        traffic=lambda: adapters.traffic.latest,
+        traffic=lambda: {one.label: one.traffic.latest for one in adapters.upstreams},
         low_disk=partial(adapters.disk_space.find_low, settings.notice_disk_mb),
         host=socket.gethostname(),
     )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 from app import dotenv
 from app.adapters.redis.ledger_condition import LedgerCondition
 from app.adapters.redis.registry import GatewayRegistry
+from app.domain.catalog import Catalog
+from app.domain.catalog_providers import ProviderSection
 from app.domain.errors import LedgerUnavailable
 from app.domain.gateways import GatewayRecord
 from app.service.operations import Deployment, SettingInForce
@@ -27,12 +30,14 @@ class DeploymentView:
     def __init__(
         self,
         settings: Settings,
+        catalog: Catalog,
         gateways: GatewayRegistry,
         condition: LedgerCondition,
         version: str,
     ) -> None:
         self._settings, self._gateways, self._version = settings, gateways, version
         self._condition = condition
+        self._providers = [_describe_section(section) for section in catalog.providers]
         self._given = _list_sources()
 
     async def __call__(self) -> Deployment:
@@ -42,7 +47,10 @@ class DeploymentView:
             version=self._version,
             store_name="embedded" if own_server is None else _mask_url(own_server),
             image_store=describe_image_store(settings),
-            settings=[self._describe(name) for name in sorted(type(settings).model_fields)],
+            settings=[
+                *(self._describe(name) for name in sorted(type(settings).model_fields)),
+                *self._providers,
+            ],
             unknown=find_unknown_variables(),
             gateways=await self._list_gateways(),
             moved_to=self._condition.moved_to,
@@ -62,6 +70,14 @@ class DeploymentView:
         if source is None:
             source = "command" if name in self._settings.model_fields_set else "default"
         return SettingInForce(f"{ENV_PREFIX}{name.upper()}", _text(name, value), source, secret)
+
+
+def _describe_section(section: ProviderSection) -> SettingInForce:
+    """A further provider, with where its key is and never the key."""
+    given = {f.name: getattr(section, f.name) for f in fields(section) if f.name != "name"}
+    given["base_url"] = _mask_url(section.base_url)
+    text = ", ".join(f"{name} = {value}" for name, value in given.items() if value is not None)
+    return SettingInForce(f"provider {section.name}", text, "catalog", secret=False)
 
 
 def _list_sources() -> list[tuple[str, frozenset[str]]]:

@@ -32,6 +32,7 @@ def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
         metrics_token=_get_secret_bytes(settings.metrics_token),
         loopback_only=settings.host in LOOPBACK_HOSTS,
         max_body_bytes=max_body_bytes_for(prompts),
+        max_references=max((model.references for model in catalog.enabled), default=0),
         link_ttl_s=settings.link_ttl_s,
         docs=settings.docs,
         console=settings.console,
@@ -41,6 +42,9 @@ def build_edge_settings(settings: Settings, catalog: Catalog) -> EdgeSettings:
         list_aliases=settings.list_aliases,
         mcp=settings.mcp,
         mcp_image_bytes=settings.mcp_image_kb << 10,
+        end_users=settings.end_users,
+        openwebui_secret=_get_secret_bytes(settings.openwebui_jwt_secret),
+        openwebui_user=settings.openwebui_user,
         max_connections=_compute_max_connections(settings),
         version=VERSION,
     )

@@ -80,6 +80,7 @@ def _build_loops(
     adapters: Adapters, services: Services, watchdog: loops.LoopWatchdog, settings: Settings
 ) -> dict[str, loops.LoopFunction]:
     ttl = timedelta(days=settings.image_ttl_days)
+    limiters = [one.limiter for one in adapters.upstreams]
     return {
         "poller": services.poller.run,
         "collector": services.collector.run,
@@ -88,16 +89,16 @@ def _build_loops(
         "deliveries": services.sender.run,
         "notices": build_notice_watch(adapters, settings).run,
         "receipts": services.callers.send_receipts,
-        "governor": adapters.upstream_limiter.run,
-        "places": partial(
-            loops.reclaim_slots, SlotReclaimer(adapters.ledger, adapters.upstream_limiter)
-        ),
+        "governor": partial(loops.run_together, [limiter.run for limiter in limiters]),
+        "places": partial(loops.reclaim_slots, SlotReclaimer(adapters.ledger, limiters)),
         "drain": partial(services.waiters.dismiss_on_drain, services.gateway.background),
         "census": partial(loops.publish_job_stats, adapters.ledger, adapters.metrics),
         "audit": partial(
             loops.publish_audit, adapters.ledger, adapters.metrics, adapters.delivery.notices
         ),
         "rollups": partial(loops.roll_up, adapters.rollup_writer),
+        "tidy": partial(loops.tidy_jobs, adapters.job_tidier),
+        "months": partial(loops.move_months, adapters.month_mover),
         "debts": partial(loops.deliver_outbox, services.settler, adapters.outbox, adapters.metrics),
         "journal": partial(
             loops.maintain_journal,

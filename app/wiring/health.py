@@ -2,8 +2,9 @@
 answer is old."""
 
 import asyncio
+import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -22,6 +23,7 @@ from app.service.check_backup import check_backup
 from app.service.check_gateways import check_gateways
 from app.service.operations import Health
 from app.service.people import People
+from app.service.upstreams import Upstreams
 from app.settings import Settings
 from app.wiring.adapters import Adapters
 from app.wiring.check_journal import check_journals, check_outbox
@@ -31,7 +33,7 @@ from app.wiring.check_machine import (
     check_settings,
     check_time_zone,
 )
-from app.wiring.check_provider import check_provider
+from app.wiring.check_provider import ABSENT_FIX, check_providers
 from app.wiring.check_store import check_store
 from app.wiring.stores import journal_directory
 
@@ -40,6 +42,8 @@ FIGURES_S, DISK_S, PROBE_S, AUDIT_S = 3.0, 15.0, 60.0, 60.0
 """How old an answer may be: counts; disk and people; provider and the store's settings; audit."""
 PATIENCE_S = 2.0
 """How long a look waits for the provider."""
+ABSENT_S = 600.0
+"""How long the checks name a provider that has tasks and is not configured here."""
 TROUBLE_S = 3.0
 """How soon a part that was in trouble is asked again."""
 STORE_AWAY = (
@@ -74,13 +78,19 @@ class HealthChecks:
     """`audit` is the comparison of the counters with the ledger, at most a minute old."""
 
     def __init__(
-        self, adapters: Adapters, settings: Settings, catalog: Catalog, people: People
+        self,
+        adapters: Adapters,
+        upstreams: Upstreams,
+        settings: Settings,
+        catalog: Catalog,
+        people: People,
     ) -> None:
         self._adapters, self._settings, self._catalog = adapters, settings, catalog
+        self._upstreams = upstreams
         self.audit: Cached[LedgerAudit] = Cached(adapters.ledger.audit, AUDIT_S)
         self._alarming = Cached(people.find_alarming, DISK_S)
         self._machine = Cached(self._check_machine, DISK_S)
-        self._provider = Cached(lambda: check_provider(settings), PROBE_S)
+        self._provider = Cached(lambda: check_providers(settings, catalog), PROBE_S)
         self._server = Cached(self._check_server, PROBE_S)
         self._probing: asyncio.Task[list[CheckResult]] | None = None
         self._whole = Cached(self._look, FIGURES_S)
@@ -90,9 +100,10 @@ class HealthChecks:
         return await self._whole()
 
     async def _look(self) -> Health:
-        provider = await self._ask_provider()
-        traffic = self._adapters.traffic.latest
-        checks = [*provider, *_check_breaker(traffic)]
+        checks = [*await self._ask_provider(), *_check_absent(self._upstreams.absent)]
+        for one in self._adapters.upstreams:
+            checks += _check_breaker(one.name, one.traffic.latest)
+        waiting = sum(one.traffic.latest.queued for one in self._adapters.upstreams)
         figures = None
         try:
             await self._require_open()
@@ -108,7 +119,7 @@ class HealthChecks:
             checks.append(fail("store", "it does not answer", STORE_AWAY))
         checks += [*self._check_journal(), *await self._machine()]
         standing, jobs, alarming = figures or (None, None, None)
-        return Health(round(time.time() * 1000), checks, standing, jobs, traffic, alarming)
+        return Health(round(time.time() * 1000), checks, standing, jobs, waiting, alarming)
 
     async def _require_open(self) -> None:
         """Raises `LedgerDataLost`, `LedgerUnavailable`."""
@@ -203,15 +214,23 @@ def _check_audit(audit: LedgerAudit) -> CheckResult:
     )
 
 
-def _check_breaker(traffic: UpstreamTraffic | None) -> Sequence[CheckResult]:
-    if traffic is None:
-        return []
+def _check_absent(absent: Mapping[str, float]) -> Iterator[CheckResult]:
+    """Providers whose tasks were asked for lately, and that are not configured here."""
+    for name, at_s in absent.items():
+        if time.monotonic() - at_s < ABSENT_S:
+            text = f"it has open tasks and is not in the catalog of {socket.gethostname()}"
+            yield fail(f"provider {name}", text, ABSENT_FIX)
+
+
+def _check_breaker(name: str | None, traffic: UpstreamTraffic) -> Sequence[CheckResult]:
+    check = "breaker" if name is None else f"breaker {name}"
     if traffic.refused is not None:
         what = "account" if traffic.refused == "upstream_billing" else "key"
-        fix = f"Mend the {what} at the provider (KOI_UPSTREAM_API_KEY); one call in a while tries."
-        return [fail("breaker", f"open: the provider refuses our {what}", fix)]
+        where = "KOI_UPSTREAM_API_KEY" if name is None else "[[providers]] of the catalog"
+        fix = f"Mend the {what} at the provider ({where}); one call in a while tries."
+        return [fail(check, f"open: the provider refuses our {what}", fix)]
     if traffic.pause_s > 0 or traffic.share < 1:
         share = round(traffic.share * 100)
         text = f"the provider throttles: {share} % of the usual rate, pause {traffic.pause_s:.0f} s"
-        return [warn("breaker", text, "Nothing to do: the rate recovers by itself.")]
-    return [ok("breaker", "closed: calls go out")]
+        return [warn(check, text, "Nothing to do: the rate recovers by itself.")]
+    return [ok(check, "closed: calls go out")]

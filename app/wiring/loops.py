@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ import structlog
 from app.adapters.journal.compress import compress_closed_days
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
+from app.adapters.redis.job_tidier import JobTidier
 from app.adapters.redis.rollup_writer import RollupWriter
 from app.domain.cancellation import raise_if_cancelled
 from app.domain.errors import StoreUnavailable
@@ -23,6 +24,7 @@ from app.service.downloads import FailedDownload
 from app.service.lease import SlotReclaimer
 from app.service.settle import JobSettler
 from app.telemetry.metrics import Metrics
+from app.wiring.closed_months import MonthMover
 from app.wiring.journal_replication import JournalReplication
 
 log = structlog.get_logger("koi")
@@ -37,6 +39,9 @@ SLOT_INTERVAL_S = 2.0
 AUDIT_INTERVAL_S = 300.0
 ROLLUP_INTERVAL_S = 30.0
 ROLLUP_PAUSE_S = 0.005
+MONTHS_INTERVAL_S = 900.0
+MONTHS_PAUSE_S = 0.01
+TIDY_PAUSE_S = 0.02
 SWEEP_INTERVAL_S = 3600.0
 WATCHDOG_INTERVAL_S = 0.5
 STUCK_AFTER_S = 30.0
@@ -124,6 +129,34 @@ async def roll_up(writer: RollupWriter) -> None:
         # Of several processes one is enough: the others come back at other times.
         wait_s = ROLLUP_INTERVAL_S * (1 + random.random())  # noqa: S311 - no secret
         await asyncio.sleep(ROLLUP_PAUSE_S if more else wait_s)
+
+
+async def move_months(mover: MonthMover) -> None:
+    """Move closed months out of the store. Not at once: during a restart gateways of an earlier
+    version may run, which know of entries in the store alone."""
+    more = False
+    while True:
+        await asyncio.sleep(MONTHS_PAUSE_S if more else MONTHS_INTERVAL_S)
+        more = False
+        try:
+            more = await mover.step()
+        except OSError as error:
+            log.warning("month_not_written", reason=str(error))
+
+
+async def tidy_jobs(tidier: JobTidier) -> None:
+    """Make records of jobs that ended long ago small; not at once, for the same reason."""
+    more = False
+    while True:
+        await asyncio.sleep(TIDY_PAUSE_S if more else MONTHS_INTERVAL_S)
+        more = await tidier.step()
+
+
+async def run_together(loops: Sequence[LoopFunction]) -> None:
+    """Loops of one kind as one; all end when one of them fails."""
+    async with asyncio.TaskGroup() as group:
+        for loop in loops:
+            group.create_task(loop())
 
 
 async def reclaim_slots(reclaimer: SlotReclaimer) -> None:

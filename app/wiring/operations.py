@@ -18,6 +18,7 @@ from app.service.job_search import JobSearch
 from app.service.keys import KeyAdmin
 from app.service.operations import Operations
 from app.service.people import People
+from app.service.upstreams import Upstreams
 from app.service.wait import JobWaiters
 from app.settings import Settings
 from app.wiring.adapters import Adapters
@@ -33,19 +34,26 @@ MARGIN = timedelta(hours=1)
 
 
 def build_operations(
-    adapters: Adapters, settings: Settings, catalog: Catalog, keys: KeyAdmin, waiters: JobWaiters
+    adapters: Adapters,
+    upstreams: Upstreams,
+    settings: Settings,
+    catalog: Catalog,
+    keys: KeyAdmin,
+    waiters: JobWaiters,
 ) -> Operations:
     calendar = Calendar(ZoneInfo(settings.timezone))
     people = People(adapters.directory, keys)
-    health = HealthChecks(adapters, settings, catalog, people)
+    health = HealthChecks(adapters, upstreams, settings, catalog, people)
     return Operations(
         people=people,
         jobs=JobSearch(adapters.ledger),
-        cancel=CancelJob(adapters.ledger, waiters, adapters.upstream_limiter),
+        cancel=CancelJob(adapters.ledger, waiters, upstreams.limiter_of),
         adjustments=Adjustments(adapters.ledger, keys, catalog, calendar, ROOT_ACTOR),
         bills=UploadedBills(adapters.ledger, adapters.keyring, catalog, calendar),
         health=health,
-        deployment=DeploymentView(settings, adapters.gateways, adapters.ledger.condition, VERSION),
+        deployment=DeploymentView(
+            settings, catalog, adapters.gateways, adapters.ledger.condition, VERSION
+        ),
         audit=health.audit,
         calendar=calendar,
         focus=build_focus_terms(settings, catalog),

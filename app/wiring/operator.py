@@ -57,6 +57,7 @@ from app.wiring.stores import (
 
 if TYPE_CHECKING:
     from app.domain.rebuild import RetentionTerms
+    from app.domain.upstream import UpstreamLimiter
 
 
 MAX_ACTOR_CHARS = 128
@@ -94,10 +95,13 @@ class OperatorContext:
     async def cancel(self, job_id: str, reason: str) -> Job:
         """Raises `TaskNotFound`, `TaskNotCancellable`."""
         # Only this command works with the provider's slots.
-        from app.wiring.upstream_limiter import open_upstream_limiter  # noqa: PLC0415
+        from app.wiring import upstream_limiter  # noqa: PLC0415
 
-        slots = open_upstream_limiter(self.store, self.settings)
-        cancel = CancelJob(self.ledger, JobWaiters(self.ledger), slots)
+        def limiter_of(provider: str | None) -> "UpstreamLimiter":
+            section = upstream_limiter.find_section(self.catalog, provider)
+            return upstream_limiter.open_upstream_limiter(self.store, self.settings, section)
+
+        cancel = CancelJob(self.ledger, JobWaiters(self.ledger), limiter_of)
         note = AuditNote(self.actor, "job.cancelled", one_line(reason))
         return await cancel.as_operator(job_id, note)
 
@@ -120,7 +124,7 @@ class OperatorContext:
     def terms(self) -> "RetentionTerms":
         from app.wiring.adapters import build_rebuild_terms  # noqa: PLC0415 - only a rebuild asks
 
-        return build_rebuild_terms(self.settings)
+        return build_rebuild_terms(self.settings, self.catalog)
 
     def history(self, directories: Sequence[Path] | None = None) -> JournalHistory:
         """The journals in these directories, or this machine's own."""

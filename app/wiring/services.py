@@ -1,6 +1,7 @@
 """The use cases on top of open adapters."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from zoneinfo import ZoneInfo
@@ -19,6 +20,7 @@ from app.service.dedup import Deduplicator
 from app.service.delivery_sender import DeliverySender
 from app.service.download_image import DownloadImage
 from app.service.downloads import ImageDownloader
+from app.service.due_jobs import DueJobs
 from app.service.estimate import EstimateGeneration
 from app.service.finish_job import JobFinisher
 from app.service.gateway import Gateway
@@ -40,13 +42,11 @@ from app.service.usage import UsageReports
 from app.service.wait import JobWaiters
 from app.settings import Settings
 from app.wiring import loops
-from app.wiring.adapters import (
-    Adapters,
-    build_job_timings,
-)
+from app.wiring.adapters import Adapters
 from app.wiring.deliveries import build_delivery_sender, build_webhooks
 from app.wiring.operations import ROOT_ACTOR, build_operations
 from app.wiring.sign_in import build_sign_in
+from app.wiring.upstreams import OpenUpstream, build_upstreams
 
 MAX_BASE64_ANSWERS, ANSWER_WAIT_S = 8, 30.0
 """How many base64 answers to one key are sent at once, as each keeps its pictures in memory, and
@@ -74,9 +74,10 @@ class Services:
 
 def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> Services:
     """The use cases on top of open adapters."""
-    timings, metrics = build_job_timings(settings), adapters.metrics
+    upstreams, metrics = build_upstreams(adapters.upstreams), adapters.metrics
+    timings = upstreams.main.timings
     background = BackgroundTasks(partial(loops.report_work_failure, metrics))
-    signals = RedisSignals(adapters.store, heard=adapters.upstream_limiter.wake)
+    signals = RedisSignals(adapters.store, heard=_wake_all(adapters.upstreams))
     callers = CallerRegistry(adapters.ledger, signals)
     waiters = JobWaiters(adapters.ledger)
     downloader = ImageDownloader(
@@ -89,7 +90,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
     settler = JobSettler(
         ledger=adapters.ledger,
         cache=adapters.cache,
-        upstream_limiter=adapters.upstream_limiter,
+        upstreams=upstreams,
         waiters=waiters,
         outbox=adapters.outbox,
         recorder=metrics,
@@ -102,8 +103,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
     )
     jobs = RunJob(
         ledger=adapters.ledger,
-        provider=adapters.provider,
-        upstream_limiter=adapters.upstream_limiter,
+        upstreams=upstreams,
         finisher=finisher,
         settler=settler,
         recorder=metrics,
@@ -112,8 +112,8 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
     )
     poller = Poller(
         ledger=adapters.ledger,
-        provider=adapters.provider,
-        upstream_limiter=adapters.upstream_limiter,
+        upstreams=upstreams,
+        due=DueJobs(adapters.ledger, upstreams, metrics),
         finisher=finisher,
         settler=settler,
         recorder=metrics,
@@ -123,8 +123,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
     )
     collector = ImageCollector(
         ledger=adapters.ledger,
-        provider=adapters.provider,
-        upstream_limiter=adapters.upstream_limiter,
+        upstreams=upstreams,
         downloader=downloader,
         settler=settler,
         recorder=metrics,
@@ -158,7 +157,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
             adapters.listing,
             waiters,
             adapters.pictures,
-            adapters.upstream_limiter,
+            upstreams,
             adapters.cache,
         ),
         usage=UsageReports(adapters.ledger, adapters.rollups),
@@ -171,7 +170,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
             adapters.identity_provider, settings, adapters.keyring, keys, sessions
         ),
         audit_log=adapters.audit_log,
-        operations=build_operations(adapters, settings, catalog, keys, waiters),
+        operations=build_operations(adapters, upstreams, settings, catalog, keys, waiters),
         backups=adapters.backups,
         downloaded_backups=adapters.downloaded_backups,
         notices=adapters.delivery.notices,
@@ -183,6 +182,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         previews=Previews(
             adapters.pictures, PreviewWorkers(settings.data_dir), loops.report_preview_failure
         ),
+        references=adapters.references,
         budget=MemoryBudget(MAX_ENCODING_BYTES),
         serving=MemoryBudget(MAX_SERVING_BYTES),
         links=adapters.links,
@@ -196,6 +196,19 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
     )
     sender = build_delivery_sender(adapters, settings, background)
     return Services(gateway, settler, poller, collector, waiters, callers, signals, sender)
+
+
+def _wake_all(opened: Sequence[OpenUpstream]) -> Callable[[str], None]:
+    """Whoever waits for a slot at any provider hears of a job's end."""
+    main, *further = (one.limiter.wake for one in opened)
+    if not further:
+        return main
+
+    def wake(job_id: str) -> None:
+        for each in (main, *further):
+            each(job_id)
+
+    return wake
 
 
 def _max_waiting_per_key(settings: Settings) -> int | None:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.adapters.journal.file import DelegatedJournal, FileJournal
+from app.adapters.journal.months import FileMonths
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.breaker import CircuitBreaker
 from app.adapters.redis.client.connection import connect
@@ -83,9 +84,11 @@ def open_scripts(
     gone: Callable[[], bool] = lambda: False,
     full: Callable[[], bool] = lambda: False,
 ) -> LedgerScripts:
-    return LedgerScripts(
+    scripts = LedgerScripts(
         opened, Calendar(ZoneInfo(settings.timezone)), journal, gone=gone, full=full
     )
+    scripts.months = FileMonths(journal_directory(settings))
+    return scripts
 
 
 def open_ledger(scripts: LedgerScripts, settings: Settings) -> RedisLedger:
@@ -94,6 +97,7 @@ def open_ledger(scripts: LedgerScripts, settings: Settings) -> RedisLedger:
         task_ttl_s=settings.task_ttl_s,
         image_ttl_s=round(settings.image_ttl_days * 86_400),
         caps=FreeUseCaps(settings.replays_per_hour, settings.free_refusals_per_hour),
+        attributed=settings.attributed_values,
     )
 
 

@@ -1,20 +1,29 @@
-"""The limiter of calls to the provider, opened from the settings."""
+"""The limiters of calls to the providers, opened from the settings and the catalog."""
 
 from typing import Any
 
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
+from app.domain.catalog import Catalog
+from app.domain.catalog_providers import ProviderSection
 from app.settings import Settings
 
 
 def open_upstream_limiter(
-    store: BatchingStore, settings: Settings, **options: Any
+    store: BatchingStore, settings: Settings, section: ProviderSection | None = None, **options: Any
 ) -> RedisUpstreamLimiter:
+    """Of the main provider, or of the one of a `section` of the catalog, with keys of its own."""
     limits = UpstreamLimits(
-        rpm=settings.upstream_rpm,
-        burst=settings.upstream_burst,
-        concurrency=settings.upstream_concurrency,
+        rpm=settings.upstream_rpm if section is None else section.rpm,
+        burst=settings.upstream_burst if section is None else section.burst,
+        concurrency=settings.upstream_concurrency if section is None else section.concurrency,
         queue_s=settings.upstream_queue_s,
         lease_s=settings.task_deadline_s,
     )
-    return RedisUpstreamLimiter(store, limits, **options)
+    name = None if section is None else section.name
+    return RedisUpstreamLimiter(store, limits, provider=name, **options)
+
+
+def find_section(catalog: Catalog, name: str | None) -> ProviderSection | None:
+    """None for the main provider, and for one that the catalog does not list."""
+    return next((one for one in catalog.providers if one.name == name), None)

@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo
 import redis
 
 from app.adapters.journal.file import FileJournal
+from app.adapters.journal.months import FileMonths
+from app.adapters.redis.attributions import MAX_ATTRIBUTED
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.breaker import CircuitBreaker
 from app.adapters.redis.keyring import RedisKeyRing
@@ -123,9 +125,11 @@ def new_journal() -> FileJournal:
 def scripts_on(
     store: BatchingStore, journal: FileJournal | None = None, **options: Any
 ) -> LedgerScripts:
-    return LedgerScripts(
-        store, **{"calendar": CALENDAR, "journal": journal or new_journal()} | options
-    )
+    journal = journal or new_journal()
+    scripts = LedgerScripts(store, **{"calendar": CALENDAR, "journal": journal} | options)
+    if isinstance(journal, FileJournal):
+        scripts.months = FileMonths(journal.directory)
+    return scripts
 
 
 def ledger_on(
@@ -136,6 +140,7 @@ def ledger_on(
     **options: Any,
 ) -> RedisLedger:
     ttls = {"task_ttl_s": options.pop("task_ttl_s", 86_400), "image_ttl_s": 3600}
+    ttls["attributed"] = options.pop("attributed", MAX_ATTRIBUTED)
     return RedisLedger(scripts or scripts_on(store, journal, **options), **ttls)
 
 

@@ -165,7 +165,7 @@ def test_an_answer_is_the_same_in_one_piece_and_byte_by_byte(row: str) -> None:
     assert seen(*bytewise(stream)) == whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(row=st.sampled_from(sorted(STREAMS)), cuts=st.lists(st.integers(0, 400), max_size=6))
 @example(row="second answer", cuts=[40])
 def test_any_division_of_the_same_bytes_gives_the_same_answer(row: str, cuts: list[int]) -> None:
@@ -177,7 +177,7 @@ def test_any_division_of_the_same_bytes_gives_the_same_answer(row: str, cuts: li
     assert seen(*pieces) == seen(stream)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([OK, CONTINUE, CHUNKED, b"\r\n"])))
 def test_any_bytes_are_an_answer_or_a_failure_with_a_name(pieces: list[bytes]) -> None:
     what = seen(*pieces)

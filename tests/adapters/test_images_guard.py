@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.adapters.egress.guard import is_public_address
+from app.adapters.egress.guard import EgressGuard, EgressPolicy, is_public_address
 from app.adapters.images.fetch import HttpImageFetcher
 from app.domain.media import FetchRefused
 from tests.drafts import bring
@@ -139,3 +139,12 @@ async def test_a_name_that_leads_to_a_private_address_is_refused(addresses: list
 )
 def test_public_is_what_the_registries_call_public(address: str, public: bool) -> None:
     assert is_public_address(address) is public
+
+
+def test_also_a_trusted_host_is_asked_on_no_port_of_another_protocol() -> None:
+    guard = EgressGuard(["https://hooks.internal:8443"], EgressPolicy())
+
+    assert guard.check_link("https://hooks.internal:9443/a")
+    for port in (0, 25, 6667):
+        with pytest.raises(FetchRefused, match="port"):
+            guard.check_link(f"https://hooks.internal:{port}/a")

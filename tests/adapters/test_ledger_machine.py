@@ -30,7 +30,7 @@ from app.domain.charging import compute_outcome
 from app.domain.ledger import PossibleDuplicate
 from tests.store_node import programs
 
-EXAMPLES, LONG, STEPS = 500, 5000, 11
+EXAMPLES, SOUGHT, LONG, STEPS = 200, 1000, 5000, 11
 NONE = MappingProxyType[str, Script]({})
 
 
@@ -116,7 +116,7 @@ def catches(machine: type[LedgerMachine], bug: Planted) -> bool:
             machine.compute_outcome = staticmethod(broken_charging(bug))
         else:
             machine.store.broken = broken_script(bug)
-        run_state_machine_as_test(machine, settings=profile(2 * EXAMPLES))
+        run_state_machine_as_test(machine, settings=profile(SOUGHT))
     except (AssertionError, PossibleDuplicate, FlakyFailure):  # flaky: found, then not again
         found = True
     finally:

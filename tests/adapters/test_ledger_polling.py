@@ -47,14 +47,39 @@ async def test_jobs_without_room_for_their_polls_hold_up_nobody(ledger: RedisLed
             await ledger.record_part(job_id, part, upstream_id=upstream_id, due_ms=-2000)
     lapsed = await ledger.admit(admission(lease_ms=-10))
 
-    none, left = await ledger.claim_with_polls(10, 60_000, 0)
-    first, after = await ledger.claim_with_polls(10, 60_000, 1)
-    second, _ = await ledger.claim_with_polls(10, 60_000, 9)
+    none, left = await ledger.claim_with_polls(10, 60_000, {None: 0})
+    first, after = await ledger.claim_with_polls(10, 60_000, {None: 1})
+    second, _ = await ledger.claim_with_polls(10, 60_000, {None: 9})
 
     assert [claim.job.id for claim in none] == [lapsed.job.id]
-    assert left == 3
+    assert left == {None: 3}
     assert [[len(claim.job.parts) for claim in claims] for claims in (first, second)] == [[2], [1]]
-    assert after == 1
+    assert after == {None: 1}
+
+
+async def test_polls_of_one_provider_have_their_own_room(ledger: RedisLedger) -> None:
+    for name in (None, "second", "third"):
+        job_id = await started(ledger, admission(body=f"{name}", provider=name))
+        await ledger.record_part(job_id, 0, upstream_id="the same id", due_ms=-2000)
+
+    claims, left = await ledger.claim_with_polls(10, 60_000, {None: 0, "second": 0})
+    more, after = await ledger.claim_with_polls(10, 60_000, {None: 0, "second": 1})
+
+    assert [claim.job.provider for claim in claims] == ["third"]
+    assert left == {None: 1, "second": 1}
+    assert [claim.job.provider for claim in more] == ["second"]
+    assert after == {None: 1}
+
+
+async def test_two_providers_may_use_one_id_for_tasks_of_their_own(ledger: RedisLedger) -> None:
+    one, other, third = [
+        await started(ledger, admission(body=body, provider=provider))
+        for body, provider in (("a", None), ("b", "second"), ("c", "second"))
+    ]
+
+    assert await ledger.record_part(one, 0, upstream_id="task_1", due_ms=9)
+    assert await ledger.record_part(other, 0, upstream_id="task_1", due_ms=9)
+    assert not await ledger.record_part(third, 0, upstream_id="task_1", due_ms=9)
 
 
 async def test_a_lease_taken_over_cannot_be_given_back(ledger: RedisLedger) -> None:

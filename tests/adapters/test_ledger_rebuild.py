@@ -139,6 +139,29 @@ async def test_an_emptied_store_is_rebuilt_from_the_journal_alone(
     assert await host.ledger.find_owner(jobs["S"].pictures[0].name) == ("ann", "user:ann")  # type: ignore[union-attr]
 
 
+async def test_a_rebuilt_job_and_its_entry_are_still_of_their_provider(
+    engine: Engine, host: Host
+) -> None:
+    ledger = host.ledger
+    at_second = admission(provider="second")
+    running, ended = await started(ledger, at_second), await started(ledger, admission())
+    await ledger.record_part(running, 0, upstream_id="up_1", due_ms=-1)
+    other = await started(ledger, admission(provider="second"))
+    await ledger.settle(other, delivered(1))
+    empty(engine)
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ledger.admit(admission())
+
+    await host.rebuild()
+
+    [claim] = await ledger.claim(10, 1000)
+    assert (claim.job.id, claim.job.provider) == (running, "second")
+    assert [entry.provider for entry in await entries(ledger)] == ["second"]
+    third = await started(ledger, admission(provider="second"))
+    assert not await ledger.record_part(third, 0, upstream_id="up_1", due_ms=60_000)
+    assert await ledger.record_part(ended, 0, upstream_id="up_1", due_ms=60_000)
+
+
 async def test_after_a_rebuild_everything_goes_on_where_it_stood(
     engine: Engine, host: Host
 ) -> None:

@@ -31,6 +31,8 @@ from app.domain.journal import Outbox, OutboxMessage, OutboxOutcome, OutboxPart
 from app.domain.ledger import CollectionReport
 from app.service.background import BackgroundTasks
 from app.service.settle import JobSettler
+from app.service.timings import JobTimings
+from app.service.upstreams import AbsentProvider, Upstream, Upstreams
 from app.service.wait import JobWaiters
 from app.settings import Settings
 from app.wiring.adapters import open_metrics
@@ -204,12 +206,13 @@ async def test_messages_that_another_process_delivered_are_not_put_off_for_ever(
 
 @contextlib.contextmanager
 def settler_on(store: BatchingStore, outbox: Outbox, ledger: Any) -> Iterator[JobSettler]:
+    limiter = RedisUpstreamLimiter(store, UpstreamLimits())
     metrics = open_metrics(Settings(_env_file=None), read_catalog(Settings(_env_file=None)))
     try:
         yield JobSettler(
             ledger=ledger,
             cache=RedisResultCache(store, ttl_s=60, variants=2, lease_s=60),
-            upstream_limiter=RedisUpstreamLimiter(store, UpstreamLimits()),
+            upstreams=Upstreams(Upstream(None, AbsentProvider("main", str), limiter, JobTimings())),
             waiters=JobWaiters(ledger),
             outbox=outbox,
             recorder=metrics,

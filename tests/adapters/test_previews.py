@@ -85,12 +85,26 @@ def webp_of(width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+def zeros_compressed(length: int) -> bytes:
+    """Like `zlib.compress(bytes(length))`, from a piece of a megabyte that repeats itself."""
+    coder = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    piece = coder.compress(bytes(1 << 20)) + coder.flush(zlib.Z_FULL_FLUSH)
+    checksum = (length % 65_521) << 16 | 1
+    return b"\x78\xda" + piece * (length >> 20) + coder.flush() + struct.pack(">I", checksum)
+
+
 def png_with_text() -> bytes:
     """A compressed text of 300 MB behind the header of a real picture."""
     body = noise("PNG", (400, 400))
-    data = b"Comment\0\0" + zlib.compress(bytes(300 << 20), 9)
+    data = b"Comment\0\0" + zeros_compressed(300 << 20)
     crc = struct.pack(">I", zlib.crc32(b"zTXt" + data))
     return body[:33] + struct.pack(">I", len(data)) + b"zTXt" + data + crc + body[33:]
+
+
+def one_coloured_gif(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("P", (width, height)).save(file, "GIF")
+    return file.getvalue()
 
 
 HOSTILE = {
@@ -99,6 +113,7 @@ HOSTILE = {
     "a png that promises more than it has": png(6000, 6000, bytes(1000)),
     "a png with a text bomb": png_with_text(),
     "a gif of 65,535 x 65,535": gif_of(65_535, 65_535),
+    "a whole gif of more than 20 million pixels": one_coloured_gif(5000, 4001),
     "a webp of 16,384 x 16,384 without frames": webp_of(16_384, 16_384),
     "a tiff": noise("TIFF", (500, 500)),
     "an icon": drawn("ICO", "RGBA", sizes=[(64, 64)]),

@@ -18,8 +18,7 @@ from app.adapters.redis.replies import PLAIN_REPLIES, STATUSES, ErrorCode, Unexp
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 from app.domain.cache import CacheControl
 from app.domain.images import digest
-from app.sandbox.server import Sandbox
-from tests.harness import KOI, gateway
+from tests.harness import KOI, gateway, quick_sandbox
 
 FOLDER = Path(keyspace.__file__).parent / "scripts"
 GIBBERISH = "#!lua\nreturn { 'gibberish', '0', {}, { map = {} } }"
@@ -89,7 +88,7 @@ def test_a_caller_is_answered_500_and_not_blamed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str, script: str
 ) -> None:
     with (
-        Sandbox(time_scale=0.01) as sandbox,
+        quick_sandbox() as sandbox,
         EmbeddedStore(tmp_path / "store") as store,
         gateway(sandbox, store.url, tmp_path / "koi", upstream_concurrency=1) as koi,
     ):

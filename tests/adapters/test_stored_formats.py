@@ -5,6 +5,7 @@ so a change of one of them needs a migration, or a reader for both.
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +119,50 @@ async def test_the_scripts_write_the_fields_of_the_golden_records_and_no_others(
         replay = admin.hgetall("koi:1:{ledger}:replay:" + "1" * 64)
 
     assert opened <= set(JOBS["dispatched"])
+    assert "provider" not in {*opened, *entry}  # the main one is not named
     assert ended <= set(JOBS["collecting"])
     known = {field for _, record in golden("entries.json") for field in record}
     assert set(entry) <= known
     [idempotency] = golden("idempotency.json").values()
     assert set(replay) == set(idempotency)
     assert replay == {"job": wanted.job_id, "body": wanted.dedup_keys.body}
+
+
+async def test_what_a_request_said_is_written_as_in_the_golden_records(
+    engine: Engine, store: BatchingStore
+) -> None:
+    ledger = ledger_on(store, attributed=1)
+    job, [_, entry] = JOBS["attributed"], golden("entries.json")[-1]
+    said = codec.read_job(job).attribution
+    assert said is not None
+    await ledger.admit(admission(attribution=replace(said, tag="first")))
+    wanted = admission(attribution=said)
+    await started(ledger, wanted)
+    await ledger.settle(wanted.job_id, delivered(1))
+    with engine.client() as admin:
+        [(_, written)] = admin.xrange("koi:1:{ledger}:stream")
+        record = admin.hgetall(JOB + wanted.job_id)
+
+    assert record["attribution"] == job["attribution"]
+    for text in (record["counted_as"], written["attribution"]):
+        assert orjson.loads(text) == orjson.loads(entry["attribution"])
+
+
+async def test_the_provider_of_a_job_is_in_its_record_and_in_its_entry(
+    engine: Engine, store: BatchingStore
+) -> None:
+    ledger = ledger_on(store)
+    wanted = admission(provider="second")
+    job_id = await started(ledger, wanted)
+    await ledger.settle(job_id, delivered(1))
+    with engine.client() as admin:
+        record = admin.hgetall(JOB + job_id)
+        [(_, entry)] = admin.xrange("koi:1:{ledger}:stream")
+
+    assert record["provider"] == entry["provider"] == "second"
+    assert set(entry) <= {field for _, known in golden("entries.json") for field in known}
+    assert codec.read_job(JOBS["at_second_provider"]).provider == "second"
+    assert codec.read_job(JOBS["dispatched"]).provider is None
 
 
 async def test_an_idempotency_record_still_means_its_job(

@@ -173,7 +173,7 @@ def test_a_picture_in_an_answer_is_cut_out_only_where_it_changes_nothing(body: b
     agree(body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.from_regex(PLAIN_LINK, fullmatch=True))
 @example("https://a/b/../c")
 @example("https://a//b")
@@ -201,7 +201,7 @@ BODIES = st.dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(body=BODIES, indent=st.sampled_from([None, 1]), junk=st.sampled_from([b"", b"\n", b"{}"]))
 @example(body={"id": TASK, "status": "queued", "progress": 7}, indent=None, junk=b"")
 @example(body=DONE, indent=1, junk=b"\n")
@@ -209,7 +209,7 @@ def test_both_readers_agree_on_any_object(body: Any, indent: int | None, junk: b
     agree(json.dumps(body, indent=indent).encode() + junk)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     row=st.sampled_from(sorted(DOCUMENTED)),
     at=st.integers(0, 500),
@@ -235,7 +235,7 @@ def decoded_whole(text: str) -> bytes | None:
         return None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.binary(max_size=60).map(lambda body: base64.b64encode(body).decode())
     | st.text("AbZ09+/-_= \n\té", max_size=30)

@@ -53,7 +53,7 @@ def meaning(
         return meant
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(status=STATUSES, body=BODIES)
 def test_any_reply_to_a_post_has_a_meaning(status: int, body: Any) -> None:
     meant = meaning(lambda: READER.parse_submit_reply(reply(status, body)))
@@ -62,7 +62,7 @@ def test_any_reply_to_a_post_has_a_meaning(status: int, body: Any) -> None:
     assert not isinstance(meant, PollInconclusive)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(status=STATUSES, body=BODIES)
 def test_any_reply_to_a_poll_has_a_meaning(status: int, body: Any) -> None:
     meant = meaning(lambda: READER.parse_poll_reply(reply(status, body), "task_0"))
@@ -88,7 +88,7 @@ def assert_sane(status: int, meant: UpstreamAnswer | UpstreamError | PollInconcl
             assert all((image.url is None) != (image.body is None) for image in meant.images)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary() | st.text().map(str.encode) | st.binary().map(lambda rest: b"{}" + rest))
 def test_any_bytes_are_json_or_unreadable(body: bytes) -> None:
     try:
@@ -101,7 +101,7 @@ def test_any_bytes_are_json_or_unreadable(body: bytes) -> None:
         assert json.loads(body.decode("utf-8-sig")) == document.value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(BODIES)
 def test_json_that_every_reader_takes_is_read_as_it_is(body: Any) -> None:
     document = parse_lenient_json(json.dumps(body).encode())
@@ -109,7 +109,7 @@ def test_json_that_every_reader_takes_is_read_as_it_is(body: Any) -> None:
     assert (document.value, document.is_nonstandard) == (body, False)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     name=st.sampled_from([name for name, _ in RETRY_HEADERS]),
     text=st.text() | st.integers().map(str) | st.floats().map(str),
@@ -120,7 +120,7 @@ def test_any_retry_after_is_a_wait_or_nothing(name: str, text: str) -> None:
     assert wait is None or 1 <= wait <= 60
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text())
 def test_any_words_become_plain_text(text: str) -> None:
     said = MessageSanitizer(("sk-secret",)).sanitize(

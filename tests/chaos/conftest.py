@@ -12,7 +12,7 @@ import pytest
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
-from tests.harness import Koi, gateway
+from tests.harness import Koi, gateway, quick_sandbox
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         yield sandbox
 
 

@@ -1,16 +1,19 @@
 """Gateways forked from one warm process: a tenth of what a start of `koi serve` costs."""
 
+import atexit
 import ctypes
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,11 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.chaos.warm"])
 _bookkeeping = threading.Lock()
 """A start looks after every earlier child, and two looks at one child would spoil its exit code."""
+
+
+def end_forking() -> None:
+    """Ends the warm process and waits for it, so that its CPU time counts as that of the tests."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 class Fork:
@@ -83,11 +91,56 @@ class Fork:
         raise AssertionError(f"not listening: {self.log.read_text()}")
 
 
+class ForkedCommand:
+    """`koi` with these words in a directory, watched like a `subprocess.Popen`."""
+
+    def __init__(
+        self, words: Sequence[str], cwd: Path, environment: Mapping[str, str], log: Path
+    ) -> None:
+        arguments = (list(words), str(cwd), dict(environment), str(log))
+        self._process = _context.Process(target=_run, args=arguments, daemon=True)
+        with _bookkeeping:
+            self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        with _bookkeeping:
+            return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        multiprocessing.connection.wait([self._process.sentinel], timeout)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired("koi", timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 def _live(words: dict[str, str], log: str) -> None:
-    if sys.platform == "linux":
-        # Nothing of ours may outlive the tests: the forking process dies with them.
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    _die_with_the_tests()
     mortal.live(words, log)
+
+
+def _run(words: list[str], cwd: str, environment: dict[str, str], log: str) -> None:
+    _die_with_the_tests()
+    os.chdir(cwd)
+    try:
+        mortal.live(environment, log, words)
+    finally:
+        atexit._run_exitfuncs()  # the last lines of the log; the library skips them in a child
+
+
+def _die_with_the_tests() -> None:
+    """Nothing of ours may outlive the tests: the forking process dies with them."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
 def reserve() -> socket.socket:

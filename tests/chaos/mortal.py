@@ -11,7 +11,8 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
 from app.adapters.http.client import HttpClient
@@ -94,14 +95,15 @@ SENT_WITHIN_S = 0.1
 """From the first byte to the last, on this machine."""
 
 
-def live(environment: dict[str, str], log: str) -> None:
-    """What a forked process does: become `koi serve` with this environment."""
+def live(environment: dict[str, str], log: str, words: Sequence[str] = ("serve",)) -> None:
+    """What a forked process does: become `koi` with these words and this environment."""
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["koi", "serve"]
+    time.tzset()
+    sys.argv = ["koi", *words]
     begin()
 
 

@@ -13,7 +13,7 @@ import httpx
 from app.sandbox.server import Sandbox
 from tests.chaos.crowd import GENERATE
 from tests.chaos.gateways import Deployment, Variant, deployed
-from tests.harness import KOI
+from tests.harness import KOI, quick_sandbox
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def test_a_picture_delivered_without_a_store_is_settled_by_the_next_process(
 ) -> None:
     """Sync mode, where nobody can ask the provider again."""
     with (
-        Sandbox(time_scale=0.01) as sandbox,
+        quick_sandbox() as sandbox,
         deployed(Variant("outbox", ("sync",)), sandbox, tmp_path) as deployment,
         ThreadPoolExecutor() as pool,
     ):
@@ -76,7 +76,7 @@ def test_a_task_id_that_came_without_a_store_is_followed_by_the_next_process(
     tmp_path: Path,
 ) -> None:
     with (
-        Sandbox(time_scale=0.01) as sandbox,
+        quick_sandbox() as sandbox,
         deployed(Variant("outbox", ("auto",)), sandbox, tmp_path) as deployment,
         ThreadPoolExecutor() as pool,
     ):
@@ -104,7 +104,7 @@ def test_a_task_id_that_came_without_a_store_is_followed_by_the_next_process(
 def test_files_that_are_no_messages_delay_no_other(tmp_path: Path) -> None:
     """Empty, cut and foreign ones lie before the message that can be delivered."""
     with (
-        Sandbox(time_scale=0.01) as sandbox,
+        quick_sandbox() as sandbox,
         deployed(Variant("outbox", ("sync",)), sandbox, tmp_path) as deployment,
         ThreadPoolExecutor() as pool,
     ):

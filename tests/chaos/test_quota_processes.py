@@ -10,11 +10,10 @@ import httpx
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.domain.limits import Limits
-from app.sandbox.server import Sandbox
 from app.wiring.operator import OperatorContext
 from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork
-from tests.harness import PRICED, Koi, operator_settings
+from tests.harness import PRICED, Koi, operator_settings, quick_sandbox
 
 PROCESSES = 4
 CALLS = 500
@@ -26,7 +25,7 @@ REFUNDED = ("500", "moderation-400", "429-int")
 @contextmanager
 def deployed(path: Path) -> Iterator[tuple[list[str], Koi]]:
     with ExitStack() as stack:
-        sandbox = stack.enter_context(Sandbox(time_scale=0.01))
+        sandbox = stack.enter_context(quick_sandbox())
         store = stack.enter_context(EmbeddedStore(path / "store"))
         settings: dict[str, Any] = {
             "upstream_base_url": sandbox.url,

@@ -15,7 +15,7 @@ from tests.chaos.calls import Manner
 from tests.chaos.posts import Posts
 from tests.chaos.steps import Fate, steps
 from tests.chaos.trial import Trial, undergo
-from tests.harness import PRICED
+from tests.harness import PRICED, quick_sandbox
 
 DATABASES = 16
 """Databases of the store, one for each trial under way."""
@@ -33,7 +33,7 @@ QUICK: dict[str, Any] = {
 
 @contextmanager
 def provider() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         # Long enough for a poll that finds it running, short enough for a sync call.
         sandbox.set(picture_style="plain", latency_s=2)
         yield sandbox

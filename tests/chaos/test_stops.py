@@ -12,7 +12,7 @@ import httpx
 from app.sandbox.server import Sandbox
 from tests.chaos.crowd import GENERATE
 from tests.chaos.gateways import Variant, deployed
-from tests.harness import KOI
+from tests.harness import KOI, quick_sandbox
 
 PATIENT = {
     "upstream_timeout_s": 30,
@@ -42,7 +42,7 @@ def test_a_request_admitted_while_the_drain_begins_is_sent_on_not_paid_and_lost(
     tmp_path: Path,
 ) -> None:
     with (
-        Sandbox(time_scale=0.01) as sandbox,
+        quick_sandbox() as sandbox,
         deployed(Variant("late", ("sync",), settings=PATIENT), sandbox, tmp_path) as deployment,
         ThreadPoolExecutor() as pool,
     ):

@@ -26,7 +26,7 @@ from tests.clients.process import Driver
 from tests.clients.scenarios import BY_NAME, SCENARIOS, Scenario
 from tests.clients.tables import long_table, put_between_markers, short_table
 from tests.clients.trial import Outcome, play
-from tests.harness import gateway
+from tests.harness import gateway, quick_sandbox
 
 README = Path(__file__).parent.parent.parent / "README.md"
 AT_ONCE = 3
@@ -74,7 +74,7 @@ def led_through(client: Client, scenarios: Sequence[Scenario]) -> list[Outcome]:
     try:
         with (
             EmbeddedStore(folder / "store") as store,
-            Sandbox(time_scale=0.01) as sandbox,
+            quick_sandbox() as sandbox,
             Driver(client) as driver,
         ):
             return [one_trial(driver, s, store.url, sandbox, folder / s.name) for s in scenarios]

@@ -11,9 +11,8 @@ import redis
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from app.adapters.embedded.store import EmbeddedStore
-from app.sandbox.server import Sandbox
 from tests.console.visitor import Visitor, watch
-from tests.harness import Koi, gateway
+from tests.harness import Koi, gateway, quick_sandbox
 
 ROOT = "admin-0123456789"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -43,7 +42,7 @@ def koi(store: EmbeddedStore, tmp_path_factory: pytest.TempPathFactory) -> Itera
         client.flushall()
     data: Path = tmp_path_factory.mktemp("koi")
     with (
-        Sandbox(time_scale=0.01) as provider,
+        quick_sandbox() as provider,
         gateway(provider, store.url, data, admin_key=ROOT, upstream_concurrency=1) as running,
     ):
         yield running

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from app.sandbox.server import Sandbox
 from tests.adapters.store_rig import Engine, running
 from tests.console.visitor import Visitor
-from tests.harness import Koi, gateway
+from tests.harness import Koi, gateway, quick_sandbox
 from tests.store_node import programs
 
 AWAY = "cannot reach its books right now"
@@ -24,7 +23,7 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def koi(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Koi]:
     with (
-        Sandbox(time_scale=0.01) as provider,
+        quick_sandbox() as provider,
         gateway(
             provider, engine.url, tmp_path_factory.mktemp("koi"), redis_timeout_ms=500
         ) as opened,

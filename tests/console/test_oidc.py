@@ -7,8 +7,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from app.adapters.embedded.store import EmbeddedStore
-from app.sandbox.server import Sandbox
-from tests.harness import Koi, gateway
+from tests.harness import Koi, gateway, quick_sandbox
 from tests.oidc import Provider, open_provider, settings_for
 
 
@@ -24,7 +23,7 @@ def koi(
 ) -> Iterator[Koi]:
     data: Path = tmp_path_factory.mktemp("koi")
     with (
-        Sandbox(time_scale=0.01) as provider,
+        quick_sandbox() as provider,
         gateway(provider, store.url, data, **settings_for(identity)) as running,
     ):
         yield running

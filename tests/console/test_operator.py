@@ -259,6 +259,30 @@ def test_usage_is_grouped_filtered_and_downloaded(operator: Visitor, koi: Koi) -
     expect(page.get_by_text("Nothing was used in this time.")).to_be_visible()
 
 
+def test_usage_and_jobs_are_told_apart_by_what_requests_say(operator: Visitor, koi: Koi) -> None:
+    headers = {"x-koi-tag": "autumn", "openai-project": "proj_web"}
+    with koi.client(koi.key("tara")) as client:
+        body = {**KOI, "prompt": "tara's koi", "user": HOSTILE}
+        made = client.post(GENERATE, json=body, headers=headers)
+        client.post(GENERATE, json={**KOI, "prompt": "tara's other koi"})
+    koi.settled()
+    page = operator.page
+    show(page, "usage")
+    page.get_by_label("Only users").fill("tara")
+    page.get_by_label("Group by").select_option("tag")
+    page.get_by_label("Then by").select_option("end_user")
+    expect(page.get_by_role("row", name="autumn")).to_contain_text(HOSTILE)
+    page.get_by_label("Only tags").fill("-")
+    expect(page.get_by_role("row", name="autumn")).to_have_count(0)
+    expect(page.get_by_text("--tag=-")).to_be_attached()
+    show(page, "jobs")
+    page.get_by_label("Tags").fill("autumn")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    show(page, f"jobs/{made.headers['x-koi-task-id']}")
+    expect(page.get_by_text("proj_web")).to_be_visible()
+    expect(page.get_by_text("autumn", exact=True)).to_be_visible()
+
+
 def test_ten_thousand_keys_are_searched_and_paged_by_the_server(
     operator: Visitor, koi: Koi
 ) -> None:

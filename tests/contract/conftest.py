@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-import structlog
 
 from app.api.settings import EdgeSettings
 from app.main import create_app
@@ -20,15 +19,6 @@ QUICK = {
     "heartbeat_interval_s": 0.05,
     "comment_interval_s": 0.05,
 }
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _plain_logs() -> Iterator[None]:
-    """One line per event, as in production; the library's own default renders for the eye."""
-    processors = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    structlog.configure(processors=processors)
-    yield
-    structlog.reset_defaults()
 
 
 def _door(**settings: object) -> Iterator[Door]:

@@ -381,6 +381,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         zone=ZoneInfo("UTC"),
         pictures=Pictures(stage),  # type: ignore[arg-type]
         previews=None,  # type: ignore[arg-type]
+        references=None,  # type: ignore[arg-type]
         budget=MemoryBudget(64 << 20),
         serving=MemoryBudget(2 << 20),
         links=Links(),

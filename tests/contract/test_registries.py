@@ -42,7 +42,11 @@ def test_a_module_is_small_and_says_what_it_is(source: Path) -> None:
 
 
 OWNERS = {
-    r"os\.environ": {"app/settings.py", "app/telemetry/multiprocess.py"},
+    r"os\.environ": {
+        "app/settings.py",
+        "app/provider_settings.py",
+        "app/telemetry/multiprocess.py",
+    },
     r"prometheus_client": {"app/telemetry/metrics.py", "app/telemetry/multiprocess.py"},
     r"import httpx": {"app/adapters/upstream"},
     r"HTTPStatus\.|status_code=\d": {"app/api", "app/sandbox"},

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import structlog
 
 from app.cli.root import run
 from app.settings import build_settings
 from app.wiring.operator import open_operator_context
+from tests.chaos.forks import ForkedCommand
 from tests.harness import ONE_KEY_FOR_ALL, PRICED
+from tests.plain_logs import configure_plain_logs
 
 ROOT = Path(__file__).parents[2]
 KOI = [sys.executable, "-m", "app.cli"]
@@ -43,7 +44,7 @@ class Done:
 class Serving:
     """A running `koi serve`."""
 
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | ForkedCommand"
     url: str
     log: Path
 
@@ -157,15 +158,31 @@ class Cli:
                 stdout=out,
                 stderr=out,
             )
-        serving = Serving(process, "", log)
-        try:
-            serving.url = serving.wait_for("listening")[0]["url"]
-            if ready:
-                _wait_until_ready(serving)
+        with _watched(Serving(process, "", log), ready) as serving:
             yield serving
-        finally:
-            process.kill()
-            process.wait()
+
+    @contextmanager
+    def forked(self, *words: str, ready: bool = True) -> Iterator[Serving]:
+        """Like `serving`, from a process that has loaded Koi already. For tests of what a gateway
+        does; those of the command and its process start a real one."""
+        log = self.path / "serve.log"
+        log.write_bytes(b"")
+        command = ("serve", "--port", "0", *words)
+        process = ForkedCommand(command, self.path, self.environment, log)
+        with _watched(Serving(process, "", log), ready) as serving:
+            yield serving
+
+
+@contextmanager
+def _watched(serving: Serving, ready: bool) -> Iterator[Serving]:
+    try:
+        serving.url = serving.wait_for("listening")[0]["url"]
+        if ready:
+            _wait_until_ready(serving)
+        yield serving
+    finally:
+        serving.process.kill()
+        serving.process.wait()
 
 
 @contextmanager
@@ -190,7 +207,7 @@ def _logs_as_before() -> Iterator[None]:
     try:
         yield
     finally:
-        structlog.reset_defaults()
+        configure_plain_logs()
         root.handlers[:] = handlers
         root.setLevel(level)
 

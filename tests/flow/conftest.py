@@ -10,7 +10,7 @@ import redis
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
-from tests.harness import Koi, gateway
+from tests.harness import Koi, gateway, quick_sandbox
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def store_url(engine: str) -> str:
 
 @pytest.fixture(scope="session")
 def provider() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         yield sandbox
 
 

@@ -22,6 +22,7 @@ from app.settings import build_settings
 from bench.growth_journal import record_template, write_journal
 from tests.adapters.store_rig import Engine, running
 from tests.flow.command import Cli, Serving, generate, served_by
+from tests.harness import quick_sandbox
 from tests.store_node import programs
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -32,7 +33,7 @@ HISTORY = 3000
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         yield sandbox
 
 
@@ -132,7 +133,7 @@ def test_the_drill_a_backup_under_traffic_is_restored_and_everything_goes_on(
 ) -> None:
     file = tmp_path / "koi.gz"
     with_history(old)
-    with old.serving() as serving:
+    with old.forked() as serving:
         key = old.key()
         once = ask(serving, key, "the first", **{"idempotency-key": "order-1"})
         assert latest_backup(serving)["taken_at"] is None
@@ -166,7 +167,7 @@ def test_the_drill_a_backup_under_traffic_is_restored_and_everything_goes_on(
 
 def goes_on(new: Cli, key: str, once: httpx.Response, slow: str) -> None:
     """Repeats find their answer, pictures are there, the open job ends, and new ones are made."""
-    with new.serving() as serving:
+    with new.forked() as serving:
         again = ask(serving, key, "the first", **{"idempotency-key": "order-1"})
         path = once.json()["data"][0]["url"].partition("/v1/")[2].partition("?")[0]
         picture = httpx.get(
@@ -185,7 +186,7 @@ def test_a_machine_that_was_lost_but_for_its_journal_is_restored_and_then_rebuil
     old: Cli, provider: Sandbox, tmp_path: Path
 ) -> None:
     file = tmp_path / "koi.gz"
-    with old.serving() as serving:
+    with old.forked() as serving:
         key = old.key()
         for prompt in ("one", "two"):
             assert generate(serving.url, key, prompt).status_code == 200
@@ -256,7 +257,7 @@ def test_the_ledger_moves_to_a_server_while_a_gateway_is_left_running(
     old: Cli, provider: Sandbox, server: Engine
 ) -> None:
     url = server.url
-    with old.serving() as serving:
+    with old.forked() as serving:
         key = old.key()
         assert generate(serving.url, key, "before").status_code == 200
         provider.set(latency_s=1.5)
@@ -285,7 +286,7 @@ def test_the_ledger_moves_to_a_server_while_a_gateway_is_left_running(
 
     provider.set(latency_s=0.1)
     old.settings["KOI_REDIS_URL"] = url
-    with old.serving() as serving:
+    with old.forked() as serving:
         done = task(serving, key, under_way, wait_s=20)
         assert done["status"] == "completed", done
         assert generate(serving.url, key, "on the new store").status_code == 200

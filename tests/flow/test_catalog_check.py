@@ -42,6 +42,16 @@ def remarks(text: str) -> list[tuple[int | None, str, bool]]:
     return [(r.line, r.field, r.serious) for r in review_catalog(text).remarks]
 
 
+PROVIDER = """\
+[[providers]]
+name = "second"
+base_url = "https://api.second.test/v1"
+api_key_env = "SECOND_API_KEY"
+rpm = 60
+"""
+OF_SECOND = OTHER.replace('name = "b"', 'name = "b"\nprovider = "second"')
+
+
 @pytest.mark.parametrize("name", shipped_catalogs())
 def test_every_catalog_that_koi_ships_can_be_used(cli: Cli, name: str) -> None:
     text = cli.text("catalog", "show", name)
@@ -94,6 +104,15 @@ def test_all_mistakes_are_named_at_once_each_with_its_line_and_what_to_do(cli: C
         (('name = "a"', 'name = "a"\naliases = ["b"]'), (14, "name", True)),
         (('name = "a"', 'name = "a"\nalias_patterns = ["*"]'), None),
         (('name = "a"', 'name = "a"\nsize_aliases = { x = "9x9" }'), (5, "size_aliases", True)),
+        (('name = "a"', 'name = "a"\nreferences = -1'), (5, "references", True)),
+        (('name = "a"', 'name = "a"\nreferences = 99'), (5, "references", True)),
+        (('name = "a"', 'name = "a"\nreference_price = "0.1"'), (5, "reference_price", False)),
+        (('name = "a"', 'name = "a"\nreference_price = "dear"'), (5, "reference_price", True)),
+        (
+            ('name = "a"', 'name = "a"\nreferences = 1\nreference_field = "prompt"'),
+            (6, "reference_field", True),
+        ),
+        (('name = "a"', 'name = "a"\nreferences = 1\nreference_price = "0.1"'), None),
     ],
 )
 def test_each_kind_of_mistake_has_its_line(
@@ -131,3 +150,81 @@ def test_a_file_that_is_not_there_or_no_toml_is_said_so(cli: Cli) -> None:
     assert "cannot be read" in cli.refused("catalog", "check", "absent.toml", code=2)
     assert "broken.toml:2" in cli.run("catalog", "check", "broken.toml", code=1).stdout
     assert "koi, xai" in cli.refused("catalog", "show", "nothing", code=2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line", "field"),
+    [
+        (PROVIDER.replace('"second"', '"main"'), 2, "name"),
+        (PROVIDER.replace('"second"', '"Second One"'), 2, "name"),
+        (PROVIDER.replace("api_key_env", "api_key"), 4, "api_key"),
+        (PROVIDER.replace('api_key_env = "SECOND_API_KEY"\n', ""), 1, "api_key_env"),
+        (PROVIDER + 'api_key_file = "second.key"\n', 6, "api_key_file"),
+        (PROVIDER.replace("SECOND_API_KEY", "KOI_SECOND_API_KEY"), 4, "api_key_env"),
+        (PROVIDER.replace("SECOND_API_KEY", "sk-1234567890"), 4, "api_key_env"),
+        (PROVIDER.replace("60", "0"), 5, "rpm"),
+        (PROVIDER.replace("60", '"60"'), 5, "rpm"),
+        (PROVIDER + 'mode = "fast"\n', 6, "mode"),
+        (PROVIDER + PROVIDER, 7, "name"),
+        (PROVIDER.replace('name = "second"', 'name = "other"'), 17, "provider"),
+    ],
+)
+def test_a_mistake_in_a_provider_is_named_with_its_line(wrong: str, line: int, field: str) -> None:
+    first = GOOD.partition("[[models]]")[0]
+    text = first + wrong + GOOD.removeprefix(first) + OF_SECOND
+    lines = text.splitlines()
+    found = [r for r in review_catalog(text).remarks if r.serious and r.field == field]
+
+    of_model = lines.index('provider = "second"') + 1
+    assert [r.line for r in found] == [of_model if field == "provider" else 2 + line]
+    assert "sk-1234567890" not in "".join(r.text + r.fix for r in found)
+    with pytest.raises(CatalogError):
+        parse_catalog(text)
+
+
+def test_the_check_reads_the_address_and_the_key_of_each_provider(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = GOOD.partition("[[models]]")[0]
+    file = cli.path / "two.toml"
+    file.write_text(first + PROVIDER + GOOD.removeprefix(first) + OF_SECOND)
+
+    unset = cli.run("catalog", "check", "two.toml", code=1).stdout
+    monkeypatch.setenv("SECOND_API_KEY", "sk-a-real-key-of-the-second")
+    good = cli.json("catalog", "check", "two.toml")
+    file.write_text(file.read_text().replace("https://api", "http://api"))
+    plain = cli.run("catalog", "check", "two.toml", code=1).stdout
+    cli.settings["KOI_ALLOW_PLAIN_UPSTREAM"] = "true"
+    allowed = cli.json("catalog", "check", "two.toml")
+
+    assert "two.toml:6  provider second: the variable SECOND_API_KEY is not set" in unset
+    assert good["usable"]
+    assert good["remarks"] == []
+    assert "two.toml:5  provider second: base_url is plain http" in plain
+    assert allowed["usable"]
+
+
+def test_the_example_of_two_providers_can_be_used(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECOND_API_KEY", "sk-a-real-key-of-the-second")
+    (cli.path / "two.toml").write_text(Path("deploy/two-providers.toml").read_text())
+
+    review = cli.json("catalog", "check", "two.toml")
+
+    assert review["remarks"] == []
+    assert review["models"] == ["grok-imagine", "grok-imagine-direct"]
+
+
+def test_a_key_may_stand_in_a_file_or_in_the_env_file(cli: Cli) -> None:
+    first = GOOD.partition("[[models]]")[0]
+    in_file = PROVIDER.replace('api_key_env = "SECOND_API_KEY"', 'api_key_file = "second.key"')
+    for section in (PROVIDER, in_file):
+        (cli.path / "two.toml").write_text(first + section + GOOD.removeprefix(first) + OF_SECOND)
+        cli.run("catalog", "check", "two.toml", code=1)
+        (cli.path / ".env").write_text("SECOND_API_KEY=sk-of-the-second\n")
+        (cli.path / "second.key").write_text("Bearer sk-of-the-second\n")
+
+        assert cli.json("catalog", "check", "two.toml")["usable"]
+        (cli.path / ".env").unlink()
+        (cli.path / "second.key").unlink()

@@ -15,11 +15,12 @@ from app.adapters.embedded.engine import choose_engine, installed_servers
 from app.adapters.embedded.liveness import PingReply, ping
 from app.sandbox.server import Sandbox
 from tests.flow.command import Cli, served_by
+from tests.harness import quick_sandbox
 
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         yield sandbox
 
 
@@ -58,7 +59,7 @@ def test_a_good_deployment_is_all_ok_although_nothing_runs(cli: Cli) -> None:
 
 def test_it_says_what_runs_and_what_to_fix_in_words(cli: Cli) -> None:
     del cli.settings["KOI_CATALOG"]
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         cli.settings |= {"KOI_PORT": serving.url.rpartition(":")[2], "KOI_UPSTREAM_RPMS": "1"}
 
         text = cli.text("doctor")

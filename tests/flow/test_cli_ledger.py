@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from app.adapters.embedded.store import EmbeddedStore
-from app.sandbox.server import Sandbox
 from tests.flow.command import KOI, ROOT, Cli, Serving, generate
+from tests.harness import quick_sandbox
 
 
 @dataclass
@@ -37,10 +37,10 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
         "KOI_CATALOG": str(ROOT / "tests/catalog.toml"),
         "KOI_TIMEZONE": "Asia/Shanghai",
     }
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         settings["KOI_UPSTREAM_BASE_URL"] = sandbox.url
         cli = Cli(tmp_path_factory.mktemp("ledger"), settings)
-        with cli.serving() as serving:
+        with cli.forked() as serving:
             ann = cli.json("keys", "create", "--user", "ann", "--new")
             first = generate(serving.url, ann["key"], "one")
             second = generate(serving.url, ann["key"], "two", n=2, quality="hd")

@@ -286,6 +286,7 @@ def test_the_providers_bill_is_compared_and_its_corrections_entered(desk: Desk) 
     report = desk.post("bill", bill, name="fees.csv")
     strange = desk.post("bill", bill.replace("req_", "other_").replace("task_", "other_"))
     broken = desk.post("bill", b"\x00\x01", 400)
+    endless = desk.post("bill", b"\n" * 100_001, 400)
 
     assert report["name"] == "fees.csv"
     assert report["matched"]["lines"] > 0
@@ -293,6 +294,7 @@ def test_the_providers_bill_is_compared_and_its_corrections_entered(desk: Desk) 
     assert strange["agrees"] is False
     assert "Nothing is corrected" in strange["refused"]
     assert "/tmp" not in broken["error"]["message"]
+    assert "for the command line" in endless["error"]["message"]
 
 
 def test_prices_check_and_corrections_of_a_user(desk: Desk) -> None:

@@ -3,8 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +11,15 @@ import httpx
 import pytest
 
 from app.sandbox.server import Sandbox
-from app.settings import Settings
+from app.settings import build_settings
+from tests.chaos.forks import ForkedCommand
 from tests.harness import KOI, PRICED, Koi, environment
 
 GENERATE = "/v1/images/generations"
 
 
 class Process:
-    """`koi serve` as an operator runs it, with the embedded store, killable."""
+    """`koi serve` with the embedded store, killable."""
 
     def __init__(self, sandbox: Sandbox, data_dir: Path, port: int, mode: str) -> None:
         self.port = port
@@ -37,11 +36,12 @@ class Process:
             port=str(port),
             log_level="error",
         )
-        self._process: subprocess.Popen[bytes] | None = None
+        self._place = data_dir.parent
+        self._process: ForkedCommand | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "serve"], env=self._environment
+        self._process = ForkedCommand(
+            ["serve"], self._place, self._environment, self._place / "serve.log"
         )
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
@@ -59,7 +59,7 @@ class Process:
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGTERM)
             self._process.wait(timeout=60)
 
 
@@ -81,7 +81,7 @@ def served(sandbox: Sandbox, tmp_path: Path, free_port: int) -> Iterator[Process
 
 
 def operator(process: Process, sandbox: Sandbox, tmp_path: Path) -> Koi:
-    settings = Settings(_env_file=None, data_dir=tmp_path / "koi", catalog=PRICED)
+    settings = build_settings(data_dir=tmp_path / "koi", catalog=PRICED)
     return Koi(process.url, sandbox, settings)
 
 

@@ -40,7 +40,7 @@ def second(tmp_path: Path, sandbox: Sandbox, store_url: str) -> Cli:
 
 @contextmanager
 def both(first: Cli, second: Cli) -> Iterator[tuple[Serving, Serving]]:
-    with first.serving() as one, second.serving() as other:
+    with first.forked() as one, second.serving() as other:
         yield one, other
 
 
@@ -54,7 +54,7 @@ def records(store_url: str) -> Iterator["redis.Redis"]:
 def test_a_gateway_whose_pictures_the_first_cannot_read_is_refused(
     first: Cli, second: Cli, workers: str
 ) -> None:
-    with first.serving():
+    with first.forked():
         done = second.process("serve", "--port", "0", "--workers", workers, code=1)
 
     assert "keeps its pictures in" in done.stderr
@@ -66,7 +66,7 @@ def test_a_gateway_whose_pictures_the_first_cannot_read_is_refused(
 def test_the_doctor_says_with_whose_settings_a_gateway_would_be_refused(
     first: Cli, second: Cli
 ) -> None:
-    with first.serving():
+    with first.forked():
         [finding] = [f for f in second.json("doctor") if f["check"] == "gateways"]
 
     assert finding["status"] == "warn"
@@ -92,26 +92,26 @@ def test_gateways_that_share_a_directory_open_each_others_links(first: Cli, seco
 
 
 def test_a_restart_and_a_new_disk_after_an_orderly_end_are_fine(first: Cli, second: Cli) -> None:
-    with first.serving() as serving:
+    with first.forked() as serving:
         assert serving.stop() == 0
-    with first.serving() as serving:
+    with first.forked() as serving:
         assert serving.stop() == 0
 
-    with second.serving() as serving:
+    with second.forked() as serving:
         assert serving.stop() == 0
 
 
 def test_a_gateway_that_died_keeps_nobody_out_for_longer_than_it_takes_to_notice(
     first: Cli, second: Cli, records: "redis.Redis"
 ) -> None:
-    with first.serving():
+    with first.forked():
         pass  # killed
     second.process("serve", "--port", "0", code=1)
     [(name, text)] = records.hgetall(GATEWAYS).items()
     record = json.loads(text)
     records.hset(GATEWAYS, name, json.dumps(record | {"last": record["last"] - 31_000}))
 
-    with second.serving() as serving:
+    with second.forked() as serving:
         assert serving.stop() == 0
     assert records.hgetall(GATEWAYS) == {}
 
@@ -119,7 +119,7 @@ def test_a_gateway_that_died_keeps_nobody_out_for_longer_than_it_takes_to_notice
 def test_two_that_started_while_the_store_was_away_are_named_and_serve_on(
     first: Cli, second: Cli, records: "redis.Redis"
 ) -> None:
-    with first.serving() as one:
+    with first.forked() as one:
         [text] = records.hvals(GATEWAYS)
         stranger = {"id": "f" * 16, "host": "elsewhere", "images": "file:1", "place": "/their/disk"}
         record = json.loads(text)
@@ -138,17 +138,17 @@ def test_a_store_that_is_away_does_not_stop_the_start(
 ) -> None:
     away = cli(tmp_path / "away", sandbox, f"unix://{tmp_path}/nobody.sock")
 
-    with away.serving(ready=False) as serving:
+    with away.forked(ready=False) as serving:
         assert httpx.get(f"{serving.url}/livez").status_code == 200
 
 
 def test_the_marker_is_made_once_and_never_written_over(first: Cli) -> None:
     marker = first.path / ".koi/images/store-id"
-    with first.serving() as serving:
+    with first.forked() as serving:
         before = marker.read_text()
         assert serving.stop() == 0
     marker.chmod(0o400)
-    with first.serving() as serving:
+    with first.forked() as serving:
         assert serving.stop() == 0
     assert marker.read_text() == before
 

@@ -10,11 +10,12 @@ import pytest
 
 from app.sandbox.server import Sandbox
 from tests.flow.command import Cli, Serving, generate, served_by
+from tests.harness import quick_sandbox
 
 
 @pytest.fixture
 def provider() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         sandbox.set(latency_s=1)
         yield sandbox
 
@@ -51,7 +52,7 @@ def test_a_failure_after_heartbeats_is_a_cut_a_status_in_the_log_and_no_error_of
     cli: Cli, provider: Sandbox
 ) -> None:
     provider.script("task-failed")
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         key = cli.key()
         with pytest.raises(httpx.RemoteProtocolError):
             generate(serving.url, key, "first")
@@ -73,7 +74,7 @@ def test_an_unfinished_chunked_answer_and_a_reset_tell_old_and_new_clients_alike
     cli: Cli, provider: Sandbox
 ) -> None:
     provider.script("task-failed", "task-failed")
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         chunked = raw(serving.url, cli.key("ann"), "1.1")
         with pytest.raises(ConnectionResetError):
             raw(serving.url, cli.key("bob"), "1.0")
@@ -91,7 +92,7 @@ def test_a_wait_that_ends_after_heartbeats_is_cut_and_the_repeat_joins_the_job(
 ) -> None:
     provider.set(latency_s=3)
     cli.settings["KOI_SYNC_WAIT_S"] = "1"
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         key = cli.key()
         with pytest.raises(httpx.RemoteProtocolError):
             generate(serving.url, key, "slow")

@@ -13,6 +13,7 @@ import pytest
 
 from app.sandbox.server import Sandbox
 from tests.flow.command import Cli, Serving, generate, served_by
+from tests.harness import quick_sandbox
 
 READING = (
     ("ledger", "check"),
@@ -25,7 +26,7 @@ READING = (
 
 @pytest.fixture
 def provider() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         yield sandbox
 
 
@@ -40,7 +41,7 @@ def log_of(cli: Cli) -> Path:
 
 def bought(cli: Cli, images: int = 4) -> str:
     """A gateway that made some pictures and ended in order; the key it made them with."""
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         key = cli.key()
         for at in range(images):
             assert generate(serving.url, key, f"koi {at}").status_code == 200
@@ -69,7 +70,7 @@ def test_a_gateway_whose_data_directory_is_deleted_buys_nothing_and_says_so_ever
     cli: Cli, provider: Sandbox, workers: str
 ) -> None:
     cli.settings["KOI_WORKERS"] = workers
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         key = cli.key()
         assert generate(serving.url, key).status_code == 200
         shutil.rmtree(cli.path / ".koi", ignore_errors=True)
@@ -115,7 +116,7 @@ def test_a_log_cut_to_half_is_noticed_by_commands_and_gateways_and_rebuilt(cli: 
 
     for command in READING:
         assert "koi ledger rebuild" in cli.run(*command, code=1).stderr
-    with cli.serving(ready=False) as serving:
+    with cli.forked(ready=False) as serving:
         readiness(serving, "lost_data")
         assert generate(serving.url, key).status_code == 503
         assert "Nothing is missing" in cli.text("ledger", "rebuild")
@@ -165,7 +166,7 @@ def test_a_damaged_store_is_repaired_by_the_command_that_the_start_names(
     assert images_used(cli) == 4
     assert cli.json("ledger", "check")["difference"] == 0
     assert "nothing to repair" in cli.text("store", "repair")
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         assert generate(serving.url, key, "one more").status_code == 200
 
 
@@ -226,7 +227,7 @@ def test_a_repair_without_a_journal_says_that_nobody_knows_what_is_lost(cli: Cli
 
 def test_a_store_in_use_or_elsewhere_is_not_repaired(cli: Cli) -> None:
     assert "no store" in cli.refused("store", "repair", code=1)
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         assert "nothing to repair" in cli.refused("store", "repair", code=1)
         assert serving.stop(signal.SIGTERM) == 0
     cli.settings["KOI_REDIS_URL"] = "redis://127.0.0.1:1"
@@ -256,7 +257,7 @@ def test_unreadable_lines_and_strangers_stop_no_start_and_are_named(cli: Cli) ->
         '{"mark":{"seq":"x","who":"","epoch":""},"changes":[],"at_ms":1}\n'
     )
 
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         [warned] = serving.events("journal_unreadable")
         assert generate(serving.url, key, "another").status_code == 200
         serving.stop()

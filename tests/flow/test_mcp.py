@@ -22,7 +22,7 @@ from app.domain.principal import CachePolicy
 from app.sandbox.server import Sandbox
 from tests.faultproxy import FaultProxy
 from tests.flow.test_generate import picture_of
-from tests.harness import PRICED, Koi, gateway
+from tests.harness import PRICED, Koi, gateway, quick_sandbox
 from tests.linkfaults import reset
 from tests.security.test_roles import PAINTER
 
@@ -46,7 +46,7 @@ def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def another(directory: Path, **settings: Any) -> Iterator[tuple[Koi, "Wire"]]:
     """A gateway with other settings, a store and a provider of its own."""
     with (
-        Sandbox(time_scale=0.01) as sandbox,
+        quick_sandbox() as sandbox,
         EmbeddedStore(directory / "store") as store,
         gateway(sandbox, store.url, directory / "koi", **settings) as koi,
     ):

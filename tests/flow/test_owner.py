@@ -35,7 +35,7 @@ def python() -> Iterator[str]:
     copy.chmod(0o755)
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     base = Path(sys.base_prefix)
-    left_out = shutil.ignore_patterns("site-packages", "test", "__pycache__", "idlelib", "config-*")
+    left_out = shutil.ignore_patterns("site-packages", "test", "idlelib", "config-*")
     (copy / "bin").mkdir()
     (copy / "lib").mkdir()
     for shared in (base / "lib").glob("libpython*"):

@@ -24,6 +24,8 @@ from app.api.holder.routes import HOLDER_ROUTES
 from app.api.openapi import DocumentedRoute
 from app.api.routes import ROUTES
 from app.sandbox.server import Sandbox
+from tests.flow.studio import CATALOG as WITH_REFERENCES
+from tests.flow.studio import picture, uri
 from tests.harness import KOI, Koi, gateway
 
 # The gateway runs in a thread of this process, and its own use of `random` may fall into a draw.
@@ -84,12 +86,18 @@ class House:
 def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     provider.reset()
     tokens = {"admin_key": ADMIN_KEY, "metrics_token": METRICS_TOKEN, "mcp": True}
+    tokens["catalog"] = WITH_REFERENCES
     with (
         EmbeddedStore(tmp_path_factory.mktemp("schema-store")) as store,
         gateway(provider, store.url, tmp_path_factory.mktemp("schema"), **tokens) as koi,
     ):
         yield House(koi)
         koi.assert_ledger_matches_bill()
+
+
+def draws(route: DocumentedRoute) -> settings:
+    """Parameters are a few words and numbers each; a body has more that may differ."""
+    return settings(DRAWS, max_examples=10 if route.operation.body else 4)
 
 
 def named(route: DocumentedRoute) -> str:
@@ -100,7 +108,7 @@ def named(route: DocumentedRoute) -> str:
 def test_what_the_schema_allows_is_answered_as_it_says(
     house: House, route: DocumentedRoute
 ) -> None:
-    @DRAWS
+    @draws(route)
     @given(case=house.operation(route).as_strategy(GenerationMode.POSITIVE))
     def check(case: Any) -> None:
         case.call_and_validate(headers=house.headers(route), checks=CHECKS)
@@ -112,7 +120,7 @@ def test_what_the_schema_allows_is_answered_as_it_says(
 def test_what_the_schema_forbids_never_breaks_the_gateway(
     house: House, route: DocumentedRoute
 ) -> None:
-    @DRAWS
+    @draws(route)
     @given(case=house.operation(route).as_strategy(GenerationMode.NEGATIVE))
     def check(case: Any) -> None:
         case.call_and_validate(headers=house.headers(route), checks=CHECKS)
@@ -147,6 +155,19 @@ def test_pictures_and_tasks_look_as_the_schema_says(house: House, fields: dict[s
     assert house.ask("cancelTask", path_parameters=place).status_code == 400
     assert house.ask("retrieveModel", path_parameters={"model": KOI["model"]}).status_code == 200
     assert house.ask("usageCosts", query={"start_time": 1}).json()["data"]
+
+
+def test_edits_look_as_the_schema_says_as_a_form_and_as_json(house: House) -> None:
+    order = {"model": "doubao-seedream-4.5", "prompt": "a koi like this"}
+    form = {**order, "image": [picture()]}
+    by_form = house.ask("createImageEdit", body=form, media_type="multipart/form-data")
+    by_json = house.ask(
+        "createImageEdit",
+        body={**order, "images": [{"image_url": uri(picture("blue"))}]},
+        media_type="application/json",
+    )
+
+    assert (by_form.status_code, by_json.status_code) == (200, 200), by_form.text
 
 
 @pytest.mark.parametrize("route", DRAWN, ids=named)

@@ -11,6 +11,7 @@ import pytest
 
 from app.sandbox.server import Sandbox
 from tests.flow.command import ROOT, Cli, generate, served_by
+from tests.harness import quick_sandbox
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -72,7 +73,7 @@ class Operator:
 
 @pytest.fixture
 def provider() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         yield sandbox
 
 

@@ -19,6 +19,7 @@ import yaml
 from tests.clients.catalog import CLIENTS
 from tests.flow.command import ROOT
 from tests.flow.conftest import Start
+from tests.flow.studio import CATALOG
 from tests.flow.test_sdk_node import NODE
 from tests.flow.test_webhooks import QUICK_DELIVERY, ask
 from tests.harness import Koi
@@ -44,10 +45,12 @@ ENVIRONMENTS = {
     "ai_sdk.mjs": "ai-6",
 }
 """Recipe -> the client of `make clients` in whose environment it runs."""
+EDITS = ("python_edit.py", "node_edit.mjs")
+"""Make a picture, then another after it."""
 RECEIVERS = ("webhook_receiver.py", "webhook_receiver.mjs")
 SYNTAX_ONLY = ("litellm_proxy.yaml",)
 RUN_BY = {
-    "Run by `make test`": {*OURS, *RECEIVERS},
+    "Run by `make test`": {*OURS, *EDITS, *RECEIVERS},
     "Run by tests/flow/test_recipes.py": set(ENVIRONMENTS),
     "Checked for syntax only": set(SYNTAX_ONLY),
     "Its request is replayed by `make test`": {p.name for p in FRONT_ENDS.iterdir()},
@@ -121,6 +124,14 @@ def test_recipes_run_as_pasted(koi: Koi, tmp_path: Path) -> None:
 
     assert run_all(koi, tmp_path, dict.fromkeys(here)) == []
     assert koi.sandbox.posts == len(here)
+
+
+def test_recipes_of_edits_run_as_pasted(start: Start, tmp_path: Path) -> None:
+    koi = start(catalog=CATALOG)
+    here = EDITS if HAS_NODE else EDITS[:1]
+
+    assert run_all(koi, tmp_path, dict.fromkeys(here)) == []
+    assert sorted(map(len, koi.sandbox.references)) == [0] * len(here) + [1] * len(here)
 
 
 def test_recipes_of_other_clients_run_where_these_are_installed(koi: Koi, tmp_path: Path) -> None:

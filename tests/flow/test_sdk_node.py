@@ -19,9 +19,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def caller(koi: Koi, step: str) -> dict[str, Any]:
+def caller(koi: Koi, step: str, *more: str) -> dict[str, Any]:
     ran = subprocess.run(
-        ["node", "caller.mjs", koi.v1, koi.key(), step],
+        ["node", "caller.mjs", koi.v1, koi.key(), step, *more],
         cwd=NODE,
         capture_output=True,
         text=True,

@@ -15,11 +15,12 @@ import pytest
 
 from app.sandbox.server import Sandbox
 from tests.flow.command import Cli, Serving, generate, persist, served_by
+from tests.harness import quick_sandbox
 
 
 @pytest.fixture
 def provider() -> Iterator[Sandbox]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         yield sandbox
 
 

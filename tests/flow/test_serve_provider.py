@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from app.adapters.upstream.probe import ProbeVerdict, probe_provider
-from app.sandbox.server import Sandbox
 from tests.flow.command import Cli, Serving, generate, served_by
+from tests.harness import quick_sandbox
 
 KEY = "sk-upstream-0123456789abcdef"
 PAGE = "<!doctype html><title>Welcome</title>"
@@ -132,7 +132,7 @@ def test_a_provider_without_a_list_of_models_is_no_reason_to_worry(
 
 
 def test_a_provider_that_works_is_said_to(tmp_path: Path) -> None:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         settings = served_by(sandbox.url)
         cli = Cli(tmp_path, settings)
         with cli.serving() as serving:

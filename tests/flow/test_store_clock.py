@@ -11,9 +11,8 @@ import httpx
 import pytest
 import redis
 
-from app.sandbox.server import Sandbox
 from tests.flow.test_generate import GENERATE
-from tests.harness import KOI, Koi, gateway
+from tests.harness import KOI, Koi, gateway, quick_sandbox
 
 HOURS = 2
 STEP = """
@@ -70,7 +69,7 @@ def clock(store: str) -> Clock:
 def gateway_on(store: str, tmp_path: Path, **settings: Any) -> Iterator[Koi]:
     options = {"task_deadline_s": 60, "resolve_after_s": 60, "upstream_poll_interval_s": 0.3}
     with (
-        Sandbox(time_scale=0.01) as sandbox,
+        quick_sandbox() as sandbox,
         gateway(sandbox, store, tmp_path / "koi", **{**options, **settings}) as koi,
     ):
         yield koi
@@ -117,7 +116,7 @@ def test_a_task_at_the_provider_is_polled_on_and_not_given_up(
 def test_also_when_the_gateway_was_down_meanwhile(
     store: str, clock: Clock, tmp_path: Path, hours: float
 ) -> None:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         sandbox.set(latency_s=3)
         options = {"task_deadline_s": 60, "resolve_after_s": 60, "drain_timeout_s": 0.1}
         with gateway(sandbox, store, tmp_path / "koi", **options) as koi:

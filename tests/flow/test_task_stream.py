@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 
 from app.wiring.operator import OperatorContext
 from tests.flow.test_generate import GENERATE
+from tests.flow.test_metering import sample
 from tests.harness import KOI, Koi
 
 EVENTS = {"accept": "text/event-stream"}
@@ -24,6 +26,12 @@ def events_of(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             event = json.loads(line.removeprefix("data: "))
             assert event["type"] == name
             yield event
+
+
+def reads_of_jobs(koi: Koi) -> float:
+    metrics = httpx.get(f"{koi.url}/metrics").text
+    name = "koi_store_command_duration_seconds_count"
+    return sample(metrics, name, script="job", outcome="ok")
 
 
 def new_task(client: httpx.Client, **fields: Any) -> str:
@@ -84,6 +92,24 @@ def test_who_stops_following_changes_nothing(koi: Koi) -> None:
 
     assert ended["status"] == "completed"
     assert koi.sandbox.posts == 1
+
+
+def test_many_who_follow_one_task_cost_the_store_no_more_than_one(koi: Koi) -> None:
+    koi.sandbox.set(latency_s=5)
+    with koi.client() as client, ExitStack() as streams:
+        task = new_task(client)
+        followers = [
+            streams.enter_context(client.stream("GET", f"/v1/tasks/{task}", headers=EVENTS))
+            for _ in range(20)
+        ]
+        before = reads_of_jobs(koi)
+        for stream in followers:
+            *_, last = events_of(stream.iter_lines())
+            assert last["type"] == "task.completed"
+
+        reads = reads_of_jobs(koi) - before
+
+    assert reads < 20
 
 
 def test_a_key_that_is_revoked_meanwhile_is_told_no_more(koi: Koi) -> None:

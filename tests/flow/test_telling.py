@@ -16,6 +16,7 @@ from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from app.service.keys import new_secret
 from tests.flow.command import Cli, Serving, generate, served_by
+from tests.harness import quick_sandbox
 
 PROMPT = "a heron nobody may read about"
 STEPS = {"dispatching", "upstream", "upstream_answered", "settled"}
@@ -23,7 +24,7 @@ STEPS = {"dispatching", "upstream", "upstream_answered", "settled"}
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Cli, Sandbox]]:
-    with Sandbox(time_scale=0.01) as sandbox:
+    with quick_sandbox() as sandbox:
         settings = {
             **served_by(sandbox.url),
             "KOI_LOG_LEVEL": "debug",
@@ -55,7 +56,7 @@ def test_every_line_about_a_job_names_its_task_and_the_request_that_asked_for_it
     koi, sandbox = served
     key = koi.key()
     sandbox.set(cdn_status=503)
-    with koi.serving() as serving:
+    with koi.forked() as serving:
         answer = generate(serving.url, key, PROMPT, **{"async": True})
         ids = answer.json()["id"], answer.headers["x-request-id"]
         eventually(lambda: task(serving, key, ids[0])["status"] == "collecting")
@@ -83,11 +84,11 @@ def test_a_process_that_goes_on_with_a_job_tells_the_request_of_the_one_that_die
     koi, sandbox = served
     key = koi.key()
     sandbox.set(latency_s=2.5)
-    with koi.serving() as serving:
+    with koi.forked() as serving:
         answer = generate(serving.url, key, PROMPT, **{"async": True})
         serving.wait_for("upstream_answered", 2)  # its id and a first poll: it is written down
         serving.stop(signal.SIGKILL)
-    with koi.serving() as serving:
+    with koi.forked() as serving:
         eventually(lambda: task(serving, key, answer.json()["id"])["status"] == "completed", 40)
         [settled] = serving.wait_for("settled")
         # Killed with its store, it would leave a dying one to the command below.
@@ -103,7 +104,7 @@ def test_the_info_level_tells_calls_and_no_steps(served: tuple[Cli, Sandbox]) ->
     koi, _ = served
     koi.settings["KOI_LOG_LEVEL"] = "info"
     key = koi.key()
-    with koi.serving() as serving:
+    with koi.forked() as serving:
         assert generate(serving.url, key, PROMPT).status_code == 200
         [call] = serving.wait_for("request")
         events = {line["event"] for line in lines_of(serving)}
@@ -143,7 +144,7 @@ def test_a_refused_key_learns_nothing_and_the_log_tells_why_and_which_key(
     koi, _ = served
     kinds = refused_keys(koi)
     answers = {}
-    with koi.serving() as serving:
+    with koi.forked() as serving:
         for why, (secret, _) in kinds.items():
             for _ in range(2):
                 headers = {"authorization": f"Bearer {secret}"}
@@ -172,7 +173,7 @@ def test_usage_and_tasks_are_found_by_whose_and_when_also_past_the_record(
     koi.run("users", "create", "cat", "--team", "blue")
     ann = koi.json("keys", "create", "--user", "ann", "--new")
     cat = koi.json("keys", "create", "--user", "cat")
-    with koi.serving() as serving:
+    with koi.forked() as serving:
         made = [generate(serving.url, ann["key"], f"koi {n}") for n in range(2)]
         cats = generate(serving.url, cat["key"], "koi", n=2)
         sandbox.script("400")
@@ -216,7 +217,7 @@ def test_a_call_without_a_task_id_was_sent_all_the_same(served: tuple[Cli, Sandb
     koi.settings["KOI_UPSTREAM_TIMEOUT_S"] = "2"
     sandbox.script("hang")
     key = koi.key()
-    with koi.serving() as serving:
+    with koi.forked() as serving:
         lost = generate(serving.url, key, "one")
         shown = koi.text("tasks", "show", lost.headers["x-koi-task-id"])
 
@@ -231,7 +232,7 @@ def test_a_task_can_be_read_for_as_long_as_its_pictures_are_kept(
     koi, sandbox = served
     koi.settings |= {"KOI_TASK_TTL_S": "3600", "KOI_IMAGE_TTL_DAYS": "10"}
     key = koi.key()
-    with koi.serving() as serving:
+    with koi.forked() as serving:
         made = generate(serving.url, key, "one").headers["x-koi-task-id"]
         sandbox.script("400")
         failed = generate(serving.url, key, "two").headers["x-koi-task-id"]
@@ -256,7 +257,7 @@ def test_a_caller_sees_its_own_limits_and_the_one_that_binds_and_not_those_of_th
     koi.settings["KOI_HOUSE_IMAGES_PER_DAY"] = "3"
     koi.run("users", "create", "ann", "--images-per-day", "100", "--requests-per-minute", "50")
     keys = {name: koi.key(name) for name in ("ann", "bob")}
-    with koi.serving() as serving:
+    with koi.forked() as serving:
         assert generate(serving.url, keys["bob"], "koi", n=2).status_code == 200
         seen = {}
         for name, key in keys.items():

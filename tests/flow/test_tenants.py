@@ -1,5 +1,8 @@
 """Two tenants: nothing of the one is visible to the other."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import httpx
 import pytest
 
@@ -22,6 +25,45 @@ def test_a_foreign_task_answers_exactly_like_an_unknown_one(koi: Koi) -> None:
     assert foreign.status_code == unknown.status_code == cancelled.status_code == 404
     assert foreign.json() == unknown.json()
     assert listed["data"] == []
+
+
+def test_who_is_given_the_name_of_a_deleted_user_sees_nothing_of_that_one(koi: Koi) -> None:
+    with koi.client(koi.key("eve")) as former:
+        theirs = [
+            former.post(GENERATE, json={**KOI, "async": True, "prompt": text}).json()["id"]
+            for text in ("one", "two", "three")
+        ]
+        for task_id in theirs:
+            wait_for(former, task_id)
+    koi.operate(lambda operator: operator.keys.delete_user("eve"))
+    with koi.client(koi.key("eve")) as eve:
+        assert eve.get("/v1/tasks").json()["data"] == []
+        own = [
+            eve.post(GENERATE, json={**KOI, "async": True, "prompt": text}).json()["id"]
+            for text in ("four", "five")
+        ]
+        for task_id in own:
+            wait_for(eve, task_id)
+        listed = {
+            order: [task["id"] for page in pages_of(eve, order) for task in page]
+            for order in ("asc", "desc")
+        }
+        pictures = eve.get("/v1/koi/pictures").json()["data"]
+        former_task = eve.get(f"/v1/tasks/{theirs[0]}")
+
+    assert listed == {"asc": own, "desc": own[::-1]}
+    assert {picture["task_id"] for picture in pictures} == {*own}
+    assert former_task.json()["error"]["code"] == "task_not_found"
+
+
+def pages_of(client: httpx.Client, order: str) -> Iterator[list[dict[str, Any]]]:
+    """A list of tasks, one task at a time."""
+    query = {"order": order, "limit": "1"}
+    more = True
+    while more:
+        page = client.get("/v1/tasks", params=query).json()
+        yield page["data"]
+        more, query = page["has_more"], {**query, "after": page["last_id"]}
 
 
 @pytest.mark.parametrize("task_id", ["..", "a%00b", "a%0d%0aX:1", "x%3Fy=1", "t" * 3000, "TASK_1"])

@@ -31,12 +31,12 @@ def ask(serving: Serving, key: str, receiver: Receiver) -> Any:
 def test_a_task_that_ended_just_before_the_gateway_died_is_told(cli: Cli) -> None:
     key = cli.key()
     with receiving() as receiver:
-        with cli.serving() as serving:
+        with cli.forked() as serving:
             task = ask(serving, key, receiver)
             until_ended(serving, key, task["id"])
             serving.process.kill()
             serving.process.wait()
-        with cli.serving():
+        with cli.forked():
             got = receiver.wait()
 
     assert {one.json["data"]["id"] for one in got} == {task["id"]}
@@ -47,14 +47,14 @@ def test_a_telling_in_which_the_gateway_died_is_told_again(cli: Cli) -> None:
     key, released = cli.key(), threading.Event()
     with receiving() as receiver:
         receiver.answer = lambda _: (released.wait(20), 204)[1]
-        with cli.serving() as serving:
+        with cli.forked() as serving:
             task = ask(serving, key, receiver)
             receiver.wait()
             serving.process.kill()
             serving.process.wait()
         before = len(receiver.got)
         released.set()
-        with cli.serving():
+        with cli.forked():
             got = receiver.wait(times=before + 1)
 
     assert len({one.id for one in got}) == 1

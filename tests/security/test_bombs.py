@@ -190,7 +190,7 @@ def test_bombs_cost_one_post_an_honest_failure_and_little_memory(tmp_path: Path)
             },
         )
         key = cli.key()
-        with cli.serving() as serving:
+        with cli.forked() as serving:
             pid = serving.process.pid
             Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
             before_mb = peak_mb(pid)

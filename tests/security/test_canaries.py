@@ -209,7 +209,7 @@ def test_no_canary_leaves_its_cage(cli: Cli, sandbox: Sandbox, tmp_path: Path) -
     told = Told()
     key = cli.key()
     told.keys.add(key)
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         every_refusal(serving.url, key, told)
         with_a_traceback(serving, tmp_path, cli, told)
         asyncio.run(every_fault(serving.url, key, told))  # from here on the provider's 429s and
@@ -260,7 +260,7 @@ def test_what_the_provider_says_back_is_kept_with_the_task_and_goes_with_it(
     stays holds neither."""
     key = cli.key()
     headers = {"authorization": f"Bearer {key}"}
-    with cli.serving() as serving, store_at(tmp_path) as store:
+    with cli.forked() as serving, store_at(tmp_path) as store:
         for prompt in (REVISED, f"[fault:400={REVISED} is no good] {REVISED}"):
             answer = httpx.post(
                 f"{serving.url}{GENERATE}", headers=headers, json={"prompt": prompt}, timeout=20

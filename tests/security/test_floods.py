@@ -58,7 +58,7 @@ def test_a_flood_of_connections_leaves_room_for_the_work_under_way(
     shell = ["sh", "-c", f'ulimit -n {FILES} && exec "$@"', "koi"]
     monkeypatch.setattr(command, "KOI", [*shell, sys.executable, "-m", "app.cli"])
     key = cli.key()
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         headers = {"authorization": f"Bearer {key}"}
         with httpx.Client(base_url=serving.url, headers=headers, timeout=30) as early:
             assert early.get("/v1/models").status_code == 200
@@ -75,7 +75,7 @@ def test_a_store_that_is_away_is_told_once_and_not_with_every_request(
     cli: Cli, tmp_path: Path
 ) -> None:
     key = cli.key()
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         assert generate(serving.url, key).status_code == 200
         with store_at(tmp_path) as store:
             server = store.info("server")["process_id"]

@@ -165,7 +165,7 @@ def test_a_revoked_key_ends_on_every_worker_within_five_seconds(
     cli = Cli(tmp_path, settings)
     created = cli.json("keys", "create", "--user", "ann", "--new")
     headers = bearer(created["key"]) | {"connection": "close"}
-    with cli.serving("--workers", "2") as serving:
+    with cli.forked("--workers", "2") as serving:
         serving.wait_for("worker_ready", times=2)
 
         def answers(number: int) -> set[int]:

@@ -68,13 +68,14 @@ def test_a_job_is_read_by_id_only_where_its_owner_is_asked_for() -> None:
         ("service/job_search.py", "job", "end.job"),
         ("service/job_search.py", "job", "job_id"),
         ("service/job_story.py", "job", "job_id"),
+        # What `Tasks` shows of it, it asks for the user of.
+        ("service/shared_reads.py", "job", "job_id"),
         # Behind `_visible` and `_may_see_picture`, and by the caller's own name.
         ("service/tasks.py", "find_owner", "name"),
         ("service/tasks.py", "find_owner", "name"),
         # Found in the caller's own list.
         ("service/tasks.py", "job", "job.id"),
         ("service/tasks.py", "job", "task_id"),
-        ("service/tasks.py", "list_page", "principal.user"),
         ("service/tasks.py", "list_page", "principal.user"),
         # The id came out of the completion of this very job.
         ("service/wait.py", "job", "job_id"),

@@ -191,7 +191,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         cli.run("users", "create", "polite")
         cli.run("users", "create", "hostile")
         polite, hostile = cli.key("polite"), cli.key("hostile")
-        with cli.serving() as serving:
+        with cli.forked() as serving:
             yield Scene(cli, serving, Polite(serving.url, polite), hostile)
 
 

@@ -128,6 +128,8 @@ async def create_teams(operator: OperatorContext) -> dict[str, dict[str, str]]:
             "api_key_id": key.key.id, "invitation_id": invitation.invitation.id,
             "secret": key.secret,
         }  # fmt: skip
+    loner = await operator.keys.issue("rival-loner", name="rival, of no team")
+    made["loner"] = {"secret": loner.secret}
     lead = await operator.admin_keys.issue("lead", frozenset({AdminScope.ALL}), team="blue")
     assert lead.key.scopes == {AdminScope.READ, AdminScope.PEOPLE, AdminScope.MONEY}
     return {**made, "lead": {"secret": lead.secret, "id": lead.key.id}}
@@ -146,7 +148,7 @@ def teams(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         ) as koi,
     ):
         made = koi.operate(create_teams)
-        for team in ("blue", "rivals"):
+        for team in ("blue", "rivals", "loner"):
             with koi.client(made[team]["secret"]) as user:
                 answer = user.post(GENERATE, json={**KOI, "prompt": team, "async": True})
                 made[team]["job_id"] = answer.json()["id"]
@@ -202,6 +204,7 @@ def test_no_list_shows_anything_of_another_team(teams: Teams) -> None:
         {"group_by": "user"},
         {"resource_ids": "rival-rita"},
         {"kind": "team"},
+        {"teams": "-", "project_ids": "-", "team": "-", "group_by": "user"},
     ]
     for route in ADMIN_ROUTES:
         if not named(route).startswith("GET") or named(route) not in OPEN or "{" in route.path:

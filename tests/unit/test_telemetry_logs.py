@@ -14,6 +14,7 @@ import pytest
 import structlog
 
 from app.telemetry.logs import configure
+from tests.plain_logs import configure_plain_logs
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def stream() -> Iterator[io.StringIO]:
     configure("json", "info", stream)
     yield stream
     root.handlers[:], root.level = before
-    structlog.reset_defaults()
+    configure_plain_logs()
     structlog.contextvars.clear_contextvars()
 
 

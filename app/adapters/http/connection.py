@@ -3,6 +3,7 @@
 import asyncio
 import select
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import cast
 
 from app.adapters.http.errors import (
@@ -13,7 +14,7 @@ from app.adapters.http.errors import (
     ReadTimeout,
     WriteError,
 )
-from app.adapters.http.messages import ResponseHead
+from app.adapters.http.messages import ResponseHead, StreamedBody
 from app.adapters.http.response_parser import ResponseParser
 
 READ_BUFFER_BYTES = 128 << 10
@@ -33,6 +34,8 @@ class HttpConnection(asyncio.Protocol):
         self._failure: HttpError | None = None
         self._is_busy = False
         self._is_paused = False
+        self._is_full = False
+        self._is_cut = False
         self.idle_since = 0.0
         """When the latest answer ended, by the event loop's clock."""
 
@@ -55,9 +58,25 @@ class HttpConnection(asyncio.Protocol):
     def begin(self, request: bytes, *, bodiless: bool = False) -> None:
         """Write a request; `bodiless` as for `ResponseParser.expect`."""
         self._parser.expect(bodiless=bodiless)
-        self._is_busy = True
+        self._is_busy, self._is_cut = True, False
         if self._transport is not None:
             self._transport.write(request)
+
+    async def send_body(self, body: StreamedBody) -> None:
+        """Write a body as fast as the server takes it; no more of it once the server has answered.
+        Raises `HttpError`, and what the body raises."""
+        self._is_cut = True
+        async with aclosing(body.pieces()) as pieces:
+            async for piece in pieces:
+                if self._parser.head is not None:
+                    return
+                if self._failure is not None:
+                    raise self._failure
+                if self._transport is not None:
+                    self._transport.write(piece)
+                while self._is_full and self._parser.head is None:
+                    await self._wait(None)
+        self._is_cut = False
 
     async def read_head(self, within_s: float | None) -> ResponseHead:
         """The final head. Raises `HttpError`; `ReadTimeout` when nothing came for `within_s`."""
@@ -87,7 +106,7 @@ class HttpConnection(asyncio.Protocol):
         if transport is None or not self._parser.is_reusable or transport.is_closing():
             self.abort()
             return False
-        if self._is_paused or transport.get_write_buffer_size():
+        if self._is_paused or self._is_cut or transport.get_write_buffer_size():
             # The server answered before it had read the whole request.
             self.abort()
             return False
@@ -119,6 +138,13 @@ class HttpConnection(asyncio.Protocol):
         if self._parser.buffered > READ_BUFFER_BYTES and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
         self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:

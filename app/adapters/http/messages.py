@@ -1,8 +1,9 @@
 """A request as it is written, and the head of an answer as it was read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from app.adapters.http.urls import HttpUrl
 
@@ -44,6 +45,16 @@ class SentHeaders:
 NO_HEADERS = SentHeaders()
 
 
+class StreamedBody(Protocol):
+    """A body that is too long to be in memory as a whole."""
+
+    def __len__(self) -> int:
+        """Its exact number of bytes."""
+
+    def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The bytes, from the beginning each time this is called."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
     """One request; a POST says its length also when it has no body."""
@@ -51,11 +62,11 @@ class HttpRequest:
     method: str
     url: HttpUrl
     headers: SentHeaders = NO_HEADERS
-    body: bytes = b""
+    body: bytes | StreamedBody = b""
 
     def encode(self) -> bytes:
-        """The bytes of the whole request. Raises `ValueError` for what would be another request on
-        the wire."""
+        """The bytes of the whole request; without its body if that is streamed. Raises `ValueError`
+        for what would be another request on the wire."""
         if METHOD.fullmatch(self.method) is None or TARGET.fullmatch(self.url.target) is None:
             raise ValueError("the request line holds what it must not")
         length = f"Content-Length: {len(self.body)}\r\n" if self.method != "GET" else ""
@@ -63,7 +74,7 @@ class HttpRequest:
             f"{self.method} {self.url.target} HTTP/1.1\r\nHost: {self.url.origin.authority}\r\n"
             f"{self.headers.lines}{length}\r\n"
         )
-        return head.encode("latin-1") + self.body
+        return head.encode("latin-1") + (self.body if isinstance(self.body, bytes) else b"")
 
 
 @dataclass(frozen=True, slots=True)

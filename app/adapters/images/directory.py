@@ -55,6 +55,14 @@ class ShardedDirectory:
         finally:
             os.close(root)
 
+    def list_names(self) -> frozenset[str]:
+        """What stands in the root: the shards that were made, and other files."""
+        root = self._open_root(create=False)
+        try:
+            return frozenset(os.listdir(root))
+        finally:
+            os.close(root)
+
     def create_root(self) -> int:
         """The root's descriptor; the root is created if it is missing. The caller closes it."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -121,9 +121,12 @@ class FileImageStore:
         """
         cutoff = self._now() - older_than.total_seconds()
         removed = examined = 0
+        present = await asyncio.to_thread(self._list_shards)
         for _ in SHARDS:
             shard = SHARDS[self._next_shard]
             self._next_shard = (self._next_shard + 1) % len(SHARDS)
+            if shard not in present:
+                continue
             seen, gone = await asyncio.to_thread(self._sweep_shard, shard, cutoff)
             removed += gone
             examined += seen
@@ -235,6 +238,12 @@ class FileImageStore:
         except OSError as error:
             if error.errno not in ABSENT_ERRNOS:
                 raise self._shards.map_error(error) from error
+
+    def _list_shards(self) -> frozenset[str]:
+        try:
+            return self._shards.list_names()
+        except OSError as error:
+            raise self._shards.map_error(error) from error
 
     def _sweep_shard(self, shard_name: str, cutoff: float) -> tuple[int, int]:
         try:

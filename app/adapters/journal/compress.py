@@ -15,7 +15,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from app.adapters.files import DIRECTORY_FLAGS, is_regular_file, open_no_follow
+from app.adapters.files import (
+    DIRECTORY_FLAGS,
+    is_regular_file,
+    open_no_follow,
+    sync_directory,
+)
 from app.adapters.journal.reader import COMPRESSED_SUFFIX, COPIES_SUFFIX, open_lines, read_last_mark
 
 OPEN_DAYS = timedelta(days=2)
@@ -35,7 +40,7 @@ def compress_closed_days(directory: Path, *, now: datetime | None = None) -> int
     last_day = ((now or datetime.now(UTC)) - OPEN_DAYS).date()
     if not directory.is_dir():
         return 0
-    with _locked(directory) as locked:
+    with lock_directory(directory) as locked:
         if not locked:
             return 0
         for left in directory.glob(f"*{COMPRESSED_SUFFIX}{TEMPORARY_SUFFIX}"):
@@ -53,7 +58,8 @@ def compress_closed_days(directory: Path, *, now: datetime | None = None) -> int
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[bool]:
+def lock_directory(directory: Path) -> Iterator[bool]:
+    """Whether this process may write files of days and months that are over: one at a time."""
     handle = os.open(directory, DIRECTORY_FLAGS)
     try:
         try:
@@ -103,7 +109,7 @@ def _compress(file: Path) -> None:
         written = file.stat()
         os.utime(temporary, ns=(written.st_atime_ns, written.st_mtime_ns))
         temporary.replace(packed)
-        _sync_directory(file.parent)
+        sync_directory(file.parent)
     file.unlink()
 
 
@@ -133,11 +139,3 @@ def _has_same_lines(packed: Path, file: Path) -> bool:
 
 def _read(file: Path) -> BinaryIO:
     return open(file, "rb", opener=open_no_follow)
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, DIRECTORY_FLAGS)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

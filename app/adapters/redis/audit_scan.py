@@ -8,12 +8,11 @@ from app.adapters.redis.codec import EntryId, Record, entry_id
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.replies import Fields
 from app.domain.errors import LedgerUnavailable
-from app.domain.job import JobState
+from app.domain.job import OPEN_STATES
 
 JOB_PAGE, COUNTER_PAGE = 100, 500
 MAX_TRIES = 5
 JOB_FIELDS = ("state", "n", "unit", "day", "month", "key", "user", "team")
-OPEN_STATES = frozenset({JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN})
 
 
 @dataclass(slots=True)

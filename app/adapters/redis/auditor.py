@@ -54,12 +54,15 @@ class Auditor:
                 scan = await self._scan()
                 again = set(self._differences(scan))
                 found = [difference for difference in found if difference in again]
+        unread: list[str] = []
         if full:
-            found += await find_rollup_differences(self._scripts)
+            findings = await find_rollup_differences(self._scripts)
+            found += findings.differences
+            unread = findings.unread
         counted = len(OPEN_FIELDS) + sum(
             len(COUNTER_FIELDS) * len(scan.windows[label]) for label in scan.labels
         )
-        return LedgerAudit(self._entries, len(scan.jobs), counted, tuple(found))
+        return LedgerAudit(self._entries, len(scan.jobs), counted, tuple(found), tuple(unread))
 
     async def full_audit_due(self) -> bool:
         """Whether it is time for the next full audit of all processes; then it is this one's."""

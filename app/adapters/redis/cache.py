@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from app.adapters.redis import keyspace
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.scripts import Argument, load_scripts
-from app.adapters.redis.codec import read_pictures, to_json
+from app.adapters.redis.codec import to_json
+from app.adapters.redis.picture_records import read_pictures
 from app.adapters.redis.replies import Fields, check_fields, unexpected_reply
 from app.domain.cache import CacheControl, CacheLookup, CacheOutcome
 from app.domain.errors import StoreUnavailable

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from app.adapters.redis.attributions import read_attribution, write_attribution
+from app.adapters.redis.picture_records import SHORT_PICTURES, pictures_of, read_pictures
 from app.domain.charging import call_ids_of
 from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import Picture
@@ -43,10 +45,6 @@ def to_json(value: Any) -> str:
 
 def _read_note(text: str) -> FailureNote:
     return FailureNote(**orjson.loads(text))
-
-
-def read_pictures(text: str) -> tuple[Picture, ...]:
-    return tuple(Picture(**row) for row in orjson.loads(text))
 
 
 def _read_result(text: str) -> PartResult:
@@ -118,6 +116,8 @@ JOB_FIELDS = (
     Field("calls", "calls", _read_words, " ".join, ()),
     Field("request_id", "request_id", default=None),
     Field("deleted", "deleted", _read_words, " ".join, ()),
+    Field("attribution", "attribution", read_attribution, write_attribution, None),
+    Field("provider", "provider", default=None),
 )
 PART_FIELDS = (
     Field("upstream_id", "upstream", default=None),
@@ -155,6 +155,8 @@ ENTRY_FIELDS = (
     Field("dispatched_ms", "dispatched", int, default=None),
     Field("asked", "asked", int, default=None),
     Field("surplus_micros", "surplus_micros", int, default=0),
+    Field("attribution", "attribution", read_attribution, write_attribution, None),
+    Field("provider", "provider", default=None),
 )
 
 
@@ -189,6 +191,10 @@ def read_job(record: Mapping[str, str]) -> Job:
     )
     if "calls" not in record:
         values["calls"] = call_ids_of(parts)
+    if SHORT_PICTURES in record:
+        values["pictures"] = pictures_of(record)
+    if values["status"] is TaskStatus.COMPLETED:
+        values["progress"] = 100
     images = [field for field in record if field.startswith((PENDING, PICTURE))]
     late = read_late_pictures(record) if images else None
     if late:

@@ -1,6 +1,7 @@
 """Due jobs, claimed and given back in batches: thousands of tasks are polled every few seconds."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,13 +9,15 @@ from app.adapters.redis.codec import read_job, unflatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.script_requests import Request, given
 from app.domain.errors import LedgerUnavailable
-from app.domain.ledger import JobClaim
+from app.domain.ledger import JobClaim, PollRooms
 
 MAX_PASSED = 2000
 """How many due jobs without room for their polls are passed over to find others."""
 BATCH_S = 0.005
 """How long a job that is given back waits for others, so that one script takes all of them."""
 MAX_BATCH = 64
+MAIN = ""
+"""How the scripts call the main provider."""
 
 
 class JobClaims:
@@ -24,14 +27,16 @@ class JobClaims:
         self._sending: set[asyncio.Task[None]] = set()
 
     async def claim(
-        self, limit: int, lease_ms: int, polls: int | None = None
-    ) -> tuple[list[JobClaim], int]:
-        """Up to `limit` due jobs, and how many polls are due without room: there is room for so
-        many `polls`, or None for all."""
+        self, limit: int, lease_ms: int, polls: PollRooms | None = None
+    ) -> tuple[list[JobClaim], Counter[str | None]]:
+        """Up to `limit` due jobs, and how many polls are due without room, by provider: those named
+        in `polls` have room for so many, the others for all."""
         claims: list[JobClaim] = []
-        left, first = 0, 0
+        rooms = None if polls is None else {name or MAIN: n for name, n in polls.items()}
+        left: Counter[str | None] = Counter()
+        first = 0
         while True:
-            asked = given(limit=limit - len(claims), lease_ms=lease_ms, polls=polls, first=first)
+            asked = given(limit=limit - len(claims), lease_ms=lease_ms, polls=rooms, first=first)
             try:
                 _, fields = await self._scripts.write("claim", asked)
             except LedgerUnavailable:
@@ -39,7 +44,9 @@ class JobClaims:
                     return claims, left  # these are leased: nobody else may take them for a while
                 raise
             claims += map(_claim, fields["claims"])
-            left, polls = left + fields["polls_left"], fields.get("room")
+            for name, polls_left in fields["polls_left"].items():
+                left[name or None] += polls_left
+            rooms = fields.get("rooms")
             first = fields.get("next", MAX_PASSED)
             if len(claims) >= limit or first >= MAX_PASSED:
                 return claims, left

@@ -2,7 +2,8 @@
 
 Names open with the number of this layout, so that another one can live beside it. Keys that change
 together share a hash tag (`{…}`), so that each script stays within one cluster slot: the whole
-ledger is one tag, each cache entry is a tag of its own, the limits of the provider are a third.
+ledger is one tag, each cache entry is a tag of its own, the limits of the provider are a third. A
+further provider has the keys of the limiter once more, under a tag of its own (`provider_key`).
 
 `KEYS` is the table; the loader hands it to the scripts as `K`, where a key with a variable part is
 the prefix before it. A scope key is `key:<id>`, `user:<name>`, `team:<name>` or `house`. A label
@@ -67,6 +68,10 @@ KEYS = (
         "the ledger's entries while a rebuild writes them"),
     Key("stream", f"{_LEDGER}stream", "", "stream", "for ever", "ledger",
         "the ledger's entries: the truth"),
+    Key("months", f"{_LEDGER}months", "", "hash", "for ever", "ledger",
+        "months whose entries are in files beside the journals, their sums, and up to when"),
+    Key("tidied", f"{_LEDGER}tidied", "", "string", "for ever", "ledger",
+        "epoch and last entry whose ended job lost what nobody asks for any more"),
     Key("window", f"{_LEDGER}window:", "<label>", "hash", "day +40 days, month +400 days", "ledger",
         "scope key -> 'images micros held_images held_micros', derived from stream and open jobs"),
     Key("windows", f"{_LEDGER}windows", "", "zset", "for ever", "ledger",
@@ -83,6 +88,8 @@ KEYS = (
         "the same for images a minute; only where these are limited"),
     Key("requests", f"{_LEDGER}requests:", "<day>", "hash", "day +1 day", "ledger",
         "scope key -> requests of that day; only where these are limited"),
+    Key("attributed", f"{_LEDGER}attributed:", "<month>:<user>", "hash", "month +1 day", "ledger",
+        "projects, tags and end users that are told apart, and how many; where requests give any"),
     Key("slots", f"{_LEDGER}slots:", "<scope key>", "zset", "while jobs run", "ledger",
         "concurrency: running jobs by the time their slot lapses"),
     Key("replay", f"{_LEDGER}replay:", "<digest>", "hash", "24 hours", "ledger",
@@ -169,8 +176,17 @@ _NAMES = {key.noun: key.name for key in KEYS}
 LEDGER_ROUTE = (_NAMES["epoch"],)
 """The declared key of every script of the ledger and key ring: it names their cluster slot."""
 
-UPSTREAM_ROUTE = (_NAMES["turns"],)
-"""The same for the upstream limiter's scripts."""
+
+def provider_key(name: str, provider: str | None) -> str:
+    """A key of the upstream limiter as a further provider has it; None is the main one."""
+    tag = "{upstream}" if provider is None else f"{{upstream:{provider}}}"
+    return name.replace("{upstream}", tag)
+
+
+def upstream_route(provider: str | None = None) -> tuple[str]:
+    """The same for the scripts of a provider's limiter."""
+    return (provider_key(_NAMES["turns"], provider),)
+
 
 SEQUENCE = _NAMES["seq"]
 ENDED_CHANNEL = _NAMES["ended"]
@@ -188,9 +204,9 @@ def cache_keys(fingerprint: str) -> tuple[str, str]:
     return f"{tag}:pictures", f"{tag}:starts"
 
 
-def lua_table() -> str:
-    """`K`: what the scripts call each key."""
+def lua_table(provider: str | None = None) -> str:
+    """`K`: what the scripts call each key; the limiter's are those of a provider."""
     owned = ("ledger", "keyring", "signals", "limiter")
-    rows = (f"{key.noun}='{key.name}'" for key in KEYS if key.owner in owned)
+    rows = (f"{k.noun}='{provider_key(k.name, provider)}'" for k in KEYS if k.owner in owned)
     version = f"local DATA_VERSION,FIRST_DATA_VERSION={DATA_VERSION},{FIRST_DATA_VERSION}"
     return f"local K={{{','.join(rows)}}} {version}"

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from app.adapters.redis import job_lists, keyspace, refusals
-from app.adapters.redis.audit_scan import OPEN_STATES
+from app.adapters.redis.attributions import MAX_ATTRIBUTED
 from app.adapters.redis.auditor import Auditor
 from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
 from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
@@ -46,6 +46,7 @@ from app.domain.ledger import (
     JobClaim,
     LedgerAudit,
     OpenJobStats,
+    PollRooms,
     RateLimitCheck,
     Settlement,
 )
@@ -63,11 +64,11 @@ class RedisLedger:
         task_ttl_s: int,
         image_ttl_s: int,
         caps: FreeUseCaps = NO_CAPS,
+        attributed: int = MAX_ATTRIBUTED,
     ) -> None:
-        self._scripts, self._caps = scripts, caps
+        self._scripts, self._caps, self._attributed = scripts, caps, attributed
         self._auditor, self._claims = Auditor(scripts), JobClaims(scripts)
-        self._task_ms = task_ttl_s * 1000
-        self._ttls = {"task_ms": self._task_ms, "image_ms": image_ttl_s * 1000}
+        self._ttls = {"task_ms": task_ttl_s * 1000, "image_ms": image_ttl_s * 1000}
 
     @property
     def condition(self) -> LedgerCondition:
@@ -98,8 +99,9 @@ class RedisLedger:
         if admission.unit_micros is None and scope_set.has_budget:
             raise PriceUnknown(refusals.unpriced(scope_set.scopes, admission.request.model))
         self._scripts.ensure_can_spend()
-        request = scope_set.limit_fields(admission.principal) | admission_request(admission)
-        request |= given(refusals=self._caps.refusals) | {"task_ms": self._task_ms}
+        request = admission_request(admission, self._attributed)
+        request |= scope_set.limit_fields(admission.principal) | {"task_ms": self._ttls["task_ms"]}
+        request |= given(refusals=self._caps.refusals)
         try:
             sent = request["fields"]
             status, fields = await self._scripts.write("admit", request, dated=True, sent=sent)
@@ -190,8 +192,8 @@ class RedisLedger:
         return (await self._claims.claim(limit, lease_ms))[0]
 
     async def claim_with_polls(
-        self, limit: int, lease_ms: int, polls: int
-    ) -> tuple[list[JobClaim], int]:
+        self, limit: int, lease_ms: int, polls: PollRooms
+    ) -> tuple[list[JobClaim], Mapping[str | None, int]]:
         return await self._claims.claim(limit, lease_ms, polls)
 
     async def claim_collections(
@@ -269,13 +271,9 @@ class RedisLedger:
 
     async def open_job_stats(self) -> OpenJobStats:
         stats = await self._scripts.run("open_job_stats")
-        return OpenJobStats(
-            {state: stats[state.value] for state in OPEN_STATES},
-            stats["images"],
-            stats["micros"],
-            stats["lag_ms"],
-            stats["collecting"],
-        )
+        amounts = stats["images"], stats["micros"], stats["lag_ms"], stats["collecting"]
+        jobs = {state: stats[state.value] for state in JobState if not state.terminal}
+        return OpenJobStats(jobs, *amounts)
 
     async def _write(
         self, name: str, request: Request, scope_set: ScopeSet | None = None, *, dated: bool = False

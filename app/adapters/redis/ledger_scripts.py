@@ -18,8 +18,6 @@ from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.pipeline import ReplyReader
 from app.adapters.redis.client.scripts import (
     CLOCK,
-    LIST_ENTRIES,
-    LIST_NEWEST_ENTRIES,
     LIST_RECORDS,
     READ_RECORD,
     Argument,
@@ -27,7 +25,8 @@ from app.adapters.redis.client.scripts import (
     Script,
     load_scripts,
 )
-from app.adapters.redis.codec import Record, unflatten
+from app.adapters.redis.codec import Record
+from app.adapters.redis.entry_reader import read_entries, read_stream
 from app.adapters.redis.ledger_condition import (
     LedgerCondition,
     check_unquarantined,
@@ -43,10 +42,10 @@ from app.adapters.redis.replies import (
 )
 from app.adapters.redis.request_days import RequestDays
 from app.domain.calendar import Calendar
+from app.domain.closed_months import MonthArchive, NoArchive
 from app.domain.errors import LedgerDataLost, LedgerUnavailable, StoreUnavailable
 from app.domain.journal import ChangeKind, Journal, JournalRecord, Position, StoreChange
 
-ENTRY_PAGE_SIZE = 200
 _KINDS = {kind.value: kind for kind in ChangeKind}
 
 
@@ -74,6 +73,8 @@ class LedgerScripts:
         self.journal = journal
         self.position: Position | None = journal.position
         self.condition = LedgerCondition()
+        self.months: MonthArchive = NoArchive()
+        """The entries that left the store."""
         self._is_open = False
         self._store, self._clock, self._gone, self._full = store, clock, gone, full
         self._scripts = load_scripts("ledger")
@@ -135,23 +136,14 @@ class LedgerScripts:
     async def entries(
         self, first: str = "-", last: str = "+", *, newest_first: bool = False, noun: str = "stream"
     ) -> AsyncIterator[tuple[str, Record]]:
-        """The ledger's entries in order, or the newest ones first, page by page, as stored; or the
-        audit log's records, when that is the `noun`."""
-        stream = keyspace.key(noun)
-        while True:
-            command, span = LIST_ENTRIES, (first, last)
-            if newest_first:
-                command, span = LIST_NEWEST_ENTRIES, (last, first)
-            page: Sequence[tuple[str, Sequence[str]]]
-            page = await self.command(command, stream, *span, "COUNT", ENTRY_PAGE_SIZE)
-            for id, flat in page:
-                yield id, unflatten(flat)
-            if len(page) < ENTRY_PAGE_SIZE:
-                return
-            if newest_first:
-                last = f"({page[-1][0]}"
-            else:
-                first = f"({page[-1][0]}"
+        """The ledger's entries in order, or the newest ones first, as stored, wherever they are; or
+        the audit log's records, when that is the `noun`."""
+        if noun != "stream":
+            found = read_stream(self, first, last, newest_first=newest_first, noun=noun)
+        else:
+            found = read_entries(self, first, last, newest_first=newest_first)
+        async for row in found:
+            yield row
 
     async def command(self, command: Command, key: str, *args: Argument) -> Any:
         """A plain command on one of the ledger's keys."""
@@ -262,13 +254,14 @@ class LedgerScripts:
                 emitted = [
                     StoreChange(_KINDS[kind], id, fields, seq) for kind, id, fields, seq in changes
                 ]
-                self.journal.add(JournalRecord(position, emitted, self._now_ms()))
+                self.journal.add(JournalRecord(position, emitted, self.host_ms()))
         self.condition.note(None)
 
     def _append_to_journal(self, position: Position, changes: list[StoreChange]) -> None:
-        self.journal.append(JournalRecord(position, changes, self._now_ms()))
+        self.journal.append(JournalRecord(position, changes, self.host_ms()))
 
-    def _now_ms(self) -> int:
+    def host_ms(self) -> int:
+        """This machine's clock, Unix milliseconds."""
         return int(self._clock().timestamp() * 1000)
 
 

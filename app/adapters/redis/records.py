@@ -18,7 +18,7 @@ from app.domain.principal import ApiKey, CachePolicy, Team, User
 OMITTED_WHEN_EMPTY = (
     "response_format", "disabled_ms", "deleted_ms", "ending", "archived_ms", "title",
     "denied_models", "service_account", "webhook", "webhook_secret", "webhook_secret_ms",
-    "webhook_secret_before",
+    "webhook_secret_before", "forwards_users", "reused_ms",
 )  # fmt: skip
 """Later fields, left out while they are empty: an older gateway does not know them."""
 

@@ -1,11 +1,20 @@
 """Compares every rollup that is kept with the entries it was made from, day by day."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from app.adapters.redis.closed_months import read_months
 from app.adapters.redis.ledger_scripts import LedgerScripts
-from app.adapters.redis.rollup_writer import add_sums, by_month, sum_hours, total_of
-from app.adapters.redis.rollups import GroupSums, RedisRollups, split_by_view
+from app.adapters.redis.rollup_sums import (
+    GroupSums,
+    add_sums,
+    by_month,
+    split_by_view,
+    sum_hours,
+    total_of,
+)
+from app.adapters.redis.rollups import RedisRollups
 from app.domain.ledger import CounterDifference
 from app.domain.rollups import (
     SUM_FIELDS,
@@ -18,14 +27,23 @@ from app.domain.rollups import (
 )
 
 
-async def find_rollup_differences(scripts: LedgerScripts) -> list[CounterDifference]:
-    """Reads every entry. Raises `LedgerUnavailable`."""
+@dataclass(frozen=True, slots=True)
+class RollupFindings:
+    """`unread` are months whose entries are in files on other machines."""
+
+    differences: list[CounterDifference]
+    unread: list[str]
+
+
+async def find_rollup_differences(scripts: LedgerScripts) -> RollupFindings:
+    """Reads every entry that can be read here. Raises `LedgerUnavailable`."""
     rollups = RedisRollups(scripts)
     state = await rollups.state()
     check = _RollupCheck(scripts, rollups, state.coverage)
     differences = [found async for found in check.run()]
     # A ledger that was rebuilt meanwhile has other entries.
-    return differences if (await rollups.state()).epoch == state.epoch else []
+    same = (await rollups.state()).epoch == state.epoch
+    return RollupFindings(differences if same else [], check.unread)
 
 
 class _RollupCheck:
@@ -33,21 +51,41 @@ class _RollupCheck:
         self, scripts: LedgerScripts, rollups: RedisRollups, coverage: RollupCoverage
     ) -> None:
         self._scripts, self._rollups, self._coverage = scripts, rollups, coverage
+        self.unread: list[str] = []
 
     async def run(self) -> AsyncIterator[CounterDifference]:
         coverage = self._coverage
+        months = await read_months(self._scripts)
+        moved = {stored.month.starts_ms: stored for stored in months.moved}
         for month in spans_between(RollupLevel.MONTH, coverage.from_ms, coverage.hours_ms):
+            # A file is read once, from its beginning.
+            spans, stored = month.parts(), moved.get(month.starts_ms)
+            if stored is not None:
+                spans = [month]
+                if not self._scripts.months.holds(stored.month):
+                    self.unread.append(stored.month.label)
+                    continue
             whole: GroupSums = {}
-            for day in month.parts():
-                hours = await sum_hours(self._scripts, day.starts_ms, day.ends_ms)
-                for hour, sums in hours.items():
-                    async for found in self._compare(hour, sums):
-                        yield found
-                in_day = total_of(hours.values())
-                async for found in self._compare(day, in_day):
+            for span in spans:
+                hours = await sum_hours(self._scripts, span.starts_ms, span.ends_ms)
+                async for found in self._compare_days(month, hours):
                     yield found
-                add_sums(whole, in_day)
+                add_sums(whole, total_of(hours.values()))
             async for found in self._compare(month, by_month(whole)):
+                yield found
+
+    async def _compare_days(
+        self, month: RollupSpan, hours: Mapping[RollupSpan, GroupSums]
+    ) -> AsyncIterator[CounterDifference]:
+        """Those days of the month that these hours are of, and the hours."""
+        for day in month.parts():
+            within = [hours[hour] for hour in day.parts() if hour in hours]
+            if not within:
+                continue
+            for hour in day.parts():
+                async for found in self._compare(hour, hours[hour]):
+                    yield found
+            async for found in self._compare(day, total_of(within)):
                 yield found
 
     async def _compare(
@@ -56,6 +94,8 @@ class _RollupCheck:
         if not self._coverage.has(span):
             return
         for view, expected in split_by_view(actual).items():
+            if view is RollupView.ATTRIBUTED and not await self._rollups.is_attributed(span):
+                continue
             stored = {group: sums async for _, group, sums in self._rollups.rows([span], view)}
             for difference in _differences(span, view, stored, expected):
                 yield difference

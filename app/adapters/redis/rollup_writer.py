@@ -5,12 +5,12 @@ An hour is over when a later entry exists: ids of entries never go back, even wh
 does. Every process may do this at any time: whoever is slower finds that the position has moved.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from app.adapters.redis.codec import Record, read_entry
 from app.adapters.redis.ledger_scripts import LedgerScripts
-from app.adapters.redis.rollups import GroupSums, RedisRollups, RollupState
+from app.adapters.redis.rollup_sums import GroupSums, by_month, sum_hours, total_of
+from app.adapters.redis.rollups import RedisRollups, RollupState
 from app.domain.rollups import (
     FINER,
     RETENTION_MS,
@@ -19,9 +19,6 @@ from app.domain.rollups import (
     RollupSpan,
     RollupView,
     UsageSums,
-    group_entry,
-    spans_between,
-    sum_entry,
 )
 
 
@@ -63,7 +60,7 @@ class RollupWriter:
 
     async def _sum_rollups(self, spans: Sequence[RollupSpan]) -> GroupSums:
         sums: GroupSums = {}
-        async for _, group, amounts in self._rollups.rows(spans, RollupView.ALL):
+        async for _, group, amounts in self._rollups.rows(spans, RollupView.ATTRIBUTED):
             sums.setdefault(group, UsageSums()).add(amounts)
         return sums
 
@@ -82,43 +79,3 @@ def _begun(state: RollupState) -> RollupCoverage:
         days_ms=day.starts_ms,
         months_ms=month.starts_ms,
     )
-
-
-async def sum_hours(
-    scripts: LedgerScripts, since_ms: int, until_ms: int
-) -> dict[RollupSpan, GroupSums]:
-    """What the entries of each of these hours add up to. Raises `LedgerUnavailable`."""
-    hours: dict[RollupSpan, GroupSums] = {
-        hour: {} for hour in spans_between(RollupLevel.HOUR, since_ms, until_ms)
-    }
-    async for id, row in scripts.entries(str(since_ms), str(until_ms - 1)):
-        written_ms = int(id.partition("-")[0])
-        _add_row(hours[RollupSpan.around(RollupLevel.HOUR, written_ms)], id, row)
-    return hours
-
-
-def _add_row(sums: GroupSums, id: str, row: Record) -> None:
-    entry = read_entry(id, row)
-    sums.setdefault(group_entry(entry), UsageSums()).add(sum_entry(entry))
-
-
-def total_of(parts: Iterable[GroupSums]) -> GroupSums:
-    """What all of them add up to, by the same groups."""
-    whole: GroupSums = {}
-    for part in parts:
-        add_sums(whole, part)
-    return whole
-
-
-def add_sums(whole: GroupSums, part: GroupSums) -> None:
-    for group, sums in part.items():
-        whole.setdefault(group, UsageSums()).add(sums)
-
-
-def by_month(sums: GroupSums) -> GroupSums:
-    """The same sums by the month instead of the day."""
-    found: GroupSums = {}
-    for (day, *rest), amounts in sums.items():
-        group = ((day or "")[: len("2026-11")], *rest)
-        found.setdefault(group, UsageSums()).add(amounts)
-    return found

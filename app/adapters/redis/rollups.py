@@ -1,8 +1,6 @@
 """The `Rollups` on Redis: one string for each span and view, written whole."""
 
 import asyncio
-import zlib
-from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +9,19 @@ import orjson
 from app.adapters.redis import keyspace
 from app.adapters.redis.client.scripts import NOTE_AUDIT, READ_ROLLUP
 from app.adapters.redis.ledger_scripts import LedgerScripts
+from app.adapters.redis.rollup_sums import (
+    AS_ALL,
+    GroupSums,
+    by_month,
+    pack,
+    split_by_view,
+    sum_hours,
+    total_of,
+    unpack,
+)
 from app.domain.rollups import (
+    DAY_MS,
+    NOT_ATTRIBUTED,
     Group,
     RollupCoverage,
     RollupLevel,
@@ -23,8 +33,8 @@ from app.domain.rollups import (
 SPANS_AT_ONCE = 64
 ROWS_AT_ONCE = 500
 """How many groups are read before others in this process have a turn."""
+WITHOUT_ROWS = (None, "", AS_ALL)
 POSITIONS = {RollupLevel.HOUR: "hours", RollupLevel.DAY: "days", RollupLevel.MONTH: "months"}
-GroupSums = dict[Group, UsageSums]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,7 @@ class RedisRollups:
                 hours_ms=found["hours"],
                 days_ms=found["days"],
                 months_ms=found["months"],
+                attributed_ms=found.get("attributed", max(found["hours"] - DAY_MS, 0)),
             ),
             oldest_ms=_written_ms(found.get("oldest")),
             newest_ms=_written_ms(found.get("newest")),
@@ -70,15 +81,47 @@ class RedisRollups:
     async def rows(
         self, spans: Sequence[RollupSpan], view: RollupView
     ) -> AsyncIterator[tuple[RollupSpan, Group, UsageSums]]:
+        coverage = await self.coverage() if view is RollupView.ATTRIBUTED and spans else None
         for start in range(0, len(spans), SPANS_AT_ONCE):
             some = spans[start : start + SPANS_AT_ONCE]
-            keys = (keyspace.key("rollup", _key(span, view)) for span in some)
-            asked = (self._scripts.command(READ_ROLLUP, key) for key in keys)
+            asked = (self._read(span, view) for span in some)
             for span, text in zip(some, await asyncio.gather(*asked), strict=True):
-                for number, (group, amounts) in enumerate(_unpack(text)):
+                if coverage is not None and text in WITHOUT_ROWS:
+                    for group, sums in (await self._attribute(span, text, coverage)).items():
+                        yield span, group, sums
+                    continue
+                for number, (names, amounts) in enumerate(unpack(text)):
                     if number % ROWS_AT_ONCE == ROWS_AT_ONCE - 1:
                         await asyncio.sleep(0)
-                    yield span, tuple(group), UsageSums(*amounts)
+                    yield span, tuple(names), UsageSums(*amounts)
+
+    async def is_attributed(self, span: RollupSpan) -> bool:
+        """Whether a gateway that knows attributions made it."""
+        return bool(await self._read(span, RollupView.ATTRIBUTED))
+
+    async def _read(self, span: RollupSpan, view: RollupView) -> str | None:
+        text: str | None = await self._scripts.command(
+            READ_ROLLUP, keyspace.key("rollup", _key(span, view))
+        )
+        return text
+
+    async def _attribute(
+        self, span: RollupSpan, text: str | None, coverage: RollupCoverage
+    ) -> GroupSums:
+        """A rollup by everything where it is as the one by all that every job has; otherwise an
+        earlier version made it, and it is made again from its parts, or from its entries."""
+        rows = [row async for row in self.rows([span], RollupView.ALL)]
+        sums = {(*group, *NOT_ATTRIBUTED): amounts for _, group, amounts in rows}
+        if text == AS_ALL or not sums or span.ends_ms <= coverage.attributed_ms:
+            return sums
+        parts = [] if span.level is RollupLevel.HOUR else span.parts()
+        if parts and all(map(coverage.has, parts)):
+            rows = [row async for row in self.rows(parts, RollupView.ATTRIBUTED)]
+            made = total_of({group: amounts} for _, group, amounts in rows)
+        else:
+            hours = await sum_hours(self._scripts, span.starts_ms, span.ends_ms)
+            made = total_of(hours.values())
+        return by_month(made) if span.level is RollupLevel.MONTH else made
 
     async def note_audit(self, at_ms: int) -> None:
         """Remember that everything is compared now."""
@@ -92,12 +135,13 @@ class RedisRollups:
         packed = {}
         for span, sums in made.items():
             for view, narrowed in split_by_view(sums).items():
-                packed[_key(span, view)] = await asyncio.to_thread(_pack, narrowed)
+                packed[_key(span, view)] = await asyncio.to_thread(pack, narrowed, view)
         before = state.coverage
         ask = {
             "epoch": state.epoch,
             "keys": list(packed),
             "from": coverage.from_ms,
+            "attributed": coverage.attributed_ms,
             "advance": {
                 word: [before.until_ms(level), coverage.until_ms(level)]
                 for level, word in POSITIONS.items()
@@ -118,28 +162,6 @@ def _superseded(span: RollupSpan) -> list[RollupSpan]:
     if span.level is RollupLevel.HOUR:
         return []
     return [*span.parts(), *([span] if span.level is RollupLevel.MONTH else [])]
-
-
-def split_by_view(sums: GroupSums) -> dict[RollupView, GroupSums]:
-    """Sums grouped by everything, in every view."""
-    views: dict[RollupView, GroupSums] = {RollupView.ALL: sums}
-    for view in (RollupView.CALLERS, RollupView.PICTURES):
-        narrowed = views.setdefault(view, {})
-        for group, amounts in sums.items():
-            narrowed.setdefault(view.narrow(group), UsageSums()).add(amounts)
-    return views
-
-
-def _pack(sums: GroupSums) -> str:
-    """Groups and sums as compressed JSON in ASCII: the connection to the store carries text."""
-    if not sums:
-        return ""
-    rows = [(group, amounts.row) for group, amounts in sums.items()]
-    return b64encode(zlib.compress(orjson.dumps(rows))).decode()
-
-
-def _unpack(text: str | None) -> list[tuple[list[str | None], list[int]]]:
-    return orjson.loads(zlib.decompress(b64decode(text))) if text else []
 
 
 def _key(span: RollupSpan, view: RollupView) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.adapters.redis.attributions import attribution_request
 from app.adapters.redis.codec import (
     flatten,
     image_id_of,
@@ -38,8 +39,9 @@ def given(**fields: Any) -> Request:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def admission_request(admission: AdmissionRequest) -> Request:
-    """For `admit.lua`, beside the limits of the scopes."""
+def admission_request(admission: AdmissionRequest, attributed: int) -> Request:
+    """For `admit.lua`, beside the limits of the scopes. So many values of an attribution are told
+    apart."""
     record = write_job(admitted_job(admission, 0))
     fields = {name: text for name, text in record.items() if name not in WRITTEN_BY_ADMIT}
     if admission.webhook is not None:
@@ -51,6 +53,7 @@ def admission_request(admission: AdmissionRequest) -> Request:
         "images": admission.request.n,
         "lease_ms": admission.lease_ms,
         "fields": flatten(fields),
+        **attribution_request(admission, attributed),
         **given(
             unit=admission.unit_micros,
             rate_unchecked=None if admission.rate_limit_checked else True,
@@ -80,6 +83,8 @@ def admitted_job(admission: AdmissionRequest, created_ms: int) -> Job:
         cache_variant=admission.cache_variant,
         response_format=admission.response_format,
         request_id=admission.request_id,
+        attribution=admission.attribution,
+        provider=admission.provider,
     )
 
 

@@ -11,7 +11,7 @@ from app.domain.queries import TaskPage, TaskQuery
 LISTED_FIELDS = (
     "status", "collecting", "id", "key", "user", "team", "pool", "model", "n", "size", "quality",
     "created", "state", "progress", "parts", "ended", "billed", "pictures", "failure", "unit",
-    "deleted",
+    "deleted", "pics", "attribution",
 )  # fmt: skip
 """Fields of a job's record; what the provider said of its parts is left out."""
 
@@ -39,7 +39,7 @@ class RedisTaskList:
         order, status = "oldest" if query.ascending else "", query.status or ""
         try:
             found: Fields = await self._scripts.run(
-                "list_page", user, limit, after, order, status, *LISTED_FIELDS
+                "list_page", user, limit, after, order, status, query.since_ms, *LISTED_FIELDS
             )
         except ScriptError as error:
             if error.code is ErrorCode.TASK_UNKNOWN:

@@ -45,19 +45,20 @@ REFUSAL_MESSAGES = {
 
 
 class RedisUpstreamLimiter:
-    """`observe` is called with how the traffic stands, about once a second."""
+    """`observe` hears about once a second how the traffic stands; a `provider` has its own keys."""
 
     def __init__(
         self,
         store: BatchingStore,
         limits: UpstreamLimits,
         *,
+        provider: str | None = None,
         observe: Callable[[UpstreamTraffic], None] = lambda _traffic: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store, self._limits, self._observe, self._sleep = store, limits, observe, sleep
-        self._text = limits.text
-        self._scripts = load_scripts("upstream")
+        self._text, self._route = limits.text, keyspace.upstream_route(provider)
+        self._scripts = load_scripts("upstream", provider)
         self._view = TrafficView()
         self._queue = PermitQueue(self._ask_for_permits)
         self._process_id = secrets.token_hex(4)
@@ -267,7 +268,7 @@ class RedisUpstreamLimiter:
     async def _run(self, script: str, *args: Any) -> Any:
         reply = await self._store.run(
             self._scripts[script],
-            keyspace.UPSTREAM_ROUTE,
+            self._route,
             self._text,
             *args,
             clock.monotonic_stamp(),

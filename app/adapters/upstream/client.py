@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-import orjson
 import structlog
 
-from app.adapters.http.messages import HttpRequest, SentHeaders
+from app.adapters.http.messages import HttpRequest, SentHeaders, StreamedBody
 from app.adapters.http.urls import parse_url
 from app.adapters.upstream.documented import AnswerReader
 from app.adapters.upstream.error_mapping import (
@@ -21,6 +20,7 @@ from app.adapters.upstream.error_mapping import (
     make_unexpected_error,
 )
 from app.adapters.upstream.exchange import HttpExchange, Observe, request_id
+from app.adapters.upstream.generation_body import encode_request
 from app.adapters.upstream.transport import UpstreamTransport
 from app.adapters.upstream.wire import ProviderReply, ReplyParser
 from app.domain.errors import BillingEvidence, UpstreamError
@@ -131,16 +131,16 @@ class DieyuyunProvider:
         """Close all connections; running exchanges fail."""
         await self._transport.close()
 
-    def _body(self, request: GenerationRequest, asynchronous: bool) -> bytes:
+    def _body(self, request: GenerationRequest, asynchronous: bool) -> bytes | StreamedBody:
         try:
-            return _encode_request(
+            return encode_request(
                 request, asynchronous=asynchronous, response_format=self._response_format
             )
         except (TypeError, ValueError) as error:
             self._log.error("upstream_unforeseen", error=type(error).__name__)
         raise make_unexpected_error(sent=False)
 
-    async def _post(self, body: bytes) -> ProviderReply:
+    async def _post(self, body: bytes | StreamedBody) -> ProviderReply:
         started = self._clock()
         attempt = 0
         request = HttpRequest("POST", self._generations, self._post_headers, body)
@@ -212,22 +212,3 @@ def _result_log_fields(answer: UpstreamAnswer) -> dict[str, object]:
     if isinstance(answer, TaskPending):
         return {"answer": answer.status, "progress": answer.progress}
     return {"answer": "finished", "images": len(answer.images)}
-
-
-def _encode_request(
-    request: GenerationRequest, *, asynchronous: bool, response_format: str
-) -> bytes:
-    """The fields that the provider documents, and no others."""
-    fields: dict[str, str | int | bool] = {
-        "model": request.model,
-        "prompt": request.prompt,
-        "n": request.n,
-        "size": request.size,
-        "quality": request.quality,
-        "response_format": response_format,
-    }
-    if asynchronous:
-        fields["async"] = True
-    # Copied, because orjson leaves 4 KB behind each of its results, and this one is kept for as
-    # long as the provider takes.
-    return bytes(memoryview(orjson.dumps(fields)))

@@ -1,5 +1,7 @@
 """GET /v1/koi/pictures and DELETE /v1/images/{name}: a holder's own pictures."""
 
+from dataclasses import replace
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -8,22 +10,21 @@ from app.api.holder.access import holder_route
 from app.api.holder.wire import DeletedPictureBody, PictureListBody, PictureObject
 from app.api.image_content import POST_ONLY_NAMES
 from app.api.organization.paging import object_response
-from app.api.parameters import CLAMPED_INTEGER, invalid_value_error, parse_query_integer
+from app.api.parameters import invalid_value_error
 from app.api.response_body import build_image_link
 from app.api.state import get_app_state, get_edge_settings
-from app.api.tasks import DEFAULT_LIMIT, MAX_TASKS, TASK_ID, TASKS_PER_READ
+from app.api.tasks import TASKS_PER_READ, parse_page
 from app.domain.images import Picture
 from app.domain.job import Job, TaskStatus
 from app.domain.money import format_micros
 from app.domain.principal import Principal
-from app.domain.queries import TaskQuery
 
 
 @holder_route
 async def index(request: Request, principal: Principal) -> Response:
     """Your pictures, newest first, as long as they are kept: those of `limit` tasks at a time, so
     that a page may hold more pictures than that, or none when they were deleted."""
-    query = _parse_query(request)
+    query = replace(parse_page(request.query_params), status=TaskStatus.COMPLETED)
     gateway = get_app_state(request).gateway
     await gateway.rate_limiter.check_read_rate(principal, max(query.limit / TASKS_PER_READ - 1, 0))
     page = await gateway.tasks.list(principal, query)
@@ -54,15 +55,6 @@ async def _delete(request: Request, principal: Principal) -> Response:
     await get_app_state(request).gateway.tasks.delete_picture(principal, name)
     content: DeletedPictureBody = {"object": "koi.picture.deleted", "id": name, "deleted": True}
     return object_response(content)
-
-
-def _parse_query(request: Request) -> TaskQuery:
-    query = request.query_params
-    after = query.get("after")
-    if after is not None and TASK_ID.fullmatch(after) is None:
-        raise invalid_value_error("after", "after must be a task id.")
-    limit = parse_query_integer(query, "limit", DEFAULT_LIMIT, CLAMPED_INTEGER)
-    return TaskQuery(min(max(limit, 1), MAX_TASKS), after, status=TaskStatus.COMPLETED)
 
 
 def _describe(request: Request, job: Job, picture: Picture) -> PictureObject:

@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from app.api.auth import (
     API_KEY_FORMAT,
-    digest_of,
     extract_api_key,
     find_session,
     find_session_principal,
@@ -26,6 +25,7 @@ from app.api.response_body import json_response
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.errors import InvalidApiKey, InvalidRequest, StoreUnavailable
 from app.domain.principal import CachePolicy, Principal
+from app.domain.secret_digest import digest_secret
 from app.domain.session import CrossOriginRefused, Session, SessionRole
 
 MAX_KEY_CHARS = 256
@@ -48,7 +48,7 @@ async def create(request: Request) -> Response:
     _require_console(request)
     if is_foreign(request):
         raise CrossOriginRefused
-    digest = digest_of(await _read_key(request))
+    digest = digest_secret(await _read_key(request))
     who = await _identify(request, digest)
     gateway = get_app_state(request).gateway
     await gateway.rate_limiter.check_rate_limit(who.caller, get_body_bytes(request))
@@ -64,7 +64,7 @@ async def read(request: Request) -> Response:
     if session is not None and session.person is not None:
         who = await _identify_person(request, session)
     else:
-        digest = digest_of(extract_api_key(request)) if session is None else session.key_digest
+        digest = digest_secret(extract_api_key(request)) if session is None else session.key_digest
         who = await _identify(request, digest)
     await get_app_state(request).gateway.rate_limiter.check_read_rate(who.caller)
     return _answer(who, session)

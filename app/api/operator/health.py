@@ -31,7 +31,6 @@ async def read(_request: Request, admin: Administrator) -> Response:
     """The doctor's checks and the figures of now, at most some seconds old. What does not answer is
     a check that says so."""
     found = await admin.gateway.operations.health()
-    traffic = found.traffic
     content: HealthBody = {
         "object": "koi.health",
         "state": _worst(found.checks),
@@ -40,7 +39,7 @@ async def read(_request: Request, admin: Administrator) -> Response:
         "checks": [_describe_check(result) for result in found.checks],
         "house": None if found.house is None else describe_standing(found.house),
         "jobs": None if found.jobs is None else _describe_jobs(found.jobs),
-        "waiting_for_provider": None if traffic is None else traffic.queued,
+        "waiting_for_provider": found.waiting_for_provider,
         "people_above_80": None if found.alarming is None else _list_alarms(found.alarming),
     }
     return object_response(content)

@@ -28,7 +28,7 @@ from app.service.teams import MAX_REASON_CHARS, one_line
 SCAN_TOKENS = 10
 MAX_IMAGES = 1_000_000
 DAY_S = 86_400
-FILTERS = ("users", "teams", "keys", "models", "codes")
+FILTERS = ("users", "teams", "keys", "models", "codes", "projects", "tags", "end_users")
 JOB_PARAMETERS: list[Schema] = [
     describe_query("status", {"type": "string", "enum": [*STATUSES]}, "Only these."),
     describe_query("day", {"type": "string", "format": "date"}, "Sent on this day."),

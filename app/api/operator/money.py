@@ -24,6 +24,7 @@ from app.api.parameters import (
 from app.api.request_headers import parse_idempotency_key
 from app.api.request_upload import read_upload
 from app.domain.administration import AdminScope
+from app.domain.catalog_providers import provider_of
 from app.domain.errors import InvalidRequest
 from app.domain.money import parse_micros
 from app.service.adjustments import Adjustment
@@ -41,6 +42,7 @@ BILL_PARAMETERS: list[Schema] = [
     describe_query("until", INTEGER, "Exclusive; missing: last line."),
     describe_query("within_s", INTEGER, "How far a line may be from its call; missing: 900."),
     describe_query("capability", {"type": "string"}, "Only lines of this capability."),
+    describe_query("provider", {"type": "string"}, "Whose bill it is; main without it."),
     describe_query("apply", {"type": "string", "enum": [*APPLY]}, "Which corrections to enter."),
     describe_list("jobs", "With apply=jobs: of these jobs."),
 ]
@@ -95,6 +97,7 @@ async def bill(request: Request, admin: Administrator) -> Response:
         until_ms=None if until_s is None else until_s * 1000,
         within_ms=within_s * 1000,
         capability=query.get("capability") or None,
+        provider=provider_of(query.get("provider")),
         apply_jobs=None if apply == "all" else jobs,
     )
     await confirm_administrator(request)

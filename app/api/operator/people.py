@@ -144,6 +144,7 @@ def describe_known_key(known: KnownKey) -> KeyObject:
         "models": None if key.models is None else sorted(key.models),
         "limits": describe_limits(key.limits),
         "raised": describe_raise(key.raised),
+        "forwards_users": key.forwards_users,
         "user": key.user,
         "team": None if known.team is None else known.team.name,
         "state": known.state.value,

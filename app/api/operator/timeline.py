@@ -4,15 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.api.operator.standing import money_text
-from app.api.operator.wire import JobObject
+from app.api.operator.wire import JobObject, JobSaidFacts
 from app.api.organization.paging import optional_seconds, seconds
+from app.domain.attribution import NOTHING_SAID, Attribution
+from app.domain.catalog_providers import MAIN
 from app.domain.job import Job, JobPart, JobState
 from app.domain.journal import JobChange
 from app.domain.ledger import Entry, EntryKind
 from app.service.job_search import FoundJob, entry_status, sent_ms
 from app.service.job_story import JobStory
 
-OPEN_STATES = (JobState.RESERVED, JobState.DISPATCHED, JobState.UNKNOWN)
 Event = dict[str, Any]
 
 
@@ -27,7 +28,7 @@ def describe_job(found: FoundJob, currency: str, resolve_after_s: float) -> JobO
 def _describe_record(
     job: Job, end: Entry | None, currency: str, resolve_after_s: float
 ) -> JobObject:
-    is_open = job.state in OPEN_STATES
+    is_open = not job.state.terminal
     micros = None if job.unit_micros is None else job.unit_micros * job.billed
     return {
         "id": job.id,
@@ -38,6 +39,7 @@ def _describe_record(
         "team": job.team,
         "key_id": job.key_id,
         "model": job.model,
+        "provider": job.provider or MAIN,
         "size": job.size,
         "quality": job.quality,
         "n": job.n,
@@ -57,7 +59,14 @@ def _describe_record(
         "pictures": len(job.pictures),
         "kept": True,
         "cancellable": job.state is JobState.RESERVED,
+        **describe_said(job.attribution),
     }
+
+
+def describe_said(said: Attribution | None) -> JobSaidFacts:
+    """For whom and for what the request said it was."""
+    said = said or NOTHING_SAID
+    return {"project": said.project, "tag": said.tag, "end_user": said.end_user}
 
 
 def _resolves_at(job: Job, resolve_after_s: float) -> int | None:
@@ -77,6 +86,7 @@ def _describe_entry(end: Entry, currency: str) -> JobObject:
         "team": end.team,
         "key_id": end.key or None,
         "model": end.model,
+        "provider": end.provider or MAIN,
         "size": end.size,
         "quality": end.quality,
         "n": end.asked,
@@ -96,6 +106,7 @@ def _describe_entry(end: Entry, currency: str) -> JobObject:
         "pictures": max(end.delivered, 0),
         "kept": False,
         "cancellable": False,
+        **describe_said(end.attribution),
     }
 
 

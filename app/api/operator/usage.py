@@ -30,7 +30,7 @@ READ_TOKENS = 10
 MAX_ROWS = 1_000
 LINES_AT_ONCE = 200
 MAX_SPAN_S = 10 * 366 * 86_400
-FILTERS = ("users", "teams", "keys", "models", "sizes")
+FILTERS = ("users", "teams", "keys", "models", "sizes", "projects", "tags", "end_users")
 USAGE_PARAMETERS: list[Schema] = [
     describe_query("period", {"type": "string", "enum": [*UsagePeriod]}, "Missing: month."),
     describe_query("since", INTEGER, "Unix seconds, instead of a period."),
@@ -53,11 +53,8 @@ async def read(request: Request, admin: Administrator) -> Response:
         since_ms,
         until_ms,
         FOCUS_DIMENSIONS if form == "focus" else groups or ("user",),
-        users=named["users"],
-        teams=named["teams"],
-        keys=named["keys"],
-        models=named["models"],
-        sizes=named["sizes"],
+        None,
+        **named,
     )
     await admin.charge_read(READ_TOKENS)
     buckets = await admin.gateway.usage.report(question)

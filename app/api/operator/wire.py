@@ -154,6 +154,9 @@ class KoiUsageRow(TypedDict):
     model: NotRequired[str | None]
     size: NotRequired[str | None]
     day: NotRequired[str | None]
+    project: NotRequired[str | None]
+    tag: NotRequired[str | None]
+    end_user: NotRequired[str | None]
 
 
 class KoiUsageBody(TypedDict):
@@ -169,7 +172,15 @@ class KoiUsageBody(TypedDict):
     total: KoiUsageRow
 
 
-class JobObject(TypedDict):
+class JobSaidFacts(TypedDict):
+    """For whom and for what the request said it was."""
+
+    project: str | None
+    tag: str | None
+    end_user: str | None
+
+
+class JobObject(JobSaidFacts):
     """`kept` is false once the record has expired and only the ledger knows the job. Never a
     prompt."""
 
@@ -181,6 +192,7 @@ class JobObject(TypedDict):
     team: str | None
     key_id: str | None
     model: str
+    provider: str
     size: str
     quality: str
     n: int | None

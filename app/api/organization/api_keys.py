@@ -31,6 +31,9 @@ from app.domain.principal import ApiKey, Team, User, is_enabled
 from app.service.admin_errors import KeyUnknown
 
 ACCESS = ("active", "inactive", "any")
+CHANGEABLE = frozenset(
+    {"expires_in_seconds", "scopes", "name", "models", "limits", "forwards_users"}
+)
 SECRET_START = "sk-koi-"  # noqa: S105
 
 
@@ -50,6 +53,7 @@ def describe_key(
         "models": None if key.models is None else sorted(key.models),
         "limits": describe_limits(key.limits),
         "raised": describe_raise(key.raised),
+        "forwards_users": key.forwards_users,
     }
 
 
@@ -96,18 +100,20 @@ async def read(request: Request, admin: Administrator) -> Response:
 @admin_route(AdminScope.READ, for_team_admins=True)
 async def update(request: Request, admin: Administrator) -> Response:
     """`limits` and `models` need `money`, the rest needs `people`."""
-    known = frozenset({"expires_in_seconds", "scopes", "name", "models", "limits"})
-    body = await read_fields(request, known)
+    body = await read_fields(request, CHANGEABLE)
     # Only now: the caller may take its time over the body, and others change the key meanwhile.
     team, user, key = await _find(request, admin)
     require_no_scopes(body)
     lifetime, limits = parse_lifetime(body), parse_limits_field(body, key.limits)
     models = parse_words(body, "models")
     name = None if body.get("name") is None else require_title(body)
+    forwards = None
+    if body.get("forwards_users") is not None:
+        forwards = parameters.parse_boolean(body, "forwards_users")
     costly = limits is not None or "models" in body
     if costly:
         admin.require(AdminScope.MONEY)
-    if not costly or (name, lifetime) != (None, None):
+    if not costly or (name, lifetime, forwards) != (None, None, None):
         admin.require(AdminScope.PEOPLE)
     expires_ms = key.expires_ms
     if lifetime is not None:
@@ -121,6 +127,8 @@ async def update(request: Request, admin: Administrator) -> Response:
         expires_ms=expires_ms,
         response_format=key.response_format,
     )
+    if forwards is not None:
+        key = await admin.keys.set_forwards_users(key.id, forwards)
     return await _key_response(admin, team, user, key)
 
 

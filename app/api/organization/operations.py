@@ -134,7 +134,7 @@ UPDATE_KEY = _write(
     "updateProjectKey", KEY, "Change a key (people; limits, models: money)", ProjectKeyObject,
     describe_body(
         name=OPTIONAL_NAME, expires_in_seconds=LIFETIME, scopes=NO_SCOPES, limits=LIMITS_SCHEMA,
-        models={**WORDS, "type": ["array", "null"]},
+        models={**WORDS, "type": ["array", "null"]}, forwards_users={"type": ["boolean", "null"]},
     ),
 )  # fmt: skip
 DELETE_KEY = _write("deleteProjectKey", KEY, "Revoke a key (people)", DeletedObject)

@@ -22,6 +22,7 @@ from app.api.wire_usage import (
     CostResultObject,
     MoneyObject,
     Result,
+    SaidFacts,
     UsageResultObject,
 )
 from app.domain.administration import AdminScope
@@ -37,10 +38,26 @@ DIMENSIONS = {
     "model": "model",
     "size": "size",
     "line_item": "model",
+    "openai_project": "project",
+    "tag": "tag",
+    "end_user": "end_user",
 }
-"""OpenAI's word -> the ledger's dimension."""
-USAGE_GROUPS = frozenset({"project_id", "user_id", "api_key_id", "model", "size", "source"})
-COST_GROUPS = frozenset({"project_id", "user_id", "api_key_id", "line_item", "api_source"})
+"""OpenAI's word -> the ledger's dimension. The last three are what requests said, in our own words:
+OpenAI's project and user are our team and user here."""
+SAID = ("openai_project", "tag", "end_user")
+USAGE_GROUPS = frozenset({"project_id", "user_id", "api_key_id", "model", "size", "source", *SAID})
+COST_GROUPS = frozenset({"project_id", "user_id", "api_key_id", "line_item", "api_source", *SAID})
+FILTERS = {
+    "project_ids": "teams",
+    "user_ids": "users",
+    "api_key_ids": "keys",
+    "models": "models",
+    "sizes": "sizes",
+    "openai_projects": "projects",
+    "tags": "tags",
+    "end_users": "end_users",
+}
+"""What may be asked for only -> the field of `UsageQuery`."""
 BUCKET_WIDTHS_S = {"1m": 60, "1h": 3600, "1d": 86_400}
 USAGE_PAGE_LIMITS = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}
 COST_PAGE_LIMITS = {"1d": (7, 180)}
@@ -65,10 +82,7 @@ def _describe_page(limits: Mapping[str, tuple[int, int]], groups: frozenset[str]
             "page", {"type": "string", "pattern": f"^{CURSOR_PREFIX}[0-9]+$"}, "A next_page."
         ),
         describe_list("group_by", "Dimensions to group by.", groups),
-        *(
-            describe_list(name, "Only these.")
-            for name in ("project_ids", "user_ids", "api_key_ids", "models", "sizes")
-        ),
+        *(describe_list(name, "Only these.") for name in FILTERS),
     ]
 
 
@@ -174,12 +188,23 @@ def _build_query(query: QueryParams, page: BucketPage, groups: tuple[str, ...]) 
         until_ms=page.until_s * 1000,
         by=by,
         bucket_ms=page.width_s * 1000,
-        users=frozenset(parameters.parse_query_list(query, "user_ids")),
-        teams=frozenset(parameters.parse_query_list(query, "project_ids")),
-        keys=frozenset(parameters.parse_query_list(query, "api_key_ids")),
-        models=frozenset(parameters.parse_query_list(query, "models")),
-        sizes=frozenset(parameters.parse_query_list(query, "sizes")),
+        **{
+            field: frozenset(parameters.parse_query_list(query, name))
+            for name, field in FILTERS.items()
+        },
     )
+
+
+def _build_said(row: UsageRow, groups: tuple[str, ...]) -> SaidFacts:
+    """What requests said, where it was grouped by."""
+    said: SaidFacts = {}
+    if "openai_project" in groups:
+        said["openai_project"] = row.project
+    if "tag" in groups:
+        said["tag"] = row.tag
+    if "end_user" in groups:
+        said["end_user"] = row.end_user
+    return said
 
 
 def _build_usage_result(row: UsageRow, groups: tuple[str, ...]) -> UsageResultObject:
@@ -193,6 +218,7 @@ def _build_usage_result(row: UsageRow, groups: tuple[str, ...]) -> UsageResultOb
         "user_id": row.user,
         "api_key_id": row.key,
         "project_id": row.team,
+        **_build_said(row, groups),
     }
 
 
@@ -212,6 +238,7 @@ def _build_cost_result(row: UsageRow, groups: tuple[str, ...], currency: str) ->
         "api_source": "unlabeled" if "api_source" in groups else None,
         "quantity": row.images if by_item else None,
         "quantity_unit": "images" if by_item else None,
+        **_build_said(row, groups),
     }
 
 

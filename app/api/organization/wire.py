@@ -145,6 +145,7 @@ class ProjectKeyObject(TypedDict):
     models: Annotated[list[str] | None, Field(description="Null: all that its team may use.")]
     limits: LimitsObject
     raised: RaiseObject | None
+    forwards_users: bool
 
 
 class RateLimitObject(LimitsObject):

@@ -8,7 +8,7 @@ import { Filters, JobLink, Pages, PersonLink, State, command, usePages } from '.
 import { JobDetail } from './job.js';
 
 const STATUSES = ['queued', 'processing', 'collecting', 'completed', 'failed', 'unknown'];
-const FILTERS = ['users', 'teams', 'keys', 'models', 'codes'];
+const FILTERS = ['users', 'teams', 'keys', 'models', 'codes', 'tags'];
 
 export function Jobs(props) {
   const rest = decodeURIComponent(props.rest);
@@ -33,7 +33,8 @@ function JobList({ start, go }) {
     ...FILTERS.map((name) => ({ name, label: t(`jobs.${name}`) })),
   ];
   const find = ({ id }) => go(`jobs/${encodeURIComponent(id.trim())}`);
-  const only = [['--user', wanted.users], ['--team', wanted.teams], ['--status', wanted.status]].filter(([, value]) => value).flat();
+  const only = [['--user', wanted.users], ['--team', wanted.teams], ['--status', wanted.status], ['--tag', wanted.tags]]
+    .filter(([, value]) => value).map(([flag, value]) => `${flag}=${value}`);
   return html`<h1>${t('jobs.title')}</h1>
     <${Form} fields=${[{ name: 'id', label: t('jobs.find'), required: true, placeholder: 'task_…', pattern: '\\s*task_[0-9a-f]{32}\\s*' }]}
       onSubmit=${find} submit=${t('jobs.open')} />

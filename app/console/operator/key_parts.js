@@ -10,7 +10,7 @@ import { ActDialog, DialogButton, LIMITS, PersonLink, State, command, may } from
 export function keyColumns(session, onChange, owner = true) {
   return [
     { key: 'id', title: t('keys.key'), render: (row) => html`<code>${row.redacted_value}</code><br />
-      <small>${row.name || '–'}</small>` },
+      <small>${row.name || '–'}${row.forwards_users && html`<br />${t('keys.forwards')}`}</small>` },
     ...(owner ? [
       { key: 'user', title: t('keys.user'), render: (row) => html`<${PersonLink} name=${row.user} />` },
       { key: 'team', title: t('people.team'), render: (row) => html`<${PersonLink} name=${row.team && `team:${row.team}`} text=${row.team} />` },

@@ -8,8 +8,9 @@ import { number, t } from '../words.js';
 import { Filters, PersonLink, command } from './common.js';
 
 const PERIODS = ['today', 'yesterday', '7d', 'month', 'custom'];
-const GROUPS = ['user', 'team', 'key', 'model', 'size', 'day'];
-const FILTERS = ['users', 'teams', 'keys', 'models', 'sizes'];
+const GROUPS = ['user', 'team', 'key', 'model', 'size', 'day', 'tag', 'project', 'end_user'];
+const FILTERS = ['users', 'teams', 'keys', 'models', 'sizes', 'tags', 'projects', 'end_users'];
+const FLAGS = { users: 'user', teams: 'team', keys: 'key', tags: 'tag', projects: 'project', end_users: 'end-user' };
 const DAY_S = 86_400;
 
 function startOf(day) {
@@ -53,7 +54,7 @@ export function Usage() {
 
 function twinOf(wanted, groups) {
   const since = { today: 'today', yesterday: 'yesterday', '7d': '7d', month: null, custom: wanted.since }[wanted.period];
-  const only = [['--user', wanted.users], ['--team', wanted.teams], ['--key', wanted.keys]].filter(([, value]) => value).flat();
+  const only = Object.entries(FLAGS).filter(([name]) => wanted[name]).map(([name, flag]) => `--${flag}=${wanted[name]}`);
   return command('koi', 'usage', ...(since ? ['--since', since] : []), '--by', groups, ...only, '--format', 'csv');
 }
 

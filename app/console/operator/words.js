@@ -161,6 +161,7 @@ const WORDS = {
   'keys.key': ['Key', '密钥'],
   'keys.user': ['User', '用户'],
   'keys.name': ['What it is for', '用途'],
+  'keys.forwards': ['forwards users', '转发用户身份'],
   'keys.used': ['Last used', '最近使用'],
   'keys.expires': ['Ends', '到期'],
   'keys.create': ['New key', '新建密钥'],

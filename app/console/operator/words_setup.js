@@ -15,6 +15,7 @@ addTable({
   'setup.from_environment': ['environment', '环境变量'],
   'setup.from_.env': ['.env file', '.env 文件'],
   'setup.from_command': ['command', '命令'],
+  'setup.from_catalog': ['catalog', '模型目录'],
   'setup.from_default': ['default', '默认'],
   'setup.only_set': ['set by you', '您设置的'],
   'setup.gateways': ['Gateways', '网关'],

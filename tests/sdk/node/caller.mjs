@@ -1,5 +1,5 @@
 // The official Node SDK as a caller of Koi: prints what it saw as one JSON line per step.
-import OpenAI from 'openai'
+import OpenAI, { toFile } from 'openai'
 
 const [baseURL, apiKey, step] = process.argv.slice(2)
 const client = new OpenAI({ baseURL, apiKey, timeout: 20000 })
@@ -43,6 +43,25 @@ const steps = {
     const hasty = new OpenAI({ baseURL, apiKey, timeout: 700, maxRetries: 4 })
     const answer = await hasty.images.generate(ask)
     return { images: answer.data.length }
+  },
+  async edit() {
+    const koi = Buffer.from(process.argv[5], 'base64')
+    const image = [await toFile(koi, '../../koi.png', { type: 'image/png' }), await toFile(koi, 'koi.png')]
+    const answer = await client.images.edit({ model: 'doubao-seedream-4.5', prompt: 'two', image, n: 2, response_format: 'b64_json' })
+    const events = []
+    const asked = { model: 'doubao-seedream-4.5', prompt: 'one', image: await toFile(koi, 'koi.png'), stream: true }
+    for await (const event of await client.images.edit(asked)) events.push(event.type)
+    return { images: answer.data.length, bytes: Buffer.from(answer.data[0].b64_json, 'base64').length, events }
+  },
+  async form() {
+    const form = new FormData()
+    for (const [name, text] of Object.entries({ model: '', prompt: 'as a browser', n: '1', size: '', background: 'auto', async: 'false' })) {
+      form.append(name, text)
+    }
+    form.append('mask', new File([], ''))
+    form.append('image[]', new Blob([Buffer.from(process.argv[5], 'base64')]))
+    const answer = await fetch(`${baseURL}/images/edits`, { method: 'POST', headers: { Authorization: `Bearer ${apiKey}` }, body: form })
+    return { status: answer.status, body: await answer.json() }
   },
   async models() {
     const ids = []

@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from app.adapters.redis.client.breaker import BreakerState, CircuitBreaker
-from app.adapters.redis.client.cluster import ClusterPipeline
 from app.adapters.redis.client.connection import Client, find_ledger_node
 from app.adapters.redis.client.errors import WRITE_REFUSALS, classify_error
 from app.adapters.redis.client.pipeline import NodePipeline, Pipeline, ReplyReader, ScriptCall
@@ -52,11 +51,7 @@ class BatchingStore:
         self._on_state = self._breaker.on_state
         self._breaker.on_state = self._breaker_changed
         self._is_away = False
-        self._pipeline: Pipeline = (
-            NodePipeline(client.connection_pool, timeout_s, replicas)
-            if isinstance(client, Redis)
-            else ClusterPipeline(client, timeout_s, replicas)
-        )
+        self._pipeline = _open_pipeline(client, timeout_s, replicas)
         self._queue: list[ScriptCall] = []
         self._is_flush_due = False
         self._sent: set[ScriptCall] = set()
@@ -194,3 +189,11 @@ def _read(calls: Sequence[ScriptCall], replies: Sequence[Any]) -> list[Any]:
 
 def _unavailable(kind: str, *, asked: bool = True) -> StoreUnavailable:
     return StoreUnavailable(f"The ledger is unavailable ({kind}); nothing was spent.", asked=asked)
+
+
+def _open_pipeline(client: Client, timeout_s: float, replicas: int) -> Pipeline:
+    if isinstance(client, Redis):
+        return NodePipeline(client.connection_pool, timeout_s, replicas)
+    from app.adapters.redis.client.cluster import ClusterPipeline  # noqa: PLC0415 - few need it
+
+    return ClusterPipeline(client, timeout_s, replicas)

@@ -5,7 +5,7 @@ for a free connection instead of failing.
 """
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
@@ -15,7 +15,9 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
 from app.adapters.redis import keyspace
-from app.adapters.redis.client.cluster import ClusterTopology
+
+if TYPE_CHECKING:
+    from app.adapters.redis.client.cluster import ClusterTopology
 
 PLAIN_SCHEMES = frozenset({"redis", "rediss", "unix"})
 SENTINEL_SCHEMES = frozenset({"redis+sentinel", "rediss+sentinel"})
@@ -25,7 +27,7 @@ DEFAULT_SENTINEL_PORT = 26379
 SENTINEL_OPTIONS = ("socket_timeout", "socket_connect_timeout", "retry", "protocol")
 """Options that connections to a sentinel share with those to a store."""
 
-Client = Redis | ClusterTopology
+Client: TypeAlias = "Redis | ClusterTopology"
 
 
 class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
@@ -106,6 +108,8 @@ def _sentinel(url: str, options: dict[str, Any], pool: dict[str, Any]) -> Client
 
 
 def _cluster(url: str, options: dict[str, Any], pool: dict[str, Any]) -> Client:
+    from app.adapters.redis.client.cluster import ClusterTopology  # noqa: PLC0415 - few need it
+
     parts = urlsplit(url)
     options = {**options, **_credentials(parts.netloc), **pool}
     if parts.scheme.startswith("rediss"):

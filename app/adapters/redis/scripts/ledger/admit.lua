@@ -2,7 +2,7 @@
 -- Reserve images, money and concurrency of every scope, all or nothing, and open the job in R.
 -- KEYS [1] slot  ARGV [1] epoch [2] position [4] days
 --      [3] {job, scope_keys, limits, dedup, rate_unchecked?, day_unchecked?, images, unit?, lease_ms, task_ms, fields,
---           user, refusals?}
+--           user, refusals?, attributed? = {said = {name = value ...}, most}}
 -- -> opened {created_ms, limits} (the journal gets `fields` beside the change) | joined {record, limits} (another job) | known {record, limits}
 --    (this very job was opened before)
 -- errors: rate_limited {scope, seconds?, limit?, ends_ms?}, possible_duplicate {calls} (its rate is counted), key_reused,
@@ -118,6 +118,7 @@ if taken then
   own_fields[#own_fields + 1] = taken
 end
 if uncounted then count_request_of_day(day, scope_keys, limits, made) end
+add_counted_as(own_fields, ask, day)
 emit_change('job', id, own_fields, seq)
 local fields = ask.fields
 for i = 1, #own_fields do fields[#fields + 1] = own_fields[i] end

@@ -1,37 +1,40 @@
 #!lua flags=allow-oom
 -- Lease the jobs that are due, the most overdue first, by moving their due time ahead. With `polls`
--- there is room for so many polls only: jobs that need one and find none left stay as they are.
+-- there is room for so many polls only, by provider ('' is the main one; one that is not named has
+-- room for all): jobs that need one and find none left stay as they are.
 -- Then so many due jobs are looked at in one call, from the one of a rank (`first`) on.
 -- KEYS [1] slot  ARGV [1] epoch [2] position [3] {limit, lease_ms, polls?, first?}
--- -> claimed {polls_left (due, but without room), room? (polls that are left), next? (`first` of the
---    next call, where there may be more), claims = {{late_ms, token, age_ms, record} ...}}
+-- -> claimed {polls_left (due, but without room, by provider), rooms? (polls that are left), next?
+--    (`first` of the next call, where there may be more), claims = {{late_ms, token, age_ms, record} ...}}
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local MAX_SCANNED = 128
-local room, left = ask.polls, 0
+local rooms, left = ask.polls, {}
 
-local function fits(id, parts)
+local function fits(id, job)
+  local provider = job.provider or ''
+  local room = rooms and rooms[provider]
   if not room then return true end
-  local polls = count_polls(id, parts)
+  local polls = count_polls(id, job.parts)
   if polls > 0 and room == 0 then
-    left = left + polls
+    left[provider] = (left[provider] or 0) + polls
     return false
   end
-  room = math.max(room - polls, 0)
+  rooms[provider] = math.max(room - polls, 0)
   return true
 end
 
-local first, most = ask.first or 0, room and MAX_SCANNED or ask.limit
+local first, most = ask.first or 0, rooms and MAX_SCANNED or ask.limit
 local due = redis.call('ZRANGEBYSCORE', K.due, '-inf', int(now_ms), 'WITHSCORES', 'LIMIT', first, most)
 local claims, passed = {}, 0
 for i = 1, #due, 2 do
   if #claims == ask.limit then break end
   local id, due_ms = due[i], due[i + 1]
   local job = read_fields(K.job .. id, 'state', 'key', 'user', 'team', 'parts', 'created', 'dispatched',
-    'shift')
+    'shift', 'provider')
   if not job.state then
     redis.call('ZREM', K.due, id)
-  elseif not fits(id, job.parts) then
+  elseif not fits(id, job) then
     passed = passed + 1
   else
     local token = redis.call('HINCRBY', K.job .. id, 'claims', 1)
@@ -44,6 +47,6 @@ for i = 1, #due, 2 do
   end
 end
 return reply('claimed', {
-  polls_left = left, room = room, next = room and #due == 2 * most and first + passed or nil,
-  claims = claims,
+  polls_left = named(left), rooms = rooms and named(rooms),
+  next = rooms and #due == 2 * most and first + passed or nil, claims = claims,
 })

@@ -62,8 +62,9 @@ elseif what == 'jobs' then
   next_page = page_number(page[1])
   for at = 1, #page[2], 2 do
     local id = page[2][at]
-    local job = read_fields(K.job .. id, 'state', 'entry')
-    if job.state and not OPEN[job.state] and not job.entry then add_job(id) end
+    local job = read_fields(K.job .. id, 'state', 'entry', 'attempt')
+    local has_entry = job.entry or job.attempt == '-'  -- tidy_jobs.lua took it
+    if job.state and not OPEN[job.state] and not has_entry then add_job(id) end
   end
 else
   local family = K[what]

@@ -5,7 +5,7 @@
 -- errors: ledger_open
 local ask, suspect = cjson.decode(ARGV[1]), redis.call('GET', K.suspect)
 if not suspect or (ask.run and ask.run ~= suspect) then return fail(E.ledger_open) end
-redis.call('DEL', K.stream, K.open, K.trail, K.rollups)
+redis.call('DEL', K.stream, K.open, K.trail, K.rollups, K.months)
 if redis.call('EXISTS', K.draft) == 1 then redis.call('RENAME', K.draft, K.stream) end
 if redis.call('EXISTS', K.audit_draft) == 1 then redis.call('RENAME', K.audit_draft, K.audit) end
 redis.call('HSET', K.open, unpack(ask.open))

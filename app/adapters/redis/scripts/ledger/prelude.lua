@@ -134,10 +134,11 @@ local function entry_of(id, kind, job, more)
       entry[#entry + 1] = value
     end
   end
-  for _, field in ipairs({ 'key', 'user', 'team', 'model', 'size', 'quality', 'day', 'month' }) do
+  for _, field in ipairs({ 'key', 'user', 'team', 'model', 'size', 'quality', 'day', 'month', 'provider' }) do
     put(field, job[field])
   end
   put('job', id)
+  put('attribution', job.counted_as or job.attribution)
   for _, pair in ipairs(more) do put(unpack(pair)) end
   return entry
 end
@@ -167,6 +168,11 @@ local function schedule(id, job, at_ms)
   for _, scope_key in ipairs(scope_keys_of(job)) do
     redis.call('ZADD', K.slots .. scope_key, lapses, id)
   end
+end
+
+-- Two providers may use one id for tasks of their own.
+local function task_name(job, upstream_id)
+  return job.provider and job.provider .. ' ' .. upstream_id or upstream_id
 end
 
 -- How many parts of a job the provider can still be asked for.

@@ -10,12 +10,13 @@ local ask = cjson.decode(ARGV[3])
 local key = K.job .. ask.job
 local field = 'result:' .. ask.part
 local told, upstream = 'told:' .. ask.part, 'upstream:' .. ask.part
-local job = read_fields(key, 'state', 'key', 'user', 'team', field, upstream, told)
+local job = read_fields(key, 'state', 'key', 'user', 'team', field, upstream, told,
+  'provider')
 if not job.state then return fail(E.job_missing) end
 if ask.upstream then
   local mine = ask.job .. ' ' .. ask.part
   local ttl = int(ask.task_ms + 86400000)
-  local taken = redis.call('SET', K.upstream .. ask.upstream, mine, 'NX', 'GET', 'PX', ttl)
+  local taken = redis.call('SET', K.upstream .. task_name(job, ask.upstream), mine, 'NX', 'GET', 'PX', ttl)
   if taken and taken ~= mine then return reply('taken') end
 end
 if not OPEN[job.state] then return reply('ended') end

@@ -70,7 +70,7 @@ local function restore(job)
   for field, value in pairs(whole) do
     local part = string.match(field, '^upstream:(%d+)$')
     if part then
-      redis.call('SET', K.upstream .. value, job.id .. ' ' .. part, 'PXAT', int(job.expires))
+      redis.call('SET', K.upstream .. task_name(whole, value), job.id .. ' ' .. part, 'PXAT', int(job.expires))
     end
   end
 end

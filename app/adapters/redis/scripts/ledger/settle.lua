@@ -16,7 +16,7 @@ local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
 local job = read_fields(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
   'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry', 'parts',
-  'over', 'failure', 'collecting', 'image_rate', 'hooks')
+  'over', 'failure', 'collecting', 'image_rate', 'hooks', 'provider', 'attribution', 'counted_as')
 if not job.state then return fail(E.job_missing) end
 if not OPEN[job.state] or job.state == ask.state then
   -- A cancellation of what ended otherwise, or long ago, changes nothing.

@@ -1,0 +1,125 @@
+"""Reference images on this machine's disk, in files without a name.
+
+A file loses its name as soon as it is open, so that nobody else can open it and the system removes
+it when this process ends, however it ends.
+"""
+
+import os
+import threading
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.adapters.images.spool import MAX_IN_MEMORY_BYTES, SpoolDirectory, finish_despite_cancel
+from app.domain.errors import GatewayOverloaded
+
+MAX_SPOOLED_BYTES = 1 << 30
+"""Of all requests of one process together."""
+NO_ROOM = (
+    "The gateway has no room for these pictures now; nothing was spent. Repeat the request a "
+    "little later."
+)
+
+
+class _Share:
+    """How many bytes of a process's share are in use. Files may end in any thread."""
+
+    def __init__(self, total: int) -> None:
+        self._free = total
+        self._lock = threading.Lock()
+
+    def take(self, wanted: int) -> bool:
+        with self._lock:
+            taken = wanted <= self._free
+            self._free -= wanted if taken else 0
+        return taken
+
+    def give(self, count: int) -> None:
+        with self._lock:
+            self._free += count
+
+
+class DiskReferenceSpool:
+    """`ReferenceSpool` in a directory."""
+
+    def __init__(self, path: Path, max_bytes: int = MAX_SPOOLED_BYTES) -> None:
+        self._directory = SpoolDirectory(path)
+        self._share = _Share(max_bytes)
+
+    def open(self) -> "DiskReferenceFile":
+        return DiskReferenceFile(self._directory, self._share)
+
+    def sweep(self, now_s: float) -> None:
+        """Remove the empty files of processes that died before they took the name away."""
+        self._directory.sweep(now_s)
+
+
+class DiskReferenceFile:
+    """`ReferenceFile`; it ends with the last one who holds it or a span of it."""
+
+    def __init__(self, directory: SpoolDirectory, share: _Share) -> None:
+        self._directory, self._share = directory, share
+        self._descriptor = -1
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._taken = [0]
+        self.size = 0
+        weakref.finalize(self, _give_back, share, self._taken)
+
+    def add(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        self.size += len(data)
+
+    async def flush(self, *, everything: bool = False) -> None:
+        if not self._pending or (self._pending_bytes <= MAX_IN_MEMORY_BYTES and not everything):
+            return
+        pieces, self._pending, length = self._pending, [], self._pending_bytes
+        self._pending_bytes = 0
+        if not self._share.take(length):
+            raise GatewayOverloaded(NO_ROOM, retry_after_s=5)
+        self._taken[0] += length
+        try:
+            await finish_despite_cancel(self._append, pieces)
+        except OSError:
+            raise GatewayOverloaded(NO_ROOM) from None
+
+    def span(self, begin: int, end: int) -> "FileSpan":
+        return FileSpan(self, begin, end - begin)
+
+    def read(self, at: int, most: int) -> bytes:
+        """Blocks. Raises `OSError`."""
+        return os.pread(self._descriptor, most, at)
+
+    def _append(self, pieces: list[bytes]) -> None:
+        if self._descriptor < 0:
+            file = self._directory.create()
+            self._descriptor = file.descriptor
+            weakref.finalize(self, _close, file.descriptor)
+            file.unlink()
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpan:
+    """`ByteSource` over some of a file's bytes."""
+
+    file: DiskReferenceFile
+    begin: int
+    size: int
+
+    def read(self, at: int, most: int) -> bytes:
+        return self.file.read(self.begin + at, max(min(most, self.size - at), 0))
+
+
+def _close(descriptor: int) -> None:
+    with suppress(OSError):
+        os.close(descriptor)
+
+
+def _give_back(share: _Share, taken: list[int]) -> None:
+    share.give(taken[0])
