@@ -9,7 +9,7 @@ MINUTES ?= 10
 # Without compiled modules every process of the tests would compile the whole package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale bench-growth bench-backup screens audit lock clean
+.PHONY: help demo install test check chaos soak soak-clients clients hostile bench bench-drift bench-baseline bench-scale bench-growth bench-backup screens collection audit lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -61,7 +61,7 @@ soak-clients: MINUTES = 30
 soak-clients: $(VENV)/.dev ## AI SDK and OpenAI SDK processes, every fault at 2 % for MINUTES=30
 	@$(BIN)/python -m pytest -s -m chaos tests/chaos/test_clients_soak.py --chaos-minutes=$(MINUTES)
 
-clients: $(VENV)/.dev ## real clients by fault: POSTs and bills; CLIENTS=ai-7,litellm SCENARIOS=500,reset JSON=file
+clients: $(VENV)/.dev ## real clients by fault into deploy/CONFORMANCE.md; some: CLIENTS=ai-7 SCENARIOS=500 JSON=file
 	@$(BIN)/python -m tests.clients --clients=$(CLIENTS) --scenarios=$(SCENARIOS) $(if $(JSON),--json=$(JSON)) $(if $(README),--readme)
 
 hostile: SECONDS = 8
@@ -90,6 +90,9 @@ bench-backup: $(VENV)/.dev ## the drill of backup and restore at JOBS=200000 ent
 
 screens: $(VENV)/.dev ## renew the README's pictures of the page that changed (needs Chromium)
 	@$(BIN)/python -m tests.screens
+
+collection: $(VENV)/.dev ## renew deploy/koi.postman_collection.json from the published schema
+	@$(BIN)/python -m tests.collection
 
 audit: ## known vulnerabilities of what the image installs (asks the network)
 	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit

@@ -4,6 +4,7 @@ from typing import Any
 
 from app.cli.output import format_time
 from app.domain.attribution import NOTHING_SAID, Attribution
+from app.domain.catalog_providers import MAIN
 from app.domain.ledger import Entry
 from app.domain.money import format_micros
 
@@ -40,6 +41,7 @@ def entry_record(entry: Entry, currency: str) -> dict[str, Any]:
         "calls": list(entry.calls),
         "dispatched_at": format_time(entry.dispatched_ms),
         "asked": entry.asked,
+        "provider": entry.provider or MAIN,
         "project": said.project,
         "tag": said.tag,
         "end_user": said.end_user,

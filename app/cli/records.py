@@ -6,6 +6,7 @@ from typing import Any
 from app.cli.entry_records import said_record
 from app.cli.output import format_time, money_record, print_line, print_table
 from app.cli.raise_records import raise_record
+from app.domain.catalog_providers import MAIN
 from app.domain.job import Job, JobPart, JobState
 from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitStatus
 from app.domain.money import format_micros
@@ -204,10 +205,6 @@ def _limit_status_row(status: LimitStatus) -> tuple[object, ...]:
     return (scope, f"{status.kind}/{status.window}", *cells)
 
 
-ENDED_STATES = (JobState.SETTLED, JobState.RELEASED)
-"""What the provider said of each part is not kept any longer then."""
-
-
 def job_record(job: Job, currency: str) -> dict[str, Any]:
     """The operator's view: money state and the provider's own ids, but never the prompt."""
     cost = None if job.unit_micros is None else job.unit_micros * job.billed
@@ -219,6 +216,7 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
         "user": job.user,
         "team": job.team,
         "model": job.model,
+        "provider": job.provider or MAIN,
         "n": job.n,
         "size": job.size,
         "quality": job.quality,
@@ -240,7 +238,8 @@ def job_record(job: Job, currency: str) -> dict[str, Any]:
             "charged": failure.charged,
         },
         "upstream": [
-            _part_record(part, sent=_sent(job), ended=job.state in ENDED_STATES)
+            # What the provider said of each part is not kept for longer than that.
+            _part_record(part, sent=_sent(job), ended=job.state.terminal)
             for part in job.parts
         ],
         "calls": list(job.calls),

@@ -1,6 +1,5 @@
 """The models on offer: names, aliases, sizes, qualities, modes and prices, as a value."""
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,19 +18,13 @@ from app.domain.catalog_providers import (
 from app.domain.images import ResponseFormat
 from app.domain.money import parse_micros
 from app.domain.patterns import PATTERN_SYNTAX, pattern_matches, patterns_overlap
+from app.domain.references import REFERENCE_FIELD, reference_mistakes
 
 BASE64_NAMES: Mapping[str, ResponseFormat] = MappingProxyType(
     {"gpt-image-*": ResponseFormat.B64_JSON, "chatgpt-image-*": ResponseFormat.B64_JSON}
 )
 """OpenAI answers these with base64, so their callers read nothing else. Used where a model in the
 catalog has no table of its own."""
-
-
-REFERENCE_FIELD = "image"
-"""What seedream calls it."""
-FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
-MAX_REFERENCES = 50
-SENT_FIELDS = frozenset({"async", "model", "n", "prompt", "quality", "response_format", "size"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +36,9 @@ class Model:
     `alias_patterns` are further names of the model, with `*` for anything; `response_formats` says
     by pattern how a caller that uses such a name expects its pictures. `provider` is the name of
     the provider that has it, None for the main one of the settings, and `upstream_name` what that
-    one calls it, None where that is its name. `references` is how many
-    reference images it takes, in its field `reference_field`; `reference_micros` is the price of
-    each, for every image that is made with it.
+    one calls it, None where that is its name. `references` is how many reference images it takes,
+    in its field `reference_field`; `reference_micros` is the price of each, for every image that
+    is made with it.
     """
 
     name: str
@@ -61,11 +54,11 @@ class Model:
     size_aliases: Mapping[str, str] = field(default_factory=dict)
     quality_aliases: Mapping[str, str] = field(default_factory=dict)
     prices: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    provider: str | None = None
-    upstream_name: str | None = None
     references: int = 0
     reference_micros: int = 0
     reference_field: str = REFERENCE_FIELD
+    provider: str | None = None
+    upstream_name: str | None = None
 
     @property
     def sent_name(self) -> str:
@@ -231,11 +224,11 @@ def _model(fields: CatalogFields) -> Model:
         size_aliases=fields.table("size_aliases", {}),
         quality_aliases=fields.table("quality_aliases", {}),
         prices=fields.entries("prices", {}, _price),
-        provider=fields.optional_text("provider"),
-        upstream_name=fields.optional_text("upstream_name"),
         references=fields.number("references", 0),
         reference_micros=fields.amount("reference_price", "0"),
         reference_field=fields.text("reference_field", REFERENCE_FIELD),
+        provider=fields.optional_text("provider"),
+        upstream_name=fields.optional_text("upstream_name"),
     )
 
 
@@ -254,15 +247,7 @@ def model_mistakes(model: Model) -> Iterator[tuple[str, str]]:
         yield "size_aliases", "size_aliases must lead to one of its sizes"
     if not set(model.quality_aliases.values()) <= set(model.qualities):
         yield "quality_aliases", "quality_aliases must lead to one of its qualities"
-    yield from _reference_mistakes(model)
-
-
-def _reference_mistakes(model: Model) -> Iterator[tuple[str, str]]:
-    if not 0 <= model.references <= MAX_REFERENCES:
-        yield "references", f"references must be from 0 to {MAX_REFERENCES}"
-    name = model.reference_field
-    if FIELD_NAME.fullmatch(name) is None or name in SENT_FIELDS:
-        yield "reference_field", "reference_field must be a field of the provider's own for images"
+    yield from reference_mistakes(model.references, model.reference_field)
 
 
 def _response_format(pattern: str, text: str) -> tuple[str, ResponseFormat]:

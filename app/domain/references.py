@@ -4,6 +4,8 @@ They are never stored: their bytes lie in a file of this process that nobody els
 the request was sent to the provider or refused.
 """
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,6 +18,19 @@ MAX_REFERENCES_BYTES = 48 << 20
 much as providers take in one call."""
 REFERENCE_EXTENSIONS = frozenset({"png", "jpg", "webp", "gif", "bmp", "tiff"})
 """What providers with reference images take (the pages of seedream 4.5 and 5.0 name these)."""
+MAX_REFERENCES = 50
+REFERENCE_FIELD = "image"
+"""What seedream calls them."""
+FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
+SENT_FIELDS = frozenset({"async", "model", "n", "prompt", "quality", "response_format", "size"})
+
+
+def reference_mistakes(count: int, field_name: str) -> Iterator[tuple[str, str]]:
+    """What is wrong in what a catalog says of a model's reference images: field and sentence."""
+    if not 0 <= count <= MAX_REFERENCES:
+        yield "references", f"references must be from 0 to {MAX_REFERENCES}"
+    if FIELD_NAME.fullmatch(field_name) is None or field_name in SENT_FIELDS:
+        yield "reference_field", "reference_field must be a field of the provider's own for images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +63,13 @@ class ReferenceFile(Protocol):
 
     async def flush(self, *, everything: bool = False) -> None:
         """Write what was added to the disk, once it is much or `everything` is to be readable.
-        Raises `GatewayOverloaded` when the disk, or this process's share of it, has no room."""
+        Raises `GatewayOverloaded` when the disk, or what a user may have of it, has no room."""
 
     def span(self, begin: int, end: int) -> ByteSource:
         """Some of the bytes that were flushed. Reading them blocks."""
 
 
 class ReferenceSpool(Protocol):
-    def open(self) -> ReferenceFile:
-        """An empty file for one request; nothing is on the disk before its first bytes."""
+    def open(self, user: str) -> ReferenceFile:
+        """An empty file for one request of a user; nothing is on the disk before its first
+        bytes."""

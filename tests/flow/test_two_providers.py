@@ -156,8 +156,11 @@ def test_images_of_both_providers_count_against_one_limit(house: House) -> None:
         answers = [generate(client, model, "one of three") for model in (HERE, THERE, HERE)]
 
     assert [code_of(answer) for answer in answers] == [None, None, "insufficient_quota"]
+    with house.koi.client(ADMIN) as admin:
+        shown = admin.get("/v1/koi/jobs", params={"user": "bob"}).json()["data"]
     charged = {e.provider: e.micros for e in house.koi.entries() if e.user == "bob"}
     assert charged == {None: 140_000, "second": 140_000}
+    assert {job["model"]: job["provider"] for job in shown} == {HERE: "main", THERE: "second"}
 
 
 @pytest.mark.parametrize(

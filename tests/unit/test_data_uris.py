@@ -1,9 +1,7 @@
 """Pictures are taken out of JSON alike, however its bytes are divided on the way."""
 
-import asyncio
 import base64
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 from app.adapters.images.reference_spool import DiskReferenceSpool
 from app.api.data_uris import Base64Decoder, DataUriExtractor
 from app.api.image_uploads import ImageIntake
-from app.domain.errors import GatewayOverloaded, InvalidRequest
+from app.domain.errors import InvalidRequest
 
 BODY = bytes(range(256)) * 3
 URI = f"data:image/png;base64,{base64.b64encode(BODY).decode()}"
@@ -54,7 +52,7 @@ def strip_marks(value: Any, mark: str) -> Any:
 def test_any_division_of_any_document_gives_the_same(
     tmp_path_factory: pytest.TempPathFactory, document: Any, escape: str, cuts: list[int]
 ) -> None:
-    intake = ImageIntake(DiskReferenceSpool(tmp_path_factory.getbasetemp() / "s").open(), 1000)
+    intake = ImageIntake(DiskReferenceSpool(tmp_path_factory.getbasetemp() / "s").open("ann"), 1000)
     extractor = DataUriExtractor(intake, 1 << 20)
     raw, at, turn = written(document, escape), 0, 0
     while at < len(raw):
@@ -89,37 +87,7 @@ def test_what_is_no_base64_is_refused(digits: bytes) -> None:
 
 
 def test_a_flood_of_texts_ends_early(tmp_path: Path) -> None:
-    extractor = DataUriExtractor(ImageIntake(DiskReferenceSpool(tmp_path).open(), 1), 1 << 20)
+    extractor = DataUriExtractor(ImageIntake(DiskReferenceSpool(tmp_path).open("ann"), 1), 1 << 20)
 
     with pytest.raises(InvalidRequest, match="too many texts"):
         extractor.feed(b'"",' * 20_000)
-
-
-async def test_a_process_spools_no_more_than_its_share(tmp_path: Path) -> None:
-    spool = DiskReferenceSpool(tmp_path, max_bytes=1_000_000)
-    first, second = spool.open(), spool.open()
-    first.add(bytes(900_000))
-    await first.flush()
-    second.add(bytes(400_000))
-
-    with pytest.raises(GatewayOverloaded):
-        await second.flush()
-    span = first.span(0, 900_000)
-    del first
-    assert span.read(899_990, 100) == bytes(10)
-    del span
-    await room_for(spool, 900_000)
-    assert list(tmp_path.iterdir()) == []
-
-
-async def room_for(spool: DiskReferenceSpool, length: int) -> None:
-    """The thread that wrote a file may hold it for a moment longer."""
-    deadline = time.monotonic() + 10
-    while True:
-        file = spool.open()
-        file.add(bytes(length))
-        try:
-            return await file.flush()
-        except GatewayOverloaded:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)

@@ -7,6 +7,7 @@ from app.api.operator.standing import money_text
 from app.api.operator.wire import JobObject, JobSaidFacts
 from app.api.organization.paging import optional_seconds, seconds
 from app.domain.attribution import NOTHING_SAID, Attribution
+from app.domain.catalog_providers import MAIN
 from app.domain.job import Job, JobPart, JobState
 from app.domain.journal import JobChange
 from app.domain.ledger import Entry, EntryKind
@@ -38,6 +39,7 @@ def _describe_record(
         "team": job.team,
         "key_id": job.key_id,
         "model": job.model,
+        "provider": job.provider or MAIN,
         "size": job.size,
         "quality": job.quality,
         "n": job.n,
@@ -84,6 +86,7 @@ def _describe_entry(end: Entry, currency: str) -> JobObject:
         "team": end.team,
         "key_id": end.key or None,
         "model": end.model,
+        "provider": end.provider or MAIN,
         "size": end.size,
         "quality": end.quality,
         "n": end.asked,

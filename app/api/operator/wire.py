@@ -191,6 +191,7 @@ class JobObject(JobSaidFacts):
     team: str | None
     key_id: str | None
     model: str
+    provider: str
     size: str
     quality: str
     n: int | None

@@ -38,7 +38,7 @@ function Facts({ job }) {
     [t('keys.user'), html`<${PersonLink} name=${job.user} />`],
     [t('people.team'), job.team ?? '–'],
     [t('keys.key'), job.key_id ?? '–'],
-    [t('usage.model'), `${job.model} ${job.size} ${job.quality}`],
+    [t('usage.model'), `${job.model} ${job.size} ${job.quality}${job.provider === 'main' ? '' : ` (${job.provider})`}`],
     ...['tag', 'project', 'end_user'].filter((name) => job[name]).map((name) => [t(`usage.${name}`), job[name]]),
     [t('job.asked'), job.n ?? '–'],
     [t('job.charged'), html`${number(job.images)} (<${Money} amount=${job.cost} currency=${job.currency} />)`],

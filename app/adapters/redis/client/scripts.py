@@ -79,7 +79,6 @@ READ_BACKUP = Command("read_backup", "HGETALL")
 _COMMANDS = tuple(value for value in globals().values() if isinstance(value, Command))
 
 
-@cache
 def load_scripts(folder: str, provider: str | None = None) -> Mapping[str, Script]:
     """The scripts of one folder by name; those of the upstream limiter for a further `provider`
     have its keys.
@@ -87,6 +86,11 @@ def load_scripts(folder: str, provider: str | None = None) -> Mapping[str, Scrip
     A script opens with its `#!lua` line (Redis 7.0: the flags decide whether it may run on a full
     or read-only store), so the names and preludes go after it.
     """
+    return _load(folder, provider)
+
+
+@cache
+def _load(folder: str, provider: str | None) -> Mapping[str, Script]:
     root = resources.files("app.adapters.redis") / "scripts"
     files = [file for file in (root / folder).iterdir() if file.name.endswith(".lua")]
     own = sorted((file for file in files if _shared(file)), key=lambda file: file.name)
