@@ -178,7 +178,8 @@ def settings_for(provider: Provider, **overrides: Any) -> dict[str, Any]:
         "oidc_issuer": provider.url,
         "oidc_client_id": CLIENT_ID,
         "oidc_client_secret": CLIENT_SECRET,
-        "oidc_roles": "groups:ops=operator,groups:auditors=operator/read,groups:designers=member",
+        "oidc_roles": "groups:ops=operator,groups:auditors=operator/read,groups:designers=member,"
+        "groups:leads=team_admin",
         "oidc_create": True,
         **overrides,
     }

@@ -24,6 +24,7 @@ def create(
     /,
     *,
     scopes: Annotated[str, Parameter(help="Of read, people, money and all, comma-separated.")],
+    team: Annotated[str | None, Parameter(help="The one team that it may act on.")] = None,
     expires: Annotated[str | None, Parameter(help="When it ends, such as 90d or 12h.")] = None,
     reason: Reason = "",
     json: AsJson = False,
@@ -31,10 +32,12 @@ def create(
     """Issue an admin key. It is printed once.
 
     Every admin key may read. `people` also changes teams, users and their keys; `money` limits,
-    model permissions and the spending stop; `all` everything, admin keys too.
+    model permissions and the spending stop; `all` everything, admin keys too. With --team the key
+    acts on one team's users, keys, jobs and usage, within the team's limits.
 
     Example: koi admin-keys create dashboard --scopes read
              koi admin-keys create onboarding --scopes people --expires 90d
+             koi admin-keys create design-lead --scopes people,money --team design
     """
     chosen = _parse_scopes(scopes)
     expires_in = None if expires is None else parse_duration("--expires", expires)
@@ -43,7 +46,7 @@ def create(
 
     async def work(context: "OperatorContext") -> None:
         keys = context.admin_keys.acting_as(reason=reason)
-        issued = await keys.issue(name, chosen, expires_in)
+        issued = await keys.issue(name, chosen, expires_in, team)
         if json:
             now_ms = await context.keyring.now_ms()
             print_json({"key": issued.secret} | _record(issued.key, now_ms))
@@ -115,7 +118,7 @@ async def _print_keys(
     if json:
         print_json(records)
     elif found:
-        headings = ("key", "ends in", "name", "scopes", "status", "last used", "expires")
+        headings = ("key", "ends in", "name", "scopes", "team", "status", "last used", "expires")
         print_table(headings, [_row(record) for record in records])
     else:
         print_line(otherwise)
@@ -140,6 +143,7 @@ def _record(key: AdminKey, now_ms: int, used_ms: int | None = None) -> dict[str,
         "ending": key.ending,
         "name": key.name,
         "scopes": sorted(key.scopes),
+        "team": key.team,
         "status": _status(key, now_ms),
         "created_at": format_time(key.created_ms),
         "expires_at": format_time(key.expires_ms),
@@ -154,6 +158,7 @@ def _row(record: dict[str, Any]) -> tuple[object, ...]:
         record["ending"],
         record["name"],
         ", ".join(record["scopes"]),
+        record["team"] or "",
         record["status"],
         record["last_used_at"] or "never",
         record["expires_at"],

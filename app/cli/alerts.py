@@ -87,6 +87,42 @@ def create(
     run_operation(work)
 
 
+@alerts.command(name="set")
+def set_(
+    alert_id: str,
+    /,
+    *,
+    threshold: Annotated[str | None, Parameter(help="Money of a calendar month.")] = None,
+    recipients: Annotated[str | None, Parameter(help="Whom the notice names.")] = None,
+    reason: Reason = "",
+    json: AsJson = False,
+) -> None:
+    """Change a spend alert. A new threshold is told again in this month.
+
+    Example: koi alerts set alert_0123456789abcdef --threshold 250.00
+             koi alerts set alert_0123456789abcdef --recipients ops@example.com,cto@example.com
+    """
+    micros = None if threshold is None else _parse_threshold(threshold)
+    named = None if recipients is None else _parse_recipients(recipients)
+
+    async def work(context: "OperatorContext") -> None:
+        use = context.spend_alerts.acting_as(reason=reason)
+        before = await use.find(None, alert_id)
+        terms = AlertTerms(
+            before.threshold_micros if micros is None else micros,
+            before.recipients if named is None else named,
+            before.subject_prefix,
+        )
+        changed = await use.update(before.scope, alert_id, terms)
+        if json:
+            print_json(_record(changed))
+        else:
+            amount = f"{format_micros(changed.threshold_micros)} {context.catalog.currency}"
+            print_line(f"Changed {changed.id}: a notice when {changed.scope} spends {amount}.")
+
+    run_operation(work)
+
+
 @alerts.command(name="delete")
 def delete(alert_id: str, /, *, reason: Reason = "", json: AsJson = False) -> None:
     """Delete a spend alert: no notice is published for it any more.

@@ -1,8 +1,7 @@
 """`koi backup`: everything that the store knows, in one file, while gateways run."""
 
 import sys
-import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -19,7 +18,8 @@ from app.cli.session import run_operation
 from app.service.check_backup import format_size
 
 if TYPE_CHECKING:
-    from app.recovery.backup_file import BackupEnd
+    from app.recovery.backup_file import BackupWriter
+    from app.recovery.take_backup import Backup
     from app.wiring.operator import OperatorContext
 
 NOT_IN_FILES = (
@@ -59,101 +59,57 @@ def backup(
         print_contents(check_file(Path(file)), json)
         return
 
-    async def work(context: "OperatorContext") -> Backup:
+    async def work(context: "OperatorContext") -> "Backup":
         if pictures and context.settings.image_store != "file":
             raise usage_error(NOT_IN_FILES)
         if not await context.ledger.has_data():
             raise CommandFailed("The store holds no ledger, so there is nothing to back up.")
         with open_target(file, force=force) as out:
             made = await write_backup(context, out, pictures=pictures)
-        await note_backup(context, made)
+        await context.backups.note(made.latest)
         return made
 
     made = run_operation(work, activity="Copying the ledger", changes=False)
     _print_made(file, made, json)
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """A backup that was written, and its size."""
-
-    end: "BackupEnd"
-    size_bytes: int
-
-    @property
-    def record(self) -> dict[str, object]:
-        counts = self.end.counts
-        return {
-            "taken": format_time(self.end.taken_ms),
-            "sequence": self.end.seq,
-            "epoch": self.end.epoch,
-            "entries": counts.get("entry", 0),
-            "pictures": counts.get("picture", 0),
-            "bytes": self.size_bytes,
-        }
-
-
 async def write_backup(
     context: "OperatorContext", out: BinaryIO, *, pictures: bool = False, moved: bool = False
-) -> Backup:
+) -> "Backup":
     """`moved`: the ledger was closed because it moves. Raises `LedgerUnavailable`, `OSError`."""
-    from app.adapters.redis.keyspace import DATA_VERSION  # noqa: PLC0415 - loads the Redis client
-    from app.recovery import backup_file  # noqa: PLC0415
-    from app.recovery.backup import LedgerCopy  # noqa: PLC0415
-    from app.recovery.pictures import copy_pictures  # noqa: PLC0415
-
-    found = await context.scripts.run("read_epoch")
-    expected = await count_entries(context)
-    header = backup_file.BackupHeader(
-        format=backup_file.FORMAT,
-        data_version=DATA_VERSION,
-        koi_version=koi_version(),
-        started_ms=int(time.time() * 1000),
-        epoch=found["epoch"],
-        seq=found["seq"],
-        entries=expected,
-        pictures=pictures,
+    from app.recovery.take_backup import (  # noqa: PLC0415 - loads the Redis client
+        BackupTerms,
+        take_backup,
     )
-    writer = backup_file.BackupWriter(out, header)
-    progress = CopyProgress("Copied", expected)
 
-    def report() -> None:
-        progress.report(writer.counts[backup_file.RowKind.ENTRY], writer.size_bytes)
+    shown: list[CopyProgress] = []
 
-    end = await LedgerCopy(context.scripts, writer, report, moved=moved).run()
-    if pictures:
-        await copy_pictures(context.settings.data_dir / "images", writer, report)
-    end = replace(end, counts=dict(writer.counts))
-    writer.finish(end)
-    progress.end()
-    return Backup(end, writer.size_bytes)
+    def begin(writer: "BackupWriter", expected: int | None) -> Callable[[], None]:
+        progress = CopyProgress("Copied", expected)
+        shown.append(progress)
+        return lambda: progress.report(writer.counts["entry"], writer.size_bytes)
 
-
-async def count_entries(context: "OperatorContext") -> int | None:
-    """About how many entries the ledger has, from its rollups; None before there are any."""
-    from app.adapters.redis.counter_totals import sum_windows  # noqa: PLC0415
-    from app.adapters.redis.rollups import RedisRollups  # noqa: PLC0415
-
-    rollups = RedisRollups(context.scripts)
-    return (await sum_windows(rollups, await rollups.coverage())).entries or None
+    directory = context.settings.data_dir / "images" if pictures else None
+    terms = BackupTerms(koi_version=koi_version(), pictures=directory, moved=moved)
+    made = await take_backup(context.scripts, out, terms, begin)
+    for progress in shown:
+        progress.end()
+    return made
 
 
-async def note_backup(context: "OperatorContext", made: Backup) -> None:
-    """Let the store remember it, for `koi doctor`."""
-    from app.domain.backup import LatestBackup  # noqa: PLC0415 - see write_backup
-
+def _record(made: "Backup") -> dict[str, object]:
     counts = made.end.counts
-    latest = LatestBackup(
-        taken_ms=made.end.taken_ms,
-        size_bytes=made.size_bytes,
-        entries=counts.get("entry", 0),
-        pictures=counts.get("picture", 0),
-        seq=made.end.seq,
-    )
-    await context.backups.note(latest)
+    return {
+        "taken": format_time(made.end.taken_ms),
+        "sequence": made.end.seq,
+        "epoch": made.end.epoch,
+        "entries": counts.get("entry", 0),
+        "pictures": counts.get("picture", 0),
+        "bytes": made.size_bytes,
+    }
 
 
-def _print_made(file: str, made: Backup, json: bool) -> None:
+def _print_made(file: str, made: "Backup", json: bool) -> None:
     end, counts = made.end, made.end.counts
     sentence = (
         f"Backup of {format_time(end.taken_ms)} (change {end.seq:,}): "
@@ -164,6 +120,6 @@ def _print_made(file: str, made: Backup, json: bool) -> None:
         sys.stdout.flush()
         print_notice(f"koi: {sentence}")
     elif json:
-        print_json({"file": file, **made.record})
+        print_json({"file": file, **_record(made)})
     else:
         print_line(sentence)

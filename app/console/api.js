@@ -69,8 +69,17 @@ export async function call(method, path, body, options = {}) {
 /** The same for an answer that is no JSON: its bytes. */
 export async function download(method, path, body, options = {}) {
   const answer = await send(method, path, body, options);
-  if (answer.ok) return answer.blob();
+  if (answer.ok) return answer.blob().catch(() => { throw new ApiError(0, 'no_answer', ''); });
   throw failure(answer, await answer.json().catch(() => null));
+}
+
+/** Save what an address holds as a file. */
+export function save(href, name) {
+  const link = document.createElement('a');
+  link.href = href;
+  link.download = name;
+  link.click();
+  if (href.startsWith('blob:')) setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }
 
 async function send(method, path, body, { reason, headers, signal, type } = {}) {

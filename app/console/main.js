@@ -4,7 +4,7 @@ import { del, get, onSessionEnd } from './api.js';
 import { Public, SignIn, SignInFailed } from './entry.js';
 import { Invite } from './invite.js';
 import { html, render, signal, useEffect, useState } from './lib.js';
-import { ErrorNote } from './widgets.js';
+import { ErrorNote, twins } from './widgets.js';
 import { language, setLanguage, t } from './words.js';
 
 /** `undefined` while it is asked for, null when nobody is signed in. */
@@ -106,7 +106,7 @@ function Header({ screens }) {
     ${screens.length > 0 && html`<nav aria-label=${t('app.menu')}>${screens.filter((one) => !one.hidden).map((one) => html`
       <a href=${`#/${one.path}`} aria-current=${isAt(one) ? 'page' : null}>${t(one.title)}</a>`)}</nav>`}
     <span class="space"></span>
-    ${who && html`<span class="who" title=${who.key_id}>${who.user ?? t('session.operator')}</span>
+    ${who && html`<span class="who" title=${who.key_id}>${who.user ?? who.team ?? t('session.operator')}</span>
       <button type="button" class="plain" onClick=${leave}>${t('session.sign_out')}</button>`}
     <${Preferences} />
     <${ErrorNote} error=${error} />
@@ -118,16 +118,42 @@ function skip(event) {
   document.getElementById('content').focus();
 }
 
+/** Begin to read at the screen's heading, also where it comes with what is loaded, until a key is
+ * pressed or something is clicked. */
+function focusHeading() {
+  const content = document.getElementById('content');
+  const move = () => {
+    const heading = content.querySelector('h1');
+    const lost = [document.body, content].includes(document.activeElement);
+    if (!lost || document.querySelector('dialog[open]')) return;
+    if (heading) heading.tabIndex = -1;
+    (heading ?? content).focus({ preventScroll: true });
+  };
+  const watch = new MutationObserver(move);
+  const stop = new AbortController();
+  const end = () => {
+    watch.disconnect();
+    stop.abort();
+  };
+  document.activeElement?.blur();
+  move();
+  watch.observe(content, { childList: true, subtree: true });
+  for (const what of ['keydown', 'pointerdown']) addEventListener(what, end, { signal: stop.signal });
+  return end;
+}
+
 function isAt(screen) {
   return path.value === screen.path || (screen.path !== '' && path.value.startsWith(`${screen.path}/`));
 }
 
-function usePage(role) {
+function usePage(who) {
   const [page, setPage] = useState(null);
   useEffect(() => {
     setPage(null);
-    if (role) PAGES[role]().then((found) => setPage(found.screens), (error) => { failed.value = error; });
-  }, [role]);
+    // Commands need a shell on the server, which who administers one team has not.
+    twins.value = !(who?.role === 'operator' && who.team);
+    if (who) PAGES[who.role]().then((found) => setPage(found.screensFor(who)), (error) => { failed.value = error; });
+  }, [who?.role, who?.team]);
   return page;
 }
 
@@ -135,9 +161,11 @@ function Screen({ screens }) {
   const screen = screens.find((one) => one.path === path.value) ?? screens.find(isAt);
   useEffect(() => {
     document.title = screen ? `${t(screen.title)} · Koi` : 'Koi';
-    document.getElementById('content')?.focus({ preventScroll: true });
+  }, [screen, language.value]);
+  useEffect(() => {
     scrollTo(0, 0);
-  }, [screen, path.value, language.value]);
+    return focusHeading();
+  }, [screen, path.value]);
   if (!screen) return html`<p>${t('app.unknown')} <a href="#/">${t('app.home')}</a></p>`;
   const rest = path.value.slice(screen.path.length).replace(/^\//, '');
   return html`<${screen.view} key=${screen.path} rest=${rest} session=${session.value} go=${go} />`;
@@ -145,7 +173,7 @@ function Screen({ screens }) {
 
 function App() {
   const who = session.value;
-  const screens = usePage(who?.role);
+  const screens = usePage(who);
   useEffect(() => { document.documentElement.lang = language.value; }, [language.value]);
   const entry = path.value === 'sign-in' || path.value === 'operator';
   let content = html`<p class="quiet" aria-busy="true">${t('loading')}</p>`;

@@ -1,9 +1,12 @@
 /** Parts that every screen uses. Texts in them are always text: nothing here writes HTML. */
 
-import { html, useEffect, useRef, useState } from './lib.js';
+import { html, signal, useEffect, useRef, useState } from './lib.js';
 import { language, number, t } from './words.js';
 
 let ids = 0;
+
+/** Whether commands are shown beside the actions that they are the same as. */
+export const twins = signal(true);
 
 /** An id for a label and its field, the same as long as the part is shown. */
 export function useId(name = 'field') {
@@ -101,9 +104,14 @@ export function Field({ name, label, hint, type = 'text', options, value, initia
 export function Dialog({ title, onClose, children, wide = false }) {
   const box = useRef(null);
   const id = useId('dialog');
+  // The button that opened it waits for its own end, so that the browser does not know it as focused.
+  const [opener] = useState(() => document.activeElement);
   useEffect(() => {
     box.current.showModal();
-    return () => box.current?.close();
+    return () => {
+      box.current?.close();
+      (opener.isConnected ? opener : document.querySelector('h1'))?.focus();
+    };
   }, []);
   const outside = (event) => event.target === box.current && onClose();
   return html`<dialog ref=${box} class=${wide ? 'wide' : ''} aria-labelledby=${id} onClick=${outside}
@@ -198,6 +206,7 @@ export function Copyable({ text, label, block = false }) {
 
 /** The command that does the same as an action of the page. */
 export function CliTwin({ command }) {
+  if (!twins.value) return null;
   return html`<details class="twin"><summary>${t('twin.title')}</summary>
     <${Copyable} text=${command} label=${t('twin.title')} /></details>`;
 }

@@ -59,6 +59,8 @@ class AdminKey:
     expires_ms: int | None = None
     revoked_ms: int | None = None
     ending: str = ""
+    team: str | None = None
+    """The one team that it may act on (`app.domain.team_bounds`); None: the whole deployment."""
 
     def is_usable(self, now_ms: int) -> bool:
         ends = [ms for ms in (self.expires_ms, self.revoked_ms) if ms is not None]
@@ -169,7 +171,7 @@ AUDIT_KINDS: Mapping[str, Sequence[str]] = {
     "admin_key": ("created", "revoked"),
     "spend_alert": ("created", "updated", "deleted"),
     "spending": ("stopped", "resumed"),
-    "ledger": ("adjusted", "restored"),
+    "ledger": ("adjusted", "restored", "downloaded"),
     "job": ("cancelled",),
 }
 """The nouns of `AuditRecord.kind` and their verbs."""

@@ -1,7 +1,10 @@
 """What the store remembers of its backups."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
+
+from app.domain.administration import AuditNote
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +23,12 @@ class BackupLog(Protocol):
     """What the store remembers of backups; it is no part of them. Raises `LedgerUnavailable`."""
 
     async def latest(self) -> LatestBackup | None: ...
+
+
+class BackupDownloads(Protocol):
+    """A backup of the store, without pictures, that is made while somebody receives it."""
+
+    async def open(self, by: AuditNote) -> AsyncIterator[bytes]:
+        """The file as `koi backup` writes it, in parts; only the whole one has its end. The audit
+        log says at once who asked; the latest backup is noted once it was taken whole. Raises
+        `Conflict` while another is under way, `LedgerUnavailable`."""

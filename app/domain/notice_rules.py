@@ -9,6 +9,7 @@ from app.domain.limits import LimitKind, LimitWindow, Scope
 from app.domain.money import format_micros
 from app.domain.notices import DAY_MS, Datum, Notice, NoticeKind
 from app.domain.principal import ApiKey
+from app.domain.spend_alerts import SpendAlert
 
 THRESHOLDS = (100, 80)
 """Per cent of a limit, the higher first."""
@@ -55,6 +56,33 @@ def find_crossed_thresholds(uses: Iterable[ScopeUse]) -> Iterator[Notice]:
         }
         occasion = f"{use.label} {use.kind} {percent} of {use.limit}"
         yield Notice(NoticeKind.BUDGET_THRESHOLD, use.scope, data, occasion)
+
+
+def find_reached_alerts(alerts: Iterable[SpendAlert], uses: Iterable[ScopeUse]) -> Iterator[Notice]:
+    """The spend alerts whose threshold the money of this month has reached, by the store's clock.
+    Each is told once a month, and again when its threshold is changed."""
+    spent = {
+        use.scope: use
+        for use in uses
+        if (use.kind, use.window) == (LimitKind.MONEY, LimitWindow.MONTH)
+    }
+    for alert in alerts:
+        use = spent.get(alert.scope)
+        if use is None or use.used < alert.threshold_micros:
+            continue
+        threshold = alert.threshold_micros
+        data: dict[str, Datum] = {
+            "percent": use.used * 100 // threshold if threshold else 100,
+            "meter": "spend alert",
+            "window": "month",
+            "used": format_micros(use.used),
+            "limit": format_micros(threshold),
+            "alert_id": alert.id,
+            "recipients": ", ".join(alert.recipients),
+            "subject_prefix": alert.subject_prefix or None,
+        }
+        occasion = f"{use.label} {alert.id} {threshold}"
+        yield Notice(NoticeKind.BUDGET_THRESHOLD, alert.scope, data, occasion)
 
 
 def find_expiring_keys(keys: Iterable[ApiKey], now_ms: int) -> Iterator[Notice]:

@@ -24,12 +24,14 @@ class SessionRole(StrEnum):
 class SignedInPerson:
     """Somebody who signed in without a key. `name` is the claim by which the provider knows them,
     and the Koi user's name. `terms` stands for the settings that let them in; `scopes` are an
-    operator's. `user_created_ms` tells a member from a later user of that name."""
+    operator's. `user_created_ms` tells a member from a later user of that name. A `team` holds an
+    operator to it; empty: to the one that their own Koi user is in."""
 
     name: str
     terms: str
     scopes: frozenset[AdminScope] = frozenset()
     user_created_ms: int = 0
+    team: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

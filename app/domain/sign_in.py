@@ -6,21 +6,26 @@ from typing import Any, Protocol
 
 from app.domain.administration import AdminScope
 from app.domain.session import SessionRole
+from app.domain.team_bounds import TEAM_SCOPES
 
 LOGIN_LIFE_S = 600
 """How long somebody may take at the provider, from the button to the way back."""
-MEMBER, OPERATOR, TEAM_ADMIN = "member", "operator", "team_admin"
+MEMBER, OPERATOR, TEAM_ADMIN = ROLES = "member", "operator", "team_admin"
 EXAMPLE = "groups:koi-operators=operator,groups:designers=member"
+OWN_TEAM = ""
+"""Holds a team admin to the team that their own Koi user is in."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoleRule:
-    """Whoever has this value in this claim has this role; `scopes` are an operator's."""
+    """Whoever has this value in this claim has this role; `scopes` are an operator's, and a `team`
+    makes one a team admin."""
 
     claim: str
     value: str
     role: SessionRole
     scopes: frozenset[AdminScope] = frozenset()
+    team: str | None = None
 
     def matches(self, claims: Mapping[str, Any]) -> bool:
         """A claim is a text or a list of texts; nothing else matches anything."""
@@ -34,6 +39,7 @@ class Grant:
 
     role: SessionRole
     scopes: frozenset[AdminScope]
+    team: str | None = None
 
 
 class RolesInvalid(Exception):
@@ -42,7 +48,8 @@ class RolesInvalid(Exception):
 
 def parse_roles(text: str) -> tuple[RoleRule, ...]:
     """Rules such as `groups:designers=member`, between commas. The claim ends at the last colon, so
-    that its name may be a URL. `operator` has every scope, `operator/read+people` these.
+    that its name may be a URL. `operator` has every scope, `operator/read+people` these;
+    `team_admin/design` administers that team, `team_admin` the one that their Koi user is in.
 
     Raises `RolesInvalid`."""
     return tuple(_parse_rule(part.strip()) for part in text.split(",") if part.strip())
@@ -52,17 +59,15 @@ def _parse_rule(text: str) -> RoleRule:
     source, _, role = (part.strip() for part in text.rpartition("="))
     claim, _, value = (part.strip() for part in source.rpartition(":"))
     name, _, scopes = role.partition("/")
-    if name == TEAM_ADMIN:
+    if not claim or not value or name not in ROLES or (scopes and name == MEMBER):
         raise RolesInvalid(
-            "has the role team_admin, which Koi does not have yet: the administration API cannot "
-            "be held to one team. Use member, or operator with the scopes that you name."
-        )
-    if not claim or not value or name not in (MEMBER, OPERATOR) or (scopes and name == MEMBER):
-        raise RolesInvalid(
-            f"must be rules such as {EXAMPLE}; an operator's may end in /read+people."
+            f"must be rules such as {EXAMPLE}; an operator's may end in /read+people, and a "
+            "team_admin's in /design, the team."
         )
     if name == MEMBER:
         return RoleRule(claim, value, SessionRole.HOLDER)
+    if name == TEAM_ADMIN:
+        return RoleRule(claim, value, SessionRole.OPERATOR, TEAM_SCOPES, scopes or OWN_TEAM)
     return RoleRule(claim, value, SessionRole.OPERATOR, _parse_scopes(scopes or "all"))
 
 
@@ -74,12 +79,15 @@ def _parse_scopes(text: str) -> frozenset[AdminScope]:
 
 
 def find_grant(rules: Sequence[RoleRule], claims: Mapping[str, Any]) -> Grant | None:
-    """What all matching rules give together; an operator is no member beside. None: no rule
-    matches."""
+    """What all matching rules give together; an operator is no team admin and no member beside,
+    and of several teams the first rule's is administered. None: no rule matches."""
     found = [rule for rule in rules if rule.matches(claims)]
-    scopes = frozenset[AdminScope]().union(*(rule.scopes for rule in found))
-    if scopes:
+    whole = (rule.scopes for rule in found if rule.team is None)
+    if scopes := frozenset[AdminScope]().union(*whole):
         return Grant(SessionRole.OPERATOR, scopes)
+    for rule in found:
+        if rule.team is not None:
+            return Grant(rule.role, rule.scopes, rule.team)
     return Grant(SessionRole.HOLDER, frozenset()) if found else None
 
 

@@ -8,7 +8,7 @@ follow from entries and open jobs, and rollups from entries: they are made anew 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Any, cast
@@ -43,8 +43,13 @@ class _TooMuchChanged(Exception):
     """More than the store remembers: it is not known any more what has to be copied again."""
 
 
+async def _at_once() -> None:
+    """A file takes what it is given."""
+
+
 class LedgerCopy:
-    """One copy of one ledger into `writer`; `report` is called after each page.
+    """One copy of one ledger into `writer`; `report` is called after each page, and the next one is
+    read when there is `room` for it.
 
     `moved`: the ledger was closed because it moves, which is no reason to refuse.
     """
@@ -55,9 +60,11 @@ class LedgerCopy:
         writer: BackupWriter,
         report: Callable[[], None] = lambda: None,
         *,
+        room: Callable[[], Awaitable[None]] = _at_once,
         moved: bool = False,
     ) -> None:
         self._scripts, self._writer, self._report, self._moved = scripts, writer, report, moved
+        self._room = room
         self._epoch = ""
         self._since = 0
         self._changed: dict[str, None] = {}
@@ -226,6 +233,7 @@ class LedgerCopy:
         if rows:
             await asyncio.to_thread(self._writer.add, rows)
             self._report()
+            await self._room()
 
 
 def _job_rows(page: Fields) -> list[Row]:

@@ -15,8 +15,10 @@ from app.domain.administration import (
     AdminScope,
     AuditNote,
 )
+from app.domain.principal import is_enabled
 from app.domain.secret_digest import digest_secret
-from app.service.admin_errors import KeyUnknown, NameInvalid
+from app.domain.team_bounds import narrow_scopes
+from app.service.admin_errors import KeyUnknown, NameInvalid, TeamUnknown
 from app.service.keys import ENDING_CHARS, select_by_secret
 from app.service.teams import checked_title, one_line
 
@@ -64,12 +66,20 @@ class AdminKeys:
         return await self._admin_keyring.authenticate_admin(digest)
 
     async def issue(
-        self, name: str, scopes: frozenset[AdminScope], expires_in: timedelta | None = None
+        self,
+        name: str,
+        scopes: frozenset[AdminScope],
+        expires_in: timedelta | None = None,
+        team: str | None = None,
     ) -> IssuedAdminKey:
-        """Raises `NameInvalid`."""
+        """A key for the whole deployment, or held to a `team`. Raises `NameInvalid`,
+        `TeamUnknown`."""
         label = checked_title(name)
         if not label:
             raise NameInvalid("An admin key needs a name that says who or what uses it.")
+        if team is not None:
+            await self._require_team(team)
+            scopes = narrow_scopes(scopes)
         body = SECRET_PREFIX + secrets.token_urlsafe(32)
         secret = f"{body}-{_checksum(body)}"
         now_ms = await self._keyring.now_ms()
@@ -82,6 +92,7 @@ class AdminKeys:
             created_ms=now_ms,
             expires_ms=None if life_ms is None else now_ms + life_ms,
             ending=secret[-ENDING_CHARS:],
+            team=team,
         )
         await self._admin_keyring.save_admin_key(key, self._note("admin_key.created"))
         return IssuedAdminKey(secret, key)
@@ -108,6 +119,11 @@ class AdminKeys:
             key = replace(key, revoked_ms=await self._keyring.now_ms())
             await self._admin_keyring.save_admin_key(key, self._note("admin_key.revoked"))
         return key
+
+    async def _require_team(self, name: str) -> None:
+        team = await self._keyring.team(name)
+        if team is None or not is_enabled(team):
+            raise TeamUnknown(f"There is no team {name!r} that is enabled; see `koi teams list`.")
 
     def _note(self, kind: str) -> AuditNote:
         return AuditNote(self._actor, kind, self._reason)

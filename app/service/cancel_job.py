@@ -7,6 +7,7 @@ from app.domain.administration import AuditNote
 from app.domain.errors import StoreUnavailable, TaskNotCancellable, TaskNotFound
 from app.domain.job import Job, JobState
 from app.domain.ports import Ledger, UpstreamLimiter
+from app.domain.team_bounds import TeamBounds
 from app.service.wait import JobWaiters
 
 NOT_CANCELLABLE = "The task was already sent to the provider or has ended."
@@ -20,14 +21,19 @@ class CancelJob:
         ledger: Ledger,
         waiters: JobWaiters,
         limiter_of: Callable[[str | None], UpstreamLimiter],
+        bounds: TeamBounds | None = None,
     ) -> None:
         self._ledger, self._waiters = ledger, waiters
-        self._limiter_of = limiter_of
+        self._limiter_of, self._bounds = limiter_of, bounds
+
+    def held_to(self, bounds: TeamBounds) -> "CancelJob":
+        """Only those that one team's users sent."""
+        return CancelJob(self._ledger, self._waiters, self._limiter_of, bounds)
 
     async def as_operator(self, job_id: str, by: AuditNote) -> Job:
-        """Anybody's. Raises `TaskNotFound`, `TaskNotCancellable`."""
+        """Of anybody within the bounds. Raises `TaskNotFound`, `TaskNotCancellable`."""
         job = await self._ledger.job(job_id)
-        if job is None:
+        if job is None or (self._bounds is not None and not self._bounds.covers(job.team)):
             raise TaskNotFound
         return await self(job, by)
 

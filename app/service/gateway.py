@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from app.domain.administration import AuditLog
-from app.domain.backup import BackupLog
+from app.domain.backup import BackupDownloads, BackupLog
 from app.domain.budget import MemoryBudget
 from app.domain.catalog import Catalog
 from app.domain.limits import Limits
@@ -56,6 +56,7 @@ class Gateway:
     invitations: Invitations
     webhooks: Webhooks
     backups: BackupLog
+    downloaded_backups: BackupDownloads
     house: Limits
     zone: ZoneInfo
     pictures: ImageStore

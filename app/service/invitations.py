@@ -12,8 +12,10 @@ from app.domain.invitation import Invitation, InvitationEnded, InvitationRing
 from app.domain.limits import Limits
 from app.domain.principal import User, is_enabled
 from app.domain.secret_digest import digest_secret
+from app.domain.team_bounds import TeamBounds
 from app.service.admin_errors import InvitationUnknown, NameTaken
 from app.service.keys import IssuedKey, KeyAdmin, make_key
+from app.service.team_records import TeamInvitationRing, TeamKeyRing
 from app.service.teams import checked_label, one_line
 
 if TYPE_CHECKING:
@@ -54,6 +56,13 @@ class Invitations:
 
     def acting_as(self, actor: Actor | None = None, reason: str = "") -> "Invitations":
         return Invitations(self._ring, self._keyring, self._keys, actor or self._actor, reason)
+
+    def held_to(self, bounds: TeamBounds) -> "Invitations":
+        """Those of one team's users."""
+        ring = TeamInvitationRing(self._ring, self._keyring, bounds)
+        keyring = TeamKeyRing(self._keyring, bounds, self._keys.defaults)
+        keys = self._keys.held_to(bounds)
+        return Invitations(ring, keyring, keys, self._actor, self._reason)
 
     async def create(
         self,

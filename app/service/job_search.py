@@ -1,13 +1,14 @@
 """Jobs of everybody, also beyond their records' lives: from the records, later from the ledger."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.domain.attribution import NOTHING_SAID, Attribution
 from app.domain.job import Job, JobState, TaskStatus
 from app.domain.ledger import Entry, EntryKind
 from app.domain.queries import NOBODY
+from app.domain.team_bounds import TeamBounds
 from app.service.job_story import END_KINDS, JobStory, read_story
 
 if TYPE_CHECKING:
@@ -113,12 +114,18 @@ class CursorInvalid(ValueError):
 
 
 class JobSearch:
-    def __init__(self, ledger: "Ledger") -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: "Ledger", bounds: TeamBounds | None = None) -> None:
+        self._ledger, self._bounds = ledger, bounds
+
+    def held_to(self, bounds: TeamBounds) -> "JobSearch":
+        """Those that one team's users sent."""
+        return JobSearch(self._ledger, bounds)
 
     async def page(self, wanted: JobFilter, limit: int, cursor: str | None = None) -> JobPage:
         """Open jobs by the time they are due, then ended ones, the newest first. Those that were
         cancelled before they were sent have no entry and are not found. Raises `CursorInvalid`."""
+        if self._bounds is not None:
+            wanted = replace(wanted, teams=self._bounds.narrow(wanted.teams))
         if cursor is None or cursor.startswith(OPEN_PREFIX):
             start = _number(cursor, OPEN_PREFIX) if cursor else 0
             page = await self._page_of_open(wanted, limit, start)
@@ -133,6 +140,8 @@ class JobSearch:
     async def story(self, job_id: str, since_ms: int = 0) -> JobStory | None:
         """None when nobody knows it. `since_ms` spares reading entries from before the job."""
         story = await read_story(self._ledger, job_id, since_ms)
+        if self._bounds is not None and not self._bounds.covers(story.team):
+            return None
         return story if story.job is not None or story.entries else None
 
     async def _page_of_open(self, wanted: JobFilter, limit: int, start: int) -> JobPage:

@@ -26,6 +26,12 @@ class JobStory:
         return next((entry for entry in self.entries if entry.kind in END_KINDS), None)
 
     @property
+    def team(self) -> str | None:
+        """Whose user sent it."""
+        known = self.job or self.end
+        return None if known is None else known.team
+
+    @property
     def images(self) -> int:
         """What it is charged by now, corrections included."""
         return sum(entry.images for entry in self.entries)

@@ -18,9 +18,11 @@ from app.domain.notice_rules import (
     ScopeUse,
     find_crossed_thresholds,
     find_expiring_keys,
+    find_reached_alerts,
 )
 from app.domain.notices import Datum, Notice, NoticeKind, Notices
 from app.domain.principal import HOUSE, KeyRing, at, is_enabled, scope_of
+from app.domain.spend_alerts import SpendAlert, SpendAlerts
 from app.domain.upstream import UpstreamTraffic
 
 KEYS_INTERVAL_S = 600.0
@@ -49,6 +51,7 @@ class NoticeWatch:
     local: LocalFacts
     keyring: KeyRing
     audit_log: AuditLog
+    alerts: SpendAlerts
     house: Limits
     interval_s: float
     published: set[tuple[str, str, str]] = field(default_factory=set)
@@ -66,6 +69,7 @@ class NoticeWatch:
         if await self.facts.take_turn("spending", max(interval_ms * 9 // 10, 1)):
             await self._publish(await self._find_stops())
             await self._publish(find_crossed_thresholds(await self._read_use()))
+            await self._publish(await self._find_alerts())
         if await self.facts.take_turn("keys", round(KEYS_INTERVAL_S * 1000)):
             now_ms = await self.keyring.now_ms()
             await self._publish(find_expiring_keys(await self.keyring.keys(), now_ms))
@@ -113,6 +117,10 @@ class NoticeWatch:
             for record in reversed(page.records)
         ]
 
+    async def _find_alerts(self) -> Iterable[Notice]:
+        alerts = await self.alerts.alerts()
+        return find_reached_alerts(alerts, await self.facts.read_use(_scopes_of(alerts)))
+
     async def _read_use(self) -> Iterable[ScopeUse]:
         users, teams = await self.keyring.users(), await self.keyring.teams()
         now_ms = await self.keyring.now_ms()
@@ -120,6 +128,17 @@ class NoticeWatch:
         scopes += [scope_of(at(now_ms, team)) for team in teams if is_enabled(team)]
         scopes += [scope_of(at(now_ms, user)) for user in users if is_enabled(user)]
         return await self.facts.read_use([scope for scope in scopes if _is_limited(scope.limits)])
+
+
+def _scopes_of(alerts: Iterable[SpendAlert]) -> list[Scope]:
+    """The house and the teams that have alerts, with a limit of money that is not kept: what is
+    used is read of limited ones."""
+    spending = Limits(micros_per_month=1)
+    named = dict.fromkeys(alert.scope.partition(":")[2] for alert in alerts)
+    return [
+        Scope(ScopeKind.TEAM, name, spending) if name else Scope(ScopeKind.HOUSE, HOUSE, spending)
+        for name in named
+    ]
 
 
 def _is_limited(limits: Limits) -> bool:

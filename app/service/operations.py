@@ -44,7 +44,8 @@ class SettingInForce:
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """How this process was set up; `unknown` are variables that are no setting, each with the
-    nearest one."""
+    nearest one, `moved_to` where `koi migrate` moves or moved the ledger, so that nothing is spent
+    on this store."""
 
     version: str
     store_name: str
@@ -52,6 +53,7 @@ class Deployment:
     settings: Sequence[SettingInForce]
     unknown: Mapping[str, str | None]
     gateways: Sequence[GatewayRecord] | None
+    moved_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

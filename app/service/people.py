@@ -9,6 +9,7 @@ from app.domain.directory import Directory, DirectoryReader
 from app.domain.limits import Limits, LimitStatus
 from app.domain.principal import ApiKey, Team, User, at, scope_of
 from app.domain.secret_digest import digest_secret
+from app.domain.team_bounds import TeamBounds
 from app.service.keys import SECRET_PREFIX, KeyAdmin, select_by_secret
 from app.service.people_values import (
     ALARMING_SHARE,
@@ -21,6 +22,7 @@ from app.service.people_values import (
     key_state,
     share_used,
 )
+from app.service.team_records import TeamDirectory
 
 SECRET = re.compile(re.escape(SECRET_PREFIX) + r"[A-Za-z0-9_-]{20,200}")
 MAX_SECRETS = 20
@@ -31,6 +33,10 @@ UNLIMITED = Limits()
 class People:
     def __init__(self, directory: DirectoryReader, keys: KeyAdmin) -> None:
         self._directory, self._keys = directory, keys
+
+    def held_to(self, bounds: TeamBounds) -> "People":
+        """Those of one team."""
+        return People(TeamDirectory(self._directory, bounds), self._keys.held_to(bounds))
 
     async def users(self, query: PeopleQuery) -> PeoplePage:
         """By name."""

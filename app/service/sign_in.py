@@ -14,6 +14,7 @@ from app.domain.ports import KeyRing
 from app.domain.principal import CachePolicy, Principal, Team, User, at, build_scopes, is_enabled
 from app.domain.session import SessionRole, SignedInPerson
 from app.domain.sign_in import (
+    OWN_TEAM,
     Grant,
     IdentityProvider,
     LoginSecrets,
@@ -98,17 +99,25 @@ class SignIn:
         _require_enabled(known.user, known.team)
         return known.principal
 
-    async def confirm_operator(self, person: SignedInPerson) -> None:
-        """Disabling or deleting the user of an operator's name ends their sessions; they need no
-        such user. While the store is away they stay as long as their session is known: they are
-        about to mend that. Raises `InvalidApiKey`."""
+    async def confirm_operator(self, person: SignedInPerson) -> str | None:
+        """The team that they are held to; None: no team. Disabling or deleting the user of an
+        operator's name ends their sessions (`_counts`); they need no such user, unless they
+        administer the team that it is in. While the store is away they stay as long as their
+        session is known: they are about to mend that. Raises `InvalidApiKey`."""
         self._require_terms(person)
         try:
             known = await self._find_member(person.name)
         except LedgerUnavailable:
             known = self._members.get(person.name)
-        if known is not None and not is_enabled(known.user):
+        if known is not None and not is_enabled(known.user) and _counts(known.user, person.team):
             raise InvalidApiKey("user_disabled", key_id_of(person.name))
+        if person.team != OWN_TEAM:
+            return person.team
+        if known is None or known.user.created_ms != person.user_created_ms:
+            raise InvalidApiKey("user_deleted", key_id_of(person.name))
+        if known.user.team is None:
+            raise InvalidApiKey("no_team", key_id_of(person.name))
+        return known.user.team
 
     def _require_terms(self, person: SignedInPerson) -> None:
         if person.terms != self._terms.id:
@@ -127,10 +136,14 @@ class SignIn:
         user = await self._keyring.user(name)
         if user is None and grant.role is SessionRole.HOLDER:
             user = await self._create(name)
-        if user is not None and (not is_enabled(user) or user.service_account):
+        whole = grant.role is SessionRole.OPERATOR and grant.team is None
+        barred = user is not None and (not is_enabled(user) or user.service_account)
+        if barred and user is not None and (not whole or _counts(user, None)):
             raise SignInRefused("disabled")
+        if grant.team == OWN_TEAM and (user is None or user.team is None):
+            raise SignInRefused("no_role", "a team admin whose user is in no team")
         created_ms = 0 if user is None else user.created_ms
-        return SignedInPerson(name, self._terms.id, grant.scopes, created_ms)
+        return SignedInPerson(name, self._terms.id, grant.scopes, created_ms, grant.team)
 
     async def _create(self, name: str) -> User | None:
         """A user who was deleted is not made anew: that was an operator's decision."""
@@ -188,6 +201,13 @@ class SignIn:
 def key_id_of(name: str) -> str:
     """What stands in the ledger where the id of a key does, for who signed in without one."""
     return f"oidc_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def _counts(user: User, held_to: str | None) -> bool:
+    """Whether a user's record can keep its namesake out who administers this team, or (None) the
+    whole deployment: whoever administers a team writes the records in it, and must not be able to
+    put out an operator by them."""
+    return held_to is not None or user.team is None
 
 
 def _require_enabled(user: User, team: Team | None) -> None:

@@ -1,4 +1,4 @@
-"""Use cases on spend alerts, and the watch that publishes a notice when a threshold is crossed."""
+"""Use cases on spend alerts; `NoticeWatch` publishes the notices when a threshold is reached."""
 
 import secrets
 from collections.abc import Sequence
@@ -6,19 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.domain.administration import Actor, AuditNote
-from app.domain.limits import LimitKind, LimitStatus, LimitWindow, ScopeKind
-from app.domain.money import format_micros
-from app.domain.notices import Datum, Notice, NoticeKind, Notices
-from app.domain.principal import HOUSE, CachePolicy, Principal
 from app.domain.spend_alerts import SpendAlert, SpendAlerts
 from app.service.admin_errors import AlertUnknown, TooManyAlerts
 from app.service.teams import one_line
 
 if TYPE_CHECKING:
-    from app.domain.ports import KeyRing, Ledger
+    from app.domain.ports import KeyRing
 
 MAX_ALERTS = 500
-NOBODY = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,53 +86,3 @@ class SpendAlertAdmin:
     async def _save(self, alert: SpendAlert, verb: str, before: SpendAlert | None = None) -> None:
         note = AuditNote(self._actor, f"spend_alert.{verb}", self._reason)
         await self._alerts.save(alert, note, before=before)
-
-
-class SpendWatch:
-    """Publishes a notice for each alert whose threshold this month's spending has reached. Several
-    gateways may look: the same notice is published once."""
-
-    def __init__(self, alerts: SpendAlerts, ledger: "Ledger", notices: Notices) -> None:
-        self._alerts, self._ledger, self._notices = alerts, ledger, notices
-        self._told: set[tuple[str, str]] = set()
-
-    async def look(self, month: str) -> None:
-        """`month` (2026-11) tells this month's notices from the last one's."""
-        by_scope: dict[str, list[SpendAlert]] = {}
-        for alert in await self._alerts.alerts():
-            by_scope.setdefault(alert.scope, []).append(alert)
-        for scope, alerts in by_scope.items():
-            spent = await self._spent(scope)
-            for alert in alerts:
-                if spent >= alert.threshold_micros:
-                    await self._tell(alert, spent, month)
-
-    async def _spent(self, scope: str) -> int:
-        team = None if scope == HOUSE else scope.removeprefix("team:")
-        kind = ScopeKind.HOUSE if team is None else ScopeKind.TEAM
-        who = Principal(NOBODY, NOBODY, team, (), CachePolicy.OFF)
-        statuses = (await self._ledger.read_limits(who)).statuses
-        return next(one.used for one in statuses if _is_month_s_money(one, kind))
-
-    async def _tell(self, alert: SpendAlert, spent: int, month: str) -> None:
-        occasion = f"{month} {alert.id} {alert.threshold_micros}"
-        if (alert.id, occasion) in self._told:
-            return
-        percent = 100 if not alert.threshold_micros else spent * 100 // alert.threshold_micros
-        data: dict[str, Datum] = {
-            "percent": percent,
-            "meter": "spend alert",
-            "window": "month",
-            "used": format_micros(spent),
-            "limit": format_micros(alert.threshold_micros),
-            "alert_id": alert.id,
-            "recipients": ", ".join(alert.recipients),
-            "subject_prefix": alert.subject_prefix or None,
-        }
-        notice = Notice(NoticeKind.BUDGET_THRESHOLD, alert.scope, data, occasion)
-        await self._notices.publish(notice)
-        self._told.add((alert.id, occasion))
-
-
-def _is_month_s_money(status: LimitStatus, kind: ScopeKind) -> bool:
-    return (status.scope, status.kind, status.window) == (kind, LimitKind.MONEY, LimitWindow.MONTH)

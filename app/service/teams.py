@@ -9,6 +9,7 @@ from app.domain.administration import Actor, AuditNote
 from app.domain.catalog import Catalog
 from app.domain.limits import Limits, SpendingStop
 from app.domain.principal import Team, User
+from app.domain.team_bounds import TeamBounds
 from app.service.admin_errors import (
     BudgetUnpriced,
     ModelUnknown,
@@ -17,6 +18,7 @@ from app.service.admin_errors import (
     TeamArchived,
     TeamUnknown,
 )
+from app.service.team_records import TeamKeyRing
 
 if TYPE_CHECKING:
     from app.domain.ports import KeyRing
@@ -49,6 +51,11 @@ class TeamAdmin:
         """The same use cases for another actor, or for one reason."""
         return type(self)(self._keyring, self._catalog, self.defaults, actor or self._actor, reason)
 
+    def held_to(self, bounds: TeamBounds) -> Self:
+        """The same use cases within one team: what is of others is not there."""
+        ring = TeamKeyRing(self._keyring, bounds, self.defaults)
+        return type(self)(ring, self._catalog, self.defaults, self._actor, self._reason)
+
     async def create_team(self, name: str, limits: Limits, *, title: str = "") -> Team:
         """Raises `NameInvalid`, `NameTaken`, `BudgetUnpriced`."""
         now_ms = await self._keyring.now_ms()
@@ -78,8 +85,12 @@ class TeamAdmin:
         known, refused = self._known_models(allowed), self._known_models(denied)
         return await self._update_team(name, models=known, denied_models=refused or frozenset())
 
+    async def find_team(self, name: str) -> Team | None:
+        """A deleted one too."""
+        return await self._keyring.team(name)
+
     async def team(self, name: str) -> Team:
-        team = await self._keyring.team(name)
+        team = await self.find_team(name)
         if team is None or team.deleted_ms is not None:
             raise TeamUnknown(f"There is no team {name!r}; see `koi teams list`.")
         return team

@@ -24,6 +24,7 @@ from app.domain.rollups import (
     smallest_view,
     sum_entry,
 )
+from app.domain.team_bounds import TeamBounds
 
 if TYPE_CHECKING:
     from app.domain.ports import Ledger
@@ -35,9 +36,15 @@ HOUSE_HIDES = frozenset({"user", "team", "key", *ATTRIBUTIONS})
 
 
 class UsageReports:
-    def __init__(self, ledger: "Ledger", rollups: Rollups) -> None:
-        self._ledger, self._rollups = ledger, rollups
+    def __init__(
+        self, ledger: "Ledger", rollups: Rollups, bounds: TeamBounds | None = None
+    ) -> None:
+        self._ledger, self._rollups, self._bounds = ledger, rollups, bounds
         self._told: OrderedDict[str, tuple[Principal, float, LimitSnapshot]] = OrderedDict()
+
+    def held_to(self, bounds: TeamBounds) -> "UsageReports":
+        """What one team used."""
+        return UsageReports(self._ledger, self._rollups, bounds)
 
     async def read_limits(self, principal: Principal) -> LimitSnapshot:
         return await self._ledger.read_limits(principal)
@@ -57,6 +64,8 @@ class UsageReports:
 
     async def report(self, query: UsageQuery) -> tuple[UsageBucket, ...]:
         """Add up rollups, and entries where there is no rollup. Empty buckets are included."""
+        if self._bounds is not None:
+            query = replace(query, teams=self._bounds.narrow(query.teams))
         report = _Report(query)
         view = smallest_view(query.dimensions)
         levels = LARGEST_FIRST if "day" not in query.by else LARGEST_FIRST[1:]

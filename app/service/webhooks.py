@@ -18,11 +18,15 @@ from app.service.admin_errors import WebhookInvalid
 from app.service.generation import GenerateCommand, StartedJob
 from app.service.webhook_secrets import WebhookSecret, WebhookSecrets
 
-FULL = (
-    "The same picture is under way for somebody already, and as many webhooks as one task may have "
-    "are told of it. Nothing was charged to you. Repeat this without a webhook, or once that task "
-    "has ended."
-)
+UNTOLD = {
+    "full": "The same picture is under way for somebody already, and as many webhooks as one task "
+    "may have are told of it. Nothing was charged to you. Repeat this without a webhook, or once "
+    "that task has ended.",
+    "missing": "The same picture was made before, by a task that is not kept any more, so that "
+    "nobody can be told of its end. Nothing was charged to you. Repeat this without a webhook and "
+    "read the answer.",
+}
+"""Why a request's webhook is told nothing, by what the queue answers."""
 
 
 class Webhooks:
@@ -70,8 +74,8 @@ class Webhooks:
             return
         caller = started.caller.id if hit and started.caller is not None else None
         added = await self._queue.add_webhook(started.job.id, target, caller)
-        if added == "full" and asked:
-            raise InvalidRequest("invalid_value", FULL, param="webhook")
+        if added in UNTOLD and asked:
+            raise InvalidRequest("invalid_value", UNTOLD[added], param="webhook")
 
     async def list_newest(self, user: str, limit: int, *, failed: bool) -> Sequence[Delivery]:
         return await self._queue.list_newest(user, limit, failed=failed)

@@ -32,11 +32,13 @@ from app.adapters.redis.sessions import RedisSessions
 from app.adapters.redis.spend_alerts import RedisSpendAlerts
 from app.adapters.redis.task_list import RedisTaskList
 from app.api.routes import ROUTE_TEMPLATES
+from app.domain.backup import BackupDownloads
 from app.domain.catalog import Catalog
 from app.domain.catalog_providers import MAIN
 from app.domain.ports import ImageStore
 from app.domain.rebuild import RetentionTerms
 from app.domain.sign_in import IdentityProvider
+from app.recovery.download import LedgerDownloads
 from app.settings import Settings
 from app.telemetry.label_values import LabelValues
 from app.telemetry.metrics import Metrics
@@ -60,7 +62,7 @@ LOOP_NAMES = frozenset(
     {
         "poller", "signals", "governor", "drain", "census", "audit", "sweep", "heart", "work",
         "debts", "journal", "collector", "places", "callers", "receipts", "announcement",
-        "room", "rollups", "months", "tidy", "deliveries", "notices", "spend_alerts",
+        "room", "rollups", "months", "tidy", "deliveries", "notices",
     }
 )  # fmt: skip
 
@@ -77,6 +79,7 @@ class Adapters:
     audit_log: RedisAuditLog
     directory: RedisDirectory
     backups: RedisBackupLog
+    downloaded_backups: BackupDownloads
     gone: Callable[[], bool]
     """Whether the embedded store's files were deleted while it runs."""
     disk_space: DiskSpaceMonitor
@@ -137,6 +140,7 @@ async def open_adapters(
         audit_log=RedisAuditLog(scripts),
         directory=RedisDirectory(scripts),
         backups=RedisBackupLog(scripts),
+        downloaded_backups=LedgerDownloads(scripts, RedisBackupLog(scripts), VERSION),
         gone=urls.gone,
         disk_space=disk_space,
         journal=journal,

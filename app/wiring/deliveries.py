@@ -121,6 +121,7 @@ def build_notice_watch(adapters: "Adapters", settings: Settings) -> NoticeWatch:
         local=local,
         keyring=adapters.keyring,
         audit_log=adapters.audit_log,
+        alerts=adapters.spend_alerts,
         house=settings.house_limits,
         interval_s=settings.notice_interval_s,
     )

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 
 from app import dotenv
+from app.adapters.redis.ledger_condition import LedgerCondition
 from app.adapters.redis.registry import GatewayRegistry
 from app.domain.catalog import Catalog
 from app.domain.catalog_providers import ProviderSection
@@ -27,9 +28,15 @@ SECRET_URLS = frozenset({"redis_url", "cache_redis_url", "upstream_base_url", "s
 
 class DeploymentView:
     def __init__(
-        self, settings: Settings, catalog: Catalog, gateways: GatewayRegistry, version: str
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        gateways: GatewayRegistry,
+        condition: LedgerCondition,
+        version: str,
     ) -> None:
         self._settings, self._gateways, self._version = settings, gateways, version
+        self._condition = condition
         self._providers = [_describe_section(section) for section in catalog.providers]
         self._given = _list_sources()
 
@@ -46,6 +53,7 @@ class DeploymentView:
             ],
             unknown=find_unknown_variables(),
             gateways=await self._list_gateways(),
+            moved_to=self._condition.moved_to,
         )
 
     async def _list_gateways(self) -> Sequence[GatewayRecord] | None:

@@ -6,13 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from zoneinfo import ZoneInfo
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.api.settings import EdgeSettings
 from app.service.gateway import Gateway
 from app.service.lease import SlotReclaimer
-from app.service.spend_alerts import SpendWatch
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.wiring import loops
@@ -95,11 +93,6 @@ def _build_loops(
         "places": partial(loops.reclaim_slots, SlotReclaimer(adapters.ledger, limiters)),
         "drain": partial(services.waiters.dismiss_on_drain, services.gateway.background),
         "census": partial(loops.publish_job_stats, adapters.ledger, adapters.metrics),
-        "spend_alerts": partial(
-            loops.watch_spending,
-            SpendWatch(adapters.spend_alerts, adapters.ledger, adapters.delivery.notices),
-            ZoneInfo(settings.timezone),
-        ),
         "audit": partial(
             loops.publish_audit, adapters.ledger, adapters.metrics, adapters.delivery.notices
         ),

@@ -4,9 +4,8 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -24,7 +23,6 @@ from app.domain.principal import HOUSE
 from app.service.downloads import FailedDownload
 from app.service.lease import SlotReclaimer
 from app.service.settle import JobSettler
-from app.service.spend_alerts import SpendWatch
 from app.telemetry.metrics import Metrics
 from app.wiring.closed_months import MonthMover
 from app.wiring.journal_replication import JournalReplication
@@ -44,7 +42,6 @@ ROLLUP_PAUSE_S = 0.005
 MONTHS_INTERVAL_S = 900.0
 MONTHS_PAUSE_S = 0.01
 TIDY_PAUSE_S = 0.02
-SPENDING_INTERVAL_S = 3.0
 SWEEP_INTERVAL_S = 3600.0
 WATCHDOG_INTERVAL_S = 0.5
 STUCK_AFTER_S = 30.0
@@ -115,7 +112,7 @@ async def publish_job_stats(ledger: Ledger, metrics: Metrics) -> None:
 
 async def publish_audit(ledger: Ledger, metrics: Metrics, notices: Notices) -> None:
     while True:
-        audit = await ledger.audit(full=await ledger.full_audit_due())
+        audit = await ledger.audit(full=await ledger.full_audit_due(), files=False)
         metrics.publish_audit(audit)
         if audit.difference:
             first = audit.differences[0]
@@ -153,13 +150,6 @@ async def tidy_jobs(tidier: JobTidier) -> None:
     while True:
         await asyncio.sleep(TIDY_PAUSE_S if more else MONTHS_INTERVAL_S)
         more = await tidier.step()
-
-
-async def watch_spending(watch: SpendWatch, zone: ZoneInfo) -> None:
-    """Tell the operator which spend alerts this month's spending has reached."""
-    while True:
-        await watch.look(f"{datetime.now(zone):%Y-%m}")
-        await asyncio.sleep(SPENDING_INTERVAL_S)
 
 
 async def run_together(loops: Sequence[LoopFunction]) -> None:

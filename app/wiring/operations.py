@@ -51,7 +51,9 @@ def build_operations(
         adjustments=Adjustments(adapters.ledger, keys, catalog, calendar, ROOT_ACTOR),
         bills=UploadedBills(adapters.ledger, adapters.keyring, catalog, calendar),
         health=health,
-        deployment=DeploymentView(settings, catalog, adapters.gateways, VERSION),
+        deployment=DeploymentView(
+            settings, catalog, adapters.gateways, adapters.ledger.condition, VERSION
+        ),
         audit=health.audit,
         calendar=calendar,
         focus=build_focus_terms(settings, catalog),

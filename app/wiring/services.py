@@ -172,6 +172,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         audit_log=adapters.audit_log,
         operations=build_operations(adapters, upstreams, settings, catalog, keys, waiters),
         backups=adapters.backups,
+        downloaded_backups=adapters.downloaded_backups,
         notices=adapters.delivery.notices,
         webhooks=build_webhooks(adapters, settings),
         spend_alerts=SpendAlertAdmin(adapters.spend_alerts, adapters.keyring, ROOT_ACTOR),

@@ -284,12 +284,32 @@ def test_a_key_is_replaced_and_the_session_goes_on(visitor: Visitor, koi: Koi) -
     page.get_by_role("row", name="this one").get_by_role("button", name="Replace").click()
     page.get_by_label("The old one still works").fill("0")
     page.get_by_role("dialog").get_by_role("button", name="Replace").click()
-    secret = page.get_by_role("dialog").locator("code").inner_text()
+    secret = page.get_by_role("dialog").get_by_text("sk-koi-").inner_text()
     headers = {"authorization": f"Bearer {secret}"}
     assert httpx.get(f"{koi.v1}/usage", headers=headers).json()["user"] == "rob"
     visitor.assert_accessible()
     page.get_by_role("button", name="I have copied it").click()
     expect(page.get_by_role("row", name="this one")).to_be_visible()
+
+
+def test_every_screen_says_the_same_as_a_call_with_ones_own_key(ann: Visitor, koi: Koi) -> None:
+    page = ann.page
+    for title, path in (
+        ("What is left", "usage"),
+        ("Pictures", "koi/pictures"),
+        ("Tasks", "tasks"),
+        ("Keys", "koi/keys"),
+    ):
+        ann.go(title)
+        page.get_by_text("On the command line").click()
+        call = f"curl -H \"Authorization: Bearer $KOI_API_KEY\" '{koi.v1}/{path}'"
+        expect(page.get_by_text(call)).to_be_visible()
+    page.get_by_role("button", name="Revoke").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("On the command line").click()
+    expect(dialog.get_by_text("curl -X DELETE -H")).to_be_visible()
+    expect(dialog.get_by_text(f"'{koi.v1}/koi/keys/key_")).to_be_visible()
+    page.keyboard.press("Escape")
 
 
 def test_the_page_works_by_keyboard_alone(page: Page, koi: Koi, key: str) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,10 +10,11 @@ import pytest
 import redis
 from playwright.sync_api import Page, expect
 
-from app.adapters.redis import records
+from app.adapters.redis import keyspace, records
 from app.domain.administration import AdminScope
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey
+from app.recovery.backup_file import BackupReader
 from app.wiring.operator import OperatorContext
 from tests.console.conftest import ROOT
 from tests.console.visitor import Visitor
@@ -22,12 +24,13 @@ from tests.harness import KOI, Koi
 HOSTILE = '<img src=x onerror="document.title=1">'
 SCREENS = {
     "": "Now", "people": "People", "keys": "Keys", "invitations": "Invitations", "usage": "Usage",
-    "jobs": "Jobs", "money": "Money", "changes": "Changes", "setup": "Set-up",
+    "jobs": "Jobs", "money": "Money", "alerts": "Spend alerts", "changes": "Changes",
+    "setup": "Set-up",
 }  # fmt: skip
 CHANGES = (
     "Stop spending", "Add a person", "Change limits", "Raise for a while", "Disable", "Delete",
     "New key", "Rotate", "Revoke", "Refund", "Correct an account", "Apply this difference",
-    "Invite somebody", "Withdraw",
+    "Invite somebody", "Withdraw", "New alert", "Change alert", "Delete alert", "Back up now",
 )  # fmt: skip
 
 
@@ -328,6 +331,77 @@ def test_the_set_up_shows_settings_and_no_secret(operator: Visitor) -> None:
     assert "sk-sandbox" not in page.content()
 
 
+def test_a_backup_is_saved_by_the_browser_and_is_the_latest(
+    operator: Visitor, tmp_path: Path
+) -> None:
+    page = operator.page
+    show(page, "setup")
+    page.get_by_role("button", name="Back up now").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("never a key")).to_be_visible()
+    operator.assert_accessible()
+    dialog.get_by_label("Why").fill("before the move")
+    with page.expect_download() as downloading:
+        dialog.get_by_role("button", name="Make it and save it here").click()
+    file = tmp_path / "koi.gz"
+    downloading.value.save_as(file)
+    expect(page.get_by_text("Saved.")).to_be_visible()
+    expect(page.get_by_text(f"koi restore {downloading.value.suggested_filename}")).to_be_visible()
+    expect(page.get_by_text("The latest is of").first).to_be_visible()
+    assert sum(1 for row in BackupReader(file)) > 0
+    show(page, "changes")
+    expect(page.get_by_text("before the move")).to_be_visible()
+
+
+def test_the_move_is_guided_until_the_store_says_that_it_moved(operator: Visitor, koi: Koi) -> None:
+    page = operator.page
+    show(page, "setup")
+    page.get_by_label("Address of the new server").fill("vault:6400")
+    command = "koi migrate --to redis://koi:PASSWORD@vault:6400/0"
+    expect(page.get_by_text(command)).to_be_visible()
+
+    key, suspect = koi.key(), keyspace.key("suspect")
+    with redis.Redis.from_url(str(koi.settings.redis_url)) as client:
+        client.set(suspect, "moved redis://vault:6400/0")
+        try:
+            with koi.client(key) as user:
+                assert user.post(GENERATE, json=KOI).status_code == 503
+            page.reload()
+            expect(page.get_by_text("has moved, to redis://vault:6400/0")).to_be_visible()
+            expect(page.get_by_text(f"{command} --cancel")).to_be_visible()
+        finally:
+            client.delete(suspect)
+
+
+def test_spend_alerts_are_made_changed_and_deleted(operator: Visitor, koi: Koi) -> None:
+    koi.operate(lambda context: context.keys.create_team("spenders", Limits()))
+    page = operator.page
+    show(page, "alerts")
+    for team, amount in (("", "100"), ("spenders", "12.5")):
+        page.get_by_role("button", name="New alert").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Team").fill(team)
+        dialog.get_by_label("Spent in a month").fill(amount)
+        dialog.get_by_label("Recipients").fill(f"ops@example.com, {HOSTILE}")
+        operator.assert_accessible()
+        dialog.get_by_role("button", name="Save").click()
+        expect(dialog).to_have_count(0)
+    house, row = (page.get_by_role("row").filter(has_text=t) for t in ("whole house", "spenders"))
+    expect(house).to_contain_text("100.00 CNY")
+    expect(row).to_contain_text("12.50 CNY")
+    expect(row).to_contain_text(HOSTILE)
+    row.get_by_role("button", name="Change alert").click()
+    page.get_by_role("dialog").get_by_text("On the command line").click()
+    expect(page.get_by_role("dialog").get_by_text("koi alerts set alert_")).to_be_visible()
+    page.get_by_role("dialog").get_by_label("Spent in a month").fill("0.07")
+    page.get_by_role("dialog").get_by_role("button", name="Save").click()
+    expect(row).to_contain_text("0.07 CNY")
+    row.get_by_role("button", name="Delete alert").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete alert").click()
+    expect(row).to_have_count(0)
+    expect(house).to_have_count(1)
+
+
 def test_a_key_that_may_only_read_is_offered_nothing_else(visitor: Visitor, koi: Koi) -> None:
     async def issue(context: OperatorContext) -> str:
         scopes = frozenset({AdminScope.READ})
@@ -342,6 +416,52 @@ def test_a_key_that_may_only_read_is_offered_nothing_else(visitor: Visitor, koi:
         expect(page.locator("[aria-busy=true]")).to_have_count(0)
         for name in CHANGES:
             assert page.get_by_role("button", name=name, exact=True).count() == 0, (path, name)
+
+
+def test_who_administers_one_team_is_shown_that_team_alone(visitor: Visitor, koi: Koi) -> None:
+    async def make_teams(context: OperatorContext) -> str:
+        for team in ("lilac", "amber"):
+            await context.keys.create_team(team, Limits(images_per_day=20))
+            limits = Limits(images_per_day=5)
+            await context.keys.create_user(f"{team}-user", team=team, limits=limits)
+        scopes = frozenset({AdminScope.ALL})
+        return (await context.admin_keys.issue("lead", scopes, team="lilac")).secret
+
+    visitor.sign_in(koi.operate(make_teams), "operator")
+    page = visitor.page
+    expect(page.get_by_role("heading", level=1)).to_contain_text("lilac")
+    links = page.get_by_role("navigation").get_by_role("link")
+    assert links.all_inner_texts() == [
+        "Team", "People", "Keys", "Invitations", "Usage", "Jobs", "Changes",
+    ]  # fmt: skip
+    closed = ("Change limits", "Raise for a while", "Disable", "Archive", "From a file")
+    for path in ("", "people", "keys", "invitations", "usage", "jobs", "changes"):
+        show(page, path)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.locator("[aria-busy=true]")).to_have_count(0)
+        assert "amber" not in page.content(), path
+        assert page.get_by_text("On the command line").count() == 0
+        for name in closed:
+            assert page.get_by_role("button", name=name, exact=True).count() == 0, (path, name)
+    for path in ("money", "setup"):
+        show(page, path)
+        expect(page.get_by_text("There is no such page.")).to_be_visible()
+    show(page, "people/lilac-user")
+    page.get_by_role("button", name="Change limits").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Images a day").fill("21")
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("cannot be made larger than your team's")
+    dialog.get_by_label("Images a day").fill("7")
+    dialog.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("0 / 7")).to_be_visible()
+    show(page, "people")
+    page.get_by_role("button", name="Add a person").click()
+    assert dialog.get_by_label("Team").count() == 0
+    dialog.get_by_label("User name").fill("lou")
+    dialog.get_by_role("button", name="Add a person").click()
+    dialog.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("link", name="lou", exact=True)).to_be_visible()
 
 
 def test_a_store_that_is_away_is_said_with_what_still_works(

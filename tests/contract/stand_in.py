@@ -376,6 +376,7 @@ def stand_in(stage: Stage, edge_settings: EdgeSettings) -> StandIn:
         invitations=None,  # type: ignore[arg-type]
         webhooks=Webhooks(None, HttpWebhookPoster(), None, 0),  # type: ignore[arg-type]
         backups=None,  # type: ignore[arg-type]
+        downloaded_backups=None,  # type: ignore[arg-type]
         house=Limits(),
         zone=ZoneInfo("UTC"),
         pictures=Pictures(stage),  # type: ignore[arg-type]

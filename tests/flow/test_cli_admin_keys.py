@@ -1,9 +1,11 @@
 """`koi admin-keys`: issued once, listed without a secret, found again, revoked."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.flow.command import PRICED, Cli
 
@@ -51,12 +53,31 @@ def test_a_key_found_somewhere_is_recognised_and_revoked(cli: Cli) -> None:
     assert (nobody, revoked["status"]) == ([], "revoked")
 
 
+def test_a_key_for_one_team_is_no_admin_key_to_a_gateway_that_knows_no_teams(
+    cli: Cli, store_url: str
+) -> None:
+    cli.run("teams", "create", "design")
+    key = cli.json("admin-keys", "create", "lead", "--scopes", "all", "--team", "design")
+
+    assert (key["team"], key["scopes"]) == ("design", ["money", "people", "read"])
+    (listed,) = cli.json("admin-keys", "list")
+    assert listed["team"] == "design"
+    assert cli.json("keys", "list") == []
+    with redis.Redis.from_url(store_url, decode_responses=True) as store:
+        record = json.loads(str(store.hget("koi:1:{ledger}:keys", key["key_id"])))
+    (made, _) = cli.json("audit")
+    assert (made["target"], made["user"]) == (f"admin_key:{key['key_id']}", None)
+    assert "admin" not in record
+    assert record["team_admin"] == ["money", "people", "read"]
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
         ("create x --scopes write", 2),
         ("create x", 2),
         ("create x --scopes read --expires 0d", 2),
+        ("create x --scopes read --team nowhere", 1),
         ("revoke admkey_0", 1),
     ],
 )

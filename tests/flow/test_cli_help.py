@@ -27,7 +27,7 @@ GROUPS = {
     "catalog": ("check", "show"),
     "invitations": ("list", "revoke"),
     "import": ("litellm", "new-api"),
-    "alerts": ("list", "create", "delete"),
+    "alerts": ("list", "create", "set", "delete"),
     "admin-keys": ("create", "list", "revoke", "whose"),
     "ledger": ("check", "export", "adjust", "import-bill", "rebuild"),
     "store": ("repair", "upgrade"),

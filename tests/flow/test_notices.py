@@ -67,16 +67,19 @@ def test_the_same_notice_is_queued_once_in_its_period(koi: Koi) -> None:
 def test_a_limit_is_told_at_80_and_100_per_cent_once_in_its_window(
     start: Start, receiver: Receiver
 ) -> None:
-    koi = start(**sends_to(receiver))
+    koi = start(**sends_to(receiver, house_images_per_month=5))
     key = koi.key("ann")
     limits = Limits(images_per_day=5, micros_per_month=100_000_000)
     koi.operate(lambda operator: operator.keys.set_user_limits("ann", limits))
     assert buy(koi, key, "a", "b", "c") == [200] * 3
     assert buy(koi, key, "d") == [200]
-    [first] = told(receiver, "budget.threshold")
+    told(receiver, "budget.threshold", 2)
     assert buy(koi, key, "e") == [200]
-    first, second = told(receiver, "budget.threshold", 2)
+    found = told(receiver, "budget.threshold", 4)
+    house = [one["data"]["percent"] for one in found if one["data"]["subject"] == "house"]
+    first, second = (one for one in found if one["data"]["subject"] == "user:ann")
 
+    assert sorted(house) == [80, 100]
     assert first["data"]["text"] == (
         "User ann has used 80 % of its images limit of this day: 4 of 5."
     )

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from app.domain.administration import AuditQuery
+from app.domain.limits import Limits
 from app.sandbox.server import Sandbox
 from app.wiring.operator import OperatorContext
 from tests.flow.test_generate import GENERATE
@@ -152,6 +153,53 @@ def test_an_operator_has_the_scopes_of_the_mapping(
         assert other.get("/v1/organization/projects").status_code == 200
         refused = other.post("/v1/organization/projects", json={"name": "mine"})
         assert refused.json()["error"]["code"] == "insufficient_permissions"
+
+
+def test_a_team_admin_administers_the_team_that_their_user_is_in(
+    koi: Koi, page: httpx.Client, identity: Provider
+) -> None:
+    async def make_team(operator: OperatorContext) -> None:
+        await operator.keys.create_team("design", Limits(images_per_day=10))
+        await operator.keys.create_user("tess@corp.example", team="design")
+        await operator.keys.create_user("outsider")
+
+    koi.operate(make_team)
+    claims = {"email": "tess@corp.example", "groups": ["leads", "designers"]}
+    sign_in(page, identity, **claims)
+    told = page.get(SESSION).json()
+    assert (told["role"], told["team"]) == ("operator", "design")
+    assert told["scopes"] == ["money", "people", "read"]
+    users = page.get("/v1/organization/users").json()["data"]
+    assert [user["id"] for user in users] == ["tess@corp.example"]
+    assert page.post("/v1/koi/users", json={"name": "ned"}).status_code == 200
+    assert page.post("/v1/organization/projects", json={"name": "mine"}).status_code == 403
+    assert "oidc:tess@corp.example" in actors(koi, "user.created")
+
+    async def move_out(operator: OperatorContext) -> None:
+        await operator.keys.move_user("tess@corp.example", None)
+
+    koi.operate(move_out)
+    wait_until(lambda: page.get("/v1/organization/users").status_code == 401)
+    with browser(koi) as other:
+        assert refusal(sign_in(other, identity, **claims)) == "no_role"
+
+
+def test_no_record_of_a_team_keeps_an_operator_out(
+    koi: Koi, page: httpx.Client, identity: Provider
+) -> None:
+    async def make_namesakes(operator: OperatorContext) -> None:
+        await operator.keys.create_team("plotters", Limits())
+        await operator.keys.create_user("opal@corp.example", team="plotters")
+        await operator.keys.disable_user("opal@corp.example", disabled=True)
+        await operator.keys.create_service_account("odin@corp.example", "plotters")
+
+    koi.operate(make_namesakes)
+    for name in ("opal@corp.example", "odin@corp.example"):
+        sign_in(page, identity, email=name, groups=["ops"])
+        assert page.get("/v1/organization/users").status_code == 200, name
+    with browser(koi) as other:
+        member = sign_in(other, identity, email="opal@corp.example", **DESIGNER)
+        assert refusal(member) == "disabled"
 
 
 BAD_CLAIMS: dict[str, Claims] = {

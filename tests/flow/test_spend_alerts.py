@@ -25,7 +25,7 @@ TERMS: dict[str, Any] = {"currency": "CNY", "interval": "month", "notification_c
 
 @pytest.fixture
 def koi(start: Start) -> Koi:
-    return start(admin_key=ADMIN_KEY)
+    return start(admin_key=ADMIN_KEY, notice_interval_s=0.2)
 
 
 @contextmanager
@@ -170,6 +170,8 @@ def test_the_commands_list_create_and_delete_what_the_api_shows(koi: Koi, tmp_pa
     with organization(koi) as org:
         (of_team,) = org.projects.spend_alerts.list("art").data
     listed = cli.text("alerts", "list")
+    changed = cli.json("alerts", "set", made["id"], "--threshold", "0.5")
+    assert (changed["threshold"], changed["recipients"]) == ("0.50", ["a@b.c", "d@e.f"])
     cli.run("alerts", "delete", made["id"])
     (record, *_) = [one for one in cli.json("audit", "--kind", "spend_alert") if one["reason"]]
 

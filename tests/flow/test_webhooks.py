@@ -11,8 +11,10 @@ from typing import Any
 
 import openai
 import pytest
+import redis
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from app.adapters.redis import keyspace
 from app.domain.administration import AuditQuery
 from app.domain.webhooks import WebhookTarget
 from app.service.delivery_sender import MAX_PER_RECEIVER
@@ -374,6 +376,12 @@ def test_whoever_cannot_be_told_of_anothers_task_any_more_is_refused(
 
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "webhook")
     assert "Nothing was charged" in refused.json()["error"]["message"]
+
+    koi.settled()
+    with redis.Redis.from_url(str(koi.settings.redis_url)) as client:
+        client.delete(f"{keyspace.key('job')}{task['id']}")
+    hit = post(koi, key, webhook=f"{receiver.url}/never", stream=False)
+    assert "not kept any more" in hit.json()["error"]["message"], hit.text
 
 
 def test_a_repeat_by_its_idempotency_key_is_told_once(koi: Koi, receiver: Receiver) -> None:

@@ -136,6 +136,7 @@ TABLE = {
             ("POST", "api_keys/{api_key_id}/raise", 400),
             ("DELETE", "api_keys/{api_key_id}/raise", 404),
             ("GET", "invitations", 200),
+            ("GET", "spend_alerts", 200),
             ("POST", "invitations", 400),
             ("DELETE", "invitations/{invitation_id}", 404),
         )
@@ -153,6 +154,7 @@ TABLE = {
         }.items()
         for method in methods.split()
     },
+    "POST /v1/koi/backups": ADMIN,
     "POST /v1/koi/session": Row(400, 400, 400, strangers=400),
     "GET /v1/koi/session": Row(200, 200, 200, but=(("admin", 200),)),
     "DELETE /v1/koi/session": both(401),

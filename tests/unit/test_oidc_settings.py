@@ -50,7 +50,6 @@ def test_a_whole_set_is_taken(tmp_path: Path) -> None:
         ({"oidc_roles": "groups:=member"}, "must be rules such as"),
         ({"oidc_roles": "groups:ops=member/read"}, "must be rules such as"),
         ({"oidc_roles": "groups:ops=operator/write"}, "knows the scopes"),
-        ({"oidc_roles": "groups:leads=team_admin"}, "which Koi does not have yet"),
         ({"console": False}, "needs the page"),
     ],
 )
@@ -79,3 +78,18 @@ def test_rules_add_up_and_an_operator_is_no_member() -> None:
     assert (member.role, member.scopes) == (SessionRole.HOLDER, frozenset())
     for claims in ({}, {"groups": "al"}, {"groups": {"all": 1}}, {"groups": [["all"]]}):
         assert find_grant(rules, claims) is None
+
+
+def test_a_team_admin_is_held_to_the_first_team_and_an_operator_to_none() -> None:
+    rules = parse_roles(
+        "groups:ops=operator/read,groups:reds=team_admin/red,groups:leads=team_admin,groups:all=member"
+    )
+
+    def team_of(*groups: str) -> tuple[str | None, bool]:
+        grant = find_grant(rules, {"groups": list(groups)})
+        assert grant is not None
+        return grant.team, AdminScope.ALL in grant.scopes
+
+    assert team_of("all", "leads", "reds") == ("red", False)
+    assert team_of("all", "leads") == ("", False)
+    assert team_of("reds", "ops") == (None, False)

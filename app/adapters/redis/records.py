@@ -30,6 +30,9 @@ INVITED = "invited"
 """The user of an invitation, which is a key's record that nobody has the secret of."""
 RAISE = "raise"
 NO_RAISE = {field.name: None for field in fields(Limits)} | {"until_ms": None, "reason": None}
+ADMIN, TEAM_ADMIN = "admin", "team_admin"
+"""Where a record has the scopes of an admin key, and of one that is held to a team. Gateways of
+earlier versions know the first only, and hold nothing to a team."""
 NO_USER = "@admin"
 """Stands where a user's key has its user. No user can have this name."""
 
@@ -73,13 +76,21 @@ def write_admin_key(key: AdminKey) -> bytes:
     """In the form of a user's key, of a user that cannot exist: a gateway of an earlier version
     refuses it, and restores it from its journal."""
     row = {field.name: getattr(key, field.name) for field in fields(key) if field.name != "scopes"}
+    scopes = ADMIN
+    if key.team is None:
+        del row["team"]
+    else:
+        scopes = TEAM_ADMIN
     return orjson.dumps(
-        {**row, "user": NO_USER, "limits": {}, "models": None, "admin": sorted(key.scopes)}
+        {**row, "user": NO_USER, "limits": {}, "models": None, scopes: sorted(key.scopes)}
     )
 
 
 def is_admin_key(text: str) -> bool:
-    return '"admin":' in text and "admin" in orjson.loads(text)
+    if f'"{ADMIN}":' not in text and f'"{TEAM_ADMIN}":' not in text:
+        return False
+    row = orjson.loads(text)
+    return ADMIN in row or TEAM_ADMIN in row
 
 
 def is_invitation(text: str) -> bool:
@@ -94,7 +105,8 @@ def is_user_key(text: str) -> bool:
 def read_admin_key(text: str) -> AdminKey:
     row = orjson.loads(text)
     known = {field.name for field in fields(AdminKey)}
-    scopes = frozenset(AdminScope(word) for word in row["admin"] if word in tuple(AdminScope))
+    words = row[TEAM_ADMIN] if TEAM_ADMIN in row else row[ADMIN]
+    scopes = frozenset(AdminScope(word) for word in words if word in tuple(AdminScope))
     return AdminKey(scopes=scopes, **{name: row[name] for name in row if name in known})
 
 

@@ -49,10 +49,7 @@ class ScopeSet:
     def fields(self) -> dict[str, Any]:
         """The same for scopes that need not be one principal's."""
         return {
-            "scope_keys": [
-                HOUSE_SCOPE_KEY if scope.kind is ScopeKind.HOUSE else scope.id
-                for scope in self.scopes
-            ],
+            "scope_keys": [scope_key_of(scope) for scope in self.scopes],
             "limits": [_limits(scope.limits) for scope in self.scopes],
         }
 
@@ -104,6 +101,11 @@ def _spent(us: int, rate: int | None) -> int:
 
 def _ceil_s(us: int) -> int:
     return -(-us // 1_000_000)
+
+
+def scope_key_of(scope: Scope) -> str:
+    """What names a scope in counters and notices."""
+    return HOUSE_SCOPE_KEY if scope.kind is ScopeKind.HOUSE else scope.id
 
 
 def scope_keys_of(key: str, user: str, team: str | None) -> list[str]:

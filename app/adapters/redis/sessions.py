@@ -90,14 +90,16 @@ class RedisSessions:
 
 def _write_person(person: SignedInPerson) -> dict[str, Any]:
     """Scopes as one text: an empty list would come back from Lua as an object."""
-    return {
+    row: dict[str, Any] = {
         "name": person.name,
         "terms": person.terms,
         "scopes": " ".join(sorted(person.scopes)),
         "user_created_ms": person.user_created_ms,
     }
+    return row if person.team is None else {**row, "team": person.team}
 
 
 def _read_person(row: dict[str, Any]) -> SignedInPerson:
     scopes = frozenset(AdminScope(scope) for scope in row["scopes"].split())
-    return SignedInPerson(row["name"], row["terms"], scopes, int(row["user_created_ms"]))
+    created_ms, team = int(row["user_created_ms"]), row.get("team")
+    return SignedInPerson(row["name"], row["terms"], scopes, created_ms, team)

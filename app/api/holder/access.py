@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.auth import authenticate_request
-from app.api.organization.access import translate
+from app.api.organization.refusals import translate
 from app.api.parameters import Body
 from app.api.request_body import read_json
 from app.domain.errors import InvalidRequest

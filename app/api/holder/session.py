@@ -107,7 +107,7 @@ async def _identify(request: Request, digest: str) -> SignedIn:
     admin = await find_admin_by_digest(request, digest)
     if admin is not None:
         record.key_id = admin.id
-        caller = Principal(admin.id, "", None, (), CachePolicy.OFF)
+        caller = Principal(admin.id, "", admin.team, (), CachePolicy.OFF)
         return SignedIn(SessionRole.OPERATOR, caller, tuple(sorted(admin.scopes)))
     principal = await get_app_state(request).gateway.authenticate.by_digest(digest)
     record.user, record.key_id = principal.user, principal.key_id
@@ -120,7 +120,8 @@ async def _identify_person(request: Request, session: Session) -> SignedIn:
     admin = await find_admin_of_session(request, session)
     if admin is not None:
         record.user = admin.actor.id
-        caller = Principal(admin.actor.text, admin.actor.id, None, (), CachePolicy.OFF)
+        team = None if admin.bounds is None else admin.bounds.team
+        caller = Principal(admin.actor.text, admin.actor.id, team, (), CachePolicy.OFF)
         return SignedIn(SessionRole.OPERATOR, caller, tuple(sorted(admin.scopes)))
     principal = await find_session_principal(request, session)
     record.user, record.key_id = principal.user, principal.key_id

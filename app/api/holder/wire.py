@@ -12,7 +12,7 @@ from app.domain.session import SessionRole
 
 
 class SessionBody(TypedDict):
-    """Who is signed in. `scopes` are those of an operator's admin key."""
+    """Who is signed in. `scopes` are an operator's; one with a `team` is held to it."""
 
     object: Literal["koi.session"]
     role: SessionRole

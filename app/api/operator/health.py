@@ -71,6 +71,7 @@ async def settings(_request: Request, admin: Administrator) -> Response:
             }
             for one in gateways
         ],
+        "moved_to": found.moved_to,
     }
     return object_response(content)
 

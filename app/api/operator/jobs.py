@@ -46,7 +46,7 @@ READ_PARAMETERS: list[Schema] = [
 ]
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index(request: Request, admin: Administrator) -> Response:
     """Open jobs first, then ended ones, newest first; also those whose records have expired. A page
     that looked at much and found little has a next one."""
@@ -69,7 +69,7 @@ async def index(request: Request, admin: Administrator) -> Response:
     return object_response(content)
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def read(request: Request, admin: Administrator) -> Response:
     """One job with its timeline. Never its prompt."""
     since_s = parameters.parse_query_integer(request.query_params, "since", 0)
@@ -79,7 +79,7 @@ async def read(request: Request, admin: Administrator) -> Response:
     return await _job_response(admin, job_id, since_s * 1000, journal=journal)
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def cancel(request: Request, admin: Administrator) -> Response:
     """Nothing is charged; only while nothing was sent to the provider."""
     job_id = request.path_params["job_id"]

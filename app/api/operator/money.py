@@ -48,7 +48,7 @@ BILL_PARAMETERS: list[Schema] = [
 ]
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def prices(_request: Request, admin: Administrator) -> Response:
     """What one image costs, by model, size and quality; null where the catalog has no price."""
     catalog = admin.gateway.catalog

@@ -53,7 +53,7 @@ KEY_PARAMETERS: list[Schema] = [
 ]
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index(request: Request, admin: Administrator) -> Response:
     """Users or teams by name, with how their limits stand."""
     query, people = request.query_params, admin.gateway.operations.people
@@ -64,14 +64,14 @@ async def index(request: Request, admin: Administrator) -> Response:
     return list_response([describe_person(one) for one in page.people], has_more=page.has_more)
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def read(request: Request, admin: Administrator) -> Response:
     """One user."""
     person = await admin.gateway.operations.people.user(request.path_params["user_id"])
     return object_response(describe_person(person))
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index_keys(request: Request, admin: Administrator) -> Response:
     """All keys of everybody, newest first."""
     wanted = _parse_query(
@@ -91,7 +91,7 @@ async def index_keys(request: Request, admin: Administrator) -> Response:
     return object_response(content)
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def identify(request: Request, admin: Administrator) -> Response:
     """Whose the keys in a text are: a leaked key, or a line of a log. The text is not kept."""
     body = await read_fields(request, frozenset({"text"}))

@@ -41,7 +41,7 @@ USAGE_PARAMETERS: list[Schema] = [
 ]
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def read(request: Request, admin: Administrator) -> Response:
     """What was used in a span of time, grouped and filtered. FOCUS groups by itself."""
     query = request.query_params

@@ -50,7 +50,7 @@ Sign in there with the key. Keep it to yourself: it is shown this once.
 """
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def create(request: Request, admin: Administrator) -> Response:
     """A person with team, limits and key, and a note to send them. Done again it changes nothing.
     `limits` other than the default ones need `money`."""
@@ -63,7 +63,7 @@ async def create(request: Request, admin: Administrator) -> Response:
     newcomer = Newcomer(
         name=name,
         title=parse_string(body, "title", MAX_TITLE_CHARS) or "",
-        team=parse_string(body, "team", MAX_TITLE_CHARS) or None,
+        team=admin.home(parse_string(body, "team", MAX_TITLE_CHARS)),
         limits=limits or await admin.limits_of_reused_name(name),
         key_name=parse_string(body, "key_name", MAX_TITLE_CHARS) or FIRST_KEY_NAME,
         expires_in=parse_lifetime(body),

@@ -1,7 +1,8 @@
 """The objects of the console's routes as types."""
 
-from typing import Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from app.api.organization.wire import LimitsObject, NewKeyObject, ProjectKeyObject, RaiseObject
@@ -291,3 +292,6 @@ class SettingsBody(TypedDict):
     data: list[SettingObject]
     unknown: dict[str, str | None]
     gateways: list[GatewayObject] | None
+    moved_to: Annotated[
+        str | None, Field(description="Where `koi migrate` moves or moved the ledger.")
+    ]

@@ -1,8 +1,7 @@
 """Who may administer: the admin key of the settings, or an admin key with the scope of a route."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from urllib.parse import unquote
 
 from starlette.requests import Request
@@ -16,6 +15,7 @@ from app.api.auth import (
     is_digest_of,
 )
 from app.api.errors import unknown_url_error
+from app.api.organization.refusals import translate
 from app.api.request_body import get_body_bytes
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.administration import (
@@ -24,25 +24,23 @@ from app.domain.administration import (
     ActorKind,
     AdminKey,
     AdminScope,
-    Conflict,
     InsufficientPermissions,
-    ObjectNotFound,
     allows,
 )
 from app.domain.errors import (
     AdminKeyRequired,
-    GatewayError,
     InvalidApiKey,
     InvalidRequest,
 )
 from app.domain.limits import Limits
-from app.domain.principal import CachePolicy, Principal, Team
+from app.domain.principal import CachePolicy, Principal, Team, is_enabled
 from app.domain.session import Session, SessionRole
+from app.domain.team_bounds import TeamBounds
 from app.service import admin_errors
 from app.service.admin_keys import AdminKeys, actor_of
-from app.service.configuration_file import ConfigurationInvalid
 from app.service.gateway import Gateway
 from app.service.keys import KeyAdmin
+from app.service.team_views import hold_to_team
 
 REASON_HEADER = "x-koi-reason"
 """Why a change is made, for the audit log; percent-encoded where it is not ASCII."""
@@ -55,12 +53,14 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Administrator:
-    """Who sent this request, and the use cases that act in their name."""
+    """Who sent this request, and the use cases that act in their name. With `bounds` these know
+    one team only."""
 
     actor: Actor
     scopes: frozenset[AdminScope]
     gateway: Gateway
     reason: str
+    bounds: TeamBounds | None = None
 
     @property
     def keys(self) -> KeyAdmin:
@@ -70,17 +70,23 @@ class Administrator:
     def admin_keys(self) -> AdminKeys:
         return self.gateway.admin_keys.acting_as(self.actor, self.reason)
 
+    def home(self, team: str | None) -> str | None:
+        """The team that a new user goes into: the one that is named, else the one team there is."""
+        return team or (None if self.bounds is None else self.bounds.team)
+
     async def require_money_to_relax(self, scope: str, team: Team | None = None) -> None:
-        """Whoever ends a stop of this scope, or takes people out of a team's limits, needs `money`.
-        Raises `InsufficientPermissions`."""
+        """Whoever ends a stop of this scope, or takes people out of a team's limits, needs `money`,
+        and may act on the whole deployment. Raises `InsufficientPermissions`."""
         is_stopped = any(stop.scope == scope for stop in await self.keys.stops())
+        if is_stopped and self.bounds is not None:
+            raise self.bounds.refusal()
         if is_stopped or (team is not None and team.is_limited):
             self.require(AdminScope.MONEY)
 
     async def limits_of_reused_name(self, name: str) -> Limits | None:
         """The limits of a deleted user hold for the next one of that name, unless who makes it may
         change limits; None are the default ones."""
-        if allows(self.scopes, AdminScope.MONEY):
+        if self.bounds is None and allows(self.scopes, AdminScope.MONEY):
             return None
         users = await self.keys.all_users()
         old = next((user for user in users if user.name == name and user.deleted_ms), None)
@@ -108,13 +114,19 @@ class Administrator:
 Handler = Callable[[Request, Administrator], Awaitable[Response]]
 
 
-def admin_route(scope: AdminScope) -> Callable[[Handler], Endpoint]:
-    """A route for administrators whose key has this scope."""
+def admin_route(
+    scope: AdminScope, *, for_team_admins: bool = False
+) -> Callable[[Handler], Endpoint]:
+    """A route for administrators whose key has this scope. Those who are held to a team may call it
+    if it says so: then all that its handler reads and changes comes from `Administrator.gateway`.
+    """
 
     def decorate(handler: Handler) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             administrator = await authenticate_administrator(request)
             administrator.require(scope)
+            if administrator.bounds is not None and not for_team_admins:
+                raise administrator.bounds.refusal()
             try:
                 return await handler(request, administrator)
             except admin_errors.AdminError as error:
@@ -145,7 +157,10 @@ async def authenticate_administrator(request: Request) -> Administrator:
         raise AdminKeyRequired("This route needs an admin key.")
     if found.actor != ROOT_ACTOR:
         await _limit(request, found.actor)
-    return Administrator(found.actor, found.scopes, gateway, reason)
+    if found.bounds is None:
+        return Administrator(found.actor, found.scopes, gateway, reason)
+    held = hold_to_team(gateway, found.bounds)
+    return Administrator(found.actor, found.scopes, held, reason, found.bounds)
 
 
 async def confirm_administrator(request: Request) -> None:
@@ -161,10 +176,12 @@ def _is_administration_open(request: Request) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FoundAdmin:
-    """An admin key that may be used, or an operator who signed in at the provider."""
+    """An admin key that may be used, or an operator who signed in at the provider; `bounds` hold
+    them to a team."""
 
     actor: Actor
     scopes: frozenset[AdminScope]
+    bounds: TeamBounds | None = None
 
 
 async def _find_admin(request: Request) -> FoundAdmin | None:
@@ -180,22 +197,34 @@ async def _find_admin(request: Request) -> FoundAdmin | None:
         if not _is_administration_open(request):
             raise unknown_url_error() from None
         raise
-    return _found(await find_admin(request, secret))
+    return await _found(request, await find_admin(request, secret))
 
 
 async def find_admin_of_session(request: Request, session: Session) -> FoundAdmin | None:
     """The same for a session. Raises `InvalidApiKey`."""
     if session.person is None:
-        return _found(await find_admin_by_digest(request, session.key_digest))
+        return await _found(request, await find_admin_by_digest(request, session.key_digest))
     sign_in = get_app_state(request).gateway.sign_in
     if session.role is not SessionRole.OPERATOR or sign_in is None:
         return None
-    await sign_in.confirm_operator(session.person)
-    return FoundAdmin(Actor(ActorKind.OIDC, session.person.name), session.person.scopes)
+    bounds = await _bounds(request, await sign_in.confirm_operator(session.person))
+    return FoundAdmin(Actor(ActorKind.OIDC, session.person.name), session.person.scopes, bounds)
 
 
-def _found(key: AdminKey | None) -> FoundAdmin | None:
-    return None if key is None else FoundAdmin(actor_of(key), key.scopes)
+async def _found(request: Request, key: AdminKey | None) -> FoundAdmin | None:
+    if key is None:
+        return None
+    return FoundAdmin(actor_of(key), key.scopes, await _bounds(request, key.team))
+
+
+async def _bounds(request: Request, name: str | None) -> TeamBounds | None:
+    """Nobody administers a team that was disabled, put away or deleted. Raises `InvalidApiKey`."""
+    if name is None:
+        return None
+    team = await get_app_state(request).gateway.keys.find_team(name)
+    if team is None or not is_enabled(team):
+        raise InvalidApiKey("team_disabled")
+    return TeamBounds(name)
 
 
 async def find_admin(request: Request, secret: str) -> AdminKey | None:
@@ -231,55 +260,3 @@ async def _limit(request: Request, actor: Actor) -> None:
 def _caller(actor: Actor) -> Principal:
     """An administrator as the rate limiter knows callers."""
     return Principal(actor.text, "", None, (), CachePolicy.OFF)
-
-
-_INVALID = partial(InvalidRequest, "invalid_value")
-_TRANSLATIONS: Mapping[type[admin_errors.AdminError], Callable[[], GatewayError]] = {
-    admin_errors.UserUnknown: partial(
-        ObjectNotFound, "There is no such user or service account here."
-    ),
-    admin_errors.TeamUnknown: partial(ObjectNotFound, "There is no such project."),
-    admin_errors.JobUnknown: partial(ObjectNotFound, "The ledger knows no such job."),
-    admin_errors.KeyUnknown: partial(ObjectNotFound, "There is no such key, or it has ended."),
-    admin_errors.NameTaken: partial(
-        Conflict, "This name is taken; nothing was changed. Choose another.", param="name"
-    ),
-    admin_errors.TeamArchived: partial(
-        Conflict, "This project is archived; restore it with `koi teams restore`."
-    ),
-    admin_errors.ModelUnknown: partial(
-        _INVALID, "Only models of GET /v1/models are known.", param="model_ids"
-    ),
-    admin_errors.BudgetUnpriced: partial(
-        _INVALID,
-        "A money limit cannot be kept while a model has no price in the catalog.",
-        param="threshold_amount",
-    ),
-    admin_errors.InvitationUnknown: partial(
-        ObjectNotFound, "There is no such invitation, or it became a key."
-    ),
-    admin_errors.AlertUnknown: partial(ObjectNotFound, "There is no such spend alert."),
-    admin_errors.TooManyAlerts: partial(
-        Conflict, "There are too many spend alerts; nothing was changed. Delete some first."
-    ),
-    admin_errors.RaiseInvalid: partial(
-        _INVALID,
-        "A raise adds to limits that are set, until a time ahead; nothing was changed.",
-        param="until",
-    ),
-    admin_errors.NameInvalid: partial(
-        _INVALID, "This cannot be a name; at most 120 printable characters.", param="name"
-    ),
-}
-
-
-def translate(error: admin_errors.AdminError) -> GatewayError:
-    """The refusal of a use case, without the hints for the command line."""
-    if isinstance(error, ConfigurationInvalid):
-        return InvalidRequest("invalid_value", str(error))
-    if isinstance(error, admin_errors.AdjustmentRefused):
-        return Conflict(str(error))
-    build = _TRANSLATIONS.get(type(error))
-    if build is None:
-        return Conflict("What is there already does not allow this; nothing was changed.")
-    return build()

@@ -15,11 +15,13 @@ from app.api.organization.paging import (
     seconds,
     select_page,
 )
-from app.api.organization.wire import AdminKeyObject
+from app.api.organization.wire_admin_keys import AdminKeyObject
+from app.api.parameters import parse_string
 from app.domain.administration import AdminKey, AdminScope
 from app.domain.errors import InvalidRequest
 from app.service.admin_errors import KeyUnknown
 from app.service.admin_keys import SECRET_PREFIX
+from app.service.teams import MAX_TITLE_CHARS
 
 ORDERS = ("asc", "desc")
 
@@ -42,6 +44,7 @@ def describe_admin_key(key: AdminKey, used_ms: int | None = None) -> AdminKeyObj
             "created_at": seconds(key.created_ms),
         },
         "scopes": sorted(key.scopes),
+        "project_id": key.team,
     }
 
 
@@ -63,15 +66,22 @@ async def index(request: Request, admin: Administrator) -> Response:
 
 @admin_route(AdminScope.ALL)
 async def create(request: Request, admin: Administrator) -> Response:
-    """`scopes` is Koi's own: read, people, money, all. Missing: all, as OpenAI's admin keys."""
-    body = await read_fields(request, frozenset({"name", "expires_in_seconds", "scopes"}))
+    """`scopes` is Koi's own: read, people, money, all. Missing: all, as OpenAI's admin keys. With a
+    `project_id` the key may act on that project only."""
+    known = frozenset({"name", "expires_in_seconds", "scopes", "project_id"})
+    body = await read_fields(request, known)
     words = parse_words(body, "scopes")
     if words is not None and (not words or not set(words).issubset(AdminScope)):
         raise InvalidRequest(
             "invalid_value", f"scopes takes: {', '.join(AdminScope)}.", param="scopes"
         )
     scopes = frozenset(map(AdminScope, words or (AdminScope.ALL,)))
-    issued = await admin.admin_keys.issue(require_title(body), scopes, parse_lifetime(body))
+    issued = await admin.admin_keys.issue(
+        require_title(body),
+        scopes,
+        parse_lifetime(body),
+        parse_string(body, "project_id", MAX_TITLE_CHARS),
+    )
     return object_response({**describe_admin_key(issued.key), "value": issued.secret})
 
 

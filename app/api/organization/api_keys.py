@@ -73,7 +73,7 @@ def describe_owner(user: User) -> OwnerObject:
     return {"type": "user", "user": {**owner, "email": email_of(user)}}
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index(request: Request, admin: Administrator) -> Response:
     """Keys that were not revoked, oldest first."""
     team = await projects.find(request, admin)
@@ -92,12 +92,12 @@ async def index(request: Request, admin: Administrator) -> Response:
     return list_response(objects, has_more=has_more)
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def read(request: Request, admin: Administrator) -> Response:
     return await _key_response(admin, *await _find(request, admin))
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def update(request: Request, admin: Administrator) -> Response:
     """`limits` and `models` need `money`, the rest needs `people`."""
     body = await read_fields(request, CHANGEABLE)
@@ -132,7 +132,7 @@ async def update(request: Request, admin: Administrator) -> Response:
     return await _key_response(admin, team, user, key)
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def delete(request: Request, admin: Administrator) -> Response:
     """Ends the key for good, on all gateways within five seconds."""
     _, _, key = await _find(request, admin)

@@ -62,12 +62,13 @@ EVENTS = {
     "ledger.adjusted": "organization.updated",
     "job.cancelled": "organization.updated",
     "ledger.restored": "organization.updated",
+    "ledger.downloaded": "organization.updated",
 }
 """Koi's word for a change -> OpenAI's type of an event, complete by test."""
 DAY_MS = 1000
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index(request: Request, admin: Administrator) -> Response:
     """The newest first."""
     query, page = request.query_params, parse_page(request)

@@ -47,7 +47,7 @@ def describe_invitation(invitation: Invitation, now_ms: int) -> InvitationObject
     }
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def create(request: Request, admin: Administrator) -> Response:
     """A link for a user, who is created when there is none. The link is shown this once."""
     body = await read_fields(request, KNOWN)
@@ -57,7 +57,7 @@ async def create(request: Request, admin: Administrator) -> Response:
     life = parse_lifetime(body) or DEFAULT_LIFE
     issued = await _invitations(admin).create(
         user,
-        team=parse_string(body, "project_id", MAX_TITLE_CHARS),
+        team=admin.home(parse_string(body, "project_id", MAX_TITLE_CHARS)),
         name=parse_string(body, "name", MAX_TITLE_CHARS) or "",
         life=_checked_life(life),
         limits=await admin.limits_of_reused_name(user),
@@ -70,7 +70,7 @@ async def create(request: Request, admin: Administrator) -> Response:
     return object_response(content)
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index(request: Request, admin: Administrator) -> Response:
     """Invitations that did not become a key, oldest first; ended ones too."""
     now_ms = await admin.keys.now_ms()
@@ -83,7 +83,7 @@ async def index(request: Request, admin: Administrator) -> Response:
     return list_response([describe_invitation(one, now_ms) for one in found], has_more=has_more)
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def delete(request: Request, admin: Administrator) -> Response:
     """Withdraws an invitation: its link gives no key any more."""
     revoked = await _invitations(admin).revoke(request.path_params["invitation_id"])

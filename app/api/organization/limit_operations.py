@@ -84,3 +84,6 @@ def _alerts(whose: str, path: str, where: str) -> tuple[Operation, ...]:
 
 HOUSE_ALERTS = _alerts("", "", "the house")
 PROJECT_ALERTS = _alerts("Project", PROJECT, "a project")
+ALL_ALERTS = list_objects(
+    "listAllAlerts", "", "List all spend alerts (read)", SpendAlertObject, ORDER
+)

@@ -43,7 +43,7 @@ def describe_rate_limit(team: Team) -> RateLimitObject:
     }
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index_rate_limits(request: Request, admin: Administrator) -> Response:
     """One object: Koi's limits hold for all models together."""
     team = await projects.find(request, admin)
@@ -63,7 +63,7 @@ async def update_rate_limit(request: Request, admin: Administrator) -> Response:
 # Spend limits ------------------------------------------------------------------------------------
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def read_spend_limit(request: Request, admin: Administrator) -> Response:
     return await _spend_limit_response(admin, await projects.find(request, admin))
 
@@ -126,7 +126,7 @@ async def _spend_limit_response(admin: Administrator, team: Team | None) -> Resp
 # Models ------------------------------------------------------------------------------------------
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def read_models(request: Request, admin: Administrator) -> Response:
     team = await projects.find(request, admin)
     if team.models is None and not team.denied_models:

@@ -1,6 +1,6 @@
 """What the schema says of the administration API. Each summary names the scope that a key needs."""
 
-from app.api.operations import Operation, describe_answer
+from app.api.operations import COMMON_HEADERS, Operation, describe_answer, file_answer
 from app.api.organization import usage
 from app.api.organization.api_keys import ACCESS
 from app.api.organization.audit_logs import EVENTS
@@ -8,6 +8,7 @@ from app.api.organization.fields import LIFETIME, NAME, WORDS, describe_body
 from app.api.organization.limits import LIMIT_SCHEMAS, LIMITS_SCHEMA
 from app.api.organization.money import MAX_CENTS, MODES
 from app.api.organization.operation_kinds import (
+    READ_CODES,
     TAG,
     USAGE_CODES,
 )
@@ -16,7 +17,6 @@ from app.api.organization.operation_kinds import read_object as _read
 from app.api.organization.operation_kinds import write_object as _write
 from app.api.organization.people import MAX_OVERLAP_S
 from app.api.organization.wire import (
-    AdminKeyObject,
     AuditLogObject,
     BackupBody,
     DeletedObject,
@@ -32,6 +32,7 @@ from app.api.organization.wire import (
     SpendingBody,
     SpendLimitObject,
 )
+from app.api.organization.wire_admin_keys import AdminKeyObject
 from app.api.parameters import INTEGER, Schema, describe_list, describe_query
 from app.api.wire_usage import BucketPageBody, CostResultObject, UsageResultObject
 from app.domain.administration import AdminScope
@@ -191,6 +192,7 @@ CREATE_ADMIN_KEY = _write(
             "type": ["array", "null"], "minItems": 1, "maxItems": 4,
             "items": {"type": "string", "enum": [*AdminScope]},
         },
+        project_id=TEXT,
     ),
 )  # fmt: skip
 READ_ADMIN_KEY = _read("retrieveAdminKey", "{key_id}", "Read an admin key (read)", AdminKeyObject)
@@ -206,6 +208,19 @@ LIST_AUDIT_LOGS = _list(
     *(describe_list(name, "Only these.") for name in ("project_ids", "actor_ids", "resource_ids")),
 )  # fmt: skip
 
+DOWNLOAD_BACKUP = Operation(
+    "downloadBackup",
+    TAG,
+    "Download a backup, without pictures (all)",
+    {
+        200: file_answer(
+            "The file of `koi backup`.",
+            "application/gzip",
+            headers=(*COMMON_HEADERS, "content-disposition"),
+        )
+    },
+    READ_CODES | {"conflict", "insufficient_permissions"},
+)
 READ_BACKUP = _read("readLatestBackup", "", "Read when the latest backup was (read)", BackupBody)
 
 READ_SPENDING = _read("readSpending", "", "Read which spending is stopped (read)", SpendingBody)

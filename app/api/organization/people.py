@@ -30,7 +30,7 @@ MAX_OVERLAP_S = 366 * 86_400
 LIMITED_FIELDS = frozenset({"name", "limits"})
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def create_user(request: Request, admin: Administrator) -> Response:
     """A person, in a project or in none; `name` is the id. `limits` other than the default ones
     need `money`."""
@@ -41,14 +41,14 @@ async def create_user(request: Request, admin: Administrator) -> Response:
     name = require_title(body)
     user = await admin.keys.create_user(
         name,
-        team=parse_string(body, "project_id", MAX_TITLE_CHARS),
+        team=admin.home(parse_string(body, "project_id", MAX_TITLE_CHARS)),
         limits=limits or await admin.limits_of_reused_name(name),
         title=parse_string(body, "title", MAX_TITLE_CHARS) or "",
     )
     return await user_response(admin, user)
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index_keys(request: Request, admin: Administrator) -> Response:
     """Keys of a user in any project or none that were not revoked, oldest first."""
     user = await admin.keys.user(request.path_params["user_id"])
@@ -64,7 +64,7 @@ async def index_keys(request: Request, admin: Administrator) -> Response:
     return list_response(objects, has_more=has_more)
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def create_key(request: Request, admin: Administrator) -> Response:
     """A key for a user, which is shown this once. `limits` and `models` narrow the user's."""
     user = await admin.keys.user(request.path_params["user_id"])
@@ -80,7 +80,7 @@ async def create_key(request: Request, admin: Administrator) -> Response:
     return object_response(describe_new_key(issued))
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def delete_key(request: Request, admin: Administrator) -> Response:
     """Ends a key for good, on all gateways within five seconds."""
     key = await admin.keys.revoke(request.path_params["api_key_id"])
@@ -88,7 +88,7 @@ async def delete_key(request: Request, admin: Administrator) -> Response:
     return object_response({"object": kind, "id": key.id, "deleted": True})
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def rotate_key(request: Request, admin: Administrator) -> Response:
     """A new secret with the same rights, shown this once; the old one ends after the overlap."""
     body = await read_fields(request, frozenset({"overlap_seconds"}))

@@ -39,7 +39,7 @@ def describe_project(team: Team) -> ProjectObject:
     }
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index(request: Request, admin: Administrator) -> Response:
     archived = parameters.parse_query_boolean(request.query_params, "include_archived")
     teams = sorted(await admin.keys.all_teams(), key=lambda team: (team.created_ms, team.name))
@@ -64,7 +64,7 @@ async def create(request: Request, admin: Administrator) -> Response:
     return object_response(describe_project(team))
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def read(request: Request, admin: Administrator) -> Response:
     return object_response(describe_project(await find(request, admin)))
 

@@ -28,13 +28,13 @@ MAX_UNTIL_CHARS = 40
 MAX_SECONDS = 10**11
 
 
-@admin_route(AdminScope.MONEY)
+@admin_route(AdminScope.MONEY, for_team_admins=True)
 async def create_user(request: Request, admin: Administrator) -> Response:
     """Adds to a user's limits until a time. It replaces an earlier raise and ends by itself."""
     return await _create(request, admin, _user)
 
 
-@admin_route(AdminScope.MONEY)
+@admin_route(AdminScope.MONEY, for_team_admins=True)
 async def delete_user(request: Request, admin: Administrator) -> Response:
     """Ends a user's raise now."""
     return await _delete(request, admin, _user)
@@ -52,13 +52,13 @@ async def delete_project(request: Request, admin: Administrator) -> Response:
     return await _delete(request, admin, projects.find)
 
 
-@admin_route(AdminScope.MONEY)
+@admin_route(AdminScope.MONEY, for_team_admins=True)
 async def create_key(request: Request, admin: Administrator) -> Response:
     """The same for a key's own limits; those of its user and project bind as before."""
     return await _create(request, admin, _key)
 
 
-@admin_route(AdminScope.MONEY)
+@admin_route(AdminScope.MONEY, for_team_admins=True)
 async def delete_key(request: Request, admin: Administrator) -> Response:
     """Ends a key's raise now."""
     return await _delete(request, admin, _key)

@@ -120,6 +120,7 @@ ORGANIZATION_ROUTES = (
     DocumentedRoute("DELETE", ADMIN_KEY, admin_keys.delete, op.DELETE_ADMIN_KEY),
     *_alert_routes(f"{ROOT}/spend_alerts", HOUSE_ALERTS, lim.HOUSE_ALERTS),
     *_alert_routes(f"{PROJECT}/spend_alerts", PROJECT_ALERTS, lim.PROJECT_ALERTS),
+    DocumentedRoute("GET", f"{KOI}/spend_alerts", spend_alerts.index_all, lim.ALL_ALERTS),
     DocumentedRoute("GET", HOUSE_BUDGET, money.read_house_limit, op.READ_HOUSE_LIMIT),
     DocumentedRoute("GET", f"{ROOT}/audit_logs", audit_logs.index, op.LIST_AUDIT_LOGS),
     DocumentedRoute("GET", f"{ROOT}/usage/images", usage.images, op.USAGE_IMAGES),
@@ -141,6 +142,7 @@ ORGANIZATION_ROUTES = (
     DocumentedRoute("POST", INVITATIONS, invitations.create, inv.CREATE_INVITATION),
     DocumentedRoute("DELETE", INVITATION, invitations.delete, inv.REVOKE_INVITATION),
     DocumentedRoute("GET", f"{KOI}/backups/latest", backups.latest, op.READ_BACKUP),
+    DocumentedRoute("POST", f"{KOI}/backups", backups.create, op.DOWNLOAD_BACKUP),
     DocumentedRoute("GET", SPENDING, spending.read, op.READ_SPENDING),
     DocumentedRoute("POST", SPENDING, spending.update, op.UPDATE_SPENDING),
 )

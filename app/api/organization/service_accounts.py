@@ -55,7 +55,7 @@ def describe_new_key(issued: IssuedKey) -> NewKeyObject:
     }
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index(request: Request, admin: Administrator) -> Response:
     team = await projects.find(request, admin)
     found, has_more = select_page(
@@ -67,7 +67,7 @@ async def index(request: Request, admin: Administrator) -> Response:
     return list_response([describe_account(user) for user in found], has_more=has_more)
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def create(request: Request, admin: Administrator) -> Response:
     """A service account with the default limits and its first key, which is shown this once."""
     team = await projects.find(request, admin)
@@ -92,12 +92,12 @@ async def create(request: Request, admin: Administrator) -> Response:
     return object_response(content)
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def read(request: Request, admin: Administrator) -> Response:
     return object_response(describe_account(await _find(request, admin)))
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def update(request: Request, admin: Administrator) -> Response:
     user = await _find(request, admin)
     body = await read_fields(request, frozenset({"name", "role"}))
@@ -107,7 +107,7 @@ async def update(request: Request, admin: Administrator) -> Response:
     return object_response(describe_account(user))
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def delete(request: Request, admin: Administrator) -> Response:
     """Revokes its keys; what was used stays in the ledger."""
     user = await _find(request, admin)
@@ -117,7 +117,7 @@ async def delete(request: Request, admin: Administrator) -> Response:
     return object_response({"object": kind, "id": user.name, "deleted": True})
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def create_key(request: Request, admin: Administrator) -> Response:
     """One more key, which is shown this once."""
     user = await _find(request, admin)

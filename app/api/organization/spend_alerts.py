@@ -67,6 +67,12 @@ async def delete(request: Request, admin: Administrator) -> Response:
 
 
 @admin_route(AdminScope.READ)
+async def index_all(request: Request, admin: Administrator) -> Response:
+    """Those of the house and of every project."""
+    return await _index(request, admin, None)
+
+
+@admin_route(AdminScope.READ)
 async def index_project(request: Request, admin: Administrator) -> Response:
     return await _index(request, admin, await _team_scope(request, admin))
 
@@ -95,7 +101,7 @@ async def delete_project(request: Request, admin: Administrator) -> Response:
     return await _delete(request, admin, await _team_scope(request, admin))
 
 
-async def _index(request: Request, admin: Administrator, scope: str) -> Response:
+async def _index(request: Request, admin: Administrator, scope: str | None) -> Response:
     query = request.query_params
     if "before" in query:
         raise InvalidRequest("unsupported_parameter", "Koi pages with after only.", param="before")
@@ -197,4 +203,5 @@ def describe_alert(alert: SpendAlert, currency: str) -> SpendAlertObject:
             "recipients": list(alert.recipients),
             "subject_prefix": alert.subject_prefix or None,
         },
+        "project_id": None if alert.scope == HOUSE else alert.scope.removeprefix("team:"),
     }

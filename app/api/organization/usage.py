@@ -104,7 +104,7 @@ class BucketPage:
     next_s: int | None
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def images(request: Request, admin: Administrator) -> Response:
     """Images per bucket of time, grouped and filtered; the URL exists only with an admin key."""
     query = request.query_params
@@ -123,7 +123,7 @@ async def images(request: Request, admin: Administrator) -> Response:
     )
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def costs(request: Request, admin: Administrator) -> Response:
     """Money per day, null where a price is not known; the URL exists only with an admin key."""
     query = request.query_params

@@ -74,7 +74,7 @@ def describe_project_user(user: User) -> ProjectUserObject:
     }
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index(request: Request, admin: Administrator) -> Response:
     emails = set(parameters.parse_query_list(request.query_params, "emails"))
     found, has_more = select_page(
@@ -89,12 +89,12 @@ async def index(request: Request, admin: Administrator) -> Response:
     return list_response(objects, has_more=has_more)
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def read(request: Request, admin: Administrator) -> Response:
     return await user_response(admin, await admin.keys.user(request.path_params["user_id"]))
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def update(request: Request, admin: Administrator) -> Response:
     """`limits` needs `money`; `name` and `disabled` need `people`."""
     known = frozenset({"role", "name", "disabled", "limits"})
@@ -118,7 +118,7 @@ async def update(request: Request, admin: Administrator) -> Response:
     return await user_response(admin, user)
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def delete(request: Request, admin: Administrator) -> Response:
     """Revokes all keys of the user; what was used stays in the ledger."""
     name = request.path_params["user_id"]
@@ -130,7 +130,7 @@ async def delete(request: Request, admin: Administrator) -> Response:
 # Users of a project ------------------------------------------------------------------------------
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def index_project(request: Request, admin: Administrator) -> Response:
     team = await projects.find(request, admin)
     found, has_more = select_page(
@@ -142,7 +142,7 @@ async def index_project(request: Request, admin: Administrator) -> Response:
     return list_response([describe_project_user(user) for user in found], has_more=has_more)
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def create_project_user(request: Request, admin: Administrator) -> Response:
     """Add a person to a project; one who is new gets the default limits. A person is in one project
     at most, so nobody is taken out of another."""
@@ -169,13 +169,13 @@ async def create_project_user(request: Request, admin: Administrator) -> Respons
     return object_response(describe_project_user(user))
 
 
-@admin_route(AdminScope.READ)
+@admin_route(AdminScope.READ, for_team_admins=True)
 async def read_project_user(request: Request, admin: Administrator) -> Response:
     _, user = await _find_member(request, admin)
     return object_response(describe_project_user(user))
 
 
-@admin_route(AdminScope.PEOPLE)
+@admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def update_project_user(request: Request, admin: Administrator) -> Response:
     """There is one role."""
     _, user = await _find_member(request, admin)

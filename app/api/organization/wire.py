@@ -172,6 +172,7 @@ class SpendAlertObject(TypedDict):
     interval: Literal["month"]
     threshold_amount: Annotated[int, Field(description="In hundredths of the currency.")]
     notification_channel: AlertChannelObject
+    project_id: str | None
 
 
 class InvitationObject(TypedDict):
@@ -215,28 +216,6 @@ class ModelPermissionsObject(TypedDict):
     object: Literal["project.model_permissions"]
     mode: Literal["allow_list", "deny_list"]
     model_ids: list[str]
-
-
-class AdminOwnerObject(TypedDict):
-    type: Literal["user"]
-    object: Literal["organization.user"]
-    id: str
-    name: str
-    role: Literal["owner"]
-    created_at: UnixSeconds
-
-
-class AdminKeyObject(TypedDict):
-    id: str
-    object: Literal["organization.admin_api_key"]
-    name: str
-    redacted_value: str
-    created_at: UnixSeconds
-    last_used_at: UnixSeconds | None
-    expires_at: UnixSeconds | None
-    owner: AdminOwnerObject
-    scopes: list[str]
-    value: NotRequired[Annotated[str, Field(description="Only when it is created.")]]
 
 
 class AuditActorObject(TypedDict):

@@ -5,6 +5,7 @@ import { html, useState } from '../lib.js';
 import { useLoad } from '../loading.js';
 import { Bar, Button, Dialog, ErrorNote, Form, Table } from '../widgets.js';
 import { language, number, t } from '../words.js';
+import { HttpTwin } from './twin.js';
 
 /** The moment a window ends, in words: the time within a day, else the date too. The zone is
  * written beside it, because days end by the operator's clock. */
@@ -56,6 +57,7 @@ export function Home() {
   return html`
     <${ErrorNote} error=${usage.error ?? account.error} onRetry=${usage.reload} />
     ${usage.data && html`<${Left} usage=${usage.data} account=${account.data} onAsk=${() => setAsking(true)} />`}
+    ${usage.data && html`<${HttpTwin} calls=${[['GET', '/v1/usage']]} />`}
     ${asking && html`<${AskForMore} onClose=${() => setAsking(false)} />`}`;
 }
 
@@ -110,6 +112,7 @@ function AskForMore({ onClose }) {
     ${answer
       ? html`<div class="note" role="status"><p>${told()}</p></div>
         <p><${Button} kind="primary" onClick=${onClose}>${t('dialog.close')}</${Button}></p>`
-      : html`<${Form} fields=${fields} submit=${t('ask.send')} onSubmit=${send} onCancel=${onClose} />`}
+      : html`<${Form} fields=${fields} submit=${t('ask.send')} onSubmit=${send} onCancel=${onClose}>
+          <${HttpTwin} calls=${[['POST', '/v1/koi/limit_requests', { reason: 'a poster', images_per_day: 50 }]]} /></${Form}>`}
   </${Dialog}>`;
 }

@@ -3,8 +3,9 @@
 import { del, get, post } from '../api.js';
 import { html, useState } from '../lib.js';
 import { useLoad } from '../loading.js';
-import { Button, CliTwin, Copyable, Dialog, ErrorNote, Form, limitText, Table, When } from '../widgets.js';
+import { Button, Copyable, Dialog, ErrorNote, Form, limitText, Table, When } from '../widgets.js';
 import { t } from '../words.js';
+import { HttpTwin } from './twin.js';
 
 const KEYS = '/v1/koi/keys';
 
@@ -27,7 +28,7 @@ export function Keys({ session }) {
     ${account.data && may === 'off' && html`<div class="note"><p>${t('keys.off')}</p></div>`}
     ${keys.data && html`<${KeyTable} keys=${keys.data.data} may=${may} onOpen=${setOpen} />`}
     ${Action && html`<${Action} item=${open.item} session=${session} onClose=${() => setOpen(null)} onDone=${done} />`}
-    ${may !== 'off' && html`<${CliTwin} command=${`koi keys list --user ${session.user}`} />`}`;
+    <${HttpTwin} calls=${[['GET', KEYS]]} />`;
 }
 
 function KeyTable({ keys, may, onOpen }) {
@@ -83,7 +84,8 @@ function Create({ onClose, onDone }) {
     ...limitFields(),
   ];
   return html`<${Dialog} title=${t('keys.create')} onClose=${onClose}>
-    <${Form} fields=${fields} submit=${t('keys.create')} onSubmit=${create} onCancel=${onClose} /></${Dialog}>`;
+    <${Form} fields=${fields} submit=${t('keys.create')} onSubmit=${create} onCancel=${onClose}>
+      <${HttpTwin} calls=${[['POST', KEYS, { name: 'laptop', limits: { max_images_per_1_day: 5 } }]]} /></${Form}></${Dialog}>`;
 }
 
 function Narrow({ item, onClose, onDone }) {
@@ -94,7 +96,8 @@ function Narrow({ item, onClose, onDone }) {
   const fields = [{ name: 'name', label: t('keys.name'), value: item.name, maxlength: 100 }, ...limitFields(item.limits)];
   return html`<${Dialog} title=${t('keys.narrow')} onClose=${onClose}>
     <p class="quiet">${t('keys.narrow_hint')}</p>
-    <${Form} fields=${fields} onSubmit=${change} onCancel=${onClose} /></${Dialog}>`;
+    <${Form} fields=${fields} onSubmit=${change} onCancel=${onClose}>
+      <${HttpTwin} calls=${[['POST', `${KEYS}/${item.id}`, { limits: { max_images_per_1_day: 5 } }]]} /></${Form}></${Dialog}>`;
 }
 
 function Rotate({ item, onClose, onDone }) {
@@ -109,7 +112,8 @@ function Rotate({ item, onClose, onDone }) {
   const fields = [{ name: 'hours', type: 'number', min: 0, max: 168, value: 1, label: t('keys.overlap') }];
   return html`<${Dialog} title=${t('keys.rotate')} onClose=${onClose}>
     <p class="quiet">${t('keys.rotate_hint')}</p>
-    <${Form} fields=${fields} submit=${t('keys.rotate')} onSubmit=${rotate} onCancel=${onClose} /></${Dialog}>`;
+    <${Form} fields=${fields} submit=${t('keys.rotate')} onSubmit=${rotate} onCancel=${onClose}>
+      <${HttpTwin} calls=${[['POST', `${KEYS}/${item.id}/rotate`, { overlap_seconds: 3600 }]]} /></${Form}></${Dialog}>`;
 }
 
 function Revoke({ item, onClose, onDone }) {
@@ -120,7 +124,8 @@ function Revoke({ item, onClose, onDone }) {
   return html`<${Dialog} title=${t('keys.revoke')} onClose=${onClose}>
     <p>${t('keys.revoke_sure', { name: item.name || item.id })}</p>
     ${item.is_this_one && html`<p><strong>${t('keys.revoke_self')}</strong></p>`}
-    <${Form} fields=${[]} submit=${t('keys.revoke')} onSubmit=${revoke} onCancel=${onClose} /></${Dialog}>`;
+    <${Form} fields=${[]} submit=${t('keys.revoke')} onSubmit=${revoke} onCancel=${onClose}>
+      <${HttpTwin} calls=${[['DELETE', `${KEYS}/${item.id}`]]} /></${Form}></${Dialog}>`;
 }
 
 const ACTIONS = { create: Create, narrow: Narrow, rotate: Rotate, revoke: Revoke };

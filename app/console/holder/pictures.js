@@ -1,12 +1,14 @@
 /** Every picture that is still kept: look at it, download it, link to it, delete it. */
 
-import { address, del, get } from '../api.js';
+import { address, del, get, save } from '../api.js';
 import { html, useEffect, useState } from '../lib.js';
 import { Button, CopyButton, Dialog, distance, Empty, ErrorNote, Money, When } from '../widgets.js';
 import { number, t } from '../words.js';
-import { makeZip, MAX_ZIP_FILES, MAX_ZIP_MB } from './zip.js';
+import { HttpTwin } from './twin.js';
 
 const PAGE = 24;
+export const MAX_ZIP_FILES = 50;
+export const MAX_ZIP_MB = 300;
 
 /** Where the page reads a picture from: by its session, without a link that could be passed on.
  * A `size` (small, medium) is a preview where there is one. */
@@ -57,6 +59,7 @@ export function Pictures({ rest, go }) {
     <ul class="gallery">${gallery.pictures.map((picture) => html`
       <${Tile} key=${picture.id} picture=${picture} chosen=${chosen.has(picture.id)} onToggle=${toggle} />`)}</ul>
     ${gallery.loaded && gallery.more && html`<p><${Button} onClick=${gallery.load}>${t('table.more')}</${Button}></p>`}
+    ${gallery.loaded && html`<${HttpTwin} calls=${[['GET', '/v1/koi/pictures']]} />`}
     ${open && html`<${FullView} picture=${open} onClose=${() => go('pictures')} onDeleted=${gone} />`}`;
 }
 
@@ -87,6 +90,7 @@ function Selection({ pictures, onDone }) {
   const zip = async () => {
     setError(null);
     try {
+      const { makeZip } = await import('./zip.js');
       const blob = await makeZip(pictures.map((one) => ({ name: one.id, url: source(one) })), setProgress);
       save(URL.createObjectURL(blob), 'koi-pictures.zip');
       onDone();
@@ -104,15 +108,6 @@ function Selection({ pictures, onDone }) {
     ${tooMany && html`<small>${t('pictures.toomany', { count: MAX_ZIP_FILES, size: MAX_ZIP_MB })}</small>`}
     <${ErrorNote} error=${error} />
   </div>`;
-}
-
-/** Save what an address holds as a file. */
-export function save(href, name) {
-  const link = document.createElement('a');
-  link.href = href;
-  link.download = name;
-  link.click();
-  if (href.startsWith('blob:')) setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }
 
 function FullView({ picture, onClose, onDeleted }) {
@@ -147,6 +142,9 @@ function FullView({ picture, onClose, onDeleted }) {
       ${!sure && html`<${Button} kind="danger" onClick=${() => setSure(true)}>${t('pictures.delete')}</${Button}>`}
     </p>
     <small>${t('pictures.link_hint')}</small>
+    <${HttpTwin} calls=${[
+      ['GET', `/v1/images/${picture.id}`], ['GET', `/v1/tasks/${picture.task_id}`], ['DELETE', `/v1/images/${picture.id}`],
+    ]} />
     ${sure && html`<div class="note error row" role="alert"><span>${t('pictures.delete_sure')}</span>
       <${Button} kind="danger" onClick=${remove}>${t('pictures.delete')}</${Button}>
       <${Button} onClick=${() => setSure(false)}>${t('form.cancel')}</${Button}></div>`}

@@ -8,6 +8,13 @@ export function program(language, baseUrl, body) {
   return { curl, Python: python, Node: node }[language](baseUrl, body);
 }
 
+/** Any call of the API as a command for a shell, one line for each of several. */
+export function curlCall(method, url, body) {
+  const sent = body === undefined ? '' : ` -H 'Content-Type: application/json' -d ${shellQuote(JSON.stringify(body))}`;
+  const verb = method === 'GET' || (method === 'POST' && body !== undefined) ? '' : ` -X ${method}`;
+  return `curl${verb} -H "Authorization: Bearer $KOI_API_KEY"${sent} ${shellQuote(url)}`;
+}
+
 /** A text in single quotes for a POSIX shell. */
 export function shellQuote(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;

@@ -5,6 +5,7 @@ import { html, useCallback, useEffect, useState } from '../lib.js';
 import { usePolling } from '../loading.js';
 import { Button, Empty, ErrorNote, Table, useId, When } from '../widgets.js';
 import { t } from '../words.js';
+import { HttpTwin } from './twin.js';
 
 const PAGE = 20;
 const LIVE_MS = 2_000;
@@ -88,5 +89,6 @@ export function Tasks() {
         { key: 'created', title: t('tasks.made'), render: (task) => html`<${When} at=${task.created} />` },
         { key: 'act', title: '', render: (task) => task.status === 'queued' && html`
           <${Button} kind="small" onClick=${() => cancel(task)}>${t('tasks.cancel')}</${Button}>` },
-      ]} />`}`;
+      ]} />`}
+    ${list.loaded && html`<${HttpTwin} calls=${[['GET', '/v1/tasks'], ['DELETE', `/v1/tasks/${list.tasks.find((one) => one.status === 'queued')?.id ?? 'task_…'}`]]} />`}`;
 }

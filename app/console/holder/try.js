@@ -108,8 +108,8 @@ function Generation({ body }) {
   return html`
     <p><${Button} kind="primary" onClick=${make} disabled=${!body.prompt.trim() || running}>${t('try.go')}</${Button}></p>
     <${ErrorNote} error=${error} />
-    ${task && html`<section class="result" aria-live="polite" aria-busy=${running}>
-      <p><${Status} task=${task} /> ${task.summary}</p>
+    <div role="status">${task && html`<p><${Status} task=${task} /> ${task.summary}</p>`}</div>
+    ${task && html`<section class="result" aria-label=${t('tasks.status')}>
       ${running && html`<progress max="100" value=${task.progress || null} aria-label=${t('tasks.status')}></progress>
         <small>${t('try.progress')}</small>`}
       <div class="results">${(task.data ?? []).map((one) => html`<${Result} key=${one.url} item=${one} />`)}</div>

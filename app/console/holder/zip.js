@@ -3,9 +3,7 @@
 
 import { download } from '../api.js';
 import { t } from '../words.js';
-
-export const MAX_ZIP_FILES = 50;
-export const MAX_ZIP_MB = 300;
+import { MAX_ZIP_FILES, MAX_ZIP_MB } from './pictures.js';
 
 const LOCAL = 0x04034b50;
 const CENTRAL = 0x02014b50;

@@ -10,6 +10,11 @@ export function may(session, scope) {
   return session.scopes.includes(scope) || session.scopes.includes('all');
 }
 
+/** The same of what concerns a team itself or the whole deployment. */
+export function mayForAll(session, scope) {
+  return !session.team && may(session, scope);
+}
+
 /** A command for a shell: words are quoted where they must be, null ones are left out. */
 export function command(...words) {
   const plain = /^[A-Za-z0-9_@%+=:,./-]+$/;

@@ -7,7 +7,7 @@ import { useLoad } from '../loading.js';
 import { Table, When } from '../widgets.js';
 import { t } from '../words.js';
 import {
-  ActDialog, DialogButton, LIMITS, Standing, command, limitFields, limitOptions, may, readLimits,
+  ActDialog, DialogButton, LIMITS, Standing, command, limitFields, limitOptions, may, mayForAll, readLimits,
 } from './common.js';
 import { auditColumns } from './changes.js';
 
@@ -25,7 +25,7 @@ export function LimitsPart({ person, session, noun, onChange }) {
     { key: 'resets_in_s', title: t('op.resets'), render: (row) => (row.limit === null || !row.resets_in_s ? '–'
       : html`<${When} at=${Date.now() / 1000 + row.resets_in_s} />`) },
   ];
-  const hidden = !may(session, 'money');
+  const hidden = noun === 'teams' ? !mayForAll(session, 'money') : !may(session, 'money');
   return html`<section aria-labelledby="limits"><div class="row"><h2 id="limits">${t('person.limits')}</h2>
       <${DialogButton} label=${t('person.change_limits')} hidden=${hidden} dialog=${(close) => html`
         <${ChangeLimits} person=${person} noun=${noun} onClose=${close} onDone=${onChange} />`} />

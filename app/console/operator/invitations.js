@@ -13,7 +13,7 @@ export function Invitations({ session }) {
   const pages = usePages(pagesOf(PATH, {}), []);
   return html`<div class="row"><h1>${t('invitations.title')}</h1>
       <${DialogButton} kind="primary" label=${t('invitations.add')} hidden=${!may(session, 'people')}
-        dialog=${(close) => html`<${InviteDialog} onClose=${close} onDone=${pages.reload} />`} /></div>
+        dialog=${(close) => html`<${InviteDialog} session=${session} onClose=${close} onDone=${pages.reload} />`} /></div>
     <p>${t('invitations.text')}</p>
     <${Pages} pages=${pages} columns=${columnsOf(session, pages.reload)} caption=${t('invitations.title')} empty=${t('invitations.none')} />
     <${CliTwin} command="koi invitations list" />`;
@@ -38,15 +38,15 @@ function Withdraw({ row, onChange }) {
       onClose=${close} onDone=${onChange} twin=${command('koi', 'invitations', 'revoke', row.id)} />`} />`;
 }
 
-function InviteDialog({ onClose, onDone }) {
+function InviteDialog({ session, onClose, onDone }) {
   const fields = [
     { name: 'user', label: t('welcome.name'), hint: t('welcome.name_hint'), required: true, maxlength: 64, autocomplete: 'off' },
-    { name: 'team', label: t('people.team'), hint: t('invitations.team_hint'), maxlength: 64 },
+    ...(session.team ? [] : [{ name: 'team', label: t('people.team'), hint: t('invitations.team_hint'), maxlength: 64 }]),
     { name: 'name', label: t('invitations.key_name'), maxlength: 120 },
     { name: 'days', label: t('invitations.days'), type: 'number', value: 7, min: 1, max: 366, required: true },
     { name: 'reason', label: t('op.reason'), hint: t('op.reason_hint'), maxlength: 200 },
   ];
-  const act = async ({ user, team, name, days, reason }) => {
+  const act = async ({ user, team = '', name, days, reason }) => {
     const body = { user_id: user.trim(), expires_in_seconds: Number(days) * 86_400 };
     if (team.trim()) body.project_id = team.trim();
     if (name.trim()) body.name = name.trim();

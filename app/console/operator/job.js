@@ -5,7 +5,7 @@ import { html, useState } from '../lib.js';
 import { useLoad } from '../loading.js';
 import { Button, CliTwin, Copyable, CopyButton, ErrorNote, Money, When } from '../widgets.js';
 import { number, t } from '../words.js';
-import { ActDialog, DialogButton, PersonLink, State, command, may } from './common.js';
+import { ActDialog, DialogButton, PersonLink, State, command, may, mayForAll } from './common.js';
 
 const HIDDEN = new Set(['event', 'at']);
 
@@ -73,7 +73,7 @@ function Actions({ job, session, path, onChange }) {
   return html`<${DialogButton} label=${t('job.cancel')} hidden=${!job.cancellable || !may(session, 'people')} dialog=${(close) => html`
       <${ActDialog} title=${t('job.cancel')} text=${t('job.cancel_text')} act=${cancel} onClose=${close} onDone=${onChange}
         twin=${command('koi', 'tasks', 'cancel', job.id)} />`} />
-    <${DialogButton} label=${t('job.refund')} hidden=${job.images <= 0 || !may(session, 'money')} dialog=${(close) => html`
+    <${DialogButton} label=${t('job.refund')} hidden=${job.images <= 0 || !mayForAll(session, 'money')} dialog=${(close) => html`
       <${ActDialog} title=${t('job.refund')} text=${t('job.refund_text')} fields=${fields} reason=${false} act=${refund}
         onClose=${close} onDone=${onChange}
         twin=${command('koi', 'ledger', 'adjust', '--job', job.id, '--images', `-${job.images}`, '--note', 'why')} />`} />`;

@@ -36,7 +36,7 @@ function PeopleList({ session }) {
   return html`<div class="row"><h1>${t('people.title')}</h1>
       <${DialogButton} kind="primary" label=${t('people.add')} hidden=${!may(session, 'people')}
         dialog=${(close) => html`<${WelcomeDialog} session=${session} onClose=${close} onDone=${pages.reload} />`} />
-      <${DialogButton} label=${t('people.bulk')}
+      <${DialogButton} label=${t('people.bulk')} hidden=${Boolean(session.team)}
         dialog=${(close) => html`<${BulkDialog} session=${session} onClose=${close} onDone=${pages.reload} />`} /></div>
     <${Filters} fields=${fields} values=${wanted} onChange=${setWanted} />
     <${Pages} pages=${pages} columns=${columnsOf(teams)} caption=${t('people.title')} empty=${t('people.none')} />`;

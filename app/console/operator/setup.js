@@ -3,18 +3,21 @@
 import { get } from '../api.js';
 import { html, useState } from '../lib.js';
 import { useLoad } from '../loading.js';
-import { CliTwin, Copyable, Empty, ErrorNote, Table, When } from '../widgets.js';
-import { number, t } from '../words.js';
+import { CliTwin, Empty, ErrorNote, Table, When } from '../widgets.js';
+import { t } from '../words.js';
+import { Backup, Move, useLatestBackup } from './backup.js';
 import { Filters, State } from './common.js';
 
-export function SetUp() {
+export function SetUp({ session }) {
+  const latest = useLatestBackup();
   const settings = useLoad(() => get('/v1/koi/settings'));
   const { data, error } = settings;
   return html`<h1>${t('setup.title')}</h1><${ErrorNote} error=${error} onRetry=${settings.reload} />
     ${!data && !error && html`<p class="quiet" aria-busy="true">${t('loading')}</p>`}
     ${data && html`<p>Koi ${data.version} · ${t('setup.store')}: <code>${data.store}</code> · ${t('setup.images')}: <code>${data.image_store}</code></p>
       <${Unknown} unknown=${data.unknown} /><${Settings} rows=${data.data} /><${Gateways} gateways=${data.gateways} />
-      <${Backup} /><${Move} embedded=${data.store === 'embedded'} />`}`;
+      <${Backup} session=${session} latest=${latest} />
+      <${Move} embedded=${data.store === 'embedded'} place=${data.moved_to} latest=${latest.data} />`}`;
 }
 
 function Unknown({ unknown }) {
@@ -53,29 +56,4 @@ function Gateways({ gateways }) {
     ${gateways === null ? html`<p class="note">${t('error.store')}</p>` : html`
       <p><${State} state=${shared ? 'ok' : 'fail'} text=${t(shared ? 'setup.shared' : 'setup.not_shared')} /></p>
       <${Table} columns=${columns} rows=${gateways} caption=${t('setup.gateways')} />`}</section>`;
-}
-
-function Backup() {
-  const latest = useLoad(() => get('/v1/koi/backups/latest').catch((error) => {
-    if (error.status === 404) return { taken_at: null };
-    throw error;
-  }));
-  const { data, error } = latest;
-  return html`<section aria-labelledby="backup"><h2 id="backup">${t('setup.backup')}</h2>
-    <${ErrorNote} error=${error} onRetry=${latest.reload} />
-    ${data && (data.taken_at === null ? html`<p class="note">${t('setup.no_backup')}</p>` : html`<p>${t('setup.latest')} <${When} at=${data.taken_at} exact />,
-      ${number(Math.ceil((data.bytes ?? 0) / 1e6))} MB</p>`)}
-    <p>${t('setup.backup_text')}</p><${Copyable} text="koi backup koi-backup.gz" label=${t('setup.backup')} /></section>`;
-}
-
-function Move({ embedded }) {
-  const steps = [
-    ['setup.step_server', 'redis-server --appendonly yes --appendfsync always --maxmemory-policy noeviction'],
-    ['setup.step_backup', 'koi backup koi-backup.gz'],
-    ['setup.step_migrate', 'koi migrate --to redis://koi:PASSWORD@server:6379/0'],
-    ['setup.step_start', 'KOI_REDIS_URL=redis://koi:PASSWORD@server:6379/0 koi doctor'],
-  ];
-  return html`<section aria-labelledby="move"><h2 id="move">${t('setup.move')}</h2>
-    <p>${t(embedded ? 'setup.move_text' : 'setup.moved')}</p>
-    ${embedded && html`<ol>${steps.map(([key, text]) => html`<li key=${key}>${t(key)}<${Copyable} text=${text} label=${t(key)} /></li>`)}</ol>`}</section>`;
 }

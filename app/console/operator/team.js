@@ -5,8 +5,13 @@ import { html } from '../lib.js';
 import { useLoad } from '../loading.js';
 import { ErrorNote, When } from '../widgets.js';
 import { t } from '../words.js';
-import { ActDialog, DialogButton, Pages, PersonLink, State, command, may, pagesOf, usePages } from './common.js';
+import { ActDialog, DialogButton, Pages, PersonLink, State, command, mayForAll, pagesOf, usePages } from './common.js';
 import { LimitsPart, RecentChanges } from './holder_parts.js';
+
+/** The first screen of somebody who administers one team. */
+export function TeamHome({ session }) {
+  return html`<${TeamDetail} name=${session.team} session=${session} />`;
+}
 
 export function TeamDetail({ name, session }) {
   // Names of teams are ids: of those that contain it, one is it.
@@ -23,7 +28,7 @@ export function TeamDetail({ name, session }) {
     { key: 'state', title: t('op.state'), render: (row) => html`<${State} state=${row.state} />` },
     { key: 'last_used_at', title: t('people.seen'), render: (row) => html`<${When} at=${row.last_used_at} />` },
   ];
-  return html`<p><a href="#/people">← ${t('people.title')}</a></p>
+  return html`${!session.team && html`<p><a href="#/people">← ${t('people.title')}</a></p>`}
     <div class="row"><h1>${team.name} <${State} state=${team.state} /></h1>
       <${Actions} team=${team} session=${session} onChange=${reload} /></div>
     <p>${team.id}${' · '}<a href=${`#/jobs/teams=${encodeURIComponent(team.id)}`}>${t('jobs.title')}</a></p>
@@ -44,7 +49,7 @@ function Actions({ team, session, onChange }) {
     restore: ({ reason }) => post(`/v1/koi/projects/${encodeURIComponent(team.id)}/restore`, {}, { reason }),
   };
   const verbs = archived ? [put] : [turn, put];
-  return verbs.map((verb) => html`<${DialogButton} key=${verb} label=${t(`person.${verb}`)} hidden=${!may(session, 'people')}
+  return verbs.map((verb) => html`<${DialogButton} key=${verb} label=${t(`person.${verb}`)} hidden=${!mayForAll(session, 'people')}
     dialog=${(close) => html`<${ActDialog} title=${t(`person.${verb}`)} text=${t(`team.${verb}_text`)} act=${acts[verb]}
       onClose=${close} onDone=${onChange} twin=${command('koi', 'teams', verb, team.id)} />`} />`);
 }

@@ -22,13 +22,13 @@ function NewcomerForm({ session, onDone, onCancel }) {
   const fields = [
     { name: 'name', label: t('welcome.name'), hint: t('welcome.name_hint'), required: true, maxlength: 64, autocomplete: 'off' },
     { name: 'title', label: t('welcome.full_name'), maxlength: 120, autocomplete: 'off' },
-    { name: 'team', label: t('people.team'), hint: t('welcome.team_hint'), maxlength: 64 },
+    ...(session.team ? [] : [{ name: 'team', label: t('people.team'), hint: t('welcome.team_hint'), maxlength: 64 }]),
     { name: 'expires', label: t('welcome.expires'), type: 'number', min: 1, max: 3650, hint: t('welcome.expires_hint') },
     ...(may(session, 'money') ? [{ name: 'own_limits', label: t('welcome.own_limits'), type: 'checkbox', value: 'yes' }] : []),
     ...(typed.own_limits ? limitFields() : []),
   ];
   const bodyOf = (values) => ({
-    name: values.name.trim(), title: values.title.trim() || null, team: values.team.trim() || null,
+    name: values.name.trim(), title: values.title.trim() || null, team: values.team?.trim() || null,
     expires_in_seconds: values.expires ? Number(values.expires) * 86_400 : null,
     // Fields that are left empty in the form are unlimited, not the default.
     ...(values.own_limits ? { limits: allLimits(values) } : {}),

@@ -25,8 +25,9 @@ local function audited_values(text, name)
   if row.invited then
     values.user, values.invited, values.invitation = row.invited, nil, true
   end
-  if row.admin then
-    values.user, values.admin, values.scopes = nil, nil, row.admin
+  local scopes = row.admin or row.team_admin
+  if scopes then
+    values.user, values.admin, values.team_admin, values.scopes = nil, nil, nil, scopes
   end
   return values, row
 end
@@ -82,12 +83,12 @@ local function append_audit(note, family, name, before, after)
   local differing = audited_changes(old, new)
   local same_secret = before and cjson.decode(before).digest == row.digest
   if same_secret and next(differing) == nil then return nil end
-  local user, team = nil, nil
+  local user, team, is_admin = nil, nil, row.admin or row.team_admin
   if family == 'users' then
     user, team = name, row.team
   elseif family == 'teams' then
     team = name
-  elseif family == 'keys' and not row.admin then
+  elseif family == 'keys' and not is_admin then
     user = row.invited or row.user
     local owner = redis.call('HGET', K.users, user)
     team = owner and cjson.decode(owner).team
@@ -96,6 +97,6 @@ local function append_audit(note, family, name, before, after)
     user, team = string.match(whose, '^user:(.+)$'), string.match(whose, '^team:(.+)$')
   end
   local target = name
-  if NOUNS[family] then target = (row.admin and 'admin_key' or NOUNS[family]) .. ':' .. name end
+  if NOUNS[family] then target = (is_admin and 'admin_key' or NOUNS[family]) .. ':' .. name end
   return write_audit(note, target, user, team, differing)
 end
