@@ -26,7 +26,7 @@ from app.sandbox.server import Sandbox
 from app.wiring.operator import OperatorContext
 from tests.flow.command import Cli, cli_on, served_by
 from tests.flow.test_generate import GENERATE
-from tests.harness import KOI, Koi, gateway
+from tests.harness import KOI, Koi, gateway, quick_sandbox
 
 ADMIN = "an-admin-key-of-good-length"
 SECRET = "open-webui-and-koi-share-this-one"
@@ -418,7 +418,7 @@ def test_it_survives_the_loss_of_the_store_and_end_users_can_be_left_out(
 ) -> None:
     said = {"x-koi-tag": "kept", "openai-project": "proj_k"}
     with (
-        Sandbox(time_scale=0.01) as sandbox,
+        quick_sandbox() as sandbox,
         EmbeddedStore(tmp_path / "store") as store,
         gateway(sandbox, store.url, tmp_path / "koi", end_users=False) as koi,
         koi.client() as client,

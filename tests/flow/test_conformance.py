@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from app.adapters.embedded.store import EmbeddedStore
-from app.sandbox.server import Sandbox
 from tests.clients.catalog import HERE, HOUSE, Client
 from tests.clients.process import Driver
 from tests.clients.scenarios import BY_NAME
@@ -21,6 +20,7 @@ from tests.conformance.page import PAGE, fault_on, shown, statements_on
 from tests.conformance.statements import STATEMENTS
 from tests.flow.conftest import Start
 from tests.flow.test_sdk_node import NODE
+from tests.harness import quick_sandbox
 
 TEXT = PAGE.read_text(encoding="utf-8")
 SCENARIOS = ("ok", "500", "502", "reset", "n3", "moderation", "quota", "hang-up")
@@ -31,7 +31,7 @@ SCENARIOS = ("ok", "500", "502", "reset", "n3", "moderation", "quota", "hang-up"
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     folder = tmp_path_factory.mktemp("conformance")
     with (
-        Sandbox(time_scale=0.01) as sandbox,
+        quick_sandbox() as sandbox,
         EmbeddedStore(folder / "store") as store,
         koi_gate(sandbox, store.url, folder / "koi") as gate,
     ):
