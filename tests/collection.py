@@ -133,12 +133,15 @@ def _body(document: Document, kind: str, body: Document) -> dict[str, Any]:
 
 def _fields(document: Document, schema: Document) -> Iterator[dict[str, Any]]:
     schema = _resolved(document, schema)
+    required = schema.get("required", [])
     for name, field in schema.get("properties", {}).items():
         field = _resolved(document, field)
-        if field.get("format") == "binary" or "contentMediaType" in field:
-            yield {"key": name, "type": "file", "src": []}
+        if "binary" in json.dumps(field) or "contentMediaType" in field:
+            yield {"key": name, "type": "file", "src": [], "disabled": name != "image"}
         else:
-            yield {"key": name, "type": "text", "value": _text(sample(document, field))}
+            value = _text(sample(document, field))
+            disabled = name not in required
+            yield {"key": name, "type": "text", "value": value, "disabled": disabled}
 
 
 def _answers(

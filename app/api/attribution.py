@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from starlette.requests import Request
 
-from app.api.open_webui import USER_HEADERS, find_forwarded_user
+from app.api.open_webui import USER_HEADERS, decode, find_forwarded_user
 from app.api.parameters import invalid_value_error
 from app.api.state import get_access_record, get_edge_settings
 from app.domain.attribution import MAX_NAME_CHARS, MAX_TAG_CHARS, Attribution, clean_value
@@ -78,11 +78,3 @@ def _read_tag(values: Sequence[bytes]) -> str | None:
 def _clean(value: bytes | None) -> str | None:
     text = None if value is None else decode(value)
     return None if text is None else clean_value(text, MAX_NAME_CHARS)
-
-
-def decode(value: bytes) -> str | None:
-    """A header in UTF-8, which ASCII is part of; None for other bytes."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return None

@@ -29,11 +29,18 @@ def find_forwarded_user(headers: Mapping[bytes, bytes], settings: EdgeSettings) 
     it signed. Never the name or the role."""
     secret, kind = settings.openwebui_secret, settings.openwebui_user
     if secret is None:
-        value = headers.get(ID if kind == "id" else EMAIL)
-        return None if value is None else value.decode(errors="replace").strip() or None
+        return decode(headers.get(ID if kind == "id" else EMAIL, b"")) or None
     claims = verify_token(headers.get(TOKEN, b""), secret, settings.now())
     user = claims.get("sub" if kind == "id" else "email")
     return user if isinstance(user, str) and user else None
+
+
+def decode(value: bytes) -> str | None:
+    """A header in UTF-8, which ASCII is part of; None for other bytes."""
+    try:
+        return value.decode().strip()
+    except UnicodeDecodeError:
+        return None
 
 
 def verify_token(token: bytes, secret: bytes, now_s: float) -> Mapping[str, Any]:

@@ -71,9 +71,10 @@ async def read_form(request: Request) -> ReceivedOrder:
 
 
 def open_intake(request: Request) -> ImageIntake:
-    file = get_app_state(request).gateway.references.open()
+    record = get_access_record(request)
+    file = get_app_state(request).gateway.references.open(record.user or "")
     intake = ImageIntake(file, get_edge_settings(request).max_references)
-    get_access_record(request).cleanups.append(intake.close)
+    record.cleanups.append(intake.close)
     return intake
 
 

@@ -173,9 +173,9 @@ class Ledger(Protocol):
     ) -> AsyncIterator[Entry]:
         """The ledger in order, by time written."""
 
-    async def audit(self, *, full: bool = False) -> LedgerAudit:
+    async def audit(self, *, full: bool = False, files: bool = True) -> LedgerAudit:
         """Compare the counters with rollups and newer entries; `full`: and the rollups with all
-        entries."""
+        entries, those in `files` of closed months included."""
 
     async def full_audit_due(self) -> bool:
         """Whether a full audit is due; then it is this process's to make."""

@@ -63,12 +63,13 @@ class ReferenceFile(Protocol):
 
     async def flush(self, *, everything: bool = False) -> None:
         """Write what was added to the disk, once it is much or `everything` is to be readable.
-        Raises `GatewayOverloaded` when the disk, or this process's share of it, has no room."""
+        Raises `GatewayOverloaded` when the disk, or what a user may have of it, has no room."""
 
     def span(self, begin: int, end: int) -> ByteSource:
         """Some of the bytes that were flushed. Reading them blocks."""
 
 
 class ReferenceSpool(Protocol):
-    def open(self) -> ReferenceFile:
-        """An empty file for one request; nothing is on the disk before its first bytes."""
+    def open(self, user: str) -> ReferenceFile:
+        """An empty file for one request of a user; nothing is on the disk before its first
+        bytes."""

@@ -150,9 +150,13 @@ class MonthMover:
         """Whether the rollup, which goes on answering for these entries, says the same."""
         if not rolled_up.coverage.has(span):
             return True
-        rows = self._rollups.rows([span], RollupView.ALL)
-        entered = split_by_view(by_month(sums))[RollupView.ALL]
-        return {group: sums async for _, group, sums in rows} == entered
+        for view, expected in split_by_view(by_month(sums)).items():
+            if view is RollupView.ATTRIBUTED and not await self._rollups.is_attributed(span):
+                continue
+            rows = self._rollups.rows([span], view)
+            if {group: amounts async for _, group, amounts in rows} != expected:
+                return False
+        return True
 
     async def _is_whole(self, month: ClosedMonth) -> bool:
         """Read the file back, to its digest."""

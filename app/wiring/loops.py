@@ -112,7 +112,7 @@ async def publish_job_stats(ledger: Ledger, metrics: Metrics) -> None:
 
 async def publish_audit(ledger: Ledger, metrics: Metrics, notices: Notices) -> None:
     while True:
-        audit = await ledger.audit(full=await ledger.full_audit_due())
+        audit = await ledger.audit(full=await ledger.full_audit_due(), files=False)
         metrics.publish_audit(audit)
         if audit.difference:
             first = audit.differences[0]

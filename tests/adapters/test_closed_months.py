@@ -305,6 +305,9 @@ async def test_a_damaged_file_is_named_and_never_the_only_copy(
     with pytest.raises(MonthUnreadable) as refused:
         _ = [entry async for entry in host.ledger.entries()]
     assert re.search("damaged|unreadable|not hold", refused.value.where)
+    with pytest.raises(MonthUnreadable):
+        await host.ledger.audit(full=True)
+    assert (await host.ledger.audit(full=True, files=False)).difference == 0
 
 
 async def test_a_rebuild_puts_closed_months_back(

@@ -233,7 +233,7 @@ async def test_the_rate_limit_lets_a_full_burst_through_and_no_more(ledger: Redi
     with pytest.raises(RateLimited, match=r"user ann.*7 requests") as refused:
         await ledger.check_rate_limit(who, admission(who).dedup_keys)
 
-    assert refused.value.retry_after_s in (8, 9)
+    assert 6 <= refused.value.retry_after_s <= 9  # seven asks may take a second or two
 
 
 async def test_a_refused_request_does_not_count_against_the_rate_limit(ledger: RedisLedger) -> None:

@@ -13,8 +13,8 @@ from app.domain.errors import GatewayOverloaded
 
 
 async def test_a_process_spools_no_more_than_its_share(tmp_path: Path) -> None:
-    spool = DiskReferenceSpool(tmp_path, max_bytes=1_000_000)
-    first, second = spool.open(), spool.open()
+    spool = DiskReferenceSpool(tmp_path, max_bytes=4_000_000)
+    first, second = spool.open("ann"), spool.open("ann")
     first.add(bytes(900_000))
     await first.flush()
     second.add(bytes(400_000))
@@ -29,11 +29,22 @@ async def test_a_process_spools_no_more_than_its_share(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_one_user_leaves_room_for_others(tmp_path: Path) -> None:
+    spool = DiskReferenceSpool(tmp_path, max_bytes=4_000_000)
+    greedy, other = spool.open("ann"), spool.open("bob")
+    greedy.add(bytes(1_000_001))
+    other.add(bytes(1_000_000))
+
+    with pytest.raises(GatewayOverloaded):
+        await greedy.flush()
+    await other.flush()
+
+
 async def room_for(spool: DiskReferenceSpool, length: int) -> None:
     """The thread that wrote a file may hold it for a moment longer."""
     deadline = time.monotonic() + 10
     while True:
-        file = spool.open()
+        file = spool.open("ann")
         file.add(bytes(length))
         try:
             return await file.flush()
@@ -43,7 +54,7 @@ async def room_for(spool: DiskReferenceSpool, length: int) -> None:
 
 
 async def test_parts_of_a_file_are_read_alone(tmp_path: Path) -> None:
-    file = DiskReferenceSpool(tmp_path).open()
+    file = DiskReferenceSpool(tmp_path).open("ann")
     file.add(b"koi and ")
     file.add(b"carp")
     await file.flush(everything=True)
@@ -67,7 +78,7 @@ def test_what_a_process_left_that_died_between_two_system_calls_is_swept(tmp_pat
 
 async def test_a_disk_that_takes_nothing_is_a_refusal_not_a_failure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    file = DiskReferenceSpool(tmp_path / "file" / "references").open()
+    file = DiskReferenceSpool(tmp_path / "file" / "references").open("ann")
     file.add(b"koi")
 
     with pytest.raises(GatewayOverloaded, match="nothing was spent"):

@@ -31,7 +31,7 @@ from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.registry import GatewayRegistry
 from app.domain.cache import CacheControl, CacheOutcome
-from app.domain.images import digest
+from app.domain.images import Picture, digest
 from app.domain.job import CacheVariant, TaskStatus
 from app.domain.ledger import DedupKeys
 from app.domain.limits import SpendingStop
@@ -126,6 +126,16 @@ async def test_the_scripts_write_the_fields_of_the_golden_records_and_no_others(
     [idempotency] = golden("idempotency.json").values()
     assert set(replay) == set(idempotency)
     assert replay == {"job": wanted.job_id, "body": wanted.dedup_keys.body}
+
+
+def test_a_job_that_was_tidied_is_read_with_its_pictures() -> None:
+    [job] = map(codec.read_job, golden("tidied_jobs.json").values())
+
+    assert job.pictures == (
+        Picture("img_a", "image/png", 1024, 1024, 'a "koi" / 星'),
+        Picture("img_b", "image/svg+xml", None, None),
+    )
+    assert (job.progress, job.calls, job.dispatched_ms) == (100, (), None)
 
 
 async def test_what_a_request_said_is_written_as_in_the_golden_records(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.adapters.upstream.client import DieyuyunProvider
-from app.adapters.upstream.generation_body import SLICE_BYTES, SectionedBody
+from app.adapters.upstream.reference_body import SLICE_BYTES, SectionedBody
 from app.domain.errors import UpstreamError
 from app.domain.formats.source import MemorySource
 from app.domain.references import Reference, refer_to

@@ -1,7 +1,9 @@
 """`python -m tests.clients`: every client led through every fault, as a table.
 
 `--clients ai-7,litellm` and `--scenarios 500,reset` take some; `--json FILE` writes the figures
-for machines, `--readme` puts the short table between README's markers. Exits 1 on a broken promise.
+for machines, `--readme` puts the short table between README's markers. Without a choice it also
+asks all statements, measures LiteLLM's proxy beside Koi, and writes deploy/CONFORMANCE.md: half an
+hour, most of it waiting. Exits 1 on a broken promise of Koi.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,16 +24,20 @@ import structlog
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
-from tests.clients.catalog import CLIENTS, Client, chosen
+from tests.clients.catalog import CLIENTS, HOUSE, PROXY, Client, chosen
 from tests.clients.process import Driver
 from tests.clients.scenarios import BY_NAME, SCENARIOS, Scenario
 from tests.clients.tables import long_table, put_between_markers, short_table
 from tests.clients.trial import Outcome, play
+from tests.conformance.page import PAGE, Row, put, written
+from tests.conformance.run import ask_both, led_through_litellm, minutes_since
 from tests.harness import gateway, quick_sandbox
 
 README = Path(__file__).parent.parent.parent / "README.md"
 AT_ONCE = 3
 """Clients at once: they mostly wait, and each has a provider, a store and gateways of its own."""
+BESIDE_AT_ONCE = 5
+"""In LiteLLM's place they wait longer, for its repeats and their own."""
 
 
 def main() -> int:
@@ -42,11 +49,35 @@ def main() -> int:
     asked = parser.parse_args()
     quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)
     structlog.configure(wrapper_class=quiet)
+    if not (asked.clients or asked.scenarios):
+        return measure_everything(asked)
     scenarios = [BY_NAME[name] for name in asked.scenarios.split(",") if name] or SCENARIOS
-    clients = [client for client in chosen(asked.clients) if _installed(client)]
+    clients = [client for client in chosen(asked.clients) if not why_not_installed(client)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         rows = list(pool.map(lambda client: led_through(client, scenarios), clients))
     return report(rows, clients, scenarios, asked)
+
+
+def measure_everything(asked: argparse.Namespace) -> int:
+    """Both gateways, all statements, all clients, all faults; writes the page."""
+    began = time.monotonic()
+    tell("This installs what is missing, asks 94 statements and drives 19 clients: half an hour.")
+    reasons = {client: why_not_installed(client) for client in (PROXY, HOUSE, *CLIENTS)}
+    clients = [client for client in (HOUSE, *CLIENTS) if not reasons[client]]
+    with (
+        ThreadPoolExecutor(1) as first,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+        ThreadPoolExecutor(BESIDE_AT_ONCE) as other,
+    ):
+        asking = first.submit(ask_both, tell)
+        koi = pool.map(lambda client: led_through(client, SCENARIOS), clients)
+        beside = other.map(lambda client: led_through_litellm(client, SCENARIOS, tell), clients)
+        statements, own, others = asking.result(), list(koi), list(beside)
+    rows = [Row(c.title, k, o) for c, k, o in zip(clients, own, others, strict=True)]
+    rows += [Row(c.title, not_measured=why) for c, why in reasons.items() if why and c != PROXY]
+    put(written(statements, rows, SCENARIOS, minutes_since(began)))
+    tell(f"{PAGE.name} is written, after {minutes_since(began)}")
+    return report(own, clients, SCENARIOS, asked)
 
 
 def report(
@@ -101,21 +132,28 @@ def one_trial(
                 error=f"{type(error).__name__}: {error}"[:300],
             )
     words = "; ".join(outcome.problems(scenario)) or "held"
-    print(f"{client.name} {scenario.name}: {words}", file=sys.stderr, flush=True)
+    tell(f"{client.name} {scenario.name}: {words}")
     return outcome
 
 
-def _installed(client: Client) -> bool:
-    print(f"preparing {client.name} ...", file=sys.stderr, flush=True)
+def why_not_installed(client: Client) -> str:
+    """Empty once it is."""
+    tell(f"preparing {client.name} ...")
     try:
         client.prepare()
     except FileNotFoundError:
-        print(f"no npm here: {client.name} is left out", file=sys.stderr)
-        return False
+        reason = "no npm here"
     except subprocess.CalledProcessError as error:
-        print(f"{client.name} cannot be installed: {error.stderr[-500:]}", file=sys.stderr)
-        return False
-    return True
+        (*_, last) = error.stderr.strip().splitlines() or [""]
+        reason = f"cannot be installed: {last[-200:]}"
+    else:
+        return ""
+    tell(f"{client.name}: {reason}")
+    return reason
+
+
+def tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

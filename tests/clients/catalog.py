@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -97,14 +98,17 @@ CLIENTS: tuple[Client, ...] = (
     _row("pydantic-ai", "pydantic-ai-slim 2.68.0", "pydantic-ai", "pydantic_ai_images.py"),
 )
 
-HOUSE = Client("openai-python", "openai-python of the tests", "", "openai_python.py")
+HOUSE = Client("openai-python", f"openai-python {version('openai')}", "", "openai_python.py")
 """With this one nothing need be installed."""
+
+PROXY = Client("litellm-proxy", "LiteLLM 1.108.7", "litellm-proxy", "")
+"""No client but the gateway that stands beside Koi in the measurements; it has no driver."""
 
 
 def chosen(names: str) -> list[Client]:
     """`ai-7,litellm`: those; nothing: all. Raises ValueError for a name that is no client's."""
     wanted = [name for name in names.split(",") if name]
-    known = {client.name: client for client in CLIENTS}
+    known = {client.name: client for client in CLIENTS} | {PROXY.name: PROXY}
     if strangers := [name for name in wanted if name not in known]:
         raise ValueError(f"no client is called {strangers[0]!r}; known: {', '.join(known)}")
     return [known[name] for name in wanted] or list(CLIENTS)

@@ -31,15 +31,15 @@ def short_table(
     yield "| POSTs/billed | " + " | ".join(scenario.name for scenario in scenarios) + " |"
     yield "|---" * (len(scenarios) + 1) + "|"
     for client, row in zip(clients, rows, strict=True):
-        cells = [_cell(o, s) for o, s in zip(row, scenarios, strict=True)]
+        cells = [cell(o, s) for o, s in zip(row, scenarios, strict=True)]
         yield f"| {client.title} | " + " | ".join(cells) + " |"
     yield ""
     legend = "; ".join(f"`{scenario.name}` {scenario.title}" for scenario in scenarios)
     yield f"{legend}. ✓ has the picture, ✗ has none although it could, - no such option."
 
 
-def _cell(outcome: Outcome, scenario: Scenario) -> str:
-    if outcome.lacks:
+def cell(outcome: Outcome, scenario: Scenario) -> str:
+    if outcome.lacks or outcome.unmeasured:
         return "-"
     text = f"{outcome.posts}/{outcome.bills}"
     if scenario.pictures:

@@ -3,23 +3,26 @@ client's user saw."""
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import httpx
 
+from app.sandbox.server import Sandbox
 from app.wiring.operator import OperatorContext
 from tests.clients.process import Driver, Said
 from tests.clients.scenarios import Scenario
 from tests.harness import Koi
 
 WITHIN_S = 120
+QUIET_S = 2.5
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`pictures` that are whole and distinct; `lacks`: the client has no such option."""
+    """`pictures` that are whole and distinct; `lacks`: the client has no such option; `unmeasured`
+    says why nobody knows."""
 
     client: str
     scenario: str
@@ -29,11 +32,12 @@ class Outcome:
     error: str = ""
     seconds: float = 0.0
     lacks: bool = False
+    unmeasured: str = ""
 
     def problems(self, scenario: Scenario) -> list[str]:
         """What contradicts the scenario, in words. Pictures are the client's matter when it got
         an answer (some keep the first one only), so none at all is what counts."""
-        if self.lacks:
+        if self.lacks or self.unmeasured:
             return []
         found = []
         if self.posts > scenario.posts:
@@ -57,29 +61,57 @@ def play(koi: Koi, driver: Driver, scenario: Scenario) -> Outcome:
     if scenario.before is not None:
         koi.sandbox.set(latency_s=0.05)
         scenario.before(koi, key)
-    koi.sandbox.set(picture_style="plain", **scenario.switches)
-    koi.sandbox.script(*scenario.script)
-    posts, bills = koi.sandbox.posts, koi.sandbox.billed_images
-    said, seconds = _call(koi, driver, scenario, key)
+    return _measured(koi.sandbox, driver, scenario, (koi.v1, key), lambda: koi.settled(within_s=40))
+
+
+def play_beside(place: tuple[str, str], sandbox: Sandbox, driver: Driver, s: Scenario) -> Outcome:
+    """The same with another gateway at `place`: its base URL and the one key that it has."""
+    if s.limits is not None:
+        lack = "keys with limits need a database there"
+        return Outcome(driver.client.name, s.name, unmeasured=lack)
+    return _measured(sandbox, driver, s, place, lambda: _quiet(sandbox))
+
+
+def _measured(
+    sandbox: Sandbox,
+    driver: Driver,
+    scenario: Scenario,
+    place: tuple[str, str],
+    settled: Callable[[], object],
+) -> Outcome:
+    sandbox.set(picture_style="plain", **scenario.switches)
+    sandbox.script(*scenario.script)
+    posts, bills = sandbox.posts, sandbox.billed_images
+    said, seconds = _call(place, driver, scenario)
     if any(one.get("lacks") for one in said):
-        return Outcome(client, scenario.name, lacks=True)
-    koi.settled(within_s=40)
+        return Outcome(driver.client.name, scenario.name, lacks=True)
+    settled()
     return Outcome(
-        client,
+        driver.client.name,
         scenario.name,
-        koi.sandbox.posts - posts,
-        koi.sandbox.billed_images - bills,
+        sandbox.posts - posts,
+        sandbox.billed_images - bills,
         len(_pictures(said)),
         "; ".join(sorted({one["error"] for one in said if not one["ok"]})),
         seconds,
     )
 
 
-def _call(koi: Koi, driver: Driver, scenario: Scenario, key: str) -> tuple[list[Said], float]:
+def _quiet(sandbox: Sandbox) -> None:
+    """Returns when nothing reached the provider for a while: a gateway that knows no jobs cannot
+    say whether it still repeats one."""
+    seen, since = -1, time.monotonic()
+    while time.monotonic() - since < QUIET_S:
+        if sandbox.posts != seen:
+            seen, since = sandbox.posts, time.monotonic()
+        time.sleep(0.05)
+
+
+def _call(place: tuple[str, str], driver: Driver, scenario: Scenario) -> tuple[list[Said], float]:
     began = time.monotonic()
     prompt = f"a koi of {driver.client.name}"
     calls = [
-        driver.begin(base_url=koi.v1, key=key, prompt=f"{prompt} {number}", **scenario.call)
+        driver.begin(base_url=place[0], key=place[1], prompt=f"{prompt} {number}", **scenario.call)
         for number in range(scenario.calls)
     ]
     said = [call.result(WITHIN_S) for call in calls]

@@ -6,7 +6,8 @@ import io
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class Studio:
     koi: Koi
     data: Path
     users: int = 0
+    open: ExitStack = field(default_factory=ExitStack)
 
     @property
     def sandbox(self) -> Sandbox:
@@ -62,7 +64,9 @@ class Studio:
 
     def sdk(self, **key: Any) -> openai.OpenAI:
         secret = self.key(**key)
-        return openai.OpenAI(base_url=self.koi.v1, api_key=secret, max_retries=0, timeout=30)
+        sdk = openai.OpenAI(base_url=self.koi.v1, api_key=secret, max_retries=0, timeout=30)
+        self.open.callback(sdk.close)
+        return sdk
 
     def client(self, **key: Any) -> httpx.Client:
         return self.koi.client(self.key(**key))
@@ -100,4 +104,5 @@ def house(provider: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def studio(house: Studio) -> Iterator[Studio]:
     yield house
+    house.open.close()
     house.assert_nothing_is_left()

@@ -86,6 +86,23 @@ def test_a_change_by_hand_is_shown_as_drift_and_undone(cli: Cli) -> None:
     assert newest["changes"] == {"team": ["lab", "art"], "images_per_day": [999, 50]}
 
 
+def test_a_key_of_a_front_end_is_marked_and_unmarked(cli: Cli) -> None:
+    front = '[users.webui]\n[[keys]]\nuser = "webui"\nname = "open-webui"\n'
+    text = f"{front}forwards_users = true\n"
+    jsonschema.validate(tomllib.loads(text), SCHEMA)
+
+    apply(cli, text)
+    apply(cli, text, "--check")
+    (marked,) = cli.json("keys", "list", "--user", "webui")
+    drift = apply(cli, front, "--check", code=1)
+    apply(cli, front)
+    (unmarked,) = cli.json("keys", "list", "--user", "webui")
+
+    assert marked["forwards_users"] is True
+    assert "forwards_users" in json.dumps(drift)
+    assert "forwards_users" not in unmarked
+
+
 def test_prune_deletes_what_the_file_does_not_name(cli: Cli) -> None:
     apply(cli, EXAMPLE.read_text())
     cli.run("teams", "create", "old")

@@ -24,9 +24,9 @@ from app.domain.ledger import Entry
 from app.domain.queries import USAGE_DIMENSIONS, UsageQuery
 from app.sandbox.server import Sandbox
 from app.wiring.operator import OperatorContext
-from tests.flow.command import Cli, cli_on
+from tests.flow.command import Cli, cli_on, served_by
 from tests.flow.test_generate import GENERATE
-from tests.harness import KOI, Koi, gateway
+from tests.harness import KOI, Koi, gateway, quick_sandbox
 
 ADMIN = "an-admin-key-of-good-length"
 SECRET = "open-webui-and-koi-share-this-one"
@@ -240,7 +240,8 @@ def test_who_asks_is_believed_of_marked_keys_only(pair: Pair) -> None:
     assert pair.said(marked, user="own") == Attribution(end_user="own")
     twice = [*front.items(), ("x-openwebui-user-id", "admin")]
     assert pair.said(marked, twice) is None
-    assert pair.said(marked, {"x-openwebui-user-id": "x" * 129}) is None
+    for bad in (b"x" * 129, b"\xff\xfe", b"", "\u202e".encode()):
+        assert pair.said(marked, [(b"x-openwebui-user-id", bad)]) is None
 
 
 @pytest.mark.parametrize(
@@ -381,6 +382,13 @@ def test_it_is_never_a_right_and_never_a_label(pair: Pair) -> None:
     assert "rich" not in metrics
 
 
+def test_the_secret_of_open_webui_is_never_shown(pair: Pair) -> None:
+    with pair.signed.client(ADMIN) as client:
+        shown = client.get("/v1/koi/settings").text
+    assert "openwebui_jwt_secret" in shown.lower()
+    assert SECRET not in shown
+
+
 def test_a_key_is_marked_shown_and_unmarked(pair: Pair) -> None:
     pair.cli.run("teams", "create", "den")
     pair.cli.run("users", "create", "lea", "--team", "den")
@@ -410,7 +418,7 @@ def test_it_survives_the_loss_of_the_store_and_end_users_can_be_left_out(
 ) -> None:
     said = {"x-koi-tag": "kept", "openai-project": "proj_k"}
     with (
-        Sandbox(time_scale=0.01) as sandbox,
+        quick_sandbox() as sandbox,
         EmbeddedStore(tmp_path / "store") as store,
         gateway(sandbox, store.url, tmp_path / "koi", end_users=False) as koi,
         koi.client() as client,
@@ -436,3 +444,21 @@ def _wait_for(client: httpx.Client, word: str) -> None:
     while client.get("/readyz").json()["ledger"] != word:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_the_log_has_the_tag_and_never_who_asked(sandbox: Sandbox, tmp_path: Path) -> None:
+    cli = Cli(tmp_path, {**served_by(sandbox.url), "KOI_LOG_LEVEL": "debug"})
+    made = cli.json("keys", "create", "--user", "webui", "--new", "--forwards-users")
+    said = {"x-openwebui-user-id": "id-of-mia", "x-koi-tag": "in-the-log"}
+    with cli.serving() as serving:
+        for names in (said, {"x-koi-tag": "in-the-log"}):
+            answer = httpx.post(
+                f"{serving.url}{GENERATE}",
+                headers={"authorization": f"Bearer {made['key']}", **names},
+                json={**KOI, "user": "name-of-mia", "safety_identifier": "hash-of-mia"},
+                timeout=20,
+            )
+            assert answer.status_code == 200
+        lines = serving.wait_for("request", times=2)
+    assert [line["tag"] for line in lines if line["method"] == "POST"] == ["in-the-log"] * 2
+    assert "of-mia" not in serving.log.read_text()

@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from app.domain.attribution import Attribution
 from app.domain.limits import Limits
 from tests.flow import test_sdk_node
 from tests.flow.studio import (
@@ -64,6 +65,17 @@ def test_openais_python_sdk_streams_an_edit(studio: Studio) -> None:
 
 
 @test_sdk_node.pytestmark
+def test_an_edit_says_for_whom_and_for_what_it_is(studio: Studio) -> None:
+    sdk = studio.sdk().with_options(project="proj_web")
+    sdk.images.edit(
+        model=SEEDREAM, prompt="for mia", image=("koi.png", RED), user="mia",
+        extra_headers={"x-koi-tag": "edited"},
+    )  # fmt: skip
+    studio.koi.settled()
+
+    assert studio.koi.entries()[-1].attribution == Attribution("proj_web", "edited", "mia")
+
+
 def test_openais_node_sdk_edits(studio: Studio) -> None:
     seen = test_sdk_node.caller(studio.koi, "edit", base64.b64encode(RED).decode())
 

@@ -17,6 +17,7 @@ from mcp_types import CallToolResult
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.api.mcp.protocol import VERSIONS
+from app.domain.attribution import Attribution
 from app.domain.limits import Limits
 from app.domain.principal import CachePolicy
 from app.sandbox.server import Sandbox
@@ -153,6 +154,19 @@ async def test_a_model_gets_its_picture_its_link_its_cost_and_its_progress(
     assert told == sorted(set(told))
     # Claude Code and Codex would show a model nothing else.
     assert result.structured_content is None
+
+
+def test_a_call_may_have_a_tag_and_a_bad_one_buys_nothing(house: Koi, wire: Wire) -> None:
+    before = house.sandbox.posts
+    refused = wire.generate(1, {"x-koi-tag": "a,b"}, prompt="a tagged koi")
+    made = wire.generate(2, {"x-koi-tag": "agent"}, prompt="a tagged koi")
+    house.settled()
+
+    assert refused["isError"]
+    assert "x-koi-tag" in refused["content"][0]["text"]
+    assert not made.get("isError")
+    assert house.sandbox.posts == before + 1
+    assert house.entries()[-1].attribution == Attribution(tag="agent")
 
 
 async def test_a_task_and_the_usage_are_read_free_of_charge(house: Koi) -> None:

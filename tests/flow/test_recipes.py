@@ -16,18 +16,22 @@ import httpx
 import pytest
 import yaml
 
-from tests.clients.catalog import CLIENTS
+from app.sandbox.server import Sandbox
+from tests.clients.catalog import CLIENTS, PROXY
+from tests.clients.litellm_proxy import proxy_with
 from tests.flow.command import ROOT
 from tests.flow.conftest import Start
 from tests.flow.studio import CATALOG
 from tests.flow.test_sdk_node import NODE
 from tests.flow.test_webhooks import QUICK_DELIVERY, ask
-from tests.harness import Koi
+from tests.harness import KOI, Koi
 
 RECIPES = ROOT / "deploy" / "recipes"
 FRONT_ENDS = RECIPES / "front-ends"
 PAGE = (RECIPES / "README.md").read_text(encoding="utf-8")
+GENERATE = "/v1/images/generations"
 URL, KEY = "http://127.0.0.1:8000", "sk-koi-…"
+MASTER = "sk-litellm-…"
 LINK = re.compile(r"https?://[^\s\"',}]+")
 WITHIN_S = 120
 OURS = (
@@ -48,11 +52,11 @@ ENVIRONMENTS = {
 EDITS = ("python_edit.py", "node_edit.mjs")
 """Make a picture, then another after it."""
 RECEIVERS = ("webhook_receiver.py", "webhook_receiver.mjs")
-SYNTAX_ONLY = ("litellm_proxy.yaml",)
+PROXIES = ("litellm_proxy.yaml", "koi_before_litellm.yaml", "koi_before_litellm.env")
+"""Of LiteLLM's proxy, before Koi and behind it."""
 RUN_BY = {
     "Run by `make test`": {*OURS, *EDITS, *RECEIVERS},
-    "Run by tests/flow/test_recipes.py": set(ENVIRONMENTS),
-    "Checked for syntax only": set(SYNTAX_ONLY),
+    "Run by tests/flow/test_recipes.py": {*ENVIRONMENTS, *PROXIES},
     "Its request is replayed by `make test`": {p.name for p in FRONT_ENDS.iterdir()},
 }
 HAS_NODE = shutil.which("node") is not None and (NODE / "node_modules" / "openai").is_dir()
@@ -67,7 +71,7 @@ def pasted(name: str, url: str, key: str) -> str:
     """The text with its two settings filled in, and nothing else changed."""
     text = written(name).read_text(encoding="utf-8")
     head = "\n".join(text.splitlines()[:3])
-    if name not in SYNTAX_ONLY:
+    if name not in PROXIES:
         assert (URL in head, KEY in head) == (True, True), f"{name} has its settings on top"
     return text.replace(URL, url).replace(KEY, key)
 
@@ -146,6 +150,52 @@ def test_recipes_of_other_clients_run_where_these_are_installed(koi: Koi, tmp_pa
 
     assert run_all(koi, tmp_path, ready) == []
     assert koi.sandbox.posts == len(ready)
+
+
+needs_proxy = pytest.mark.skipif(
+    not PROXY.is_ready, reason="needs `python -m tests.clients.catalog litellm-proxy`"
+)
+
+
+@needs_proxy
+def test_litellms_proxy_works_in_front_of_koi(koi: Koi, tmp_path: Path) -> None:
+    text = pasted("litellm_proxy.yaml", koi.url, koi.key()).replace(MASTER, "sk-litellm-1")
+
+    with proxy_with(text, tmp_path / "proxy") as url:
+        master = {"authorization": "Bearer sk-litellm-1"}
+        answer = httpx.post(f"{url}{GENERATE}", json=KOI, headers=master, timeout=60)
+
+    assert answer.status_code == 200, answer.text
+    assert httpx.get(answer.json()["data"][0]["url"]).content.startswith(b"\xff\xd8\xff")
+    assert koi.sandbox.posts == 1
+
+
+@needs_proxy
+def test_koi_works_in_front_of_litellms_proxy(
+    start: Start, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Base64, several pictures and tasks are Koi's work: the proxy gives links only."""
+    text = written("koi_before_litellm.yaml").read_text(encoding="utf-8")
+    text = text.replace("https://provider.example/v1", sandbox.url)
+    text = text.replace("sk-provider-…", sandbox.key)
+    lines = written("koi_before_litellm.env").read_text(encoding="utf-8").splitlines()
+    settings = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    settings = {name.removeprefix("KOI_").lower(): value for name, value in settings.items()}
+    assert settings["upstream_api_key"] == MASTER
+
+    with proxy_with(text.replace(MASTER, "sk-litellm-1"), tmp_path / "proxy") as url:
+        settings |= {"upstream_base_url": f"{url}/v1", "upstream_api_key": "sk-litellm-1"}
+        koi = start(**settings, upstream_timeout_s=30)
+        with koi.client(timeout=60) as client:
+            asked = [{"response_format": "b64_json"}, {"n": 3}, {"async": True}]
+            asks = [{**KOI, "prompt": f"koi {n}", **more} for n, more in enumerate(asked)]
+            plain, three, task = (client.post(GENERATE, json=ask).json() for ask in asks)
+            task = client.get(f"/v1/tasks/{task['id']}?wait=20").json()
+
+    assert plain["data"][0]["b64_json"]
+    assert len(three["data"]) == 3
+    assert task["status"] == "completed"
+    assert (koi.sandbox.posts, koi.sandbox.billed_images) == (3, 5)
 
 
 def test_webhook_receivers_verify_what_they_are_sent(start: Start, tmp_path: Path) -> None:
@@ -254,12 +304,12 @@ def test_every_recipe_says_who_runs_it_and_is_on_the_page() -> None:
 
 
 def test_recipes_that_are_not_run_here_can_be_read() -> None:
-    for name in (*ENVIRONMENTS, *RECEIVERS, *SYNTAX_ONLY):
+    for name in (*ENVIRONMENTS, *RECEIVERS, *PROXIES):
         text = written(name).read_text(encoding="utf-8")
         if name.endswith(".py"):
             ast.parse(text)
         elif name.endswith(".yaml"):
             assert yaml.safe_load(text)["model_list"]
-        elif HAS_NODE:
+        elif name.endswith(".mjs") and HAS_NODE:
             check = ["node", "--check", str(written(name))]
             assert subprocess.run(check, capture_output=True, check=False).returncode == 0, name

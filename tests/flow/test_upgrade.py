@@ -78,7 +78,7 @@ def as_then(task: dict[str, Any]) -> dict[str, Any]:
     parts = [dict(part) for part in task["upstream"]]
     if task["state"] in ("settled", "released"):
         parts = [part | {"ended": True} for part in parts]
-    later = ("held", "summary")
+    later = ("held", "summary", "provider")
     return {name: value for name, value in task.items() if name not in later} | {"upstream": parts}
 
 

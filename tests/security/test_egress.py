@@ -213,14 +213,14 @@ def test_the_environment_neither_reroutes_a_gateway_nor_says_whom_to_believe(
         settings = served_by(sandbox.url)
         cli = Cli(tmp_path, {**settings, **hostile_environment(proxy, certificate)})
         key = cli.key()
-        with cli.forked() as serving:
+        with cli.serving() as serving:
             good = generate(serving.url, key)
             link = f"https://127.0.0.1:{stranger.port}/a.png"
             generate(serving.url, key, f"[fault:url-private={link}] a koi", **{"async": True})
             eventually(lambda: stranger.knocks > 0)
             told = cli.process("doctor", "--json").stdout
         cli.settings["KOI_UPSTREAM_BASE_URL"] = f"https://127.0.0.1:{stranger.port}/v1"
-        with cli.forked() as serving:
+        with cli.serving() as serving:
             unbelieved = generate(serving.url, key, "to a stranger")
 
         assert proxy.visits == []

@@ -58,7 +58,7 @@ def test_a_flood_of_connections_leaves_room_for_the_work_under_way(
     shell = ["sh", "-c", f'ulimit -n {FILES} && exec "$@"', "koi"]
     monkeypatch.setattr(command, "KOI", [*shell, sys.executable, "-m", "app.cli"])
     key = cli.key()
-    with cli.forked() as serving:
+    with cli.serving() as serving:
         headers = {"authorization": f"Bearer {key}"}
         with httpx.Client(base_url=serving.url, headers=headers, timeout=30) as early:
             assert early.get("/v1/models").status_code == 200

@@ -117,7 +117,11 @@ def provider() -> Iterator[str]:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield json.loads(process.stdout.readline())["url"]
+            url: str = json.loads(process.stdout.readline())["url"]
+            # A hundred drawn ponds would cost five seconds of CPU.
+            control = f"{url.removesuffix('/v1')}/__sim/switches"
+            httpx.post(control, json={"picture_style": "plain"}).raise_for_status()
+            yield url
         finally:
             process.terminate()
 
@@ -203,7 +207,7 @@ HEAD = """
 def test_a_polite_key_is_never_refused_whatever_another_one_does(scene: Scene) -> None:
     scene.prepare()
 
-    results = [scene.attack(name, 0.6) for name in ATTACKS]
+    results = [scene.attack(name, 0.4) for name in ATTACKS]
 
     print(HEAD, *results, sep="\n")
     assert scene.polite.refused == []

@@ -52,7 +52,7 @@ def strip_marks(value: Any, mark: str) -> Any:
 def test_any_division_of_any_document_gives_the_same(
     tmp_path_factory: pytest.TempPathFactory, document: Any, escape: str, cuts: list[int]
 ) -> None:
-    intake = ImageIntake(DiskReferenceSpool(tmp_path_factory.getbasetemp() / "s").open(), 1000)
+    intake = ImageIntake(DiskReferenceSpool(tmp_path_factory.getbasetemp() / "s").open("ann"), 1000)
     extractor = DataUriExtractor(intake, 1 << 20)
     raw, at, turn = written(document, escape), 0, 0
     while at < len(raw):
@@ -87,7 +87,7 @@ def test_what_is_no_base64_is_refused(digits: bytes) -> None:
 
 
 def test_a_flood_of_texts_ends_early(tmp_path: Path) -> None:
-    extractor = DataUriExtractor(ImageIntake(DiskReferenceSpool(tmp_path).open(), 1), 1 << 20)
+    extractor = DataUriExtractor(ImageIntake(DiskReferenceSpool(tmp_path).open("ann"), 1), 1 << 20)
 
     with pytest.raises(InvalidRequest, match="too many texts"):
         extractor.feed(b'"",' * 20_000)

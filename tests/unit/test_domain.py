@@ -16,6 +16,7 @@ from app.domain.catalog import CatalogError, parse_catalog
 from app.domain.images import GenerationRequest, digest
 from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitStatus, LimitWindow, ScopeKind
 from app.domain.money import format_micros, parse_micros
+from app.domain.notices import NoticeKind, describe_notice
 
 SHIPPED = Path("app/catalog.toml").read_text()
 
@@ -186,3 +187,12 @@ def test_stored_digests_stay_what_they_are() -> None:
     )
     body = {"b": [1, {"z": 1.5, "a": None}], "a": '\u2018"'}
     assert canonical_json(body) == '{"a":"\\u2018\\"","b":[1,{"a":null,"z":1.5}]}'
+
+
+def test_a_notice_of_a_refusal_names_a_further_provider_and_not_the_main_one() -> None:
+    kind = NoticeKind.UPSTREAM_BREAKER_OPEN
+    main = describe_notice(kind, "provider", {"code": "upstream_auth"})
+    second = describe_notice(kind, "provider:second", {"code": "c", "provider": "second"})
+
+    assert main.startswith("The provider refuses this gateway's key or balance (upstream_auth)")
+    assert second.startswith("The provider second refuses this gateway's key or balance (c)")

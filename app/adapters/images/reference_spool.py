@@ -7,6 +7,7 @@ it when this process ends, however it ends.
 import os
 import threading
 import weakref
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,28 +17,35 @@ from app.domain.errors import GatewayOverloaded
 
 MAX_SPOOLED_BYTES = 1 << 30
 """Of all requests of one process together."""
+SHARES = 4
+"""One user may take a fourth of it, so that others always find room."""
 NO_ROOM = (
     "The gateway has no room for these pictures now; nothing was spent. Repeat the request a "
     "little later."
 )
 
 
-class _Share:
-    """How many bytes of a process's share are in use. Files may end in any thread."""
+class _Room:
+    """How many bytes of a process's room are in use, by user. Files may end in any thread."""
 
     def __init__(self, total: int) -> None:
-        self._free = total
+        self._total = total
+        self._used: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def take(self, wanted: int) -> bool:
+    def take(self, user: str, wanted: int) -> bool:
         with self._lock:
-            taken = wanted <= self._free
-            self._free -= wanted if taken else 0
-        return taken
+            own = self._used[user] + wanted
+            is_free = own <= self._total // SHARES and self._used.total() + wanted <= self._total
+            if is_free:
+                self._used[user] = own
+        return is_free
 
-    def give(self, count: int) -> None:
+    def give(self, user: str, count: int) -> None:
         with self._lock:
-            self._free += count
+            self._used[user] -= count
+            if not self._used[user]:
+                del self._used[user]
 
 
 class DiskReferenceSpool:
@@ -45,10 +53,10 @@ class DiskReferenceSpool:
 
     def __init__(self, path: Path, max_bytes: int = MAX_SPOOLED_BYTES) -> None:
         self._directory = SpoolDirectory(path)
-        self._share = _Share(max_bytes)
+        self._room = _Room(max_bytes)
 
-    def open(self) -> "DiskReferenceFile":
-        return DiskReferenceFile(self._directory, self._share)
+    def open(self, user: str) -> "DiskReferenceFile":
+        return DiskReferenceFile(self._directory, self._room, user)
 
     def sweep(self, now_s: float) -> None:
         """Remove the empty files of processes that died before they took the name away."""
@@ -58,14 +66,14 @@ class DiskReferenceSpool:
 class DiskReferenceFile:
     """`ReferenceFile`; it ends with the last one who holds it or a span of it."""
 
-    def __init__(self, directory: SpoolDirectory, share: _Share) -> None:
-        self._directory, self._share = directory, share
+    def __init__(self, directory: SpoolDirectory, room: _Room, user: str) -> None:
+        self._directory, self._room, self._user = directory, room, user
         self._descriptor = -1
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._taken = [0]
         self.size = 0
-        weakref.finalize(self, _give_back, share, self._taken)
+        weakref.finalize(self, _give_back, room, user, self._taken)
 
     def add(self, data: bytes) -> None:
         self._pending.append(data)
@@ -77,7 +85,7 @@ class DiskReferenceFile:
             return
         pieces, self._pending, length = self._pending, [], self._pending_bytes
         self._pending_bytes = 0
-        if not self._share.take(length):
+        if not self._room.take(self._user, length):
             raise GatewayOverloaded(NO_ROOM, retry_after_s=5)
         self._taken[0] += length
         try:
@@ -121,5 +129,5 @@ def _close(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def _give_back(share: _Share, taken: list[int]) -> None:
-    share.give(taken[0])
+def _give_back(room: _Room, user: str, taken: list[int]) -> None:
+    room.give(user, taken[0])

@@ -41,8 +41,9 @@ class Auditor:
         self._summed_up_to: EntryId = (0, 0)
         self._entries = 0
 
-    async def audit(self, *, full: bool = False) -> LedgerAudit:
-        """`full`: compare the rollups with all entries, too.
+    async def audit(self, *, full: bool = False, files: bool = True) -> LedgerAudit:
+        """`full`: compare the rollups with all entries, too, or without `files` with those in the
+        store.
 
         A difference counts when a second look finds it, too: an earlier version beside this one
         makes a job ambiguous without a change that the scan could notice."""
@@ -56,7 +57,7 @@ class Auditor:
                 found = [difference for difference in found if difference in again]
         unread: list[str] = []
         if full:
-            findings = await find_rollup_differences(self._scripts)
+            findings = await find_rollup_differences(self._scripts, files=files)
             found += findings.differences
             unread = findings.unread
         counted = len(OPEN_FIELDS) + sum(

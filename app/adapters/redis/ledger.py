@@ -263,8 +263,8 @@ class RedisLedger:
         async for id, record in self._scripts.entries(*span, newest_first=newest_first):
             yield read_entry(id, record)
 
-    async def audit(self, *, full: bool = False) -> LedgerAudit:
-        return await self._auditor.audit(full=full)
+    async def audit(self, *, full: bool = False, files: bool = True) -> LedgerAudit:
+        return await self._auditor.audit(full=full, files=files)
 
     async def full_audit_due(self) -> bool:
         return await self._auditor.full_audit_due()

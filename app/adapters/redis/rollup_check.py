@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from app.adapters.redis.closed_months import read_months
+from app.adapters.redis.closed_months import StoredMonth, read_months
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.rollup_sums import (
     GroupSums,
@@ -35,11 +35,12 @@ class RollupFindings:
     unread: list[str]
 
 
-async def find_rollup_differences(scripts: LedgerScripts) -> RollupFindings:
-    """Reads every entry that can be read here. Raises `LedgerUnavailable`."""
+async def find_rollup_differences(scripts: LedgerScripts, *, files: bool) -> RollupFindings:
+    """Reads every entry that can be read here; without `files` of closed months only those in the
+    store. Raises `LedgerUnavailable`."""
     rollups = RedisRollups(scripts)
     state = await rollups.state()
-    check = _RollupCheck(scripts, rollups, state.coverage)
+    check = _RollupCheck(scripts, rollups, state.coverage, files=files)
     differences = [found async for found in check.run()]
     # A ledger that was rebuilt meanwhile has other entries.
     same = (await rollups.state()).epoch == state.epoch
@@ -48,9 +49,15 @@ async def find_rollup_differences(scripts: LedgerScripts) -> RollupFindings:
 
 class _RollupCheck:
     def __init__(
-        self, scripts: LedgerScripts, rollups: RedisRollups, coverage: RollupCoverage
+        self,
+        scripts: LedgerScripts,
+        rollups: RedisRollups,
+        coverage: RollupCoverage,
+        *,
+        files: bool,
     ) -> None:
         self._scripts, self._rollups, self._coverage = scripts, rollups, coverage
+        self._files = files
         self.unread: list[str] = []
 
     async def run(self) -> AsyncIterator[CounterDifference]:
@@ -58,13 +65,9 @@ class _RollupCheck:
         months = await read_months(self._scripts)
         moved = {stored.month.starts_ms: stored for stored in months.moved}
         for month in spans_between(RollupLevel.MONTH, coverage.from_ms, coverage.hours_ms):
-            # A file is read once, from its beginning.
-            spans, stored = month.parts(), moved.get(month.starts_ms)
-            if stored is not None:
-                spans = [month]
-                if not self._scripts.months.holds(stored.month):
-                    self.unread.append(stored.month.label)
-                    continue
+            spans = self._spans(month, moved.get(month.starts_ms))
+            if not spans:
+                continue
             whole: GroupSums = {}
             for span in spans:
                 hours = await sum_hours(self._scripts, span.starts_ms, span.ends_ms)
@@ -73,6 +76,16 @@ class _RollupCheck:
                 add_sums(whole, total_of(hours.values()))
             async for found in self._compare(month, by_month(whole)):
                 yield found
+
+    def _spans(self, month: RollupSpan, stored: StoredMonth | None) -> list[RollupSpan]:
+        """By what to read a month: a file at once, since each time it is read from its beginning;
+        by nothing where it is not to be read, or cannot."""
+        if stored is None:
+            return month.parts()
+        if self._files and self._scripts.months.holds(stored.month):
+            return [month]
+        self.unread += [stored.month.label] if self._files else []
+        return []
 
     async def _compare_days(
         self, month: RollupSpan, hours: Mapping[RollupSpan, GroupSums]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+import orjson
 import structlog
 
 from app.adapters.http.messages import HttpRequest, SentHeaders, StreamedBody
@@ -20,7 +21,7 @@ from app.adapters.upstream.error_mapping import (
     make_unexpected_error,
 )
 from app.adapters.upstream.exchange import HttpExchange, Observe, request_id
-from app.adapters.upstream.generation_body import encode_request
+from app.adapters.upstream.reference_body import add_references
 from app.adapters.upstream.transport import UpstreamTransport
 from app.adapters.upstream.wire import ProviderReply, ReplyParser
 from app.domain.errors import BillingEvidence, UpstreamError
@@ -133,7 +134,7 @@ class DieyuyunProvider:
 
     def _body(self, request: GenerationRequest, asynchronous: bool) -> bytes | StreamedBody:
         try:
-            return encode_request(
+            return _encode_request(
                 request, asynchronous=asynchronous, response_format=self._response_format
             )
         except (TypeError, ValueError) as error:
@@ -212,3 +213,25 @@ def _result_log_fields(answer: UpstreamAnswer) -> dict[str, object]:
     if isinstance(answer, TaskPending):
         return {"answer": answer.status, "progress": answer.progress}
     return {"answer": "finished", "images": len(answer.images)}
+
+
+def _encode_request(
+    request: GenerationRequest, *, asynchronous: bool, response_format: str
+) -> bytes | StreamedBody:
+    """The fields that the provider documents, and no others."""
+    fields: dict[str, str | int | bool] = {
+        "model": request.model,
+        "prompt": request.prompt,
+        "n": request.n,
+        "size": request.size,
+        "quality": request.quality,
+        "response_format": response_format,
+    }
+    if asynchronous:
+        fields["async"] = True
+    # Copied, because orjson leaves 4 KB behind each of its results, and this one is kept for as
+    # long as the provider takes.
+    body = bytes(memoryview(orjson.dumps(fields)))
+    if not request.references:
+        return body
+    return add_references(body, request.reference_field, request.references)

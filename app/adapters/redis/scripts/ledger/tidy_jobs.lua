@@ -6,7 +6,7 @@
 -- -> {read (entries of the page), tidied (jobs)}
 local GONE = {
   'calls', 'seq', 'sent', 'over', 'day', 'month', 'progress', 'dispatched', 'entry', 'claims', 'shift',
-  'abandoned', 'overtook', 'holder', 'received', 'told', 'image_rate', 'slot',
+  'abandoned', 'overtook', 'holder', 'received', 'told', 'image_rate', 'slot', 'counted_as',
 }
 local OF_PART = { upstream = true, request = true, told = true, result = true, doubt = true, denied = true }
 local LATE = { pending = true, picture = true, lost = true, tried = true }

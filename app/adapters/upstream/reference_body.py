@@ -1,5 +1,5 @@
-"""The body of a generation as the provider documents it. Reference images are encoded while they
-are sent: a call needs the memory of one slice, whatever their size."""
+"""Reference images in the body of a generation. They are encoded while they are sent: a call needs
+the memory of one slice, whatever their size."""
 
 import asyncio
 from base64 import b64encode
@@ -9,7 +9,6 @@ import orjson
 
 from app.adapters.http.messages import StreamedBody
 from app.domain.formats import ByteSource
-from app.domain.images import GenerationRequest
 from app.domain.references import Reference
 
 SLICE_BYTES = 192 << 10
@@ -18,27 +17,12 @@ Section = bytes | ByteSource
 """Part of a body: bytes as they are sent, or bytes that are sent as base64."""
 
 
-def encode_request(
-    request: GenerationRequest, *, asynchronous: bool, response_format: str
+def add_references(
+    body: bytes, field: str, references: Sequence[Reference]
 ) -> bytes | StreamedBody:
-    """The fields that the provider documents, and no others."""
-    fields: dict[str, str | int | bool] = {
-        "model": request.model,
-        "prompt": request.prompt,
-        "n": request.n,
-        "size": request.size,
-        "quality": request.quality,
-        "response_format": response_format,
-    }
-    if asynchronous:
-        fields["async"] = True
-    # Copied, because orjson leaves 4 KB behind each of its results, and this one is kept for as
-    # long as the provider takes.
-    body = bytes(memoryview(orjson.dumps(fields)))
-    if not request.references:
-        return body
-    sections: list[Section] = [body[:-1], b"," + orjson.dumps(request.reference_field) + b":"]
-    sections += _encode_references(request.references)
+    """A body (a JSON object) with reference images in one more field."""
+    sections: list[Section] = [body[:-1], b"," + orjson.dumps(field) + b":"]
+    sections += _encode_references(references)
     sections.append(b"}")
     if all(isinstance(section, bytes) for section in sections):
         return b"".join(section for section in sections if isinstance(section, bytes))
