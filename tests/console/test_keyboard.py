@@ -13,7 +13,7 @@ from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi
 
 OPERATOR = (
-    "Now", "People", "Keys", "Invitations", "Usage", "Jobs", "Money", "Spend alerts", "Changes",
+    "Now", "People", "Keys", "Invitations", "Usage", "Jobs", "Money", "Alerts", "Changes",
     "Set-up",
 )  # fmt: skip
 HOLDER = ("What is left", "Pictures", "Tasks", "Try it", "Keys")
@@ -124,7 +124,7 @@ def test_every_action_of_the_holders_screens_is_reached_by_tab(visitor: Visitor,
         ("People", "From a file"),
         ("Invitations", "Invite somebody"),
         ("Money", "Correct an account"),
-        ("Spend alerts", "New alert"),
+        ("Alerts", "New alert"),
         ("Set-up", "Back up now"),
     ],
 )

@@ -61,6 +61,7 @@ def case(method: str, path: str, body: Any, scope: str, kind: str = "", *changes
 TEAM = f"{PROJECT}/<team>"
 ACCOUNT = f"{TEAM}/service_accounts/<bot>"
 TABLE = [
+    case("POST", "/v1/koi/backups", None, "all", "ledger.downloaded", "begun"),
     case("POST", PROJECT, {"name": "<new>"}, "people", "team.created"),
     case("POST", PROJECT, {"name": "<new>b", **LIMITS}, "people+money", "team.created",
          "images_per_day"),

@@ -56,7 +56,10 @@ def test_the_file_is_a_whole_backup_and_is_noted_and_audited(
 
     assert (said["entries"], said["keys"], said["pictures"]) == (1, 1, 0)
     assert (latest["entries"], latest["bytes"]) == (1, len(answer.content))
+    admin.post(BACKUPS)
+    again = admin.get("/v1/organization/audit_logs").json()["data"]
     (record,) = [one for one in log if one["koi"]["kind"] == "ledger.downloaded"]
+    assert [one["koi"]["kind"] for one in again].count("ledger.downloaded") == 2
     assert record["koi"]["reason"] == "before the move"
     assert record["actor"]["api_key"]["id"] == "root"
     assert RowKind.PICTURE not in {row[0] for row in rows}

@@ -1,5 +1,6 @@
 """The `BackupLog` on Redis: one hash, written by `koi backup` when its file is whole."""
 
+import secrets
 from dataclasses import asdict
 
 import orjson
@@ -31,8 +32,9 @@ class RedisBackupLog:
 
     async def note_download(self, by: AuditNote) -> None:
         """Write into the audit log that somebody downloads a backup."""
-        now_ms = await self._scripts.now_ms()
-        record = orjson.dumps({"name": DOWNLOAD, **NO_STOP, "begun": format_time(now_ms)})
+        # Another one each time: only what differs is written into the log.
+        begun = f"{format_time(await self._scripts.now_ms())} {secrets.token_hex(4)}"
+        record = orjson.dumps({"name": DOWNLOAD, **NO_STOP, "begun": begun})
         audit = {"actor": by.actor.text, "kind": by.kind, "reason": by.reason}
         ask = ask_to_save("stops", DOWNLOAD, record, "put")
         await self._scripts.write("save_record", {**ask, "audit": audit})

@@ -29,11 +29,11 @@ export function Alerts({ session }) {
   const pages = usePages(pagesOf('/v1/koi/spend_alerts', {}), []);
   const prices = useLoad(() => get('/v1/koi/prices'));
   const currency = prices.data?.currency ?? '';
-  return html`<div class="row"><h1>${t('alerts.title')}</h1>
+  return html`<div class="row"><h1>${t('alerts.heading')}</h1>
       <${DialogButton} kind="primary" label=${t('alerts.add')} hidden=${!may(session, 'money') || !currency} dialog=${(close) => html`
         <${AlertDialog} currency=${currency} onClose=${close} onDone=${pages.reload} />`} /></div>
     <p>${t('alerts.text')}</p>
-    <${Pages} pages=${pages} columns=${columnsOf(session, pages.reload)} caption=${t('alerts.title')} empty=${t('alerts.none')} />
+    <${Pages} pages=${pages} columns=${columnsOf(session, pages.reload)} caption=${t('alerts.heading')} empty=${t('alerts.none')} />
     <${CliTwin} command="koi alerts list" />`;
 }
 

@@ -54,7 +54,8 @@ addTable({
     '迁移。首先检查新服务器，若其非空或可能丢失写入则拒绝；随后仍在运行的网关将拒绝支出：',
   ],
   'setup.step_start': ['Set KOI_REDIS_URL for every gateway, look, and start them:', '为每个网关设置 KOI_REDIS_URL，检查后启动：'],
-  'alerts.title': ['Spend alerts', '支出提醒'],
+  'alerts.title': ['Alerts', '提醒'],
+  'alerts.heading': ['Spend alerts', '支出提醒'],
   'alerts.text': [
     'A notice is published when a month\'s spending reaches an amount, once in that month. It goes where all notices go (KOI_NOTICE_WEBHOOK) and names the recipients; Koi sends no mail. Nothing is refused: limits do that.',
     '当月支出达到设定金额时发布一次通知。通知发往统一的通知地址（KOI_NOTICE_WEBHOOK）并列出收件人；Koi 不发送邮件。提醒不会拒绝请求，限额才会。',
