@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from store_rig import Engine, admission, delivered, principal, scripts_on, started
@@ -20,6 +19,8 @@ from app.domain.job import CacheVariant
 from app.domain.media import PreviewSize
 from app.service.previews import Previews
 from app.service.tasks import Tasks
+from app.service.timings import JobTimings
+from app.service.upstreams import AbsentProvider, Unlimited, Upstream, Upstreams
 from app.service.wait import JobWaiters
 from tests.pictures import drawn
 
@@ -64,9 +65,9 @@ async def test_a_picture_is_not_deleted_while_the_cache_would_go_on_giving_it(
     await images.put(picture.name, b"bytes", "image/png")
     gone = BatchingStore(connect("redis://127.0.0.1:1", timeout_s=1), timeout_s=1)
     cache = RedisResultCache(gone if away else store, ttl_s=60, variants=2, lease_s=60)
-    tasks = Tasks(
-        ledger, RedisTaskList(scripts), JobWaiters(ledger), images, cast(Any, None), cache
-    )
+    nobody = Upstream(None, AbsentProvider("main", str), Unlimited(), JobTimings())
+    upstreams = Upstreams(nobody)
+    tasks = Tasks(ledger, RedisTaskList(scripts), JobWaiters(ledger), images, upstreams, cache)
 
     if away:
         with pytest.raises(GatewayOverloaded, match="nothing was deleted"):

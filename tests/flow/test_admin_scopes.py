@@ -318,7 +318,8 @@ def test_every_admin_key_may_read(office: Office, path: str) -> None:
 
 def test_an_admin_key_is_no_users_key_and_its_secret_is_checked(office: Office) -> None:
     secret = office.secrets["all"]
-    for spoilt in (f"{secret}x", secret[:-1], secret[:20] + "x" + secret[21:]):
+    other = "y" if secret[20] == "x" else "x"
+    for spoilt in (f"{secret}x", secret[:-1], secret[:20] + other + secret[21:]):
         answer = office.ask_with(spoilt, "GET", PROJECT)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
     models = office.ask("all", "GET", "/v1/models")

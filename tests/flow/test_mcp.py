@@ -249,6 +249,9 @@ async def test_a_cut_stream_is_taken_up_again_by_the_client_itself(house: Koi, s
                 client.call_tool("generate_image", {"prompt": "cut"}, progress_callback=progress)
             )
             await until_posted(house, before + 1)
+            async with asyncio.timeout(10):
+                while not told:  # an event, after which the client can go on
+                    await asyncio.sleep(0.01)
             await asyncio.to_thread(cut, link)
             result = await asyncio.wait_for(call, 20)
 

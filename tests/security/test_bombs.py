@@ -123,6 +123,8 @@ class Liar:
     def serve(self, line: socket.socket) -> None:
         with line, suppress(OSError), line.makefile("rb") as reader:
             request = reader.readline().split(b" ")
+            if len(request) < 2:
+                return  # a connection that was opened ahead, or given up
             headers = dict(self._headers(reader))
             body = reader.read(int(headers.get("content-length", 0)))
             for piece in self._answer(request[0].decode(), request[1].decode(), body):
