@@ -55,6 +55,15 @@ async def room_for(spool: DiskReferenceSpool, length: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_pictures_leave_room_on_the_disk_for_the_journal(tmp_path: Path) -> None:
+    disk = os.statvfs(tmp_path)
+    file = DiskReferenceSpool(tmp_path, kept_free_bytes=disk.f_blocks * disk.f_frsize).open("ann")
+    file.add(b"koi")
+
+    with pytest.raises(GatewayOverloaded):
+        await file.flush(everything=True)
+
+
 class EndsFiles(str):
     """A name that ends files whenever it is looked up, as a collection of garbage may."""
 
