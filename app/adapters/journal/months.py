@@ -11,7 +11,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
@@ -135,6 +135,9 @@ class MonthWriter:
         sync_directory(self._directory)
 
     def discard(self) -> None:
-        self._packed.close()
-        self._file.close()
+        """Also on a full disk, where the rest cannot be written: what was begun gives its room
+        back."""
         self._temporary.unlink(missing_ok=True)
+        for file in (self._packed, self._file):
+            with suppress(OSError):
+                file.close()
