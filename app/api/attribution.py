@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from starlette.requests import Request
 
-from app.api.open_webui import USER_HEADERS, decode, find_forwarded_user
+from app.api.open_webui import USER_HEADERS, decode_header, find_forwarded_user
 from app.api.parameters import invalid_value_error
 from app.api.state import get_access_record, get_edge_settings
 from app.domain.attribution import MAX_NAME_CHARS, MAX_TAG_CHARS, Attribution, clean_value
@@ -68,7 +68,7 @@ def _read_tag(values: Sequence[bytes]) -> str | None:
     values = [value for value in values if value.strip()]
     if not values:
         return None
-    tag = decode(values[0])
+    tag = decode_header(values[0])
     cleaned = clean_value(tag, MAX_TAG_CHARS) if tag is not None and len(values) == 1 else None
     if cleaned is None:
         raise invalid_value_error("x-koi-tag", BAD_TAG)
@@ -76,5 +76,5 @@ def _read_tag(values: Sequence[bytes]) -> str | None:
 
 
 def _clean(value: bytes | None) -> str | None:
-    text = None if value is None else decode(value)
+    text = None if value is None else decode_header(value)
     return None if text is None else clean_value(text, MAX_NAME_CHARS)

@@ -4,8 +4,8 @@ neither the text of a large one nor its bytes are ever in memory as a whole."""
 import binascii
 import re
 
-from app.api.image_uploads import ImageIntake, text_too_large_error
-from app.api.request_body import MAX_PUNCTUATION
+from app.api.image_uploads import ImageIntake
+from app.api.request_body import MAX_PUNCTUATION, too_large_error
 from app.domain.errors import InvalidRequest
 from app.domain.media import ODD_BASE64_MARKS, URL_SAFE_ALPHABET
 
@@ -96,7 +96,7 @@ class DataUriExtractor:
         while at < len(piece):
             at = self._state(piece, at)
         if len(self.rest) > self._max_rest_bytes:
-            raise text_too_large_error()
+            raise too_large_error()
 
     def _outside(self, piece: bytes, at: int) -> int:
         quote = piece.find(b'"', at)

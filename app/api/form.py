@@ -4,7 +4,6 @@ The name of a file is never used, nor the type that its sender gives it.
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from python_multipart import MultipartParser
@@ -13,9 +12,9 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from app.api.image_inputs import is_reference_field, unsupported_image_error
-from app.api.image_uploads import ImageIntake, text_too_large_error
+from app.api.image_uploads import ImageIntake
 from app.api.request import MAX_FIELDS
-from app.api.request_body import PRINTABLE_NAME
+from app.api.request_body import PRINTABLE_NAME, too_large_error
 from app.api.request_fields import (
     ACCEPTED,
     SIDES,
@@ -129,7 +128,7 @@ class FormReader:
         if not self._is_file:
             self._text_bytes += end - start
             if self._text_bytes > self._max_text_bytes:
-                raise text_too_large_error()
+                raise too_large_error()
             self._text += data[start:end]
             return
         self._begin_file()
@@ -171,15 +170,15 @@ class FormReader:
             shown = name if PRINTABLE_NAME.fullmatch(name) else None
             raise InvalidRequest("duplicate_key", "A field is given more than once.", param=shown)
         else:
-            self._fields[name] = _read_value(name, text, BOOLEANS)
+            self._fields[name] = _read_value(name, text)
 
 
-def _read_value(name: str, text: str, booleans: Mapping[str, bool]) -> Any:
+def _read_value(name: str, text: str) -> Any:
     """A text as the type that its field has in JSON; what is none stays a text, to be refused."""
     if name in NUMBERS and DIGITS.fullmatch(text):
         return int(text)
     if name in FLAGS:
-        return booleans.get(text.lower(), text)
+        return BOOLEANS.get(text.lower(), text)
     return text
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 
 from app.api.image_inputs import too_many_error
-from app.api.request_body import discard_oversized, get_content_length, too_large_error
+from app.api.request_body import discard_oversized, get_content_length
 from app.api.request_upload import discard_upload
 from app.api.state import get_edge_settings
 from app.domain.errors import GatewayError, InvalidRequest
@@ -178,8 +178,3 @@ def _too_much_error() -> InvalidRequest:
 
 def _bad_image_error(message: str) -> InvalidRequest:
     return InvalidRequest("invalid_value", f"{message} Nothing was charged.", param="image")
-
-
-def text_too_large_error() -> InvalidRequest:
-    """What is left of the body without its pictures is too large."""
-    return too_large_error()

@@ -29,13 +29,13 @@ def find_forwarded_user(headers: Mapping[bytes, bytes], settings: EdgeSettings) 
     it signed. Never the name or the role."""
     secret, kind = settings.openwebui_secret, settings.openwebui_user
     if secret is None:
-        return decode(headers.get(ID if kind == "id" else EMAIL, b"")) or None
+        return decode_header(headers.get(ID if kind == "id" else EMAIL, b"")) or None
     claims = verify_token(headers.get(TOKEN, b""), secret, settings.now())
     user = claims.get("sub" if kind == "id" else "email")
     return user if isinstance(user, str) and user else None
 
 
-def decode(value: bytes) -> str | None:
+def decode_header(value: bytes) -> str | None:
     """A header in UTF-8, which ASCII is part of; None for other bytes."""
     try:
         return value.decode().strip()
@@ -50,7 +50,7 @@ def verify_token(token: bytes, secret: bytes, now_s: float) -> Mapping[str, Any]
     if len(token) > MAX_TOKEN_BYTES or signed.count(b".") != 1:
         return {}
     expected = hmac.new(secret, signed, hashlib.sha256).digest()
-    if not hmac.compare_digest(expected, _decode(signature)):
+    if not hmac.compare_digest(expected, _decode_base64url(signature)):
         return {}
     header, claims = (_read_object(part) for part in signed.split(b"."))
     # What the header asks for is not obeyed; a token that asks for something else is refused.
@@ -68,13 +68,13 @@ def _is_current(claims: Mapping[str, Any], now_s: float) -> bool:
 
 def _read_object(part: bytes) -> Mapping[str, Any]:
     try:
-        found = orjson.loads(_decode(part))
+        found = orjson.loads(_decode_base64url(part))
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _decode(part: bytes) -> bytes:
+def _decode_base64url(part: bytes) -> bytes:
     """Base64url without padding; empty for anything else."""
     try:
         return base64.b64decode(part + b"=" * (-len(part) % 4), altchars=b"-_", validate=True)

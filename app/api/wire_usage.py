@@ -38,19 +38,24 @@ class LimitObject(BindingLimitObject):
     raised: NotRequired[RaisedLimitObject]
 
 
-class OwnUsageRow(TypedDict):
+class UsageGroupFacts(TypedDict, total=False):
+    """What a row has in common, by what it was grouped."""
+
+    key: str | None
+    model: str | None
+    size: str | None
+    day: str | None
+    project: str | None
+    tag: str | None
+    end_user: str | None
+
+
+class OwnUsageRow(UsageGroupFacts):
     """What one group of your jobs of this month used; `cost` is null where a price is unknown."""
 
     requests: int
     images: int
     cost: str | None
-    key: NotRequired[str | None]
-    model: NotRequired[str | None]
-    size: NotRequired[str | None]
-    day: NotRequired[str | None]
-    project: NotRequired[str | None]
-    tag: NotRequired[str | None]
-    end_user: NotRequired[str | None]
 
 
 class UsageBody(TypedDict):

@@ -102,8 +102,8 @@ class MonthMover:
         month = known.get(span.starts_ms)
         if month is None or not await self._is_whole(month):
             month = await self._write(span, rolled_up)
-        if month is None or not await self._is_whole(month):
-            return False
+            if month is None or not await self._is_whole(month):
+                return False
         waiting = await save_month(
             self._scripts, state.epoch, month, self._journal.id, JOURNAL_TTL_MS
         )

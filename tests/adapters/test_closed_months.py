@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,6 +29,7 @@ from test_ledger_rebuild import Host, empty
 from test_ledger_rebuild import told as told_of
 
 from app.adapters.journal.file import FileJournal
+from app.adapters.journal.months import FileMonths
 from app.adapters.redis import keyspace
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.closed_months import read_months, save_month
@@ -37,6 +39,7 @@ from app.adapters.redis.rollup_writer import RollupWriter
 from app.adapters.redis.rollups import RedisRollups
 from app.domain.check_result import CheckStatus
 from app.domain.closed_months import MonthsMoved, MonthUnreadable
+from app.domain.journal import Position
 from app.domain.ledger import Entry, EntryKind
 from app.domain.queries import UsageQuery
 from app.domain.rebuild import RebuildRefused
@@ -439,3 +442,17 @@ async def test_doctor_says_whether_the_files_are_there(
 
     assert (good.status, bad.status) == (CheckStatus.OK, CheckStatus.FAIL)
     assert file.name in bad.text
+
+
+def test_a_file_that_was_begun_leaves_a_full_disk(tmp_path: Path) -> None:
+    files, mark = FileMonths(tmp_path), Position(1, "who", "epoch")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with files.write(mark) as writer:
+            assert writer is not None
+            writer.add([("1-0", ["kind", "settle"])])
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert list(tmp_path.iterdir()) == []

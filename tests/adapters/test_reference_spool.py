@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from app.adapters.files import TEMPORARY_PREFIX
 from app.adapters.images.reference_spool import DiskReferenceSpool
 from app.domain.errors import GatewayOverloaded
+from app.domain.references import ReferenceFile
 
 
 async def test_a_process_spools_no_more_than_its_share(tmp_path: Path) -> None:
@@ -51,6 +53,43 @@ async def room_for(spool: DiskReferenceSpool, length: int) -> None:
         except GatewayOverloaded:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
+
+
+async def test_pictures_leave_room_on_the_disk_for_the_journal(tmp_path: Path) -> None:
+    disk = os.statvfs(tmp_path)
+    file = DiskReferenceSpool(tmp_path, kept_free_bytes=disk.f_blocks * disk.f_frsize).open("ann")
+    file.add(b"koi")
+
+    with pytest.raises(GatewayOverloaded):
+        await file.flush(everything=True)
+
+
+class EndsFiles(str):
+    """A name that ends files whenever it is looked up, as a collection of garbage may."""
+
+    files: list[ReferenceFile]
+
+    def __hash__(self) -> int:
+        self.files.clear()
+        return super().__hash__()
+
+
+async def test_a_file_that_ends_while_room_is_taken_holds_up_nobody(tmp_path: Path) -> None:
+    spool = DiskReferenceSpool(tmp_path, max_bytes=4_000_000)
+    first = spool.open("ann")
+    first.add(bytes(900_000))
+    await first.flush()
+    name = EndsFiles("bob")
+    name.files = [first]
+    while sys.getrefcount(first) > 3:  # the thread that wrote it may hold it for a moment longer
+        await asyncio.sleep(0.01)
+    del first
+
+    second = spool.open(name)
+    second.add(bytes(900_000))
+    await asyncio.wait_for(second.flush(), 10)
+
+    await room_for(spool, 900_000)
 
 
 async def test_parts_of_a_file_are_read_alone(tmp_path: Path) -> None:

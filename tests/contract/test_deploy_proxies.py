@@ -1,6 +1,7 @@
 """The proxy snippets let long answers through and never send a POST twice."""
 
 import asyncio
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -42,8 +43,9 @@ class Backend:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        if b"content-length: 2" in head.lower():
-            await reader.readexactly(2)
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        if length is not None:
+            await reader.readexactly(int(length[1]))
         self.requests += 1
         for piece in self.pieces:
             writer.write(piece)
@@ -61,12 +63,14 @@ async def backend() -> AsyncIterator[tuple[Backend, int]]:
 
 
 @asynccontextmanager
-async def call(port: int, method: str, path: str) -> AsyncIterator[httpx.Response]:
+async def call(
+    port: int, method: str, path: str, content: bytes = b"{}"
+) -> AsyncIterator[httpx.Response]:
     transport = httpx.AsyncHTTPTransport(retries=5)
     url = f"http://127.0.0.1:{port}{path}"
     async with (
         httpx.AsyncClient(transport=transport, timeout=10) as client,
-        client.stream(method, url, content=b"{}") as response,
+        client.stream(method, url, content=content) as response,
     ):
         yield response
 
@@ -130,6 +134,30 @@ async def test_metrics_are_not_for_the_outside(
 
     assert status == 404
     assert gateway.requests == 0
+
+
+@needs_nginx
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/images/edits", 200),
+        ("/v1/images/generations", 200),
+        ("/openai/deployments/seedream/images/edits", 200),
+        ("/images/edits/", 200),
+        ("/v1/koi/configuration", 413),
+        ("/v1/images/edits/more", 413),
+    ],
+)
+async def test_pictures_pass_where_koi_takes_them_and_nothing_large_elsewhere(
+    tmp_path: Path, backend: tuple[Backend, int], path: str, status: int
+) -> None:
+    gateway, port = backend
+    gateway.pieces = [b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]
+    gateway.go_on.set()
+
+    with nginx(tmp_path, [port]) as proxy:
+        async with call(proxy, "POST", path, bytes(6_000_000)) as response:
+            assert response.status_code == status
 
 
 def test_caddy_accepts_the_snippet() -> None:

@@ -4,10 +4,10 @@ A file loses its name as soon as it is open, so that nobody else can open it and
 it when this process ends, however it ends.
 """
 
+import errno
 import os
-import threading
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ MAX_SPOOLED_BYTES = 1 << 30
 """Of all requests of one process together."""
 SHARES = 4
 """One user may take a fourth of it, so that others always find room."""
+KEPT_FREE_BYTES = 64 << 20
+"""Left on the disk: the journal stands there, and without it nothing may be bought."""
 NO_ROOM = (
     "The gateway has no room for these pictures now; nothing was spent. Repeat the request a "
     "little later."
@@ -26,37 +28,47 @@ NO_ROOM = (
 
 
 class _Room:
-    """How many bytes of a process's room are in use, by user. Files may end in any thread."""
+    """How many bytes of a process's room are in use, by user."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._used: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._given: deque[tuple[str, int]] = deque()
 
     def take(self, user: str, wanted: int) -> bool:
-        with self._lock:
-            own = self._used[user] + wanted
-            is_free = own <= self._total // SHARES and self._used.total() + wanted <= self._total
-            if is_free:
-                self._used[user] = own
+        """On the event loop only."""
+        while self._given:
+            whose, count = self._given.popleft()
+            self._used[whose] -= count
+            if not self._used[whose]:
+                del self._used[whose]
+        own = self._used[user] + wanted
+        is_free = own <= self._total // SHARES and self._used.total() + wanted <= self._total
+        if is_free:
+            self._used[user] = own
         return is_free
 
     def give(self, user: str, count: int) -> None:
-        with self._lock:
-            self._used[user] -= count
-            if not self._used[user]:
-                del self._used[user]
+        """In any thread, and without a lock: files end wherever garbage is collected, also in the
+        middle of `take`, which would then wait for itself."""
+        if count:
+            self._given.append((user, count))
 
 
 class DiskReferenceSpool:
     """`ReferenceSpool` in a directory."""
 
-    def __init__(self, path: Path, max_bytes: int = MAX_SPOOLED_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        max_bytes: int = MAX_SPOOLED_BYTES,
+        kept_free_bytes: int = KEPT_FREE_BYTES,
+    ) -> None:
         self._directory = SpoolDirectory(path)
-        self._room = _Room(max_bytes)
+        self._room, self._kept_free_bytes = _Room(max_bytes), kept_free_bytes
 
     def open(self, user: str) -> "DiskReferenceFile":
-        return DiskReferenceFile(self._directory, self._room, user)
+        return DiskReferenceFile(self._directory, self._room, user, self._kept_free_bytes)
 
     def sweep(self, now_s: float) -> None:
         """Remove the empty files of processes that died before they took the name away."""
@@ -66,8 +78,11 @@ class DiskReferenceSpool:
 class DiskReferenceFile:
     """`ReferenceFile`; it ends with the last one who holds it or a span of it."""
 
-    def __init__(self, directory: SpoolDirectory, room: _Room, user: str) -> None:
+    def __init__(
+        self, directory: SpoolDirectory, room: _Room, user: str, kept_free_bytes: int
+    ) -> None:
         self._directory, self._room, self._user = directory, room, user
+        self._kept_free_bytes = kept_free_bytes
         self._descriptor = -1
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -106,6 +121,9 @@ class DiskReferenceFile:
             self._descriptor = file.descriptor
             weakref.finalize(self, _close, file.descriptor)
             file.unlink()
+        disk = os.fstatvfs(self._descriptor)
+        if disk.f_bavail * disk.f_frsize < sum(map(len, pieces)) + self._kept_free_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         for piece in pieces:
             view = memoryview(piece)
             while view:

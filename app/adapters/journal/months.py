@@ -11,7 +11,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
@@ -41,25 +41,29 @@ class FileMonths:
         first."""
         if not month.entries:
             return
-        pages = self._read(month)
-        if newest_first:
-            for page in reversed(list(pages)):
+        found = self._read(month)
+        if not newest_first:
+            yield from (page for _, page in found)
+            return
+        # Packed until its turn: as objects the entries of a busy month take gigabytes.
+        packed = [zlib.compress(line, 1) for line, _ in found]
+        while packed:
+            page = _read_page(zlib.decompress(packed.pop()))
+            if page is not None:
                 yield page[::-1]
-        else:
-            yield from pages
 
-    def _read(self, month: ClosedMonth) -> Iterator[list[EntryRow]]:
+    def _read(self, month: ClosedMonth) -> Iterator[tuple[bytes, list[EntryRow]]]:
+        """Its lines and their entries. Raises as `pages` does, at the end."""
         path = self.directory / month.file_name
         digest = EntryDigest()
         try:
             with open_lines(path) as lines:
                 for line in lines:
-                    record = parse_record(line)
-                    if record is None:
+                    page = _read_page(line)
+                    if page is None:
                         raise MonthDamaged(f"{path} has an unreadable line")
-                    page = [(change.id, change.fields) for change in record.changes]
                     digest.add(page)
-                    yield page
+                    yield line, page
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise MonthDamaged(f"{path} is damaged") from error
         if (digest.count, digest.text) != (month.entries, month.digest):
@@ -77,6 +81,12 @@ class FileMonths:
                 yield writer
             finally:
                 writer.discard()
+
+
+def _read_page(line: bytes) -> list[EntryRow] | None:
+    """None for a line that cannot be read."""
+    record = parse_record(line)
+    return None if record is None else [(change.id, change.fields) for change in record.changes]
 
 
 class EntryDigest:
@@ -125,6 +135,9 @@ class MonthWriter:
         sync_directory(self._directory)
 
     def discard(self) -> None:
-        self._packed.close()
-        self._file.close()
+        """Also on a full disk, where the rest cannot be written: what was begun gives its room
+        back."""
         self._temporary.unlink(missing_ok=True)
+        for file in (self._packed, self._file):
+            with suppress(OSError):
+                file.close()

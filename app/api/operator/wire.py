@@ -7,6 +7,7 @@ from typing_extensions import TypedDict
 
 from app.api.organization.wire import LimitsObject, NewKeyObject, ProjectKeyObject, RaiseObject
 from app.api.wire import UnixSeconds
+from app.api.wire_usage import UsageGroupFacts
 
 
 class StandingObject(TypedDict):
@@ -141,7 +142,7 @@ class ConfigurationBody(TypedDict):
     keys: list[NewKeyObject]
 
 
-class KoiUsageRow(TypedDict):
+class KoiUsageRow(UsageGroupFacts):
     requests: int
     images: int
     delivered: int
@@ -150,13 +151,6 @@ class KoiUsageRow(TypedDict):
     cost: str | None
     user: NotRequired[str | None]
     team: NotRequired[str | None]
-    key: NotRequired[str | None]
-    model: NotRequired[str | None]
-    size: NotRequired[str | None]
-    day: NotRequired[str | None]
-    project: NotRequired[str | None]
-    tag: NotRequired[str | None]
-    end_user: NotRequired[str | None]
 
 
 class KoiUsageBody(TypedDict):
