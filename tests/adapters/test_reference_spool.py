@@ -1,9 +1,11 @@
 """Reference images on the disk: files without a name, within a share, gone with their holders."""
 
 import asyncio
+import gc
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,17 +42,42 @@ async def test_one_user_leaves_room_for_others(tmp_path: Path) -> None:
     await other.flush()
 
 
-async def room_for(spool: DiskReferenceSpool, length: int) -> None:
+async def room_for(spool: DiskReferenceSpool, length: int, user: str = "ann") -> None:
     """The thread that wrote a file may hold it for a moment longer."""
     deadline = time.monotonic() + 10
     while True:
-        file = spool.open("ann")
+        file = spool.open(user)
         file.add(bytes(length))
         try:
             return await file.flush()
         except GatewayOverloaded:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
+
+
+async def test_garbage_that_is_found_while_room_is_taken_gives_its_room_back(
+    tmp_path: Path,
+) -> None:
+    spool = DiskReferenceSpool(tmp_path, max_bytes=4_000_000)
+    limits = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    try:
+        for allocations in range(1, 40):  # one of them is the moment in which the room is counted
+            forgotten: list[Any] = [spool.open("bob")]
+            forgotten[0].add(bytes(20_000))
+            await forgotten[0].flush(everything=True)
+            forgotten.append(forgotten)
+            del forgotten
+            gc.set_threshold(gc.get_count()[0] + allocations)
+            gc.enable()
+            assert spool._room.take("ann", 0)
+            gc.disable()
+            gc.collect()
+    finally:
+        gc.set_threshold(*limits)
+        gc.enable()
+    await room_for(spool, 1_000_000, "bob")
 
 
 async def test_parts_of_a_file_are_read_alone(tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ it when this process ends, however it ends.
 """
 
 import os
-import threading
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,23 +25,32 @@ NO_ROOM = (
 
 
 class _Room:
-    """How many bytes of a process's room are in use, by user. Files may end in any thread."""
+    """How many bytes of a process's room are in use, by user.
+
+    Bytes are taken in the event loop. Files end in any thread, and in the midst of anything, when
+    the garbage collector finds them: so what they give back waits, without a lock, for the next who
+    takes.
+    """
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._used: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._given: deque[tuple[str, int]] = deque()
 
     def take(self, user: str, wanted: int) -> bool:
-        with self._lock:
-            own = self._used[user] + wanted
-            is_free = own <= self._total // SHARES and self._used.total() + wanted <= self._total
-            if is_free:
-                self._used[user] = own
+        self._count_given()
+        own = self._used[user] + wanted
+        is_free = own <= self._total // SHARES and self._used.total() + wanted <= self._total
+        if is_free:
+            self._used[user] = own
         return is_free
 
     def give(self, user: str, count: int) -> None:
-        with self._lock:
+        self._given.append((user, count))
+
+    def _count_given(self) -> None:
+        while self._given:
+            user, count = self._given.popleft()
             self._used[user] -= count
             if not self._used[user]:
                 del self._used[user]
