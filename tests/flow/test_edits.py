@@ -271,6 +271,26 @@ def test_an_idempotency_key_knows_its_pictures(studio: Studio) -> None:
     assert (reused.status_code, reused.json()["error"]["code"]) == (422, "idempotency_key_reuse")
 
 
+@pytest.mark.parametrize("headers", [
+    {"idempotency-key": "edit-4712", "cache-control": "no-store"},
+    {"x-stainless-retry-count": "1", "cache-control": "no-store"},
+], ids=["key", "retry"])  # fmt: skip
+def test_a_repeat_with_a_picture_in_a_field_that_nobody_reads_is_still_a_repeat(
+    studio: Studio, headers: dict[str, str]
+) -> None:
+    posts = studio.sandbox.posts
+    image = uri(picture(noise=800_000))
+    order = ask(image=image, metadata={"thumbnail": uri(RED), uri(BLUE): 1})
+    with studio.client() as client:
+        first, again = (client.post(EDITS, json=order, headers=headers) for _ in range(2))
+        order["metadata"] = {"thumbnail": uri(BLUE)}
+        other = client.post(EDITS, json=order, headers=headers)
+
+    tasks = [answer.headers.get("x-koi-task-id") for answer in (first, again, other)]
+    assert tasks[0] == tasks[1] != tasks[2]
+    assert studio.sandbox.posts - posts == (1 if other.status_code == 422 else 2)
+
+
 def test_a_task_of_an_edit_runs_without_its_caller(studio: Studio) -> None:
     with studio.client() as client:
         task = client.post(EDITS, json=ask(image=uri(RED), **{"async": True})).json()
