@@ -66,6 +66,10 @@ class ImageIntake:
     def close(self) -> None:
         self._open_file = None
 
+    def announce(self, length: int) -> None:
+        """A body of this length comes. Raises `GatewayOverloaded`."""
+        self._file.announce(min(length, MAX_REFERENCES_BYTES))
+
     def begin(self) -> None:
         if len(self._images) >= self._most:
             raise too_many_error(self._most)
@@ -147,6 +151,7 @@ async def receive_body(
     try:
         async with asyncio.timeout(get_edge_settings(request).body_timeout_s) as deadline:
             end = deadline.when() or 0.0
+            intake.announce(get_content_length(request))
             while pieces.more:
                 take(await pieces.next())
                 await intake.flush()
