@@ -63,6 +63,10 @@ class ImageIntake:
             raise ValueError("the intake is closed")
         return self._open_file
 
+    @property
+    def has_images(self) -> bool:
+        return bool(self._images)
+
     def close(self) -> None:
         self._open_file = None
 

@@ -88,6 +88,8 @@ def open_intake(request: Request) -> ImageIntake:
 def separate(body: dict[str, Any], intake: ImageIntake) -> ReceivedOrder:
     """Raises `InvalidRequest` when a picture stands where only text is read."""
     rest, inputs = take_references(body)
+    if not intake.has_images:
+        return ReceivedOrder(rest, inputs, intake)
     for name in SUPPORTED_FIELDS.intersection(rest):
         value = rest[name]
         if isinstance(value, str) and intake.stands_for_image(value):
