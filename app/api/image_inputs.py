@@ -54,6 +54,8 @@ IMAGE_PART_TYPES = frozenset({"image", "image_url", "input_image", "image_file"}
 """`type` of a message part that is a picture, in OpenAI's and Anthropic's APIs."""
 IMAGE_DATA_URL = re.compile(r"\s*data:image/", re.IGNORECASE)
 SEPARATORS = re.compile(r"\[[^\[\]]{0,64}\]|[^A-Za-z0-9]")
+INDEXES = re.compile(r"\[[0-9]{0,4}\]|[^A-Za-z0-9]", re.ASCII)
+"""`image[mask]` is a mask, and no picture to go by."""
 
 
 def is_blank(value: Any) -> bool:
@@ -72,7 +74,7 @@ def is_image_field(name: str) -> bool:
 
 
 def is_reference_field(name: str) -> bool:
-    return SEPARATORS.sub("", name).lower() in REFERENCE_FIELD_NAMES
+    return INDEXES.sub("", name).lower() in REFERENCE_FIELD_NAMES
 
 
 @dataclass(frozen=True, slots=True)

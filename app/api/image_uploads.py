@@ -5,6 +5,7 @@ What is left of the body has a short text in place of each picture, which nobody
 
 import asyncio
 import hashlib
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class ImageIntake:
         self._open_file: ReferenceFile | None = file
         self._most = most
         self._mark = f"data:image/koi;upload={secrets.token_hex(16)}"
+        self._mark_of_one = re.compile(rf"{re.escape(self._mark)}/([0-9]+)")
         self._images: list[UploadedImage] = []
         self._begin = 0
         self._hash = hashlib.sha256()
@@ -61,8 +63,16 @@ class ImageIntake:
             raise ValueError("the intake is closed")
         return self._open_file
 
+    @property
+    def has_images(self) -> bool:
+        return bool(self._images)
+
     def close(self) -> None:
         self._open_file = None
+
+    def announce(self, length: int) -> None:
+        """A body of this length comes. Raises `GatewayOverloaded`."""
+        self._file.announce(min(length, MAX_REFERENCES_BYTES))
 
     def begin(self) -> None:
         if len(self._images) >= self._most:
@@ -94,6 +104,14 @@ class ImageIntake:
 
     def stands_for_image(self, text: str) -> bool:
         return self._mark in text
+
+    def name_contents(self, text: str) -> str:
+        """The text with the digest of each picture in place of what stands for it, which is another
+        one in every request: a repeat is told by what it holds."""
+        return self._mark_of_one.sub(
+            lambda found: f"data:image/koi;sha256={self._images[int(found[1])].content_digest}",
+            text,
+        )
 
     async def read(self, text: str) -> Reference | None:
         """The picture that a text stands for; None for any other text.
@@ -137,6 +155,7 @@ async def receive_body(
     try:
         async with asyncio.timeout(get_edge_settings(request).body_timeout_s) as deadline:
             end = deadline.when() or 0.0
+            intake.announce(get_content_length(request))
             while pieces.more:
                 take(await pieces.next())
                 await intake.flush()

@@ -1,6 +1,7 @@
 """Reference images of a request: which fields hold them, what a model takes of them, and the
 request with them."""
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,10 +10,16 @@ from starlette.requests import Request
 
 from app.api.data_uris import DataUriExtractor, take_data_uri
 from app.api.form import FormReader
-from app.api.image_inputs import ImageInput, take_references
+from app.api.image_inputs import (
+    ImageInput,
+    is_blank,
+    reject_image_inputs,
+    take_references,
+)
 from app.api.image_uploads import ImageIntake, receive_body
 from app.api.request import ParsedRequest
 from app.api.request_body import (
+    canonical_json,
     check_content_encoding,
     check_json_headers,
     get_content_length,
@@ -81,10 +88,15 @@ def open_intake(request: Request) -> ImageIntake:
 def separate(body: dict[str, Any], intake: ImageIntake) -> ReceivedOrder:
     """Raises `InvalidRequest` when a picture stands where only text is read."""
     rest, inputs = take_references(body)
+    if not intake.has_images:
+        return ReceivedOrder(rest, inputs, intake)
     for name in SUPPORTED_FIELDS.intersection(rest):
         value = rest[name]
         if isinstance(value, str) and intake.stands_for_image(value):
             raise InvalidRequest("invalid_value", f"{name} must not be an image.", param=name)
+    text = canonical_json(rest)
+    if intake.stands_for_image(text):
+        rest = json.loads(intake.name_contents(text))
     return ReceivedOrder(rest, inputs, intake)
 
 
@@ -107,7 +119,7 @@ async def _read_input(given: ImageInput, intake: ImageIntake) -> Reference:
     value = given.value
     for _ in WRAPPERS:
         if isinstance(value, dict):
-            value = next((value[key] for key in WRAPPERS if key in value), None)
+            value = _unwrap(value, given.name)
     if not isinstance(value, str):
         raise _unreadable_error(given.name)
     text = take_data_uri(value, intake) or value.strip()
@@ -119,6 +131,16 @@ async def _read_input(given: ImageInput, intake: ImageIntake) -> Reference:
     if not text.isprintable() or " " in text:
         raise _unreadable_error(given.name)
     return refer_to(text)
+
+
+def _unwrap(wrapper: dict[str, Any], name: str) -> Any:
+    """What an object holds under one of its keys. Another picture beside it, as a mask of this one,
+    would be ignored and paid for. Raises `InvalidRequest`."""
+    given = [key for key in WRAPPERS if not is_blank(wrapper.get(key))]
+    if len(given) != 1:
+        raise _unreadable_error(name)
+    reject_image_inputs(wrapper, given, takes_references=True)
+    return wrapper[given[0]]
 
 
 def _unreadable_error(name: str) -> InvalidRequest:

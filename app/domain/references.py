@@ -58,6 +58,10 @@ class ReferenceFile(Protocol):
     def size(self) -> int:
         """How many bytes were added."""
 
+    def announce(self, length: int) -> None:
+        """About so many bytes will come. Raises `GatewayOverloaded` when its user has no room for
+        them beside the uploads that are under way."""
+
     def add(self, data: bytes) -> None:
         """Take the next bytes. They are in memory until `flush`."""
 

@@ -42,11 +42,11 @@ async def test_one_user_leaves_room_for_others(tmp_path: Path) -> None:
     await other.flush()
 
 
-async def room_for(spool: DiskReferenceSpool, length: int) -> None:
+async def room_for(spool: DiskReferenceSpool, length: int, user: str = "ann") -> None:
     """The thread that wrote a file may hold it for a moment longer."""
     deadline = time.monotonic() + 10
     while True:
-        file = spool.open("ann")
+        file = spool.open(user)
         file.add(bytes(length))
         try:
             return await file.flush()

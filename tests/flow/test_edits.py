@@ -4,7 +4,10 @@ import base64
 import csv
 import hashlib
 import io
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import httpx
 import openai
 import pytest
 
+from app.adapters.images.reference_spool import MAX_SPOOLED_BYTES
 from app.domain.attribution import Attribution
 from app.domain.limits import Limits
 from tests.flow import test_sdk_node
@@ -25,6 +29,7 @@ from tests.flow.studio import (
     Studio,
     digest,
     house,
+    open_references,
     picture,
     studio,
     uri,
@@ -269,6 +274,60 @@ def test_an_idempotency_key_knows_its_pictures(studio: Studio) -> None:
 
     assert first.headers["x-koi-task-id"] == same.headers["x-koi-task-id"]
     assert (reused.status_code, reused.json()["error"]["code"]) == (422, "idempotency_key_reuse")
+
+
+def test_an_upload_that_was_let_in_is_not_refused_because_of_the_next(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references = "app.adapters.images.reference_spool"
+    monkeypatch.setattr(f"{references}.SHARES", MAX_SPOOLED_BYTES // 3_500_000)
+    second_is_here, first_is_made = threading.Event(), threading.Event()
+
+    def upload(client: httpx.Client, begun: threading.Event, go_on: threading.Event) -> int:
+        files = {"image": ("koi.png", picture(noise=2_000_000))}
+        form = client.build_request("POST", EDITS, data=ask(), files=files)
+        body = form.read()
+
+        def pieces() -> Iterator[bytes]:
+            yield body[:1_700_000]
+            begun.set()
+            assert go_on.wait(20)
+            time.sleep(0.3)  # what the other one sent has arrived
+            yield body[1_700_000:]
+
+        return client.post(EDITS, content=pieces(), headers=form.headers).status_code
+
+    with studio.client() as client, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(upload, client, threading.Event(), second_is_here)
+        deadline = time.monotonic() + 10
+        while not open_references():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        second = pool.submit(upload, client, second_is_here, first_is_made)
+        made = first.result()
+        first_is_made.set()
+
+    assert (made, second.result()) == (200, 503)
+
+
+@pytest.mark.parametrize("headers", [
+    {"idempotency-key": "edit-4712", "cache-control": "no-store"},
+    {"x-stainless-retry-count": "1", "cache-control": "no-store"},
+], ids=["key", "retry"])  # fmt: skip
+def test_a_repeat_with_a_picture_in_a_field_that_nobody_reads_is_still_a_repeat(
+    studio: Studio, headers: dict[str, str]
+) -> None:
+    posts = studio.sandbox.posts
+    image = uri(picture(noise=800_000))
+    order = ask(image=image, metadata={"thumbnail": uri(RED), uri(BLUE): 1})
+    with studio.client() as client:
+        first, again = (client.post(EDITS, json=order, headers=headers) for _ in range(2))
+        order["metadata"] = {"thumbnail": uri(BLUE)}
+        other = client.post(EDITS, json=order, headers=headers)
+
+    tasks = [answer.headers.get("x-koi-task-id") for answer in (first, again, other)]
+    assert tasks[0] == tasks[1] != tasks[2]
+    assert studio.sandbox.posts - posts == (1 if other.status_code == 422 else 2)
 
 
 def test_a_task_of_an_edit_runs_without_its_caller(studio: Studio) -> None:

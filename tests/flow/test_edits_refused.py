@@ -90,8 +90,14 @@ TOO_LARGE = (413, "request_too_large")
         ({"image": 7}, INVALID, "image"),
         ({"image": [[uri(RED)]]}, INVALID, "image"),
         ({"model": TEXT_ONLY, "image": uri(RED)}, UNSUPPORTED, "image"),
+        ({"image": {"image_url": uri(RED), "mask": uri(RED)}}, UNSUPPORTED, "mask"),
+        ({"image": {"url": "https://a.example/a", "mask": {"url": "https://a.example/b"}}},
+         UNSUPPORTED, "mask"),
+        ({"image": {"url": "https://a.example/a", "other": uri(RED)}}, UNSUPPORTED, "other"),
+        ({"image": {"image_url": uri(RED), "url": "https://a.example/b"}}, INVALID, "image"),
+        ({"image": uri(RED), "image[mask]": uri(RED)}, UNSUPPORTED, "image"),
     ],
-    ids=range(29),
+    ids=range(34),
 )  # fmt: skip
 def test_json_that_is_no_edit_is_refused(
     studio: Studio, fields: dict[str, Any], refusal: tuple[int, str], param: str | None
@@ -121,13 +127,14 @@ def test_an_edit_with_a_text_model_is_told_which_models_can(studio: Studio) -> N
     [
         ([("mask", ("m.png", RED))], UNSUPPORTED, "mask"),
         ([("image", ("a.png", RED)), ("mask", ("m.png", RED))], UNSUPPORTED, "mask"),
+        ([("image", ("a.png", RED)), ("image[mask]", ("m.png", RED))], UNSUPPORTED, "image"),
         ([("koi", ("a.png", RED))], UNSUPPORTED, "koi"),
         ([("image", ("a.png", b""))], INVALID, "image"),
         ([("image", ("a.png", b"a koi", "image/png"))], INVALID, "image"),
         ([("image", ("a.png", RED[:40], "image/png"))], INVALID, "image"),
         ([("image[]", ("a.png", RED))] * 15, INVALID, "image"),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_a_form_that_is_no_edit_is_refused(
     studio: Studio, files: list[Any], refusal: tuple[int, str], param: str

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,20 @@ def test_a_flood_of_texts_ends_early(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidRequest, match="too many texts"):
         extractor.feed(b'"",' * 20_000)
+
+
+@pytest.mark.parametrize("escape", [b"\\n", b"\\u002b", b"\\/"], ids=["line", "plus", "slash"])
+def test_escapes_cost_about_what_plain_base64_does(tmp_path: Path, escape: bytes) -> None:
+    def cost(digits: bytes) -> float:
+        file = DiskReferenceSpool(tmp_path).open("ann")
+        extractor = DataUriExtractor(ImageIntake(file, 1), 1 << 20)
+        body = b'"data:image/png;base64,' + digits
+        began = time.process_time()
+        for at in range(0, len(body), 65_536):
+            extractor.feed(body[at : at + 65_536])
+        return time.process_time() - began
+
+    plain, escaped = cost(b"A" * 6_000_000), cost(escape * (6_000_000 // len(escape)))
+
+    # A callback for each escape took thirty times as long, in the event loop.
+    assert escaped < 5 * max(plain, 0.01), (escaped, plain)

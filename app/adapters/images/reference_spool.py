@@ -28,31 +28,47 @@ NO_ROOM = (
 
 
 class _Room:
-    """How many bytes of a process's room are in use, by user."""
+    """How many bytes of a process's room are in use, by user.
+
+    Room is taken in the event loop. Files end in any thread, and in the midst of anything, when
+    the garbage collector finds them: so what they give back waits, without a lock, for the next who
+    takes.
+    """
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._used: Counter[str] = Counter()
-        self._given: deque[tuple[str, int]] = deque()
+        self._announced: Counter[str] = Counter()
+        self._given: deque[tuple[str, int, int]] = deque()
+
+    def announce(self, user: str, length: int) -> bool:
+        """Of many uploads at once as many are let in as a user has room for: if all of them began,
+        all would end for want of room. It takes nothing from others, who may never come."""
+        self._count_given()
+        own = self._announced[user] + length
+        if own > self._total // SHARES:
+            return False
+        self._announced[user] = own
+        return True
 
     def take(self, user: str, wanted: int) -> bool:
-        """On the event loop only."""
-        while self._given:
-            whose, count = self._given.popleft()
-            self._used[whose] -= count
-            if not self._used[whose]:
-                del self._used[whose]
+        self._count_given()
         own = self._used[user] + wanted
         is_free = own <= self._total // SHARES and self._used.total() + wanted <= self._total
         if is_free:
             self._used[user] = own
         return is_free
 
-    def give(self, user: str, count: int) -> None:
-        """In any thread, and without a lock: files end wherever garbage is collected, also in the
-        middle of `take`, which would then wait for itself."""
-        if count:
-            self._given.append((user, count))
+    def give(self, user: str, taken: int, announced: int) -> None:
+        self._given.append((user, taken, announced))
+
+    def _count_given(self) -> None:
+        while self._given:
+            user, taken, announced = self._given.popleft()
+            for counted, count in ((self._used, taken), (self._announced, announced)):
+                counted[user] -= count
+                if not counted[user]:
+                    del counted[user]
 
 
 class DiskReferenceSpool:
@@ -86,9 +102,14 @@ class DiskReferenceFile:
         self._descriptor = -1
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._taken = [0]
+        self._taken, self._announced = [0], [0]
         self.size = 0
-        weakref.finalize(self, _give_back, room, user, self._taken)
+        weakref.finalize(self, _give_back, room, user, self._taken, self._announced)
+
+    def announce(self, length: int) -> None:
+        if not self._room.announce(self._user, length):
+            raise GatewayOverloaded(NO_ROOM, retry_after_s=5)
+        self._announced[0] += length
 
     def add(self, data: bytes) -> None:
         self._pending.append(data)
@@ -147,5 +168,5 @@ def _close(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def _give_back(room: _Room, user: str, taken: list[int]) -> None:
-    room.give(user, taken[0])
+def _give_back(room: _Room, user: str, taken: list[int], announced: list[int]) -> None:
+    room.give(user, taken[0], announced[0])
