@@ -21,13 +21,12 @@ from app.domain.formats import ByteSource, detect_media
 from app.domain.references import (
     MAX_REFERENCE_BYTES,
     MAX_REFERENCES_BYTES,
+    MIN_BYTES_PER_S,
     REFERENCE_EXTENSIONS,
     Reference,
     ReferenceFile,
 )
 
-MIN_BYTES_PER_S = 64 << 10
-"""An upload that is at least this fast may go on beyond its timeout."""
 MAX_BODY_BYTES = MAX_REFERENCES_BYTES // 3 * 4
 """Of pictures in a body, written as base64."""
 MEGABYTE = 1 << 20

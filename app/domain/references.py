@@ -16,6 +16,8 @@ MAX_REFERENCE_BYTES = 20 << 20
 MAX_REFERENCES_BYTES = 48 << 20
 """Of one picture, and of all pictures of a request. Base64 makes 64 MB of the latter, which is as
 much as providers take in one call."""
+MIN_BYTES_PER_S = 64 << 10
+"""An upload that is at least this fast may go on beyond its timeout."""
 REFERENCE_EXTENSIONS = frozenset({"png", "jpg", "webp", "gif", "bmp", "tiff"})
 """What providers with reference images take (the pages of seedream 4.5 and 5.0 name these)."""
 MAX_REFERENCES = 50

@@ -127,8 +127,11 @@ class BillComparison:
         return model if found is None else found.name
 
     def _price(self, entry: Entry) -> int | None:
+        """Of one image by the catalog. None where it depends on what the job was given, too."""
         found = self.catalog.find(entry.model)
-        return None if found is None else found.price(entry.size, entry.quality)
+        if found is None or found.reference_micros:
+            return None
+        return found.price(entry.size, entry.quality)
 
 
 async def enter_corrections(

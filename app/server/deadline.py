@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from app.api.image_uploads import MIN_BYTES_PER_S
+from app.domain.references import MIN_BYTES_PER_S
 
 WRITE_STALL_TIMEOUT_S = 60.0
 

@@ -204,12 +204,18 @@ def _build_entry(template: Entry, wanted: Adjustment, catalog: Catalog) -> Entry
 
 
 def _at_catalog_price(template: Entry, images: int, catalog: Catalog) -> int | None:
-    """What the images cost: as the job was charged, else as the catalog says today."""
+    """What the images cost: as the job was charged, else as the catalog says today. Raises
+    `AdjustmentRefused` where the price depends on what the job was given, which no entry says."""
     if template.images and template.micros is not None:
         return images * template.micros // template.images
     found = catalog.find(template.model)
     if found is None:
         return None
+    if template.job and found.reference_micros:
+        raise AdjustmentRefused(
+            f"Job {template.job} is charged nothing, and {found.name} costs more with reference "
+            "images: give the amount. Nothing was changed."
+        )
     price = found.price(
         template.size or found.default_size, template.quality or found.default_quality
     )

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from store_rig import CALENDAR, Engine, admission, delivered, scripts_on, started
+from store_rig import CALENDAR, Engine, admission, delivered, released, scripts_on, started
 
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.connection import connect
@@ -43,8 +44,8 @@ async def desks(engine: Engine) -> AsyncIterator[Desks]:
     await store.aclose()
 
 
-def adjustments(ledger: Desks) -> Adjustments:
-    catalog = parse_catalog((Path(__file__).parents[1] / "catalog.toml").read_text())
+def adjustments(ledger: Desks, catalog_file: str = "catalog.toml") -> Adjustments:
+    catalog = parse_catalog((Path(__file__).parents[1] / catalog_file).read_text())
     return Adjustments(
         ledger, cast(KeyAdmin, None), catalog, CALENDAR, Actor(ActorKind.ADMIN_KEY, "root")
     )
@@ -103,6 +104,23 @@ async def test_the_same_refund_asked_twice_at_once_is_entered_once(desks: Desks)
 
     assert one == two
     assert one.job_images == await images_of(desks, job_id) == 1
+
+
+async def test_the_price_of_what_reference_images_cost_more_for_is_not_guessed(
+    desks: Desks,
+) -> None:
+    given = admission(unit=240_000)
+    request = replace(given.request, model="doubao-seedream-4.5")
+    job_id = await started(desks, replace(given, request=request))
+    await desks.settle(job_id, released())
+    await charged(desks, 1)
+    desk = adjustments(desks, "references.toml")
+
+    with pytest.raises(AdjustmentRefused, match="give the amount"):
+        await desk.adjust_job(job_id, Adjustment(1, None, "it was billed"))
+    entry = await desk.adjust_job(job_id, Adjustment(1, 240_000, "it was billed"))
+
+    assert (entry.images, entry.micros) == (1, 240_000)
 
 
 async def test_an_expired_jobs_refund_reads_the_ledger_once_and_a_part_of_it(
