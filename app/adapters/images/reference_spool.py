@@ -12,8 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from app.adapters.images.spool import MAX_IN_MEMORY_BYTES, SpoolDirectory, finish_despite_cancel
 from app.domain.errors import GatewayOverloaded
+
+log = structlog.get_logger("koi.references")
 
 MAX_SPOOLED_BYTES = 1 << 30
 """Of all requests of one process together."""
@@ -126,7 +130,8 @@ class DiskReferenceFile:
         self._taken[0] += length
         try:
             await finish_despite_cancel(self._append, pieces)
-        except OSError:
+        except OSError as error:
+            log.warning("upload_not_written", reason=error.strerror)
             raise GatewayOverloaded(NO_ROOM) from None
 
     def span(self, begin: int, end: int) -> "FileSpan":
