@@ -6,6 +6,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.attribution import read_attribution
 from app.api.parameters import describe_query, invalid_value_error
 from app.api.request import ParsedRequest
 from app.api.response_body import json_response
@@ -39,6 +40,7 @@ def is_dry_run(request: Request) -> bool:
 async def answer_dry_run(request: Request, principal: Principal, parsed: ParsedRequest) -> Response:
     gateway = get_app_state(request).gateway
     await gateway.rate_limiter.check_read_rate(principal)
+    read_attribution(request, principal, parsed.end_user)  # a tag that would be refused
     estimate = await gateway.estimate(principal, parsed.ask)
     now = datetime.fromtimestamp(get_edge_settings(request).now(), UTC)
     body = _describe(estimate, gateway.catalog.currency, now)

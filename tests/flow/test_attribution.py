@@ -297,6 +297,18 @@ def test_a_tag_that_cannot_be_kept_is_refused_before_anything_is_bought(
     assert pair.plain.settled().open_jobs == 0
 
 
+def test_a_dry_run_refuses_the_tag_that_the_purchase_would(pair: Pair) -> None:
+    with pair.plain.client(pair.key("fay")) as client:
+        codes = [
+            client.post(
+                f"{GENERATE}?dry_run=true", json=KOI, headers={"x-koi-tag": tag}
+            ).status_code
+            for tag in ("spring", "a,b")
+        ]
+
+    assert codes == [200, 400]
+
+
 def test_two_tags_are_refused_and_an_empty_one_is_none(pair: Pair) -> None:
     key = pair.key("fay")
 
