@@ -12,7 +12,8 @@ from app.domain.principal import ApiKey
 @dataclass(frozen=True, slots=True)
 class Invitation:
     """`id` becomes the key's, `name` its name. `digest` is the SHA-256 (hex) of the link's token,
-    which is never stored. Times are Unix milliseconds of the store's clock."""
+    which is never stored. Times are Unix milliseconds of the store's clock. One that was made for a
+    `team` by who administers it ends when its user leaves that team."""
 
     id: str
     user: str
@@ -22,6 +23,7 @@ class Invitation:
     expires_ms: int
     revoked_ms: int | None = None
     ending: str = ""
+    team: str | None = None
 
     def status(self, now_ms: int) -> Literal["open", "expired", "revoked"]:
         if self.revoked_ms is not None:

@@ -147,6 +147,8 @@ def _check_open(invitation: Invitation, user: User | None, now_ms: int) -> None:
     # Who came later under the same name is somebody else: `create` makes the user first.
     if user is None or not is_enabled(user) or user.created_ms > invitation.created_ms:
         raise InvitationEnded("The user of this invitation is disabled or gone. Ask the operator.")
+    if invitation.team is not None and user.team != invitation.team:
+        raise InvitationEnded("The user of this invitation left the team. Ask the operator.")
 
 
 def _new_token() -> str:

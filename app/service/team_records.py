@@ -138,7 +138,8 @@ class TeamInvitationRing:
     ) -> None:
         user = await self._keyring.user(invitation.user)
         self._bounds.require(None if user is None else user.team)
-        await self._ring.save_invitation(invitation, note, before=before)
+        own = replace(invitation, team=self._bounds.team) if before is None else invitation
+        await self._ring.save_invitation(own, note, before=before)
 
     async def invitations(self) -> Sequence[Invitation]:
         own = {user.name for user in await self._keyring.users() if self._bounds.covers(user.team)}

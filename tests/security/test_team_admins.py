@@ -20,6 +20,7 @@ from app.domain.limits import Limits
 from app.sandbox.server import Sandbox
 from app.wiring.operator import OperatorContext
 from tests.flow.test_generate import GENERATE, wait_for
+from tests.flow.test_invitations import accept
 from tests.harness import KOI, Koi, gateway
 
 ADMIN_KEY = "admin-7f0c1e5a9b3d4c2f"
@@ -278,6 +279,21 @@ def test_who_is_made_is_of_the_own_team_and_a_name_of_others_is_taken(teams: Tea
     wide = {"name": "gus", "limits": {"max_images_per_1_day": 101}}
     assert teams.lead.post(f"{OWN}/users", json=wide).status_code == 403
     assert teams.root.get(f"{ORG}/users/gus").status_code == 404
+
+
+def test_an_invitation_of_the_team_admin_ends_when_its_user_leaves_the_team(teams: Teams) -> None:
+    links = [
+        teams.lead.post(f"{OWN}/invitations", json={"user_id": "hal"}).json()["url"]
+        for _ in range(2)
+    ]
+    tokens = [link.rpartition("/")[2] for link in links]
+    stays = accept(teams.koi, tokens[0])
+    teams.koi.operate(lambda operator: operator.keys.move_user("hal", "rivals"))
+    moved = accept(teams.koi, tokens[1])
+
+    assert stays.status_code == 200
+    assert (moved.status_code, moved.json()["error"]["code"]) == (410, "invitation_ended")
+    assert "left the team" in moved.json()["error"]["message"]
 
 
 def test_a_stop_of_the_operator_outlasts_the_team_admin(teams: Teams) -> None:

@@ -55,6 +55,8 @@ class RedisInvitations:
 
 def _write(invitation: Invitation) -> bytes:
     row = {field.name: getattr(invitation, field.name) for field in fields(Invitation)}
+    if invitation.team is None:
+        del row["team"]  # as gateways of an earlier version write and compare it
     placed: dict[str, object] = {"user": records.NO_USER, "limits": {}, "models": None}
     return orjson.dumps({**row, **placed, records.INVITED: invitation.user})
 
