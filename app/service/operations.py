@@ -102,3 +102,5 @@ class Operations:
     resolve_after_s: float
     read_journal: Callable[[str, int, int], Awaitable[Sequence[JobChange]]]
     """What this machine's journal says of a job between two moments (Unix milliseconds)."""
+    read_log: Callable[[str], Sequence[str]]
+    """The latest lines of this process's log that name a job."""

@@ -16,6 +16,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.service.log_context import log_context
+from app.telemetry import recent_lines
 from app.telemetry.redaction import is_harmless, redact
 
 LOG_LEVELS = {
@@ -61,6 +62,7 @@ class LogStream:
                 stream.flush()
 
     def info(self, line: str) -> None:
+        recent_lines.keep(line)
         self.write(f"{line}\n")
         loop = asyncio._get_running_loop()
         if loop is None:
@@ -70,6 +72,7 @@ class LogStream:
             loop.call_soon(self.flush)
 
     def error(self, line: str) -> None:
+        recent_lines.keep(line)
         self.write(f"{line}\n")
         self.flush()
 

@@ -21,6 +21,7 @@ from app.service.people import People
 from app.service.upstreams import Upstreams
 from app.service.wait import JobWaiters
 from app.settings import Settings
+from app.telemetry.recent_lines import lines_with
 from app.wiring.adapters import Adapters
 from app.wiring.bills import UploadedBills
 from app.wiring.deployment import DeploymentView
@@ -59,6 +60,7 @@ def build_operations(
         focus=build_focus_terms(settings, catalog),
         resolve_after_s=settings.resolve_after_s,
         read_journal=partial(_read_journal, journal_directory(settings)),
+        read_log=lines_with,
     )
 
 

@@ -125,6 +125,7 @@ async def _job_response(
     content: JobDetailBody = {
         **describe_job(found, admin.gateway.catalog.currency, operations.resolve_after_s),
         "timeline": build_timeline(story, operations.resolve_after_s),
+        "log": [] if admin.bounds is not None else [*operations.read_log(job_id)],
     }
     if journal:
         ends_s = content["ended_at"] or await admin.keys.now_ms() // 1000

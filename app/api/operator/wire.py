@@ -216,9 +216,12 @@ class JobListBody(TypedDict):
 
 
 class JobDetailBody(JobObject):
-    """Events in order; those that the record keeps no time of come where they belong."""
+    """Events in order; those that the record keeps no time of come where they belong. `log` has the
+    latest lines that the process which answers wrote of the job; empty for who is held to a team.
+    """
 
     timeline: list[dict[str, Any]]
+    log: list[str]
 
 
 class RefundBody(TypedDict):

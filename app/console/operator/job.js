@@ -88,5 +88,7 @@ function Support({ job }) {
     <p>${t('job.support_text')} <${CopyButton} text=${ids} label=${t('job.copy_ids')} /></p>
     <p>${t('job.logs')}</p><${Copyable} text=${command('grep', job.id, 'koi.log')} label=${t('job.logs')} />
     ${job.request_id && html`<${Copyable} text=${command('grep', job.request_id, 'koi.log')} label=${t('job.logs')} />`}
+    ${job.log.length > 0 && html`<details><summary>${t('job.log', { count: number(job.log.length) })}</summary>
+      <pre>${job.log.join('\n')}</pre></details>`}
     <p class="quiet">${t('job.no_prompts')}</p></section>`;
 }
