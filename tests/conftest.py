@@ -11,6 +11,7 @@ import pytest
 
 from tests.deadline import deadline
 from tests.plain_logs import configure_plain_logs
+from tests.schedule import spread_long_modules
 from tests.store_plans import running_topology
 from tests.topologies import Topology
 
@@ -37,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    spread_long_modules(items)
     if config.getoption("--chaos-minutes") is not None:
         return
     long = [item for item in items if item.get_closest_marker("chaos") is not None]

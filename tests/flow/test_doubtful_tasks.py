@@ -46,11 +46,11 @@ def test_the_deadline_says_what_the_task_said_last(start: Start) -> None:
 
 
 def test_a_held_task_is_polled_until_its_picture_comes(start: Start) -> None:
-    koi = start(task_deadline_s=60, upstream_poll_interval_s=0.02, resolve_after_s=30)
+    koi = start(task_deadline_s=60, upstream_poll_interval_s=0.02, resolve_after_s=600)
     koi.sandbox.script("404-for-a-while=22")
     with koi.client() as client:
         refused = client.post(GENERATE, json=KOI)
-        koi.settled(within_s=30)
+        koi.settled(within_s=120)
         task = client.get(f"/v1/tasks/{refused.headers['x-koi-task-id']}").json()
         if task["status"] == "collecting":
             task = wait_for(client, task["id"])
