@@ -41,7 +41,7 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.koi
 
 test: $(VENV)/.dev ## the whole suite: style, types, imports, tests
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest -n 8 --dist worksteal
+	@$(BIN)/python -m pytest -n 6 --dist worksteal
 
 check: $(VENV)/.dev ## style, types, import contracts, the rules of tests/house.py
 	@$(BIN)/ruff format --check --quiet app tests bench
