@@ -33,6 +33,8 @@ from tests.adapters.upstream_script import (
     slowly,
 )
 
+SPOKEN = threading.Event()
+
 
 async def unasked(exchange: Exchange) -> None:
     """A good answer, and then another one that nobody asked for."""
@@ -40,16 +42,24 @@ async def unasked(exchange: Exchange) -> None:
     body = b'{"data":[{"url":"https://cdn.example.com/of-another-caller.png"}]}'
     stray = head(200, f"Content-Length: {len(body)}") + body
     sock = exchange.writer.get_extra_info("socket").fileno()
-    threading.Timer(0.05, os.write, (sock, stray)).start()
+
+    def speak() -> None:
+        os.write(sock, stray)
+        SPOKEN.set()
+
+    threading.Timer(0.05, speak).start()
 
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.15])
 async def test_what_a_kept_connection_said_unasked_is_nobodys_answer(pause_s: float) -> None:
+    SPOKEN.clear()
     async with scripted(unasked, reply(200, DONE)) as (provider, upstream):
         first = await provider.dispatch(KOI, asynchronous=False)
         if pause_s:
+            assert await asyncio.to_thread(SPOKEN.wait, 10)
             await asyncio.sleep(pause_s)
         else:
+            assert SPOKEN.wait(10)  # the event loop has no chance to read it before the next call
             time.sleep(0.15)
         second = await provider.dispatch(KOI, asynchronous=False)
 
