@@ -47,7 +47,9 @@ def test_the_deadline_says_what_the_task_said_last(start: Start) -> None:
 
 def test_a_held_task_is_polled_until_its_picture_comes(start: Start) -> None:
     koi = start(task_deadline_s=60, upstream_poll_interval_s=0.02, resolve_after_s=600)
-    koi.sandbox.script("404-for-a-while=22")
+    # Even a first poll that comes late must find the task running: the next ones do not find it.
+    koi.sandbox.set(latency_s=3)
+    koi.sandbox.script("404-for-a-while=18")
     with koi.client() as client:
         refused = client.post(GENERATE, json=KOI)
         koi.settled(within_s=120)
