@@ -6,13 +6,15 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
+from app.domain.attribution import MAX_COUNTED
+
 MIN_SECRET_BYTES = 32
 """Of a secret for HS256 (RFC 7518, section 3.2)."""
 
 
 class AttributionSettings(BaseSettings):
     end_users: bool = True
-    attributed_values: int = Field(1_000, ge=0, le=100_000)
+    attributed_values: int = Field(MAX_COUNTED, ge=0, le=100_000)
     openwebui_jwt_secret: SecretStr | None = None
     openwebui_user: Literal["id", "email"] = "id"
 

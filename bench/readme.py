@@ -132,7 +132,7 @@ def _memory(results: Results) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"Koi's production install: {locked_count()} distributions, {locked_mb():.0f} MB.",
+        f"Production install: {locked_count()} distributions beside Koi, {locked_mb():.0f} MB.",
     ]
     return "\n".join(lines)
 

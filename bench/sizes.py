@@ -14,7 +14,7 @@ CODE = (".py", ".lua")
 
 def _locked() -> list[Distribution]:
     """The packages of the runtime lock that are installed here."""
-    pinned = re.findall(r"^([A-Za-z0-9._-]+)==", LOCK.read_text(), re.MULTILINE)
+    pinned = re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?==", LOCK.read_text(), re.MULTILINE)
     wanted = {_plain(name) for name in pinned}
     return [d for d in distributions() if _plain(d.metadata["Name"]) in wanted]
 
@@ -25,8 +25,8 @@ def locked_mb() -> float:
 
 
 def locked_count() -> int:
-    """Distributions of a production install, Koi included."""
-    return len(_locked()) + 1
+    """Distributions of a production install, beside Koi."""
+    return len(_locked())
 
 
 def portkey_mb() -> float | None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 OTHER = "(other)"
 """What the values of a user and month are counted as, beyond so many different ones."""
+MAX_COUNTED = 1_000
+"""Different values of a user and month that are told apart where the settings say nothing."""
 MAX_TAG_CHARS = 64
 MAX_NAME_CHARS = 128
 RESERVED = frozenset({OTHER, "-"})

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -57,7 +58,6 @@ from app.wiring.stores import (
 
 if TYPE_CHECKING:
     from app.domain.rebuild import RetentionTerms
-    from app.domain.upstream import UpstreamLimiter
 
 
 MAX_ACTOR_CHARS = 128
@@ -95,12 +95,9 @@ class OperatorContext:
     async def cancel(self, job_id: str, reason: str) -> Job:
         """Raises `TaskNotFound`, `TaskNotCancellable`."""
         # Only this command works with the provider's slots.
-        from app.wiring import upstream_limiter  # noqa: PLC0415
+        from app.wiring.upstream_limiter import find_limiter  # noqa: PLC0415
 
-        def limiter_of(provider: str | None) -> "UpstreamLimiter":
-            section = upstream_limiter.find_section(self.catalog, provider)
-            return upstream_limiter.open_upstream_limiter(self.store, self.settings, section)
-
+        limiter_of = partial(find_limiter, self.store, self.settings, self.catalog)
         cancel = CancelJob(self.ledger, JobWaiters(self.ledger), limiter_of)
         note = AuditNote(self.actor, "job.cancelled", one_line(reason))
         return await cancel.as_operator(job_id, note)

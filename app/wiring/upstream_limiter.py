@@ -6,6 +6,8 @@ from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter, UpstreamLimits
 from app.domain.catalog import Catalog
 from app.domain.catalog_providers import ProviderSection
+from app.domain.upstream import UpstreamLimiter
+from app.service.upstreams import Unlimited
 from app.settings import Settings
 
 
@@ -24,6 +26,12 @@ def open_upstream_limiter(
     return RedisUpstreamLimiter(store, limits, provider=name, **options)
 
 
-def find_section(catalog: Catalog, name: str | None) -> ProviderSection | None:
-    """None for the main provider, and for one that the catalog does not list."""
-    return next((one for one in catalog.providers if one.name == name), None)
+def find_limiter(
+    store: BatchingStore, settings: Settings, catalog: Catalog, name: str | None
+) -> UpstreamLimiter:
+    """Of the provider of this name, never another one's: what a job holds at one that the catalog
+    does not list lapses with its lease, as `Upstreams.of` has it."""
+    section = next((one for one in catalog.providers if one.name == name), None)
+    if name is not None and section is None:
+        return Unlimited()
+    return open_upstream_limiter(store, settings, section)

@@ -17,7 +17,6 @@ import redis
 
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.months import FileMonths
-from app.adapters.redis.attributions import MAX_ATTRIBUTED
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.breaker import CircuitBreaker
 from app.adapters.redis.keyring import RedisKeyRing
@@ -25,6 +24,7 @@ from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.signals import RedisSignals
 from app.domain.administration import Actor, ActorKind, AuditNote
+from app.domain.attribution import MAX_COUNTED
 from app.domain.calendar import Calendar
 from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import GenerationRequest, Picture, digest
@@ -140,7 +140,7 @@ def ledger_on(
     **options: Any,
 ) -> RedisLedger:
     ttls = {"task_ttl_s": options.pop("task_ttl_s", 86_400), "image_ttl_s": 3600}
-    ttls["attributed"] = options.pop("attributed", MAX_ATTRIBUTED)
+    ttls["attributed"] = options.pop("attributed", MAX_COUNTED)
     return RedisLedger(scripts or scripts_on(store, journal, **options), **ttls)
 
 

@@ -7,9 +7,6 @@ import orjson
 from app.domain.attribution import Attribution
 from app.domain.ledger import AdmissionRequest
 
-MAX_ATTRIBUTED = 1_000
-"""Different values that are told apart where the settings say nothing."""
-
 
 def read_attribution(text: str) -> Attribution:
     row = orjson.loads(text)

@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 
 from app.adapters.redis import job_lists, keyspace, refusals
-from app.adapters.redis.attributions import MAX_ATTRIBUTED
 from app.adapters.redis.auditor import Auditor
 from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
 from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
@@ -29,6 +28,7 @@ from app.adapters.redis.script_requests import (
     settle_request,
 )
 from app.domain.administration import AuditNote
+from app.domain.attribution import MAX_COUNTED
 from app.domain.charging import validate_outcome
 from app.domain.errors import BillingEvidence, PriceUnknown, TaskCancelled
 from app.domain.job import Job, JobState, Outcome, PartResult, PollAnomalyKind, TaskStatus
@@ -64,7 +64,7 @@ class RedisLedger:
         task_ttl_s: int,
         image_ttl_s: int,
         caps: FreeUseCaps = NO_CAPS,
-        attributed: int = MAX_ATTRIBUTED,
+        attributed: int = MAX_COUNTED,
     ) -> None:
         self._scripts, self._caps, self._attributed = scripts, caps, attributed
         self._auditor, self._claims = Auditor(scripts), JobClaims(scripts)
