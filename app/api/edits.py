@@ -15,10 +15,24 @@ from app.api.request_upload import discard_upload
 from app.api.state import get_access_record, get_app_state, get_edge_settings
 from app.domain.errors import InvalidRequest
 
+TEXT_ONLY = (
+    "The models here paint from text alone: POST a prompt to /v1/images/generations. The operator "
+    "can offer one that takes images (references in the catalog). Nothing was charged."
+)
+NO_VARIATIONS = (
+    "There are no variations: POST the image with a prompt to /v1/images/edits. Nothing was "
+    "charged."
+)
+
+
+def takes_edits(request: Request) -> bool:
+    """Whether any model that is offered takes reference images."""
+    return get_edge_settings(request).max_references > 0
+
 
 async def create(request: Request) -> Response:
     """Edit images, or follow them; otherwise like a generation."""
-    if not get_edge_settings(request).max_references:
+    if not takes_edits(request):
         return await reject_unsupported(request)
     return await order_images(request, read_edit)
 
@@ -29,9 +43,7 @@ async def reject_unsupported(request: Request) -> Response:
     # A client that is still sending its upload would not read the answer.
     await discard_upload(request)
     raise InvalidRequest(
-        "unsupported_endpoint",
-        "The provider only generates images from text: POST a prompt to /v1/images/generations. "
-        "Nothing was charged.",
+        "unsupported_endpoint", NO_VARIATIONS if takes_edits(request) else TEXT_ONLY
     )
 
 

@@ -32,8 +32,8 @@ class TeamBounds:
     def refusal(self) -> InsufficientPermissions:
         """Of what concerns others, or the deployment."""
         return InsufficientPermissions(
-            f"You administer the people and keys of team {self.team} only; nothing was changed. "
-            "Ask the operator of this gateway."
+            f"You administer the people and keys of team {self.team}; its own limits, and all that "
+            "is not of this team, are the operator's. Nothing was changed."
         )
 
     def require(self, team: str | None) -> None:

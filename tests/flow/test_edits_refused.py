@@ -52,6 +52,13 @@ def assert_refused(answer: httpx.Response, status: int, code: str, param: str | 
     return message
 
 
+def test_a_variation_is_refused_with_the_way_to_an_edit(studio: Studio) -> None:
+    with studio.client() as client:
+        answer = client.post("/v1/images/variations", files={"image": ("a.png", RED, "image/png")})
+
+    assert "/v1/images/edits" in assert_refused(answer, 400, "unsupported_endpoint", None)
+
+
 UNSUPPORTED = (400, "unsupported_parameter")
 INVALID = (400, "invalid_value")
 TOO_LARGE = (413, "request_too_large")
