@@ -1,23 +1,18 @@
 """nginx with the snippet we ship, on a free port, without TLS."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 SNIPPET = Path(__file__).parents[1] / "deploy" / "proxies" / "nginx.conf"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wrapped(directory: Path, snippet: str) -> Path:

@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import json
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ from urllib.parse import parse_qs, unquote_plus, urlencode
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tests.ports import free_port
 
 CLIENT_ID, CLIENT_SECRET = "koi", "a client's secret: with +, % and ü"
 Claims = dict[str, Any]
@@ -161,12 +162,6 @@ def open_provider() -> Iterator[Provider]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield provider
         server.shutdown()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def settings_for(provider: Provider, **overrides: Any) -> dict[str, Any]:

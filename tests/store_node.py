@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import random
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -16,8 +15,6 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-PORTS = range(10_000, 20_000)
-"""Below those the system gives to outgoing connections, apart from those of tests/chaos."""
 PATIENCE_S = 60.0
 EVENT_EVERY_BYTES = 1024
 """How often a server that loads slowly looks up to say so."""
@@ -34,17 +31,6 @@ def programs() -> dict[str, Path]:
     if on_path is not None:
         found["redis"] = Path(on_path)
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.choice(PORTS)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            if port not in ports:
-                ports.append(port)
-    return ports
 
 
 def until(check: Callable[[], object], what: str, within_s: float = PATIENCE_S) -> None:

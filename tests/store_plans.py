@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.faultproxy import FaultProxy
-from tests.store_node import Node, free_ports, programs, until
+from tests.ports import free_ports
+from tests.store_node import Node, programs, until
 from tests.topologies import SERVICE, Topology
 
 PRIMARIES = 3

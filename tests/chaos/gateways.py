@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,9 +19,8 @@ from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
 from tests.faultproxy import FaultProxy
 from tests.harness import PRICED, Koi, environment, operator_settings
+from tests.ports import free_ports
 
-PORTS = range(20_000, 30_000)
-"""Below those the system gives to outgoing connections: a port must be free again after a kill."""
 MAX_N = 2
 """Images of one upstream call here, so that n=3 is fanned out inside one job."""
 QUICK: Mapping[str, Any] = {
@@ -201,7 +199,7 @@ def deployed(variant: Variant, sandbox: Sandbox, path: Path) -> Iterator[Deploym
         if variant.linked:
             links = [stack.enter_context(FaultProxy(url)) for url in (sandbox.url, store.url)]
             through = {"upstream_base_url": links[0].url, "redis_url": links[1].url}
-        ports = _free_ports(len(variant.modes))
+        ports = free_ports(len(variant.modes))
         places = zip_longest(ports, variant.modes, variant.workers, fillvalue=1)
         gateways = [
             GatewayProcess(
@@ -228,17 +226,6 @@ def children_of(pid: int) -> list[int]:
             if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
                 found.append(int(stat.parent.name))
     return found
-
-
-def _free_ports(count: int) -> list[int]:
-    ports: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            ports.append(port)
-        if len(ports) == count:
-            break
-    return ports
 
 
 def _directory_of(pid: int) -> Path | None:

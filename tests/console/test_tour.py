@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.console.test_weight import measure
 from tests.console.visitor import watch
 from tests.flow.command import KOI
+from tests.ports import free_port
 
 READY = "Serving until Ctrl-C"
 ADDRESS = re.compile(r"In a browser: (\S+)/\n")
@@ -35,8 +35,7 @@ class Demo:
 
 @contextmanager
 def running_demo(folder: Path) -> Iterator[Demo]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     clean = {name: text for name, text in os.environ.items() if not name.startswith("KOI_")}
     process = subprocess.Popen(
         [*KOI, "demo"],

@@ -4,12 +4,11 @@ import http.server
 import json
 import re
 import shutil
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from app.settings import Settings
 from app.telemetry.label_values import LabelValues
 from app.telemetry.metric_specs import METRIC_SPECS, MetricKind
 from app.telemetry.metrics import Metrics
+from tests.ports import free_port
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
 RULES = [
@@ -211,9 +211,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Clien
     if binary is None:
         pytest.skip("prometheus is not installed")
     directory = tmp_path_factory.mktemp("prometheus")
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     with gateway() as target, (directory / "log").open("w") as log:
         process = subprocess.Popen(
             [binary, f"--config.file={configure(directory, target)}",

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.nginx import NGINX, free_port, needs_nginx, nginx, snippet_with, wrapped
+from tests.nginx import NGINX, needs_nginx, nginx, snippet_with, wrapped
+from tests.ports import free_port
 
 PROXIES = Path(__file__).parents[2] / "deploy" / "proxies"
 

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-import random
-import socket
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from app.sandbox.recorded import read_recorded
 from app.sandbox.server import Sandbox
 from tests.flow.command import KOI, Cli
 from tests.harness import PRICED
+from tests.ports import free_port
 
 LATENCY_S = 0.5
 HEAD = ReportHead("the sandbox", "now", "0.14 CNY")
@@ -166,20 +165,10 @@ def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") ->
         time.sleep(0.01)
 
 
-def two_free_ports() -> int:
-    """The first of two neighbours, outside the range that the system gives out by itself."""
-    for port in random.sample(range(12_000, 30_000, 2), 100):
-        with suppress(OSError), socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 1))
-            return port
-    raise AssertionError("no two ports are free")
-
-
 @contextmanager
 def running_sandbox(cli: Cli, profile: str) -> Iterator[str]:
     """`koi sandbox` as a process; its URL."""
-    port = two_free_ports()
+    port = free_port()
     process = subprocess.Popen(
         [*KOI, "sandbox", "--profile", profile, "--port", str(port)],
         cwd=cli.path,

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.flow.command import KOI, Cli
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -25,12 +26,6 @@ def cli(tmp_path: Path) -> Cli:
             "KOI_PORT": "not a port",
         },
     )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 def test_the_demo_makes_a_picture_and_prints_how_to_go_on(cli: Cli) -> None:

@@ -16,6 +16,7 @@ from app.adapters.embedded.liveness import PingReply, ping
 from app.sandbox.server import Sandbox
 from tests.flow.command import Cli, served_by
 from tests.harness import quick_sandbox
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +27,7 @@ def provider() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def cli(provider: Sandbox, tmp_path: Path) -> Cli:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    return Cli(
-        tmp_path,
-        {
-            **served_by(provider.url),
-            "KOI_PORT": str(port),
-        },
-    )
+    return Cli(tmp_path, {**served_by(provider.url), "KOI_PORT": str(free_port())})
 
 
 def found(cli: Cli, code: int = 0) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from app.sandbox.server import Sandbox
 from app.settings import build_settings
 from tests.chaos.forks import ForkedCommand
 from tests.harness import KOI, PRICED, Koi, environment
+from tests.ports import free_port
 
 GENERATE = "/v1/images/generations"
 
@@ -64,17 +65,8 @@ class Process:
 
 
 @pytest.fixture
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def served(sandbox: Sandbox, tmp_path: Path, free_port: int) -> Iterator[Process]:
-    process = Process(sandbox, tmp_path / "koi", free_port, "auto")
+def served(sandbox: Sandbox, tmp_path: Path) -> Iterator[Process]:
+    process = Process(sandbox, tmp_path / "koi", free_port(), "auto")
     process.start()
     yield process
     process.stop()
@@ -131,9 +123,9 @@ def test_a_task_survives_kill_minus_nine_and_is_metered_once(
 
 @pytest.mark.parametrize("mode", ["sync", "auto"])
 def test_a_picture_still_to_be_fetched_survives_kill_minus_nine(
-    sandbox: Sandbox, tmp_path: Path, free_port: int, mode: str
+    sandbox: Sandbox, tmp_path: Path, mode: str
 ) -> None:
-    process = Process(sandbox, tmp_path / "koi", free_port, mode)
+    process = Process(sandbox, tmp_path / "koi", free_port(), mode)
     process.start()
     try:
         koi = operator(process, sandbox, tmp_path)
@@ -169,9 +161,9 @@ def states(client: httpx.Client, task_id: str, until: str) -> list[str]:
 
 
 def test_a_sync_only_generation_killed_in_the_middle_is_presumed_billed_never_repeated(
-    sandbox: Sandbox, tmp_path: Path, free_port: int
+    sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    process = Process(sandbox, tmp_path / "koi", free_port, "sync")
+    process = Process(sandbox, tmp_path / "koi", free_port(), "sync")
     process.start()
     try:
         koi = operator(process, sandbox, tmp_path)

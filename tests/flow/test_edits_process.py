@@ -11,9 +11,9 @@ import pytest
 
 from app.sandbox.server import Sandbox
 from tests.flow.studio import CATALOG, EDITS, SEEDREAM, digest, open_references, picture, uri
-from tests.flow.test_crash import Process, free_port, operator
+from tests.flow.test_crash import Process, operator
+from tests.ports import free_port
 
-__all__ = ["free_port"]
 MEGABYTE = 1 << 20
 
 
@@ -34,8 +34,8 @@ class CatalogProcess(Process):
 
 
 @pytest.fixture
-def served(sandbox: Sandbox, tmp_path: Path, free_port: int) -> Iterator[CatalogProcess]:
-    process = CatalogProcess(sandbox, tmp_path / "koi", free_port)
+def served(sandbox: Sandbox, tmp_path: Path) -> Iterator[CatalogProcess]:
+    process = CatalogProcess(sandbox, tmp_path / "koi", free_port())
     process.start()
     yield process
     process.stop()

@@ -1,7 +1,6 @@
 """A disk that takes nothing: callers hear it as an OpenAI error or not at all, never as a 500."""
 
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import pytest
 
 from app.sandbox.server import Sandbox
 from tests.flow.command import KOI, Cli, generate, served_by
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -61,12 +61,6 @@ def until(holds: Callable[[], bool], within_s: float = 40) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -25,6 +25,7 @@ from tests.flow.studio import CATALOG
 from tests.flow.test_sdk_node import NODE
 from tests.flow.test_webhooks import QUICK_DELIVERY, ask
 from tests.harness import KOI, Koi
+from tests.ports import free_port
 
 RECIPES = ROOT / "deploy" / "recipes"
 FRONT_ENDS = RECIPES / "front-ends"
@@ -222,13 +223,6 @@ def test_webhook_receivers_verify_what_they_are_sent(start: Start, tmp_path: Pat
         assert forged.status_code == 401
         assert said[:2] == ["task.completed", task["id"]]
         assert httpx.get(said[2]).content.startswith(b"\xff\xd8\xff")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def wait_for_port(port: int) -> None:
