@@ -98,16 +98,16 @@ if new_day then expire_window(day.label, day.keep) end
 if new_month then expire_window(day.month, day.month_keep) end
 redis.call('HINCRBY', K.open, 'R', 1)
 redis.call('HINCRBY', K.open, 'images', ask.images)
-redis.call('HINCRBY', K.open, 'micros', int(cost))
+redis.call('HINCRBY', K.open, 'micros', cost)
 
 local seq = next_seq(id)
 local tidies = seq % TIDY_EVERY == 0
 for _, scope_key in ipairs(scope_keys) do
   local slots = K.slots .. scope_key
-  if tidies then redis.call('ZREMRANGEBYSCORE', slots, '-inf', int(now_ms)) end
-  redis.call('ZADD', slots, int(now_ms + ask.lease_ms + GRACE_MS), id)
+  if tidies then redis.call('ZREMRANGEBYSCORE', slots, '-inf', now_ms) end
+  redis.call('ZADD', slots, now_ms + ask.lease_ms + GRACE_MS, id)
 end
-redis.call('ZADD', K.due, int(now_ms + ask.lease_ms), id)
+redis.call('ZADD', K.due, now_ms + ask.lease_ms, id)
 local own_fields = {
   'state', 'R', 'status', 'queued', 'created', int(now_ms), 'day', day.label, 'month', day.month,
   'attempt', ask.dedup.attempt, 'seq', int(seq),
@@ -127,12 +127,12 @@ redis.call('HSET', K.job .. id, unpack(fields))
 if ask.dedup.is_sdk_retry then redis.call('HSET', K.job .. id, 'overtook', int(now_ms)) end
 
 local attempts = K.attempt .. ask.dedup.attempt
-redis.call('ZADD', attempts, int(now_ms), id)
+redis.call('ZADD', attempts, now_ms, id)
 redis.call('ZREMRANGEBYRANK', attempts, 0, -17)
-redis.call('PEXPIRE', attempts, int(math.max(ask.task_ms, IDEMPOTENCY_TTL_MS)))
+redis.call('PEXPIRE', attempts, math.max(ask.task_ms, IDEMPOTENCY_TTL_MS))
 if ask.dedup.replay then bind(ask.dedup, id) end
 local own = K.jobs .. ask.user
-redis.call('ZADD', own, int(now_ms), id)
+redis.call('ZADD', own, now_ms, id)
 if tidies then redis.call('ZREMRANGEBYRANK', own, 0, -1001) end
 extend_job_list(ask.user, ask.task_ms)
 

@@ -1,4 +1,5 @@
--- What a scope has used, and what its limits leave of it.
+-- What a scope has used, and what its limits leave of it. Adding 0 makes a number of a text for less
+-- than half of what `tonumber` costs.
 
 -- Windows -------------------------------------------------------------------------------------
 
@@ -7,10 +8,10 @@
 local function today(days)
   for label, month, starts, ends, month_ends, keep, month_keep in
     string.gmatch(days, '(%S+) (%S+) (%d+) (%d+) (%d+) (%d+) (%d+)') do
-    if now_ms >= tonumber(starts) and now_ms < tonumber(ends) then
+    if now_ms >= starts + 0 and now_ms < ends + 0 then
       return {
-        label = label, month = month, ends = tonumber(ends), month_ends = tonumber(month_ends),
-        keep = tonumber(keep), month_keep = tonumber(month_keep),
+        label = label, month = month, ends = ends + 0, month_ends = month_ends + 0,
+        keep = keep, month_keep = month_keep,
       }
     end
   end
@@ -29,8 +30,8 @@ local function unpack_window(packed)
     local images, micros, held_images, held_micros =
       string.match(packed[i] or '0 0 0 0', '^(%S+) (%S+) (%S+) (%S+)$')
     window[i] = {
-      images = tonumber(images), micros = tonumber(micros),
-      held_images = tonumber(held_images), held_micros = tonumber(held_micros),
+      images = images + 0, micros = micros + 0,
+      held_images = held_images + 0, held_micros = held_micros + 0,
     }
   end
   return window
@@ -45,8 +46,8 @@ local function write_window(label, scope_keys, window)
   local packed, fields = {}, {}
   for i = 1, #scope_keys do
     local sums = window[i]
-    packed[i] = string.format('%.0f %.0f %.0f %.0f', sums.images + 0, sums.micros + 0,
-      sums.held_images + 0, sums.held_micros + 0)
+    packed[i] = string.format('%d %d %d %d', sums.images, sums.micros, sums.held_images,
+      sums.held_micros)
     fields[2 * i - 1], fields[2 * i] = scope_keys[i], packed[i]
   end
   redis.call('HSET', K.window .. label, unpack(fields))
@@ -55,17 +56,13 @@ end
 
 -- Give a new window its end of life and list it for the audit.
 local function expire_window(label, until_ms)
-  if redis.call('PEXPIREAT', K.window .. label, int(until_ms), 'NX') == 1 then
-    redis.call('ZREMRANGEBYSCORE', K.windows, '-inf', int(now_ms))
-    redis.call('ZADD', K.windows, int(until_ms), label)
+  if redis.call('PEXPIREAT', K.window .. label, until_ms, 'NX') == 1 then
+    redis.call('ZREMRANGEBYSCORE', K.windows, '-inf', now_ms)
+    redis.call('ZADD', K.windows, until_ms, label)
   end
 end
 
 -- Concurrency ---------------------------------------------------------------------------------
-
-local function count_running(scope_key)
-  return redis.call('ZCOUNT', K.slots .. scope_key, '(' .. int(now_ms), '+inf')
-end
 
 -- Milliseconds until the first of the running jobs should have ended, from the usual length of a
 -- generation. One that runs longer than usual is expected after another fifth of it.
@@ -96,7 +93,7 @@ local function rates_spent_us(scope_keys, limits, kind, pace)
   end
   if #keys == 0 then return spent end
   for n, stored in ipairs(redis.call('MGET', unpack(keys))) do
-    local us = math.max(tonumber(stored or 0) - now_us, 0)
+    local us = math.max((stored or 0) - now_us, 0)
     -- More than a minute is never spent: then the clock was set back.
     if us <= 61000000 then spent[asked[n]] = us end
   end
@@ -125,8 +122,7 @@ local function count_request(scope_keys, limits, spent)
   if worst then return worst, math.max(1, math.min(60, math.ceil(wait / 1000000))) end
   for i, us in pairs(after) do
     spent[i] = us
-    redis.call('SET', K.pace .. scope_keys[i], int(now_us + us), 'PX',
-      math.max(1, math.ceil(us / 1000)))
+    redis.call('SET', K.pace .. scope_keys[i], now_us + us, 'PX', math.max(1, math.ceil(us / 1000)))
   end
 end
 
@@ -145,9 +141,10 @@ end
 
 -- Of each scope, the running jobs where their number is limited or `all` are asked for; else 0.
 local function running_jobs(scope_keys, limits, all)
-  local running = {}
+  local running, after = {}, '(' .. int(now_ms)
   for i = 1, #scope_keys do
-    running[i] = (all or limits[i].concurrency) and count_running(scope_keys[i]) or 0
+    local counted = all or limits[i].concurrency
+    running[i] = counted and redis.call('ZCOUNT', K.slots .. scope_keys[i], after, '+inf') or 0
   end
   return running
 end
@@ -162,7 +159,7 @@ local function limit_texts(day, scope_keys, in_day, in_month, spent, running)
   }
   for i = 1, #scope_keys do
     texts[i + 1] = (in_day and in_day[i] or '0 0 0 0') .. ' ' .. (in_month and in_month[i] or '0 0 0 0')
-      .. ' ' .. int(spent[i]) .. ' ' .. running[i]
+      .. ' ' .. int(spent[i]) .. ' ' .. int(running[i])
   end
   return texts
 end
