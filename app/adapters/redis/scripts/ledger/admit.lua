@@ -20,11 +20,11 @@ local in_day, in_month = read_packed(day.label, scope_keys), read_packed(day.mon
 local spent = rates_spent_us(scope_keys, limits, 'requests', K.pace)
 local image_spent = image_rates_spent_us(scope_keys, limits)
 local made = requests_of_day(day, scope_keys, limits)
-local running = running_jobs(scope_keys, limits)
 local function found(status, job_id)
   if status == 'known' then
     emit_change('job', id, record(id), redis.call('HGET', K.job .. id, 'seq'))
   end
+  local running = running_jobs(scope_keys, limits)
   local texts = limit_texts(day, scope_keys, in_day, in_month, spent, running)
   return reply(status, {
     record = record(job_id), limits = with_rates(texts, limits, image_spent, made),
@@ -77,6 +77,7 @@ local fast, seconds = find_full_image_rate(scope_keys, limits, image_spent, ask.
 if fast then
   return fail(E.rate_limited, { scope = fast, seconds = seconds, limit = 'images_minute' })
 end
+local running = running_jobs(scope_keys, limits)
 for i, scope_key in ipairs(scope_keys) do
   local limit = limits[i].concurrency
   if limit and running[i] >= limit then

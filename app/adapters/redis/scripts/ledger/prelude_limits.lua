@@ -158,8 +158,8 @@ local function limit_texts(day, scope_keys, in_day, in_month, spent, running)
     int(math.ceil((day.ends - now_ms) / 1000)) .. ' ' .. int(math.ceil((day.month_ends - now_ms) / 1000)),
   }
   for i = 1, #scope_keys do
-    texts[i + 1] = (in_day and in_day[i] or '0 0 0 0') .. ' ' .. (in_month and in_month[i] or '0 0 0 0')
-      .. ' ' .. int(spent[i]) .. ' ' .. int(running[i])
+    texts[i + 1] = string.format('%s %s %d %d', in_day and in_day[i] or '0 0 0 0',
+      in_month and in_month[i] or '0 0 0 0', spent[i], running[i])
   end
   return texts
 end
