@@ -73,8 +73,8 @@ PLANTED = {
         "*", f"if lost then redis.call('SET', '{key('suspect')}', ARGV[1]) end\n", "lost = false\n"
     ),
     "the hold leaks when a part was not made": Planted(
-        "settle", "sums.held_images - n, sums.held_micros - n * unit",
-        "sums.held_images - ask.billed, sums.held_micros - ask.billed * unit", quick=True,
+        "settle", "images * unit, -n, -n * unit)",
+        "images * unit, -ask.billed, -ask.billed * unit)", quick=True,
     ),
     "a correction takes a counter below zero": Planted(
         "adjust", "if sums.images < 0 or sums.micros < 0 then", "if false then"

@@ -58,19 +58,25 @@ local refusal
 local function check_limit(scope, kind, label, limit, used, held, asked, ends_ms)
   if limit and used + held + asked > limit and not (refusal and refusal.ends_ms >= ends_ms) then
     refusal = {
-      scope = scope, kind = kind, label = label, limit = limit, used = used, held = held,
+      scope = scope, kind = kind, label = label, limit = limit, used = used + 0, held = held + 0,
       ends_ms = ends_ms,
     }
   end
 end
-local days, months = unpack_window(in_day), unpack_window(in_month)
+-- Whoever counts something first in a window counts it for the house, too.
+local new_day, new_month = not in_day[#scope_keys], not in_month[#scope_keys]
 for i = 1, #scope_keys do
-  local limit, d, m = limits[i], days[i], months[i]
-  check_limit(i, 'images', day.label, limit.images_day, d.images, d.held_images, ask.images, day.ends)
-  check_limit(i, 'images', day.month, limit.images_month, m.images, m.held_images, ask.images,
+  local limit = limits[i]
+  local images, micros, held_images, held_micros = split_packed(in_day[i])
+  local m_images, m_micros, m_held_images, m_held_micros = split_packed(in_month[i])
+  check_limit(i, 'images', day.label, limit.images_day, images, held_images, ask.images, day.ends)
+  check_limit(i, 'images', day.month, limit.images_month, m_images, m_held_images, ask.images,
     day.month_ends)
-  check_limit(i, 'money', day.label, limit.micros_day, d.micros, d.held_micros, cost, day.ends)
-  check_limit(i, 'money', day.month, limit.micros_month, m.micros, m.held_micros, cost, day.month_ends)
+  check_limit(i, 'money', day.label, limit.micros_day, micros, held_micros, cost, day.ends)
+  check_limit(i, 'money', day.month, limit.micros_month, m_micros, m_held_micros, cost, day.month_ends)
+  in_day[i] = string.format('%s %s %d %d', images, micros, held_images + ask.images, held_micros + cost)
+  in_month[i] = string.format('%s %s %d %d', m_images, m_micros, m_held_images + ask.images,
+    m_held_micros + cost)
 end
 if refusal then return fail(E.quota_exceeded, refusal) end
 local fast, seconds = find_full_image_rate(scope_keys, limits, image_spent, ask.images)
@@ -85,16 +91,9 @@ for i, scope_key in ipairs(scope_keys) do
   end
 end
 
-for i = 1, #scope_keys do
-  local d, m = days[i], months[i]
-  d.held_images, d.held_micros = d.held_images + ask.images, d.held_micros + cost
-  m.held_images, m.held_micros = m.held_images + ask.images, m.held_micros + cost
-  running[i] = running[i] + 1
-end
--- Whoever counts something first in a window counts it for the house, too.
-local new_day, new_month = not in_day[#scope_keys], not in_month[#scope_keys]
-in_day = write_window(day.label, scope_keys, days)
-in_month = write_window(day.month, scope_keys, months)
+for i = 1, #scope_keys do running[i] = running[i] + 1 end
+write_packed(day.label, scope_keys, in_day)
+write_packed(day.month, scope_keys, in_month)
 if new_day then expire_window(day.label, day.keep) end
 if new_month then expire_window(day.month, day.month_keep) end
 redis.call('HINCRBY', K.open, 'R', 1)

@@ -23,12 +23,28 @@ local function read_packed(label, scope_keys)
   return redis.call('HMGET', K.window .. label, unpack(scope_keys))
 end
 
--- The same as {images, micros, held_images, held_micros}.
-local function unpack_window(packed)
+local function write_packed(label, scope_keys, packed)
+  local fields = {}
+  for i = 1, #scope_keys do fields[2 * i - 1], fields[2 * i] = scope_keys[i], packed[i] end
+  redis.call('HSET', K.window .. label, unpack(fields))
+end
+
+-- The four counters of one scope as texts, which count like numbers but do not compare like them.
+local function split_packed(packed)
+  return string.match(packed or '0 0 0 0', '^(%S+) (%S+) (%S+) (%S+)$')
+end
+
+-- One scope's counters as stored, with so much added to each.
+local function add_to_packed(packed, images, micros, held_images, held_micros)
+  local a, b, c, d = split_packed(packed)
+  return string.format('%d %d %d %d', a + images, b + micros, c + held_images, d + held_micros)
+end
+
+-- The same as {images, micros, held_images, held_micros} of numbers.
+local function read_window(label, scope_keys)
   local window = {}
-  for i = 1, #packed do
-    local images, micros, held_images, held_micros =
-      string.match(packed[i] or '0 0 0 0', '^(%S+) (%S+) (%S+) (%S+)$')
+  for i, packed in ipairs(read_packed(label, scope_keys)) do
+    local images, micros, held_images, held_micros = split_packed(packed)
     window[i] = {
       images = images + 0, micros = micros + 0,
       held_images = held_images + 0, held_micros = held_micros + 0,
@@ -37,21 +53,13 @@ local function unpack_window(packed)
   return window
 end
 
-local function read_window(label, scope_keys)
-  return unpack_window(read_packed(label, scope_keys))
-end
-
--- Returns the window as it is stored now.
 local function write_window(label, scope_keys, window)
-  local packed, fields = {}, {}
-  for i = 1, #scope_keys do
-    local sums = window[i]
+  local packed = {}
+  for i, sums in ipairs(window) do
     packed[i] = string.format('%d %d %d %d', sums.images, sums.micros, sums.held_images,
       sums.held_micros)
-    fields[2 * i - 1], fields[2 * i] = scope_keys[i], packed[i]
   end
-  redis.call('HSET', K.window .. label, unpack(fields))
-  return packed
+  write_packed(label, scope_keys, packed)
 end
 
 -- Give a new window its end of life and list it for the audit.

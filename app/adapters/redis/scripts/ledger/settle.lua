@@ -52,14 +52,13 @@ local unsent = ask.only == 'R'
 
 local function move_counters()
   for _, label in ipairs({ job.day, job.month }) do
-    local window = read_window(label, scope_keys)
+    local packed = read_packed(label, scope_keys)
     for i, scope_key in ipairs(scope_keys) do
-      local sums, images = window[i], ask.billed
+      local images = ask.billed
       if scope_key == 'house' then images = images + ask.surplus end
-      sums.images, sums.micros = sums.images + images, sums.micros + images * unit
-      sums.held_images, sums.held_micros = sums.held_images - n, sums.held_micros - n * unit
+      packed[i] = add_to_packed(packed[i], images, images * unit, -n, -n * unit)
     end
-    write_window(label, scope_keys, window)
+    write_packed(label, scope_keys, packed)
   end
 end
 
