@@ -89,7 +89,7 @@ async def told(host: Host) -> dict[str, Any]:
     snapshot = await host.ledger.read_limits(principal(user=Limits(images_per_day=50)))
     return {
         "entries": await entries(host.ledger),
-        "standing": [replace(status, reset_s=0) for status in snapshot.statuses],
+        "standing": [status._replace(reset_s=0) for status in snapshot.statuses],
         "open": (audit.open_jobs, stats.jobs, stats.held_images, stats.held_micros),
         "differences": audit.differences,
         "users": await host.keyring.users(),

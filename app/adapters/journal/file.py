@@ -19,7 +19,7 @@ import orjson
 import structlog
 
 from app.adapters.journal.append_file import AppendFile
-from app.adapters.journal.id_file import JournalIdFile
+from app.adapters.journal.id_file import DirectoryWatch, JournalIdFile
 from app.adapters.journal.reader import COPIES_SUFFIX, read_journal_tail
 from app.domain.journal import ChangeKind, JournalRecord, Position, StoreChange
 
@@ -51,6 +51,7 @@ class FileJournal:
         self.position: Position | None = self._read_last_position(directory)
         self.directory = directory
         self._id_file = JournalIdFile(directory)
+        self._watch = DirectoryWatch(directory)
         self._was_gone = False
         self.has_changes = False
         """Whether this process wrote a change that must survive the loss of the store."""
@@ -108,7 +109,11 @@ class FileJournal:
 
     def gone(self) -> bool:
         """Whether the open files or their directory were deleted or replaced."""
+        if not self._watch.has_changed():
+            return False
         gone = self._id_file.gone() or any(file.gone() for file in self._files)
+        if gone:
+            self._watch.distrust()
         if gone is not self._was_gone:
             self._was_gone = gone
             if gone:

@@ -174,10 +174,10 @@ def _read(fields: Sequence[Field], record: Mapping[str, str], suffix: str = "") 
 
 
 def _write(fields: Sequence[Field], value: object, suffix: str = "") -> Iterator[tuple[str, str]]:
-    for field in fields:
-        part = getattr(value, field.attribute)
-        if part != field.default:
-            yield field.stored + suffix, field.write(part)
+    for attribute, stored, _, write, default in fields:
+        part = getattr(value, attribute)
+        if part != default:
+            yield stored + suffix, write(part)
 
 
 # Jobs --------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """A principal as the ledger sees it: scope keys, the limits on each, and what is left of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
+
+import orjson
 
 from app.domain.limits import (
     LIMIT_FIELDS,
@@ -19,6 +21,7 @@ from app.domain.limits import (
 from app.domain.principal import Principal
 
 HOUSE_SCOPE_KEY = "house"
+MAX_KNOWN_LIMITS = 1024
 _Amounts = tuple[LimitKind, LimitWindow, int | None, int, int, int]
 
 
@@ -60,17 +63,18 @@ class ScopeSet:
     def _statuses(self, texts: Sequence[str], unlimited: bool) -> Iterator[LimitStatus]:
         day_s, month_s = map(int, texts[0].split())
         for scope, text in zip(self.scopes, texts[1:], strict=True):
-            for kind, window, limit, *amounts in _amounts(scope.limits, text, day_s, month_s):
-                if limit is not None or unlimited:
-                    status = LimitStatus(scope.kind, scope.name, kind, window, limit, *amounts)
-                    yield status if scope.raised is None else _with_raise(status, scope.raised)
+            kind, name, raised = scope.kind, scope.name, scope.raised
+            for amounts in _amounts(scope.limits, text, day_s, month_s):
+                if amounts[2] is not None or unlimited:
+                    status = LimitStatus(kind, name, *amounts)
+                    yield status if raised is None else _with_raise(status, raised)
 
 
 def _with_raise(status: LimitStatus, raised: LimitRaise) -> LimitStatus:
     by = raised.amounts[LIMIT_FIELDS[status.kind, status.window]]
     if not by or status.limit is None:
         return status
-    return replace(status, raised_by=by, raised_until_ms=raised.until_ms)
+    return status._replace(raised_by=by, raised_until_ms=raised.until_ms)
 
 
 def _amounts(limits: Limits, text: str, day_s: int, month_s: int) -> Iterator[_Amounts]:
@@ -117,7 +121,9 @@ def scope_keys_of(key: str, user: str, team: str | None) -> list[str]:
     return [*keys, *([f"team:{team}"] if team is not None else []), HOUSE_SCOPE_KEY]
 
 
-def _limits(limits: Limits) -> dict[str, int]:
+@lru_cache(MAX_KNOWN_LIMITS)
+def _limits(limits: Limits) -> orjson.Fragment:
+    """The limits that are set, as scripts read them."""
     named = {
         "requests": limits.requests_per_minute,
         "concurrency": limits.concurrency,
@@ -128,4 +134,5 @@ def _limits(limits: Limits) -> dict[str, int]:
         "images_minute": limits.images_per_minute,
         "requests_day": limits.requests_per_day,
     }
-    return {name: limit for name, limit in named.items() if limit is not None}
+    given = {name: limit for name, limit in named.items() if limit is not None}
+    return orjson.Fragment(orjson.dumps(given))
