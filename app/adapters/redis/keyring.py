@@ -5,7 +5,6 @@ raise of limits ends on time by the store's clock. While the store is away a kno
 for a minute; other keys cannot be checked then.
 """
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from app.domain.administration import AdminKey, AuditNote, Conflict
 from app.domain.errors import LedgerUnavailable
 from app.domain.limits import SpendingStop
 from app.domain.principal import ApiKey, Team, User, at
+from app.domain.single_flight import SingleFlight
 
 CACHE_FRESH_S = 3.0
 CACHE_STALE_S = 60.0
@@ -95,7 +95,8 @@ class RedisKeyRing:
     def __init__(self, scripts: LedgerScripts, now: Callable[[], float] = time.monotonic) -> None:
         self._scripts, self._now = scripts, now
         self._cache = _LookupCache()
-        self._asked: dict[str, asyncio.Task[_CachedLookup]] = {}
+        self._look_ups: SingleFlight[_CachedLookup] = SingleFlight()
+        """A busy key's answer gets old for all of its requests at once."""
 
     async def authenticate(self, digest: str) -> KeyIdentity | None:
         """The records behind a key's SHA-256 (hex); None when unknown, expired or revoked.
@@ -113,27 +114,12 @@ class RedisKeyRing:
         look_up = self._cache.get(digest)
         if look_up is None or self._now() > look_up.fresh_until_s:
             try:
-                look_up = await self._share_look_up(digest)
+                look_up = await self._look_ups.ask(digest, partial(self._look_up, digest))
             except LedgerUnavailable:
                 stale = look_up is None or self._now() - look_up.at_s > CACHE_STALE_S
                 if look_up is None or not look_up.is_known or stale:
                     raise
         return look_up
-
-    async def _share_look_up(self, digest: str) -> _CachedLookup:
-        """One question for all who ask while it is under way: a busy key's answer gets old for
-        everybody at once."""
-        asked = self._asked.get(digest)
-        if asked is None:
-            asked = self._asked[digest] = asyncio.create_task(self._look_up(digest))
-            asked.add_done_callback(partial(self._forget, digest))
-        return await asyncio.shield(asked)
-
-    def _forget(self, digest: str, asked: "asyncio.Task[_CachedLookup]") -> None:
-        if self._asked.get(digest) is asked:
-            del self._asked[digest]
-        if not asked.cancelled():
-            asked.exception()  # marked as read: whoever asked may be gone
 
     def refusal_reason(self, digest: str) -> tuple[str, str | None]:
         """See the port."""
@@ -252,7 +238,7 @@ class RedisKeyRing:
         audit = {"actor": note.actor.text, "kind": note.kind, "reason": note.reason}
         status, _ = await self._scripts.write("save_record", {**ask, "audit": audit})
         self._cache.clear()
-        self._asked.clear()
+        self._look_ups.clear()
         if status in CONFLICTS:
             raise Conflict(CONFLICTS[status])
         return status == "written"
