@@ -722,7 +722,7 @@ async def test_half_a_line_is_skipped_and_counted(engine: Engine, host: Host) ->
 
 async def test_a_journal_starts_a_file_each_day_and_old_ones_are_swept(tmp_path: Path) -> None:
     today = datetime(2026, 11, 27, 23, 59, tzinfo=UTC)
-    journal = FileJournal(tmp_path, now=lambda: today)
+    journal = FileJournal(tmp_path, clock=lambda: today.timestamp())
     step = JournalRecord(
         Position(1, "x", "e"), [StoreChange(ChangeKind.USERS, "ann", ["record", "{}"])], 1
     )
