@@ -5,6 +5,7 @@ of a job (`day`, `month`, `attempt`, `seq`, `holder` …), which nothing else de
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
@@ -293,4 +294,4 @@ def unflatten(flat: Sequence[str]) -> Record:
 
 
 def flatten(record: Mapping[str, str]) -> list[str]:
-    return [text for pair in record.items() for text in pair]
+    return list(chain.from_iterable(record.items()))
