@@ -1,8 +1,9 @@
 """Limits, the scopes that have them, what is left of them, and the refusals of free use."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 from app.domain.errors import AdmissionRefused, RateLimited
@@ -160,22 +161,28 @@ class SettledReservation(NamedTuple):
         return status._replace(used=used, held=held)
 
 
+StatusReader = Callable[[LimitKind | None], Iterable[LimitStatus]]
+"""Makes the statuses of one kind, or all."""
+
+
 class LimitSnapshot:
     """All limits of one principal at one moment: their statuses, or what makes these once somebody
     asks. Of most snapshots nobody does, or for one kind only."""
 
-    __slots__ = ("_settlement", "_statuses")
+    __slots__ = ("_known", "_read_kind", "_settlement")
 
     def __init__(
         self,
-        statuses: tuple[LimitStatus, ...] | Callable[[], Iterable[LimitStatus]] = (),
+        statuses: tuple[LimitStatus, ...] | StatusReader = (),
         settlement: SettledReservation | None = None,
     ) -> None:
-        self._statuses, self._settlement = statuses, settlement
+        self._known: dict[LimitKind | None, tuple[LimitStatus, ...]] = {}
+        self._read_kind = statuses if callable(statuses) else partial(_of_kind, statuses)
+        self._settlement = settlement
 
     @property
     def statuses(self) -> tuple[LimitStatus, ...]:
-        return self._settled(self._read())
+        return self._read()
 
     def after_settlement(self, n: int, billed: int, unit_micros: int | None) -> "LimitSnapshot":
         """This snapshot after a reservation of `n` images was settled with `billed` images."""
@@ -187,28 +194,28 @@ class LimitSnapshot:
         whole deployment uses is for the operator only."""
         bound = [
             status
-            for status in self._read()
-            if status.kind is kind
-            and status.limit is not None
-            and status.scope is not ScopeKind.HOUSE
+            for status in self._read(kind)
+            if status.limit is not None and status.scope is not ScopeKind.HOUSE
         ]
-        return min(self._settled(bound), key=_room_left, default=None)
+        return min(bound, key=_room_left, default=None)
 
-    def _read(self) -> tuple[LimitStatus, ...]:
-        if callable(self._statuses):
-            self._statuses = tuple(self._statuses())
-        return self._statuses
-
-    def _settled(self, statuses: Sequence[LimitStatus]) -> tuple[LimitStatus, ...]:
-        if self._settlement is None:
-            return tuple(statuses)
-        return tuple(map(self._settlement.apply_to, statuses))
+    def _read(self, kind: LimitKind | None = None) -> tuple[LimitStatus, ...]:
+        if kind not in self._known:
+            found = self._read_kind(kind)
+            if self._settlement is not None:
+                found = map(self._settlement.apply_to, found)
+            self._known[kind] = tuple(found)
+        return self._known[kind]
 
     @property
     def binding(self) -> LimitStatus | None:
         """Of all limits the one of which the smallest share is left; None when unlimited."""
         bound = [status for status in self.statuses if status.limit is not None]
         return min(bound, key=lambda status: (_share_left(status), -status.reset_s), default=None)
+
+
+def _of_kind(statuses: tuple[LimitStatus, ...], kind: LimitKind | None) -> Iterable[LimitStatus]:
+    return [status for status in statuses if kind in (None, status.kind)]
 
 
 def _room_left(status: LimitStatus) -> tuple[int, int]:
