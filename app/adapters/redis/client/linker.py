@@ -8,17 +8,16 @@ comments stay out of the store.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-_TOKENS = re.compile(r"'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\"| *--[^\n]*")
+_TOKENS = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"| *--[^\n]*")
 _BEGINS = re.compile(r"^(?=[A-Za-z])(?!end\b|else)", re.MULTILINE)
 _DEFINES = re.compile(r"(?:local )?function (\w+)|local ([\w, ]+)")
 _NAMES = re.compile(r"(?:(?<![\w.])|(?<=\.\.))[A-Za-z_]\w*")
 _CONSTANTS = re.compile(r"(?<![\w.])[A-Z]\.\w+")
 _FIELDS = re.compile(r"(\w+)=('[^']*'|\d+)")
-_BLANK_LINES = re.compile(r"\n\s*\n+")
-
 
 NO_CONSTANTS: Mapping[str, str] = {}
 
@@ -50,20 +49,29 @@ def parts_of(text: str, constants: Mapping[str, str]) -> Iterator[Part]:
 def link(body: str, parts: Sequence[Part], constants: Mapping[str, str]) -> str:
     """The body after the parts it needs."""
     text = _code_of(body, constants)
+    uses = defaultdict[str, list[frozenset[str]]](list)
+    for part in parts:
+        for name in part.defines:
+            uses[name].append(part.uses)
     needed, unread = set[str](), [_names_in(text), *(p.uses for p in parts if not p.defines)]
     while unread:
-        fresh = unread.pop() - needed
+        fresh = (unread.pop() & uses.keys()) - needed
         needed |= fresh
-        unread += [part.uses for part in parts if part.defines & fresh]
+        for name in fresh:
+            unread += uses[name]
     kept = [part.text for part in parts if not part.defines or part.defines & needed]
     return "".join([*kept, text])
 
 
 def _code_of(text: str, constants: Mapping[str, str]) -> str:
     """Without comments, and with constants in place of their names."""
-    code = _TOKENS.sub(lambda token: token[0] if token[0][0] in "'\"" else "", text)
-    code = _CONSTANTS.sub(lambda name: constants.get(name[0], name[0]), code)
-    return _BLANK_LINES.sub("\n", code).strip("\n") + "\n"
+    lines = (_without_comment(line) if "--" in line else line for line in text.split("\n"))
+    code = "".join(f"{line}\n" for line in lines if line.strip())
+    return _CONSTANTS.sub(lambda name: constants.get(name[0], name[0]), code)
+
+
+def _without_comment(line: str) -> str:
+    return _TOKENS.sub(lambda token: token[0] if token[0][0] in "'\"" else "", line)
 
 
 def _names_in(code: str) -> frozenset[str]:
