@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from app.adapters.redis.client.scripts import Script, build_script, load_scripts
+from app.adapters.redis.keyspace import key
 from app.domain import charging
 
 
@@ -69,11 +70,11 @@ PLANTED = {
         "record_part", "if taken and taken ~= mine then", "if false then"
     ),
     "an old copy of the store is believed": Planted(
-        "*", "if lost then redis.call('SET', K.suspect, ARGV[1]) end\n", "lost = false\n"
+        "*", f"if lost then redis.call('SET', '{key('suspect')}', ARGV[1]) end\n", "lost = false\n"
     ),
     "the hold leaks when a part was not made": Planted(
-        "settle", "sums.held_images - n, sums.held_micros - n * unit",
-        "sums.held_images - ask.billed, sums.held_micros - ask.billed * unit", quick=True,
+        "settle", "images * unit, -n, -n * unit)",
+        "images * unit, -ask.billed, -ask.billed * unit)", quick=True,
     ),
     "a correction takes a counter below zero": Planted(
         "adjust", "if sums.images < 0 or sums.micros < 0 then", "if false then"
@@ -93,7 +94,8 @@ PLANTED = {
 
 def broken_script(bug: Planted) -> dict[str, Script]:
     scripts = load_scripts("ledger")
-    names = scripts if bug.script == "*" else (bug.script,)
+    names = [n for n in scripts if bug.line in scripts[n].text]
+    names = names if bug.script == "*" else [bug.script]
     return {name: build_script(name, replaced(scripts[name].text, bug), []) for name in names}
 
 

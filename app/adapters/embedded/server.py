@@ -123,6 +123,8 @@ def _build_command(engine: StoreEngine, directory: StoreDirectory) -> list[str]:
         # A job's record takes a third of the memory, and loads faster, while it is a compact list.
         "hash-max-listpack-value": "2048",
         "hash-max-listpack-entries": "64",
+        # Jobs enter and leave the sets of running jobs, which is faster where these are no lists.
+        "zset-max-listpack-entries": "16",
     }
     command = [str(engine.program)]
     for name, value in settings.items():

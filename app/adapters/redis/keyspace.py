@@ -209,4 +209,4 @@ def lua_table(provider: str | None = None) -> str:
     owned = ("ledger", "keyring", "signals", "limiter")
     rows = (f"{k.noun}='{provider_key(k.name, provider)}'" for k in KEYS if k.owner in owned)
     version = f"local DATA_VERSION,FIRST_DATA_VERSION={DATA_VERSION},{FIRST_DATA_VERSION}"
-    return f"local K={{{','.join(rows)}}} {version}"
+    return f"local K={{{','.join(rows)}}}\n{version}"

@@ -1,6 +1,7 @@
 """What the store can be asked: Lua scripts, and plain commands where one of them is enough.
 
-A script is the text of a `.lua` file, after the key names, the error codes and the preludes.
+A script is the text of a `.lua` file after what it uses of the preludes (linker.py), with keys and
+error codes as constants.
 """
 
 import hashlib
@@ -13,10 +14,11 @@ from importlib.resources.abc import Traversable
 import hiredis
 
 from app.adapters.redis import keyspace
+from app.adapters.redis.client.linker import NO_CONSTANTS, Part, constants_of, link, parts_of
 from app.adapters.redis.replies import lua_error_codes
 
 PRELUDE = "prelude"
-"""Files whose name begins like this go before every script of their folder."""
+"""Files whose name begins like this have what the scripts of their folder share."""
 
 Argument = str | bytes | int
 
@@ -99,14 +101,17 @@ def _load(folder: str, provider: str | None) -> Mapping[str, Script]:
         (root / f"{PRELUDE}.lua").read_text(),
     ]
     shared += [file.read_text() for file in own]
-    return {
-        file.name.removesuffix(".lua"): _script(file, shared) for file in files if not _shared(file)
-    }
+    constants = constants_of(shared[0]) | constants_of(shared[1])
+    parts = [part for text in shared for part in parts_of(text, constants)]
+    scripts = [_script(file, parts, constants) for file in files if not _shared(file)]
+    return {script.name: script for script in scripts}
 
 
-def build_script(name: str, body: str, shared: list[str]) -> Script:
+def build_script(
+    name: str, body: str, parts: Sequence[Part], constants: Mapping[str, str] = NO_CONSTANTS
+) -> Script:
     flags, _, rest = body.partition("\n")
-    text = "\n".join([flags, *shared, rest])
+    text = f"{flags}\n{link(rest, parts, constants)}"
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     return Script(name, text, sha)
 
@@ -115,8 +120,8 @@ def _shared(file: Traversable) -> bool:
     return file.name.startswith(PRELUDE)
 
 
-def _script(file: Traversable, shared: list[str]) -> Script:
-    return build_script(file.name.removesuffix(".lua"), file.read_text(), shared)
+def _script(file: Traversable, parts: Sequence[Part], constants: Mapping[str, str]) -> Script:
+    return build_script(file.name.removesuffix(".lua"), file.read_text(), parts, constants)
 
 
 def script_names() -> Iterator[str]:

@@ -6,9 +6,10 @@ local now_us = clock[1] * 1000000 + clock[2]
 local now_ms = math.floor(now_us / 1000)
 local position = '0'  -- how much of the ledger's history the reply takes into account
 
--- Whole numbers as text. Lua writes large ones with an exponent, and adding 0 turns -0 into 0.
+-- Whole numbers as text. Lua writes large ones with an exponent, and '%d' turns -0 into 0. A number
+-- that is whole, and not -0, may go to the store as it is: that costs less.
 local function int(n)
-  return string.format('%.0f', n + 0)
+  return string.format(n % 1 == 0 and '%d' or '%.0f', n)
 end
 
 -- A reply with named fields: a map for the client. A field that is nil is left out.
@@ -35,7 +36,7 @@ local function clock_step(key, stamp)
   local host, own_ms = string.match(stamp or '', '^(%S+) (%d+)$')
   if not host then return 0 end
   local stored = redis.call('HMGET', key, 'last', host)
-  local last, last_own_ms, last_store_ms = tonumber(stored[1] or now_ms), nil, nil
+  local last, last_own_ms, last_store_ms = (stored[1] or now_ms) + 0, nil, nil
   if stored[2] then last_own_ms, last_store_ms = string.match(stored[2], '^(%d+) (%d+)$') end
   local due = last
   local elapsed = last_own_ms and own_ms - last_own_ms or -1

@@ -13,8 +13,12 @@ local id, variants, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local oldest = math.min(ttl, tonumber(ARGV[5]) or ttl)
 local directive = ARGV[6]
 
-local function made(slot)
-  local packed = redis.call('HGET', KEYS[1], slot)
+-- What is in a slot: pictures, and the job that makes new ones.
+local function read_slot(slot)
+  return unpack(redis.call('HMGET', KEYS[1], slot, slot .. ':making'))
+end
+
+local function made(slot, packed)
   if not packed then return nil end
   local job, at, pictures = string.match(packed, '^(%S+) (%d+) (.*)$')
   local age = math.max(now_ms - at, 0)
@@ -24,8 +28,7 @@ local function made(slot)
   })
 end
 
-local function making(slot)
-  local lease = redis.call('HGET', KEYS[1], slot .. ':making')
+local function making(slot, lease)
   if not lease then return nil end
   local job, ends = string.match(lease, '^(%S+) (%d+)$')
   if job == id or job == ARGV[8] or tonumber(ends) <= now_ms then return nil end
@@ -36,27 +39,28 @@ local function making(slot)
   })
 end
 
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(now_ms - 2000))
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms - 2000)
 local repeated = ARGV[7] == '1'
 local before = redis.call('ZRANK', KEYS[2], id) or redis.call('ZCARD', KEYS[2])
 if repeated then before = math.max(before - 1, 0) end
 local slot = before % variants
+local packed, lease = read_slot(slot)
 
 if directive == 'only-if-cached' then
-  local found = made(slot) or making(slot)
-  for other = 0, variants - 1 do found = found or made(other) end
-  for other = 0, variants - 1 do found = found or making(other) end
+  local found = made(slot, packed) or making(slot, lease)
+  for other = 0, variants - 1 do found = found or made(other, (read_slot(other))) end
+  for other = 0, variants - 1 do found = found or making(other, select(2, read_slot(other))) end
   return found or named({ outcome = 'empty' })
 end
 
 if not repeated then
-  redis.call('ZADD', KEYS[2], 'NX', int(now_ms), id)
+  redis.call('ZADD', KEYS[2], 'NX', now_ms, id)
   redis.call('PEXPIRE', KEYS[2], 2000)
 end
 if directive == 'no-cache' then
-  if making(slot) then return named({ outcome = 'occupied' }) end
+  if making(slot, lease) then return named({ outcome = 'occupied' }) end
 else
-  local found = made(slot) or making(slot)
+  local found = made(slot, packed) or making(slot, lease)
   if found then return found end
 end
 redis.call('HSET', KEYS[1], slot .. ':making', id .. ' ' .. int(now_ms + ARGV[4]))

@@ -20,11 +20,11 @@ local in_day, in_month = read_packed(day.label, scope_keys), read_packed(day.mon
 local spent = rates_spent_us(scope_keys, limits, 'requests', K.pace)
 local image_spent = image_rates_spent_us(scope_keys, limits)
 local made = requests_of_day(day, scope_keys, limits)
-local running = running_jobs(scope_keys, limits)
 local function found(status, job_id)
   if status == 'known' then
     emit_change('job', id, record(id), redis.call('HGET', K.job .. id, 'seq'))
   end
+  local running = running_jobs(scope_keys, limits)
   local texts = limit_texts(day, scope_keys, in_day, in_month, spent, running)
   return reply(status, {
     record = record(job_id), limits = with_rates(texts, limits, image_spent, made),
@@ -58,25 +58,32 @@ local refusal
 local function check_limit(scope, kind, label, limit, used, held, asked, ends_ms)
   if limit and used + held + asked > limit and not (refusal and refusal.ends_ms >= ends_ms) then
     refusal = {
-      scope = scope, kind = kind, label = label, limit = limit, used = used, held = held,
+      scope = scope, kind = kind, label = label, limit = limit, used = used + 0, held = held + 0,
       ends_ms = ends_ms,
     }
   end
 end
-local days, months = unpack_window(in_day), unpack_window(in_month)
+-- Whoever counts something first in a window counts it for the house, too.
+local new_day, new_month = not in_day[#scope_keys], not in_month[#scope_keys]
 for i = 1, #scope_keys do
-  local limit, d, m = limits[i], days[i], months[i]
-  check_limit(i, 'images', day.label, limit.images_day, d.images, d.held_images, ask.images, day.ends)
-  check_limit(i, 'images', day.month, limit.images_month, m.images, m.held_images, ask.images,
+  local limit = limits[i]
+  local images, micros, held_images, held_micros = split_packed(in_day[i])
+  local m_images, m_micros, m_held_images, m_held_micros = split_packed(in_month[i])
+  check_limit(i, 'images', day.label, limit.images_day, images, held_images, ask.images, day.ends)
+  check_limit(i, 'images', day.month, limit.images_month, m_images, m_held_images, ask.images,
     day.month_ends)
-  check_limit(i, 'money', day.label, limit.micros_day, d.micros, d.held_micros, cost, day.ends)
-  check_limit(i, 'money', day.month, limit.micros_month, m.micros, m.held_micros, cost, day.month_ends)
+  check_limit(i, 'money', day.label, limit.micros_day, micros, held_micros, cost, day.ends)
+  check_limit(i, 'money', day.month, limit.micros_month, m_micros, m_held_micros, cost, day.month_ends)
+  in_day[i] = string.format('%s %s %d %d', images, micros, held_images + ask.images, held_micros + cost)
+  in_month[i] = string.format('%s %s %d %d', m_images, m_micros, m_held_images + ask.images,
+    m_held_micros + cost)
 end
 if refusal then return fail(E.quota_exceeded, refusal) end
 local fast, seconds = find_full_image_rate(scope_keys, limits, image_spent, ask.images)
 if fast then
   return fail(E.rate_limited, { scope = fast, seconds = seconds, limit = 'images_minute' })
 end
+local running = running_jobs(scope_keys, limits)
 for i, scope_key in ipairs(scope_keys) do
   local limit = limits[i].concurrency
   if limit and running[i] >= limit then
@@ -84,30 +91,23 @@ for i, scope_key in ipairs(scope_keys) do
   end
 end
 
-for i = 1, #scope_keys do
-  local d, m = days[i], months[i]
-  d.held_images, d.held_micros = d.held_images + ask.images, d.held_micros + cost
-  m.held_images, m.held_micros = m.held_images + ask.images, m.held_micros + cost
-  running[i] = running[i] + 1
-end
--- Whoever counts something first in a window counts it for the house, too.
-local new_day, new_month = not in_day[#scope_keys], not in_month[#scope_keys]
-in_day = write_window(day.label, scope_keys, days)
-in_month = write_window(day.month, scope_keys, months)
+for i = 1, #scope_keys do running[i] = running[i] + 1 end
+write_packed(day.label, scope_keys, in_day)
+write_packed(day.month, scope_keys, in_month)
 if new_day then expire_window(day.label, day.keep) end
 if new_month then expire_window(day.month, day.month_keep) end
 redis.call('HINCRBY', K.open, 'R', 1)
 redis.call('HINCRBY', K.open, 'images', ask.images)
-redis.call('HINCRBY', K.open, 'micros', int(cost))
+redis.call('HINCRBY', K.open, 'micros', cost)
 
 local seq = next_seq(id)
 local tidies = seq % TIDY_EVERY == 0
 for _, scope_key in ipairs(scope_keys) do
   local slots = K.slots .. scope_key
-  if tidies then redis.call('ZREMRANGEBYSCORE', slots, '-inf', int(now_ms)) end
-  redis.call('ZADD', slots, int(now_ms + ask.lease_ms + GRACE_MS), id)
+  if tidies then redis.call('ZREMRANGEBYSCORE', slots, '-inf', now_ms) end
+  redis.call('ZADD', slots, now_ms + ask.lease_ms + GRACE_MS, id)
 end
-redis.call('ZADD', K.due, int(now_ms + ask.lease_ms), id)
+redis.call('ZADD', K.due, now_ms + ask.lease_ms, id)
 local own_fields = {
   'state', 'R', 'status', 'queued', 'created', int(now_ms), 'day', day.label, 'month', day.month,
   'attempt', ask.dedup.attempt, 'seq', int(seq),
@@ -127,12 +127,12 @@ redis.call('HSET', K.job .. id, unpack(fields))
 if ask.dedup.is_sdk_retry then redis.call('HSET', K.job .. id, 'overtook', int(now_ms)) end
 
 local attempts = K.attempt .. ask.dedup.attempt
-redis.call('ZADD', attempts, int(now_ms), id)
+redis.call('ZADD', attempts, now_ms, id)
 redis.call('ZREMRANGEBYRANK', attempts, 0, -17)
-redis.call('PEXPIRE', attempts, int(math.max(ask.task_ms, IDEMPOTENCY_TTL_MS)))
+redis.call('PEXPIRE', attempts, math.max(ask.task_ms, IDEMPOTENCY_TTL_MS))
 if ask.dedup.replay then bind(ask.dedup, id) end
 local own = K.jobs .. ask.user
-redis.call('ZADD', own, int(now_ms), id)
+redis.call('ZADD', own, now_ms, id)
 if tidies then redis.call('ZREMRANGEBYRANK', own, 0, -1001) end
 extend_job_list(ask.user, ask.task_ms)
 

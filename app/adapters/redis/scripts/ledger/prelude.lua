@@ -39,7 +39,7 @@ local function moved_to(quarantined)
 end
 
 local function seq_of(text)
-  return tonumber(string.match(text, '^%d+'))
+  return string.match(text, '^%d+') + 0
 end
 
 -- Has the store lost what the caller knows? Its epoch is gone, its sequence is lower (an old copy),
@@ -48,7 +48,7 @@ end
 -- that: the mistake may be the caller's own.
 local function data_lost()
   local stored = redis.call('MGET', K.epoch, K.seq, K.suspect)
-  local epoch, seq, quarantined = stored[1], tonumber(stored[2] or 0), stored[3]
+  local epoch, seq, quarantined = stored[1], (stored[2] or 0) + 0, stored[3]
   local known_seq = seq_of(ARGV[2])
   local trail = redis.call('HMGET', K.trail, known_seq % MAX_POSITIONS, seq % MAX_POSITIONS)
   local theirs = trail[1]
@@ -56,7 +56,7 @@ local function data_lost()
   if quarantined then return true end
   local lost = not epoch
   if epoch == ARGV[1] then
-    lost = seq < known_seq or (theirs and seq_of(theirs) == known_seq and theirs ~= ARGV[2])
+    lost = seq < known_seq or (theirs and theirs ~= ARGV[2] and seq_of(theirs) == known_seq)
   end
   if lost then redis.call('SET', K.suspect, ARGV[1]) end
   if lost or epoch ~= ARGV[1] then return true end
@@ -73,7 +73,7 @@ local function next_seq(id)
 end
 
 local function emit_change(kind, id, fields, seq)
-  changes[#changes + 1] = { kind, id, fields, tonumber(seq or 0) }
+  changes[#changes + 1] = { kind, id, fields, (seq or 0) + 0 }
 end
 
 -- Give the latest emitted change the sequence number it raised.
@@ -162,11 +162,10 @@ end
 -- Set the due time of an open job, and with it the end of its concurrency slots. A job in U has
 -- answered its caller and holds no slot.
 local function schedule(id, job, at_ms)
-  redis.call('ZADD', K.due, int(at_ms), id)
+  redis.call('ZADD', K.due, at_ms, id)
   if job.state == 'U' then return end
-  local lapses = int(at_ms + GRACE_MS)
   for _, scope_key in ipairs(scope_keys_of(job)) do
-    redis.call('ZADD', K.slots .. scope_key, lapses, id)
+    redis.call('ZADD', K.slots .. scope_key, at_ms + GRACE_MS, id)
   end
 end
 
@@ -194,29 +193,32 @@ end
 -- A user's list of jobs lives as long as the longest of them.
 local function extend_job_list(user, ms)
   local key, ttl = K.jobs .. user, math.max(ms, IDEMPOTENCY_TTL_MS)
-  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, int(ttl + EXTEND_AHEAD_MS)) end
+  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl + EXTEND_AHEAD_MS) end
 end
 
 -- Drop what only an open job needs: the pictures of its results are in `pictures` by now.
-local function drop_details(id, parts)
-  local gone = { 'claims', 'shift' }
-  local part = 0
-  for _ in string.gmatch(parts, '%S+') do
-    for _, field in ipairs({ 'result:', 'told:', 'doubt:', 'denied:' }) do
-      gone[#gone + 1] = field .. part
-    end
-    part = part + 1
+local function drop_details(id, job)
+  local gone, parts = {}, 0
+  local function drop(field)
+    if job[field] then gone[#gone + 1] = field end
   end
-  redis.call('HDEL', K.job .. id, unpack(gone))
+  drop('claims')
+  drop('shift')
+  for _ in string.gmatch(job.parts, '%S+') do
+    local part = int(parts)
+    for _, field in ipairs({ 'result:', 'told:', 'doubt:', 'denied:' }) do drop(field .. part) end
+    parts = parts + 1
+  end
+  if gone[1] then redis.call('HDEL', K.job .. id, unpack(gone)) end
 end
 
 -- Set how long an ended job, now of this status, can be read (with pictures: as long as these are
--- kept) and repeated.
+-- kept) and repeated. `job` has all of its fields.
 local function expire_ended_job(id, job, ask, status)
-  drop_details(id, job.parts)
+  drop_details(id, job)
   local ttl = status == 'completed' and math.max(ask.task_ms, ask.image_ms) or ask.task_ms
   local replay = job.replay and redis.call('PTTL', K.replay .. job.replay) or 0
-  redis.call('PEXPIRE', K.job .. id, int(math.max(ttl, replay, RETRY_JOIN_MS)))
+  redis.call('PEXPIRE', K.job .. id, math.max(ttl, replay, RETRY_JOIN_MS))
   extend_job_list(job.user, ttl)
   local attempts = K.attempt .. job.attempt
   if redis.call('ZCARD', attempts) == 1 then redis.call('PEXPIRE', attempts, RETRY_JOIN_MS) end
@@ -255,11 +257,4 @@ function apply_clock_step()
   for i = 1, #collecting, 2 do
     redis.call('ZADD', K.collect, int(collecting[i + 1] + step), collecting[i])
   end
-end
-
--- Learn how long generations take from one that was dispatched at `began`.
-local function update_typical_ms(began)
-  local took = math.min(math.max(now_ms - tonumber(began), 0), 600000)
-  local before = tonumber(redis.call('HGET', K.open, 'typical') or took)
-  redis.call('HSET', K.open, 'typical', int(before + (took - before) / 10))
 end

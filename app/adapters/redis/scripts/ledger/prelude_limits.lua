@@ -1,4 +1,5 @@
--- What a scope has used, and what its limits leave of it.
+-- What a scope has used, and what its limits leave of it. Adding 0 makes a number of a text for less
+-- than half of what `tonumber` costs.
 
 -- Windows -------------------------------------------------------------------------------------
 
@@ -7,10 +8,10 @@
 local function today(days)
   for label, month, starts, ends, month_ends, keep, month_keep in
     string.gmatch(days, '(%S+) (%S+) (%d+) (%d+) (%d+) (%d+) (%d+)') do
-    if now_ms >= tonumber(starts) and now_ms < tonumber(ends) then
+    if now_ms >= starts + 0 and now_ms < ends + 0 then
       return {
-        label = label, month = month, ends = tonumber(ends), month_ends = tonumber(month_ends),
-        keep = tonumber(keep), month_keep = tonumber(month_keep),
+        label = label, month = month, ends = ends + 0, month_ends = month_ends + 0,
+        keep = keep, month_keep = month_keep,
       }
     end
   end
@@ -22,50 +23,54 @@ local function read_packed(label, scope_keys)
   return redis.call('HMGET', K.window .. label, unpack(scope_keys))
 end
 
--- The same as {images, micros, held_images, held_micros}.
-local function unpack_window(packed)
+local function write_packed(label, scope_keys, packed)
+  local fields = {}
+  for i = 1, #scope_keys do fields[2 * i - 1], fields[2 * i] = scope_keys[i], packed[i] end
+  redis.call('HSET', K.window .. label, unpack(fields))
+end
+
+-- The four counters of one scope as texts, which count like numbers but do not compare like them.
+local function split_packed(packed)
+  return string.match(packed or '0 0 0 0', '^(%S+) (%S+) (%S+) (%S+)$')
+end
+
+-- One scope's counters as stored, with so much added to each.
+local function add_to_packed(packed, images, micros, held_images, held_micros)
+  local a, b, c, d = split_packed(packed)
+  return string.format('%d %d %d %d', a + images, b + micros, c + held_images, d + held_micros)
+end
+
+-- The same as {images, micros, held_images, held_micros} of numbers.
+local function read_window(label, scope_keys)
   local window = {}
-  for i = 1, #packed do
-    local images, micros, held_images, held_micros =
-      string.match(packed[i] or '0 0 0 0', '^(%S+) (%S+) (%S+) (%S+)$')
+  for i, packed in ipairs(read_packed(label, scope_keys)) do
+    local images, micros, held_images, held_micros = split_packed(packed)
     window[i] = {
-      images = tonumber(images), micros = tonumber(micros),
-      held_images = tonumber(held_images), held_micros = tonumber(held_micros),
+      images = images + 0, micros = micros + 0,
+      held_images = held_images + 0, held_micros = held_micros + 0,
     }
   end
   return window
 end
 
-local function read_window(label, scope_keys)
-  return unpack_window(read_packed(label, scope_keys))
-end
-
--- Returns the window as it is stored now.
 local function write_window(label, scope_keys, window)
-  local packed, fields = {}, {}
-  for i = 1, #scope_keys do
-    local sums = window[i]
-    packed[i] = string.format('%.0f %.0f %.0f %.0f', sums.images + 0, sums.micros + 0,
-      sums.held_images + 0, sums.held_micros + 0)
-    fields[2 * i - 1], fields[2 * i] = scope_keys[i], packed[i]
+  local packed = {}
+  for i, sums in ipairs(window) do
+    packed[i] = string.format('%d %d %d %d', sums.images, sums.micros, sums.held_images,
+      sums.held_micros)
   end
-  redis.call('HSET', K.window .. label, unpack(fields))
-  return packed
+  write_packed(label, scope_keys, packed)
 end
 
 -- Give a new window its end of life and list it for the audit.
 local function expire_window(label, until_ms)
-  if redis.call('PEXPIREAT', K.window .. label, int(until_ms), 'NX') == 1 then
-    redis.call('ZREMRANGEBYSCORE', K.windows, '-inf', int(now_ms))
-    redis.call('ZADD', K.windows, int(until_ms), label)
+  if redis.call('PEXPIREAT', K.window .. label, until_ms, 'NX') == 1 then
+    redis.call('ZREMRANGEBYSCORE', K.windows, '-inf', now_ms)
+    redis.call('ZADD', K.windows, until_ms, label)
   end
 end
 
 -- Concurrency ---------------------------------------------------------------------------------
-
-local function count_running(scope_key)
-  return redis.call('ZCOUNT', K.slots .. scope_key, '(' .. int(now_ms), '+inf')
-end
 
 -- Milliseconds until the first of the running jobs should have ended, from the usual length of a
 -- generation. One that runs longer than usual is expected after another fifth of it.
@@ -96,7 +101,7 @@ local function rates_spent_us(scope_keys, limits, kind, pace)
   end
   if #keys == 0 then return spent end
   for n, stored in ipairs(redis.call('MGET', unpack(keys))) do
-    local us = math.max(tonumber(stored or 0) - now_us, 0)
+    local us = math.max((stored or 0) - now_us, 0)
     -- More than a minute is never spent: then the clock was set back.
     if us <= 61000000 then spent[asked[n]] = us end
   end
@@ -125,8 +130,7 @@ local function count_request(scope_keys, limits, spent)
   if worst then return worst, math.max(1, math.min(60, math.ceil(wait / 1000000))) end
   for i, us in pairs(after) do
     spent[i] = us
-    redis.call('SET', K.pace .. scope_keys[i], int(now_us + us), 'PX',
-      math.max(1, math.ceil(us / 1000)))
+    redis.call('SET', K.pace .. scope_keys[i], now_us + us, 'PX', math.max(1, math.ceil(us / 1000)))
   end
 end
 
@@ -145,9 +149,10 @@ end
 
 -- Of each scope, the running jobs where their number is limited or `all` are asked for; else 0.
 local function running_jobs(scope_keys, limits, all)
-  local running = {}
+  local running, after = {}, '(' .. int(now_ms)
   for i = 1, #scope_keys do
-    running[i] = (all or limits[i].concurrency) and count_running(scope_keys[i]) or 0
+    local counted = all or limits[i].concurrency
+    running[i] = counted and redis.call('ZCOUNT', K.slots .. scope_keys[i], after, '+inf') or 0
   end
   return running
 end
@@ -161,8 +166,8 @@ local function limit_texts(day, scope_keys, in_day, in_month, spent, running)
     int(math.ceil((day.ends - now_ms) / 1000)) .. ' ' .. int(math.ceil((day.month_ends - now_ms) / 1000)),
   }
   for i = 1, #scope_keys do
-    texts[i + 1] = (in_day and in_day[i] or '0 0 0 0') .. ' ' .. (in_month and in_month[i] or '0 0 0 0')
-      .. ' ' .. int(spent[i]) .. ' ' .. running[i]
+    texts[i + 1] = string.format('%s %s %d %d', in_day and in_day[i] or '0 0 0 0',
+      in_month and in_month[i] or '0 0 0 0', spent[i], running[i])
   end
   return texts
 end

@@ -150,7 +150,8 @@ if #gone > 0 then
   emit_change('job', id, without)
 end
 if job.state == 'S' and not redis.call('ZSCORE', K.collect, id) then
-  expire_ended_job(id, job, ask, redis.call('HGET', K.job .. id, 'status'))
+  local whole = all_fields(key)
+  expire_ended_job(id, whole, ask, whole.status)
 end
 return reply('collected', {
   pictures = #fresh, lost = #lost, ended = ended and 1 or 0, record = record(id),

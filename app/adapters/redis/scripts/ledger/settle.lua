@@ -14,9 +14,7 @@
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local id, key = ask.job, K.job .. ask.job
-local job = read_fields(key, 'state', 'status', 'n', 'unit', 'key', 'user', 'team', 'pool', 'model',
-  'size', 'quality', 'day', 'month', 'attempt', 'replay', 'ended', 'dispatched', 'entry', 'parts',
-  'over', 'failure', 'collecting', 'image_rate', 'hooks', 'provider', 'attribution', 'counted_as')
+local job = all_fields(key)
 if not job.state then return fail(E.job_missing) end
 if not OPEN[job.state] or job.state == ask.state then
   -- A cancellation of what ended otherwise, or long ago, changes nothing.
@@ -43,7 +41,7 @@ local final = ask.state ~= 'U'
 local status, pending = ask.status, {}
 for _, row in ipairs(ask.pending or {}) do
   local image_id, image = unpack(row)
-  if not redis.call('HGET', key, 'picture:' .. image_id) then
+  if not job['picture:' .. image_id] then
     pending[#pending + 1] = { image_id = image_id, image = image }
   end
 end
@@ -54,17 +52,35 @@ local unsent = ask.only == 'R'
 
 local function move_counters()
   for _, label in ipairs({ job.day, job.month }) do
-    local window = read_window(label, scope_keys)
+    local packed = read_packed(label, scope_keys)
     for i, scope_key in ipairs(scope_keys) do
-      local sums, images = window[i], ask.billed
+      local images = ask.billed
       if scope_key == 'house' then images = images + ask.surplus end
-      sums.images, sums.micros = sums.images + images, sums.micros + images * unit
-      sums.held_images, sums.held_micros = sums.held_images - n, sums.held_micros - n * unit
+      packed[i] = add_to_packed(packed[i], images, images * unit, -n, -n * unit)
     end
-    write_window(label, scope_keys, window)
+    write_packed(label, scope_keys, packed)
   end
-  redis.call('HINCRBY', K.open, 'images', -n)
-  redis.call('HINCRBY', K.open, 'micros', int(-n * unit))
+end
+
+-- Count one open job less, and learn how long generations take.
+local function move_open_jobs()
+  if not final then
+    redis.call('HINCRBY', K.open, job.state, -1)
+    redis.call('HINCRBY', K.open, 'U', 1)
+    return
+  end
+  local open = read_fields(K.open, job.state, 'images', 'micros', 'typical')
+  local typical = tonumber(open.typical)
+  if ask.state == 'S' and job.state == 'D' then
+    local took = math.min(math.max(now_ms - tonumber(job.dispatched), 0), 600000)
+    typical = typical and typical + (took - typical) / 10 or took
+  end
+  local fields = {
+    job.state, int((open[job.state] or 0) - 1), 'images', int((open.images or 0) - n),
+    'micros', int((open.micros or 0) - n * unit),
+  }
+  if typical then fields[7], fields[8] = 'typical', int(typical) end
+  redis.call('HSET', K.open, unpack(fields))
 end
 
 local function settlement_entry()
@@ -114,7 +130,7 @@ local function write_outcome(entry)
   end
   local owner = #ask.names > 0 and cjson.encode({ job.user, job.pool })
   for _, name in ipairs(ask.names) do
-    redis.call('SET', K.owner .. name, owner, 'PX', int(ask.image_ms))
+    redis.call('SET', K.owner .. name, owner, 'PX', ask.image_ms)
   end
 end
 
@@ -126,13 +142,11 @@ local function count_refusal()
 end
 
 local function release_slots()
-  redis.call('HINCRBY', K.open, job.state, -1)
   for _, scope_key in ipairs(scope_keys) do redis.call('ZREM', K.slots .. scope_key, id) end
   if not final then
-    redis.call('HINCRBY', K.open, 'U', 1)
     local soon = ask.look_ms and count_polls(id, job.parts) > 0
     local wait = soon and math.min(ask.look_ms, ask.hold_ms) or ask.hold_ms
-    redis.call('ZADD', K.due, int(now_ms + wait), id)
+    redis.call('ZADD', K.due, now_ms + wait, id)
     return
   end
   redis.call('ZREM', K.due, id)
@@ -149,7 +163,7 @@ if final then
     give_back_image_rate(job.image_rate, (n - ask.billed) / n)
   end
 end
-if ask.state == 'S' and job.state == 'D' then update_typical_ms(job.dispatched) end
+move_open_jobs()
 write_outcome(final and not unsent and append_entry(id, settlement_entry()))
 release_slots()
 count_refusal()

@@ -33,8 +33,12 @@ local function grant_start(i)
   return answer('granted', math.max(at - now_ms, 0), burst)
 end
 
+local function slots_of(i)
+  return math.min(asks[i].calls, limits.slots)
+end
+
 local function enqueue(i)
-  local slots = math.min(asks[i].calls, limits.slots)
+  local slots = slots_of(i)
   local member = slots .. ' ' .. asks[i].job
   if not redis.call('ZSCORE', K.queue, member) then
     local ms = expected_wait_ms(slots)
@@ -48,10 +52,8 @@ local function enqueue(i)
   return answer('queued', 0)
 end
 
-local function grant_slots(member, slots, i)
+local function grant_slots(slots, i)
   answers[i] = grant_start(i)
-  redis.call('ZREM', K.queue, member)
-  redis.call('ZREM', K.waiting, member)
   if answers[i].status ~= 'granted' then return 0 end
   for slot = 0, slots - 1 do
     redis.call('ZADD', K.busy, int(now_ms + limits.lease_ms), asks[i].job .. ':' .. slot)
@@ -60,20 +62,27 @@ local function grant_slots(member, slots, i)
   return slots
 end
 
+-- Where nobody waits and slots are free, nobody is put into the queue.
 for i, ask in ipairs(asks) do
-  if limits.slots and not redis.call('ZSCORE', K.busy, ask.job .. ':0') then
-    answers[i] = enqueue(i)
-  else
+  if not limits.slots or redis.call('ZSCORE', K.busy, ask.job .. ':0') then
     answers[i] = grant_start(i)
+  elseif redis.call('ZCARD', K.queue) == 0 and count_busy() + slots_of(i) <= limits.slots then
+    grant_slots(slots_of(i), i)
+  else
+    answers[i] = enqueue(i)
   end
 end
-if limits.slots then
-  count_queued()
+if limits.slots and count_queued() > 0 then
   local free = limits.slots - count_busy()
   for _, member in ipairs(free > 0 and redis.call('ZRANGE', K.queue, 0, free - 1) or {}) do
-    local slots = tonumber(string.match(member, '^%d+'))
+    local slots, i = tonumber(string.match(member, '^%d+')), mine[member]
     if slots > free then break end
-    free = free - (mine[member] and grant_slots(member, slots, mine[member]) or slots)
+    if i then
+      slots = grant_slots(slots, i)
+      redis.call('ZREM', K.queue, member)
+      redis.call('ZREM', K.waiting, member)
+    end
+    free = free - slots
   end
 end
 for i, found in ipairs(answers) do answers[i] = named(found) end

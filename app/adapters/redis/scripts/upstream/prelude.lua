@@ -12,12 +12,21 @@ local MAX_PROBE_GAP_MS = 60000
 local DAY_MS = 86400000             -- keys outlive their content by this: a clock may be set ahead
 local limits = cjson.decode(ARGV[1])
 
-local function health(...)
-  local fields, found = { ... }, {}
-  for i, value in ipairs(redis.call('HMGET', K.health, ...)) do
-    if value then found[fields[i]] = value end
-  end
-  return found
+-- What a script has read and not changed since is not asked for again.
+local known_health, known_windows, is_busy_trimmed, is_queue_trimmed
+
+local function health()
+  if known_health then return known_health end
+  known_health = {}
+  local flat = redis.call('HGETALL', K.health)
+  for i = 1, #flat, 2 do known_health[flat[i]] = flat[i + 1] end
+  return known_health
+end
+
+-- 'HSET' fields and values, or 'HDEL' fields.
+local function change_health(command, ...)
+  redis.call(command, K.health, ...)
+  known_health, known_windows = nil, nil
 end
 
 local function apply_clock_step()
@@ -32,8 +41,9 @@ local function apply_clock_step()
       redis.call('ZADD', key, int(score + step * unit), member)
     end
   end
-  for field, at in pairs(health('until', 'next', 'failed')) do
-    redis.call('HSET', K.health, field, int(at + step))
+  local h = health()
+  for _, field in ipairs({ 'until', 'next', 'failed' }) do
+    if h[field] then change_health('HSET', field, int(h[field] + step)) end
   end
 end
 apply_clock_step()
@@ -43,7 +53,7 @@ apply_clock_step()
 -- When the pause after a 429 ends; the requests a minute allowed from then on (nil: unthrottled), and
 -- the usual rate. The allowed rate rises by a tenth of the usual one in each step.
 local function throttle()
-  local h = health('until', 'cut', 'usual')
+  local h = health()
   local ends = tonumber(h['until'] or 0)
   if not h.cut then return ends end
   local usual = limits.rpm or tonumber(h.usual)
@@ -55,6 +65,7 @@ end
 
 -- Every limit as {ms, most (requests in so many ms), floor (of these, kept for polls)}.
 local function rate_windows()
+  if known_windows then return known_windows end
   local list = {}
   local function add(ms, most)
     local floor = math.min(math.max(math.floor(most / 4), 1), most - 1)
@@ -69,6 +80,7 @@ local function rate_windows()
     local most = math.max(math.ceil(rate / 6), 2)
     add(most * 60000 / rate, most)
   end
+  known_windows = list
   return list
 end
 
@@ -97,13 +109,16 @@ end
 -- Concurrency slots ---------------------------------------------------------------------------
 
 local function count_busy()
-  redis.call('ZREMRANGEBYSCORE', K.busy, '-inf', int(now_ms))
+  if not is_busy_trimmed then redis.call('ZREMRANGEBYSCORE', K.busy, '-inf', int(now_ms)) end
+  is_busy_trimmed = true
   return redis.call('ZCARD', K.busy)
 end
 
 -- Jobs in the queue, without those whose process fell silent.
 local function count_queued()
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', K.waiting, '-inf', int(now_ms))) do
+  local silent = is_queue_trimmed and {} or redis.call('ZRANGEBYSCORE', K.waiting, '-inf', int(now_ms))
+  is_queue_trimmed = true
+  for _, member in ipairs(silent) do
     redis.call('ZREM', K.queue, member)
     redis.call('ZREM', K.waiting, member)
   end
@@ -112,7 +127,7 @@ end
 
 -- How long a slot is held: the usual time, or the age of those held now where that is more.
 local function slot_held_ms()
-  local usual = tonumber(health('held').held or DEFAULT_SLOT_HELD_MS)
+  local usual = tonumber(health().held or DEFAULT_SLOT_HELD_MS)
   local middle = math.floor(redis.call('ZCARD', K.busy) / 2)
   local lapses = redis.call('ZRANGE', K.busy, middle, middle, 'WITHSCORES')[2]
   return math.max(usual, lapses and limits.lease_ms - (lapses - now_ms) or 0)
@@ -144,7 +159,7 @@ end
 -- breaker, or ''), fails (refusals in a row), probe_ms (to the next probe)}.
 local function traffic_view()
   local ends, rate, usual = throttle()
-  local h = health('fails', 'code', 'next')
+  local h = health()
   local fails = tonumber(h.fails or 0)
   return named({
     queued = count_queued(), busy = count_busy(), held_ms = slot_held_ms(),

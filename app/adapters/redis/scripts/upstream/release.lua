@@ -28,10 +28,11 @@ if ARGV[3] ~= '' then
   left = redis.call('ZREM', K.queue, ARGV[3])
   redis.call('ZREM', K.waiting, ARGV[3])
 end
-if held and held >= 0 and not unused then
-  local before = tonumber(health('held').held or held)
-  redis.call('HSET', K.health, 'held', int(before + (held - before) / 10))
-end
 -- The process that queued the job may still be asking for its permit.
 if left > 0 or (gone > 0 and count_queued() > 0) then redis.call('PUBLISH', K.ended, id) end
-return permits_view()
+local view = permits_view()
+if held and held >= 0 and not unused then
+  local before = tonumber(health().held or held)
+  change_health('HSET', 'held', int(before + (held - before) / 10))
+end
+return view

@@ -8,7 +8,7 @@ local ends, rate, usual = throttle()
 if now_ms > ends + 1000 then
   usual = usual or math.max(recent_requests(), MIN_USUAL_RPM)
   rate = math.min(rate or usual, limits.rpm or usual)
-  redis.call('HSET', K.health, 'usual', int(usual), 'cut', int(math.max(rate / 2, MIN_RPM)))
+  change_health('HSET', 'usual', int(usual), 'cut', int(math.max(rate / 2, MIN_RPM)))
 end
-redis.call('HSET', K.health, 'until', int(math.max(ends, now_ms + ARGV[2])))
+change_health('HSET', 'until', int(math.max(ends, now_ms + ARGV[2])))
 return traffic_view()
