@@ -34,14 +34,39 @@ async def run_renewing(
     A renewal that fails ends nothing, because the next one may be in time. The work is cancelled
     with its caller.
     """
-    working = asyncio.ensure_future(work)
+    renewal = _Renewal(keep, every_s)
     try:
-        while not (await asyncio.wait({working}, timeout=every_s))[0]:
-            with suppress(LedgerUnavailable, TaskNotFound):
-                await keep()
+        return await work
     finally:
-        working.cancel()
-    return working.result()
+        await renewal.stop()
+
+
+class _Renewal:
+    """Calls `keep` again and again; after `stop` no call is under way."""
+
+    def __init__(self, keep: Callable[[], Awaitable[object]], every_s: float) -> None:
+        self._keep, self._every_s = keep, every_s
+        self._is_over = False
+        self._running: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(every_s, self._begin)
+
+    async def stop(self) -> None:
+        self._is_over = True
+        self._timer.cancel()
+        if self._running is not None:
+            await asyncio.wait([self._running])
+
+    def _begin(self) -> None:
+        self._running = asyncio.create_task(self._renew(), name="lease")
+
+    async def _renew(self) -> None:
+        try:
+            with suppress(LedgerUnavailable, TaskNotFound):
+                await self._keep()
+        finally:
+            if not self._is_over:
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(self._every_s, self._begin)
 
 
 class LeaseKeeper:

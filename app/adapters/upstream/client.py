@@ -108,7 +108,8 @@ class DieyuyunProvider:
         answer = await self._parse_reply(
             operation, lambda reply: self._reader.read_submit(reply, request.prompt), reply
         )
-        return replace(answer, request_id=request_id(reply.headers))
+        name = request_id(reply.headers)
+        return answer if name is None else replace(answer, request_id=name)
 
     async def poll(self, upstream_id: str) -> UpstreamAnswer:
         """Ask for a task. Raises `UpstreamError` when the task failed, and `PollInconclusive` when
