@@ -7,8 +7,8 @@ jobs have ended, so what those still hold is freed (decision 26).
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -78,16 +78,14 @@ class LeaseKeeper:
         self._held: dict[tuple[str, int], _Lease] = {}
         self._renewing: asyncio.Task[None] | None = None
 
-    @contextmanager
-    def holding(self, claim: JobClaim) -> Iterator[None]:
-        held = claim.job.id, claim.token
-        self._held[held] = _Lease(claim, time.monotonic() + RENEW_S)
+    def hold(self, claim: JobClaim) -> None:
+        """Until `let_go`."""
+        self._held[claim.job.id, claim.token] = _Lease(claim, time.monotonic() + RENEW_S)
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._renew_while_held(), name="leases")
-        try:
-            yield
-        finally:
-            self._held.pop(held, None)
+
+    def let_go(self, claim: JobClaim) -> None:
+        self._held.pop((claim.job.id, claim.token), None)
 
     async def _renew_while_held(self) -> None:
         try:
