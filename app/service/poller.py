@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from app.domain.charging import assume_billed, compute_outcome
+from app.domain.copies import copy_with
 from app.domain.errors import BillingEvidence, LedgerUnavailable, RequestInterrupted, UpstreamError
 from app.domain.job import Job, JobPart, JobState, Outcome, PollAnomalyKind, TaskStatus
 from app.domain.ledger import JobClaim
@@ -223,7 +224,7 @@ class Poller:
         result = coming.result()
         if len(job.parts) > 1:
             await self.settler.record_part(job.id, index, result=result, due_ms=LEASE_MS)
-        return PollResult(replace(part, result=result), downloads=coming)
+        return PollResult(copy_with(part, result=result), downloads=coming)
 
     async def _reschedule(self, claim: JobClaim, seen: list[PollResult]) -> None:
         running = [look.running for look in seen if look.running is not None]
