@@ -163,7 +163,7 @@ class RunJob:
     async def _accepted(self, job: Job, index: int, answer: TaskPending) -> JobPart:
         """The provider accepted a part as a task: from here on its result survives this process."""
         upstream_id, request_id = answer.upstream_id, answer.request_id
-        part = replace(job.parts[index], upstream_id=upstream_id, request_id=request_id)
+        part = copy_with(job.parts[index], upstream_id=upstream_id, request_id=request_id)
         ours = await self.settler.record_part(
             job.id,
             index,
