@@ -1,8 +1,10 @@
 """Limits, the scopes that have them, what is left of them, and the refusals of free use."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import partial
+from typing import NamedTuple
 
 from app.domain.errors import AdmissionRefused, RateLimited
 
@@ -113,12 +115,12 @@ LIMIT_FIELDS = {
 """What the fields of `Limits` limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class LimitStatus:
+class LimitStatus(NamedTuple):
     """What is used of one limit of one scope: images, requests, jobs or micro-units.
 
     `used` is settled, `held` is reserved. `reset_s` is the seconds until the window ends, or for a
-    rate a minute until the full burst is available again. `limit` None means unlimited.
+    rate a minute until the full burst is available again. `limit` None means unlimited. A tuple,
+    because each request makes two dozen.
     """
 
     scope: ScopeKind
@@ -138,50 +140,86 @@ class LimitStatus:
         return None if self.limit is None else max(self.limit - self.used - self.held, 0)
 
 
+class SettledReservation(NamedTuple):
+    """A reservation of `n` images that was settled with `billed` images."""
+
+    n: int
+    billed: int
+    unit_micros: int
+
+    def apply_to(self, status: LimitStatus) -> LimitStatus:
+        """What is left of a limit afterwards."""
+        if status.kind is LimitKind.IMAGES:
+            each = 1
+        elif status.kind is LimitKind.MONEY:
+            each = self.unit_micros
+        else:
+            return status
+        if status.window is LimitWindow.MINUTE:
+            return status._replace(used=max(status.used - (self.n - self.billed), 0))
+        used, held = status.used + self.billed * each, status.held - self.n * each
+        return status._replace(used=used, held=held)
+
+
+StatusReader = Callable[[LimitKind | None], Iterable[LimitStatus]]
+"""Makes the statuses of one kind, or all."""
+
+
 class LimitSnapshot:
     """All limits of one principal at one moment: their statuses, or what makes these once somebody
-    asks. Of most snapshots nobody does."""
+    asks. Of most snapshots nobody does, or for one kind only."""
 
-    __slots__ = ("_statuses",)
+    __slots__ = ("_known", "_read_kind", "_settlement")
 
     def __init__(
-        self, statuses: tuple[LimitStatus, ...] | Callable[[], Iterable[LimitStatus]] = ()
+        self,
+        statuses: tuple[LimitStatus, ...] | StatusReader = (),
+        settlement: SettledReservation | None = None,
     ) -> None:
-        self._statuses = statuses
+        self._known: dict[LimitKind | None, tuple[LimitStatus, ...]] = {}
+        self._read_kind = statuses if callable(statuses) else partial(_of_kind, statuses)
+        self._settlement = settlement
 
     @property
     def statuses(self) -> tuple[LimitStatus, ...]:
-        if callable(self._statuses):
-            self._statuses = tuple(self._statuses())
-        return self._statuses
+        return self._read()
 
     def after_settlement(self, n: int, billed: int, unit_micros: int | None) -> "LimitSnapshot":
         """This snapshot after a reservation of `n` images was settled with `billed` images."""
-        per_image = {LimitKind.IMAGES: 1, LimitKind.MONEY: unit_micros or 0}
-
-        def settled() -> Iterator[LimitStatus]:
-            for status in self.statuses:
-                each = per_image.get(status.kind, 0)
-                if each and status.window is LimitWindow.MINUTE:
-                    yield replace(status, used=max(status.used - (n - billed), 0))
-                    continue
-                used, held = status.used + billed * each, status.held - n * each
-                yield replace(status, used=used, held=held) if each else status
-
-        return LimitSnapshot(settled)
+        assert self._settlement is None, "a request has one reservation"
+        return LimitSnapshot(self._read, SettledReservation(n, billed, unit_micros or 0))
 
     def tightest(self, kind: LimitKind) -> LimitStatus | None:
         """The limit of this kind that will refuse first. The house's limits are left out: what the
         whole deployment uses is for the operator only."""
-        shown = [status for status in self.statuses if status.scope is not ScopeKind.HOUSE]
-        bound = [status for status in shown if status.kind is kind and status.limit is not None]
-        return min(bound, key=lambda status: (status.remaining or 0, status.reset_s), default=None)
+        bound = [
+            status
+            for status in self._read(kind)
+            if status.limit is not None and status.scope is not ScopeKind.HOUSE
+        ]
+        return min(bound, key=_room_left, default=None)
+
+    def _read(self, kind: LimitKind | None = None) -> tuple[LimitStatus, ...]:
+        if kind not in self._known:
+            found = self._read_kind(kind)
+            if self._settlement is not None:
+                found = map(self._settlement.apply_to, found)
+            self._known[kind] = tuple(found)
+        return self._known[kind]
 
     @property
     def binding(self) -> LimitStatus | None:
         """Of all limits the one of which the smallest share is left; None when unlimited."""
         bound = [status for status in self.statuses if status.limit is not None]
         return min(bound, key=lambda status: (_share_left(status), -status.reset_s), default=None)
+
+
+def _of_kind(statuses: tuple[LimitStatus, ...], kind: LimitKind | None) -> Iterable[LimitStatus]:
+    return [status for status in statuses if kind in (None, status.kind)]
+
+
+def _room_left(status: LimitStatus) -> tuple[int, int]:
+    return status.remaining or 0, status.reset_s
 
 
 def _share_left(status: LimitStatus) -> float:

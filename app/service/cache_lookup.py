@@ -7,8 +7,7 @@ from app.domain.cache import CacheLookup, CacheOutcome
 from app.domain.errors import GatewayOverloaded, NotCached
 from app.domain.job import Job
 from app.domain.ports import Ledger, ResultCache
-from app.domain.principal import Principal
-from app.service.generation import GenerateCommand
+from app.service.generation import GenerateCommand, IncomingRequest
 
 MAKER_POLL_S = 0.02
 MAX_MAKER_S = 3.0
@@ -20,21 +19,22 @@ MAX_MAKER_WAIT_S = 10.0
 
 
 async def find_or_join(
-    cache: ResultCache, ledger: Ledger, principal: Principal, command: GenerateCommand, job_id: str
+    cache: ResultCache, ledger: Ledger, incoming: IncomingRequest
 ) -> tuple[CacheLookup, Job | None]:
     """What the cache knows, and the job to join when one is making the picture already.
 
     Raises `NotCached` for `only-if-cached` without an entry, and `GatewayOverloaded` when one job
     after another fails to make it.
     """
+    only_if_cached = incoming.command.control.only_if_cached
     deadline_s = time.monotonic() + MAX_MAKER_WAIT_S
-    found = await _look_up(cache, principal, command, job_id)
+    found = await _look_up(cache, incoming)
     while found.outcome is CacheOutcome.JOINED:
         making = await ledger.job(found.job_id or "")
         if making is not None and making.failure is None:
             return found, making
         gone = making is not None or found.claimed_s > MAX_MAKER_S
-        if command.control.only_if_cached and gone:
+        if only_if_cached and gone:
             break
         if time.monotonic() > deadline_s:
             raise GatewayOverloaded(
@@ -43,8 +43,8 @@ async def find_or_join(
         if not gone:
             await asyncio.sleep(MAKER_POLL_S)
         instead_of = found.job_id if gone else None
-        found = await _look_up(cache, principal, command, job_id, instead_of)
-    if command.control.only_if_cached and found.outcome is not CacheOutcome.HIT:
+        found = await _look_up(cache, incoming, instead_of)
+    if only_if_cached and found.outcome is not CacheOutcome.HIT:
         raise _not_cached()
     return found, None
 
@@ -57,17 +57,14 @@ def bypass_cache(command: GenerateCommand) -> CacheLookup:
 
 
 async def _look_up(
-    cache: ResultCache,
-    principal: Principal,
-    command: GenerateCommand,
-    job_id: str,
-    instead_of: str | None = None,
+    cache: ResultCache, incoming: IncomingRequest, instead_of: str | None = None
 ) -> CacheLookup:
+    command, caller = incoming.command, incoming.caller
     return await cache.look_up(
-        command.request.fingerprint(principal.pool),
-        job_id,
+        command.request.fingerprint(incoming.principal.pool),
+        caller.id,
         command.control,
-        repeated=command.dedup_keys.is_sdk_retry,
+        repeated=caller.dedup_keys.is_sdk_retry,
         instead_of=instead_of,
     )
 

@@ -86,9 +86,7 @@ class GenerateImages:
         """
         model = principal.resolve_model(self.catalog, command.request.model)
         caller = self.deduplicator.register(principal, command.dedup_keys, new_job_id(), is_present)
-        incoming = IncomingRequest(
-            principal, replace(command, dedup_keys=caller.dedup_keys), model, caller
-        )
+        incoming = IncomingRequest(principal, command, model, caller)
         try:
             self._check_capacity()
             with self.load.admitting():
@@ -108,7 +106,7 @@ class GenerateImages:
     ) -> StartedJob:
         """Steps 5 to 7. They are taken again when the job that was joined here is cancelled."""
         principal, command, caller = incoming.principal, incoming.command, incoming.caller
-        found, making = await find_or_join(self.cache, self.ledger, principal, command, caller.id)
+        found, making = await find_or_join(self.cache, self.ledger, incoming)
         is_hit = found.outcome is CacheOutcome.HIT
         self.deduplicator.callers.set_awaited_variant(
             caller, found.cache_variant if is_hit or making is not None else None
@@ -116,13 +114,13 @@ class GenerateImages:
         # `only-if-cached` asks what is there and orders nothing, so it binds no Idempotency-Key.
         if (
             found.job_id
-            and command.dedup_keys.idempotency_key
+            and caller.dedup_keys.idempotency_key
             and not command.control.only_if_cached
         ):
-            await self.ledger.bind_idempotency_key(principal, command.dedup_keys, found.job_id)
+            await self.ledger.bind_idempotency_key(principal, caller.dedup_keys, found.job_id)
         if is_hit:
             self.recorder.cached(found.outcome, incoming.model.name, len(found.pictures))
-            return incoming.started(start_from_cache(incoming, found, limit_snapshot))
+            return start_from_cache(incoming, found, limit_snapshot)
         if making is not None:
             again = partial(self._use_cache_or_open_job, incoming, limit_snapshot)
             return replace(self._join(incoming, making, limit_snapshot), restart=again)
@@ -143,13 +141,12 @@ class GenerateImages:
             raise GatewayDraining
         self.recorder.cached(found.outcome, incoming.model.name, 0)
         self.jobs.launch(admitted.job, incoming.command.request, incoming.model)
-        return incoming.started(
-            StartedJob(
-                admitted.job,
-                admitted.limit_snapshot,
-                found.outcome,
-                stored=found.cache_variant is not None,
-            )
+        return StartedJob(
+            admitted.job,
+            admitted.limit_snapshot,
+            found.outcome,
+            stored=found.cache_variant is not None,
+            caller=incoming.waits_for(admitted.job),
         )
 
     async def wait_for_images(self, started: StartedJob, wait_s: float) -> FinishedJob:
@@ -254,7 +251,8 @@ class GenerateImages:
         self, incoming: IncomingRequest, job: Job, limit_snapshot: LimitSnapshot
     ) -> StartedJob:
         self.recorder.cached(CacheOutcome.JOINED, job.model, job.n)
-        return incoming.started(StartedJob(job, limit_snapshot, CacheOutcome.JOINED, joined=True))
+        caller = incoming.waits_for(job)
+        return StartedJob(job, limit_snapshot, CacheOutcome.JOINED, joined=True, caller=caller)
 
     async def _wait(self, started: StartedJob, wait_s: float) -> EndedJob:
         ended = await self._wait_unless_dismissed(started, wait_s)

@@ -1,7 +1,7 @@
 """What a caller asks for, and what becomes of its request."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from app.domain.attribution import Attribution
 from app.domain.cache import CacheControl, CacheLookup, CacheOutcome
@@ -59,7 +59,8 @@ class StartedJob:
 
 @dataclass(frozen=True, slots=True)
 class IncomingRequest:
-    """A request on its way through the steps: who asks for what, and the caller that waits."""
+    """A request on its way through the steps: who asks for what, and the caller that waits. The
+    caller has the dedup keys that count."""
 
     principal: Principal
     command: GenerateCommand
@@ -82,7 +83,7 @@ class IncomingRequest:
             request=request,
             part_sizes=_part_sizes(request.n, model.images_per_call(references)),
             unit_micros=model.price(request.size, request.quality, references),
-            dedup_keys=command.dedup_keys,
+            dedup_keys=self.caller.dedup_keys,
             lease_ms=lease_ms,
             cache_variant=found.cache_variant,
             response_format=command.response_format,
@@ -94,10 +95,10 @@ class IncomingRequest:
             provider=model.provider,
         )
 
-    def started(self, started: StartedJob) -> StartedJob:
-        """What the request has become; from now on its caller waits for that job."""
-        self.caller.job_id = started.job.id
-        return replace(started, caller=self.caller)
+    def waits_for(self, job: Job) -> WaitingCaller:
+        """The caller, who waits for that job from now on."""
+        self.caller.job_id = job.id
+        return self.caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,5 +141,11 @@ def start_from_cache(
         response_format=command.response_format,
     )
     return StartedJob(
-        job, limit_snapshot, CacheOutcome.HIT, recalled.age_s, recalled.ttl_s, stored=True
+        job,
+        limit_snapshot,
+        CacheOutcome.HIT,
+        age_s=recalled.age_s,
+        ttl_s=recalled.ttl_s,
+        stored=True,
+        caller=incoming.waits_for(job),
     )

@@ -4,6 +4,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from app.domain.rollups import (
     smallest_view,
     sum_entry,
 )
+from app.domain.single_flight import SingleFlight
 from app.domain.team_bounds import TeamBounds
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class UsageReports:
     ) -> None:
         self._ledger, self._rollups, self._bounds = ledger, rollups, bounds
         self._told: OrderedDict[str, tuple[Principal, float, LimitSnapshot]] = OrderedDict()
+        self._reads: SingleFlight[LimitSnapshot] = SingleFlight()
 
     def held_to(self, bounds: TeamBounds) -> "UsageReports":
         """What one team used."""
@@ -52,11 +55,15 @@ class UsageReports:
     async def recall_limits(self, principal: Principal) -> LimitSnapshot:
         """The same, up to a second old while the limits themselves stay: for refusals, of which
         there may be many."""
-        told, now_s = self._told.get(principal.key_id), time.monotonic()
-        if told is not None and told[0].scopes == principal.scopes and now_s - told[1] < RECALL_S:
-            return told[2]
+        if told := self._told.get(principal.key_id):
+            asker, at_s, snapshot = told
+            if asker.scopes == principal.scopes and time.monotonic() - at_s < RECALL_S:
+                return snapshot
+        return await self._reads.ask(principal.key_id, partial(self._read_and_keep, principal))
+
+    async def _read_and_keep(self, principal: Principal) -> LimitSnapshot:
         snapshot = await self._ledger.read_limits(principal)
-        self._told[principal.key_id] = principal, now_s, snapshot
+        self._told[principal.key_id] = principal, time.monotonic(), snapshot
         self._told.move_to_end(principal.key_id)
         if len(self._told) > MAX_RECALLED:
             self._told.popitem(last=False)

@@ -23,7 +23,6 @@ from store_rig import (
 )
 from test_deliveries import claimed, hook
 from test_ledger_rebuild import KEY, TERMS, Host, busy_day, entries, told
-from test_redis_keyspace import free_port
 
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.reader import JournalHistory
@@ -53,6 +52,7 @@ from app.recovery.backup_file import (
 )
 from app.recovery.refill import open_epoch_after
 from app.recovery.restore import RestoreRefused, check_backup, restore_ledger
+from tests.ports import free_port
 from tests.store_node import programs
 
 OTHER_PLACE = "redis://store.test:6379/0"

@@ -23,7 +23,7 @@ TERMS = RetentionTerms(70_000, 190_000, 900_000, 86_400_000, 3_600_000)
 
 def fill(directory: Path, days_ago: int, first: int, count: int = 3) -> None:
     """What a process of that day wrote."""
-    journal = FileJournal(directory, now=lambda: TODAY - timedelta(days=days_ago))
+    journal = FileJournal(directory, clock=lambda: (TODAY - timedelta(days=days_ago)).timestamp())
     for seq in range(first, first + count):
         change = StoreChange(ChangeKind.JOB, f"task_{seq}", ["state", "R"], seq)
         journal.append(JournalRecord(Position(seq, f"task_{seq}", "e" * 32), [change], seq))
@@ -128,7 +128,7 @@ async def test_a_store_is_rebuilt_from_compressed_days(
     engine: Engine, store: BatchingStore, tmp_path: Path
 ) -> None:
     days = [datetime.now(UTC)]
-    journal = FileJournal(tmp_path, now=lambda: days[-1])
+    journal = FileJournal(tmp_path, clock=lambda: days[-1].timestamp())
     scripts = scripts_on(store, journal)
     ledger = ledger_on(store, scripts=scripts)
     await ledger.settle(await started(ledger, admission()), delivered(1))

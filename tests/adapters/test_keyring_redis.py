@@ -1,5 +1,6 @@
 """Keys, users and teams: found quickly, revoked quickly, remembered when the store is away."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
@@ -74,6 +75,24 @@ async def test_a_user_without_a_team(ring: RedisKeyRing) -> None:
     await ring.save_key(key, NOTE)
 
     assert await ring.authenticate("2" * 64) == (key, BOB, None)
+
+
+async def test_a_key_that_many_use_at_once_is_looked_up_once(
+    engine: Engine, open_store: OpenStore, ring: RedisKeyRing, watch: Watch
+) -> None:
+    asked: list[str] = []
+    busy = keyring_on(open_store(engine.url, observe=lambda name, *_: asked.append(name)), watch)
+    impatient = asyncio.create_task(busy.authenticate(DIGEST))
+    await asyncio.sleep(0)
+    rest = asyncio.gather(*(busy.authenticate(DIGEST) for _ in range(50)))
+    await asyncio.sleep(0)
+    impatient.cancel()
+
+    assert await rest == [(KEY, ANN, TEAM)] * 50
+    assert asked.count("lookup_key") == 1
+    watch.now += 3.1
+    assert await busy.authenticate(DIGEST) == (KEY, ANN, TEAM)
+    assert asked.count("lookup_key") == 2
 
 
 async def test_only_the_whole_digest_opens(ring: RedisKeyRing) -> None:

@@ -89,7 +89,7 @@ async def told(host: Host) -> dict[str, Any]:
     snapshot = await host.ledger.read_limits(principal(user=Limits(images_per_day=50)))
     return {
         "entries": await entries(host.ledger),
-        "standing": [replace(status, reset_s=0) for status in snapshot.statuses],
+        "standing": [status._replace(reset_s=0) for status in snapshot.statuses],
         "open": (audit.open_jobs, stats.jobs, stats.held_images, stats.held_micros),
         "differences": audit.differences,
         "users": await host.keyring.users(),
@@ -722,7 +722,7 @@ async def test_half_a_line_is_skipped_and_counted(engine: Engine, host: Host) ->
 
 async def test_a_journal_starts_a_file_each_day_and_old_ones_are_swept(tmp_path: Path) -> None:
     today = datetime(2026, 11, 27, 23, 59, tzinfo=UTC)
-    journal = FileJournal(tmp_path, now=lambda: today)
+    journal = FileJournal(tmp_path, clock=lambda: today.timestamp())
     step = JournalRecord(
         Position(1, "x", "e"), [StoreChange(ChangeKind.USERS, "ann", ["record", "{}"])], 1
     )

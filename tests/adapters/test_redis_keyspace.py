@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +44,7 @@ from app.domain.journal import RegisteredJournal
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, User
 from app.domain.session import Session, SessionRole
+from tests.ports import free_port
 from tests.store_node import programs
 
 ROOM = Path(keyspace.__file__).parent
@@ -223,13 +223,6 @@ async def test_no_client_retries_by_itself(url: str) -> None:
 
     assert pool.make_connection().retry.get_retries() == 0
     await client.aclose()
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize("name", sorted(programs()))

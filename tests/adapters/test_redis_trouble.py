@@ -21,6 +21,7 @@ from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.client.connection import PUBSUB_CONNECTIONS, connect
 from app.adapters.redis.client.scripts import Script, build_script
 from app.domain.errors import StoreUnavailable
+from tests.ports import free_port
 from tests.store_node import programs
 
 ECHO = build_script("echo", "#!lua flags=no-writes\nreturn ARGV[1]", [])
@@ -79,8 +80,9 @@ async def test_a_store_that_refuses(
 ) -> None:
     """Never taken for an empty ledger, and told apart in the metrics."""
     seen: list[tuple[str, str]] = []
-    program = programs()[name]
-    with running(program, *options) as engine:
+    if "--cluster-enabled" in options:
+        options += ("--cluster-port", str(free_port()))
+    with running(programs()[name], *options) as engine:
         store = open_store(
             engine.url, observe=lambda script, outcome, _: seen.append((script, outcome))
         )

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.clients.catalog import PROXY
+from tests.ports import free_port
 
 MASTER_KEY = "sk-litellm-of-the-tests"
 BOOTS_WITHIN_S = 180
@@ -59,7 +59,7 @@ def proxy_with(text: str, folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     configuration, log = folder / "litellm.yaml", folder / "litellm.log"
     configuration.write_text(text, encoding="utf-8")
-    port = _free_port()
+    port = free_port()
     program = [str(PROXY.folder / "bin" / "python"), str(PROXY.folder / "bin" / "litellm")]
     options = ["--config", str(configuration), "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as out:
@@ -90,12 +90,6 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
         except httpx.HTTPError:
             time.sleep(0.2)
     raise RuntimeError(f"LiteLLM's proxy did not start: {log.read_text()[-300:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _environment() -> dict[str, str]:

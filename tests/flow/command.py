@@ -66,12 +66,14 @@ class Serving:
 
 
 def served_by(url: str) -> dict[str, str]:
-    """Settings of a deployment whose provider is the sandbox at this URL."""
+    """Settings of a deployment whose provider is the sandbox at this URL. Its store is waited for:
+    on a busy machine half a second is soon over."""
     return {
         "KOI_UPSTREAM_BASE_URL": url,
         "KOI_UPSTREAM_API_KEY": "sk-sandbox",
         "KOI_UPSTREAM_POLL_INTERVAL_S": "0.05",
         "KOI_CATALOG": str(PRICED),
+        "KOI_REDIS_TIMEOUT_MS": "3000",
     }
 
 

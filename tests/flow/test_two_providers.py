@@ -17,8 +17,10 @@ from app.reconcile.report import BillReport
 from app.sandbox.account import GOOD_KEY, OTHER_GOOD_KEY
 from app.sandbox.server import Sandbox
 from app.wiring.operator import OperatorContext
+from tests.flow.studio import EDITS, digest, picture
 from tests.flow.test_generate import wait_for
 from tests.flow.two_providers import (
+    EDITS_THERE,
     GENERATE,
     HERE,
     KEYS,
@@ -128,7 +130,7 @@ def compare(koi: Koi, sandbox: Sandbox, file: Path, provider: str | None) -> Bil
 
 
 def test_each_provider_gets_its_own_requests_with_its_own_key(house: House) -> None:
-    before = house.main.posts, house.second.posts
+    before, billed = (house.main.posts, house.second.posts), len(house.second.bill())
     with house.koi.client() as client:
         answers = [
             generate(client, model, f"koi of {model}", n=2, **{"async": late})
@@ -147,7 +149,7 @@ def test_each_provider_gets_its_own_requests_with_its_own_key(house: House) -> N
     assert keys_sent(house.second) == {OTHER_GOOD_KEY}
     sent = [request.body for request in house.second.requests if request.body]
     assert all(b'"model":"grok-imagine"' in body for body in sent)
-    assert {line.model for line in house.second.bill()} == {"grok-imagine"}
+    assert {line.model for line in house.second.bill()[billed:]} == {"grok-imagine"}
 
 
 def test_images_of_both_providers_count_against_one_limit(house: House) -> None:
@@ -240,6 +242,23 @@ def test_the_console_lists_the_providers_without_a_key(house: House) -> None:
     assert second["source"] == "catalog"
     assert second["value"] == f"base_url = {house.second.url}, api_key_env = SECOND_API_KEY"
     assert OTHER_GOOD_KEY not in answer.text
+
+
+def test_an_edit_is_sent_to_the_provider_of_its_model(house: House) -> None:
+    shown, here = picture(), len(house.main.references)
+    with house.koi.client() as client:
+        edited = client.post(
+            EDITS, data={"model": EDITS_THERE, "prompt": "bluer"}, files={"image": shown}
+        )
+        refused = client.post(
+            EDITS, data={"model": HERE, "prompt": "bluer"}, files={"image": shown}
+        )
+
+    assert httpx.get(edited.json()["data"][0]["url"]).status_code == 200
+    assert code_of(refused) is not None, "the main provider's model takes none"
+    assert house.second.references[-1] == (digest(shown),)
+    assert len(house.main.references) == here
+    assert house.koi.entries()[-1].provider == "second"
 
 
 def test_the_bill_of_one_provider_says_nothing_of_the_others_charges(

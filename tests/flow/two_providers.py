@@ -17,6 +17,8 @@ VARIABLE = "SECOND_API_KEY"
 KEYS = {VARIABLE: OTHER_GOOD_KEY}
 HERE, THERE = "grok-imagine", "other-image"
 """A model of each. At the second provider, it has the name that the first one has here."""
+EDITS_THERE = "other-edits"
+"""A model of the second one that takes reference images."""
 
 MODELS = f"""
 [[models]]
@@ -27,6 +29,16 @@ modes = ["async", "sync"]
 sizes = ["1024x1024", "1536x1024"]
 qualities = ["standard"]
 max_n = 10
+prices = {{ "*" = "0.14" }}
+
+[[models]]
+name = "{EDITS_THERE}"
+provider = "second"
+upstream_name = "doubao-seedream-4.0"
+modes = ["async", "sync"]
+sizes = ["1024x1024"]
+qualities = ["standard"]
+references = 2
 prices = {{ "*" = "0.14" }}
 """
 

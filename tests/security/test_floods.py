@@ -31,12 +31,7 @@ ASK = b"GET /livez HTTP/1.1\r\nHost: koi\r\n\r\n"
 
 @pytest.fixture
 def cli(sandbox: Sandbox, tmp_path: Path) -> Cli:
-    settings = {
-        **served_by(sandbox.url),
-        "KOI_UPSTREAM_POLL_INTERVAL_S": "0.1",
-        "KOI_REDIS_TIMEOUT_MS": "300",
-    }
-    return Cli(tmp_path, settings)
+    return Cli(tmp_path, {**served_by(sandbox.url), "KOI_UPSTREAM_POLL_INTERVAL_S": "0.1"})
 
 
 @contextlib.contextmanager
@@ -75,8 +70,9 @@ def test_a_store_that_is_away_is_told_once_and_not_with_every_request(
     cli: Cli, tmp_path: Path
 ) -> None:
     key = cli.key()
+    cli.settings["KOI_REDIS_TIMEOUT_MS"] = "300"
     with cli.forked() as serving:
-        assert generate(serving.url, key).status_code == 200
+        eventually(lambda: generate(serving.url, key).status_code == 200)
         with store_at(tmp_path) as store:
             server = store.info("server")["process_id"]
         os.kill(server, signal.SIGSTOP)

@@ -12,52 +12,53 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
 import structlog
 
 from app.adapters.journal.append_file import AppendFile
-from app.adapters.journal.id_file import JournalIdFile
+from app.adapters.journal.id_file import DirectoryWatch, JournalIdFile
 from app.adapters.journal.reader import COPIES_SUFFIX, read_journal_tail
 from app.domain.journal import ChangeKind, JournalRecord, Position, StoreChange
 
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+DAY_S = 86_400
 
 
 class DailyName:
-    """The name of a file that is another one each day: the date, then `rest`."""
+    """The name of a file that is another one each day of UTC: the date, then `rest`."""
 
-    def __init__(self, rest: str, now: Callable[[], datetime]) -> None:
-        self._rest, self._now = rest, now
-        self._date: date | None = None
-        self._name = ""
+    def __init__(self, rest: str, clock: Callable[[], float]) -> None:
+        self._rest, self._clock = rest, clock
+        self._day, self._name = -1.0, ""
 
     def __call__(self) -> str:
-        today = self._now().date()
-        if today != self._date:
-            self._date, self._name = today, f"{today:%Y-%m-%d}{self._rest}"
+        now_s = self._clock()
+        day = now_s // DAY_S
+        if day != self._day:
+            self._day = day
+            self._name = f"{datetime.fromtimestamp(now_s, UTC):%Y-%m-%d}{self._rest}"
         return self._name
 
 
 class FileJournal:
-    """Appends to its own files in `directory`, which the first line creates."""
+    """Appends to its own files in `directory`, which the first line creates. `clock` gives Unix
+    seconds."""
 
-    def __init__(self, directory: Path, *, now: Callable[[], datetime] = _now) -> None:
+    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._log = structlog.get_logger("koi.journal")
         self.position: Position | None = self._read_last_position(directory)
         self.directory = directory
         self._id_file = JournalIdFile(directory)
+        self._watch = DirectoryWatch(directory)
         self._was_gone = False
         self.has_changes = False
         """Whether this process wrote a change that must survive the loss of the store."""
         self._deduplicator = ChangeDeduplicator()
         process = secrets.token_hex(4)
         self._ledger_file, self._jobs_file, self._copies_file = (
-            AppendFile(directory, DailyName(f"-{process}{suffix}", now))
+            AppendFile(directory, DailyName(f"-{process}{suffix}", clock))
             for suffix in (".books.jsonl", ".jobs.jsonl", COPIES_SUFFIX)
         )
 
@@ -108,7 +109,11 @@ class FileJournal:
 
     def gone(self) -> bool:
         """Whether the open files or their directory were deleted or replaced."""
+        if not self._watch.has_changed():
+            return False
         gone = self._id_file.gone() or any(file.gone() for file in self._files)
+        if gone:
+            self._watch.distrust()
         if gone is not self._was_gone:
             self._was_gone = gone
             if gone:
@@ -200,7 +205,7 @@ class ChangeDeduplicator:
 
 def _digests(fields: Sequence[str]) -> dict[str, int]:
     """Each field with a digest of its value: values may be long."""
-    return {name: hash(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
+    return dict(zip(fields[::2], map(hash, fields[1::2]), strict=True))
 
 
 class DelegatedJournal:

@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from typing import NamedTuple
 from app.adapters.files import DIRECTORY_FLAGS, create_file_once, open_no_follow
 
 ID_FILE_NAME = "id"
+TICK_NS = 100_000_000
+"""Longer than a tick of the clock by which any kernel stamps its files."""
 ID_PATTERN = re.compile(r"[0-9a-f]{16}")
 
 
@@ -77,6 +80,33 @@ class FileId(NamedTuple):
 def file_id(file: int) -> FileId:
     found = os.fstat(file)
     return FileId(found.st_dev, found.st_ino)
+
+
+class DirectoryWatch:
+    """Tells by one look whether anything in a directory was created, renamed or deleted."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._seen: tuple[int, int, int] | None = None
+
+    def has_changed(self) -> bool:
+        """Since the last look; the directory itself may also be another one, or none."""
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            self._seen = None
+            return True
+        state = found.st_dev, found.st_ino, found.st_mtime_ns
+        if state == self._seen:
+            return False
+        # Two changes within one tick of the kernel's clock have the same time.
+        is_past = time.time_ns() - found.st_mtime_ns > TICK_NS
+        self._seen = state if is_past else None
+        return True
+
+    def distrust(self) -> None:
+        """The next look finds a change."""
+        self._seen = None
 
 
 def was_replaced(path: str, opened: FileId) -> bool:

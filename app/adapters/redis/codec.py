@@ -5,6 +5,7 @@ of a job (`day`, `month`, `attempt`, `seq`, `holder` …), which nothing else de
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
@@ -174,10 +175,10 @@ def _read(fields: Sequence[Field], record: Mapping[str, str], suffix: str = "") 
 
 
 def _write(fields: Sequence[Field], value: object, suffix: str = "") -> Iterator[tuple[str, str]]:
-    for field in fields:
-        part = getattr(value, field.attribute)
-        if part != field.default:
-            yield field.stored + suffix, field.write(part)
+    for attribute, stored, _, write, default in fields:
+        part = getattr(value, attribute)
+        if part != default:
+            yield stored + suffix, write(part)
 
 
 # Jobs --------------------------------------------------------------------------------------------
@@ -293,4 +294,4 @@ def unflatten(flat: Sequence[str]) -> Record:
 
 
 def flatten(record: Mapping[str, str]) -> list[str]:
-    return [text for pair in record.items() for text in pair]
+    return list(chain.from_iterable(record.items()))

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import orjson
 
@@ -20,6 +21,7 @@ from app.domain.administration import AdminKey, AuditNote, Conflict
 from app.domain.errors import LedgerUnavailable
 from app.domain.limits import SpendingStop
 from app.domain.principal import ApiKey, Team, User, at
+from app.domain.single_flight import SingleFlight
 
 CACHE_FRESH_S = 3.0
 CACHE_STALE_S = 60.0
@@ -93,6 +95,8 @@ class RedisKeyRing:
     def __init__(self, scripts: LedgerScripts, now: Callable[[], float] = time.monotonic) -> None:
         self._scripts, self._now = scripts, now
         self._cache = _LookupCache()
+        self._look_ups: SingleFlight[_CachedLookup] = SingleFlight()
+        """A busy key's answer gets old for all of its requests at once."""
 
     async def authenticate(self, digest: str) -> KeyIdentity | None:
         """The records behind a key's SHA-256 (hex); None when unknown, expired or revoked.
@@ -110,7 +114,7 @@ class RedisKeyRing:
         look_up = self._cache.get(digest)
         if look_up is None or self._now() > look_up.fresh_until_s:
             try:
-                look_up = await self._look_up(digest)
+                look_up = await self._look_ups.ask(digest, partial(self._look_up, digest))
             except LedgerUnavailable:
                 stale = look_up is None or self._now() - look_up.at_s > CACHE_STALE_S
                 if look_up is None or not look_up.is_known or stale:
@@ -234,6 +238,7 @@ class RedisKeyRing:
         audit = {"actor": note.actor.text, "kind": note.kind, "reason": note.reason}
         status, _ = await self._scripts.write("save_record", {**ask, "audit": audit})
         self._cache.clear()
+        self._look_ups.clear()
         if status in CONFLICTS:
             raise Conflict(CONFLICTS[status])
         return status == "written"

@@ -1,9 +1,12 @@
 """A principal as the ledger sees it: scope keys, the limits on each, and what is left of them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import orjson
 
 from app.domain.limits import (
     LIMIT_FIELDS,
@@ -19,7 +22,7 @@ from app.domain.limits import (
 from app.domain.principal import Principal
 
 HOUSE_SCOPE_KEY = "house"
-_Amounts = tuple[LimitKind, LimitWindow, int | None, int, int, int]
+MAX_KNOWN_LIMITS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,50 +60,99 @@ class ScopeSet:
         """`texts` are the `limits` of a script's reply; `unlimited` shows what has no limit too."""
         return LimitSnapshot(partial(self._statuses, texts, unlimited))
 
-    def _statuses(self, texts: Sequence[str], unlimited: bool) -> Iterator[LimitStatus]:
+    def _statuses(
+        self, texts: Sequence[str], unlimited: bool, wanted: LimitKind | None
+    ) -> Iterator[LimitStatus]:
         day_s, month_s = map(int, texts[0].split())
+        counted = COUNTED if wanted is None else COUNTED_OF[wanted]
         for scope, text in zip(self.scopes, texts[1:], strict=True):
-            for kind, window, limit, *amounts in _amounts(scope.limits, text, day_s, month_s):
-                if limit is not None or unlimited:
-                    status = LimitStatus(scope.kind, scope.name, kind, window, limit, *amounts)
-                    yield status if scope.raised is None else _with_raise(status, scope.raised)
+            amounts = _Amounts(day_s, month_s, *map(int, text.split()))
+            for kind, window, limit_of, always, read in counted:
+                limit = limit_of(scope.limits)
+                if limit is None and not (unlimited and always):
+                    continue
+                used, held, reset_s = read(amounts, limit)
+                status = LimitStatus(
+                    scope.kind, scope.name, kind, window, limit, used, held, reset_s
+                )
+                yield status if scope.raised is None else _with_raise(status, scope.raised)
 
 
 def _with_raise(status: LimitStatus, raised: LimitRaise) -> LimitStatus:
     by = raised.amounts[LIMIT_FIELDS[status.kind, status.window]]
     if not by or status.limit is None:
         return status
-    return replace(status, raised_by=by, raised_until_ms=raised.until_ms)
+    return status._replace(raised_by=by, raised_until_ms=raised.until_ms)
 
 
-def _amounts(limits: Limits, text: str, day_s: int, month_s: int) -> Iterator[_Amounts]:
-    """Each limit with what is used and held of it, and the seconds to its reset."""
-    day_images, day_micros, day_held, day_held_micros, *more = map(int, text.split())
-    images, micros, held, held_micros, spent_us, running, *rates = more
-    rate = limits.requests_per_minute
-    made = _spent(spent_us, rate)
-    kind, window = LimitKind, LimitWindow
-    yield kind.REQUESTS, window.MINUTE, rate, made, 0, _ceil_s(spent_us)
-    yield kind.CONCURRENCY, window.NOW, limits.concurrency, 0, running, 0
-    yield kind.IMAGES, window.DAY, limits.images_per_day, day_images, day_held, day_s
-    yield kind.IMAGES, window.MONTH, limits.images_per_month, images, held, month_s
-    yield kind.MONEY, window.DAY, limits.micros_per_day, day_micros, day_held_micros, day_s
-    yield kind.MONEY, window.MONTH, limits.micros_per_month, micros, held_micros, month_s
-    if rates:
-        images_us, requests = rates
-        if (rate := limits.images_per_minute) is not None:
-            yield kind.IMAGES, window.MINUTE, rate, _spent(images_us, rate), 0, _ceil_s(images_us)
-        if limits.requests_per_day is not None:
-            yield kind.REQUESTS, window.DAY, limits.requests_per_day, requests, 0, day_s
+class _Amounts(NamedTuple):
+    """What a script's reply says of one scope, after the seconds to the ends of the windows. The
+    last two are there when one of their limits is set."""
+
+    day_s: int
+    month_s: int
+    day_images: int
+    day_micros: int
+    day_held_images: int
+    day_held_micros: int
+    month_images: int
+    month_micros: int
+    month_held_images: int
+    month_held_micros: int
+    rate_us: int
+    """Until the full burst of requests is available again."""
+    running: int
+    images_rate_us: int = 0
+    day_requests: int = 0
 
 
-def _spent(us: int, rate: int | None) -> int:
+ReadAmounts = Callable[[_Amounts, int | None], tuple[int, int, int]]
+
+
+class CountedLimit(NamedTuple):
+    """A limit, and how what is used and held of it and the seconds to its reset are read, which for
+    a rate depends on the limit. One that is not `always` counted is so only when it is set."""
+
+    kind: LimitKind
+    window: LimitWindow
+    limit_of: Callable[[Limits], int | None]
+    always: bool
+    read: ReadAmounts
+
+
+def _counted(
+    kind: LimitKind, window: LimitWindow, read: ReadAmounts, *, always: bool = True
+) -> CountedLimit:
+    return CountedLimit(kind, window, attrgetter(LIMIT_FIELDS[kind, window]), always, read)
+
+
+def _rate(us: int, per_minute: int | None) -> tuple[int, int, int]:
     """How many of a rate a minute have not been recovered yet."""
-    return -(-us // max(60_000_000 // rate, 1)) if rate else 0
+    spent = -(-us // max(60_000_000 // per_minute, 1)) if per_minute else 0
+    return spent, 0, -(-us // 1_000_000)
 
 
-def _ceil_s(us: int) -> int:
-    return -(-us // 1_000_000)
+_KIND, _WINDOW = LimitKind, LimitWindow
+COUNTED = (
+    _counted(_KIND.REQUESTS, _WINDOW.MINUTE, lambda a, limit: _rate(a.rate_us, limit)),
+    _counted(_KIND.CONCURRENCY, _WINDOW.NOW, lambda a, _: (0, a.running, 0)),
+    _counted(_KIND.IMAGES, _WINDOW.DAY, lambda a, _: (a.day_images, a.day_held_images, a.day_s)),
+    _counted(
+        _KIND.IMAGES, _WINDOW.MONTH, lambda a, _: (a.month_images, a.month_held_images, a.month_s)
+    ),
+    _counted(_KIND.MONEY, _WINDOW.DAY, lambda a, _: (a.day_micros, a.day_held_micros, a.day_s)),
+    _counted(
+        _KIND.MONEY, _WINDOW.MONTH, lambda a, _: (a.month_micros, a.month_held_micros, a.month_s)
+    ),
+    _counted(
+        _KIND.IMAGES,
+        _WINDOW.MINUTE,
+        lambda a, limit: _rate(a.images_rate_us, limit),
+        always=False,
+    ),
+    _counted(_KIND.REQUESTS, _WINDOW.DAY, lambda a, _: (a.day_requests, 0, a.day_s), always=False),
+)
+COUNTED_OF = {kind: tuple(one for one in COUNTED if one.kind is kind) for kind in LimitKind}
 
 
 def scope_key_of(scope: Scope) -> str:
@@ -117,7 +169,9 @@ def scope_keys_of(key: str, user: str, team: str | None) -> list[str]:
     return [*keys, *([f"team:{team}"] if team is not None else []), HOUSE_SCOPE_KEY]
 
 
-def _limits(limits: Limits) -> dict[str, int]:
+@lru_cache(MAX_KNOWN_LIMITS)
+def _limits(limits: Limits) -> orjson.Fragment:
+    """The limits that are set, as scripts read them."""
     named = {
         "requests": limits.requests_per_minute,
         "concurrency": limits.concurrency,
@@ -128,4 +182,5 @@ def _limits(limits: Limits) -> dict[str, int]:
         "images_minute": limits.images_per_minute,
         "requests_day": limits.requests_per_day,
     }
-    return {name: limit for name, limit in named.items() if limit is not None}
+    given = {name: limit for name, limit in named.items() if limit is not None}
+    return orjson.Fragment(orjson.dumps(given))

@@ -42,8 +42,9 @@ def given(**fields: Any) -> Request:
 def admission_request(admission: AdmissionRequest, attributed: int) -> Request:
     """For `admit.lua`, beside the limits of the scopes. So many values of an attribution are told
     apart."""
-    record = write_job(admitted_job(admission, 0))
-    fields = {name: text for name, text in record.items() if name not in WRITTEN_BY_ADMIT}
+    fields = write_job(admitted_job(admission, 0))
+    for name in WRITTEN_BY_ADMIT:
+        fields.pop(name, None)
     if admission.webhook is not None:
         fields["hooks"] = to_json([write_webhook(admission.webhook)])
     return {

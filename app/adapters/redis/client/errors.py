@@ -75,9 +75,14 @@ def translate_resets() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "handler is closed" not in str(error):
-            raise
-        raise exceptions.ConnectionError(str(error)) from error
+        raise read_reset(error) from error
+
+
+def read_reset(error: RuntimeError) -> exceptions.ConnectionError:
+    """The same for one error; raises it when it says something else."""
+    if "handler is closed" not in str(error):
+        raise error
+    return exceptions.ConnectionError(str(error))
 
 
 def classify_error(error: Exception) -> str | None:

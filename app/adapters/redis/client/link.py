@@ -17,7 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 
-from app.adapters.redis.client.errors import DEMOTED_ERRORS, read_error, translate_resets
+from app.adapters.redis.client.errors import DEMOTED_ERRORS, read_error, read_reset
 from app.adapters.redis.client.timeouts import SilenceTimer
 
 log = structlog.get_logger("koi.store")
@@ -82,9 +82,10 @@ class Link(asyncio.Protocol):
             self._timer.restart()
         self._under_way.append(exchange)
         try:
-            with translate_resets():
-                self._transport.write(b"".join(exchange.commands))
-        except (RedisConnectionError, OSError) as error:
+            self._transport.write(b"".join(exchange.commands))
+        except RuntimeError as error:
+            self._fail(read_reset(error))
+        except OSError as error:
             self._fail(error)
 
     def data_received(self, data: bytes) -> None:

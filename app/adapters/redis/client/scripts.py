@@ -10,6 +10,8 @@ from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
+import hiredis
+
 from app.adapters.redis import keyspace
 from app.adapters.redis.replies import lua_error_codes
 
@@ -21,11 +23,8 @@ Argument = str | bytes | int
 
 def packed_command(*words: Argument) -> bytes:
     """A command in RESP, the protocol's array of bulk strings."""
-    parts = [b"*%d\r\n" % len(words)]
-    for word in words:
-        raw = word if isinstance(word, bytes) else str(word).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
-    return b"".join(parts)
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # a tuple of one there
+    return packed
 
 
 @dataclass(frozen=True, slots=True)
