@@ -82,10 +82,8 @@ def replace_files(files: Sequence[tuple[int, str, bytes]]) -> list[OSError | Non
     The failure of each file, None where it is stored; one file's failure is its own.
     """
     staged = [_stage(directory, name, body) for directory, name, body in files]
-    # All are written out before any has its name: a sync then has less of the directories to write.
     for file in staged:
         _sync(file)
-    for file in staged:
         _rename(file)
     for directory in {file.directory for file in staged if file.failure is None}:
         try:
