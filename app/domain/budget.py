@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from functools import partial
 
 
 class MemoryBudget:
@@ -22,15 +23,10 @@ class MemoryBudget:
         """Bytes in use."""
         return self._total - self._free
 
-    @asynccontextmanager
-    async def reserve(self, wanted: int) -> AsyncIterator[None]:
+    def reserve(self, wanted: int) -> AbstractAsyncContextManager[None]:
         """Wait for this many bytes, and hold them while the block lasts."""
         granted = min(max(wanted, 0), self._total)
-        await self._take(granted)
-        try:
-            yield
-        finally:
-            self._give(granted)
+        return _Reservation(partial(self._take, granted), partial(self._give, granted))
 
     @contextmanager
     def try_reserve(self, wanted: int) -> Iterator[bool]:
@@ -67,3 +63,14 @@ class MemoryBudget:
             if not waiter.done():  # done: cancelled, and its task did not run since
                 self._free -= wanted
                 waiter.set_result(None)
+
+
+class _Reservation(AbstractAsyncContextManager[None]):
+    def __init__(self, take: Callable[[], Awaitable[None]], give: Callable[[], None]) -> None:
+        self._take, self._give = take, give
+
+    async def __aenter__(self) -> None:
+        await self._take()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._give()

@@ -2,10 +2,11 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from app.domain.attribution import Attribution
+from app.domain.copies import copy_with
 from app.domain.errors import BillingEvidence, FailureNote
 from app.domain.images import Picture, digest
 from app.domain.upstream_ids import encode_call_id
@@ -205,7 +206,7 @@ class Job:
         self, outcome: "Outcome", *, ended_ms: int | None = None, dispatched_ms: int | None = None
     ) -> "Job":
         """The job as it ended."""
-        return replace(
+        return copy_with(
             self,
             state=outcome.state,
             status=outcome.status,
@@ -249,9 +250,8 @@ class Outcome:
 
     @property
     def status(self) -> TaskStatus:
-        if self.pending:
-            return TaskStatus.COLLECTING
-        return TaskStatus.COMPLETED if self.failure is None else TaskStatus.FAILED
+        ended = TaskStatus.COMPLETED if self.failure is None else TaskStatus.FAILED
+        return TaskStatus.COLLECTING if self.pending else ended
 
 
 def new_job_id() -> str:

@@ -7,8 +7,8 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import Any
 
 OnFailure = Callable[[str, BaseException], None]
@@ -122,23 +122,38 @@ class LoadLimiter:
     def is_full(self) -> bool:
         return self._callers + self._background.unawaited_jobs >= self._limit
 
-    @contextmanager
-    def admitting(self) -> Iterator[None]:
-        self._callers += 1
-        try:
-            yield
-        finally:
-            self._callers -= 1
+    def admitting(self) -> AbstractContextManager[None]:
+        return _Carried(self)
 
-    @contextmanager
-    def waiting(self, job_id: str) -> Iterator[None]:
-        self._waiting[job_id] += 1
-        self._background.mark_awaited(job_task_name(job_id))
-        try:
-            with self.admitting():
-                yield
-        finally:
+    def waiting(self, job_id: str) -> AbstractContextManager[None]:
+        return _Carried(self, job_id)
+
+    def add(self, job_id: str | None) -> None:
+        """One more caller, who may wait for a job."""
+        self._callers += 1
+        if job_id is not None:
+            self._waiting[job_id] += 1
+            self._background.mark_awaited(job_task_name(job_id))
+
+    def remove(self, job_id: str | None) -> None:
+        self._callers -= 1
+        if job_id is not None:
             self._waiting[job_id] -= 1
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
                 self._background.mark_unawaited(job_task_name(job_id))
+
+
+class _Carried(AbstractContextManager[None]):
+    """A caller for the duration of a block."""
+
+    __slots__ = ("_job_id", "_limiter")
+
+    def __init__(self, limiter: LoadLimiter, job_id: str | None = None) -> None:
+        self._limiter, self._job_id = limiter, job_id
+
+    def __enter__(self) -> None:
+        self._limiter.add(self._job_id)
+
+    def __exit__(self, *_: object) -> None:
+        self._limiter.remove(self._job_id)

@@ -148,8 +148,9 @@ def _as_they_stand(
     parts: Sequence[JobPart], coming: Mapping[int, PartDownloads]
 ) -> Iterable[JobPart]:
     for index, part in enumerate(parts):
-        here = coming.get(index)
-        yield part if here is None else replace(part, result=here.result())
+        here, known = coming.get(index), part.result
+        is_final = here is None or (known is not None and not known.pending)
+        yield part if is_final or here is None else replace(part, result=here.result())
 
 
 def jittered(ms: int) -> int:

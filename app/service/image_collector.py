@@ -25,6 +25,7 @@ from app.service.finish_job import jittered
 from app.service.lease import run_renewing
 from app.service.log_context import job_log_context
 from app.service.poll_result import MIN_ANOMALOUS_POLLS
+from app.service.room import Room
 from app.service.settle import JobSettler
 from app.service.upstreams import Upstream, Upstreams
 
@@ -67,7 +68,7 @@ class ImageCollector:
     background: BackgroundTasks
     timings: CollectionTimings
     lifetime_ms: int
-    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS))
+    room: Room = field(default_factory=lambda: Room(MAX_CONCURRENT_JOBS))
     downloads: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS)
     )
@@ -82,18 +83,11 @@ class ImageCollector:
             await asyncio.sleep(look_again_s)
 
     async def _claim(self) -> None:
-        room = 0
-        while not self.free.locked():
-            await self.free.acquire()
-            room += 1
-        try:
-            for claim in await self.ledger.claim_collections(room, self.timings) if room else ():
-                with job_log_context(claim.job.id, claim.job.request_id):
-                    self.background.launch(self._try(claim), f"collect {claim.job.id}")
-                room -= 1
-        finally:
-            for _ in range(room):
-                self.free.release()
+        room = self.room.left
+        for claim in await self.ledger.claim_collections(room, self.timings) if room else ():
+            self.room.take()
+            with job_log_context(claim.job.id, claim.job.request_id):
+                self.background.launch(self._try(claim), f"collect {claim.job.id}")
 
     async def _try(self, claim: CollectionClaim) -> None:
         """One try, whose lease is renewed for as long as it takes. If it fails, another is due."""
@@ -107,7 +101,7 @@ class ImageCollector:
                     claim.job.id, await run_renewing(self.collect(claim), kept)
                 )
         finally:
-            self.free.release()
+            self.room.give_back()
 
     async def collect(self, claim: CollectionClaim) -> CollectionReport:
         """Try once for every pending image of a job, and say what became of them."""

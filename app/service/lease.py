@@ -7,8 +7,8 @@ jobs have ended, so what those still hold is freed (decision 26).
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -34,14 +34,39 @@ async def run_renewing(
     A renewal that fails ends nothing, because the next one may be in time. The work is cancelled
     with its caller.
     """
-    working = asyncio.ensure_future(work)
+    renewal = _Renewal(keep, every_s)
     try:
-        while not (await asyncio.wait({working}, timeout=every_s))[0]:
-            with suppress(LedgerUnavailable, TaskNotFound):
-                await keep()
+        return await work
     finally:
-        working.cancel()
-    return working.result()
+        await renewal.stop()
+
+
+class _Renewal:
+    """Calls `keep` again and again; after `stop` no call is under way."""
+
+    def __init__(self, keep: Callable[[], Awaitable[object]], every_s: float) -> None:
+        self._keep, self._every_s = keep, every_s
+        self._is_over = False
+        self._running: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(every_s, self._begin)
+
+    async def stop(self) -> None:
+        self._is_over = True
+        self._timer.cancel()
+        if self._running is not None:
+            await asyncio.wait([self._running])
+
+    def _begin(self) -> None:
+        self._running = asyncio.create_task(self._renew(), name="lease")
+
+    async def _renew(self) -> None:
+        try:
+            with suppress(LedgerUnavailable, TaskNotFound):
+                await self._keep()
+        finally:
+            if not self._is_over:
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(self._every_s, self._begin)
 
 
 class LeaseKeeper:
@@ -53,16 +78,14 @@ class LeaseKeeper:
         self._held: dict[tuple[str, int], _Lease] = {}
         self._renewing: asyncio.Task[None] | None = None
 
-    @contextmanager
-    def holding(self, claim: JobClaim) -> Iterator[None]:
-        held = claim.job.id, claim.token
-        self._held[held] = _Lease(claim, time.monotonic() + RENEW_S)
+    def hold(self, claim: JobClaim) -> None:
+        """Until `let_go`."""
+        self._held[claim.job.id, claim.token] = _Lease(claim, time.monotonic() + RENEW_S)
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._renew_while_held(), name="leases")
-        try:
-            yield
-        finally:
-            self._held.pop(held, None)
+
+    def let_go(self, claim: JobClaim) -> None:
+        self._held.pop((claim.job.id, claim.token), None)
 
     async def _renew_while_held(self) -> None:
         try:

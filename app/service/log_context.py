@@ -4,8 +4,8 @@ Asyncio tasks inherit it from the task that starts them, so it is set once where
 begins, in whichever process that is.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 
 _LOG_CONTEXT: ContextVar[Mapping[str, str] | None] = ContextVar("koi.about", default=None)
@@ -26,12 +26,18 @@ def bind_task_id(job_id: str) -> None:
     _LOG_CONTEXT.set({**log_context(), "task_id": job_id})
 
 
-@contextmanager
-def job_log_context(job_id: str, request_id: str | None = None) -> Iterator[None]:
+def job_log_context(job_id: str, request_id: str | None = None) -> AbstractContextManager[None]:
     """For the duration of a block, and for what is started in it."""
-    asked = {} if request_id is None else {"request_id": request_id}
-    token = _LOG_CONTEXT.set({**log_context(), "task_id": job_id, **asked})
-    try:
-        yield
-    finally:
-        _LOG_CONTEXT.reset(token)
+    return _JobContext(job_id, request_id)
+
+
+class _JobContext(AbstractContextManager[None]):
+    def __init__(self, job_id: str, request_id: str | None) -> None:
+        asked = {} if request_id is None else {"request_id": request_id}
+        self._context = {**log_context(), "task_id": job_id, **asked}
+
+    def __enter__(self) -> None:
+        self._token = _LOG_CONTEXT.set(self._context)
+
+    def __exit__(self, *_: object) -> None:
+        _LOG_CONTEXT.reset(self._token)

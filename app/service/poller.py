@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from app.domain.charging import assume_billed, compute_outcome
+from app.domain.copies import copy_with
 from app.domain.errors import BillingEvidence, LedgerUnavailable, RequestInterrupted, UpstreamError
 from app.domain.job import Job, JobPart, JobState, Outcome, PollAnomalyKind, TaskStatus
 from app.domain.ledger import JobClaim
@@ -31,6 +32,7 @@ from app.service.poll_result import (
     give_up,
     time_out,
 )
+from app.service.room import Room
 from app.service.run_job import failed
 from app.service.settle import JobSettler
 from app.service.timings import JobTimings
@@ -62,46 +64,37 @@ class Poller:
     background: BackgroundTasks
     timings: JobTimings
     leases: LeaseKeeper
-    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS))
+    room: Room = field(default_factory=lambda: Room(MAX_CONCURRENT_JOBS))
 
     async def run(self) -> None:
         """Claim due jobs and take one step of each, until cancelled or until a drain leaves them to
         other processes."""
         look_again_s = min(CHECK_INTERVAL_S, self.timings.poll_interval_s / 4)
         while not self.background.is_handing_over:
-            room = await self._acquire_steps()
-            try:
-                with suppress(LedgerUnavailable):
-                    for claim, polls in await self.due.claim(room):
-                        self._launch(claim, polls)
-                        room -= 1
-            finally:
-                for _ in range(room):
-                    self.free.release()
+            # A job is claimed only when there is room for it here.
+            room = min(await self.room.wait(), MAX_BATCH)
+            with suppress(LedgerUnavailable):
+                for claim, polls in await self.due.claim(room):
+                    self._launch(claim, polls)
+                    room -= 1
             if room > 0:
                 await asyncio.sleep(look_again_s)
 
     def _launch(self, claim: JobClaim, polls: int) -> None:
+        self.room.take()
         with job_log_context(claim.job.id, claim.job.request_id):
             self.background.launch(self._step(claim, polls), f"step {claim.job.id}")
-
-    async def _acquire_steps(self) -> int:
-        """Wait for free workers here; a job is claimed only when one is free for it."""
-        await self.free.acquire()
-        room = 1
-        while room < MAX_BATCH and not self.free.locked():
-            await self.free.acquire()
-            room += 1
-        return room
 
     async def _step(self, claim: JobClaim, polls: int) -> None:
         """One step, whose lease is renewed for as long as it takes; if it fails, the lease lapses
         and another process takes the job."""
+        self.leases.hold(claim)
         try:
-            with suppress(LedgerUnavailable), self.leases.holding(claim):
+            with suppress(LedgerUnavailable):
                 await self.step(claim, polls)
         finally:
-            self.free.release()
+            self.leases.let_go(claim)
+            self.room.give_back()
 
     async def step(self, claim: JobClaim, polls: int) -> None:
         """Go on with one due job, with at most this many polls."""
@@ -157,7 +150,9 @@ class Poller:
     async def _poll(self, claim: JobClaim, polls: int) -> None:
         job = claim.job
         # Where not all may be polled, choose at random: one that never ends must not hide others.
-        chosen = random.sample(list_pollable(job), polls)
+        chosen = list_pollable(job)
+        if polls < len(chosen):
+            chosen = random.sample(chosen, polls)
         looks = [
             self._poll_part(claim, i, part, poll=i in chosen) for i, part in enumerate(job.parts)
         ]
@@ -229,7 +224,7 @@ class Poller:
         result = coming.result()
         if len(job.parts) > 1:
             await self.settler.record_part(job.id, index, result=result, due_ms=LEASE_MS)
-        return PollResult(replace(part, result=result), downloads=coming)
+        return PollResult(copy_with(part, result=result), downloads=coming)
 
     async def _reschedule(self, claim: JobClaim, seen: list[PollResult]) -> None:
         running = [look.running for look in seen if look.running is not None]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from app.domain.catalog import Model
+from app.domain.copies import copy_with
 from app.domain.errors import (
     BillingEvidence,
     GatewayError,
@@ -101,7 +102,8 @@ class RunJob:
         async def dispatch(index: int, part: JobPart) -> JobPart:
             if starts[index]:
                 await asyncio.sleep(starts[index])
-            answer = await self._call(job, index, replace(request, n=part.n), asynchronous)
+            asked = request if part.n == request.n else replace(request, n=part.n)
+            answer = await self._call(job, index, asked, asynchronous)
             if isinstance(answer, JobPart):
                 return answer
             if isinstance(answer, TaskPending):
@@ -147,7 +149,7 @@ class RunJob:
     ) -> JobPart:
         """A part whose images are made. While other parts still run, it is recorded with the links
         of images that are not here yet, so that the end of this process does not lose them."""
-        part = replace(job.parts[index], request_id=request_id, result=downloads.result())
+        part = copy_with(job.parts[index], request_id=request_id, result=downloads.result())
         if len(job.parts) > 1:
             await self.settler.record_part(
                 job.id,
@@ -161,7 +163,7 @@ class RunJob:
     async def _accepted(self, job: Job, index: int, answer: TaskPending) -> JobPart:
         """The provider accepted a part as a task: from here on its result survives this process."""
         upstream_id, request_id = answer.upstream_id, answer.request_id
-        part = replace(job.parts[index], upstream_id=upstream_id, request_id=request_id)
+        part = copy_with(job.parts[index], upstream_id=upstream_id, request_id=request_id)
         ours = await self.settler.record_part(
             job.id,
             index,

@@ -73,7 +73,8 @@ class JobSettler:
         held = any(not i.url and parts and not parts[i.part].upstream_id for i in outcome.pending)
         collect_ms = HELD_LEASE_MS if held else LEASE_MS
         settlement = None
-        with self.waiters.ending(job.id):
+        self.waiters.begin_ending(job.id)
+        try:
             try:
                 settlement = await self._settle_once(job.id, outcome, collect_ms, job)
             except LedgerUnavailable:
@@ -81,6 +82,8 @@ class JobSettler:
                 await self.enqueue(OutboxOutcome(job.id, outcome))
             settled = None if settlement is None else settlement.job
             self.waiters.notify(settled or job.after(outcome), upstream_s)
+        finally:
+            self.waiters.end_ending(job.id)
         if settlement is not None:
             await self._follow_up(settlement)
         return settled

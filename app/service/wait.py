@@ -4,8 +4,6 @@ import asyncio
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -63,16 +61,14 @@ class JobWaiters:
             self._any_end = asyncio.get_running_loop().create_future()
         await asyncio.wait({self._any_end}, timeout=timeout_s)
 
-    @contextmanager
-    def ending(self, job_id: str) -> Iterator[None]:
-        """This process settles the job meanwhile, and calls `notify` before it leaves."""
+    def begin_ending(self, job_id: str) -> None:
+        """This process settles the job now, and calls `notify` before `end_ending`."""
         self._ending[job_id] += 1
-        try:
-            yield
-        finally:
-            self._ending[job_id] -= 1
-            if not self._ending[job_id]:
-                del self._ending[job_id]
+
+    def end_ending(self, job_id: str) -> None:
+        self._ending[job_id] -= 1
+        if not self._ending[job_id]:
+            del self._ending[job_id]
 
     def notify(self, job: Job, upstream_s: float | None = None) -> None:
         """Wake everyone here who waits for this job: because it ended, or because its images cannot

@@ -154,6 +154,21 @@ async def test_a_connection_rests_before_it_is_used_again(rest_s: float, connect
     assert upstream.connections == connections
 
 
+async def test_connections_that_rest_are_kept_beside_those_that_are_used() -> None:
+    async with (
+        listening(reply(200, {})) as upstream,
+        client_of(connections=1, rest_s=REST_S) as client,
+    ):
+        for _ in range(4):
+            await body_of(client, upstream)
+        opened = upstream.connections
+        await asyncio.sleep(2 * REST_S)
+        for _ in range(opened):
+            await body_of(client, upstream)
+
+        assert upstream.connections == opened
+
+
 async def test_an_answer_before_the_request_was_read_ends_the_connection() -> None:
     """What is left of it would be read as the beginning of the next request."""
     connections = 0

@@ -6,6 +6,7 @@ attempt once anything was written. Decision 31 says why it is our own.
 
 import asyncio
 import ssl
+import time
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class HttpTimeouts:
 NO_TIMEOUTS = HttpTimeouts()
 REST_S = 0.1
 """For how long a connection is not used again after an answer."""
+IDLE_SHARE = 4
+"""How many connections may be kept for each that may be in use: those that rest come on top."""
 CLOSE_TURNS = 100
 """For how many turns of the event loop `close` waits until all connections are really closed."""
 
@@ -57,7 +60,7 @@ class HttpClient:
         rest_s: float = REST_S,
     ) -> None:
         self._slots = asyncio.Semaphore(connections)
-        self._max_idle = connections
+        self._max_idle = IDLE_SHARE * connections
         self._keepalive_s, self._rest_s = keepalive_s, rest_s
         self._resolve = resolve
         self._make_tls = tls
@@ -151,7 +154,7 @@ class HttpClient:
         idle = self._idle.get(origin)
         if not idle:
             return None
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         rested = bisect_right(idle, now - self._rest_s, key=attrgetter("idle_since"))
         for at in reversed(range(rested)):
             connection = idle.pop(at)
@@ -165,17 +168,21 @@ class HttpClient:
         self._slots.release()
         if not connection.end():
             return
-        idle = self._idle.setdefault(origin, [])
+        idle = self._idle.get(origin)
+        if idle is None:
+            idle = self._idle[origin] = []
         idle.append(connection)
         if len(idle) > self._max_idle:
             idle.pop(0).abort()
         if self._sweeper is None:
-            loop = asyncio.get_running_loop()
-            self._sweeper = loop.call_later(self._keepalive_s, self._close_stale)
+            self._start_sweeper()
+
+    def _start_sweeper(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(self._keepalive_s, self._close_stale)
 
     def _close_stale(self) -> None:
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._keepalive_s
+        oldest = time.monotonic() - self._keepalive_s
         for origin, idle in list(self._idle.items()):
             kept = [connection for connection in idle if connection.idle_since > oldest]
             for connection in idle:
@@ -185,9 +192,9 @@ class HttpClient:
                 idle[:] = kept
             else:
                 del self._idle[origin]
-        self._sweeper = (
-            loop.call_later(self._keepalive_s, self._close_stale) if self._idle else None
-        )
+        self._sweeper = None
+        if self._idle:
+            self._start_sweeper()
 
 
 class HttpResponse:

@@ -2,6 +2,7 @@
 
 import asyncio
 import select
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import cast
@@ -37,7 +38,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_full = False
         self._is_cut = False
         self.idle_since = 0.0
-        """When the latest answer ended, by the event loop's clock."""
+        """When the latest answer ended, in monotonic seconds."""
 
     # For whoever has the connection
 
@@ -57,7 +58,8 @@ class HttpConnection(asyncio.Protocol):
 
     def begin(self, request: bytes, *, bodiless: bool = False) -> None:
         """Write a request; `bodiless` as for `ResponseParser.expect`."""
-        self._parser.expect(bodiless=bodiless)
+        if bodiless:
+            self._parser.expect(bodiless=True)
         self._is_busy, self._is_cut = True, False
         if self._transport is not None:
             self._transport.write(request)
@@ -111,7 +113,7 @@ class HttpConnection(asyncio.Protocol):
             self.abort()
             return False
         self._parser.expect()
-        self.idle_since = self._loop.time()
+        self.idle_since = time.monotonic()
         return True
 
     def abort(self) -> None:

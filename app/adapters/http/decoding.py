@@ -4,7 +4,7 @@ A host may encode a body although nobody asked for it, even several times, and a
 may decode to a gigabyte. Never more than a few pieces are in memory.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from app.adapters.http.codings import CODINGS, DECODE_ERRORS, ContentCoding, StreamDecoder
 
@@ -47,11 +47,7 @@ class ContentDecoder:
     """
 
     def __init__(self, codings: str, *, max_bytes: int) -> None:
-        words = [word.strip().lower() for word in codings.split(",")]
-        applied = [word for word in words if word not in _IGNORED_CODINGS]
-        if len(applied) > MAX_CODINGS or any(word not in CODINGS for word in applied):
-            raise UnsupportedContentCoding("the body came in a content coding Koi does not know")
-        self._stages = [_CodingStage(CODINGS[word](), max_bytes) for word in reversed(applied)]
+        self._stages = _open_stages(codings, max_bytes) if codings else ()
         self._max_bytes = max_bytes
         self._bytes_out = 0
 
@@ -82,6 +78,14 @@ class ContentDecoder:
         """Call after the last `feed`. Raises `CorruptEncodedBody` when a coding is cut short."""
         if not all(stage.is_complete for stage in self._stages):
             raise CorruptEncodedBody("the encoded body ends before its end")
+
+
+def _open_stages(codings: str, max_bytes: int) -> Sequence["_CodingStage"]:
+    words = [word.strip().lower() for word in codings.split(",")]
+    applied = [word for word in words if word not in _IGNORED_CODINGS]
+    if len(applied) > MAX_CODINGS or any(word not in CODINGS for word in applied):
+        raise UnsupportedContentCoding("the body came in a content coding Koi does not know")
+    return [_CodingStage(CODINGS[word](), max_bytes) for word in reversed(applied)]
 
 
 class _CodingStage:

@@ -92,16 +92,22 @@ class ResponseParser:
             self.is_reusable = False
             return
         self._fields, self._field_count = {}, 0
-        self._count(MESSAGE_BYTES)
+        self._head_bytes += MESSAGE_BYTES
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise ValueError("too large a head")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.is_complete:
             return
         size = len(name) + len(value)
         self._field_count += 1
-        if size > MAX_HEADER_BYTES or self._field_count > MAX_HEADERS:
+        self._head_bytes += size
+        if (
+            size > MAX_HEADER_BYTES
+            or self._field_count > MAX_HEADERS
+            or self._head_bytes > MAX_HEAD_BYTES
+        ):
             raise ValueError("too large a head")
-        self._count(size)
         if self.head is not None:
             return  # a trailer comes after everything was decided
         key = name.decode("latin-1").lower()
@@ -130,8 +136,3 @@ class ResponseParser:
             return
         self.is_complete = True
         self.is_reusable = self._parser.should_keep_alive()
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise ValueError("too large a head")

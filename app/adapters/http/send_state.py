@@ -1,6 +1,6 @@
 """How far a request got: whether anything was sent decides who pays."""
 
-import asyncio
+import time
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -20,10 +20,10 @@ class SendState:
 
     stage: SendStage = SendStage.UNREPORTED
     since: float = 0.0
-    """When this stage began, by the event loop's clock."""
+    """When this stage began: monotonic seconds, which the event loop's clock counts too."""
 
     def enter(self, stage: SendStage) -> None:
-        self.stage, self.since = stage, asyncio.get_running_loop().time()
+        self.stage, self.since = stage, time.monotonic()
 
     @property
     def sent(self) -> bool:

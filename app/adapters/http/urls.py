@@ -82,6 +82,7 @@ def _percent_encode(odd: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in odd[0].encode(errors="surrogateescape"))
 
 
+@lru_cache(maxsize=256)
 def ip_literal(host: str) -> str | None:
     """The address if the host is one, in its usual form; None for names."""
     if "%" in host:

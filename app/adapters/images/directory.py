@@ -20,6 +20,7 @@ from app.adapters.files import (
 )
 from app.domain.media import IMAGE_NAME, ImageStoreUnavailable, picture_of
 
+SHARD_FLAGS = DIRECTORY_FLAGS | os.O_NOFOLLOW
 SHARDS = tuple(f"{number:02x}" for number in range(256))
 
 # A symbolic link, or anything else that is not a regular file, counts as absent.
@@ -49,6 +50,8 @@ class ShardedDirectory:
 
     def open(self, shard: str, *, create: bool = False) -> int:
         """Like `open_scoped`, but the caller closes the descriptor."""
+        with suppress(FileNotFoundError):
+            return os.open(f"{self.root}/{shard}", SHARD_FLAGS)
         root = self._open_root(create)
         try:
             return _open_shard(root, shard, create)
@@ -98,13 +101,11 @@ class ShardedDirectory:
 
 
 def _open_shard(root: int, shard: str, create: bool) -> int:
-    with suppress(FileNotFoundError):
-        return os.open(shard, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=root)
     if create:
         with suppress(FileExistsError):
             os.mkdir(shard, mode=0o700, dir_fd=root)
             os.fsync(root)
-    return os.open(shard, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=root)
+    return os.open(shard, SHARD_FLAGS, dir_fd=root)
 
 
 STORE_ID_FILE = "store-id"

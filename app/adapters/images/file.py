@@ -6,7 +6,6 @@ import secrets
 import stat
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -167,24 +166,33 @@ class FileImageStore:
                 write.done.cancel()
 
     def _write_all(self, writes: Sequence["_QueuedWrite"]) -> list[ImageStoreUnavailable | None]:
-        by_shard: dict[str, list[int]] = {}
-        for index, write in enumerate(writes):
-            by_shard.setdefault(shard_of(write.name), []).append(index)
         failures: list[ImageStoreUnavailable | None] = [None] * len(writes)
-        with ExitStack() as stack:
-            files, places = [], []
-            for shard, indexes in by_shard.items():
-                try:
-                    opened = stack.enter_context(self._shards.open_scoped(shard, create=True))
-                except (OSError, ImageStoreUnavailable) as error:
-                    for index in indexes:
-                        failures[index] = self._shards.map_error(error)
-                    continue
-                files += [(opened, writes[index].name, writes[index].body) for index in indexes]
-                places += indexes
+        shards: dict[str, int | ImageStoreUnavailable] = {}
+        files, places = [], []
+        try:
+            for index, write in enumerate(writes):
+                shard = shard_of(write.name)
+                if shard not in shards:
+                    shards[shard] = self._open_shard(shard)
+                opened = shards[shard]
+                if isinstance(opened, ImageStoreUnavailable):
+                    failures[index] = opened
+                else:
+                    files.append((opened, write.name, write.body))
+                    places.append(index)
             for index, failure in zip(places, replace_files(files), strict=True):
                 failures[index] = None if failure is None else self._shards.map_error(failure)
+        finally:
+            for opened in shards.values():
+                if isinstance(opened, int):
+                    os.close(opened)
         return failures
+
+    def _open_shard(self, shard: str) -> int | ImageStoreUnavailable:
+        try:
+            return self._shards.open(shard, create=True)
+        except (OSError, ImageStoreUnavailable) as error:
+            return self._shards.map_error(error)
 
     def _commit_draft(self, draft: SpooledDraft, examine: Examine) -> Picture:
         """Write what is left, examine, sync the draft's file, give it its name, sync the directory:

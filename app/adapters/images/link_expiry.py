@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote_plus
 
 MAX_URL_CHARS = 8 * 1024
 MAX_QUERY_FIELDS = 100
@@ -32,11 +32,15 @@ def _query_fields(url: str) -> Mapping[str, str]:
     """The query's fields by lower-case name. Of equal names the first counts, as for the signer."""
     if len(url) > MAX_URL_CHARS:
         return {}
-    try:
-        pairs = parse_qsl(urlsplit(url).query, max_num_fields=MAX_QUERY_FIELDS, errors="replace")
-    except ValueError:
+    pairs = url.partition("#")[0].partition("?")[2].split("&")
+    if len(pairs) > MAX_QUERY_FIELDS:
         return {}
-    return {name.lower(): value for name, value in reversed(pairs)}
+    fields: dict[str, str] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if value:
+            fields.setdefault(unquote_plus(name).lower(), unquote_plus(value))
+    return fields
 
 
 def _expiry_times(fields: Mapping[str, str]) -> Iterator[float]:

@@ -105,6 +105,7 @@ class SpooledDraft:
         self._pieces: list[bytes | bytearray] = []
         self._pending_bytes = 0
         self._window = (0, b"")
+        self._body: bytes | None = None
         self.size = 0
         self.file: SpoolFile | None = None
 
@@ -133,12 +134,14 @@ class SpooledDraft:
         """The whole body if it is so small that it was never written to a file, else None."""
         if self.file is not None:
             return None
-        body = bytes(self._pieces[0]) if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces = [body]
-        return body
+        if self._body is None:
+            self._body = b"".join(self._pieces)
+            self._pieces = [self._body]
+        return self._body
 
     async def write(self, data: bytes | bytearray) -> None:
         self._pieces.append(data)
+        self._body = None
         self.size += len(data)
         self._pending_bytes += len(data)
         if self._pending_bytes > MAX_IN_MEMORY_BYTES:
@@ -155,8 +158,7 @@ class SpooledDraft:
 
     def append_rest(self) -> None:
         """What `seal` does, for a caller that is in a thread already. Raises `OSError`."""
-        pieces, self._pieces, self._pending_bytes = self._pieces, [], 0
-        self._append(pieces)
+        self._append(self._take_pieces())
 
     def release(self) -> None:
         """Close the file, which has its final name now."""
@@ -166,8 +168,11 @@ class SpooledDraft:
 
     def read(self, at: int, most: int) -> bytes:
         """Bytes at any position; blocks when there is a file. Raises `OSError`."""
+        body = self._body or self.in_memory
+        if body is not None:
+            return body[at : at + most]
         if self.file is None:
-            return (self.in_memory or b"")[at : at + most]
+            return b""
         begin, window = self._window
         if begin <= at and at + most <= begin + len(window):
             return window[at - begin : at - begin + most]
@@ -176,8 +181,12 @@ class SpooledDraft:
         self._window = (at, os.pread(self.file.descriptor, READ_WINDOW_BYTES, at))
         return self._window[1][:most]
 
+    def _take_pieces(self) -> list[bytes | bytearray]:
+        pieces, self._pieces, self._pending_bytes, self._body = self._pieces, [], 0, None
+        return pieces
+
     async def _flush(self) -> None:
-        pieces, self._pieces, self._pending_bytes = self._pieces, [], 0
+        pieces = self._take_pieces()
         try:
             # Wait even when cancelled: the file must be known before it can be discarded.
             await finish_despite_cancel(self._append, pieces)

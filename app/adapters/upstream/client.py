@@ -11,7 +11,7 @@ import orjson
 import structlog
 
 from app.adapters.http.messages import HttpRequest, SentHeaders, StreamedBody
-from app.adapters.http.urls import parse_url
+from app.adapters.http.urls import HttpUrl, parse_url
 from app.adapters.upstream.documented import AnswerReader
 from app.adapters.upstream.error_mapping import (
     ErrorMapper,
@@ -84,8 +84,8 @@ class DieyuyunProvider:
         self._clock = clock
         errors = ErrorMapper(MessageSanitizer((api_key, host)))
         self._reader = AnswerReader(ReplyParser(site, errors, now, observe))
-        self._site = site
         self._generations = parse_url(site + "images/generations")
+        self._tasks = parse_url(site + "tasks/")
         self._get_headers = SentHeaders(
             ("authorization", f"Bearer {api_key}"),
             ("accept", "application/json"),
@@ -108,14 +108,15 @@ class DieyuyunProvider:
         answer = await self._parse_reply(
             operation, lambda reply: self._reader.read_submit(reply, request.prompt), reply
         )
-        return replace(answer, request_id=request_id(reply.headers))
+        name = request_id(reply.headers)
+        return answer if name is None else replace(answer, request_id=name)
 
     async def poll(self, upstream_id: str) -> UpstreamAnswer:
         """Ask for a task. Raises `UpstreamError` when the task failed, and `PollInconclusive` when
         the poll told nothing about it."""
         if not is_task_id(upstream_id):
             raise make_error("upstream_invalid_response", BillingEvidence.UNKNOWN)
-        url = parse_url(f"{self._site}tasks/{quote_path_segment(upstream_id)}")
+        url = HttpUrl(self._tasks.origin, self._tasks.target + quote_path_segment(upstream_id))
         request = HttpRequest("GET", url, self._get_headers)
         try:
             reply = await self._exchange(request, self._timeouts.poll_s)

@@ -55,7 +55,7 @@ class AnswerReader:
     def read_poll(self, reply: ProviderReply, upstream_id: str) -> UpstreamAnswer:
         """See `ReplyParser.parse_poll_reply`."""
         answer = self._read(reply)
-        if isinstance(answer, TaskPending):
+        if isinstance(answer, TaskPending) and answer.upstream_id != upstream_id:
             return replace(answer, upstream_id=upstream_id)
         return answer or self.tolerant.parse_poll_reply(reply, upstream_id)
 

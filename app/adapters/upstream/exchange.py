@@ -5,8 +5,9 @@ that a reply waits in its socket. The reply is read first: it may hold an image 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
 
 import structlog
 
@@ -53,7 +54,7 @@ class HttpExchange:
         send_state = SendState()
         response = None
         try:
-            async with enforce_deadline(send_state, within_s, self._connect_s):
+            async with Deadline(send_state, within_s, self._connect_s):
                 response = await self._transport.send(request, send_state)
                 return await self._read_reply(response)
         except (TimeoutError, HttpError) as error:
@@ -129,32 +130,29 @@ MAX_GRACES = 3
 """A limit, since on a machine that is always late every timer fires late."""
 
 
-@asynccontextmanager
-async def enforce_deadline(
-    send_state: SendState, within_s: float, connect_s: float
-) -> AsyncIterator[None]:
-    """Raises `TimeoutError` when the whole takes longer than `within_s`, or waiting for a free
-    connection or opening one takes longer than `connect_s`."""
-    async with asyncio.timeout(None) as limit:
-        timer = _DeadlineTimer(limit, send_state, within_s, connect_s)
-        try:
-            yield
-        finally:
-            timer.close()
+class Deadline:
+    """A block that raises `TimeoutError` when the whole takes longer than `within_s`, or waiting
+    for a free connection or opening one takes longer than `connect_s`."""
 
-
-class _DeadlineTimer:
-    def __init__(
-        self, limit: asyncio.Timeout, send_state: SendState, within_s: float, connect_s: float
-    ) -> None:
+    def __init__(self, send_state: SendState, within_s: float, connect_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._limit, self._send_state, self._connect_s = limit, send_state, connect_s
+        self._limit = asyncio.timeout(None)
+        self._send_state, self._connect_s = send_state, connect_s
         self._end = self._loop.time() + within_s
         self._graces = MAX_GRACES
         self._schedule(self._loop.time() + min(connect_s, within_s))
 
-    def close(self) -> None:
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._timer.cancel()
+        await self._limit.__aexit__(kind, error, trace)
 
     def _schedule(self, when: float) -> None:
         self._scheduled_at = when

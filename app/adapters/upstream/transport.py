@@ -27,7 +27,7 @@ def open_transport(
 ) -> HttpClient:
     """Connections to the provider, opened when they are needed. `tls` replaces
     `public_tls_context`. Time limits are the exchange's, which knows when its process stood still
-    (`enforce_deadline`)."""
+    (`Deadline`)."""
     return HttpClient(
         connections,
         keepalive_s=keepalive_s,

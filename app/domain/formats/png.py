@@ -17,11 +17,12 @@ def read(source: ByteSource) -> FormatInfo:
 def _whole(source: ByteSource) -> bool:
     """Whether the checksum of every critical chunk is right, some are image data, and IEND is
     reached. What follows IEND does not belong to the image."""
-    at, drawn = len(SIGNATURE), False
+    at, size, drawn = len(SIGNATURE), source.size, False
     for _ in range(MAX_STEPS):
-        length, kind = read_uint_be(source, at, 4), source.read(at + 4, 4)
+        head = source.read(at, 8)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
         end = at + 12 + length
-        if not 0 <= length <= MAX_CHUNK_BYTES or end > source.size:
+        if len(head) < 8 or length > MAX_CHUNK_BYTES or end > size:
             return False
         if not kind[0] & 0x20 and _checksum(source, at + 4, end - 4) != read_uint_be(
             source, end - 4, 4

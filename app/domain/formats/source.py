@@ -45,12 +45,14 @@ class FormatInfo:
 
 def read_uint_be(source: ByteSource, at: int, length: int) -> int:
     """A big-endian number; -1 beyond the end."""
-    return _number(source.read(at, length), length, "big")
+    given = source.read(at, length)
+    return int.from_bytes(given, "big") if len(given) >= length else -1
 
 
 def read_uint_le(source: ByteSource, at: int, length: int) -> int:
     """A little-endian number; -1 beyond the end."""
-    return _number(source.read(at, length), length, "little")
+    given = source.read(at, length)
+    return int.from_bytes(given, "little") if len(given) >= length else -1
 
 
 def iter_blocks(source: ByteSource, at: int, end: int) -> Iterator[bytes]:
@@ -77,9 +79,3 @@ def is_blank(source: ByteSource, at: int, end: int) -> bool:
     return end - at >= MIN_PAYLOAD_BYTES and not any(
         block.strip(b"\0") for block in iter_blocks(source, at, end)
     )
-
-
-def _number(given: bytes, length: int, order: str) -> int:
-    if len(given) < length:
-        return -1
-    return int.from_bytes(given, "big" if order == "big" else "little")
