@@ -22,6 +22,7 @@ from app.domain.upstream import PollInconclusive, TaskImages
 from app.service.background import BackgroundTasks
 from app.service.downloads import DownloadMiss, ImageDownloader
 from app.service.finish_job import jittered
+from app.service.job_room import JobRoom
 from app.service.lease import run_renewing
 from app.service.log_context import job_log_context
 from app.service.poll_result import MIN_ANOMALOUS_POLLS
@@ -67,7 +68,7 @@ class ImageCollector:
     background: BackgroundTasks
     timings: CollectionTimings
     lifetime_ms: int
-    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS))
+    room: JobRoom = field(default_factory=lambda: JobRoom(MAX_CONCURRENT_JOBS))
     downloads: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS)
     )
@@ -82,18 +83,14 @@ class ImageCollector:
             await asyncio.sleep(look_again_s)
 
     async def _claim(self) -> None:
-        room = 0
-        while not self.free.locked():
-            await self.free.acquire()
-            room += 1
+        room = self.room.take(MAX_CONCURRENT_JOBS)
         try:
             for claim in await self.ledger.claim_collections(room, self.timings) if room else ():
                 with job_log_context(claim.job.id, claim.job.request_id):
                     self.background.launch(self._try(claim), f"collect {claim.job.id}")
                 room -= 1
         finally:
-            for _ in range(room):
-                self.free.release()
+            self.room.give_back(room)
 
     async def _try(self, claim: CollectionClaim) -> None:
         """One try, whose lease is renewed for as long as it takes. If it fails, another is due."""
@@ -107,7 +104,7 @@ class ImageCollector:
                     claim.job.id, await run_renewing(self.collect(claim), kept)
                 )
         finally:
-            self.free.release()
+            self.room.give_back()
 
     async def collect(self, claim: CollectionClaim) -> CollectionReport:
         """Try once for every pending image of a job, and say what became of them."""

@@ -21,6 +21,7 @@ from app.domain.upstream import PollInconclusive, TaskImages
 from app.service.background import BackgroundTasks
 from app.service.due_jobs import DueJobs, list_pollable
 from app.service.finish_job import JobFinisher
+from app.service.job_room import JobRoom
 from app.service.lease import LEASE_MS, LeaseKeeper
 from app.service.log_context import job_log_context
 from app.service.poll_result import (
@@ -62,37 +63,27 @@ class Poller:
     background: BackgroundTasks
     timings: JobTimings
     leases: LeaseKeeper
-    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_JOBS))
+    room: JobRoom = field(default_factory=lambda: JobRoom(MAX_CONCURRENT_JOBS))
 
     async def run(self) -> None:
         """Claim due jobs and take one step of each, until cancelled or until a drain leaves them to
         other processes."""
         look_again_s = min(CHECK_INTERVAL_S, self.timings.poll_interval_s / 4)
         while not self.background.is_handing_over:
-            room = await self._acquire_steps()
+            room = await self.room.wait_and_take(MAX_BATCH)
             try:
                 with suppress(LedgerUnavailable):
                     for claim, polls in await self.due.claim(room):
                         self._launch(claim, polls)
                         room -= 1
             finally:
-                for _ in range(room):
-                    self.free.release()
+                self.room.give_back(room)
             if room > 0:
                 await asyncio.sleep(look_again_s)
 
     def _launch(self, claim: JobClaim, polls: int) -> None:
         with job_log_context(claim.job.id, claim.job.request_id):
             self.background.launch(self._step(claim, polls), f"step {claim.job.id}")
-
-    async def _acquire_steps(self) -> int:
-        """Wait for free workers here; a job is claimed only when one is free for it."""
-        await self.free.acquire()
-        room = 1
-        while room < MAX_BATCH and not self.free.locked():
-            await self.free.acquire()
-            room += 1
-        return room
 
     async def _step(self, claim: JobClaim, polls: int) -> None:
         """One step, whose lease is renewed for as long as it takes; if it fails, the lease lapses
@@ -101,7 +92,7 @@ class Poller:
             with suppress(LedgerUnavailable), self.leases.holding(claim):
                 await self.step(claim, polls)
         finally:
-            self.free.release()
+            self.room.give_back()
 
     async def step(self, claim: JobClaim, polls: int) -> None:
         """Go on with one due job, with at most this many polls."""

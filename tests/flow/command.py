@@ -95,12 +95,13 @@ class Cli:
         ours = {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
         return {**around, **plenty, **ours, **self.settings}
 
-    def run(self, *words: str, code: int = 0) -> Done:
+    def run(self, *words: str, given: bytes = b"", code: int = 0) -> Done:
         """Run one command in this process, which saves the second that a new one takes to start;
-        anything but the expected exit code fails the test."""
+        anything but the expected exit code fails the test. `given` comes through a pipe."""
         out, err = io.StringIO(), io.StringIO()
         with (
             _around(self.path, self.environment),
+            _standard_input(given),
             _logs_as_before(),
             redirect_stdout(out),
             redirect_stderr(err),
@@ -210,6 +211,24 @@ def _around(path: Path, environment: dict[str, str]) -> Iterator[None]:
         os.chdir(there)
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextmanager
+def _standard_input(given: bytes) -> Iterator[None]:
+    """A pipe at descriptor 0, which commands may also open by a name like `/dev/stdin`."""
+    reader, writer = os.pipe()
+    os.write(writer, given)
+    os.close(writer)
+    before, kept = sys.stdin, os.dup(0)
+    os.dup2(reader, 0)
+    os.close(reader)
+    try:
+        with open(0, closefd=False) as sys.stdin:
+            yield
+    finally:
+        sys.stdin = before
+        os.dup2(kept, 0)
+        os.close(kept)
 
 
 @contextmanager
