@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,13 +95,13 @@ class Cli:
         ours = {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
         return {**around, **plenty, **ours, **self.settings}
 
-    def run(self, *words: str, given: bytes = b"", code: int = 0) -> Done:
+    def run(self, *words: str, given: bytes | None = None, code: int = 0) -> Done:
         """Run one command in this process, which saves the second that a new one takes to start;
         anything but the expected exit code fails the test. `given` comes through a pipe."""
         out, err = io.StringIO(), io.StringIO()
         with (
             _around(self.path, self.environment),
-            _standard_input(given),
+            nullcontext() if given is None else _standard_input(given),
             _logs_as_before(),
             redirect_stdout(out),
             redirect_stderr(err),
