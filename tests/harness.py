@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import httpx
 import uvicorn
+import uvloop
 
 from app.domain.ledger import Entry, LedgerAudit
 from app.main import create_app
@@ -119,7 +120,7 @@ class Koi:
 
         # In a thread, because a browser's tests have an event loop in this one.
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(asyncio.run, session()).result()
+            return pool.submit(run, session()).result()
 
     def entries(self) -> list[Entry]:
         async def read(operator: OperatorContext) -> list[Entry]:
@@ -150,6 +151,12 @@ class Koi:
         billed = self.sandbox.billed_images
         assert audit.difference == 0, audit.differences
         assert metered - presumed <= billed <= metered, (metered, presumed, billed)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Like `asyncio.run`, on the loop of gateways, which takes less time of the CPU."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
 
 
 async def _audit_once_settled(operator: OperatorContext, within_s: float = 10) -> LedgerAudit:
