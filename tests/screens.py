@@ -177,7 +177,7 @@ def tour(browser: Browser, koi: Koi) -> None:
 
 def main() -> None:
     if CHROMIUM is None:
-        sys.exit("There is no Chromium here (Debian: apt-get install chromium).")
+        sys.exit("There is no Chromium here (Debian: apt-get install chromium-headless-shell).")
     configure("console", "error")
     FOLDER.mkdir(parents=True, exist_ok=True)
     with demo() as koi, sync_playwright() as playwright:

@@ -7,6 +7,7 @@ from app.cli.errors import CommandFailed, translate_errors
 from app.cli.lean_imports import without_gc, without_unused_modules
 from app.cli.output import close_output, print_notice
 from app.cli.session import load_settings_as_owner
+from app.server.supervisor import EXIT_REFUSED
 from app.server.worker import WorkerOptions, run_worker, tie_to_parent
 
 
@@ -26,7 +27,7 @@ def main() -> int:
             return run_worker(settings, options)
     except CommandFailed as failure:
         print_notice(f"koi: {failure}")
-        return failure.code
+        return EXIT_REFUSED
 
 
 if __name__ == "__main__":

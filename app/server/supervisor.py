@@ -19,6 +19,9 @@ MIN_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
 HEALTHY_AFTER_S = 30.0
 MAX_FAILED_STARTS = 5
+EXIT_REFUSED = 78
+"""Of a worker that told why it cannot start (EX_CONFIG of sysexits.h): another try would not end
+better."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -60,6 +63,7 @@ class Supervisor:
         self._stops_forwarded = 0
         self._kill_at_s: float | None = None
         self._code = 0
+        self._served = False
 
     def run(self) -> int:
         with self._handle_signals():
@@ -113,7 +117,7 @@ class Supervisor:
         if worker is None:
             return
         if os.read(worker.status_pipe.fileno(), 64):
-            worker.ready, slot.failed_starts = True, 0
+            worker.ready, slot.failed_starts, self._served = True, 0, True
             log.info("worker_ready", worker=slot.number, pid=worker.child.pid)
             return
         self._selector.unregister(worker.status_pipe)
@@ -132,8 +136,10 @@ class Supervisor:
         if not worker.ready:
             slot.failed_starts += 1
         log.error("worker_died", worker=slot.number, pid=worker.child.pid, status=status)
-        if slot.failed_starts >= MAX_FAILED_STARTS:
-            log.error("worker_never_ready", worker=slot.number, tries=MAX_FAILED_STARTS)
+        # Once some worker served, what refuses its replacement may pass.
+        refused = status == EXIT_REFUSED and not self._served
+        if refused or slot.failed_starts >= MAX_FAILED_STARTS:
+            log.error("worker_never_ready", worker=slot.number, tries=slot.failed_starts)
             self._code = 1
             self._stops_received += 1
             return

@@ -1,9 +1,11 @@
 """Real store engines on unix sockets, started once, emptied before every test."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+import uvloop
 from store_rig import Engine, OpenStore, keyring_on, ledger_on, running
 
 from app.adapters.redis.client.batching import BatchingStore
@@ -11,6 +13,8 @@ from app.adapters.redis.client.connection import connect
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from tests.store_node import programs
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 @pytest.fixture(scope="session", params=sorted(programs()))
@@ -64,3 +68,8 @@ async def ledger(store: BatchingStore) -> RedisLedger:
 @pytest.fixture
 async def keyring(store: BatchingStore) -> RedisKeyRing:
     return keyring_on(store)
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, LoopFactory]:
+    """The loop that gateways run on."""
+    return {"uvloop": uvloop.new_event_loop}

@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +15,7 @@ import httpx
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.sandbox.server import Sandbox
+from tests.chaos.forks import ForkedCommand
 from tests.faultproxy import FaultProxy
 from tests.harness import PRICED, Koi, environment, operator_settings
 from tests.ports import free_ports
@@ -57,23 +56,17 @@ class Variant:
 
 
 class GatewayProcess:
-    """`koi serve` as an operator runs it."""
+    """`koi serve`, forked from a process that has loaded Koi: many are killed and started again."""
 
     def __init__(self, port: int, settings: Mapping[str, Any], log: Path) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
         self.kills = 0
         self._environment = environment(port=port, **settings)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkedCommand | None = None
 
     def start(self) -> None:
-        with self.log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "serve"],
-                env=self._environment,
-                stdout=out,
-                stderr=out,
-            )
+        self._process = ForkedCommand(("serve",), Path.cwd(), self._environment, self.log)
 
     def wait_until_ready(self, within_s: float = 120) -> None:
         deadline = time.monotonic() + within_s
@@ -115,7 +108,7 @@ class GatewayProcess:
         """SIGTERM; the exit code of an orderly end is 0."""
         assert self._process is not None
         if self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGTERM)
         return self._process.wait(within_s)
 
     def bury(self) -> None:

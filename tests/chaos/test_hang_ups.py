@@ -118,7 +118,7 @@ def test_it_does_so_whichever_worker_takes_the_repeat(
     }
     cli = Cli(tmp_path, settings)
     key = cli.key()
-    with cli.serving("--workers", "2") as serving:
+    with cli.forked("--workers", "2") as serving:
         for pause_s in (0, 0.01):
             hang_up_and_repeat(serving.url, serving.url, key, pause_s)
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,12 +97,13 @@ class Cli:
         ours = {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
         return {**around, **plenty, **ours, **self.settings}
 
-    def run(self, *words: str, code: int = 0) -> Done:
+    def run(self, *words: str, given: bytes | None = None, code: int = 0) -> Done:
         """Run one command in this process, which saves the second that a new one takes to start;
-        anything but the expected exit code fails the test."""
+        anything but the expected exit code fails the test. `given` comes through a pipe."""
         out, err = io.StringIO(), io.StringIO()
         with (
             _around(self.path, self.environment),
+            nullcontext() if given is None else _standard_input(given),
             _logs_as_before(),
             redirect_stdout(out),
             redirect_stderr(err),
@@ -122,6 +123,19 @@ class Cli:
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr).expected(code)
+
+    def fork(self, *words: str, code: int = 0) -> str:
+        """All that it says as a process forked from one that has loaded Koi already: for what has
+        to be a process of its own, where how that starts is not the subject."""
+        log = self.path / "command.log"
+        log.write_bytes(b"")
+        process = ForkedCommand(words, self.path, self.environment, log)
+        try:
+            ended = process.wait(60)
+        finally:
+            process.kill()
+            process.wait()
+        return Done(ended, "", log.read_text()).expected(code).stderr
 
     def text(self, *words: str) -> str:
         return self.run(*words).stdout
@@ -199,6 +213,24 @@ def _around(path: Path, environment: dict[str, str]) -> Iterator[None]:
         os.chdir(there)
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextmanager
+def _standard_input(given: bytes) -> Iterator[None]:
+    """A pipe at descriptor 0, which commands may also open by a name like `/dev/stdin`."""
+    reader, writer = os.pipe()
+    os.write(writer, given)
+    os.close(writer)
+    before, kept = sys.stdin, os.dup(0)
+    os.dup2(reader, 0)
+    os.close(reader)
+    try:
+        with open(0, closefd=False) as sys.stdin:
+            yield
+    finally:
+        sys.stdin = before
+        os.dup2(kept, 0)
+        os.close(kept)
 
 
 @contextmanager

@@ -136,11 +136,9 @@ class ProbeProcess:
 
     def run(self, *words: str, answer: str | None = None, code: int = 0) -> tuple[str, str]:
         """Standard output and standard error."""
-        process = self.start(*words, answer=answer)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == code, (process.returncode, out, err)
-        assert "Traceback" not in err, err
-        return out, err
+        given = b"" if answer is None else f"{answer}\n".encode()
+        done = self.cli.run("probe", *words, given=given, code=code)
+        return done.stdout, done.stderr
 
     def records(self, event: str) -> list[dict[str, Any]]:
         lines = (self.cli.path / "koi-probe" / ANSWERS_FILE).read_text().splitlines()

@@ -462,7 +462,7 @@ def test_the_log_has_the_tag_and_never_who_asked(sandbox: Sandbox, tmp_path: Pat
     cli = Cli(tmp_path, {**served_by(sandbox.url), "KOI_LOG_LEVEL": "debug"})
     made = cli.json("keys", "create", "--user", "webui", "--new", "--forwards-users")
     said = {"x-openwebui-user-id": "id-of-mia", "x-koi-tag": "in-the-log"}
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         for names in (said, {"x-koi-tag": "in-the-log"}):
             answer = httpx.post(
                 f"{serving.url}{GENERATE}",

@@ -1,7 +1,6 @@
 """The provider's own bill, imported: what the ledger took on trust is put right, and only that."""
 
 import json
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.flow.command import KOI as COMMAND
 from tests.flow.command import Cli, cli_on
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
@@ -317,15 +315,7 @@ def test_a_bill_may_come_through_a_pipe(cli: Cli, name: str, encoding: str) -> N
     row = "req_1,grok-imagine,0.14,2026-11-27T13:00:00Z"
     bill = f"请求ID,模型,金额,时间\n{row}\n".encode(encoding)
 
-    done = subprocess.run(
-        [*COMMAND, "ledger", "import-bill", name, "--json"],
-        input=bill,
-        env=cli.environment,
-        cwd=cli.path,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    done = cli.run("ledger", "import-bill", name, "--json", given=bill, code=1)
 
-    assert done.stderr == b""
+    assert done.stderr == ""
     assert [pair["lines"] for pair in json.loads(done.stdout)["differences"]] == [[2]]

@@ -123,7 +123,7 @@ def test_a_full_data_disk_is_503_in_openai_form_until_there_is_room(
     cli: Cli, sandbox: Sandbox, small_disk: Path, response_format: str
 ) -> None:
     key = cli.text("keys", "create", "--user", "ann", "--new").strip()
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         before = generate(serving.url, key, "before", response_format=response_format)
         assert before.status_code == 200
         filler = small_disk / "filler"

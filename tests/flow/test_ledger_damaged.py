@@ -156,7 +156,7 @@ def test_a_damaged_store_is_repaired_by_the_command_that_the_start_names(
     key = bought(cli)
     DAMAGE[damage](cli)
 
-    assert "koi store repair" in cli.process("serve", "--port", "0", code=1).stderr
+    assert "koi store repair" in cli.fork("serve", "--port", "0", code=1)
     assert "koi store repair" in cli.refused("ledger", "check", code=1)
     told = cli.text("store", "repair")
 

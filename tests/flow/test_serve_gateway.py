@@ -93,7 +93,7 @@ def test_a_broken_catalog_is_one_sentence(tmp_path: Path, workers: str) -> None:
 
 def test_it_starts_although_the_store_is_away_and_says_that_it_is_not_ready(cli: Cli) -> None:
     cli.settings["KOI_REDIS_URL"] = "redis://127.0.0.1:9"
-    with cli.serving(ready=False) as serving:
+    with cli.forked(ready=False) as serving:
         live = httpx.get(f"{serving.url}/livez")
         ready = httpx.get(f"{serving.url}/readyz")
 
@@ -103,7 +103,7 @@ def test_it_starts_although_the_store_is_away_and_says_that_it_is_not_ready(cli:
 
 def test_a_misspelt_setting_is_pointed_at(cli: Cli) -> None:
     cli.settings["KOI_UPSTREAM_RPMS"] = "3"
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         assert "KOI_UPSTREAM_RPMS is not a setting" in serving.log.read_text()
 
 
@@ -126,7 +126,7 @@ def test_it_drains_what_runs_and_refuses_new_work(
 ) -> None:
     cli.settings |= {"KOI_UPSTREAM_MODE": "sync", "KOI_CACHE_POLICY": "off"}
     provider.set(latency_s=1.5)
-    with cli.serving() as serving, ThreadPoolExecutor() as pool:
+    with cli.forked() as serving, ThreadPoolExecutor() as pool:
         key = cli.key()
         paid = pool.submit(generate, serving.url, key, "before")
         assert eventually(lambda: provider.posts == 1)
@@ -146,7 +146,7 @@ def test_for_a_while_after_sigterm_it_serves_as_ever_but_calls_itself_unready(
     cli: Cli, provider: Sandbox
 ) -> None:
     cli.settings["KOI_DRAIN_DELAY_S"] = "3"
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         key = cli.key()
         serving.process.send_signal(signal.SIGTERM)
         serving.wait_for("leaving")
@@ -164,7 +164,7 @@ def test_a_signal_sent_twice_at_once_to_every_process_is_one(
 ) -> None:
     cli.settings["KOI_UPSTREAM_MODE"] = "sync"
     provider.set(latency_s=2)
-    with cli.serving("--workers", workers) as serving, ThreadPoolExecutor() as pool:
+    with cli.forked("--workers", workers) as serving, ThreadPoolExecutor() as pool:
         paid = pool.submit(generate, serving.url, cli.key())
         assert eventually(lambda: provider.posts == 1)
         family = [serving.process.pid, *workers_of(serving)]
@@ -183,7 +183,7 @@ def workers_of(serving: Serving) -> list[int]:
 def test_an_async_job_is_handed_to_the_next_process(cli: Cli, provider: Sandbox) -> None:
     provider.set(latency_s=3)
     key = cli.key()
-    with cli.serving() as serving, ThreadPoolExecutor() as pool:
+    with cli.forked() as serving, ThreadPoolExecutor() as pool:
         waiting = pool.submit(generate, serving.url, key)
         assert eventually(lambda: provider.polls > 0)
         began = time.monotonic()
@@ -192,7 +192,7 @@ def test_an_async_job_is_handed_to_the_next_process(cli: Cli, provider: Sandbox)
 
         assert waiting.result().status_code in (200, 503)
         assert time.monotonic() - began < 12
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         headers = {"authorization": f"Bearer {key}", "x-stainless-retry-count": "1"}
         body = {"model": "grok-imagine", "prompt": "a koi"}
         again = httpx.post(
@@ -207,7 +207,7 @@ def test_a_second_signal_ends_it_at_once_and_the_job_is_not_forgotten(
 ) -> None:
     cli.settings |= {"KOI_UPSTREAM_MODE": "sync"}
     provider.set(latency_s=20)
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         key = cli.key()
         lost = threading.Thread(target=_ignoring_failures, args=(serving.url, key))
         lost.start()
@@ -234,7 +234,7 @@ def _ignoring_failures(url: str, key: str) -> None:
 def test_the_drain_ends_at_its_timeout(cli: Cli, provider: Sandbox) -> None:
     cli.settings |= {"KOI_UPSTREAM_MODE": "sync", "KOI_DRAIN_TIMEOUT_S": "0.5"}
     provider.set(latency_s=20)
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         key = cli.key()
         lost = threading.Thread(target=_ignoring_failures, args=(serving.url, key))
         lost.start()
@@ -247,7 +247,7 @@ def test_the_drain_ends_at_its_timeout(cli: Cli, provider: Sandbox) -> None:
 
 @pytest.fixture
 def two(cli: Cli) -> Iterator[tuple[Cli, Serving, list[int]]]:
-    with cli.serving("--workers", "2") as serving:
+    with cli.forked("--workers", "2") as serving:
         ready = serving.wait_for("worker_ready", times=2)
         yield cli, serving, [event["pid"] for event in ready]
 
@@ -283,14 +283,13 @@ def test_sigint_of_a_terminal_drains_all_workers_and_ends_with_0(
     assert all(gone(pid) for pid in pids)
 
 
-def test_a_killed_supervisor_takes_its_workers_and_the_store_along(
-    two: tuple[Cli, Serving, list[int]],
-) -> None:
-    cli, serving, pids = two
-    family = children_of(serving.process.pid)
-    assert set(pids) < set(family)
+def test_a_killed_supervisor_takes_its_workers_and_the_store_along(cli: Cli) -> None:
+    with cli.serving("--workers", "2") as serving:
+        ready = serving.wait_for("worker_ready", times=2)
+        family = children_of(serving.process.pid)
+        assert {event["pid"] for event in ready} < set(family)
 
-    serving.process.kill()
+        serving.process.kill()
 
-    assert eventually(lambda: all(gone(pid) for pid in family)), family
+        assert eventually(lambda: all(gone(pid) for pid in family)), family
     assert cli.json("users", "list") == []

@@ -90,7 +90,7 @@ def test_a_page_instead_of_an_api_is_one_warning_at_start(
 ) -> None:
     provider.status, provider.body = 404, PAGE
 
-    with cli.serving("--workers", workers) as serving:
+    with cli.forked("--workers", workers) as serving:
         line = told(serving)
         assert serving.stop() == 0
 
@@ -107,7 +107,7 @@ def test_a_refused_key_is_one_warning_and_changes_nothing_else(
 ) -> None:
     provider.status, provider.body = 401, json.dumps(API)
 
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         line = told(serving)
         ready = httpx.get(f"{serving.url}/readyz").status_code
         metrics = httpx.get(f"{serving.url}/metrics").text
@@ -127,7 +127,7 @@ def test_a_provider_without_a_list_of_models_is_no_reason_to_worry(
 ) -> None:
     provider.status, provider.body = 404, json.dumps(API)
 
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         assert told(serving)["level"] == "info"
 
 
@@ -135,7 +135,7 @@ def test_a_provider_that_works_is_said_to(tmp_path: Path) -> None:
     with quick_sandbox() as sandbox:
         settings = served_by(sandbox.url)
         cli = Cli(tmp_path, settings)
-        with cli.serving() as serving:
+        with cli.forked() as serving:
             line = told(serving)
             answer = generate(serving.url, cli.key())
 
@@ -147,7 +147,7 @@ def test_a_provider_that_works_is_said_to(tmp_path: Path) -> None:
 def test_nobody_waits_for_a_provider_that_says_nothing(cli: Cli, provider: Provider) -> None:
     provider.silent = True
 
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         assert httpx.get(f"{serving.url}/readyz").status_code == 200
         assert serving.events("provider_checked") == []
         began_s = time.monotonic()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 DRIVER = """
 import os, socket, subprocess, sys, time
@@ -41,6 +42,7 @@ os.write(int(sys.argv[1]), b"ready")
 while True: signal.pause()
 """
 BROKEN = "raise SystemExit(7)"
+REFUSED = "raise SystemExit(78)"
 
 
 @contextmanager
@@ -105,6 +107,27 @@ def test_a_worker_that_is_never_ready_stops_the_whole_after_five_tries() -> None
         assert sum("worker_died" in line for line in lines) == 5
         # Pauses of 0.1, 0.2, 0.4 and 0.8 seconds lie between five tries.
         assert time.monotonic() - began > 1.4
+
+
+def test_a_refused_start_is_not_tried_again() -> None:
+    with supervising(REFUSED) as parent:
+        lines = lines_until(parent, "worker_never_ready")
+
+        assert parent.wait(10) == 1
+        assert sum("worker_died" in line for line in lines) == 1
+
+
+def test_a_replacement_that_is_refused_is_tried_five_times(tmp_path: Path) -> None:
+    refusing = tmp_path / "refusing"
+    turning = f"import os, sys\nif os.path.exists({str(refusing)!r}): sys.exit(78)\n{GOOD}"
+    with supervising(turning) as parent:
+        [worker] = pids(lines_until(parent, "worker_ready"))
+        refusing.touch()
+        os.kill(worker, signal.SIGKILL)
+        lines = lines_until(parent, "worker_never_ready")
+
+        assert parent.wait(10) == 1
+        assert sum("worker_died" in line for line in lines) == 1 + 5
 
 
 def test_a_second_signal_is_passed_on_and_spoils_the_exit_code() -> None:

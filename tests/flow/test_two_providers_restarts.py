@@ -56,7 +56,7 @@ def test_tasks_at_both_providers_survive_kill_minus_nine(
     settings = Settings(_env_file=None, data_dir=tmp_path / ".koi", catalog=catalog)
     for provider in (sandbox, second):
         provider.set(latency_s=2.5)
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         koi = Koi(serving.url, sandbox, settings)
         key = koi.key()
         with koi.client(key) as client:
@@ -64,7 +64,7 @@ def test_tasks_at_both_providers_survive_kill_minus_nine(
             eventually(lambda: sandbox.polls > 0 and second.polls > 0)
         os.kill(serving.process.pid, signal.SIGKILL)
         serving.process.wait()
-    with cli.serving() as serving:
+    with cli.forked() as serving:
         koi = Koi(serving.url, sandbox, settings)
         with koi.client(key) as client:
             ended = [wait_for(client, task, 30) for task in tasks]

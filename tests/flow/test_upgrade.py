@@ -141,7 +141,7 @@ def test_its_open_jobs_end_as_before_and_its_journal_tells_the_same(
     tmp_path: Path, provider: Provider
 ) -> None:
     koi = opened(tmp_path, provider, LATELY_S)
-    with koi.cli.serving() as serving:
+    with koi.cli.forked() as serving:
         koi.end_open_jobs()
         assert serving.stop() == 0
 
@@ -164,7 +164,7 @@ def test_its_answers_are_repeated_its_pictures_served_and_its_stops_kept(
 ) -> None:
     koi = opened(tmp_path, provider, LATELY_S)
     order = koi.directory.shown["order"]
-    with koi.cli.serving() as serving:
+    with koi.cli.forked() as serving:
         bob = koi.key("bob")
         again = httpx.post(
             f"{serving.url}/v1/images/generations",
@@ -197,7 +197,7 @@ def test_half_a_year_later_its_open_jobs_end_and_its_sums_are_as_before(
     koi = opened(tmp_path, provider, HALF_A_YEAR_S)
     assert koi.usage() == sums(koi.before["usage"])
     assert koi.cli.json("ledger", "check")["difference"] == 0
-    with koi.cli.serving() as serving:
+    with koi.cli.forked() as serving:
         koi.end_open_jobs()
         assert serving.stop() == 0
 

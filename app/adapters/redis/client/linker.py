@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-_TOKENS = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"| *--[^\n]*")
+_TOKENS = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|--[^\n]*")
 _BEGINS = re.compile(r"^(?=[A-Za-z])(?!end\b|else)", re.MULTILINE)
 _DEFINES = re.compile(r"(?:local )?function (\w+)|local ([\w, ]+)")
 _NAMES = re.compile(r"(?:(?<![\w.])|(?<=\.\.))[A-Za-z_]\w*")
 _CONSTANTS = re.compile(r"(?<![\w.])[A-Z]\.\w+")
-_FIELDS = re.compile(r"(\w+)=('[^']*'|\d+)")
+_FIELDS = re.compile(r"\b(\w+)=('[^']*'|\d+)")
 
 NO_CONSTANTS: Mapping[str, str] = {}
 
