@@ -71,7 +71,7 @@ def _code_of(text: str, constants: Mapping[str, str]) -> str:
 
 
 def _without_comment(line: str) -> str:
-    return _TOKENS.sub(lambda token: token[0] if token[0][0] in "'\"" else "", line)
+    return _TOKENS.sub(lambda token: token[0] if token[0][0] in "'\"" else "", line).rstrip()
 
 
 def _names_in(code: str) -> frozenset[str]:
