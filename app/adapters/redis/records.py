@@ -152,8 +152,11 @@ def _read_raise(row: dict[str, Any] | None) -> LimitRaise | None:
     return LimitRaise(Limits(**_known(row, Limits)), row["until_ms"], row.get("reason", ""))
 
 
+_NAMES = {kind: {field.name for field in fields(kind)} for kind in (User, Team, ApiKey, Limits)}
+
+
 def _known(row: dict[str, Any], kind: type[User | Team | ApiKey | Limits]) -> dict[str, Any]:
-    names = {field.name for field in fields(kind)}
+    names = _NAMES[kind]
     return {name: value for name, value in row.items() if name in names}
 
 
