@@ -40,6 +40,8 @@ class FaultProxy:
         self._target = urlsplit(target if "://" in target else f"tcp://{target}")
         self.fault = PASS
         self._choose: Callable[[bytes], Fault] | None = None
+        self.pipelined = False
+        """Whether requests within an exchange may begin a fault, too."""
         self._links: set[_Link] = set()
         self._listener = socket.socket()
         self._listener.close()
@@ -82,18 +84,22 @@ class FaultProxy:
     def choose(self, fault_of: Callable[[bytes], Fault]) -> None:
         """Each exchange gets a fault of its own by the first bytes of its request.
 
-        An exchange begins when a client speaks after it was answered, or first of all.
+        An exchange begins when a client speaks after it was answered, or first of all. What a
+        client says meanwhile is asked about as well, and may turn a fault on: gateways send
+        requests to their store before the earlier ones are answered.
         """
-        self._do(PASS, fault_of)
+        self._do(PASS, fault_of, pipelined=True)
 
     def random(self, rate: float, seed: object, faults: Sequence[Fault]) -> None:
         """Each exchange suffers one of `faults` with probability `rate` (0-1)."""
         dice = random.Random(f"{seed} link")
-        self.choose(lambda _: dice.choice(faults) if dice.random() < rate else PASS)
+        self._do(PASS, lambda _: dice.choice(faults) if dice.random() < rate else PASS)
 
-    def _do(self, fault: Fault, choose: Callable[[bytes], Fault] | None) -> None:
+    def _do(
+        self, fault: Fault, choose: Callable[[bytes], Fault] | None, *, pipelined: bool = False
+    ) -> None:
         async def work() -> None:
-            self.fault, self._choose = fault, choose
+            self.fault, self._choose, self.pipelined = fault, choose, pipelined
             for link in list(self._links):
                 link.suffer(fault)
             self._listen()
@@ -214,14 +220,18 @@ class _Link:
         chunk = b"more"
         while chunk:
             arrived, chunk = await queue.get()
-            if way is Way.THERE and self._answered and chunk:
+            if way is Way.THERE and chunk and (self._answered or self._may_turn_on):
                 fault = self._proxy.chosen(chunk)
-                if fault is not None:
+                if fault is not None and (self._answered or fault is not PASS):
                     self.suffer(fault)
             self._answered = way is Way.BACK
             await self._until_due(way, arrived)
             await self._pass_on(way, chunk)
         self._end(way)
+
+    @property
+    def _may_turn_on(self) -> bool:
+        return self._proxy.pipelined and self._fault is PASS
 
     async def _until_due(self, way: Way, arrived: float) -> None:
         """Wait for as long as the fault of the moment says."""
