@@ -1,5 +1,7 @@
 """The log of a gateway in the process of the tests: one line of JSON for each event."""
 
+import sys
+
 import structlog
 
 
@@ -9,6 +11,10 @@ def configure_plain_logs() -> None:
 
     What was configured before is undone as a whole: loggers that a gateway's logging lets keep
     their processors could not be listened to later.
+
+    Lines go to the process's own output, not to what `sys.stdout` is just then: a command that
+    runs in this process prints there, and a gateway beside it may still write the line of the
+    answer before.
     """
     structlog.reset_defaults()
     structlog.configure(
@@ -17,5 +23,6 @@ def configure_plain_logs() -> None:
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
-        ]
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.__stdout__),
     )

@@ -252,7 +252,7 @@ def test_a_picture_that_ends_in_the_middle_cuts_the_connection_and_is_no_bug(
     door: Door,
     manner: Any,
     failure: Exception | None,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     door.stage.picture = LARGE
@@ -268,7 +268,7 @@ def test_a_picture_that_ends_in_the_middle_cuts_the_connection_and_is_no_bug(
     wait_until(lambda: door.stage.observed)
     assert door.stage.observed[0][2] == (502 if failure is None else 503)
     assert caplog.records == []
-    assert "unforeseen" not in capsys.readouterr().out
+    assert "unforeseen" not in capfd.readouterr().out
     assert len(door.stage.abandoned) == (manner != "link")
 
 

@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from typing import Any
 
@@ -229,3 +230,11 @@ def test_a_line_that_cannot_be_encoded_costs_no_other_line() -> None:
     plain, odd = raw.getvalue().decode("ascii").splitlines()
     assert json.loads(plain)["event"] == "plain"
     assert "odd" in odd
+
+
+def test_a_gateway_of_the_tests_logs_nothing_into_the_output_of_a_command_beside_it() -> None:
+    configure_plain_logs()
+    with redirect_stdout(io.StringIO()) as printed:
+        structlog.get_logger("koi.access").warning("request")
+
+    assert not printed.getvalue()
