@@ -186,7 +186,6 @@ class LimitSnapshot:
 
     def after_settlement(self, n: int, billed: int, unit_micros: int | None) -> "LimitSnapshot":
         """This snapshot after a reservation of `n` images was settled with `billed` images."""
-        assert self._settlement is None, "a request has one reservation"
         return LimitSnapshot(self._read, SettledReservation(n, billed, unit_micros or 0))
 
     def tightest(self, kind: LimitKind) -> LimitStatus | None:

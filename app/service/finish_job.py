@@ -148,9 +148,11 @@ def _as_they_stand(
     parts: Sequence[JobPart], coming: Mapping[int, PartDownloads]
 ) -> Iterable[JobPart]:
     for index, part in enumerate(parts):
-        here, known = coming.get(index), part.result
-        is_final = here is None or (known is not None and not known.pending)
-        yield part if is_final or here is None else replace(part, result=here.result())
+        here = coming.get(index)
+        if here is None or (part.result is not None and not part.result.pending):
+            yield part
+        else:
+            yield replace(part, result=here.result())
 
 
 def jittered(ms: int) -> int:

@@ -104,8 +104,9 @@ class FileImageStore:
         return None if found is None else ImageContent(found.body, found.media_type)
 
     async def exists(self, names: Sequence[str]) -> bool:
-        """Whether all these images are stored. Looks itself: a look costs less than a thread."""
-        return all(map(self._exists, names))
+        """Whether all these images are stored. In a thread: the directory may be a network's, which
+        stands still when its server does."""
+        return await asyncio.to_thread(lambda: all(map(self._exists, names)))
 
     async def delete(self, name: str) -> None:
         """Remove an image and its previews; nothing happens when there is none."""

@@ -171,8 +171,7 @@ class SpooledDraft:
         body = self._body or self.in_memory
         if body is not None:
             return body[at : at + most]
-        if self.file is None:
-            return b""
+        assert self.file is not None, "what is not in memory is in the file"
         begin, window = self._window
         if begin <= at and at + most <= begin + len(window):
             return window[at - begin : at - begin + most]
