@@ -4,8 +4,11 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Mapping
 
 from PIL import Image
+
+from tests.made import MadeOnce
 
 SIZE = (321, 123)
 
@@ -60,34 +63,40 @@ SVG = (
 )
 PAGE = b"<!DOCTYPE html><html><title>Sign in</title><script>alert(1)</script></html>"
 
-PICTURES: dict[str, tuple[bytes, str, str]] = {
-    "png": (drawn("PNG"), "image/png", "png"),
-    "animated png": (moving("PNG"), "image/png", "png"),
-    "jpeg": (drawn("JPEG"), "image/jpeg", "jpg"),
-    "progressive jpeg": (drawn("JPEG", progressive=True), "image/jpeg", "jpg"),
-    "jpeg with metadata": (drawn("JPEG", exif=b"Exif\0\0" + b"x" * 9000), "image/jpeg", "jpg"),
-    "jpeg with restarts": (drawn("JPEG", restart_marker_rows=1), "image/jpeg", "jpg"),
-    "grey jpeg": (drawn("JPEG", "L"), "image/jpeg", "jpg"),
-    "flat jpeg": (drawn("JPEG", flat=True, optimize=True), "image/jpeg", "jpg"),
-    "lossy webp": (drawn("WEBP"), "image/webp", "webp"),
-    "lossless webp": (drawn("WEBP", lossless=True), "image/webp", "webp"),
-    "flat webp": (drawn("WEBP", flat=True), "image/webp", "webp"),
-    "extended webp": (drawn("WEBP", exif=b"Exif\0\0xx"), "image/webp", "webp"),
-    "webp with alpha": (drawn("WEBP", "RGBA"), "image/webp", "webp"),
-    "animated webp": (moving("WEBP"), "image/webp", "webp"),
-    "gif": (drawn("GIF", "P"), "image/gif", "gif"),
-    "animated gif": (moving("GIF"), "image/gif", "gif"),
-    "avif": (drawn("AVIF"), "image/avif", "avif"),
-    "animated avif": (moving("AVIF"), "image/avif", "avif"),
-    "heic": (HEIC, "image/heic", "heic"),
-    "jpeg xl": (JXL, "image/jxl", "jxl"),
-    "jpeg xl in boxes": (JXL_BOXES, "image/jxl", "jxl"),
-    "bmp": (drawn("BMP"), "image/bmp", "bmp"),
-    "black and white bmp": (drawn("BMP", "1"), "image/bmp", "bmp"),
-    "tiff": (drawn("TIFF"), "image/tiff", "tiff"),
-    "lzw tiff": (drawn("TIFF", compression="tiff_lzw"), "image/tiff", "tiff"),
-    "tiff of pages": (moving("TIFF"), "image/tiff", "tiff"),
-    "ico": (drawn("ICO", "RGBA", sizes=[(32, 32)]), "image/x-icon", "ico"),
-    "svg": (SVG, "image/svg+xml", "svg"),
-}
+PICTURES: Mapping[str, tuple[bytes, str, str]] = MadeOnce(
+    {
+        "png": lambda: (drawn("PNG"), "image/png", "png"),
+        "animated png": lambda: (moving("PNG"), "image/png", "png"),
+        "jpeg": lambda: (drawn("JPEG"), "image/jpeg", "jpg"),
+        "progressive jpeg": lambda: (drawn("JPEG", progressive=True), "image/jpeg", "jpg"),
+        "jpeg with metadata": lambda: (
+            drawn("JPEG", exif=b"Exif\0\0" + b"x" * 9000),
+            "image/jpeg",
+            "jpg",
+        ),
+        "jpeg with restarts": lambda: (drawn("JPEG", restart_marker_rows=1), "image/jpeg", "jpg"),
+        "grey jpeg": lambda: (drawn("JPEG", "L"), "image/jpeg", "jpg"),
+        "flat jpeg": lambda: (drawn("JPEG", flat=True, optimize=True), "image/jpeg", "jpg"),
+        "lossy webp": lambda: (drawn("WEBP"), "image/webp", "webp"),
+        "lossless webp": lambda: (drawn("WEBP", lossless=True), "image/webp", "webp"),
+        "flat webp": lambda: (drawn("WEBP", flat=True), "image/webp", "webp"),
+        "extended webp": lambda: (drawn("WEBP", exif=b"Exif\0\0xx"), "image/webp", "webp"),
+        "webp with alpha": lambda: (drawn("WEBP", "RGBA"), "image/webp", "webp"),
+        "animated webp": lambda: (moving("WEBP"), "image/webp", "webp"),
+        "gif": lambda: (drawn("GIF", "P"), "image/gif", "gif"),
+        "animated gif": lambda: (moving("GIF"), "image/gif", "gif"),
+        "avif": lambda: (drawn("AVIF"), "image/avif", "avif"),
+        "animated avif": lambda: (moving("AVIF"), "image/avif", "avif"),
+        "heic": lambda: (HEIC, "image/heic", "heic"),
+        "jpeg xl": lambda: (JXL, "image/jxl", "jxl"),
+        "jpeg xl in boxes": lambda: (JXL_BOXES, "image/jxl", "jxl"),
+        "bmp": lambda: (drawn("BMP"), "image/bmp", "bmp"),
+        "black and white bmp": lambda: (drawn("BMP", "1"), "image/bmp", "bmp"),
+        "tiff": lambda: (drawn("TIFF"), "image/tiff", "tiff"),
+        "lzw tiff": lambda: (drawn("TIFF", compression="tiff_lzw"), "image/tiff", "tiff"),
+        "tiff of pages": lambda: (moving("TIFF"), "image/tiff", "tiff"),
+        "ico": lambda: (drawn("ICO", "RGBA", sizes=[(32, 32)]), "image/x-icon", "ico"),
+        "svg": lambda: (SVG, "image/svg+xml", "svg"),
+    }
+)
 """Kind -> bytes, media type, extension."""

@@ -10,10 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from mcp import Client, MCPError
-from mcp.client.streamable_http import streamable_http_client
-from mcp.shared._httpx_utils import create_mcp_http_client
-from mcp_types import CallToolResult
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.api.mcp.protocol import VERSIONS
@@ -65,27 +61,32 @@ def slow(house: Koi) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, key: str, mode: Any = "auto") -> AsyncIterator[Client]:
+async def connected(url: str, key: str, mode: Any = "auto") -> AsyncIterator[Any]:
+    """The SDK is imported here: it takes its time, and each worker imports this module."""
+    from mcp import Client
+    from mcp.client.streamable_http import streamable_http_client
+    from mcp.shared._httpx_utils import create_mcp_http_client
+
     async with create_mcp_http_client({"authorization": f"Bearer {key}"}) as http:
         transport = streamable_http_client(f"{url}/mcp", http_client=http)
         async with Client(transport, mode=mode) as client:
             yield client
 
 
-def text_of(result: CallToolResult) -> str:
+def text_of(result: Any) -> str:
     return "\n".join(block.text for block in result.content if block.type == "text")
 
 
-def task_of(result: CallToolResult) -> str:
+def task_of(result: Any) -> str:
     (line,) = (line for line in text_of(result).splitlines() if line.startswith("task: "))
     return line.removeprefix("task: ")
 
 
-def links_of(result: CallToolResult) -> list[str]:
+def links_of(result: Any) -> list[str]:
     return [str(block.uri) for block in result.content if block.type == "resource_link"]
 
 
-def error_of(result: CallToolResult) -> dict[str, Any]:
+def error_of(result: Any) -> dict[str, Any]:
     assert result.is_error
     assert result.structured_content is not None
     error: dict[str, Any] = result.structured_content["error"]
@@ -273,6 +274,8 @@ async def test_a_call_repeated_after_a_broken_stream_joins_its_job(
     before = house.sandbox.posts
     key, arguments = house.key(f"gus-{mode}"), {"prompt": "repeated"}
 
+    from mcp import MCPError
+
     async def broken() -> None:
         with FaultProxy(house.url) as link:
             async with connected(link.url, key, mode) as client:
@@ -294,6 +297,8 @@ async def test_a_call_repeated_after_a_broken_stream_joins_its_job(
 async def test_a_call_that_its_client_gives_up_goes_on_and_is_joined(
     house: Koi, slow: None
 ) -> None:
+    from mcp import MCPError
+
     before = house.sandbox.posts
     async with connected(house.url, house.key("hal"), "legacy") as client:
         with pytest.raises(MCPError):

@@ -9,13 +9,12 @@ from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI
 
-moto_server = pytest.importorskip("moto.server")
 pytest.importorskip("obstore")
 
 
 @pytest.fixture
 def bucket() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer(port=0, verbose=False)
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"

@@ -8,16 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.api.holder.routes import HOLDER_ROUTES
@@ -34,13 +25,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 ADMIN_KEY = "admin-0a1b2c3d4e5f6a7b"
 METRICS_TOKEN = "metrics-7b6a5f4e3d2c1b0a"
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-]
 DRAWS = settings(
     max_examples=10,
     derandomize=True,
@@ -53,16 +37,37 @@ WITH_INPUT = [route for route in DRAWN if route.operation.body or route.operatio
 
 
 class House:
-    """One gateway, its schema as a stranger reads it, and the key that each route wants."""
+    """One gateway, its schema as a stranger reads it, and the key that each route wants.
+
+    The library is imported here: it takes its time, and each worker imports this module.
+    """
 
     def __init__(self, koi: Koi) -> None:
+        import schemathesis
+        from schemathesis import checks
+        from schemathesis.specs.openapi import checks as conformance
+
         self.koi, self.user_key = koi, koi.key()
+        self.modes = schemathesis.GenerationMode
+        self.checks = [
+            checks.not_a_server_error,
+            conformance.status_code_conformance,
+            conformance.content_type_conformance,
+            conformance.response_headers_conformance,
+            conformance.response_schema_conformance,
+        ]
         # It is built when it is first asked for, which may take longer than the library waits.
         httpx.get(f"{koi.url}/openapi.json", timeout=120).raise_for_status()
         self.schema = schemathesis.openapi.from_url(f"{koi.url}/openapi.json")
 
     def operation(self, route: DocumentedRoute) -> Any:
         return self.schema[route.path_format][route.method]
+
+    def allowed(self, route: DocumentedRoute) -> Any:
+        return self.operation(route).as_strategy(self.modes.POSITIVE)
+
+    def forbidden(self, route: DocumentedRoute) -> Any:
+        return self.operation(route).as_strategy(self.modes.NEGATIVE)
 
     def headers(self, route: DocumentedRoute) -> dict[str, str]:
         key = self.user_key
@@ -79,7 +84,7 @@ class House:
         """The answer to one request, after a check that it is as the schema says."""
         (route,) = (route for route in ROUTES if route.operation.id == name)
         case = self.operation(route).Case(**parts)
-        return case.call_and_validate(headers=self.headers(route), checks=CHECKS)
+        return case.call_and_validate(headers=self.headers(route), checks=self.checks)
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +114,9 @@ def test_what_the_schema_allows_is_answered_as_it_says(
     house: House, route: DocumentedRoute
 ) -> None:
     @draws(route)
-    @given(case=house.operation(route).as_strategy(GenerationMode.POSITIVE))
+    @given(case=house.allowed(route))
     def check(case: Any) -> None:
-        case.call_and_validate(headers=house.headers(route), checks=CHECKS)
+        case.call_and_validate(headers=house.headers(route), checks=house.checks)
 
     check()
 
@@ -121,9 +126,9 @@ def test_what_the_schema_forbids_never_breaks_the_gateway(
     house: House, route: DocumentedRoute
 ) -> None:
     @draws(route)
-    @given(case=house.operation(route).as_strategy(GenerationMode.NEGATIVE))
+    @given(case=house.forbidden(route))
     def check(case: Any) -> None:
-        case.call_and_validate(headers=house.headers(route), checks=CHECKS)
+        case.call_and_validate(headers=house.headers(route), checks=house.checks)
 
     check()
 
@@ -173,8 +178,8 @@ def test_edits_look_as_the_schema_says_as_a_form_and_as_json(house: House) -> No
 @pytest.mark.parametrize("route", DRAWN, ids=named)
 def test_a_stranger_is_answered_as_the_schema_says(house: House, route: DocumentedRoute) -> None:
     @settings(DRAWS, max_examples=2)
-    @given(case=house.operation(route).as_strategy(GenerationMode.POSITIVE))
+    @given(case=house.allowed(route))
     def check(case: Any) -> None:
-        case.call_and_validate(headers={"authorization": "Bearer nobody"}, checks=CHECKS)
+        case.call_and_validate(headers={"authorization": "Bearer nobody"}, checks=house.checks)
 
     check()
