@@ -10,16 +10,22 @@ from collections import defaultdict
 import pytest
 
 LONG_MODULES = (
-    "console/test_operator", "flow/test_faults", "flow/test_collecting", "chaos/test_hang_ups",
-    "flow/test_published_schema", "security/test_one_key_one_share", "console/test_holder",
-    "adapters/test_ledger_machine", "security/test_roles", "flow/test_cache",
-    "flow/test_conformance", "adapters/test_rollups", "security/test_keys",
-    "flow/test_ledger_damaged", "flow/test_serve_gateway", "flow/test_gateways_announced",
-    "flow/test_webhooks", "flow/test_upstream_limiter", "flow/test_sdk_node",
-    "console/test_keyboard", "security/test_canaries", "flow/test_owner", "chaos/test_deploys",
-    "security/test_bombs",
+    "flow/test_collecting", "flow/test_faults", "chaos/test_hang_ups", "console/test_operator",
+    "flow/test_cache", "flow/test_published_schema", "security/test_one_key_one_share",
+    "flow/test_ledger_damaged", "adapters/test_rollups", "flow/test_upstream_limiter",
+    "flow/test_quota", "security/test_canaries", "flow/test_conformance",
+    "adapters/test_ledger_machine", "flow/test_serve_gateway", "console/test_holder",
+    "adapters/test_embedded_store", "chaos/test_steps", "flow/test_crash", "flow/test_clients",
+    "chaos/test_deploys", "flow/test_store_clock", "flow/test_sdk_python", "flow/test_backup",
+    "flow/test_shares", "flow/test_probe", "flow/test_owner", "flow/test_webhooks",
+    "flow/test_admin_scopes", "flow/test_attribution", "flow/test_generate",
+    "flow/test_store_faults", "flow/test_store_failover", "chaos/test_races", "flow/test_sdk_node",
+    "flow/test_edits_refused", "flow/test_cli_cold_start", "console/test_keyboard",
+    "flow/test_full_disk", "flow/test_pictures", "adapters/test_images_fetch",
+    "chaos/test_quota_processes", "security/test_bombs", "chaos/test_long_soak", "chaos/test_soak",
+    "chaos/test_poller_scale",
 )  # fmt: skip
-"""More than half a minute each, the longest first."""
+"""25 seconds or more each, or a test of more than 13; the longest first."""
 
 
 def spread_long_modules(items: list[pytest.Item]) -> None:
