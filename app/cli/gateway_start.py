@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from app import dotenv, machine
 from app.cli.data_dir_owner import find_unusable_paths
 from app.cli.errors import EXIT_USAGE, CommandFailed, translate_errors
-from app.cli.lean_imports import without_gc, without_unused_modules
+from app.cli.lean_imports import load_fastapi, without_gc, without_unused_modules
 from app.cli.output import print_notice
 from app.cli.serve_options import ServeOptions
 from app.cli.session import load_settings_as_owner
@@ -86,6 +86,7 @@ def _serve_alone(settings: "Settings", listening: socket.socket) -> int:
     with translate_errors(), closing(EmbeddedStore(settings.data_dir)) as embedded:
         if settings.redis_url is None:
             embedded.start()
+        load_fastapi()
         from app.server.run import run_gateway  # noqa: PLC0415 - heavy
 
         notice = ListeningNotice(url_of(listening), settings)

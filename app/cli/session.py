@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from app import dotenv
 from app.cli.data_dir_owner import act_as_owner
 from app.cli.errors import EXIT_USAGE, CommandFailed, translate_errors
-from app.cli.lean_imports import without_gc, without_unused_modules
+from app.cli.lean_imports import disable_pydantic_plugins, without_gc, without_unused_modules
 from app.cli.output import print_notice, progress_notice
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def load_settings_as_reader(**overrides: Any) -> "Settings":
 
 
 def _load_settings(overrides: dict[str, Any]) -> "Settings":
+    disable_pydantic_plugins()
     from app.settings import load_settings  # noqa: PLC0415 - see run_operation
     from app.settings_validation import SettingsInvalid  # noqa: PLC0415
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from app.cli.errors import CommandFailed, translate_errors
-from app.cli.lean_imports import without_gc, without_unused_modules
+from app.cli.lean_imports import load_fastapi, without_gc, without_unused_modules
 from app.cli.output import close_output, print_notice
 from app.cli.session import load_settings_as_owner
 from app.server.supervisor import EXIT_REFUSED
@@ -24,6 +24,7 @@ def main() -> int:
             settings = load_settings_as_owner(
                 host=options.host, port=options.port, workers=options.workers
             )
+            load_fastapi()
             return run_worker(settings, options)
     except CommandFailed as failure:
         print_notice(f"koi: {failure}")
