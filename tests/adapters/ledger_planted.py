@@ -96,7 +96,7 @@ def broken_script(bug: Planted) -> dict[str, Script]:
     scripts = load_scripts("ledger")
     names = [n for n in scripts if bug.line in scripts[n].text]
     names = names if bug.script == "*" else [bug.script]
-    return {name: build_script(name, replaced(scripts[name].text, bug), []) for name in names}
+    return {name: build_script(name, replaced(scripts[name].text, bug)) for name in names}
 
 
 def broken_charging(bug: Planted) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from app.domain.errors import LedgerUnavailable
 from tests.store_node import Node
 from tests.topologies import Topology
 
-WRITE = build_script("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])
+WRITE = build_script("write", "#!lua\nreturn redis.call('INCR', KEYS[1])")
 KEY = "koi:{on its way}"
 
 

@@ -30,7 +30,7 @@ NO_SHAPE = "#!lua\nreturn { 'gibberish' }"
 def plant(monkeypatch: pytest.MonkeyPatch, folder: str, name: str, body: str) -> None:
     """Exchange a script's text: the store runs what a wrong version of it would be."""
     scripts: Any = load_scripts(folder)
-    monkeypatch.setitem(scripts, name, build_script(name, body, []))
+    monkeypatch.setitem(scripts, name, build_script(name, body))
 
 
 @pytest.mark.parametrize("body", [GIBBERISH, WRONG_CODE, ANOTHERS_CODE, NO_SHAPE])

@@ -24,14 +24,13 @@ from app.domain.errors import StoreUnavailable
 from tests.ports import free_port
 from tests.store_node import programs
 
-ECHO = build_script("echo", "#!lua flags=no-writes\nreturn ARGV[1]", [])
-WRITE = build_script("write", "#!lua\nreturn redis.call('INCR', KEYS[1])", [])
+ECHO = build_script("echo", "#!lua flags=no-writes\nreturn ARGV[1]")
+WRITE = build_script("write", "#!lua\nreturn redis.call('INCR', KEYS[1])")
 SLOW = build_script(
     "slow",
     "#!lua flags=no-writes\nlocal n = 0; for i = 1, tonumber(ARGV[1]) do n = n + i end; return n",
-    [],
 )
-WRONG = build_script("wrong", "#!lua\nreturn redis.call('INCR', 'x', 'y')", [])
+WRONG = build_script("wrong", "#!lua\nreturn redis.call('INCR', 'x', 'y')")
 
 
 async def echoes(store: BatchingStore, count: int) -> list[str]:

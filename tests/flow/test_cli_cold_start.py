@@ -30,6 +30,20 @@ print("loaded", *sys.modules, file=sys.stderr)
 sys.exit(code)
 """
 
+MADE = """
+import sys
+from app.cli.root import run
+code = run(sys.argv[1:])
+from fastapi.openapi.models import OpenAPI
+from pydantic.plugin import _loader
+from app.adapters.redis.client.scripts import load_scripts
+linked = [name for name, script in load_scripts("ledger").items() if "text" in vars(script)]
+print("made", OpenAPI.__pydantic_complete__, _loader._plugins, *linked, file=sys.stderr)
+sys.exit(code)
+"""
+FIRST_SCRIPTS = 20
+"""Those that the loops of a gateway call when they begin, and some more."""
+
 
 def loaded(path: Path, *words: str) -> set[str]:
     """The modules that a command loads, run as a process of its own."""
@@ -63,26 +77,42 @@ def test_a_command_that_lists_loads_nothing_of_a_gateway(tmp_path: Path, words: 
     assert loaded(tmp_path, *words.split()) & GATEWAY_ONLY == set()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_gateway_loads_nothing_of_commands_and_extras(tmp_path: Path, workers: str) -> None:
+def served(path: Path, script: str, *words: str) -> list[str]:
+    """What a gateway says on standard error that is stopped once everything is loaded."""
     settings = {"KOI_UPSTREAM_API_KEY": "sk-real", "KOI_UPSTREAM_BASE_URL": "http://127.0.0.1:9/v1"}
     serving = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, "serve", "--port=0", "--workers", workers],
-        cwd=tmp_path,
-        env={**Cli(tmp_path).environment, **settings},
+        [sys.executable, "-c", script, "serve", "--port=0", *words],
+        cwd=path,
+        env={**Cli(path).environment, **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert serving.stdout is not None
-    # The check of the provider comes last: by then everything is loaded.
+    # The check of the provider comes last.
     assert any('"provider_checked"' in line for line in serving.stdout)
     serving.terminate()
     _, said = serving.communicate(timeout=60)
+    return said.splitlines()
 
-    modules = {name for line in said.splitlines() if line[:7] == "loaded " for name in line.split()}
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_gateway_loads_nothing_of_commands_and_extras(tmp_path: Path, workers: str) -> None:
+    said = served(tmp_path, SCRIPT, "--workers", workers)
+
+    modules = {name for line in said if line[:7] == "loaded " for name in line.split()}
     assert {"app.server.run", "app.server.supervisor"} & modules
     assert NOT_FOR_SERVING & modules == set()
+
+
+def test_a_gateway_makes_at_its_start_what_it_serves_with(tmp_path: Path) -> None:
+    """Neither the models of the schema nor plugins, and only the scripts that it has called."""
+    [made] = [line.split()[1:] for line in served(tmp_path, MADE) if line[:5] == "made "]
+
+    schema_models_built, plugins, *scripts = made
+    assert (schema_models_built, plugins) == ("False", "None")
+    assert "register_gateway" in scripts
+    assert len(scripts) <= FIRST_SCRIPTS
 
 
 def test_options_that_are_not_plain_are_read_and_explained_as_ever(tmp_path: Path) -> None:

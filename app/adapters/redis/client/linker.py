@@ -19,8 +19,6 @@ _NAMES = re.compile(r"(?:(?<![\w.])|(?<=\.\.))[A-Za-z_]\w*")
 _CONSTANTS = re.compile(r"(?<![\w.])[A-Z]\.\w+")
 _FIELDS = re.compile(r"\b(\w+)=('[^']*'|\d+)")
 
-NO_CONSTANTS: Mapping[str, str] = {}
-
 
 @dataclass(frozen=True, slots=True)
 class Part:

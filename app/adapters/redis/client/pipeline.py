@@ -25,7 +25,6 @@ from app.adapters.redis.client.scripts import (
 NOOP_WRITE = build_script(
     "confirm",
     "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], redis.call('GET', KEYS[1]) or '0')",
-    [],
 )
 """A write that changes nothing. WAIT confirms only the writes of its own connection: without this,
 a repeated call that found its work done already would be confirmed although no replica has it."""

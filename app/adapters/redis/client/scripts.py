@@ -5,16 +5,15 @@ error codes as constants.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, partial
 from importlib import resources
-from importlib.resources.abc import Traversable
 
 import hiredis
 
 from app.adapters.redis import keyspace
-from app.adapters.redis.client.linker import NO_CONSTANTS, Part, constants_of, link, parts_of
+from app.adapters.redis.client.linker import Part, constants_of, link, parts_of
 from app.adapters.redis.replies import lua_error_codes
 
 PRELUDE = "prelude"
@@ -29,15 +28,27 @@ def packed_command(*words: Argument) -> bytes:
     return packed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Script:
-    name: str
-    text: str
-    sha: str
+    """Its text is linked when it is first called: a start calls few scripts."""
 
-    @property
+    name: str
+    flags: str
+    """The first line of the text."""
+    link: Callable[[], str]
+    """The rest."""
+
+    @cached_property
     def writes(self) -> bool:
-        return "no-writes" not in self.text.partition("\n")[0]
+        return "no-writes" not in self.flags
+
+    @cached_property
+    def text(self) -> str:
+        return f"{self.flags}\n{self.link()}"
+
+    @cached_property
+    def sha(self) -> str:
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def packed(self, keys: Sequence[str], args: Sequence[Argument]) -> bytes:
         return packed_command("EVALSHA", self.sha, len(keys), *keys, *args)
@@ -92,36 +103,49 @@ def load_scripts(folder: str, provider: str | None = None) -> Mapping[str, Scrip
 
 @cache
 def _load(folder: str, provider: str | None) -> Mapping[str, Script]:
-    root = resources.files("app.adapters.redis") / "scripts"
-    files = [file for file in (root / folder).iterdir() if file.name.endswith(".lua")]
-    own = sorted((file for file in files if _shared(file)), key=lambda file: file.name)
-    shared = [
-        keyspace.lua_table(provider),
-        lua_error_codes(),
-        (root / f"{PRELUDE}.lua").read_text(),
-    ]
-    shared += [file.read_text() for file in own]
-    constants = constants_of(shared[0]) | constants_of(shared[1])
-    parts = [part for text in shared for part in parts_of(text, constants)]
-    scripts = [_script(file, parts, constants) for file in files if not _shared(file)]
-    return {script.name: script for script in scripts}
+    # Read now: later these may be the files of the version that this one is replaced with.
+    texts = _read_texts(folder)
+    own = [text for name, text in texts.items() if name.startswith(PRELUDE)]
+    preludes = Preludes(provider, (_read_texts()[PRELUDE], *own))
+    return {
+        name: build_script(name, text, preludes)
+        for name, text in texts.items()
+        if not name.startswith(PRELUDE)
+    }
 
 
-def build_script(
-    name: str, body: str, parts: Sequence[Part], constants: Mapping[str, str] = NO_CONSTANTS
-) -> Script:
-    flags, _, rest = body.partition("\n")
-    text = f"{flags}\n{link(rest, parts, constants)}"
-    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-    return Script(name, text, sha)
+def _read_texts(folder: str = "") -> dict[str, str]:
+    """By name without its ending, in order."""
+    files = (resources.files("app.adapters.redis") / "scripts" / folder).iterdir()
+    found = [file for file in files if file.name.endswith(".lua")]
+    return {
+        file.name.removesuffix(".lua"): file.read_text()
+        for file in sorted(found, key=lambda file: file.name)
+    }
 
 
-def _shared(file: Traversable) -> bool:
-    return file.name.startswith(PRELUDE)
+@dataclass(frozen=True, eq=False)
+class Preludes:
+    """What scripts share; cut into parts when the first of them is called."""
+
+    provider: str | None = None
+    texts: Sequence[str] = ()
+
+    @cached_property
+    def parts_and_constants(self) -> tuple[Sequence[Part], Mapping[str, str]]:
+        keys, codes = keyspace.lua_table(self.provider), lua_error_codes()
+        constants = constants_of(keys) | constants_of(codes)
+        shared = (keys, codes, *self.texts)
+        return [part for text in shared for part in parts_of(text, constants)], constants
+
+    def link(self, body: str) -> str:
+        return link(body, *self.parts_and_constants)
 
 
-def _script(file: Traversable, parts: Sequence[Part], constants: Mapping[str, str]) -> Script:
-    return build_script(file.name.removesuffix(".lua"), file.read_text(), parts, constants)
+def build_script(name: str, text: str, preludes: Preludes | None = None) -> Script:
+    """Without preludes the text is whole."""
+    flags, _, body = text.partition("\n")
+    return Script(name, flags, partial(preludes.link if preludes else str, body))
 
 
 def script_names() -> Iterator[str]:
