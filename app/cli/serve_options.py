@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-PLAIN_OPTION = re.compile(r"--(?:(host)=([^\s-]\S*)|(port)=([0-9]{1,4})|(workers)=([1-9][0-9]?))")
+PLAIN_OPTION = re.compile(r"--(?:(host)=([^\s-]\S*)|(port)=([0-9]{1,5})|(workers)=([1-9][0-9]?))")
+MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class ServeOptions:
             if match is None:
                 return None
             name, value = filter(None, match.groups())
-            if name in found:
+            if name in found or (name == "port" and int(value) > MAX_PORT):
                 return None
             found[name] = value
         port, workers = (

@@ -130,6 +130,8 @@ PLAIN = [
     (["--port", "8000"], ServeOptions(port=8000)),
     (["--port=0", "--host", "0.0.0.0"], ServeOptions("0.0.0.0", 0)),
     (["--workers", "4", "--host=::1"], ServeOptions("::1", None, 4)),
+    (["--port", "65535"], ServeOptions(port=65535)),
+    (["--port=65536"], None),
     (["--port", "-1"], None),
     (["--port"], None),
     (["--port", "80", "--port", "81"], None),
