@@ -4,14 +4,16 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from app.adapters.redis.backup_log import RedisBackupLog
 from app.adapters.redis.ledger_condition import check_unquarantined
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.domain.administration import AuditNote, Conflict
 from app.domain.errors import LedgerUnavailable
-from app.recovery.take_backup import Backup, BackupTerms, take_backup
+
+if TYPE_CHECKING:
+    from app.recovery.take_backup import Backup
 
 PART_BYTES = 64 << 10
 MAX_WAITING_PARTS = 4
@@ -90,7 +92,12 @@ class LedgerDownloads:
             with suppress(LedgerUnavailable):
                 await self._log.note(made.latest)
 
-    async def _copy(self, pipe: _Pipe) -> Backup:
+    async def _copy(self, pipe: _Pipe) -> "Backup":
+        from app.recovery.take_backup import (  # noqa: PLC0415 - few gateways are asked for one
+            BackupTerms,
+            take_backup,
+        )
+
         terms = BackupTerms(koi_version=self._koi_version, room=pipe.room)
         made = await take_backup(self._scripts, cast("BinaryIO", pipe), terms)
         pipe.hand_over()

@@ -12,7 +12,6 @@ from app.adapters.images.fetch import HttpImageFetcher
 from app.adapters.images.file import FileImageStore
 from app.adapters.images.link_signer import LinkSigner
 from app.adapters.images.reference_spool import DiskReferenceSpool
-from app.adapters.images.s3 import ObjectImageStore
 from app.adapters.journal.file import FileJournal
 from app.adapters.journal.outbox import FileOutbox
 from app.adapters.redis.audit_log import RedisAuditLog
@@ -191,6 +190,8 @@ def open_pictures(stack: AsyncExitStack, settings: Settings) -> ImageStore:
         pictures = FileImageStore(settings.data_dir / "images")
         stack.push_async_callback(pictures.close)
         return pictures
+    from app.adapters.images.s3 import ObjectImageStore  # noqa: PLC0415 - not for files
+
     secret = settings.s3_secret_access_key
     key = settings.s3_access_key_id
     objects = ObjectImageStore.open(
