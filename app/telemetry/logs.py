@@ -44,26 +44,29 @@ class LogStream:
         atexit.register(self.flush)
 
     def write(self, text: str) -> int:
-        with self._lock:
-            self._lines.append(text)
+        self._lines.append(text)
         return len(text)
 
     def flush(self) -> None:
         with self._lock:
-            lines, self._lines, self._flushing_loop = self._lines, [], None
+            self._flushing_loop = None
+            # Other threads append without the lock: what they append in between stays.
+            lines = self._lines[:]
+            del self._lines[: len(lines)]
+            text = "".join(lines)
             stream = self._stream or sys.stdout
             with suppress(OSError, ValueError):
                 try:
-                    stream.write("".join(lines))
+                    stream.write(text)
                 except UnicodeEncodeError as error:
                     # One line must not cost the others: what cannot be encoded is escaped.
-                    text = "".join(lines).encode(error.encoding, "backslashreplace")
-                    stream.write(text.decode(error.encoding))
+                    escaped = text.encode(error.encoding, "backslashreplace")
+                    stream.write(escaped.decode(error.encoding))
                 stream.flush()
 
     def info(self, line: str) -> None:
         recent_lines.keep(line)
-        self.write(f"{line}\n")
+        self._lines.append(f"{line}\n")
         loop = asyncio._get_running_loop()
         if loop is None:
             self.flush()
@@ -96,10 +99,10 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
         redact_and_order,
     ]
     renderer = _renderer(format)
-    json_chain: list[Processor] = [structlog.contextvars.merge_contextvars, render_json]
+    logger = structlog.make_filtering_bound_logger(LOG_LEVELS[level])
     structlog.configure(
-        processors=json_chain if format == "json" else [*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(LOG_LEVELS[level]),
+        processors=[*shared, renderer],
+        wrapper_class=_renders_json(logger) if format == "json" else logger,
         logger_factory=lambda *_: output,
         cache_logger_on_first_use=stream is None,
     )
@@ -138,21 +141,33 @@ def redact_and_order(_logger: WrappedLogger, _method: str, event: EventDict) -> 
     return {**head, **fields}
 
 
-def render_json(logger: WrappedLogger, method: str, event: EventDict) -> str:
-    """What the processors make of an event, in one step. Only an event with an exception, or with a
-    value that may hold a secret, passes them one by one."""
+def _renders_json(logger: type[Any]) -> type[Any]:
+    """The same kind of logger, which makes the line of an event in one step."""
+
+    class JsonLogger(logger):  # type: ignore[misc]
+        def _proxy_to_logger(self, level: str, event: str | None = None, /, **fields: Any) -> Any:
+            line = render_json(level, {"event": event, **self._context, **fields})
+            return getattr(self._logger, level)(line)
+
+    return JsonLogger
+
+
+def render_json(level: str, event: EventDict) -> str:
+    """What the processors make of an event. Only an event with an exception, or with a value that
+    may hold a secret, passes them one by one."""
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    head = {"ts": now, "level": method, "event": event.pop("event", None)}
-    fields = {**head, **log_context(), **event}
+    bound = structlog.contextvars.merge_contextvars(None, level, {})
+    fields = {"ts": now, "level": level, "event": None, **bound, **log_context(), **event}
     if "exc_info" not in fields:
-        with suppress(orjson.JSONEncodeError):
+        try:
             line = orjson.dumps(fields).decode()
+        except orjson.JSONEncodeError:
+            pass
+        else:
             if is_harmless(fields, line):
                 return line
     return _dumps(
-        redact_and_order(
-            logger, method, structlog.processors.format_exc_info(logger, method, fields)
-        )
+        redact_and_order(None, level, structlog.processors.format_exc_info(None, level, fields))
     )
 
 

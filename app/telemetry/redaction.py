@@ -41,9 +41,7 @@ SECRET_PATTERNS = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-SECRET_MARKS = ("bearer", "=", "@", "sk-", "koi")
-"""Every text that `SECRET_PATTERNS` matches holds one of these, in any case of its letters."""
-PLAIN_TYPES = (str, int, float, bool, type(None))
+PLAIN_TYPES: frozenset[type] = frozenset({str, int, float, bool, type(None)})
 MAX_DEPTH = 6
 INT64_LIMIT = 1 << 63
 
@@ -62,12 +60,27 @@ def is_secret_name(name: str) -> bool:
 def is_harmless(fields: Mapping[str, Any], line: str) -> bool:
     """Whether `redact` would change nothing of these fields, whose JSON is `line`. False where that
     takes a closer look: an escape in JSON may hide where a word begins."""
-    if "\\" in line or any(map(is_secret_name, fields)):
+    if "\\" in line or _has_secret_name(tuple(fields)):
         return False
-    if not all(isinstance(value, PLAIN_TYPES) for value in fields.values()):
+    kinds = set(map(type, fields.values()))
+    if not kinds <= PLAIN_TYPES and not all(_is_plain(kind) for kind in kinds):
         return False
-    lower = line.lower()
-    return not any(mark in lower for mark in SECRET_MARKS) or not SECRET_PATTERNS.search(line)
+    return not _has_secret_mark(line.lower()) or not SECRET_PATTERNS.search(line)
+
+
+@lru_cache(maxsize=256)
+def _has_secret_name(names: tuple[str, ...]) -> bool:
+    return any(map(is_secret_name, names))
+
+
+def _is_plain(kind: type) -> bool:
+    """Text or a number, or an enumeration of them, whose members are plain in JSON."""
+    return any(issubclass(kind, plain) for plain in PLAIN_TYPES)
+
+
+def _has_secret_mark(lower: str) -> bool:
+    """Every text that `SECRET_PATTERNS` matches holds one of these, in any case of its letters."""
+    return "bearer" in lower or "=" in lower or "@" in lower or "sk-" in lower or "koi" in lower
 
 
 def _redact_mapping(fields: Mapping[Any, Any], depth: int) -> dict[str, Any]:
