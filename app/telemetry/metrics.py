@@ -7,14 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -24,13 +17,14 @@ from app.domain.ledger import CollectionResult, LedgerAudit, OpenJobStats
 from app.domain.money import MICROS_PER_UNIT
 from app.domain.upstream import UpstreamTraffic
 from app.telemetry.label_values import BREAKER_CODES, LabelledMetric, LabelValues
+from app.telemetry.lean_meters import LeanCounter, LeanGauge, LeanHistogram
 from app.telemetry.metric_specs import METRIC_SPECS, Label, MetricKind, MetricSpec
 from app.telemetry.multiprocess import WithoutCreated, share_values, stop_sharing_values
 
 log = structlog.get_logger("koi.job")
 """Each step of a job is also logged at debug level, with its task id."""
 
-AnyMetric = TypeVar("AnyMetric", Counter, Gauge, Histogram)
+AnyMetric = TypeVar("AnyMetric", LeanCounter, LeanGauge, LeanHistogram)
 
 UP_STATES = frozenset({"up", "closed"})
 PREINITIALISED = frozenset(
@@ -59,15 +53,16 @@ class Metrics:
         if directory is not None:
             share_values(directory)
         own = CollectorRegistry()
-        self._counters = self._build_metrics(MetricKind.COUNTER, Counter, own)
-        self._gauges = self._build_metrics(MetricKind.GAUGE, Gauge, own)
-        self._histograms = self._build_metrics(MetricKind.HISTOGRAM, Histogram, own)
+        self._counters = self._build_metrics(MetricKind.COUNTER, LeanCounter, own)
+        self._gauges = self._build_metrics(MetricKind.GAUGE, LeanGauge, own)
+        self._histograms = self._build_metrics(MetricKind.HISTOGRAM, LeanHistogram, own)
         self._source: Collector = own
         if directory is None:
             ProcessCollector(registry=own)
         else:
             self._source = CollectorRegistry()
             MultiProcessCollector(self._source, path=str(directory))  # type: ignore[no-untyped-call]
+        self._in_flight = self._gauges["in_flight_requests"].child()
         self._initialise()
 
     # The edge
@@ -91,7 +86,7 @@ class Metrics:
             )
 
     def in_flight(self, delta: int) -> None:
-        self._gauges["in_flight_requests"].child().inc(delta)
+        self._in_flight.inc(delta)
 
     def refused(self, code: str) -> None:
         self._counters["refusals_total"].child(code).inc()
