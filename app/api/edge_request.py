@@ -2,6 +2,9 @@
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
+from starlette.types import Scope
+
+from app.api.state import get_scope_fields
 
 NO_QUERY = QueryParams()
 
@@ -10,17 +13,22 @@ class HeaderIndex(Headers):
     """The first value of each header by its name; Starlette looks at all of them each time. Names
     must be given in lower case."""
 
-    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
-        super().__init__(raw=raw)
-        # Reversed, so that the first of several wins.
-        self._first = dict(reversed(raw))
+    def __init__(self, scope: Scope) -> None:
+        self._list = scope["headers"]
+        self._first = get_scope_fields(scope)
 
     def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
         value = self._first.get(key.encode("latin-1"))
         return default if value is None else value.decode("latin-1")
 
     def getlist(self, key: str) -> list[str]:
-        return super().getlist(key) if key.encode("latin-1") in self._first else []
+        value = self._first.get(key.encode("latin-1"))
+        if value is None:
+            return []
+        # Most requests have each header once.
+        if len(self._first) == len(self._list):
+            return [value.decode("latin-1")]
+        return super().getlist(key)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and key.encode("latin-1") in self._first
@@ -30,7 +38,7 @@ class EdgeRequest(Request):
     @property
     def headers(self) -> Headers:
         if not hasattr(self, "_headers"):
-            self._headers = HeaderIndex(self.scope["headers"])
+            self._headers = HeaderIndex(self.scope)
         return self._headers
 
     @property

@@ -27,6 +27,7 @@ from app.api.state import (
     EdgeMetrics,
     abort_connection,
     get_scope_edge_settings,
+    get_scope_fields,
     get_scope_metrics,
 )
 from app.domain.errors import GatewayDraining
@@ -114,13 +115,11 @@ def _open_record(scope: Scope, record: AccessRecord) -> bytes | None:
     """Put the access record and the path to route into the scope. Returns the Origin, if any."""
     scope[RECORD_KEY] = record
     scope["path"], record.deployment = normalize_path(scope["path"])
-    origin: bytes | None = None
-    for name, value in scope["headers"]:
-        if name == b"origin":
-            origin = value
-        elif name == b"x-client-request-id" and CLIENT_REQUEST_ID.fullmatch(value):
-            record.client_request_id = value.decode("ascii")
-    return origin
+    fields = get_scope_fields(scope)
+    given_id = fields.get(b"x-client-request-id")
+    if given_id is not None and CLIENT_REQUEST_ID.fullmatch(given_id):
+        record.client_request_id = given_id.decode("ascii")
+    return fields.get(b"origin")
 
 
 async def _has_client_left(receive: Receive) -> bool:

@@ -19,6 +19,8 @@ PEER_KEY = "koi.present"
 ABORT_KEY = "koi.cut"
 """Scope key under which a connection lets its requests end it in the middle of an answer."""
 RECORD_KEY = "koi.exchange"
+FIELDS_KEY = "koi.fields"
+"""Scope key of the first value of each header by its name, in lower case."""
 
 ReadinessCheck = Callable[[], Awaitable[tuple[bool, dict[str, str]]]]
 
@@ -128,6 +130,13 @@ def get_scope_peer(scope: Scope) -> Peer | None:
     """None under a server that is not Koi's own."""
     peer: Peer | None = scope.get(PEER_KEY)
     return peer
+
+
+def get_scope_fields(scope: Scope) -> dict[bytes, bytes]:
+    """The first value of each header; a server that is not Koi's own does not say."""
+    fields: dict[bytes, bytes] | None = scope.get(FIELDS_KEY)
+    # Reversed, so that the first of several wins.
+    return dict(reversed(scope["headers"])) if fields is None else fields
 
 
 def abort_connection(scope: Scope) -> None:

@@ -1,40 +1,85 @@
 """One request on a connection and its answer, as uvicorn's protocol expects it."""
 
-from typing import Any, cast
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 import httptools
 from uvicorn._types import ASGISendEvent, HTTPScope
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
-    HEADER_VALUE_RE,
     STATUS_LINE,
     RequestResponseCycle,
 )
 
+from app.api.state import ABORT_KEY, FIELDS_KEY, PEER_KEY
+from app.server.http_compat import abort_cycle
+from app.service.lean_event import LeanEvent
+
+if TYPE_CHECKING:
+    from app.server.http import EdgeHttpProtocol
+
 BODILESS_STATUSES = frozenset({204, 304})
 MAX_JOINED_BYTES = 64 << 10
 """Longer bodies are not copied to be joined with their head."""
+CONTROL_FREE = bytes({*range(256)} - {*range(9), *range(10, 32), 127})
+"""What the lines of a head consist of, beside their ends."""
 
 
-def fill_scope(scope: HTTPScope, method: bytes, url: bytes, version: str) -> None:
-    """What the request line says; `url` is in origin form."""
-    parsed = httptools.parse_url(url)
+def build_scope(
+    protocol: "EdgeHttpProtocol", version: str, fields: dict[bytes, bytes]
+) -> dict[str, Any]:
+    """What the request's head says, and what the connection knows; the URL is in origin form."""
+    parsed = httptools.parse_url(protocol.url)
     path = parsed.path.decode("ascii")
-    cast(dict[str, Any], scope).update(
-        method=method.decode("ascii"),
-        http_version=version,
-        path=unquote(path) if "%" in path else path,
-        raw_path=parsed.path,
-        query_string=parsed.query or b"",
-    )
+    return {
+        "type": "http",
+        "asgi": {"version": protocol.asgi_version, "spec_version": "2.3"},
+        "http_version": version,
+        "server": protocol.server,
+        "client": protocol.client,
+        "scheme": protocol.scheme,
+        "root_path": protocol.root_path,
+        "headers": protocol.headers,
+        "state": protocol.app_state.copy(),
+        "method": protocol.parser.get_method().decode("ascii"),
+        "path": unquote(path) if "%" in path else path,
+        "raw_path": parsed.path,
+        "query_string": parsed.query or b"",
+        FIELDS_KEY: fields,
+        PEER_KEY: protocol.peer,
+    }
 
 
 class EdgeCycle(RequestResponseCycle):
     """Sends the head of an answer together with the first bytes of its body: each write is a packet
     and wakes the client. Raises `RuntimeError` for messages that are no answer, as uvicorn does."""
 
+    access_log = False
+    disconnected = False
+    more_body = True
+    response_started = False
+    response_complete = False
+    chunked_encoding: bool | None = None
+    expected_content_length = 0
     _head = b""
+
+    def __init__(
+        self, protocol: "EdgeHttpProtocol", version: str, fields: dict[bytes, bytes]
+    ) -> None:
+        # What uvicorn's own constructor sets, of which most is the same for every request.
+        scope = build_scope(protocol, version, fields)
+        scope[ABORT_KEY] = partial(abort_cycle, self)
+        self.scope = cast(HTTPScope, scope)
+        self.transport, self.flow, self.logger = protocol.transport, protocol.flow, protocol.logger
+        self.default_headers = protocol.server_state.default_headers
+        self.message_event = LeanEvent()  # type: ignore[assignment]
+        self.on_response = protocol.on_response_complete
+        self.keep_alive = version != "1.0" and protocol.parser.should_keep_alive()
+        expected = fields.get(b"expect")
+        self.waiting_for_100_continue = expected is not None and expected.lower() == b"100-continue"
+        self.body = bytearray()
 
     async def send(self, message: ASGISendEvent) -> None:
         if self.flow.write_paused and not self.disconnected:
@@ -46,38 +91,36 @@ class EdgeCycle(RequestResponseCycle):
         if message["type"] == "http.response.start" and not self.response_started:
             self.response_started = True
             self.waiting_for_100_continue = False
-            self._head = self._format_head(message["status"], list(message.get("headers", ())))
+            self._head = self._format_head(message["status"], message.get("headers", ()))
         elif message["type"] == "http.response.body" and self.response_started:
             self._write(message.get("body", b""), more=message.get("more_body", False))
         else:
             raise RuntimeError(f"Unexpected message {message['type']!r}.")
 
-    def _format_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-        lines = [STATUS_LINE[status]]
-        keeps_open = True
-        for name, value in (*self.default_headers, *headers):
-            if name == b"content-length":
-                if self.chunked_encoding is None:
-                    self.expected_content_length = int(value)
-                    self.chunked_encoding = False
-            elif name == b"connection" and b"close" in value.lower():
-                self.keep_alive = keeps_open = False
-            lines.append(b"%b: %b\r\n" % (name, value))
-        if HEADER_RE.search(b"".join([name for name, _ in headers])) or HEADER_VALUE_RE.search(
-            b"".join([value for _, value in headers])
-        ):
+    def _format_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        rows = [*self.default_headers, *headers]
+        fields = dict(rows)
+        lines = b"".join([b"%b: %b\r\n" % row for row in rows])
+        ends = lines.translate(None, CONTROL_FREE)
+        if ends != b"\r\n" * len(rows) or HEADER_RE.search(b"".join(fields)):
             raise RuntimeError("Invalid HTTP header.")
-        if not self.keep_alive and keeps_open:
-            lines.append(b"connection: close\r\n")
+        length = fields.get(b"content-length")
+        if length is not None and self.chunked_encoding is None:
+            self.expected_content_length = int(length)
+            self.chunked_encoding = False
+        connection = fields.get(b"connection")
+        if connection is not None and b"close" in connection.lower():
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines += b"connection: close\r\n"
         if (
             self.chunked_encoding is None
             and self.scope["method"] != "HEAD"
             and status not in BODILESS_STATUSES
         ):
             self.chunked_encoding = True
-            lines.append(b"transfer-encoding: chunked\r\n")
-        lines.append(b"\r\n")
-        return b"".join(lines)
+            lines += b"transfer-encoding: chunked\r\n"
+        return b"%b%b\r\n" % (STATUS_LINE[status], lines)
 
     def _write(self, body: bytes, *, more: bool) -> None:
         head, self._head = self._head, b""

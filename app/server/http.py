@@ -5,16 +5,16 @@ OpenAI errors like all others.
 """
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import httptools
 from uvicorn._types import ASGI3Application
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.api.settings import EdgeSettings
-from app.api.state import PEER_KEY
 from app.server import http_compat
-from app.server.cycle import EdgeCycle, fill_scope
+from app.server.cycle import EdgeCycle
 from app.server.deadline import ConnectionDeadline, WriteStallWatch
 from app.server.http_errors import (
     RequestRejected,
@@ -23,7 +23,6 @@ from app.server.http_errors import (
     report_refusal,
 )
 from app.server.peer import ConnectionPeer
-from app.service.lean_event import LeanEvent
 
 MAX_URI_BYTES = 4096
 MAX_HEADER_BYTES = 16 << 10
@@ -36,8 +35,9 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     """One connection. Its settings and the gateway come from the lifespan."""
 
     __slots__ = (
-        "_active_cycle", "_closing", "_deadline", "_field_bytes", "_head_bytes", "_in_head",
-        "_in_message", "_peer", "_stall_watch", "_upgrade_offered", "settings",
+        "_active_cycle", "_chunk_bytes", "_closing", "_deadline", "_due_s", "_field_bytes",
+        "_head_bytes", "_in_head", "_in_message", "_stall_watch", "_upgrade_offered", "peer",
+        "settings",
     )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -46,8 +46,8 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         self._deadline = ConnectionDeadline(self.loop)
         self._in_head = False
         self._in_message = False
-        self._head_bytes = 0
-        self._field_bytes = 0
+        self._head_bytes = self._field_bytes = self._chunk_bytes = 0
+        self._due_s: float | None = None
         self._closing = False
         self._upgrade_offered = False
         self._active_cycle: RequestResponseCycle | None = None
@@ -55,7 +55,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._stall_watch = WriteStallWatch(transport, self.loop)
-        self._peer = ConnectionPeer(transport, self.loop)
+        self.peer = ConnectionPeer(transport, self.loop)
         if len(self.connections) > self.settings.max_connections:
             # The remaining file descriptors are needed for jobs that are paid for.
             self._closing = True
@@ -75,26 +75,29 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     def _disconnect(self, cycle: RequestResponseCycle) -> None:
         cycle.disconnected = True
         cycle.message_event.set()
-        self._peer.disconnected()
+        self.peer.disconnected()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if self._is_idle:
-            self._deadline.clear()
+        self._chunk_bytes = len(data)
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
             self._reject(classify_parser_error(error, data))
             return
+        if not self._in_message:
+            return
+        if self._due_s is not None:
+            # Most requests arrive whole, and need no deadline.
+            self._deadline.set(self._due_s, self._reject_late)
+            self._due_s = None
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_URI_BYTES + MAX_HEADER_BYTES:
                 self._reject("header_fields_too_large")
-        elif self._in_message:
+        else:
             self._deadline.extend(len(data))
-        elif self._is_idle and not self._deadline.is_set:
-            self._deadline.set(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _feed(self, data: bytes) -> None:
         """Parse. An offer to upgrade (h2c, websocket) may be ignored (RFC 9110, section 7.8). The
@@ -123,7 +126,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         if not cycle.response_started and cycle.scope["http_version"] == "1.1":
             # A client that still reads ignores this; one that is gone answers with a reset.
             self.transport.write(RESET_PROBE)
-        self._peer.half_closed()
+        self.peer.half_closed()
         return True
 
     def pause_writing(self) -> None:
@@ -137,39 +140,46 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     # The parser
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        cast(dict[str, Any], self.scope)[PEER_KEY] = self._peer
-        self._in_head, self._in_message, self._peer.has_sent_all = True, True, False
+        self.url, self.headers = b"", []
+        self._in_head, self._in_message, self.peer.has_sent_all = True, True, False
         self._head_bytes = self._field_bytes = 0
-        self._deadline.set(self.settings.head_timeout_s, self._reject_late)
+        self._deadline.clear()
+        self._due_s = self.settings.head_timeout_s
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        self.url += url
         if len(self.url) > MAX_URI_BYTES:
             raise RequestRejected("uri_too_long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name, value = name.lower(), value.strip(b" \t")
-        if name == b"x-forwarded-proto":
-            # Of several proxies the first one spoke with the client.
-            value = value.partition(b",")[0].rstrip()
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self._field_bytes += len(name) + len(value) + 4
-        if self._field_bytes > MAX_HEADER_BYTES or len(self.headers) >= MAX_HEADERS:
+        if len(self.headers) >= MAX_HEADERS:
             raise RequestRejected("header_fields_too_large")
-        # A trailer must not pass for a header: it comes after everything was decided.
         if self._in_head:
-            self.headers.append((name, value))
+            self.headers.append((name.lower(), value.strip(b" \t")))
+        else:
+            # A trailer must not pass for a header: it comes after everything was decided.
+            self._count_fields([(name, value)])
+
+    def _count_fields(self, more: http_compat.RawHeaders) -> None:
+        self._field_bytes = self._field_bytes or http_compat.measure(self.headers)
+        self._field_bytes += http_compat.measure(more)
+        if self._field_bytes > MAX_HEADER_BYTES:
+            raise RequestRejected("header_fields_too_large")
 
     def on_headers_complete(self) -> None:
+        if self._head_bytes + self._chunk_bytes > MAX_HEADER_BYTES:
+            self._count_fields([])
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1"):
             raise RequestRejected("bad_request")
         self.url = http_compat.to_origin_form(self.url, self.headers)
         if not self.url.startswith(b"/"):
             raise RequestRejected("bad_request")
-        if not http_compat.is_host_allowed(self.headers, version, self.settings.allowed_hosts):
+        # The first of each name, which counts.
+        fields = dict(reversed(self.headers))
+        one_host = len(fields) == len(self.headers) or http_compat.has_one_host(self.headers)
+        host = fields.get(b"host") if one_host else b""
+        if not http_compat.is_host_allowed(host, version, self.settings.allowed_hosts):
             raise RequestRejected("invalid_host")
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
@@ -179,42 +189,38 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self.url = b"/" + self.url.lstrip(b"/")
         # The route's own timeout for its body comes first; this one is for routes that read none.
-        self._deadline.set(self.settings.body_timeout_s + LINGER_S, self._reject_late)
-        self._start_request(version)
+        self._due_s = self.settings.body_timeout_s + LINGER_S
+        self._start_request(version, fields)
 
-    def _start_request(self, version: str) -> None:
-        fill_scope(self.scope, self.parser.get_method(), self.url, version)
+    def _start_request(self, version: str, fields: dict[bytes, bytes]) -> None:
+        app = self.app
+        if http_compat.is_forwarded(fields):
+            http_compat.keep_first_protocol(self.headers)
+        elif isinstance(app, ProxyHeadersMiddleware):
+            app = app.app
         earlier = self.cycle
-        self.cycle = EdgeCycle(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=cast(asyncio.Event, LeanEvent()),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
-        )
+        self.cycle = cycle = EdgeCycle(self, version, fields)
         if earlier is None or earlier.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+            self._start_asgi_task(cycle, app)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
+            self.pipeline.appendleft((cycle, app))
 
     def on_message_complete(self) -> None:
         if self._upgrade_offered:
             return
         self._in_message = False
-        self._peer.has_sent_all = True
+        self.peer.has_sent_all = True
         self._deadline.clear()
-        super().on_message_complete()
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._active_cycle = cycle
-        super()._start_asgi_task(cycle, http_compat.adapt_app(app, cycle))
+        if cycle.scope["http_version"] == "1.0":
+            app = http_compat.close_delimited(app, cycle)
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -225,11 +231,6 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif not self._in_message:
             self._deadline.set(self.timeout_keep_alive, self.timeout_keep_alive_handler)
-
-    @property
-    def _is_idle(self) -> bool:
-        """Whether an answer was sent and no request has begun since."""
-        return not self._in_message and self.cycle is not None and self.cycle.response_complete
 
     # Refusals
 

@@ -3,8 +3,7 @@
 import re
 import socket
 import struct
-from functools import lru_cache, partial
-from typing import Any, cast
+from functools import lru_cache
 
 from uvicorn._types import (
     ASGI3Application,
@@ -14,8 +13,6 @@ from uvicorn._types import (
     Scope,
 )
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
-from app.api.state import ABORT_KEY
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -28,7 +25,9 @@ ABSOLUTE_FORM = re.compile(rb"https?://(?P<authority>[^/?#@]{1,300})", re.IGNORE
 def to_origin_form(url: bytes, headers: RawHeaders) -> bytes:
     """The path of a request's target; `http://host/path` names the host as well and takes the place
     of the Host header (RFC 9112, section 3.2.2)."""
-    match = None if url.startswith(b"/") else ABSOLUTE_FORM.match(url)
+    if url.startswith(b"/"):
+        return url
+    match = ABSOLUTE_FORM.match(url)
     if match is None:
         return url
     headers[:] = [pair for pair in headers if pair[0] != b"host"]
@@ -37,12 +36,32 @@ def to_origin_form(url: bytes, headers: RawHeaders) -> bytes:
     return path if path.startswith(b"/") else b"/" + path
 
 
-def is_host_allowed(headers: RawHeaders, version: str, allowed: tuple[str, ...]) -> bool:
-    """Whether there is exactly one valid Host header and it is served here; HTTP/1.0 needs none."""
-    hosts = [value for name, value in headers if name == b"host"]
-    if not hosts and version == "1.0":
-        return "*" in allowed
-    return len(hosts) == 1 and _is_served(hosts[0], allowed)
+def measure(headers: RawHeaders) -> int:
+    """Their bytes, with a colon, a blank and the line's end each."""
+    return sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def has_one_host(headers: RawHeaders) -> bool:
+    return [name for name, _ in headers].count(b"host") < 2
+
+
+def is_host_allowed(host: bytes | None, version: str, allowed: tuple[str, ...]) -> bool:
+    """Whether the Host header is valid and served here; HTTP/1.0 needs none."""
+    if host is None:
+        return version == "1.0" and "*" in allowed
+    return _is_served(host, allowed)
+
+
+def is_forwarded(fields: dict[bytes, bytes]) -> bool:
+    """Whether a proxy says for whom it speaks."""
+    return b"x-forwarded-for" in fields or b"x-forwarded-proto" in fields
+
+
+def keep_first_protocol(headers: RawHeaders) -> None:
+    """Of several proxies the first one spoke with the client."""
+    for position, (name, value) in enumerate(headers):
+        if name == b"x-forwarded-proto":
+            headers[position] = name, value.partition(b",")[0].rstrip()
 
 
 @lru_cache(maxsize=256)
@@ -65,12 +84,6 @@ def strip_upgrade(method: bytes, url: bytes, version: str, headers: RawHeaders) 
         if name != b"upgrade":
             lines.append(b"%s: %s" % (name, kept))
     return b"\r\n".join([*lines, b"", b""])
-
-
-def adapt_app(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
-    """The app for this request; it can end the connection in the middle of its answer."""
-    cast(dict[str, Any], cycle.scope)[ABORT_KEY] = partial(abort_cycle, cycle)
-    return close_delimited(app, cycle) if cycle.scope["http_version"] == "1.0" else app
 
 
 def close_delimited(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
