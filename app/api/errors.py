@@ -14,7 +14,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.paths import is_non_image_path
-from app.api.state import abort_connection, get_edge_settings, get_scope_access_record
+from app.api.state import RawHeaders, abort_connection, get_edge_settings, get_scope_access_record
+from app.api.whole_response import WholeResponse, describe_body, encode_headers
 from app.api.wire import ErrorObject
 from app.domain.administration import ProjectArchived
 from app.domain.errors import (
@@ -156,14 +157,13 @@ def build_error_headers(note: FailureNote) -> dict[str, str]:
     return headers
 
 
-def _render(
-    note: FailureNote, task_id: str | None, moderation_code: str
-) -> tuple[bytes, Mapping[str, str]]:
+def _render(note: FailureNote, task_id: str | None, moderation: str) -> tuple[bytes, RawHeaders]:
     """The body of an error and its headers."""
     headers = build_error_headers(note)
     if task_id is not None:
         headers["x-koi-task-id"] = task_id
-    return build_error_body(note, task_id, moderation_code), headers
+    body = build_error_body(note, task_id, moderation)
+    return body, describe_body(headers, len(body), "application/json")
 
 
 _render_refusal = lru_cache(maxsize=512)(_render)
@@ -171,7 +171,7 @@ _render_refusal = lru_cache(maxsize=512)(_render)
 may quote the provider, so it is not kept."""
 
 
-class ErrorResponse(Response):
+class ErrorResponse(WholeResponse):
     """A failure as the caller sees it. Sending it writes its code into the access record."""
 
     def __init__(
@@ -183,11 +183,9 @@ class ErrorResponse(Response):
         moderation_code: str = DEFAULT_MODERATION_CODE,
     ) -> None:
         render = _render_refusal if task_id is None else _render
-        body, own_headers = render(note, task_id, moderation_code)
-        super().__init__(
-            body, get_status(note.code), {**own_headers, **(headers or {})}, "application/json"
-        )
-        self.code = note.code
+        self.body, own_headers = render(note, task_id, moderation_code)
+        self.raw_headers = [*own_headers, *encode_headers(headers or {})]
+        self.status_code, self.code, self.background = get_status(note.code), note.code, None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         get_scope_access_record(scope).code = self.code

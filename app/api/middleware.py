@@ -9,9 +9,9 @@ Cross-origin pages may use bearer keys, never cookies (Fetch standard).
 
 import asyncio
 import re
-import secrets
 import time
 from collections.abc import Sequence
+from random import getrandbits
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -25,6 +25,7 @@ from app.api.state import (
     RECORD_KEY,
     AccessRecord,
     EdgeMetrics,
+    RawHeaders,
     abort_connection,
     get_scope_edge_settings,
     get_scope_fields,
@@ -51,7 +52,7 @@ class EdgeMiddleware:
         record = AccessRecord(generate_request_id(), time.perf_counter())
         bind_request_id(record.request_id)
         origin = _open_record(scope, record)
-        stamp = [
+        record.stamp = [
             (b"x-request-id", record.request_id.encode()),
             (b"x-content-type-options", b"nosniff"),
             *build_cors_headers(origin, get_scope_edge_settings(scope).cors_origins),
@@ -60,7 +61,7 @@ class EdgeMiddleware:
         async def send_stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *stamp]
+                message["headers"] = [*message.get("headers", ()), *record.stamp]
             await send(message)
 
         metrics = get_scope_metrics(scope)
@@ -108,7 +109,8 @@ def _abort_unanswered(scope: Scope, record: AccessRecord) -> None:
 
 
 def generate_request_id() -> str:
-    return f"req_{secrets.token_hex(16)}"
+    # A name, no secret: the operating system's randomness would be asked for each request.
+    return f"req_{getrandbits(128):032x}"
 
 
 def _open_record(scope: Scope, record: AccessRecord) -> bytes | None:
@@ -168,8 +170,6 @@ def _log_and_count(scope: Scope, record: AccessRecord, metrics: EdgeMetrics) -> 
             **({} if record.tag is None else {"tag": record.tag}),
         )
 
-
-RawHeaders = list[tuple[bytes, bytes]]
 
 ANY_ORIGIN = "*"
 CORS_METHODS = b"GET, HEAD, POST, DELETE, OPTIONS"

@@ -1,5 +1,7 @@
 """Turns a path as a client spells it into the one that is routed, without a redirect."""
 
+from functools import lru_cache
+
 ROUTE_ROOTS = frozenset({"images", "models", "tasks", "usage", "organization", "koi", "dashboard"})
 """First words after /v1."""
 PREFIXES = frozenset({"v1", "openai", "api"})
@@ -13,6 +15,7 @@ NON_IMAGE_ROOTS = frozenset(
 """First words of OpenAI's routes that are not about images."""
 
 
+@lru_cache(maxsize=512)
 def normalize_path(path: str) -> tuple[str, str | None]:
     """The path to route, and the model named by an Azure deployment path.
 

@@ -36,6 +36,7 @@ from app.api.state import (
     get_scope_access_record,
     get_scope_peer,
 )
+from app.api.whole_response import send_whole
 from app.domain.errors import GatewayError, GenerationFailed
 from app.domain.images import ResponseFormat
 from app.service.callers import HALF_CLOSED_S
@@ -79,6 +80,9 @@ class JobRecipient:
         """Send an answer; its end only while the caller is still there."""
         await self.raise_if_disconnected()
         if not get_access_record(self.request).status:
+            if not answer.pictures:
+                await send_whole(self.request.scope, send, 200, answer.raw_headers, answer.tail)
+                return
             await answer.send_start(send)
         if answer.pictures:
             await answer.send_images(send)

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.errors import build_error_object
 from app.api.image_stream import OpenedImage, build_body_message, open_image, send_image_base64
 from app.api.state import get_access_record, get_app_state, get_edge_settings
+from app.api.whole_response import WholeResponse, describe_body, send_whole
 from app.api.wire import (
     NO_USAGE,
     CollectingObject,
@@ -69,7 +70,7 @@ class CollectingFact(TypedDict, total=False):
 def json_response(
     content: bytes, headers: Mapping[str, str] | None = None, status: int = 200
 ) -> Response:
-    return Response(content, status, headers, "application/json")
+    return WholeResponse(content, status, headers)
 
 
 class JsonImagesResponse(Response):
@@ -89,8 +90,8 @@ class JsonImagesResponse(Response):
         *self.texts, self.tail = text.split(PLACEHOLDER)
         self.request, self.pictures = request, pictures
         size = len(text) - len(pictures) + sum(picture.encoded_size for picture in pictures)
-        sized = {**(headers or {}), "content-length": str(size)}
-        super().__init__(None, 200, sized, "application/json")
+        self.raw_headers = describe_body(headers or {}, size, "application/json")
+        self.background = None
 
     async def send_start(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -108,6 +109,9 @@ class JsonImagesResponse(Response):
         await send(build_body_message(self.tail, more=False))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        if not self.pictures:
+            await send_whole(scope, send, 200, self.raw_headers, self.tail)
+            return
         await self.send_start(send)
         await self.send_images(send)
         await self.send_end(send)

@@ -4,7 +4,6 @@ The scope is an untyped mapping, so every key of it that Koi uses is read here a
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Protocol, TypedDict
 
 from starlette.requests import Request
@@ -18,10 +17,15 @@ PEER_KEY = "koi.present"
 """Scope key of the `Peer`, by which a request learns whether its caller is still there."""
 ABORT_KEY = "koi.cut"
 """Scope key under which a connection lets its requests end it in the middle of an answer."""
+ANSWER_KEY = "koi.answer"
+"""Scope key under which a connection takes a whole answer at once."""
 RECORD_KEY = "koi.exchange"
 FIELDS_KEY = "koi.fields"
 """Scope key of the first value of each header by its name, in lower case."""
 
+RawHeaders = list[tuple[bytes, bytes]]
+TakeAnswer = Callable[[int, RawHeaders, bytes], bool]
+"""Sends status, headers and body, unless they must wait; says whether it did."""
 ReadinessCheck = Callable[[], Awaitable[tuple[bool, dict[str, str]]]]
 
 
@@ -76,7 +80,6 @@ class LifespanState(TypedDict):
     edge: EdgeSettings
 
 
-@dataclass(slots=True)
 class AccessRecord:
     """One request as its access line and its metrics will tell it; filled in on the way.
 
@@ -84,11 +87,10 @@ class AccessRecord:
     None while unknown. `waited` is true once the answer depended on somebody else's time.
     `late_status` is the true status of a failure that came after the status line was sent.
     `moderation_code` is the code that this caller expects when its prompt is refused. `reason` is
-    why a key was refused; only the log may say it.
+    why a key was refused; only the log may say it. `stamp` are the headers of every answer, and
+    `cleanups` are called when the request is over, however it ended.
     """
 
-    request_id: str
-    started_s: float
     deployment: str | None = None
     client_request_id: str | None = None
     status: int = 0
@@ -103,8 +105,11 @@ class AccessRecord:
     upstream_s: float | None = None
     waited: bool = False
     moderation_code: str = "content_policy_violation"
-    cleanups: list[Callable[[], None]] = field(default_factory=list)
-    """Called when the request is over, however it ended."""
+
+    def __init__(self, request_id: str, started_s: float) -> None:
+        self.request_id, self.started_s = request_id, started_s
+        self.stamp: RawHeaders = []
+        self.cleanups: list[Callable[[], None]] = []
 
 
 def get_scope_access_record(scope: Scope) -> AccessRecord:
@@ -145,6 +150,12 @@ def abort_connection(scope: Scope) -> None:
     hang_up: Callable[[], None] | None = scope.get(ABORT_KEY)
     if hang_up is not None:
         hang_up()
+
+
+def get_scope_answer(scope: Scope) -> TakeAnswer | None:
+    """None under a server that is not Koi's own."""
+    answer: TakeAnswer | None = scope.get(ANSWER_KEY)
+    return answer
 
 
 def get_app_state(request: Request) -> AppState:

@@ -13,8 +13,8 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from app.api.state import ABORT_KEY, FIELDS_KEY, PEER_KEY
-from app.server.http_compat import abort_cycle
+from app.api.state import ABORT_KEY, ANSWER_KEY, FIELDS_KEY, PEER_KEY
+from app.server.http_compat import RawHeaders, abort_cycle
 from app.service.lean_event import LeanEvent
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class EdgeCycle(RequestResponseCycle):
     ) -> None:
         # What uvicorn's own constructor sets, of which most is the same for every request.
         scope = build_scope(protocol, version, fields)
-        scope[ABORT_KEY] = partial(abort_cycle, self)
+        scope[ABORT_KEY], scope[ANSWER_KEY] = partial(abort_cycle, self), self.answer
         self.scope = cast(HTTPScope, scope)
         self.transport, self.flow, self.logger = protocol.transport, protocol.flow, protocol.logger
         self.default_headers = protocol.server_state.default_headers
@@ -96,6 +96,16 @@ class EdgeCycle(RequestResponseCycle):
             self._write(message.get("body", b""), more=message.get("more_body", False))
         else:
             raise RuntimeError(f"Unexpected message {message['type']!r}.")
+
+    def answer(self, status: int, headers: RawHeaders, body: bytes) -> bool:
+        """Send a whole answer, unless the client has still to read, or left; whether it was."""
+        if self.flow.write_paused or self.disconnected or self.response_started:
+            return False
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        self._head = self._format_head(status, headers)
+        self._write(body, more=False)
+        return True
 
     def _format_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         rows = [*self.default_headers, *headers]
