@@ -5,7 +5,7 @@ pattern after the other and wraps each request in six layers, none of which does
 route that takes its own body and answers every error itself (decision 35).
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.edge_request import EdgeRequest
-from app.api.errors import find_unknown_url_error, handle_gateway_error
+from app.api.errors import answer_gateway_error, find_unknown_url_error
 from app.api.openapi import DocumentedRoute, Endpoint
 from app.api.state import get_scope_access_record
 from app.domain.errors import GatewayError
@@ -42,16 +42,14 @@ class DirectRoutes:
         elif "{" not in prefix and ":" not in last:
             self._by_prefix.setdefault((method, prefix), (route, last.strip("{}")))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         route = self.find(scope) if scope["type"] == "http" else None
-        if route is None:
-            if scope["type"] == "http" and not self._may_match(scope["path"]):
-                # Without trying one pattern after the other.
-                await call_endpoint(_refuse_unknown, scope, receive, send)
-                return
-            await self._framework(scope, receive, send)
-        else:
-            await call_endpoint(route.endpoint, scope, receive, send)
+        if route is not None:
+            return call_endpoint(route.endpoint, scope, receive, send)
+        if scope["type"] == "http" and not self._may_match(scope["path"]):
+            # Without trying one pattern after the other.
+            return call_endpoint(_refuse_unknown, scope, receive, send)
+        return self._framework(scope, receive, send)
 
     def _may_match(self, path: str) -> bool:
         """Whether some route begins as this path does."""
@@ -93,7 +91,7 @@ async def call_endpoint(endpoint: Endpoint, scope: Scope, receive: Receive, send
         response = await endpoint(request)
         await response(scope, receive, send)
     except GatewayError as error:
-        if get_scope_access_record(scope).status:
+        record = get_scope_access_record(scope)
+        if record.status:
             raise RuntimeError("The answer had begun when this was raised.") from error
-        response = await handle_gateway_error(request, error)
-        await response(scope, receive, send)
+        await answer_gateway_error(record, error)(scope, receive, send)

@@ -14,8 +14,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.paths import is_non_image_path
-from app.api.state import RawHeaders, abort_connection, get_edge_settings, get_scope_access_record
-from app.api.whole_response import WholeResponse, describe_body, encode_headers
+from app.api.state import (
+    AccessRecord,
+    RawHeaders,
+    abort_connection,
+    get_edge_settings,
+    get_scope_access_record,
+)
+from app.api.whole_response import WholeResponse, describe_body, encode_headers, send_whole
 from app.api.wire import ErrorObject
 from app.domain.administration import ProjectArchived
 from app.domain.errors import (
@@ -187,9 +193,9 @@ class ErrorResponse(WholeResponse):
         self.raw_headers = [*own_headers, *encode_headers(headers or {})]
         self.status_code, self.code, self.background = get_status(note.code), note.code, None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         get_scope_access_record(scope).code = self.code
-        await super().__call__(scope, receive, send)
+        await send_whole(scope, send, self.status_code, self.raw_headers, bytes(self.body))
 
 
 def record_late_failure(scope: Scope, note: FailureNote) -> None:
@@ -209,9 +215,13 @@ def get_task_id(error: GatewayError) -> str | None:
 
 
 async def handle_gateway_error(request: Request, error: Exception) -> Response:
-    """Answer a failure that Koi raised itself; with the task id as soon as there is one."""
+    """What the framework asks for."""
     assert isinstance(error, GatewayError)
-    record = get_scope_access_record(request.scope)
+    return answer_gateway_error(get_scope_access_record(request.scope), error)
+
+
+def answer_gateway_error(record: AccessRecord, error: GatewayError) -> Response:
+    """Answer a failure that Koi raised itself; with the task id as soon as there is one."""
     if isinstance(error, InvalidApiKey):
         record.reason, record.key_id = error.why, error.key_id
     elif isinstance(error, ProjectArchived):

@@ -27,6 +27,7 @@ from app.api.state import (
     EdgeMetrics,
     RawHeaders,
     abort_connection,
+    get_scope_access_record,
     get_scope_edge_settings,
     get_scope_fields,
     get_scope_metrics,
@@ -67,38 +68,43 @@ class EdgeMiddleware:
         metrics = get_scope_metrics(scope)
         metrics.in_flight(1)
         try:
-            await self._serve(scope, receive, send_stamped, record)
+            if is_preflight(scope):
+                await _send_empty(send_stamped, 204, build_preflight_headers(scope))
+            else:
+                await self.app(scope, receive, send_stamped)
+        except BaseException as error:
+            if not await _answer_failure(error, scope, receive, send_stamped):
+                raise
         finally:
             metrics.in_flight(-1)
             for cleanup in record.cleanups:
                 cleanup()
             _log_and_count(scope, record, metrics)
 
-    async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, record: AccessRecord
-    ) -> None:
-        if is_preflight(scope):
-            await _send_empty(send, 204, build_preflight_headers(scope))
-            return
-        try:
-            await self.app(scope, receive, send)
-        except ClientDisconnect:
-            _abort_unanswered(scope, record)
-        except asyncio.CancelledError:
-            # The server stops and waits no longer: answer with an OpenAI error before it ends.
-            if not record.status:
-                await ErrorResponse(GatewayDraining().note, task_id=record.task_id)(
-                    scope, receive, send
-                )
-            raise
-        except Exception:
-            # Whatever failed, the caller gets an OpenAI error.
-            if record.status and await _has_client_left(receive):
-                return
-            log.exception("unforeseen", request_id=record.request_id, task_id=record.task_id)
-            if record.status:
-                raise
-            await ErrorResponse(INTERNAL_ERROR, task_id=record.task_id)(scope, receive, send)
+
+async def _answer_failure(error: BaseException, scope: Scope, receive: Receive, send: Send) -> bool:
+    """Whatever failed, the caller gets an OpenAI error. Whether that settles it: otherwise the
+    failure goes on to the server."""
+    record = get_scope_access_record(scope)
+    if isinstance(error, ClientDisconnect):
+        _abort_unanswered(scope, record)
+        return True
+    note = INTERNAL_ERROR
+    if isinstance(error, asyncio.CancelledError):
+        # The server stops and waits no longer: answer before it ends.
+        note = GatewayDraining().note
+    elif not isinstance(error, Exception):
+        return False
+    elif record.status and await _has_client_left(receive):
+        return True
+    else:
+        log.error(
+            "unforeseen", request_id=record.request_id, task_id=record.task_id, exc_info=error
+        )
+    if not record.status:
+        await ErrorResponse(note, task_id=record.task_id)(scope, receive, send)
+        return note is INTERNAL_ERROR
+    return False
 
 
 def _abort_unanswered(scope: Scope, record: AccessRecord) -> None:

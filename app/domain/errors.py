@@ -32,10 +32,9 @@ The HTTP status of each code is in `app.api.errors`.
   - UpstreamError             the provider failed us; carries a `BillingEvidence`
 """
 
-from dataclasses import replace
 from typing import ClassVar
 
-from app.domain.failure import UPSTREAM_CODES
+from app.domain.failure import UPSTREAM_CODES, build_note
 from app.domain.failure import BillingEvidence as BillingEvidence
 from app.domain.failure import FailureNote as FailureNote
 
@@ -57,7 +56,7 @@ class GatewayError(Exception):
 
     @property
     def note(self) -> FailureNote:
-        return FailureNote(
+        return build_note(
             self.code, self.message, self.retryable, self.charged, self.param, self.retry_after_s
         )
 
@@ -71,7 +70,7 @@ class InvalidRequest(GatewayError):
 
     @property
     def note(self) -> FailureNote:
-        return FailureNote(self.reason, self.message, param=self.param)
+        return build_note(self.reason, self.message, False, False, self.param)
 
 
 class InvalidApiKey(GatewayError):
@@ -151,7 +150,8 @@ class RateLimited(AdmissionRefused):
 
     @property
     def note(self) -> FailureNote:
-        return replace(super().note, retryable=self.retry_after_s is not None)
+        can_wait = self.retry_after_s is not None
+        return build_note(self.code, self.message, can_wait, False, self.param, self.retry_after_s)
 
 
 class ConcurrencyLimited(RateLimited):

@@ -5,6 +5,7 @@ The registries of failure codes that are not classes of their own; see `app.doma
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 
 class BillingEvidence(StrEnum):
@@ -35,6 +36,9 @@ class FailureNote:
     param: str | None = None
     retry_after_s: int | None = None
 
+
+build_note = lru_cache(maxsize=512)(FailureNote)
+"""A note that was made before, where there is one: most failures are told in the same words."""
 
 INVALID_CODES = frozenset(
     {

@@ -1,6 +1,7 @@
 """From a bearer secret to the principal it stands for."""
 
 from collections import OrderedDict
+from collections.abc import Awaitable
 
 from app.domain.administration import ProjectArchived
 from app.domain.errors import InvalidApiKey
@@ -30,14 +31,14 @@ class Authenticate:
         self._principals: OrderedDict[str, tuple[KeyIdentity, Principal]] = OrderedDict()
         """The latest principals, each with the records that it was made from."""
 
-    async def __call__(self, secret: str) -> Principal:
+    def __call__(self, secret: str) -> Awaitable[Principal]:
         """The principal of a secret.
 
         Raises `InvalidApiKey`, with one text for every reason (unknown, expired or revoked key,
         disabled or deleted user or team); the reason itself is for the log. `ProjectArchived` for
         a team that was put away.
         """
-        return await self.by_digest(digest_secret(secret))
+        return self.by_digest(digest_secret(secret))
 
     async def by_digest(self, digest: str) -> Principal:
         """The same for the SHA-256 (hex) of a secret, by which a session names its key."""

@@ -104,7 +104,10 @@ class RedisKeyRing:
         Raises `LedgerUnavailable` for a key not known for at most a minute, when the store is away
         or lost its data.
         """
-        return (await self._known(digest)).is_usable(self._now())
+        look_up, now_s = self._cache.get(digest), self._now()
+        if look_up is None or now_s > look_up.fresh_until_s:
+            look_up, now_s = await self._known(digest), self._now()
+        return look_up.is_usable(now_s)
 
     async def authenticate_admin(self, digest: str) -> AdminKey | None:
         """The same for an admin key."""
