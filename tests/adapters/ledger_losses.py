@@ -191,7 +191,7 @@ class Losses(Ending):
             due = self.now
         else:
             due = (job.dispatched or 0) + LEASE
-        job.due = max(due, self.now)
+        job.schedule(max(due, self.now))
 
     def restore_keys(self, whole: Model) -> None:
         known = [job for job in whole.jobs.values() if whole.exists(job, self.now)]

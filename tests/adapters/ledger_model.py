@@ -17,9 +17,10 @@ from app.domain.job import JobPart, JobState, Outcome, PartResult, TaskStatus
 from app.domain.ledger import EntryKind
 from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitWindow
 
-LEASE, HOLD, GRACE, TASK, IMAGE = 60, 60, 60, 260, 3600
+LEASE, HOLD, GRACE, MAX_GRACE, TASK, IMAGE = 60, 60, 60, 120, 260, 3600
 """Seconds that a reservation or a dispatch may stay silent, an ambiguous charge is held, a
-concurrency slot outlives its job's due time, and an ended job can be read."""
+concurrency slot outlives its job's due time (at least; at most, while it is polled), and an ended
+job can be read."""
 
 RANK = "RDUSX"
 
@@ -37,6 +38,7 @@ class ModelJob:
     born: tuple[int, str]
     created: int
     due: int
+    slots_end: int
     state: JobState = JobState.RESERVED
     status: TaskStatus = TaskStatus.QUEUED
     dispatched: int | None = None
@@ -54,6 +56,15 @@ class ModelJob:
     heir: str | None = None
     received: bool = False
     told: int | None = None
+
+    def schedule(self, due: int) -> None:
+        self.due, self.slots_end = due, due + GRACE
+
+    def move(self, due: int) -> None:
+        """By a claim or a step: its slots move when they would end too soon, or far too late."""
+        self.due = due
+        if not GRACE < self.slots_end - due <= MAX_GRACE:
+            self.slots_end = due + MAX_GRACE
 
     @property
     def ttl(self) -> int:
@@ -178,7 +189,7 @@ class Model:
     def running(self, scope_key: str, now: int) -> int:
         """Jobs that hold a concurrency slot: one in U has answered and holds none."""
         return sum(
-            job.state.value in "RD" and job.due + GRACE > now and scope_key in job.scope_keys
+            job.state.value in "RD" and job.slots_end > now and scope_key in job.scope_keys
             for job in self.open_jobs
         )
 

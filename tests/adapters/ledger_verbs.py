@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ledger_config import Asked, Config, Who, scope_keys
-from ledger_model import HOLD, LEASE, Model, ModelEntry, ModelJob
+from ledger_model import GRACE, HOLD, LEASE, Model, ModelEntry, ModelJob
 from ledger_repeats import Reused, bind, doubts, joins, kept_until
 from ledger_world import Process
 from store_rig import admission
@@ -194,7 +194,8 @@ class Verbs:
         born = (told.created_ms + self.now * 1000, told.id)
         job = ModelJob(
             told.id, asked.who, asked.body, asked.unit, told.parts, self.config.calendar.labels,
-            born, created=self.now, due=self.now + wanted.lease_ms // 1000,
+            born, created=self.now, due=(due := self.now + wanted.lease_ms // 1000),
+            slots_end=due + GRACE,
             overtook=self.now if asked.is_sdk_retry else None,
         )  # fmt: skip
         assert job.n == asked.n
@@ -231,7 +232,8 @@ class Verbs:
         job = self.model.find(job_id, self.now)
         assert sent is (job is not None and job.state is JobState.RESERVED and not job.claims)
         if sent and job:
-            job.state, job.dispatched, job.due = JobState.DISPATCHED, self.now, self.now + LEASE
+            job.state, job.dispatched = JobState.DISPATCHED, self.now
+            job.schedule(self.now + LEASE)
             self.model.record_change(job_id, process)
         return bool(sent)
 
@@ -265,7 +267,7 @@ class Verbs:
             what = {"upstream_id": upstream_id} if upstream_id is not None else {}
             if job.learns(part, **what | ({"result": result} if result is not None else {})):
                 self.model.record_change(job_id, process)
-            job.due = self.now + due
+            job.schedule(self.now + due)
         return True
 
     def end(self, process: Process, job_id: str, outcome: Outcome) -> None:
@@ -308,7 +310,8 @@ class Verbs:
         assert {claim.job.id for claim in claims} == due
         for claim in claims:
             job = self.model.jobs[claim.job.id]
-            job.claims, job.due = job.claims + 1, self.now + lease
+            job.claims += 1
+            job.move(self.now + lease)
             assert claim.token == job.claims
             self.agrees(claim.job, job)
         return claims
@@ -318,7 +321,7 @@ class Verbs:
         job = self.model.find(claim.job.id, self.now)
         assert ours is (job is not None and job.open and job.claims == claim.token)
         if ours and job:
-            job.due = self.now + 10
+            job.move(self.now + 10)
 
     # Corrections -------------------------------------------------------------------------------
 

@@ -8,12 +8,14 @@ from store_rig import (
     Engine,
     admission,
     delivered,
+    ledger_on,
     pictures,
     principal,
     started,
     unknown,
 )  # fmt: skip
 
+from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import BillingEvidence
 from app.domain.job import JobState, PartResult, TaskStatus
@@ -91,6 +93,86 @@ async def test_a_lease_taken_over_cannot_be_given_back(ledger: RedisLedger) -> N
     assert not await ledger.reschedule(mine, due_ms=0, progress=99)
     assert await ledger.reschedule(theirs, due_ms=0, progress=10)
     assert (await ledger.job(job_id)).progress == 10  # type: ignore[union-attr]
+
+
+async def test_what_others_changed_between_two_polls_is_seen_by_the_second(
+    ledger: RedisLedger, store: BatchingStore
+) -> None:
+    other = ledger_on(store)
+    job_id = await started(ledger, admission(n=2, part_sizes=(1, 1)))
+    await ledger.record_part(job_id, 0, upstream_id="up-1", due_ms=-1)
+    seen = []
+    for progress in (None, 20, 70, None):
+        [claim] = await ledger.claim(1, 60_000)
+        seen.append((claim.job.progress, claim.job.parts[1].upstream_id, claim.job.status.value))
+        assert claim.job == await ledger.job(job_id)
+        if progress == 70:
+            await other.record_part(job_id, 1, upstream_id="up-2", due_ms=-1)
+        await ledger.reschedule(claim, due_ms=-1)
+        [theirs] = await other.claim(1, 60_000)
+        await other.reschedule(
+            theirs, due_ms=-1, progress=progress, status=TaskStatus.PROCESSING if progress else None
+        )
+
+    assert seen == [
+        (0, None, "queued"), (0, None, "queued"),
+        (20, None, "processing"), (70, "up-2", "processing"),
+    ]  # fmt: skip
+
+
+async def test_a_job_that_nothing_changed_is_not_read_again(ledger: RedisLedger) -> None:
+    job_id = await started(ledger, admission())
+    await ledger.record_part(job_id, 0, upstream_id="up", due_ms=-1)
+    jobs = []
+    for _ in range(3):
+        [claim] = await ledger.claim(1, 60_000)
+        jobs.append(claim.job)
+        await ledger.reschedule(claim, due_ms=-1, progress=50)
+
+    await ledger.record_part(job_id, 0, upstream_id="up", due_ms=-1)
+    [claim] = await ledger.claim(1, 60_000)
+    jobs.append(claim.job)
+
+    assert jobs[2] is not jobs[0]
+    assert jobs[3] is jobs[2]
+
+
+async def test_a_batch_of_polls_sets_its_due_times_in_one_write(
+    engine: Engine, ledger: RedisLedger
+) -> None:
+    for _ in range(20):
+        job_id = await started(ledger, admission())
+        await ledger.record_part(job_id, 0, upstream_id=job_id, due_ms=-1)
+    writes = []
+    with engine.client() as admin:
+        for _ in range(3):
+            before = admin.info("commandstats")["cmdstat_zadd"]["calls"]
+            claims = await ledger.claim(50, 5000)
+            await asyncio.gather(*(ledger.reschedule(claim, due_ms=-1) for claim in claims))
+            assert len(claims) == 20
+            writes.append(admin.info("commandstats")["cmdstat_zadd"]["calls"] - before)
+
+    assert writes[1:] == [2, 2]
+
+
+async def test_a_jobs_slots_outlast_each_due_time_by_one_minute_to_two(
+    engine: Engine, ledger: RedisLedger
+) -> None:
+    job_id = await started(ledger, admission())
+    await ledger.record_part(job_id, 0, upstream_id="up", due_ms=-1)
+    with engine.client() as admin:
+        [due] = admin.keys("koi:*:due")
+        slots = admin.keys("koi:*slots:*")
+        for lease_ms in (5_000, 50_000, 5_000, 900_000, 5_000):
+            [claim] = await ledger.claim(1, lease_ms)
+            leased = admin.zscore(due, job_id)
+            ends = {admin.zscore(key, job_id) for key in slots}
+            await ledger.reschedule(claim, due_ms=-1)
+            again = {admin.zscore(key, job_id) for key in slots}
+
+            assert len(slots) == 4
+            assert [60_000 < end - leased <= 120_000 for end in ends] == [True]
+            assert [60_000 < end - admin.zscore(due, job_id) <= 120_000 for end in again] == [True]
 
 
 async def test_progress_rises_and_status_goes_forward_only(ledger: RedisLedger) -> None:

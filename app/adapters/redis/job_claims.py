@@ -1,14 +1,20 @@
 """Due jobs, claimed and given back in batches: thousands of tasks are polled every few seconds."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from app.adapters.redis.codec import read_job, unflatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.script_requests import Request, given
+from app.domain.copies import copy_with
 from app.domain.errors import LedgerUnavailable
+from app.domain.job import Job
 from app.domain.ledger import JobClaim, PollRooms
 
 MAX_PASSED = 2000
@@ -16,13 +22,30 @@ MAX_PASSED = 2000
 BATCH_S = 0.005
 """How long a job that is given back waits for others, so that one script takes all of them."""
 MAX_BATCH = 64
+REMEMBERED_S = 60.0
+"""For so long at least a polled job is remembered, and for at most twice as long."""
 MAIN = ""
 """How the scripts call the main provider."""
 
+NOTHING: tuple[str, Job | None] = "", None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadClaim(JobClaim):
+    """A claim with the record that its job was read from."""
+
+    record: str
+
 
 class JobClaims:
+    """A job is remembered from one poll to the next: a record that nothing has changed meanwhile is
+    not read again, which costs more than all else of a poll."""
+
     def __init__(self, scripts: LedgerScripts) -> None:
         self._scripts = scripts
+        self._remembered: dict[str, tuple[str, Job]] = {}
+        self._remembered_before: dict[str, tuple[str, Job]] = {}
+        self._forgot_at_s = time.monotonic()
         self._given_back: list[tuple[Request, asyncio.Future[bool]]] = []
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -31,6 +54,7 @@ class JobClaims:
     ) -> tuple[list[JobClaim], Counter[str | None]]:
         """Up to `limit` due jobs, and how many polls are due without room, by provider: those named
         in `polls` have room for so many, the others for all."""
+        self._forget_old()
         claims: list[JobClaim] = []
         rooms = None if polls is None else {name or MAIN: n for name, n in polls.items()}
         left: Counter[str | None] = Counter()
@@ -43,7 +67,7 @@ class JobClaims:
                 if claims:
                     return claims, left  # these are leased: nobody else may take them for a while
                 raise
-            claims += map(_claim, fields["claims"])
+            claims += map(self._read, fields["claims"])
             for name, polls_left in fields["polls_left"].items():
                 left[name or None] += polls_left
             rooms = fields.get("rooms")
@@ -51,8 +75,10 @@ class JobClaims:
             if len(claims) >= limit or first >= MAX_PASSED:
                 return claims, left
 
-    async def give_back(self, request: Request) -> bool:
+    async def give_back(self, claim: JobClaim, request: Request) -> bool:
         """One of the `jobs` of `reschedule.lua`; false when the claim is lost."""
+        if isinstance(claim, ReadClaim):
+            self._remembered[claim.job.id] = claim.record, claim.job
         kept: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if not self._given_back:
             asyncio.get_running_loop().call_later(BATCH_S, self._send_all)
@@ -82,7 +108,20 @@ class JobClaims:
             if not kept.done():
                 kept.set_result(bool(word))
 
+    def _read(self, fields: dict[str, Any]) -> ReadClaim:
+        record, progress = fields["record"], fields.get("progress", "0")
+        id = fields["job"]
+        before = self._remembered_before.pop(id, NOTHING)
+        known, job = self._remembered.pop(id, before)
+        if job is None or known != record:
+            job = read_job(unflatten(orjson.loads(record)) | {"progress": progress})
+        elif job.progress != int(progress):
+            job = copy_with(job, progress=int(progress))
+        return ReadClaim(job, fields["token"], fields["late_ms"], fields["age_ms"], record)
 
-def _claim(fields: dict[str, Any]) -> JobClaim:
-    job = read_job(unflatten(fields["record"]))
-    return JobClaim(job, fields["token"], fields["late_ms"], fields["age_ms"])
+    def _forget_old(self) -> None:
+        """Jobs that ended, or that other processes poll now, do not come back."""
+        now_s = time.monotonic()
+        if now_s - self._forgot_at_s >= REMEMBERED_S:
+            self._remembered_before, self._remembered = self._remembered, {}
+            self._forgot_at_s = now_s

@@ -157,7 +157,7 @@ class RedisLedger:
         request |= given(status=status, progress=progress)
         if anomalies:
             request["doubts"] = [[part, kind or ""] for part, kind in anomalies.items()]
-        return await self._claims.give_back(request)
+        return await self._claims.give_back(claim, request)
 
     async def settle(
         self,

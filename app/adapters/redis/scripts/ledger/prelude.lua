@@ -174,18 +174,12 @@ local function task_name(job, upstream_id)
   return job.provider and job.provider .. ' ' .. upstream_id or upstream_id
 end
 
--- How many parts of a job the provider can still be asked for.
-local function count_polls(id, parts)
-  local fields, polls = {}, 0
-  for _ in string.gmatch(parts, '%S+') do
-    local index = #fields / 2
-    fields[#fields + 1] = 'upstream:' .. index
-    fields[#fields + 1] = 'result:' .. index
-  end
-  local values = redis.call('HMGET', K.job .. id, unpack(fields))
-  for i = 1, #values, 2 do
-    local upstream, result = values[i], values[i + 1]
-    if upstream and not result then polls = polls + 1 end
+-- How many parts of a job the provider can still be asked for. `job` has all of its fields.
+local function count_polls(job)
+  local parts, polls = 0, 0
+  for _ in string.gmatch(job.parts, '%S+') do
+    if job['upstream:' .. parts] and not job['result:' .. parts] then polls = polls + 1 end
+    parts = parts + 1
   end
   return polls
 end

@@ -5,6 +5,7 @@
 --      [3] {jobs = {{job, token, due_ms, status?, progress?, doubts? = {{part, kind or ''} ...}} ...}}
 -- -> rescheduled {kept = {1, or 0 where another process claimed it since or it ended ...}}
 if data_lost() then return fail(E.data_lost) end
+local due = {}
 
 local function count_doubt(key, part, kind)
   local field = 'doubt:' .. part
@@ -30,10 +31,13 @@ local function give_back(ask)
     redis.call('HSET', key, 'progress', ask.progress)
   end
   for _, row in ipairs(ask.doubts or {}) do count_doubt(key, unpack(row)) end
-  schedule(ask.job, job, now_ms + ask.due_ms)
+  local at_ms = now_ms + ask.due_ms
+  due[#due + 1], due[#due + 2] = at_ms, ask.job
+  keep_slots(ask.job, job, at_ms)
   return 1
 end
 
 local kept = {}
 for i, ask in ipairs(cjson.decode(ARGV[3]).jobs) do kept[i] = give_back(ask) end
+set_due(due)
 return reply('rescheduled', { kept = kept })

@@ -144,7 +144,7 @@ end
 local function release_slots()
   for _, scope_key in ipairs(scope_keys) do redis.call('ZREM', K.slots .. scope_key, id) end
   if not final then
-    local soon = ask.look_ms and count_polls(id, job.parts) > 0
+    local soon = ask.look_ms and count_polls(job) > 0
     local wait = soon and math.min(ask.look_ms, ask.hold_ms) or ask.hold_ms
     redis.call('ZADD', K.due, now_ms + wait, id)
     return
