@@ -1,5 +1,6 @@
 """Claiming due jobs within the rates of their providers."""
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,8 +13,10 @@ from app.domain.ports import Ledger, MetricsRecorder
 from app.service.lease import LEASE_MS
 from app.service.upstreams import Upstreams
 
-SharedPolls = list[tuple[JobClaim, int]]
-"""Claimed jobs, and how many of its parts each may poll."""
+PollableParts = list[tuple[JobClaim, list[int]]]
+"""Claimed jobs, and the parts of each that the provider can be asked about."""
+SharedPolls = list[tuple[JobClaim, list[int] | None]]
+"""Claimed jobs, and the parts of each that may be polled now; None where none can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class DueJobs:
     recorder: MetricsRecorder
 
     async def claim(self, room: int) -> SharedPolls:
-        """Due jobs, and how many of its parts each may poll.
+        """Due jobs, and which of its parts each may poll.
 
         Where a provider's rate is limited, room for its polls is asked for first. A job that finds
         no room stays due, in order of age, while jobs that need no poll, and those of other
@@ -33,12 +36,12 @@ class DueJobs:
         if limited:
             return await self._claim_within(limited, room)
         self.recorder.polls_waiting(0)
-        claims = await self.ledger.claim(room, LEASE_MS)
+        due = _pollable(await self.ledger.claim(room, LEASE_MS))
         granted = {
-            name: (await self.upstreams.of(name).limiter.acquire_polls(due)).count
-            for name, due in _count_polls(claims).items()
+            name: (await self.upstreams.of(name).limiter.acquire_polls(polls)).count
+            for name, polls in _count_polls(due).items()
         }
-        return _shared(claims, granted)
+        return _shared(due, granted)
 
     async def _claim_within(self, limited: Sequence[str | None], room: int) -> SharedPolls:
         limiters = {name: self.upstreams.of(name).limiter for name in limited}
@@ -55,19 +58,22 @@ class DueJobs:
             with suppress(LedgerUnavailable):
                 more, _ = await self.ledger.claim_with_polls(room - len(claims), LEASE_MS, granted)
                 claims += more
-        for name, polls in _count_polls(claims).items():
+        parts = _pollable(claims)
+        for name, polls in _count_polls(parts).items():
             if name not in limiters:
                 granted[name] = (await self.upstreams.of(name).limiter.acquire_polls(polls)).count
-        shared = _shared(claims, granted)
-        used: Counter[str | None] = Counter()
-        for claim, polls in shared:
-            used[claim.job.provider] += polls
+        shared = _shared(parts, granted)
+        used = _count_polls(shared)
         for name, grant in grants.items():
             await limiters[name].refund_polls(grant, grant.count - used[name])
         return shared
 
 
-def list_pollable(job: Job) -> list[int]:
+def _pollable(claims: Iterable[JobClaim]) -> PollableParts:
+    return [(claim, _list_pollable(claim.job)) for claim in claims]
+
+
+def _list_pollable(job: Job) -> list[int]:
     """The parts that the provider can still be asked about."""
     return [
         index
@@ -76,21 +82,26 @@ def list_pollable(job: Job) -> list[int]:
     ]
 
 
-def _count_polls(claims: Iterable[JobClaim]) -> Mapping[str | None, int]:
-    """The polls that these jobs need, by provider."""
-    due: Counter[str | None] = Counter()
-    for claim in claims:
-        if parts := list_pollable(claim.job):
-            due[claim.job.provider] += len(parts)
-    return due
+def _count_polls(due: Sequence[tuple[JobClaim, list[int] | None]]) -> Counter[str | None]:
+    """The polls of these parts, by provider."""
+    polls: Counter[str | None] = Counter()
+    for claim, parts in due:
+        if parts:
+            polls[claim.job.provider] += len(parts)
+    return polls
 
 
-def _shared(claims: Sequence[JobClaim], granted: Mapping[str | None, int]) -> SharedPolls:
+def _shared(due: PollableParts, granted: Mapping[str | None, int]) -> SharedPolls:
     """Share the polls among the claimed jobs in their order, until none are left."""
-    left, shared = dict(granted), []
-    for claim in claims:
+    left, shared = dict(granted), SharedPolls()
+    for claim, parts in due:
+        if not parts:
+            shared.append((claim, None))
+            continue
         name = claim.job.provider
-        some = min(len(list_pollable(claim.job)), left.get(name, 0))
-        shared.append((claim, some))
-        left[name] = left.get(name, 0) - some
+        room = left.get(name, 0)
+        # Where not all may be polled, choose at random: one that never ends must not hide others.
+        chosen = parts if len(parts) <= room else random.sample(parts, room)
+        left[name] = room - len(chosen)
+        shared.append((claim, chosen))
     return shared

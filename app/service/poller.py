@@ -20,7 +20,7 @@ from app.domain.ledger import JobClaim
 from app.domain.ports import Ledger, MetricsRecorder
 from app.domain.upstream import PollInconclusive, TaskImages
 from app.service.background import BackgroundTasks
-from app.service.due_jobs import DueJobs, list_pollable
+from app.service.due_jobs import DueJobs
 from app.service.finish_job import JobFinisher
 from app.service.lease import LEASE_MS, LeaseKeeper
 from app.service.log_context import job_log_context
@@ -74,42 +74,40 @@ class Poller:
             # A job is claimed only when there is room for it here.
             room = min(await self.room.wait(), MAX_BATCH)
             with suppress(LedgerUnavailable):
-                for claim, polls in await self.due.claim(room):
-                    self._launch(claim, polls)
+                for claim, parts in await self.due.claim(room):
+                    self._launch(claim, parts)
                     room -= 1
             if room > 0:
                 await asyncio.sleep(look_again_s)
 
-    def _launch(self, claim: JobClaim, polls: int) -> None:
+    def _launch(self, claim: JobClaim, parts: list[int] | None) -> None:
         self.room.take()
         with job_log_context(claim.job.id, claim.job.request_id):
-            self.background.launch(self._step(claim, polls), f"step {claim.job.id}")
+            self.background.launch(self._step(claim, parts), f"step {claim.job.id}")
 
-    async def _step(self, claim: JobClaim, polls: int) -> None:
-        """One step, whose lease is renewed for as long as it takes; if it fails, the lease lapses
-        and another process takes the job."""
+    async def _step(self, claim: JobClaim, parts: list[int] | None) -> None:
+        """Go on with one due job: poll these parts, where there is anything to poll. Its lease is
+        renewed for as long as that takes; if it fails, the lease lapses and another process takes
+        the job."""
         self.leases.hold(claim)
+        self.recorder.polled(claim.late_ms / 1000)
+        job = claim.job
         try:
-            with suppress(LedgerUnavailable):
-                await self.step(claim, polls)
+            if job.state is JobState.RESERVED:
+                await self.settler.settle(job, _lapsed())
+            elif parts is not None and not parts:
+                await self._reschedule(claim, [])
+            elif parts or self._may_be_in_flight(claim):
+                await self._poll(claim, parts or [])
+            elif job.state is JobState.UNKNOWN:
+                await self._resolve(claim, [PollResult(part) for part in job.parts])
+            else:
+                await self.settler.settle_parts(job, [time_out(part) for part in job.parts])
+        except LedgerUnavailable:
+            pass
         finally:
             self.leases.let_go(claim)
             self.room.give_back()
-
-    async def step(self, claim: JobClaim, polls: int) -> None:
-        """Go on with one due job, with at most this many polls."""
-        job, pollable = claim.job, list_pollable(claim.job)
-        self.recorder.polled(claim.late_ms / 1000)
-        if job.state is JobState.RESERVED:
-            await self.settler.settle(job, _lapsed())
-        elif pollable and polls == 0:
-            await self._reschedule(claim, [])
-        elif pollable or self._may_be_in_flight(claim):
-            await self._poll(claim, polls)
-        elif job.state is JobState.UNKNOWN:
-            await self._resolve(claim, [PollResult(part) for part in job.parts])
-        else:
-            await self.settler.settle_parts(job, [time_out(part) for part in job.parts])
 
     def _may_be_in_flight(self, claim: JobClaim) -> bool:
         """Whether another call of the same job may still run in some process. The job may be due
@@ -147,21 +145,17 @@ class Poller:
         pause_ms = min(max(age_ms * RECHECK_AGE_SHARE, self._interval_ms(claim)), MAX_RECHECK_MS)
         await self.ledger.reschedule(claim, due_ms=round(min(pause_ms, left_ms)))
 
-    async def _poll(self, claim: JobClaim, polls: int) -> None:
+    async def _poll(self, claim: JobClaim, chosen: list[int]) -> None:
         job = claim.job
-        # Where not all may be polled, choose at random: one that never ends must not hide others.
-        chosen = list_pollable(job)
-        if polls < len(chosen):
-            chosen = random.sample(chosen, polls)
-        looks = [
-            self._poll_part(claim, i, part, poll=i in chosen) for i, part in enumerate(job.parts)
-        ]
-        seen = await asyncio.gather(*looks) if len(looks) > 1 else [await looks[0]]
-        parts = [look.part for look in seen]
-        ended = all(part.result is not None for part in parts)
+        if len(job.parts) == 1 and chosen:
+            seen = [await self._ask(claim, 0)]
+        else:
+            looks = (self._poll_part(claim, i, poll=i in chosen) for i in range(len(job.parts)))
+            seen = await asyncio.gather(*looks)
         if job.state is JobState.UNKNOWN:
             await self._resolve(claim, seen)
             return
+        ended = all(look.part.result is not None for look in seen)
         if not ended and claim.age_ms <= self.timings.deadline_s * 1000:
             self._report_later(job, seen)
             await self._reschedule(claim, seen)
@@ -175,20 +169,19 @@ class Poller:
             if look.downloads is not None:
                 self.finisher.report_later(job, look.downloads)
 
-    async def _poll_part(
-        self, claim: JobClaim, index: int, part: JobPart, *, poll: bool
-    ) -> PollResult:
-        if part.result is not None:
-            return PollResult(part)
-        if part.upstream_id is None:
+    async def _poll_part(self, claim: JobClaim, index: int, *, poll: bool) -> PollResult:
+        part = claim.job.parts[index]
+        if part.upstream_id is None and part.result is None:
             return PollResult(part if self._may_be_in_flight(claim) else time_out(part))
-        return await self._ask(claim, index, part.upstream_id) if poll else PollResult(part)
+        return await self._ask(claim, index) if poll else PollResult(part)
 
-    async def _ask(self, claim: JobClaim, index: int, upstream_id: str) -> PollResult:
+    async def _ask(self, claim: JobClaim, index: int) -> PollResult:
         part, upstream = claim.job.parts[index], self.upstreams.of(claim.job.provider)
+        if part.upstream_id is None:
+            return PollResult(part)
         started = time.perf_counter()
         try:
-            answer = await upstream.provider.poll(upstream_id)
+            answer = await upstream.provider.poll(part.upstream_id)
         except PollInconclusive as trouble:
             self.recorder.upstream("poll", "troubled", time.perf_counter() - started)
             if trouble.throttled:
@@ -226,18 +219,21 @@ class Poller:
             await self.settler.record_part(job.id, index, result=result, due_ms=LEASE_MS)
         return PollResult(copy_with(part, result=result), downloads=coming)
 
-    async def _reschedule(self, claim: JobClaim, seen: list[PollResult]) -> None:
-        running = [look.running for look in seen if look.running is not None]
-        started = any(r.status is TaskStatus.PROCESSING for r in running)
-        said = [r.progress for r in running if r.progress is not None]
-        asked = [look.retry_after_s for look in seen if look.retry_after_s is not None]
-        against = max((look.anomaly.polls for look in seen if look.anomaly), default=1)
+    async def _reschedule(self, claim: JobClaim, seen: Sequence[PollResult]) -> None:
+        status, progress, asked_s, against = None, None, 0.0, 1
+        for look in seen:
+            if (running := look.running) is not None:
+                status = running.status if running.status is TaskStatus.PROCESSING else status
+                if running.progress is not None:
+                    progress = min(running.progress, 100 if progress is None else progress)
+            asked_s = max(asked_s, look.retry_after_s or 0)
+            against = max(against, look.anomaly.polls if look.anomaly else 1)
         pause_ms = self._interval_ms(claim) * min(2 ** (against - 1), MAX_SLOWDOWN)
         await self.ledger.reschedule(
             claim,
-            due_ms=max(pause_ms, round(max(asked, default=0) * 1000)),
-            status=TaskStatus.PROCESSING if started else None,
-            progress=min(said, default=None),
+            due_ms=max(pause_ms, round(asked_s * 1000)),
+            status=status,
+            progress=progress,
             anomalies=anomalies(seen),
         )
 
