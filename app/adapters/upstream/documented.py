@@ -33,6 +33,11 @@ TASK_KEYS = frozenset({"id", "status", "progress"})
 IMAGES_KEYS = TASK_KEYS | {"created", "data"}
 ITEM_KEYS = frozenset({"url", "b64_json", "revised_prompt"})
 RUNNING = {"queued": TaskStatus.QUEUED, "processing": TaskStatus.PROCESSING}
+RUNNING_TASK = re.compile(
+    rb'~{~"id"~:~"([A-Za-z0-9_-][A-Za-z0-9_.-]{0,127})"~,~"status"~:~"(queued|processing)"~'
+    rb'(?:,~"progress"~:~(0|[1-9][0-9]?|100)~)?}~'.replace(b"~", rb"[ \t\r\n]*+")
+)
+"""What nearly every poll is answered."""
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 BASE64_KEY = b'"b64_json"'
 BASE64_START = re.compile(rb'"b64_json"[ \t\r\n]*+:[ \t\r\n]*+"')
@@ -67,6 +72,9 @@ class AnswerReader:
 
 def read_documented(body: bytes | bytearray, site: str) -> UpstreamAnswer | None:
     """A task or images; None for anything else. `site` as for `extract_images`."""
+    running = RUNNING_TASK.fullmatch(body)
+    if running is not None:
+        return _read_running(*running.groups())
     try:
         if len(body) <= MAX_SMALL_BYTES:
             return _read(_parse(bytes(body)), site, ())
@@ -75,6 +83,11 @@ def read_documented(body: bytes | bytearray, site: str) -> UpstreamAnswer | None
         return _read(_parse(cut.rest), site, pictures)
     except (_Undocumented, ValueError, RecursionError):
         return None
+
+
+def _read_running(id: bytes, status: bytes, progress: bytes | None) -> TaskPending:
+    done = None if progress is None else min(int(progress), 99)
+    return TaskPending(id.decode(), RUNNING[status.decode()], done)
 
 
 def _read(

@@ -54,7 +54,7 @@ class HttpExchange:
         send_state = SendState()
         response = None
         try:
-            async with Deadline(send_state, within_s, self._connect_s):
+            with Deadline(send_state, within_s, self._connect_s):
                 response = await self._transport.send(request, send_state)
                 return await self._read_reply(response)
         except (TimeoutError, HttpError) as error:
@@ -136,27 +136,34 @@ class Deadline:
 
     def __init__(self, send_state: SendState, within_s: float, connect_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._limit = asyncio.timeout(None)
         self._send_state, self._connect_s = send_state, connect_s
-        self._end = self._loop.time() + within_s
+        began = self._loop.time()
+        self._end = began + within_s
         self._graces = MAX_GRACES
-        self._schedule(self._loop.time() + min(connect_s, within_s))
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._has_passed = False
+        self._schedule(began + min(connect_s, within_s))
 
-    async def __aenter__(self) -> None:
-        await self._limit.__aenter__()
+    def __enter__(self) -> None:
+        pass
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self._timer.cancel()
-        await self._limit.__aexit__(kind, error, trace)
+        # As `asyncio.timeout` tells its own cancellation from one by somebody else.
+        is_own = self._has_passed and self._task.uncancel() <= self._cancelling
+        if is_own and kind is asyncio.CancelledError:
+            raise TimeoutError from error
 
     def _schedule(self, when: float) -> None:
         self._scheduled_at = when
-        self._timer = self._loop.call_at(when, self._check)
+        self._timer: asyncio.Handle = self._loop.call_at(when, self._check)
 
     def _check(self) -> None:
         now = self._loop.time()
@@ -169,4 +176,8 @@ class Deadline:
             self._graces -= 1
             self._schedule(now + GRACE_S)
         else:
-            self._limit.reschedule(now)
+            self._timer = self._loop.call_soon(self._pass)
+
+    def _pass(self) -> None:
+        self._has_passed = True
+        self._task.cancel()
