@@ -7,6 +7,7 @@ durations are shortened through settings.
 import asyncio
 import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -61,13 +62,44 @@ def quick_sandbox(time_scale: float = 0.01) -> Sandbox:
     return sandbox
 
 
+class PromptServer(uvicorn.Server):
+    """uvicorn looks ten times a second whether it is to end, and then waits as long once more. In
+    each of these two a test's gateway goes on asking its store for work."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self.on_tick(0)
+        if not self.should_exit:
+            await self._ending.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listening in (*self.servers, *(sockets or ())):
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await asyncio.sleep(0)  # Connections that are idle are closed by then.
+        await self._wait_tasks_to_complete()
+        await self.lifespan.shutdown()
+
+    def end(self) -> None:
+        """From another thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._ending.set)
+
+
 class Server:
     """One ASGI app under uvicorn in a thread of its own, with the gateway's real protocol."""
 
     def __init__(self, app: Any, port: int = 0) -> None:
         options = build_uvicorn_options(host="127.0.0.1", port=port)
         options.update(log_config=None)
-        self._server = uvicorn.Server(uvicorn.Config(app, **options))
+        self._server = PromptServer(uvicorn.Config(app, **options))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def __enter__(self) -> str:
@@ -81,7 +113,7 @@ class Server:
         return f"http://127.0.0.1:{port}"
 
     def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
+        self._server.end()
         self._thread.join(timeout=60)
         # On the emptied store of the next test it would tell everybody that the ledger is lost.
         assert not self._thread.is_alive(), "the gateway did not stop"
