@@ -20,7 +20,11 @@ GATEWAY_ONLY = {
     *("app.reconcile", "app.server", "app.adapters.upstream", "app.adapters.images"),
     *("app.wiring.gateway", "app.wiring.adapters", "app.telemetry.metrics"),
 }
-NOT_FOR_SERVING = {"cyclopts", "rich", "pygments", "openai", "PIL", "obstore"}
+NOT_FOR_SERVING = {
+    *("cyclopts", "rich", "pygments", "openai", "PIL", "obstore"),
+    *("app.recovery.take_backup", "app.recovery.backup_file", "app.adapters.images.s3"),
+    *("app.reconcile", "app.moving", "app.probe", "app.sandbox"),
+}
 STORE_ONLY = {"redis", "pydantic", "structlog", "asyncio", "app.settings", "app.wiring"}
 SCRIPT = """
 import sys
