@@ -131,6 +131,13 @@ def test_a_bomb_ends_at_the_bound_and_never_fills_memory(codings: str, bomb: byt
     assert peak < 4 << 20
 
 
+@pytest.fixture(scope="module")
+def coded_bodies() -> None:
+    """Coded outside of the draws, each of which has a deadline."""
+    dict(CODED)
+
+
+@pytest.mark.usefixtures("coded_bodies")
 @given(st.sampled_from(sorted(CODED)), st.integers(0, 400), st.binary(min_size=1, max_size=9))
 def test_no_damage_raises_anything_else(codings: str, at: int, damage: bytes) -> None:
     coded = CODED[codings]

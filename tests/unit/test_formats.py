@@ -170,6 +170,13 @@ def test_svg_is_known_by_its_first_element_alone() -> None:
     assert seen(b"text <svg></svg>").extension == "bin"
 
 
+@pytest.fixture(scope="module")
+def drawn_pictures() -> None:
+    """Drawn outside of the draws, each of which has a deadline."""
+    dict(PICTURES)
+
+
+@pytest.mark.usefixtures("drawn_pictures")
 @given(st.sampled_from(sorted(PICTURES)), st.integers(0, 600), st.binary(max_size=40))
 def test_no_damage_makes_examining_fail(kind: str, at: int, damage: bytes) -> None:
     body = PICTURES[kind][0]
