@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from app.api.open_webui import USER_HEADERS, decode_header, find_forwarded_user
 from app.api.parameters import invalid_value_error
-from app.api.state import get_access_record, get_edge_settings
+from app.api.state import get_access_record, get_edge_settings, get_scope_fields
 from app.domain.attribution import MAX_NAME_CHARS, MAX_TAG_CHARS, Attribution, clean_value
 from app.domain.principal import Principal
 
@@ -38,10 +38,10 @@ def read_attribution(
 ) -> Attribution | None:
     """None for a request that says nothing; `end_user` is what its body says. Raises
     `InvalidRequest` for a tag that cannot be kept."""
+    if end_user is None and HEADERS.isdisjoint(get_scope_fields(request.scope)):
+        return None
     headers: list[tuple[bytes, bytes]] = request.scope["headers"]
     found = [header for header in headers if header[0] in HEADERS]
-    if not found and end_user is None:
-        return None
     settings = get_edge_settings(request)
     tag = _read_tag([value for name, value in found if name == TAG])
     get_access_record(request).tag = tag

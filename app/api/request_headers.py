@@ -130,11 +130,17 @@ def _is_retry(count: str) -> bool:
 
 
 def _parse_timeout(headers: Headers) -> float | None:
-    announced = [_parse_positive(headers.get(name, "")) for name in TIMEOUT_HEADERS]
-    return min((seconds for seconds in announced if seconds is not None), default=None)
+    shortest = None
+    for name in TIMEOUT_HEADERS:
+        seconds = _parse_positive(headers.get(name))
+        if seconds is not None and (shortest is None or seconds < shortest):
+            shortest = seconds
+    return shortest
 
 
-def _parse_positive(text: str) -> float | None:
+def _parse_positive(text: str | None) -> float | None:
+    if text is None:
+        return None
     try:
         seconds = float(text)
     except ValueError:

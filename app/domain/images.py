@@ -49,14 +49,17 @@ class GenerationRequest:
 def digest(*parts: str | int | None) -> str:
     """SHA-256 (hex) over a list of parts as JSON; no two different lists look alike. Digests are
     stored, so the text must stay what `json.dumps` makes of the list."""
-    text = ", ".join([_to_json(part) for part in parts])
+    text = ", ".join(
+        [
+            encode_basestring_ascii(part) if isinstance(part, str) else _to_json(part)
+            for part in parts
+        ]
+    )
     return hashlib.sha256(f"[{text}]".encode()).hexdigest()
 
 
-def _to_json(part: str | int | None) -> str:
-    if isinstance(part, str):
-        return encode_basestring_ascii(part)
-    return json.dumps(part)
+def _to_json(part: int | None) -> str:
+    return str(part) if type(part) is int else json.dumps(part)
 
 
 @dataclass(frozen=True, slots=True)

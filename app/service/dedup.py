@@ -83,10 +83,15 @@ class Deduplicator:
         """A new caller, which `callers` keeps until its request is over."""
         attempt = f"{principal.key_id} {dedup_keys.body}"
         refused_before = dedup_keys.is_sdk_retry and self.refusals.take(attempt)
-        if refused_before:
-            # The refused request left no job to join. A job whose caller left is joined as usual.
-            dedup_keys = replace(dedup_keys, is_sdk_retry=False, fresh=True)
-        dedup_keys = replace(dedup_keys, caller_id=job_id, callers={})
+        # A refused request left no job to join. A job whose caller left is joined as usual.
+        dedup_keys = DedupKeys(
+            dedup_keys.body,
+            dedup_keys.idempotency_key,
+            is_sdk_retry=dedup_keys.is_sdk_retry and not refused_before,
+            fresh=dedup_keys.fresh or refused_before,
+            caller_id=job_id,
+            callers={},
+        )
         caller = WaitingCaller(job_id, attempt, dedup_keys, present, job_id, refused_before)
         self.callers.register(caller)
         return caller

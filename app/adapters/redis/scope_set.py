@@ -23,6 +23,7 @@ from app.domain.principal import Principal
 
 HOUSE_SCOPE_KEY = "house"
 MAX_KNOWN_LIMITS = 1024
+_LIMIT_FIELDS: dict[int, tuple[Principal, dict[str, Any]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,17 @@ class ScopeSet:
     def has_budget(self) -> bool:
         return any(scope.limits.has_budget for scope in self.scopes)
 
-    def limit_fields(self, principal: Principal) -> dict[str, Any]:
-        return {
-            "scope_keys": scope_keys_of(principal.key_id, principal.user, principal.team),
-            "limits": [_limits(scope.limits) for scope in self.scopes],
-        }
+    @staticmethod
+    def limit_fields(principal: Principal) -> dict[str, Any]:
+        """For a script. A principal stands for many requests, so its fields are kept."""
+        kept = _LIMIT_FIELDS.get(id(principal))
+        if kept is None or kept[0] is not principal:
+            keys = scope_keys_of(principal.key_id, principal.user, principal.team)
+            if len(_LIMIT_FIELDS) >= MAX_KNOWN_LIMITS:
+                _LIMIT_FIELDS.clear()
+            limits = [_limits(scope.limits) for scope in principal.all_scopes]
+            kept = _LIMIT_FIELDS[id(principal)] = principal, {"scope_keys": keys, "limits": limits}
+        return dict(kept[1])
 
     def fields(self) -> dict[str, Any]:
         """The same for scopes that need not be one principal's."""
