@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.adapters.images.file import FileImageStore
+from app.adapters.images.local_disk import is_on_local_disk
 from app.adapters.images.spool import MAX_IN_MEMORY_BYTES
 from app.domain.media import SLICE_BYTES, ImageContent, ImageStoreUnavailable
 from tests.drafts import named
@@ -220,6 +221,7 @@ async def test_a_directory_of_somebody_else_is_reported(tmp_path: Path) -> None:
 import asyncio, concurrent.futures.thread, os, sys
 from pathlib import Path
 from app.adapters.images.file import FileImageStore
+from app.adapters.images.local_disk import is_on_local_disk
 from app.domain.media import ImageStoreUnavailable
 if os.geteuid() == 0:
     os.seteuid(65534)
@@ -259,6 +261,7 @@ async def test_a_disk_that_takes_no_more_leaves_the_old_image(
 import asyncio, resource, signal, sys
 from pathlib import Path
 from app.adapters.images.file import FileImageStore
+from app.adapters.images.local_disk import is_on_local_disk
 from app.domain.media import ImageStoreUnavailable
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -280,3 +283,37 @@ except ImageStoreUnavailable as unavailable:
     assert "cannot be used (File too large)" in tried.stdout
     assert [path.name for path in path_of(tmp_path, NAME).parent.iterdir()] == [NAME]
     assert await store.get(NAME) == ImageContent(b"bytes", "image/png")
+
+
+def mounts_with(folder: Path, *kinds: str) -> Path:
+    """What the kernel would say if the folder's device were mounted as these file systems."""
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    lines = [f"36 35 {number} / {folder} rw shared:1 - {kind} /dev/some rw" for kind in kinds]
+    mounts = folder / "mounts"
+    mounts.write_text("\n".join(["22 27 0:0 / /proc rw,relatime - proc proc rw", *lines]))
+    return mounts
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_local"),
+    [
+        (("ext4",), True),
+        (("overlay", "overlay"), True),
+        (("nfs4",), False),
+        (("fuse.s3fs",), False),
+        (("ext4", "cifs"), False),
+        ((), False),
+    ],
+)
+def test_only_a_known_kind_of_disk_is_one_of_this_machine(
+    tmp_path: Path, kinds: tuple[str, ...], is_local: bool
+) -> None:
+    assert is_on_local_disk(tmp_path, mounts_with(tmp_path, *kinds)) is is_local
+
+
+def test_a_directory_of_which_nothing_is_known_is_on_no_disk_of_this_machine(
+    tmp_path: Path,
+) -> None:
+    assert not is_on_local_disk(tmp_path / "missing", mounts_with(tmp_path, "ext4"))
+    assert not is_on_local_disk(tmp_path, tmp_path / "nobody says")
