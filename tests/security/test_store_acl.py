@@ -105,6 +105,21 @@ def test_all_of_koi_runs_within_it(
     root.execute_command("ACL SETUSER", "koi", "+hscan", "+zscan")
 
 
+def test_tasks_are_polled_by_the_store_user_of_an_earlier_version(
+    root: redis.Redis, url: str, provider: Sandbox, tmp_path: Path
+) -> None:
+    provider.reset()
+    root.execute_command("ACL SETUSER", "koi", "-zmscore")
+    with gateway(provider, url, tmp_path / "koi", upstream_mode="async") as koi:
+        koi.sandbox.set(latency_s=0.5)
+        with koi.client(koi.key()) as client:
+            made = client.post(GENERATE, json=KOI)
+    root.execute_command("ACL SETUSER", "koi", "+zmscore")
+
+    assert made.status_code == 200
+    assert {entry["object"] for entry in root.acl_log()} >= {"zmscore"}  # type: ignore[union-attr, index]
+
+
 def live_through_everything(koi: Koi, client: httpx.Client) -> None:
     marks = {"idempotency-key": "once"}
     first = client.post(GENERATE, json=KOI, headers=marks)

@@ -108,16 +108,15 @@ class JobClaims:
             if not kept.done():
                 kept.set_result(bool(word))
 
-    def _read(self, fields: dict[str, Any]) -> ReadClaim:
-        record, progress = fields["record"], fields.get("progress", "0")
-        id = fields["job"]
+    def _read(self, row: Sequence[Any]) -> ReadClaim:
+        token, late_ms, age_ms, id, progress, record = row
         before = self._remembered_before.pop(id, NOTHING)
         known, job = self._remembered.pop(id, before)
         if job is None or known != record:
             job = read_job(unflatten(orjson.loads(record)) | {"progress": progress})
         elif job.progress != int(progress):
             job = copy_with(job, progress=int(progress))
-        return ReadClaim(job, fields["token"], fields["late_ms"], fields["age_ms"], record)
+        return ReadClaim(job, token, late_ms, age_ms, record)
 
     def _forget_old(self) -> None:
         """Jobs that ended, or that other processes poll now, do not come back."""

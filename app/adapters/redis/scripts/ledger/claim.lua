@@ -6,15 +6,17 @@
 -- KEYS [1] slot  ARGV [1] epoch [2] position [3] {limit, lease_ms, polls?, first?}
 -- -> claimed {polls_left (due, but without room, by provider), rooms? (polls that are left), next?
 --    (`first` of the next call, where there may be more),
---    claims = {{job, late_ms, token, age_ms, progress?, record (as JSON; empty where polls differ)} ...}}
+--    claims = {{token, late_ms, age_ms, job, progress, record (as JSON; empty where polls differ)} ...}}
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local MAX_SCANNED = 128
 local rooms, left = ask.polls, {}
 
-local function fits(job)
+local function fits(flat)
+  local job = {}
+  for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
   local provider = job.provider or ''
-  local room = rooms and rooms[provider]
+  local room = rooms[provider]
   if not room then return true end
   local polls = count_polls(job)
   if polls > 0 and room == 0 then
@@ -25,15 +27,27 @@ local function fits(job)
   return true
 end
 
--- A job's fields as a table; and as JSON, in which those are empty that nearly every poll changes.
-local function read_whole(id)
-  local flat, job = record(id), {}
+-- When a job began, and its progress; nil when it is gone. What nearly every poll changes is emptied in
+-- the record. No table is made: the fields are many, and so are the jobs.
+local function read_record(flat)
+  local state, created, dispatched, shift, progress = nil, 0, nil, 0, '0'
   for i = 1, #flat, 2 do
-    local field = flat[i]
-    job[field] = flat[i + 1]
-    if field == 'claims' or field == 'progress' then flat[i + 1] = '' end
+    local field, value = flat[i], flat[i + 1]
+    if field == 'state' then
+      state = value
+    elseif field == 'claims' then
+      flat[i + 1] = ''
+    elseif field == 'progress' then
+      progress, flat[i + 1] = value, ''
+    elseif field == 'created' then
+      created = value
+    elseif field == 'dispatched' then
+      dispatched = value
+    elseif field == 'shift' then
+      shift = value
+    end
   end
-  return job, flat
+  return state and (dispatched or created) + shift, progress
 end
 
 local first, most = ask.first or 0, rooms and MAX_SCANNED or ask.limit
@@ -42,21 +56,18 @@ local claims, leased, passed = {}, {}, 0
 for i = 1, #due, 2 do
   if #claims == ask.limit then break end
   local id, due_ms = due[i], due[i + 1]
-  local job, flat = read_whole(id)
-  if not job.state then
+  local flat = record(id)
+  local began, progress = read_record(flat)
+  if not began then
     redis.call('ZREM', K.due, id)
-  elseif not fits(job) then
+  elseif rooms and not fits(flat) then
     passed = passed + 1
   else
+    leased[#leased + 1], leased[#leased + 2] = now_ms + ask.lease_ms, id
     local token = redis.call('HINCRBY', K.job .. id, 'claims', 1)
-    local at_ms = now_ms + ask.lease_ms
-    leased[#leased + 1], leased[#leased + 2] = at_ms, id
-    keep_slots(id, job, at_ms)
-    local age_ms = now_ms - (job.dispatched or job.created) - (job.shift or 0)
-    claims[#claims + 1] = named({
-      job = id, late_ms = math.floor(now_ms - due_ms), token = token, age_ms = math.floor(age_ms),
-      progress = job.progress, record = cjson.encode(flat),
-    })
+    claims[#claims + 1] = {
+      token, math.floor(now_ms - due_ms), math.floor(now_ms - began), id, progress, cjson.encode(flat),
+    }
   end
 end
 set_due(leased)

@@ -22,18 +22,17 @@ end
 
 local function give_back(ask)
   local key = K.job .. ask.job
-  local job = read_fields(key, 'state', 'status', 'progress', 'claims', 'key', 'user', 'team')
-  if not OPEN[job.state] or tonumber(job.claims) ~= ask.token then return 0 end
-  if job.status == 'queued' and ask.status == 'processing' then
+  local state, claims, status, progress =
+    unpack(redis.call('HMGET', key, 'state', 'claims', 'status', 'progress'))
+  if not OPEN[state] or (claims or -1) + 0 ~= ask.token then return 0 end
+  if status == 'queued' and ask.status == 'processing' then
     redis.call('HSET', key, 'status', 'processing')
   end
-  if ask.progress and ask.progress > tonumber(job.progress or 0) and not job.ended then
+  if ask.progress and ask.progress > (progress or 0) + 0 then
     redis.call('HSET', key, 'progress', ask.progress)
   end
   for _, row in ipairs(ask.doubts or {}) do count_doubt(key, unpack(row)) end
-  local at_ms = now_ms + ask.due_ms
-  due[#due + 1], due[#due + 2] = at_ms, ask.job
-  keep_slots(ask.job, job, at_ms)
+  due[#due + 1], due[#due + 2] = now_ms + ask.due_ms, ask.job
   return 1
 end
 
