@@ -46,7 +46,7 @@ async def test_jobs_without_room_for_their_polls_hold_up_nobody(ledger: RedisLed
         wanted = admission(n=len(ids), part_sizes=(1,) * len(ids), body=name)
         job_id = await started(ledger, wanted)
         for part, upstream_id in enumerate(ids):
-            await ledger.record_part(job_id, part, upstream_id=upstream_id, due_ms=-2000)
+            await ledger.record_part(job_id, part, upstream_id=upstream_id, due_ms=-2000 * len(ids))
     lapsed = await ledger.admit(admission(lease_ms=-10))
 
     none, left = await ledger.claim_with_polls(10, 60_000, {None: 0})
@@ -120,21 +120,24 @@ async def test_what_others_changed_between_two_polls_is_seen_by_the_second(
     ]  # fmt: skip
 
 
-async def test_a_job_that_nothing_changed_is_not_read_again(ledger: RedisLedger) -> None:
+async def test_a_job_that_only_polls_changed_is_not_read_again(ledger: RedisLedger) -> None:
     job_id = await started(ledger, admission())
     await ledger.record_part(job_id, 0, upstream_id="up", due_ms=-1)
     jobs = []
-    for _ in range(3):
+    for upstream_id in ("up", "up", "up", "other"):
         [claim] = await ledger.claim(1, 60_000)
         jobs.append(claim.job)
-        await ledger.reschedule(claim, due_ms=-1, progress=50)
-
-    await ledger.record_part(job_id, 0, upstream_id="up", due_ms=-1)
+        await ledger.reschedule(claim, due_ms=-1, progress=50, status=TaskStatus.PROCESSING)
+        await ledger.record_part(job_id, 0, upstream_id=upstream_id, due_ms=-1)
     [claim] = await ledger.claim(1, 60_000)
     jobs.append(claim.job)
 
-    assert jobs[2] is not jobs[0]
-    assert jobs[3] is jobs[2]
+    assert [(job.progress, job.status.value) for job in jobs[:2]] == [
+        (0, "queued"),
+        (50, "processing"),
+    ]
+    assert [job.parts is jobs[0].parts for job in jobs] == [True, True, True, True, False]
+    assert jobs[3] is jobs[1]
 
 
 async def test_a_batch_of_polls_sets_its_due_times_in_one_write(

@@ -14,7 +14,7 @@ from app.adapters.redis.ledger_scripts import LedgerScripts
 from app.adapters.redis.script_requests import Request, given
 from app.domain.copies import copy_with
 from app.domain.errors import LedgerUnavailable
-from app.domain.job import Job
+from app.domain.job import Job, TaskStatus
 from app.domain.ledger import JobClaim, PollRooms
 
 MAX_PASSED = 2000
@@ -32,7 +32,7 @@ NOTHING: tuple[str, Job | None] = "", None
 
 @dataclass(frozen=True, slots=True)
 class ReadClaim(JobClaim):
-    """A claim with the record that its job was read from."""
+    """A claim with the record that its job was read from, but for what polls change."""
 
     record: str
 
@@ -109,13 +109,14 @@ class JobClaims:
                 kept.set_result(bool(word))
 
     def _read(self, row: Sequence[Any]) -> ReadClaim:
-        token, late_ms, age_ms, id, progress, record = row
+        token, late_ms, age_ms, id, status, progress, record = row
         before = self._remembered_before.pop(id, NOTHING)
         known, job = self._remembered.pop(id, before)
         if job is None or known != record:
-            job = read_job(unflatten(orjson.loads(record)) | {"progress": progress})
-        elif job.progress != int(progress):
-            job = copy_with(job, progress=int(progress))
+            changing = {"status": status, "progress": progress}
+            job = read_job(unflatten(orjson.loads(record)) | changing)
+        elif job.status != status or job.progress != int(progress):
+            job = copy_with(job, status=TaskStatus(status), progress=int(progress))
         return ReadClaim(job, token, late_ms, age_ms, record)
 
     def _forget_old(self) -> None:

@@ -6,7 +6,7 @@
 -- KEYS [1] slot  ARGV [1] epoch [2] position [3] {limit, lease_ms, polls?, first?}
 -- -> claimed {polls_left (due, but without room, by provider), rooms? (polls that are left), next?
 --    (`first` of the next call, where there may be more),
---    claims = {{token, late_ms, age_ms, job, progress, record (as JSON; empty where polls differ)} ...}}
+--    claims = {{token, late_ms, age_ms, job, status, progress, the rest of the record as JSON} ...}}
 if data_lost() then return fail(E.data_lost) end
 local ask = cjson.decode(ARGV[3])
 local MAX_SCANNED = 128
@@ -27,27 +27,36 @@ local function fits(flat)
   return true
 end
 
--- When a job began, and its progress; nil when it is gone. What nearly every poll changes is emptied in
--- the record. No table is made: the fields are many, and so are the jobs.
+-- When a job began (nil: it is gone), its status and its progress. These two and the claims, which polls
+-- change, are taken out of the record. No table is made: the fields are many, and so are the jobs.
 local function read_record(flat)
-  local state, created, dispatched, shift, progress = nil, 0, nil, 0, '0'
-  for i = 1, #flat, 2 do
-    local field, value = flat[i], flat[i + 1]
+  local state, created, dispatched, shift, status, progress = nil, 0, nil, 0, nil, '0'
+  local i, last = 1, #flat
+  while i < last do
+    local field, value, taken = flat[i], flat[i + 1], false
     if field == 'state' then
       state = value
-    elseif field == 'claims' then
-      flat[i + 1] = ''
-    elseif field == 'progress' then
-      progress, flat[i + 1] = value, ''
     elseif field == 'created' then
       created = value
     elseif field == 'dispatched' then
       dispatched = value
     elseif field == 'shift' then
       shift = value
+    elseif field == 'status' then
+      status, taken = value, true
+    elseif field == 'progress' then
+      progress, taken = value, true
+    elseif field == 'claims' then
+      taken = true
+    end
+    if taken then
+      flat[i], flat[i + 1] = flat[last - 1], flat[last]
+      flat[last - 1], flat[last], last = nil, nil, last - 2
+    else
+      i = i + 2
     end
   end
-  return state and (dispatched or created) + shift, progress
+  return state and (dispatched or created) + shift, status, progress
 end
 
 local first, most = ask.first or 0, rooms and MAX_SCANNED or ask.limit
@@ -57,7 +66,7 @@ for i = 1, #due, 2 do
   if #claims == ask.limit then break end
   local id, due_ms = due[i], due[i + 1]
   local flat = record(id)
-  local began, progress = read_record(flat)
+  local began, status, progress = read_record(flat)
   if not began then
     redis.call('ZREM', K.due, id)
   elseif rooms and not fits(flat) then
@@ -66,7 +75,8 @@ for i = 1, #due, 2 do
     leased[#leased + 1], leased[#leased + 2] = now_ms + ask.lease_ms, id
     local token = redis.call('HINCRBY', K.job .. id, 'claims', 1)
     claims[#claims + 1] = {
-      token, math.floor(now_ms - due_ms), math.floor(now_ms - began), id, progress, cjson.encode(flat),
+      token, math.floor(now_ms - due_ms), math.floor(now_ms - began), id, status, progress,
+      cjson.encode(flat),
     }
   end
 end
