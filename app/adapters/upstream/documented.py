@@ -34,8 +34,9 @@ IMAGES_KEYS = TASK_KEYS | {"created", "data"}
 ITEM_KEYS = frozenset({"url", "b64_json", "revised_prompt"})
 RUNNING = {"queued": TaskStatus.QUEUED, "processing": TaskStatus.PROCESSING}
 RUNNING_TASK = re.compile(
-    rb'~{~"id"~:~"([A-Za-z0-9_-][A-Za-z0-9_.-]{0,127})"~,~"status"~:~"(queued|processing)"~'
-    rb'(?:,~"progress"~:~(0|[1-9][0-9]?|100)~)?}~'.replace(b"~", rb"[ \t\r\n]*+")
+    rb'[ \t\r\n]*+{[ \t\r\n]*+"id"[ \t\r\n]*+:[ \t\r\n]*+"([A-Za-z0-9_-][A-Za-z0-9_.-]{0,127})"'
+    rb'[ \t\r\n]*+,[ \t\r\n]*+"status"[ \t\r\n]*+:[ \t\r\n]*+"(queued|processing)"[ \t\r\n]*+'
+    rb'(?:,[ \t\r\n]*+"progress"[ \t\r\n]*+:[ \t\r\n]*+(0|[1-9][0-9]?|100)[ \t\r\n]*+)?}[ \t\r\n]*+'
 )
 """What nearly every poll is answered."""
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
