@@ -10,7 +10,7 @@ comments stay out of the store.
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _TOKENS = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|--[^\n]*")
 _BEGINS = re.compile(r"^(?=[A-Za-z])(?!end\b|else)", re.MULTILINE)
@@ -42,6 +42,14 @@ def parts_of(text: str, constants: Mapping[str, str]) -> Iterator[Part]:
             found = _DEFINES.match(statement)
             names = (found[1] or found[2]) if found else ""
             yield Part(statement, frozenset(re.findall(r"\w+", names)), _names_in(statement))
+
+
+def cut(texts: Sequence[str], constants: Mapping[str, str]) -> Sequence[Part]:
+    """The parts of all preludes. Of what they use only the names that preludes define are kept:
+    the others need nothing, and took 0.2 MB of a gateway at rest."""
+    parts = [part for text in texts for part in parts_of(text, constants)]
+    defined = frozenset[str]().union(*(part.defines for part in parts))
+    return [replace(part, uses=part.uses & defined) for part in parts]
 
 
 def link(body: str, parts: Sequence[Part], constants: Mapping[str, str]) -> str:

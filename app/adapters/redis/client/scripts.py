@@ -13,7 +13,7 @@ from importlib import resources
 import hiredis
 
 from app.adapters.redis import keyspace
-from app.adapters.redis.client.linker import Part, constants_of, link, parts_of
+from app.adapters.redis.client.linker import Part, constants_of, cut, link
 from app.adapters.redis.replies import lua_error_codes
 
 PRELUDE = "prelude"
@@ -135,8 +135,7 @@ class Preludes:
     def parts_and_constants(self) -> tuple[Sequence[Part], Mapping[str, str]]:
         keys, codes = keyspace.lua_table(self.provider), lua_error_codes()
         constants = constants_of(keys) | constants_of(codes)
-        shared = (keys, codes, *self.texts)
-        return [part for text in shared for part in parts_of(text, constants)], constants
+        return cut((keys, codes, *self.texts), constants), constants
 
     def link(self, body: str) -> str:
         return link(body, *self.parts_and_constants)
