@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from functools import partial
 from typing import NamedTuple
 
 from app.domain.errors import AdmissionRefused, RateLimited
@@ -161,50 +160,59 @@ class SettledReservation(NamedTuple):
         return status._replace(used=used, held=held)
 
 
-StatusReader = Callable[[LimitKind | None], Iterable[LimitStatus]]
-"""Makes the statuses of one kind, or all."""
+StatusReader = Callable[[], Iterable[LimitStatus]]
+"""Makes all statuses."""
+FindTightest = Callable[[LimitKind], LimitStatus | None]
 
 
 class LimitSnapshot:
     """All limits of one principal at one moment: their statuses, or what makes these once somebody
-    asks. Of most snapshots nobody does, or for one kind only."""
+    asks. Of most snapshots nobody does, or for the tightest ones only: `find_tightest` answers
+    that, before the settlement, for less."""
 
-    __slots__ = ("_known", "_read_kind", "_settlement")
+    __slots__ = ("_find_tightest", "_known", "_read", "_settlement")
 
     def __init__(
         self,
         statuses: tuple[LimitStatus, ...] | StatusReader = (),
         settlement: SettledReservation | None = None,
+        find_tightest: FindTightest | None = None,
     ) -> None:
-        self._known: dict[LimitKind | None, tuple[LimitStatus, ...]] = {}
-        self._read_kind = statuses if callable(statuses) else partial(_of_kind, statuses)
-        self._settlement = settlement
+        self._known: tuple[LimitStatus, ...] | None = None
+        self._read = statuses if callable(statuses) else lambda: statuses
+        self._settlement, self._find_tightest = settlement, find_tightest
 
     @property
     def statuses(self) -> tuple[LimitStatus, ...]:
-        return self._read()
+        if self._known is None:
+            found = self._read()
+            if self._settlement is not None:
+                found = map(self._settlement.apply_to, found)
+            self._known = tuple(found)
+        return self._known
 
     def after_settlement(self, n: int, billed: int, unit_micros: int | None) -> "LimitSnapshot":
         """This snapshot after a reservation of `n` images was settled with `billed` images."""
-        return LimitSnapshot(self._read, SettledReservation(n, billed, unit_micros or 0))
+        settlement = SettledReservation(n, billed, unit_micros or 0)
+        # What was held is used now: then the same limit is the tightest.
+        same = self.tightest if n == billed else None
+        return LimitSnapshot(lambda: self.statuses, settlement, same)
 
     def tightest(self, kind: LimitKind) -> LimitStatus | None:
         """The limit of this kind that will refuse first. The house's limits are left out: what the
         whole deployment uses is for the operator only."""
+        if self._find_tightest is not None:
+            found = self._find_tightest(kind)
+            moved = self._settlement
+            return found if found is None or moved is None else moved.apply_to(found)
         bound = [
             status
-            for status in self._read(kind)
-            if status.limit is not None and status.scope is not ScopeKind.HOUSE
+            for status in self.statuses
+            if status.kind is kind
+            and status.limit is not None
+            and status.scope is not ScopeKind.HOUSE
         ]
-        return min(bound, key=_room_left, default=None)
-
-    def _read(self, kind: LimitKind | None = None) -> tuple[LimitStatus, ...]:
-        if kind not in self._known:
-            found = self._read_kind(kind)
-            if self._settlement is not None:
-                found = map(self._settlement.apply_to, found)
-            self._known[kind] = tuple(found)
-        return self._known[kind]
+        return min(bound, key=_room_of, default=None)
 
     @property
     def binding(self) -> LimitStatus | None:
@@ -213,12 +221,13 @@ class LimitSnapshot:
         return min(bound, key=lambda status: (_share_left(status), -status.reset_s), default=None)
 
 
-def _of_kind(statuses: tuple[LimitStatus, ...], kind: LimitKind | None) -> Iterable[LimitStatus]:
-    return [status for status in statuses if kind in (None, status.kind)]
+def room_left(limit: int, used: int, held: int, reset_s: int) -> tuple[int, int]:
+    """What orders limits by which refuses first."""
+    return max(limit - used - held, 0), reset_s
 
 
-def _room_left(status: LimitStatus) -> tuple[int, int]:
-    return status.remaining or 0, status.reset_s
+def _room_of(status: LimitStatus) -> tuple[int, int]:
+    return room_left(status.limit or 0, status.used, status.held, status.reset_s)
 
 
 def _share_left(status: LimitStatus) -> float:

@@ -10,11 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.adapters.redis.scope_set import ScopeSet
 from app.api.request_body import canonical_json
 from app.domain.calendar import Calendar
 from app.domain.catalog import CatalogError, parse_catalog
 from app.domain.images import GenerationRequest, digest
-from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitStatus, LimitWindow, ScopeKind
+from app.domain.limits import (
+    LimitKind,
+    LimitRaise,
+    Limits,
+    LimitSnapshot,
+    LimitStatus,
+    LimitWindow,
+    Scope,
+    ScopeKind,
+)
 from app.domain.money import format_micros, parse_micros
 from app.domain.notices import NoticeKind, describe_notice
 
@@ -151,6 +161,26 @@ def test_a_settled_reservation_gives_back_what_was_not_delivered() -> None:
     (after,) = standing.after_settlement(n=3, billed=1, unit_micros=None).statuses
 
     assert (after.held, after.remaining) == (0, 6)
+
+
+@pytest.mark.parametrize("billed", [1, 3])
+def test_the_tightest_limit_is_the_same_found_directly_or_among_all(billed: int) -> None:
+    amounts = "2 280000 3 420000 9 1260000 3 420000 7000000 3 2500000 40"
+    limits = Limits(20, 16, 10_000_000, 20_000_000, 60, 5, 30, 50)
+    raised = LimitRaise(Limits(images_per_day=4), 99, "")
+    scopes = (
+        Scope(ScopeKind.KEY, "k", Limits()),
+        Scope(ScopeKind.USER, "ann", limits, raised),
+        Scope(ScopeKind.TEAM, "t", Limits(images_per_day=12, requests_per_minute=9)),
+        Scope(ScopeKind.HOUSE, "house", Limits(images_per_day=5)),
+    )
+    direct = ScopeSet(scopes).snapshot(["600 86000", *[amounts] * 4])
+    among_all = LimitSnapshot(direct.statuses)
+    for kind in LimitKind:
+        assert direct.tightest(kind) == among_all.tightest(kind)
+        after, then = (s.after_settlement(3, billed, 140_000) for s in (direct, among_all))
+        assert after.tightest(kind) == then.tightest(kind)
+        assert after.statuses == then.statuses
 
 
 def test_fingerprints_tell_tenants_and_every_sent_field_apart() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from app.domain.limits import (
     LimitWindow,
     Scope,
     ScopeKind,
+    room_left,
 )
 from app.domain.principal import Principal
 
@@ -65,24 +66,60 @@ class ScopeSet:
 
     def snapshot(self, texts: Sequence[str], *, unlimited: bool = False) -> LimitSnapshot:
         """`texts` are the `limits` of a script's reply; `unlimited` shows what has no limit too."""
-        return LimitSnapshot(partial(self._statuses, texts, unlimited))
+        standing = _Standing(self.scopes, texts, unlimited)
+        return LimitSnapshot(standing.statuses, find_tightest=standing.tightest)
 
-    def _statuses(
-        self, texts: Sequence[str], unlimited: bool, wanted: LimitKind | None
-    ) -> Iterator[LimitStatus]:
-        day_s, month_s = map(int, texts[0].split())
-        counted = COUNTED if wanted is None else COUNTED_OF[wanted]
-        for scope, text in zip(self.scopes, texts[1:], strict=True):
-            amounts = _Amounts(day_s, month_s, *map(int, text.split()))
-            for kind, window, limit_of, always, read in counted:
+
+class _Standing:
+    """How the limits of some scopes stand, unpacked once somebody asks."""
+
+    __slots__ = ("_amounts", "_scopes", "_texts", "_unlimited")
+
+    def __init__(self, scopes: Sequence[Scope], texts: Sequence[str], unlimited: bool) -> None:
+        self._scopes, self._texts, self._unlimited = scopes, texts, unlimited
+        self._amounts: list[_Amounts] | None = None
+
+    def statuses(self) -> Iterator[LimitStatus]:
+        for scope, amounts in zip(self._scopes, self._unpack(), strict=True):
+            for kind, window, limit_of, always, read in COUNTED:
                 limit = limit_of(scope.limits)
-                if limit is None and not (unlimited and always):
+                if limit is None and not (self._unlimited and always):
                     continue
-                used, held, reset_s = read(amounts, limit)
-                status = LimitStatus(
-                    scope.kind, scope.name, kind, window, limit, used, held, reset_s
-                )
-                yield status if scope.raised is None else _with_raise(status, scope.raised)
+                yield _status(scope, kind, window, limit, read(amounts, limit))
+
+    def tightest(self, kind: LimitKind) -> LimitStatus | None:
+        """See `LimitSnapshot.tightest`."""
+        least, best = None, None
+        for scope, amounts in zip(self._scopes, self._unpack(), strict=True):
+            if scope.kind is ScopeKind.HOUSE:
+                continue
+            for _, window, limit_of, _, read in COUNTED_OF[kind]:
+                limit = limit_of(scope.limits)
+                if limit is None:
+                    continue
+                stands = read(amounts, limit)
+                room = room_left(limit, *stands)
+                if least is None or room < least:
+                    least, best = room, (scope, kind, window, limit, stands)
+        return None if best is None else _status(*best)
+
+    def _unpack(self) -> "list[_Amounts]":
+        if self._amounts is None:
+            ends, *scopes = self._texts
+            day_s, month_s = map(int, ends.split())
+            self._amounts = [_Amounts(day_s, month_s, *map(int, t.split())) for t in scopes]
+        return self._amounts
+
+
+def _status(
+    scope: Scope,
+    kind: LimitKind,
+    window: LimitWindow,
+    limit: int | None,
+    stands: tuple[int, int, int],
+) -> LimitStatus:
+    status = LimitStatus(scope.kind, scope.name, kind, window, limit, *stands)
+    return status if scope.raised is None else _with_raise(status, scope.raised)
 
 
 def _with_raise(status: LimitStatus, raised: LimitRaise) -> LimitStatus:
