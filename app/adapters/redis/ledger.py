@@ -19,6 +19,7 @@ from app.adapters.redis.script_requests import (
     Request,
     admission_request,
     admitted_job,
+    admitted_values,
     audit_fields,
     backoff_request,
     collection_request,
@@ -99,7 +100,8 @@ class RedisLedger:
         if admission.unit_micros is None and scope_set.has_budget:
             raise PriceUnknown(refusals.unpriced(scope_set.scopes, admission.request.model))
         self._scripts.ensure_can_spend()
-        request = admission_request(admission, self._attributed)
+        values = admitted_values(admission)
+        request = admission_request(admission, values, self._attributed)
         request |= scope_set.limit_fields(admission.principal) | {"task_ms": self._ttls["task_ms"]}
         request |= given(refusals=self._caps.refusals)
         try:
@@ -112,7 +114,8 @@ class RedisLedger:
         self._scripts.ensure_can_spend(asked=True)
         limit_snapshot = scope_set.snapshot(fields["limits"])
         if status == "opened":
-            return AdmissionResult(admitted_job(admission, fields["created_ms"]), limit_snapshot)
+            job = admitted_job(admission, values, fields["created_ms"])
+            return AdmissionResult(job, limit_snapshot)
         return AdmissionResult(_job(fields), limit_snapshot, status == "joined")
 
     async def bind_idempotency_key(

@@ -1,14 +1,15 @@
 """What the ledger's scripts are asked, as the JSON their headers describe."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from app.adapters.redis.attributions import attribution_request
 from app.adapters.redis.codec import (
+    JOB_FIELDS,
     flatten,
     image_id_of,
     to_json,
     write_entry,
-    write_job,
     write_pending,
 )
 from app.adapters.redis.deliveries import write_webhook
@@ -28,10 +29,8 @@ from app.domain.ledger import (
 )
 from app.domain.principal import Principal
 
-WRITTEN_BY_ADMIT = frozenset({"created", "state", "status"})
-"""Fields of a new job that `admit.lua` writes itself: they depend on the store's clock."""
-
 Request = dict[str, Any]
+_STORED = {field.attribute: field for field in JOB_FIELDS}
 
 
 def given(**fields: Any) -> Request:
@@ -39,21 +38,22 @@ def given(**fields: Any) -> Request:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def admission_request(admission: AdmissionRequest, attributed: int) -> Request:
-    """For `admit.lua`, beside the limits of the scopes. So many values of an attribution are told
-    apart."""
-    fields = write_job(admitted_job(admission, 0))
-    for name in WRITTEN_BY_ADMIT:
-        fields.pop(name, None)
+def admission_request(
+    admission: AdmissionRequest, values: Mapping[str, Any], attributed: int
+) -> Request:
+    """For `admit.lua`, beside the limits of the scopes. `values` are the new job's. So many values
+    of an attribution are told apart."""
+    fields = _write_values(values)
+    fields += ("parts", " ".join(map(str, admission.part_sizes)))
     if admission.webhook is not None:
-        fields["hooks"] = to_json([write_webhook(admission.webhook)])
+        fields += ("hooks", to_json([write_webhook(admission.webhook)]))
     return {
         "job": admission.job_id,
         "user": admission.principal.user,
         "dedup": dedup_request(admission.principal, admission.dedup_keys),
         "images": admission.request.n,
         "lease_ms": admission.lease_ms,
-        "fields": flatten(fields),
+        "fields": fields,
         **attribution_request(admission, attributed),
         **given(
             unit=admission.unit_micros,
@@ -65,28 +65,43 @@ def admission_request(admission: AdmissionRequest, attributed: int) -> Request:
     }
 
 
-def admitted_job(admission: AdmissionRequest, created_ms: int) -> Job:
-    """The job as admission writes it."""
+def admitted_values(admission: AdmissionRequest) -> dict[str, Any]:
+    """What admission knows of the job; `admit.lua` writes what depends on the store's clock."""
     who, request = admission.principal, admission.request
-    return Job(
-        id=admission.job_id,
-        key_id=who.key_id,
-        user=who.user,
-        team=who.team,
-        pool=who.pool,
-        model=request.model,
-        n=request.n,
-        size=request.size,
-        quality=request.quality,
-        unit_micros=admission.unit_micros,
-        created_ms=created_ms,
-        parts=tuple(map(JobPart, admission.part_sizes)),
-        cache_variant=admission.cache_variant,
-        response_format=admission.response_format,
-        request_id=admission.request_id,
-        attribution=admission.attribution,
-        provider=admission.provider,
-    )
+    return {
+        "id": admission.job_id,
+        "key_id": who.key_id,
+        "user": who.user,
+        "team": who.team,
+        "pool": who.pool,
+        "model": request.model,
+        "n": request.n,
+        "size": request.size,
+        "quality": request.quality,
+        "unit_micros": admission.unit_micros,
+        "cache_variant": admission.cache_variant,
+        "response_format": admission.response_format,
+        "request_id": admission.request_id,
+        "attribution": admission.attribution,
+        "provider": admission.provider,
+    }
+
+
+def _write_values(values: Mapping[str, Any]) -> list[str]:
+    """Attributes of a job as stored: field, value, field, value … without those at their
+    default."""
+    flat: list[str] = []
+    for attribute, value in values.items():
+        _, stored, _, write, default = _STORED[attribute]
+        if value != default:
+            flat += (stored, write(value))
+    return flat
+
+
+def admitted_job(admission: AdmissionRequest, values: Mapping[str, Any], created_ms: int) -> Job:
+    """The job as admission wrote it."""
+    parts = tuple(map(JobPart, admission.part_sizes))
+    return Job(created_ms=created_ms, parts=parts, **values)
 
 
 def dedup_request(principal: Principal, keys: DedupKeys) -> Request:
