@@ -39,18 +39,23 @@ class AppendFile:
 
     def try_flush(self) -> bool:
         """True when the kernel has all lines; after a failure it tries again once a second."""
-        if self._added:
-            self._unwritten += b"".join(self._added)
-            self._added.clear()
+        if not self._added and not self._unwritten:
+            return True
+        self._unwritten += b"".join(self._added)
+        self._added.clear()
         due = self._failed_s is None or time.monotonic() > self._failed_s
-        if self._unwritten and due and not self.gone():
-            self._flush()
+        name = self._name()
+        if due and not self._is_gone(name):
+            self._flush(name)
         return not self._unwritten
 
     def gone(self) -> bool:
         """Whether the open file was deleted or replaced: lines written to it would be lost."""
+        return self._is_gone(self._name())
+
+    def _is_gone(self, name: str) -> bool:
         # Yesterday's file may have been swept; the next line opens a new one.
-        current = self._file >= 0 and self._open_name == self._name()
+        current = self._file >= 0 and self._open_name == name
         return current and was_replaced(self._path, self._id)
 
     def sync(self) -> None:
@@ -78,9 +83,10 @@ class AppendFile:
         self._rotated.clear()
         self._file = -1
 
-    def _flush(self) -> None:
+    def _flush(self, name: str) -> None:
         try:
-            self._rotate()
+            if name != self._open_name or self._file < 0:
+                self._rotate(name)
             while self._unwritten:
                 written = os.write(self._file, self._unwritten)
                 self._unwritten, self._unsynced = self._unwritten[written:], True
@@ -93,10 +99,7 @@ class AppendFile:
             self._failed_s = None
             self._log.warning("journal_writes_again")
 
-    def _rotate(self) -> None:
-        name = self._name()
-        if name == self._open_name and self._file >= 0:
-            return
+    def _rotate(self, name: str) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = str(self._directory / name)
         file = os.open(path, APPEND_FLAGS, 0o600)

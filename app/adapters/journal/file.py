@@ -83,7 +83,8 @@ class FileJournal:
         new_changes = self._deduplicator.take_new(record)
         if record.changes and not new_changes:
             return
-        others, jobs = [], []
+        others: list[object] = []
+        jobs: list[object] = []
         for change in new_changes:
             if change.kind is not ChangeKind.JOB:
                 others.append(change)
@@ -92,20 +93,24 @@ class FileJournal:
             if change.seq:
                 # Job records are swept early, but the numbers they took must stay known for a
                 # rebuild.
-                others.append(StoreChange(ChangeKind.JOB, change.id, (), change.seq))
-        self.has_changes = self.has_changes or any(change.seq for change in record.changes)
+                others.append({"kind": "job", "id": change.id, "fields": (), "seq": change.seq})
+        if not self.has_changes:
+            self.has_changes = any(change.seq for change in record.changes)
         mark, at_ms = record.mark, record.at_ms
         if others or not jobs:
-            self._ledger_file.add(orjson.dumps(JournalRecord(mark, others, at_ms)))
+            self._ledger_file.add(_line(mark, others, at_ms))
         if jobs:
-            self._jobs_file.add(orjson.dumps(JournalRecord(mark, jobs, at_ms)))
+            self._jobs_file.add(_line(mark, jobs, at_ms))
 
     def append_copy(self, record: JournalRecord) -> None:
         """Append what another process changed. It does not count for the position of this one."""
         self._copies_file.write(orjson.dumps(record))
 
     def ready(self) -> bool:
-        return not self.gone() and all(file.try_flush() for file in self._files)
+        if self.gone():
+            return False
+        ledger, jobs, copies = self._ledger_file, self._jobs_file, self._copies_file
+        return ledger.try_flush() and jobs.try_flush() and copies.try_flush()
 
     def gone(self) -> bool:
         """Whether the open files or their directory were deleted or replaced."""
@@ -163,6 +168,11 @@ def _sweep(directory: Path, pattern: str, kept: timedelta) -> int:
     for file in old:
         file.unlink(missing_ok=True)
     return len(old)
+
+
+def _line(mark: Position, changes: Sequence[object], at_ms: int) -> bytes:
+    """A `JournalRecord`, of which there are several for each picture, without making one."""
+    return orjson.dumps({"mark": mark, "changes": changes, "at_ms": at_ms})
 
 
 MAX_REMEMBERED = 2048

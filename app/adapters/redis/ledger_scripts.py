@@ -276,14 +276,14 @@ class _WriteReply:
     sent: Sequence[str]
 
     def read(self, reply: Any) -> tuple[Any, Fields]:
-        match reply:
-            case [status, str(text), list(changes), dict(fields)]:
-                if status == "opened":
-                    changes[0][2] += self.sent
-                if status != ErrorCode.DATA_LOST:
-                    self.scripts.note_changes(self.epoch, text, changes)
-                return status, fields
-        raise unexpected_reply(self.name, reply)
+        if type(reply) is not list or tuple(map(type, reply[1:])) != (str, list, dict):
+            raise unexpected_reply(self.name, reply)
+        status, text, changes, fields = reply
+        if status == "opened":
+            changes[0][2] += self.sent
+        if status != ErrorCode.DATA_LOST:
+            self.scripts.note_changes(self.epoch, text, changes)
+        return status, fields
 
     def flush(self) -> None:
         self.scripts.journal.flush()

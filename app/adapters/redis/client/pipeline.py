@@ -142,6 +142,9 @@ class NodePipeline:
     def _send_calls(
         self, calls: Sequence[ScriptCall], first: Sequence[bytes], done: Done, asking: bool
     ) -> None:
+        if not (first or asking or self._replicas):
+            self._exchange([call.packed for call in calls], done)
+            return
         commands = [*first]
         for call in calls:
             commands += (ASKING, call.packed) if asking else (call.packed,)
@@ -149,8 +152,7 @@ class NodePipeline:
         kept = [n for n, call in enumerate(calls) if self._replicas and _writes_ledger(call)]
         if kept:
             commands += self._wait_commands()
-        whole = span == slice(0, len(commands), 1)
-        self._exchange(commands, done if whole else partial(self._unwrap, span, kept, done))
+        self._exchange(commands, partial(self._unwrap, span, kept, done))
 
     def _unwrap(
         self, span: slice, kept: Sequence[int], done: Done, replies: list[Any] | Exception
