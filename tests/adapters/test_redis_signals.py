@@ -60,6 +60,21 @@ async def test_listening_outlives_a_restart_of_the_store(
         await eventually(lambda: heard == [None, None, job_id])
 
 
+async def test_words_that_arrive_together_are_all_heard_in_order(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    heard: list[str | None] = []
+    ids = [f"task_{number}_{'x' * 90}" for number in range(2000)]
+    async with listening(open_store(engine.url), heard):
+        await heard_by_one(engine)
+        with engine.client() as admin, admin.pipeline(transaction=False) as together:
+            for job_id in ids:
+                together.publish(keyspace.ENDED_CHANNEL, job_id)
+            together.execute()
+        await eventually(lambda: len(heard) > len(ids))
+    assert heard == [None, *ids]
+
+
 async def test_a_quiet_connection_is_not_a_dead_one(engine: Engine, open_store: OpenStore) -> None:
     heard: list[str | None] = []
     async with listening(open_store(engine.url, timeout_s=0.1), heard, quiet_s=0.1):
@@ -94,19 +109,19 @@ async def test_a_frozen_store_is_left_for_a_new_connection(
 
 
 class ClosesBadly:
-    """A connection that is cancelled while it subscribes, and fails as it is closed."""
+    """A connection that is cancelled while it listens, and fails as it is closed."""
 
     def __init__(self) -> None:
-        self.subscribing = asyncio.Event()
+        self.listening = asyncio.Event()
 
-    async def pubsub(self) -> "ClosesBadly":
+    async def listen(self, _channel: str) -> "ClosesBadly":
         return self
 
-    async def subscribe(self, _channel: str) -> None:
-        self.subscribing.set()
+    async def read(self, _within_s: float) -> None:
+        self.listening.set()
         await asyncio.sleep(3600)
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         raise ConnectionResetError
 
 
@@ -118,7 +133,7 @@ async def test_an_error_while_the_connection_is_closed_keeps_no_listener_alive()
             pass
 
     listening = asyncio.create_task(listen())
-    await store.subscribing.wait()
+    await store.listening.wait()
     listening.cancel()
     await asyncio.wait([listening], timeout=10)
 

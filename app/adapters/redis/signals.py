@@ -66,20 +66,18 @@ class RedisSignals:
             pause_s = min(2 * pause_s, MAX_RETRY_S)
 
     async def _listen(self, channel: str) -> AsyncGenerator[str | None, None]:
-        pubsub = await self._store.pubsub()
+        listener = await self._store.listen(channel)
         try:
-            await pubsub.subscribe(channel)
-            yield None
             pinged = False
             while True:
                 raise_if_cancelled()
-                message = await pubsub.get_message(timeout=self._quiet_s)
-                if message is not None and message["type"] == "message":
-                    yield message["data"]
-                elif message is None and pinged:
+                heard = await listener.read(self._quiet_s)
+                if heard is None and pinged:
                     raise TimeoutError
-                pinged = message is None
+                pinged = heard is None
                 if pinged:
-                    await pubsub.ping()
+                    listener.ping()
+                for message in heard or ():
+                    yield message
         finally:
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
+            await listener.close()

@@ -13,11 +13,11 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 
 from app.adapters.redis.client.breaker import BreakerState, CircuitBreaker
 from app.adapters.redis.client.connection import Client, find_ledger_node
 from app.adapters.redis.client.errors import WRITE_REFUSALS, classify_error
+from app.adapters.redis.client.listener import Listener, listen
 from app.adapters.redis.client.pipeline import NodePipeline, Pipeline, ReplyReader, ScriptCall
 from app.adapters.redis.client.scripts import Argument, Command, Script
 from app.adapters.redis.client.timeouts import EventLoopLag
@@ -84,9 +84,11 @@ class BatchingStore:
             asyncio.get_running_loop().call_soon(self._flush)
         return await call.reply
 
-    async def pubsub(self) -> PubSub:
-        """A connection of its own to listen on; the caller closes it."""
-        return (await find_ledger_node(self._client, self._timeout_s)).pubsub()
+    async def listen(self, channel: str) -> Listener:
+        """Listen on a connection of its own; the caller closes it. Raises `RedisError`,
+        `OSError`."""
+        node = await find_ledger_node(self._client, self._timeout_s)
+        return await listen(node.connection_pool, channel)
 
     async def aclose(self) -> None:
         """Finish what is queued, then hang up."""

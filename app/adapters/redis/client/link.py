@@ -56,17 +56,12 @@ class Link(asyncio.Protocol):
     def __init__(
         self, connection: AbstractConnection, timeout_s: float, lost: Callable[[], None]
     ) -> None:
-        self._transport = _transport_of(connection)
+        self._transport = transport_of(connection)
         # redis-py learns through its own protocol when the connection is closed.
         self._former = self._transport.get_protocol()
         self._lost, self._timer = lost, SilenceTimer(timeout_s, self._fail)
         self._under_way: deque[Exchange] = deque()
-        self._reader = hiredis.Reader(
-            encoding="utf-8",
-            replyError=read_error,
-            protocolError=InvalidResponse,
-            notEnoughData=NOT_ENOUGH_DATA,
-        )
+        self._reader = open_reader()
         self.is_open = True
         self._ended = False
         self._transport.set_protocol(self)
@@ -138,7 +133,17 @@ class Link(asyncio.Protocol):
             self._under_way.popleft().finish(error)
 
 
-def _transport_of(connection: AbstractConnection) -> asyncio.Transport:
+def open_reader() -> hiredis.Reader:
+    """Reads replies; `NOT_ENOUGH_DATA` when none is whole."""
+    return hiredis.Reader(
+        encoding="utf-8",
+        replyError=read_error,
+        protocolError=InvalidResponse,
+        notEnoughData=NOT_ENOUGH_DATA,
+    )
+
+
+def transport_of(connection: AbstractConnection) -> asyncio.Transport:
     """redis-py has no public name for it, so this is the one place that knows its private one."""
     writer = connection._writer
     if writer is None:

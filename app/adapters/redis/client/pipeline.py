@@ -201,7 +201,7 @@ class NodePipeline:
                     exchange.done(error)
 
     async def _make_link(self) -> Link:
-        connection = await _acquire(self._pool)
+        connection = await acquire(self._pool)
         try:
             return Link(connection, self._timeout_s, partial(self._hand_back, connection))
         except RedisError:
@@ -209,16 +209,7 @@ class NodePipeline:
             raise
 
     def _hand_back(self, connection: AbstractConnection) -> None:
-        self._launch(self._release(connection), "koi-store-hang-up")
-
-    async def _release(self, connection: AbstractConnection) -> None:
-        try:
-            with translate_resets():
-                await connection.disconnect(nowait=True)
-        except (RedisError, OSError):
-            pass  # it is gone either way
-        finally:
-            await self._pool.release(connection)
+        self._launch(hang_up(self._pool, connection), "koi-store-hang-up")
 
     def _launch(self, work: Any, name: str) -> "asyncio.Task[None]":
         task = asyncio.create_task(work, name=name)
@@ -245,7 +236,7 @@ def _has_replicas(count: object, replicas: int) -> bool:
     return isinstance(count, int) and count >= replicas
 
 
-async def _acquire(pool: ConnectionPool) -> AbstractConnection:
+async def acquire(pool: ConnectionPool) -> AbstractConnection:
     try:
         connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
     except RedisConnectionError as error:
@@ -253,3 +244,13 @@ async def _acquire(pool: ConnectionPool) -> AbstractConnection:
             raise MaxConnectionsError("no connection became free in time") from error
         raise
     return connection
+
+
+async def hang_up(pool: ConnectionPool, connection: AbstractConnection) -> None:
+    try:
+        with translate_resets():
+            await connection.disconnect(nowait=True)
+    except (RedisError, OSError):
+        pass  # it is gone either way
+    finally:
+        await pool.release(connection)
