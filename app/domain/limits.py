@@ -212,7 +212,7 @@ class LimitSnapshot:
             and status.limit is not None
             and status.scope is not ScopeKind.HOUSE
         ]
-        return min(bound, key=_room_of, default=None)
+        return min(bound, key=_room_left, default=None)
 
     @property
     def binding(self) -> LimitStatus | None:
@@ -221,13 +221,8 @@ class LimitSnapshot:
         return min(bound, key=lambda status: (_share_left(status), -status.reset_s), default=None)
 
 
-def room_left(limit: int, used: int, held: int, reset_s: int) -> tuple[int, int]:
-    """What orders limits by which refuses first."""
-    return max(limit - used - held, 0), reset_s
-
-
-def _room_of(status: LimitStatus) -> tuple[int, int]:
-    return room_left(status.limit or 0, status.used, status.held, status.reset_s)
+def _room_left(status: LimitStatus) -> tuple[int, int]:
+    return status.remaining or 0, status.reset_s
 
 
 def _share_left(status: LimitStatus) -> float:

@@ -18,7 +18,6 @@ from app.domain.limits import (
     LimitWindow,
     Scope,
     ScopeKind,
-    room_left,
 )
 from app.domain.principal import Principal
 
@@ -90,17 +89,18 @@ class _Standing:
     def tightest(self, kind: LimitKind) -> LimitStatus | None:
         """See `LimitSnapshot.tightest`."""
         least, best = None, None
+        counted, house = COUNTED_OF[kind], ScopeKind.HOUSE
         for scope, amounts in zip(self._scopes, self._unpack(), strict=True):
-            if scope.kind is ScopeKind.HOUSE:
+            if scope.kind is house:
                 continue
-            for _, window, limit_of, _, read in COUNTED_OF[kind]:
-                limit = limit_of(scope.limits)
+            for one in counted:
+                limit = one.limit_of(scope.limits)
                 if limit is None:
                     continue
-                stands = read(amounts, limit)
-                room = room_left(limit, *stands)
+                used, held, reset_s = stands = one.read(amounts, limit)
+                room = max(limit - used - held, 0), reset_s
                 if least is None or room < least:
-                    least, best = room, (scope, kind, window, limit, stands)
+                    least, best = room, (scope, kind, one.window, limit, stands)
         return None if best is None else _status(*best)
 
     def _unpack(self) -> "list[_Amounts]":
@@ -213,18 +213,26 @@ def scope_keys_of(key: str, user: str, team: str | None) -> list[str]:
     return [*keys, *([f"team:{team}"] if team is not None else []), HOUSE_SCOPE_KEY]
 
 
-@lru_cache(MAX_KNOWN_LIMITS)
+_SENT_LIMITS = {
+    "requests": "requests_per_minute",
+    "concurrency": "concurrency",
+    "images_day": "images_per_day",
+    "images_month": "images_per_month",
+    "micros_day": "micros_per_day",
+    "micros_month": "micros_per_month",
+    "images_minute": "images_per_minute",
+    "requests_day": "requests_per_day",
+}
+_read_limits = attrgetter(*_SENT_LIMITS.values())
+
+
 def _limits(limits: Limits) -> orjson.Fragment:
     """The limits that are set, as scripts read them."""
-    named = {
-        "requests": limits.requests_per_minute,
-        "concurrency": limits.concurrency,
-        "images_day": limits.images_per_day,
-        "images_month": limits.images_per_month,
-        "micros_day": limits.micros_per_day,
-        "micros_month": limits.micros_per_month,
-        "images_minute": limits.images_per_minute,
-        "requests_day": limits.requests_per_day,
-    }
-    given = {name: limit for name, limit in named.items() if limit is not None}
-    return orjson.Fragment(orjson.dumps(given))
+    return _write_limits(*_read_limits(limits))
+
+
+@lru_cache(MAX_KNOWN_LIMITS)
+def _write_limits(*values: int | None) -> orjson.Fragment:
+    # By their numbers: a hash of the whole value would cost more than the rest.
+    named = zip(_SENT_LIMITS, values, strict=True)
+    return orjson.Fragment(orjson.dumps({n: limit for n, limit in named if limit is not None}))
