@@ -31,6 +31,7 @@ from app.api.state import (
     get_scope_edge_settings,
     get_scope_fields,
     get_scope_metrics,
+    release_request,
 )
 from app.domain.errors import GatewayDraining
 from app.service.log_context import bind_request_id, log_context
@@ -80,6 +81,7 @@ class EdgeMiddleware:
             for cleanup in record.cleanups:
                 cleanup()
             _log_and_count(scope, record, metrics)
+            release_request(scope, record)
 
 
 async def _answer_failure(error: BaseException, scope: Scope, receive: Receive, send: Send) -> bool:

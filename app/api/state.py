@@ -158,6 +158,14 @@ def get_scope_answer(scope: Scope) -> TakeAnswer | None:
     return answer
 
 
+def release_request(scope: Scope, record: AccessRecord) -> None:
+    """Cut the rings of references in a request that is over. Otherwise all of it would stay until
+    the collector's next pass of everything, which may be hours away."""
+    scope.pop(ABORT_KEY, None)
+    scope.pop(ANSWER_KEY, None)
+    record.cleanups.clear()
+
+
 def get_app_state(request: Request) -> AppState:
     state: LifespanState = request.scope["state"]
     return state["running"]
