@@ -1,12 +1,15 @@
 """One request on a connection and its answer, as uvicorn's protocol expects it."""
 
+import asyncio
+from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGISendEvent, HTTPScope
+from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPScope
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     STATUS_LINE,
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 BODILESS_STATUSES = frozenset({204, 304})
 MAX_JOINED_BYTES = 64 << 10
 """Longer bodies are not copied to be joined with their head."""
+NO_PIPELINE: deque[tuple[RequestResponseCycle, ASGI3Application]] = deque(maxlen=0)
+"""An empty deque takes 0.8 KB, and hardly any client sends a request before it has its answer."""
 CONTROL_FREE = bytes({*range(256)} - {*range(9), *range(10, 32), 127})
 """What the lines of a head consist of, beside their ends."""
 
@@ -50,6 +55,17 @@ def build_scope(
         FIELDS_KEY: fields,
         PEER_KEY: protocol.peer,
     }
+
+
+class LeanFlow(FlowControl):
+    """uvicorn's, with an event in a tenth of the memory: every connection has one."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.read_paused = self.write_paused = False
+        writable = LeanEvent()
+        writable.set()
+        self._is_writable_event = cast(asyncio.Event, writable)
 
 
 class EdgeCycle(RequestResponseCycle):

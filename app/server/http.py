@@ -5,6 +5,7 @@ OpenAI errors like all others.
 """
 
 import asyncio
+from collections import deque
 from typing import Any
 
 import httptools
@@ -14,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app.api.settings import EdgeSettings
 from app.server import http_compat
-from app.server.cycle import EdgeCycle
+from app.server.cycle import NO_PIPELINE, EdgeCycle, LeanFlow
 from app.server.deadline import ConnectionDeadline, WriteStallWatch
 from app.server.http_errors import (
     RequestRejected,
@@ -43,17 +44,16 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings: EdgeSettings = self.app_state.get("edge") or EdgeSettings()
-        self._deadline = ConnectionDeadline(self.loop)
-        self._in_head = False
-        self._in_message = False
+        self.pipeline, self._deadline = NO_PIPELINE, ConnectionDeadline(self.loop)
+        self._in_head = self._in_message = False
         self._head_bytes = self._field_bytes = self._chunk_bytes = 0
         self._due_s: float | None = None
-        self._closing = False
-        self._upgrade_offered = False
+        self._closing = self._upgrade_offered = False
         self._active_cycle: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = LeanFlow(transport)
         self._stall_watch = WriteStallWatch(transport, self.loop)
         self.peer = ConnectionPeer(transport, self.loop)
         if len(self.connections) > self.settings.max_connections:
@@ -204,7 +204,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, app))
+            self.pipeline = deque([(cycle, app), *self.pipeline])
 
     def on_message_complete(self) -> None:
         if self._upgrade_offered:

@@ -93,9 +93,10 @@ class HttpConnection(asyncio.Protocol):
             if parser.is_complete:
                 return b""
             await self._wait(within_s)
-        piece = parser.pieces.popleft()
-        parser.buffered -= len(piece)
-        if self._is_paused and parser.buffered <= READ_BUFFER_BYTES // 2:
+        piece = b"".join(parser.pieces)
+        parser.pieces.clear()
+        parser.buffered = 0
+        if self._is_paused:
             self._is_paused = False
             if self.is_open and self._transport is not None:
                 self._transport.resume_reading()

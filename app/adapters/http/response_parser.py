@@ -4,8 +4,6 @@ No input or output: whoever reads the connection feeds it. Any division of the s
 pieces gives the same answer.
 """
 
-from collections import deque
-
 import httptools
 
 from app.adapters.http.errors import BodyTruncated, MalformedResponse, ReadError
@@ -24,8 +22,8 @@ class ResponseParser:
     """Reads one answer at a time; `expect` begins the next one.
 
     `head` is None until the final head has come; informational ones (1xx) are skipped. Body
-    `pieces` are taken out by the reader; `buffered` counts their bytes. `is_complete`: the answer
-    has come whole. `is_reusable`: and the server keeps the connection, and sent no more than that.
+    `pieces` are taken by the reader, all at once; `buffered` counts their bytes. `is_complete`: the
+    answer has come whole. `is_reusable`: and the server keeps the connection, and sent no more.
     """
 
     def __init__(self) -> None:
@@ -43,7 +41,7 @@ class ResponseParser:
     def expect(self, *, bodiless: bool = False) -> None:
         """Begin to read an answer. `bodiless`: to a HEAD request, whose answer has no body."""
         self.head: ResponseHead | None = None
-        self.pieces: deque[bytes] = deque()
+        self.pieces: list[bytes] = []
         self.buffered = 0
         self.is_complete = False
         self.is_reusable = False
