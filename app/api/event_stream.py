@@ -43,10 +43,7 @@ class EventStreamResponse(Response):
             **UNBUFFERED_HEADERS,
         }
         try:
-            async with (
-                pending.abandon_unless_answered(),
-                DisconnectWatch(get_scope_peer(scope), receive),
-            ):
+            async with pending, DisconnectWatch(get_scope_peer(scope), receive):
                 await send_start(send, Response(b"", 200, headers, "text/event-stream"))
                 await send_chunk(send, b": koi\n\n")
                 pause_s = min(

@@ -6,9 +6,9 @@ joins the job and does not buy again. None of them changes the job itself.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -47,22 +47,19 @@ UNBUFFERED_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 @dataclass(frozen=True, slots=True)
 class JobRecipient:
-    """The caller who is to get an answer about a job."""
+    """The caller who is to get an answer about a job, within a block of this: one that ends early
+    leaves the caller without its answer, so the next identical request joins the job. If the job
+    itself failed, there is nothing to join."""
 
     request: Request
     started: StartedJob
 
-    @asynccontextmanager
-    async def abandon_unless_answered(self) -> AsyncIterator[None]:
-        """A block that ends early leaves the caller without its answer, so the next identical
-        request joins the job. If the job itself failed, there is nothing to join."""
-        try:
-            yield
-        except GenerationFailed:
-            raise
-        except BaseException:
+    async def __aenter__(self) -> None:
+        """The block begins."""
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, GenerationFailed):
             await get_app_state(self.request).gateway.generate.abandon(self.started)
-            raise
 
     async def raise_if_disconnected(self) -> None:
         """Raise `ClientDisconnect` when the caller is gone. Call it before the end of the answer is
@@ -116,15 +113,16 @@ class PendingResponse(JobRecipient):
         passed_s = time.perf_counter() - get_access_record(self.request).started_s
         return max(self.wait_plan.silence_s - passed_s, 0.0)
 
-    async def has_links_in_silence(self) -> bool:
-        """Wait for the job's end, at most through the silent time; whether the answer is at hand
-        then. One with base64 may still take its time, and so may a job that failed: its caller
-        may be given another one."""
-        if self.response_format != ResponseFormat.URL:
-            return False
+    @property
+    def is_for_links(self) -> bool:
+        """Whether the answer is at hand once there are pictures: base64 may still take its time."""
+        return self.response_format == ResponseFormat.URL
+
+    def wait_in_silence(self) -> Coroutine[Any, Any, bool]:
+        """Wait for the job's end, at most through the silent time; whether there are pictures then.
+        A job that failed may still take its time: its caller may be given another one."""
         wait_s = self.left_s if self.silence_s is None else min(self.silence_s, self.left_s)
-        generate = get_app_state(self.request).gateway.generate
-        return await generate.wait_for_success(self.started, wait_s)
+        return get_app_state(self.request).gateway.generate.wait_for_success(self.started, wait_s)
 
     async def wait_for_job(self) -> FinishedJob:
         generate = get_app_state(self.request).gateway.generate
@@ -162,7 +160,7 @@ class ImmediateResponse(Response):
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        async with self.recipient.abandon_unless_answered():
+        async with self.recipient:
             await self.recipient.send_response(await self.build_response(), send)
         self.recipient.received()
 
@@ -182,11 +180,8 @@ class HeartbeatResponse(Response):
         pending = self.pending
         get_scope_access_record(scope).waited = True
         try:
-            async with (
-                pending.abandon_unless_answered(),
-                DisconnectWatch(get_scope_peer(scope), receive),
-            ):
-                if await pending.has_links_in_silence():
+            async with pending, DisconnectWatch(get_scope_peer(scope), receive):
+                if pending.is_for_links and await pending.wait_in_silence():
                     answer = await pending.build_response()
                 else:
                     answer = await self._build_with_heartbeats(send)

@@ -119,7 +119,7 @@ class CallResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _keep_job(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext() if self.recipient is None else self.recipient.abandon_unless_answered()
+        return nullcontext() if self.recipient is None else self.recipient
 
     async def _open(self, send: Send) -> None:
         if not self.streams:
