@@ -74,6 +74,7 @@ class RunJob:
             permit = upstream.limiter.acquire(job.id, len(job.parts), self.timings.queue_s)
             kept = partial(self.ledger.record_part, job.id, 0, due_ms=self.timings.lease_ms)
             starts = await run_renewing(permit, kept, RENEW_RESERVATION_S)
+            del permit, kept  # not to be kept for as long as the provider takes
             silence_ms = upstream.timings.silence_ms + round(1000 * starts[-1])
             dispatched = await self.ledger.dispatch(job.id, silence_ms)
         except (GatewayOverloaded, UpstreamError, StoreUnavailable) as error:

@@ -85,6 +85,7 @@ class HttpClient:
             connection = await self._get_connection(request.url.origin, send_state)
             send_state.enter(SendStage.SENT)
             connection.begin(encoded, bodiless=request.method == "HEAD")
+            del encoded  # not to be kept for as long as the server takes
             if not isinstance(request.body, bytes):
                 await connection.send_body(request.body)
             head = await connection.read_head(self._timeouts.read_s)
