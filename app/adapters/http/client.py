@@ -68,6 +68,7 @@ class HttpClient:
         self._timeouts = timeouts
         self._idle: dict[Origin, list[HttpConnection]] = {}
         self._open: set[HttpConnection] = set()
+        self._forget = self._open.discard
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def send(self, request: HttpRequest, send_state: SendState) -> "HttpResponse":
@@ -142,7 +143,7 @@ class HttpClient:
             self._tls = self._make_tls()
         tls = self._tls if origin.is_tls else None
         connection = await open_connection(
-            origin, addresses, tls, lambda: HttpConnection(self._open.discard)
+            origin, addresses, tls, lambda: HttpConnection(self._forget)
         )
         if not connection.is_open:
             raise ConnectError("the connection was closed as soon as it was open")

@@ -26,20 +26,17 @@ class ResponseParser:
     answer has come whole. `is_reusable`: and the server keeps the connection, and sent no more.
     """
 
+    __slots__ = (
+        "_bodiless", "_field_count", "_fields", "_head_bytes", "_parser", "_unread_bytes",
+        "buffered", "head", "is_complete", "is_reusable", "pieces",
+    )  # fmt: skip
+
     def __init__(self) -> None:
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        # As lenient as browsers: an odd answer may name a paid picture. After each answer, what
-        # else came on the connection only closes it.
-        self._parser.set_dangerous_leniencies(
-            lenient_headers=True,
-            lenient_keep_alive=True,
-            lenient_optional_cr_before_lf=True,
-            lenient_spaces_after_chunk_size=True,
-        )
         self.expect()
 
     def expect(self, *, bodiless: bool = False) -> None:
         """Begin to read an answer. `bodiless`: to a HEAD request, whose answer has no body."""
+        self._parser: httptools.HttpResponseParser | None = None
         self.head: ResponseHead | None = None
         self.pieces: list[bytes] = []
         self.buffered = 0
@@ -53,11 +50,11 @@ class ResponseParser:
 
     def feed(self, data: bytes) -> None:
         """Read more bytes. Raises `MalformedResponse`, never after the answer is complete."""
-        if self.is_complete or self._parser is None:
+        if self.is_complete:
             self.is_reusable = False
             return
         try:
-            self._parser.feed_data(data)
+            self._get_parser().feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.is_reusable = False
             if not self.is_complete:
@@ -78,6 +75,20 @@ class ResponseParser:
         if not self.head.is_open_ended:
             raise BodyTruncated("the body ended before its end")
         self.is_complete = True
+
+    def _get_parser(self) -> httptools.HttpResponseParser:
+        """Made when the answer begins to come: while it is awaited it would take 0.8 KB."""
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
+            # As lenient as browsers: an odd answer may name a paid picture. After each answer, what
+            # else came on the connection only closes it.
+            self._parser.set_dangerous_leniencies(
+                lenient_headers=True,
+                lenient_keep_alive=True,
+                lenient_optional_cr_before_lf=True,
+                lenient_spaces_after_chunk_size=True,
+            )
+        return self._parser
 
     def close(self) -> None:
         """Let go of the parser, which holds this object too."""
