@@ -54,7 +54,7 @@ class ResponseParser:
             self.is_reusable = False
             return
         try:
-            self._get_parser().feed_data(data)
+            (self._parser or self._make_parser()).feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.is_reusable = False
             if not self.is_complete:
@@ -76,19 +76,18 @@ class ResponseParser:
             raise BodyTruncated("the body ended before its end")
         self.is_complete = True
 
-    def _get_parser(self) -> httptools.HttpResponseParser:
-        """Made when the answer begins to come: while it is awaited it would take 0.8 KB."""
-        if self._parser is None:
-            self._parser = httptools.HttpResponseParser(self)
-            # As lenient as browsers: an odd answer may name a paid picture. After each answer, what
-            # else came on the connection only closes it.
-            self._parser.set_dangerous_leniencies(
-                lenient_headers=True,
-                lenient_keep_alive=True,
-                lenient_optional_cr_before_lf=True,
-                lenient_spaces_after_chunk_size=True,
-            )
-        return self._parser
+    def _make_parser(self) -> httptools.HttpResponseParser:
+        """Once an answer begins to come: while it is awaited, a parser would take 0.8 KB."""
+        self._parser = parser = httptools.HttpResponseParser(self)
+        # As lenient as browsers: an odd answer may name a paid picture. After each answer, what
+        # else came on the connection only closes it.
+        parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_keep_alive=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+        return parser
 
     def close(self) -> None:
         """Let go of the parser, which holds this object too."""

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from sys import intern
 
 import orjson
 import structlog
@@ -215,7 +216,8 @@ class ChangeDeduplicator:
 
 def _digests(fields: Sequence[str]) -> dict[str, int]:
     """Each field with a digest of its value: values may be long."""
-    return dict(zip(fields[::2], map(hash, fields[1::2]), strict=True))
+    # Names that are read from a reply are made anew each time: one of each is kept.
+    return dict(zip(map(intern, fields[::2]), map(hash, fields[1::2]), strict=True))
 
 
 class DelegatedJournal:
