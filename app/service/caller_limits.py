@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from app.domain.errors import RateLimited
 from app.domain.limits import Scope, TooManyWaiting
@@ -147,6 +147,8 @@ def _too_fast(what: str, per_s: float, wait_s: float) -> RateLimited:
 Release = Callable[[], None]
 """Gives back what was taken. Call it once, also when the caller left."""
 
+MAX_SHARES = 1024
+"""The shares of how many keys are remembered."""
 MAX_QUEUED = 64
 """How many may wait under one name; more are refused at once."""
 RETRY_AFTER_S = 2
@@ -159,11 +161,13 @@ class WaitingCap:
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._waiting: dict[str, int] = {}
+        # Callers of one key share these: all that wait keep them.
+        self._share_of = lru_cache(MAX_SHARES)(self._make_share)
 
     def take(self, principal: Principal) -> Release:
         """Raises `TooManyWaiting`."""
         waiting = self._waiting
-        names = (f"key:{principal.key_id}", f"user:{principal.user}")
+        names, release = self._share_of(principal.key_id, principal.user)
         for name in names:
             if self._limit is not None and waiting.get(name, 0) >= self._limit:
                 raise TooManyWaiting(
@@ -174,7 +178,11 @@ class WaitingCap:
                 )
         for name in names:
             waiting[name] = waiting.get(name, 0) + 1
-        return partial(self._release, names)
+        return release
+
+    def _make_share(self, key_id: str, user: str) -> tuple[tuple[str, str], Release]:
+        names = (f"key:{key_id}", f"user:{user}")
+        return names, partial(self._release, names)
 
     def _release(self, names: tuple[str, ...]) -> None:
         for name in names:
