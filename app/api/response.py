@@ -41,6 +41,7 @@ from app.domain.errors import GatewayError, GenerationFailed
 from app.domain.images import ResponseFormat
 from app.service.callers import HALF_CLOSED_S
 from app.service.generation import FinishedJob, StartedJob
+from app.service.wait import EndedJob
 
 UNBUFFERED_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
@@ -113,16 +114,17 @@ class PendingResponse(JobRecipient):
         passed_s = time.perf_counter() - get_access_record(self.request).started_s
         return max(self.wait_plan.silence_s - passed_s, 0.0)
 
-    @property
-    def is_for_links(self) -> bool:
-        """Whether the answer is at hand once there are pictures: base64 may still take its time."""
-        return self.response_format == ResponseFormat.URL
-
-    def wait_in_silence(self) -> Coroutine[Any, Any, bool]:
-        """Wait for the job's end, at most through the silent time; whether there are pictures then.
-        A job that failed may still take its time: its caller may be given another one."""
+    def wait_in_silence(self) -> Coroutine[Any, Any, EndedJob | None]:
+        """Wait for the job's end, at most through the silent time."""
         wait_s = self.left_s if self.silence_s is None else min(self.silence_s, self.left_s)
-        return get_app_state(self.request).gateway.generate.wait_for_success(self.started, wait_s)
+        return get_app_state(self.request).gateway.generate.wait_for_end(self.started, wait_s)
+
+    def is_at_hand(self, ended: EndedJob | None) -> bool:
+        """Whether the answer needs no more time after this end. One with base64 may, and so may a
+        job that failed: its caller may be given another one."""
+        if ended is None or self.response_format != ResponseFormat.URL:
+            return False
+        return ended.job.failure is None
 
     async def wait_for_job(self) -> FinishedJob:
         generate = get_app_state(self.request).gateway.generate
@@ -181,7 +183,7 @@ class HeartbeatResponse(Response):
         get_scope_access_record(scope).waited = True
         try:
             async with pending, DisconnectWatch(get_scope_peer(scope), receive):
-                if pending.is_for_links and await pending.wait_in_silence():
+                if pending.is_at_hand(await pending.wait_in_silence()):
                     answer = await pending.build_response()
                 else:
                     answer = await self._build_with_heartbeats(send)

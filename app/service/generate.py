@@ -156,9 +156,7 @@ class GenerateImages:
         when another process goes on with the job; what the restart of a joined job raises too.
         """
         began_s = time.monotonic()
-        ended = (
-            EndedJob(started.job, 0.0) if started.job.ended else await self._wait(started, wait_s)
-        )
+        ended = await self._wait(started, wait_s)
         job = ended.job
         if job.failure is not None:
             if started.restart is not None and job.failure.code == TaskCancelled.code:
@@ -173,12 +171,16 @@ class GenerateImages:
             limit_snapshot = limit_snapshot.after_settlement(job.n, job.billed, job.unit_micros)
         return FinishedJob(job, limit_snapshot, ended.upstream_s)
 
-    async def wait_for_success(self, started: StartedJob, wait_s: float) -> bool:
-        """Whether the job ends well within `wait_s`. May raise `GatewayDraining` too."""
+    async def wait_for_end(self, started: StartedJob, wait_s: float) -> EndedJob | None:
+        """The job once it has ended, or None after `wait_s`. Raises `GatewayDraining` when another
+        process goes on with it."""
         if started.job.ended:
-            return started.job.failure is None
-        ended = await self._wait_unless_dismissed(started, wait_s)
-        return ended is not None and ended.job.failure is None
+            return EndedJob(started.job, 0.0)
+        with self.load.waiting(started.job.id):
+            news = await self.waiters.wait_for_news(started.job.id, wait_s, self.collect_wait_s)
+        if news is WakeReason.DISMISSED:
+            await self._dismiss(started)
+        return news if isinstance(news, EndedJob) else None
 
     async def abandon(self, started: StartedJob) -> None:
         """The caller left before its answer; its next identical request joins this job."""
@@ -255,7 +257,7 @@ class GenerateImages:
         return StartedJob(job, limit_snapshot, CacheOutcome.JOINED, joined=True, caller=caller)
 
     async def _wait(self, started: StartedJob, wait_s: float) -> EndedJob:
-        ended = await self._wait_unless_dismissed(started, wait_s)
+        ended = await self.wait_for_end(started, wait_s)
         if ended is not None:
             return ended
         if self.background.is_draining:
@@ -265,13 +267,6 @@ class GenerateImages:
             f"or read it at /v1/tasks/{started.job.id}; it is paid for once.",
             task_id=started.job.id,
         )
-
-    async def _wait_unless_dismissed(self, started: StartedJob, wait_s: float) -> EndedJob | None:
-        with self.load.waiting(started.job.id):
-            news = await self.waiters.wait_for_news(started.job.id, wait_s, self.collect_wait_s)
-        if news is WakeReason.DISMISSED:
-            await self._dismiss(started)
-        return news if isinstance(news, EndedJob) else None
 
     async def _dismiss(self, started: StartedJob) -> NoReturn:
         await self.abandon(started)

@@ -97,23 +97,12 @@ class RunJob:
         self, job: Job, request: GenerationRequest, asynchronous: bool, starts: Sequence[float]
     ) -> None:
         started = time.perf_counter()
-
         coming: dict[int, PartDownloads] = {}
-
-        async def dispatch(index: int, part: JobPart) -> JobPart:
-            if starts[index]:
-                await asyncio.sleep(starts[index])
-            asked = request if part.n == request.n else replace(request, n=part.n)
-            answer = await self._call(job, index, asked, asynchronous)
-            if isinstance(answer, JobPart):
-                return answer
-            if isinstance(answer, TaskPending):
-                return await self._accepted(job, index, answer)
-            coming[index] = await self.finisher.start(job, index, answer.images)
-            return await self._made(job, index, answer.request_id, coming[index])
-
-        calls = [dispatch(index, part) for index, part in enumerate(job.parts)]
-        parts = await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]
+        calls = [
+            self._run_part(job, index, request, asynchronous, start_s, coming)
+            for index, start_s in enumerate(starts)
+        ]
+        parts = await asyncio.gather(*calls) if len(calls) > 1 else [await calls.pop()]
         upstream_s = time.perf_counter() - started
         if all(part.result is not None for part in parts):
             await self.finisher.settle_parts(job, parts, coming, upstream_s)
@@ -121,6 +110,28 @@ class RunJob:
         await self._hand_over(job, parts)
         for downloads in coming.values():
             self.finisher.report_later(job, downloads)
+
+    async def _run_part(
+        self,
+        job: Job,
+        index: int,
+        request: GenerationRequest,
+        asynchronous: bool,
+        start_s: float,
+        coming: dict[int, PartDownloads],
+    ) -> JobPart:
+        """One part, from its start to its answer; the downloads that it starts are in `coming`."""
+        if start_s:
+            await asyncio.sleep(start_s)
+        if job.parts[index].n != request.n:
+            request = replace(request, n=job.parts[index].n)
+        answer = await self._call(job, index, request, asynchronous)
+        if isinstance(answer, JobPart):
+            return answer
+        if isinstance(answer, TaskPending):
+            return await self._accepted(job, index, answer)
+        coming[index] = await self.finisher.start(job, index, answer.images)
+        return await self._made(job, index, answer.request_id, coming[index])
 
     async def _call(
         self, job: Job, index: int, request: GenerationRequest, asynchronous: bool

@@ -24,7 +24,7 @@ from app.domain.queries import TaskPage, TaskQuery
 from app.service.cancel_job import CancelJob
 from app.service.shared_reads import SharedReads
 from app.service.upstreams import Upstreams
-from app.service.wait import JobWaiters
+from app.service.wait import EndedJob, JobWaiters
 
 LOOKED_THROUGH = 100
 """Tasks read at a time to find the one of a picture."""
@@ -58,8 +58,8 @@ class Tasks:
             self._waiters.notify(job)
         if job.ended or wait_s <= 0:
             return job
-        ended = await self._waiters.wait(task_id, wait_s)
-        return ended.job if ended is not None else await self._visible(principal, task_id)
+        news = await self._waiters.wait_for_news(task_id, wait_s)
+        return news.job if isinstance(news, EndedJob) else await self._visible(principal, task_id)
 
     async def follow(
         self, principal: Principal, task_id: str, pause_s: float

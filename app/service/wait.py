@@ -95,22 +95,12 @@ class JobWaiters:
             return None
         return ended.job if time.monotonic() - ended.known_s < RECALL_S else None
 
-    async def wait(
-        self, job_id: str, timeout_s: float, collecting_s: float = math.inf
-    ) -> EndedJob | None:
-        """The job once it has ended.
-
-        None when it has not ended after `timeout_s`, or `collecting_s` after its first failed
-        download (a later caller waits a moment all the same), or when the drain dismissed the
-        caller.
-        """
-        news = await self.wait_for_news(job_id, timeout_s, collecting_s)
-        return news if isinstance(news, EndedJob) else None
-
     async def wait_for_news(
         self, job_id: str, timeout_s: float, collecting_s: float = math.inf
     ) -> "EndedJob | WakeReason":
-        """The same; RECHECK stands for a wait that is over."""
+        """The job once it has ended. RECHECK when it has not after `timeout_s`, or `collecting_s`
+        after its first failed download (a later caller waits a moment all the same); DISMISSED
+        when the drain dismissed the caller."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + timeout_s

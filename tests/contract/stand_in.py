@@ -54,6 +54,7 @@ from app.service.background import BackgroundTasks
 from app.service.caller_limits import KeyedSemaphore, KeyRateLimiter, WaitingCap
 from app.service.gateway import Gateway
 from app.service.generation import FinishedJob, GenerateCommand, StartedJob
+from app.service.wait import EndedJob
 from app.service.webhooks import Webhooks
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
@@ -148,11 +149,13 @@ class Generate:
         self.stage.jobs[job.id] = job
         return StartedJob(job, STANDING, self.stage.cache, age_s=7, ttl_s=3593, stored=True)
 
-    async def wait_for_success(self, started: StartedJob, wait_s: float) -> bool:
+    async def wait_for_end(self, started: StartedJob, wait_s: float) -> EndedJob | None:
         waited_s = min(self.stage.delay_s, wait_s)
         await asyncio.sleep(waited_s)
         self.waited_s[started.job.id] = waited_s
-        return waited_s == self.stage.delay_s and self.stage.end is None
+        if waited_s < self.stage.delay_s:
+            return None
+        return EndedJob(finished(started.job, self.stage.end), 0.0)
 
     async def wait_for_images(self, started: StartedJob, wait_s: float) -> FinishedJob:
         if not started.job.ended:
