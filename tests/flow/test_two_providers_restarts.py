@@ -85,7 +85,7 @@ def test_a_task_of_a_provider_that_left_the_catalog_waits_for_it(
         key = koi.key()
         with koi.client(key) as client:
             [task] = submit(client, THERE)
-            eventually(lambda: second.polls > 0)
+            eventually(lambda: client.get(f"/v1/tasks/{task}").json()["status"] == "processing")
     polls = second.polls
 
     with (
