@@ -23,7 +23,7 @@ import uvloop
 from app.domain.ledger import Entry, LedgerAudit
 from app.main import create_app
 from app.sandbox.server import Sandbox
-from app.server.http import build_uvicorn_options
+from app.server.uvicorn_options import build_uvicorn_options
 from app.settings import Settings, build_settings
 from app.wiring.gateway import open_gateway
 from app.wiring.operator import OperatorContext, open_operator_context

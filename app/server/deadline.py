@@ -23,10 +23,6 @@ class ConnectionDeadline:
         self._at_s = self._timer_at_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def is_set(self) -> bool:
-        return self._act is not None
-
     def set(self, seconds: float, act: Callable[[], object]) -> None:
         """Call `act` after so many seconds, in place of what was to be called before."""
         self._act, self._at_s = act, self._loop.time() + seconds

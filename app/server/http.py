@@ -28,7 +28,7 @@ from app.server.peer import ConnectionPeer
 MAX_URI_BYTES = 4096
 MAX_HEADER_BYTES = 16 << 10
 MAX_HEADERS = 100
-KEEP_ALIVE_TIMEOUT_S, LINGER_S, WRITE_BUFFER_BYTES = 75, 1.0, 16 << 10
+LINGER_S, WRITE_BUFFER_BYTES = 1.0, 16 << 10
 RESET_PROBE = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
@@ -211,10 +211,13 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             return
         self._in_message = False
         self.peer.has_sent_all = True
+        if self.cycle.response_complete:
+            # It was answered before its body had come.
+            self._rest()
+            return
         self._deadline.clear()
-        if not self.cycle.response_complete:
-            self.cycle.more_body = False
-            self.cycle.message_event.set()
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._active_cycle = cycle
@@ -230,7 +233,11 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif not self._in_message:
-            self._deadline.set(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+            self._rest()
+
+    def _rest(self) -> None:
+        """Wait for the next request."""
+        self._deadline.set(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     # Refusals
 
@@ -266,35 +273,3 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             self.transport.write_eof()
         self._deadline.set(LINGER_S, self.transport.close)
         report_refusal(self.app_state.get("running"), request_id, code, status)
-
-
-def build_uvicorn_options(
-    host: str,
-    port: int,
-    *,
-    trusted_proxies: str = "127.0.0.1",
-    workers: int = 1,
-    graceful_s: int | None = None,
-) -> dict[str, Any]:
-    """Arguments of `uvicorn.Config` and `uvicorn.run` for serving Koi, tests included.
-
-    `trusted_proxies` is a comma-separated list of addresses whose X-Forwarded-* are believed;
-    `graceful_s` is how long requests may run on after SIGTERM, None for ever.
-    """
-    return {
-        "host": host,
-        "port": port,
-        "workers": workers,
-        "http": EdgeHttpProtocol,
-        "loop": "uvloop",
-        "ws": "none",
-        "lifespan": "on",
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-        "proxy_headers": True,
-        "forwarded_allow_ips": trusted_proxies,
-        "backlog": 4096,
-        "timeout_keep_alive": KEEP_ALIVE_TIMEOUT_S,
-        "timeout_graceful_shutdown": graceful_s,
-    }

@@ -15,7 +15,7 @@ import uvicorn
 
 from app.adapters.embedded.store import EmbeddedStore
 from app.main import create_app
-from app.server.http import build_uvicorn_options
+from app.server.uvicorn_options import build_uvicorn_options
 from app.service.background import BackgroundTasks
 from app.settings import Settings
 from app.wiring.gateway import RunningGateway, open_gateway

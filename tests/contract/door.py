@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import uvicorn
 
-from app.server.http import build_uvicorn_options
+from app.server.uvicorn_options import build_uvicorn_options
 from tests.contract.stand_in import Stage
 
 
@@ -122,9 +122,10 @@ def _ended(wire: socket.socket) -> bool:
 
 
 @contextmanager
-def served(app: Any) -> Iterator[tuple[str, int]]:
+def served(app: Any, **options: object) -> Iterator[tuple[str, int]]:
     """The app under uvicorn with the gateway's own protocol, in a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, **build_uvicorn_options(host="127.0.0.1", port=0)))
+    usual = build_uvicorn_options(host="127.0.0.1", port=0)
+    server = uvicorn.Server(uvicorn.Config(app, **{**usual, **options}))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 10

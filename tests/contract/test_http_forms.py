@@ -4,11 +4,15 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
+from app.api.settings import EdgeSettings
+from app.main import create_app
 from tests.contract.bad_bodies import assert_error, koi
-from tests.contract.door import Answer, Door, read_answer, wait_until
+from tests.contract.door import Answer, Door, read_answer, served, wait_until
+from tests.contract.stand_in import Stage, opener
 
 BODY = koi()
 
@@ -218,3 +222,47 @@ def test_of_several_proxies_the_first_says_how_the_client_came(door: Door) -> No
     answer = door.post(BODY, {"X-Forwarded-Proto": "https, http"})
 
     assert answer.json["data"][0]["url"].startswith("https://")
+
+
+@pytest.fixture(scope="module")
+def hasty_door() -> Iterator[Door]:
+    """It lets a connection rest for a second."""
+    stage = Stage()
+    with served(create_app(opener(stage, EdgeSettings())), timeout_keep_alive=1) as (host, port):
+        yield Door(host, port, stage=stage)
+
+
+@pytest.mark.parametrize(
+    ("rest", "after"),
+    [
+        ((), ()),
+        ((), (b"\r\n",)),
+        ((BODY,), ()),
+        ((BODY[:3], BODY[3:]), ()),
+        ((BODY,), (b"\r\n", b"\r\n")),
+    ],
+    ids=[
+        "no body",
+        "no body, a line break",
+        "late body",
+        "late body in pieces",
+        "line breaks afterwards",
+    ],
+)
+def test_a_connection_that_rests_after_a_refusal_is_closed_in_time(
+    hasty_door: Door, rest: tuple[bytes, ...], after: tuple[bytes, ...]
+) -> None:
+    """Also when the refusal came before the body: it must not stay open for ever."""
+    length = sum(map(len, rest))
+    first = f"POST /v1/images/generations HTTP/1.1\r\nHost: k\r\nContent-Length: {length}\r\n\r\n"
+    with socket.create_connection((hasty_door.host, hasty_door.port), timeout=5) as wire:
+        wire.sendall(first.encode())
+        answer = read_answer(wire)
+        for piece in (*rest, *after):
+            time.sleep(0.05)
+            wire.sendall(piece)
+        began = time.monotonic()
+
+        assert (answer.status, answer.closed) == (401, False)
+        assert wire.recv(1) == b""
+        assert 0.5 < time.monotonic() - began < 4
