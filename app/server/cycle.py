@@ -124,8 +124,6 @@ class EdgeCycle(RequestResponseCycle):
         return True
 
     def _format_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        # The answer has begun; and the scope, which this cycle holds, shall not hold it for ever.
-        cast(dict[str, Any], self.scope).pop(ANSWER_KEY, None)
         rows = [*self.default_headers, *headers]
         fields = dict(rows)
         lines = b"".join([b"%b: %b\r\n" % row for row in rows])
