@@ -91,22 +91,22 @@ async def _answer_failure(error: BaseException, scope: Scope, receive: Receive, 
     if isinstance(error, ClientDisconnect):
         _abort_unanswered(scope, record)
         return True
-    note = INTERNAL_ERROR
     if isinstance(error, asyncio.CancelledError):
         # The server stops and waits no longer: answer before it ends.
-        note = GatewayDraining().note
-    elif not isinstance(error, Exception):
+        if not record.status:
+            await ErrorResponse(GatewayDraining().note, task_id=record.task_id)(
+                scope, receive, send
+            )
         return False
-    elif record.status and await _has_client_left(receive):
+    if not isinstance(error, Exception):
+        return False
+    if record.status and await _has_client_left(receive):
         return True
-    else:
-        log.error(
-            "unforeseen", request_id=record.request_id, task_id=record.task_id, exc_info=error
-        )
-    if not record.status:
-        await ErrorResponse(note, task_id=record.task_id)(scope, receive, send)
-        return note is INTERNAL_ERROR
-    return False
+    log.error("unforeseen", request_id=record.request_id, task_id=record.task_id, exc_info=error)
+    if record.status:
+        return False
+    await ErrorResponse(INTERNAL_ERROR, task_id=record.task_id)(scope, receive, send)
+    return True
 
 
 def _abort_unanswered(scope: Scope, record: AccessRecord) -> None:

@@ -16,8 +16,8 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from app.api.state import ABORT_KEY, ANSWER_KEY, FIELDS_KEY, PEER_KEY
-from app.server.http_compat import RawHeaders, abort_cycle
+from app.api.state import ABORT_KEY, ANSWER_KEY, FIELDS_KEY, PEER_KEY, RawHeaders
+from app.server.http_compat import abort_cycle
 from app.service.lean_event import LeanEvent
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.api.settings import EdgeSettings
+from app.api.state import RawHeaders
 from app.server import http_compat
 from app.server.cycle import NO_PIPELINE, EdgeCycle, LeanFlow
 from app.server.deadline import ConnectionDeadline, WriteStallWatch
@@ -160,7 +161,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             # A trailer must not pass for a header: it comes after everything was decided.
             self._count_fields([(name, value)])
 
-    def _count_fields(self, more: http_compat.RawHeaders) -> None:
+    def _count_fields(self, more: RawHeaders) -> None:
         self._field_bytes = self._field_bytes or http_compat.measure(self.headers)
         self._field_bytes += http_compat.measure(more)
         if self._field_bytes > MAX_HEADER_BYTES:

@@ -14,7 +14,7 @@ from uvicorn._types import (
 )
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-RawHeaders = list[tuple[bytes, bytes]]
+from app.api.state import RawHeaders
 
 HOST_HEADER = re.compile(
     rb"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII
