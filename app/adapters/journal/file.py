@@ -84,8 +84,7 @@ class FileJournal:
         new_changes = self._deduplicator.take_new(record)
         if record.changes and not new_changes:
             return
-        others: list[object] = []
-        jobs: list[object] = []
+        others, jobs = [], []
         for change in new_changes:
             if change.kind is not ChangeKind.JOB:
                 others.append(change)
@@ -94,14 +93,14 @@ class FileJournal:
             if change.seq:
                 # Job records are swept early, but the numbers they took must stay known for a
                 # rebuild.
-                others.append({"kind": "job", "id": change.id, "fields": (), "seq": change.seq})
+                others.append(StoreChange(ChangeKind.JOB, change.id, (), change.seq))
         if not self.has_changes:
             self.has_changes = any(change.seq for change in record.changes)
         mark, at_ms = record.mark, record.at_ms
         if others or not jobs:
-            self._ledger_file.add(_line(mark, others, at_ms))
+            self._ledger_file.add(orjson.dumps(JournalRecord(mark, others, at_ms)))
         if jobs:
-            self._jobs_file.add(_line(mark, jobs, at_ms))
+            self._jobs_file.add(orjson.dumps(JournalRecord(mark, jobs, at_ms)))
 
     def append_copy(self, record: JournalRecord) -> None:
         """Append what another process changed. It does not count for the position of this one."""
@@ -169,11 +168,6 @@ def _sweep(directory: Path, pattern: str, kept: timedelta) -> int:
     for file in old:
         file.unlink(missing_ok=True)
     return len(old)
-
-
-def _line(mark: Position, changes: Sequence[object], at_ms: int) -> bytes:
-    """A `JournalRecord`, of which there are several for each picture, without making one."""
-    return orjson.dumps({"mark": mark, "changes": changes, "at_ms": at_ms})
 
 
 MAX_REMEMBERED = 2048

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -22,8 +21,9 @@ from app.domain.limits import (
 from app.domain.principal import Principal
 
 HOUSE_SCOPE_KEY = "house"
-MAX_KNOWN_LIMITS = 1024
+MAX_KNOWN_PRINCIPALS = 1024
 _LIMIT_FIELDS: dict[int, tuple[Principal, dict[str, Any]]] = {}
+"""By the principal's identity: a hash of the whole value would cost more than its fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class ScopeSet:
         kept = _LIMIT_FIELDS.get(id(principal))
         if kept is None or kept[0] is not principal:
             keys = scope_keys_of(principal.key_id, principal.user, principal.team)
-            if len(_LIMIT_FIELDS) >= MAX_KNOWN_LIMITS:
+            if len(_LIMIT_FIELDS) >= MAX_KNOWN_PRINCIPALS:
                 _LIMIT_FIELDS.clear()
             limits = [_limits(scope.limits) for scope in principal.all_scopes]
             kept = _LIMIT_FIELDS[id(principal)] = principal, {"scope_keys": keys, "limits": limits}
@@ -213,26 +213,17 @@ def scope_keys_of(key: str, user: str, team: str | None) -> list[str]:
     return [*keys, *([f"team:{team}"] if team is not None else []), HOUSE_SCOPE_KEY]
 
 
-_SENT_LIMITS = {
-    "requests": "requests_per_minute",
-    "concurrency": "concurrency",
-    "images_day": "images_per_day",
-    "images_month": "images_per_month",
-    "micros_day": "micros_per_day",
-    "micros_month": "micros_per_month",
-    "images_minute": "images_per_minute",
-    "requests_day": "requests_per_day",
-}
-_read_limits = attrgetter(*_SENT_LIMITS.values())
-
-
 def _limits(limits: Limits) -> orjson.Fragment:
     """The limits that are set, as scripts read them."""
-    return _write_limits(*_read_limits(limits))
-
-
-@lru_cache(MAX_KNOWN_LIMITS)
-def _write_limits(*values: int | None) -> orjson.Fragment:
-    # By their numbers: a hash of the whole value would cost more than the rest.
-    named = zip(_SENT_LIMITS, values, strict=True)
-    return orjson.Fragment(orjson.dumps({n: limit for n, limit in named if limit is not None}))
+    named = {
+        "requests": limits.requests_per_minute,
+        "concurrency": limits.concurrency,
+        "images_day": limits.images_per_day,
+        "images_month": limits.images_per_month,
+        "micros_day": limits.micros_per_day,
+        "micros_month": limits.micros_per_month,
+        "images_minute": limits.images_per_minute,
+        "requests_day": limits.requests_per_day,
+    }
+    given = {name: limit for name, limit in named.items() if limit is not None}
+    return orjson.Fragment(orjson.dumps(given))
