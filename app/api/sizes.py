@@ -10,6 +10,8 @@ from app.api.request_fields import RATIOS, RESOLUTION, SIDES, SIZE, StringField
 from app.domain.catalog import Model
 from app.domain.errors import InvalidRequest
 from app.domain.sizes import (
+    MAX_SIDE_PX,
+    MIN_SIDE_PX,
     SizePreference,
     closest_size,
     normalize_size,
@@ -51,7 +53,8 @@ def resolve_nearest_size(body: Mapping[str, Any], model: Model) -> str:
         raise InvalidRequest(
             "invalid_value",
             f"size must be a supported value ({', '.join(model.sizes)}), auto, or another "
-            "WIDTHxHEIGHT in pixels, which is taken to the nearest of them.",
+            f"WIDTHxHEIGHT with sides of {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels, which is taken to "
+            "the nearest of them.",
             param="size",
         )
     return closest_size(model.sizes, size, model.default_size)

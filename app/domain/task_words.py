@@ -56,16 +56,20 @@ STATES: Mapping[TaskStatus, tuple[str, str]] = {
 }
 
 
-SENT = ("The provider has it and has not begun yet.", "上游已收到，尚未开始。")
-"""Of a queued task that was sent: the queue is the provider's."""
+ACCEPTED = ("The provider has it and has not begun yet.", "上游已收到，尚未开始。")
+"""Of a queued task of the provider's: the queue is the provider's."""
+SENT = ("It was sent to the provider, which has not answered yet.", "已发送给上游，尚未收到答复。")
+"""Of a queued task that was sent, while nothing says that the provider has it."""
 
 
 def summarize(job: Job, language: str = ENGLISH) -> str:
     """One sentence on a task; its parts never quote a prompt."""
     chosen = 1 if language == CHINESE else 0
     if not job.ended:
-        is_sent = job.status is TaskStatus.QUEUED and job.state is not JobState.RESERVED
-        return (SENT if is_sent else STATES[job.status])[chosen]
+        if job.status is not TaskStatus.QUEUED or job.state is JobState.RESERVED:
+            return STATES[job.status][chosen]
+        is_accepted = any(part.upstream_id is not None for part in job.parts)
+        return (ACCEPTED if is_accepted else SENT)[chosen]
     stop = "。" if chosen else "."
     between = "；" if chosen else "; "
     return f"{_what(job, chosen)}{between}{_money(job, chosen)}{stop}"
