@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
+MAX_SAID = 2000
 ENVIRONMENTS = HERE.parent.parent / ".clients"
 
 
@@ -133,7 +134,17 @@ def _install_node(client: Client) -> None:
         client.folder.mkdir(parents=True)
         for name in ("package.json", "package-lock.json"):
             shutil.copy(source / name, client.folder)
-        _run(["npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefix", str(client.folder)])
+        _run(
+            [
+                "npm",
+                "ci",
+                "--loglevel=error",
+                "--no-audit",
+                "--no-fund",
+                "--prefix",
+                str(client.folder),
+            ]
+        )
         _mark(client.folder, manifest)
     for name in (client.driver, "line.mjs"):
         shutil.copy(HERE / "drivers" / name, client.folder)
@@ -149,9 +160,13 @@ def _mark(folder: Path, manifest: Path) -> None:
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(
-        command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    try:
+        subprocess.run(
+            command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+    except subprocess.CalledProcessError as error:
+        error.add_note(f"It said: {error.stderr[-MAX_SAID:]}")
+        raise
 
 
 if __name__ == "__main__":
