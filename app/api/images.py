@@ -1,6 +1,6 @@
 """POST /v1/images/generations, and what every order of pictures over HTTP has in common."""
 
-from functools import partial
+from functools import lru_cache, partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -83,13 +83,17 @@ async def _build_response(
     return HeartbeatResponse(pending)
 
 
+_limit_headers = lru_cache(maxsize=512)(build_limit_headers)
+"""By the snapshot itself: refusals are told the same one for a second."""
+
+
 async def _build_refusal(
     request: Request, principal: Principal, refusal: AdmissionRefused
 ) -> Response:
     """A refusal with the numbers behind it, unless the ledger cannot tell them now."""
     gateway = get_app_state(request).gateway
     try:
-        limits = build_limit_headers(await gateway.usage.recall_limits(principal))
+        limits = _limit_headers(await gateway.usage.recall_limits(principal))
     except LedgerUnavailable:
         limits = {}
     return ErrorResponse(refusal.note, headers=limits)

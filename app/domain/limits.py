@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import NamedTuple
 
-from app.domain.errors import AdmissionRefused, RateLimited
+from app.domain.errors import AdmissionRefused, InsufficientQuota, RateLimited
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +255,14 @@ class TooManyRefusals(AdmissionRefused):
     """The provider refused too many of a user's requests within the hour, each for free."""
 
     code = "too_many_refusals"
+
+
+class QuotaUsedUp(InsufficientQuota):
+    """What is settled refuses it until `until_ms` (Unix), whatever becomes of what still runs."""
+
+    def __init__(self, message: str, until_ms: int) -> None:
+        super().__init__(message)
+        self.until_ms = until_ms
 
 
 class ImageRateLimited(RateLimited):

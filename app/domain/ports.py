@@ -46,6 +46,9 @@ class Ledger(Protocol):
         `IdempotencyKeyReused`; `PossibleDuplicate` when it may be a repeat: then it is counted.
         """
 
+    async def may_repeat(self, principal: Principal, dedup_keys: DedupKeys) -> bool:
+        """False: no job is known that this request repeats. Counts and joins nothing."""
+
     async def admit(self, admission: AdmissionRequest) -> AdmissionResult:
         """Reserve images, money and concurrency of all scopes, all or nothing, and open the job.
 
@@ -207,6 +210,9 @@ class ResultCache(Protocol):
         `instead_of` is a job that was to make the pictures and does not: of all requests that say
         so, exactly one gets its variant, and the others join that one.
         """
+
+    async def may_have(self, fingerprint: str) -> bool:
+        """False: there are no pictures, and no job makes them for the cache."""
 
     async def fill(self, variant: CacheVariant, job_id: str, pictures: Sequence[Picture]) -> None:
         """Fill a variant that this job was making."""

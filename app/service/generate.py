@@ -20,7 +20,7 @@ from app.domain.errors import (
 )
 from app.domain.job import Job, new_job_id
 from app.domain.ledger import AdmissionRequest, AdmissionResult, RateLimitCheck
-from app.domain.limits import LimitSnapshot
+from app.domain.limits import LimitSnapshot, QuotaUsedUp
 from app.domain.ports import Ledger, MetricsRecorder, ResultCache
 from app.domain.principal import Principal
 from app.service.background import BackgroundTasks, LoadLimiter
@@ -36,6 +36,7 @@ from app.service.generation import (
     start_from_cache,
 )
 from app.service.run_job import RunJob
+from app.service.used_up_quotas import UsedUpQuotas
 from app.service.wait import EndedJob, JobWaiters, WakeReason
 
 
@@ -48,6 +49,7 @@ class GenerateImages:
     ledger: Ledger
     deduplicator: Deduplicator
     cache: ResultCache
+    used_up: UsedUpQuotas
     jobs: RunJob
     waiters: JobWaiters
     recorder: MetricsRecorder
@@ -81,8 +83,9 @@ class GenerateImages:
            the provider, downloads the images and settles it; `Poller` takes over what the provider
            accepted as a task.
 
-        Where no cache is used, step 6 includes step 4. `is_present` says whether the caller is
-        still connected. `wait_for_images` waits for the result.
+        Where no cache is used, step 6 includes step 4. A quota that step 6 found used up a moment
+        ago refuses again after step 3, unless the request may be answered for free. `is_present`
+        says whether the caller is still connected. `wait_for_images` waits for the result.
         """
         model = principal.resolve_model(self.catalog, command.request.model)
         caller = self.deduplicator.register(principal, command.dedup_keys, new_job_id(), is_present)
@@ -90,6 +93,7 @@ class GenerateImages:
         try:
             self._check_capacity()
             with self.load.admitting():
+                await self.used_up.check(incoming)
                 if incoming.skips_cache:
                     return await self._open_job(incoming, bypass_cache(command))
                 checked = await self.deduplicator.check_rate_limit(principal, caller)
@@ -132,7 +136,11 @@ class GenerateImages:
         """Steps 6 and 7."""
         lease_ms = self.jobs.timings.lease_ms
         admission = incoming.admission(found, lease_ms, rate_limit_checked=rate_limit_checked)
-        admitted = await self._admit(admission, incoming.command.concurrency_wait_s)
+        try:
+            admitted = await self._admit(admission, incoming.command.concurrency_wait_s)
+        except QuotaUsedUp as refusal:
+            self.used_up.remember(incoming, refusal)
+            raise
         if admitted.joined:
             return self._join(incoming, admitted.job, admitted.limit_snapshot)
         if self.background.is_draining:

@@ -31,6 +31,9 @@ class ServableCache:
                 await self._cache.evict(recalled.cache_variant, recalled.job_id)
         return CacheLookup(CacheOutcome.MISS)
 
+    async def may_have(self, fingerprint: str) -> bool:
+        return await self._cache.may_have(fingerprint)
+
     async def fill(self, variant: CacheVariant, job_id: str, pictures: Sequence[Picture]) -> None:
         await self._cache.fill(variant, job_id, pictures)
 

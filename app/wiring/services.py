@@ -39,6 +39,7 @@ from app.service.settle import JobSettler
 from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
+from app.service.used_up_quotas import UsedUpQuotas
 from app.service.wait import JobWaiters
 from app.settings import Settings
 from app.wiring import loops
@@ -132,11 +133,13 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         lifetime_ms=round(settings.collect_s * 1000),
     )
     deduplicator = Deduplicator(adapters.ledger, callers)
+    cache = ServableCache(adapters.cache, adapters.pictures)
     generate = GenerateImages(
         catalog=catalog,
         ledger=adapters.ledger,
         deduplicator=deduplicator,
-        cache=ServableCache(adapters.cache, adapters.pictures),
+        cache=cache,
+        used_up=UsedUpQuotas(adapters.ledger, cache),
         jobs=jobs,
         waiters=waiters,
         recorder=metrics,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from app.adapters.redis import keyspace
 from app.adapters.redis.client.batching import BatchingStore
-from app.adapters.redis.client.scripts import Argument, load_scripts
+from app.adapters.redis.client.scripts import FIND_ANY, Argument, load_scripts
 from app.adapters.redis.codec import to_json
 from app.adapters.redis.picture_records import read_pictures
 from app.adapters.redis.replies import Fields, check_fields, unexpected_reply
@@ -83,6 +83,13 @@ class RedisResultCache:
             made_ms=found["made_ms"],
             cache_variant=variant,
         )
+
+    async def may_have(self, fingerprint: str) -> bool:
+        try:
+            pictures, _ = keyspace.cache_keys(fingerprint)
+            return bool(await self._store.run(FIND_ANY, (pictures,)))
+        except StoreUnavailable:
+            return True
 
     async def fill(self, variant: CacheVariant, job_id: str, pictures: Sequence[Picture]) -> None:
         await self._run_best_effort("fill", variant, job_id, self._ttl_ms, to_json(list(pictures)))

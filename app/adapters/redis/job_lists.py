@@ -1,8 +1,9 @@
-"""Lists of jobs that may be long, read in pages that hold up nobody."""
+"""Lists of jobs that may be long, read in pages that hold up nobody, and their numbers."""
 
 from app.adapters.redis.codec import read_job, unflatten
 from app.adapters.redis.ledger_scripts import LedgerScripts
-from app.domain.job import Job
+from app.domain.job import Job, JobState
+from app.domain.ledger import OpenJobStats
 
 PAGE_SIZE = 500
 
@@ -37,3 +38,10 @@ async def _unfinished(scripts: LedgerScripts, family: str) -> list[str]:
         following = page["next"]
         if following == "0":
             return sorted(scores, key=lambda member: scores[member])
+
+
+async def open_job_stats(scripts: LedgerScripts) -> OpenJobStats:
+    stats = await scripts.run("open_job_stats")
+    amounts = stats["images"], stats["micros"], stats["lag_ms"], stats["collecting"]
+    jobs = {state: stats[state.value] for state in JobState if not state.terminal}
+    return OpenJobStats(jobs, *amounts)

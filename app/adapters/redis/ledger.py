@@ -8,7 +8,7 @@ import orjson
 
 from app.adapters.redis import job_lists, keyspace, refusals
 from app.adapters.redis.auditor import Auditor
-from app.adapters.redis.client.scripts import FIND_OWNER, READ_JOB
+from app.adapters.redis.client.scripts import FIND_ANY, FIND_OWNER, READ_JOB
 from app.adapters.redis.codec import entry_id, read_entry, read_job, to_json, unflatten
 from app.adapters.redis.job_claims import JobClaims
 from app.adapters.redis.ledger_condition import LedgerCondition
@@ -26,6 +26,7 @@ from app.adapters.redis.script_requests import (
     correction_request,
     dedup_request,
     given,
+    repeat_keys,
     settle_request,
 )
 from app.domain.administration import AuditNote
@@ -94,6 +95,9 @@ class RedisLedger:
         request |= {} if rate_limit_checked else {"rate_unchecked": True}
         _, fields = await self._write("check_rate_limit", request, scope_set, dated=True)
         return RateLimitCheck(scope_set.snapshot(fields["limits"]), fields.get("duplicate_of"))
+
+    async def may_repeat(self, principal: Principal, dedup_keys: DedupKeys) -> bool:
+        return bool(await self._scripts.command(FIND_ANY, *repeat_keys(principal, dedup_keys)))
 
     async def admit(self, admission: AdmissionRequest) -> AdmissionResult:
         scope_set = ScopeSet.of(admission.principal)
@@ -185,8 +189,8 @@ class RedisLedger:
         outcome = Outcome(JobState.RELEASED, proof=BillingEvidence.NEVER_SENT, failure=note)
         also = given(only=JobState.RESERVED.value, audit=by and audit_fields(by))
         status, fields = await self._settle(job_id, outcome, **also)
-        job = _job(fields)
-        return Settlement(job, first=status == "settled") if job.dispatched_ms is None else None
+        job, first = _job(fields), status == "settled"
+        return Settlement(job, first) if job.dispatched_ms is None else None
 
     async def _settle(self, job_id: str, outcome: Outcome, **also: Any) -> tuple[str, Fields]:
         return await self._write("settle", settle_request(job_id, outcome) | self._ttls | also)
@@ -209,9 +213,8 @@ class RedisLedger:
     async def record_collection(self, job_id: str, report: CollectionReport) -> CollectionResult:
         request = collection_request(job_id, report) | self._ttls
         _, fields = await self._write("record_collection", request)
-        return CollectionResult(
-            _job(fields), fields["pictures"], fields["lost"], bool(fields["ended"])
-        )
+        ended = bool(fields["ended"])
+        return CollectionResult(_job(fields), fields["pictures"], fields["lost"], ended)
 
     async def job(self, job_id: str) -> Job | None:
         record = await self._scripts.command(READ_JOB, keyspace.key("job", job_id))
@@ -273,10 +276,7 @@ class RedisLedger:
         return await self._auditor.full_audit_due()
 
     async def open_job_stats(self) -> OpenJobStats:
-        stats = await self._scripts.run("open_job_stats")
-        amounts = stats["images"], stats["micros"], stats["lag_ms"], stats["collecting"]
-        jobs = {state: stats[state.value] for state in JobState if not state.terminal}
-        return OpenJobStats(jobs, *amounts)
+        return await job_lists.open_job_stats(self._scripts)
 
     async def _write(
         self, name: str, request: Request, scope_set: ScopeSet | None = None, *, dated: bool = False

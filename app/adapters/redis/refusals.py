@@ -19,6 +19,7 @@ from app.domain.ledger import AdmissionRequest, PossibleDuplicate
 from app.domain.limits import (
     DailyRequestsUsed,
     ImageRateLimited,
+    QuotaUsedUp,
     Scope,
     ScopeKind,
     TooManyRefusals,
@@ -155,6 +156,13 @@ def _closed(scope: Scope, what: str) -> str:
 
 
 def quota_exceeded(scope: Scope, fields: Fields, asked: int, zone: ZoneInfo) -> InsufficientQuota:
+    message = _describe_quota(scope, fields, asked, zone)
+    if fields["used"] + asked > fields["limit"]:
+        return QuotaUsedUp(message, fields["ends_ms"])
+    return InsufficientQuota(message)
+
+
+def _describe_quota(scope: Scope, fields: Fields, asked: int, zone: ZoneInfo) -> str:
     is_money, label = fields["kind"] == "money", fields["label"]
     resets = _time(fields["ends_ms"], zone)
     write = format_micros if is_money else str
@@ -162,11 +170,11 @@ def quota_exceeded(scope: Scope, fields: Fields, asked: int, zone: ZoneInfo) -> 
     window = "month" if len(label) == len("2026-11") else "day"
     if scope.kind is ScopeKind.HOUSE:
         # What the whole deployment uses is for the operator only.
-        return InsufficientQuota(
+        return (
             f"{what} of {_name(scope)} for this {window} exceeded: less is left than the "
             f"{write(asked)} asked for. It resets at {resets}."
         )
-    return InsufficientQuota(
+    return (
         f"{what} of {_name(scope)} for this {window} exceeded: limit {write(fields['limit'])}, "
         f"used {write(fields['used'])}, held {write(fields['held'])}, asked {write(asked)}. "
         f"It resets at {resets}."

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from app.adapters.redis import keyspace
 from app.adapters.redis.attributions import attribution_request
 from app.adapters.redis.codec import (
     JOB_FIELDS,
@@ -116,6 +117,13 @@ def dedup_request(principal: Principal, keys: DedupKeys) -> Request:
             replay=keys.idempotency_key,
         ),
     }
+
+
+def repeat_keys(principal: Principal, keys: DedupKeys) -> list[str]:
+    """Where the ledger keeps the jobs that a request could repeat."""
+    attempt = keyspace.key("attempt", digest(principal.key_id, keys.body))
+    replay = keys.idempotency_key
+    return [attempt] if replay is None else [attempt, keyspace.key("replay", replay)]
 
 
 def settle_request(job_id: str, outcome: Outcome) -> Request:

@@ -70,6 +70,7 @@ class Command:
 
 CLOCK = Command("clock", "TIME", takes_key=False)
 PUBLISH = Command("publish", "PUBLISH", takes_key=False)
+FIND_ANY = Command("find_any", "EXISTS")
 READ_JOB = Command("job", "HGETALL")
 FIND_OWNER = Command("find_owner", "GET")
 LIST_ENTRIES = Command("entries", "XRANGE")
