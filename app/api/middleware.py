@@ -89,7 +89,7 @@ async def _answer_failure(error: BaseException, scope: Scope, receive: Receive, 
     failure goes on to the server."""
     record = get_scope_access_record(scope)
     if isinstance(error, ClientDisconnect):
-        _abort_unanswered(scope, record)
+        _hang_up(scope, record)
         return True
     if isinstance(error, asyncio.CancelledError):
         # The server stops and waits no longer: answer before it ends.
@@ -109,10 +109,11 @@ async def _answer_failure(error: BaseException, scope: Scope, receive: Receive, 
     return True
 
 
-def _abort_unanswered(scope: Scope, record: AccessRecord) -> None:
-    """End the connection without an answer: the client has left, and a 500 would be untrue."""
+def _hang_up(scope: Scope, record: AccessRecord) -> None:
+    """The client has left: a 500 would be untrue, and an answer that began stays unfinished. The
+    server may not have read yet that it left."""
+    abort_connection(scope)
     if not record.status:
-        abort_connection(scope)
         record.status = STATUS_CLIENT_CLOSED_REQUEST
 
 

@@ -8,9 +8,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from app.api.disconnect import PeerState
 from app.sandbox.server import Sandbox
 from tests.flow.command import Cli, Serving, generate, served_by
-from tests.harness import quick_sandbox
+from tests.flow.conftest import Start
+from tests.flow.test_generate import GENERATE
+from tests.harness import KOI, quick_sandbox
 
 
 @pytest.fixture
@@ -108,6 +111,25 @@ def test_a_wait_that_ends_after_heartbeats_is_cut_and_the_repeat_joins_the_job(
     assert again.status_code == 200
     assert provider.posts == 1
     _quiet(serving)
+
+
+def test_a_client_that_left_before_the_server_read_of_it_is_no_error_of_the_server(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    koi = start(heartbeat_after_s=0.1, cache_policy="off")
+    koi.sandbox.set(latency_s=0.5)
+    with koi.client() as client:
+        with client.stream("POST", GENERATE, json=KOI) as answer:
+            # What the kernel knows, and the event loop reads in its next turn.
+            monkeypatch.setattr("app.server.peer.probe_peer", lambda _: PeerState.DISCONNECTED)
+            with pytest.raises(httpx.RemoteProtocolError):
+                answer.read()
+        monkeypatch.undo()
+        again = client.post(GENERATE, json=KOI)
+
+    assert again.status_code == 200
+    assert koi.sandbox.posts == 1
+    assert "ASGI" not in caplog.text
 
 
 def _posted(serving: Serving) -> dict[str, object]:
