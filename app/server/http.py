@@ -38,15 +38,15 @@ class EdgeHttpProtocol(HttpToolsProtocol):
 
     __slots__ = (
         "_active_cycle", "_chunk_bytes", "_closing", "_deadline", "_due_s", "_field_bytes",
-        "_head_bytes", "_in_head", "_in_message", "_stall_watch", "_upgrade_offered", "peer",
-        "settings",
+        "_head_bytes", "_in_head", "_in_message", "_is_shared", "_stall_watch", "_upgrade_offered",
+        "peer", "settings",
     )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings: EdgeSettings = self.app_state.get("edge") or EdgeSettings()
         self.pipeline, self._deadline = NO_PIPELINE, ConnectionDeadline(self.loop)
-        self._in_head = self._in_message = False
+        self._in_head = self._in_message = self._is_shared = False
         self._head_bytes = self._field_bytes = self._chunk_bytes = 0
         self._due_s: float | None = None
         self._closing = self._upgrade_offered = False
@@ -81,7 +81,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        self._chunk_bytes = len(data)
+        self._chunk_bytes, self._is_shared = len(data), False
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
@@ -94,7 +94,8 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             self._deadline.set(self._due_s, self._reject_late)
             self._due_s = None
         if self._in_head:
-            self._head_bytes += len(data)
+            # Where the body before it shares the chunk, the head's part is not known, nor counted.
+            self._head_bytes += 0 if self._is_shared else len(data)
             if self._head_bytes > MAX_URI_BYTES + MAX_HEADER_BYTES:
                 self._reject("header_fields_too_large")
         else:
@@ -189,9 +190,13 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             return
         self._in_head = False
         self.url = b"/" + self.url.lstrip(b"/")
-        # The route's own timeout for its body comes first; this one is for routes that read none.
-        self._due_s = self.settings.body_timeout_s + LINGER_S
+        self._due_s = self._body_due_s
         self._start_request(version, fields)
+
+    @property
+    def _body_due_s(self) -> float:
+        """The route's own timeout comes first; this one is for routes that read no body."""
+        return self.settings.body_timeout_s + LINGER_S
 
     def _start_request(self, version: str, fields: dict[bytes, bytes]) -> None:
         app = self.app
@@ -204,13 +209,15 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         if earlier is None or earlier.response_complete:
             self._start_asgi_task(cycle, app)
         else:
+            # Its body is not read, and so cannot be late, until the earlier one is answered.
             self.flow.pause_reading()
+            self._due_s = None
             self.pipeline = deque([(cycle, app), *self.pipeline])
 
     def on_message_complete(self) -> None:
         if self._upgrade_offered:
             return
-        self._in_message = False
+        self._in_message, self._is_shared = False, True
         self.peer.has_sent_all = True
         if self.cycle.response_complete:
             # It was answered before its body had come.
@@ -233,6 +240,8 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+            if self._in_message and not self._in_head:
+                self._deadline.set(self._body_due_s, self._reject_late)
         elif not self._in_message:
             self._rest()
 

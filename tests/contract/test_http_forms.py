@@ -224,12 +224,37 @@ def test_of_several_proxies_the_first_says_how_the_client_came(door: Door) -> No
     assert answer.json["data"][0]["url"].startswith("https://")
 
 
+def test_a_long_body_is_no_part_of_the_head_that_follows_it(door: Door) -> None:
+    """Both come in one piece, and the rest of the head comes later."""
+    body = b'{"prompt": "%s"}' % (b"x" * 40_000)
+    first = head(door, "Host: koi").replace(b": %d\r" % len(BODY), b": %d\r" % len(body))
+    behind = b"GET /livez HTTP/1.1\r\nHost: ", b"koi\r\n\r\n"
+    answer, after = sent_in_pieces(door, first + body + behind[0], behind[1])
+
+    assert answer.status == 400
+    assert b"HTTP/1.1 200 OK\r\n" in answer.body + after
+
+
 @pytest.fixture(scope="module")
 def hasty_door() -> Iterator[Door]:
-    """It lets a connection rest for a second."""
+    """It lets a connection rest for a second, and waits as long for a body."""
     stage = Stage()
-    with served(create_app(opener(stage, EdgeSettings())), timeout_keep_alive=1) as (host, port):
+    settings = EdgeSettings(body_timeout_s=0.3)
+    with served(create_app(opener(stage, settings)), timeout_keep_alive=1) as (host, port):
         yield Door(host, port, stage=stage)
+
+
+def test_a_request_behind_a_slow_answer_may_wait_with_its_body(hasty_door: Door) -> None:
+    hasty_door.stage.delay_s = 1.8
+    top = head(hasty_door, "Host: koi")
+    with socket.create_connection((hasty_door.host, hasty_door.port), timeout=10) as wire:
+        wire.sendall(top + BODY + top)
+        slow = read_answer(wire)
+        hasty_door.stage.delay_s = 0.0
+        wire.sendall(BODY)
+        behind = read_answer(wire)
+
+    assert [slow.status, behind.status] == [200, 200]
 
 
 REFUSED = "POST /v1/images/generations HTTP/1.1\r\nHost: k\r\n"
