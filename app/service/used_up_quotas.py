@@ -8,7 +8,6 @@ cost almost as much as one that buys pictures otherwise.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.domain.limits import QuotaUsedUp, Scope
@@ -31,16 +30,15 @@ class _UsedUp:
 
 
 class UsedUpQuotas:
-    def __init__(
-        self, ledger: Ledger, cache: ResultCache, now: Callable[[], float] = time.time
-    ) -> None:
-        self._ledger, self._cache, self._now = ledger, cache, now
+    def __init__(self, ledger: Ledger, cache: ResultCache) -> None:
+        self._ledger, self._cache = ledger, cache
         self._of_key: OrderedDict[str, _UsedUp] = OrderedDict()
 
     def remember(self, incoming: IncomingRequest, refusal: QuotaUsedUp) -> None:
         """The ledger refused this request."""
         principal = incoming.principal
-        until_s = min(self._now() + RECALL_S, refusal.until_ms / 1000)
+        left_s = min(refusal.until_ms / 1000 - time.time(), RECALL_S)
+        until_s = time.monotonic() + left_s
         self._of_key[principal.key_id] = _UsedUp(
             refusal, principal.all_scopes, _asked(incoming), until_s
         )
@@ -55,7 +53,7 @@ class UsedUpQuotas:
         used_up = self._of_key.get(principal.key_id)
         if used_up is None or incoming.command.control.only_if_cached:
             return
-        if self._now() >= used_up.until_s or used_up.scopes != principal.all_scopes:
+        if time.monotonic() >= used_up.until_s or used_up.scopes != principal.all_scopes:
             del self._of_key[principal.key_id]
             return
         if used_up.asked != _asked(incoming) or await self._may_be_free(incoming):
