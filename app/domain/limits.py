@@ -257,18 +257,22 @@ class TooManyRefusals(AdmissionRefused):
     code = "too_many_refusals"
 
 
-class QuotaUsedUp(InsufficientQuota):
-    """What is settled refuses it until `until_ms` (Unix), whatever becomes of what still runs."""
+class UsedUp(AdmissionRefused):
+    """Until `until_ms` (Unix) a limit refuses this, whatever becomes of what still runs."""
 
     def __init__(self, message: str, until_ms: int) -> None:
         super().__init__(message)
         self.until_ms = until_ms
 
 
+class QuotaUsedUp(UsedUp, InsufficientQuota):
+    """What is settled refuses it: that does not fall by itself."""
+
+
 class ImageRateLimited(RateLimited):
     """Too many images per minute. Another request may ask for fewer and fit."""
 
 
-class DailyRequestsUsed(RateLimited):
+class DailyRequestsUsed(UsedUp, RateLimited):
     """All requests of the day are made. No client should wait for hours, so it has no
     `retry_after_s`."""

@@ -20,7 +20,7 @@ from app.domain.errors import (
 )
 from app.domain.job import Job, new_job_id
 from app.domain.ledger import AdmissionRequest, AdmissionResult, RateLimitCheck
-from app.domain.limits import LimitSnapshot, QuotaUsedUp
+from app.domain.limits import LimitSnapshot, UsedUp
 from app.domain.ports import Ledger, MetricsRecorder, ResultCache
 from app.domain.principal import Principal
 from app.service.background import BackgroundTasks, LoadLimiter
@@ -36,7 +36,7 @@ from app.service.generation import (
     start_from_cache,
 )
 from app.service.run_job import RunJob
-from app.service.used_up_quotas import UsedUpQuotas
+from app.service.used_up_limits import UsedUpLimits
 from app.service.wait import EndedJob, JobWaiters, WakeReason
 
 
@@ -49,7 +49,7 @@ class GenerateImages:
     ledger: Ledger
     deduplicator: Deduplicator
     cache: ResultCache
-    used_up: UsedUpQuotas
+    used_up: UsedUpLimits
     jobs: RunJob
     waiters: JobWaiters
     recorder: MetricsRecorder
@@ -83,7 +83,7 @@ class GenerateImages:
            the provider, downloads the images and settles it; `Poller` takes over what the provider
            accepted as a task.
 
-        Where no cache is used, step 6 includes step 4. A quota that step 6 found used up a moment
+        Where no cache is used, step 6 includes step 4. A limit that was found used up a moment
         ago refuses again after step 3, unless the request may be answered for free. `is_present`
         says whether the caller is still connected. `wait_for_images` waits for the result.
         """
@@ -94,15 +94,24 @@ class GenerateImages:
             self._check_capacity()
             with self.load.admitting():
                 await self.used_up.check(incoming)
-                if incoming.skips_cache:
-                    return await self._open_job(incoming, bypass_cache(command))
-                checked = await self.deduplicator.check_rate_limit(principal, caller)
-                if (earlier := await self._find_repeated(checked)) is not None:
-                    return self._join(incoming, earlier, checked.limit_snapshot)
-                await self.deduplicator.callers.wait_for_departures(caller.attempt)
-                return await self._use_cache_or_open_job(incoming, checked.limit_snapshot)
+                return await self._join_or_open_job(incoming)
         except BaseException as error:
             self.deduplicator.close_refused(caller, error)
+            raise
+
+    async def _join_or_open_job(self, incoming: IncomingRequest) -> StartedJob:
+        """Steps 4 to 7."""
+        try:
+            if incoming.skips_cache:
+                return await self._open_job(incoming, bypass_cache(incoming.command))
+            principal, caller = incoming.principal, incoming.caller
+            checked = await self.deduplicator.check_rate_limit(principal, caller)
+            if (earlier := await self._find_repeated(checked)) is not None:
+                return self._join(incoming, earlier, checked.limit_snapshot)
+            await self.deduplicator.callers.wait_for_departures(caller.attempt)
+            return await self._use_cache_or_open_job(incoming, checked.limit_snapshot)
+        except UsedUp as refusal:
+            self.used_up.remember(incoming, refusal)
             raise
 
     async def _use_cache_or_open_job(
@@ -136,11 +145,7 @@ class GenerateImages:
         """Steps 6 and 7."""
         lease_ms = self.jobs.timings.lease_ms
         admission = incoming.admission(found, lease_ms, rate_limit_checked=rate_limit_checked)
-        try:
-            admitted = await self._admit(admission, incoming.command.concurrency_wait_s)
-        except QuotaUsedUp as refusal:
-            self.used_up.remember(incoming, refusal)
-            raise
+        admitted = await self._admit(admission, incoming.command.concurrency_wait_s)
         if admitted.joined:
             return self._join(incoming, admitted.job, admitted.limit_snapshot)
         if self.background.is_draining:

@@ -39,7 +39,7 @@ from app.service.settle import JobSettler
 from app.service.spend_alerts import SpendAlertAdmin
 from app.service.tasks import Tasks
 from app.service.usage import UsageReports
-from app.service.used_up_quotas import UsedUpQuotas
+from app.service.used_up_limits import UsedUpLimits
 from app.service.wait import JobWaiters
 from app.settings import Settings
 from app.wiring import loops
@@ -139,7 +139,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         ledger=adapters.ledger,
         deduplicator=deduplicator,
         cache=cache,
-        used_up=UsedUpQuotas(adapters.ledger, cache),
+        used_up=UsedUpLimits(adapters.ledger, cache),
         jobs=jobs,
         waiters=waiters,
         recorder=metrics,

@@ -82,7 +82,7 @@ def _rate_refusal(
             asked = admission.request.n if admission else 0
             return images_too_fast(scope, asked, fields.get("seconds"))
         case "requests_day":
-            return daily_requests_used(scope, _time(fields["ends_ms"], zone))
+            return daily_requests_used(scope, fields["ends_ms"], zone)
     return rate_limited(scope, fields["seconds"])
 
 
@@ -103,13 +103,14 @@ def images_too_fast(scope: Scope, asked: int, retry_after_s: int | None) -> Imag
     )
 
 
-def daily_requests_used(scope: Scope, resets: str) -> DailyRequestsUsed:
+def daily_requests_used(scope: Scope, ends_ms: int, zone: ZoneInfo) -> DailyRequestsUsed:
     limit = scope.limits.requests_per_day
     if limit == 0:
-        return DailyRequestsUsed(_closed(scope, "requests per day"))
+        return DailyRequestsUsed(_closed(scope, "requests per day"), ends_ms)
     return DailyRequestsUsed(
         f"Requests of {_name(scope)} for this day used up: limit {limit} requests per day. Nothing "
-        f"was reserved. It resets at {resets}."
+        f"was reserved. It resets at {_time(ends_ms, zone)}.",
+        ends_ms,
     )
 
 

@@ -1,4 +1,4 @@
-"""A quota that is used up refuses cheaply, and takes nothing away that is free."""
+"""A limit that is used up refuses cheaply, and takes nothing away that is free."""
 
 import time
 from typing import Any
@@ -21,8 +21,10 @@ def post(client: httpx.Client, prompt: str, headers: Any = None, **fields: Any) 
 
 
 def admissions(koi: Koi) -> float:
-    """How many refusals the ledger's script gave."""
-    return sample(httpx.get(f"{koi.url}/metrics").text, NAME, script="admit", outcome="ok")
+    """How often the ledger's scripts were asked for one."""
+    metrics = httpx.get(f"{koi.url}/metrics").text
+    scripts = ("check_rate_limit", "admit")
+    return sum(sample(metrics, NAME, script=script, outcome="ok") for script in scripts)
 
 
 def refuse_cheaply(koi: Koi, client: httpx.Client) -> httpx.Response:
@@ -53,6 +55,22 @@ def test_a_used_up_quota_refuses_again_in_the_same_words(
     assert again.headers["x-should-retry"] == "false"
     told = {name: value for name, value in first.headers.items() if "ratelimit-limit" in name}
     assert told.items() <= dict(again.headers).items()
+    assert koi.sandbox.posts == 1
+
+
+@pytest.mark.parametrize("policy", ["off", "private"])
+def test_so_do_the_requests_of_a_day(start: Start, policy: str) -> None:
+    koi = start(cache_policy=policy)
+    with koi.client(user(koi, "ann", requests_per_day=1)) as client:
+        assert post(client, "bought").status_code == 200
+        first = post(client, "beyond")
+        again = refuse_cheaply(koi, client)
+        by_retry = post(client, "bought", {"x-stainless-retry-count": "1"})
+
+    assert again.json() == first.json()
+    assert again.json()["error"]["code"] == "rate_limit_exceeded"
+    assert again.headers["x-should-retry"] == "false"
+    assert by_retry.status_code == 200
     assert koi.sandbox.posts == 1
 
 

@@ -1,45 +1,45 @@
-"""Quotas that are used up, refused again without the whole way through the ledger (decision 27).
+"""Limits that are used up, refused again without the whole way through the ledger (decision 27).
 
-What is settled does not fall by itself: a request that it refuses is refused until the window ends,
-unless a limit changes. So the answer is repeated for a moment, when the same is asked for and no
-earlier job or cached picture can answer it for free. A key that goes on beyond its quota would
-cost almost as much as one that buys pictures otherwise.
+Neither what is settled nor the number of a day's requests falls by itself: what they refuse is
+refused until the window ends, unless a limit changes. So the answer is repeated for a moment, when
+the same is asked for and no earlier job or cached picture can answer it for free. Otherwise a key
+that goes on beyond its quota costs three quarters of what a cache hit does.
 """
 
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from app.domain.limits import QuotaUsedUp, Scope
+from app.domain.limits import Scope, UsedUp
 from app.domain.ports import Ledger, ResultCache
 from app.service.generation import IncomingRequest
 
 RECALL_S, MAX_RECALLED = 1.0, 10_000
-"""How long a quota is taken as used up, and of how many keys."""
+"""How long a limit is taken as used up, and of how many keys."""
 
 Asked = tuple[str, int, str, str, int]
 """What the price depends on: model, images, size, quality and reference images."""
 
 
 @dataclass(frozen=True, slots=True)
-class _UsedUp:
-    refusal: QuotaUsedUp
+class _Recalled:
+    refusal: UsedUp
     scopes: tuple[Scope, ...]
     asked: Asked
     until_s: float
 
 
-class UsedUpQuotas:
+class UsedUpLimits:
     def __init__(self, ledger: Ledger, cache: ResultCache) -> None:
         self._ledger, self._cache = ledger, cache
-        self._of_key: OrderedDict[str, _UsedUp] = OrderedDict()
+        self._of_key: OrderedDict[str, _Recalled] = OrderedDict()
 
-    def remember(self, incoming: IncomingRequest, refusal: QuotaUsedUp) -> None:
-        """The ledger refused this request."""
+    def remember(self, incoming: IncomingRequest, refusal: UsedUp) -> None:
+        """The ledger refused the request."""
         principal = incoming.principal
         left_s = min(refusal.until_ms / 1000 - time.time(), RECALL_S)
         until_s = time.monotonic() + left_s
-        self._of_key[principal.key_id] = _UsedUp(
+        self._of_key[principal.key_id] = _Recalled(
             refusal, principal.all_scopes, _asked(incoming), until_s
         )
         self._of_key.move_to_end(principal.key_id)
@@ -47,18 +47,19 @@ class UsedUpQuotas:
             self._of_key.popitem(last=False)
 
     async def check(self, incoming: IncomingRequest) -> None:
-        """Raises `QuotaUsedUp` when the ledger would. It is not told of the request, which counts
-        against no rate."""
+        """Raises `UsedUp` when the ledger would. The ledger does not learn of the request, which
+        counts against no rate."""
         principal = incoming.principal
-        used_up = self._of_key.get(principal.key_id)
-        if used_up is None or incoming.command.control.only_if_cached:
+        recalled = self._of_key.get(principal.key_id)
+        if recalled is None or incoming.command.control.only_if_cached:
             return
-        if time.monotonic() >= used_up.until_s or used_up.scopes != principal.all_scopes:
+        if time.monotonic() >= recalled.until_s or recalled.scopes != principal.all_scopes:
             del self._of_key[principal.key_id]
             return
-        if used_up.asked != _asked(incoming) or await self._may_be_free(incoming):
+        if recalled.asked != _asked(incoming) or await self._may_be_free(incoming):
             return
-        raise QuotaUsedUp(used_up.refusal.message, used_up.refusal.until_ms)
+        refusal = recalled.refusal
+        raise type(refusal)(refusal.message, refusal.until_ms)
 
     async def _may_be_free(self, incoming: IncomingRequest) -> bool:
         principal, request = incoming.principal, incoming.command.request
