@@ -57,7 +57,8 @@ __all__ = ("other", "other_engine", "other_server")
 
 TERMS = MonthTerms(months=1, records=timedelta(0), own_store=True)
 COUNT = 900
-_prepared: dict[str, dict[bytes, bytes]] = {}
+_prepared: dict[tuple[str, int], dict[bytes, bytes]] = {}
+"""Copies by engine and month: at its end all become a month older."""
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,8 @@ def mover(host: Host, **terms: Any) -> MonthMover:
 
 async def prepare(host: Host, engine: Engine) -> None:
     """Old entries and their counters, then some of today's, all rolled up."""
-    if found := _prepared.get(engine.program.name):
+    name = engine.program.name, months_ago(0).starts_ms
+    if found := _prepared.get(name):
         engine.put_back(found)
         await host.ledger._scripts.open()
         await register(host)
@@ -106,7 +108,7 @@ async def prepare(host: Host, engine: Engine) -> None:
     writer = RollupWriter(host.ledger._scripts)
     while await writer.step():
         pass
-    _prepared[engine.program.name] = engine.copy()
+    _prepared[name] = engine.copy()
     await register(host)
 
 

@@ -404,6 +404,10 @@ FILES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def has_seen_its_files(store: EmbeddedStore) -> bool:
+    return store._monitor is not None and bool(store._monitor._logs)
+
+
 def replace_by_copy(file: Path) -> None:
     copy = file.with_name("copy")
     copy.write_bytes(file.read_bytes())
@@ -415,7 +419,7 @@ def test_files_that_vanish_under_a_running_store_are_noticed_by_all_its_processe
     data_dir: Path, gateway: Callable[[], Gateway], what: str
 ) -> None:
     with EmbeddedStore(data_dir) as owner, EmbeddedStore(data_dir) as attached:
-        time.sleep(1)  # both have seen the files as they are
+        wait_for(lambda: has_seen_its_files(owner) and has_seen_its_files(attached))
 
         FILES[what](data_dir / "store")
 

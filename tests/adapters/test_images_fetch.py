@@ -395,17 +395,17 @@ async def test_a_plain_link_to_a_private_address_is_refused_however_generous_one
 
 
 async def test_a_slow_but_steady_image_may_take_longer_than_the_timeout(origin: Origin) -> None:
-    body = PNG + os.urandom(400_000)
+    body = os.urandom(8 * 80_000)
 
     async def steadily(client: asyncio.StreamWriter) -> None:
         client.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
-        for at in range(0, len(body), 40_000):
-            client.write(body[at : at + 40_000])
+        for at in range(0, len(body), 80_000):  # each worth more than a second
+            client.write(body[at : at + 80_000])
             await client.drain()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.15)
 
     origin.answers["/a"] = steadily
-    async with fetching(origin.url, timeout_s=0.3) as fetcher:
+    async with fetching(origin.url, timeout_s=1) as fetcher:
         assert (await bring(fetcher, f"{origin.url}/a")).body == body
 
 

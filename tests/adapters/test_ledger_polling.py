@@ -33,12 +33,12 @@ async def test_two_workers_after_a_restart_share_no_job(ledger: RedisLedger) -> 
 
 
 async def test_the_most_overdue_job_is_claimed_first(ledger: RedisLedger) -> None:
-    for late_ms in (10, 3000, 200):
-        await ledger.admit(admission(lease_ms=-late_ms, body=str(late_ms)))
+    for late_s in (10, 3000, 200):
+        await ledger.admit(admission(lease_ms=-late_s * 1000, body=str(late_s)))
 
     claims = await ledger.claim(2, 1000)
 
-    assert [claim.late_ms // 100 for claim in claims] == [30, 2]
+    assert [claim.late_ms // 100_000 for claim in claims] == [30, 2]
 
 
 async def test_jobs_without_room_for_their_polls_hold_up_nobody(ledger: RedisLedger) -> None:

@@ -128,13 +128,14 @@ async def test_closing_finishes_what_is_queued(engine: Engine) -> None:
 async def test_the_breaker_opens_after_five_failures_and_a_probe_closes_it(
     own_engine: Engine, open_store: OpenStore
 ) -> None:
-    states: list[str] = []
-    store = open_store(own_engine.url, breaker=quick_breaker(on_state=states.append))
+    states, now = list[str](), [0.0]
+    breaker = quick_breaker(on_state=states.append, now=lambda: now[0])
+    store = open_store(own_engine.url, breaker=breaker)
     own_engine.stop()
 
     kinds = [await kind_of_trouble(store) for _ in range(7)]
     own_engine.start()
-    await asyncio.sleep(0.12)
+    now[0] += 0.12
 
     assert kinds == ["connection"] * 5 + ["breaker"] * 2
     assert await store.run(ECHO, (), "back") == "back"
@@ -142,9 +143,11 @@ async def test_the_breaker_opens_after_five_failures_and_a_probe_closes_it(
 
 
 async def test_while_the_breaker_is_open_only_one_call_probes(tmp_path: Path) -> None:
-    store = BatchingStore(connect(f"unix://{tmp_path}/none"), breaker=quick_breaker(threshold=1))
+    now = [0.0]
+    breaker = quick_breaker(threshold=1, now=lambda: now[0])
+    store = BatchingStore(connect(f"unix://{tmp_path}/none"), breaker=breaker)
     await kind_of_trouble(store)
-    await asyncio.sleep(0.12)
+    now[0] += 0.12
 
     kinds = await asyncio.gather(*(kind_of_trouble(store) for _ in range(5)))
 

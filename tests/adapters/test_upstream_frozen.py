@@ -81,11 +81,10 @@ async def test_a_connection_made_while_the_loop_stood_still_is_used() -> None:
 
 
 async def test_an_answer_that_never_came_is_given_up_soon_after_a_stop() -> None:
-    async with scripted(hang, timeout_s=0.5) as (provider, upstream):
+    async with scripted(hang, timeout_s=1) as (provider, upstream):
         call = asyncio.create_task(refused(provider))
-        while not upstream.asked:
-            await asyncio.sleep(0.01)
-        time.sleep(1)
+        await until(lambda: upstream.asked)
+        time.sleep(1.2)
         started = time.monotonic()
         failed = await call
 

@@ -1,13 +1,15 @@
 """The provider's 429s, and its refusals of our key and balance: one process is told, all act."""
 
 import asyncio
+import math
 import time
 from typing import Any
 
 import pytest
 from limiter_rig import Naps, following, governed
-from store_rig import eventually
+from store_rig import Engine, eventually
 
+from app.adapters.redis import keyspace
 from app.adapters.redis.client.batching import BatchingStore
 from app.adapters.redis.upstream_limiter import RedisUpstreamLimiter
 from app.domain.errors import BillingEvidence, UpstreamError
@@ -26,11 +28,12 @@ async def test_after_a_429_everybody_pauses_and_goes_on_slower(store: BatchingSt
         for n in range(61):
             await other.acquire(f"later{n}", 1, 300)
         assert (await other.acquire_polls(1)).count == 0
+    took_s = time.monotonic() - failed_at
 
     # Half of 480 a minute: forty in ten seconds, of which ten are kept for polls.
     first, second, third = naps.ends[::30]
-    assert 15 < first - failed_at <= 33
-    assert (second - first, third - second) == pytest.approx((10, 10), abs=4)
+    assert 15 < first - failed_at <= 30 + took_s
+    assert (second - first, third - second) == pytest.approx((10, 10), abs=took_s)
 
 
 async def test_echoes_of_a_429_do_not_lower_the_rate_again(store: BatchingStore) -> None:
@@ -47,15 +50,19 @@ async def test_the_rate_recovers_step_by_step(store: BatchingStore) -> None:
 
     await limiter.record_failure("upstream_rate_limited", 1)
 
-    seen = []
+    seen, asked_at = [], time.monotonic()
     async with asyncio.timeout(60), following(store, limiter):
         while limiter._view.throttled:
-            seen.append(limiter._view.share)
+            share, before = limiter._view.share, asked_at
+            asked_at = time.monotonic()
             await limiter._refresh_view()
+            seen.append(share)
+            # A busy machine may look too late for some steps, but none comes before its time.
+            steps = math.ceil((time.monotonic() - before) / 0.4)
+            assert limiter._view.share - share <= 100 * steps
             await asyncio.sleep(0.02)
     assert seen == sorted(seen)
     assert set(seen) <= {500, 600, 700, 800, 900}
-    assert len(set(seen)) >= 3  # a busy machine may miss a step
 
 
 # Key and balance
@@ -102,13 +109,22 @@ async def test_a_success_between_refusals_is_no_row(store: BatchingStore) -> Non
     one.check_queue(1)
 
 
-async def test_one_probe_passes_and_its_success_closes_the_breaker(store: BatchingStore) -> None:
-    limiters = [governed(store, probe_s=1) for _ in range(3)]
+async def test_one_probe_passes_and_its_success_closes_the_breaker(
+    store: BatchingStore, engine: Engine
+) -> None:
+    limiters = [governed(store, probe_s=20) for _ in range(3)]
+
+    async def later(s: int) -> None:
+        """The last refusal is so much older."""
+        with engine.client() as admin:
+            for at in ("next", "failed"):
+                admin.hincrby(keyspace.key("health"), at, -1000 * s)
+        for limiter in limiters:
+            await limiter._refresh_view()
+
     for _ in range(3):
         await limiters[0].record_failure("upstream_auth")
-    for limiter in limiters:
-        await limiter._refresh_view()
-    await asyncio.sleep(1.1)
+    await later(20)
 
     async def passes(limiter: RedisUpstreamLimiter) -> bool:
         limiter.check_queue(1)
@@ -119,10 +135,10 @@ async def test_one_probe_passes_and_its_success_closes_the_breaker(store: Batchi
         return True
 
     assert sum([await passes(limiter) for limiter in limiters]) == 1
-    await limiters[1].record_failure("upstream_auth")  # the probe: the next one may come in 2 s
+    await limiters[1].record_failure("upstream_auth")  # the probe: the next one may come in 40 s
     await limiters[1]._refresh_view()
-    assert 1000 < limiters[1]._view.probe_ms <= 2000
-    await asyncio.sleep(2.1)
+    assert 20_000 < limiters[1]._view.probe_ms <= 40_000
+    await later(40)
     assert await passes(limiters[1])
     await limiters[1].record_success(60)  # a success older than the last refusal proves nothing
     assert limiters[1]._view.refused

@@ -144,7 +144,7 @@ async def test_a_provider_that_reads_nothing_costs_a_deadline_and_little_memory(
     async def hang(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
         await asyncio.sleep(30)
 
-    async with served_by(hang, timeout_s=0.8) as provider:
+    async with served_by(hang, timeout_s=1) as provider:
         with pytest.raises(UpstreamError) as failed:
             await provider.dispatch(with_picture(BIG), asynchronous=False)
 

@@ -298,7 +298,7 @@ async def test_a_refusal_whose_body_never_ends_is_not_waited_for() -> None:
         await exchange.send(head(429, "Content-Length: 500", "Retry-After: 7") + b"{")
         await exchange.gone()
 
-    async with scripted(endless, timeout_s=0.6) as (provider, _):
+    async with scripted(endless, timeout_s=1) as (provider, _):
         failed = await refused(provider)
 
     assert (failed.reason, failed.proof, failed.retry_after_s) == ("upstream_rate_limited", P1, 7)

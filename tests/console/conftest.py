@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import redis
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from app.adapters.embedded.store import EmbeddedStore
 from tests.console.visitor import Visitor, watch
 from tests.harness import Koi, gateway, quick_sandbox
 
+expect.set_options(timeout=30_000)
 ROOT = "admin-0123456789"
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 """The first draws the same page with a third of the CPU time: it has no windows of its own."""

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +54,8 @@ def post(client: httpx.Client, **fields: Any) -> httpx.Response:
 
 
 def finish(client: httpx.Client, task_id: str) -> dict[str, Any]:
-    for _ in range(200):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         body: dict[str, Any] = client.get(f"/tasks/{task_id}").json()
         if body.get("status") in {"completed", "failed"}:
             return body
@@ -87,14 +89,14 @@ def test_a_plain_post_gives_links_to_jpegs_of_the_exact_size(
 def test_an_async_post_gives_a_task_that_ends_as_a_flat_union(
     sandbox: Sandbox, client: httpx.Client
 ) -> None:
-    sandbox.set(latency_s=60.0)
+    sandbox.set(latency_s=6000.0)
     submitted = post(client, **{"async": True}).json()
     task = f"/tasks/{submitted['id']}"
 
     queued = client.get(task).json()
-    sandbox.advance(30)
+    sandbox.advance(3000)
     processing = client.get(task).json()
-    sandbox.advance(31)
+    sandbox.advance(3001)
     done = client.get(task).json()
 
     assert set(submitted) == {"id", "status", "progress"}
@@ -153,7 +155,7 @@ def test_the_time_scale_shortens_a_generation(sandbox: Sandbox, client: httpx.Cl
 
     post(client)
 
-    assert 0.02 <= time.monotonic() - began < 1.0
+    assert 0.02 <= time.monotonic() - began < 5  # of ten to thirty
 
 
 @pytest.mark.parametrize("path", ["/v1/images/generations", "/images/generations"])
@@ -333,9 +335,10 @@ def test_a_client_that_leaves_is_billed_all_the_same(
     sandbox: Sandbox, client: httpx.Client
 ) -> None:
     sandbox.set(latency_s=0.2)
+    timeout = httpx.Timeout(5, read=0.05)
 
     with pytest.raises(httpx.ReadTimeout):
-        client.post("/images/generations", json={**ORDER, "n": 3}, timeout=0.05)
+        client.post("/images/generations", json={**ORDER, "n": 3}, timeout=timeout)
     time.sleep(0.25)
 
     line = sandbox.bill()[0]
@@ -772,7 +775,9 @@ def test_a_fault_of_a_poll_shows_and_bills_as_its_row_says(
     for number, expected in enumerate(POLLS[name], start=1):
         if number == 3:
             sandbox.advance(31)
-        seen = seen_by(lambda: client.get(f"/tasks/{task['id']}", timeout=0.3))
+        timeout = 0.3 if expected == "ReadTimeout" else 5
+        look = partial(client.get, f"/tasks/{task['id']}", timeout=timeout)
+        seen = seen_by(look)
         assert expected in _summary(seen)
 
     assert_billed(sandbox, name)
@@ -918,8 +923,9 @@ def test_stopping_does_not_wait_for_a_hanging_request() -> None:
             time.sleep(0.01)
         began = time.monotonic()
 
-    call.join(timeout=5)
-    assert time.monotonic() - began < 1
+    took_s = time.monotonic() - began
+    call.join(timeout=10)
+    assert took_s < 10
     assert not call.is_alive()
     assert sandbox.billed_images == 1
 
@@ -951,4 +957,4 @@ def test_a_sandbox_process_is_driven_over_http_and_ends_on_sigterm() -> None:
         assert fees.headers["content-type"].startswith("text/csv")
         assert fees.text.splitlines()[1].startswith(ledger["lines"][0]["request_id"])
         assert (refused, profile, state["posts"]) == (400, "apimart", 2)
-        assert child.wait(timeout=5) == 0
+        assert child.wait(timeout=30) == 0
