@@ -108,7 +108,7 @@ async def test_no_second_holds_more_starts_than_the_burst(store: BatchingStore) 
     spread = await limiter.acquire("many", 7, 10)
 
     gaps = [later - first for first, later in zip(naps.ends, naps.ends[3:6], strict=False)]
-    assert gaps == pytest.approx([1.5] * 3, abs=took_s)
+    assert gaps == pytest.approx([1.5] * 3, abs=took_s + 0.1)
     assert spread == (0, 0, 0, 1.5, 1.5, 1.5, 3)
 
 
