@@ -11,6 +11,7 @@ from tests.flow.test_generate import GENERATE
 from tests.flow.test_metering import sample
 from tests.flow.test_quota import user
 from tests.harness import KOI, Koi
+from tests.store_node import until
 
 NAME = "koi_store_command_duration_seconds_count"
 
@@ -114,7 +115,7 @@ def test_a_request_for_less_is_asked_for(koi: Koi) -> None:
 
 def test_what_still_runs_may_be_given_back_at_once(start: Start) -> None:
     koi = start(cache_policy="off")
-    koi.sandbox.set(latency_s=2)
+    koi.sandbox.set(latency_s=60)
     koi.sandbox.script("task-failed")
     with koi.client(user(koi, "ann", images_per_day=1)) as client:
         task = post(client, "fails", **{"async": True}).json()["id"]
@@ -122,6 +123,9 @@ def test_what_still_runs_may_be_given_back_at_once(start: Start) -> None:
         assert post(client, "too early").status_code == 429
         assert post(client, "too early, too").status_code == 429
         assert admissions(koi) == before + 2
+        until(lambda: koi.sandbox.posts == 1, "it is at the provider")
+        koi.sandbox.set(latency_s=0.1)
+        koi.sandbox.advance(60)
         deadline = time.monotonic() + 20
         while client.get(f"/v1/tasks/{task}").json()["status"] != "failed":
             assert time.monotonic() < deadline
