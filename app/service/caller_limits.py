@@ -62,9 +62,11 @@ class TokenBuckets:
 
 @dataclass(frozen=True, slots=True)
 class _RecentRefusal:
-    """A refusal of the store, and the limits that it was based on: new limits may allow more."""
+    """What the store said, and the limits that it was based on: new limits may allow more. The
+    refusal itself would keep the whole request it was raised for."""
 
-    refusal: RateLimited
+    message: str
+    is_final: bool
     scopes: tuple[Scope, ...]
     until_s: float
 
@@ -109,14 +111,15 @@ class KeyRateLimiter:
         if left_s <= 0 or told.scopes != principal.scopes:
             del self._recent_refusals[principal.key_id]
             return
-        wait_s = None if told.refusal.retry_after_s is None else math.ceil(left_s)
-        await self._refuse(principal, RateLimited(told.refusal.message, retry_after_s=wait_s))
+        wait_s = None if told.is_final else math.ceil(left_s)
+        await self._refuse(principal, RateLimited(told.message, retry_after_s=wait_s))
 
     def remember_refusal(self, principal: Principal, refusal: RateLimited) -> None:
         """Remember that the store refused this key for its rate, until it need be asked again."""
-        wait_s = ZERO_LIMIT_TTL_S if refusal.retry_after_s is None else refusal.retry_after_s
+        is_final = refusal.retry_after_s is None
+        until_s = self._now() + (refusal.retry_after_s or ZERO_LIMIT_TTL_S)
         self._recent_refusals[principal.key_id] = _RecentRefusal(
-            refusal, principal.scopes, self._now() + wait_s
+            refusal.message, is_final, principal.scopes, until_s
         )
         self._recent_refusals.move_to_end(principal.key_id)
         if len(self._recent_refusals) > MAX_KEYS:

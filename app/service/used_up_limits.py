@@ -8,7 +8,9 @@ that goes on beyond its quota costs three quarters of what a cache hit does.
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from app.domain.limits import Scope, UsedUp
 from app.domain.ports import Ledger, ResultCache
@@ -23,7 +25,10 @@ Asked = tuple[str, int, str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class _Recalled:
-    refusal: UsedUp
+    """`refuse` makes the refusal anew: one that was raised keeps the whole request it was raised
+    for."""
+
+    refuse: Callable[[], UsedUp]
     scopes: tuple[Scope, ...]
     asked: Asked
     until_s: float
@@ -39,8 +44,9 @@ class UsedUpLimits:
         principal = incoming.principal
         left_s = min(refusal.until_ms / 1000 - time.time(), RECALL_S)
         until_s = time.monotonic() + left_s
+        refuse = partial(type(refusal), refusal.message, refusal.until_ms)
         self._of_key[principal.key_id] = _Recalled(
-            refusal, principal.all_scopes, _asked(incoming), until_s
+            refuse, principal.all_scopes, _asked(incoming), until_s
         )
         self._of_key.move_to_end(principal.key_id)
         if len(self._of_key) > MAX_RECALLED:
@@ -58,8 +64,7 @@ class UsedUpLimits:
             return
         if recalled.asked != _asked(incoming) or await self._may_be_free(incoming):
             return
-        refusal = recalled.refusal
-        raise type(refusal)(refusal.message, refusal.until_ms)
+        raise recalled.refuse()
 
     async def _may_be_free(self, incoming: IncomingRequest) -> bool:
         principal, request = incoming.principal, incoming.command.request
