@@ -6,11 +6,12 @@ durations are shortened through settings.
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,26 @@ class Koi:
     def client(self, key: str | None = None, **options: Any) -> httpx.Client:
         headers = {"authorization": f"Bearer {key or self.key()}"}
         return httpx.Client(base_url=self.url, headers=headers, **{"timeout": 20, **options})
+
+    def hang_up(self, key: str, headers: Mapping[str, str] = {}, **fields: Any) -> None:
+        """A caller that leaves as soon as the provider has its call."""
+        body, posts = json.dumps({**KOI, **fields}), self.sandbox.posts
+        given = {"host": "koi", "authorization": f"Bearer {key}", **headers}
+        given |= {"content-type": "application/json", "content-length": f"{len(body)}"}
+        head = "".join(f"{name}: {text}\r\n" for name, text in given.items())
+        place = httpx.URL(self.url)
+        with socket.create_connection((place.host, place.port or 80), 20) as line:
+            line.sendall(f"POST /v1/images/generations HTTP/1.1\r\n{head}\r\n{body}".encode())
+            deadline = time.monotonic() + 20
+            while self.sandbox.posts == posts:
+                assert time.monotonic() < deadline, "the provider has not got it"
+                time.sleep(0.01)
+
+    def in_flight(self) -> int:
+        """Requests being answered, without the one that asks."""
+        name = "koi_in_flight_requests "
+        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        return sum(round(float(line.removeprefix(name))) for line in lines if name in line[:23]) - 1
 
     def operate(self, work: Callable[[OperatorContext], Coroutine[Any, Any, T]]) -> T:
         """Do an operator's work on the store, from outside the gateway."""

@@ -20,6 +20,7 @@ from tests.chaos.crowd import GENERATE
 from tests.chaos.forks import Fork
 from tests.flow.command import Cli, served_by
 from tests.harness import KOI, PRICED, Koi, operator_settings
+from tests.store_node import until
 
 TIMES = 10
 
@@ -171,7 +172,8 @@ def test_a_frozen_or_dead_gateways_callers_cannot_be_answered_so_their_repeat_jo
             Line(alive.url, key).post(prompt="warm").last()
             call = Line(frozen.url, key).post()
             _opened(sandbox, 2)
-            time.sleep(0.5)  # it has written down that the provider took the call
+            polls = sandbox.polls
+            until(lambda: sandbox.polls > polls, "it has written down that the call was taken")
             os.kill(frozen.pid, signal.SIGSTOP)
             call.close()
             Line(alive.url, key).post().last()

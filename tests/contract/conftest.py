@@ -15,7 +15,7 @@ METRICS_TOKEN = "koi-metrics-0123456789abcdef"
 QUICK = {
     "first_byte_timeout_s": 1.0,
     "head_timeout_s": 1.0,
-    "body_timeout_s": 0.5,
+    "body_timeout_s": 1.0,
     "heartbeat_interval_s": 0.05,
     "comment_interval_s": 0.05,
 }

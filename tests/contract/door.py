@@ -141,7 +141,7 @@ def served(app: Any, **options: object) -> Iterator[tuple[str, int]]:
         thread.join(timeout=10)
 
 
-def wait_until(happened: Callable[[], object], within_s: float = 3.0) -> None:
+def wait_until(happened: Callable[[], object], within_s: float = 20) -> None:
     """Return once something happened on the other side; fail when it does not."""
     deadline = time.monotonic() + within_s
     while not happened():

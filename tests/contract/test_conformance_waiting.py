@@ -102,9 +102,9 @@ def test_a_caller_who_hangs_up_is_remembered(door: Door) -> None:
 
 
 def test_heartbeats_keep_an_impatient_client(admin_door: Door) -> None:
-    admin_door.stage.delay_s = 1.0
+    admin_door.stage.delay_s = 1.5
 
-    with sdk(admin_door, timeout=0.4, max_retries=0) as client:
+    with sdk(admin_door, timeout=1, max_retries=0) as client:
         raw = client.images.with_raw_response.generate(model=MODEL, prompt=PROMPT)
 
     assert raw.text.startswith(" ")
@@ -121,7 +121,7 @@ def test_an_early_failure_keeps_its_status(admin_door: Door) -> None:
 
 
 def test_a_late_failure_cuts_the_connection(admin_door: Door) -> None:
-    admin_door.stage.delay_s = 0.3
+    admin_door.stage.delay_s = 0.6
     admin_door.stage.end = FailureNote("upstream_error", "The provider failed.")
 
     with (

@@ -93,7 +93,7 @@ def test_white_space_around_other_headers_is_stripped_too(door: Door, name: str)
 
 def test_http_1_0_needs_no_host_and_gets_an_answer_without_chunks(admin_door: Door) -> None:
     door = admin_door
-    door.stage.delay_s = 0.4
+    door.stage.delay_s = 0.8
     raw = head(door, "Host: 127.0.0.1", version="1.0") + BODY
 
     with socket.create_connection((door.host, door.port), timeout=5) as wire:
@@ -180,7 +180,7 @@ def test_a_route_for_text_says_that_images_are_made_here_and_where(door: Door, p
 
 
 def test_a_client_that_closed_only_its_own_side_gets_its_answer(door: Door) -> None:
-    door.stage.delay_s = 0.5
+    door.stage.delay_s = 1
     with socket.create_connection((door.host, door.port), timeout=5) as wire:
         wire.sendall(head(door, "Host: koi") + BODY)
         wire.shutdown(socket.SHUT_WR)
@@ -281,13 +281,13 @@ def test_a_connection_that_rests_after_an_answer_is_closed_in_time(
 ) -> None:
     """Also when the answer came before the body: it must not stay open for ever."""
     with socket.create_connection((hasty_door.host, hasty_door.port), timeout=5) as wire:
+        began = time.monotonic()
         wire.sendall(f"{opening}\r\n".encode())
         answer = read_answer(wire)
         for piece in late:
             time.sleep(0.05)
             wire.sendall(piece)
-        began = time.monotonic()
 
         assert not answer.closed
         assert wire.recv(1) == b""
-        assert 0.5 < time.monotonic() - began < 4
+        assert 0.9 < time.monotonic() - began < 4

@@ -104,7 +104,7 @@ def token(secret: str = SECRET, alg: str = "HS256", **claims: Any) -> str:
     now = int(time.time())
     said = {
         "sub": "u-7", "email": "mia@example.com", "name": "Mia", "role": "admin",
-        "iss": "open-webui", "iat": now, "exp": now + 300, **claims,
+        "iss": "open-webui", "iat": now, "exp": now + 86_400, **claims,
     }  # fmt: skip
     parts = [_encode(json.dumps(part).encode()) for part in ({"alg": alg, "typ": "JWT"}, said)]
     signature = hmac.new(secret.encode(), ".".join(parts).encode(), hashlib.sha256).digest()

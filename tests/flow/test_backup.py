@@ -260,7 +260,7 @@ def test_the_ledger_moves_to_a_server_while_a_gateway_is_left_running(
     with old.forked() as serving:
         key = old.key()
         assert generate(serving.url, key, "before").status_code == 200
-        provider.set(latency_s=1.5)
+        provider.set(latency_s=60)
         under_way = start_task(serving, key, "under way")
         while task(serving, key, under_way)["status"] != "processing":
             time.sleep(0.02)
@@ -285,6 +285,7 @@ def test_the_ledger_moves_to_a_server_while_a_gateway_is_left_running(
         serving.stop(within_s=40)
 
     provider.set(latency_s=0.1)
+    provider.advance(60)
     old.settings["KOI_REDIS_URL"] = url
     with old.forked() as serving:
         done = task(serving, key, under_way, wait_s=20)

@@ -15,6 +15,7 @@ from app.domain.cache import CacheControl
 from app.domain.images import GenerationRequest
 from tests.flow.conftest import Start
 from tests.harness import KOI, Koi
+from tests.store_node import until
 
 GENERATE = "/v1/images/generations"
 
@@ -254,38 +255,51 @@ def test_behind_makers_that_are_refused_everybody_hears_why_and_nobody_pays(
 def test_a_joined_caller_whose_makers_cancel_one_after_the_other_waits_as_long_as_any_caller(
     start: Start,
 ) -> None:
-    koi = start(upstream_concurrency=1, cache_variants=1, sync_wait_s=8)
-    koi.sandbox.set(latency_s=6)
+    koi = start(upstream_concurrency=1, cache_variants=1, sync_wait_s=8, task_deadline_s=120)
+    koi.sandbox.set(latency_s=60)
     with koi.client() as client, ThreadPoolExecutor() as pool:
         client.post(GENERATE, json={**KOI, "prompt": "in the way", "async": True})
+        until(lambda: koi.sandbox.posts == 1, "it is in the way")
         first = client.post(GENERATE, json={**KOI, "async": True}).json()["id"]
         time.sleep(2.1)  # no longer a sibling of the call that makes it
         began = time.monotonic()
         joined = [pool.submit(client.post, GENERATE, json=KOI) for _ in range(2)]
-        time.sleep(0.5)
+        until(lambda: koi.in_flight() == 2, "both have asked")
+        time.sleep(2)
         client.delete(f"/v1/tasks/{first}")
-        time.sleep(0.5)
-        listed = client.get("/v1/tasks").json()["data"]
-        second = next(t["id"] for t in listed if t["id"] != first and t["status"] == "queued")
+        until(lambda: queued(client), "one of them makes it")
+        time.sleep(2)
+        [second] = queued(client)
         client.delete(f"/v1/tasks/{second}")
         answers = [joined.result() for joined in joined]
         took_s = time.monotonic() - began
+        koi.sandbox.set(latency_s=None)
+        koi.sandbox.advance(60)
 
     codes = {answer.json()["error"]["code"] for answer in answers}
     assert codes == {"task_cancelled", "still_processing"}  # who made the second, and who joined it
-    assert took_s < 9
+    assert took_s < 11, "both pauses come on top of no wait"
+
+
+def queued(client: httpx.Client) -> list[str]:
+    tasks = client.get("/v1/tasks").json()["data"]
+    return [task["id"] for task in tasks if task["status"] == "queued"]
 
 
 def test_a_joined_caller_whose_maker_cancels_makes_the_picture_itself(start: Start) -> None:
-    koi = start(upstream_concurrency=1)
-    koi.sandbox.set(latency_s=3)
+    koi = start(upstream_concurrency=1, task_deadline_s=120)
+    koi.sandbox.set(latency_s=60)
     with koi.client() as client, ThreadPoolExecutor() as pool:
         client.post(GENERATE, json={**KOI, "prompt": "in the way", "async": True})
+        until(lambda: koi.sandbox.posts == 1, "it is in the way")
         owned = client.post(GENERATE, json={**KOI, "async": True}).json()["id"]
         time.sleep(2.1)  # no longer a sibling of the call that makes it
         joined = pool.submit(client.post, GENERATE, json=KOI)
+        until(lambda: koi.in_flight() == 1, "it has asked")
         time.sleep(0.3)
         cancelled = client.delete(f"/v1/tasks/{owned}").json()
+        koi.sandbox.set(latency_s=None)
+        koi.sandbox.advance(60)
         answer = joined.result()
 
     assert (cancelled["status"], cancelled["error"]["code"]) == ("failed", "task_cancelled")

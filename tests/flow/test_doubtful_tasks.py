@@ -37,7 +37,7 @@ def test_when_they_go_on_for_long_it_is_over_and_held(start: Start, fault: str, 
 
 
 def test_the_deadline_says_what_the_task_said_last(start: Start) -> None:
-    koi = start(task_deadline_s=0.8, upstream_poll_interval_s=0.2)
+    koi = start(task_deadline_s=2, upstream_poll_interval_s=0.5)
     koi.sandbox.script("completed-empty=999")
     with koi.client() as client:
         answer = client.post(GENERATE, json=KOI)

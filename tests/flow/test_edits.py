@@ -34,6 +34,8 @@ from tests.flow.studio import (
     studio,
     uri,
 )
+from tests.flow.test_metering import sample
+from tests.store_node import until
 
 __all__ = ["house", "studio"]
 RED, BLUE = picture("red"), picture("blue", "JPEG")
@@ -282,6 +284,7 @@ def test_an_upload_that_was_let_in_is_not_refused_because_of_the_next(
     references = "app.adapters.images.reference_spool"
     monkeypatch.setattr(f"{references}.SHARES", MAX_SPOOLED_BYTES // 3_500_000)
     second_is_here, first_is_made = threading.Event(), threading.Event()
+    before = busy(studio)
 
     def upload(client: httpx.Client, begun: threading.Event, go_on: threading.Event) -> int:
         files = {"image": ("koi.png", picture(noise=2_000_000))}
@@ -292,7 +295,7 @@ def test_an_upload_that_was_let_in_is_not_refused_because_of_the_next(
             yield body[:1_700_000]
             begun.set()
             assert go_on.wait(20)
-            time.sleep(0.3)  # what the other one sent has arrived
+            until(lambda: busy(studio) > before, "the other one is refused")
             yield body[1_700_000:]
 
         return client.post(EDITS, content=pieces(), headers=form.headers).status_code
@@ -308,6 +311,11 @@ def test_an_upload_that_was_let_in_is_not_refused_because_of_the_next(
         first_is_made.set()
 
     assert (made, second.result()) == (200, 503)
+
+
+def busy(studio: Studio) -> float:
+    text = httpx.get(f"{studio.koi.url}/metrics").text
+    return sample(text, "koi_refusals_total", code="overloaded")
 
 
 @pytest.mark.parametrize("headers", [

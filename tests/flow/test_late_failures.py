@@ -100,7 +100,7 @@ def test_a_wait_that_ends_after_heartbeats_is_cut_and_the_repeat_joins_the_job(
         with pytest.raises(httpx.RemoteProtocolError):
             generate(serving.url, key, "slow")
         assert _posted(serving)["code"] == "still_processing"
-        for _ in range(5):
+        for _ in range(20):
             try:
                 again = generate(serving.url, key, "slow")
                 break

@@ -13,6 +13,7 @@ from app.sandbox.server import Sandbox
 from tests.flow.command import Cli, cli_on, served_by
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi, gateway
+from tests.store_node import until
 
 SUSPECT = keyspace.key("suspect")
 
@@ -20,7 +21,7 @@ SUSPECT = keyspace.key("suspect")
 @pytest.fixture
 def koi(sandbox: Sandbox, store_url: str, tmp_path: Path) -> Iterator[Koi]:
     """A gateway whose store may be emptied; the ledger must equal the bill all the same."""
-    with gateway(sandbox, store_url, tmp_path / "koi") as koi:
+    with gateway(sandbox, store_url, tmp_path / "koi", task_deadline_s=120) as koi:
         yield koi
         koi.assert_ledger_matches_bill()
 
@@ -114,13 +115,15 @@ def wait_for_store(client: httpx.Client, words: str) -> dict[str, str]:
 def test_a_picture_under_way_when_the_store_is_emptied_is_delivered_and_metered_after_the_rebuild(
     koi: Koi, cli: Cli, store_url: str
 ) -> None:
-    koi.sandbox.set(latency_s=1.0)
+    koi.sandbox.set(latency_s=60)
     with koi.client() as client:
         task = client.post(GENERATE, json={**KOI, "async": True}).json()
+        until(lambda: koi.sandbox.polls > 0, "it is under way")
         forget_everything(store_url)
         wait_for(client, "lost_data")
         cli.run("ledger", "rebuild")
         wait_for(client, "ok")
+        koi.sandbox.advance(60)
         done = client.get(f"/v1/tasks/{task['id']}", params={"wait": 20}).json()
 
     assert done["status"] == "completed"

@@ -239,6 +239,7 @@ async def test_a_used_up_limit_is_told_to_the_model(house: Koi) -> None:
 async def test_a_cut_stream_is_taken_up_again_by_the_client_itself(house: Koi, slow: None) -> None:
     """The SDK connects again with the id of the last event it saw: one POST to the provider."""
     before, resumed = house.sandbox.posts, count(house, "GET", 200)
+    house.sandbox.set(latency_s=5)
     told: list[float] = []
 
     async def progress(value: float, total: float | None, message: str | None) -> None:
@@ -254,6 +255,10 @@ async def test_a_cut_stream_is_taken_up_again_by_the_client_itself(house: Koi, s
                 while not told:  # an event, after which the client can go on
                     await asyncio.sleep(0.01)
             await asyncio.to_thread(cut, link)
+            async with asyncio.timeout(10):
+                while len(told) < 2:  # it went on
+                    await asyncio.sleep(0.01)
+            house.sandbox.advance(5)
             result = await asyncio.wait_for(call, 20)
 
     assert not result.is_error
@@ -272,6 +277,7 @@ async def test_a_call_repeated_after_a_broken_stream_joins_its_job(
     """As an agent does it: the call fails or is given up, and the model makes the same call again,
     with another id, in this session or in the next."""
     before = house.sandbox.posts
+    house.sandbox.set(latency_s=5)
     key, arguments = house.key(f"gus-{mode}"), {"prompt": "repeated"}
 
     from mcp import MCPError
@@ -287,7 +293,10 @@ async def test_a_call_repeated_after_a_broken_stream_joins_its_job(
     with pytest.raises((MCPError, TimeoutError, ExceptionGroup)):
         await broken()
     async with connected(house.url, key, mode) as client:
-        result = await client.call_tool("generate_image", arguments)
+        repeat = asyncio.create_task(client.call_tool("generate_image", arguments))
+        await asyncio.sleep(0.3)
+        house.sandbox.advance(5)
+        result = await asyncio.wait_for(repeat, 20)
 
     assert not result.is_error
     assert "cost: 0.14 CNY" in text_of(result)

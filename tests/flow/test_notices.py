@@ -34,7 +34,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def sends_to(receiver: Receiver, **settings: Any) -> dict[str, Any]:
-    quick = {"notice_interval_s": 0.05, "webhook_retry_s": 0.02, "webhook_timeout_s": 1}
+    quick = {"notice_interval_s": 0.05, "webhook_retry_s": 0.02, "webhook_timeout_s": 20}
     known = {"notice_webhook": receiver.url, "notice_webhook_secret": SECRET, "notice_disk_mb": 0}
     return {**quick, **known, **settings}
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from app.domain.limits import Limits
 from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
 from tests.harness import KOI, Koi
+from tests.store_node import until
 
 
 def user(koi: Koi, name: str, **limits: Any) -> str:
@@ -128,11 +130,18 @@ def test_a_call_over_the_rate_limit_is_refused_with_a_pause_that_helps(koi: Koi)
 
 
 def test_concurrency_is_leased_and_given_back(start: Start) -> None:
-    koi = start(concurrency_wait_s=0)
-    koi.sandbox.set(latency_s=0.3)
+    koi = start(concurrency_wait_s=0, task_deadline_s=120)
+    koi.sandbox.set(latency_s=60)
     key = user(koi, "ann", concurrency=2)
 
-    first = crowd(koi, key, [{**KOI, "prompt": f"p{i}"} for i in range(6)])
+    with ThreadPoolExecutor(6) as pool, koi.client(key) as client:
+        bodies = [{**KOI, "prompt": f"p{i}"} for i in range(6)]
+        asked = [pool.submit(client.post, GENERATE, json=body) for body in bodies]
+        until(lambda: sum(one.done() for one in asked) == 4, "the others are refused")
+        until(lambda: koi.sandbox.posts == 2, "both are sent")
+        koi.sandbox.advance(60)
+        first = [one.result() for one in asked]
+    koi.sandbox.set(latency_s=0.3)
     second = crowd(koi, key, [{**KOI, "prompt": f"q{i}"} for i in range(2)])
 
     assert sorted(a.status_code for a in first) == [200, 200, 429, 429, 429, 429]
@@ -153,11 +162,13 @@ def test_a_request_waits_a_while_for_a_slot_in_the_order_of_arrival(koi: Koi) ->
 
 def test_a_refusal_says_when_a_running_job_should_have_ended(koi: Koi) -> None:
     """Nothing is known yet of how long jobs take: 15 s is assumed, which is too long to wait."""
-    koi.sandbox.set(latency_s=1.5)
+    koi.sandbox.set(latency_s=60)
     key = user(koi, "ann", concurrency=1)
     with koi.client(key) as client:
         running = client.post(GENERATE, json={**KOI, "async": True})
+        until(lambda: koi.sandbox.posts == 1, "it is sent")
         refused = client.post(GENERATE, json={**KOI, "prompt": "second"})
+        koi.sandbox.advance(60)
 
     assert running.status_code == 200
     assert refused.json()["error"]["code"] == "concurrency_limit_exceeded"

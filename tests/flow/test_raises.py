@@ -72,10 +72,12 @@ def test_a_raise_counts_within_five_seconds_and_ends_by_itself(koi: Koi) -> None
         wait_for(lambda: images_of_day(ann)["limit"] == 3)
         raised = images_of_day(ann)
         during = post(ann, "p3")
+        asked_s = time.time()
         while images_of_day(ann)["limit"] == 3:
-            assert time.time() < ends + 1.5
+            assert asked_s < ends + 1.5
             time.sleep(0.05)
-        ended_s = time.time() - ends
+            asked_s = time.time()
+        told_s = time.time()
         after = post(ann, "p4")
         shown = operator.get("/v1/organization/users/ann").json()
 
@@ -83,7 +85,7 @@ def test_a_raise_counts_within_five_seconds_and_ends_by_itself(koi: Koi) -> None
     assert made.json()["raised"]["by"] == {"max_images_per_1_day": 2}
     assert raised["raised"]["by"] == 2
     assert (raised["used"], raised["remaining"]) == (1, 2)
-    assert -0.5 < ended_s < 1.5
+    assert told_s > ends - 0.5
     assert shown["raised"] is None
     assert shown["limits"]["max_images_per_1_day"] == 1
 

@@ -205,7 +205,7 @@ def _wait_until_refused(page: httpx.Client) -> None:
 
 
 def test_a_session_ends_when_its_key_expires(koi: Koi, page: httpx.Client) -> None:
-    sign_in(page, koi.key("ann", expires_in=timedelta(seconds=1)))
+    sign_in(page, koi.key("ann", expires_in=timedelta(seconds=3)))
 
     _wait_until_refused(page)
 

@@ -32,6 +32,18 @@ def journal_bytes(koi: Koi) -> int:
     return sum(len(line) for line in lines if b'"job"' in line or b'"entry"' in line)
 
 
+def settle(koi: Koi) -> None:
+    """In the journal too, which is told a moment after the store."""
+    koi.settled(20)
+    ids = [f'"{entry.id}"'.encode() for entry in koi.entries()]
+    place = koi.settings.data_dir / "journal"
+
+    def told() -> bytes:
+        return b"".join(file.read_bytes() for file in place.glob("*.jsonl"))
+
+    until(lambda: all(id in told() for id in ids), "every entry is in the journal")
+
+
 def code(answer: httpx.Response) -> str:
     return str(answer.json()["error"]["code"])
 
@@ -47,7 +59,7 @@ def test_a_thousand_refused_cancels_write_nothing(koi: Koi) -> None:
     with koi.client() as client:
         task = ended(client)
         client.delete(f"/v1/tasks/{task}")
-        koi.settled()
+        settle(koi)
         before = journal_bytes(koi)
         codes = Counter(code(client.delete(f"/v1/tasks/{task}")) for _ in range(1000))
 
@@ -58,14 +70,22 @@ def test_a_thousand_refused_cancels_write_nothing(koi: Koi) -> None:
 def test_a_cancelled_task_is_told_once_however_often_it_is_cancelled(start: Start) -> None:
     koi = start(upstream_concurrency=1)
     with koi.client() as client:
-        koi.sandbox.set(latency_s=2)
+        koi.sandbox.set(latency_s=60)
         client.post(GENERATE, json={**KOI, **ASYNC})
+        until(lambda: koi.sandbox.posts == 1, "it is in the way")
         waits = client.post(GENERATE, json={**KOI, **ASYNC, "prompt": "in the queue"}).json()["id"]
         first = client.delete(f"/v1/tasks/{waits}")
         assert code(first) == "task_cancelled"
-        koi.settled(20)
+        koi.sandbox.advance(60)
+        settle(koi)
+        told = journal_bytes(koi)
+
+        def told_again() -> bool:
+            client.delete(f"/v1/tasks/{waits}")
+            return journal_bytes(koi) > told
+
         # The answer to the first one may have been lost: its repeat is told once more.
-        client.delete(f"/v1/tasks/{waits}")
+        until(told_again, "a repeat is told")
         told = journal_bytes(koi)
         again = [client.delete(f"/v1/tasks/{waits}") for _ in range(100)]
 
@@ -116,9 +136,9 @@ def test_nobody_pages_from_a_task_that_is_another_users(koi: Koi) -> None:
 
 
 def test_a_key_that_comes_too_fast_is_refused_before_its_body_is_read(start: Start) -> None:
-    koi = start(key_requests_per_second=5)
+    koi = start(key_requests_per_second=1)
     with koi.client() as fast, koi.client(koi.key("bob")) as polite:
-        answers = [fast.post(GENERATE, content=b"{") for _ in range(30)]
+        answers = [fast.post(GENERATE, content=b"{") for _ in range(20)]
         kept = polite.get("/v1/models").status_code
 
     refused = [a for a in answers if a.status_code == 429]
@@ -133,7 +153,7 @@ def test_a_key_that_comes_too_fast_is_refused_before_its_body_is_read(start: Sta
 def test_a_long_body_counts_for_more_than_one_request(start: Start, digits: int) -> None:
     """Receiving 190 KB costs more than refusing them saves, so they count like six requests,
     whatever zeros are put before their length."""
-    koi = start(key_requests_per_second=2, default_requests_per_minute=100_000)
+    koi = start(key_requests_per_second=1.5, default_requests_per_minute=100_000)
     long = b'{"junk":"' + b"x" * 190_000 + b'"}'
     headers = {"content-length": f"{len(long):0{digits}d}"}
     with koi.client() as client:
@@ -148,14 +168,18 @@ def test_a_long_body_counts_for_more_than_one_request(start: Start, digits: int)
 
 def test_reads_have_a_rate_limit_of_their_own_and_long_lists_count_for_more(start: Start) -> None:
     koi = start(key_reads_per_second=10)
-    with koi.client() as client:
-        lists = [client.get("/v1/tasks?limit=100").status_code for _ in range(6)]
-        posts = client.post(GENERATE, json=KOI).status_code
+    for number in range(20):
+        with koi.client(koi.key(f"ann-{number}")) as client:
+            began = time.monotonic()
+            lists = [client.get("/v1/tasks?limit=100").status_code for _ in range(6)]
+            took_s = time.monotonic() - began
+            posts = client.post(GENERATE, json=KOI).status_code
+        if took_s < 0.5:  # after that there is room for a fifth
+            break
     with koi.client(koi.key("bob")) as client:
         reads = [client.get("/v1/usage").status_code for _ in range(12)]
 
-    assert lists.count(200) in (4, 5)
-    assert lists[-1] == 429
+    assert lists == [200] * 4 + [429] * 2
     assert posts == 200
     assert reads == [200] * 12
 

@@ -8,6 +8,7 @@ from tests.flow.conftest import Start
 from tests.flow.test_generate import GENERATE
 from tests.flow.test_quota import user
 from tests.harness import KOI, Koi, gateway
+from tests.store_node import until
 
 
 def stop(koi: Koi, scope: str, reason: str = "We look into it") -> None:
@@ -60,6 +61,7 @@ def test_a_stop_says_why_leaves_what_runs_and_what_is_cached_alone(koi: Koi) -> 
         client.post(GENERATE, json={**KOI, "prompt": "cached"})
         koi.sandbox.set(latency_s=1)
         task = client.post(GENERATE, json={**KOI, "prompt": "runs", "async": True}).json()
+        until(lambda: koi.sandbox.posts == 2, "it runs")
         stop(koi, "house", "The provider   charges\ntwice")
         refused = client.post(GENERATE, json={**KOI, "prompt": "new"})
         old = {"cache-control": "only-if-cached"}

@@ -123,9 +123,8 @@ def test_also_when_the_gateway_was_down_meanwhile(
             key = koi.key()
             with koi.client(key) as client:
                 task = submit(client)
-            while sandbox.posts < 1:
+            while sandbox.polls < 1:
                 time.sleep(0.02)
-            time.sleep(0.5)
         clock.set(hours)
         with gateway(sandbox, store, tmp_path / "koi", **options) as koi, koi.client(key) as client:
             assert ended(client, task, 30)["status"] == "completed"

@@ -12,6 +12,7 @@ from app.wiring.operator import OperatorContext
 from tests.flow.test_generate import GENERATE
 from tests.flow.test_metering import sample
 from tests.harness import KOI, Koi
+from tests.store_node import until
 
 EVENTS = {"accept": "text/event-stream"}
 
@@ -40,12 +41,16 @@ def new_task(client: httpx.Client, **fields: Any) -> str:
 
 @pytest.mark.parametrize("path", ["/v1/tasks", "/v1/images/tasks"])
 def test_a_task_is_followed_to_its_end(koi: Koi, path: str) -> None:
-    koi.sandbox.set(latency_s=0.5)
+    koi.sandbox.set(latency_s=60)
     with koi.client() as client:
         task = new_task(client)
         with client.stream("GET", f"{path}/{task}", headers=EVENTS) as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
-            events = list(events_of(stream.iter_lines()))
+            told = events_of(stream.iter_lines())
+            events = [next(told)]
+            until(lambda: koi.sandbox.posts == 1, "it is sent")
+            koi.sandbox.advance(60)
+            events += told
         read = client.get(f"{path}/{task}").json()
 
     assert [event["type"] for event in events[:-1]] == ["task.updated"] * (len(events) - 1)
@@ -113,15 +118,17 @@ def test_many_who_follow_one_task_cost_the_store_no_more_than_one(koi: Koi) -> N
 
 
 def test_a_key_that_is_revoked_meanwhile_is_told_no_more(koi: Koi) -> None:
-    koi.sandbox.set(latency_s=4)
+    koi.sandbox.set(latency_s=60)
     secret = koi.key()
     with koi.client(secret) as client:
         task = new_task(client)
+        until(lambda: koi.sandbox.posts == 1, "it is sent")
         with client.stream("GET", f"/v1/tasks/{task}", headers=EVENTS) as stream:
             lines = stream.iter_lines()
             next(events_of(lines))
             koi.operate(revoke_all)
             rest = [event["type"] for event in events_of(lines)]
+    koi.sandbox.advance(60)
 
     assert "task.completed" not in rest
     koi.settled()

@@ -8,6 +8,7 @@ import pytest
 
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.harness import KOI, Koi
+from tests.store_node import until
 
 UNKNOWN = "task_" + "0" * 32
 
@@ -145,11 +146,13 @@ def test_a_waiting_task_can_be_cancelled_for_nothing(koi: Koi) -> None:
 
 def test_a_queued_task_is_cancelled_and_costs_nothing(start) -> None:  # type: ignore[no-untyped-def]
     koi = start(upstream_concurrency=1)
-    koi.sandbox.set(latency_s=0.8)
+    koi.sandbox.set(latency_s=60)
     with koi.client() as client:
         first = client.post(GENERATE, json={**KOI, "async": True}).json()["id"]
+        until(lambda: koi.sandbox.posts == 1, "it is in the way")
         second = client.post(GENERATE, json={**KOI, "prompt": "2", "async": True}).json()["id"]
         cancelled = client.delete(f"/v1/tasks/{second}")
+        koi.sandbox.advance(60)
         done = wait_for(client, first)
 
     assert cancelled.status_code == 200

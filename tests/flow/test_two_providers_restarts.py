@@ -80,7 +80,7 @@ def test_a_task_of_a_provider_that_left_the_catalog_waits_for_it(
 ) -> None:
     moved = write_catalog(tmp_path / "moved.toml", MODELS.replace('provider = "second"', ""))
     options = {"task_deadline_s": 60, "resolve_after_s": 60, "admin_key": "admin-key-of-this-test"}
-    second.set(latency_s=1.0)
+    second.set(latency_s=50)
     with gateway(sandbox, store_url, tmp_path / "koi", catalog=catalog, **options) as koi:
         key = koi.key()
         with koi.client(key) as client:
@@ -100,6 +100,7 @@ def test_a_task_of_a_provider_that_left_the_catalog_waits_for_it(
         waiting = client.get(f"/v1/tasks/{task}").json()["status"]
         eventually(lambda: "provider second" in failing(admin))
     asked = [request.path for request in sandbox.requests if request.method == "GET"]
+    second.advance(50)
 
     with gateway(sandbox, store_url, tmp_path / "koi", catalog=catalog, **options) as koi:
         with koi.client(key) as client:
@@ -129,7 +130,7 @@ def test_two_gateways_keep_the_limits_of_each_provider_together(
     limits = {"rpm": 120, "burst": 8, "concurrency": 2}
     granted = section(second.url, *(f"{name} = {value}" for name, value in limits.items()))
     catalog = write_catalog(tmp_path / "limited.toml", granted, MODELS)
-    second.set(latency_s=0.3, **limits)
+    second.set(latency_s=20, **limits)
     options = {"catalog": catalog, "cache_policy": "off", "upstream_poll_interval_s": 0.2}
     with (
         gateway(sandbox, store_url, tmp_path / "koi", **options) as one,
@@ -143,6 +144,8 @@ def test_two_gateways_keep_the_limits_of_each_provider_together(
             for n in range(6)
         ]
         eventually(lambda: metric(one, "upstream_queue_jobs", provider="second") > 0)
+        second.set(latency_s=0.3)
+        second.advance(20)
         here = [left.post(GENERATE, json=order(HERE, f"koi {n}")).status_code for n in range(3)]
         queued = metric(one, "upstream_queue_jobs", provider="main")
         told = [call.result().status_code for call in there]

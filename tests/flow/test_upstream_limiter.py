@@ -77,7 +77,7 @@ def test_a_job_in_parts_is_brought_home_by_fewer_polls_than_it_has_parts(
 
 def test_who_would_wait_in_vain_is_refused_at_once_and_a_repeat_is_not(start: Start) -> None:
     koi = start(upstream_concurrency=1, upstream_queue_s=5, cache_policy="off")
-    koi.sandbox.set(latency_s=2.5)
+    koi.sandbox.set(latency_s=60)
     with koi.client() as client, ThreadPoolExecutor() as pool:
         first = pool.submit(generate, client, "first", **{"idempotency-key": "one"})
         eventually(lambda: koi.sandbox.posts == 1)
@@ -85,7 +85,10 @@ def test_who_would_wait_in_vain_is_refused_at_once_and_a_repeat_is_not(start: St
 
         refused = generate(client, "second")
         reserved = held(client)
-        again = generate(client, "first", **{"idempotency-key": "one"})
+        repeat = pool.submit(generate, client, "first", **{"idempotency-key": "one"})
+        eventually(lambda: koi.in_flight() == 2)
+        koi.sandbox.advance(60)
+        again = repeat.result()
 
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
     assert refused.headers["retry-after"] == "10"
@@ -99,13 +102,13 @@ def test_after_a_429_the_next_caller_waits_instead_of_being_told(start: Start) -
     koi = start(upstream_poll_interval_s=0.5)
     koi.sandbox.script("429=2")
     with koi.client() as client:
-        told = generate(client, "one")
         began = time.monotonic()
+        told = generate(client, "one")
         waited = generate(client, "two")
 
         assert (told.status_code, told.json()["error"]["code"]) == (429, "upstream_rate_limited")
         assert waited.status_code == 200
-        assert time.monotonic() - began > 1
+        assert time.monotonic() - began > 1.9
         eventually(lambda: 0 < metric(koi, "upstream_rate_ratio") < 1)
 
 
@@ -140,15 +143,17 @@ def test_an_account_that_is_refused_thrice_is_not_asked_again(start: Start) -> N
 
 
 def test_callers_whose_tasks_run_at_the_provider_count_as_carried(start: Start) -> None:
-    koi = start(max_in_flight=4)
-    koi.sandbox.set(latency_s=1.5)
+    koi = start(max_in_flight=4, task_deadline_s=120)
+    koi.sandbox.set(latency_s=60)
     with koi.client(limits=httpx.Limits(max_connections=20)) as client, ThreadPoolExecutor() as p:
         calls = [p.submit(generate, client, f"koi {n}") for n in range(4)]
-        eventually(lambda: koi.sandbox.polls > 4)
+        eventually(lambda: koi.sandbox.posts == 4 and koi.sandbox.polls > 4)
 
         refused = generate(client, "one more")
         alive = client.get("/livez")
         task = client.get("/v1/tasks?limit=1")
+        koi.sandbox.set(latency_s=None)
+        koi.sandbox.advance(60)
 
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
         assert refused.headers["retry-after"]
@@ -180,13 +185,14 @@ def test_a_slot_whose_job_is_over_comes_free_within_seconds(start: Start, store_
 
 
 def test_the_slot_of_a_job_that_runs_stays_taken_however_long(start: Start, store_url: str) -> None:
-    koi = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=1, task_deadline_s=60)
-    koi.sandbox.set(latency_s=9)
+    koi = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=1, task_deadline_s=120)
+    koi.sandbox.set(latency_s=60)
     with koi.client(timeout=60) as client, ThreadPoolExecutor() as pool:
         first = pool.submit(generate, client, "first")
         eventually(lambda: koi.sandbox.posts == 1)
         time.sleep(5)  # longer than the reconciliation leaves a slot alone
         refused = generate(client, "second")
+        koi.sandbox.advance(60)
 
         assert refused.status_code == 503
         assert first.result().status_code == 200
@@ -194,8 +200,9 @@ def test_the_slot_of_a_job_that_runs_stays_taken_however_long(start: Start, stor
 
 
 def test_a_refusal_says_how_long_slots_are_really_held(start: Start, store_url: str) -> None:
-    koi = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=1)
-    koi.sandbox.set(latency_s=5)
+    limits = {"upstream_concurrency": 1, "upstream_queue_s": 1, "task_deadline_s": 120}
+    koi = start(cache_policy="off", **limits)
+    koi.sandbox.set(latency_s=60)
     with koi.client(timeout=60) as client, ThreadPoolExecutor() as pool:
         with redis.Redis.from_url(store_url) as store:
             store.hset(key_of("health"), "held", 100)  # as after many quick pictures
@@ -204,6 +211,7 @@ def test_a_refusal_says_how_long_slots_are_really_held(start: Start, store_url: 
         time.sleep(3.5)
 
         refused = generate(client, "second")
+        koi.sandbox.advance(60)
 
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) >= 2
@@ -211,9 +219,9 @@ def test_a_refusal_says_how_long_slots_are_really_held(start: Start, store_url: 
 
 
 def test_a_cancelled_job_leaves_the_queue_at_once(start: Start) -> None:
-    koi = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=30)
-    other = start(upstream_concurrency=1, cache_policy="off", upstream_queue_s=30)
-    koi.sandbox.set(latency_s=3)
+    limits = {"upstream_concurrency": 1, "upstream_queue_s": 30, "task_deadline_s": 120}
+    koi, other = (start(cache_policy="off", **limits) for _ in range(2))
+    koi.sandbox.set(latency_s=60)
     with (
         koi.client(timeout=60) as client,
         other.client(timeout=60) as elsewhere,
@@ -227,6 +235,8 @@ def test_a_cancelled_job_leaves_the_queue_at_once(start: Start) -> None:
             task = client.post(GENERATE, json=body).json()
             assert elsewhere.delete(f"/v1/tasks/{task['id']}").status_code == 200
         eventually(lambda: metric(koi, "upstream_queue_jobs") == 0, 5)
+        koi.sandbox.set(latency_s=None)
+        koi.sandbox.advance(60)
         second = generate(client, "second")
 
     assert first.result().status_code == second.status_code == 200

@@ -29,7 +29,7 @@ from tests.receiver import Received, Receiver, receiving
 QUICK_DELIVERY: dict[str, Any] = {
     "webhook_hosts": "127.0.0.1",
     "webhook_retry_s": 0.02,
-    "webhook_timeout_s": 1,
+    "webhook_timeout_s": 20,
 }
 DELIVERIES, SECRET = "/v1/koi/webhooks", "/v1/koi/webhooks/secret"
 
@@ -71,6 +71,13 @@ def until(koi: Koi, key: str, within_s: float = 20, **wanted: Any) -> dict[str, 
         assert time.monotonic() < deadline, found
         time.sleep(0.02)
     return found[0]
+
+
+def at_the_provider(koi: Koi) -> None:
+    deadline = time.monotonic() + 20
+    while not koi.sandbox.posts:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def secret_of(koi: Koi, key: str, *, rotate: bool = False) -> str:
@@ -340,10 +347,12 @@ def test_whoever_is_answered_with_anothers_task_is_told_too(
 ) -> None:
     koi = start(**QUICK_DELIVERY, cache_variants=1)
     key = koi.key()
-    koi.sandbox.set(latency_s=1)
+    koi.sandbox.set(latency_s=60)
     first = ask(koi, key, f"{receiver.url}/first")
     joined = ask(koi, key, f"{receiver.url}/joined")
     same = ask(koi, key, f"{receiver.url}/joined", stream=False)
+    at_the_provider(koi)
+    koi.sandbox.advance(60)
     for path in ("/first", "/joined"):
         receiver.wait(path)
     hit = ask(koi, key, f"{receiver.url}/hit")
@@ -359,9 +368,9 @@ def test_whoever_is_answered_with_anothers_task_is_told_too(
 def test_whoever_cannot_be_told_of_anothers_task_any_more_is_refused(
     start: Start, receiver: Receiver
 ) -> None:
-    koi = start(**QUICK_DELIVERY, cache_variants=1)
+    koi = start(**QUICK_DELIVERY, cache_variants=1, task_deadline_s=120)
     key = koi.key()
-    koi.sandbox.set(latency_s=3)
+    koi.sandbox.set(latency_s=60)
     task = ask(koi, key, f"{receiver.url}/first")
 
     async def fill(operator: OperatorContext) -> str:
@@ -372,6 +381,8 @@ def test_whoever_cannot_be_told_of_anothers_task_any_more_is_refused(
 
     assert koi.operate(fill) == "full"
     refused = post(koi, key, webhook=f"{receiver.url}/late", **{"async": True})
+    at_the_provider(koi)
+    koi.sandbox.advance(60)
     receiver.wait("/first")
 
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "webhook")

@@ -163,13 +163,15 @@ def test_a_pool_reads_each_others_jobs_by_id_and_nobody_else_does(koi: Koi) -> N
 def test_a_team_mate_reads_a_job_but_cannot_cancel_it(start: Start) -> None:
     koi = start(upstream_concurrency=1)
     koi.operate(_team)
-    koi.sandbox.set(latency_s=1.5)
+    koi.sandbox.set(latency_s=60)
     with koi.client(koi.key("ann")) as ann, koi.client(koi.key("mate")) as mate:
         running = ann.post(GENERATE, json={**KOI, "async": True}).json()["id"]
+        eventually(lambda: koi.sandbox.posts == 1)
         queued = ann.post(GENERATE, json={**KOI, "prompt": "2", "async": True}).json()["id"]
         refused = mate.delete(f"/v1/tasks/{queued}")
         seen_by_mate = mate.get(f"/v1/tasks/{queued}").json()["status"]
         cancelled = ann.delete(f"/v1/tasks/{queued}")
+        koi.sandbox.advance(60)
         wait_for(ann, running)
 
     assert refused.status_code == 400

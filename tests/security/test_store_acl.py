@@ -20,7 +20,7 @@ from tests.adapters.store_rig import Engine, running
 from tests.flow.command import Cli
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.harness import KOI, Koi, gateway
-from tests.store_node import programs
+from tests.store_node import programs, until
 
 FILE = Path("deploy/valkey/users.acl")
 ONCE = Retry(NoBackoff(), 0)
@@ -129,12 +129,14 @@ def live_through_everything(koi: Koi, client: httpx.Client) -> None:
     koi.sandbox.script("400", "reset-after-accept")
     for prompt in ("refused", "ambiguous"):
         assert client.post(GENERATE, json={**KOI, "prompt": prompt}).status_code in (400, 502)
-    koi.sandbox.set(latency_s=0.8)
+    koi.sandbox.set(latency_s=60)
     running, queued = (
         client.post(GENERATE, json={**KOI, "prompt": prompt, "async": True}).json()["id"]
         for prompt in ("running", "queued")
     )
     assert client.delete(f"/v1/tasks/{queued}").status_code == 200
+    until(lambda: koi.sandbox.polls > 0, "the other one runs")
+    koi.sandbox.advance(60)
     assert wait_for(client, running)["status"] == "completed"
     bare = first.json()["data"][0]["url"].partition("?")[0]
     for path in ("/v1/tasks", "/v1/usage", bare, "/readyz"):
