@@ -13,7 +13,7 @@ The HTTP status of each code is in `app.api.errors`.
   - TaskCancelled             told to whoever waits for a task that its owner cancelled
   - IdempotencyKeyReused      same Idempotency-Key, another body
   - AdmissionRefused          a limit of this deployment; nothing was dispatched
-    + InsufficientQuota       images or money of a window are used up
+    + InsufficientQuota       images or money of a window are used up (settled: `QuotaUsedUp`)
     + SpendingStopped         an operator stopped spending
     + RateLimited             too many requests per minute
       * ConcurrencyLimited    too many jobs at once
