@@ -193,11 +193,14 @@ class Model:
             for job in self.open_jobs
         )
 
-    def refusal(self, asked: "Asked", config: "Config", now: int) -> type[Exception] | None:
-        """What admission must say; None when it must admit (I1)."""
+    def refusal(
+        self, asked: "Asked", config: "Config", now: int, *, settled: bool = False
+    ) -> type[Exception] | None:
+        """What admission must say; None when it must admit (I1). `settled`: if all that runs were
+        given back."""
         for scope_key in scope_keys(asked.who):
             for window, images, micros in config.bounds(scope_key):
-                held_images, held_micros = self.held(scope_key, window)
+                held_images, held_micros = (0, 0) if settled else self.held(scope_key, window)
                 total = self.used[scope_key, window, "images"] + held_images + asked.n
                 money = self.used[scope_key, window, "micros"] + held_micros + asked.n * asked.unit
                 if images is not None and total > images:
@@ -206,7 +209,7 @@ class Model:
                     return InsufficientQuota
         for scope_key in scope_keys(asked.who):
             most = config.limits.get(scope_key, Limits()).concurrency
-            if most is not None and self.running(scope_key, now) >= most:
+            if most is not None and self.running(scope_key, now) >= most and not settled:
                 return ConcurrencyLimited
         return None
 

@@ -20,6 +20,7 @@ from store_rig import admission
 from app.domain.errors import (
     GatewayError,
     IdempotencyKeyReused,
+    InsufficientQuota,
     InvalidRequest,
     LedgerUnavailable,
     TaskNotFound,
@@ -35,7 +36,7 @@ from app.domain.ledger import (
     JobClaim,
     PossibleDuplicate,
 )
-from app.domain.limits import LimitKind
+from app.domain.limits import LimitKind, QuotaUsedUp
 
 
 class Verbs:
@@ -180,6 +181,9 @@ class Verbs:
         if joined_job is not None:
             self.agrees(admitted.job, joined_job)  # type: ignore[union-attr]
             return None
+        if error is QuotaUsedUp:
+            error = self.model.refusal(asked, self.config, self.now, settled=True)
+            assert error is InsufficientQuota, "what runs may be given back"
         assert error == self.model.refusal(asked, self.config, self.now)
         if admitted is None:
             return None
