@@ -90,6 +90,10 @@ class Config:
         }
         return principal(**given, names=who)
 
+    def known_to(self, asker: Principal) -> "Config":
+        """With the limits that a request on its way was given, which others may have replaced."""
+        return Config(self.calendar, {scope.id: scope.limits for scope in asker.all_scopes})
+
     def bounds(self, scope_key: str) -> Iterator[tuple[str, int | None, int | None]]:
         day, month = self.calendar.labels
         limit = self.limits.get(scope_key, Limits())

@@ -37,6 +37,7 @@ from app.domain.ledger import (
     PossibleDuplicate,
 )
 from app.domain.limits import LimitKind, QuotaUsedUp
+from app.domain.principal import Principal
 
 
 class Verbs:
@@ -181,15 +182,16 @@ class Verbs:
         if joined_job is not None:
             self.agrees(admitted.job, joined_job)  # type: ignore[union-attr]
             return None
+        config = self.config.known_to(wanted.principal)
         if error is QuotaUsedUp:
-            error = self.model.refusal(asked, self.config, self.now, settled=True)
+            error = self.model.refusal(asked, config, self.now, settled=True)
             assert error is InsufficientQuota, "what runs may be given back"
-        assert error == self.model.refusal(asked, self.config, self.now)
+        assert error == self.model.refusal(asked, config, self.now)
         if admitted is None:
             return None
         job = self.opened(process, asked, wanted, admitted.job)
         self.in_step(process)
-        self.stays_within_limits(process, asked.who)
+        self.stays_within_limits(process, wanted.principal)
         return job
 
     def opened(
@@ -209,9 +211,9 @@ class Verbs:
         self.model.record_change(job.id, process)
         return job
 
-    def stays_within_limits(self, process: Process, who: Who) -> None:
+    def stays_within_limits(self, process: Process, who: Principal) -> None:
         """I1, as the ledger itself sees it: read back from the store."""
-        snapshot = self.run(process.ledger.read_limits(self.config.principal(who)))
+        snapshot = self.run(process.ledger.read_limits(who))
         for status in snapshot.statuses:
             if status.limit is not None and status.kind is not LimitKind.REQUESTS:
                 assert status.used + status.held <= status.limit
