@@ -116,6 +116,30 @@ async def test_a_stale_copy_that_went_on_without_us_is_noticed(
     assert not ours.condition.intact
 
 
+@pytest.mark.parametrize("went_on", [0, 2])
+async def test_a_gateway_that_starts_on_a_stale_copy_stops_everybody(
+    engine: Engine, open_store: OpenStore, went_on: int
+) -> None:
+    """It has its own journal of what the copy forgot; the others have seen nothing of that."""
+    journal = new_journal()
+    ours, theirs = (ledger_on(open_store(engine.url), one) for one in (journal, None))
+    await theirs.admit(admission())
+    replica = engine.copy()
+    await ours.admit(admission())
+    journal.close()
+    engine.put_back(replica)
+    for _ in range(went_on):
+        await theirs.admit(admission())
+
+    restarted = ledger_on(open_store(engine.url), FileJournal(journal.directory))
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await restarted.admit(admission())
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await theirs.admit(admission())
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await restarted.verify()
+
+
 async def test_once_one_process_noticed_nobody_spends(
     engine: Engine, open_store: OpenStore, ledger: RedisLedger
 ) -> None:

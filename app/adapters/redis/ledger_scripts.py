@@ -87,7 +87,7 @@ class LedgerScripts:
         `DataVersionUnknown`.
         """
         known = self.position or Position(0)
-        found = await self.run("open_epoch", secrets.token_hex(16), known.epoch, known.seq)
+        found = await self.run("open_epoch", secrets.token_hex(16), known.epoch, known.text)
         epoch, verdict = found["epoch"], found["verdict"]
         position = Position.parse(epoch, found["position"])
         self.condition.check_verdict(found)

@@ -1,13 +1,13 @@
 #!lua
 -- The epoch and position of this store, begun when there is none and the caller knows of none.
 -- KEYS [1] slot  ARGV [1] a random epoch to begin [2] the epoch the caller knows, or '' [3] its
---      sequence number
+--      position
 -- -> {epoch, position, verdict, begins, continues, place?, suspect?, version?}: 'same', 'continued'
 --    (rebuilt from all the caller knows), 'lost', 'foreign', 'moved' (to `place`) or 'version' (the data
 --    is of another one); `suspect` is why a store that is 'lost' was closed before; the sequence number after which this epoch began, and the earlier epochs it continues
 local stored = redis.call('MGET', K.epoch, K.seq, K.suspect)
 local epoch, seq, quarantined = stored[1], tonumber(stored[2] or 0), stored[3]
-local known, known_seq = ARGV[2], tonumber(ARGV[3])
+local known, known_seq = ARGV[2], seq_of(ARGV[3])
 if not epoch then
   if known ~= '' then redis.call('SET', K.suspect, known, 'NX') end
   if known ~= '' or quarantined then
@@ -35,7 +35,15 @@ end
 if data_version() ~= DATA_VERSION then return found('version') end
 if moved_to(quarantined) then return found('moved') end
 if quarantined then return found('lost') end
-if known == '' or known == epoch then return found(known_seq <= seq and 'same' or 'lost') end
+if known == '' then return found('same') end
+if known == epoch then
+  -- The number may be there, and raised by something else: a copy that went on.
+  local theirs = redis.call('HGET', K.trail, known_seq % MAX_POSITIONS)
+  local forked = theirs and theirs ~= ARGV[3] and seq_of(theirs) == known_seq
+  if known_seq <= seq and not forked then return found('same') end
+  redis.call('SET', K.suspect, known)
+  return found('lost')
+end
 local rebuilt_to = redis.call('HGET', K.lineage, known)
 if not rebuilt_to then return found('foreign') end
 if known_seq <= tonumber(rebuilt_to) then return found('continued') end
