@@ -37,6 +37,7 @@ def test_node_generates_and_opens_the_link(koi: Koi) -> None:
     seen = caller(koi, "generate")
 
     assert (seen["images"], seen["type"]) == (2, "image/jpeg")
+    assert seen["bytes"] > 1000
     assert seen["id"].startswith("req_")
 
 

@@ -9,7 +9,9 @@ const steps = {
   async generate() {
     const answer = await client.images.generate({ ...ask, size: '1536x1024', n: 2 })
     const picture = await fetch(answer.data[0].url)
-    return { images: answer.data.length, type: picture.headers.get('content-type'), id: answer._request_id }
+    // Node does not end while a body waits to be read.
+    const { byteLength } = await picture.arrayBuffer()
+    return { images: answer.data.length, type: picture.headers.get('content-type'), bytes: byteLength, id: answer._request_id }
   },
   async b64() {
     const answer = await client.images.generate({ ...ask, response_format: 'b64_json', n: null, size: null })
