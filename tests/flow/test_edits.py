@@ -6,7 +6,7 @@ import hashlib
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -246,6 +246,22 @@ def test_the_same_pictures_are_cached_by_content_however_they_come(studio: Studi
     assert studio.sandbox.posts - posts == 1
 
 
+def both_of(
+    studio: Studio, first: Callable[[], httpx.Response], again: Callable[[], httpx.Response]
+) -> tuple[httpx.Response, httpx.Response]:
+    """Their answers: the second is asked for while the first is made, so that nobody has it yet."""
+    posts = studio.sandbox.posts
+    studio.sandbox.set(latency_s=60)
+    with ThreadPoolExecutor() as pool:
+        one = pool.submit(first)
+        until(lambda: studio.sandbox.posts > posts, "the provider has the first")
+        two = pool.submit(again)
+        until(lambda: studio.koi.in_flight() == 2, "both wait")
+        studio.sandbox.set(latency_s=None)
+        studio.sandbox.advance(60)
+        return one.result(), two.result()
+
+
 def test_an_sdks_retry_of_an_edit_joins_its_job_and_another_picture_is_another(
     studio: Studio,
 ) -> None:
@@ -257,8 +273,11 @@ def test_an_sdks_retry_of_an_edit_joins_its_job_and_another_picture_is_another(
             files = {"image": ("koi.png", body)}
             return client.post(EDITS, data=ask(prompt="again"), files=files, headers=headers)
 
-        first = edit(RED, **{"cache-control": "no-store"})
-        again = edit(RED, **retry)
+        first, again = both_of(
+            studio,
+            lambda: edit(RED, **{"cache-control": "no-store"}),
+            lambda: edit(RED, **retry),
+        )
         other = edit(BLUE, **retry)
 
     tasks = [answer.headers["x-koi-task-id"] for answer in (first, again, other)]
@@ -329,7 +348,9 @@ def test_a_repeat_with_a_picture_in_a_field_that_nobody_reads_is_still_a_repeat(
     image = uri(picture(noise=800_000))
     order = ask(image=image, metadata={"thumbnail": uri(RED), uri(BLUE): 1})
     with studio.client() as client:
-        first, again = (client.post(EDITS, json=order, headers=headers) for _ in range(2))
+        first, again = both_of(
+            studio, *(lambda: client.post(EDITS, json=order, headers=headers),) * 2
+        )
         order["metadata"] = {"thumbnail": uri(BLUE)}
         other = client.post(EDITS, json=order, headers=headers)
 
