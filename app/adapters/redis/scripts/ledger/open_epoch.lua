@@ -3,8 +3,9 @@
 -- KEYS [1] slot  ARGV [1] a random epoch to begin [2] the epoch the caller knows, or '' [3] its
 --      position
 -- -> {epoch, position, verdict, begins, continues, place?, suspect?, version?}: 'same', 'continued'
---    (rebuilt from all the caller knows), 'lost', 'foreign', 'moved' (to `place`) or 'version' (the data
---    is of another one); `suspect` is why a store that is 'lost' was closed before; the sequence number after which this epoch began, and the earlier epochs it continues
+--    (rebuilt from all the caller knows), 'lost' (and closed from now on for everybody), 'foreign', 'moved'
+--    (to `place`) or 'version' (the data is of another one). `suspect` is why the store was closed before;
+--    `begins` the sequence number after which this epoch began, `continues` the earlier ones it continues
 local stored = redis.call('MGET', K.epoch, K.seq, K.suspect)
 local epoch, seq, quarantined = stored[1], tonumber(stored[2] or 0), stored[3]
 local known, known_seq = ARGV[2], seq_of(ARGV[3])
