@@ -1,12 +1,15 @@
 """Stores whose servers change roles: slots on the move, dead neighbours, signals of ended jobs."""
 
 import asyncio
+from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from redis.crc import key_slot
 from store_rig import OpenStore, admission, delivered, eventually, ledger_on, listening, started
 
 from app.adapters.redis import keyspace
+from app.adapters.redis.client.connection import connect
 from app.adapters.redis.client.scripts import build_script
 from app.domain.errors import LedgerUnavailable
 from tests.store_node import Node
@@ -135,3 +138,25 @@ async def surely_settled(ledger: object, job_id: str) -> None:
             await asyncio.sleep(0.1)
         else:
             return
+
+
+@pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
+async def test_no_sentinel_is_forgotten_when_connections_are_made_together(
+    topology: Topology,
+) -> None:
+    """The first one is dead, so that another comes to the front while several ask. One that is
+    forgotten cannot help when the others are gone, and its connections are never closed."""
+
+    def known(sentinels: list[Redis]) -> list[int]:
+        return sorted(one.connection_pool.connection_kwargs["port"] for one in sentinels)
+
+    client = connect(topology.url)
+    assert isinstance(client, Redis)
+    pool: Any = client.connection_pool
+    named = known(pool.sentinel_manager.sentinels)
+    async with client:
+        await asyncio.gather(*(pool.get_master_address() for _ in range(3)))
+        remembered = known(pool.sentinel_manager.sentinels)
+
+    assert remembered == named
+    assert len(set(named)) > 1

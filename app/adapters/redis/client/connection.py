@@ -4,6 +4,7 @@ The client retries no command: a script whose first reply was late would run twi
 for a free connection instead of failing.
 """
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -32,6 +33,16 @@ Client: TypeAlias = "Redis | ClusterTopology"
 
 class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
     """Connections to the primary; callers wait for a free one."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self._asking = asyncio.Lock()
+
+    async def get_master_address(self) -> Any:
+        """One caller at a time: redis-py moves the sentinel that answered to the front of its
+        list, and two that do so together write one of them over another, which is then lost."""
+        async with self._asking:
+            return await super().get_master_address()  # type: ignore[no-untyped-call]
 
     async def aclose(self) -> None:
         await super().aclose()
@@ -102,9 +113,7 @@ def _sentinel(url: str, options: dict[str, Any], pool: dict[str, Any]) -> Client
         sentinel_kwargs={key: options[key] for key in SENTINEL_OPTIONS},
     )
     options = {**options, **pool, "db": int(db or 0)}
-    return Redis.from_pool(
-        _SentinelPool(service, sentinels, **options)  # type: ignore[no-untyped-call]
-    )
+    return Redis.from_pool(_SentinelPool(service, sentinels, **options))
 
 
 def _cluster(url: str, options: dict[str, Any], pool: dict[str, Any]) -> Client:
