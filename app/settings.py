@@ -32,6 +32,7 @@ from app.settings_validation import (
     DEFAULT_PORT,
     ENV_PREFIX,
     KUBERNETES_LINK,
+    MAX_WORKERS,
     Amount,
     Count,
     SettingsInvalid,
@@ -39,7 +40,9 @@ from app.settings_validation import (
     UpstreamMode,
     check_http_url,
     check_key,
+    check_lifetimes,
     check_readable,
+    check_sizes,
     check_store_url,
     check_upstream_scheme,
     parse_port,
@@ -68,7 +71,7 @@ class Settings(AttributionSettings, DeliverySettings, LedgerSettings, McpSetting
     allow_plain_upstream: bool = False
     upstream_mode: UpstreamMode = UpstreamMode.AUTO
     upstream_timeout_s: float = Field(180, gt=0)
-    upstream_poll_interval_s: float = Field(3, gt=0)
+    upstream_poll_interval_s: float = Field(3, gt=0, le=3600)
     upstream_rpm: int | None = Field(None, gt=0)
     upstream_burst: int | None = Field(None, gt=0)
     upstream_concurrency: int | None = Field(None, gt=0)
@@ -84,7 +87,7 @@ class Settings(AttributionSettings, DeliverySettings, LedgerSettings, McpSetting
 
     host: str = "127.0.0.1"
     port: Annotated[int, BeforeValidator(parse_port)] = Field(DEFAULT_PORT, ge=0, le=65535)
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, le=MAX_WORKERS)
     public_url: str | None = None
     allowed_hosts: str = "*"
     trusted_proxies: str = "127.0.0.1"
@@ -167,7 +170,8 @@ class Settings(AttributionSettings, DeliverySettings, LedgerSettings, McpSetting
     @model_validator(mode="after")
     def _check_together(self) -> "Settings":
         problems = (
-            *_check_lifetimes(self),
+            *check_sizes(self),
+            *check_lifetimes(self),
             *check_key("KOI_ADMIN_KEY", self.admin_key, at_least=16),
             *check_key("KOI_METRICS_TOKEN", self.metrics_token, at_least=16),
             *check_key("KOI_UPSTREAM_API_KEY", self.upstream_api_key, at_least=1, clean=clean_key),
@@ -228,16 +232,6 @@ def _check_upstream_key(settings: Settings) -> Iterator[str]:
         if next(check_readable(name, settings.upstream_api_key_file), None) is not None:
             return
     yield from check_key_characters(name, settings.upstream_key or "")
-
-
-def _check_lifetimes(settings: Settings) -> Iterator[str]:
-    images_s = settings.image_ttl_days * 86_400
-    if settings.cache_ttl_s > images_s:
-        yield "KOI_CACHE_TTL_S must not outlive KOI_IMAGE_TTL_DAYS; lower the first."
-    if settings.cache_ttl_s > settings.task_ttl_s:
-        yield "KOI_CACHE_TTL_S must not outlive KOI_TASK_TTL_S; lower the first."
-    if settings.task_ttl_s > images_s:
-        yield "KOI_TASK_TTL_S must not outlive KOI_IMAGE_TTL_DAYS; lower the first."
 
 
 def load_settings(**overrides: Any) -> Settings:

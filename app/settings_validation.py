@@ -5,17 +5,21 @@ are here too.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_core import ErrorDetails
 
+from app.domain.limits import MAX_COUNT
 from app.domain.money import parse_micros
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 ENV_PREFIX = "KOI_"
 SAMPLE_SECRETS = frozenset(
@@ -26,6 +30,10 @@ STORE_URL = re.compile(
     r"|rediss?\+cluster://.+|rediss?\+sentinel://[^/]+/[^/]+(/\d*)?"
 )
 DEFAULT_PORT = 8000
+MAX_WORKERS = 128
+CENTURY_DAYS = 36_500
+MAX_BY_UNIT = {"ms": 3_600_000, "s": CENTURY_DAYS * 86_400, "days": CENTURY_DAYS}
+"""Of numbers whose name ends in a unit of time; of all others it is `MAX_COUNT`."""
 KUBERNETES_LINK = re.compile(r"KOI_(?:SERVICE_(?:HOST|PORT)|PORT_\d+_(?:TCP|UDP))")
 
 
@@ -94,6 +102,26 @@ def check_upstream_scheme(
             f"{name} is plain http, which shows the upstream key to everybody on the "
             "way; use https, or set KOI_ALLOW_PLAIN_UPSTREAM=true if the network is yours alone."
         )
+
+
+def check_sizes(settings: Iterable[tuple[str, Any]]) -> Iterator[str]:
+    """Refuse what is most likely a slip of some zeros: neither a calendar nor the store's numbers
+    hold it, and requests would fail for it later."""
+    for name, value in settings:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            most = MAX_BY_UNIT.get(name.rpartition("_")[2], MAX_COUNT)
+            if value > most:
+                yield f"{ENV_PREFIX}{name.upper()} must be {most:,} or less."
+
+
+def check_lifetimes(settings: "Settings") -> Iterator[str]:
+    images_s = settings.image_ttl_days * 86_400
+    if settings.cache_ttl_s > images_s:
+        yield "KOI_CACHE_TTL_S must not outlive KOI_IMAGE_TTL_DAYS; lower the first."
+    if settings.cache_ttl_s > settings.task_ttl_s:
+        yield "KOI_CACHE_TTL_S must not outlive KOI_TASK_TTL_S; lower the first."
+    if settings.task_ttl_s > images_s:
+        yield "KOI_TASK_TTL_S must not outlive KOI_IMAGE_TTL_DAYS; lower the first."
 
 
 def check_store_url(name: str, url: str | None) -> Iterator[str]:

@@ -245,5 +245,5 @@ def environment(**settings: Any) -> dict[str, str]:
     """The environment of a `koi` subprocess: nothing of ours but these settings."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("KOI_")}
     plenty = {**ONE_KEY_FOR_ALL, "default_requests_per_minute": PLENTY_PER_MINUTE}
-    settings = {**plenty, **settings}
+    settings = {**plenty, "redis_timeout_ms": 5000, **settings}
     return clean | {f"KOI_{name.upper()}": str(value) for name, value in settings.items()}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from app.domain.limits import MAX_COUNT
 from app.domain.money import parse_micros
 
 K = TypeVar("K")
@@ -85,9 +86,9 @@ class CatalogFields:
 
     def number(self, key: str, default: int) -> int:
         value = self._value(key, default)
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int) and not isinstance(value, bool) and value <= MAX_COUNT:
             return value
-        self._wrong(key, value, "a whole number")
+        self._wrong(key, value, f"a whole number of at most {MAX_COUNT:,}")
         return default
 
     def amount(self, key: str, default: str) -> int:

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from app.domain.errors import AdmissionRefused, InsufficientQuota, RateLimited
 
+MAX_COUNT = 10**12
+"""Of whatever is counted or limited: the store's scripts write much bigger numbers as `1e+15`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

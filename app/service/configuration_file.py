@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 from app.domain.images import ResponseFormat
-from app.domain.limits import Limits
+from app.domain.limits import MAX_COUNT, Limits
 from app.domain.money import parse_micros
 from app.domain.principal import ApiKey, CachePolicy, Team, User
 from app.service.admin_errors import AdminError
@@ -109,8 +109,10 @@ class _Table:
         value = self._row.pop(name)
         if value == UNLIMITED:
             return None
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.error(name, f'must be a whole number, 0 or more, or "{UNLIMITED}"')
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:
+            raise self.error(
+                name, f'must be a whole number from 0 to {MAX_COUNT:,}, or "{UNLIMITED}"'
+            )
         return value
 
     def take_time_ms(self, name: str) -> int | None:

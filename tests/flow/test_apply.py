@@ -175,6 +175,7 @@ BAD = [
     ("[teams]\nart = 1", "teams.art must be a table"),
     ("[teams.art]\nimages_per_day = -1", "images_per_day must be a whole number"),
     ("[teams.art]\nimages_per_day = true", "images_per_day must be a whole number"),
+    ("[teams.art]\nimages_per_day = 10_000_000_000_000", "from 0 to 1,000,000,000,000"),
     ("[teams.art]\nbudget_per_day = 5", "budget_per_day must be a str"),
     ('[teams.art]\nbudget_per_day = "five"', "budget_per_day takes decimal text"),
     ('[teams.art]\nmodels = ["no-such"]', "no enabled model"),

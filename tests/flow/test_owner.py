@@ -81,6 +81,7 @@ class Place:
             "KOI_DATA_DIR": str(self.data),
             "KOI_UPSTREAM_API_KEY": "sk-sandbox",
             "KOI_UPSTREAM_BASE_URL": "http://127.0.0.1:9/v1",
+            "KOI_REDIS_TIMEOUT_MS": "5000",
             **settings,
         }
         done = subprocess.run(

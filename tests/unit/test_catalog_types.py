@@ -7,6 +7,7 @@ from app.domain.catalog import CatalogError, parse_catalog
 VALUES = {
     "text": '"1024x1024"',
     "number": "7",
+    "number with too many zeros": "7_000_000_000_000",
     "fraction": "0.5",
     "flag": "true",
     "list of texts": '["1024x1024"]',

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -41,6 +41,7 @@ def faults_of(monkeypatch: pytest.MonkeyPatch, **variables: str) -> tuple[str, .
         ("KOI_NOTICE_WEBHOOK", "hooks.slack.com", "must be an http(s) URL"),
         ("KOI_NOTICE_WEBHOOK_SECRET", "whsec_short", "must be whsec_ and the base64"),
         ("KOI_WORKERS", "1.5", "must be a whole number"),
+        ("KOI_WORKERS", "100000", "must be 128 or less"),
         ("KOI_UPSTREAM_TIMEOUT_S", "soon", "must be a number"),
         ("KOI_UPSTREAM_TIMEOUT_S", "0", "must be more than 0"),
         ("KOI_UPSTREAM_TIMEOUT_S", "inf", "must be a finite number"),
@@ -92,6 +93,25 @@ def test_a_bad_value_is_one_sentence_that_names_its_variable_and_the_rule(
     assert sentences[0].startswith(variable)
     assert says in sentences[0]
     assert sentences[0].endswith(".")
+
+
+NUMBERS = [
+    name
+    for name, field in Settings.model_fields.items()
+    if {int, float} & {field.annotation, *get_args(field.annotation)}
+]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_with_some_zeros_too_many_is_told_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Not by a failure of every request, once the store or a calendar cannot hold it."""
+    variable = f"KOI_{name.upper()}"
+
+    told = [s for s in faults_of(monkeypatch, **{variable: f"{10**13}"}) if s.startswith(variable)]
+
+    assert "or less" in told[0]
 
 
 @pytest.mark.parametrize(

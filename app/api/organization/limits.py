@@ -8,7 +8,7 @@ from app.api.organization.paging import seconds
 from app.api.organization.wire import LimitsObject, RaiseObject
 from app.api.parameters import Body, parse_integer, wrong_type_error
 from app.domain.errors import InvalidRequest
-from app.domain.limits import LimitRaise, Limits
+from app.domain.limits import MAX_COUNT, LimitRaise, Limits
 from app.domain.money import format_micros, parse_micros
 
 COUNTS = {
@@ -21,7 +21,6 @@ COUNTS = {
 }
 COSTS = {"max_cost_per_1_day": "micros_per_day", "max_cost_per_1_month": "micros_per_month"}
 LIMIT_FIELDS = frozenset({*COUNTS, *COSTS})
-MAX_COUNT = 10**12
 LIMIT_SCHEMAS: dict[str, Schema] = {
     **{name: {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_COUNT} for name in COUNTS},
     **{
