@@ -93,7 +93,7 @@ class EdgeCycle(RequestResponseCycle):
         self.message_event = LeanEvent()  # type: ignore[assignment]
         self.on_response = protocol.on_response_complete
         self.keep_alive = version != "1.0" and protocol.parser.should_keep_alive()
-        expected = fields.get(b"expect")
+        expected = fields.get(b"expect") if version != "1.0" else None  # RFC 9110, 10.1.1
         self.waiting_for_100_continue = expected is not None and expected.lower() == b"100-continue"
         self.body = bytearray()
 

@@ -29,6 +29,9 @@ from app.server.peer import ConnectionPeer
 MAX_URI_BYTES = 4096
 MAX_HEADER_BYTES = 16 << 10
 MAX_HEADERS = 100
+MAX_PIPELINED = 16
+"""Requests that wait for the answers before theirs: each takes memory, and hardly any client
+sends a second one."""
 LINGER_S, WRITE_BUFFER_BYTES = 1.0, 16 << 10
 RESET_PROBE = b"HTTP/1.1 102 Processing\r\n\r\n"
 
@@ -38,8 +41,8 @@ class EdgeHttpProtocol(HttpToolsProtocol):
 
     __slots__ = (
         "_active_cycle", "_chunk_bytes", "_closing", "_deadline", "_due_s", "_field_bytes",
-        "_head_bytes", "_in_head", "_in_message", "_is_shared", "_stall_watch", "_upgrade_offered",
-        "peer", "settings",
+        "_in_head", "_in_message", "_is_shared", "_stall_watch", "_unframed_bytes",
+        "_upgrade_offered", "peer", "settings",
     )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -47,7 +50,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         self.settings: EdgeSettings = self.app_state.get("edge") or EdgeSettings()
         self.pipeline, self._deadline = NO_PIPELINE, ConnectionDeadline(self.loop)
         self._in_head = self._in_message = self._is_shared = False
-        self._head_bytes = self._field_bytes = self._chunk_bytes = 0
+        self._unframed_bytes = self._field_bytes = self._chunk_bytes = 0
         self._due_s: float | None = None
         self._closing = self._upgrade_offered = False
         self._active_cycle: RequestResponseCycle | None = None
@@ -93,12 +96,11 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             # Most requests arrive whole, and need no deadline.
             self._deadline.set(self._due_s, self._reject_late)
             self._due_s = None
-        if self._in_head:
-            # Where the body before it shares the chunk, the head's part is not known, nor counted.
-            self._head_bytes += 0 if self._is_shared else len(data)
-            if self._head_bytes > MAX_URI_BYTES + MAX_HEADER_BYTES:
-                self._reject("header_fields_too_large")
-        else:
+        # Where the body before it shares the chunk, the head's part is not known, nor counted.
+        self._unframed_bytes += 0 if self._is_shared else len(data)
+        if self._unframed_bytes > MAX_URI_BYTES + MAX_HEADER_BYTES:
+            self._reject("header_fields_too_large")
+        elif self._unframed_bytes <= 0 and not self._in_head:
             self._deadline.extend(len(data))
 
     def _feed(self, data: bytes) -> None:
@@ -122,7 +124,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Whether to keep the connection: a client that closed only its own side still reads."""
         cycle = self._active_cycle
-        if cycle is None or cycle.response_complete or self._in_message or self._closing:
+        if cycle is None or cycle.response_complete or cycle.more_body:
             return False
         self.cycle.keep_alive = False
         if not cycle.response_started and cycle.scope["http_version"] == "1.1":
@@ -144,7 +146,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.url, self.headers = b"", []
         self._in_head, self._in_message, self.peer.has_sent_all = True, True, False
-        self._head_bytes = self._field_bytes = 0
+        self._unframed_bytes = self._field_bytes = 0
         self._deadline.clear()
         self._due_s = self.settings.head_timeout_s
 
@@ -169,8 +171,9 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             raise RequestRejected("header_fields_too_large")
 
     def on_headers_complete(self) -> None:
-        if self._head_bytes + self._chunk_bytes > MAX_HEADER_BYTES:
+        if self._unframed_bytes + self._chunk_bytes > MAX_HEADER_BYTES:
             self._count_fields([])
+        self._unframed_bytes = -self._chunk_bytes
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1"):
             raise RequestRejected("bad_request")
@@ -183,6 +186,8 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         host = fields.get(b"host") if one_host else b""
         if not http_compat.is_host_allowed(host, version, self.settings.allowed_hosts):
             raise RequestRejected("invalid_host")
+        if fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            raise RequestRejected("bad_request")  # the parser would take the coded body as it is
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise RequestRejected("method_not_allowed")
@@ -205,6 +210,8 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         elif isinstance(app, ProxyHeadersMiddleware):
             app = app.app
         earlier = self.cycle
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise RequestRejected("bad_request")
         self.cycle = cycle = EdgeCycle(self, version, fields)
         if earlier is None or earlier.response_complete:
             self._start_asgi_task(cycle, app)
@@ -213,6 +220,12 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self._due_s = None
             self.pipeline = deque([(cycle, app), *self.pipeline])
+
+    def on_body(self, body: bytes) -> None:
+        # What comes between two pieces of a body (a chunk's extension, a trailer) is no body: the
+        # parser keeps all of a field until it ends, and calls nobody before.
+        self._unframed_bytes = -self._chunk_bytes
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._upgrade_offered:

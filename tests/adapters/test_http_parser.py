@@ -236,3 +236,9 @@ def test_fields_are_joined_and_trailers_are_none() -> None:
     )
 
     assert what.headers == {"x-a": "1, 2", "empty": "", "transfer-encoding": "chunked"}
+
+
+@pytest.mark.parametrize("opening", [b"0\r\nX: ", b"0\r\n", b"4;a=", b"4\r\nbody\r\n4;a=", b""])
+def test_what_frames_a_body_may_not_go_on_for_ever(opening: bytes) -> None:
+    """The parser keeps a field until it ends, in memory that grows and time that squares."""
+    assert seen(CHUNKED + opening, *[b"0" * 65_536] * 8, eof=False).ending == "MalformedResponse"

@@ -53,16 +53,20 @@ class ResponseParser:
         if self.is_complete:
             self.is_reusable = False
             return
+        head, buffered = self.head, self.buffered
         try:
             (self._parser or self._make_parser()).feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.is_reusable = False
             if not self.is_complete:
                 raise MalformedResponse("the reply is no HTTP within our limits") from None
-        if self.head is None:
-            self._unread_bytes += len(data)
-            if self._unread_bytes > 2 * MAX_HEAD_BYTES:
-                raise MalformedResponse("the reply's head does not end")
+        if self.head is not head or self.buffered != buffered:
+            self._unread_bytes = 0
+            return
+        # The parser keeps all of a field (a trailer's too) until it ends, and calls nobody before.
+        self._unread_bytes += len(data)
+        if self._unread_bytes > 2 * MAX_HEAD_BYTES:
+            raise MalformedResponse("the reply's head, or a field behind its body, does not end")
 
     def feed_eof(self) -> None:
         """The connection has ended. Raises `ReadError` before a head, and `BodyTruncated` in a body
