@@ -45,7 +45,7 @@ def check_oidc_settings(settings: OidcSettings, public_url: str | None) -> Itera
     if settings.oidc_issuer is None:
         return
     if find_spec("joserfc") is None:
-        yield "KOI_OIDC_ISSUER needs the extra sso: pip install 'koi-gateway[sso]'."
+        yield "KOI_OIDC_ISSUER needs the extra sso: pip install '.[sso]' in Koi's checkout."
     if not is_trustworthy(settings.oidc_issuer) or "?" in settings.oidc_issuer:
         yield "KOI_OIDC_ISSUER must be the provider's https URL, as its discovery document says."
     if public_url is None or not is_trustworthy(public_url):

@@ -27,9 +27,9 @@ API_KEY_FORMAT = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 async def authenticate_request(request: Request) -> Principal:
     """The principal of this request.
 
-    Raises `InvalidApiKey`, with the same text whatever is wrong (only the access line says what,
-    and which key), `RateLimited` when the key sends more requests than this process allows any
-    key, and `CrossOriginRefused`."""
+    Raises `InvalidApiKey`, with one text for whatever is wrong with a key (the access line says
+    what, and which key), `RateLimited` when the key sends more requests than this process allows
+    any key, and `CrossOriginRefused`."""
     gateway = get_app_state(request).gateway
     record = get_access_record(request)
     principal = await find_principal(request)

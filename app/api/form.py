@@ -13,8 +13,9 @@ from starlette.requests import Request
 
 from app.api.image_inputs import is_reference_field, unsupported_image_error
 from app.api.image_uploads import ImageIntake
+from app.api.parameters import PRINTABLE_NAME
 from app.api.request import MAX_FIELDS
-from app.api.request_body import PRINTABLE_NAME, too_large_error
+from app.api.request_body import too_large_error
 from app.api.request_fields import (
     ACCEPTED,
     SIDES,

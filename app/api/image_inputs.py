@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.api.request_body import PRINTABLE_NAME
+from app.api.parameters import PRINTABLE_NAME
 from app.domain.catalog import Catalog, Model
 from app.domain.errors import InvalidRequest
 

@@ -16,6 +16,8 @@ Body = Mapping[str, Any]
 MAX_WORD_CHARS = 64
 """Longest size, quality or other single word."""
 
+PRINTABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+"""Field names that may be repeated to the caller, in bodies and in headers."""
 LINE_BREAKS = str.maketrans("\x0b\x0c", "\n\n")
 """Vertical tab and form feed become line breaks: word processors paste them as such."""
 CONTROL_CHARS = re.compile(r"[\x00-\x08\x0e-\x1f]")
@@ -127,6 +129,13 @@ def parse_prompt(body: Body, name: str, max_chars: int) -> str:
 
 def missing_error(name: str) -> InvalidRequest:
     return InvalidRequest("missing_required_parameter", f"{name} is required.", param=name)
+
+
+def unknown_parameter_error(name: str) -> InvalidRequest:
+    """In OpenAI's words, with the name where it may be repeated."""
+    if PRINTABLE_NAME.fullmatch(name) is None:
+        return InvalidRequest("unknown_parameter", "Unknown parameter.")
+    return InvalidRequest("unknown_parameter", f"Unknown parameter: '{name}'.", param=name)
 
 
 def wrong_type_error(name: str, expected: str) -> InvalidRequest:

@@ -14,7 +14,7 @@ from app.api.image_inputs import (
     is_image_field,
     reject_image_inputs,
 )
-from app.api.request_body import PRINTABLE_NAME, canonical_json
+from app.api.request_body import canonical_json
 from app.api.request_fields import ACCEPTED_FIELDS, SIZE_HINT_FIELDS, SUPPORTED_FIELDS
 from app.api.request_headers import RequestHeaders
 from app.api.settings import EdgeSettings
@@ -154,12 +154,11 @@ def _check_names(body: Mapping[str, Any], strict: bool) -> None:
             continue
         if name in SIZE_HINT_FIELDS and value is None:
             continue
-        shown = name if PRINTABLE_NAME.fullmatch(name) else None
         if name in UNSUPPORTED_FIELDS or name in SIZE_HINT_FIELDS:
             raise InvalidRequest(
-                "unsupported_parameter", "The provider has no such parameter.", param=shown
+                "unsupported_parameter", f"The provider has no parameter {name}.", param=name
             )
-        raise InvalidRequest("unknown_parameter", "Unknown parameter.", param=shown)
+        raise parameters.unknown_parameter_error(name)
 
 
 def _resolve_model(raw: RawRequest, catalog: Catalog, strict: bool) -> tuple[str, Model]:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
+from app.api.parameters import PRINTABLE_NAME
 from app.api.state import get_edge_settings, get_scope_peer
 from app.domain.errors import InvalidRequest
 
@@ -159,8 +160,6 @@ MAX_DEPTH = 32
 MAX_PUNCTUATION = 5_000
 """Brackets, commas and colons outside of strings. Each costs the parser more than text does."""
 MAX_NUMBER_CHARS = 32
-PRINTABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
-"""Field names that may be repeated to the caller, in bodies and in headers."""
 
 # Possessive quantifiers make this linear on any input. An unclosed string runs to the end.
 TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from starlette.requests import Request
 
-from app.api.request_body import PRINTABLE_NAME
+from app.api.parameters import PRINTABLE_NAME
 from app.domain.cache import CacheOutcome
 from app.domain.job import Job, find_shortfall
 from app.domain.limits import LimitKind, LimitSnapshot, LimitStatus, LimitWindow

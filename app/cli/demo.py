@@ -2,7 +2,7 @@
 
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
@@ -34,6 +34,10 @@ def demo(
     *,
     port: Port = 8000,
     data_dir: Annotated[Path, Parameter(help="Of the demo alone.")] = Path(".koi-demo"),
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Parameter(help="Of the gateway's log, beside what the demo says.", env_var="KOI_LOG_LEVEL"),
+    ] = "error",
     once: Annotated[
         bool, Parameter(help="End after the picture instead of serving.", show_default=False)
     ] = False,
@@ -44,6 +48,7 @@ def demo(
     SDK, and keeps serving until Ctrl-C. Nothing leaves this machine and nothing is billed.
 
     Example: koi demo --port 8000
+    Example: koi demo --log-level info          # each request, with its x-request-id
     """
     require_demo_extra("openai", "PIL")
     from app.cli.demo_client import DemoClient  # noqa: PLC0415
@@ -51,7 +56,7 @@ def demo(
     from app.server.run import run_gateway  # noqa: PLC0415 - heavy
     from app.telemetry.logs import configure  # noqa: PLC0415
 
-    configure("console", "error")
+    configure("console", log_level)
     act_as_owner(data_dir)
     try:
         bound = listen_from(HOST, port)
@@ -63,7 +68,7 @@ def demo(
         if not alone:
             print_line(f"Port {port} is taken, so this demo uses the next free one.")
         admin_key = f"demo-admin-{secrets.token_urlsafe(12)}"
-        settings = _settings(sandbox, url, data_dir, admin_key)
+        settings = _settings(sandbox, url, data_dir, admin_key, log_level)
         client = DemoClient(
             url=f"{url}/v1",
             sandbox_url=sandbox.url,
@@ -76,9 +81,11 @@ def demo(
             return run_gateway(settings, listening, client.ready.set, client)
 
 
-def _settings(sandbox: "Sandbox", url: str, data_dir: Path, admin_key: str) -> "Settings":
-    """A deployment of its own: deaf to KOI_… variables except its port, so that no real key is ever
-    used. Its admin key ends with it."""
+def _settings(
+    sandbox: "Sandbox", url: str, data_dir: Path, admin_key: str, log_level: str
+) -> "Settings":
+    """A deployment of its own: deaf to KOI_… variables except its port and log level, so that no
+    real key is ever used. Its admin key ends with it."""
     from app.settings import build_settings  # noqa: PLC0415
 
     return build_settings(
@@ -90,5 +97,5 @@ def _settings(sandbox: "Sandbox", url: str, data_dir: Path, admin_key: str) -> "
         host=HOST,
         port=int(url.rpartition(":")[2]),
         log_format="console",
-        log_level="error",
+        log_level=log_level,
     )

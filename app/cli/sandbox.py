@@ -83,7 +83,7 @@ def require_demo_extra(*modules: str) -> None:
     if any(find_spec(module) is None for module in modules):
         raise CommandFailed(
             "This installation is for production and cannot draw pictures. The demo and the "
-            "sandbox need an extra: pip install 'koi-gateway[demo]', or `make demo` in a checkout."
+            "sandbox need an extra: `make demo` in Koi's checkout, or pip install '.[demo]' there."
         )
 
 

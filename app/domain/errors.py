@@ -74,13 +74,14 @@ class InvalidRequest(GatewayError):
 
 
 class InvalidApiKey(GatewayError):
-    """`why` and `key_id` are for the log: callers get the same text for every reason."""
+    """`why` and `key_id` are for the log: callers who sent a key get one text for every reason."""
 
     code = "invalid_api_key"
 
     def __init__(self, why: str = "malformed", key_id: str | None = None) -> None:
         self.why, self.key_id = why, key_id
-        super().__init__("Incorrect API key provided. Ask the operator of this gateway for a key.")
+        told = "No API key was sent." if why == "missing" else "Incorrect API key provided."
+        super().__init__(f"{told} Ask the operator of this gateway for a key.")
 
 
 class AdminKeyRequired(GatewayError):

@@ -246,7 +246,7 @@ ObjectImageStore.open("s3://pictures")
         [sys.executable, "-c", attempt], cwd=ROOT, capture_output=True, text=True, check=False
     )
 
-    assert "pip install 'koi-gateway[s3]'" in tried.stderr
+    assert "pip install '.[s3]'" in tried.stderr
 
 
 @pytest.mark.parametrize("url", ["ftp://pictures", "pictures", "s3://", "az://pictures/koi"])

@@ -233,5 +233,5 @@ def test_what_a_production_image_lacks_is_named(tmp_path: Path, verb: str, missi
 
     assert done.returncode == 1
     assert done.stderr.startswith("koi: ")
-    assert "pip install 'koi-gateway[demo]'" in done.stderr
+    assert "pip install '.[demo]'" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -57,7 +57,7 @@ def test_the_demo_takes_the_next_port_and_serves_until_ctrl_c(cli: Cli) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         demo = subprocess.Popen(
-            [*KOI, "demo", "--port", str(port)],
+            [*KOI, "demo", "--port", str(port), "--log-level", "info"],
             cwd=cli.path,
             env=cli.environment,
             stdout=subprocess.PIPE,
@@ -88,6 +88,7 @@ def test_the_demo_takes_the_next_port_and_serves_until_ctrl_c(cli: Cli) -> None:
     provider = next(one["text"] for one in findings if one["check"] == "provider")
     assert provider == "no upstream key is set here; the gateways that run have one"
     assert "Traceback" not in rest
+    assert "request_id=req_" in text, "the log says what `x-request-id` names"
 
 
 def test_the_demo_says_what_is_wrong_with_the_port_of_the_environment(cli: Cli) -> None:

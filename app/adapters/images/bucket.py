@@ -68,7 +68,7 @@ def backend_errors() -> tuple[type[Exception], ...]:
     except ModuleNotFoundError:
         raise ObjectStoreNotInstalled(
             "KOI_IMAGE_STORE names a bucket, which needs one more package: "
-            "pip install 'koi-gateway[s3]', or build the image with "
+            "pip install '.[s3]' in Koi's checkout, or build the image with "
             "--build-arg LOCK=requirements-s3.lock."
         ) from None
     return (BaseError, OSError)

@@ -7,9 +7,8 @@ from starlette.responses import Response
 
 from app.api.auth import authenticate_request
 from app.api.organization.refusals import translate
-from app.api.parameters import Body
+from app.api.parameters import Body, unknown_parameter_error
 from app.api.request_body import read_json
-from app.domain.errors import InvalidRequest
 from app.domain.principal import Principal
 from app.service.admin_errors import AdminError
 
@@ -39,5 +38,5 @@ async def read_fields(request: Request, known: frozenset[str]) -> Body:
     await authenticate_request(request)
     for name in body:
         if name not in known:
-            raise InvalidRequest("unknown_parameter", "Unknown parameter.", param=name[:64])
+            raise unknown_parameter_error(name)
     return body

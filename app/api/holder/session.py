@@ -19,11 +19,11 @@ from app.api.errors import unknown_url_error
 from app.api.holder.wire import SessionBody, SignedOutBody
 from app.api.organization.access import find_admin_by_digest, find_admin_of_session
 from app.api.organization.paging import seconds
-from app.api.parameters import missing_error, parse_string
+from app.api.parameters import missing_error, parse_string, unknown_parameter_error
 from app.api.request_body import get_body_bytes, read_json
 from app.api.response_body import json_response
 from app.api.state import get_access_record, get_app_state, get_edge_settings
-from app.domain.errors import InvalidApiKey, InvalidRequest, StoreUnavailable
+from app.domain.errors import InvalidApiKey, StoreUnavailable
 from app.domain.principal import CachePolicy, Principal
 from app.domain.secret_digest import digest_secret
 from app.domain.session import CrossOriginRefused, Session, SessionRole
@@ -92,7 +92,7 @@ async def _read_key(request: Request) -> str:
     body = await read_json(request)
     for name in body:
         if name != "key":
-            raise InvalidRequest("unknown_parameter", "Unknown parameter.", param=name[:64])
+            raise unknown_parameter_error(name)
     secret = parse_string(body, "key", MAX_KEY_CHARS)
     if secret is None:
         raise missing_error("key")

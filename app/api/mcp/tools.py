@@ -6,12 +6,12 @@ from typing import Any
 
 from app.api.mcp.messages import INVALID_PARAMS, Json, McpMessage, ProtocolError
 from app.api.parameters import (
+    PRINTABLE_NAME,
     invalid_value_error,
     missing_error,
     parse_integer,
     parse_string,
 )
-from app.api.request_body import PRINTABLE_NAME
 from app.api.request_fields import QUALITY, SIZE, N
 from app.api.tasks import MAX_WAIT_S, TASK_ID
 from app.domain.catalog import Catalog, Model

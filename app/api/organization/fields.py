@@ -13,6 +13,7 @@ from app.api.parameters import (
     missing_error,
     parse_integer,
     parse_string,
+    unknown_parameter_error,
     wrong_type_error,
 )
 from app.api.request_body import read_json
@@ -38,7 +39,7 @@ async def read_fields(
         if name in known:
             continue
         if name not in lacking:
-            raise InvalidRequest("unknown_parameter", "Unknown parameter.", param=name[:64])
+            raise unknown_parameter_error(name)
         if value is not None:
             raise InvalidRequest(
                 "unsupported_parameter",

@@ -20,7 +20,7 @@ from app.api.organization.wire import (
     InvitationObject,
     NewInvitationObject,
 )
-from app.api.parameters import missing_error, parse_string
+from app.api.parameters import missing_error, parse_string, unknown_parameter_error
 from app.api.request_body import read_json
 from app.api.response_body import get_public_origin
 from app.api.state import get_app_state
@@ -96,7 +96,7 @@ async def accept(request: Request) -> Response:
     body = await read_json(request)
     for name in body:
         if name != "token":
-            raise InvalidRequest("unknown_parameter", "Unknown parameter.", param=name[:64])
+            raise unknown_parameter_error(name)
     token = parse_string(body, "token", MAX_TOKEN_CHARS)
     if token is None:
         raise missing_error("token")

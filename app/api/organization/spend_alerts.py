@@ -17,6 +17,7 @@ from app.api.parameters import (
     parse_choice,
     parse_integer,
     parse_string,
+    unknown_parameter_error,
     wrong_type_error,
 )
 from app.domain.administration import AdminScope
@@ -159,7 +160,7 @@ def _parse_channel(body: Body) -> tuple[tuple[str, ...], str]:
         raise wrong_type_error("notification_channel", "an object")
     for name in channel:
         if name not in CHANNEL_FIELDS:
-            raise InvalidRequest("unknown_parameter", "Unknown parameter.", param=name[:64])
+            raise unknown_parameter_error(name)
     if parse_choice(channel, "type", ("email",), {}) is None:
         raise missing_error("type")
     recipients = parse_words(channel, "recipients")
