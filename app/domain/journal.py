@@ -143,6 +143,11 @@ class Journal(Protocol):
     def position(self) -> Position | None:
         """The latest position in it when it was opened; None for a new one."""
 
+    @property
+    def last_positions(self) -> Sequence[Position]:
+        """The latest position of each of its newest files then: each process writes its own, and
+        what one has seen may be unknown to the others."""
+
     def append(self, record: JournalRecord) -> None:
         """Write a record. Never raises; see `ready`."""
 

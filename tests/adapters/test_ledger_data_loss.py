@@ -11,15 +11,20 @@ from store_rig import (
     ledger_on,
     new_journal,
     principal,
+    scripts_on,
     started,
 )  # fmt: skip
 
 from app.adapters.journal.file import FileJournal
+from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import LedgerUnavailable
 from app.domain.journal import Position
+from app.domain.rebuild import RetentionTerms
+from app.recovery.rebuild import rebuild_ledger
 
 LOST = "lost its data"
+TERMS = RetentionTerms(70_000, 190_000, 900_000, 86_400_000, 3_600_000)
 
 SPENDING: dict[str, Callable[[RedisLedger, str], Awaitable[object]]] = {
     "arrive": lambda ledger, _: ledger.check_rate_limit(principal(), admission().dedup_keys),
@@ -138,6 +143,60 @@ async def test_a_gateway_that_starts_on_a_stale_copy_stops_everybody(
         await theirs.admit(admission())
     with pytest.raises(LedgerUnavailable, match=LOST):
         await restarted.verify()
+
+
+@pytest.mark.parametrize("stops_too", [False, True])
+async def test_a_stale_copy_on_which_another_worker_of_the_journal_went_on_stops_everybody(
+    engine: Engine, open_store: OpenStore, stops_too: bool
+) -> None:
+    """Each worker writes a file of its own: that of the one that was killed ends at a number which
+    its neighbour, who goes on from there on the copy, gave to something else."""
+    killed = new_journal()
+    neighbour = FileJournal(killed.directory)
+    ours, theirs = (ledger_on(open_store(engine.url), one) for one in (killed, neighbour))
+    await theirs.admit(admission())
+    replica = engine.copy()
+    lost = (await ours.admit(admission())).job
+    killed.close()
+    engine.put_back(replica)
+    for _ in range(2):
+        await theirs.admit(admission())
+    if stops_too:
+        neighbour.close()
+
+    replaced = ledger_on(open_store(engine.url), FileJournal(killed.directory))
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await replaced.admit(admission())
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await theirs.admit(admission())
+
+    history = JournalHistory([killed.directory])
+    await rebuild_ledger(replaced._scripts, history, TERMS, history.ids)
+    for one in (replaced, theirs):
+        assert await one.job(lost.id) == lost
+        assert (await one.admit(admission())).job.n == 1
+
+
+async def test_workers_of_one_journal_that_are_replaced_in_any_order_stop_nobody(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    """Also after a rebuild, whose epoch continues what the files of earlier workers end with."""
+    journals = [new_journal()]
+    journals += [FileJournal(journals[0].directory) for _ in range(2)]
+    for turn in range(12):
+        journals[turn % 3].close()
+        journals[turn % 3] = FileJournal(journals[0].directory)
+        workers = [ledger_on(open_store(engine.url), one) for one in journals]
+        if turn == 6:
+            with engine.client() as admin:
+                admin.flushall()
+            scripts = scripts_on(open_store(engine.url), FileJournal(journals[0].directory))
+            history = JournalHistory([journals[0].directory])
+            await rebuild_ledger(scripts, history, TERMS, history.ids)
+        for worker in workers[: turn % 4]:
+            await worker.settle(await started(worker, admission()), delivered(1))
+
+    assert (await workers[0].admit(admission())).job.n == 1
 
 
 async def test_once_one_process_noticed_nobody_spends(

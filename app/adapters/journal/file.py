@@ -49,7 +49,10 @@ class FileJournal:
 
     def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._log = structlog.get_logger("koi.journal")
-        self.position: Position | None = self._read_last_position(directory)
+        self.last_positions = self._read_last_positions(directory)
+        self.position: Position | None = max(
+            self.last_positions, key=lambda position: position.seq, default=None
+        )
         self.directory = directory
         self._id_file = JournalIdFile(directory)
         self._watch = DirectoryWatch(directory)
@@ -148,7 +151,7 @@ class FileJournal:
     def _files(self) -> tuple[AppendFile, ...]:
         return self._ledger_file, self._jobs_file, self._copies_file
 
-    def _read_last_position(self, directory: Path) -> Position | None:
+    def _read_last_positions(self, directory: Path) -> tuple[Position, ...]:
         found = read_journal_tail(directory)
         if found.foreign_files or found.bad_lines:
             self._log.warning(
@@ -158,7 +161,7 @@ class FileJournal:
                 lines=found.bad_lines,
                 fix="run `koi doctor`: it names the files",
             )
-        return found.mark
+        return found.marks
 
 
 def _sweep(directory: Path, pattern: str, kept: timedelta) -> int:
@@ -222,6 +225,7 @@ class DelegatedJournal:
     """
 
     position: Position | None = None
+    last_positions: tuple[Position, ...] = ()
 
     def __init__(self) -> None:
         self.has_changes = False

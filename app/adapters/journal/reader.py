@@ -191,10 +191,10 @@ class JournalHistory:
 
 @dataclass(frozen=True, slots=True)
 class JournalTail:
-    """Where a journal ends: its latest position, None when there is none; the names of foreign
+    """Where a journal ends: the latest position of each of its newest files; the names of foreign
     files; how many of the examined lines cannot be read."""
 
-    mark: Position | None
+    marks: tuple[Position, ...]
     foreign_files: tuple[str, ...]
     bad_lines: int
 
@@ -212,8 +212,7 @@ def read_journal_tail(directory: Path) -> JournalTail:
         bad_lines += bad
         if mark is not None:
             marks.append(mark)
-    latest = max(marks, key=lambda mark: mark.seq, default=None)
-    return JournalTail(latest, tuple(sorted(foreign_files)), bad_lines)
+    return JournalTail(tuple(marks), tuple(sorted(foreign_files)), bad_lines)
 
 
 def _list_journal_files(directory: Path) -> tuple[list[Path], list[str]]:

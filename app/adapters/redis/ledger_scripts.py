@@ -87,7 +87,10 @@ class LedgerScripts:
         `DataVersionUnknown`.
         """
         known = self.position or Position(0)
-        found = await self.run("open_epoch", secrets.token_hex(16), known.epoch, known.text)
+        others = [seen.text for seen in self.journal.last_positions if seen.epoch == known.epoch]
+        found = await self.run(
+            "open_epoch", secrets.token_hex(16), known.epoch, known.text, *others
+        )
         epoch, verdict = found["epoch"], found["verdict"]
         position = Position.parse(epoch, found["position"])
         self.condition.check_verdict(found)

@@ -1,7 +1,7 @@
 #!lua
 -- The epoch and position of this store, begun when there is none and the caller knows of none.
 -- KEYS [1] slot  ARGV [1] a random epoch to begin [2] the epoch the caller knows, or '' [3] its
---      position
+--      position [4 ...] what others who write its journal had seen of that epoch
 -- -> {epoch, position, verdict, begins, continues, place?, suspect?, version?}: 'same', 'continued'
 --    (rebuilt from all the caller knows), 'lost' (and closed from now on for everybody), 'foreign', 'moved'
 --    (to `place`) or 'version' (the data is of another one). `suspect` is why the store was closed before;
@@ -38,12 +38,16 @@ if moved_to(quarantined) then return found('moved') end
 if quarantined then return found('lost') end
 if known == '' then return found('same') end
 if known == epoch then
-  -- The number may be there, and raised by something else: a copy that went on.
-  local theirs = redis.call('HGET', K.trail, known_seq % MAX_POSITIONS)
-  local forked = theirs and theirs ~= ARGV[3] and seq_of(theirs) == known_seq
-  if known_seq <= seq and not forked then return found('same') end
-  redis.call('SET', K.suspect, known)
-  return found('lost')
+  for i = 3, #ARGV do
+    -- The number may be there, and raised by something else: a copy that went on.
+    local seen = seq_of(ARGV[i])
+    local theirs = redis.call('HGET', K.trail, seen % MAX_POSITIONS)
+    if seen > seq or (theirs and theirs ~= ARGV[i] and seq_of(theirs) == seen) then
+      redis.call('SET', K.suspect, known)
+      return found('lost')
+    end
+  end
+  return found('same')
 end
 local rebuilt_to = redis.call('HGET', K.lineage, known)
 if not rebuilt_to then return found('foreign') end
