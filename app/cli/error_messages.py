@@ -11,7 +11,7 @@ from app.domain.closed_months import MonthsMoved, MonthUnreadable
 from app.domain.errors import GatewayError, LedgerDataLost, LedgerUnavailable
 from app.domain.gateways import ImageStoreNotShared
 from app.domain.media import ImageStoreUnavailable
-from app.domain.other_store import DataVersionUnknown, LedgerMoved
+from app.domain.other_store import DataVersionUnknown, JournalUnreadable, LedgerMoved
 from app.service.admin_errors import AdminError
 
 STORE_UNAVAILABLE = (
@@ -23,6 +23,13 @@ STORE_LOST_DATA = (
     "store. Gateways buy nothing until this is settled. Run `koi ledger rebuild` to restore the "
     "ledger from the journal, or correct KOI_REDIS_URL; to start with an empty ledger on purpose, "
     "move KOI_DATA_DIR/journal away first."
+)
+JOURNAL_UNREADABLE = (
+    "The store is empty, and this machine's journal cannot be read: it may have lost its data. "
+    "Gateways buy nothing until this is settled. Correct KOI_REDIS_URL; or put the journal's files "
+    "back (`koi doctor` names them); or run `koi ledger rebuild` with the journals of other "
+    "machines (--journal), or `koi restore`; to start with an empty ledger on purpose, move "
+    "KOI_DATA_DIR/journal away and restart."
 )
 LEDGER_MOVED = (
     "This store's ledger was moved to {place}: nothing is read or spent here any more. Set "
@@ -57,7 +64,7 @@ def explain_error(error: Exception) -> str | None:
     if isinstance(error, DataVersionUnknown):
         return _explain_version(error)
     if isinstance(error, LedgerDataLost):
-        return STORE_LOST_DATA
+        return JOURNAL_UNREADABLE if isinstance(error, JournalUnreadable) else STORE_LOST_DATA
     if isinstance(error, MonthUnreadable):
         return f"{error.message} {error.where}"
     if isinstance(error, MonthsMoved):

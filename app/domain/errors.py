@@ -26,8 +26,8 @@ The HTTP status of each code is in `app.api.errors`.
     + StoreUnavailable        Redis does not answer: nothing was dispatched
       * LedgerUnavailable     and it was the ledger that was asked
         - LedgerDataLost      the store lost data: refused until it is rebuilt
-          + LedgerMoved       it is in another store now (in `app.domain.other_store`)
-        - DataVersionUnknown  the store's data is of another version (there, too)
+          + LedgerMoved, JournalUnreadable: it is elsewhere now; it is empty, and nobody knows why
+        - DataVersionUnknown  the store's data is of another version (`app.domain.other_store`)
     + GatewayDraining, RequestInterrupted, GatewayOverloaded
   - UpstreamError             the provider failed us; carries a `BillingEvidence`
 """

@@ -148,6 +148,11 @@ class Journal(Protocol):
         """The latest position of each of its newest files then: each process writes its own, and
         what one has seen may be unknown to the others."""
 
+    @property
+    def unreadable(self) -> bool:
+        """Whether it had been written then, and no position could be read: what the store should
+        know is unknown."""
+
     def append(self, record: JournalRecord) -> None:
         """Write a record. Never raises; see `ready`."""
 

@@ -1,5 +1,5 @@
-"""A store that must not be used, though it lost nothing: another one has the ledger, or another
-version of Koi wrote it."""
+"""A store that must not be used, though it is not known to have lost anything: another one has the
+ledger, another version of Koi wrote it, or it is empty and perhaps should not be."""
 
 from app.domain.errors import LedgerDataLost, LedgerUnavailable
 
@@ -13,6 +13,10 @@ class LedgerMoved(LedgerDataLost):
             "The ledger was moved to another store, and this gateway still uses the old one; "
             "nothing was spent. Its operator has to restart it with the new settings."
         )
+
+
+class JournalUnreadable(LedgerDataLost):
+    """The store is empty, and what it should know cannot be read from this machine's journal."""
 
 
 class DataVersionUnknown(LedgerUnavailable):

@@ -1,6 +1,7 @@
 """Data that vanished refills nobody's quota: spend is refused until somebody has looked (I14)."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from store_rig import (
@@ -20,6 +21,7 @@ from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import LedgerUnavailable
 from app.domain.journal import Position
+from app.domain.other_store import JournalUnreadable
 from app.domain.rebuild import RetentionTerms
 from app.recovery.rebuild import rebuild_ledger
 
@@ -197,6 +199,89 @@ async def test_workers_of_one_journal_that_are_replaced_in_any_order_stop_nobody
             await worker.settle(await started(worker, admission()), delivered(1))
 
     assert (await workers[0].admit(admission())).job.n == 1
+
+
+def with_garbage(file: Path) -> None:
+    file.write_bytes(b"\0" * 4096)
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def with_a_directory_in_its_place(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+SPOILED = (with_garbage, emptied, with_a_directory_in_its_place)
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
+async def test_an_emptied_store_is_not_begun_anew_beside_a_journal_that_cannot_be_read(
+    engine: Engine, open_store: OpenStore, spoil: Callable[[Path], None]
+) -> None:
+    journal = new_journal()
+    await ledger_on(open_store(engine.url), journal).admit(admission())
+    journal.close()
+    for file in journal.directory.glob("*.jsonl"):
+        spoil(file)
+    with engine.client() as admin:
+        admin.flushall()
+
+    restarted = ledger_on(open_store(engine.url), FileJournal(journal.directory))
+    for _ in range(2):
+        with pytest.raises(JournalUnreadable, match=LOST):
+            await restarted.admit(admission())
+    with pytest.raises(JournalUnreadable):
+        await restarted.verify()
+
+    assert not restarted.condition.intact
+    assert not await restarted.has_data()
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
+async def test_a_journal_that_cannot_be_read_stops_nobody_while_the_store_is_as_it_was(
+    engine: Engine, open_store: OpenStore, spoil: Callable[[Path], None]
+) -> None:
+    journal = new_journal()
+    first = (await ledger_on(open_store(engine.url), journal).admit(admission())).job
+    journal.close()
+    for file in journal.directory.glob("*.jsonl"):
+        spoil(file)
+
+    restarted = ledger_on(open_store(engine.url), FileJournal(journal.directory))
+    await restarted.verify()
+    assert (await restarted.admit(admission())).job.n == 1
+
+    assert await restarted.job(first.id) == first
+
+
+async def test_a_journal_directory_that_cannot_be_listed_begins_no_ledger(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    journal = new_journal()
+    journal.directory.write_bytes(b"a file in its place")
+
+    with pytest.raises(JournalUnreadable, match=LOST):
+        await ledger_on(open_store(engine.url), FileJournal(journal.directory)).verify()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+async def test_a_first_start_that_died_before_its_first_line_is_begun_again(
+    engine: Engine, open_store: OpenStore, workers: int
+) -> None:
+    """The file is there and holds nothing; the store may have forgotten the epoch as well."""
+    journal = new_journal()
+    journal.ensure_id()
+    journal.close()
+    for worker in range(workers):
+        (journal.directory / f"2026-11-23-{worker:08x}.books.jsonl").touch()
+
+    first = ledger_on(open_store(engine.url), FileJournal(journal.directory))
+    await first.verify()
+
+    assert (await first.admit(admission())).job.n == 1
 
 
 async def test_once_one_process_noticed_nobody_spends(

@@ -282,6 +282,33 @@ def test_unreadable_lines_and_strangers_stop_no_start_and_are_named(cli: Cli) ->
     assert images_used(cli) == 2
 
 
+def test_an_emptied_store_beside_an_unreadable_journal_is_begun_anew_on_purpose_only(
+    cli: Cli,
+) -> None:
+    bought(cli, images=1)
+    journal = cli.path / ".koi/journal"
+    for file in journal.glob("*.jsonl"):
+        file.write_bytes(b"\0" * 512)
+    shutil.rmtree(cli.path / ".koi/store")
+
+    with cli.forked(ready=False) as serving:
+        readiness(serving, "lost_data")
+        [told] = serving.events("ledger_lost")
+        serving.stop()
+
+    assert "put its files back" in told["fix"]
+    for command in READING:
+        assert "move KOI_DATA_DIR/journal away" in cli.refused(*command, code=1)
+    [books] = [one for one in cli.json("doctor", code=1) if one["check"] == "books"]
+    assert books["status"] == "fail"
+    assert "cannot be read" in books["text"]
+    assert "nothing to rebuild from" in cli.refused("ledger", "rebuild", code=1)
+
+    journal.rename(cli.path / "aside")
+    bought(cli, images=1)
+    assert images_used(cli) == 1
+
+
 def test_a_journal_that_was_deleted_is_missed_by_the_doctor(cli: Cli) -> None:
     bought(cli, images=1)
     shutil.rmtree(cli.path / ".koi/journal")

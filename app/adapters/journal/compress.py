@@ -21,14 +21,19 @@ from app.adapters.files import (
     open_no_follow,
     sync_directory,
 )
-from app.adapters.journal.reader import COMPRESSED_SUFFIX, COPIES_SUFFIX, open_lines, read_last_mark
+from app.adapters.journal.reader import (
+    BOOKS_SUFFIX,
+    COMPRESSED_SUFFIX,
+    COPIES_SUFFIX,
+    open_lines,
+    read_last_mark,
+)
 
 OPEN_DAYS = timedelta(days=2)
 """A day's files are left alone for so long after it began: every process writes into new ones by
 then, also where a clock is some hours wrong."""
 DATED_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-[0-9a-f]+\.(?:books|jobs|changes)\.jsonl")
 TEMPORARY_SUFFIX = ".tmp"
-BOOKS_SUFFIX = ".books.jsonl"
 BUFFER_BYTES = 1 << 20
 MIN_FREE_BYTES = 64 << 20
 """What a disk must keep beside the copy of a file: pictures and lines are written meanwhile."""

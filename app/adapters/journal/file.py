@@ -21,7 +21,12 @@ import structlog
 
 from app.adapters.journal.append_file import AppendFile
 from app.adapters.journal.id_file import DirectoryWatch, JournalIdFile
-from app.adapters.journal.reader import COPIES_SUFFIX, read_journal_tail
+from app.adapters.journal.reader import (
+    BOOKS_SUFFIX,
+    COPIES_SUFFIX,
+    JournalTail,
+    read_journal_tail,
+)
 from app.domain.journal import ChangeKind, JournalRecord, Position, StoreChange
 
 DAY_S = 86_400
@@ -49,7 +54,8 @@ class FileJournal:
 
     def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._log = structlog.get_logger("koi.journal")
-        self.last_positions = self._read_last_positions(directory)
+        found = self._read_tail(directory)
+        self.last_positions, self.unreadable = found.marks, found.unreadable
         self.position: Position | None = max(
             self.last_positions, key=lambda position: position.seq, default=None
         )
@@ -63,7 +69,7 @@ class FileJournal:
         process = secrets.token_hex(4)
         self._ledger_file, self._jobs_file, self._copies_file = (
             AppendFile(directory, DailyName(f"-{process}{suffix}", clock))
-            for suffix in (".books.jsonl", ".jobs.jsonl", COPIES_SUFFIX)
+            for suffix in (BOOKS_SUFFIX, ".jobs.jsonl", COPIES_SUFFIX)
         )
 
     @property
@@ -151,7 +157,7 @@ class FileJournal:
     def _files(self) -> tuple[AppendFile, ...]:
         return self._ledger_file, self._jobs_file, self._copies_file
 
-    def _read_last_positions(self, directory: Path) -> tuple[Position, ...]:
+    def _read_tail(self, directory: Path) -> JournalTail:
         found = read_journal_tail(directory)
         if found.foreign_files or found.bad_lines:
             self._log.warning(
@@ -161,7 +167,7 @@ class FileJournal:
                 lines=found.bad_lines,
                 fix="run `koi doctor`: it names the files",
             )
-        return found.marks
+        return found
 
 
 def _sweep(directory: Path, pattern: str, kept: timedelta) -> int:
@@ -226,6 +232,7 @@ class DelegatedJournal:
 
     position: Position | None = None
     last_positions: tuple[Position, ...] = ()
+    unreadable = False
 
     def __init__(self) -> None:
         self.has_changes = False

@@ -107,6 +107,8 @@ def _require_count(found: object) -> int:
     return found
 
 
+BOOKS_SUFFIX = ".books.jsonl"
+"""Files of the ledger, the first that a process writes."""
 COPIES_SUFFIX = ".changes.jsonl"
 """Files of copied changes: their positions do not rise from line to line."""
 COMPRESSED_SUFFIX = ".jsonl.gz"
@@ -192,11 +194,13 @@ class JournalHistory:
 @dataclass(frozen=True, slots=True)
 class JournalTail:
     """Where a journal ends: the latest position of each of its newest files; the names of foreign
-    files; how many of the examined lines cannot be read."""
+    files; how many of the examined lines cannot be read; whether it was written, and yet no
+    position can be read."""
 
     marks: tuple[Position, ...]
     foreign_files: tuple[str, ...]
     bad_lines: int
+    unreadable: bool
 
 
 def read_journal_tail(directory: Path) -> JournalTail:
@@ -212,7 +216,23 @@ def read_journal_tail(directory: Path) -> JournalTail:
         bad_lines += bad
         if mark is not None:
             marks.append(mark)
-    return JournalTail(tuple(marks), tuple(sorted(foreign_files)), bad_lines)
+    unreadable = not marks and _was_written(directory)
+    return JournalTail(tuple(marks), tuple(sorted(foreign_files)), bad_lines, unreadable)
+
+
+def _was_written(directory: Path) -> bool:
+    """Whether any process wrote a line there, as far as can be told. One that dies at the very
+    first start may leave a file of the ledger without a line, and nothing else."""
+    try:
+        files = [file for file in os.scandir(directory) if ".jsonl" in file.name]
+        return any(
+            file.stat(follow_symlinks=False).st_size or not file.name.endswith(BOOKS_SUFFIX)
+            for file in files
+        )
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _list_journal_files(directory: Path) -> tuple[list[Path], list[str]]:

@@ -8,7 +8,7 @@ import structlog
 from app.adapters.redis import keyspace
 from app.adapters.redis.replies import Fields
 from app.domain.errors import LedgerDataLost
-from app.domain.other_store import DataVersionUnknown, LedgerMoved
+from app.domain.other_store import DataVersionUnknown, JournalUnreadable, LedgerMoved
 
 USABLE = ("same", "continued")
 
@@ -54,6 +54,12 @@ SENTENCES = {
     ),
 }
 
+LOST_FIX = "run `koi ledger rebuild`; until then nothing is spent"
+UNREADABLE_FIX = (
+    "the store is empty and the journal here cannot be read: put its files back, rebuild or "
+    "restore; `koi doctor` says more, also how to start anew; until then nothing is spent"
+)
+
 
 class LedgerCondition:
     """Told once in the log each time it changes."""
@@ -77,10 +83,15 @@ class LedgerCondition:
             upgrading = suspect == "upgrading"
             self.note(ClosedReason.UPGRADING if upgrading else ClosedReason.VERSION)
             raise DataVersionUnknown(found["version"], keyspace.DATA_VERSION)
+        if verdict == "unreadable":
+            self.note(ClosedReason.LOST, fix=UNREADABLE_FIX)
+            raise JournalUnreadable
         self.note(_read_reason(suspect), found.get("place"))
         raise explain_quarantine(suspect)
 
-    def note(self, closed: ClosedReason | None, place: str | None = None) -> None:
+    def note(
+        self, closed: ClosedReason | None, place: str | None = None, fix: str = LOST_FIX
+    ) -> None:
         """None when it is as it should be."""
         if closed is self.closed:
             return
@@ -91,7 +102,7 @@ class LedgerCondition:
         elif closed is ClosedReason.MOVED:
             log.error("ledger_moved", to=place, fix=closed.fix)
         elif closed is ClosedReason.LOST:
-            log.error("ledger_lost", fix="run `koi ledger rebuild`; until then nothing is spent")
+            log.error("ledger_lost", fix=fix)
         else:
             log.error("ledger_closed", reason=closed.value, fix=closed.fix)
 

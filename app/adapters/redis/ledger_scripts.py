@@ -45,6 +45,7 @@ from app.domain.calendar import Calendar
 from app.domain.closed_months import MonthArchive, NoArchive
 from app.domain.errors import LedgerDataLost, LedgerUnavailable, StoreUnavailable
 from app.domain.journal import ChangeKind, Journal, JournalRecord, Position, StoreChange
+from app.domain.other_store import JournalUnreadable
 
 _KINDS = {kind.value: kind for kind in ChangeKind}
 
@@ -88,9 +89,8 @@ class LedgerScripts:
         """
         known = self.position or Position(0)
         others = [seen.text for seen in self.journal.last_positions if seen.epoch == known.epoch]
-        found = await self.run(
-            "open_epoch", secrets.token_hex(16), known.epoch, known.text, *others
-        )
+        begun = "" if self.journal.unreadable else secrets.token_hex(16)
+        found = await self.run("open_epoch", begun, known.epoch, known.text, *others)
         epoch, verdict = found["epoch"], found["verdict"]
         position = Position.parse(epoch, found["position"])
         self.condition.check_verdict(found)
@@ -113,7 +113,10 @@ class LedgerScripts:
         if self.position is not None:
             await self.open()
             return
-        check_unquarantined(await self.run("read_epoch"))
+        found = await self.run("read_epoch")
+        check_unquarantined(found)
+        if found["epoch"] is None and self.journal.unreadable:
+            raise JournalUnreadable
 
     async def check_version(self) -> None:
         """Raises `DataVersionUnknown`."""

@@ -1,19 +1,22 @@
 #!lua
 -- The epoch and position of this store, begun when there is none and the caller knows of none.
--- KEYS [1] slot  ARGV [1] a random epoch to begin [2] the epoch the caller knows, or '' [3] its
---      position [4 ...] what others who write its journal had seen of that epoch
+-- KEYS [1] slot  ARGV [1] a random epoch to begin, or '' to begin none (the caller cannot read what it
+--      knew) [2] the epoch the caller knows, or '' [3] its position [4 ...] what others who write its
+--      journal had seen of that epoch
 -- -> {epoch, position, verdict, begins, continues, place?, suspect?, version?}: 'same', 'continued'
 --    (rebuilt from all the caller knows), 'lost' (and closed from now on for everybody), 'foreign', 'moved'
---    (to `place`) or 'version' (the data is of another one). `suspect` is why the store was closed before;
+--    (to `place`), 'version' (the data is of another one) or 'unreadable' (the store is empty, and was
+--    perhaps not for who cannot read what it knew). `suspect` is why the store was closed before;
 --    `begins` the sequence number after which this epoch began, `continues` the earlier ones it continues
 local stored = redis.call('MGET', K.epoch, K.seq, K.suspect)
 local epoch, seq, quarantined = stored[1], tonumber(stored[2] or 0), stored[3]
 local known, known_seq = ARGV[2], seq_of(ARGV[3])
 if not epoch then
   if known ~= '' then redis.call('SET', K.suspect, known, 'NX') end
-  if known ~= '' or quarantined then
-    return named({ epoch = '', position = '0', verdict = 'lost', begins = 0, continues = {},
-      suspect = quarantined })
+  if known ~= '' or quarantined or ARGV[1] == '' then
+    local lost = known ~= '' or quarantined
+    return named({ epoch = '', position = '0', verdict = lost and 'lost' or 'unreadable', begins = 0,
+      continues = {}, suspect = quarantined })
   end
   epoch = ARGV[1]
   redis.call('SET', K.epoch, epoch)
