@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.deadline import deadline
@@ -23,6 +24,10 @@ os.environ.pop("NODE_EXTRA_CA_CERTS", None)
 # Without compiled modules every worker would compile all tests anew, and every `koi` all of Koi.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("koi", deadline=None)
+hypothesis.settings.load_profile("koi")
 
 DAY_S, NEARLY_OVER_S = 86_400, 15
 Topologies = Callable[[str], Topology]

@@ -21,6 +21,7 @@ from app.domain.formats import ByteSource, detect_media
 from app.domain.references import (
     MAX_REFERENCE_BYTES,
     MAX_REFERENCES_BYTES,
+    MAX_SILENCE,
     MIN_BYTES_PER_S,
     REFERENCE_EXTENSIONS,
     Reference,
@@ -147,18 +148,24 @@ async def receive_body(
     Raises `InvalidRequest` when the body is too large or slow, or `take` does; `ClientDisconnect`;
     `GatewayOverloaded`. The client can read the refusal: the rest of its body is taken and dropped.
     """
-    if get_content_length(request) > MAX_BODY_BYTES + get_edge_settings(request).max_body_bytes:
+    settings = get_edge_settings(request)
+    most_bytes = MAX_BODY_BYTES + settings.max_body_bytes
+    if get_content_length(request) > most_bytes:
         await discard_oversized(request)
         raise _too_much_error()
     pieces = BodyPieces(request)
     try:
-        async with asyncio.timeout(get_edge_settings(request).body_timeout_s) as deadline:
-            end = deadline.when() or 0.0
+        async with asyncio.timeout(settings.body_timeout_s) as deadline:
+            end, clock = deadline.when() or 0.0, asyncio.get_running_loop().time
             intake.announce(get_content_length(request))
             while pieces.more:
                 take(await pieces.next())
+                if pieces.received > most_bytes:  # it had not said how long it is
+                    raise _too_much_error()
                 await intake.flush()
-                deadline.reschedule(end + pieces.received / MIN_BYTES_PER_S)
+                at_this_pace = end + pieces.received / MIN_BYTES_PER_S
+                after_silence = clock() + MAX_SILENCE * settings.body_timeout_s
+                deadline.reschedule(min(at_this_pace, after_silence))
     except TimeoutError:
         raise InvalidRequest(
             "request_timeout", "The request body did not arrive in time."

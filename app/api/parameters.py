@@ -80,12 +80,8 @@ def parse_words(body: Body, name: str, known: tuple[str, ...]) -> tuple[str, ...
         return ()
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         raise wrong_type_error(name, "an array of strings")
-    if strange := [word for word in value if word not in known]:
-        raise InvalidRequest(
-            "invalid_value",
-            f"{name}: {strange[0][:MAX_WORD_CHARS]!r} is none of {', '.join(known)}.",
-            param=name,
-        )
+    if not set(value) <= set(known):
+        raise InvalidRequest("invalid_value", f"{name} takes: {', '.join(known)}.", param=name)
     return tuple(dict.fromkeys(value))
 
 
@@ -142,6 +138,8 @@ def wrong_type_error(name: str, expected: str) -> InvalidRequest:
     return InvalidRequest("invalid_type", f"{name} must be {expected}.", param=name)
 
 
+LATEST_S = 221_845_392_000
+"""The year 9000: calendars end with 9999."""
 QUERY_INTEGER = re.compile(r"[0-9]{1,12}", re.ASCII)
 CLAMPED_INTEGER = re.compile(r"[0-9]{1,18}", re.ASCII)
 """A number that the caller of this module cuts to its bounds, so that a large one is no error."""
@@ -224,6 +222,11 @@ def parse_query_integer(
     if form.fullmatch(given) is None:
         raise invalid_value_error(name, f"{name} must be a whole number.")
     return int(given)
+
+
+def parse_query_time(query: QueryParams, name: str, default: int | None = None) -> int:
+    """A moment, in seconds since 1970; one that no calendar has is the last that counts."""
+    return min(parse_query_integer(query, name, default), LATEST_S)
 
 
 def invalid_value_error(name: str, message: str) -> InvalidRequest:

@@ -1,6 +1,6 @@
 """Money as integers: micro-units of one currency, written as decimal text at the edges."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 MICROS_PER_UNIT = 1_000_000
 MAX_MICROS = 10**15
@@ -12,7 +12,7 @@ def parse_micros(text: str) -> int:
     than six decimals, is no number, or is more than the store's scripts can add exactly."""
     try:
         amount = Decimal(text) * MICROS_PER_UNIT
-    except InvalidOperation:
+    except ArithmeticError:  # no number, or one too big for any
         raise ValueError(f"{text!r} is not an amount of money") from None
     if not amount.is_finite() or amount < 0 or amount != amount.to_integral_value():
         raise ValueError(f"{text!r} is not an amount of money of at most six decimals")

@@ -18,6 +18,8 @@ MAX_REFERENCES_BYTES = 48 << 20
 much as providers take in one call."""
 MIN_BYTES_PER_S = 64 << 10
 """An upload that is at least this fast may go on beyond its timeout."""
+MAX_SILENCE = 3
+"""Times the timeout of a body: so long it may pause, however fast it came before."""
 REFERENCE_EXTENSIONS = frozenset({"png", "jpg", "webp", "gif", "bmp", "tiff"})
 """What providers with reference images take (the pages of seedream 4.5 and 5.0 name these)."""
 MAX_REFERENCES = 50

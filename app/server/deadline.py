@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from app.domain.references import MIN_BYTES_PER_S
+from app.domain.references import MAX_SILENCE, MIN_BYTES_PER_S
 
 WRITE_STALL_TIMEOUT_S = 60.0
 
@@ -29,9 +29,11 @@ class ConnectionDeadline:
         if self._timer is None or self._at_s < self._timer_at_s:
             self._set_timer(seconds)
 
-    def extend(self, body_bytes: int) -> None:
+    def extend(self, body_bytes: int, timeout_s: float) -> None:
         """A body that comes at a good pace may take its time, as the route that reads it allows."""
-        self._at_s += body_bytes / MIN_BYTES_PER_S
+        at_this_pace = self._at_s + body_bytes / MIN_BYTES_PER_S
+        after_silence = self._loop.time() + MAX_SILENCE * timeout_s
+        self._at_s = max(self._at_s, min(at_this_pace, after_silence))
 
     def clear(self) -> None:
         self._act = None

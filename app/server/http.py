@@ -100,8 +100,8 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         self._unframed_bytes += 0 if self._is_shared else len(data)
         if self._unframed_bytes > MAX_URI_BYTES + MAX_HEADER_BYTES:
             self._reject("header_fields_too_large")
-        elif self._unframed_bytes <= 0 and not self._in_head:
-            self._deadline.extend(len(data))
+        elif not (self._unframed_bytes > 0 or self._in_head or self.cycle.response_complete):
+            self._deadline.extend(len(data), self._body_due_s)
 
     def _feed(self, data: bytes) -> None:
         """Parse. An offer to upgrade (h2c, websocket) may be ignored (RFC 9110, section 7.8). The

@@ -62,6 +62,8 @@ def test_an_array_is_understood_in_any_spelling(admin_door: Door, query: str) ->
 
 
 @pytest.mark.parametrize(("query", "param"), [
+    ("start_time=253402300800&end_time=253402400000", "end_time"),
+    ("start_time=0&page=page_253402300800", "page"),
     ("", "start_time"), ("start_time=x", "start_time"), ("start_time=5&end_time=5", "end_time"),
     ("start_time=1&bucket_width=2d", "bucket_width"), ("start_time=1&limit=32", "limit"),
     ("start_time=1&group_by=colour", "group_by"), ("start_time=1&page=page_2", "page"),

@@ -1,12 +1,16 @@
 """What one connection may hold or take of the process, with and without a key."""
 
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
+from app.api.settings import EdgeSettings
+from app.main import create_app
 from tests.contract.bad_bodies import koi
-from tests.contract.door import Door, read_answer
+from tests.contract.door import Door, read_answer, served
+from tests.contract.stand_in import Stage, opener
 
 BODY = koi()
 ENDLESS_BYTES = 1 << 20
@@ -33,6 +37,14 @@ def everything(wire: socket.socket) -> bytes:
         while more := wire.recv(65_536):
             came += more
     return came
+
+
+@pytest.fixture(scope="module")
+def hasty_door() -> Iterator[Door]:
+    """It waits 0.3 s for a body."""
+    stage = Stage()
+    with served(create_app(opener(stage, EdgeSettings(body_timeout_s=0.3)))) as (host, port):
+        yield Door(host, port, stage=stage)
 
 
 @pytest.mark.parametrize("status", [431, 401], ids=["a key", "no key"])
@@ -85,3 +97,15 @@ def test_http_1_0_is_not_told_to_continue(door: Door) -> None:
         came = everything(wire)
 
     assert came.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_that_came_fast_buys_no_hours_of_silence(hasty_door: Door) -> None:
+    """Also one that nobody wants any more, because it is answered already."""
+    top = "POST /livez HTTP/1.1\r\nHost: koi\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection((hasty_door.host, hasty_door.port), timeout=10) as wire:
+        wire.sendall(top.encode())
+        with suppress(OSError):
+            for _ in range(64):
+                wire.sendall(b"10000\r\n" + b"0" * 0x10000 + b"\r\n")
+
+        assert everything(wire).startswith(b"HTTP/1.1 405 ")

@@ -276,11 +276,15 @@ def test_a_cut_upload_leaves_nothing(studio: Studio) -> None:
     studio.assert_nothing_is_left()
 
 
-def test_a_slow_upload_may_take_its_time_and_one_that_stalls_may_not(studio: Studio) -> None:
+def test_a_slow_upload_may_take_its_time_and_one_that_stalls_may_not(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However fast the beginning of it came."""
+    monkeypatch.setattr("app.api.image_uploads.MAX_SILENCE", 1)
     cut = picture(noise=1_200_000)[:-20]
     body = MODEL + PROMPT + IMAGE.replace(RED, cut) + END
-    with wire(studio, "Content-Length: 5000") as stalled:
-        stalled.sendall(MODEL)
+    with wire(studio, "Content-Length: 5000000") as stalled:
+        stalled.sendall(MODEL + PROMPT + IMAGE.replace(RED, picture(noise=3 * MEGABYTE)))
         with wire(studio, f"Content-Length: {len(body)}") as slow:
             for at in range(0, len(body), 100_000):
                 slow.sendall(body[at : at + 100_000])
@@ -300,11 +304,12 @@ def test_a_body_that_announces_too_much_is_refused_before_it_comes(studio: Studi
     assert (answer.status, answer.json["error"]["code"]) == TOO_LARGE
 
 
-def test_chunks_without_a_length_are_counted_as_they_come(studio: Studio) -> None:
+@pytest.mark.parametrize("begun", [True, False], ids=["a picture", "what comes before a form"])
+def test_chunks_without_a_length_are_counted_as_they_come(studio: Studio, begun: bool) -> None:
     def endless() -> Iterator[bytes]:
-        yield MODEL + PROMPT + IMAGE[: -2 - len(RED)]
+        yield MODEL + PROMPT + IMAGE[: -2 - len(RED)] if begun else b""
         while True:
-            yield b"koi" * 20_000
+            yield b"koi" * 20_000 if begun else b"\r\n" * 30_000
 
     with studio.client() as client:
         started = time.monotonic()

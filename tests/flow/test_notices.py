@@ -131,7 +131,7 @@ def test_a_full_disk_a_refused_key_and_wrong_counters_are_told(
         [day] = list(client.scan_iter("koi:1:{ledger}:window:*-*-*"))
         right = client.hget(day, "house")
         client.hset(day, "house", "7 980000 0 0")
-        second = start(**sends_to(receiver, notice_disk_mb=1 << 40, upstream_mode="sync"))
+        second = start(**sends_to(receiver, notice_disk_mb=10**12, upstream_mode="sync"))
         [difference] = told(receiver, "ledger.difference")
         client.hset(day, "house", right)
     [disk] = told(receiver, "disk.low")

@@ -209,6 +209,7 @@ def test_what_cannot_be_told_is_refused_before_anything_is_spent(
     answer = post(koi, koi.key(), **fields)
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert "task.started" not in answer.text, "a refusal repeats nothing"
     assert koi.sandbox.billed_images == 0
 
 

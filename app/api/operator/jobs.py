@@ -72,7 +72,7 @@ async def index(request: Request, admin: Administrator) -> Response:
 @admin_route(AdminScope.READ, for_team_admins=True)
 async def read(request: Request, admin: Administrator) -> Response:
     """One job with its timeline. Never its prompt."""
-    since_s = parameters.parse_query_integer(request.query_params, "since", 0)
+    since_s = parameters.parse_query_time(request.query_params, "since", 0)
     await admin.charge_read(SCAN_TOKENS)
     journal = parameters.parse_query_boolean(request.query_params, "journal")
     job_id = request.path_params["job_id"]
@@ -97,7 +97,7 @@ async def refund(request: Request, admin: Administrator) -> Response:
     note = parse_prompt(body, "note", MAX_REASON_CHARS)
     if "images" in body and images is None:
         raise missing_error("images")
-    since_s = parameters.parse_query_integer(request.query_params, "since", 0)
+    since_s = parameters.parse_query_time(request.query_params, "since", 0)
     await admin.charge_read(SCAN_TOKENS)
     adjustments = admin.gateway.operations.adjustments.acting_as(admin.actor)
     job_id = request.path_params["job_id"]
@@ -139,10 +139,10 @@ async def _job_response(
 
 def _parse_filter(request: Request, admin: Administrator) -> JobFilter:
     query = request.query_params
-    since_ms = parameters.parse_query_integer(query, "since", 0) * 1000
+    since_ms = parameters.parse_query_time(query, "since", 0) * 1000
     until_ms = None
     if "until" in query:
-        until_ms = parameters.parse_query_integer(query, "until") * 1000
+        until_ms = parameters.parse_query_time(query, "until") * 1000
     if query.get("day"):
         try:
             day = admin.gateway.operations.calendar.day(date.fromisoformat(query["day"]))

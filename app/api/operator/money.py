@@ -80,7 +80,7 @@ async def bill(request: Request, admin: Administrator) -> Response:
     if apply != "none":
         admin.require(AdminScope.MONEY)
     since_s, until_s = (
-        parameters.parse_query_integer(query, name) if name in query else None
+        parameters.parse_query_time(query, name) if name in query else None
         for name in ("since", "until")
     )
     if since_s is not None and until_s is not None and since_s >= until_s:

@@ -76,8 +76,8 @@ async def _parse_span(request: Request, admin: Administrator) -> tuple[int, int]
         word = parameters.parse_query_choice(query, "period", tuple(UsagePeriod))
         calendar = admin.gateway.operations.calendar
         return span_of(UsagePeriod(word or UsagePeriod.MONTH), calendar, now_ms)
-    since_s = parameters.parse_query_integer(query, "since")
-    until_s = parameters.parse_query_integer(query, "until", now_ms // 1000 + 1)
+    since_s = parameters.parse_query_time(query, "since")
+    until_s = parameters.parse_query_time(query, "until", now_ms // 1000 + 1)
     if not since_s < until_s <= since_s + MAX_SPAN_S:
         raise parameters.invalid_value_error(
             "until", "until must be later than since, by ten years at most."

@@ -11,7 +11,7 @@ from app.api import parameters
 from app.api.organization.access import Administrator, admin_route
 from app.api.organization.paging import list_response, parse_page, seconds
 from app.api.organization.wire import AuditActorObject, AuditLogObject
-from app.api.parameters import parse_query_integer, parse_query_list
+from app.api.parameters import parse_query_list, parse_query_time
 from app.domain.administration import ActorKind, AdminScope, AuditQuery, AuditRecord
 from app.domain.errors import InvalidRequest
 
@@ -139,7 +139,7 @@ def _parse_bound(query: QueryParams, inclusive: str, exclusive: str) -> int | No
     for word, later_s in ((inclusive, 0), (exclusive, 1)):
         name = f"effective_at[{word}]"
         if name in query:
-            bounds.append((parse_query_integer(query, name) + later_s) * 1000)
+            bounds.append((parse_query_time(query, name) + later_s) * 1000)
     if not bounds:
         return None
     return max(bounds) if inclusive == "gte" else min(bounds)

@@ -143,8 +143,8 @@ async def costs(request: Request, admin: Administrator) -> Response:
 
 def _parse_page(request: Request, limits: Mapping[str, tuple[int, int]]) -> BucketPage:
     query = request.query_params
-    since_s = parameters.parse_query_integer(query, "start_time")
-    until_s = parameters.parse_query_integer(
+    since_s = parameters.parse_query_time(query, "start_time")
+    until_s = parameters.parse_query_time(
         query, "end_time", int(get_edge_settings(request).now()) + 1
     )
     width = query.get("bucket_width", "1d")
@@ -176,7 +176,7 @@ def _parse_cursor(query: QueryParams, since_s: int, width_s: int) -> int:
         raise parameters.invalid_value_error(
             "page", "page must be a next_page of an earlier answer."
         )
-    if int(digits) < since_s or (int(digits) - since_s) % width_s:
+    if not since_s <= int(digits) <= parameters.LATEST_S or (int(digits) - since_s) % width_s:
         raise parameters.invalid_value_error("page", "page belongs to another query.")
     return int(digits)
 
