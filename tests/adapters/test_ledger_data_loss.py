@@ -1,5 +1,6 @@
 """Data that vanished refills nobody's quota: spend is refused until somebody has looked (I14)."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -177,6 +178,24 @@ async def test_a_stale_copy_on_which_another_worker_of_the_journal_went_on_stops
     for one in (replaced, theirs):
         assert await one.job(lost.id) == lost
         assert (await one.admit(admission())).job.n == 1
+
+
+async def test_a_start_knows_a_stale_copy_until_1024_changes_were_made_on_it(
+    engine: Engine, open_store: OpenStore
+) -> None:
+    """The store remembers who raised its latest 1,024 numbers; the job may be gone for good reasons
+    by then, so there is nothing else to ask for (decision 25)."""
+    journal = new_journal()
+    ours, theirs = (ledger_on(open_store(engine.url), one) for one in (journal, None))
+    await theirs.admit(admission())
+    replica = engine.copy()
+    await ours.admit(admission())
+    journal.close()
+    engine.put_back(replica)
+    await asyncio.gather(*(theirs.admit(admission()) for _ in range(1024)))
+
+    with pytest.raises(LedgerUnavailable, match=LOST):
+        await ledger_on(open_store(engine.url), FileJournal(journal.directory)).verify()
 
 
 async def test_workers_of_one_journal_that_are_replaced_in_any_order_stop_nobody(
