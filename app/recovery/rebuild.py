@@ -83,17 +83,18 @@ async def _rebuild(
     journal_ids: Collection[str],
 ) -> RebuildReport:
     found = await scripts.run("read_epoch")
-    epoch, seq, now_ms = found["epoch"], found["seq"], found["now_ms"]
-    earlier = {name: int(rebuilt_to) for name, rebuilt_to in unflatten(found["earlier"]).items()}
-    _check(merge, found, earlier)
+    _check(merge, found, _read_earlier(found))
+    # What others wrote until the store was closed counts, too: they have seen it.
+    closed = await scripts.run("quarantine")
+    epoch, seq, earlier = closed["epoch"], closed["seq"], _read_earlier(closed)
     gaps = merge.find_gaps({**earlier, **({epoch: seq} if epoch else {})})
-    survivors = await _read_survivors(scripts, merge)
+    survivors = await _read_survivors(scripts, merge, closed["jobs"])
     known = len(survivors.entries)
     contents = _merge_all(survivors, merge, store_is_newer=seq > merge.highest_seq)
     await check_months(scripts, contents.entries)
     await restore_batch(scripts, {"clear": True})
     group: list[Mapping[str, Any]] = []
-    async for batch in _batches(contents, scripts, terms, now_ms):
+    async for batch in _batches(contents, scripts, terms, found["now_ms"]):
         group.append(batch)
         if len(group) == BATCHES_AT_ONCE:
             await restore_batches(scripts, group)
@@ -122,6 +123,10 @@ def _without_gc() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def _read_earlier(found: Fields) -> dict[str, int]:
+    return {name: int(rebuilt_to) for name, rebuilt_to in unflatten(found["earlier"]).items()}
 
 
 def _check(merge: JournalMerge, found: Fields, earlier: Mapping[str, int]) -> None:
@@ -166,9 +171,11 @@ def _check_purpose(found: Fields) -> None:
         )
 
 
-async def _read_survivors(scripts: LedgerScripts, merge: JournalMerge) -> LedgerContents:
-    """What this copy of the store still holds; from here on no other process changes it."""
-    still_open = [unflatten(record) for record in (await scripts.run("quarantine"))["jobs"]]
+async def _read_survivors(
+    scripts: LedgerScripts, merge: JournalMerge, open_jobs: Iterable[Sequence[str]]
+) -> LedgerContents:
+    """What this copy of the store still holds, which no other process changes any more."""
+    still_open = [unflatten(record) for record in open_jobs]
     entries = {id: pack_fields(flatten(row)) async for id, row in read_stream(scripts)}
     jobs = {job["id"]: job for job in still_open}
     for ids in chunks([id for id in merge.jobs_by_state if id not in jobs]):

@@ -3,7 +3,8 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,8 @@ from store_rig import (
 from app.adapters.journal.file import DelegatedJournal, FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.client.batching import BatchingStore
+from app.adapters.redis.client.connection import connect
+from app.adapters.redis.client.scripts import Argument, Script
 from app.adapters.redis.keyring import RedisKeyRing
 from app.adapters.redis.ledger import RedisLedger
 from app.adapters.redis.registry import JournalRegistry
@@ -341,6 +344,46 @@ async def test_a_journal_left_out_is_missed_and_can_be_added(
     assert len(await entries(ours.ledger)) == 3
     assert (await theirs.ledger.admit(admission())).job.n == 1
     assert (await ours.ledger.audit()).differences == ()
+
+
+class Busy(BatchingStore):
+    """A store in which others work right before a rebuild closes it."""
+
+    meanwhile: Callable[[], Awaitable[object]]
+
+    async def run(self, script: Script, keys: Sequence[str], *args: Argument, **how: Any) -> Any:
+        if script.name == "quarantine":
+            await self.meanwhile()
+        return await super().run(script, keys, *args, **how)
+
+
+@pytest.mark.parametrize("rebuilt_too", [False, True])
+async def test_what_others_do_until_a_rebuild_closes_the_store_is_continued(
+    engine: Engine, open_store: OpenStore, rebuilt_too: bool
+) -> None:
+    """A stale copy of which nobody at work knows takes changes up to the closing, or is rebuilt by
+    somebody else: a rebuild that reports success leaves nobody behind who has seen that."""
+    ours, theirs, third = (Host.on(open_store(engine.url)) for _ in range(3))
+    await theirs.ledger.admit(admission())
+    replica = engine.copy()
+    await ours.ledger.admit(admission())
+    ours.journal.close()
+    engine.put_back(replica)
+
+    async def work() -> None:
+        if rebuilt_too:
+            await third.rebuild(ours, theirs)
+        for _ in range(3):
+            await theirs.ledger.admit(admission())
+
+    async with aclosing(Busy(connect(engine.url, timeout_s=20), timeout_s=20)) as busy:
+        busy.meanwhile = work
+        operator = Host.on(busy)
+        report = await operator.rebuild(ours, theirs)
+
+        assert report.lost_changes == 0
+        for host in (operator, theirs, third):
+            assert (await host.ledger.admit(admission())).job.n == 1
 
 
 async def test_a_ledger_lost_twice_before_anything_was_written_goes_on(
