@@ -5,9 +5,12 @@ import binascii
 import re
 from collections.abc import Iterator
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
+
+from app.address_settings import check_address, check_http_url
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with (Standard Webhooks)
 MIN_SECRET_BYTES = 24
@@ -38,11 +41,13 @@ class DeliverySettings(BaseSettings):
 
 def check_delivery_settings(settings: DeliverySettings) -> Iterator[str]:
     for host in filter(None, map(str.strip, settings.webhook_hosts.split(","))):
-        if HOST.fullmatch(host) is None:
+        if HOST.fullmatch(host) is None or not all(check_address(host)):
             yield "KOI_WEBHOOK_HOSTS must be host names or addresses, such as hooks.lan,10.0.0.7."
     url, secret = settings.notice_url, settings.notice_secret
-    if url is not None and not url.startswith(("https://", "http://")):
-        yield "KOI_NOTICE_WEBHOOK must be an http(s) URL such as https://hooks.slack.com/services/…."
+    faults = [*check_http_url("KOI_NOTICE_WEBHOOK", url, "https://hooks.slack.com/services/…")]
+    yield from faults
+    if url is not None and not faults and "@" in urlsplit(url).netloc:
+        yield "KOI_NOTICE_WEBHOOK holds a name or password, which is not sent; remove it."
     if secret is not None and not _is_secret(secret):
         yield (
             "KOI_NOTICE_WEBHOOK_SECRET must be whsec_ and the base64 of at least "

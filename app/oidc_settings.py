@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
+from app.address_settings import check_http_url
 from app.domain.sign_in import EXAMPLE, RolesInvalid, parse_roles
 from app.settings_validation import check_readable
 
@@ -46,7 +47,10 @@ def check_oidc_settings(settings: OidcSettings, public_url: str | None) -> Itera
         return
     if find_spec("joserfc") is None:
         yield "KOI_OIDC_ISSUER needs the extra sso: pip install '.[sso]' in Koi's checkout."
-    if not is_trustworthy(settings.oidc_issuer) or "?" in settings.oidc_issuer:
+    issuer = settings.oidc_issuer
+    unreadable = [*check_http_url("KOI_OIDC_ISSUER", issuer, "https://id.example.com")]
+    yield from unreadable
+    if not unreadable and (not is_trustworthy(issuer) or "?" in issuer):
         yield "KOI_OIDC_ISSUER must be the provider's https URL, as its discovery document says."
     if public_url is None or not is_trustworthy(public_url):
         yield (

@@ -12,15 +12,11 @@ from pydantic import SecretStr
 from pydantic_settings import DotEnvSettingsSource
 
 from app import dotenv
+from app.address_settings import check_http_url
 from app.domain.catalog import Catalog, CatalogError
 from app.domain.catalog_providers import ProviderSection
 from app.settings import Settings
-from app.settings_validation import (
-    check_http_url,
-    check_key,
-    check_readable,
-    check_upstream_scheme,
-)
+from app.settings_validation import check_key, check_readable, check_upstream_scheme
 from app.upstream_settings import check_base_url, check_key_characters, clean_base_url, clean_key
 
 

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 from pydantic_settings import SettingsConfigDict as ConfigDict
 
 from app import dotenv, machine
+from app.address_settings import check_address_settings, check_http_url
 from app.attribution_settings import AttributionSettings, check_attribution_settings
 from app.delivery_settings import DeliverySettings, check_delivery_settings
 from app.domain.images import ResponseFormat
@@ -38,12 +39,10 @@ from app.settings_validation import (
     SettingsInvalid,
     TimeZoneName,
     UpstreamMode,
-    check_http_url,
     check_key,
     check_lifetimes,
     check_readable,
     check_sizes,
-    check_store_url,
     check_upstream_scheme,
     parse_port,
     sentences,
@@ -181,12 +180,10 @@ class Settings(AttributionSettings, DeliverySettings, LedgerSettings, McpSetting
             *check_http_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
             *check_upstream_scheme(self.upstream_base_url, allowed=self.allow_plain_upstream),
             *check_base_url("KOI_UPSTREAM_BASE_URL", self.upstream_base_url),
-            *check_http_url("KOI_PUBLIC_URL", self.public_url),
+            *check_address_settings(self),
             *check_attribution_settings(self),
             *check_delivery_settings(self),
             *check_page_settings(self, self.public_url),
-            *check_store_url("KOI_REDIS_URL", self.redis_url),
-            *check_store_url("KOI_CACHE_REDIS_URL", self.cache_redis_url),
         )
         if problems:
             raise ValueError("\n".join(problems))

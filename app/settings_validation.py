@@ -25,10 +25,6 @@ ENV_PREFIX = "KOI_"
 SAMPLE_SECRETS = frozenset(
     {"changeme", "change-me", "secret", "password", "your_api_key", "sk-1234"}
 )
-STORE_URL = re.compile(
-    r"rediss?://([^/@]*@)?(\[[0-9a-fA-F:.]+\]|[^/@,:\[\]]+)(:\d+)?(/\d*)?(\?.*)?|unix://.+"
-    r"|rediss?\+cluster://.+|rediss?\+sentinel://[^/]+/[^/]+(/\d*)?"
-)
 DEFAULT_PORT = 8000
 MAX_WORKERS = 128
 CENTURY_DAYS = 36_500
@@ -76,17 +72,6 @@ def check_readable(name: str, path: Path | None) -> Iterator[str]:
         yield f"{name} names a file that cannot be read ({reason}); fix its path or permissions."
 
 
-def check_http_url(name: str, url: str | None) -> Iterator[str]:
-    if url is None:
-        return
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        yield f"{name} must be an http(s) URL such as https://example.com/v1."
-
-
 def check_upstream_scheme(
     url: str, *, allowed: bool, name: str = "KOI_UPSTREAM_BASE_URL"
 ) -> Iterator[str]:
@@ -124,14 +109,6 @@ def check_lifetimes(settings: "Settings") -> Iterator[str]:
         yield "KOI_TASK_TTL_S must not outlive KOI_IMAGE_TTL_DAYS; lower the first."
 
 
-def check_store_url(name: str, url: str | None) -> Iterator[str]:
-    if url is not None and not STORE_URL.fullmatch(url):
-        yield (
-            f"{name} must be a URL of Redis or Valkey, such as redis://localhost:6379/0; rediss, "
-            "unix, redis+cluster and redis+sentinel (…/service) are known too."
-        )
-
-
 _RULES = {
     "int": "must be a whole number",
     "float": "must be a number",
@@ -159,7 +136,8 @@ def sentences(detail: ErrorDetails, defaults: Mapping[str, Any]) -> Iterator[str
     rule = _RULES.get(kind) or _RULES.get(kind.partition("_")[0])
     rule = rule.format(**context).replace("'", "") if rule else f"cannot be used: {detail['msg']}"
     default = defaults.get(field)
-    example = f"for example {name}={default}" if default is not None else "or remove it"
+    shown = str(default).lower() if isinstance(default, bool) else default
+    example = f"for example {name}={shown}" if default is not None else "or remove it"
     yield f"{name} {rule}; {example}."
 
 

@@ -72,6 +72,7 @@ def probe(  # noqa: PLR0913  one parameter for each option
     Example: koi probe --budget 12 --out koi-probe
     """
     require_text("--refused-prompt", refused_prompt)
+    _check_base_url(base_url)
     settings = load_settings_as_reader(upstream_base_url=base_url)
     from app.probe.answers import Answers, ProbeRunning  # noqa: PLC0415 - heavy
     from app.probe.questions import Terms  # noqa: PLC0415
@@ -93,6 +94,16 @@ def probe(  # noqa: PLR0913  one parameter for each option
         raise CommandFailed(f"Another koi probe is at work in {out}; wait for it.") from None
     except OSError as error:
         raise CommandFailed(f"{out} cannot be used ({error.strerror}); choose --out.") from None
+
+
+def _check_base_url(url: str | None) -> None:
+    from app.address_settings import check_http_url  # noqa: PLC0415 - not for the help
+    from app.upstream_settings import check_base_url, clean_base_url  # noqa: PLC0415
+
+    if url is not None:
+        url = clean_base_url(url)
+        for sentence in (*check_http_url("--base-url", url), *check_base_url("--base-url", url)):
+            raise usage_error(sentence)
 
 
 def _read_key(settings: "Settings", key_file: Path | None) -> str:

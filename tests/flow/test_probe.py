@@ -313,6 +313,23 @@ def test_an_empty_balance_ends_the_paid_questions(probe: ProbeProcess, sandbox: 
     assert "[errors.empty_balance]\nstatus = 402" in profile
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://127.0.0.1:99999/v1", "--base-url has a port"),
+        ("127.0.0.1/v1", "--base-url must be an http(s) URL"),
+        ("https://sk-1@a.example/v1", "--base-url holds a name or password"),
+    ],
+)
+def test_an_address_that_cannot_be_called_is_told_by_its_option(
+    probe: ProbeProcess, url: str, says: str
+) -> None:
+    _, err = probe.run("--base-url", url, code=2)
+
+    assert says in err
+    assert "sk-1" not in err
+
+
 def test_answers_about_two_providers_are_not_mixed(probe: ProbeProcess) -> None:
     probe.run(answer="n", code=1)
     probe.cli.settings["KOI_UPSTREAM_BASE_URL"] = "http://127.0.0.1:9/v1"

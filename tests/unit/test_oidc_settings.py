@@ -37,6 +37,8 @@ def test_a_whole_set_is_taken(tmp_path: Path) -> None:
         ({"oidc_issuer": "http://127.0.0.1.evil.example"}, "must be the provider's https URL"),
         ({"oidc_issuer": "https://a:b@id.example.com"}, "must be the provider's https URL"),
         ({"oidc_issuer": "https://id.example.com?x=1"}, "must be the provider's https URL"),
+        ({"oidc_issuer": "https://id.example.com:99999"}, "port that is no number"),
+        ({"oidc_issuer": "https://[::1"}, "must be an http"),
         ({"public_url": None}, "needs KOI_PUBLIC_URL"),
         ({"public_url": "http://koi.example.com"}, "needs KOI_PUBLIC_URL"),
         ({"oidc_client_id": None}, "needs KOI_OIDC_CLIENT_ID"),

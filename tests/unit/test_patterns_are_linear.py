@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import app
+from app.address_settings import STORE_URL
 from app.reconcile.csv_cells import CURRENCY_MARKS, amount_pattern
-from app.settings_validation import STORE_URL
 
 SHORT, LONG = 1_500, 6_000
 FLOOR_S = 0.012

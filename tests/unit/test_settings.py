@@ -1,12 +1,24 @@
 """Settings: every bad value is one clear sentence about its variable, and no secret is in it."""
 
+import codecs
 import os
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
 
 from app import dotenv
+from app.adapters.http.urls import parse_url
+from app.adapters.redis.client.connection import connect
+from app.address_settings import (
+    OPTIONS_BY_SCHEME,
+    check_http_url,
+    check_store_url,
+    read_count,
+)
 from app.domain.limits import Limits
 from app.domain.principal import CachePolicy
 from app.settings import Settings, build_settings, find_unknown_variables, load_settings
@@ -51,7 +63,7 @@ def faults_of(monkeypatch: pytest.MonkeyPatch, **variables: str) -> tuple[str, .
         ("KOI_CACHE_POLICY", "everyone", "must be one of off, private or shared"),
         ("KOI_LOG_LEVEL", "loud", "must be one of debug, info, warning or error"),
         ("KOI_LOG_FORMAT", "xml", "must be one of json or console"),
-        ("KOI_STRICT", "perhaps", "must be one of true or false"),
+        ("KOI_STRICT", "perhaps", "must be one of true or false; for example KOI_STRICT=false"),
         ("KOI_TIMEZONE", "Mars/Olympus", "is not a time zone name such as Asia/Shanghai"),
         ("KOI_DEFAULT_BUDGET_PER_DAY", "a lot", "is not an amount of money"),
         ("KOI_HOUSE_BUDGET_PER_MONTH", "1.0000001", "at most six decimals"),
@@ -74,9 +86,33 @@ def faults_of(monkeypatch: pytest.MonkeyPatch, **variables: str) -> tuple[str, .
         ("KOI_UPSTREAM_API_KEY", "   ", "put the provider's real key there"),
         ("KOI_UPSTREAM_API_KEY_FILE", "no-such-file", "names a file that cannot be read"),
         ("KOI_CATALOG", "no-such-file.toml", "names a file that cannot be read"),
+        (
+            "KOI_NOTICE_WEBHOOK",
+            "http://127.0.0.1:99999/x",
+            "port that is no number from 1 to 65535",
+        ),
+        ("KOI_NOTICE_WEBHOOK", "http://[::1/x", "must be an http(s) URL"),
+        ("KOI_NOTICE_WEBHOOK", "https://koi:word@hooks.lan/x", "holds a name or password"),
+        ("KOI_WEBHOOK_HOSTS", "[::1::2]", "must be host names"),
+        ("KOI_UPSTREAM_BASE_URL", "http://127.0.0.1:99999/v1", "port that is no number"),
+        ("KOI_UPSTREAM_BASE_URL", "http://127.0.0.1:0/v1", "port that is no number"),
+        ("KOI_UPSTREAM_BASE_URL", "http://127.0.0.1:000080/v1", "port that is no number"),
+        ("KOI_UPSTREAM_BASE_URL", "https://a..é/v1", "must be an http(s) URL"),
+        ("KOI_PUBLIC_URL", "https://koi.example.com:99999", "port that is no number"),
+        ("KOI_PUBLIC_URL", "https://koi.example.com:port", "port that is no number"),
+        ("KOI_TRUSTED_PROXIES", "banana", "must be addresses or networks"),
+        ("KOI_TRUSTED_PROXIES", "127.0.0.1,10.0.0.7:80", "must be addresses or networks"),
+        ("KOI_TRUSTED_PROXIES", "10.0.0.7/8", "a network ends in zeros"),
+        ("KOI_TRUSTED_PROXIES", "10.0.0.7,*", "* alone for every caller"),
+        ("KOI_CORS_ORIGINS", "foo", "must be * or origins"),
+        ("KOI_CORS_ORIGINS", "https://a.example,b.example", "must be * or origins"),
+        ("KOI_CORS_ORIGINS", "https://a.example/", "without a path or a slash at the end"),
+        ("KOI_CORS_ORIGINS", "https://*.example.com", "must be * or origins"),
+        ("KOI_CORS_ORIGINS", "http://localhost:99999", "must be * or origins"),
         ("KOI_REDIS_URL", "localhost:6379", "redis://localhost:6379/0"),
         ("KOI_REDIS_URL", "redis://localhost:port", "redis://localhost:6379/0"),
         ("KOI_REDIS_URL", "redis+sentinel://a:26379,b:26379", "redis+sentinel (…/service)"),
+        ("KOI_REDIS_URL", "unix://koi.sock", "must be a URL of Redis or Valkey"),
         ("KOI_CACHE_REDIS_URL", "http://cache", "must be a URL of Redis or Valkey"),
         ("KOI_ADMIN_KEY", "changeme", "openssl rand -hex 24"),
         ("KOI_METRICS_TOKEN", "short", "openssl rand -hex 24"),
@@ -114,20 +150,211 @@ def test_a_number_with_some_zeros_too_many_is_told_at_the_start(
     assert "or less" in told[0]
 
 
+STORE_URLS = [
+    "redis://localhost",
+    "redis://localhost:",
+    "redis://:pa%40ss@store.example.com:6380/2",
+    "redis://localhost/0?socket_timeout=5&socket_keepalive=yes&max_connections=9&password=a@b",
+    "redis://localhost?decode_responses=True&health_check_interval=30&protocol=3&db=",
+    "rediss://user:word@10.0.0.1:6379?ssl_cert_reqs=none",
+    "rediss://localhost?ssl_min_version=771&ssl_include_verify_flags=VERIFY_X509_STRICT",
+    "redis://[::1]:6379/0",
+    "unix:///run/redis.sock?db=1",
+    "unix://koi:word@/run/a@b.sock",
+    "redis+sentinel://:word@a:26379,b:26379/mymaster/0",
+    "rediss+cluster://a:6379,b:6379",
+    "redis+cluster://koi:w@rd@[::1]:6379/0",
+]
+
+
+@pytest.mark.parametrize("url", STORE_URLS)
+def test_every_kind_of_store_url_is_taken(url: str) -> None:
+    assert load_settings(redis_url=url).redis_url == url
+
+
+@pytest.mark.parametrize("port", ["99999", "65536", "0", "-1", "port", "6379x", "\u0663"])
 @pytest.mark.parametrize(
     "url",
     [
-        "redis://localhost",
-        "redis://:pa%40ss@store.example.com:6380/2",
-        "rediss://user:word@10.0.0.1:6379?ssl_cert_reqs=none",
-        "redis://[::1]:6379/0",
-        "unix:///run/redis.sock?db=1",
-        "redis+sentinel://:word@a:26379,b:26379/mymaster/0",
-        "rediss+cluster://a:6379,b:6379",
+        "redis://koi:word@store:PORT/0",
+        "rediss://[::1]:PORT",
+        "redis+sentinel://a:26379,b:PORT/mymaster",
+        "rediss+sentinel://a:PORT/mymaster/0",
+        "redis+cluster://koi:word@a:PORT,b:6379",
+        "rediss+cluster://a,b:PORT",
     ],
 )
-def test_every_kind_of_store_url_is_taken(url: str) -> None:
-    assert load_settings(redis_url=url).redis_url == url
+@pytest.mark.parametrize("variable", ["KOI_REDIS_URL", "KOI_CACHE_REDIS_URL"])
+def test_a_port_that_there_cannot_be_is_refused_in_every_store_url(
+    monkeypatch: pytest.MonkeyPatch, variable: str, url: str, port: str
+) -> None:
+    [told] = faults_of(monkeypatch, **{variable: url.replace("PORT", port)})
+
+    assert told.startswith(f"{variable} has a port that is no number from 1 to 65535")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "rediss+sentinel"])
+@pytest.mark.parametrize("mark", ["#", "/", "?", "[", "\uff03"])
+@pytest.mark.parametrize("begins", ["SUPER", "123", "1/2"])
+def test_a_password_that_is_not_percent_encoded_is_told_and_no_part_of_it_shown(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, mark: str, begins: str
+) -> None:
+    path = "/mymaster" if "sentinel" in scheme else "/0"
+    url = f"{scheme}://koi:{begins}{mark}SECRET=1@127.0.0.1:6399{path}"
+
+    [told] = faults_of(monkeypatch, KOI_REDIS_URL=url)
+
+    assert told.startswith("KOI_REDIS_URL ")
+    assert "percent-encode the password" in told
+    assert not any(part in told for part in ("SUPER", "SECRET", "123"))
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://localhost/0?foo=1", "has an unknown option 'foo' behind ?"),
+        ("redis://localhost/0?socket_timout=1", "has an unknown option 'socket_timout'"),
+        ("redis://localhost/0?foo", "has an unknown option 'foo'"),
+        ("redis://localhost/0?retry=3", "has an unknown option 'retry'"),
+        ("redis://localhost/0?db=first", "has a value of db"),
+        ("redis://localhost/0?max_connections=-1", "has a value of max_connections"),
+        ("redis://localhost/0?protocol=4", "has a value of protocol"),
+        ("redis://localhost/0?encoding=klingon", "has a value of encoding"),
+        ("redis://localhost/0?ssl_cert_reqs=none", "belongs to rediss://"),
+        ("rediss://localhost/0?ssl_cert_reqs=maybe", "has a value of ssl_cert_reqs"),
+        ("rediss://localhost/0?ssl_min_version=1.2", "has a value of ssl_min_version"),
+        ("rediss://localhost?ssl_exclude_verify_flags=ALL", "has a value of ssl_exclude_verify"),
+        ("unix:///run/redis.sock?socket_keepalive=1", "has an unknown option 'socket_keepalive'"),
+        ("redis+cluster://a:6379?db=1", "a URL of a cluster or of Sentinel does not take"),
+        ("redis+sentinel://a:26379/mymaster?db=1", "a URL of a cluster or of Sentinel"),
+    ],
+)
+def test_an_option_that_the_stores_client_would_not_take_is_refused(
+    monkeypatch: pytest.MonkeyPatch, url: str, says: str
+) -> None:
+    [told] = faults_of(monkeypatch, KOI_REDIS_URL=url)
+
+    assert told.startswith("KOI_REDIS_URL ")
+    assert says in told
+
+
+def make_connection(url: str) -> object:
+    """As far as it goes without a server."""
+    client = connect(url)
+    if not isinstance(client, Redis):
+        return client
+    pool = client.connection_pool
+    return pool.connection_class(**pool.connection_kwargs)
+
+
+def test_every_option_that_is_taken_is_one_of_the_stores_client() -> None:
+    samples = {read_count: "7", float: "0.5", str: "yes", codecs.lookup: "utf-8"}
+    others = {
+        "protocol": "2",
+        "encoding_errors": "strict",
+        "ssl_cert_reqs": "optional",
+        "ssl_min_version": "772",
+        "ssl_include_verify_flags": "VERIFY_DEFAULT",
+        "ssl_exclude_verify_flags": "[VERIFY_DEFAULT, VERIFY_X509_STRICT]",
+    }
+    for scheme, options in OPTIONS_BY_SCHEME.items():
+        for option, reader in options.items():
+            url = f"{scheme}:///koi.sock" if scheme == "unix" else f"{scheme}://localhost"
+            url += f"?{option}={others.get(option) or samples[reader]}"
+            assert load_settings(redis_url=url).redis_url == url
+            assert make_connection(url)
+
+
+PIECES = (
+    *(
+        "redis",
+        "unix",
+        "+cluster",
+        "+sentinel",
+        "://",
+        "a",
+        "koi",
+        ":",
+        "@",
+        "/",
+        "?",
+        "#",
+        "[",
+        "]",
+    ),
+    *(
+        "[::1]",
+        ",",
+        "0",
+        "6379",
+        "99999",
+        "?db=1",
+        "&protocol=3",
+        "=",
+        "%",
+        " ",
+        "\n",
+        "\uff0f",
+        "é",
+    ),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+@settings(max_examples=500, deadline=None)
+@pytest.mark.parametrize("start", ["", "redis://", "rediss://koi:word@", "redis+sentinel://a:1"])
+def test_whatever_store_url_is_taken_makes_a_client(start: str, rest: str) -> None:
+    url = start + rest
+    if [*check_store_url("KOI_REDIS_URL", url)]:
+        return
+
+    assert make_connection(url)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
+@settings(max_examples=500, deadline=None)
+@pytest.mark.parametrize("start", ["http://", "https://a:", "https://"])
+def test_whatever_http_url_is_taken_can_be_called(start: str, rest: str) -> None:
+    url = start + rest
+    if "@" in url or [*check_http_url("KOI_NOTICE_WEBHOOK", url)]:
+        return
+
+    assert parse_url(url)
+
+
+@pytest.mark.parametrize(
+    "taken",
+    ["*", " 127.0.0.1, ::1,", "10.0.0.0/8,fd00::/8", "unix:", "127.0.0.1,unix:/run/koi.sock"],
+)
+def test_proxies_are_addresses_networks_or_everybody(taken: str) -> None:
+    assert load_settings(trusted_proxies=taken).trusted_proxies == taken
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        "*",
+        "https://a.example, http://localhost:3000,",
+        "http://[::1]:3000",
+        "tauri://localhost,chrome-extension://abcdef",
+        "null",
+        "file://",
+    ],
+)
+def test_origins_are_what_browsers_and_apps_send(taken: str) -> None:
+    assert load_settings(cors_origins=taken).cors_origins == taken
+
+
+@pytest.mark.parametrize("endpoint", ["http://h:99999", "http://[::1", "minio:9000"])
+def test_the_endpoint_of_a_bucket_is_judged_where_there_is_a_bucket(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("KOI_S3_ENDPOINT", endpoint)
+    assert load_settings().s3_endpoint == endpoint
+
+    [told] = faults_of(monkeypatch, KOI_IMAGE_STORE="s3://pictures")
+
+    assert told.startswith("KOI_S3_ENDPOINT ")
 
 
 def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
