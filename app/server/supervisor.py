@@ -100,8 +100,11 @@ class Supervisor:
         self._stops_received += 1
 
     def _start_due(self) -> None:
+        """Starting many takes a while: a stop signal that comes meanwhile is obeyed at once."""
         now = time.monotonic()
         for slot in self._slots:
+            if self._stops_received:
+                return
             if slot.worker is None and slot.start_at_s is not None and slot.start_at_s <= now:
                 slot.worker, slot.start_at_s = self._spawn(slot.number), None
                 self._selector.register(slot.worker.status_pipe, selectors.EVENT_READ, slot)

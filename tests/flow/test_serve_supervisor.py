@@ -10,11 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 DRIVER = """
-import os, socket, subprocess, sys, time
+import os, signal, socket, subprocess, sys, time
 from app.server.supervisor import Supervisor, WorkerProcess
 
 def spawn(number):
+    print("spawned", number)
+    if number == int(os.environ.get("STOPPED_AT", -1)):
+        os.kill(os.getpid(), signal.SIGTERM)
     news, ready = os.pipe()
     child = subprocess.Popen(
         [sys.executable, "-u", "-c", sys.argv[1], str(ready)], pass_fds=(ready,), process_group=0
@@ -149,6 +154,17 @@ def test_what_does_not_end_within_the_grace_is_killed() -> None:
         parent.send_signal(signal.SIGTERM)
 
         assert parent.wait(10) == 1
+
+
+def test_a_stop_while_workers_are_started_starts_no_further_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STOPPED_AT", "1")
+    with supervising(GOOD, workers=20) as parent:
+        out, _ = parent.communicate(timeout=20)
+
+        assert parent.returncode == 0
+        assert re.findall(r"spawned (\d+)", out) == ["0", "1"]
 
 
 def test_no_worker_is_started_once_the_end_has_begun() -> None:
