@@ -119,7 +119,7 @@ def _check_stores(settings: "Settings") -> list[CheckResult]:
     """What needs the store open: the store itself, the catalog and the images."""
     from app.domain.catalog import CatalogError  # noqa: PLC0415
     from app.wiring.catalog_file import read_catalog  # noqa: PLC0415
-    from app.wiring.check_store import check_store  # noqa: PLC0415 - heavy
+    from app.wiring.check_store import check_cache_store, check_store  # noqa: PLC0415 - heavy
     from app.wiring.operator import open_operator_context  # noqa: PLC0415
     from app.wiring.stores import store  # noqa: PLC0415
 
@@ -141,7 +141,7 @@ def _check_stores(settings: "Settings") -> list[CheckResult]:
         with translate_errors(), store(settings) as urls:
             found = asyncio.run(check_store("store", urls.ledger, durable=True))
             if settings.cache_redis_url:
-                found += asyncio.run(check_store("cache store", urls.cache, durable=False))
+                found += asyncio.run(check_cache_store(urls.cache))
             if any(result.status is CheckStatus.FAIL for result in found):
                 return found
             return found + asyncio.run(session())

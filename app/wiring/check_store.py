@@ -1,34 +1,67 @@
-"""What `koi doctor` checks of a store: does it answer, which one is it, will it keep its data?"""
+"""What `koi doctor` checks of a store: does it answer, which one is it, will it keep its data?
 
+A start looks at the servers that the settings name, too, and logs what it finds wrong.
+"""
+
+import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.adapters.redis.client.connection import connect, find_ledger_node
-from app.domain.check_result import CheckResult, fail, ok, warn
+from app.domain.check_result import CheckResult, CheckStatus, fail, ok, warn
+from app.settings import Settings
+
+log = structlog.get_logger("koi.serve")
 
 MIN_VERSION = (7, 0)
 MAX_CLOCK_SKEW_S = 2.0
 TIMEOUT_S = 2.0
 
 
-async def check_store(name: str, url: str, *, durable: bool) -> list[CheckResult]:
-    """`durable` also checks what a ledger needs; a cache may lose its data."""
-    try:
-        client = connect(url, timeout_s=TIMEOUT_S)
-    except ValueError as error:
-        return [fail(name, f"its URL cannot be used: {error}", f"Correct {_variable(name)}.")]
+async def check_store(
+    name: str, url: str, *, durable: bool, setting: str = "KOI_REDIS_URL"
+) -> list[CheckResult]:
+    """`durable` also checks what a ledger needs; a cache may lose its data. `setting` is where the
+    URL came from."""
+    client = connect(url, timeout_s=TIMEOUT_S)
     try:
         server = await find_ledger_node(client, TIMEOUT_S)
         return await _check_server(name, server, durable=durable)
     except (RedisError, OSError) as error:
-        fix = f"Check {_variable(name)}, the server and its password."
-        return [fail(name, f"it does not answer ({type(error).__name__})", fix)]
+        fix = f"Check {setting}, the server and its password."
+        # What the server said while the connection was being made: a wrong password, loading.
+        cause = error.__cause__ if isinstance(error.__cause__, RedisError) else error
+        return [fail(name, f"it does not answer ({type(cause).__name__})", fix)]
     finally:
         await client.aclose()
+
+
+async def check_cache_store(url: str) -> list[CheckResult]:
+    return await check_store("cache store", url, durable=False, setting="KOI_CACHE_REDIS_URL")
+
+
+def log_store_checks(settings: Settings) -> None:
+    """Ask the servers of one's own, and log what has to be put right, within a few seconds."""
+    asyncio.run(_log_checks(settings))
+
+
+async def _log_checks(settings: Settings) -> None:
+    checks = {}
+    if settings.redis_url is not None:
+        checks["ledger"] = check_store("store", settings.redis_url, durable=True)
+    if settings.cache_redis_url is not None:
+        checks["cache"] = check_cache_store(settings.cache_redis_url)
+    for store, results in zip(checks, await asyncio.gather(*checks.values()), strict=True):
+        for result in results:
+            if result.status is not CheckStatus.OK:
+                write = log.warning if result.status is CheckStatus.FAIL else log.info
+                fix = f"{result.fix} `koi doctor` looks again."
+                write("store_checked", store=store, found=result.text, fix=fix)
 
 
 async def _check_server(name: str, client: Redis, *, durable: bool) -> list[CheckResult]:
@@ -64,7 +97,11 @@ def _check_persistence(
 ) -> Iterator[CheckResult]:
     if not int(info.get("aof_enabled", 0)):
         fix = "Set appendonly yes and appendfsync always: only the store knows what was charged."
-        yield fail(name, "nothing is written to disk as it happens (no AOF)", fix)
+        text = (
+            "nothing is written to disk as it happens (no AOF): its next restart may lose what was "
+            "charged, and then nothing is bought until the ledger is rebuilt"
+        )
+        yield fail(name, text, fix)
     elif fsync is None:
         yield warn(name, "AOF is on; how often it is synced cannot be read", "Ask for `always`.")
     elif fsync != "always":
@@ -104,7 +141,3 @@ async def _read_config(client: Redis, setting: str) -> str | None:
         return None
     found = answer.get(setting) if isinstance(answer, dict) else None
     return None if found is None else str(found)
-
-
-def _variable(name: str) -> str:
-    return "KOI_CACHE_REDIS_URL" if name == "cache store" else "KOI_REDIS_URL"

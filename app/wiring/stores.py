@@ -133,8 +133,17 @@ def open_store(
             breaker=CircuitBreaker() if cache else CircuitBreaker(on_state=metrics.store_state),
             replicas=0 if cache else settings.redis_replicas,
         )
+    opened.fix = _say_what_to_check(settings, cache=cache)
     stack.push_async_callback(opened.aclose)
     return opened
+
+
+def _say_what_to_check(settings: Settings, *, cache: bool) -> str:
+    own_cache = cache and settings.cache_redis_url is not None
+    setting = "KOI_CACHE_REDIS_URL" if own_cache else "KOI_REDIS_URL"
+    if not own_cache and settings.redis_url is None:
+        return "Koi's own store does not answer: run `koi doctor`."
+    return f"Check {setting}, its server and password; `koi doctor` says more."
 
 
 async def refuse_other_data_version(scripts: LedgerScripts) -> None:

@@ -50,6 +50,8 @@ class BatchingStore:
         self._breaker = breaker or CircuitBreaker()
         self._on_state = self._breaker.on_state
         self._breaker.on_state = self._breaker_changed
+        self.fix = ""
+        """What to do when the store is away, for the log."""
         self._is_away = False
         self._pipeline = _open_pipeline(client, timeout_s, replicas)
         self._queue: list[ScriptCall] = []
@@ -168,7 +170,8 @@ class BatchingStore:
         if away is not self._is_away:
             # Logged once each way: every probe in between changes the state, too.
             self._is_away = away
-            self._log.warning("store_breaker", state=state.value)
+            advice = {"fix": self.fix} if away and self.fix else {}
+            self._log.warning("store_breaker", state=state.value, **advice)
         self._on_state(state)
 
 
