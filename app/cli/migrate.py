@@ -47,10 +47,10 @@ def migrate(
 
     Example: koi migrate --to redis://koi:PASSWORD@store.internal:6379/0
     """
-    require_text("--to", to)
+    _check_target(to)
 
     async def work(context: "OperatorContext") -> Migration | None:
-        async with _opened(context, to) as target:
+        async with _opened(context, to, durable=not cancel) as target:
             if cancel:
                 await _cancel(context, target, to)
                 return None
@@ -63,6 +63,14 @@ def migrate(
         print_json(done.record)
     else:
         done.print_report()
+
+
+def _check_target(to: str) -> None:
+    from app.address_settings import check_store_url  # noqa: PLC0415 - not for the help
+
+    require_text("--to", to)
+    for sentence in check_store_url("--to", to):
+        raise usage_error(sentence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +100,14 @@ class Migration:
 
 
 @asynccontextmanager
-async def _opened(context: "OperatorContext", to: str) -> "AsyncIterator[OperatorContext]":
+async def _opened(
+    context: "OperatorContext", to: str, *, durable: bool
+) -> "AsyncIterator[OperatorContext]":
+    """`durable`: the ledger is going to be there, so the store must keep it."""
     from app.wiring.check_store import check_store  # noqa: PLC0415 - heavy
     from app.wiring.operator import open_operator_context  # noqa: PLC0415
 
-    found = await check_store("store", to, durable=True)
+    found = await check_store("store", to, durable=durable, setting="--to")
     for result in found:
         if result.status is CheckStatus.FAIL:
             raise usage_error(f"The new store cannot be used: {result.text}. {result.fix}")

@@ -325,13 +325,48 @@ def test_a_move_can_be_repeated_and_cancelled_until_something_ran_on_the_new_sto
     assert {user["name"] for user in new.json("users", "list")} == {"ann", "bob"}
 
 
+def test_a_move_is_cancelled_although_the_new_store_would_not_keep_the_ledger(
+    old: Cli, server: Engine
+) -> None:
+    """Nothing is going to be there, so how it keeps data does not matter."""
+    old.key()
+    old.run("migrate", "--to", server.url)
+    with server.client() as client:
+        client.config_set("appendonly", "no")
+
+    assert "open again" in old.text("migrate", "--to", server.url, "--cancel")
+    assert old.json("users", "list")[0]["name"] == "ann"
+
+
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [
+        ("redis:/koi:SUPERSECRET@host", "--to must be a URL of Redis or Valkey"),
+        ("redis://koi:SUPER#SECRET@host", "percent-encode the password"),
+        ("redis://koi:SUPERSECRET@host:99999", "--to has a port"),
+        ("redis://koi:SUPERSECRET@host?foo=1", "--to has an unknown option"),
+        ("redis://koi:SUPERSECRET@127.0.0.1:9", "Check --to, the server and its password"),
+    ],
+)
+@pytest.mark.parametrize("cancel", [(), ("--cancel",)])
+def test_a_new_store_that_cannot_be_used_is_told_by_its_option_without_its_password(
+    old: Cli, to: str, says: str, cancel: tuple[str, ...]
+) -> None:
+    told = old.refused("migrate", "--to", to, *cancel, code=2)
+
+    assert says in told
+    assert "KOI_REDIS_URL" not in told
+    assert "SUPER" not in told
+    assert "SECRET" not in told
+
+
 def test_a_ledger_moves_only_into_an_empty_store_that_keeps_what_it_is_told(
     old: Cli, server: Engine
 ) -> None:
     old.key()
     with running(next(iter(programs().values()))) as forgetful:
         assert "AOF" in old.refused("migrate", "--to", forgetful.url, code=2)
-    assert "cannot be used" in old.refused("migrate", "--to", "http://x", code=2)
+    assert "--to must be a URL" in old.refused("migrate", "--to", "http://x", code=2)
     elsewhere = Cli(old.path / "..", {**old.settings, "KOI_REDIS_URL": server.url})
     elsewhere.run("users", "create", "bob")
     assert "not empty" in old.refused("migrate", "--to", server.url, code=1)
