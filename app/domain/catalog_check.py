@@ -44,6 +44,11 @@ PROVIDER_FIXES = {
     "api_key_file": 'Write api_key_env = "SECOND_API_KEY", or api_key_file = "second.key".',
     "mode": 'Write "auto", "async" or "sync", or remove the field.',
 }
+KEY_FIXES = {
+    "api_key_env": "Set that variable, where the gateway runs or in its .env, to the whole key.",
+    "api_key_file": "Put the whole key, alone, into that file, or name another one.",
+}
+"""Where the section is right, and only the key is not there."""
 PROVIDER_FIX = "Write a whole number of 1 or more, or remove the field."
 SectionCheck = Callable[[ProviderSection], Iterable[tuple[str, str]]]
 """What is wrong in a provider's section outside the catalog: field and sentence."""
@@ -197,9 +202,11 @@ def _section_mistakes(
     for number, section in enumerate(catalog.providers, start=1):
         if fields.lists["providers"][number - 1].mistakes:
             continue
-        for field, sentence in [*provider_mistakes(section)] or check_section(section):
+        mistakes = [*provider_mistakes(section)]
+        fixes = PROVIDER_FIXES if mistakes else PROVIDER_FIXES | KEY_FIXES
+        for field, sentence in mistakes or check_section(section):
             line = lines.find(place_of("providers", number), field)
-            fix = PROVIDER_FIXES.get(field, PROVIDER_FIX)
+            fix = fixes.get(field, PROVIDER_FIX)
             yield CatalogRemark(line, f"provider {section.name}", field, sentence, fix)
 
 

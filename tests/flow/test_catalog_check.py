@@ -192,14 +192,19 @@ def test_the_check_reads_the_address_and_the_key_of_each_provider(
     unset = cli.run("catalog", "check", "two.toml", code=1).stdout
     monkeypatch.setenv("SECOND_API_KEY", "sk-a-real-key-of-the-second")
     good = cli.json("catalog", "check", "two.toml")
-    file.write_text(file.read_text().replace("https://api", "http://api"))
+    file.write_text(file.read_text().replace(".test/v1", ".test:99999/v1"))
+    far = cli.run("catalog", "check", "two.toml", code=1).stdout
+    file.write_text(file.read_text().replace(":99999", "").replace("https://api", "http://api"))
     plain = cli.run("catalog", "check", "two.toml", code=1).stdout
     cli.settings["KOI_ALLOW_PLAIN_UPSTREAM"] = "true"
     allowed = cli.json("catalog", "check", "two.toml")
 
     assert "two.toml:6  provider second: the variable SECOND_API_KEY is not set" in unset
+    assert "-> Set that variable" in unset
+    assert "Write api_key_env" not in unset
     assert good["usable"]
     assert good["remarks"] == []
+    assert "two.toml:5  provider second: base_url has a port" in far
     assert "two.toml:5  provider second: base_url is plain http" in plain
     assert allowed["usable"]
 
@@ -221,7 +226,8 @@ def test_a_key_may_stand_in_a_file_or_in_the_env_file(cli: Cli) -> None:
     in_file = PROVIDER.replace('api_key_env = "SECOND_API_KEY"', 'api_key_file = "second.key"')
     for section in (PROVIDER, in_file):
         (cli.path / "two.toml").write_text(first + section + GOOD.removeprefix(first) + OF_SECOND)
-        cli.run("catalog", "check", "two.toml", code=1)
+        told = cli.run("catalog", "check", "two.toml", code=1).stdout
+        assert "-> Set that variable" in told or "-> Put the whole key, alone, into that" in told
         (cli.path / ".env").write_text("SECOND_API_KEY=sk-of-the-second\n")
         (cli.path / "second.key").write_text("Bearer sk-of-the-second\n")
 
