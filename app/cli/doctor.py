@@ -153,6 +153,7 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
     from app.domain.media import ImageStoreUnavailable  # noqa: PLC0415
     from app.service.check_backup import check_backup  # noqa: PLC0415 - heavy
     from app.service.check_gateways import check_gateways  # noqa: PLC0415 - heavy
+    from app.service.check_prices import check_stored_budgets  # noqa: PLC0415
     from app.wiring.adapters import open_pictures  # noqa: PLC0415
     from app.wiring.check_journal import check_journals  # noqa: PLC0415
     from app.wiring.check_machine import check_catalog  # noqa: PLC0415
@@ -164,7 +165,8 @@ async def _check_deployment(context: "OperatorContext") -> list[CheckResult]:
         check_backup(await context.backups.latest(), await context.keyring.now_ms()),
         *await _check_stops(context),
         *await _check_notices(context),
-        *check_catalog(context.catalog),
+        *check_catalog(context.catalog, context.settings),
+        *await check_stored_budgets(context.catalog, context.keyring, context.spend_alerts),
         *await _check_open_jobs(context),
     ]
     results += check_journals(context.settings, await context.journals.known())

@@ -56,9 +56,9 @@ def _check_start(settings: "Settings") -> None:
 
 @dataclass(frozen=True, slots=True)
 class ListeningNotice:
-    """Logs the address once the gateway listens there, then has the provider and one's own store
-    checked. That runs on a thread that nothing waits for: what does not answer delays neither the
-    start nor the end."""
+    """Logs the address once the gateway listens there, then has the budgets, the provider and one's
+    own store checked. That runs on a thread that nothing waits for: what does not answer delays
+    neither the start nor the end."""
 
     url: str
     settings: "Settings"
@@ -72,8 +72,10 @@ class ListeningNotice:
         threading.Thread(target=self._check, name="check store and provider", daemon=True).start()
 
     def _check(self) -> None:
-        from app.wiring.check_provider import log_provider_check  # noqa: PLC0415 - after the start
+        from app.wiring.check_machine import log_broken_budgets  # noqa: PLC0415 - after the start
+        from app.wiring.check_provider import log_provider_check  # noqa: PLC0415
 
+        log_broken_budgets(self.settings)
         if self.settings.redis_url is not None or self.settings.cache_redis_url is not None:
             from app.wiring.check_store import log_store_checks  # noqa: PLC0415
 

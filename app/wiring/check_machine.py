@@ -12,11 +12,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+import structlog
+
 from app import dotenv
 from app.domain.catalog import Catalog
 from app.domain.check_result import CheckResult, fail, ok, warn
+from app.service.check_prices import check_prices, find_broken_budgets
 from app.settings import Settings, find_unknown_variables
+from app.wiring.catalog_file import read_catalog
 
+log = structlog.get_logger("koi.serve")
 MIN_FREE_MB = 512
 MIN_TIMEOUT_S = 30
 
@@ -97,17 +102,18 @@ def check_time_zone(settings: Settings) -> Iterator[CheckResult]:
     yield ok("time zone", f"{settings.timezone}, now {day}; days and months begin there")
 
 
-def check_catalog(catalog: Catalog) -> Iterator[CheckResult]:
+def check_catalog(catalog: Catalog, settings: Settings) -> Iterator[CheckResult]:
     names = ", ".join(model.name for model in catalog.enabled)
     yield ok("catalog", f"models on offer: {names}")
-    if catalog.unpriced:
-        yield warn(
-            "catalog",
-            f"no price is known for {', '.join(catalog.unpriced)}: costs are shown as unknown "
-            "and money budgets are refused",
-            "Put the provider's prices under [models.prices] in a copy of app/catalog.toml and "
-            "name it with KOI_CATALOG.",
-        )
+    yield from check_prices(catalog, house=settings.house_limits, default=settings.default_limits)
+
+
+def log_broken_budgets(settings: Settings) -> None:
+    """What a start is told in its log, because `koi doctor` is asked by few."""
+    catalog = read_catalog(settings)
+    limits = {"house": settings.house_limits, "default": settings.default_limits}
+    for found in find_broken_budgets(catalog, **limits):
+        log.warning("budget_cannot_be_kept", found=found.text, fix=found.fix)
 
 
 def check_port(settings: Settings) -> Iterator[CheckResult]:

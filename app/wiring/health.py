@@ -200,7 +200,7 @@ class HealthChecks:
             *check_data_dir(self._settings),
             *check_settings(self._settings),
             *check_time_zone(self._settings),
-            *check_catalog(self._catalog),
+            *check_catalog(self._catalog, self._settings),
         ]
 
 
