@@ -1,7 +1,8 @@
 """GET /v1/dashboard/billing/…: what is left, in the retired form that chat clients still read.
 
 Amounts are those of the caller's user in the catalog's currency, whatever the fields' names say.
-Where an enabled model has no price, images are counted instead.
+Where an enabled model has no price, images are counted instead: these clients show a number or
+nothing, and an amount that is unknown must not be 0.
 """
 
 import re
@@ -80,7 +81,7 @@ async def credit_grants(request: Request) -> Response:
 
 
 async def usage(request: Request) -> Response:
-    """What was used in a range of days, in hundredths."""
+    """What was used in a range of days, in hundredths: of money, or of images without a price."""
     principal = await authenticate_request(request)
     gateway = get_app_state(request).gateway
     since, until = _parse_days(request)

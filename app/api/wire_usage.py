@@ -70,7 +70,8 @@ class UsageBody(TypedDict):
 
 
 class SubscriptionBody(TypedDict):
-    """Amounts are in the catalog's currency; 100000000 stands for no limit."""
+    """Amounts are in the catalog's currency; 100000000 stands for no limit. While a model has no
+    price they are numbers of images."""
 
     object: Literal["billing_subscription"]
     has_payment_method: bool
@@ -81,6 +82,8 @@ class SubscriptionBody(TypedDict):
 
 
 class CreditGrantsBody(TypedDict):
+    """In the catalog's currency; while a model has no price, numbers of images."""
+
     object: Literal["credit_summary"]
     total_granted: float
     total_used: float
@@ -89,7 +92,13 @@ class CreditGrantsBody(TypedDict):
 
 class BillingUsageBody(TypedDict):
     object: Literal["list"]
-    total_usage: Annotated[float, Field(description="Hundredths of the catalog's currency.")]
+    total_usage: Annotated[
+        float,
+        Field(
+            description="Hundredths of the catalog's currency. While a model, or an image counted "
+            "here, has no price: 100 for each image."
+        ),
+    ]
 
 
 class EstimateBody(TypedDict):

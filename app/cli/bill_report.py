@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from app.cli.output import format_time, print_line, print_table
 from app.domain.money import format_micros
 from app.reconcile.bill import BillFinding, MatchedBy, ReconciledItem
-from app.reconcile.report import BillReport, call_ids
+from app.reconcile.report import BillReport, FindingTotals, call_ids
 
 
 def print_report(report: BillReport, currency: str, most: int | None) -> None:
@@ -30,10 +30,13 @@ def _print_totals(report: BillReport, currency: str) -> None:
     rows: list[tuple[object, ...]] = []
     for finding in BillFinding:
         found = report.totals(finding)
-        billed, charged = format_micros(found.billed_micros), format_micros(found.charged_micros)
+        billed, charged = format_micros(found.billed_micros), found.charged_micros
         images = f"{found.billed_images}+?" if found.uncounted else found.billed_images
         rows.append(
-            (finding, found.lines, found.jobs, images, found.charged_images, billed, charged)
+            (
+                *(finding, found.lines, found.jobs, images, found.charged_images, billed),
+                "unknown" if charged is None else format_micros(charged),
+            )
         )
     rows.append(("unreadable", len(report.unreadable), *[None] * 5))
     if report.skipped:
@@ -79,7 +82,7 @@ def _line_numbers(item: ReconciledItem) -> str:
 
 def _amount(images: int | None, micros: int | None) -> str:
     count = "?" if images is None else images
-    return f"{count} for {'?' if micros is None else format_micros(micros)}"
+    return f"{count} for {'unknown' if micros is None else format_micros(micros)}"
 
 
 def _action(item: ReconciledItem) -> str:
@@ -105,4 +108,17 @@ def _next_steps(report: BillReport) -> Iterable[str]:
     if undecided:
         yield f"Jobs so near an end of the bill that the next bill decides: {undecided}."
     if not report.differs:
+        yield from _say_how_far_they_agree(report.totals(BillFinding.MATCHED))
+
+
+def _say_how_far_they_agree(matched: FindingTotals) -> Iterable[str]:
+    if not matched.unpriced:
         yield "The bill and the ledger agree."
+        return
+    yield (
+        f"Every line has its job. What {matched.unpriced} of the jobs were charged is unknown, for "
+        "want of a price, so amounts were not compared: set [models.prices] in the catalog "
+        "(KOI_CATALOG)."
+    )
+    if matched.uncounted:
+        yield f"Nor were the images of {matched.uncounted} lines, which the bill does not count."

@@ -1,11 +1,12 @@
 """Domain values as the JSON records and table cells of the operator's commands."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.cli.entry_records import said_record
 from app.cli.output import format_time, money_record, print_line, print_table
 from app.cli.raise_records import raise_record
+from app.domain.catalog import Catalog
 from app.domain.catalog_providers import MAIN
 from app.domain.job import Job, JobPart, JobState
 from app.domain.limits import LimitKind, Limits, LimitSnapshot, LimitStatus
@@ -162,7 +163,9 @@ def key_status(key: ApiKey, now_ms: int, disabled: str | None = None) -> str:
     return "active" if disabled is None else f"{disabled} disabled"
 
 
-def limit_status_records(limit_snapshot: LimitSnapshot, currency: str) -> list[dict[str, Any]]:
+def limit_status_records(limit_snapshot: LimitSnapshot, catalog: Catalog) -> list[dict[str, Any]]:
+    """Null in `used` and `held` is unknown."""
+    currency = catalog.currency
     return [
         {
             "scope": status.scope,
@@ -170,20 +173,21 @@ def limit_status_records(limit_snapshot: LimitSnapshot, currency: str) -> list[d
             "meter": status.kind,
             "window": status.window,
             "limit": _limit_amount(status, status.limit, currency),
-            "used": _limit_amount(status, status.used, currency),
-            "held": _limit_amount(status, status.held, currency),
+            "used": _limit_amount(status, status.used if known else None, currency),
+            "held": _limit_amount(status, status.held if known else None, currency),
             "remaining": _limit_amount(status, status.remaining, currency),
             "reset_s": status.reset_s,
         }
         for status in limit_snapshot.statuses
+        for known in [status.is_known(priced=not catalog.unpriced)]
         if status.name != NOBODY
     ]
 
 
-def print_limit_status(limit_snapshot: LimitSnapshot) -> None:
+def print_limit_status(limit_snapshot: LimitSnapshot, catalog: Catalog) -> None:
     """What has a limit or was touched; money as decimal text."""
     rows = [
-        _limit_status_row(status)
+        _limit_status_row(status, status.is_known(priced=not catalog.unpriced))
         for status in limit_snapshot.statuses
         if status.limit is not None or status.used or status.held
     ]
@@ -193,14 +197,11 @@ def print_limit_status(limit_snapshot: LimitSnapshot) -> None:
         print_line("No limits, and nothing used in this day and month.")
 
 
-def _limit_status_row(status: LimitStatus) -> tuple[object, ...]:
-    amounts: tuple[int | None, ...] = (
-        status.limit,
-        status.used,
-        status.held,
-        status.remaining,
-    )
-    cells = map(_amount, amounts) if status.kind is LimitKind.MONEY else amounts
+def _limit_status_row(status: LimitStatus, known: bool) -> tuple[object, ...]:
+    amounts = (status.limit, status.used, status.held, status.remaining)
+    cells: Iterable[object] = map(_amount, amounts) if status.kind is LimitKind.MONEY else amounts
+    if not known:
+        cells = (None, "unknown", "unknown", None)
     scope = f"{status.scope} {status.name}"
     return (scope, f"{status.kind}/{status.window}", *cells)
 

@@ -102,7 +102,10 @@ def show(name: str, /, *, json: AsJson = False) -> None:
             record: dict[str, Any] = team_record(team, currency)
             print_json(
                 record
-                | {"users": members, "standing": limit_status_records(limit_snapshot, currency)}
+                | {
+                    "users": members,
+                    "standing": limit_status_records(limit_snapshot, context.catalog),
+                }
             )
             return
         created = format_time(team.created_ms)
@@ -118,7 +121,7 @@ def show(name: str, /, *, json: AsJson = False) -> None:
             }
         )
         print_line()
-        print_limit_status(limit_snapshot)
+        print_limit_status(limit_snapshot, context.catalog)
 
     run_operation(work, changes=False)
 

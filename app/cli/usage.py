@@ -14,6 +14,7 @@ from app.cli.output import (
     money_record,
     print_json,
     print_line,
+    print_notice,
     print_table,
     write_output,
 )
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from app.wiring.operator import OperatorContext
 
+UNKNOWN_COSTS = (
+    "koi: Costs that are empty are unknown, for want of a price in the catalog. FOCUS wants a "
+    "number there and forbids a 0 that stands for none, so a strict tool may refuse these charges."
+)
 OutputFormat = Literal["table", "csv", "json", "focus"]
 
 
@@ -89,6 +94,8 @@ def usage(
         )
         if as_focus:
             write_output("".join(focus_lines(report.rows, context.focus_terms)))
+            if report.total.micros is None:
+                print_notice(UNKNOWN_COSTS)
         else:
             PRINTERS["json" if json else format](report)
 

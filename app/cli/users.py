@@ -163,13 +163,13 @@ def show(name: str, /, *, json: AsJson = False) -> None:
         currency = context.catalog.currency
         if json:
             record: dict[str, Any] = user_record(user, currency)
-            record["standing"] = limit_status_records(limit_snapshot, currency)
+            record["standing"] = limit_status_records(limit_snapshot, context.catalog)
             record["keys"] = [key_record(key, now_ms, currency=currency) for key in keys]
             print_json(record)
             return
         print_fields(_fields(user))
         print_line()
-        print_limit_status(limit_snapshot)
+        print_limit_status(limit_snapshot, context.catalog)
         print_line()
         rows = [(key.id, key.name, key_status(key, now_ms)) for key in keys]
         print_table(("key", "name", "status"), rows)

@@ -141,6 +141,11 @@ class LimitStatus(NamedTuple):
     def remaining(self) -> int | None:
         return None if self.limit is None else max(self.limit - self.used - self.held, 0)
 
+    def is_known(self, *, priced: bool) -> bool:
+        """Whether `used` and `held` are the whole of it. While models have no price money is not,
+        unless a budget lets none of them through."""
+        return priced or self.limit is not None or self.kind is not LimitKind.MONEY
+
 
 class SettledReservation(NamedTuple):
     """A reservation of `n` images that was settled with `billed` images."""

@@ -26,15 +26,17 @@ UNCERTAIN = (CLOCK_OFF, NO_ID, NO_JOB)
 
 @dataclass(frozen=True, slots=True)
 class FindingTotals:
-    """One finding in figures; `uncounted` lines say nothing about their number of images."""
+    """One finding in figures; `uncounted` lines say nothing about their number of images, and
+    nobody knows what `unpriced` jobs were charged: `charged_micros` is None with them."""
 
     lines: int
     jobs: int
     billed_images: int
     charged_images: int
     billed_micros: int
-    charged_micros: int
+    charged_micros: int | None
     uncounted: int
+    unpriced: int
 
 
 @dataclass
@@ -131,16 +133,18 @@ def _clock_offset_ms(item: ReconciledItem) -> int:
 def _total(items: Sequence[ReconciledItem]) -> FindingTotals:
     billed = [item.billed_images for item in items]
     charges = [item.charge for item in items if item.charge is not None]
+    unpriced = sum(1 for charge in charges if charge.micros is None and charge.images)
     return FindingTotals(
         lines=sum(len(item.lines) for item in items),
         jobs=len(charges),
         billed_images=sum(images or 0 for images in billed),
         charged_images=sum(charge.images for charge in charges),
         billed_micros=sum(item.billed_micros for item in items),
-        charged_micros=sum(charge.micros or 0 for charge in charges),
+        charged_micros=None if unpriced else sum(charge.micros or 0 for charge in charges),
         uncounted=sum(
             len(item.lines) for item, images in zip(items, billed, strict=True) if images is None
         ),
+        unpriced=unpriced,
     )
 
 
@@ -153,6 +157,7 @@ def _describe_totals(found: FindingTotals, currency: str) -> dict[str, Any]:
         "billed": money_record(found.billed_micros, currency),
         "charged": money_record(found.charged_micros, currency),
         "lines_without_images": found.uncounted,
+        "jobs_without_price": found.unpriced,
     }
 
 

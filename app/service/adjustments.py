@@ -43,8 +43,15 @@ class JobTotal:
         return sum(entry.images for entry in self.entries)
 
     @property
-    def micros(self) -> int:
+    def known_micros(self) -> int:
+        """Without what had no price."""
         return sum(entry.micros or 0 for entry in self.entries)
+
+    @property
+    def micros(self) -> int | None:
+        """None where an image of it had no price."""
+        unpriced = any(entry.micros is None and entry.images for entry in self.entries)
+        return None if unpriced else self.known_micros
 
     @property
     def newest(self) -> str:
@@ -54,12 +61,19 @@ class JobTotal:
     def check(self, entry: Entry) -> None:
         """A job gives back no more than it is charged, however often a script asks. Raises
         `AdjustmentRefused`."""
-        if self.images + entry.images < 0 or self.micros + (entry.micros or 0) < 0:
+        if self.images + entry.images < 0 or self.known_micros + (entry.micros or 0) < 0:
             raise AdjustmentRefused(
-                f"Job {self.own.job} is charged {self.images} images and "
-                f"{format_micros(self.micros)} {self.currency} by now, its corrections included; "
-                "this would take back more. Nothing was changed."
+                f"Job {self.own.job} is charged {self.images} images and {self._money} by now, its "
+                "corrections included; this would take back more. Nothing was changed."
             )
+
+    @property
+    def _money(self) -> str:
+        amount = f"{format_micros(self.known_micros)} {self.currency}"
+        if self.micros is not None:
+            return amount
+        known = f", of which {amount} is known" if self.known_micros else ""
+        return f"an amount that is unknown, for want of a price{known},"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +147,9 @@ class Adjustments:
         if (before := _find_refund(total, images, note)) is not None:
             return Refund(before, total.images)
         if images is None:
-            wanted = Adjustment(-total.images, -total.micros, note)
+            unknown = total.micros is None and not total.known_micros
+            micros = None if unknown else -total.known_micros
+            wanted = Adjustment(-total.images, micros, note)
         else:
             wanted = Adjustment(-images, None, note)
         entry = _build_entry(total.own, wanted, self._catalog)
@@ -204,10 +220,11 @@ def _build_entry(template: Entry, wanted: Adjustment, catalog: Catalog) -> Entry
 
 
 def _at_catalog_price(template: Entry, images: int, catalog: Catalog) -> int | None:
-    """What the images cost: as the job was charged, else as the catalog says today. Raises
-    `AdjustmentRefused` where the price depends on what the job was given, which no entry says."""
-    if template.images and template.micros is not None:
-        return images * template.micros // template.images
+    """What the images cost: as the job was charged, unknown where it was charged without a price,
+    else as the catalog says today. Raises `AdjustmentRefused` where the price depends on what the
+    job was given, which no entry says."""
+    if template.images:
+        return None if template.micros is None else images * template.micros // template.images
     found = catalog.find(template.model)
     if found is None:
         return None

@@ -2,7 +2,8 @@
 
 FOCUS is the FinOps Open Cost and Usage Specification, https://focus.finops.org. A charge is what
 one key made of one model and size on one day, told apart by what its requests said for whom and for
-what they were; its ids and units are those of the ledger.
+what they were; its ids and units are those of the ledger. What a charge costs is null where an
+image of it has no price: FOCUS wants a number there, and forbids a 0 that stands for no number.
 """
 
 import json
@@ -92,7 +93,8 @@ def focus_lines(rows: Sequence[UsageRow], terms: FocusTerms) -> Iterator[str]:
 def _build_charge(row: UsageRow, terms: FocusTerms) -> Mapping[str, object]:
     day = terms.calendar.day(date.fromisoformat(row.day or ""))
     month_starts_ms = terms.calendar.day(date.fromisoformat(f"{day.month}-01")).starts_ms
-    cost, unit_price = _amount(row.micros or 0), _unit_price(row)
+    unit_price = _unit_price(row)
+    cost = None if row.micros is None else _amount(row.micros)
     about = f"Images by {row.model}, {row.size or 'any size'}"
     issuer = terms.issuer_of(row.model)
     tags = {

@@ -6,7 +6,7 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.operator.standing import describe_standing, standing_name
+from app.api.operator.standing import describe_standing, money_text, standing_name
 from app.api.operator.wire import (
     AlarmObject,
     CheckObject,
@@ -17,10 +17,10 @@ from app.api.operator.wire import (
 from app.api.organization.access import Administrator, admin_route
 from app.api.organization.paging import object_response, seconds
 from app.domain.administration import AdminScope
+from app.domain.catalog import Catalog
 from app.domain.check_result import CheckResult, CheckStatus
 from app.domain.job import JobState
 from app.domain.ledger import OpenJobStats
-from app.domain.money import format_micros
 from app.service.people_values import Person, share_used
 
 MAX_ALARMS = 100
@@ -30,15 +30,15 @@ MAX_ALARMS = 100
 async def read(_request: Request, admin: Administrator) -> Response:
     """The doctor's checks and the figures of now, at most some seconds old. What does not answer is
     a check that says so."""
-    found = await admin.gateway.operations.health()
+    found, catalog = await admin.gateway.operations.health(), admin.gateway.catalog
     content: HealthBody = {
         "object": "koi.health",
         "state": _worst(found.checks),
         "as_of": seconds(found.at_ms),
-        "currency": admin.gateway.catalog.currency,
+        "currency": catalog.currency,
         "checks": [_describe_check(result) for result in found.checks],
-        "house": None if found.house is None else describe_standing(found.house),
-        "jobs": None if found.jobs is None else _describe_jobs(found.jobs),
+        "house": None if found.house is None else describe_standing(found.house, catalog),
+        "jobs": None if found.jobs is None else _describe_jobs(found.jobs, catalog),
         "waiting_for_provider": found.waiting_for_provider,
         "people_above_80": None if found.alarming is None else _list_alarms(found.alarming),
     }
@@ -101,14 +101,15 @@ def _describe_check(result: CheckResult) -> CheckObject:
     }
 
 
-def _describe_jobs(stats: OpenJobStats) -> OpenJobsObject:
+def _describe_jobs(stats: OpenJobStats, catalog: Catalog) -> OpenJobsObject:
+    known = not (stats.held_images and catalog.unpriced)
     return {
         "queued": stats.jobs[JobState.RESERVED],
         "in_flight": stats.jobs[JobState.DISPATCHED],
         "unknown": stats.jobs[JobState.UNKNOWN],
         "collecting": stats.collecting,
         "held_images": stats.held_images,
-        "held_cost": format_micros(stats.held_micros),
+        "held_cost": money_text(stats.held_micros if known else None),
         "late_s": stats.lag_ms // 1000,
     }
 

@@ -25,6 +25,7 @@ from app.api.organization.paging import (
 )
 from app.api.parameters import Schema, describe_query, missing_error, parse_string
 from app.domain.administration import AdminScope
+from app.domain.catalog import Catalog
 from app.domain.limits import Limits
 from app.domain.principal import Team, User
 from app.service.people_values import IdentifiedSecret, KeyState, KnownKey, PeopleQuery, Person
@@ -61,14 +62,17 @@ async def index(request: Request, admin: Administrator) -> Response:
     await admin.charge_read(wanted.limit / CHARGED_PER_READ)
     is_team = parameters.parse_query_choice(query, "kind", KINDS) == "team"
     page = await (people.teams(wanted) if is_team else people.users(wanted))
-    return list_response([describe_person(one) for one in page.people], has_more=page.has_more)
+    catalog = admin.gateway.catalog
+    return list_response(
+        [describe_person(one, catalog) for one in page.people], has_more=page.has_more
+    )
 
 
 @admin_route(AdminScope.READ, for_team_admins=True)
 async def read(request: Request, admin: Administrator) -> Response:
     """One user."""
     person = await admin.gateway.operations.people.user(request.path_params["user_id"])
-    return object_response(describe_person(person))
+    return object_response(describe_person(person, admin.gateway.catalog))
 
 
 @admin_route(AdminScope.READ, for_team_admins=True)
@@ -106,7 +110,7 @@ async def identify(request: Request, admin: Administrator) -> Response:
     return object_response(content)
 
 
-def describe_person(person: Person) -> PersonObject:
+def describe_person(person: Person, catalog: Catalog) -> PersonObject:
     holder, alarm = person.holder, person.alarming
     is_team = isinstance(holder, Team)
     return {
@@ -121,7 +125,7 @@ def describe_person(person: Person) -> PersonObject:
         "created_at": seconds(holder.created_ms),
         "limits": describe_limits(holder.limits),
         "raised": describe_raise(holder.raised),
-        "standing": describe_standing(person.statuses),
+        "standing": describe_standing(person.statuses, catalog),
         "alarm": None if alarm is None else standing_name(alarm),
         "keys": person.keys,
         "members": person.members if is_team else None,

@@ -11,11 +11,12 @@ from app.api.wire_usage import UsageGroupFacts
 
 
 class StandingObject(TypedDict):
-    """How one limit stands. Costs are decimal text; `limit` and `left` null: unlimited."""
+    """How one limit stands. Costs are decimal text; `limit` and `left` null: unlimited. What is
+    used and held without a limit is null while a model has no price: it is not known."""
 
     limit: int | str | None
-    used: int | str
-    held: int | str
+    used: int | str | None
+    held: int | str | None
     left: int | str | None
     resets_in_s: int
 
@@ -33,7 +34,7 @@ class OpenJobsObject(TypedDict):
     unknown: int
     collecting: int
     held_images: int
-    held_cost: str
+    held_cost: str | None
     late_s: int
 
 

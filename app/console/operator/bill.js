@@ -42,15 +42,17 @@ export function Bill({ session }) {
 
 function Report({ report, allowed, onApply }) {
   const state = report.agrees ? 'ok' : 'fail';
+  const unpriced = report.matched.jobs_without_price;
+  const agrees = unpriced > 0 ? 'bill.agrees_unpriced' : 'bill.agrees';
   const piles = PILES.map((id) => ({ id, ...report[id] }));
-  const money = (key) => ({ key, title: t(`bill.${key}`), numeric: true, render: (row) => row[key].value });
+  const money = (key) => ({ key, title: t(`bill.${key}`), numeric: true, render: (row) => row[key]?.value ?? t('state.unknown') });
   const count = (key) => ({ key, title: t(`bill.${key}`), numeric: true, render: (row) => number(row[key]) });
   const columns = [
     { key: 'id', title: t('bill.pile'), render: (row) => html`${t(`bill.${row.id}`)}<br /><small>${t(`bill.${row.id}_text`)}</small>` },
     count('lines'), count('jobs'), count('images_billed'), count('images_charged'), money('billed'), money('charged'),
   ];
   const apply = report.may_correct && allowed;
-  return html`<div role="status"><p><${State} state=${state} text=${t(report.agrees ? 'bill.agrees' : 'bill.differs')} />
+  return html`<div role="status"><p><${State} state=${state} text=${t(report.agrees ? agrees : 'bill.differs', { count: number(unpriced) })} />
       ${report.name}: ${report.since} – ${report.until}</p>
       ${report.refused && html`<p class="note error">${report.refused}</p>`}</div>
     <${Table} columns=${columns} rows=${piles} caption=${t('bill.title')} />
@@ -63,7 +65,7 @@ function Report({ report, allowed, onApply }) {
 
 function Differences({ report, apply, onApply }) {
   const rows = report.differences.slice(0, MOST).map((row, id) => ({ ...row, id }));
-  const amount = (side) => (row) => (row[side] ? `${row[`images_${side}`] ?? '?'} · ${row[side].value}` : '–');
+  const amount = (side) => (row) => `${row[`images_${side}`] ?? '?'} · ${row[side]?.value ?? t('state.unknown')}`;
   const correct = (row) => {
     if (row.entered) return html`<${State} state="ok" text=${t('bill.entered')} />`;
     if (!row.fix) return row.advice ?? '–';

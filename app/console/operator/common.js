@@ -124,6 +124,7 @@ export function Standing({ of: standing, label, alarm = false, unit = '' }) {
   if (!standing) return html`<span>–</span>`;
   const { limit, used, held, left } = standing;
   const number_ = (value) => (typeof value === 'string' ? value : number(value));
+  if (used === null) return html`<span class="standing">${t('state.unknown')}</span>`;
   const busy = Number(held) > 0 ? ` + ${number_(held)} ${t('op.held')}` : '';
   if (limit === null) return html`<span class="standing">${number_(used)}${busy}${unit && ` ${unit}`}</span>`;
   return html`<span class="standing">${number_(used)}${busy} / ${number_(limit)}${unit && ` ${unit}`}

@@ -148,6 +148,7 @@ addTable({
   'bill.text': ['Drop the fee details here as CSV. They are compared with the ledger; nothing is changed until you say so.', '将费用明细 (CSV) 拖到此处。系统会与账本比对；在您确认前不做任何更改。'],
   'bill.file': ['Fee details (CSV)', '费用明细 (CSV)'],
   'bill.agrees': ['the bill and the ledger agree', '账单与账本一致'],
+  'bill.agrees_unpriced': ['every line has its job; what {count} jobs were charged is unknown, so amounts were not compared', '每行账单都有对应任务；有 {count} 个任务的费用未知，因此未比较金额'],
   'bill.differs': ['they differ', '存在差异'],
   'bill.pile': ['Pile', '类别'],
   'bill.matched': ['Matched', '一致'],
