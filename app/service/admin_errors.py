@@ -41,6 +41,10 @@ class BudgetUnpriced(AdminError):
     pass
 
 
+class AlertUnpriced(AdminError):
+    pass
+
+
 class JobUnknown(AdminError):
     pass
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.domain.administration import Actor, AuditNote
+from app.domain.catalog import Catalog
 from app.domain.spend_alerts import SpendAlert, SpendAlerts
-from app.service.admin_errors import AlertUnknown, TooManyAlerts
+from app.service.admin_errors import AlertUnknown, AlertUnpriced, TooManyAlerts
 from app.service.teams import one_line
 
 if TYPE_CHECKING:
@@ -29,13 +30,19 @@ class SpendAlertAdmin:
     """`keyring` has the clock; the audit log will say that `actor` made every change, and why."""
 
     def __init__(
-        self, alerts: SpendAlerts, keyring: "KeyRing", actor: Actor, reason: str = ""
+        self,
+        alerts: SpendAlerts,
+        keyring: "KeyRing",
+        catalog: Catalog,
+        actor: Actor,
+        reason: str = "",
     ) -> None:
-        self._alerts, self._keyring = alerts, keyring
+        self._alerts, self._keyring, self._catalog = alerts, keyring, catalog
         self._actor, self._reason = actor, one_line(reason)
 
     def acting_as(self, actor: Actor | None = None, reason: str = "") -> "SpendAlertAdmin":
-        return SpendAlertAdmin(self._alerts, self._keyring, actor or self._actor, reason)
+        by = actor or self._actor
+        return SpendAlertAdmin(self._alerts, self._keyring, self._catalog, by, reason)
 
     async def alerts(self, scope: str | None) -> Sequence[SpendAlert]:
         """Those of `house` or `team:…`, oldest first; None: all."""
@@ -50,7 +57,8 @@ class SpendAlertAdmin:
         raise AlertUnknown(f"There is no spend alert {alert_id!r}.")
 
     async def create(self, scope: str, terms: AlertTerms) -> SpendAlert:
-        """Raises `TooManyAlerts`."""
+        """Raises `AlertUnpriced`, `TooManyAlerts`."""
+        self._require_prices()
         if len(await self._alerts.alerts()) >= MAX_ALERTS:
             raise TooManyAlerts(f"There are {MAX_ALERTS} spend alerts; delete some first.")
         alert = SpendAlert(
@@ -65,8 +73,10 @@ class SpendAlertAdmin:
         return alert
 
     async def update(self, scope: str, alert_id: str, terms: AlertTerms) -> SpendAlert:
-        """Raises `AlertUnknown`, `Conflict`."""
+        """Raises `AlertUnknown`, `AlertUnpriced` for another threshold, `Conflict`."""
         before = await self.find(scope, alert_id)
+        if terms.threshold_micros != before.threshold_micros:
+            self._require_prices()
         alert = replace(
             before,
             threshold_micros=terms.threshold_micros,
@@ -82,6 +92,15 @@ class SpendAlertAdmin:
         deleted = replace(alert, deleted_ms=await self._keyring.now_ms())
         await self._save(deleted, "deleted", alert)
         return deleted
+
+    def _require_prices(self) -> None:
+        """What is spent on a model without a price is unknown, so no threshold would be reached."""
+        if self._catalog.unpriced:
+            names = ", ".join(self._catalog.unpriced)
+            raise AlertUnpriced(
+                f"No price is known for {names}; set [models.prices] in the catalog (KOI_CATALOG) "
+                "before setting a spend alert."
+            )
 
     async def _save(self, alert: SpendAlert, verb: str, before: SpendAlert | None = None) -> None:
         note = AuditNote(self._actor, f"spend_alert.{verb}", self._reason)

@@ -155,7 +155,9 @@ async def open_operator_context(settings: Settings) -> AsyncIterator[OperatorCon
             admin_keys=AdminKeys(keyring, keyring, actor),
             audit_log=RedisAuditLog(scripts),
             notices=open_notices(scripts, settings),
-            spend_alerts=SpendAlertAdmin(RedisSpendAlerts(scripts, keyring), keyring, actor),
+            spend_alerts=SpendAlertAdmin(
+                RedisSpendAlerts(scripts, keyring), keyring, catalog, actor
+            ),
             invitations=Invitations(RedisInvitations(scripts, keyring), keyring, keys, actor),
             deliveries=RedisDeliveryQueue(scripts),
             backups=RedisBackupLog(scripts),

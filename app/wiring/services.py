@@ -178,7 +178,7 @@ def build_services(adapters: Adapters, settings: Settings, catalog: Catalog) -> 
         downloaded_backups=adapters.downloaded_backups,
         notices=adapters.delivery.notices,
         webhooks=build_webhooks(adapters, settings),
-        spend_alerts=SpendAlertAdmin(adapters.spend_alerts, adapters.keyring, ROOT_ACTOR),
+        spend_alerts=SpendAlertAdmin(adapters.spend_alerts, adapters.keyring, catalog, ROOT_ACTOR),
         house=settings.house_limits,
         zone=ZoneInfo(settings.timezone),
         pictures=adapters.pictures,

@@ -56,3 +56,14 @@ def test_a_bill_agrees_but_for_the_amounts(operator: Visitor, koi: Koi) -> None:
     matched = page.get_by_role("row").filter(has_text="0.28")
     expect(matched).to_contain_text("unknown")
     operator.assert_accessible()
+
+
+def test_a_spend_alert_is_refused_with_its_reason(operator: Visitor) -> None:
+    page = operator.page
+    show(page, "alerts")
+    page.get_by_role("button", name="New alert").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Spent in a month").fill("100")
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog.get_by_text("no price in the catalog")).to_be_visible()
+    operator.assert_accessible()

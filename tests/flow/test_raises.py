@@ -36,8 +36,9 @@ def wait_for(holds: Callable[[], bool], within_s: float = 5) -> None:
 
 
 def commands(koi: Koi, path: Path) -> Cli:
-    """The command on the gateway's store."""
-    return Cli(path, {"KOI_REDIS_URL": str(koi.settings.redis_url), "KOI_DATA_DIR": str(path)})
+    """The command on the gateway's store, with the gateway's catalog."""
+    here = {"KOI_REDIS_URL": str(koi.settings.redis_url), "KOI_DATA_DIR": str(path)}
+    return Cli(path, {**here, "KOI_CATALOG": str(koi.settings.catalog)})
 
 
 def admin(koi: Koi) -> httpx.Client:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from app.sandbox.server import Sandbox
@@ -249,3 +250,43 @@ def test_clients_that_only_read_a_balance_get_images_as_the_schema_says(shop: Sh
     assert "100 for each image" in told
     for name in ("SubscriptionBody", "CreditGrantsBody"):
         assert "numbers of images" in schemas[name]["description"]
+
+
+def test_a_spend_alert_is_refused_as_a_budget_is(shop: Shop) -> None:
+    """Deleting one that was made while there were prices, or naming others in it, stays allowed."""
+    before = {**shop.cli.settings}
+    shop.cli.settings |= priced()
+    shop.cli.run("teams", "create", "blue")
+    old = shop.cli.json("alerts", "create", "100.00")["id"]
+    shop.cli.settings = before
+
+    budget = shop.cli.refused("teams", "set", "blue", "--budget-per-month", "100", code=1)
+    for words in (("create", "100.00"), ("create", "5", "--team", "blue")):
+        alert = shop.cli.refused("alerts", *words, code=1)
+        assert alert == budget.replace("a money budget", "a spend alert")
+    raised = shop.cli.refused("alerts", "set", old, "--threshold", "200", code=1)
+    shop.cli.run("alerts", "set", old, "--recipients", "ops@example.com")
+    shop.cli.run("alerts", "delete", old)
+
+    assert "before setting a spend alert" in raised
+    assert shop.cli.json("alerts", "list") == []
+
+
+def test_the_administration_api_refuses_a_spend_alert_and_a_spend_limit_alike(shop: Shop) -> None:
+    with openai.OpenAI(
+        base_url=shop.koi.v1, admin_api_key=ADMIN_KEY, api_key="none", max_retries=0
+    ) as sdk:
+        org = sdk.admin.organization
+        project = org.projects.create(name="blue")
+        for alerts, at in (
+            (org.spend_alerts, {}),
+            (org.projects.spend_alerts, {"project_id": project.id}),
+        ):
+            with pytest.raises(openai.BadRequestError) as refusal:
+                alerts.create(
+                    threshold_amount=5000, currency="CNY", interval="month",
+                    notification_channel={"type": "email", "recipients": ["ops@example.com"]}, **at,
+                )  # fmt: skip
+            assert refusal.value.param == "threshold_amount"
+            assert "no price in the catalog" in refusal.value.message
+            assert list(alerts.list(*at.values())) == []

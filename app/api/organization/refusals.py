@@ -30,6 +30,11 @@ _TRANSLATIONS: Mapping[type[admin_errors.AdminError], Callable[[], GatewayError]
         "A money limit cannot be kept while a model has no price in the catalog.",
         param="threshold_amount",
     ),
+    admin_errors.AlertUnpriced: partial(
+        _INVALID,
+        "What is spent is not known while a model has no price in the catalog.",
+        param="threshold_amount",
+    ),
     admin_errors.InvitationUnknown: partial(
         ObjectNotFound, "There is no such invitation, or it became a key."
     ),
