@@ -8,7 +8,7 @@ from app.cli.errors import usage_error
 from app.cli.options import AsJson, Reason, parse_duration
 from app.cli.output import format_time, print_json, print_line, print_notice, print_table
 from app.cli.session import run_operation
-from app.domain.invitation import Invitation
+from app.domain.invitation import Invitation, InvitationStatus
 from app.service.invitations import MAX_LIFE, invitation_path
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def invite(
         issued = await made.create(user, team=team, name=name, life=life)
         link = _public_origin(context.settings) + invitation_path(issued.token)
         if json:
-            now_ms = issued.invitation.created_ms
-            print_json({"url": link} | _record(issued.invitation, now_ms))
+            print_json({"url": link} | _record(issued.invitation, "open"))
         else:
             print_line(link)
             ends = format_time(issued.invitation.expires_ms)
@@ -59,16 +58,25 @@ def invite(
 def list_(*, json: AsJson = False) -> None:
     """List invitations that did not become a key; their links cannot be shown again.
 
+    Only an open one gives a key: not one of a user who was deleted, also when another has that name
+    by now, is disabled, or was moved out of the team it was made for.
+
     Example: koi invitations list
     """
 
     async def work(context: "OperatorContext") -> None:
-        found, now_ms = await context.invitations.invitations(), await context.keyring.now_ms()
+        invitations, now_ms = context.invitations, await context.keyring.now_ms()
+        found = [
+            _record(one, await invitations.status_of(one, now_ms))
+            for one in await invitations.invitations()
+        ]
         if json:
-            print_json([_record(one, now_ms) for one in found])
+            print_json(found)
         elif found:
-            rows = [(r["id"], r["user"], r["name"], r["status"], r["expires_at"]) for r in
-                    (_record(one, now_ms) for one in found)]  # fmt: skip
+            rows = [
+                (r["id"], r["user"], r["name"], r["status"].replace("_", " "), r["expires_at"])
+                for r in found
+            ]
             print_table(("invitation", "user", "name", "status", "expires"), rows)
         else:
             print_line("No invitations. Make one: koi invite ann --expires 3d")
@@ -86,19 +94,19 @@ def revoke(invitation_id: str, /, *, reason: Reason = "", json: AsJson = False) 
     async def work(context: "OperatorContext") -> None:
         revoked = await context.invitations.acting_as(reason=reason).revoke(invitation_id)
         if json:
-            print_json(_record(revoked, revoked.created_ms))
+            print_json(_record(revoked, "revoked"))
         else:
             print_line(f"Withdrew the invitation {revoked.id} of user {revoked.user}.")
 
     run_operation(work)
 
 
-def _record(invitation: Invitation, now_ms: int) -> dict[str, Any]:
+def _record(invitation: Invitation, status: InvitationStatus) -> dict[str, Any]:
     return {
         "id": invitation.id,
         "user": invitation.user,
         "name": invitation.name,
-        "status": invitation.status(now_ms),
+        "status": status,
         "created_at": format_time(invitation.created_ms),
         "expires_at": format_time(invitation.expires_ms),
         "revoked_at": format_time(invitation.revoked_ms),

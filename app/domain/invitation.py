@@ -6,7 +6,13 @@ from typing import Literal, Protocol
 
 from app.domain.administration import AuditNote
 from app.domain.errors import GatewayError
-from app.domain.principal import ApiKey
+from app.domain.principal import ApiKey, User
+
+InvitationStatus = Literal[
+    "open", "expired", "revoked", "user_deleted", "user_disabled", "user_moved"
+]
+"""Only the link of an open one gives a key. A user may be enabled again, or come back to the team
+for which the invitation was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +31,20 @@ class Invitation:
     ending: str = ""
     team: str | None = None
 
-    def status(self, now_ms: int) -> Literal["open", "expired", "revoked"]:
+    def status(self, user: User | None, now_ms: int) -> InvitationStatus:
+        """`user` is who has that name by now. Who came later under the same name is somebody else:
+        whoever makes an invitation makes the user first."""
         if self.revoked_ms is not None:
             return "revoked"
-        return "open" if now_ms < self.expires_ms else "expired"
+        if now_ms >= self.expires_ms:
+            return "expired"
+        if user is None or user.deleted_ms is not None or user.created_ms > self.created_ms:
+            return "user_deleted"
+        if user.disabled_ms is not None:
+            return "user_disabled"
+        if self.team is not None and user.team != self.team:
+            return "user_moved"
+        return "open"
 
 
 class InvitationEnded(GatewayError):

@@ -2,15 +2,19 @@
 
 import secrets
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from app.domain.administration import Actor, ActorKind, AuditNote, Conflict
-from app.domain.invitation import Invitation, InvitationEnded, InvitationRing
+from app.domain.invitation import (
+    Invitation,
+    InvitationEnded,
+    InvitationRing,
+    InvitationStatus,
+)
 from app.domain.limits import Limits
-from app.domain.principal import User, is_enabled
 from app.domain.secret_digest import digest_secret
 from app.domain.team_bounds import TeamBounds
 from app.service.admin_errors import InvitationUnknown, NameTaken
@@ -25,6 +29,14 @@ TOKEN_PREFIX = "koi-inv-"  # noqa: S105
 DEFAULT_LIFE = timedelta(days=7)
 MAX_LIFE = timedelta(days=366)
 ENDED = "This invitation was used already, was withdrawn, or never existed. Ask for a new one."
+_GONE = "The user of this invitation is disabled or gone. Ask the operator."
+REFUSALS: Mapping[InvitationStatus, str] = {
+    "revoked": "This invitation was withdrawn. Ask for a new one.",
+    "expired": "This invitation has expired. Ask for a new one.",
+    "user_deleted": _GONE,
+    "user_disabled": _GONE,
+    "user_moved": "The user of this invitation left the team. Ask the operator.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,9 @@ class Invitations:
         """Those that were not accepted, oldest first."""
         return await self._ring.invitations()
 
+    async def status_of(self, invitation: Invitation, now_ms: int) -> InvitationStatus:
+        return invitation.status(await self._keyring.user(invitation.user), now_ms)
+
     async def revoke(self, invitation_id: str) -> Invitation:
         """Withdraw an invitation. Raises `InvitationUnknown`, also for one that became a key."""
         for before in await self._ring.invitations():
@@ -113,8 +128,9 @@ class Invitations:
         if invitation is None:
             raise InvitationEnded(ENDED)
         now_ms = await self._keyring.now_ms()
-        user = await self._keyring.user(invitation.user)
-        _check_open(invitation, user, now_ms)
+        status = await self.status_of(invitation, now_ms)
+        if status != "open":
+            raise InvitationEnded(REFUSALS[status])
         issued = make_key(invitation.id, invitation.user, invitation.name, now_ms)
         actor = Actor(ActorKind.INVITATION, invitation.id)
         try:
@@ -136,19 +152,6 @@ class Invitations:
 
     def _note(self, verb: str) -> AuditNote:
         return AuditNote(self._actor, f"invitation.{verb}", self._reason)
-
-
-def _check_open(invitation: Invitation, user: User | None, now_ms: int) -> None:
-    match invitation.status(now_ms):
-        case "revoked":
-            raise InvitationEnded("This invitation was withdrawn. Ask for a new one.")
-        case "expired":
-            raise InvitationEnded("This invitation has expired. Ask for a new one.")
-    # Who came later under the same name is somebody else: `create` makes the user first.
-    if user is None or not is_enabled(user) or user.created_ms > invitation.created_ms:
-        raise InvitationEnded("The user of this invitation is disabled or gone. Ask the operator.")
-    if invitation.team is not None and user.team != invitation.team:
-        raise InvitationEnded("The user of this invitation left the team. Ask the operator.")
 
 
 def _new_token() -> str:

@@ -178,6 +178,16 @@ def test_somebody_is_invited_by_a_link_that_can_be_withdrawn(operator: Visitor, 
     page.get_by_role("dialog").get_by_role("button", name="Withdraw").click()
     expect(row).to_contain_text("revoked")
 
+    async def invite_and_delete(context: OperatorContext) -> None:
+        await context.invitations.create("ivo")
+        await context.keys.delete_user("ivo")
+
+    koi.operate(invite_and_delete)
+    page.reload()
+    gone = page.get_by_role("row").filter(has_text="ivo")
+    expect(gone).to_contain_text("user deleted")
+    expect(gone.get_by_role("button", name="Withdraw")).to_be_visible()
+
     token = link.rpartition("/")[2]
     refused = httpx.post(f"{koi.v1}/koi/invitations/accept", json={"token": token})
     assert refused.status_code == 410

@@ -115,6 +115,37 @@ def test_the_link_of_a_deleted_user_gives_no_key_of_the_next_one_of_that_name(ko
     assert accept(koi, token_of(new)).status_code == 200
 
 
+def test_the_list_says_of_a_link_that_gives_no_key_why(koi: Koi, tmp_path: Path) -> None:
+    """Also when somebody else has the name by now: that one has an invitation of their own."""
+    cli = commands(koi, tmp_path)
+    invitations = {user: invite(koi, user) for user in ("carl", "dora", "emil", "fay")}
+    cli.run("users", "delete", "carl")
+    cli.run("users", "disable", "dora")
+    cli.run("users", "delete", "emil")
+    cli.run("users", "create", "emil")
+    invitations["emil again"] = invite(koi, "emil")
+
+    listed = {one["id"]: one["status"] for one in cli.json("invitations", "list")}
+    with koi.client(ADMIN_KEY) as admin:
+        told = admin.get("/v1/koi/invitations").json()["data"]
+    lines = cli.text("invitations", "list").splitlines()
+    (carl,) = [line for line in lines if invitations["carl"]["id"] in line]
+    cli.run("users", "enable", "dora")
+    enabled = {one["id"]: one["status"] for one in cli.json("invitations", "list")}
+
+    status = {name: listed[one["id"]] for name, one in invitations.items()}
+    assert status == {
+        "carl": "user_deleted", "dora": "user_disabled", "emil": "user_deleted", "fay": "open",
+        "emil again": "open",
+    }  # fmt: skip
+    assert {one["id"]: one["status"] for one in told} == listed
+    assert "user deleted" in carl
+    assert enabled[invitations["dora"]["id"]] == "open"
+    for name, one in invitations.items():
+        gives_a_key = accept(koi, token_of(one)).status_code == 200
+        assert gives_a_key is (name in ("dora", "fay", "emil again"))
+
+
 def test_a_token_is_no_api_key_and_is_stored_nowhere(koi: Koi) -> None:
     import redis
 

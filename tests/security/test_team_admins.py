@@ -290,7 +290,9 @@ def test_an_invitation_of_the_team_admin_ends_when_its_user_leaves_the_team(team
     stays = accept(teams.koi, tokens[0])
     teams.koi.operate(lambda operator: operator.keys.move_user("hal", "rivals"))
     moved = accept(teams.koi, tokens[1])
+    listed = teams.root.get(f"{OWN}/invitations", params={"limit": 100}).json()["data"]
 
+    assert [one["status"] for one in listed if one["user_id"] == "hal"] == ["user_moved"]
     assert stays.status_code == 200
     assert (moved.status_code, moved.json()["error"]["code"]) == (410, "invitation_ended")
     assert "left the team" in moved.json()["error"]["message"]

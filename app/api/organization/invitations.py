@@ -26,7 +26,7 @@ from app.api.response_body import get_public_origin
 from app.api.state import get_app_state
 from app.domain.administration import AdminScope
 from app.domain.errors import InvalidRequest
-from app.domain.invitation import Invitation
+from app.domain.invitation import Invitation, InvitationStatus
 from app.service.invitations import DEFAULT_LIFE, MAX_LIFE, Invitations, invitation_path
 from app.service.teams import MAX_TITLE_CHARS
 
@@ -34,13 +34,13 @@ KNOWN = frozenset({"user_id", "project_id", "name", "expires_in_seconds"})
 MAX_TOKEN_CHARS = 128
 
 
-def describe_invitation(invitation: Invitation, now_ms: int) -> InvitationObject:
+def describe_invitation(invitation: Invitation, status: InvitationStatus) -> InvitationObject:
     return {
         "id": invitation.id,
         "object": "koi.invitation",
         "user_id": invitation.user,
         "name": invitation.name,
-        "status": invitation.status(now_ms),
+        "status": status,
         "created_at": seconds(invitation.created_ms),
         "expires_at": seconds(invitation.expires_ms),
         "revoked_at": optional_seconds(invitation.revoked_ms),
@@ -64,7 +64,7 @@ async def create(request: Request, admin: Administrator) -> Response:
     )
     invitation = issued.invitation
     content: NewInvitationObject = {
-        **describe_invitation(invitation, invitation.created_ms),
+        **describe_invitation(invitation, "open"),
         "url": get_public_origin(request) + invitation_path(issued.token),
     }
     return object_response(content)
@@ -73,21 +73,22 @@ async def create(request: Request, admin: Administrator) -> Response:
 @admin_route(AdminScope.READ, for_team_admins=True)
 async def index(request: Request, admin: Administrator) -> Response:
     """Invitations that did not become a key, oldest first; ended ones too."""
-    now_ms = await admin.keys.now_ms()
+    now_ms, invitations = await admin.keys.now_ms(), _invitations(admin)
     found, has_more = select_page(
-        await _invitations(admin).invitations(),
+        await invitations.invitations(),
         parse_page(request),
         lambda one: one.id,
         lambda _: True,
     )
-    return list_response([describe_invitation(one, now_ms) for one in found], has_more=has_more)
+    objects = [describe_invitation(one, await invitations.status_of(one, now_ms)) for one in found]
+    return list_response(objects, has_more=has_more)
 
 
 @admin_route(AdminScope.PEOPLE, for_team_admins=True)
 async def delete(request: Request, admin: Administrator) -> Response:
     """Withdraws an invitation: its link gives no key any more."""
     revoked = await _invitations(admin).revoke(request.path_params["invitation_id"])
-    return object_response(describe_invitation(revoked, revoked.created_ms))
+    return object_response(describe_invitation(revoked, "revoked"))
 
 
 async def accept(request: Request) -> Response:

@@ -6,6 +6,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from app.api.wire import UnixSeconds
+from app.domain.invitation import InvitationStatus
 
 Item = TypeVar("Item")
 
@@ -180,7 +181,7 @@ class InvitationObject(TypedDict):
     object: Literal["koi.invitation"]
     user_id: str
     name: str
-    status: Literal["open", "expired", "revoked"]
+    status: Annotated[InvitationStatus, Field(description="Only an open link gives a key.")]
     created_at: UnixSeconds
     expires_at: UnixSeconds
     revoked_at: UnixSeconds | None

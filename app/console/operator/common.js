@@ -114,7 +114,7 @@ export function DialogButton({ label, kind = '', dialog, hidden = false }) {
 export function State({ state, text = t(`state.${state}`) }) {
   const kinds = {
     ok: 'good', active: 'good', open: 'good', completed: 'good', warn: 'busy', fail: 'bad', failed: 'bad', revoked: 'bad',
-    unknown: 'bad', disabled: 'bad', expired: 'bad', processing: 'busy', queued: 'busy', collecting: 'busy',
+    unknown: 'bad', disabled: 'bad', expired: 'bad', user_deleted: 'bad', user_disabled: 'bad', user_moved: 'bad', processing: 'busy', queued: 'busy', collecting: 'busy',
   };
   return html`<span class=${`tag ${kinds[state] ?? ''}`}>${text}</span>`;
 }

@@ -26,7 +26,7 @@ function columnsOf(session, onChange) {
     { key: 'status', title: t('op.state'), render: (row) => html`<${State} state=${row.status} />` },
     { key: 'created_at', title: t('invitations.made'), render: (row) => html`<${When} at=${row.created_at} />` },
     { key: 'expires_at', title: t('keys.expires'), render: (row) => html`<${When} at=${row.expires_at} />` },
-    ...(may(session, 'people') ? [{ key: 'act', title: t('op.actions'), render: (row) => (row.status === 'open'
+    ...(may(session, 'people') ? [{ key: 'act', title: t('op.actions'), render: (row) => (!['revoked', 'expired'].includes(row.status)
       ? html`<${Withdraw} row=${row} onChange=${onChange} />` : '–') }] : []),
   ];
 }
