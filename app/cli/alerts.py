@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from app.cli.errors import usage_error
+from app.cli.errors import require_change, usage_error
 from app.cli.options import AsJson, Reason
 from app.cli.output import format_time, print_json, print_line, print_table
 from app.cli.session import run_operation
@@ -104,6 +104,8 @@ def set_(
     """
     micros = None if threshold is None else _parse_threshold(threshold)
     named = None if recipients is None else _parse_recipients(recipients)
+    given = micros is not None or named is not None
+    require_change("alerts set", given, "--threshold 250.00 or --recipients ops@example.com")
 
     async def work(context: "OperatorContext") -> None:
         use = context.spend_alerts.acting_as(reason=reason)

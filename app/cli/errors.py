@@ -19,6 +19,14 @@ def usage_error(message: str) -> CommandFailed:
     return CommandFailed(message, EXIT_USAGE)
 
 
+def require_change(command: str, given: bool, options: str) -> None:
+    """Refuse a command that changes what it is told to when it is told nothing."""
+    if not given:
+        raise usage_error(
+            f"Say what to change, for example {options}; `koi {command} --help` lists all options."
+        )
+
+
 @contextmanager
 def translate_errors() -> Iterator[None]:
     """Turn the failures that an operator can do something about into `CommandFailed`. Anything else

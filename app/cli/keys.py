@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from app.cli.binding_limits import print_binding_limits
 from app.cli.disabled_holders import find_disabled_holders
-from app.cli.errors import EXIT_FAILED
+from app.cli.errors import EXIT_FAILED, require_change
 from app.cli.identify_key import identify
 from app.cli.key_options import (
     KeyChanges,
@@ -152,6 +153,8 @@ def set_(
     Example: koi keys set key_0123456789abcdef --images-per-day 50 --models grok-imagine
     """
     allowed = parse_models(change.models)
+    given = change != NO_KEY_CHANGES or hook.given or limits.given
+    require_change("keys set", given, "--images-per-day 50, --models NAME or --expires 90d")
 
     async def work(context: "OperatorContext") -> None:
         key = await context.keys.key(key_id)
@@ -175,6 +178,7 @@ def set_(
         else:
             text = changes_text(_settings(key), _settings(changed))
             print_line(f"Changed {changed.id} of user {changed.user}: {text}.")
+        await print_binding_limits(context, changed)
 
     run_operation(work)
 
@@ -277,3 +281,4 @@ async def _print_issued(issued: "IssuedKey", context: "OperatorContext", json: b
         print_notice(
             f"{issued.key.id} of user {issued.key.user}. Keep the key: it is not shown again."
         )
+    await print_binding_limits(context, issued.key)

@@ -10,7 +10,7 @@ from app.cli.audit_output import audit_record, print_audit
 from app.cli.entry_records import entry_record
 from app.cli.errors import EXIT_FAILED, usage_error
 from app.cli.import_bill import import_bill
-from app.cli.options import AsJson, parse_signed_micros, parse_time_ms, require_text
+from app.cli.options import AsJson, choose_format, parse_signed_micros, parse_time_ms, require_text
 from app.cli.output import (
     print_json,
     print_json_line,
@@ -67,7 +67,9 @@ def check(
 @ledger.command
 def export(
     *,
-    format: Annotated[Literal["jsonl", "csv"], Parameter(help="jsonl or csv.")] = "jsonl",
+    format: Annotated[
+        Literal["jsonl", "csv"] | None, Parameter(help="jsonl (without it) or csv.")
+    ] = None,
     since: Annotated[str | None, Parameter(help="From this day or time.")] = None,
     until: Annotated[str | None, Parameter(help="Before this day or time.")] = None,
     json: AsJson = False,
@@ -77,11 +79,12 @@ def export(
     Example: koi ledger export --format csv --since 2026-11-01 > november.csv
     """
 
+    as_csv = choose_format(format, "jsonl", json) == "csv"
+
     async def work(context: "OperatorContext") -> None:
         zone = ZoneInfo(context.settings.timezone)
         since_ms = 0 if since is None else parse_time_ms("--since", since, zone)
         until_ms = None if until is None else parse_time_ms("--until", until, zone)
-        as_csv = format == "csv" and not json
         if as_csv:
             write_output(format_csv_line(list(entry_record(empty_entry("", "", ""), ""))))
         async for entry in context.ledger.entries(since_ms, until_ms):

@@ -27,6 +27,16 @@ AsJson = Annotated[
 ]
 
 
+def choose_format(given: str | None, default: str, json: bool) -> str:
+    """What `--format` says, or `--json`, which is short for the format of that kind; not both."""
+    if not json:
+        return given or default
+    wanted = "jsonl" if default == "jsonl" else "json"
+    if given not in (None, wanted):
+        raise usage_error(f"Give --format {given} or --json, not both.")
+    return wanted
+
+
 ResponseFormatOption = Annotated[
     str | None,
     Parameter(

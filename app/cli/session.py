@@ -25,6 +25,10 @@ NO_LEDGER_NOTICE = (
     "koi: The store holds no ledger, and there is no journal here. If gateways ever ran on this "
     "store, it lost everything: run `koi ledger rebuild --journal DIR` with their journals."
 )
+NEW_DATA_DIR_NOTICE = (
+    "was not there and has been made: no gateway has kept anything in it. If one runs elsewhere, "
+    "KOI_DATA_DIR has to name its directory."
+)
 NO_DATA_DIR_NOTICE = (
     "is not there: no gateway has kept anything in it yet, or KOI_DATA_DIR has to name another "
     "directory."
@@ -82,8 +86,8 @@ def run_operation(
     """Run one operator command against the store, embedded or not.
 
     A store that lost data must not look healthy, so it is verified first. A command that `changes`
-    nothing leaves no data directory behind where there was none. One that reads the whole ledger
-    also says when there is none.
+    nothing leaves no data directory behind where there was none; one that does makes it, and says
+    so where the store is in it. One that reads the whole ledger also says when there is none.
 
     Nothing heavy is imported at the top of a command's module: that would slow down every command.
     """
@@ -92,13 +96,18 @@ def run_operation(
         configure_quiet_logging()
         from app.wiring.operator import open_operator_context  # noqa: PLC0415
 
-    empty = not changes and has_no_data(settings)
+    is_new = has_no_data(settings)
+    empty = is_new and not changes
     if empty and settings.redis_url is None:
         print_notice(f"koi: {settings.data_dir.absolute()} {NO_DATA_DIR_NOTICE}")
         reads_ledger = False
 
     async def session(settings: "Settings") -> T:
         async with open_operator_context(settings) as context:
+            if is_new and changes and settings.redis_url is None:
+                # In the wrong directory the command would otherwise succeed, for a store that no
+                # gateway has.
+                print_notice(f"koi: {settings.data_dir.absolute()} {NEW_DATA_DIR_NOTICE}")
             if verify:
                 await context.ledger.verify()
             if reads_ledger and not await context.ledger.has_data():

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from app.cli.errors import require_change
 from app.cli.options import AsJson, LimitChanges, Reason, parse_names
 from app.cli.output import format_time, print_fields, print_json, print_line, print_table
 from app.cli.raise_records import raise_text
@@ -53,6 +54,8 @@ def set_(name: str, /, *, limits: LimitChanges = NO_LIMITS, json: AsJson = False
 
     Example: koi teams set art --budget-per-month 900
     """
+
+    require_change("teams set", limits.given, "--images-per-month 5000 or --budget-per-month 900")
 
     async def work(context: "OperatorContext") -> None:
         team = await context.keys.team(name)

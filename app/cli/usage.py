@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from app.cli.attribution_options import SourceOptions
 from app.cli.errors import usage_error
-from app.cli.options import SINCE_HELP, AsJson, parse_names, parse_time_ms
+from app.cli.options import SINCE_HELP, AsJson, choose_format, parse_names, parse_time_ms
 from app.cli.output import (
     format_time,
     money_record,
@@ -49,7 +49,9 @@ def usage(
     until: Annotated[str | None, Parameter(help="Before this day or time; now.")] = None,
     scopes: SourceOptions | None = None,
     by: Annotated[str, Parameter(help=f"Any of {', '.join(USAGE_DIMENSIONS)}.")] = "user",
-    format: Annotated[OutputFormat, Parameter(help="table, csv, json or focus.")] = "table",
+    format: Annotated[
+        OutputFormat | None, Parameter(help="table (without it), csv, json or focus.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Add up what was used.
@@ -65,7 +67,8 @@ def usage(
              koi usage --by tag,end_user --project proj_website
              koi usage --since 2026-11-01 --until 2026-12-01 --format focus > november.csv
     """
-    as_focus = format == "focus" and not json
+    form = choose_format(format, "table", json)
+    as_focus = form == "focus"
     dimensions = FOCUS_DIMENSIONS if as_focus else _parse_dimensions(by)
     options = scopes or SourceOptions()
     names, said = options.selected, options.said
@@ -97,7 +100,7 @@ def usage(
             if report.total.micros is None:
                 print_notice(UNKNOWN_COSTS)
         else:
-            PRINTERS["json" if json else format](report)
+            PRINTERS[form](report)
 
     run_operation(work, activity="Adding up the ledger", reads_ledger=True, changes=False)
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from app.cli.binding_limits import print_binding_limits
+from app.cli.errors import require_change
 from app.cli.options import (
     AsJson,
     LimitChanges,
@@ -52,6 +54,10 @@ class UserOptions(WebhookOptions):
     cache: Cache = None
     pictures: ResponseFormatOption = None
 
+    @property
+    def changes(self) -> bool:
+        return self.given or self.cache is not None or self.pictures is not None
+
 
 NO_USER_OPTIONS = UserOptions()
 NO_LIMITS = LimitChanges()
@@ -86,6 +92,7 @@ def create(
         if url is not None:
             made = await context.changing(limits.reason).set_user_webhook(name, url)
         _print_user(made, context, "Created", json)
+        await print_binding_limits(context, made)
 
     run_operation(work)
 
@@ -105,6 +112,9 @@ def set_(
     Example: koi users set alice --images-per-day unlimited --concurrency 4
     """
 
+    given = limits.given or user.changes or team is not None
+    require_change("users set", given, "--images-per-day 50, --team NAME or --cache off")
+
     async def work(context: "OperatorContext") -> None:
         before = await context.keys.user(name)
         url = user.choose(context) if user.given else None
@@ -122,6 +132,7 @@ def set_(
         else:
             text = changes_text(_settings(before), _settings(changed))
             print_line(f"Changed user {name}: {text}.")
+        await print_binding_limits(context, changed)
 
     run_operation(work)
 

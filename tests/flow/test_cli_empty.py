@@ -26,6 +26,22 @@ def test_a_list_of_nothing_is_refused(tmp_path: Path, command: str, option: str,
     assert not (tmp_path / ".koi").exists()
 
 
+@pytest.mark.parametrize(
+    "words", ["keys create --user ann --new", "teams create art", "stop-spending --reason x"]
+)
+def test_a_command_that_makes_a_data_directory_says_so_once(tmp_path: Path, words: str) -> None:
+    """In the wrong directory it would print a key that no running gateway knows."""
+    cli = Cli(tmp_path)
+    made = f"koi: {tmp_path / '.koi'} was not there and has been made"
+
+    first = cli.run(*words.split())
+    second = cli.run("users", "create", "bob")
+
+    assert made in first.stderr
+    assert "KOI_DATA_DIR has to name its directory" in first.stderr
+    assert "has been made" not in first.stdout + second.stderr
+
+
 @pytest.mark.parametrize("text", ["", " "])
 @pytest.mark.parametrize(
     ("command", "option"),

@@ -136,6 +136,10 @@ def test_usage_of_another_time_is_empty(example: Example) -> None:
         ("keys create --user ann --expires 0d", "longer than nothing"),
         ("ledger import-bill /dev/zero", "more than 256 MB"),
         ("tasks list --limit 0", "--limit"),
+        ("usage --format csv --json", "Give --format csv or --json, not both"),
+        ("usage --format focus --json", "Give --format focus or --json, not both"),
+        ("usage --format table --json", "Give --format table or --json, not both"),
+        ("ledger export --format csv --json", "Give --format csv or --json, not both"),
     ],
 )
 def test_a_misunderstanding_is_said_and_exits_2(example: Example, words: str, says: str) -> None:

@@ -155,6 +155,49 @@ def test_set_says_what_became_of_what(cli: Cli) -> None:
     assert changed.endswith("user bob: name none -> lap, models all -> grok-imagine.\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("users set bob", "--images-per-day 50"),
+        ("users set bob --reason why", "--team NAME"),
+        ("teams set art", "--budget-per-month 900"),
+        ("keys set key_0", "--expires 90d"),
+        ("alerts set alert_0", "--threshold 250.00"),
+    ],
+)
+def test_set_without_anything_to_set_is_a_misunderstanding(
+    cli: Cli, words: str, option: str
+) -> None:
+    said = cli.refused(*words.split(), code=2)
+
+    assert said.startswith("koi: Say what to change, for example ")
+    assert option in said
+    assert f"`koi {' '.join(words.split()[:2])} --help` lists all options" in said
+
+
+def test_limits_above_that_are_reached_first_are_named(cli: Cli) -> None:
+    cli.run("teams", "create", "art", "--concurrency", "2")
+    alone = cli.run("users", "create", "bob", "--images-per-day", "3").stderr
+    member = cli.run("users", "set", "bob", "--team", "art", "--concurrency", "4").stderr
+    wide = cli.run("keys", "create", "--user", "bob", "--images-per-day", "20")
+    cli.settings["KOI_HOUSE_REQUESTS_PER_DAY"] = "5"
+    key = ("keys", "create", "--user", "bob", "--images-per-day", "3", "--requests-per-day", "9")
+    narrow = cli.run(*key, "--json")
+    set_ = ("keys", "set", json.loads(narrow.stdout)["key_id"], "--images-per-day")
+
+    first = "Lower than the {}'s own, so reached first: {}.\n"
+    assert "reached first" not in alone
+    assert first.format("user", "parallel 2 of team art") in member
+    assert wide.stderr.endswith(first.format("key", "images/day 3 of user bob"))
+    assert wide.stdout.startswith("sk-koi-")
+    assert wide.stdout.count("\n") == 1
+    assert narrow.stderr.endswith(first.format("key", "req/day 5 of the house"))
+    above = "images/day 3 of user bob; req/day 5 of the house"
+    assert cli.run(*set_, "4").stderr.endswith(first.format("key", above))
+    cli.run("users", "raise", "bob", "--images-per-day", "10", "--until", "2h", "--reason", "more")
+    assert "of user bob" not in cli.run(*set_, "5").stderr
+
+
 def test_how_pictures_come_is_set_for_a_user_and_for_a_key_and_rotated_along(cli: Cli) -> None:
     created = cli.json("users", "create", "alice", "--response-format", "both")
     kept = cli.json("users", "set", "alice", "--concurrency", "2")
